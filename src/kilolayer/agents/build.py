@@ -1,0 +1,38 @@
+"""From a config to its agent."""
+
+from kilolayer.agents.base import TaskSpec
+from kilolayer.agents.crl import CRL
+from kilolayer.config import TrainConfig
+from kilolayer.networks.encoders import TorsoSpec
+from kilolayer.plan import TrainPlan
+from kilolayer.tasks.base import Task
+
+
+def build_agent(config: TrainConfig, plan: TrainPlan, task: Task) -> CRL:
+    """The agent that the config describes, with networks sized for the task."""
+
+    def torso(depth: int) -> TorsoSpec:
+        return TorsoSpec(
+            depth=depth,
+            width=config.width,
+            layers_per_block=config.layers_per_block,
+            rematerialisation=config.rematerialisation,
+            scan_unroll=config.scan_unroll,
+            compute_dtype=config.compute_dtype,
+        )
+
+    return CRL(
+        task=TaskSpec(len(task.observation), task.action_dim, task.goal.dim),
+        actor_torso=torso(plan.actor_depth),
+        critic_torso=torso(plan.critic_depth),
+        representation_dim=config.representation_dim,
+        energy_kind=config.energy,
+        loss_kind=config.contrastive_loss,
+        logsumexp_penalty=config.logsumexp_penalty,
+        actor_learning_rate=config.actor_learning_rate,
+        critic_learning_rate=config.critic_learning_rate,
+        temperature_learning_rate=config.temperature_learning_rate,
+        initial_temperature=config.initial_temperature,
+        target_entropy_per_action=config.target_entropy_per_action,
+        shuffled_goal_share=config.shuffled_goal_share,
+    )

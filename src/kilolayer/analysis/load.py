@@ -1,0 +1,131 @@
+"""A run directory as a Python object: its curves, its newest policy and critic."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kilolayer.agents.build import build_agent
+from kilolayer.agents.crl import CRL
+from kilolayer.config import TrainConfig
+from kilolayer.plan import TrainPlan
+from kilolayer.runtime import checkpoint
+from kilolayer.runtime.run_dir import RunDirectory
+from kilolayer.tasks.base import Task
+from kilolayer.tasks.registry import make_task
+from kilolayer.types import UserError
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A trained policy for numpy users: `action = policy(observation, goal)`.
+
+    Deterministic. Takes one observation `[observation]` and goal `[goal]`, or a batch of each, and
+    returns `[action]` or `[batch, action]` in [-1, 1].
+    """
+
+    agent: CRL
+    state: Any
+
+    def __call__(self, observation: Any, goal: Any) -> np.ndarray:
+        observation, goal = jnp.atleast_2d(observation), jnp.atleast_2d(goal)
+        task = self.agent.task
+        for name, array, dim in (
+            ("observation", observation, task.observation_dim),
+            ("goal", goal, task.goal_dim),
+        ):
+            if array.shape[-1] != dim:
+                raise UserError(f"{name} has {array.shape[-1]} numbers; this policy takes {dim}.")
+        return np.asarray(self._act(observation, goal)).reshape(-1, task.action_dim).squeeze()
+
+    @cached_property
+    def _act(self) -> Any:
+        key = jax.random.key(0)  # not used by a deterministic action
+
+        @jax.jit
+        def act(observation: jax.Array, goal: jax.Array) -> jax.Array:
+            return self.agent.act(self.state, observation, goal, key, deterministic=True)
+
+        return act
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that has at least one checkpoint."""
+
+    directory: RunDirectory
+
+    @property
+    def path(self) -> Path:
+        return self.directory.path
+
+    @cached_property
+    def config(self) -> TrainConfig:
+        return self.directory.config
+
+    @cached_property
+    def task(self) -> Task:
+        return make_task(self.config.task)
+
+    @cached_property
+    def plan(self) -> TrainPlan:
+        return TrainPlan.derive(self.config, self.task.episode_length)
+
+    @cached_property
+    def events(self) -> list[dict[str, Any]]:
+        """The run's events in order; see `RunDirectory.read_events`."""
+        return self.directory.read_events()
+
+    def curve(self, metric: str) -> tuple[np.ndarray, np.ndarray]:
+        """`(environment steps, values)` of a metric such as `evaluation/success`."""
+        points = [
+            (event["env_steps"], event["metrics"][metric])
+            for event in self.events
+            if metric in event.get("metrics", {})
+        ]
+        return tuple(np.array(points).reshape(-1, 2).T)  # type: ignore[return-value]
+
+    def final(self, metric: str) -> float:
+        """The last value of a metric; raises KeyError if it was never logged."""
+        values = self.curve(metric)[1]
+        if len(values) == 0:
+            raise KeyError(metric)
+        return float(values[-1])
+
+    @cached_property
+    def agent(self) -> CRL:
+        return build_agent(self.config, self.plan, self.task)
+
+    @cached_property
+    def agent_state(self) -> Any:
+        """The agent of the newest checkpoint; raises UserError if there is none."""
+        step = checkpoint.latest(self.directory.checkpoints)
+        if step is None:
+            raise UserError(
+                f"the run in {self.path} has no checkpoint yet: wait for its first evaluation, or "
+                f"continue it with `kilolayer train --resume {self.path}`."
+            )
+        like = jax.eval_shape(self.agent.init, jax.random.key(0))
+        arrays = checkpoint.restore(self.directory.checkpoints, step, checkpoint.AGENT, like)
+        return jax.tree.map(jnp.asarray, arrays)
+
+    @cached_property
+    def policy(self) -> Policy:
+        return Policy(self.agent, self.agent_state)
+
+    def episodes(self, split: str) -> dict[str, np.ndarray]:
+        """The newest evaluation episodes of a goal split, as `Episodes` describes them."""
+        target = self.path / "episodes" / f"{split}.npz"
+        if not target.exists():
+            raise UserError(f"the run in {self.path} has no episodes of the split {split!r} yet.")
+        with np.load(target, allow_pickle=False) as arrays:
+            return dict(arrays)
+
+
+def load(path: str | Path) -> Run:
+    """Open a run directory; raises UserError if it is none."""
+    return Run(RunDirectory.open(Path(path)))

@@ -1,0 +1,137 @@
+"""What the user says: one frozen value that round-trips through JSON.
+
+Every field is a command-line option of `kilolayer train`; its comment is the option's help.
+"""
+
+import dataclasses
+import difflib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+from kilolayer.types import UserError, bad_field
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run. The defaults are the recipe of arXiv 2503.14858 at laptop size."""
+
+    task: str = "point_u_maze"
+    """Name of the task: where the agent lives and what its goals speak of."""
+    seed: int = 0
+    """Seed of everything random. Same seed, same machine, same result."""
+    total_steps: int = 1_000_000
+    """Environment steps to train for, summed over all worlds; rounded up to whole unrolls."""
+    num_envs: int = 256
+    """Worlds that act in parallel."""
+    unroll_length: int = 62
+    """Control steps of every world between two rounds of updates."""
+    episode_length: int | None = None
+    """Control steps after which an episode ends while training; by default the task's own."""
+
+    depth: int = 4
+    """Dense layers inside the residual blocks of every network; input and output do not count."""
+    actor_depth: int | None = None
+    """Depth of the actor alone; by default `depth`."""
+    critic_depth: int | None = None
+    """Depth of the critic's two encoders alone; by default `depth`."""
+    width: int = 256
+    """Units per layer."""
+    layers_per_block: int = 4
+    """Dense layers per residual block. Every depth must be a multiple of it."""
+    representation_dim: int = 64
+    """Dimension in which the critic compares state-action pairs with goals."""
+    rematerialisation: Literal["none", "block"] = "none"
+    """What the backward pass recomputes: `block` saves memory at a third more computation."""
+    scan_unroll: int = 1
+    """Residual blocks per iteration of the scan over depth."""
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Number format inside the deep stack; parameters and losses stay float32."""
+
+    batch_size: int = 256
+    """Transitions per update. Each is contrasted with the goals of all others."""
+    update_to_data: float = 1 / 40
+    """Gradient updates per environment step."""
+    discount: float = 0.99
+    """How far ahead hindsight goals lie: offset k has probability proportional to discount^k."""
+    actor_learning_rate: float = 3e-4
+    """Adam's step size for the actor."""
+    critic_learning_rate: float = 3e-4
+    """Adam's step size for the critic."""
+    temperature_learning_rate: float = 3e-4
+    """Adam's step size for the temperature."""
+    energy: Literal["l2", "squared_l2", "dot", "cosine"] = "l2"
+    """How the critic compares its two encodings; `l2` is the negative Euclidean distance."""
+    contrastive_loss: Literal["forward", "backward", "symmetric", "binary"] = "forward"
+    """`forward` asks each state-action pair for its goal, `backward` each goal for its pair."""
+    logsumexp_penalty: float = 0.1
+    """Weight of the squared log-partition, which keeps energies from drifting."""
+    initial_temperature: float = 1.0
+    """Weight of the actor's entropy before any tuning."""
+    target_entropy_per_action: float = -0.5
+    """The temperature is tuned until the entropy is this times the number of action coordinates."""
+    shuffled_goal_share: float = 0.0
+    """Share of the actor's batch that practises another transition's goal, in 0 to 1."""
+
+    replay_steps_per_env: int = 10_000
+    """Newest steps of each world that the buffer keeps; rounded up to whole unrolls."""
+    min_replay_steps_per_env: int = 1_000
+    """Steps that each world takes before the first update; rounded up to whole unrolls."""
+
+    num_evaluations: int = 20
+    """Evaluations, spread evenly; each is followed by a checkpoint. One more comes at the start."""
+    eval_envs: int = 128
+    """Episodes per evaluation and goal split."""
+    samples: int = 1
+    """Actions drawn per evaluation step; the critic picks. 1 is the deterministic action."""
+    tensorboard: bool = True
+    """Write TensorBoard event files into the run directory."""
+    wandb: bool = False
+    """Also log to Weights & Biases, offline unless WANDB_MODE says otherwise (extra `wandb`)."""
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @staticmethod
+    def from_json(text: str, source: str) -> "TrainConfig":
+        """Read a config file's text; `source` names it in errors.
+
+        Raises UserError for broken JSON, an unknown key or a value of the wrong type.
+        """
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{source} is not valid JSON: {error}.") from error
+        if not isinstance(values, dict):
+            raise UserError(f"{source} must hold one JSON object of config fields.")
+        hints = get_type_hints(TrainConfig)
+        for key, value in values.items():
+            if key not in hints:
+                nearest = difflib.get_close_matches(key, hints, n=1, cutoff=0.0)[0]
+                raise UserError(f"{source} has an unknown key {key!r}; the nearest is {nearest!r}.")
+            values[key] = _checked(key, value, hints[key])
+        return TrainConfig(**values)
+
+    @staticmethod
+    def read(path: Path) -> "TrainConfig":
+        """The config in a JSON file; raises UserError if it cannot be read."""
+        try:
+            return TrainConfig.from_json(path.read_text(), str(path))
+        except OSError as error:
+            raise UserError(f"cannot read the config file {path}: {error.strerror}.") from error
+
+
+def _checked(field: str, value: Any, hint: Any) -> Any:
+    """The value as the field's type; raises UserError if it is of another."""
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if getattr(hint, "__origin__", None) is Literal:
+        if value not in get_args(hint):
+            raise bad_field(field, value, f"one of {', '.join(map(str, get_args(hint)))}")
+        return value
+    allowed = get_args(hint) or (hint,)
+    if type(value) not in allowed:
+        names = " or ".join(getattr(kind, "__name__", str(kind)) for kind in allowed)
+        raise bad_field(field, value, f"it must be of type {names}")
+    return value

@@ -1,0 +1,47 @@
+"""Energies: how likely the goal lies in the future of a state-action pair.
+
+`pairwise` compares every row with every row through one float32 matrix product, never through a
+`[batch, batch, dim]` array; `rowwise` compares equal rows.
+"""
+
+from typing import Literal
+
+import jax.numpy as jnp
+
+from kilolayer.types import Array
+
+Energy = Literal["l2", "squared_l2", "dot", "cosine"]
+
+# Inside the square root, so that the gradient at distance zero is zero and not infinite.
+SQRT_FLOOR = 1e-12
+
+
+def _safe_sqrt(squared: Array) -> Array:
+    return jnp.sqrt(jnp.maximum(squared, SQRT_FLOOR))
+
+
+def _unit_rows(x: Array) -> Array:
+    return x / _safe_sqrt(jnp.square(x).sum(-1, keepdims=True))
+
+
+def pairwise(energy: Energy, phi: Array, psi: Array) -> Array:
+    """Energies `f[i, j] = f(phi_i, psi_j)`: `([rows, dim], [columns, dim]) -> [rows, columns]`."""
+    phi, psi = phi.astype(jnp.float32), psi.astype(jnp.float32)
+    if energy == "dot":
+        return phi @ psi.T
+    if energy == "cosine":
+        return _unit_rows(phi) @ _unit_rows(psi).T
+    squared = jnp.square(phi).sum(-1)[:, None] + jnp.square(psi).sum(-1)[None] - 2 * phi @ psi.T
+    squared = jnp.maximum(squared, 0.0)
+    return -squared if energy == "squared_l2" else -_safe_sqrt(squared)
+
+
+def rowwise(energy: Energy, phi: Array, psi: Array) -> Array:
+    """Energies `f(phi_i, psi_i)`: `([..., dim], [..., dim]) -> [...]`."""
+    phi, psi = phi.astype(jnp.float32), psi.astype(jnp.float32)
+    if energy == "dot":
+        return (phi * psi).sum(-1)
+    if energy == "cosine":
+        return (_unit_rows(phi) * _unit_rows(psi)).sum(-1)
+    squared = jnp.square(phi - psi).sum(-1)
+    return -squared if energy == "squared_l2" else -_safe_sqrt(squared)

@@ -1,0 +1,42 @@
+"""The tanh-Gaussian actor (arXiv 1812.05905, appendix C, for the density of a squashed Gaussian)."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from kilolayer.networks.encoders import Encoder, TorsoSpec
+from kilolayer.types import Array
+
+LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
+
+
+class Actor(eqx.Module):
+    """Maps (observation, goal) to a Gaussian whose samples are squashed into (-1, 1) by tanh."""
+
+    encoder: Encoder
+
+    @staticmethod
+    def init(
+        key: Array, observation_dim: int, goal_dim: int, action_dim: int, torso: TorsoSpec
+    ) -> "Actor":
+        return Actor(Encoder.init(key, observation_dim + goal_dim, 2 * action_dim, torso))
+
+    def __call__(self, observation: Array, goal: Array) -> tuple[Array, Array]:
+        """`([batch, observation], [batch, goal]) -> (mean, log_std)`, each `[batch, action]`."""
+        outputs = self.encoder(jnp.concatenate([observation, goal], -1))
+        mean, raw = jnp.split(outputs, 2, -1)
+        log_std = LOG_STD_MIN + 0.5 * (LOG_STD_MAX - LOG_STD_MIN) * (jnp.tanh(raw) + 1.0)
+        return mean, log_std
+
+
+def sample_action(mean: Array, log_std: Array, key: Array) -> tuple[Array, Array]:
+    """Draw actions `[..., action]` in (-1, 1) with their log densities `[...]`.
+
+    The change of variables uses log(1 - tanh(u)^2) = 2 (log 2 - u - softplus(-2 u)), which stays
+    finite for large |u|.
+    """
+    noise = jax.random.normal(key, mean.shape)
+    unsquashed = mean + jnp.exp(log_std) * noise
+    gaussian = -0.5 * jnp.square(noise) - log_std - 0.5 * jnp.log(2 * jnp.pi)
+    squash = 2.0 * (jnp.log(2.0) - unsquashed - jax.nn.softplus(-2.0 * unsquashed))
+    return jnp.tanh(unsquashed), (gaussian - squash).sum(-1)

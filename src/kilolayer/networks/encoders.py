@@ -1,0 +1,73 @@
+"""Encoders: input layer, deep residual stack, output layer."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from kilolayer.networks.block import Dense, NormedLayer
+from kilolayer.networks.stack import BlockStatistics, Rematerialisation, Stack
+from kilolayer.types import Array
+
+
+@dataclass(frozen=True)
+class TorsoSpec:
+    """Shape of the deep part of a network.
+
+    depth counts the Dense layers inside residual blocks, `num_blocks * layers_per_block`; the
+    input and output layers do not count.
+    """
+
+    depth: int
+    width: int
+    layers_per_block: int = 4
+    rematerialisation: Rematerialisation = "none"
+    scan_unroll: int = 1
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+
+    @property
+    def num_blocks(self) -> int:
+        return self.depth // self.layers_per_block
+
+
+class Encoder(eqx.Module):
+    """Dense, LayerNorm, Swish; the stack; Dense. `[batch, input] -> [batch, output]`.
+
+    Parameters stay float32; the stack computes in `compute_dtype`; the output is float32.
+    Source: arXiv 2503.14858, section 3.
+    """
+
+    inputs: NormedLayer
+    stack: Stack
+    outputs: Dense
+    compute_dtype: str = eqx.field(static=True)
+
+    @staticmethod
+    def init(key: Array, input_dim: int, output_dim: int, torso: TorsoSpec) -> "Encoder":
+        first, middle, last = jax.random.split(key, 3)
+        return Encoder(
+            inputs=NormedLayer.init(first, input_dim, torso.width),
+            stack=Stack.init(
+                middle,
+                torso.num_blocks,
+                torso.layers_per_block,
+                torso.width,
+                torso.rematerialisation,
+                torso.scan_unroll,
+            ),
+            outputs=Dense.init(last, torso.width, output_dim),
+            compute_dtype=torso.compute_dtype,
+        )
+
+    def embed(self, x: Array) -> Array:
+        """The residual stream before the first block, `[batch, width]`."""
+        return self.inputs(x.astype(self.compute_dtype))
+
+    def __call__(self, x: Array) -> Array:
+        return self.outputs(self.stack(self.embed(x)).astype(jnp.float32))
+
+    def statistics(self, x: Array) -> BlockStatistics:
+        """Statistics of every block on the inputs `x`, for the depth diagnostics."""
+        return self.stack.statistics(self.embed(x))[1]

@@ -1,0 +1,113 @@
+"""MuJoCo C on all cores, called from inside jit.
+
+`mujoco.batch.Batch` steps the worlds in C++ threads, bit-identically at any thread count. Each
+world is its float64 integration state (positions, velocities, warm start, ...), which travels
+through JAX as uint32 bits: nothing is lost and nothing is kept here, so a rollout repeats exactly
+and can be saved and restored at any step.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import mujoco
+import numpy as np
+from mujoco.batch import Batch
+
+from kilolayer.physics.base import PhysicsState
+from kilolayer.types import Array
+
+
+@dataclass(frozen=True)
+class MujocoWorld:
+    """A compiled model, the physics substeps of one control step and the derived fields wanted.
+
+    fields: names of `MjData` arrays beside qpos and qvel, such as `xpos` or `sensordata`.
+    """
+
+    model: mujoco.MjModel
+    substeps: int
+    fields: tuple[str, ...] = ()
+
+    @staticmethod
+    def compile(
+        spec: mujoco.MjSpec, control_step: float, fields: tuple[str, ...] = ()
+    ) -> "MujocoWorld":
+        """Compile a scene; `control_step` in seconds must be a multiple of its time step."""
+        # A diverging world then shows itself as NaN instead of being put back silently.
+        spec.option.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
+        return MujocoWorld(spec.compile(), round(control_step / spec.option.timestep), fields)
+
+    @property
+    def control_step(self) -> float:
+        """Seconds of simulated time per control step."""
+        return self.substeps * self.model.opt.timestep
+
+
+class NativePhysics:
+    """Steps `num_worlds` copies of a world; `threads` 0 means all cores.
+
+    The batch is scratch space: every call writes all worlds' states in and reads them out.
+    """
+
+    def __init__(self, world: MujocoWorld, num_worlds: int, threads: int = 0):
+        self.world = world
+        self.num_worlds = num_worlds
+        self._batch = Batch(world.model, num_worlds, threads)
+        self._qpos, self._qvel = self._batch.bind("qpos"), self._batch.bind("qvel")
+        self._control = self._batch.bind("ctrl")
+        self._fields = {name: self._batch.bind(name) for name in world.fields}
+        self._low, self._high = world.model.actuator_ctrlrange.T
+        # Derived fields lag one substep unless asked for at the new state.
+        stages = mujoco.mjtStage
+        self._stage = int(stages.mjSTAGE_VEL if world.fields else stages.mjSTAGE_NONE)
+        self._shapes = jax.tree.map(
+            lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), self._read()
+        )
+
+    def init(self, qpos: Array, qvel: Array) -> PhysicsState:
+        return jax.pure_callback(self._host_init, self._shapes, qpos, qvel)
+
+    def step(self, state: PhysicsState, control: Array) -> PhysicsState:
+        return jax.pure_callback(self._host_step, self._shapes, state.engine, control)
+
+    def reset(self, state: PhysicsState, mask: Array, qpos: Array, qvel: Array) -> PhysicsState:
+        return jax.pure_callback(
+            self._host_reset, self._shapes, state.engine, mask, qpos, qvel
+        )
+
+    def _host_init(self, qpos, qvel) -> PhysicsState:
+        everything = np.ones(self.num_worlds, bool)
+        return self._host_reset(self._bits(), everything, qpos, qvel)
+
+    def _host_step(self, engine, control) -> PhysicsState:
+        self._write(engine)
+        unit = np.asarray(control, np.float64)
+        self._control[:] = self._low + 0.5 * (unit + 1.0) * (self._high - self._low)
+        self._batch.step(nstep=self.world.substeps, stage=self._stage)
+        return self._read()
+
+    def _host_reset(self, engine, mask, qpos, qvel) -> PhysicsState:
+        self._write(engine)
+        worlds = np.flatnonzero(np.asarray(mask))
+        self._batch.reset(worlds, stage=int(mujoco.mjtStage.mjSTAGE_NONE))
+        self._qpos[worlds] = np.asarray(qpos)[worlds]
+        self._qvel[worlds] = np.asarray(qvel)[worlds]
+        if self.world.fields:
+            # All worlds: derived fields are not part of the state rows.
+            self._batch.forward(stage=self._stage)
+        return self._read()
+
+    def _write(self, engine) -> None:
+        self._batch.state[:] = np.asarray(engine).view(np.float64)
+
+    def _bits(self) -> np.ndarray:
+        return np.ascontiguousarray(self._batch.state).view(np.uint32)
+
+    def _read(self) -> PhysicsState:
+        """Copies: the batch's arrays are overwritten by the next call."""
+        return PhysicsState(
+            qpos=self._qpos.astype(np.float32),  # type: ignore[arg-type]
+            qvel=self._qvel.astype(np.float32),  # type: ignore[arg-type]
+            fields={name: array.astype(np.float32) for name, array in self._fields.items()},  # type: ignore[misc]
+            engine=self._bits().copy(),  # type: ignore[arg-type]
+        )

@@ -1,0 +1,156 @@
+"""What a config means in counts. Every range and divisibility error is raised here."""
+
+from dataclasses import dataclass
+from typing import get_args, get_type_hints
+
+from kilolayer.config import TrainConfig
+from kilolayer.types import bad_field
+
+AT_LEAST_ONE = (
+    "total_steps num_envs unroll_length width layers_per_block representation_dim scan_unroll "
+    "num_evaluations eval_envs samples replay_steps_per_env min_replay_steps_per_env"
+).split()
+POSITIVE = "actor_learning_rate critic_learning_rate temperature_learning_rate initial_temperature".split()
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """Counts derived from a config and the task's episode length.
+
+    steps_per_unroll: environment steps of one unroll, over all worlds.
+    updates_per_unroll: gradient updates that follow each unroll.
+    prefill_unrolls: unrolls before the first update; training_unrolls: unrolls with updates.
+    replay_capacity: steps per world in the buffer, a multiple of the unroll's length.
+    evaluate_after: number of training unrolls after which an evaluation is due, ascending.
+    """
+
+    actor_depth: int
+    critic_depth: int
+    episode_length: int
+    steps_per_unroll: int
+    updates_per_unroll: int
+    prefill_unrolls: int
+    training_unrolls: int
+    replay_capacity: int
+    evaluate_after: tuple[int, ...]
+
+    @property
+    def total_steps(self) -> int:
+        return (self.prefill_unrolls + self.training_unrolls) * self.steps_per_unroll
+
+    @property
+    def total_updates(self) -> int:
+        return self.training_unrolls * self.updates_per_unroll
+
+    @staticmethod
+    def derive(config: TrainConfig, task_episode_length: int) -> "TrainPlan":
+        """Check the config and derive the counts; raises UserError naming the first bad field."""
+        _check_types(config)
+        _check_ranges(config)
+        episode_length = config.episode_length or task_episode_length
+        steps_per_unroll = config.num_envs * config.unroll_length
+        prefill = _round_up(config.min_replay_steps_per_env, config.unroll_length)
+        capacity = _round_up(config.replay_steps_per_env, config.unroll_length)
+        _check_replay(config, prefill * config.unroll_length, capacity * config.unroll_length)
+        updates = round(config.update_to_data * steps_per_unroll)
+        if updates < 1:
+            raise bad_field(
+                "update_to_data",
+                config.update_to_data,
+                f"an unroll of {steps_per_unroll} steps must be followed by one update at least",
+                1 / steps_per_unroll,
+            )
+        training = max(1, _round_up(config.total_steps, steps_per_unroll) - prefill)
+        evaluations = min(config.num_evaluations, training)
+        return TrainPlan(
+            actor_depth=_checked_depth("actor_depth", config.actor_depth, config),
+            critic_depth=_checked_depth("critic_depth", config.critic_depth, config),
+            episode_length=episode_length,
+            steps_per_unroll=steps_per_unroll,
+            updates_per_unroll=updates,
+            prefill_unrolls=prefill,
+            training_unrolls=training,
+            replay_capacity=capacity * config.unroll_length,
+            evaluate_after=tuple(
+                round(training * (index + 1) / evaluations) for index in range(evaluations)
+            ),
+        )
+
+
+def _round_up(steps: int, unit: int) -> int:
+    return -(-steps // unit)
+
+
+def _checked_depth(field: str, depth: int | None, config: TrainConfig) -> int:
+    if depth is None:
+        field, depth = "depth", config.depth
+    unit = config.layers_per_block
+    if depth < unit or depth % unit:
+        nearest = max(unit, round(depth / unit) * unit)
+        allowed = f"a multiple of layers_per_block = {unit}, at least {unit}"
+        raise bad_field(field, depth, allowed, nearest)
+    return depth
+
+
+def _check_types(config: TrainConfig) -> None:
+    """Values that a Python caller may pass and that no later check would name."""
+    hints = get_type_hints(TrainConfig)
+    for field, hint in hints.items():
+        value = getattr(config, field)
+        if hint is int and (not isinstance(value, int) or isinstance(value, bool)):
+            raise bad_field(field, value, "it must be a whole number")
+        choices = get_args(hint)
+        if getattr(hint, "__name__", "") == "Literal" and value not in choices:
+            raise bad_field(field, value, f"one of {', '.join(map(str, choices))}")
+
+
+def _check_ranges(config: TrainConfig) -> None:
+    for field in AT_LEAST_ONE:
+        if getattr(config, field) < 1:
+            raise bad_field(field, getattr(config, field), "it must be at least 1", 1)
+    for field in POSITIVE:
+        if not getattr(config, field) > 0:
+            raise bad_field(field, getattr(config, field), "it must be greater than 0", 3e-4)
+    if config.seed < 0:
+        raise bad_field("seed", config.seed, "it must be 0 or more", 0)
+    if config.episode_length is not None and config.episode_length < 2:
+        raise bad_field("episode_length", config.episode_length, "it must be at least 2", 2)
+    if config.batch_size < 2:
+        raise bad_field(
+            "batch_size", config.batch_size, "contrasting needs two transitions at least", 2
+        )
+    if not 0 < config.discount <= 1:
+        raise bad_field("discount", config.discount, "it must lie in (0, 1]", 0.99)
+    if config.update_to_data <= 0:
+        raise bad_field(
+            "update_to_data", config.update_to_data, "it must be greater than 0", 1 / 40
+        )
+    if config.logsumexp_penalty < 0:
+        raise bad_field("logsumexp_penalty", config.logsumexp_penalty, "it must be 0 or more", 0.0)
+    if not 0 <= config.shuffled_goal_share <= 1:
+        raise bad_field(
+            "shuffled_goal_share",
+            config.shuffled_goal_share,
+            "it must lie in [0, 1]",
+            min(1.0, max(0.0, config.shuffled_goal_share)),
+        )
+
+
+def _check_replay(config: TrainConfig, prefill: int, capacity: int) -> None:
+    if prefill > capacity:
+        raise bad_field(
+            "min_replay_steps_per_env",
+            config.min_replay_steps_per_env,
+            f"it must not exceed replay_steps_per_env = {config.replay_steps_per_env}",
+            config.replay_steps_per_env,
+        )
+    # The newest step of each world never has a future yet.
+    drawable = config.num_envs * (prefill - 1)
+    if config.batch_size > drawable:
+        raise bad_field(
+            "batch_size",
+            config.batch_size,
+            f"when updates begin the buffer holds {drawable} steps with a future "
+            f"({config.num_envs} worlds x {prefill - 1} steps)",
+            drawable,
+        )

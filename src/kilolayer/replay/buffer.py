@@ -1,0 +1,79 @@
+"""A ring buffer of the newest steps of every world: three pure functions on a typed state.
+
+Arrays are `[capacity, worlds, ...]`, time first, so that inserting an unroll is one contiguous
+update. Nothing is copied when the caller's jit donates the buffer.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from kilolayer.types import Array
+
+
+class Transition(eqx.Module):
+    """Steps of many worlds; leaves are `[time, worlds, ...]` in a trajectory.
+
+    age: control steps since the episode's reset (int32). It marks the boundaries of episodes: two
+    neighbours in time belong to one episode exactly when the age grows by one.
+    """
+
+    observation: Array
+    action: Array
+    achieved_goal: Array
+    goal: Array
+    age: Array
+
+
+class Buffer(eqx.Module):
+    """steps: leaves `[capacity, worlds, ...]`; inserted: steps per world ever inserted (int32)."""
+
+    steps: Transition
+    inserted: Array
+
+    @property
+    def capacity(self) -> int:
+        return self.steps.age.shape[0]
+
+    @property
+    def num_worlds(self) -> int:
+        return self.steps.age.shape[1]
+
+    @property
+    def size(self) -> Array:
+        """Steps per world that the buffer now holds."""
+        return jnp.minimum(self.inserted, self.capacity)
+
+
+def init(
+    capacity: int, num_worlds: int, observation_dim: int, action_dim: int, goal_dim: int
+) -> Buffer:
+    """An empty buffer of `capacity` steps for each of `num_worlds` worlds."""
+
+    def zeros(*shape: int) -> Array:
+        return jnp.zeros((capacity, num_worlds, *shape), jnp.float32)
+
+    steps = Transition(
+        observation=zeros(observation_dim),
+        action=zeros(action_dim),
+        achieved_goal=zeros(goal_dim),
+        goal=zeros(goal_dim),
+        age=jnp.zeros((capacity, num_worlds), jnp.int32),
+    )
+    return Buffer(steps, jnp.zeros((), jnp.int32))
+
+
+def insert(buffer: Buffer, unroll: Transition) -> Buffer:
+    """Write an unroll `[time, worlds, ...]` at the write head, over the oldest steps.
+
+    The capacity must be a multiple of the unroll's length, so that an unroll never wraps.
+    """
+    length = unroll.age.shape[0]
+    if buffer.capacity % length:
+        raise ValueError(f"unroll length {length} does not divide the capacity {buffer.capacity}")
+    head = buffer.inserted % buffer.capacity
+
+    def write(stored: Array, new: Array) -> Array:
+        return jax.lax.dynamic_update_slice_in_dim(stored, new.astype(stored.dtype), head, axis=0)
+
+    return Buffer(jax.tree.map(write, buffer.steps, unroll), buffer.inserted + length)

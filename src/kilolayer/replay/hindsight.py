@@ -1,0 +1,111 @@
+"""Hindsight goals: what a step's own future achieved, at a truncated-geometric distance.
+
+For a stored step with R later steps in its episode the offset k in 1..R has probability
+proportional to discount^k (arXiv 2206.07568, eq. 1, truncated at the end of the episode). It is
+drawn by the inverse of the distribution function: no `[time, time]` matrix, memory O(batch).
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from kilolayer.replay.buffer import Buffer
+from kilolayer.types import Array
+
+# A redraw is needed only for the last step of an episode, so this bound is reached only by a
+# buffer in which next to no step has a future.
+MAX_REDRAWS = 256
+
+
+class Batch(eqx.Module):
+    """observation, action `[batch, ...]`; goal: the hindsight goal; commanded_goal: the goal that
+    the step was told to reach."""
+
+    observation: Array
+    action: Array
+    goal: Array
+    commanded_goal: Array
+
+
+def truncated_geometric(uniform: Array, discount: float, longest: Array) -> Array:
+    """Turn uniform numbers in [0, 1) into offsets k in 1..longest, P(k) proportional to discount^k.
+
+    Inverse of F(k) = (1 - discount^k) / (1 - discount^longest). discount = 1 is the uniform case.
+    """
+    longest_float = longest.astype(jnp.float32)
+    if discount == 1.0:
+        offset = jnp.floor(uniform * longest_float) + 1
+    else:
+        log_discount = jnp.log(jnp.float32(discount))
+        # expm1 and log1p keep the tail exact where discount^longest is close to one.
+        scaled = uniform * jnp.expm1(longest_float * log_discount)
+        offset = jnp.ceil(jnp.log1p(scaled) / log_discount)
+    return jnp.clip(offset.astype(jnp.int32), 1, longest)
+
+
+def steps_remaining(buffer: Buffer, time: Array, world: Array, episode_length: int) -> Array:
+    """Later steps that the buffer holds of each step's episode, `[batch]`.
+
+    time: position of the step in order of age, 0 the oldest stored step. The age of the step k
+    later equals the step's own age plus k exactly while the episode lasts, and never again after
+    it, so the largest such k is found by bisection: O(log episode_length), and no step needs to be
+    revisited when its episode ends.
+    """
+    row = _row_of(buffer, time)
+    own_age = buffer.steps.age[row, world]
+    low = jnp.zeros_like(time)
+    high = jnp.minimum(buffer.size - 1 - time, episode_length - 1 - own_age)
+    for _ in range(int(episode_length).bit_length()):
+        middle = (low + high + 1) // 2
+        later_age = buffer.steps.age[_row_of(buffer, time + middle), world]
+        same_episode = later_age == own_age + middle
+        low = jnp.where(same_episode, middle, low)
+        high = jnp.where(same_episode, high, middle - 1)
+    return low
+
+
+def _row_of(buffer: Buffer, time: Array) -> Array:
+    """Row of the ring that holds the step `time` steps after the oldest one."""
+    oldest = jnp.where(buffer.inserted > buffer.capacity, buffer.inserted % buffer.capacity, 0)
+    return (oldest + time) % buffer.capacity
+
+
+def sample(
+    buffer: Buffer, key: Array, batch_size: int, discount: float, episode_length: int
+) -> Batch:
+    """Draw steps uniformly among those with a future, each with a hindsight goal from it.
+
+    Steps without a future are redrawn. Should that fail because the buffer holds next to none,
+    their goals are NaN, which stops the run instead of training on a wrong goal.
+    """
+    first_key, redraw_key, offset_key = jax.random.split(key, 3)
+
+    def draw(key: Array) -> tuple[Array, Array, Array]:
+        time_key, world_key = jax.random.split(key)
+        time = jax.random.randint(time_key, (batch_size,), 0, buffer.size)
+        world = jax.random.randint(world_key, (batch_size,), 0, buffer.num_worlds)
+        return time, world, steps_remaining(buffer, time, world, episode_length)
+
+    def redraw(carry: tuple) -> tuple:
+        attempt, kept = carry
+        drawn = draw(jax.random.fold_in(redraw_key, attempt))
+        has_future = kept[2] > 0
+        return attempt + 1, jax.tree.map(lambda a, b: jnp.where(has_future, a, b), kept, drawn)
+
+    def some_lack_a_future(carry: tuple) -> Array:
+        attempt, (_, _, remaining) = carry
+        return jnp.any(remaining == 0) & (attempt < MAX_REDRAWS)
+
+    _, (time, world, remaining) = jax.lax.while_loop(
+        some_lack_a_future, redraw, (jnp.zeros((), jnp.int32), draw(first_key))
+    )
+    uniform = jax.random.uniform(offset_key, (batch_size,))
+    offset = truncated_geometric(uniform, discount, jnp.maximum(remaining, 1))
+    row, future_row = _row_of(buffer, time), _row_of(buffer, time + offset)
+    goal = buffer.steps.achieved_goal[future_row, world]
+    return Batch(
+        observation=buffer.steps.observation[row, world],
+        action=buffer.steps.action[row, world],
+        goal=jnp.where((remaining > 0)[:, None], goal, jnp.nan),
+        commanded_goal=buffer.steps.goal[row, world],
+    )

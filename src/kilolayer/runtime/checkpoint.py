@@ -1,0 +1,134 @@
+"""Checkpoints: Orbax arrays, written whole or not at all, with checksums.
+
+    checkpoints/000000000042/agent/    parameters, optimiser, temperature
+                            loop/      worlds, replay buffer, PRNG key; only the newest keeps it
+                            agent.sha256.json, loop.sha256.json
+
+A pytree is stored as a flat dictionary from leaf path to array, so no code is needed to read it.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from kilolayer.types import UserError
+
+AGENT, LOOP = "agent", "loop"
+
+
+def save(root: Path, step: int, agent: Any, loop: Any) -> int:
+    """Write the checkpoint of round `step`; returns its size in bytes.
+
+    Raises UserError if it cannot be written, naming the last good checkpoint, which stays.
+    """
+    writing = root / f".writing-{step}"
+    try:
+        shutil.rmtree(writing, ignore_errors=True)
+        writing.mkdir(parents=True)
+        for part, tree in ((AGENT, agent), (LOOP, loop)):
+            _write_arrays(writing / part, tree)
+            _write_checksums(writing, part)
+        size = sum(file.stat().st_size for file in writing.rglob("*") if file.is_file())
+        target = root / f"{step:012d}"
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(writing, target)
+    except Exception as error:
+        shutil.rmtree(writing, ignore_errors=True)
+        last = latest(root)
+        kept = f"round {last} is the last good checkpoint" if last is not None else "there is none"
+        free = shutil.disk_usage(root).free // 2**20
+        reason = str(error).splitlines()[0][:200]
+        raise UserError(
+            f"cannot write the checkpoint of round {step} in {root} ({free} MiB free): {reason}. "
+            f"Nothing was lost: {kept}. Free some space, then continue with --resume."
+        ) from error
+    for older in steps(root):
+        if older < step:
+            (root / f"{older:012d}" / f"{LOOP}.sha256.json").unlink(missing_ok=True)
+            shutil.rmtree(root / f"{older:012d}" / LOOP, ignore_errors=True)
+    return size
+
+
+def steps(root: Path) -> list[int]:
+    """Rounds with a checkpoint, ascending."""
+    return sorted(int(path.name) for path in root.glob("[0-9]*") if path.is_dir())
+
+
+def latest(root: Path) -> int | None:
+    """The newest round with a checkpoint, or None."""
+    found = steps(root)
+    return found[-1] if found else None
+
+
+def restore(root: Path, step: int, part: str, like: Any) -> Any:
+    """Read one part of a checkpoint into the structure of `like` (arrays or their shapes).
+
+    Raises UserError if the files do not match their checksums or the structure.
+    """
+    directory = root / f"{step:012d}"
+    _verify_checksums(directory, part)
+    expected = _flatten(like)
+    template = {name: np.zeros(leaf.shape, leaf.dtype) for name, leaf in expected.items()}
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            arrays = checkpointer.restore((directory / part).absolute(), template)
+    except Exception as error:
+        raise UserError(
+            f"checkpoint {directory / part} does not fit its config.json: "
+            f"{str(error).splitlines()[0][:200]}"
+        ) from error
+    leaves, structure = jax.tree.flatten(like)
+    names = _leaf_names(like)
+    filled = [
+        arrays[name] if name in expected else np.zeros(leaf.shape, leaf.dtype)
+        for name, leaf in zip(names, leaves, strict=True)
+    ]
+    return jax.tree.unflatten(structure, filled)
+
+
+def _leaf_names(tree: Any) -> list[str]:
+    paths = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]
+
+
+def _flatten(tree: Any) -> dict[str, Any]:
+    """Leaves by name; empty ones are left out, for they hold nothing."""
+    names, leaves = _leaf_names(tree), jax.tree.leaves(tree)
+    return {name: leaf for name, leaf in zip(names, leaves, strict=True) if np.prod(leaf.shape) > 0}
+
+
+def _write_arrays(directory: Path, tree: Any) -> None:
+    arrays = {name: np.asarray(leaf) for name, leaf in _flatten(tree).items()}
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(directory.absolute(), arrays)
+
+
+def _write_checksums(directory: Path, part: str) -> None:
+    files = sorted(path for path in (directory / part).rglob("*") if path.is_file())
+    sums = {str(path.relative_to(directory)): _sha256(path) for path in files}
+    (directory / f"{part}.sha256.json").write_text(json.dumps(sums, indent=1))
+
+
+def _verify_checksums(directory: Path, part: str) -> None:
+    listing = directory / f"{part}.sha256.json"
+    if not listing.is_file():
+        raise UserError(f"checkpoint {directory} has no whole part {part!r}; it cannot be read.")
+    for name, expected in json.loads(listing.read_text()).items():
+        path = directory / name
+        if not path.is_file() or _sha256(path) != expected:
+            raise UserError(
+                f"checkpoint file {path} is damaged: its checksum differs from {listing.name}. "
+                "Restore the file from a copy, or start a new run."
+            )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,142 @@
+"""The run directory: the one place where a run's traces live.
+
+    config.json      what the user said; reading it gives the same config back
+    manifest.json    command, versions, git state, devices, seed
+    metrics.jsonl    append-only, one event a line
+    checkpoints/     see `kilolayer.runtime.checkpoint`
+    episodes/        the newest evaluation episodes of each goal split, as .npz arrays
+    media/           videos and pictures
+    report.html      written by `kilolayer report`
+    DONE             present when the run has finished
+"""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kilolayer.config import TrainConfig
+from kilolayer.types import UserError
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    path: Path
+
+    @staticmethod
+    def create(path: Path, config: TrainConfig, manifest: Mapping[str, Any]) -> "RunDirectory":
+        """Make a new run directory; raises UserError if something is there already."""
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UserError(
+                f"the run directory {path} exists already: choose another with --out, or continue "
+                f"its run with `kilolayer train --resume {path}`."
+            )
+        try:
+            (path / "checkpoints").mkdir(parents=True, exist_ok=True)
+            (path / "episodes").mkdir(exist_ok=True)
+            (path / "media").mkdir(exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot make the run directory {path}: {error.strerror}.") from error
+        run = RunDirectory(path)
+        write_atomically(path / "manifest.json", json.dumps(dict(manifest), indent=2) + "\n")
+        write_atomically(path / "config.json", config.to_json())
+        return run
+
+    @staticmethod
+    def open(path: Path) -> "RunDirectory":
+        """An existing run directory; raises UserError if it is none."""
+        if not (path / "config.json").is_file():
+            raise UserError(
+                f"{path} is not a run directory: it has no config.json. "
+                "`kilolayer train` makes one and prints its path."
+            )
+        return RunDirectory(path)
+
+    @property
+    def config(self) -> TrainConfig:
+        return TrainConfig.read(self.path / "config.json")
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def finished(self) -> bool:
+        return (self.path / "DONE").exists()
+
+    def mark_finished(self) -> None:
+        write_atomically(self.path / "DONE", "")
+
+    def write_episodes(self, split: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Replace the episodes of a goal split."""
+        target = self.path / "episodes" / f"{split}.npz"
+        with guard_disk(target):
+            temporary = target.with_name(f".{split}.writing.npz")
+            np.savez_compressed(temporary, **dict(arrays))
+            os.replace(temporary, target)
+
+    def append_event(self, event: Mapping[str, Any]) -> None:
+        """Append one line to metrics.jsonl, with the time, and hand it to the system."""
+        line = json.dumps({**event, "time": time.time()})
+        target = self.path / "metrics.jsonl"
+        with guard_disk(target), target.open("a") as file:
+            # A killed writer may have left half a line; it must not swallow this one.
+            torn = file.tell() > 0 and not _ends_with_newline(target)
+            file.write(("\n" if torn else "") + line + "\n")
+
+    def read_events(self) -> list[dict[str, Any]]:
+        """All events that count, in order.
+
+        A resumed run repeats what came after its checkpoint: a `resume` event at round n voids
+        every earlier event beyond n. A line torn by a kill is passed over.
+        """
+        events: list[dict[str, Any]] = []
+        target = self.path / "metrics.jsonl"
+        for line in target.read_text().splitlines() if target.exists() else ():
+            try:
+                event = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if event["event"] == "resume":
+                events = [earlier for earlier in events if earlier["round"] <= event["round"]]
+            events.append(event)
+        return events
+
+
+def write_atomically(target: Path, text: str) -> None:
+    """Write a file so that a reader sees the old or the new text, never half of it."""
+    with guard_disk(target):
+        temporary = target.with_name(f".{target.name}.writing")
+        temporary.write_text(text)
+        os.replace(temporary, target)
+
+
+class guard_disk:  # noqa: N801, used as a statement: `with guard_disk(path):`
+    """Turn a failure to write into one sentence that names the file and the way out."""
+
+    def __init__(self, target: Path, kept: str = ""):
+        self.target, self.kept = target, kept
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            free = shutil.disk_usage(self.target.parent).free // 2**20
+            reason = error.strerror or str(error)
+            raise UserError(
+                f"cannot write {self.target}: {reason} ({free} MiB free). {self.kept}"
+                "Free some space, then continue with `kilolayer train --resume`."
+            ) from error
+
+
+def _ends_with_newline(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"

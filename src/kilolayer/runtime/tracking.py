@@ -1,0 +1,88 @@
+"""Where metrics go besides metrics.jsonl. Losing one sink never loses another, nor the run."""
+
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from kilolayer.config import TrainConfig
+from kilolayer.types import UserError
+
+
+class Tracker(Protocol):
+    def log(self, env_steps: int, metrics: Mapping[str, float]) -> None: ...
+    def close(self) -> None: ...
+
+
+class TensorBoardTracker:
+    """Event files for TensorBoard in the run directory."""
+
+    def __init__(self, directory: Path, purge_from: int | None):
+        from tensorboardX import SummaryWriter
+
+        self._writer = SummaryWriter(str(directory / "tensorboard"), purge_step=purge_from)
+
+    def log(self, env_steps: int, metrics: Mapping[str, float]) -> None:
+        for name, value in metrics.items():
+            self._writer.add_scalar(name, value, env_steps)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class WandbTracker:
+    """Weights & Biases; offline unless the environment variable WANDB_MODE says otherwise."""
+
+    def __init__(self, directory: Path, config: TrainConfig):
+        import dataclasses
+        import os
+
+        try:
+            import wandb  # type: ignore[import-not-found]
+        except ImportError as error:
+            raise UserError(
+                "wandb = True needs the extra: pip install 'kilolayer[wandb]'."
+            ) from error
+        self._run = wandb.init(
+            dir=str(directory),
+            config=dataclasses.asdict(config),
+            mode=os.environ.get("WANDB_MODE", "offline"),  # type: ignore[arg-type]
+        )
+
+    def log(self, env_steps: int, metrics: Mapping[str, float]) -> None:
+        self._run.log(dict(metrics), step=env_steps)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+class CompositeTracker:
+    """Hands everything to each tracker; one that fails is dropped with a warning."""
+
+    def __init__(self, trackers: list[Tracker]):
+        self._trackers = list(trackers)
+
+    def log(self, env_steps: int, metrics: Mapping[str, float]) -> None:
+        self._each(lambda tracker: tracker.log(env_steps, metrics))
+
+    def close(self) -> None:
+        self._each(lambda tracker: tracker.close())
+
+    def _each(self, call: Callable[[Tracker], None]) -> None:
+        for tracker in list(self._trackers):
+            try:
+                call(tracker)
+            except Exception as error:
+                self._trackers.remove(tracker)
+                name = type(tracker).__name__
+                warnings.warn(f"{name} failed and is switched off: {error}", stacklevel=2)
+
+
+def build_tracker(directory: Path, config: TrainConfig, purge_from: int | None) -> Tracker:
+    """The trackers that the config asks for; `purge_from`: step from which a resume repeats."""
+    trackers: list[Tracker] = []
+    if config.tensorboard:
+        trackers.append(TensorBoardTracker(directory, purge_from))
+    if config.wandb:
+        trackers.append(WandbTracker(directory, config))
+    return CompositeTracker(trackers)

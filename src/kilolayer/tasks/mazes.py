@@ -1,0 +1,120 @@
+"""Mazes as text: walls, starts, goal cells, shortest paths.
+
+`#` wall, `r` start, `g` goal cell, `.` free. Row i, column j lies at (i, j) times the cell size, so
+rows run along x. Layouts from arXiv 2408.11052; the spiral is our own.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from functools import cached_property
+
+import jax
+import numpy as np
+
+from kilolayer.types import Array
+
+TRAINING_LAYOUTS = {
+    "u": "#####/#rgg#/###g#/#ggg#/#####",
+    "u4": "#####/#ggg#/#r#g#/###g#/#g#g#/#ggg#/#####",
+    "big": "########/#rg##gg#/#gg#ggg#/##ggg###/#gg#ggg#/#g#gg#g#/#ggg#gg#/########",
+    "hardest": "############/#rggg#ggggg#/#g##g#g#g#g#/#gggggg#ggg#/#g####g###g#/"
+    "#gg#g#ggggg#/##g#g#g#g###/#gg#ggg#ggg#/############",
+    "spiral": "###########/#rgggggggg#/#########g#/#ggggggg#g#/#g#####g#g#/#g#ggg#g#g#/"
+    "#g#g###g#g#/#g#ggggg#g#/#g#######g#/#ggggggggg#/###########",
+}
+# The far goals; a layout that is missing here is evaluated on all its goal cells.
+EVALUATION_LAYOUTS = {
+    "u": "#####/#r..#/###.#/#ggg#/#####",
+    "u4": "#####/#...#/#r#.#/###g#/#g#g#/#ggg#/#####",
+    "big": "########/#r.##gg#/#..#..g#/##...###/#..#...#/#.#g.g#/#.gg#gg#/########",
+    "spiral": "###########/#r........#/#########.#/#ggggggg#.#/#g#####g#.#/#g#ggg#g#.#/"
+    "#g#g###g#.#/#g#ggggg#.#/#g#######.#/#gggg.....#/###########",
+}
+
+
+@dataclass(frozen=True)
+class Maze:
+    """A layout with its cell size in metres (or units, for points)."""
+
+    name: str
+    cell_size: float
+
+    @cached_property
+    def grid(self) -> np.ndarray:
+        """Characters of the training layout, `[rows, columns]`."""
+        return _grid(TRAINING_LAYOUTS[self.name])
+
+    @cached_property
+    def walls(self) -> np.ndarray:
+        """Booleans `[rows, columns]`."""
+        return self.grid == "#"
+
+    @cached_property
+    def start(self) -> np.ndarray:
+        """Position of the start, `[2]`."""
+        return np.argwhere(self.grid == "r")[0] * self.cell_size
+
+    def goals(self, split: str) -> np.ndarray:
+        """Centres of the goal cells of a split, `[cells, 2]`."""
+        evaluation = _grid(EVALUATION_LAYOUTS.get(self.name, TRAINING_LAYOUTS[self.name]))
+        grid = evaluation if split == "evaluation" else self.grid
+        return np.argwhere(grid == "g") * self.cell_size
+
+    def sample_goal(self, key: Array, count: int, split: str, noise: float) -> Array:
+        """Goal cells drawn uniformly, `[count, 2]`, plus uniform noise in +-noise cells."""
+        cell_key, noise_key = jax.random.split(key)
+        goals = jax.numpy.asarray(self.goals(split), jax.numpy.float32)
+        chosen = goals[jax.random.randint(cell_key, (count,), 0, len(goals))]
+        spread = noise * self.cell_size
+        return chosen + jax.random.uniform(noise_key, (count, 2), minval=-spread, maxval=spread)
+
+    @cached_property
+    def path_lengths(self) -> np.ndarray:
+        """Cells from the start along the shortest path, `[rows, columns]`; -1 where there is none.
+
+        Steps go to the four neighbours.
+        """
+        lengths = np.full(self.grid.shape, -1)
+        start = tuple(np.argwhere(self.grid == "r")[0])
+        lengths[start] = 0
+        queue = deque([start])
+        while queue:
+            row, column = queue.popleft()
+            for cell in ((row + 1, column), (row - 1, column), (row, column + 1), (row, column - 1)):
+                if not self.walls[cell] and lengths[cell] < 0:
+                    lengths[cell] = lengths[row, column] + 1
+                    queue.append(cell)
+        return lengths
+
+    def path_length_to(self, positions: np.ndarray) -> np.ndarray:
+        """Shortest path in cells from the start to the cells of `positions [..., 2]`."""
+        cells = np.rint(np.asarray(positions) / self.cell_size).astype(int)
+        cells = np.clip(cells, 0, np.array(self.grid.shape) - 1)
+        return self.path_lengths[cells[..., 0], cells[..., 1]]
+
+    @cached_property
+    def wall_rectangles(self) -> list[tuple[float, float, float, float]]:
+        """The walls as few rectangles, each (x centre, y centre, x half size, y half size).
+
+        Fewer, larger boxes mean fewer collision pairs for the engine.
+        """
+        free = self.walls.copy()
+        rectangles = []
+        for row, column in np.argwhere(self.walls):
+            if not free[row, column]:
+                continue
+            width = 1
+            while column + width < free.shape[1] and free[row, column + width]:
+                width += 1
+            height = 1
+            while row + height < free.shape[0] and free[row + height, column : column + width].all():
+                height += 1
+            free[row : row + height, column : column + width] = False
+            half = np.array([height, width]) * self.cell_size / 2
+            centre = np.array([row, column]) * self.cell_size + half - self.cell_size / 2
+            rectangles.append((*centre.tolist(), *half.tolist()))
+        return rectangles
+
+
+def _grid(layout: str) -> np.ndarray:
+    return np.array([list(row) for row in layout.split("/")])

@@ -1,0 +1,67 @@
+"""Point mazes: a point mass that must find its way around walls. Pure JAX, for quick answers."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import jax
+import jax.numpy as jnp
+
+from kilolayer.physics.base import PhysicsState
+from kilolayer.physics.kinematic import PointWorld
+from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit
+from kilolayer.tasks.mazes import Maze
+from kilolayer.types import Array
+
+EPISODE_LENGTHS = {"u": 200, "big": 400, "hardest": 600, "spiral": 1000}
+
+# Starts and goals lie at most this far from their cell's centre, in cells.
+CELL_NOISE = 0.25
+
+
+@dataclass(frozen=True)
+class PointMaze:
+    """Observation: x, y and velocity. Goal: x, y within half a cell."""
+
+    layout: str
+
+    @property
+    def name(self) -> str:
+        return f"point_{self.layout}_maze"
+
+    @cached_property
+    def maze(self) -> Maze:
+        return Maze(self.layout, cell_size=1.0)
+
+    @cached_property
+    def world(self) -> PointWorld:
+        return PointWorld(walls=tuple(tuple(bool(wall) for wall in row) for row in self.maze.walls))
+
+    observation = (
+        Coordinate("x", "cell"),
+        Coordinate("y", "cell"),
+        Coordinate("x velocity", "cell/s"),
+        Coordinate("y velocity", "cell/s"),
+    )
+    goal = GoalSpec((Coordinate("x", "cell"), Coordinate("y", "cell")), radius=0.5, easy_radius=1.0)
+    action_dim = 2
+    splits: tuple[GoalSplit, ...] = ("evaluation", "training")
+
+    @property
+    def episode_length(self) -> int:
+        return EPISODE_LENGTHS[self.layout]
+
+    def reset(self, key: Array, num_worlds: int) -> tuple[Array, Array]:
+        noise = jax.random.uniform(key, (num_worlds, 2), minval=-CELL_NOISE, maxval=CELL_NOISE)
+        return jnp.asarray(self.maze.start, jnp.float32) + noise, jnp.zeros((num_worlds, 2))
+
+    def sample_goal(self, key: Array, num_worlds: int, split: GoalSplit) -> Array:
+        return self.maze.sample_goal(key, num_worlds, split, CELL_NOISE)
+
+    def observe(self, state: PhysicsState) -> Array:
+        return jnp.concatenate([state.qpos, state.qvel], -1)
+
+    def achieved_goal(self, state: PhysicsState) -> Array:
+        return state.qpos
+
+    def terminated(self, state: PhysicsState) -> Array:
+        return jnp.zeros(state.qpos.shape[0], bool)

@@ -1,0 +1,74 @@
+"""Where the time of a round goes: physics, policy, sampling, update.
+
+A round is one program, so its parts cannot be timed inside it. They are timed apart, on copies of
+the final state: a round without its policy, a round without its updates, the sampling alone. What
+remains is the policy's and the update's.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from kilolayer.training.rollout import unroll
+from kilolayer.training.step import Trainer, TrainState
+from kilolayer.types import Array
+
+
+def profile_round(trainer: Trainer, state: TrainState, round_seconds: float) -> dict[str, float]:
+    """Seconds per round of each part, given the seconds of a whole round."""
+    config, plan = trainer.config, trainer.plan
+    key = jax.random.key(0)
+
+    def physics_only(worlds, key: Array):
+        def random_policy(observation: Array, goal: Array, key: Array) -> Array:
+            shape = (observation.shape[0], trainer.task.action_dim)
+            return jax.random.uniform(key, shape, minval=-1.0)
+
+        return unroll(
+            trainer.task,
+            trainer.physics,
+            worlds,
+            random_policy,
+            key,
+            config.unroll_length,
+            plan.episode_length,
+        )[0]
+
+    def policy_only(state: TrainState, keys: Array) -> Array:
+        observation = trainer.task.observe(state.worlds.physics)
+
+        def act(total: Array, key: Array) -> tuple[Array, None]:
+            goal = state.worlds.goal
+            return total + trainer.agent.act(state.agent, observation, goal, key, False).sum(), None
+
+        return jax.lax.scan(act, jnp.zeros(()), keys)[0]
+
+    def sampling_only(buffer, keys: Array) -> Array:
+        def draw(total: Array, key: Array) -> tuple[Array, None]:
+            leaves = jax.tree.leaves(trainer.sample(buffer, key))
+            return total + sum(leaf.sum() for leaf in leaves), None
+
+        return jax.lax.scan(draw, jnp.zeros(()), keys)[0]
+
+    update_keys = jax.random.split(key, plan.updates_per_unroll)
+    seconds = {
+        "physics": _time(physics_only, state.worlds, key),
+        "policy": _time(policy_only, state, jax.random.split(key, config.unroll_length)),
+        "sampling": _time(sampling_only, state.buffer, update_keys),
+    }
+    seconds["update"] = max(0.0, round_seconds - sum(seconds.values()))
+    return seconds
+
+
+def _time(function: Callable, *arguments: Any) -> float:
+    """Seconds of one call after compilation, the smaller of two."""
+    compiled = jax.jit(function).lower(*arguments).compile()
+    times = []
+    for _ in range(2):
+        start = time.perf_counter()
+        jax.block_until_ready(compiled(*arguments))
+        times.append(time.perf_counter() - start)
+    return min(times)

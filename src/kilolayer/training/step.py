@@ -1,0 +1,106 @@
+"""One round of training, jitted: collect, insert, sample, update."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from kilolayer.agents.base import Agent
+from kilolayer.config import TrainConfig
+from kilolayer.physics.base import Physics
+from kilolayer.plan import TrainPlan
+from kilolayer.replay import buffer as ring
+from kilolayer.replay import hindsight
+from kilolayer.replay.buffer import Buffer
+from kilolayer.tasks.base import Task
+from kilolayer.training.rollout import WorldState, start_worlds, unroll
+from kilolayer.types import Array, Metrics
+
+
+class TrainState(eqx.Module):
+    """Everything that the next round needs; saving it and loading it is a resume.
+
+    key: raw PRNG key data of training; evaluation has keys of its own. unrolls: rounds done.
+    """
+
+    agent: Any
+    buffer: Buffer
+    worlds: WorldState
+    key: Array
+    unrolls: Array
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """The pure functions of one training run."""
+
+    config: TrainConfig
+    plan: TrainPlan
+    task: Task
+    physics: Physics
+    agent: Agent
+
+    def init(self) -> TrainState:
+        """The state before the first step, from the config's seed alone."""
+        agent_key, world_key, key = jax.random.split(jax.random.key(self.config.seed), 3)
+        task, config = self.task, self.config
+        return TrainState(
+            agent=self.agent.init(agent_key),
+            buffer=ring.init(
+                self.plan.replay_capacity,
+                config.num_envs,
+                len(task.observation),
+                task.action_dim,
+                task.goal.dim,
+            ),
+            worlds=start_worlds(task, self.physics, config.num_envs, world_key, "training"),
+            key=jax.random.key_data(key),
+            unrolls=jnp.zeros((), jnp.int32),
+        )
+
+    def collect(self, state: TrainState) -> TrainState:
+        """One unroll into the buffer, without updates."""
+        key, unroll_key = jax.random.split(jax.random.wrap_key_data(state.key))
+
+        def policy(observation: Array, goal: Array, key: Array) -> Array:
+            return self.agent.act(state.agent, observation, goal, key, deterministic=False)
+
+        worlds, trajectory = unroll(
+            self.task,
+            self.physics,
+            state.worlds,
+            policy,
+            unroll_key,
+            self.config.unroll_length,
+            self.plan.episode_length,
+        )
+        return TrainState(
+            agent=state.agent,
+            buffer=ring.insert(state.buffer, trajectory),
+            worlds=worlds,
+            key=jax.random.key_data(key),
+            unrolls=state.unrolls + 1,
+        )
+
+    def sample(self, buffer: Buffer, key: Array) -> hindsight.Batch:
+        return hindsight.sample(
+            buffer, key, self.config.batch_size, self.config.discount, self.plan.episode_length
+        )
+
+    def round(self, state: TrainState) -> tuple[TrainState, Metrics]:
+        """One unroll, then the updates that belong to it; metrics are means over the updates."""
+        state = self.collect(state)
+        key, updates_key = jax.random.split(jax.random.wrap_key_data(state.key))
+
+        def update(agent: Any, key: Array) -> tuple[Any, Metrics]:
+            sample_key, update_key = jax.random.split(key)
+            return self.agent.update(agent, self.sample(state.buffer, sample_key), update_key)
+
+        keys = jax.random.split(updates_key, self.plan.updates_per_unroll)
+        agent, metrics = jax.lax.scan(update, state.agent, keys)
+        state = TrainState(
+            agent, state.buffer, state.worlds, jax.random.key_data(key), state.unrolls
+        )
+        return state, {name: values.mean() for name, values in metrics.items()}
