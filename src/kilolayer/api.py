@@ -1,11 +1,21 @@
-"""The Python face: train a config, get a run."""
+"""The Python face: train a config, get a run; evaluate it, watch it."""
 
+from collections.abc import Sequence
 from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 from kilolayer.analysis.load import Run, load
 from kilolayer.config import TrainConfig
+from kilolayer.physics.build import build_physics
+from kilolayer.presets import PRESETS
 from kilolayer.runtime.progress import LiveDisplay, ProgressDisplay, Silent
+from kilolayer.tasks.base import parse_goal
+from kilolayer.training.evaluate import Evaluator, episode_metrics, evaluation_key
 from kilolayer.training.loop import resume_run, start_run
+from kilolayer.types import UserError, bad_field
 
 
 def train(
@@ -16,7 +26,7 @@ def train(
     config: by default the quickstart. directory: where the run is kept; by default a fresh one
     under `runs/`. progress: show a live display. Raises UserError for a config that cannot be run.
     """
-    config = config or TrainConfig()
+    config = config or PRESETS["quickstart"]
     directory = Path(directory) if directory is not None else fresh_directory(config)
     return load(start_run(config, directory, _display(progress)).path)
 
@@ -24,6 +34,61 @@ def train(
 def resume(directory: str | Path, progress: bool = True) -> Run:
     """Continue a killed run where its newest checkpoint left it, and return it finished."""
     return load(resume_run(Path(directory), _display(progress)).path)
+
+
+def evaluate(
+    run: Run | str | Path,
+    episodes: int = 128,
+    goal: str | None = None,
+    samples: int = 1,
+    seed: int = 0,
+) -> dict[str, dict[str, float]]:
+    """Scores by goal split (see `episode_metrics`), or under `goal` if one is given, as "8,0"."""
+    run = run if isinstance(run, Run) else load(run)
+    for name, value in (("episodes", episodes), ("samples", samples)):
+        if value < 1:
+            raise bad_field(name, value, "it must be at least 1", 1)
+    evaluator = _evaluator(run, episodes, samples)
+    key = evaluation_key(seed, 0)
+    if goal is not None:
+        goals = jnp.tile(jnp.array(parse_goal(run.task, goal)), (episodes, 1))
+        played = jax.jit(evaluator.run_to)(run.agent_state, key, goals)
+        return {f"goal {goal}": episode_metrics(run.task, played)}
+    play_split = jax.jit(evaluator.run, static_argnames="split")
+    return {
+        f"{split} goals": episode_metrics(run.task, play_split(run.agent_state, key, split=split))
+        for split in run.task.splits
+    }
+
+
+def play(
+    run: Run | str | Path,
+    goals: Sequence[str] = (),
+    out: str | Path | None = None,
+    seed: int = 0,
+) -> Path:
+    """Write a video of one episode per goal, side by side, and return its path."""
+    from kilolayer.report.media import render_frames, write_video
+
+    run = run if isinstance(run, Run) else load(run)
+    out = Path(out) if out is not None else run.path / "media" / "play.mp4"
+    if out.suffix not in (".mp4", ".gif"):
+        raise bad_field("out", str(out), "a file that ends in .mp4 or .gif", out.stem + ".mp4")
+    if len(goals) > 9:
+        raise UserError(f"{len(goals)} goals do not fit in one picture: give 9 at most.")
+    key = evaluation_key(seed, 0)
+    count = len(goals) or 4
+    evaluator = _evaluator(run, count, 1)
+    if goals:
+        wanted = jnp.array([parse_goal(run.task, goal) for goal in goals])
+        played = jax.jit(evaluator.run_to)(run.agent_state, key, wanted)
+    else:
+        play_split = jax.jit(evaluator.run, static_argnames="split")
+        played = play_split(run.agent_state, key, split="evaluation")
+    # Four frames of play for one of film keep a thousand steps watchable.
+    frames = render_frames(run.task, np.asarray(played.qpos), np.asarray(played.goal), every=4)
+    write_video(out, frames, fps=25)
+    return out
 
 
 def fresh_directory(config: TrainConfig) -> Path:
@@ -34,6 +99,12 @@ def fresh_directory(config: TrainConfig) -> Path:
         count += 1
         candidate = base.with_name(f"{base.name}-{count}")
     return candidate
+
+
+def _evaluator(run: Run, num_worlds: int, samples: int) -> Evaluator:
+    physics = build_physics(run.task.world, num_worlds)
+    length = run.task.episode_length
+    return Evaluator(run.task, physics, run.agent, num_worlds, length, samples)
 
 
 def _display(progress: bool) -> ProgressDisplay:

@@ -7,10 +7,25 @@ from kilolayer.config import TrainConfig
 from kilolayer.types import bad_field
 
 AT_LEAST_ONE = (
-    "total_steps num_envs unroll_length width layers_per_block representation_dim scan_unroll "
-    "num_evaluations eval_envs samples replay_steps_per_env min_replay_steps_per_env"
-).split()
-POSITIVE = "actor_learning_rate critic_learning_rate temperature_learning_rate initial_temperature".split()
+    "total_steps",
+    "num_envs",
+    "unroll_length",
+    "width",
+    "layers_per_block",
+    "representation_dim",
+    "scan_unroll",
+    "num_evaluations",
+    "eval_envs",
+    "samples",
+    "replay_steps_per_env",
+    "min_replay_steps_per_env",
+)
+POSITIVE = (
+    "actor_learning_rate",
+    "critic_learning_rate",
+    "temperature_learning_rate",
+    "initial_temperature",
+)
 
 
 @dataclass(frozen=True)

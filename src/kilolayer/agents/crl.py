@@ -1,6 +1,7 @@
 """Contrastive reinforcement learning (arXiv 2206.07568, with the choices of 2503.14858)."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -35,8 +36,10 @@ class Parameters(eqx.Module):
 
 
 class CRLState(eqx.Module):
+    """optimiser: the optax state of each part of the parameters, by the part's name."""
+
     parameters: Parameters
-    optimiser: Parameters  # each leaf group holds that part's optax state
+    optimiser: dict[str, Any]
     updates: Array
 
 
@@ -76,7 +79,10 @@ class CRL:
             ),
             log_temperature=jnp.log(jnp.float32(self.initial_temperature)),
         )
-        optimiser = self._per_part(lambda optimiser, part: optimiser.init(part), parameters)
+        optimiser = {
+            name: optimiser.init(getattr(parameters, name))
+            for name, optimiser in self._optimisers().items()
+        }
         return CRLState(parameters, optimiser, jnp.zeros((), jnp.int32))
 
     def act(
@@ -150,28 +156,19 @@ class CRL:
             jnp.where(shuffled, jnp.roll(psi, 1, axis=0), psi),
         )
 
-    def _per_part(self, function, *trees: Parameters) -> Parameters:
-        """Apply `function(optimiser, part, ...)` to actor, critic and temperature."""
-        rates = Parameters(  # type: ignore[arg-type]
-            self.actor_learning_rate, self.critic_learning_rate, self.temperature_learning_rate
-        )
-        names = ("actor", "critic", "log_temperature")
-        return Parameters(
-            *(
-                function(optax.adam(getattr(rates, name)), *(getattr(t, name) for t in trees))
-                for name in names
-            )
-        )
+    def _optimisers(self) -> dict[str, optax.GradientTransformation]:
+        return {
+            "actor": optax.adam(self.actor_learning_rate),
+            "critic": optax.adam(self.critic_learning_rate),
+            "log_temperature": optax.adam(self.temperature_learning_rate),
+        }
 
     def _apply(self, state: CRLState, gradients: Parameters) -> CRLState:
-        def step(optimiser, gradient, moments, part):
-            change, moments = optimiser.update(gradient, moments, part)
-            return optax.apply_updates(part, change), moments
-
-        stepped = self._per_part(step, gradients, state.optimiser, state.parameters)
-        parts = (stepped.actor, stepped.critic, stepped.log_temperature)
-        return CRLState(
-            parameters=Parameters(*(part for part, _ in parts)),
-            optimiser=Parameters(*(moments for _, moments in parts)),
-            updates=state.updates + 1,
-        )
+        parts, moments = {}, {}
+        for name, optimiser in self._optimisers().items():
+            part = getattr(state.parameters, name)
+            change, moments[name] = optimiser.update(
+                getattr(gradients, name), state.optimiser[name], part
+            )
+            parts[name] = optax.apply_updates(part, change)
+        return CRLState(Parameters(**parts), moments, state.updates + 1)

@@ -39,7 +39,7 @@ def contrastive_loss(
         "loss": loss + penalty,
         "contrastive_loss": loss,
         "logsumexp": jnp.mean(log_partition),
-        "accuracy": jnp.mean(jnp.argmax(logits, axis=1) == jnp.arange(batch)),
+        "accuracy": jnp.mean(positive >= logits.max(axis=1)),
         "positive_energy": jnp.mean(positive),
         "negative_energy": negative_mean,
     }

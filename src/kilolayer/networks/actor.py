@@ -1,4 +1,4 @@
-"""The tanh-Gaussian actor (arXiv 1812.05905, appendix C, for the density of a squashed Gaussian)."""
+"""The tanh-Gaussian actor; the density of a squashed Gaussian is arXiv 1812.05905, appendix C."""
 
 import equinox as eqx
 import jax

@@ -6,6 +6,8 @@ through JAX as uint32 bits: nothing is lost and nothing is kept here, so a rollo
 and can be saved and restored at any step.
 """
 
+# MuJoCo ships no type stubs for its compiled module.
+# pyright: reportAttributeAccessIssue=false
 from dataclasses import dataclass
 
 import jax
@@ -71,9 +73,7 @@ class NativePhysics:
         return jax.pure_callback(self._host_step, self._shapes, state.engine, control)
 
     def reset(self, state: PhysicsState, mask: Array, qpos: Array, qvel: Array) -> PhysicsState:
-        return jax.pure_callback(
-            self._host_reset, self._shapes, state.engine, mask, qpos, qvel
-        )
+        return jax.pure_callback(self._host_reset, self._shapes, state.engine, mask, qpos, qvel)
 
     def _host_init(self, qpos, qvel) -> PhysicsState:
         everything = np.ones(self.num_worlds, bool)

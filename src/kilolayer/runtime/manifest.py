@@ -11,7 +11,16 @@ from typing import Any
 
 import jax
 
-PACKAGES = "kilolayer jax jaxlib equinox optax orbax-checkpoint numpy scipy mujoco".split()
+PACKAGES = (
+    "kilolayer",
+    "jax",
+    "jaxlib",
+    "equinox",
+    "optax",
+    "orbax-checkpoint",
+    "numpy",
+    "mujoco",
+)
 
 
 def describe_run(seed: int) -> dict[str, Any]:

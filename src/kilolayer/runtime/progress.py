@@ -53,8 +53,9 @@ class LiveDisplay:
             self._console.print(f"{name} ...")
 
     def advance(self, done: int, total: int, **figures: float) -> None:
-        self._figures = "  ".join(f"{name.replace('_', ' ')} {_short(value)}"
-                                  for name, value in figures.items())
+        self._figures = "  ".join(
+            f"{name.replace('_', ' ')} {_short(value)}" for name, value in figures.items()
+        )
         self._progress.update(self._bar, completed=done, total=total, figures=self._figures)
         tenth = 10 * done // total
         if tenth != self._tenth and not self._console.is_terminal:

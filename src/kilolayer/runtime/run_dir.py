@@ -1,13 +1,14 @@
 """The run directory: the one place where a run's traces live.
 
-    config.json      what the user said; reading it gives the same config back
-    manifest.json    command, versions, git state, devices, seed
-    metrics.jsonl    append-only, one event a line
-    checkpoints/     see `kilolayer.runtime.checkpoint`
-    episodes/        the newest evaluation episodes of each goal split, as .npz arrays
-    media/           videos and pictures
-    report.html      written by `kilolayer report`
-    DONE             present when the run has finished
+config.json      what the user said; reading it gives the same config back
+manifest.json    command, versions, git state, devices, seed
+metrics.jsonl    append-only, one event a line
+checkpoints/     see `kilolayer.runtime.checkpoint`
+episodes/        the newest evaluation episodes of each goal split and one training batch
+                 (batch.npz), as .npz arrays
+media/           videos and pictures
+report.html      written by `kilolayer report`
+DONE             present when the run has finished
 """
 
 import json
@@ -73,12 +74,12 @@ class RunDirectory:
     def mark_finished(self) -> None:
         write_atomically(self.path / "DONE", "")
 
-    def write_episodes(self, split: str, arrays: Mapping[str, np.ndarray]) -> None:
-        """Replace the episodes of a goal split."""
-        target = self.path / "episodes" / f"{split}.npz"
+    def write_episodes(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Replace the episodes of a goal split, or the `batch`."""
+        target = self.path / "episodes" / f"{name}.npz"
         with guard_disk(target):
-            temporary = target.with_name(f".{split}.writing.npz")
-            np.savez_compressed(temporary, **dict(arrays))
+            temporary = target.with_name(f".{name}.writing.npz")
+            np.savez_compressed(temporary, allow_pickle=False, **dict(arrays))
             os.replace(temporary, target)
 
     def append_event(self, event: Mapping[str, Any]) -> None:

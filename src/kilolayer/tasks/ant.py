@@ -5,8 +5,10 @@ The body has the dimensions, joint ranges and motors of the standard Gym ant. It
 at a third of the speed.
 """
 
+# MuJoCo ships no type stubs for its compiled module.
+# pyright: reportAttributeAccessIssue=false
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -50,22 +52,22 @@ class Ant:
     def name(self) -> str:
         return "ant" if self.layout is None else f"ant_{self.layout}_maze"
 
-    @cached_property
+    @property
     def maze(self) -> Maze | None:
         return None if self.layout is None else Maze(self.layout, MAZE_CELL_SIZE)
 
-    @cached_property
+    @property
     def world(self) -> MujocoWorld:
-        return MujocoWorld.compile(build_scene(self.maze), CONTROL_STEP)
+        return _compile_world(self.layout)
 
     goal = GoalSpec((Coordinate("x", "m"), Coordinate("y", "m")), radius=0.5, easy_radius=2.0)
     action_dim = 8
     episode_length = 1000
 
-    @cached_property
+    @property
     def observation(self) -> tuple[Coordinate, ...]:
         joints = [f"{leg[0]} {joint}" for leg in LEGS for joint in ("hip", "ankle")]
-        positions = [("x", "m"), ("y", "m"), ("z", "m"), *((f"quaternion {c}", "1") for c in "wxyz")]
+        positions = [(axis, "m") for axis in "xyz"] + [(f"quaternion {c}", "1") for c in "wxyz"]
         velocities = [(f"{c} velocity", "m/s") for c in "xyz"]
         velocities += [(f"angular velocity {c}", "rad/s") for c in "xyz"]
         pairs = [*positions, *((joint, "rad") for joint in joints)]
@@ -104,6 +106,12 @@ class Ant:
         low, high = HEALTHY_HEIGHT
         height = state.qpos[:, 2]
         return (height < low) | (height > high)
+
+
+@cache
+def _compile_world(layout: str | None) -> MujocoWorld:
+    """Compiling a scene takes a while, and a task asks for its world often."""
+    return MujocoWorld.compile(build_scene(Ant(layout).maze), CONTROL_STEP)
 
 
 def build_scene(maze: Maze | None) -> mujoco.MjSpec:

@@ -80,7 +80,8 @@ class Maze:
         queue = deque([start])
         while queue:
             row, column = queue.popleft()
-            for cell in ((row + 1, column), (row - 1, column), (row, column + 1), (row, column - 1)):
+            for step_row, step_column in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+                cell = row + step_row, column + step_column
                 if not self.walls[cell] and lengths[cell] < 0:
                     lengths[cell] = lengths[row, column] + 1
                     queue.append(cell)
@@ -98,18 +99,18 @@ class Maze:
 
         Fewer, larger boxes mean fewer collision pairs for the engine.
         """
-        free = self.walls.copy()
+        left = self.walls.copy()  # wall cells that no rectangle covers yet
+        rows, columns = left.shape
         rectangles = []
         for row, column in np.argwhere(self.walls):
-            if not free[row, column]:
+            if not left[row, column]:
                 continue
-            width = 1
-            while column + width < free.shape[1] and free[row, column + width]:
+            width = height = 1
+            while column + width < columns and left[row, column + width]:
                 width += 1
-            height = 1
-            while row + height < free.shape[0] and free[row + height, column : column + width].all():
+            while row + height < rows and left[row + height, column : column + width].all():
                 height += 1
-            free[row : row + height, column : column + width] = False
+            left[row : row + height, column : column + width] = False
             half = np.array([height, width]) * self.cell_size / 2
             centre = np.array([row, column]) * self.cell_size + half - self.cell_size / 2
             rectangles.append((*centre.tolist(), *half.tolist()))

@@ -1,7 +1,6 @@
 """Point mazes: a point mass that must find its way around walls. Pure JAX, for quick answers."""
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import jax
 import jax.numpy as jnp
@@ -28,11 +27,11 @@ class PointMaze:
     def name(self) -> str:
         return f"point_{self.layout}_maze"
 
-    @cached_property
+    @property
     def maze(self) -> Maze:
         return Maze(self.layout, cell_size=1.0)
 
-    @cached_property
+    @property
     def world(self) -> PointWorld:
         return PointWorld(walls=tuple(tuple(bool(wall) for wall in row) for row in self.maze.walls))
 

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +59,17 @@ def resume_run(directory: Path, display: ProgressDisplay) -> RunDirectory:
 
 @dataclass
 class _Loop:
-    """The host side of one run: counts seconds and writes events; computes nothing itself."""
+    """The host side of one run: counts seconds and writes events; computes nothing itself.
+
+    seconds: what this process spent on each phase. round_seconds: the newest round's.
+    """
 
     trainer: Trainer
     run: RunDirectory
     display: ProgressDisplay
     tracker: Tracker
     seconds: dict[str, float] = field(default_factory=dict)
+    round_seconds: float = 0.0
     success: float = 0.0
 
     def run_all(self, resume_at: int | None) -> None:
@@ -98,6 +103,7 @@ class _Loop:
             elapsed = time.perf_counter() - start
             rounds += 1
             self._count("train", elapsed)
+            self.round_seconds = elapsed
             values = {name: float(value) for name, value in metrics.items()}
             self._stop_at_nan(rounds, values, state)
             self._log(rounds, "train", values, round_seconds=elapsed)
@@ -105,9 +111,8 @@ class _Loop:
             if rounds in due:
                 self._evaluate(evaluate, state, rounds)
                 self._save(state, rounds)
-        trained = max(1, plan.training_unrolls)
         self.display.phase("profile")
-        parts = profile_round(self.trainer, state, self.seconds["train"] / trained)
+        parts = profile_round(self.trainer, state, self.round_seconds)
         self._log(rounds, "profile", {}, seconds_per_round=parts, seconds=self.seconds)
 
     def _compile(self, state: TrainState) -> tuple[Any, Any, Any]:
@@ -124,6 +129,11 @@ class _Loop:
         train_round = jax.jit(trainer.round, donate_argnums=0).lower(state).compile()
         return collect, train_round, jax.jit(evaluator.run, static_argnames="split")
 
+    @cached_property
+    def sample(self) -> Any:
+        """Draws one batch, for the report's diagnostics."""
+        return jax.jit(self.trainer.sample)
+
     def _evaluate(self, evaluate: Any, state: TrainState, rounds: int) -> None:
         self.display.phase("evaluate")
         task, start = self.trainer.task, time.perf_counter()
@@ -137,8 +147,10 @@ class _Loop:
             self._log(
                 rounds, "evaluation", {f"{name}/{key}": value for key, value in scores.items()}
             )
-            arrays = {field: np.asarray(value) for field, value in vars(episodes).items()}
-            self.run.write_episodes(split, arrays)
+            self.run.write_episodes(split, vars(episodes))
+        if rounds > self.trainer.plan.prefill_unrolls:
+            batch = jax.device_get(self.sample(state.buffer, key))
+            self.run.write_episodes("batch", vars(batch))
         self._count("evaluate", time.perf_counter() - start)
 
     def _save(self, state: TrainState, rounds: int) -> None:

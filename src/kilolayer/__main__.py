@@ -1,0 +1,5 @@
+"""`python -m kilolayer` is the `kilolayer` command."""
+
+from kilolayer.cli import main
+
+main()

@@ -1,0 +1,68 @@
+"""The tanh-Gaussian actor: range of its spread and its density."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from kilolayer.networks.actor import Actor, sample_action
+from kilolayer.networks.encoders import TorsoSpec
+
+
+def make_actor() -> Actor:
+    return Actor.init(jax.random.key(0), 3, 2, 4, TorsoSpec(depth=4, width=16))
+
+
+def test_log_std_fills_its_range_and_never_leaves_it(normal):
+    actor = make_actor()
+    loud = eqx.tree_at(lambda a: a.encoder.outputs.kernel, actor, replace_fn=lambda k: 1e4 * k)
+    mean, log_std = loud(normal(0, 64, 3), normal(1, 64, 2))
+    assert mean.shape == log_std.shape == (64, 4)
+    assert float(log_std.min()) == pytest.approx(-5, abs=1e-5)
+    assert float(log_std.max()) == pytest.approx(2, abs=1e-5)
+
+
+def test_log_std_of_a_zero_output_is_the_middle_of_the_range(normal):
+    actor = make_actor()
+    silent = eqx.tree_at(lambda a: a.encoder.outputs.kernel, actor, replace_fn=jnp.zeros_like)
+    mean, log_std = silent(normal(0, 3, 3), normal(1, 3, 2))
+    np.testing.assert_allclose(log_std, -1.5, atol=1e-6)
+    np.testing.assert_allclose(mean, 0.0, atol=1e-6)
+
+
+def test_log_density_is_that_of_a_squashed_gaussian():
+    mean = jnp.array([[0.3, -0.7]] * 2000)
+    log_std = jnp.array([[-1.0, -0.2]] * 2000)
+    action, log_density = sample_action(mean, log_std, jax.random.key(0))
+    assert action.shape == (2000, 2)
+    assert log_density.shape == (2000,)
+    action = np.asarray(action, np.float64)
+    middle = (np.abs(action) < 0.99).all(-1)  # where float32 still resolves atanh
+    assert middle.mean() > 0.8
+    unsquashed = np.arctanh(action[middle])
+    # Change of variables by a numerical derivative of the squashing.
+    slope = (np.tanh(unsquashed + 1e-5) - np.tanh(unsquashed - 1e-5)) / 2e-5
+    gaussian = stats.norm.logpdf(unsquashed, [0.3, -0.7], np.exp([-1.0, -0.2]))
+    expected = (gaussian - np.log(slope)).sum(-1)
+    np.testing.assert_allclose(log_density[middle], expected, atol=2e-3)
+
+
+def test_samples_follow_the_gaussian_before_squashing():
+    mean, log_std = jnp.full((20_000, 1), 0.2), jnp.full((20_000, 1), -0.7)
+    action, _ = sample_action(mean, log_std, jax.random.key(3))
+    unsquashed = np.arctanh(np.asarray(action, np.float64)).ravel()
+    assert stats.kstest(unsquashed, stats.norm(0.2, np.exp(-0.7)).cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("mean", [-60.0, 60.0])
+def test_density_and_gradient_stay_finite_at_the_edge(mean):
+    def density(mean):
+        return sample_action(mean, jnp.full((8, 2), 2.0), jax.random.key(0))[1].sum()
+
+    value, gradient = jax.value_and_grad(density)(jnp.full((8, 2), mean))
+    assert np.isfinite(value)
+    assert np.isfinite(gradient).all()
+    # Near the edge the density grows as the squashing flattens: its log grows by 2 per unit.
+    np.testing.assert_allclose(gradient, np.sign(mean) * 2.0, atol=1e-3)
