@@ -1,11 +1,25 @@
-"""Shared by all tests: how hypothesis runs, and a few arrays."""
+"""Shared by all tests: how XLA and hypothesis run, and a few arrays."""
 
+import os
+import shutil
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# Tests compile much and compute little: LLVM's slow passes cost more than they gain.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+)
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import settings
+
+from kilolayer.analysis.load import Run, load
+from kilolayer.config import TrainConfig
 
 # Each example may compile, so there is no deadline; derandomised, so a failure repeats.
 settings.register_profile("kilolayer", deadline=None, max_examples=25, derandomize=True)
@@ -17,9 +31,25 @@ def normal() -> Callable[..., jax.Array]:
     """`normal(seed, *shape)`: standard normal float32 numbers."""
 
     def draw(seed: int, *shape: int) -> jax.Array:
-        return jax.random.normal(jax.random.key(seed), shape)
+        return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
     return draw
+
+
+@pytest.fixture
+def random_module() -> Callable[..., Any]:
+    """`random_module(init, *arguments)`: the module of `init(key, *arguments)` with every leaf
+    drawn from a normal distribution of deviation 0.3, so that zero biases and unit scales hide
+    nothing, and without compiling the initialiser."""
+
+    def build(init: Callable[..., Any], *arguments: Any) -> Any:
+        shapes = jax.eval_shape(lambda key: init(key, *arguments), jax.random.key(0))
+        generator = np.random.default_rng(0)
+        return jax.tree.map(
+            lambda leaf: jnp.asarray(0.3 * generator.normal(size=leaf.shape), leaf.dtype), shapes
+        )
+
+    return build
 
 
 @pytest.fixture
@@ -36,3 +66,32 @@ def assert_trees_equal() -> Callable[..., None]:
             assert a.tobytes() == b.tobytes()
 
     return compare
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A finished run of a few seconds: two blocks, eight worlds. Read only: see `run_copy`."""
+    # Imported late: most tests need no training loop, and a fixture is cheap until it is used.
+    from kilolayer.api import train
+
+    config = TrainConfig(
+        total_steps=640,
+        num_envs=8,
+        unroll_length=10,
+        depth=8,
+        width=16,
+        representation_dim=8,
+        batch_size=16,
+        min_replay_steps_per_env=20,
+        replay_steps_per_env=100,
+        num_evaluations=2,
+        eval_envs=6,
+        tensorboard=False,
+    )
+    return train(config, tmp_path_factory.mktemp("runs") / "tiny", progress=False)
+
+
+@pytest.fixture
+def run_copy(tiny_run: Run, tmp_path: Path) -> Run:
+    """A copy of `tiny_run` that a test may damage."""
+    return load(shutil.copytree(tiny_run.path, tmp_path / "tiny"))

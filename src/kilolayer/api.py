@@ -17,6 +17,8 @@ from kilolayer.training.evaluate import Evaluator, episode_metrics, evaluation_k
 from kilolayer.training.loop import resume_run, start_run
 from kilolayer.types import UserError, bad_field
 
+VIDEO_RATE = 20  # frames per second
+
 
 def train(
     config: TrainConfig | None = None, directory: str | Path | None = None, progress: bool = True
@@ -68,7 +70,7 @@ def play(
     seed: int = 0,
 ) -> Path:
     """Write a video of one episode per goal, side by side, and return its path."""
-    from kilolayer.report.media import render_frames, write_video
+    from kilolayer.report.media import freeze_after_termination, render_frames, write_video
 
     run = run if isinstance(run, Run) else load(run)
     out = Path(out) if out is not None else run.path / "media" / "play.mp4"
@@ -85,9 +87,12 @@ def play(
     else:
         play_split = jax.jit(evaluator.run, static_argnames="split")
         played = play_split(run.agent_state, key, split="evaluation")
-    # Four frames of play for one of film keep a thousand steps watchable.
-    frames = render_frames(run.task, np.asarray(played.qpos), np.asarray(played.goal), every=4)
-    write_video(out, frames, fps=25)
+    qpos = freeze_after_termination(np.asarray(played.qpos), np.asarray(played.alive))
+    # Ten seconds of film, however long the episode.
+    every = -(-len(qpos) // (10 * VIDEO_RATE))
+    write_video(
+        out, render_frames(run.task, qpos, np.asarray(played.goal), every=every), VIDEO_RATE
+    )
     return out
 
 

@@ -18,7 +18,9 @@ class TrainConfig:
     """A training run. The defaults are the recipe of arXiv 2503.14858 at laptop size."""
 
     task: str = "point_u_maze"
-    """Name of the task: where the agent lives and what its goals speak of."""
+    """Where the agent lives and what its goals speak of: a name, or module:function of your own."""
+    agent: str = "crl"
+    """How it learns: `crl`, contrastive reinforcement learning, or module:function of your own."""
     seed: int = 0
     """Seed of everything random. Same seed, same machine, same result."""
     total_steps: int = 1_000_000

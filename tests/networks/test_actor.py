@@ -11,12 +11,12 @@ from kilolayer.networks.actor import Actor, sample_action
 from kilolayer.networks.encoders import TorsoSpec
 
 
-def make_actor() -> Actor:
-    return Actor.init(jax.random.key(0), 3, 2, 4, TorsoSpec(depth=4, width=16))
+@pytest.fixture
+def actor(random_module) -> Actor:
+    return random_module(Actor.init, 3, 2, 4, TorsoSpec(depth=4, width=16))
 
 
-def test_log_std_fills_its_range_and_never_leaves_it(normal):
-    actor = make_actor()
+def test_log_std_fills_its_range_and_never_leaves_it(actor, normal):
     loud = eqx.tree_at(lambda a: a.encoder.outputs.kernel, actor, replace_fn=lambda k: 1e4 * k)
     mean, log_std = loud(normal(0, 64, 3), normal(1, 64, 2))
     assert mean.shape == log_std.shape == (64, 4)
@@ -24,9 +24,12 @@ def test_log_std_fills_its_range_and_never_leaves_it(normal):
     assert float(log_std.max()) == pytest.approx(2, abs=1e-5)
 
 
-def test_log_std_of_a_zero_output_is_the_middle_of_the_range(normal):
-    actor = make_actor()
-    silent = eqx.tree_at(lambda a: a.encoder.outputs.kernel, actor, replace_fn=jnp.zeros_like)
+def zeros(tree):
+    return jax.tree.map(jnp.zeros_like, tree)
+
+
+def test_log_std_of_a_zero_output_is_the_middle_of_the_range(actor, normal):
+    silent = eqx.tree_at(lambda a: a.encoder.outputs, actor, replace_fn=zeros)
     mean, log_std = silent(normal(0, 3, 3), normal(1, 3, 2))
     np.testing.assert_allclose(log_std, -1.5, atol=1e-6)
     np.testing.assert_allclose(mean, 0.0, atol=1e-6)

@@ -1,15 +1,23 @@
 """From a config to its agent."""
 
-from kilolayer.agents.base import TaskSpec
+from collections.abc import Callable
+
+from kilolayer.agents.base import Agent, TaskSpec
 from kilolayer.agents.crl import CRL
 from kilolayer.config import TrainConfig
+from kilolayer.lookup import find
 from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.plan import TrainPlan
 from kilolayer.tasks.base import Task
 
 
-def build_agent(config: TrainConfig, plan: TrainPlan, task: Task) -> CRL:
-    """The agent that the config describes, with networks sized for the task."""
+def task_spec(task: Task) -> TaskSpec:
+    """The sizes of a task's observation, action and goal."""
+    return TaskSpec(len(task.observation), task.action_dim, task.goal.dim)
+
+
+def build_crl(config: TrainConfig, plan: TrainPlan, task: Task) -> CRL:
+    """Contrastive reinforcement learning with networks sized for the task."""
 
     def torso(depth: int) -> TorsoSpec:
         return TorsoSpec(
@@ -22,7 +30,7 @@ def build_agent(config: TrainConfig, plan: TrainPlan, task: Task) -> CRL:
         )
 
     return CRL(
-        task=TaskSpec(len(task.observation), task.action_dim, task.goal.dim),
+        task=task_spec(task),
         actor_torso=torso(plan.actor_depth),
         critic_torso=torso(plan.critic_depth),
         representation_dim=config.representation_dim,
@@ -36,3 +44,14 @@ def build_agent(config: TrainConfig, plan: TrainPlan, task: Task) -> CRL:
         target_entropy_per_action=config.target_entropy_per_action,
         shuffled_goal_share=config.shuffled_goal_share,
     )
+
+
+AGENTS: dict[str, Callable[[TrainConfig, TrainPlan, Task], Agent]] = {"crl": build_crl}
+
+
+def build_agent(config: TrainConfig, plan: TrainPlan, task: Task) -> Agent:
+    """The agent that `config.agent` names, or what the user's own `module:function` returns.
+
+    Raises UserError with the nearest name if there is none.
+    """
+    return find("agent", config.agent, AGENTS)(config, plan, task)

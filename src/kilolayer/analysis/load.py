@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kilolayer.agents.build import build_agent
-from kilolayer.agents.crl import CRL
+from kilolayer.agents.base import Agent, TaskSpec
+from kilolayer.agents.build import build_agent, task_spec
+from kilolayer.analysis.arrays import read_arrays
 from kilolayer.config import TrainConfig
 from kilolayer.plan import TrainPlan
 from kilolayer.runtime import checkpoint
@@ -18,6 +19,9 @@ from kilolayer.runtime.run_dir import RunDirectory
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.registry import make_task
 from kilolayer.types import UserError
+
+# What a file of evaluation episodes holds; `kilolayer.training.evaluate.Episodes` explains it.
+EPISODE_ARRAYS = ("goal", "achieved", "alive", "qpos")
 
 
 @dataclass(frozen=True)
@@ -28,19 +32,24 @@ class Policy:
     returns `[action]` or `[batch, action]` in [-1, 1].
     """
 
-    agent: CRL
+    agent: Agent
     state: Any
+    task: TaskSpec
 
     def __call__(self, observation: Any, goal: Any) -> np.ndarray:
-        observation, goal = jnp.atleast_2d(observation), jnp.atleast_2d(goal)
-        task = self.agent.task
+        observation, goal = np.asarray(observation, np.float32), np.asarray(goal, np.float32)
+        task = self.task
         for name, array, dim in (
             ("observation", observation, task.observation_dim),
             ("goal", goal, task.goal_dim),
         ):
-            if array.shape[-1] != dim:
-                raise UserError(f"{name} has {array.shape[-1]} numbers; this policy takes {dim}.")
-        return np.asarray(self._act(observation, goal)).reshape(-1, task.action_dim).squeeze()
+            if array.ndim not in (1, 2) or array.shape[-1] != dim:
+                raise UserError(
+                    f"{name} has the shape {array.shape}; this policy takes [{dim}] or "
+                    f"[batch, {dim}]."
+                )
+        action = np.asarray(self._act(np.atleast_2d(observation), np.atleast_2d(goal)))
+        return action if observation.ndim == 2 else action[0]
 
     @cached_property
     def _act(self) -> Any:
@@ -97,7 +106,7 @@ class Run:
         return float(values[-1])
 
     @cached_property
-    def agent(self) -> CRL:
+    def agent(self) -> Agent:
         return build_agent(self.config, self.plan, self.task)
 
     @cached_property
@@ -115,15 +124,11 @@ class Run:
 
     @cached_property
     def policy(self) -> Policy:
-        return Policy(self.agent, self.agent_state)
+        return Policy(self.agent, self.agent_state, task_spec(self.task))
 
     def episodes(self, split: str) -> dict[str, np.ndarray]:
         """The newest evaluation episodes of a goal split, as `Episodes` describes them."""
-        target = self.path / "episodes" / f"{split}.npz"
-        if not target.exists():
-            raise UserError(f"the run in {self.path} has no episodes of the split {split!r} yet.")
-        with np.load(target, allow_pickle=False) as arrays:
-            return dict(arrays)
+        return read_arrays(self.path / "episodes" / f"{split}.npz", EPISODE_ARRAYS)
 
 
 def load(path: str | Path) -> Run:

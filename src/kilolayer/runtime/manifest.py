@@ -5,6 +5,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ def describe_run(seed: int) -> dict[str, Any]:
     return {
         "command": shlex.join([program, *sys.argv[1:]]),
         "seed": seed,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {name: _version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",

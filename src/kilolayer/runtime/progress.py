@@ -31,7 +31,8 @@ class LiveDisplay:
 
     def __init__(self, console: Console | None = None):
         self._console = console or Console(stderr=True)
-        self._phase, self._figures, self._tenth = "start", "", -1
+        self._announced: set[str] = set()
+        self._tenth = -1
         self._progress = Progress(
             TextColumn("[bold]{task.fields[phase]:<10}"),
             BarColumn(),
@@ -47,19 +48,19 @@ class LiveDisplay:
         self._progress.start()
 
     def phase(self, name: str) -> None:
-        changed, self._phase = name != self._phase, name
         self._progress.update(self._bar, phase=name)
-        if changed and not self._console.is_terminal and name in ("compile", "prefill", "train"):
+        if name not in self._announced and not self._console.is_terminal:
             self._console.print(f"{name} ...")
+        self._announced.add(name)
 
     def advance(self, done: int, total: int, **figures: float) -> None:
-        self._figures = "  ".join(
+        text = "  ".join(
             f"{name.replace('_', ' ')} {_short(value)}" for name, value in figures.items()
         )
-        self._progress.update(self._bar, completed=done, total=total, figures=self._figures)
+        self._progress.update(self._bar, completed=done, total=total, figures=text)
         tenth = 10 * done // total
         if tenth != self._tenth and not self._console.is_terminal:
-            self._console.print(f"{100 * done // total:3d}%  {self._figures}", highlight=False)
+            self._console.print(f"{100 * done // total:3d}%  {text}", highlight=False)
         self._tenth = tenth
 
     def close(self) -> None:

@@ -149,13 +149,15 @@ def _add_leg(torso, name: str, side: np.ndarray, axis: tuple, sign: int) -> None
 
 
 JOINT = {"armature": 1.0, "damping": [1.0, 0, 0], "limited": True}
+# Of every geom, ground and walls included: MuJoCo adds up the margins of both sides of a contact.
+CONTACT_MARGIN = 0.01
 
 
 def _add_geom(body, **shape) -> None:
     body.add_geom(
         density=5.0,
         friction=[1, 0.5, 0.5],
-        margin=0.01,
+        margin=CONTACT_MARGIN,
         contype=1,
         conaffinity=0,
         rgba=[0.85, 0.55, 0.25, 1],
@@ -184,6 +186,7 @@ def _add_ground(spec: mujoco.MjSpec, maze: Maze | None) -> None:
         size=[40, 40, 40],
         material="ground",
         friction=[1, 0.5, 0.5],
+        margin=CONTACT_MARGIN,
         conaffinity=1,
     )
     height = MAZE_CELL_SIZE * 0.25  # half of the walls' height, which is half a cell
@@ -193,5 +196,6 @@ def _add_ground(spec: mujoco.MjSpec, maze: Maze | None) -> None:
             pos=[x, y, height],
             size=[half_x, half_y, height],
             rgba=[0.42, 0.47, 0.55, 1],
+            margin=CONTACT_MARGIN,
             conaffinity=1,
         )

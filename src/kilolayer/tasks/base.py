@@ -3,6 +3,7 @@
 Everything is batched over worlds and written once in jax.numpy, whatever the engine.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -97,14 +98,14 @@ def is_success(task: Task, achieved: Array, goal: Array) -> Array:
 def parse_goal(task: Task, text: str) -> tuple[float, ...]:
     """A goal given by hand, such as `8,0`.
 
-    Raises UserError if it is not one number per goal coordinate.
+    Raises UserError if it is not one finite number per goal coordinate.
     """
     names = ", ".join(f"{c.name} ({c.unit})" for c in task.goal.coordinates)
     try:
         values = tuple(float(part) for part in text.split(","))
     except ValueError:
         values = ()
-    if len(values) != task.goal.dim:
+    if len(values) != task.goal.dim or not all(map(math.isfinite, values)):
         raise UserError(
             f"goal = {text!r} is not allowed: task {task.name} takes {task.goal.dim} numbers "
             f"separated by commas, {names}."

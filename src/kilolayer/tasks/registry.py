@@ -1,12 +1,11 @@
 """Tasks by name."""
 
-import difflib
 from collections.abc import Callable
 
+from kilolayer.lookup import find
 from kilolayer.tasks.ant import Ant
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.point import PointMaze
-from kilolayer.types import bad_field
 
 TASKS: dict[str, Callable[[], Task]] = {
     "point_u_maze": lambda: PointMaze("u"),
@@ -21,8 +20,8 @@ TASKS: dict[str, Callable[[], Task]] = {
 
 
 def make_task(name: str) -> Task:
-    """The task called `name`; raises UserError with the nearest name if there is none."""
-    if name not in TASKS:
-        nearest = difflib.get_close_matches(name, TASKS, n=1, cutoff=0.0)
-        raise bad_field("task", name, f"one of {', '.join(TASKS)}", nearest[0])
-    return TASKS[name]()
+    """The task called `name`, or what the user's own `module:function` returns.
+
+    Raises UserError with the nearest name if there is none.
+    """
+    return find("task", name, TASKS)()

@@ -213,13 +213,13 @@ class _Loop:
 
 def first_nonfinite(metrics: dict[str, float], state: TrainState) -> str | None:
     """The name of the first metric, parameter or world tensor with a NaN or an infinity."""
-    checked = (state.agent, state.worlds)
+    checked = (state.worlds, state.agent)  # a broken world breaks the agent, so it is named first
     finite = all(np.isfinite(value) for value in metrics.values())
     if finite and bool(_all_finite(checked)):
         return None
     for path, leaf in jax.tree_util.tree_flatten_with_path(checked)[0]:
         if not np.isfinite(np.asarray(leaf)).all():
-            return ("agent", "worlds")[path[0].idx] + jax.tree_util.keystr(path[1:])
+            return ("worlds", "agent")[path[0].idx] + jax.tree_util.keystr(path[1:])
     return next(name for name, value in metrics.items() if not np.isfinite(value))
 
 

@@ -1,0 +1,137 @@
+"""Depth diagnostics: what every residual block of a trained network does on real data."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kilolayer.agents.build import task_spec
+from kilolayer.agents.crl import CRL, Parameters
+from kilolayer.analysis.arrays import read_arrays
+from kilolayer.analysis.load import Run
+from kilolayer.networks.encoders import Encoder
+from kilolayer.networks.stack import Stack
+from kilolayer.replay.hindsight import Batch
+from kilolayer.types import Array, UserError
+
+# A unit is dormant if its score is at most this (arXiv 2302.12902, section 3 and figure 2).
+DORMANT_THRESHOLD = 0.025
+
+
+@dataclass(frozen=True)
+class BlockDiagnostics:
+    """One network's blocks from input to output; every array is `[blocks]`.
+
+    residual_norm: mean Euclidean norm of the residual stream after the block. effective_rank: of
+    the residual stream after the block, between 1 and the width. dormant_share: share of the
+    block's units that are dormant, in 0 to 1. gradient_norm: Euclidean norm of the gradient of the
+    network's own loss with respect to the block's parameters.
+    """
+
+    residual_norm: np.ndarray
+    effective_rank: np.ndarray
+    dormant_share: np.ndarray
+    gradient_norm: np.ndarray
+
+
+def block_diagnostics(run: Run) -> dict[str, BlockDiagnostics]:
+    """Diagnostics of the actor and of the critic's two encoders, on a batch from the replay buffer.
+
+    The actor's loss takes the batch's hindsight goals, unshuffled. Raises UserError if the run has
+    no checkpoint or no batch yet, or if its agent is another than contrastive RL.
+    """
+    if not isinstance(run.agent, CRL):
+        raise UserError("depth diagnostics know the networks of the agent crl alone.")
+    batch = replay_batch(run)
+    parameters = run.agent_state.parameters
+    gradients = jax.jit(_gradients, static_argnums=0)(run.agent, parameters, batch)
+    actor, critic = parameters.actor, parameters.critic
+    networks: dict[str, tuple[Encoder, Array, Encoder]] = {
+        "actor": (
+            actor.encoder,
+            jnp.concatenate([batch.observation, batch.goal], -1),
+            gradients.actor.encoder,
+        ),
+        "state-action encoder": (
+            critic.state_action,
+            jnp.concatenate([batch.observation, batch.action], -1),
+            gradients.critic.state_action,
+        ),
+        "goal encoder": (critic.goal, batch.goal, gradients.critic.goal),
+    }
+    return {name: _of_network(*parts) for name, parts in networks.items()}
+
+
+def replay_batch(run: Run) -> Batch:
+    """The batch that training stored at its newest evaluation, drawn from the replay buffer.
+
+    Raises UserError if there is none, or if it does not fit the run's task.
+    """
+    path, task = run.path / "episodes" / "batch.npz", task_spec(run.task)
+    dims = {
+        "observation": task.observation_dim,
+        "action": task.action_dim,
+        "goal": task.goal_dim,
+        "commanded_goal": task.goal_dim,
+    }
+    arrays = read_arrays(path, list(dims))
+    for name, dim in dims.items():
+        if arrays[name].shape != (len(arrays["observation"]), dim):
+            raise UserError(
+                f"{path} is not a batch of this run: {name} has the shape {arrays[name].shape}, "
+                f"where its last axis should be {dim}."
+            )
+        if not np.isfinite(arrays[name]).all():
+            raise UserError(f"{path} is not a batch of this run: {name} is not finite.")
+    return Batch(**{name: jnp.asarray(array) for name, array in arrays.items()})
+
+
+def effective_rank(matrix: np.ndarray) -> float:
+    """exp of the entropy of the normalised singular values (Roy & Vetterli, EUSIPCO 2007).
+
+    matrix `[rows, columns]`, not centred. 1 for rank one, the rank for equal singular values, 0 for
+    the zero matrix.
+    """
+    singular = np.linalg.svd(np.asarray(matrix, np.float64), compute_uv=False)
+    total = singular.sum()
+    if total == 0:
+        return 0.0
+    share = singular[singular > 0] / total
+    return float(np.exp(-(share * np.log(share)).sum()))
+
+
+def dormant_share(activity: np.ndarray) -> np.ndarray:
+    """Share of dormant units, `[..., layers, width] -> [...]`.
+
+    activity: mean absolute activation of every unit. A unit's score is its activity over the mean
+    of its layer (arXiv 2302.12902, definition 3.1); in a layer that is silent all are dormant.
+    """
+    activity = np.asarray(activity, np.float64)
+    mean = activity.mean(-1, keepdims=True)
+    return (activity <= DORMANT_THRESHOLD * mean).mean((-2, -1))
+
+
+def _gradients(agent: CRL, parameters: Parameters, batch: Batch) -> Parameters:
+    critic, (_, psi) = jax.grad(agent.critic_loss, has_aux=True)(parameters.critic, batch)
+    actor, _ = jax.grad(agent.actor_loss, has_aux=True)(
+        parameters.actor, parameters, batch.observation, batch.goal, psi, jax.random.key(0)
+    )
+    return Parameters(actor, critic, jnp.zeros(()))
+
+
+def _of_network(encoder: Encoder, inputs: Array, gradient: Encoder) -> BlockDiagnostics:
+    statistics = jax.jit(type(encoder).statistics)(encoder, inputs)
+    residual = np.asarray(statistics.residual.astype(jnp.float32))
+    return BlockDiagnostics(
+        residual_norm=np.linalg.norm(residual, axis=-1).mean(-1),
+        effective_rank=np.array([effective_rank(block) for block in residual]),
+        dormant_share=dormant_share(np.asarray(statistics.activity.astype(jnp.float32))),
+        gradient_norm=block_norms(gradient.stack),
+    )
+
+
+def block_norms(stack: Stack) -> np.ndarray:
+    """Euclidean norm of each block's parameters (or gradients) together, `[blocks]`."""
+    squares = [np.square(leaf).reshape(len(leaf), -1).sum(-1) for leaf in jax.tree.leaves(stack)]
+    return np.sqrt(np.sum(squares, axis=0))

@@ -1,0 +1,202 @@
+"""The critic's value over the plane, and whether it follows the walls or the straight line."""
+
+from collections import deque
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kilolayer.agents.base import Agent
+from kilolayer.analysis.load import Run
+from kilolayer.physics.build import build_physics
+from kilolayer.tasks.base import Task
+from kilolayer.tasks.mazes import Maze
+from kilolayer.types import Array, UserError
+
+# Open ground is shown up to this multiple of the goal's distance from the origin.
+OPEN_MARGIN = 1.25
+# Correlations that differ by less cannot be told apart.
+TELLING_DIFFERENCE = 0.05
+
+
+@dataclass(frozen=True)
+class ValueMap:
+    """Energies of the critic for one goal, had the body stood there.
+
+    goal `[2]`; x `[columns]`, y `[rows]`: positions in the goal's unit; value `[columns, rows]`,
+    NaN in walls.
+    """
+
+    goal: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    value: np.ndarray
+
+
+@dataclass(frozen=True)
+class ValueOrder:
+    """Spearman rank correlations, in -1 to 1, of the value with minus a distance to the goal.
+
+    path: the shortest path around the walls, None on open ground. line: the straight line. places:
+    how many places were ranked.
+    """
+
+    path: float | None
+    line: float
+    places: int
+
+    @property
+    def verdict(self) -> str:
+        """What the two numbers say, as the end of a sentence."""
+        if self.path is None:
+            return "there are no walls to follow here"
+        if not np.isfinite([self.path, self.line]).all():
+            return "the value is the same everywhere, so it follows neither"
+        if max(self.path, self.line) < 0.5:
+            return "it follows neither closely"
+        if abs(self.path - self.line) < TELLING_DIFFERENCE:
+            return "the two cannot be told apart for this goal"
+        return "it follows the " + ("walls" if self.path > self.line else "straight line")
+
+
+def require_place_goals(task: Task) -> None:
+    """Raises UserError unless goals are places x, y and observations begin with them."""
+    names = [coordinate.name for coordinate in (*task.goal.coordinates, *task.observation[:2])]
+    if names != ["x", "y", "x", "y"]:
+        raise UserError(f"task {task.name} has no map: its goals are not places x, y.")
+
+
+def value_map(run: Run, goal: Any, resolution: int) -> ValueMap:
+    """The critic's value of standing at each place, with the policy's action there.
+
+    The body is in the pose of one reset, moved to the place. goal `[2]` in the goal's unit;
+    resolution: points along the longer side, rounded up to a whole number per cell of a maze.
+    Raises UserError if the task's goals are not places or the run has no checkpoint.
+    """
+    task = run.task
+    require_place_goals(task)
+    goal = np.asarray(goal, np.float32)
+    if goal.shape != (2,) or resolution < 2:
+        raise UserError(
+            f"a value map takes a goal x, y and a resolution of at least 2, not {goal.tolist()} "
+            f"and {resolution}."
+        )
+    x, y = map_axes(task.maze, goal, resolution)
+    places = np.stack(np.meshgrid(x, y, indexing="ij"), -1).reshape(-1, 2)
+    physics = build_physics(task.world, 1).init(*task.reset(jax.random.key(0), 1))
+    pose = jnp.repeat(task.observe(physics), len(places), axis=0)
+    observation = pose.at[:, :2].set(places)
+    rate = jax.jit(partial(_policy_value, run.agent))
+    value = rate(run.agent_state, observation, jnp.broadcast_to(goal, places.shape))
+    grid = np.asarray(value, np.float64).reshape(len(x), len(y))
+    if task.maze is not None:
+        grid = np.where(in_walls(task.maze, x, y), np.nan, grid)
+    return ValueMap(goal, x, y, grid)
+
+
+def _policy_value(agent: Agent, state: Any, observation: Array, goal: Array) -> Array:
+    action = agent.act(state, observation, goal, jax.random.key(0), deterministic=True)
+    return agent.energy(state, observation, action, goal)
+
+
+def map_axes(maze: Maze | None, goal: np.ndarray, resolution: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions along x and along y: centres of the pixels of a map."""
+    if maze is None:
+        half = OPEN_MARGIN * max(float(np.linalg.norm(goal)), 1.0)
+        pixel = 2 * half / resolution
+        axis = (np.arange(resolution) + 0.5) * pixel - half
+        return axis, axis
+    per_cell = -(-resolution // max(maze.walls.shape))
+    x, y = (
+        ((np.arange(cells * per_cell) + 0.5) / per_cell - 0.5) * maze.cell_size
+        for cells in maze.walls.shape
+    )
+    return x, y
+
+
+def in_walls(maze: Maze, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Booleans `[columns, rows]`: whether each place of the grid lies in a wall."""
+    rows, columns = _cells(maze, x, 0), _cells(maze, y, 1)
+    return maze.walls[rows[:, None], columns[None]]
+
+
+def path_lengths_from(maze: Maze, cell: tuple[int, int]) -> np.ndarray:
+    """Cells along the shortest path from `cell`, `[rows, columns]`; -1 where there is none.
+
+    Steps go to the four neighbours.
+    """
+    lengths = np.full(maze.walls.shape, -1)
+    if maze.walls[cell]:
+        return lengths
+    lengths[cell] = 0
+    queue = deque([cell])
+    while queue:
+        row, column = queue.popleft()
+        for near in ((row + 1, column), (row - 1, column), (row, column + 1), (row, column - 1)):
+            if not maze.walls[near] and lengths[near] < 0:
+                lengths[near] = lengths[row, column] + 1
+                queue.append(near)
+    return lengths
+
+
+def value_order(values: ValueMap, maze: Maze | None) -> ValueOrder:
+    """Whether the value falls with the path to the goal or with the straight line.
+
+    In a maze the places are the free cells that a path joins to the goal, each with the mean value
+    of its points; on open ground they are all points of the map.
+    """
+    if maze is None:
+        places = np.stack(np.meshgrid(values.x, values.y, indexing="ij"), -1)
+        distance = np.linalg.norm(places - values.goal, axis=-1)
+        return ValueOrder(None, spearman(values.value.ravel(), -distance.ravel()), distance.size)
+    goal_cell = (int(_cells(maze, values.goal[:1], 0)[0]), int(_cells(maze, values.goal[1:], 1)[0]))
+    lengths = path_lengths_from(maze, goal_cell)
+    cells = np.argwhere(lengths >= 0)
+    if len(cells) < 3:
+        raise UserError(f"the goal {values.goal.tolist()} lies in a wall of the maze {maze.name}.")
+    rows, columns = _cells(maze, values.x, 0), _cells(maze, values.y, 1)
+    value = np.array([values.value[np.ix_(rows == r, columns == c)].mean() for r, c in cells])
+    line = np.linalg.norm(cells * maze.cell_size - values.goal, axis=-1)
+    path = lengths[cells[:, 0], cells[:, 1]]
+    return ValueOrder(spearman(value, -path), spearman(value, -line), len(cells))
+
+
+def spearman(first: np.ndarray, second: np.ndarray) -> float:
+    """Spearman's rank correlation of two `[places]`; ties share their mean rank.
+
+    NaN if either is constant.
+    """
+    ranks = [_ranks(np.asarray(values)) for values in (first, second)]
+    centred = [rank - rank.mean() for rank in ranks]
+    scale = np.sqrt(np.square(centred[0]).sum() * np.square(centred[1]).sum())
+    return float((centred[0] * centred[1]).sum() / scale) if scale > 0 else float("nan")
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[group]
+
+
+def chosen_goals(task: Task, count: int = 3) -> np.ndarray:
+    """Goals to draw maps for, `[count, 2]`: in a maze near, middle and far by the path from the
+    start; on open ground as far from each other as the commanded goals go."""
+    require_place_goals(task)
+    if task.maze is not None:
+        cells = task.maze.goals("training")
+        ordered = cells[np.argsort(task.maze.path_length_to(cells), kind="stable")]
+        return ordered[np.linspace(0, len(ordered) - 1, count).round().astype(int)]
+    goals = np.asarray(task.sample_goal(jax.random.key(0), 256, "evaluation"))
+    chosen = [goals[0]]
+    for _ in range(count - 1):
+        gaps = np.linalg.norm(goals[:, None] - np.array(chosen), axis=-1).min(1)
+        chosen.append(goals[gaps.argmax()])
+    return np.array(chosen)
+
+
+def _cells(maze: Maze, positions: np.ndarray, axis: int) -> np.ndarray:
+    """Indices along one axis of the cells that hold the positions."""
+    cells = np.floor(np.asarray(positions) / maze.cell_size + 0.5).astype(int)
+    return np.clip(cells, 0, maze.walls.shape[axis] - 1)

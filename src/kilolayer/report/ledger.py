@@ -1,0 +1,186 @@
+"""The sections of a run's report that show what it took: time, config, environment."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+from kilolayer.analysis.load import Run
+from kilolayer.config import TrainConfig
+from kilolayer.report.page import cards, paragraph, table
+from kilolayer.report.plots import short_count, time_bar
+from kilolayer.tasks.ant import Ant
+from kilolayer.types import UserError
+
+NOT_COMPARABLE = (
+    "Scores of ant tasks are comparable with published ones in kind, not to the digit: published "
+    "figures come from another physics engine, and contacts, solver and integrator differ."
+)
+
+
+def headline(run: Run) -> str:
+    """Notices on the run's state, and its headline figures."""
+    config, task, unit = run.config, run.task, run.task.goal.coordinates[0].unit
+    steps = max((event.get("env_steps", 0) for event in run.events), default=0)
+    updates = max((event.get("updates", 0) for event in run.events), default=0)
+    depths = {run.plan.actor_depth, run.plan.critic_depth}
+    depth = (
+        str(depths.pop())
+        if len(depths) == 1
+        else f"{run.plan.actor_depth} / {run.plan.critic_depth}"
+    )
+    what = "layers deep" if "/" not in depth else "layers deep: actor / critic"
+    figures = [
+        (_last(run, "evaluation/success", ".0%"), "success, share of episodes"),
+        (
+            _last(run, "evaluation/time_at_goal", ".1f"),
+            f"control steps at the goal, of {task.episode_length}",
+        ),
+        (_last(run, "evaluation/smallest_distance", ".2f"), f"{unit}, smallest distance (mean)"),
+        (short_count(float(f"{steps:.3g}")), f"environment steps, {updates:,} updates"),
+        (_duration(wall_clock(run.events)), "wall-clock"),
+        (depth, what),
+        (str(config.width), "units wide"),
+    ]
+    return paragraph(_subtitle(run), "how") + _notices(run, steps) + cards(figures)
+
+
+def _subtitle(run: Run) -> str:
+    return (
+        f"Deterministic policy, goals of the evaluation split, newest evaluation. A step counts as "
+        f"a success within {run.task.goal.radius:g} {run.task.goal.coordinates[0].unit} of the "
+        f"goal. Seed {run.config.seed}. Directory: {run.path.name}."
+    )
+
+
+def _notices(run: Run, steps: int) -> str:
+    notices = []
+    bad = [event for event in run.events if event["event"] == "nonfinite"]
+    if not run.directory.finished:
+        notices.append(
+            f"This run is unfinished: {steps:,} of {run.plan.total_steps:,} environment steps are "
+            "logged. The report shows it as it stands."
+        )
+    if bad and not run.directory.finished:
+        notices.append(f"It stopped because {bad[-1].get('tensor')} was not finite.")
+    if isinstance(run.task, Ant):
+        notices.append(NOT_COMPARABLE)
+    return "".join(paragraph(text, "notice") for text in notices)
+
+
+def wall_clock(events: list[dict[str, Any]]) -> float:
+    """Seconds of work: between events, without the pause before a resume, plus what the profile
+    knows of the time before the first event."""
+    times = [(event["time"], event["event"]) for event in events if "time" in event]
+    total = 0.0
+    for (before, _), (after, kind) in pairwise(times):
+        total += 0.0 if kind == "resume" else max(0.0, after - before)
+    profiles = [event for event in events if event["event"] == "profile"]
+    return total + (profiles[-1]["seconds"].get("compile", 0.0) if profiles else 0.0)
+
+
+def time_section(run: Run) -> str:
+    """The bar and the table of the run's seconds."""
+    profiles = [event for event in run.events if event["event"] == "profile"]
+    if not profiles:
+        return _time_so_far(run)
+    seconds, per_round = profiles[-1]["seconds"], profiles[-1]["seconds_per_round"]
+    parts = _split_training(seconds, per_round)
+    total = sum(parts.values()) or 1.0
+    rows = [
+        (name, f"{value:,.1f}", f"{value / total:.1%}", _per_round(per_round, name))
+        for name, value in parts.items()
+    ]
+    notes = (
+        "Physics, policy, sampling and update are shares of the training rounds, measured apart on "
+        "the final state; evaluation includes its own compilation."
+    )
+    if any(event["event"] == "resume" for event in run.events):
+        notes += " The run was resumed: the seconds are those of its last process."
+    header = ("part", "seconds", "share", "milliseconds per round")
+    return time_bar(parts) + table(header, rows) + paragraph(notes)
+
+
+def _split_training(seconds: dict[str, float], per_round: dict[str, float]) -> dict[str, float]:
+    """Seconds of the whole run, the training rounds divided as the profile divides one."""
+    whole = sum(per_round.values()) or 1.0
+    train = seconds.get("train", 0.0)
+    parts = {name: seconds[name] for name in ("compile", "prefill") if name in seconds}
+    parts |= {name: train * value / whole for name, value in per_round.items()}
+    return parts | {name: value for name, value in seconds.items() if name not in (*parts, "train")}
+
+
+def _per_round(per_round: dict[str, float], name: str) -> str:
+    return f"{1000 * per_round[name]:,.1f}" if name in per_round else ""
+
+
+def _time_so_far(run: Run) -> str:
+    rounds = [event["round_seconds"] for event in run.events if "round_seconds" in event]
+    saves = [event["save_seconds"] for event in run.events if "save_seconds" in event]
+    if not rounds:
+        raise UserError("No training round was logged, so there is nothing to time.")
+    rows = [
+        ("training rounds", f"{sum(rounds):,.1f}"),
+        ("checkpoints", f"{sum(saves):,.1f}"),
+    ]
+    text = "The parts of a round are measured when the run finishes; so far only these are known."
+    return paragraph(text, "notice") + table(("part", "seconds"), rows)
+
+
+def config_section(run: Run) -> str:
+    """Every field of the config beside its default."""
+    values = dataclasses.asdict(run.config)
+    defaults = dataclasses.asdict(TrainConfig())
+    changed = [values[name] != defaults[name] for name in values]
+    rows = [
+        (
+            name,
+            _value(values[name]),
+            _value(defaults[name]),
+            "changed" if differs else "",
+        )
+        for name, differs in zip(values, changed, strict=True)
+    ]
+    return table(("field", "value", "default", ""), rows, changed)
+
+
+def environment_section(run: Run) -> str:
+    """The manifest, one line per entry."""
+    path = run.path / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}.") from error
+    return table(("what", "value"), list(_entries(manifest, "")))
+
+
+def _entries(value: Any, name: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _entries(inner, f"{name} {key}".strip())
+    elif isinstance(value, list):
+        yield name, ", ".join(map(str, value))
+    else:
+        yield name, _value(value)
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _last(run: Run, metric: str, form: str) -> str:
+    values = run.curve(metric)[1]
+    return format(float(values[-1]), form) if len(values) else "none yet"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,121 @@
+"""Pictures of the plane as inline SVG: trajectories and the critic's values."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Circle, Rectangle
+
+from kilolayer.analysis.value_map import ValueMap
+from kilolayer.report.style import FAILURE, INK, PAPER, PURPLE, SUCCESS, WALL
+from kilolayer.report.svg import FONT_SIZE, dress, new_figure, to_svg
+from kilolayer.tasks.base import Task
+
+MOST_TRAJECTORIES = 48  # more hide each other
+MOST_POINTS = 150  # of a trajectory
+
+
+def trajectory_map(task: Task, episodes: Mapping[str, Mapping[str, np.ndarray]]) -> str:
+    """Paths of the first episodes of each goal split, one panel per split.
+
+    episodes: by split, arrays `goal [worlds, goal]`, `achieved [time, worlds, goal]`, `alive
+    [time, worlds]`.
+    """
+    figure = _panels(task, len(episodes))
+    grid = figure.subplots(1, len(episodes), squeeze=False)[0]
+    for axes, (split, arrays) in zip(grid, episodes.items(), strict=True):
+        _ground(axes, task, f"{split} goals")
+        _draw_trajectories(axes, task, arrays)
+    handles = [
+        Line2D([], [], color=SUCCESS, label="reached the goal"),
+        Line2D([], [], color=FAILURE, label="did not"),
+        Line2D([], [], color=INK, marker="s", linestyle="", markersize=5, label="start"),
+        Line2D([], [], color=PURPLE, marker="o", fillstyle="none", linestyle="", label="goal"),
+    ]
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=2 * len(episodes),
+        fontsize=FONT_SIZE,
+        frameon=False,
+    )
+    return to_svg(figure, "trajectories", "Trajectories of the newest evaluation")
+
+
+def _draw_trajectories(axes: Axes, task: Task, arrays: Mapping[str, np.ndarray]) -> None:
+    achieved, alive = arrays["achieved"][:, :MOST_TRAJECTORIES], arrays["alive"]
+    for world in range(achieved.shape[1]):
+        goal = arrays["goal"][world]
+        path = achieved[: max(1, int(alive[:, world].sum())), world]
+        distance = np.linalg.norm(path - goal, axis=-1)
+        reached = (distance[: int(alive[:, world].sum())] < task.goal.radius).any()
+        shown = np.linspace(0, len(path) - 1, min(len(path), MOST_POINTS)).astype(int)
+        colour, order = (SUCCESS, 3) if reached else (FAILURE, 2)
+        axes.plot(*path[shown].T, color=colour, linewidth=0.9, alpha=0.75, zorder=order)
+        axes.add_patch(
+            Circle(goal, task.goal.radius, fill=False, color=PURPLE, linewidth=0.6, alpha=0.6)
+        )
+    start = achieved[0].mean(0) if task.maze is None else task.maze.start
+    axes.plot(*start, color=INK, marker="s", markersize=5, zorder=4)
+    if task.maze is None:
+        half = 1.1 * max(np.abs(arrays["goal"]).max(), np.abs(achieved).max())
+        axes.set_xlim(-half, half)
+        axes.set_ylim(-half, half)
+
+
+def value_maps(task: Task, maps: Sequence[ValueMap], titles: Sequence[str]) -> str:
+    """The critic's value for several goals next to each other, each with its own colour scale."""
+    figure = _panels(task, len(maps), extra_width=0.7)
+    grid = figure.subplots(1, len(maps), squeeze=False)[0]
+    for axes, values, title in zip(grid, maps, titles, strict=True):
+        _ground(axes, task, title)
+        pixel_x, pixel_y = values.x[1] - values.x[0], values.y[1] - values.y[0]
+        edges = (
+            values.x[0] - pixel_x / 2,
+            values.x[-1] + pixel_x / 2,
+            values.y[0] - pixel_y / 2,
+            values.y[-1] + pixel_y / 2,
+        )
+        image = axes.imshow(
+            values.value.T,
+            origin="lower",
+            extent=edges,
+            cmap="viridis",
+            interpolation="nearest",
+        )
+        bar = figure.colorbar(image, ax=axes, shrink=0.8)
+        bar.set_label("energy", fontsize=FONT_SIZE)
+        bar.ax.tick_params(labelsize=FONT_SIZE - 1)
+        axes.plot(
+            *values.goal,
+            marker="*",
+            markersize=13,
+            color=PAPER,
+            markeredgecolor=INK,
+            zorder=4,
+        )
+    return to_svg(figure, "values", "The critic's value for several goals")
+
+
+def _panels(task: Task, count: int, extra_width: float = 0.0) -> Figure:
+    """A figure with room for `count` maps of the task's proportions."""
+    columns, rows = (1, 1) if task.maze is None else task.maze.walls.shape
+    width = 3.6
+    return new_figure(count * (width + extra_width), width * rows / columns + 0.9)
+
+
+def _ground(axes: Axes, task: Task, title: str) -> None:
+    x, y = (f"{c.name}, {c.unit}" for c in task.goal.coordinates)
+    dress(axes, title, x, y, grid=False)
+    axes.set_aspect("equal")
+    if task.maze is None:
+        return
+    for centre_x, centre_y, half_x, half_y in task.maze.wall_rectangles:
+        corner = (centre_x - half_x, centre_y - half_y)
+        axes.add_patch(Rectangle(corner, 2 * half_x, 2 * half_y, color=WALL, linewidth=0.4))
+    rows, columns = task.maze.walls.shape
+    half = task.maze.cell_size / 2
+    axes.set_xlim(-half, rows * task.maze.cell_size - half)
+    axes.set_ylim(-half, columns * task.maze.cell_size - half)

@@ -1,0 +1,107 @@
+"""The HTML page: one style sheet, tables, cards and sections. Everything that enters is escaped."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+STYLE = """
+:root { color-scheme: light; }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 1120px; padding: 24px; background: #fff; color: #1b1f24;
+  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
+h1 { margin: 0; font-size: 26px; }
+h2 { margin: 40px 0 4px; padding-top: 12px; border-top: 1px solid #e3e6ea; font-size: 19px; }
+p { margin: 6px 0; max-width: 85ch; }
+nav { margin: 12px 0; font-size: 14px; }
+nav a { margin-right: 14px; color: #0072b2; }
+svg { display: block; width: 100%; height: auto; margin: 8px 0; }
+video { display: block; max-width: 100%; margin: 8px 0; border: 1px solid #e3e6ea; }
+.how { color: #57606a; }
+.notice { padding: 8px 12px; background: #fff8e5; border-left: 4px solid #e69f00; }
+.cards { display: flex; flex-wrap: wrap; gap: 10px; margin: 16px 0; }
+.card { flex: 1 1 110px; padding: 8px 12px; border: 1px solid #e3e6ea; border-radius: 6px; }
+.card b { display: block; font-size: 22px; font-weight: 600; }
+.card span { color: #57606a; font-size: 13px; }
+table { border-collapse: collapse; margin: 8px 0; font-size: 14px; }
+th, td { padding: 3px 14px 3px 0; border-bottom: 1px solid #eef0f2; text-align: left;
+  vertical-align: top; overflow-wrap: anywhere; }
+th { color: #57606a; font-weight: 500; }
+td.number { text-align: right; font-variant-numeric: tabular-nums; }
+tr.changed td { font-weight: 600; background: #eef6fb; }
+@media print { body { max-width: none; } h2 { break-after: avoid; } }
+"""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page; `how` says in a sentence how to read it; `body` is HTML."""
+
+    anchor: str
+    title: str
+    how: str
+    body: str
+
+
+def page(title: str, top: str, sections: Sequence[Section]) -> str:
+    """The whole document. It asks for nothing outside itself."""
+    links = "".join(f'<a href="#{part.anchor}">{escape(part.title)}</a>' for part in sections)
+    body = "\n".join(_section(part) for part in sections)
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(title)}</title>
+<style>{STYLE}</style>
+</head>
+<body>
+<h1>{escape(title)}</h1>
+{top}
+<nav>{links}</nav>
+{body}
+</body>
+</html>
+"""
+
+
+def _section(part: Section) -> str:
+    return (
+        f'<section id="{part.anchor}">\n<h2>{escape(part.title)}</h2>\n'
+        f'<p class="how">{escape(part.how)}</p>\n{part.body}\n</section>'
+    )
+
+
+def paragraph(text: str, kind: str = "") -> str:
+    """A paragraph of plain text; kind: its class in the style sheet."""
+    return f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"
+
+
+def cards(figures: Sequence[tuple[str, str]]) -> str:
+    """Headline figures, each `(figure, what it is)`."""
+    inner = "".join(
+        f'<div class="card"><b>{escape(figure)}</b><span>{escape(what)}</span></div>'
+        for figure, what in figures
+    )
+    return f'<div class="cards">{inner}</div>'
+
+
+def table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], changed: Sequence[bool] | None = None
+) -> str:
+    """A table of plain text. Cells that read as numbers stand to the right; `changed` rows are
+    marked."""
+    marks = changed or [False] * len(rows)
+    head = "".join(f"<th>{escape(name)}</th>" for name in header)
+    lines = [
+        f"<tr{' class=changed' if mark else ''}>{''.join(_cell(text) for text in row)}</tr>"
+        for row, mark in zip(rows, marks, strict=True)
+    ]
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+
+
+def _cell(text: str) -> str:
+    try:
+        float(text.rstrip("%").replace(",", ""))
+    except ValueError:
+        return f"<td>{escape(text)}</td>"
+    return f'<td class="number">{escape(text)}</td>'

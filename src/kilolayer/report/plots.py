@@ -1,0 +1,181 @@
+"""Curves and bars of a run, each as inline SVG."""
+
+from collections.abc import Mapping
+from itertools import cycle
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from kilolayer.analysis.diagnostics import BlockDiagnostics
+from kilolayer.analysis.load import Run
+from kilolayer.report.style import BLUE, INK, ORANGE, PAPER, SERIES, luminance
+from kilolayer.report.svg import FONT_SIZE, dress, new_figure, to_svg
+
+LONGEST_LINE = 400  # points of a curve; more cannot be seen at its size
+SPLITS = {"evaluation": "evaluation goals", "evaluation_training_goals": "training goals"}
+SPLIT_COLOURS = dict(zip(SPLITS, (BLUE, ORANGE), strict=True))
+
+
+def learning_curves(run: Run) -> str:
+    """Scores of the evaluations and measures of the training, over environment steps."""
+    unit = run.task.goal.coordinates[0].unit
+    scores = {
+        "success": ("Success", "share of episodes"),
+        "easy_success": (f"Within {run.task.goal.easy_radius:g} {unit}", "share of episodes"),
+        "time_at_goal": ("Time at goal", "control steps"),
+        "smallest_distance": ("Smallest distance to the goal", unit),
+    }
+    measures = {
+        "critic/loss": ("Critic loss", "nat"),
+        "critic/accuracy": ("Critic accuracy", "share of batch"),
+        "actor/entropy": ("Policy entropy", "nat"),
+        "actor/temperature": ("Temperature", "energy per nat"),
+    }
+    figure = new_figure(11, 5)
+    grid = figure.subplots(2, 4)
+    for axes, (name, (title, label)) in zip(grid[0], scores.items(), strict=True):
+        for split, called in SPLITS.items():
+            steps, values = run.curve(f"{split}/{name}")
+            if len(steps):
+                colour = SPLIT_COLOURS[split]
+                axes.plot(steps, values, color=colour, marker="o", markersize=3, label=called)
+        dress(axes, title, "environment steps", label)
+        if label == "share of episodes":
+            axes.set_ylim(-0.03, 1.03)
+    for axes, (name, (title, label)) in zip(grid[1], measures.items(), strict=True):
+        steps, values = thinned(*run.curve(name))
+        axes.plot(steps, values, color=BLUE, linewidth=1)
+        dress(axes, title, "environment steps", label)
+        if not len(steps):
+            _say_empty(axes)
+    for axes in grid.flat:
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    if len(labels) > 1:
+        figure.legend(
+            handles, labels, loc="outside upper right", ncols=2, fontsize=FONT_SIZE, frameon=False
+        )
+    return to_svg(figure, "curves", "Learning curves over environment steps")
+
+
+def success_by_path(run: Run) -> str:
+    """Bars: success of the newest evaluation for every length of the shortest path."""
+    scores = {split: _by_path(run, split) for split in SPLITS}
+    scores = {split: by_path for split, by_path in scores.items() if by_path}
+    figure = new_figure(8, 2.8)
+    axes = figure.subplots()
+    width = 0.8 / max(1, len(scores))
+    for index, (split, by_path) in enumerate(scores.items()):
+        shift = (index - (len(scores) - 1) / 2) * width
+        lengths = np.array(list(by_path))
+        bars = axes.bar(
+            lengths + shift,
+            list(by_path.values()),
+            width,
+            color=SPLIT_COLOURS[split],
+            label=SPLITS[split],
+        )
+        axes.bar_label(bars, fmt="%.2f", fontsize=FONT_SIZE - 2, color=INK)
+    dress(axes, "", "shortest path from start to goal, cells", "share of episodes")
+    axes.set_ylim(0, 1.1)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if len(scores) > 1:
+        axes.legend(fontsize=FONT_SIZE, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return to_svg(figure, "paths", "Success by length of the shortest path")
+
+
+def _by_path(run: Run, split: str) -> dict[int, float]:
+    """Success for each path length in cells, of the split's newest evaluation."""
+    prefix = f"{split}/success_by_path/"
+    for event in reversed(run.events):
+        metrics = event.get("metrics", {})
+        found = {
+            int(name.removeprefix(prefix)): value
+            for name, value in metrics.items()
+            if name.startswith(prefix)
+        }
+        if found:
+            return dict(sorted(found.items()))
+    return {}
+
+
+def block_curves(diagnostics: Mapping[str, BlockDiagnostics]) -> str:
+    """Four panels over the blocks, one line per network."""
+    panels = {
+        "residual_norm": ("Residual stream after the block", "mean norm"),
+        "effective_rank": ("Effective rank after the block", "dimensions"),
+        "dormant_share": ("Dormant units", "share of the block's units"),
+        "gradient_norm": ("Gradient of the own loss", "norm"),
+    }
+    figure = new_figure(11, 2.9)
+    grid = figure.subplots(1, 4)
+    for axes, (field, (title, label)) in zip(grid, panels.items(), strict=True):
+        for (name, blocks), colour in zip(diagnostics.items(), cycle(SERIES), strict=False):
+            values = getattr(blocks, field)
+            numbers = np.arange(1, len(values) + 1)
+            # Many blocks make a line; a few need to be seen one by one.
+            marker = "o" if len(values) <= 32 else ""
+            axes.plot(numbers, values, color=colour, marker=marker, markersize=4, label=name)
+        dress(axes, title, "block", label)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
+        axes.set_ylim(bottom=0)
+    figure.legend(
+        *grid[0].get_legend_handles_labels(),
+        loc="outside upper right",
+        ncols=3,
+        fontsize=FONT_SIZE,
+        frameon=False,
+    )
+    return to_svg(figure, "blocks", "Diagnostics of every residual block")
+
+
+def time_bar(seconds: Mapping[str, float]) -> str:
+    """One bar of the whole run, in its parts in the given order; parts in seconds."""
+    figure = new_figure(11, 1.3)
+    axes = figure.subplots()
+    total, start = sum(seconds.values()), 0.0
+    for (name, value), colour in zip(seconds.items(), cycle(SERIES), strict=False):
+        ink = PAPER if luminance(colour) < 0.4 else INK
+        axes.barh(0, value, left=start, color=colour, edgecolor=PAPER, label=name)
+        if value > 0.05 * total:
+            share = f"{value / total:.0%}"
+            middle = start + value / 2
+            axes.text(middle, 0, share, ha="center", va="center", fontsize=FONT_SIZE, color=ink)
+        start += value
+    dress(axes, "", "seconds", "", grid=False)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    axes.margins(x=0)
+    figure.legend(
+        *axes.get_legend_handles_labels(),
+        loc="outside upper left",
+        ncols=len(seconds),
+        fontsize=FONT_SIZE,
+        frameon=False,
+    )
+    return to_svg(figure, "time", "Where the time went")
+
+
+def thinned(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """At most `LONGEST_LINE` points: means of equal stretches, each at its last step."""
+    stretch = -(-len(steps) // LONGEST_LINE)
+    if stretch <= 1:
+        return steps, values
+    starts = np.arange(0, len(steps), stretch)
+    ends = np.minimum(starts + stretch, len(steps))
+    return steps[ends - 1], np.add.reduceat(values, starts) / (ends - starts)
+
+
+def short_count(value: float) -> str:
+    """A count for an axis: 250k, 1.5M."""
+    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= unit:
+            return f"{value / unit:g}{letter}"
+    return f"{value:g}"
+
+
+def _say_empty(axes: Axes) -> None:
+    axes.set_xlim(0, 1)
+    axes.text(0.5, 0.5, "nothing yet", ha="center", transform=axes.transAxes, fontsize=FONT_SIZE)

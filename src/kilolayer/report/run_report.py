@@ -1,0 +1,115 @@
+"""A run directory as one HTML file that opens anywhere, without a network."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from kilolayer.analysis.load import Run
+from kilolayer.report.ledger import config_section, environment_section, headline, time_section
+from kilolayer.report.page import Section, page, paragraph
+from kilolayer.report.sections import (
+    blocks_section,
+    curves_section,
+    paths_section,
+    trajectories_section,
+    values_section,
+    video_section,
+)
+from kilolayer.runtime.run_dir import write_atomically
+from kilolayer.types import UserError
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A section to come: its place in the page and the function that draws it."""
+
+    anchor: str
+    title: str
+    how: str
+    draw: Callable[[Run], str]
+
+
+SECTIONS = (
+    _Plan(
+        "curves",
+        "Learning curves",
+        "Upper row: evaluations with the deterministic policy, higher is better except for the "
+        "distance. Lower row: every round of training; accuracy is the share of state-action pairs "
+        "that find their own goal in the batch.",
+        curves_section,
+    ),
+    _Plan(
+        "trajectories",
+        "Where the agent went",
+        "The world from above; each line is one episode, each circle a goal with its success "
+        "radius.",
+        trajectories_section,
+    ),
+    _Plan(
+        "paths",
+        "Success by distance",
+        "Share of successful episodes for each length of the shortest path; an agent that knows "
+        "the way keeps its bars high to the right.",
+        paths_section,
+    ),
+    _Plan(
+        "values",
+        "What the critic believes",
+        "Brighter places are closer to the goal (star) in the critic's view, had the body stood "
+        "there; where it knows the walls, brightness fades along the corridors and not through "
+        "them.",
+        values_section,
+    ),
+    _Plan(
+        "blocks",
+        "What each block does",
+        "From the first block to the last, on a batch from the replay buffer: a rank that falls, a "
+        "norm that explodes, dormant units or a vanishing gradient show depth that is not used.",
+        blocks_section,
+    ),
+    _Plan(
+        "video",
+        "Video",
+        "Recorded worlds of the evaluation, played back.",
+        video_section,
+    ),
+    _Plan(
+        "time",
+        "Where the time went",
+        "Seconds of the whole run; the widest part is what to speed up first.",
+        time_section,
+    ),
+    _Plan(
+        "config",
+        "Config",
+        "What was asked for; marked rows differ from the defaults of TrainConfig.",
+        config_section,
+    ),
+    _Plan(
+        "environment",
+        "Environment",
+        "What a repeat needs: the command, versions, code and devices.",
+        environment_section,
+    ),
+)
+
+
+def write_report(run: Run) -> Path:
+    """Write `report.html` into the run directory and return its path.
+
+    Works for an unfinished run too; what cannot be shown is said in a sentence. The video is also
+    kept in `media/`. Raises UserError if the file cannot be written.
+    """
+    config = run.config
+    title = f"{config.task}, depth {config.depth}"
+    sections = [Section(plan.anchor, plan.title, plan.how, _drawn(plan, run)) for plan in SECTIONS]
+    target = run.path / "report.html"
+    write_atomically(target, page(title, headline(run), sections))
+    return target
+
+
+def _drawn(plan: _Plan, run: Run) -> str:
+    try:
+        return plan.draw(run)
+    except UserError as error:
+        return paragraph(f"Not shown: {error}", "notice")

@@ -1,0 +1,19 @@
+"""Colours of the report: Okabe and Ito's, which people with any colour vision tell apart."""
+
+BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+PURPLE, SKY, YELLOW, GREY = "#CC79A7", "#56B4E9", "#F0E442", "#999999"
+SERIES = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, YELLOW, GREY)
+SUCCESS, FAILURE = GREEN, ORANGE
+INK, PAPER, WALL, GRID = "#1B1F24", "#FFFFFF", "#6B7785", "#E3E6EA"
+
+
+def rgb(colour: str) -> tuple[float, float, float]:
+    """`#RRGGBB` as red, green and blue in 0 to 1."""
+    red, green, blue = (int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5))
+    return red, green, blue
+
+
+def luminance(colour: str) -> float:
+    """How light `#RRGGBB` looks, in 0 to 1 (the luma of Rec. 709)."""
+    red, green, blue = rgb(colour)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue

@@ -1,0 +1,58 @@
+"""Matplotlib figures as SVG to stand inside an HTML page."""
+
+import io
+import re
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from kilolayer.report.style import GRID, INK
+
+FONT_SIZE = 9
+PIXELS_PER_INCH = 102  # a figure 11 inches wide fills the page
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of `width` by `height` inches whose parts do not overlap."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def dress(axes: Axes, title: str = "", x: str = "", y: str = "", grid: bool = True) -> None:
+    """Title, axis labels and a light frame."""
+    axes.set_title(title, fontsize=FONT_SIZE + 1, color=INK, loc="left")
+    axes.set_xlabel(x, fontsize=FONT_SIZE, color=INK)
+    axes.set_ylabel(y, fontsize=FONT_SIZE, color=INK)
+    axes.tick_params(labelsize=FONT_SIZE - 1, color=GRID, labelcolor=INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GRID)
+    axes.set_axisbelow(True)
+    if grid:
+        axes.grid(color=GRID, linewidth=0.6)
+
+
+def to_svg(figure: Figure, name: str, description: str) -> str:
+    """The figure as an `<svg>` element.
+
+    name: prefixed to every id, so that figures of one page do not meet. description: what a screen
+    reader says. Text stays text. No namespace declarations: the HTML parser knows them, and so the
+    page holds no address at all.
+    """
+    buffer = io.StringIO()
+    # Without a salt the ids are drawn at random, and a repeat would differ.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text)
+    text = text.replace("xlink:href=", "href=")
+    # Equal images (two colour bars) get equal ids, which nothing refers to.
+    text = re.sub(r'(<image [^>]*?)\bid="[^"]*"', r"\1", text)
+    text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
+    text = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', text)
+    text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
+    # As wide as the page allows, up to its own size; the height follows from the view box.
+    text = re.sub(r'<svg width="[^"]*" height="[^"]*"', "<svg", text, count=1)
+    size = f"max-width: {PIXELS_PER_INCH * figure.get_figwidth():.0f}px"
+    return text.replace("<svg", f'<svg role="img" aria-label="{description}" style="{size}"', 1)

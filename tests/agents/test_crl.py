@@ -1,0 +1,221 @@
+"""The agent: its updates, its actions, its metrics, and the cost of depth before the first step."""
+
+import dataclasses
+import time
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kilolayer.agents.base import TaskSpec
+from kilolayer.agents.build import build_agent
+from kilolayer.agents.crl import CRL, CRLState
+from kilolayer.config import TrainConfig
+from kilolayer.networks.encoders import TorsoSpec
+from kilolayer.plan import TrainPlan
+from kilolayer.replay.hindsight import Batch
+from kilolayer.tasks.registry import make_task
+
+BATCH, OBSERVATION, ACTION, GOAL = 16, 5, 2, 3
+TORSO = TorsoSpec(depth=2, width=8, layers_per_block=2)
+AGENT = CRL(TaskSpec(OBSERVATION, ACTION, GOAL), TORSO, TORSO, representation_dim=4)
+# Few variants, for each compiles an update of its own.
+SHUFFLED = dataclasses.replace(AGENT, shuffled_goal_share=0.5)
+RATES = {"actor": 0.01, "critic": 0.02, "log_temperature": 0.03}
+OTHER = dataclasses.replace(
+    AGENT,
+    loss_kind="binary",
+    actor_learning_rate=RATES["actor"],
+    critic_learning_rate=RATES["critic"],
+    temperature_learning_rate=RATES["log_temperature"],
+    initial_temperature=0.5,
+    target_entropy_per_action=100.0,
+)
+
+
+def random_batch(seed: int) -> Batch:
+    generator = np.random.default_rng(seed)
+
+    def draw(size: int):
+        return jnp.asarray(generator.normal(size=(BATCH, size)), jnp.float32)
+
+    return Batch(draw(OBSERVATION), jnp.tanh(draw(ACTION)), draw(GOAL), draw(GOAL))
+
+
+@partial(jax.jit, static_argnums=0)
+def start(agent: CRL, seed: int) -> CRLState:
+    return agent.init(jax.random.key(seed))
+
+
+@partial(jax.jit, static_argnums=0)
+def update(agent: CRL, state: CRLState, batch: Batch, seed: int):
+    return agent.update(state, batch, jax.random.key(seed))
+
+
+@partial(jax.jit, static_argnums=(0, 3))
+def act(agent: CRL, state: CRLState, seed: int, deterministic: bool):
+    batch = random_batch(0)
+    key = jax.random.key(seed)
+    return agent.act(state, batch.observation, batch.goal, key, deterministic)
+
+
+def changed(before, after) -> list[bool]:
+    pairs = zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
+    return [not np.array_equal(a, b) for a, b in pairs]
+
+
+@pytest.mark.parametrize("agent", [AGENT, SHUFFLED, OTHER])
+def test_an_update_changes_every_parameter(agent):
+    state = start(agent, 0)
+    after, metrics = update(agent, state, random_batch(1), 0)
+    assert all(changed(state.parameters, after.parameters))
+    assert int(after.updates) == int(state.updates) + 1
+    assert all(np.isfinite(value) for value in metrics.values())
+
+
+def test_no_metric_is_constant():
+    state, seen = start(AGENT, 0), []
+    for index in range(6):
+        state, metrics = update(AGENT, state, random_batch(index), index)
+        seen.append({name: float(value) for name, value in metrics.items()})
+    for name in seen[0]:
+        assert len({metrics[name] for metrics in seen}) > 1, name
+    parts = {name.split("/")[0] for name in seen[0]}
+    assert parts == {"critic", "actor"}
+
+
+def test_updates_are_pure_and_their_key_matters(assert_trees_equal):
+    state, batch = start(AGENT, 0), random_batch(1)
+    first, again, other = (update(AGENT, state, batch, seed)[0] for seed in (0, 0, 1))
+    assert_trees_equal(first, again)
+    assert any(changed(first.parameters.actor, other.parameters.actor))
+    # The key draws the actor's actions alone.
+    assert not any(changed(first.parameters.critic, other.parameters.critic))
+
+
+def test_seeds_give_different_networks_whose_parts_differ_too():
+    first, second = start(AGENT, 0), start(AGENT, 1)
+    kernels = [
+        leaf.ravel()[0]
+        for leaf in jax.tree.leaves(first.parameters)
+        if leaf.ndim > 1 and np.unique(leaf).size > 1
+    ]
+    assert len(np.unique(kernels)) == len(kernels)
+    assert any(changed(first.parameters, second.parameters))
+
+
+def test_learning_lowers_the_critics_loss_on_a_fixed_batch():
+    state, batch, losses = start(OTHER, 0), random_batch(1), []
+    for index in range(60):
+        state, metrics = update(OTHER, state, batch, index)
+        losses.append(float(metrics["critic/loss"]))
+    assert losses[-1] < 0.5 * losses[0]
+    assert float(metrics["critic/accuracy"]) > 0.8
+
+
+def test_deterministic_actions_ignore_the_key_and_drawn_ones_do_not():
+    state = start(AGENT, 0)
+    means = [np.asarray(act(AGENT, state, seed, True)) for seed in (0, 1)]
+    draws = [np.asarray(act(AGENT, state, seed, False)) for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(*means)
+    np.testing.assert_array_equal(draws[0], draws[1])
+    assert not np.array_equal(draws[0], draws[2])
+    for action in (*means, *draws):
+        assert action.shape == (BATCH, ACTION)
+        assert np.abs(action).max() <= 1
+    # Every row and every coordinate has noise of its own.
+    assert len(np.unique(np.arctanh(draws[0]) - np.arctanh(means[0]))) == BATCH * ACTION
+
+
+def test_each_part_has_a_learning_rate_of_its_own():
+    """Adam's first step moves each parameter by its rate, up to epsilon."""
+    state = start(OTHER, 0)
+    after, _ = update(OTHER, state, random_batch(1), 0)
+    for part, rate in RATES.items():
+        before, now = (jax.tree.leaves(getattr(s.parameters, part)) for s in (state, after))
+        steps = [float(jnp.abs(a - b).max()) for a, b in zip(before, now, strict=True)]
+        assert max(steps) == pytest.approx(rate, rel=0.02)
+
+
+@pytest.mark.parametrize(("agent", "first"), [(AGENT, 1.0), (OTHER, 0.5)])
+def test_the_temperature_follows_its_target(agent, first):
+    state = start(agent, 0)
+    after, metrics = update(agent, state, random_batch(1), 0)
+    assert float(metrics["actor/temperature"]) == pytest.approx(first)
+    rise = float(after.parameters.log_temperature - state.parameters.log_temperature)
+    lacking = agent.target_entropy - float(metrics["actor/entropy"])
+    assert agent.target_entropy == agent.target_entropy_per_action * ACTION
+    assert np.sign(rise) == np.sign(lacking) != 0
+
+
+def test_energy_is_the_diagonal_of_what_the_critic_learns_from():
+    state, batch = start(AGENT, 0), random_batch(1)
+    energies = AGENT.energy(state, batch.observation, batch.action, batch.goal)
+    _, (metrics, _) = AGENT.critic_loss(state.parameters.critic, batch)
+    assert energies.shape == (BATCH,)
+    assert float(energies.mean()) == pytest.approx(float(metrics["positive_energy"]), abs=1e-4)
+
+
+def test_shuffled_goals_reach_the_actor_alone():
+    state, batch = start(AGENT, 0), random_batch(1)
+    plain, shuffled = (update(agent, state, batch, 0)[0] for agent in (AGENT, SHUFFLED))
+    assert any(changed(plain.parameters.actor, shuffled.parameters.actor))
+    critics = (jax.tree.leaves(s.parameters.critic) for s in (plain, shuffled))
+    for ours, theirs in zip(*critics, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_a_config_builds_the_agent_that_it_describes():
+    config = TrainConfig(
+        task="ant", actor_depth=8, critic_depth=4, width=16, layers_per_block=2, energy="dot",
+        contrastive_loss="symmetric", representation_dim=7, logsumexp_penalty=0.3,
+        actor_learning_rate=1e-3, critic_learning_rate=2e-3, temperature_learning_rate=3e-3,
+        initial_temperature=0.4, target_entropy_per_action=-0.2, shuffled_goal_share=0.25,
+        rematerialisation="block", scan_unroll=2, compute_dtype="bfloat16",
+    )  # fmt: skip
+    task = make_task("ant")
+    agent = build_agent(config, TrainPlan.derive(config, task.episode_length), task)
+    shared = {"width": 16, "layers_per_block": 2, "rematerialisation": "block",
+              "scan_unroll": 2, "compute_dtype": "bfloat16"}  # fmt: skip
+    assert agent == CRL(
+        TaskSpec(29, 8, 2), TorsoSpec(depth=8, **shared), TorsoSpec(depth=4, **shared),
+        7, "dot", "symmetric", 0.3, 1e-3, 2e-3, 3e-3, 0.4, -0.2, 0.25,
+    )  # fmt: skip
+    state = jax.eval_shape(agent.init, jax.random.key(0))
+    assert state.parameters.actor.encoder.stack.blocks.layers[0].scale.shape == (4, 16)
+    assert state.parameters.critic.goal.stack.blocks.layers[0].scale.shape == (2, 16)
+
+
+def lower_update(depth: int):
+    torso = TorsoSpec(depth=depth, width=32)
+    agent = dataclasses.replace(AGENT, actor_torso=torso, critic_torso=torso)
+    state = jax.eval_shape(agent.init, jax.random.key(0))
+    return jax.jit(agent.update).lower(state, random_batch(0), jax.random.key(0))
+
+
+def test_compiling_an_update_at_depth_256_takes_no_longer_than_at_depth_8():
+    """A ratio of processor times, the better of two attempts: the machine's load has no part."""
+
+    def seconds(depth: int) -> float:
+        began = time.process_time()
+        lower_update(depth).compile()
+        return time.process_time() - began
+
+    ratio = seconds(256) / seconds(8)
+    if ratio > 1.5:
+        ratio = seconds(256) / seconds(8)
+    assert ratio <= 1.5
+
+
+def test_the_update_is_one_program_however_deep():
+    """The same claim without a clock: the number of operations does not depend on depth."""
+    shallow, deep = (len(lower_update(depth).as_text().splitlines()) for depth in (8, 256))
+    assert shallow == deep > 100
+
+
+def test_the_state_is_a_tree_of_arrays():
+    state = start(AGENT, 0)
+    assert all(eqx.is_array(leaf) for leaf in jax.tree.leaves(state))

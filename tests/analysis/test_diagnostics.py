@@ -1,0 +1,111 @@
+"""Depth diagnostics against arithmetic worked by hand."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kilolayer.analysis.arrays import read_arrays
+from kilolayer.analysis.diagnostics import (
+    block_diagnostics,
+    block_norms,
+    dormant_share,
+    effective_rank,
+    replay_batch,
+)
+from kilolayer.networks.stack import Stack
+from kilolayer.types import UserError
+
+
+@pytest.mark.parametrize(
+    ("singular", "expected"),
+    [
+        ([1.0, 1.0, 1.0], 3.0),
+        ([5.0, 0.0, 0.0], 1.0),
+        ([0.0, 0.0, 0.0], 0.0),
+        # Shares 3/4 and 1/4: exp(-(3/4 ln 3/4 + 1/4 ln 1/4)) = 4 / 3^(3/4).
+        ([3.0, 1.0, 0.0], 4 / 3**0.75),
+    ],
+)
+def test_effective_rank_of_known_singular_values(singular, expected):
+    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
+    # 1e-6: a rotation leaves the zero singular values at the rounding of the others.
+    assert effective_rank(rotation @ np.diag(singular)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_effective_rank_ignores_the_scale():
+    matrix = np.random.default_rng(1).normal(size=(20, 6))
+    assert effective_rank(1e-3 * matrix) == pytest.approx(effective_rank(matrix))
+
+
+def test_dormant_share_by_hand():
+    # Layer 0 has the mean 1.0, so 0.025 is just dormant and 0.026 is not; layer 1 is silent.
+    layers = [[1.975, 2.0, 0.025, 0.0], [0.0, 0.0, 0.0, 0.0]]
+    alive = [[2.974, 1.0, 0.026, 0.0], [1.0, 1.0, 1.0, 1.0]]
+    np.testing.assert_allclose(dormant_share(np.array([layers, alive])), [6 / 8, 1 / 8])
+
+
+def test_block_norms_separate_the_blocks():
+    stack = Stack.init(jax.random.key(0), num_blocks=3, layers_per_block=2, width=4)
+    factor = jnp.array([0.0, 1.0, 2.0])
+    ones = jax.tree.map(
+        lambda leaf: jnp.ones_like(leaf) * factor.reshape(-1, *[1] * (leaf.ndim - 1)), stack
+    )
+    # A layer of width 4 has 16 + 4 + 4 + 4 parameters, a block two layers.
+    np.testing.assert_allclose(block_norms(ones), np.sqrt(56) * np.array([0, 1, 2]), rtol=1e-6)
+
+
+def test_every_network_gets_one_finite_value_per_block(run_copy):
+    networks = block_diagnostics(run_copy)
+    assert set(networks) == {"actor", "state-action encoder", "goal encoder"}
+    blocks = run_copy.config.depth // run_copy.config.layers_per_block
+    for diagnostics in networks.values():
+        values = dataclasses.asdict(diagnostics)
+        assert all(array.shape == (blocks,) for array in values.values())
+        assert (values["residual_norm"] > 0).all()
+        assert (values["gradient_norm"] > 0).all()
+        assert (values["effective_rank"] >= 1).all()
+        assert (values["effective_rank"] <= run_copy.config.width).all()
+
+
+def test_gradients_are_those_of_the_losses(run_copy):
+    batch, parameters = replay_batch(run_copy), run_copy.agent_state.parameters
+    gradient = jax.grad(lambda critic: run_copy.agent.critic_loss(critic, batch)[0])(
+        parameters.critic
+    )
+    found = block_diagnostics(run_copy)["goal encoder"].gradient_norm
+    np.testing.assert_allclose(found, block_norms(gradient.goal.stack), rtol=1e-4)
+
+
+def test_a_missing_batch_is_one_sentence(run_copy):
+    (run_copy.path / "episodes" / "batch.npz").unlink()
+    with pytest.raises(UserError, match=r"no batch\.npz yet"):
+        block_diagnostics(run_copy)
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "shape", "nan", "name"])
+def test_a_damaged_batch_is_named(run_copy, damage):
+    path = run_copy.path / "episodes" / "batch.npz"
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:200])
+    elif damage == "text":
+        path.write_text("not an archive")
+    elif damage == "shape":
+        np.savez(path, **{**arrays, "goal": arrays["goal"][:, :1]})
+    elif damage == "nan":
+        np.savez(path, **{**arrays, "action": arrays["action"] * np.nan})
+    else:
+        arrays.pop("action")
+        np.savez(path, **arrays)
+    with pytest.raises(UserError, match=r"batch\.npz"):
+        replay_batch(run_copy)
+
+
+def test_pickles_are_refused(tmp_path):
+    np.savez(tmp_path / "batch.npz", goal=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(UserError, match="damaged"):
+        read_arrays(tmp_path / "batch.npz", ["goal"])

@@ -1,0 +1,136 @@
+"""Value maps and the question whether they follow the walls."""
+
+import numpy as np
+import pytest
+
+from kilolayer.analysis.value_map import (
+    ValueMap,
+    ValueOrder,
+    chosen_goals,
+    in_walls,
+    map_axes,
+    path_lengths_from,
+    spearman,
+    value_map,
+    value_order,
+)
+from kilolayer.tasks.mazes import Maze
+from kilolayer.tasks.registry import TASKS, make_task
+from kilolayer.types import UserError
+
+MAZE = Maze("u", 4.0)
+# The far end of the U: next to the start in a straight line, six cells along the corridor.
+GOAL = np.array([12.0, 4.0])
+
+
+def map_of(function) -> ValueMap:
+    """A map of `function(x, y)` over the U maze, walls masked."""
+    x, y = map_axes(MAZE, GOAL, 20)
+    grid_x, grid_y = np.meshgrid(x, y, indexing="ij")
+    return ValueMap(GOAL, x, y, np.where(in_walls(MAZE, x, y), np.nan, function(grid_x, grid_y)))
+
+
+def test_path_lengths_by_hand():
+    lengths = path_lengths_from(MAZE, (3, 1))
+    assert lengths[1:4, 1:4].tolist() == [[6, 5, 4], [-1, -1, 3], [0, 1, 2]]
+    assert (lengths[0] == -1).all()
+
+
+@pytest.mark.parametrize("name", ["u", "big", "hardest", "spiral"])
+def test_path_lengths_agree_with_the_maze_own_from_the_start(name):
+    maze = Maze(name, 1.0)
+    start = tuple(np.argwhere(maze.grid == "r")[0])
+    np.testing.assert_array_equal(path_lengths_from(maze, start), maze.path_lengths)
+
+
+def test_a_value_that_follows_the_walls_is_recognised():
+    lengths = path_lengths_from(MAZE, (3, 1))
+
+    def walls(x, y):
+        return -lengths[np.rint(x / 4).astype(int), np.rint(y / 4).astype(int)]
+
+    order = value_order(map_of(walls), MAZE)
+    assert order.path == pytest.approx(1.0)
+    assert order.line < 0.9
+    assert order.places == 7
+    assert order.verdict == "it follows the walls"
+
+
+def test_a_value_that_follows_the_straight_line_is_recognised():
+    order = value_order(map_of(lambda x, y: -np.hypot(x - GOAL[0], y - GOAL[1])), MAZE)
+    assert order.line > 0.95
+    assert order.path < order.line - 0.05
+    assert order.verdict == "it follows the straight line"
+
+
+def test_open_ground_has_the_line_alone():
+    x, y = map_axes(None, np.array([10.0, 0.0]), 10)
+    value = -np.hypot(*np.meshgrid(x - 10, y, indexing="ij"))
+    order = value_order(ValueMap(np.array([10.0, 0.0]), x, y, value), None)
+    assert order.path is None
+    assert order.line == pytest.approx(1.0)
+    assert "no walls" in order.verdict
+
+
+@pytest.mark.parametrize(
+    ("order", "words"),
+    [
+        (ValueOrder(0.9, 0.88, 9), "cannot be told apart"),
+        (ValueOrder(0.3, -0.2, 9), "neither closely"),
+        (ValueOrder(float("nan"), float("nan"), 9), "the same everywhere"),
+    ],
+)
+def test_verdicts_that_do_not_decide(order, words):
+    assert words in order.verdict
+
+
+def test_a_goal_in_a_wall_is_refused():
+    values = map_of(lambda x, y: x)
+    inside = ValueMap(np.array([0.0, 0.0]), values.x, values.y, values.value)
+    with pytest.raises(UserError, match="in a wall"):
+        value_order(inside, MAZE)
+
+
+def test_spearman_by_hand():
+    assert spearman(np.array([1, 2, 3]), np.array([10, 20, 15])) == pytest.approx(0.5)
+    assert spearman(np.array([1.0, 2.0, 9.0]), np.array([-1, -4, -9])) == pytest.approx(-1.0)
+    # Ties share the mean rank: ranks 1.5, 1.5, 3 against 1, 2, 3.
+    assert spearman(np.array([5, 5, 7]), np.array([1, 2, 3])) == pytest.approx(np.sqrt(0.75))
+    assert np.isnan(spearman(np.array([1, 1, 1]), np.array([1, 2, 3])))
+
+
+def test_value_map_has_the_maze_shape_and_mask(tiny_run):
+    values = value_map(tiny_run, [3.0, 1.0], resolution=12)
+    # Five cells a side: three points per cell are the fewest that make twelve.
+    assert values.value.shape == (15, 15)
+    assert values.x[0] == pytest.approx(-1 / 3)
+    masked = np.kron(tiny_run.task.maze.walls, np.ones((3, 3), bool))
+    np.testing.assert_array_equal(np.isnan(values.value), masked)
+    assert np.nanstd(values.value) > 0
+
+
+def test_value_map_rates_the_policy_action(tiny_run):
+    goal = np.array([3.0, 1.0], np.float32)
+    values = value_map(tiny_run, goal, resolution=5)
+    observation = np.array([[1.0, 2.0, 0.0, 0.0]], np.float32)
+    action = tiny_run.policy(observation, goal[None])
+    energy = tiny_run.agent.energy(tiny_run.agent_state, observation, action, goal[None])
+    assert values.value[1, 2] == pytest.approx(float(energy[0]), rel=1e-4)
+
+
+@pytest.mark.parametrize(("goal", "resolution"), [([1.0], 8), ([1.0, 2.0], 1)])
+def test_value_map_refuses_what_it_cannot_draw(tiny_run, goal, resolution):
+    with pytest.raises(UserError, match="value map"):
+        value_map(tiny_run, goal, resolution)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_chosen_goals_are_three_goals_of_the_task(name):
+    task = make_task(name)
+    goals = chosen_goals(task)
+    assert goals.shape == (3, 2)
+    assert len(np.unique(goals.round(3), axis=0)) == 3
+    if task.maze is not None:
+        lengths = task.maze.path_length_to(goals)
+        assert lengths.tolist() == sorted(lengths)
+        assert lengths[-1] == task.maze.path_length_to(task.maze.goals("training")).max()

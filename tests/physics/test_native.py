@@ -1,0 +1,181 @@
+"""MuJoCo in threads: purity, currency of derived fields, agreement with plain MuJoCo."""
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+import pytest
+from mujoco.batch import Batch
+
+from kilolayer.physics.base import PhysicsState
+from kilolayer.physics.native import MujocoWorld, NativePhysics
+
+WORLDS = 5
+
+
+def start(world: MujocoWorld, seed: int = 0) -> tuple[jax.Array, jax.Array]:
+    generator = np.random.default_rng(seed)
+    model = world.model
+    qpos = np.tile(model.qpos0, (WORLDS, 1))
+    qpos[:, :3] += generator.uniform(-0.2, 0.2, (WORLDS, 3))
+    qpos[:, 7:] += generator.uniform(-0.5, 0.5, (WORLDS, 2))
+    qvel = generator.normal(size=(WORLDS, model.nv))
+    return jnp.asarray(qpos, jnp.float32), jnp.asarray(qvel, jnp.float32)
+
+
+def controls(steps: int) -> jax.Array:
+    generator = np.random.default_rng(9)
+    return jnp.asarray(generator.uniform(-1, 1, (steps, WORLDS, 2)), jnp.float32)
+
+
+def play(physics: NativePhysics, state: PhysicsState, sequence: jax.Array) -> PhysicsState:
+    for control in sequence:
+        state = physics.step(state, control)
+    return state
+
+
+@pytest.fixture(scope="module")
+def physics(scene) -> NativePhysics:
+    return NativePhysics(scene, WORLDS, threads=1)
+
+
+def test_equal_inputs_give_equal_outputs(physics, scene, assert_trees_equal):
+    state = physics.init(*start(scene))
+    control = controls(1)[0]
+    first = physics.step(state, control)
+    moved = play(physics, state, controls(7))  # whatever the engine might remember
+    assert not np.array_equal(moved.qpos, first.qpos)
+    assert_trees_equal(physics.step(state, control), first)
+    assert_trees_equal(physics.init(*start(scene)), state)
+
+
+def test_the_number_of_threads_changes_nothing(scene, physics, assert_trees_equal):
+    two_threads = NativePhysics(scene, WORLDS, threads=2)
+    first = play(physics, physics.init(*start(scene)), controls(20))
+    second = play(two_threads, two_threads.init(*start(scene)), controls(20))
+    assert_trees_equal(first, second)
+
+
+def test_a_rollout_goes_on_from_a_saved_state_bit_for_bit(scene, physics, assert_trees_equal):
+    """Contacts and warm starts included: the box lies on the plane by then."""
+    sequence = controls(60)
+    middle = play(physics, physics.init(*start(scene)), sequence[:40])
+    assert float(middle.qpos[:, 2].max()) < 0.3
+    saved = jax.tree.map(lambda leaf: np.array(leaf, copy=True), middle)
+    unbroken = play(physics, middle, sequence[40:])
+    restored = jax.tree.map(jnp.asarray, saved)
+    assert_trees_equal(play(NativePhysics(scene, WORLDS), restored, sequence[40:]), unbroken)
+
+
+def test_a_scan_inside_jit_equals_single_steps(scene, physics, assert_trees_equal):
+    sequence = controls(10)
+
+    @jax.jit
+    def rollout(qpos, qvel, sequence):
+        def step(state, control):
+            state = physics.step(state, control)
+            return state, state.qpos
+
+        return jax.lax.scan(step, physics.init(qpos, qvel), sequence)
+
+    final, path = rollout(*start(scene), sequence)
+    assert_trees_equal(final, play(physics, physics.init(*start(scene)), sequence))
+    assert_trees_equal(path[-1], final.qpos)
+
+
+def test_reset_changes_the_chosen_worlds_alone(scene, physics, assert_trees_equal):
+    state = play(physics, physics.init(*start(scene)), controls(10))
+    qpos, qvel = start(scene, seed=1)
+    mask = jnp.array([True, False, False, True, False])
+    after = physics.reset(state, mask, qpos, qvel)
+    others, chosen = np.flatnonzero(~mask), np.flatnonzero(mask)
+    assert_trees_equal(*(jax.tree.map(lambda leaf: leaf[others], s) for s in (after, state)))
+    # A world that was reset is like one that never played.
+    fresh = physics.init(qpos, qvel)
+    assert_trees_equal(*(jax.tree.map(lambda leaf: leaf[chosen], s) for s in (after, fresh)))
+
+
+def assert_current(model: mujoco.MjModel, state: PhysicsState) -> None:
+    """Derived fields are those of the state's own positions and velocities."""
+    data = mujoco.MjData(model)
+    for world in range(WORLDS):
+        data.qpos[:], data.qvel[:] = state.qpos[world], state.qvel[world]
+        mujoco.mj_forward(model, data)
+        for name in ("xpos", "cvel"):
+            ours = np.asarray(state.fields[name][world])
+            np.testing.assert_allclose(ours, getattr(data, name), atol=2e-5)
+        np.testing.assert_allclose(state.fields["sensordata"][world], data.sensordata, atol=2e-5)
+
+
+def test_derived_fields_are_current_after_init_step_and_reset(scene, physics):
+    state = physics.init(*start(scene))
+    assert_current(scene.model, state)
+    state = play(physics, state, controls(3))
+    assert_current(scene.model, state)
+    mask = jnp.array([True, False, False, True, False])
+    assert_current(scene.model, physics.reset(state, mask, *start(scene, seed=1)))
+
+
+def test_derived_fields_would_lag_without_the_extra_stage(scene):
+    """What the engine guards against: the bare batch leaves them a substep behind."""
+    lagging = Batch(scene.model, 1, 1)
+    qvel, xpos = lagging.bind("qvel"), lagging.bind("xpos")
+    qvel[0, 0] = 1.0
+    lagging.step(nstep=1, stage=int(mujoco.mjtStage.mjSTAGE_NONE))
+    assert lagging.bind("qpos")[0, 0] == pytest.approx(0.01, abs=1e-6)
+    assert abs(float(xpos[0, 1, 0]) - 0.01) > 0.005
+
+
+def test_one_world_agrees_with_plain_mujoco(scene, physics):
+    qpos, qvel = start(scene)
+    state, data = physics.init(qpos, qvel), mujoco.MjData(scene.model)
+    data.qpos[:], data.qvel[:] = qpos[2], qvel[2]
+    low, high = np.array([-2.0, -1.0]), np.array([6.0, 1.0])
+    for control in controls(30):
+        state = physics.step(state, control)
+        data.ctrl[:] = low + (np.asarray(control[2], np.float64) + 1) / 2 * (high - low)
+        mujoco.mj_step(scene.model, data, nstep=5)
+    np.testing.assert_allclose(state.qpos[2], data.qpos, atol=1e-5)
+    np.testing.assert_allclose(state.qvel[2], data.qvel, atol=1e-5)
+
+
+@pytest.mark.parametrize(("control", "force"), [(-1.0, -2.0), (0.0, 2.0), (1.0, 6.0)])
+def test_controls_span_the_range_of_each_actuator(scene, physics, control, force):
+    """The slider and what hangs on it weigh 1.5 kg: in 0.01 s of the first substep v = F t / m."""
+    one_substep = NativePhysics(MujocoWorld(scene.model, substeps=1), WORLDS, threads=1)
+    qpos = jnp.tile(jnp.asarray(scene.model.qpos0, jnp.float32), (WORLDS, 1))
+    state = one_substep.init(qpos, jnp.zeros((WORLDS, scene.model.nv)))
+    drive = jnp.tile(jnp.array([control, 0.0]), (WORLDS, 1))
+    state = one_substep.step(state, drive)
+    mass = np.zeros((scene.model.nv, scene.model.nv))
+    data = mujoco.MjData(scene.model)
+    mujoco.mj_forward(scene.model, data)
+    mujoco.mj_fullM(scene.model, data, mass)
+    slide_and_hinge = mass[6:, 6:]
+    acceleration = np.linalg.solve(slide_and_hinge, [force, 0.0])
+    np.testing.assert_allclose(state.qvel[:, 6], acceleration[0] * 0.01, rtol=1e-2)
+
+
+def test_a_diverging_world_shows_itself_and_spares_the_others(
+    scene, physics, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)  # MuJoCo writes its warnings to a log where it stands
+    qpos, qvel = start(scene)
+    lost = play(physics, physics.init(qpos, qvel.at[1, 0].set(1e30)), controls(5))
+    assert not np.isfinite(lost.qpos[1]).all()
+    calm = play(physics, physics.init(qpos, qvel), controls(5))
+    others = np.array([0, 2, 3, 4])
+    np.testing.assert_array_equal(lost.qpos[others], calm.qpos[others])
+
+
+def test_a_diverged_world_can_be_reset(scene, physics, assert_trees_equal, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    qpos, qvel = start(scene)
+    lost = play(physics, physics.init(qpos, qvel.at[1, 0].set(1e30)), controls(5))
+    again = physics.reset(lost, jnp.ones(WORLDS, bool), qpos, qvel)
+    assert_trees_equal(again, physics.init(qpos, qvel))
+
+
+def test_the_control_step_is_a_whole_number_of_substeps(scene):
+    assert scene.substeps == 5
+    assert scene.control_step == pytest.approx(0.05)

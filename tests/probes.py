@@ -1,0 +1,112 @@
+"""Tiny problems with known answers, shared by tests."""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+
+from kilolayer.replay.buffer import Transition
+
+
+def labelled_transitions(ages: np.ndarray, first_time: int = 0) -> Transition:
+    """Steps of worlds whose every entry says where it comes from, for ages `[time, worlds]`.
+
+    observation and achieved_goal: (world, time since the start of the recording), so that a
+    sample shows which step it is and from which step its goal was taken. action: the age.
+    """
+    times, worlds = np.indices(ages.shape)
+    label = jnp.asarray(np.stack([worlds, times + first_time], -1), jnp.float32)
+    return Transition(
+        observation=label,
+        action=jnp.asarray(ages[..., None], jnp.float32),
+        achieved_goal=label,
+        goal=-label,
+        age=jnp.asarray(ages, jnp.int32),
+    )
+
+
+def ages_of_episodes(lengths: list[int], time: int) -> np.ndarray:
+    """Ages `[time]` of a world whose episodes have these lengths, repeated as needed."""
+    ages: list[int] = []
+    while len(ages) < time:
+        for length in lengths:
+            ages.extend(range(length))
+    return np.array(ages[:time])
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A Markov chain on `states` places in a row, with episodes of `episode_length` steps.
+
+    Action 1 moves right and action 0 left with probability `obedience`; else the other way. The
+    ends hold. An episode starts anywhere, uniformly, and acts right with probability `right`.
+    """
+
+    states: int = 5
+    episode_length: int = 10
+    obedience: float = 0.85
+    right: float = 0.6
+
+    @property
+    def transition(self) -> np.ndarray:
+        """P(next | state, action), `[states, 2, states]`."""
+        chances = np.zeros((self.states, 2, self.states))
+        for state in range(self.states):
+            for action in (0, 1):
+                for move, chance in ((1, self.obedience), (-1, 1 - self.obedience)):
+                    step = move if action == 1 else -move
+                    chances[state, action, np.clip(state + step, 0, self.states - 1)] += chance
+        return chances
+
+    @property
+    def policy(self) -> np.ndarray:
+        """Probabilities of the two actions, `[2]`."""
+        return np.array([1 - self.right, self.right])
+
+    def joint(self, discount: float) -> np.ndarray:
+        """p(state, action, goal) of hindsight sampling, `[states, 2, states]`.
+
+        A step of age t is drawn uniformly among those with a future, t = 0..L-2, and its goal k
+        steps later with probability proportional to discount^k, k = 1..L-1-t.
+        """
+        step = np.einsum("sag,a->sg", self.transition, self.policy)
+        visited = np.full(self.states, 1 / self.states)
+        joint = np.zeros((self.states, 2, self.states))
+        for age in range(self.episode_length - 1):
+            weights = discount ** np.arange(1.0, self.episode_length - age)
+            later = self.transition
+            for weight in weights / weights.sum():
+                joint += weight * visited[:, None, None] * self.policy[:, None] * later
+                later = later @ step
+            visited = visited @ step
+        return joint / joint.sum()
+
+    def log_ratio(self, discount: float) -> np.ndarray:
+        """log p(goal | state, action) / p(goal), `[states, 2, states]`."""
+        joint = self.joint(discount)
+        given = joint / joint.sum(-1, keepdims=True)
+        return np.log(given / joint.sum((0, 1)))
+
+    def play(self, worlds: int, episodes: int, seed: int) -> Transition:
+        """Recorded episodes, leaves `[time, worlds, ...]`; states and actions are one-hot."""
+        generator = np.random.default_rng(seed)
+        cumulative = self.transition.cumsum(-1)
+        time = episodes * self.episode_length
+        states, actions = np.zeros((2, time, worlds), int)
+        for now in range(time):
+            if now % self.episode_length == 0:
+                state = generator.integers(self.states, size=worlds)
+            action = (generator.random(worlds) < self.right).astype(int)
+            states[now], actions[now] = state, action
+            draw = generator.random((worlds, 1))
+            state = (draw > cumulative[state, action]).sum(-1)
+        place = jnp.asarray(np.eye(self.states)[states], jnp.float32)
+        return Transition(
+            observation=place,
+            action=jnp.asarray(np.eye(2)[actions], jnp.float32),
+            achieved_goal=place,
+            goal=place,
+            age=jnp.asarray(
+                np.tile(np.arange(time)[:, None] % self.episode_length, (1, worlds)), jnp.int32
+            ),
+        )

@@ -1,0 +1,73 @@
+"""The ring buffer against a list, and its copies."""
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kilolayer.replay import buffer as ring
+from probes import labelled_transitions
+
+WORLDS = 3
+
+
+def recorded_times(buffer: ring.Buffer) -> np.ndarray:
+    """Which step every row of every world holds, `[capacity, worlds]`."""
+    return np.asarray(buffer.steps.observation[..., 1]).astype(int)
+
+
+@given(length=st.integers(1, 4), unrolls_that_fit=st.integers(1, 4), inserted=st.integers(0, 11))
+def test_the_ring_holds_the_newest_steps_of_every_world(length, unrolls_that_fit, inserted):
+    capacity = length * unrolls_that_fit
+    buffer = ring.init(capacity, WORLDS, 2, 1, 2)
+    oracle: list[int] = []
+    for index in range(inserted):
+        first = index * length
+        ages = np.zeros((length, WORLDS), int)
+        buffer = ring.insert(buffer, labelled_transitions(ages, first))
+        oracle = (oracle + list(range(first, first + length)))[-capacity:]
+    assert int(buffer.size) == len(oracle)
+    assert int(buffer.inserted) == inserted * length
+    times = recorded_times(buffer)
+    for world in range(WORLDS):
+        held = times[:, world] if inserted >= unrolls_that_fit else times[: len(oracle), world]
+        assert sorted(held.tolist()) == oracle
+    if oracle:
+        filled = slice(0, len(oracle))
+        worlds = np.asarray(buffer.steps.observation[filled, :, 0])
+        np.testing.assert_array_equal(worlds, np.tile(np.arange(WORLDS), (len(oracle), 1)))
+
+
+def test_all_arrays_of_a_step_stay_together():
+    buffer = ring.init(6, WORLDS, 2, 1, 2)
+    for index in range(5):
+        ages = np.arange(2)[:, None] + 2 * index + 10 * np.arange(WORLDS)
+        buffer = ring.insert(buffer, labelled_transitions(ages, 2 * index))
+    steps = jax.tree.map(np.asarray, buffer.steps)
+    np.testing.assert_array_equal(steps.achieved_goal, steps.observation)
+    np.testing.assert_array_equal(steps.goal, -steps.observation)
+    np.testing.assert_array_equal(steps.age, steps.action[..., 0])
+    expected_age = steps.observation[..., 1] + 10 * steps.observation[..., 0]
+    np.testing.assert_array_equal(steps.age, expected_age)
+
+
+def test_an_unroll_that_would_wrap_is_refused():
+    buffer = ring.init(5, WORLDS, 2, 1, 2)
+    with pytest.raises(ValueError, match="unroll length 2 does not divide the capacity 5"):
+        ring.insert(buffer, labelled_transitions(np.zeros((2, WORLDS), int)))
+
+
+def test_a_donated_buffer_is_written_in_place():
+    buffer = ring.init(4000, WORLDS, 8, 2, 2)
+    unroll = jax.tree.map(lambda leaf: leaf[:10] + 1, buffer.steps)
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(buffer))
+    insert = jax.jit(ring.insert, donate_argnums=0)
+    memory = insert.lower(buffer, unroll).compile().memory_analysis()
+    assert memory.alias_size_in_bytes >= size - 64
+    assert memory.temp_size_in_bytes < 0.01 * size
+    places = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(buffer.steps)]
+    after = insert(buffer, unroll)
+    assert [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(after.steps)] == places
+    assert float(after.steps.observation[:10].min()) == 1.0
+    assert float(after.steps.observation[10:].max()) == 0.0

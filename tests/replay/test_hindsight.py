@@ -1,0 +1,187 @@
+"""Hindsight sampling: which steps are drawn, and how far ahead their goals lie."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from kilolayer.replay import buffer as ring
+from kilolayer.replay import hindsight
+from probes import ages_of_episodes, labelled_transitions
+
+CAPACITY, UNROLL, WORLDS, EPISODE_LENGTH = 24, 6, 3, 7
+insert = jax.jit(ring.insert)
+
+
+def fill(ages: np.ndarray, capacity: int, unroll: int) -> ring.Buffer:
+    """A buffer into which the recording `ages [time, worlds]` went, unroll after unroll."""
+    buffer = ring.init(capacity, ages.shape[1], 2, 1, 2)
+    for first in range(0, len(ages), unroll):
+        buffer = insert(buffer, labelled_transitions(ages[first : first + unroll], first))
+    return buffer
+
+
+@partial(jax.jit, static_argnums=(2, 3, 4))
+def draw(buffer, key, size: int, discount: float, episode_length: int) -> hindsight.Batch:
+    return hindsight.sample(buffer, key, size, discount, episode_length)
+
+
+def steps_and_goals(batch: hindsight.Batch) -> tuple[np.ndarray, np.ndarray]:
+    """(world, time) of the drawn steps and of the steps whose goals they got."""
+    return np.asarray(batch.observation).astype(int), np.asarray(batch.goal).astype(int)
+
+
+def steps_with_a_future(ages: np.ndarray, held: int) -> dict[tuple[int, int], int]:
+    """Later steps in the episode for each (world, time) of the newest `held` steps: a loop."""
+    futures = {}
+    for world in range(ages.shape[1]):
+        for time in range(len(ages) - held, len(ages)):
+            later = 0
+            while time + later + 1 < len(ages) and ages[time + later + 1, world] > 0:
+                later += 1
+            futures[world, time] = later
+    return futures
+
+
+EPISODES = st.lists(st.integers(1, EPISODE_LENGTH), min_size=1, max_size=6)
+RECORDINGS = st.tuples(st.integers(1, 9), *[EPISODES] * WORLDS)
+
+
+def record(recording: tuple) -> tuple[np.ndarray, ring.Buffer, int]:
+    unrolls, *episodes = recording
+    ages = np.stack([ages_of_episodes(lengths, unrolls * UNROLL) for lengths in episodes], -1)
+    return ages, fill(ages, CAPACITY, UNROLL), min(len(ages), CAPACITY)
+
+
+@jax.jit
+def remaining_everywhere(buffer):
+    time, world = (grid.ravel() for grid in jnp.indices((CAPACITY, WORLDS)))
+    return hindsight.steps_remaining(buffer, time, world, EPISODE_LENGTH).reshape(CAPACITY, WORLDS)
+
+
+@given(recording=RECORDINGS)
+def test_steps_remaining_matches_a_loop(recording):
+    ages, buffer, held = record(recording)
+    ours = np.asarray(remaining_everywhere(buffer))[:held]
+    futures = steps_with_a_future(ages, held)
+    expected = [
+        [futures[world, len(ages) - held + time] for world in range(WORLDS)] for time in range(held)
+    ]
+    np.testing.assert_array_equal(ours, expected)
+
+
+@given(recording=RECORDINGS)
+def test_goals_come_from_the_same_episode_and_lie_ahead(recording):
+    ages, buffer, held = record(recording)
+    futures = steps_with_a_future(ages, held)
+    batch = draw(buffer, jax.random.key(0), 512, 0.9, EPISODE_LENGTH)
+    if max(futures.values()) == 0:
+        assert np.isnan(batch.goal).all()
+        return
+    steps, goals = steps_and_goals(batch)
+    for (world, time), (goal_world, goal_time) in zip(steps, goals, strict=True):
+        assert goal_world == world
+        assert 1 <= goal_time - time <= futures[world, time]
+    np.testing.assert_array_equal(batch.commanded_goal, -batch.observation)
+    np.testing.assert_array_equal(batch.action[:, 0], ages[steps[:, 1], steps[:, 0]])
+
+
+def test_a_buffer_without_a_future_gives_no_goal_and_ends():
+    buffer = fill(np.zeros((CAPACITY, WORLDS), int), CAPACITY, UNROLL)
+    batch = draw(buffer, jax.random.key(0), 512, 0.9, EPISODE_LENGTH)
+    assert np.isnan(batch.goal).all()
+    assert np.isfinite(batch.observation).all()
+
+
+def test_the_one_step_with_a_future_is_found():
+    ages = np.zeros((CAPACITY, WORLDS), int)
+    ages[11, 1] = 1
+    buffer = fill(ages, CAPACITY, UNROLL)
+    steps, goals = steps_and_goals(draw(buffer, jax.random.key(0), 16, 0.9, EPISODE_LENGTH))
+    assert {tuple(step) for step in steps} == {(1, 10)}
+    assert {tuple(goal) for goal in goals} == {(1, 11)}
+
+
+def chi_square(counts: np.ndarray, chances: np.ndarray) -> float:
+    """The p-value of counts under chances; rare cells are pooled into one."""
+    expected = counts.sum() * chances / chances.sum()
+    rare = expected < 5
+    if rare.any():
+        counts = np.append(counts[~rare], counts[rare].sum())
+        expected = np.append(expected[~rare], expected[rare].sum())
+    return stats.chisquare(counts, expected).pvalue
+
+
+@pytest.mark.parametrize("discount", [0.5, 0.99, 1.0])
+@pytest.mark.parametrize("longest", [1, 7, 400])
+def test_offsets_follow_the_truncated_geometric(discount, longest):
+    uniform = jnp.asarray(np.random.default_rng(0).random(50_000), jnp.float32)
+    offsets = hindsight.truncated_geometric(uniform, discount, jnp.full(50_000, longest))
+    assert int(offsets.min()) >= 1
+    assert int(offsets.max()) <= longest
+    if longest > 1:
+        counts = np.bincount(offsets, minlength=longest + 1)[1:]
+        assert chi_square(counts, discount ** np.arange(1.0, longest + 1)) > 1e-3
+
+
+def test_the_ends_of_the_unit_interval_give_the_nearest_and_the_farthest():
+    ends = jnp.array([0.0, np.nextafter(np.float32(1), np.float32(0))])
+    for discount in (0.5, 0.99, 1.0):
+        offsets = hindsight.truncated_geometric(ends, discount, jnp.array([5, 5]))
+        np.testing.assert_array_equal(offsets, [1, 5])
+
+
+@pytest.mark.parametrize("discount", [0.5, 0.99, 1.0])
+def test_offsets_of_one_stored_step_are_truncated_at_its_own_future(discount):
+    """One world, one episode of 16 steps after a wrap: step t has 15 - t later ones."""
+    ages = np.concatenate([np.zeros(8, int), np.arange(16)])[:, None]
+    buffer = fill(ages, 16, 8)
+    steps, goals = steps_and_goals(draw(buffer, jax.random.key(5), 60_000, discount, 16))
+    offsets = goals[:, 1] - steps[:, 1]
+    for start in (0, 5, 12):
+        chosen = offsets[steps[:, 1] == 8 + start]
+        counts = np.bincount(chosen, minlength=16)[1 : 16 - start]
+        assert counts.sum() == len(chosen)
+        assert chi_square(counts, discount ** np.arange(1.0, 16 - start)) > 1e-3
+
+
+def test_steps_are_drawn_uniformly_among_those_with_a_future():
+    episodes = ([2, 1, 7], [1, 1, 3], [5])
+    ages = np.stack([ages_of_episodes(lengths, 5 * UNROLL) for lengths in episodes], -1)
+    buffer = fill(ages, CAPACITY, UNROLL)
+    futures = steps_with_a_future(ages, CAPACITY)
+    drawable = sorted(step for step, later in futures.items() if later > 0)
+    assert len(drawable) < 0.75 * len(futures)
+    steps, _ = steps_and_goals(draw(buffer, jax.random.key(2), 50_000, 0.9, EPISODE_LENGTH))
+    counts = dict.fromkeys(drawable, 0)
+    for step in map(tuple, steps):
+        counts[step] += 1
+    assert chi_square(np.array(list(counts.values())), np.ones(len(counts))) > 1e-3
+
+
+def test_different_keys_draw_different_batches_and_equal_keys_the_same():
+    buffer = fill(ages_of_episodes([7], 24)[:, None].repeat(WORLDS, 1), CAPACITY, UNROLL)
+    first, again, other = (
+        draw(buffer, jax.random.key(seed), 512, 0.9, EPISODE_LENGTH) for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first.observation, again.observation)
+    np.testing.assert_array_equal(first.goal, again.goal)
+    assert not np.array_equal(first.observation, other.observation)
+
+
+def test_memory_does_not_grow_with_the_buffer():
+    def temporary_bytes(capacity: int) -> int:
+        buffer = jax.eval_shape(lambda: ring.init(capacity, 16, 4, 2, 2))
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        compiled = draw.lower(buffer, key, 64, 0.99, 100).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    small, large = temporary_bytes(100), temporary_bytes(10_000)
+    assert large <= 1.1 * small
+    # Far from the [time, time] matrix of one trajectory.
+    assert large < 100 * 100 * 4 * 16

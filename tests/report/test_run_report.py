@@ -1,0 +1,215 @@
+"""The report as a reader gets it: whole, alone and honest about what is missing."""
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from kilolayer.analysis.load import load
+from kilolayer.report import run_report
+from kilolayer.report.ledger import wall_clock
+from kilolayer.report.plots import LONGEST_LINE, short_count, thinned
+from kilolayer.report.run_report import SECTIONS, write_report
+from kilolayer.report.style import SERIES
+
+VOID = {"meta", "br", "img", "link", "hr"}
+
+
+class Reader(HTMLParser):
+    """Checks that every element is closed; collects ids, addresses and text."""
+
+    def __init__(self):
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.addresses: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag, attrs):
+        self.handle_startendtag(tag, attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        attributes = dict(attrs)
+        if "id" in attributes:
+            self.ids.append(attributes["id"])
+        self.addresses += [attributes[name] for name in ("src", "href") if name in attributes]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def read(run) -> tuple[str, Reader]:
+    text = write_report(run).read_text()
+    reader = Reader()
+    reader.feed(text)
+    reader.close()
+    assert reader.open == []
+    return text, reader
+
+
+def rewrite_events(run, keep) -> None:
+    lines = [json.dumps(event) for event in run.events if keep(event)]
+    (run.path / "metrics.jsonl").write_text("".join(line + "\n" for line in lines))
+
+
+@pytest.fixture
+def only(monkeypatch):
+    """`only(anchor, ...)`: reports of this test draw these sections alone, to be quick."""
+
+    def choose(*anchors: str) -> None:
+        chosen = tuple(section for section in SECTIONS if section.anchor in anchors)
+        monkeypatch.setattr(run_report, "SECTIONS", chosen)
+
+    return choose
+
+
+@pytest.fixture(scope="module")
+def reported(tiny_run, tmp_path_factory):
+    return load(shutil.copytree(tiny_run.path, tmp_path_factory.mktemp("report") / "tiny"))
+
+
+@pytest.fixture(scope="module")
+def whole(reported):
+    return read(reported)
+
+
+def test_every_section_is_there_and_drawn(whole):
+    text, reader = whole
+    for section in SECTIONS:
+        assert f'<section id="{section.anchor}">' in text
+        assert section.how in reader.text
+    assert "Not shown" not in reader.text
+    assert text.count("<svg") == 6
+    assert text.count("<video") == 1
+
+
+def test_nothing_outside_the_file_is_asked_for(whole):
+    text, reader = whole
+    assert all(address.startswith(("#", "data:")) for address in reader.addresses)
+    assert "http" not in re.sub(r"base64,[\w+/=\s]+", "", text)
+    assert "<script" not in text
+    assert "@import" not in text
+    assert set(re.findall(r"url\((.)", text)) <= {"#"}
+
+
+def test_ids_are_unique_and_references_meet_one(whole):
+    text, reader = whole
+    assert len(reader.ids) == len(set(reader.ids))
+    wanted = {address[1:] for address in reader.addresses if address.startswith("#")}
+    wanted |= set(re.findall(r"url\(#([^)]+)\)", text))
+    assert wanted <= set(reader.ids)
+
+
+def test_numbers_config_and_environment_are_shown(whole, reported):
+    text, reader = whole
+    run = reported
+    assert f"{run.final('evaluation/time_at_goal'):.1f}" in reader.text
+    assert re.search(r"<tr class=changed><td>width</td>", text)
+    assert re.search(r"<tr><td>discount</td>", text)
+    manifest = json.loads((run.path / "manifest.json").read_text())
+    assert manifest["versions"]["jax"] in reader.text
+    assert "rank correlation" in reader.text
+    assert "unfinished" not in reader.text
+    assert "update" in reader.text
+
+
+def test_a_second_report_is_the_same(whole, reported):
+    text = whole[0]
+    again = write_report(load(reported.path)).read_text()
+    assert again == text
+    assert not list(reported.path.glob(".*"))
+
+
+def test_an_unfinished_run_says_so(run_copy, only):
+    only("curves", "time")
+    (run_copy.path / "DONE").unlink()
+    rewrite_events(run_copy, lambda event: event["event"] != "profile")
+    _, reader = read(load(run_copy.path))
+    assert "This run is unfinished" in reader.text
+    assert "so far only these are known" in reader.text
+
+
+def test_a_run_without_train_events_gets_a_report(run_copy, only):
+    only("curves", "time")
+    rewrite_events(run_copy, lambda event: event["event"] == "evaluation")
+    _, reader = read(load(run_copy.path))
+    assert "No training round was logged" in reader.text
+
+
+def test_a_run_without_events_gets_a_report(run_copy, only):
+    only("curves", "paths", "time")
+    (run_copy.path / "metrics.jsonl").write_text("")
+    _, reader = read(load(run_copy.path))
+    assert "has logged nothing yet" in reader.text
+    assert "none yet" in reader.text
+
+
+def test_damaged_files_leave_a_sentence_each(run_copy, only):
+    only("trajectories", "blocks", "video", "environment")
+    for name in ("evaluation", "training", "batch"):
+        path = run_copy.path / "episodes" / f"{name}.npz"
+        path.write_bytes(path.read_bytes()[:100])
+    (run_copy.path / "manifest.json").write_text("{")
+    _, reader = read(load(run_copy.path))
+    assert reader.text.count("Not shown:") == 4
+    assert reader.text.count("is damaged") == 3
+
+
+def test_episodes_of_another_task_are_refused(run_copy, only):
+    only("trajectories")
+    path = run_copy.path / "episodes" / "evaluation.npz"
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    np.savez(path, **{**arrays, "goal": arrays["goal"][:, :1]})
+    _, reader = read(load(run_copy.path))
+    assert "does not hold episodes of this run" in reader.text
+
+
+def test_text_from_the_run_is_escaped(run_copy, only):
+    only("environment")
+    path = run_copy.path / "manifest.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps({**manifest, "command": "<script>alert(1)</script> & more"}))
+    text, reader = read(load(run_copy.path))
+    assert "<script>" not in text
+    assert "<script>alert(1)</script> & more" in reader.text
+
+
+def test_wall_clock_leaves_out_the_pause_before_a_resume():
+    events = [
+        {"event": "train", "time": 10.0},
+        {"event": "train", "time": 14.0},
+        {"event": "resume", "time": 1000.0},
+        {"event": "train", "time": 1003.0},
+        {"event": "profile", "time": 1004.0, "seconds": {"compile": 2.0}},
+    ]
+    assert wall_clock(events) == 4 + 3 + 1 + 2
+    assert wall_clock([]) == 0
+
+
+def test_thinning_keeps_the_mean_and_the_last_step():
+    steps = np.arange(1000.0)
+    thin_steps, thin_values = thinned(steps, 2 * steps)
+    assert len(thin_steps) <= LONGEST_LINE
+    assert thin_steps[-1] == 999
+    assert thin_values[:2].tolist() == [2.0, 8.0]  # means over three
+    assert thinned(steps[:5], steps[:5])[0].tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0, "0"), (950, "950"), (250_000, "250k"), (1.5e6, "1.5M")]
+)
+def test_short_counts(value, text):
+    assert short_count(value) == text
+
+
+def test_colours_differ():
+    assert len(set(SERIES)) == len(SERIES)

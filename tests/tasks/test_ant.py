@@ -1,0 +1,138 @@
+"""The ant against Gymnasium's own, its resets, its limits and the walls around it."""
+
+import importlib.util
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+import pytest
+
+from kilolayer.physics.base import PhysicsState
+from kilolayer.physics.native import NativePhysics
+from kilolayer.tasks.ant import Ant, build_scene
+from kilolayer.tasks.mazes import Maze
+
+
+@pytest.fixture(scope="module")
+def gymnasium_model() -> mujoco.MjModel:
+    """Gymnasium's ant, with our integrator: its file asks for Runge-Kutta."""
+    found = importlib.util.find_spec("gymnasium")
+    if found is None or found.origin is None:
+        pytest.skip("gymnasium is not installed")
+    path = Path(found.origin).parent / "envs" / "mujoco" / "assets" / "ant.xml"
+    spec = mujoco.MjSpec.from_file(str(path))
+    spec.option.integrator = mujoco.mjtIntegrator.mjINT_EULER
+    return spec.compile()
+
+
+def test_body_and_motors_are_those_of_gymnasium(gymnasium_model):
+    ours, theirs = build_scene(None).compile(), gymnasium_model
+    assert (ours.nq, ours.nv, ours.nu) == (theirs.nq, theirs.nv, theirs.nu) == (15, 14, 8)
+    for field in ("body_mass", "body_inertia", "jnt_range", "dof_damping", "dof_armature"):
+        np.testing.assert_allclose(getattr(ours, field), getattr(theirs, field), rtol=1e-6)
+    np.testing.assert_allclose(ours.actuator_gear, theirs.actuator_gear)
+    np.testing.assert_array_equal(ours.actuator_trnid, theirs.actuator_trnid)
+    np.testing.assert_array_equal(ours.actuator_ctrlrange, theirs.actuator_ctrlrange)
+    assert ours.opt.timestep == theirs.opt.timestep == 0.01
+
+
+def test_it_moves_like_gymnasiums_ant(gymnasium_model):
+    qpos = np.array([0, 0, 0.6, 1, 0, 0, 0, 0, 1, 0, -1, 0, -1, 0, 1.0])
+    ends = []
+    for model in (build_scene(None).compile(), gymnasium_model):
+        data, generator = mujoco.MjData(model), np.random.default_rng(0)
+        data.qpos[:] = qpos
+        for _ in range(50):
+            data.ctrl[:] = generator.uniform(-1, 1, 8)
+            mujoco.mj_step(model, data)
+        ends.append(data.qpos.copy())
+    assert np.abs(ends[0] - qpos).max() > 0.1
+    np.testing.assert_allclose(ends[0], ends[1], atol=1e-6)
+
+
+def test_episodes_start_standing_with_the_stated_noise():
+    qpos, qvel = map(np.asarray, Ant("u").reset(jax.random.key(0), 2000))
+    pose = np.array([4, 4, 0.55, 1, 0, 0, 0, 0, 1, 0, -1, 0, -1, 0, 1])
+    noise = np.delete(qpos - pose, slice(3, 7), axis=1)
+    assert 0.099 < noise.max() <= 0.1 + 1e-6
+    assert -0.1 - 1e-6 <= noise.min() < -0.099
+    np.testing.assert_allclose(np.linalg.norm(qpos[:, 3:7], axis=1), 1.0, rtol=1e-5)
+    assert np.abs(qpos[:, 4:7]).max() < 0.12
+    assert qvel.std() == pytest.approx(0.1, rel=0.03)
+    assert np.abs(qvel.mean()) < 0.003
+
+
+def state_at(qpos, qvel) -> PhysicsState:
+    return PhysicsState(qpos, qvel, {}, jnp.zeros((len(qpos), 0), jnp.uint32))
+
+
+@pytest.mark.parametrize(
+    ("height", "ends"), [(0.19, True), (0.21, False), (0.99, False), (1.01, True)]
+)
+def test_an_episode_ends_when_the_torso_leaves_its_heights(height, ends):
+    qpos = jnp.zeros((1, 15)).at[0, 2].set(height)
+    assert bool(Ant().terminated(state_at(qpos, jnp.zeros((1, 14))))[0]) is ends
+
+
+def test_the_observation_is_all_of_position_and_velocity(normal):
+    qpos, qvel = normal(0, 3, 15), normal(1, 3, 14)
+    task, state = Ant(), state_at(qpos, qvel)
+    np.testing.assert_array_equal(task.observe(state), np.concatenate([qpos, qvel], 1))
+    np.testing.assert_array_equal(task.achieved_goal(state), qpos[:, :2])
+    names = [coordinate.name for coordinate in task.observation]
+    assert names[:7] == ["x", "y", "z", *(f"quaternion {axis}" for axis in "wxyz")]
+    assert names[15:18] == [f"{axis} velocity" for axis in "xyz"]
+
+
+def test_joints_are_named_in_the_order_of_the_model():
+    model = Ant().world.model
+    joints = [
+        model.joint(index).name.replace("_hip", " hip").replace("_ankle", " ankle")
+        for index in range(1, model.njnt)
+    ]
+    assert [coordinate.name for coordinate in Ant().observation[7:15]] == joints
+
+
+def test_open_goals_lie_on_a_circle_of_ten_metres():
+    goals = np.asarray(Ant().sample_goal(jax.random.key(0), 1000, "evaluation"))
+    np.testing.assert_allclose(np.linalg.norm(goals, axis=1), 10.0, rtol=1e-5)
+    quadrants = np.bincount(2 * (goals[:, 0] > 0) + (goals[:, 1] > 0))
+    assert quadrants.min() > 200
+    assert Ant().splits == ("evaluation",)
+
+
+def test_a_control_step_takes_five_substeps():
+    assert Ant().world.substeps == 5
+    assert Ant().world.control_step == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("layout", ["u", "u4", "big"])
+def test_walls_stand_where_the_maze_says(layout):
+    model = Ant(layout).world.model
+    boxes = np.flatnonzero(model.geom_type == int(mujoco.mjtGeom.mjGEOM_BOX))
+    places = np.concatenate([model.geom_pos[boxes, :2], model.geom_size[boxes, :2]], axis=1)
+    np.testing.assert_allclose(places, np.array(Maze(layout, 4.0).wall_rectangles))
+    # Half a cell high, standing on the floor.
+    np.testing.assert_allclose(model.geom_pos[boxes, 2] + model.geom_size[boxes, 2], 2.0)
+    np.testing.assert_allclose(model.geom_pos[boxes, 2], model.geom_size[boxes, 2])
+
+
+def test_walls_stop_the_ant_and_corridors_do_not():
+    """Thrown at 10 m/s in four directions from the start of u, whose corridor runs along +y."""
+    task = Ant("u")
+    physics = NativePhysics(task.world, 4, threads=1)
+    qpos = jnp.tile(task.reset(jax.random.key(0), 1)[0], (4, 1))
+    throw = jnp.array([[-10.0, 0.0], [10.0, 0.0], [0.0, -10.0], [0.0, 10.0]])
+    state = physics.init(qpos, jnp.zeros((4, 14)).at[:, :2].set(throw))
+    path = []
+    for _ in range(30):
+        state = physics.step(state, jnp.zeros((4, 8)))
+        path.append(np.asarray(state.qpos[:, :2]))
+    path = np.array(path)
+    # The start cell spans 2 to 6 m; the torso is a ball of 0.25 m.
+    assert path[:, 0, 0].min() > 2.2
+    assert path[:, 1, 0].max() < 5.8
+    assert path[:, 2, 1].min() > 2.2
+    assert path[:, 3, 1].max() > 6.5

@@ -1,0 +1,94 @@
+"""The command line: one clear sentence and exit code 2 for every bad input."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kilolayer.cli import main
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (
+            "--task ant_umaze",
+            "task = 'ant_umaze' is not allowed.*nearest valid choice is ant_u_maze",
+        ),
+        ("--depth 10", r"depth = 10 is not allowed: a multiple of layers_per_block = 4.*is 8"),
+        ("--actor-depth 6", "actor_depth = 6 is not allowed.*nearest valid choice is 8"),
+        ("--batch-size 100000000", "batch_size = 100000000 is not allowed.*buffer holds"),
+        ("--num-envs 0", "num_envs = 0 is not allowed: it must be at least 1"),
+        ("--total-steps=-5", "total_steps = -5 is not allowed: it must be at least 1"),
+        ("--discount 1.5", r"discount = 1.5 is not allowed: it must lie in \(0, 1\]"),
+        ("--preset huge", "preset = 'huge' is not allowed: one of quickstart, laptop, paper"),
+        ("--preset", "--preset needs a value"),
+        ("--config no-such.json", "cannot read the config file no-such.json"),
+        ("--resume no-such-run", "no-such-run is not a run directory"),
+    ],
+)
+def test_bad_options_of_train(options, sentence, capsys, tmp_path, monkeypatch) -> None:
+    import re
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(["train", *options.split()])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert re.search(sentence, error)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_config_file_with_an_unknown_key(tmp_path: Path, capsys) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"dpeth": 8}))
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--config", str(tmp_path / "config.json")])
+    assert stop.value.code == 2
+    assert "unknown key 'dpeth'; the nearest is 'depth'" in capsys.readouterr().err
+
+
+def test_help_teaches_every_field(capsys) -> None:
+    import dataclasses
+
+    from kilolayer.config import TrainConfig
+
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    for field in dataclasses.fields(TrainConfig):
+        assert f"--{field.name.replace('_', '-')}" in text
+    assert "--preset" in text
+
+
+def test_options_override_a_preset(capsys) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--preset", "paper", "--depth", "63"])
+    assert "depth = 63" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["evaluate", "play", "report"])
+def test_commands_on_something_that_is_no_run(command, tmp_path, capsys) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([command, str(tmp_path)])
+    assert stop.value.code == 2
+    assert "is not a run directory" in capsys.readouterr().err
+
+
+def test_a_goal_of_the_wrong_dimension(tiny_run, capsys) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["evaluate", str(tiny_run.path), "--goal", "1,2,3"])
+    assert stop.value.code == 2
+    assert "takes 2 numbers separated by commas, x (cell), y (cell)" in capsys.readouterr().err
+
+
+def test_evaluate_prints_scores_for_a_goal_given_by_hand(tiny_run, capsys) -> None:
+    main(["evaluate", str(tiny_run.path), "--goal", "1,1", "--episodes", "3"])
+    assert "smallest_distance" in capsys.readouterr().out
+
+
+def test_play_writes_a_picture_of_the_goals_given(tiny_run, tmp_path, capsys) -> None:
+    target = tmp_path / "play.gif"
+    main(["play", str(tiny_run.path), "--goal", "1,2", "--goal", "3,3", "--out", str(target)])
+    assert target.read_bytes()[:4] == b"GIF8"

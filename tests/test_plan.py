@@ -1,0 +1,152 @@
+"""The plan: counts by hand, and one refusal for every check."""
+
+import dataclasses
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kilolayer.config import TrainConfig
+from kilolayer.plan import TrainPlan
+from kilolayer.types import UserError
+
+
+def derive(**changes) -> TrainPlan:
+    return TrainPlan.derive(TrainConfig(**changes), task_episode_length=1000)
+
+
+def test_the_published_numbers():
+    plan = derive(
+        num_envs=512, unroll_length=62, update_to_data=1 / 40, batch_size=512,
+        total_steps=100_000_000, min_replay_steps_per_env=1000, replay_steps_per_env=10_000,
+        num_evaluations=100, depth=64,
+    )  # fmt: skip
+    assert plan.steps_per_unroll == 512 * 62 == 31_744
+    assert plan.updates_per_unroll == 794  # 793.6
+    assert plan.prefill_unrolls == 17  # 16.1 unrolls of 62 are 1000 steps
+    assert plan.replay_capacity == 162 * 62  # 161.3 unrolls are 10000 steps
+    assert plan.prefill_unrolls + plan.training_unrolls == 3151  # 3150.2
+    assert plan.total_steps == 3151 * 31_744 >= 100_000_000
+    assert plan.total_updates == (3151 - 17) * 794
+    assert (plan.actor_depth, plan.critic_depth, plan.episode_length) == (64, 64, 1000)
+    assert len(plan.evaluate_after) == 100
+    assert plan.evaluate_after[0] == 31
+    assert plan.evaluate_after[-1] == plan.training_unrolls
+
+
+def test_the_batch_size_does_not_change_the_number_of_updates():
+    counts = {derive(batch_size=size).total_updates for size in (2, 64, 256, 4096)}
+    assert len(counts) == 1
+
+
+def test_depths_and_episode_length_can_be_set_apart():
+    plan = derive(depth=8, critic_depth=16, episode_length=50)
+    assert (plan.actor_depth, plan.critic_depth, plan.episode_length) == (8, 16, 50)
+    plan = derive(depth=6, actor_depth=12, layers_per_block=6)
+    assert (plan.actor_depth, plan.critic_depth) == (12, 6)
+
+
+@given(
+    total=st.integers(1, 10**7),
+    worlds=st.integers(1, 600),
+    length=st.integers(1, 100),
+    evaluations=st.integers(1, 40),
+)
+def test_counts_hold_together(total, worlds, length, evaluations):
+    config = TrainConfig(
+        total_steps=total, num_envs=worlds, unroll_length=length, num_evaluations=evaluations,
+        batch_size=2, update_to_data=1.0,
+    )  # fmt: skip
+    plan = TrainPlan.derive(config, 100)
+    assert plan.replay_capacity % length == 0
+    assert 0 <= plan.replay_capacity - config.replay_steps_per_env < length
+    assert 0 <= plan.prefill_unrolls * length - config.min_replay_steps_per_env < length
+    assert plan.total_steps >= total
+    assert plan.updates_per_unroll == worlds * length
+    due = plan.evaluate_after
+    assert list(due) == sorted(set(due))
+    assert len(due) == min(evaluations, plan.training_unrolls)
+    assert 1 <= due[0] <= due[-1] == plan.training_unrolls
+
+
+# (changes, the field named, words of the message, nearest valid choice or None)
+REFUSED = [
+    ({"depth": 6}, "depth", "a multiple of layers_per_block = 4, at least 4", 8),
+    ({"depth": 5}, "depth", "a multiple of layers_per_block = 4", 4),
+    ({"depth": 0}, "depth", "at least 4", 4),
+    ({"actor_depth": 7}, "actor_depth", "a multiple of layers_per_block = 4", 8),
+    ({"critic_depth": 1023}, "critic_depth", "a multiple of layers_per_block = 4", 1024),
+    ({"depth": 8, "layers_per_block": 3}, "depth", "layers_per_block = 3", 9),
+    *(
+        ({field: 0}, field, "at least 1", 1)
+        for field in (
+            "total_steps", "num_envs", "unroll_length", "width", "layers_per_block",
+            "representation_dim", "scan_unroll", "num_evaluations", "eval_envs", "samples",
+            "replay_steps_per_env", "min_replay_steps_per_env",
+        )
+    ),
+    *(
+        ({field: value}, field, "greater than 0", 3e-4)
+        for field in ("actor_learning_rate", "critic_learning_rate", "temperature_learning_rate",
+                      "initial_temperature")
+        for value in (0.0, -1.0)
+    ),
+    ({"seed": -1}, "seed", "0 or more", 0),
+    ({"episode_length": 1}, "episode_length", "at least 2", 2),
+    ({"batch_size": 1}, "batch_size", "two transitions", 2),
+    ({"discount": 0.0}, "discount", "(0, 1]", 0.99),
+    ({"discount": 1.01}, "discount", "(0, 1]", 0.99),
+    ({"update_to_data": 0.0}, "update_to_data", "greater than 0", 0.025),
+    ({"update_to_data": -1.0}, "update_to_data", "greater than 0", 0.025),
+    ({"update_to_data": 1e-9, "num_envs": 10, "unroll_length": 50}, "update_to_data",
+     "an unroll of 500 steps must be followed by one update", 0.002),
+    ({"logsumexp_penalty": -0.1}, "logsumexp_penalty", "0 or more", 0.0),
+    ({"shuffled_goal_share": 1.5}, "shuffled_goal_share", "[0, 1]", 1.0),
+    ({"shuffled_goal_share": -0.5}, "shuffled_goal_share", "[0, 1]", 0.0),
+    ({"min_replay_steps_per_env": 20_000}, "min_replay_steps_per_env",
+     "must not exceed replay_steps_per_env = 10000", 10_000),
+    ({"batch_size": 1000, "num_envs": 4, "min_replay_steps_per_env": 100, "unroll_length": 50},
+     "batch_size", "(4 worlds x 99 steps)", 396),
+    ({"num_envs": 1, "min_replay_steps_per_env": 1, "unroll_length": 1, "update_to_data": 1.0},
+     "min_replay_steps_per_env", "steps with a future", None),
+    ({"depth": 8.0}, "depth", "whole number", None),
+    ({"seed": True}, "seed", "whole number", None),
+    ({"energy": "euclid"}, "energy", "one of l2, squared_l2, dot, cosine", None),
+    ({"compute_dtype": "float16"}, "compute_dtype", "one of float32, bfloat16", None),
+    *(({"actor_depth": value}, "actor_depth", "whole number", None) for value in ("8", 8.0, True)),
+    ({"episode_length": 99.5}, "episode_length", "whole number", None),
+    *(
+        ({field: value}, field, "finite number", None)
+        for field in ("discount", "update_to_data", "critic_learning_rate", "logsumexp_penalty",
+                      "target_entropy_per_action", "shuffled_goal_share")
+        for value in (float("nan"), float("inf"), "0.5")
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "field", "allowed", "nearest"), REFUSED)
+def test_what_is_refused_names_field_value_range_and_nearest(changes, field, allowed, nearest):
+    with pytest.raises(UserError) as error:
+        derive(**changes)
+    message = str(error.value)
+    value = {**dataclasses.asdict(TrainConfig()), **changes}[field]
+    assert message.startswith(f"{field} = {value!r} is not allowed: ")
+    assert allowed in message
+    found = re.search(r"; the nearest valid choice is (.*)\.$", message)
+    if nearest is None:
+        assert found is None
+        return
+    assert found is not None
+    assert float(found[1]) == pytest.approx(nearest)
+    # The advice is good: following it, this field is refused no more.
+    try:
+        derive(**{**changes, field: type(nearest)(nearest)})
+    except UserError as other:
+        assert not str(other).startswith(f"{field} = ")
+
+
+def test_every_ranged_field_has_a_refusal_above():
+    refused = {field for _, field, *_ in REFUSED}
+    free = {"task", "rematerialisation", "tensorboard", "wandb", "contrastive_loss"}
+    assert refused | free == {field.name for field in dataclasses.fields(TrainConfig)}

@@ -1,0 +1,74 @@
+"""Evaluation: scores worked by hand, keys of its own, choice among samples."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kilolayer.tasks.registry import make_task
+from kilolayer.training.evaluate import (
+    Episodes,
+    episode_metrics,
+    evaluation_key,
+    evaluation_policy,
+)
+
+
+def episodes(achieved, alive, goal) -> Episodes:
+    return Episodes(
+        jnp.array(goal, float), jnp.array(achieved, float), jnp.array(alive), jnp.zeros((1, 1, 1))
+    )
+
+
+def test_scores_worked_by_hand() -> None:
+    # Two worlds, three steps, ant radii 0.5 and 2. The first passes its goal, the second falls.
+    achieved = [[[9, 0], [0, 1]], [[10, 0.3], [0, 8.5]], [[11, 0], [0, 10]]]
+    alive = [[True, True], [True, True], [True, False]]
+    scores = episode_metrics(make_task("ant"), episodes(achieved, alive, [[10, 0], [0, 10]]))
+    assert scores["time_at_goal"] == pytest.approx((1 + 0) / 2)
+    assert scores["success"] == pytest.approx(0.5)
+    assert scores["easy_success"] == pytest.approx(1.0)
+    assert scores["final_distance"] == pytest.approx((1.0 + 1.5) / 2)
+    assert scores["smallest_distance"] == pytest.approx((0.3 + 1.5) / 2)
+    assert scores["survival"] == pytest.approx(0.5)
+
+
+def test_success_is_broken_down_by_path_length_in_a_maze() -> None:
+    # u maze: (1, 2) is one cell from the start, (3, 3) four.
+    achieved = [[[1, 2], [1, 1]]]
+    scores = episode_metrics(
+        make_task("point_u_maze"), episodes(achieved, [[True, True]], [[1, 2], [3, 3]])
+    )
+    assert scores["success_by_path/1"] == 1.0
+    assert scores["success_by_path/4"] == 0.0
+
+
+def test_evaluation_keys_differ_by_seed_and_by_evaluation() -> None:
+    keys = [evaluation_key(seed, index) for seed in (0, 1) for index in (0, 1)]
+    data = {tuple(np.asarray(jax.random.key_data(key)).tolist()) for key in keys}
+    data.add(tuple(np.asarray(jax.random.key_data(jax.random.key(0))).tolist()))
+    assert len(data) == 5
+
+
+class Guesser:
+    """Draws one uniform action coordinate; its critic prefers large ones."""
+
+    def act(self, state: Any, observation, goal, key, deterministic):
+        shape = (observation.shape[0], 1)
+        return jnp.zeros(shape) if deterministic else jax.random.uniform(key, shape)
+
+    def energy(self, state: Any, observation, action, goal):
+        return action[..., 0]
+
+
+def test_more_samples_give_better_rated_actions() -> None:
+    observation, goal, key = jnp.zeros((2000, 1)), jnp.zeros((2000, 1)), jax.random.key(0)
+    agent: Any = Guesser()
+    one = evaluation_policy(agent, None, 1)(observation, goal, key)
+    best = evaluation_policy(agent, None, 9)(observation, goal, key)
+    np.testing.assert_array_equal(one, 0.0)
+    # The largest of nine uniform numbers is 0.9 on average.
+    assert best.shape == (2000, 1)
+    assert float(best.mean()) == pytest.approx(0.9, abs=0.01)

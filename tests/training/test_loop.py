@@ -1,0 +1,117 @@
+"""A whole small run: what it leaves behind, and what stops it."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kilolayer.config import TrainConfig
+from kilolayer.runtime.progress import Silent
+from kilolayer.training import loop as loop_module
+from kilolayer.training.loop import build_trainer, first_nonfinite, start_run
+from kilolayer.types import UserError
+
+SMALL = TrainConfig(
+    total_steps=6_000,
+    num_envs=8,
+    unroll_length=20,
+    width=16,
+    batch_size=32,
+    eval_envs=8,
+    num_evaluations=3,
+    replay_steps_per_env=200,
+    min_replay_steps_per_env=40,
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory):
+    return start_run(SMALL, tmp_path_factory.mktemp("runs") / "small", Silent())
+
+
+def test_the_run_directory_holds_everything(finished) -> None:
+    path = finished.path
+    assert finished.finished
+    assert finished.config == SMALL
+    manifest = json.loads((path / "manifest.json").read_text())
+    assert manifest["seed"] == 0
+    assert manifest["versions"]["jax"]
+    assert list((path / "tensorboard").glob("events*"))
+    assert {file.name for file in (path / "episodes").iterdir()} == {
+        "evaluation.npz",
+        "training.npz",
+        "batch.npz",
+    }
+
+
+def test_counts_match_the_plan(finished) -> None:
+    plan = build_trainer(SMALL).plan
+    events = finished.read_events()
+    train = [event for event in events if event["event"] == "train"]
+    assert len(train) == plan.training_unrolls
+    assert train[-1]["env_steps"] == plan.total_steps
+    assert train[-1]["updates"] == plan.total_updates
+
+
+def test_no_metric_is_constant(finished) -> None:
+    values: dict[str, list[float]] = {}
+    for event in finished.read_events():
+        if event["event"] == "train":
+            for name, value in event["metrics"].items():
+                values.setdefault(name, []).append(value)
+    assert len(values) > 8
+    assert [name for name, series in values.items() if len(set(series)) < 2] == []
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path: Path) -> None:
+    def losses(seed: int, name: str) -> list[float]:
+        run = start_run(dataclasses.replace(SMALL, seed=seed), tmp_path / name, Silent())
+        events = run.read_events()
+        return [e["metrics"]["critic/loss"] for e in events if e["event"] == "train"]
+
+    first = losses(0, "a")
+    assert first == losses(0, "b")
+    assert first != losses(1, "c")
+
+
+def test_a_nan_stops_the_run_and_is_named(tmp_path: Path, monkeypatch) -> None:
+    """The physics breaks in the middle of the run, as a diverging simulation would."""
+    build = loop_module.build_physics
+
+    def build_broken(world, num_worlds):
+        physics = build(world, num_worlds)
+        step = physics.step
+
+        def step_and_diverge(state, control):
+            state = step(state, control)
+            broken = jnp.where(state.qpos > 1.2, jnp.nan, state.qpos)
+            return dataclasses.replace(state, qpos=broken)
+
+        physics.step = step_and_diverge  # type: ignore[method-assign]
+        return physics
+
+    monkeypatch.setattr(loop_module, "build_physics", build_broken)
+    with pytest.raises(UserError, match=r"worlds\.physics\.qpos is not finite after \d+ env"):
+        start_run(SMALL, tmp_path / "run", Silent())
+
+
+def test_a_nan_in_a_parameter_is_named() -> None:
+    trainer = build_trainer(SMALL)
+    state = jax.jit(trainer.init)()
+    assert first_nonfinite({"loss": 1.0}, state) is None
+    assert first_nonfinite({"critic/loss": float("nan")}, state) == "critic/loss"
+    poisoned = jax.tree.map(lambda leaf: leaf, state)
+    parameters = dataclasses.replace(state.agent.parameters, log_temperature=jnp.float32(np.inf))
+    poisoned = dataclasses.replace(
+        state, agent=dataclasses.replace(state.agent, parameters=parameters)
+    )
+    assert first_nonfinite({}, poisoned) == "agent.parameters.log_temperature"
+
+
+def test_a_run_directory_that_exists_is_refused(finished) -> None:
+    with pytest.raises(UserError, match=r"exists already.*--out.*--resume"):
+        start_run(SMALL, finished.path, Silent())

@@ -1,0 +1,167 @@
+"""A killed run ends like one that was never killed, bit for bit."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from kilolayer.config import TrainConfig
+from kilolayer.runtime import checkpoint
+from kilolayer.runtime.progress import Silent
+from kilolayer.runtime.run_dir import RunDirectory
+from kilolayer.training.loop import build_trainer, resume_run, start_run
+from kilolayer.types import UserError
+
+OPTIONS = [
+    *("--task", "point_u_maze", "--total-steps", "16000", "--num-envs", "8"),
+    *("--unroll-length", "10", "--width", "16", "--batch-size", "16", "--eval-envs", "4"),
+    *("--num-evaluations", "12", "--replay-steps-per-env", "300"),
+    *("--min-replay-steps-per-env", "50", "--no-tensorboard"),
+]
+
+
+def start(directory: Path, cache: Path, *options: str) -> subprocess.Popen:
+    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache)}
+    environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    command = [sys.executable, "-m", "kilolayer", "train", *options]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(process: subprocess.Popen) -> None:
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+
+
+def arrays_of(directory: Path) -> dict[str, np.ndarray]:
+    """Every leaf of the newest checkpoint: agent, worlds, buffer, key."""
+    run = RunDirectory.open(directory)
+    like = jax.eval_shape(build_trainer(run.config).init)
+    step = checkpoint.latest(run.checkpoints)
+    assert step is not None
+    agent = checkpoint.restore(run.checkpoints, step, checkpoint.AGENT, like.agent)
+    loop = (like.buffer, like.worlds, like.key, like.unrolls)
+    loop = checkpoint.restore(run.checkpoints, step, checkpoint.LOOP, loop)
+    leaves = jax.tree_util.tree_flatten_with_path((agent, loop))[0]
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def assert_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> None:
+    assert one.keys() == other.keys()
+    for name, array in one.items():
+        np.testing.assert_array_equal(array, other[name], err_msg=name, strict=True)
+
+
+def test_a_run_killed_at_random_moments_ends_bit_identical(tmp_path: Path) -> None:
+    unbroken, killed, cache = tmp_path / "unbroken", tmp_path / "killed", tmp_path / "cache"
+    finish(start(unbroken, cache, *OPTIONS, "--out", str(unbroken)))
+
+    moments = random.Random(7)
+    process = start(killed, cache, *OPTIONS, "--out", str(killed))
+    kills = 0
+    for events in (moments.randint(15, 60), moments.randint(90, 140), moments.randint(160, 200)):
+        metrics = killed / "metrics.jsonl"
+        while process.poll() is None:
+            if metrics.exists() and metrics.read_text().count("\n") >= events:
+                time.sleep(moments.uniform(0, 0.05))
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+                break
+            time.sleep(0.002)
+        process.communicate()
+        if (killed / "DONE").exists():
+            break
+        process = start(killed, cache, "--resume", str(killed))
+    finish(process)
+
+    assert kills >= 2
+    assert_same(arrays_of(unbroken), arrays_of(killed))
+    scores = [
+        [e["metrics"] for e in RunDirectory.open(path).read_events() if e["event"] == "evaluation"]
+        for path in (unbroken, killed)
+    ]
+    assert scores[0] == scores[1]
+
+
+def test_restored_native_worlds_continue_bit_identically(tmp_path: Path) -> None:
+    config = TrainConfig(
+        task="ant",
+        num_envs=4,
+        unroll_length=5,
+        width=8,
+        batch_size=8,
+        replay_steps_per_env=50,
+        min_replay_steps_per_env=10,
+    )
+    trainer = build_trainer(config)
+    collect, train_round = jax.jit(trainer.collect), jax.jit(trainer.round)
+    state = collect(collect(collect(jax.jit(trainer.init)())))
+    state = train_round(state)[0]
+    loop = (state.buffer, state.worlds, state.key, state.unrolls)
+    checkpoint.save(tmp_path, 4, state.agent, loop)
+    like = jax.eval_shape(trainer.init)
+    agent = checkpoint.restore(tmp_path, 4, checkpoint.AGENT, like.agent)
+    loop = (like.buffer, like.worlds, like.key, like.unrolls)
+    loop = checkpoint.restore(tmp_path, 4, checkpoint.LOOP, loop)
+    restored = jax.tree.map(jax.numpy.asarray, type(state)(agent, *loop))
+    for _ in range(3):
+        state, restored = train_round(state)[0], train_round(restored)[0]
+    for one, other in zip(jax.tree.leaves(state), jax.tree.leaves(restored), strict=True):
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+
+
+TINY = TrainConfig(
+    total_steps=1_000,
+    num_envs=4,
+    unroll_length=10,
+    width=8,
+    batch_size=8,
+    eval_envs=2,
+    num_evaluations=2,
+    replay_steps_per_env=100,
+    min_replay_steps_per_env=20,
+    tensorboard=False,
+)
+
+
+def test_a_finished_run_cannot_be_resumed(tmp_path: Path) -> None:
+    start_run(TINY, tmp_path / "run", Silent())
+    with pytest.raises(UserError, match="has finished: there is nothing to resume"):
+        resume_run(tmp_path / "run", Silent())
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    run = start_run(TINY, tmp_path / "run", Silent())
+    (run.path / "DONE").unlink()
+    step = checkpoint.latest(run.checkpoints)
+    victim = max(
+        (path for path in (run.checkpoints / f"{step:012d}" / "loop").rglob("*") if path.is_file()),
+        key=lambda path: path.stat().st_size,
+    )
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 1
+    victim.write_bytes(data)
+    with pytest.raises(UserError, match=f"{victim.name}.*is damaged"):
+        resume_run(run.path, Silent())
+
+
+def test_a_directory_that_is_no_run_cannot_be_resumed(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is not a run directory"):
+        resume_run(tmp_path, Silent())
+
+
+def test_evaluation_never_touches_training_randomness(tmp_path: Path) -> None:
+    import dataclasses
+
+    often = dataclasses.replace(TINY, num_evaluations=5, eval_envs=3)
+    one = arrays_of(start_run(TINY, tmp_path / "seldom", Silent()).path)
+    other = arrays_of(start_run(often, tmp_path / "often", Silent()).path)
+    assert_same(one, other)

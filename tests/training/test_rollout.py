@@ -1,0 +1,62 @@
+"""Rollouts: what is recorded, when episodes end, who is reset."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kilolayer.physics.build import build_physics
+from kilolayer.tasks.registry import make_task
+from kilolayer.training.rollout import start_worlds, unroll
+
+WORLDS = 3
+
+
+def play(task_name: str, policy, length: int, episode_length: int):
+    task = make_task(task_name)
+    physics = build_physics(task.world, WORLDS)
+
+    @jax.jit
+    def run(key):
+        worlds = start_worlds(task, physics, WORLDS, key, "training")
+        return unroll(task, physics, worlds, policy, key, length, episode_length)
+
+    return run(jax.random.key(0))
+
+
+def push_right(observation, goal, key):
+    return jnp.tile(jnp.array([0.0, 1.0]), (observation.shape[0], 1))
+
+
+def test_ages_count_up_and_start_anew_after_the_episode_length() -> None:
+    worlds, trajectory = play("point_u_maze", push_right, length=23, episode_length=10)
+    expected = np.arange(23) % 10
+    np.testing.assert_array_equal(trajectory.age, np.tile(expected[:, None], (1, WORLDS)))
+    np.testing.assert_array_equal(worlds.age, [3] * WORLDS)
+
+
+def test_a_restart_moves_the_world_back_and_draws_a_new_goal() -> None:
+    _, trajectory = play("point_u_maze", push_right, length=23, episode_length=10)
+    y = np.asarray(trajectory.achieved_goal)[:, :, 1]
+    assert (np.diff(y[:10], axis=0) >= 0).all()
+    assert (y[10] < y[9]).all()
+    goal = np.asarray(trajectory.goal)
+    np.testing.assert_array_equal(goal[0], goal[9])
+    assert (goal[9] != goal[10]).any(axis=-1).all()
+
+
+def test_the_recorded_goal_is_part_of_the_recorded_observation() -> None:
+    _, trajectory = play("point_u_maze", push_right, length=5, episode_length=10)
+    np.testing.assert_array_equal(trajectory.observation[..., :2], trajectory.achieved_goal)
+
+
+def test_an_ant_that_jumps_out_of_its_healthy_range_is_restarted_alone() -> None:
+    def thrash(observation, goal, key):
+        action = jax.random.uniform(key, (observation.shape[0], 8), minval=-1.0)
+        return action.at[0].set(0.0)  # the first ant stands still
+
+    _, trajectory = play("ant", thrash, length=200, episode_length=1000)
+    age, height = np.asarray(trajectory.age), np.asarray(trajectory.observation)[..., 2]
+    assert (age[:, 0] == np.arange(200)).all()
+    restarts = np.argwhere(np.diff(age[:, 1:], axis=0) < 0)
+    assert len(restarts) > 0
+    assert ((height >= 0.2) & (height <= 1.0)).all()  # a terminal state is never acted upon
