@@ -1,5 +1,6 @@
 """What a config means in counts. Every range and divisibility error is raised here."""
 
+import math
 from dataclasses import dataclass
 from typing import get_args, get_type_hints
 
@@ -26,6 +27,9 @@ POSITIVE = (
     "temperature_learning_rate",
     "initial_temperature",
 )
+
+
+MAX_SEED = 2**32
 
 
 @dataclass(frozen=True)
@@ -112,11 +116,19 @@ def _check_types(config: TrainConfig) -> None:
     hints = get_type_hints(TrainConfig)
     for field, hint in hints.items():
         value = getattr(config, field)
-        if hint is int and (not isinstance(value, int) or isinstance(value, bool)):
-            raise bad_field(field, value, "it must be a whole number")
         choices = get_args(hint)
         if getattr(hint, "__name__", "") == "Literal" and value not in choices:
             raise bad_field(field, value, f"one of {', '.join(map(str, choices))}")
+        optional = type(None) in choices
+        if (hint is int or int in choices) and not (optional and value is None):
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise bad_field(field, value, "it must be a whole number")
+        elif hint is float and not (_is_number(value) and math.isfinite(value)):
+            raise bad_field(field, value, "it must be a finite number")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _check_ranges(config: TrainConfig) -> None:
@@ -126,8 +138,10 @@ def _check_ranges(config: TrainConfig) -> None:
     for field in POSITIVE:
         if not getattr(config, field) > 0:
             raise bad_field(field, getattr(config, field), "it must be greater than 0", 3e-4)
-    if config.seed < 0:
-        raise bad_field("seed", config.seed, "it must be 0 or more", 0)
+    if not 0 <= config.seed < MAX_SEED:
+        # JAX would drop the higher bits, and two seeds would give one run.
+        nearest = 0 if config.seed < 0 else MAX_SEED - 1
+        raise bad_field("seed", config.seed, f"it must lie in [0, {MAX_SEED})", nearest)
     if config.episode_length is not None and config.episode_length < 2:
         raise bad_field("episode_length", config.episode_length, "it must be at least 2", 2)
     if config.batch_size < 2:
@@ -161,6 +175,13 @@ def _check_replay(config: TrainConfig, prefill: int, capacity: int) -> None:
         )
     # The newest step of each world never has a future yet.
     drawable = config.num_envs * (prefill - 1)
+    if drawable < 2:
+        raise bad_field(
+            "min_replay_steps_per_env",
+            config.min_replay_steps_per_env,
+            "when updates begin the buffer must hold two steps with a future at least",
+            1 + _round_up(2, config.num_envs),
+        )
     if config.batch_size > drawable:
         raise bad_field(
             "batch_size",

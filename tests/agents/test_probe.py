@@ -17,7 +17,7 @@ from probes import Chain
 DISCOUNT = 0.9
 CHAIN = Chain()
 WORLDS, EPISODES = 2048, 2
-UPDATES, BATCH = 1500, 256
+UPDATES, BATCH = 600, 128
 
 
 def filled_buffer() -> ring.Buffer:

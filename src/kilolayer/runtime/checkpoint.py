@@ -44,10 +44,10 @@ def save(root: Path, step: int, agent: Any, loop: Any) -> int:
         last = latest(root)
         kept = f"round {last} is the last good checkpoint" if last is not None else "there is none"
         free = shutil.disk_usage(root).free // 2**20
-        reason = str(error).splitlines()[0][:200]
         raise UserError(
-            f"cannot write the checkpoint of round {step} in {root} ({free} MiB free): {reason}. "
-            f"Nothing was lost: {kept}. Free some space, then continue with --resume."
+            f"cannot write the checkpoint of round {step} in {root} ({free} MiB free): "
+            f"{_first_line(error)}. Nothing was lost: {kept}. "
+            "Free some space, then continue with --resume."
         ) from error
     for older in steps(root):
         if older < step:
@@ -75,15 +75,7 @@ def restore(root: Path, step: int, part: str, like: Any) -> Any:
     directory = root / f"{step:012d}"
     _verify_checksums(directory, part)
     expected = _flatten(like)
-    template = {name: np.zeros(leaf.shape, leaf.dtype) for name, leaf in expected.items()}
-    try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            arrays = checkpointer.restore((directory / part).absolute(), template)
-    except Exception as error:
-        raise UserError(
-            f"checkpoint {directory / part} does not fit its config.json: "
-            f"{str(error).splitlines()[0][:200]}"
-        ) from error
+    arrays = _read_arrays(directory / part, expected)
     leaves, structure = jax.tree.flatten(like)
     names = _leaf_names(like)
     filled = [
@@ -91,6 +83,33 @@ def restore(root: Path, step: int, part: str, like: Any) -> Any:
         for name, leaf in zip(names, leaves, strict=True)
     ]
     return jax.tree.unflatten(structure, filled)
+
+
+def _read_arrays(directory: Path, expected: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The stored arrays; raises UserError if one is missing, left over or of another kind."""
+    template = {name: np.zeros(leaf.shape, leaf.dtype) for name, leaf in expected.items()}
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            stored = checkpointer.metadata(directory.absolute()).item_metadata
+            arrays = checkpointer.restore(directory.absolute(), template)
+    except Exception as error:
+        raise UserError(
+            f"checkpoint {directory} does not fit its config.json: {_first_line(error)}."
+        ) from error
+    # Orbax keeps a stored shape that differs from the template's, and casts a differing dtype.
+    for name, array in template.items():
+        if (stored[name].shape, stored[name].dtype) != (array.shape, array.dtype):
+            raise UserError(
+                f"checkpoint {directory} does not fit its config.json: {name} is stored as "
+                f"{stored[name].dtype}{list(stored[name].shape)} where the config asks for "
+                f"{array.dtype}{list(array.shape)}."
+            )
+    return arrays
+
+
+def _first_line(error: Exception) -> str:
+    """What an error says, in one line; its kind if it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def _leaf_names(tree: Any) -> list[str]:

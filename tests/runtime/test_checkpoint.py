@@ -1,0 +1,174 @@
+"""Checkpoints: exact, checked, and whole or absent, on a full disk too."""
+
+import json
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kilolayer.runtime import checkpoint
+from kilolayer.types import UserError
+
+
+def agent_tree(value: float = 1.5) -> dict:
+    """Every kind of leaf that a run has: floats, integers, keys, scalars and empty arrays."""
+    return {
+        "kernel": jnp.asarray(np.random.default_rng(0).normal(size=(3, 4)) * value, jnp.float32),
+        "count": jnp.asarray(7, jnp.int32),
+        "nested": (jnp.asarray([1, -(2**31)], jnp.int32), [jnp.float32(value)]),
+        "key": jnp.asarray([0, 2**32 - 1], jnp.uint32),
+        "empty": jnp.zeros((5, 0), jnp.uint32),
+        "special": jnp.asarray([np.nan, -np.inf, -0.0, 1e-45], jnp.float32),
+        "flags": jnp.asarray([True, False]),
+        "coarse": jnp.asarray([1.0, 3.0], jnp.bfloat16),
+    }
+
+
+LOOP = {"buffer": jnp.arange(6.0).reshape(2, 3), "unrolls": jnp.asarray(3, jnp.int32)}
+
+
+def test_every_leaf_comes_back_bit_for_bit(tmp_path, assert_trees_equal):
+    size = checkpoint.save(tmp_path, 3, agent_tree(), LOOP)
+    assert size > 100
+    assert checkpoint.steps(tmp_path) == [3]
+    for like in (agent_tree(0.0), jax.eval_shape(agent_tree)):
+        back = checkpoint.restore(tmp_path, 3, checkpoint.AGENT, like)
+        assert_trees_equal(back, agent_tree())
+    assert_trees_equal(checkpoint.restore(tmp_path, 3, checkpoint.LOOP, LOOP), LOOP)
+
+
+def test_only_the_newest_keeps_its_loop(tmp_path, assert_trees_equal):
+    assert checkpoint.latest(tmp_path) is None
+    for step in (1, 2, 10):
+        checkpoint.save(tmp_path, step, agent_tree(step), LOOP)
+    assert checkpoint.steps(tmp_path) == [1, 2, 10]
+    assert checkpoint.latest(tmp_path) == 10
+    assert_trees_equal(checkpoint.restore(tmp_path, 10, checkpoint.LOOP, LOOP), LOOP)
+    for step in (1, 2):
+        with pytest.raises(UserError, match="has no whole part 'loop'"):
+            checkpoint.restore(tmp_path, step, checkpoint.LOOP, LOOP)
+        back = checkpoint.restore(tmp_path, step, checkpoint.AGENT, agent_tree())
+        assert_trees_equal(back, agent_tree(step))
+
+
+def test_saving_a_round_again_replaces_it(tmp_path, assert_trees_equal):
+    for value in (1.0, 2.0):
+        checkpoint.save(tmp_path, 4, agent_tree(value), LOOP)
+    back = checkpoint.restore(tmp_path, 4, checkpoint.AGENT, agent_tree())
+    assert_trees_equal(back, agent_tree(2.0))
+
+
+def test_a_flipped_bit_in_any_file_is_found_and_named(tmp_path):
+    checkpoint.save(tmp_path, 1, agent_tree(), LOOP)
+    directory = tmp_path / f"{1:012d}"
+    files = [Path(name) for name in json.loads((directory / "agent.sha256.json").read_text())]
+    stored = [path for path in (directory / "agent").rglob("*") if path.is_file()]
+    assert {directory / name for name in files} == set(stored)
+    for path in stored:
+        if path.stat().st_size == 0:
+            continue
+        whole = path.read_bytes()
+        path.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+        with pytest.raises(UserError, match=re.escape(f"{path} is damaged")):
+            checkpoint.restore(tmp_path, 1, checkpoint.AGENT, agent_tree())
+        path.write_bytes(whole)
+    checkpoint.restore(tmp_path, 1, checkpoint.AGENT, agent_tree())
+
+
+def test_a_missing_file_part_or_checkpoint_is_named(tmp_path):
+    checkpoint.save(tmp_path, 1, agent_tree(), LOOP)
+    directory = tmp_path / f"{1:012d}"
+    victim = max((p for p in (directory / "agent").rglob("*") if p.is_file()), key=str)
+    victim.unlink()
+    with pytest.raises(UserError, match=re.escape(str(victim))):
+        checkpoint.restore(tmp_path, 1, checkpoint.AGENT, agent_tree())
+    (directory / "loop.sha256.json").unlink()
+    with pytest.raises(UserError, match=f"{directory} has no whole part 'loop'"):
+        checkpoint.restore(tmp_path, 1, checkpoint.LOOP, LOOP)
+    with pytest.raises(UserError, match="000000000009 has no whole part 'agent'"):
+        checkpoint.restore(tmp_path, 9, checkpoint.AGENT, agent_tree())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kernel": jnp.zeros((3, 5))},
+        {"kernel": jnp.zeros((4, 3))},
+        {"count": jnp.zeros((), jnp.float32)},
+        {"extra": jnp.zeros(2)},
+        {"empty": jnp.zeros((5, 1), jnp.uint32)},
+    ],
+    ids=["wider", "transposed", "other dtype", "one more", "no longer empty"],
+)
+def test_a_checkpoint_of_another_network_is_refused(tmp_path, change):
+    checkpoint.save(tmp_path, 1, agent_tree(), LOOP)
+    with pytest.raises(UserError, match=r"does not fit its config.json"):
+        checkpoint.restore(tmp_path, 1, checkpoint.AGENT, {**agent_tree(), **change})
+
+
+def test_what_a_killed_writer_left_is_ignored_and_cleared(tmp_path, assert_trees_equal):
+    checkpoint.save(tmp_path, 1, agent_tree(), LOOP)
+    half = tmp_path / ".writing-2"
+    (half / "agent").mkdir(parents=True)
+    (half / "agent" / "half").write_text("half")
+    assert checkpoint.latest(tmp_path) == 1
+    checkpoint.save(tmp_path, 2, agent_tree(2.0), LOOP)
+    assert checkpoint.latest(tmp_path) == 2
+    assert not half.exists()
+    back = checkpoint.restore(tmp_path, 2, checkpoint.AGENT, agent_tree())
+    assert_trees_equal(back, agent_tree(2.0))
+
+
+def test_an_error_without_words_still_gives_a_sentence(tmp_path, monkeypatch):
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(checkpoint, "_write_arrays", fail)
+    with pytest.raises(UserError, match=r"checkpoint of round 1 .*MemoryError.*there is none"):
+        checkpoint.save(tmp_path, 1, agent_tree(), LOOP)
+
+
+FULL_DISK = """
+    import logging, pathlib, resource, sys
+    import numpy as np
+    from kilolayer.runtime import checkpoint
+    from kilolayer.types import UserError
+
+    logging.disable(logging.CRITICAL)
+    root = pathlib.Path(sys.argv[1])
+    noise = np.random.default_rng(0).normal(size=100_000)
+    checkpoint.save(root, 5, {"kernel": noise}, {"buffer": noise})
+    # From here on, no file may grow past 64 KiB: real writes that really fail.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
+    try:
+        checkpoint.save(root, 6, {"kernel": noise + 1}, {"buffer": noise})
+    except UserError as error:
+        print(error)
+    assert checkpoint.steps(root) == [5], checkpoint.steps(root)
+    assert [path.name for path in root.iterdir()] == ["000000000005"]
+    for part, name in ((checkpoint.AGENT, "kernel"), (checkpoint.LOOP, "buffer")):
+        back = checkpoint.restore(root, 5, part, {name: noise})
+        assert np.array_equal(back[name], noise)
+    print("still readable")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no resource limits there")
+def test_a_full_disk_loses_nothing_and_names_the_last_good_checkpoint(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(FULL_DISK), str(tmp_path)],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    message, after = done.stdout.strip().splitlines()
+    assert message.startswith(f"cannot write the checkpoint of round 6 in {tmp_path}")
+    assert re.search(r"\(\d+ MiB free\)", message)
+    assert "round 5 is the last good checkpoint" in message
+    assert "--resume" in message
+    assert after == "still readable"

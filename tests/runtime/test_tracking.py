@@ -1,0 +1,92 @@
+"""Trackers: one that fails never loses another."""
+
+import pytest
+
+from kilolayer.config import TrainConfig
+from kilolayer.runtime.tracking import CompositeTracker, TensorBoardTracker, build_tracker
+from kilolayer.types import UserError
+
+
+class Recorder:
+    """Remembers what it was told; fails from the given call on."""
+
+    def __init__(self, fail_at: int = 10**9):
+        self.logged, self.closed, self.calls, self.fail_at = [], False, 0, fail_at
+
+    def _call(self):
+        self.calls += 1
+        if self.calls > self.fail_at:
+            raise ConnectionError("the sink is gone")
+
+    def log(self, env_steps, metrics):
+        self._call()
+        self.logged.append((env_steps, dict(metrics)))
+
+    def close(self):
+        self._call()
+        self.closed = True
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_one_failing_tracker_never_loses_the_other(order):
+    good, bad = Recorder(), Recorder(fail_at=1)
+    composite = CompositeTracker([good, bad][::order])
+    composite.log(1, {"a": 1.0})
+    with pytest.warns(UserWarning, match="Recorder failed and is switched off: the sink is gone"):
+        composite.log(2, {"a": 2.0})
+    composite.log(3, {"a": 3.0})  # and no second warning
+    composite.close()
+    assert [steps for steps, _ in good.logged] == [1, 2, 3]
+    assert good.closed
+    assert bad.calls == 2
+
+
+def test_closing_one_that_fails_still_closes_the_other():
+    bad, good = Recorder(fail_at=0), Recorder()
+    with pytest.warns(UserWarning, match="switched off"):
+        CompositeTracker([bad, good]).close()
+    assert good.closed
+
+
+def scalars_written(directory) -> dict[tuple[str, int], float]:
+    """What the event files hold, read with the format's own protocol buffers."""
+    import struct
+
+    from tensorboardX.proto.event_pb2 import Event
+
+    found = {}
+    for path in sorted((directory / "tensorboard").iterdir()):
+        data, place = path.read_bytes(), 0
+        while place < len(data):
+            (length,) = struct.unpack_from("<Q", data, place)
+            event = Event.FromString(data[place + 12 : place + 12 + length])
+            place += 12 + length + 4
+            for value in event.summary.value:
+                found[value.tag, event.step] = value.simple_value
+    return found
+
+
+def test_tensorboard_files_hold_what_was_logged(tmp_path):
+    tracker = TensorBoardTracker(tmp_path, None)
+    tracker.log(10, {"critic/loss": 1.5, "evaluation/success": 0.25})
+    tracker.log(20, {"critic/loss": 0.5})
+    tracker.close()
+    assert scalars_written(tmp_path) == {
+        ("critic/loss", 10): 1.5,
+        ("evaluation/success", 10): 0.25,
+        ("critic/loss", 20): 0.5,
+    }
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_config_decides_whether_tensorboard_is_written(tmp_path, wanted):
+    tracker = build_tracker(tmp_path, TrainConfig(tensorboard=wanted), None)
+    tracker.log(1, {"a": 1.0})
+    tracker.close()
+    assert (tmp_path / "tensorboard").exists() is wanted
+
+
+def test_wandb_without_its_package_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "wandb", None)
+    with pytest.raises(UserError, match=r"pip install 'kilolayer\[wandb\]'"):
+        build_tracker(tmp_path, TrainConfig(wandb=True, tensorboard=False), None)
