@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import settings
+from jax.experimental.compilation_cache import compilation_cache
 
 from kilolayer.analysis.load import Run, load
 from kilolayer.config import TrainConfig
@@ -24,6 +25,25 @@ from kilolayer.config import TrainConfig
 # Each example may compile, so there is no deadline; derandomised, so a failure repeats.
 settings.register_profile("kilolayer", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("kilolayer")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Programs compiled once are kept, for the other tests and for the next session."""
+    assert config.cache is not None
+    directory = str(config.cache.mkdir("jax"))
+    jax.config.update("jax_compilation_cache_dir", directory)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = directory  # for the processes that tests start
+
+
+@pytest.fixture
+def without_compilation_cache() -> Iterator[None]:
+    """For a test that times compilation. JAX decides once whether it caches, hence the resets."""
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()
+    yield
+    jax.config.update("jax_enable_compilation_cache", True)
+    compilation_cache.reset_cache()
 
 
 @pytest.fixture

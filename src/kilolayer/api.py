@@ -13,7 +13,12 @@ from kilolayer.physics.build import build_physics
 from kilolayer.presets import PRESETS
 from kilolayer.runtime.progress import LiveDisplay, ProgressDisplay, Silent
 from kilolayer.tasks.base import parse_goal
-from kilolayer.training.evaluate import Evaluator, episode_metrics, evaluation_key
+from kilolayer.training.evaluate import (
+    Evaluator,
+    episode_metrics,
+    evaluation_goals,
+    evaluation_key,
+)
 from kilolayer.training.loop import resume_run, start_run
 from kilolayer.types import UserError, bad_field
 
@@ -50,16 +55,18 @@ def evaluate(
     for name, value in (("episodes", episodes), ("samples", samples)):
         if value < 1:
             raise bad_field(name, value, "it must be at least 1", 1)
-    evaluator = _evaluator(run, episodes, samples)
+    play_episodes = jax.jit(_evaluator(run, episodes, samples).run)
     key = evaluation_key(seed, 0)
     if goal is not None:
-        goals = jnp.tile(jnp.array(parse_goal(run.task, goal)), (episodes, 1))
-        played = jax.jit(evaluator.run_to)(run.agent_state, key, goals)
-        return {f"goal {goal}": episode_metrics(run.task, played)}
-    play_split = jax.jit(evaluator.run, static_argnames="split")
+        goals = {f"goal {goal}": jnp.tile(jnp.array(parse_goal(run.task, goal)), (episodes, 1))}
+    else:
+        goals = {
+            f"{split} goals": evaluation_goals(run.task, key, episodes, split)
+            for split in run.task.splits
+        }
     return {
-        f"{split} goals": episode_metrics(run.task, play_split(run.agent_state, key, split=split))
-        for split in run.task.splits
+        name: episode_metrics(run.task, play_episodes(run.agent_state, key, wanted))
+        for name, wanted in goals.items()
     }
 
 
@@ -79,14 +86,11 @@ def play(
     if len(goals) > 9:
         raise UserError(f"{len(goals)} goals do not fit in one picture: give 9 at most.")
     key = evaluation_key(seed, 0)
-    count = len(goals) or 4
-    evaluator = _evaluator(run, count, 1)
     if goals:
         wanted = jnp.array([parse_goal(run.task, goal) for goal in goals])
-        played = jax.jit(evaluator.run_to)(run.agent_state, key, wanted)
     else:
-        play_split = jax.jit(evaluator.run, static_argnames="split")
-        played = play_split(run.agent_state, key, split="evaluation")
+        wanted = evaluation_goals(run.task, key, 4, "evaluation")
+    played = jax.jit(_evaluator(run, len(wanted), 1).run)(run.agent_state, key, wanted)
     qpos = freeze_after_termination(np.asarray(played.qpos), np.asarray(played.alive))
     # Ten seconds of film, however long the episode.
     every = -(-len(qpos) // (10 * VIDEO_RATE))
@@ -109,7 +113,7 @@ def fresh_directory(config: TrainConfig) -> Path:
 def _evaluator(run: Run, num_worlds: int, samples: int) -> Evaluator:
     physics = build_physics(run.task.world, num_worlds)
     length = run.task.episode_length
-    return Evaluator(run.task, physics, run.agent, num_worlds, length, samples)
+    return Evaluator(run.task, physics, run.agent, length, samples)
 
 
 def _display(progress: bool) -> ProgressDisplay:

@@ -1,6 +1,7 @@
 """The `kilolayer` command: a thin face of the Python API."""
 
 import dataclasses
+import logging
 import sys
 import warnings
 from pathlib import Path
@@ -23,6 +24,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; a user error is one sentence and exit code 2."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     warnings.filterwarnings("ignore", module="orbax")
+    # Orbax logs pages of traceback before an error that we tell in one sentence.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     try:
         if arguments[:1] == ["train"]:
             _run_train(arguments[1:])

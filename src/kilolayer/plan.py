@@ -123,12 +123,14 @@ def _check_types(config: TrainConfig) -> None:
         if (hint is int or int in choices) and not (optional and value is None):
             if not isinstance(value, int) or isinstance(value, bool):
                 raise bad_field(field, value, "it must be a whole number")
-        elif hint is float and not (_is_number(value) and math.isfinite(value)):
+        elif hint is float and not _is_finite_number(value):
             raise bad_field(field, value, "it must be a finite number")
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _is_finite_number(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value)
 
 
 def _check_ranges(config: TrainConfig) -> None:

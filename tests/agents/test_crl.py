@@ -196,6 +196,7 @@ def lower_update(depth: int):
     return jax.jit(agent.update).lower(state, random_batch(0), jax.random.key(0))
 
 
+@pytest.mark.usefixtures("without_compilation_cache")
 def test_compiling_an_update_at_depth_256_takes_no_longer_than_at_depth_8():
     """A ratio of processor times, the better of two attempts: the machine's load has no part."""
 

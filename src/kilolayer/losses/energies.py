@@ -24,15 +24,20 @@ def _unit_rows(x: Array) -> Array:
     return x / _safe_sqrt(jnp.square(x).sum(-1, keepdims=True))
 
 
+def _products(phi: Array, psi: Array) -> Array:
+    # Accelerators would round the factors otherwise, and l2 subtracts large numbers.
+    return jnp.matmul(phi, psi.T, precision="highest")
+
+
 def pairwise(energy: Energy, phi: Array, psi: Array) -> Array:
     """Energies `f[i, j] = f(phi_i, psi_j)`: `([rows, dim], [columns, dim]) -> [rows, columns]`."""
     phi, psi = phi.astype(jnp.float32), psi.astype(jnp.float32)
     if energy == "dot":
-        return phi @ psi.T
+        return _products(phi, psi)
     if energy == "cosine":
-        return _unit_rows(phi) @ _unit_rows(psi).T
-    squared = jnp.square(phi).sum(-1)[:, None] + jnp.square(psi).sum(-1)[None] - 2 * phi @ psi.T
-    squared = jnp.maximum(squared, 0.0)
+        return _products(_unit_rows(phi), _unit_rows(psi))
+    squares = jnp.square(phi).sum(-1)[:, None] + jnp.square(psi).sum(-1)[None]
+    squared = jnp.maximum(squares - 2 * _products(phi, psi), 0.0)
     return -squared if energy == "squared_l2" else -_safe_sqrt(squared)
 
 

@@ -58,7 +58,7 @@ def save(root: Path, step: int, agent: Any, loop: Any) -> int:
 
 def steps(root: Path) -> list[int]:
     """Rounds with a checkpoint, ascending."""
-    return sorted(int(path.name) for path in root.glob("[0-9]*") if path.is_dir())
+    return sorted(int(path.name) for path in root.glob("*") if path.name.isdecimal())
 
 
 def latest(root: Path) -> int | None:

@@ -11,11 +11,12 @@ import numpy as np
 from kilolayer.agents.base import Agent
 from kilolayer.physics.base import Physics
 from kilolayer.tasks.base import GoalSplit, Task
-from kilolayer.training.rollout import Policy, WorldState, start_worlds
+from kilolayer.training.rollout import Policy, start_worlds
 from kilolayer.types import Array
 
 # Folded into the seed, so that evaluation keys never meet training keys.
 EVALUATION_STREAM = 0x0E7A1
+GOAL_STREAM = 0x60A15
 # Worlds whose generalised positions are recorded, for the video.
 RECORDED_WORLDS = 16
 
@@ -39,6 +40,12 @@ def evaluation_key(seed: int, index: int) -> Array:
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), EVALUATION_STREAM), index)
 
 
+def evaluation_goals(task: Task, key: Array, count: int, split: GoalSplit) -> Array:
+    """Goals of a split for an evaluation with this key, `[count, goal]`."""
+    # A stream of its own: the episodes split the same key.
+    return task.sample_goal(jax.random.fold_in(key, GOAL_STREAM), count, split)
+
+
 def evaluation_policy(agent: Agent, state: Any, samples: int) -> Policy:
     """The deterministic action, or the best rated of `samples` drawn actions if above one."""
     if samples == 1:
@@ -58,30 +65,19 @@ def evaluation_policy(agent: Agent, state: Any, samples: int) -> Policy:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Runs `num_worlds` episodes of `episode_length` control steps."""
+    """Runs episodes of `episode_length` control steps; `physics` sets how many at once."""
 
     task: Task
     physics: Physics
     agent: Agent
-    num_worlds: int
     episode_length: int
     samples: int = 1
 
-    def run(self, agent_state: Any, key: Array, split: GoalSplit) -> Episodes:
-        """Episodes toward goals of a split."""
+    def run(self, agent_state: Any, key: Array, goal: Array) -> Episodes:
+        """Whole episodes toward the goals `[worlds, goal]`, one each."""
         start_key, steps_key = jax.random.split(key)
-        worlds = start_worlds(self.task, self.physics, self.num_worlds, start_key, split)
-        return self._play(agent_state, worlds, steps_key)
-
-    def run_to(self, agent_state: Any, key: Array, goal: Array) -> Episodes:
-        """Episodes toward the given goals `[worlds, goal]`."""
-        start_key, steps_key = jax.random.split(key)
-        worlds = start_worlds(self.task, self.physics, self.num_worlds, start_key, "evaluation")
-        worlds = WorldState(worlds.physics, goal, worlds.age)
-        return self._play(agent_state, worlds, steps_key)
-
-    def _play(self, agent_state: Any, worlds: WorldState, key: Array) -> Episodes:
-        task, physics, goal = self.task, self.physics, worlds.goal
+        task, physics = self.task, self.physics
+        worlds = start_worlds(task, physics, start_key, goal)
         policy = evaluation_policy(self.agent, agent_state, self.samples)
 
         def control_step(carry: tuple, key: Array) -> tuple[tuple, tuple]:
@@ -92,8 +88,8 @@ class Evaluator:
             record = (task.achieved_goal(state), alive, state.qpos[:RECORDED_WORLDS])
             return (state, alive), record
 
-        start = (worlds.physics, jnp.ones(self.num_worlds, bool))
-        keys = jax.random.split(key, self.episode_length)
+        start = (worlds.physics, jnp.ones(goal.shape[0], bool))
+        keys = jax.random.split(steps_key, self.episode_length)
         _, (achieved, alive, qpos) = jax.lax.scan(control_step, start, keys)
         return Episodes(goal, achieved, alive, qpos)
 

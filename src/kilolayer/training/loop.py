@@ -19,7 +19,13 @@ from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.runtime.run_dir import RunDirectory
 from kilolayer.runtime.tracking import Tracker, build_tracker
 from kilolayer.tasks.registry import make_task
-from kilolayer.training.evaluate import Episodes, Evaluator, episode_metrics, evaluation_key
+from kilolayer.training.evaluate import (
+    Episodes,
+    Evaluator,
+    episode_metrics,
+    evaluation_goals,
+    evaluation_key,
+)
 from kilolayer.training.profile import profile_round
 from kilolayer.training.step import Trainer, TrainState
 from kilolayer.types import UserError
@@ -121,13 +127,12 @@ class _Loop:
             trainer.task,
             build_physics(trainer.task.world, config.eval_envs),
             trainer.agent,
-            config.eval_envs,
             trainer.task.episode_length,
             config.samples,
         )
         collect = jax.jit(trainer.collect, donate_argnums=0).lower(state).compile()
         train_round = jax.jit(trainer.round, donate_argnums=0).lower(state).compile()
-        return collect, train_round, jax.jit(evaluator.run, static_argnames="split")
+        return collect, train_round, jax.jit(evaluator.run)
 
     @cached_property
     def sample(self) -> Any:
@@ -139,7 +144,8 @@ class _Loop:
         task, start = self.trainer.task, time.perf_counter()
         key = evaluation_key(self.trainer.config.seed, rounds)
         for split in task.splits:
-            episodes: Episodes = jax.device_get(evaluate(state.agent, key, split=split))
+            goal = evaluation_goals(task, key, self.trainer.config.eval_envs, split)
+            episodes: Episodes = jax.device_get(evaluate(state.agent, key, goal))
             scores = episode_metrics(task, episodes)
             if split == "evaluation":
                 self.success = scores["success"]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from kilolayer.physics.base import Physics, PhysicsState
 from kilolayer.replay.buffer import Transition
-from kilolayer.tasks.base import GoalSplit, Task
+from kilolayer.tasks.base import Task
 from kilolayer.types import Array
 
 # (observation [worlds, observation], goal [worlds, goal], key) -> action [worlds, action]
@@ -26,14 +26,12 @@ class WorldState(eqx.Module):
     age: Array
 
 
-def start_worlds(
-    task: Task, physics: Physics, num_worlds: int, key: Array, split: GoalSplit
-) -> WorldState:
-    """Fresh worlds with freshly drawn goals."""
-    reset_key, goal_key = jax.random.split(key)
+def start_worlds(task: Task, physics: Physics, key: Array, goal: Array) -> WorldState:
+    """Fresh worlds that are told to reach `goal [worlds, goal]`."""
+    num_worlds = goal.shape[0]
     return WorldState(
-        physics=physics.init(*task.reset(reset_key, num_worlds)),
-        goal=task.sample_goal(goal_key, num_worlds, split),
+        physics=physics.init(*task.reset(key, num_worlds)),
+        goal=goal,
         age=jnp.zeros(num_worlds, jnp.int32),
     )
 

@@ -44,8 +44,10 @@ class Trainer:
 
     def init(self) -> TrainState:
         """The state before the first step, from the config's seed alone."""
-        agent_key, world_key, key = jax.random.split(jax.random.key(self.config.seed), 3)
+        keys = jax.random.split(jax.random.key(self.config.seed), 4)
+        agent_key, world_key, goal_key, key = keys
         task, config = self.task, self.config
+        goal = task.sample_goal(goal_key, config.num_envs, "training")
         return TrainState(
             agent=self.agent.init(agent_key),
             buffer=ring.init(
@@ -55,7 +57,7 @@ class Trainer:
                 task.action_dim,
                 task.goal.dim,
             ),
-            worlds=start_worlds(task, self.physics, config.num_envs, world_key, "training"),
+            worlds=start_worlds(task, self.physics, world_key, goal),
             key=jax.random.key_data(key),
             unrolls=jnp.zeros((), jnp.int32),
         )
