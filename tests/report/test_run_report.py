@@ -183,15 +183,13 @@ def test_text_from_the_run_is_escaped(run_copy, only):
     assert "<script>alert(1)</script> & more" in reader.text
 
 
-def test_wall_clock_leaves_out_the_pause_before_a_resume():
+def test_wall_clock_is_what_the_newest_checkpoint_or_profile_knows():
     events = [
-        {"event": "train", "time": 10.0},
-        {"event": "train", "time": 14.0},
+        {"event": "checkpoint", "seconds": {"compile": 4.0, "train": 3.0}},
         {"event": "resume", "time": 1000.0},
-        {"event": "train", "time": 1003.0},
-        {"event": "profile", "time": 1004.0, "seconds": {"compile": 2.0}},
+        {"event": "profile", "seconds": {"compile": 5.0, "train": 7.0}},
     ]
-    assert wall_clock(events) == 4 + 3 + 1 + 2
+    assert wall_clock(events) == 12
     assert wall_clock([]) == 0
 
 

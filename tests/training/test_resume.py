@@ -85,6 +85,9 @@ def test_a_run_killed_at_random_moments_ends_bit_identical(tmp_path: Path) -> No
         for path in (unbroken, killed)
     ]
     assert scores[0] == scores[1]
+    assert {"compile", "train", "evaluate"} <= set(
+        RunDirectory.open(killed).read_events()[-1]["seconds"]
+    )
 
 
 def test_restored_native_worlds_continue_bit_identically(tmp_path: Path) -> None:

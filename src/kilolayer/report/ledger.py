@@ -3,7 +3,6 @@
 import dataclasses
 import json
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Any
 
 from kilolayer.analysis.load import Run
@@ -70,14 +69,9 @@ def _notices(run: Run, steps: int) -> str:
 
 
 def wall_clock(events: list[dict[str, Any]]) -> float:
-    """Seconds of work: between events, without the pause before a resume, plus what the profile
-    knows of the time before the first event."""
-    times = [(event["time"], event["event"]) for event in events if "time" in event]
-    total = 0.0
-    for (before, _), (after, kind) in pairwise(times):
-        total += 0.0 if kind == "resume" else max(0.0, after - before)
-    profiles = [event for event in events if event["event"] == "profile"]
-    return total + (profiles[-1]["seconds"].get("compile", 0.0) if profiles else 0.0)
+    """Seconds of work up to the newest checkpoint, pauses before a resume left out."""
+    spent = [event["seconds"] for event in events if "seconds" in event]
+    return sum(spent[-1].values()) if spent else 0.0
 
 
 def time_section(run: Run) -> str:
@@ -96,8 +90,6 @@ def time_section(run: Run) -> str:
         "Physics, policy, sampling and update are shares of the training rounds, measured apart on "
         "the final state; evaluation includes its own compilation."
     )
-    if any(event["event"] == "resume" for event in run.events):
-        notes += " The run was resumed: the seconds are those of its last process."
     header = ("part", "seconds", "share", "milliseconds per round")
     return time_bar(parts) + table(header, rows) + paragraph(notes)
 
@@ -116,14 +108,10 @@ def _per_round(per_round: dict[str, float], name: str) -> str:
 
 
 def _time_so_far(run: Run) -> str:
-    rounds = [event["round_seconds"] for event in run.events if "round_seconds" in event]
-    saves = [event["save_seconds"] for event in run.events if "save_seconds" in event]
-    if not rounds:
-        raise UserError("No training round was logged, so there is nothing to time.")
-    rows = [
-        ("training rounds", f"{sum(rounds):,.1f}"),
-        ("checkpoints", f"{sum(saves):,.1f}"),
-    ]
+    spent = [event["seconds"] for event in run.events if "seconds" in event]
+    if not spent:
+        raise UserError("The run has no checkpoint yet, so there is nothing to time.")
+    rows = [(name, f"{seconds:,.1f}") for name, seconds in spent[-1].items()]
     text = "The parts of a round are measured when the run finishes; so far only these are known."
     return paragraph(text, "notice") + table(("part", "seconds"), rows)
 

@@ -105,7 +105,8 @@ class RunDirectory:
             except json.JSONDecodeError:
                 continue
             if event["event"] == "resume":
-                events = [earlier for earlier in events if earlier["round"] <= event["round"]]
+                kept = event["round"]  # 0: there was no checkpoint, so everything is repeated
+                events = [earlier for earlier in events if kept and earlier["round"] <= kept]
             events.append(event)
         return events
 

@@ -67,7 +67,8 @@ def resume_run(directory: Path, display: ProgressDisplay) -> RunDirectory:
 class _Loop:
     """The host side of one run: counts seconds and writes events; computes nothing itself.
 
-    seconds: what this process spent on each phase. round_seconds: the newest round's.
+    seconds: what the run has spent on each phase, killed processes included up to their last
+    checkpoint. round_seconds: the newest round's.
     """
 
     trainer: Trainer
@@ -83,6 +84,8 @@ class _Loop:
             state = self._restore(resume_at) if resume_at else jax.jit(self.trainer.init)()
             if resume_at is not None:
                 self.run.append_event({"event": "resume", "round": resume_at})
+                spent = [e["seconds"] for e in self.run.read_events() if "seconds" in e]
+                self.seconds = dict(spent[-1]) if spent else {}
             self._train(state)
             self.run.mark_finished()
         finally:
@@ -166,7 +169,7 @@ class _Loop:
         size = checkpoint.save(self.run.checkpoints, rounds, state.agent, loop)
         elapsed = time.perf_counter() - start
         self._count("checkpoint", elapsed)
-        self._log(rounds, "checkpoint", {}, megabytes=size / 1e6, save_seconds=elapsed)
+        self._log(rounds, "checkpoint", {}, megabytes=size / 1e6, seconds=self.seconds)
 
     def _restore(self, rounds: int) -> TrainState:
         like = jax.eval_shape(self.trainer.init)
