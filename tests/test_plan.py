@@ -112,6 +112,7 @@ REFUSED = [
     ({"update_to_data": 1e-9, "num_envs": 10, "unroll_length": 50}, "update_to_data",
      "an unroll of 500 steps must be followed by one update", 0.002),
     ({"logsumexp_penalty": -0.1}, "logsumexp_penalty", "0 or more", 0.0),
+    ({"final_learning_rate_share": 1.5}, "final_learning_rate_share", "[0, 1]", 1.0),
     ({"shuffled_goal_share": 1.5}, "shuffled_goal_share", "[0, 1]", 1.0),
     ({"shuffled_goal_share": -0.5}, "shuffled_goal_share", "[0, 1]", 0.0),
     ({"min_replay_steps_per_env": 20_000}, "min_replay_steps_per_env",

@@ -63,6 +63,8 @@ class TrainConfig:
     """Adam's step size for the critic."""
     temperature_learning_rate: float = 3e-4
     """Adam's step size for the temperature."""
+    final_learning_rate_share: float = 1.0
+    """Share of the learning rates that is left at the last update, after a linear fall."""
     energy: Literal["l2", "squared_l2", "dot", "cosine"] = "l2"
     """How the critic compares its two encodings; `l2` is the negative Euclidean distance."""
     contrastive_loss: Literal["forward", "backward", "symmetric", "binary"] = "forward"

@@ -158,13 +158,10 @@ def _check_ranges(config: TrainConfig) -> None:
         )
     if config.logsumexp_penalty < 0:
         raise bad_field("logsumexp_penalty", config.logsumexp_penalty, "it must be 0 or more", 0.0)
-    if not 0 <= config.shuffled_goal_share <= 1:
-        raise bad_field(
-            "shuffled_goal_share",
-            config.shuffled_goal_share,
-            "it must lie in [0, 1]",
-            min(1.0, max(0.0, config.shuffled_goal_share)),
-        )
+    for field in ("shuffled_goal_share", "final_learning_rate_share"):
+        share = getattr(config, field)
+        if not 0 <= share <= 1:
+            raise bad_field(field, share, "it must lie in [0, 1]", min(1.0, max(0.0, share)))
 
 
 def _check_replay(config: TrainConfig, prefill: int, capacity: int) -> None:

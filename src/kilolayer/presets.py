@@ -17,6 +17,7 @@ PRESETS: dict[str, TrainConfig] = {
         actor_learning_rate=5e-4,
         critic_learning_rate=5e-4,
         temperature_learning_rate=1e-3,
+        final_learning_rate_share=0.1,
         initial_temperature=0.05,
         contrastive_loss="symmetric",
         shuffled_goal_share=0.3,

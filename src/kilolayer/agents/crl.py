@@ -47,6 +47,8 @@ class CRLState(eqx.Module):
 class CRL:
     """The agent. A frozen value: its networks' shapes and the recipe, no state.
 
+    final_learning_rate_share: the learning rates fall linearly to this share of their start over
+    `total_updates` updates; 1 keeps them constant.
     shuffled_goal_share: share of the actor's batch whose goal is another row's hindsight goal, so
     that the actor also practises goals that lie far from the state.
     """
@@ -61,6 +63,8 @@ class CRL:
     actor_learning_rate: float = 3e-4
     critic_learning_rate: float = 3e-4
     temperature_learning_rate: float = 3e-4
+    final_learning_rate_share: float = 1.0
+    total_updates: int = 1
     initial_temperature: float = 1.0
     target_entropy_per_action: float = -0.5
     shuffled_goal_share: float = 0.0
@@ -157,10 +161,15 @@ class CRL:
         )
 
     def _optimisers(self) -> dict[str, optax.GradientTransformation]:
+        rates = {
+            "actor": self.actor_learning_rate,
+            "critic": self.critic_learning_rate,
+            "log_temperature": self.temperature_learning_rate,
+        }
+        share, updates = self.final_learning_rate_share, self.total_updates
         return {
-            "actor": optax.adam(self.actor_learning_rate),
-            "critic": optax.adam(self.critic_learning_rate),
-            "log_temperature": optax.adam(self.temperature_learning_rate),
+            name: optax.adam(optax.linear_schedule(rate, share * rate, updates))
+            for name, rate in rates.items()
         }
 
     def _apply(self, state: CRLState, gradients: Parameters) -> CRLState:
