@@ -173,7 +173,8 @@ def test_a_config_builds_the_agent_that_it_describes():
         task="ant", actor_depth=8, critic_depth=4, width=16, layers_per_block=2, energy="dot",
         contrastive_loss="symmetric", representation_dim=7, logsumexp_penalty=0.3,
         actor_learning_rate=1e-3, critic_learning_rate=2e-3, temperature_learning_rate=3e-3,
-        final_learning_rate_share=0.1, initial_temperature=0.4, target_entropy_per_action=-0.2, shuffled_goal_share=0.25,
+        final_learning_rate_share=0.1, initial_temperature=0.4, target_entropy_per_action=-0.2,
+        shuffled_goal_share=0.25,
         rematerialisation="block", scan_unroll=2, compute_dtype="bfloat16",
     )  # fmt: skip
     task = make_task("ant")
