@@ -233,6 +233,6 @@ def test_learning_rates_fall_linearly_to_their_share():
     for seed in range(6):
         after, _ = update(agent, state, random_batch(seed), seed)
         change = after.parameters.log_temperature - state.parameters.log_temperature
-        steps.append(float(change) / RATES["log_temperature"])
+        steps.append(float(change) / agent.temperature_learning_rate)
         state = after
     np.testing.assert_allclose(steps, [1, 0.875, 0.75, 0.625, 0.5, 0.5], rtol=0.05)
