@@ -19,7 +19,7 @@ def test_a_preset_derives_a_plan_for_its_task(name):
     assert plan.total_steps >= config.total_steps
     assert plan.total_updates > plan.training_unrolls > 10
     assert len(plan.evaluate_after) == config.num_evaluations
-    assert plan.episode_length == task.episode_length
+    assert plan.episode_length == (config.episode_length or task.episode_length)
     assert dataclasses.asdict(PRESETS[name]) == before
 
 
