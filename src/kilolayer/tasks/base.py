@@ -87,7 +87,7 @@ class Task(Protocol):
 
 def goal_distance(achieved: Array, goal: Array) -> Array:
     """Euclidean distance in goal space, `[..., goal] -> [...]`."""
-    return jnp.sqrt(jnp.square(achieved - goal).sum(-1))
+    return jnp.linalg.norm(achieved - goal, axis=-1)
 
 
 def is_success(task: Task, achieved: Array, goal: Array) -> Array:

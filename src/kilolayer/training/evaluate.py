@@ -10,7 +10,7 @@ import numpy as np
 
 from kilolayer.agents.base import Agent
 from kilolayer.physics.base import Physics
-from kilolayer.tasks.base import GoalSplit, Task
+from kilolayer.tasks.base import GoalSplit, Task, goal_distance, is_success
 from kilolayer.training.rollout import Policy, start_worlds
 from kilolayer.types import Array
 
@@ -102,11 +102,11 @@ def episode_metrics(task: Task, episodes: Episodes) -> dict[str, float]:
     distance that it had at its last step and collects no more time. In mazes, also the success for
     every length of the shortest path from the start to the goal, in cells.
     """
-    goal, achieved = np.asarray(episodes.goal), np.asarray(episodes.achieved)
-    alive = np.asarray(episodes.alive)
-    distance = np.linalg.norm(achieved - goal[None], axis=-1)
-    at_goal = alive & (distance < task.goal.radius)
-    success = at_goal.any(0)
+    goal, alive = np.asarray(episodes.goal), np.asarray(episodes.alive)
+    distance = np.asarray(goal_distance(episodes.achieved, episodes.goal))
+    close = np.asarray(is_success(task, episodes.achieved, episodes.goal))
+    at_goal = np.logical_and(alive, close)
+    success = np.any(at_goal, axis=0)
     last = np.maximum(alive.sum(0) - 1, 0)
     smallest = np.where(alive, distance, np.inf).min(0)
     smallest = np.minimum(smallest, distance[0])
