@@ -107,14 +107,19 @@ REFUSED = [
     ({"batch_size": 1}, "batch_size", "two transitions", 2),
     ({"discount": 0.0}, "discount", "(0, 1]", 0.99),
     ({"discount": 1.01}, "discount", "(0, 1]", 0.99),
+    ({"initial_discount": 0.995}, "initial_discount", "(0, 0.99]", 0.99),
+    ({"initial_discount": 0.0}, "initial_discount", "(0, 0.99]", 0.99),
+    ({"initial_discount": 0.9, "discount": 1.0}, "discount", "it must be below 1", 0.99),
     ({"update_to_data": 0.0}, "update_to_data", "greater than 0", 0.025),
     ({"update_to_data": -1.0}, "update_to_data", "greater than 0", 0.025),
     ({"update_to_data": 1e-9, "num_envs": 10, "unroll_length": 50}, "update_to_data",
      "an unroll of 500 steps must be followed by one update", 0.002),
     ({"logsumexp_penalty": -0.1}, "logsumexp_penalty", "0 or more", 0.0),
-    ({"final_learning_rate_share": 1.5}, "final_learning_rate_share", "[0, 1]", 1.0),
     ({"shuffled_goal_share": 1.5}, "shuffled_goal_share", "[0, 1]", 1.0),
     ({"shuffled_goal_share": -0.5}, "shuffled_goal_share", "[0, 1]", 0.0),
+    ({"commanded_goal_share": 1.5}, "commanded_goal_share", "[0, 1]", 1.0),
+    ({"commanded_goal_share": 0.6, "shuffled_goal_share": 0.5}, "commanded_goal_share",
+     "with shuffled_goal_share = 0.5 the two exceed 1", 0.5),
     ({"min_replay_steps_per_env": 20_000}, "min_replay_steps_per_env",
      "must not exceed replay_steps_per_env = 10000", 10_000),
     ({"batch_size": 1000, "num_envs": 4, "min_replay_steps_per_env": 100, "unroll_length": 50},
@@ -129,7 +134,8 @@ REFUSED = [
     ({"episode_length": 99.5}, "episode_length", "whole number", None),
     *(
         ({field: value}, field, "finite number", None)
-        for field in ("discount", "update_to_data", "critic_learning_rate", "logsumexp_penalty",
+        for field in ("discount", "initial_discount", "update_to_data", "critic_learning_rate",
+                      "logsumexp_penalty",
                       "target_entropy_per_action", "shuffled_goal_share")
         for value in (float("nan"), float("inf"), "0.5")
     ),
@@ -154,5 +160,6 @@ def test_what_is_refused_names_field_value_range_and_nearest(changes, field, all
 
 def test_every_ranged_field_has_a_refusal_above():
     refused = {field for _, field, *_ in REFUSED}
-    free = {"task", "agent", "rematerialisation", "tensorboard", "wandb", "contrastive_loss"}
+    free = {"task", "agent", "rematerialisation", "tensorboard", "wandb", "contrastive_loss",
+            "absorbing_termination"}  # fmt: skip
     assert refused | free == {field.name for field in dataclasses.fields(TrainConfig)}

@@ -57,14 +57,14 @@ class TrainConfig:
     """Gradient updates per environment step."""
     discount: float = 0.99
     """How far ahead hindsight goals lie: offset k has probability proportional to discount^k."""
+    initial_discount: float | None = None
+    """Discount at the start; the horizon 1/(1 - discount) grows linearly. By default `discount`."""
     actor_learning_rate: float = 3e-4
     """Adam's step size for the actor."""
     critic_learning_rate: float = 3e-4
     """Adam's step size for the critic."""
     temperature_learning_rate: float = 3e-4
     """Adam's step size for the temperature."""
-    final_learning_rate_share: float = 1.0
-    """Share of the learning rates that is left at the last update, after a linear fall."""
     energy: Literal["l2", "squared_l2", "dot", "cosine"] = "l2"
     """How the critic compares its two encodings; `l2` is the negative Euclidean distance."""
     contrastive_loss: Literal["forward", "backward", "symmetric", "binary"] = "forward"
@@ -77,6 +77,10 @@ class TrainConfig:
     """The temperature is tuned until the entropy is this times the number of action coordinates."""
     shuffled_goal_share: float = 0.0
     """Share of the actor's batch that practises another transition's goal, in 0 to 1."""
+    commanded_goal_share: float = 0.0
+    """Share of the actor's batch that practises the goal its world was told, in 0 to 1."""
+    absorbing_termination: bool = False
+    """Count a world that terminated as staying there: its last goal is its future's."""
 
     replay_steps_per_env: int = 10_000
     """Newest steps of each world that the buffer keeps; rounded up to whole unrolls."""
@@ -128,7 +132,8 @@ class TrainConfig:
 
 def _checked(field: str, value: Any, hint: Any) -> Any:
     """The value as the field's type; raises UserError if it is of another."""
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    takes_float = hint is float or float in get_args(hint)
+    if takes_float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if getattr(hint, "__origin__", None) is Literal:
         if value not in get_args(hint):

@@ -119,11 +119,12 @@ def _check_types(config: TrainConfig) -> None:
         choices = get_args(hint)
         if getattr(hint, "__name__", "") == "Literal" and value not in choices:
             raise bad_field(field, value, f"one of {', '.join(map(str, choices))}")
-        optional = type(None) in choices
-        if (hint is int or int in choices) and not (optional and value is None):
+        if value is None and type(None) in choices:
+            continue
+        if hint is int or int in choices:
             if not isinstance(value, int) or isinstance(value, bool):
                 raise bad_field(field, value, "it must be a whole number")
-        elif hint is float and not _is_finite_number(value):
+        elif (hint is float or float in choices) and not _is_finite_number(value):
             raise bad_field(field, value, "it must be a finite number")
 
 
@@ -152,16 +153,31 @@ def _check_ranges(config: TrainConfig) -> None:
         )
     if not 0 < config.discount <= 1:
         raise bad_field("discount", config.discount, "it must lie in (0, 1]", 0.99)
+    first = config.initial_discount
+    if first is not None and config.discount == 1:
+        raise bad_field("discount", 1.0, "with an initial_discount it must be below 1", 0.99)
+    if first is not None and not 0 < first <= config.discount:
+        raise bad_field(
+            "initial_discount", first, f"it must lie in (0, {config.discount}]", config.discount
+        )
     if config.update_to_data <= 0:
         raise bad_field(
             "update_to_data", config.update_to_data, "it must be greater than 0", 1 / 40
         )
     if config.logsumexp_penalty < 0:
         raise bad_field("logsumexp_penalty", config.logsumexp_penalty, "it must be 0 or more", 0.0)
-    for field in ("shuffled_goal_share", "final_learning_rate_share"):
+    for field in ("shuffled_goal_share", "commanded_goal_share"):
         share = getattr(config, field)
         if not 0 <= share <= 1:
             raise bad_field(field, share, "it must lie in [0, 1]", min(1.0, max(0.0, share)))
+    rest = 1.0 - config.shuffled_goal_share
+    if config.commanded_goal_share > rest + 1e-9:
+        raise bad_field(
+            "commanded_goal_share",
+            config.commanded_goal_share,
+            f"with shuffled_goal_share = {config.shuffled_goal_share} the two exceed 1",
+            rest,
+        )
 
 
 def _check_replay(config: TrainConfig, prefill: int, capacity: int) -> None:

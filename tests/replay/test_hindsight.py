@@ -26,9 +26,11 @@ def fill(ages: np.ndarray, capacity: int, unroll: int) -> ring.Buffer:
     return buffer
 
 
-@partial(jax.jit, static_argnums=(2, 3, 4))
-def draw(buffer, key, size: int, discount: float, episode_length: int) -> hindsight.Batch:
-    return hindsight.sample(buffer, key, size, discount, episode_length)
+@partial(jax.jit, static_argnums=(2, 3, 4, 5))
+def draw(
+    buffer, key, size: int, discount: float, episode_length: int, absorbing: bool = False
+) -> hindsight.Batch:
+    return hindsight.sample(buffer, key, size, discount, episode_length, absorbing)
 
 
 def steps_and_goals(batch: hindsight.Batch) -> tuple[np.ndarray, np.ndarray]:
@@ -73,6 +75,37 @@ def test_steps_remaining_matches_a_loop(recording):
         [futures[world, len(ages) - held + time] for world in range(WORLDS)] for time in range(held)
     ]
     np.testing.assert_array_equal(ours, expected)
+
+
+@jax.jit
+def longest_offsets_everywhere(buffer):
+    time, world = (grid.ravel() for grid in jnp.indices((CAPACITY, WORLDS)))
+    futures = hindsight.futures(buffer, time, world, EPISODE_LENGTH, absorbing=True)
+    return futures[1].reshape(CAPACITY, WORLDS)
+
+
+@given(recording=RECORDINGS)
+def test_a_terminated_world_counts_as_staying_until_its_time_is_up(recording):
+    ages, buffer, held = record(recording)
+    ours = np.asarray(longest_offsets_everywhere(buffer))[:held]
+    for (world, time), later in steps_with_a_future(ages, held).items():
+        ended = time + later + 1 < len(ages)
+        in_time = ages[time + later, world] < EPISODE_LENGTH - 1
+        expected = EPISODE_LENGTH - 1 - ages[time, world] if ended and in_time else later
+        assert ours[time - (len(ages) - held), world] == expected
+
+
+def test_goals_after_a_termination_are_where_it_happened():
+    """Episodes of 3 steps that could have lasted 16: offsets beyond the last step stay at it."""
+    buffer = fill(ages_of_episodes([3, 3, 3], 12)[:, None], 12, 6)
+    batch = draw(buffer, jax.random.key(1), 60_000, 0.5, 16, absorbing=True)
+    steps, goals = steps_and_goals(batch)
+    chosen = goals[steps[:, 1] == 3, 1]  # the first step of the second episode
+    assert set(chosen) == {4, 5}
+    assert np.mean(chosen == 4) == pytest.approx(0.5, abs=0.03)
+    last = goals[steps[:, 1] == 5, 1]
+    assert len(last) > 1000
+    assert set(last) == {5}
 
 
 @given(recording=RECORDINGS)

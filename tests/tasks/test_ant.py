@@ -54,7 +54,7 @@ def test_it_moves_like_gymnasiums_ant(gymnasium_model):
 
 def test_episodes_start_standing_with_the_stated_noise():
     qpos, qvel = map(np.asarray, Ant("u").reset(jax.random.key(0), 2000))
-    pose = np.array([4, 4, 0.55, 1, 0, 0, 0, 0, 1, 0, -1, 0, -1, 0, 1])
+    pose = np.array([4, 4, 0.75, 1, 0, 0, 0, 0, 1, 0, -1, 0, -1, 0, 1])
     noise = np.delete(qpos - pose, slice(3, 7), axis=1)
     assert 0.099 < noise.max() <= 0.1 + 1e-6
     assert -0.1 - 1e-6 <= noise.min() < -0.099
@@ -62,6 +62,21 @@ def test_episodes_start_standing_with_the_stated_noise():
     assert np.abs(qpos[:, 4:7]).max() < 0.12
     assert qvel.std() == pytest.approx(0.1, rel=0.03)
     assert np.abs(qvel.mean()) < 0.003
+
+
+def test_an_ant_that_does_nothing_lands_on_its_feet():
+    """Legs that start inside the floor would throw it into the air or onto its back."""
+    task = Ant()
+    physics = NativePhysics(task.world, 256, threads=1)
+    state = physics.init(*task.reset(jax.random.key(0), 256))
+    step = jax.jit(physics.step)
+    ended = np.zeros(256, bool)
+    for _ in range(50):
+        state = step(state, jnp.zeros((256, 8)))
+        ended |= np.asarray(task.terminated(state))
+    x, y = np.asarray(state.qpos)[:, 4:6].T
+    assert ended.sum() == 0
+    assert np.all(1 - 2 * (np.square(x) + np.square(y)) > 0.8)
 
 
 def state_at(qpos, qvel) -> PhysicsState:

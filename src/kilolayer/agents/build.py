@@ -40,11 +40,10 @@ def build_crl(config: TrainConfig, plan: TrainPlan, task: Task) -> CRL:
         actor_learning_rate=config.actor_learning_rate,
         critic_learning_rate=config.critic_learning_rate,
         temperature_learning_rate=config.temperature_learning_rate,
-        final_learning_rate_share=config.final_learning_rate_share,
-        total_updates=plan.total_updates,
         initial_temperature=config.initial_temperature,
         target_entropy_per_action=config.target_entropy_per_action,
         shuffled_goal_share=config.shuffled_goal_share,
+        commanded_goal_share=config.commanded_goal_share,
     )
 
 

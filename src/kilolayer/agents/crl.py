@@ -47,10 +47,9 @@ class CRLState(eqx.Module):
 class CRL:
     """The agent. A frozen value: its networks' shapes and the recipe, no state.
 
-    final_learning_rate_share: the learning rates fall linearly to this share of their start over
-    `total_updates` updates; 1 keeps them constant.
     shuffled_goal_share: share of the actor's batch whose goal is another row's hindsight goal, so
-    that the actor also practises goals that lie far from the state.
+    that the actor also practises goals that lie far from the state. commanded_goal_share: share
+    whose goal is the one that the world was told, which may lie farther than any state reached.
     """
 
     task: TaskSpec
@@ -63,11 +62,10 @@ class CRL:
     actor_learning_rate: float = 3e-4
     critic_learning_rate: float = 3e-4
     temperature_learning_rate: float = 3e-4
-    final_learning_rate_share: float = 1.0
-    total_updates: int = 1
     initial_temperature: float = 1.0
     target_entropy_per_action: float = -0.5
     shuffled_goal_share: float = 0.0
+    commanded_goal_share: float = 0.0
 
     def init(self, key: Array) -> CRLState:
         actor_key, pair_key, goal_key = jax.random.split(key, 3)
@@ -105,7 +103,7 @@ class CRL:
         critic_gradient, (critic_metrics, psi) = jax.grad(self.critic_loss, has_aux=True)(
             parameters.critic, batch
         )
-        goal, psi = self._actor_goals(batch.goal, psi, goal_key)
+        goal, psi = self.actor_goals(parameters.critic, batch, psi, goal_key)
         actor_gradient, (actor_metrics, log_density) = jax.grad(self.actor_loss, has_aux=True)(
             parameters.actor, parameters, batch.observation, goal, psi, action_key
         )
@@ -151,14 +149,22 @@ class CRL:
         loss, metrics = actor_loss(energy, log_density, temperature)
         return loss, (metrics, log_density)
 
-    def _actor_goals(self, goal: Array, psi: Array, key: Array) -> tuple[Array, Array]:
-        if self.shuffled_goal_share == 0.0:
-            return goal, psi
-        shuffled = jax.random.bernoulli(key, self.shuffled_goal_share, (goal.shape[0], 1))
-        return (
-            jnp.where(shuffled, jnp.roll(goal, 1, axis=0), goal),
-            jnp.where(shuffled, jnp.roll(psi, 1, axis=0), psi),
-        )
+    def actor_goals(
+        self, critic: Critic, batch: Batch, psi: Array, key: Array
+    ) -> tuple[Array, Array]:
+        """The goals that the actor practises, and their encodings; `psi` are the batch's own."""
+        goal = batch.goal
+        uniform = jax.random.uniform(key, (goal.shape[0], 1))
+        shuffled, commanded = self.shuffled_goal_share, self.commanded_goal_share
+        if shuffled > 0.0:
+            chosen = uniform < shuffled
+            goal = jnp.where(chosen, jnp.roll(goal, 1, axis=0), goal)
+            psi = jnp.where(chosen, jnp.roll(psi, 1, axis=0), psi)
+        if commanded > 0.0:
+            chosen = uniform >= 1.0 - commanded
+            goal = jnp.where(chosen, batch.commanded_goal, goal)
+            psi = jnp.where(chosen, critic.goal(batch.commanded_goal), psi)
+        return goal, psi
 
     def _optimisers(self) -> dict[str, optax.GradientTransformation]:
         rates = {
@@ -166,11 +172,7 @@ class CRL:
             "critic": self.critic_learning_rate,
             "log_temperature": self.temperature_learning_rate,
         }
-        share, updates = self.final_learning_rate_share, self.total_updates
-        return {
-            name: optax.adam(optax.linear_schedule(rate, share * rate, updates))
-            for name, rate in rates.items()
-        }
+        return {name: optax.adam(rate) for name, rate in rates.items()}
 
     def _apply(self, state: CRLState, gradients: Parameters) -> CRLState:
         parts, moments = {}, {}

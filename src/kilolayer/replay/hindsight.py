@@ -15,6 +15,8 @@ from kilolayer.types import Array
 # A redraw is needed only for the last step of an episode, so this bound is reached only by a
 # buffer in which next to no step has a future.
 MAX_REDRAWS = 256
+# The geometric formula divides by the logarithm of the discount.
+LARGEST_DISCOUNT = 1 - 1e-6
 
 
 class Batch(eqx.Module):
@@ -27,19 +29,18 @@ class Batch(eqx.Module):
     commanded_goal: Array
 
 
-def truncated_geometric(uniform: Array, discount: float, longest: Array) -> Array:
+def truncated_geometric(uniform: Array, discount: float | Array, longest: Array) -> Array:
     """Turn uniform numbers in [0, 1) into offsets k in 1..longest, P(k) proportional to discount^k.
 
     Inverse of F(k) = (1 - discount^k) / (1 - discount^longest). discount = 1 is the uniform case.
     """
     longest_float = longest.astype(jnp.float32)
-    if discount == 1.0:
-        offset = jnp.floor(uniform * longest_float) + 1
-    else:
-        log_discount = jnp.log(jnp.float32(discount))
-        # expm1 and log1p keep the tail exact where discount^longest is close to one.
-        scaled = uniform * jnp.expm1(longest_float * log_discount)
-        offset = jnp.ceil(jnp.log1p(scaled) / log_discount)
+    log_discount = jnp.log(jnp.minimum(jnp.float32(discount), LARGEST_DISCOUNT))
+    # expm1 and log1p keep the tail exact where discount^longest is close to one.
+    scaled = uniform * jnp.expm1(longest_float * log_discount)
+    geometric = jnp.ceil(jnp.log1p(scaled) / log_discount)
+    flat = jnp.floor(uniform * longest_float) + 1
+    offset = jnp.where(discount < 1, geometric, flat)
     return jnp.clip(offset.astype(jnp.int32), 1, longest)
 
 
@@ -70,8 +71,31 @@ def _row_of(buffer: Buffer, time: Array) -> Array:
     return (oldest + time) % buffer.capacity
 
 
+def futures(
+    buffer: Buffer, time: Array, world: Array, episode_length: int, absorbing: bool
+) -> tuple[Array, Array]:
+    """`(stored, longest)`, each `[batch]`: later steps that the buffer holds of each step's
+    episode, and the largest offset that a goal may have.
+
+    The two differ after a termination if `absorbing`: the world then counts as staying where it
+    ended until the episode's time is up.
+    """
+    stored = steps_remaining(buffer, time, world, episode_length)
+    if not absorbing:
+        return stored, stored
+    own_age = buffer.steps.age[_row_of(buffer, time), world]
+    is_over = time + stored + 1 < buffer.size
+    terminated = is_over & (own_age + stored + 1 < episode_length)
+    return stored, jnp.where(terminated, episode_length - 1 - own_age, stored)
+
+
 def sample(
-    buffer: Buffer, key: Array, batch_size: int, discount: float, episode_length: int
+    buffer: Buffer,
+    key: Array,
+    batch_size: int,
+    discount: float | Array,
+    episode_length: int,
+    absorbing: bool = False,
 ) -> Batch:
     """Draw steps uniformly among those with a future, each with a hindsight goal from it.
 
@@ -80,32 +104,33 @@ def sample(
     """
     first_key, redraw_key, offset_key = jax.random.split(key, 3)
 
-    def draw(key: Array) -> tuple[Array, Array, Array]:
+    def draw(key: Array) -> tuple[Array, Array, tuple[Array, Array]]:
         time_key, world_key = jax.random.split(key)
         time = jax.random.randint(time_key, (batch_size,), 0, buffer.size)
         world = jax.random.randint(world_key, (batch_size,), 0, buffer.num_worlds)
-        return time, world, steps_remaining(buffer, time, world, episode_length)
+        return time, world, futures(buffer, time, world, episode_length, absorbing)
 
     def redraw(carry: tuple) -> tuple:
         attempt, kept = carry
         drawn = draw(jax.random.fold_in(redraw_key, attempt))
-        has_future = kept[2] > 0
+        has_future = kept[2][1] > 0
         return attempt + 1, jax.tree.map(lambda a, b: jnp.where(has_future, a, b), kept, drawn)
 
     def some_lack_a_future(carry: tuple) -> Array:
-        attempt, (_, _, remaining) = carry
-        return jnp.any(remaining == 0) & (attempt < MAX_REDRAWS)
+        attempt, (_, _, (_, longest)) = carry
+        return jnp.any(longest == 0) & (attempt < MAX_REDRAWS)
 
-    _, (time, world, remaining) = jax.lax.while_loop(
+    _, (time, world, (stored, longest)) = jax.lax.while_loop(
         some_lack_a_future, redraw, (jnp.zeros((), jnp.int32), draw(first_key))
     )
     uniform = jax.random.uniform(offset_key, (batch_size,))
-    offset = truncated_geometric(uniform, discount, jnp.maximum(remaining, 1))
+    offset = truncated_geometric(uniform, discount, jnp.maximum(longest, 1))
+    offset = jnp.minimum(offset, stored)
     row, future_row = _row_of(buffer, time), _row_of(buffer, time + offset)
     goal = buffer.steps.achieved_goal[future_row, world]
     return Batch(
         observation=buffer.steps.observation[row, world],
         action=buffer.steps.action[row, world],
-        goal=jnp.where((remaining > 0)[:, None], goal, jnp.nan),
+        goal=jnp.where((longest > 0)[:, None], goal, jnp.nan),
         commanded_goal=buffer.steps.goal[row, world],
     )

@@ -22,7 +22,8 @@ from kilolayer.tasks.mazes import Maze
 from kilolayer.types import Array
 
 CONTROL_STEP = 0.05
-STANDING_HEIGHT = 0.55
+# High enough that the reset's noise leaves no foot inside the floor, which would throw the ant.
+STANDING_HEIGHT = 0.75
 HEALTHY_HEIGHT = (0.2, 1.0)
 OPEN_GOAL_DISTANCE = 10.0
 MAZE_CELL_SIZE = 4.0

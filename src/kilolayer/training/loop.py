@@ -158,7 +158,7 @@ class _Loop:
             )
             self.run.write_episodes(split, vars(episodes))
         if rounds > self.trainer.plan.prefill_unrolls:
-            batch = jax.device_get(self.sample(state.buffer, key))
+            batch = jax.device_get(self.sample(state, key))
             self.run.write_episodes("batch", vars(batch))
         self._count("evaluate", time.perf_counter() - start)
 

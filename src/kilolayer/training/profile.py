@@ -46,9 +46,9 @@ def profile_round(trainer: Trainer, state: TrainState, round_seconds: float) -> 
 
         return jax.lax.scan(act, jnp.zeros(()), keys)[0]
 
-    def sampling_only(buffer, keys: Array) -> Array:
+    def sampling_only(state: TrainState, keys: Array) -> Array:
         def draw(total: Array, key: Array) -> tuple[Array, None]:
-            leaves = jax.tree.leaves(trainer.sample(buffer, key))
+            leaves = jax.tree.leaves(trainer.sample(state, key))
             return total + sum(leaf.sum() for leaf in leaves), None
 
         return jax.lax.scan(draw, jnp.zeros(()), keys)[0]
@@ -57,7 +57,7 @@ def profile_round(trainer: Trainer, state: TrainState, round_seconds: float) -> 
     seconds = {
         "physics": _time(physics_only, state.worlds, key),
         "policy": _time(policy_only, state, jax.random.split(key, config.unroll_length)),
-        "sampling": _time(sampling_only, state.buffer, update_keys),
+        "sampling": _time(sampling_only, state, update_keys),
     }
     seconds["update"] = max(0.0, round_seconds - sum(seconds.values()))
     return seconds

@@ -86,9 +86,24 @@ class Trainer:
             unrolls=state.unrolls + 1,
         )
 
-    def sample(self, buffer: Buffer, key: Array) -> hindsight.Batch:
+    def discount(self, unrolls: Array) -> float | Array:
+        """The discount after so many unrolls: its horizon grows linearly while training."""
+        config, plan = self.config, self.plan
+        if config.initial_discount is None:
+            return config.discount
+        first, last = 1 / (1 - config.initial_discount), 1 / (1 - config.discount)
+        done = (unrolls - plan.prefill_unrolls) / plan.training_unrolls
+        return 1 - 1 / (first + (last - first) * jnp.clip(done, 0, 1))
+
+    def sample(self, state: TrainState, key: Array) -> hindsight.Batch:
+        config = self.config
         return hindsight.sample(
-            buffer, key, self.config.batch_size, self.config.discount, self.plan.episode_length
+            state.buffer,
+            key,
+            config.batch_size,
+            self.discount(state.unrolls),
+            self.plan.episode_length,
+            config.absorbing_termination,
         )
 
     def round(self, state: TrainState) -> tuple[TrainState, Metrics]:
@@ -98,7 +113,7 @@ class Trainer:
 
         def update(agent: Any, key: Array) -> tuple[Any, Metrics]:
             sample_key, update_key = jax.random.split(key)
-            return self.agent.update(agent, self.sample(state.buffer, sample_key), update_key)
+            return self.agent.update(agent, self.sample(state, sample_key), update_key)
 
         keys = jax.random.split(updates_key, self.plan.updates_per_unroll)
         agent, metrics = jax.lax.scan(update, state.agent, keys)
