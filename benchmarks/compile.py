@@ -21,7 +21,7 @@ def main() -> None:
     for depth in arguments.depths:
         trainer = build_trainer(TrainConfig(depth=depth, width=arguments.width))
         state = jax.eval_shape(trainer.init)
-        batch = jax.eval_shape(trainer.sample, state.buffer, jax.random.key(0))
+        batch = jax.eval_shape(trainer.sample, state, jax.random.key(0))
         start = time.perf_counter()
         jax.jit(trainer.agent.update).lower(state.agent, batch, jax.random.key(0)).compile()
         seconds = time.perf_counter() - start

@@ -28,7 +28,7 @@ def test_the_published_numbers():
     assert plan.replay_capacity == 162 * 62  # 161.3 unrolls are 10000 steps
     assert plan.prefill_unrolls + plan.training_unrolls == 3151  # 3150.2
     assert plan.total_steps == 3151 * 31_744 >= 100_000_000
-    assert plan.total_updates == (3151 - 17) * 794
+    assert plan.training_unrolls * plan.updates_per_unroll == (3151 - 17) * 794
     assert (plan.actor_depth, plan.critic_depth, plan.episode_length) == (64, 64, 1000)
     assert len(plan.evaluate_after) == 100
     assert plan.evaluate_after[0] == 31
@@ -36,7 +36,7 @@ def test_the_published_numbers():
 
 
 def test_the_batch_size_does_not_change_the_number_of_updates():
-    counts = {derive(batch_size=size).total_updates for size in (2, 64, 256, 4096)}
+    counts = {derive(batch_size=size).updates_per_unroll for size in (2, 64, 256, 4096)}
     assert len(counts) == 1
 
 

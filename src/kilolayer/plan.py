@@ -57,10 +57,6 @@ class TrainPlan:
     def total_steps(self) -> int:
         return (self.prefill_unrolls + self.training_unrolls) * self.steps_per_unroll
 
-    @property
-    def total_updates(self) -> int:
-        return self.training_unrolls * self.updates_per_unroll
-
     @staticmethod
     def derive(config: TrainConfig, task_episode_length: int) -> "TrainPlan":
         """Check the config and derive the counts; raises UserError naming the first bad field."""

@@ -72,7 +72,6 @@ def test_an_update_changes_every_parameter(agent):
     state = start(agent, 0)
     after, metrics = update(agent, state, random_batch(1), 0)
     assert all(changed(state.parameters, after.parameters))
-    assert int(after.updates) == int(state.updates) + 1
     assert all(np.isfinite(value) for value in metrics.values())
 
 

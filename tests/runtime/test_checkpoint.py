@@ -159,7 +159,6 @@ FULL_DISK = """
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no resource limits there")
 def test_a_full_disk_loses_nothing_and_names_the_last_good_checkpoint(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(FULL_DISK), str(tmp_path)],

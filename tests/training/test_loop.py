@@ -56,7 +56,7 @@ def test_counts_match_the_plan(finished) -> None:
     train = [event for event in events if event["event"] == "train"]
     assert len(train) == plan.training_unrolls
     assert train[-1]["env_steps"] == plan.total_steps
-    assert train[-1]["updates"] == plan.total_updates
+    assert train[-1]["updates"] == plan.training_unrolls * plan.updates_per_unroll
 
 
 def test_no_metric_is_constant(finished) -> None:

@@ -40,7 +40,6 @@ class CRLState(eqx.Module):
 
     parameters: Parameters
     optimiser: dict[str, Any]
-    updates: Array
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ class CRL:
             name: optimiser.init(getattr(parameters, name))
             for name, optimiser in self._optimisers().items()
         }
-        return CRLState(parameters, optimiser, jnp.zeros((), jnp.int32))
+        return CRLState(parameters, optimiser)
 
     def act(
         self, state: CRLState, observation: Array, goal: Array, key: Array, deterministic: bool
@@ -182,4 +181,4 @@ class CRL:
                 getattr(gradients, name), state.optimiser[name], part
             )
             parts[name] = optax.apply_updates(part, change)
-        return CRLState(Parameters(**parts), moments, state.updates + 1)
+        return CRLState(Parameters(**parts), moments)

@@ -38,7 +38,7 @@ class BlockDiagnostics:
 def block_diagnostics(run: Run) -> dict[str, BlockDiagnostics]:
     """Diagnostics of the actor and of the critic's two encoders, on a batch from the replay buffer.
 
-    The actor's loss takes the batch's hindsight goals, unshuffled. Raises UserError if the run has
+    The actor's loss takes the batch's hindsight goals alone. Raises UserError if the run has
     no checkpoint or no batch yet, or if its agent is another than contrastive RL.
     """
     if not isinstance(run.agent, CRL):
