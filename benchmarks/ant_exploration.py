@@ -36,7 +36,9 @@ def record(worlds: int, steps: int, noise: float) -> Transition:
 
     @jax.jit
     def run(key: Array) -> Transition:
-        start = start_worlds(task, physics, key, task.sample_goal(key, worlds, "training"))
+        start = start_worlds(
+            task, physics, key, task.sample_goal(key, worlds, "training"), "training"
+        )
         return unroll(task, physics, start, policy, key, steps, task.episode_length)[1]
 
     return jax.tree.map(np.asarray, run(jax.random.key(0)))

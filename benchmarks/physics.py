@@ -32,7 +32,8 @@ def bare(trainer, repeats: int) -> float:
 
     worlds = trainer.config.num_envs
     batch = Batch(trainer.task.world.model, worlds)
-    qpos, qvel = trainer.task.reset(jax.random.key(0), worlds)
+    goal = trainer.task.sample_goal(jax.random.key(0), worlds, "training")
+    qpos, qvel = trainer.task.reset(jax.random.key(0), goal, "training")
     batch.bind("qpos")[:], batch.bind("qvel")[:] = np.asarray(qpos), np.asarray(qvel)
     generator, control, rates = np.random.default_rng(0), batch.bind("ctrl"), []
     for _ in range(repeats):

@@ -2,7 +2,7 @@
 
     kilolayer train --task examples.puck:make_puck --total-steps 200000
 
-A task is a frozen value with the properties and functions of `kilolayer.tasks.base.Task`. The
+A task is a frozen value that fills in `kilolayer.tasks.base.Task`. The
 world may be anything that MuJoCo can load; `MujocoWorld.compile` also takes
 `mujoco.MjSpec.from_file("robot.xml")`.
 """
@@ -15,7 +15,7 @@ import mujoco
 
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.native import MujocoWorld
-from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit
+from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task
 from kilolayer.types import Array
 
 SCENE = """
@@ -39,7 +39,7 @@ SCENE = """
 
 
 @dataclass(frozen=True)
-class Puck:
+class Puck(Task):
     world: MujocoWorld
 
     name = "puck"
@@ -52,24 +52,19 @@ class Puck:
     goal = GoalSpec((Coordinate("x", "m"), Coordinate("y", "m")), radius=0.1, easy_radius=0.2)
     action_dim = 2
     episode_length = 100
-    splits: tuple[GoalSplit, ...] = ("evaluation",)
-    maze = None
-
-    def reset(self, key: Array, num_worlds: int) -> tuple[Array, Array]:
-        qpos = jax.random.uniform(key, (num_worlds, 2), minval=-0.1, maxval=0.1)
-        return qpos, jnp.zeros((num_worlds, 2))
 
     def sample_goal(self, key: Array, num_worlds: int, split: GoalSplit) -> Array:
         return jax.random.uniform(key, (num_worlds, 2), minval=-0.8, maxval=0.8)
+
+    def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
+        qpos = jax.random.uniform(key, goal.shape, minval=-0.1, maxval=0.1)
+        return qpos, jnp.zeros(goal.shape)
 
     def observe(self, state: PhysicsState) -> Array:
         return jnp.concatenate([state.qpos, state.qvel], -1)
 
     def achieved_goal(self, state: PhysicsState) -> Array:
         return state.qpos
-
-    def terminated(self, state: PhysicsState) -> Array:
-        return jnp.zeros(state.qpos.shape[0], bool)
 
 
 def make_puck() -> Puck:

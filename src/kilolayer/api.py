@@ -12,12 +12,12 @@ from kilolayer.config import TrainConfig
 from kilolayer.physics.build import build_physics
 from kilolayer.presets import PRESETS
 from kilolayer.runtime.progress import LiveDisplay, ProgressDisplay, Silent
-from kilolayer.tasks.base import parse_goal
+from kilolayer.tasks.base import is_success, parse_goal
 from kilolayer.training.evaluate import (
     Evaluator,
     episode_metrics,
-    evaluation_goals,
     evaluation_key,
+    evaluation_start,
 )
 from kilolayer.training.loop import resume_run, start_run
 from kilolayer.types import UserError, bad_field
@@ -58,15 +58,16 @@ def evaluate(
     play_episodes = jax.jit(_evaluator(run, episodes, samples).run)
     key = evaluation_key(seed, 0)
     if goal is not None:
-        goals = {f"goal {goal}": jnp.tile(jnp.array(parse_goal(run.task, goal)), (episodes, 1))}
+        wanted = jnp.array(parse_goal(run.task, goal))
+        starts = {f"goal {goal}": evaluation_start(run.task, key, episodes, "evaluation", wanted)}
     else:
-        goals = {
-            f"{split} goals": evaluation_goals(run.task, key, episodes, split)
+        starts = {
+            f"{split} goals": evaluation_start(run.task, key, episodes, split)
             for split in run.task.splits
         }
     return {
-        name: episode_metrics(run.task, play_episodes(run.agent_state, key, wanted))
-        for name, wanted in goals.items()
+        name: episode_metrics(run.task, play_episodes(run.agent_state, key, start))
+        for name, start in starts.items()
     }
 
 
@@ -86,17 +87,16 @@ def play(
     if len(goals) > 9:
         raise UserError(f"{len(goals)} goals do not fit in one picture: give 9 at most.")
     key = evaluation_key(seed, 0)
-    if goals:
-        wanted = jnp.array([parse_goal(run.task, goal) for goal in goals])
-    else:
-        wanted = evaluation_goals(run.task, key, 4, "evaluation")
-    played = jax.jit(_evaluator(run, len(wanted), 1).run)(run.agent_state, key, wanted)
+    count = len(goals) or 4
+    wanted = jnp.array([parse_goal(run.task, goal) for goal in goals]) if goals else None
+    start = evaluation_start(run.task, key, count, "evaluation", wanted)
+    played = jax.jit(_evaluator(run, count, 1).run)(run.agent_state, key, start)
     qpos = freeze_after_termination(np.asarray(played.qpos), np.asarray(played.alive))
     # Ten seconds of film, however long the episode.
     every = -(-len(qpos) // (10 * VIDEO_RATE))
-    write_video(
-        out, render_frames(run.task, qpos, np.asarray(played.goal), every=every), VIDEO_RATE
-    )
+    reached = np.asarray(is_success(run.task, played.achieved, played.goal))
+    frames = render_frames(run.task, qpos, np.asarray(played.goal), reached, every=every)
+    write_video(out, frames, VIDEO_RATE)
     return out
 
 

@@ -111,7 +111,7 @@ def train(arguments: TrainArguments) -> None:
     success, steps = run.final("evaluation/success"), run.events[-1]["env_steps"]
     OUTPUT.print(f"\n[bold]success rate {success:.2f}[/bold] after {steps:,} environment steps")
     OUTPUT.print(f"report  {path}\n\nwhat to try next:")
-    goal = ",".join(f"{value:g}" for value in run.episodes("evaluation")["goal"][0].round(1))
+    goal = ",".join(f"{value:g}" for value in run.episodes("evaluation")["goal"][0, 0].round(2))
     for command in (
         f"kilolayer play {run.path} --goal {goal}",
         f"kilolayer evaluate {run.path} --samples 16",

@@ -17,7 +17,7 @@ from kilolayer.plan import TrainPlan
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.run_dir import RunDirectory
 from kilolayer.tasks.base import Task
-from kilolayer.tasks.registry import make_task
+from kilolayer.tasks.registry import task_of
 from kilolayer.types import UserError
 
 # What a file of evaluation episodes holds; `kilolayer.training.evaluate.Episodes` explains it.
@@ -78,7 +78,7 @@ class Run:
 
     @cached_property
     def task(self) -> Task:
-        return make_task(self.config.task)
+        return task_of(self.config)
 
     @cached_property
     def plan(self) -> TrainPlan:

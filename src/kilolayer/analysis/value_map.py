@@ -1,6 +1,5 @@
 """The critic's value over the plane, and whether it follows the walls or the straight line."""
 
-from collections import deque
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 from kilolayer.agents.base import Agent
 from kilolayer.analysis.load import Run
 from kilolayer.physics.build import build_physics
-from kilolayer.tasks.base import Task
+from kilolayer.tasks.base import Task, goals_are_places
 from kilolayer.tasks.mazes import Maze
 from kilolayer.types import Array, UserError
 
@@ -26,8 +25,8 @@ TELLING_DIFFERENCE = 0.05
 class ValueMap:
     """Energies of the critic for one goal, had the body stood there.
 
-    goal `[2]`; x `[columns]`, y `[rows]`: positions in the goal's unit; value `[columns, rows]`,
-    NaN in walls.
+    goal `[goal]`, x and y first; x `[columns]`, y `[rows]`: positions in the goal's unit; value
+    `[columns, rows]`, NaN in walls.
     """
 
     goal: np.ndarray
@@ -64,29 +63,31 @@ class ValueOrder:
 
 def require_place_goals(task: Task) -> None:
     """Raises UserError unless goals are places x, y and observations begin with them."""
-    names = [coordinate.name for coordinate in (*task.goal.coordinates, *task.observation[:2])]
-    if names != ["x", "y", "x", "y"]:
+    first = [coordinate.name for coordinate in task.observation[:2]]
+    if not goals_are_places(task) or first != ["x", "y"]:
         raise UserError(f"task {task.name} has no map: its goals are not places x, y.")
 
 
 def value_map(run: Run, goal: Any, resolution: int) -> ValueMap:
     """The critic's value of standing at each place, with the policy's action there.
 
-    The body is in the pose of one reset, moved to the place. goal `[2]` in the goal's unit;
+    The body is in the pose of one reset, moved to the place. goal `[goal]` in the goal's unit;
     resolution: points along the longer side, rounded up to a whole number per cell of a maze.
     Raises UserError if the task's goals are not places or the run has no checkpoint.
     """
     task = run.task
     require_place_goals(task)
     goal = np.asarray(goal, np.float32)
-    if goal.shape != (2,) or resolution < 2:
+    if goal.shape != (task.goal.dim,) or resolution < 2:
         raise UserError(
-            f"a value map takes a goal x, y and a resolution of at least 2, not {goal.tolist()} "
-            f"and {resolution}."
+            f"a value map takes a goal of {task.goal.dim} numbers and a resolution of at least 2, "
+            f"not {goal.tolist()} and {resolution}."
         )
-    x, y = map_axes(task.maze, goal, resolution)
+    x, y = map_axes(task.maze, goal[:2], resolution)
     places = np.stack(np.meshgrid(x, y, indexing="ij"), -1).reshape(-1, 2)
-    physics = build_physics(task.world, 1).init(*task.reset(jax.random.key(0), 1))
+    physics = build_physics(task.world, 1).init(
+        *task.reset(jax.random.key(0), jnp.asarray(goal[None]), "evaluation")
+    )
     pose = jnp.repeat(task.observe(physics), len(places), axis=0)
     observation = pose.at[:, :2].set(places)
     rate = jax.jit(partial(_policy_value, run.agent))
@@ -119,27 +120,8 @@ def map_axes(maze: Maze | None, goal: np.ndarray, resolution: int) -> tuple[np.n
 
 def in_walls(maze: Maze, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Booleans `[columns, rows]`: whether each place of the grid lies in a wall."""
-    rows, columns = _cells(maze, x, 0), _cells(maze, y, 1)
-    return maze.walls[rows[:, None], columns[None]]
-
-
-def path_lengths_from(maze: Maze, cell: tuple[int, int]) -> np.ndarray:
-    """Cells along the shortest path from `cell`, `[rows, columns]`; -1 where there is none.
-
-    Steps go to the four neighbours.
-    """
-    lengths = np.full(maze.walls.shape, -1)
-    if maze.walls[cell]:
-        return lengths
-    lengths[cell] = 0
-    queue = deque([cell])
-    while queue:
-        row, column = queue.popleft()
-        for near in ((row + 1, column), (row - 1, column), (row, column + 1), (row, column - 1)):
-            if not maze.walls[near] and lengths[near] < 0:
-                lengths[near] = lengths[row, column] + 1
-                queue.append(near)
-    return lengths
+    cells = maze.cell_of(np.stack(np.meshgrid(x, y, indexing="ij"), -1))
+    return maze.walls[cells[..., 0], cells[..., 1]]
 
 
 def value_order(values: ValueMap, maze: Maze | None) -> ValueOrder:
@@ -150,16 +132,18 @@ def value_order(values: ValueMap, maze: Maze | None) -> ValueOrder:
     """
     if maze is None:
         places = np.stack(np.meshgrid(values.x, values.y, indexing="ij"), -1)
-        distance = np.linalg.norm(places - values.goal, axis=-1)
+        distance = np.linalg.norm(places - values.goal[:2], axis=-1)
         return ValueOrder(None, spearman(values.value.ravel(), -distance.ravel()), distance.size)
-    goal_cell = (int(_cells(maze, values.goal[:1], 0)[0]), int(_cells(maze, values.goal[1:], 1)[0]))
-    lengths = path_lengths_from(maze, goal_cell)
+    goal = values.goal[:2]
+    row, column = maze.cell_of(goal)
+    lengths = maze.path_lengths[row, column]
     cells = np.argwhere(lengths >= 0)
     if len(cells) < 3:
         raise UserError(f"the goal {values.goal.tolist()} lies in a wall of the maze {maze.name}.")
-    rows, columns = _cells(maze, values.x, 0), _cells(maze, values.y, 1)
+    rows = maze.cell_of(np.stack([values.x, 0 * values.x], -1))[:, 0]
+    columns = maze.cell_of(np.stack([0 * values.y, values.y], -1))[:, 1]
     value = np.array([values.value[np.ix_(rows == r, columns == c)].mean() for r, c in cells])
-    line = np.linalg.norm(cells * maze.cell_size - values.goal, axis=-1)
+    line = np.linalg.norm(cells * maze.cell_size - goal, axis=-1)
     path = lengths[cells[:, 0], cells[:, 1]]
     return ValueOrder(spearman(value, -path), spearman(value, -line), len(cells))
 
@@ -181,22 +165,17 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 
 def chosen_goals(task: Task, count: int = 3) -> np.ndarray:
-    """Goals to draw maps for, `[count, 2]`: in a maze near, middle and far by the path from the
+    """Goals to draw maps for, `[count, goal]`: in a maze near, middle and far by the path from the
     start; on open ground as far from each other as the commanded goals go."""
     require_place_goals(task)
+    split = "training" if task.maze is not None else "evaluation"
+    goals = np.asarray(task.sample_goal(jax.random.key(0), 256, split))
     if task.maze is not None:
-        cells = task.maze.goals("training")
-        ordered = cells[np.argsort(task.maze.path_length_to(cells), kind="stable")]
+        lengths = task.maze.path_lengths_between(task.maze.start, goals[:, :2])
+        ordered = goals[np.argsort(lengths, kind="stable")]
         return ordered[np.linspace(0, len(ordered) - 1, count).round().astype(int)]
-    goals = np.asarray(task.sample_goal(jax.random.key(0), 256, "evaluation"))
     chosen = [goals[0]]
     for _ in range(count - 1):
         gaps = np.linalg.norm(goals[:, None] - np.array(chosen), axis=-1).min(1)
         chosen.append(goals[gaps.argmax()])
     return np.array(chosen)
-
-
-def _cells(maze: Maze, positions: np.ndarray, axis: int) -> np.ndarray:
-    """Indices along one axis of the cells that hold the positions."""
-    cells = np.floor(np.asarray(positions) / maze.cell_size + 0.5).astype(int)
-    return np.clip(cells, 0, maze.walls.shape[axis] - 1)

@@ -11,7 +11,7 @@ from matplotlib.patches import Circle, Rectangle
 from kilolayer.analysis.value_map import ValueMap
 from kilolayer.report.style import FAILURE, INK, PAPER, PURPLE, SUCCESS, WALL
 from kilolayer.report.svg import FONT_SIZE, dress, new_figure, to_svg
-from kilolayer.tasks.base import Task
+from kilolayer.tasks.base import Task, is_success
 
 MOST_TRAJECTORIES = 48  # more hide each other
 MOST_POINTS = 150  # of a trajectory
@@ -20,8 +20,8 @@ MOST_POINTS = 150  # of a trajectory
 def trajectory_map(task: Task, episodes: Mapping[str, Mapping[str, np.ndarray]]) -> str:
     """Paths of the first episodes of each goal split, one panel per split.
 
-    episodes: by split, arrays `goal [worlds, goal]`, `achieved [time, worlds, goal]`, `alive
-    [time, worlds]`.
+    episodes: by split, arrays `goal` and `achieved [time, worlds, goal]`, `alive [time, worlds]`.
+    Of goals with more than two coordinates the first two are shown; one is shown over time.
     """
     figure = _panels(task, len(episodes))
     grid = figure.subplots(1, len(episodes), squeeze=False)[0]
@@ -47,22 +47,31 @@ def trajectory_map(task: Task, episodes: Mapping[str, Mapping[str, np.ndarray]])
 def _draw_trajectories(axes: Axes, task: Task, arrays: Mapping[str, np.ndarray]) -> None:
     achieved, alive = arrays["achieved"][:, :MOST_TRAJECTORIES], arrays["alive"]
     for world in range(achieved.shape[1]):
-        goal = arrays["goal"][world]
-        path = achieved[: max(1, int(alive[:, world].sum())), world]
-        distance = np.linalg.norm(path - goal, axis=-1)
-        reached = (distance[: int(alive[:, world].sum())] < task.goal.radius).any()
+        lived = int(alive[:, world].sum())
+        path, goal = achieved[: max(1, lived), world], arrays["goal"][: max(1, lived), world]
+        reached = np.asarray(is_success(task, path, goal))[:lived].any()
         shown = np.linspace(0, len(path) - 1, min(len(path), MOST_POINTS)).astype(int)
         colour, order = (SUCCESS, 3) if reached else (FAILURE, 2)
-        axes.plot(*path[shown].T, color=colour, linewidth=0.9, alpha=0.75, zorder=order)
-        axes.add_patch(
-            Circle(goal, task.goal.radius, fill=False, color=PURPLE, linewidth=0.6, alpha=0.6)
-        )
-    start = achieved[0].mean(0) if task.maze is None else task.maze.start
-    axes.plot(*start, color=INK, marker="s", markersize=5, zorder=4)
+        line = {"color": colour, "linewidth": 0.9, "alpha": 0.75, "zorder": order}
+        if task.goal.dim == 1:
+            axes.plot(shown, path[shown, 0], **line)
+            axes.axhline(goal[-1, 0], color=PURPLE, linewidth=0.6, alpha=0.6)
+            continue
+        axes.plot(*path[shown, :2].T, **line)
+        circle = {"fill": False, "color": PURPLE, "linewidth": 0.6, "alpha": 0.6}
+        axes.add_patch(Circle((goal[-1, 0], goal[-1, 1]), task.goal.radius, **circle))
+    if task.goal.dim == 1:
+        axes.plot(0, achieved[0].mean(), color=INK, marker="s", markersize=5, zorder=4)
+        return
+    starts = achieved[0, :, :2]
+    axes.plot(*starts.T, color=INK, marker="s", markersize=3, linestyle="", zorder=4)
     if task.maze is None:
-        half = 1.1 * max(np.abs(arrays["goal"]).max(), np.abs(achieved).max())
-        axes.set_xlim(-half, half)
-        axes.set_ylim(-half, half)
+        places = np.concatenate([achieved[..., :2], arrays["goal"][:, : achieved.shape[1], :2]])
+        places = places.reshape(-1, 2)
+        middle = (places.max(0) + places.min(0)) / 2
+        half = 0.55 * np.ptp(places, axis=0).max() + task.goal.radius
+        axes.set_xlim(middle[0] - half, middle[0] + half)
+        axes.set_ylim(middle[1] - half, middle[1] + half)
 
 
 def value_maps(task: Task, maps: Sequence[ValueMap], titles: Sequence[str]) -> str:
@@ -89,7 +98,7 @@ def value_maps(task: Task, maps: Sequence[ValueMap], titles: Sequence[str]) -> s
         bar.set_label("energy", fontsize=FONT_SIZE)
         bar.ax.tick_params(labelsize=FONT_SIZE - 1)
         axes.plot(
-            *values.goal,
+            *values.goal[:2],
             marker="*",
             markersize=13,
             color=PAPER,
@@ -107,8 +116,11 @@ def _panels(task: Task, count: int, extra_width: float = 0.0) -> Figure:
 
 
 def _ground(axes: Axes, task: Task, title: str) -> None:
-    x, y = (f"{c.name}, {c.unit}" for c in task.goal.coordinates)
-    dress(axes, title, x, y, grid=False)
+    names = [f"{c.name}, {c.unit}" for c in task.goal.coordinates]
+    if len(names) == 1:
+        dress(axes, title, "control steps", names[0])
+        return
+    dress(axes, title, *names[:2], grid=False)
     axes.set_aspect("equal")
     if task.maze is None:
         return

@@ -9,7 +9,6 @@ import imageio_ffmpeg
 import numpy as np
 from PIL import Image
 
-from kilolayer.analysis.value_map import require_place_goals
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.report.scene import MujocoScene, PointScene
 from kilolayer.runtime.run_dir import guard_disk
@@ -23,19 +22,24 @@ QUALITY = "28"
 
 
 def render_frames(
-    task: Task, qpos: np.ndarray, goal: np.ndarray, size: int = 240, every: int = 1
+    task: Task,
+    qpos: np.ndarray,
+    goal: np.ndarray,
+    reached: np.ndarray,
+    size: int = 240,
+    every: int = 1,
 ) -> np.ndarray:
     """Frames `[frames, height, width, 3]` uint8 of worlds that play next to each other.
 
-    qpos `[time, worlds, nq]`: recorded positions; goal `[worlds, goal]`: drawn as a disc of the
-    success radius, in another colour while the agent is within it. size: pixels of the longer side
-    of one world. every: control steps per frame, the first step included. Mazes are seen from
-    above, x to the right and y up; open ground from behind the agent, the goal ahead.
+    qpos `[time, worlds, nq]`: recorded positions; goal `[time, worlds, goal]`: drawn with the
+    success radius, in another colour while it is `reached [time, worlds]`. size: pixels of the
+    longer side of one world. every: control steps per frame, the first step included. Mazes are
+    seen from above, x to the right and y up; open ground from behind the agent, the goal ahead;
+    what does not travel from where its model says.
     Raises UserError if the arrays do not fit the task or this machine cannot render.
     """
-    require_place_goals(task)
     qpos, goal = np.asarray(qpos), np.asarray(goal)
-    _check(task, qpos, goal, size, every)
+    _check(task, qpos, goal, reached, size, every)
     if isinstance(task.world, MujocoWorld):
         scene = MujocoScene(task, size)
     else:
@@ -43,13 +47,20 @@ def render_frames(
     with scene:
         shown = range(0, len(qpos), every)
         frames = [
-            _tile([scene.draw(qpos[: time + 1, world], goal[world]) for world in range(len(goal))])
+            _tile(
+                [
+                    scene.draw(qpos[: time + 1, world], goal[time, world], reached[time, world])
+                    for world in range(qpos.shape[1])
+                ]
+            )
             for time in shown
         ]
     return np.stack(frames)
 
 
-def _check(task: Task, qpos: np.ndarray, goal: np.ndarray, size: int, every: int) -> None:
+def _check(
+    task: Task, qpos: np.ndarray, goal: np.ndarray, reached: np.ndarray, size: int, every: int
+) -> None:
     world = task.world
     if task.maze is None and not isinstance(world, MujocoWorld):
         raise UserError(f"task {task.name} cannot be drawn: its points move in no known maze.")
@@ -59,9 +70,14 @@ def _check(task: Task, qpos: np.ndarray, goal: np.ndarray, size: int, every: int
             f"positions of the shape {qpos.shape} cannot be drawn: task {task.name} needs "
             f"[time, worlds, {nq}]."
         )
-    if goal.shape != (qpos.shape[1], 2):
+    if goal.shape != (*qpos.shape[:2], task.goal.dim):
         raise UserError(
-            f"goals of the shape {goal.shape} do not fit {qpos.shape[1]} worlds: one x, y each."
+            f"goals of the shape {goal.shape} cannot be drawn: task {task.name} needs "
+            f"[{len(qpos)}, {qpos.shape[1]}, {task.goal.dim}]."
+        )
+    if np.shape(reached) != qpos.shape[:2]:
+        raise UserError(
+            f"reached has the shape {np.shape(reached)}; these positions need {qpos.shape[:2]}."
         )
     if not (np.isfinite(qpos).all() and np.isfinite(goal).all()):
         raise UserError("positions or goals that are not finite cannot be drawn.")

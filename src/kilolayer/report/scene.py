@@ -14,13 +14,14 @@ from PIL import Image, ImageDraw
 
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.report.style import FAILURE, GRID, INK, PAPER, SUCCESS, WALL, rgb
-from kilolayer.tasks.base import Task
+from kilolayer.tasks.base import Task, goals_are_places
 from kilolayer.types import UserError
 
 OVERSAMPLING = 2  # Pillow draws hard edges; shrinking smooths them
 AGENT = "#0072B2"
 TRAIL = "#8FBFDD"
 POINT_RADIUS = 0.12  # cells, a little more than the point's own, to be seen
+CAMERA_EXTENTS = 1.5  # from the middle of a model to the camera, in the model's extent
 FIELD_OF_VIEW = math.radians(45)  # MuJoCo's default, vertical
 
 
@@ -41,11 +42,10 @@ class PointScene:
     def __exit__(self, *_: object) -> None:
         return None
 
-    def draw(self, qpos: np.ndarray, goal: np.ndarray) -> np.ndarray:
+    def draw(self, qpos: np.ndarray, goal: np.ndarray, reached: bool) -> np.ndarray:
         """The picture `[height, width, 3]` after the positions `[time, 2]` so far."""
         image = self._background.copy()
         canvas = ImageDraw.Draw(image)
-        reached = np.linalg.norm(qpos[-1] - goal) < self._radius
         self._disc(canvas, goal, self._radius, SUCCESS if reached else FAILURE)
         if len(qpos) > 1:
             trail = [tuple(place) for place in self._to_pixels(qpos).tolist()]
@@ -123,18 +123,19 @@ class MujocoScene:
         self._render.free()
         self._window.free()
 
-    def draw(self, qpos: np.ndarray, goal: np.ndarray) -> np.ndarray:
+    def draw(self, qpos: np.ndarray, goal: np.ndarray, reached: bool) -> np.ndarray:
         """The picture `[height, width, 3]` after the positions `[time, nq]` so far."""
         self._data.qpos[:] = qpos[-1]
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_camlight(self._model, self._data)
-        self._aim(qpos, goal)
+        points = self._task.goal_points(goal)
+        self._aim(qpos, points[0])
         everything = int(mujoco.mjtCatBit.mjCAT_ALL)
         mujoco.mjv_updateScene(
             self._model, self._data, self._option, None, self._camera, everything, self._scene
         )
-        reached = np.linalg.norm(qpos[-1, :2] - goal) < self._task.goal.radius
-        self._mark(goal, SUCCESS if reached else FAILURE)
+        for point in points:
+            self._mark(point, SUCCESS if reached else FAILURE)
         mujoco.mjr_render(self._rectangle, self._scene, self._render)
         pixels = np.empty((self._height, self._width, 3), np.uint8)
         mujoco.mjr_readPixels(pixels, None, self._rectangle, self._render)
@@ -150,23 +151,36 @@ class MujocoScene:
             half_height = columns * maze.cell_size / 2
             camera.distance = half_height / math.tan(FIELD_OF_VIEW / 2) + maze.cell_size / 2
             return
-        forward, gap = goal - qpos[0, :2], goal - qpos[-1, :2]
+        if not goals_are_places(self._task):
+            model = self._model
+            camera.lookat[:] = model.stat.center
+            camera.azimuth = model.vis.global_.azimuth
+            camera.elevation = model.vis.global_.elevation
+            camera.distance = CAMERA_EXTENTS * model.stat.extent
+            return
+        forward, gap = goal[:2] - qpos[0, :2], goal[:2] - qpos[-1, :2]
         camera.lookat[:] = [*(qpos[-1, :2] + gap / 2), 0]
         camera.azimuth = math.degrees(math.atan2(forward[1], forward[0]))
         camera.elevation = -45
         camera.distance = 5 + 1.4 * float(np.linalg.norm(gap))
 
-    def _mark(self, goal: np.ndarray, colour: str) -> None:
-        """Add a flat disc of the success radius to the scene."""
+    def _mark(self, place: np.ndarray, colour: str) -> None:
+        """Add the success radius to the scene: a disc on the ground, or a ball in space."""
         geom = self._scene.geoms[self._scene.ngeom]
         radius = self._task.goal.radius
+        place = np.asarray(place, np.float64)
+        if self._task.goal.dim <= 2:
+            shape, size, opacity = mujoco.mjtGeom.mjGEOM_CYLINDER, [radius, 0.02, 0], 1.0
+            place = place + np.array([0, 0, 0.03])
+        else:
+            shape, size, opacity = mujoco.mjtGeom.mjGEOM_SPHERE, [radius, 0, 0], 0.4
         mujoco.mjv_initGeom(
             geom,
-            int(mujoco.mjtGeom.mjGEOM_CYLINDER),
-            np.array([radius, 0.02, 0]),
-            np.array([*goal, 0.03]),
+            int(shape),
+            np.array(size),
+            place,
             np.eye(3).ravel(),
-            np.array([*rgb(colour), 1.0], np.float32),
+            np.array([*rgb(colour), opacity], np.float32),
         )
         geom.emission = 0.2  # seen in its own colour whatever the light
         self._scene.ngeom += 1

@@ -15,7 +15,6 @@ from kilolayer.analysis.value_map import (
     ValueMap,
     ValueOrder,
     chosen_goals,
-    require_place_goals,
     value_map,
     value_order,
 )
@@ -23,7 +22,7 @@ from kilolayer.report.maps import MOST_TRAJECTORIES, trajectory_map, value_maps
 from kilolayer.report.media import freeze_after_termination, render_frames, write_video
 from kilolayer.report.page import paragraph, table
 from kilolayer.report.plots import block_curves, learning_curves, success_by_path
-from kilolayer.tasks.base import Task
+from kilolayer.tasks.base import Task, is_success
 from kilolayer.types import UserError
 
 VALUE_RESOLUTION = 64
@@ -45,7 +44,6 @@ def curves_section(run: Run) -> str:
 
 
 def trajectories_section(run: Run) -> str:
-    require_place_goals(run.task)
     episodes = {}
     for split in run.task.splits:
         episodes[split] = read_episodes(run, split)
@@ -88,7 +86,7 @@ def _order_sentence(task: Task, values: ValueMap, order: ValueOrder) -> str:
 
 
 def _place(task: Task, values: ValueMap) -> str:
-    x, y = values.goal
+    x, y = values.goal[:2]
     return f"({x:.3g}, {y:.3g}) {task.goal.coordinates[0].unit}"
 
 
@@ -122,13 +120,15 @@ def video_section(run: Run) -> str:
     worlds = min(VIDEO_WORLDS, episodes["qpos"].shape[1])
     qpos = freeze_after_termination(episodes["qpos"][:, :worlds], episodes["alive"][:, :worlds])
     every = -(-len(qpos) // VIDEO_FRAMES)
-    frames = render_frames(run.task, qpos, episodes["goal"][:worlds], VIDEO_WORLD_PIXELS, every)
+    goal, achieved = episodes["goal"][:, :worlds], episodes["achieved"][:, :worlds]
+    reached = np.asarray(is_success(run.task, achieved, goal))
+    frames = render_frames(run.task, qpos, goal, reached, VIDEO_WORLD_PIXELS, every)
     path = run.path / "media" / "evaluation.mp4"
     write_video(path, frames, VIDEO_FPS)
     speed = every * VIDEO_FPS * run.task.world.control_step
     text = (
         f"The first {worlds} episodes of the newest evaluation, {speed:.2g} times as fast as in "
-        f"the world; also in media/{path.name}. The disc is the goal; it turns green while the "
+        f"the world; also in media/{path.name}. The mark is the goal; it turns green while the "
         "agent is within it."
     )
     return paragraph(text) + _embedded(path, frames.shape[2])
@@ -150,12 +150,12 @@ def read_episodes(run: Run, split: str) -> dict[str, np.ndarray]:
     path = run.path / "episodes" / f"{split}.npz"
     arrays = read_arrays(path, ["goal", "achieved", "alive", "qpos"])
     time, worlds = arrays["alive"].shape if arrays["alive"].ndim == 2 else (0, 0)
-    goal = (worlds, run.task.goal.dim)
+    goal = (time, worlds, run.task.goal.dim)
     fits = (
         time > 0
         and worlds > 0
         and arrays["goal"].shape == goal
-        and arrays["achieved"].shape == (time, *goal)
+        and arrays["achieved"].shape == goal
         and arrays["qpos"].ndim == 3
         and len(arrays["qpos"]) == time
         and 0 < arrays["qpos"].shape[1] <= worlds

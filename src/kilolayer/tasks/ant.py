@@ -17,7 +17,8 @@ import numpy as np
 
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.native import MujocoWorld
-from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit
+from kilolayer.tasks import scene
+from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task
 from kilolayer.tasks.mazes import Maze
 from kilolayer.types import Array
 
@@ -39,9 +40,16 @@ LEGS = (
 MOTOR_ORDER = ("back_right", "front_left", "front_right", "back_left")
 STANDING_JOINTS = (0, 1, 0, -1, 0, -1, 0, 1)  # hip and ankle of each leg, rad
 
+WALL_HEIGHT = 0.5 * MAZE_CELL_SIZE
+FRICTION = (1, 0.5, 0.5)
+# Of every geom, ground and walls included: MuJoCo adds up the margins of both sides of a contact.
+CONTACT_MARGIN = 0.01
+PART = {"density": 5.0, "friction": FRICTION, "margin": CONTACT_MARGIN}
+JOINT = {"armature": 1.0, "damping": [1.0, 0, 0]}
+
 
 @dataclass(frozen=True)
-class Ant:
+class Ant(Task):
     """Observation: qpos 15 and qvel 14, x and y included. Goal: torso x, y within 0.5 m.
 
     layout: a maze's name, or None for open ground with goals on a circle of 10 m.
@@ -79,16 +87,16 @@ class Ant:
     def splits(self) -> tuple[GoalSplit, ...]:
         return ("evaluation",) if self.maze is None else ("evaluation", "training")
 
-    def reset(self, key: Array, num_worlds: int) -> tuple[Array, Array]:
+    def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
         """Standing pose plus uniform noise on positions and normal noise on velocities."""
         position_key, velocity_key = jax.random.split(key)
         start = np.zeros(2) if self.maze is None else self.maze.start
         pose = jnp.array([*start, STANDING_HEIGHT, 1, 0, 0, 0, *STANDING_JOINTS], jnp.float32)
-        shape = (num_worlds, pose.shape[0])
+        shape = (goal.shape[0], pose.shape[0])
         noise = jax.random.uniform(position_key, shape, minval=-RESET_NOISE, maxval=RESET_NOISE)
         qpos = pose + noise
         quaternion = qpos[:, 3:7] / jnp.linalg.norm(qpos[:, 3:7], axis=-1, keepdims=True)
-        qvel = RESET_NOISE * jax.random.normal(velocity_key, (num_worlds, 14))
+        qvel = RESET_NOISE * jax.random.normal(velocity_key, (goal.shape[0], 14))
         return qpos.at[:, 3:7].set(quaternion), qvel
 
     def sample_goal(self, key: Array, num_worlds: int, split: GoalSplit) -> Array:
@@ -116,87 +124,30 @@ def _compile_world(layout: str | None) -> MujocoWorld:
 
 
 def build_scene(maze: Maze | None) -> mujoco.MjSpec:
-    """Floor, light, walls if any, and the ant. Parts of the ant touch the world, not each other."""
-    spec = mujoco.MjSpec()
-    spec.compiler.degree = True
-    spec.option.timestep = 0.01
-    spec.option.integrator = mujoco.mjtIntegrator.mjINT_EULER
-    _add_ground(spec, maze)
+    """Floor, walls if any, and the ant. Parts of the ant touch the world, not each other."""
+    spec = scene.new_scene(time_step=0.01)
+    scene.add_ground(spec, friction=FRICTION, margin=CONTACT_MARGIN)
+    if maze is not None:
+        scene.add_walls(spec, maze, height=WALL_HEIGHT, margin=CONTACT_MARGIN)
     torso = spec.worldbody.add_body(name="torso", pos=[0, 0, 0.75])
     torso.add_freejoint(name="root")
-    _add_geom(torso, type=mujoco.mjtGeom.mjGEOM_SPHERE, size=[0.25, 0, 0])
+    scene.add_sphere(torso, (0, 0, 0), 0.25, **PART)
     for name, side_x, side_y, axis, sign in LEGS:
         _add_leg(torso, name, np.array([side_x, side_y, 0.0]), axis, sign)
     for name in MOTOR_ORDER:
         for joint in ("hip", "ankle"):
-            motor = spec.add_actuator(name=f"{name}_{joint}", target=f"{name}_{joint}")
-            motor.trntype = mujoco.mjtTrn.mjTRN_JOINT
-            motor.gear = [150, 0, 0, 0, 0, 0]
-            motor.ctrllimited, motor.ctrlrange = True, [-1, 1]
+            scene.add_motor(spec, f"{name}_{joint}", gear=150)
     return spec
 
 
 def _add_leg(torso, name: str, side: np.ndarray, axis: tuple, sign: int) -> None:
-    capsule, hinge = mujoco.mjtGeom.mjGEOM_CAPSULE, mujoco.mjtJoint.mjJNT_HINGE
+    origin = (0, 0, 0)
     shoulder = torso.add_body(name=f"{name}_shoulder")
-    _add_geom(shoulder, type=capsule, fromto=[0, 0, 0, *(0.2 * side)], size=[0.08, 0, 0])
+    scene.add_capsule(shoulder, origin, 0.2 * side, 0.08, **PART)
     upper = shoulder.add_body(name=f"{name}_upper_leg", pos=0.2 * side)
-    upper.add_joint(name=f"{name}_hip", type=hinge, axis=[0, 0, 1], range=[-30, 30], **JOINT)
-    _add_geom(upper, type=capsule, fromto=[0, 0, 0, *(0.2 * side)], size=[0.08, 0, 0])
+    scene.add_hinge(upper, f"{name}_hip", (0, 0, 1), np.radians((-30, 30)), **JOINT)
+    scene.add_capsule(upper, origin, 0.2 * side, 0.08, **PART)
     lower = upper.add_body(name=f"{name}_lower_leg", pos=0.2 * side)
-    angles = sorted((sign * 30, sign * 70))
-    lower.add_joint(name=f"{name}_ankle", type=hinge, axis=axis, range=angles, **JOINT)
-    _add_geom(lower, type=capsule, fromto=[0, 0, 0, *(0.4 * side)], size=[0.08, 0, 0])
-
-
-JOINT = {"armature": 1.0, "damping": [1.0, 0, 0], "limited": True}
-# Of every geom, ground and walls included: MuJoCo adds up the margins of both sides of a contact.
-CONTACT_MARGIN = 0.01
-
-
-def _add_geom(body, **shape) -> None:
-    body.add_geom(
-        density=5.0,
-        friction=[1, 0.5, 0.5],
-        margin=CONTACT_MARGIN,
-        contype=1,
-        conaffinity=0,
-        rgba=[0.85, 0.55, 0.25, 1],
-        **shape,
-    )
-
-
-def _add_ground(spec: mujoco.MjSpec, maze: Maze | None) -> None:
-    spec.add_texture(
-        name="ground",
-        type=mujoco.mjtTexture.mjTEXTURE_2D,
-        builtin=mujoco.mjtBuiltin.mjBUILTIN_CHECKER,
-        rgb1=[0.93, 0.94, 0.95],
-        rgb2=[0.85, 0.87, 0.89],
-        width=256,
-        height=256,
-    )
-    textures = [""] * int(mujoco.mjtTextureRole.mjNTEXROLE)
-    textures[int(mujoco.mjtTextureRole.mjTEXROLE_RGB)] = "ground"
-    spec.add_material(name="ground", textures=textures, texrepeat=[0.5, 0.5], texuniform=True)
-    world = spec.worldbody
-    world.add_light(pos=[0, 0, 20], dir=[0.2, 0.3, -1], diffuse=[0.7, 0.7, 0.7], castshadow=False)
-    world.add_geom(
-        name="floor",
-        type=mujoco.mjtGeom.mjGEOM_PLANE,
-        size=[40, 40, 40],
-        material="ground",
-        friction=[1, 0.5, 0.5],
-        margin=CONTACT_MARGIN,
-        conaffinity=1,
-    )
-    height = MAZE_CELL_SIZE * 0.25  # half of the walls' height, which is half a cell
-    for x, y, half_x, half_y in maze.wall_rectangles if maze else ():
-        world.add_geom(
-            type=mujoco.mjtGeom.mjGEOM_BOX,
-            pos=[x, y, height],
-            size=[half_x, half_y, height],
-            rgba=[0.42, 0.47, 0.55, 1],
-            margin=CONTACT_MARGIN,
-            conaffinity=1,
-        )
+    limits = np.radians(sorted((sign * 30, sign * 70)))
+    scene.add_hinge(lower, f"{name}_ankle", axis, limits, **JOINT)
+    scene.add_capsule(lower, origin, 0.4 * side, 0.08, **PART)

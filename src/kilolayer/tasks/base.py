@@ -4,10 +4,13 @@ Everything is batched over worlds and written once in jax.numpy, whatever the en
 """
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
 
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.build import World
@@ -29,70 +32,98 @@ class Coordinate:
 
 @dataclass(frozen=True)
 class GoalSpec:
-    """The coordinates of a goal; a step is a success within `radius` of it (same unit)."""
+    """The coordinates of a goal; a step is a success within `radius` of it (same unit).
+
+    hard_radius: of a stricter score, where the benchmark states one.
+    """
 
     coordinates: tuple[Coordinate, ...]
     radius: float
     easy_radius: float
+    hard_radius: float | None = None
 
     @property
     def dim(self) -> int:
         return len(self.coordinates)
 
 
-class Task(Protocol):
-    """A goal-reaching task. Implementations are frozen values; all functions are pure.
+class Task(ABC):
+    """A goal-reaching task. Tasks are frozen values; all functions are pure.
 
-    splits: the goal splits that differ, headline first. episode_length: control steps.
-    maze: the maze the task plays in, or None; it serves path lengths and pictures only.
+    Attributes without a value and abstract functions are what every task must say; the rest is what
+    most tasks leave as it is. A property may stand for any attribute.
     """
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def world(self) -> World: ...
-    @property
-    def observation(self) -> tuple[Coordinate, ...]: ...
-    @property
-    def goal(self) -> GoalSpec: ...
-    @property
-    def action_dim(self) -> int: ...
-    @property
-    def episode_length(self) -> int: ...
-    @property
-    def splits(self) -> tuple[GoalSplit, ...]: ...
-    @property
-    def maze(self) -> Maze | None: ...
+    name: str
+    """What the command line calls it."""
+    world: World
+    """What the engine steps."""
+    observation: tuple[Coordinate, ...]
+    """The numbers that the agent senses."""
+    goal: GoalSpec
+    """The numbers that goals speak of, and when one counts as reached."""
+    action_dim: int
+    """Control coordinates, each in [-1, 1]."""
+    episode_length: int
+    """Control steps of an episode that does not end early."""
 
-    def reset(self, key: Array, num_worlds: int) -> tuple[Array, Array]:
-        """Starting `qpos [worlds, nq]` and `qvel [worlds, nv]`."""
-        ...
+    splits: tuple[GoalSplit, ...] = ("evaluation",)
+    """The goal splits that differ, headline first."""
 
+    maze: Maze | None = None
+    """The maze that the task plays in; it serves path lengths and pictures only."""
+
+    @abstractmethod
     def sample_goal(self, key: Array, num_worlds: int, split: GoalSplit) -> Array:
         """Goals to command, `[worlds, goal]`."""
-        ...
 
+    @abstractmethod
+    def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
+        """Starting `qpos [worlds, nq]` and `qvel [worlds, nv]` of worlds told to reach `goal`.
+
+        goal `[worlds, goal]`: some starts depend on it, as of an object that lies on the way.
+        """
+
+    @abstractmethod
     def observe(self, state: PhysicsState) -> Array:
         """What the agent senses, `[worlds, observation]`; the goal is not part of it."""
-        ...
 
+    @abstractmethod
     def achieved_goal(self, state: PhysicsState) -> Array:
         """The part of the state that goals speak of, `[worlds, goal]`."""
-        ...
 
     def terminated(self, state: PhysicsState) -> Array:
         """Whether the episode ends before its time, `[worlds]` booleans."""
-        ...
+        return jnp.zeros(state.qpos.shape[0], bool)
+
+    def current_goal(self, state: PhysicsState, goal: Array) -> Array:
+        """The goal at this instant, `[worlds, goal]`; one that follows an object moves with it."""
+        return goal
+
+    def distance(self, achieved: Array, goal: Array) -> Array:
+        """How far a goal is, `[..., goal] -> [...]`; within the radius it counts as reached."""
+        return jnp.linalg.norm(achieved - goal, axis=-1)
+
+    def goal_points(self, goal: np.ndarray) -> np.ndarray:
+        """Where a picture marks a `goal [goal]`, `[points, 3]` in m: x, then y, then z if given."""
+        return np.pad(goal[:3], (0, max(0, 3 - len(goal))))[None]
+
+    def behaviour(self, qpos: np.ndarray, alive: np.ndarray) -> dict[str, float]:
+        """Measures of how the agent moves, by name, beside how well it scores.
+
+        qpos `[time, worlds, nq]`: positions after each control step; alive `[time, worlds]`.
+        """
+        return {}
 
 
-def goal_distance(achieved: Array, goal: Array) -> Array:
-    """Euclidean distance in goal space, `[..., goal] -> [...]`."""
-    return jnp.linalg.norm(achieved - goal, axis=-1)
+def goals_are_places(task: Task) -> bool:
+    """Whether goals are places x, y (and perhaps z) of the body that the agent moves."""
+    return [coordinate.name for coordinate in task.goal.coordinates[:2]] == ["x", "y"]
 
 
-def is_success(task: Task, achieved: Array, goal: Array) -> Array:
+def is_success(task: Task, achieved: ArrayLike, goal: ArrayLike) -> Array:
     """Whether `achieved [..., goal]` lies within the task's success radius of `goal`."""
-    return goal_distance(achieved, goal) < task.goal.radius
+    return task.distance(jnp.asarray(achieved), jnp.asarray(goal)) < task.goal.radius
 
 
 def parse_goal(task: Task, text: str) -> tuple[float, ...]:

@@ -68,30 +68,43 @@ class Maze:
         spread = noise * self.cell_size
         return chosen + jax.random.uniform(noise_key, (count, 2), minval=-spread, maxval=spread)
 
+    def cell_of(self, positions: np.ndarray) -> np.ndarray:
+        """Row and column of the cells that hold `positions [..., 2]`, the outermost if outside."""
+        cells = np.floor(np.asarray(positions) / self.cell_size + 0.5).astype(int)
+        return np.clip(cells, 0, np.array(self.grid.shape) - 1)
+
     @cached_property
     def path_lengths(self) -> np.ndarray:
-        """Cells from the start along the shortest path, `[rows, columns]`; -1 where there is none.
+        """Cells along the shortest path between two cells, `[rows, columns, rows, columns]`.
 
-        Steps go to the four neighbours.
+        Steps go to the four neighbours; -1 where there is no path.
         """
+        lengths = np.full(self.grid.shape * 2, -1)
+        for row, column in np.argwhere(~self.walls):
+            lengths[row, column] = self._path_lengths_from(row, column)
+        return lengths
+
+    def _path_lengths_from(self, row: int, column: int) -> np.ndarray:
         lengths = np.full(self.grid.shape, -1)
-        start = tuple(np.argwhere(self.grid == "r")[0])
-        lengths[start] = 0
-        queue = deque([start])
+        lengths[row, column] = 0
+        queue = deque([(row, column)])
         while queue:
             row, column = queue.popleft()
-            for step_row, step_column in ((1, 0), (-1, 0), (0, 1), (0, -1)):
-                cell = row + step_row, column + step_column
+            for cell in (
+                (row + 1, column),
+                (row - 1, column),
+                (row, column + 1),
+                (row, column - 1),
+            ):
                 if not self.walls[cell] and lengths[cell] < 0:
                     lengths[cell] = lengths[row, column] + 1
                     queue.append(cell)
         return lengths
 
-    def path_length_to(self, positions: np.ndarray) -> np.ndarray:
-        """Shortest path in cells from the start to the cells of `positions [..., 2]`."""
-        cells = np.rint(np.asarray(positions) / self.cell_size).astype(int)
-        cells = np.clip(cells, 0, np.array(self.grid.shape) - 1)
-        return self.path_lengths[cells[..., 0], cells[..., 1]]
+    def path_lengths_between(self, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        """Shortest paths in cells from `starts [..., 2]` to `ends [..., 2]`; -1 for no path."""
+        start, end = self.cell_of(starts), self.cell_of(ends)
+        return self.path_lengths[start[..., 0], start[..., 1], end[..., 0], end[..., 1]]
 
     @cached_property
     def wall_rectangles(self) -> list[tuple[float, float, float, float]]:

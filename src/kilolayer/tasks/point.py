@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.kinematic import PointWorld
-from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit
+from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task
 from kilolayer.tasks.mazes import Maze
 from kilolayer.types import Array
 
@@ -18,7 +18,7 @@ CELL_NOISE = 0.25
 
 
 @dataclass(frozen=True)
-class PointMaze:
+class PointMaze(Task):
     """Observation: x, y and velocity. Goal: x, y within half a cell."""
 
     layout: str
@@ -49,9 +49,9 @@ class PointMaze:
     def episode_length(self) -> int:
         return EPISODE_LENGTHS[self.layout]
 
-    def reset(self, key: Array, num_worlds: int) -> tuple[Array, Array]:
-        noise = jax.random.uniform(key, (num_worlds, 2), minval=-CELL_NOISE, maxval=CELL_NOISE)
-        return jnp.asarray(self.maze.start, jnp.float32) + noise, jnp.zeros((num_worlds, 2))
+    def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
+        noise = jax.random.uniform(key, goal.shape, minval=-CELL_NOISE, maxval=CELL_NOISE)
+        return jnp.asarray(self.maze.start, jnp.float32) + noise, jnp.zeros(goal.shape)
 
     def sample_goal(self, key: Array, num_worlds: int, split: GoalSplit) -> Array:
         return self.maze.sample_goal(key, num_worlds, split, CELL_NOISE)
@@ -61,6 +61,3 @@ class PointMaze:
 
     def achieved_goal(self, state: PhysicsState) -> Array:
         return state.qpos
-
-    def terminated(self, state: PhysicsState) -> Array:
-        return jnp.zeros(state.qpos.shape[0], bool)

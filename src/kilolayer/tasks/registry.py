@@ -2,10 +2,15 @@
 
 from collections.abc import Callable
 
+from kilolayer.config import TrainConfig
 from kilolayer.lookup import find
 from kilolayer.tasks.ant import Ant
 from kilolayer.tasks.base import Task
+from kilolayer.tasks.cheetah import HalfCheetah
+from kilolayer.tasks.humanoid import Humanoid
 from kilolayer.tasks.point import PointMaze
+from kilolayer.tasks.pusher import Pusher
+from kilolayer.tasks.reacher import Reacher
 
 TASKS: dict[str, Callable[[], Task]] = {
     "point_u_maze": lambda: PointMaze("u"),
@@ -16,7 +21,21 @@ TASKS: dict[str, Callable[[], Task]] = {
     "ant_u_maze": lambda: Ant("u"),
     "ant_u4_maze": lambda: Ant("u4"),
     "ant_big_maze": lambda: Ant("big"),
+    "ant_hardest_maze": lambda: Ant("hardest"),
+    "half_cheetah": HalfCheetah,
+    "humanoid": Humanoid,
+    "humanoid_u_maze": lambda: Humanoid("u"),
+    "humanoid_big_maze": lambda: Humanoid("big"),
+    "humanoid_hardest_maze": lambda: Humanoid("hardest"),
+    "reacher": Reacher,
+    "pusher_easy": lambda: Pusher("easy"),
+    "pusher_hard": lambda: Pusher("hard"),
 }
+
+
+def task_of(config: TrainConfig) -> Task:
+    """The task that a config describes; raises UserError if there is none."""
+    return make_task(config.task)
 
 
 def make_task(name: str) -> Task:

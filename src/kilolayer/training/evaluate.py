@@ -10,8 +10,8 @@ import numpy as np
 
 from kilolayer.agents.base import Agent
 from kilolayer.physics.base import Physics
-from kilolayer.tasks.base import GoalSplit, Task, goal_distance, is_success
-from kilolayer.training.rollout import Policy, start_worlds
+from kilolayer.tasks.base import GoalSplit, Task, is_success
+from kilolayer.training.rollout import Policy
 from kilolayer.types import Array
 
 # Folded into the seed, so that evaluation keys never meet training keys.
@@ -22,11 +22,11 @@ RECORDED_WORLDS = 16
 
 
 class Episodes(eqx.Module):
-    """What happened in a batch of episodes.
+    """What happened in a batch of episodes; all is taken after each control step.
 
-    goal `[worlds, goal]`; achieved `[time, worlds, goal]` after each control step; alive
-    `[time, worlds]`: whether the episode had not terminated by then; qpos `[time, recorded, nq]`:
-    generalised positions of the first `RECORDED_WORLDS` worlds.
+    goal `[time, worlds, goal]`; achieved `[time, worlds, goal]`; alive `[time, worlds]`: whether
+    the episode had not terminated by then; qpos `[time, recorded, nq]`: generalised positions of
+    the first `RECORDED_WORLDS` worlds.
     """
 
     goal: Array
@@ -35,15 +35,29 @@ class Episodes(eqx.Module):
     qpos: Array
 
 
+class Start(eqx.Module):
+    """How episodes begin: the goals told, `[worlds, goal]`, and qpos and qvel, `[worlds, ...]`."""
+
+    goal: Array
+    qpos: Array
+    qvel: Array
+
+
 def evaluation_key(seed: int, index: int) -> Array:
     """The key of evaluation number `index` of a run with this seed."""
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), EVALUATION_STREAM), index)
 
 
-def evaluation_goals(task: Task, key: Array, count: int, split: GoalSplit) -> Array:
-    """Goals of a split for an evaluation with this key, `[count, goal]`."""
-    # A stream of its own: the episodes split the same key.
-    return task.sample_goal(jax.random.fold_in(key, GOAL_STREAM), count, split)
+def evaluation_start(
+    task: Task, key: Array, count: int, split: GoalSplit, goal: Array | None = None
+) -> Start:
+    """How an evaluation with this key begins; `goal [goal]` or `[count, goal]` if told by hand."""
+    if goal is None:
+        # A stream of its own: the episodes split the same key.
+        goal = task.sample_goal(jax.random.fold_in(key, GOAL_STREAM), count, split)
+    goal = jnp.broadcast_to(goal, (count, task.goal.dim))
+    start_key, _ = jax.random.split(key)
+    return Start(goal, *task.reset(start_key, goal, split))
 
 
 def evaluation_policy(agent: Agent, state: Any, samples: int) -> Policy:
@@ -73,37 +87,39 @@ class Evaluator:
     episode_length: int
     samples: int = 1
 
-    def run(self, agent_state: Any, key: Array, goal: Array) -> Episodes:
-        """Whole episodes toward the goals `[worlds, goal]`, one each."""
-        start_key, steps_key = jax.random.split(key)
+    def run(self, agent_state: Any, key: Array, start: Start) -> Episodes:
+        """Whole episodes, one from each start; `key` is the one that the start was made with."""
+        _, steps_key = jax.random.split(key)
         task, physics = self.task, self.physics
-        worlds = start_worlds(task, physics, start_key, goal)
         policy = evaluation_policy(self.agent, agent_state, self.samples)
 
-        def control_step(carry: tuple, key: Array) -> tuple[tuple, tuple]:
-            state, alive = carry
-            action = policy(task.observe(state), goal, key)
-            state = physics.step(state, action)
-            alive = alive & ~task.terminated(state)
-            record = (task.achieved_goal(state), alive, state.qpos[:RECORDED_WORLDS])
-            return (state, alive), record
+        def control_step(carry: tuple, key: Array) -> tuple[tuple, Episodes]:
+            state, goal, alive = carry
+            state = physics.step(state, policy(task.observe(state), goal, key))
+            goal, alive = task.current_goal(state, goal), alive & ~task.terminated(state)
+            achieved, qpos = task.achieved_goal(state), state.qpos[:RECORDED_WORLDS]
+            return (state, goal, alive), Episodes(goal, achieved, alive, qpos)
 
-        start = (worlds.physics, jnp.ones(goal.shape[0], bool))
+        state = physics.init(start.qpos, start.qvel)
+        goal = task.current_goal(state, start.goal)
+        alive = jnp.ones(goal.shape[0], bool)
         keys = jax.random.split(steps_key, self.episode_length)
-        _, (achieved, alive, qpos) = jax.lax.scan(control_step, start, keys)
-        return Episodes(goal, achieved, alive, qpos)
+        return jax.lax.scan(control_step, (state, goal, alive), keys)[1]
 
 
 def episode_metrics(task: Task, episodes: Episodes) -> dict[str, float]:
     """Scores of episodes; distances are in the goal's unit, times in control steps.
 
-    time_at_goal: mean steps within the success radius (the headline). success, easy_success: share
-    of episodes with any step within the radius, the easy radius. A terminated episode keeps the
-    distance that it had at its last step and collects no more time. In mazes, also the success for
-    every length of the shortest path from the start to the goal, in cells.
+    time_at_goal: mean steps within the success radius (the headline). success, easy_success,
+    hard_success: share of episodes with any step within the radius, the easy and the hard radius.
+    A terminated episode keeps the distance that it had at its last step and collects no more time.
+    path_efficiency: of the successful episodes, the shortest way over the way taken to the goal. In
+    mazes, also the success for every length of the shortest path from start to goal, in cells.
+    behaviour/...: the task's own measures, of the recorded worlds.
     """
-    goal, alive = np.asarray(episodes.goal), np.asarray(episodes.alive)
-    distance = np.asarray(goal_distance(episodes.achieved, episodes.goal))
+    alive = np.asarray(episodes.alive)
+    goal, achieved = np.asarray(episodes.goal), np.asarray(episodes.achieved)
+    distance = np.asarray(task.distance(episodes.achieved, episodes.goal))
     close = np.asarray(is_success(task, episodes.achieved, episodes.goal))
     at_goal = np.logical_and(alive, close)
     success = np.any(at_goal, axis=0)
@@ -114,12 +130,33 @@ def episode_metrics(task: Task, episodes: Episodes) -> dict[str, float]:
         "time_at_goal": at_goal.sum(0).mean(),
         "success": success.mean(),
         "easy_success": (alive & (distance < task.goal.easy_radius)).any(0).mean(),
-        "final_distance": distance[last, np.arange(len(goal))].mean(),
+        "final_distance": distance[last, np.arange(len(last))].mean(),
         "smallest_distance": smallest.mean(),
         "survival": alive[-1].mean(),
     }
+    if task.goal.hard_radius is not None:
+        metrics["hard_success"] = (alive & (distance < task.goal.hard_radius)).any(0).mean()
+    shortest = distance[0]
     if task.maze is not None:
-        lengths = task.maze.path_length_to(goal)
+        lengths = task.maze.path_lengths_between(achieved[0, :, :2], goal[0, :, :2])
         for length in np.unique(lengths[lengths >= 0]):
             metrics[f"success_by_path/{length}"] = success[lengths == length].mean()
+        shortest = lengths * task.maze.cell_size
+    if success.any():
+        metrics["path_efficiency"] = path_efficiency(achieved, at_goal, shortest)[success].mean()
+    recorded = np.asarray(episodes.qpos)
+    measures = task.behaviour(recorded, alive[:, : recorded.shape[1]])
+    metrics |= {f"behaviour/{name}": value for name, value in measures.items()}
     return {name: float(value) for name, value in metrics.items()}
+
+
+def path_efficiency(achieved: np.ndarray, at_goal: np.ndarray, shortest: np.ndarray) -> np.ndarray:
+    """The shortest way over the way taken until first at the goal, in 0 to 1, `[worlds]`.
+
+    achieved `[time, worlds, goal]`, at_goal `[time, worlds]`, shortest `[worlds]` in the goal's
+    unit. A way taken that is shorter, for the radius or a corner cut, counts as 1.
+    """
+    first = np.argmax(at_goal, axis=0)
+    steps = np.linalg.norm(np.diff(achieved, axis=0), axis=-1)
+    taken = np.where(np.arange(1, len(achieved))[:, None] <= first, steps, 0).sum(0)
+    return shortest / np.maximum(shortest, np.maximum(taken, 1e-9))

@@ -18,13 +18,13 @@ from kilolayer.runtime.manifest import describe_run
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.runtime.run_dir import RunDirectory
 from kilolayer.runtime.tracking import Tracker, build_tracker
-from kilolayer.tasks.registry import make_task
+from kilolayer.tasks.registry import task_of
 from kilolayer.training.evaluate import (
     Episodes,
     Evaluator,
     episode_metrics,
-    evaluation_goals,
     evaluation_key,
+    evaluation_start,
 )
 from kilolayer.training.profile import profile_round
 from kilolayer.training.step import Trainer, TrainState
@@ -33,7 +33,7 @@ from kilolayer.types import UserError
 
 def build_trainer(config: TrainConfig) -> Trainer:
     """Everything that the config describes; raises UserError before anything compiles."""
-    task = make_task(config.task)
+    task = task_of(config)
     plan = TrainPlan.derive(config, task.episode_length)
     physics = build_physics(task.world, config.num_envs)
     return Trainer(config, plan, task, physics, build_agent(config, plan, task))
@@ -144,11 +144,11 @@ class _Loop:
 
     def _evaluate(self, evaluate: Any, state: TrainState, rounds: int) -> None:
         self.display.phase("evaluate")
-        task, start = self.trainer.task, time.perf_counter()
+        task, began = self.trainer.task, time.perf_counter()
         key = evaluation_key(self.trainer.config.seed, rounds)
         for split in task.splits:
-            goal = evaluation_goals(task, key, self.trainer.config.eval_envs, split)
-            episodes: Episodes = jax.device_get(evaluate(state.agent, key, goal))
+            start = evaluation_start(task, key, self.trainer.config.eval_envs, split)
+            episodes: Episodes = jax.device_get(evaluate(state.agent, key, start))
             scores = episode_metrics(task, episodes)
             if split == "evaluation":
                 self.success = scores["success"]
@@ -160,7 +160,7 @@ class _Loop:
         if rounds > self.trainer.plan.prefill_unrolls:
             batch = jax.device_get(self.sample(state, key))
             self.run.write_episodes("batch", vars(batch))
-        self._count("evaluate", time.perf_counter() - start)
+        self._count("evaluate", time.perf_counter() - began)
 
     def _save(self, state: TrainState, rounds: int) -> None:
         self.display.phase("checkpoint")

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from kilolayer.physics.base import Physics, PhysicsState
 from kilolayer.replay.buffer import Transition
-from kilolayer.tasks.base import Task
+from kilolayer.tasks.base import GoalSplit, Task
 from kilolayer.types import Array
 
 # (observation [worlds, observation], goal [worlds, goal], key) -> action [worlds, action]
@@ -26,14 +26,13 @@ class WorldState(eqx.Module):
     age: Array
 
 
-def start_worlds(task: Task, physics: Physics, key: Array, goal: Array) -> WorldState:
-    """Fresh worlds that are told to reach `goal [worlds, goal]`."""
-    num_worlds = goal.shape[0]
-    return WorldState(
-        physics=physics.init(*task.reset(key, num_worlds)),
-        goal=goal,
-        age=jnp.zeros(num_worlds, jnp.int32),
-    )
+def start_worlds(
+    task: Task, physics: Physics, key: Array, goal: Array, split: GoalSplit
+) -> WorldState:
+    """Fresh worlds that are told to reach `goal [worlds, goal]`, drawn from `split`."""
+    state = physics.init(*task.reset(key, goal, split))
+    age = jnp.zeros(goal.shape[0], jnp.int32)
+    return WorldState(physics=state, goal=task.current_goal(state, goal), age=age)
 
 
 def restart_ended(
@@ -46,7 +45,7 @@ def restart_ended(
         reset_key, goal_key = jax.random.split(key)
         goal = task.sample_goal(goal_key, num_worlds, "training")
         return WorldState(
-            physics=physics.reset(worlds.physics, ended, *task.reset(reset_key, num_worlds)),
+            physics=physics.reset(worlds.physics, ended, *task.reset(reset_key, goal, "training")),
             goal=jnp.where(ended[:, None], goal, worlds.goal),
             age=jnp.where(ended, 0, worlds.age),
         )
@@ -81,6 +80,8 @@ def unroll(
         )
         stepped = WorldState(physics.step(worlds.physics, action), worlds.goal, worlds.age + 1)
         ended = task.terminated(stepped.physics) | (stepped.age >= episode_length)
-        return restart_ended(task, physics, stepped, ended, restart_key), step
+        worlds = restart_ended(task, physics, stepped, ended, restart_key)
+        goal = task.current_goal(worlds.physics, worlds.goal)
+        return WorldState(worlds.physics, goal, worlds.age), step
 
     return jax.lax.scan(control_step, worlds, jax.random.split(key, length))

@@ -57,7 +57,7 @@ class Trainer:
                 task.action_dim,
                 task.goal.dim,
             ),
-            worlds=start_worlds(task, self.physics, world_key, goal),
+            worlds=start_worlds(task, self.physics, world_key, goal, "training"),
             key=jax.random.key_data(key),
             unrolls=jnp.zeros((), jnp.int32),
         )

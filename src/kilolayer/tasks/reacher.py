@@ -1,0 +1,106 @@
+"""The reacher: two links on a table whose tip must go to a place.
+
+The links have the dimensions of the standard Gym reacher; the motors are as strong.
+"""
+
+# MuJoCo ships no type stubs for its compiled module.
+# pyright: reportAttributeAccessIssue=false
+from dataclasses import dataclass
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import mujoco
+
+from kilolayer.physics.base import PhysicsState
+from kilolayer.physics.native import MujocoWorld
+from kilolayer.tasks import scene
+from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task
+from kilolayer.types import Array
+
+CONTROL_STEP = 0.04
+LINK = 0.1
+TIP = 0.11  # of the second link, m from its hinge
+HEIGHT = 0.01
+REACH = 0.2
+RESET_NOISE = 0.1
+
+
+@dataclass(frozen=True)
+class Reacher(Task):
+    """Observation: cosines and sines of the joints, tip position and velocity. Goal: the tip.
+
+    The benchmark states no easy radius; twice the radius is our own.
+    """
+
+    name = "reacher"
+    goal = GoalSpec(
+        tuple(Coordinate(f"tip {axis}", "m") for axis in "xyz"), radius=0.05, easy_radius=0.1
+    )
+    action_dim = 2
+    episode_length = 1000
+
+    @property
+    def world(self) -> MujocoWorld:
+        return _compile_world()
+
+    observation = (
+        *(Coordinate(f"{function} {joint}", "1") for function in ("cosine of", "sine of")
+          for joint in ("shoulder", "elbow")),
+        *(Coordinate(f"tip {axis}", "m") for axis in "xyz"),
+        *(Coordinate(f"tip {axis} velocity", "m/s") for axis in "xyz"),
+    )  # fmt: skip
+
+    def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
+        """Stretched along x plus uniform noise on positions and normal noise on velocities."""
+        position_key, velocity_key = jax.random.split(key)
+        noise = jax.random.uniform(
+            position_key, (goal.shape[0], 2), minval=-RESET_NOISE, maxval=RESET_NOISE
+        )
+        return noise, RESET_NOISE * jax.random.normal(velocity_key, (goal.shape[0], 2))
+
+    def sample_goal(self, key: Array, num_worlds: int, split: GoalSplit) -> Array:
+        radius_key, angle_key = jax.random.split(key)
+        radius = jax.random.uniform(radius_key, (num_worlds,), maxval=REACH)
+        angle = jax.random.uniform(angle_key, (num_worlds,), maxval=2 * jnp.pi)
+        height = jnp.full(num_worlds, HEIGHT)
+        return jnp.stack([radius * jnp.cos(angle), radius * jnp.sin(angle), height], -1)
+
+    def observe(self, state: PhysicsState) -> Array:
+        # The tip's velocity is its position's derivative along the joints' velocities.
+        tip, tip_velocity = jax.jvp(_tip, (state.qpos,), (state.qvel,))
+        return jnp.concatenate([jnp.cos(state.qpos), jnp.sin(state.qpos), tip, tip_velocity], -1)
+
+    def achieved_goal(self, state: PhysicsState) -> Array:
+        return _tip(state.qpos)
+
+
+def _tip(qpos: Array) -> Array:
+    """Position of the tip `[worlds, 3]` for joints `qpos [worlds, 2]`."""
+    shoulder, elbow = qpos[:, 0], qpos[:, 0] + qpos[:, 1]
+    x = LINK * jnp.cos(shoulder) + TIP * jnp.cos(elbow)
+    y = LINK * jnp.sin(shoulder) + TIP * jnp.sin(elbow)
+    return jnp.stack([x, y, jnp.full_like(x, HEIGHT)], -1)
+
+
+@cache
+def _compile_world() -> MujocoWorld:
+    """Compiling a scene takes a while, and a task asks for its world often."""
+    return MujocoWorld.compile(build_scene(), CONTROL_STEP)
+
+
+def build_scene() -> mujoco.MjSpec:
+    """A table, a shoulder that turns without end and an elbow within +-3 rad; nothing collides."""
+    spec = scene.new_scene(time_step=0.01)
+    scene.add_ground(spec)
+    joint, free = {"armature": 1.0, "damping": [1.0, 0, 0]}, {"contype": 0}
+    upper = spec.worldbody.add_body(name="upper", pos=[0, 0, HEIGHT])
+    upper.add_joint(name="shoulder", type=scene.JOINT.mjJNT_HINGE, axis=[0, 0, 1], **joint)
+    scene.add_capsule(upper, (0, 0, 0), (LINK, 0, 0), 0.01, **free)
+    lower = upper.add_body(name="lower", pos=[LINK, 0, 0])
+    scene.add_hinge(lower, "elbow", (0, 0, 1), (-3, 3), **joint)
+    scene.add_capsule(lower, (0, 0, 0), (LINK, 0, 0), 0.01, **free)
+    scene.add_sphere(lower.add_body(name="tip", pos=[TIP, 0, 0]), (0, 0, 0), 0.01, **free)
+    for name in ("shoulder", "elbow"):
+        scene.add_motor(spec, name, gear=200)
+    return spec
