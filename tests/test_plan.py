@@ -129,6 +129,8 @@ REFUSED = [
     ({"depth": 8.0}, "depth", "whole number", None),
     ({"seed": True}, "seed", "whole number", None),
     ({"energy": "euclid"}, "energy", "one of l2, squared_l2, dot, cosine", None),
+    ({"physics": "gpu"}, "physics", "one of auto, native, mjx", None),
+    ({"mjx_impl": "cuda"}, "mjx_impl", "one of jax, warp", None),
     ({"compute_dtype": "float16"}, "compute_dtype", "one of float32, bfloat16", None),
     *(({"actor_depth": value}, "actor_depth", "whole number", None) for value in ("8", 8.0, True)),
     ({"episode_length": 99.5}, "episode_length", "whole number", None),

@@ -111,7 +111,8 @@ def fresh_directory(config: TrainConfig) -> Path:
 
 
 def _evaluator(run: Run, num_worlds: int, samples: int) -> Evaluator:
-    physics = build_physics(run.task.world, num_worlds)
+    config = run.config
+    physics = build_physics(run.task.world, num_worlds, config.physics, config.mjx_impl)
     length = run.task.episode_length
     return Evaluator(run.task, physics, run.agent, length, samples)
 

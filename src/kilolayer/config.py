@@ -31,6 +31,10 @@ class TrainConfig:
     """Control steps of every world between two rounds of updates."""
     episode_length: int | None = None
     """Control steps after which an episode ends while training; by default the task's own."""
+    physics: Literal["auto", "native", "mjx"] = "auto"
+    """MuJoCo's engine: `native`, all cores; `mjx` (extra `mjx`); `auto`, mjx if there is a GPU."""
+    mjx_impl: Literal["jax", "warp"] = "jax"
+    """MJX's implementation: `jax` runs anywhere, `warp` is made for NVIDIA GPUs (extra `warp`)."""
 
     depth: int = 4
     """Dense layers inside the residual blocks of every network; input and output do not count."""

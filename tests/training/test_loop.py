@@ -84,8 +84,8 @@ def test_a_nan_stops_the_run_and_is_named(tmp_path: Path, monkeypatch) -> None:
     """The physics breaks in the middle of the run, as a diverging simulation would."""
     build = loop_module.build_physics
 
-    def build_broken(world, num_worlds):
-        physics = build(world, num_worlds)
+    def build_broken(*arguments):
+        physics = build(*arguments)
         step = physics.step
 
         def step_and_diverge(state, control):

@@ -1,6 +1,6 @@
 """What every engine offers: state in, state out."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import equinox as eqx
 
@@ -12,13 +12,13 @@ class PhysicsState(eqx.Module):
 
     qpos `[worlds, nq]`, qvel `[worlds, nv]`: generalised positions and velocities in MuJoCo's
     units (m, rad, s). fields: the derived quantities that the task asked for, all up to date with
-    qpos and qvel. engine: whatever the engine must carry to repeat itself exactly.
+    qpos and qvel. engine: a pytree of whatever the engine must carry to repeat itself exactly.
     """
 
     qpos: Array
     qvel: Array
     fields: dict[str, Array]
-    engine: Array
+    engine: Any
 
 
 class Physics(Protocol):

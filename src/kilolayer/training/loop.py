@@ -35,7 +35,7 @@ def build_trainer(config: TrainConfig) -> Trainer:
     """Everything that the config describes; raises UserError before anything compiles."""
     task = task_of(config)
     plan = TrainPlan.derive(config, task.episode_length)
-    physics = build_physics(task.world, config.num_envs)
+    physics = build_physics(task.world, config.num_envs, config.physics, config.mjx_impl)
     return Trainer(config, plan, task, physics, build_agent(config, plan, task))
 
 
@@ -128,7 +128,7 @@ class _Loop:
         config, trainer = self.trainer.config, self.trainer
         evaluator = Evaluator(
             trainer.task,
-            build_physics(trainer.task.world, config.eval_envs),
+            build_physics(trainer.task.world, config.eval_envs, config.physics, config.mjx_impl),
             trainer.agent,
             trainer.task.episode_length,
             config.samples,

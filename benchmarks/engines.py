@@ -1,0 +1,214 @@
+"""Control steps a second of every MuJoCo task, native and on MJX-JAX: makes docs/speed.md.
+
+python -m benchmarks.engines [--tasks ...] [--worlds 256] [--steps 100] [--repeats 5]
+                             [--mjx-steps 10] [--mjx-repeats 3] [--out docs/speed.md] [--quick]
+
+Every repeat plays the same random actions from the same starts. Tasks of one world and as large an
+observation share a row. MJX takes most of the time, minutes where there are many walls. --quick:
+two steps of one task, printed only.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from mujoco.batch import Batch
+
+from benchmarks.measure import seconds_of
+from kilolayer.physics.base import Physics, PhysicsState
+from kilolayer.physics.mjx import MjxPhysics
+from kilolayer.physics.native import MujocoWorld, NativePhysics
+from kilolayer.tasks.base import Task
+from kilolayer.tasks.registry import TASKS, make_task
+from kilolayer.types import Array, UserError
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one world does: rates in control steps a second, one per repeat.
+
+    bare: the batch alone, by threads; native: with observation, by threads; mjx: with observation,
+    None if MJX refuses the task, for the reason in `refused`. compile_seconds: MJX's.
+    """
+
+    names: str
+    bare: tuple[list[float], list[float]]
+    native: tuple[list[float], list[float]]
+    mjx: list[float] | None
+    compile_seconds: float
+    refused: str
+
+    def cells(self) -> list[str]:
+        bare, native = (list(map(statistics.median, rates)) for rates in (self.bare, self.native))
+        scaling = f"{native[1] / native[0]:.2f}"
+        cells = [self.names, *(f"{rate:,.0f}" for rate in (*bare, *native)), scaling]
+        if self.mjx is None:
+            return [*cells, "refused", "", ""]
+        mjx = statistics.median(self.mjx)
+        return [*cells, f"{mjx:,.0f}", f"{native[1] / mjx:,.1f}", f"{self.compile_seconds:.0f}"]
+
+
+def starts(task: Task, worlds: int) -> tuple[Array, Array]:
+    goal = task.sample_goal(jax.random.key(0), worlds, "training")
+    return task.reset(jax.random.key(1), goal, "training")
+
+
+def observed_rates(
+    task: Task, physics: Physics, worlds: int, steps: int, repeats: int
+) -> tuple[list[float], float]:
+    """Rates of the jitted step with its observation, and the seconds that compiling it took."""
+
+    def play(state: PhysicsState, key: Array) -> Array:
+        def step(state: PhysicsState, key: Array) -> tuple[PhysicsState, Array]:
+            control = jax.random.uniform(key, (worlds, task.action_dim), minval=-1.0)
+            state = physics.step(state, control)
+            return state, task.observe(state).sum()
+
+        return jnp.sum(jax.lax.scan(step, state, jax.random.split(key, steps))[1])
+
+    start, key = physics.init(*starts(task, worlds)), jax.random.key(2)
+    began = time.perf_counter()
+    compiled = jax.jit(play).lower(start, key).compile()
+    compile_seconds = time.perf_counter() - began
+    seconds = [seconds_of(compiled, start, key)[1] for _ in range(1 + repeats)]
+    return [steps * worlds / each for each in seconds[1:]], compile_seconds
+
+
+def bare_rates(task: Task, worlds: int, steps: int, repeats: int, threads: int) -> list[float]:
+    """Rates of MuJoCo's batch alone, called from Python."""
+    world = task.world
+    assert isinstance(world, MujocoWorld)
+    batch, rates = Batch(world.model, worlds, threads), []
+    qpos, qvel = map(np.asarray, starts(task, worlds))
+    low, high = world.model.actuator_ctrlrange.T
+    shape = (steps, worlds, task.action_dim)
+    controls = np.random.default_rng(2).uniform(low, high, shape)
+    for _ in range(1 + repeats):
+        batch.reset(np.arange(worlds))
+        batch.bind("qpos")[:], batch.bind("qvel")[:] = qpos, qvel
+        began = time.perf_counter()
+        for control in controls:
+            batch.bind("ctrl")[:] = control
+            batch.step(nstep=world.substeps)
+        rates.append(steps * worlds / (time.perf_counter() - began))
+    return rates[1:]
+
+
+def measure(names: list[str], arguments: argparse.Namespace) -> Row:
+    """Everything about the world of these tasks."""
+    task, worlds = make_task(names[0]), arguments.worlds
+    size = (worlds, arguments.steps, arguments.repeats)
+    bare, native = [], []
+    for threads in (1, arguments.threads):
+        bare.append(bare_rates(task, *size, threads))
+        native.append(observed_rates(task, NativePhysics(task.world, worlds, threads), *size)[0])
+    mjx, seconds, refused = None, 0.0, ""
+    try:
+        physics = MjxPhysics(task.world, worlds)
+        size = (worlds, arguments.mjx_steps, arguments.mjx_repeats)
+        mjx, seconds = observed_rates(task, physics, *size)
+    except UserError as error:
+        refused = str(error)
+    label = ", ".join(names)
+    return Row(label, (bare[0], bare[1]), (native[0], native[1]), mjx, seconds, refused)
+
+
+def rows_of(tasks: Sequence[str]) -> list[list[str]]:
+    """The MuJoCo tasks, those that would give the same figures together."""
+    groups: dict[tuple, list[str]] = {}
+    for name in tasks:
+        task = make_task(name)
+        if isinstance(task.world, MujocoWorld):
+            kind = (id(task.world.model), len(task.observation))
+            groups.setdefault(kind, []).append(name)
+    return list(groups.values())
+
+
+def spread(rates: Sequence[list[float]]) -> float:
+    """The largest difference of a repeat from its median, in percent of it."""
+    return 100 * max(abs(r / statistics.median(each) - 1) for each in rates for r in each)
+
+
+def processor() -> str:
+    """The processor's name, as far as the system tells."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def page(rows: list[Row], arguments: argparse.Namespace, load: float) -> str:
+    threads = arguments.threads
+    header = [
+        "task", "batch, 1 thread", f"batch, {threads} threads", "native, 1 thread",
+        f"native, {threads} threads", "scaling", "MJX-JAX", "native / MJX", "MJX compiles, s",
+    ]  # fmt: skip
+    lines = [header, ["---", *["--:"] * (len(header) - 1)], *(row.cells() for row in rows)]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    native = spread([rates for row in rows for rates in (*row.bare, *row.native)])
+    mjx = spread([row.mjx for row in rows if row.mjx] or [[1.0]])
+    packages = ", ".join(f"{name} {version(name)}" for name in ("mujoco", "mujoco-mjx", "jax"))
+    refused = "".join(f"\n- {row.names}: {row.refused}" for row in rows if row.refused)
+    busy = f"The machine was not idle: its load was {load:.1f} before.\n" if load > 0.5 else ""
+    return f"""# Speed of the engines
+
+Control steps a second under random actions, summed over {arguments.worlds} worlds; the median of
+repeats: {arguments.repeats} of {arguments.steps} control steps, for MJX {arguments.mjx_repeats} of
+{arguments.mjx_steps}. They differ from it by at most {native:.0f} %, for MJX by {mjx:.0f} %.
+
+- *batch*: MuJoCo's batch alone, called from Python.
+- *native*, *MJX-JAX*: the engine inside a jitted program, with the task's observation.
+- *scaling*: native with {threads} threads over native with 1.
+- *native / MJX*: native with {threads} threads over MJX-JAX.
+
+{table}
+{refused}
+Made by `python -m benchmarks.engines` on {os.cpu_count()} cores of {processor()}, JAX on its
+{jax.default_backend()}; {packages}.
+{busy}"""
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS))
+    parser.add_argument("--worlds", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--mjx-steps", type=int, default=10)
+    parser.add_argument("--mjx-repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--out", type=Path, default=Path("docs/speed.md"))
+    parser.add_argument("--quick", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.tasks, arguments.worlds = ["reacher"], 4
+        arguments.steps = arguments.mjx_steps = 2
+        arguments.repeats = arguments.mjx_repeats = 1
+    return arguments
+
+
+def main() -> None:
+    arguments, load = parse(), os.getloadavg()[0]
+    groups, rows = rows_of(arguments.tasks), []
+    for number, names in enumerate(groups, 1):
+        rows.append(measure(names, arguments))
+        print(f"{number}/{len(groups)}", *rows[-1].cells(), sep="  ", flush=True)
+    text = page(rows, arguments, load)
+    if arguments.quick:
+        print(text)
+    else:
+        arguments.out.write_text(text)
+        print(f"written: {arguments.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""MuJoCo on an accelerator: MJX, in its JAX implementation or, on NVIDIA, in its Warp one.
+
+The same compiled model as the native engine's, in float32. MJX aligns the contact of a capsule that
+stands steeply on a plane in another way, which shows where friction is a pyramid: see the tests.
+"""
+
+# MuJoCo ships no type stubs for its compiled module.
+# pyright: reportAttributeAccessIssue=false
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from copy import copy
+from importlib.util import find_spec
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import mujoco
+
+from kilolayer.physics.base import PhysicsState
+from kilolayer.physics.native import MujocoWorld
+from kilolayer.types import Array, UserError
+
+# What a step reads beside positions, velocities and controls.
+CARRIED = ("time", "act", "history", "qacc_warmstart")
+# Warp allots room for contacts and constraint rows; it says so on standard output if that is full.
+WARP_CONTACTS = 64
+WARP_ROWS = 4 * WARP_CONTACTS
+
+
+class MjxPhysics:
+    """Steps `num_worlds` copies of a world; `impl`: `jax` or `warp`.
+
+    Repeats are bit-identical in the JAX implementation; Warp on a GPU adds up contacts in no fixed
+    order. Raises UserError if MJX is not installed or cannot express the world.
+    """
+
+    def __init__(self, world: MujocoWorld, num_worlds: int, impl: str = "jax"):
+        self.world = world
+        self._mjx = _import_mjx(impl)
+        model = copy(world.model)
+        # MJX never puts a diverging world back, and Warp refuses to be told not to.
+        model.opt.disableflags &= ~int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
+        room = {"naconmax": num_worlds * WARP_CONTACTS, "njmax": WARP_ROWS}
+        try:
+            self._model = self._mjx.put_model(model, jax.devices()[0], impl)
+            self._rest = self._mjx.make_data(
+                model, jax.devices()[0], impl, **(room if impl == "warp" else {})
+            )
+        except (NotImplementedError, AssertionError) as error:
+            raise UserError(
+                f"MJX ({impl}) cannot run this task: {str(error).rstrip('.')}; "
+                "use --physics native."
+            ) from error
+        blank = mujoco.MjData(model)
+        self._shapes = {name: getattr(blank, name).shape for name in world.fields}
+        self._start = jax.jit(jax.vmap(self._start_one))
+        self._advance = jax.jit(jax.vmap(self._advance_one))
+
+    def init(self, qpos: Array, qvel: Array) -> PhysicsState:
+        return self._start(qpos, qvel)
+
+    def step(self, state: PhysicsState, control: Array) -> PhysicsState:
+        return self._advance(state, control)
+
+    def reset(self, state: PhysicsState, mask: Array, qpos: Array, qvel: Array) -> PhysicsState:
+        def choose(fresh: Array, old: Array) -> Array:
+            return jnp.where(mask.reshape(-1, *(1,) * (old.ndim - 1)), fresh, old)
+
+        return jax.tree.map(choose, self.init(qpos, qvel), state)
+
+    def _start_one(self, qpos: Array, qvel: Array) -> PhysicsState:
+        """One world at rest."""
+        return self._read(self._rest.replace(qpos=qpos, qvel=qvel))
+
+    def _advance_one(self, state: PhysicsState, control: Array) -> PhysicsState:
+        """One world, one control step."""
+        low, high = jnp.asarray(self.world.model.actuator_ctrlrange.T, jnp.float32)
+        data = self._rest.replace(
+            qpos=state.qpos,
+            qvel=state.qvel,
+            ctrl=low + 0.5 * (control + 1.0) * (high - low),
+            **state.engine,
+        )
+
+        def substep(data: Any, _: None) -> tuple[Any, None]:
+            return self._mjx.step(self._model, data), None
+
+        with _links_computed_once():
+            data = jax.lax.scan(substep, data, length=self.world.substeps)[0]
+        return self._read(data)
+
+    def _read(self, data: Any) -> PhysicsState:
+        """The state in `data`; derived fields lag one substep there, so they are computed anew."""
+        fields = {}
+        if self.world.fields:
+            with _links_computed_once():
+                current = self._mjx.forward(self._model, data)
+            for name, shape in self._shapes.items():
+                owner = current if name in current.__dataclass_fields__ else current._impl
+                fields[name] = jnp.asarray(getattr(owner, name), jnp.float32).reshape(shape)
+        engine = {name: jnp.asarray(getattr(data, name), jnp.float32) for name in CARRIED}
+        return PhysicsState(data.qpos, data.qvel, fields, engine)
+
+
+def _import_mjx(impl: str) -> Any:
+    """MJX's module; raises UserError if what `impl` needs is not installed."""
+    extra = impl if impl == "warp" else "mjx"
+    needed = ["mujoco.mjx", "warp"] if impl == "warp" else ["mujoco.mjx"]
+    if not all(map(find_spec, needed)):
+        raise UserError(
+            f"the engine mjx ({impl}) is not installed: `pip install 'kilolayer[{extra}]'`, or use "
+            "--physics native."
+        )
+    with redirect_stdout(io.StringIO()):  # where it tells that Warp, which is optional, is missing
+        from mujoco import mjx
+    return mjx
+
+
+@contextmanager
+def _links_computed_once() -> Iterator[None]:
+    """While tracing: keep XLA on CPUs from computing the parents of every link of a chain anew.
+
+    It fuses the whole chain into one kernel, whose work doubles with every link: an arm is a
+    hundred times slower (github.com/jax-ml/jax, issue 33761). A barrier behind each rotation ends
+    that.
+    """
+    from mujoco.mjx._src import math
+
+    multiply = math.quat_mul
+    if jax.default_backend() == "cpu":
+        math.quat_mul = lambda u, v: jax.lax.optimization_barrier(multiply(u, v))
+    try:
+        yield
+    finally:
+        math.quat_mul = multiply

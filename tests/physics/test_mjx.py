@@ -1,0 +1,220 @@
+"""MJX beside the native engine: the same worlds in float32 instead of float64."""
+
+import copy
+import dataclasses
+import os
+from functools import partial
+from importlib.util import find_spec
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+import pytest
+
+from kilolayer.physics import mjx as mjx_module
+from kilolayer.physics.base import PhysicsState
+from kilolayer.physics.build import build_physics
+from kilolayer.physics.kinematic import KinematicPhysics, PointWorld
+from kilolayer.physics.mjx import MjxPhysics
+from kilolayer.physics.native import MujocoWorld, NativePhysics
+from kilolayer.tasks.registry import TASKS, make_task
+from kilolayer.types import UserError
+
+WORLDS = 3
+MUJOCO_TASKS = [name for name in TASKS if isinstance(make_task(name).world, MujocoWorld)]
+# Tasks that MJX cannot express, and what it says of them.
+REFUSED: dict[str, str] = {}
+
+# Seconds, and by how much engines may then differ: positions in m and rad; velocities in m/s and
+# rad/s, and observations. Found: 5e-6 and 1e-4, float32's rounding grown over some 20 substeps;
+# a wrong control range or a missing contact is a thousand times as much.
+BOUNDS = (0.2, 1e-4, 5e-3)
+# A shin that stands more steeply than 60 degrees: MJX aligns its contact with the floor along the
+# world's axes, native along the shin. Friction is a pyramid there, so it pushes a little elsewhere.
+# Found: 0.013 and 0.9. With a cone the engines agree, see below.
+ANT_BOUNDS = (0.1, 0.05, 2.0)
+
+
+def stepped_tasks() -> list[str]:
+    """One task per body, for each takes 10 to 20 seconds to compile: the one with most degrees of
+    freedom, then with fewest geoms. KILOLAYER_EVERY_TASK=1 in the environment steps them all."""
+    names = [name for name in MUJOCO_TASKS if name not in REFUSED]
+    if os.environ.get("KILOLAYER_EVERY_TASK"):
+        return names
+    chosen: dict[str, str] = {}
+    models = {name: make_task(name).world.model for name in names}
+    for name in sorted(names, key=lambda name: (-models[name].nv, models[name].ngeom)):
+        chosen.setdefault(name.split("_")[0], name)
+    return sorted(chosen.values())
+
+
+@pytest.mark.parametrize("name", MUJOCO_TASKS)
+def test_every_task_is_taken_or_refused_by_name(name):
+    world = make_task(name).world
+    if name not in REFUSED:
+        MjxPhysics(world, WORLDS)
+        return
+    with pytest.raises(UserError, match=REFUSED[name]) as error:
+        MjxPhysics(world, WORLDS)
+    assert "use --physics native" in str(error.value)
+
+
+def assert_alike(name: str, world: MujocoWorld, bounds: tuple[float, float, float]) -> None:
+    """From the same starts under the same random controls, at the end of each control step."""
+    seconds, position_bound, velocity_bound = bounds
+    task = make_task(name)
+    mjx, native = MjxPhysics(world, WORLDS), NativePhysics(world, WORLDS)
+    goal = task.sample_goal(jax.random.key(0), WORLDS, "training")
+    start = task.reset(jax.random.key(1), goal, "training")
+    shape = (round(seconds / world.control_step), WORLDS, task.action_dim)
+    controls = jax.random.uniform(jax.random.key(2), shape, minval=-1.0)
+
+    # Without the fusion emitters XLA compiles a third faster, and runs slower.
+    @partial(jax.jit, compiler_options={"xla_cpu_use_fusion_emitters": False})
+    def play(controls):
+        def step(state, control):
+            state = mjx.step(state, control)
+            return state, (state.qpos, state.qvel, task.observe(state))
+
+        state = mjx.init(*start)
+        # The start's derived fields are not looked at; so they need not be compiled.
+        state = dataclasses.replace(state, fields=jax.tree.map(jnp.zeros_like, state.fields))
+        return jax.lax.scan(step, state, controls)[1]
+
+    state = native.init(*start)
+    for control, qpos, qvel, observation in zip(controls, *play(controls), strict=True):
+        state = native.step(state, control)
+        np.testing.assert_allclose(qpos, state.qpos, rtol=0, atol=position_bound)
+        np.testing.assert_allclose(qvel, state.qvel, rtol=0, atol=velocity_bound)
+        expected = task.observe(state)
+        np.testing.assert_allclose(observation, expected, rtol=velocity_bound, atol=velocity_bound)
+
+
+@pytest.mark.parametrize("name", stepped_tasks())
+def test_the_engines_step_a_task_alike(name):
+    bounds = ANT_BOUNDS if name.startswith("ant") else BOUNDS
+    assert_alike(name, make_task(name).world, bounds)
+
+
+def test_an_ant_whose_friction_knows_no_direction_moves_alike():
+    """What the engines differ in otherwise is how a pyramid of friction lies, and nothing else."""
+    world = make_task("ant").world
+    model = copy.copy(world.model)
+    model.opt.cone = int(mujoco.mjtCone.mjCONE_ELLIPTIC)
+    assert_alike("ant", dataclasses.replace(world, model=model), (0.1, *BOUNDS[1:]))
+
+
+@pytest.fixture(scope="module")
+def physics(scene) -> MjxPhysics:
+    return MjxPhysics(scene, WORLDS)
+
+
+def start(world: MujocoWorld, seed: int = 0) -> tuple[jax.Array, jax.Array]:
+    generator = np.random.default_rng(seed)
+    qpos = np.tile(world.model.qpos0, (WORLDS, 1))
+    qpos[:, :3] += generator.uniform(-0.2, 0.2, (WORLDS, 3))
+    qpos[:, 7:] += generator.uniform(-0.5, 0.5, (WORLDS, 2))
+    qvel = generator.normal(size=(WORLDS, world.model.nv))
+    return jnp.asarray(qpos, jnp.float32), jnp.asarray(qvel, jnp.float32)
+
+
+def play(physics, state: PhysicsState, steps: int) -> PhysicsState:
+    generator = np.random.default_rng(9)
+    for _ in range(steps):
+        control = generator.uniform(-1, 1, (WORLDS, 2))
+        state = physics.step(state, jnp.asarray(control, jnp.float32))
+    return state
+
+
+def test_equal_inputs_give_equal_outputs(physics, scene, assert_trees_equal):
+    state = physics.init(*start(scene))
+    first = play(physics, state, 1)
+    moved = play(physics, first, 7)
+    assert not np.array_equal(moved.qpos, first.qpos)
+    assert_trees_equal(play(physics, state, 1), first)
+    assert_trees_equal(physics.init(*start(scene)), state)
+
+
+def test_a_rollout_goes_on_from_a_saved_state(physics, scene, assert_trees_equal):
+    """Contacts and warm starts included: the box lies on the plane by then."""
+    middle = play(physics, physics.init(*start(scene)), 40)
+    assert float(middle.qpos[:, 2].max()) < 0.3
+    assert np.abs(middle.engine["qacc_warmstart"]).max() > 0
+    saved = jax.tree.map(lambda leaf: np.array(leaf, copy=True), middle)
+    unbroken = play(physics, middle, 20)
+    assert_trees_equal(play(physics, jax.tree.map(jnp.asarray, saved), 20), unbroken)
+
+
+def test_reset_changes_the_chosen_worlds_alone(physics, scene, assert_trees_equal):
+    state = play(physics, physics.init(*start(scene)), 10)
+    qpos, qvel = start(scene, seed=1)
+    mask = np.array([True, False, True])
+    after, fresh = physics.reset(state, jnp.asarray(mask), qpos, qvel), physics.init(qpos, qvel)
+    assert_trees_equal(*(jax.tree.map(lambda leaf: leaf[~mask], s) for s in (after, state)))
+    assert_trees_equal(*(jax.tree.map(lambda leaf: leaf[mask], s) for s in (after, fresh)))
+
+
+def test_derived_fields_are_current_after_init_step_and_reset(physics, scene):
+    data = mujoco.MjData(scene.model)
+    started = physics.init(*start(scene))
+    stepped = play(physics, started, 3)
+    mask = jnp.array([True, False, True])
+    for state in (started, stepped, physics.reset(stepped, mask, *start(scene, seed=1))):
+        for world in range(WORLDS):
+            data.qpos[:], data.qvel[:] = state.qpos[world], state.qvel[world]
+            mujoco.mj_forward(scene.model, data)
+            for name, array in state.fields.items():
+                expected = getattr(data, name)
+                np.testing.assert_allclose(array[world], expected, atol=1e-4, err_msg=name)
+
+
+def test_a_diverging_world_shows_itself_and_spares_the_others(physics, scene):
+    qpos, qvel = start(scene)
+    lost = play(physics, physics.init(qpos, qvel.at[1, 0].set(1e30)), 5)
+    calm = play(physics, physics.init(qpos, qvel), 5)
+    assert not np.isfinite(lost.qpos[1]).all()
+    np.testing.assert_array_equal(lost.qpos[::2], calm.qpos[::2])
+
+
+@pytest.mark.skipif(find_spec("warp") is None, reason="needs the extra warp")
+def test_warp_steps_a_scene_as_jax_does(physics, scene):
+    """Runs without a GPU too, where Warp first compiles its kernels for a minute."""
+    warp = MjxPhysics(scene, WORLDS, "warp")
+    expected = play(physics, physics.init(*start(scene)), 20)
+    found = play(warp, warp.init(*start(scene)), 20)
+    np.testing.assert_allclose(found.qpos, expected.qpos, atol=1e-3)
+    for name, array in expected.fields.items():
+        np.testing.assert_allclose(found.fields[name], array, atol=1e-2, err_msg=name)
+
+
+def test_what_mjx_cannot_express_is_named():
+    scene = """
+        <mujoco><worldbody>
+          <geom type="box" size="1 1 1"/>
+          <body pos="0 0 2"><freejoint/><geom type="cylinder" size="0.1 0.2"/></body>
+        </worldbody></mujoco>"""
+    world = MujocoWorld.compile(mujoco.MjSpec.from_string(scene), 0.02)
+    with pytest.raises(UserError, match=r"CYLINDER.*BOX.*use --physics native") as error:
+        MjxPhysics(world, WORLDS)
+    assert str(error.value).count(". ") == 0
+
+
+@pytest.mark.parametrize("impl", ["jax", "warp"])
+def test_a_missing_extra_is_named(impl, scene, monkeypatch):
+    extra = "mujoco.mjx" if impl == "jax" else "warp"
+    monkeypatch.setattr(mjx_module, "find_spec", lambda name: None if name == extra else name)
+    package = "mjx" if impl == "jax" else "warp"
+    with pytest.raises(UserError, match=rf"pip install 'kilolayer\[{package}\]'.*physics native"):
+        build_physics(scene, WORLDS, "mjx", impl)
+
+
+def test_the_engine_is_the_one_asked_for(scene):
+    assert isinstance(build_physics(scene, WORLDS, "mjx"), MjxPhysics)
+    assert isinstance(build_physics(scene, WORLDS, "native"), NativePhysics)
+    automatic = MjxPhysics if jax.default_backend() == "gpu" else NativePhysics
+    assert isinstance(build_physics(scene, WORLDS, "auto"), automatic)
+    corridor = PointWorld(walls=((True,) * 3, (True, False, True), (True,) * 3))
+    assert isinstance(build_physics(corridor, WORLDS, "auto"), KinematicPhysics)
+    with pytest.raises(UserError, match=r"physics = 'mjx'.*engine of its own.*'?auto"):
+        build_physics(corridor, WORLDS, "mjx")
