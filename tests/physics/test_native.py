@@ -96,6 +96,14 @@ def test_reset_changes_the_chosen_worlds_alone(scene, physics, assert_trees_equa
     assert_trees_equal(*(jax.tree.map(lambda leaf: leaf[chosen], s) for s in (after, fresh)))
 
 
+def test_forces_of_a_fresh_world_are_those_of_no_control(scene, physics):
+    """Not what the engine's last call left behind: the derived forces come from the control."""
+    state = play(physics, physics.init(*start(scene)), controls(3))
+    assert np.abs(state.fields["qfrc_actuator"]).max() > 0.1
+    fresh = physics.init(*start(scene))
+    np.testing.assert_array_equal(fresh.fields["qfrc_actuator"], fresh.fields["qfrc_actuator"] * 0)
+
+
 def assert_current(model: mujoco.MjModel, state: PhysicsState) -> None:
     """Derived fields are those of the state's own positions and velocities."""
     data = mujoco.MjData(model)

@@ -168,7 +168,7 @@ def test_episodes_of_another_task_are_refused(run_copy, only):
     path = run_copy.path / "episodes" / "evaluation.npz"
     with np.load(path) as stored:
         arrays = dict(stored)
-    np.savez(path, **{**arrays, "goal": arrays["goal"][:, :1]})
+    np.savez(path, **{**arrays, "goal": arrays["goal"][..., :1]})
     _, reader = read(load(run_copy.path))
     assert "does not hold episodes of this run" in reader.text
 

@@ -73,11 +73,13 @@ class NativePhysics:
         return jax.pure_callback(self._host_step, self._shapes, state.engine, control)
 
     def reset(self, state: PhysicsState, mask: Array, qpos: Array, qvel: Array) -> PhysicsState:
-        return jax.pure_callback(self._host_reset, self._shapes, state.engine, mask, qpos, qvel)
+        return jax.pure_callback(
+            self._host_reset, self._shapes, state.engine, state.fields, mask, qpos, qvel
+        )
 
     def _host_init(self, qpos, qvel) -> PhysicsState:
         everything = np.ones(self.num_worlds, bool)
-        return self._host_reset(self._bits(), everything, qpos, qvel)
+        return self._host_reset(self._bits(), self._read().fields, everything, qpos, qvel)
 
     def _host_step(self, engine, control) -> PhysicsState:
         self._write(engine)
@@ -86,16 +88,21 @@ class NativePhysics:
         self._batch.step(nstep=self.world.substeps, stage=self._stage)
         return self._read()
 
-    def _host_reset(self, engine, mask, qpos, qvel) -> PhysicsState:
+    def _host_reset(self, engine, fields, mask, qpos, qvel) -> PhysicsState:
         self._write(engine)
         worlds = np.flatnonzero(np.asarray(mask))
         self._batch.reset(worlds, stage=int(mujoco.mjtStage.mjSTAGE_NONE))
         self._qpos[worlds] = np.asarray(qpos)[worlds]
         self._qvel[worlds] = np.asarray(qvel)[worlds]
-        if self.world.fields:
-            # All worlds: derived fields are not part of the state rows.
-            self._batch.forward(stage=self._stage)
-        return self._read()
+        if not fields:
+            return self._read()
+        # All stages: forces too must be those of a world without control, not of the last call.
+        self._batch.forward(worlds, stage=int(mujoco.mjtStage.mjSTAGE_ACC))
+        state = self._read()
+        # The batch holds the derived fields of its last call, which may have been another state's.
+        for name, kept in fields.items():
+            state.fields[name][~np.asarray(mask)] = np.asarray(kept)[~np.asarray(mask)]
+        return state
 
     def _write(self, engine) -> None:
         self._batch.state[:] = np.asarray(engine).view(np.float64)

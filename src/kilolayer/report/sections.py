@@ -10,7 +10,7 @@ import numpy as np
 
 from kilolayer.analysis.arrays import read_arrays
 from kilolayer.analysis.diagnostics import BlockDiagnostics, block_diagnostics
-from kilolayer.analysis.load import Run
+from kilolayer.analysis.load import EPISODE_ARRAYS, Run
 from kilolayer.analysis.value_map import (
     ValueMap,
     ValueOrder,
@@ -148,12 +148,13 @@ def read_episodes(run: Run, split: str) -> dict[str, np.ndarray]:
     """The newest episodes of a goal split; raises UserError if missing, damaged or of a wrong
     shape."""
     path = run.path / "episodes" / f"{split}.npz"
-    arrays = read_arrays(path, ["goal", "achieved", "alive", "qpos"])
+    arrays = read_arrays(path, EPISODE_ARRAYS)
     time, worlds = arrays["alive"].shape if arrays["alive"].ndim == 2 else (0, 0)
     goal = (time, worlds, run.task.goal.dim)
     fits = (
         time > 0
         and worlds > 0
+        and arrays["start"].shape == goal[1:]
         and arrays["goal"].shape == goal
         and arrays["achieved"].shape == goal
         and arrays["qpos"].ndim == 3

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from kilolayer.config import TrainConfig
 from kilolayer.lookup import find
 from kilolayer.tasks.ant import Ant
+from kilolayer.tasks.ant_objects import AntBall, AntPush
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.cheetah import HalfCheetah
 from kilolayer.tasks.humanoid import Humanoid
@@ -20,8 +21,12 @@ TASKS: dict[str, Callable[[], Task]] = {
     "ant": Ant,
     "ant_u_maze": lambda: Ant("u"),
     "ant_u4_maze": lambda: Ant("u4"),
+    "ant_u4_maze_stitching": lambda: Ant("u4", stitching=True),
+    "ant_u5_maze": lambda: Ant("u5"),
     "ant_big_maze": lambda: Ant("big"),
     "ant_hardest_maze": lambda: Ant("hardest"),
+    "ant_ball": AntBall,
+    "ant_push": AntPush,
     "half_cheetah": HalfCheetah,
     "humanoid": Humanoid,
     "humanoid_u_maze": lambda: Humanoid("u"),
