@@ -23,7 +23,8 @@ from kilolayer.types import Array
 class MujocoWorld:
     """A compiled model, the physics substeps of one control step and the derived fields wanted.
 
-    fields: names of `MjData` arrays beside qpos and qvel, such as `xpos` or `sensordata`.
+    fields: names of `MjData` arrays beside qpos and qvel, such as `xpos` or `sensordata`. Forces and
+    accelerations among them are those that acted during the last substep.
     """
 
     model: mujoco.MjModel
@@ -73,11 +74,13 @@ class NativePhysics:
         return jax.pure_callback(self._host_step, self._shapes, state.engine, control)
 
     def reset(self, state: PhysicsState, mask: Array, qpos: Array, qvel: Array) -> PhysicsState:
-        return jax.pure_callback(self._host_reset, self._shapes, state.engine, mask, qpos, qvel)
+        return jax.pure_callback(
+            self._host_reset, self._shapes, state.engine, state.fields, mask, qpos, qvel
+        )
 
     def _host_init(self, qpos, qvel) -> PhysicsState:
         everything = np.ones(self.num_worlds, bool)
-        return self._host_reset(self._bits(), everything, qpos, qvel)
+        return self._host_reset(self._bits(), {}, everything, qpos, qvel)
 
     def _host_step(self, engine, control) -> PhysicsState:
         self._write(engine)
@@ -86,16 +89,21 @@ class NativePhysics:
         self._batch.step(nstep=self.world.substeps, stage=self._stage)
         return self._read()
 
-    def _host_reset(self, engine, mask, qpos, qvel) -> PhysicsState:
+    def _host_reset(self, engine, fields, mask, qpos, qvel) -> PhysicsState:
         self._write(engine)
-        worlds = np.flatnonzero(np.asarray(mask))
+        mask = np.asarray(mask)
+        worlds = np.flatnonzero(mask)
         self._batch.reset(worlds, stage=int(mujoco.mjtStage.mjSTAGE_NONE))
         self._qpos[worlds] = np.asarray(qpos)[worlds]
         self._qvel[worlds] = np.asarray(qvel)[worlds]
-        if self.world.fields:
-            # All worlds: derived fields are not part of the state rows.
-            self._batch.forward(stage=self._stage)
-        return self._read()
+        if self.world.fields and len(worlds):
+            # The whole pass: no step has left forces and accelerations here yet.
+            self._batch.forward(worlds, stage=int(mujoco.mjtStage.mjSTAGE_ACC))
+        state = self._read()
+        # Derived fields are not part of the state rows: the other worlds keep the ones they had.
+        for name, kept in fields.items():
+            state.fields[name][~mask] = np.asarray(kept)[~mask]  # type: ignore[index]
+        return state
 
     def _write(self, engine) -> None:
         self._batch.state[:] = np.asarray(engine).view(np.float64)
