@@ -23,8 +23,8 @@ from kilolayer.types import Array
 class MujocoWorld:
     """A compiled model, the physics substeps of one control step and the derived fields wanted.
 
-    fields: names of `MjData` arrays beside qpos and qvel, such as `xpos` or `sensordata`. Forces and
-    accelerations among them are those that acted during the last substep.
+    fields: names of `MjData` arrays beside qpos and qvel, such as `xpos` or `sensordata`. Forces
+    and accelerations among them are those that acted during the last substep.
     """
 
     model: mujoco.MjModel
@@ -113,9 +113,10 @@ class NativePhysics:
 
     def _read(self) -> PhysicsState:
         """Copies: the batch's arrays are overwritten by the next call."""
-        return PhysicsState(
-            qpos=self._qpos.astype(np.float32),  # type: ignore[arg-type]
-            qvel=self._qvel.astype(np.float32),  # type: ignore[arg-type]
-            fields={name: array.astype(np.float32) for name, array in self._fields.items()},  # type: ignore[misc]
-            engine=self._bits().copy(),  # type: ignore[arg-type]
-        )
+        with np.errstate(over="ignore"):  # a diverging world becomes infinite, as it should
+            return PhysicsState(
+                qpos=self._qpos.astype(np.float32),  # type: ignore[arg-type]
+                qvel=self._qvel.astype(np.float32),  # type: ignore[arg-type]
+                fields={name: array.astype(np.float32) for name, array in self._fields.items()},  # type: ignore[misc]
+                engine=self._bits().copy(),  # type: ignore[arg-type]
+            )
