@@ -12,6 +12,7 @@ from kilolayer.config import TaskConfig
 from kilolayer.physics.native import NativePhysics
 from kilolayer.tasks import own
 from kilolayer.tasks.coordinates import position_names, sensor_names, velocity_names
+from kilolayer.tasks.motion import Motion
 from kilolayer.tasks.registry import task_of
 from kilolayer.types import UserError
 
@@ -157,6 +158,22 @@ def test_goals_are_places_that_random_motion_visited(write):
     diagonal = np.linalg.norm(task.places.max(0) - task.places.min(0))
     assert task.goal.radius == pytest.approx(0.05 * diagonal)
     assert task.goal.easy_radius == 2 * task.goal.radius
+
+
+def test_goals_are_never_taken_from_a_world_that_diverged(write, monkeypatch):
+    """World 0 breaks half-way; what it visited before, 9 m up, does not count either."""
+    play = own.random_motion
+
+    def diverging(*arguments) -> Motion:
+        motion = play(*arguments)
+        achieved = motion.achieved.at[:50, 0, 2].set(9.0).at[50:, 0].set(jnp.nan)
+        return Motion(motion.observation, achieved, motion.goal, motion.alive)
+
+    monkeypatch.setattr(own, "PLACES", own.WORLDS * own.STEPS)  # all of them
+    monkeypatch.setattr(own, "random_motion", diverging)
+    places = arm(write).places
+    assert places.shape == ((own.WORLDS - 1) * own.STEPS, 3)
+    np.testing.assert_allclose(places[:, 2], 0.2, atol=1e-5)
 
 
 def test_goals_of_a_box_lie_in_it(write):
