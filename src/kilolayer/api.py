@@ -6,13 +6,16 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 
 from kilolayer.analysis.load import Run, load
-from kilolayer.config import TrainConfig
+from kilolayer.config import TaskConfig, TrainConfig
 from kilolayer.physics.build import build_physics
 from kilolayer.presets import PRESETS
 from kilolayer.runtime.progress import LiveDisplay, ProgressDisplay, Silent
-from kilolayer.tasks.base import is_success, parse_goal
+from kilolayer.tasks.base import Task, is_success, parse_goal
+from kilolayer.tasks.inspect import Inspection, inspect_task
+from kilolayer.tasks.registry import task_of
 from kilolayer.training.evaluate import (
     Evaluator,
     episode_metrics,
@@ -100,9 +103,38 @@ def play(
     return out
 
 
+def inspect(config: TaskConfig, progress: bool = True) -> Inspection:
+    """What a task's numbers are, which values random actions give them, and how fast it runs."""
+    display = _display(progress)
+    try:
+        display.phase("task")
+        return inspect_task(task_of(config), display)
+    finally:
+        display.close()
+
+
+def picture(task: Task, out: str | Path) -> Path:
+    """Write a PNG of a start with its goal and return its path.
+
+    Raises UserError if the file cannot be written, the task drawn, or nothing rendered here.
+    """
+    from kilolayer.report.media import render_frames
+
+    out = Path(out)
+    start = evaluation_start(task, evaluation_key(0, 0), 1, "evaluation")
+    state = build_physics(task.world, 1).init(start.qpos, start.qvel)
+    goal = np.asarray(task.current_goal(state, start.goal))
+    frames = render_frames(task, np.asarray(start.qpos)[None], goal[None], np.zeros((1, 1)), 480)
+    try:
+        Image.fromarray(frames[0]).save(out)
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror}.") from error
+    return out
+
+
 def fresh_directory(config: TrainConfig) -> Path:
     """A directory under `runs/` that does not exist yet, named after task, depth and seed."""
-    base = Path("runs") / f"{config.task}-depth{config.depth}-seed{config.seed}"
+    base = Path("runs") / f"{config.task_name}-depth{config.depth}-seed{config.seed}"
     candidate, count = base, 1
     while candidate.exists():
         count += 1

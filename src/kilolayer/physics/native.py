@@ -23,7 +23,8 @@ from kilolayer.types import Array
 class MujocoWorld:
     """A compiled model, the physics substeps of one control step and the derived fields wanted.
 
-    fields: names of `MjData` arrays beside qpos and qvel, such as `xpos` or `sensordata`.
+    fields: names of `MjData` arrays beside qpos and qvel, such as `xpos` or `sensordata`. Forces
+    and accelerations among them are those that acted during the last substep.
     """
 
     model: mujoco.MjModel
@@ -79,7 +80,7 @@ class NativePhysics:
 
     def _host_init(self, qpos, qvel) -> PhysicsState:
         everything = np.ones(self.num_worlds, bool)
-        return self._host_reset(self._bits(), self._read().fields, everything, qpos, qvel)
+        return self._host_reset(self._bits(), {}, everything, qpos, qvel)
 
     def _host_step(self, engine, control) -> PhysicsState:
         self._write(engine)
@@ -90,18 +91,18 @@ class NativePhysics:
 
     def _host_reset(self, engine, fields, mask, qpos, qvel) -> PhysicsState:
         self._write(engine)
-        worlds = np.flatnonzero(np.asarray(mask))
+        mask = np.asarray(mask)
+        worlds = np.flatnonzero(mask)
         self._batch.reset(worlds, stage=int(mujoco.mjtStage.mjSTAGE_NONE))
         self._qpos[worlds] = np.asarray(qpos)[worlds]
         self._qvel[worlds] = np.asarray(qvel)[worlds]
-        if not fields:
-            return self._read()
-        # All stages: forces too must be those of a world without control, not of the last call.
-        self._batch.forward(worlds, stage=int(mujoco.mjtStage.mjSTAGE_ACC))
+        if self.world.fields and len(worlds):
+            # The whole pass: no step has left forces and accelerations here yet.
+            self._batch.forward(worlds, stage=int(mujoco.mjtStage.mjSTAGE_ACC))
         state = self._read()
-        # The batch holds the derived fields of its last call, which may have been another state's.
+        # Derived fields are not part of the state rows: the other worlds keep the ones they had.
         for name, kept in fields.items():
-            state.fields[name][~np.asarray(mask)] = np.asarray(kept)[~np.asarray(mask)]
+            state.fields[name][~mask] = np.asarray(kept)[~mask]  # type: ignore[index]
         return state
 
     def _write(self, engine) -> None:
@@ -112,9 +113,10 @@ class NativePhysics:
 
     def _read(self) -> PhysicsState:
         """Copies: the batch's arrays are overwritten by the next call."""
-        return PhysicsState(
-            qpos=self._qpos.astype(np.float32),  # type: ignore[arg-type]
-            qvel=self._qvel.astype(np.float32),  # type: ignore[arg-type]
-            fields={name: array.astype(np.float32) for name, array in self._fields.items()},  # type: ignore[misc]
-            engine=self._bits().copy(),  # type: ignore[arg-type]
-        )
+        with np.errstate(over="ignore"):  # a diverging world becomes infinite, as it should
+            return PhysicsState(
+                qpos=self._qpos.astype(np.float32),  # type: ignore[arg-type]
+                qvel=self._qvel.astype(np.float32),  # type: ignore[arg-type]
+                fields={name: array.astype(np.float32) for name, array in self._fields.items()},  # type: ignore[misc]
+                engine=self._bits().copy(),  # type: ignore[arg-type]
+            )

@@ -101,7 +101,7 @@ def write_report(run: Run) -> Path:
     kept in `media/`. Raises UserError if the file cannot be written.
     """
     config = run.config
-    title = f"{config.task}, depth {config.depth}"
+    title = f"{run.task.name}, depth {config.depth}"
     sections = [Section(plan.anchor, plan.title, plan.how, _drawn(plan, run)) for plan in SECTIONS]
     target = run.path / "report.html"
     write_atomically(target, page(title, headline(run), sections))

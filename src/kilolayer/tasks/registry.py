@@ -2,16 +2,21 @@
 
 from collections.abc import Callable
 
-from kilolayer.config import TrainConfig
+from kilolayer.config import TaskConfig
 from kilolayer.lookup import find
 from kilolayer.tasks.ant import Ant
 from kilolayer.tasks.ant_objects import AntBall, AntPush
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.cheetah import HalfCheetah
 from kilolayer.tasks.humanoid import Humanoid
+from kilolayer.tasks.own import own_robot
 from kilolayer.tasks.point import PointMaze
 from kilolayer.tasks.pusher import Pusher
 from kilolayer.tasks.reacher import Reacher
+from kilolayer.types import bad_field
+
+# What a config may say of a robot of the user's own, and of nothing else.
+OWN_ROBOT_FIELDS = ("goal_site", "goal_body", "goal_box", "goal_radius", "control_step")
 
 TASKS: dict[str, Callable[[], Task]] = {
     "point_u_maze": lambda: PointMaze("u"),
@@ -38,8 +43,13 @@ TASKS: dict[str, Callable[[], Task]] = {
 }
 
 
-def task_of(config: TrainConfig) -> Task:
+def task_of(config: TaskConfig) -> Task:
     """The task that a config describes; raises UserError if there is none."""
+    if config.mjcf is not None:
+        return own_robot(config)
+    for field in OWN_ROBOT_FIELDS:
+        if getattr(config, field) is not None:
+            raise bad_field(field, getattr(config, field), "it needs a robot given with --mjcf")
     return make_task(config.task)
 
 
