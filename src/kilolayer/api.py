@@ -13,6 +13,7 @@ from kilolayer.physics.build import build_physics
 from kilolayer.presets import PRESETS
 from kilolayer.runtime.progress import LiveDisplay, ProgressDisplay, Silent
 from kilolayer.tasks.base import is_success, parse_goal
+from kilolayer.tasks.registry import task_of
 from kilolayer.training.evaluate import (
     Evaluator,
     episode_metrics,
@@ -102,7 +103,8 @@ def play(
 
 def fresh_directory(config: TrainConfig) -> Path:
     """A directory under `runs/` that does not exist yet, named after task, depth and seed."""
-    base = Path("runs") / f"{config.task}-depth{config.depth}-seed{config.seed}"
+    task = task_of(config).name.replace("/", "-")
+    base = Path("runs") / f"{task}-depth{config.depth}-seed{config.seed}"
     candidate, count = base, 1
     while candidate.exists():
         count += 1

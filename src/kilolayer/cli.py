@@ -112,10 +112,11 @@ def train(arguments: TrainArguments) -> None:
     OUTPUT.print(f"\n[bold]success rate {success:.2f}[/bold] after {steps:,} environment steps")
     OUTPUT.print(f"report  {path}\n\nwhat to try next:")
     goal = ",".join(f"{value:g}" for value in run.episodes("evaluation")["goal"][0, 0].round(2))
+    task = f"--gym {run.config.gym}" if run.config.gym else f"--task {run.config.task}"
     for command in (
         f"kilolayer play {run.path} --goal {goal}",
         f"kilolayer evaluate {run.path} --samples 16",
-        f"kilolayer train --task {run.config.task} --depth {4 * run.config.depth}",
+        f"kilolayer train {task} --depth {4 * run.config.depth}",
     ):
         OUTPUT.print(f"  {command}")
 

@@ -19,6 +19,10 @@ class TrainConfig:
 
     task: str = "point_u_maze"
     """Where the agent lives and what its goals speak of: a name, or module:function of your own."""
+    gym: str | None = None
+    """A Gymnasium environment with goals to train in instead of `task` (extra `gym`)."""
+    goal_radius: float | None = None
+    """Distance within which a goal counts as reached, in its unit; by default the task's own."""
     agent: str = "crl"
     """How it learns: `crl`, contrastive reinforcement learning, or module:function of your own."""
     seed: int = 0

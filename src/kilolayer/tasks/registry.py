@@ -7,10 +7,12 @@ from kilolayer.lookup import find
 from kilolayer.tasks.ant import Ant
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.cheetah import HalfCheetah
+from kilolayer.tasks.gymnasium import make_gymnasium_task
 from kilolayer.tasks.humanoid import Humanoid
 from kilolayer.tasks.point import PointMaze
 from kilolayer.tasks.pusher import Pusher
 from kilolayer.tasks.reacher import Reacher
+from kilolayer.types import bad_field
 
 TASKS: dict[str, Callable[[], Task]] = {
     "point_u_maze": lambda: PointMaze("u"),
@@ -35,6 +37,11 @@ TASKS: dict[str, Callable[[], Task]] = {
 
 def task_of(config: TrainConfig) -> Task:
     """The task that a config describes; raises UserError if there is none."""
+    if config.gym is not None:
+        return make_gymnasium_task(config.gym, config.goal_radius)
+    if config.goal_radius is not None:
+        allowed = f"task {config.task} has a radius of its own; leave it out, or bring a --gym"
+        raise bad_field("goal_radius", config.goal_radius, allowed)
     return make_task(config.task)
 
 
