@@ -80,7 +80,7 @@ class GymnasiumPhysics:
 
     def _host_reset(self, mask, seeds, goals) -> PhysicsState:
         seeds, goals = np.asarray(seeds), np.asarray(goals)
-        for world in np.flatnonzero(np.asarray(mask)):
+        for world in np.flatnonzero(np.asarray(mask)).tolist():
             seed = int(seeds[world, 0])
             observation, _ = self._environments[world].reset(seed=seed)
             self._episode[world], self._told[world] = (seed, 0), goals[world]
@@ -93,7 +93,7 @@ class GymnasiumPhysics:
         # An environment that left, or was left by, the state that it is asked to go on from.
         self._fields["ended"] |= (np.asarray(engine) != self._episode).any(-1)
         # One that has ended stands still until it is reset.
-        for world in np.flatnonzero(~self._fields["ended"]):
+        for world in np.flatnonzero(~self._fields["ended"]).tolist():
             outcome = self._environments[world].step(actions[world])
             observation, _, terminated, truncated, _ = outcome
             self._episode[world, 1] += 1
