@@ -15,7 +15,7 @@ import numpy as np
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.gymnasium import GymnasiumWorld, find_environment, make_environment
 from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task
-from kilolayer.types import Array, UserError, bad_field
+from kilolayer.types import Array, UserError
 
 KEYS = ("observation", "achieved_goal", "desired_goal")
 UNIT = "its own unit"  # environments do not say
@@ -65,8 +65,6 @@ def make_gymnasium_task(
     environment's own sparse reward changes. Raises UserError if there is no such environment, if
     it has no goals, vectors or bounds, or if its reward shows no radius.
     """
-    if goal_radius is not None and not goal_radius > 0:
-        raise bad_field("goal_radius", goal_radius, "it must be greater than 0")
     specification = find_environment(environment)
     if specification.max_episode_steps is None:
         raise _unfit(environment, "it states no max_episode_steps: register it with one")
@@ -75,7 +73,7 @@ def make_gymnasium_task(
     sizes = {key: sample.observation_space[key].shape[0] for key in KEYS}
     goal = tuple(Coordinate(f"goal {i}", UNIT) for i in range(sizes["desired_goal"]))
     rest = tuple(Coordinate(f"observation {i}", UNIT) for i in range(sizes["observation"]))
-    radius = goal_radius or _own_radius(environment, sample)
+    radius = _own_radius(environment, sample) if goal_radius is None else goal_radius
     rate = sample.metadata.get("render_fps", 1)
     sample.close()
     return GymnasiumTask(
@@ -104,8 +102,8 @@ def check_spaces(environment: str, sample: Any) -> None:
         if not _is_vector(space[key]):
             raise _unfit(
                 environment,
-                f"its {key} is {space[key]} and not a vector of numbers, as a network here needs: "
-                "wrap it to return one",
+                f"its {key} is {space[key]} and not a vector of real numbers (Box), as a network here "
+                "needs: wrap it to return one",
             )
     if space["achieved_goal"].shape != space["desired_goal"].shape:
         raise _unfit(
