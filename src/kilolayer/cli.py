@@ -113,8 +113,10 @@ def train(arguments: TrainArguments) -> None:
     OUTPUT.print(f"report  {path}\n\nwhat to try next:")
     goal = ",".join(f"{value:g}" for value in run.episodes("evaluation")["goal"][0, 0].round(2))
     task = f"--gym {run.config.gym}" if run.config.gym else f"--task {run.config.task}"
+    # Gymnasium's environments cannot be drawn.
+    play = [] if run.config.gym else [f"kilolayer play {run.path} --goal {goal}"]
     for command in (
-        f"kilolayer play {run.path} --goal {goal}",
+        *play,
         f"kilolayer evaluate {run.path} --samples 16",
         f"kilolayer train {task} --depth {4 * run.config.depth}",
     ):
