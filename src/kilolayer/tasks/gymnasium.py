@@ -102,8 +102,8 @@ def check_spaces(environment: str, sample: Any) -> None:
         if not _is_vector(space[key]):
             raise _unfit(
                 environment,
-                f"its {key} is {space[key]} and not a vector of real numbers (Box), as networks here "
-                "need: wrap it to return one",
+                f"its {key} is {space[key]} and not a vector of real numbers (Box), as networks "
+                "here need: wrap it to return one",
             )
     if space["achieved_goal"].shape != space["desired_goal"].shape:
         raise _unfit(
