@@ -101,6 +101,7 @@ REFUSED = [
                       "initial_temperature")
         for value in (0.0, -1.0)
     ),
+    ({"goal_radius": 0.0}, "goal_radius", "greater than 0", None),
     ({"seed": -1}, "seed", "[0, 4294967296)", 0),
     ({"seed": 2**32}, "seed", "[0, 4294967296)", 2**32 - 1),
     ({"episode_length": 1}, "episode_length", "at least 2", 2),

@@ -81,9 +81,15 @@ def play(
     seed: int = 0,
 ) -> Path:
     """Write a video of one episode per goal, side by side, and return its path."""
-    from kilolayer.report.media import freeze_after_termination, render_frames, write_video
+    from kilolayer.report.media import (
+        freeze_after_termination,
+        render_frames,
+        require_drawable,
+        write_video,
+    )
 
     run = run if isinstance(run, Run) else load(run)
+    require_drawable(run.task)
     out = Path(out) if out is not None else run.path / "media" / "play.mp4"
     if out.suffix not in (".mp4", ".gif"):
         raise bad_field("out", str(out), "a file that ends in .mp4 or .gif", out.stem + ".mp4")

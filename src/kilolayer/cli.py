@@ -120,8 +120,10 @@ def train(arguments: TrainArguments) -> None:
     OUTPUT.print(f"\n[bold]success rate {success:.2f}[/bold] after {steps:,} environment steps")
     OUTPUT.print(f"report  {path}\n\nwhat to try next:")
     goal = ",".join(f"{value:g}" for value in run.episodes("evaluation")["goal"][0, 0].round(2))
+    # Gymnasium's environments cannot be drawn.
+    play = [] if run.config.gym else [f"kilolayer play {run.path} --goal {goal}"]
     for command in (
-        f"kilolayer play {run.path} --goal {goal}",
+        *play,
         f"kilolayer evaluate {run.path} --samples 16",
         f"kilolayer train --config {run.path / 'config.json'} --depth {4 * run.config.depth}",
     ):

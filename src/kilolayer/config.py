@@ -19,6 +19,8 @@ class TaskConfig:
 
     task: str = "point_u_maze"
     """Where the agent lives and what its goals speak of: a name, or module:function of your own."""
+    gym: str | None = None
+    """A Gymnasium environment with goals to train in instead of `task` (extra `gym`)."""
     mjcf: str | None = None
     """The MJCF file of your own robot, instead of a task; needs --goal-site or --goal-body."""
     goal_site: str | None = None
@@ -35,7 +37,9 @@ class TaskConfig:
     @property
     def task_name(self) -> str:
         """What to call the task before it is made: a robot of one's own by its file."""
-        return self.task if self.mjcf is None else Path(self.mjcf).stem
+        if self.mjcf is not None:
+            return Path(self.mjcf).stem
+        return self.task if self.gym is None else self.gym.rsplit("/", 1)[-1]
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import imageio_ffmpeg
 import numpy as np
 from PIL import Image
 
+from kilolayer.physics.gymnasium import GymnasiumWorld
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.report.scene import MujocoScene, PointScene
 from kilolayer.runtime.run_dir import guard_disk
@@ -40,11 +41,7 @@ def render_frames(
     """
     qpos, goal = np.asarray(qpos), np.asarray(goal)
     _check(task, qpos, goal, reached, size, every)
-    if isinstance(task.world, MujocoWorld):
-        scene = MujocoScene(task, size)
-    else:
-        scene = PointScene(task, size)
-    with scene:
+    with make_scene(task, size) as scene:
         shown = range(0, len(qpos), every)
         frames = [
             _tile(
@@ -58,12 +55,32 @@ def render_frames(
     return np.stack(frames)
 
 
+def make_scene(task: Task, size: int) -> MujocoScene | PointScene:
+    """What draws worlds of this task, to be used in a `with` statement.
+
+    size: pixels of the longer side. Raises UserError for a task that cannot be drawn.
+    """
+    require_drawable(task)
+    return (MujocoScene if isinstance(task.world, MujocoWorld) else PointScene)(task, size)
+
+
+def require_drawable(task: Task) -> None:
+    """Raises UserError if the task's worlds cannot be drawn from their positions."""
+    if isinstance(task.world, GymnasiumWorld):
+        raise UserError(
+            f"task {task.name} cannot be drawn from a recording: step the environment yourself, "
+            "made by gymnasium.make with render_mode='rgb_array', with the run's policy "
+            "(`kilolayer.load(RUN).policy`), and call its render."
+        )
+    if task.maze is None and not isinstance(task.world, MujocoWorld):
+        raise UserError(f"task {task.name} cannot be drawn: its points move in no known maze.")
+
+
 def _check(
     task: Task, qpos: np.ndarray, goal: np.ndarray, reached: np.ndarray, size: int, every: int
 ) -> None:
+    require_drawable(task)
     world = task.world
-    if task.maze is None and not isinstance(world, MujocoWorld):
-        raise UserError(f"task {task.name} cannot be drawn: its points move in no known maze.")
     nq = world.model.nq if isinstance(world, MujocoWorld) else 2
     if qpos.ndim != 3 or 0 in qpos.shape or qpos.shape[2] != nq:
         raise UserError(

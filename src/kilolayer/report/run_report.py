@@ -100,8 +100,7 @@ def write_report(run: Run) -> Path:
     Works for an unfinished run too; what cannot be shown is said in a sentence. The video is also
     kept in `media/`. Raises UserError if the file cannot be written.
     """
-    config = run.config
-    title = f"{run.task.name}, depth {config.depth}"
+    title = f"{run.task.name}, depth {run.config.depth}"
     sections = [Section(plan.anchor, plan.title, plan.how, _drawn(plan, run)) for plan in SECTIONS]
     target = run.path / "report.html"
     write_atomically(target, page(title, headline(run), sections))

@@ -8,6 +8,7 @@ from kilolayer.tasks.ant import Ant
 from kilolayer.tasks.ant_objects import AntBall, AntPush
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.cheetah import HalfCheetah
+from kilolayer.tasks.gymnasium import make_gymnasium_task
 from kilolayer.tasks.humanoid import Humanoid
 from kilolayer.tasks.own import own_robot
 from kilolayer.tasks.point import PointMaze
@@ -16,7 +17,7 @@ from kilolayer.tasks.reacher import Reacher
 from kilolayer.types import bad_field
 
 # What a config may say of a robot of the user's own, and of nothing else.
-OWN_ROBOT_FIELDS = ("goal_site", "goal_body", "goal_box", "goal_radius", "control_step")
+OWN_ROBOT_FIELDS = ("goal_site", "goal_body", "goal_box", "control_step")
 
 TASKS: dict[str, Callable[[], Task]] = {
     "point_u_maze": lambda: PointMaze("u"),
@@ -45,11 +46,18 @@ TASKS: dict[str, Callable[[], Task]] = {
 
 def task_of(config: TaskConfig) -> Task:
     """The task that a config describes; raises UserError if there is none."""
+    if config.mjcf is not None and config.gym is not None:
+        raise bad_field("gym", config.gym, "give either --gym or --mjcf, not both")
     if config.mjcf is not None:
         return own_robot(config)
     for field in OWN_ROBOT_FIELDS:
         if getattr(config, field) is not None:
             raise bad_field(field, getattr(config, field), "it needs a robot given with --mjcf")
+    if config.gym is not None:
+        return make_gymnasium_task(config.gym, config.goal_radius)
+    if config.goal_radius is not None:
+        allowed = f"task {config.task} has a radius of its own; bring a --gym or an --mjcf for it"
+        raise bad_field("goal_radius", config.goal_radius, allowed)
     return make_task(config.task)
 
 
