@@ -63,8 +63,8 @@ class Link:
     """A link, its joint about its own z axis and the servo that moves it.
 
     position m and quaternion: of its frame in its parent's. limits rad. target: (lowest, highest)
-    commanded angle, the same twice if it is held. gain N m/rad, force N m. limb: (start, end, radius)
-    of the capsule that has the link's mass, m in its own frame.
+    commanded angle, the same twice if it is held. gain N m/rad, force N m. limb: (start, end,
+    radius) of the capsule that has the link's mass, m in its own frame.
     """
 
     position: tuple[float, float, float]
