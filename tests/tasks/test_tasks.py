@@ -29,7 +29,7 @@ DIMENSIONS = {
     "arm_binpick": (17, 5, 3),
 }
 # Where the benchmark states no noise or a single goal.
-STILL_STARTS = ("humanoid",)
+STILL_STARTS = ("humanoid", "arm_reach")
 SINGLE_GOALS = ("half_cheetah",)
 
 

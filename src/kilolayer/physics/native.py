@@ -9,6 +9,7 @@ and can be saved and restored at any step.
 # MuJoCo ships no type stubs for its compiled module.
 # pyright: reportAttributeAccessIssue=false
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import mujoco
@@ -45,6 +46,23 @@ class MujocoWorld:
         """Seconds of simulated time per control step."""
         return self.substeps * self.model.opt.timestep
 
+    @property
+    def driven(self) -> np.ndarray:
+        """The actuators that take an action, by number; the others hold the one value they have."""
+        low, high = self.model.actuator_ctrlrange.T
+        return np.flatnonzero(high > low)
+
+    def controls(self, unit: Any) -> Any:
+        """The `[worlds, nu]` controls that `unit [worlds, action]` in [-1, 1] stands for.
+
+        An actuator whose control range is a single value holds it and takes no action. Arrays of
+        NumPy and of JAX alike.
+        """
+        low, high = self.model.actuator_ctrlrange.T
+        # One that holds reads any coordinate: it is multiplied by a range of zero.
+        coordinate = np.maximum(np.cumsum(high > low) - 1, 0)
+        return low + 0.5 * (unit[:, coordinate] + 1.0) * (high - low)
+
 
 class NativePhysics:
     """Steps `num_worlds` copies of a world; `threads` 0 means all cores.
@@ -59,7 +77,6 @@ class NativePhysics:
         self._qpos, self._qvel = self._batch.bind("qpos"), self._batch.bind("qvel")
         self._control = self._batch.bind("ctrl")
         self._fields = {name: self._batch.bind(name) for name in world.fields}
-        self._low, self._high = world.model.actuator_ctrlrange.T
         # Derived fields lag one substep unless asked for at the new state.
         stages = mujoco.mjtStage
         self._stage = int(stages.mjSTAGE_VEL if world.fields else stages.mjSTAGE_NONE)
@@ -84,8 +101,7 @@ class NativePhysics:
 
     def _host_step(self, engine, control) -> PhysicsState:
         self._write(engine)
-        unit = np.asarray(control, np.float64)
-        self._control[:] = self._low + 0.5 * (unit + 1.0) * (self._high - self._low)
+        self._control[:] = self.world.controls(np.asarray(control, np.float64))
         self._batch.step(nstep=self.world.substeps, stage=self._stage)
         return self._read()
 

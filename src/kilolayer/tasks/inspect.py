@@ -91,7 +91,8 @@ def _range(values: np.ndarray) -> np.ndarray:
 
 
 def _action_names(task: Task) -> tuple[str, ...]:
-    """Of the actuators, where each action is one."""
-    if isinstance(task.world, MujocoWorld) and task.world.model.nu == task.action_dim:
-        return actuator_names(task.world.model)
+    """Of the actuators, where each action drives one."""
+    if isinstance(task.world, MujocoWorld) and len(task.world.driven) == task.action_dim:
+        names = actuator_names(task.world.model)
+        return tuple(names[index] for index in task.world.driven)
     return tuple(f"action {index}" for index in range(task.action_dim))

@@ -71,7 +71,7 @@ class OwnRobot(Task):
 
     @property
     def action_dim(self) -> int:
-        return int(self.world.model.nu)
+        return len(self.world.driven)
 
     @property
     def observation(self) -> tuple[Coordinate, ...]:

@@ -6,6 +6,7 @@ from kilolayer.config import TaskConfig
 from kilolayer.lookup import find
 from kilolayer.tasks.ant import Ant
 from kilolayer.tasks.ant_objects import AntBall, AntPush
+from kilolayer.tasks.arm import ArmGrasp, ArmMove, ArmReach
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.cheetah import HalfCheetah
 from kilolayer.tasks.gymnasium import make_gymnasium_task
@@ -41,6 +42,12 @@ TASKS: dict[str, Callable[[], Task]] = {
     "reacher": Reacher,
     "pusher_easy": lambda: Pusher("easy"),
     "pusher_hard": lambda: Pusher("hard"),
+    "arm_reach": ArmReach,
+    "arm_grasp": ArmGrasp,
+    "arm_push_easy": lambda: ArmMove("push_easy"),
+    "arm_push_hard": lambda: ArmMove("push_hard"),
+    "arm_binpick_easy": lambda: ArmMove("binpick_easy"),
+    "arm_binpick_hard": lambda: ArmMove("binpick_hard"),
 }
 
 
