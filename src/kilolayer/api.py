@@ -6,7 +6,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image
 
 from kilolayer.analysis.load import Run, load
 from kilolayer.config import TaskConfig, TrainConfig
@@ -80,19 +79,22 @@ def play(
     out: str | Path | None = None,
     seed: int = 0,
 ) -> Path:
-    """Write a video of one episode per goal, side by side, and return its path."""
+    """Write a video of one episode per goal, side by side, and return its path.
+
+    out: an .mp4, a .gif, or a .png with a few moments of it.
+    """
     from kilolayer.report.media import (
         freeze_after_termination,
         render_frames,
         require_drawable,
+        require_film_name,
         write_video,
     )
 
     run = run if isinstance(run, Run) else load(run)
     require_drawable(run.task)
     out = Path(out) if out is not None else run.path / "media" / "play.mp4"
-    if out.suffix not in (".mp4", ".gif"):
-        raise bad_field("out", str(out), "a file that ends in .mp4 or .gif", out.stem + ".mp4")
+    require_film_name(out)
     if len(goals) > 9:
         raise UserError(f"{len(goals)} goals do not fit in one picture: give 9 at most.")
     key = evaluation_key(seed, 0)
@@ -124,18 +126,10 @@ def picture(task: Task, out: str | Path) -> Path:
 
     Raises UserError if the file cannot be written, the task drawn, or nothing rendered here.
     """
-    from kilolayer.report.media import render_frames
+    from kilolayer.report.media import render_start, write_video
 
-    out = Path(out)
-    start = evaluation_start(task, evaluation_key(0, 0), 1, "evaluation")
-    state = build_physics(task.world, 1).init(start.qpos, start.qvel)
-    goal = np.asarray(task.current_goal(state, start.goal))
-    frames = render_frames(task, np.asarray(start.qpos)[None], goal[None], np.zeros((1, 1)), 480)
-    try:
-        Image.fromarray(frames[0]).save(out)
-    except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror}.") from error
-    return out
+    write_video(Path(out), render_start(task, size=480)[None], fps=1)
+    return Path(out)
 
 
 def fresh_directory(config: TrainConfig) -> Path:

@@ -170,7 +170,8 @@ def play(
         run: The run directory.
         goal: A goal such as 8,0; give the option again for more, side by side. By default four
             goals of the evaluation.
-        out: The file to write; .mp4 and .gif are understood. By default in the run's media/.
+        out: The file to write; .mp4, .gif and .png (a few moments) are understood. By
+            default in the run's media/.
         seed: Seed of the start and the goals.
     """
     from kilolayer.api import play as play_run

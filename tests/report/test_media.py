@@ -169,6 +169,16 @@ def test_gif_keeps_frames_size_and_speed(tmp_path):
         assert (film.n_frames, film.size, film.info["duration"]) == (5, (30, 20), 100)
 
 
+def test_png_shows_moments_from_the_first_to_the_last(tmp_path):
+    frames = np.zeros((11, 4, 4, 3), np.uint8)
+    frames[:] = 10 * np.arange(11)[:, None, None, None]
+    write_video(tmp_path / "a.png", frames, fps=10)
+    sheet = np.asarray(Image.open(tmp_path / "a.png"))
+    assert sheet.shape == (2 * 4 + GAP, 3 * 4 + 2 * GAP, 3)
+    shown = sheet[:: 4 + GAP, :: 4 + GAP, 0]
+    assert shown.tolist() == [[0, 20, 40], [60, 80, 100]]
+
+
 @pytest.mark.parametrize(
     ("name", "frames"),
     [

@@ -87,7 +87,7 @@ def test_every_section_is_there_and_drawn(whole):
         assert f'<section id="{section.anchor}">' in text
         assert section.how in reader.text
     assert "Not shown" not in reader.text
-    assert text.count("<svg") == 6
+    assert text.count("<svg") == 7
     assert text.count("<video") == 1
 
 

@@ -112,7 +112,7 @@ def _compile_world() -> MujocoWorld:
 def build_scene() -> mujoco.MjSpec:
     """Floor and cheetah, which moves in the plane of x and z."""
     spec = scene.new_scene(time_step=0.01)
-    scene.set_view(spec, centre=(2.5, 0, 0.5), extent=4.5, azimuth=90, elevation=-15)
+    scene.set_view(spec, centre=(2.5, 0, 0), extent=7, azimuth=90, elevation=-30)
     scene.add_ground(spec, **CONTACT)
     torso = spec.worldbody.add_body(name="torso", pos=[0, 0, TORSO_HEIGHT])
     for name, kind, axis in (("x", "SLIDE", (1, 0, 0)), ("z", "SLIDE", (0, 0, 1)),

@@ -134,7 +134,7 @@ def _compile_world() -> MujocoWorld:
 def build_scene() -> mujoco.MjSpec:
     """Table, arm and puck. Only the fork at the arm's end touches table and puck."""
     spec = scene.new_scene(time_step=0.01)
-    scene.set_view(spec, centre=(0.25, -0.2, -0.2), extent=1.0, azimuth=120, elevation=-50)
+    scene.set_view(spec, centre=(0.15, -0.1, -0.3), extent=1.2, azimuth=90, elevation=-70)
     spec.option.gravity = [0, 0, 0]
     scene.add_ground(spec, pos=[0, 0.5, TABLE_HEIGHT], **SOLID)
     pan = spec.worldbody.add_body(name="shoulder_pan", pos=[0, -0.6, 0])

@@ -21,7 +21,7 @@ GEOM, JOINT, TEXTURE = mujoco.mjtGeom, mujoco.mjtJoint, mujoco.mjtTexture
 GROUND_COLOURS = [0.93, 0.94, 0.95], [0.85, 0.87, 0.89]
 WALL_COLOUR = [0.42, 0.47, 0.55, 1]
 BODY_COLOUR = [0.85, 0.55, 0.25, 1]
-OBJECT_COLOUR = [0.25, 0.45, 0.75, 1]
+OBJECT_COLOUR = [0.75, 0.25, 0.3, 1]
 
 
 def new_scene(time_step: float) -> mujoco.MjSpec:
