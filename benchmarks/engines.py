@@ -90,7 +90,7 @@ def bare_rates(task: Task, worlds: int, steps: int, repeats: int, threads: int) 
     batch, rates = Batch(world.model, worlds, threads), []
     qpos, qvel = map(np.asarray, starts(task, worlds))
     low, high = world.model.actuator_ctrlrange.T
-    shape = (steps, worlds, task.action_dim)
+    shape = (steps, worlds, world.model.nu)
     controls = np.random.default_rng(2).uniform(low, high, shape)
     for _ in range(1 + repeats):
         batch.reset(np.arange(worlds))

@@ -9,6 +9,7 @@ SMALL = {
     "ant_exploration": "--worlds 4 --steps 80 --noise 0.15",
     "compile": "--depths 4 8 --width 8",
     "engines": "--quick",
+    "robustness": "--tasks point_u_maze ant_push pusher_hard --worlds 4 --steps 20",
     "physics": "--worlds 4 --repeats 1",
     "sampling": "--batch-size 8 --worlds 4 --steps 100",
 }

@@ -26,7 +26,9 @@ def values_of(hint) -> st.SearchStrategy:
         str: st.text(max_size=12),
         bool: st.booleans(),
         int | None: st.none() | st.integers(0, 10**6),
+        str | None: st.none() | st.text(max_size=12),
         float | None: st.none() | st.floats(allow_nan=False, allow_infinity=False),
+        str | None: st.none() | st.text(max_size=12),
     }
     return plain[hint]
 

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from examples import own_robot
 
 import kilolayer
+from kilolayer.cli import main
 from kilolayer.config import TrainConfig
 
 ROOT = Path(__file__).parent.parent
@@ -46,6 +48,30 @@ def test_an_agent_of_ones_own_trains(tmp_path) -> None:
     first, last = run.curve("actor/loss")[1][[0, -1]]
     assert last < first
     assert run.policy([1, 1, 0, 0], [3, 1]).shape == (2,)
+
+
+def test_a_robot_of_ones_own_trains_from_its_file(tmp_path, monkeypatch, capsys) -> None:
+    """With the commands that the example prints, and smaller counts."""
+    commands = re.findall(r"^    kilolayer (.*)$", own_robot.__doc__ or "", re.MULTILINE)
+    assert commands == [
+        f"{verb} --mjcf arm.xml --goal-site gripper" for verb in ("inspect", "train")
+    ]
+    (tmp_path / "quick.json").write_text(QUICK.to_json())
+    monkeypatch.chdir(tmp_path)
+    own_robot.write_arm("arm.xml")
+    main([*commands[1].split(), "--config", "quick.json"])
+    printed = capsys.readouterr().out
+    run = kilolayer.load("runs/arm-depth2-seed0")
+    assert [c.name for c in run.task.goal.coordinates] == [f"gripper {axis}" for axis in "xyz"]
+    assert "<title>arm, depth 2" in (run.path / "report.html").read_text()
+    assert "kilolayer train --config runs/arm-depth2-seed0/config.json --depth 8" in printed
+    # The arm is a metre and a half long.
+    assert 0 < run.final("evaluation/smallest_distance") < 1.5
+    Path("arm.xml").unlink()
+    with pytest.raises(
+        kilolayer.UserError, match=r"mjcf = 'arm.xml' .*run's config.json says which"
+    ):
+        kilolayer.load(run.path).task  # noqa: B018
 
 
 def test_a_module_that_does_not_exist_is_named() -> None:

@@ -8,11 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from kilolayer.analysis.load import Run, load
-from kilolayer.config import TrainConfig
+from kilolayer.config import TaskConfig, TrainConfig
 from kilolayer.physics.build import build_physics
 from kilolayer.presets import PRESETS
 from kilolayer.runtime.progress import LiveDisplay, ProgressDisplay, Silent
-from kilolayer.tasks.base import is_success, parse_goal
+from kilolayer.tasks.base import Task, is_success, parse_goal
+from kilolayer.tasks.inspect import Inspection, inspect_task
+from kilolayer.tasks.registry import task_of
 from kilolayer.training.evaluate import (
     Evaluator,
     episode_metrics,
@@ -77,13 +79,22 @@ def play(
     out: str | Path | None = None,
     seed: int = 0,
 ) -> Path:
-    """Write a video of one episode per goal, side by side, and return its path."""
-    from kilolayer.report.media import freeze_after_termination, render_frames, write_video
+    """Write a video of one episode per goal, side by side, and return its path.
+
+    out: an .mp4, a .gif, or a .png with a few moments of it.
+    """
+    from kilolayer.report.media import (
+        freeze_after_termination,
+        render_frames,
+        require_drawable,
+        require_film_name,
+        write_video,
+    )
 
     run = run if isinstance(run, Run) else load(run)
+    require_drawable(run.task)
     out = Path(out) if out is not None else run.path / "media" / "play.mp4"
-    if out.suffix not in (".mp4", ".gif"):
-        raise bad_field("out", str(out), "a file that ends in .mp4 or .gif", out.stem + ".mp4")
+    require_film_name(out)
     if len(goals) > 9:
         raise UserError(f"{len(goals)} goals do not fit in one picture: give 9 at most.")
     key = evaluation_key(seed, 0)
@@ -100,9 +111,30 @@ def play(
     return out
 
 
+def inspect(config: TaskConfig, progress: bool = True) -> Inspection:
+    """What a task's numbers are, which values random actions give them, and how fast it runs."""
+    display = _display(progress)
+    try:
+        display.phase("task")
+        return inspect_task(task_of(config), display)
+    finally:
+        display.close()
+
+
+def picture(task: Task, out: str | Path) -> Path:
+    """Write a PNG of a start with its goal and return its path.
+
+    Raises UserError if the file cannot be written, the task drawn, or nothing rendered here.
+    """
+    from kilolayer.report.media import render_start, write_video
+
+    write_video(Path(out), render_start(task, size=480)[None], fps=1)
+    return Path(out)
+
+
 def fresh_directory(config: TrainConfig) -> Path:
     """A directory under `runs/` that does not exist yet, named after task, depth and seed."""
-    base = Path("runs") / f"{config.task}-depth{config.depth}-seed{config.seed}"
+    base = Path("runs") / f"{config.task_name}-depth{config.depth}-seed{config.seed}"
     candidate, count = base, 1
     while candidate.exists():
         count += 1

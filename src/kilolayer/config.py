@@ -14,11 +14,38 @@ from kilolayer.types import UserError, bad_field
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """A training run. The defaults are the recipe of arXiv 2503.14858 at laptop size."""
+class TaskConfig:
+    """Which task: a named one, or a robot of the user's own."""
 
     task: str = "point_u_maze"
     """Where the agent lives and what its goals speak of: a name, or module:function of your own."""
+    gym: str | None = None
+    """A Gymnasium environment with goals to train in instead of `task` (extra `gym`)."""
+    mjcf: str | None = None
+    """The MJCF file of your own robot, instead of a task; needs --goal-site or --goal-body."""
+    goal_site: str | None = None
+    """The site of that robot whose position goals speak of."""
+    goal_body: str | None = None
+    """The body of that robot whose position goals speak of."""
+    goal_box: str | None = None
+    """Where its goals lie, x0,y0,z0,x1,y1,z1 in m; by default where random motion takes it."""
+    goal_radius: float | None = None
+    """Distance within which a goal counts as reached, in its unit; by default the task's own."""
+    control_step: float | None = None
+    """Seconds between two of its actions, a multiple of the time step; by default about 0.05."""
+
+    @property
+    def task_name(self) -> str:
+        """What to call the task before it is made: a robot of one's own by its file."""
+        if self.mjcf is not None:
+            return Path(self.mjcf).stem
+        return self.task if self.gym is None else self.gym.rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True)
+class TrainConfig(TaskConfig):
+    """A training run. The defaults are the recipe of arXiv 2503.14858 at laptop size."""
+
     agent: str = "crl"
     """How it learns: `crl`, contrastive reinforcement learning, or module:function of your own."""
     seed: int = 0

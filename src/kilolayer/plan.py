@@ -137,6 +137,8 @@ def _check_ranges(config: TrainConfig) -> None:
     for field in POSITIVE:
         if not getattr(config, field) > 0:
             raise bad_field(field, getattr(config, field), "it must be greater than 0", 3e-4)
+    if config.goal_radius is not None and config.goal_radius <= 0:
+        raise bad_field("goal_radius", config.goal_radius, "it must be greater than 0")
     if not 0 <= config.seed < MAX_SEED:
         # JAX would drop the higher bits, and two seeds would give one run.
         nearest = 0 if config.seed < 0 else MAX_SEED - 1

@@ -9,16 +9,17 @@ from kilolayer.analysis.value_map import (
     chosen_goals,
     in_walls,
     map_axes,
-    path_lengths_from,
     spearman,
     value_map,
     value_order,
 )
+from kilolayer.tasks.base import goals_are_places
 from kilolayer.tasks.mazes import Maze
 from kilolayer.tasks.registry import TASKS, make_task
 from kilolayer.types import UserError
 
 MAZE = Maze("u", 4.0)
+PLACES = [name for name in TASKS if goals_are_places(make_task(name))]
 # The far end of the U: next to the start in a straight line, six cells along the corridor.
 GOAL = np.array([12.0, 4.0])
 
@@ -30,21 +31,8 @@ def map_of(function) -> ValueMap:
     return ValueMap(GOAL, x, y, np.where(in_walls(MAZE, x, y), np.nan, function(grid_x, grid_y)))
 
 
-def test_path_lengths_by_hand():
-    lengths = path_lengths_from(MAZE, (3, 1))
-    assert lengths[1:4, 1:4].tolist() == [[6, 5, 4], [-1, -1, 3], [0, 1, 2]]
-    assert (lengths[0] == -1).all()
-
-
-@pytest.mark.parametrize("name", ["u", "big", "hardest", "spiral"])
-def test_path_lengths_agree_with_the_maze_own_from_the_start(name):
-    maze = Maze(name, 1.0)
-    start = tuple(np.argwhere(maze.grid == "r")[0])
-    np.testing.assert_array_equal(path_lengths_from(maze, start), maze.path_lengths)
-
-
 def test_a_value_that_follows_the_walls_is_recognised():
-    lengths = path_lengths_from(MAZE, (3, 1))
+    lengths = MAZE.path_lengths[3, 1]
 
     def walls(x, y):
         return -lengths[np.rint(x / 4).astype(int), np.rint(y / 4).astype(int)]
@@ -124,13 +112,19 @@ def test_value_map_refuses_what_it_cannot_draw(tiny_run, goal, resolution):
         value_map(tiny_run, goal, resolution)
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", PLACES)
 def test_chosen_goals_are_three_goals_of_the_task(name):
     task = make_task(name)
     goals = chosen_goals(task)
-    assert goals.shape == (3, 2)
+    assert goals.shape == (3, task.goal.dim)
     assert len(np.unique(goals.round(3), axis=0)) == 3
     if task.maze is not None:
-        lengths = task.maze.path_length_to(goals)
+        lengths = task.maze.path_lengths_between(task.maze.start, goals[:, :2])
+        farthest = task.maze.path_lengths_between(task.maze.start, task.maze.goals("training"))
         assert lengths.tolist() == sorted(lengths)
-        assert lengths[-1] == task.maze.path_length_to(task.maze.goals("training")).max()
+        assert lengths[-1] == farthest.max()
+
+
+def test_a_task_whose_goals_are_no_places_has_no_map():
+    with pytest.raises(UserError, match="task reacher has no map"):
+        chosen_goals(make_task("reacher"))

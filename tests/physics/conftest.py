@@ -37,4 +37,6 @@ SCENE = """
 def scene() -> MujocoWorld:
     """A box that falls onto a plane, and a driven pendulum on a slider; with derived fields."""
     spec = mujoco.MjSpec.from_string(SCENE)
-    return MujocoWorld.compile(spec, control_step=0.05, fields=("xpos", "cvel", "sensordata"))
+    return MujocoWorld.compile(
+        spec, control_step=0.05, fields=("xpos", "cvel", "sensordata", "qfrc_actuator")
+    )

@@ -216,5 +216,5 @@ def test_the_engine_is_the_one_asked_for(scene):
     assert isinstance(build_physics(scene, WORLDS, "auto"), automatic)
     corridor = PointWorld(walls=((True,) * 3, (True, False, True), (True,) * 3))
     assert isinstance(build_physics(corridor, WORLDS, "auto"), KinematicPhysics)
-    with pytest.raises(UserError, match=r"physics = 'mjx'.*engine of its own.*'?auto"):
+    with pytest.raises(UserError, match=r"physics = 'mjx'.*not this task's.*nearest.*auto"):
         build_physics(corridor, WORLDS, "mjx")

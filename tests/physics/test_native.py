@@ -96,6 +96,20 @@ def test_reset_changes_the_chosen_worlds_alone(scene, physics, assert_trees_equa
     assert_trees_equal(*(jax.tree.map(lambda leaf: leaf[chosen], s) for s in (after, fresh)))
 
 
+def test_forces_after_a_reset_are_each_worlds_own(scene):
+    """A motor of gear 1 pushes with its control: no world may show what another one's does."""
+    world = MujocoWorld(scene.model, scene.substeps, ("qfrc_actuator",))
+    physics = NativePhysics(world, WORLDS, threads=1)
+    qpos, qvel = start(scene)
+    state = physics.step(physics.init(qpos, qvel), controls(1)[0])
+    mask = jnp.array([True, False, False, True, False])
+    force = physics.reset(state, mask, qpos, qvel).fields["qfrc_actuator"][:, 7]
+    # Its control of the hinge spans -1 to 1; a world that starts anew has control 0.
+    expected = np.where(mask, 0.0, controls(1)[0, :, 1])
+    np.testing.assert_allclose(force, expected, atol=1e-6)
+    assert len(set(expected.tolist())) == 4
+
+
 def assert_current(model: mujoco.MjModel, state: PhysicsState) -> None:
     """Derived fields are those of the state's own positions and velocities."""
     data = mujoco.MjData(model)

@@ -43,17 +43,24 @@ def standing_ants(*places: tuple[float, float], times: int = 1) -> np.ndarray:
     return qpos
 
 
+def frames_of(task, qpos: np.ndarray, goals, reached=False, **options) -> np.ndarray:
+    """Frames of worlds whose goals `[worlds, goal]` stand still."""
+    goal = np.broadcast_to(goals, (*qpos.shape[:2], task.goal.dim))
+    reached = np.broadcast_to(np.asarray(reached).reshape(-1, 1), qpos.shape[:2])
+    return render_frames(task, qpos, goal, reached, **options)
+
+
 @pytest.fixture(scope="module")
 def _rendering():
     try:
-        render_frames(ANT, standing_ants((0, 0)), np.array([[5.0, 0.0]]), size=16)
+        frames_of(ANT, standing_ants((0, 0)), [5.0, 0.0], size=16)
     except UserError as error:
         pytest.skip(str(error))
 
 
 def test_point_frames_show_the_goal_and_whether_it_is_reached():
     qpos = np.array([[[1.0, 1.0]], [[2.0, 3.0]], [[3.0, 1.2]]])
-    frames = render_frames(POINT, qpos, np.array([[3.0, 1.0]]), size=100)
+    frames = frames_of(POINT, qpos, [3.0, 1.0], [False, False, True], size=100)
     assert frames.shape == (3, 100, 100, 3)
     assert frames.dtype == np.uint8
     # The goal's disc has a radius of half a cell of 20 pixels.
@@ -64,7 +71,7 @@ def test_point_frames_show_the_goal_and_whether_it_is_reached():
 
 
 def test_point_frames_have_x_to_the_right_and_y_up():
-    frames = render_frames(POINT, np.array([[[1.0, 1.0]]]), np.array([[3.0, 1.0]]), size=100)
+    frames = frames_of(POINT, np.array([[[1.0, 1.0]]]), [3.0, 1.0], size=100)
     rows, columns = np.nonzero((np.abs(frames[0].astype(int) - [230, 159, 0]) < 3).all(-1))
     assert columns.mean() == pytest.approx(69.5, abs=1)  # x = 3, from the left
     assert rows.mean() == pytest.approx(69.5, abs=1)  # y = 1, from below
@@ -72,7 +79,7 @@ def test_point_frames_have_x_to_the_right_and_y_up():
 
 def test_worlds_stand_in_a_grid():
     qpos = np.tile([1.0, 1.0], (4, 3, 1))
-    frames = render_frames(POINT, qpos, np.tile([3.0, 1.0], (3, 1)), size=50, every=3)
+    frames = frames_of(POINT, qpos, [3.0, 1.0], size=50, every=3)
     assert frames.shape == (2, 100 + GAP, 100 + GAP, 3)
     assert (frames[:, 50 + GAP :, 50 + GAP :] == 255).all()  # the fourth place stays empty
 
@@ -81,7 +88,7 @@ def test_worlds_stand_in_a_grid():
 def test_open_ground_shows_ant_and_goal_wherever_they_are():
     places = [(0, 0), (-8, 5), (3, 0)]
     goals = np.array([[10.0, 0.0], [0.0, 10.0], [3.0, 0.3]])
-    frames = render_frames(ANT, standing_ants(*places), goals, size=160)
+    frames = frames_of(ANT, standing_ants(*places), goals, size=160)
     for tile in (frames[0, :160, :160], frames[0, :160, 164:], frames[0, 164:, :160]):
         red, green, blue = tile.astype(int).transpose(2, 0, 1)
         assert ((red - blue > 90) & (green - blue > 70)).any() or (green - red > 60).any()
@@ -93,7 +100,7 @@ def test_open_ground_shows_ant_and_goal_wherever_they_are():
 @pytest.mark.usefixtures("_rendering")
 def test_a_maze_is_seen_from_above_as_it_is_drawn():
     task = make_task("ant_u_maze")
-    frames = render_frames(task, standing_ants((4, 4)), np.array([[12.0, 8.0]]), size=100)
+    frames = frames_of(task, standing_ants((4, 4)), [12.0, 8.0], size=100)
     _, green, blue = frames[0].astype(int).transpose(2, 0, 1)
     rows, columns = np.nonzero(green - blue > 120)  # yellow: the goal in full light
     assert columns.mean() == pytest.approx(69.5, abs=3)
@@ -103,7 +110,7 @@ def test_a_maze_is_seen_from_above_as_it_is_drawn():
 @pytest.mark.usefixtures("_rendering")
 def test_rendering_leaves_the_physics_model_alone():
     before = mujoco.mj_sizeModel(ANT.world.model), ANT.world.model.ngeom
-    render_frames(ANT, standing_ants((0, 0)), np.array([[5.0, 0.0]]), size=64)
+    frames_of(ANT, standing_ants((0, 0)), [5.0, 0.0], size=64)
     assert (mujoco.mj_sizeModel(ANT.world.model), ANT.world.model.ngeom) == before
 
 
@@ -113,24 +120,25 @@ def test_a_machine_that_cannot_render_says_so(monkeypatch):
 
     monkeypatch.setattr(scene, "import_module", fail)
     with pytest.raises(UserError, match=r"cannot render MuJoCo .*no EGL here.*MUJOCO_GL"):
-        render_frames(ANT, standing_ants((0, 0)), np.array([[5.0, 0.0]]), size=64)
+        frames_of(ANT, standing_ants((0, 0)), [5.0, 0.0], size=64)
 
 
 @pytest.mark.parametrize(
     ("qpos", "goal", "size", "every"),
     [
-        (np.zeros((5, 2)), np.zeros((2, 2)), 64, 1),
-        (np.zeros((5, 2, 3)), np.zeros((2, 2)), 64, 1),
-        (np.zeros((0, 2, 2)), np.zeros((2, 2)), 64, 1),
-        (np.zeros((5, 2, 2)), np.zeros((3, 2)), 64, 1),
-        (np.full((5, 2, 2), np.nan), np.zeros((2, 2)), 64, 1),
-        (np.zeros((5, 2, 2)), np.zeros((2, 2)), 8, 1),
-        (np.zeros((5, 2, 2)), np.zeros((2, 2)), 64, 0),
+        (np.zeros((5, 2)), np.zeros((5, 2, 2)), 64, 1),
+        (np.zeros((5, 2, 3)), np.zeros((5, 2, 2)), 64, 1),
+        (np.zeros((0, 2, 2)), np.zeros((0, 2, 2)), 64, 1),
+        (np.zeros((5, 2, 2)), np.zeros((2, 2)), 64, 1),
+        (np.zeros((5, 1, 2)), np.zeros((5, 1, 2)), 64, 1),
+        (np.full((5, 2, 2), np.nan), np.zeros((5, 2, 2)), 64, 1),
+        (np.zeros((5, 2, 2)), np.zeros((5, 2, 2)), 8, 1),
+        (np.zeros((5, 2, 2)), np.zeros((5, 2, 2)), 64, 0),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(qpos, goal, size, every):
     with pytest.raises(UserError):
-        render_frames(POINT, qpos, goal, size=size, every=every)
+        render_frames(POINT, qpos, goal, np.zeros((5, 2), bool), size=size, every=every)
 
 
 def test_a_world_stands_still_after_its_end():
@@ -159,6 +167,16 @@ def test_gif_keeps_frames_size_and_speed(tmp_path):
     write_video(tmp_path / "a.gif", frames, fps=10)
     with Image.open(tmp_path / "a.gif") as film:
         assert (film.n_frames, film.size, film.info["duration"]) == (5, (30, 20), 100)
+
+
+def test_png_shows_moments_from_the_first_to_the_last(tmp_path):
+    frames = np.zeros((11, 4, 4, 3), np.uint8)
+    frames[:] = 10 * np.arange(11)[:, None, None, None]
+    write_video(tmp_path / "a.png", frames, fps=10)
+    sheet = np.asarray(Image.open(tmp_path / "a.png"))
+    assert sheet.shape == (2 * 4 + GAP, 3 * 4 + 2 * GAP, 3)
+    shown = sheet[:: 4 + GAP, :: 4 + GAP, 0]
+    assert shown.tolist() == [[0, 20, 40], [60, 80, 100]]
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ def gymnasium_spec(name: str) -> mujoco.MjSpec:
     return spec
 
 
+@pytest.mark.filterwarnings("ignore:compiler attribute")  # of a file that is not ours
 @pytest.mark.parametrize("name", BODIES)
 def test_it_moves_like_gymnasiums(name):
     build, file, start = BODIES[name]

@@ -9,6 +9,11 @@ from kilolayer.tasks.mazes import TRAINING_LAYOUTS, Maze
 LAYOUTS = sorted(TRAINING_LAYOUTS)
 
 
+def lengths_from_start(maze: Maze) -> np.ndarray:
+    row, column = maze.cell_of(maze.start)
+    return maze.path_lengths[row, column]
+
+
 def cells(positions: np.ndarray, size: float) -> set[tuple[int, int]]:
     return {tuple(cell) for cell in np.rint(np.asarray(positions) / size).astype(int).tolist()}
 
@@ -21,7 +26,7 @@ def test_path_lengths_of_u_by_hand():
     #   #####
     expected = np.full((5, 5), -1)
     expected[1, 1:4], expected[2, 3], expected[3, 1:4] = [0, 1, 2], 3, [6, 5, 4]
-    np.testing.assert_array_equal(Maze("u", 4.0).path_lengths, expected)
+    np.testing.assert_array_equal(lengths_from_start(Maze("u", 4.0)), expected)
 
 
 def test_path_lengths_of_u4_by_hand():
@@ -35,13 +40,21 @@ def test_path_lengths_of_u4_by_hand():
     expected[1, 1:4] = [1, 2, 3]
     expected[2, [1, 3]], expected[3, 3], expected[4, [1, 3]] = [0, 4], 5, [10, 6]
     expected[5, 1:4] = [9, 8, 7]
-    np.testing.assert_array_equal(Maze("u4", 4.0).path_lengths, expected)
+    np.testing.assert_array_equal(lengths_from_start(Maze("u4", 4.0)), expected)
 
 
-def test_path_length_to_a_position_is_that_of_its_cell():
+def test_the_path_to_a_position_is_that_to_its_cell():
     maze = Maze("u", 4.0)
     positions = np.array([[4.0, 4.0], [5.9, 4.0], [12.0, 5.5], [0.0, 0.0], [400.0, 4.0]])
-    np.testing.assert_array_equal(maze.path_length_to(positions), [0, 0, 6, -1, -1])
+    lengths = maze.path_lengths_between(maze.start, positions)
+    np.testing.assert_array_equal(lengths, [0, 0, 6, -1, -1])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_path_is_as_long_there_as_back(layout):
+    lengths = Maze(layout, 1.0).path_lengths
+    np.testing.assert_array_equal(lengths, lengths.transpose(2, 3, 0, 1))
+    assert Maze("u", 4.0).path_lengths_between([12, 4], [4, 12]) == 4
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -50,7 +63,7 @@ def test_every_goal_cell_is_free_and_within_reach(layout, split):
     maze = Maze(layout, 2.0)
     goals = maze.goals(split)
     assert len(goals) > 0
-    assert (maze.path_length_to(goals) > 0).all()
+    assert (maze.path_lengths_between(maze.start, goals) > 0).all()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -75,7 +88,7 @@ def test_evaluation_goals_are_the_far_ones(layout):
     training, evaluation = (cells(maze.goals(split), 4.0) for split in ("training", "evaluation"))
     near = training - evaluation
     assert near
-    lengths = maze.path_lengths
+    lengths = lengths_from_start(maze)
     assert np.mean([lengths[c] for c in near]) < np.mean([lengths[c] for c in evaluation])
     if layout != "big":
         assert max(lengths[c] for c in near) < min(lengths[c] for c in evaluation)

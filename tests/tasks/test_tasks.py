@@ -1,77 +1,130 @@
-"""What holds for every registered task."""
+"""What holds for every registered task, with its own physics."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kilolayer.physics.base import PhysicsState
-from kilolayer.tasks.base import goal_distance, is_success, parse_goal
+from kilolayer.physics.build import build_physics
+from kilolayer.tasks.base import is_success, parse_goal
 from kilolayer.tasks.registry import TASKS, make_task
 from kilolayer.types import UserError
 
 NAMES = sorted(TASKS)
+MAZES = [name for name in NAMES if "maze" in name]
 WORLDS = 6
-OBSERVATIONS = {"ant": 29, "point": 4}
-ACTIONS = {"ant": 8, "point": 2}
+# Numbers of the observation, the action and the goal, as the benchmark states them.
+DIMENSIONS = {
+    "point": (4, 2, 2),
+    "reacher": (10, 2, 3),
+    "pusher": (20, 7, 3),
+    "half_cheetah": (18, 6, 1),
+    "ant": (29, 8, 2),
+    "ant_ball": (31, 8, 2),
+    "ant_push": (31, 8, 2),
+    "humanoid": (246, 17, 3),
+    "arm_reach": (13, 4, 3),
+    "arm_grasp": (23, 5, 7),
+    "arm_push": (17, 5, 3),
+    "arm_binpick": (17, 5, 3),
+}
+# Where the benchmark states no noise or a single goal.
+STILL_STARTS = ("humanoid", "arm_reach")
+SINGLE_GOALS = ("half_cheetah",)
 
 
-def first_state(task, seed: int = 0) -> PhysicsState:
-    qpos, qvel = task.reset(jax.random.key(seed), WORLDS)
-    return PhysicsState(qpos, qvel, {}, jnp.zeros((WORLDS, 0), jnp.uint32))
+def dimensions(name: str) -> tuple[int, int, int]:
+    stem = max((stem for stem in DIMENSIONS if name.startswith(stem)), key=len)
+    return DIMENSIONS[stem]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_shapes_and_names(name):
-    task = make_task(name)
-    body = name.split("_")[0]
-    state = first_state(task)
+def starts(task, seed: int = 0, split="evaluation"):
+    key = jax.random.key(seed)
+    goal = task.sample_goal(key, WORLDS, split)
+    return goal, *task.reset(key, goal, split)
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def begun(request):
+    """A task, the goals told and the first state of its worlds."""
+    task = make_task(request.param)
+    goal, qpos, qvel = starts(task)
+    return request.param, task, goal, build_physics(task.world, WORLDS).init(qpos, qvel)
+
+
+def test_shapes_and_names(begun):
+    name, task, _, state = begun
+    observation, action, goal = dimensions(name)
     assert task.name == name
-    assert task.action_dim == ACTIONS[body]
-    assert len(task.observation) == OBSERVATIONS[body]
-    assert task.observe(state).shape == (WORLDS, OBSERVATIONS[body])
-    assert task.achieved_goal(state).shape == (WORLDS, task.goal.dim)
+    assert (len(task.observation), task.action_dim, task.goal.dim) == (observation, action, goal)
+    assert task.observe(state).shape == (WORLDS, observation)
+    assert np.isfinite(task.observe(state)).all()
+    assert task.achieved_goal(state).shape == (WORLDS, goal)
     assert task.terminated(state).shape == (WORLDS,)
     assert task.terminated(state).dtype == jnp.bool_
     assert not task.terminated(state).any()
     assert len({coordinate.name for coordinate in task.observation}) == len(task.observation)
     assert all(coordinate.unit for coordinate in (*task.observation, *task.goal.coordinates))
-    assert 0 < task.goal.radius < task.goal.easy_radius
+    assert 0 < (task.goal.hard_radius or 1e-9) < task.goal.radius < task.goal.easy_radius
+
+
+def test_goals_have_the_right_shape_and_are_not_reached_at_the_start(begun):
+    name, task, _, state = begun
+    for split in task.splits:
+        goal = task.sample_goal(jax.random.key(1), WORLDS, split)
+        assert goal.shape == (WORLDS, task.goal.dim)
+        if name not in SINGLE_GOALS:
+            assert len(np.unique(np.asarray(goal), axis=0)) > 1
+        told = task.current_goal(state, goal)
+        assert told.shape == goal.shape
+        assert not is_success(task, task.achieved_goal(state), told).all()
+    assert task.splits[0] == "evaluation"
+
+
+def test_a_goal_can_be_marked_in_a_picture(begun):
+    _, task, goal, _ = begun
+    points = task.goal_points(np.asarray(goal[0]))
+    assert points.ndim == 2
+    assert points.shape[1] == 3
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_worlds_start_apart_and_the_key_decides_where(name):
     task = make_task(name)
-    first, again, other = (first_state(task, seed) for seed in (0, 0, 1))
-    np.testing.assert_array_equal(first.qpos, again.qpos)
-    assert not np.array_equal(first.qpos, other.qpos)
-    assert len(np.unique(np.asarray(first.qpos), axis=0)) == WORLDS
+    first, again, other = (starts(task, seed)[1] for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    if not name.startswith(STILL_STARTS):
+        assert not np.array_equal(first, other)
+        assert len(np.unique(np.asarray(first), axis=0)) == WORLDS
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_goals_have_the_right_shape_and_are_not_reached_at_the_start(name):
-    task = make_task(name)
-    state = first_state(task)
-    for split in task.splits:
-        goals = task.sample_goal(jax.random.key(1), WORLDS, split)
-        assert goals.shape == (WORLDS, task.goal.dim)
-        assert len(np.unique(np.asarray(goals), axis=0)) > 1
-        assert not is_success(task, task.achieved_goal(state), goals).all()
-    assert task.splits[0] == "evaluation"
-
-
-@pytest.mark.parametrize("name", [name for name in NAMES if name.endswith("maze")])
+@pytest.mark.parametrize("name", [name for name in MAZES if not name.endswith("stitching")])
 def test_goals_lie_in_the_goal_cells_of_their_split(name):
     task = make_task(name)
     size = task.maze.cell_size
     for split in task.splits:
         goals = np.asarray(task.sample_goal(jax.random.key(2), 200, split))
-        cells = {tuple(cell) for cell in np.rint(goals / size).astype(int).tolist()}
+        cells = {tuple(cell) for cell in np.rint(goals[:, :2] / size).astype(int).tolist()}
         centres = np.rint(task.maze.goals(split) / size).astype(int).tolist()
         assert cells <= {tuple(cell) for cell in centres}
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name.endswith("maze")])
+def test_stitching_trains_on_short_ways_and_evaluates_on_all():
+    task = make_task("ant_u4_maze_stitching")
+    maze, ways = task.maze, {}
+    for split in ("training", "evaluation"):
+        goal = task.sample_goal(jax.random.key(0), 2000, split)
+        qpos, _ = task.reset(jax.random.key(1), goal, split)
+        lengths = maze.path_lengths_between(np.asarray(qpos[:, :2]), np.asarray(goal))
+        ways[split] = np.bincount(lengths, minlength=11)
+    # Eleven cells in a row: 10 + 9 + 8 ways of one, two and three cells, and back.
+    assert ways["training"][0] == ways["training"][4:].sum() == 0
+    assert (ways["training"][1:4] > 400).all()
+    assert ways["evaluation"][0] == 0
+    assert (ways["evaluation"][1:] > 120).all()
+
+
+@pytest.mark.parametrize("name", MAZES)
 def test_mazes_tell_training_goals_from_evaluation_goals(name):
     assert make_task(name).splits == ("evaluation", "training")
 
@@ -81,7 +134,7 @@ def test_success_is_strictly_within_the_radius(name):
     task = make_task(name)
     achieved = jnp.array([[0.0, 0.0], [0.0, 0.0], [1.0, 1.0]])
     goal = jnp.array([[0.3, 0.39], [0.3, 0.41], [1.0, 1.0]])
-    np.testing.assert_allclose(goal_distance(achieved, goal)[2], 0.0)
+    np.testing.assert_allclose(task.distance(achieved, goal), [0.4920, 0.5080, 0.0], atol=1e-4)
     np.testing.assert_array_equal(is_success(task, achieved, goal), [True, False, True])
 
 

@@ -16,10 +16,12 @@ from kilolayer.training.evaluate import (
 )
 
 
-def episodes(achieved, alive, goal) -> Episodes:
-    return Episodes(
-        jnp.array(goal, float), jnp.array(achieved, float), jnp.array(alive), jnp.zeros((1, 1, 1))
-    )
+def episodes(achieved, alive, goal, start=(0, 0)) -> Episodes:
+    """Episodes of ants or points toward goals `[..., goal]`, told from one place."""
+    achieved = jnp.array(achieved, float)
+    goal = jnp.broadcast_to(jnp.array(goal, float), achieved.shape)
+    start = jnp.broadcast_to(jnp.array(start, float), achieved.shape[1:])
+    return Episodes(start, goal, achieved, jnp.array(alive), jnp.zeros((len(achieved), 1, 15)))
 
 
 def test_scores_worked_by_hand() -> None:
@@ -39,10 +41,35 @@ def test_success_is_broken_down_by_path_length_in_a_maze() -> None:
     # u maze: (1, 2) is one cell from the start, (3, 3) four.
     achieved = [[[1, 2], [1, 1]]]
     scores = episode_metrics(
-        make_task("point_u_maze"), episodes(achieved, [[True, True]], [[1, 2], [3, 3]])
+        make_task("point_u_maze"), episodes(achieved, [[True, True]], [[1, 2], [3, 3]], (1, 1))
     )
     assert scores["success_by_path/1"] == 1.0
     assert scores["success_by_path/4"] == 0.0
+
+
+def test_path_efficiency_is_the_shortest_way_over_the_way_taken() -> None:
+    # u maze: (1, 2) is one cell from the start. The second world walks 0.5 + 1.5 cells until there;
+    # what it does at the goal does not count. The third never arrives.
+    achieved = [
+        [[1, 1.6], [0.5, 1], [1, 1]],
+        [[1, 2], [0.5, 2.5], [1, 1]],
+        [[1, 2], [1, 2], [1, 1]],
+    ]
+    alive = np.ones((3, 3), bool)
+    scores = episode_metrics(make_task("point_u_maze"), episodes(achieved, alive, [1, 2], (1, 1)))
+    assert scores["success"] == pytest.approx(2 / 3)
+    taken = 0.5 + 1.5 + 0.5 * np.sqrt(2)
+    assert scores["path_efficiency"] == pytest.approx((1 + 1 / taken) / 2)
+    lost = episode_metrics(make_task("point_u_maze"), episodes(achieved, alive, [3, 3], (1, 1)))
+    assert "path_efficiency" not in lost
+
+
+def test_scores_are_taken_at_the_goal_of_each_moment() -> None:
+    goal, alive = [[[9.0, 0.0]], [[0.1, 0.0]]], np.ones((2, 1), bool)
+    moving = episodes(np.zeros((2, 1, 2)), alive, goal)
+    scores = episode_metrics(make_task("ant"), moving)
+    assert scores["time_at_goal"] == 1.0
+    assert scores["final_distance"] == pytest.approx(0.1)
 
 
 def test_evaluation_keys_differ_by_seed_and_by_evaluation() -> None:

@@ -18,7 +18,7 @@ def play(task_name: str, policy, length: int, episode_length: int):
     @jax.jit
     def run(key):
         goal = task.sample_goal(key, WORLDS, "training")
-        worlds = start_worlds(task, physics, key, goal)
+        worlds = start_worlds(task, physics, key, goal, "training")
         return unroll(task, physics, worlds, policy, key, length, episode_length)
 
     return run(jax.random.key(0))

@@ -21,7 +21,7 @@ from kilolayer.tasks.registry import task_of
 from kilolayer.types import UserError
 
 # What a file of evaluation episodes holds; `kilolayer.training.evaluate.Episodes` explains it.
-EPISODE_ARRAYS = ("goal", "achieved", "alive", "qpos")
+EPISODE_ARRAYS = ("start", "goal", "achieved", "alive", "qpos")
 
 
 @dataclass(frozen=True)

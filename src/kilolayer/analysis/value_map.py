@@ -85,7 +85,7 @@ def value_map(run: Run, goal: Any, resolution: int) -> ValueMap:
         )
     x, y = map_axes(task.maze, goal[:2], resolution)
     places = np.stack(np.meshgrid(x, y, indexing="ij"), -1).reshape(-1, 2)
-    physics = build_physics(task.world, 1, run.config.physics, run.config.mjx_impl).init(
+    physics = build_physics(task.world, 1).init(
         *task.reset(jax.random.key(0), jnp.asarray(goal[None]), "evaluation")
     )
     pose = jnp.repeat(task.observe(physics), len(places), axis=0)

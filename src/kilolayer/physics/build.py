@@ -5,30 +5,32 @@ from typing import Literal
 import jax
 
 from kilolayer.physics.base import Physics
+from kilolayer.physics.gymnasium import GymnasiumPhysics, GymnasiumWorld
 from kilolayer.physics.kinematic import KinematicPhysics, PointWorld
 from kilolayer.physics.mjx import MjxPhysics
 from kilolayer.physics.native import MujocoWorld, NativePhysics
 from kilolayer.types import bad_field
 
-World = PointWorld | MujocoWorld
+World = PointWorld | MujocoWorld | GymnasiumWorld
 
 
 def build_physics(
     world: World,
     num_worlds: int,
-    engine: Literal["auto", "native", "mjx"] = "auto",
+    engine: Literal["auto", "native", "mjx"] = "native",
     mjx_impl: Literal["jax", "warp"] = "jax",
 ) -> Physics:
     """The engine for `num_worlds` copies of `world`; `auto` takes MJX where JAX finds a GPU.
 
-    Raises UserError if the engine is not installed or cannot step this world.
+    Worlds that are not MuJoCo's have an engine of their own. Raises UserError if MJX is asked for
+    and does not step them, is not installed or cannot express this world.
     """
-    if isinstance(world, PointWorld):
-        if engine != "auto":
-            raise bad_field("physics", engine, "a point world has an engine of its own", "auto")
-        return KinematicPhysics(world)
-    if engine == "auto":
-        engine = "mjx" if jax.default_backend() == "gpu" else "native"
+    if isinstance(world, MujocoWorld):
+        if engine == "mjx" or (engine == "auto" and jax.default_backend() == "gpu"):
+            return MjxPhysics(world, num_worlds, mjx_impl)
+        return NativePhysics(world, num_worlds)
     if engine == "mjx":
-        return MjxPhysics(world, num_worlds, mjx_impl)
-    return NativePhysics(world, num_worlds)
+        raise bad_field("physics", engine, "it steps MuJoCo's worlds and not this task's", "auto")
+    if isinstance(world, GymnasiumWorld):
+        return GymnasiumPhysics(world, num_worlds)
+    return KinematicPhysics(world)

@@ -61,7 +61,7 @@ class MjxPhysics:
         return self._start(qpos, qvel)
 
     def step(self, state: PhysicsState, control: Array) -> PhysicsState:
-        return self._advance(state, control)
+        return self._advance(state, self.world.controls(control))
 
     def reset(self, state: PhysicsState, mask: Array, qpos: Array, qvel: Array) -> PhysicsState:
         def choose(fresh: Array, old: Array) -> Array:
@@ -74,13 +74,9 @@ class MjxPhysics:
         return self._read(self._rest.replace(qpos=qpos, qvel=qvel))
 
     def _advance_one(self, state: PhysicsState, control: Array) -> PhysicsState:
-        """One world, one control step."""
-        low, high = jnp.asarray(self.world.model.actuator_ctrlrange.T, jnp.float32)
+        """One world, one control step with `control [nu]` in the actuators' own units."""
         data = self._rest.replace(
-            qpos=state.qpos,
-            qvel=state.qvel,
-            ctrl=low + 0.5 * (control + 1.0) * (high - low),
-            **state.engine,
+            qpos=state.qpos, qvel=state.qvel, ctrl=control, **state.engine
         )
 
         def substep(data: Any, _: None) -> tuple[Any, None]:

@@ -9,6 +9,7 @@ and can be saved and restored at any step.
 # MuJoCo ships no type stubs for its compiled module.
 # pyright: reportAttributeAccessIssue=false
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import mujoco
@@ -23,7 +24,8 @@ from kilolayer.types import Array
 class MujocoWorld:
     """A compiled model, the physics substeps of one control step and the derived fields wanted.
 
-    fields: names of `MjData` arrays beside qpos and qvel, such as `xpos` or `sensordata`.
+    fields: names of `MjData` arrays beside qpos and qvel, such as `xpos` or `sensordata`. Forces
+    and accelerations among them are those that acted during the last substep.
     """
 
     model: mujoco.MjModel
@@ -44,6 +46,23 @@ class MujocoWorld:
         """Seconds of simulated time per control step."""
         return self.substeps * self.model.opt.timestep
 
+    @property
+    def driven(self) -> np.ndarray:
+        """The actuators that take an action, by number; the others hold the one value they have."""
+        low, high = self.model.actuator_ctrlrange.T
+        return np.flatnonzero(high > low)
+
+    def controls(self, unit: Any) -> Any:
+        """The `[worlds, nu]` controls that `unit [worlds, action]` in [-1, 1] stands for.
+
+        An actuator whose control range is a single value holds it and takes no action. Arrays of
+        NumPy and of JAX alike.
+        """
+        low, high = self.model.actuator_ctrlrange.T
+        # One that holds reads any coordinate: it is multiplied by a range of zero.
+        coordinate = np.maximum(np.cumsum(high > low) - 1, 0)
+        return low + 0.5 * (unit[:, coordinate] + 1.0) * (high - low)
+
 
 class NativePhysics:
     """Steps `num_worlds` copies of a world; `threads` 0 means all cores.
@@ -58,7 +77,6 @@ class NativePhysics:
         self._qpos, self._qvel = self._batch.bind("qpos"), self._batch.bind("qvel")
         self._control = self._batch.bind("ctrl")
         self._fields = {name: self._batch.bind(name) for name in world.fields}
-        self._low, self._high = world.model.actuator_ctrlrange.T
         # Derived fields lag one substep unless asked for at the new state.
         stages = mujoco.mjtStage
         self._stage = int(stages.mjSTAGE_VEL if world.fields else stages.mjSTAGE_NONE)
@@ -73,29 +91,35 @@ class NativePhysics:
         return jax.pure_callback(self._host_step, self._shapes, state.engine, control)
 
     def reset(self, state: PhysicsState, mask: Array, qpos: Array, qvel: Array) -> PhysicsState:
-        return jax.pure_callback(self._host_reset, self._shapes, state.engine, mask, qpos, qvel)
+        return jax.pure_callback(
+            self._host_reset, self._shapes, state.engine, state.fields, mask, qpos, qvel
+        )
 
     def _host_init(self, qpos, qvel) -> PhysicsState:
         everything = np.ones(self.num_worlds, bool)
-        return self._host_reset(self._bits(), everything, qpos, qvel)
+        return self._host_reset(self._bits(), {}, everything, qpos, qvel)
 
     def _host_step(self, engine, control) -> PhysicsState:
         self._write(engine)
-        unit = np.asarray(control, np.float64)
-        self._control[:] = self._low + 0.5 * (unit + 1.0) * (self._high - self._low)
+        self._control[:] = self.world.controls(np.asarray(control, np.float64))
         self._batch.step(nstep=self.world.substeps, stage=self._stage)
         return self._read()
 
-    def _host_reset(self, engine, mask, qpos, qvel) -> PhysicsState:
+    def _host_reset(self, engine, fields, mask, qpos, qvel) -> PhysicsState:
         self._write(engine)
-        worlds = np.flatnonzero(np.asarray(mask))
+        mask = np.asarray(mask)
+        worlds = np.flatnonzero(mask)
         self._batch.reset(worlds, stage=int(mujoco.mjtStage.mjSTAGE_NONE))
         self._qpos[worlds] = np.asarray(qpos)[worlds]
         self._qvel[worlds] = np.asarray(qvel)[worlds]
-        if self.world.fields:
-            # All worlds: derived fields are not part of the state rows.
-            self._batch.forward(stage=self._stage)
-        return self._read()
+        if self.world.fields and len(worlds):
+            # The whole pass: no step has left forces and accelerations here yet.
+            self._batch.forward(worlds, stage=int(mujoco.mjtStage.mjSTAGE_ACC))
+        state = self._read()
+        # Derived fields are not part of the state rows: the other worlds keep the ones they had.
+        for name, kept in fields.items():
+            state.fields[name][~mask] = np.asarray(kept)[~mask]  # type: ignore[index]
+        return state
 
     def _write(self, engine) -> None:
         self._batch.state[:] = np.asarray(engine).view(np.float64)
@@ -105,9 +129,10 @@ class NativePhysics:
 
     def _read(self) -> PhysicsState:
         """Copies: the batch's arrays are overwritten by the next call."""
-        return PhysicsState(
-            qpos=self._qpos.astype(np.float32),  # type: ignore[arg-type]
-            qvel=self._qvel.astype(np.float32),  # type: ignore[arg-type]
-            fields={name: array.astype(np.float32) for name, array in self._fields.items()},  # type: ignore[misc]
-            engine=self._bits().copy(),  # type: ignore[arg-type]
-        )
+        with np.errstate(over="ignore"):  # a diverging world becomes infinite, as it should
+            return PhysicsState(
+                qpos=self._qpos.astype(np.float32),  # type: ignore[arg-type]
+                qvel=self._qvel.astype(np.float32),  # type: ignore[arg-type]
+                fields={name: array.astype(np.float32) for name, array in self._fields.items()},  # type: ignore[misc]
+                engine=self._bits().copy(),  # type: ignore[arg-type]
+            )

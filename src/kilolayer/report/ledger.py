@@ -7,13 +7,14 @@ from typing import Any
 
 from kilolayer.analysis.load import Run
 from kilolayer.config import TrainConfig
+from kilolayer.physics.native import MujocoWorld
 from kilolayer.report.page import cards, paragraph, table
 from kilolayer.report.plots import short_count, time_bar
-from kilolayer.tasks.ant import Ant
+from kilolayer.tasks.registry import TASKS
 from kilolayer.types import UserError
 
 NOT_COMPARABLE = (
-    "Scores of ant tasks are comparable with published ones in kind, not to the digit: published "
+    "Scores of this task are comparable with published ones in kind, not to the digit: published "
     "figures come from another physics engine, and contacts, solver and integrator differ."
 )
 
@@ -63,7 +64,7 @@ def _notices(run: Run, steps: int) -> str:
         )
     if bad and not run.directory.finished:
         notices.append(f"It stopped because {bad[-1].get('tensor')} was not finite.")
-    if isinstance(run.task, Ant):
+    if run.task.name in TASKS and isinstance(run.task.world, MujocoWorld):
         notices.append(NOT_COMPARABLE)
     return "".join(paragraph(text, "notice") for text in notices)
 

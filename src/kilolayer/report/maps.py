@@ -20,8 +20,8 @@ MOST_POINTS = 150  # of a trajectory
 def trajectory_map(task: Task, episodes: Mapping[str, Mapping[str, np.ndarray]]) -> str:
     """Paths of the first episodes of each goal split, one panel per split.
 
-    episodes: by split, arrays `goal` and `achieved [time, worlds, goal]`, `alive [time, worlds]`.
-    Of goals with more than two coordinates the first two are shown; one is shown over time.
+    episodes: by split, the arrays of `kilolayer.training.evaluate.Episodes`. Of goals with more
+    than two coordinates the first two are shown; one coordinate is shown over time.
     """
     figure = _panels(task, len(episodes))
     grid = figure.subplots(1, len(episodes), squeeze=False)[0]
@@ -61,9 +61,9 @@ def _draw_trajectories(axes: Axes, task: Task, arrays: Mapping[str, np.ndarray])
         circle = {"fill": False, "color": PURPLE, "linewidth": 0.6, "alpha": 0.6}
         axes.add_patch(Circle((goal[-1, 0], goal[-1, 1]), task.goal.radius, **circle))
     if task.goal.dim == 1:
-        axes.plot(0, achieved[0].mean(), color=INK, marker="s", markersize=5, zorder=4)
+        axes.plot(0, arrays["start"].mean(), color=INK, marker="s", markersize=5, zorder=4)
         return
-    starts = achieved[0, :, :2]
+    starts = arrays["start"][: achieved.shape[1], :2]
     axes.plot(*starts.T, color=INK, marker="s", markersize=3, linestyle="", zorder=4)
     if task.maze is None:
         places = np.concatenate([achieved[..., :2], arrays["goal"][:, : achieved.shape[1], :2]])

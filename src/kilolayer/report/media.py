@@ -9,16 +9,20 @@ import imageio_ffmpeg
 import numpy as np
 from PIL import Image
 
+from kilolayer.physics.build import build_physics
+from kilolayer.physics.gymnasium import GymnasiumWorld
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.report.scene import MujocoScene, PointScene
 from kilolayer.runtime.run_dir import guard_disk
 from kilolayer.tasks.base import Task
-from kilolayer.types import UserError
+from kilolayer.training.evaluate import evaluation_key, evaluation_start
+from kilolayer.types import UserError, bad_field
 
 GAP = 4  # pixels between worlds
 WHITE = 255
 # Constant quality of x264, 0 (lossless) to 51; at 28 a frame of a plain scene takes 1-3 kB.
 QUALITY = "28"
+MOMENTS = 6  # of an episode, in a still picture of it
 
 
 def render_frames(
@@ -40,11 +44,7 @@ def render_frames(
     """
     qpos, goal = np.asarray(qpos), np.asarray(goal)
     _check(task, qpos, goal, reached, size, every)
-    if isinstance(task.world, MujocoWorld):
-        scene = MujocoScene(task, size)
-    else:
-        scene = PointScene(task, size)
-    with scene:
+    with make_scene(task, size) as scene:
         shown = range(0, len(qpos), every)
         frames = [
             _tile(
@@ -58,12 +58,44 @@ def render_frames(
     return np.stack(frames)
 
 
+def make_scene(task: Task, size: int) -> MujocoScene | PointScene:
+    """What draws worlds of this task, to be used in a `with` statement.
+
+    size: pixels of the longer side. Raises UserError for a task that cannot be drawn.
+    """
+    require_drawable(task)
+    return (MujocoScene if isinstance(task.world, MujocoWorld) else PointScene)(task, size)
+
+
+def require_drawable(task: Task) -> None:
+    """Raises UserError if the task's worlds cannot be drawn from their positions."""
+    if isinstance(task.world, GymnasiumWorld):
+        raise UserError(
+            f"task {task.name} cannot be drawn from a recording: step the environment yourself, "
+            "made by gymnasium.make with render_mode='rgb_array', with the run's policy "
+            "(`kilolayer.load(RUN).policy`), and call its render."
+        )
+    if task.maze is None and not isinstance(task.world, MujocoWorld):
+        raise UserError(f"task {task.name} cannot be drawn: its points move in no known maze.")
+
+
+def render_start(task: Task, size: int) -> np.ndarray:
+    """A picture `[height, width, 3]` uint8 of how an evaluation may begin, with its goal.
+
+    Raises UserError if the task cannot be drawn or nothing rendered here.
+    """
+    require_drawable(task)
+    start = evaluation_start(task, evaluation_key(0, 0), 1, "evaluation")
+    state = build_physics(task.world, 1).init(start.qpos, start.qvel)
+    goal = np.asarray(task.current_goal(state, start.goal))
+    return render_frames(task, np.asarray(start.qpos)[None], goal[None], np.zeros((1, 1)), size)[0]
+
+
 def _check(
     task: Task, qpos: np.ndarray, goal: np.ndarray, reached: np.ndarray, size: int, every: int
 ) -> None:
+    require_drawable(task)
     world = task.world
-    if task.maze is None and not isinstance(world, MujocoWorld):
-        raise UserError(f"task {task.name} cannot be drawn: its points move in no known maze.")
     nq = world.model.nq if isinstance(world, MujocoWorld) else 2
     if qpos.ndim != 3 or 0 in qpos.shape or qpos.shape[2] != nq:
         raise UserError(
@@ -112,14 +144,13 @@ def _tile(images: list[np.ndarray]) -> np.ndarray:
 
 
 def write_video(path: Path, frames: np.ndarray, fps: float) -> None:
-    """Write frames `[frames, height, width, 3]` uint8 as `.mp4` (H.264) or `.gif`, by the suffix.
+    """Write frames `[frames, height, width, 3]` uint8 as `.mp4` (H.264), `.gif`, `.png`, by suffix.
 
-    Both play in every browser. H.264 needs even sides: an odd one grows by one pixel. Raises
+    The first two play in every browser; the last shows `MOMENTS` of them, first and last included,
+    in a grid. H.264 needs even sides: an odd one grows by one pixel. Raises
     UserError for another suffix, frames that are none, or a file that cannot be written.
     """
-    writers = {".mp4": _write_mp4, ".gif": _write_gif}
-    if path.suffix not in writers:
-        raise UserError(f"cannot write {path}: a video's name ends in .mp4 or .gif.")
+    require_film_name(path)
     if frames.ndim != 4 or frames.shape[3] != 3 or len(frames) == 0 or frames.dtype != np.uint8:
         raise UserError(
             f"frames must be [frames, height, width, 3] of uint8, not {frames.shape} of "
@@ -129,7 +160,7 @@ def write_video(path: Path, frames: np.ndarray, fps: float) -> None:
     with guard_disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            writers[path.suffix](temporary, frames, fps)
+            WRITERS[path.suffix](temporary, frames, fps)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -170,3 +201,18 @@ def _write_gif(path: Path, frames: np.ndarray, fps: float) -> None:
     images[0].save(
         path, save_all=True, append_images=images[1:], duration=round(1000 / fps), loop=0
     )
+
+
+def _write_png(path: Path, frames: np.ndarray, fps: float) -> None:
+    del fps
+    moments = np.linspace(0, len(frames) - 1, min(MOMENTS, len(frames))).round().astype(int)
+    Image.fromarray(_tile(list(frames[moments]))).save(path)
+
+
+WRITERS = {".mp4": _write_mp4, ".gif": _write_gif, ".png": _write_png}
+
+
+def require_film_name(path: Path) -> None:
+    """Raises UserError unless the file's suffix is one that can be written."""
+    if path.suffix not in WRITERS:
+        raise bad_field("out", str(path), f"a name that ends in {', '.join(WRITERS)}")

@@ -13,6 +13,18 @@ from kilolayer.report.style import BLUE, INK, ORANGE, PAPER, SERIES, luminance
 from kilolayer.report.svg import FONT_SIZE, dress, new_figure, to_svg
 
 LONGEST_LINE = 400  # points of a curve; more cannot be seen at its size
+BEHAVIOUR_UNITS = {
+    "torso_height": "m",
+    "upright_share": "share of steps",
+    "speed": "{}/s",
+    "contacts": "at once",
+    "falls": "share of episodes",
+    "puck_travel": "m",
+    "cube_travel": "m",
+    "cube_height": "m",
+    "grasp_share": "share of steps",
+    "path_efficiency": "shortest / taken",
+}
 SPLITS = {"evaluation": "evaluation goals", "evaluation_training_goals": "training goals"}
 SPLIT_COLOURS = dict(zip(SPLITS, (BLUE, ORANGE), strict=True))
 
@@ -58,6 +70,26 @@ def learning_curves(run: Run) -> str:
             handles, labels, loc="outside upper right", ncols=2, fontsize=FONT_SIZE, frameon=False
         )
     return to_svg(figure, "curves", "Learning curves over environment steps")
+
+
+def behaviour_curves(run: Run) -> str:
+    """How the agent moved in each evaluation, a panel for each measure of the task."""
+    names = sorted({name for event in run.events for name in event.get("metrics", {})})
+    prefix = "evaluation/behaviour/"
+    names = [name for name in names if name.startswith(prefix)]
+    names += ["evaluation/path_efficiency"] * bool(len(run.curve("evaluation/path_efficiency")[0]))
+    figure = new_figure(11, 2.6 * -(-len(names) // 4))
+    grid = figure.subplots(-(-len(names) // 4), 4, squeeze=False)
+    for axes in grid.flat[len(names) :]:
+        axes.set_visible(False)
+    for axes, name in zip(grid.flat, names, strict=False):
+        axes.plot(*run.curve(name), color=BLUE, marker="o", markersize=3)
+        measure = name.rsplit("/", 1)[-1]
+        unit = BEHAVIOUR_UNITS.get(measure, "").format(run.task.goal.coordinates[0].unit)
+        dress(axes, measure.replace("_", " "), "environment steps", unit)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
+    return to_svg(figure, "behaviour", "How the agent moved, over environment steps")
 
 
 def success_by_path(run: Run) -> str:

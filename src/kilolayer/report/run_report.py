@@ -8,6 +8,7 @@ from kilolayer.analysis.load import Run
 from kilolayer.report.ledger import config_section, environment_section, headline, time_section
 from kilolayer.report.page import Section, page, paragraph
 from kilolayer.report.sections import (
+    behaviour_section,
     blocks_section,
     curves_section,
     paths_section,
@@ -51,6 +52,13 @@ SECTIONS = (
         "Share of successful episodes for each length of the shortest path; an agent that knows "
         "the way keeps its bars high to the right.",
         paths_section,
+    ),
+    _Plan(
+        "behaviour",
+        "How it moves",
+        "Measures of the movement in each evaluation: they tell a new way of moving from a better "
+        "score. Path efficiency is the shortest way over the way taken, of successful episodes.",
+        behaviour_section,
     ),
     _Plan(
         "values",
@@ -100,8 +108,7 @@ def write_report(run: Run) -> Path:
     Works for an unfinished run too; what cannot be shown is said in a sentence. The video is also
     kept in `media/`. Raises UserError if the file cannot be written.
     """
-    config = run.config
-    title = f"{config.task}, depth {config.depth}"
+    title = f"{run.task.name}, depth {run.config.depth}"
     sections = [Section(plan.anchor, plan.title, plan.how, _drawn(plan, run)) for plan in SECTIONS]
     target = run.path / "report.html"
     write_atomically(target, page(title, headline(run), sections))

@@ -125,6 +125,7 @@ class MujocoScene:
 
     def draw(self, qpos: np.ndarray, goal: np.ndarray, reached: bool) -> np.ndarray:
         """The picture `[height, width, 3]` after the positions `[time, nq]` so far."""
+        self._window.make_current()  # another scene may have been drawn in between
         self._data.qpos[:] = qpos[-1]
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_camlight(self._model, self._data)

@@ -10,7 +10,7 @@ import numpy as np
 
 from kilolayer.analysis.arrays import read_arrays
 from kilolayer.analysis.diagnostics import BlockDiagnostics, block_diagnostics
-from kilolayer.analysis.load import Run
+from kilolayer.analysis.load import EPISODE_ARRAYS, Run
 from kilolayer.analysis.value_map import (
     ValueMap,
     ValueOrder,
@@ -21,7 +21,7 @@ from kilolayer.analysis.value_map import (
 from kilolayer.report.maps import MOST_TRAJECTORIES, trajectory_map, value_maps
 from kilolayer.report.media import freeze_after_termination, render_frames, write_video
 from kilolayer.report.page import paragraph, table
-from kilolayer.report.plots import block_curves, learning_curves, success_by_path
+from kilolayer.report.plots import behaviour_curves, block_curves, learning_curves, success_by_path
 from kilolayer.tasks.base import Task, is_success
 from kilolayer.types import UserError
 
@@ -57,6 +57,13 @@ def paths_section(run: Run) -> str:
     if run.task.maze is None:
         raise UserError("This task has no maze: all its goals lie equally far.")
     return success_by_path(run)
+
+
+def behaviour_section(run: Run) -> str:
+    names = {name for event in run.events for name in event.get("metrics", {})}
+    if not any("/behaviour/" in name or name.endswith("path_efficiency") for name in names):
+        raise UserError("This task measures no movement, and no episode has succeeded yet.")
+    return behaviour_curves(run)
 
 
 def values_section(run: Run) -> str:
@@ -148,12 +155,13 @@ def read_episodes(run: Run, split: str) -> dict[str, np.ndarray]:
     """The newest episodes of a goal split; raises UserError if missing, damaged or of a wrong
     shape."""
     path = run.path / "episodes" / f"{split}.npz"
-    arrays = read_arrays(path, ["goal", "achieved", "alive", "qpos"])
+    arrays = read_arrays(path, EPISODE_ARRAYS)
     time, worlds = arrays["alive"].shape if arrays["alive"].ndim == 2 else (0, 0)
     goal = (time, worlds, run.task.goal.dim)
     fits = (
         time > 0
         and worlds > 0
+        and arrays["start"].shape == goal[1:]
         and arrays["goal"].shape == goal
         and arrays["achieved"].shape == goal
         and arrays["qpos"].ndim == 3

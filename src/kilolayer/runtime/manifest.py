@@ -21,6 +21,8 @@ PACKAGES = (
     "orbax-checkpoint",
     "numpy",
     "mujoco",
+    "gymnasium",
+    "gymnasium-robotics",
 )
 
 

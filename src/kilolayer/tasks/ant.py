@@ -17,7 +17,7 @@ import numpy as np
 
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.native import MujocoWorld
-from kilolayer.tasks import scene
+from kilolayer.tasks import behaviour, scene
 from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task
 from kilolayer.tasks.mazes import Maze
 from kilolayer.types import Array
@@ -27,6 +27,7 @@ CONTROL_STEP = 0.05
 STANDING_HEIGHT = 0.75
 HEALTHY_HEIGHT = (0.2, 1.0)
 OPEN_GOAL_DISTANCE = 10.0
+LONGEST_TRAINING_WAY = 3  # cells, of the stitching variants
 MAZE_CELL_SIZE = 4.0
 RESET_NOISE = 0.1
 
@@ -39,6 +40,8 @@ LEGS = (
 )
 MOTOR_ORDER = ("back_right", "front_left", "front_right", "back_left")
 STANDING_JOINTS = (0, 1, 0, -1, 0, -1, 0, 1)  # hip and ankle of each leg, rad
+# The ant's own, which come first where a scene holds more that moves.
+NUM_POSITIONS, NUM_VELOCITIES = 15, 14
 
 WALL_HEIGHT = 0.5 * MAZE_CELL_SIZE
 FRICTION = (1, 0.5, 0.5)
@@ -52,14 +55,18 @@ JOINT = {"armature": 1.0, "damping": [1.0, 0, 0]}
 class Ant(Task):
     """Observation: qpos 15 and qvel 14, x and y included. Goal: torso x, y within 0.5 m.
 
-    layout: a maze's name, or None for open ground with goals on a circle of 10 m.
+    layout: a maze's name, or None for open ground with goals on a circle of 10 m. stitching: train
+    on short ways anywhere in the maze, at most three cells long; evaluate from the maze's start to
+    every cell, so that long ways must be put together from short ones.
     """
 
     layout: str | None = None
+    stitching: bool = False
 
     @property
     def name(self) -> str:
-        return "ant" if self.layout is None else f"ant_{self.layout}_maze"
+        maze = "ant" if self.layout is None else f"ant_{self.layout}_maze"
+        return maze + ("_stitching" if self.stitching else "")
 
     @property
     def maze(self) -> Maze | None:
@@ -90,23 +97,33 @@ class Ant(Task):
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
         """Standing pose plus uniform noise on positions and normal noise on velocities."""
         position_key, velocity_key = jax.random.split(key)
-        start = np.zeros(2) if self.maze is None else self.maze.start
-        pose = jnp.array([*start, STANDING_HEIGHT, 1, 0, 0, 0, *STANDING_JOINTS], jnp.float32)
-        shape = (goal.shape[0], pose.shape[0])
+        pose = jnp.array([0, 0, STANDING_HEIGHT, 1, 0, 0, 0, *STANDING_JOINTS], jnp.float32)
+        shape = (goal.shape[0], NUM_POSITIONS)
         noise = jax.random.uniform(position_key, shape, minval=-RESET_NOISE, maxval=RESET_NOISE)
-        qpos = pose + noise
+        qpos = (pose + noise).at[:, :2].add(self._start(key, goal, split))
         quaternion = qpos[:, 3:7] / jnp.linalg.norm(qpos[:, 3:7], axis=-1, keepdims=True)
-        qvel = RESET_NOISE * jax.random.normal(velocity_key, (goal.shape[0], 14))
+        qvel = RESET_NOISE * jax.random.normal(velocity_key, (goal.shape[0], NUM_VELOCITIES))
         return qpos.at[:, 3:7].set(quaternion), qvel
 
+    def _start(self, key: Array, goal: Array, split: GoalSplit) -> Array:
+        """Where the torso starts, `[2]` or `[worlds, 2]`."""
+        if self.maze is None:
+            return jnp.zeros(2)
+        if self.stitching and split == "training":
+            return self.maze.sample_start(jax.random.fold_in(key, 1), goal, LONGEST_TRAINING_WAY)
+        return jnp.asarray(self.maze.start, jnp.float32)
+
     def sample_goal(self, key: Array, num_worlds: int, split: GoalSplit) -> Array:
+        if self.stitching and self.maze is not None:
+            return self.maze.sample_free_cell(key, num_worlds, split)
         if self.maze is not None:
             return self.maze.sample_goal(key, num_worlds, split, noise=0.0)
         angle = jax.random.uniform(key, (num_worlds,), maxval=2 * jnp.pi)
         return OPEN_GOAL_DISTANCE * jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)
 
     def observe(self, state: PhysicsState) -> Array:
-        return jnp.concatenate([state.qpos, state.qvel], -1)
+        qpos, qvel = state.qpos[:, :NUM_POSITIONS], state.qvel[:, :NUM_VELOCITIES]
+        return jnp.concatenate([qpos, qvel], -1)
 
     def achieved_goal(self, state: PhysicsState) -> Array:
         return state.qpos[:, :2]
@@ -115,6 +132,9 @@ class Ant(Task):
         low, high = HEALTHY_HEIGHT
         height = state.qpos[:, 2]
         return (height < low) | (height > high)
+
+    def behaviour(self, qpos: np.ndarray, alive: np.ndarray) -> dict[str, float]:
+        return behaviour.legged(self.world, qpos, alive)
 
 
 @cache

@@ -15,12 +15,13 @@ import numpy as np
 
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.native import MujocoWorld
-from kilolayer.tasks import scene
+from kilolayer.tasks import behaviour, scene
 from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task
 from kilolayer.types import Array
 
 CONTROL_STEP = 0.05
 GOAL_X = 5.0
+TORSO_HEIGHT = 0.7
 RESET_NOISE = 0.1
 DENSITY = 660.8849500774736  # kg/m^3: 14 kg in all
 RADIUS = 0.046
@@ -97,6 +98,10 @@ class HalfCheetah(Task):
     def achieved_goal(self, state: PhysicsState) -> Array:
         return state.qpos[:, :1]
 
+    def behaviour(self, qpos: np.ndarray, alive: np.ndarray) -> dict[str, float]:
+        height, upright = TORSO_HEIGHT + qpos[..., 1], np.cos(qpos[..., 2])
+        return behaviour.measures(self.world, qpos, alive, qpos[..., :1], height, upright)
+
 
 @cache
 def _compile_world() -> MujocoWorld:
@@ -107,8 +112,9 @@ def _compile_world() -> MujocoWorld:
 def build_scene() -> mujoco.MjSpec:
     """Floor and cheetah, which moves in the plane of x and z."""
     spec = scene.new_scene(time_step=0.01)
+    scene.set_view(spec, centre=(2.5, 0, 0), extent=7, azimuth=90, elevation=-30)
     scene.add_ground(spec, **CONTACT)
-    torso = spec.worldbody.add_body(name="torso", pos=[0, 0, 0.7])
+    torso = spec.worldbody.add_body(name="torso", pos=[0, 0, TORSO_HEIGHT])
     for name, kind, axis in (("x", "SLIDE", (1, 0, 0)), ("z", "SLIDE", (0, 0, 1)),
                              ("pitch", "HINGE", (0, 1, 0))):  # fmt: skip
         joint = getattr(mujoco.mjtJoint, f"mjJNT_{kind}")

@@ -16,7 +16,7 @@ import numpy as np
 
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.native import MujocoWorld
-from kilolayer.tasks import scene
+from kilolayer.tasks import behaviour, scene
 from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task
 from kilolayer.tasks.mazes import Maze
 from kilolayer.types import Array
@@ -195,6 +195,9 @@ class Humanoid(Task):
         low, high = HEALTHY_HEIGHT
         height = state.qpos[:, 2]
         return (height < low) | (height > high)
+
+    def behaviour(self, qpos: np.ndarray, alive: np.ndarray) -> dict[str, float]:
+        return behaviour.legged(self.world, qpos, alive)
 
 
 def _body_observation(cinert: Array, cvel: Array) -> Array:

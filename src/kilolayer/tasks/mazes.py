@@ -16,9 +16,12 @@ from kilolayer.types import Array
 TRAINING_LAYOUTS = {
     "u": "#####/#rgg#/###g#/#ggg#/#####",
     "u4": "#####/#ggg#/#r#g#/###g#/#g#g#/#ggg#/#####",
+    "u5": "########/#gggggg#/#r####g#/######g#/#g####g#/#gggggg#/########",
     "big": "########/#rg##gg#/#gg#ggg#/##ggg###/#gg#ggg#/#g#gg#g#/#ggg#gg#/########",
     "hardest": "############/#rggg#ggggg#/#g##g#g#g#g#/#gggggg#ggg#/#g####g###g#/"
     "#gg#g#ggggg#/##g#g#g#g###/#gg#ggg#ggg#/############",
+    # One block in the crossing bars both goals; the layout shows the walls alone.
+    "push": "######/#r.###/#...g#/##.###/##g###/######",
     "spiral": "###########/#rgggggggg#/#########g#/#ggggggg#g#/#g#####g#g#/#g#ggg#g#g#/"
     "#g#g###g#g#/#g#ggggg#g#/#g#######g#/#ggggggggg#/###########",
 }
@@ -26,6 +29,7 @@ TRAINING_LAYOUTS = {
 EVALUATION_LAYOUTS = {
     "u": "#####/#r..#/###.#/#ggg#/#####",
     "u4": "#####/#...#/#r#.#/###g#/#g#g#/#ggg#/#####",
+    "u5": "########/#......#/#r####.#/######g#/#g####g#/#gggggg#/########",
     "big": "########/#r.##gg#/#..#..g#/##...###/#..#...#/#.#g.#g#/#.gg#gg#/########",
     "spiral": "###########/#r........#/#########.#/#ggggggg#.#/#g#####g#.#/#g#ggg#g#.#/"
     "#g#g###g#.#/#g#ggggg#.#/#g#######.#/#gggg.....#/###########",
@@ -67,6 +71,29 @@ class Maze:
         chosen = goals[jax.random.randint(cell_key, (count,), 0, len(goals))]
         spread = noise * self.cell_size
         return chosen + jax.random.uniform(noise_key, (count, 2), minval=-spread, maxval=spread)
+
+    @cached_property
+    def free_cells(self) -> np.ndarray:
+        """Centres of all cells without a wall, the start first, `[cells, 2]`."""
+        start = np.argwhere(self.grid == "r")
+        others = np.argwhere((self.grid != "r") & ~self.walls)
+        return np.concatenate([start, others]) * self.cell_size
+
+    def sample_free_cell(self, key: Array, count: int, split: str) -> Array:
+        """Any cell in training, any but the start in evaluation, uniformly, `[count, 2]`."""
+        cells = jax.numpy.asarray(self.free_cells, jax.numpy.float32)
+        return cells[jax.random.randint(key, (count,), int(split == "evaluation"), len(cells))]
+
+    def sample_start(self, key: Array, goals: Array, farthest: int) -> Array:
+        """A free cell at most `farthest` cells from each of the `goals [count, 2]` and not it."""
+        cells = jax.numpy.asarray(self.free_cells, jax.numpy.float32)
+        lengths = self.path_lengths_between(self.free_cells[:, None], self.free_cells[None])
+        near = jax.numpy.asarray((lengths > 0) & (lengths <= farthest))
+        nearest = jax.numpy.argmin(
+            jax.numpy.linalg.norm(goals[:, None] - cells[None], axis=-1), axis=-1
+        )
+        weights = jax.numpy.where(near[nearest], 0.0, -jax.numpy.inf)
+        return cells[jax.random.categorical(key, weights)]
 
     def cell_of(self, positions: np.ndarray) -> np.ndarray:
         """Row and column of the cells that hold `positions [..., 2]`, the outermost if outside."""

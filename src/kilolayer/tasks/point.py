@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.kinematic import PointWorld
@@ -61,3 +62,8 @@ class PointMaze(Task):
 
     def achieved_goal(self, state: PhysicsState) -> Array:
         return state.qpos
+
+    def behaviour(self, qpos: np.ndarray, alive: np.ndarray) -> dict[str, float]:
+        """speed: mean, cells per second."""
+        steps = np.linalg.norm(np.diff(qpos, axis=0), axis=-1)
+        return {"speed": float(steps.mean() / self.world.control_step)}

@@ -107,6 +107,11 @@ class Pusher(Task):
     def achieved_goal(self, state: PhysicsState) -> Array:
         return _place(state.qpos[:, len(JOINTS) :])
 
+    def behaviour(self, qpos: np.ndarray, alive: np.ndarray) -> dict[str, float]:
+        """puck_travel: mean way that the puck was moved, m."""
+        steps = np.linalg.norm(np.diff(qpos[..., len(JOINTS) :], axis=0), axis=-1)
+        return {"puck_travel": float(steps.sum(0).mean())}
+
 
 def _draw(key: Array, shape: tuple[int, ...], corners: tuple) -> Array:
     """Offsets from home drawn uniformly between two corners, `[*shape, 2]`."""
@@ -129,6 +134,7 @@ def _compile_world() -> MujocoWorld:
 def build_scene() -> mujoco.MjSpec:
     """Table, arm and puck. Only the fork at the arm's end touches table and puck."""
     spec = scene.new_scene(time_step=0.01)
+    scene.set_view(spec, centre=(0.15, -0.1, -0.3), extent=1.2, azimuth=90, elevation=-70)
     spec.option.gravity = [0, 0, 0]
     scene.add_ground(spec, pos=[0, 0.5, TABLE_HEIGHT], **SOLID)
     pan = spec.worldbody.add_body(name="shoulder_pan", pos=[0, -0.6, 0])

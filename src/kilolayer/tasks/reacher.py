@@ -92,6 +92,7 @@ def _compile_world() -> MujocoWorld:
 def build_scene() -> mujoco.MjSpec:
     """A table, a shoulder that turns without end and an elbow within +-3 rad; nothing collides."""
     spec = scene.new_scene(time_step=0.01)
+    scene.set_view(spec, centre=(0, 0, 0), extent=0.4, azimuth=90, elevation=-89)
     scene.add_ground(spec)
     joint, free = {"armature": 1.0, "damping": [1.0, 0, 0]}, {"contype": 0}
     upper = spec.worldbody.add_body(name="upper", pos=[0, 0, HEIGHT])

@@ -2,15 +2,23 @@
 
 from collections.abc import Callable
 
-from kilolayer.config import TrainConfig
+from kilolayer.config import TaskConfig
 from kilolayer.lookup import find
 from kilolayer.tasks.ant import Ant
+from kilolayer.tasks.ant_objects import AntBall, AntPush
+from kilolayer.tasks.arm import ArmGrasp, ArmMove, ArmReach
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.cheetah import HalfCheetah
+from kilolayer.tasks.gymnasium import make_gymnasium_task
 from kilolayer.tasks.humanoid import Humanoid
+from kilolayer.tasks.own import own_robot
 from kilolayer.tasks.point import PointMaze
 from kilolayer.tasks.pusher import Pusher
 from kilolayer.tasks.reacher import Reacher
+from kilolayer.types import bad_field
+
+# What a config may say of a robot of the user's own, and of nothing else.
+OWN_ROBOT_FIELDS = ("goal_site", "goal_body", "goal_box", "control_step")
 
 TASKS: dict[str, Callable[[], Task]] = {
     "point_u_maze": lambda: PointMaze("u"),
@@ -20,8 +28,12 @@ TASKS: dict[str, Callable[[], Task]] = {
     "ant": Ant,
     "ant_u_maze": lambda: Ant("u"),
     "ant_u4_maze": lambda: Ant("u4"),
+    "ant_u4_maze_stitching": lambda: Ant("u4", stitching=True),
+    "ant_u5_maze": lambda: Ant("u5"),
     "ant_big_maze": lambda: Ant("big"),
     "ant_hardest_maze": lambda: Ant("hardest"),
+    "ant_ball": AntBall,
+    "ant_push": AntPush,
     "half_cheetah": HalfCheetah,
     "humanoid": Humanoid,
     "humanoid_u_maze": lambda: Humanoid("u"),
@@ -30,11 +42,29 @@ TASKS: dict[str, Callable[[], Task]] = {
     "reacher": Reacher,
     "pusher_easy": lambda: Pusher("easy"),
     "pusher_hard": lambda: Pusher("hard"),
+    "arm_reach": ArmReach,
+    "arm_grasp": ArmGrasp,
+    "arm_push_easy": lambda: ArmMove("push_easy"),
+    "arm_push_hard": lambda: ArmMove("push_hard"),
+    "arm_binpick_easy": lambda: ArmMove("binpick_easy"),
+    "arm_binpick_hard": lambda: ArmMove("binpick_hard"),
 }
 
 
-def task_of(config: TrainConfig) -> Task:
+def task_of(config: TaskConfig) -> Task:
     """The task that a config describes; raises UserError if there is none."""
+    if config.mjcf is not None and config.gym is not None:
+        raise bad_field("gym", config.gym, "give either --gym or --mjcf, not both")
+    if config.mjcf is not None:
+        return own_robot(config)
+    for field in OWN_ROBOT_FIELDS:
+        if getattr(config, field) is not None:
+            raise bad_field(field, getattr(config, field), "it needs a robot given with --mjcf")
+    if config.gym is not None:
+        return make_gymnasium_task(config.gym, config.goal_radius)
+    if config.goal_radius is not None:
+        allowed = f"task {config.task} has a radius of its own; bring a --gym or an --mjcf for it"
+        raise bad_field("goal_radius", config.goal_radius, allowed)
     return make_task(config.task)
 
 

@@ -21,6 +21,7 @@ GEOM, JOINT, TEXTURE = mujoco.mjtGeom, mujoco.mjtJoint, mujoco.mjtTexture
 GROUND_COLOURS = [0.93, 0.94, 0.95], [0.85, 0.87, 0.89]
 WALL_COLOUR = [0.42, 0.47, 0.55, 1]
 BODY_COLOUR = [0.85, 0.55, 0.25, 1]
+OBJECT_COLOUR = [0.75, 0.25, 0.3, 1]
 
 
 def new_scene(time_step: float) -> mujoco.MjSpec:
@@ -35,6 +36,15 @@ def new_scene(time_step: float) -> mujoco.MjSpec:
     light = {"pos": [0, 0, 20], "dir": [0.2, 0.3, -1], "diffuse": [0.7, 0.7, 0.7]}
     spec.worldbody.add_light(castshadow=False, **light)
     return spec
+
+
+def set_view(
+    spec: mujoco.MjSpec, centre: Vector, extent: float, azimuth: float, elevation: float
+) -> None:
+    """Where a picture looks from: at `centre`, from a distance in proportion to `extent`, m; the
+    angles in degrees as MuJoCo's free camera has them."""
+    spec.stat.center, spec.stat.extent = list(centre), extent
+    spec.visual.global_.azimuth, spec.visual.global_.elevation = azimuth, elevation
 
 
 def add_ground(spec: mujoco.MjSpec, **contact: Any) -> None:

@@ -22,13 +22,15 @@ RECORDED_WORLDS = 16
 
 
 class Episodes(eqx.Module):
-    """What happened in a batch of episodes; all is taken after each control step.
+    """What happened in a batch of episodes.
 
-    goal `[time, worlds, goal]`; achieved `[time, worlds, goal]`; alive `[time, worlds]`: whether
-    the episode had not terminated by then; qpos `[time, recorded, nq]`: generalised positions of
-    the first `RECORDED_WORLDS` worlds.
+    start `[worlds, goal]`: the achieved goal before the first step. All else is taken after each
+    control step: goal `[time, worlds, goal]`; achieved `[time, worlds, goal]`; alive `[time,
+    worlds]`: whether the episode had not terminated by then; qpos `[time, recorded, nq]`:
+    generalised positions of the first `RECORDED_WORLDS` worlds.
     """
 
+    start: Array
     goal: Array
     achieved: Array
     alive: Array
@@ -93,18 +95,19 @@ class Evaluator:
         task, physics = self.task, self.physics
         policy = evaluation_policy(self.agent, agent_state, self.samples)
 
-        def control_step(carry: tuple, key: Array) -> tuple[tuple, Episodes]:
+        def control_step(carry: tuple, key: Array) -> tuple[tuple, tuple]:
             state, goal, alive = carry
             state = physics.step(state, policy(task.observe(state), goal, key))
             goal, alive = task.current_goal(state, goal), alive & ~task.terminated(state)
             achieved, qpos = task.achieved_goal(state), state.qpos[:RECORDED_WORLDS]
-            return (state, goal, alive), Episodes(goal, achieved, alive, qpos)
+            return (state, goal, alive), (goal, achieved, alive, qpos)
 
         state = physics.init(start.qpos, start.qvel)
         goal = task.current_goal(state, start.goal)
         alive = jnp.ones(goal.shape[0], bool)
         keys = jax.random.split(steps_key, self.episode_length)
-        return jax.lax.scan(control_step, (state, goal, alive), keys)[1]
+        _, recorded = jax.lax.scan(control_step, (state, goal, alive), keys)
+        return Episodes(task.achieved_goal(state), *recorded)
 
 
 def episode_metrics(task: Task, episodes: Episodes) -> dict[str, float]:
@@ -118,7 +121,7 @@ def episode_metrics(task: Task, episodes: Episodes) -> dict[str, float]:
     behaviour/...: the task's own measures, of the recorded worlds.
     """
     alive = np.asarray(episodes.alive)
-    goal, achieved = np.asarray(episodes.goal), np.asarray(episodes.achieved)
+    start, goal = np.asarray(episodes.start), np.asarray(episodes.goal)[0]
     distance = np.asarray(task.distance(episodes.achieved, episodes.goal))
     close = np.asarray(is_success(task, episodes.achieved, episodes.goal))
     at_goal = np.logical_and(alive, close)
@@ -136,27 +139,29 @@ def episode_metrics(task: Task, episodes: Episodes) -> dict[str, float]:
     }
     if task.goal.hard_radius is not None:
         metrics["hard_success"] = (alive & (distance < task.goal.hard_radius)).any(0).mean()
-    shortest = distance[0]
+    shortest = np.asarray(task.distance(episodes.start, episodes.goal[0]))
     if task.maze is not None:
-        lengths = task.maze.path_lengths_between(achieved[0, :, :2], goal[0, :, :2])
+        lengths = task.maze.path_lengths_between(start[:, :2], goal[:, :2])
         for length in np.unique(lengths[lengths >= 0]):
             metrics[f"success_by_path/{length}"] = success[lengths == length].mean()
         shortest = lengths * task.maze.cell_size
     if success.any():
-        metrics["path_efficiency"] = path_efficiency(achieved, at_goal, shortest)[success].mean()
+        efficiency = path_efficiency(episodes, at_goal, shortest)
+        metrics["path_efficiency"] = efficiency[success].mean()
     recorded = np.asarray(episodes.qpos)
     measures = task.behaviour(recorded, alive[:, : recorded.shape[1]])
     metrics |= {f"behaviour/{name}": value for name, value in measures.items()}
     return {name: float(value) for name, value in metrics.items()}
 
 
-def path_efficiency(achieved: np.ndarray, at_goal: np.ndarray, shortest: np.ndarray) -> np.ndarray:
+def path_efficiency(episodes: Episodes, at_goal: np.ndarray, shortest: np.ndarray) -> np.ndarray:
     """The shortest way over the way taken until first at the goal, in 0 to 1, `[worlds]`.
 
-    achieved `[time, worlds, goal]`, at_goal `[time, worlds]`, shortest `[worlds]` in the goal's
-    unit. A way taken that is shorter, for the radius or a corner cut, counts as 1.
+    at_goal `[time, worlds]`, shortest `[worlds]` in the goal's unit. A way taken that is shorter,
+    for the radius or a corner cut, counts as 1.
     """
     first = np.argmax(at_goal, axis=0)
-    steps = np.linalg.norm(np.diff(achieved, axis=0), axis=-1)
-    taken = np.where(np.arange(1, len(achieved))[:, None] <= first, steps, 0).sum(0)
+    places = np.concatenate([episodes.start[None], episodes.achieved])
+    steps = np.linalg.norm(np.diff(places, axis=0), axis=-1)
+    taken = np.where(np.arange(len(steps))[:, None] <= first, steps, 0).sum(0)
     return shortest / np.maximum(shortest, np.maximum(taken, 1e-9))

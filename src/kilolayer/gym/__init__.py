@@ -1,0 +1,43 @@
+"""Every task as a Gymnasium environment with goals, single and vectorised (extra `gym`).
+
+Importing this module registers them, as `Kilolayer/ant_u_maze-v0` for the task `ant_u_maze`:
+Gymnasium itself looks for no plugins. Observations follow the GoalEnv convention: a dictionary of
+`observation`, `achieved_goal` and `desired_goal`. The reward is 0 within the success radius and -1
+elsewhere.
+"""
+
+from typing import Any
+
+from kilolayer.physics.gymnasium import MISSING
+from kilolayer.tasks.base import Task
+from kilolayer.tasks.registry import TASKS
+from kilolayer.types import UserError
+
+try:
+    import gymnasium
+except ImportError as error:
+    raise UserError(MISSING) from error
+
+from kilolayer.gym.environments import TaskEnv, TaskVectorEnv
+
+__all__ = ["TaskEnv", "TaskVectorEnv", "make_vec"]
+
+
+def make_vec(task: str | Task, num_envs: int, **arguments: Any) -> TaskVectorEnv:
+    """The fast vector environment of a task, as `gymnasium.make_vec` makes it for a registered."""
+    return TaskVectorEnv(task, num_envs, **arguments)
+
+
+def register_tasks() -> None:
+    """Register every task of the registry as `Kilolayer/NAME-v0`."""
+    for name, maker in TASKS.items():
+        gymnasium.register(
+            id=f"Kilolayer/{name}-v0",
+            entry_point="kilolayer.gym:TaskEnv",
+            vector_entry_point="kilolayer.gym:TaskVectorEnv",
+            max_episode_steps=maker().episode_length,
+            kwargs={"task": name},
+        )
+
+
+register_tasks()

@@ -1,0 +1,154 @@
+"""The two faces: one world as `gymnasium.Env`, many as `gymnasium.vector.VectorEnv`."""
+
+from contextlib import ExitStack
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from kilolayer.gym.worlds import Outcome, Worlds
+from kilolayer.report.media import make_scene
+from kilolayer.tasks.base import GoalSplit, Task
+from kilolayer.tasks.registry import make_task
+
+Observation = dict[str, np.ndarray]
+
+FRAME_PIXELS = 480
+FRAMES_PER_SECOND = 20
+
+
+class TaskEnv(gymnasium.Env[Any, np.ndarray]):
+    """A task as a Gymnasium environment with goals.
+
+    task: a name, `module:function` of your own, or a `Task`. split: where goals are drawn from
+    where training and evaluation goals differ. `reset(options={"goal": ...})` tells a goal by hand.
+    Episodes end early as the task says, and after its episode length if made by `gymnasium.make`.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": FRAMES_PER_SECOND}  # noqa: RUF012
+
+    def __init__(
+        self,
+        task: str | Task,
+        split: GoalSplit = "training",
+        render_mode: str | None = None,
+    ):
+        task = make_task(task) if isinstance(task, str) else task
+        self._worlds = Worlds(task, 1, split)
+        self.task, self.render_mode = task, render_mode
+        self.observation_space = self._worlds.observation_space
+        self.action_space = self._worlds.action_space
+        self._path: list[np.ndarray] = []  # positions since the reset, for pictures
+        self._drawing = ExitStack()
+        self._scene: Any = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        super().reset(seed=seed)
+        outcome = self._worlds.begin(_first_seed(self, self._worlds, seed), options)
+        self._path = []
+        return self._tell(outcome)
+
+    def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        outcome = self._worlds.step(np.asarray(action, np.float32)[None], np.zeros(1, bool))
+        observation, info = self._tell(outcome)
+        reward = 0.0 if info["is_success"] else -1.0
+        return observation, reward, bool(outcome.terminated[0]), False, info
+
+    def compute_reward(self, achieved_goal: Any, desired_goal: Any, info: Any) -> Any:
+        """0 within the success radius and -1 elsewhere: a float for goals `[goal]`, `[batch]`
+        float64 for goals `[batch, goal]`."""
+        reward = self._worlds.reward(achieved_goal, desired_goal)
+        return float(reward) if reward.ndim == 0 else reward
+
+    def render(self) -> Any:
+        """The world now, `[height, width, 3]` uint8, if made with render_mode="rgb_array"."""
+        if self.render_mode is None:
+            return None
+        if self._scene is None:
+            self._scene = self._drawing.enter_context(make_scene(self.task, FRAME_PIXELS))
+        goal, reached = self._latest.observation["desired_goal"][0], bool(self._latest.success[0])
+        return np.ascontiguousarray(self._scene.draw(np.stack(self._path), goal, reached))
+
+    def close(self) -> None:
+        self._drawing.close()
+        self._scene = None
+
+    def _tell(self, outcome: Outcome) -> tuple[Observation, dict[str, Any]]:
+        self._latest = outcome
+        if self.render_mode is not None:
+            self._path.append(np.array(self._worlds.state.physics.qpos)[0])
+        observation = {name: np.array(value)[0] for name, value in outcome.observation.items()}
+        return observation, {"is_success": bool(outcome.success[0])}
+
+
+class TaskVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
+    """`num_envs` worlds of a task, stepped in one compiled call.
+
+    World i behaves as a `TaskEnv` with the seed `seed + i`. A world whose episode has ended starts
+    anew at the next step, whose action it ignores (`AutoresetMode.NEXT_STEP`).
+    max_episode_steps: steps of an episode that does not end early; by default the task's own.
+    """
+
+    metadata = {  # noqa: RUF012
+        "render_modes": [],
+        "autoreset_mode": AutoresetMode.NEXT_STEP,
+    }
+
+    def __init__(
+        self,
+        task: str | Task,
+        num_envs: int = 1,
+        split: GoalSplit = "training",
+        max_episode_steps: int | None = None,
+    ):
+        task = make_task(task) if isinstance(task, str) else task
+        self._worlds = Worlds(task, num_envs, split)
+        self.task, self.num_envs = task, num_envs
+        self.max_episode_steps = max_episode_steps or task.episode_length
+        self.single_observation_space = self._worlds.observation_space
+        self.single_action_space = self._worlds.action_space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._ended = np.zeros(num_envs, bool)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        super().reset(seed=seed)
+        outcome = self._worlds.begin(_first_seed(self, self._worlds, seed), options)
+        self._ended[:] = False
+        return self._tell(outcome)
+
+    def step(
+        self, actions: np.ndarray
+    ) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        begun = self._ended
+        outcome = self._worlds.step(np.asarray(actions, np.float32), begun)
+        observation, info = self._tell(outcome)
+        terminated = outcome.terminated & ~begun
+        truncated = outcome.steps >= self.max_episode_steps
+        self._ended = terminated | truncated
+        reward = np.where(info["is_success"] | begun, 0.0, -1.0)
+        return observation, reward, terminated, truncated, info
+
+    def compute_reward(self, achieved_goal: Any, desired_goal: Any, info: Any) -> np.ndarray:
+        """0 within the success radius and -1 elsewhere, `[..., goal] -> [...]`."""
+        return self._worlds.reward(achieved_goal, desired_goal)
+
+    def _tell(self, outcome: Outcome) -> tuple[Observation, dict[str, Any]]:
+        observation = {name: np.array(value) for name, value in outcome.observation.items()}
+        everywhere = np.ones(self.num_envs, bool)
+        return observation, {"is_success": np.array(outcome.success), "_is_success": everywhere}
+
+
+def _first_seed(
+    environment: TaskEnv | TaskVectorEnv, worlds: Worlds, seed: int | None
+) -> int | None:
+    """The seed given, or at the very first reset one drawn by the environment's generator."""
+    if seed is None and not worlds.started:
+        return int(environment.np_random.integers(2**62))
+    return seed

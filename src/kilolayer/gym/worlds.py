@@ -1,0 +1,151 @@
+"""Worlds of a task for an environment's step and reset; what the single and the fast face share."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnasium.spaces import Box, Dict
+
+from kilolayer.physics.base import PhysicsState
+from kilolayer.physics.build import build_physics
+from kilolayer.tasks.base import GoalSplit, Task, is_success
+from kilolayer.types import Array, UserError
+
+
+class State(eqx.Module):
+    """All worlds between two steps; key `[worlds, 2]`: what each draws its next episode from."""
+
+    physics: PhysicsState
+    goal: Array
+    age: Array
+    key: Array
+
+
+class Outcome(eqx.Module):
+    """What an environment tells, one entry per world; on the host, arrays not to be written to.
+
+    steps: of the episode so far.
+    """
+
+    observation: dict[str, Any]
+    success: Any
+    terminated: Any
+    steps: Any
+
+
+class Worlds:
+    """Worlds of a task whose episodes follow from a seed each, whatever the others do."""
+
+    def __init__(self, task: Task, num_worlds: int, split: GoalSplit):
+        if split not in ("training", "evaluation"):
+            raise UserError(f"split = {split!r} is not allowed: it is training or evaluation.")
+        self.task, self.num_worlds = task, num_worlds
+        self._split: GoalSplit = split
+        self._physics = build_physics(task.world, num_worlds)
+        self._begin, self._step = jax.jit(self._begin_all), jax.jit(self._step_all)
+        self._state: State | None = None
+        self.observation_space = Dict(
+            observation=_unbounded(len(task.observation)),
+            achieved_goal=_unbounded(task.goal.dim),
+            desired_goal=_unbounded(task.goal.dim),
+        )
+        self.action_space = Box(-1.0, 1.0, (task.action_dim,), np.float32)
+
+    @property
+    def started(self) -> bool:
+        return self._state is not None
+
+    @property
+    def state(self) -> State:
+        if self._state is None:
+            raise UserError("the environment has not begun an episode: call reset() first.")
+        return self._state
+
+    def begin(self, seed: int | None, options: dict[str, Any] | None) -> Outcome:
+        """Begin an episode in every world: from seed, seed + 1, ..., or as the last one says."""
+        if seed is None:
+            key = self.state.key
+        else:
+            # All of a seed's bits count, however many it has.
+            seeds = [np.random.SeedSequence(seed + world) for world in range(self.num_worlds)]
+            key = np.stack([entropy.generate_state(2) for entropy in seeds])
+        self._state, outcome = self._begin(key, self._told(options))
+        return jax.device_get(outcome)
+
+    def step(self, actions: np.ndarray, restart: np.ndarray) -> Outcome:
+        """One control step with `actions [worlds, action]`; `restart [worlds]` begin anew."""
+        shape = (self.num_worlds, self.task.action_dim)
+        if actions.shape != shape:
+            raise UserError(f"actions of the shape {actions.shape} do not fit: they need {shape}.")
+        self._state, outcome = self._step(self.state, actions, restart)
+        return jax.device_get(outcome)
+
+    def reward(self, achieved: np.ndarray, desired: np.ndarray) -> np.ndarray:
+        """0 within the success radius and -1 elsewhere, `[..., goal] -> [...]`."""
+        return np.where(is_success(self.task, achieved, desired), 0.0, -1.0)
+
+    def _told(self, options: dict[str, Any] | None) -> np.ndarray | None:
+        """The goal in a reset's options, for every world alike or `[worlds, goal]`."""
+        if not options or "goal" not in options:
+            return None
+        goal = np.asarray(options["goal"], np.float32)
+        shape = (self.num_worlds, self.task.goal.dim)
+        if goal.shape not in (shape, shape[1:]) or not np.isfinite(goal).all():
+            raise UserError(
+                f"the goal {goal.tolist()} is not allowed: task {self.task.name} takes "
+                f"{shape[1]} finite numbers, or as many for each of {shape[0]} worlds."
+            )
+        return np.broadcast_to(goal, shape)
+
+    def _draw(self, key: Array, told: Array | None) -> tuple[Array, Array, Array, Array]:
+        """A goal, qpos, qvel and the next key of every world, each from its own key alone."""
+
+        def draw(key: Array, told: Array | None) -> tuple[Array, Array, Array, Array]:
+            key, goal_key, start_key = jax.random.split(jax.random.wrap_key_data(key), 3)
+            task, split = self.task, self._split
+            goal = task.sample_goal(goal_key, 1, split) if told is None else told[None]
+            qpos, qvel = task.reset(start_key, goal, split)
+            return goal[0], qpos[0], qvel[0], jax.random.key_data(key)
+
+        return jax.vmap(draw)(key, told)
+
+    def _begin_all(self, key: Array, told: Array | None) -> tuple[State, Outcome]:
+        goal, qpos, qvel, key = self._draw(key, told)
+        state = State(self._physics.init(qpos, qvel), goal, jnp.zeros(len(goal), jnp.int32), key)
+        return self._tell(state)
+
+    def _step_all(self, state: State, actions: Array, restart: Array) -> tuple[State, Outcome]:
+        physics = self._physics.step(state.physics, jnp.clip(actions, -1.0, 1.0))
+
+        def anew() -> State:
+            goal, qpos, qvel, key = self._draw(state.key, None)
+            each = restart[:, None]
+            return State(
+                self._physics.reset(physics, restart, qpos, qvel),
+                jnp.where(each, goal, state.goal),
+                jnp.where(restart, 0, state.age + 1),
+                jnp.where(each, key, state.key),
+            )
+
+        def on() -> State:
+            return State(physics, state.goal, state.age + 1, state.key)
+
+        return self._tell(jax.lax.cond(jnp.any(restart), anew, on))
+
+    def _tell(self, state: State) -> tuple[State, Outcome]:
+        task, physics = self.task, state.physics
+        goal, achieved = task.current_goal(physics, state.goal), task.achieved_goal(physics)
+        observation = {
+            "observation": task.observe(physics),
+            "achieved_goal": achieved,
+            "desired_goal": goal,
+        }
+        success = is_success(task, achieved, goal)
+        outcome = Outcome(observation, success, task.terminated(physics), state.age)
+        return State(physics, goal, state.age, state.key), outcome
+
+
+def _unbounded(size: int) -> Box:
+    return Box(-np.inf, np.inf, (size,), np.float32)

@@ -1,0 +1,171 @@
+"""Gymnasium environments as worlds, stepped one after the other in this process.
+
+Such an environment keeps its state to itself, so an engine of them cannot be pure as the others
+are. What it promises instead: an episode is determined by the seed of its reset and the actions,
+as far as the environment itself is; and a state that is not where its environment stands, as after
+a resume, ends its episode instead of going on from somewhere else.
+"""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import io_callback
+
+from kilolayer.physics.base import PhysicsState
+from kilolayer.types import Array, UserError, bad_field
+
+MISSING = "Gymnasium is not installed: `pip install 'kilolayer[gym]'`."
+# Packages whose environments are found without naming them, if they are installed.
+PACKAGES = ("gymnasium_robotics",)
+
+
+@dataclass(frozen=True)
+class GymnasiumWorld:
+    """A registered environment and the arguments it is made with.
+
+    environment: its id, or `package:id` where a package must be imported first. control_step:
+    seconds per step.
+    """
+
+    environment: str
+    control_step: float
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+class GymnasiumPhysics:
+    """Steps `num_worlds` environments.
+
+    An environment has no generalised positions: the `qpos [worlds, 1]` that a world starts from is
+    the seed of its reset, an unsigned integer, and `qvel [worlds, goal]` the goal it is told, NaN
+    for the environment's own. A state has none; its fields are `observation`, `achieved_goal`,
+    `goal` and `ended`. engine `[worlds, 2]`: the seed of the episode and the steps since.
+    """
+
+    def __init__(self, world: GymnasiumWorld, num_worlds: int):
+        self.world = world
+        self._environments = [
+            make_environment(world.environment, **world.arguments) for _ in range(num_worlds)
+        ]
+        space, actions = self._environments[0].observation_space, self._environments[0].action_space
+        self._low, self._high, self._dtype = actions.low, actions.high, actions.dtype
+        self._told = np.zeros((num_worlds, *space["desired_goal"].shape), np.float32)
+        self._episode = np.zeros((num_worlds, 2), np.uint32)
+        self._fields = {
+            "observation": np.zeros((num_worlds, *space["observation"].shape), np.float32),
+            "achieved_goal": np.zeros_like(self._told),
+            "goal": np.zeros_like(self._told),
+            "ended": np.zeros(num_worlds, bool),
+        }
+        self._shapes = jax.tree.map(
+            lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), self._read()
+        )
+
+    def init(self, qpos: Array, qvel: Array) -> PhysicsState:
+        return io_callback(self._host_init, self._shapes, qpos, qvel, ordered=True)
+
+    def step(self, state: PhysicsState, control: Array) -> PhysicsState:
+        return io_callback(self._host_step, self._shapes, state.engine, control, ordered=True)
+
+    def reset(self, state: PhysicsState, mask: Array, qpos: Array, qvel: Array) -> PhysicsState:
+        return io_callback(self._host_reset, self._shapes, mask, qpos, qvel, ordered=True)
+
+    def _host_init(self, seeds, goals) -> PhysicsState:
+        return self._host_reset(np.ones(len(self._environments), bool), seeds, goals)
+
+    def _host_reset(self, mask, seeds, goals) -> PhysicsState:
+        seeds, goals = np.asarray(seeds), np.asarray(goals)
+        for world in np.flatnonzero(np.asarray(mask)).tolist():
+            seed = int(seeds[world, 0])
+            observation, _ = self._environments[world].reset(seed=seed)
+            self._episode[world], self._told[world] = (seed, 0), goals[world]
+            self._record(world, observation, ended=False)
+        return self._read()
+
+    def _host_step(self, engine, control) -> PhysicsState:
+        unit = np.clip(np.asarray(control), -1.0, 1.0)
+        actions = (self._low + 0.5 * (unit + 1.0) * (self._high - self._low)).astype(self._dtype)
+        # An environment that left, or was left by, the state that it is asked to go on from.
+        self._fields["ended"] |= (np.asarray(engine) != self._episode).any(-1)
+        # One that has ended stands still until it is reset.
+        for world in np.flatnonzero(~self._fields["ended"]).tolist():
+            outcome = self._environments[world].step(actions[world])
+            observation, _, terminated, truncated, _ = outcome
+            self._episode[world, 1] += 1
+            self._record(world, observation, ended=terminated or truncated)
+        return self._read()
+
+    def _record(self, world: int, observation: Mapping[str, Any], ended: bool) -> None:
+        fields, told = self._fields, self._told[world]
+        fields["observation"][world] = observation["observation"]
+        fields["achieved_goal"][world] = observation["achieved_goal"]
+        own = observation["desired_goal"]
+        fields["goal"][world] = own if np.isnan(told).any() else told
+        fields["ended"][world] = ended
+
+    def _read(self) -> PhysicsState:
+        """Copies: the arrays are overwritten by the next call."""
+        nothing = np.zeros((len(self._environments), 0), np.float32)
+        fields = {name: array.copy() for name, array in self._fields.items()}
+        return PhysicsState(nothing, nothing, fields, self._episode.copy())  # type: ignore[arg-type]
+
+
+def make_environment(environment: str, **arguments: Any) -> Any:
+    """The environment called `environment`, without a limit of its own to an episode's length.
+
+    Raises UserError with the nearest name if there is none, or if it cannot be made.
+    """
+    specification = find_environment(environment)
+    try:
+        return import_module("gymnasium").make(
+            # The episodes' length is counted by whoever steps the worlds.
+            specification, max_episode_steps=-1, disable_env_checker=True, **arguments
+        )  # fmt: skip
+    # The code of an environment may fail in any way: a missing driver, asset or package, ...
+    except Exception as error:
+        raise UserError(
+            f"the environment {environment} cannot be made ({type(error).__name__}: {error}): "
+            "install what it asks for, or choose another with --gym."
+        ) from error
+
+
+def find_environment(environment: str) -> Any:
+    """Gymnasium's specification of a registered environment.
+
+    Raises UserError if Gymnasium is missing or knows no such environment.
+    """
+    try:
+        gymnasium = import_module("gymnasium")
+    except ImportError as error:
+        raise UserError(MISSING) from error
+    package, _, name = environment.rpartition(":")
+    if package:
+        _import_package(environment, package)
+    for known in PACKAGES:
+        if name not in gymnasium.registry and find_spec(known):
+            import_module(known)
+    if name not in gymnasium.registry:
+        nearest = difflib.get_close_matches(name, gymnasium.registry, n=1, cutoff=0.0)
+        raise bad_field(
+            "gym",
+            environment,
+            "no environment of this name is registered (`pip install gymnasium-robotics` brings "
+            "mazes and arms; package:name imports a package first)",
+            nearest[0],
+        )
+    return gymnasium.registry[name]
+
+
+def _import_package(environment: str, package: str) -> None:
+    try:
+        import_module(package)
+    except ImportError as error:
+        raise UserError(
+            f"gym = {environment!r} cannot be found: {error}; install the package that registers "
+            "it, or name the right one before the colon."
+        ) from error

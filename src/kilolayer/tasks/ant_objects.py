@@ -1,0 +1,172 @@
+"""The ant with something to move: a ball to bring to a place, or a block that bars the way."""
+
+# MuJoCo ships no type stubs for its compiled module.
+# pyright: reportAttributeAccessIssue=false
+from dataclasses import dataclass
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import mujoco
+
+from kilolayer.physics.base import PhysicsState
+from kilolayer.physics.native import MujocoWorld
+from kilolayer.tasks import scene
+from kilolayer.tasks.ant import (
+    CONTACT_MARGIN,
+    CONTROL_STEP,
+    FRICTION,
+    MAZE_CELL_SIZE,
+    NUM_POSITIONS,
+    Ant,
+    build_scene,
+)
+from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit
+from kilolayer.tasks.mazes import Maze
+from kilolayer.types import Array
+
+BALL_RADIUS = 0.25
+BALL_MASS = 0.2  # kg; the ant weighs 0.9
+BALL_GOAL_DISTANCE = 5.0
+# Nearer, and the ball would start among the legs.
+BALL_SHARE_OF_WAY = 0.28
+BALL_OFFSET = 0.1
+
+BLOCK_HALF_SIZE = (1.9, 1.9, 0.5)  # a corridor is 2 m to either side
+BLOCK_MASS = 0.5
+BLOCK_DAMPING = 1.0  # N s/m: a block that is not pushed stops
+PUSH_GOAL_NOISE = 0.5
+
+
+@dataclass(frozen=True)
+class AntBall(Ant):
+    """Observation: the ant's and the ball's x, y. Goal: the ball's x, y on a circle of 5 m.
+
+    The ball starts about a quarter of the way to its goal, clear of the legs.
+    """
+
+    goal = GoalSpec(
+        (Coordinate("ball x", "m"), Coordinate("ball y", "m")), radius=0.5, easy_radius=2.0
+    )
+
+    @property
+    def name(self) -> str:
+        return "ant_ball"
+
+    @property
+    def world(self) -> MujocoWorld:
+        return _compile_ball()
+
+    @property
+    def observation(self) -> tuple[Coordinate, ...]:
+        return (*super().observation, *self.goal.coordinates)
+
+    def sample_goal(self, key: Array, num_worlds: int, split: GoalSplit) -> Array:
+        angle = jax.random.uniform(key, (num_worlds,), maxval=2 * jnp.pi)
+        return BALL_GOAL_DISTANCE * jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)
+
+    def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
+        ant_key, ball_key = jax.random.split(key)
+        qpos, qvel = super().reset(ant_key, goal, split)
+        offset = jax.random.uniform(ball_key, goal.shape, minval=-BALL_OFFSET, maxval=BALL_OFFSET)
+        pose = jnp.array([BALL_RADIUS, 1, 0, 0, 0])
+        pose = jnp.broadcast_to(pose, (goal.shape[0], 5))
+        ball = jnp.concatenate([BALL_SHARE_OF_WAY * goal + offset, pose], -1)
+        return jnp.concatenate([qpos, ball], -1), jnp.pad(qvel, ((0, 0), (0, 6)))
+
+    def observe(self, state: PhysicsState) -> Array:
+        return jnp.concatenate([super().observe(state), self.achieved_goal(state)], -1)
+
+    def achieved_goal(self, state: PhysicsState) -> Array:
+        return state.qpos[:, NUM_POSITIONS : NUM_POSITIONS + 2]
+
+
+@dataclass(frozen=True)
+class AntPush(Ant):
+    """Observation: the ant's and the block's x, y. Goal: torso x, y behind the block.
+
+    Both goals lie behind one block that stands in the only crossing. It slides and never turns:
+    pushed toward the goal it bars the way for good, pushed aside it opens it.
+    """
+
+    layout: str | None = "push"
+
+    @property
+    def name(self) -> str:
+        return "ant_push"
+
+    @property
+    def splits(self) -> tuple[GoalSplit, ...]:
+        return ("evaluation",)
+
+    @property
+    def world(self) -> MujocoWorld:
+        return _compile_push()
+
+    @property
+    def observation(self) -> tuple[Coordinate, ...]:
+        return (*super().observation, Coordinate("block x", "m"), Coordinate("block y", "m"))
+
+    def sample_goal(self, key: Array, num_worlds: int, split: GoalSplit) -> Array:
+        noise = PUSH_GOAL_NOISE / MAZE_CELL_SIZE
+        return Maze("push", MAZE_CELL_SIZE).sample_goal(key, num_worlds, split, noise)
+
+    def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
+        qpos, qvel = super().reset(key, goal, split)
+        block = ((0, 0), (0, 2))  # where the model has it
+        return jnp.pad(qpos, block), jnp.pad(qvel, block)
+
+    def observe(self, state: PhysicsState) -> Array:
+        home = jnp.asarray(block_home(), jnp.float32)
+        return jnp.concatenate([super().observe(state), home + state.qpos[:, NUM_POSITIONS:]], -1)
+
+
+def block_home() -> tuple[float, float]:
+    """The middle of the crossing, m."""
+    return 2 * MAZE_CELL_SIZE, 2 * MAZE_CELL_SIZE
+
+
+@cache
+def _compile_ball() -> MujocoWorld:
+    spec = build_scene(None)
+    ball = spec.worldbody.add_body(name="ball", pos=[0, 0, BALL_RADIUS])
+    ball.add_freejoint(name="ball")
+    # Rolling friction, or a ball once touched would roll on for good.
+    scene.add_sphere(
+        ball,
+        (0, 0, 0),
+        BALL_RADIUS,
+        mass=BALL_MASS,
+        friction=[1, 0.005, 0.01],
+        priority=1,  # the floor's own rolling friction is that of a brake
+        condim=6,
+        margin=CONTACT_MARGIN,
+        conaffinity=1,
+        rgba=scene.OBJECT_COLOUR,
+    )
+    return MujocoWorld.compile(spec, CONTROL_STEP)
+
+
+@cache
+def _compile_push() -> MujocoWorld:
+    spec = build_scene(Maze("push", MAZE_CELL_SIZE))
+    # A hair above the floor, which it does not touch: its joints carry it.
+    block = spec.worldbody.add_body(name="block", pos=[*block_home(), BLOCK_HALF_SIZE[2] + 0.05])
+    for axis, direction in (("x", (1, 0, 0)), ("y", (0, 1, 0))):
+        block.add_joint(
+            name=f"block_{axis}",
+            type=mujoco.mjtJoint.mjJNT_SLIDE,
+            axis=list(direction),
+            damping=[BLOCK_DAMPING, 0, 0],
+        )
+    block.add_geom(
+        type=mujoco.mjtGeom.mjGEOM_BOX,
+        size=list(BLOCK_HALF_SIZE),
+        mass=BLOCK_MASS,
+        friction=list(FRICTION),
+        margin=CONTACT_MARGIN,
+        contype=1,
+        conaffinity=1,
+        rgba=scene.OBJECT_COLOUR,
+    )
+    return MujocoWorld.compile(spec, CONTROL_STEP)

@@ -1,0 +1,277 @@
+"""The Franka arm: reach a place, get hold of a cube, push it, carry it from bin to bin.
+
+All places are in m from the arm's foot, x to its right as it starts, y ahead, z up from the table.
+"""
+
+# MuJoCo ships no type stubs for its compiled module.
+# pyright: reportAttributeAccessIssue=false
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+
+from kilolayer.physics.base import PhysicsState
+from kilolayer.physics.native import MujocoWorld
+from kilolayer.tasks.arm_scene import CUBE_HALF, FINGER_TRAVEL, build_scene
+from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task
+from kilolayer.types import Array
+
+CONTROL_STEP = 0.05
+START = (1.571, 0.742, 0, -1.571, 0, 3.054, 1.449)
+JOINTS, FINGERS, CUBE = slice(0, 7), slice(7, 9), slice(9, 12)  # of qpos
+END_EFFECTOR, FINGERTIPS = slice(0, 6), slice(6, 12)  # of the sensors
+
+REACH_GOALS = ((-0.2, 0.3, 0.1), (0.2, 0.7, 0.5))  # lowest and highest corner
+GRASP_CUBES = ((-0.3, 0.3), (0.3, 0.9))
+GRASP_GAP = 0.075
+# A cube counts as grasped if the fingers are about as far apart as it is wide, and so near it.
+GRASPED_GAP = (2 * CUBE_HALF - 0.01, 2 * CUBE_HALF + 0.01)
+
+JOINT_COORDINATES = tuple(Coordinate(f"joint {number}", "rad") for number in range(1, 8))
+END_EFFECTOR_COORDINATES = (
+    *(Coordinate(f"end effector {axis}", "m") for axis in "xyz"),
+    *(Coordinate(f"end effector {axis} velocity", "m/s") for axis in "xyz"),
+)
+CUBE_COORDINATES = tuple(Coordinate(f"cube {axis}", "m") for axis in "xyz")
+FINGERTIP_COORDINATES = tuple(
+    Coordinate(f"{side} fingertip {axis}", "m") for side in ("left", "right") for axis in "xyz"
+)
+GAP_COORDINATE = Coordinate("finger gap", "m")
+
+
+@dataclass(frozen=True)
+class ArmReach(Task):
+    """Observation: joints 7, end effector's position 3 and velocity 3. Goal: its position.
+
+    The four joints bring it within the radius of three quarters of the goals, and within the easy
+    radius of all: what is near and high is out of their ranges.
+    """
+
+    name = "arm_reach"
+    goal = GoalSpec(END_EFFECTOR_COORDINATES[:3], radius=0.1, easy_radius=0.3, hard_radius=0.03)
+    action_dim = 4
+    episode_length = 50
+    observation = (*JOINT_COORDINATES, *END_EFFECTOR_COORDINATES)
+
+    @property
+    def world(self) -> MujocoWorld:
+        return _compile_world(cube=False)
+
+    def sample_goal(self, key: Array, num_worlds: int, split: GoalSplit) -> Array:
+        return _draw(key, num_worlds, REACH_GOALS)
+
+    def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
+        """Always the same pose, at rest."""
+        qpos = jnp.tile(jnp.array(START, jnp.float32), (goal.shape[0], 1))
+        return qpos, jnp.zeros_like(qpos)
+
+    def observe(self, state: PhysicsState) -> Array:
+        sensors = state.fields["sensordata"]
+        return jnp.concatenate([state.qpos, sensors[:, END_EFFECTOR]], -1)
+
+    def achieved_goal(self, state: PhysicsState) -> Array:
+        return state.fields["sensordata"][:, :3]
+
+
+@dataclass(frozen=True)
+class ArmGrasp(Task):
+    """Observation: cube 3, joints 7, end effector's position 3 and velocity 3, fingertips 6, gap 1.
+
+    Goal: both fingertips, 0.0375 m to the right and to the left of the cube, and the gap between
+    them; it follows the cube. The cube starts where the goal that was told surrounds it.
+    """
+
+    name = "arm_grasp"
+    goal = GoalSpec(
+        (*FINGERTIP_COORDINATES, GAP_COORDINATE), radius=0.05, easy_radius=0.15, hard_radius=0.02
+    )
+    action_dim = 5
+    episode_length = 50
+    observation = (
+        *CUBE_COORDINATES, *JOINT_COORDINATES, *END_EFFECTOR_COORDINATES, *FINGERTIP_COORDINATES,
+        GAP_COORDINATE,
+    )  # fmt: skip
+
+    @property
+    def world(self) -> MujocoWorld:
+        return _compile_world(cube=True)
+
+    def sample_goal(self, key: Array, num_worlds: int, split: GoalSplit) -> Array:
+        return _around(_on_table(_draw(key, num_worlds, GRASP_CUBES)))
+
+    def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
+        """Always the same pose, at rest, over a cube that lies between the told fingertips."""
+        return _start(_midpoint(goal)[:, :2])
+
+    def observe(self, state: PhysicsState) -> Array:
+        return jnp.concatenate([_sense(state), self.achieved_goal(state)], -1)
+
+    def achieved_goal(self, state: PhysicsState) -> Array:
+        return jnp.concatenate([state.fields["sensordata"][:, FINGERTIPS], _gap(state)], -1)
+
+    def current_goal(self, state: PhysicsState, goal: Array) -> Array:
+        return _around(state.qpos[:, CUBE])
+
+    def distance(self, achieved: Array, goal: Array) -> Array:
+        """The distance between the fingertips' midpoints or the gaps' difference: the larger, m."""
+        way = jnp.linalg.norm(_midpoint(achieved) - _midpoint(goal), axis=-1)
+        return jnp.maximum(way, jnp.abs(achieved[..., 6] - goal[..., 6]))
+
+    def goal_points(self, goal: np.ndarray) -> np.ndarray:
+        return goal[:6].reshape(2, 3)
+
+    def behaviour(self, qpos: np.ndarray, alive: np.ndarray) -> dict[str, float]:
+        return cube_measures(self.world.model, qpos)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Where cubes and goals lie: (x, y) of the middle and half the side of a square, m."""
+
+    cube: tuple[tuple[float, float], float]
+    goal: tuple[tuple[float, float], float]
+    episode_length: int
+    bins: tuple[tuple[float, float], ...] = ()
+
+
+# The benchmark states no bins for the easy task; they stand here as close as their walls allow.
+TABLES = {
+    "push_easy": Table(cube=((-0.1, 0.6), 0.1), goal=((0.1, 0.6), 0.1), episode_length=50),
+    "push_hard": Table(cube=((-0.25, 0.65), 0.25), goal=((0.25, 0.65), 0.25), episode_length=80),
+    "binpick_easy": Table(
+        cube=((-0.15, 0.6), 0.09),
+        goal=((0.17, 0.6), 0.09),
+        episode_length=80,
+        bins=((-0.2, 0.6), (0.2, 0.6)),
+    ),
+    "binpick_hard": Table(
+        cube=((-0.3, 0.6), 0.15),
+        goal=((0.3, 0.6), 0.15),
+        episode_length=80,
+        bins=((-0.3, 0.6), (0.3, 0.6)),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class ArmMove(Task):
+    """Observation: cube 3, joints 7, end effector's position 3 and velocity 3, finger gap 1. Goal:
+    the cube's position.
+
+    kind: `push_...` on the open table, or `binpick_...` out of one bin into another.
+    """
+
+    kind: Literal["push_easy", "push_hard", "binpick_easy", "binpick_hard"]
+
+    goal = GoalSpec(CUBE_COORDINATES, radius=0.1, easy_radius=0.3, hard_radius=0.03)
+    action_dim = 5
+    observation = (
+        *CUBE_COORDINATES, *JOINT_COORDINATES, *END_EFFECTOR_COORDINATES, GAP_COORDINATE,
+    )  # fmt: skip
+
+    @property
+    def name(self) -> str:
+        return f"arm_{self.kind}"
+
+    @property
+    def episode_length(self) -> int:
+        return TABLES[self.kind].episode_length
+
+    @property
+    def world(self) -> MujocoWorld:
+        return _compile_world(cube=True, bins=TABLES[self.kind].bins)
+
+    def sample_goal(self, key: Array, num_worlds: int, split: GoalSplit) -> Array:
+        return _on_table(_draw(key, num_worlds, _corners(*TABLES[self.kind].goal)))
+
+    def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
+        """Always the same pose, at rest; the cube somewhere in its square."""
+        return _start(_draw(key, goal.shape[0], _corners(*TABLES[self.kind].cube)))
+
+    def observe(self, state: PhysicsState) -> Array:
+        return jnp.concatenate([_sense(state), _gap(state)], -1)
+
+    def achieved_goal(self, state: PhysicsState) -> Array:
+        return state.qpos[:, CUBE]
+
+    def behaviour(self, qpos: np.ndarray, alive: np.ndarray) -> dict[str, float]:
+        return cube_measures(self.world.model, qpos)
+
+
+@cache
+def _compile_world(cube: bool, bins: tuple[tuple[float, float], ...] = ()) -> MujocoWorld:
+    """Compiling a scene takes a while, and a task asks for its world often."""
+    return MujocoWorld.compile(build_scene(cube, bins), CONTROL_STEP, ("sensordata",))
+
+
+def _corners(middle: tuple[float, float], half: float) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(place + sign * half for place in middle) for sign in (-1, 1))
+
+
+def _draw(key: Array, num_worlds: int, corners: tuple) -> Array:
+    """Places drawn uniformly between two corners, `[worlds, axes]`."""
+    low, high = jnp.array(corners)
+    return jax.random.uniform(key, (num_worlds, len(low)), minval=low, maxval=high)
+
+
+def _on_table(place: Array) -> Array:
+    """The centres `[worlds, 3]` of cubes that lie at `place [worlds, 2]`."""
+    return jnp.concatenate([place, jnp.full_like(place[:, :1], CUBE_HALF)], -1)
+
+
+def _start(place: Array) -> tuple[Array, Array]:
+    """qpos and qvel of the arm at rest, fingers open, and a cube at `place [worlds, 2]`."""
+
+    def everywhere(values: tuple) -> Array:
+        return jnp.tile(jnp.array(values, jnp.float32), (place.shape[0], 1))
+
+    arm = everywhere((*START, FINGER_TRAVEL, FINGER_TRAVEL))
+    qpos = jnp.concatenate([arm, _on_table(place), everywhere((1, 0, 0, 0))], -1)
+    return qpos, jnp.zeros((place.shape[0], 7 + 2 + 6))
+
+
+def _sense(state: PhysicsState) -> Array:
+    """Cube, joints and end effector, `[worlds, 16]`."""
+    effector = state.fields["sensordata"][:, END_EFFECTOR]
+    return jnp.concatenate([state.qpos[:, CUBE], state.qpos[:, JOINTS], effector], -1)
+
+
+def _gap(state: PhysicsState) -> Array:
+    """Between the fingers, `[worlds, 1]`, m: each stands off the middle by its position."""
+    return state.qpos[:, FINGERS].sum(-1, keepdims=True)
+
+
+def _around(cube: Array) -> Array:
+    """The grasp `[worlds, 7]` of cubes at `cube [worlds, 3]`."""
+    side = jnp.array([GRASP_GAP / 2, 0, 0])
+    return jnp.concatenate([cube + side, cube - side, jnp.full_like(cube[:, :1], GRASP_GAP)], -1)
+
+
+def _midpoint(grasp: Array) -> Array:
+    return (grasp[..., :3] + grasp[..., 3:6]) / 2
+
+
+def cube_measures(model: mujoco.MjModel, qpos: np.ndarray) -> dict[str, float]:
+    """How the cube fared, from positions `[time, worlds, nq]`; the mean over worlds.
+
+    cube_travel: the way that it went, m. cube_height: the highest that it rose above its rest, m.
+    grasp_share: steps with the fingers about as far apart as it is wide and it between them.
+    """
+    cube = qpos[..., CUBE]
+    data, effector = mujoco.MjData(model), np.empty_like(cube)
+    for index in np.ndindex(qpos.shape[:2]):
+        data.qpos[:] = qpos[index]
+        mujoco.mj_kinematics(model, data)
+        effector[index] = data.site("end_effector").xpos
+    gap = qpos[..., FINGERS].sum(-1)
+    low, high = GRASPED_GAP
+    between = np.linalg.norm(effector - cube, axis=-1) < CUBE_HALF
+    return {
+        "cube_travel": float(np.linalg.norm(np.diff(cube, axis=0), axis=-1).sum(0).mean()),
+        "cube_height": float((cube[..., 2].max(0) - CUBE_HALF).mean()),
+        "grasp_share": float((between & (low < gap) & (gap < high)).mean()),
+    }

@@ -1,0 +1,247 @@
+"""The Franka Panda over a table, with a cube and bins: frames, ranges and gains as published.
+
+Frames, joint ranges, masses and actuators are those of the published model; the shapes are
+primitives, for which the model has meshes, and so are the links' inertias. Heights count from the
+table's top, on which the arm stands.
+
+The benchmark does not state the mass of the hand or of the cube, nor how the fingers are driven:
+here the hand weighs what the maker says, the cube as much as water, and the last action is the
+force that closes the fingers (positive) or opens them (negative).
+"""
+
+# MuJoCo ships no type stubs for its compiled module.
+# pyright: reportAttributeAccessIssue=false
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from kilolayer.tasks import scene
+
+TIME_STEP = 0.002
+
+CUBE_HALF = 0.03
+CUBE_MASS = 0.216
+BIN_HALF = (0.195, 0.19)  # outside, m
+BIN_HEIGHT = 0.066
+BIN_WALL = 0.004  # half the thickness, m: all cubes that start in a bin fit between its walls
+
+FINGER_TRAVEL = 0.04
+FINGER_MASS = 0.015
+# Half-size of the pad, whose lower end is the published finger's, 0.0536 m along it.
+PAD = (0.015, 0.005, 0.04)
+FINGER_LENGTH = 0.0536
+# Where things are held, along the finger: 0.1034 m from the hand's frame, as published.
+FINGERTIP = 0.045
+GRIP_FORCE = 10.0  # N on each finger
+GRIP_DAMPING = 25.0  # N s/m: the unloaded gap changes by 0.4 m/s, twice the real hand's speed
+# Contacts and the fingers' ends give way as little as the time step allows: the servos are strong.
+HARD = [2 * TIME_STEP, 1]
+HAND_MASS = 0.73
+
+DAMPING, ARMATURE = 5.0, 0.1
+JOINT = {"damping": [DAMPING, 0, 0], "armature": ARMATURE}
+
+WHITE, DARK = [0.9, 0.91, 0.92, 1], [0.35, 0.37, 0.4, 1]
+HIDDEN = 4  # the group of sites, which pictures leave out
+CUBE_COLOUR, BIN_COLOUR = [0.1, 0.6, 0.95, 1], [0.66, 0.7, 0.74, 1]
+
+# Contact bits: the table and the bins touch whatever moves, the cube also touches the gripper.
+TABLE, CUBE = 1, 2
+WORLD_CONTACT = {"contype": 0, "conaffinity": TABLE, "solref": HARD}
+CUBE_CONTACT = {"contype": TABLE, "conaffinity": CUBE, "solref": HARD}
+LINK_CONTACT = {"contype": TABLE, "conaffinity": 0, "solref": HARD}
+GRIPPER_CONTACT = {"contype": TABLE | CUBE, "conaffinity": 0, "solref": HARD}
+PAD_CONTACT = {**GRIPPER_CONTACT, "friction": [2, 0.005, 0.0001]}
+GHOST = {"contype": 0, "conaffinity": 0}
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link, its joint about its own z axis and the servo that moves it.
+
+    position m and quaternion: of its frame in its parent's. limits rad. target: (lowest, highest)
+    commanded angle, the same twice if it is held. gain N m/rad, force N m. limb: (start, end,
+    radius) of the capsule that has the link's mass, m in its own frame.
+    """
+
+    position: tuple[float, float, float]
+    quaternion: tuple[float, float, float, float]
+    limits: tuple[float, float]
+    mass: float
+    gain: float
+    force: float
+    target: tuple[float, float]
+    limb: tuple[Any, Any, float]
+    contact: dict
+
+
+TURN = 2.8973
+BACK, FORTH = (1, -1, 0, 0), (1, 1, 0, 0)
+LINKS = (
+    Link((0, 0, 0.333), (1, 0, 0, 0), (-TURN, TURN), 4.97, 4500, 87, (0.3491, 2.7925),
+         ((0, 0, -0.19), (0, 0, 0), 0.06), GHOST),
+    Link((0, 0, 0), BACK, (-1.7628, 1.7628), 0.647, 4500, 87, (0.0, 1.48353),
+         ((0, 0, -0.06), (0, 0, 0.06), 0.06), GHOST),
+    Link((0, -0.316, 0), FORTH, (-TURN, TURN), 3.23, 2000, 87, (0, 0),
+         ((0, 0, -0.26), (0.04, 0, 0), 0.06), GHOST),
+    Link((0.0825, 0, 0), FORTH, (-3.0718, -0.0698), 3.59, 2000, 87, (-3.0718, -0.0698),
+         ((0, 0, -0.05), (0, 0, 0.05), 0.06), GHOST),
+    Link((-0.0825, 0.384, 0), BACK, (-TURN, TURN), 1.23, 1000, 12, (0, 0),
+         ((0.07, 0, -0.36), (0, 0, -0.05), 0.055), GHOST),
+    Link((0, 0, 0), FORTH, (-0.0175, 3.7525), 1.67, 1000, 12, (2.3562, 3.7525),
+         ((0, 0, 0), (0.088, 0, 0), 0.05), LINK_CONTACT),
+    Link((0.088, 0, 0), FORTH, (-TURN, TURN), 0.736, 1000, 12, (1.4487, 1.4487),
+         ((0, 0, -0.02), (0, 0, 0.07), 0.04), LINK_CONTACT),
+)  # fmt: skip
+HAND = {"pos": [0, 0, 0.107], "quat": [0.92388, 0, 0, -0.38268]}
+FINGER_BASE = 0.0584  # along the hand, m
+
+
+def build_scene(cube: bool, bins: Sequence[tuple[float, float]] = ()) -> mujoco.MjSpec:
+    """The arm on its table; sensors: position and velocity of the end effector, both fingertips.
+
+    cube: whether there is one, and a gripper to move it; else the fingers are fixed, open. bins:
+    centres x, y in m.
+    """
+    spec = scene.new_scene(TIME_STEP)
+    # The servos' velocity gains are too stiff for Euler's explicit forces. MuJoCo drops the
+    # implicit damping of a servo at its force limit, as its Warp implementation does; MJX-JAX
+    # 3.17 keeps it, so that its arm gathers speed more slowly.
+    spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+    scene.add_ground(spec, **WORLD_CONTACT)
+    spec.worldbody.add_geom(
+        type=scene.GEOM.mjGEOM_CYLINDER, size=[0.09, 0.06, 0], pos=[0, 0, 0.06], rgba=DARK, **GHOST
+    )
+    for place in bins:
+        _add_bin(spec, place)
+    hand = _add_arm(spec)
+    _add_fingers(spec, hand, movable=cube)
+    if cube:
+        _add_cube(spec)
+    _add_sensors(spec)
+    _place_camera(spec)
+    return spec
+
+
+def _add_arm(spec: mujoco.MjSpec) -> Any:
+    """Seven links, each in the one before; returns the hand."""
+    body = spec.worldbody
+    for number, link in enumerate(LINKS, start=1):
+        body = body.add_body(
+            name=f"link{number}", pos=list(link.position), quat=list(link.quaternion)
+        )
+        name = f"joint{number}"
+        scene.add_hinge(body, name, (0, 0, 1), link.limits, **JOINT)
+        start, end, radius = link.limb
+        scene.add_capsule(body, start, end, radius, mass=link.mass, rgba=WHITE, **link.contact)
+        _add_servo(spec, name, link)
+    hand = body.add_body(name="hand", **HAND)
+    scene.add_capsule(
+        hand, (0, -0.07, 0.03), (0, 0.07, 0.03), 0.03, mass=HAND_MASS, rgba=DARK, **GRIPPER_CONTACT
+    )
+    hand.add_site(name="end_effector", pos=[0, 0, FINGER_BASE + FINGERTIP], group=HIDDEN)
+    return hand
+
+
+def _add_servo(spec: mujoco.MjSpec, joint: str, link: Link) -> None:
+    """A position servo; one that holds an angle has a control range of that single value."""
+    servo = spec.add_actuator(name=joint, target=joint)
+    servo.trntype = mujoco.mjtTrn.mjTRN_JOINT
+    servo.set_to_position(kp=link.gain, kv=link.gain / 10)
+    servo.forcelimited, servo.forcerange = True, [-link.force, link.force]
+    low, high = link.target
+    servo.ctrllimited, servo.ctrlrange = low < high, [low, high]
+
+
+def _add_fingers(spec: mujoco.MjSpec, hand: Any, movable: bool) -> None:
+    """Two fingers that face each other along the hand's y axis, coupled if they move."""
+    for side, turn in (("left", [1, 0, 0, 0]), ("right", [0, 0, 0, 1])):
+        height = FINGER_BASE
+        finger = hand.add_body(name=f"{side}_finger", pos=[0, 0, height], quat=turn)
+        opening = 0.0 if movable else FINGER_TRAVEL
+        finger.add_geom(
+            type=scene.GEOM.mjGEOM_BOX,
+            pos=[0, opening + PAD[1], FINGER_LENGTH - PAD[2]],
+            size=list(PAD),
+            mass=FINGER_MASS,
+            rgba=DARK,
+            **PAD_CONTACT,
+        )
+        finger.add_site(name=f"{side}_fingertip", pos=[0, opening, FINGERTIP], group=HIDDEN)
+        if movable:
+            finger.add_joint(
+                name=f"{side}_finger",
+                type=scene.JOINT.mjJNT_SLIDE,
+                axis=[0, 1, 0],
+                range=[0, FINGER_TRAVEL],
+                limited=True,
+                solref_limit=HARD,
+                **JOINT,
+            )
+    if movable:
+        _add_gripper(spec)
+
+
+def _add_gripper(spec: mujoco.MjSpec) -> None:
+    """One motor on the gap between the fingers, which move alike."""
+    gap = spec.add_tendon(name="gap")
+    for side in ("left", "right"):
+        gap.wrap_joint(f"{side}_finger", 1.0)
+    # By default MuJoCo couples two joints as equal.
+    fingers = {"name1": "left_finger", "name2": "right_finger"}
+    spec.add_equality(type=mujoco.mjtEq.mjEQ_JOINT, solref=HARD, **fingers)
+    motor = spec.add_actuator(name="gripper", target="gap")
+    motor.trntype = mujoco.mjtTrn.mjTRN_TENDON
+    motor.gaintype, motor.biastype = mujoco.mjtGain.mjGAIN_FIXED, mujoco.mjtBias.mjBIAS_AFFINE
+    motor.gainprm[0], motor.biasprm[2] = -GRIP_FORCE, -GRIP_DAMPING
+    motor.ctrllimited, motor.ctrlrange = True, [-1, 1]
+
+
+def _add_cube(spec: mujoco.MjSpec) -> None:
+    cube = spec.worldbody.add_body(name="cube", pos=[0, 0.6, CUBE_HALF])
+    cube.add_freejoint(name="cube")
+    cube.add_geom(
+        type=scene.GEOM.mjGEOM_BOX,
+        size=[CUBE_HALF] * 3,
+        mass=CUBE_MASS,
+        rgba=CUBE_COLOUR,
+        **CUBE_CONTACT,
+    )
+
+
+def _add_bin(spec: mujoco.MjSpec, place: tuple[float, float]) -> None:
+    """Four walls around a piece of the table."""
+    centre, (half_x, half_y) = np.array([*place, BIN_HEIGHT / 2]), BIN_HALF
+    for sign in (-1, 1):
+        for offset, size in (
+            ((sign * (half_x - BIN_WALL), 0, 0), (BIN_WALL, half_y, BIN_HEIGHT / 2)),
+            ((0, sign * (half_y - BIN_WALL), 0), (half_x, BIN_WALL, BIN_HEIGHT / 2)),
+        ):
+            spec.worldbody.add_geom(
+                type=scene.GEOM.mjGEOM_BOX,
+                pos=list(centre + offset),
+                size=list(size),
+                rgba=BIN_COLOUR,
+                **WORLD_CONTACT,
+            )
+
+
+def _add_sensors(spec: mujoco.MjSpec) -> None:
+    """End effector position 3 and velocity 3, left and right fingertip 3 each; m and m/s."""
+    sensors, site = mujoco.mjtSensor, mujoco.mjtObj.mjOBJ_SITE
+    for kind, name in (
+        (sensors.mjSENS_FRAMEPOS, "end_effector"),
+        (sensors.mjSENS_FRAMELINVEL, "end_effector"),
+        (sensors.mjSENS_FRAMEPOS, "left_fingertip"),
+        (sensors.mjSENS_FRAMEPOS, "right_fingertip"),
+    ):
+        spec.add_sensor(type=kind, objtype=site, objname=name)
+
+
+def _place_camera(spec: mujoco.MjSpec) -> None:
+    """Pictures look at the arm from ahead, where it hides little of the table."""
+    spec.stat.center, spec.stat.extent = [0, 0.5, 0.15], 1.05
+    spec.visual.global_.azimuth, spec.visual.global_.elevation = -100, -38

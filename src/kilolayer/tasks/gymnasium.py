@@ -1,0 +1,178 @@
+"""Tasks from Gymnasium: any registered environment that follows the GoalEnv convention.
+
+Its observations are dictionaries of the vectors `observation`, `achieved_goal` and `desired_goal`.
+Starts and goals are the environment's own, drawn at its reset.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kilolayer.physics.base import PhysicsState
+from kilolayer.physics.gymnasium import GymnasiumWorld, find_environment, make_environment
+from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task
+from kilolayer.types import Array, UserError
+
+KEYS = ("observation", "achieved_goal", "desired_goal")
+UNIT = "its own unit"  # environments do not say
+
+
+@dataclass(frozen=True)
+class GymnasiumTask(Task):
+    """Observation: the achieved goal, then the environment's observation, which may lack it.
+
+    `make_gymnasium_task` fills it in from the environment.
+    """
+
+    name: str
+    world: GymnasiumWorld
+    observation: tuple[Coordinate, ...]
+    goal: GoalSpec
+    action_dim: int
+    episode_length: int
+
+    def sample_goal(self, key: Array, num_worlds: int, split: GoalSplit) -> Array:
+        """NaN: the environment draws its own at reset, and `current_goal` tells it."""
+        return jnp.full((num_worlds, self.goal.dim), jnp.nan)
+
+    def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
+        """Seeds of the environments' resets and goals, as `GymnasiumPhysics` takes them."""
+        return jax.random.bits(key, (goal.shape[0], 1)), goal
+
+    def observe(self, state: PhysicsState) -> Array:
+        return jnp.concatenate([state.fields["achieved_goal"], state.fields["observation"]], -1)
+
+    def achieved_goal(self, state: PhysicsState) -> Array:
+        return state.fields["achieved_goal"]
+
+    def terminated(self, state: PhysicsState) -> Array:
+        return state.fields["ended"]
+
+    def current_goal(self, state: PhysicsState, goal: Array) -> Array:
+        return state.fields["goal"]
+
+
+def make_gymnasium_task(
+    environment: str, goal_radius: float | None = None, **arguments: Any
+) -> GymnasiumTask:
+    """The task of a registered environment, made with `arguments`.
+
+    goal_radius: distance within which a goal counts as reached; by default the one at which the
+    environment's own sparse reward changes. Raises UserError if there is no such environment, if
+    it has no goals, vectors or bounds, or if its reward shows no radius.
+    """
+    specification = find_environment(environment)
+    if specification.max_episode_steps is None:
+        raise _unfit(environment, "it states no max_episode_steps: register it with one")
+    sample = make_environment(environment, **arguments)
+    check_spaces(environment, sample)
+    sizes = {key: sample.observation_space[key].shape[0] for key in KEYS}
+    goal = tuple(Coordinate(f"goal {i}", UNIT) for i in range(sizes["desired_goal"]))
+    rest = tuple(Coordinate(f"observation {i}", UNIT) for i in range(sizes["observation"]))
+    radius = _own_radius(environment, sample) if goal_radius is None else goal_radius
+    rate = sample.metadata.get("render_fps", 1)
+    sample.close()
+    return GymnasiumTask(
+        name=specification.id,
+        world=GymnasiumWorld(environment, 1 / rate, arguments),
+        observation=(*goal, *rest),
+        goal=GoalSpec(goal, radius, easy_radius=2 * radius),  # the latter is our own
+        action_dim=sample.action_space.shape[0],
+        episode_length=specification.max_episode_steps,
+    )
+
+
+def check_spaces(environment: str, sample: Any) -> None:
+    """Raises UserError unless observations are vectors with goals and actions a bounded vector."""
+    space, actions = sample.observation_space, sample.action_space
+    keys = getattr(space, "spaces", {})
+    keys = keys if isinstance(keys, dict) else {}
+    missing = [key for key in KEYS if key not in keys]
+    if missing:
+        raise _unfit(
+            environment,
+            f"it is no GoalEnv, for its observations lack {', '.join(missing)}: wrap it to return "
+            "a dictionary with these, or choose one such as PointMaze_UMaze-v3",
+        )
+    for key in KEYS:
+        if not _is_vector(space[key]):
+            raise _unfit(
+                environment,
+                f"its {key} is {space[key]} and not a vector of real numbers (Box), as networks "
+                "here need: wrap it to return one",
+            )
+    if space["achieved_goal"].shape != space["desired_goal"].shape:
+        raise _unfit(
+            environment,
+            f"its achieved_goal {space['achieved_goal'].shape} and desired_goal "
+            f"{space['desired_goal'].shape} differ in shape: wrap it to return equal ones",
+        )
+    if not _is_vector(actions):
+        raise _unfit(
+            environment,
+            f"its actions are {actions} and not a vector of real numbers (Box), as the actor here "
+            "needs: choose an environment with continuous actions",
+        )
+    if not (np.isfinite(actions.low).all() and np.isfinite(actions.high).all()):
+        raise _unfit(
+            environment,
+            f"its actions {actions} have no finite bounds: wrap it with "
+            "gymnasium.wrappers.TransformAction to give them some",
+        )
+
+
+def _is_vector(space: Any) -> bool:
+    """Whether a space is a Box of one axis; no other kind has bounds and a floating dtype."""
+    floating = space.dtype is not None and np.issubdtype(space.dtype, np.floating)
+    return hasattr(space, "low") and floating and len(space.shape) == 1 and space.shape[0] > 0
+
+
+def _unfit(environment: str, reason: str) -> UserError:
+    return UserError(f"gym = {environment!r} cannot be trained in: {reason}.")
+
+
+def _own_radius(environment: str, sample: Any) -> float:
+    """The radius that the environment's reward shows along every coordinate of a goal."""
+    observation, _ = sample.reset(seed=0)
+    goal = np.asarray(observation["desired_goal"], np.float64)
+
+    def reward_beside(coordinate: int) -> Callable[[float], float]:
+        def reward(distance: float) -> float:
+            achieved = goal.copy()
+            achieved[coordinate] += distance
+            return float(sample.get_wrapper_attr("compute_reward")(achieved, goal, {}))
+
+        return reward
+
+    way_out = "give the radius within which a goal counts as reached with --goal-radius"
+    try:
+        radii = [probe_radius(reward_beside(coordinate)) for coordinate in range(len(goal))]
+    # The code of an environment may fail in any way, and it may have no such function.
+    except Exception as error:
+        reason = f"its compute_reward fails ({type(error).__name__}: {error})"
+        raise _unfit(environment, f"{reason}: {way_out}") from error
+    radius = radii[0]
+    if radius is None or not all(other and np.isclose(other, radius, rtol=1e-3) for other in radii):
+        raise _unfit(environment, f"its reward does not change at one distance: {way_out}")
+    return radius
+
+
+def probe_radius(reward: Callable[[float], float]) -> float | None:
+    """The distance at which a reward of the distance changes, by bisection.
+
+    None unless the reward is sparse: one value within the distance and another beyond it.
+    """
+    within = reward(0.0)
+    beyond = next((2.0**k for k in range(-20, 21) if reward(2.0**k) != within), None)
+    if beyond is None:
+        return None
+    low, high = 0.0, beyond
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if reward(middle) == within else (low, middle)
+    sparse = all(reward(factor * high) == reward(high) for factor in (1.5, 4.0, 100.0))
+    return high if sparse else None

@@ -1,0 +1,98 @@
+"""A task seen from outside: what its numbers are, which values they take, how fast it runs."""
+
+import time
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from kilolayer.physics.build import build_physics
+from kilolayer.physics.native import MujocoWorld
+from kilolayer.runtime.progress import ProgressDisplay
+from kilolayer.tasks.base import Task, is_success
+from kilolayer.tasks.coordinates import actuator_names
+from kilolayer.tasks.motion import Motion, random_motion
+from kilolayer.types import Array, UserError
+
+WORLDS = 128
+STEPS = 200
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a task is, and what random actions make of it.
+
+    observation, achieved, drawn: ranges `[2, coordinates]`, lowest and highest value, of the
+    observation and of the goal as achieved by random actions, and of the goals drawn. success,
+    ended: share of worlds that reached their goal, and whose episode ended early, within `steps`
+    control steps. diverged: worlds that left finite numbers; the ranges are without them.
+    steps_per_second: control steps of all worlds, the observation included.
+    """
+
+    task: Task
+    actions: tuple[str, ...]
+    observation: np.ndarray
+    achieved: np.ndarray
+    drawn: np.ndarray
+    success: float
+    ended: float
+    diverged: int
+    worlds: int
+    steps: int
+    steps_per_second: float
+
+
+def inspect_task(task: Task, display: ProgressDisplay) -> Inspection:
+    """Play random actions twice: once to compile and look, once for the speed.
+
+    Raises UserError if every world diverges.
+    """
+    physics = build_physics(task.world, WORLDS)
+    steps = min(STEPS, task.episode_length)
+    goal_key, first_key, second_key = jax.random.split(jax.random.key(0), 3)
+    goal = task.sample_goal(goal_key, WORLDS, "evaluation")
+
+    @jax.jit
+    def play(key: Array) -> Motion:
+        return random_motion(task, physics, goal, key, steps)
+
+    display.phase("random actions")
+    motion = jax.tree.map(np.asarray, play(first_key))
+    display.phase("speed")
+    began = time.perf_counter()
+    jax.block_until_ready(play(second_key))
+    elapsed = time.perf_counter() - began
+    finite = np.isfinite(motion.observation).all((0, 2))
+    if not finite.any():
+        raise UserError(
+            f"task {task.name} diverges under random actions in every world: give its model a "
+            "smaller time step, or its actuators smaller ranges."
+        )
+    shown = motion.alive & finite
+    shown[0] |= finite  # a world that ends at once shows its first step
+    reached = np.asarray(is_success(task, motion.achieved, motion.goal)) & motion.alive
+    return Inspection(
+        task=task,
+        actions=_action_names(task),
+        observation=_range(motion.observation[shown]),
+        achieved=_range(motion.achieved[shown]),
+        drawn=_range(np.asarray(goal)),
+        success=float(reached.any(0).mean()),
+        ended=float(1 - motion.alive[-1].mean()),
+        diverged=int(np.sum(~finite)),
+        worlds=WORLDS,
+        steps=steps,
+        steps_per_second=WORLDS * steps / elapsed,
+    )
+
+
+def _range(values: np.ndarray) -> np.ndarray:
+    return np.stack([values.min(0), values.max(0)])
+
+
+def _action_names(task: Task) -> tuple[str, ...]:
+    """Of the actuators, where each action drives one."""
+    if isinstance(task.world, MujocoWorld) and len(task.world.driven) == task.action_dim:
+        names = actuator_names(task.world.model)
+        return tuple(names[index] for index in task.world.driven)
+    return tuple(f"action {index}" for index in range(task.action_dim))

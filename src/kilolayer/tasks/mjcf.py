@@ -1,0 +1,190 @@
+"""A user's own MuJoCo file: read, checked, and every fault told in one sentence."""
+
+# MuJoCo ships no type stubs for its compiled module.
+# pyright: reportAttributeAccessIssue=false
+import dataclasses
+import difflib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import mujoco
+import numpy as np
+
+from kilolayer.physics.native import MujocoWorld
+from kilolayer.tasks.coordinates import actuator_names
+from kilolayer.types import UserError, bad_field
+
+DEFAULT_CONTROL_STEP = 0.05  # s
+SUFFIXES = (".xml", ".urdf")
+MOST_NAMES = 12  # that an error lists
+POSES = 4096  # drawn to learn where the joints let a part go
+# A drawn pose comes within this share of the reached box's diameter of any place in reach.
+POSE_GAP = 0.1
+
+JOINT = mujoco.mjtJoint
+
+
+@dataclass(frozen=True)
+class Part:
+    """A site or a body: its name, and where MuJoCo keeps its position, `data.<field>[index]`."""
+
+    name: str
+    field: str
+    index: int
+    body: int
+
+
+def read_world(file: str, control_step: float | None) -> MujocoWorld:
+    """Compile an MJCF or URDF file, to be controlled every `control_step` seconds.
+
+    By default the multiple of the model's time step that is nearest to 0.05 s. Sensors become a
+    derived field. Raises UserError if the file cannot be used.
+    """
+    path = Path(file)
+    if path.suffix not in SUFFIXES:
+        raise bad_field("mjcf", file, "the file's name must end in .xml (or .urdf)")
+    if not path.is_file():
+        allowed = "there is no such file, seen from the current directory"
+        raise bad_field("mjcf", file, f"{allowed} (a run's config.json says which file it needs)")
+    try:
+        spec = mujoco.MjSpec.from_file(file)
+    except ValueError as error:
+        raise _does_not_compile(file, error) from error
+    if not 0 < spec.option.timestep < math.inf:
+        raise UserError(f"{file} has no time step to simulate with: give its <option> a timestep.")
+    step = _checked_step(control_step, spec.option.timestep)
+    try:
+        world = MujocoWorld.compile(spec, step)
+    except ValueError as error:
+        raise _does_not_compile(file, error) from error
+    _check_actuators(world.model, file)
+    return dataclasses.replace(world, fields=("sensordata",) if world.model.nsensordata else ())
+
+
+def _does_not_compile(file: str, error: ValueError) -> UserError:
+    """MuJoCo's message, of several lines, as one sentence."""
+    lines = [line.strip().rstrip(".:") for line in str(error).splitlines()]
+    cause = ", ".join(filter(None, lines)).removeprefix("XML ").removeprefix("Error: ")
+    return UserError(f"{file} does not compile, correct what MuJoCo names: {cause}.")
+
+
+def _checked_step(control_step: float | None, time_step: float) -> float:
+    wanted = DEFAULT_CONTROL_STEP if control_step is None else control_step
+    finite = math.isfinite(wanted)
+    substeps = max(1, round(wanted / time_step)) if finite else 1
+    nearest = substeps * time_step
+    if control_step is not None and not (finite and math.isclose(wanted, nearest, rel_tol=1e-6)):
+        allowed = f"it must be a multiple of the model's time step of {time_step:g} s"
+        raise bad_field("control_step", control_step, allowed, f"{nearest:g}")
+    return nearest
+
+
+def _check_actuators(model: mujoco.MjModel, file: str) -> None:
+    if model.nu == 0:
+        raise UserError(f"{file} has no actuators, so nothing can be learnt: add <actuator> to it.")
+    for name, (low, high) in zip(actuator_names(model), model.actuator_ctrlrange, strict=True):
+        if not (np.isfinite([low, high]).all() and low < high):
+            raise UserError(
+                f"actuator {name!r} of {file} has no range that actions could span: give it "
+                'ctrlrange="LOW HIGH", or inheritrange="1" if it is a position actuator of a '
+                "joint with limits."
+            )
+
+
+def find_part(model: mujoco.MjModel, site: str | None, body: str | None) -> Part:
+    """The site or the body of this name; exactly one must be given.
+
+    Raises UserError with the closest names if there is none, or if it can never move.
+    """
+    sites = [model.site(index).name for index in range(model.nsite)]
+    bodies = [model.body(index).name for index in range(1, model.nbody)]
+    if (site is None) == (body is None):
+        raise UserError(
+            "a robot needs one part whose position goals speak of, --goal-site or --goal-body: its "
+            f"sites are {listed(sites)}, its bodies {listed(bodies)}."
+        )
+    if site is not None:
+        index = _index("goal_site", site, sites)
+        part = Part(site, "site_xpos", index, int(model.site_bodyid[index]))
+    else:
+        assert body is not None
+        index = 1 + _index("goal_body", body, bodies)
+        part = Part(body, "xpos", index, index)
+    if not _joints_towards(model, part.body):
+        field = "goal_site" if site is not None else "goal_body"
+        raise bad_field(field, part.name, "it is fixed to the world, choose a part that moves")
+    return part
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for an error message."""
+    named = [name for name in names if name]
+    more = f" and {len(named) - MOST_NAMES} more" if len(named) > MOST_NAMES else ""
+    return ", ".join(named[:MOST_NAMES]) + more if named else "none with a name"
+
+
+def _index(field: str, name: str, names: Sequence[str]) -> int:
+    if name and name in names:
+        return names.index(name)
+    kind = field.removeprefix("goal_")
+    closest = difflib.get_close_matches(name, filter(None, names), n=3, cutoff=0.0)
+    if closest:
+        raise bad_field(field, name, f"the model has no such {kind}", " or ".join(closest))
+    raise bad_field(field, name, f"the model has no {kind} with a name, give one a name first")
+
+
+def _joints_towards(model: mujoco.MjModel, body: int) -> list[int]:
+    """The joints between the world and a body."""
+    joints: list[int] = []
+    while body != 0:
+        first = int(model.body_jntadr[body])
+        joints += range(first, first + int(model.body_jntnum[body]))
+        body = int(model.body_parentid[body])
+    return joints
+
+
+def places_in_reach(model: mujoco.MjModel, part: Part, start: np.ndarray) -> np.ndarray | None:
+    """Where the part is in poses drawn over its joints' ranges, `[poses, 3]` m.
+
+    The other joints stay as in `start [nq]`; nothing collides. None if the part can travel, on a
+    joint that is free or slides without limit.
+    """
+    joints = _joints_towards(model, part.body)
+    kinds = [int(model.jnt_type[joint]) for joint in joints]
+    endless = [
+        kind == int(JOINT.mjJNT_FREE)
+        or (kind == int(JOINT.mjJNT_SLIDE) and not model.jnt_limited[joint])
+        for kind, joint in zip(kinds, joints, strict=True)
+    ]
+    if any(endless):
+        return None
+    generator = np.random.default_rng(0)
+    qpos = np.tile(start, (POSES, 1))
+    for kind, joint in zip(kinds, joints, strict=True):
+        at = int(model.jnt_qposadr[joint])
+        if kind == int(JOINT.mjJNT_BALL):
+            qpos[:, at : at + 4] = generator.normal(size=(POSES, 4))  # MuJoCo normalises
+        else:
+            limited = bool(model.jnt_limited[joint])
+            low, high = model.jnt_range[joint] if limited else (-math.pi, math.pi)
+            qpos[:, at] = generator.uniform(low, high, POSES)
+    data, places = mujoco.MjData(model), np.empty((POSES, 3))
+    for pose in range(POSES):
+        data.qpos[:] = qpos[pose]
+        mujoco.mj_kinematics(model, data)
+        places[pose] = getattr(data, part.field)[part.index]
+    return places
+
+
+def check_reach(box: np.ndarray, places: np.ndarray, part: Part) -> None:
+    """Raise UserError if a box `[2, 3]` (lowest, highest corner) lies beyond `places [n, 3]`."""
+    low, high = places.min(0), places.max(0)
+    outside = np.maximum(0, np.maximum(box[0] - places, places - box[1]))
+    gap = np.linalg.norm(outside, axis=-1).min()
+    if gap > POSE_GAP * np.linalg.norm(high - low):
+        text = ",".join(f"{value:g}" for value in box.ravel())
+        reach = ",".join(f"{value:.2g}" for value in (*low, *high))
+        allowed = f"the robot cannot reach it, {part.name} stays {gap:.2g} m away at least"
+        raise bad_field("goal_box", text, allowed, reach)

@@ -1,0 +1,208 @@
+"""A robot of the user's own, from an MJCF file: bring one of its parts to places.
+
+Nothing is assumed of the robot but that it has actuators with ranges. What is not asked for is
+chosen here; `docs/own_robot.md` says how.
+"""
+
+# MuJoCo ships no type stubs for its compiled module.
+# pyright: reportAttributeAccessIssue=false
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+
+from kilolayer.config import TaskConfig
+from kilolayer.physics.base import PhysicsState
+from kilolayer.physics.native import MujocoWorld, NativePhysics
+from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task
+from kilolayer.tasks.coordinates import position_names, sensor_names, velocity_names
+from kilolayer.tasks.mjcf import Part, check_reach, find_part, places_in_reach, read_world
+from kilolayer.tasks.motion import random_motion
+from kilolayer.types import Array, UserError, bad_field
+
+# Starts: uniform noise on each joint, at most this share of its range; rad, m, 1.
+HINGE_NOISE, SLIDE_NOISE, QUATERNION_NOISE = 0.05, 0.01, 0.025
+SHARE_OF_RANGE = 0.05
+
+# The places that goals are drawn from by default: worlds under random controls, each held a while.
+WORLDS, STEPS, HOLD = 64, 100, 10
+PLACES = 1024
+SHARE_OF_VISITED = 0.05  # of the visited box's diameter: the default success radius
+LEAST_RADIUS = 0.01  # m
+STILL = 1e-3  # m; a part that moves less does not move
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Where episodes start, all `[nq]`: the pose, its noise (+-), and the limits that it respects.
+
+    quaternions: addresses of the four numbers that must have length one.
+    """
+
+    qpos: np.ndarray
+    noise: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    quaternions: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class OwnRobot(Task):
+    """Observation: positions, velocities and sensors. Goal: where a site or a body is, m.
+
+    box: `[2, 3]`, lowest and highest corner between which goals are drawn; without one they are
+    drawn from `places [places, 3]`, which random motion visited.
+    """
+
+    name: str
+    world: MujocoWorld
+    part: Part
+    goal: GoalSpec
+    pose: Pose
+    box: np.ndarray | None
+    places: np.ndarray
+
+    episode_length = 500
+
+    @property
+    def action_dim(self) -> int:
+        return len(self.world.driven)
+
+    @property
+    def observation(self) -> tuple[Coordinate, ...]:
+        model = self.world.model
+        return position_names(model) + velocity_names(model) + sensor_names(model)
+
+    def sample_goal(self, key: Array, num_worlds: int, split: GoalSplit) -> Array:
+        if self.box is not None:
+            low, high = jnp.asarray(self.box, jnp.float32)
+            return jax.random.uniform(key, (num_worlds, 3), minval=low, maxval=high)
+        chosen = jax.random.randint(key, (num_worlds,), 0, len(self.places))
+        return jnp.asarray(self.places, jnp.float32)[chosen]
+
+    def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
+        """The model's pose plus uniform noise within the joints' limits, at rest."""
+        pose, model = self.pose, self.world.model
+        noise = jax.random.uniform(key, (goal.shape[0], model.nq), minval=-1, maxval=1)
+        qpos = jnp.clip(pose.qpos + pose.noise * noise, pose.low, pose.high)
+        for at in pose.quaternions:
+            turn = qpos[:, at : at + 4]
+            turn = turn / jnp.linalg.norm(turn, axis=-1, keepdims=True)
+            qpos = qpos.at[:, at : at + 4].set(turn)
+        return qpos, jnp.zeros((goal.shape[0], model.nv))
+
+    def observe(self, state: PhysicsState) -> Array:
+        seen = [state.qpos, state.qvel]
+        if "sensordata" in state.fields:
+            seen.append(state.fields["sensordata"])
+        return jnp.concatenate(seen, -1)
+
+    def achieved_goal(self, state: PhysicsState) -> Array:
+        return state.fields[self.part.field][:, self.part.index]
+
+
+def own_robot(config: TaskConfig) -> OwnRobot:
+    """The task of a robot given by `config.mjcf`.
+
+    Takes a second or so: it plays random controls to learn where the robot gets to. The same file
+    gives the same task. Raises UserError for whatever cannot work.
+    """
+    assert config.mjcf is not None
+    box, radius = _goal_box(config.goal_box), config.goal_radius
+    if radius is not None and not 0 < radius < math.inf:
+        raise bad_field("goal_radius", radius, "it must be greater than 0", LEAST_RADIUS)
+    world = read_world(config.mjcf, config.control_step)
+    part = find_part(world.model, config.goal_site, config.goal_body)
+    world = dataclasses.replace(world, fields=(part.field, *world.fields))
+    pose = _start(world.model)
+    if box is not None:
+        reached = places_in_reach(world.model, part, pose.qpos)
+        if reached is not None:
+            check_reach(box, reached, part)
+    coordinates = tuple(Coordinate(f"{part.name} {axis}", "m") for axis in "xyz")
+    goal = GoalSpec(coordinates, radius=LEAST_RADIUS, easy_radius=2 * LEAST_RADIUS)
+    name = Path(config.mjcf).stem
+    task = OwnRobot(name, world, part, goal, pose, box, places=np.zeros((1, 3)))
+    places = _visited(task)
+    diameter = float(np.linalg.norm(np.ptp(places, axis=0)))
+    radius = radius or max(LEAST_RADIUS, SHARE_OF_VISITED * diameter)
+    goal = GoalSpec(coordinates, radius, easy_radius=2 * radius)
+    return dataclasses.replace(task, goal=goal, places=places)
+
+
+def _goal_box(text: str | None) -> np.ndarray | None:
+    """`x0,y0,z0,x1,y1,z1` as `[2, 3]`; raises UserError if it is no box."""
+    if text is None:
+        return None
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 6 or not all(map(math.isfinite, numbers)):
+        allowed = "a box is six numbers in m separated by commas, lowest corner then highest"
+        raise bad_field("goal_box", text, f"{allowed}: x0,y0,z0,x1,y1,z1")
+    box = np.array(numbers).reshape(2, 3)
+    if (box[0] > box[1]).any():
+        nearest = ",".join(f"{value:g}" for value in np.sort(box, axis=0).ravel())
+        raise bad_field("goal_box", text, "the lowest corner must come first", nearest)
+    return box
+
+
+def _start(model: mujoco.MjModel) -> Pose:
+    """The keyframe `home`, else the first keyframe, else the model's own pose.
+
+    A free body keeps its height and its orientation, lest it starts inside the ground.
+    """
+    keys = [model.key(index).name for index in range(model.nkey)]
+    home = keys.index("home") if "home" in keys else 0
+    qpos = np.array(model.key_qpos[home] if keys else model.qpos0)
+    noise, low, high = np.zeros(model.nq), np.full(model.nq, -np.inf), np.full(model.nq, np.inf)
+    quaternions = []
+    for joint in range(model.njnt):
+        at, kind = int(model.jnt_qposadr[joint]), int(model.jnt_type[joint])
+        span = np.ptp(model.jnt_range[joint]) if model.jnt_limited[joint] else np.inf
+        most = SHARE_OF_RANGE * span
+        if kind == int(mujoco.mjtJoint.mjJNT_FREE):
+            noise[at : at + 2] = SLIDE_NOISE
+            quaternions.append(at + 3)
+        elif kind == int(mujoco.mjtJoint.mjJNT_BALL):
+            noise[at : at + 4] = min(QUATERNION_NOISE, most)
+            quaternions.append(at)
+        else:
+            slides = kind == int(mujoco.mjtJoint.mjJNT_SLIDE)
+            noise[at] = min(SLIDE_NOISE if slides else HINGE_NOISE, most)
+            if model.jnt_limited[joint]:
+                low[at], high[at] = model.jnt_range[joint]
+    return Pose(qpos, noise, low, high, tuple(quaternions))
+
+
+def _visited(task: OwnRobot) -> np.ndarray:
+    """Places `[places, 3]` where the part has been under random controls; always the same ones.
+
+    Raises UserError if every world diverged, or if no goals can be drawn for the part stood still.
+    """
+    physics = NativePhysics(task.world, WORLDS)
+    goal = jnp.zeros((WORLDS, 3))
+
+    @jax.jit
+    def play(key: Array) -> Array:
+        return random_motion(task, physics, goal, key, STEPS, HOLD).achieved
+
+    places = np.asarray(play(jax.random.key(0)))
+    places = places[:, np.isfinite(places).all((0, 2))]
+    if places.size == 0:
+        raise UserError(
+            f"robot {task.name} diverges under random controls in every world: give its model a "
+            "smaller time step, or its actuators smaller ranges."
+        )
+    if task.box is None and np.ptp(places, axis=0).max() < STILL:
+        raise UserError(
+            f"{task.part.name} does not move under random controls, so no goals can be drawn from "
+            "where it went: choose a part that the actuators move, or give --goal-box."
+        )
+    return np.random.default_rng(0).permutation(places.reshape(-1, 3))[:PLACES]

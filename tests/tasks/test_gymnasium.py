@@ -1,0 +1,276 @@
+"""Gymnasium environments as tasks: a point that steps by its action, and a maze of others."""
+
+from collections.abc import Iterator
+from functools import partial
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gymnasium.spaces import Box, Dict, Discrete
+
+from kilolayer import api
+from kilolayer.config import TrainConfig
+from kilolayer.physics.build import build_physics
+from kilolayer.physics.gymnasium import GymnasiumPhysics
+from kilolayer.report.run_report import write_report
+from kilolayer.tasks.gymnasium import make_gymnasium_task, probe_radius
+from kilolayer.tasks.registry import task_of
+from kilolayer.training.rollout import start_worlds, unroll
+from kilolayer.types import UserError
+
+LOW, HIGH = np.array([0.0, -2.0], np.float32), np.array([4.0, 2.0], np.float32)
+SPACE = {
+    "observation": Box(-np.inf, np.inf, (3,)),
+    "achieved_goal": Box(-np.inf, np.inf, (2,)),
+    "desired_goal": Box(-np.inf, np.inf, (2,)),
+}
+
+
+class Toy(gymnasium.Env):
+    """A point on a plane that moves by its action and ends beyond x = 10; it starts at zero.
+
+    The observation is the action taken and the steps so far, the goal lies somewhere in 20..30.
+    """
+
+    metadata = {"render_modes": [], "render_fps": 4}  # noqa: RUF012
+
+    def __init__(self, radius: float = 0.3, spaces: dict = SPACE, actions=None):
+        self.observation_space = Dict(spaces)
+        self.action_space = actions or Box(LOW, HIGH)
+        self.radius = radius
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.place, self.steps = np.zeros(2), 0
+        self.goal = self.np_random.uniform(20, 30, 2)
+        return self.tell(np.zeros(2)), {}
+
+    def step(self, action):
+        assert action in self.action_space
+        assert self.place[0] <= 10
+        self.place, self.steps = self.place + action, self.steps + 1
+        return self.tell(action), 0.0, self.place[0] > 10, False, {}
+
+    def tell(self, action):
+        observation = np.append(action, self.steps)
+        return {
+            "observation": observation,
+            "achieved_goal": self.place.copy(),
+            "desired_goal": self.goal.copy(),
+        }
+
+    def compute_reward(self, achieved, desired, info):
+        return -float(np.linalg.norm(achieved - desired) > self.radius)
+
+
+class Dense(Toy):
+    def compute_reward(self, achieved, desired, info):
+        return -float(np.linalg.norm(achieved - desired))
+
+
+class WithoutReward(Toy):
+    compute_reward = None
+
+
+VARIANTS = {
+    "Toy/point-v0": Toy,
+    "Toy/dense-v0": Dense,
+    "Toy/without-reward-v0": WithoutReward,
+    "Toy/no-goal-v0": partial(Toy, spaces={"observation": SPACE["observation"]}),
+    "Toy/image-v0": partial(Toy, spaces=SPACE | {"observation": Box(0, 255, (8, 8, 3), np.uint8)}),
+    "Toy/nested-v0": partial(Toy, spaces=SPACE | {"achieved_goal": Dict(hand=Box(-1, 1, (3,)))}),
+    "Toy/unequal-v0": partial(Toy, spaces=SPACE | {"achieved_goal": SPACE["observation"]}),
+    "Toy/discrete-v0": partial(Toy, actions=Discrete(4)),
+    "Toy/unbounded-v0": partial(Toy, actions=Box(-np.inf, np.inf, (2,))),
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _registered() -> Iterator[None]:
+    for name, entry_point in VARIANTS.items():
+        gymnasium.register(name, entry_point, max_episode_steps=6)
+    gymnasium.register("Toy/endless-v0", Toy)
+    yield
+    for name in (*VARIANTS, "Toy/endless-v0"):
+        del gymnasium.registry[name]
+
+
+def begin(worlds: int, goal: float = np.nan) -> tuple:
+    """The toy's task, its engine and a first state, with seeds 0, 1, ..."""
+    task = make_gymnasium_task("Toy/point-v0")
+    physics = build_physics(task.world, worlds)
+    seeds = jnp.arange(worlds, dtype=jnp.uint32)[:, None]
+    return task, physics, physics.init(seeds, jnp.full((worlds, 2), goal))
+
+
+def test_the_task_says_what_the_environment_says() -> None:
+    task = make_gymnasium_task("Toy/point-v0")
+    assert (task.name, task.action_dim, task.episode_length) == ("Toy/point-v0", 2, 6)
+    assert (task.goal.dim, len(task.observation)) == (2, 5)
+    assert task.goal.radius == pytest.approx(0.3)
+    assert task.world.control_step == 0.25
+
+
+def test_controls_span_the_action_bounds_and_observations_come_with_the_achieved_goal() -> None:
+    task, physics, state = begin(3)
+    control = jnp.array([[-1.0, -1.0], [0.0, 0.5], [1.0, 3.0]])  # 3 is clipped
+    for _ in range(2):
+        state = physics.step(state, control)
+    np.testing.assert_allclose(task.achieved_goal(state), [[0, -4], [4, 2], [8, 4]])
+    expected = [[0, -4, 0, -2, 2], [4, 2, 2, 1, 2], [8, 4, 4, 2, 2]]
+    np.testing.assert_allclose(task.observe(state), expected)
+    assert not task.terminated(state).any()
+
+
+def test_goals_are_the_environments_own_unless_told() -> None:
+    task, physics, state = begin(2)
+    drawn = [np.random.Generator(np.random.PCG64(seed)).uniform(20, 30, 2) for seed in (0, 1)]
+    asked = task.sample_goal(jax.random.key(0), 2, "training")
+    np.testing.assert_allclose(task.current_goal(state, asked), drawn, rtol=1e-6)
+    told = jnp.array([[1.0, 2.0], [np.nan, np.nan]])
+    seeds = jnp.array([[5], [1]], jnp.uint32)
+    state = physics.reset(state, jnp.array([True, False]), seeds, told)
+    state = physics.step(state, jnp.zeros((2, 2)))
+    np.testing.assert_allclose(task.current_goal(state, told), [[1, 2], drawn[1]], rtol=1e-6)
+
+
+def test_a_reset_touches_the_masked_worlds_alone() -> None:
+    task, physics, state = begin(3)
+    state = physics.step(state, jnp.zeros((3, 2)))
+    seeds = jnp.array([[7], [8], [9]], jnp.uint32)
+    state = physics.reset(state, jnp.array([False, True, False]), seeds, jnp.ones((3, 2)))
+    np.testing.assert_allclose(task.achieved_goal(state), [[2, 0], [0, 0], [2, 0]])
+    np.testing.assert_array_equal(state.engine, [[0, 1], [8, 0], [2, 1]])
+    state = physics.step(state, jnp.zeros((3, 2)))
+    np.testing.assert_allclose(task.observe(state)[:, -1], [2, 1, 2])
+
+
+def test_a_world_that_ended_stands_still_until_it_is_reset() -> None:
+    task, physics, state = begin(2)
+    control = jnp.array([[1.0, 0.0], [-1.0, 0.0]])
+    for _ in range(5):  # the first passes x = 10 at its third step
+        state = physics.step(state, control)
+    np.testing.assert_array_equal(task.terminated(state), [True, False])
+    np.testing.assert_allclose(task.achieved_goal(state), [[12, 0], [0, 0]])
+
+
+def test_a_state_that_its_environment_has_left_ends_its_episode() -> None:
+    task, physics, state = begin(2)
+    later = physics.step(state, jnp.zeros((2, 2)))
+    assert task.terminated(physics.step(state, jnp.zeros((2, 2)))).all()
+    # As in a process that resumes a run: its environments have begun no episode.
+    fresh = GymnasiumPhysics(task.world, 2)
+    assert task.terminated(fresh.step(later, jnp.zeros((2, 2)))).all()
+
+
+def test_a_jitted_unroll_repeats_itself_and_restarts_who_ended() -> None:
+    task = make_gymnasium_task("Toy/point-v0")
+    physics = build_physics(task.world, 2)
+
+    def policy(observation, goal, key):
+        return jnp.array([[1.0, 0.0], [-1.0, 1.0]])
+
+    @jax.jit
+    def run(key):
+        goal = task.sample_goal(key, 2, "training")
+        worlds = start_worlds(task, physics, key, goal, "training")
+        return unroll(task, physics, worlds, policy, key, 8, task.episode_length)[1]
+
+    first, again, other = (run(jax.random.key(seed)) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first.age.T, [[0, 1, 2, 0, 1, 2, 0, 1], [0, 1, 2, 3, 4, 5, 0, 1]])
+    np.testing.assert_allclose(first.achieved_goal[:, 0, 0], [0, 4, 8, 0, 4, 8, 0, 4])
+    np.testing.assert_allclose(first.achieved_goal[:, 1, 1], [0, 2, 4, 6, 8, 10, 0, 2])
+    for mine, theirs in zip(jax.tree.leaves(first), jax.tree.leaves(again), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    goal = np.asarray(first.goal)
+    assert ((goal >= 20) & (goal <= 30)).all()
+    assert (goal[2, 0] == goal[0, 0]).all()
+    assert (goal[3, 0] != goal[2, 0]).all()
+    assert (goal != np.asarray(other.goal)).all()
+
+
+@pytest.mark.parametrize("radius", [1e-3, 0.3, 17.0])
+def test_the_probe_finds_the_radius_of_a_sparse_reward(radius) -> None:
+    assert probe_radius(lambda distance: float(distance <= radius)) == pytest.approx(radius)
+    assert probe_radius(lambda distance: -float(distance > radius)) == pytest.approx(radius)
+
+
+def test_a_reward_without_a_radius_has_none() -> None:
+    assert probe_radius(lambda distance: -distance) is None
+    assert probe_radius(lambda distance: float(np.exp(-distance))) is None
+    assert probe_radius(lambda distance: 0.0) is None
+
+
+@pytest.mark.parametrize("name", ["Toy/dense-v0", "Toy/without-reward-v0", "Toy/point-v0"])
+def test_a_radius_given_is_taken(name) -> None:
+    task = task_of(TrainConfig(gym=name, goal_radius=1.5))
+    assert (task.goal.radius, task.goal.easy_radius) == (1.5, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("PointMaze_UMase-v3", r"gym = 'PointMaze_UMase-v3' is not allowed.*PointMaze_UMaze-v3"),
+        ("nowhere:Toy-v0", "No module named 'nowhere'; install the package"),
+        ("CartPole-v1", "no GoalEnv.*lack observation, achieved_goal, desired_goal: wrap it"),
+        ("Toy/no-goal-v0", "its observations lack achieved_goal, desired_goal"),
+        ("Toy/image-v0", r"its observation is Box\(0, 255, \(8, 8, 3\).*not a vector"),
+        ("Toy/nested-v0", r"its achieved_goal is Dict.*not a vector"),
+        ("Toy/unequal-v0", r"achieved_goal \(3,\) and desired_goal \(2,\) differ"),
+        ("Toy/discrete-v0", r"its actions are Discrete\(4\).*continuous actions"),
+        ("Toy/unbounded-v0", "have no finite bounds"),
+        ("Toy/endless-v0", "states no max_episode_steps: register it with one"),
+        ("Toy/dense-v0", "does not change at one distance: .*--goal-radius"),
+        ("Toy/without-reward-v0", "its compute_reward fails.*--goal-radius"),
+    ],
+)
+def test_what_cannot_be_trained_in_is_told_in_a_sentence(name, message) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        task_of(TrainConfig(gym=name))
+    assert "\n" not in str(error.value)
+
+
+def test_a_radius_for_a_task_that_has_one_is_refused() -> None:
+    with pytest.raises(UserError, match=r"goal_radius = 1.0.*point_u_maze has a radius of its own"):
+        task_of(TrainConfig(goal_radius=1.0))
+
+
+def test_an_environment_that_fails_to_be_made(monkeypatch) -> None:
+    with pytest.raises(UserError, match=r"cannot be made \(TypeError: .*--gym"):
+        make_gymnasium_task("Toy/point-v0", colour="red")
+    monkeypatch.setitem(__import__("sys").modules, "gymnasium", None)
+    with pytest.raises(UserError, match=r"pip install 'kilolayer\[gym\]'"):
+        make_gymnasium_task("Toy/point-v0")
+
+
+def test_a_maze_of_gymnasium_robotics_trains_end_to_end(tmp_path) -> None:
+    pytest.importorskip("gymnasium_robotics")
+    config = TrainConfig(
+        gym="PointMaze_UMaze-v3",
+        total_steps=240,
+        num_envs=4,
+        unroll_length=10,
+        width=16,
+        representation_dim=8,
+        batch_size=16,
+        min_replay_steps_per_env=20,
+        replay_steps_per_env=100,
+        num_evaluations=1,
+        eval_envs=2,
+        tensorboard=False,
+    )
+    run = api.train(config, tmp_path / "run", progress=False)
+    assert run.task.goal.radius == pytest.approx(0.45)  # as its documentation says
+    assert run.final("evaluation/final_distance") > 0
+    episodes = run.episodes("evaluation")
+    assert episodes["achieved"].shape == (300, 2, 2)
+    assert (np.abs(episodes["achieved"]) < 2.5).all()  # the maze is 5 cells of 1 m wide
+    assert np.ptp(episodes["achieved"], axis=0).max() > 0.01
+    score = api.evaluate(run, episodes=2, goal="-1,1")["goal -1,1"]
+    assert 0 < score["final_distance"] < 5
+    page = write_report(run).read_text()
+    assert page.count("cannot be drawn from a recording") == 1
+    with pytest.raises(UserError, match="cannot be drawn from a recording"):
+        api.play(run, goals=["-1,1"])

@@ -1,0 +1,160 @@
+"""Inspecting a task: ranges, shares and pictures with known answers."""
+
+import dataclasses
+import re
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from kilolayer import api
+from kilolayer.cli import main
+from kilolayer.config import TaskConfig
+from kilolayer.physics.base import PhysicsState
+from kilolayer.physics.kinematic import PointWorld
+from kilolayer.report import scene
+from kilolayer.runtime.progress import Silent
+from kilolayer.tasks.base import Coordinate, GoalSpec, Task
+from kilolayer.tasks.inspect import inspect_task
+from kilolayer.types import Array, UserError
+
+
+@dataclass(frozen=True)
+class Line(Task):
+    """A point in a room: world 0 is told to be at 0, world 1 at 1, and so on; all start at 3, 3.
+
+    ends: the last coordinate beyond which an episode ends. bad: worlds that sense a NaN.
+    """
+
+    radius: float = 0.5
+    ends: float = np.inf
+    bad: int = 0
+
+    name = "line"
+    world = PointWorld(walls=((True,) * 7, *((True, *(False,) * 5, True),) * 5, (True,) * 7))
+    observation = (Coordinate("y", "cell"), Coordinate("constant", "1"))
+    action_dim = 2
+    episode_length = 50
+
+    @property
+    def goal(self) -> GoalSpec:
+        return GoalSpec((Coordinate("y", "cell"),), self.radius, 2 * self.radius)
+
+    def sample_goal(self, key: Array, num_worlds: int, split: str) -> Array:
+        return jnp.arange(num_worlds, dtype=jnp.float32)[:, None]
+
+    def reset(self, key: Array, goal: Array, split: str) -> tuple[Array, Array]:
+        return jnp.full((len(goal), 2), 3.0), jnp.zeros((len(goal), 2))
+
+    def observe(self, state: PhysicsState) -> Array:
+        y = state.qpos[:, 1]
+        world = jnp.arange(len(y))
+        return jnp.stack([y, jnp.where(world < self.bad, jnp.nan, 7.0)], -1)
+
+    def achieved_goal(self, state: PhysicsState) -> Array:
+        return state.qpos[:, 1:]
+
+    def terminated(self, state: PhysicsState) -> Array:
+        return state.qpos[:, 1] > self.ends
+
+
+def test_ranges_of_what_random_actions_do():
+    """The walls' faces are at 0.6 and 5.4 for a point of radius 0.1."""
+    found = inspect_task(Line(), Silent())
+    assert (found.worlds, found.steps, found.diverged) == (128, 50, 0)
+    assert found.actions == ("action 0", "action 1")
+    low, high = found.observation
+    assert 0.6 - 1e-5 <= low[0] < 3 < high[0] <= 5.4 + 1e-5
+    np.testing.assert_array_equal([low[1], high[1]], [7, 7])
+    np.testing.assert_array_equal(found.achieved[:, 0], found.observation[:, 0])
+    np.testing.assert_array_equal(found.drawn[:, 0], [0, 127])
+    assert found.ended == 0
+    assert found.steps_per_second > 0
+
+
+def test_success_is_the_share_that_was_ever_within_the_radius():
+    # World 3 starts at its goal; worlds 0 and 6 upwards cannot come within 0.1 through the walls.
+    found = inspect_task(Line(radius=0.1), Silent())
+    assert 1 / 128 <= found.success <= 5 / 128
+    assert inspect_task(Line(radius=200.0), Silent()).success == 1
+    assert inspect_task(Line(radius=1e-6), Silent()).success <= 1 / 128
+
+
+def test_what_comes_after_an_early_end_does_not_count():
+    found = inspect_task(Line(ends=3.2), Silent())
+    assert 0.2 < found.ended < 0.9
+    assert found.observation[1, 0] <= 3.2
+    at_once = inspect_task(Line(ends=-1.0, radius=200.0), Silent())
+    assert at_once.ended == 1
+    assert at_once.success == 0
+    # One step of 0.1 s from rest at an acceleration of 6 moves by 0.06 at most.
+    np.testing.assert_allclose(at_once.observation[:, 0], [2.94, 3.06], atol=2e-3)
+
+
+def test_worlds_that_diverge_are_counted_and_left_out():
+    found = inspect_task(Line(bad=5), Silent())
+    assert found.diverged == 5
+    assert np.isfinite(found.observation).all()
+    with pytest.raises(UserError, match="task line diverges under random actions in every world"):
+        inspect_task(Line(bad=128), Silent())
+
+
+def test_the_command_prints_names_units_and_a_picture(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    main(["inspect", "point_u_maze"])
+    printed = capsys.readouterr().out
+    for text in ("y velocity", "cell/s", "0.1 s", "200 control steps", "control steps/s"):
+        assert text in printed
+    assert "picture  inspect_point_u_maze.png" in printed
+    picture = np.asarray(Image.open("inspect_point_u_maze.png"))
+    assert picture.shape == (480, 480, 3)
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 3
+
+
+def test_where_nothing_can_be_rendered_the_rest_is_still_shown(tmp_path, monkeypatch, capsys):
+    def no_driver() -> None:
+        raise ImportError("no EGL")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(scene, "_context_class", no_driver)
+    main(["inspect", "--task", "reacher", "--out", "picture.png"])
+    printed = capsys.readouterr().out
+    assert "tip x" in printed
+    assert "no picture: this machine cannot render MuJoCo (ImportError: no EGL)" in printed
+    assert not (tmp_path / "picture.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["antt"], "task = 'antt' is not allowed"),
+        (["--goal-site", "tip"], "goal_site = 'tip' is not allowed: it needs a robot"),
+        (["ant", "--out", "ant.jpg"], "out = 'ant.jpg' is not allowed.*ant.png"),
+        (["ant", "--out", "no/such/ant.png"], "out = 'no/such/ant.png' .*no such directory"),
+    ],
+)
+def test_bad_input(arguments, sentence, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(["inspect", *arguments])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ")
+    assert re.search(sentence, error)
+
+
+def test_inspect_knows_every_option_that_says_which_task(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["inspect", "--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    for field in dataclasses.fields(TaskConfig):
+        assert f"--{field.name.replace('_', '-')}" in text
+    assert "kilolayer inspect TASK" in text
+
+
+def test_the_same_in_python():
+    found = api.inspect(TaskConfig(task="point_u_maze"), progress=False)
+    assert found.task.name == "point_u_maze"
