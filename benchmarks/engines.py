@@ -1,7 +1,8 @@
 """Control steps a second of every MuJoCo task, native and on MJX-JAX: makes docs/speed.md.
 
 python -m benchmarks.engines [--tasks ...] [--worlds 256] [--steps 100] [--repeats 5]
-                             [--mjx-steps 10] [--mjx-repeats 3] [--out docs/speed.md] [--quick]
+                             [--mjx-worlds 64] [--mjx-steps 4] [--mjx-repeats 3]
+                             [--out docs/speed.md] [--quick]
 
 Every repeat plays the same random actions from the same starts. Tasks of one world and as large an
 observation share a row. MJX takes most of the time, minutes where there are many walls. --quick:
@@ -113,8 +114,8 @@ def measure(names: list[str], arguments: argparse.Namespace) -> Row:
         native.append(observed_rates(task, NativePhysics(task.world, worlds, threads), *size)[0])
     mjx, seconds, refused = None, 0.0, ""
     try:
-        physics = MjxPhysics(task.world, worlds)
-        size = (worlds, arguments.mjx_steps, arguments.mjx_repeats)
+        physics = MjxPhysics(task.world, arguments.mjx_worlds)
+        size = (arguments.mjx_worlds, arguments.mjx_steps, arguments.mjx_repeats)
         mjx, seconds = observed_rates(task, physics, *size)
     except UserError as error:
         refused = str(error)
@@ -161,9 +162,10 @@ def page(rows: list[Row], arguments: argparse.Namespace, load: float) -> str:
     busy = f"The machine was not idle: its load was {load:.1f} before.\n" if load > 0.5 else ""
     return f"""# Speed of the engines
 
-Control steps a second under random actions, summed over {arguments.worlds} worlds; the median of
-repeats: {arguments.repeats} of {arguments.steps} control steps, for MJX {arguments.mjx_repeats} of
-{arguments.mjx_steps}. They differ from it by at most {native:.0f} %, for MJX by {mjx:.0f} %.
+Control steps a second under random actions, summed over {arguments.worlds} worlds (MJX:
+{arguments.mjx_worlds}). Medians of {arguments.repeats} repeats of {arguments.steps} control steps
+(MJX: {arguments.mjx_repeats} of {arguments.mjx_steps}), which differ from their median by at most
+{native:.0f} % (MJX: {mjx:.0f} %).
 
 - *batch*: MuJoCo's batch alone, called from Python.
 - *native*, *MJX-JAX*: the engine inside a jitted program, with the task's observation.
@@ -183,14 +185,16 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--worlds", type=int, default=256)
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--mjx-steps", type=int, default=10)
+    parser.add_argument("--mjx-worlds", type=int, default=64)
+    parser.add_argument("--mjx-steps", type=int, default=4)
     parser.add_argument("--mjx-repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, default=Path("docs/speed.md"))
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
     if arguments.quick:
-        arguments.tasks, arguments.worlds = ["reacher"], 4
+        arguments.tasks = ["reacher"]
+        arguments.worlds = arguments.mjx_worlds = 4
         arguments.steps = arguments.mjx_steps = 2
         arguments.repeats = arguments.mjx_repeats = 1
     return arguments

@@ -75,14 +75,12 @@ class MjxPhysics:
 
     def _advance_one(self, state: PhysicsState, control: Array) -> PhysicsState:
         """One world, one control step with `control [nu]` in the actuators' own units."""
-        data = self._rest.replace(
-            qpos=state.qpos, qvel=state.qvel, ctrl=control, **state.engine
-        )
+        data = self._rest.replace(qpos=state.qpos, qvel=state.qvel, ctrl=control, **state.engine)
 
         def substep(data: Any, _: None) -> tuple[Any, None]:
             return self._mjx.step(self._model, data), None
 
-        with _links_computed_once():
+        with _mended():
             data = jax.lax.scan(substep, data, length=self.world.substeps)[0]
         return self._read(data)
 
@@ -90,7 +88,7 @@ class MjxPhysics:
         """The state in `data`; derived fields lag one substep there, so they are computed anew."""
         fields = {}
         if self.world.fields:
-            with _links_computed_once():
+            with _mended():
                 current = self._mjx.forward(self._model, data)
             for name, shape in self._shapes.items():
                 owner = current if name in current.__dataclass_fields__ else current._impl
@@ -114,19 +112,34 @@ def _import_mjx(impl: str) -> Any:
 
 
 @contextmanager
-def _links_computed_once() -> Iterator[None]:
-    """While tracing: keep XLA on CPUs from computing the parents of every link of a chain anew.
+def _mended() -> Iterator[None]:
+    """While tracing: MJX-JAX 3.17 with two faults mended."""
+    from mujoco.mjx._src import derivative, math
 
-    It fuses the whole chain into one kernel, whose work doubles with every link: an arm is a
-    hundred times slower (github.com/jax-ml/jax, issue 33761). A barrier behind each rotation ends
-    that.
-    """
-    from mujoco.mjx._src import math
+    multiply, differentiate = math.quat_mul, derivative.deriv_smooth_vel
 
-    multiply = math.quat_mul
+    def multiply_once(u: Array, v: Array) -> Array:
+        # XLA fuses a chain of bodies into one kernel that computes the parents of every link anew:
+        # an arm is a hundred times slower (github.com/jax-ml/jax, issue 33761).
+        return jax.lax.optimization_barrier(multiply(u, v))
+
+    def differentiate_within_limits(model: Any, data: Any) -> Any:
+        # A servo at its force limit damps no more, in MuJoCo and Warp: an arm would differ from
+        # theirs by 0.1 rad after one control step.
+        low, high = model.actuator_forcerange.T
+        force, limited = data.actuator_force, model.actuator_forcelimited.astype(bool)
+        damps = jnp.where(limited & ((force <= low) | (force >= high)), 0.0, 1.0)
+        gain, bias = model.actuator_gainprm, model.actuator_biasprm
+        model = model.replace(
+            actuator_gainprm=gain.at[:, 2].multiply(damps),
+            actuator_biasprm=bias.at[:, 2].multiply(damps),
+        )
+        return differentiate(model, data)
+
+    derivative.deriv_smooth_vel = differentiate_within_limits
     if jax.default_backend() == "cpu":
-        math.quat_mul = lambda u, v: jax.lax.optimization_barrier(multiply(u, v))
+        math.quat_mul = multiply_once
     try:
         yield
     finally:
-        math.quat_mul = multiply
+        math.quat_mul, derivative.deriv_smooth_vel = multiply, differentiate

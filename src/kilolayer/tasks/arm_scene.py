@@ -107,9 +107,7 @@ def build_scene(cube: bool, bins: Sequence[tuple[float, float]] = ()) -> mujoco.
     centres x, y in m.
     """
     spec = scene.new_scene(TIME_STEP)
-    # The servos' velocity gains are too stiff for Euler's explicit forces. MuJoCo drops the
-    # implicit damping of a servo at its force limit, as its Warp implementation does; MJX-JAX
-    # 3.17 keeps it, so that its arm gathers speed more slowly.
+    # The servos' velocity gains are too stiff for Euler's explicit forces.
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     scene.add_ground(spec, **WORLD_CONTACT)
     spec.worldbody.add_geom(
