@@ -112,6 +112,7 @@ def test_numbers_config_and_environment_are_shown(whole, reported):
     text, reader = whole
     run = reported
     assert f"{run.final('evaluation/time_at_goal'):.1f}" in reader.text
+    assert f"of {run.config.eval_envs} episodes of the newest evaluation" in reader.text
     assert re.search(r"<tr class=changed><td>width</td>", text)
     assert re.search(r"<tr><td>discount</td>", text)
     manifest = json.loads((run.path / "manifest.json").read_text())

@@ -47,7 +47,7 @@ def trajectories_section(run: Run) -> str:
     episodes = {}
     for split in run.task.splits:
         episodes[split] = read_episodes(run, split)
-    worlds = len(next(iter(episodes.values()))["goal"])
+    worlds = episodes["evaluation"]["goal"].shape[1]
     shown = min(worlds, MOST_TRAJECTORIES)
     text = f"The first {shown} of {worlds} episodes of the newest evaluation of each goal split."
     return paragraph(text) + trajectory_map(run.task, episodes)
@@ -55,7 +55,7 @@ def trajectories_section(run: Run) -> str:
 
 def paths_section(run: Run) -> str:
     if run.task.maze is None:
-        raise UserError("This task has no maze: all its goals lie equally far.")
+        raise UserError("This task has no maze, so its ways have no length in cells.")
     return success_by_path(run)
 
 

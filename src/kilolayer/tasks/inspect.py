@@ -23,9 +23,9 @@ class Inspection:
     """What a task is, and what random actions make of it.
 
     observation, achieved, drawn: ranges `[2, coordinates]`, lowest and highest value, of the
-    observation and of the goal as achieved by random actions, and of the goals drawn. success,
-    ended: share of worlds that reached their goal, and whose episode ended early, within `steps`
-    control steps. diverged: worlds that left finite numbers; the ranges are without them.
+    observation and of the goal as achieved by random actions, and of the goals told at the start.
+    success, ended: share of worlds that reached their goal, and whose episode ended early, within
+    `steps` control steps. diverged: worlds that left finite numbers; the ranges are without them.
     steps_per_second: control steps of all worlds, the observation included.
     """
 
@@ -76,7 +76,7 @@ def inspect_task(task: Task, display: ProgressDisplay) -> Inspection:
         actions=_action_names(task),
         observation=_range(motion.observation[shown]),
         achieved=_range(motion.achieved[shown]),
-        drawn=_range(np.asarray(goal)),
+        drawn=_range(motion.goal[0]),
         success=float(reached.any(0).mean()),
         ended=float(1 - motion.alive[-1].mean()),
         diverged=int(np.sum(~finite)),
