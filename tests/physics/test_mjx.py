@@ -167,9 +167,9 @@ def test_derived_fields_are_current_after_init_step_and_reset(physics, scene):
         for world in range(WORLDS):
             data.qpos[:], data.qvel[:] = state.qpos[world], state.qvel[world]
             mujoco.mj_forward(scene.model, data)
-            for name, array in state.fields.items():
-                expected = getattr(data, name)
-                np.testing.assert_allclose(array[world], expected, atol=1e-4, err_msg=name)
+            for name in ("xpos", "cvel", "sensordata"):
+                found, expected = state.fields[name][world], getattr(data, name)
+                np.testing.assert_allclose(found, expected, atol=1e-4, err_msg=name)
 
 
 def test_a_diverging_world_shows_itself_and_spares_the_others(physics, scene):
@@ -182,13 +182,17 @@ def test_a_diverging_world_shows_itself_and_spares_the_others(physics, scene):
 
 @pytest.mark.skipif(find_spec("warp") is None, reason="needs the extra warp")
 def test_warp_steps_a_scene_as_jax_does(physics, scene):
-    """Runs without a GPU too, where Warp first compiles its kernels for a minute."""
+    """Until the box hits the plane. Runs without a GPU too, where Warp compiles for a minute."""
     warp = MjxPhysics(scene, WORLDS, "warp")
-    expected = play(physics, physics.init(*start(scene)), 20)
-    found = play(warp, warp.init(*start(scene)), 20)
-    np.testing.assert_allclose(found.qpos, expected.qpos, atol=1e-3)
+    mask = jnp.array([True, False, True])
+    expected, found = (
+        engine.reset(play(engine, engine.init(*start(scene)), 4), mask, *start(scene, seed=1))
+        for engine in (physics, warp)
+    )
+    np.testing.assert_allclose(found.qpos, expected.qpos, atol=1e-4)
+    np.testing.assert_allclose(found.qvel, expected.qvel, atol=1e-3)
     for name, array in expected.fields.items():
-        np.testing.assert_allclose(found.fields[name], array, atol=1e-2, err_msg=name)
+        np.testing.assert_allclose(found.fields[name], array, atol=1e-3, err_msg=name)
 
 
 def test_what_mjx_cannot_express_is_named():

@@ -31,8 +31,11 @@ WARP_ROWS = 4 * WARP_CONTACTS
 class MjxPhysics:
     """Steps `num_worlds` copies of a world; `impl`: `jax` or `warp`.
 
-    Repeats are bit-identical in the JAX implementation; Warp on a GPU adds up contacts in no fixed
-    order. Raises UserError if MJX is not installed or cannot express the world.
+    Forces and accelerations among the derived fields are those at the new state, where native has
+    the last substep's. Repeats are bit-identical in the JAX implementation; Warp on a GPU adds up
+    contacts in no fixed order.
+
+    Raises UserError if MJX is not installed or cannot express the world.
     """
 
     def __init__(self, world: MujocoWorld, num_worlds: int, impl: str = "jax"):

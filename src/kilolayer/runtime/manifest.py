@@ -21,6 +21,8 @@ PACKAGES = (
     "orbax-checkpoint",
     "numpy",
     "mujoco",
+    "mujoco-mjx",
+    "warp-lang",
     "gymnasium",
     "gymnasium-robotics",
 )
