@@ -66,4 +66,5 @@ class PointMaze(Task):
     def behaviour(self, qpos: np.ndarray, alive: np.ndarray) -> dict[str, float]:
         """speed: mean, cells per second."""
         steps = np.linalg.norm(np.diff(qpos, axis=0), axis=-1)
-        return {"speed": float(steps.mean() / self.world.control_step)}
+        seconds = max(1, steps.size) * self.world.control_step
+        return {"speed": float(steps.sum() / seconds)}
