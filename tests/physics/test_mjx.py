@@ -26,17 +26,21 @@ MUJOCO_TASKS = [name for name in TASKS if isinstance(make_task(name).world, Mujo
 # Tasks that MJX cannot express, and what it says of them.
 REFUSED: dict[str, str] = {}
 
-# Seconds, and by how much the engines may then differ: positions in m and rad; velocities in m/s
-# and rad/s, and observations. Found: up to 1e-4 and 1e-3, float32's rounding grown over 10 to 50
-# substeps. A wrong control range or a missing contact is a hundred times as much.
-BOUNDS = (0.2, 5e-4, 1e-2)
-BODY_BOUNDS = {
+# By how a task's name begins: seconds, and by how much the engines may differ until then, positions
+# in m and rad; velocities in m/s and rad/s, and observations.
+BOUNDS = {
+    # Found: up to 1e-4 and 1e-3, float32's rounding grown over 10 to 50 substeps. A wrong control
+    # range or a missing contact is a hundred times as much.
+    "": (0.2, 5e-4, 1e-2),
     # Where a shin stands more steeply than 60 degrees, MJX aligns its contact with the floor along
     # the world's axes, native along the shin. Friction is a pyramid there, so it pushes elsewhere.
     # Found: 0.013 and 0.9. With a cone the engines agree, see below.
     "ant": (0.1, 0.05, 2.0),
-    # Until the arm hits something, which the engines do at points that differ.
-    "arm": (0.1, *BOUNDS[1:]),
+    # Until the arm hits something.
+    "arm": (0.1, 5e-4, 1e-2),
+    # A finger hits a bin's edge at once. The engines agree on the normal of two edges that touch,
+    # not on the point and the depth. Found: 0.0035 and 0.28.
+    "arm_binpick_hard": (0.1, 0.02, 1.0),
 }
 
 
@@ -97,7 +101,8 @@ def assert_alike(name: str, world: MujocoWorld, bounds: tuple[float, float, floa
 
 @pytest.mark.parametrize("name", stepped_tasks())
 def test_the_engines_step_a_task_alike(name):
-    assert_alike(name, make_task(name).world, BODY_BOUNDS.get(name.split("_")[0], BOUNDS))
+    beginning = max(filter(name.startswith, BOUNDS), key=len)
+    assert_alike(name, make_task(name).world, BOUNDS[beginning])
 
 
 def test_an_ant_whose_friction_knows_no_direction_moves_alike():
@@ -105,7 +110,7 @@ def test_an_ant_whose_friction_knows_no_direction_moves_alike():
     world = make_task("ant").world
     model = copy.copy(world.model)
     model.opt.cone = int(mujoco.mjtCone.mjCONE_ELLIPTIC)
-    assert_alike("ant", dataclasses.replace(world, model=model), (0.1, *BOUNDS[1:]))
+    assert_alike("ant", dataclasses.replace(world, model=model), (0.1, *BOUNDS[""][1:]))
 
 
 @pytest.fixture(scope="module")
