@@ -185,7 +185,7 @@ def test_a_diverging_world_shows_itself_and_spares_the_others(physics, scene):
     np.testing.assert_array_equal(lost.qpos[::2], calm.qpos[::2])
 
 
-@pytest.mark.skipif(find_spec("warp") is None, reason="needs the extra warp")
+@pytest.mark.skipif(find_spec("warp") is None, reason="needs the extra warp: pip install warp-lang")
 def test_warp_steps_a_scene_as_jax_does(physics, scene):
     """Until the box hits the plane. Runs without a GPU too, where Warp compiles for a minute."""
     warp = MjxPhysics(scene, WORLDS, "warp")

@@ -50,6 +50,7 @@ class MjxPhysics:
             self._rest = self._mjx.make_data(
                 model, jax.devices()[0], impl, **(room if impl == "warp" else {})
             )
+        # MJX refuses what a model asks for by the one, a device by the other.
         except (NotImplementedError, AssertionError) as error:
             raise UserError(
                 f"MJX ({impl}) cannot run this task: {str(error).rstrip('.')}; "

@@ -17,15 +17,15 @@ import numpy as np
 
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.native import MujocoWorld
-from kilolayer.tasks import behaviour, scene
-from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task
+from kilolayer.tasks import scene
+from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit
+from kilolayer.tasks.legged import Legged
 from kilolayer.tasks.mazes import Maze
 from kilolayer.types import Array
 
 CONTROL_STEP = 0.05
 # High enough that the reset's noise leaves no foot inside the floor, which would throw the ant.
 STANDING_HEIGHT = 0.75
-HEALTHY_HEIGHT = (0.2, 1.0)
 OPEN_GOAL_DISTANCE = 10.0
 LONGEST_TRAINING_WAY = 3  # cells, of the stitching variants
 MAZE_CELL_SIZE = 4.0
@@ -52,7 +52,7 @@ JOINT = {"armature": 1.0, "damping": [1.0, 0, 0]}
 
 
 @dataclass(frozen=True)
-class Ant(Task):
+class Ant(Legged):
     """Observation: qpos 15 and qvel 14, x and y included. Goal: torso x, y within 0.5 m.
 
     layout: a maze's name, or None for open ground with goals on a circle of 10 m. stitching: train
@@ -60,17 +60,15 @@ class Ant(Task):
     every cell, so that long ways must be put together from short ones.
     """
 
-    layout: str | None = None
     stitching: bool = False
+
+    body = "ant"
+    cell_size = MAZE_CELL_SIZE
+    healthy_height = (0.2, 1.0)
 
     @property
     def name(self) -> str:
-        maze = "ant" if self.layout is None else f"ant_{self.layout}_maze"
-        return maze + ("_stitching" if self.stitching else "")
-
-    @property
-    def maze(self) -> Maze | None:
-        return None if self.layout is None else Maze(self.layout, MAZE_CELL_SIZE)
+        return super().name + ("_stitching" if self.stitching else "")
 
     @property
     def world(self) -> MujocoWorld:
@@ -89,10 +87,6 @@ class Ant(Task):
         pairs = [*positions, *((joint, "rad") for joint in joints)]
         pairs += [*velocities, *((f"{joint} velocity", "rad/s") for joint in joints)]
         return tuple(Coordinate(*pair) for pair in pairs)
-
-    @property
-    def splits(self) -> tuple[GoalSplit, ...]:
-        return ("evaluation",) if self.maze is None else ("evaluation", "training")
 
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
         """Standing pose plus uniform noise on positions and normal noise on velocities."""
@@ -127,14 +121,6 @@ class Ant(Task):
 
     def achieved_goal(self, state: PhysicsState) -> Array:
         return state.qpos[:, :2]
-
-    def terminated(self, state: PhysicsState) -> Array:
-        low, high = HEALTHY_HEIGHT
-        height = state.qpos[:, 2]
-        return (height < low) | (height > high)
-
-    def behaviour(self, qpos: np.ndarray, alive: np.ndarray) -> dict[str, float]:
-        return behaviour.legged(self.world, qpos, alive)
 
 
 @cache

@@ -16,14 +16,14 @@ import numpy as np
 
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.native import MujocoWorld
-from kilolayer.tasks import behaviour, scene
-from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task
+from kilolayer.tasks import scene
+from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit
+from kilolayer.tasks.legged import Legged
 from kilolayer.tasks.mazes import Maze
 from kilolayer.types import Array
 
 CONTROL_STEP = 0.015
 STANDING_HEIGHT = 1.4
-HEALTHY_HEIGHT = (1.0, 2.0)
 GOAL_HEIGHT = 1.25
 OPEN_GOAL_DISTANCES = (1.0, 5.0)
 MAZE_CELL_SIZE = 2.0
@@ -115,7 +115,7 @@ BODIES = ("torso", *(part.name for part in PARTS if part.hinges))
 
 
 @dataclass(frozen=True)
-class Humanoid(Task):
+class Humanoid(Legged):
     """Goal: torso x, y, z within 0.5 m. Observation, 246 numbers: positions 24, velocities 23,
     generalised actuator forces 23, and of each of 11 bodies the inertia about the whole centre of
     mass 9, mass 1, velocity 3 and angular velocity 3.
@@ -123,15 +123,9 @@ class Humanoid(Task):
     layout: a maze's name, or None for open ground with goals 1 to 5 m away.
     """
 
-    layout: str | None = None
-
-    @property
-    def name(self) -> str:
-        return "humanoid" if self.layout is None else f"humanoid_{self.layout}_maze"
-
-    @property
-    def maze(self) -> Maze | None:
-        return None if self.layout is None else Maze(self.layout, MAZE_CELL_SIZE)
+    body = "humanoid"
+    cell_size = MAZE_CELL_SIZE
+    healthy_height = (1.0, 2.0)
 
     @property
     def world(self) -> MujocoWorld:
@@ -160,10 +154,6 @@ class Humanoid(Task):
             pairs += [(f"{body} angular velocity {axis}", "rad/s") for axis in "xyz"]
         return tuple(Coordinate(*pair) for pair in pairs)
 
-    @property
-    def splits(self) -> tuple[GoalSplit, ...]:
-        return ("evaluation",) if self.maze is None else ("evaluation", "training")
-
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
         """Standing still, without noise."""
         start = np.zeros(2) if self.maze is None else self.maze.start
@@ -190,14 +180,6 @@ class Humanoid(Task):
 
     def achieved_goal(self, state: PhysicsState) -> Array:
         return state.qpos[:, :3]
-
-    def terminated(self, state: PhysicsState) -> Array:
-        low, high = HEALTHY_HEIGHT
-        height = state.qpos[:, 2]
-        return (height < low) | (height > high)
-
-    def behaviour(self, qpos: np.ndarray, alive: np.ndarray) -> dict[str, float]:
-        return behaviour.legged(self.world, qpos, alive)
 
 
 def _body_observation(cinert: Array, cvel: Array) -> Array:
