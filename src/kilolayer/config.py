@@ -71,7 +71,7 @@ class TrainConfig(TaskConfig):
     """Dense layers per residual block. Every depth must be a multiple of it."""
     representation_dim: int = 64
     """Dimension in which the critic compares state-action pairs with goals."""
-    rematerialisation: Literal["none", "block"] = "none"
+    rematerialisation: Literal["none", "block", "nested"] = "none"
     """What the backward pass recomputes: `block` saves memory at a third more computation."""
     scan_unroll: int = 1
     """Residual blocks per iteration of the scan over depth."""
