@@ -66,9 +66,7 @@ def measure(agent: CRL, batches: Batch) -> tuple[dict[str, Array], dict[str, Arr
         return state, (found, {name: metrics[name] for name in SHOWN})
 
     keys = jax.random.split(jax.random.key(2), len(batches.goal))
-    inputs = jax.tree.map(
-        lambda leaf: leaf.reshape(MOMENTS, -1, *leaf.shape[1:]), (batches, keys)
-    )
+    inputs = jax.tree.map(lambda leaf: leaf.reshape(MOMENTS, -1, *leaf.shape[1:]), (batches, keys))
     _, (found, metrics) = jax.lax.scan(stage, agent.init(jax.random.key(0)), inputs)
     return found, {name: values.reshape(-1) for name, values in metrics.items()}
 

@@ -184,7 +184,7 @@ def test_a_share_of_the_actors_goals_is_shuffled_and_another_commanded():
 
 def test_a_config_builds_the_agent_that_it_describes():
     config = TrainConfig(
-        task="ant", actor_depth=8, critic_depth=4, width=16, layers_per_block=2, energy="dot",
+        task="ant", actor_depth=16, critic_depth=4, width=16, layers_per_block=2, energy="dot",
         contrastive_loss="symmetric", representation_dim=7, logsumexp_penalty=0.3,
         actor_learning_rate=1e-3, critic_learning_rate=2e-3, temperature_learning_rate=3e-3,
         initial_temperature=0.4, target_entropy_per_action=-0.2,
@@ -197,11 +197,12 @@ def test_a_config_builds_the_agent_that_it_describes():
     shared = {"width": 16, "layers_per_block": 2, "rematerialisation": "block",
               "scan_unroll": 2, "compute_dtype": "bfloat16"}  # fmt: skip
     assert agent == CRL(
-        TaskSpec(29, 8, 2), TorsoSpec(depth=8, **shared), TorsoSpec(depth=4, **shared),
+        TaskSpec(29, 8, 2),
+        TorsoSpec(depth=16, branch_scale=0.5, **shared), TorsoSpec(depth=4, **shared),
         7, "dot", "symmetric", 0.3, 1e-3, 2e-3, 3e-3, 0.4, -0.2, 0.25, 0.5,
     )  # fmt: skip
     state = jax.eval_shape(agent.init, jax.random.key(0))
-    assert state.parameters.actor.encoder.stack.blocks.layers[0].scale.shape == (4, 16)
+    assert state.parameters.actor.encoder.stack.blocks.layers[0].scale.shape == (8, 16)
     assert state.parameters.critic.goal.stack.blocks.layers[0].scale.shape == (2, 16)
 
 

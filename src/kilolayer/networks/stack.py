@@ -4,7 +4,6 @@ Trace and compile time do not grow with depth. Because the block axis is axis 0 
 pruning is `leaf[keep]` and growing is a concatenation, on parameters and optimiser state alike.
 """
 
-import math
 from typing import Literal
 
 import equinox as eqx
@@ -79,9 +78,7 @@ class Stack(eqx.Module):
         if self.rematerialisation != "nested":
             return apply_blocks(x, self.blocks)[0]
         length = segment_length(self.num_blocks)
-        segments = jax.tree.map(
-            lambda leaf: leaf.reshape(-1, length, *leaf.shape[1:]), self.blocks
-        )
+        segments = jax.tree.map(lambda leaf: leaf.reshape(-1, length, *leaf.shape[1:]), self.blocks)
         return jax.lax.scan(jax.checkpoint(apply_blocks, prevent_cse=False), x, segments)[0]
 
     def statistics(self, x: Array) -> tuple[Array, BlockStatistics]:
@@ -105,7 +102,7 @@ def segment_length(num_blocks: int) -> int:
     For a prime number it is 1, and `nested` saves no more than `block`.
     """
     divisors = [length for length in range(1, num_blocks + 1) if num_blocks % length == 0]
-    return min(divisors, key=lambda length: abs(math.log(length / math.sqrt(num_blocks))))
+    return min(divisors, key=lambda length: max(length, num_blocks // length))
 
 
 def apply_in_a_loop(stack: Stack, x: Array) -> Array:
