@@ -24,6 +24,11 @@ TORSO = TorsoSpec(depth=2, width=8, layers_per_block=2)
 AGENT = CRL(TaskSpec(OBSERVATION, ACTION, GOAL), TORSO, TORSO, representation_dim=4)
 # Few variants, for each compiles an update of its own.
 SHUFFLED = dataclasses.replace(AGENT, shuffled_goal_share=0.5)
+COARSE = dataclasses.replace(
+    AGENT,
+    actor_torso=dataclasses.replace(TORSO, compute_dtype="bfloat16"),
+    critic_torso=dataclasses.replace(TORSO, compute_dtype="bfloat16"),
+)
 RATES = {"actor": 0.01, "critic": 0.02, "log_temperature": 0.03}
 OTHER = dataclasses.replace(
     AGENT,
@@ -67,12 +72,15 @@ def changed(before, after) -> list[bool]:
     return [not np.array_equal(a, b) for a, b in pairs]
 
 
-@pytest.mark.parametrize("agent", [AGENT, SHUFFLED, OTHER])
+@pytest.mark.parametrize("agent", [AGENT, SHUFFLED, OTHER, COARSE])
 def test_an_update_changes_every_parameter(agent):
     state = start(agent, 0)
     after, metrics = update(agent, state, random_batch(1), 0)
     assert all(changed(state.parameters, after.parameters))
     assert all(np.isfinite(value) for value in metrics.values())
+    # Whatever the blocks compute in, losses and parameters are float32.
+    floats = (*metrics.values(), *jax.tree.leaves(after.parameters))
+    assert {value.dtype for value in floats} == {jnp.dtype("float32")}
 
 
 def test_no_metric_is_constant():
