@@ -130,7 +130,7 @@ def main() -> None:
         arguments.depths, arguments.width, arguments.batch_size = [16], 8, 8
         arguments.repeats = 1
     for depth in arguments.depths:
-        torso = TorsoSpec(depth, arguments.width, branch_scale=min(1.0, 4 / depth))
+        torso = TorsoSpec(depth, arguments.width, branch_scale=min(1.0, 8 / depth))
         programs = updates(torso, arguments.batch_size, arguments.ways)
         report(programs, depth, arguments.repeats)
         report(towers(torso, arguments.batch_size), depth, arguments.repeats)

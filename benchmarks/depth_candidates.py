@@ -149,6 +149,7 @@ CANDIDATES = {
     "1/N, epsilon/N": Candidate(inverse, optimiser=complete_p),
     "1/N, warm-up": Candidate(inverse, optimiser=warmed_up),
     "1/N, Muon": Candidate(inverse, optimiser=muon),
+    "2/N": Candidate(capped(2)),
     "4/N": Candidate(capped(4)),
     "16/N": Candidate(capped(16)),
     "SkipInit": Candidate(form=with_gains),

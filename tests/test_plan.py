@@ -50,15 +50,15 @@ def test_depths_and_episode_length_can_be_set_apart():
 @pytest.mark.parametrize(
     ("changes", "actor", "critic"),
     [
-        ({"depth": 16}, 1.0, 1.0),  # four blocks add up unscaled
-        ({"depth": 20}, 4 / 5, 4 / 5),
-        ({"depth": 1024}, 4 / 256, 4 / 256),
-        ({"actor_depth": 1024, "critic_depth": 8}, 4 / 256, 1.0),
-        ({"depth": 32, "layers_per_block": 2}, 4 / 16, 4 / 16),
+        ({"depth": 8}, 1.0, 1.0),  # two blocks add up unscaled
+        ({"depth": 12}, 2 / 3, 2 / 3),
+        ({"depth": 1024}, 2 / 256, 2 / 256),
+        ({"actor_depth": 1024, "critic_depth": 8}, 2 / 256, 1.0),
+        ({"depth": 32, "layers_per_block": 2}, 2 / 16, 2 / 16),
         ({"depth": 1024, "branch_scale": "none"}, 1.0, 1.0),
     ],
 )
-def test_branches_of_a_deep_stack_add_up_to_those_of_four_blocks(changes, actor, critic):
+def test_branches_of_a_deep_stack_add_up_to_those_of_two_blocks(changes, actor, critic):
     plan = derive(**changes)
     assert plan.actor_branch_scale == pytest.approx(actor)
     assert plan.critic_branch_scale == pytest.approx(critic)

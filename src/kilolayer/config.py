@@ -72,7 +72,7 @@ class TrainConfig(TaskConfig):
     representation_dim: int = 64
     """Dimension in which the critic compares state-action pairs with goals."""
     branch_scale: Literal["inverse", "none"] = "inverse"
-    """Factor of N residual branches: `inverse` min(1, 4/N), stable at any depth; `none` 1."""
+    """Factor of N residual branches: `inverse` min(1, 2/N), stable at any depth; `none` 1."""
     rematerialisation: Literal["auto", "none", "block", "nested"] = "auto"
     """What the backward pass recomputes: nothing, blocks, segments too; `auto` by their memory."""
     scan_unroll: int = 1

@@ -33,7 +33,7 @@ MAX_SEED = 2**32
 
 # Blocks whose branches add up unscaled; in a deeper stack they add up to as much as these would.
 # What was measured up to depth 4096: results/depth_stability.
-UNSCALED_BLOCKS = 4
+UNSCALED_BLOCKS = 2
 # What the activations of an update may take before some are computed again, by platform.
 ACTIVATION_BYTES = {"cpu": 2e9, "gpu": 8e9}
 # Arrays `[batch, width]` that an update keeps of every layer: benchmarks/deep_stack.py.

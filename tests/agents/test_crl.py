@@ -206,7 +206,7 @@ def test_a_config_builds_the_agent_that_it_describes():
               "scan_unroll": 2, "compute_dtype": "bfloat16"}  # fmt: skip
     assert agent == CRL(
         TaskSpec(29, 8, 2),
-        TorsoSpec(depth=16, branch_scale=0.5, **shared), TorsoSpec(depth=4, **shared),
+        TorsoSpec(depth=16, branch_scale=0.25, **shared), TorsoSpec(depth=4, **shared),
         7, "dot", "symmetric", 0.3, 1e-3, 2e-3, 3e-3, 0.4, -0.2, 0.25, 0.5,
     )  # fmt: skip
     state = jax.eval_shape(agent.init, jax.random.key(0))
