@@ -67,5 +67,11 @@ class BehaviourCloning:
 
 
 def build(config: TrainConfig, plan: TrainPlan, task: Task) -> BehaviourCloning:
-    torso = TorsoSpec(plan.actor_depth, config.width, config.layers_per_block)
+    torso = TorsoSpec(
+        plan.actor_depth,
+        config.width,
+        config.layers_per_block,
+        plan.rematerialisation,
+        branch_scale=plan.actor_branch_scale,
+    )
     return BehaviourCloning(task_spec(task), torso, config.actor_learning_rate)

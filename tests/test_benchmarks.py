@@ -7,6 +7,8 @@ import pytest
 
 SMALL = {
     "ant_exploration": "--worlds 4 --steps 80 --noise 0.15",
+    "deep_stack": "--quick --ways none",
+    "depth_stability": "--depths 4 --width 8 --batch-size 8 --updates 2 --candidates published",
     "compile": "--depths 4 8 --width 8",
     "engines": "--quick",
     "robustness": "--tasks point_u_maze ant_push pusher_hard --worlds 4 --steps 20",

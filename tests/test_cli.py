@@ -1,11 +1,15 @@
 """The command line: one clear sentence and exit code 2 for every bad input."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 
 from kilolayer.cli import main
+from kilolayer.config import TrainConfig
+from kilolayer.presets import PRESETS, RECIPES
+from kilolayer.types import UserError
 
 
 @pytest.mark.parametrize(
@@ -23,6 +27,7 @@ from kilolayer.cli import main
         ("--discount 1.5", r"discount = 1.5 is not allowed: it must lie in \(0, 1\]"),
         ("--preset huge", "preset = 'huge' is not allowed: one of quickstart, laptop, paper"),
         ("--preset", "--preset needs a value"),
+        ("--recipe wang", "recipe = 'wang' is not allowed: one of wang2025; .*is wang2025"),
         ("--config no-such.json", "cannot read the config file no-such.json"),
         ("--resume no-such-run", "no-such-run is not a run directory"),
     ],
@@ -49,10 +54,6 @@ def test_a_config_file_with_an_unknown_key(tmp_path: Path, capsys) -> None:
 
 
 def test_help_teaches_every_field(capsys) -> None:
-    import dataclasses
-
-    from kilolayer.config import TrainConfig
-
     with pytest.raises(SystemExit) as stop:
         main(["train", "--help"])
     assert stop.value.code == 0
@@ -66,6 +67,20 @@ def test_options_override_a_preset(capsys) -> None:
     with pytest.raises(SystemExit):
         main(["train", "--preset", "paper", "--depth", "63"])
     assert "depth = 63" in capsys.readouterr().err
+
+
+def test_a_recipe_comes_after_the_preset_and_before_the_options(monkeypatch) -> None:
+    asked: list[TrainConfig] = []
+
+    def take(config: TrainConfig, out: object) -> None:
+        asked.append(config)
+        raise UserError("enough")
+
+    monkeypatch.setattr("kilolayer.api.train", take)
+    with pytest.raises(SystemExit):
+        main(["train", "--recipe=wang2025", "--preset", "laptop", "--energy", "dot"])
+    recipe = RECIPES["wang2025"] | {"energy": "dot"}
+    assert asked == [dataclasses.replace(PRESETS["laptop"], **recipe)]
 
 
 @pytest.mark.parametrize("command", ["evaluate", "play", "report"])

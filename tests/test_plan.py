@@ -47,6 +47,46 @@ def test_depths_and_episode_length_can_be_set_apart():
     assert (plan.actor_depth, plan.critic_depth) == (12, 6)
 
 
+@pytest.mark.parametrize(
+    ("changes", "actor", "critic"),
+    [
+        ({"depth": 8}, 1.0, 1.0),  # two blocks add up unscaled
+        ({"depth": 12}, 2 / 3, 2 / 3),
+        ({"depth": 1024}, 2 / 256, 2 / 256),
+        ({"actor_depth": 1024, "critic_depth": 8}, 2 / 256, 1.0),
+        ({"depth": 32, "layers_per_block": 2}, 2 / 16, 2 / 16),
+        ({"depth": 1024, "branch_scale": "none"}, 1.0, 1.0),
+    ],
+)
+def test_branches_of_a_deep_stack_add_up_to_those_of_two_blocks(changes, actor, critic):
+    plan = derive(**changes)
+    assert plan.actor_branch_scale == pytest.approx(actor)
+    assert plan.critic_branch_scale == pytest.approx(critic)
+
+
+@pytest.mark.parametrize(
+    ("changes", "platform", "expected"),
+    [
+        # Arrays of 512 x 256 x 4 bytes, 0.52 MB: 7 of each of 2 x 64 layers are 0.47 GB.
+        ({"depth": 64}, "cpu", "none"),
+        # 7 of 2 x 1024 layers are 7.5 GB, streams of 2 x 256 blocks 0.27 GB.
+        ({"depth": 1024}, "cpu", "block"),
+        ({"depth": 1024}, "gpu", "none"),
+        # The actor's gradient passes its own layers and one encoder's.
+        ({"actor_depth": 1024, "critic_depth": 4}, "cpu", "block"),
+        # Streams of 2 x 1024 blocks, 2048 x 256 x 4 bytes: 4.3 GB.
+        ({"depth": 4096, "batch_size": 2048}, "cpu", "nested"),
+        ({"depth": 4096, "batch_size": 2048, "rematerialisation": "none"}, "cpu", "none"),
+        ({"depth": 4, "rematerialisation": "nested"}, "cpu", "nested"),
+    ],
+)
+def test_rematerialisation_is_the_first_that_fits_the_platform(changes, platform, expected):
+    config = TrainConfig(**{"batch_size": 512, **changes})
+    plan = TrainPlan.derive(config, 1000, platform)
+    assert plan.rematerialisation == expected
+    assert plan.describe().endswith(f"rematerialisation {expected}")
+
+
 @given(
     total=st.integers(1, 10**7),
     worlds=st.integers(1, 600),
@@ -163,8 +203,8 @@ def test_what_is_refused_names_field_value_range_and_nearest(changes, field, all
 
 def test_every_ranged_field_has_a_refusal_above():
     refused = {field for _, field, *_ in REFUSED}
-    free = {"agent", "rematerialisation", "tensorboard", "wandb", "contrastive_loss",
-            "absorbing_termination"}  # fmt: skip
+    free = {"agent", "rematerialisation", "branch_scale", "tensorboard", "wandb",
+            "contrastive_loss", "absorbing_termination"}  # fmt: skip
     # What says which task is checked where the task is made.
     free |= {field.name for field in dataclasses.fields(TaskConfig)}
     assert refused | free == {field.name for field in dataclasses.fields(TrainConfig)}

@@ -6,7 +6,7 @@ import pytest
 
 from kilolayer.config import TrainConfig
 from kilolayer.plan import TrainPlan
-from kilolayer.presets import PRESETS
+from kilolayer.presets import PRESETS, with_recipe
 from kilolayer.tasks.registry import make_task
 
 
@@ -31,6 +31,8 @@ def test_a_preset_survives_its_file(name):
 
 def test_the_paper_preset_is_the_published_recipe():
     config = PRESETS["paper"]
+    assert with_recipe(config, "wang2025") == config
+    assert config.branch_scale == "none"
     assert (config.num_envs, config.batch_size, config.unroll_length) == (512, 512, 62)
     assert (config.depth, config.width, config.representation_dim) == (64, 256, 64)
     assert (config.update_to_data, config.discount) == (1 / 40, 0.99)

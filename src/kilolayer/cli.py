@@ -4,6 +4,7 @@ import dataclasses
 import logging
 import sys
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kilolayer.config import TaskConfig, TrainConfig
-from kilolayer.presets import PRESETS
+from kilolayer.presets import PRESETS, RECIPES, with_recipe
 from kilolayer.types import UserError, bad_field
 
 OUTPUT = Console(highlight=False, soft_wrap=True)
@@ -53,7 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _run_train(arguments: list[str]) -> None:
-    """Take the preset or config file out of the arguments, for it sets all other defaults."""
+    """Take preset, config file and recipe out of the arguments: they set all other defaults."""
     base, arguments = _take_base_config(arguments)
     names = "; ".join(f"{name}: {config.task}" for name, config in PRESETS.items())
     chosen = tyro.cli(
@@ -64,8 +65,9 @@ def _run_train(arguments: list[str]) -> None:
         description=(
             "Train an agent; without any option, the quickstart.\n\n"
             f"Start from a preset with --preset NAME ({names}) or from a file with --config "
-            "FILE.json; options given beside it override its fields. The defaults shown here are "
-            "those of the preset or file chosen."
+            "FILE.json; options given beside it override its fields. --recipe NAME "
+            f"({', '.join(RECIPES)}) then sets how to learn and leaves task and sizes alone. The "
+            "defaults shown here are those of the preset, file and recipe chosen."
         ),
     )
     train(chosen)
@@ -73,7 +75,7 @@ def _run_train(arguments: list[str]) -> None:
 
 def _take_base_config(arguments: list[str]) -> tuple[TrainConfig, list[str]]:
     base, rest = PRESETS["quickstart"], list(arguments)
-    for option in ("--preset", "--config"):
+    for option in ("--preset", "--config", "--recipe"):
         at = next((i for i, a in enumerate(rest) if a.split("=")[0] == option), None)
         if at is None:
             continue
@@ -81,14 +83,19 @@ def _take_base_config(arguments: list[str]) -> tuple[TrainConfig, list[str]]:
         if len(words) == 1 and at == len(rest):
             raise UserError(f"{option} needs a value.")
         value = words[1] if len(words) == 2 else rest.pop(at)
-        base = _preset(value) if option == "--preset" else TrainConfig.read(Path(value))
+        if option == "--config":
+            base = TrainConfig.read(Path(value))
+        elif option == "--preset":
+            base = PRESETS[_known("preset", value, PRESETS)]
+        else:
+            base = with_recipe(base, _known("recipe", value, RECIPES))
     return base, rest
 
 
-def _preset(name: str) -> TrainConfig:
-    if name not in PRESETS:
-        raise bad_field("preset", name, f"one of {', '.join(PRESETS)}", "quickstart")
-    return PRESETS[name]
+def _known(field: str, name: str, choices: Mapping[str, Any]) -> str:
+    if name not in choices:
+        raise bad_field(field, name, f"one of {', '.join(choices)}", next(iter(choices)))
+    return name
 
 
 @dataclasses.dataclass(frozen=True)

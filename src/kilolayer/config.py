@@ -75,12 +75,14 @@ class TrainConfig(TaskConfig):
     """Dense layers per residual block. Every depth must be a multiple of it."""
     representation_dim: int = 64
     """Dimension in which the critic compares state-action pairs with goals."""
-    rematerialisation: Literal["none", "block"] = "none"
-    """What the backward pass recomputes: `block` saves memory at a third more computation."""
+    branch_scale: Literal["inverse", "none"] = "inverse"
+    """Factor of N residual branches: `inverse` min(1, 2/N), stable at any depth; `none` 1."""
+    rematerialisation: Literal["auto", "none", "block", "nested"] = "auto"
+    """What the backward pass recomputes: nothing, blocks, segments too; `auto` by their memory."""
     scan_unroll: int = 1
     """Residual blocks per iteration of the scan over depth."""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
-    """Number format inside the deep stack; parameters and losses stay float32."""
+    """Number format inside the blocks; parameters, residual stream and losses stay float32."""
 
     batch_size: int = 256
     """Transitions per update. Each is contrasted with the goals of all others."""

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import get_args, get_type_hints
+from typing import Literal, get_args, get_type_hints
 
 from kilolayer.config import TrainConfig
 from kilolayer.types import bad_field
@@ -31,6 +31,14 @@ POSITIVE = (
 
 MAX_SEED = 2**32
 
+# Blocks whose branches add up unscaled; in a deeper stack they add up to as much as these would.
+# What was measured up to depth 4096: results/depth_stability.
+UNSCALED_BLOCKS = 2
+# What the activations of an update may take before some are computed again, by platform.
+ACTIVATION_BYTES = {"cpu": 2e9, "gpu": 8e9}
+# Arrays `[batch, width]` that an update keeps of every layer: benchmarks/deep_stack.py.
+ARRAYS_PER_LAYER = 7
+
 
 @dataclass(frozen=True)
 class TrainPlan:
@@ -41,6 +49,7 @@ class TrainPlan:
     prefill_unrolls: unrolls before the first update; training_unrolls: unrolls with updates.
     replay_capacity: steps per world in the buffer, a multiple of the unroll's length.
     evaluate_after: number of training unrolls after which an evaluation is due, ascending.
+    actor_branch_scale, critic_branch_scale: factor of every residual branch.
     """
 
     actor_depth: int
@@ -52,14 +61,27 @@ class TrainPlan:
     training_unrolls: int
     replay_capacity: int
     evaluate_after: tuple[int, ...]
+    actor_branch_scale: float
+    critic_branch_scale: float
+    rematerialisation: Literal["none", "block", "nested"]
 
     @property
     def total_steps(self) -> int:
         return (self.prefill_unrolls + self.training_unrolls) * self.steps_per_unroll
 
+    def describe(self) -> str:
+        """What was decided about the deep stacks, in one line."""
+        depths = {self.actor_depth: self.actor_branch_scale}
+        depths[self.critic_depth] = self.critic_branch_scale
+        scales = ", ".join(f"{scale:.3g} at depth {depth}" for depth, scale in depths.items())
+        return f"residual branches times {scales}; rematerialisation {self.rematerialisation}"
+
     @staticmethod
-    def derive(config: TrainConfig, task_episode_length: int) -> "TrainPlan":
-        """Check the config and derive the counts; raises UserError naming the first bad field."""
+    def derive(config: TrainConfig, task_episode_length: int, platform: str = "cpu") -> "TrainPlan":
+        """Check the config and derive the counts; raises UserError naming the first bad field.
+
+        platform: what the run will be on, `cpu` or `gpu`.
+        """
         _check_types(config)
         _check_ranges(config)
         episode_length = config.episode_length or task_episode_length
@@ -77,9 +99,11 @@ class TrainPlan:
             )
         training = max(1, _round_up(config.total_steps, steps_per_unroll) - prefill)
         evaluations = min(config.num_evaluations, training)
+        actor_depth = _checked_depth("actor_depth", config.actor_depth, config)
+        critic_depth = _checked_depth("critic_depth", config.critic_depth, config)
         return TrainPlan(
-            actor_depth=_checked_depth("actor_depth", config.actor_depth, config),
-            critic_depth=_checked_depth("critic_depth", config.critic_depth, config),
+            actor_depth=actor_depth,
+            critic_depth=critic_depth,
             episode_length=episode_length,
             steps_per_unroll=steps_per_unroll,
             updates_per_unroll=updates,
@@ -89,11 +113,35 @@ class TrainPlan:
             evaluate_after=tuple(
                 round(training * (index + 1) / evaluations) for index in range(evaluations)
             ),
+            actor_branch_scale=_branch_scale(config, actor_depth),
+            critic_branch_scale=_branch_scale(config, critic_depth),
+            rematerialisation=_rematerialisation(
+                config, critic_depth + max(actor_depth, critic_depth), platform
+            ),
         )
 
 
 def _round_up(steps: int, unit: int) -> int:
     return -(-steps // unit)
+
+
+def _branch_scale(config: TrainConfig, depth: int) -> float:
+    if config.branch_scale == "none":
+        return 1.0
+    return min(1.0, UNSCALED_BLOCKS * config.layers_per_block / depth)
+
+
+def _rematerialisation(
+    config: TrainConfig, depth: int, platform: str
+) -> Literal["none", "block", "nested"]:
+    """The first way whose activations fit; depth: of the two networks that one gradient passes."""
+    if config.rematerialisation != "auto":
+        return config.rematerialisation
+    array = 4 * config.batch_size * config.width
+    budget = ACTIVATION_BYTES.get(platform, ACTIVATION_BYTES["cpu"])
+    if ARRAYS_PER_LAYER * depth * array <= budget:
+        return "none"
+    return "block" if depth / config.layers_per_block * array <= budget else "nested"
 
 
 def _checked_depth(field: str, depth: int | None, config: TrainConfig) -> int:

@@ -1,6 +1,42 @@
-"""Named starting points for a config; options given beside a preset override its fields."""
+"""Named starting points for a config; options given beside a preset override its fields.
+
+A preset is a whole config; a recipe is how to learn, and leaves task and sizes alone.
+"""
+
+import dataclasses
+from typing import Any
 
 from kilolayer.config import TrainConfig
+
+RECIPES: dict[str, dict[str, Any]] = {
+    # arXiv 2503.14858, section 3 and its code, at any depth and width.
+    "wang2025": {
+        "layers_per_block": 4,
+        "branch_scale": "none",
+        "representation_dim": 64,
+        "compute_dtype": "float32",
+        "update_to_data": 1 / 40,
+        "discount": 0.99,
+        "initial_discount": None,
+        "actor_learning_rate": 3e-4,
+        "critic_learning_rate": 3e-4,
+        "temperature_learning_rate": 3e-4,
+        "energy": "l2",
+        "contrastive_loss": "forward",
+        "logsumexp_penalty": 0.1,
+        "initial_temperature": 1.0,
+        "target_entropy_per_action": -0.5,
+        "shuffled_goal_share": 0.0,
+        "commanded_goal_share": 0.0,
+        "absorbing_termination": False,
+    },
+}
+
+
+def with_recipe(config: TrainConfig, name: str) -> TrainConfig:
+    """The config with a recipe's fields; raises KeyError for a name that is none."""
+    return dataclasses.replace(config, **RECIPES[name])
+
 
 PRESETS: dict[str, TrainConfig] = {
     # A point U-maze that two cores learn in about three minutes: see results/point_u_maze.
@@ -54,5 +90,6 @@ PRESETS: dict[str, TrainConfig] = {
         batch_size=512,
         depth=64,
         num_evaluations=100,
+        **RECIPES["wang2025"],
     ),
 }

@@ -24,6 +24,11 @@ TORSO = TorsoSpec(depth=2, width=8, layers_per_block=2)
 AGENT = CRL(TaskSpec(OBSERVATION, ACTION, GOAL), TORSO, TORSO, representation_dim=4)
 # Few variants, for each compiles an update of its own.
 SHUFFLED = dataclasses.replace(AGENT, shuffled_goal_share=0.5)
+COARSE = dataclasses.replace(
+    AGENT,
+    actor_torso=dataclasses.replace(TORSO, compute_dtype="bfloat16"),
+    critic_torso=dataclasses.replace(TORSO, compute_dtype="bfloat16"),
+)
 RATES = {"actor": 0.01, "critic": 0.02, "log_temperature": 0.03}
 OTHER = dataclasses.replace(
     AGENT,
@@ -67,12 +72,15 @@ def changed(before, after) -> list[bool]:
     return [not np.array_equal(a, b) for a, b in pairs]
 
 
-@pytest.mark.parametrize("agent", [AGENT, SHUFFLED, OTHER])
+@pytest.mark.parametrize("agent", [AGENT, SHUFFLED, OTHER, COARSE])
 def test_an_update_changes_every_parameter(agent):
     state = start(agent, 0)
     after, metrics = update(agent, state, random_batch(1), 0)
     assert all(changed(state.parameters, after.parameters))
     assert all(np.isfinite(value) for value in metrics.values())
+    # Whatever the blocks compute in, losses and parameters are float32.
+    floats = (*metrics.values(), *jax.tree.leaves(after.parameters))
+    assert {value.dtype for value in floats} == {jnp.dtype("float32")}
 
 
 def test_no_metric_is_constant():
@@ -184,7 +192,7 @@ def test_a_share_of_the_actors_goals_is_shuffled_and_another_commanded():
 
 def test_a_config_builds_the_agent_that_it_describes():
     config = TrainConfig(
-        task="ant", actor_depth=8, critic_depth=4, width=16, layers_per_block=2, energy="dot",
+        task="ant", actor_depth=16, critic_depth=4, width=16, layers_per_block=2, energy="dot",
         contrastive_loss="symmetric", representation_dim=7, logsumexp_penalty=0.3,
         actor_learning_rate=1e-3, critic_learning_rate=2e-3, temperature_learning_rate=3e-3,
         initial_temperature=0.4, target_entropy_per_action=-0.2,
@@ -197,11 +205,12 @@ def test_a_config_builds_the_agent_that_it_describes():
     shared = {"width": 16, "layers_per_block": 2, "rematerialisation": "block",
               "scan_unroll": 2, "compute_dtype": "bfloat16"}  # fmt: skip
     assert agent == CRL(
-        TaskSpec(29, 8, 2), TorsoSpec(depth=8, **shared), TorsoSpec(depth=4, **shared),
+        TaskSpec(29, 8, 2),
+        TorsoSpec(depth=16, branch_scale=0.25, **shared), TorsoSpec(depth=4, **shared),
         7, "dot", "symmetric", 0.3, 1e-3, 2e-3, 3e-3, 0.4, -0.2, 0.25, 0.5,
     )  # fmt: skip
     state = jax.eval_shape(agent.init, jax.random.key(0))
-    assert state.parameters.actor.encoder.stack.blocks.layers[0].scale.shape == (4, 16)
+    assert state.parameters.actor.encoder.stack.blocks.layers[0].scale.shape == (8, 16)
     assert state.parameters.critic.goal.stack.blocks.layers[0].scale.shape == (2, 16)
 
 

@@ -19,20 +19,21 @@ def task_spec(task: Task) -> TaskSpec:
 def build_crl(config: TrainConfig, plan: TrainPlan, task: Task) -> CRL:
     """Contrastive reinforcement learning with networks sized for the task."""
 
-    def torso(depth: int) -> TorsoSpec:
+    def torso(depth: int, branch_scale: float) -> TorsoSpec:
         return TorsoSpec(
             depth=depth,
             width=config.width,
             layers_per_block=config.layers_per_block,
-            rematerialisation=config.rematerialisation,
+            rematerialisation=plan.rematerialisation,
             scan_unroll=config.scan_unroll,
             compute_dtype=config.compute_dtype,
+            branch_scale=branch_scale,
         )
 
     return CRL(
         task=task_spec(task),
-        actor_torso=torso(plan.actor_depth),
-        critic_torso=torso(plan.critic_depth),
+        actor_torso=torso(plan.actor_depth, plan.actor_branch_scale),
+        critic_torso=torso(plan.critic_depth, plan.critic_branch_scale),
         representation_dim=config.representation_dim,
         energy_kind=config.energy,
         loss_kind=config.contrastive_loss,

@@ -127,11 +127,11 @@ def _of_network(encoder: Encoder, inputs: Array, gradient: Encoder) -> BlockDiag
         residual_norm=np.linalg.norm(residual, axis=-1).mean(-1),
         effective_rank=np.array([effective_rank(block) for block in residual]),
         dormant_share=dormant_share(np.asarray(statistics.activity.astype(jnp.float32))),
-        gradient_norm=block_norms(gradient.stack),
+        gradient_norm=np.asarray(block_norms(gradient.stack)),
     )
 
 
-def block_norms(stack: Stack) -> np.ndarray:
+def block_norms(stack: Stack) -> Array:
     """Euclidean norm of each block's parameters (or gradients) together, `[blocks]`."""
-    squares = [np.square(leaf).reshape(len(leaf), -1).sum(-1) for leaf in jax.tree.leaves(stack)]
-    return np.sqrt(np.sum(squares, axis=0))
+    squares = [jnp.square(leaf).reshape(len(leaf), -1).sum(-1) for leaf in jax.tree.leaves(stack)]
+    return jnp.sqrt(sum(squares))

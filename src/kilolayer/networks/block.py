@@ -57,7 +57,7 @@ class NormedLayer(eqx.Module):
 
 
 class ResidualBlock(eqx.Module):
-    """`x + F(x)`, where F applies `layers` one after the other."""
+    """The branch F of a residual block: `layers` one after the other."""
 
     layers: tuple[NormedLayer, ...]
 
@@ -73,6 +73,3 @@ class ResidualBlock(eqx.Module):
             x = layer(x)
             activations.append(x)
         return tuple(activations)
-
-    def __call__(self, x: Array) -> Array:
-        return x + self.branch(x)[-1]

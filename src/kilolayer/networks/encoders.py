@@ -5,7 +5,6 @@ from typing import Literal
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 
 from kilolayer.networks.block import Dense, NormedLayer
 from kilolayer.networks.stack import BlockStatistics, Rematerialisation, Stack
@@ -26,6 +25,7 @@ class TorsoSpec:
     rematerialisation: Rematerialisation = "none"
     scan_unroll: int = 1
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    branch_scale: float = 1.0
 
     @property
     def num_blocks(self) -> int:
@@ -35,14 +35,14 @@ class TorsoSpec:
 class Encoder(eqx.Module):
     """Dense, LayerNorm, Swish; the stack; Dense. `[batch, input] -> [batch, output]`.
 
-    Parameters stay float32; the stack computes in `compute_dtype`; the output is float32.
+    Parameters, residual stream, input and output layer are float32; the blocks compute in
+    `compute_dtype`. Inputs are float32 for they may be places in metres.
     Source: arXiv 2503.14858, section 3.
     """
 
     inputs: NormedLayer
     stack: Stack
     outputs: Dense
-    compute_dtype: str = eqx.field(static=True)
 
     @staticmethod
     def init(key: Array, input_dim: int, output_dim: int, torso: TorsoSpec) -> "Encoder":
@@ -56,17 +56,18 @@ class Encoder(eqx.Module):
                 torso.width,
                 torso.rematerialisation,
                 torso.scan_unroll,
+                torso.branch_scale,
+                torso.compute_dtype,
             ),
             outputs=Dense.init(last, torso.width, output_dim),
-            compute_dtype=torso.compute_dtype,
         )
 
     def embed(self, x: Array) -> Array:
         """The residual stream before the first block, `[batch, width]`."""
-        return self.inputs(x.astype(self.compute_dtype))
+        return self.inputs(x)
 
     def __call__(self, x: Array) -> Array:
-        return self.outputs(self.stack(self.embed(x)).astype(jnp.float32))
+        return self.outputs(self.stack(self.embed(x)))
 
     def statistics(self, x: Array) -> BlockStatistics:
         """Statistics of every block on the inputs `x`, for the depth diagnostics."""

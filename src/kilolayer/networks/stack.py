@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from kilolayer.networks.block import ResidualBlock
 from kilolayer.types import Array
 
-Rematerialisation = Literal["none", "block"]
+Rematerialisation = Literal["none", "block", "nested"]
 
 
 class BlockStatistics(eqx.Module):
@@ -28,15 +28,21 @@ class BlockStatistics(eqx.Module):
 
 
 class Stack(eqx.Module):
-    """A sequence of equal residual blocks, `[batch, width] -> [batch, width]`.
+    """A sequence of equal residual blocks `x + branch_scale * F(x)`, `[batch, width] -> same`.
 
-    rematerialisation: `block` stores only the residual stream and recomputes each block in the
-    backward pass; `none` stores every activation. unroll: blocks per iteration of the scan.
+    rematerialisation: what the backward pass computes again. `none`: nothing, every activation is
+    stored. `block`: each block, so that one residual stream per block is stored. `nested`: each
+    segment of about sqrt(blocks) blocks and in it each block, so that two times sqrt(blocks)
+    streams are stored. unroll: blocks per iteration of the scan. compute_dtype: of the branches;
+    the stream itself keeps the input's, for in bfloat16 it would lose what a deep stack's small
+    branches add to it. The scale is the stack's own, so pruning and growing leave it alone.
     """
 
     blocks: ResidualBlock  # every leaf has a leading block axis
     rematerialisation: Rematerialisation = eqx.field(static=True)
     unroll: int = eqx.field(static=True)
+    branch_scale: float = eqx.field(static=True)
+    compute_dtype: str = eqx.field(static=True)
 
     @staticmethod
     def init(
@@ -46,12 +52,14 @@ class Stack(eqx.Module):
         width: int,
         rematerialisation: Rematerialisation = "none",
         unroll: int = 1,
+        branch_scale: float = 1.0,
+        compute_dtype: str = "float32",
     ) -> "Stack":
         def init_block(key: Array) -> ResidualBlock:
             return ResidualBlock.init(key, layers_per_block, width)
 
         blocks = jax.vmap(init_block)(jax.random.split(key, num_blocks))
-        return Stack(blocks, rematerialisation, unroll)
+        return Stack(blocks, rematerialisation, unroll, branch_scale, compute_dtype)
 
     @property
     def num_blocks(self) -> int:
@@ -59,25 +67,47 @@ class Stack(eqx.Module):
 
     def __call__(self, x: Array) -> Array:
         def apply_block(residual: Array, block: ResidualBlock) -> tuple[Array, None]:
-            return block(residual), None
+            return self._step(residual, block)[0], None
 
-        if self.rematerialisation == "block":
+        if self.rematerialisation != "none":
             apply_block = jax.checkpoint(apply_block, prevent_cse=False)
-        return jax.lax.scan(apply_block, x, self.blocks, unroll=self.unroll)[0]
+
+        def apply_blocks(residual: Array, blocks: ResidualBlock) -> tuple[Array, None]:
+            return jax.lax.scan(apply_block, residual, blocks, unroll=self.unroll)
+
+        if self.rematerialisation != "nested":
+            return apply_blocks(x, self.blocks)[0]
+        length = segment_length(self.num_blocks)
+        segments = jax.tree.map(lambda leaf: leaf.reshape(-1, length, *leaf.shape[1:]), self.blocks)
+        return jax.lax.scan(jax.checkpoint(apply_blocks, prevent_cse=False), x, segments)[0]
 
     def statistics(self, x: Array) -> tuple[Array, BlockStatistics]:
         """Apply the stack and return `(output, statistics per block)`."""
 
         def apply_block(residual: Array, block: ResidualBlock) -> tuple[Array, BlockStatistics]:
-            branch = block.branch(residual)
-            output = residual + branch[-1]
+            output, branch = self._step(residual, block)
             return output, BlockStatistics(output, jnp.abs(jnp.stack(branch)).mean(axis=1))
 
         return jax.lax.scan(apply_block, x, self.blocks)
+
+    def _step(self, residual: Array, block: ResidualBlock) -> tuple[Array, tuple[Array, ...]]:
+        """The stream after one block, and the activations of every layer of its branch."""
+        branch = block.branch(residual.astype(self.compute_dtype))
+        return residual + self.branch_scale * branch[-1].astype(residual.dtype), branch
+
+
+def segment_length(num_blocks: int) -> int:
+    """The divisor of `num_blocks` nearest its square root: equal segments need no copies.
+
+    For a prime number it is 1, and `nested` saves no more than `block`.
+    """
+    divisors = [length for length in range(1, num_blocks + 1) if num_blocks % length == 0]
+    return min(divisors, key=lambda length: max(length, num_blocks // length))
 
 
 def apply_in_a_loop(stack: Stack, x: Array) -> Array:
     """The same function as `Stack.__call__`, one block after the other: the test's oracle."""
     for index in range(stack.num_blocks):
-        x = jax.tree.map(lambda leaf, index=index: leaf[index], stack.blocks)(x)
+        block = jax.tree.map(lambda leaf, index=index: leaf[index], stack.blocks)
+        x = x + stack.branch_scale * block.branch(x)[-1]
     return x

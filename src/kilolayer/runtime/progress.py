@@ -9,6 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 class ProgressDisplay(Protocol):
     """Told where a job stands; `done` and `total` in any one unit."""
 
+    def note(self, text: str) -> None: ...
     def phase(self, name: str) -> None: ...
     def advance(self, done: int, total: int, **figures: float) -> None: ...
     def close(self) -> None: ...
@@ -17,6 +18,7 @@ class ProgressDisplay(Protocol):
 class Silent:
     """Shows nothing."""
 
+    def note(self, text: str) -> None: ...
     def phase(self, name: str) -> None: ...
     def advance(self, done: int, total: int, **figures: float) -> None: ...
     def close(self) -> None: ...
@@ -46,6 +48,10 @@ class LiveDisplay:
         )
         self._bar = self._progress.add_task("", total=None, phase="start", figures="")
         self._progress.start()
+
+    def note(self, text: str) -> None:
+        """A line that stays."""
+        self._console.print(text, highlight=False, markup=False)
 
     def phase(self, name: str) -> None:
         self._progress.update(self._bar, phase=name)

@@ -34,7 +34,7 @@ from kilolayer.types import UserError
 def build_trainer(config: TrainConfig) -> Trainer:
     """Everything that the config describes; raises UserError before anything compiles."""
     task = task_of(config)
-    plan = TrainPlan.derive(config, task.episode_length)
+    plan = TrainPlan.derive(config, task.episode_length, jax.default_backend())
     physics = build_physics(task.world, config.num_envs, config.physics, config.mjx_impl)
     return Trainer(config, plan, task, physics, build_agent(config, plan, task))
 
@@ -94,6 +94,7 @@ class _Loop:
 
     def _train(self, state: TrainState) -> None:
         plan = self.trainer.plan
+        self.display.note(plan.describe())
         self.display.phase("compile")
         collect, train_round, evaluate = self._timed("compile", self._compile, state)
         rounds = int(state.unrolls)

@@ -1,0 +1,57 @@
+"""Depth: the published form blows up where the default takes stable steps."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kilolayer.agents.build import build_agent
+from kilolayer.config import TrainConfig
+from kilolayer.plan import TrainPlan
+from kilolayer.presets import with_recipe
+from kilolayer.replay.hindsight import Batch
+from kilolayer.tasks.registry import make_task
+
+BATCH, UPDATES = 32, 12
+CHANCE = np.log(BATCH)
+DEEP = TrainConfig(depth=256, width=16, representation_dim=16, batch_size=BATCH)
+
+
+@pytest.fixture
+def losses():
+    """`losses(config)`: of every update on one batch whose goals lie near their observations."""
+    task = make_task("point_u_maze")
+    generator = np.random.default_rng(0)
+    place = jnp.asarray(generator.normal(size=(BATCH, 2)), jnp.float32)
+    velocity, action = jnp.asarray(generator.normal(size=(2, BATCH, 2)), jnp.float32)
+    batch = Batch(jnp.concatenate([place, velocity], -1), jnp.tanh(action), place, place)
+
+    def train(config: TrainConfig) -> dict[str, np.ndarray]:
+        agent = build_agent(config, TrainPlan.derive(config, task.episode_length), task)
+        keys = jax.random.split(jax.random.key(0), UPDATES)
+
+        @jax.jit
+        def run(key):
+            return jax.lax.scan(lambda s, k: agent.update(s, batch, k), agent.init(key), keys)[1]
+
+        return {name: np.asarray(values) for name, values in run(jax.random.key(1)).items()}
+
+    return train
+
+
+def test_the_default_takes_stable_steps_at_depth_256(losses):
+    found = losses(DEEP)
+    assert all(np.isfinite(values).all() for values in found.values())
+    contrastive = found["critic/contrastive_loss"]
+    assert contrastive[0] == pytest.approx(CHANCE, rel=0.25)
+    assert contrastive.max() < 1.25 * CHANCE
+    assert contrastive[-1] < CHANCE
+    assert contrastive[-1] < contrastive[0] - 0.1
+    assert np.abs(found["actor/loss"]).max() < 20
+
+
+def test_the_published_form_starts_far_from_chance_at_depth_256(losses):
+    found = losses(with_recipe(DEEP, "wang2025"))
+    assert found["critic/loss"][0] > 30 * CHANCE
+    assert found["critic/gradient_norm"][0] > 100
+    assert np.abs(found["actor/loss"][0]) > 20
