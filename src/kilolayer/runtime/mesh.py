@@ -61,10 +61,9 @@ def fetch(tree: Any) -> Any:
     Parts held by other processes pass through this process's devices, one array at a time.
     """
 
-    def get(array: Any) -> np.ndarray:
-        if isinstance(array, jax.Array) and not array.is_fully_replicated:
-            if not array.is_fully_addressable:
-                array = jax.device_put(array, whole(array.sharding.mesh))
+    def get(array: jax.Array) -> np.ndarray:
+        if not (array.is_fully_addressable or array.is_fully_replicated):
+            array = jax.device_put(array, whole(array.sharding.mesh))
         return np.asarray(array)
 
     return jax.tree.map(get, tree)

@@ -1,5 +1,6 @@
 """The life of a run on the host: compile, prefill, rounds, evaluations, checkpoints, resume."""
 
+import dataclasses
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,9 +21,10 @@ from kilolayer.plan import TrainPlan
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.manifest import describe_run
 from kilolayer.runtime.mesh import fetch, make_mesh, place, shared_out, whole
+from kilolayer.runtime.processes import ONE_PROCESS, Processes
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.runtime.run_dir import RunDirectory
-from kilolayer.runtime.tracking import Tracker, build_tracker
+from kilolayer.runtime.tracking import CompositeTracker, Tracker, build_tracker
 from kilolayer.tasks.registry import task_of
 from kilolayer.training.evaluate import (
     Episodes,
@@ -58,28 +60,55 @@ def physics_on(mesh: Mesh, world: World, num_worlds: int) -> Physics:
     return ShardedPhysics(share, mesh)
 
 
-def start_run(config: TrainConfig, directory: Path, display: ProgressDisplay) -> RunDirectory:
-    """Train from the beginning in a new run directory; returns when the run has finished."""
-    trainer = build_trainer(config)
-    run = RunDirectory.create(directory, config, describe_run(config.seed))
-    _Loop(trainer, run, display, build_tracker(run.path, config, None)).run_all(resume_at=None)
+def start_run(
+    config: TrainConfig,
+    directory: Path,
+    display: ProgressDisplay,
+    devices: int | None = 1,
+    processes: Processes = ONE_PROCESS,
+) -> RunDirectory:
+    """Train from the beginning in a new run directory; returns when the run has finished.
+
+    devices: how many to use, None for all there are. processes: those that train together.
+    """
+    trainer = build_trainer(config, make_mesh(devices))
+    manifest = describe_run(config.seed) | {"devices_used": trainer.mesh.size}
+    run = RunDirectory.create(directory, config, manifest, writes=jax.process_index() == 0)
+    processes.agree("config", dataclasses.asdict(config))
+    _Loop(trainer, run, display, _tracker(run, config, None)).run_all(resume_at=None)
     return run
 
 
-def resume_run(directory: Path, display: ProgressDisplay) -> RunDirectory:
-    """Continue a killed run at its newest checkpoint; the result is the same, bit for bit."""
-    run = RunDirectory.open(directory)
+def resume_run(
+    directory: Path,
+    display: ProgressDisplay,
+    devices: int | None = 1,
+    processes: Processes = ONE_PROCESS,
+) -> RunDirectory:
+    """Continue a killed run at its newest checkpoint, on any number of devices.
+
+    On as many as before the result is the same as that of an unbroken run, bit for bit.
+    """
+    run = RunDirectory.open(directory, writes=jax.process_index() == 0)
     if run.finished:
         raise UserError(
             f"the run in {directory} has finished: there is nothing to resume. "
             f"`kilolayer report {directory}` shows it."
         )
-    trainer = build_trainer(run.config)
-    resume_at = checkpoint.latest(run.checkpoints)
-    steps = (resume_at or 0) * trainer.plan.steps_per_unroll
-    loop = _Loop(trainer, run, display, build_tracker(run.path, run.config, steps))
-    loop.run_all(resume_at=resume_at if resume_at is not None else 0)
+    config = run.config
+    trainer = build_trainer(config, make_mesh(devices))
+    resume_at = checkpoint.latest(run.checkpoints) or 0
+    processes.agree("config", dataclasses.asdict(config) | {"checkpoint": resume_at})
+    steps = resume_at * trainer.plan.steps_per_unroll
+    loop = _Loop(trainer, run, display, _tracker(run, config, steps))
+    loop.run_all(resume_at=resume_at)
     return run
+
+
+def _tracker(run: RunDirectory, config: TrainConfig, purge_from: int | None) -> Tracker:
+    if not run.writes:
+        return CompositeTracker([])
+    return build_tracker(run.path, config, purge_from)
 
 
 @dataclass
@@ -100,7 +129,11 @@ class _Loop:
 
     def run_all(self, resume_at: int | None) -> None:
         try:
-            state = self._restore(resume_at) if resume_at else self._begin()
+            state = (
+                restore_state(self.run, resume_at, self.trainer)
+                if resume_at
+                else jax.jit(self.trainer.init, out_shardings=self.trainer.shardings)()
+            )
             if resume_at is not None:
                 self.run.append_event({"event": "resume", "round": resume_at})
                 spent = [e["seconds"] for e in self.run.read_events() if "seconds" in e]
@@ -187,25 +220,13 @@ class _Loop:
             self.run.write_episodes("batch", vars(batch))
         self._count("evaluate", time.perf_counter() - began)
 
-    def _begin(self) -> TrainState:
-        return jax.jit(self.trainer.init, out_shardings=self.trainer.shardings)()
-
     def _save(self, state: TrainState, rounds: int) -> None:
         self.display.phase("checkpoint")
         start = time.perf_counter()
-        loop = fetch((state.buffer, state.worlds, state.key, state.unrolls))
-        size = checkpoint.save(self.run.checkpoints, rounds, fetch(state.agent), loop)
+        size = save_state(self.run, rounds, state)
         elapsed = time.perf_counter() - start
         self._count("checkpoint", elapsed)
         self._log(rounds, "checkpoint", {}, megabytes=size / 1e6, seconds=self.seconds)
-
-    def _restore(self, rounds: int) -> TrainState:
-        like = jax.eval_shape(self.trainer.init)
-        loop = (like.buffer, like.worlds, like.key, like.unrolls)
-        root = self.run.checkpoints
-        agent = checkpoint.restore(root, rounds, checkpoint.AGENT, like.agent)
-        loop = checkpoint.restore(root, rounds, checkpoint.LOOP, loop)
-        return place(TrainState(agent, *loop), self.trainer.shardings)
 
     def _stop_at_nan(self, rounds: int, metrics: dict[str, float], state: TrainState) -> None:
         bad = first_nonfinite(metrics, state)
@@ -246,6 +267,25 @@ class _Loop:
 
     def _count(self, part: str, seconds: float) -> None:
         self.seconds[part] = self.seconds.get(part, 0.0) + seconds
+
+
+def save_state(run: RunDirectory, rounds: int, state: TrainState) -> int:
+    """Write the checkpoint after `rounds`; returns its size in bytes, 0 where nothing is written.
+
+    Every process must call this.
+    """
+    agent = fetch(state.agent)
+    loop = fetch((state.buffer, state.worlds, state.key, state.unrolls))
+    return checkpoint.save(run.checkpoints, rounds, agent, loop) if run.writes else 0
+
+
+def restore_state(run: RunDirectory, rounds: int, trainer: Trainer) -> TrainState:
+    """The state of a checkpoint, on the trainer's devices, whatever devices it was saved from."""
+    like = jax.eval_shape(trainer.init)
+    loop = (like.buffer, like.worlds, like.key, like.unrolls)
+    agent = checkpoint.restore(run.checkpoints, rounds, checkpoint.AGENT, like.agent)
+    loop = checkpoint.restore(run.checkpoints, rounds, checkpoint.LOOP, loop)
+    return place(TrainState(agent, *loop), trainer.shardings)
 
 
 def first_nonfinite(metrics: dict[str, float], state: TrainState) -> str | None:
