@@ -18,7 +18,7 @@ from typing import Any
 import jax
 from jax._src import distributed  # the store has no public name
 
-from kilolayer.runtime.coordinator import HEARTBEAT_TIMEOUT
+from kilolayer.runtime import coordinator
 from kilolayer.types import UserError, bad_field
 
 BEAT = 1.0  # seconds between two counts
@@ -31,29 +31,29 @@ LEFT = "left"
 class Address:
     """Where the processes meet, how many they are and which one this is."""
 
-    coordinator: str
+    meeting: str
     count: int
     number: int
 
 
-def find_address(coordinator: str | None, count: int | None, number: int | None) -> Address | None:
+def find_address(meeting: str | None, count: int | None, number: int | None) -> Address | None:
     """The address given by hand or by Slurm's environment, or None for a single process.
 
     Raises UserError if it is incomplete.
     """
     given = {"num_processes": count, "process_id": number}
-    if coordinator is None:
+    if meeting is None:
         for field, value in given.items():
             if value is not None:
                 raise bad_field(field, value, "it needs --coordinator host:port")
         return _slurm_address()
-    if not re.fullmatch(r".+:\d+", coordinator):
-        raise bad_field("coordinator", coordinator, "it must be host:port of process 0")
+    if not re.fullmatch(r".+:\d+", meeting):
+        raise bad_field("coordinator", meeting, "it must be host:port of process 0")
     if count is None or count < 1:
         raise bad_field("num_processes", count, "with a coordinator it must be at least 1")
     if number is None or not 0 <= number < count:
         raise bad_field("process_id", number, f"with a coordinator it must lie in [0, {count})")
-    return Address(coordinator, count, number)
+    return Address(meeting, count, number)
 
 
 def _slurm_address() -> Address | None:
@@ -84,23 +84,23 @@ class Processes:
             return self
         at = self.address
         if at.number == 0:
-            self._coordinator = _start_coordinator(at.coordinator.rpartition(":")[2], at.count)
+            self._coordinator = _start_coordinator(at.meeting.rpartition(":")[2], at.count)
         # It would swallow the signal that asks this process to end.
         jax.config.update("jax_enable_preemption_service", False)
         try:
             jax.distributed.initialize(
-                at.coordinator,
+                at.meeting,
                 at.count,
                 at.number,
                 cluster_detection_method="deactivate",
                 initialization_timeout=MEETING,
-                heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT,
+                heartbeat_timeout_seconds=coordinator.HEARTBEAT_TIMEOUT,
                 # JAX starts a service in process 0 in any case; nobody uses this one.
                 coordinator_bind_address="localhost:0",
             )
         except Exception as error:
             raise UserError(
-                f"process {at.number} did not meet the {at.count} at {at.coordinator} within "
+                f"process {at.number} did not meet the {at.count} at {at.meeting} within "
                 f"{MEETING} s: start all of them, and check that they reach that address."
             ) from error
         threading.Thread(target=self._watch, daemon=True).start()
@@ -170,7 +170,8 @@ class Processes:
 
 
 def _start_coordinator(port: str, processes: int) -> subprocess.Popen:
-    command = [sys.executable, "-m", "kilolayer.runtime.coordinator", port, str(processes)]
+    # As a file, so that it imports JAX alone.
+    command = [sys.executable, "-P", coordinator.__file__, port, str(processes)]
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     if not child.stdout or not child.stdout.readline():
         child.wait()
