@@ -7,7 +7,8 @@ lost. This one outlives process 0 for long enough that the others can tell who w
 import sys
 import time
 
-from jax._src.lib import _jax  # the service has no public name
+# The service has no public name.
+from jax._src.lib import _jax  # pyright: ignore[reportPrivateImportUsage]
 
 # Seconds without a sign of life after which JAX itself aborts all processes.
 HEARTBEAT_TIMEOUT = 30

@@ -63,7 +63,8 @@ def fetch(tree: Any) -> Any:
 
     def get(array: jax.Array) -> np.ndarray:
         if not (array.is_fully_addressable or array.is_fully_replicated):
-            array = jax.device_put(array, whole(array.sharding.mesh))
+            assert isinstance(array.sharding, NamedSharding)
+            array = jax.device_put(array, NamedSharding(array.sharding.mesh, PartitionSpec()))
         return np.asarray(array)
 
     return jax.tree.map(get, tree)
