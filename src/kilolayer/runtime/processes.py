@@ -118,6 +118,7 @@ class Processes:
             time.sleep(PATIENCE + 5 * BEAT)
         if self._coordinator is not None and error is None:
             self._coordinator.kill()
+            self._coordinator.communicate()
 
     def agree(self, what: str, values: Mapping[str, Any]) -> None:
         """Wait until all processes came here; raises UserError if their `values` differ."""
