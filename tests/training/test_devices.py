@@ -41,7 +41,7 @@ SMALL = TrainConfig(
 )
 
 SAVED = ("saved", "saved_again")
-SIZES = (("qpos", 4), ("qvel", 4), ("control", 2))
+SIZES = (("qpos", 2), ("qvel", 2), ("control", 2))
 
 FOUR_DEVICES = """
     import json, pathlib, sys

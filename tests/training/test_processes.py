@@ -1,4 +1,4 @@
-"""Two processes on loopback train as one; when one is killed the other stops and nothing is lost."""
+"""Two processes on loopback train as one; one is killed, the other stops and nothing is lost."""
 
 import os
 import socket
