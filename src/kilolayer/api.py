@@ -11,6 +11,7 @@ from kilolayer.analysis.load import Run, load
 from kilolayer.config import TaskConfig, TrainConfig
 from kilolayer.physics.build import build_physics
 from kilolayer.presets import PRESETS
+from kilolayer.runtime.processes import ONE_PROCESS, Processes
 from kilolayer.runtime.progress import LiveDisplay, ProgressDisplay, Silent
 from kilolayer.tasks.base import Task, is_success, parse_goal
 from kilolayer.tasks.inspect import Inspection, inspect_task
@@ -28,21 +29,31 @@ VIDEO_RATE = 20  # frames per second
 
 
 def train(
-    config: TrainConfig | None = None, directory: str | Path | None = None, progress: bool = True
+    config: TrainConfig | None = None,
+    directory: str | Path | None = None,
+    progress: bool = True,
+    devices: int | None = None,
+    processes: Processes = ONE_PROCESS,
 ) -> Run:
     """Train an agent and return its run.
 
     config: by default the quickstart. directory: where the run is kept; by default a fresh one
-    under `runs/`. progress: show a live display. Raises UserError for a config that cannot be run.
+    under `runs/`. progress: show a live display. devices: how many to use, by default all there
+    are. processes: those that train together. Raises UserError for a config that cannot be run.
     """
     config = config or PRESETS["quickstart"]
     directory = Path(directory) if directory is not None else fresh_directory(config)
-    return load(start_run(config, directory, _display(progress)).path)
+    return Run(start_run(config, directory, _display(progress), devices, processes))
 
 
-def resume(directory: str | Path, progress: bool = True) -> Run:
+def resume(
+    directory: str | Path,
+    progress: bool = True,
+    devices: int | None = None,
+    processes: Processes = ONE_PROCESS,
+) -> Run:
     """Continue a killed run where its newest checkpoint left it, and return it finished."""
-    return load(resume_run(Path(directory), _display(progress)).path)
+    return Run(resume_run(Path(directory), _display(progress), devices, processes))
 
 
 def evaluate(
@@ -150,4 +161,4 @@ def _evaluator(run: Run, num_worlds: int, samples: int) -> Evaluator:
 
 
 def _display(progress: bool) -> ProgressDisplay:
-    return LiveDisplay() if progress else Silent()
+    return LiveDisplay() if progress and jax.process_index() == 0 else Silent()

@@ -105,7 +105,15 @@ class TrainArguments(TrainConfig):
     out: Path | None = None
     """The run directory to make; by default a fresh one under runs/."""
     resume: Path | None = None
-    """Continue the killed run in this directory; all other options are then taken from it."""
+    """Continue the killed run in this directory; the run's options are then taken from it."""
+    devices: int | None = None
+    """Devices to train on; by default all there are, of all processes."""
+    coordinator: str | None = None
+    """Train as one of several processes: host:port of process 0. Slurm's tasks find it alone."""
+    num_processes: int | None = None
+    """How many processes train together."""
+    process_id: int | None = None
+    """Which of them this is, from 0."""
 
     def config(self) -> TrainConfig:
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(TrainConfig)}
@@ -115,11 +123,17 @@ class TrainArguments(TrainConfig):
 def train(arguments: TrainArguments) -> None:
     """Train an agent, evaluate it on the way and write its report."""
     from kilolayer import api
+    from kilolayer.runtime.processes import Processes, find_address
 
-    if arguments.resume is not None:
-        run = api.resume(arguments.resume)
-    else:
-        run = api.train(arguments.config(), arguments.out)
+    address = find_address(arguments.coordinator, arguments.num_processes, arguments.process_id)
+    with Processes(address) as processes:
+        together = {"devices": arguments.devices, "processes": processes}
+        if arguments.resume is not None:
+            run = api.resume(arguments.resume, **together)
+        else:
+            run = api.train(arguments.config(), arguments.out, **together)
+    if not run.directory.writes:
+        return
     from kilolayer.report.run_report import write_report
 
     path = write_report(run)

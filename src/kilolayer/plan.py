@@ -77,13 +77,16 @@ class TrainPlan:
         return f"residual branches times {scales}; rematerialisation {self.rematerialisation}"
 
     @staticmethod
-    def derive(config: TrainConfig, task_episode_length: int, platform: str = "cpu") -> "TrainPlan":
+    def derive(
+        config: TrainConfig, task_episode_length: int, platform: str = "cpu", devices: int = 1
+    ) -> "TrainPlan":
         """Check the config and derive the counts; raises UserError naming the first bad field.
 
-        platform: what the run will be on, `cpu` or `gpu`.
+        platform: what the run will be on, `cpu` or `gpu`. devices: how many share the work.
         """
         _check_types(config)
         _check_ranges(config)
+        _check_shares(config, devices)
         episode_length = config.episode_length or task_episode_length
         steps_per_unroll = config.num_envs * config.unroll_length
         prefill = _round_up(config.min_replay_steps_per_env, config.unroll_length)
@@ -224,6 +227,16 @@ def _check_ranges(config: TrainConfig) -> None:
             f"with shuffled_goal_share = {config.shuffled_goal_share} the two exceed 1",
             rest,
         )
+
+
+def _check_shares(config: TrainConfig, devices: int) -> None:
+    for field in ("num_envs", "eval_envs", "batch_size"):
+        count = getattr(config, field)
+        if count % devices:
+            below = count // devices * devices
+            nearest = " or ".join(str(n) for n in (below, below + devices) if n > 0)
+            allowed = f"{devices} devices must share it equally (--devices sets how many)"
+            raise bad_field(field, count, allowed, nearest)
 
 
 def _check_replay(config: TrainConfig, prefill: int, capacity: int) -> None:

@@ -8,6 +8,7 @@ and can be saved and restored at any step.
 
 # MuJoCo ships no type stubs for its compiled module.
 # pyright: reportAttributeAccessIssue=false
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,13 +68,15 @@ class MujocoWorld:
 class NativePhysics:
     """Steps `num_worlds` copies of a world; `threads` 0 means all cores.
 
-    The batch is scratch space: every call writes all worlds' states in and reads them out.
+    The batch is scratch space: every call writes all worlds' states in and reads them out. Where
+    several devices call, each for a share of the worlds, they take turns, each with all threads.
     """
 
     def __init__(self, world: MujocoWorld, num_worlds: int, threads: int = 0):
         self.world = world
         self.num_worlds = num_worlds
         self._batch = Batch(world.model, num_worlds, threads)
+        self._turn = threading.Lock()
         self._qpos, self._qvel = self._batch.bind("qpos"), self._batch.bind("qvel")
         self._control = self._batch.bind("ctrl")
         self._fields = {name: self._batch.bind(name) for name in world.fields}
@@ -100,22 +103,24 @@ class NativePhysics:
         return self._host_reset(self._bits(), {}, everything, qpos, qvel)
 
     def _host_step(self, engine, control) -> PhysicsState:
-        self._write(engine)
-        self._control[:] = self.world.controls(np.asarray(control, np.float64))
-        self._batch.step(nstep=self.world.substeps, stage=self._stage)
-        return self._read()
+        with self._turn:
+            self._write(engine)
+            self._control[:] = self.world.controls(np.asarray(control, np.float64))
+            self._batch.step(nstep=self.world.substeps, stage=self._stage)
+            return self._read()
 
     def _host_reset(self, engine, fields, mask, qpos, qvel) -> PhysicsState:
-        self._write(engine)
         mask = np.asarray(mask)
         worlds = np.flatnonzero(mask)
-        self._batch.reset(worlds, stage=int(mujoco.mjtStage.mjSTAGE_NONE))
-        self._qpos[worlds] = np.asarray(qpos)[worlds]
-        self._qvel[worlds] = np.asarray(qvel)[worlds]
-        if self.world.fields and len(worlds):
-            # The whole pass: no step has left forces and accelerations here yet.
-            self._batch.forward(worlds, stage=int(mujoco.mjtStage.mjSTAGE_ACC))
-        state = self._read()
+        with self._turn:
+            self._write(engine)
+            self._batch.reset(worlds, stage=int(mujoco.mjtStage.mjSTAGE_NONE))
+            self._qpos[worlds] = np.asarray(qpos)[worlds]
+            self._qvel[worlds] = np.asarray(qvel)[worlds]
+            if self.world.fields and len(worlds):
+                # The whole pass: no step has left forces and accelerations here yet.
+                self._batch.forward(worlds, stage=int(mujoco.mjtStage.mjSTAGE_ACC))
+            state = self._read()
         # Derived fields are not part of the state rows: the other worlds keep the ones they had.
         for name, kept in fields.items():
             state.fields[name][~mask] = np.asarray(kept)[~mask]  # type: ignore[index]

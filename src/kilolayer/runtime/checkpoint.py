@@ -89,7 +89,7 @@ def _read_arrays(directory: Path, expected: dict[str, Any]) -> dict[str, np.ndar
     """The stored arrays; raises UserError if one is missing, left over or of another kind."""
     template = {name: np.zeros(leaf.shape, leaf.dtype) for name, leaf in expected.items()}
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
+        with _alone() as checkpointer:
             stored = checkpointer.metadata(directory.absolute()).item_metadata
             arrays = checkpointer.restore(directory.absolute(), template)
     except Exception as error:
@@ -105,6 +105,15 @@ def _read_arrays(directory: Path, expected: dict[str, Any]) -> dict[str, np.ndar
                 f"{array.dtype}{list(array.shape)}."
             )
     return arrays
+
+
+def _alone() -> ocp.StandardCheckpointer:
+    """A checkpointer of this process: it waits for no other."""
+    me = jax.process_index()
+    options = ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process{me}"
+    )
+    return ocp.StandardCheckpointer(multiprocessing_options=options)
 
 
 def _first_line(error: Exception) -> str:
@@ -125,7 +134,7 @@ def _flatten(tree: Any) -> dict[str, Any]:
 
 def _write_arrays(directory: Path, tree: Any) -> None:
     arrays = {name: np.asarray(leaf) for name, leaf in _flatten(tree).items()}
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _alone() as checkpointer:
         checkpointer.save(directory.absolute(), arrays)
 
 

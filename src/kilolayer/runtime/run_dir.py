@@ -28,11 +28,18 @@ from kilolayer.types import UserError
 
 @dataclass(frozen=True)
 class RunDirectory:
+    """writes: false in all but one of several processes, where every write is passed over."""
+
     path: Path
+    writes: bool = True
 
     @staticmethod
-    def create(path: Path, config: TrainConfig, manifest: Mapping[str, Any]) -> "RunDirectory":
+    def create(
+        path: Path, config: TrainConfig, manifest: Mapping[str, Any], writes: bool = True
+    ) -> "RunDirectory":
         """Make a new run directory; raises UserError if something is there already."""
+        if not writes:
+            return RunDirectory(path, writes)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise UserError(
                 f"the run directory {path} exists already: choose another with --out, or continue "
@@ -50,14 +57,14 @@ class RunDirectory:
         return run
 
     @staticmethod
-    def open(path: Path) -> "RunDirectory":
+    def open(path: Path, writes: bool = True) -> "RunDirectory":
         """An existing run directory; raises UserError if it is none."""
         if not (path / "config.json").is_file():
             raise UserError(
                 f"{path} is not a run directory: it has no config.json. "
                 "`kilolayer train` makes one and prints its path."
             )
-        return RunDirectory(path)
+        return RunDirectory(path, writes)
 
     @property
     def config(self) -> TrainConfig:
@@ -72,10 +79,14 @@ class RunDirectory:
         return (self.path / "DONE").exists()
 
     def mark_finished(self) -> None:
+        if not self.writes:
+            return
         write_atomically(self.path / "DONE", "")
 
     def write_episodes(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Replace the episodes of a goal split, or the `batch`."""
+        if not self.writes:
+            return
         target = self.path / "episodes" / f"{name}.npz"
         with guard_disk(target):
             temporary = target.with_name(f".{name}.writing.npz")
@@ -84,6 +95,8 @@ class RunDirectory:
 
     def append_event(self, event: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl, with the time, and hand it to the system."""
+        if not self.writes:
+            return
         line = json.dumps({**event, "time": time.time()})
         target = self.path / "metrics.jsonl"
         with guard_disk(target), target.open("a") as file:

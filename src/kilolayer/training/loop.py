@@ -1,5 +1,6 @@
 """The life of a run on the host: compile, prefill, rounds, evaluations, checkpoints, resume."""
 
+import dataclasses
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -8,16 +9,22 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from kilolayer.agents.build import build_agent
 from kilolayer.config import TrainConfig
-from kilolayer.physics.build import build_physics
+from kilolayer.physics.base import Physics
+from kilolayer.physics.build import World, build_physics
+from kilolayer.physics.gymnasium import GymnasiumWorld
+from kilolayer.physics.sharded import ShardedPhysics
 from kilolayer.plan import TrainPlan
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.manifest import describe_run
+from kilolayer.runtime.mesh import fetch, make_mesh, place, shared_out, whole
+from kilolayer.runtime.processes import ONE_PROCESS, Processes
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.runtime.run_dir import RunDirectory
-from kilolayer.runtime.tracking import Tracker, build_tracker
+from kilolayer.runtime.tracking import CompositeTracker, Tracker, build_tracker
 from kilolayer.tasks.registry import task_of
 from kilolayer.training.evaluate import (
     Episodes,
@@ -28,39 +35,80 @@ from kilolayer.training.evaluate import (
 )
 from kilolayer.training.profile import profile_round
 from kilolayer.training.step import Trainer, TrainState
-from kilolayer.types import UserError
+from kilolayer.types import UserError, bad_field
 
 
-def build_trainer(config: TrainConfig) -> Trainer:
-    """Everything that the config describes; raises UserError before anything compiles."""
+def build_trainer(config: TrainConfig, mesh: Mesh | None = None) -> Trainer:
+    """Everything that the config describes, by default on one device.
+
+    Raises UserError before anything compiles.
+    """
+    mesh = mesh or make_mesh(1)
     task = task_of(config)
-    plan = TrainPlan.derive(config, task.episode_length, jax.default_backend())
-    physics = build_physics(task.world, config.num_envs, config.physics, config.mjx_impl)
-    return Trainer(config, plan, task, physics, build_agent(config, plan, task))
+    plan = TrainPlan.derive(config, task.episode_length, jax.default_backend(), mesh.size)
+    physics = physics_on(mesh, task.world, config, config.num_envs)
+    return Trainer(config, plan, task, physics, build_agent(config, plan, task), mesh)
 
 
-def start_run(config: TrainConfig, directory: Path, display: ProgressDisplay) -> RunDirectory:
-    """Train from the beginning in a new run directory; returns when the run has finished."""
-    trainer = build_trainer(config)
-    run = RunDirectory.create(directory, config, describe_run(config.seed))
-    _Loop(trainer, run, display, build_tracker(run.path, config, None)).run_all(resume_at=None)
+def physics_on(mesh: Mesh, world: World, config: TrainConfig, num_worlds: int) -> Physics:
+    """The engine that the config names, for `num_worlds` worlds that the devices share."""
+    share = build_physics(world, num_worlds // mesh.size, config.physics, config.mjx_impl)
+    if mesh.size == 1:
+        return share
+    if isinstance(world, GymnasiumWorld):
+        raise bad_field("devices", mesh.size, "Gymnasium environments live in one process", 1)
+    return ShardedPhysics(share, mesh)
+
+
+def start_run(
+    config: TrainConfig,
+    directory: Path,
+    display: ProgressDisplay,
+    devices: int | None = 1,
+    processes: Processes = ONE_PROCESS,
+) -> RunDirectory:
+    """Train from the beginning in a new run directory; returns when the run has finished.
+
+    devices: how many to use, None for all there are. processes: those that train together.
+    """
+    trainer = build_trainer(config, make_mesh(devices))
+    manifest = describe_run(config.seed) | {"devices_used": trainer.mesh.size}
+    run = RunDirectory.create(directory, config, manifest, writes=jax.process_index() == 0)
+    processes.agree("config", dataclasses.asdict(config))
+    _Loop(trainer, run, display, _tracker(run, config, None)).run_all(resume_at=None)
     return run
 
 
-def resume_run(directory: Path, display: ProgressDisplay) -> RunDirectory:
-    """Continue a killed run at its newest checkpoint; the result is the same, bit for bit."""
-    run = RunDirectory.open(directory)
+def resume_run(
+    directory: Path,
+    display: ProgressDisplay,
+    devices: int | None = 1,
+    processes: Processes = ONE_PROCESS,
+) -> RunDirectory:
+    """Continue a killed run at its newest checkpoint, on any number of devices.
+
+    On as many as before the result is the same as that of an unbroken run, bit for bit.
+    """
+    run = RunDirectory.open(directory, writes=jax.process_index() == 0)
     if run.finished:
         raise UserError(
             f"the run in {directory} has finished: there is nothing to resume. "
             f"`kilolayer report {directory}` shows it."
         )
-    trainer = build_trainer(run.config)
-    resume_at = checkpoint.latest(run.checkpoints)
-    steps = (resume_at or 0) * trainer.plan.steps_per_unroll
-    loop = _Loop(trainer, run, display, build_tracker(run.path, run.config, steps))
-    loop.run_all(resume_at=resume_at if resume_at is not None else 0)
+    config = run.config
+    trainer = build_trainer(config, make_mesh(devices))
+    resume_at = checkpoint.latest(run.checkpoints) or 0
+    processes.agree("config", dataclasses.asdict(config) | {"checkpoint": resume_at})
+    steps = resume_at * trainer.plan.steps_per_unroll
+    loop = _Loop(trainer, run, display, _tracker(run, config, steps))
+    loop.run_all(resume_at=resume_at)
     return run
+
+
+def _tracker(run: RunDirectory, config: TrainConfig, purge_from: int | None) -> Tracker:
+    if not run.writes:
+        return CompositeTracker([])
+    return build_tracker(run.path, config, purge_from)
 
 
 @dataclass
@@ -81,7 +129,11 @@ class _Loop:
 
     def run_all(self, resume_at: int | None) -> None:
         try:
-            state = self._restore(resume_at) if resume_at else jax.jit(self.trainer.init)()
+            state = (
+                restore_state(self.run, resume_at, self.trainer)
+                if resume_at
+                else jax.jit(self.trainer.init, out_shardings=self.trainer.shardings)()
+            )
             if resume_at is not None:
                 self.run.append_event({"event": "resume", "round": resume_at})
                 spent = [e["seconds"] for e in self.run.read_events() if "seconds" in e]
@@ -129,26 +181,32 @@ class _Loop:
         config, trainer = self.trainer.config, self.trainer
         evaluator = Evaluator(
             trainer.task,
-            build_physics(trainer.task.world, config.eval_envs, config.physics, config.mjx_impl),
+            physics_on(trainer.mesh, trainer.task.world, config, config.eval_envs),
             trainer.agent,
             trainer.task.episode_length,
             config.samples,
         )
-        collect = jax.jit(trainer.collect, donate_argnums=0).lower(state).compile()
-        train_round = jax.jit(trainer.round, donate_argnums=0).lower(state).compile()
-        return collect, train_round, jax.jit(evaluator.run)
+        shardings, one = trainer.shardings, whole(trainer.mesh)
+        collect = jax.jit(trainer.collect, out_shardings=shardings, donate_argnums=0)
+        train_round = jax.jit(trainer.round, out_shardings=(shardings, one), donate_argnums=0)
+        return (
+            collect.lower(state).compile(),
+            train_round.lower(state).compile(),
+            jax.jit(evaluator.run, out_shardings=one),
+        )
 
     @cached_property
     def sample(self) -> Any:
         """Draws one batch, for the report's diagnostics."""
-        return jax.jit(self.trainer.sample)
+        return jax.jit(self.trainer.sample, out_shardings=whole(self.trainer.mesh))
 
     def _evaluate(self, evaluate: Any, state: TrainState, rounds: int) -> None:
         self.display.phase("evaluate")
-        task, began = self.trainer.task, time.perf_counter()
+        task, mesh, began = self.trainer.task, self.trainer.mesh, time.perf_counter()
         key = evaluation_key(self.trainer.config.seed, rounds)
         for split in task.splits:
             start = evaluation_start(task, key, self.trainer.config.eval_envs, split)
+            start = place(start, shared_out(mesh))
             episodes: Episodes = jax.device_get(evaluate(state.agent, key, start))
             scores = episode_metrics(task, episodes)
             if split == "evaluation":
@@ -166,19 +224,10 @@ class _Loop:
     def _save(self, state: TrainState, rounds: int) -> None:
         self.display.phase("checkpoint")
         start = time.perf_counter()
-        loop = (state.buffer, state.worlds, state.key, state.unrolls)
-        size = checkpoint.save(self.run.checkpoints, rounds, state.agent, loop)
+        size = save_state(self.run, rounds, state)
         elapsed = time.perf_counter() - start
         self._count("checkpoint", elapsed)
         self._log(rounds, "checkpoint", {}, megabytes=size / 1e6, seconds=self.seconds)
-
-    def _restore(self, rounds: int) -> TrainState:
-        like = jax.eval_shape(self.trainer.init)
-        loop = (like.buffer, like.worlds, like.key, like.unrolls)
-        root = self.run.checkpoints
-        agent = checkpoint.restore(root, rounds, checkpoint.AGENT, like.agent)
-        loop = checkpoint.restore(root, rounds, checkpoint.LOOP, loop)
-        return jax.tree.map(jax.numpy.asarray, TrainState(agent, *loop))
 
     def _stop_at_nan(self, rounds: int, metrics: dict[str, float], state: TrainState) -> None:
         bad = first_nonfinite(metrics, state)
@@ -221,19 +270,39 @@ class _Loop:
         self.seconds[part] = self.seconds.get(part, 0.0) + seconds
 
 
+def save_state(run: RunDirectory, rounds: int, state: TrainState) -> int:
+    """Write the checkpoint after `rounds`; returns its size in bytes, 0 where nothing is written.
+
+    Every process must call this.
+    """
+    agent = fetch(state.agent)
+    loop = fetch((state.buffer, state.worlds, state.key, state.unrolls))
+    return checkpoint.save(run.checkpoints, rounds, agent, loop) if run.writes else 0
+
+
+def restore_state(run: RunDirectory, rounds: int, trainer: Trainer) -> TrainState:
+    """The state of a checkpoint, on the trainer's devices, whatever devices it was saved from."""
+    like = jax.eval_shape(trainer.init)
+    loop = (like.buffer, like.worlds, like.key, like.unrolls)
+    agent = checkpoint.restore(run.checkpoints, rounds, checkpoint.AGENT, like.agent)
+    loop = checkpoint.restore(run.checkpoints, rounds, checkpoint.LOOP, loop)
+    return place(TrainState(agent, *loop), trainer.shardings)
+
+
 def first_nonfinite(metrics: dict[str, float], state: TrainState) -> str | None:
     """The name of the first metric, parameter or world tensor with a NaN or an infinity."""
     checked = (state.worlds, state.agent)  # a broken world breaks the agent, so it is named first
-    finite = all(np.isfinite(value) for value in metrics.values())
-    if finite and bool(_all_finite(checked)):
-        return None
-    for path, leaf in jax.tree_util.tree_flatten_with_path(checked)[0]:
-        if not np.isfinite(np.asarray(leaf)).all():
+    for (path, _), finite in zip(
+        jax.tree_util.tree_flatten_with_path(checked)[0],
+        np.asarray(_finite_leaves(checked)),
+        strict=True,
+    ):
+        if not finite:
             return ("worlds", "agent")[path[0].idx] + jax.tree_util.keystr(path[1:])
-    return next(name for name, value in metrics.items() if not np.isfinite(value))
+    return next((name for name, value in metrics.items() if not np.isfinite(value)), None)
 
 
 @jax.jit
-def _all_finite(tree: Any) -> jax.Array:
-    leaves = [jax.numpy.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]
-    return jax.numpy.stack(leaves).all()
+def _finite_leaves(tree: Any) -> jax.Array:
+    """Whether each leaf is finite throughout, `[leaves]`."""
+    return jax.numpy.stack([jax.numpy.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)])

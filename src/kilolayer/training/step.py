@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from kilolayer.agents.base import Agent
 from kilolayer.config import TrainConfig
@@ -14,6 +15,7 @@ from kilolayer.plan import TrainPlan
 from kilolayer.replay import buffer as ring
 from kilolayer.replay import hindsight
 from kilolayer.replay.buffer import Buffer
+from kilolayer.runtime.mesh import shared_out, whole
 from kilolayer.tasks.base import Task
 from kilolayer.training.rollout import WorldState, start_worlds, unroll
 from kilolayer.types import Array, Metrics
@@ -34,13 +36,25 @@ class TrainState(eqx.Module):
 
 @dataclass(frozen=True)
 class Trainer:
-    """The pure functions of one training run."""
+    """The pure functions of one training run, on all the worlds and the whole batch.
+
+    Compiled with the state's `shardings` they run on every device of the mesh.
+    """
 
     config: TrainConfig
     plan: TrainPlan
     task: Task
     physics: Physics
     agent: Agent
+    mesh: Mesh
+
+    @property
+    def shardings(self) -> TrainState:
+        """Where the state lives, one sharding for each whole branch of it."""
+        one, worlds = whole(self.mesh), shared_out(self.mesh)
+        steps: Any = shared_out(self.mesh, axis=1)
+        buffer: Any = Buffer(steps, one)  # type: ignore[arg-type]
+        return TrainState(one, buffer, worlds, one, one)  # type: ignore[arg-type]
 
     def init(self) -> TrainState:
         """The state before the first step, from the config's seed alone."""
@@ -97,7 +111,7 @@ class Trainer:
 
     def sample(self, state: TrainState, key: Array) -> hindsight.Batch:
         config = self.config
-        return hindsight.sample(
+        batch = hindsight.sample(
             state.buffer,
             key,
             config.batch_size,
@@ -105,6 +119,7 @@ class Trainer:
             self.plan.episode_length,
             config.absorbing_termination,
         )
+        return jax.lax.with_sharding_constraint(batch, shared_out(self.mesh))
 
     def round(self, state: TrainState) -> tuple[TrainState, Metrics]:
         """One unroll, then the updates that belong to it; metrics are means over the updates."""

@@ -1,0 +1,193 @@
+"""Many processes as one program: how they meet, whether they agree, whether all still live.
+
+They share a key-value store, JAX's coordination service. Each counts up in it under a name of its
+own and watches the others: a collective operation with a lost process would wait for ever.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from jax._src import distributed  # the store has no public name
+
+from kilolayer.runtime import coordinator
+from kilolayer.types import UserError, bad_field
+
+BEAT = 1.0  # seconds between two counts
+PATIENCE = 15.0  # seconds without a count after which a process is lost
+MEETING = 120  # seconds to wait for all processes to start
+LEFT = "left"
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the processes meet, how many they are and which one this is."""
+
+    meeting: str
+    count: int
+    number: int
+
+
+def find_address(meeting: str | None, count: int | None, number: int | None) -> Address | None:
+    """The address given by hand or by Slurm's environment, or None for a single process.
+
+    Raises UserError if it is incomplete.
+    """
+    given = {"num_processes": count, "process_id": number}
+    if meeting is None:
+        for field, value in given.items():
+            if value is not None:
+                raise bad_field(field, value, "it needs --coordinator host:port")
+        return _slurm_address()
+    if not re.fullmatch(r".+:\d+", meeting):
+        raise bad_field("coordinator", meeting, "it must be host:port of process 0")
+    if count is None or count < 1:
+        raise bad_field("num_processes", count, "with a coordinator it must be at least 1")
+    if number is None or not 0 <= number < count:
+        raise bad_field("process_id", number, f"with a coordinator it must lie in [0, {count})")
+    return Address(meeting, count, number)
+
+
+def _slurm_address() -> Address | None:
+    """The tasks of this Slurm step: they meet on its first node."""
+    try:
+        count, number = (int(os.environ[f"SLURM_{name}"]) for name in ("NTASKS", "PROCID"))
+        nodes, job = os.environ["SLURM_STEP_NODELIST"], int(os.environ["SLURM_JOB_ID"])
+    except KeyError:
+        return None
+    if count == 1:
+        return None
+    # node[003-007,012],other: the first number of the first bracket.
+    first = re.match(r"([^\[,]+)(?:\[(\d+))?", nodes)
+    assert first is not None
+    return Address(f"{first[1]}{first[2] or ''}:{20000 + job % 10000}", count, number)
+
+
+class Processes:
+    """The processes of one program; a context that they enter and leave together."""
+
+    def __init__(self, address: Address | None):
+        self.address = address
+        self._left = threading.Event()
+        self._coordinator = None
+
+    def __enter__(self) -> "Processes":
+        if self.address is None:
+            return self
+        at = self.address
+        if at.number == 0:
+            self._coordinator = _start_coordinator(at.meeting.rpartition(":")[2], at.count)
+        # It would swallow the signal that asks this process to end.
+        jax.config.update("jax_enable_preemption_service", False)
+        try:
+            jax.distributed.initialize(
+                at.meeting,
+                at.count,
+                at.number,
+                cluster_detection_method="deactivate",
+                initialization_timeout=MEETING,
+                heartbeat_timeout_seconds=coordinator.HEARTBEAT_TIMEOUT,
+                # JAX starts a service in process 0 in any case; nobody uses this one.
+                coordinator_bind_address="localhost:0",
+            )
+        except Exception as error:
+            raise UserError(
+                f"process {at.number} did not meet the {at.count} at {at.meeting} within "
+                f"{MEETING} s: start all of them, and check that they reach that address."
+            ) from error
+        threading.Thread(target=self._watch, daemon=True).start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        if self.address is None:
+            return
+        if error is None:
+            self._left.set()
+            self._put("alive", LEFT)
+            jax.distributed.shutdown()
+        elif not isinstance(error, UserError | KeyboardInterrupt):
+            # A lost process breaks a collective before it is missed: time for it to be named.
+            time.sleep(PATIENCE + 5 * BEAT)
+        if self._coordinator is not None and error is None:
+            self._coordinator.kill()
+            self._coordinator.communicate()
+
+    def agree(self, what: str, values: Mapping[str, Any]) -> None:
+        """Wait until all processes came here; raises UserError if their `values` differ."""
+        if self.address is None:
+            return
+        for name, value in values.items():
+            self._put(f"{what}/{name}", repr(value))
+        self._store.wait_at_barrier(f"kilolayer/{what}", 1000 * MEETING)
+        for other in range(self.address.count):
+            for name, value in values.items():
+                theirs = self._get(f"{what}/{name}", other)
+                if theirs != repr(value):
+                    raise UserError(
+                        f"the processes disagree on the {what}: {name} is {value!r} in process "
+                        f"{self.address.number} and {theirs} in process {other}; start all of them "
+                        "with the same options."
+                    )
+
+    @property
+    def _store(self) -> Any:
+        return distributed.global_state.client
+
+    def _put(self, name: str, value: str) -> None:
+        assert self.address is not None
+        key = f"kilolayer/{name}/{self.address.number}"
+        self._store.key_value_set(key, value, allow_overwrite=True)
+
+    def _get(self, name: str, process: int) -> str:
+        try:
+            return self._store.key_value_try_get(f"kilolayer/{name}/{process}")
+        except Exception:  # not there yet
+            return ""
+
+    def _watch(self) -> None:
+        """Stop this process when another stands still; runs beside the main thread."""
+        assert self.address is not None
+        me, count = self.address.number, 0
+        now = time.monotonic()
+        seen = {other: ("", now) for other in range(self.address.count) if other != me}
+        while not self._left.wait(BEAT):
+            count += 1
+            with suppress(Exception):  # a lost store shows itself by counts that stand still
+                self._put("alive", str(count))
+            for other, (last, since) in seen.items():
+                value = self._get("alive", other)
+                if value not in ("", last):
+                    seen[other] = (value, time.monotonic())
+                elif last != LEFT and time.monotonic() - since > PATIENCE:
+                    _stop(f"process {other} of {self.address.count} is lost")
+
+
+def _start_coordinator(port: str, processes: int) -> subprocess.Popen:
+    # As a file, so that it imports JAX alone.
+    command = [sys.executable, "-P", coordinator.__file__, port, str(processes)]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    if not child.stdout or not child.stdout.readline():
+        child.wait()
+        raise UserError(f"cannot listen at port {port}: choose another for --coordinator.")
+    return child
+
+
+ONE_PROCESS = Processes(None)
+
+
+def _stop(why: str) -> None:
+    """End this process from any thread: the main one may wait for ever."""
+    message = (
+        f"error: {why}: training stops here; the last checkpoint is whole, continue from it with "
+        "`kilolayer train --resume RUN` in all processes."
+    )
+    print(message, file=sys.stderr, flush=True)
+    os._exit(2)

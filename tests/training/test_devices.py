@@ -1,0 +1,150 @@
+"""Many devices, one program: the same losses and the same physics as on one device."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from kilolayer.config import TrainConfig
+from kilolayer.physics.native import NativePhysics
+from kilolayer.plan import TrainPlan
+from kilolayer.runtime.mesh import make_mesh
+from kilolayer.runtime.run_dir import RunDirectory
+from kilolayer.tasks.registry import make_task
+from kilolayer.training.loop import build_trainer, restore_state, save_state
+from kilolayer.types import UserError
+
+SMALL = TrainConfig(
+    total_steps=400,
+    num_envs=8,
+    unroll_length=10,
+    depth=2,
+    layers_per_block=1,
+    width=16,
+    batch_size=16,
+    contrastive_loss="symmetric",
+    shuffled_goal_share=0.3,
+    update_to_data=10 / 80,
+    episode_length=30,
+    replay_steps_per_env=100,
+    min_replay_steps_per_env=20,
+    eval_envs=4,
+    num_evaluations=1,
+    tensorboard=False,
+)
+
+SAVED = ("saved", "saved_again")
+SIZES = (("qpos", 2), ("qvel", 2), ("control", 2))
+
+FOUR_DEVICES = """
+    import json, pathlib, sys
+    import jax, numpy as np
+    from kilolayer.config import TrainConfig
+    from kilolayer.physics.native import NativePhysics
+    from kilolayer.physics.sharded import ShardedPhysics
+    from kilolayer.runtime.mesh import fetch, make_mesh, place, shared_out, whole
+    from kilolayer.runtime.run_dir import RunDirectory
+    from kilolayer.tasks.registry import make_task
+    from kilolayer.training.loop import build_trainer, restore_state, save_state
+
+    root = pathlib.Path(sys.argv[1])
+    mesh = make_mesh()
+    trainer = build_trainer(TrainConfig.read(root / "config.json"), mesh)
+    shardings = trainer.shardings
+    state = jax.jit(trainer.init, out_shardings=shardings)()
+    collect = jax.jit(trainer.collect, out_shardings=shardings)
+    train_round = jax.jit(trainer.round, out_shardings=(shardings, whole(mesh)))
+    state, losses = collect(collect(state)), []
+    for _ in range(5):
+        state, metrics = train_round(state)
+        losses.append([float(metrics["critic/loss"]), float(metrics["actor/loss"])])
+    assert {part.data.shape[1] for part in state.buffer.steps.age.addressable_shards} == {2}
+    print(json.dumps(losses))
+
+    state = restore_state(RunDirectory(root / "saved"), 2, trainer)
+    save_state(RunDirectory(root / "saved_again"), 2, state)
+
+    task, arrays = make_task("reacher"), np.load(root / "worlds.npz")
+    physics = ShardedPhysics(NativePhysics(task.world, 2, threads=1), mesh)
+    worlds = jax.jit(physics.init)(*place((arrays["qpos"], arrays["qvel"]), shared_out(mesh)))
+    worlds = jax.jit(physics.step)(worlds, arrays["control"])
+    worlds = jax.jit(physics.reset)(worlds, arrays["mask"], arrays["qpos"], arrays["qvel"])
+    assert {part.data.shape[0] for part in worlds.qpos.addressable_shards} == {2}
+    np.savez(root / "stepped.npz", *jax.tree.leaves(fetch(worlds)))
+"""
+
+
+@pytest.fixture(scope="module")
+def four_devices(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list, list]:
+    """A directory, and the losses of 50 updates on one and on four devices."""
+    root = tmp_path_factory.mktemp("devices")
+    (root / "config.json").write_text(SMALL.to_json())
+    trainer = build_trainer(SMALL)
+    collect, train_round = jax.jit(trainer.collect), jax.jit(trainer.round)
+    state, losses = collect(collect(jax.jit(trainer.init)())), []
+    save_state(RunDirectory(root / "saved"), 2, state)
+    for _ in range(5):
+        state, metrics = train_round(state)
+        losses.append([float(metrics["critic/loss"]), float(metrics["actor/loss"])])
+    generator = np.random.default_rng(0)
+    np.savez(
+        root / "worlds.npz",
+        **{name: generator.normal(size=(8, size)).astype(np.float32) for name, size in SIZES},
+        mask=np.arange(8) % 3 == 0,
+    )
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(FOUR_DEVICES), str(root)],
+        env=os.environ | {"XLA_FLAGS": flags}, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return root, losses, json.loads(done.stdout)
+
+
+def test_four_devices_give_the_losses_of_one(four_devices) -> None:
+    _, one, four = four_devices
+    np.testing.assert_allclose(four, one, rtol=1e-4)
+    assert len({tuple(round_losses) for round_losses in one}) == 5
+
+
+def test_a_state_saved_on_one_device_passes_through_four_bit_for_bit(
+    four_devices, assert_trees_equal
+) -> None:
+    root, trainer = four_devices[0], build_trainer(SMALL)
+    states = [restore_state(RunDirectory(root / name), 2, trainer) for name in SAVED]
+    assert_trees_equal(*states)
+
+
+def test_native_worlds_shared_by_four_devices_step_as_on_one(four_devices) -> None:
+    root = four_devices[0]
+    arrays = np.load(root / "worlds.npz")
+    physics = NativePhysics(make_task("reacher").world, 8, threads=1)
+    worlds = jax.jit(physics.init)(arrays["qpos"], arrays["qvel"])
+    stepped = jax.jit(physics.step)(worlds, arrays["control"])
+    worlds = jax.jit(physics.reset)(stepped, arrays["mask"], arrays["qpos"], arrays["qvel"])
+    assert not np.array_equal(worlds.qpos, stepped.qpos)
+    shared = np.load(root / "stepped.npz").values()
+    for one, four in zip(jax.tree.leaves(worlds), shared, strict=True):
+        np.testing.assert_array_equal(one, four)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "nearest"),
+    [("num_envs", 10, "8 or 12"), ("batch_size", 18, "16 or 20"), ("eval_envs", 3, "4")],
+)
+def test_devices_that_do_not_divide_the_worlds_or_the_batch(field, value, nearest) -> None:
+    config = dataclasses.replace(SMALL, **{field: value})
+    with pytest.raises(UserError, match=f"{field} = {value} is not allowed: 4 devices.*{nearest}"):
+        TrainPlan.derive(config, 100, devices=4)
+
+
+def test_more_devices_than_there_are() -> None:
+    with pytest.raises(UserError, match=r"devices = 99 is not allowed: this program sees"):
+        make_mesh(99)
