@@ -9,7 +9,7 @@ import time
 import jax
 
 from kilolayer.config import TrainConfig
-from kilolayer.training.loop import build_trainer
+from kilolayer.training.build import build_trainer
 
 
 def main() -> None:

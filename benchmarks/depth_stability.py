@@ -23,7 +23,7 @@ from kilolayer.agents.crl import CRL, CRLState
 from kilolayer.analysis.diagnostics import block_norms
 from kilolayer.config import TrainConfig
 from kilolayer.replay.hindsight import Batch
-from kilolayer.training.loop import build_trainer
+from kilolayer.training.build import build_trainer
 from kilolayer.types import Array
 
 MOMENTS = 2  # at which norms are measured: before any update and half-way

@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.measure import seconds_of
 from kilolayer.config import TrainConfig
-from kilolayer.training.loop import build_trainer
+from kilolayer.training.build import build_trainer
 
 
 def main() -> None:

@@ -72,7 +72,7 @@ def test_options_override_a_preset(capsys) -> None:
 def test_a_recipe_comes_after_the_preset_and_before_the_options(monkeypatch) -> None:
     asked: list[TrainConfig] = []
 
-    def take(config: TrainConfig, out: object) -> None:
+    def take(config: TrainConfig, out: object, **together: object) -> None:
         asked.append(config)
         raise UserError("enough")
 

@@ -46,14 +46,34 @@ def train(
     return Run(start_run(config, directory, _display(progress), devices, processes))
 
 
+def train_seeds(
+    seeds: int,
+    config: TrainConfig | None = None,
+    directory: str | Path | None = None,
+    progress: bool = True,
+) -> list[Run]:
+    """Train several seeds as one program on one device, from the config's on; a run for each.
+
+    directory: holds their run directories and what they share; `resume` takes it.
+    """
+    config = config or PRESETS["quickstart"]
+    directory = Path(directory) if directory is not None else fresh_directory(config)
+    run = start_run(config, directory, _display(progress), seeds=seeds)
+    return [Run(member) for member in run.members]
+
+
 def resume(
     directory: str | Path,
     progress: bool = True,
     devices: int | None = None,
     processes: Processes = ONE_PROCESS,
-) -> Run:
-    """Continue a killed run where its newest checkpoint left it, and return it finished."""
-    return Run(resume_run(Path(directory), _display(progress), devices, processes))
+) -> list[Run]:
+    """Continue a killed run where its newest checkpoint left it, and return it finished.
+
+    A list, for several seeds may have trained together there; mostly it holds one run.
+    """
+    run = resume_run(Path(directory), _display(progress), devices, processes)
+    return [Run(member) for member in run.members]
 
 
 def evaluate(

@@ -4,9 +4,9 @@ import dataclasses
 import logging
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -15,6 +15,9 @@ from rich.table import Table
 from kilolayer.config import TaskConfig, TrainConfig
 from kilolayer.presets import PRESETS, RECIPES, with_recipe
 from kilolayer.types import UserError, bad_field
+
+if TYPE_CHECKING:
+    from kilolayer.analysis.load import Run
 
 OUTPUT = Console(highlight=False, soft_wrap=True)
 
@@ -106,6 +109,8 @@ class TrainArguments(TrainConfig):
     """The run directory to make; by default a fresh one under runs/."""
     resume: Path | None = None
     """Continue the killed run in this directory; the run's options are then taken from it."""
+    seeds: int = 1
+    """How many seeds train as one program on one device, from `seed` on; a run for each."""
     devices: int | None = None
     """Devices to train on; by default all there are, of all processes."""
     coordinator: str | None = None
@@ -129,17 +134,30 @@ def train(arguments: TrainArguments) -> None:
     with Processes(address) as processes:
         together = {"devices": arguments.devices, "processes": processes}
         if arguments.resume is not None:
-            run = api.resume(arguments.resume, **together)
+            runs = api.resume(arguments.resume, **together)
+        elif arguments.seeds == 1:
+            runs = [api.train(arguments.config(), arguments.out, **together)]
+        elif address is None and arguments.devices in (None, 1):
+            runs = api.train_seeds(arguments.seeds, arguments.config(), arguments.out)
         else:
-            run = api.train(arguments.config(), arguments.out, **together)
-    if not run.directory.writes:
-        return
+            raise bad_field("seeds", arguments.seeds, "several train on one device only", 1)
+    if runs[0].directory.writes:
+        _tell_results(runs)
+
+
+def _tell_results(runs: Sequence["Run"]) -> None:
     from kilolayer.report.run_report import write_report
 
-    path = write_report(run)
-    success, steps = run.final("evaluation/success"), run.events[-1]["env_steps"]
-    OUTPUT.print(f"\n[bold]success rate {success:.2f}[/bold] after {steps:,} environment steps")
-    OUTPUT.print(f"report  {path}\n\nwhat to try next:")
+    for run in runs:
+        path = write_report(run)
+        success, steps = run.final("evaluation/success"), run.events[-1]["env_steps"]
+        seed = f", seed {run.config.seed}" if len(runs) > 1 else ""
+        OUTPUT.print(
+            f"\n[bold]success rate {success:.2f}[/bold] after {steps:,} environment steps{seed}"
+        )
+        OUTPUT.print(f"report  {path}")
+    run = runs[0]
+    OUTPUT.print("\nwhat to try next:")
     goal = ",".join(f"{value:g}" for value in run.episodes("evaluation")["goal"][0, 0].round(2))
     # Gymnasium's environments cannot be drawn.
     play = [] if run.config.gym else [f"kilolayer play {run.path} --goal {goal}"]

@@ -18,7 +18,8 @@ from kilolayer.plan import TrainPlan
 from kilolayer.runtime.mesh import make_mesh
 from kilolayer.runtime.run_dir import RunDirectory
 from kilolayer.tasks.registry import make_task
-from kilolayer.training.loop import build_trainer, restore_state, save_state
+from kilolayer.training.build import build_trainer
+from kilolayer.training.saving import restore_state, save_state
 from kilolayer.types import UserError
 
 SMALL = TrainConfig(
@@ -52,7 +53,8 @@ FOUR_DEVICES = """
     from kilolayer.runtime.mesh import fetch, make_mesh, place, shared_out, whole
     from kilolayer.runtime.run_dir import RunDirectory
     from kilolayer.tasks.registry import make_task
-    from kilolayer.training.loop import build_trainer, restore_state, save_state
+    from kilolayer.training.build import build_trainer
+    from kilolayer.training.saving import restore_state, save_state
 
     root = pathlib.Path(sys.argv[1])
     mesh = make_mesh()

@@ -11,8 +11,10 @@ import pytest
 
 from kilolayer.config import TrainConfig
 from kilolayer.runtime.progress import Silent
-from kilolayer.training import loop as loop_module
-from kilolayer.training.loop import build_trainer, first_nonfinite, start_run
+from kilolayer.training import build as build_module
+from kilolayer.training.build import build_trainer
+from kilolayer.training.loop import start_run
+from kilolayer.training.saving import first_nonfinite
 from kilolayer.types import UserError
 
 SMALL = TrainConfig(
@@ -82,7 +84,7 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path: Pat
 
 def test_a_nan_stops_the_run_and_is_named(tmp_path: Path, monkeypatch) -> None:
     """The physics breaks in the middle of the run, as a diverging simulation would."""
-    build = loop_module.build_physics
+    build = build_module.build_physics
 
     def build_broken(*arguments):
         physics = build(*arguments)
@@ -96,7 +98,7 @@ def test_a_nan_stops_the_run_and_is_named(tmp_path: Path, monkeypatch) -> None:
         physics.step = step_and_diverge  # type: ignore[method-assign]
         return physics
 
-    monkeypatch.setattr(loop_module, "build_physics", build_broken)
+    monkeypatch.setattr(build_module, "build_physics", build_broken)
     with pytest.raises(UserError, match=r"worlds\.physics\.qpos is not finite after \d+ env"):
         start_run(SMALL, tmp_path / "run", Silent())
 

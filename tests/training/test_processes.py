@@ -12,7 +12,8 @@ import numpy as np
 from kilolayer.config import TrainConfig
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.run_dir import RunDirectory
-from kilolayer.training.loop import build_trainer, restore_state
+from kilolayer.training.build import build_trainer
+from kilolayer.training.saving import restore_state
 
 CONFIG = TrainConfig(
     total_steps=80_000,

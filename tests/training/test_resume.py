@@ -15,7 +15,8 @@ from kilolayer.config import TrainConfig
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.progress import Silent
 from kilolayer.runtime.run_dir import RunDirectory
-from kilolayer.training.loop import build_trainer, resume_run, start_run
+from kilolayer.training.build import build_trainer
+from kilolayer.training.loop import resume_run, start_run
 from kilolayer.types import UserError
 
 OPTIONS = [

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kilolayer.config import TrainConfig
-from kilolayer.training.loop import build_trainer
+from kilolayer.training.build import build_trainer
 
 CONFIG = TrainConfig(
     total_steps=2_000,

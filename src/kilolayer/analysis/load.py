@@ -132,5 +132,9 @@ class Run:
 
 
 def load(path: str | Path) -> Run:
-    """Open a run directory; raises UserError if it is none."""
-    return Run(RunDirectory.open(Path(path)))
+    """Open a run directory; raises UserError if it is none, or if it holds several."""
+    directory = RunDirectory.open(Path(path))
+    members = directory.members
+    if len(members) > 1:
+        raise UserError(f"{path} holds {len(members)} runs: name one, such as {members[0].path}.")
+    return Run(directory)

@@ -9,6 +9,7 @@ and can be saved and restored at any step.
 # MuJoCo ships no type stubs for its compiled module.
 # pyright: reportAttributeAccessIssue=false
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,15 +89,17 @@ class NativePhysics:
         )
 
     def init(self, qpos: Array, qvel: Array) -> PhysicsState:
-        return jax.pure_callback(self._host_init, self._shapes, qpos, qvel)
+        return self._call(self._host_init, qpos, qvel)
 
     def step(self, state: PhysicsState, control: Array) -> PhysicsState:
-        return jax.pure_callback(self._host_step, self._shapes, state.engine, control)
+        return self._call(self._host_step, state.engine, control)
 
     def reset(self, state: PhysicsState, mask: Array, qpos: Array, qvel: Array) -> PhysicsState:
-        return jax.pure_callback(
-            self._host_reset, self._shapes, state.engine, state.fields, mask, qpos, qvel
-        )
+        return self._call(self._host_reset, state.engine, state.fields, mask, qpos, qvel)
+
+    def _call(self, function: Callable[..., PhysicsState], *arguments: Any) -> PhysicsState:
+        """From the program to the host; under vmap once for each of what is mapped over."""
+        return jax.pure_callback(function, self._shapes, *arguments, vmap_method="sequential")
 
     def _host_init(self, qpos, qvel) -> PhysicsState:
         everything = np.ones(self.num_worlds, bool)

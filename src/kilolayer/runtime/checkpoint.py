@@ -23,9 +23,10 @@ from kilolayer.types import UserError
 AGENT, LOOP = "agent", "loop"
 
 
-def save(root: Path, step: int, agent: Any, loop: Any) -> int:
+def save(root: Path, step: int, agent: Any, loop: Any = None) -> int:
     """Write the checkpoint of round `step`; returns its size in bytes.
 
+    loop: None for an agent whose loop is kept elsewhere, with those of other seeds.
     Raises UserError if it cannot be written, naming the last good checkpoint, which stays.
     """
     writing = root / f".writing-{step}"
@@ -33,6 +34,8 @@ def save(root: Path, step: int, agent: Any, loop: Any) -> int:
         shutil.rmtree(writing, ignore_errors=True)
         writing.mkdir(parents=True)
         for part, tree in ((AGENT, agent), (LOOP, loop)):
+            if tree is None:
+                continue
             _write_arrays(writing / part, tree)
             _write_checksums(writing, part)
         size = sum(file.stat().st_size for file in writing.rglob("*") if file.is_file())

@@ -9,13 +9,15 @@ episodes/        the newest evaluation episodes of each goal split and one train
 media/           videos and pictures
 report.html      written by `kilolayer report`
 DONE             present when the run has finished
+seeds.json       where several seeds train as one program: each has a run directory seed_N inside
 """
 
+import dataclasses
 import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +67,26 @@ class RunDirectory:
                 "`kilolayer train` makes one and prints its path."
             )
         return RunDirectory(path, writes)
+
+    def create_members(self, seeds: Sequence[int], manifest: Mapping[str, Any]) -> None:
+        """A run directory inside this one for each of the seeds that train together."""
+        for seed in seeds:
+            own = dataclasses.replace(self.config, seed=seed)
+            RunDirectory.create(self.path / f"seed_{seed}", own, {**manifest, "seed": seed})
+        write_atomically(self.path / "seeds.json", json.dumps(list(seeds)) + "\n")
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds that train together here, or the one of this run."""
+        listed = self.path / "seeds.json"
+        return tuple(json.loads(listed.read_text())) if listed.exists() else (self.config.seed,)
+
+    @property
+    def members(self) -> list["RunDirectory"]:
+        """The run directory of each of `seeds`: this one if there is but one."""
+        if len(self.seeds) == 1:
+            return [self]
+        return [RunDirectory(self.path / f"seed_{seed}", self.writes) for seed in self.seeds]
 
     @property
     def config(self) -> TrainConfig:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -9,23 +10,17 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
-from kilolayer.agents.build import build_agent
 from kilolayer.config import TrainConfig
-from kilolayer.physics.base import Physics
-from kilolayer.physics.build import World, build_physics
-from kilolayer.physics.gymnasium import GymnasiumWorld
-from kilolayer.physics.sharded import ShardedPhysics
-from kilolayer.plan import TrainPlan
 from kilolayer.runtime import checkpoint
+from kilolayer.runtime.background import Background
 from kilolayer.runtime.manifest import describe_run
 from kilolayer.runtime.mesh import fetch, make_mesh, place, shared_out, whole
 from kilolayer.runtime.processes import ONE_PROCESS, Processes
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.runtime.run_dir import RunDirectory
 from kilolayer.runtime.tracking import CompositeTracker, Tracker, build_tracker
-from kilolayer.tasks.registry import task_of
+from kilolayer.training.build import build_trainer, physics_on
 from kilolayer.training.evaluate import (
     Episodes,
     Evaluator,
@@ -34,30 +29,10 @@ from kilolayer.training.evaluate import (
     evaluation_start,
 )
 from kilolayer.training.profile import profile_round
+from kilolayer.training.saving import first_nonfinite, restore_state, write_state
+from kilolayer.training.seeds import Seeds
 from kilolayer.training.step import Trainer, TrainState
 from kilolayer.types import UserError, bad_field
-
-
-def build_trainer(config: TrainConfig, mesh: Mesh | None = None) -> Trainer:
-    """Everything that the config describes, by default on one device.
-
-    Raises UserError before anything compiles.
-    """
-    mesh = mesh or make_mesh(1)
-    task = task_of(config)
-    plan = TrainPlan.derive(config, task.episode_length, jax.default_backend(), mesh.size)
-    physics = physics_on(mesh, task.world, config, config.num_envs)
-    return Trainer(config, plan, task, physics, build_agent(config, plan, task), mesh)
-
-
-def physics_on(mesh: Mesh, world: World, config: TrainConfig, num_worlds: int) -> Physics:
-    """The engine that the config names, for `num_worlds` worlds that the devices share."""
-    share = build_physics(world, num_worlds // mesh.size, config.physics, config.mjx_impl)
-    if mesh.size == 1:
-        return share
-    if isinstance(world, GymnasiumWorld):
-        raise bad_field("devices", mesh.size, "Gymnasium environments live in one process", 1)
-    return ShardedPhysics(share, mesh)
 
 
 def start_run(
@@ -66,16 +41,23 @@ def start_run(
     display: ProgressDisplay,
     devices: int | None = 1,
     processes: Processes = ONE_PROCESS,
+    seeds: int = 1,
 ) -> RunDirectory:
     """Train from the beginning in a new run directory; returns when the run has finished.
 
-    devices: how many to use, None for all there are. processes: those that train together.
+    devices: how many to use, None for all there are. processes: those that train together. seeds:
+    how many train as one program on one device, from the config's on; see `RunDirectory.members`.
     """
-    trainer = build_trainer(config, make_mesh(devices))
+    if seeds < 1:
+        raise bad_field("seeds", seeds, "it must be at least 1", 1)
+    chosen = Seeds(tuple(range(config.seed, config.seed + seeds)))
+    trainer = build_trainer(config, make_mesh(devices), chosen)
     manifest = describe_run(config.seed) | {"devices_used": trainer.mesh.size}
     run = RunDirectory.create(directory, config, manifest, writes=jax.process_index() == 0)
+    if chosen.many:
+        run.create_members(chosen.values, manifest)
     processes.agree("config", dataclasses.asdict(config))
-    _Loop(trainer, run, display, _tracker(run, config, None)).run_all(resume_at=None)
+    _Loop(trainer, chosen, run, _members(run, None), display).run_all(resume_at=None)
     return run
 
 
@@ -93,63 +75,92 @@ def resume_run(
     if run.finished:
         raise UserError(
             f"the run in {directory} has finished: there is nothing to resume. "
-            f"`kilolayer report {directory}` shows it."
+            f"`kilolayer report {run.members[0].path}` shows it."
         )
-    config = run.config
-    trainer = build_trainer(config, make_mesh(devices))
+    seeds = Seeds(run.seeds)
+    trainer = build_trainer(run.config, make_mesh(devices), seeds)
     resume_at = checkpoint.latest(run.checkpoints) or 0
-    processes.agree("config", dataclasses.asdict(config) | {"checkpoint": resume_at})
-    steps = resume_at * trainer.plan.steps_per_unroll
-    loop = _Loop(trainer, run, display, _tracker(run, config, steps))
-    loop.run_all(resume_at=resume_at)
+    processes.agree("config", dataclasses.asdict(run.config) | {"checkpoint": resume_at})
+    members = _members(run, resume_at * trainer.plan.steps_per_unroll)
+    _Loop(trainer, seeds, run, members, display).run_all(resume_at=resume_at)
     return run
 
 
-def _tracker(run: RunDirectory, config: TrainConfig, purge_from: int | None) -> Tracker:
+@dataclass
+class _Member:
+    """One seed of the program and where its traces go."""
+
+    run: RunDirectory
+    tracker: Tracker
+    success: float = 0.0
+
+    def log(self, counts: dict[str, int], event: str, metrics: dict[str, float], extra: dict):
+        self.run.append_event({"event": event, **counts, "metrics": metrics, **extra})
+        self.tracker.log(counts["env_steps"], metrics)
+
+
+def _members(run: RunDirectory, purge_from: int | None) -> list[_Member]:
+    return [_Member(each, _tracker(each, purge_from)) for each in run.members]
+
+
+def _tracker(run: RunDirectory, purge_from: int | None) -> Tracker:
     if not run.writes:
         return CompositeTracker([])
-    return build_tracker(run.path, config, purge_from)
+    return build_tracker(run.path, run.config, purge_from)
 
 
 @dataclass
 class _Loop:
-    """The host side of one run: counts seconds and writes events; computes nothing itself.
+    """The host side of one run: counts seconds and hands on what to write; computes nothing itself.
 
-    seconds: what the run has spent on each phase, killed processes included up to their last
-    checkpoint. round_seconds: the newest round's.
+    run: where the loop's state is kept; members: where each seed's traces go. seconds: what the run
+    has spent on each phase, killed processes included up to their last checkpoint. round_seconds:
+    the newest round's.
     """
 
     trainer: Trainer
+    seeds: Seeds
     run: RunDirectory
+    members: list[_Member]
     display: ProgressDisplay
-    tracker: Tracker
+    background: Background = field(default_factory=Background)
+    saving: Future | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     round_seconds: float = 0.0
-    success: float = 0.0
 
     def run_all(self, resume_at: int | None) -> None:
         try:
-            state = (
-                restore_state(self.run, resume_at, self.trainer)
-                if resume_at
-                else jax.jit(self.trainer.init, out_shardings=self.trainer.shardings)()
-            )
+            state = self._resumed(resume_at) if resume_at else self._begun()
             if resume_at is not None:
-                self.run.append_event({"event": "resume", "round": resume_at})
-                spent = [e["seconds"] for e in self.run.read_events() if "seconds" in e]
+                for member in self.members:
+                    member.run.append_event({"event": "resume", "round": resume_at})
+                events = self.members[0].run.read_events()
+                spent = [event["seconds"] for event in events if "seconds" in event]
                 self.seconds = dict(spent[-1]) if spent else {}
             self._train(state)
+            self.background.wait()
+            for member in self.members:
+                member.run.mark_finished()
             self.run.mark_finished()
         finally:
-            self.tracker.close()
+            self.background.close()
+            for member in self.members:
+                member.tracker.close()
             self.display.close()
+
+    def _begun(self) -> TrainState:
+        init = self.seeds.lift(self.trainer.init)
+        return jax.jit(init, out_shardings=self.trainer.shardings)(self.seeds.array())
+
+    def _resumed(self, rounds: int) -> TrainState:
+        return restore_state(self.run, rounds, self.trainer, self.seeds)
 
     def _train(self, state: TrainState) -> None:
         plan = self.trainer.plan
         self.display.note(plan.describe())
         self.display.phase("compile")
         collect, train_round, evaluate = self._timed("compile", self._compile, state)
-        rounds = int(state.unrolls)
+        rounds = int(np.max(state.unrolls))
         if rounds == 0:
             self._evaluate(evaluate, state, rounds)
         self.display.phase("prefill")
@@ -166,19 +177,20 @@ class _Loop:
             rounds += 1
             self._count("train", elapsed)
             self.round_seconds = elapsed
-            values = {name: float(value) for name, value in metrics.items()}
-            self._stop_at_nan(rounds, values, state)
-            self._log(rounds, "train", values, round_seconds=elapsed)
+            metrics = jax.device_get(metrics)
+            self._stop_at_nan(rounds, metrics, state)
+            self._log(rounds, "train", self.seeds.split(metrics), round_seconds=elapsed)
             self._advance(rounds, elapsed)
             if rounds in due:
                 self._evaluate(evaluate, state, rounds)
                 self._save(state, rounds)
         self.display.phase("profile")
-        parts = profile_round(self.trainer, state, self.round_seconds)
-        self._log(rounds, "profile", {}, seconds_per_round=parts, seconds=self.seconds)
+        first = self.seeds.split(state)[0]
+        parts = profile_round(self.trainer, first, self.round_seconds / len(self.members))
+        self._log(rounds, "profile", seconds_per_round=parts, seconds=dict(self.seconds))
 
     def _compile(self, state: TrainState) -> tuple[Any, Any, Any]:
-        config, trainer = self.trainer.config, self.trainer
+        config, trainer, lift = self.trainer.config, self.trainer, self.seeds.lift
         evaluator = Evaluator(
             trainer.task,
             physics_on(trainer.mesh, trainer.task.world, config, config.eval_envs),
@@ -187,76 +199,107 @@ class _Loop:
             config.samples,
         )
         shardings, one = trainer.shardings, whole(trainer.mesh)
-        collect = jax.jit(trainer.collect, out_shardings=shardings, donate_argnums=0)
-        train_round = jax.jit(trainer.round, out_shardings=(shardings, one), donate_argnums=0)
+        collect = jax.jit(lift(trainer.collect), out_shardings=shardings, donate_argnums=0)
+        train_round = jax.jit(lift(trainer.round), out_shardings=(shardings, one), donate_argnums=0)
         return (
             collect.lower(state).compile(),
             train_round.lower(state).compile(),
-            jax.jit(evaluator.run, out_shardings=one),
+            jax.jit(lift(evaluator.run), out_shardings=one),
         )
 
     @cached_property
     def sample(self) -> Any:
         """Draws one batch, for the report's diagnostics."""
-        return jax.jit(self.trainer.sample, out_shardings=whole(self.trainer.mesh))
+        return jax.jit(self.seeds.lift(self.trainer.sample), out_shardings=whole(self.trainer.mesh))
 
     def _evaluate(self, evaluate: Any, state: TrainState, rounds: int) -> None:
+        """Play the episodes; what they are worth is worked out while training goes on."""
         self.display.phase("evaluate")
         task, mesh, began = self.trainer.task, self.trainer.mesh, time.perf_counter()
-        key = evaluation_key(self.trainer.config.seed, rounds)
+        keys = [evaluation_key(seed, rounds) for seed in self.seeds.values]
+        key = self.seeds.stack(keys)
         for split in task.splits:
-            start = evaluation_start(task, key, self.trainer.config.eval_envs, split)
+            count = self.trainer.config.eval_envs
+            start = self.seeds.stack([evaluation_start(task, key, count, split) for key in keys])
             start = place(start, shared_out(mesh))
             episodes: Episodes = jax.device_get(evaluate(state.agent, key, start))
-            scores = episode_metrics(task, episodes)
-            if split == "evaluation":
-                self.success = scores["success"]
-            name = "evaluation" if split == "evaluation" else "evaluation_training_goals"
-            self._log(
-                rounds, "evaluation", {f"{name}/{key}": value for key, value in scores.items()}
-            )
-            self.run.write_episodes(split, vars(episodes))
+            for member, own in zip(self.members, self.seeds.split(episodes), strict=True):
+                self.background.submit(self._score, member, rounds, split, own)
         if rounds > self.trainer.plan.prefill_unrolls:
-            batch = jax.device_get(self.sample(state, key))
-            self.run.write_episodes("batch", vars(batch))
+            batch = self.seeds.split(jax.device_get(self.sample(state, key)))
+            for member, own in zip(self.members, batch, strict=True):
+                self.background.submit(member.run.write_episodes, "batch", vars(own))
         self._count("evaluate", time.perf_counter() - began)
 
+    def _score(self, member: _Member, rounds: int, split: str, episodes: Episodes) -> None:
+        scores = episode_metrics(self.trainer.task, episodes)
+        name = "evaluation"
+        if split == "evaluation":
+            member.success = scores["success"]
+        else:
+            name = "evaluation_training_goals"
+        metrics = {f"{name}/{key}": value for key, value in scores.items()}
+        member.log(self._counts(rounds), "evaluation", metrics, {})
+        member.run.write_episodes(split, vars(episodes))
+
     def _save(self, state: TrainState, rounds: int) -> None:
+        """Copy the state to the host; it is written while training goes on."""
         self.display.phase("checkpoint")
         start = time.perf_counter()
-        size = save_state(self.run, rounds, state)
-        elapsed = time.perf_counter() - start
-        self._count("checkpoint", elapsed)
-        self._log(rounds, "checkpoint", {}, megabytes=size / 1e6, seconds=self.seconds)
+        if self.saving is not None:
+            self.saving.result()  # two copies at once would be one too many
+        copy = fetch(state)
+        self._count("checkpoint", time.perf_counter() - start)
+        self.saving = self.background.submit(self._write, copy, rounds, dict(self.seconds))
 
-    def _stop_at_nan(self, rounds: int, metrics: dict[str, float], state: TrainState) -> None:
+    def _write(self, state: TrainState, rounds: int, seconds: dict[str, float]) -> None:
+        size = 0
+        for member, own in zip(self.members, self.seeds.split(state.agent), strict=True):
+            if self.seeds.many and member.run.writes:
+                size += checkpoint.save(member.run.checkpoints, rounds, own)
+        # The seeds' own are written first: what a resume goes by is written last.
+        size += write_state(self.run, rounds, state)
+        for member in self.members:
+            extra = {"megabytes": size / 1e6, "seconds": seconds}
+            member.log(self._counts(rounds), "checkpoint", {}, extra)
+
+    def _stop_at_nan(self, rounds: int, metrics: dict[str, Any], state: TrainState) -> None:
         bad = first_nonfinite(metrics, state)
         if bad is None:
             return
+        self.background.wait()
         last = checkpoint.latest(self.run.checkpoints)
         kept = f"round {last} in {self.run.checkpoints}" if last else "none was written yet"
         steps = rounds * self.trainer.plan.steps_per_unroll
-        self._log(rounds, "nonfinite", {}, tensor=bad)
+        self._log(rounds, "nonfinite", tensor=bad)
         raise UserError(
             f"{bad} is not finite after {steps} environment steps (round {rounds}): the run stops. "
             f"The last good checkpoint: {kept}. A smaller learning rate or less depth may help."
         )
 
-    def _log(self, rounds: int, event: str, metrics: dict[str, float], **extra: Any) -> None:
-        env_steps = rounds * self.trainer.plan.steps_per_unroll
+    def _counts(self, rounds: int) -> dict[str, int]:
         updates = max(0, rounds - self.trainer.plan.prefill_unrolls)
-        updates *= self.trainer.plan.updates_per_unroll
-        counts = {"round": rounds, "env_steps": env_steps, "updates": updates}
-        self.run.append_event({"event": event, **counts, "metrics": metrics, **extra})
-        self.tracker.log(env_steps, metrics)
+        return {
+            "round": rounds,
+            "env_steps": rounds * self.trainer.plan.steps_per_unroll,
+            "updates": updates * self.trainer.plan.updates_per_unroll,
+        }
+
+    def _log(
+        self, rounds: int, event: str, metrics: list[dict[str, Any]] | None = None, **extra: Any
+    ) -> None:
+        """An event of every seed, after all that was given to the background before."""
+        for member, own in zip(self.members, metrics or [{}] * len(self.members), strict=True):
+            values = {name: float(value) for name, value in own.items()}
+            self.background.submit(member.log, self._counts(rounds), event, values, extra)
 
     def _advance(self, rounds: int, round_seconds: float | None = None) -> None:
-        plan = self.trainer.plan
+        plan, seeds = self.trainer.plan, len(self.members)
         figures = {}
         if round_seconds:
-            figures["env_steps/s"] = plan.steps_per_unroll / round_seconds
-            figures["updates/s"] = plan.updates_per_unroll / round_seconds
-        figures["success"] = self.success
+            figures["env_steps/s"] = seeds * plan.steps_per_unroll / round_seconds
+            figures["updates/s"] = seeds * plan.updates_per_unroll / round_seconds
+        figures["success"] = sum(member.success for member in self.members) / seeds
         total = plan.prefill_unrolls + plan.training_unrolls
         self.display.advance(rounds, total, **figures)
 
@@ -268,41 +311,3 @@ class _Loop:
 
     def _count(self, part: str, seconds: float) -> None:
         self.seconds[part] = self.seconds.get(part, 0.0) + seconds
-
-
-def save_state(run: RunDirectory, rounds: int, state: TrainState) -> int:
-    """Write the checkpoint after `rounds`; returns its size in bytes, 0 where nothing is written.
-
-    Every process must call this.
-    """
-    agent = fetch(state.agent)
-    loop = fetch((state.buffer, state.worlds, state.key, state.unrolls))
-    return checkpoint.save(run.checkpoints, rounds, agent, loop) if run.writes else 0
-
-
-def restore_state(run: RunDirectory, rounds: int, trainer: Trainer) -> TrainState:
-    """The state of a checkpoint, on the trainer's devices, whatever devices it was saved from."""
-    like = jax.eval_shape(trainer.init)
-    loop = (like.buffer, like.worlds, like.key, like.unrolls)
-    agent = checkpoint.restore(run.checkpoints, rounds, checkpoint.AGENT, like.agent)
-    loop = checkpoint.restore(run.checkpoints, rounds, checkpoint.LOOP, loop)
-    return place(TrainState(agent, *loop), trainer.shardings)
-
-
-def first_nonfinite(metrics: dict[str, float], state: TrainState) -> str | None:
-    """The name of the first metric, parameter or world tensor with a NaN or an infinity."""
-    checked = (state.worlds, state.agent)  # a broken world breaks the agent, so it is named first
-    for (path, _), finite in zip(
-        jax.tree_util.tree_flatten_with_path(checked)[0],
-        np.asarray(_finite_leaves(checked)),
-        strict=True,
-    ):
-        if not finite:
-            return ("worlds", "agent")[path[0].idx] + jax.tree_util.keystr(path[1:])
-    return next((name for name, value in metrics.items() if not np.isfinite(value)), None)
-
-
-@jax.jit
-def _finite_leaves(tree: Any) -> jax.Array:
-    """Whether each leaf is finite throughout, `[leaves]`."""
-    return jax.numpy.stack([jax.numpy.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)])

@@ -56,9 +56,9 @@ class Trainer:
         buffer: Any = Buffer(steps, one)  # type: ignore[arg-type]
         return TrainState(one, buffer, worlds, one, one)  # type: ignore[arg-type]
 
-    def init(self) -> TrainState:
-        """The state before the first step, from the config's seed alone."""
-        keys = jax.random.split(jax.random.key(self.config.seed), 4)
+    def init(self, seed: Array | int | None = None) -> TrainState:
+        """The state before the first step, from the seed alone; by default the config's."""
+        keys = jax.random.split(jax.random.key(self.config.seed if seed is None else seed), 4)
         agent_key, world_key, goal_key, key = keys
         task, config = self.task, self.config
         goal = task.sample_goal(goal_key, config.num_envs, "training")

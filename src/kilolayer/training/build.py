@@ -1,0 +1,52 @@
+"""From a config to the pure functions that train."""
+
+import jax
+from jax.sharding import Mesh
+
+from kilolayer.agents.build import build_agent
+from kilolayer.config import TrainConfig
+from kilolayer.physics.base import Physics
+from kilolayer.physics.build import World, build_physics
+from kilolayer.physics.gymnasium import GymnasiumWorld
+from kilolayer.physics.sharded import ShardedPhysics
+from kilolayer.plan import TrainPlan
+from kilolayer.runtime.mesh import make_mesh
+from kilolayer.tasks.registry import task_of
+from kilolayer.training.seeds import Seeds
+from kilolayer.training.step import Trainer
+from kilolayer.types import bad_field
+
+
+def build_trainer(
+    config: TrainConfig, mesh: Mesh | None = None, seeds: Seeds | None = None
+) -> Trainer:
+    """Everything that the config describes, by default on one device and for one seed.
+
+    Raises UserError before anything compiles.
+    """
+    mesh = mesh or make_mesh(1)
+    task = task_of(config)
+    if seeds and seeds.many:
+        _check_seeds(seeds, mesh, task.world)
+    plan = TrainPlan.derive(config, task.episode_length, jax.default_backend(), mesh.size)
+    physics = physics_on(mesh, task.world, config, config.num_envs)
+    return Trainer(config, plan, task, physics, build_agent(config, plan, task), mesh)
+
+
+def physics_on(mesh: Mesh, world: World, config: TrainConfig, num_worlds: int) -> Physics:
+    """The engine that the config names, for `num_worlds` worlds that the devices share."""
+    share = build_physics(world, num_worlds // mesh.size, config.physics, config.mjx_impl)
+    if mesh.size == 1:
+        return share
+    if isinstance(world, GymnasiumWorld):
+        raise bad_field("devices", mesh.size, "Gymnasium environments live in one process", 1)
+    return ShardedPhysics(share, mesh)
+
+
+def _check_seeds(seeds: Seeds, mesh: Mesh, world: World) -> None:
+    count = len(seeds.values)
+    if mesh.size > 1:
+        raise bad_field("devices", mesh.size, f"{count} seeds train together on one device", 1)
+    if isinstance(world, GymnasiumWorld):
+        allowed = "Gymnasium environments keep their state to themselves, so one seed at a time"
+        raise bad_field("seeds", count, allowed, 1)

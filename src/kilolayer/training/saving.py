@@ -1,0 +1,57 @@
+"""Training states on disk, and whether they are worth keeping."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from kilolayer.runtime import checkpoint
+from kilolayer.runtime.mesh import fetch, place
+from kilolayer.runtime.run_dir import RunDirectory
+from kilolayer.training.seeds import Seeds
+from kilolayer.training.step import Trainer, TrainState
+
+
+def save_state(run: RunDirectory, rounds: int, state: TrainState) -> int:
+    """Write the checkpoint after `rounds`; returns its size in bytes, 0 where nothing is written.
+
+    Every process must call this.
+    """
+    return write_state(run, rounds, fetch(state))
+
+
+def write_state(run: RunDirectory, rounds: int, state: TrainState) -> int:
+    """The same for a state in host memory."""
+    loop = (state.buffer, state.worlds, state.key, state.unrolls)
+    return checkpoint.save(run.checkpoints, rounds, state.agent, loop) if run.writes else 0
+
+
+def restore_state(
+    run: RunDirectory, rounds: int, trainer: Trainer, seeds: Seeds | None = None
+) -> TrainState:
+    """The state of a checkpoint, on the trainer's devices, whatever devices it was saved from."""
+    seeds = seeds or Seeds((trainer.config.seed,))
+    like = jax.eval_shape(seeds.lift(trainer.init), seeds.array())
+    loop = (like.buffer, like.worlds, like.key, like.unrolls)
+    agent = checkpoint.restore(run.checkpoints, rounds, checkpoint.AGENT, like.agent)
+    loop = checkpoint.restore(run.checkpoints, rounds, checkpoint.LOOP, loop)
+    return place(TrainState(agent, *loop), trainer.shardings)
+
+
+def first_nonfinite(metrics: dict[str, float], state: TrainState) -> str | None:
+    """The name of the first metric, parameter or world tensor with a NaN or an infinity."""
+    checked = (state.worlds, state.agent)  # a broken world breaks the agent, so it is named first
+    for (path, _), finite in zip(
+        jax.tree_util.tree_flatten_with_path(checked)[0],
+        np.asarray(_finite_leaves(checked)),
+        strict=True,
+    ):
+        if not finite:
+            return ("worlds", "agent")[path[0].idx] + jax.tree_util.keystr(path[1:])
+    return next((name for name, value in metrics.items() if not np.isfinite(value).all()), None)
+
+
+@jax.jit
+def _finite_leaves(tree: Any) -> jax.Array:
+    """Whether each leaf is finite throughout, `[leaves]`."""
+    return jax.numpy.stack([jax.numpy.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)])
