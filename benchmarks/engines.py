@@ -1,11 +1,11 @@
 """Control steps a second of every MuJoCo task, native and on MJX-JAX: makes docs/speed.md.
 
 python -m benchmarks.engines [--tasks ...] [--worlds 256] [--steps 100] [--repeats 5]
-                             [--mjx-worlds 64] [--mjx-steps 4] [--mjx-repeats 3]
+                             [--mjx-worlds 64] [--mjx-steps 1] [--mjx-repeats 3]
                              [--out docs/speed.md] [--quick]
 
 Every repeat plays the same random actions from the same starts. Tasks of one world and as large an
-observation share a row. MJX takes most of the time, minutes where there are many walls. --quick:
+observation share a row. MJX takes most of the time, minutes for a humanoid among many walls. --quick:
 two steps of one task, printed only.
 """
 
@@ -186,7 +186,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--mjx-worlds", type=int, default=64)
-    parser.add_argument("--mjx-steps", type=int, default=4)
+    parser.add_argument("--mjx-steps", type=int, default=1)
     parser.add_argument("--mjx-repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, default=Path("docs/speed.md"))
