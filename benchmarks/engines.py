@@ -5,8 +5,8 @@ python -m benchmarks.engines [--tasks ...] [--worlds 256] [--steps 100] [--repea
                              [--out docs/speed.md] [--quick]
 
 Every repeat plays the same random actions from the same starts. Tasks of one world and as large an
-observation share a row. MJX takes most of the time, minutes for a humanoid among many walls. --quick:
-two steps of one task, printed only.
+observation share a row. MJX takes most of the time, minutes for a humanoid among many walls.
+--quick: two steps of one task, printed only.
 """
 
 import argparse

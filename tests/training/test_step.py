@@ -1,6 +1,7 @@
 """The horizon of hindsight goals over a training run."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 
 from kilolayer.config import TrainConfig
-from kilolayer.training.build import build_trainer
+from kilolayer.training.build import build_trainer, check_dtype
+from kilolayer.types import UserError
 
 CONFIG = TrainConfig(
     total_steps=2_000,
@@ -57,3 +59,17 @@ def test_goals_lie_farther_ahead_late_in_training():
     first, last = (float(mean_offset(jnp.int32(unrolls))) for unrolls in (2, 10))
     assert first == pytest.approx(2, abs=0.6)
     assert last > 10
+
+
+def test_bfloat16_is_refused_where_a_gpu_has_none() -> None:
+    coarse = dataclasses.replace(CONFIG, compute_dtype="bfloat16")
+    old, new, cpu = (
+        SimpleNamespace(device_kind="Tesla V100", compute_capability="7.0"),
+        SimpleNamespace(device_kind="NVIDIA H100", compute_capability="9.0"),
+        SimpleNamespace(device_kind="cpu"),
+    )
+    for device in (new, cpu):
+        check_dtype(coarse, device)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"Tesla V100 has no bfloat16 arithmetic.*float32"):
+        check_dtype(coarse, old)  # type: ignore[arg-type]
+    check_dtype(CONFIG, old)  # type: ignore[arg-type]

@@ -26,6 +26,7 @@ def build_trainer(
     """
     mesh = mesh or make_mesh(1)
     task = task_of(config)
+    check_dtype(config, mesh.devices.flat[0])
     if seeds and seeds.many:
         _check_seeds(seeds, mesh, task.world)
     plan = TrainPlan.derive(config, task.episode_length, jax.default_backend(), mesh.size)
@@ -41,6 +42,17 @@ def physics_on(mesh: Mesh, world: World, config: TrainConfig, num_worlds: int) -
     if isinstance(world, GymnasiumWorld):
         raise bad_field("devices", mesh.size, "Gymnasium environments live in one process", 1)
     return ShardedPhysics(share, mesh)
+
+
+def check_dtype(config: TrainConfig, device: jax.Device) -> None:
+    """Raises UserError if the device would have to imitate the arithmetic that is asked for.
+
+    NVIDIA computes in bfloat16 from compute capability 8.0 on; a CPU imitates it, for tests.
+    """
+    capability = getattr(device, "compute_capability", None)
+    if config.compute_dtype == "bfloat16" and capability and float(capability) < 8:
+        allowed = f"a {device.device_kind} has no bfloat16 arithmetic"
+        raise bad_field("compute_dtype", "bfloat16", allowed, "float32")
 
 
 def _check_seeds(seeds: Seeds, mesh: Mesh, world: World) -> None:
