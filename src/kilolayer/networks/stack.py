@@ -34,11 +34,12 @@ class Stack(eqx.Module):
     """A sequence of equal residual blocks `x + branch_scale * F(x)`, `[batch, width] -> same`.
 
     rematerialisation: which matrix products the backward pass computes again; norms and activations
-    it always does. `none`: no product, the result of each is stored. `block`: each block, so that one residual stream per block is stored. `nested`: each
-    segment of about sqrt(blocks) blocks and in it each block, so that two times sqrt(blocks)
-    streams are stored. unroll: blocks per iteration of the scan. compute_dtype: of the branches;
-    the stream itself keeps the input's, for in bfloat16 it would lose what a deep stack's small
-    branches add to it. The scale is the stack's own, so pruning and growing leave it alone.
+    it always does. `none`: no product, the result of each is stored. `block`: each block's, so that
+    one residual stream per block is stored. `nested`: those of each segment of about sqrt(blocks)
+    blocks and in it of each block, so that two times sqrt(blocks) streams are stored. unroll:
+    blocks per iteration of the scan. compute_dtype: of the branches; the stream itself keeps the
+    input's, for in bfloat16 it would lose what a deep stack's small branches add to it. The scale
+    is the stack's own, so pruning and growing leave it alone.
     """
 
     blocks: ResidualBlock  # every leaf has a leading block axis
