@@ -70,6 +70,8 @@ Depth {depth}, width {width}, batch {width}:
 
 {profile_text(found.profile)}
 
+{limits(found)}
+
 Other ways to run the same update (`python -m benchmarks.deep_stack` measures them at other depths):
 
 {ways_table(found.ways)}
@@ -177,6 +179,16 @@ the whole less the others.
 {lines(profile.by_phase)}
 
 {lines(profile.by_kind)}"""
+
+
+def limits(found: Measured) -> str:
+    """How far the update is from what no formulation could better, and what its batch costs."""
+    profile, yardstick = found.profile, found.headline.yardstick
+    assert yardstick is not None
+    bound = yardstick.each / (profile.operations / profile.peak)
+    drawing = duration(_nearest(found.hindsight, found.width).ours.each * found.width)
+    return f"""What limits it: with its matrix products at the peak and all else free, the update would
+be {bound:.2f} times as fast as the yardstick. Drawing its batch takes {drawing} beside it."""
 
 
 def ways_table(ways: dict[str, tuple[float, int]]) -> str:

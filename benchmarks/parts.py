@@ -67,8 +67,11 @@ def measure(depth: int, width: int, batch_size: int, peak_size: int, repeats: in
         "energies and loss": each["energies"],
         "optimiser": each["optimiser"],
     }
-    phases = {"forward": each["forward"], "optimiser": each["optimiser"]}
-    phases["backward"] = each["update"] - sum(phases.values())
+    phases = {
+        "forward": each["forward"],
+        "backward": each["update"] - each["forward"] - each["optimiser"],
+        "optimiser": each["optimiser"],
+    }
     kinds["remainder"] = each["update"] - sum(kinds.values())
     peak = 2 * peak_size**3 / fastest["square"]
     return Profile(each["update"], phases, kinds, operations(agent, batch_size), peak)

@@ -18,10 +18,12 @@ from benchmarks.engines import bare_play, random_controls, starts
 from benchmarks.measure import Figures, Row, alternate
 from benchmarks.yardsticks import UnrolledUpdate, WorldByWorld, hindsight_of_trajectories
 from kilolayer.config import TrainConfig
+from kilolayer.replay.buffer import Buffer
 from kilolayer.replay.hindsight import Batch
 from kilolayer.training.loop import build_trainer
 from kilolayer.training.profile import profile_round
 from kilolayer.training.step import Trainer, TrainState
+from kilolayer.types import Array
 
 
 def measure(config: TrainConfig, repeats: int) -> tuple[list[Row], dict[str, float]]:
@@ -91,16 +93,7 @@ class StraightforwardRound:
         update = UnrolledUpdate(trainer.agent)
         self.learner = copy(update.init(state.agent))  # the state itself is given away
         self.update = jax.jit(update, donate_argnums=0)
-        length = min(self.plan.episode_length, self.plan.replay_capacity)
-        self.trajectories = -(-self.batch_size // length)
-        self.sample = jax.jit(
-            partial(
-                hindsight_of_trajectories,
-                trajectories=self.trajectories,
-                length=length,
-                discount=config.discount,
-            )
-        )
+        self.sample = jax.jit(partial(self.shuffled, trainer.config.discount))
         self.key = jax.random.key(0)
 
     def rollout(self) -> None:
@@ -116,11 +109,18 @@ class StraightforwardRound:
         jax.block_until_ready(losses)
 
     def batches(self) -> Iterator[Batch]:
-        """All transitions of some trajectories, shuffled and cut into batches; then others."""
         while True:
-            self.key, sample_key, order_key = jax.random.split(self.key, 3)
-            drawn = self.sample(self.collect.state.buffer, sample_key)
-            order = jax.random.permutation(order_key, len(drawn.goal))
-            for start in range(0, len(order) - self.batch_size + 1, self.batch_size):
-                chosen = order[start : start + self.batch_size]
-                yield jax.tree.map(lambda leaf, chosen=chosen: leaf[chosen], drawn)
+            self.key, key = jax.random.split(self.key)
+            yield from self.sample(self.collect.state.buffer, key)
+
+    def shuffled(self, discount: float, buffer: Buffer, key: Array) -> list[Batch]:
+        """All transitions of some trajectories, shuffled and cut into batches."""
+        length = min(self.plan.episode_length, self.plan.replay_capacity)
+        trajectories = -(-self.batch_size // length)
+        sample_key, order_key = jax.random.split(key)
+        drawn = hindsight_of_trajectories(buffer, sample_key, trajectories, length, discount)
+        order = jax.random.permutation(order_key, trajectories * length)
+        return [
+            jax.tree.map(lambda leaf, i=i: leaf[order[i : i + self.batch_size]], drawn)
+            for i in range(0, len(order) - self.batch_size + 1, self.batch_size)
+        ]
