@@ -187,8 +187,8 @@ def limits(found: Measured) -> str:
     assert yardstick is not None
     bound = yardstick.each / (profile.operations / profile.peak)
     drawing = duration(_nearest(found.hindsight, found.width).ours.each * found.width)
-    return f"""What limits it: with its matrix products at the peak and all else free, the update would
-be {bound:.2f} times as fast as the yardstick. Drawing its batch takes {drawing} beside it."""
+    return f"""What limits it: with its matrix products at the peak and all else free, the update
+would be {bound:.2f} times as fast as the yardstick. Drawing its batch takes {drawing} beside it."""
 
 
 def ways_table(ways: dict[str, tuple[float, int]]) -> str:
