@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types unit clean
+.PHONY: demo test lint types unit bench clean
 
 demo: .venv/installed
 	$(BIN)/kilolayer train --out runs/demo-$$(date +%Y%m%d-%H%M%S)
@@ -19,6 +19,10 @@ types: .venv/installed-dev
 
 unit: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2
+
+# Writes docs/performance.md and its plot; the figures want an idle machine.
+bench: .venv/installed
+	$(BIN)/python -m benchmarks.performance
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

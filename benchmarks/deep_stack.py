@@ -3,28 +3,25 @@
 python -m benchmarks.deep_stack [--depths 16 64 256 1024] [--width 256] [--batch-size 256]
     [--repeats 5] [--ways none block ...] [--quick]
 
-Each way changes one thing of the plain stack: nothing stored twice, float32, one block per scan
-iteration. Medians of interleaved repeats, and ratios to the plain stack of the same depth. Memory
-is the compiled program's temporary memory. `towers` compares the gradient of the critic's two
-stacks, one after the other against batched into one.
+Each way changes one thing of the plain stack: no matrix product computed twice, float32, one block
+per scan iteration. Medians of interleaved repeats, and ratios to the plain stack of the same depth.
+Memory is the compiled program's temporary memory. `towers` compares the gradient of the critic's
+two stacks, one after the other against batched into one.
 """
 
 import argparse
 import dataclasses
 import statistics
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from benchmarks.measure import seconds_of
-from kilolayer.agents.base import TaskSpec
+from benchmarks.measure import Program, alternate
+from benchmarks.updates import TASK, random_batch
 from kilolayer.agents.crl import CRL
 from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.networks.stack import Stack
-from kilolayer.replay.hindsight import Batch
 from kilolayer.types import Array
 
 WAYS: dict[str, dict[str, Any]] = {
@@ -35,34 +32,11 @@ WAYS: dict[str, dict[str, Any]] = {
     "unroll 4": {"scan_unroll": 4},
     "bfloat16": {"compute_dtype": "bfloat16"},
 }
-TASK = TaskSpec(observation_dim=29, action_dim=8, goal_dim=2)
-
-
-@dataclass(frozen=True)
-class Program:
-    """A compiled function and what it is called with."""
-
-    function: Any
-    arguments: tuple[Any, ...]
-
-    @staticmethod
-    def compile(function: Callable, *arguments: Any) -> "Program":
-        return Program(jax.jit(function).lower(*arguments).compile(), arguments)
-
-    @property
-    def temporary_bytes(self) -> int:
-        return self.function.memory_analysis().temp_size_in_bytes
-
-    def seconds(self) -> float:
-        return seconds_of(self.function, *self.arguments)[1]
 
 
 def updates(torso: TorsoSpec, batch_size: int, ways: list[str]) -> dict[str, Program]:
     """One update of actor and critic, in each of the ways."""
-    keys = iter(jax.random.split(jax.random.key(0), 8))
-    sizes = (TASK.observation_dim, TASK.action_dim, TASK.goal_dim, TASK.goal_dim)
-    batch = Batch(*(jax.random.normal(next(keys), (batch_size, size)) for size in sizes))
-    found, leaves = {}, None
+    batch, found, leaves = random_batch(batch_size), {}, None
     for name in ways:
         way = dataclasses.replace(torso, **WAYS[name])
         agent = CRL(TASK, way, way)
@@ -100,18 +74,20 @@ def towers(torso: TorsoSpec, batch_size: int) -> dict[str, Program]:
     }
 
 
+def medians(programs: dict[str, Program], repeats: int) -> dict[str, float]:
+    """Seconds of each, called in turn."""
+    seconds = alternate(list(programs.values()), repeats)
+    return dict(zip(programs, map(statistics.median, seconds), strict=True))
+
+
 def report(programs: dict[str, Program], depth: int, repeats: int) -> None:
     """Print seconds, memory and their ratios to the first program's."""
-    seconds = {name: [] for name in programs}
-    for _ in range(repeats + 1):  # the first call of each is not counted
-        for name, program in programs.items():
-            seconds[name].append(program.seconds())
-    medians = {name: statistics.median(times[1:]) for name, times in seconds.items()}
+    seconds = medians(programs, repeats)
     first = next(iter(programs))
     for name, program in programs.items():
-        time, size = medians[name], program.temporary_bytes
+        time, size = seconds[name], program.temporary_bytes
         print(
-            f"depth {depth:5d} {name:15} {1e3 * time:10.2f} ms, {time / medians[first]:5.2f} times"
+            f"depth {depth:5d} {name:15} {1e3 * time:10.2f} ms, {time / seconds[first]:5.2f} times"
             f" {first}; {size / 1e6:9.2f} MB, {size / programs[first].temporary_bytes:5.2f} times",
             flush=True,
         )

@@ -11,10 +11,8 @@ observation share a row. MJX takes most of the time, minutes for a humanoid amon
 
 import argparse
 import os
-import platform
 import statistics
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from mujoco.batch import Batch
 
-from benchmarks.measure import seconds_of
+from benchmarks.measure import Program, alternate, busy, machine
 from kilolayer.physics.base import Physics, PhysicsState
 from kilolayer.physics.mjx import MjxPhysics
 from kilolayer.physics.native import MujocoWorld, NativePhysics
@@ -63,10 +61,8 @@ def starts(task: Task, worlds: int) -> tuple[Array, Array]:
     return task.reset(jax.random.key(1), goal, "training")
 
 
-def observed_rates(
-    task: Task, physics: Physics, worlds: int, steps: int, repeats: int
-) -> tuple[list[float], float]:
-    """Rates of the jitted step with its observation, and the seconds that compiling it took."""
+def observed_play(task: Task, physics: Physics, worlds: int, steps: int) -> Program:
+    """The jitted step with its observation."""
 
     def play(state: PhysicsState, key: Array) -> Array:
         def step(state: PhysicsState, key: Array) -> tuple[PhysicsState, Array]:
@@ -76,47 +72,53 @@ def observed_rates(
 
         return jnp.sum(jax.lax.scan(step, state, jax.random.split(key, steps))[1])
 
-    start, key = physics.init(*starts(task, worlds)), jax.random.key(2)
-    began = time.perf_counter()
-    compiled = jax.jit(play).lower(start, key).compile()
-    compile_seconds = time.perf_counter() - began
-    seconds = [seconds_of(compiled, start, key)[1] for _ in range(1 + repeats)]
-    return [steps * worlds / each for each in seconds[1:]], compile_seconds
+    return Program.compile(play, physics.init(*starts(task, worlds)), jax.random.key(2))
 
 
-def bare_rates(task: Task, worlds: int, steps: int, repeats: int, threads: int) -> list[float]:
-    """Rates of MuJoCo's batch alone, called from Python."""
+def rates(play: Callable[[], object], worlds: int, steps: int, repeats: int) -> list[float]:
+    """Control steps a second, one per repeat."""
+    return [steps * worlds / seconds for seconds in alternate([play], repeats)[0]]
+
+
+def bare_play(task: Task, worlds: int, steps: int, threads: int) -> Callable[[], None]:
+    """MuJoCo's batch alone, called from Python: plays the same steps at every call."""
     world = task.world
     assert isinstance(world, MujocoWorld)
-    batch, rates = Batch(world.model, worlds, threads), []
+    batch = Batch(world.model, worlds, threads)
     qpos, qvel = map(np.asarray, starts(task, worlds))
-    low, high = world.model.actuator_ctrlrange.T
-    shape = (steps, worlds, world.model.nu)
-    controls = np.random.default_rng(2).uniform(low, high, shape)
-    for _ in range(1 + repeats):
+    controls = random_controls(world, worlds, steps)
+
+    def play() -> None:
         batch.reset(np.arange(worlds))
         batch.bind("qpos")[:], batch.bind("qvel")[:] = qpos, qvel
-        began = time.perf_counter()
         for control in controls:
             batch.bind("ctrl")[:] = control
             batch.step(nstep=world.substeps)
-        rates.append(steps * worlds / (time.perf_counter() - began))
-    return rates[1:]
+
+    return play
+
+
+def random_controls(world: MujocoWorld, worlds: int, steps: int) -> np.ndarray:
+    """`[steps, worlds, nu]`, uniform over each actuator's range."""
+    low, high = world.model.actuator_ctrlrange.T
+    return np.random.default_rng(2).uniform(low, high, (steps, worlds, world.model.nu))
 
 
 def measure(names: list[str], arguments: argparse.Namespace) -> Row:
     """Everything about the world of these tasks."""
     task, worlds = make_task(names[0]), arguments.worlds
-    size = (worlds, arguments.steps, arguments.repeats)
+    size = (worlds, arguments.steps)
     bare, native = [], []
     for threads in (1, arguments.threads):
-        bare.append(bare_rates(task, *size, threads))
-        native.append(observed_rates(task, NativePhysics(task.world, worlds, threads), *size)[0])
+        bare.append(rates(bare_play(task, *size, threads), *size, arguments.repeats))
+        play = observed_play(task, NativePhysics(task.world, worlds, threads), *size)
+        native.append(rates(play, *size, arguments.repeats))
     mjx, seconds, refused = None, 0.0, ""
     try:
         physics = MjxPhysics(task.world, arguments.mjx_worlds)
-        size = (arguments.mjx_worlds, arguments.mjx_steps, arguments.mjx_repeats)
-        mjx, seconds = observed_rates(task, physics, *size)
+        size = (arguments.mjx_worlds, arguments.mjx_steps)
+        play = observed_play(task, physics, *size)
+        mjx, seconds = rates(play, *size, arguments.mjx_repeats), play.compile_seconds
     except UserError as error:
         refused = str(error)
     label = ", ".join(names)
@@ -139,14 +141,6 @@ def spread(rates: Sequence[list[float]]) -> float:
     return 100 * max(abs(r / statistics.median(each) - 1) for each in rates for r in each)
 
 
-def processor() -> str:
-    """The processor's name, as far as the system tells."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
 def page(rows: list[Row], arguments: argparse.Namespace, load: float) -> str:
     threads = arguments.threads
     header = [
@@ -159,7 +153,6 @@ def page(rows: list[Row], arguments: argparse.Namespace, load: float) -> str:
     mjx = spread([row.mjx for row in rows if row.mjx] or [[1.0]])
     packages = ", ".join(f"{name} {version(name)}" for name in ("mujoco", "mujoco-mjx", "jax"))
     refused = "".join(f"\n- {row.names}: {row.refused}" for row in rows if row.refused)
-    busy = f"The machine was not idle: its load was {load:.1f} before.\n" if load > 0.5 else ""
     return f"""# Speed of the engines
 
 Control steps a second under random actions, summed over {arguments.worlds} worlds (MJX:
@@ -174,9 +167,9 @@ Control steps a second under random actions, summed over {arguments.worlds} worl
 
 {table}
 {refused}
-Made by `python -m benchmarks.engines` on {os.cpu_count()} cores of {processor()}, JAX on its
-{jax.default_backend()}; {packages}.
-{busy}"""
+Made by `python -m benchmarks.engines` on {machine()};
+{packages}.
+{busy(load)}"""
 
 
 def parse() -> argparse.Namespace:

@@ -1,60 +1,126 @@
-"""Control steps per second of native ant physics: bare, and with policy, observation and reset.
+"""Ants a second: physics alone, with the policy in the loop, and with the updates of training.
 
-python -m benchmarks.physics [--worlds 256] [--repeats 7]
+Each has a yardstick: worlds stepped one after the other; a call from Python for every control step;
+that, a `[time, time]` matrix to draw goals, and an update that loops over layers.
 """
 
-import argparse
-import statistics
-import time
+import dataclasses
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.measure import seconds_of
+from benchmarks.engines import bare_play, random_controls, starts
+from benchmarks.measure import Figures, Row, alternate
+from benchmarks.yardsticks import UnrolledUpdate, WorldByWorld, hindsight_of_trajectories
 from kilolayer.config import TrainConfig
+from kilolayer.replay.buffer import Buffer
+from kilolayer.replay.hindsight import Batch
 from kilolayer.training.build import build_trainer
+from kilolayer.training.profile import profile_round
+from kilolayer.training.step import Trainer, TrainState
+from kilolayer.types import Array
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--worlds", type=int, default=256)
-    parser.add_argument("--repeats", type=int, default=7)
-    arguments = parser.parse_args()
-    config = TrainConfig(task="ant", num_envs=arguments.worlds, width=256, depth=4)
+def measure(config: TrainConfig, repeats: int) -> tuple[list[Row], dict[str, float]]:
+    """Rows per environment step, and seconds per round of each part of a round."""
     trainer = build_trainer(config)
-    print(f"bare:    {bare(trainer, arguments.repeats):9,.0f} control steps/s")
-    print(f"rollout: {rollout(trainer, arguments.repeats):9,.0f} control steps/s, depth-4 policy")
+    collect = Advancing(trainer.collect, jax.jit(trainer.init)())
+    for _ in range(trainer.plan.prefill_unrolls):
+        collect()
+    straightforward = StraightforwardRound(trainer, copy(collect.state))
+    train_round = Advancing(lambda state: trainer.round(state)[0], copy(collect.state))
+    pairs = {
+        "physics": (bare_play(*sizes(trainer), os.cpu_count() or 1), world_by_world(trainer)),
+        "rollout": (collect, straightforward.rollout),
+        "round": (train_round, straightforward),
+    }
+    steps, rows = trainer.plan.steps_per_unroll, []
+    for name, pair in pairs.items():
+        figures = [Figures(seconds, steps) for seconds in alternate(pair, repeats)]
+        rows.append(Row(name, config.num_envs, *figures))
+    parts = profile_round(trainer, train_round.state, rows[-1].ours.each * steps)
+    return rows, parts
 
 
-def bare(trainer, repeats: int) -> float:
-    """The engine alone, called from Python with random controls."""
-    from mujoco.batch import Batch
-
-    worlds = trainer.config.num_envs
-    batch = Batch(trainer.task.world.model, worlds)
-    goal = trainer.task.sample_goal(jax.random.key(0), worlds, "training")
-    qpos, qvel = trainer.task.reset(jax.random.key(0), goal, "training")
-    batch.bind("qpos")[:], batch.bind("qvel")[:] = np.asarray(qpos), np.asarray(qvel)
-    generator, control, rates = np.random.default_rng(0), batch.bind("ctrl"), []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        for _ in range(100):
-            control[:] = generator.uniform(-1, 1, control.shape)
-            batch.step(nstep=trainer.task.world.substeps)
-        rates.append(100 * worlds / (time.perf_counter() - start))
-    return statistics.median(rates)
+def sizes(trainer: Trainer) -> tuple:
+    return trainer.task, trainer.config.num_envs, trainer.config.unroll_length
 
 
-def rollout(trainer, repeats: int) -> float:
-    """The training program's own collection: policy, physics, observation, reset, insertion."""
-    collect = jax.jit(trainer.collect, donate_argnums=0)
-    state = collect(jax.jit(trainer.init)())
-    seconds = []
-    for _ in range(repeats):
-        state, elapsed = seconds_of(collect, state)
-        seconds.append(elapsed)
-    return trainer.plan.steps_per_unroll / statistics.median(seconds)
+def world_by_world(trainer: Trainer) -> Callable[[], None]:
+    task, worlds, steps = sizes(trainer)
+    controls = random_controls(task.world, worlds, steps)
+    qpos, qvel = map(np.asarray, starts(task, worlds))
+
+    def play() -> None:
+        stepped = WorldByWorld(task.world, qpos, qvel)
+        for control in controls:
+            stepped.step(control)
+
+    return play
 
 
-if __name__ == "__main__":
-    main()
+def copy(tree: Any) -> Any:
+    return jax.tree.map(jnp.copy, tree)
+
+
+class Advancing:
+    """A state that every call moves on in place."""
+
+    def __init__(self, function: Callable[[TrainState], TrainState], state: TrainState):
+        self.function = jax.jit(function, donate_argnums=0).lower(state).compile()
+        self.state = state
+
+    def __call__(self) -> None:
+        self.state = jax.block_until_ready(self.function(self.state))
+
+
+class StraightforwardRound:
+    """A round of training from the yardsticks, each a call of its own from Python.
+
+    Its updates do not reach the policy that acts; that changes nothing of the time.
+    """
+
+    def __init__(self, trainer: Trainer, state: TrainState):
+        config, self.plan = trainer.config, trainer.plan
+        self.steps, self.batch_size = config.unroll_length, config.batch_size
+        one_step = build_trainer(dataclasses.replace(config, unroll_length=1, update_to_data=1.0))
+        self.collect = Advancing(one_step.collect, state)
+        update = UnrolledUpdate(trainer.agent)
+        self.learner = copy(update.init(state.agent))  # the state itself is given away
+        self.update = jax.jit(update, donate_argnums=0)
+        self.sample = jax.jit(partial(self.shuffled, trainer.config.discount))
+        self.key = jax.random.key(0)
+
+    def rollout(self) -> None:
+        for _ in range(self.steps):
+            self.collect()
+
+    def __call__(self) -> None:
+        self.rollout()
+        batches = self.batches()
+        for _ in range(self.plan.updates_per_unroll):
+            self.key, key = jax.random.split(self.key)
+            self.learner, losses = self.update(self.learner, next(batches), key)
+        jax.block_until_ready(losses)
+
+    def batches(self) -> Iterator[Batch]:
+        while True:
+            self.key, key = jax.random.split(self.key)
+            yield from self.sample(self.collect.state.buffer, key)
+
+    def shuffled(self, discount: float, buffer: Buffer, key: Array) -> list[Batch]:
+        """All transitions of some trajectories, shuffled and cut into batches."""
+        length = min(self.plan.episode_length, self.plan.replay_capacity)
+        trajectories = -(-self.batch_size // length)
+        sample_key, order_key = jax.random.split(key)
+        drawn = hindsight_of_trajectories(buffer, sample_key, trajectories, length, discount)
+        order = jax.random.permutation(order_key, trajectories * length)
+        return [
+            jax.tree.map(lambda leaf, i=i: leaf[order[i : i + self.batch_size]], drawn)
+            for i in range(0, len(order) - self.batch_size + 1, self.batch_size)
+        ]

@@ -1,51 +1,61 @@
-"""Microseconds per transition of hindsight sampling from a full buffer.
+"""Hindsight sampling per transition, against a categorical over a [time, time] matrix."""
 
-python -m benchmarks.sampling [--batch-size 256] [--worlds 256] [--steps 10000]
-"""
-
-import argparse
-import statistics
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from benchmarks.measure import seconds_of
+from benchmarks.measure import Program, Row, compare
+from benchmarks.yardsticks import hindsight_of_trajectories
 from kilolayer.replay import hindsight
 from kilolayer.replay.buffer import Buffer, Transition
+from kilolayer.types import Array
 
-DRAWS = 200
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--worlds", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=10_000)
-    arguments = parser.parse_args()
-    shape = (arguments.steps, arguments.worlds)
-    age = jnp.broadcast_to((jnp.arange(arguments.steps) % 1000)[:, None], shape)
-    steps = Transition(
-        observation=jnp.zeros((*shape, 29)),
-        action=jnp.zeros((*shape, 8)),
-        achieved_goal=jnp.zeros((*shape, 2)),
-        goal=jnp.zeros((*shape, 2)),
-        age=age.astype(jnp.int32),
-    )
-    buffer = Buffer(steps, jnp.int32(arguments.steps))
-
-    def draw_many(buffer: Buffer, key: jax.Array) -> jax.Array:
-        def draw(total: jax.Array, key: jax.Array) -> tuple[jax.Array, None]:
-            batch = hindsight.sample(buffer, key, arguments.batch_size, 0.99, 1000)
-            return total + sum(leaf.sum() for leaf in jax.tree.leaves(batch)), None
-
-        return jax.lax.scan(draw, jnp.zeros(()), jax.random.split(key, DRAWS))[0]
-
-    compiled = jax.jit(draw_many).lower(buffer, jax.random.key(0)).compile()
-    times = [seconds_of(compiled, buffer, jax.random.key(i))[1] for i in range(7)]
-    each = statistics.median(times) / DRAWS / arguments.batch_size * 1e6
-    temporary = compiled.memory_analysis().temp_size_in_bytes
-    print(f"{each:.2f} microseconds per transition, {temporary / 1e3:.0f} kB of temporary memory")
+DISCOUNT = 0.99
+EPISODE_LENGTH = 1000
 
 
-if __name__ == "__main__":
-    main()
+def full_buffer(worlds: int, steps: int, episode_length: int) -> Buffer:
+    """Steps of an ant's shape, all zeros; episodes follow one another."""
+    shape = (steps, worlds)
+    age = jnp.broadcast_to((jnp.arange(steps) % episode_length)[:, None], shape)
+    zeros = (jnp.zeros((*shape, size)) for size in (29, 8, 2, 2))
+    return Buffer(Transition(*zeros, age=age.astype(jnp.int32)), jnp.int32(steps))
+
+
+def measure(
+    batch_sizes: Sequence[int], worlds: int, steps: int, transitions: int, repeats: int
+) -> list[Row]:
+    """Rows by batch size, for about so many transitions a call.
+
+    The yardstick takes all steps of whole trajectories, as many as fill the batch at least.
+    """
+    length = min(EPISODE_LENGTH, steps)
+    buffer, rows = full_buffer(worlds, steps, length), []
+    for size in batch_sizes:
+        draws, trajectories = max(1, transitions // size), math.ceil(size / length)
+        draw = partial(
+            hindsight.sample, batch_size=size, discount=DISCOUNT, episode_length=EPISODE_LENGTH
+        )
+        relabel = partial(
+            hindsight_of_trajectories, trajectories=trajectories, length=length, discount=DISCOUNT
+        )
+        programs = (many(each, buffer, draws) for each in (draw, relabel))
+        items = (draws * size, draws * trajectories * length)
+        rows.append(compare("hindsight", size, *programs, repeats, items))
+    return rows
+
+
+def many(draw: Callable[[Buffer, Array], Any], buffer: Buffer, draws: int) -> Program:
+    """So many batches in one program; a single one would be lost in the cost of a call."""
+
+    def run(buffer: Buffer, key: Array) -> Array:
+        def one(total: Array, key: Array) -> tuple[Array, None]:
+            return total + sum(leaf.sum() for leaf in jax.tree.leaves(draw(buffer, key))), None
+
+        return jax.lax.scan(one, jnp.zeros(()), jax.random.split(key, draws))[0]
+
+    return Program.compile(run, buffer, jax.random.key(0))

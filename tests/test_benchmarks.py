@@ -4,16 +4,14 @@ import importlib
 import sys
 
 import pytest
+from benchmarks import performance
 
 SMALL = {
     "ant_exploration": "--worlds 4 --steps 80 --noise 0.15",
     "deep_stack": "--quick --ways none",
     "depth_stability": "--depths 4 --width 8 --batch-size 8 --updates 2 --candidates published",
-    "compile": "--depths 4 8 --width 8",
     "engines": "--quick",
     "robustness": "--tasks point_u_maze ant_push pusher_hard --worlds 4 --steps 20",
-    "physics": "--worlds 4 --repeats 1",
-    "sampling": "--batch-size 8 --worlds 4 --steps 100",
 }
 
 
@@ -24,3 +22,11 @@ def test_a_benchmark_runs(name, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert any(character.isdigit() for character in printed)
     assert "nan" not in printed
+
+
+def test_the_page_of_performance_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["performance", "--quick", "--out", str(tmp_path)])
+    performance.main()
+    text = (tmp_path / "performance.md").read_text()
+    assert "nan" not in text
+    assert (tmp_path / "performance.png").stat().st_size > 10_000

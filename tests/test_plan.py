@@ -67,13 +67,14 @@ def test_branches_of_a_deep_stack_add_up_to_those_of_two_blocks(changes, actor, 
 @pytest.mark.parametrize(
     ("changes", "platform", "expected"),
     [
-        # Arrays of 512 x 256 x 4 bytes, 0.52 MB: 7 of each of 2 x 64 layers are 0.47 GB.
-        ({"depth": 64}, "cpu", "none"),
-        # 7 of 2 x 1024 layers are 7.5 GB, streams of 2 x 256 blocks 0.27 GB.
-        ({"depth": 1024}, "cpu", "block"),
-        ({"depth": 1024}, "gpu", "none"),
+        # Arrays of 512 x 256 x 4 bytes, 0.52 MB: 1.5 of each of 2 x 1024 layers are 1.6 GB.
+        ({"depth": 1024}, "cpu", "none"),
+        # 1.5 of 2 x 2048 layers are 3.2 GB, streams of 2 x 512 blocks 0.54 GB.
+        ({"depth": 2048}, "cpu", "block"),
+        ({"depth": 2048}, "gpu", "none"),
         # The actor's gradient passes its own layers and one encoder's.
-        ({"actor_depth": 1024, "critic_depth": 4}, "cpu", "block"),
+        ({"actor_depth": 2048, "critic_depth": 4}, "cpu", "none"),
+        ({"actor_depth": 4096, "critic_depth": 4}, "cpu", "block"),
         # Streams of 2 x 1024 blocks, 2048 x 256 x 4 bytes: 4.3 GB.
         ({"depth": 4096, "batch_size": 2048}, "cpu", "nested"),
         ({"depth": 4096, "batch_size": 2048, "rematerialisation": "none"}, "cpu", "none"),

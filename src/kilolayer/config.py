@@ -78,7 +78,7 @@ class TrainConfig(TaskConfig):
     branch_scale: Literal["inverse", "none"] = "inverse"
     """Factor of N residual branches: `inverse` min(1, 2/N), stable at any depth; `none` 1."""
     rematerialisation: Literal["auto", "none", "block", "nested"] = "auto"
-    """What the backward pass recomputes: nothing, blocks, segments too; `auto` by their memory."""
+    """Products the backward pass repeats: none, a block's, a segment's too; `auto` by memory."""
     scan_unroll: int = 1
     """Residual blocks per iteration of the scan over depth."""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"

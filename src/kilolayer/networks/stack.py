@@ -15,6 +15,9 @@ from kilolayer.types import Array
 
 Rematerialisation = Literal["none", "block", "nested"]
 
+# To write norms and activations to memory and read them takes longer than to compute them again.
+PRODUCTS_STORED = jax.checkpoint_policies.dots_saveable
+
 
 class BlockStatistics(eqx.Module):
     """What a forward pass shows of each block; every leaf has a leading block axis.
@@ -30,12 +33,13 @@ class BlockStatistics(eqx.Module):
 class Stack(eqx.Module):
     """A sequence of equal residual blocks `x + branch_scale * F(x)`, `[batch, width] -> same`.
 
-    rematerialisation: what the backward pass computes again. `none`: nothing, every activation is
-    stored. `block`: each block, so that one residual stream per block is stored. `nested`: each
-    segment of about sqrt(blocks) blocks and in it each block, so that two times sqrt(blocks)
-    streams are stored. unroll: blocks per iteration of the scan. compute_dtype: of the branches;
-    the stream itself keeps the input's, for in bfloat16 it would lose what a deep stack's small
-    branches add to it. The scale is the stack's own, so pruning and growing leave it alone.
+    rematerialisation: which matrix products the backward pass computes again; norms and activations
+    it always does. `none`: no product, the result of each is stored. `block`: each block's, so that
+    one residual stream per block is stored. `nested`: those of each segment of about sqrt(blocks)
+    blocks and in it of each block, so that two times sqrt(blocks) streams are stored. unroll:
+    blocks per iteration of the scan. compute_dtype: of the branches; the stream itself keeps the
+    input's, for in bfloat16 it would lose what a deep stack's small branches add to it. The scale
+    is the stack's own, so pruning and growing leave it alone.
     """
 
     blocks: ResidualBlock  # every leaf has a leading block axis
@@ -69,8 +73,8 @@ class Stack(eqx.Module):
         def apply_block(residual: Array, block: ResidualBlock) -> tuple[Array, None]:
             return self._step(residual, block)[0], None
 
-        if self.rematerialisation != "none":
-            apply_block = jax.checkpoint(apply_block, prevent_cse=False)
+        policy = PRODUCTS_STORED if self.rematerialisation == "none" else None
+        apply_block = jax.checkpoint(apply_block, policy=policy, prevent_cse=False)
 
         def apply_blocks(residual: Array, blocks: ResidualBlock) -> tuple[Array, None]:
             return jax.lax.scan(apply_block, residual, blocks, unroll=self.unroll)
