@@ -12,6 +12,7 @@ SMALL = {
     "compile": "--depths 4 8 --width 8",
     "engines": "--quick",
     "robustness": "--tasks point_u_maze ant_push pusher_hard --worlds 4 --steps 20",
+    "plan_check": "--quick",
     "physics": "--worlds 4 --repeats 1",
     "sampling": "--batch-size 8 --worlds 4 --steps 100",
 }

@@ -1,10 +1,10 @@
 """Kilolayer: goal-reaching agents without rewards, with networks from 4 to 1024 layers deep."""
 
 from kilolayer.analysis.load import Policy, Run, load
-from kilolayer.api import train
+from kilolayer.api import plan, train
 from kilolayer.config import TrainConfig
 from kilolayer.presets import PRESETS
 from kilolayer.types import UserError
 
-__all__ = ["PRESETS", "Policy", "Run", "TrainConfig", "UserError", "load", "train"]
+__all__ = ["PRESETS", "Policy", "Run", "TrainConfig", "UserError", "load", "plan", "train"]
 __version__ = "0.1.0"
