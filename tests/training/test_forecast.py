@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import jax
 import pytest
 
 import kilolayer
@@ -10,6 +11,9 @@ from kilolayer.cli import main
 from kilolayer.config import TrainConfig
 from kilolayer.presets import PRESETS
 from kilolayer.runtime.devices import ACCELERATORS, Accelerator
+from kilolayer.training.cost import bytes_of
+from kilolayer.training.forecast import Change
+from kilolayer.training.step import Trainer
 from kilolayer.types import UserError
 
 CONFIG = TrainConfig(
@@ -27,7 +31,27 @@ CONFIG = TrainConfig(
 
 
 @pytest.fixture
-def toy_device(monkeypatch):
+def account(monkeypatch):
+    """Stands in for the compiled program's account, which takes seconds to make: a round needs
+    10 kB for every row of the batch."""
+
+    def known_memory(trainer: Trainer) -> tuple[dict[str, int], float]:
+        state = jax.eval_shape(trainer.init)
+        parameters = bytes_of(state.agent.parameters)
+        return {
+            "parameters": parameters,
+            "optimiser": 2 * parameters,
+            "gradients": parameters,
+            "activations and temporaries": 10_000 * trainer.config.batch_size,
+            "replay buffer": bytes_of(state.buffer),
+            "worlds": bytes_of(state.worlds),
+        }, 1.5
+
+    monkeypatch.setattr("kilolayer.training.forecast.device_memory", known_memory)
+
+
+@pytest.fixture
+def toy_device(monkeypatch, account):
     """`toy_device(memory)`: makes `toy` an accelerator with that much memory."""
 
     def make(memory: float) -> None:
@@ -53,8 +77,11 @@ def test_hours_from_stated_rates(toy_device) -> None:
     assert found.seconds_per_round is not None
     assert found.hours is not None
     assert found.seconds_per_round[0] == pytest.approx(10 * update + 80 * acting)
-    evaluated = 2 * 4 * 200  # two evaluations of four episodes
-    assert found.hours[0] * 3600 == pytest.approx(30 * update + (400 + evaluated) * acting)
+    evaluated = 2 * 2 * 4 * 200  # two evaluations of four episodes, of two goal splits
+    kept = ("parameters", "optimiser", "replay buffer", "worlds")
+    saving = sum(found.memory[kind] for kind in kept) / 5e8  # one checkpoint
+    seconds = 30 * update + (400 + evaluated) * acting + saving
+    assert found.hours[0] * 3600 == pytest.approx(seconds)
     assert found.hours[1] == pytest.approx(5 * found.hours[0], rel=0.01)
     assert found.flops["run"] == (
         30 * found.flops["update"] + (400 + evaluated) * found.flops["environment step"]
@@ -73,18 +100,27 @@ def test_what_does_not_fit_comes_with_advice(toy_device) -> None:
     smaller = changes["--replay-steps-per-env 350"]
     assert smaller.fits
     assert smaller.peak_bytes == pytest.approx(peak - 150 * 8 * 11 * 4, abs=10)
-    fewer = changes["--num-envs 4"]
-    assert fewer.peak_bytes < peak
+    assert changes["--batch-size 8"] == Change("--batch-size 8", peak - 80_000, True)
+    assert changes["--num-envs 4"].peak_bytes < peak
     # It has no units for bfloat16, so that is not proposed.
     assert not any("bfloat16" in option for option in changes)
 
 
-def test_on_this_machine_the_process_counts_and_hours_are_timed() -> None:
-    found = kilolayer.plan(CONFIG, progress=False)
-    assert found.memory["program and libraries"] > 1e8
-    assert found.seconds_per_round is not None
-    assert 0 < found.seconds_per_round[0] <= found.seconds_per_round[1]
-    assert "timed here" in found.assumptions[1]
+def test_what_does_not_fit_on_this_machine_is_not_run(account, monkeypatch) -> None:
+    monkeypatch.setattr("kilolayer.training.forecast.memory_here", lambda: 1_000)
+    monkeypatch.setattr("kilolayer.training.forecast.resident_bytes", lambda: 5_000_000)
+    config = dataclasses.replace(CONFIG, replay_steps_per_env=5_000)
+    found = kilolayer.plan(config, progress=False)
+    assert (found.fits, found.hours) == (False, None)
+    buffer, working = 5_000 * 8 * 11 * 4 + 4, found.memory["gradients"] + 160_000
+    assert found.memory["replay buffer"] == buffer
+    assert found.memory["program and libraries"] == 5_000_000
+    # A checkpoint takes half as much again as what it saves, when the round's arrays are gone.
+    saving = int(1.5 * (buffer + found.memory["worlds"])) - working
+    assert found.memory["saving a checkpoint, beyond a round"] == saving
+    # No buffer fits, so the smallest is named: the two unrolls before the first update.
+    assert found.advice[0].option == "--replay-steps-per-env 20"
+    assert not found.advice[0].fits
 
 
 def test_devices_share_worlds_and_batch_but_not_parameters(toy_device) -> None:
@@ -112,22 +148,34 @@ def test_what_is_refused(device, devices, changes, sentence) -> None:
         kilolayer.plan(dataclasses.replace(CONFIG, **changes), device, devices, progress=False)
 
 
-def test_the_command_prints_tables_and_figures_for_machines(tmp_path, capsys) -> None:
-    target = tmp_path / "plan.json"
-    main(["plan", "--width", "16", "--no-calibration", "--json", str(target)])
+def test_the_command_on_this_machine(tmp_path, capsys) -> None:
+    """The whole way: compile, calibrate, print."""
+    config, target = tmp_path / "config.json", tmp_path / "plan.json"
+    config.write_text(CONFIG.to_json())
+    main(["plan", "--config", str(config), "--width", "16", "--json", str(target)])
     printed = capsys.readouterr().out
-    figures = json.loads(target.read_text())
-    assert f"{figures['parameters']['actor encoder']:,}" in printed
-    assert f"{figures['peak_bytes'] / 1e9:.3f}" in printed
-    assert figures["hours"] is None
-    main(["plan", "--width", "16", "--no-calibration", "--json", "-"])
-    again = json.loads(capsys.readouterr().out)
-    assert again["flops"] == figures["flops"]
+    found = json.loads(target.read_text())
+    actor = (4 + 2) * 16 + 4 * 16 * 16 + 16 * 4 + 5 * 3 * 16 + 4
+    assert found["parameters"]["actor encoder"] == actor
+    assert f"{actor:,}" in printed
+    assert f"{found['peak_bytes'] / 1e9:.3f}" in printed
+    assert "this machine (cpu): fits" in printed
+    assert found["memory"]["program and libraries"] > 1e8
+    low, high = found["seconds_per_round"]
+    assert 0 < low <= high
+    assert "10 updates at depth 4 and 80 environment steps" in printed
 
 
-def test_the_command_takes_presets_and_refuses_an_unknown_device(capsys) -> None:
+def test_the_command_prints_figures_alone_for_machines(toy_device, capsys) -> None:
+    toy_device(1e9)
+    main(["plan", "--preset", "laptop", "--device", "toy", "--json", "-"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["env_steps"] >= PRESETS["laptop"].total_steps
+    assert found["compile_seconds"] == 1.5
+
+
+def test_the_command_refuses_an_unknown_device(capsys) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["plan", "--preset", "laptop", "--device", "a100"])
     assert stop.value.code == 2
     assert "the nearest valid choice is a100-" in capsys.readouterr().err
-    assert PRESETS["laptop"].task == "ant"

@@ -17,7 +17,7 @@ from kilolayer.training.step import Trainer
 UPDATE_FLOPS = 4e10
 ROUND_FLOPS = 6e10
 COLLECTED_STEPS = 8192
-SECONDS = 8.0
+SECONDS = 6.0
 LEAST_REPEATS, MOST_REPEATS = 3, 8
 
 Range = tuple[float, float]

@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -23,6 +24,7 @@ from kilolayer.training.calibrate import Pace, Range, calibrate
 from kilolayer.training.cost import (
     Arithmetic,
     action_arithmetic,
+    bytes_of,
     device_memory,
     parameters_of,
     update_arithmetic,
@@ -37,6 +39,11 @@ UTILISATION: Range = (0.5, 0.1)
 PRODUCT_SECONDS: Range = (5e-6, 25e-6)
 # Environment steps a second of MuJoCo's worlds beside an accelerator.
 PHYSICS_RATE: Range = (100_000, 5_000)
+# Saving a checkpoint: bytes a second, and what the process holds of each part meanwhile, in parts
+# (205 and 410 MB took 1.5 and 1.53 times that).
+SAVING_RATE: Range = (5e8, 6e7)
+SAVING_COPIES = 1.5
+PROCESS = "program and libraries"
 # Arrays as large as the parameters that Adam reads and writes.
 OPTIMISER_PASSES = 7
 
@@ -85,7 +92,6 @@ class _Case:
     """A config on `devices` accelerators, or on this machine if there is no accelerator."""
 
     config: TrainConfig
-    plan: TrainPlan
     task: Task
     accelerator: Accelerator | None
     devices: int
@@ -95,9 +101,9 @@ class _Case:
         """Raises UserError for a config that cannot be run or a device that cannot run it."""
         accelerator = find_accelerator(device)
         if accelerator is None:
-            platform, devices = jax.default_backend(), make_mesh(devices).size
+            devices = make_mesh(devices).size
         else:
-            platform, devices = "gpu", 1 if devices is None else devices
+            devices = 1 if devices is None else devices
             if devices < 1:
                 raise bad_field("devices", devices, "it must be at least 1", 1)
             if accelerator.rate(config.compute_dtype) is None:
@@ -107,9 +113,13 @@ class _Case:
                     f"{device} has no units for it",
                     "float32",
                 )
-        task = task_of(config)
-        plan = TrainPlan.derive(config, task.episode_length, platform, devices)
-        return _Case(config, plan, task, accelerator, devices)
+        return _Case(config, task_of(config), accelerator, devices)
+
+    @cached_property
+    def plan(self) -> TrainPlan:
+        """Raises UserError for a config that cannot be run."""
+        platform = "gpu" if self.accelerator else jax.default_backend()
+        return TrainPlan.derive(self.config, self.task.episode_length, platform, self.devices)
 
     @property
     def settled(self) -> TrainConfig:
@@ -154,10 +164,11 @@ def forecast(
     display.phase("compile")
     memory, compile_seconds = case.memory()
     if case.memory_is_shared:
-        memory["program and libraries"] = resident_bytes()
+        memory = _in_one_memory(memory, resident_bytes())
     room = int(accelerator.memory) if accelerator else memory_here()
     peak = sum(memory.values())
     trainer = build_trainer(case.settled)
+    state = jax.eval_shape(trainer.init)
     update, action = update_arithmetic(trainer), action_arithmetic(trainer)
     if accelerator is not None:
         pace = _pace_of(accelerator, case, memory["parameters"], update, action)
@@ -173,7 +184,7 @@ def forecast(
         rounds=plan.prefill_unrolls + plan.training_unrolls,
         updates=updates,
         env_steps=plan.total_steps,
-        parameters=parameters_of(jax.eval_shape(trainer.init).agent),
+        parameters=parameters_of(state.agent),
         flops={
             "update": update.flops,
             "environment step": per_step,
@@ -185,10 +196,24 @@ def forecast(
         fits=peak <= room,
         compile_seconds=compile_seconds,
         seconds_per_round=pace and _round_seconds(pace, plan),
-        hours=pace and _hours(pace, case),
+        hours=pace and _hours(pace, case, bytes_of(state)),
         assumptions=_assumptions(case, pace),
         advice=() if peak <= room else _advice(case, memory, room, display),
     )
+
+
+def _in_one_memory(round_memory: dict[str, int], process: int) -> dict[str, int]:
+    """A round's arrays and what the process holds beside them, where both live in one memory.
+
+    While a checkpoint is saved, the arrays that a round needs for its own time are not there.
+    """
+    agent = round_memory["parameters"] + round_memory["optimiser"]
+    saving = SAVING_COPIES * max(agent, round_memory["replay buffer"] + round_memory["worlds"])
+    working = round_memory["gradients"] + round_memory["activations and temporaries"]
+    return round_memory | {
+        "saving a checkpoint, beyond a round": max(0, int(saving) - working),
+        PROCESS: process,
+    }
 
 
 def _evaluation_steps(case: _Case) -> int:
@@ -205,12 +230,14 @@ def _round_seconds(pace: Pace, plan: TrainPlan) -> Range:
     return low, high
 
 
-def _hours(pace: Pace, case: _Case) -> Range:
-    plan = case.plan
+def _hours(pace: Pace, case: _Case, state_bytes: int) -> Range:
+    plan, saved = case.plan, len(case.plan.evaluate_after) * state_bytes
     acting = plan.prefill_unrolls * plan.steps_per_unroll + _evaluation_steps(case)
     low, high = (
-        (plan.training_unrolls * each_round + acting * step) / 3600
-        for each_round, step in zip(_round_seconds(pace, plan), pace.step, strict=True)
+        (plan.training_unrolls * each_round + acting * step + saved / rate) / 3600
+        for each_round, step, rate in zip(
+            _round_seconds(pace, plan), pace.step, SAVING_RATE, strict=True
+        )
     )
     return low, high
 
@@ -241,9 +268,11 @@ def _pace_of(
 def _assumptions(case: _Case, pace: Pace | None) -> tuple[str, ...]:
     """What the figures rest on, a sentence each."""
     memory = "memory: the compiled program's own account of a round of training"
+    slow, fast = SAVING_RATE[1] / 1e6, SAVING_RATE[0] / 1e6
+    saving = f"checkpoints saved at {slow:.0f} to {fast:.0f} MB/s"
     if case.accelerator is None:
         timed = f"{pace.how}, as busy as it is now" if pace else "not estimated without calibration"
-        return memory, f"hours: {timed}; checkpoints not counted"
+        return memory, f"hours: {timed}; {saving}"
     rate = case.accelerator.rate(case.config.compute_dtype) or 0.0
     return (
         f"{memory}, compiled for the processor here, with physics on the host's cores",
@@ -251,7 +280,7 @@ def _assumptions(case: _Case, pace: Pace | None) -> tuple[str, ...]:
         f"{rate / 1e12:.0f} TFLOP/s ({case.accelerator.source}), and at least "
         f"{1e6 * PRODUCT_SECONDS[0]:.0f} to {1e6 * PRODUCT_SECONDS[1]:.0f} microseconds for each "
         f"matrix product; {PHYSICS_RATE[1]:,} to {PHYSICS_RATE[0]:,} steps of MuJoCo worlds a "
-        "second; checkpoints not counted",
+        f"second; {saving}",
     )
 
 
@@ -259,22 +288,24 @@ def _advice(
     case: _Case, memory: dict[str, int], room: int, display: ProgressDisplay
 ) -> tuple[Change, ...]:
     """Options that take less than `memory`, each by itself."""
-    peak = sum(memory.values())
-    fixed = memory.get("program and libraries", 0)
-    found = [_smaller_replay(case, memory, room)]
+    peak, found = sum(memory.values()), [_smaller_replay(case, memory, room)]
     for name, value in _options(case):
         display.phase(f"{name} {value}")
+        config = dataclasses.replace(case.config, **{name: value})
         try:
-            config = dataclasses.replace(case.config, **{name: value})
-            plan = TrainPlan.derive(config, case.task.episode_length, "gpu", case.devices)
-        except UserError:
+            changed, _ = dataclasses.replace(case, config=config).memory()
+        except UserError:  # it may not be halved
             continue
-        changed = dataclasses.replace(case, config=config, plan=plan)
-        needed = fixed + sum(changed.memory()[0].values())
+        needed = sum(_again(changed, memory).values())
         if needed < peak:
             option = f"--{name.replace('_', '-')} {value}"
             found.append(Change(option, needed, needed <= room))
     return tuple(found)
+
+
+def _again(round_memory: dict[str, int], before: dict[str, int]) -> dict[str, int]:
+    """A changed round's bytes by kind, in the same process as `before`."""
+    return _in_one_memory(round_memory, before[PROCESS]) if PROCESS in before else round_memory
 
 
 def _options(case: _Case) -> list[tuple[str, Any]]:
@@ -290,9 +321,11 @@ def _options(case: _Case) -> list[tuple[str, Any]]:
 def _smaller_replay(case: _Case, memory: dict[str, int], room: int) -> Change:
     """The largest buffer that fits, or the smallest that the config allows."""
     plan, unroll = case.plan, case.config.unroll_length
-    buffer = memory["replay buffer"]
-    others = sum(memory.values()) - buffer
-    largest = int(plan.replay_capacity * max(0, room - others) / buffer) // unroll * unroll
-    steps = max(largest, plan.prefill_unrolls * unroll)
-    needed = others + buffer * steps // plan.replay_capacity
+    needed, steps = 0, plan.replay_capacity
+    for unrolls in range(plan.replay_capacity // unroll, plan.prefill_unrolls - 1, -1):
+        steps = unrolls * unroll
+        size = memory["replay buffer"] * steps // plan.replay_capacity
+        needed = sum(_again(memory | {"replay buffer": size}, memory).values())
+        if needed <= room:
+            break
     return Change(f"--replay-steps-per-env {steps}", needed, needed <= room)
