@@ -12,7 +12,13 @@ def forecast_tables(forecast: Forecast) -> Iterator[Table]:
     yield _table(
         "network",
         ("parameters",),
-        ((name, f"{count:,}") for name, count in forecast.parameters.items()),
+        (
+            (name, f"{count:,}")
+            for name, count in [
+                *forecast.parameters.items(),
+                ("all", sum(forecast.parameters.values())),
+            ]
+        ),
     )
     yield _table(
         "arithmetic per",
@@ -51,7 +57,8 @@ def _times(forecast: Forecast) -> Iterator[tuple[str, str]]:
         low, high = forecast.seconds_per_round
         yield "round of training", f"{low:.3g} to {high:.3g} s"
         low, high = forecast.hours
-        yield "run", f"{low:.3g} to {high:.3g} hours"
+        unit, factor = ("hours", 1) if high >= 1 else ("minutes", 60)
+        yield "run", f"{factor * low:.3g} to {factor * high:.3g} {unit}"
 
 
 def _table(first: str, columns: Iterable[str], rows: Iterable[tuple[str, ...]]) -> Table:

@@ -48,8 +48,10 @@ def _count(jaxpr: Jaxpr) -> Arithmetic:
         name = equation.primitive.name
         if name == "dot_general":
             (contracted, _), _ = equation.params["dimension_numbers"]
-            depth = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
-            total += Arithmetic(1, 2 * math.prod(equation.outvars[0].aval.shape) * depth)
+            left: Any = equation.invars[0].aval
+            output: Any = equation.outvars[0].aval
+            length = math.prod(left.shape[axis] for axis in contracted)
+            total += Arithmetic(1, 2 * math.prod(output.shape) * length)
         elif name == "cond":
             total += max(inner, key=lambda each: each.flops)
         else:

@@ -37,6 +37,8 @@ from kilolayer.types import UserError, bad_field
 # microseconds (results/plan).
 UTILISATION: Range = (0.5, 0.1)
 PRODUCT_SECONDS: Range = (5e-6, 25e-6)
+# Of an accelerator's memory, by default.
+PREALLOCATED = 0.75
 # Environment steps a second of MuJoCo's worlds beside an accelerator.
 PHYSICS_RATE: Range = (100_000, 5_000)
 # Saving a checkpoint: bytes a second, and what the process holds of each part meanwhile, in parts
@@ -197,7 +199,7 @@ def forecast(
         compile_seconds=compile_seconds,
         seconds_per_round=pace and _round_seconds(pace, plan),
         hours=pace and _hours(pace, case, bytes_of(state)),
-        assumptions=_assumptions(case, pace),
+        assumptions=_assumptions(case, pace, peak),
         advice=() if peak <= room else _advice(case, memory, room, display),
     )
 
@@ -265,7 +267,7 @@ def _pace_of(
     return Pace((updates[0], updates[1]), (steps[0], steps[1]), accelerator.source)
 
 
-def _assumptions(case: _Case, pace: Pace | None) -> tuple[str, ...]:
+def _assumptions(case: _Case, pace: Pace | None, peak: int) -> tuple[str, ...]:
     """What the figures rest on, a sentence each."""
     memory = "memory: the compiled program's own account of a round of training"
     slow, fast = SAVING_RATE[1] / 1e6, SAVING_RATE[0] / 1e6
@@ -274,8 +276,14 @@ def _assumptions(case: _Case, pace: Pace | None) -> tuple[str, ...]:
         timed = f"{pace.how}, as busy as it is now" if pace else "not estimated without calibration"
         return memory, f"hours: {timed}; {saving}"
     rate = case.accelerator.rate(case.config.compute_dtype) or 0.0
+    needed, room = peak / case.accelerator.memory, ""
+    if PREALLOCATED < needed <= 1:
+        room = (
+            f"; JAX takes {PREALLOCATED:.0%} of the device unless XLA_PYTHON_CLIENT_MEM_FRACTION "
+            f"says more: this run needs {needed:.2f}"
+        )
     return (
-        f"{memory}, compiled for the processor here, with physics on the host's cores",
+        f"{memory}, compiled for the processor here, with physics on the host's cores{room}",
         f"hours: {100 * UTILISATION[1]:.0f} to {100 * UTILISATION[0]:.0f} % of "
         f"{rate / 1e12:.0f} TFLOP/s ({case.accelerator.source}), and at least "
         f"{1e6 * PRODUCT_SECONDS[0]:.0f} to {1e6 * PRODUCT_SECONDS[1]:.0f} microseconds for each "
