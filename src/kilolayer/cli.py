@@ -53,11 +53,7 @@ class TrainArguments(ConfigArguments):
 
 @dataclasses.dataclass(frozen=True)
 class PlanArguments(ConfigArguments):
-    """Tell what a run will cost and whether it fits, without training.
-
-    Look for: a peak beyond the device's memory, hours you do not have, a replay buffer larger than
-    all else.
-    """
+    """Tell what a run will cost and whether it fits, without training."""
 
     device: str = THIS_MACHINE
     """Where the run is to be: `cpu`, this machine, or an accelerator such as h100-80g."""
@@ -181,7 +177,11 @@ def train(arguments: TrainArguments) -> None:
 
 
 def plan(arguments: PlanArguments) -> None:
-    """Tell what a run will cost and whether it fits, without training."""
+    """Tell what a run will cost and whether it fits, without training.
+
+    Look for: a peak beyond the device's memory, hours you do not have, a replay buffer larger than
+    all else.
+    """
     from kilolayer import api
     from kilolayer.report.forecast_tables import forecast_tables
 
