@@ -12,6 +12,7 @@ SMALL = {
     "depth_stability": "--depths 4 --width 8 --batch-size 8 --updates 2 --candidates published",
     "engines": "--quick",
     "robustness": "--tasks point_u_maze ant_push pusher_hard --worlds 4 --steps 20",
+    "plan_check": "--quick",
 }
 
 

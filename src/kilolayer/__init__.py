@@ -1,10 +1,20 @@
 """Kilolayer: goal-reaching agents without rewards, with networks from 4 to 1024 layers deep."""
 
 from kilolayer.analysis.load import Policy, Run, load
-from kilolayer.api import train, train_seeds
+from kilolayer.api import forecast, train, train_seeds
 from kilolayer.config import TrainConfig
 from kilolayer.presets import PRESETS
 from kilolayer.types import UserError
 
-__all__ = ["PRESETS", "Policy", "Run", "TrainConfig", "UserError", "load", "train", "train_seeds"]
+__all__ = [
+    "PRESETS",
+    "Policy",
+    "Run",
+    "TrainConfig",
+    "UserError",
+    "forecast",
+    "load",
+    "train",
+    "train_seeds",
+]
 __version__ = "0.1.0"

@@ -11,6 +11,7 @@ from kilolayer.analysis.load import Run, load
 from kilolayer.config import TaskConfig, TrainConfig
 from kilolayer.physics.build import build_physics
 from kilolayer.presets import PRESETS
+from kilolayer.runtime.devices import THIS_MACHINE
 from kilolayer.runtime.processes import ONE_PROCESS, Processes
 from kilolayer.runtime.progress import LiveDisplay, ProgressDisplay, Silent
 from kilolayer.tasks.base import Task, is_success, parse_goal
@@ -22,6 +23,7 @@ from kilolayer.training.evaluate import (
     evaluation_key,
     evaluation_start,
 )
+from kilolayer.training.forecast import Forecast, forecast_run
 from kilolayer.training.loop import resume_run, start_run
 from kilolayer.types import UserError, bad_field
 
@@ -74,6 +76,26 @@ def resume(
     """
     run = resume_run(Path(directory), _display(progress), devices, processes)
     return [Run(member) for member in run.members]
+
+
+def forecast(
+    config: TrainConfig | None = None,
+    device: str = THIS_MACHINE,
+    devices: int | None = None,
+    calibration: bool = True,
+    progress: bool = True,
+) -> Forecast:
+    """What training a config will cost, and whether it fits, without training.
+
+    config: by default the quickstart. device: `cpu`, this machine, or an accelerator's name.
+    devices: how many. calibration: time a few updates and steps here, about 20 seconds. Raises
+    UserError for a config that cannot be run or a device that is not known.
+    """
+    display = _display(progress)
+    try:
+        return forecast_run(config or PRESETS["quickstart"], device, devices, calibration, display)
+    finally:
+        display.close()
 
 
 def evaluate(

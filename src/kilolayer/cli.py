@@ -1,12 +1,13 @@
 """The `kilolayer` command: a thin face of the Python API."""
 
 import dataclasses
+import json
 import logging
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import tyro
 from rich.console import Console
@@ -14,6 +15,7 @@ from rich.table import Table
 
 from kilolayer.config import TaskConfig, TrainConfig
 from kilolayer.presets import PRESETS, RECIPES, with_recipe
+from kilolayer.runtime.devices import THIS_MACHINE
 from kilolayer.types import UserError, bad_field
 
 if TYPE_CHECKING:
@@ -22,6 +24,51 @@ if TYPE_CHECKING:
 OUTPUT = Console(highlight=False, soft_wrap=True)
 
 RunPath = tyro.conf.Positional[Path]
+
+
+@dataclasses.dataclass(frozen=True)
+class ConfigArguments(TrainConfig):
+    """A config, and what is done with it."""
+
+    devices: int | None = None
+    """Devices to train on; by default all there are, of all processes."""
+
+    def config(self) -> TrainConfig:
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(TrainConfig)}
+        return TrainConfig(**fields)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainArguments(ConfigArguments):
+    """Train an agent, evaluate it on the way and write its report."""
+
+    out: Path | None = None
+    """The run directory to make; by default a fresh one under runs/."""
+    resume: Path | None = None
+    """Continue the killed run in this directory; the run's options are then taken from it."""
+    seeds: int = 1
+    """How many seeds train as one program on one device, from `seed` on; a run for each."""
+    coordinator: str | None = None
+    """Train as one of several processes: host:port of process 0. Slurm's tasks find it alone."""
+    num_processes: int | None = None
+    """How many processes train together."""
+    process_id: int | None = None
+    """Which of them this is, from 0."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PlanArguments(ConfigArguments):
+    """Tell what a run will cost and whether it fits, without training."""
+
+    device: str = THIS_MACHINE
+    """Where the run is to be: `cpu`, this machine, or an accelerator such as h100-80g."""
+    calibration: bool = True
+    """Time a few updates and steps on this machine, about 20 seconds, to tell the hours."""
+    json: str | None = None
+    """Write the figures to this file, for machines; - prints them instead of the tables."""
+
+
+Arguments = TypeVar("Arguments", bound=ConfigArguments)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -34,11 +81,14 @@ def main(arguments: list[str] | None = None) -> None:
         arguments.insert(1, "--task")
     try:
         if arguments[:1] == ["train"]:
-            _run_train(arguments[1:])
+            train(_with_config(TrainArguments, "train", arguments[1:]))
+        elif arguments[:1] == ["plan"]:
+            plan(_with_config(PlanArguments, "plan", arguments[1:]))
         else:
             tyro.extras.subcommand_cli_from_dict(
                 {
                     "train": train,
+                    "plan": plan,
                     "evaluate": evaluate,
                     "play": play,
                     "report": report,
@@ -56,24 +106,23 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit(130) from None
 
 
-def _run_train(arguments: list[str]) -> None:
+def _with_config(kind: type[Arguments], command: str, arguments: list[str]) -> Arguments:
     """Take preset, config file and recipe out of the arguments: they set all other defaults."""
     base, arguments = _take_base_config(arguments)
     names = "; ".join(f"{name}: {config.task}" for name, config in PRESETS.items())
-    chosen = tyro.cli(
-        TrainArguments,
+    return tyro.cli(
+        kind,
         args=arguments,
-        prog="kilolayer train",
-        default=TrainArguments(**dataclasses.asdict(base)),
+        prog=f"kilolayer {command}",
+        default=kind(**dataclasses.asdict(base)),
         description=(
-            "Train an agent; without any option, the quickstart.\n\n"
+            f"{kind.__doc__} Without any option, the quickstart.\n\n"
             f"Start from a preset with --preset NAME ({names}) or from a file with --config "
             "FILE.json; options given beside it override its fields. --recipe NAME "
             f"({', '.join(RECIPES)}) then sets how to learn and leaves task and sizes alone. The "
             "defaults shown here are those of the preset, file and recipe chosen."
         ),
     )
-    train(chosen)
 
 
 def _take_base_config(arguments: list[str]) -> tuple[TrainConfig, list[str]]:
@@ -99,30 +148,6 @@ def _known(field: str, name: str, choices: Mapping[str, Any]) -> str:
     if name not in choices:
         raise bad_field(field, name, f"one of {', '.join(choices)}", next(iter(choices)))
     return name
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainArguments(TrainConfig):
-    """A config, and where its run goes."""
-
-    out: Path | None = None
-    """The run directory to make; by default a fresh one under runs/."""
-    resume: Path | None = None
-    """Continue the killed run in this directory; the run's options are then taken from it."""
-    seeds: int = 1
-    """How many seeds train as one program on one device, from `seed` on; a run for each."""
-    devices: int | None = None
-    """Devices to train on; by default all there are, of all processes."""
-    coordinator: str | None = None
-    """Train as one of several processes: host:port of process 0. Slurm's tasks find it alone."""
-    num_processes: int | None = None
-    """How many processes train together."""
-    process_id: int | None = None
-    """Which of them this is, from 0."""
-
-    def config(self) -> TrainConfig:
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(TrainConfig)}
-        return TrainConfig(**fields)
 
 
 def train(arguments: TrainArguments) -> None:
@@ -167,6 +192,34 @@ def _tell_results(runs: Sequence["Run"]) -> None:
         f"kilolayer train --config {run.path / 'config.json'} --depth {4 * run.config.depth}",
     ):
         OUTPUT.print(f"  {command}")
+
+
+def plan(arguments: PlanArguments) -> None:
+    """Tell what a run will cost and whether it fits, without training.
+
+    Look for: a peak beyond the device's memory, hours you do not have, a replay buffer larger than
+    all else.
+    """
+    from kilolayer import api
+    from kilolayer.report.forecast_tables import forecast_tables
+
+    found = api.forecast(
+        arguments.config(), arguments.device, arguments.devices, arguments.calibration
+    )
+    text = json.dumps(dataclasses.asdict(found), indent=2)
+    if arguments.json == "-":
+        print(text)
+        return
+    OUTPUT.print(found.decisions)
+    for table in forecast_tables(found):
+        OUTPUT.print(table)
+    for assumption in found.assumptions:
+        OUTPUT.print(assumption)
+    if arguments.json is not None:
+        try:
+            Path(arguments.json).write_text(text + "\n")
+        except OSError as error:
+            raise UserError(f"cannot write {arguments.json}: {error.strerror}.") from error
 
 
 def evaluate(

@@ -69,7 +69,7 @@ def test_bfloat16_is_refused_where_a_gpu_has_none() -> None:
         SimpleNamespace(device_kind="cpu"),
     )
     for device in (new, cpu):
-        check_dtype(coarse, device)  # type: ignore[arg-type]
+        check_dtype(coarse, device)
     with pytest.raises(UserError, match=r"Tesla V100 has no bfloat16 arithmetic.*float32"):
-        check_dtype(coarse, old)  # type: ignore[arg-type]
-    check_dtype(CONFIG, old)  # type: ignore[arg-type]
+        check_dtype(coarse, old)
+    check_dtype(CONFIG, old)

@@ -1,5 +1,7 @@
 """From a config to the pure functions that train."""
 
+from typing import Any
+
 import jax
 from jax.sharding import Mesh
 
@@ -44,7 +46,7 @@ def physics_on(mesh: Mesh, world: World, config: TrainConfig, num_worlds: int) -
     return ShardedPhysics(share, mesh)
 
 
-def check_dtype(config: TrainConfig, device: jax.Device) -> None:
+def check_dtype(config: TrainConfig, device: Any) -> None:
     """Raises UserError if the device would have to imitate the arithmetic that is asked for.
 
     NVIDIA computes in bfloat16 from compute capability 8.0 on; a CPU imitates it, for tests.

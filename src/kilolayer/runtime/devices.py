@@ -1,0 +1,86 @@
+"""Accelerators by name: what their makers state of them, for plans of runs that are not here."""
+
+import difflib
+import os
+import sys
+from dataclasses import dataclass
+
+import jax
+
+from kilolayer.types import bad_field
+
+# The machine at hand, whatever JAX computes on here.
+THIS_MACHINE = "cpu"
+
+
+@dataclass(frozen=True)
+class Accelerator:
+    """What one device can hold and do at most.
+
+    memory in bytes; float32, tf32, bfloat16: matrix products of dense matrices with sums in
+    float32, in floating-point operations a second, None where it has no such unit; bandwidth: of
+    its memory, in bytes a second.
+    """
+
+    title: str
+    memory: float
+    float32: float
+    tf32: float | None
+    bfloat16: float | None
+    bandwidth: float
+    source: str
+
+    def rate(self, compute_dtype: str) -> float | None:
+        """Operations a second in a number format; JAX computes float32 products in TF32."""
+        return self.bfloat16 if compute_dtype == "bfloat16" else self.tf32 or self.float32
+
+
+H100 = "NVIDIA H100 datasheet; dense rates are half of those with sparsity"
+A100 = "NVIDIA A100 datasheet, without sparsity"
+
+ACCELERATORS = {
+    "h100-80g": Accelerator("H100 SXM", 80e9, 67e12, 494e12, 989e12, 3.35e12, H100),
+    "h200-141g": Accelerator(
+        "H200 SXM", 141e9, 67e12, 494e12, 989e12, 4.8e12, "NVIDIA H200 datasheet; as for the H100"
+    ),
+    "a100-40g": Accelerator("A100 SXM", 40e9, 19.5e12, 156e12, 312e12, 1.555e12, A100),
+    "a100-80g": Accelerator("A100 SXM", 80e9, 19.5e12, 156e12, 312e12, 2.039e12, A100),
+    "l40s": Accelerator(
+        "L40S", 48e9, 91.6e12, 183e12, 362e12, 0.864e12, "NVIDIA L40S datasheet, without sparsity"
+    ),
+    "rtx4090": Accelerator(
+        "GeForce RTX 4090", 24e9, 82.6e12, 82.6e12, 165.2e12, 1.008e12,
+        "NVIDIA Ada GPU architecture white paper, appendix A",
+    ),
+    "rtx3090": Accelerator(
+        "GeForce RTX 3090", 24e9, 35.6e12, 35.6e12, 71e12, 0.936e12,
+        "NVIDIA Ampere GA102 architecture white paper, appendix A",
+    ),
+    "v100-32g": Accelerator(
+        "V100 SXM2", 32e9, 15.7e12, None, None, 0.9e12, "NVIDIA V100 datasheet"
+    ),
+}  # fmt: skip
+
+
+def find_accelerator(name: str) -> Accelerator | None:
+    """The accelerator of that name, None for this machine; raises UserError with the nearest."""
+    names = [*ACCELERATORS, THIS_MACHINE]
+    if name not in names:
+        nearest = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.0)[0]
+        allowed = f"one of {', '.join(names)} ({THIS_MACHINE} is this machine)"
+        raise bad_field("device", name, allowed, nearest)
+    return ACCELERATORS.get(name)
+
+
+def memory_here() -> int:
+    """Bytes of one device of this machine; all devices of a processor share its memory."""
+    statistics = jax.devices()[0].memory_stats() or {}
+    return statistics.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def resident_bytes() -> int:
+    """The most memory that this process has held so far."""
+    import resource  # not on every system
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak

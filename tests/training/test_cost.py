@@ -1,0 +1,110 @@
+"""Arithmetic and bytes by hand, and against XLA's own count."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from kilolayer.config import TrainConfig
+from kilolayer.training.build import build_trainer
+from kilolayer.training.cost import (
+    action_arithmetic,
+    arithmetic,
+    bytes_of,
+    device_memory,
+    parameters_of,
+    update_arithmetic,
+)
+from kilolayer.training.step import Trainer
+
+# The point maze senses 4 numbers, takes 2 actions and has goals of 2.
+WIDTH, DEPTH, BATCH, OUT = 16, 8, 32, 8
+CONFIG = TrainConfig(
+    num_envs=8,
+    unroll_length=10,
+    depth=DEPTH,
+    width=WIDTH,
+    representation_dim=OUT,
+    batch_size=BATCH,
+    update_to_data=1 / 8,
+    replay_steps_per_env=95,
+    min_replay_steps_per_env=20,
+    rematerialisation="none",
+)
+
+
+def trainer(**changes) -> Trainer:
+    return build_trainer(dataclasses.replace(CONFIG, **changes))
+
+
+def layers(inputs: int, outputs: int, width: int = WIDTH) -> int:
+    """Products of one row with the kernels of an encoder, in factor pairs."""
+    return inputs * width + DEPTH * width**2 + width * outputs
+
+
+def test_parameters_by_hand() -> None:
+    def network(inputs: int, outputs: int) -> int:
+        kernels = layers(inputs, outputs)
+        return kernels + (DEPTH + 1) * 3 * WIDTH + outputs  # bias, scale and offset; last bias
+
+    state = jax.eval_shape(trainer().init)
+    assert parameters_of(state.agent) == {
+        "actor encoder": network(4 + 2, 2 * 2),
+        "critic state_action": network(4 + 2, OUT),
+        "critic goal": network(2, OUT),
+        "log_temperature": 1,
+    }
+
+
+@pytest.mark.parametrize(("way", "again"), [("none", 0), ("block", 1), ("nested", 2)])
+def test_operations_of_an_update_by_hand(way: str, again: int) -> None:
+    """A network that learns is passed once forward, once back for its kernels and once for its
+    inputs, but for the gradient of the first layer's inputs; the encoder through which the actor
+    learns has no kernels' gradient. Rematerialisation passes the blocks again."""
+    learns = 3 * (layers(6, OUT) + layers(2, OUT) + layers(6, 4)) - (6 + 2 + 6) * WIDTH
+    through = 2 * layers(6, OUT)
+    blocks = 4 * again * DEPTH * WIDTH**2
+    energies = 3 * BATCH * OUT
+    expected = 2 * BATCH * (learns + through + blocks + energies)
+    assert update_arithmetic(trainer(rematerialisation=way)).flops == expected
+    commanded = update_arithmetic(trainer(rematerialisation=way, commanded_goal_share=0.5)).flops
+    assert commanded == expected + 2 * BATCH * layers(2, OUT)
+
+
+def test_operations_of_an_action_by_hand() -> None:
+    work = action_arithmetic(trainer())
+    assert work.flops == 2 * 8 * layers(6, 4)
+    assert work.products == DEPTH + 2
+
+
+def test_loops_count_each_turn_and_branches_their_dearer_side() -> None:
+    def function(x):
+        x = jax.lax.scan(lambda carry, _: (carry @ carry, None), x, length=5)[0]
+        return jax.lax.cond(x[0, 0] > 0, lambda: x @ x @ x, lambda: x)
+
+    work = arithmetic(function, jnp.zeros((3, 3)))
+    assert (work.products, work.flops) == (5 + 2, 7 * 2 * 27)
+
+
+def test_operations_are_those_that_xla_counts() -> None:
+    """XLA also counts what is no product, a few per cent at this width, and a loop's body once:
+    here the stack is one block."""
+    wide = trainer(depth=4, width=512, batch_size=152)
+    state, key = jax.eval_shape(wide.init), jax.random.key(0)
+    batch = jax.eval_shape(wide.sample, state, key)
+    program = jax.jit(wide.agent.update).lower(state.agent, batch, key).compile()
+    counted = program.cost_analysis()
+    assert counted is not None
+    assert 1.0 <= counted["flops"] / update_arithmetic(wide).flops < 1.1
+
+
+def test_bytes_of_a_round_by_hand() -> None:
+    memory, _ = device_memory(trainer())
+    parameters = 4 * sum(parameters_of(jax.eval_shape(trainer().init).agent).values())
+    assert memory["parameters"] == memory["gradients"] == parameters
+    assert memory["optimiser"] == 2 * parameters + 3 * 4  # two moments, and three counts
+    # 95 steps are rounded up to ten unrolls; one number says where the buffer's head is.
+    assert memory["replay buffer"] == 4 * (100 * 8 * (4 + 2 + 2 + 2 + 1) + 1)
+    assert memory["worlds"] == 4 * 8 * (2 + 2 + 2 + 1)  # qpos, qvel, goal, age
+    assert bytes_of(jax.eval_shape(trainer().init).worlds) == memory["worlds"]
