@@ -36,16 +36,20 @@ def train(
     progress: bool = True,
     devices: int | None = None,
     processes: Processes = ONE_PROCESS,
+    model_devices: int = 1,
 ) -> Run:
     """Train an agent and return its run.
 
     config: by default the quickstart. directory: where the run is kept; by default a fresh one
     under `runs/`. progress: show a live display. devices: how many to use, by default all there
-    are. processes: those that train together. Raises UserError for a config that cannot be run.
+    are. processes: those that train together. model_devices: how many devices share the width of
+    the networks. Raises UserError for a config that cannot be run.
     """
     config = config or PRESETS["quickstart"]
     directory = Path(directory) if directory is not None else fresh_directory(config)
-    return Run(start_run(config, directory, _display(progress), devices, processes))
+    display = _display(progress)
+    run = start_run(config, directory, display, devices, processes, model_devices=model_devices)
+    return Run(run)
 
 
 def train_seeds(
@@ -69,12 +73,13 @@ def resume(
     progress: bool = True,
     devices: int | None = None,
     processes: Processes = ONE_PROCESS,
+    model_devices: int = 1,
 ) -> list[Run]:
     """Continue a killed run where its newest checkpoint left it, and return it finished.
 
     A list, for several seeds may have trained together there; mostly it holds one run.
     """
-    run = resume_run(Path(directory), _display(progress), devices, processes)
+    run = resume_run(Path(directory), _display(progress), devices, processes, model_devices)
     return [Run(member) for member in run.members]
 
 

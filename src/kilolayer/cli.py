@@ -48,6 +48,8 @@ class TrainArguments(ConfigArguments):
     """Continue the killed run in this directory; the run's options are then taken from it."""
     seeds: int = 1
     """How many seeds train as one program on one device, from `seed` on; a run for each."""
+    model_devices: int = 1
+    """Devices that share the width of the networks, for networks too large for one."""
     coordinator: str | None = None
     """Train as one of several processes: host:port of process 0. Slurm's tasks find it alone."""
     num_processes: int | None = None
@@ -157,7 +159,11 @@ def train(arguments: TrainArguments) -> None:
 
     address = find_address(arguments.coordinator, arguments.num_processes, arguments.process_id)
     with Processes(address) as processes:
-        together = {"devices": arguments.devices, "processes": processes}
+        together = {
+            "devices": arguments.devices,
+            "processes": processes,
+            "model_devices": arguments.model_devices,
+        }
         if arguments.resume is not None:
             runs = api.resume(arguments.resume, **together)
         elif arguments.seeds == 1:

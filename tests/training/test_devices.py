@@ -73,6 +73,22 @@ FOUR_DEVICES = """
     state = restore_state(RunDirectory(root / "saved"), 2, trainer)
     save_state(RunDirectory(root / "saved_again"), 2, state)
 
+    mesh = make_mesh(model_devices=2)
+    trainer = build_trainer(TrainConfig.read(root / "config.json"), mesh)
+    state = restore_state(RunDirectory(root / "saved"), 2, trainer)
+    train_round = jax.jit(trainer.round, out_shardings=(trainer.shardings, whole(mesh)))
+    losses = []
+    for _ in range(2):
+        state, metrics = train_round(state)
+        losses.append([float(metrics["critic/loss"]), float(metrics["actor/loss"])])
+    widths = {
+        (leaf.shape[-1], leaf.addressable_shards[0].data.shape[-1])
+        for leaf in jax.tree.leaves(state.agent) if leaf.ndim > 2
+    }
+    assert widths == {(16, 8)}, widths
+    print(json.dumps(losses))
+
+    mesh = make_mesh()
     task, arrays = make_task("reacher"), np.load(root / "worlds.npz")
     physics = ShardedPhysics(NativePhysics(task.world, 2, threads=1), mesh)
     worlds = jax.jit(physics.init)(*place((arrays["qpos"], arrays["qvel"]), shared_out(mesh)))
@@ -84,8 +100,8 @@ FOUR_DEVICES = """
 
 
 @pytest.fixture(scope="module")
-def four_devices(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list, list]:
-    """A directory, and the losses of 50 updates on one and on four devices."""
+def four_devices(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list, list, list]:
+    """A directory; losses of 50 updates on one and on four devices, of 20 with the width cut."""
     root = tmp_path_factory.mktemp("devices")
     (root / "config.json").write_text(SMALL.to_json())
     trainer = build_trainer(SMALL)
@@ -107,12 +123,13 @@ def four_devices(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list, 
         env=os.environ | {"XLA_FLAGS": flags}, capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return root, losses, json.loads(done.stdout)
+    return root, losses, *map(json.loads, done.stdout.splitlines())
 
 
 def test_four_devices_give_the_losses_of_one(four_devices) -> None:
-    _, one, four = four_devices
+    _, one, four, by_width = four_devices
     np.testing.assert_allclose(four, one, rtol=1e-4)
+    np.testing.assert_allclose(by_width, one[:2], rtol=1e-4)
     assert len({tuple(round_losses) for round_losses in one}) == 5
 
 
@@ -145,6 +162,11 @@ def test_devices_that_do_not_divide_the_worlds_or_the_batch(field, value, neares
     config = dataclasses.replace(SMALL, **{field: value})
     with pytest.raises(UserError, match=f"{field} = {value} is not allowed: 4 devices.*{nearest}"):
         TrainPlan.derive(config, 100, devices=4)
+
+
+def test_a_width_that_is_cut_over_more_devices_than_there_are() -> None:
+    with pytest.raises(UserError, match=r"model_devices = 2 is not allowed: it must divide the 1"):
+        make_mesh(1, model_devices=2)
 
 
 def test_more_devices_than_there_are() -> None:

@@ -46,9 +46,9 @@ class MjxPhysics:
         model.opt.disableflags &= ~int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
         room = {"naconmax": num_worlds * WARP_CONTACTS, "njmax": WARP_ROWS}
         try:
-            self._model = self._mjx.put_model(model, jax.devices()[0], impl)
+            self._model = self._mjx.put_model(model, jax.local_devices()[0], impl)
             self._rest = self._mjx.make_data(
-                model, jax.devices()[0], impl, **(room if impl == "warp" else {})
+                model, jax.local_devices()[0], impl, **(room if impl == "warp" else {})
             )
         # MJX refuses what a model asks for by the one, a device by the other.
         except (NotImplementedError, AssertionError) as error:

@@ -1,7 +1,8 @@
-"""The devices of a run as one axis, `data`: worlds, buffer and batch are shared out along it.
+"""The devices of a run as a grid: worlds, buffer and batch are shared out along its axis `data`.
 
-Parameters are whole on every device. The programs are written for the whole arrays; XLA splits
-them. Random numbers do not depend on how many devices draw them, so neither does the run.
+Along `model`, mostly of length 1, the width of the networks is shared out; but for that, parameters
+are whole on every device. The programs are written for the whole arrays; XLA splits them. Random
+numbers do not depend on how many devices draw them, so neither does the run.
 """
 
 from typing import Any
@@ -12,13 +13,14 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from kilolayer.types import bad_field
 
-DATA = "data"
+DATA, MODEL = "data", "model"
 
 
-def make_mesh(devices: int | None = None) -> Mesh:
+def make_mesh(devices: int | None = None, model_devices: int = 1) -> Mesh:
     """The first `devices` devices, the same number of every process; by default all there are.
 
-    Raises UserError if there are not so many or the processes cannot share them equally.
+    model_devices: how many share the width of one copy of the networks. Raises UserError if there
+    are not so many devices or they cannot be shared out equally.
     """
     available, processes = jax.devices(), jax.process_count()
     count = len(available) if devices is None else devices
@@ -28,8 +30,31 @@ def make_mesh(devices: int | None = None) -> Mesh:
     if count % processes:
         allowed = f"each of the {processes} processes must bring equally many"
         raise bad_field("devices", count, allowed, max(1, count // processes) * processes)
+    if model_devices < 1 or count // processes % model_devices:
+        allowed = f"it must divide the {count // processes} devices of a process"
+        raise bad_field("model_devices", model_devices, allowed, 1)
     chosen = [jax.local_devices(process)[: count // processes] for process in range(processes)]
-    return Mesh(np.array(chosen).reshape(-1), (DATA,), axis_types=(AxisType.Auto,))
+    grid = np.array(chosen).reshape(-1, model_devices)
+    return Mesh(grid, (DATA, MODEL), axis_types=(AxisType.Auto, AxisType.Auto))
+
+
+def data_parts(mesh: Mesh) -> int:
+    """Into how many parts worlds and batch are cut."""
+    return mesh.shape[DATA]
+
+
+def by_width(mesh: Mesh, tree: Any) -> Any:
+    """How a tree of parameters, or of an optimiser, lies: matrices cut along their last axis.
+
+    Returns a tree of shardings; arrays that do not divide, and vectors, are whole.
+    """
+
+    def lay(leaf: Any) -> NamedSharding:
+        if leaf.ndim < 2 or leaf.shape[-1] % mesh.shape[MODEL]:
+            return whole(mesh)
+        return NamedSharding(mesh, PartitionSpec(*[None] * (leaf.ndim - 1), MODEL))
+
+    return jax.tree.map(lay, tree)
 
 
 def whole(mesh: Mesh) -> NamedSharding:

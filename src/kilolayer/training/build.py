@@ -12,7 +12,7 @@ from kilolayer.physics.build import World, build_physics
 from kilolayer.physics.gymnasium import GymnasiumWorld
 from kilolayer.physics.sharded import ShardedPhysics
 from kilolayer.plan import TrainPlan
-from kilolayer.runtime.mesh import make_mesh
+from kilolayer.runtime.mesh import data_parts, make_mesh
 from kilolayer.tasks.registry import task_of
 from kilolayer.training.seeds import Seeds
 from kilolayer.training.step import Trainer
@@ -31,14 +31,14 @@ def build_trainer(
     check_dtype(config, mesh.devices.flat[0])
     if seeds and seeds.many:
         _check_seeds(seeds, mesh, task.world)
-    plan = TrainPlan.derive(config, task.episode_length, jax.default_backend(), mesh.size)
+    plan = TrainPlan.derive(config, task.episode_length, jax.default_backend(), data_parts(mesh))
     physics = physics_on(mesh, task.world, config, config.num_envs)
     return Trainer(config, plan, task, physics, build_agent(config, plan, task), mesh)
 
 
 def physics_on(mesh: Mesh, world: World, config: TrainConfig, num_worlds: int) -> Physics:
     """The engine that the config names, for `num_worlds` worlds that the devices share."""
-    share = build_physics(world, num_worlds // mesh.size, config.physics, config.mjx_impl)
+    share = build_physics(world, num_worlds // data_parts(mesh), config.physics, config.mjx_impl)
     if mesh.size == 1:
         return share
     if isinstance(world, GymnasiumWorld):

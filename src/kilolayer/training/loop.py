@@ -42,16 +42,18 @@ def start_run(
     devices: int | None = 1,
     processes: Processes = ONE_PROCESS,
     seeds: int = 1,
+    model_devices: int = 1,
 ) -> RunDirectory:
     """Train from the beginning in a new run directory; returns when the run has finished.
 
     devices: how many to use, None for all there are. processes: those that train together. seeds:
     how many train as one program on one device, from the config's on; see `RunDirectory.members`.
+    model_devices: how many share the width of the networks.
     """
     if seeds < 1:
         raise bad_field("seeds", seeds, "it must be at least 1", 1)
     chosen = Seeds(tuple(range(config.seed, config.seed + seeds)))
-    trainer = build_trainer(config, make_mesh(devices), chosen)
+    trainer = build_trainer(config, make_mesh(devices, model_devices), chosen)
     manifest = describe_run(config.seed) | {"devices_used": trainer.mesh.size}
     run = RunDirectory.create(directory, config, manifest, writes=jax.process_index() == 0)
     if chosen.many:
@@ -66,6 +68,7 @@ def resume_run(
     display: ProgressDisplay,
     devices: int | None = 1,
     processes: Processes = ONE_PROCESS,
+    model_devices: int = 1,
 ) -> RunDirectory:
     """Continue a killed run at its newest checkpoint, on any number of devices.
 
@@ -78,7 +81,7 @@ def resume_run(
             f"`kilolayer report {run.members[0].path}` shows it."
         )
     seeds = Seeds(run.seeds)
-    trainer = build_trainer(run.config, make_mesh(devices), seeds)
+    trainer = build_trainer(run.config, make_mesh(devices, model_devices), seeds)
     resume_at = checkpoint.latest(run.checkpoints) or 0
     processes.agree("config", dataclasses.asdict(run.config) | {"checkpoint": resume_at})
     members = _members(run, resume_at * trainer.plan.steps_per_unroll)

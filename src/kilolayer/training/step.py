@@ -15,7 +15,7 @@ from kilolayer.plan import TrainPlan
 from kilolayer.replay import buffer as ring
 from kilolayer.replay import hindsight
 from kilolayer.replay.buffer import Buffer
-from kilolayer.runtime.mesh import shared_out, whole
+from kilolayer.runtime.mesh import by_width, shared_out, whole
 from kilolayer.tasks.base import Task
 from kilolayer.training.rollout import WorldState, start_worlds, unroll
 from kilolayer.types import Array, Metrics
@@ -50,11 +50,12 @@ class Trainer:
 
     @property
     def shardings(self) -> TrainState:
-        """Where the state lives, one sharding for each whole branch of it."""
+        """Where the state lives, one sharding for each array of the agent and each other branch."""
         one, worlds = whole(self.mesh), shared_out(self.mesh)
+        agent = by_width(self.mesh, jax.eval_shape(self.agent.init, jax.random.key(0)))
         steps: Any = shared_out(self.mesh, axis=1)
         buffer: Any = Buffer(steps, one)  # type: ignore[arg-type]
-        return TrainState(one, buffer, worlds, one, one)  # type: ignore[arg-type]
+        return TrainState(agent, buffer, worlds, one, one)  # type: ignore[arg-type]
 
     def init(self, seed: Array | int | None = None) -> TrainState:
         """The state before the first step, from the seed alone; by default the config's."""
