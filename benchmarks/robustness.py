@@ -5,9 +5,8 @@
 
 Random actions are drawn anew in every step. Extreme ones are -1 or 1: drawn anew in every step for
 one half of the worlds, held for good in the other. Worlds whose episode ends start anew, as in
-training. Prints one line per task
-and kind of action with the largest number of each unit that was observed, and ends with an error
-if a check failed.
+training. The first quarter is played twice. Prints one line per task and kind of action with the
+largest number of each unit that was observed, and ends with an error if a check failed.
 """
 
 import argparse
@@ -39,6 +38,12 @@ BOUNDS = {
 }
 
 
+# Heights of the floor, in m, below which the centre of what lies on it never comes.
+FLOOR = {"cube z": 0.0, "puck z": -0.325}
+# Episodes are played in so many parts, of which the first is played twice.
+PARTS = 4
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--tasks", nargs="+", default=sorted(TASKS))
@@ -56,10 +61,9 @@ def main() -> None:
 
 def check(task: Task, kind: str, worlds: int, steps: int) -> list[str]:
     """What went wrong, one sentence each."""
-    first, again = (play(task, kind, worlds, steps) for _ in range(2))
-    observation, achieved, episodes = first
+    observation, achieved, episodes, repeated = play(task, kind, worlds, steps)
     faults = []
-    if not all(map(np.array_equal, first, again)):
+    if not repeated:
         faults.append("the second time was not like the first")
     if not np.isfinite(observation).all():
         faults.append("an observation is not finite")
@@ -68,6 +72,10 @@ def check(task: Task, kind: str, worlds: int, steps: int) -> list[str]:
     for unit, value in largest.items():
         if value > BOUNDS[unit]:
             faults.append(f"{value:.3g} {unit} was observed, more than {BOUNDS[unit]:g}")
+    for index, coordinate in enumerate(task.observation):
+        lowest = float(observation[..., index].min())
+        if lowest < FLOOR.get(coordinate.name, -np.inf):
+            faults.append(f"{coordinate.name} was {lowest:.3g} {coordinate.unit}, under the floor")
     if task.maze is not None:
         row, column = np.moveaxis(task.maze.cell_of(achieved[..., :2]), -1, 0)
         if task.maze.walls[row, column].any():
@@ -78,8 +86,12 @@ def check(task: Task, kind: str, worlds: int, steps: int) -> list[str]:
     return faults
 
 
-def play(task: Task, kind: str, worlds: int, steps: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """Observations and achieved goals `[steps, worlds, ...]`, and how many episodes began."""
+def play(
+    task: Task, kind: str, worlds: int, steps: int
+) -> tuple[np.ndarray, np.ndarray, int, bool]:
+    """Observations and achieved goals `[steps, worlds, ...]`, how many episodes began, and whether
+    the first part was the same when it was played again.
+    """
     physics = build_physics(task.world, worlds)
     held = jax.random.rademacher(jax.random.key(1), (worlds, task.action_dim), jnp.float32)
 
@@ -90,14 +102,25 @@ def play(task: Task, kind: str, worlds: int, steps: int) -> tuple[np.ndarray, np
         return jnp.where(jnp.arange(worlds)[:, None] % 2, held, fresh)
 
     @jax.jit
-    def run(key: Array):
+    def begin(key: Array):
         goal = task.sample_goal(key, worlds, "training")
-        begun = start_worlds(task, physics, key, goal, "training")
-        _, trajectory = unroll(task, physics, begun, policy, key, steps, task.episode_length)
-        return trajectory.observation, trajectory.achieved_goal, (trajectory.age == 0).sum()
+        return start_worlds(task, physics, key, goal, "training")
 
-    observation, achieved, episodes = run(jax.random.key(0))
-    return np.asarray(observation), np.asarray(achieved), int(episodes)
+    @jax.jit
+    def go_on(state, key: Array):
+        length = task.episode_length
+        state, trajectory = unroll(task, physics, state, policy, key, steps // PARTS, length)
+        return state, trajectory.observation, trajectory.achieved_goal, (trajectory.age == 0).sum()
+
+    keys = jax.random.split(jax.random.key(0), 1 + PARTS)
+    state, parts = begin(keys[0]), []
+    for key in keys[1:]:
+        state, *part = go_on(state, key)
+        parts.append(tuple(map(np.asarray, part)))
+    again = go_on(begin(keys[0]), keys[1])[1:]
+    observation, achieved, episodes = map(list, zip(*parts, strict=True))
+    repeated = all(map(np.array_equal, parts[0], again))
+    return np.concatenate(observation), np.concatenate(achieved), int(sum(episodes)), repeated
 
 
 if __name__ == "__main__":
