@@ -23,7 +23,7 @@ CONFIG = TrainConfig(
     layers_per_block=1,
     width=16,
     batch_size=16,
-    update_to_data=2 / 40,
+    update_to_data=10 / 40,
     episode_length=20,
     replay_steps_per_env=100,
     min_replay_steps_per_env=10,
@@ -48,7 +48,7 @@ def test_two_processes_give_the_losses_of_one_until_one_is_killed(tmp_path) -> N
         for number in "01"
     ]
     run = RunDirectory(tmp_path / "run")
-    while checkpoint.latest(run.checkpoints) is None:
+    while checkpoint.latest(run.checkpoints) is None or len(rounds_of(run)) < 5:
         assert pair[0].poll() is None
         time.sleep(0.1)
     pair[1].kill()
@@ -65,7 +65,8 @@ def test_two_processes_give_the_losses_of_one_until_one_is_killed(tmp_path) -> N
     trainer = build_trainer(CONFIG)
     collect, train_round = jax.jit(trainer.collect), jax.jit(trainer.round)
     state = collect(collect(jax.jit(trainer.init)()))
-    events = [event for event in run.read_events() if event["event"] == "train"]
+    events = rounds_of(run)
+    assert events[-1]["updates"] >= 50
     for event in events:
         state, metrics = train_round(state)
         one = {name: float(value) for name, value in metrics.items()}
@@ -76,3 +77,7 @@ def test_two_processes_give_the_losses_of_one_until_one_is_killed(tmp_path) -> N
     assert last is not None
     restored = restore_state(run, last, trainer)
     assert int(restored.unrolls) == last
+
+
+def rounds_of(run: RunDirectory) -> list[dict]:
+    return [event for event in run.read_events() if event["event"] == "train"]
