@@ -1,5 +1,10 @@
 """MuJoCo in threads: purity, currency of derived fields, agreement with plain MuJoCo."""
 
+import os
+import subprocess
+import sys
+import textwrap
+
 import jax
 import jax.numpy as jnp
 import mujoco
@@ -194,3 +199,32 @@ def test_a_diverged_world_can_be_reset(scene, physics, assert_trees_equal, tmp_p
 def test_the_control_step_is_a_whole_number_of_substeps(scene):
     assert scene.substeps == 5
     assert scene.control_step == pytest.approx(0.05)
+
+
+ONE_CORE = """
+    import os
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    import jax, jax.numpy as jnp, numpy as np
+    from kilolayer.physics.native import NativePhysics
+    from kilolayer.tasks.registry import make_task
+
+    task = make_task("ant")
+    physics = NativePhysics(task.world, 256)
+    goal = task.sample_goal(jax.random.key(0), 256, "training")
+    state = physics.init(*task.reset(jax.random.key(1), goal, "training"))
+
+    @jax.jit
+    def play(late, state):
+        return physics.step(state, jnp.tanh(late[:, :8])).qpos
+
+    late = np.ones((256, 4000), np.float32)
+    for count in range(20):
+        np.asarray(play(jax.device_put(late + count), state))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
+def test_one_core_is_enough_where_an_argument_is_still_on_its_way() -> None:
+    """The program then runs on the only thread that could bring the callback its arguments."""
+    code = textwrap.dedent(ONE_CORE)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env=os.environ)

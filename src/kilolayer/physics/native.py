@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import mujoco
 import numpy as np
+from jax.experimental.buffer_callback import buffer_callback
 from mujoco.batch import Batch
 
 from kilolayer.physics.base import PhysicsState
@@ -99,7 +100,18 @@ class NativePhysics:
 
     def _call(self, function: Callable[..., PhysicsState], *arguments: Any) -> PhysicsState:
         """From the program to the host; under vmap once for each of what is mapped over."""
-        return jax.pure_callback(function, self._shapes, *arguments, vmap_method="sequential")
+        if jax.default_backend() != "cpu":
+            return jax.pure_callback(function, self._shapes, *arguments, vmap_method="sequential")
+
+        # pure_callback copies its arguments on XLA's threads; where there is but one, as on one
+        # core, that thread is in here waiting for the copy. Buffers are there already.
+        def in_place(_: Any, results: PhysicsState, *buffers: Any) -> None:
+            state = function(*jax.tree.map(np.asarray, buffers))
+            for result, array in zip(jax.tree.leaves(results), jax.tree.leaves(state), strict=True):
+                np.asarray(result)[...] = array
+
+        call = buffer_callback(in_place, self._shapes, vmap_method="sequential")
+        return call(*arguments)
 
     def _host_init(self, qpos, qvel) -> PhysicsState:
         everything = np.ones(self.num_worlds, bool)
