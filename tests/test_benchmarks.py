@@ -9,6 +9,7 @@ from benchmarks import performance
 
 SMALL = {
     "ant_exploration": "--worlds 4 --steps 80 --noise 0.15",
+    "critical_depth": "--repeats 50",
     "deep_stack": "--quick --ways none",
     "depth_stability": "--depths 4 --width 8 --batch-size 8 --updates 2 --candidates published",
     "engines": "--quick",

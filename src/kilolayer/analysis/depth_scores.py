@@ -1,0 +1,89 @@
+"""Scores at several depths of one task, and tests of differences between them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from kilolayer.analysis.statistics import CONFIDENCE, Estimate, checked
+from kilolayer.types import UserError
+
+
+@dataclass(frozen=True)
+class DepthScores:
+    """Final scores of one task by depth, in any unit in which more is better.
+
+    depth, seeds `[depths]`; mean and its standard error `[..., depths]`, where leading axes hold
+    independent repetitions of the whole study (simulations). Depths rise. Raises UserError for a
+    single seed, depths that do not rise, and values that are not finite.
+    """
+
+    depth: np.ndarray
+    mean: np.ndarray
+    error: np.ndarray
+    seeds: np.ndarray
+
+    def __post_init__(self) -> None:
+        for name in ("depth", "seeds", "mean", "error"):
+            dtype = np.float64 if name in ("mean", "error") else np.int64
+            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype))
+        shape = self.depth.shape
+        if not (self.mean.shape == self.error.shape and self.mean.shape[-1:] == shape):
+            raise UserError("means and standard errors must be given for every depth alike.")
+        if self.seeds.shape != shape or (self.seeds < 2).any():
+            raise UserError(
+                f"an interval needs at least two seeds at every depth, and there are "
+                f"{self.seeds.tolist()}: run more seeds."
+            )
+        if (np.diff(self.depth) <= 0).any() or (self.depth < 1).any():
+            raise UserError(f"depths must be positive and rise; they are {self.depth.tolist()}.")
+        if not (np.isfinite(self.mean).all() and (self.error >= 0).all()):
+            raise UserError("a score is not finite: leave out the run it comes from and say so.")
+
+    @classmethod
+    def from_seeds(cls, scores: Mapping[int, np.ndarray]) -> "DepthScores":
+        """From the final score of every seed, `{depth: [seeds]}`."""
+        depths = sorted(scores)
+        rows = checked([scores[depth] for depth in depths])
+        return cls(
+            np.array(depths),
+            np.array([row.mean() for row in rows]),
+            np.array([row.std(ddof=1) / np.sqrt(len(row)) for row in rows]),
+            np.array([len(row) for row in rows]),
+        )
+
+    def p_above_zero(self, weights: np.ndarray) -> np.ndarray:
+        """One-sided p-value of each weighted sum of means being no more than 0.
+
+        weights `[contrasts, depths]` -> `[..., contrasts]`. Welch's test: each depth keeps its own
+        variance, degrees of freedom after Satterthwaite. Where no seed differs from another, which
+        bounded scores allow, it is the sign test's value of as many seeds: 1/8 for three.
+        """
+        value, error, freedom = self._contrast(weights)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            p = stats.t.sf(value / error, freedom)
+        fewest = np.where(weights != 0, self.seeds, self.seeds.max()).min(-1)
+        return np.where(error > 0, p, np.where(value > 0, 0.5**fewest, 1.0))
+
+    def estimate(self, weights: np.ndarray) -> Estimate:
+        """A weighted sum of means, weights `[depths]`, with Welch's interval."""
+        value, error, freedom = (float(part[0]) for part in self._contrast(weights[None]))
+        margin = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error if error > 0 else 0.0
+        return Estimate(value, value - margin, value + margin, int(self.seeds[weights != 0].min()))
+
+    def _contrast(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        square = self.error**2
+        variance = square @ (weights**2).T
+        spread = (square**2 / (self.seeds - 1)) @ (weights**4).T
+        with np.errstate(divide="ignore", invalid="ignore"):
+            freedom = np.where(spread > 0, variance**2 / spread, np.inf)
+        return self.mean @ weights.T, np.sqrt(variance), freedom
+
+
+def difference(depths: int, deeper: int, shallower: int, share: float = 1.0) -> np.ndarray:
+    """Weights `[depths]` of `mean[deeper] - share * mean[shallower]`, both given as positions."""
+    weights = np.zeros(depths)
+    weights[deeper] += 1
+    weights[shallower] -= share
+    return weights

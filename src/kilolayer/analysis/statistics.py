@@ -1,0 +1,178 @@
+"""Statistics of few seeds: a value is never given without its interval and the number of seeds.
+
+Scores of several tasks come as strata: one array `[seeds]` for each task, of any lengths.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize, special, stats
+
+from kilolayer.types import UserError
+
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its 95 % interval; `seeds` is the number behind its least certain part."""
+
+    value: float
+    low: float
+    high: float
+    seeds: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.3g} (95 %: {self.low:.3g} to {self.high:.3g}; {self.seeds} seeds)"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Share of runs above each threshold; every array is `[thresholds]`, the interval pointwise."""
+
+    threshold: np.ndarray
+    value: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    seeds: int
+
+
+def interquartile_mean(scores: np.ndarray) -> np.ndarray:
+    """Mean of the middle half along the last axis, `[..., scores] -> [...]`.
+
+    Where a quarter of the scores is no whole number, the outermost of the middle scores count in
+    part. Of three scores this keeps the median and a quarter of each other one.
+    """
+    count = scores.shape[-1]
+    rank = np.arange(count)
+    inside = np.minimum(rank + 1, 0.75 * count) - np.maximum(rank, 0.25 * count)
+    weight = np.clip(inside, 0, 1)
+    return np.sort(scores, axis=-1) @ (weight / weight.sum())
+
+
+def mean_interval(scores: np.ndarray) -> Estimate:
+    """Mean of the seeds `[seeds]` of one task with Student's interval.
+
+    For one task prefer it to the bootstrap, which cannot look beyond the seeds it has: of three
+    seeds no bootstrap interval exceeds their range, which misses a normal mean every fourth time.
+    Raises UserError for a single seed.
+    """
+    (scores,) = checked([scores])
+    value, error = scores.mean(), scores.std(ddof=1) / np.sqrt(len(scores))
+    margin = stats.t.ppf((1 + CONFIDENCE) / 2, len(scores) - 1) * error
+    return Estimate(float(value), float(value - margin), float(value + margin), len(scores))
+
+
+def stratified_bootstrap(
+    strata: Sequence[np.ndarray],
+    statistic: Callable[[np.ndarray], np.ndarray],
+    generator: np.random.Generator,
+    resamples: int = RESAMPLES,
+) -> Estimate:
+    """A statistic of all tasks' scores together; seeds are drawn anew within each task.
+
+    statistic: `[..., scores] -> [...]`, such as `interquartile_mean`, given the scores of all
+    tasks in one row. Raises UserError if a task has a single seed or a score that is not finite.
+    Source: arXiv 2108.13264, section 4.1; the interval is that of `expanded_interval`.
+    """
+    strata = checked(strata)
+    drawn = [
+        scores[generator.integers(len(scores), size=(resamples, len(scores)))] for scores in strata
+    ]
+    value = float(statistic(np.concatenate(strata)))
+    return expanded_interval(
+        value, statistic(np.concatenate(drawn, -1)), [len(scores) for scores in strata]
+    )
+
+
+def expanded_interval(value: float, samples: np.ndarray, sizes: Sequence[int]) -> Estimate:
+    """Interval from bootstrap samples `[resamples]` of strata with these numbers of seeds.
+
+    Percentiles further out than the nominal ones, since resampling n seeds understates their
+    spread by (n - 1)/n and takes it for known (Hesterberg 2015, arXiv 1411.5279, section 3.5).
+    """
+    fewest, freedom = min(sizes), sum(sizes) - len(sizes)
+    quantile = stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * np.sqrt(fewest / (fewest - 1))
+    # Of order statistics, since a sample may be infinite and must not be interpolated.
+    low, high = np.quantile(samples, special.ndtr([-quantile, quantile]), method="nearest")
+    return Estimate(value, float(low), float(high), fewest)
+
+
+def probability_of_improvement(
+    scores: Sequence[np.ndarray], baseline: Sequence[np.ndarray]
+) -> Estimate:
+    """Chance that a run of `scores` beats one of `baseline` on the same task, mean over tasks.
+
+    Ties count half (the Mann-Whitney statistic). The interval solves (estimate - p)^2 = z^2 V(p)
+    with the variance of Newcombe (2006, Statistics in Medicine 25:559, method 5), averaged over
+    tasks. Unlike a bootstrap it does not shrink to nothing when every run wins. Raises UserError
+    if a task has a single seed or the two differ in their number of tasks.
+    """
+    scores, baseline = checked(scores), checked(baseline)
+    if len(scores) != len(baseline):
+        raise UserError(
+            f"{len(scores)} tasks cannot be compared with {len(baseline)}: give both the same ones."
+        )
+    pairs = list(zip(scores, baseline, strict=True))
+    value = float(np.mean([_win_rate(ours, theirs) for ours, theirs in pairs]))
+    quantile = stats.norm.ppf((1 + CONFIDENCE) / 2)
+
+    def outside(p: float) -> float:
+        """Positive where p differs from the estimate by more than chance would have it."""
+        variance = np.mean([_variance(p, len(ours), len(theirs)) for ours, theirs in pairs])
+        return float((value - p) ** 2 - quantile**2 * variance / len(pairs))
+
+    # At 0 and at 1 the variance vanishes, so that the estimate itself would count as a bound.
+    inside = float(np.clip(value, 1e-9, 1 - 1e-9))
+    low = 0.0 if value == 0 else optimize.root_scalar(outside, bracket=(0, inside)).root
+    high = 1.0 if value == 1 else optimize.root_scalar(outside, bracket=(inside, 1)).root
+    return Estimate(value, float(low), float(high), _fewest([*scores, *baseline]))
+
+
+def performance_profile(strata: Sequence[np.ndarray], thresholds: np.ndarray) -> Profile:
+    """Share of all runs that score above each threshold (arXiv 2108.13264, section 4.2).
+
+    The interval is Wilson's for as many runs; that tasks differ makes it wider than need be.
+    Raises UserError for a single seed.
+    """
+    strata = checked(strata)
+    scores, thresholds = np.concatenate(strata), np.asarray(thresholds, np.float64)
+    value = (scores > thresholds[:, None]).mean(-1)
+    odds = stats.norm.ppf((1 + CONFIDENCE) / 2) ** 2 / len(scores)
+    centre = (value + odds / 2) / (1 + odds)
+    margin = np.sqrt(odds * value * (1 - value) + odds**2 / 4) / (1 + odds)
+    low, high = np.clip(centre - margin, 0, 1), np.clip(centre + margin, 0, 1)
+    return Profile(thresholds, value, low, high, _fewest(strata))
+
+
+def checked(strata: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The strata as float64 rows `[seeds]`; raises UserError if no interval can come of them."""
+    rows = [np.asarray(scores, np.float64) for scores in strata]
+    if not rows:
+        raise UserError("there are no scores: give at least one task with two seeds.")
+    for row in rows:
+        if row.ndim != 1:
+            raise UserError(f"scores have the shape {row.shape}: give one row of seeds per task.")
+        if len(row) < 2:
+            raise UserError(
+                f"an interval needs at least two seeds where there is {len(row)}: run more seeds."
+            )
+        if not np.isfinite(row).all():
+            raise UserError("a score is not finite: leave out the run it comes from and say so.")
+    return rows
+
+
+def _fewest(strata: Sequence[np.ndarray]) -> int:
+    return min(len(scores) for scores in strata)
+
+
+def _win_rate(scores: np.ndarray, baseline: np.ndarray) -> float:
+    return float((np.sign(scores[:, None] - baseline).mean() + 1) / 2)
+
+
+def _variance(p: float, ours: int, theirs: int) -> float:
+    mean_count = (ours + theirs) / 2 - 1
+    growth = 1 + mean_count * ((1 - p) / (2 - p) + p / (1 + p))
+    return p * (1 - p) * growth / (ours * theirs)

@@ -1,0 +1,60 @@
+"""How many environment steps a run needs to reach a share of its final score."""
+
+import numpy as np
+
+from kilolayer.analysis.statistics import RESAMPLES, Estimate, expanded_interval
+from kilolayer.types import UserError
+
+WINDOW = 5  # evaluations of a trailing mean, as in the published figures (arXiv 2503.14858)
+
+
+def trailing_mean(values: np.ndarray, window: int = WINDOW) -> np.ndarray:
+    """Mean of each evaluation and those before it, `[..., n] -> [..., n - window + 1]`.
+
+    Raises UserError if there are fewer evaluations than the window takes.
+    """
+    values = np.asarray(values, np.float64)
+    if values.shape[-1] < window:
+        raise UserError(
+            f"a trailing mean of {window} evaluations needs as many and there are "
+            f"{values.shape[-1]}: evaluate more often."
+        )
+    return np.lib.stride_tricks.sliding_window_view(values, window, -1).mean(-1)
+
+
+def steps_to_share(steps: np.ndarray, scores: np.ndarray, share: float) -> np.ndarray:
+    """Steps of the first evaluation whose trailing mean reaches a share of the last one.
+
+    steps `[evaluations]`, scores `[..., evaluations]` -> `[...]`; infinite where the final score is
+    not positive. Raises UserError unless share lies in (0, 1].
+    """
+    if not 0 < share <= 1:
+        raise UserError(f"share = {share} is not allowed: it lies between 0 and 1, such as 0.9.")
+    smooth = trailing_mean(scores)
+    final = smooth[..., -1]
+    reached = (smooth >= share * final[..., None]).argmax(-1)
+    return np.where(final > 0, np.asarray(steps, np.float64)[WINDOW - 1 :][reached], np.inf)
+
+
+def threshold(
+    steps: np.ndarray,
+    scores: np.ndarray,
+    share: float,
+    generator: np.random.Generator,
+    resamples: int = RESAMPLES,
+) -> Estimate:
+    """`steps_to_share` of the mean curve of `[seeds, evaluations]`, seeds bootstrapped.
+
+    Raises UserError for a single seed and where the final score is not positive.
+    """
+    scores = np.asarray(scores, np.float64)
+    seeds = len(scores)
+    if seeds < 2:
+        raise UserError("an interval needs at least two seeds and there is one: run more seeds.")
+    value = float(steps_to_share(steps, scores.mean(0), share))
+    if not np.isfinite(value):
+        raise UserError("the final score is not positive: there is no share of it to reach.")
+    # How often each seed is drawn: a product with the curves instead of a copy of them.
+    counts = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples)
+    samples = steps_to_share(steps, counts @ scores / seeds, share)
+    return expanded_interval(value, samples, [seeds])

@@ -1,0 +1,151 @@
+"""Thresholds, costs and budgets, by hand and on simulated seeds."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kilolayer.analysis.cost import (
+    CostCurve,
+    at_budget,
+    best_depths,
+    compare,
+    pareto_front,
+    recommended_depth,
+)
+from kilolayer.analysis.threshold import steps_to_share, threshold, trailing_mean
+from kilolayer.analysis.verdict import NOT_ENOUGH, comparison_verdict, recommendation_verdict
+from kilolayer.types import UserError
+
+
+def curve(depth, mean, cost_each=1.0, error=1.0, seeds=5):
+    mean = np.array(mean, float)
+    cost = cost_each * np.arange(1, len(mean) + 1)
+    return CostCurve(depth, cost, mean, np.full(len(mean), error), seeds)
+
+
+def test_the_trailing_mean_reaches_a_share_by_hand():
+    # Trailing means of five: 0 at step 5, then 2, 4, 6, 8, 10 at steps 6 to 10, and 10 again.
+    scores = np.array([0.0] * 5 + [10] * 6)
+    steps = np.arange(1, 12)
+    np.testing.assert_allclose(trailing_mean(scores), [0, 2, 4, 6, 8, 10, 10])
+    assert steps_to_share(steps, scores, 0.5) == 8
+    assert steps_to_share(steps, scores, 0.9) == 10
+    both = steps_to_share(steps, np.stack([scores, 0 * scores]), 0.4)
+    np.testing.assert_array_equal(both, [7, np.inf])
+
+
+def test_the_interval_of_a_threshold_covers_it():
+    """Seeds rise from 0 to 1 at times around step 50: their mean passes one half there."""
+    generator, steps = np.random.default_rng(0), np.arange(100.0)
+    covered = 0
+    for _ in range(150):
+        times = 50 + 8 * generator.normal(size=(10, 1))
+        scores = 1 / (1 + np.exp(-(steps - times) / 4))
+        estimate = threshold(steps, scores, 0.5, generator, resamples=300)
+        assert estimate.low <= estimate.value <= estimate.high
+        covered += estimate.low <= 52 <= estimate.high  # the trailing mean lags by two steps
+    assert covered / 150 >= 0.92
+
+
+def test_a_threshold_needs_seeds_evaluations_and_a_score():
+    generator, steps = np.random.default_rng(0), np.arange(10)
+    with pytest.raises(UserError, match="at least two seeds"):
+        threshold(steps, np.ones((1, 10)), 0.5, generator)
+    with pytest.raises(UserError, match="final score is not positive"):
+        threshold(steps, np.zeros((2, 10)), 0.5, generator)
+    with pytest.raises(UserError, match="trailing mean of 5 evaluations"):
+        steps_to_share(steps[:4], np.ones(4), 0.5)
+    with pytest.raises(UserError, match=r"share = 0 "):
+        steps_to_share(steps, np.ones(10), 0)
+
+
+def test_a_curve_from_seeds_averages_each_seed_first():
+    # Seeds that alternate in opposite phase: at each evaluation they differ, over six they do not.
+    seeds = np.array([[0.0, 2] * 6, [2.0, 0] * 6])
+    found = CostCurve.from_seeds(8, np.arange(12), seeds)
+    np.testing.assert_allclose(found.mean, 1)
+    # Trailing means of five are 0.8 and 1.2: half their difference is the standard error.
+    np.testing.assert_allclose(found.error, 0.2)
+    bound = CostCurve.from_means(8, np.arange(12), seeds.mean(0), np.ones(12), 2)
+    assert (found.error <= bound.error).all()
+    np.testing.assert_array_equal(found.cost, np.arange(4, 12))
+
+
+def test_scores_at_a_budget():
+    curves = [curve(16, [5, 9], cost_each=4), curve(4, [1, 2, 3]), curve(64, [7], cost_each=10)]
+    scores = at_budget(curves, 7.9)
+    np.testing.assert_array_equal(scores.depth, [4, 16])  # 64 is not evaluated yet
+    np.testing.assert_array_equal(scores.mean, [3, 5])  # 4 ended early, 16 has one evaluation
+    with pytest.raises(UserError, match=r"within 0\.5: allow at least 1"):
+        at_budget(curves, 0.5)
+
+
+def test_the_recommended_depth_and_the_shallowest_that_may_do():
+    curves = [curve(4, [10]), curve(8, [49]), curve(16, [50])]
+    found = recommended_depth(curves, 1)
+    assert (found.depth, found.enough) == (16, 8)
+    assert recommendation_verdict(found, "hours").strength == NOT_ENOUGH
+    clear = recommended_depth([curve(4, [10]), curve(8, [50])], 1)
+    assert (clear.depth, clear.enough) == (8, 8)
+    assert "every other depth is clearly worse" in recommendation_verdict(clear, "hours").sentence
+    shallow = recommended_depth([curve(4, [50]), curve(8, [49])], 1)
+    assert (shallow.depth, shallow.rivals) == (4, (4, 8))
+    assert recommendation_verdict(shallow, "hours").strength == NOT_ENOUGH
+
+
+def test_the_pareto_front_by_hand():
+    cost, score = np.array([1.0, 2, 2, 3, 4, 1]), np.array([5.0, 4, 7, 7, 8, 5])
+    np.testing.assert_array_equal(
+        pareto_front(cost, score), [True, False, True, False, True, False]
+    )
+    assert best_depths([curve(4, [1, 2, 3]), curve(8, [4, 9], cost_each=2)]) == [
+        (1, 4, 1),
+        (2, 8, 4),
+        (4, 8, 9),
+    ]
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=12))
+def test_the_pareto_front_is_what_no_point_beats(points):
+    cost, score = np.array(points, float).T
+    beaten = [
+        any(
+            cost[j] <= cost[i] and score[j] >= score[i] and points[i] != points[j]
+            for j in range(len(points))
+        )
+        for i in range(len(points))
+    ]
+    front = pareto_front(cost, score)
+    assert {points[i] for i in np.flatnonzero(front)} == {
+        point for point, is_beaten in zip(points, beaten, strict=True) if not is_beaten
+    }
+
+
+def test_two_depths_at_equal_cost():
+    # Depth 8 costs twice as much: depth 4 ends at cost 4, where depth 8 stands at its second score.
+    tasks = {
+        f"task {k}": [curve(4, [1, 2, 3, 4 + k]), curve(8, [0, 2, 8, 90], cost_each=2)]
+        for k in range(6)
+    }
+    found = compare(tasks, 4, 8)
+    assert [ahead.value for ahead in found.ahead.values()] == [2, 3, 4, 5, 6, 7]
+    assert found.p == pytest.approx(2 / 2**6)
+    verdict = comparison_verdict(found, "wall-clock")
+    assert "depth 4 beats depth 8 on most tasks" in verdict.sentence
+    assert verdict.strength == "moderate"
+    one = comparison_verdict(compare({"one": tasks["task 0"]}, 4, 8), "wall-clock")
+    assert one.strength == NOT_ENOUGH
+
+
+def test_what_cannot_be_compared_is_one_sentence():
+    with pytest.raises(UserError, match="was not run at depths 4 and 8"):
+        compare({"maze": [curve(4, [1])]}, 4, 8)
+    with pytest.raises(UserError, match="the shallower one first"):
+        compare({"maze": [curve(4, [1]), curve(8, [1])]}, 8, 4)
+    with pytest.raises(UserError, match="no curves"):
+        at_budget([], 1)
+    with pytest.raises(UserError, match="one rising cost"):
+        CostCurve(4, np.zeros(3), np.zeros(3), np.zeros(3), 5)
+    with pytest.raises(UserError, match="at least two seeds at depth 4"):
+        CostCurve.from_seeds(4, np.arange(9), np.ones((1, 9)))
