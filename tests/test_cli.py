@@ -25,7 +25,7 @@ from kilolayer.types import UserError
         ("--num-envs 0", "num_envs = 0 is not allowed: it must be at least 1"),
         ("--total-steps=-5", "total_steps = -5 is not allowed: it must be at least 1"),
         ("--discount 1.5", r"discount = 1.5 is not allowed: it must lie in \(0, 1\]"),
-        ("--preset huge", "preset = 'huge' is not allowed: one of quickstart, laptop, paper"),
+        ("--preset huge", "preset = 'huge' is not allowed: one of quickstart, laptop, arm, paper"),
         ("--preset", "--preset needs a value"),
         ("--recipe wang", "recipe = 'wang' is not allowed: one of wang2025; .*is wang2025"),
         ("--config no-such.json", "cannot read the config file no-such.json"),
