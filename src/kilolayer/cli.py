@@ -168,7 +168,7 @@ def train(arguments: TrainArguments) -> None:
             runs = api.resume(arguments.resume, **together)
         elif arguments.seeds == 1:
             runs = [api.train(arguments.config(), arguments.out, **together)]
-        elif address is None and arguments.devices in (None, 1):
+        elif address is None and arguments.devices in (None, 1) and arguments.model_devices == 1:
             runs = api.train_seeds(arguments.seeds, arguments.config(), arguments.out)
         else:
             raise bad_field("seeds", arguments.seeds, "several train on one device only", 1)
