@@ -160,6 +160,8 @@ REFUSED = [
     ({"shuffled_goal_share": 1.5}, "shuffled_goal_share", "[0, 1]", 1.0),
     ({"shuffled_goal_share": -0.5}, "shuffled_goal_share", "[0, 1]", 0.0),
     ({"commanded_goal_share": 1.5}, "commanded_goal_share", "[0, 1]", 1.0),
+    ({"stall_length": 1}, "stall_length", "at least 2", 2),
+    ({"greedy_env_share": -0.5}, "greedy_env_share", "[0, 1]", 0.0),
     ({"commanded_goal_share": 0.6, "shuffled_goal_share": 0.5}, "commanded_goal_share",
      "with shuffled_goal_share = 0.5 the two exceed 1", 0.5),
     ({"min_replay_steps_per_env": 20_000}, "min_replay_steps_per_env",

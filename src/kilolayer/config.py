@@ -58,6 +58,8 @@ class TrainConfig(TaskConfig):
     """Control steps of every world between two rounds of updates."""
     episode_length: int | None = None
     """Control steps after which an episode ends while training; by default the task's own."""
+    stall_length: int | None = None
+    """Control steps without moving by the success radius that end a training episode early."""
     physics: Literal["auto", "native", "mjx"] = "auto"
     """MuJoCo's engine: `native`, all cores; `mjx` (extra `mjx`); `auto`, mjx if there is a GPU."""
     mjx_impl: Literal["jax", "warp"] = "jax"
@@ -112,6 +114,8 @@ class TrainConfig(TaskConfig):
     """Share of the actor's batch that practises another transition's goal, in 0 to 1."""
     commanded_goal_share: float = 0.0
     """Share of the actor's batch that practises the goal its world was told, in 0 to 1."""
+    greedy_env_share: float = 0.0
+    """Share of the worlds that act without noise while training, as the agent is evaluated."""
     absorbing_termination: bool = False
     """Count a world that terminated as staying there: its last goal is its future's."""
 

@@ -195,8 +195,10 @@ def _check_ranges(config: TrainConfig) -> None:
         # JAX would drop the higher bits, and two seeds would give one run.
         nearest = 0 if config.seed < 0 else MAX_SEED - 1
         raise bad_field("seed", config.seed, f"it must lie in [0, {MAX_SEED})", nearest)
-    if config.episode_length is not None and config.episode_length < 2:
-        raise bad_field("episode_length", config.episode_length, "it must be at least 2", 2)
+    for field in ("episode_length", "stall_length"):
+        length = getattr(config, field)
+        if length is not None and length < 2:
+            raise bad_field(field, length, "it must be at least 2", 2)
     if config.batch_size < 2:
         raise bad_field(
             "batch_size", config.batch_size, "contrasting needs two transitions at least", 2
@@ -216,7 +218,7 @@ def _check_ranges(config: TrainConfig) -> None:
         )
     if config.logsumexp_penalty < 0:
         raise bad_field("logsumexp_penalty", config.logsumexp_penalty, "it must be 0 or more", 0.0)
-    for field in ("shuffled_goal_share", "commanded_goal_share"):
+    for field in ("shuffled_goal_share", "commanded_goal_share", "greedy_env_share"):
         share = getattr(config, field)
         if not 0 <= share <= 1:
             raise bad_field(field, share, "it must lie in [0, 1]", min(1.0, max(0.0, share)))

@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from kilolayer.agents.base import Agent
@@ -77,12 +78,22 @@ class Trainer:
             unrolls=jnp.zeros((), jnp.int32),
         )
 
+    @property
+    def greedy_worlds(self) -> np.ndarray:
+        """Which worlds act without noise `[worlds]`, spread evenly."""
+        worlds = np.arange(self.config.num_envs + 1)
+        return np.diff(np.floor(worlds * self.config.greedy_env_share + 1e-9)) > 0
+
     def collect(self, state: TrainState) -> TrainState:
         """One unroll into the buffer, without updates."""
         key, unroll_key = jax.random.split(jax.random.wrap_key_data(state.key))
 
         def policy(observation: Array, goal: Array, key: Array) -> Array:
-            return self.agent.act(state.agent, observation, goal, key, deterministic=False)
+            noisy, greedy = (
+                self.agent.act(state.agent, observation, goal, key, deterministic)
+                for deterministic in (False, True)
+            )
+            return jnp.where(self.greedy_worlds[:, None], greedy, noisy)
 
         worlds, trajectory = unroll(
             self.task,
@@ -92,6 +103,7 @@ class Trainer:
             unroll_key,
             self.config.unroll_length,
             self.plan.episode_length,
+            self.config.stall_length,
         )
         return TrainState(
             agent=state.agent,
