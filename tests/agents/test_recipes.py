@@ -65,9 +65,9 @@ def test_a_recipe_takes_finite_updates_and_lowers_the_contrastive_loss(name, tra
     pairs = zip(jax.tree.leaves(before.parameters), jax.tree.leaves(after.parameters), strict=True)
     assert not any(np.array_equal(old, new) for old, new in pairs)
     losses = metrics["critic/contrastive_loss"]
-    # Blind guessing costs log(BATCH), of which the chain's optimum lies well below.
-    assert losses[:5].mean() > np.log(BATCH) - 0.2
-    assert losses[-20:].mean() < np.log(BATCH) - 0.3
+    # Blind guessing costs log(BATCH); the best critic 0.30 less, the chain's mutual information.
+    assert losses[:5].mean() > np.log(BATCH) - 0.1
+    assert losses[-20:].mean() < np.log(BATCH) - 0.15
 
 
 @pytest.mark.parametrize(("name", "on_sphere"), [("simba-v2", True), ("bronet", False)])

@@ -36,8 +36,8 @@ class Architecture:
     The defaults are those of arXiv 2503.14858.
 
     residual: how what a block computes joins the stream: added, interpolated with learnt weights
-    (arXiv 2502.15280) or in its place. norm: see `normalise`. norm_position: `post`
-    after every product, `pre` once at the start of a block and before the output layer.
+    (arXiv 2502.15280) or in its place. norm: see `normalise`. norm_position: `post` after every
+    product, `pre` once at the start of a block and before the output layer (2002.04745).
     branch_activation: whether the last layer of a block has an activation. expansion: width of the
     layers inside a block over the width of the stream.
     """
@@ -82,13 +82,15 @@ def normalise(norm: Norm, x: Array, scale: Array | None, offset: Array | None) -
     hyperspherical: scale, then to root mean square 1, so that the scale turns the features and
     leaves them on their sphere.
     """
-    if norm == "layer":
-        return layer_norm(x, scale, offset)
+    if norm == "none":
+        return x
+    assert scale is not None
     if norm == "rms":
         return (rms_norm(x) * scale).astype(x.dtype)
     if norm == "hyperspherical":
         return rms_norm(x.astype(jnp.float32) * scale).astype(x.dtype)
-    return x
+    assert offset is not None
+    return layer_norm(x, scale, offset)
 
 
 def unit_columns(kernel: Array) -> Array:

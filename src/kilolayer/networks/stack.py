@@ -106,7 +106,7 @@ class Stack(eqx.Module):
         output = branch[-1].astype(residual.dtype)
         if self.architecture.residual == "add":
             output = residual + self.branch_scale * output
-        elif self.architecture.residual == "interpolate":
+        elif block.interpolation is not None:
             output = residual + self.branch_scale * block.interpolation * (output - residual)
         if self.architecture.norm == "hyperspherical":
             output = rms_norm(output)
