@@ -13,6 +13,7 @@ AT_LEAST_ONE = (
     "unroll_length",
     "width",
     "layers_per_block",
+    "expansion",
     "representation_dim",
     "scan_unroll",
     "num_evaluations",
@@ -50,7 +51,8 @@ class TrainPlan:
     prefill_unrolls: unrolls before the first update; training_unrolls: unrolls with updates.
     replay_capacity: steps per world in the buffer, a multiple of the unroll's length.
     evaluate_after: number of training unrolls after which an evaluation is due, ascending.
-    actor_branch_scale, critic_branch_scale: factor of every residual branch.
+    actor_branch_scale, critic_branch_scale: factor of every residual branch; where blocks
+    interpolate, what the learnt weights start at.
     """
 
     actor_depth: int
@@ -75,7 +77,7 @@ class TrainPlan:
         depths = {self.actor_depth: self.actor_branch_scale}
         depths[self.critic_depth] = self.critic_branch_scale
         scales = ", ".join(f"{scale:.3g} at depth {depth}" for depth, scale in depths.items())
-        return f"residual branches times {scales}; rematerialisation {self.rematerialisation}"
+        return f"branches times {scales}; rematerialisation {self.rematerialisation}"
 
     @staticmethod
     def derive(
@@ -130,7 +132,10 @@ def _round_up(steps: int, unit: int) -> int:
 
 
 def _branch_scale(config: TrainConfig, depth: int) -> float:
-    if config.branch_scale == "none":
+    if config.residual == "interpolate":
+        # So that the stream and every block have the same say (arXiv 2502.15280).
+        return 1 / (depth // config.layers_per_block + 1)
+    if config.residual == "none" or config.branch_scale == "none":
         return 1.0
     return min(1.0, UNSCALED_BLOCKS * config.layers_per_block / depth)
 
@@ -142,8 +147,10 @@ def _rematerialisation(
     if config.rematerialisation != "auto":
         return config.rematerialisation
     array = 4 * config.batch_size * config.width
+    inner = (config.layers_per_block - 1) / config.layers_per_block
+    wider = 1 + (config.expansion - 1) * inner
     budget = ACTIVATION_BYTES.get(platform, ACTIVATION_BYTES["cpu"])
-    if ARRAYS_PER_LAYER * depth * array <= budget:
+    if ARRAYS_PER_LAYER * wider * depth * array <= budget:
         return "none"
     return "block" if depth / config.layers_per_block * array <= budget else "nested"
 
@@ -212,6 +219,7 @@ def _check_ranges(config: TrainConfig) -> None:
         raise bad_field(
             "initial_discount", first, f"it must lie in (0, {config.discount}]", config.discount
         )
+    _check_architecture(config)
     if config.update_to_data <= 0:
         raise bad_field(
             "update_to_data", config.update_to_data, "it must be greater than 0", 1 / 40
@@ -230,6 +238,17 @@ def _check_ranges(config: TrainConfig) -> None:
             f"with shuffled_goal_share = {config.shuffled_goal_share} the two exceed 1",
             rest,
         )
+
+
+def _check_architecture(config: TrainConfig) -> None:
+    if config.expansion > 1 and config.layers_per_block == 1:
+        allowed = "a block of one layer has no layers inside that could be wider"
+        raise bad_field("expansion", config.expansion, allowed, 1)
+    if config.norm == "hyperspherical" and config.norm_position == "pre":
+        allowed = "hyperspherical features are normalised after every product, so it must be post"
+        raise bad_field("norm_position", config.norm_position, allowed)
+    if config.weight_decay < 0:
+        raise bad_field("weight_decay", config.weight_decay, "it must be 0 or more", 0.0)
 
 
 def _check_shares(config: TrainConfig, devices: int) -> None:
