@@ -1,6 +1,7 @@
 """SAC and TD3 learn the analytic discounted value of a small problem, and what moves what."""
 
 import dataclasses
+import itertools
 from functools import partial
 
 import jax
@@ -119,7 +120,7 @@ def test_td3_moves_actor_and_targets_at_every_second_update():
     states = [agent.init(jax.random.key(0))]
     for seed in range(4):
         states.append(update(states[-1], random_batch(seed), jax.random.key(seed))[0])
-    pairs = list(zip(states[:-1], states[1:], strict=True))
+    pairs = list(itertools.pairwise(states))
     assert all(moved(a.parameters.critic, b.parameters.critic) for a, b in pairs)
     for part in (lambda s: s.parameters.actor, lambda s: s.target.actor, lambda s: s.target.critic):
         assert [moved(part(a), part(b)) for a, b in pairs] == [False, True, False, True]

@@ -135,7 +135,7 @@ def test_steps_know_their_successor_or_that_they_terminated(absorbing):
     terminated = np.asarray(batch.terminated)
     assert 0.1 < terminated.mean() < 0.9
     following = np.asarray(batch.next_observation)[~terminated]
-    np.testing.assert_array_equal(following, (steps + [0, 1])[~terminated])
+    np.testing.assert_array_equal(following, (steps + np.array([0, 1]))[~terminated])
     np.testing.assert_array_equal(batch.achieved_goal, steps)
     # Nothing came after a terminated step, so its hindsight goal is its own.
     np.testing.assert_array_equal(goals[terminated], steps[terminated])
