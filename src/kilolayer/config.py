@@ -47,7 +47,7 @@ class TrainConfig(TaskConfig):
     """A training run. The defaults are the recipe of arXiv 2503.14858 at laptop size."""
 
     agent: str = "crl"
-    """How it learns: `crl`, contrastive reinforcement learning, or module:function of your own."""
+    """How it learns: crl, sac, sac-her, td3-her or ppo; or module:function of your own."""
     seed: int = 0
     """Seed of everything random. Same seed, same machine, same result."""
     total_steps: int = 1_000_000
@@ -103,9 +103,11 @@ class TrainConfig(TaskConfig):
     update_to_data: float = 1 / 40
     """Gradient updates per environment step."""
     discount: float = 0.99
-    """How far ahead hindsight goals lie: offset k has probability proportional to discount^k."""
+    """Hindsight goals lie k steps ahead with probability proportional to discount^k; for sac,
+    sac-her, td3-her and ppo a reward k steps ahead counts discount^k."""
     initial_discount: float | None = None
-    """Discount at the start; the horizon 1/(1 - discount) grows linearly. By default `discount`."""
+    """Discount of hindsight goals at the start; the horizon 1/(1 - discount) grows linearly, and
+    by default not at all."""
     actor_learning_rate: float = 3e-4
     """Adam's step size for the actor."""
     critic_learning_rate: float = 3e-4
@@ -130,6 +132,10 @@ class TrainConfig(TaskConfig):
     """Share of the actor's batch that practises the goal its world was told, in 0 to 1."""
     greedy_env_share: float = 0.0
     """Share of the worlds that act without noise while training, as the agent is evaluated."""
+    hindsight_goal_share: float = 0.8
+    """Share of the batch of sac-her and td3-her whose goal is one reached later, in 0 to 1."""
+    target_rate: float = 0.005
+    """Share of the way that target networks move at each update of sac, sac-her and td3-her."""
     absorbing_termination: bool = False
     """Count a world that terminated as staying there: its last goal is its future's."""
 

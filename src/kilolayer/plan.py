@@ -226,7 +226,11 @@ def _check_ranges(config: TrainConfig) -> None:
         )
     if config.logsumexp_penalty < 0:
         raise bad_field("logsumexp_penalty", config.logsumexp_penalty, "it must be 0 or more", 0.0)
-    for field in ("shuffled_goal_share", "commanded_goal_share", "greedy_env_share"):
+    if not 0 < config.target_rate <= 1:
+        nearest = 1.0 if config.target_rate > 1 else 0.005
+        raise bad_field("target_rate", config.target_rate, "it must lie in (0, 1]", nearest)
+    shares = "shuffled_goal_share", "commanded_goal_share", "hindsight_goal_share"
+    for field in (*shares, "greedy_env_share"):
         share = getattr(config, field)
         if not 0 <= share <= 1:
             raise bad_field(field, share, "it must lie in [0, 1]", min(1.0, max(0.0, share)))

@@ -17,8 +17,8 @@ from kilolayer.config import TrainConfig
 from kilolayer.losses.actor import temperature_loss as temperature_loss_of_package
 from kilolayer.plan import TrainPlan
 from kilolayer.presets import with_recipe
-from kilolayer.replay.hindsight import Batch
 from kilolayer.tasks.registry import make_task
+from probes import contrastive_batch
 
 BATCH, LAYERS_PER_BLOCK = 24, 4
 CONFIG = with_recipe(TrainConfig(task="ant", depth=8, width=16, batch_size=BATCH), "wang2025")
@@ -134,7 +134,9 @@ def setting():
     state = jax.jit(agent.init)(jax.random.key(0))
     # Biases that are all zero and scales that are all one would hide a mistake.
     parameters = jax.tree.map(lambda leaf: leaf + 0.1 * draw(*leaf.shape), state.parameters)
-    batch = Batch(draw(BATCH, 29), jnp.tanh(draw(BATCH, 8)), draw(BATCH, 2), draw(BATCH, 2))
+    batch = contrastive_batch(
+        draw(BATCH, 29), jnp.tanh(draw(BATCH, 8)), draw(BATCH, 2), draw(BATCH, 2)
+    )
     return agent, CRLState(parameters, state.optimiser), batch, jax.random.key(3)
 
 

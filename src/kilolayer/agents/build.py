@@ -1,15 +1,20 @@
 """From a config to its agent."""
 
+import dataclasses
 from collections.abc import Callable
 
-from kilolayer.agents.base import Agent, TaskSpec
+from kilolayer.agents.base import Agent, Reward, TaskSpec
 from kilolayer.agents.crl import CRL
+from kilolayer.agents.ppo import PPO
+from kilolayer.agents.sac import SAC
+from kilolayer.agents.td3 import TD3
 from kilolayer.config import TrainConfig
 from kilolayer.lookup import find
 from kilolayer.networks.block import Architecture
 from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.plan import TrainPlan
-from kilolayer.tasks.base import Task
+from kilolayer.tasks.base import Task, is_success
+from kilolayer.types import Array, bad_field
 
 
 def task_spec(task: Task) -> TaskSpec:
@@ -29,8 +34,8 @@ def architecture(config: TrainConfig) -> Architecture:
     )
 
 
-def build_crl(config: TrainConfig, plan: TrainPlan, task: Task) -> CRL:
-    """Contrastive reinforcement learning with networks sized for the task."""
+def torsos(config: TrainConfig, plan: TrainPlan) -> tuple[TorsoSpec, TorsoSpec]:
+    """The deep part of the actor and that of the critic's networks: every agent has the same."""
 
     def torso(depth: int, branch_scale: float) -> TorsoSpec:
         return TorsoSpec(
@@ -44,26 +49,119 @@ def build_crl(config: TrainConfig, plan: TrainPlan, task: Task) -> CRL:
             architecture=architecture(config),
         )
 
+    return (
+        torso(plan.actor_depth, plan.actor_branch_scale),
+        torso(plan.critic_depth, plan.critic_branch_scale),
+    )
+
+
+def build_crl(config: TrainConfig, plan: TrainPlan, task: Task) -> CRL:
+    """Contrastive reinforcement learning with networks sized for the task."""
+    actor_torso, critic_torso = torsos(config, plan)
     return CRL(
         task=task_spec(task),
-        actor_torso=torso(plan.actor_depth, plan.actor_branch_scale),
-        critic_torso=torso(plan.critic_depth, plan.critic_branch_scale),
+        actor_torso=actor_torso,
+        critic_torso=critic_torso,
         representation_dim=config.representation_dim,
         energy_kind=config.energy,
         loss_kind=config.contrastive_loss,
         logsumexp_penalty=config.logsumexp_penalty,
         actor_learning_rate=config.actor_learning_rate,
         critic_learning_rate=config.critic_learning_rate,
+        weight_decay=config.weight_decay,
         temperature_learning_rate=config.temperature_learning_rate,
         initial_temperature=config.initial_temperature,
         target_entropy_per_action=config.target_entropy_per_action,
         shuffled_goal_share=config.shuffled_goal_share,
         commanded_goal_share=config.commanded_goal_share,
+    )
+
+
+def sparse_reward(task: Task) -> Reward:
+    """1 within the goal's success radius, else 0."""
+
+    def reward(achieved_goal: Array, goal: Array) -> Array:
+        return is_success(task, achieved_goal, goal).astype("float32")
+
+    return reward
+
+
+def build_sac_her(config: TrainConfig, plan: TrainPlan, task: Task) -> SAC:
+    """Soft actor-critic with hindsight goals."""
+    actor_torso, critic_torso = torsos(config, plan)
+    return SAC(
+        task=task_spec(task),
+        actor_torso=actor_torso,
+        critic_torso=critic_torso,
+        reward=sparse_reward(task),
+        discount=_discount_of_rewards(config),
+        hindsight_goal_share=config.hindsight_goal_share,
+        target_rate=config.target_rate,
+        actor_learning_rate=config.actor_learning_rate,
+        critic_learning_rate=config.critic_learning_rate,
+        weight_decay=config.weight_decay,
+        temperature_learning_rate=config.temperature_learning_rate,
+        initial_temperature=config.initial_temperature,
+        target_entropy_per_action=config.target_entropy_per_action,
+    )
+
+
+def build_sac(config: TrainConfig, plan: TrainPlan, task: Task) -> SAC:
+    """Soft actor-critic that learns from the goals told alone."""
+    return dataclasses.replace(build_sac_her(config, plan, task), hindsight_goal_share=0.0)
+
+
+def build_td3_her(config: TrainConfig, plan: TrainPlan, task: Task) -> TD3:
+    """Twin delayed deep deterministic policy gradient with hindsight goals."""
+    actor_torso, critic_torso = torsos(config, plan)
+    return TD3(
+        task=task_spec(task),
+        actor_torso=actor_torso,
+        critic_torso=critic_torso,
+        reward=sparse_reward(task),
+        discount=_discount_of_rewards(config),
+        hindsight_goal_share=config.hindsight_goal_share,
+        target_rate=config.target_rate,
+        actor_learning_rate=config.actor_learning_rate,
+        critic_learning_rate=config.critic_learning_rate,
         weight_decay=config.weight_decay,
     )
 
 
-AGENTS: dict[str, Callable[[TrainConfig, TrainPlan, Task], Agent]] = {"crl": build_crl}
+def build_ppo(config: TrainConfig, plan: TrainPlan, task: Task) -> PPO:
+    """Proximal policy optimisation; raises UserError if an unroll is smaller than a batch."""
+    steps = (config.unroll_length - 1) * config.num_envs
+    if config.batch_size > steps:
+        allowed = f"an unroll holds {steps} steps with a successor, and ppo learns from one alone"
+        raise bad_field("batch_size", config.batch_size, allowed, steps)
+    actor_torso, critic_torso = torsos(config, plan)
+    return PPO(
+        task=task_spec(task),
+        actor_torso=actor_torso,
+        critic_torso=critic_torso,
+        reward=sparse_reward(task),
+        episode_length=plan.episode_length,
+        discount=_discount_of_rewards(config),
+        actor_learning_rate=config.actor_learning_rate,
+        critic_learning_rate=config.critic_learning_rate,
+        weight_decay=config.weight_decay,
+    )
+
+
+def _discount_of_rewards(config: TrainConfig) -> float:
+    if config.discount == 1:
+        allowed = f"agent {config.agent} adds up discounted rewards, so it must be below 1"
+        raise bad_field("discount", config.discount, allowed, 0.99)
+    return config.discount
+
+
+AGENTS: dict[str, Callable[[TrainConfig, TrainPlan, Task], Agent]] = {
+    "crl": build_crl,
+    "sac": build_sac,
+    "sac-her": build_sac_her,
+    "td3-her": build_td3_her,
+    "ppo": build_ppo,
+}
 
 
 def build_agent(config: TrainConfig, plan: TrainPlan, task: Task) -> Agent:

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kilolayer.agents.base import TaskSpec
-from kilolayer.agents.optimiser import network_optimiser
+from kilolayer.agents.base import DeepNetwork, TaskSpec
+from kilolayer.agents.optimiser import descend, init_moments, network_optimiser
 from kilolayer.losses.actor import actor_loss, temperature_loss
 from kilolayer.losses.contrastive import ContrastiveLoss, contrastive_loss
 from kilolayer.losses.energies import Energy, pairwise, rowwise
@@ -82,11 +82,7 @@ class CRL:
             ),
             log_temperature=jnp.log(jnp.float32(self.initial_temperature)),
         )
-        optimiser = {
-            name: optimiser.init(getattr(parameters, name))
-            for name, optimiser in self._optimisers().items()
-        }
-        return CRLState(parameters, optimiser)
+        return CRLState(parameters, init_moments(self.optimisers, parameters))
 
     def act(
         self, state: CRLState, observation: Array, goal: Array, key: Array, deterministic: bool
@@ -111,8 +107,12 @@ class CRL:
         temperature_gradient = jax.grad(temperature_loss)(
             parameters.log_temperature, log_density, self.target_entropy
         )
-        gradients = Parameters(actor_gradient, critic_gradient, temperature_gradient)
-        state = self._apply(state, gradients)
+        gradients = {
+            "actor": actor_gradient,
+            "critic": critic_gradient,
+            "log_temperature": temperature_gradient,
+        }
+        state = CRLState(*descend(self.optimisers, parameters, gradients, state.optimiser))
         metrics = {f"critic/{name}": value for name, value in critic_metrics.items()}
         metrics |= {f"actor/{name}": value for name, value in actor_metrics.items()}
         metrics["critic/gradient_norm"] = optax.tree.norm(critic_gradient)
@@ -123,6 +123,15 @@ class CRL:
     @property
     def target_entropy(self) -> float:
         return self.target_entropy_per_action * self.task.action_dim
+
+    @property
+    def optimisers(self) -> dict[str, optax.GradientTransformation]:
+        """By part; weights decay in networks alone."""
+        return {
+            "actor": network_optimiser(self.actor_learning_rate, self.weight_decay),
+            "critic": network_optimiser(self.critic_learning_rate, self.weight_decay),
+            "log_temperature": optax.adam(self.temperature_learning_rate),
+        }
 
     def critic_loss(self, critic: Critic, batch: Batch) -> tuple[Array, tuple[Metrics, Array]]:
         """Contrastive loss; also returns the goal encodings psi, which the actor's loss reuses."""
@@ -167,19 +176,18 @@ class CRL:
             psi = jnp.where(chosen, critic.goal(batch.commanded_goal), psi)
         return goal, psi
 
-    def _optimisers(self) -> dict[str, optax.GradientTransformation]:
+    def networks(self, state: CRLState, batch: Batch, key: Array) -> dict[str, DeepNetwork]:
+        """The actor, with the batch's hindsight goals alone, and the critic's two encoders."""
+        parameters = state.parameters
+        actor, critic = parameters.actor, parameters.critic
+        of_critic, (_, psi) = jax.grad(self.critic_loss, has_aux=True)(critic, batch)
+        of_actor, _ = jax.grad(self.actor_loss, has_aux=True)(
+            actor, parameters, batch.observation, batch.goal, psi, key
+        )
+        states = jnp.concatenate([batch.observation, batch.goal], -1)
+        pairs = jnp.concatenate([batch.observation, batch.action], -1)
         return {
-            "actor": network_optimiser(self.actor_learning_rate, self.weight_decay),
-            "critic": network_optimiser(self.critic_learning_rate, self.weight_decay),
-            "log_temperature": optax.adam(self.temperature_learning_rate),
+            "actor": DeepNetwork(actor.encoder, states, of_actor.encoder),
+            "state-action encoder": DeepNetwork(critic.state_action, pairs, of_critic.state_action),
+            "goal encoder": DeepNetwork(critic.goal, batch.goal, of_critic.goal),
         }
-
-    def _apply(self, state: CRLState, gradients: Parameters) -> CRLState:
-        parts, moments = {}, {}
-        for name, optimiser in self._optimisers().items():
-            part = getattr(state.parameters, name)
-            change, moments[name] = optimiser.update(
-                getattr(gradients, name), state.optimiser[name], part
-            )
-            parts[name] = optax.apply_updates(part, change)
-        return CRLState(Parameters(**parts), moments)

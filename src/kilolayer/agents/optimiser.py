@@ -1,12 +1,19 @@
-"""The optimiser of a network: Adam, or AdamW, and the constraints that an architecture asks for."""
+"""Adam or AdamW for the named parts of an agent's parameters, and an architecture's constraints."""
 
-from typing import Any
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
 import optax
 
 from kilolayer.networks.block import NormedLayer, unit_columns
+
+Parameters = TypeVar("Parameters")
+Tree = TypeVar("Tree")
+Optimisers = Mapping[str, optax.GradientTransformation]
+"""An optimiser for each part of the parameters, a dataclass, by the part's name."""
 
 
 def network_optimiser(
@@ -23,6 +30,31 @@ def network_optimiser(
         steps.append(optax.add_decayed_weights(weight_decay))
     steps.append(optax.scale_by_learning_rate(learning_rate))
     return optax.chain(*steps, optax.stateless(_keep_unit_columns))
+
+
+def init_moments(optimisers: Optimisers, parameters: Any) -> dict[str, Any]:
+    """The optimiser's state of each part, by the part's name."""
+    return {name: each.init(getattr(parameters, name)) for name, each in optimisers.items()}
+
+
+def descend(
+    optimisers: Optimisers,
+    parameters: Parameters,
+    gradients: Mapping[str, Any],
+    moments: Mapping[str, Any],
+) -> tuple[Parameters, dict[str, Any]]:
+    """One step of the parts that have a gradient: `(parameters, moments)`."""
+    parts, after = {}, dict(moments)
+    for name, gradient in gradients.items():
+        part = getattr(parameters, name)
+        change, after[name] = optimisers[name].update(gradient, moments[name], part)
+        parts[name] = optax.apply_updates(part, change)
+    return dataclasses.replace(parameters, **parts), after  # type: ignore[type-var]
+
+
+def follow(target: Tree, parameters: Tree, rate: float) -> Tree:
+    """Polyak averaging: target networks move a share `rate` of the way to the parameters."""
+    return jax.tree.map(lambda slow, fast: slow + rate * (fast - slow), target, parameters)
 
 
 def _keep_unit_columns(updates: Any, parameters: Any) -> Any:

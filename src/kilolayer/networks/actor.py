@@ -8,6 +8,8 @@ from kilolayer.networks.encoders import Encoder, TorsoSpec
 from kilolayer.types import Array
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
+# In float32 tanh reaches 1, and its inverse would be infinite.
+LARGEST_ACTION = 1 - 1e-6
 
 
 class Actor(eqx.Module):
@@ -37,6 +39,25 @@ def sample_action(mean: Array, log_std: Array, key: Array) -> tuple[Array, Array
     """
     noise = jax.random.normal(key, mean.shape)
     unsquashed = mean + jnp.exp(log_std) * noise
+    return jnp.tanh(unsquashed), _log_density(noise, log_std, unsquashed)
+
+
+def deviations(mean: Array, log_std: Array, action: Array) -> Array:
+    """How far stored actions `[..., action]` lie from the mean before tanh, in deviations."""
+    return (unsquash(action) - mean) * jnp.exp(-log_std)
+
+
+def action_log_density(mean: Array, log_std: Array, action: Array) -> Array:
+    """Log densities `[...]` of stored actions `[..., action]` in [-1, 1]."""
+    return _log_density(deviations(mean, log_std, action), log_std, unsquash(action))
+
+
+def unsquash(action: Array) -> Array:
+    """The inverse of tanh, finite also where an action is at its limit."""
+    return jnp.arctanh(jnp.clip(action, -LARGEST_ACTION, LARGEST_ACTION))
+
+
+def _log_density(noise: Array, log_std: Array, unsquashed: Array) -> Array:
     gaussian = -0.5 * jnp.square(noise) - log_std - 0.5 * jnp.log(2 * jnp.pi)
     squash = 2.0 * (jnp.log(2.0) - unsquashed - jax.nn.softplus(-2.0 * unsquashed))
-    return jnp.tanh(unsquashed), (gaussian - squash).sum(-1)
+    return (gaussian - squash).sum(-1)

@@ -70,10 +70,10 @@ def _inner(parameters: dict[str, Any]) -> Iterator[Jaxpr]:
 
 
 def update_arithmetic(trainer: Trainer) -> Arithmetic:
-    """What one update computes."""
-    state, key = jax.eval_shape(trainer.init), jax.random.key(0)
-    batch = jax.eval_shape(trainer.sample, state, key)
-    return arithmetic(trainer.agent.update, state.agent, batch, key)
+    """What one update computes, with its share of what a round computes for all its updates."""
+    state, updates = jax.eval_shape(trainer.init), trainer.plan.updates_per_unroll
+    of_a_round = arithmetic(trainer.learn, state)
+    return Arithmetic(of_a_round.products // updates, of_a_round.flops // updates)
 
 
 def action_arithmetic(trainer: Trainer) -> Arithmetic:
@@ -109,7 +109,8 @@ def bytes_of(tree: Any) -> int:
 def device_memory(trainer: Trainer) -> tuple[dict[str, int], float]:
     """Bytes by kind that one device holds at the peak of a round, and the seconds to compile it.
 
-    The peak is the compiled program's own account. Gradients are as large as the parameters; what
+    Target networks, where the agent has them, are counted with the optimiser. The peak is the
+    compiled program's own account. Gradients are as large as the parameters; what
     else the program needs for the time of a round are activations and smaller temporaries.
     """
     state = jax.eval_shape(trainer.init)
