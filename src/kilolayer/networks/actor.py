@@ -8,6 +8,10 @@ from kilolayer.networks.encoders import Encoder, TorsoSpec
 from kilolayer.types import Array
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
+# An action at a bound is the tanh of an infinity and would have no density. It counts as one this
+# far out, which is 3.8 before the tanh: a recorded action that was clipped should not outweigh all
+# others.
+LARGEST_ACTION = 0.999
 
 
 class Actor(eqx.Module):
@@ -30,13 +34,24 @@ class Actor(eqx.Module):
 
 
 def sample_action(mean: Array, log_std: Array, key: Array) -> tuple[Array, Array]:
-    """Draw actions `[..., action]` in (-1, 1) with their log densities `[...]`.
+    """Draw actions `[..., action]` in (-1, 1) with their log densities `[...]`."""
+    noise = jax.random.normal(key, mean.shape)
+    unsquashed = mean + jnp.exp(log_std) * noise
+    return jnp.tanh(unsquashed), _log_density(noise, log_std, unsquashed)
+
+
+def action_log_density(mean: Array, log_std: Array, action: Array) -> Array:
+    """Log densities `[...]` of given actions `[..., action]` in [-1, 1]; finite at the bounds."""
+    unsquashed = jnp.arctanh(jnp.clip(action, -LARGEST_ACTION, LARGEST_ACTION))
+    return _log_density((unsquashed - mean) * jnp.exp(-log_std), log_std, unsquashed)
+
+
+def _log_density(noise: Array, log_std: Array, unsquashed: Array) -> Array:
+    """Of the action tanh(unsquashed), which lies `noise` standard deviations from the mean.
 
     The change of variables uses log(1 - tanh(u)^2) = 2 (log 2 - u - softplus(-2 u)), which stays
     finite for large |u|.
     """
-    noise = jax.random.normal(key, mean.shape)
-    unsquashed = mean + jnp.exp(log_std) * noise
     gaussian = -0.5 * jnp.square(noise) - log_std - 0.5 * jnp.log(2 * jnp.pi)
     squash = 2.0 * (jnp.log(2.0) - unsquashed - jax.nn.softplus(-2.0 * unsquashed))
-    return jnp.tanh(unsquashed), (gaussian - squash).sum(-1)
+    return (gaussian - squash).sum(-1)

@@ -1,6 +1,7 @@
 """Worlds that act: one control step, and an unroll of many."""
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -13,6 +14,8 @@ from kilolayer.types import Array
 
 # (observation [worlds, observation], goal [worlds, goal], key) -> action [worlds, action]
 Policy = Callable[[Array, Array, Array], Array]
+# What to keep of a step, of the state that the action was taken in and the transition.
+Recorder = Callable[[PhysicsState, Transition], Any]
 
 
 class WorldState(eqx.Module):
@@ -61,13 +64,15 @@ def unroll(
     key: Array,
     length: int,
     episode_length: int,
-) -> tuple[WorldState, Transition]:
+    record: Recorder = lambda _, step: step,
+) -> tuple[WorldState, Any]:
     """Act for `length` control steps; worlds whose episode ends start anew at once.
 
-    Returns the worlds afterwards and the trajectory, leaves `[length, worlds, ...]`.
+    Returns the worlds afterwards and what was recorded, by default the trajectory, leaves `[length,
+    worlds, ...]`.
     """
 
-    def control_step(worlds: WorldState, key: Array) -> tuple[WorldState, Transition]:
+    def control_step(worlds: WorldState, key: Array) -> tuple[WorldState, Any]:
         action_key, restart_key = jax.random.split(key)
         observation = task.observe(worlds.physics)
         action = policy(observation, worlds.goal, action_key)
@@ -78,10 +83,11 @@ def unroll(
             goal=worlds.goal,
             age=worlds.age,
         )
+        recorded = record(worlds.physics, step)
         stepped = WorldState(physics.step(worlds.physics, action), worlds.goal, worlds.age + 1)
         ended = task.terminated(stepped.physics) | (stepped.age >= episode_length)
         worlds = restart_ended(task, physics, stepped, ended, restart_key)
         goal = task.current_goal(worlds.physics, worlds.goal)
-        return WorldState(worlds.physics, goal, worlds.age), step
+        return WorldState(worlds.physics, goal, worlds.age), recorded
 
     return jax.lax.scan(control_step, worlds, jax.random.split(key, length))

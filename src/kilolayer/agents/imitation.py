@@ -1,0 +1,99 @@
+"""Supervised goal reaching: the actor makes the actions that were taken more likely.
+
+Told the goal that a step went on to reach, this is goal-conditioned behaviour cloning on a dataset
+(GCBC, arXiv 1903.01973, as in arXiv 2410.20092) and iterated supervised learning where the agent's
+own policy collects (GCSL, arXiv 1912.06088); without a goal it is behaviour cloning.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+
+from kilolayer.agents.base import TaskSpec
+from kilolayer.networks.actor import Actor, action_log_density, sample_action
+from kilolayer.networks.encoders import TorsoSpec
+from kilolayer.replay.hindsight import Batch
+from kilolayer.types import Array, Metrics
+
+
+class Parameters(eqx.Module):
+    actor: Actor
+
+
+class ImitationState(eqx.Module):
+    parameters: Parameters
+    optimiser: Any
+
+
+@dataclass(frozen=True)
+class Imitation:
+    """The agent: the actor of contrastive RL, alone.
+
+    sees_goal: false for behaviour cloning, whose actor is told zeros in place of every goal.
+    """
+
+    task: TaskSpec
+    actor_torso: TorsoSpec
+    learning_rate: float = 3e-4
+    sees_goal: bool = True
+
+    def init(self, key: Array) -> ImitationState:
+        task = self.task
+        parameters = Parameters(
+            Actor.init(key, task.observation_dim, task.goal_dim, task.action_dim, self.actor_torso)
+        )
+        return ImitationState(parameters, self._optimiser.init(parameters))
+
+    def act(
+        self,
+        state: ImitationState,
+        observation: Array,
+        goal: Array,
+        key: Array,
+        deterministic: bool,
+    ) -> Array:
+        mean, log_std = self._policy(state.parameters, observation, goal)
+        return jnp.tanh(mean) if deterministic else sample_action(mean, log_std, key)[0]
+
+    def energy(
+        self, state: ImitationState, observation: Array, action: Array, goal: Array
+    ) -> Array:
+        """There is no critic: the log density of the action, `[...]`."""
+        return action_log_density(*self._policy(state.parameters, observation, goal), action)
+
+    def update(
+        self, state: ImitationState, batch: Batch, key: Array
+    ) -> tuple[ImitationState, Metrics]:
+        gradient, metrics = jax.grad(self.loss, has_aux=True)(state.parameters, batch, key)
+        change, optimiser = self._optimiser.update(gradient, state.optimiser)
+        parameters = optax.apply_updates(state.parameters, change)
+        metrics = {f"actor/{name}": value for name, value in metrics.items()}
+        metrics["actor/gradient_norm"] = optax.tree.norm(gradient)
+        return ImitationState(parameters, optimiser), metrics
+
+    def loss(self, parameters: Parameters, batch: Batch, key: Array) -> tuple[Array, Metrics]:
+        """`-mean log pi(a|s,g)` of the actions taken, and what to log.
+
+        squared_error: of the mean action, per coordinate. entropy: from one drawn action per row.
+        """
+        mean, log_std = self._policy(parameters, batch.observation, batch.goal)
+        loss = -jnp.mean(action_log_density(mean, log_std, batch.action))
+        return loss, {
+            "loss": loss,
+            "squared_error": jnp.mean(jnp.square(jnp.tanh(mean) - batch.action)),
+            "entropy": -jnp.mean(sample_action(mean, log_std, key)[1]),
+        }
+
+    def _policy(
+        self, parameters: Parameters, observation: Array, goal: Array
+    ) -> tuple[Array, Array]:
+        goal = goal if self.sees_goal else jnp.zeros_like(goal)
+        return parameters.actor(observation, goal)
+
+    @property
+    def _optimiser(self) -> optax.GradientTransformation:
+        return optax.adam(self.learning_rate)
