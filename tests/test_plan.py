@@ -159,6 +159,9 @@ REFUSED = [
     ({"logsumexp_penalty": -0.1}, "logsumexp_penalty", "0 or more", 0.0),
     ({"shuffled_goal_share": 1.5}, "shuffled_goal_share", "[0, 1]", 1.0),
     ({"shuffled_goal_share": -0.5}, "shuffled_goal_share", "[0, 1]", 0.0),
+    ({"hindsight_goal_share": 1.5}, "hindsight_goal_share", "[0, 1]", 1.0),
+    ({"target_rate": 0.0}, "target_rate", "(0, 1]", 0.005),
+    ({"target_rate": 2.0}, "target_rate", "(0, 1]", 1.0),
     ({"commanded_goal_share": 1.5}, "commanded_goal_share", "[0, 1]", 1.0),
     ({"commanded_goal_share": 0.6, "shuffled_goal_share": 0.5}, "commanded_goal_share",
      "with shuffled_goal_share = 0.5 the two exceed 1", 0.5),
@@ -180,7 +183,8 @@ REFUSED = [
         ({field: value}, field, "finite number", None)
         for field in ("discount", "initial_discount", "update_to_data", "critic_learning_rate",
                       "logsumexp_penalty",
-                      "target_entropy_per_action", "shuffled_goal_share")
+                      "target_entropy_per_action", "shuffled_goal_share",
+                      "hindsight_goal_share", "target_rate")
         for value in (float("nan"), float("inf"), "0.5")
     ),
 ]  # fmt: skip

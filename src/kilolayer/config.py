@@ -47,7 +47,8 @@ class TrainConfig(TaskConfig):
     """A training run. The defaults are the recipe of arXiv 2503.14858 at laptop size."""
 
     agent: str = "crl"
-    """How it learns: crl, gcsl; from a dataset crl, gcbc, bc; or module:function of your own."""
+    """How it learns: crl, sac, sac-her, td3-her, ppo or gcsl; from a dataset crl, gcbc or bc; or
+    module:function of your own."""
     dataset: str | None = None
     """Learn from this .npz file in OGBench's layout and take no steps: see docs/offline.md."""
     seed: int = 0
@@ -92,7 +93,8 @@ class TrainConfig(TaskConfig):
     update_to_data: float = 1 / 40
     """Gradient updates per environment step."""
     discount: float = 0.99
-    """How far ahead hindsight goals lie: offset k has probability proportional to discount^k."""
+    """Hindsight goals lie k steps ahead with probability proportional to discount^k; for sac,
+    sac-her, td3-her and ppo a reward k steps ahead counts discount^k."""
     initial_discount: float | None = None
     """Discount at the start; the horizon 1/(1 - discount) grows linearly. By default `discount`."""
     actor_learning_rate: float = 3e-4
@@ -115,6 +117,10 @@ class TrainConfig(TaskConfig):
     """Share of the actor's batch that practises another transition's goal, in 0 to 1."""
     commanded_goal_share: float = 0.0
     """Share of the actor's batch that practises the goal its world was told, in 0 to 1."""
+    hindsight_goal_share: float = 0.8
+    """Share of the batch of sac-her and td3-her whose goal is one reached later, in 0 to 1."""
+    target_rate: float = 0.005
+    """Share of the way that target networks move at each update of sac, sac-her and td3-her."""
     absorbing_termination: bool = False
     """Count a world that terminated as staying there: its last goal is its future's."""
 

@@ -228,7 +228,10 @@ def _check_ranges(config: TrainConfig) -> None:
     if config.dataset is not None and config.absorbing_termination:
         allowed = "a dataset does not tell a trajectory that terminated from one that was cut"
         raise bad_field("absorbing_termination", True, allowed, False)
-    for field in ("shuffled_goal_share", "commanded_goal_share"):
+    if not 0 < config.target_rate <= 1:
+        nearest = 1.0 if config.target_rate > 1 else 0.005
+        raise bad_field("target_rate", config.target_rate, "it must lie in (0, 1]", nearest)
+    for field in ("shuffled_goal_share", "commanded_goal_share", "hindsight_goal_share"):
         share = getattr(config, field)
         if not 0 <= share <= 1:
             raise bad_field(field, share, "it must lie in [0, 1]", min(1.0, max(0.0, share)))

@@ -1,16 +1,20 @@
 """From a config to its agent."""
 
+import dataclasses
 from collections.abc import Callable
 
-from kilolayer.agents.base import Agent, TaskSpec
+from kilolayer.agents.base import Agent, Reward, TaskSpec
 from kilolayer.agents.crl import CRL
 from kilolayer.agents.imitation import Imitation
+from kilolayer.agents.ppo import PPO
+from kilolayer.agents.sac import SAC
+from kilolayer.agents.td3 import TD3
 from kilolayer.config import TrainConfig
 from kilolayer.lookup import find
 from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.plan import TrainPlan
-from kilolayer.tasks.base import Task
-from kilolayer.types import bad_field
+from kilolayer.tasks.base import Task, is_success
+from kilolayer.types import Array, bad_field
 
 
 def task_spec(task: Task) -> TaskSpec:
@@ -18,25 +22,33 @@ def task_spec(task: Task) -> TaskSpec:
     return TaskSpec(len(task.observation), task.action_dim, task.goal.dim)
 
 
-def torso(config: TrainConfig, plan: TrainPlan, depth: int, branch_scale: float) -> TorsoSpec:
-    """The deep part of a network, as the config has it."""
-    return TorsoSpec(
-        depth=depth,
-        width=config.width,
-        layers_per_block=config.layers_per_block,
-        rematerialisation=plan.rematerialisation,
-        scan_unroll=config.scan_unroll,
-        compute_dtype=config.compute_dtype,
-        branch_scale=branch_scale,
+def torsos(config: TrainConfig, plan: TrainPlan) -> tuple[TorsoSpec, TorsoSpec]:
+    """The deep part of the actor and that of the critic's networks: every agent has the same."""
+
+    def torso(depth: int, branch_scale: float) -> TorsoSpec:
+        return TorsoSpec(
+            depth=depth,
+            width=config.width,
+            layers_per_block=config.layers_per_block,
+            rematerialisation=plan.rematerialisation,
+            scan_unroll=config.scan_unroll,
+            compute_dtype=config.compute_dtype,
+            branch_scale=branch_scale,
+        )
+
+    return (
+        torso(plan.actor_depth, plan.actor_branch_scale),
+        torso(plan.critic_depth, plan.critic_branch_scale),
     )
 
 
 def build_crl(config: TrainConfig, plan: TrainPlan, task: Task) -> CRL:
     """Contrastive reinforcement learning with networks sized for the task."""
+    actor_torso, critic_torso = torsos(config, plan)
     return CRL(
         task=task_spec(task),
-        actor_torso=torso(config, plan, plan.actor_depth, plan.actor_branch_scale),
-        critic_torso=torso(config, plan, plan.critic_depth, plan.critic_branch_scale),
+        actor_torso=actor_torso,
+        critic_torso=critic_torso,
         representation_dim=config.representation_dim,
         energy_kind=config.energy,
         loss_kind=config.contrastive_loss,
@@ -51,18 +63,98 @@ def build_crl(config: TrainConfig, plan: TrainPlan, task: Task) -> CRL:
     )
 
 
+def sparse_reward(task: Task) -> Reward:
+    """1 within the goal's success radius, else 0."""
+
+    def reward(achieved_goal: Array, goal: Array) -> Array:
+        return is_success(task, achieved_goal, goal).astype("float32")
+
+    return reward
+
+
+def build_sac_her(config: TrainConfig, plan: TrainPlan, task: Task) -> SAC:
+    """Soft actor-critic with hindsight goals."""
+    actor_torso, critic_torso = torsos(config, plan)
+    return SAC(
+        task=task_spec(task),
+        actor_torso=actor_torso,
+        critic_torso=critic_torso,
+        reward=sparse_reward(task),
+        discount=_discount_of_rewards(config),
+        hindsight_goal_share=config.hindsight_goal_share,
+        target_rate=config.target_rate,
+        actor_learning_rate=config.actor_learning_rate,
+        critic_learning_rate=config.critic_learning_rate,
+        temperature_learning_rate=config.temperature_learning_rate,
+        initial_temperature=config.initial_temperature,
+        target_entropy_per_action=config.target_entropy_per_action,
+    )
+
+
+def build_sac(config: TrainConfig, plan: TrainPlan, task: Task) -> SAC:
+    """Soft actor-critic that learns from the goals told alone."""
+    return dataclasses.replace(build_sac_her(config, plan, task), hindsight_goal_share=0.0)
+
+
+def build_td3_her(config: TrainConfig, plan: TrainPlan, task: Task) -> TD3:
+    """Twin delayed deep deterministic policy gradient with hindsight goals."""
+    actor_torso, critic_torso = torsos(config, plan)
+    return TD3(
+        task=task_spec(task),
+        actor_torso=actor_torso,
+        critic_torso=critic_torso,
+        reward=sparse_reward(task),
+        discount=_discount_of_rewards(config),
+        hindsight_goal_share=config.hindsight_goal_share,
+        target_rate=config.target_rate,
+        actor_learning_rate=config.actor_learning_rate,
+        critic_learning_rate=config.critic_learning_rate,
+    )
+
+
+def build_ppo(config: TrainConfig, plan: TrainPlan, task: Task) -> PPO:
+    """Proximal policy optimisation; raises UserError if an unroll is smaller than a batch."""
+    steps = (config.unroll_length - 1) * config.num_envs
+    if config.batch_size > steps:
+        allowed = f"an unroll holds {steps} steps with a successor, and ppo learns from one alone"
+        raise bad_field("batch_size", config.batch_size, allowed, steps)
+    actor_torso, critic_torso = torsos(config, plan)
+    return PPO(
+        task=task_spec(task),
+        actor_torso=actor_torso,
+        critic_torso=critic_torso,
+        reward=sparse_reward(task),
+        episode_length=plan.episode_length,
+        discount=_discount_of_rewards(config),
+        actor_learning_rate=config.actor_learning_rate,
+        critic_learning_rate=config.critic_learning_rate,
+    )
+
+
 def build_imitation(config: TrainConfig, plan: TrainPlan, task: Task) -> Imitation:
     """Goal-conditioned supervised learning; behaviour cloning, `bc`, sees no goal."""
+    actor_torso, _ = torsos(config, plan)
     return Imitation(
         task=task_spec(task),
-        actor_torso=torso(config, plan, plan.actor_depth, plan.actor_branch_scale),
+        actor_torso=actor_torso,
         learning_rate=config.actor_learning_rate,
         sees_goal=config.agent != "bc",
     )
 
 
+def _discount_of_rewards(config: TrainConfig) -> float:
+    if config.discount == 1:
+        allowed = f"agent {config.agent} adds up discounted rewards, so it must be below 1"
+        raise bad_field("discount", config.discount, allowed, 0.99)
+    return config.discount
+
+
 AGENTS: dict[str, Callable[[TrainConfig, TrainPlan, Task], Agent]] = {
     "crl": build_crl,
+    "sac": build_sac,
+    "sac-her": build_sac_her,
+    "td3-her": build_td3_her,
+    "ppo": build_ppo,
     "gcsl": build_imitation,
     "gcbc": build_imitation,
     "bc": build_imitation,

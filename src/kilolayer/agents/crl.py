@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kilolayer.agents.base import TaskSpec
+from kilolayer.agents.base import DeepNetwork, TaskSpec
+from kilolayer.agents.optimiser import adam_step, init_moments
 from kilolayer.losses.actor import actor_loss, temperature_loss
 from kilolayer.losses.contrastive import ContrastiveLoss, contrastive_loss
 from kilolayer.losses.energies import Energy, pairwise, rowwise
@@ -80,11 +81,7 @@ class CRL:
             ),
             log_temperature=jnp.log(jnp.float32(self.initial_temperature)),
         )
-        optimiser = {
-            name: optimiser.init(getattr(parameters, name))
-            for name, optimiser in self._optimisers().items()
-        }
-        return CRLState(parameters, optimiser)
+        return CRLState(parameters, init_moments(self.rates, parameters))
 
     def act(
         self, state: CRLState, observation: Array, goal: Array, key: Array, deterministic: bool
@@ -109,8 +106,12 @@ class CRL:
         temperature_gradient = jax.grad(temperature_loss)(
             parameters.log_temperature, log_density, self.target_entropy
         )
-        gradients = Parameters(actor_gradient, critic_gradient, temperature_gradient)
-        state = self._apply(state, gradients)
+        gradients = {
+            "actor": actor_gradient,
+            "critic": critic_gradient,
+            "log_temperature": temperature_gradient,
+        }
+        state = CRLState(*adam_step(self.rates, parameters, gradients, state.optimiser))
         metrics = {f"critic/{name}": value for name, value in critic_metrics.items()}
         metrics |= {f"actor/{name}": value for name, value in actor_metrics.items()}
         metrics["critic/gradient_norm"] = optax.tree.norm(critic_gradient)
@@ -121,6 +122,15 @@ class CRL:
     @property
     def target_entropy(self) -> float:
         return self.target_entropy_per_action * self.task.action_dim
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """Learning rates by part."""
+        return {
+            "actor": self.actor_learning_rate,
+            "critic": self.critic_learning_rate,
+            "log_temperature": self.temperature_learning_rate,
+        }
 
     def critic_loss(self, critic: Critic, batch: Batch) -> tuple[Array, tuple[Metrics, Array]]:
         """Contrastive loss; also returns the goal encodings psi, which the actor's loss reuses."""
@@ -165,20 +175,18 @@ class CRL:
             psi = jnp.where(chosen, critic.goal(batch.commanded_goal), psi)
         return goal, psi
 
-    def _optimisers(self) -> dict[str, optax.GradientTransformation]:
-        rates = {
-            "actor": self.actor_learning_rate,
-            "critic": self.critic_learning_rate,
-            "log_temperature": self.temperature_learning_rate,
+    def networks(self, state: CRLState, batch: Batch, key: Array) -> dict[str, DeepNetwork]:
+        """The actor, with the batch's hindsight goals alone, and the critic's two encoders."""
+        parameters = state.parameters
+        actor, critic = parameters.actor, parameters.critic
+        of_critic, (_, psi) = jax.grad(self.critic_loss, has_aux=True)(critic, batch)
+        of_actor, _ = jax.grad(self.actor_loss, has_aux=True)(
+            actor, parameters, batch.observation, batch.goal, psi, key
+        )
+        states = jnp.concatenate([batch.observation, batch.goal], -1)
+        pairs = jnp.concatenate([batch.observation, batch.action], -1)
+        return {
+            "actor": DeepNetwork(actor.encoder, states, of_actor.encoder),
+            "state-action encoder": DeepNetwork(critic.state_action, pairs, of_critic.state_action),
+            "goal encoder": DeepNetwork(critic.goal, batch.goal, of_critic.goal),
         }
-        return {name: optax.adam(rate) for name, rate in rates.items()}
-
-    def _apply(self, state: CRLState, gradients: Parameters) -> CRLState:
-        parts, moments = {}, {}
-        for name, optimiser in self._optimisers().items():
-            part = getattr(state.parameters, name)
-            change, moments[name] = optimiser.update(
-                getattr(gradients, name), state.optimiser[name], part
-            )
-            parts[name] = optax.apply_updates(part, change)
-        return CRLState(Parameters(**parts), moments)

@@ -6,18 +6,22 @@ own policy collects (GCSL, arXiv 1912.06088); without a goal it is behaviour clo
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
 
-from kilolayer.agents.base import TaskSpec
+from kilolayer.agents.base import DeepNetwork, Sampling, TaskSpec
 from kilolayer.networks.actor import Actor, action_log_density, sample_action
 from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.replay.hindsight import Batch
 from kilolayer.types import Array, Metrics
+
+# A recorded action at its bound was clipped, and its density would be that of a point far out: it
+# counts as this one, 3.8 before the tanh, so that it does not outweigh all others.
+LARGEST_CLONED = 0.999
 
 
 class Parameters(eqx.Module):
@@ -35,6 +39,9 @@ class Imitation:
 
     sees_goal: false for behaviour cloning, whose actor is told zeros in place of every goal.
     """
+
+    # All three sources draw the goal uniformly from what is left of the trajectory.
+    sampling: ClassVar[Sampling] = Sampling("uniform")
 
     task: TaskSpec
     actor_torso: TorsoSpec
@@ -81,18 +88,29 @@ class Imitation:
         squared_error: of the mean action, per coordinate. entropy: from one drawn action per row.
         """
         mean, log_std = self._policy(parameters, batch.observation, batch.goal)
-        loss = -jnp.mean(action_log_density(mean, log_std, batch.action))
+        action = jnp.clip(batch.action, -LARGEST_CLONED, LARGEST_CLONED)
+        loss = -jnp.mean(action_log_density(mean, log_std, action))
         return loss, {
             "loss": loss,
             "squared_error": jnp.mean(jnp.square(jnp.tanh(mean) - batch.action)),
             "entropy": -jnp.mean(sample_action(mean, log_std, key)[1]),
         }
 
+    def networks(self, state: ImitationState, batch: Batch, key: Array) -> dict[str, DeepNetwork]:
+        """The actor, on the batch's hindsight goals."""
+        gradient, _ = jax.grad(self.loss, has_aux=True)(state.parameters, batch, key)
+        inputs = jnp.concatenate([batch.observation, self._told(batch.goal)], -1)
+        return {
+            "actor": DeepNetwork(state.parameters.actor.encoder, inputs, gradient.actor.encoder)
+        }
+
     def _policy(
         self, parameters: Parameters, observation: Array, goal: Array
     ) -> tuple[Array, Array]:
-        goal = goal if self.sees_goal else jnp.zeros_like(goal)
-        return parameters.actor(observation, goal)
+        return parameters.actor(observation, self._told(goal))
+
+    def _told(self, goal: Array) -> Array:
+        return goal if self.sees_goal else jnp.zeros_like(goal)
 
     @property
     def _optimiser(self) -> optax.GradientTransformation:

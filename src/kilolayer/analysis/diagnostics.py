@@ -6,11 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kilolayer.agents.base import DeepNetwork, HasNetworks
 from kilolayer.agents.build import task_spec
-from kilolayer.agents.crl import CRL, Parameters
 from kilolayer.analysis.arrays import read_arrays
 from kilolayer.analysis.load import Run
-from kilolayer.networks.encoders import Encoder
 from kilolayer.networks.stack import Stack
 from kilolayer.replay.hindsight import Batch
 from kilolayer.types import Array, UserError
@@ -36,31 +35,18 @@ class BlockDiagnostics:
 
 
 def block_diagnostics(run: Run) -> dict[str, BlockDiagnostics]:
-    """Diagnostics of the actor and of the critic's two encoders, on a batch from the replay buffer.
+    """Diagnostics of every deep network that the agent names, on a batch from the replay buffer.
 
-    The actor's loss takes the batch's hindsight goals alone. Raises UserError if the run has
-    no checkpoint or no batch yet, or if its agent is another than contrastive RL.
+    Raises UserError if the run has no checkpoint or no batch yet, or if its agent names none.
     """
-    if not isinstance(run.agent, CRL):
-        raise UserError("depth diagnostics know the networks of the agent crl alone.")
-    batch = replay_batch(run)
-    parameters = run.agent_state.parameters
-    gradients = jax.jit(_gradients, static_argnums=0)(run.agent, parameters, batch)
-    actor, critic = parameters.actor, parameters.critic
-    networks: dict[str, tuple[Encoder, Array, Encoder]] = {
-        "actor": (
-            actor.encoder,
-            jnp.concatenate([batch.observation, batch.goal], -1),
-            gradients.actor.encoder,
-        ),
-        "state-action encoder": (
-            critic.state_action,
-            jnp.concatenate([batch.observation, batch.action], -1),
-            gradients.critic.state_action,
-        ),
-        "goal encoder": (critic.goal, batch.goal, gradients.critic.goal),
-    }
-    return {name: _of_network(*parts) for name, parts in networks.items()}
+    agent = run.agent
+    if not isinstance(agent, HasNetworks):
+        raise UserError(
+            f"depth diagnostics need to know the networks of the agent {run.config.agent}: give it "
+            "a function `networks`, which kilolayer.agents.base describes."
+        )
+    networks = jax.jit(agent.networks)(run.agent_state, replay_batch(run), jax.random.key(0))
+    return {name: _of_network(network) for name, network in networks.items()}
 
 
 def replay_batch(run: Run) -> Batch:
@@ -69,18 +55,22 @@ def replay_batch(run: Run) -> Batch:
     Raises UserError if there is none, or if it does not fit the run's task.
     """
     path, task = run.path / "episodes" / "batch.npz", task_spec(run.task)
-    dims = {
-        "observation": task.observation_dim,
-        "action": task.action_dim,
-        "goal": task.goal_dim,
-        "commanded_goal": task.goal_dim,
+    sizes = {
+        "observation": (task.observation_dim,),
+        "action": (task.action_dim,),
+        "goal": (task.goal_dim,),
+        "commanded_goal": (task.goal_dim,),
+        "achieved_goal": (task.goal_dim,),
+        "next_observation": (task.observation_dim,),
+        "terminated": (),
     }
-    arrays = read_arrays(path, list(dims))
-    for name, dim in dims.items():
-        if arrays[name].shape != (len(arrays["observation"]), dim):
+    arrays = read_arrays(path, list(sizes))
+    for name, size in sizes.items():
+        wanted = (len(arrays["observation"]), *size)
+        if arrays[name].shape != wanted:
             raise UserError(
                 f"{path} is not a batch of this run: {name} has the shape {arrays[name].shape}, "
-                f"where its last axis should be {dim}."
+                f"where it should be {wanted}."
             )
         if not np.isfinite(arrays[name]).all():
             raise UserError(f"{path} is not a batch of this run: {name} is not finite.")
@@ -112,22 +102,14 @@ def dormant_share(activity: np.ndarray) -> np.ndarray:
     return (activity <= DORMANT_THRESHOLD * mean).mean((-2, -1))
 
 
-def _gradients(agent: CRL, parameters: Parameters, batch: Batch) -> Parameters:
-    critic, (_, psi) = jax.grad(agent.critic_loss, has_aux=True)(parameters.critic, batch)
-    actor, _ = jax.grad(agent.actor_loss, has_aux=True)(
-        parameters.actor, parameters, batch.observation, batch.goal, psi, jax.random.key(0)
-    )
-    return Parameters(actor, critic, jnp.zeros(()))
-
-
-def _of_network(encoder: Encoder, inputs: Array, gradient: Encoder) -> BlockDiagnostics:
-    statistics = jax.jit(type(encoder).statistics)(encoder, inputs)
+def _of_network(network: DeepNetwork) -> BlockDiagnostics:
+    statistics = jax.jit(type(network.encoder).statistics)(network.encoder, network.inputs)
     residual = np.asarray(statistics.residual.astype(jnp.float32))
     return BlockDiagnostics(
         residual_norm=np.linalg.norm(residual, axis=-1).mean(-1),
         effective_rank=np.array([effective_rank(block) for block in residual]),
         dormant_share=dormant_share(np.asarray(statistics.activity.astype(jnp.float32))),
-        gradient_norm=np.asarray(block_norms(gradient.stack)),
+        gradient_norm=np.asarray(block_norms(network.gradient.stack)),
     )
 
 

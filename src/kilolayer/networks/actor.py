@@ -8,10 +8,8 @@ from kilolayer.networks.encoders import Encoder, TorsoSpec
 from kilolayer.types import Array
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
-# An action at a bound is the tanh of an infinity and would have no density. It counts as one this
-# far out, which is 3.8 before the tanh: a recorded action that was clipped should not outweigh all
-# others.
-LARGEST_ACTION = 0.999
+# In float32 tanh reaches 1, and its inverse would be infinite.
+LARGEST_ACTION = 1 - 1e-6
 
 
 class Actor(eqx.Module):
@@ -34,24 +32,32 @@ class Actor(eqx.Module):
 
 
 def sample_action(mean: Array, log_std: Array, key: Array) -> tuple[Array, Array]:
-    """Draw actions `[..., action]` in (-1, 1) with their log densities `[...]`."""
+    """Draw actions `[..., action]` in (-1, 1) with their log densities `[...]`.
+
+    The change of variables uses log(1 - tanh(u)^2) = 2 (log 2 - u - softplus(-2 u)), which stays
+    finite for large |u|.
+    """
     noise = jax.random.normal(key, mean.shape)
     unsquashed = mean + jnp.exp(log_std) * noise
     return jnp.tanh(unsquashed), _log_density(noise, log_std, unsquashed)
 
 
+def deviations(mean: Array, log_std: Array, action: Array) -> Array:
+    """How far stored actions `[..., action]` lie from the mean before tanh, in deviations."""
+    return (unsquash(action) - mean) * jnp.exp(-log_std)
+
+
 def action_log_density(mean: Array, log_std: Array, action: Array) -> Array:
-    """Log densities `[...]` of given actions `[..., action]` in [-1, 1]; finite at the bounds."""
-    unsquashed = jnp.arctanh(jnp.clip(action, -LARGEST_ACTION, LARGEST_ACTION))
-    return _log_density((unsquashed - mean) * jnp.exp(-log_std), log_std, unsquashed)
+    """Log densities `[...]` of stored actions `[..., action]` in [-1, 1]."""
+    return _log_density(deviations(mean, log_std, action), log_std, unsquash(action))
+
+
+def unsquash(action: Array) -> Array:
+    """The inverse of tanh, finite also where an action is at its limit."""
+    return jnp.arctanh(jnp.clip(action, -LARGEST_ACTION, LARGEST_ACTION))
 
 
 def _log_density(noise: Array, log_std: Array, unsquashed: Array) -> Array:
-    """Of the action tanh(unsquashed), which lies `noise` standard deviations from the mean.
-
-    The change of variables uses log(1 - tanh(u)^2) = 2 (log 2 - u - softplus(-2 u)), which stays
-    finite for large |u|.
-    """
     gaussian = -0.5 * jnp.square(noise) - log_std - 0.5 * jnp.log(2 * jnp.pi)
     squash = 2.0 * (jnp.log(2.0) - unsquashed - jax.nn.softplus(-2.0 * unsquashed))
     return (gaussian - squash).sum(-1)

@@ -1,4 +1,4 @@
-"""A ring buffer of the newest steps of every world: three pure functions on a typed state.
+"""A ring buffer of the newest steps of every world: pure functions on a typed state.
 
 Arrays are `[capacity, worlds, ...]`, time first, so that inserting an unroll is one contiguous
 update. Nothing is copied when the caller's jit donates the buffer.
@@ -77,3 +77,11 @@ def insert(buffer: Buffer, unroll: Transition) -> Buffer:
         return jax.lax.dynamic_update_slice_in_dim(stored, new.astype(stored.dtype), head, axis=0)
 
     return Buffer(jax.tree.map(write, buffer.steps, unroll), buffer.inserted + length)
+
+
+def newest(buffer: Buffer, length: int) -> Transition:
+    """The last unroll that was inserted, `[length, worlds, ...]`, in order of time."""
+    head = (buffer.inserted - length) % buffer.capacity
+    return jax.tree.map(
+        lambda stored: jax.lax.dynamic_slice_in_dim(stored, head, length), buffer.steps
+    )

@@ -20,13 +20,25 @@ LARGEST_DISCOUNT = 1 - 1e-6
 
 
 class Batch(eqx.Module):
-    """observation, action `[batch, ...]`; goal: the hindsight goal; commanded_goal: the goal that
-    the step was told to reach."""
+    """Steps with what they led to, leaves `[batch, ...]`.
+
+    goal: the hindsight goal. commanded_goal: the goal that the step was told to reach.
+    achieved_goal: of the step itself. terminated `[batch]`: whether the episode terminated there;
+    next_observation then says nothing, for there is none.
+    """
 
     observation: Array
     action: Array
     goal: Array
     commanded_goal: Array
+    achieved_goal: Array
+    next_observation: Array
+    terminated: Array
+
+    def mixed_goals(self, hindsight_share: float, key: Array) -> Array:
+        """`[batch, goal]`: of a share of the rows the hindsight goal, else the commanded one."""
+        chosen = jax.random.uniform(key, (self.goal.shape[0], 1)) < hindsight_share
+        return jnp.where(chosen, self.goal, self.commanded_goal)
 
 
 def truncated_geometric(uniform: Array, discount: float | Array, longest: Array) -> Array:
@@ -84,9 +96,18 @@ def futures(
     if not absorbing:
         return stored, stored
     own_age = buffer.steps.age[_row_of(buffer, time), world]
+    terminates = ends_early(buffer, time, world, stored, episode_length)
+    return stored, jnp.where(terminates, episode_length - 1 - own_age, stored)
+
+
+def ends_early(
+    buffer: Buffer, time: Array, world: Array, stored: Array, episode_length: int
+) -> Array:
+    """Whether each step's episode, which has `stored` later steps, terminated after the last of
+    them, `[batch]`: it is over, and its time was not up."""
+    own_age = buffer.steps.age[_row_of(buffer, time), world]
     is_over = time + stored + 1 < buffer.size
-    terminated = is_over & (own_age + stored + 1 < episode_length)
-    return stored, jnp.where(terminated, episode_length - 1 - own_age, stored)
+    return is_over & (own_age + stored + 1 < episode_length)
 
 
 def sample(
@@ -96,41 +117,52 @@ def sample(
     discount: float | Array,
     episode_length: int,
     absorbing: bool = False,
+    terminal_steps: bool = False,
 ) -> Batch:
     """Draw steps uniformly among those with a future, each with a hindsight goal from it.
 
-    Steps without a future are redrawn. Should that fail because the buffer holds next to none,
-    their goals are NaN, which stops the run instead of training on a wrong goal.
+    terminal_steps: also draw the steps at which an episode terminated; their hindsight goal is what
+    they achieved themselves. Other steps are redrawn: nothing is known of what followed a step
+    whose episode's time was up, or the newest one. Should that fail because the buffer holds next
+    to no others, their goals are NaN, which stops the run instead of training on a wrong goal.
     """
     first_key, redraw_key, offset_key = jax.random.split(key, 3)
 
-    def draw(key: Array) -> tuple[Array, Array, tuple[Array, Array]]:
+    def draw(key: Array) -> tuple[Array, Array, Array, Array, Array]:
         time_key, world_key = jax.random.split(key)
         time = jax.random.randint(time_key, (batch_size,), 0, buffer.size)
         world = jax.random.randint(world_key, (batch_size,), 0, buffer.num_worlds)
-        return time, world, futures(buffer, time, world, episode_length, absorbing)
+        stored, longest = futures(buffer, time, world, episode_length, absorbing)
+        drawable = longest > 0
+        if terminal_steps:
+            drawable |= ends_early(buffer, time, world, stored, episode_length)
+        return time, world, stored, longest, drawable
 
     def redraw(carry: tuple) -> tuple:
         attempt, kept = carry
         drawn = draw(jax.random.fold_in(redraw_key, attempt))
-        has_future = kept[2][1] > 0
-        return attempt + 1, jax.tree.map(lambda a, b: jnp.where(has_future, a, b), kept, drawn)
+        drawable = kept[-1]
+        return attempt + 1, jax.tree.map(lambda a, b: jnp.where(drawable, a, b), kept, drawn)
 
-    def some_lack_a_future(carry: tuple) -> Array:
-        attempt, (_, _, (_, longest)) = carry
-        return jnp.any(longest == 0) & (attempt < MAX_REDRAWS)
+    def some_must_be_redrawn(carry: tuple) -> Array:
+        attempt, (*_, drawable) = carry
+        return jnp.any(~drawable) & (attempt < MAX_REDRAWS)
 
-    _, (time, world, (stored, longest)) = jax.lax.while_loop(
-        some_lack_a_future, redraw, (jnp.zeros((), jnp.int32), draw(first_key))
+    _, (time, world, stored, longest, drawable) = jax.lax.while_loop(
+        some_must_be_redrawn, redraw, (jnp.zeros((), jnp.int32), draw(first_key))
     )
     uniform = jax.random.uniform(offset_key, (batch_size,))
     offset = truncated_geometric(uniform, discount, jnp.maximum(longest, 1))
     offset = jnp.minimum(offset, stored)
     row, future_row = _row_of(buffer, time), _row_of(buffer, time + offset)
-    goal = buffer.steps.achieved_goal[future_row, world]
+    next_row = _row_of(buffer, time + jnp.minimum(stored, 1))
+    steps = buffer.steps
     return Batch(
-        observation=buffer.steps.observation[row, world],
-        action=buffer.steps.action[row, world],
-        goal=jnp.where((longest > 0)[:, None], goal, jnp.nan),
-        commanded_goal=buffer.steps.goal[row, world],
+        observation=steps.observation[row, world],
+        action=steps.action[row, world],
+        goal=jnp.where(drawable[:, None], steps.achieved_goal[future_row, world], jnp.nan),
+        commanded_goal=steps.goal[row, world],
+        achieved_goal=steps.achieved_goal[row, world],
+        next_observation=steps.observation[next_row, world],
+        terminated=(stored == 0) & ends_early(buffer, time, world, stored, episode_length),
     )

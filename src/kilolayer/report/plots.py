@@ -25,6 +25,17 @@ BEHAVIOUR_UNITS = {
     "grasp_share": "share of steps",
     "path_efficiency": "shortest / taken",
 }
+# The first four that a run has logged are shown.
+MEASURES = {
+    "critic/loss": ("Critic loss", "loss"),
+    "critic/accuracy": ("Critic accuracy", "share of batch"),
+    "critic/value": ("Critic value", "discounted reward"),
+    "actor/entropy": ("Policy entropy", "nat"),
+    "actor/temperature": ("Temperature", "energy per nat"),
+    "critic/reward": ("Reward in the batch", "share of batch"),
+    "actor/clipped_share": ("Clipped updates", "share of batch"),
+    "actor/loss": ("Actor loss", "loss"),
+}
 SPLITS = {"evaluation": "evaluation goals", "evaluation_training_goals": "training goals"}
 SPLIT_COLOURS = dict(zip(SPLITS, (BLUE, ORANGE), strict=True))
 
@@ -38,12 +49,7 @@ def learning_curves(run: Run) -> str:
         "time_at_goal": ("Time at goal", "control steps"),
         "smallest_distance": ("Smallest distance to the goal", unit),
     }
-    measures = {
-        "critic/loss": ("Critic loss", "nat"),
-        "critic/accuracy": ("Critic accuracy", "share of batch"),
-        "actor/entropy": ("Policy entropy", "nat"),
-        "actor/temperature": ("Temperature", "energy per nat"),
-    }
+    logged = {name: text for name, text in MEASURES.items() if len(run.curve(name)[0])}
     figure = new_figure(11, 5)
     grid = figure.subplots(2, 4)
     for axes, (name, (title, label)) in zip(grid[0], scores.items(), strict=True):
@@ -55,7 +61,10 @@ def learning_curves(run: Run) -> str:
         dress(axes, title, run.clock, label)
         if label == "share of episodes":
             axes.set_ylim(-0.03, 1.03)
-    for axes, (name, (title, label)) in zip(grid[1], measures.items(), strict=True):
+    measures = list((logged or MEASURES).items())[:4]
+    for axes in grid[1, len(measures) :]:
+        axes.set_visible(False)
+    for axes, (name, (title, label)) in zip(grid[1], measures, strict=False):
         steps, values = thinned(*run.curve(name))
         axes.plot(steps, values, color=BLUE, linewidth=1)
         dress(axes, title, run.clock, label)

@@ -35,8 +35,8 @@ SECTIONS = (
         "curves",
         "Learning curves",
         "Upper row: evaluations with the deterministic policy, higher is better except for the "
-        "distance. Lower row: every round of training; accuracy is the share of state-action pairs "
-        "that find their own goal in the batch.",
+        "distance. Lower row: every round of training; a contrastive critic's accuracy is the "
+        "share of state-action pairs that find their own goal in the batch.",
         curves_section,
     ),
     _Plan(

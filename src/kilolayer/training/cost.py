@@ -70,10 +70,10 @@ def _inner(parameters: dict[str, Any]) -> Iterator[Jaxpr]:
 
 
 def update_arithmetic(trainer: Trainer) -> Arithmetic:
-    """What one update computes."""
-    state, key = jax.eval_shape(trainer.init), jax.random.key(0)
-    batch = jax.eval_shape(trainer.sample, state, key)
-    return arithmetic(trainer.agent.update, state.agent, batch, key)
+    """What one update computes, with its share of what a round computes for all its updates."""
+    state, updates = jax.eval_shape(trainer.init), trainer.plan.updates_per_unroll
+    of_a_round = arithmetic(trainer.learn, state)
+    return Arithmetic(of_a_round.products // updates, of_a_round.flops // updates)
 
 
 def action_arithmetic(trainer: Trainer) -> Arithmetic:

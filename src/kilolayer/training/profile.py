@@ -48,11 +48,13 @@ def profile_round(trainer: Trainer, state: TrainState, round_seconds: float) -> 
         return jax.lax.scan(act, jnp.zeros(()), keys)[0]
 
     def sampling_only(state: TrainState, keys: Array) -> Array:
-        def draw(total: Array, key: Array) -> tuple[Array, None]:
-            leaves = jax.tree.leaves(trainer.sample(state, key))
+        batch = trainer.batches(state, key)
+
+        def draw(total: Array, numbered_key: tuple[Array, Array]) -> tuple[Array, None]:
+            leaves = jax.tree.leaves(batch(*numbered_key))
             return total + sum(leaf.sum() for leaf in leaves), None
 
-        return jax.lax.scan(draw, jnp.zeros(()), keys)[0]
+        return jax.lax.scan(draw, jnp.zeros(()), (jnp.arange(len(keys)), keys))[0]
 
     seconds = {}
     if trainer.dataset is None:

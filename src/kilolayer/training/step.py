@@ -1,6 +1,7 @@
 """One round of training, jitted: collect, insert, sample, update."""
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from kilolayer.agents.base import Agent
+from kilolayer.agents.base import Agent, OnPolicy, Sampling
 from kilolayer.config import TrainConfig
 from kilolayer.physics.base import Physics
 from kilolayer.plan import TrainPlan
@@ -117,35 +118,64 @@ class Trainer:
         return 1 - 1 / (first + (last - first) * jnp.clip(done, 0, 1))
 
     def sample(self, state: TrainState, key: Array) -> hindsight.Batch:
+        """A batch from the replay buffer, of the steps and the goals that the agent asks for."""
         config = self.config
+        sampling: Sampling = getattr(self.agent, "sampling", Sampling())
         batch = hindsight.sample(
             state.buffer,
             key,
             config.batch_size,
-            self.discount(state.unrolls),
+            1.0 if sampling.horizon == "uniform" else self.discount(state.unrolls),
             self.plan.episode_length,
             config.absorbing_termination,
+            sampling.terminal_steps,
         )
         return jax.lax.with_sharding_constraint(batch, shared_out(self.mesh))
+
+    def batches(self, state: TrainState, key: Array) -> Callable[[Array, Array], Any]:
+        """How the updates of a round get their batches: from an update's number and key."""
+        config = self.config
+        if not isinstance(self.agent, OnPolicy):
+            return lambda number, key: self.sample(state, key)
+        steps = self.agent.prepare(state.agent, ring.newest(state.buffer, config.unroll_length))
+        count = jax.tree.leaves(steps)[0].shape[0]
+        rows = passes(key, count, self.plan.updates_per_unroll, config.batch_size)
+        return lambda number, key: jax.lax.with_sharding_constraint(
+            jax.tree.map(lambda leaf: leaf[rows[number]], steps), shared_out(self.mesh)
+        )
 
     def round(self, state: TrainState) -> tuple[TrainState, Metrics]:
         """One unroll, then the updates that belong to it; metrics are means over the updates.
 
         With a dataset the updates alone.
         """
-        if self.dataset is None:
-            state = self.collect(state)
-        else:
-            state = dataclasses.replace(state, unrolls=state.unrolls + 1)
+        if self.dataset is not None:
+            return self.learn(dataclasses.replace(state, unrolls=state.unrolls + 1))
+        return self.learn(self.collect(state))
+
+    def learn(self, state: TrainState) -> tuple[TrainState, Metrics]:
+        """The updates that follow an unroll."""
         key, updates_key = jax.random.split(jax.random.wrap_key_data(state.key))
+        updates = self.plan.updates_per_unroll
+        # One number past those that the updates' own keys come from.
+        draw = self.batches(state, jax.random.fold_in(updates_key, updates))
 
-        def update(agent: Any, key: Array) -> tuple[Any, Metrics]:
+        def update(agent: Any, numbered_key: tuple[Array, Array]) -> tuple[Any, Metrics]:
+            number, key = numbered_key
             sample_key, update_key = jax.random.split(key)
-            return self.agent.update(agent, self.sample(state, sample_key), update_key)
+            return self.agent.update(agent, draw(number, sample_key), update_key)
 
-        keys = jax.random.split(updates_key, self.plan.updates_per_unroll)
-        agent, metrics = jax.lax.scan(update, state.agent, keys)
+        keys = jax.random.split(updates_key, updates)
+        agent, metrics = jax.lax.scan(update, state.agent, (jnp.arange(updates), keys))
         state = TrainState(
             agent, state.buffer, state.worlds, jax.random.key_data(key), state.unrolls
         )
         return state, {name: values.mean() for name, values in metrics.items()}
+
+
+def passes(key: Array, count: int, updates: int, batch_size: int) -> Array:
+    """Which of `count` steps each update takes, `[updates, batch]`: one shuffled pass after the
+    other over all of them, cut into batches."""
+    number = -(-updates * batch_size // count)
+    orders = jax.vmap(lambda key: jax.random.permutation(key, count))(jax.random.split(key, number))
+    return orders.ravel()[: updates * batch_size].reshape(updates, batch_size)

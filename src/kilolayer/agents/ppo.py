@@ -1,0 +1,194 @@
+"""Proximal policy optimisation (arXiv 1707.06347) on the same sparse reward as
+`kilolayer.agents.sac`: on policy, from the newest unroll, for the goals that were told."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+
+from kilolayer.agents.base import DeepNetwork, Reward, TaskSpec
+from kilolayer.agents.optimiser import adam_step, init_moments
+from kilolayer.losses.temporal_difference import (
+    bootstrapped_target,
+    clipped_policy_loss,
+    critic_loss,
+    generalised_advantages,
+)
+from kilolayer.networks.actor import Actor, action_log_density, deviations, sample_action
+from kilolayer.networks.encoders import Encoder, TorsoSpec
+from kilolayer.replay.buffer import Transition
+from kilolayer.replay.hindsight import Batch
+from kilolayer.types import Array, Metrics
+
+
+class Parameters(eqx.Module):
+    """critic: the value of (observation, goal)."""
+
+    actor: Actor
+    critic: Encoder
+
+
+class PPOState(eqx.Module):
+    """optimiser: Adam's state by part of the parameters."""
+
+    parameters: Parameters
+    optimiser: dict[str, Any]
+
+
+class Judged(eqx.Module):
+    """Steps with how good their actions turned out, leaves `[steps, ...]`.
+
+    log_density: of the action for the policy that took it. advantage: in standard deviations.
+    returns: what the critic should have said.
+    """
+
+    observation: Array
+    action: Array
+    goal: Array
+    log_density: Array
+    advantage: Array
+    returns: Array
+
+
+@dataclass(frozen=True)
+class PPO:
+    """The agent. A frozen value: its networks' shapes and the recipe, no state.
+
+    Each update takes a batch of the newest unroll, so the unroll is passed
+    `updates * batch_size / steps` times. From arXiv 1707.06347 are clip (section 6.1), trace, which
+    is lambda (table 3), and entropy_weight (table 5).
+    """
+
+    task: TaskSpec
+    actor_torso: TorsoSpec
+    critic_torso: TorsoSpec
+    reward: Reward
+    episode_length: int
+    discount: float = 0.99
+    actor_learning_rate: float = 3e-4
+    critic_learning_rate: float = 3e-4
+    clip: float = 0.2
+    trace: float = 0.95
+    entropy_weight: float = 0.01
+
+    def init(self, key: Array) -> PPOState:
+        actor_key, critic_key = jax.random.split(key)
+        task = self.task
+        sizes = task.observation_dim, task.goal_dim
+        parameters = Parameters(
+            actor=Actor.init(actor_key, *sizes, task.action_dim, self.actor_torso),
+            critic=Encoder.init(critic_key, sum(sizes), 1, self.critic_torso),
+        )
+        return PPOState(parameters, init_moments(self.rates, parameters))
+
+    def act(
+        self, state: PPOState, observation: Array, goal: Array, key: Array, deterministic: bool
+    ) -> Array:
+        mean, log_std = state.parameters.actor(observation, goal)
+        return jnp.tanh(mean) if deterministic else sample_action(mean, log_std, key)[0]
+
+    def energy(self, state: PPOState, observation: Array, action: Array, goal: Array) -> Array:
+        """The state's value, less half the squared distance, in the policy's deviations, of the
+        action from its mean: there is no critic of actions, so the likeliest is the best."""
+        away = deviations(*state.parameters.actor(observation, goal), action)
+        value = _value(state.parameters.critic, observation, goal)
+        return value - 0.5 * jnp.square(away).sum(-1)
+
+    def prepare(self, state: PPOState, unroll: Transition) -> Judged:
+        """All steps of the unroll but the last, whose successor is not in it.
+
+        Nor is that of a step whose episode's time was up: it is not known to be good or bad.
+        """
+        now, later = (jax.tree.map(lambda leaf, s=s: leaf[s], unroll) for s in _NOW_AND_LATER)
+        value = _value(state.parameters.critic, unroll.observation, unroll.goal)
+        continues = later.age == now.age + 1
+        terminated = ~continues & (now.age + 1 < self.episode_length)
+        advantage = generalised_advantages(
+            self.reward(now.achieved_goal, now.goal),
+            value[:-1],
+            value[1:],
+            continues,
+            terminated,
+            self.discount,
+            self.trace,
+        )
+        known = continues | terminated
+        mean, deviation = advantage.mean(where=known), advantage.std(where=known)
+        steps = Judged(
+            observation=now.observation,
+            action=now.action,
+            goal=now.goal,
+            log_density=_log_density(state.parameters.actor, now.observation, now.goal, now.action),
+            advantage=jnp.where(known, (advantage - mean) / (deviation + 1e-8), 0.0),
+            returns=advantage + value[:-1],
+        )
+        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), steps)
+
+    def update(self, state: PPOState, batch: Judged, key: Array) -> tuple[PPOState, Metrics]:
+        gradients, metrics = self.gradients(state.parameters, batch, key)
+        metrics["critic/gradient_norm"] = optax.tree.norm(gradients["critic"])
+        metrics["actor/gradient_norm"] = optax.tree.norm(gradients["actor"])
+        state = PPOState(*adam_step(self.rates, state.parameters, gradients, state.optimiser))
+        return state, metrics
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """Learning rates by part."""
+        return {"actor": self.actor_learning_rate, "critic": self.critic_learning_rate}
+
+    def gradients(
+        self, parameters: Parameters, batch: Judged, key: Array
+    ) -> tuple[dict[str, Any], Metrics]:
+        """Of the critic's and the actor's loss on the batch, and metrics."""
+
+        def of_critic(critic: Encoder) -> tuple[Array, Metrics]:
+            return critic_loss(_value(critic, batch.observation, batch.goal)[None], batch.returns)
+
+        def of_actor(actor: Actor) -> tuple[Array, Metrics]:
+            mean, log_std = actor(batch.observation, batch.goal)
+            log_ratio = action_log_density(mean, log_std, batch.action) - batch.log_density
+            loss, metrics = clipped_policy_loss(log_ratio, batch.advantage, self.clip)
+            entropy = -sample_action(mean, log_std, key)[1].mean()
+            return loss - self.entropy_weight * entropy, metrics | {"entropy": entropy}
+
+        critic, critic_metrics = jax.grad(of_critic, has_aux=True)(parameters.critic)
+        actor, actor_metrics = jax.grad(of_actor, has_aux=True)(parameters.actor)
+        metrics = {f"critic/{name}": value for name, value in critic_metrics.items()}
+        metrics |= {f"actor/{name}": value for name, value in actor_metrics.items()}
+        return {"actor": actor, "critic": critic}, metrics
+
+    def networks(self, state: PPOState, batch: Batch, key: Array) -> dict[str, DeepNetwork]:
+        """Actor and critic. A batch has no unroll, so advantages look one step ahead."""
+        actor, critic = state.parameters.actor, state.parameters.critic
+        goal = batch.commanded_goal
+        reward = self.reward(batch.achieved_goal, goal)
+        next_value = _value(critic, batch.next_observation, goal)
+        returns = bootstrapped_target(reward, next_value, batch.terminated, self.discount)
+        judged = Judged(
+            observation=batch.observation,
+            action=batch.action,
+            goal=goal,
+            log_density=_log_density(actor, batch.observation, goal, batch.action),
+            advantage=returns - _value(critic, batch.observation, goal),
+            returns=returns,
+        )
+        gradients, _ = self.gradients(state.parameters, judged, key)
+        inputs = jnp.concatenate([batch.observation, goal], -1)
+        return {
+            "actor": DeepNetwork(actor.encoder, inputs, gradients["actor"].encoder),
+            "critic": DeepNetwork(critic, inputs, gradients["critic"]),
+        }
+
+
+_NOW_AND_LATER = (slice(None, -1), slice(1, None))
+
+
+def _value(critic: Encoder, observation: Array, goal: Array) -> Array:
+    return critic(jnp.concatenate([observation, goal], -1))[..., 0]
+
+
+def _log_density(actor: Actor, observation: Array, goal: Array, action: Array) -> Array:
+    return action_log_density(*actor(observation, goal), action)

@@ -1,0 +1,171 @@
+"""Twin delayed deep deterministic policy gradient (arXiv 1802.09477), with hindsight goals
+(1707.01495), on the same sparse reward as `kilolayer.agents.sac`."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+
+from kilolayer.agents.base import DeepNetwork, Reward, Sampling, TaskSpec
+from kilolayer.agents.optimiser import adam_step, follow, init_moments
+from kilolayer.agents.sac import critic_networks
+from kilolayer.losses.temporal_difference import bootstrapped_target, critic_loss
+from kilolayer.networks.critics import TwinCritic
+from kilolayer.networks.encoders import Encoder, TorsoSpec
+from kilolayer.replay.hindsight import Batch
+from kilolayer.types import Array, Metrics
+
+
+class Parameters(eqx.Module):
+    """actor: gives one action, whose noise is not its own."""
+
+    actor: Encoder
+    critic: TwinCritic
+
+
+class TD3State(eqx.Module):
+    """target: slow copies; optimiser: Adam's state by part; updates: how many were done."""
+
+    parameters: Parameters
+    target: Parameters
+    optimiser: dict[str, Any]
+    updates: Array
+
+
+@dataclass(frozen=True)
+class TD3:
+    """The agent. A frozen value: its networks' shapes and the recipe, no state.
+
+    hindsight_goal_share: share of the batch whose goal is one that the episode came to later
+    (strategy "future" of arXiv 1707.01495, four of five there); the rest keeps the goal told.
+    Deviations are those of arXiv 1802.09477, section 6.1, for actions in [-1, 1]: of the noise that
+    explores, and of the one that smooths the target policy, cut at `smoothing_limit`. The actor and
+    all targets move at every `policy_delay`-th update.
+    """
+
+    task: TaskSpec
+    actor_torso: TorsoSpec
+    critic_torso: TorsoSpec
+    reward: Reward
+    discount: float = 0.99
+    hindsight_goal_share: float = 0.8
+    target_rate: float = 0.005
+    actor_learning_rate: float = 3e-4
+    critic_learning_rate: float = 3e-4
+    exploration_noise: float = 0.1
+    smoothing_noise: float = 0.2
+    smoothing_limit: float = 0.5
+    policy_delay: int = 2
+
+    sampling: ClassVar[Sampling] = Sampling("uniform", terminal_steps=True)
+
+    def init(self, key: Array) -> TD3State:
+        actor_key, critic_key = jax.random.split(key)
+        task = self.task
+        states = task.observation_dim + task.goal_dim
+        parameters = Parameters(
+            actor=Encoder.init(actor_key, states, task.action_dim, self.actor_torso),
+            critic=TwinCritic.init(critic_key, states + task.action_dim, self.critic_torso),
+        )
+        # A copy: the training loop donates the state, and no array may be given away twice.
+        target = jax.tree.map(jnp.copy, parameters)
+        moments = init_moments(self.rates, parameters)
+        return TD3State(parameters, target, moments, jnp.zeros((), jnp.int32))
+
+    def act(
+        self, state: TD3State, observation: Array, goal: Array, key: Array, deterministic: bool
+    ) -> Array:
+        action = _action(state.parameters.actor, observation, goal)
+        if deterministic:
+            return action
+        noise = self.exploration_noise * jax.random.normal(key, action.shape)
+        return jnp.clip(action + noise, -1, 1)
+
+    def energy(self, state: TD3State, observation: Array, action: Array, goal: Array) -> Array:
+        """The smaller of the two critics' discounted times at the goal."""
+        return state.parameters.critic(observation, action, goal).min(0)
+
+    def update(self, state: TD3State, batch: Batch, key: Array) -> tuple[TD3State, Metrics]:
+        goal_key, target_key = jax.random.split(key)
+        goal = batch.mixed_goals(self.hindsight_goal_share, goal_key)
+        gradient, metrics = self.critic_gradient(state, batch, goal, target_key)
+        metrics["critic/gradient_norm"] = optax.tree.norm(gradient)
+        parameters, moments = adam_step(
+            self.rates, state.parameters, {"critic": gradient}, state.optimiser
+        )
+        state = TD3State(parameters, state.target, moments, state.updates + 1)
+        state, metrics["actor/loss"] = jax.lax.cond(
+            state.updates % self.policy_delay == 0,
+            self._improve_policy,
+            self._keep_policy,
+            *(state, batch.observation, goal),
+        )
+        return state, metrics
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """Learning rates by part."""
+        return {"actor": self.actor_learning_rate, "critic": self.critic_learning_rate}
+
+    def critic_gradient(
+        self, state: TD3State, batch: Batch, goal: Array, key: Array
+    ) -> tuple[TwinCritic, Metrics]:
+        """Of the critics' loss on the batch with the goals `[batch, goal]`, and metrics."""
+        reward = self.reward(batch.achieved_goal, goal)
+        next_action = self.smoothed_action(state.target.actor, batch.next_observation, goal, key)
+        next_value = state.target.critic(batch.next_observation, next_action, goal).min(0)
+        target = bootstrapped_target(reward, next_value, batch.terminated, self.discount)
+
+        def loss(critic: TwinCritic) -> tuple[Array, Metrics]:
+            return critic_loss(critic(batch.observation, batch.action, goal), target)
+
+        gradient, metrics = jax.grad(loss, has_aux=True)(state.parameters.critic)
+        metrics = {f"critic/{name}": value for name, value in metrics.items()}
+        return gradient, metrics | {"critic/reward": reward.mean()}
+
+    def smoothed_action(self, actor: Encoder, observation: Array, goal: Array, key: Array) -> Array:
+        """The target policy's action with noise cut at its limit (equation 14)."""
+        action = _action(actor, observation, goal)
+        noise = self.smoothing_noise * jax.random.normal(key, action.shape)
+        noise = jnp.clip(noise, -self.smoothing_limit, self.smoothing_limit)
+        return jnp.clip(action + noise, -1, 1)
+
+    def _improve_policy(
+        self, state: TD3State, observation: Array, goal: Array
+    ) -> tuple[TD3State, Array]:
+        actor, critic = state.parameters.actor, state.parameters.critic
+        loss, gradient = jax.value_and_grad(_policy_loss)(actor, critic, observation, goal)
+        parameters, moments = adam_step(
+            self.rates, state.parameters, {"actor": gradient}, state.optimiser
+        )
+        target = follow(state.target, parameters, self.target_rate)
+        return TD3State(parameters, target, moments, state.updates), loss
+
+    def _keep_policy(
+        self, state: TD3State, observation: Array, goal: Array
+    ) -> tuple[TD3State, Array]:
+        actor, critic = state.parameters.actor, state.parameters.critic
+        return state, _policy_loss(actor, critic, observation, goal)
+
+    def networks(self, state: TD3State, batch: Batch, key: Array) -> dict[str, DeepNetwork]:
+        """The actor and the two critics, with the batch's hindsight goals as inputs."""
+        actor, critic = state.parameters.actor, state.parameters.critic
+        of_critic, _ = self.critic_gradient(state, batch, batch.goal, key)
+        of_actor = jax.grad(_policy_loss)(actor, critic, batch.observation, batch.goal)
+        states = jnp.concatenate([batch.observation, batch.goal], -1)
+        return {
+            "actor": DeepNetwork(actor, states, of_actor),
+            **critic_networks(critic, batch, of_critic),
+        }
+
+
+def _action(actor: Encoder, observation: Array, goal: Array) -> Array:
+    return jnp.tanh(actor(jnp.concatenate([observation, goal], -1)))
+
+
+def _policy_loss(actor: Encoder, critic: TwinCritic, observation: Array, goal: Array) -> Array:
+    """`-mean Q_1(s, pi(s, g), g)` (arXiv 1802.09477, algorithm 1)."""
+    return -critic(observation, _action(actor, observation, goal), goal)[0].mean()

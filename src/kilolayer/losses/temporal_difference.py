@@ -1,0 +1,71 @@
+"""Losses of agents that learn from rewards: bootstrapped values, advantages, clipped policies."""
+
+import jax
+import jax.numpy as jnp
+
+from kilolayer.types import Array, Metrics
+
+
+def bootstrapped_target(
+    reward: Array, next_value: Array, terminated: Array, discount: float
+) -> Array:
+    """`r + discount * V(s')` of arrays `[...]`, and `r` alone where the episode terminated.
+
+    An episode whose time was up did not terminate. No gradient passes.
+    """
+    future = jnp.where(terminated, 0.0, next_value)
+    return jax.lax.stop_gradient(reward + discount * future)
+
+
+def soft_value(values: Array, log_density: Array, temperature: Array | float) -> Array:
+    """`min_i Q_i - alpha * log pi`: `[critics, batch], [batch] -> [batch]`.
+
+    The value of acting as the policy does (arXiv 1812.05905, equation 3), with the smallest of
+    several critics (section 5).
+    """
+    return values.min(0) - temperature * log_density
+
+
+def critic_loss(values: Array, target: Array) -> tuple[Array, Metrics]:
+    """Half the squared error of each critic's values `[critics, batch]`, summed over critics."""
+    loss = 0.5 * jnp.square(values - target).mean(-1).sum()
+    return loss, {"loss": loss, "value": values.mean(), "target": target.mean()}
+
+
+def generalised_advantages(
+    reward: Array,
+    value: Array,
+    next_value: Array,
+    continues: Array,
+    terminated: Array,
+    discount: float,
+    trace: float,
+) -> Array:
+    """Generalised advantage estimates (arXiv 1506.02438, equation 16), `[time, worlds]`.
+
+    All arguments are `[time, worlds]`: next_value is that of the successor where the episode
+    `continues`. Where it neither does nor terminated, what follows is not known: the value stands
+    for it, so that the advantage is zero. trace: lambda in 0 to 1, how much sampled rewards count
+    against values.
+    """
+    error = bootstrapped_target(reward, next_value, terminated, discount) - value
+    error = jnp.where(continues | terminated, error, 0.0)
+
+    def backwards(later: Array, step: tuple[Array, Array]) -> tuple[Array, Array]:
+        error, continues = step
+        advantage = error + jnp.where(continues, discount * trace * later, 0.0)
+        return advantage, advantage
+
+    steps = (error, continues)
+    return jax.lax.scan(backwards, jnp.zeros_like(error[0]), steps, reverse=True)[1]
+
+
+def clipped_policy_loss(log_ratio: Array, advantage: Array, clip: float) -> tuple[Array, Metrics]:
+    """`-mean min(r A, clip(r, 1 - clip, 1 + clip) A)` (arXiv 1707.06347, equation 7).
+
+    log_ratio `[batch]`: log density of the action now minus that when it was taken.
+    """
+    ratio = jnp.exp(log_ratio)
+    clipped = jnp.clip(ratio, 1 - clip, 1 + clip)
+    loss = -jnp.minimum(ratio * advantage, clipped * advantage).mean()
+    return loss, {"loss": loss, "clipped_share": jnp.mean(ratio != clipped)}
