@@ -40,7 +40,7 @@ class Imitation:
     sees_goal: false for behaviour cloning, whose actor is told zeros in place of every goal.
     """
 
-    # All three sources draw the goal uniformly from what is left of the trajectory.
+    # arXiv 1912.06088, algorithm 1; 2410.20092, section 5.
     sampling: ClassVar[Sampling] = Sampling("uniform")
 
     task: TaskSpec
