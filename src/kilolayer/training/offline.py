@@ -18,8 +18,8 @@ from kilolayer.runtime.run_dir import RunDirectory
 from kilolayer.tasks.base import Task
 from kilolayer.types import Array, UserError, bad_field
 
-# Folded into the seed, so that the goals drawn here meet no other keys.
-DATASET_STREAM = 0xDA7A
+# The seed of the goals drawn here: the same for all runs, as the rest of a dataset is.
+GOAL_SEED = 0xDA7A
 # Worlds that are put into recorded states at once, to see what they achieved.
 STATES_AT_ONCE = 1024
 
@@ -68,7 +68,7 @@ def filled_buffer(
     """The whole dataset as the steps of one world, in host memory.
 
     What each step achieved is computed from its qpos and qvel. The layout does not tell which goal
-    it was told: one of the task's training goals is drawn for it, from the seed.
+    it was told: one of the task's training goals is drawn for it.
     """
     display.phase("dataset")
     steps, at_once = dataset.steps, min(STATES_AT_ONCE, dataset.steps)
@@ -80,7 +80,7 @@ def filled_buffer(
         told = task.sample_goal(key, at_once, "training")
         return task.achieved_goal(state), task.current_goal(state, told)
 
-    key = jax.random.fold_in(jax.random.key(config.seed), DATASET_STREAM)
+    key = jax.random.key(GOAL_SEED)
     achieved, told = np.zeros((2, steps, task.goal.dim), np.float32)
     for first in range(0, steps, at_once):
         # The last states are as many as all others, for the engine steps a fixed number of worlds.
