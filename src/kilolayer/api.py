@@ -222,12 +222,13 @@ def collect(
 
 def _player(source: Run | str | Path, noise: float | None) -> tuple[Task, TrainConfig, Policy]:
     """The task to play, the config that says with which engine, and who plays."""
-    run = source if isinstance(source, Run) else None
-    if run is None and ((Path(source) / "config.json").is_file() or "/" in str(source)):
-        run = load(source)
-    if run is not None:
-        policy = evaluation_policy(run.agent, run.agent_state, samples=1)
-        return run.task, run.config, noisy(policy, DEFAULT_NOISE if noise is None else noise)
+    if not isinstance(source, Run):
+        is_run = (Path(source) / "config.json").is_file() or "/" in str(source)
+        source = load(source) if is_run else source
+    if isinstance(source, Run):
+        policy = evaluation_policy(source.agent, source.agent_state, samples=1)
+        noise = DEFAULT_NOISE if noise is None else noise
+        return source.task, source.config, noisy(policy, noise)
     if noise is not None:
         raise bad_field("noise", noise, "the actions on a task are random anyway, leave it away")
     task = make_task(str(source))

@@ -75,9 +75,10 @@ class Imitation:
     def update(
         self, state: ImitationState, batch: Batch, key: Array
     ) -> tuple[ImitationState, Metrics]:
-        gradient, metrics = jax.grad(self.loss, has_aux=True)(state.parameters, batch, key)
+        parameters: Any = state.parameters
+        gradient, metrics = jax.grad(self.loss, has_aux=True)(parameters, batch, key)
         change, optimiser = self._optimiser.update(gradient, state.optimiser)
-        parameters = optax.apply_updates(state.parameters, change)
+        parameters = optax.apply_updates(parameters, change)
         metrics = {f"actor/{name}": value for name, value in metrics.items()}
         metrics["actor/gradient_norm"] = optax.tree.norm(gradient)
         return ImitationState(parameters, optimiser), metrics
