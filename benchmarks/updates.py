@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 
 from benchmarks.measure import Program, Row, compare
 from benchmarks.yardsticks import UnrolledUpdate
@@ -17,9 +18,11 @@ LONGEST_COMPILE = 60.0  # seconds; a yardstick that would take longer is not mea
 
 
 def random_batch(batch_size: int) -> Batch:
-    keys = jax.random.split(jax.random.key(0), 4)
-    sizes = (TASK.observation_dim, TASK.action_dim, TASK.goal_dim, TASK.goal_dim)
-    return Batch(*(jax.random.normal(k, (batch_size, n)) for k, n in zip(keys, sizes, strict=True)))
+    keys = jax.random.split(jax.random.key(0), 6)
+    goal = TASK.goal_dim
+    sizes = (TASK.observation_dim, TASK.action_dim, goal, goal, goal, TASK.observation_dim)
+    fields = [jax.random.normal(k, (batch_size, n)) for k, n in zip(keys, sizes, strict=True)]
+    return Batch(*fields, terminated=jnp.zeros(batch_size, bool))
 
 
 def make_agent(depth: int, width: int) -> CRL:

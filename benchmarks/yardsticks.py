@@ -167,7 +167,15 @@ def hindsight_of_trajectories(
         # Far below every future: chosen only where there is none.
         logits = jnp.where(offset == 0, -1e4, logits)
         chosen = jax.random.categorical(goal_key, logits, axis=1)
-        return Batch(steps.observation, steps.action, steps.achieved_goal[chosen], steps.goal)
+        return Batch(
+            observation=steps.observation,
+            action=steps.action,
+            goal=steps.achieved_goal[chosen],
+            commanded_goal=steps.goal,
+            achieved_goal=steps.achieved_goal,
+            next_observation=steps.observation,  # not read by what is timed
+            terminated=jnp.zeros(length, bool),
+        )
 
     batch = jax.vmap(relabel)(jax.random.split(key, trajectories))
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)

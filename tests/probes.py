@@ -6,6 +6,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from kilolayer.replay.buffer import Transition
+from kilolayer.replay.hindsight import Batch
+
+
+def contrastive_batch(observation, action, goal, commanded_goal) -> Batch:
+    """A batch for an agent that reads no successors: theirs are NaN, so that reading one shows."""
+    missing = jnp.full_like(observation, jnp.nan)
+    return Batch(
+        observation=observation,
+        action=action,
+        goal=goal,
+        commanded_goal=commanded_goal,
+        achieved_goal=jnp.full_like(goal, jnp.nan),
+        next_observation=missing,
+        terminated=jnp.zeros(len(goal), bool),
+    )
 
 
 def labelled_transitions(ages: np.ndarray, first_time: int = 0) -> Transition:

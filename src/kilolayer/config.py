@@ -96,7 +96,8 @@ class TrainConfig(TaskConfig):
     """Hindsight goals lie k steps ahead with probability proportional to discount^k; for sac,
     sac-her, td3-her and ppo a reward k steps ahead counts discount^k."""
     initial_discount: float | None = None
-    """Discount at the start; the horizon 1/(1 - discount) grows linearly. By default `discount`."""
+    """Discount of hindsight goals at the start; the horizon 1/(1 - discount) grows linearly, and
+    by default not at all."""
     actor_learning_rate: float = 3e-4
     """Adam's step size for the actor."""
     critic_learning_rate: float = 3e-4

@@ -18,6 +18,7 @@ from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.plan import TrainPlan
 from kilolayer.replay.hindsight import Batch
 from kilolayer.tasks.registry import make_task
+from probes import contrastive_batch
 
 BATCH, OBSERVATION, ACTION, GOAL = 16, 5, 2, 3
 TORSO = TorsoSpec(depth=2, width=8, layers_per_block=2)
@@ -47,7 +48,7 @@ def random_batch(seed: int) -> Batch:
     def draw(size: int):
         return jnp.asarray(generator.normal(size=(BATCH, size)), jnp.float32)
 
-    return Batch(draw(OBSERVATION), jnp.tanh(draw(ACTION)), draw(GOAL), draw(GOAL))
+    return contrastive_batch(draw(OBSERVATION), jnp.tanh(draw(ACTION)), draw(GOAL), draw(GOAL))
 
 
 @partial(jax.jit, static_argnums=0)

@@ -9,8 +9,8 @@ from kilolayer.agents.build import build_agent
 from kilolayer.config import TrainConfig
 from kilolayer.plan import TrainPlan
 from kilolayer.presets import with_recipe
-from kilolayer.replay.hindsight import Batch
 from kilolayer.tasks.registry import make_task
+from probes import contrastive_batch
 
 BATCH, UPDATES = 32, 12
 CHANCE = np.log(BATCH)
@@ -24,7 +24,8 @@ def losses():
     generator = np.random.default_rng(0)
     place = jnp.asarray(generator.normal(size=(BATCH, 2)), jnp.float32)
     velocity, action = jnp.asarray(generator.normal(size=(2, BATCH, 2)), jnp.float32)
-    batch = Batch(jnp.concatenate([place, velocity], -1), jnp.tanh(action), place, place)
+    observation = jnp.concatenate([place, velocity], -1)
+    batch = contrastive_batch(observation, jnp.tanh(action), place, place)
 
     def train(config: TrainConfig) -> dict[str, np.ndarray]:
         agent = build_agent(config, TrainPlan.derive(config, task.episode_length), task)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from kilolayer.networks.actor import Actor, sample_action
+from kilolayer.networks.actor import Actor, action_log_density, sample_action
 from kilolayer.networks.encoders import TorsoSpec
 
 
@@ -69,3 +69,20 @@ def test_density_and_gradient_stay_finite_at_the_edge(mean):
     assert np.isfinite(gradient).all()
     # Near the edge the density grows as the squashing flattens: its log grows by 2 per unit.
     np.testing.assert_allclose(gradient, np.sign(mean) * 2.0, atol=1e-3)
+
+
+def test_stored_actions_have_the_density_that_they_were_drawn_with():
+    mean, log_std = jnp.array([[0.3, -0.7]] * 500), jnp.array([[-1.0, -0.2]] * 500)
+    action, drawn = sample_action(mean, log_std, jax.random.key(0))
+    np.testing.assert_allclose(action_log_density(mean, log_std, action), drawn, atol=2e-3)
+
+
+def test_an_action_at_its_limit_has_a_finite_density_and_gradient():
+    def density(mean):
+        return action_log_density(mean, jnp.zeros((2, 1)), jnp.array([[-1.0], [1.0]])).sum()
+
+    value, gradient = jax.value_and_grad(density)(jnp.zeros((2, 1)))
+    assert np.isfinite(value)
+    # Towards the action, as far as it is still told from the limit.
+    assert float(gradient[1, 0]) > 5
+    assert float(gradient[0, 0]) == pytest.approx(-float(gradient[1, 0]))

@@ -71,3 +71,13 @@ def test_a_donated_buffer_is_written_in_place():
     assert [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(after.steps)] == places
     assert float(after.steps.observation[:10].min()) == 1.0
     assert float(after.steps.observation[10:].max()) == 0.0
+
+
+@pytest.mark.parametrize("inserted", [1, 2, 3, 4])
+def test_the_newest_unroll_comes_back_in_order(inserted):
+    buffer = ring.init(6, WORLDS, 2, 1, 2)
+    for index in range(inserted):
+        unroll = labelled_transitions(np.full((2, WORLDS), index), 2 * index)
+        buffer = ring.insert(buffer, unroll)
+    for stored, new in zip(*map(jax.tree.leaves, (ring.newest(buffer, 2), unroll)), strict=True):
+        np.testing.assert_array_equal(stored, new)

@@ -26,11 +26,17 @@ def fill(ages: np.ndarray, capacity: int, unroll: int) -> ring.Buffer:
     return buffer
 
 
-@partial(jax.jit, static_argnums=(2, 3, 4, 5))
+@partial(jax.jit, static_argnums=(2, 3, 4, 5, 6))
 def draw(
-    buffer, key, size: int, discount: float, episode_length: int, absorbing: bool = False
+    buffer,
+    key,
+    size: int,
+    discount: float,
+    episode_length: int,
+    absorbing: bool = False,
+    terminal_steps: bool = False,
 ) -> hindsight.Batch:
-    return hindsight.sample(buffer, key, size, discount, episode_length, absorbing)
+    return hindsight.sample(buffer, key, size, discount, episode_length, absorbing, terminal_steps)
 
 
 def steps_and_goals(batch: hindsight.Batch) -> tuple[np.ndarray, np.ndarray]:
@@ -106,6 +112,43 @@ def test_goals_after_a_termination_are_where_it_happened():
     last = goals[steps[:, 1] == 5, 1]
     assert len(last) > 1000
     assert set(last) == {5}
+
+
+@pytest.mark.parametrize("absorbing", [False, True])
+def test_steps_know_their_successor_or_that_they_terminated(absorbing):
+    """Of episodes of 7 steps at most, those of 7 ran out of time and shorter ones terminated."""
+    episodes = ([2, 1, 7], [1, 1, 3], [7])
+    ages = np.stack([ages_of_episodes(lengths, 5 * UNROLL) for lengths in episodes], -1)
+    buffer = fill(ages, CAPACITY, UNROLL)
+    batch = draw(buffer, jax.random.key(0), 20_000, 1.0, EPISODE_LENGTH, absorbing, True)
+    steps, goals = steps_and_goals(batch)
+    seen: dict[tuple[int, int], set[bool]] = {}
+    for index, (world, time) in enumerate(map(tuple, steps)):
+        seen.setdefault((world, time), set()).add(bool(batch.terminated[index]))
+    expected = {}
+    for (world, time), later in steps_with_a_future(ages, CAPACITY).items():
+        if later > 0:
+            expected[world, time] = {False}
+        elif time + 1 < len(ages) and ages[time, world] < EPISODE_LENGTH - 1:
+            expected[world, time] = {True}
+    assert seen == expected
+    terminated = np.asarray(batch.terminated)
+    assert 0.1 < terminated.mean() < 0.9
+    following = np.asarray(batch.next_observation)[~terminated]
+    np.testing.assert_array_equal(following, (steps + np.array([0, 1]))[~terminated])
+    np.testing.assert_array_equal(batch.achieved_goal, steps)
+    # Nothing came after a terminated step, so its hindsight goal is its own.
+    np.testing.assert_array_equal(goals[terminated], steps[terminated])
+
+
+def test_a_share_of_the_goals_is_hindsight_and_the_rest_commanded():
+    buffer = fill(ages_of_episodes([7], 24)[:, None], CAPACITY, UNROLL)
+    batch = draw(buffer, jax.random.key(0), 20_000, 1.0, EPISODE_LENGTH)
+    for share in (0.0, 0.8, 1.0):
+        goal = np.asarray(batch.mixed_goals(share, jax.random.key(1)))
+        relabelled = (goal == batch.goal).all(-1)
+        np.testing.assert_array_equal(goal[~relabelled], batch.commanded_goal[~relabelled])
+        assert relabelled.mean() == pytest.approx(share, abs=0.01)
 
 
 @given(recording=RECORDINGS)

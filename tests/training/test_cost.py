@@ -72,6 +72,25 @@ def test_operations_of_an_update_by_hand(way: str, again: int) -> None:
     assert commanded == expected + 2 * BATCH * layers(2, OUT)
 
 
+def test_operations_of_an_actor_critic_by_hand() -> None:
+    """Both critics learn, both targets and a new action judge the next step, and the actor learns
+    through both critics."""
+    critic, actor = layers(8, 1), layers(6, 4)
+    learns = 2 * (3 * critic - 8 * WIDTH) + 3 * actor - 6 * WIDTH
+    through, judged = 2 * 2 * critic, 2 * critic + actor
+    found = update_arithmetic(trainer(agent="sac-her")).flops
+    assert found == 2 * BATCH * (learns + through + judged)
+
+
+def test_what_a_round_computes_once_is_shared_by_its_updates() -> None:
+    """PPO judges its unroll of 10 steps by 8 worlds before the 10 updates: a value of each step,
+    and a density of each but the last."""
+    critic, actor = layers(6, 1), layers(6, 4)
+    learns = 3 * critic - 6 * WIDTH + 3 * actor - 6 * WIDTH
+    once = 2 * 8 * (10 * critic + 9 * actor)
+    assert update_arithmetic(trainer(agent="ppo")).flops == 2 * BATCH * learns + once // 10
+
+
 def test_operations_of_an_action_by_hand() -> None:
     work = action_arithmetic(trainer())
     assert work.flops == 2 * 8 * layers(6, 4)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kilolayer.agents.base import Sampling
 from kilolayer.config import TrainConfig
 from kilolayer.training.build import build_trainer, check_dtype
 from kilolayer.types import UserError
@@ -50,15 +51,19 @@ def test_goals_lie_farther_ahead_late_in_training():
     )
     buffer = dataclasses.replace(state.buffer, steps=steps)
 
-    @jax.jit
-    def mean_offset(unrolls):
+    def mean_offset(trainer, unrolls):
         at = dataclasses.replace(state, buffer=buffer, unrolls=unrolls)
-        batch = trainer.sample(at, jax.random.key(0))
-        return (batch.goal - batch.observation[:, :2]).mean()
+        batch = jax.jit(trainer.sample)(at, jax.random.key(0))
+        return float((batch.goal - batch.observation[:, :2]).mean())
 
-    first, last = (float(mean_offset(jnp.int32(unrolls))) for unrolls in (2, 10))
+    first, last = (mean_offset(trainer, jnp.int32(unrolls)) for unrolls in (2, 10))
     assert first == pytest.approx(2, abs=0.6)
     assert last > 10
+    # An agent that wants them spread over the rest of the episode gets them so from the start:
+    # of 100 steps, goals lie 25 ahead on average.
+    uniform = SimpleNamespace(sampling=Sampling("uniform"))
+    spread = mean_offset(dataclasses.replace(trainer, agent=uniform), jnp.int32(2))
+    assert spread == pytest.approx(25, abs=6)
 
 
 def test_bfloat16_is_refused_where_a_gpu_has_none() -> None:
@@ -73,3 +78,18 @@ def test_bfloat16_is_refused_where_a_gpu_has_none() -> None:
     with pytest.raises(UserError, match=r"Tesla V100 has no bfloat16 arithmetic.*float32"):
         check_dtype(coarse, old)
     check_dtype(CONFIG, old)
+
+
+def test_an_agent_on_policy_learns_from_the_newest_unroll_alone():
+    trainer = build_trainer(dataclasses.replace(CONFIG, agent="ppo"))
+    state, collect = jax.jit(trainer.init)(), jax.jit(trainer.collect)
+    for _ in range(3):
+        state = collect(state)
+    age = state.buffer.steps.age.at[100:149].add(1000)  # of the third unroll, all but the last
+    observation = jnp.tile(age[..., None].astype(jnp.float32), 4)
+    steps = dataclasses.replace(state.buffer.steps, observation=observation)
+    state = dataclasses.replace(state, buffer=dataclasses.replace(state.buffer, steps=steps))
+    draw = jax.jit(lambda key: trainer.batches(state, key)(1, key))
+    batch = draw(jax.random.key(0))
+    assert batch.observation.shape == (CONFIG.batch_size, 4)
+    assert float(batch.observation.min()) >= 1000

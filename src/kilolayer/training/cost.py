@@ -109,7 +109,8 @@ def bytes_of(tree: Any) -> int:
 def device_memory(trainer: Trainer) -> tuple[dict[str, int], float]:
     """Bytes by kind that one device holds at the peak of a round, and the seconds to compile it.
 
-    The peak is the compiled program's own account. Gradients are as large as the parameters; what
+    Target networks, where the agent has them, are counted with the optimiser. The peak is the
+    compiled program's own account. Gradients are as large as the parameters; what
     else the program needs for the time of a round are activations and smaller temporaries.
     """
     state = jax.eval_shape(trainer.init)
