@@ -30,6 +30,9 @@ from kilolayer.types import UserError
         ("--recipe wang", "recipe = 'wang' is not allowed: one of wang2025, simba, .*is wang2025"),
         ("--config no-such.json", "cannot read the config file no-such.json"),
         ("--resume no-such-run", "no-such-run is not a run directory"),
+        ("--dataset no-such.npz", "dataset = 'no-such.npz' .*there is no such file; .*collect"),
+        ("--agent gcbc", "agent = 'gcbc' is not allowed: it learns from a dataset"),
+        ("--agent ppo --dataset d.npz", "agent = 'ppo' .*its own steps"),
     ],
 )
 def test_bad_options_of_train(options, sentence, capsys, tmp_path, monkeypatch) -> None:

@@ -1,5 +1,6 @@
 """The Python face: train a config, get a run; evaluate it, watch it."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,23 +12,35 @@ from kilolayer.analysis.load import Run, load
 from kilolayer.config import TaskConfig, TrainConfig
 from kilolayer.physics.build import build_physics
 from kilolayer.presets import PRESETS
+from kilolayer.replay.dataset import Dataset, read_dataset, write_dataset
 from kilolayer.runtime.devices import THIS_MACHINE
 from kilolayer.runtime.processes import ONE_PROCESS, Processes
 from kilolayer.runtime.progress import LiveDisplay, ProgressDisplay, Silent
 from kilolayer.tasks.base import Task, is_success, parse_goal
 from kilolayer.tasks.inspect import Inspection, inspect_task
-from kilolayer.tasks.registry import task_of
+from kilolayer.tasks.registry import make_task, task_of
+from kilolayer.training.collect import (
+    collect_steps,
+    noisy,
+    random_policy,
+    require_states,
+    worlds_for,
+)
 from kilolayer.training.evaluate import (
     Evaluator,
     episode_metrics,
     evaluation_key,
+    evaluation_policy,
     evaluation_start,
 )
 from kilolayer.training.forecast import Forecast, forecast_run
 from kilolayer.training.loop import resume_run, start_run
+from kilolayer.training.rollout import Policy
 from kilolayer.types import UserError, bad_field
 
 VIDEO_RATE = 20  # frames per second
+# Of a collecting policy's actions, which lie in [-1, 1].
+DEFAULT_NOISE = 0.2
 
 
 def train(
@@ -167,6 +180,59 @@ def play(
     frames = render_frames(run.task, qpos, np.asarray(played.goal), reached, every=every)
     write_video(out, frames, VIDEO_RATE)
     return out
+
+
+def collect(
+    source: Run | str | Path,
+    out: str | Path,
+    steps: int,
+    noise: float | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> Dataset:
+    """Play into a dataset in OGBench's layout, to be trained on with `TrainConfig(dataset=out)`.
+
+    source: a run, whose policy then plays, or the name of a task, where actions are uniform. noise:
+    standard deviation of what is added to the policy's actions, by default 0.2. Goals are the
+    task's training goals, drawn anew from the seed for every episode. Returns what was written.
+    Raises UserError if there is nothing to play or the file cannot be written.
+    """
+    out = Path(out)
+    if out.suffix != ".npz":
+        raise bad_field("out", str(out), "a file that ends in .npz", out.with_suffix(".npz").name)
+    if out.exists() or not out.parent.is_dir():
+        wrong = "it exists already" if out.exists() else "there is no such directory, make it first"
+        raise bad_field("out", str(out), wrong)
+    if steps < 2:
+        raise bad_field("steps", steps, "it must be at least 2", 2)
+    if noise is not None and not 0 <= noise < math.inf:
+        raise bad_field("noise", noise, "it must be 0 or more", 0)
+    task, config, policy = _player(source, noise)
+    require_states(task)
+    worlds = worlds_for(task, steps)
+    physics = build_physics(task.world, worlds, config.physics, config.mjx_impl)
+    display = _display(progress)
+    try:
+        arrays = collect_steps(task, physics, worlds, policy, steps, seed, display)
+    finally:
+        display.close()
+    write_dataset(out, arrays)
+    return read_dataset(out)
+
+
+def _player(source: Run | str | Path, noise: float | None) -> tuple[Task, TrainConfig, Policy]:
+    """The task to play, the config that says with which engine, and who plays."""
+    if not isinstance(source, Run):
+        is_run = (Path(source) / "config.json").is_file() or "/" in str(source)
+        source = load(source) if is_run else source
+    if isinstance(source, Run):
+        policy = evaluation_policy(source.agent, source.agent_state, samples=1)
+        noise = DEFAULT_NOISE if noise is None else noise
+        return source.task, source.config, noisy(policy, noise)
+    if noise is not None:
+        raise bad_field("noise", noise, "the actions on a task are random anyway, leave it away")
+    task = make_task(str(source))
+    return task, TrainConfig(), random_policy(task.action_dim)
 
 
 def inspect(config: TaskConfig, progress: bool = True) -> Inspection:

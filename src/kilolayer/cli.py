@@ -93,6 +93,7 @@ def main(arguments: list[str] | None = None) -> None:
                     "plan": plan,
                     "evaluate": evaluate,
                     "play": play,
+                    "collect": collect,
                     "report": report,
                     "inspect": inspect,
                 },
@@ -181,11 +182,12 @@ def _tell_results(runs: Sequence["Run"]) -> None:
 
     for run in runs:
         path = write_report(run)
-        success, steps = run.final("evaluation/success"), run.events[-1]["env_steps"]
-        seed = f", seed {run.config.seed}" if len(runs) > 1 else ""
-        OUTPUT.print(
-            f"\n[bold]success rate {success:.2f}[/bold] after {steps:,} environment steps{seed}"
+        success, steps = (
+            run.final("evaluation/success"),
+            int(run.curve("evaluation/success")[0][-1]),
         )
+        seed = f", seed {run.config.seed}" if len(runs) > 1 else ""
+        OUTPUT.print(f"\n[bold]success rate {success:.2f}[/bold] after {steps:,} {run.clock}{seed}")
         OUTPUT.print(f"report  {path}")
     run = runs[0]
     OUTPUT.print("\nwhat to try next:")
@@ -275,6 +277,32 @@ def play(
     from kilolayer.api import play as play_run
 
     OUTPUT.print(str(play_run(run, goals=goal, out=out, seed=seed)))
+
+
+def collect(
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|TASK")],
+    out: Path,
+    steps: int,
+    noise: float | None = None,
+    seed: int = 0,
+) -> None:
+    """Play into a dataset that `train --dataset` takes, in OGBench's layout.
+
+    Args:
+        source: A run directory, whose policy then plays, or a task, where actions are random.
+        out: The file to write, a .npz.
+        steps: Control steps to record, over all episodes.
+        noise: Standard deviation of the noise on the policy's actions; by default 0.2.
+        seed: Seed of starts, goals, noise and random actions.
+    """
+    from kilolayer.api import collect as collect_dataset
+
+    dataset = collect_dataset(source, out, steps, noise, seed)
+    mark = dataset.fingerprint
+    OUTPUT.print(
+        f"{out}  {dataset.steps:,} steps in {dataset.trajectories:,} trajectories, "
+        f"{mark['bytes']:,} bytes\nSHA-256  {mark['sha256']}"
+    )
 
 
 def report(run: RunPath) -> None:

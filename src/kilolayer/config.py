@@ -47,11 +47,15 @@ class TrainConfig(TaskConfig):
     """A training run. The defaults are the recipe of arXiv 2503.14858 at laptop size."""
 
     agent: str = "crl"
-    """How it learns: crl, sac, sac-her, td3-her or ppo; or module:function of your own."""
+    """How it learns: crl, sac, sac-her, td3-her, ppo or gcsl; from a dataset crl, gcbc or bc; or
+    module:function of your own."""
+    dataset: str | None = None
+    """Learn from this .npz file in OGBench's layout and take no steps: see docs/offline.md."""
     seed: int = 0
     """Seed of everything random. Same seed, same machine, same result."""
     total_steps: int = 1_000_000
-    """Environment steps to train for, summed over all worlds; rounded up to whole unrolls."""
+    """Environment steps to train for, summed over all worlds; rounded up to whole unrolls. With
+    a dataset, as many updates as those steps would have brought."""
     num_envs: int = 256
     """Worlds that act in parallel."""
     unroll_length: int = 62

@@ -1,5 +1,6 @@
 """What a config means in counts. Every range and divisibility error is raised here."""
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Literal, get_args, get_type_hints
@@ -46,10 +47,12 @@ ARRAYS_PER_LAYER = 1.5
 class TrainPlan:
     """Counts derived from a config and the task's episode length.
 
-    steps_per_unroll: environment steps of one unroll, over all worlds.
+    steps_per_unroll: environment steps of one unroll, over all worlds; 0 with a dataset, where a
+    round consists of the updates alone.
     updates_per_unroll: gradient updates that follow each unroll.
     prefill_unrolls: unrolls before the first update; training_unrolls: unrolls with updates.
-    replay_capacity: steps per world in the buffer, a multiple of the unroll's length.
+    replay_capacity: steps per world in the buffer, a multiple of the unroll's length; with a
+    dataset its steps, see `holding`.
     evaluate_after: number of training unrolls after which an evaluation is due, ascending.
     actor_branch_scale, critic_branch_scale: factor of every residual branch; where blocks
     interpolate, what the learnt weights start at.
@@ -72,6 +75,10 @@ class TrainPlan:
     def total_steps(self) -> int:
         return (self.prefill_unrolls + self.training_unrolls) * self.steps_per_unroll
 
+    def holding(self, steps: int, longest: int) -> "TrainPlan":
+        """The plan for a dataset of `steps` steps, whose longest trajectory has `longest`."""
+        return dataclasses.replace(self, replay_capacity=steps, episode_length=longest)
+
     def describe(self) -> str:
         """What was decided about the deep stacks, in one line."""
         depths = {self.actor_depth: self.actor_branch_scale}
@@ -92,9 +99,11 @@ class TrainPlan:
         _check_shares(config, devices)
         episode_length = config.episode_length or task_episode_length
         steps_per_unroll = config.num_envs * config.unroll_length
-        prefill = _round_up(config.min_replay_steps_per_env, config.unroll_length)
-        capacity = _round_up(config.replay_steps_per_env, config.unroll_length)
-        _check_replay(config, prefill * config.unroll_length, capacity * config.unroll_length)
+        online = config.dataset is None
+        prefill = _round_up(config.min_replay_steps_per_env, config.unroll_length) if online else 0
+        capacity = _round_up(config.replay_steps_per_env, config.unroll_length) if online else 0
+        if online:
+            _check_replay(config, prefill * config.unroll_length, capacity * config.unroll_length)
         updates = round(config.update_to_data * steps_per_unroll)
         if updates < 1:
             raise bad_field(
@@ -111,7 +120,7 @@ class TrainPlan:
             actor_depth=actor_depth,
             critic_depth=critic_depth,
             episode_length=episode_length,
-            steps_per_unroll=steps_per_unroll,
+            steps_per_unroll=steps_per_unroll if online else 0,
             updates_per_unroll=updates,
             prefill_unrolls=prefill,
             training_unrolls=training,
@@ -226,6 +235,9 @@ def _check_ranges(config: TrainConfig) -> None:
         )
     if config.logsumexp_penalty < 0:
         raise bad_field("logsumexp_penalty", config.logsumexp_penalty, "it must be 0 or more", 0.0)
+    if config.dataset is not None and config.absorbing_termination:
+        allowed = "a dataset does not tell a trajectory that terminated from one that was cut"
+        raise bad_field("absorbing_termination", True, allowed, False)
     if not 0 < config.target_rate <= 1:
         nearest = 1.0 if config.target_rate > 1 else 0.005
         raise bad_field("target_rate", config.target_rate, "it must lie in (0, 1]", nearest)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from kilolayer.agents.base import Agent, Reward, TaskSpec
 from kilolayer.agents.crl import CRL
+from kilolayer.agents.imitation import Imitation
 from kilolayer.agents.ppo import PPO
 from kilolayer.agents.sac import SAC
 from kilolayer.agents.td3 import TD3
@@ -148,6 +149,18 @@ def build_ppo(config: TrainConfig, plan: TrainPlan, task: Task) -> PPO:
     )
 
 
+def build_imitation(config: TrainConfig, plan: TrainPlan, task: Task) -> Imitation:
+    """Goal-conditioned supervised learning; behaviour cloning, `bc`, sees no goal."""
+    actor_torso, _ = torsos(config, plan)
+    return Imitation(
+        task=task_spec(task),
+        actor_torso=actor_torso,
+        learning_rate=config.actor_learning_rate,
+        weight_decay=config.weight_decay,
+        sees_goal=config.agent != "bc",
+    )
+
+
 def _discount_of_rewards(config: TrainConfig) -> float:
     if config.discount == 1:
         allowed = f"agent {config.agent} adds up discounted rewards, so it must be below 1"
@@ -161,7 +174,24 @@ AGENTS: dict[str, Callable[[TrainConfig, TrainPlan, Task], Agent]] = {
     "sac-her": build_sac_her,
     "td3-her": build_td3_her,
     "ppo": build_ppo,
+    "gcsl": build_imitation,
+    "gcbc": build_imitation,
+    "bc": build_imitation,
 }
+# Of those, what learns from a dataset, and what learns from nothing else.
+OFFLINE = ("crl", "gcbc", "bc")
+OFFLINE_ONLY = ("gcbc", "bc")
+
+
+def check_source(config: TrainConfig) -> None:
+    """Raises UserError if the agent cannot learn from what the config gives it to learn from."""
+    agent = config.agent
+    if config.dataset is None and agent in OFFLINE_ONLY:
+        allowed = "it learns from a dataset, so give one with --dataset"
+        raise bad_field("agent", agent, allowed, "gcsl")
+    if config.dataset is not None and agent in AGENTS and agent not in OFFLINE:
+        allowed = f"it learns from its own steps, and from a dataset learn {', '.join(OFFLINE)}"
+        raise bad_field("agent", agent, allowed, "gcbc" if agent == "gcsl" else "crl")
 
 
 def build_agent(config: TrainConfig, plan: TrainPlan, task: Task) -> Agent:

@@ -84,15 +84,23 @@ class Run:
     def plan(self) -> TrainPlan:
         return TrainPlan.derive(self.config, self.task.episode_length)
 
+    @property
+    def clock(self) -> str:
+        """What the run's progress is counted in."""
+        return "environment steps" if self.config.dataset is None else "updates"
+
     @cached_property
     def events(self) -> list[dict[str, Any]]:
         """The run's events in order; see `RunDirectory.read_events`."""
         return self.directory.read_events()
 
     def curve(self, metric: str) -> tuple[np.ndarray, np.ndarray]:
-        """`(environment steps, values)` of a metric such as `evaluation/success`."""
+        """`(environment steps, values)` of a metric such as `evaluation/success`.
+
+        Updates in place of steps where a dataset was learnt from: see `clock`.
+        """
         points = [
-            (event["env_steps"], event["metrics"][metric])
+            (event["env_steps"] or event["updates"], event["metrics"][metric])
             for event in self.events
             if metric in event.get("metrics", {})
         ]

@@ -38,12 +38,18 @@ def headline(run: Run) -> str:
             f"control steps at the goal, of {task.episode_length}",
         ),
         (_last(run, "evaluation/smallest_distance", ".2f"), f"{unit}, smallest distance (mean)"),
-        (short_count(float(f"{steps:.3g}")), f"environment steps, {updates:,} updates"),
+        _progress(run, steps, updates),
         (_duration(wall_clock(run.events)), "wall-clock"),
         (depth, what),
         (str(config.width), "units wide"),
     ]
-    return paragraph(_subtitle(run), "how") + _notices(run, steps) + cards(figures)
+    return paragraph(_subtitle(run), "how") + _notices(run, steps, updates) + cards(figures)
+
+
+def _progress(run: Run, steps: int, updates: int) -> tuple[str, str]:
+    if run.config.dataset is not None:
+        return short_count(float(f"{updates:.3g}")), "updates from a dataset"
+    return short_count(float(f"{steps:.3g}")), f"environment steps, {updates:,} updates"
 
 
 def _subtitle(run: Run) -> str:
@@ -54,13 +60,16 @@ def _subtitle(run: Run) -> str:
     )
 
 
-def _notices(run: Run, steps: int) -> str:
+def _notices(run: Run, steps: int, updates: int) -> str:
     notices = []
     bad = [event for event in run.events if event["event"] == "nonfinite"]
     if not run.directory.finished:
+        done, total = steps, run.plan.total_steps
+        if run.config.dataset is not None:
+            done, total = updates, run.plan.training_unrolls * run.plan.updates_per_unroll
         notices.append(
-            f"This run is unfinished: {steps:,} of {run.plan.total_steps:,} environment steps are "
-            "logged. The report shows it as it stands."
+            f"This run is unfinished: {done:,} of {total:,} {run.clock} are logged. The report "
+            "shows it as it stands."
         )
     if bad and not run.directory.finished:
         notices.append(f"It stopped because {bad[-1].get('tensor')} was not finite.")

@@ -41,7 +41,7 @@ SPLIT_COLOURS = dict(zip(SPLITS, (BLUE, ORANGE), strict=True))
 
 
 def learning_curves(run: Run) -> str:
-    """Scores of the evaluations and measures of the training, over environment steps."""
+    """Scores of the evaluations and measures of the training, as the training went on."""
     unit = run.task.goal.coordinates[0].unit
     scores = {
         "success": ("Success", "share of episodes"),
@@ -58,7 +58,7 @@ def learning_curves(run: Run) -> str:
             if len(steps):
                 colour = SPLIT_COLOURS[split]
                 axes.plot(steps, values, color=colour, marker="o", markersize=3, label=called)
-        dress(axes, title, "environment steps", label)
+        dress(axes, title, run.clock, label)
         if label == "share of episodes":
             axes.set_ylim(-0.03, 1.03)
     measures = list((logged or MEASURES).items())[:4]
@@ -67,7 +67,7 @@ def learning_curves(run: Run) -> str:
     for axes, (name, (title, label)) in zip(grid[1], measures, strict=False):
         steps, values = thinned(*run.curve(name))
         axes.plot(steps, values, color=BLUE, linewidth=1)
-        dress(axes, title, "environment steps", label)
+        dress(axes, title, run.clock, label)
         if not len(steps):
             _say_empty(axes)
     for axes in grid.flat:
@@ -78,7 +78,7 @@ def learning_curves(run: Run) -> str:
         figure.legend(
             handles, labels, loc="outside upper right", ncols=2, fontsize=FONT_SIZE, frameon=False
         )
-    return to_svg(figure, "curves", "Learning curves over environment steps")
+    return to_svg(figure, "curves", f"Learning curves over {run.clock}")
 
 
 def behaviour_curves(run: Run) -> str:
@@ -95,10 +95,10 @@ def behaviour_curves(run: Run) -> str:
         axes.plot(*run.curve(name), color=BLUE, marker="o", markersize=3)
         measure = name.rsplit("/", 1)[-1]
         unit = BEHAVIOUR_UNITS.get(measure, "").format(run.task.goal.coordinates[0].unit)
-        dress(axes, measure.replace("_", " "), "environment steps", unit)
+        dress(axes, measure.replace("_", " "), run.clock, unit)
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
-    return to_svg(figure, "behaviour", "How the agent moved, over environment steps")
+    return to_svg(figure, "behaviour", f"How the agent moved, over {run.clock}")
 
 
 def success_by_path(run: Run) -> str:

@@ -14,6 +14,7 @@ from kilolayer.physics.sharded import ShardedPhysics
 from kilolayer.plan import TrainPlan
 from kilolayer.runtime.mesh import data_parts, make_mesh
 from kilolayer.tasks.registry import task_of
+from kilolayer.training.offline import dataset_of
 from kilolayer.training.seeds import Seeds
 from kilolayer.training.step import Trainer
 from kilolayer.types import bad_field
@@ -32,8 +33,11 @@ def build_trainer(
     if seeds and seeds.many:
         _check_seeds(seeds, mesh, task.world)
     plan = TrainPlan.derive(config, task.episode_length, jax.default_backend(), data_parts(mesh))
+    dataset = dataset_of(config, task)
+    if dataset is not None:
+        plan = plan.holding(dataset.steps, dataset.longest)
     physics = physics_on(mesh, task.world, config, config.num_envs)
-    return Trainer(config, plan, task, physics, build_agent(config, plan, task), mesh)
+    return Trainer(config, plan, task, physics, build_agent(config, plan, task), mesh, dataset)
 
 
 def physics_on(mesh: Mesh, world: World, config: TrainConfig, num_worlds: int) -> Physics:

@@ -70,8 +70,12 @@ def _cut_short(config: TrainConfig, plan: TrainPlan, update_flops: int) -> Train
         return max(unit, int(depth * share) // unit * unit)
 
     filled = plan.prefill_unrolls * config.unroll_length
+    if config.dataset is not None:
+        # Updates cost the same from worlds that act, whose steps an evaluation needs anyway.
+        filled = config.batch_size + 1
     return dataclasses.replace(
         config,
+        dataset=None,
         actor_depth=shallower(plan.actor_depth),
         critic_depth=shallower(plan.critic_depth),
         rematerialisation=plan.rematerialisation,

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from kilolayer.agents.build import check_source
 from kilolayer.config import TrainConfig
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.plan import TrainPlan
@@ -101,6 +102,7 @@ class _Case:
     @staticmethod
     def of(config: TrainConfig, device: str, devices: int | None) -> "_Case":
         """Raises UserError for a config that cannot be run or a device that cannot run it."""
+        check_source(config)
         accelerator = find_accelerator(device)
         if accelerator is None:
             devices = make_mesh(devices).size
@@ -296,7 +298,9 @@ def _advice(
     case: _Case, memory: dict[str, int], room: int, display: ProgressDisplay
 ) -> tuple[Change, ...]:
     """Options that take less than `memory`, each by itself."""
-    peak, found = sum(memory.values()), [_smaller_replay(case, memory, room)]
+    peak, found = sum(memory.values()), []
+    if case.config.dataset is None:
+        found.append(_smaller_replay(case, memory, room))
     for name, value in _options(case):
         display.phase(f"{name} {value}")
         config = dataclasses.replace(case.config, **{name: value})

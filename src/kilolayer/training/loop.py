@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from kilolayer.agents.build import check_source
 from kilolayer.config import TrainConfig
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.background import Background
@@ -28,8 +29,14 @@ from kilolayer.training.evaluate import (
     evaluation_key,
     evaluation_start,
 )
+from kilolayer.training.offline import filled_buffer, require_same_dataset
 from kilolayer.training.profile import profile_round
-from kilolayer.training.saving import first_nonfinite, restore_state, write_state
+from kilolayer.training.saving import (
+    first_nonfinite,
+    restore_state,
+    without_dataset,
+    write_state,
+)
 from kilolayer.training.seeds import Seeds
 from kilolayer.training.step import Trainer, TrainState
 from kilolayer.types import UserError, bad_field
@@ -52,9 +59,12 @@ def start_run(
     """
     if seeds < 1:
         raise bad_field("seeds", seeds, "it must be at least 1", 1)
+    check_source(config)
     chosen = Seeds(tuple(range(config.seed, config.seed + seeds)))
     trainer = build_trainer(config, make_mesh(devices, model_devices), chosen)
     manifest = describe_run(config.seed) | {"devices_used": trainer.mesh.size}
+    if trainer.dataset is not None:
+        manifest["dataset"] = trainer.dataset.fingerprint
     run = RunDirectory.create(directory, config, manifest, writes=jax.process_index() == 0)
     if chosen.many:
         run.create_members(chosen.values, manifest)
@@ -82,9 +92,13 @@ def resume_run(
         )
     seeds = Seeds(run.seeds)
     trainer = build_trainer(run.config, make_mesh(devices, model_devices), seeds)
+    if trainer.dataset is not None:
+        require_same_dataset(run, trainer.dataset)
     resume_at = checkpoint.latest(run.checkpoints) or 0
     processes.agree("config", dataclasses.asdict(run.config) | {"checkpoint": resume_at})
-    members = _members(run, resume_at * trainer.plan.steps_per_unroll)
+    plan = trainer.plan
+    # Trackers count updates where no steps are taken.
+    members = _members(run, resume_at * (plan.steps_per_unroll or plan.updates_per_unroll))
     _Loop(trainer, seeds, run, members, display).run_all(resume_at=resume_at)
     return run
 
@@ -99,7 +113,7 @@ class _Member:
 
     def log(self, counts: dict[str, int], event: str, metrics: dict[str, float], extra: dict):
         self.run.append_event({"event": event, **counts, "metrics": metrics, **extra})
-        self.tracker.log(counts["env_steps"], metrics)
+        self.tracker.log(counts["env_steps"] or counts["updates"], metrics)
 
 
 def _members(run: RunDirectory, purge_from: int | None) -> list[_Member]:
@@ -153,10 +167,21 @@ class _Loop:
 
     def _begun(self) -> TrainState:
         init = self.seeds.lift(self.trainer.init)
-        return jax.jit(init, out_shardings=self.trainer.shardings)(self.seeds.array())
+        state = jax.jit(init, out_shardings=self.trainer.shardings)(self.seeds.array())
+        return self._with_dataset(state)
 
     def _resumed(self, rounds: int) -> TrainState:
-        return restore_state(self.run, rounds, self.trainer, self.seeds)
+        return self._with_dataset(restore_state(self.run, rounds, self.trainer, self.seeds))
+
+    def _with_dataset(self, state: TrainState) -> TrainState:
+        """The state with the dataset, if there is one, in its buffer."""
+        trainer = self.trainer
+        if trainer.dataset is None:
+            return state
+        parts = trainer.config, trainer.task, trainer.dataset, self.display
+        buffer = self._timed("dataset", filled_buffer, *parts)
+        buffer = self.seeds.stack([buffer] * len(self.seeds.values))
+        return dataclasses.replace(state, buffer=place(buffer, trainer.shardings.buffer))
 
     def _train(self, state: TrainState) -> None:
         plan = self.trainer.plan
@@ -166,8 +191,8 @@ class _Loop:
         rounds = int(np.max(state.unrolls))
         if rounds == 0:
             self._evaluate(evaluate, state, rounds)
-        self.display.phase("prefill")
         while rounds < plan.prefill_unrolls:
+            self.display.phase("prefill")
             state = self._timed("prefill", lambda s: jax.block_until_ready(collect(s)), state)
             rounds += 1
             self._advance(rounds)
@@ -205,7 +230,7 @@ class _Loop:
         collect = jax.jit(lift(trainer.collect), out_shardings=shardings, donate_argnums=0)
         train_round = jax.jit(lift(trainer.round), out_shardings=(shardings, one), donate_argnums=0)
         return (
-            collect.lower(state).compile(),
+            collect.lower(state).compile() if trainer.plan.prefill_unrolls else None,
             train_round.lower(state).compile(),
             jax.jit(lift(evaluator.run), out_shardings=one),
         )
@@ -251,7 +276,7 @@ class _Loop:
         start = time.perf_counter()
         if self.saving is not None:
             self.saving.result()  # two copies at once would be one too many
-        copy = fetch(state)
+        copy = fetch(without_dataset(self.trainer, state))
         self._count("checkpoint", time.perf_counter() - start)
         self.saving = self.background.submit(self._write, copy, rounds, dict(self.seconds))
 
@@ -300,7 +325,8 @@ class _Loop:
         plan, seeds = self.trainer.plan, len(self.members)
         figures = {}
         if round_seconds:
-            figures["env_steps/s"] = seeds * plan.steps_per_unroll / round_seconds
+            if plan.steps_per_unroll:
+                figures["env_steps/s"] = seeds * plan.steps_per_unroll / round_seconds
             figures["updates/s"] = seeds * plan.updates_per_unroll / round_seconds
         figures["success"] = sum(member.success for member in self.members) / seeds
         total = plan.prefill_unrolls + plan.training_unrolls

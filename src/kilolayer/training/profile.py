@@ -1,4 +1,5 @@
-"""Where the time of a round goes: physics, policy, sampling, update.
+"""Where the time of a round goes: physics and policy (unless a dataset is learnt from), sampling,
+update.
 
 A round is one program, so its parts cannot be timed inside it. They are timed apart, on copies of
 the final state: a round without its policy, a round without its updates, the sampling alone. What
@@ -56,12 +57,13 @@ def profile_round(trainer: Trainer, state: TrainState, round_seconds: float) -> 
 
         return jax.lax.scan(draw, jnp.zeros(()), (jnp.arange(len(keys)), keys))[0]
 
+    seconds = {}
+    if trainer.dataset is None:
+        seconds["physics"] = _time(physics_only, state.worlds, key)
+        steps_keys = jax.random.split(key, config.unroll_length)
+        seconds["policy"] = _time(policy_only, state, steps_keys)
     update_keys = jax.random.split(key, plan.updates_per_unroll)
-    seconds = {
-        "physics": _time(physics_only, state.worlds, key),
-        "policy": _time(policy_only, state, jax.random.split(key, config.unroll_length)),
-        "sampling": _time(sampling_only, state, update_keys),
-    }
+    seconds["sampling"] = _time(sampling_only, state, update_keys)
     seconds["update"] = max(0.0, round_seconds - sum(seconds.values()))
     return seconds
 

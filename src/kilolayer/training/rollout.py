@@ -1,6 +1,7 @@
 """Worlds that act: one control step, and an unroll of many."""
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -13,6 +14,8 @@ from kilolayer.types import Array
 
 # (observation [worlds, observation], goal [worlds, goal], key) -> action [worlds, action]
 Policy = Callable[[Array, Array, Array], Array]
+# What to keep of a step, of the state that the action was taken in and the transition.
+Recorder = Callable[[PhysicsState, Transition], Any]
 
 
 class WorldState(eqx.Module):
@@ -70,14 +73,16 @@ def unroll(
     length: int,
     episode_length: int,
     stall_length: int | None = None,
-) -> tuple[WorldState, Transition]:
+    record: Recorder = lambda _, step: step,
+) -> tuple[WorldState, Any]:
     """Act for `length` control steps; worlds whose episode ends start anew at once.
 
     stall_length: control steps without moving by the success radius that end an episode early.
-    Returns the worlds afterwards and the trajectory, leaves `[length, worlds, ...]`.
+    Returns the worlds afterwards and what was recorded, by default the trajectory, leaves `[length,
+    worlds, ...]`.
     """
 
-    def control_step(worlds: WorldState, key: Array) -> tuple[WorldState, Transition]:
+    def control_step(worlds: WorldState, key: Array) -> tuple[WorldState, Any]:
         action_key, restart_key = jax.random.split(key)
         observation = task.observe(worlds.physics)
         action = policy(observation, worlds.goal, action_key)
@@ -88,13 +93,14 @@ def unroll(
             goal=worlds.goal,
             age=worlds.age,
         )
+        recorded = record(worlds.physics, step)
         stepped = _moved_on(task, worlds, physics.step(worlds.physics, action))
         ended = task.terminated(stepped.physics) | (stepped.age >= episode_length)
         if stall_length is not None:
             ended |= stepped.age - stepped.anchor_age >= stall_length
         worlds = restart_ended(task, physics, stepped, ended, restart_key)
         goal = task.current_goal(worlds.physics, worlds.goal)
-        return eqx.tree_at(lambda each: each.goal, worlds, goal), step
+        return eqx.tree_at(lambda each: each.goal, worlds, goal), recorded
 
     return jax.lax.scan(control_step, worlds, jax.random.split(key, length))
 

@@ -1,5 +1,6 @@
 """Training states on disk, and whether they are worth keeping."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -20,6 +21,11 @@ def save_state(run: RunDirectory, rounds: int, state: TrainState) -> int:
     return write_state(run, rounds, fetch(state))
 
 
+def without_dataset(trainer: Trainer, state: TrainState) -> TrainState:
+    """The part of a state that its checkpoint keeps: all but a dataset, which has its own file."""
+    return state if trainer.dataset is None else dataclasses.replace(state, buffer=None)
+
+
 def write_state(run: RunDirectory, rounds: int, state: TrainState) -> int:
     """The same for a state in host memory."""
     loop = (state.buffer, state.worlds, state.key, state.unrolls)
@@ -29,13 +35,16 @@ def write_state(run: RunDirectory, rounds: int, state: TrainState) -> int:
 def restore_state(
     run: RunDirectory, rounds: int, trainer: Trainer, seeds: Seeds | None = None
 ) -> TrainState:
-    """The state of a checkpoint, on the trainer's devices, whatever devices it was saved from."""
+    """The state of a checkpoint, on the trainer's devices, whatever devices it was saved from.
+
+    Without its buffer where that is a dataset.
+    """
     seeds = seeds or Seeds((trainer.config.seed,))
-    like = jax.eval_shape(seeds.lift(trainer.init), seeds.array())
+    like = without_dataset(trainer, jax.eval_shape(seeds.lift(trainer.init), seeds.array()))
     loop = (like.buffer, like.worlds, like.key, like.unrolls)
     agent = checkpoint.restore(run.checkpoints, rounds, checkpoint.AGENT, like.agent)
     loop = checkpoint.restore(run.checkpoints, rounds, checkpoint.LOOP, loop)
-    return place(TrainState(agent, *loop), trainer.shardings)
+    return place(TrainState(agent, *loop), without_dataset(trainer, trainer.shardings))
 
 
 def first_nonfinite(metrics: dict[str, float], state: TrainState) -> str | None:

@@ -1,5 +1,6 @@
 """One round of training, jitted: collect, insert, sample, update."""
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from kilolayer.plan import TrainPlan
 from kilolayer.replay import buffer as ring
 from kilolayer.replay import hindsight
 from kilolayer.replay.buffer import Buffer
+from kilolayer.replay.dataset import Dataset
 from kilolayer.runtime.mesh import by_width, shared_out, whole
 from kilolayer.tasks.base import Task
 from kilolayer.training.rollout import WorldState, start_worlds, unroll
@@ -40,7 +42,9 @@ class TrainState(eqx.Module):
 class Trainer:
     """The pure functions of one training run, on all the worlds and the whole batch.
 
-    Compiled with the state's `shardings` they run on every device of the mesh.
+    Compiled with the state's `shardings` they run on every device of the mesh. dataset: what to
+    learn from in place of the worlds' steps; the buffer of a new state has room for it and is
+    filled by `kilolayer.training.offline`.
     """
 
     config: TrainConfig
@@ -49,13 +53,15 @@ class Trainer:
     physics: Physics
     agent: Agent
     mesh: Mesh
+    dataset: Dataset | None = None
 
     @property
     def shardings(self) -> TrainState:
         """Where the state lives, one sharding for each array of the agent and each other branch."""
         one, worlds = whole(self.mesh), shared_out(self.mesh)
         agent = by_width(self.mesh, jax.eval_shape(self.agent.init, jax.random.key(0)))
-        steps: Any = shared_out(self.mesh, axis=1)
+        # A dataset is one world, which cannot be shared out.
+        steps: Any = shared_out(self.mesh, axis=1) if self.dataset is None else one
         buffer: Any = Buffer(steps, one)  # type: ignore[arg-type]
         return TrainState(agent, buffer, worlds, one, one)  # type: ignore[arg-type]
 
@@ -69,7 +75,7 @@ class Trainer:
             agent=self.agent.init(agent_key),
             buffer=ring.init(
                 self.plan.replay_capacity,
-                config.num_envs,
+                config.num_envs if self.dataset is None else 1,
                 len(task.observation),
                 task.action_dim,
                 task.goal.dim,
@@ -151,7 +157,12 @@ class Trainer:
         )
 
     def round(self, state: TrainState) -> tuple[TrainState, Metrics]:
-        """One unroll, then the updates that belong to it; metrics are means over the updates."""
+        """One unroll, then the updates that belong to it; metrics are means over the updates.
+
+        With a dataset the updates alone.
+        """
+        if self.dataset is not None:
+            return self.learn(dataclasses.replace(state, unrolls=state.unrolls + 1))
         return self.learn(self.collect(state))
 
     def learn(self, state: TrainState) -> tuple[TrainState, Metrics]:

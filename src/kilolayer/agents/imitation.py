@@ -1,0 +1,120 @@
+"""Supervised goal reaching: the actor makes the actions that were taken more likely.
+
+Told the goal that a step went on to reach, this is goal-conditioned behaviour cloning on a dataset
+(GCBC, arXiv 1903.01973, as in arXiv 2410.20092) and iterated supervised learning where the agent's
+own policy collects (GCSL, arXiv 1912.06088); without a goal it is behaviour cloning.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+
+from kilolayer.agents.base import DeepNetwork, Sampling, TaskSpec
+from kilolayer.agents.optimiser import network_optimiser
+from kilolayer.networks.actor import Actor, action_log_density, sample_action
+from kilolayer.networks.encoders import TorsoSpec
+from kilolayer.replay.hindsight import Batch
+from kilolayer.types import Array, Metrics
+
+# A recorded action at its bound was clipped, and its density would be that of a point far out: it
+# counts as this one, 3.8 before the tanh, so that it does not outweigh all others.
+LARGEST_CLONED = 0.999
+
+
+class Parameters(eqx.Module):
+    actor: Actor
+
+
+class ImitationState(eqx.Module):
+    parameters: Parameters
+    optimiser: Any
+
+
+@dataclass(frozen=True)
+class Imitation:
+    """The agent: the actor of contrastive RL, alone.
+
+    sees_goal: false for behaviour cloning, whose actor is told zeros in place of every goal.
+    """
+
+    # arXiv 1912.06088, algorithm 1; 2410.20092, section 5.
+    sampling: ClassVar[Sampling] = Sampling("uniform")
+
+    task: TaskSpec
+    actor_torso: TorsoSpec
+    learning_rate: float = 3e-4
+    weight_decay: float = 0.0
+    sees_goal: bool = True
+
+    def init(self, key: Array) -> ImitationState:
+        task = self.task
+        parameters = Parameters(
+            Actor.init(key, task.observation_dim, task.goal_dim, task.action_dim, self.actor_torso)
+        )
+        return ImitationState(parameters, self._optimiser.init(parameters))
+
+    def act(
+        self,
+        state: ImitationState,
+        observation: Array,
+        goal: Array,
+        key: Array,
+        deterministic: bool,
+    ) -> Array:
+        mean, log_std = self._policy(state.parameters, observation, goal)
+        return jnp.tanh(mean) if deterministic else sample_action(mean, log_std, key)[0]
+
+    def energy(
+        self, state: ImitationState, observation: Array, action: Array, goal: Array
+    ) -> Array:
+        """There is no critic: the log density of the action, `[...]`."""
+        return action_log_density(*self._policy(state.parameters, observation, goal), action)
+
+    def update(
+        self, state: ImitationState, batch: Batch, key: Array
+    ) -> tuple[ImitationState, Metrics]:
+        parameters: Any = state.parameters
+        gradient, metrics = jax.grad(self.loss, has_aux=True)(parameters, batch, key)
+        change, optimiser = self._optimiser.update(gradient, state.optimiser, state.parameters)
+        parameters = optax.apply_updates(parameters, change)
+        metrics = {f"actor/{name}": value for name, value in metrics.items()}
+        metrics["actor/gradient_norm"] = optax.tree.norm(gradient)
+        return ImitationState(parameters, optimiser), metrics
+
+    def loss(self, parameters: Parameters, batch: Batch, key: Array) -> tuple[Array, Metrics]:
+        """`-mean log pi(a|s,g)` of the actions taken, and what to log.
+
+        squared_error: of the mean action, per coordinate. entropy: from one drawn action per row.
+        """
+        mean, log_std = self._policy(parameters, batch.observation, batch.goal)
+        action = jnp.clip(batch.action, -LARGEST_CLONED, LARGEST_CLONED)
+        loss = -jnp.mean(action_log_density(mean, log_std, action))
+        return loss, {
+            "loss": loss,
+            "squared_error": jnp.mean(jnp.square(jnp.tanh(mean) - batch.action)),
+            "entropy": -jnp.mean(sample_action(mean, log_std, key)[1]),
+        }
+
+    def networks(self, state: ImitationState, batch: Batch, key: Array) -> dict[str, DeepNetwork]:
+        """The actor, on the batch's hindsight goals."""
+        gradient, _ = jax.grad(self.loss, has_aux=True)(state.parameters, batch, key)
+        inputs = jnp.concatenate([batch.observation, self._told(batch.goal)], -1)
+        return {
+            "actor": DeepNetwork(state.parameters.actor.encoder, inputs, gradient.actor.encoder)
+        }
+
+    def _policy(
+        self, parameters: Parameters, observation: Array, goal: Array
+    ) -> tuple[Array, Array]:
+        return parameters.actor(observation, self._told(goal))
+
+    def _told(self, goal: Array) -> Array:
+        return goal if self.sees_goal else jnp.zeros_like(goal)
+
+    @property
+    def _optimiser(self) -> optax.GradientTransformation:
+        return network_optimiser(self.learning_rate, self.weight_decay)

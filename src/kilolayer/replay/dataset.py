@@ -1,0 +1,145 @@
+"""Recorded trajectories in a file of OGBench's layout (arXiv 2410.20092).
+
+An `.npz` with `observations`, `actions`, `qpos` and `qvel`, float32 `[steps, ...]`, and `terminals
+[steps]`, 1 at the last step of each trajectory. Trajectories follow one another. A row is the state
+in which an action was taken and that action; the state after a trajectory's last action is not
+stored, so that last action has no outcome.
+"""
+
+import hashlib
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kilolayer.types import UserError, bad_field
+
+KEYS = ("observations", "actions", "terminals", "qpos", "qvel")
+# Actions lie in [-1, 1] but for their rounding.
+ACTION_ROUNDING = 1e-5
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A file's arrays: terminals are booleans `[steps]`, all else float32 `[steps, ...]`.
+
+    fingerprint: the file's path, bytes and SHA-256, for the run's manifest.
+    """
+
+    observations: np.ndarray
+    actions: np.ndarray
+    terminals: np.ndarray
+    qpos: np.ndarray
+    qvel: np.ndarray
+    fingerprint: dict[str, Any]
+
+    @property
+    def steps(self) -> int:
+        return len(self.terminals)
+
+    @cached_property
+    def age(self) -> np.ndarray:
+        """Steps since the beginning of each step's trajectory, int32 `[steps]`."""
+        begins = np.r_[True, self.terminals[:-1]]
+        rows = np.arange(self.steps, dtype=np.int32)
+        return rows - np.maximum.accumulate(np.where(begins, rows, 0))
+
+    @property
+    def longest(self) -> int:
+        """Steps of the longest trajectory."""
+        return int(self.age.max()) + 1
+
+    @property
+    def trajectories(self) -> int:
+        return int((self.age == 0).sum())
+
+
+def read_dataset(path: Path) -> Dataset:
+    """Read and check a file, without pickle.
+
+    Raises UserError, naming the file, if it is missing or damaged, lacks an array, or holds one
+    that is not as the layout says.
+    """
+    try:
+        # Opened here, since np.load leaves a damaged archive open.
+        with path.open("rb") as file:
+            fingerprint = {
+                "path": str(path),
+                "bytes": os.fstat(file.fileno()).st_size,
+                "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
+            }
+            file.seek(0)
+            arrays = _read_arrays(file)
+    except FileNotFoundError:
+        raise bad_field(
+            "dataset", str(path), "there is no such file; `kilolayer collect` makes one"
+        ) from None
+    except OSError as error:
+        raise UserError(f"cannot read the dataset {path}: {error.strerror}.") from error
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise bad_field(
+            "dataset", str(path), f"it is not an .npz file of plain arrays ({error})"
+        ) from error
+    problem = _problem(arrays)
+    if problem:
+        raise bad_field("dataset", str(path), problem)
+    terminals = arrays.pop("terminals") > 0
+    return Dataset(terminals=terminals, fingerprint=fingerprint, **arrays)
+
+
+def write_dataset(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write a file that is whole or not there; raises UserError if it cannot be written."""
+    writing = path.with_name(f".{path.name}.writing.npz")
+    try:
+        np.savez_compressed(writing, allow_pickle=False, **{name: arrays[name] for name in KEYS})
+        os.replace(writing, path)
+    except OSError as error:
+        writing.unlink(missing_ok=True)
+        raise UserError(f"cannot write {path}: {error.strerror or error}.") from error
+
+
+def _read_arrays(file: Any) -> dict[str, np.ndarray]:
+    """The layout's arrays that are there, numbers as float32."""
+    stored = np.load(file, allow_pickle=False)
+    if not isinstance(stored, np.lib.npyio.NpzFile):
+        raise ValueError("it holds one array alone")
+    with stored:
+        arrays = {name: stored[name] for name in KEYS if name in stored}
+    return {
+        name: array.astype(np.float32, copy=False) if array.dtype.kind in "fiub" else array
+        for name, array in arrays.items()
+    }
+
+
+def _problem(arrays: dict[str, np.ndarray]) -> str | None:
+    """What is not as the layout says, or None."""
+    missing = [name for name in KEYS if name not in arrays]
+    if missing:
+        return f"it has no {missing[0]!r}; OGBench's layout has {', '.join(KEYS)}"
+    for name, array in arrays.items():
+        axes = 1 if name == "terminals" else 2
+        if array.dtype != np.float32 or array.ndim != axes:
+            form = "[steps]" if axes == 1 else "[steps, numbers]"
+            return f"{name} is {array.dtype}{list(array.shape)} where numbers {form} are expected"
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        return f"its arrays differ in length: {told}"
+    for name, array in arrays.items():
+        rows = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(1))
+        if len(rows):
+            return f"{name} is not finite at step {rows[0]}"
+    if not np.isin(arrays["terminals"], (0, 1)).all():
+        return "terminals must be 0 or 1"
+    if not arrays["terminals"].any():
+        return "terminals has no 1, so where its trajectories end is not known"
+    farthest = float(np.abs(arrays["actions"]).max(initial=0))
+    if farthest > 1 + ACTION_ROUNDING:
+        return f"its actions reach {farthest:.3g} where they must lie in [-1, 1]"
+    return None

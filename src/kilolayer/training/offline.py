@@ -1,0 +1,114 @@
+"""A dataset in place of worlds that act: checked against the task, then put into the buffer."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kilolayer.config import TrainConfig
+from kilolayer.physics.build import build_physics
+from kilolayer.physics.gymnasium import GymnasiumWorld
+from kilolayer.replay.buffer import Buffer, Transition
+from kilolayer.replay.dataset import Dataset, read_dataset
+from kilolayer.runtime.progress import ProgressDisplay
+from kilolayer.runtime.run_dir import RunDirectory
+from kilolayer.tasks.base import Task
+from kilolayer.types import Array, UserError, bad_field
+
+# The seed of the goals drawn here: the same for all runs, as the rest of a dataset is.
+GOAL_SEED = 0xDA7A
+# Worlds that are put into recorded states at once, to see what they achieved.
+STATES_AT_ONCE = 1024
+
+
+def dataset_of(config: TrainConfig, task: Task) -> Dataset | None:
+    """The dataset that the config names, or None.
+
+    Raises UserError if it cannot be read, is of another task, or holds less than a batch.
+    """
+    if config.dataset is None:
+        return None
+    if isinstance(task.world, GymnasiumWorld):
+        allowed = "Gymnasium environments cannot be put into recorded states, leave --gym away"
+        raise bad_field("dataset", config.dataset, allowed)
+    dataset = read_dataset(Path(config.dataset))
+    for name, size in _sizes(task).items():
+        found = getattr(dataset, name).shape[1]
+        if found != size:
+            allowed = f"its {name} have {found} numbers where task {task.name} has {size}"
+            raise bad_field("dataset", config.dataset, allowed)
+    drawable = dataset.steps - dataset.trajectories
+    if config.batch_size > drawable:
+        allowed = f"the dataset holds {drawable} steps with a future"
+        raise bad_field("batch_size", config.batch_size, allowed, drawable)
+    return dataset
+
+
+def _sizes(task: Task) -> dict[str, int]:
+    """Numbers in each row of a dataset's arrays."""
+
+    def reset(key: Array) -> tuple[Array, Array]:
+        return task.reset(key, jnp.zeros((1, task.goal.dim)), "training")
+
+    qpos, qvel = jax.eval_shape(reset, jax.random.key(0))
+    return {
+        "observations": len(task.observation),
+        "actions": task.action_dim,
+        "qpos": qpos.shape[-1],
+        "qvel": qvel.shape[-1],
+    }
+
+
+def filled_buffer(
+    config: TrainConfig, task: Task, dataset: Dataset, display: ProgressDisplay
+) -> Buffer:
+    """The whole dataset as the steps of one world, in host memory.
+
+    What each step achieved is computed from its qpos and qvel. The layout does not tell which goal
+    it was told: one of the task's training goals is drawn for it.
+    """
+    display.phase("dataset")
+    steps, at_once = dataset.steps, min(STATES_AT_ONCE, dataset.steps)
+    physics = build_physics(task.world, at_once, config.physics, config.mjx_impl)
+
+    @jax.jit
+    def goals(qpos: Array, qvel: Array, key: Array) -> tuple[Array, Array]:
+        state = physics.init(qpos, qvel)
+        told = task.sample_goal(key, at_once, "training")
+        return task.achieved_goal(state), task.current_goal(state, told)
+
+    key = jax.random.key(GOAL_SEED)
+    achieved, told = np.zeros((2, steps, task.goal.dim), np.float32)
+    for first in range(0, steps, at_once):
+        # The last states are as many as all others, for the engine steps a fixed number of worlds.
+        rows = slice(min(first, steps - at_once), min(first, steps - at_once) + at_once)
+        key, own_key = jax.random.split(key)
+        achieved[rows], told[rows] = goals(dataset.qpos[rows], dataset.qvel[rows], own_key)
+        display.advance(rows.stop, steps)
+    recorded = Transition(
+        observation=dataset.observations,  # type: ignore[arg-type]
+        action=dataset.actions,  # type: ignore[arg-type]
+        achieved_goal=achieved,  # type: ignore[arg-type]
+        goal=told,  # type: ignore[arg-type]
+        age=dataset.age,  # type: ignore[arg-type]
+    )
+    one_world: Any = jax.tree.map(lambda array: array[:, None], recorded)
+    return Buffer(one_world, np.int32(steps))  # type: ignore[arg-type]
+
+
+def require_same_dataset(run: RunDirectory, dataset: Dataset) -> None:
+    """Raises UserError if the file is another than the one that the run began with."""
+    try:
+        began_with = json.loads((run.path / "manifest.json").read_text())["dataset"]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"the manifest.json of {run.path} does not say which dataset it began with: {error}."
+        ) from error
+    if dataset.fingerprint["sha256"] != began_with:
+        raise UserError(
+            f"the dataset {dataset.fingerprint['path']} has changed since the run in {run.path} "
+            "began (its SHA-256 is another): put the old file back, or start a new run."
+        )

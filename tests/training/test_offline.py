@@ -1,0 +1,188 @@
+"""Learning from a dataset: boundaries, what a run leaves behind, and what is refused."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+
+import kilolayer
+from kilolayer.analysis.load import load
+from kilolayer.config import TrainConfig
+from kilolayer.physics.gymnasium import GymnasiumWorld
+from kilolayer.replay import hindsight
+from kilolayer.replay.dataset import Dataset, write_dataset
+from kilolayer.report.ledger import headline
+from kilolayer.report.plots import learning_curves
+from kilolayer.runtime import checkpoint
+from kilolayer.runtime.progress import Silent
+from kilolayer.runtime.run_dir import RunDirectory
+from kilolayer.tasks.registry import make_task
+from kilolayer.training.build import build_trainer
+from kilolayer.training.loop import resume_run, start_run
+from kilolayer.training.offline import dataset_of, filled_buffer
+from kilolayer.training.saving import restore_state
+from kilolayer.types import UserError
+
+
+@pytest.fixture(scope="module")
+def dataset_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("datasets") / "point.npz"
+    kilolayer.collect("point_u_maze", path, 1_000, progress=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def config(dataset_file: Path) -> TrainConfig:
+    """Twenty rounds of eight updates, with an evaluation every five."""
+    return TrainConfig(
+        agent="gcbc",
+        dataset=str(dataset_file),
+        total_steps=3_200,
+        num_envs=8,
+        unroll_length=20,
+        update_to_data=1 / 20,
+        layers_per_block=1,
+        depth=2,
+        width=16,
+        batch_size=16,
+        eval_envs=4,
+        num_evaluations=4,
+        tensorboard=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def unbroken(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    return start_run(config, tmp_path_factory.mktemp("runs") / "unbroken", Silent())
+
+
+def test_goals_are_later_steps_of_the_same_trajectory() -> None:
+    """Trajectories of 3, 1, 250 and 2 steps, longer than the task's episodes, in a point maze
+    whose every qpos says which step it is."""
+    lengths = np.array([3, 1, 250, 2])
+    ends = np.isin(np.arange(256), lengths.cumsum() - 1)
+    label = np.arange(256, dtype=np.float32)[:, None].repeat(2, 1)
+    dataset = Dataset(label.repeat(2, 1), label / 256, ends, label, 0 * label, {})
+    task = make_task("point_u_maze")
+    assert dataset.longest > task.episode_length
+    buffer = filled_buffer(TrainConfig(), task, dataset, Silent())
+    sample = jax.jit(lambda b, key: hindsight.sample(b, key, 20_000, 1.0, dataset.longest))
+    batch = sample(buffer, jax.random.key(0))
+    step, goal = np.asarray(batch.observation)[:, 0], np.asarray(batch.goal)[:, 0]
+    trajectory = np.repeat(np.arange(4), lengths)
+    assert (goal > step).all()
+    assert (trajectory[goal.astype(int)] == trajectory[step.astype(int)]).all()
+    # All but the last step of each, and goals up to the end.
+    assert set(step) == set(np.flatnonzero(~ends))
+    assert {1, 2, 253, 255} <= set(goal)
+    assert (goal - step).max() > task.episode_length
+
+
+def test_a_run_learns_without_taking_steps(unbroken: RunDirectory, config: TrainConfig) -> None:
+    events = unbroken.read_events()
+    train = [event for event in events if event["event"] == "train"]
+    assert [event["updates"] for event in train] == [8 * (index + 1) for index in range(20)]
+    assert {event["env_steps"] for event in events} == {0}
+    assert sum(event["event"] == "evaluation" for event in events) == 2 * 5
+    series = {name: [event["metrics"][name] for event in train] for name in train[0]["metrics"]}
+    assert {"actor/loss", "actor/squared_error", "actor/entropy"} <= set(series)
+    assert [name for name, values in series.items() if len(set(values)) < 2] == []
+    assert np.mean(series["actor/loss"][-5:]) < np.mean(series["actor/loss"][:5])
+    profile = events[-1]["seconds_per_round"]
+    assert set(profile) == {"sampling", "update"}
+    manifest = json.loads((unbroken.path / "manifest.json").read_text())
+    assert manifest["dataset"]["path"] == config.dataset
+    assert manifest["dataset"]["bytes"] == Path(str(config.dataset)).stat().st_size
+
+
+def test_a_checkpoint_leaves_the_dataset_where_it_is(unbroken: RunDirectory) -> None:
+    newest = unbroken.checkpoints / f"{checkpoint.latest(unbroken.checkpoints):012d}" / "loop"
+    names = "".join(path.read_text() for path in newest.rglob("_METADATA"))
+    assert "qpos" in names  # the worlds' own
+    assert "achieved_goal" not in names
+
+
+def test_the_report_counts_updates(unbroken: RunDirectory) -> None:
+    run = load(unbroken.path)
+    assert run.curve("evaluation/success")[0].tolist() == [0, 40, 80, 120, 160]
+    assert "updates from a dataset" in headline(run)
+    curves = learning_curves(run)
+    assert "Learning curves over updates" in curves
+    assert "environment steps" not in curves
+
+
+class Killed(Silent):
+    """Ends the process's work, as a kill would, when so many rounds are done."""
+
+    def __init__(self, after: int):
+        self.after = after
+
+    def advance(self, done: int, total: int, **figures: float) -> None:
+        if total == 20 and done > self.after:
+            raise InterruptedError
+
+
+def test_a_resumed_run_ends_bit_identical(unbroken, config, tmp_path, assert_trees_equal) -> None:
+    with pytest.raises(InterruptedError):
+        start_run(config, tmp_path / "killed", Killed(after=12))
+    killed = RunDirectory.open(tmp_path / "killed")
+    assert checkpoint.latest(killed.checkpoints) == 10
+    resume_run(killed.path, Silent())
+    trainer = build_trainer(config)
+    states = [restore_state(run, 20, trainer) for run in (unbroken, killed)]
+    assert_trees_equal(*states)
+    scores = [
+        [e["metrics"] for e in run.read_events() if e["event"] in ("train", "evaluation")]
+        for run in (unbroken, killed)
+    ]
+    assert scores[0] == scores[1]
+
+
+def test_a_dataset_that_changed_is_not_resumed_from(unbroken, config, tmp_path) -> None:
+    """The run of another config, as if its file had been written anew since."""
+    stored = dict(np.load(str(config.dataset), allow_pickle=False))
+    file = tmp_path / "other.npz"
+    write_dataset(file, stored | {"actions": -stored["actions"]})
+    run = shutil.copytree(unbroken.path, tmp_path / "run")
+    (run / "DONE").unlink()
+    (run / "config.json").write_text(dataclasses.replace(config, dataset=str(file)).to_json())
+    with pytest.raises(UserError, match=r"other.npz has changed since the run .*put the old file"):
+        resume_run(run, Silent())
+    file.unlink()
+    with pytest.raises(UserError, match="there is no such file"):
+        resume_run(run, Silent())
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"task": "ant"}, "its observations have 4 numbers where task ant has 29"),
+        ({"batch_size": 5_000}, "batch_size = 5000 .*holds 995 steps with a future; .*is 995"),
+        ({"absorbing_termination": True}, "absorbing_termination = True .*terminated from one"),
+        ({"agent": "gcsl"}, "agent = 'gcsl' is not allowed: it learns from its own steps"),
+        ({"dataset": None}, "agent = 'gcbc' is not allowed: it learns from a dataset"),
+    ],
+)
+def test_what_does_not_fit_the_dataset(changes, words, config, tmp_path) -> None:
+    with pytest.raises(UserError, match=words):
+        start_run(dataclasses.replace(config, **changes), tmp_path / "run", Silent())
+    assert not (tmp_path / "run").exists()
+
+
+def test_actions_of_another_size_are_named(config, tmp_path) -> None:
+    stored = dict(np.load(str(config.dataset), allow_pickle=False))
+    write_dataset(tmp_path / "d.npz", stored | {"actions": stored["actions"][:, :1]})
+    own = dataclasses.replace(config, dataset=str(tmp_path / "d.npz"))
+    with pytest.raises(UserError, match="actions have 1 numbers where task point_u_maze has 2"):
+        dataset_of(own, make_task("point_u_maze"))
+
+
+def test_gymnasium_environments_take_no_dataset(config) -> None:
+    task = SimpleNamespace(world=GymnasiumWorld("PointMaze_UMaze-v3", 0.1))
+    with pytest.raises(UserError, match="leave --gym away"):
+        dataset_of(config, task)  # type: ignore[arg-type]
