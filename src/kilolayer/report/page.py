@@ -18,6 +18,18 @@ svg { display: block; width: 100%; height: auto; margin: 8px 0; }
 video { display: block; max-width: 100%; margin: 8px 0; border: 1px solid #e3e6ea; }
 .how { color: #57606a; }
 .notice { padding: 8px 12px; background: #fff8e5; border-left: 4px solid #e69f00; }
+.verdicts { list-style: none; margin: 14px 0; padding: 0; }
+.verdicts li { display: flex; gap: 14px; margin: 8px 0; padding: 10px 14px; font-size: 17px;
+  border: 1px solid #e3e6ea; border-left: 6px solid #6b7785; border-radius: 4px; }
+.verdicts b { flex: 0 0 132px; font-size: 13px; line-height: 1.9; font-weight: 600; }
+.verdicts li.strong { border-left-color: #0072b2; background: #eef6fb; }
+.verdicts li.moderate { border-left-color: #0072b2; }
+.verdicts li.weak { border-left-color: #56b4e9; }
+.films { display: flex; flex-wrap: wrap; gap: 6px 18px; }
+.films figure { margin: 0; }
+.films figcaption { font-weight: 600; font-size: 14px; }
+h3 { margin: 22px 0 2px; font-size: 16px; }
+details pre { margin: 4px 0; white-space: pre-wrap; overflow-wrap: anywhere; font-size: 12px; }
 .cards { display: flex; flex-wrap: wrap; gap: 10px; margin: 16px 0; }
 .card { flex: 1 1 110px; padding: 8px 12px; border: 1px solid #e3e6ea; border-radius: 6px; }
 .card b { display: block; font-size: 22px; font-weight: 600; }
@@ -83,6 +95,39 @@ def cards(figures: Sequence[tuple[str, str]]) -> str:
         for figure, what in figures
     )
     return f'<div class="cards">{inner}</div>'
+
+
+def heading(text: str) -> str:
+    """A heading within a section."""
+    return f"<h3>{escape(text)}</h3>"
+
+
+def bullets(texts: Sequence[str]) -> str:
+    """A list of sentences."""
+    return "<ul>" + "".join(f"<li>{escape(text)}</li>" for text in texts) + "</ul>"
+
+
+def verdict_list(verdicts: Sequence[tuple[str, str, str]]) -> str:
+    """Findings, each `(kind, strength in words, sentence)`; kind: its class in the style sheet."""
+    items = "".join(
+        f'<li class="{kind}"><b>{escape(words)}</b><span>{escape(sentence)}</span></li>'
+        for kind, words, sentence in verdicts
+    )
+    return f'<ul class="verdicts">{items}</ul>'
+
+
+def films(videos: Sequence[tuple[str, str]]) -> str:
+    """Videos side by side, each `(caption, HTML of the video)`."""
+    figures = "".join(
+        f"<figure><figcaption>{escape(caption)}</figcaption>{video}</figure>"
+        for caption, video in videos
+    )
+    return f'<div class="films">{figures}</div>'
+
+
+def folded(summary: str, text: str) -> str:
+    """Long text behind its summary."""
+    return f"<details><summary>{escape(summary)}</summary><pre>{escape(text)}</pre></details>"
 
 
 def table(
