@@ -66,8 +66,8 @@ def test_numbers_config_and_environment_are_shown(whole, reported):
     run = reported
     assert f"{run.final('evaluation/time_at_goal'):.1f}" in reader.text
     assert f"of {run.config.eval_envs} episodes of the newest evaluation" in reader.text
-    assert re.search(r"<tr class=changed><td>width</td>", text)
-    assert re.search(r"<tr><td>discount</td>", text)
+    assert re.search(r'<tr class=changed><td class="short">width</td>', text)
+    assert re.search(r'<tr><td class="short">discount</td>', text)
     manifest = json.loads((run.path / "manifest.json").read_text())
     assert manifest["versions"]["jax"] in reader.text
     assert "rank correlation" in reader.text

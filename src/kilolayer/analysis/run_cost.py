@@ -1,4 +1,4 @@
-"""What a run took: time, steps, updates, parameters, arithmetic."""
+"""What a run took: time, steps, parameters, arithmetic."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,36 +12,31 @@ from kilolayer.types import UserError
 
 
 @dataclass(frozen=True)
-class RunCost:
-    """seconds: wall-clock of the work. parameters: of all networks. flops_per_update:
-    floating-point operations of an update's matrix products, None where they cannot be counted."""
+class NetworkCost:
+    """parameters: of all networks. flops_per_update: floating-point operations of the matrix
+    products of an update, None where the run has stored no batch to count them with."""
 
-    seconds: float
-    env_steps: int
-    updates: int
     parameters: int
     flops_per_update: int | None
 
 
-def run_cost(run: Run) -> RunCost:
-    """The cost of a run as far as it has come; raises UserError if its agent cannot be built."""
+def network_cost(run: Run) -> NetworkCost:
+    """From the shapes of the run's agent; nothing is computed."""
     state = jax.eval_shape(run.agent.init, jax.random.key(0))
-    return RunCost(
-        wall_clock(run.events),
-        max((event.get("env_steps", 0) for event in run.events), default=0),
-        max((event.get("updates", 0) for event in run.events), default=0),
-        sum(parameters_of(state).values()),
-        _flops_per_update(run, state),
-    )
+    return NetworkCost(sum(parameters_of(state).values()), _flops_per_update(run, state))
 
 
 def _flops_per_update(run: Run, state: Any) -> int | None:
-    """From the shapes of the batch that training stored."""
     try:
         batch = replay_batch(run)
     except UserError:
         return None
     return arithmetic(run.agent.update, state, batch, jax.random.key(0)).flops
+
+
+def last_count(run: Run, name: str) -> int:
+    """`env_steps` or `updates` as far as the run has come."""
+    return max((event.get(name, 0) for event in run.events), default=0)
 
 
 def wall_clock(events: list[dict[str, Any]]) -> float:

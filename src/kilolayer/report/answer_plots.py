@@ -4,16 +4,16 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from kilolayer.analysis.answer import Answer, Plot, Series, Table
 from kilolayer.analysis.verdict import NOT_ENOUGH, Verdict
 from kilolayer.report.page import heading, table, verdict_list
-from kilolayer.report.plots import short_count
+from kilolayer.report.plots import rounded_count
 from kilolayer.report.style import INK, look
 from kilolayer.report.svg import FONT_SIZE, dress, new_figure, to_svg
 
-MOST_TICKS = 12  # of a logarithmic axis that names its own values
+MOST_TICKS = 9  # of a logarithmic axis that names its own values
 BAND = 0.15  # opacity of an interval
 STRENGTH_KINDS = {"strong": "strong", "moderate": "moderate", "weak": "weak", NOT_ENOUGH: "open"}
 
@@ -62,7 +62,7 @@ def draw_plot(plot: Plot, name: str) -> str:
             fontsize=FONT_SIZE,
             handlelength=3.5,
         )
-    return heading(plot.title) + to_svg(figure, name, plot.title)
+    return to_svg(figure, name, plot.title)
 
 
 def _line(axes: Axes, series: Series, index: int, count: int) -> None:
@@ -81,9 +81,7 @@ def _line(axes: Axes, series: Series, index: int, count: int) -> None:
         low, high = np.array(series.low, float), np.array(series.high, float)
         axes.fill_between(series.x, low, high, color=style.colour, alpha=BAND, linewidth=0)
         if few:
-            axes.errorbar(
-                series.x, series.y, _errors(series), fmt="none", **_whiskers(style.colour)
-            )
+            axes.errorbar(series.x, series.y, _errors(series), **_whiskers(style.colour))
 
 
 def _points(axes: Axes, series: Series, index: int, count: int) -> None:
@@ -124,15 +122,13 @@ def _whiskers(colour: str) -> dict[str, Any]:
 
 
 def _scale(axes: Axes, plot: Plot) -> None:
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
-    if not plot.log_x:
-        axes.xaxis.set_major_locator(MaxNLocator(8))
-        return
-    axes.set_xscale("log", base=2)
-    values = sorted({x for series in plot.series for x in series.x})
-    if len(values) <= MOST_TICKS:
-        axes.xaxis.set_major_locator(FixedLocator(values))
+    if plot.log_x:
+        axes.set_xscale("log", base=2)
         axes.xaxis.set_minor_locator(NullLocator())
+    values = sorted({x for series in plot.series for x in series.x})
+    if plot.log_x and len(values) <= MOST_TICKS and all(float(x).is_integer() for x in values):
+        axes.xaxis.set_major_locator(FixedLocator(values))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: rounded_count(value)))
 
 
 def _mark(axes: Axes, plot: Plot) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,11 @@ import numpy as np
 from kilolayer.analysis.answer import Answer
 from kilolayer.analysis.groups import Group, varying_names
 from kilolayer.analysis.published import EPISODE, read_published
-from kilolayer.analysis.run_cost import RunCost, run_cost, wall_clock
+from kilolayer.analysis.run_cost import last_count, network_cost, wall_clock
 from kilolayer.analysis.study import Study, StudyRun
 from kilolayer.report.ledger import manifest_entries
 from kilolayer.report.page import bullets, folded, paragraph, table
+from kilolayer.report.plots import rounded_count
 from kilolayer.report.published_plot import published_plot
 from kilolayer.report.study_layout import Layout
 from kilolayer.types import UserError
@@ -43,42 +45,57 @@ def cost_section(layout: Layout) -> str:
 
 
 def _cost_row(group: Group) -> tuple[str, ...]:
-    costs = [run_cost(run) for run in group.runs]
-    flops = costs[0].flops_per_update
+    minutes = [wall_clock(run.events) / 60 for run in group.runs]
+    steps = [last_count(run, "env_steps") for run in group.runs]
+    updates = [last_count(run, "updates") for run in group.runs]
+    cost = network_cost(group.runs[0])
+    flops = cost.flops_per_update
+    arithmetic = ("not counted", "not counted")
+    if flops is not None:
+        arithmetic = (rounded_count(flops), _ends(rounded_count, [flops * n for n in updates]))
     return (
         group.name,
         str(group.seeds),
-        _span([cost.seconds / 60 for cost in costs], ".3g"),
-        _span([cost.env_steps for cost in costs], ","),
-        _span([cost.updates for cost in costs], ","),
-        f"{costs[0].parameters:,}",
-        "not counted" if flops is None else f"{flops:.3g}",
-        "not counted" if flops is None else _whole(costs),
+        _span(minutes, ".3g"),
+        _span(steps, ","),
+        _span(updates, ","),
+        f"{cost.parameters:,}",
+        *arithmetic,
     )
 
 
-def _whole(costs: list[RunCost]) -> str:
-    return _span([(cost.flops_per_update or 0) * cost.updates for cost in costs], ".3g")
+def _span(values: Sequence[float], form: str) -> str:
+    return _ends(lambda value: format(value, form), values)
 
 
-def _span(values: list[float], form: str) -> str:
-    ends = dict.fromkeys(format(end, form) for end in (min(values), max(values)))
-    return " to ".join(ends)
+def _ends(tell: Callable[[float], str], values: Sequence[float]) -> str:
+    """Lowest and highest in words, once if they read alike."""
+    return " to ".join(dict.fromkeys((tell(min(values)), tell(max(values)))))
 
 
 def runs_section(study: Study) -> str:
     """Every cell of the grid with its state; the reasons of failures in full below."""
     names = varying_names([run.factors for run in study.runs])
     names += ["seed"] * any("seed" in run.factors for run in study.runs)
-    header = ("run", *(name.replace("_", " ") for name in names), "state", "seconds", "success",
-              "time at goal", "reason")  # fmt: skip
+    header = (
+        "run", *(name.replace("_", " ") for name in names), "state", "seconds", "success",
+        "time at goal",
+    )  # fmt: skip
     rows = [
         (run.name, *(str(run.factors.get(name, "")) for name in names), run.state, *_outcome(run))
         for run in study.runs
     ]
-    failed = [run.state != "finished" for run in study.runs]
-    reasons = [folded(f"why {run.name} failed", run.failure) for run in study.runs if run.failure]
-    return paragraph(run_counts(study)) + table(header, rows, failed) + "".join(reasons)
+    marks = [run.state != "finished" for run in study.runs]
+    reasons = [
+        folded(_reason(run.name, run.failure), run.failure) for run in study.runs if run.failure
+    ]
+    return paragraph(run_counts(study)) + "".join(reasons) + table(header, rows, marks)
+
+
+def _reason(name: str, failure: str) -> str:
+    """The last line of what a run left when it failed: an error comes after its traceback."""
+    lines = failure.strip().splitlines() or ["no reason was recorded"]
+    return f"{name} failed: {lines[-1]}"
 
 
 def run_counts(study: Study) -> str:
@@ -88,15 +105,14 @@ def run_counts(study: Study) -> str:
     return f"The grid has {len(study.runs)} runs: {states or 'it is empty'}."
 
 
-def _outcome(cell: StudyRun) -> tuple[str, str, str, str]:
-    reason = (cell.failure or "").strip().splitlines()
-    last = reason[-1] if reason else ""
-    if cell.state == "missing" or not (cell.path / "config.json").exists():
-        return "", "", "", last
+def _outcome(cell: StudyRun) -> tuple[str, str, str]:
+    """Seconds, success and time at goal of the newest evaluation, as far as they are known."""
+    if not (cell.path / "config.json").exists():
+        return "", "", ""
     run = cell.run
     scores = [run.curve(f"evaluation/{name}")[1] for name in ("success", "time_at_goal")]
     success, time = (f"{score[-1]:.3g}" if len(score) else "" for score in scores)
-    return f"{wall_clock(run.events):,.0f}", success, time, last
+    return f"{wall_clock(run.events):,.0f}", success, time
 
 
 def published_section(layout: Layout, file: Path | None) -> str:
@@ -136,7 +152,7 @@ def environment_section(study: Study) -> str:
     """What made the study, and the manifests of its runs: one value each, or how often which."""
     found = json.loads((study.path / "study.json").read_text())
     rows = [
-        (name, str(found[name]))
+        (f"study {name}", str(found[name]))
         for name in ("question", "size", "command", "version")
         if name in found
     ]

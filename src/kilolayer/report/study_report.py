@@ -91,7 +91,8 @@ def _sections(
         (
             "runs",
             "What was run and what failed",
-            "Every run of the grid. Marked rows have not finished and count in no figure above.",
+            "Every run of the grid, with the scores of its newest evaluation. Marked rows have not "
+            "finished and count in no figure above.",
             partial(runs_section, study),
         ),
         (

@@ -3,10 +3,10 @@
 A section that cannot be drawn raises UserError; the page then shows the sentence in its place.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from kilolayer.analysis.groups import Group, with_interval
-from kilolayer.analysis.value_map import chosen_goals, value_map, value_order
+from kilolayer.analysis.value_map import ValueMap, chosen_goals, value_map, value_order
 from kilolayer.report.film import MARK_OF_GOALS, embedded, write_film
 from kilolayer.report.group_curves import group_curves
 from kilolayer.report.maps import value_grid
@@ -14,6 +14,7 @@ from kilolayer.report.page import films, heading, paragraph, table
 from kilolayer.report.plots import BEHAVIOUR_UNITS
 from kilolayer.report.sections import place_text
 from kilolayer.report.study_layout import Layout, first_seed, shown
+from kilolayer.tasks.base import Task
 from kilolayer.types import UserError
 
 MOST_ROWS = 8  # of learning curves and tables
@@ -95,27 +96,33 @@ def maps_section(layout: Layout) -> str:
         if task.maze is None:
             raise UserError("this task has no maze, so there are no walls for a critic to know.")
         goals = chosen_goals(task)
-        chosen = shown(groups, MOST_COLUMNS)
-        columns = {
-            layout.column(group): [
-                value_map(first_seed(group), goal, MAP_RESOLUTION) for goal in goals
-            ]
-            for group in chosen
-        }
-        rows = []
-        for index in range(len(goals)):
-            maps = [column[index] for column in columns.values()]
-            orders = [value_order(values, task.maze) for values in maps]
-            cells = [f"{o.path:.2f}, {o.line:.2f}: {o.verdict}" for o in orders]
-            rows.append((place_text(task, maps[0]), *cells))
-        name = f"maps-{list(layout.rows).index(title)}"
-        text = (
-            "Rank correlation of the value with nearness along the shortest path, then along the "
-            "straight line (1: strictly), over the free cells:"
-        )
-        return value_grid(task, columns, name) + paragraph(text) + table(("goal", *columns), rows)
+        columns, notes = {}, []
+        for group in shown(groups, MOST_COLUMNS):
+            name, run = layout.column(group), first_seed(group)
+            try:
+                columns[name] = [value_map(run, goal, MAP_RESOLUTION) for goal in goals]
+            except UserError as error:
+                notes.append(paragraph(f"No map with {name}: {error}", "notice"))
+        if not columns:
+            return "".join(notes)
+        grid = value_grid(task, columns, f"maps-{list(layout.rows).index(title)}")
+        return grid + _orders(task, columns) + "".join(notes)
 
     return paragraph("The critic of the lowest seed.") + _pictured(layout, draw)
+
+
+def _orders(task: Task, columns: Mapping[str, Sequence[ValueMap]]) -> str:
+    """Of each goal and critic, whether the value follows the walls or the straight line."""
+    rows = []
+    for maps in zip(*columns.values(), strict=True):
+        orders = [value_order(values, task.maze) for values in maps]
+        cells = [f"{order.path:.2f}, {order.line:.2f}: {order.verdict}" for order in orders]
+        rows.append((place_text(task, maps[0]), *cells))
+    text = (
+        "Rank correlation of the value with nearness along the shortest path, then along the "
+        "straight line (1: strictly), over the free cells:"
+    )
+    return paragraph(text) + table(("goal", *columns), rows)
 
 
 def _pictured(layout: Layout, draw: Callable[[str, list[Group]], str]) -> str:
