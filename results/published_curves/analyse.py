@@ -1,8 +1,8 @@
 """The analysis of the package on the published learning curves of ten tasks.
 
 `KILOLAYER_REFERENCE=FOLDER python -m results.published_curves.analyse` prints the tables of the
-README. The folder holds `curves_depth.json` (means and standard errors by task and depth, one
-evaluation per million environment steps; see `kilolayer.analysis.published`) and `published.json` (hours by task and depth).
+README. The folder holds `curves_depth.json` (see `kilolayer.analysis.published`) and
+`published.json` (hours by task and depth).
 """
 
 import json

@@ -180,6 +180,8 @@ def compare(runs: Sequence[str | Path], out: str | Path | None = None) -> Answer
     """
     if out is not None and Path(out).suffix != ".html":
         raise bad_field("out", str(out), "a name that ends in .html", Path(out).stem + ".html")
+    if out is not None and not Path(out).parent.is_dir():
+        raise bad_field("out", str(out), "there is no such directory, make it first")
     groups = load_groups(runs)
     answer = compare_groups(groups)
     if out is not None:

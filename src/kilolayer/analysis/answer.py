@@ -69,7 +69,7 @@ class Answer:
                 tuple(Table(**_frozen(each)) for each in found["tables"]),
                 tuple(found["notes"]),
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{source} does not hold the answer of a study ({error}): run the study again, "
                 "which repeats no finished run."

@@ -1,5 +1,7 @@
 """The plots and tables of a study's answer, as HTML."""
 
+import textwrap
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from kilolayer.report.style import INK, look
 from kilolayer.report.svg import FONT_SIZE, dress, new_figure, to_svg
 
 MOST_TICKS = 9  # of a logarithmic axis that names its own values
+NAME_WIDTH = 22  # characters of a line beneath a bar
 BAND = 0.15  # opacity of an interval
 STRENGTH_KINDS = {"strong": "strong", "moderate": "moderate", "weak": "weak", NOT_ENOUGH: "open"}
 
@@ -49,12 +52,14 @@ def draw_plot(plot: Plot, name: str) -> str:
         draw(axes, series, index, len(plot.series))
     dress(axes, plot.title, plot.x_label, plot.y_label)
     if plot.kind == "bars":
-        axes.set_xticks(range(len(plot.names)), plot.names)
+        names = [textwrap.fill(name, NAME_WIDTH) for name in plot.names]
+        axes.set_xticks(range(len(names)), names)
         axes.axhline(0, color=INK, linewidth=0.6)
     else:
         _scale(axes, plot)
+        _frame(axes, plot)
     _mark(axes, plot)
-    if len(plot.series) > 1 or plot.series[0].low is not None:
+    if plot.series:
         axes.legend(
             loc="upper left",
             bbox_to_anchor=(1.01, 1),
@@ -129,6 +134,26 @@ def _scale(axes: Axes, plot: Plot) -> None:
     if plot.log_x and len(values) <= MOST_TICKS and all(float(x).is_integer() for x in values):
         axes.xaxis.set_major_locator(FixedLocator(values))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: rounded_count(value)))
+
+
+def _frame(axes: Axes, plot: Plot) -> None:
+    """Show every value whole, and of the intervals of few seeds as much again on either side."""
+    values = _finite(y for series in plot.series for y in series.y)
+    if not len(values):
+        return
+    ends = _finite(
+        end for series in plot.series for end in (*(series.low or ()), *(series.high or ()))
+    )
+    low, high = values.min(), values.max()
+    span = max(high - low, 1e-6)
+    low = max(low - span, min([low, *ends]))
+    high = min(high + span, max([high, *ends]))
+    axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low) + 1e-9)
+
+
+def _finite(values: Iterable[float]) -> np.ndarray:
+    found = np.array(list(values), float)
+    return found[np.isfinite(found)]
 
 
 def _mark(axes: Axes, plot: Plot) -> None:

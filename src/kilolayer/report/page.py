@@ -1,8 +1,11 @@
 """The HTML page: one style sheet, tables, cards and sections. Everything that enters is escaped."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Generic, TypeVar
+
+from kilolayer.types import UserError
 
 STYLE = """
 :root { color-scheme: light; }
@@ -34,7 +37,8 @@ details pre { margin: 4px 0; white-space: pre-wrap; overflow-wrap: anywhere; fon
 .card { flex: 1 1 110px; padding: 8px 12px; border: 1px solid #e3e6ea; border-radius: 6px; }
 .card b { display: block; font-size: 22px; font-weight: 600; }
 .card span { color: #57606a; font-size: 13px; }
-table { display: block; overflow-x: auto; border-collapse: collapse; margin: 8px 0; font-size: 14px; }
+table { display: block; overflow-x: auto;
+  border-collapse: collapse; margin: 8px 0; font-size: 14px; }
 th, td { padding: 3px 14px 3px 0; border-bottom: 1px solid #eef0f2; text-align: left;
   vertical-align: top; overflow-wrap: anywhere; }
 th { color: #57606a; font-weight: 500; }
@@ -57,6 +61,27 @@ class Section:
     title: str
     how: str
     body: str
+
+
+Source = TypeVar("Source")
+
+
+@dataclass(frozen=True)
+class Plan(Generic[Source]):
+    """A section to come: its place in the page and what draws it."""
+
+    anchor: str
+    title: str
+    how: str
+    draw: Callable[[Source], str]
+
+    def section(self, source: Source) -> Section:
+        """Drawn, or with the sentence that says why it cannot be."""
+        try:
+            body = self.draw(source)
+        except UserError as error:
+            body = paragraph(f"Not shown: {error}", "notice")
+        return Section(self.anchor, self.title, self.how, body)
 
 
 def page(title: str, top: str, sections: Sequence[Section]) -> str:

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
+from kilolayer.analysis.answer import Answer
 from kilolayer.analysis.groups import Group, by_rest, factor_text, leading_factor, study_groups
 from kilolayer.analysis.load import Run
 from kilolayer.analysis.study import Study
@@ -11,9 +13,14 @@ from kilolayer.types import UserError
 
 @dataclass(frozen=True)
 class Layout:
-    """The study with its finished runs grouped: columns by the leading factor, rows by the rest."""
+    """The study with its finished runs grouped: columns by the leading factor, rows by the rest.
+
+    published: a file of published curves, if one was given.
+    """
 
     study: Study
+    answer: Answer
+    published: Path | None = None
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:

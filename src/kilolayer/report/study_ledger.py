@@ -3,11 +3,9 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 
-from kilolayer.analysis.answer import Answer
 from kilolayer.analysis.groups import Group, varying_names
 from kilolayer.analysis.published import EPISODE, read_published
 from kilolayer.analysis.run_cost import last_count, network_cost, wall_clock
@@ -73,8 +71,9 @@ def _ends(tell: Callable[[float], str], values: Sequence[float]) -> str:
     return " to ".join(dict.fromkeys((tell(min(values)), tell(max(values)))))
 
 
-def runs_section(study: Study) -> str:
-    """Every cell of the grid with its state; the reasons of failures in full below."""
+def runs_section(layout: Layout) -> str:
+    """Every cell of the grid with its state; before it the reasons of failures, in full."""
+    study = layout.study
     names = varying_names([run.factors for run in study.runs])
     names += ["seed"] * any("seed" in run.factors for run in study.runs)
     header = (
@@ -115,8 +114,9 @@ def _outcome(cell: StudyRun) -> tuple[str, str, str]:
     return f"{wall_clock(run.events):,.0f}", success, time
 
 
-def published_section(layout: Layout, file: Path | None) -> str:
+def published_section(layout: Layout) -> str:
     """Our curves over the published ones of the same task."""
+    file = layout.published
     if file is None:
         raise UserError(
             "no published curves were given; `kilolayer report STUDY --published FILE.json` draws "
@@ -144,16 +144,17 @@ def published_section(layout: Layout, file: Path | None) -> str:
     return "".join(map(paragraph, notes)) + published_plot(known, published)
 
 
-def notes_section(answer: Answer) -> str:
-    return bullets([*answer.notes, *NOTES])
+def notes_section(layout: Layout) -> str:
+    return bullets([*layout.answer.notes, *NOTES])
 
 
-def environment_section(study: Study) -> str:
+def environment_section(layout: Layout) -> str:
     """What made the study, and the manifests of its runs: one value each, or how often which."""
+    study = layout.study
     found = json.loads((study.path / "study.json").read_text())
     rows = [
         (f"study {name}", str(found[name]))
-        for name in ("question", "size", "command", "version")
+        for name in ("question", "size", "command", "version", "source")
         if name in found
     ]
     manifests = [_manifest(run) for run in study.runs if (run.path / "manifest.json").is_file()]

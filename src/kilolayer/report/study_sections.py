@@ -44,6 +44,8 @@ def behaviour_section(layout: Layout) -> str:
                 spent += size
             except UserError as error:
                 notes.append(paragraph(f"No film with {layout.column(group)}: {error}", "notice"))
+        if not videos:
+            notes = notes[:1]  # what hinders one hinders all
         return films(videos) + "".join(notes) + _measures(layout, groups)
 
     text = (
