@@ -53,19 +53,22 @@ def test_the_table_gives_means_with_intervals_and_says_where_there_is_one_seed(m
     assert scores.rows[0][:2] == ("depth 4", "3")
     assert scores.rows[1][2:4] == ("0.7 (one seed)", "70 (one seed)")
     assert scores.rows[0][5] == "3,000"
-    assert answer.verdicts[0].strength == NOT_ENOUGH
-    assert "a single seed tells nothing of chance (depth 8)" in answer.verdicts[0].sentence
+    (verdict,) = answer.verdicts
+    assert verdict.strength == NOT_ENOUGH
+    assert verdict.sentence.endswith("with a single seed: depth 8: 70 (one seed).")
 
 
 def test_two_groups_of_seeds_get_a_probability_and_a_verdict(make):
     better = make("b", 61, 62, 63, 64, depth=8)
-    answer = compare_groups(load_groups([*make("a", 10, 20, 30, 40), *better]))
+    single = make("c", 99, depth=12)
+    answer = compare_groups(load_groups([*make("a", 10, 20, 30, 40), *better, *single]))
     ((first, second, probability, seeds, p),) = answer.tables[1].rows
     assert (first, second, seeds) == ("depth 4", "depth 8", "4 and 4")
     assert probability.startswith("0.00 (0.00 to ")
     assert p == "0.029"  # 2 of the 70 ways to divide eight seeds
     assert answer.verdicts[0].strength == "moderate"
     assert "depth 8 is ahead of the other" in answer.verdicts[0].sentence
+    assert "depth 12: 99 (one seed)" in answer.verdicts[1].sentence
 
 
 def test_the_best_of_three_groups_pays_for_having_been_picked(make):

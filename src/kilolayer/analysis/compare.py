@@ -94,7 +94,7 @@ def compare_groups(groups: Sequence[Group]) -> Answer:
         for run in group.runs
         if not run.directory.finished
     ]
-    return Answer((_verdict(groups),), (), tuple(tables), tuple(notes))
+    return Answer(_verdicts(groups), (), tuple(tables), tuple(notes))
 
 
 def _scores(groups: Sequence[Group]) -> Table:
@@ -147,27 +147,34 @@ def _pairs(groups: Sequence[Group]) -> Table:
     return Table("Time at goal, group against group", header, tuple(rows))
 
 
-def _verdict(groups: Sequence[Group]) -> Verdict:
-    """Whether the group with the best mean is ahead of all others by more than chance."""
+def _verdicts(groups: Sequence[Group]) -> tuple[Verdict, ...]:
+    """Whether the group with the best mean is ahead of all others that have seeds, by more than
+    chance; then what a single seed leaves open."""
     if len(groups) == 1:
-        return Verdict(
-            "There is nothing to compare: the runs differ by their seed alone.", NOT_ENOUGH
-        )
+        sentence = "There is nothing to compare: the runs differ by their seed alone."
+        return (Verdict(sentence, NOT_ENOUGH),)
+    found = []
     ranked = sorted(groups, key=lambda group: -group.final(SCORE).mean())
-    best, others = ranked[0], ranked[1:]
-    means = ", ".join(f"{with_interval(group.final(SCORE))} with {group.name}" for group in ranked)
-    single = [group.name for group in groups if group.seeds == 1]
+    sized = [group for group in ranked if group.seeds > 1]
+    if len(sized) > 1:
+        found.append(_best(sized[0], sized[1:]))
+    single = [group for group in ranked if group.seeds == 1]
     if single:
-        return Verdict(
-            f"The mean time at goal is {means} control steps, but a single seed tells nothing of "
-            f"chance ({'; '.join(single)}).",
-            NOT_ENOUGH,
-        )
+        sentence = f"Nothing can be said of groups with a single seed: {_scored(single)}."
+        found.append(Verdict(sentence, NOT_ENOUGH))
+    return tuple(found)
+
+
+def _best(best: Group, others: Sequence[Group]) -> Verdict:
+    scores = f"Mean time at goal in control steps: {_scored([best, *others])}."
     # Bonferroni: the best mean was picked after the fact.
     p = max(rank_test(best.final(SCORE), other.final(SCORE)) for other in others) * len(others)
-    p, word = min(1.0, p), strength(min(1.0, p))
-    ahead = f"The mean time at goal is {means} control steps"
-    if word == NOT_ENOUGH:
-        return Verdict(f"{ahead}; chance alone may give such differences, p = {p:.2g}.", word)
+    p = min(1.0, p)
+    if strength(p) == NOT_ENOUGH:
+        return Verdict(f"{scores} Chance alone may give such differences, p = {p:.2g}.", NOT_ENOUGH)
     whom = "the other" if len(others) == 1 else "every other"
-    return Verdict(f"{ahead}: {best.name} is ahead of {whom}, p = {p:.2g}.", word)
+    return Verdict(f"{scores} {best.name} is ahead of {whom}, p = {p:.2g}.", strength(p))
+
+
+def _scored(groups: Sequence[Group]) -> str:
+    return "; ".join(f"{group.name}: {with_interval(group.final(SCORE))}" for group in groups)

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
@@ -14,6 +16,7 @@ from kilolayer.report.style import FAILURE, INK, PAPER, PURPLE, SUCCESS, WALL
 from kilolayer.report.svg import FONT_SIZE, dress, new_figure, to_svg
 from kilolayer.tasks.base import Task, is_success
 
+COLOURS = "viridis"  # of values: as bright in grey as in colour
 MOST_TRAJECTORIES = 48  # more hide each other
 MOST_POINTS = 150  # of a trajectory
 
@@ -94,16 +97,18 @@ def value_grid(task: Task, columns: Mapping[str, Sequence[ValueMap]], name: str)
     networks have no common scale. name: of no other figure on the page.
     """
     rows = len(next(iter(columns.values())))
-    figure = _panels(task, len(columns), down=rows, panel=2.6)
+    size = 2.2  # inches of a map
+    figure = new_figure(len(columns) * size + 1.4, rows * size * _tallness(task) + 0.7)
     grid = figure.subplots(rows, len(columns), squeeze=False)
     for index, (title, maps) in enumerate(columns.items()):
         for row, values in enumerate(maps):
             axes = grid[row, index]
             _ground(axes, task, title if row == 0 else "")
-            image = _draw_values(axes, values)
+            _draw_values(axes, values)
             axes.label_outer()
-    bar = figure.colorbar(image, ax=grid, shrink=0.8 / rows, aspect=12, pad=0.01)
-    bar.set_ticks([image.norm.vmin, image.norm.vmax], labels=["lowest", "highest"])
+    scale = ScalarMappable(Normalize(0, 1), cmap=COLOURS)
+    bar = figure.colorbar(scale, ax=grid, shrink=0.8 / rows, aspect=12, pad=0.01)
+    bar.set_ticks([0, 1], labels=["lowest", "highest"])
     bar.set_label("energy, of each map", fontsize=FONT_SIZE)
     bar.ax.tick_params(labelsize=FONT_SIZE - 1)
     return to_svg(figure, name, "The critics' values for the same goals")
@@ -119,7 +124,7 @@ def _draw_values(axes: Axes, values: ValueMap) -> AxesImage:
         values.y[-1] + pixel_y / 2,
     )
     image = axes.imshow(
-        values.value.T, origin="lower", extent=edges, cmap="viridis", interpolation="nearest"
+        values.value.T, origin="lower", extent=edges, cmap=COLOURS, interpolation="nearest"
     )
     axes.plot(
         *values.goal[:2],
@@ -132,12 +137,16 @@ def _draw_values(axes: Axes, values: ValueMap) -> AxesImage:
     return image
 
 
-def _panels(
-    task: Task, across: int, extra_width: float = 0.0, down: int = 1, panel: float = 3.6
-) -> Figure:
-    """A figure with room for maps of the task's proportions, each `panel` inches wide."""
+def _panels(task: Task, count: int, extra_width: float = 0.0) -> Figure:
+    """A figure with room for `count` maps of the task's proportions."""
+    width = 3.6
+    return new_figure(count * (width + extra_width), width * _tallness(task) + 0.9)
+
+
+def _tallness(task: Task) -> float:
+    """Height of a map over its width."""
     columns, rows = (1, 1) if task.maze is None else task.maze.walls.shape
-    return new_figure(across * (panel + extra_width), down * (panel * rows / columns + 0.9))
+    return rows / columns
 
 
 def _ground(axes: Axes, task: Task, title: str) -> None:

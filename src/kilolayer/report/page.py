@@ -15,8 +15,8 @@ body { margin: 0 auto; max-width: 1120px; padding: 24px; background: #fff; color
 h1 { margin: 0; font-size: 26px; }
 h2 { margin: 40px 0 4px; padding-top: 12px; border-top: 1px solid #e3e6ea; font-size: 19px; }
 p { margin: 6px 0; max-width: 85ch; }
-nav { margin: 12px 0; font-size: 14px; }
-nav a { margin-right: 14px; color: #0072b2; white-space: nowrap; }
+nav { display: flex; flex-wrap: wrap; gap: 2px 14px; margin: 12px 0; font-size: 14px; }
+nav a { color: #0072b2; }
 svg { display: block; width: 100%; height: auto; margin: 8px 0; }
 video { display: block; max-width: 100%; margin: 8px 0; border: 1px solid #e3e6ea; }
 .how { color: #57606a; }
@@ -24,7 +24,7 @@ video { display: block; max-width: 100%; margin: 8px 0; border: 1px solid #e3e6e
 .verdicts { list-style: none; margin: 14px 0; padding: 0; }
 .verdicts li { display: flex; gap: 14px; margin: 8px 0; padding: 10px 14px; font-size: 17px;
   border: 1px solid #e3e6ea; border-left: 6px solid #6b7785; border-radius: 4px; }
-.verdicts b { flex: 0 0 176px; font-size: 14px; line-height: 1.8; font-weight: 600; }
+.verdicts b { flex: 0 0 196px; font-size: 14px; line-height: 1.8; font-weight: 600; }
 .verdicts li.strong { border-left-color: #0072b2; background: #eef6fb; }
 .verdicts li.moderate { border-left-color: #0072b2; }
 .verdicts li.weak { border-left-color: #56b4e9; }

@@ -1,13 +1,16 @@
 """Colours of the report: Okabe and Ito's, which people with any colour vision tell apart."""
 
 from dataclasses import dataclass
+from typing import Literal
+
+Dash = Literal["-", "--", "-.", ":"]
 
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PURPLE, SKY, YELLOW, GREY = "#CC79A7", "#56B4E9", "#F0E442", "#999999"
 SERIES = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, YELLOW, GREY)
 # Of lines and points on white, where yellow is lost; no two share colour and dash, up to 28.
 LINES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY)
-DASHES = ("-", "--", "-.", ":")
+DASHES: tuple[Dash, ...] = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 SUCCESS, FAILURE = GREEN, ORANGE
 INK, PAPER, WALL, GRID = "#1B1F24", "#FFFFFF", "#6B7785", "#E3E6EA"
@@ -18,7 +21,7 @@ class Look:
     """How one line is told from the others, with or without colour."""
 
     colour: str
-    dash: str
+    dash: Dash
     marker: str
 
 
