@@ -1,7 +1,7 @@
 """Kilolayer: goal-reaching agents without rewards, with networks from 4 to 1024 layers deep."""
 
 from kilolayer.analysis.load import Policy, Run, load
-from kilolayer.api import collect, forecast, train, train_seeds
+from kilolayer.api import collect, compare, forecast, train, train_seeds
 from kilolayer.config import TrainConfig
 from kilolayer.presets import PRESETS
 from kilolayer.types import UserError
@@ -13,6 +13,7 @@ __all__ = [
     "TrainConfig",
     "UserError",
     "collect",
+    "compare",
     "forecast",
     "load",
     "train",

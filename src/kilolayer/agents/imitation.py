@@ -79,7 +79,7 @@ class Imitation:
     ) -> tuple[ImitationState, Metrics]:
         parameters: Any = state.parameters
         gradient, metrics = jax.grad(self.loss, has_aux=True)(parameters, batch, key)
-        change, optimiser = self._optimiser.update(gradient, state.optimiser, state.parameters)
+        change, optimiser = self._optimiser.update(gradient, state.optimiser, parameters)
         parameters = optax.apply_updates(parameters, change)
         metrics = {f"actor/{name}": value for name, value in metrics.items()}
         metrics["actor/gradient_norm"] = optax.tree.norm(gradient)

@@ -4,7 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Rectangle
 
@@ -13,6 +16,7 @@ from kilolayer.report.style import FAILURE, INK, PAPER, PURPLE, SUCCESS, WALL
 from kilolayer.report.svg import FONT_SIZE, dress, new_figure, to_svg
 from kilolayer.tasks.base import Task, is_success
 
+COLOURS = "viridis"  # of values: as bright in grey as in colour
 MOST_TRAJECTORIES = 48  # more hide each other
 MOST_POINTS = 150  # of a trajectory
 
@@ -80,39 +84,69 @@ def value_maps(task: Task, maps: Sequence[ValueMap], titles: Sequence[str]) -> s
     grid = figure.subplots(1, len(maps), squeeze=False)[0]
     for axes, values, title in zip(grid, maps, titles, strict=True):
         _ground(axes, task, title)
-        pixel_x, pixel_y = values.x[1] - values.x[0], values.y[1] - values.y[0]
-        edges = (
-            values.x[0] - pixel_x / 2,
-            values.x[-1] + pixel_x / 2,
-            values.y[0] - pixel_y / 2,
-            values.y[-1] + pixel_y / 2,
-        )
-        image = axes.imshow(
-            values.value.T,
-            origin="lower",
-            extent=edges,
-            cmap="viridis",
-            interpolation="nearest",
-        )
-        bar = figure.colorbar(image, ax=axes, shrink=0.8)
+        bar = figure.colorbar(_draw_values(axes, values), ax=axes, shrink=0.8)
         bar.set_label("energy", fontsize=FONT_SIZE)
         bar.ax.tick_params(labelsize=FONT_SIZE - 1)
-        axes.plot(
-            *values.goal[:2],
-            marker="*",
-            markersize=13,
-            color=PAPER,
-            markeredgecolor=INK,
-            zorder=4,
-        )
     return to_svg(figure, "values", "The critic's value for several goals")
+
+
+def value_grid(task: Task, columns: Mapping[str, Sequence[ValueMap]], name: str) -> str:
+    """Values of several critics for the same goals: a column for each critic, a row for each goal.
+
+    Each map is coloured from its own lowest energy to its highest, since energies of different
+    networks have no common scale. name: of no other figure on the page.
+    """
+    rows = len(next(iter(columns.values())))
+    size = 2.2  # inches of a map
+    figure = new_figure(len(columns) * size + 1.4, rows * size * _tallness(task) + 0.7)
+    grid = figure.subplots(rows, len(columns), squeeze=False)
+    for index, (title, maps) in enumerate(columns.items()):
+        for row, values in enumerate(maps):
+            axes = grid[row, index]
+            _ground(axes, task, title if row == 0 else "")
+            _draw_values(axes, values)
+            axes.label_outer()
+    scale = ScalarMappable(Normalize(0, 1), cmap=COLOURS)
+    bar = figure.colorbar(scale, ax=grid, shrink=0.8 / rows, aspect=12, pad=0.01)
+    bar.set_ticks([0, 1], labels=["lowest", "highest"])
+    bar.set_label("energy, of each map", fontsize=FONT_SIZE)
+    bar.ax.tick_params(labelsize=FONT_SIZE - 1)
+    return to_svg(figure, name, "The critics' values for the same goals")
+
+
+def _draw_values(axes: Axes, values: ValueMap) -> AxesImage:
+    """The map and the star of its goal."""
+    pixel_x, pixel_y = values.x[1] - values.x[0], values.y[1] - values.y[0]
+    edges = (
+        values.x[0] - pixel_x / 2,
+        values.x[-1] + pixel_x / 2,
+        values.y[0] - pixel_y / 2,
+        values.y[-1] + pixel_y / 2,
+    )
+    image = axes.imshow(
+        values.value.T, origin="lower", extent=edges, cmap=COLOURS, interpolation="nearest"
+    )
+    axes.plot(
+        *values.goal[:2],
+        marker="*",
+        markersize=13,
+        color=PAPER,
+        markeredgecolor=INK,
+        zorder=4,
+    )
+    return image
 
 
 def _panels(task: Task, count: int, extra_width: float = 0.0) -> Figure:
     """A figure with room for `count` maps of the task's proportions."""
-    columns, rows = (1, 1) if task.maze is None else task.maze.walls.shape
     width = 3.6
-    return new_figure(count * (width + extra_width), width * rows / columns + 0.9)
+    return new_figure(count * (width + extra_width), width * _tallness(task) + 0.9)
+
+
+def _tallness(task: Task) -> float:
+    """Height of a map over its width."""
+    columns, rows = (1, 1) if task.maze is None else task.maze.walls.shape
+    return rows / columns
 
 
 def _ground(axes: Axes, task: Task, title: str) -> None:

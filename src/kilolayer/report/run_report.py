@@ -1,12 +1,10 @@
 """A run directory as one HTML file that opens anywhere, without a network."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from kilolayer.analysis.load import Run
 from kilolayer.report.ledger import config_section, environment_section, headline, time_section
-from kilolayer.report.page import Section, page, paragraph
+from kilolayer.report.page import Plan, page
 from kilolayer.report.sections import (
     behaviour_section,
     blocks_section,
@@ -17,21 +15,9 @@ from kilolayer.report.sections import (
     video_section,
 )
 from kilolayer.runtime.run_dir import write_atomically
-from kilolayer.types import UserError
 
-
-@dataclass(frozen=True)
-class _Plan:
-    """A section to come: its place in the page and the function that draws it."""
-
-    anchor: str
-    title: str
-    how: str
-    draw: Callable[[Run], str]
-
-
-SECTIONS = (
-    _Plan(
+SECTIONS: tuple[Plan[Run], ...] = (
+    Plan(
         "curves",
         "Learning curves",
         "Upper row: evaluations with the deterministic policy, higher is better except for the "
@@ -39,28 +25,28 @@ SECTIONS = (
         "share of state-action pairs that find their own goal in the batch.",
         curves_section,
     ),
-    _Plan(
+    Plan(
         "trajectories",
         "Where the agent went",
         "The world from above; each line is one episode, each circle a goal with its success "
         "radius.",
         trajectories_section,
     ),
-    _Plan(
+    Plan(
         "paths",
         "Success by distance",
         "Share of successful episodes for each length of the shortest path; an agent that knows "
         "the way keeps its bars high to the right.",
         paths_section,
     ),
-    _Plan(
+    Plan(
         "behaviour",
         "How it moves",
         "Measures of the movement in each evaluation: they tell a new way of moving from a better "
         "score. Path efficiency is the shortest way over the way taken, of successful episodes.",
         behaviour_section,
     ),
-    _Plan(
+    Plan(
         "values",
         "What the critic believes",
         "Brighter places are closer to the goal (star) in the critic's view, had the body stood "
@@ -68,32 +54,32 @@ SECTIONS = (
         "them.",
         values_section,
     ),
-    _Plan(
+    Plan(
         "blocks",
         "What each block does",
         "From the first block to the last, on a batch from the replay buffer: a rank that falls, a "
         "norm that explodes, dormant units or a vanishing gradient show depth that is not used.",
         blocks_section,
     ),
-    _Plan(
+    Plan(
         "video",
         "Video",
         "Recorded worlds of the evaluation, played back.",
         video_section,
     ),
-    _Plan(
+    Plan(
         "time",
         "Where the time went",
         "Seconds of the whole run; the widest part is what to speed up first.",
         time_section,
     ),
-    _Plan(
+    Plan(
         "config",
         "Config",
         "What was asked for; marked rows differ from the defaults of TrainConfig.",
         config_section,
     ),
-    _Plan(
+    Plan(
         "environment",
         "Environment",
         "What a repeat needs: the command, versions, code and devices.",
@@ -109,14 +95,7 @@ def write_report(run: Run) -> Path:
     kept in `media/`. Raises UserError if the file cannot be written.
     """
     title = f"{run.task.name}, depth {run.config.depth}"
-    sections = [Section(plan.anchor, plan.title, plan.how, _drawn(plan, run)) for plan in SECTIONS]
+    sections = [plan.section(run) for plan in SECTIONS]
     target = run.path / "report.html"
     write_atomically(target, page(title, headline(run), sections))
     return target
-
-
-def _drawn(plan: _Plan, run: Run) -> str:
-    try:
-        return plan.draw(run)
-    except UserError as error:
-        return paragraph(f"Not shown: {error}", "notice")

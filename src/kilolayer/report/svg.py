@@ -2,6 +2,7 @@
 
 import io
 import re
+from html import escape
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -55,4 +56,6 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
     # As wide as the page allows, up to its own size; the height follows from the view box.
     text = re.sub(r'<svg width="[^"]*" height="[^"]*"', "<svg", text, count=1)
     size = f"max-width: {PIXELS_PER_INCH * figure.get_figwidth():.0f}px"
-    return text.replace("<svg", f'<svg role="img" aria-label="{description}" style="{size}"', 1)
+    return text.replace(
+        "<svg", f'<svg role="img" aria-label="{escape(description)}" style="{size}"', 1
+    )
