@@ -6,6 +6,10 @@ from kilolayer.config import TrainConfig
 from kilolayer.presets import PRESETS
 from kilolayer.types import UserError
 
+__version__ = "0.1.0"
+
+from kilolayer.studies.run import study
+
 __all__ = [
     "PRESETS",
     "Policy",

@@ -1,7 +1,7 @@
 """The protocol of an agent: init, act, update, and how it rates what it would do."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from kilolayer.replay.hindsight import Batch
 from kilolayer.types import Array, Metrics
@@ -35,4 +35,13 @@ class Agent(Protocol):
 
     def energy(self, state: Any, observation: Array, action: Array, goal: Array) -> Array:
         """How highly the critic rates each row, `[...]`: used to choose among several actions."""
+        ...
+
+
+@runtime_checkable
+class Explorer(Protocol):
+    """An agent whose buffer is filled by another policy than the one that it evaluates."""
+
+    def explore(self, state: Any, observation: Array, goal: Array, key: Array) -> Array:
+        """What to do while collecting, in place of `act`."""
         ...

@@ -1,14 +1,17 @@
 """From a config to its agent."""
 
+import dataclasses
 from collections.abc import Callable
 
 from kilolayer.agents.base import Agent, TaskSpec
+from kilolayer.agents.collector_learner import CollectorLearner
 from kilolayer.agents.crl import CRL
 from kilolayer.config import TrainConfig
 from kilolayer.lookup import find
 from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.plan import TrainPlan
 from kilolayer.tasks.base import Task
+from kilolayer.types import bad_field
 
 
 def task_spec(task: Task) -> TaskSpec:
@@ -16,8 +19,11 @@ def task_spec(task: Task) -> TaskSpec:
     return TaskSpec(len(task.observation), task.action_dim, task.goal.dim)
 
 
-def build_crl(config: TrainConfig, plan: TrainPlan, task: Task) -> CRL:
-    """Contrastive reinforcement learning with networks sized for the task."""
+def build_crl(config: TrainConfig, plan: TrainPlan, task: Task) -> CRL | CollectorLearner:
+    """Contrastive reinforcement learning with networks sized for the task.
+
+    With a `collector_depth`, two such agents of which one collects for both.
+    """
 
     def torso(depth: int, branch_scale: float) -> TorsoSpec:
         return TorsoSpec(
@@ -30,7 +36,7 @@ def build_crl(config: TrainConfig, plan: TrainPlan, task: Task) -> CRL:
             branch_scale=branch_scale,
         )
 
-    return CRL(
+    agent = CRL(
         task=task_spec(task),
         actor_torso=torso(plan.actor_depth, plan.actor_branch_scale),
         critic_torso=torso(plan.critic_depth, plan.critic_branch_scale),
@@ -46,6 +52,13 @@ def build_crl(config: TrainConfig, plan: TrainPlan, task: Task) -> CRL:
         shuffled_goal_share=config.shuffled_goal_share,
         commanded_goal_share=config.commanded_goal_share,
     )
+    if plan.collector_depth is None:
+        return agent
+    collector = torso(plan.collector_depth, plan.collector_branch_scale)
+    return CollectorLearner(
+        learner=agent,
+        collector=dataclasses.replace(agent, actor_torso=collector, critic_torso=collector),
+    )
 
 
 AGENTS: dict[str, Callable[[TrainConfig, TrainPlan, Task], Agent]] = {"crl": build_crl}
@@ -56,4 +69,7 @@ def build_agent(config: TrainConfig, plan: TrainPlan, task: Task) -> Agent:
 
     Raises UserError with the nearest name if there is none.
     """
+    if config.collector_depth is not None and config.agent != "crl":
+        allowed = f"the agent {config.agent} collects for itself; leave it out, or take --agent crl"
+        raise bad_field("collector_depth", config.collector_depth, allowed)
     return find("agent", config.agent, AGENTS)(config, plan, task)

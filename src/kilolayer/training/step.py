@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from kilolayer.agents.base import Agent
+from kilolayer.agents.base import Agent, Explorer
 from kilolayer.config import TrainConfig
 from kilolayer.physics.base import Physics
 from kilolayer.plan import TrainPlan
@@ -82,7 +82,10 @@ class Trainer:
         key, unroll_key = jax.random.split(jax.random.wrap_key_data(state.key))
 
         def policy(observation: Array, goal: Array, key: Array) -> Array:
-            return self.agent.act(state.agent, observation, goal, key, deterministic=False)
+            agent = self.agent
+            if isinstance(agent, Explorer):
+                return agent.explore(state.agent, observation, goal, key)
+            return agent.act(state.agent, observation, goal, key, deterministic=False)
 
         worlds, trajectory = unroll(
             self.task,
