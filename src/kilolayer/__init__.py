@@ -4,11 +4,8 @@ from kilolayer.analysis.load import Policy, Run, load
 from kilolayer.api import forecast, train, train_seeds
 from kilolayer.config import TrainConfig
 from kilolayer.presets import PRESETS
-from kilolayer.types import UserError
-
-__version__ = "0.1.0"
-
 from kilolayer.studies.run import study
+from kilolayer.types import UserError
 
 __all__ = [
     "PRESETS",
@@ -18,6 +15,7 @@ __all__ = [
     "UserError",
     "forecast",
     "load",
+    "study",
     "train",
     "train_seeds",
 ]

@@ -377,7 +377,7 @@ def study(
         calibration: Time one run for the hours of a dry run, about ten seconds.
     """
     from kilolayer.studies import run as studies
-    from kilolayer.studies.tables import cost_table, question_table
+    from kilolayer.studies.tables import cost_table, memory_sentence, question_table
 
     if name is None:
         asked = {key: question().asks for key, question in studies.QUESTIONS.items()}
@@ -386,6 +386,7 @@ def study(
     if dry_run:
         cells, cost = studies.dry_run(name, size, task, depths, seeds, calibration)
         OUTPUT.print(cost_table(cells, cost))
+        OUTPUT.print(memory_sentence(cost))
         return
     found = studies.study(name, size, out, task, depths, seeds, executor, jobs, from_)
     OUTPUT.print(f"\n[bold]{found.study.asks}[/bold]")

@@ -21,7 +21,9 @@ def game(value, factors: int = 3) -> dict:
 
 
 def test_shapley_values_of_an_additive_game_are_its_terms():
-    split = shapley_values(game(lambda a, b, c: 5 + 1 * a + 2 * b - 4 * c), ("a", "b", "c"), GENERATOR)
+    split = shapley_values(
+        game(lambda a, b, c: 5 + 1 * a + 2 * b - 4 * c), ("a", "b", "c"), GENERATOR
+    )
     assert [split.parts[name].value.value for name in "abc"] == pytest.approx([1, 2, -4])
     assert split.total.value.value == pytest.approx(-1)
     assert split.parts["c"].share.value == pytest.approx(4)

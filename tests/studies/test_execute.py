@@ -130,7 +130,7 @@ def test_a_local_process_can_be_stopped(tmp_path):
     assert executor._free == [0]
 
 
-def test_slurm_jobs_through_submititits_local_executor(tmp_path):
+def test_slurm_jobs_through_submitits_local_executor(tmp_path):
     executor = Slurm(None, 2**30, tmp_path / "slurm", cluster="local")
     log = tmp_path / "log.txt"
     assert wait(executor.start(EXIT_3, log)) == 3

@@ -115,5 +115,7 @@ def test_the_user_changes_tasks_depths_and_seeds():
         for seed in (0, 1)
     ]
     assert {cell.config.task for cell in cells.values()} == {"point_u_maze", "point_big_maze"}
-    with pytest.raises(UserError, match="size = 'huge' is not allowed: one of quick, laptop, paper"):
+    with pytest.raises(
+        UserError, match="size = 'huge' is not allowed: one of quick, laptop, paper"
+    ):
         question.setup("huge")  # type: ignore[arg-type]

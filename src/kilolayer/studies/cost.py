@@ -1,4 +1,4 @@
-"""What a grid will cost: operations of every run, hours from one calibration, memory of the largest.
+"""What a grid will cost: operations of every run, hours from one timing, memory of the largest.
 
 Operations are counted from shapes alone, a second for each; nothing is trained.
 """
@@ -110,9 +110,7 @@ class GridCost:
         return low, high
 
 
-def grid_cost(
-    cells: Mapping[str, Cell], calibration: bool, display: ProgressDisplay
-) -> GridCost:
+def grid_cost(cells: Mapping[str, Cell], calibration: bool, display: ProgressDisplay) -> GridCost:
     """One run is timed, about ten seconds, and the others are scaled from it by their operations.
 
     Every cell must be of one task, or the hours are those of the first one's physics.

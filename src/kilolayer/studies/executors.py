@@ -5,6 +5,7 @@ Each starts the same command and tells its exit code; what to start and when, `e
 
 import contextlib
 import os
+import platform
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from kilolayer.types import UserError, bad_field
 
 ExecutorName = Literal["local", "ray", "slurm"]
 SLURM_JOBS = 100  # at once, unless the user says otherwise
+SLURM_MINUTES = 24 * 60  # of a job, unless SBATCH_TIMELIMIT says otherwise
 STOP_SECONDS = 10.0
 
 
@@ -80,9 +82,9 @@ class Local:
 
     def start(self, command: list[str], log: Path) -> LocalJob:
         slot = self._free.pop(0)
-        # Seeds of one shape are one program: the first to compile it does so for all.
-        cache = {"JAX_COMPILATION_CACHE_DIR": str(log.parent / "compiled")}
-        environment = cache | dict(os.environ)
+        # Seeds of one shape are one program: the first to compile it does so for all on this host.
+        programs = log.parent / f"compiled-{platform.node()}"
+        environment = {"JAX_COMPILATION_CACHE_DIR": str(programs), **os.environ}
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = str(slot % self.gpus)
         with log.open("ab") as output:
@@ -204,7 +206,9 @@ class Slurm:
             )
         self.jobs = jobs or SLURM_JOBS
         self._executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
-        self._executor.update_parameters(name="kilolayer", mem_gb=max(1, -(-memory // 2**30)))
+        self._executor.update_parameters(
+            name="kilolayer", mem_gb=max(1, -(-memory // 2**30)), timeout_min=SLURM_MINUTES
+        )
 
     def start(self, command: list[str], log: Path) -> FutureJob:
         job = self._executor.submit(run_command, command, str(log), _environment())

@@ -75,8 +75,10 @@ class Question:
         for task in tasks:
             base = dataclasses.replace(setup.base, task=task)
             labels = {"task": task} if len(tasks) > 1 else {}
-            for grid in self.grids(dataclasses.replace(setup, base=base)):
-                grids.append(dataclasses.replace(grid, labels={**labels, **grid.labels}))
+            grids += [
+                dataclasses.replace(grid, labels={**labels, **grid.labels})
+                for grid in self.grids(dataclasses.replace(setup, base=base))
+            ]
         return all_cells(grids)
 
     def answer(self, study: Study) -> Answer:

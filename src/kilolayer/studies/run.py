@@ -23,6 +23,8 @@ from kilolayer.studies.question import Question, Size
 from kilolayer.studies.questions import QUESTIONS
 from kilolayer.types import UserError, bad_field
 
+LOCK = "study.lock"
+
 
 @dataclass(frozen=True)
 class StudyResult:
@@ -68,8 +70,9 @@ def study(
             return _analysed(question, _borrow(question, Path(source), out))
         cells = question.cells(question.setup(size, tasks, depths, seeds))
         path = Path(out) if out is not None else Path("studies") / f"{_short(name)}-{size}"
-        with locked(path / "study.lock", f"another command is working on {path}: wait for it."):
-            _write(path, question, size, cells)
+        _merged(path, question, size, cells)  # refused before anything is written
+        with locked(path / LOCK, f"another command is working on {path}: wait for it."):
+            _write_study(path, question, size, _merged(path, question, size, cells))
             _finish(path, executor, jobs, display)
             display.phase("analyse")
             return _analysed(question, load_study(path))
@@ -127,8 +130,8 @@ def load_configs(path: Path) -> list[dict[str, Any]]:
     return [cell["config"] for cell in cells]
 
 
-def _write(path: Path, question: Question, size: str, cells: Mapping[str, Cell]) -> None:
-    """Make the study directory, or add to the one that is there what it lacks.
+def _merged(path: Path, question: Question, size: str, cells: Mapping[str, Cell]) -> dict[str, Any]:
+    """The runs of a study directory: those that are there and what they lack of these.
 
     Raises UserError if it holds another question, another size or other runs of the same names.
     """
@@ -136,24 +139,29 @@ def _write(path: Path, question: Question, size: str, cells: Mapping[str, Cell])
         name: {"factors": cell.factors, "config": dataclasses.asdict(cell.config)}
         for name, cell in cells.items()
     }
-    if (path / "study.json").exists():
-        there = load_study(path)
-        if (there.question, there.size) != (question.name, size):
-            raise UserError(
-                f"{path} holds the study {there.question} at size {there.size}, not "
-                f"{question.name} at {size}: choose another folder with --out."
-            )
-        old = json.loads((path / "study.json").read_text())["runs"]
-        changed = [name for name in runs if name in old and old[name] != runs[name]]
-        if changed:
-            raise UserError(
-                f"{path} holds a run {changed[0]} with another config: choose another folder with "
-                "--out for the changed study."
-            )
-        runs = old | runs
-    elif path.exists() and {entry.name for entry in path.iterdir()} - {"study.lock"}:
-        raise UserError(f"{path} holds something else: choose another folder with --out.")
-    _write_study(path, question, size, runs)
+    if not (path / "study.json").exists():
+        if path.exists() and {entry.name for entry in path.iterdir()} - {LOCK}:
+            raise UserError(f"{path} holds something else: choose another folder with --out.")
+        return runs
+    there = load_study(path)
+    if (there.question, there.size) != (question.name, size):
+        raise UserError(
+            f"{path} holds the study {there.question} at size {there.size}, not "
+            f"{question.name} at {size}: choose another folder with --out."
+        )
+    if there.source is not None:
+        raise UserError(
+            f"{path} analyses the runs of {there.source}: choose another folder with --out to "
+            "train runs of its own."
+        )
+    old = json.loads((path / "study.json").read_text())["runs"]
+    changed = [name for name in runs if name in old and old[name] != runs[name]]
+    if changed:
+        raise UserError(
+            f"{path} holds a run {changed[0]} with another config: choose another folder with "
+            "--out for the changed study."
+        )
+    return old | runs
 
 
 def _write_study(path: Path, question: Question, size: str, runs: Mapping, **more: str) -> None:
@@ -183,7 +191,6 @@ def _borrow(question: Question, source: Path, out: str | Path | None) -> Study:
     if (path / "study.json").exists() and load_study(path).question != question.name:
         raise UserError(f"{path} holds another study: choose another folder with --out.")
     runs = json.loads((source / "study.json").read_text())["runs"]
-    path.mkdir(parents=True, exist_ok=True)
     where = os.path.relpath(there.source or there.path, path)
     _write_study(path, question, there.size, runs, source=where)
     return load_study(path)

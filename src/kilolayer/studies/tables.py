@@ -20,7 +20,7 @@ def question_table(asks: Mapping[str, str]) -> Table:
 
 
 def cost_table(cells: Mapping[str, Cell], cost: GridCost) -> Table:
-    """A row for each run, and what all together and the largest of them take."""
+    """A row for each run, and what all take together."""
     table = Table(title=f"{len(cells)} runs", title_justify="left", show_footer=True)
     table.add_column("run", "all, one after the other")
     operations = sum(each.run for each in cost.operations.values())
@@ -43,13 +43,17 @@ def cost_table(cells: Mapping[str, Cell], cost: GridCost) -> Table:
             f"{run.run:.2g}",
             _hours(hours),
         )
+    return table
+
+
+def memory_sentence(cost: GridCost) -> str:
+    """Whether the largest run fits."""
     largest = cost.largest
     fits = "fits" if largest.fits else "does not fit"
-    table.caption = (
+    return (
         f"The largest run takes {largest.peak_bytes / 2**30:.1f} GiB and {fits} into the "
         f"{largest.device_bytes / 2**30:.1f} GiB here. Hours leave out evaluations."
     )
-    return table
 
 
 def _hours(hours: Range | None) -> str:

@@ -37,7 +37,8 @@ def analyse(study: Study) -> Answer:
     verdicts, plot, table = split_parts(split, "the gain from depth in both")
     lines = tuple(
         score_series(
-            f"critic {depth}", {actor: row for (actor, critic), row in scores.items() if critic == depth}
+            f"critic {depth}",
+            {actor: row for (actor, critic), row in scores.items() if critic == depth},
         )
         for depth in sorted({critic for _, critic in scores})
     )

@@ -3,6 +3,7 @@
 import numpy as np
 
 from kilolayer.analysis.answer import Answer
+from kilolayer.analysis.effects import split_parts, two_levels
 from kilolayer.analysis.factorial import two_by_two
 from kilolayer.analysis.outcomes import (
     SCORE_NOTE,
@@ -12,7 +13,6 @@ from kilolayer.analysis.outcomes import (
     scores_by,
 )
 from kilolayer.analysis.study import Study
-from kilolayer.analysis.effects import split_parts, two_levels
 from kilolayer.studies.grid import Grid, field_factor
 from kilolayer.studies.question import Question, Setup
 from kilolayer.studies.setups import extremes

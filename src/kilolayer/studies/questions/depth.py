@@ -32,19 +32,16 @@ def grids(setup: Setup) -> list[Grid]:
 
 
 def analyse(study: Study) -> Answer:
-    scores = scores_by(study, "depth")
-    plot = Plot(
-        "Score by depth", "depth", "time at goal", (score_series("final score", scores),),
-        log_x=True,
-    )  # fmt: skip
+    scores, groups = scores_by(study, "depth"), group(study.finished, "depth")
     verdicts, marks, notes = verdicts_of(scores)
+    series = (score_series("final score", scores),)
     return Answer(
         verdicts=verdicts,
         plots=(
-            Plot(**{**vars(plot), "marks": marks}),
-            learning_curves(group(study.finished, "depth"), "depth"),
+            Plot("Score by depth", "depth", "time at goal", series, log_x=True, marks=marks),
+            learning_curves(groups, "depth"),
         ),
-        tables=(score_table("Scores", ("depth",), group(study.finished, "depth")),),
+        tables=(score_table("Scores", ("depth",), groups),),
         notes=(SCORE_NOTE, *notes),
     )
 

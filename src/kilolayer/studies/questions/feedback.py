@@ -72,9 +72,7 @@ def analyse(study: Study) -> Answer:
     columns = ("depth", "parameters", "contrastive, bits", "at most (log2 B)", "reward, bits")
     return Answer(
         verdicts=tuple(_verdict(depth, ratio) for depth, ratio in ratios),
-        plots=(
-            Plot("Bits per parameter so far", "updates", "bits per parameter", tuple(series)),
-        ),
+        plots=(Plot("Bits per parameter so far", "updates", "bits per parameter", tuple(series)),),
         tables=(Table("Bits per parameter at the end", columns, tuple(rows)),),
         notes=(
             "Contrastive: log2 B minus the InfoNCE loss, a lower bound of what a pair tells of its "

@@ -32,6 +32,8 @@ def late(run: StudyRun, metric: str) -> float:
 
 def analyse(study: Study) -> Answer:
     groups = group(study.finished, "depth")
+    if not groups:
+        raise UserError("every run broke off: see the study's failures.")
     failed = group([run for run in study.runs if run.state == "failed"], "depth")
     rows, series, learns = [], {"first block": [], "last block": []}, {}
     for (depth,), runs in groups.items():

@@ -1,7 +1,5 @@
 """How many seeds does a claim about depth need?"""
 
-import numpy as np
-
 from kilolayer.analysis.answer import Answer, Plot, Series, Table
 from kilolayer.analysis.outcomes import SCORE_NOTE, scores_by
 from kilolayer.analysis.power import (
