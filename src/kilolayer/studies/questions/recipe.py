@@ -22,7 +22,7 @@ from kilolayer.types import UserError
 WHOLE = "whole"
 REMOVED: Factor = {
     WHOLE: {},
-    "no residual": {"residual": False},
+    "no residual": {"residual": "none"},
     "no norm": {"norm": "none"},
     "relu": {"activation": "relu"},
     "unscaled branches": {"branch_scale": "none"},
