@@ -2,7 +2,7 @@
 
 `KILOLAYER_REFERENCE=FOLDER python -m results.published_curves.analyse` prints the tables of the
 README. The folder holds `curves_depth.json` (means and standard errors by task and depth, one
-evaluation per million environment steps) and `published.json` (hours by task and depth).
+evaluation per million environment steps; see `kilolayer.analysis.published`) and `published.json` (hours by task and depth).
 """
 
 import json
@@ -15,6 +15,7 @@ import numpy as np
 from kilolayer.analysis.cost import Comparison, CostCurve, at_budget, compare
 from kilolayer.analysis.depth import critical_depth, monotonicity, saturation_depth
 from kilolayer.analysis.depth_scores import DepthScores
+from kilolayer.analysis.published import STEPS_BETWEEN, read_published
 from kilolayer.analysis.threshold import steps_to_share
 from kilolayer.analysis.verdict import comparison_verdict, critical_verdict, strength
 
@@ -45,16 +46,14 @@ def published_tasks() -> dict[str, Task]:
     """Hours grow in proportion to steps, as nothing finer is published."""
     hours = read("published.json")["wall_clock_hours_by_depth"]
     tasks = {}
-    for name, data in read("curves_depth.json").items():
-        steps = np.arange(1, data["num_epochs"] + 1)
+    for name, by_depth in read_published(FOLDER / "curves_depth.json").items():
+        deepest = by_depth[max(by_depth)]
+        steps = deepest.steps / STEPS_BETWEEN
         curves = []
-        for depth in data["depths"]:
-            mean, error = (
-                np.array(data[part][str(depth)]) for part in ("depth_mean", "depth_std_error")
-            )
+        for depth, curve in by_depth.items():
             cost = hours[name][str(depth)] * steps / len(steps)
-            curves.append(CostCurve.from_means(depth, cost, mean, error, SEEDS))
-        tasks[name] = Task(curves, steps, np.array(data["depth_mean"][str(data["depths"][-1])]))
+            curves.append(CostCurve.from_means(depth, cost, curve.mean, curve.error, SEEDS))
+        tasks[name] = Task(curves, steps, deepest.mean)
     return tasks
 
 

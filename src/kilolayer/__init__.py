@@ -1,7 +1,7 @@
 """Kilolayer: goal-reaching agents without rewards, with networks from 4 to 1024 layers deep."""
 
 from kilolayer.analysis.load import Policy, Run, load
-from kilolayer.api import forecast, train, train_seeds
+from kilolayer.api import compare, forecast, train, train_seeds
 from kilolayer.config import TrainConfig
 from kilolayer.presets import PRESETS
 from kilolayer.studies.run import study
@@ -13,6 +13,7 @@ __all__ = [
     "Run",
     "TrainConfig",
     "UserError",
+    "compare",
     "forecast",
     "load",
     "study",

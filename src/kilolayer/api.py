@@ -7,7 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kilolayer.analysis.answer import Answer
+from kilolayer.analysis.compare import compare_groups, load_groups
 from kilolayer.analysis.load import Run, load
+from kilolayer.analysis.study import load_answer, load_study
 from kilolayer.config import TaskConfig, TrainConfig
 from kilolayer.physics.build import build_physics
 from kilolayer.presets import PRESETS
@@ -167,6 +170,40 @@ def play(
     frames = render_frames(run.task, qpos, np.asarray(played.goal), reached, every=every)
     write_video(out, frames, VIDEO_RATE)
     return out
+
+
+def compare(runs: Sequence[str | Path], out: str | Path | None = None) -> Answer:
+    """Set runs of one task against each other; those that differ by their seed alone are a group.
+
+    out: the .html page to write, if any. Raises UserError for fewer than two runs, a run given
+    twice, one without any evaluation, and runs of different tasks.
+    """
+    if out is not None and Path(out).suffix != ".html":
+        raise bad_field("out", str(out), "a name that ends in .html", Path(out).stem + ".html")
+    groups = load_groups(runs)
+    answer = compare_groups(groups)
+    if out is not None:
+        from kilolayer.report.compare_report import write_comparison
+
+        write_comparison(groups, answer, Path(out))
+    return answer
+
+
+def report(directory: str | Path, published: str | Path | None = None) -> Path:
+    """Write the report of a run, or of a study from its answer.json, and return its path.
+
+    published: of a study, a file of published curves to draw its own over.
+    """
+    from kilolayer.report.run_report import write_report
+    from kilolayer.report.study_report import write_study_report
+
+    path = Path(directory)
+    if (path / "study.json").is_file():
+        curves = None if published is None else Path(published)
+        return write_study_report(load_study(path), load_answer(path), curves)
+    if published is not None:
+        raise bad_field("published", str(published), f"{path} is no study, which alone takes it")
+    return write_report(load(path))
 
 
 def inspect(config: TaskConfig, progress: bool = True) -> Inspection:

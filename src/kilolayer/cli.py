@@ -96,6 +96,7 @@ def main(arguments: list[str] | None = None) -> None:
                     "evaluate": evaluate,
                     "play": play,
                     "report": report,
+                    "compare": compare,
                     "inspect": inspect,
                     "study": study,
                 },
@@ -281,16 +282,41 @@ def play(
     OUTPUT.print(str(play_run(run, goals=goal, out=out, seed=seed)))
 
 
-def report(run: RunPath) -> None:
-    """Write the run's report.html anew.
+def report(run: RunPath, published: Path | None = None) -> None:
+    """Write the report.html of a run, or of a study, anew.
 
     Args:
-        run: The run directory.
+        run: The run directory, or the study directory.
+        published: Of a study: a file of published curves to draw its own over.
     """
-    from kilolayer.analysis.load import load
-    from kilolayer.report.run_report import write_report
+    from kilolayer import api
 
-    OUTPUT.print(str(write_report(load(run))))
+    OUTPUT.print(str(api.report(run, published)))
+
+
+def compare(runs: tyro.conf.Positional[tuple[Path, ...]], out: Path = Path("compare.html")) -> None:
+    """Set runs of one task against each other: scores with intervals, curves, who is ahead.
+
+    Runs that differ by their seed alone count as one group. Look for: a single seed (its score says
+    nothing of chance), intervals that overlap, runs of unequal length.
+
+    Args:
+        runs: The run directories, two at least.
+        out: The page to write, an .html file.
+    """
+    from kilolayer import api
+
+    answer = api.compare(runs, out)
+    for found in answer.tables:
+        table = Table(title=found.title, title_justify="left")
+        for column in found.columns:
+            table.add_column(column)
+        for row in found.rows:
+            table.add_row(*row)
+        OUTPUT.print(table)
+    for verdict in answer.verdicts:
+        OUTPUT.print(str(verdict), markup=False)
+    OUTPUT.print(f"report  {out}")
 
 
 def inspect(task: Annotated[TaskConfig, tyro.conf.arg(name="")], out: Path | None = None) -> None:

@@ -7,15 +7,9 @@ import jax.numpy as jnp
 import pytest
 
 from kilolayer.config import TrainConfig
+from kilolayer.networks.arithmetic import arithmetic, bytes_of, parameters_of
 from kilolayer.training.build import build_trainer
-from kilolayer.training.cost import (
-    action_arithmetic,
-    arithmetic,
-    bytes_of,
-    device_memory,
-    parameters_of,
-    update_arithmetic,
-)
+from kilolayer.training.cost import action_arithmetic, device_memory, update_arithmetic
 from kilolayer.training.step import Trainer
 
 # The point maze senses 4 numbers, takes 2 actions and has goals of 2.

@@ -9,9 +9,9 @@ import pytest
 import kilolayer
 from kilolayer.cli import main
 from kilolayer.config import TrainConfig
+from kilolayer.networks.arithmetic import bytes_of
 from kilolayer.presets import PRESETS
 from kilolayer.runtime.devices import ACCELERATORS, Accelerator
-from kilolayer.training.cost import bytes_of
 from kilolayer.training.forecast import Change
 from kilolayer.training.step import Trainer
 from kilolayer.types import UserError

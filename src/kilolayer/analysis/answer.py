@@ -3,9 +3,10 @@
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from kilolayer.analysis.verdict import Verdict
+from kilolayer.types import UserError
 
 
 @dataclass(frozen=True)
@@ -56,3 +57,34 @@ class Answer:
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @staticmethod
+    def from_json(text: str, source: str) -> "Answer":
+        """Read what `to_json` wrote; `source` names it in the UserError that anything else gets."""
+        try:
+            found = json.loads(text)
+            return Answer(
+                tuple(Verdict(**each) for each in found["verdicts"]),
+                tuple(_plot(each) for each in found["plots"]),
+                tuple(Table(**_frozen(each)) for each in found["tables"]),
+                tuple(found["notes"]),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{source} does not hold the answer of a study ({error}): run the study again, "
+                "which repeats no finished run."
+            ) from error
+
+
+def _plot(found: dict[str, Any]) -> Plot:
+    series = tuple(Series(**_frozen(each)) for each in found.pop("series"))
+    return Plot(series=series, **_frozen(found))
+
+
+def _frozen(found: dict[str, Any]) -> dict[str, Any]:
+    """Lists as tuples, and their lists too."""
+    return {name: _tuple(value) for name, value in found.items()}
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(map(_tuple, value)) if isinstance(value, list) else value

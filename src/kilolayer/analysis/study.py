@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from kilolayer.analysis.answer import Answer
 from kilolayer.analysis.load import Run
 from kilolayer.runtime.run_dir import RunDirectory
 from kilolayer.types import UserError
@@ -87,6 +88,17 @@ def load_study(path: Path) -> Study:
         for name, cell in found["runs"].items()
     )
     return Study(path, found["question"], found["asks"], found["size"], runs, source)
+
+
+def load_answer(path: Path) -> Answer:
+    """The answer that the newest analysis of a study left; raises UserError if there is none."""
+    file = path / "answer.json"
+    if not file.is_file():
+        raise UserError(
+            f"{path} has no answer.json yet: `kilolayer study` writes it when it has analysed the "
+            "runs, and repeats no finished one."
+        )
+    return Answer.from_json(file.read_text(), str(file))
 
 
 def _failure(path: Path, name: str) -> str | None:

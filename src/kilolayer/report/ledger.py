@@ -3,9 +3,11 @@
 import dataclasses
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from kilolayer.analysis.load import Run
+from kilolayer.analysis.run_cost import wall_clock
 from kilolayer.config import TrainConfig
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.report.page import cards, paragraph, table
@@ -69,12 +71,6 @@ def _notices(run: Run, steps: int) -> str:
     return "".join(paragraph(text, "notice") for text in notices)
 
 
-def wall_clock(events: list[dict[str, Any]]) -> float:
-    """Seconds of work up to the newest checkpoint, pauses before a resume left out."""
-    spent = [event["seconds"] for event in events if "seconds" in event]
-    return sum(spent[-1].values()) if spent else 0.0
-
-
 def time_section(run: Run) -> str:
     """The bar and the table of the run's seconds."""
     profiles = [event for event in run.events if event["event"] == "profile"]
@@ -136,12 +132,16 @@ def config_section(run: Run) -> str:
 
 def environment_section(run: Run) -> str:
     """The manifest, one line per entry."""
-    path = run.path / "manifest.json"
+    return table(("what", "value"), list(manifest_entries(run.path / "manifest.json")))
+
+
+def manifest_entries(path: Path) -> Iterator[tuple[str, str]]:
+    """A manifest as names and values; raises UserError if it cannot be read."""
     try:
         manifest = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}.") from error
-    return table(("what", "value"), list(_entries(manifest, "")))
+    return _entries(manifest, "")
 
 
 def _entries(value: Any, name: str) -> Iterator[tuple[str, str]]:

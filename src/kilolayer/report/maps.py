@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Rectangle
 
@@ -80,39 +81,63 @@ def value_maps(task: Task, maps: Sequence[ValueMap], titles: Sequence[str]) -> s
     grid = figure.subplots(1, len(maps), squeeze=False)[0]
     for axes, values, title in zip(grid, maps, titles, strict=True):
         _ground(axes, task, title)
-        pixel_x, pixel_y = values.x[1] - values.x[0], values.y[1] - values.y[0]
-        edges = (
-            values.x[0] - pixel_x / 2,
-            values.x[-1] + pixel_x / 2,
-            values.y[0] - pixel_y / 2,
-            values.y[-1] + pixel_y / 2,
-        )
-        image = axes.imshow(
-            values.value.T,
-            origin="lower",
-            extent=edges,
-            cmap="viridis",
-            interpolation="nearest",
-        )
-        bar = figure.colorbar(image, ax=axes, shrink=0.8)
+        bar = figure.colorbar(_draw_values(axes, values), ax=axes, shrink=0.8)
         bar.set_label("energy", fontsize=FONT_SIZE)
         bar.ax.tick_params(labelsize=FONT_SIZE - 1)
-        axes.plot(
-            *values.goal[:2],
-            marker="*",
-            markersize=13,
-            color=PAPER,
-            markeredgecolor=INK,
-            zorder=4,
-        )
     return to_svg(figure, "values", "The critic's value for several goals")
 
 
-def _panels(task: Task, count: int, extra_width: float = 0.0) -> Figure:
-    """A figure with room for `count` maps of the task's proportions."""
+def value_grid(task: Task, columns: Mapping[str, Sequence[ValueMap]], name: str) -> str:
+    """Values of several critics for the same goals: a column for each critic, a row for each goal.
+
+    Each map is coloured from its own lowest energy to its highest, since energies of different
+    networks have no common scale. name: of no other figure on the page.
+    """
+    rows = len(next(iter(columns.values())))
+    figure = _panels(task, len(columns), down=rows, panel=2.6)
+    grid = figure.subplots(rows, len(columns), squeeze=False)
+    for index, (title, maps) in enumerate(columns.items()):
+        for row, values in enumerate(maps):
+            axes = grid[row, index]
+            _ground(axes, task, title if row == 0 else "")
+            image = _draw_values(axes, values)
+            axes.label_outer()
+    bar = figure.colorbar(image, ax=grid, shrink=0.8 / rows, aspect=12, pad=0.01)
+    bar.set_ticks([image.norm.vmin, image.norm.vmax], labels=["lowest", "highest"])
+    bar.set_label("energy, of each map", fontsize=FONT_SIZE)
+    bar.ax.tick_params(labelsize=FONT_SIZE - 1)
+    return to_svg(figure, name, "The critics' values for the same goals")
+
+
+def _draw_values(axes: Axes, values: ValueMap) -> AxesImage:
+    """The map and the star of its goal."""
+    pixel_x, pixel_y = values.x[1] - values.x[0], values.y[1] - values.y[0]
+    edges = (
+        values.x[0] - pixel_x / 2,
+        values.x[-1] + pixel_x / 2,
+        values.y[0] - pixel_y / 2,
+        values.y[-1] + pixel_y / 2,
+    )
+    image = axes.imshow(
+        values.value.T, origin="lower", extent=edges, cmap="viridis", interpolation="nearest"
+    )
+    axes.plot(
+        *values.goal[:2],
+        marker="*",
+        markersize=13,
+        color=PAPER,
+        markeredgecolor=INK,
+        zorder=4,
+    )
+    return image
+
+
+def _panels(
+    task: Task, across: int, extra_width: float = 0.0, down: int = 1, panel: float = 3.6
+) -> Figure:
+    """A figure with room for maps of the task's proportions, each `panel` inches wide."""
     columns, rows = (1, 1) if task.maze is None else task.maze.walls.shape
-    width = 3.6
-    return new_figure(count * (width + extra_width), width * rows / columns + 0.9)
+    return new_figure(across * (panel + extra_width), down * (panel * rows / columns + 0.9))
 
 
 def _ground(axes: Axes, task: Task, title: str) -> None:

@@ -13,23 +13,40 @@ h1 { margin: 0; font-size: 26px; }
 h2 { margin: 40px 0 4px; padding-top: 12px; border-top: 1px solid #e3e6ea; font-size: 19px; }
 p { margin: 6px 0; max-width: 85ch; }
 nav { margin: 12px 0; font-size: 14px; }
-nav a { margin-right: 14px; color: #0072b2; }
+nav a { margin-right: 14px; color: #0072b2; white-space: nowrap; }
 svg { display: block; width: 100%; height: auto; margin: 8px 0; }
 video { display: block; max-width: 100%; margin: 8px 0; border: 1px solid #e3e6ea; }
 .how { color: #57606a; }
 .notice { padding: 8px 12px; background: #fff8e5; border-left: 4px solid #e69f00; }
+.verdicts { list-style: none; margin: 14px 0; padding: 0; }
+.verdicts li { display: flex; gap: 14px; margin: 8px 0; padding: 10px 14px; font-size: 17px;
+  border: 1px solid #e3e6ea; border-left: 6px solid #6b7785; border-radius: 4px; }
+.verdicts b { flex: 0 0 176px; font-size: 14px; line-height: 1.8; font-weight: 600; }
+.verdicts li.strong { border-left-color: #0072b2; background: #eef6fb; }
+.verdicts li.moderate { border-left-color: #0072b2; }
+.verdicts li.weak { border-left-color: #56b4e9; }
+.films { display: flex; gap: 14px; }
+.films figure { flex: 0 1 auto; min-width: 0; margin: 0; }
+.films figcaption { font-weight: 600; font-size: 14px; }
+h3 { margin: 22px 0 2px; font-size: 16px; }
+details pre { margin: 4px 0; white-space: pre-wrap; overflow-wrap: anywhere; font-size: 12px; }
 .cards { display: flex; flex-wrap: wrap; gap: 10px; margin: 16px 0; }
 .card { flex: 1 1 110px; padding: 8px 12px; border: 1px solid #e3e6ea; border-radius: 6px; }
 .card b { display: block; font-size: 22px; font-weight: 600; }
 .card span { color: #57606a; font-size: 13px; }
-table { border-collapse: collapse; margin: 8px 0; font-size: 14px; }
+table { display: block; overflow-x: auto; border-collapse: collapse; margin: 8px 0; font-size: 14px; }
 th, td { padding: 3px 14px 3px 0; border-bottom: 1px solid #eef0f2; text-align: left;
   vertical-align: top; overflow-wrap: anywhere; }
 th { color: #57606a; font-weight: 500; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; }
+td.number, th.number { text-align: right; }
+th, td.short { white-space: nowrap; }
+td.number { font-variant-numeric: tabular-nums; }
 tr.changed td { font-weight: 600; background: #eef6fb; }
 @media print { body { max-width: none; } h2 { break-after: avoid; } }
 """
+
+
+LONGEST_UNBROKEN = 28  # characters of a cell that stays on one line
 
 
 @dataclass(frozen=True)
@@ -85,23 +102,67 @@ def cards(figures: Sequence[tuple[str, str]]) -> str:
     return f'<div class="cards">{inner}</div>'
 
 
+def heading(text: str) -> str:
+    """A heading within a section."""
+    return f"<h3>{escape(text)}</h3>"
+
+
+def bullets(texts: Sequence[str]) -> str:
+    """A list of sentences."""
+    return "<ul>" + "".join(f"<li>{escape(text)}</li>" for text in texts) + "</ul>"
+
+
+def verdict_list(verdicts: Sequence[tuple[str, str, str]]) -> str:
+    """Findings, each `(kind, strength in words, sentence)`; kind: its class in the style sheet."""
+    items = "".join(
+        f'<li class="{kind}"><b>{escape(words)}</b><span>{escape(sentence)}</span></li>'
+        for kind, words, sentence in verdicts
+    )
+    return f'<ul class="verdicts">{items}</ul>'
+
+
+def films(videos: Sequence[tuple[str, str]]) -> str:
+    """Videos side by side, each `(caption, HTML of the video)`."""
+    figures = "".join(
+        f"<figure><figcaption>{escape(caption)}</figcaption>{video}</figure>"
+        for caption, video in videos
+    )
+    return f'<div class="films">{figures}</div>'
+
+
+def folded(summary: str, text: str) -> str:
+    """Long text behind its summary."""
+    return f"<details><summary>{escape(summary)}</summary><pre>{escape(text)}</pre></details>"
+
+
 def table(
     header: Sequence[str], rows: Sequence[Sequence[str]], changed: Sequence[bool] | None = None
 ) -> str:
-    """A table of plain text. Cells that read as numbers stand to the right; `changed` rows are
-    marked."""
+    """A table of plain text. Columns of numbers stand to the right; `changed` rows are marked."""
     marks = changed or [False] * len(rows)
-    head = "".join(f"<th>{escape(name)}</th>" for name in header)
+    numeric = [
+        bool(rows) and all(_is_number(row[index]) or not row[index] for row in rows)
+        for index in range(len(header))
+    ]
+    head = "".join(
+        f"<th{' class=number' if number else ''}>{escape(name)}</th>"
+        for name, number in zip(header, numeric, strict=True)
+    )
     lines = [
-        f"<tr{' class=changed' if mark else ''}>{''.join(_cell(text) for text in row)}</tr>"
+        f"<tr{' class=changed' if mark else ''}>{''.join(map(_cell, row, numeric))}</tr>"
         for row, mark in zip(rows, marks, strict=True)
     ]
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
 
 
-def _cell(text: str) -> str:
+def _cell(text: str, number: bool) -> str:
+    kind = "number" if number else "short" if len(text) <= LONGEST_UNBROKEN else ""
+    return f'<td class="{kind}">{escape(text)}</td>' if kind else f"<td>{escape(text)}</td>"
+
+
+def _is_number(text: str) -> bool:
     try:
         float(text.rstrip("%").replace(",", ""))
     except ValueError:
-        return f"<td>{escape(text)}</td>"
-    return f'<td class="number">{escape(text)}</td>'
+        return False
+    return True

@@ -208,6 +208,11 @@ def short_count(value: float) -> str:
     return f"{value:g}"
 
 
+def rounded_count(value: float) -> str:
+    """A count to three digits: 22.4M."""
+    return short_count(float(f"{value:.3g}"))
+
+
 def _say_empty(axes: Axes) -> None:
     axes.set_xlim(0, 1)
     axes.text(0.5, 0.5, "nothing yet", ha="center", transform=axes.transAxes, fontsize=FONT_SIZE)

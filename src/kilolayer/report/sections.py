@@ -3,14 +3,8 @@
 A section that cannot be drawn raises UserError; the page then shows the sentence in its place.
 """
 
-import base64
-from pathlib import Path
-
-import numpy as np
-
-from kilolayer.analysis.arrays import read_arrays
 from kilolayer.analysis.diagnostics import BlockDiagnostics, block_diagnostics
-from kilolayer.analysis.load import EPISODE_ARRAYS, Run
+from kilolayer.analysis.load import Run
 from kilolayer.analysis.value_map import (
     ValueMap,
     ValueOrder,
@@ -18,11 +12,11 @@ from kilolayer.analysis.value_map import (
     value_map,
     value_order,
 )
+from kilolayer.report.film import MARK_OF_GOALS, embedded, read_episodes, write_film
 from kilolayer.report.maps import MOST_TRAJECTORIES, trajectory_map, value_maps
-from kilolayer.report.media import freeze_after_termination, render_frames, write_video
 from kilolayer.report.page import paragraph, table
 from kilolayer.report.plots import behaviour_curves, block_curves, learning_curves, success_by_path
-from kilolayer.tasks.base import Task, is_success
+from kilolayer.tasks.base import Task
 from kilolayer.types import UserError
 
 VALUE_RESOLUTION = 64
@@ -30,7 +24,6 @@ VALUE_RESOLUTION = 64
 VIDEO_WORLDS = 4
 VIDEO_WORLD_PIXELS = 240
 VIDEO_FRAMES = 200
-VIDEO_FPS = 20
 LARGEST_VIDEO = 1_500_000  # bytes
 
 
@@ -70,7 +63,7 @@ def values_section(run: Run) -> str:
     maze = run.task.maze
     maps = [value_map(run, goal, VALUE_RESOLUTION) for goal in chosen_goals(run.task)]
     orders = [value_order(values, maze) for values in maps]
-    titles = [f"goal {_place(run.task, values)}" for values in maps]
+    titles = [f"goal {place_text(run.task, values)}" for values in maps]
     sentences = [
         paragraph(_order_sentence(run.task, values, order))
         for values, order in zip(maps, orders, strict=True)
@@ -79,7 +72,7 @@ def values_section(run: Run) -> str:
 
 
 def _order_sentence(task: Task, values: ValueMap, order: ValueOrder) -> str:
-    goal = f"For the goal {_place(task, values)}"
+    goal = f"For the goal {place_text(task, values)}"
     if order.path is None:
         return (
             f"{goal} the value falls with the straight-line distance with a rank correlation of "
@@ -92,7 +85,7 @@ def _order_sentence(task: Task, values: ValueMap, order: ValueOrder) -> str:
     )
 
 
-def _place(task: Task, values: ValueMap) -> str:
+def place_text(task: Task, values: ValueMap) -> str:
     x, y = values.goal[:2]
     return f"({x:.3g}, {y:.3g}) {task.goal.coordinates[0].unit}"
 
@@ -123,52 +116,11 @@ def _block_row(name: str, blocks: BlockDiagnostics) -> tuple[str, ...]:
 
 
 def video_section(run: Run) -> str:
-    episodes = read_episodes(run, "evaluation")
-    worlds = min(VIDEO_WORLDS, episodes["qpos"].shape[1])
-    qpos = freeze_after_termination(episodes["qpos"][:, :worlds], episodes["alive"][:, :worlds])
-    every = -(-len(qpos) // VIDEO_FRAMES)
-    goal, achieved = episodes["goal"][:, :worlds], episodes["achieved"][:, :worlds]
-    reached = np.asarray(is_success(run.task, achieved, goal))
-    frames = render_frames(run.task, qpos, goal, reached, VIDEO_WORLD_PIXELS, every)
-    path = run.path / "media" / "evaluation.mp4"
-    write_video(path, frames, VIDEO_FPS)
-    speed = every * VIDEO_FPS * run.task.world.control_step
+    film = write_film(
+        run, run.path / "media" / "evaluation.mp4", VIDEO_WORLDS, VIDEO_WORLD_PIXELS, VIDEO_FRAMES
+    )
     text = (
-        f"The first {worlds} episodes of the newest evaluation, {speed:.2g} times as fast as in "
-        f"the world; also in media/{path.name}. The mark is the goal; it turns green while the "
-        "agent is within it."
+        f"The first {film.worlds} episodes of the newest evaluation, {film.speed:.2g} times as "
+        f"fast as in the world; also in media/{film.path.name}. {MARK_OF_GOALS}"
     )
-    return paragraph(text) + _embedded(path, frames.shape[2])
-
-
-def _embedded(path: Path, width: int) -> str:
-    if path.stat().st_size > LARGEST_VIDEO:
-        raise UserError(f"The video is too large to be embedded: see media/{path.name}.")
-    data = base64.b64encode(path.read_bytes()).decode()
-    source = f"data:video/mp4;base64,{data}"
-    return (
-        f'<video controls loop muted autoplay playsinline width="{width}" src="{source}"></video>'
-    )
-
-
-def read_episodes(run: Run, split: str) -> dict[str, np.ndarray]:
-    """The newest episodes of a goal split; raises UserError if missing, damaged or of a wrong
-    shape."""
-    path = run.path / "episodes" / f"{split}.npz"
-    arrays = read_arrays(path, EPISODE_ARRAYS)
-    time, worlds = arrays["alive"].shape if arrays["alive"].ndim == 2 else (0, 0)
-    goal = (time, worlds, run.task.goal.dim)
-    fits = (
-        time > 0
-        and worlds > 0
-        and arrays["start"].shape == goal[1:]
-        and arrays["goal"].shape == goal
-        and arrays["achieved"].shape == goal
-        and arrays["qpos"].ndim == 3
-        and len(arrays["qpos"]) == time
-        and 0 < arrays["qpos"].shape[1] <= worlds
-    )
-    if not fits:
-        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
-        raise UserError(f"{path} does not hold episodes of this run's task: {shapes}.")
-    return arrays
+    return paragraph(text) + embedded(film, LARGEST_VIDEO)

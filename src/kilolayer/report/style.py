@@ -1,10 +1,32 @@
 """Colours of the report: Okabe and Ito's, which people with any colour vision tell apart."""
 
+from dataclasses import dataclass
+
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PURPLE, SKY, YELLOW, GREY = "#CC79A7", "#56B4E9", "#F0E442", "#999999"
 SERIES = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, YELLOW, GREY)
+# Of lines and points on white, where yellow is lost; no two share colour and dash, up to 28.
+LINES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY)
+DASHES = ("-", "--", "-.", ":")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 SUCCESS, FAILURE = GREEN, ORANGE
 INK, PAPER, WALL, GRID = "#1B1F24", "#FFFFFF", "#6B7785", "#E3E6EA"
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one line is told from the others, with or without colour."""
+
+    colour: str
+    dash: str
+    marker: str
+
+
+def look(index: int) -> Look:
+    """The look of line number `index`."""
+    return Look(
+        LINES[index % len(LINES)], DASHES[index % len(DASHES)], MARKERS[index % len(MARKERS)]
+    )
 
 
 def rgb(colour: str) -> tuple[float, float, float]:

@@ -20,16 +20,12 @@ import jax.numpy as jnp
 
 from kilolayer.agents.build import task_spec
 from kilolayer.config import TrainConfig
+from kilolayer.networks.arithmetic import arithmetic, parameters_of
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.studies.grid import Cell
 from kilolayer.training.build import build_trainer
 from kilolayer.training.calibrate import Pace, Range, calibrate
-from kilolayer.training.cost import (
-    action_arithmetic,
-    arithmetic,
-    parameters_of,
-    update_arithmetic,
-)
+from kilolayer.training.cost import action_arithmetic, update_arithmetic
 from kilolayer.training.evaluate import evaluation_policy
 from kilolayer.training.forecast import Forecast, forecast_run
 from kilolayer.types import UserError

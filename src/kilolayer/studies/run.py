@@ -12,6 +12,7 @@ import kilolayer
 from kilolayer.analysis.answer import Answer
 from kilolayer.analysis.study import FORMAT, Study, load_study
 from kilolayer.lookup import find
+from kilolayer.report.study_report import write_study_report
 from kilolayer.runtime.progress import LiveDisplay, ProgressDisplay, Silent
 from kilolayer.runtime.run_dir import write_atomically
 from kilolayer.studies.cost import GridCost, grid_cost, memory_of_largest
@@ -28,7 +29,7 @@ LOCK = "study.lock"
 
 @dataclass(frozen=True)
 class StudyResult:
-    """report: the page, or the answer's JSON where none was made."""
+    """report: the page."""
 
     study: Study
     answer: Answer
@@ -199,12 +200,7 @@ def _borrow(question: Question, source: Path, out: str | Path | None) -> Study:
 def _analysed(question: Question, found: Study) -> StudyResult:
     answer = question.answer(found)
     write_atomically(found.path / "answer.json", answer.to_json())
-    return StudyResult(found, answer, _report(found, answer))
-
-
-def _report(found: Study, answer: Answer) -> Path:
-    """The one place where a study becomes a page."""
-    return found.path / "answer.json"
+    return StudyResult(found, answer, write_study_report(found, answer))
 
 
 def _short(name: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from kilolayer.config import TrainConfig
+from kilolayer.networks.arithmetic import Arithmetic, bytes_of, parameters_of
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.plan import TrainPlan
 from kilolayer.runtime.devices import (
@@ -22,14 +23,7 @@ from kilolayer.tasks.base import Task
 from kilolayer.tasks.registry import task_of
 from kilolayer.training.build import build_trainer
 from kilolayer.training.calibrate import Pace, Range, calibrate
-from kilolayer.training.cost import (
-    Arithmetic,
-    action_arithmetic,
-    bytes_of,
-    device_memory,
-    parameters_of,
-    update_arithmetic,
-)
+from kilolayer.training.cost import action_arithmetic, device_memory, update_arithmetic
 from kilolayer.types import UserError, bad_field
 
 # Of an accelerator, best and worst. What its matrix products reach of its rate, and the seconds

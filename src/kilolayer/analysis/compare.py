@@ -1,0 +1,173 @@
+"""Runs set against each other: which group scores best, and whether the seeds can tell."""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kilolayer.analysis.answer import Answer, Table
+from kilolayer.analysis.groups import SEED, Group, varying_names, with_interval
+from kilolayer.analysis.load import Run
+from kilolayer.analysis.statistics import probability_of_improvement, rank_test
+from kilolayer.analysis.verdict import NOT_ENOUGH, Verdict, strength
+from kilolayer.config import TaskConfig
+from kilolayer.runtime.run_dir import RunDirectory
+from kilolayer.types import UserError
+
+SCORE = "evaluation/time_at_goal"
+# What a run is told without any effect on what it learns.
+WITHOUT_EFFECT = ("tensorboard", "wandb")
+
+
+def load_groups(paths: Sequence[str | Path]) -> tuple[Group, ...]:
+    """The runs grouped, in the order given; a directory of several seeds counts as its runs.
+
+    Raises UserError for fewer than two runs, a run given twice, one without any evaluation, and
+    runs of different tasks.
+    """
+    directories = [member for path in paths for member in RunDirectory.open(Path(path)).members]
+    if len(directories) < 2:
+        raise UserError(f"a comparison needs two runs at least and there is {len(directories)}.")
+    runs = [Run(directory) for directory in directories]
+    for first, second in itertools.combinations(runs, 2):
+        _check_pair(first, second)
+    for run in runs:
+        if len(run.curve(SCORE)[0]) == 0:
+            raise UserError(
+                f"the run in {run.path} has no evaluation yet: wait for its first, or continue it "
+                f"with `kilolayer train --resume {run.path}`."
+            )
+    return _grouped(runs)
+
+
+def _check_pair(first: Run, second: Run) -> None:
+    if first.path.resolve() == second.path.resolve():
+        raise UserError(f"the run in {first.path} is given twice: name each run once.")
+    for field in dataclasses.fields(TaskConfig):
+        ours, theirs = (getattr(run.config, field.name) for run in (first, second))
+        if ours != theirs:
+            raise UserError(
+                f"{first.path} and {second.path} are runs of different tasks ({field.name} is "
+                f"{ours} and {theirs}), whose scores cannot be compared: compare runs of one task."
+            )
+    if first.config == second.config:
+        raise UserError(
+            f"{first.path} and {second.path} have the same config and the same seed, so they are "
+            "one result and not two: leave one out."
+        )
+
+
+def _grouped(runs: Sequence[Run]) -> tuple[Group, ...]:
+    configs = [dataclasses.asdict(run.config) for run in runs]
+    fields = [name for name in varying_names(configs) if name not in WITHOUT_EFFECT]
+    groups: dict[tuple, tuple[dict[str, Any], list[Run]]] = {}
+    for run, config in zip(runs, configs, strict=True):
+        factors = {name: config[name] for name in fields}
+        groups.setdefault(tuple(factors.values()), (factors, []))[1].append(run)
+    for factors, members in groups.values():
+        seeds = [run.config.seed for run in members]
+        if len(set(seeds)) < len(seeds):
+            names = ", ".join(str(run.path) for run in members)
+            raise UserError(f"{names} repeat a seed, so they are not independent: leave one out.")
+        assert SEED not in factors
+    return tuple(Group(factors, tuple(members)) for factors, members in groups.values())
+
+
+def compare_groups(groups: Sequence[Group]) -> Answer:
+    """The scores of each group's newest evaluations, and how sure it is which one is best."""
+    sized = [group for group in groups if group.seeds > 1]
+    tables = [_scores(groups)]
+    if len(sized) > 1:
+        tables.append(_pairs(sized))
+    notes = [
+        "Scores are those of each run's newest evaluation with the deterministic policy. Intervals "
+        "hold the mean with 95 % (Student); a group of one seed has none.",
+        "Probability of improvement: how often a run of the first group beats one of the second, "
+        "ties counting half; interval after Newcombe (2006, method 5). p is that of an exact rank "
+        "test, two-sided; with three seeds each it cannot fall below 0.1.",
+    ]
+    notes += [
+        f"{run.path.name} is unfinished: it counts with its evaluation at "
+        f"{run.curve(SCORE)[0][-1]:,.0f} of {run.plan.total_steps:,} environment steps."
+        for group in groups
+        for run in group.runs
+        if not run.directory.finished
+    ]
+    return Answer((_verdict(groups),), (), tuple(tables), tuple(notes))
+
+
+def _scores(groups: Sequence[Group]) -> Table:
+    task = groups[0].runs[0].task
+    unit = task.goal.coordinates[0].unit
+    return Table(
+        "Newest evaluation",
+        (
+            "group",
+            "seeds",
+            "success, share of episodes",
+            f"time at goal, control steps of {task.episode_length}",
+            f"smallest distance, {unit}",
+            "environment steps",
+        ),
+        tuple(
+            (
+                group.name,
+                str(group.seeds),
+                with_interval(group.final("evaluation/success")),
+                with_interval(group.final(SCORE)),
+                with_interval(group.final("evaluation/smallest_distance")),
+                _steps(group),
+            )
+            for group in groups
+        ),
+    )
+
+
+def _steps(group: Group) -> str:
+    steps = sorted({int(run.curve(SCORE)[0][-1]) for run in group.runs})
+    return " to ".join(f"{count:,}" for count in dict.fromkeys((steps[0], steps[-1])))
+
+
+def _pairs(groups: Sequence[Group]) -> Table:
+    rows = []
+    for first, second in itertools.combinations(groups, 2):
+        ours, theirs = first.final(SCORE), second.final(SCORE)
+        found = probability_of_improvement([ours], [theirs])
+        rows.append(
+            (
+                first.name,
+                second.name,
+                f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})",
+                f"{len(ours)} and {len(theirs)}",
+                f"{rank_test(ours, theirs):.2g}",
+            )
+        )
+    header = ("group", "against", "probability of improvement (95 %)", "seeds", "p")
+    return Table("Time at goal, group against group", header, tuple(rows))
+
+
+def _verdict(groups: Sequence[Group]) -> Verdict:
+    """Whether the group with the best mean is ahead of all others by more than chance."""
+    if len(groups) == 1:
+        return Verdict(
+            "There is nothing to compare: the runs differ by their seed alone.", NOT_ENOUGH
+        )
+    ranked = sorted(groups, key=lambda group: -group.final(SCORE).mean())
+    best, others = ranked[0], ranked[1:]
+    means = ", ".join(f"{with_interval(group.final(SCORE))} with {group.name}" for group in ranked)
+    single = [group.name for group in groups if group.seeds == 1]
+    if single:
+        return Verdict(
+            f"The mean time at goal is {means} control steps, but a single seed tells nothing of "
+            f"chance ({'; '.join(single)}).",
+            NOT_ENOUGH,
+        )
+    # Bonferroni: the best mean was picked after the fact.
+    p = max(rank_test(best.final(SCORE), other.final(SCORE)) for other in others) * len(others)
+    p, word = min(1.0, p), strength(min(1.0, p))
+    ahead = f"The mean time at goal is {means} control steps"
+    if word == NOT_ENOUGH:
+        return Verdict(f"{ahead}; chance alone may give such differences, p = {p:.2g}.", word)
+    whom = "the other" if len(others) == 1 else "every other"
+    return Verdict(f"{ahead}: {best.name} is ahead of {whom}, p = {p:.2g}.", word)

@@ -1,0 +1,45 @@
+"""What a run took: time, steps, parameters, arithmetic."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from kilolayer.analysis.diagnostics import replay_batch
+from kilolayer.analysis.load import Run
+from kilolayer.networks.arithmetic import arithmetic, parameters_of
+from kilolayer.types import UserError
+
+
+@dataclass(frozen=True)
+class NetworkCost:
+    """parameters: of all networks. flops_per_update: floating-point operations of the matrix
+    products of an update, None where the run has stored no batch to count them with."""
+
+    parameters: int
+    flops_per_update: int | None
+
+
+def network_cost(run: Run) -> NetworkCost:
+    """From the shapes of the run's agent; nothing is computed."""
+    state = jax.eval_shape(run.agent.init, jax.random.key(0))
+    return NetworkCost(sum(parameters_of(state).values()), _flops_per_update(run, state))
+
+
+def _flops_per_update(run: Run, state: Any) -> int | None:
+    try:
+        batch = replay_batch(run)
+    except UserError:
+        return None
+    return arithmetic(run.agent.update, state, batch, jax.random.key(0)).flops
+
+
+def last_count(run: Run, name: str) -> int:
+    """`env_steps` or `updates` as far as the run has come."""
+    return max((event.get(name, 0) for event in run.events), default=0)
+
+
+def wall_clock(events: list[dict[str, Any]]) -> float:
+    """Seconds of work up to the newest checkpoint, pauses before a resume left out."""
+    spent = [event["seconds"] for event in events if "seconds" in event]
+    return sum(spent[-1].values()) if spent else 0.0

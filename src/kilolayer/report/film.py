@@ -1,0 +1,78 @@
+"""Films of recorded evaluation episodes, kept as a file and embedded in a page."""
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kilolayer.analysis.arrays import read_arrays
+from kilolayer.analysis.load import EPISODE_ARRAYS, Run
+from kilolayer.report.media import freeze_after_termination, render_frames, write_video
+from kilolayer.tasks.base import is_success
+from kilolayer.types import UserError
+
+FPS = 20
+MARK_OF_GOALS = "The mark is the goal; it turns green while the agent is within it."
+
+
+@dataclass(frozen=True)
+class Film:
+    """worlds: how many play side by side. speed: in multiples of the world's own. width: pixels."""
+
+    path: Path
+    worlds: int
+    speed: float
+    width: int
+
+
+def write_film(run: Run, path: Path, worlds: int, pixels: int, frames: int) -> Film:
+    """Film the first worlds of the newest evaluation, good or bad, at most `frames` frames.
+
+    pixels: longer side of one world. Raises UserError if there are no episodes or they cannot be
+    drawn here.
+    """
+    episodes = read_episodes(run, "evaluation")
+    worlds = min(worlds, episodes["qpos"].shape[1])
+    qpos = freeze_after_termination(episodes["qpos"][:, :worlds], episodes["alive"][:, :worlds])
+    every = -(-len(qpos) // frames)
+    goal, achieved = episodes["goal"][:, :worlds], episodes["achieved"][:, :worlds]
+    reached = np.asarray(is_success(run.task, achieved, goal))
+    drawn = render_frames(run.task, qpos, goal, reached, pixels, every)
+    write_video(path, drawn, FPS)
+    return Film(path, worlds, every * FPS * run.task.world.control_step, drawn.shape[2])
+
+
+def embedded(film: Film, largest: int) -> str:
+    """The film as HTML; raises UserError if its file has more than `largest` bytes."""
+    if film.path.stat().st_size > largest:
+        raise UserError(f"The video is too large to be embedded: see media/{film.path.name}.")
+    data = base64.b64encode(film.path.read_bytes()).decode()
+    source = f"data:video/mp4;base64,{data}"
+    return (
+        f'<video controls loop muted autoplay playsinline width="{film.width}" src="{source}">'
+        "</video>"
+    )
+
+
+def read_episodes(run: Run, split: str) -> dict[str, np.ndarray]:
+    """The newest episodes of a goal split; raises UserError if missing, damaged or of a wrong
+    shape."""
+    path = run.path / "episodes" / f"{split}.npz"
+    arrays = read_arrays(path, EPISODE_ARRAYS)
+    time, worlds = arrays["alive"].shape if arrays["alive"].ndim == 2 else (0, 0)
+    goal = (time, worlds, run.task.goal.dim)
+    fits = (
+        time > 0
+        and worlds > 0
+        and arrays["start"].shape == goal[1:]
+        and arrays["goal"].shape == goal
+        and arrays["achieved"].shape == goal
+        and arrays["qpos"].ndim == 3
+        and len(arrays["qpos"]) == time
+        and 0 < arrays["qpos"].shape[1] <= worlds
+    )
+    if not fits:
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise UserError(f"{path} does not hold episodes of this run's task: {shapes}.")
+    return arrays

@@ -1,0 +1,55 @@
+"""How the finished runs of a study are laid out on its page."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from kilolayer.analysis.groups import Group, by_rest, factor_text, leading_factor, study_groups
+from kilolayer.analysis.load import Run
+from kilolayer.analysis.study import Study
+from kilolayer.types import UserError
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The study with its finished runs grouped: columns by the leading factor, rows by the rest."""
+
+    study: Study
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        """Raises UserError where no run has finished."""
+        groups = study_groups(self.study)
+        if not groups:
+            raise UserError("no run of this study has finished yet: continue it.")
+        return groups
+
+    @cached_property
+    def leading(self) -> str | None:
+        return leading_factor(self.groups)
+
+    @cached_property
+    def rows(self) -> dict[str, list[Group]]:
+        """Groups that differ by the leading factor alone, under the name of the other factors."""
+        return by_rest(self.groups, self.leading)
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """What each group is called within its row, by its whole name."""
+        return {group.name: self.column(group) for group in self.groups}
+
+    def column(self, group: Group) -> str:
+        if self.leading is None:
+            return group.name
+        return factor_text({self.leading: group.factors.get(self.leading)})
+
+
+def first_seed(group: Group) -> Run:
+    """The run of the lowest seed: chosen before anything was seen."""
+    return min(group.runs, key=lambda run: run.config.seed)
+
+
+def shown(groups: list[Group], most: int) -> list[Group]:
+    """At most so many groups, first and last included."""
+    if len(groups) <= most:
+        return groups
+    return [groups[round(index * (len(groups) - 1) / (most - 1))] for index in range(most)]

@@ -1,0 +1,171 @@
+"""A study as one HTML file: question, verdict, evidence, and everything that speaks against it."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from kilolayer.analysis.answer import Answer
+from kilolayer.analysis.study import Study
+from kilolayer.physics.native import MujocoWorld
+from kilolayer.report.answer_plots import answer_body, answer_verdicts
+from kilolayer.report.ledger import NOT_COMPARABLE
+from kilolayer.report.page import Section, cards, page, paragraph
+from kilolayer.report.study_layout import Layout
+from kilolayer.report.study_ledger import (
+    compute_hours,
+    cost_section,
+    environment_section,
+    notes_section,
+    published_section,
+    run_counts,
+    runs_section,
+)
+from kilolayer.report.study_sections import behaviour_section, curves_section, maps_section
+from kilolayer.runtime.run_dir import write_atomically
+from kilolayer.tasks.registry import TASKS
+from kilolayer.types import UserError
+
+
+def write_study_report(study: Study, answer: Answer, published: Path | None = None) -> Path:
+    """Write `report.html` into the study directory and return its path.
+
+    published: a file of published curves to draw the study's over, see `read_published`. Works for
+    a study of which nothing has finished too; what cannot be shown is said in a sentence. Films are
+    also kept in `media/`. Raises UserError if the file cannot be written.
+    """
+    layout = Layout(study)
+    sections = [
+        Section(anchor, title, how, _drawn(draw))
+        for anchor, title, how, draw in _sections(layout, answer, published)
+    ]
+    target = study.path / "report.html"
+    write_atomically(target, page(study.asks, _top(layout, answer), sections))
+    return target
+
+
+def _sections(
+    layout: Layout, answer: Answer, published: Path | None
+) -> tuple[tuple[str, str, str, Callable[[], str]], ...]:
+    """Of each section its anchor, its title, how to read it, and what draws it."""
+    study = layout.study
+    return (
+        (
+            "evidence",
+            "Evidence",
+            "What the verdicts rest on. Whiskers and bands are 95 % intervals over seeds.",
+            partial(_evidence, answer),
+        ),
+        (
+            "curves",
+            "Learning curves",
+            "Evaluations with the deterministic policy. Thin: one seed each. Thick: their mean. "
+            "Band: 95 % interval of the mean, which may leave the panel.",
+            partial(curves_section, layout),
+        ),
+        (
+            "behaviour",
+            "Behaviour side by side",
+            "How the trained agents move: whether a better score is also another way of moving.",
+            partial(behaviour_section, layout),
+        ),
+        (
+            "maps",
+            "What the critics believe",
+            "The same goals (stars) seen by each critic. Brighter is closer in its view; where it "
+            "knows the walls, brightness fades along the corridors and not through them.",
+            partial(maps_section, layout),
+        ),
+        (
+            "cost",
+            "Cost",
+            "What each group of runs took, to be held against what it gained.",
+            partial(cost_section, layout),
+        ),
+        (
+            "published",
+            "Beside published curves",
+            "Thick: this study. Dashed: published. A colour is a depth; the axis of steps is "
+            "logarithmic.",
+            partial(published_section, layout, published),
+        ),
+        (
+            "runs",
+            "What was run and what failed",
+            "Every run of the grid, with the scores of its newest evaluation. Marked rows have not "
+            "finished and count in no figure above.",
+            partial(runs_section, study),
+        ),
+        (
+            "notes",
+            "Methods",
+            "How the figures were made, and what was assumed.",
+            partial(notes_section, answer),
+        ),
+        (
+            "environment",
+            "Environment",
+            "What a repeat needs: the command, versions, code and devices.",
+            partial(environment_section, study),
+        ),
+    )
+
+
+def _drawn(draw: Callable[[], str]) -> str:
+    try:
+        return draw()
+    except UserError as error:
+        return paragraph(f"Not shown: {error}", "notice")
+
+
+def _evidence(answer: Answer) -> str:
+    if not answer.plots and not answer.tables:
+        raise UserError("the analysis gave neither plots nor tables, for want of finished runs.")
+    return answer_body(answer)
+
+
+def _top(layout: Layout, answer: Answer) -> str:
+    study = layout.study
+    verdicts = (
+        answer_verdicts(answer) if answer.verdicts else paragraph("No verdict yet.", "notice")
+    )
+    subtitle = f"Study {study.question}, size {study.size}. {run_counts(study)}"
+    return paragraph(subtitle, "how") + verdicts + _notices(layout) + _cards(layout)
+
+
+def _notices(layout: Layout) -> str:
+    study, notices = layout.study, []
+    absent = len(study.runs) - len(study.finished)
+    if absent:
+        notices.append(
+            f"{absent} of {len(study.runs)} runs did not finish; the verdict rests on the others. "
+            "See what was run and what failed."
+        )
+    if study.finished:
+        few = [group.name for group in layout.groups if group.seeds < 3]
+        if few:
+            notices.append(
+                f"Fewer than three seeds: {'; '.join(few[:6])}{'; and others' * (len(few) > 6)}."
+            )
+        tasks = {group.runs[0].task.name: group.runs[0].task for group in layout.groups}
+        if any(name in TASKS and isinstance(t.world, MujocoWorld) for name, t in tasks.items()):
+            notices.append(NOT_COMPARABLE)
+    return "".join(paragraph(text, "notice") for text in notices)
+
+
+def _cards(layout: Layout) -> str:
+    study = layout.study
+    if not study.finished:
+        return ""
+    seeds = [group.seeds for group in layout.groups]
+    tasks = dict.fromkeys(group.runs[0].task.name for group in layout.groups)
+    hours = compute_hours(study)
+    spent = f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"
+    return cards(
+        [
+            (f"{len(study.finished)} of {len(study.runs)}", "runs finished"),
+            (str(len(seeds)), "groups that differ by more than their seed"),
+            (" to ".join(dict.fromkeys(str(n) for n in (min(seeds), max(seeds)))), "seeds each"),
+            (str(len(tasks)), f"task{'s' * (len(tasks) > 1)}: {', '.join(tasks)}"),
+            (spent, "wall-clock of all runs together"),
+        ]
+    )

@@ -1,0 +1,124 @@
+"""Comparisons of runs made by hand: who is grouped with whom, what is refused, what is claimed."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from kilolayer.analysis.compare import compare_groups, load_groups
+from kilolayer.analysis.groups import factor_text, with_interval
+from kilolayer.analysis.statistics import rank_test
+from kilolayer.analysis.verdict import NOT_ENOUGH
+from kilolayer.types import UserError
+from synthetic_runs import TINY, write_run
+
+
+@pytest.fixture
+def make(tmp_path):
+    """`make(name, *final scores, field=value)`: a run for each score, their seeds from 0 on."""
+
+    def make_runs(name, *scores, **fields):
+        return [
+            write_run(
+                tmp_path / f"{name}-{seed}",
+                dataclasses.replace(TINY, seed=seed, **fields),
+                (0.0, score / 2, score),
+            )
+            for seed, score in enumerate(scores)
+        ]
+
+    return make_runs
+
+
+def test_runs_that_differ_by_their_seed_are_one_group_named_by_what_differs(make):
+    groups = load_groups([*make("a", 10, 20, 30), *make("b", 70, depth=8, tensorboard=True)])
+    assert [(group.name, group.seeds) for group in groups] == [("depth 4", 3), ("depth 8", 1)]
+    assert groups[0].final("evaluation/time_at_goal").tolist() == [10, 20, 30]
+    steps, values = groups[0].curve("evaluation/time_at_goal")
+    assert steps.tolist() == [1000, 2000, 3000]
+    assert values.tolist() == [[0, 5, 10], [0, 10, 20], [0, 15, 30]]
+
+
+def test_a_curve_is_taken_where_every_seed_was_evaluated(make, tmp_path):
+    other = write_run(tmp_path / "c", dataclasses.replace(TINY, seed=9), (1.0, 2.0))
+    (group,) = load_groups([*make("a", 10), other])
+    assert group.curve("evaluation/time_at_goal")[1].tolist() == [[0, 5], [1, 2]]
+
+
+def test_the_table_gives_means_with_intervals_and_says_where_there_is_one_seed(make):
+    answer = compare_groups(load_groups([*make("a", 10, 20, 30), *make("b", 70, depth=8)]))
+    (scores,) = answer.tables
+    # Student's: 20 -+ 4.3027 * 10 / sqrt(3) = 20 -+ 24.84
+    assert scores.rows[0][3] == "20 (-4.84 to 44.8)"
+    assert scores.rows[0][:2] == ("depth 4", "3")
+    assert scores.rows[1][2:4] == ("0.7 (one seed)", "70 (one seed)")
+    assert scores.rows[0][5] == "3,000"
+    assert answer.verdicts[0].strength == NOT_ENOUGH
+    assert "a single seed tells nothing of chance (depth 8)" in answer.verdicts[0].sentence
+
+
+def test_two_groups_of_seeds_get_a_probability_and_a_verdict(make):
+    better = make("b", 61, 62, 63, 64, depth=8)
+    answer = compare_groups(load_groups([*make("a", 10, 20, 30, 40), *better]))
+    ((first, second, probability, seeds, p),) = answer.tables[1].rows
+    assert (first, second, seeds) == ("depth 4", "depth 8", "4 and 4")
+    assert probability.startswith("0.00 (0.00 to ")
+    assert p == "0.029"  # 2 of the 70 ways to divide eight seeds
+    assert answer.verdicts[0].strength == "moderate"
+    assert "depth 8 is ahead of the other" in answer.verdicts[0].sentence
+
+
+def test_the_best_of_three_groups_pays_for_having_been_picked(make):
+    runs = [*make("a", 1, 2, 3), *make("b", 4, 5, 6, depth=8), *make("c", 7, 8, 9, depth=12)]
+    answer = compare_groups(load_groups(runs))
+    assert answer.verdicts[0].strength == NOT_ENOUGH
+    assert "p = 0.2" in answer.verdicts[0].sentence  # 0.1, the least of three against three, twice
+    assert len(answer.tables[1].rows) == 3
+
+
+def test_runs_of_one_group_are_nothing_to_compare(make):
+    answer = compare_groups(load_groups(make("a", 1, 2)))
+    assert answer.verdicts[0].sentence.startswith("There is nothing to compare")
+    assert len(answer.tables) == 1
+
+
+def test_an_unfinished_run_counts_and_is_named(make, tmp_path):
+    config = dataclasses.replace(TINY, seed=5)
+    half = write_run(tmp_path / "half", config, (1.0, 2.0), finished=False)
+    answer = compare_groups(load_groups([*make("a", 1), half]))
+    assert "half is unfinished: it counts with its evaluation at 2,000 of" in answer.notes[-1]
+    assert answer.tables[0].rows[0][5] == "2,000 to 3,000"
+
+
+def test_what_cannot_be_compared_is_refused(make, tmp_path):
+    (run,) = make("a", 1)
+    (copy,) = make("copy", 1)
+    (other_task,) = make("b", 1, task="point_big_maze")
+    empty = write_run(tmp_path / "empty", dataclasses.replace(TINY, seed=7), (), finished=False)
+    for runs, sentence in (
+        ([run], "two runs at least and there is 1"),
+        ([run, tmp_path / "." / "a-0"], "is given twice"),
+        ([run, copy], "same config and the same seed"),
+        ([run, other_task], r"different tasks \(task is point_u_maze and point_big_maze\)"),
+        ([run, empty], "empty has no evaluation yet"),
+        ([run, tmp_path / "nothing"], "is not a run directory"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            load_groups(runs)
+
+
+def test_the_rank_test_by_counting():
+    assert rank_test(np.array([4.0, 5, 6]), np.array([1.0, 2, 3])) == pytest.approx(2 / 20)
+    assert rank_test(np.array([4.0, 5]), np.array([1.0, 2])) == pytest.approx(2 / 6)
+    # With ties: sums of ranks 3.5 + 3.5 + 6 and below, in both directions.
+    assert rank_test(np.zeros(3), np.array([5.0, 6, 7])) == pytest.approx(2 / 20)
+    assert rank_test(np.zeros(3), np.zeros(4)) == 1
+    many = np.arange(20.0)
+    assert rank_test(many, many + 0.25) > 0.5
+    assert rank_test(many, many + 30) < 1e-6
+
+
+def test_factors_in_words():
+    factors = {"task": "ant", "batch_size": 256, "residual": False, "share": 0.25, "gym": None}
+    assert factor_text(factors) == "ant, batch size 256, residual off, share 0.25, gym default"
+    assert with_interval(np.array([])) == "not measured"
