@@ -46,14 +46,13 @@ def test_a_jump_is_found_at_its_depth(write_study):
     assert saturation.sentence.startswith("Depth 4 is the shallowest with 90 % of the best score")
     assert found.plots[0].marks == ((4.0, "critical depth 4"),)
     assert found.plots[0].series[0].y == pytest.approx((10, 11, 30, 31))
-    assert found.plots[1].series[2].name == "4"
-    assert found.tables[0].rows[0][:2] == ("1", "10 (95 %: 9.25 to 10.7; 3 seeds)")
+    assert found.tables[0].rows[0][:3] == ("1", "3", "10 (9.25 to 10.7)")
 
 
 def test_one_seed_is_not_enough_to_tell(write_study):
     found = answer("depth", write_study("depth", by_depth({1: 10, 2: 20}, noise=(0.0,))))
     assert [verdict.strength for verdict in found.verdicts] == [NOT_ENOUGH]
-    assert "1 seed, no interval" in found.tables[0].rows[0][1]
+    assert found.tables[0].rows[0][1:3] == ("1", "10 (one seed)")
     assert found.plots[0].series[0].low is None
 
 

@@ -57,7 +57,8 @@ def test_the_example_answers(example):
     # The same cell twice: no change, and no claim.
     assert verdict["sentence"].startswith("64 numbers instead of 4 change the score by 0 (95 %:")
     assert verdict["strength"] == "not enough seeds to tell"
-    assert "2 seeds" in answer["tables"][0]["rows"][0][1]
+    assert answer["tables"][0]["rows"][0][:2] == ["4", "2"]
+    assert "Does a larger representation help?" in (example.study / "report.html").read_text()
 
 
 def test_the_same_command_again_trains_nothing_and_answers_again(example, monkeypatch, capsys):

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 
 from kilolayer.analysis.answer import Plot, Series, Table
+from kilolayer.analysis.groups import with_interval
 from kilolayer.analysis.load import Run
+from kilolayer.analysis.run_cost import wall_clock
 from kilolayer.analysis.statistics import Estimate, mean_interval
 from kilolayer.analysis.study import Study, StudyRun
 from kilolayer.analysis.threshold import trailing_mean
@@ -79,33 +81,26 @@ def curves(runs: list[StudyRun], metric: str = TIME_AT_GOAL) -> tuple[np.ndarray
     return steps, np.stack([scores for _, scores in found])
 
 
-def interval_text(scores: np.ndarray) -> str:
-    """Mean with interval and seeds, or the one score with what is missing."""
-    if len(scores) < 2:
-        return f"{scores[0]:.3g} (1 seed, no interval)"
-    return str(mean_interval(scores))
-
-
 def score_table(title: str, columns: tuple[str, ...], groups: dict[Any, list[StudyRun]]) -> Table:
-    """A row for each group: its values, time at goal and success with intervals, minutes a run."""
+    """A row for each group: its values, seeds, time at goal and success with intervals, minutes."""
     rows = []
     for values, runs in groups.items():
-        minutes = np.mean([run_seconds(run.run) for run in runs]) / 60
         rows.append(
             (
                 *map(str, values),
-                interval_text(final_scores(runs)),
-                interval_text(final_scores(runs, SUCCESS)),
-                f"{minutes:.1f}",
+                str(len(runs)),
+                with_interval(final_scores(runs)),
+                with_interval(final_scores(runs, SUCCESS)),
+                f"{minutes(runs):.1f}",
             )
         )
-    return Table(title, (*columns, "time at goal", "success", "minutes of a run"), tuple(rows))
+    measured = ("seeds", "time at goal", "success", "minutes of a run")
+    return Table(title, (*columns, *measured), tuple(rows))
 
 
-def run_seconds(run: Run) -> float:
-    """What a run has spent in all, as it counts itself."""
-    spent = [event["seconds"] for event in run.events if "seconds" in event]
-    return float(sum(spent[-1].values())) if spent else float("nan")
+def minutes(runs: Iterable[StudyRun]) -> float:
+    """What a run has spent in all, by its own account; mean of the runs."""
+    return float(np.mean([wall_clock(run.run.events) for run in runs])) / 60
 
 
 def score_series(name: str, scores: dict[Any, np.ndarray]) -> Series:
@@ -115,21 +110,6 @@ def score_series(name: str, scores: dict[Any, np.ndarray]) -> Series:
         return Series(name, x, y)
     found = [mean_interval(row) for row in scores.values()]
     return Series(name, x, y, tuple(e.low for e in found), tuple(e.high for e in found))
-
-
-def learning_curves(groups: dict[Any, list[StudyRun]], name: str) -> Plot:
-    """Score against environment steps, a line with its band for each group."""
-    series = []
-    for values, runs in groups.items():
-        steps, scores = curves(runs)
-        label = ", ".join(map(str, values))
-        line = Series(label, tuple(map(float, steps)), tuple(map(float, scores.mean(0))))
-        if len(scores) > 1:
-            found = [mean_interval(column) for column in scores.T]
-            low, high = tuple(e.low for e in found), tuple(e.high for e in found)
-            line = Series(label, line.x, line.y, low, high)
-        series.append(line)
-    return Plot(f"Learning by {name}", "environment steps", "time at goal", tuple(series))
 
 
 def bars(title: str, y_label: str, found: dict[str, Estimate]) -> Plot:

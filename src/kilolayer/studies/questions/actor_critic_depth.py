@@ -8,7 +8,6 @@ from kilolayer.analysis.factorial import two_by_two
 from kilolayer.analysis.outcomes import (
     SCORE_NOTE,
     group,
-    learning_curves,
     score_series,
     score_table,
     scores_by,
@@ -47,7 +46,6 @@ def analyse(study: Study) -> Answer:
         plots=(
             Plot("Score by depths", "depth of the actor", "time at goal", lines, log_x=True),
             plot,
-            learning_curves(groups, "depth of actor and critic"),
         ),
         tables=(table, score_table("Scores", FACTORS, groups)),
         notes=(SCORE_NOTE, "Verdicts compare the shallowest with the deepest of each."),

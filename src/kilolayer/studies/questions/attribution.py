@@ -8,7 +8,6 @@ from kilolayer.analysis.factorial import interactions, shapley_values
 from kilolayer.analysis.outcomes import (
     SCORE_NOTE,
     group,
-    learning_curves,
     score_table,
     scores_by,
 )
@@ -39,7 +38,7 @@ def analyse(study: Study) -> Answer:
     verdicts, plot, table = split_parts(split, "the gain from all three")
     return Answer(
         verdicts=verdicts,
-        plots=(plot, learning_curves(groups, "objective, recipe and depth")),
+        plots=(plot,),
         tables=(
             table,
             interaction_table(interactions(scores, FACTORS)),

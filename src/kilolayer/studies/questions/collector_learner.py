@@ -8,7 +8,6 @@ from kilolayer.analysis.factorial import two_by_two
 from kilolayer.analysis.outcomes import (
     SCORE_NOTE,
     group,
-    learning_curves,
     score_table,
     scores_by,
 )
@@ -34,7 +33,7 @@ def analyse(study: Study) -> Answer:
     verdicts, plot, table = split_parts(split, "the gain from depth")
     return Answer(
         verdicts=verdicts,
-        plots=(plot, learning_curves(groups, "depth of collector and learner")),
+        plots=(plot,),
         tables=(table, score_table("Scores", FACTORS, groups)),
         notes=(
             SCORE_NOTE,

@@ -8,7 +8,6 @@ from kilolayer.analysis.depth_scores import DepthScores
 from kilolayer.analysis.outcomes import (
     SCORE_NOTE,
     group,
-    learning_curves,
     score_series,
     score_table,
     scores_by,
@@ -37,10 +36,7 @@ def analyse(study: Study) -> Answer:
     series = (score_series("final score", scores),)
     return Answer(
         verdicts=verdicts,
-        plots=(
-            Plot("Score by depth", "depth", "time at goal", series, log_x=True, marks=marks),
-            learning_curves(groups, "depth"),
-        ),
+        plots=(Plot("Score by depth", "depth", "time at goal", series, log_x=True, marks=marks),),
         tables=(score_table("Scores", ("depth",), groups),),
         notes=(SCORE_NOTE, *notes),
     )

@@ -7,7 +7,8 @@ import numpy as np
 
 from kilolayer.analysis.answer import Answer, Plot, Series, Table
 from kilolayer.analysis.diagnostics import block_diagnostics
-from kilolayer.analysis.outcomes import group, interval_text, run_seconds
+from kilolayer.analysis.groups import with_interval
+from kilolayer.analysis.outcomes import group, minutes
 from kilolayer.analysis.study import Study, StudyRun
 from kilolayer.analysis.verdict import NOT_ENOUGH, Verdict
 from kilolayer.studies.question import Question, Setup
@@ -48,12 +49,12 @@ def analyse(study: Study) -> Answer:
             (
                 str(depth),
                 f"{len(runs)} of {len(runs) + len(failed.get((depth,), ()))}",
-                interval_text(accuracy / chance),
-                interval_text(np.log(runs[0].run.config.batch_size) - loss),
+                with_interval(accuracy / chance),
+                with_interval(np.log(runs[0].run.config.batch_size) - loss),
                 f"{blocks.residual_norm[-1]:.3g}",
                 f"{blocks.effective_rank[-1]:.3g}",
                 f"{blocks.dormant_share.mean():.2f}",
-                f"{np.mean([run_seconds(run.run) for run in runs]) / 60:.1f}",
+                f"{minutes(runs):.1f}",
             )
         )
     columns = (

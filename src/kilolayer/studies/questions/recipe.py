@@ -8,7 +8,6 @@ from kilolayer.analysis.outcomes import (
     SCORE_NOTE,
     bars,
     group,
-    learning_curves,
     score_table,
     scores_by,
 )
@@ -62,7 +61,7 @@ def analyse(study: Study) -> Answer:
     ranked = [verdict for _, verdict in sorted(verdicts, key=lambda each: each[0])]
     return Answer(
         verdicts=tuple(ranked) or (Verdict("Only the whole recipe has finished.", NOT_ENOUGH),),
-        plots=(*plots, learning_curves(groups, "what is removed and depth")),
+        plots=(*plots,),
         tables=tuple(tables),
         notes=(SCORE_NOTE, f"p-values are corrected for {comparisons} comparisons (Bonferroni)."),
     )

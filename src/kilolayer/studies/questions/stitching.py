@@ -6,11 +6,9 @@ import numpy as np
 
 from kilolayer.analysis.answer import Answer, Plot, Table
 from kilolayer.analysis.contrasts import Cells
+from kilolayer.analysis.groups import with_interval
 from kilolayer.analysis.outcomes import (
     SCORE_NOTE,
-    group,
-    interval_text,
-    learning_curves,
     score_series,
     scores_by,
 )
@@ -44,9 +42,10 @@ def analyse(study: Study) -> Answer:
     rows = tuple(
         (
             str(depth),
-            interval_text(near[depth]),
-            interval_text(far[depth]),
-            interval_text(near[depth] - far[depth]),
+            str(len(far[depth])),
+            with_interval(near[depth]),
+            with_interval(far[depth]),
+            with_interval(near[depth] - far[depth]),
         )
         for depth in far
     )
@@ -64,11 +63,8 @@ def analyse(study: Study) -> Answer:
                 strength(p_gap),
             ),
         ),
-        plots=(
-            Plot("Success by depth", "depth", "success", series, log_x=True),
-            learning_curves(group(study.finished, "depth"), "depth"),
-        ),
-        tables=(Table("Success", ("depth", "near goals", "far goals", "gap"), rows),),
+        plots=(Plot("Success by depth", "depth", "success", series, log_x=True),),
+        tables=(Table("Success", ("depth", "seeds", "near goals", "far goals", "gap"), rows),),
         notes=(
             SCORE_NOTE,
             "Success: share of episodes with any step within the radius. In training goals are "

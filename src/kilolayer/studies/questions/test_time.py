@@ -7,7 +7,8 @@ import numpy as np
 from kilolayer import api
 from kilolayer.analysis.answer import Answer, Plot, Series, Table
 from kilolayer.analysis.contrasts import Cells
-from kilolayer.analysis.outcomes import group, interval_text
+from kilolayer.analysis.groups import with_interval
+from kilolayer.analysis.outcomes import group
 from kilolayer.analysis.statistics import mean_interval
 from kilolayer.analysis.study import Study, StudyRun
 from kilolayer.analysis.verdict import Verdict, strength
@@ -54,7 +55,7 @@ def analyse(study: Study) -> Answer:
         by_samples.append(Series(f"depth {depth}", tuple(map(float, SAMPLES)), *ends))
         by_cost.append(Series(f"depth {depth}", tuple(map(float, cost)), *ends))
         rows += [
-            (str(depth), str(samples), f"{each:.3g}", interval_text(column))
+            (str(depth), str(len(runs)), str(samples), f"{each:.3g}", with_interval(column))
             for samples, each, column in zip(SAMPLES, cost, found.T, strict=True)
         ]
         # The same networks with and without: their differences, not two groups.
@@ -67,7 +68,7 @@ def analyse(study: Study) -> Answer:
                 strength(p),
             )
         )
-    columns = ("depth", "samples", "operations for one action", "time at goal")
+    columns = ("depth", "seeds", "samples", "operations for one action", "time at goal")
     return Answer(
         verdicts=tuple(verdicts),
         plots=(

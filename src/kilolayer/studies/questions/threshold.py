@@ -3,7 +3,7 @@
 import numpy as np
 
 from kilolayer.analysis.answer import Answer, Plot, Series, Table
-from kilolayer.analysis.outcomes import curves, group, learning_curves
+from kilolayer.analysis.outcomes import curves, group
 from kilolayer.analysis.statistics import Estimate
 from kilolayer.analysis.study import Study
 from kilolayer.analysis.threshold import WINDOW, threshold
@@ -32,7 +32,7 @@ def analyse(study: Study) -> Answer:
                 break
     return Answer(
         verdicts=tuple(_verdict(share, by_depth) for share, by_depth in found.items() if by_depth),
-        plots=(_plot(found), learning_curves(group(study.finished, "depth"), "depth")),
+        plots=(_plot(found),),
         tables=(_table(found),),
         notes=(
             f"The first evaluation whose trailing mean of {WINDOW} reaches the share of the last "

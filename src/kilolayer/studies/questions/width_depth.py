@@ -6,7 +6,6 @@ from kilolayer.analysis.answer import Answer, Plot
 from kilolayer.analysis.outcomes import (
     SCORE_NOTE,
     group,
-    learning_curves,
     score_series,
     score_table,
     scores_by,
@@ -56,10 +55,7 @@ def analyse(study: Study) -> Answer:
     title = "Score by depth at equal cost"
     return Answer(
         verdicts=tuple(verdicts),
-        plots=(
-            Plot(title, "depth", "time at goal", tuple(series), log_x=True),
-            learning_curves(groups, "what is held and depth"),
-        ),
+        plots=(Plot(title, "depth", "time at goal", tuple(series), log_x=True),),
         tables=(score_table("Scores", ("held", "depth"), groups),),
         notes=(
             SCORE_NOTE,
