@@ -26,6 +26,7 @@ CONFIG = TrainConfig(
     width=8,
     representation_dim=4,
     batch_size=8,
+    update_to_data=0.1,
     min_replay_steps_per_env=10,
     replay_steps_per_env=20,
 )

@@ -7,8 +7,7 @@ import pytest
 
 from kilolayer.analysis.answer import Answer
 from kilolayer.analysis.verdict import NOT_ENOUGH
-from kilolayer.studies.cost import inference_operations
-from kilolayer.studies.questions import QUESTIONS, test_time
+from kilolayer.studies.questions import QUESTIONS
 from kilolayer.studies.questions.cost import cost_curve, counted, seconds
 from kilolayer.studies.questions.width_depth import width_of_equal_parameters
 from kilolayer.types import UserError
@@ -223,23 +222,36 @@ def test_a_loss_that_bounds_no_information_is_refused(write_study):
         QUESTIONS["feedback"]().analyse(study)
 
 
-def test_limits_and_samples_of_a_trained_run(write_study, tiny_run, monkeypatch):
-    """The same run twice: it starts to learn or not, and samples are rated once and kept."""
-    study = write_study("limits", by_depth({8: 1}, noise=(0.0, 0.0)))
-    for run in study.runs:
-        shutil.rmtree(run.path)
-        shutil.copytree(tiny_run.path, run.path)
+def test_limits_of_a_trained_run(write_study, tiny_run):
+    study = write_study("limits", by_depth({8: 1}, noise=(0.0,)))
+    shutil.rmtree(study.runs[0].path)
+    shutil.copytree(tiny_run.path, study.runs[0].path)
     found = answer("limits", study)
     row = found.tables[0].rows[0]
-    assert row[:2] == ("8", "2 of 2")
+    assert row[:2] == ("8", "1 of 1")
     accuracy = float(row[2].split()[0]) / tiny_run.config.batch_size
-    assert accuracy == pytest.approx(tiny_run.curve("critic/accuracy")[1][-1:].mean(), rel=1e-2)
-    monkeypatch.setattr(test_time, "SAMPLES", (1, 3))
-    monkeypatch.setattr(test_time, "EPISODES", 4)
-    verdict = answer("test-time", study).verdicts[0]
-    assert verdict.strength == NOT_ENOUGH
-    assert verdict.sentence.startswith("At depth 8 the best of 3 samples changes the score by")
-    monkeypatch.setattr("kilolayer.api.evaluate", None)
-    assert answer("test-time", study).verdicts[0] == verdict
-    actions = [inference_operations(tiny_run.config, samples) for samples in (1, 3, 5)]
-    assert actions[2] - actions[1] < actions[1] - actions[0] < 3 * (actions[2] - actions[1])
+    assert accuracy == pytest.approx(tiny_run.curve("critic/accuracy")[1][-1], rel=1e-2)
+    assert {verdict.strength for verdict in found.verdicts} == {NOT_ENOUGH}  # of one seed
+
+
+def test_samples_are_rated_once_and_each_network_is_compared_with_itself(write_study, monkeypatch):
+    rated = []
+
+    def evaluate(run, episodes, samples, seed):
+        rated.append(samples)
+        return {"evaluation goals": {"time_at_goal": 10 * run.config.seed + 0.5 * samples}}
+
+    monkeypatch.setattr("kilolayer.api.evaluate", evaluate)
+    study = write_study("test-time", by_depth({1: 1}))
+    found = answer("test-time", study)
+    # Seeds lie ten apart, and every one gains 0.5 * (64 - 1).
+    assert found.verdicts[0].sentence.startswith(
+        "At depth 1 the best of 64 samples changes the score by 31.5 (95 %: 31.5 to 31.5; 3 seeds)"
+    )
+    assert rated == [1, 4, 16, 64] * 3
+    assert answer("test-time", study).verdicts == found.verdicts
+    assert len(rated) == 12
+    costs = found.plots[0].series[0].x
+    # The actor for each, the goal's encoding once there is a choice, the critic for each sample.
+    assert costs[3] - costs[2] == pytest.approx(4 * (costs[2] - costs[1]))
+    assert costs[1] - costs[0] > 4 / 12 * (costs[2] - costs[1])

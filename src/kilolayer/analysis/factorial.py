@@ -101,7 +101,7 @@ def interactions(
 
 
 def _grid(scores: Mapping[Levels, np.ndarray], count: int) -> list[Levels]:
-    cells = list(itertools.product((0, 1), repeat=count))
+    cells: list[Levels] = list(itertools.product((0, 1), repeat=count))
     missing = [levels for levels in cells if levels not in scores]
     if missing:
         raise UserError(

@@ -18,11 +18,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kilolayer.agents.build import task_spec
+from kilolayer.agents.build import build_agent, task_spec
 from kilolayer.config import TrainConfig
 from kilolayer.networks.arithmetic import arithmetic, parameters_of
+from kilolayer.plan import TrainPlan
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.studies.grid import Cell
+from kilolayer.tasks.registry import task_of
 from kilolayer.training.build import build_trainer
 from kilolayer.training.calibrate import Pace, Range, calibrate
 from kilolayer.training.cost import action_arithmetic, update_arithmetic
@@ -76,8 +78,9 @@ def _operations(config: TrainConfig) -> Operations:
 
 def inference_operations(config: TrainConfig, samples: int) -> int:
     """Floating-point operations of matrix products for one action, the best of `samples`."""
-    trainer = build_trainer(dataclasses.replace(config, num_envs=1))
-    agent, spec = trainer.agent, task_spec(trainer.task)
+    task = task_of(config)
+    agent = build_agent(config, TrainPlan.derive(config, task.episode_length), task)
+    spec = task_spec(task)
     state = jax.eval_shape(agent.init, jax.random.key(0))
 
     def act(state: Any, observation: Any, goal: Any, key: Any) -> Any:

@@ -4,6 +4,7 @@ Each starts the same command and tells its exit code; what to start and when, `e
 """
 
 import contextlib
+import logging
 import os
 import platform
 import subprocess
@@ -156,7 +157,7 @@ class Ray:
         self._ray, self._began = ray, not ray.is_initialized()
         if self._began:
             try:
-                ray.init(log_to_driver=False, include_dashboard=False, logging_level="ERROR")
+                ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
             except Exception as error:
                 raise UserError(
                     f"no Ray cluster answers ({str(error).splitlines()[0]}): check RAY_ADDRESS, or "
@@ -170,8 +171,8 @@ class Ray:
                 f"{found['memory'] / 2**30:.1f} GiB in all: add a machine, or shrink the buffer."
             )
         gpus = int(found.get("GPU", 0))
-        needs = {"num_cpus": 1, "num_gpus": min(1, gpus), "memory": memory}
-        self._run = ray.remote(max_retries=0, **needs)(run_command)
+        remote = ray.remote(num_cpus=1, num_gpus=min(1, gpus), memory=memory, max_retries=0)
+        self._run = remote(run_command)
         self.jobs = jobs or gpus or max(1, int(found.get("CPU", 1)))
 
     def start(self, command: list[str], log: Path) -> FutureJob:

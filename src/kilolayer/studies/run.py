@@ -11,6 +11,7 @@ from typing import Any
 import kilolayer
 from kilolayer.analysis.answer import Answer
 from kilolayer.analysis.study import FORMAT, Study, load_study
+from kilolayer.config import TrainConfig
 from kilolayer.lookup import find
 from kilolayer.report.study_report import write_study_report
 from kilolayer.runtime.progress import LiveDisplay, ProgressDisplay, Silent
@@ -156,13 +157,22 @@ def _merged(path: Path, question: Question, size: str, cells: Mapping[str, Cell]
             "train runs of its own."
         )
     old = json.loads((path / "study.json").read_text())["runs"]
-    changed = [name for name in runs if name in old and old[name] != runs[name]]
+    # As configs, since an option that is new since then has its default.
+    changed = [
+        name
+        for name, cell in cells.items()
+        if name in old and _config(old[name]["config"], path) != cell.config
+    ]
     if changed:
         raise UserError(
             f"{path} holds a run {changed[0]} with another config: choose another folder with "
             "--out for the changed study."
         )
-    return old | runs
+    return runs | old
+
+
+def _config(values: Mapping[str, Any], path: Path) -> TrainConfig:
+    return TrainConfig.from_json(json.dumps(values), f"the study in {path}")
 
 
 def _write_study(path: Path, question: Question, size: str, runs: Mapping, **more: str) -> None:

@@ -22,19 +22,19 @@ def question_table(asks: Mapping[str, str]) -> Table:
 def cost_table(cells: Mapping[str, Cell], cost: GridCost) -> Table:
     """A row for each run, and what all take together."""
     table = Table(title=f"{len(cells)} runs", title_justify="left", show_footer=True)
-    table.add_column("run", "all, one after the other")
+    table.add_column("run", "all in turn", no_wrap=True)
     operations = sum(each.run for each in cost.operations.values())
     for column, footer in (
         ("parameters", ""),
         ("updates", ""),
-        ("environment steps", ""),
+        ("env steps", ""),
         ("operations", f"{operations:.2g}"),
-        ("hours on one device here", _hours(cost.total_hours)),
+        ("hours here", _hours(cost.total_hours)),
     ):
         table.add_column(column, footer, justify="right")
     for name in cells:
         run = cost.operations[name]
-        hours = cost.hours and cost.hours[name]
+        hours = cost.hours[name] if cost.hours else None
         table.add_row(
             name,
             f"{run.parameters:,}",

@@ -89,7 +89,7 @@ def analyse(study: Study) -> Answer:
 
 def _verdict(depth: int, ratio: Estimate) -> Verdict:
     """ratio: log2 of contrastive over reward."""
-    times = Estimate(*(2.0**end for end in (ratio.value, ratio.low, ratio.high)), ratio.seeds)
+    times = Estimate(2.0**ratio.value, 2.0**ratio.low, 2.0**ratio.high, ratio.seeds)
     apart = ratio.low > 0 or ratio.high < 0
     return Verdict(
         f"At depth {depth} the contrastive objective supplies {times} times the bits of a sparse "
