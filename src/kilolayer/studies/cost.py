@@ -43,7 +43,6 @@ class Operations:
     update: int
     env_step: int
     parameters: int
-    critic_parameters: int
     updates: int
     env_steps: int
 
@@ -70,7 +69,6 @@ def _operations(config: TrainConfig) -> Operations:
         update=update_arithmetic(trainer).flops,
         env_step=action_arithmetic(trainer).flops // config.num_envs,
         parameters=sum(parameters.values()),
-        critic_parameters=sum(n for name, n in parameters.items() if name.startswith("critic")),
         updates=plan.training_unrolls * plan.updates_per_unroll,
         env_steps=plan.total_steps,
     )
