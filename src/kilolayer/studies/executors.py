@@ -212,7 +212,13 @@ class Slurm:
         )
 
     def start(self, command: list[str], log: Path) -> FutureJob:
-        job = self._executor.submit(run_command, command, str(log), _environment())
+        try:
+            job = self._executor.submit(run_command, command, str(log), _environment())
+        except Exception as error:
+            raise UserError(
+                f"Slurm takes no job ({str(error).splitlines()[0]}): check the SBATCH_ variables; "
+                "the same command then goes on with what has finished."
+            ) from error
         return FutureJob(job.done, job.result, job.cancel)
 
     def close(self) -> None: ...
