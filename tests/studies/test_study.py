@@ -76,7 +76,7 @@ def test_a_dry_run_counts_and_trains_nothing(example, capsys):
     printed = capsys.readouterr().out
     assert "3 runs" in printed
     assert printed.count("representation4-seed") == 3
-    assert "not timed" in printed
+    assert "untimed" in printed
     assert "GiB and fits" in printed
     assert not (example.folder / "other").exists()
 

@@ -57,4 +57,4 @@ def memory_sentence(cost: GridCost) -> str:
 
 
 def _hours(hours: Range | None) -> str:
-    return "not timed" if hours is None else f"{hours[0]:.2g} to {hours[1]:.2g}"
+    return "untimed" if hours is None else f"{hours[0]:.2g} to {hours[1]:.2g}"
