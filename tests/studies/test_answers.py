@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from kilolayer.analysis.answer import Answer
+from kilolayer.analysis.study import load_answer
 from kilolayer.analysis.verdict import NOT_ENOUGH
 from kilolayer.studies.questions import QUESTIONS
+from kilolayer.studies.run import study as run_study
 from kilolayer.studies.questions.cost import cost_curve, counted, seconds
 from kilolayer.studies.questions.width_depth import width_of_equal_parameters
 from kilolayer.types import UserError
@@ -220,6 +222,21 @@ def test_a_loss_that_bounds_no_information_is_refused(write_study):
     study = write_study("feedback", by_depth({1: 10, 2: 30}, contrastive_loss="binary"))
     with pytest.raises(UserError, match="only InfoNCE"):
         QUESTIONS["feedback"]().analyse(study)
+
+
+def test_another_question_of_the_same_runs_has_a_page_of_its_own(write_study, tmp_path):
+    source = write_study("depth", by_depth({1: 10, 2: 30})).path
+    found = run_study("seeds", source=source, out=tmp_path / "seeds", progress=False)
+    assert (found.study.question, len(found.study.finished)) == ("seeds", 6)
+    assert found.report == tmp_path / "seeds" / "report.html"
+    page = found.report.read_text()
+    assert found.study.asks in page
+    assert found.answer.verdicts[0].sentence in page
+    assert load_answer(tmp_path / "seeds") == found.answer
+    with pytest.raises(UserError, match="holds another study"):
+        run_study("cost", source=source, out=tmp_path / "seeds", progress=False)
+    with pytest.raises(UserError, match="analyses the runs of"):
+        run_study("seeds", out=tmp_path / "seeds", progress=False)
 
 
 def test_limits_of_a_trained_run(write_study, tiny_run):
