@@ -9,9 +9,9 @@ from kilolayer.analysis.answer import Answer
 from kilolayer.analysis.study import load_answer
 from kilolayer.analysis.verdict import NOT_ENOUGH
 from kilolayer.studies.questions import QUESTIONS
-from kilolayer.studies.run import study as run_study
 from kilolayer.studies.questions.cost import cost_curve, counted, seconds
 from kilolayer.studies.questions.width_depth import width_of_equal_parameters
+from kilolayer.studies.run import study as run_study
 from kilolayer.types import UserError
 
 NOISE = (-0.3, 0.0, 0.3)
