@@ -28,6 +28,13 @@ def test_without_a_difference_power_is_the_false_alarm_rate():
     assert seeds_for_power(0) is None
 
 
+@pytest.mark.parametrize("seeds", [2, 3, 5, 100])
+@pytest.mark.parametrize("effect", [20.0, 33.0, 66.0, 1000.0])
+def test_a_difference_of_many_spreads_is_found(effect, seeds):
+    """Where the noncentral t distribution is beyond what can be computed."""
+    assert 0.9 < power_of_t_test(effect, seeds) <= 1
+
+
 def test_power_by_simulation():
     generator = np.random.default_rng(0)
     first, second = generator.normal(size=(2, 4000, 5)) + np.array([0, 1.5])[:, None, None]

@@ -35,7 +35,9 @@ def power_of_t_test(standardised: float, seeds: int, level: float = LEVEL) -> fl
         raise UserError("a test needs at least two seeds on either side: run more seeds.")
     freedom, centre = 2 * (seeds - 1), abs(standardised) * np.sqrt(seeds / 2)
     bound = stats.t.ppf(1 - level / 2, freedom)
-    return float(stats.nct.sf(bound, freedom, centre) + stats.nct.cdf(-bound, freedom, centre))
+    above, below = stats.nct.sf(bound, freedom, centre), stats.nct.cdf(-bound, freedom, centre)
+    # Far out, where scipy gives up and says nan, all of the distribution lies above the bound.
+    return float(np.nan_to_num(above, nan=1.0) + np.nan_to_num(below, nan=0.0))
 
 
 def seeds_for_power(standardised: float, power: float = POWER, level: float = LEVEL) -> int | None:
