@@ -1,11 +1,12 @@
 """Control steps a second of every MuJoCo task, native and on MJX-JAX: makes docs/speed.md.
 
-python -m benchmarks.engines [--tasks ...] [--worlds 256] [--steps 100] [--repeats 5]
-                             [--mjx-worlds 64] [--mjx-steps 1] [--mjx-repeats 3]
+python -m benchmarks.engines [--tasks ...] [--worlds 256] [--steps 30] [--repeats 3]
+                             [--mjx-tasks ...] [--mjx-worlds 64] [--mjx-steps 1] [--mjx-repeats 3]
                              [--out docs/speed.md] [--quick]
 
 Every repeat plays the same random actions from the same starts. Tasks of one world and as large an
-observation share a row. MJX takes most of the time, minutes for a humanoid among many walls.
+observation share a row. All rows are measured native first, then on MJX. A humanoid among walls
+takes MJX eight minutes here and is measured there only where --mjx-tasks names it.
 --quick: two steps of one task, printed only.
 """
 
@@ -33,27 +34,34 @@ from kilolayer.types import Array, UserError
 
 @dataclass(frozen=True)
 class Row:
-    """What one world does: rates in control steps a second, one per repeat.
+    """What one world does natively: rates in control steps a second, one per repeat.
 
-    bare: the batch alone, by threads; native: with observation, by threads; mjx: with observation,
-    None if MJX refuses the task, for the reason in `refused`. compile_seconds: MJX's.
+    bare: the batch alone, by threads; native: with observation, by threads.
     """
 
     names: str
     bare: tuple[list[float], list[float]]
     native: tuple[list[float], list[float]]
-    mjx: list[float] | None
-    compile_seconds: float
-    refused: str
 
     def cells(self) -> list[str]:
         bare, native = (list(map(statistics.median, rates)) for rates in (self.bare, self.native))
         scaling = f"{native[1] / native[0]:.2f}"
-        cells = [self.names, *(f"{rate:,.0f}" for rate in (*bare, *native)), scaling]
-        if self.mjx is None:
-            return [*cells, "refused", "", ""]
-        mjx = statistics.median(self.mjx)
-        return [*cells, f"{mjx:,.0f}", f"{native[1] / mjx:,.1f}", f"{self.compile_seconds:.0f}"]
+        return [self.names, *(f"{rate:,.0f}" for rate in (*bare, *native)), scaling]
+
+
+@dataclass(frozen=True)
+class MjxRow:
+    """The same world on MJX. rates: empty if it was not measured, for the reason in `refused`."""
+
+    rates: list[float]
+    compile_seconds: float = 0.0
+    refused: str = ""
+
+    def cells(self, native: float) -> list[str]:
+        if not self.rates:
+            return ["refused" if self.refused else "not measured", "", ""]
+        mjx = statistics.median(self.rates)
+        return [f"{mjx:,.0f}", f"{native / mjx:,.1f}", f"{self.compile_seconds:.0f}"]
 
 
 def starts(task: Task, worlds: int) -> tuple[Array, Array]:
@@ -105,7 +113,7 @@ def random_controls(world: MujocoWorld, worlds: int, steps: int) -> np.ndarray:
 
 
 def measure(names: list[str], arguments: argparse.Namespace) -> Row:
-    """Everything about the world of these tasks."""
+    """The batch alone and the engine, on one thread and on all."""
     task, worlds = make_task(names[0]), arguments.worlds
     size = (worlds, arguments.steps)
     bare, native = [], []
@@ -113,16 +121,19 @@ def measure(names: list[str], arguments: argparse.Namespace) -> Row:
         bare.append(rates(bare_play(task, *size, threads), *size, arguments.repeats))
         play = observed_play(task, NativePhysics(task.world, worlds, threads), *size)
         native.append(rates(play, *size, arguments.repeats))
-    mjx, seconds, refused = None, 0.0, ""
+    return Row(", ".join(names), (bare[0], bare[1]), (native[0], native[1]))
+
+
+def measure_mjx(names: list[str], arguments: argparse.Namespace) -> MjxRow:
+    if not set(names) & set(arguments.mjx_tasks):
+        return MjxRow([])
+    task = make_task(names[0])
+    size = (arguments.mjx_worlds, arguments.mjx_steps)
     try:
-        physics = MjxPhysics(task.world, arguments.mjx_worlds)
-        size = (arguments.mjx_worlds, arguments.mjx_steps)
-        play = observed_play(task, physics, *size)
-        mjx, seconds = rates(play, *size, arguments.mjx_repeats), play.compile_seconds
+        play = observed_play(task, MjxPhysics(task.world, arguments.mjx_worlds), *size)
+        return MjxRow(rates(play, *size, arguments.mjx_repeats), play.compile_seconds)
     except UserError as error:
-        refused = str(error)
-    label = ", ".join(names)
-    return Row(label, (bare[0], bare[1]), (native[0], native[1]), mjx, seconds, refused)
+        return MjxRow([], refused=str(error))
 
 
 def rows_of(tasks: Sequence[str]) -> list[list[str]]:
@@ -141,18 +152,24 @@ def spread(rates: Sequence[list[float]]) -> float:
     return 100 * max(abs(r / statistics.median(each) - 1) for each in rates for r in each)
 
 
-def page(rows: list[Row], arguments: argparse.Namespace, load: float) -> str:
+def page(rows: list[Row], on_mjx: list[MjxRow], arguments: argparse.Namespace, load: float) -> str:
     threads = arguments.threads
     header = [
         "task", "batch, 1 thread", f"batch, {threads} threads", "native, 1 thread",
         f"native, {threads} threads", "scaling", "MJX-JAX", "native / MJX", "MJX compiles, s",
     ]  # fmt: skip
-    lines = [header, ["---", *["--:"] * (len(header) - 1)], *(row.cells() for row in rows)]
+    lines = [header, ["---", *["--:"] * (len(header) - 1)]]
+    for row, mjx in zip(rows, on_mjx, strict=True):
+        lines.append(row.cells() + mjx.cells(statistics.median(row.native[1])))
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     native = spread([rates for row in rows for rates in (*row.bare, *row.native)])
-    mjx = spread([row.mjx for row in rows if row.mjx] or [[1.0]])
+    mjx = spread([row.rates for row in on_mjx if row.rates] or [[1.0]])
     packages = ", ".join(f"{name} {version(name)}" for name in ("mujoco", "mujoco-mjx", "jax"))
-    refused = "".join(f"\n- {row.names}: {row.refused}" for row in rows if row.refused)
+    refused = "".join(
+        f"\n- {row.names}: {found.refused}"
+        for row, found in zip(rows, on_mjx, strict=True)
+        if found.refused
+    )
     return f"""# Speed of the engines
 
 Control steps a second under random actions, summed over {arguments.worlds} worlds (MJX:
@@ -176,8 +193,12 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", nargs="+", default=list(TASKS))
     parser.add_argument("--worlds", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--repeats", type=int, default=3)
+    among_walls = {name for name in TASKS if name.startswith("humanoid_")}
+    parser.add_argument(
+        "--mjx-tasks", nargs="+", default=[t for t in TASKS if t not in among_walls]
+    )
     parser.add_argument("--mjx-worlds", type=int, default=64)
     parser.add_argument("--mjx-steps", type=int, default=1)
     parser.add_argument("--mjx-repeats", type=int, default=3)
@@ -195,11 +216,15 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     arguments, load = parse(), os.getloadavg()[0]
-    groups, rows = rows_of(arguments.tasks), []
+    groups, rows, on_mjx = rows_of(arguments.tasks), [], []
     for number, names in enumerate(groups, 1):
         rows.append(measure(names, arguments))
         print(f"{number}/{len(groups)}", *rows[-1].cells(), sep="  ", flush=True)
-    text = page(rows, arguments, load)
+    for names, row in zip(groups, rows, strict=True):
+        on_mjx.append(measure_mjx(names, arguments))
+        cells = on_mjx[-1].cells(statistics.median(row.native[1]))
+        print(row.names, *cells, sep="  ", flush=True)
+    text = page(rows, on_mjx, arguments, load)
     if arguments.quick:
         print(text)
     else:

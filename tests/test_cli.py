@@ -27,7 +27,7 @@ from kilolayer.types import UserError
         ("--discount 1.5", r"discount = 1.5 is not allowed: it must lie in \(0, 1\]"),
         ("--preset huge", "preset = 'huge' is not allowed: one of quickstart, laptop, arm, paper"),
         ("--preset", "--preset needs a value"),
-        ("--recipe wang", "recipe = 'wang' is not allowed: one of wang2025; .*is wang2025"),
+        ("--recipe wang", "recipe = 'wang' is not allowed: one of wang2025, simba, .*is wang2025"),
         ("--config no-such.json", "cannot read the config file no-such.json"),
         ("--resume no-such-run", "no-such-run is not a run directory"),
     ],

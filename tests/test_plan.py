@@ -56,6 +56,8 @@ def test_depths_and_episode_length_can_be_set_apart():
         ({"actor_depth": 1024, "critic_depth": 8}, 2 / 256, 1.0),
         ({"depth": 32, "layers_per_block": 2}, 2 / 16, 2 / 16),
         ({"depth": 1024, "branch_scale": "none"}, 1.0, 1.0),
+        ({"depth": 1024, "residual": "none"}, 1.0, 1.0),
+        ({"actor_depth": 4, "critic_depth": 12, "residual": "interpolate"}, 1 / 2, 1 / 4),
     ],
 )
 def test_branches_of_a_deep_stack_add_up_to_those_of_two_blocks(changes, actor, critic):
@@ -133,7 +135,8 @@ REFUSED = [
         ({field: 0}, field, "at least 1", 1)
         for field in (
             "total_steps", "num_envs", "unroll_length", "width", "layers_per_block",
-            "representation_dim", "scan_unroll", "num_evaluations", "eval_envs", "samples",
+            "expansion", "representation_dim", "scan_unroll", "num_evaluations", "eval_envs",
+            "samples",
             "replay_steps_per_env", "min_replay_steps_per_env",
         )
     ),
@@ -143,6 +146,11 @@ REFUSED = [
                       "initial_temperature")
         for value in (0.0, -1.0)
     ),
+    ({"expansion": 4, "layers_per_block": 1}, "expansion", "a block of one layer", 1),
+    ({"norm": "hyperspherical", "norm_position": "pre"}, "norm_position",
+     "normalised after every product", None),
+    ({"weight_decay": -1e-4}, "weight_decay", "0 or more", 0.0),
+    ({"norm": "batch"}, "norm", "one of layer, rms, none, hyperspherical", None),
     ({"goal_radius": 0.0}, "goal_radius", "greater than 0", None),
     ({"seed": -1}, "seed", "[0, 4294967296)", 0),
     ({"seed": 2**32}, "seed", "[0, 4294967296)", 2**32 - 1),
@@ -161,6 +169,8 @@ REFUSED = [
     ({"shuffled_goal_share": 1.5}, "shuffled_goal_share", "[0, 1]", 1.0),
     ({"shuffled_goal_share": -0.5}, "shuffled_goal_share", "[0, 1]", 0.0),
     ({"commanded_goal_share": 1.5}, "commanded_goal_share", "[0, 1]", 1.0),
+    ({"stall_length": 1}, "stall_length", "at least 2", 2),
+    ({"greedy_env_share": -0.5}, "greedy_env_share", "[0, 1]", 0.0),
     ({"commanded_goal_share": 0.6, "shuffled_goal_share": 0.5}, "commanded_goal_share",
      "with shuffled_goal_share = 0.5 the two exceed 1", 0.5),
     ({"min_replay_steps_per_env": 20_000}, "min_replay_steps_per_env",
@@ -206,7 +216,8 @@ def test_what_is_refused_names_field_value_range_and_nearest(changes, field, all
 def test_every_ranged_field_has_a_refusal_above():
     refused = {field for _, field, *_ in REFUSED}
     free = {"agent", "rematerialisation", "branch_scale", "tensorboard", "wandb",
-            "contrastive_loss", "absorbing_termination"}  # fmt: skip
+            "contrastive_loss", "absorbing_termination", "residual", "activation",
+            "branch_activation"}  # fmt: skip
     # What says which task is checked where the task is made.
     free |= {field.name for field in dataclasses.fields(TaskConfig)}
     assert refused | free == {field.name for field in dataclasses.fields(TrainConfig)}

@@ -58,6 +58,8 @@ class TrainConfig(TaskConfig):
     """Control steps of every world between two rounds of updates."""
     episode_length: int | None = None
     """Control steps after which an episode ends while training; by default the task's own."""
+    stall_length: int | None = None
+    """Control steps without moving by the success radius that end a training episode early."""
     physics: Literal["auto", "native", "mjx"] = "auto"
     """MuJoCo's engine: `native`, all cores; `mjx` (extra `mjx`); `auto`, mjx if there is a GPU."""
     mjx_impl: Literal["jax", "warp"] = "jax"
@@ -75,10 +77,22 @@ class TrainConfig(TaskConfig):
     """Units per layer."""
     layers_per_block: int = 4
     """Dense layers per residual block. Every depth must be a multiple of it."""
+    residual: Literal["add", "interpolate", "none"] = "add"
+    """How a block joins the stream: added, by learnt interpolation, or `none` in its place."""
+    norm: Literal["layer", "rms", "none", "hyperspherical"] = "layer"
+    """What layers are normalised by; `hyperspherical` also keeps the kernels' columns at norm 1."""
+    norm_position: Literal["post", "pre"] = "post"
+    """`post` normalises after every product, `pre` once before each block and before the output."""
+    activation: Literal["swish", "relu", "gelu"] = "swish"
+    """What follows every layer of a block."""
+    branch_activation: bool = True
+    """Whether it follows the last layer of a block too."""
+    expansion: int = 1
+    """Width of the layers inside a block over that of the stream, as wide as which it ends."""
     representation_dim: int = 64
     """Dimension in which the critic compares state-action pairs with goals."""
     branch_scale: Literal["inverse", "none"] = "inverse"
-    """Factor of N residual branches: `inverse` min(1, 2/N), stable at any depth; `none` 1."""
+    """Factor of N added branches: `inverse` min(1, 2/N), stable at any depth; `none` 1."""
     rematerialisation: Literal["auto", "none", "block", "nested"] = "auto"
     """Products the backward pass repeats: none, a block's, a segment's too; `auto` by memory."""
     scan_unroll: int = 1
@@ -100,6 +114,8 @@ class TrainConfig(TaskConfig):
     """Adam's step size for the critic."""
     temperature_learning_rate: float = 3e-4
     """Adam's step size for the temperature."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay of actor and critic (AdamW), times their learning rate per update."""
     energy: Literal["l2", "squared_l2", "dot", "cosine"] = "l2"
     """How the critic compares its two encodings; `l2` is the negative Euclidean distance."""
     contrastive_loss: Literal["forward", "backward", "symmetric", "binary"] = "forward"
@@ -114,6 +130,8 @@ class TrainConfig(TaskConfig):
     """Share of the actor's batch that practises another transition's goal, in 0 to 1."""
     commanded_goal_share: float = 0.0
     """Share of the actor's batch that practises the goal its world was told, in 0 to 1."""
+    greedy_env_share: float = 0.0
+    """Share of the worlds that act without noise while training, as the agent is evaluated."""
     absorbing_termination: bool = False
     """Count a world that terminated as staying there: its last goal is its future's."""
 

@@ -13,6 +13,7 @@ AT_LEAST_ONE = (
     "unroll_length",
     "width",
     "layers_per_block",
+    "expansion",
     "representation_dim",
     "scan_unroll",
     "num_evaluations",
@@ -51,7 +52,7 @@ class TrainPlan:
     replay_capacity: steps per world in the buffer, a multiple of the unroll's length.
     evaluate_after: number of training unrolls after which an evaluation is due, ascending.
     actor_branch_scale, critic_branch_scale, collector_branch_scale: factor of every residual
-    branch.
+    branch; where blocks interpolate, what the learnt weights start at.
     """
 
     actor_depth: int
@@ -80,7 +81,7 @@ class TrainPlan:
         if self.collector_depth is not None:
             depths[self.collector_depth] = self.collector_branch_scale
         scales = ", ".join(f"{scale:.3g} at depth {depth}" for depth, scale in depths.items())
-        return f"residual branches times {scales}; rematerialisation {self.rematerialisation}"
+        return f"branches times {scales}; rematerialisation {self.rematerialisation}"
 
     @staticmethod
     def derive(
@@ -142,7 +143,10 @@ def _round_up(steps: int, unit: int) -> int:
 
 
 def _branch_scale(config: TrainConfig, depth: int) -> float:
-    if config.branch_scale == "none":
+    if config.residual == "interpolate":
+        # So that the stream and every block have the same say (arXiv 2502.15280).
+        return 1 / (depth // config.layers_per_block + 1)
+    if config.residual == "none" or config.branch_scale == "none":
         return 1.0
     return min(1.0, UNSCALED_BLOCKS * config.layers_per_block / depth)
 
@@ -154,8 +158,10 @@ def _rematerialisation(
     if config.rematerialisation != "auto":
         return config.rematerialisation
     array = 4 * config.batch_size * config.width
+    inner = (config.layers_per_block - 1) / config.layers_per_block
+    wider = 1 + (config.expansion - 1) * inner
     budget = ACTIVATION_BYTES.get(platform, ACTIVATION_BYTES["cpu"])
-    if ARRAYS_PER_LAYER * depth * array <= budget:
+    if ARRAYS_PER_LAYER * wider * depth * array <= budget:
         return "none"
     return "block" if depth / config.layers_per_block * array <= budget else "nested"
 
@@ -207,8 +213,10 @@ def _check_ranges(config: TrainConfig) -> None:
         # JAX would drop the higher bits, and two seeds would give one run.
         nearest = 0 if config.seed < 0 else MAX_SEED - 1
         raise bad_field("seed", config.seed, f"it must lie in [0, {MAX_SEED})", nearest)
-    if config.episode_length is not None and config.episode_length < 2:
-        raise bad_field("episode_length", config.episode_length, "it must be at least 2", 2)
+    for field in ("episode_length", "stall_length"):
+        length = getattr(config, field)
+        if length is not None and length < 2:
+            raise bad_field(field, length, "it must be at least 2", 2)
     if config.batch_size < 2:
         raise bad_field(
             "batch_size", config.batch_size, "contrasting needs two transitions at least", 2
@@ -222,13 +230,14 @@ def _check_ranges(config: TrainConfig) -> None:
         raise bad_field(
             "initial_discount", first, f"it must lie in (0, {config.discount}]", config.discount
         )
+    _check_architecture(config)
     if config.update_to_data <= 0:
         raise bad_field(
             "update_to_data", config.update_to_data, "it must be greater than 0", 1 / 40
         )
     if config.logsumexp_penalty < 0:
         raise bad_field("logsumexp_penalty", config.logsumexp_penalty, "it must be 0 or more", 0.0)
-    for field in ("shuffled_goal_share", "commanded_goal_share"):
+    for field in ("shuffled_goal_share", "commanded_goal_share", "greedy_env_share"):
         share = getattr(config, field)
         if not 0 <= share <= 1:
             raise bad_field(field, share, "it must lie in [0, 1]", min(1.0, max(0.0, share)))
@@ -240,6 +249,17 @@ def _check_ranges(config: TrainConfig) -> None:
             f"with shuffled_goal_share = {config.shuffled_goal_share} the two exceed 1",
             rest,
         )
+
+
+def _check_architecture(config: TrainConfig) -> None:
+    if config.expansion > 1 and config.layers_per_block == 1:
+        allowed = "a block of one layer has no layers inside that could be wider"
+        raise bad_field("expansion", config.expansion, allowed, 1)
+    if config.norm == "hyperspherical" and config.norm_position == "pre":
+        allowed = "hyperspherical features are normalised after every product, so it must be post"
+        raise bad_field("norm_position", config.norm_position, allowed)
+    if config.weight_decay < 0:
+        raise bad_field("weight_decay", config.weight_decay, "it must be 0 or more", 0.0)
 
 
 def _check_shares(config: TrainConfig, devices: int) -> None:

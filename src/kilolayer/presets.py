@@ -8,11 +8,19 @@ from typing import Any
 
 from kilolayer.config import TrainConfig
 
+# What each recipe takes from its paper and what it leaves out: docs/recipes.md.
 RECIPES: dict[str, dict[str, Any]] = {
     # arXiv 2503.14858, section 3 and its code, at any depth and width.
     "wang2025": {
+        "residual": "add",
+        "norm": "layer",
+        "norm_position": "post",
+        "activation": "swish",
+        "branch_activation": True,
+        "expansion": 1,
         "layers_per_block": 4,
         "branch_scale": "none",
+        "weight_decay": 0.0,
         "representation_dim": 64,
         "compute_dtype": "float32",
         "update_to_data": 1 / 40,
@@ -28,7 +36,60 @@ RECIPES: dict[str, dict[str, Any]] = {
         "target_entropy_per_action": -0.5,
         "shuffled_goal_share": 0.0,
         "commanded_goal_share": 0.0,
+        "greedy_env_share": 0.0,
         "absorbing_termination": False,
+    },
+    # The others are architectures with the weight decay that belongs to them: objective, learning
+    # rates and sizes stay those of the preset. arXiv 2410.09754, without its running statistics of
+    # observations: LayerNorm, Dense four times wider, ReLU, Dense; a LayerNorm before the output.
+    "simba": {
+        "residual": "add",
+        "norm": "layer",
+        "norm_position": "pre",
+        "activation": "relu",
+        "branch_activation": False,
+        "expansion": 4,
+        "layers_per_block": 2,
+        "branch_scale": "none",
+        "weight_decay": 1e-2,
+    },
+    # arXiv 2502.15280, without the same and without its distributional critic: kernels projected
+    # to unit columns, features on a sphere, learnt scales and interpolation.
+    "simba-v2": {
+        "residual": "interpolate",
+        "norm": "hyperspherical",
+        "norm_position": "post",
+        "activation": "relu",
+        "branch_activation": False,
+        "expansion": 4,
+        "layers_per_block": 2,
+        "branch_scale": "none",
+        "weight_decay": 0.0,
+    },
+    # arXiv 2405.16158, without its resets, optimism and quantiles: Dense, LayerNorm, ReLU, Dense,
+    # LayerNorm; AdamW with the weight decay that its code leaves at optax's default.
+    "bronet": {
+        "residual": "add",
+        "norm": "layer",
+        "norm_position": "post",
+        "activation": "relu",
+        "branch_activation": False,
+        "expansion": 1,
+        "layers_per_block": 2,
+        "branch_scale": "none",
+        "weight_decay": 1e-4,
+    },
+    # What is left without any of it: Dense, ReLU.
+    "plain-mlp": {
+        "residual": "none",
+        "norm": "none",
+        "norm_position": "post",
+        "activation": "relu",
+        "branch_activation": True,
+        "expansion": 1,
+        "layers_per_block": 1,
+        "branch_scale": "none",
+        "weight_decay": 0.0,
     },
 }
 

@@ -41,10 +41,11 @@ def test_effective_rank_ignores_the_scale():
 
 
 def test_dormant_share_by_hand():
-    # Layer 0 has the mean 1.0, so 0.025 is just dormant and 0.026 is not; layer 1 is silent.
-    layers = [[1.975, 2.0, 0.025, 0.0], [0.0, 0.0, 0.0, 0.0]]
-    alive = [[2.974, 1.0, 0.026, 0.0], [1.0, 1.0, 1.0, 1.0]]
-    np.testing.assert_allclose(dormant_share(np.array([layers, alive])), [6 / 8, 1 / 8])
+    # Two blocks of two layers, the second twice as wide. The first has the mean 1.0, so 0.025 is
+    # just dormant and 0.026 is not; in the first block the second is silent.
+    first = np.array([[1.975, 2.0, 0.025, 0.0], [2.974, 1.0, 0.026, 0.0]])
+    second = np.array([np.zeros(8), np.ones(8)])
+    np.testing.assert_allclose(dormant_share([first, second]), [10 / 12, 1 / 12])
 
 
 def test_block_norms_separate_the_blocks():

@@ -120,9 +120,8 @@ def test_statistics_show_every_block(make_stack, normal):
     for index in range(3):
         block = jax.tree.map(lambda leaf, index=index: leaf[index], stack.blocks)
         branch = np.stack(block.branch(x))
-        np.testing.assert_allclose(
-            statistics.activity[index], np.abs(branch).mean(axis=1), atol=1e-5
-        )
+        for activity, activation in zip(statistics.activity, branch, strict=True):
+            np.testing.assert_allclose(activity[index], np.abs(activation).mean(axis=0), atol=1e-5)
         x = x + branch[-1]
         np.testing.assert_allclose(statistics.residual[index], x, atol=1e-5)
 

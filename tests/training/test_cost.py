@@ -8,6 +8,7 @@ import pytest
 
 from kilolayer.config import TrainConfig
 from kilolayer.networks.arithmetic import arithmetic, bytes_of, parameters_of
+from kilolayer.presets import RECIPES
 from kilolayer.training.build import build_trainer
 from kilolayer.training.cost import action_arithmetic, device_memory, update_arithmetic
 from kilolayer.training.step import Trainer
@@ -81,10 +82,11 @@ def test_loops_count_each_turn_and_branches_their_dearer_side() -> None:
     assert (work.products, work.flops) == (5 + 2, 7 * 2 * 27)
 
 
-def test_operations_are_those_that_xla_counts() -> None:
+@pytest.mark.parametrize("recipe", [{"depth": 4}, {"depth": 2, **RECIPES["simba-v2"]}])
+def test_operations_are_those_that_xla_counts(recipe) -> None:
     """XLA also counts what is no product, a few per cent at this width, and a loop's body once:
     here the stack is one block."""
-    wide = trainer(depth=4, width=512, batch_size=152)
+    wide = trainer(width=512, batch_size=152, **recipe)
     state, key = jax.eval_shape(wide.init), jax.random.key(0)
     batch = jax.eval_shape(wide.sample, state, key)
     program = jax.jit(wide.agent.update).lower(state.agent, batch, key).compile()

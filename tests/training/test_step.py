@@ -73,3 +73,13 @@ def test_bfloat16_is_refused_where_a_gpu_has_none() -> None:
     with pytest.raises(UserError, match=r"Tesla V100 has no bfloat16 arithmetic.*float32"):
         check_dtype(coarse, old)
     check_dtype(CONFIG, old)
+
+
+@pytest.mark.parametrize(("share", "greedy"), [(0.0, []), (0.5, [1, 3]), (1.0, [0, 1, 2, 3])])
+def test_a_share_of_the_worlds_acts_without_noise(share: float, greedy: list[int]) -> None:
+    trainer = build_trainer(dataclasses.replace(CONFIG, greedy_env_share=share))
+    state = jax.jit(trainer.collect)(jax.jit(trainer.init)())
+    steps, parameters = state.buffer.steps, state.agent.parameters
+    mean, _ = parameters.actor(steps.observation[:50], steps.goal[:50])
+    without_noise = np.isclose(steps.action[:50], jnp.tanh(mean), atol=1e-5).all((0, 2))
+    assert np.flatnonzero(without_noise).tolist() == greedy

@@ -42,6 +42,8 @@ class Agent(Protocol):
 class Explorer(Protocol):
     """An agent whose buffer is filled by another policy than the one that it evaluates."""
 
-    def explore(self, state: Any, observation: Array, goal: Array, key: Array) -> Array:
+    def explore(
+        self, state: Any, observation: Array, goal: Array, key: Array, deterministic: bool
+    ) -> Array:
         """What to do while collecting, in place of `act`."""
         ...

@@ -8,6 +8,7 @@ from kilolayer.agents.collector_learner import CollectorLearner
 from kilolayer.agents.crl import CRL
 from kilolayer.config import TrainConfig
 from kilolayer.lookup import find
+from kilolayer.networks.block import Architecture
 from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.plan import TrainPlan
 from kilolayer.tasks.base import Task
@@ -17,6 +18,18 @@ from kilolayer.types import bad_field
 def task_spec(task: Task) -> TaskSpec:
     """The sizes of a task's observation, action and goal."""
     return TaskSpec(len(task.observation), task.action_dim, task.goal.dim)
+
+
+def architecture(config: TrainConfig) -> Architecture:
+    """How the config puts the layers of every network together."""
+    return Architecture(
+        residual=config.residual,
+        norm=config.norm,
+        norm_position=config.norm_position,
+        activation=config.activation,
+        branch_activation=config.branch_activation,
+        expansion=config.expansion,
+    )
 
 
 def build_crl(config: TrainConfig, plan: TrainPlan, task: Task) -> CRL | CollectorLearner:
@@ -34,6 +47,7 @@ def build_crl(config: TrainConfig, plan: TrainPlan, task: Task) -> CRL | Collect
             scan_unroll=config.scan_unroll,
             compute_dtype=config.compute_dtype,
             branch_scale=branch_scale,
+            architecture=architecture(config),
         )
 
     agent = CRL(
@@ -51,6 +65,7 @@ def build_crl(config: TrainConfig, plan: TrainPlan, task: Task) -> CRL | Collect
         target_entropy_per_action=config.target_entropy_per_action,
         shuffled_goal_share=config.shuffled_goal_share,
         commanded_goal_share=config.commanded_goal_share,
+        weight_decay=config.weight_decay,
     )
     if plan.collector_depth is None:
         return agent

@@ -41,9 +41,14 @@ class CollectorLearner:
         )
 
     def explore(
-        self, state: CollectorLearnerState, observation: Array, goal: Array, key: Array
+        self,
+        state: CollectorLearnerState,
+        observation: Array,
+        goal: Array,
+        key: Array,
+        deterministic: bool,
     ) -> Array:
-        return self.collector.act(state.collector, observation, goal, key, deterministic=False)
+        return self.collector.act(state.collector, observation, goal, key, deterministic)
 
     def act(
         self,

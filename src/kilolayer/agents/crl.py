@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from kilolayer.agents.base import TaskSpec
+from kilolayer.agents.optimiser import network_optimiser
 from kilolayer.losses.actor import actor_loss, temperature_loss
 from kilolayer.losses.contrastive import ContrastiveLoss, contrastive_loss
 from kilolayer.losses.energies import Energy, pairwise, rowwise
@@ -65,6 +66,7 @@ class CRL:
     target_entropy_per_action: float = -0.5
     shuffled_goal_share: float = 0.0
     commanded_goal_share: float = 0.0
+    weight_decay: float = 0.0
 
     def init(self, key: Array) -> CRLState:
         actor_key, pair_key, goal_key = jax.random.split(key, 3)
@@ -166,12 +168,11 @@ class CRL:
         return goal, psi
 
     def _optimisers(self) -> dict[str, optax.GradientTransformation]:
-        rates = {
-            "actor": self.actor_learning_rate,
-            "critic": self.critic_learning_rate,
-            "log_temperature": self.temperature_learning_rate,
+        return {
+            "actor": network_optimiser(self.actor_learning_rate, self.weight_decay),
+            "critic": network_optimiser(self.critic_learning_rate, self.weight_decay),
+            "log_temperature": optax.adam(self.temperature_learning_rate),
         }
-        return {name: optax.adam(rate) for name, rate in rates.items()}
 
     def _apply(self, state: CRLState, gradients: Parameters) -> CRLState:
         parts, moments = {}, {}

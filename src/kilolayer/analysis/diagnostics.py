@@ -1,5 +1,6 @@
 """Depth diagnostics: what every residual block of a trained network does on real data."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
@@ -101,15 +102,16 @@ def effective_rank(matrix: np.ndarray) -> float:
     return float(np.exp(-(share * np.log(share)).sum()))
 
 
-def dormant_share(activity: np.ndarray) -> np.ndarray:
-    """Share of dormant units, `[..., layers, width] -> [...]`.
+def dormant_share(activity: Sequence[np.ndarray]) -> np.ndarray:
+    """Share of dormant units among those of all layers, `[...]`.
 
-    activity: mean absolute activation of every unit. A unit's score is its activity over the mean
-    of its layer (arXiv 2302.12902, definition 3.1); in a layer that is silent all are dormant.
+    activity: mean absolute activation of every unit, for each layer `[..., units]`. A unit's score
+    is its activity over the mean of its layer (arXiv 2302.12902, definition 3.1); in a layer that
+    is silent all are dormant.
     """
-    activity = np.asarray(activity, np.float64)
-    mean = activity.mean(-1, keepdims=True)
-    return (activity <= DORMANT_THRESHOLD * mean).mean((-2, -1))
+    layers = [np.asarray(layer, np.float64) for layer in activity]
+    dormant = [layer <= DORMANT_THRESHOLD * layer.mean(-1, keepdims=True) for layer in layers]
+    return np.concatenate(dormant, axis=-1).mean(-1)
 
 
 def _gradients(agent: CRL, parameters: Parameters, batch: Batch) -> Parameters:
@@ -126,7 +128,7 @@ def _of_network(encoder: Encoder, inputs: Array, gradient: Encoder) -> BlockDiag
     return BlockDiagnostics(
         residual_norm=np.linalg.norm(residual, axis=-1).mean(-1),
         effective_rank=np.array([effective_rank(block) for block in residual]),
-        dormant_share=dormant_share(np.asarray(statistics.activity.astype(jnp.float32))),
+        dormant_share=dormant_share([layer.astype(jnp.float32) for layer in statistics.activity]),
         gradient_norm=np.asarray(block_norms(gradient.stack)),
     )
 

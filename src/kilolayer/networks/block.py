@@ -1,7 +1,12 @@
-"""The pieces of a deep encoder: dense layer, layer normalisation and residual block.
+"""The pieces of a deep encoder: dense layer, normalisation and residual block.
 
-All functions take a batch: `x` is `[..., width]`. Source: arXiv 2503.14858, section 3.
+All functions take a batch: `x` is `[..., width]`. Source: arXiv 2503.14858, section 3; the other
+choices of `Architecture` name theirs.
 """
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -10,6 +15,42 @@ import jax.numpy as jnp
 from kilolayer.types import Array
 
 LAYER_NORM_EPSILON = 1e-6
+# Kernels filled up to sqrt(6 / fan_in) and not to sqrt(1 / fan_in) hand on the size of what they
+# get through a rectifier (arXiv 1502.01852, section 2.2); where a norm follows it does not matter.
+UNNORMED_GAIN = 6**0.5
+
+Norm = Literal["layer", "rms", "none", "hyperspherical"]
+Residual = Literal["add", "interpolate", "none"]
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "swish": jax.nn.swish,
+    "relu": jax.nn.relu,
+    "gelu": jax.nn.gelu,
+    "linear": lambda x: x,
+}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How the layers of a network are put together, whatever their number and width.
+
+    The defaults are those of arXiv 2503.14858.
+
+    residual: how what a block computes joins the stream: added, interpolated with learnt weights
+    (arXiv 2502.15280) or in its place. norm: see `normalise`. norm_position: `post` after every
+    product, `pre` once at the start of a block and before the output layer (2002.04745).
+    branch_activation: whether the last layer of a block has an activation. expansion: width of the
+    layers inside a block over the width of the stream.
+    """
+
+    residual: Residual = "add"
+    norm: Norm = "layer"
+    norm_position: Literal["post", "pre"] = "post"
+    activation: Literal["swish", "relu", "gelu"] = "swish"
+    branch_activation: bool = True
+    expansion: int = 1
+
+
+PUBLISHED = Architecture()
 
 
 def fan_in_uniform(key: Array, shape: tuple[int, ...]) -> Array:
@@ -27,6 +68,36 @@ def layer_norm(x: Array, scale: Array, offset: Array) -> Array:
     return (normed * scale + offset).astype(x.dtype)
 
 
+def rms_norm(x: Array) -> Array:
+    """Divide by the root mean square of the last axis, which puts it on a sphere of radius
+    sqrt(width); in float32."""
+    x32 = x.astype(jnp.float32)
+    return x32 * jax.lax.rsqrt(jnp.square(x32).mean(-1, keepdims=True) + LAYER_NORM_EPSILON)
+
+
+def normalise(norm: Norm, x: Array, scale: Array | None, offset: Array | None) -> Array:
+    """Normalise the last axis, with what is learnt of `scale` and `offset`, each `[width]`.
+
+    layer: to mean 0 and deviation 1, then scale and offset. rms: to root mean square 1, then scale.
+    hyperspherical: scale, then to root mean square 1, so that the scale turns the features and
+    leaves them on their sphere.
+    """
+    if norm == "none":
+        return x
+    assert scale is not None
+    if norm == "rms":
+        return (rms_norm(x) * scale).astype(x.dtype)
+    if norm == "hyperspherical":
+        return rms_norm(x.astype(jnp.float32) * scale).astype(x.dtype)
+    assert offset is not None
+    return layer_norm(x, scale, offset)
+
+
+def unit_columns(kernel: Array) -> Array:
+    """Kernels `[..., fan_in, fan_out]` whose columns, one for each output, have the norm 1."""
+    return kernel / jnp.linalg.norm(kernel, axis=-2, keepdims=True)
+
+
 class Dense(eqx.Module):
     """Affine map of the last axis, `[..., fan_in] -> [..., fan_out]`."""
 
@@ -42,32 +113,92 @@ class Dense(eqx.Module):
 
 
 class NormedLayer(eqx.Module):
-    """Dense, LayerNorm, Swish: `[..., fan_in] -> [..., fan_out]`."""
+    """Dense, norm, activation: `[..., fan_in] -> [..., fan_out]`; the norm first if `norm_first`.
+
+    In a hyperspherical layer the columns of the kernel have the norm 1, at the start and, by
+    `kilolayer.agents.optimiser`, after every update.
+    """
 
     dense: Dense
-    scale: Array
-    offset: Array
+    scale: Array | None = None
+    offset: Array | None = None
+    norm: Norm = eqx.field(static=True, default="layer")
+    norm_first: bool = eqx.field(static=True, default=False)
+    activation: str = eqx.field(static=True, default="swish")
 
     @staticmethod
-    def init(key: Array, fan_in: int, fan_out: int) -> "NormedLayer":
-        return NormedLayer(Dense.init(key, fan_in, fan_out), jnp.ones(fan_out), jnp.zeros(fan_out))
+    def init(
+        key: Array,
+        fan_in: int,
+        fan_out: int,
+        norm: Norm = "layer",
+        norm_first: bool = False,
+        activation: str = "swish",
+    ) -> "NormedLayer":
+        dense = Dense.init(key, fan_in, fan_out)
+        normed = fan_in if norm_first else fan_out
+        if norm == "hyperspherical":
+            dense = Dense(unit_columns(dense.kernel), dense.bias)
+        elif activation != "linear" and (norm_first or norm == "none"):
+            dense = Dense(UNNORMED_GAIN * dense.kernel, dense.bias)
+        return NormedLayer(
+            dense,
+            None if norm == "none" else jnp.ones(normed),
+            jnp.zeros(normed) if norm == "layer" else None,
+            norm,
+            norm_first,
+            activation,
+        )
 
     def __call__(self, x: Array) -> Array:
-        return jax.nn.swish(layer_norm(self.dense(x), self.scale, self.offset))
+        if self.norm_first:
+            x = self.dense(normalise(self.norm, x, self.scale, self.offset))
+        else:
+            x = normalise(self.norm, self.dense(x), self.scale, self.offset)
+        return ACTIVATIONS[self.activation](x)
 
 
 class ResidualBlock(eqx.Module):
-    """The branch F of a residual block: `layers` one after the other."""
+    """The branch F of a residual block: `layers` one after the other.
+
+    interpolation: how far each unit of the stream goes towards F, over what it starts with,
+    `[width]`; None where branches are added.
+    """
 
     layers: tuple[NormedLayer, ...]
+    interpolation: Array | None = None
 
     @staticmethod
-    def init(key: Array, num_layers: int, width: int) -> "ResidualBlock":
+    def init(
+        key: Array, num_layers: int, width: int, architecture: Architecture = PUBLISHED
+    ) -> "ResidualBlock":
+        pre = architecture.norm_position == "pre"
+        inner = [architecture.expansion * width] * (num_layers - 1)
+        widths = [width, *inner, width]
+
+        def layer(index: int, key: Array) -> NormedLayer:
+            last = index == num_layers - 1
+            return NormedLayer.init(
+                key,
+                widths[index],
+                widths[index + 1],
+                norm="none" if pre and index > 0 else architecture.norm,
+                norm_first=pre and index == 0,
+                activation=(
+                    "linear"
+                    if last and not architecture.branch_activation
+                    else architecture.activation
+                ),
+            )
+
         keys = jax.random.split(key, num_layers)
-        return ResidualBlock(tuple(NormedLayer.init(k, width, width) for k in keys))
+        return ResidualBlock(
+            tuple(layer(index, key) for index, key in enumerate(keys)),
+            jnp.ones(width) if architecture.residual == "interpolate" else None,
+        )
 
     def branch(self, x: Array) -> tuple[Array, ...]:
-        """The activations of every layer of F, each `[..., width]`; the last one is F(x)."""
+        """The activations of every layer of F; the last one is F(x), `[..., width]`."""
         activations = []
         for layer in self.layers:
             x = layer(x)

@@ -6,7 +6,7 @@ from typing import Literal
 import equinox as eqx
 import jax
 
-from kilolayer.networks.block import Dense, NormedLayer
+from kilolayer.networks.block import PUBLISHED, Architecture, Dense, NormedLayer
 from kilolayer.networks.stack import BlockStatistics, Rematerialisation, Stack
 from kilolayer.types import Array
 
@@ -26,6 +26,7 @@ class TorsoSpec:
     scan_unroll: int = 1
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     branch_scale: float = 1.0
+    architecture: Architecture = PUBLISHED
 
     @property
     def num_blocks(self) -> int:
@@ -36,19 +37,30 @@ class Encoder(eqx.Module):
     """Dense, LayerNorm, Swish; the stack; Dense. `[batch, input] -> [batch, output]`.
 
     Parameters, residual stream, input and output layer are float32; the blocks compute in
-    `compute_dtype`. Inputs are float32 for they may be places in metres.
+    `compute_dtype`. Inputs are float32 for they may be places in metres. A stream whose norms come
+    first starts as the bare product, and a norm precedes the output; a hyperspherical stream starts
+    without activation.
     Source: arXiv 2503.14858, section 3.
     """
 
     inputs: NormedLayer
     stack: Stack
-    outputs: Dense
+    outputs: Dense | NormedLayer
 
     @staticmethod
     def init(key: Array, input_dim: int, output_dim: int, torso: TorsoSpec) -> "Encoder":
         first, middle, last = jax.random.split(key, 3)
+        architecture, norm = torso.architecture, torso.architecture.norm
+        pre = architecture.norm_position == "pre"
+        linear = pre or norm == "hyperspherical"
         return Encoder(
-            inputs=NormedLayer.init(first, input_dim, torso.width),
+            inputs=NormedLayer.init(
+                first,
+                input_dim,
+                torso.width,
+                norm="none" if pre else norm,
+                activation="linear" if linear else architecture.activation,
+            ),
             stack=Stack.init(
                 middle,
                 torso.num_blocks,
@@ -58,8 +70,13 @@ class Encoder(eqx.Module):
                 torso.scan_unroll,
                 torso.branch_scale,
                 torso.compute_dtype,
+                architecture,
             ),
-            outputs=Dense.init(last, torso.width, output_dim),
+            outputs=(
+                NormedLayer.init(last, torso.width, output_dim, norm, True, "linear")
+                if pre
+                else Dense.init(last, torso.width, output_dim)
+            ),
         )
 
     def embed(self, x: Array) -> Array:

@@ -10,7 +10,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from kilolayer.networks.block import ResidualBlock
+from kilolayer.networks.block import PUBLISHED, Architecture, ResidualBlock, rms_norm
 from kilolayer.types import Array
 
 Rematerialisation = Literal["none", "block", "nested"]
@@ -23,15 +23,18 @@ class BlockStatistics(eqx.Module):
     """What a forward pass shows of each block; every leaf has a leading block axis.
 
     residual: the residual stream after the block, `[blocks, batch, width]`.
-    activity: mean absolute activation of every unit, `[blocks, layers, width]`.
+    activity: mean absolute activation of every unit, `[blocks, units]` for each layer of a block.
     """
 
     residual: Array
-    activity: Array
+    activity: tuple[Array, ...]
 
 
 class Stack(eqx.Module):
     """A sequence of equal residual blocks `x + branch_scale * F(x)`, `[batch, width] -> same`.
+
+    Or what else the architecture says: `x + branch_scale * interpolation * (F(x) - x)` if blocks
+    interpolate, F(x) without residual; hyperspherical streams are put back on their sphere.
 
     rematerialisation: which matrix products the backward pass computes again; norms and activations
     it always does. `none`: no product, the result of each is stored. `block`: each block's, so that
@@ -47,6 +50,7 @@ class Stack(eqx.Module):
     unroll: int = eqx.field(static=True)
     branch_scale: float = eqx.field(static=True)
     compute_dtype: str = eqx.field(static=True)
+    architecture: Architecture = eqx.field(static=True)
 
     @staticmethod
     def init(
@@ -58,16 +62,17 @@ class Stack(eqx.Module):
         unroll: int = 1,
         branch_scale: float = 1.0,
         compute_dtype: str = "float32",
+        architecture: Architecture = PUBLISHED,
     ) -> "Stack":
         def init_block(key: Array) -> ResidualBlock:
-            return ResidualBlock.init(key, layers_per_block, width)
+            return ResidualBlock.init(key, layers_per_block, width, architecture)
 
         blocks = jax.vmap(init_block)(jax.random.split(key, num_blocks))
-        return Stack(blocks, rematerialisation, unroll, branch_scale, compute_dtype)
+        return Stack(blocks, rematerialisation, unroll, branch_scale, compute_dtype, architecture)
 
     @property
     def num_blocks(self) -> int:
-        return self.blocks.layers[0].scale.shape[0]
+        return self.blocks.layers[0].dense.kernel.shape[0]
 
     def __call__(self, x: Array) -> Array:
         def apply_block(residual: Array, block: ResidualBlock) -> tuple[Array, None]:
@@ -90,14 +95,22 @@ class Stack(eqx.Module):
 
         def apply_block(residual: Array, block: ResidualBlock) -> tuple[Array, BlockStatistics]:
             output, branch = self._step(residual, block)
-            return output, BlockStatistics(output, jnp.abs(jnp.stack(branch)).mean(axis=1))
+            activity = tuple(jnp.abs(activation).mean(axis=0) for activation in branch)
+            return output, BlockStatistics(output, activity)
 
         return jax.lax.scan(apply_block, x, self.blocks)
 
     def _step(self, residual: Array, block: ResidualBlock) -> tuple[Array, tuple[Array, ...]]:
         """The stream after one block, and the activations of every layer of its branch."""
         branch = block.branch(residual.astype(self.compute_dtype))
-        return residual + self.branch_scale * branch[-1].astype(residual.dtype), branch
+        output = branch[-1].astype(residual.dtype)
+        if self.architecture.residual == "add":
+            output = residual + self.branch_scale * output
+        elif block.interpolation is not None:
+            output = residual + self.branch_scale * block.interpolation * (output - residual)
+        if self.architecture.norm == "hyperspherical":
+            output = rms_norm(output)
+        return output, branch
 
 
 def segment_length(num_blocks: int) -> int:
@@ -113,5 +126,5 @@ def apply_in_a_loop(stack: Stack, x: Array) -> Array:
     """The same function as `Stack.__call__`, one block after the other: the test's oracle."""
     for index in range(stack.num_blocks):
         block = jax.tree.map(lambda leaf, index=index: leaf[index], stack.blocks)
-        x = x + stack.branch_scale * block.branch(x)[-1]
+        x = stack._step(x, block)[0]
     return x

@@ -35,6 +35,7 @@ def profile_round(trainer: Trainer, state: TrainState, round_seconds: float) -> 
             key,
             config.unroll_length,
             plan.episode_length,
+            config.stall_length,
         )[0]
 
     def policy_only(state: TrainState, keys: Array) -> Array:

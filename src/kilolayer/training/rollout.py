@@ -19,11 +19,15 @@ class WorldState(eqx.Module):
     """All worlds between two control steps.
 
     goal `[worlds, goal]`: what each was told to reach. age `[worlds]`: control steps since reset.
+    anchor `[worlds, goal]`: what it had achieved when it last had moved by the success radius, and
+    anchor_age `[worlds]` its age then.
     """
 
     physics: PhysicsState
     goal: Array
     age: Array
+    anchor: Array
+    anchor_age: Array
 
 
 def start_worlds(
@@ -32,7 +36,8 @@ def start_worlds(
     """Fresh worlds that are told to reach `goal [worlds, goal]`, drawn from `split`."""
     state = physics.init(*task.reset(key, goal, split))
     age = jnp.zeros(goal.shape[0], jnp.int32)
-    return WorldState(physics=state, goal=task.current_goal(state, goal), age=age)
+    goal = task.current_goal(state, goal)
+    return WorldState(state, goal, age, anchor=task.achieved_goal(state), anchor_age=age)
 
 
 def restart_ended(
@@ -44,10 +49,13 @@ def restart_ended(
     def fresh() -> WorldState:
         reset_key, goal_key = jax.random.split(key)
         goal = task.sample_goal(goal_key, num_worlds, "training")
+        state = physics.reset(worlds.physics, ended, *task.reset(reset_key, goal, "training"))
         return WorldState(
-            physics=physics.reset(worlds.physics, ended, *task.reset(reset_key, goal, "training")),
+            physics=state,
             goal=jnp.where(ended[:, None], goal, worlds.goal),
             age=jnp.where(ended, 0, worlds.age),
+            anchor=jnp.where(ended[:, None], task.achieved_goal(state), worlds.anchor),
+            anchor_age=jnp.where(ended, 0, worlds.anchor_age),
         )
 
     return jax.lax.cond(jnp.any(ended), fresh, lambda: worlds)
@@ -61,9 +69,11 @@ def unroll(
     key: Array,
     length: int,
     episode_length: int,
+    stall_length: int | None = None,
 ) -> tuple[WorldState, Transition]:
     """Act for `length` control steps; worlds whose episode ends start anew at once.
 
+    stall_length: control steps without moving by the success radius that end an episode early.
     Returns the worlds afterwards and the trajectory, leaves `[length, worlds, ...]`.
     """
 
@@ -78,10 +88,25 @@ def unroll(
             goal=worlds.goal,
             age=worlds.age,
         )
-        stepped = WorldState(physics.step(worlds.physics, action), worlds.goal, worlds.age + 1)
+        stepped = _moved_on(task, worlds, physics.step(worlds.physics, action))
         ended = task.terminated(stepped.physics) | (stepped.age >= episode_length)
+        if stall_length is not None:
+            ended |= stepped.age - stepped.anchor_age >= stall_length
         worlds = restart_ended(task, physics, stepped, ended, restart_key)
         goal = task.current_goal(worlds.physics, worlds.goal)
-        return WorldState(worlds.physics, goal, worlds.age), step
+        return eqx.tree_at(lambda each: each.goal, worlds, goal), step
 
     return jax.lax.scan(control_step, worlds, jax.random.split(key, length))
+
+
+def _moved_on(task: Task, worlds: WorldState, state: PhysicsState) -> WorldState:
+    """The worlds one control step later, in the physics state that it led to."""
+    age, achieved = worlds.age + 1, task.achieved_goal(state)
+    moved = task.distance(achieved, worlds.anchor) > task.goal.radius
+    return WorldState(
+        physics=state,
+        goal=worlds.goal,
+        age=age,
+        anchor=jnp.where(moved[:, None], achieved, worlds.anchor),
+        anchor_age=jnp.where(moved, age, worlds.anchor_age),
+    )

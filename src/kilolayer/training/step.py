@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from kilolayer.agents.base import Agent, Explorer
@@ -77,15 +78,24 @@ class Trainer:
             unrolls=jnp.zeros((), jnp.int32),
         )
 
+    @property
+    def greedy_worlds(self) -> np.ndarray:
+        """Which worlds act without noise `[worlds]`, spread evenly."""
+        worlds = np.arange(self.config.num_envs + 1)
+        return np.diff(np.floor(worlds * self.config.greedy_env_share + 1e-9)) > 0
+
     def collect(self, state: TrainState) -> TrainState:
         """One unroll into the buffer, without updates."""
         key, unroll_key = jax.random.split(jax.random.wrap_key_data(state.key))
 
         def policy(observation: Array, goal: Array, key: Array) -> Array:
             agent = self.agent
-            if isinstance(agent, Explorer):
-                return agent.explore(state.agent, observation, goal, key)
-            return agent.act(state.agent, observation, goal, key, deterministic=False)
+            act = agent.explore if isinstance(agent, Explorer) else agent.act
+            noisy, greedy = (
+                act(state.agent, observation, goal, key, deterministic)
+                for deterministic in (False, True)
+            )
+            return jnp.where(self.greedy_worlds[:, None], greedy, noisy)
 
         worlds, trajectory = unroll(
             self.task,
@@ -95,6 +105,7 @@ class Trainer:
             unroll_key,
             self.config.unroll_length,
             self.plan.episode_length,
+            self.config.stall_length,
         )
         return TrainState(
             agent=state.agent,

@@ -1,0 +1,135 @@
+"""Every recipe trains: finite updates that teach the critic, on hindsight batches of the chain."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kilolayer.agents.base import TaskSpec
+from kilolayer.agents.build import build_agent
+from kilolayer.config import TrainConfig
+from kilolayer.plan import TrainPlan
+from kilolayer.presets import PRESETS, RECIPES, with_recipe
+from kilolayer.replay import buffer as ring
+from kilolayer.replay import hindsight
+from kilolayer.tasks.registry import make_task
+from kilolayer.training.cost import arithmetic, parameters_of
+from probes import Chain
+
+CHAIN, WORLDS, UPDATES, BATCH = Chain(), 64, 120, 64
+BASE = TrainConfig(depth=4, width=16, representation_dim=8, batch_size=BATCH, seed=0)
+
+
+def agent_of(name: str):
+    """The agent of a recipe for the chain, whose sizes no named task has."""
+    rates = {"actor_learning_rate": 3e-3, "critic_learning_rate": 3e-3}
+    config = dataclasses.replace(with_recipe(BASE, name), **rates)
+    task = make_task("point_u_maze")
+    agent = build_agent(config, TrainPlan.derive(config, task.episode_length), task)
+    return dataclasses.replace(agent, task=TaskSpec(CHAIN.states, 2, CHAIN.states))
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """`trained(name)`: the states before and after some updates, and the metrics of each."""
+    play = CHAIN.play(WORLDS, 2, seed=0)
+    empty = ring.init(2 * CHAIN.episode_length, WORLDS, CHAIN.states, 2, CHAIN.states)
+    buffer = jax.jit(ring.insert)(empty, play)
+
+    @functools.cache
+    def train(name: str):
+        agent = agent_of(name)
+
+        def update(state, key):
+            batch = hindsight.sample(buffer, key, BATCH, 0.9, CHAIN.episode_length)
+            return agent.update(state, batch, key)
+
+        @jax.jit
+        def run(key):
+            start = agent.init(key)
+            return start, *jax.lax.scan(update, start, jax.random.split(key, UPDATES))
+
+        return run(jax.random.key(0))
+
+    return train
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_takes_finite_updates_and_lowers_the_contrastive_loss(name, trained):
+    before, after, metrics = trained(name)
+    for leaf in jax.tree.leaves((after, metrics)):
+        assert np.isfinite(leaf).all()
+    pairs = zip(jax.tree.leaves(before.parameters), jax.tree.leaves(after.parameters), strict=True)
+    assert not any(np.array_equal(old, new) for old, new in pairs)
+    losses = metrics["critic/contrastive_loss"]
+    # Blind guessing costs log(BATCH); the best critic 0.30 less, the chain's mutual information.
+    assert losses[:5].mean() > np.log(BATCH) - 0.1
+    assert losses[-20:].mean() < np.log(BATCH) - 0.15
+
+
+@pytest.mark.parametrize(("name", "on_sphere"), [("simba-v2", True), ("bronet", False)])
+def test_the_second_simba_alone_stays_on_its_sphere(name, on_sphere, trained):
+    parameters = trained(name)[1].parameters
+    networks = (parameters.actor.encoder, parameters.critic.state_action, parameters.critic.goal)
+    layers = [layer for each in networks for layer in (each.inputs, *each.stack.blocks.layers)]
+    norms = [np.linalg.norm(layer.dense.kernel, axis=-2).ravel() for layer in layers]
+    assert (np.abs(np.concatenate(norms) - 1).max() < 1e-5) == on_sphere
+
+
+def test_weight_decay_reaches_the_networks_and_leaves_the_temperature():
+    """Adam's first step along a gradient of 1 is the rate; the decay of a parameter of 1 adds to it
+    its share of the rate."""
+    agent = dataclasses.replace(agent_of("simba"), weight_decay=0.5)
+    one, found = jnp.ones(()), {}
+    for part, optimiser in agent._optimisers().items():
+        change, _ = optimiser.update(one, optimiser.init(one), one)
+        found[part] = float(change)
+    networks = -3e-3 * 1.5
+    expected = {"actor": networks, "critic": networks, "log_temperature": -3e-4}
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_fits_every_preset_and_its_file(name):
+    for preset in PRESETS.values():
+        config = with_recipe(preset, name)
+        assert TrainConfig.from_json(config.to_json(), name) == config
+        plan = TrainPlan.derive(config, make_task(config.task).episode_length)
+        assert plan.actor_depth == config.depth
+        untouched = ("task", "depth", "width", "batch_size", "total_steps", "num_envs")
+        for field in untouched:
+            assert getattr(config, field) == getattr(preset, field)
+
+
+def test_every_recipe_says_all_about_the_architecture():
+    """None keeps part of another: a recipe over a recipe is the last one."""
+    architecture = set.intersection(*(set(fields) for fields in RECIPES.values()))
+    assert architecture == {
+        "residual", "norm", "norm_position", "activation", "branch_activation", "expansion",
+        "layers_per_block", "branch_scale", "weight_decay",
+    }  # fmt: skip
+    assert len({tuple(map(str, fields.values())) for fields in RECIPES.values()}) == len(RECIPES)
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "vectors"),
+    [
+        # Blocks of 16 -> 64 -> 16, a scale and an offset before each and before the output.
+        ("simba", 4 * 16 * 64, 16 + 2 * (64 + 16) + 3 * 2 * 16),
+        # The same with a scale for every layer and the interpolation of each block.
+        ("simba-v2", 4 * 16 * 64, 2 * 16 + 2 * 2 * (64 + 16) + 2 * 16),
+        ("bronet", 4 * 16 * 16, 3 * 5 * 16),
+        ("plain-mlp", 4 * 16 * 16, 5 * 16),
+    ],
+)
+def test_parameters_and_operations_of_a_recipe_by_hand(name, layers, vectors):
+    agent = agent_of(name)
+    state = jax.eval_shape(agent.init, jax.random.key(0))
+    kernels = 10 * 16 + layers + 16 * 4
+    assert parameters_of(state)["actor encoder"] == kernels + vectors + 4
+    observation = jnp.zeros((7, CHAIN.states))
+    work = arithmetic(lambda s, o: agent.act(s, o, o, jax.random.key(0), True), state, observation)
+    assert work.flops == 2 * 7 * kernels
