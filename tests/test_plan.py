@@ -129,6 +129,7 @@ REFUSED = [
     ({"depth": 0}, "depth", "at least 4", 4),
     ({"actor_depth": 7}, "actor_depth", "a multiple of layers_per_block = 4", 8),
     ({"critic_depth": 1023}, "critic_depth", "a multiple of layers_per_block = 4", 1024),
+    ({"collector_depth": 6}, "collector_depth", "a multiple of layers_per_block = 4", 8),
     ({"depth": 8, "layers_per_block": 3}, "depth", "layers_per_block = 3", 9),
     *(
         ({field: 0}, field, "at least 1", 1)

@@ -4,6 +4,7 @@ from kilolayer.analysis.load import Policy, Run, load
 from kilolayer.api import collect, compare, forecast, train, train_seeds
 from kilolayer.config import TrainConfig
 from kilolayer.presets import PRESETS
+from kilolayer.studies.run import study
 from kilolayer.types import UserError
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "compare",
     "forecast",
     "load",
+    "study",
     "train",
     "train_seeds",
 ]

@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import tyro
 from rich.console import Console
@@ -79,6 +79,8 @@ def main(arguments: list[str] | None = None) -> None:
     warnings.filterwarnings("ignore", module="orbax")
     # Orbax logs pages of traceback before an error that we tell in one sentence.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
+    if arguments[:1] == ["study"] and len(arguments) > 1 and not arguments[1].startswith("-"):
+        arguments.insert(1, "--name")
     if arguments[:1] == ["inspect"] and len(arguments) > 1 and not arguments[1].startswith("-"):
         arguments.insert(1, "--task")
     try:
@@ -97,6 +99,7 @@ def main(arguments: list[str] | None = None) -> None:
                     "report": report,
                     "compare": compare,
                     "inspect": inspect,
+                    "study": study,
                 },
                 description="Train goal-reaching agents at any depth, without rewards.",
                 args=arguments,
@@ -106,7 +109,8 @@ def main(arguments: list[str] | None = None) -> None:
         Console(stderr=True, soft_wrap=True, highlight=False).print(f"error: {error}", markup=False)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        print("stopped; continue with `kilolayer train --resume RUN`", file=sys.stderr)
+        again = "the same command" if arguments[:1] == ["study"] else "`train --resume RUN`"
+        print(f"stopped; continue with {again}", file=sys.stderr)
         raise SystemExit(130) from None
 
 
@@ -392,6 +396,60 @@ def inspect(task: Annotated[TaskConfig, tyro.conf.arg(name="")], out: Path | Non
         OUTPUT.print(f"picture  {api.picture(found.task, out or f'inspect_{name}.png')}")
     except UserError as error:
         OUTPUT.print(f"no picture: {error}", markup=False)
+
+
+def study(
+    name: str | None = None,
+    size: Literal["quick", "laptop", "paper"] = "quick",
+    out: Path | None = None,
+    task: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = (),
+    depths: tuple[int, ...] = (),
+    seeds: int | None = None,
+    executor: Literal["local", "ray", "slurm"] = "local",
+    jobs: int | None = None,
+    from_: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
+    dry_run: bool = False,
+    calibration: bool = True,
+) -> None:
+    """Answer a question about depth with many runs: `kilolayer study NAME`; without a name, lists
+    the questions.
+
+    Runs that have finished are never repeated: the same command continues what was stopped, and
+    more seeds or depths are added to what is there.
+
+    Args:
+        name: The question, or module:function of your own.
+        size: quick takes minutes on two cores, laptop hours, paper GPUs.
+        out: The study directory; by default studies/NAME-SIZE.
+        task: Train on this task instead; give the option again for more.
+        depths: The depths to compare instead.
+        seeds: Seeds of every combination instead; an interval takes two at least.
+        executor: Where the runs go: local processes, a Ray cluster or Slurm jobs.
+        jobs: Runs at once; by default as many as cores and memory allow.
+        from_: Analyse the runs of this study directory instead of training.
+        dry_run: Print the grid and what it will cost, and train nothing.
+        calibration: Time one run for the hours of a dry run, about ten seconds.
+    """
+    from kilolayer.studies import run as studies
+    from kilolayer.studies.tables import cost_table, memory_sentence, question_table
+
+    if name is None:
+        asked = {key: question().asks for key, question in studies.QUESTIONS.items()}
+        OUTPUT.print(question_table(asked))
+        return
+    if dry_run:
+        cells, cost = studies.dry_run(name, size, task, depths, seeds, calibration)
+        OUTPUT.print(cost_table(cells, cost))
+        OUTPUT.print(memory_sentence(cost))
+        return
+    found = studies.study(name, size, out, task, depths, seeds, executor, jobs, from_)
+    OUTPUT.print(f"\n[bold]{found.study.asks}[/bold]")
+    for verdict in found.answer.verdicts:
+        OUTPUT.print(f"- {verdict}", markup=False)
+    for run in found.study.runs:
+        if run.failure is not None:
+            OUTPUT.print(f"failed: {run.name}, see {found.study.path}/failures/{run.name}.txt")
+    OUTPUT.print(f"report  {found.report}")
 
 
 def _ranges(title: str, coordinates: Any, ranges: dict[str, Any]) -> Table:

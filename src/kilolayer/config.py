@@ -75,6 +75,8 @@ class TrainConfig(TaskConfig):
     """Depth of the actor alone; by default `depth`."""
     critic_depth: int | None = None
     """Depth of the critic's two encoders alone; by default `depth`."""
+    collector_depth: int | None = None
+    """Depth of a second agent that fills the buffer in its place; by default it does so itself."""
     width: int = 256
     """Units per layer."""
     layers_per_block: int = 4

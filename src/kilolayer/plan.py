@@ -54,12 +54,13 @@ class TrainPlan:
     replay_capacity: steps per world in the buffer, a multiple of the unroll's length; with a
     dataset its steps, see `holding`.
     evaluate_after: number of training unrolls after which an evaluation is due, ascending.
-    actor_branch_scale, critic_branch_scale: factor of every residual branch; where blocks
-    interpolate, what the learnt weights start at.
+    actor_branch_scale, critic_branch_scale, collector_branch_scale: factor of every residual
+    branch; where blocks interpolate, what the learnt weights start at.
     """
 
     actor_depth: int
     critic_depth: int
+    collector_depth: int | None
     episode_length: int
     steps_per_unroll: int
     updates_per_unroll: int
@@ -69,6 +70,7 @@ class TrainPlan:
     evaluate_after: tuple[int, ...]
     actor_branch_scale: float
     critic_branch_scale: float
+    collector_branch_scale: float
     rematerialisation: Literal["none", "block", "nested"]
 
     @property
@@ -83,6 +85,8 @@ class TrainPlan:
         """What was decided about the deep stacks, in one line."""
         depths = {self.actor_depth: self.actor_branch_scale}
         depths[self.critic_depth] = self.critic_branch_scale
+        if self.collector_depth is not None:
+            depths[self.collector_depth] = self.collector_branch_scale
         scales = ", ".join(f"{scale:.3g} at depth {depth}" for depth, scale in depths.items())
         return f"branches times {scales}; rematerialisation {self.rematerialisation}"
 
@@ -116,9 +120,13 @@ class TrainPlan:
         evaluations = min(config.num_evaluations, training)
         actor_depth = _checked_depth("actor_depth", config.actor_depth, config)
         critic_depth = _checked_depth("critic_depth", config.critic_depth, config)
+        collector_depth = config.collector_depth
+        if collector_depth is not None:
+            _checked_depth("collector_depth", collector_depth, config)
         return TrainPlan(
             actor_depth=actor_depth,
             critic_depth=critic_depth,
+            collector_depth=collector_depth,
             episode_length=episode_length,
             steps_per_unroll=steps_per_unroll if online else 0,
             updates_per_unroll=updates,
@@ -130,8 +138,11 @@ class TrainPlan:
             ),
             actor_branch_scale=_branch_scale(config, actor_depth),
             critic_branch_scale=_branch_scale(config, critic_depth),
+            collector_branch_scale=_branch_scale(config, collector_depth or actor_depth),
             rematerialisation=_rematerialisation(
-                config, critic_depth + max(actor_depth, critic_depth), platform
+                config,
+                max(critic_depth + max(actor_depth, critic_depth), 2 * (collector_depth or 0)),
+                platform,
             ),
         )
 

@@ -92,3 +92,14 @@ class HasNetworks(Protocol):
     def networks(self, state: Any, batch: Batch, key: Array) -> dict[str, DeepNetwork]:
         """Each deep network by its name, on a batch from the replay buffer."""
         ...
+
+
+@runtime_checkable
+class Explorer(Protocol):
+    """An agent whose buffer is filled by another policy than the one that it evaluates."""
+
+    def explore(
+        self, state: Any, observation: Array, goal: Array, key: Array, deterministic: bool
+    ) -> Array:
+        """What to do while collecting, in place of `act`."""
+        ...

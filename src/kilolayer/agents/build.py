@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 
 from kilolayer.agents.base import Agent, Reward, TaskSpec
+from kilolayer.agents.collector_learner import CollectorLearner
 from kilolayer.agents.crl import CRL
 from kilolayer.agents.imitation import Imitation
 from kilolayer.agents.ppo import PPO
@@ -35,31 +36,35 @@ def architecture(config: TrainConfig) -> Architecture:
     )
 
 
-def torsos(config: TrainConfig, plan: TrainPlan) -> tuple[TorsoSpec, TorsoSpec]:
-    """The deep part of the actor and that of the critic's networks: every agent has the same."""
-
-    def torso(depth: int, branch_scale: float) -> TorsoSpec:
-        return TorsoSpec(
-            depth=depth,
-            width=config.width,
-            layers_per_block=config.layers_per_block,
-            rematerialisation=plan.rematerialisation,
-            scan_unroll=config.scan_unroll,
-            compute_dtype=config.compute_dtype,
-            branch_scale=branch_scale,
-            architecture=architecture(config),
-        )
-
-    return (
-        torso(plan.actor_depth, plan.actor_branch_scale),
-        torso(plan.critic_depth, plan.critic_branch_scale),
+def torso(config: TrainConfig, plan: TrainPlan, depth: int, branch_scale: float) -> TorsoSpec:
+    """The deep part of a network: every agent has the same."""
+    return TorsoSpec(
+        depth=depth,
+        width=config.width,
+        layers_per_block=config.layers_per_block,
+        rematerialisation=plan.rematerialisation,
+        scan_unroll=config.scan_unroll,
+        compute_dtype=config.compute_dtype,
+        branch_scale=branch_scale,
+        architecture=architecture(config),
     )
 
 
-def build_crl(config: TrainConfig, plan: TrainPlan, task: Task) -> CRL:
-    """Contrastive reinforcement learning with networks sized for the task."""
+def torsos(config: TrainConfig, plan: TrainPlan) -> tuple[TorsoSpec, TorsoSpec]:
+    """That of the actor and that of the critic's networks."""
+    return (
+        torso(config, plan, plan.actor_depth, plan.actor_branch_scale),
+        torso(config, plan, plan.critic_depth, plan.critic_branch_scale),
+    )
+
+
+def build_crl(config: TrainConfig, plan: TrainPlan, task: Task) -> CRL | CollectorLearner:
+    """Contrastive reinforcement learning with networks sized for the task.
+
+    With a `collector_depth`, two such agents of which one collects for both.
+    """
     actor_torso, critic_torso = torsos(config, plan)
-    return CRL(
+    agent = CRL(
         task=task_spec(task),
         actor_torso=actor_torso,
         critic_torso=critic_torso,
@@ -75,6 +80,13 @@ def build_crl(config: TrainConfig, plan: TrainPlan, task: Task) -> CRL:
         target_entropy_per_action=config.target_entropy_per_action,
         shuffled_goal_share=config.shuffled_goal_share,
         commanded_goal_share=config.commanded_goal_share,
+    )
+    if plan.collector_depth is None:
+        return agent
+    collector = torso(config, plan, plan.collector_depth, plan.collector_branch_scale)
+    return CollectorLearner(
+        learner=agent,
+        collector=dataclasses.replace(agent, actor_torso=collector, critic_torso=collector),
     )
 
 
@@ -199,4 +211,7 @@ def build_agent(config: TrainConfig, plan: TrainPlan, task: Task) -> Agent:
 
     Raises UserError with the nearest name if there is none.
     """
+    if config.collector_depth is not None and config.agent != "crl":
+        allowed = f"the agent {config.agent} collects for itself; leave it out, or take --agent crl"
+        raise bad_field("collector_depth", config.collector_depth, allowed)
     return find("agent", config.agent, AGENTS)(config, plan, task)

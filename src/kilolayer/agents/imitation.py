@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from kilolayer.agents.base import DeepNetwork, Sampling, TaskSpec
-from kilolayer.agents.optimiser import network_optimiser
+from kilolayer.agents.optimiser import descend, init_moments, network_optimiser
 from kilolayer.networks.actor import Actor, action_log_density, sample_action
 from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.replay.hindsight import Batch
@@ -31,7 +31,7 @@ class Parameters(eqx.Module):
 
 class ImitationState(eqx.Module):
     parameters: Parameters
-    optimiser: Any
+    optimiser: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Imitation:
         parameters = Parameters(
             Actor.init(key, task.observation_dim, task.goal_dim, task.action_dim, self.actor_torso)
         )
-        return ImitationState(parameters, self._optimiser.init(parameters))
+        return ImitationState(parameters, init_moments(self.optimisers, parameters))
 
     def act(
         self,
@@ -77,13 +77,12 @@ class Imitation:
     def update(
         self, state: ImitationState, batch: Batch, key: Array
     ) -> tuple[ImitationState, Metrics]:
-        parameters: Any = state.parameters
-        gradient, metrics = jax.grad(self.loss, has_aux=True)(parameters, batch, key)
-        change, optimiser = self._optimiser.update(gradient, state.optimiser, parameters)
-        parameters = optax.apply_updates(parameters, change)
+        gradient, metrics = jax.grad(self.loss, has_aux=True)(state.parameters, batch, key)
+        gradients = {"actor": gradient.actor}
         metrics = {f"actor/{name}": value for name, value in metrics.items()}
         metrics["actor/gradient_norm"] = optax.tree.norm(gradient)
-        return ImitationState(parameters, optimiser), metrics
+        descended = descend(self.optimisers, state.parameters, gradients, state.optimiser)
+        return ImitationState(*descended), metrics
 
     def loss(self, parameters: Parameters, batch: Batch, key: Array) -> tuple[Array, Metrics]:
         """`-mean log pi(a|s,g)` of the actions taken, and what to log.
@@ -116,5 +115,5 @@ class Imitation:
         return goal if self.sees_goal else jnp.zeros_like(goal)
 
     @property
-    def _optimiser(self) -> optax.GradientTransformation:
-        return network_optimiser(self.learning_rate, self.weight_decay)
+    def optimisers(self) -> dict[str, optax.GradientTransformation]:
+        return {"actor": network_optimiser(self.learning_rate, self.weight_decay)}

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
-from kilolayer.analysis.statistics import CONFIDENCE, Estimate, checked
+from kilolayer.analysis.contrasts import Cells
+from kilolayer.analysis.statistics import Estimate, checked
 from kilolayer.types import UserError
 
 
@@ -54,31 +54,16 @@ class DepthScores:
         )
 
     def p_above_zero(self, weights: np.ndarray) -> np.ndarray:
-        """One-sided p-value of each weighted sum of means being no more than 0.
-
-        weights `[contrasts, depths]` -> `[..., contrasts]`. Welch's test: each depth keeps its own
-        variance, degrees of freedom after Satterthwaite. Where no seed differs from another, which
-        bounded scores allow, it is the sign test's value of as many seeds: 1/8 for three.
-        """
-        value, error, freedom = self._contrast(weights)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            p = stats.t.sf(value / error, freedom)
-        fewest = np.where(weights != 0, self.seeds, self.seeds.max()).min(-1)
-        return np.where(error > 0, p, np.where(value > 0, 0.5**fewest, 1.0))
+        """One-sided p-value of each weighted sum of means being no more than 0; see `Cells`."""
+        return self._cells.p_above_zero(weights)
 
     def estimate(self, weights: np.ndarray) -> Estimate:
         """A weighted sum of means, weights `[depths]`, with Welch's interval."""
-        value, error, freedom = (float(part[0]) for part in self._contrast(weights[None]))
-        margin = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error if error > 0 else 0.0
-        return Estimate(value, value - margin, value + margin, int(self.seeds[weights != 0].min()))
+        return self._cells.estimate(weights)
 
-    def _contrast(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        square = self.error**2
-        variance = square @ (weights**2).T
-        spread = (square**2 / (self.seeds - 1)) @ (weights**4).T
-        with np.errstate(divide="ignore", invalid="ignore"):
-            freedom = np.where(spread > 0, variance**2 / spread, np.inf)
-        return self.mean @ weights.T, np.sqrt(variance), freedom
+    @property
+    def _cells(self) -> Cells:
+        return Cells(self.mean, self.error, self.seeds)
 
 
 def difference(depths: int, deeper: int, shallower: int, share: float = 1.0) -> np.ndarray:

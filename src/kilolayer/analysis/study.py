@@ -1,7 +1,8 @@
 """A study directory as Python objects: the grid of runs that answer one question.
 
 study.json   the question, the size, the version that made it, and of every run its name, its config
-             and its factors, such as {"depth": 8, "seed": 0}
+             and its factors, such as {"depth": 8, "seed": 0}; and the study directory that has the
+             runs, relative to this one, if another one has
 runs/NAME/   the run directories
 failures/NAME.txt   why a run failed, twice
 answer.json, report.html   written when the study is analysed
@@ -46,13 +47,17 @@ class StudyRun:
 
 @dataclass(frozen=True)
 class Study:
-    """question: its short name; asks: the question in a sentence; size: quick, laptop or paper."""
+    """question: its short name; asks: the question in a sentence; size: quick, laptop or paper.
+
+    source: the study directory that has the runs, if another one has.
+    """
 
     path: Path
     question: str
     asks: str
     size: str
     runs: tuple[StudyRun, ...]
+    source: Path | None = None
 
     @property
     def finished(self) -> tuple[StudyRun, ...]:
@@ -76,11 +81,13 @@ def load_study(path: Path) -> Study:
             f"one reads {FORMAT}): use that version ({found.get('version', 'unknown')}), or start "
             "a new study in another folder."
         )
+    source = path / found["source"] if "source" in found else None
+    home = source or path
     runs = tuple(
-        StudyRun(name, cell["factors"], path / "runs" / name, _failure(path, name))
+        StudyRun(name, cell["factors"], home / "runs" / name, _failure(home, name))
         for name, cell in found["runs"].items()
     )
-    return Study(path, found["question"], found["asks"], found["size"], runs)
+    return Study(path, found["question"], found["asks"], found["size"], runs, source)
 
 
 def load_answer(path: Path) -> Answer:

@@ -74,4 +74,4 @@ class LiveDisplay:
 
 
 def _short(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 10 else f"{value:.2f}"
+    return f"{value:,.0f}" if abs(value) >= 10 or isinstance(value, int) else f"{value:.2f}"

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from kilolayer.agents.base import Agent, OnPolicy, Sampling
+from kilolayer.agents.base import Agent, Explorer, OnPolicy, Sampling
 from kilolayer.config import TrainConfig
 from kilolayer.physics.base import Physics
 from kilolayer.plan import TrainPlan
@@ -96,8 +96,10 @@ class Trainer:
         key, unroll_key = jax.random.split(jax.random.wrap_key_data(state.key))
 
         def policy(observation: Array, goal: Array, key: Array) -> Array:
+            agent = self.agent
+            act = agent.explore if isinstance(agent, Explorer) else agent.act
             noisy, greedy = (
-                self.agent.act(state.agent, observation, goal, key, deterministic)
+                act(state.agent, observation, goal, key, deterministic)
                 for deterministic in (False, True)
             )
             return jnp.where(self.greedy_worlds[:, None], greedy, noisy)

@@ -1,0 +1,83 @@
+"""Effects of factors in words, bars and tables."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from kilolayer.analysis.answer import Plot, Table
+from kilolayer.analysis.factorial import Effect, Levels, Split
+from kilolayer.analysis.outcomes import bars
+from kilolayer.analysis.statistics import Estimate
+from kilolayer.analysis.verdict import NOT_ENOUGH, Verdict, strength
+from kilolayer.types import UserError
+
+
+def two_levels(scores: Mapping[tuple[Any, ...], np.ndarray]) -> dict[Levels, np.ndarray]:
+    """Cells by 0 and 1 for the first and the last value of each factor; others are left out.
+
+    Raises UserError if a factor has one value only.
+    """
+    ends = []
+    for values in zip(*scores, strict=True):
+        levels = list(dict.fromkeys(values))
+        if len(levels) < 2:
+            raise UserError(f"a factor has the one value {levels[0]}: give it two.")
+        ends.append((levels[0], levels[-1]))
+    return {
+        tuple(int(value == end[1]) for value, end in zip(values, ends, strict=True)): row
+        for values, row in scores.items()
+        if all(value in end for value, end in zip(values, ends, strict=True))
+    }
+
+
+def split_parts(split: Split, whole: str) -> tuple[tuple[Verdict, ...], Plot, Table]:
+    """The gain and its parts: a verdict each, bars, and a table with shares.
+
+    whole: what the parts add up to, such as "the gain from depth".
+    """
+    effects = {**split.parts, whole: split.total}
+    verdicts = [_whole_verdict(split.total, whole)]
+    verdicts += [_part_verdict(name, effect, split.total) for name, effect in split.parts.items()]
+    rows = tuple(
+        (name, str(effect.value), _percent(effect.share), f"{effect.p:.2g}")
+        for name, effect in effects.items()
+    )
+    estimates = {name: effect.value for name, effect in effects.items()}
+    return (
+        tuple(verdicts),
+        bars("What belongs to which", "change of the score", estimates),
+        Table("What belongs to which", ("part", "change of the score", "share", "p"), rows),
+    )
+
+
+def interaction_table(found: Mapping[tuple[str, str], tuple[Estimate, float]]) -> Table:
+    """Two-way interactions with their tests."""
+    rows = tuple(
+        (" x ".join(pair), str(estimate), f"{p:.2g}") for pair, (estimate, p) in found.items()
+    )
+    return Table(
+        "How much more one brings beside the other", ("factors", "change of the score", "p"), rows
+    )
+
+
+def _whole_verdict(total: Effect, whole: str) -> Verdict:
+    sentence = f"{whole.capitalize()} is {total.value}, p = {total.p:.2g}."
+    return Verdict(sentence, strength(total.p))
+
+
+def _part_verdict(name: str, effect: Effect, total: Effect) -> Verdict:
+    """A share is told only where there is a gain to share."""
+    share = f", {_percent(effect.share)} of it" if strength(total.p) != NOT_ENOUGH else ""
+    return Verdict(
+        f"{name.capitalize()} brings {effect.value}{share}, p = {effect.p:.2g}.", strength(effect.p)
+    )
+
+
+def _percent(share: Estimate) -> str:
+    """Beyond ten times the whole an end says only that the whole may be nothing."""
+
+    def end(value: float) -> str:
+        return f"{100 * value:.0f}" if abs(value) < 10 else ("over 1000", "under -1000")[value < 0]
+
+    return f"{end(share.value)} % (95 %: {end(share.low)} to {end(share.high)})"

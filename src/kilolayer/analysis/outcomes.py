@@ -1,0 +1,125 @@
+"""What the finished runs of a study scored, by the factors of its grid."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from kilolayer.analysis.answer import Plot, Series, Table
+from kilolayer.analysis.groups import with_interval
+from kilolayer.analysis.load import Run
+from kilolayer.analysis.run_cost import wall_clock
+from kilolayer.analysis.statistics import Estimate, mean_interval
+from kilolayer.analysis.study import Study, StudyRun
+from kilolayer.analysis.threshold import trailing_mean
+from kilolayer.types import UserError
+
+TIME_AT_GOAL = "evaluation/time_at_goal"
+SUCCESS = "evaluation/success"
+SCORE_NOTE = (
+    "Scores are time at goal: control steps of an episode within the success radius, mean of the "
+    "last five evaluations of a run. Intervals are 95 %."
+)
+
+
+def group(runs: Iterable[StudyRun], *factors: str) -> dict[tuple[Any, ...], list[StudyRun]]:
+    """Runs by the values of these factors: numbers rise, words come in the order of the grid.
+
+    Raises UserError if a run lacks a factor.
+    """
+    groups: dict[tuple[Any, ...], list[StudyRun]] = {}
+    seen: dict[Any, int] = {}
+    for run in runs:
+        lacking = [factor for factor in factors if factor not in run.factors]
+        if lacking:
+            raise UserError(f"the run {run.name} has no factor {lacking[0]}.")
+        values = tuple(run.factors[factor] for factor in factors)
+        groups.setdefault(values, []).append(run)
+        for value in values:
+            seen.setdefault(value, len(seen))
+
+    def place(values: tuple[Any, ...]) -> tuple[float, ...]:
+        return tuple(seen[value] if isinstance(value, str) else value for value in values)
+
+    return {values: groups[values] for values in sorted(groups, key=place)}
+
+
+def final_score(run: Run, metric: str = TIME_AT_GOAL) -> float:
+    """Mean of the last five evaluations; raises UserError if there are fewer."""
+    return float(trailing_mean(run.curve(metric)[1])[-1])
+
+
+def final_scores(runs: Iterable[StudyRun], metric: str = TIME_AT_GOAL) -> np.ndarray:
+    """`[seeds]`."""
+    return np.array([final_score(run.run, metric) for run in runs])
+
+
+def scores_by(study: Study, *factors: str, metric: str = TIME_AT_GOAL) -> dict[Any, np.ndarray]:
+    """Final scores `[seeds]` by the value of one factor, or by the values of several.
+
+    Raises UserError where nothing has finished.
+    """
+    groups = group(study.finished, *factors)
+    if not groups:
+        raise UserError("no run has finished: finish the study first.")
+    return {
+        values[0] if len(factors) == 1 else values: final_scores(runs, metric)
+        for values, runs in groups.items()
+    }
+
+
+def curves(runs: list[StudyRun], metric: str = TIME_AT_GOAL) -> tuple[np.ndarray, np.ndarray]:
+    """Environment steps `[evaluations]` and scores `[seeds, evaluations]` of one group's runs.
+
+    Raises UserError if they were evaluated at different steps.
+    """
+    found = [run.run.curve(metric) for run in runs]
+    steps = found[0][0]
+    for run, (others, _) in zip(runs, found, strict=True):
+        if not np.array_equal(others, steps):
+            raise UserError(f"{run.name} was evaluated at other steps than {runs[0].name}.")
+    return steps, np.stack([scores for _, scores in found])
+
+
+def score_table(title: str, columns: tuple[str, ...], groups: dict[Any, list[StudyRun]]) -> Table:
+    """A row for each group: its values, seeds, time at goal and success with intervals, minutes."""
+    rows = []
+    for values, runs in groups.items():
+        rows.append(
+            (
+                *map(str, values),
+                str(len(runs)),
+                with_interval(final_scores(runs)),
+                with_interval(final_scores(runs, SUCCESS)),
+                f"{minutes(runs):.1f}",
+            )
+        )
+    measured = ("seeds", "time at goal", "success", "minutes of a run")
+    return Table(title, (*columns, *measured), tuple(rows))
+
+
+def minutes(runs: Iterable[StudyRun]) -> float:
+    """What a run has spent in all, by its own account; mean of the runs."""
+    return float(np.mean([wall_clock(run.run.events) for run in runs])) / 60
+
+
+def score_series(name: str, scores: dict[Any, np.ndarray]) -> Series:
+    """Means by a number, with intervals where every one has two seeds."""
+    x, y = tuple(map(float, scores)), tuple(float(row.mean()) for row in scores.values())
+    if min(map(len, scores.values())) < 2:
+        return Series(name, x, y)
+    found = [mean_interval(row) for row in scores.values()]
+    return Series(name, x, y, tuple(e.low for e in found), tuple(e.high for e in found))
+
+
+def bars(title: str, y_label: str, found: dict[str, Estimate]) -> Plot:
+    """A bar with its interval for each named estimate."""
+    estimates = list(found.values())
+    series = Series(
+        y_label,
+        tuple(map(float, range(len(found)))),
+        tuple(e.value for e in estimates),
+        tuple(e.low for e in estimates),
+        tuple(e.high for e in estimates),
+    )
+    return Plot(title, "", y_label, (series,), kind="bars", names=tuple(found))

@@ -1,0 +1,72 @@
+"""How many seeds a claim needs: the power of Welch's test between two depths, from runs at hand."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from kilolayer.analysis.statistics import checked
+from kilolayer.types import UserError
+
+LEVEL, POWER = 0.05, 0.8
+MOST_SEEDS = 10_000
+
+
+@dataclass(frozen=True)
+class SeedsNeeded:
+    """effect: the difference of means to be found, in score units and, `standardised`, in units of
+    the spread of seeds. seeds: for each of the two, for a power of 80 %, None beyond 10,000.
+    power: with the seeds at hand.
+    """
+
+    effect: float
+    standardised: float
+    seeds: int | None
+    power: float
+
+
+def power_of_t_test(standardised: float, seeds: int, level: float = LEVEL) -> float:
+    """Chance that a two-sided t test of two groups of `seeds` each finds the difference.
+
+    standardised: difference of means over the standard deviation of a group (Cohen's d). Exact for
+    normal scores of equal spread: the noncentral t distribution.
+    """
+    if seeds < 2:
+        raise UserError("a test needs at least two seeds on either side: run more seeds.")
+    freedom, centre = 2 * (seeds - 1), abs(standardised) * np.sqrt(seeds / 2)
+    bound = stats.t.ppf(1 - level / 2, freedom)
+    above, below = stats.nct.sf(bound, freedom, centre), stats.nct.cdf(-bound, freedom, centre)
+    # Far out, where scipy gives up and says nan, all of the distribution lies above the bound.
+    return float(np.nan_to_num(above, nan=1.0) + np.nan_to_num(below, nan=0.0))
+
+
+def seeds_for_power(standardised: float, power: float = POWER, level: float = LEVEL) -> int | None:
+    """The smallest number of seeds of each group with that power, or None beyond `MOST_SEEDS`."""
+    low, high = 1, 2
+    while power_of_t_test(standardised, high, level) < power:
+        low, high = high, 2 * high
+        if high > MOST_SEEDS:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        enough = power_of_t_test(standardised, middle, level) >= power
+        low, high = (low, middle) if enough else (middle, high)
+    return high
+
+
+def seeds_needed(scores: np.ndarray, baseline: np.ndarray, share: float = 1.0) -> SeedsNeeded:
+    """Seeds that would settle `share` of the difference of means seen between two cells `[seeds]`.
+
+    The spread is pooled over both. Raises UserError for a single seed and where no seed differs.
+    """
+    scores, baseline = checked([scores, baseline])
+    variance = ((len(scores) - 1) * scores.var(ddof=1)) + (len(baseline) - 1) * baseline.var(ddof=1)
+    spread = np.sqrt(variance / (len(scores) + len(baseline) - 2))
+    if spread == 0:
+        raise UserError("no seed differs from another, so their number cannot be worked out.")
+    effect = share * float(scores.mean() - baseline.mean())
+    standardised = effect / float(spread)
+    here = min(len(scores), len(baseline))
+    return SeedsNeeded(
+        effect, standardised, seeds_for_power(standardised), power_of_t_test(standardised, here)
+    )

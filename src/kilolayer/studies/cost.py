@@ -1,0 +1,169 @@
+"""What a grid will cost: operations of every run, hours from one timing, memory of the largest.
+
+Operations are counted from shapes alone, a second for each; nothing is trained.
+"""
+
+import dataclasses
+import json
+import math
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from kilolayer.agents.build import build_agent, task_spec
+from kilolayer.config import TrainConfig
+from kilolayer.networks.arithmetic import arithmetic, parameters_of
+from kilolayer.plan import TrainPlan
+from kilolayer.runtime.progress import ProgressDisplay
+from kilolayer.studies.grid import Cell
+from kilolayer.tasks.registry import task_of
+from kilolayer.training.build import build_trainer
+from kilolayer.training.calibrate import Pace, Range, calibrate
+from kilolayer.training.cost import action_arithmetic, update_arithmetic
+from kilolayer.training.evaluate import evaluation_policy
+from kilolayer.training.forecast import Forecast, forecast_run
+from kilolayer.types import UserError
+
+
+@dataclass(frozen=True)
+class Operations:
+    """Of matrix products: floating-point operations per update and per environment step.
+
+    parameters: numbers in all networks. updates, env_steps: of the whole run.
+    """
+
+    update: int
+    env_step: int
+    parameters: int
+    updates: int
+    env_steps: int
+
+    @property
+    def run(self) -> int:
+        return self.updates * self.update + self.env_steps * self.env_step
+
+    def until(self, updates: float, env_steps: float) -> float:
+        """Operations spent by then."""
+        return updates * self.update + env_steps * self.env_step
+
+
+def operations(config: TrainConfig) -> Operations:
+    """What a run of this config computes; runs that differ in the seed compute the same."""
+    return _operations(dataclasses.replace(config, seed=0))
+
+
+@cache
+def _operations(config: TrainConfig) -> Operations:
+    trainer = build_trainer(config)
+    agent, plan = jax.eval_shape(trainer.agent.init, jax.random.key(0)), trainer.plan
+    parameters = parameters_of(agent)
+    return Operations(
+        update=update_arithmetic(trainer).flops,
+        env_step=action_arithmetic(trainer).flops // config.num_envs,
+        parameters=sum(parameters.values()),
+        updates=plan.training_unrolls * plan.updates_per_unroll,
+        env_steps=plan.total_steps,
+    )
+
+
+def inference_operations(config: TrainConfig, samples: int) -> int:
+    """Floating-point operations of matrix products for one action, the best of `samples`."""
+    task = task_of(config)
+    agent = build_agent(config, TrainPlan.derive(config, task.episode_length), task)
+    spec = task_spec(task)
+    state = jax.eval_shape(agent.init, jax.random.key(0))
+
+    def act(state: Any, observation: Any, goal: Any, key: Any) -> Any:
+        return evaluation_policy(agent, state, samples)(observation, goal, key)
+
+    observation, goal = jnp.zeros((1, spec.observation_dim)), jnp.zeros((1, spec.goal_dim))
+    return arithmetic(act, state, observation, goal, jax.random.key(0)).flops
+
+
+@dataclass(frozen=True)
+class GridCost:
+    """operations: of each run by name. hours: of each run, lowest and highest, where one was timed.
+
+    largest: the forecast of the run with most parameters, which needs the most memory.
+    """
+
+    operations: Mapping[str, Operations]
+    hours: Mapping[str, Range] | None
+    largest: Forecast
+
+    @property
+    def total_hours(self) -> Range | None:
+        if self.hours is None:
+            return None
+        low, high = (sum(ends) for ends in zip(*self.hours.values(), strict=True))
+        return low, high
+
+
+def grid_cost(cells: Mapping[str, Cell], calibration: bool, display: ProgressDisplay) -> GridCost:
+    """One run is timed, about ten seconds, and the others are scaled from it by their operations.
+
+    Every cell must be of one task, or the hours are those of the first one's physics.
+    """
+    display.phase("operations")
+    counted = {name: operations(cell.config) for name, cell in cells.items()}
+    by_size = sorted(cells, key=lambda name: counted[name].parameters)
+    display.phase("memory")
+    largest = forecast_run(cells[by_size[-1]].config, "cpu", 1, False, display)
+    hours = None
+    if calibration:
+        # The smallest network of the grid, whose updates are the quickest to time.
+        config = cells[by_size[0]].config
+        pace = calibrate(build_trainer(config), display)
+        hours = {name: _hours(each, operations(config), pace) for name, each in counted.items()}
+    return GridCost(counted, hours, largest)
+
+
+def _hours(run: Operations, timed: Operations, pace: Pace) -> Range:
+    """Without evaluations and checkpoints, a few percent."""
+    low, high = (
+        (run.updates * update * run.update / timed.update + run.env_steps * step) / 3600
+        for update, step in zip(pace.update, pace.step, strict=True)
+    )
+    return low, high
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes that the largest run takes and that there are, on one device; gpus: 0 without."""
+
+    bytes: int
+    room: int
+    gpus: int
+
+
+def memory_of_largest(configs: Sequence[Mapping[str, Any]]) -> Need:
+    """From `kilolayer plan` in a process of its own, so that this one holds no accelerator.
+
+    Raises UserError if the run cannot be planned.
+    """
+
+    def size(config: Mapping[str, Any]) -> float:
+        depths = [config[name] or config["depth"] for name in ("actor_depth", "critic_depth")]
+        depths.append(config["collector_depth"] or 0)
+        replay = math.log1p(config["num_envs"] * config["replay_steps_per_env"])
+        return sum(depths) * config["width"] * config["batch_size"] * replay
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "config.json"
+        file.write_text(json.dumps(dict(max(configs, key=size))))
+        command = [sys.executable, "-m", "kilolayer", "plan", "--config", str(file)]
+        command += ["--no-calibration", "--json", "-"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"the study's largest run cannot be planned: {done.stderr.strip()}")
+    found = json.loads(done.stdout)
+    gpus = found["devices"] if "(gpu)" in found["device"] else 0
+    return Need(found["peak_bytes"], found["device_bytes"], gpus)

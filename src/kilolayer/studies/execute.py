@@ -1,0 +1,108 @@
+"""Bring the runs of a study to their end: several at once, each tried twice, any kill survived."""
+
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kilolayer.analysis.study import Study, StudyRun, load_study
+from kilolayer.runtime.progress import ProgressDisplay
+from kilolayer.runtime.run_dir import RunDirectory, write_atomically
+from kilolayer.studies.executors import Executor, Job
+
+ATTEMPTS = 2
+POLL_SECONDS = 1.0
+LOG_LINES = 40  # of a run's output, in the report of its failure
+
+
+@dataclass
+class Execution:
+    """The state of one pass over a study: who waits, who runs, how often each was tried."""
+
+    study: Study
+    executor: Executor
+    display: ProgressDisplay
+    waiting: deque[StudyRun]
+    running: dict[str, tuple[StudyRun, Job]] = field(default_factory=dict)
+    attempts: dict[str, int] = field(default_factory=dict)
+    failed: int = 0
+
+    def run_all(self) -> None:
+        """Returns when every run has finished or failed; stops what runs if it is interrupted."""
+        try:
+            while self.waiting or self.running:
+                while self.waiting and len(self.running) < self.executor.jobs:
+                    self._start(self.waiting.popleft())
+                self._show()
+                time.sleep(POLL_SECONDS)
+                for name, (run, job) in list(self.running.items()):
+                    code = job.poll()
+                    if code is not None:
+                        del self.running[name]
+                        self._ended(run, code)
+            self._show()
+        finally:
+            for _, job in self.running.values():
+                job.stop()
+
+    def _start(self, run: StudyRun) -> None:
+        self.attempts[run.name] = self.attempts.get(run.name, 0) + 1
+        # Absolute: a worker elsewhere starts in another folder.
+        folder = self.study.path.resolve()
+        command = [sys.executable, "-m", "kilolayer.studies.worker", str(folder), run.name]
+        self.running[run.name] = (run, self.executor.start(command, self._log(run)))
+
+    def _ended(self, run: StudyRun, code: int) -> None:
+        if finished(run):
+            return
+        if self.attempts[run.name] < ATTEMPTS:
+            self.display.note(f"{run.name} ended with exit code {code}: it is resumed once")
+            self.waiting.appendleft(run)
+            return
+        lines = self._log(run).read_text(errors="replace").splitlines()[-LOG_LINES:]
+        failure = self.study.path / "failures" / f"{run.name}.txt"
+        failure.parent.mkdir(exist_ok=True)
+        times = f"{ATTEMPTS} times, the last time with exit code {code}. The end of its output:"
+        write_atomically(failure, "\n".join([f"{run.name} failed {times}", "", *lines]) + "\n")
+        self.failed += 1
+        self.display.note(f"{run.name} failed twice: see {failure}")
+
+    def _log(self, run: StudyRun) -> Path:
+        folder = self.study.path.resolve() / "logs"
+        folder.mkdir(exist_ok=True)
+        return folder / f"{run.name}.txt"
+
+    def _show(self) -> None:
+        total = len(self.study.runs)
+        over = total - len(self.waiting) - len(self.running)
+        parts = sum(share_done(run) for run, _ in self.running.values())
+        self.display.advance(
+            round(100 * (over + parts)),
+            100 * total,
+            finished=over - self.failed,
+            running=len(self.running),
+            failed=self.failed,
+        )
+
+
+def execute(path: Path, executor: Executor, display: ProgressDisplay) -> None:
+    """Finish every run of a study; runs that failed in an earlier pass are tried again."""
+    for failure in (path / "failures").glob("*.txt"):
+        failure.unlink()
+    study = load_study(path)
+    waiting = deque(run for run in study.runs if not finished(run))
+    display.phase("study")
+    Execution(study, executor, display, waiting).run_all()
+
+
+def finished(run: StudyRun) -> bool:
+    return RunDirectory(run.path).finished
+
+
+def share_done(run: StudyRun) -> float:
+    """Of a run's environment steps, 0 to 1."""
+    if run.state == "missing":
+        return 0.0
+    events = run.run.directory.read_events()
+    return min(1.0, events[-1].get("env_steps", 0) / run.run.config.total_steps) if events else 0.0

@@ -1,0 +1,236 @@
+"""Where the runs of a study go: local processes, Ray, or Slurm through submitit.
+
+Each starts the same command and tells its exit code; what to start and when, `execute` decides.
+"""
+
+import contextlib
+import logging
+import os
+import platform
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, get_args
+
+from kilolayer.types import UserError, bad_field
+
+ExecutorName = Literal["local", "ray", "slurm"]
+SLURM_JOBS = 100  # at once, unless the user says otherwise
+SLURM_MINUTES = 24 * 60  # of a job, unless SBATCH_TIMELIMIT says otherwise
+STOP_SECONDS = 10.0
+
+
+class Job(Protocol):
+    """A command that was started."""
+
+    def poll(self) -> int | None:
+        """Its exit code, or None while it waits or runs."""
+        ...
+
+    def stop(self) -> None:
+        """End it, if it has not ended."""
+        ...
+
+
+class Executor(Protocol):
+    """jobs: how many commands it takes at once."""
+
+    jobs: int
+
+    def start(self, command: list[str], log: Path) -> Job:
+        """Start a command whose output is appended to `log`."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass
+class LocalJob:
+    """slot: the executor's place that it takes; free: those that are free, where it goes back."""
+
+    process: subprocess.Popen
+    slot: int
+    free: list[int]
+    over: bool = False
+
+    def poll(self) -> int | None:
+        code = self.process.poll()
+        if code is not None and not self.over:
+            self.over = True
+            self.free.append(self.slot)
+        return code
+
+    def stop(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.poll()
+
+
+class Local:
+    """Processes of this machine; each keeps to its share of the cores where the system allows it.
+
+    gpus: how many there are; each job then sees one.
+    """
+
+    def __init__(self, jobs: int, gpus: int = 0):
+        self.jobs, self.gpus = jobs, gpus
+        self._free = list(range(jobs))
+
+    def start(self, command: list[str], log: Path) -> LocalJob:
+        slot = self._free.pop(0)
+        # Seeds of one shape are one program: the first to compile it does so for all on this host.
+        programs = log.parent / f"compiled-{platform.node()}"
+        environment = {"JAX_COMPILATION_CACHE_DIR": str(programs), **os.environ}
+        if self.gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = str(slot % self.gpus)
+        with log.open("ab") as output:
+            # A group of its own: Ctrl-C is for the study, which then stops its runs in order.
+            process = subprocess.Popen(
+                command, stdout=output, stderr=output, env=environment, start_new_session=True
+            )
+        if hasattr(os, "sched_setaffinity"):
+            cores = cores_here()
+            share = min(self.jobs, len(cores))  # more jobs than cores share them
+            with contextlib.suppress(ProcessLookupError):  # it has ended already
+                os.sched_setaffinity(process.pid, cores[slot % share :: share])
+        return LocalJob(process, slot, self._free)
+
+    def close(self) -> None: ...
+
+
+def cores_here() -> list[int]:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+@dataclass
+class FutureJob:
+    """A job of a library that answers with a future."""
+
+    done: Callable[[], bool]
+    result: Callable[[], int]
+    cancel: Callable[[], object]
+
+    def poll(self) -> int | None:
+        if not self.done():
+            return None
+        try:
+            return self.result()
+        except Exception:  # whatever broke there: the run is resumed elsewhere
+            return 1
+
+    def stop(self) -> None:
+        self.cancel()
+
+
+def run_command(command: list[str], log: str, environment: dict[str, str]) -> int:
+    """What a remote worker does; the study's folder must be on a disk that it shares."""
+    with open(log, "ab") as output:
+        return subprocess.run(
+            command, stdout=output, stderr=output, env={**os.environ, **environment}, check=False
+        ).returncode
+
+
+# What a worker elsewhere must find as it is here.
+ENVIRONMENT = ("PYTHONPATH", "JAX_COMPILATION_CACHE_DIR", "XLA_FLAGS", "JAX_PLATFORMS")
+
+
+def _environment() -> dict[str, str]:
+    return {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+
+
+class Ray:
+    """An existing cluster (RAY_ADDRESS, or one started on this machine), or else a local one."""
+
+    def __init__(self, jobs: int | None, memory: int):
+        try:
+            import ray
+        except ImportError:
+            raise _missing("ray", "ray") from None
+        self._ray, self._began = ray, not ray.is_initialized()
+        if self._began:
+            try:
+                ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
+            except Exception as error:
+                raise UserError(
+                    f"no Ray cluster answers ({str(error).splitlines()[0]}): check RAY_ADDRESS, or "
+                    "unset it to start a local one."
+                ) from error
+        found = ray.cluster_resources()
+        if memory > found.get("memory", memory):
+            self.close()
+            raise UserError(
+                f"a run needs {memory / 2**30:.1f} GiB and the Ray cluster has "
+                f"{found['memory'] / 2**30:.1f} GiB in all: add a machine, or shrink the buffer."
+            )
+        gpus = int(found.get("GPU", 0))
+        remote = ray.remote(num_cpus=1, num_gpus=min(1, gpus), memory=memory, max_retries=0)
+        self._run = remote(run_command)
+        self.jobs = jobs or gpus or max(1, int(found.get("CPU", 1)))
+
+    def start(self, command: list[str], log: Path) -> FutureJob:
+        ray = self._ray
+        reference = self._run.remote(command, str(log), _environment())
+
+        def done() -> bool:
+            return bool(ray.wait([reference], timeout=0)[0])
+
+        return FutureJob(done, lambda: ray.get(reference), lambda: ray.cancel(reference))
+
+    def close(self) -> None:
+        if self._began:
+            self._ray.shutdown()
+
+
+class Slurm:
+    """One Slurm job for each run. Partition, account and the like come from SBATCH_ variables.
+
+    cluster: submitit's; `local` runs the jobs as processes here, for tests.
+    """
+
+    def __init__(self, jobs: int | None, memory: int, folder: Path, cluster: str = "slurm"):
+        try:
+            import submitit
+        except ImportError:
+            raise _missing("slurm", "submitit") from None
+        if cluster == "slurm" and submitit.SlurmExecutor.affinity() < 0:
+            raise UserError(
+                "executor = 'slurm' needs a machine that submits to Slurm, and there is no sbatch "
+                "here: go to a login node, or leave --executor out."
+            )
+        self.jobs = jobs or SLURM_JOBS
+        self._executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
+        self._executor.update_parameters(
+            name="kilolayer", mem_gb=max(1, -(-memory // 2**30)), timeout_min=SLURM_MINUTES
+        )
+
+    def start(self, command: list[str], log: Path) -> FutureJob:
+        try:
+            job = self._executor.submit(run_command, command, str(log), _environment())
+        except Exception as error:
+            raise UserError(
+                f"Slurm takes no job ({str(error).splitlines()[0]}): check the SBATCH_ variables; "
+                "the same command then goes on with what has finished."
+            ) from error
+        return FutureJob(job.done, job.result, job.cancel)
+
+    def close(self) -> None: ...
+
+
+def _missing(extra: str, package: str) -> UserError:
+    return UserError(
+        f"executor = {extra!r} needs the package {package}: `pip install 'kilolayer[{extra}]'`."
+    )
+
+
+def check_executor(name: str) -> None:
+    """Raises UserError for a name that is none."""
+    if name not in get_args(ExecutorName):
+        raise bad_field("executor", name, f"one of {', '.join(get_args(ExecutorName))}", "local")

@@ -1,0 +1,115 @@
+"""A declarative grid of configs: a base, factors whose values change it, and seeds."""
+
+import dataclasses
+import difflib
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kilolayer.agents.build import build_agent
+from kilolayer.config import TrainConfig
+from kilolayer.plan import TrainPlan
+from kilolayer.presets import RECIPES, with_recipe
+from kilolayer.tasks.registry import task_of
+from kilolayer.types import UserError, bad_field
+
+Value = int | float | str
+Change = Mapping[str, Any]
+"""Config fields and their values. `recipe` names one of RECIPES, which is applied first."""
+Factor = Mapping[Value, Change]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a grid. factors: what distinguishes it, by name, the seed among them."""
+
+    factors: dict[str, Value]
+    config: TrainConfig
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Every combination of the factors' values, each with seeds 0, 1, ... from the base's on.
+
+    labels: factors that all cells of this grid share, for grids that are put together.
+    """
+
+    base: TrainConfig
+    factors: Mapping[str, Factor]
+    seeds: int
+    labels: Mapping[str, Value] = field(default_factory=dict)
+
+    def cells(self) -> dict[str, Cell]:
+        """The runs by name, such as `depth8-seed1`; raises UserError if there are none."""
+        if self.seeds < 1:
+            raise bad_field("seeds", self.seeds, "a study needs one at least", 1)
+        empty = [name for name, factor in self.factors.items() if not factor]
+        if empty:
+            raise UserError(f"the grid is empty: {empty[0]} has no values, give it one at least.")
+        cells = {}
+        for values in itertools.product(*(factor.items() for factor in self.factors.values())):
+            config = self.base
+            for _, change in values:
+                config = _changed(config, change)
+            chosen = dict(zip(self.factors, (value for value, _ in values), strict=True))
+            for seed in range(self.base.seed, self.base.seed + self.seeds):
+                factors: dict[str, Value] = {**self.labels, **chosen, "seed": seed}
+                cells[_name(factors)] = Cell(factors, dataclasses.replace(config, seed=seed))
+        return cells
+
+
+def all_cells(grids: Iterable[Grid]) -> dict[str, Cell]:
+    """The cells of several grids together, each checked as a config that can be trained.
+
+    Raises UserError for an empty grid, two cells of one name, and a config that cannot be run.
+    """
+    cells: dict[str, Cell] = {}
+    for grid in grids:
+        for name, cell in grid.cells().items():
+            if name in cells:
+                raise UserError(f"the grid has two runs called {name}: name their factors apart.")
+            cells[name] = cell
+    if not cells:
+        raise UserError("the grid is empty: give it one run at least.")
+    for name, cell in cells.items():
+        _check(name, cell.config)
+    return cells
+
+
+def field_factor(field: str, values: Iterable[Value]) -> dict[Value, Change]:
+    """A factor that sets one config field."""
+    return {value: {field: value} for value in values}
+
+
+def _name(factors: Mapping[str, Value]) -> str:
+    """Words speak for themselves; a number needs its factor's name."""
+    parts = [
+        value if isinstance(value, str) else f"{name}{value:g}" for name, value in factors.items()
+    ]
+    return "-".join(part.replace(" ", "_") for part in parts)
+
+
+def _changed(config: TrainConfig, change: Change) -> TrainConfig:
+    fields = dict(change)
+    recipe = fields.pop("recipe", None)
+    if recipe is not None:
+        if recipe not in RECIPES:
+            nearest = difflib.get_close_matches(recipe, RECIPES, n=1, cutoff=0.0)[0]
+            raise bad_field("recipe", recipe, f"one of {', '.join(RECIPES)}", nearest)
+        config = with_recipe(config, recipe)
+    known = [each.name for each in dataclasses.fields(TrainConfig)]
+    for name in fields:
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+            raise bad_field(name, fields[name], "a grid changes config fields", nearest)
+    return dataclasses.replace(config, **fields)
+
+
+def _check(name: str, config: TrainConfig) -> None:
+    """Every check that a run makes before it compiles."""
+    try:
+        task = task_of(config)
+        build_agent(config, TrainPlan.derive(config, task.episode_length), task)
+    except UserError as error:
+        raise UserError(f"the run {name} of the grid cannot be trained: {error}") from error

@@ -1,0 +1,126 @@
+"""What a question is: a grid at three sizes and an analysis of its runs."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from kilolayer.analysis.answer import Answer
+from kilolayer.analysis.study import Study
+from kilolayer.analysis.verdict import NOT_ENOUGH, Verdict
+from kilolayer.config import TrainConfig
+from kilolayer.studies.grid import Cell, Grid, all_cells, field_factor
+from kilolayer.types import UserError, bad_field
+
+Size = Literal["quick", "laptop", "paper"]
+SIZES: tuple[Size, ...] = get_args(Size)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a size of a question fixes and its user may change: config, tasks, depths, seeds."""
+
+    base: TrainConfig
+    depths: tuple[int, ...]
+    seeds: int
+    tasks: tuple[str, ...] = ()
+
+    def grid(self, factors: Mapping[str, Mapping], **fields: object) -> Grid:
+        """A grid of these factors; `fields` change the base config."""
+        return Grid(dataclasses.replace(self.base, **fields), factors, self.seeds)  # type: ignore[arg-type]
+
+    @property
+    def depth_factor(self) -> dict:
+        return field_factor("depth", self.depths)
+
+
+@dataclass(frozen=True)
+class Question:
+    """name: as in `kilolayer study NAME`; asks: the question in a sentence.
+
+    grids: the runs of a setup. analyse: gets the finished and failed runs of one task, and may
+    raise UserError where too few have finished. needs: the factor without which another study's
+    runs do not answer it.
+    """
+
+    name: str
+    asks: str
+    setups: Mapping[Size, Setup]
+    grids: Callable[[Setup], Sequence[Grid]]
+    analyse: Callable[[Study], Answer]
+    needs: str = "seed"
+
+    def setup(
+        self,
+        size: Size,
+        tasks: Sequence[str] = (),
+        depths: Sequence[int] = (),
+        seeds: int | None = None,
+    ) -> Setup:
+        """The setup of a size, with what the user gave instead."""
+        if size not in self.setups:
+            raise bad_field("size", size, f"one of {', '.join(self.setups)}", SIZES[0])
+        chosen = self.setups[size]
+        return dataclasses.replace(
+            chosen,
+            tasks=tuple(tasks) or chosen.tasks,
+            depths=tuple(sorted(set(depths))) or chosen.depths,
+            seeds=chosen.seeds if seeds is None else seeds,
+        )
+
+    def cells(self, setup: Setup) -> dict[str, Cell]:
+        """The runs by name, each checked; raises UserError if one cannot be trained."""
+        tasks = setup.tasks or (setup.base.task,)
+        grids = []
+        for task in tasks:
+            base = dataclasses.replace(setup.base, task=task)
+            labels = {"task": task} if len(tasks) > 1 else {}
+            grids += [
+                dataclasses.replace(grid, labels={**labels, **grid.labels})
+                for grid in self.grids(dataclasses.replace(setup, base=base))
+            ]
+        return all_cells(grids)
+
+    def answer(self, study: Study) -> Answer:
+        """Tasks are analysed one by one, never mixed; too few runs are a verdict, not an error."""
+        by_task: dict[str, list] = {}
+        for run in study.runs:
+            if run.state in ("finished", "failed") and (run.path / "config.json").exists():
+                by_task.setdefault(run.run.config.task_name, []).append(run)
+        if not study.finished:
+            return Answer((Verdict("No run has finished yet.", NOT_ENOUGH),))
+        answers = {}
+        for task, runs in by_task.items():
+            try:
+                answers[task] = self.analyse(dataclasses.replace(study, runs=tuple(runs)))
+            except UserError as error:
+                answers[task] = Answer((Verdict(f"Nothing can be said: {error}", NOT_ENOUGH),))
+        answer = joined(answers) if len(answers) > 1 else next(iter(answers.values()))
+        missing = [run.name for run in study.runs if run.state != "finished"]
+        if missing:
+            left_out = f"Left out, for they have not finished: {', '.join(missing)}."
+            answer = dataclasses.replace(answer, notes=(*answer.notes, left_out))
+        return answer
+
+
+def joined(answers: Mapping[str, Answer]) -> Answer:
+    """Answers of several tasks as one, each thing named after its task."""
+    notes = dict.fromkeys(note for answer in answers.values() for note in answer.notes)
+    return Answer(
+        verdicts=tuple(
+            Verdict(f"{task}: {verdict.sentence}", verdict.strength)
+            for task, answer in answers.items()
+            for verdict in answer.verdicts
+        ),
+        plots=tuple(
+            dataclasses.replace(plot, title=f"{task}: {plot.title}")
+            for task, answer in answers.items()
+            for plot in answer.plots
+        ),
+        tables=tuple(
+            dataclasses.replace(table, title=f"{task}: {table.title}")
+            for task, answer in answers.items()
+            for table in answer.tables
+        ),
+        notes=tuple(notes),
+    )

@@ -1,0 +1,90 @@
+"""Do large batches help only deep networks?"""
+
+import dataclasses
+
+import numpy as np
+
+from kilolayer.analysis.answer import Answer, Plot
+from kilolayer.analysis.effects import split_parts, two_levels
+from kilolayer.analysis.factorial import two_by_two
+from kilolayer.analysis.outcomes import SCORE_NOTE, group, score_series, score_table, scores_by
+from kilolayer.analysis.study import Study
+from kilolayer.analysis.verdict import Verdict
+from kilolayer.studies.grid import Grid
+from kilolayer.studies.question import Question, Setup
+from kilolayer.studies.setups import extremes
+
+UPDATES, SAMPLES = "updates held", "samples held"
+GROWTH = 4  # of the batch, from each size to the next
+
+
+def grids(setup: Setup) -> list[Grid]:
+    """The base's batch and a fourth of it; samples held means fewer updates of larger batches."""
+    base = setup.base
+    sizes = (base.batch_size // GROWTH, base.batch_size)
+    ways = {
+        UPDATES: {size: {"batch_size": size} for size in sizes},
+        SAMPLES: {
+            size: {
+                "batch_size": size,
+                "update_to_data": base.update_to_data * sizes[0] / size,
+            }
+            for size in sizes
+        },
+    }
+    # The smallest batch is the same run in both ways, and is trained once.
+    ways[SAMPLES].pop(sizes[0])
+    return [
+        dataclasses.replace(
+            setup.grid({"batch": batches, "depth": setup.depth_factor}), labels={"held": held}
+        )
+        for held, batches in ways.items()
+    ]
+
+
+def analyse(study: Study) -> Answer:
+    groups = group(study.finished, "held", "batch", "depth")
+    scores = scores_by(study, "held", "batch", "depth")
+    smallest = min(batch for _, batch, _ in scores)
+    verdicts, tables, series = [], [], []
+    for held in (UPDATES, SAMPLES):
+        # The smallest batch serves both.
+        own = {
+            (batch, depth): row
+            for (way, batch, depth), row in scores.items()
+            if way == held or batch == smallest
+        }
+        split = two_by_two(
+            two_levels(own),
+            ("a larger batch alone", "depth alone"),
+            "what a larger batch brings only to depth",
+            np.random.default_rng(0),
+        )
+        found, _, table = split_parts(split, "the gain from both")
+        verdicts += [Verdict(f"With {held}: {each.sentence}", each.strength) for each in found]
+        tables.append(dataclasses.replace(table, title=f"{table.title}, {held}"))
+        for size in sorted({batch for batch, _ in own}):
+            by_depth = {depth: row for (batch, depth), row in own.items() if batch == size}
+            series.append(score_series(f"batch {size}, {held}", by_depth))
+    return Answer(
+        verdicts=tuple(verdicts),
+        plots=(Plot("Score by depth", "depth", "time at goal", tuple(series), log_x=True),),
+        tables=(*tables, score_table("Scores", ("held", "batch", "depth"), groups)),
+        notes=(
+            SCORE_NOTE,
+            "Contrastive batches do two things at once: more samples an update, and more negatives "
+            "for each. With updates held the larger batch also sees more samples; with samples "
+            "held it makes fewer updates.",
+        ),
+    )
+
+
+def question() -> Question:
+    return Question(
+        name="batch-depth",
+        asks="Do larger batches help deep networks more than shallow ones?",
+        setups=extremes(),
+        grids=grids,
+        analyse=analyse,
+        needs="batch",
+    )

@@ -1,0 +1,115 @@
+"""From which depth on do signals, gradients or representations fail?"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from kilolayer.analysis.answer import Answer, Plot, Series, Table
+from kilolayer.analysis.diagnostics import block_diagnostics
+from kilolayer.analysis.groups import with_interval
+from kilolayer.analysis.outcomes import group, minutes
+from kilolayer.analysis.study import Study, StudyRun
+from kilolayer.analysis.verdict import NOT_ENOUGH, Verdict
+from kilolayer.studies.question import Question, Setup
+from kilolayer.studies.questions.depth import grids
+from kilolayer.studies.setups import PAPER, POINT
+from kilolayer.types import UserError
+
+ACCURACY, LOSS = "critic/accuracy", "critic/contrastive_loss"
+DEPTHS = (64, 256, 1024, 4096)
+# Times what guessing finds, in the mean of the last quarter of training.
+LEARNT = 2.0
+SHORT: dict[str, Any] = {"num_evaluations": 2, "eval_envs": 16}
+
+
+def late(run: StudyRun, metric: str) -> float:
+    """Mean over the last quarter of the rounds."""
+    values = run.run.curve(metric)[1]
+    if len(values) == 0:
+        raise UserError(f"{run.name} has no {metric}: this question is about the agent crl.")
+    return float(values[-max(1, len(values) // 4) :].mean())
+
+
+def analyse(study: Study) -> Answer:
+    groups = group(study.finished, "depth")
+    if not groups:
+        raise UserError("every run broke off: see the study's failures.")
+    failed = group([run for run in study.runs if run.state == "failed"], "depth")
+    rows, series, learns = [], {"first block": [], "last block": []}, {}
+    for (depth,), runs in groups.items():
+        chance = 1 / runs[0].run.config.batch_size
+        accuracy = np.array([late(run, ACCURACY) for run in runs])
+        loss = np.array([late(run, LOSS) for run in runs])
+        blocks = block_diagnostics(runs[0].run)["state-action encoder"]
+        learns[depth] = accuracy > LEARNT * chance
+        for name, place in (("first block", 0), ("last block", -1)):
+            series[name].append((depth, float(blocks.gradient_norm[place])))
+        rows.append(
+            (
+                str(depth),
+                f"{len(runs)} of {len(runs) + len(failed.get((depth,), ()))}",
+                with_interval(accuracy / chance),
+                with_interval(np.log(runs[0].run.config.batch_size) - loss),
+                f"{blocks.residual_norm[-1]:.3g}",
+                f"{blocks.effective_rank[-1]:.3g}",
+                f"{blocks.dormant_share.mean():.2f}",
+                f"{minutes(runs):.1f}",
+            )
+        )
+    columns = (
+        "depth", "finished", "accuracy over chance", "log B - loss, nats", "residual norm, last",
+        "effective rank, last", "dormant share", "minutes",
+    )  # fmt: skip
+    lines = tuple(
+        Series(name, *(tuple(map(float, part)) for part in zip(*points, strict=True)))
+        for name, points in series.items()
+    )
+    return Answer(
+        verdicts=_verdicts(learns, failed),
+        plots=(
+            Plot(
+                "Gradient of the state-action encoder's blocks", "depth", "norm", lines, log_x=True
+            ),
+        ),
+        tables=(Table("Short runs", columns, tuple(rows)),),
+        notes=(
+            "Short runs: they show what starts, not what is learnt in the end. A depth learns here "
+            f"if the critic finds the right goal {LEARNT:g} times as often as chance in the last "
+            "quarter of training, in every seed. Norms and ranks are those of the first seed.",
+        ),
+    )
+
+
+def _verdicts(learns: dict[int, np.ndarray], failed: dict) -> tuple[Verdict, ...]:
+    good = [depth for depth, seeds in learns.items() if seeds.all()]
+    bad = [depth for depth, seeds in learns.items() if not seeds.all()]
+    seeds = min(map(len, learns.values()))
+    word = "moderate" if seeds > 1 else NOT_ENOUGH
+    count = f"{seeds} seeds" if seeds > 1 else "1 seed"
+    found = [Verdict(f"The critic starts to learn at depths {good or 'none'} ({count}).", word)]
+    if bad:
+        found.append(Verdict(f"It does not in every seed at depths {bad} ({count}).", word))
+    if failed:
+        depths = sorted({depth for (depth,) in failed})
+        found.append(Verdict(f"Runs broke off at depths {depths}.", word))
+    return tuple(found)
+
+
+def question() -> Question:
+    # A fraction of the quick size's steps, in networks up to 512 times as deep.
+    point = dataclasses.replace(POINT, total_steps=16_000, width=16, batch_size=64, **SHORT)
+    laptop = dataclasses.replace(POINT, total_steps=40_000, **SHORT)
+    paper = dataclasses.replace(PAPER, total_steps=1_000_000, **SHORT)
+    return Question(
+        name="limits",
+        asks="From which depth on do signals, gradients or representations fail?",
+        setups={
+            "quick": Setup(point, (64, 256, 1024), 2),
+            "laptop": Setup(laptop, DEPTHS, 2),
+            "paper": Setup(paper, DEPTHS, 3),
+        },
+        grids=grids,
+        analyse=analyse,
+        needs="depth",
+    )

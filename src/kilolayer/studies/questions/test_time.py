@@ -1,0 +1,98 @@
+"""Does choosing among more action samples replace depth?"""
+
+import json
+
+import numpy as np
+
+from kilolayer import api
+from kilolayer.analysis.answer import Answer, Plot, Series, Table
+from kilolayer.analysis.contrasts import Cells
+from kilolayer.analysis.groups import with_interval
+from kilolayer.analysis.outcomes import group
+from kilolayer.analysis.statistics import mean_interval
+from kilolayer.analysis.study import Study, StudyRun
+from kilolayer.analysis.verdict import Verdict, strength
+from kilolayer.runtime.run_dir import write_atomically
+from kilolayer.studies.cost import inference_operations
+from kilolayer.studies.question import Question
+from kilolayer.studies.questions.depth import grids
+from kilolayer.studies.setups import by_depth
+from kilolayer.types import UserError
+
+SAMPLES = (1, 4, 16, 64)
+EPISODES, SEED = 128, 1  # starts and goals that no evaluation of the run has seen
+FILE = "test_time.json"
+
+
+def scores(study: Study, runs: list[StudyRun]) -> np.ndarray:
+    """Time at goal `[seeds, samples]`; what was evaluated once is kept in the study directory."""
+    target = study.path / FILE
+    kept = json.loads(target.read_text()) if target.exists() else {}
+    for run in runs:
+        for samples in SAMPLES:
+            key = f"{run.name}, {samples} samples"
+            if key not in kept:
+                found = api.evaluate(run.run, EPISODES, samples=samples, seed=SEED)
+                kept[key] = next(iter(found.values()))["time_at_goal"]
+                write_atomically(target, json.dumps(kept, indent=2) + "\n")
+    return np.array([[kept[f"{run.name}, {k} samples"] for k in SAMPLES] for run in runs])
+
+
+def analyse(study: Study) -> Answer:
+    groups = {d[0]: runs for d, runs in group(study.finished, "depth").items() if len(runs) > 1}
+    if not groups:
+        raise UserError("an interval needs two seeds at one depth at least: run more seeds.")
+    by_samples, by_cost, rows, verdicts = [], [], [], []
+    for depth, runs in groups.items():
+        found = scores(study, runs)
+        cost = [inference_operations(runs[0].run.config, samples) for samples in SAMPLES]
+        estimates = [mean_interval(column) for column in found.T]
+        ends = (
+            tuple(each.value for each in estimates),
+            tuple(each.low for each in estimates),
+            tuple(each.high for each in estimates),
+        )
+        by_samples.append(Series(f"depth {depth}", tuple(map(float, SAMPLES)), *ends))
+        by_cost.append(Series(f"depth {depth}", tuple(map(float, cost)), *ends))
+        rows += [
+            (str(depth), str(len(runs)), str(samples), f"{each:.3g}", with_interval(column))
+            for samples, each, column in zip(SAMPLES, cost, found.T, strict=True)
+        ]
+        # The same networks with and without: their differences, not two groups.
+        gain = Cells.from_seeds([found[:, -1] - found[:, 0]])
+        p = gain.p_not_zero(np.ones(1))
+        verdicts.append(
+            Verdict(
+                f"At depth {depth} the best of {SAMPLES[-1]} samples changes the score by "
+                f"{gain.estimate(np.ones(1))}, p = {p:.2g}.",
+                strength(p),
+            )
+        )
+    columns = ("depth", "seeds", "samples", "operations for one action", "time at goal")
+    return Answer(
+        verdicts=tuple(verdicts),
+        plots=(
+            Plot(
+                "Score at equal inference cost", "operations for one action", "time at goal",
+                tuple(by_cost), log_x=True,
+            ),
+            Plot("Score by samples", "samples", "time at goal", tuple(by_samples), log_x=True),
+        ),
+        tables=(Table("Score by depth and samples", columns, tuple(rows)),),
+        notes=(
+            f"{EPISODES} new episodes each. One sample is the deterministic action; more are drawn "
+            "from the policy and the critic takes the best. Operations: the actor once, and the "
+            "critic once for each sample, its goal encoding once, where there is a choice.",
+        ),
+    )  # fmt: skip
+
+
+def question() -> Question:
+    return Question(
+        name="test-time",
+        asks="Does choosing among more action samples at test time replace depth?",
+        setups=by_depth(),
+        grids=grids,
+        analyse=analyse,
+        needs="depth",
+    )

@@ -1,0 +1,78 @@
+"""At equal parameters and at equal operations: wide or deep?"""
+
+import dataclasses
+
+from kilolayer.analysis.answer import Answer, Plot
+from kilolayer.analysis.outcomes import (
+    SCORE_NOTE,
+    group,
+    score_series,
+    score_table,
+    scores_by,
+)
+from kilolayer.analysis.study import Study
+from kilolayer.analysis.verdict import Verdict
+from kilolayer.studies.grid import Grid
+from kilolayer.studies.question import Question, Setup
+from kilolayer.studies.questions.depth import verdicts_of
+from kilolayer.studies.setups import by_depth
+
+PARAMETERS, OPERATIONS = "equal parameters", "equal operations"
+UNIT = 8  # widths are multiples of it
+
+
+def width_of_equal_parameters(width: int, shallow: int, depth: int) -> int:
+    """Parameters grow as depth * width^2, and operations of an update with them."""
+    return max(UNIT, round(width * (shallow / depth) ** 0.5 / UNIT) * UNIT)
+
+
+def grids(setup: Setup) -> list[Grid]:
+    """Against the shallowest network: once narrower with depth, once with fewer updates."""
+    shallow, width, updates = setup.depths[0], setup.base.width, setup.base.update_to_data
+    narrower = {
+        depth: {"depth": depth, "width": width_of_equal_parameters(width, shallow, depth)}
+        for depth in setup.depths
+    }
+    fewer = {
+        depth: {"depth": depth, "update_to_data": updates * shallow / depth}
+        for depth in setup.depths
+    }
+    return [
+        dataclasses.replace(setup.grid({"depth": factor}), labels={"held": held})
+        for held, factor in ((PARAMETERS, narrower), (OPERATIONS, fewer))
+    ]
+
+
+def analyse(study: Study) -> Answer:
+    verdicts, series, notes = [], [], []
+    for (held,), runs in group(study.finished, "held").items():
+        scores = scores_by(dataclasses.replace(study, runs=tuple(runs)), "depth")
+        series.append(score_series(held, scores))
+        found, _, more = verdicts_of(scores)
+        verdicts += [Verdict(f"At {held}: {each.sentence}", each.strength) for each in found[:1]]
+        notes += more
+    groups = group(study.finished, "held", "depth")
+    title = "Score by depth at equal cost"
+    return Answer(
+        verdicts=tuple(verdicts),
+        plots=(Plot(title, "depth", "time at goal", tuple(series), log_x=True),),
+        tables=(score_table("Scores", ("held", "depth"), groups),),
+        notes=(
+            SCORE_NOTE,
+            "Equal parameters: the width shrinks with the root of depth, in multiples of "
+            f"{UNIT}, which keeps an update's operations too. Equal operations: the width stays "
+            "and the number of updates shrinks with depth.",
+            *dict.fromkeys(notes),
+        ),
+    )
+
+
+def question() -> Question:
+    return Question(
+        name="width-depth",
+        asks="At equal parameters and at equal operations, is it better to be wide or deep?",
+        setups=by_depth(),
+        grids=grids,
+        analyse=analyse,
+        needs="held",
+    )

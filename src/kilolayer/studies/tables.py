@@ -1,0 +1,60 @@
+"""What `kilolayer study` prints before anything is trained."""
+
+from collections.abc import Mapping
+
+from rich.table import Table
+
+from kilolayer.studies.cost import GridCost
+from kilolayer.studies.grid import Cell
+from kilolayer.training.calibrate import Range
+
+
+def question_table(asks: Mapping[str, str]) -> Table:
+    """The questions by name."""
+    table = Table(title="kilolayer study NAME", title_justify="left")
+    table.add_column("name")
+    table.add_column("question")
+    for name, sentence in asks.items():
+        table.add_row(name, sentence)
+    return table
+
+
+def cost_table(cells: Mapping[str, Cell], cost: GridCost) -> Table:
+    """A row for each run, and what all take together."""
+    table = Table(title=f"{len(cells)} runs", title_justify="left", show_footer=True)
+    table.add_column("run", "all in turn", no_wrap=True)
+    operations = sum(each.run for each in cost.operations.values())
+    for column, footer in (
+        ("parameters", ""),
+        ("updates", ""),
+        ("env steps", ""),
+        ("operations", f"{operations:.2g}"),
+        ("hours here", _hours(cost.total_hours)),
+    ):
+        table.add_column(column, footer, justify="right")
+    for name in cells:
+        run = cost.operations[name]
+        hours = cost.hours[name] if cost.hours else None
+        table.add_row(
+            name,
+            f"{run.parameters:,}",
+            f"{run.updates:,}",
+            f"{run.env_steps:,}",
+            f"{run.run:.2g}",
+            _hours(hours),
+        )
+    return table
+
+
+def memory_sentence(cost: GridCost) -> str:
+    """Whether the largest run fits."""
+    largest = cost.largest
+    fits = "fits" if largest.fits else "does not fit"
+    return (
+        f"The largest run takes {largest.peak_bytes / 2**30:.1f} GiB and {fits} into the "
+        f"{largest.device_bytes / 2**30:.1f} GiB here. Hours leave out evaluations."
+    )
+
+
+def _hours(hours: Range | None) -> str:
+    return "untimed" if hours is None else f"{hours[0]:.2g} to {hours[1]:.2g}"

@@ -1,0 +1,43 @@
+"""`python -m kilolayer.studies.worker STUDY NAME`: bring one run of a study to its end.
+
+What every executor starts, however often: a finished run is left alone, a killed one resumed. A
+worker waits for another of the same run, which may have outlived its study.
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from kilolayer import api
+from kilolayer.config import TrainConfig
+from kilolayer.runtime.run_dir import RunDirectory
+from kilolayer.studies.lock import locked
+from kilolayer.types import UserError
+
+
+def finish_run(study: Path, name: str) -> None:
+    """Train the run, or resume it; raises UserError for a config that cannot be run."""
+    with locked(study / "logs" / f"{name}.lock"):
+        _finish(study, name)
+
+
+def _finish(study: Path, name: str) -> None:
+    directory = RunDirectory(study / "runs" / name)
+    if directory.finished:
+        return
+    if (directory.path / "config.json").exists():
+        api.resume(directory.path, progress=False)
+        return
+    # A process killed while it made the directory leaves one without a config, and nothing in it.
+    shutil.rmtree(directory.path, ignore_errors=True)
+    cells = json.loads((study / "study.json").read_text())["runs"]
+    config = TrainConfig.from_json(json.dumps(cells[name]["config"]), f"the study's run {name}")
+    api.train(config, directory.path, progress=False)
+
+
+if __name__ == "__main__":
+    try:
+        finish_run(Path(sys.argv[1]), sys.argv[2])
+    except UserError as error:
+        raise SystemExit(f"error: {error}") from None

@@ -1,0 +1,69 @@
+"""Seeds and bits with known answers."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from kilolayer.analysis.feedback import entropy, feedback
+from kilolayer.analysis.power import power_of_t_test, seeds_for_power, seeds_needed
+from kilolayer.types import UserError
+
+
+@pytest.mark.parametrize(("effect", "seeds"), [(0.2, 394), (0.5, 64), (0.8, 26)])
+def test_seeds_of_the_usual_effects(effect, seeds):
+    """Cohen's table for 80 % power at 5 %, two-sided (1988, table 2.4.1: 393, 64, 26)."""
+    assert seeds_for_power(effect) == pytest.approx(seeds, abs=1)
+    assert power_of_t_test(effect, seeds_for_power(effect)) >= 0.8
+    assert power_of_t_test(effect, seeds_for_power(effect) - 1) < 0.8
+
+
+def test_many_seeds_need_what_the_normal_distribution_says():
+    """The closed form n = 2 (z_0.975 + z_0.8)^2 / d^2 where t is normal."""
+    closed = 2 * (stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) ** 2 / 0.05**2
+    assert seeds_for_power(0.05) == pytest.approx(closed, rel=1e-3)
+
+
+def test_without_a_difference_power_is_the_false_alarm_rate():
+    assert power_of_t_test(0, 5) == pytest.approx(0.05)
+    assert seeds_for_power(0) is None
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5, 100])
+@pytest.mark.parametrize("effect", [20.0, 33.0, 66.0, 1000.0])
+def test_a_difference_of_many_spreads_is_found(effect, seeds):
+    """Where the noncentral t distribution is beyond what can be computed."""
+    assert 0.9 < power_of_t_test(effect, seeds) <= 1
+
+
+def test_power_by_simulation():
+    generator = np.random.default_rng(0)
+    first, second = generator.normal(size=(2, 4000, 5)) + np.array([0, 1.5])[:, None, None]
+    found = stats.ttest_ind(first, second, axis=1).pvalue < 0.05
+    assert found.mean() == pytest.approx(power_of_t_test(1.5, 5), abs=0.03)
+
+
+def test_seeds_from_runs_at_hand():
+    """Both spreads are 1 and the means differ by 2."""
+    found = seeds_needed(np.array([4.0, 5, 6]), np.array([2.0, 3, 4]))
+    assert found.effect == found.standardised == 2
+    assert found.seeds == seeds_for_power(2)
+    assert found.power == power_of_t_test(2, 3)
+    half = seeds_needed(np.array([4.0, 5, 6]), np.array([2.0, 3, 4]), share=0.5)
+    assert half.seeds is not None
+    assert half.seeds > 2 * (found.seeds or 0)
+    with pytest.raises(UserError, match="no seed differs from another"):
+        seeds_needed(np.ones(3), np.zeros(3))
+
+
+def test_bits_by_hand():
+    """Batch 8, so 3 bits at most. Loss log 2 leaves 2 bits, loss log 16 none rather than -1."""
+    found = feedback(
+        updates=np.array([10.0, 30.0]),
+        loss=np.log([2.0, 16.0]),
+        success=np.array([0.5, 1.0]),
+        batch_size=8,
+    )
+    assert found.contrastive.tolist() == pytest.approx([10 * 8 * 2, 10 * 8 * 2])
+    assert found.bound.tolist() == pytest.approx([10 * 8 * 3, 30 * 8 * 3])
+    assert found.reward.tolist() == pytest.approx([80, 80])
+    assert entropy(np.array([0.11])) == pytest.approx(0.4999, abs=1e-3)

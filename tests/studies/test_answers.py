@@ -1,0 +1,274 @@
+"""What questions answer to studies whose scores are known."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from kilolayer.analysis.answer import Answer
+from kilolayer.analysis.study import load_answer
+from kilolayer.analysis.verdict import NOT_ENOUGH
+from kilolayer.studies.questions import QUESTIONS
+from kilolayer.studies.questions.cost import cost_curve, counted, seconds
+from kilolayer.studies.questions.width_depth import width_of_equal_parameters
+from kilolayer.studies.run import study as run_study
+from kilolayer.types import UserError
+
+NOISE = (-0.3, 0.0, 0.3)
+
+
+def flat(score: float) -> list[float]:
+    """An untrained evaluation, then the final score."""
+    return [0.0, *[score] * 6]
+
+
+def by_depth(scores: dict[int, float], noise=NOISE, **changes) -> list:
+    return [
+        (
+            {"depth": depth, "seed": seed},
+            flat(score + off),
+            {"depth": depth, "seed": seed, **changes},
+        )
+        for depth, score in scores.items()
+        for seed, off in enumerate(noise)
+    ]
+
+
+def answer(name: str, study) -> Answer:
+    return QUESTIONS[name]().answer(study)
+
+
+def test_a_jump_is_found_at_its_depth(write_study):
+    found = answer("depth", write_study("depth", by_depth({1: 10, 2: 11, 4: 30, 8: 31})))
+    first, critical, saturation, _ = found.verdicts
+    assert first.sentence.startswith("From depth 1 to 8 depth raises the score by 21 (95 %:")
+    assert first.strength == "strong"
+    assert critical.sentence.startswith("Depth 4 is critical: the step from depth 2 to 4")
+    assert saturation.sentence.startswith("Depth 4 is the shallowest with 90 % of the best score")
+    assert found.plots[0].marks == ((4.0, "critical depth 4"),)
+    assert found.plots[0].series[0].y == pytest.approx((10, 11, 30, 31))
+    assert found.tables[0].rows[0][:3] == ("1", "3", "10 (9.25 to 10.7)")
+
+
+def test_one_seed_is_not_enough_to_tell(write_study):
+    found = answer("depth", write_study("depth", by_depth({1: 10, 2: 20}, noise=(0.0,))))
+    assert [verdict.strength for verdict in found.verdicts] == [NOT_ENOUGH]
+    assert found.tables[0].rows[0][1:3] == ("1", "10 (one seed)")
+    assert found.plots[0].series[0].low is None
+
+
+@pytest.mark.parametrize("name", ["cost", "threshold", "seeds", "feedback", "test-time"])
+def test_re_analyses_of_one_seed_are_not_enough_to_tell(name, write_study):
+    study = write_study("depth", by_depth({1: 10, 2: 20}, noise=(0.0,)))
+    (verdict,) = answer(name, study).verdicts
+    assert verdict.strength == NOT_ENOUGH
+    assert "seed" in verdict.sentence
+
+
+def test_no_run_finished_is_a_verdict_and_what_is_missing_is_told(write_study):
+    study = write_study("depth", by_depth({1: 10, 2: 20}))
+    (study.path / "runs" / "run5" / "DONE").unlink()
+    assert answer("depth", study).notes[-1] == "Left out, for they have not finished: run5."
+    for run in study.finished:
+        (run.path / "DONE").unlink()
+    assert answer("depth", study).verdicts[0].sentence == "No run has finished yet."
+
+
+def test_tasks_are_never_mixed(write_study):
+    runs = by_depth({1: 10, 2: 30}, task="point_u_maze") + by_depth(
+        {1: 50, 2: 5}, task="point_big_maze"
+    )
+    found = answer("depth", write_study("depth", runs))
+    sentences = [verdict.sentence for verdict in found.verdicts]
+    assert any(s.startswith("point_u_maze: From depth 1 to 2 depth raises") for s in sentences)
+    assert any(s.startswith("point_big_maze: From depth 1 to 2 depth lowers") for s in sentences)
+    assert {plot.title.split(":")[0] for plot in found.plots} == {"point_u_maze", "point_big_maze"}
+
+
+def test_the_gain_is_split_into_exploration_expressivity_and_interaction(write_study):
+    runs = [
+        ({"collector": c, "learner": n, "seed": seed}, flat(10 + 4 * (c == 2) + 6 * (n == 2) + off),
+         {"collector_depth": c, "depth": n, "seed": seed})
+        for c in (1, 2) for n in (1, 2) for seed, off in enumerate(NOISE)
+    ]  # fmt: skip
+    whole, exploration, expressivity, interaction = answer(
+        "collector-learner", write_study("collector-learner", runs)
+    ).verdicts
+    assert whole.sentence.startswith("The gain from depth is 10 (95 %:")
+    assert exploration.sentence.startswith("Exploration brings 4 (95 %:")
+    assert "40 % (95 %: " in exploration.sentence
+    assert expressivity.sentence.startswith("Expressivity brings 6 (95 %:")
+    assert interaction.strength == NOT_ENOUGH
+
+
+def test_attribution_follows_the_order_of_the_grid(write_study):
+    """The first value of each factor is what the gain starts from, not the first letter."""
+    runs = [
+        ({"objective": o, "recipe": r, "depth": d, "seed": seed},
+         flat(20 + 5 * (o == "crl") + 2 * (r == "good") - 1 * (d == 2) + off), {"depth": d})
+        for o in ("sac", "crl") for r in ("plain", "good") for d in (1, 2)
+        for seed, off in enumerate(NOISE)
+    ]  # fmt: skip
+    found = answer("attribution", write_study("attribution", runs))
+    whole, *parts = [verdict.sentence for verdict in found.verdicts]
+    assert whole.startswith("The gain from all three is 6 (95 %:")
+    for sentence, start in zip(
+        parts, ("Objective brings 5 ", "Recipe brings 2 ", "Depth brings -1 "), strict=True
+    ):
+        assert sentence.startswith(start)
+    assert [row[0] for row in found.tables[1].rows] == [
+        "objective x recipe", "objective x depth", "recipe x depth",
+    ]  # fmt: skip
+
+
+def test_costs_are_those_of_the_runs_own_account(write_study):
+    study = write_study("depth", by_depth({1: 10, 2: 20}))
+    run = study.runs[0].run
+    assert counted(run, "env_steps").tolist() == [0, 100, 200, 300, 400, 500, 600]
+    # One second of prefill, then two a checkpoint.
+    assert seconds(run).tolist() == [0, 3, 5, 7, 9, 11, 13]
+    curve = cost_curve(1, list(study.runs[:3]), seconds)
+    assert curve.cost.tolist() == [11, 13]  # trailing means of five, from the first update on
+    assert curve.mean.tolist() == pytest.approx([10, 10])
+    found = answer("cost", study)
+    assert [verdict.sentence.split(" depth")[0] for verdict in found.verdicts[:3]] == [
+        "Within 600 environment steps", "Within 60 updates", "Within 13 seconds",
+    ]  # fmt: skip
+    assert all("depth 2 scores best" in verdict.sentence for verdict in found.verdicts[:3])
+
+
+def test_a_threshold_is_the_first_evaluation_at_half_of_the_end(write_study):
+    rising = [0.0, 0, 0, 0, 0, 10, 20, 30, 40, 55, 60, 60, 60, 60, 60]
+    runs = [
+        ({"depth": depth, "seed": seed}, [s + off for s in rising], {"depth": depth})
+        for depth in (1, 2)
+        for seed, off in enumerate((-0.1, 0, 0.1))
+    ]
+    found = answer("threshold", write_study("threshold", runs))
+    # Trailing means of five: 31 at evaluation 9 is over 30, 55 at evaluation 12 over 54.
+    assert found.tables[0].rows[0][1] == "900 (95 %: 900 to 900; 3 seeds)"
+    assert found.tables[0].rows[0][2].startswith("1.2e+03 (95 %:")
+    assert found.verdicts[0].strength == NOT_ENOUGH
+
+
+def test_stabilisers_are_compared_with_the_whole_recipe(write_study):
+    scores = {"whole": 20.0, "no norm": 5.0, "relu": 20.1}
+    runs = [
+        ({"removed": removed, "depth": depth, "seed": seed}, flat(score + off), {"depth": depth})
+        for removed, score in scores.items()
+        for depth in (1, 2)
+        for seed, off in enumerate(NOISE)
+    ]
+    found = answer("recipe", write_study("recipe", runs))
+    assert [verdict.strength for verdict in found.verdicts] == [
+        "strong", "strong", NOT_ENOUGH, NOT_ENOUGH,
+    ]  # fmt: skip
+    assert found.verdicts[0].sentence.startswith("At depth 1, no norm: -15 (95 %:")
+    assert "corrected for 4 comparisons" in found.notes[1]
+
+
+def test_the_gap_between_near_and_far_goals(write_study):
+    """In these studies success on near goals is twice that on far ones."""
+    found = answer("stitching", write_study("stitching", by_depth({1: 10, 2: 30})))
+    assert found.verdicts[0].sentence.startswith(
+        "From depth 1 to 2 success on far goals changes by 0.2"
+    )
+    assert found.verdicts[1].sentence.startswith(
+        "The gap between near and far goals changes by 0.2"
+    )
+
+
+def test_actor_and_critic_are_told_apart(write_study):
+    runs = [
+        ({"actor": a, "critic": c, "seed": seed}, flat(10 + 8 * (c == 4) + off),
+         {"actor_depth": a, "critic_depth": c})
+        for a in (1, 2, 4) for c in (1, 2, 4) for seed, off in enumerate(NOISE)
+    ]  # fmt: skip
+    whole, actor, critic, both = answer("actor-critic-depth", write_study("a", runs)).verdicts
+    assert (actor.strength, critic.strength, both.strength) == (NOT_ENOUGH, "strong", NOT_ENOUGH)
+    assert whole.sentence.startswith("The gain from depth in both is 8 (95 %")
+
+
+def test_the_smallest_batch_serves_both_ways(write_study):
+    ways = (("updates held", 4), ("updates held", 16), ("samples held", 16))
+    runs = [
+        ({"held": held, "batch": batch, "depth": depth, "seed": seed},
+         flat(10 + (batch == 16) * (3 if held == "updates held" else 1) + off),
+         {"batch_size": batch, "depth": depth})
+        for held, batch in ways for depth in (1, 2) for seed, off in enumerate(NOISE)
+    ]  # fmt: skip
+    verdicts = [
+        v.sentence for v in answer("batch-depth", write_study("batch-depth", runs)).verdicts
+    ]
+    assert any(s.startswith("With updates held: A larger batch alone brings 3 ") for s in verdicts)
+    assert any(s.startswith("With samples held: A larger batch alone brings 1 ") for s in verdicts)
+
+
+def test_widths_of_equal_parameters():
+    assert [width_of_equal_parameters(256, 4, depth) for depth in (4, 16, 64)] == [256, 128, 64]
+    assert width_of_equal_parameters(32, 4, 4096) == 8
+
+
+def test_bits_of_contrast_beside_bits_of_reward(write_study):
+    """log 8 - 1 nat a pair; time at goal 10 and 30 of the point maze's 200 steps."""
+    found = answer("feedback", write_study("feedback", by_depth({1: 10, 2: 30})))
+    assert found.verdicts[0].sentence.startswith("At depth 1 the contrastive objective supplies")
+    bits = 60 * 8 * (np.log(8) - 1) / np.log(2)
+    parameters = float(found.tables[0].rows[0][1].replace(",", ""))
+    assert found.tables[0].rows[0][2].startswith(f"{bits / parameters:.3g} (95 %")
+
+
+def test_a_loss_that_bounds_no_information_is_refused(write_study):
+    study = write_study("feedback", by_depth({1: 10, 2: 30}, contrastive_loss="binary"))
+    with pytest.raises(UserError, match="only InfoNCE"):
+        QUESTIONS["feedback"]().analyse(study)
+
+
+def test_another_question_of_the_same_runs_has_a_page_of_its_own(write_study, tmp_path):
+    source = write_study("depth", by_depth({1: 10, 2: 30})).path
+    found = run_study("seeds", source=source, out=tmp_path / "seeds", progress=False)
+    assert (found.study.question, len(found.study.finished)) == ("seeds", 6)
+    assert found.report == tmp_path / "seeds" / "report.html"
+    page = found.report.read_text()
+    assert found.study.asks in page
+    assert found.answer.verdicts[0].sentence in page
+    assert load_answer(tmp_path / "seeds") == found.answer
+    with pytest.raises(UserError, match="holds another study"):
+        run_study("cost", source=source, out=tmp_path / "seeds", progress=False)
+    with pytest.raises(UserError, match="analyses the runs of"):
+        run_study("seeds", out=tmp_path / "seeds", progress=False)
+
+
+def test_limits_of_a_trained_run(write_study, tiny_run):
+    study = write_study("limits", by_depth({8: 1}, noise=(0.0,)))
+    shutil.rmtree(study.runs[0].path)
+    shutil.copytree(tiny_run.path, study.runs[0].path)
+    found = answer("limits", study)
+    row = found.tables[0].rows[0]
+    assert row[:2] == ("8", "1 of 1")
+    accuracy = float(row[2].split()[0]) / tiny_run.config.batch_size
+    assert accuracy == pytest.approx(tiny_run.curve("critic/accuracy")[1][-1], rel=1e-2)
+    assert {verdict.strength for verdict in found.verdicts} == {NOT_ENOUGH}  # of one seed
+
+
+def test_samples_are_rated_once_and_each_network_is_compared_with_itself(write_study, monkeypatch):
+    rated = []
+
+    def evaluate(run, episodes, samples, seed):
+        rated.append(samples)
+        return {"evaluation goals": {"time_at_goal": 10 * run.config.seed + 0.5 * samples}}
+
+    monkeypatch.setattr("kilolayer.api.evaluate", evaluate)
+    study = write_study("test-time", by_depth({1: 1}))
+    found = answer("test-time", study)
+    # Seeds lie ten apart, and every one gains 0.5 * (64 - 1).
+    assert found.verdicts[0].sentence.startswith(
+        "At depth 1 the best of 64 samples changes the score by 31.5 (95 %: 31.5 to 31.5; 3 seeds)"
+    )
+    assert rated == [1, 4, 16, 64] * 3
+    assert answer("test-time", study).verdicts == found.verdicts
+    assert len(rated) == 12
+    costs = found.plots[0].series[0].x
+    # The actor for each, the goal's encoding once there is a choice, the critic for each sample.
+    assert costs[3] - costs[2] == pytest.approx(4 * (costs[2] - costs[1]))
+    assert costs[1] - costs[0] > 4 / 12 * (costs[2] - costs[1])

@@ -1,0 +1,121 @@
+"""Grids: names and counts by hand, and what is refused."""
+
+import dataclasses
+
+import pytest
+
+from kilolayer.presets import RECIPES
+from kilolayer.studies.grid import Grid, all_cells, field_factor
+from kilolayer.studies.question import SIZES
+from kilolayer.studies.questions import QUESTIONS
+from kilolayer.types import UserError
+
+DEPTHS = field_factor("depth", (4, 8))
+
+
+def test_names_and_configs_of_every_combination(tiny_config):
+    objectives = {"a b": {"energy": "dot"}, "l2": {}}
+    cells = Grid(tiny_config, {"objective": objectives, "depth": DEPTHS}, 2).cells()
+    assert list(cells) == [
+        "a_b-depth4-seed0", "a_b-depth4-seed1", "a_b-depth8-seed0", "a_b-depth8-seed1",
+        "l2-depth4-seed0", "l2-depth4-seed1", "l2-depth8-seed0", "l2-depth8-seed1",
+    ]  # fmt: skip
+    cell = cells["a_b-depth8-seed1"]
+    assert cell.factors == {"objective": "a b", "depth": 8, "seed": 1}
+    assert cell.config == dataclasses.replace(tiny_config, energy="dot", depth=8, seed=1)
+
+
+def test_a_recipe_comes_first_and_other_fields_change_it(tiny_config):
+    change = {"recipe": "wang2025", "discount": 0.5}
+    config = Grid(tiny_config, {"recipe": {"x": change}}, 1).cells()["x-seed0"].config
+    assert config.discount == 0.5
+    assert config.layers_per_block == RECIPES["wang2025"]["layers_per_block"] == 4
+    assert config.num_envs == tiny_config.num_envs
+
+
+def test_grids_together(tiny_config):
+    labelled = [
+        dataclasses.replace(Grid(tiny_config, {"depth": DEPTHS}, 1), labels={"held": held})
+        for held in ("updates", "samples")
+    ]
+    cells = all_cells(labelled)
+    assert list(cells)[::2] == ["updates-depth4-seed0", "samples-depth4-seed0"]
+    with pytest.raises(UserError, match="two runs called updates-depth4-seed0"):
+        all_cells([labelled[0], labelled[0]])
+
+
+@pytest.mark.parametrize(
+    ("factors", "seeds", "sentence"),
+    [
+        ({"depth": {}}, 1, "the grid is empty: depth has no values"),
+        ({"depth": DEPTHS}, 0, "seeds = 0 is not allowed: a study needs one at least"),
+        ({"x": {1: {"dept": 4}}}, 1, "dept = 4 is not allowed.*nearest valid choice is depth"),
+        ({"x": {1: {"recipe": "wang"}}}, 1, "recipe = 'wang' .*nearest valid choice is wang2025"),
+        ({"x": {1: {"agent": "crll"}}}, 1, "run x1-seed0 .*cannot be trained: agent = 'crll'"),
+        (
+            {"depth": {6: {"depth": 6, "layers_per_block": 4}}}, 1,
+            "the run depth6-seed0 of the grid cannot be trained: depth = 6 is not allowed",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_refused(factors, seeds, sentence, tiny_config):
+    with pytest.raises(UserError, match=sentence):
+        all_cells([Grid(tiny_config, factors, seeds)])
+    with pytest.raises(UserError, match="the grid is empty"):
+        all_cells([])
+
+
+# Runs at quick, laptop and paper size, counted by hand.
+COUNTS = {
+    "depth": (9, 9, 25),
+    "cost": (9, 9, 25),
+    "threshold": (9, 9, 25),
+    "collector-learner": (12, 12, 20),  # 2 x 2
+    "attribution": (24, 24, 40),  # 2 x 2 x 2
+    "width-depth": (18, 18, 50),  # twice
+    "actor-critic-depth": (27, 27, 125),  # squared
+    "batch-depth": (18, 18, 30),  # (2 + 1) batches x 2
+    "feedback": (9, 9, 25),
+    "stitching": (6, 9, 15),
+    "recipe": (36, 36, 60),  # (1 + 5) x 2
+    "limits": (6, 8, 12),
+    "seeds": (9, 9, 25),
+    "test-time": (9, 9, 25),
+}
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_every_question_has_the_runs_it_says(name):
+    """Counted without checking configs, so that grids may name what another extra brings."""
+    question = QUESTIONS[name]()
+    assert question.name == name
+    assert question.asks.endswith("?")
+    for size, count in zip(SIZES, COUNTS[name], strict=True):
+        setup = question.setup(size)
+        grids = question.grids(setup)
+        assert all(question.needs in {*grid.factors, *grid.labels} for grid in grids)
+        assert sum(map(_size, grids)) == count
+
+
+def _size(grid: Grid) -> int:
+    size = grid.seeds
+    for factor in grid.factors.values():
+        size *= len(factor)
+    return size
+
+
+def test_the_user_changes_tasks_depths_and_seeds():
+    question = QUESTIONS["depth"]()
+    setup = question.setup("quick", ["point_u_maze", "point_big_maze"], [8, 4], 2)
+    cells = question.cells(setup)
+    assert list(cells) == [
+        f"{task}-depth{depth}-seed{seed}"
+        for task in ("point_u_maze", "point_big_maze")
+        for depth in (4, 8)
+        for seed in (0, 1)
+    ]
+    assert {cell.config.task for cell in cells.values()} == {"point_u_maze", "point_big_maze"}
+    with pytest.raises(
+        UserError, match="size = 'huge' is not allowed: one of quick, laptop, paper"
+    ):
+        question.setup("huge")  # type: ignore[arg-type]
