@@ -11,12 +11,12 @@ import pytest
 from kilolayer.agents.base import TaskSpec
 from kilolayer.agents.build import build_agent
 from kilolayer.config import TrainConfig
+from kilolayer.networks.arithmetic import arithmetic, parameters_of
 from kilolayer.plan import TrainPlan
 from kilolayer.presets import PRESETS, RECIPES, with_recipe
 from kilolayer.replay import buffer as ring
 from kilolayer.replay import hindsight
 from kilolayer.tasks.registry import make_task
-from kilolayer.training.cost import arithmetic, parameters_of
 from probes import Chain
 
 CHAIN, WORLDS, UPDATES, BATCH = Chain(), 64, 120, 64
