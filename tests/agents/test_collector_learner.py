@@ -12,10 +12,10 @@ from kilolayer.agents.build import build_agent
 from kilolayer.agents.collector_learner import CollectorLearner, CollectorLearnerState
 from kilolayer.config import TrainConfig
 from kilolayer.plan import TrainPlan
-from kilolayer.replay.hindsight import Batch
 from kilolayer.tasks.registry import task_of
 from kilolayer.training.build import build_trainer
 from kilolayer.types import UserError
+from probes import contrastive_batch
 
 CONFIG = TrainConfig(
     num_envs=4,
@@ -53,7 +53,9 @@ def test_depths_are_the_configs(agent):
 
 def test_each_updates_as_it_would_alone(agent, normal):
     state, key = jax.jit(agent.init)(jax.random.key(0)), jax.random.key(1)
-    batch = Batch(normal(0, 8, 4), jnp.tanh(normal(1, 8, 2)), normal(2, 8, 2), normal(3, 8, 2))
+    batch = contrastive_batch(
+        normal(0, 8, 4), jnp.tanh(normal(1, 8, 2)), normal(2, 8, 2), normal(3, 8, 2)
+    )
     found, metrics = jax.jit(agent.update)(state, batch, key)
     keys = jax.random.split(key)
     for name, part, own in (("", "learner", keys[0]), ("collector_", "collector", keys[1])):
