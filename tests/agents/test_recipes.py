@@ -84,7 +84,7 @@ def test_weight_decay_reaches_the_networks_and_leaves_the_temperature():
     its share of the rate."""
     agent = dataclasses.replace(agent_of("simba"), weight_decay=0.5)
     one, found = jnp.ones(()), {}
-    for part, optimiser in agent._optimisers().items():
+    for part, optimiser in agent.optimisers.items():
         change, _ = optimiser.update(one, optimiser.init(one), one)
         found[part] = float(change)
     networks = -3e-3 * 1.5
