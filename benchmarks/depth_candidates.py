@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from kilolayer.agents.crl import CRL, CRLState
+from kilolayer.agents.optimiser import init_moments
 from kilolayer.networks.block import Dense, ResidualBlock, layer_norm
 from kilolayer.networks.encoders import Encoder
 from kilolayer.types import Array
@@ -23,7 +24,7 @@ from kilolayer.types import Array
 class GainBlock(ResidualBlock):
     """A branch times a learnt number that starts at 0 (SkipInit, arXiv 2002.10444)."""
 
-    gain: Array
+    gain: Array | float = 0.0
 
     def branch(self, x: Array) -> tuple[Array, ...]:
         *inner, last = super().branch(x)
@@ -52,7 +53,7 @@ class NormedOutputs(eqx.Module):
 
 def with_gains(encoder: Encoder) -> Encoder:
     layers = encoder.stack.blocks.layers
-    blocks = GainBlock(layers, jnp.zeros(encoder.stack.num_blocks))
+    blocks = GainBlock(layers, gain=jnp.zeros(encoder.stack.num_blocks))
     return eqx.tree_at(lambda e: e.stack.blocks, encoder, blocks)
 
 
@@ -182,10 +183,10 @@ class CandidateAgent(CRL):
             state.parameters,
             replace_fn=form,
         )
-        optimisers = self._optimisers().items()
-        return CRLState(parameters, {n: o.init(getattr(parameters, n)) for n, o in optimisers})
+        return CRLState(parameters, init_moments(self.optimisers, parameters))
 
-    def _optimisers(self) -> dict[str, optax.GradientTransformation]:
+    @property
+    def optimisers(self) -> dict[str, optax.GradientTransformation]:
         make, blocks = CANDIDATES[self.candidate].optimiser, self.critic_torso.num_blocks
         return {
             "actor": make(self.actor_learning_rate, blocks),

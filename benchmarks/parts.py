@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from benchmarks.measure import Figures, Program, alternate
 from benchmarks.updates import make_agent, random_batch
 from kilolayer.agents.crl import CRL, CRLState
+from kilolayer.agents.optimiser import descend
 from kilolayer.losses.contrastive import contrastive_loss
 from kilolayer.losses.energies import pairwise
 from kilolayer.networks.block import Dense, ResidualBlock
@@ -37,6 +38,11 @@ class Profile:
     peak: float
 
 
+def step(agent: CRL, state: CRLState, gradients: dict[str, Any]) -> tuple[Any, Any]:
+    """The optimisers alone."""
+    return descend(agent.optimisers, state.parameters, gradients, state.optimiser)
+
+
 def measure(depth: int, width: int, batch_size: int, peak_size: int, repeats: int) -> Profile:
     agent, batch, key = make_agent(depth, width), random_batch(batch_size), jax.random.key(2)
     state = jax.jit(agent.init)(jax.random.key(1))
@@ -47,7 +53,7 @@ def measure(depth: int, width: int, batch_size: int, peak_size: int, repeats: in
     programs = {
         "update": Program.compile(agent.update, state, batch, key),
         "forward": Program.compile(partial(losses, agent), state, batch, key),
-        "optimiser": Program.compile(agent._apply, state, state.parameters),
+        "optimiser": Program.compile(partial(step, agent), state, vars(state.parameters)),
         "energies": Program.compile(partial(energy_gradient, agent), encodings),
         "square": Program.compile(jnp.matmul, square, square),
     }
