@@ -16,6 +16,8 @@ from kilolayer.types import UserError
 
 TIME_AT_GOAL = "evaluation/time_at_goal"
 SUCCESS = "evaluation/success"
+DEPTH_AXIS = "depth, layers"
+SCORE_AXIS = "time at goal, control steps"
 SCORE_NOTE = (
     "Scores are time at goal: control steps of an episode within the success radius, mean of the "
     "last five evaluations of a run. Intervals are 95 %."

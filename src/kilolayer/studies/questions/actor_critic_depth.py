@@ -6,6 +6,7 @@ from kilolayer.analysis.answer import Answer, Plot
 from kilolayer.analysis.effects import split_parts, two_levels
 from kilolayer.analysis.factorial import two_by_two
 from kilolayer.analysis.outcomes import (
+    SCORE_AXIS,
     SCORE_NOTE,
     group,
     score_series,
@@ -44,7 +45,7 @@ def analyse(study: Study) -> Answer:
     return Answer(
         verdicts=verdicts,
         plots=(
-            Plot("Score by depths", "depth of the actor", "time at goal", lines, log_x=True),
+            Plot("Score by depths", "depth of the actor", SCORE_AXIS, lines, log_x=True),
             plot,
         ),
         tables=(table, score_table("Scores", FACTORS, groups)),

@@ -7,7 +7,15 @@ import numpy as np
 from kilolayer.analysis.answer import Answer, Plot
 from kilolayer.analysis.effects import split_parts, two_levels
 from kilolayer.analysis.factorial import two_by_two
-from kilolayer.analysis.outcomes import SCORE_NOTE, group, score_series, score_table, scores_by
+from kilolayer.analysis.outcomes import (
+    DEPTH_AXIS,
+    SCORE_AXIS,
+    SCORE_NOTE,
+    group,
+    score_series,
+    score_table,
+    scores_by,
+)
 from kilolayer.analysis.study import Study
 from kilolayer.analysis.verdict import Verdict
 from kilolayer.studies.grid import Grid
@@ -68,7 +76,7 @@ def analyse(study: Study) -> Answer:
             series.append(score_series(f"batch {size}, {held}", by_depth))
     return Answer(
         verdicts=tuple(verdicts),
-        plots=(Plot("Score by depth", "depth", "time at goal", tuple(series), log_x=True),),
+        plots=(Plot("Score by depth", DEPTH_AXIS, SCORE_AXIS, tuple(series), log_x=True),),
         tables=(*tables, score_table("Scores", ("held", "batch", "depth"), groups)),
         notes=(
             SCORE_NOTE,

@@ -7,7 +7,7 @@ import numpy as np
 from kilolayer.analysis.answer import Answer, Plot, Series, Table
 from kilolayer.analysis.cost import CostCurve, best_depths, recommended_depth
 from kilolayer.analysis.load import Run
-from kilolayer.analysis.outcomes import TIME_AT_GOAL, curves, group
+from kilolayer.analysis.outcomes import SCORE_AXIS, TIME_AT_GOAL, curves, group
 from kilolayer.analysis.study import Study, StudyRun
 from kilolayer.analysis.threshold import WINDOW
 from kilolayer.analysis.verdict import Verdict, recommendation_verdict
@@ -101,7 +101,7 @@ def _plot(name: str, found: list[CostCurve]) -> Plot:
         )
         for curve in found
     )
-    return Plot(f"Score against {name} (band: one standard error)", name, "time at goal", series)
+    return Plot(f"Score against {name} (band: one standard error)", name, SCORE_AXIS, series)
 
 
 def question() -> Question:

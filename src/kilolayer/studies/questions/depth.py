@@ -6,6 +6,8 @@ from kilolayer.analysis.answer import Answer, Plot
 from kilolayer.analysis.depth import critical_depth, monotonicity, saturation_depth
 from kilolayer.analysis.depth_scores import DepthScores
 from kilolayer.analysis.outcomes import (
+    DEPTH_AXIS,
+    SCORE_AXIS,
     SCORE_NOTE,
     group,
     score_series,
@@ -36,7 +38,7 @@ def analyse(study: Study) -> Answer:
     series = (score_series("final score", scores),)
     return Answer(
         verdicts=verdicts,
-        plots=(Plot("Score by depth", "depth", "time at goal", series, log_x=True, marks=marks),),
+        plots=(Plot("Score by depth", DEPTH_AXIS, SCORE_AXIS, series, log_x=True, marks=marks),),
         tables=(score_table("Scores", ("depth",), groups),),
         notes=(SCORE_NOTE, *notes),
     )

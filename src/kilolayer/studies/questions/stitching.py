@@ -7,11 +7,7 @@ import numpy as np
 from kilolayer.analysis.answer import Answer, Plot, Table
 from kilolayer.analysis.contrasts import Cells
 from kilolayer.analysis.groups import with_interval
-from kilolayer.analysis.outcomes import (
-    SCORE_NOTE,
-    score_series,
-    scores_by,
-)
+from kilolayer.analysis.outcomes import DEPTH_AXIS, SCORE_NOTE, score_series, scores_by
 from kilolayer.analysis.study import Study
 from kilolayer.analysis.verdict import Verdict, strength
 from kilolayer.config import TrainConfig
@@ -63,7 +59,7 @@ def analyse(study: Study) -> Answer:
                 strength(p_gap),
             ),
         ),
-        plots=(Plot("Success by depth", "depth", "success", series, log_x=True),),
+        plots=(Plot("Success by depth", DEPTH_AXIS, "success", series, log_x=True),),
         tables=(Table("Success", ("depth", "seeds", "near goals", "far goals", "gap"), rows),),
         notes=(
             SCORE_NOTE,

@@ -8,7 +8,7 @@ from kilolayer import api
 from kilolayer.analysis.answer import Answer, Plot, Series, Table
 from kilolayer.analysis.contrasts import Cells
 from kilolayer.analysis.groups import with_interval
-from kilolayer.analysis.outcomes import group
+from kilolayer.analysis.outcomes import SCORE_AXIS, group
 from kilolayer.analysis.statistics import mean_interval
 from kilolayer.analysis.study import Study, StudyRun
 from kilolayer.analysis.verdict import Verdict, strength
@@ -73,10 +73,10 @@ def analyse(study: Study) -> Answer:
         verdicts=tuple(verdicts),
         plots=(
             Plot(
-                "Score at equal inference cost", "operations for one action", "time at goal",
+                "Score at equal inference cost", "operations for one action", SCORE_AXIS,
                 tuple(by_cost), log_x=True,
             ),
-            Plot("Score by samples", "samples", "time at goal", tuple(by_samples), log_x=True),
+            Plot("Score by samples", "samples", SCORE_AXIS, tuple(by_samples), log_x=True),
         ),
         tables=(Table("Score by depth and samples", columns, tuple(rows)),),
         notes=(

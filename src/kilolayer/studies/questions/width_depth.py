@@ -4,6 +4,8 @@ import dataclasses
 
 from kilolayer.analysis.answer import Answer, Plot
 from kilolayer.analysis.outcomes import (
+    DEPTH_AXIS,
+    SCORE_AXIS,
     SCORE_NOTE,
     group,
     score_series,
@@ -55,7 +57,7 @@ def analyse(study: Study) -> Answer:
     title = "Score by depth at equal cost"
     return Answer(
         verdicts=tuple(verdicts),
-        plots=(Plot(title, "depth", "time at goal", tuple(series), log_x=True),),
+        plots=(Plot(title, DEPTH_AXIS, SCORE_AXIS, tuple(series), log_x=True),),
         tables=(score_table("Scores", ("held", "depth"), groups),),
         notes=(
             SCORE_NOTE,
