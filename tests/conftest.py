@@ -33,7 +33,9 @@ def pytest_configure(config: pytest.Config) -> None:
     directory = str(config.cache.mkdir("jax"))
     jax.config.update("jax_compilation_cache_dir", directory)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = directory  # for the processes that tests start
+    # For the processes that tests start.
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = directory
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 
 @pytest.fixture

@@ -1,12 +1,19 @@
 """Tiny problems with known answers, shared by tests."""
 
+import os
 from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from kilolayer.replay.buffer import Transition
 from kilolayer.replay.hindsight import Batch
+
+slow = pytest.mark.skipif(
+    not os.environ.get("KILOLAYER_EVERY_BENCHMARK"), reason="set KILOLAYER_EVERY_BENCHMARK=1"
+)
+"""For tests that compile for long and whose like is among the others."""
 
 
 def contrastive_batch(observation, action, goal, commanded_goal) -> Batch:

@@ -1,11 +1,12 @@
 """Every benchmark still runs and prints what it measures; the figures are not judged here."""
 
 import importlib
-import os
 import sys
 
 import pytest
 from benchmarks import performance
+
+from probes import slow
 
 SMALL = {
     "ant_exploration": "--worlds 4 --steps 80 --noise 0.15",
@@ -20,9 +21,6 @@ SMALL = {
 
 # These compile for a minute and more each.
 SLOW = ("deep_stack", "depth_stability", "plan_check")
-slow = pytest.mark.skipif(
-    not os.environ.get("KILOLAYER_EVERY_BENCHMARK"), reason="set KILOLAYER_EVERY_BENCHMARK=1"
-)
 RUN = [pytest.param(name, marks=slow) if name in SLOW else name for name in SMALL]
 
 

@@ -1,7 +1,6 @@
 """Whole runs of agents other than contrastive RL: the loop, the metrics and the report."""
 
 import json
-import os
 
 import pytest
 
@@ -10,6 +9,7 @@ from kilolayer.api import forecast, train
 from kilolayer.config import TrainConfig
 from kilolayer.report.plots import learning_curves
 from kilolayer.report.run_report import SECTIONS, write_report
+from probes import slow
 
 CONFIG = TrainConfig(
     total_steps=800,
@@ -26,9 +26,7 @@ CONFIG = TrainConfig(
 )
 
 
-@pytest.mark.skipif(
-    not os.environ.get("KILOLAYER_EVERY_BENCHMARK"), reason="set KILOLAYER_EVERY_BENCHMARK=1"
-)
+@slow
 @pytest.mark.parametrize("agent", ["sac", "sac-her", "td3-her", "ppo"])
 def test_a_run_of_any_agent_leaves_a_whole_report(agent, tmp_path):
     config = TrainConfig(**{**vars(CONFIG), "agent": agent})

@@ -15,6 +15,7 @@ from kilolayer.studies.execute import execute
 from kilolayer.studies.executors import Local, Ray, Slurm, cores_here, run_command
 from kilolayer.studies.lock import locked
 from kilolayer.types import UserError
+from probes import slow
 
 EXIT_3 = [sys.executable, "-c", "print('broken'); raise SystemExit(3)"]
 
@@ -144,9 +145,7 @@ def test_a_remote_worker_has_the_environment_of_the_study(tmp_path):
     assert (tmp_path / "log.txt").read_text() == "green\n"
 
 
-@pytest.mark.skipif(
-    "KILOLAYER_EVERY_BENCHMARK" not in os.environ, reason="a Ray cluster takes ten seconds to start"
-)
+@slow  # a Ray cluster takes ten seconds to start
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_a_study_on_a_local_ray(tiny_config, tmp_path, monkeypatch):
     """Two real runs on a real local cluster."""

@@ -19,17 +19,40 @@ from kilolayer.training.build import build_trainer
 from kilolayer.training.loop import resume_run, start_run
 from kilolayer.types import UserError
 
-OPTIONS = [
-    *("--task", "point_u_maze", "--total-steps", "16000", "--num-envs", "8"),
-    *("--unroll-length", "10", "--width", "16", "--batch-size", "16", "--eval-envs", "4"),
-    *("--num-evaluations", "12", "--replay-steps-per-env", "300"),
-    *("--min-replay-steps-per-env", "50", "--no-tensorboard"),
-    *("--layers-per-block", "1", "--depth", "2"),
-]
+CONFIG = TrainConfig(
+    total_steps=16_000,
+    num_envs=8,
+    unroll_length=10,
+    layers_per_block=1,
+    depth=2,
+    width=16,
+    batch_size=16,
+    eval_envs=4,
+    num_evaluations=12,
+    replay_steps_per_env=300,
+    min_replay_steps_per_env=50,
+    update_to_data=1 / 20,
+    discount=0.98,
+    contrastive_loss="symmetric",
+    shuffled_goal_share=0.5,
+    tensorboard=False,
+)
+# Without the report that the command would write at the end: it takes longer than the training.
+TRAIN = """
+import sys
+from pathlib import Path
+import kilolayer
+kilolayer.train(kilolayer.TrainConfig.read(Path(sys.argv[1])), sys.argv[2])
+"""
+RESUME = """
+import sys
+from kilolayer.api import resume
+resume(sys.argv[1])
+"""
 
 
-def start(*options: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "kilolayer", "train", *options]
+def start(program: str, *arguments: Path) -> subprocess.Popen:
+    command = [sys.executable, "-c", program, *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
@@ -58,11 +81,12 @@ def assert_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> Non
 
 
 def test_a_run_killed_at_random_moments_ends_bit_identical(tmp_path: Path) -> None:
-    unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
-    finish(start(*OPTIONS, "--out", str(unbroken)))
+    unbroken, killed, config = (tmp_path / name for name in ("unbroken", "killed", "config.json"))
+    config.write_text(CONFIG.to_json())
+    finish(start(TRAIN, config, unbroken))
 
     moments = random.Random(7)
-    process = start(*OPTIONS, "--out", str(killed))
+    process = start(TRAIN, config, killed)
     kills = 0
     for events in (moments.randint(15, 60), moments.randint(90, 140), moments.randint(160, 200)):
         metrics = killed / "metrics.jsonl"
@@ -76,7 +100,7 @@ def test_a_run_killed_at_random_moments_ends_bit_identical(tmp_path: Path) -> No
         process.communicate()
         if (killed / "DONE").exists():
             break
-        process = start("--resume", str(killed))
+        process = start(RESUME, killed)
     finish(process)
 
     assert kills >= 2
