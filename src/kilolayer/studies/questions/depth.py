@@ -80,9 +80,8 @@ def whole_verdict(scores: DepthScores) -> Verdict:
     weights[[0, -1]] = -1, 1
     change = scores.estimate(weights)
     p = min(1.0, 2 * float(scores.p_above_zero(np.stack([weights, -weights])).min()))
-    word = "raises" if change.value > 0 else "lowers"
     return Verdict(
-        f"From depth {scores.depth[0]} to {scores.depth[-1]} depth {word} the score by {change}, "
+        f"From depth {scores.depth[0]} to {scores.depth[-1]} the score changes by {change}, "
         f"p = {p:.2g}.",
         strength(p),
     )
