@@ -103,7 +103,7 @@ PRESETS: dict[str, TrainConfig] = {
     # A point U-maze that two cores learn in about three minutes: see results/point_u_maze.
     "quickstart": TrainConfig(
         task="point_u_maze",
-        total_steps=500_000,
+        total_steps=300_000,
         num_envs=128,
         unroll_length=50,
         depth=8,
