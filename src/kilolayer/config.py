@@ -63,7 +63,8 @@ class TrainConfig(TaskConfig):
     episode_length: int | None = None
     """Control steps after which an episode ends while training; by default the task's own."""
     stall_length: int | None = None
-    """Control steps without moving by the success radius that end a training episode early."""
+    """Control steps without moving by the success radius that end a training episode early; sac,
+    sac-her, td3-her and ppo take that for a termination."""
     physics: Literal["auto", "native", "mjx"] = "auto"
     """MuJoCo's engine: `native`, all cores; `mjx` (extra `mjx`); `auto`, mjx if there is a GPU."""
     mjx_impl: Literal["jax", "warp"] = "jax"
