@@ -50,11 +50,16 @@ def measure(
 
 
 def many(draw: Callable[[Buffer, Array], Any], buffer: Buffer, draws: int) -> Program:
-    """So many batches in one program; a single one would be lost in the cost of a call."""
+    """So many batches in one program; a single one would be lost in the cost of a call.
+
+    Only what contrastive learning reads of a batch is computed, as in its compiled update.
+    """
 
     def run(buffer: Buffer, key: Array) -> Array:
         def one(total: Array, key: Array) -> tuple[Array, None]:
-            return total + sum(leaf.sum() for leaf in jax.tree.leaves(draw(buffer, key))), None
+            batch = draw(buffer, key)
+            read = (batch.observation, batch.action, batch.goal, batch.commanded_goal)
+            return total + sum(leaf.sum() for leaf in read), None
 
         return jax.lax.scan(one, jnp.zeros(()), jax.random.split(key, draws))[0]
 
