@@ -62,9 +62,9 @@ class TrainConfig(TaskConfig):
     """Control steps of every world between two rounds of updates."""
     episode_length: int | None = None
     """Control steps after which an episode ends while training; by default the task's own."""
-    stall_length: int | None = None
-    """Control steps without moving by the success radius that end a training episode early; sac,
-    sac-her, td3-her and ppo take that for a termination."""
+    goal_interval: int | None = None
+    """Control steps after which a training world is told another goal, in the same episode; by
+    default it keeps one to the end."""
     physics: Literal["auto", "native", "mjx"] = "auto"
     """MuJoCo's engine: `native`, all cores; `mjx` (extra `mjx`); `auto`, mjx if there is a GPU."""
     mjx_impl: Literal["jax", "warp"] = "jax"
@@ -121,6 +121,9 @@ class TrainConfig(TaskConfig):
     """Adam's step size for the critic."""
     temperature_learning_rate: float = 3e-4
     """Adam's step size for the temperature."""
+    average_decay: float = 0.0
+    """Decay per update of the running average of the actor's weights, which is what is evaluated
+    and kept; 0 takes the newest weights."""
     weight_decay: float = 0.0
     """Decoupled weight decay of actor and critic (AdamW), times their learning rate per update."""
     energy: Literal["l2", "squared_l2", "dot", "cosine"] = "l2"
@@ -137,8 +140,6 @@ class TrainConfig(TaskConfig):
     """Share of the actor's batch that practises another transition's goal, in 0 to 1."""
     commanded_goal_share: float = 0.0
     """Share of the actor's batch that practises the goal its world was told, in 0 to 1."""
-    greedy_env_share: float = 0.0
-    """Share of the worlds that act without noise while training, as the agent is evaluated."""
     hindsight_goal_share: float = 0.8
     """Share of the batch of sac-her and td3-her whose goal is one reached later, in 0 to 1."""
     target_rate: float = 0.005

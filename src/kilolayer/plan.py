@@ -222,10 +222,10 @@ def _check_ranges(config: TrainConfig) -> None:
         # JAX would drop the higher bits, and two seeds would give one run.
         nearest = 0 if config.seed < 0 else MAX_SEED - 1
         raise bad_field("seed", config.seed, f"it must lie in [0, {MAX_SEED})", nearest)
-    for field in ("episode_length", "stall_length"):
-        length = getattr(config, field)
-        if length is not None and length < 2:
-            raise bad_field(field, length, "it must be at least 2", 2)
+    if config.episode_length is not None and config.episode_length < 2:
+        raise bad_field("episode_length", config.episode_length, "it must be at least 2", 2)
+    if config.goal_interval is not None and config.goal_interval < 1:
+        raise bad_field("goal_interval", config.goal_interval, "it must be at least 1", 1)
     if config.batch_size < 2:
         raise bad_field(
             "batch_size", config.batch_size, "contrasting needs two transitions at least", 2
@@ -252,8 +252,11 @@ def _check_ranges(config: TrainConfig) -> None:
     if not 0 < config.target_rate <= 1:
         nearest = 1.0 if config.target_rate > 1 else 0.005
         raise bad_field("target_rate", config.target_rate, "it must lie in (0, 1]", nearest)
+    if not 0 <= config.average_decay < 1:
+        nearest = 0.0 if config.average_decay < 0 else 0.999
+        raise bad_field("average_decay", config.average_decay, "it must lie in [0, 1)", nearest)
     shares = "shuffled_goal_share", "commanded_goal_share", "hindsight_goal_share"
-    for field in (*shares, "greedy_env_share"):
+    for field in shares:
         share = getattr(config, field)
         if not 0 <= share <= 1:
             raise bad_field(field, share, "it must lie in [0, 1]", min(1.0, max(0.0, share)))

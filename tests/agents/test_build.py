@@ -71,5 +71,3 @@ def test_a_batch_larger_than_the_unroll_that_ppo_learns_from_is_refused():
     with pytest.raises(UserError, match=r"batch_size = 100 .* 72 steps .*choice is 72"):
         build(agent="ppo", batch_size=100, **sizes)
     assert build(agent="ppo", batch_size=72, **sizes)
-    with pytest.raises(UserError, match=r"greedy_env_share = 0.5 .*its own noise"):
-        build(agent="ppo", batch_size=72, greedy_env_share=0.5, **sizes)

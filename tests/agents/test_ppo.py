@@ -113,6 +113,17 @@ def test_returns_end_where_episodes_terminate_and_stop_where_they_are_cut(judged
     assert returns[1, 1] == pytest.approx(expected, abs=1e-4)
 
 
+def test_what_follows_the_last_step_for_a_goal_is_not_its_return(judged):
+    """Told another goal at age 2, the second world's steps to that age are cut there."""
+    state, unroll, steps = judged
+    cut = dataclasses.replace(AGENT, goal_interval=2).prepare(state, unroll)
+    before = np.flatnonzero(np.asarray(unroll.age)[1:, 1] == 2)[0]
+    returns = np.asarray(cut.returns).reshape(5, 2)
+    assert returns[before, 1] == pytest.approx(values_of(state, unroll)[before, 1], abs=1e-4)
+    assert np.asarray(cut.advantage).reshape(5, 2)[before, 1] == 0.0
+    assert np.asarray(steps.advantage).reshape(5, 2)[before, 1] != 0.0
+
+
 def test_advantages_are_whitened_over_the_steps_that_are_known(judged):
     _, _, steps = judged
     advantage = np.asarray(steps.advantage).reshape(5, 2)

@@ -121,6 +121,6 @@ def test_bytes_of_a_round_by_hand() -> None:
     assert memory["optimiser"] == 2 * parameters + 3 * 4  # two moments, and three counts
     # 95 steps are rounded up to ten unrolls; one number says where the buffer's head is.
     assert memory["replay buffer"] == 4 * (100 * 8 * (4 + 2 + 2 + 2 + 1) + 1)
-    # qpos, qvel, goal, age, anchor and the anchor's age
-    assert memory["worlds"] == 4 * 8 * (2 + 2 + 2 + 1 + 2 + 1)
+    # qpos, qvel, goal, age
+    assert memory["worlds"] == 4 * 8 * (2 + 2 + 2 + 1)
     assert bytes_of(jax.eval_shape(trainer().init).worlds) == memory["worlds"]

@@ -35,6 +35,7 @@ CONFIG = TrainConfig(
     discount=0.98,
     contrastive_loss="symmetric",
     shuffled_goal_share=0.5,
+    average_decay=0.9,
     tensorboard=False,
 )
 # Without the report that the command would write at the end: it takes longer than the training.
@@ -67,7 +68,7 @@ def arrays_of(directory: Path) -> dict[str, np.ndarray]:
     like = jax.eval_shape(build_trainer(run.config).init)
     step = checkpoint.latest(run.checkpoints)
     assert step is not None
-    agent = checkpoint.restore(run.checkpoints, step, checkpoint.AGENT, like.agent)
+    agent = checkpoint.restore(run.checkpoints, step, checkpoint.AGENT, like.learnt)
     loop = (like.buffer, like.worlds, like.key, like.unrolls)
     loop = checkpoint.restore(run.checkpoints, step, checkpoint.LOOP, loop)
     leaves = jax.tree_util.tree_flatten_with_path((agent, loop))[0]
@@ -136,7 +137,7 @@ def test_restored_native_worlds_continue_bit_identically(tmp_path: Path) -> None
     agent = checkpoint.restore(tmp_path, 4, checkpoint.AGENT, like.agent)
     loop = (like.buffer, like.worlds, like.key, like.unrolls)
     loop = checkpoint.restore(tmp_path, 4, checkpoint.LOOP, loop)
-    restored = jax.tree.map(jax.numpy.asarray, type(state)(agent, *loop))
+    restored = jax.tree.map(jax.numpy.asarray, type(state)(agent, None, *loop))
     for _ in range(3):
         state, restored = train_round(state)[0], train_round(restored)[0]
     for one, other in zip(jax.tree.leaves(state), jax.tree.leaves(restored), strict=True):

@@ -45,6 +45,22 @@ def test_a_restart_moves_the_world_back_and_draws_a_new_goal() -> None:
     assert (goal[9] != goal[10]).any(axis=-1).all()
 
 
+def test_a_goal_interval_brings_other_goals_within_the_episode() -> None:
+    task = make_task("point_u_maze")
+    physics = build_physics(task.world, WORLDS)
+
+    @jax.jit
+    def run(key):
+        goal = task.sample_goal(key, WORLDS, "training")
+        worlds = start_worlds(task, physics, key, goal, "training")
+        return unroll(task, physics, worlds, push_right, key, 23, 10, goal_interval=4)[1]
+
+    changes = np.any(np.diff(np.asarray(run(jax.random.key(0)).goal), axis=0), axis=-1)
+    # At the ages 4 and 8, and with every new episode.
+    np.testing.assert_array_equal(np.flatnonzero(changes.all(axis=1)) + 1, [4, 8, 10, 14, 18, 20])
+    assert changes.any(axis=1).sum() == 6
+
+
 def test_the_recorded_goal_is_part_of_the_recorded_observation() -> None:
     _, trajectory = play("point_u_maze", push_right, length=5, episode_length=10)
     np.testing.assert_array_equal(trajectory.observation[..., :2], trajectory.achieved_goal)
@@ -63,22 +79,3 @@ def test_an_ant_that_jumps_out_of_its_healthy_range_is_restarted_alone() -> None
         others = np.delete(np.diff(age, axis=0)[time], world)
         assert (others == 1).any()
     assert ((height >= 0.2) & (height <= 1.0)).all()  # a terminal state is never acted upon
-
-
-def test_a_world_that_stalls_starts_anew_and_one_that_moves_does_not() -> None:
-    """Within 8 steps the pushed point moves by more than the radius of 0.5."""
-    task = make_task("point_u_maze")
-    physics = build_physics(task.world, 2)
-
-    def push_the_second(observation, goal, key):
-        return jnp.array([[0.0, 0.0], [0.0, 1.0]])
-
-    @jax.jit
-    def run(key):
-        goal = task.sample_goal(key, 2, "training")
-        worlds = start_worlds(task, physics, key, goal, "training")
-        return unroll(task, physics, worlds, push_the_second, key, 18, 100, stall_length=8)[1]
-
-    age = np.asarray(run(jax.random.key(0)).age)
-    np.testing.assert_array_equal(age[:, 0], np.arange(18) % 8)
-    np.testing.assert_array_equal(age[:, 1], np.arange(18))

@@ -1,4 +1,4 @@
-"""The horizon of hindsight goals over a training run."""
+"""A round of training: the horizon of its goals, who acts in it, what it leaves behind."""
 
 import dataclasses
 from types import SimpleNamespace
@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 from kilolayer.agents.base import Sampling
+from kilolayer.analysis.load import load
 from kilolayer.config import TrainConfig
+from kilolayer.runtime.run_dir import RunDirectory
 from kilolayer.training.build import build_trainer, check_dtype
+from kilolayer.training.saving import save_state
 from kilolayer.types import UserError
 
 CONFIG = TrainConfig(
@@ -80,16 +83,6 @@ def test_bfloat16_is_refused_where_a_gpu_has_none() -> None:
     check_dtype(CONFIG, old)
 
 
-@pytest.mark.parametrize(("share", "greedy"), [(0.0, []), (0.5, [1, 3]), (1.0, [0, 1, 2, 3])])
-def test_a_share_of_the_worlds_acts_without_noise(share: float, greedy: list[int]) -> None:
-    trainer = build_trainer(dataclasses.replace(CONFIG, greedy_env_share=share))
-    state = jax.jit(trainer.collect)(jax.jit(trainer.init)())
-    steps, parameters = state.buffer.steps, state.agent.parameters
-    mean, _ = parameters.actor(steps.observation[:50], steps.goal[:50])
-    without_noise = np.isclose(steps.action[:50], jnp.tanh(mean), atol=1e-5).all((0, 2))
-    assert np.flatnonzero(without_noise).tolist() == greedy
-
-
 def test_an_agent_on_policy_learns_from_the_newest_unroll_alone():
     trainer = build_trainer(dataclasses.replace(CONFIG, agent="ppo"))
     state, collect = jax.jit(trainer.init)(), jax.jit(trainer.collect)
@@ -103,3 +96,26 @@ def test_an_agent_on_policy_learns_from_the_newest_unroll_alone():
     batch = draw(jax.random.key(0))
     assert batch.observation.shape == (CONFIG.batch_size, 4)
     assert float(batch.observation.min()) >= 1000
+
+
+def test_the_average_moves_towards_the_newest_weights_at_every_update_and_acts(
+    tmp_path, assert_trees_equal
+):
+    config = dataclasses.replace(CONFIG, average_decay=0.9, update_to_data=1 / 200)
+    trainer = build_trainer(config)
+    assert trainer.plan.updates_per_unroll == 1
+    state, step = jax.jit(trainer.init)(), jax.jit(trainer.round)
+    expected = jax.tree.leaves(state.agent.parameters.actor)
+    for _ in range(3):
+        state, _ = step(state)
+        newest = jax.tree.leaves(state.agent.parameters.actor)
+        expected = [0.9 * old + 0.1 * new for old, new in zip(expected, newest, strict=True)]
+    for found in (state.average, state.acting.parameters.actor):
+        for got, wanted in zip(jax.tree.leaves(found), expected, strict=True):
+            np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-7)
+    assert_trees_equal(state.acting.parameters.critic, state.agent.parameters.critic)
+    run = RunDirectory.create(tmp_path / "run", config, {})
+    save_state(run, 3, state)
+    kept = load(run.path).agent_state.parameters.actor
+    for got, wanted in zip(jax.tree.leaves(kept), jax.tree.leaves(state.average), strict=True):
+        np.testing.assert_array_equal(got, wanted)

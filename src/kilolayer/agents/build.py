@@ -147,9 +147,6 @@ def build_ppo(config: TrainConfig, plan: TrainPlan, task: Task) -> PPO:
     if config.batch_size > steps:
         allowed = f"an unroll holds {steps} steps with a successor, and ppo learns from one alone"
         raise bad_field("batch_size", config.batch_size, allowed, steps)
-    if config.greedy_env_share > 0:
-        allowed = "ppo learns from the actions that its own noise chose alone"
-        raise bad_field("greedy_env_share", config.greedy_env_share, allowed, 0.0)
     actor_torso, critic_torso = torsos(config, plan)
     return PPO(
         task=task_spec(task),
@@ -157,6 +154,7 @@ def build_ppo(config: TrainConfig, plan: TrainPlan, task: Task) -> PPO:
         critic_torso=critic_torso,
         reward=sparse_reward(task),
         episode_length=plan.episode_length,
+        goal_interval=config.goal_interval,
         discount=_discount_of_rewards(config),
         actor_learning_rate=config.actor_learning_rate,
         critic_learning_rate=config.critic_learning_rate,

@@ -67,6 +67,7 @@ class PPO:
     critic_torso: TorsoSpec
     reward: Reward
     episode_length: int
+    goal_interval: int | None = None
     discount: float = 0.99
     actor_learning_rate: float = 3e-4
     critic_learning_rate: float = 3e-4
@@ -101,12 +102,15 @@ class PPO:
     def prepare(self, state: PPOState, unroll: Transition) -> Judged:
         """All steps of the unroll but the last, whose successor is not in it.
 
-        Nor is that of a step whose episode's time was up: it is not known to be good or bad.
+        Nor is that of a step whose episode's time was up, or that was the last for its goal: it is
+        not known to be good or bad.
         """
         now, later = (jax.tree.map(lambda leaf, s=s: leaf[s], unroll) for s in _NOW_AND_LATER)
         value = _value(state.parameters.critic, unroll.observation, unroll.goal)
         continues = later.age == now.age + 1
         terminated = ~continues & (now.age + 1 < self.episode_length)
+        if self.goal_interval is not None:
+            continues &= later.age % self.goal_interval != 0
         advantage = generalised_advantages(
             self.reward(now.achieved_goal, now.goal),
             value[:-1],

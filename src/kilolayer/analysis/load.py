@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kilolayer.agents.averaging import Averaged, actor_of, with_actor
 from kilolayer.agents.base import Agent, TaskSpec
 from kilolayer.agents.build import build_agent, task_spec
 from kilolayer.analysis.arrays import read_arrays
@@ -119,7 +120,8 @@ class Run:
 
     @cached_property
     def agent_state(self) -> Any:
-        """The agent of the newest checkpoint; raises UserError if there is none."""
+        """The agent of the newest checkpoint, as it is evaluated: with the average of its actor if
+        one was kept. Raises UserError if there is none."""
         step = checkpoint.latest(self.directory.checkpoints)
         if step is None:
             raise UserError(
@@ -127,7 +129,10 @@ class Run:
                 f"continue it with `kilolayer train --resume {self.path}`."
             )
         like = jax.eval_shape(self.agent.init, jax.random.key(0))
+        averages = self.config.average_decay > 0
+        like = Averaged(like, actor_of(like)) if averages else like
         arrays = checkpoint.restore(self.directory.checkpoints, step, checkpoint.AGENT, like)
+        arrays = with_actor(arrays.agent, arrays.average) if averages else arrays
         return jax.tree.map(jnp.asarray, arrays)
 
     @cached_property

@@ -31,9 +31,9 @@ def action_arithmetic(trainer: Trainer) -> Arithmetic:
 def device_memory(trainer: Trainer) -> tuple[dict[str, int], float]:
     """Bytes by kind that one device holds at the peak of a round, and the seconds to compile it.
 
-    Target networks, where the agent has them, are counted with the optimiser. The peak is the
-    compiled program's own account. Gradients are as large as the parameters; what
-    else the program needs for the time of a round are activations and smaller temporaries.
+    Target networks and an averaged actor, where there are any, are counted with the optimiser. The
+    peak is the compiled program's own account. Gradients are as large as the parameters; what else
+    the program needs for the time of a round are activations and smaller temporaries.
     """
     state = jax.eval_shape(trainer.init)
     shardings = (trainer.shardings, whole(trainer.mesh))
@@ -48,7 +48,7 @@ def device_memory(trainer: Trainer) -> tuple[dict[str, int], float]:
     gradients = min(parameters, working)
     return {
         "parameters": parameters,
-        "optimiser": bytes_of(state.agent) - parameters,
+        "optimiser": bytes_of(state.agent) - parameters + bytes_of(state.average),
         "gradients": gradients,
         "activations and temporaries": working - gradients,
         "replay buffer": bytes_of(state.buffer),

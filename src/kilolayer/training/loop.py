@@ -250,7 +250,7 @@ class _Loop:
             count = self.trainer.config.eval_envs
             start = self.seeds.stack([evaluation_start(task, key, count, split) for key in keys])
             start = place(start, shared_out(mesh))
-            episodes: Episodes = jax.device_get(evaluate(state.agent, key, start))
+            episodes: Episodes = jax.device_get(evaluate(state.acting, key, start))
             for member, own in zip(self.members, self.seeds.split(episodes), strict=True):
                 self.background.submit(self._score, member, rounds, split, own)
         if rounds > self.trainer.plan.prefill_unrolls:
@@ -282,7 +282,7 @@ class _Loop:
 
     def _write(self, state: TrainState, rounds: int, seconds: dict[str, float]) -> None:
         size = 0
-        for member, own in zip(self.members, self.seeds.split(state.agent), strict=True):
+        for member, own in zip(self.members, self.seeds.split(state.learnt), strict=True):
             if self.seeds.many and member.run.writes:
                 size += checkpoint.save(member.run.checkpoints, rounds, own)
         # The seeds' own are written first: what a resume goes by is written last.

@@ -36,7 +36,7 @@ def profile_round(trainer: Trainer, state: TrainState, round_seconds: float) -> 
             key,
             config.unroll_length,
             plan.episode_length,
-            config.stall_length,
+            config.goal_interval,
         )[0]
 
     def policy_only(state: TrainState, keys: Array) -> Array:

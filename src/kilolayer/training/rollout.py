@@ -22,15 +22,11 @@ class WorldState(eqx.Module):
     """All worlds between two control steps.
 
     goal `[worlds, goal]`: what each was told to reach. age `[worlds]`: control steps since reset.
-    anchor `[worlds, goal]`: what it had achieved when it last had moved by the success radius, and
-    anchor_age `[worlds]` its age then.
     """
 
     physics: PhysicsState
     goal: Array
     age: Array
-    anchor: Array
-    anchor_age: Array
 
 
 def start_worlds(
@@ -39,8 +35,7 @@ def start_worlds(
     """Fresh worlds that are told to reach `goal [worlds, goal]`, drawn from `split`."""
     state = physics.init(*task.reset(key, goal, split))
     age = jnp.zeros(goal.shape[0], jnp.int32)
-    goal = task.current_goal(state, goal)
-    return WorldState(state, goal, age, anchor=task.achieved_goal(state), anchor_age=age)
+    return WorldState(state, task.current_goal(state, goal), age)
 
 
 def restart_ended(
@@ -57,11 +52,17 @@ def restart_ended(
             physics=state,
             goal=jnp.where(ended[:, None], goal, worlds.goal),
             age=jnp.where(ended, 0, worlds.age),
-            anchor=jnp.where(ended[:, None], task.achieved_goal(state), worlds.anchor),
-            anchor_age=jnp.where(ended, 0, worlds.anchor_age),
         )
 
     return jax.lax.cond(jnp.any(ended), fresh, lambda: worlds)
+
+
+def tell_anew(task: Task, worlds: WorldState, interval: int, key: Array) -> WorldState:
+    """Another goal for the worlds whose episode is a multiple of `interval` steps old, not new."""
+    due = (worlds.age > 0) & (worlds.age % interval == 0)
+    goal = task.sample_goal(key, due.shape[0], "training")
+    goal = jnp.where(due[:, None], goal, worlds.goal)
+    return eqx.tree_at(lambda each: each.goal, worlds, goal)
 
 
 def unroll(
@@ -72,12 +73,12 @@ def unroll(
     key: Array,
     length: int,
     episode_length: int,
-    stall_length: int | None = None,
+    goal_interval: int | None = None,
     record: Recorder = lambda _, step: step,
 ) -> tuple[WorldState, Any]:
     """Act for `length` control steps; worlds whose episode ends start anew at once.
 
-    stall_length: control steps without moving by the success radius that end an episode early.
+    goal_interval: control steps after which a world is told another goal, by default never.
     Returns the worlds afterwards and what was recorded, by default the trajectory, leaves `[length,
     worlds, ...]`.
     """
@@ -94,25 +95,12 @@ def unroll(
             age=worlds.age,
         )
         recorded = record(worlds.physics, step)
-        stepped = _moved_on(task, worlds, physics.step(worlds.physics, action))
+        stepped = WorldState(physics.step(worlds.physics, action), worlds.goal, worlds.age + 1)
         ended = task.terminated(stepped.physics) | (stepped.age >= episode_length)
-        if stall_length is not None:
-            ended |= stepped.age - stepped.anchor_age >= stall_length
         worlds = restart_ended(task, physics, stepped, ended, restart_key)
+        if goal_interval is not None:
+            worlds = tell_anew(task, worlds, goal_interval, jax.random.fold_in(restart_key, 0))
         goal = task.current_goal(worlds.physics, worlds.goal)
         return eqx.tree_at(lambda each: each.goal, worlds, goal), recorded
 
     return jax.lax.scan(control_step, worlds, jax.random.split(key, length))
-
-
-def _moved_on(task: Task, worlds: WorldState, state: PhysicsState) -> WorldState:
-    """The worlds one control step later, in the physics state that it led to."""
-    age, achieved = worlds.age + 1, task.achieved_goal(state)
-    moved = task.distance(achieved, worlds.anchor) > task.goal.radius
-    return WorldState(
-        physics=state,
-        goal=worlds.goal,
-        age=age,
-        anchor=jnp.where(moved[:, None], achieved, worlds.anchor),
-        anchor_age=jnp.where(moved, age, worlds.anchor_age),
-    )

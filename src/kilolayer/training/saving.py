@@ -29,7 +29,7 @@ def without_dataset(trainer: Trainer, state: TrainState) -> TrainState:
 def write_state(run: RunDirectory, rounds: int, state: TrainState) -> int:
     """The same for a state in host memory."""
     loop = (state.buffer, state.worlds, state.key, state.unrolls)
-    return checkpoint.save(run.checkpoints, rounds, state.agent, loop) if run.writes else 0
+    return checkpoint.save(run.checkpoints, rounds, state.learnt, loop) if run.writes else 0
 
 
 def restore_state(
@@ -42,9 +42,11 @@ def restore_state(
     seeds = seeds or Seeds((trainer.config.seed,))
     like = without_dataset(trainer, jax.eval_shape(seeds.lift(trainer.init), seeds.array()))
     loop = (like.buffer, like.worlds, like.key, like.unrolls)
-    agent = checkpoint.restore(run.checkpoints, rounds, checkpoint.AGENT, like.agent)
+    learnt = checkpoint.restore(run.checkpoints, rounds, checkpoint.AGENT, like.learnt)
     loop = checkpoint.restore(run.checkpoints, rounds, checkpoint.LOOP, loop)
-    return place(TrainState(agent, *loop), without_dataset(trainer, trainer.shardings))
+    agent, average = (learnt, None) if like.average is None else (learnt.agent, learnt.average)
+    state = TrainState(agent, average, *loop)
+    return place(state, without_dataset(trainer, trainer.shardings))
 
 
 def first_nonfinite(metrics: dict[str, float], state: TrainState) -> str | None:

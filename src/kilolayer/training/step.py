@@ -8,9 +8,9 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
 
+from kilolayer.agents.averaging import Averaged, actor_of, averaged, with_actor
 from kilolayer.agents.base import Agent, Explorer, OnPolicy, Sampling
 from kilolayer.config import TrainConfig
 from kilolayer.physics.base import Physics
@@ -28,14 +28,26 @@ from kilolayer.types import Array, Metrics
 class TrainState(eqx.Module):
     """Everything that the next round needs; saving it and loading it is a resume.
 
-    key: raw PRNG key data of training; evaluation has keys of its own. unrolls: rounds done.
+    average: the running average of the agent's actor, or None where none is kept. key: raw PRNG key
+    data of training; evaluation has keys of its own. unrolls: rounds done.
     """
 
     agent: Any
+    average: Any
     buffer: Buffer
     worlds: WorldState
     key: Array
     unrolls: Array
+
+    @property
+    def acting(self) -> Any:
+        """The agent state that is evaluated."""
+        return self.agent if self.average is None else with_actor(self.agent, self.average)
+
+    @property
+    def learnt(self) -> Any:
+        """What a checkpoint keeps as the agent."""
+        return self.agent if self.average is None else Averaged(self.agent, self.average)
 
 
 @dataclass(frozen=True)
@@ -63,7 +75,8 @@ class Trainer:
         # A dataset is one world, which cannot be shared out.
         steps: Any = shared_out(self.mesh, axis=1) if self.dataset is None else one
         buffer: Any = Buffer(steps, one)  # type: ignore[arg-type]
-        return TrainState(agent, buffer, worlds, one, one)  # type: ignore[arg-type]
+        average = None if self.config.average_decay == 0 else actor_of(agent)
+        return TrainState(agent, average, buffer, worlds, one, one)  # type: ignore[arg-type]
 
     def init(self, seed: Array | int | None = None) -> TrainState:
         """The state before the first step, from the seed alone; by default the config's."""
@@ -71,8 +84,12 @@ class Trainer:
         agent_key, world_key, goal_key, key = keys
         task, config = self.task, self.config
         goal = task.sample_goal(goal_key, config.num_envs, "training")
+        agent = self.agent.init(agent_key)
+        # A copy, for jit may give the memory of either away.
+        average = None if config.average_decay == 0 else jax.tree.map(jnp.copy, actor_of(agent))
         return TrainState(
-            agent=self.agent.init(agent_key),
+            agent=agent,
+            average=average,
             buffer=ring.init(
                 self.plan.replay_capacity,
                 config.num_envs if self.dataset is None else 1,
@@ -85,12 +102,6 @@ class Trainer:
             unrolls=jnp.zeros((), jnp.int32),
         )
 
-    @property
-    def greedy_worlds(self) -> np.ndarray:
-        """Which worlds act without noise `[worlds]`, spread evenly."""
-        worlds = np.arange(self.config.num_envs + 1)
-        return np.diff(np.floor(worlds * self.config.greedy_env_share + 1e-9)) > 0
-
     def collect(self, state: TrainState) -> TrainState:
         """One unroll into the buffer, without updates."""
         key, unroll_key = jax.random.split(jax.random.wrap_key_data(state.key))
@@ -98,11 +109,7 @@ class Trainer:
         def policy(observation: Array, goal: Array, key: Array) -> Array:
             agent = self.agent
             act = agent.explore if isinstance(agent, Explorer) else agent.act
-            noisy, greedy = (
-                act(state.agent, observation, goal, key, deterministic)
-                for deterministic in (False, True)
-            )
-            return jnp.where(self.greedy_worlds[:, None], greedy, noisy)
+            return act(state.agent, observation, goal, key, False)
 
         worlds, trajectory = unroll(
             self.task,
@@ -112,10 +119,10 @@ class Trainer:
             unroll_key,
             self.config.unroll_length,
             self.plan.episode_length,
-            self.config.stall_length,
+            self.config.goal_interval,
         )
-        return TrainState(
-            agent=state.agent,
+        return dataclasses.replace(
+            state,
             buffer=ring.insert(state.buffer, trajectory),
             worlds=worlds,
             key=jax.random.key_data(key),
@@ -174,16 +181,19 @@ class Trainer:
         # One number past those that the updates' own keys come from.
         draw = self.batches(state, jax.random.fold_in(updates_key, updates))
 
-        def update(agent: Any, numbered_key: tuple[Array, Array]) -> tuple[Any, Metrics]:
-            number, key = numbered_key
+        def update(carry: tuple[Any, Any], numbered_key: tuple[Array, Array]) -> tuple:
+            (agent, average), (number, key) = carry, numbered_key
             sample_key, update_key = jax.random.split(key)
-            return self.agent.update(agent, draw(number, sample_key), update_key)
+            agent, metrics = self.agent.update(agent, draw(number, sample_key), update_key)
+            if average is not None:
+                average = averaged(average, actor_of(agent), self.config.average_decay)
+            return (agent, average), metrics
 
         keys = jax.random.split(updates_key, updates)
-        agent, metrics = jax.lax.scan(update, state.agent, (jnp.arange(updates), keys))
-        state = TrainState(
-            agent, state.buffer, state.worlds, jax.random.key_data(key), state.unrolls
-        )
+        carry = (state.agent, state.average)
+        (agent, average), metrics = jax.lax.scan(update, carry, (jnp.arange(updates), keys))
+        key = jax.random.key_data(key)
+        state = dataclasses.replace(state, agent=agent, average=average, key=key)
         return state, {name: values.mean() for name, values in metrics.items()}
 
 
