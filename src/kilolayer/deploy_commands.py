@@ -5,11 +5,15 @@ from typing import Literal
 
 import tyro
 from rich.console import Console
+from rich.table import Table
+
+from kilolayer.types import bad_field
 
 OUTPUT = Console(highlight=False, soft_wrap=True)
 
 PolicyPath = tyro.conf.Positional[Path]
 Format = Literal["onnx", "stablehlo", "safetensors"]
+Runtime = Literal["jax", "onnx", "early-exit"]
 
 
 def export(
@@ -45,4 +49,54 @@ def export(
         OUTPUT.print(line)
 
 
-COMMANDS = {"export": export}
+def latency(
+    policies: tyro.conf.Positional[tuple[Path, ...]],
+    out: Path = Path("latency.html"),
+    batch: int = 256,
+    repeats: int = 1000,
+    episodes: int = 64,
+    runtime: tuple[Runtime, ...] = ("jax", "onnx", "early-exit"),
+    tolerance: float = 0.01,
+    patience: int = 1,
+) -> None:
+    """Time policies on this machine and set their latency against their score.
+
+    Look for: a policy on the Pareto front with a latency that the control loop affords; a 99th
+    percentile far above the median (the machine was busy); blocks that early exit does not use.
+
+    Args:
+        policies: Run directories and policy directories, all of one task.
+        out: The page to write, an .html file; all figures go beside it, as .json.
+        batch: Rows of the larger batch.
+        repeats: Calls at batch 1; the larger batch is called a tenth as often.
+        episodes: Episodes to score each policy on; 0 leaves scores away.
+        runtime: What to run each policy on; onnx takes the extra `export`.
+        tolerance: How little an action, in [-1, 1], must move over a block to have settled.
+        patience: Blocks in a row over which it must not have moved.
+    """
+    from kilolayer.deploy.early_exit import EarlyExit
+    from kilolayer.deploy.latency import measure_latency
+    from kilolayer.report.latency_report import header, rows, write_latency
+    from kilolayer.runtime.progress import LiveDisplay
+
+    if out.suffix != ".html":
+        raise bad_field("out", str(out), "a name that ends in .html", out.stem + ".html")
+    if not out.parent.is_dir():
+        raise bad_field("out", str(out), "there is no such directory, make it first")
+    display = LiveDisplay()
+    try:
+        exiting = EarlyExit(tolerance, patience)
+        found = measure_latency(policies, batch, repeats, episodes, runtime, exiting, display)
+    finally:
+        display.close()
+    table = Table(title=f"{found.task}: latency", title_justify="left")
+    for index, name in enumerate(header(found)):
+        table.add_column(name, justify="left" if 0 < index < 4 else "right")
+    for row in rows(found):
+        table.add_row(*row)
+    OUTPUT.print(table)
+    path = write_latency(found, out)
+    OUTPUT.print(f"report  {path}\nfigures {path.with_suffix('.json')}")
+
+
+COMMANDS = {"export": export, "latency": latency}
