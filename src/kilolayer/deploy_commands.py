@@ -76,7 +76,7 @@ def latency(
     """
     from kilolayer.deploy.early_exit import EarlyExit
     from kilolayer.deploy.latency import measure_latency
-    from kilolayer.report.latency_report import header, rows, write_latency
+    from kilolayer.report.latency_report import brief, header, rows, write_latency
     from kilolayer.runtime.progress import LiveDisplay
 
     if out.suffix != ".html":
@@ -90,11 +90,12 @@ def latency(
     finally:
         display.close()
     table = Table(title=f"{found.task}: latency", title_justify="left")
-    for index, name in enumerate(header(found)):
-        table.add_column(name, justify="left" if 0 < index < 4 else "right")
+    for name in brief(header(found)):
+        table.add_column(name, justify="left" if name in ("policy", "runtime") else "right")
     for row in rows(found):
-        table.add_row(*row)
-    OUTPUT.print(table)
+        table.add_row(*brief(row))
+    # A row that a narrow terminal wraps is easier to read than columns cut short.
+    OUTPUT.print(table, width=max(OUTPUT.width, 160))
     path = write_latency(found, out)
     OUTPUT.print(f"report  {path}\nfigures {path.with_suffix('.json')}")
 

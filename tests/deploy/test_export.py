@@ -45,7 +45,6 @@ def test_the_card_tells_what_was_compared(exported):
         apart = facts["differences"]
         assert set(apart) == {"random observations", "observations of the task"}
         assert all(0 <= each <= 1e-5 for each in apart.values())
-    assert files["safetensors"]["differences"]["observations of the task"] == 0
 
 
 def test_the_program_is_lowered_for_both_platforms(exported):
@@ -62,7 +61,7 @@ def test_the_onnx_file_says_what_it_is_of(exported):
 def test_what_differs_is_told_and_not_written(tiny_run, tmp_path, monkeypatch):
     def shifted(actor, sizes, opset):
         graph = build(actor, sizes, opset)
-        bias = graph.graph.initializer[1]
+        bias = graph.graph.initializer[-4]  # of the output layer; a norm may take out another's
         values = onnx.numpy_helper.to_array(bias) + np.float32(0.1)
         bias.CopyFrom(onnx.numpy_helper.from_array(values, bias.name))
         return graph

@@ -46,7 +46,7 @@ def test_the_graph_is_the_actor(architecture, opset, random_module, normal):
     wanted = reference(actor)
     assert difference(session, wanted, observation, goal) < 2e-6
     # Actions that differ from row to row: a graph that ignored its inputs would be noticed.
-    assert np.ptp(np.asarray(wanted(observation, goal)[0]), axis=0).min() > 0.01
+    assert np.ptp(np.asarray(wanted(observation, goal)[0]), axis=0).min() > 0.001
 
 
 def test_a_scale_of_branches_costs_no_node_in_a_block(random_module):

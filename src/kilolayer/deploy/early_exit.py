@@ -25,8 +25,9 @@ class EarlyExit:
     """An agent that stops at the first block after which its action has settled.
 
     After every block the output layer reads the residual stream. An action has settled when none of
-    its coordinates, in [-1, 1], has moved by `tolerance` over the last block, `patience` blocks in a
-    row; before the first block it is what the embedded input gives. Its state is the actor.
+    its coordinates, in [-1, 1], has moved by `tolerance` over the last block, and that `patience`
+    blocks in a row; before the first block it is what the embedded input gives. The agent's state
+    is the actor.
     """
 
     tolerance: float = 0.01

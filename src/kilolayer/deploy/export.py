@@ -30,6 +30,7 @@ FILES = {
     "stablehlo": "policy.stablehlo",
     "safetensors": "policy.safetensors",
 }
+NEEDED = {"onnx": ("onnx", "onnxruntime"), "stablehlo": ("flatbuffers",), "safetensors": ()}
 CARD = "export.json"
 
 # (observation [batch, o], goal [batch, g]) -> (action, log_std), each [batch, a]
@@ -75,8 +76,9 @@ def export_policy(
         raise bad_field("format", "", f"at least one of {', '.join(FILES)}")
     if path.exists():
         raise UserError(f"{path} exists already: choose another with --out.")
-    if "onnx" in formats:
-        require("onnx"), require("onnxruntime")
+    for name in formats:
+        for package in NEEDED[name]:
+            require(package)
     inputs = check_inputs(policy, display)
     writing = path.with_name(f".exporting-{path.name}")
     shutil.rmtree(writing, ignore_errors=True)
@@ -116,9 +118,7 @@ def check_inputs(
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Observations and goals to compare on: drawn at random, and met in the task."""
     display.phase("rollout")
-    observation, goal = visited(
-        policy.task, policy.config, policy.agent, policy.agent_state, rows
-    )
+    observation, goal = visited(policy.task, policy.config, policy.agent, policy.agent_state, rows)
     generator = np.random.default_rng(0)
 
     def drawn(like: np.ndarray) -> np.ndarray:

@@ -139,7 +139,9 @@ def measure_latency(
     subjects = []
     for index, policy in enumerate(policies):
         display.phase("policies")
-        subjects += [_subject(policy, name, exiting, batch) for name in RUNTIMES if name in runtimes]
+        subjects += [
+            _subject(policy, name, exiting, batch) for name in RUNTIMES if name in runtimes
+        ]
         display.advance(index + 1, len(policies))
     singles = _alternate([partial(_rows, subject, 1) for subject in subjects], repeats, display)
     many = max(ROUNDS, repeats // 10)

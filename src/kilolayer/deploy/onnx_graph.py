@@ -58,7 +58,7 @@ class Graph:
 
 
 def policy_graph(actor: Actor, sizes: dict[str, int], opset: int = DEFAULT_OPSET) -> "ModelProto":
-    """The graph `(observation [batch, o], goal [batch, g]) -> (action, log_std)`, each `[batch, a]`.
+    """The graph of `(observation [batch, o], goal [batch, g]) -> (action, log_std)`, `[batch, a]`.
 
     action: the deterministic one, the tanh of the mean. log_std: of the Gaussian before tanh.
     sizes: of observation, goal and action. All in float32, whatever the blocks of the actor compute

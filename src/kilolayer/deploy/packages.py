@@ -7,13 +7,13 @@ from kilolayer.types import UserError
 
 
 def require(name: str) -> Any:
-    """Import onnx or onnxruntime; raises UserError that names the extra if it is missing."""
+    """Import a package of the extra `export`; raises UserError that says so if it is missing."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name != name:
             raise
         raise UserError(
-            f"ONNX files need the package {name}, which is not installed: "
+            f"this needs the package {name}, which is not installed: "
             "`pip install 'kilolayer[export]'` brings it."
         ) from error

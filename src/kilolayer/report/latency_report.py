@@ -1,6 +1,6 @@
 """Policies by how long they take and what they are worth, as one HTML file."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from kilolayer.deploy.latency import Latencies, Latency
@@ -26,6 +26,15 @@ HEADER = (
     "time at goal",
     "front",
 )
+
+
+# What of a row stands in a terminal.
+BRIEF = (0, 1, 3, 4, 6, 7, 8, 9, 10, 13, 14)
+
+
+def brief(cells: Sequence[str]) -> list[str]:
+    """The columns of `header` or of a row that matter most."""
+    return [cells[index] for index in BRIEF]
 
 
 def header(found: Latencies) -> list[str]:
@@ -67,9 +76,9 @@ def write_latency(found: Latencies, target: Path) -> Path:
         Section(
             "figures",
             "Figures",
-            "Milliseconds of a call at batch 1 and of a whole batch, numpy in and numpy out: median "
-            "and 99th percentile. MFLOP: millions of floating-point operations of an action's "
-            "matrix products, at batch 1 and in the batch. Time at goal: mean control steps.",
+            "Milliseconds of a call at batch 1 and of a whole batch, numpy in and numpy out: "
+            "median and 99th percentile. MFLOP: millions of floating-point operations of an "
+            "action's matrix products, at batch 1 and in the batch. Time at goal: control steps.",
             table(header(found), rows(found), changed=found.front),
         ),
         Section("notes", "Methods", "How the figures were made.", bullets(notes(found))),
@@ -98,8 +107,8 @@ def notes(found: Latencies) -> list[str]:
         "use as many threads as XLA takes.",
         "early-exit stops at the first block after which the action has settled. In a batch all go "
         "on until the last has, so a batch saves less.",
-        f"Scores are of {found.episodes} episodes, the same starts and goals for all; onnx has that "
-        "of jax, from which its actions differ by rounding alone."
+        f"Scores are of {found.episodes} episodes, the same starts and goals for all; onnx has "
+        "that of jax, from which its actions differ by rounding alone."
         if found.episodes
         else "No episodes were played, so there are no scores and no front.",
     ]
