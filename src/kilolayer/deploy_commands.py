@@ -95,7 +95,7 @@ def latency(
     for row in rows(found):
         table.add_row(*brief(row))
     # A row that a narrow terminal wraps is easier to read than columns cut short.
-    OUTPUT.print(table, width=max(OUTPUT.width, 160))
+    Console(highlight=False, soft_wrap=True, width=max(OUTPUT.width, 160)).print(table)
     path = write_latency(found, out)
     OUTPUT.print(f"report  {path}\nfigures {path.with_suffix('.json')}")
 

@@ -151,12 +151,13 @@ def add_layer(graph: Graph, layer: Dense | NormedLayer, x: str, carried: float =
     """A dense layer with its norm and activation, of `carried` times what `x` holds."""
     if isinstance(layer, Dense):
         return _dense(graph, layer.kernel * carried, layer.bias, x)
-    kernel, bias = layer.dense.kernel, layer.dense.bias
+    kernel, bias, scale = layer.dense.kernel, layer.dense.bias, layer.scale
     if layer.norm_first and layer.norm != "none":
         x = _dense(graph, kernel, bias, _norm(graph, layer, x, carried))
     elif layer.norm == "hyperspherical":
+        assert scale is not None
         # Its scale comes before its norm and so is part of the kernel.
-        x = _rms(graph, _dense(graph, kernel * carried * layer.scale, bias * layer.scale, x))
+        x = _rms(graph, _dense(graph, kernel * carried * scale, bias * scale, x))
     else:
         x = _norm(graph, layer, _dense(graph, kernel * carried, bias, x))
     return _activation(graph, layer.activation, x)

@@ -125,7 +125,7 @@ def latency_plot(found: Latencies) -> str:
         kind = (row.method, row.runtime)
         axes.plot(
             1e3 * row.single.median,
-            row.score,
+            row.score or 0.0,
             linestyle="",
             marker=MARKERS[runtimes.index(row.runtime) % len(MARKERS)],
             color=LINES[methods.index(row.method) % len(LINES)],
