@@ -14,6 +14,7 @@ SMALL = {
     "deep_stack": "--quick --ways none",
     "depth_stability": "--depths 4 --width 8 --batch-size 8 --updates 2 --candidates published",
     "engines": "--quick",
+    "latency": "--quick",
     "robustness": "--tasks point_u_maze pusher_hard --worlds 4 --steps 20",
     "plan_check": "--quick",
 }
