@@ -231,11 +231,11 @@ interrupted and only the fastest compare.
 
 - *{EXPORTED}* (`benchmarks.exported_scan`): an exporter's own file, whose scan has become a Loop
   that gathers each block's weights.
-- *ONNX Loop*, *ONNX Scan*: loops by hand, leaner than exporters write them. The Loop gathers from the
-  stacked weights, the Scan reads them where they lie; norms in JAX's primitives or fused.
+- *ONNX Loop*, *ONNX Scan*: loops by hand, leaner than exporters write them. The Loop gathers from
+  the stacked weights, the Scan reads them where they lie; norms in JAX's primitives or fused.
 - Wanted: the graph at least {WANTED_RATIO:g} times as fast as the exported scan. Found:
-  {exported:.1f} times as fast as *{name}*, {verdict(exported >= WANTED_RATIO)}. The leanest loop takes
-  {others:.1f} times as long as the graph.
+  {exported:.1f} times as fast as *{name}*, {verdict(exported >= WANTED_RATIO)}.
+  The leanest loop takes {others:.1f} times as long as the graph.
 - Actions of all differ from JAX's by at most {apart:.0e}.
 
 ## Small policies
