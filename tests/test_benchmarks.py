@@ -15,13 +15,14 @@ SMALL = {
     "depth_stability": "--depths 4 --width 8 --batch-size 8 --updates 2 --candidates published",
     "engines": "--quick",
     "memory": "--depth 8 --width 8 --batch-size 8 --ways none",
+    "latency": "--quick",
     "robustness": "--tasks point_u_maze pusher_hard --worlds 4 --steps 20",
     "plan_check": "--quick",
 }
 
 
 # These compile for a minute and more each.
-SLOW = ("deep_stack", "depth_stability", "memory", "plan_check")
+SLOW = ("deep_stack", "depth_stability", "latency", "memory", "plan_check")
 RUN = [pytest.param(name, marks=slow) if name in SLOW else name for name in SMALL]
 
 

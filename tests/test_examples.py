@@ -2,15 +2,20 @@
 
 import dataclasses
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from examples import own_robot
+from examples import own_robot, run_onnx
 
 import kilolayer
 from kilolayer.cli import main
 from kilolayer.config import TrainConfig
+from kilolayer.deploy.export import export_policy
+from kilolayer.physics.kinematic import KinematicPhysics, PointWorld
 
 ROOT = Path(__file__).parent.parent
 
@@ -72,6 +77,35 @@ def test_a_robot_of_ones_own_trains_from_its_file(tmp_path, monkeypatch, capsys)
         kilolayer.UserError, match=r"mjcf = 'arm.xml' .*run's config.json says which"
     ):
         kilolayer.load(run.path).task  # noqa: B018
+
+
+def test_an_exported_policy_runs_without_jax(tiny_run, tmp_path) -> None:
+    """In a process where JAX and this package cannot be imported."""
+    export_policy(tiny_run.path, tmp_path / "export", ["onnx"])
+    source = """
+import runpy, sys
+sys.modules |= {"jax": None, "kilolayer": None}
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+    arguments = [ROOT / "examples" / "run_onnx.py", tmp_path / "export" / "policy.onnx"]
+    done = subprocess.run(
+        [sys.executable, "-c", source, *arguments], capture_output=True, text=True, check=True
+    )
+    assert re.search(r"task +point_u_maze", done.stdout)
+    assert re.search(r"latency +\d+\.\d+ ms", done.stdout)
+    assert re.search(r"point +2.00 from its goal, then at best \d\.\d", done.stdout)
+
+
+def test_the_field_of_the_example_is_the_point_world() -> None:
+    push = np.array([0.5, -0.25])
+    found = run_onnx.distances_in_the_field(lambda *_: push, goal=np.array([3.0, 1.0]), steps=5)
+    open_field = KinematicPhysics(PointWorld(walls=((False,) * 9,) * 9))
+    state, wanted = open_field.init(jnp.ones((1, 2)), jnp.zeros((1, 2))), []
+    for _ in range(5):
+        state = open_field.step(state, jnp.asarray(push, jnp.float32)[None])
+        wanted.append(float(np.linalg.norm(state.qpos[0] - np.array([3.0, 1.0]))))
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
 def test_a_module_that_does_not_exist_is_named() -> None:

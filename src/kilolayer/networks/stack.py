@@ -90,6 +90,10 @@ class Stack(eqx.Module):
         segments = jax.tree.map(lambda leaf: leaf.reshape(-1, length, *leaf.shape[1:]), self.blocks)
         return jax.lax.scan(jax.checkpoint(apply_blocks, prevent_cse=False), x, segments)[0]
 
+    def apply_block(self, index: Array | int, x: Array) -> Array:
+        """The stream after block number `index`, which may be traced, `[batch, width] -> same`."""
+        return self._step(x, jax.tree.map(lambda leaf: leaf[index], self.blocks))[0]
+
     def statistics(self, x: Array) -> tuple[Array, BlockStatistics]:
         """Apply the stack and return `(output, statistics per block)`."""
 
@@ -125,6 +129,5 @@ def segment_length(num_blocks: int) -> int:
 def apply_in_a_loop(stack: Stack, x: Array) -> Array:
     """The same function as `Stack.__call__`, one block after the other: the test's oracle."""
     for index in range(stack.num_blocks):
-        block = jax.tree.map(lambda leaf, index=index: leaf[index], stack.blocks)
-        x = stack._step(x, block)[0]
+        x = stack.apply_block(index, x)
     return x

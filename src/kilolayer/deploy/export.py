@@ -1,0 +1,231 @@
+"""A policy as files for other runtimes, each compared with the policy before it is left there."""
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kilolayer.deploy.onnx_graph import DEFAULT_OPSET, policy_graph
+from kilolayer.deploy.onnx_session import open_session
+from kilolayer.deploy.packages import require
+from kilolayer.deploy.policy import DeployedPolicy, open_policy
+from kilolayer.deploy.stablehlo import PLATFORMS, open_serialised, serialised_policy
+from kilolayer.deploy.visited import visited
+from kilolayer.networks.actor import Actor
+from kilolayer.runtime.progress import ProgressDisplay, Silent
+from kilolayer.runtime.run_dir import write_atomically
+from kilolayer.types import UserError, bad_field
+
+TOLERANCE = 1e-5
+ROWS = 256
+FILES = {
+    "onnx": "policy.onnx",
+    "stablehlo": "policy.stablehlo",
+    "safetensors": "policy.safetensors",
+}
+NEEDED = {"onnx": ("onnx", "onnxruntime"), "stablehlo": ("flatbuffers",), "safetensors": ()}
+CARD = "export.json"
+
+# (observation [batch, o], goal [batch, g]) -> (action, log_std), each [batch, a]
+Function = Callable[[np.ndarray, np.ndarray], Any]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """path: the directory. files: by format, size in bytes and largest differences by inputs."""
+
+    path: Path
+    files: dict[str, dict[str, Any]]
+
+    def lines(self) -> list[str]:
+        """What was written, a line for each file."""
+        found = []
+        for name, facts in self.files.items():
+            apart = ", ".join(f"{x:.1e} on {what}" for what, x in facts["differences"].items())
+            size = f"{facts['bytes'] / 1e6:.3g} MB"
+            found.append(f"{self.path / FILES[name]}  {size}, differs by at most {apart}")
+        return found
+
+
+def export_policy(
+    policy: DeployedPolicy | str | Path,
+    out: str | Path | None = None,
+    formats: Sequence[str] = tuple(FILES),
+    opset: int = DEFAULT_OPSET,
+    display: ProgressDisplay | None = None,
+) -> Exported:
+    """Write a policy's files and their card, export.json, into a new directory.
+
+    policy: or the path of a run or policy directory. out: by default `export` inside of that.
+    Every file is loaded back and compared on random inputs and on those that the policy meets in
+    its task. Raises UserError if there is no policy, if the directory exists already, for an opset
+    that the packages here lack, or if an output differs by more than 1e-5; then nothing is left.
+    """
+    display = display or Silent()
+    display.phase("policy")
+    policy = policy if isinstance(policy, DeployedPolicy) else open_policy(policy)
+    path = policy.path / "export" if out is None else Path(out)
+    if not formats:
+        raise bad_field("format", "", f"at least one of {', '.join(FILES)}")
+    if path.exists():
+        raise UserError(f"{path} exists already: choose another with --out.")
+    for name in formats:
+        for package in NEEDED[name]:
+            require(package)
+    inputs = check_inputs(policy, display)
+    writing = path.with_name(f".exporting-{path.name}")
+    shutil.rmtree(writing, ignore_errors=True)
+    try:
+        _write(policy, writing, formats, opset)
+        found = {}
+        for index, name in enumerate(name for name in FILES if name in formats):
+            display.phase(name)
+            found[name] = _checked(policy, writing, name, inputs)
+            display.advance(index + 1, len(formats))
+        card = {"method": policy.method, "tolerance": TOLERANCE, "files": found}
+        if "onnx" in found:
+            found["onnx"]["opset"] = opset
+        if "stablehlo" in found:
+            found["stablehlo"]["platforms"] = PLATFORMS
+        write_atomically(writing / CARD, json.dumps(card, indent=2) + "\n")
+        writing.rename(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}.") from error
+    finally:
+        shutil.rmtree(writing, ignore_errors=True)
+    return Exported(path, found)
+
+
+def sizes_of(policy: DeployedPolicy) -> dict[str, int]:
+    """Numbers in an observation, a goal and an action."""
+    task = policy.spec.task
+    return {
+        "observation": task.observation_dim,
+        "goal": task.goal_dim,
+        "action": task.action_dim,
+    }
+
+
+def check_inputs(
+    policy: DeployedPolicy, display: ProgressDisplay, rows: int = ROWS
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Observations and goals to compare on: drawn at random, and met in the task."""
+    display.phase("rollout")
+    observation, goal = visited(policy.task, policy.config, policy.agent, policy.agent_state, rows)
+    generator = np.random.default_rng(0)
+
+    def drawn(like: np.ndarray) -> np.ndarray:
+        """Normal, with the mean of what was met and twice its deviation, which may be 0."""
+        noise = generator.normal(size=like.shape)
+        return (like.mean(0) + 2 * np.maximum(like.std(0), 0.1) * noise).astype(np.float32)
+
+    return {
+        "random observations": (drawn(observation), drawn(goal)),
+        "observations of the task": (observation, goal),
+    }
+
+
+def in_float32(actor: Actor) -> Actor:
+    """The actor with its blocks computing in float32, as the ONNX graph does."""
+    encoder = actor.encoder
+    stack = dataclasses.replace(encoder.stack, compute_dtype="float32")
+    return Actor(dataclasses.replace(encoder, stack=stack))
+
+
+def reference(actor: Actor) -> Function:
+    """What JAX computes on the CPU."""
+    cpu = jax.devices("cpu")[0]
+    actor = jax.device_put(actor, cpu)
+
+    @jax.jit
+    def act(actor: Actor, observation: Any, goal: Any) -> Any:
+        mean, log_std = actor(observation, goal)
+        return jnp.tanh(mean), log_std
+
+    def run(observation: np.ndarray, goal: np.ndarray) -> Any:
+        with jax.default_device(cpu):
+            return act(actor, observation, goal)
+
+    return run
+
+
+def _write(policy: DeployedPolicy, path: Path, formats: Sequence[str], opset: int) -> None:
+    """All files, none of them checked."""
+    actor, sizes = policy.agent_state, sizes_of(policy)
+    if "safetensors" in formats:
+        policy.save(path)
+    else:
+        path.mkdir(parents=True)
+    if "onnx" in formats:
+        graph = policy_graph(actor, sizes, opset)
+        require("onnx").helper.set_model_props(graph, _properties(policy))
+        (path / FILES["onnx"]).write_bytes(graph.SerializeToString())
+    if "stablehlo" in formats:
+        (path / FILES["stablehlo"]).write_bytes(serialised_policy(actor, sizes))
+
+
+def _properties(policy: DeployedPolicy) -> dict[str, str]:
+    """What a user of the ONNX file needs to know of the task."""
+    task = policy.task
+
+    def names(coordinates: Any) -> str:
+        return ", ".join(f"{each.name} ({each.unit})" for each in coordinates)
+
+    return {
+        "task": task.name,
+        "method": policy.method,
+        "observation": names(task.observation),
+        "goal": names(task.goal.coordinates),
+        "radius": f"{task.goal.radius:g}",
+        "control_step": f"{task.world.control_step:g}",
+    }
+
+
+def _checked(
+    policy: DeployedPolicy,
+    directory: Path,
+    name: str,
+    inputs: dict[str, tuple[np.ndarray, np.ndarray]],
+) -> dict[str, Any]:
+    """Size of a written file and its largest differences; raises UserError if they are too large"""
+    path, actor = directory / FILES[name], policy.agent_state
+    if name == "onnx":
+        actor, function = in_float32(actor), open_session(path)
+    elif name == "stablehlo":
+        function = open_serialised(path)
+    else:
+        function = reference(open_policy(directory).agent_state)
+    differences = {
+        what: difference(function, reference(actor), *each) for what, each in inputs.items()
+    }
+    for what, apart in differences.items():
+        # Not `apart > TOLERANCE`, which NaN would pass.
+        if not apart <= TOLERANCE:
+            raise UserError(
+                f"nothing was written: {FILES[name]} differs from the policy by {apart:.1e} on "
+                f"{what}, and {TOLERANCE:g} is allowed."
+            )
+    return {"bytes": path.stat().st_size, "differences": differences}
+
+
+def difference(
+    function: Function, reference: Function, observation: np.ndarray, goal: np.ndarray
+) -> float:
+    """The largest absolute difference of any output, in one batch and at batch 1."""
+    wanted = [np.asarray(output) for output in reference(observation, goal)]
+    batched = function(observation, goal)
+    single = function(observation[:1], goal[:1])
+    return float(
+        max(
+            np.abs(np.asarray(got) - want[: len(got)]).max()
+            for outputs in (batched, single)
+            for got, want in zip(outputs, wanted, strict=True)
+        )
+    )

@@ -1,0 +1,209 @@
+"""A policy as an ONNX graph: one node after the other, weights as constants, no loop.
+
+Two things make it fast at batch 1. Weights are constants of plain nodes, which a runtime packs once
+and fuses with what follows, and it cannot do either inside a loop. And the scale of the residual
+branches costs nothing: see `_stack`.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from kilolayer.deploy.packages import require
+from kilolayer.networks.actor import LOG_STD_MAX, LOG_STD_MIN, Actor
+from kilolayer.networks.block import LAYER_NORM_EPSILON, Dense, NormedLayer, ResidualBlock
+from kilolayer.networks.stack import Stack
+from kilolayer.types import bad_field
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+OLDEST_OPSET = 17  # the first with LayerNormalization
+DEFAULT_OPSET = 20
+GELU_OPSET = 20
+FLOAT, INT64 = 1, 7  # ONNX's numbers of element types
+
+
+class Graph:
+    """Nodes and constants in the order in which they are added."""
+
+    def __init__(self, opset: int):
+        self.opset = opset
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+
+    def constant(self, values: Any, dtype: type = np.float32) -> str:
+        """The name of a new constant."""
+        from onnx import numpy_helper
+
+        name = f"c{len(self.constants)}"
+        array = np.ascontiguousarray(values, dtype)
+        self.constants.append(numpy_helper.from_array(array, name))
+        return name
+
+    def apply(self, operator: str, *inputs: str, **attributes: Any) -> str:
+        """The name of what an operator computes, for operators with one output."""
+        name = f"n{len(self.nodes)}"
+        self.apply_to(operator, inputs, (name,), **attributes)
+        return name
+
+    def apply_to(
+        self, operator: str, inputs: tuple[str, ...], outputs: tuple[str, ...], **attributes: Any
+    ) -> None:
+        """The same with names of one's own for the outputs."""
+        from onnx import helper
+
+        self.nodes.append(helper.make_node(operator, inputs, outputs, **attributes))
+
+
+def policy_graph(actor: Actor, sizes: dict[str, int], opset: int = DEFAULT_OPSET) -> "ModelProto":
+    """The graph of `(observation [batch, o], goal [batch, g]) -> (action, log_std)`, `[batch, a]`.
+
+    action: the deterministic one, the tanh of the mean. log_std: of the Gaussian before tanh.
+    sizes: of observation, goal and action. All in float32, whatever the blocks of the actor compute
+    in. Raises UserError if onnx is not installed or for an opset without LayerNormalization.
+    """
+    helper = require("onnx").helper
+    if opset < OLDEST_OPSET:
+        allowed = f"the graph needs LayerNormalization, which came with {OLDEST_OPSET}"
+        raise bad_field("opset", opset, allowed, OLDEST_OPSET)
+    graph = Graph(opset)
+    encoder = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), actor.encoder)
+    x = graph.apply("Concat", "observation", "goal", axis=-1)
+    x = add_layer(graph, encoder.inputs, x)
+    x, scale = _stack(graph, encoder.stack, x)
+    x = add_layer(graph, encoder.outputs, x, scale)
+    _outputs(graph, x, sizes["action"])
+
+    def tensor(name: str) -> Any:
+        size = sizes.get(name, sizes["action"])
+        return helper.make_tensor_value_info(name, FLOAT, ["batch", size])
+
+    made = helper.make_graph(
+        graph.nodes,
+        "policy",
+        [tensor("observation"), tensor("goal")],
+        [tensor("action"), tensor("log_std")],
+        graph.constants,
+    )
+    opsets = [helper.make_opsetid("", opset)]
+    try:
+        version = helper.find_min_ir_version_for(opsets)
+    except ValueError as error:
+        newest = require("onnx").defs.onnx_opset_version()
+        raise bad_field("opset", opset, f"onnx here goes up to {newest}", newest) from error
+    return helper.make_model(
+        made, opset_imports=opsets, ir_version=version, producer_name="kilolayer"
+    )
+
+
+def _outputs(graph: Graph, x: str, action_dim: int) -> None:
+    """Squash the mean into the action and the raw deviation into its range."""
+    half = 0.5 * (LOG_STD_MAX - LOG_STD_MIN)
+    squashed = graph.apply("Tanh", x)
+    sizes = graph.constant([action_dim, action_dim], np.int64)
+    raw = f"n{len(graph.nodes)}_raw"
+    graph.apply_to("Split", (squashed, sizes), ("action", raw), axis=-1)
+    scaled = graph.apply("Mul", raw, graph.constant(half))
+    middle = graph.constant(LOG_STD_MIN + half)
+    graph.apply_to("Add", (scaled, middle), ("log_std",))
+
+
+def _stack(graph: Graph, stack: Stack, x: str) -> tuple[str, float]:
+    """Add all blocks; returns the stream and what to multiply it by.
+
+    Where branches are added, x + s F(x) with s the branch scale, the graph carries x / s instead: a
+    block then is a bare addition, and s is part of what reads the stream, a kernel or the epsilon
+    of a norm.
+    """
+    how, scale = stack.architecture, stack.branch_scale
+    carried = how.residual == "add" and how.norm != "hyperspherical"
+    if carried and scale != 1.0:
+        x = graph.apply("Mul", x, graph.constant(1 / scale))
+    for index in range(stack.num_blocks):
+        block = jax.tree.map(lambda leaf, index=index: leaf[index], stack.blocks)
+        x = add_block(graph, stack, block, x, scale if carried else 1.0)
+    return x, scale if carried else 1.0
+
+
+def add_block(graph: Graph, stack: Stack, block: ResidualBlock, x: str, carried: float) -> str:
+    """One block on the stream `x`, which stands for `carried` times what it holds."""
+    how = stack.architecture
+    branch = x
+    for index, layer in enumerate(block.layers):
+        branch = add_layer(graph, layer, branch, carried if index == 0 else 1.0)
+    if how.residual == "interpolate":
+        assert block.interpolation is not None
+        towards = graph.apply("Sub", branch, x)
+        weights = graph.constant(stack.branch_scale * block.interpolation)
+        x = graph.apply("Add", x, graph.apply("Mul", towards, weights))
+    elif how.residual == "none":
+        x = branch
+    else:
+        if carried == 1.0 and stack.branch_scale != 1.0:
+            branch = graph.apply("Mul", branch, graph.constant(stack.branch_scale))
+        x = graph.apply("Add", x, branch)
+    return _rms(graph, x) if how.norm == "hyperspherical" else x
+
+
+def add_layer(graph: Graph, layer: Dense | NormedLayer, x: str, carried: float = 1.0) -> str:
+    """A dense layer with its norm and activation, of `carried` times what `x` holds."""
+    if isinstance(layer, Dense):
+        return _dense(graph, layer.kernel * carried, layer.bias, x)
+    kernel, bias, scale = layer.dense.kernel, layer.dense.bias, layer.scale
+    if layer.norm_first and layer.norm != "none":
+        x = _dense(graph, kernel, bias, _norm(graph, layer, x, carried))
+    elif layer.norm == "hyperspherical":
+        assert scale is not None
+        # Its scale comes before its norm and so is part of the kernel.
+        x = _rms(graph, _dense(graph, kernel * carried * scale, bias * scale, x))
+    else:
+        x = _norm(graph, layer, _dense(graph, kernel * carried, bias, x))
+    return _activation(graph, layer.activation, x)
+
+
+def _dense(graph: Graph, kernel: Any, bias: Any, x: str) -> str:
+    return graph.apply("Gemm", x, graph.constant(kernel), graph.constant(bias))
+
+
+def _norm(graph: Graph, layer: NormedLayer, x: str, carried: float = 1.0) -> str:
+    """`normalise`, of `carried` times what `x` holds: only the epsilon can tell."""
+    epsilon = LAYER_NORM_EPSILON / carried**2
+    if layer.norm == "none":
+        return x
+    if layer.norm == "hyperspherical":
+        return _rms(graph, graph.apply("Mul", x, graph.constant(layer.scale)), epsilon)
+    scale = graph.constant(layer.scale)
+    if layer.norm == "rms":
+        return graph.apply("Mul", _rms(graph, x, epsilon), scale)
+    offset = graph.constant(layer.offset)
+    return graph.apply("LayerNormalization", x, scale, offset, axis=-1, epsilon=epsilon)
+
+
+def _rms(graph: Graph, x: str, epsilon: float = LAYER_NORM_EPSILON) -> str:
+    squares = graph.apply("Pow", x, graph.constant(2.0))
+    if graph.opset < 18:
+        mean = graph.apply("ReduceMean", squares, axes=[-1], keepdims=1)
+    else:
+        axes = graph.constant([-1], np.int64)
+        mean = graph.apply("ReduceMean", squares, axes, keepdims=1)
+    root = graph.apply("Sqrt", graph.apply("Add", mean, graph.constant(epsilon)))
+    return graph.apply("Div", x, root)
+
+
+def _activation(graph: Graph, name: str, x: str) -> str:
+    if name == "linear":
+        return x
+    if name == "relu":
+        return graph.apply("Relu", x)
+    if name == "swish":
+        return graph.apply("Mul", x, graph.apply("Sigmoid", x))
+    if graph.opset >= GELU_OPSET:
+        return graph.apply("Gelu", x, approximate="tanh")
+    # GELU by its usual tanh (arXiv 1606.08415, section 2).
+    cube = graph.apply("Mul", graph.apply("Mul", x, x), x)
+    inner = graph.apply("Add", x, graph.apply("Mul", cube, graph.constant(0.044715)))
+    tanh = graph.apply("Tanh", graph.apply("Mul", inner, graph.constant(np.sqrt(2 / np.pi))))
+    half = graph.apply("Mul", x, graph.constant(0.5))
+    return graph.apply("Mul", half, graph.apply("Add", tanh, graph.constant(1.0)))

@@ -1,0 +1,67 @@
+"""ONNX Runtime on one core."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kilolayer.deploy.onnx_graph import OLDEST_OPSET
+from kilolayer.deploy.packages import require
+from kilolayer.types import bad_field
+
+OUTPUTS = ["action", "log_std"]
+
+
+def open_session(path: Path | bytes) -> Callable[[np.ndarray, np.ndarray], list[np.ndarray]]:
+    """What an ONNX file of a policy computes: `(observation, goal) -> [action, log_std]`.
+
+    path: of the file, or its content. On one thread, for a policy at batch 1 leaves nothing to
+    share. Raises UserError if onnxruntime is missing or does not know the file's opset.
+    """
+    session = session_of(path)
+
+    def run(observation: np.ndarray, goal: np.ndarray) -> list[np.ndarray]:
+        return session.run(OUTPUTS, {"observation": observation, "goal": goal})
+
+    return run
+
+
+def session_of(path: Path | bytes) -> Any:
+    """The session itself, with all of the runtime's graph optimisations, on one thread."""
+    runtime, onnx = require("onnxruntime"), require("onnx")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    content = path if isinstance(path, bytes) else path.read_bytes()
+    try:
+        return runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # the runtime's own errors have no common class
+        opset = onnx.load_from_string(content).opset_import[0].version
+        newest = newest_opset(opset)
+        if newest == opset:
+            raise
+        allowed = f"the installed onnxruntime {runtime.__version__} goes up to {newest}"
+        raise bad_field("opset", opset, allowed, newest) from error
+
+
+def newest_opset(below: int) -> int:
+    """The newest opset up to `below` of which the installed runtime loads a graph."""
+    runtime, helper = require("onnxruntime"), require("onnx").helper
+    value = helper.make_tensor_value_info("x", 1, [1])
+    node = helper.make_node("Identity", ["x"], ["y"])
+    output = helper.make_tensor_value_info("y", 1, [1])
+    graph = helper.make_graph([node], "probe", [value], [output])
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4
+    for opset in range(below, OLDEST_OPSET, -1):
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+        model.ir_version = 8  # which every runtime with the oldest opset reads
+        try:
+            runtime.InferenceSession(
+                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception:
+            continue
+        return opset
+    return OLDEST_OPSET

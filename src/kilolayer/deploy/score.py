@@ -1,0 +1,61 @@
+"""What a policy is worth on its task: the evaluation of training, on whole episodes of its own."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+
+from kilolayer.config import TrainConfig
+from kilolayer.physics.build import build_physics
+from kilolayer.tasks.base import Task
+from kilolayer.training.evaluate import (
+    Episodes,
+    Evaluator,
+    episode_metrics,
+    evaluation_key,
+    evaluation_start,
+)
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Plays the same starts and goals for every policy that it is given.
+
+    config: of the run that the policies stem from, for its physics. episodes: of the task's
+    evaluation goals. Two policies scored with one seed differ by what they do alone.
+    """
+
+    task: Task
+    config: TrainConfig
+    episodes: int = 128
+    seed: int = 0
+
+    def scores(self, agent: Any, state: Any) -> dict[str, float]:
+        """`episode_metrics` of an agent, an object with `act`, in this state."""
+        return episode_metrics(self.task, self.play(agent, state))
+
+    def play(self, agent: Any, state: Any) -> Episodes:
+        return self._run(agent)(state, self._key, self._start)
+
+    def time_at_goal(self, agent: Any, state: Any) -> float:
+        """Mean control steps within the success radius: the score that deployment keeps."""
+        return self.scores(agent, state)["time_at_goal"]
+
+    def _run(self, agent: Any) -> Callable[..., Episodes]:
+        evaluator = Evaluator(self.task, self._physics, agent, self.task.episode_length)
+        return jax.jit(evaluator.run)
+
+    @cached_property
+    def _physics(self) -> Any:
+        config = self.config
+        return build_physics(self.task.world, self.episodes, config.physics, config.mjx_impl)
+
+    @cached_property
+    def _key(self) -> jax.Array:
+        return evaluation_key(self.seed, 0)
+
+    @cached_property
+    def _start(self) -> Any:
+        return evaluation_start(self.task, self._key, self.episodes, "evaluation")

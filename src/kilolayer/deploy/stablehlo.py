@@ -1,0 +1,35 @@
+"""A policy as a serialised program of XLA: `jax.export` for CPU and CUDA, any batch size."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import export
+
+from kilolayer.networks.actor import Actor
+from kilolayer.types import Array
+
+PLATFORMS = ("cpu", "cuda")
+
+
+def serialised_policy(actor: Actor, sizes: dict[str, int]) -> bytes:
+    """`(observation [batch, o], goal [batch, g]) -> (action, log_std)`, each `[batch, a]`.
+
+    The weights are constants of the program. sizes: of observation, goal and action.
+    """
+
+    def act(observation: Array, goal: Array) -> tuple[Array, Array]:
+        mean, log_std = actor(observation, goal)
+        return jnp.tanh(mean), log_std
+
+    (batch,) = export.symbolic_shape("batch")
+    inputs = [
+        jax.ShapeDtypeStruct((batch, sizes[name]), jnp.float32) for name in ("observation", "goal")
+    ]
+    return bytes(export.export(jax.jit(act), platforms=PLATFORMS)(*inputs).serialize())
+
+
+def open_serialised(path: Path) -> Any:
+    """What a file of `serialised_policy` computes, a function of two arrays."""
+    return jax.jit(export.deserialize(bytearray(path.read_bytes())).call)

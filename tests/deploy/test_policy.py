@@ -1,0 +1,66 @@
+"""A policy directory: what is written is what is read, and damage is told."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from kilolayer.agents.base import TaskSpec
+from kilolayer.config import TrainConfig
+from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, open_policy
+from kilolayer.networks.block import Architecture
+from kilolayer.networks.encoders import TorsoSpec
+from kilolayer.types import UserError
+
+SPEC = ActorSpec(
+    TaskSpec(observation_dim=4, action_dim=2, goal_dim=2),
+    TorsoSpec(depth=8, width=16, branch_scale=0.25, architecture=Architecture(norm="rms")),
+)
+
+
+@pytest.fixture
+def saved(tmp_path) -> DeployedPolicy:
+    actor = SPEC.init(jax.random.key(3))
+    made = DeployedPolicy(tmp_path, TrainConfig(), SPEC, actor, "prune", {"kept": [0, 1]})
+    return made.save(tmp_path / "small")
+
+
+def test_what_is_saved_is_what_is_opened(saved, normal):
+    opened = open_policy(saved.path)
+    assert (opened.spec, opened.config) == (SPEC, TrainConfig())
+    assert (opened.method, opened.details) == ("prune", {"kept": [0, 1]})
+    observation, goal = np.asarray(normal(0, 5, 4)), np.asarray(normal(1, 5, 2))
+    np.testing.assert_array_equal(
+        opened.policy(observation, goal), saved.policy(observation, goal)
+    )
+
+
+def test_a_place_that_is_taken_is_left_alone(saved):
+    with pytest.raises(UserError, match="exists already"):
+        saved.save(saved.path)
+
+
+def test_a_flipped_byte_is_told(saved):
+    tensors = saved.path / "policy.safetensors"
+    content = bytearray(tensors.read_bytes())
+    content[-1] ^= 1
+    tensors.write_bytes(content)
+    with pytest.raises(UserError, match="checksum"):
+        open_policy(saved.path)
+
+
+def test_a_card_of_another_network_is_told(saved):
+    card = json.loads((saved.path / "policy.json").read_text())
+    card["actor"] = dataclasses.asdict(
+        dataclasses.replace(SPEC, torso=dataclasses.replace(SPEC.torso, depth=12))
+    )
+    (saved.path / "policy.json").write_text(json.dumps(card))
+    with pytest.raises(UserError, match="does not hold the arrays"):
+        open_policy(saved.path)
+
+
+def test_a_directory_without_either_is_told(tmp_path):
+    with pytest.raises(UserError, match="not a run directory"):
+        open_policy(tmp_path)
