@@ -15,6 +15,7 @@ from rich.table import Table
 
 from kilolayer.arguments import PlanArguments, TrainArguments, with_config
 from kilolayer.config import TaskConfig
+from kilolayer.deploy_commands import COMMANDS
 from kilolayer.types import UserError, bad_field
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
                     "compare": compare,
                     "inspect": inspect,
                     "study": study,
+                    **COMMANDS,
                 },
                 description="Train goal-reaching agents at any depth, without rewards.",
                 args=arguments,
