@@ -42,7 +42,8 @@ def test_students_are_told_beside_their_teacher(policy, monkeypatch, capsys):
         return [policy]
 
     monkeypatch.setattr(distil_module, "distil_run", take)
-    main("distil runs/a --depth 4 8 --width 64 --seeds 2 --seed 3 --steps 1000".split())
+    command = "distil runs/a --depth 4 8 --width 64 --seeds 2 --seed 3 --steps 1000"
+    main(command.split())
     assert asked == [("runs/a", (4, 8), (64,), [3, 4], 1000, 128, None)]
     printed = capsys.readouterr().out
     assert "teacher: time at goal 80.0" in printed

@@ -179,7 +179,6 @@ def distil(
     table = Table(title=f"teacher: time at goal {score:.1f}", title_justify="left")
     for column in ("depth", "width", "seed", "time at goal", "of teacher's", "success", "KL"):
         table.add_column(column, justify="right")
-    table.add_column("policy")
     for student in made:
         scores, torso = student.details["scores"], student.spec.torso
         table.add_row(
@@ -190,9 +189,10 @@ def distil(
             f"{scores['time_at_goal'] / score:.0%}" if score > 0 else "-",
             f"{scores['success']:.2f}",
             f"{student.details['divergence']:.3g}",
-            str(student.path),
         )
     OUTPUT.print(table)
+    for student in made:
+        OUTPUT.print(f"policy  {student.path}")
 
 
 COMMANDS = {"prune": prune, "distil": distil}

@@ -5,6 +5,7 @@ recover from its own errors, and all of them are kept. The teacher is asked agai
 for it must also say what it would do under hindsight goals.
 """
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from kilolayer.agents.base import TaskSpec
-from kilolayer.agents.optimiser import network_optimiser
+from kilolayer.agents.optimiser import descend, network_optimiser
 from kilolayer.losses.distillation import critic_weights, gaussian_divergence
 from kilolayer.networks.actor import Actor, sample_action
 from kilolayer.networks.encoders import TorsoSpec
@@ -30,7 +31,7 @@ class DistillationState(eqx.Module):
     """teacher, critic: never change; critic is None where all rows weigh the same."""
 
     student: Actor
-    optimiser: Any
+    optimiser: dict[str, Any]
     teacher: Actor
     critic: Any
     updates: Array
@@ -66,14 +67,13 @@ class Distillation:
             )
         # Copies, for a training round takes the memory of the state that it is given.
         student, teacher, critic = jax.tree.map(jnp.copy, (student, self.teacher, self.critic))
-        return DistillationState(
-            student, self.optimiser.init(student), teacher, critic, jnp.zeros((), jnp.int32)
-        )
+        moments: dict[str, Any] = {"student": self.optimisers["student"].init(student)}
+        return DistillationState(student, moments, teacher, critic, jnp.zeros((), jnp.int32))
 
     @property
-    def optimiser(self) -> optax.GradientTransformation:
+    def optimisers(self) -> dict[str, optax.GradientTransformation]:
         schedule = optax.cosine_decay_schedule(self.learning_rate, max(1, self.updates))
-        return network_optimiser(schedule)
+        return {"student": network_optimiser(schedule)}
 
     def act(
         self,
@@ -117,14 +117,13 @@ class Distillation:
         gradient, metrics = jax.grad(self.loss, has_aux=True)(
             state.student, wanted, state.critic, batch.observation, goal
         )
-        change, moments = self.optimiser.update(gradient, state.optimiser, state.student)
-        student = optax.apply_updates(state.student, change)
         metrics |= {
             "student/gradient_norm": optax.tree.norm(gradient),
             "student/teacher_share": self.teacher_share(state.updates),
         }
-        state = DistillationState(student, moments, state.teacher, state.critic, state.updates + 1)
-        return state, metrics
+        gradients = {"student": gradient}
+        learnt, moments = descend(self.optimisers, state, gradients, state.optimiser)
+        return dataclasses.replace(learnt, optimiser=moments, updates=state.updates + 1), metrics
 
     def loss(
         self,

@@ -26,16 +26,16 @@ def select_blocks(tree: Tree, keep: Any) -> Tree:
     """The network with the blocks `keep [kept]` alone, in that order; one given twice is twice
     there.
 
-    keep: whole numbers in [0, blocks), as a sequence or an array, which may be traced. Raises
-    ValueError if there is none or, where they are known, if one is not in the network.
+    keep: whole numbers in [0, blocks). Raises ValueError if there is none, or if one is not in the
+    network; those in an array of JAX's, which may be traced, are not looked at.
     """
-    traced = isinstance(keep, jax.core.Tracer)
+    known = not isinstance(keep, jax.Array)
     rows = jnp.asarray(keep, jnp.int32)
     if rows.ndim != 1 or rows.shape[0] == 0:
         raise ValueError(f"keep has the shape {rows.shape}: it names one block at least.")
 
     def select(stack: Stack) -> Blocks:
-        if not traced and not ((rows >= 0) & (rows < stack.num_blocks)).all():
+        if known and not ((rows >= 0) & (rows < stack.num_blocks)).all():
             raise ValueError(f"keep = {keep} names blocks that a stack of {stack.num_blocks} lacks")
         return jax.tree.map(lambda leaf: leaf[rows], stack.blocks)
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from kilolayer.deploy.prune import Curve
 from kilolayer.report.style import BLUE, GREY, INK, VERMILLION, look
@@ -62,7 +63,7 @@ def _draw_scores(axes: Axes, curve: Curve) -> None:
     )
     axes.set_ylim(0, None)
     axes.invert_xaxis()
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=FONT_SIZE - 1, frameon=False, loc="lower left")
     dress(axes, f"{curve.episodes} episodes", "blocks kept", "time at goal (control steps)")
 
@@ -73,5 +74,5 @@ def _draw_influence(axes: Axes, curve: Curve) -> None:
     numbers = range(len(values))
     colours = [BLUE if number in kept else VERMILLION for number in numbers]
     axes.bar(numbers, values, color=colours)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     dress(axes, "without the block (blue: kept)", "block", "KL from the whole policy (nats)")
