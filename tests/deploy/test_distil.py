@@ -15,6 +15,8 @@ from kilolayer.types import UserError
 
 SHORT = Recipe(steps=6_400, batch_size=32, updates_per_step=1 / 100, critic_weighted=True)
 
+EPISODES = 8
+
 
 class Notes(Silent):
     def __init__(self) -> None:
@@ -28,7 +30,9 @@ class Notes(Silent):
 def student(tiny_run, tmp_path_factory) -> DeployedPolicy:
     """A student deeper and narrower than its teacher of depth 8 and width 16."""
     notes, out = Notes(), tmp_path_factory.mktemp("students") / "one"
-    (made,) = distil_run(tiny_run.path, [12], [8], recipe=SHORT, episodes=4, out=out, display=notes)
+    (made,) = distil_run(
+        tiny_run.path, [12], [8], recipe=SHORT, episodes=EPISODES, out=out, display=notes
+    )
     assert [note for note in notes.notes if "depth 12 is more than its teacher's 8" in note]
     return made
 
@@ -48,7 +52,13 @@ def test_a_student_is_a_policy_directory(student, tiny_run, normal):
 
 def test_the_same_seed_gives_the_same_student(student, tiny_run, tmp_path, assert_trees_equal):
     again = distil_run(
-        tiny_run.path, [12], [8], recipe=SHORT, episodes=4, out=tmp_path / "again", display=Silent()
+        tiny_run.path,
+        [12],
+        [8],
+        recipe=SHORT,
+        episodes=EPISODES,
+        out=tmp_path / "again",
+        display=Silent(),
     )
     assert_trees_equal(again[0].agent_state, student.agent_state)
 
