@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,6 @@ from kilolayer.deploy.distil import Recipe, distil
 from kilolayer.deploy.influence import (
     Visited,
     block_influence,
-    divergences,
     greedy,
     one_shot,
     visited_states,
@@ -251,42 +250,49 @@ class _Pruning:
         heal_steps: int,
     ) -> list[tuple[Point, Actor]]:
         """Every point with its actor, at the counts whose latency is known."""
-        scorer = Scorer(self.whole.task, self.whole.config, self.episodes, self.seed)
         choices = [(order, kept) for order, kept in choices if len(kept) in latencies]
+        scorer = Scorer(self.whole.task, self.whole.config, self.episodes, self.seed)
+        # Orders agree on many of the choices.
+        measured: dict[tuple[int, ...], list[tuple[Point, Actor]]] = {}
         found: list[tuple[Point, Actor]] = []
-        scored: dict[tuple[int, ...], dict[str, float]] = {}
         for done, (order, kept) in enumerate(choices):
             self.display.phase("score")
             self.display.advance(done, len(choices), blocks=len(kept))
-            spec = pruned_spec(self.whole.spec, len(kept))
-            actor = select_blocks(self.whole.agent_state, kept)
-            if tuple(kept) not in scored:
-                scored[tuple(kept)] = scorer.scores(Student(spec), actor)
-            (far,) = divergences(self.whole.agent_state, visited, [kept])
-            point = Point(order, kept, False, float(far), latencies[len(kept)], scored[tuple(kept)])
-            found.append((point, actor))
-            if heal_steps and len(kept) < max(latencies):
-                healed = self._healed(actor, spec, heal_steps)
-                scores = scorer.scores(Student(spec), healed)
-                far = divergence_of(self.whole.agent_state, healed, visited)
-                point = dataclasses.replace(point, healed=True, divergence=far, scores=scores)
-                found.append((point, healed))
+            if tuple(kept) not in measured:
+                point = Point(order, kept, False, 0.0, latencies[len(kept)], {})
+                measured[tuple(kept)] = list(self._measured(point, scorer, visited, heal_steps))
+            found += [
+                (dataclasses.replace(point, order=order), actor)
+                for point, actor in measured[tuple(kept)]
+            ]
         self.display.advance(len(choices), len(choices))
         return found
+
+    def _measured(
+        self, point: Point, scorer: Scorer, visited: Visited, heal_steps: int
+    ) -> Iterator[tuple[Point, Actor]]:
+        """The point with its divergence and scores, and the same healed."""
+        whole, spec = self.whole.agent_state, pruned_spec(self.whole.spec, point.blocks)
+
+        def measure(actor: Actor, healed: bool) -> tuple[Point, Actor]:
+            scores = scorer.scores(Student(spec), actor)
+            far = float(_divergence(whole, actor, visited))
+            return dataclasses.replace(point, healed=healed, divergence=far, scores=scores), actor
+
+        actor = select_blocks(whole, point.kept)
+        yield measure(actor, healed=False)
+        if heal_steps and point.blocks < self.whole.spec.torso.num_blocks:
+            yield measure(self._healed(actor, spec, heal_steps), healed=True)
 
     def _healed(self, actor: Actor, spec: ActorSpec, steps: int) -> Actor:
         recipe = Recipe(steps=steps, learning_rate=HEALED_LEARNING_RATE, teacher_acts=0.0)
         return distil(self.whole, spec, recipe, self.seed, self.display, start=actor).actor
 
 
-def divergence_of(teacher: Actor, student: Actor, visited: Visited) -> float:
+@jax.jit
+def _divergence(teacher: Actor, student: Actor, visited: Visited) -> jax.Array:
     """Mean KL(teacher || student) over the states, in nats."""
-
-    @jax.jit
-    def mean(teacher: Actor, student: Actor) -> jax.Array:
-        return gaussian_divergence(teacher(*visited), student(*visited)).mean()
-
-    return float(mean(teacher, student))
+    return gaussian_divergence(teacher(*visited), student(*visited)).mean()
 
 
 def _require_reachable(target: float, latencies: dict[int, float]) -> None:
