@@ -17,10 +17,11 @@ Optimisers = Mapping[str, optax.GradientTransformation]
 
 
 def network_optimiser(
-    learning_rate: float, weight_decay: float = 0.0
+    learning_rate: optax.ScalarOrSchedule, weight_decay: float = 0.0
 ) -> optax.GradientTransformation:
     """Adam (arXiv 1412.6980), with decoupled weight decay if there is any (1711.05101).
 
+    learning_rate: a number, or a function of the number of updates done.
     weight_decay: a step shrinks every parameter by `learning_rate * weight_decay` of itself. The
     kernels of hyperspherical layers are projected back to columns of norm 1 after the step
     (2502.15280); the others move as the optimiser says, bit for bit.

@@ -146,7 +146,7 @@ def open_policy(path: str | Path) -> DeployedPolicy:
     actor = getattr(parameters, "actor", None)
     if not isinstance(actor, Actor) or run.config.agent == "bc":
         raise UserError(
-            f"the agent {run.config.agent} of {path} has no goal-reaching Gaussian actor to deploy: "
+            f"the agent {run.config.agent} of {path} has no Gaussian actor that is told goals: "
             "crl, sac, sac-her, ppo, gcsl and gcbc have one."
         )
     plan = TrainPlan.derive(run.config, run.task.episode_length)

@@ -1,0 +1,165 @@
+"""A student that acts and a teacher that says what it would have done: on-policy distillation.
+
+As in DAgger (arXiv 1011.0686) the states are those that the student comes to, so that it learns to
+recover from its own errors, and all of them are kept. The teacher is asked again at every update,
+for it must also say what it would do under hindsight goals.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+
+from kilolayer.agents.base import TaskSpec
+from kilolayer.agents.optimiser import descend, network_optimiser
+from kilolayer.losses.distillation import critic_weights, gaussian_divergence
+from kilolayer.networks.actor import Actor, sample_action
+from kilolayer.networks.encoders import TorsoSpec
+from kilolayer.replay.hindsight import Batch
+from kilolayer.types import Array, Metrics, UserError
+
+# (critic state, observation, action, goal) -> energies [batch]
+Energy = Callable[[Any, Array, Array, Array], Array]
+
+
+class DistillationState(eqx.Module):
+    """teacher, critic: never change; critic is None where all rows weigh the same."""
+
+    student: Actor
+    optimiser: dict[str, Any]
+    teacher: Actor
+    critic: Any
+    updates: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Distillation:
+    """The agent that learns to act as `teacher` does.
+
+    torso: of the student; start: what it begins as, by default drawn anew. updates: how many there
+    will be, over which the step size falls to zero by a cosine. hindsight_share: share of a batch's
+    rows whose goal is one reached later and not the one told. teacher_acts: share of the updates
+    over which the share of worlds in which the teacher acts falls from all to none. energy, critic:
+    the teacher's, to weigh the rows by what the student's action costs.
+    """
+
+    task: TaskSpec
+    torso: TorsoSpec
+    teacher: Actor
+    updates: int
+    start: Actor | None = None
+    learning_rate: float = 1e-3
+    hindsight_share: float = 0.5
+    teacher_acts: float = 0.0
+    energy_of: Energy | None = None
+    critic: Any = None
+
+    def init(self, key: Array) -> DistillationState:
+        task, student = self.task, self.start
+        if student is None:
+            student = Actor.init(
+                key, task.observation_dim, task.goal_dim, task.action_dim, self.torso
+            )
+        # Copies, for a training round takes the memory of the state that it is given.
+        student, teacher, critic = jax.tree.map(jnp.copy, (student, self.teacher, self.critic))
+        moments: dict[str, Any] = {"student": self.optimisers["student"].init(student)}
+        return DistillationState(student, moments, teacher, critic, jnp.zeros((), jnp.int32))
+
+    @property
+    def optimisers(self) -> dict[str, optax.GradientTransformation]:
+        schedule = optax.cosine_decay_schedule(self.learning_rate, max(1, self.updates))
+        return {"student": network_optimiser(schedule)}
+
+    def act(
+        self,
+        state: DistillationState,
+        observation: Array,
+        goal: Array,
+        key: Array,
+        deterministic: bool,
+    ) -> Array:
+        return _action(state.student, observation, goal, key, deterministic)
+
+    def explore(
+        self,
+        state: DistillationState,
+        observation: Array,
+        goal: Array,
+        key: Array,
+        deterministic: bool,
+    ) -> Array:
+        """The teacher's action in the first worlds, as long as it acts, else the student's."""
+        student = self.act(state, observation, goal, key, deterministic)
+        worlds = observation.shape[0]
+        by_teacher = jnp.arange(worlds) < jnp.round(worlds * self.teacher_share(state.updates))
+
+        def mixed() -> Array:
+            teacher = _action(state.teacher, observation, goal, key, deterministic)
+            return jnp.where(by_teacher[:, None], teacher, student)
+
+        return jax.lax.cond(by_teacher.any(), mixed, lambda: student)
+
+    def teacher_share(self, updates: Array) -> Array:
+        """Share of the worlds in which the teacher acts after so many updates."""
+        last = max(1.0, self.teacher_acts * self.updates)
+        return jnp.clip(1 - (updates + 1) / last, 0, 1)
+
+    def update(
+        self, state: DistillationState, batch: Batch, key: Array
+    ) -> tuple[DistillationState, Metrics]:
+        goal = batch.mixed_goals(self.hindsight_share, key)
+        wanted = state.teacher(batch.observation, goal)
+        gradient, metrics = jax.grad(self.loss, has_aux=True)(
+            state.student, wanted, state.critic, batch.observation, goal
+        )
+        metrics |= {
+            "student/gradient_norm": optax.tree.norm(gradient),
+            "student/teacher_share": self.teacher_share(state.updates),
+        }
+        gradients = {"student": gradient}
+        learnt, moments = descend(self.optimisers, state, gradients, state.optimiser)
+        return dataclasses.replace(learnt, optimiser=moments, updates=state.updates + 1), metrics
+
+    def loss(
+        self,
+        student: Actor,
+        wanted: tuple[Array, Array],
+        critic: Any,
+        observation: Array,
+        goal: Array,
+    ) -> tuple[Array, Metrics]:
+        """Mean `KL(teacher || student)` of the rows, each with its weight, and what to log.
+
+        wanted: the teacher's mean and log standard deviation, `[batch, action]`. squared_error: of
+        the deterministic action, per coordinate.
+        """
+        found = student(observation, goal)
+        divergence = gaussian_divergence(wanted, found)
+        actions = jnp.tanh(wanted[0]), jnp.tanh(found[0])
+        weights = jnp.ones_like(divergence)
+        if self.energy_of is not None:
+            energies = [self.energy_of(critic, observation, action, goal) for action in actions]
+            weights = critic_weights(*energies)
+        loss = jnp.mean(weights * divergence)
+        return loss, {
+            "student/loss": loss,
+            "student/divergence": jnp.mean(divergence),
+            "student/squared_error": jnp.mean(jnp.square(actions[0] - actions[1])),
+        }
+
+    def energy(
+        self, state: DistillationState, observation: Array, action: Array, goal: Array
+    ) -> Array:
+        raise UserError("a student has no critic to choose among actions: use 1 sample.")
+
+
+def _action(
+    actor: Actor, observation: Array, goal: Array, key: Array, deterministic: bool
+) -> Array:
+    mean, log_std = actor(observation, goal)
+    return jnp.tanh(mean) if deterministic else sample_action(mean, log_std, key)[0]

@@ -1,0 +1,259 @@
+"""Distilling a trained policy into smaller ones: the student acts, the teacher labels."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from kilolayer.agents.build import task_spec, torso
+from kilolayer.agents.distillation import Distillation, Energy
+from kilolayer.analysis.load import load
+from kilolayer.config import TrainConfig
+from kilolayer.deploy.policy import CARD, ActorSpec, DeployedPolicy, Student, open_policy
+from kilolayer.deploy.score import Scorer
+from kilolayer.networks.actor import Actor
+from kilolayer.plan import TrainPlan
+from kilolayer.runtime.mesh import make_mesh
+from kilolayer.runtime.progress import ProgressDisplay
+from kilolayer.training.build import physics_on
+from kilolayer.training.step import Trainer, TrainState
+from kilolayer.types import UserError, bad_field
+
+WITH_CRITIC = ("crl", "sac", "sac-her")
+# Half of the worlds act without noise, as the student will be deployed; the others see more.
+GREEDY_SHARE = 0.5
+WORLDS = 128
+UNROLL_LENGTH = 25  # control steps
+MOST_KEPT = 10_000  # steps of each world in the buffer
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to distil.
+
+    steps: environment steps, over all worlds. updates_per_step: of the student. teacher_acts: share
+    of the steps over which the worlds in which the teacher acts fall from all to none.
+    critic_weighted: see `kilolayer.losses.distillation.critic_weights`.
+    """
+
+    steps: int = 500_000
+    batch_size: int = 256
+    updates_per_step: float = 1 / 20
+    learning_rate: float = 1e-3
+    hindsight_share: float = 0.5
+    teacher_acts: float = 0.1
+    critic_weighted: bool = False
+
+    def config(self, teacher: TrainConfig, seed: int) -> TrainConfig:
+        """The config of a training of the student, in the worlds of the teacher's run."""
+        for field in ("hindsight_share", "teacher_acts"):
+            share = getattr(self, field)
+            if not 0 <= share <= 1:
+                raise bad_field(field, share, "it must lie in [0, 1]", float(share > 1))
+        for field in ("steps", "learning_rate"):
+            if not getattr(self, field) > 0:
+                raise bad_field(field, getattr(self, field), "it must be greater than 0")
+        # Enough for the first batch: the newest step of each world has no future yet.
+        first = 1 + -(-self.batch_size // WORLDS)
+        return dataclasses.replace(
+            teacher,
+            seed=seed,
+            total_steps=self.steps,
+            num_envs=WORLDS,
+            unroll_length=UNROLL_LENGTH,
+            dataset=None,
+            batch_size=self.batch_size,
+            update_to_data=self.updates_per_step,
+            initial_discount=None,
+            greedy_env_share=GREEDY_SHARE,
+            min_replay_steps_per_env=first,
+            # All of them, as DAgger would have it.
+            replay_steps_per_env=min(max(first, self.steps // WORLDS + 1), MOST_KEPT),
+            num_evaluations=1,
+        )
+
+
+class Critic(NamedTuple):
+    """What rates the student's actions: an agent's `energy` and that agent's state."""
+
+    energy: Energy
+    state: Any
+
+
+class Distilled(NamedTuple):
+    """A student as its training left it; divergence: mean KL of the last round's batches, nats."""
+
+    actor: Actor
+    divergence: float
+    steps: int
+    updates: int
+
+
+def distil(
+    teacher: DeployedPolicy,
+    student: ActorSpec,
+    recipe: Recipe,
+    seed: int,
+    display: ProgressDisplay,
+    critic: Critic | None = None,
+    start: Actor | None = None,
+) -> Distilled:
+    """Train one student of one teacher.
+
+    start: what the student begins as, by default drawn from the seed. Raises UserError for a recipe
+    that cannot be run, or if the student diverges.
+    """
+    trainer = _trainer(teacher, student, recipe, seed, critic, start)
+    plan = trainer.plan
+    display.phase("compile")
+    state = jax.jit(trainer.init)(seed)
+    collect, train_round = (
+        jax.jit(step, donate_argnums=0) for step in (trainer.collect, trainer.round)
+    )
+    for _ in range(plan.prefill_unrolls):
+        state = collect(state)
+    display.phase("distil")
+    divergence = float("nan")
+    for done in range(1, plan.training_unrolls + 1):
+        state, metrics = train_round(state)
+        divergence = float(metrics["student/divergence"])
+        if not divergence < float("inf"):
+            raise UserError(
+                f"the student diverged after {done * plan.updates_per_unroll:,} updates: lower "
+                f"learning_rate = {recipe.learning_rate}."
+            )
+        steps = (plan.prefill_unrolls + done) * plan.steps_per_unroll
+        display.advance(steps, plan.total_steps, KL=divergence)
+    return _distilled(state, divergence, plan)
+
+
+def _distilled(state: TrainState, divergence: float, plan: TrainPlan) -> Distilled:
+    updates = plan.training_unrolls * plan.updates_per_unroll
+    return Distilled(state.agent.student, divergence, plan.total_steps, updates)
+
+
+def _trainer(
+    teacher: DeployedPolicy,
+    student: ActorSpec,
+    recipe: Recipe,
+    seed: int,
+    critic: Critic | None,
+    start: Actor | None,
+) -> Trainer:
+    """The training loop's own rounds, with a student in place of an agent that sees no teacher."""
+    config, task, mesh = recipe.config(teacher.config, seed), teacher.task, make_mesh(1)
+    plan = TrainPlan.derive(config, task.episode_length, jax.default_backend())
+    agent = Distillation(
+        task=student.task,
+        torso=student.torso,
+        teacher=teacher.agent_state,
+        updates=plan.training_unrolls * plan.updates_per_unroll,
+        start=start,
+        learning_rate=recipe.learning_rate,
+        hindsight_share=recipe.hindsight_share,
+        teacher_acts=recipe.teacher_acts,
+        energy_of=critic and critic.energy,
+        critic=critic and critic.state,
+    )
+    physics = physics_on(mesh, task.world, config, config.num_envs)
+    return Trainer(config, plan, task, physics, agent, mesh)
+
+
+def student_spec(teacher: DeployedPolicy, depth: int, width: int) -> ActorSpec:
+    """An actor of another size, built as the run's networks are.
+
+    Raises UserError for a depth or width that no network can have.
+    """
+    config = dataclasses.replace(
+        teacher.config, depth=depth, actor_depth=None, critic_depth=None, width=width
+    )
+    plan = TrainPlan.derive(config, teacher.task.episode_length)
+    return ActorSpec(task_spec(teacher.task), torso(config, plan, depth, plan.actor_branch_scale))
+
+
+def critic_of(path: Path) -> Critic:
+    """The critic of a run; raises UserError if there is none that rates actions."""
+    if (path / CARD).is_file():
+        raise UserError(
+            f"{path} is a policy on its own, without a critic to weigh by: give the run that it "
+            "stems from, or leave --critic-weighted out."
+        )
+    run = load(path)
+    if run.config.agent not in WITH_CRITIC:
+        raise UserError(
+            f"the agent {run.config.agent} of {path} has no critic of actions to weigh by "
+            f"({', '.join(WITH_CRITIC)} have one): leave --critic-weighted out."
+        )
+    return Critic(run.agent.energy, run.agent_state)
+
+
+def distil_run(
+    path: str | Path,
+    depths: Sequence[int],
+    widths: Sequence[int] = (),
+    seeds: Sequence[int] = (0,),
+    recipe: Recipe | None = None,
+    episodes: int = 128,
+    out: str | Path | None = None,
+    *,
+    display: ProgressDisplay,
+) -> list[DeployedPolicy]:
+    """Distil a run or policy directory into a student of each depth, width and seed.
+
+    widths: by default the teacher's. out: the policy directory to write, or, for several students,
+    what holds theirs; by default `policies/` in the teacher's directory. The students' `details`
+    tell their divergence and both scores. Raises UserError before any work for what cannot be done.
+    """
+    path, recipe = Path(path), recipe or Recipe()
+    teacher = open_policy(path)
+    critic = critic_of(path) if recipe.critic_weighted else None
+    width = teacher.spec.torso.width
+    sizes = [(depth, each) for depth in depths for each in widths or (width,)]
+    specs = [student_spec(teacher, *size) for size in sizes]
+    jobs = [(spec, seed, _place(path, out, spec, seed)) for spec in specs for seed in seeds]
+    if not jobs:
+        raise UserError("there is no student to distil: give a --depth.")
+    if out is not None and len(jobs) == 1:
+        jobs = [(*jobs[0][:2], Path(out))]
+    for spec, seed, place in jobs:
+        recipe.config(teacher.config, seed)
+        if place.exists():
+            raise bad_field("out", str(place), "it exists already, choose another")
+        if spec.torso.depth > teacher.spec.torso.depth:
+            display.note(
+                f"the student's depth {spec.torso.depth} is more than its teacher's "
+                f"{teacher.spec.torso.depth}: it will not be the faster of the two."
+            )
+    scorer = Scorer(teacher.task, teacher.config, episodes)
+    display.phase("teacher")
+    of_teacher = scorer.scores(teacher.agent, teacher.agent_state)
+    made = []
+    for number, (spec, seed, place) in enumerate(jobs, start=1):
+        if len(jobs) > 1:
+            display.note(f"student {number} of {len(jobs)}: {place.name}")
+        found = distil(teacher, spec, recipe, seed, display, critic)
+        display.phase("score")
+        scores = scorer.scores(Student(spec), found.actor)
+        details = {
+            "teacher": str(path),
+            "teacher_depth": teacher.spec.torso.depth,
+            "seed": seed,
+            "steps": found.steps,
+            "updates": found.updates,
+            "recipe": dataclasses.asdict(recipe),
+            "divergence": found.divergence,
+            "episodes": episodes,
+            "scores": scores,
+            "teacher_scores": of_teacher,
+        }
+        student = DeployedPolicy(place, teacher.config, spec, found.actor, "distil", details)
+        made.append(student.save(place))
+    return made
+
+
+def _place(path: Path, out: str | Path | None, spec: ActorSpec, seed: int) -> Path:
+    base = path / "policies" if out is None else Path(out)
+    return base / f"distil-depth{spec.torso.depth}-width{spec.torso.width}-seed{seed}"

@@ -1,0 +1,130 @@
+"""What each block of a policy does, on states that the policy comes to."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kilolayer.deploy.policy import DeployedPolicy
+from kilolayer.losses.distillation import gaussian_divergence
+from kilolayer.networks.actor import Actor
+from kilolayer.networks.surgery import select_blocks
+from kilolayer.physics.build import build_physics
+from kilolayer.replay import buffer as ring
+from kilolayer.replay import hindsight
+from kilolayer.training.rollout import start_worlds, unroll
+from kilolayer.types import Array
+
+WORLDS = 32
+# Half of the states are seen with the goal that was told, half with one that was reached later.
+HINDSIGHT_SHARE = 0.5
+# Folded into the seed: these are not the starts and goals that the curve is scored on.
+VISITED_STREAM = 0x715
+
+
+class Visited(NamedTuple):
+    """States `[states, observation]` on the way to goals `[states, goal]`."""
+
+    observation: Array
+    goal: Array
+
+
+class Influence(NamedTuple):
+    """Three measures of each block, `[blocks]`; a block with little of it can go.
+
+    cosine: 1 - cosine of the residual stream before and after the block, in 0 to 2 (the block
+    influence of arXiv 2403.03853, equation 1). norm: length of what the block adds over that of the
+    stream it adds it to. divergence: KL of the policy without the block from the policy, in nats.
+    All are means over states.
+    """
+
+    cosine: np.ndarray
+    norm: np.ndarray
+    divergence: np.ndarray
+
+
+def visited_states(policy: DeployedPolicy, count: int, seed: int) -> Visited:
+    """`count` states of evaluation episodes that the policy plays with its own noise."""
+    task, config = policy.task, policy.config
+    length = task.episode_length
+    physics = build_physics(task.world, WORLDS, config.physics, config.mjx_impl)
+    key = jax.random.fold_in(jax.random.key(seed), VISITED_STREAM)
+    goal_key, world_key, play_key, draw_key, goals_key = jax.random.split(key, 5)
+
+    @jax.jit
+    def play(actor: Actor) -> Visited:
+        def act(observation: Array, goal: Array, key: Array) -> Array:
+            return policy.agent.act(actor, observation, goal, key, deterministic=False)
+
+        goal = task.sample_goal(goal_key, WORLDS, "evaluation")
+        worlds = start_worlds(task, physics, world_key, goal, "evaluation")
+        _, steps = unroll(task, physics, worlds, act, play_key, length, length)
+        empty = ring.init(length, WORLDS, len(task.observation), task.action_dim, task.goal.dim)
+        batch = hindsight.sample(
+            ring.insert(empty, steps), draw_key, count, config.discount, length
+        )
+        return Visited(batch.observation, batch.mixed_goals(HINDSIGHT_SHARE, goals_key))
+
+    return play(policy.agent_state)
+
+
+def block_influence(actor: Actor, visited: Visited) -> Influence:
+    """Measure every block of an actor that has two or more."""
+    cosine, norm = (np.asarray(each) for each in jax.jit(_stream_changes)(actor, visited))
+    return Influence(cosine, norm, divergences(actor, visited, without_each(range(len(cosine)))))
+
+
+def _stream_changes(actor: Actor, visited: Visited) -> tuple[Array, Array]:
+    inputs = jnp.concatenate([visited.observation, visited.goal], -1)
+    first = actor.encoder.embed(inputs)
+    after = actor.encoder.statistics(inputs).residual
+    before = jnp.concatenate([first[None], after[:-1]])
+    lengths = jnp.linalg.norm(before, axis=-1), jnp.linalg.norm(after, axis=-1)
+    # A stream may be zero, of a network without norms.
+    cosine = (before * after).sum(-1) / jnp.maximum(lengths[0] * lengths[1], 1e-12)
+    change = jnp.linalg.norm(after - before, axis=-1) / jnp.maximum(lengths[0], 1e-12)
+    return 1 - cosine.mean(-1), change.mean(-1)
+
+
+def divergences(actor: Actor, visited: Visited, kept: Sequence[Sequence[int]]) -> np.ndarray:
+    """KL, in nats, of the policy with each choice of blocks from the policy: `[choices]`.
+
+    kept: choices of equally many blocks, one at least.
+    """
+    return np.asarray(_divergences(actor, visited, np.asarray(kept, np.int32)))
+
+
+@jax.jit
+def _divergences(actor: Actor, visited: Visited, choices: Array) -> Array:
+    whole = actor(*visited)
+    return jax.lax.map(
+        lambda keep: gaussian_divergence(whole, select_blocks(actor, keep)(*visited)).mean(),
+        choices,
+    )
+
+
+def without_each(kept: Sequence[int]) -> list[list[int]]:
+    """The choices that lack one of the blocks `kept`, in their order."""
+    kept = list(kept)
+    return [kept[:index] + kept[index + 1 :] for index in range(len(kept))]
+
+
+def one_shot(influence: np.ndarray) -> list[list[int]]:
+    """What to keep of the blocks, from all to one; the least influential `[blocks]` goes first."""
+    order = np.argsort(influence, kind="stable")
+    return [sorted(order[gone:].tolist()) for gone in range(len(order))]
+
+
+def greedy(actor: Actor, visited: Visited, advance: Callable[[int, int], None]) -> list[list[int]]:
+    """What to keep, from all blocks to one: each time the block without which the policy diverges
+    least from the whole one goes, measured anew with the others gone."""
+    kept = list(range(actor.encoder.stack.num_blocks))
+    chosen, steps = [kept], len(kept) - 1
+    for done in range(steps):
+        choices = without_each(kept)
+        kept = choices[int(np.argmin(divergences(actor, visited, choices)))]
+        chosen.append(kept)
+        advance(done + 1, steps)
+    return chosen

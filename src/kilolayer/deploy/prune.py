@@ -1,0 +1,322 @@
+"""Pruning a trained policy: the score against the blocks kept, and the point on it to deploy."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from kilolayer.analysis.load import Policy
+from kilolayer.deploy.distil import Recipe, distil
+from kilolayer.deploy.influence import (
+    Visited,
+    block_influence,
+    greedy,
+    one_shot,
+    visited_states,
+)
+from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, Student, open_policy
+from kilolayer.deploy.score import Scorer
+from kilolayer.losses.distillation import gaussian_divergence
+from kilolayer.networks.actor import Actor
+from kilolayer.networks.surgery import select_blocks
+from kilolayer.runtime.progress import ProgressDisplay
+from kilolayer.runtime.run_dir import write_atomically
+from kilolayer.types import UserError, bad_field
+
+Order = Literal["greedy", "one-shot"]
+Measure = Literal["divergence", "cosine", "norm"]
+
+FILE = "prune.json"
+STATES = 1024
+# Points of the curve: each plays whole episodes.
+MOST_POINTS = 17
+LATENCY_CALLS = 200
+HEALED_LEARNING_RATE = 3e-4
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Which point to take: the fewest blocks with this share of the whole policy's score, or, with
+    a target latency (ms, batch 1), the best score within it."""
+
+    keep_score: float = 0.95
+    target_latency: float | None = None
+
+    def check(self) -> None:
+        if not 0 < self.keep_score <= 1:
+            raise bad_field("keep_score", self.keep_score, "it must lie in (0, 1]", 0.95)
+        if self.target_latency is not None and not self.target_latency > 0:
+            allowed = "it must be more than 0 milliseconds"
+            raise bad_field("target_latency", self.target_latency, allowed)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A policy on the curve.
+
+    kept: its blocks, numbered as in the whole policy. healed: whether it was distilled afterwards.
+    divergence: KL from the whole policy, in nats. latency: median of one action, ms.
+    """
+
+    order: Order
+    kept: list[int]
+    healed: bool
+    divergence: float
+    latency: float
+    scores: dict[str, float]
+
+    @property
+    def blocks(self) -> int:
+        return len(self.kept)
+
+    @property
+    def score(self) -> float:
+        return self.scores["time_at_goal"]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """All that was measured; points[0] is the whole policy. chosen: the number of the point taken.
+
+    states: how many the influence was measured on.
+    """
+
+    teacher: str
+    seed: int
+    episodes: int
+    states: int
+    heal_steps: int
+    wish: Wish
+    influence: dict[str, list[float]]
+    points: list[Point]
+    chosen: int
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """The policy as it was written, and the curve beside it."""
+
+    policy: DeployedPolicy
+    curve: Curve
+
+
+def prune_run(
+    path: str | Path,
+    wish: Wish | None = None,
+    orders: Sequence[Order] = ("greedy",),
+    measure: Measure = "divergence",
+    heal_steps: int = 0,
+    episodes: int = 128,
+    seed: int = 0,
+    out: str | Path | None = None,
+    *,
+    display: ProgressDisplay,
+) -> Pruned:
+    """Prune the policy of a run or policy directory and write the point that was wished for.
+
+    orders: how blocks go, one curve for each: see `kilolayer.deploy.influence`. measure: of the
+    one-shot order. heal_steps: environment steps of a distillation of every pruned point, which
+    then is there twice. out: the policy directory to write, by default `policies/prune` in the
+    given one. Raises UserError for a wish that nothing meets.
+    """
+    path, wish = Path(path), wish or Wish()
+    out = Path(out) if out is not None else path / "policies" / "prune"
+    wish.check()
+    if out.exists():
+        raise bad_field("out", str(out), "it exists already, choose another")
+    if episodes < 1 or heal_steps < 0:
+        field, value = ("episodes", episodes) if episodes < 1 else ("heal_steps", heal_steps)
+        raise bad_field(field, value, "it counts what is played", 128 if episodes < 1 else 0)
+    whole = open_policy(path)
+    pruning = _Pruning(whole, episodes, seed, display)
+    counts = point_counts(whole.spec.torso.num_blocks)
+    if len(counts) < 2:
+        raise UserError(f"the policy in {path} has a single block, which cannot go: distil it.")
+    latencies = pruning.latencies(counts)
+    if wish.target_latency is not None:
+        _require_reachable(wish.target_latency, latencies)
+    display.phase("influence")
+    visited = visited_states(whole, STATES, seed)
+    influence = block_influence(whole.agent_state, visited)
+    choices = pruning.choices(orders, getattr(influence, measure), visited)
+    found = pruning.curve(choices, latencies, visited, heal_steps)
+    points = [point for point, _ in found]
+    chosen = choose(points, wish)
+    curve = Curve(
+        teacher=str(path),
+        seed=seed,
+        episodes=episodes,
+        states=STATES,
+        heal_steps=heal_steps,
+        wish=wish,
+        influence={name: array.tolist() for name, array in influence._asdict().items()},
+        points=points,
+        chosen=chosen,
+    )
+    return Pruned(_write(whole, curve, found[chosen][1], out), curve)
+
+
+def point_counts(blocks: int) -> list[int]:
+    """How many blocks the points of the curve keep, from all to one."""
+    counts = np.linspace(blocks, 1, min(blocks, MOST_POINTS)).round().astype(int)
+    return counts.tolist()
+
+
+def choose(points: Sequence[Point], wish: Wish) -> int:
+    """The number of the point that meets the wish; the first point is the whole policy.
+
+    Raises UserError if the whole policy never reaches its goal: there is no score to keep.
+    """
+    whole = points[0].score
+    if whole <= 0:
+        raise UserError(
+            "the policy is never at its goal, so it has no score to keep: train longer."
+        )
+    if wish.target_latency is not None:
+        meets = [n for n, point in enumerate(points) if point.latency <= wish.target_latency]
+        return max(meets, key=lambda n: (points[n].score, -points[n].blocks))
+    meets = [n for n, point in enumerate(points) if point.score >= wish.keep_score * whole]
+    return min(meets, key=lambda n: (points[n].blocks, -points[n].score))
+
+
+def pruned_spec(whole: ActorSpec, blocks: int) -> ActorSpec:
+    """What a policy with so many of the blocks is; the branches keep their scale."""
+    depth = blocks * whole.torso.layers_per_block
+    return dataclasses.replace(whole, torso=dataclasses.replace(whole.torso, depth=depth))
+
+
+def latency(actor: Actor, spec: ActorSpec, calls: int = LATENCY_CALLS) -> float:
+    """Median milliseconds of one deterministic action, jitted, on JAX's default device.
+
+    From numpy arrays in to a numpy array out, as a control loop would call it.
+    """
+    policy = Policy(Student(spec), actor, spec.task)
+    observation = np.zeros(spec.task.observation_dim, np.float32)
+    goal = np.zeros(spec.task.goal_dim, np.float32)
+    seconds = []
+    for _ in range(calls + 10):
+        start = time.perf_counter()
+        policy(observation, goal)
+        seconds.append(time.perf_counter() - start)
+    # The first ones compile and warm the caches.
+    return 1e3 * float(np.median(seconds[10:]))
+
+
+@dataclass(frozen=True)
+class _Pruning:
+    whole: DeployedPolicy
+    episodes: int
+    seed: int
+    display: ProgressDisplay
+
+    def latencies(self, counts: Sequence[int]) -> dict[int, float]:
+        """Milliseconds of one action, by the number of blocks kept."""
+        self.display.phase("latency")
+        found = {}
+        for done, count in enumerate(counts, start=1):
+            actor = select_blocks(self.whole.agent_state, range(count))
+            found[count] = latency(actor, pruned_spec(self.whole.spec, count))
+            self.display.advance(done, len(counts), ms=found[count])
+        return found
+
+    def choices(
+        self, orders: Sequence[Order], influence: np.ndarray, visited: Visited
+    ) -> list[tuple[Order, list[int]]]:
+        """What to keep at each number of blocks, in every order."""
+        actor, choices = self.whole.agent_state, []
+        for order in dict.fromkeys(orders):
+            if order == "greedy":
+                self.display.phase("greedy")
+                kept = greedy(actor, visited, self.display.advance)
+            else:
+                kept = one_shot(influence)
+            choices += [(order, each) for each in kept]
+        return choices
+
+    def curve(
+        self,
+        choices: Sequence[tuple[Order, list[int]]],
+        latencies: dict[int, float],
+        visited: Visited,
+        heal_steps: int,
+    ) -> list[tuple[Point, Actor]]:
+        """Every point with its actor, at the counts whose latency is known."""
+        choices = [(order, kept) for order, kept in choices if len(kept) in latencies]
+        scorer = Scorer(self.whole.task, self.whole.config, self.episodes, self.seed)
+        # Orders agree on many of the choices.
+        measured: dict[tuple[int, ...], list[tuple[Point, Actor]]] = {}
+        found: list[tuple[Point, Actor]] = []
+        for done, (order, kept) in enumerate(choices):
+            self.display.phase("score")
+            self.display.advance(done, len(choices), blocks=len(kept))
+            if tuple(kept) not in measured:
+                point = Point(order, kept, False, 0.0, latencies[len(kept)], {})
+                measured[tuple(kept)] = list(self._measured(point, scorer, visited, heal_steps))
+            found += [
+                (dataclasses.replace(point, order=order), actor)
+                for point, actor in measured[tuple(kept)]
+            ]
+        self.display.advance(len(choices), len(choices))
+        return found
+
+    def _measured(
+        self, point: Point, scorer: Scorer, visited: Visited, heal_steps: int
+    ) -> Iterator[tuple[Point, Actor]]:
+        """The point with its divergence and scores, and the same healed."""
+        whole, spec = self.whole.agent_state, pruned_spec(self.whole.spec, point.blocks)
+
+        def measure(actor: Actor, healed: bool) -> tuple[Point, Actor]:
+            scores = scorer.scores(Student(spec), actor)
+            far = float(_divergence(whole, actor, visited))
+            return dataclasses.replace(point, healed=healed, divergence=far, scores=scores), actor
+
+        actor = select_blocks(whole, point.kept)
+        yield measure(actor, healed=False)
+        if heal_steps and point.blocks < self.whole.spec.torso.num_blocks:
+            yield measure(self._healed(actor, spec, heal_steps), healed=True)
+
+    def _healed(self, actor: Actor, spec: ActorSpec, steps: int) -> Actor:
+        recipe = Recipe(steps=steps, learning_rate=HEALED_LEARNING_RATE, teacher_acts=0.0)
+        return distil(self.whole, spec, recipe, self.seed, self.display, start=actor).actor
+
+
+@jax.jit
+def _divergence(teacher: Actor, student: Actor, visited: Visited) -> jax.Array:
+    """Mean KL(teacher || student) over the states, in nats."""
+    return gaussian_divergence(teacher(*visited), student(*visited)).mean()
+
+
+def _require_reachable(target: float, latencies: dict[int, float]) -> None:
+    smallest = min(latencies, key=lambda count: latencies[count])
+    if latencies[smallest] > target:
+        raise UserError(
+            f"target_latency = {target} ms is met by no part of this policy on this machine: the "
+            f"smallest reached is {latencies[smallest]:.3g} ms, with {smallest} of "
+            f"{max(latencies)} blocks."
+        )
+
+
+def _write(whole: DeployedPolicy, curve: Curve, actor: Actor, out: Path) -> DeployedPolicy:
+    point = curve.points[curve.chosen]
+    details: dict[str, Any] = {
+        "teacher": curve.teacher,
+        "blocks": curve.points[0].blocks,
+        **dataclasses.asdict(point),
+        "teacher_scores": curve.points[0].scores,
+        "seed": curve.seed,
+        "episodes": curve.episodes,
+        "heal_steps": curve.heal_steps,
+    }
+    spec = pruned_spec(whole.spec, point.blocks)
+    policy = DeployedPolicy(out, whole.config, spec, actor, "prune", details).save(out)
+    write_atomically(out / FILE, curve.to_json())
+    return policy

@@ -1,0 +1,112 @@
+"""Students of a trained run: what is written, and every sentence for what cannot be done."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kilolayer.deploy.distil import Recipe, critic_of, distil, distil_run
+from kilolayer.deploy.policy import DeployedPolicy, open_policy
+from kilolayer.runtime.progress import Silent
+from kilolayer.types import UserError
+
+SHORT = Recipe(steps=6_400, batch_size=32, updates_per_step=1 / 100, critic_weighted=True)
+
+EPISODES = 8
+
+
+class Notes(Silent):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.fixture(scope="module")
+def student(tiny_run, tmp_path_factory) -> DeployedPolicy:
+    """A student deeper and narrower than its teacher of depth 8 and width 16."""
+    notes, out = Notes(), tmp_path_factory.mktemp("students") / "one"
+    (made,) = distil_run(
+        tiny_run.path, [12], [8], recipe=SHORT, episodes=EPISODES, out=out, display=notes
+    )
+    assert [note for note in notes.notes if "depth 12 is more than its teacher's 8" in note]
+    return made
+
+
+def test_a_student_is_a_policy_directory(student, tiny_run, normal):
+    opened = open_policy(student.path)
+    assert (opened.method, opened.spec.torso.depth, opened.spec.torso.width) == ("distil", 12, 8)
+    # Three blocks, scaled as a network of this depth is.
+    assert opened.spec.torso.branch_scale == pytest.approx(2 / 3)
+    details = opened.details
+    assert details["teacher"] == str(tiny_run.path)
+    assert (details["steps"], details["updates"], details["seed"]) == (6_400, 32, 0)
+    assert np.isfinite(details["divergence"])
+    assert set(details["scores"]) == set(details["teacher_scores"])
+    assert opened.policy(normal(0, 3, 4), normal(1, 3, 2)).shape == (3, 2)
+
+
+def test_the_same_seed_gives_the_same_student(student, tiny_run, tmp_path, assert_trees_equal):
+    again = distil_run(
+        tiny_run.path,
+        [12],
+        [8],
+        recipe=SHORT,
+        episodes=EPISODES,
+        out=tmp_path / "again",
+        display=Silent(),
+    )
+    assert_trees_equal(again[0].agent_state, student.agent_state)
+
+
+@pytest.mark.parametrize(
+    ("depths", "changes", "sentence"),
+    [
+        ([6], {}, "depth = 6 is not allowed: a multiple of layers_per_block = 4.*is 8"),
+        ([], {}, "there is no student to distil: give a --depth"),
+        ([4], {"hindsight_share": 1.5}, "hindsight_share = 1.5 .* the nearest valid choice is 1"),
+        ([4], {"teacher_acts": -0.1}, "teacher_acts = -0.1 is not allowed"),
+        ([4], {"steps": 0}, "steps = 0 is not allowed"),
+    ],
+)
+def test_what_cannot_be_distilled_is_told_before_any_work(
+    depths, changes, sentence, tiny_run, tmp_path
+):
+    recipe = dataclasses.replace(SHORT, critic_weighted=False, **changes)
+    with pytest.raises(UserError, match=sentence):
+        distil_run(tiny_run.path, depths, recipe=recipe, out=tmp_path / "out", display=Silent())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_place_that_is_taken_is_told_before_any_work(tiny_run, tmp_path):
+    with pytest.raises(UserError, match="exists already"):
+        distil_run(tiny_run.path, [4], recipe=SHORT, out=tmp_path, display=Silent())
+
+
+def test_a_policy_on_its_own_has_no_critic(student):
+    with pytest.raises(UserError, match=r"without a critic to weigh by.*--critic-weighted"):
+        critic_of(student.path)
+
+
+def test_a_run_without_a_checkpoint_is_told(run_copy, tmp_path):
+    for checkpoint in (run_copy.path / "checkpoints").iterdir():
+        checkpoint.rename(tmp_path / checkpoint.name)
+    with pytest.raises(UserError, match="has no checkpoint yet"):
+        distil_run(run_copy.path, [4], recipe=SHORT, display=Silent())
+
+
+def test_a_student_that_diverges_is_told(student, tiny_run):
+    teacher = open_policy(tiny_run.path)
+    broken = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), teacher.agent_state)
+    teacher = dataclasses.replace(teacher, agent_state=broken)
+    with pytest.raises(UserError, match=r"diverged after 32 updates: lower learning_rate = 0.001"):
+        distil(teacher, student.spec, SHORT, 0, Silent(), critic_of(tiny_run.path))
+
+
+def test_the_card_is_plain_json(student):
+    card = json.loads((student.path / "policy.json").read_text())
+    assert card["details"]["recipe"]["critic_weighted"] is True

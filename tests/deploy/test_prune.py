@@ -1,0 +1,185 @@
+"""Pruning: which blocks go, which point is taken, and what is written."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kilolayer.deploy import prune as module
+from kilolayer.deploy.influence import (
+    Visited,
+    block_influence,
+    greedy,
+    one_shot,
+    visited_states,
+    without_each,
+)
+from kilolayer.deploy.policy import open_policy
+from kilolayer.deploy.prune import Point, Wish, choose, point_counts, prune_run
+from kilolayer.networks.actor import Actor
+from kilolayer.networks.encoders import TorsoSpec
+from kilolayer.networks.surgery import grow_blocks, select_blocks
+from kilolayer.report.prune_plot import write_plot
+from kilolayer.runtime.progress import Silent
+from kilolayer.types import UserError
+
+# As in test_distil.py, so that the teacher's scoring compiles once for both.
+EPISODES = 8
+
+
+def test_one_shot_keeps_what_matters_most_in_its_order():
+    kept = one_shot(np.array([0.3, 0.1, 0.2]))
+    assert kept == [[0, 1, 2], [0, 2], [0]]
+    assert without_each([4, 7]) == [[7], [4]]
+
+
+def test_points_go_from_all_blocks_to_one():
+    assert point_counts(4) == [4, 3, 2, 1]
+    counts = point_counts(256)
+    assert (counts[0], counts[-1], len(counts)) == (256, 1, 17)
+
+
+def point(blocks: int, score: float, latency: float = 1.0, healed: bool = False) -> Point:
+    return Point("greedy", list(range(blocks)), healed, 0.0, latency, {"time_at_goal": score})
+
+
+@pytest.mark.parametrize(
+    ("wish", "expected"),
+    [
+        (Wish(0.95), 1),
+        (Wish(0.9), 3),
+        (Wish(1.0), 0),
+        (Wish(target_latency=3.0), 1),
+        (Wish(target_latency=2.5), 3),
+        (Wish(target_latency=1.0), 4),
+    ],
+)
+def test_the_point_that_was_wished_for(wish, expected):
+    points = [
+        point(4, 100, 4.0),
+        point(3, 96, 3.0),
+        point(2, 80, 2.0),
+        point(2, 92, 2.0, healed=True),
+        point(1, 10, 1.0),
+    ]
+    assert choose(points, wish) == expected
+
+
+def test_a_policy_that_is_never_at_its_goal_has_nothing_to_keep():
+    with pytest.raises(UserError, match="never at its goal"):
+        choose([point(2, 0.0), point(1, 0.0)], Wish())
+
+
+@pytest.fixture
+def with_sleeper(random_module, normal) -> tuple[Actor, Visited]:
+    """An actor of four blocks, whose block 2 does nothing, and some states."""
+    torso = TorsoSpec(depth=6, width=8, layers_per_block=2)
+    actor = grow_blocks(jax.random.key(1), random_module(Actor.init, 3, 2, 2, torso), 2, 1)
+    return actor, Visited(normal(2, 16, 3), normal(3, 16, 2))
+
+
+def test_a_block_that_does_nothing_has_no_influence(with_sleeper):
+    actor, visited = with_sleeper
+    influence = block_influence(actor, visited)
+    for measure in influence:
+        assert measure.shape == (4,)
+        assert measure[2] == pytest.approx(0, abs=1e-6)
+        assert (np.delete(measure, 2) > 1e-4).all()
+
+
+def test_influence_on_the_stream_by_hand(with_sleeper):
+    actor, visited = with_sleeper
+    before = actor.encoder.embed(jnp.concatenate(visited, -1))
+    after = select_blocks(actor.encoder.stack, [0])(before)
+    dot, lengths = (before * after).sum(-1), [jnp.linalg.norm(x, axis=-1) for x in (before, after)]
+    influence = block_influence(actor, visited)
+    assert influence.cosine[0] == pytest.approx(
+        1 - float((dot / lengths[0] / lengths[1]).mean()), rel=1e-4
+    )
+    change = jnp.linalg.norm(after - before, axis=-1) / lengths[0]
+    assert influence.norm[0] == pytest.approx(float(change.mean()), rel=1e-4)
+
+
+def test_greedy_takes_out_what_does_nothing_first(with_sleeper):
+    kept = greedy(*with_sleeper, lambda done, total: None)
+    assert kept[:2] == [[0, 1, 2, 3], [0, 1, 3]]
+    assert [len(each) for each in kept] == [4, 3, 2, 1]
+
+
+def test_visited_states_are_of_the_task_and_their_goals_of_both_kinds(tiny_run):
+    policy = open_policy(tiny_run.path)
+    visited = visited_states(policy, 64, seed=0)
+    assert visited.observation.shape == (64, 4)
+    assert np.isfinite(visited.goal).all()
+    # Those told are drawn in the maze's cells, few times over; those reached are all different.
+    distinct = len(np.unique(np.asarray(visited.goal), axis=0))
+    assert 20 < distinct <= 64
+
+
+@pytest.fixture(scope="module")
+def pruned(tiny_run, tmp_path_factory) -> module.Pruned:
+    out = tmp_path_factory.mktemp("pruned") / "policy"
+    return prune_run(
+        tiny_run.path,
+        Wish(target_latency=1e9),
+        heal_steps=3_200,
+        episodes=EPISODES,
+        out=out,
+        display=Silent(),
+    )
+
+
+def test_the_curve_has_every_count_with_and_without_healing(pruned):
+    told = [(each.order, each.blocks, each.healed) for each in pruned.curve.points]
+    assert told == [("greedy", 2, False), ("greedy", 1, False), ("greedy", 1, True)]
+    whole = pruned.curve.points[0]
+    assert whole.divergence == pytest.approx(0, abs=1e-6)
+    assert all(each.latency > 0 for each in pruned.curve.points)
+
+
+def test_the_policy_written_is_the_point_that_was_taken(pruned, tiny_run, normal):
+    chosen = pruned.curve.points[pruned.curve.chosen]
+    opened = open_policy(pruned.policy.path)
+    assert opened.method == "prune"
+    assert opened.spec.torso.depth == 4 * chosen.blocks
+    assert opened.details["kept"] == chosen.kept
+    if not chosen.healed:
+        expected = select_blocks(open_policy(tiny_run.path).agent_state, chosen.kept)
+        observation, goal = normal(0, 3, 4), normal(1, 3, 2)
+        np.testing.assert_allclose(
+            opened.agent_state(observation, goal)[0], expected(observation, goal)[0], rtol=1e-5
+        )
+    told = json.loads((opened.path / "prune.json").read_text())
+    assert told["points"][told["chosen"]]["kept"] == chosen.kept
+
+
+def test_the_picture_is_drawn(pruned, tmp_path):
+    assert write_plot(pruned.curve, tmp_path / "prune.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("wish", "changes", "sentence"),
+    [
+        (Wish(target_latency=1e-6), {}, r"target_latency = 1e-06 ms .*smallest reached is .* of 2"),
+        (Wish(keep_score=1.5), {}, "keep_score = 1.5 is not allowed"),
+        (Wish(target_latency=-1.0), {}, "target_latency = -1.0 is not allowed"),
+        (Wish(), {"episodes": 0}, "episodes = 0 is not allowed"),
+        (Wish(), {"heal_steps": -1}, "heal_steps = -1 is not allowed"),
+    ],
+)
+def test_what_cannot_be_pruned_is_told(wish, changes, sentence, tiny_run, tmp_path):
+    with pytest.raises(UserError, match=sentence):
+        prune_run(tiny_run.path, wish, **changes, out=tmp_path / "out", display=Silent())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_single_block_cannot_go(tiny_run, tmp_path):
+    whole = open_policy(tiny_run.path)
+    spec = module.pruned_spec(whole.spec, 1)
+    actor = select_blocks(whole.agent_state, [0])
+    one = dataclasses.replace(whole, spec=spec, agent_state=actor).save(tmp_path / "one")
+    with pytest.raises(UserError, match="single block"):
+        prune_run(one.path, display=Silent())

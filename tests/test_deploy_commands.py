@@ -1,0 +1,91 @@
+"""`prune` and `distil` on the command line: what they print and what they refuse."""
+
+import re
+
+import jax
+import pytest
+
+from kilolayer.agents.base import TaskSpec
+from kilolayer.cli import main
+from kilolayer.config import TrainConfig
+from kilolayer.deploy import distil as distil_module
+from kilolayer.deploy import prune as prune_module
+from kilolayer.deploy.policy import ActorSpec, DeployedPolicy
+from kilolayer.deploy.prune import Curve, Point, Pruned, Wish
+from kilolayer.networks.encoders import TorsoSpec
+
+SPEC = ActorSpec(TaskSpec(4, 2, 2), TorsoSpec(depth=8, width=16))
+
+
+def scores(time_at_goal: float) -> dict[str, float]:
+    return {"time_at_goal": time_at_goal, "success": 0.75}
+
+
+@pytest.fixture
+def policy(tmp_path) -> DeployedPolicy:
+    actor = SPEC.init(jax.random.key(0))
+    details = {
+        "seed": 3,
+        "divergence": 0.25,
+        "scores": scores(76.0),
+        "teacher_scores": scores(80.0),
+    }
+    made = DeployedPolicy(tmp_path, TrainConfig(), SPEC, actor, "distil", details)
+    return made.save(tmp_path / "made")
+
+
+def test_students_are_told_beside_their_teacher(policy, monkeypatch, capsys):
+    asked = []
+
+    def take(path, depths, widths, seeds, recipe, episodes, out, display):
+        asked.append((str(path), depths, widths, list(seeds), recipe.steps, episodes, out))
+        return [policy]
+
+    monkeypatch.setattr(distil_module, "distil_run", take)
+    command = "distil runs/a --depth 4 8 --width 64 --seeds 2 --seed 3 --steps 1000"
+    main(command.split())
+    assert asked == [("runs/a", (4, 8), (64,), [3, 4], 1000, 128, None)]
+    printed = capsys.readouterr().out
+    assert "teacher: time at goal 80.0" in printed
+    assert re.search(r"8\D+16\D+3\D+76\.0\D+95%\D+0\.75\D+0\.25", printed)
+
+
+def test_a_curve_is_told_with_the_point_that_was_taken(policy, monkeypatch, capsys):
+    points = [
+        Point("greedy", [0, 1], False, 0.0, 0.2, scores(80.0)),
+        Point("greedy", [1], False, 0.5, 0.1, scores(40.0)),
+        Point("greedy", [1], True, 0.1, 0.1, scores(78.0)),
+    ]
+    influence = {"divergence": [0.5, 0.7]}
+    curve = Curve("runs/a", 0, 128, 1024, 100, Wish(), influence, points, chosen=2)
+    monkeypatch.setattr(prune_module, "prune_run", lambda *_, **__: Pruned(policy, curve))
+    main(["prune", "runs/a", "--heal", "100"])
+    printed = capsys.readouterr().out
+    assert "1 of 2 blocks go; 98% of the score is kept" in printed
+    assert (policy.path / "prune.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("distil no-such-run", "no-such-run is not a run directory"),
+        ("prune no-such-run", "no-such-run is not a run directory"),
+        ("prune no-such-run --keep-score 2", "keep_score = 2.0 is not allowed"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(arguments, sentence, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(arguments.split())
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert sentence in error
+
+
+@pytest.mark.parametrize("command", ["prune", "distil"])
+def test_help_teaches(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert "Look for" in capsys.readouterr().out
