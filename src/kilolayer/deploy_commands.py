@@ -1,14 +1,24 @@
 """The commands that turn a trained run into a policy to deploy: like `cli.py`, no logic."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 from rich.console import Console
+from rich.table import Table
+
+from kilolayer.types import bad_field
+
+if TYPE_CHECKING:
+    from kilolayer.runtime.progress import LiveDisplay
 
 OUTPUT = Console(highlight=False, soft_wrap=True)
 
 PolicyPath = tyro.conf.Positional[Path]
+RunPath = tyro.conf.Positional[Path]
+Planner = Literal["waypoints", "interpolation", "proposal", "direct"]
 Format = Literal["onnx", "stablehlo", "safetensors"]
 
 
@@ -45,4 +55,171 @@ def export(
         OUTPUT.print(line)
 
 
-COMMANDS = {"export": export}
+def hierarchy(
+    run: RunPath,
+    controller: Path | None = None,
+    planner: tuple[Planner, ...] = ("waypoints", "interpolation", "proposal"),
+    replan: int = 20,
+    chunk: int = 5,
+    execute: int | None = None,
+    patience: int | None = None,
+    nodes: int = 64,
+    episodes: int = 128,
+    seed: int = 0,
+    out: Path | None = None,
+) -> None:
+    """Compare a slow planner over a fast controller with flat policies: success, how straight they
+    go, operations per control step.
+
+    The run gives the planner its critic, its replay buffer and the deep flat policy; the controller
+    is any policy of the same task. waypoints: shortest path over places that were reached, by the
+    critic's distances. interpolation: points on the line between two goals as the critic sees them.
+    proposal: a small policy that proposes subgoals, trained in a minute and kept beside the run.
+    direct: the goal itself. Everything plays the same starts and goals.
+
+    Look for: a controller that alone fails on long ways and under a planner does not; operations
+    above those of the flat run (plan less often, or over fewer nodes).
+
+    Args:
+        run: The run directory.
+        controller: A policy directory or another run; by default the run's own policy.
+        planner: Which planners to compare.
+        replan: Control steps from one plan to the next.
+        chunk: Subgoals in a plan.
+        execute: How many of these to head for before the next plan; by default all.
+        patience: Control steps after which the next subgoal is headed for though this one was not
+            reached; by default as many as from one plan to the next.
+        nodes: Places that waypoints are chosen from.
+        episodes: Episodes, of the evaluation's goals.
+        seed: Seed of starts and goals, and of the nodes.
+        out: The JSON file to write; by default hierarchy.json in the run directory.
+    """
+    from kilolayer.analysis.load import load
+    from kilolayer.deploy.hierarchy import Pursuit, write_rows
+    from kilolayer.deploy.planning import compare_planners
+    from kilolayer.deploy.policy import open_policy
+
+    pursuit = Pursuit.of(replan, chunk, execute, patience)
+    opened = load(run)
+    acts = open_policy(controller or run)
+    out = out or run / "hierarchy.json"
+    if not out.parent.is_dir():
+        raise bad_field("out", str(out), "there is no such directory, make it first")
+    with live_display() as display:
+        rows = compare_planners(opened, acts, planner, pursuit, display, episodes, nodes, seed)
+    write_rows(out, rows, pursuit, episodes, seed)
+    table = Table(title=f"{opened.task.name}, {episodes} episodes", title_justify="left")
+    for column in ("planner", "policy", "depth"):
+        table.add_column(column)
+    for column in ("success", "time at goal", "path efficiency", "operations a step"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        scores = row.scores
+        figures = (
+            f"{scores['success']:.2f}",
+            f"{scores['time_at_goal']:.1f}",
+            f"{scores['path_efficiency']:.2f}" if "path_efficiency" in scores else "-",
+            f"{row.operations.per_step:.3g}",
+        )
+        table.add_row(row.planner, row.controller, str(row.depth), *figures)
+    OUTPUT.print(table)
+    OUTPUT.print(f"{out}", markup=False)
+
+
+def control(
+    run: RunPath,
+    controller: Path | None = None,
+    planner: Planner = "waypoints",
+    goal: str | None = None,
+    seconds: float = 10.0,
+    rate: float = 100.0,
+    plan_rate: float = 5.0,
+    plan_limit: float = 1.0,
+    planner_delay: float = 0.0,
+    chunk: int = 5,
+    execute: int | None = None,
+    patience: int | None = None,
+    nodes: int = 64,
+    seed: int = 0,
+    out: Path | None = None,
+) -> None:
+    """Run planner and controller in the control loop, each in its thread and at its rate, around a
+    simulation of the run's task.
+
+    The controller never waits: it acts on the newest whole plan. Without one that is young enough,
+    or with an observation that cannot be one, it takes the safe action. All of that is counted.
+    `examples/own_robot_loop.py` puts a robot of your own in the simulation's place.
+
+    Look for: deadline misses, a 99th percentile of the lateness near the length of a step, safe
+    actions, plans that come late.
+
+    Args:
+        run: The run directory.
+        controller: A policy directory or another run; by default the run's own policy.
+        planner: Who plans: see `kilolayer hierarchy --help`.
+        goal: Send every episode to this goal, such as 8,0, instead of drawing goals.
+        seconds: How long, by the clock on the wall.
+        rate: Control steps a second.
+        plan_rate: Plans a second.
+        plan_limit: Seconds for which a plan is acted on, counted from what it was made from.
+        planner_delay: Seconds by which every plan is held back, to try out a slow planner.
+        chunk: Subgoals in a plan.
+        execute: How many of these to head for; by default all.
+        patience: Control steps after which the next subgoal is headed for though this one was not
+            reached; by default as many as from one plan to the next.
+        nodes: Places that waypoints are chosen from.
+        seed: Seed of starts and goals, and of the nodes.
+        out: A file for the log, one JSON object a line: every step, plan and error.
+    """
+    from kilolayer.analysis.load import load
+    from kilolayer.deploy.control_loop import Timing
+    from kilolayer.deploy.control_run import control_simulation
+    from kilolayer.deploy.hierarchy import Pursuit
+    from kilolayer.deploy.planning import build_planner
+    from kilolayer.deploy.policy import open_policy
+
+    timing = Timing(rate, plan_rate, plan_limit, planner_delay)
+    pursuit = Pursuit.of(max(1, round(rate / plan_rate)), chunk, execute, patience)
+    opened, acts = load(run), open_policy(controller or run)
+    with live_display() as display:
+        plans = build_planner(planner, opened, acts, pursuit, display, nodes, seed)
+        done = control_simulation(
+            opened, acts, plans, pursuit, timing, seconds, display, goal, out, seed
+        )
+    found = done.summary
+    table = Table(title=f"{found.ticks:,} control steps at {rate:g} Hz", title_justify="left")
+    table.add_column("quantity")
+    table.add_column("value", justify="right")
+    for name, value in (
+        ("steps taken", f"{found.steps:,}"),
+        ("deadline misses", f"{found.deadline_misses:,}"),
+        ("steps left out behind them", f"{found.skipped:,}"),
+        *((f"safe actions, {why}", f"{count:,}") for why, count in found.safe.items()),
+        *((f"plans {outcome}", f"{count:,}") for outcome, count in found.plans.items()),
+        ("begun late", str(found.late)),
+        ("a step takes", str(found.took)),
+        ("age of the plan", str(found.plan_age)),
+        ("a plan takes", str(found.planning)),
+        ("simulated seconds a second", f"{done.speed:g}"),
+        ("whole episodes", f"{len(done.errands):,}"),
+        ("success", f"{done.success:.2f}"),
+    ):
+        table.add_row(name, value)
+    OUTPUT.print(table)
+    OUTPUT.print("times in ms: median, 99th percentile, largest")
+    if found.first_error is not None:
+        OUTPUT.print(f"first error: {found.first_error}", markup=False)
+
+
+@contextlib.contextmanager
+def live_display() -> "Iterator[LiveDisplay]":
+    from kilolayer.runtime.progress import LiveDisplay
+
+    display = LiveDisplay()
+    try:
+        yield display
+    finally:
+        display.close()
+
+
+COMMANDS = {"export": export, "hierarchy": hierarchy, "control": control}
