@@ -25,7 +25,7 @@ from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.types import Array
 
 TORSO = TorsoSpec(depth=4, width=256)
-UPDATES, BATCH, LEARNING_RATE = 2_000, 256, 3e-4
+UPDATES, BATCH, LEARNING_RATE = 2_000, 256, 1e-3
 # Between two signs of life.
 UPDATES_AT_ONCE = 50
 # A coordinate that never changes would divide by zero.
@@ -74,13 +74,14 @@ def train_proposal(
     display: ProgressDisplay,
     updates: int = UPDATES,
     seed: int = 0,
+    learning_rate: float = LEARNING_RATE,
 ) -> Proposal:
     """Minimise the negative log likelihood of what was achieved."""
     display.phase("proposal")
     generator = np.random.default_rng(seed)
     _, _, change = draw_chunks(steps, chunks, 4096, generator)
     spread = np.maximum(change.std(0), SMALLEST_SPREAD)
-    optimisers = {"actor": network_optimiser(LEARNING_RATE)}
+    optimisers = {"actor": network_optimiser(learning_rate)}
     parts = _Parts(spec.init(jax.random.key(seed)))
     moments = init_moments(optimisers, parts)
 
