@@ -121,7 +121,7 @@ def hierarchy(
             f"{scores['path_efficiency']:.2f}" if "path_efficiency" in scores else "-",
             f"{row.operations.per_step:.3g}",
         )
-        table.add_row(row.planner, row.controller, str(row.depth), *figures)
+        table.add_row(row.planner, Path(row.controller).name, str(row.depth), *figures)
     OUTPUT.print(table)
     OUTPUT.print(f"{out}", markup=False)
 

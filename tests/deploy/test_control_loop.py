@@ -118,6 +118,15 @@ def test_after_its_patience_the_next_subgoal_is_headed_for() -> None:
     assert [step.subgoal for step in loop.log.steps[1:]] == [0, 0, 0, 1, 1]
 
 
+def test_at_the_goal_it_is_the_goal_that_is_headed_for() -> None:
+    robot = FakeRobot(lambda: sensed(place=9.05))
+    loop = make_loop(robot)
+    run_steps(loop, 1)
+    loop.plan_once()
+    run_steps(loop, 1, first=1)
+    np.testing.assert_allclose(robot.actions[-1], 0.9)
+
+
 def test_a_missing_plan_leads_to_the_last_one_and_then_to_the_safe_action() -> None:
     robot = SafeRobot()
     loop = make_loop(robot)

@@ -220,7 +220,8 @@ class ControlLoop:
         self._index, self._waited = self.pursuit.advance(
             self._index, self._waited, reached, len(plan.subgoals)
         )
-        return plan.subgoals[self._index]
+        at_goal = self.reached(sensed.achieved_goal, sensed.goal)
+        return sensed.goal if at_goal else plan.subgoals[self._index]
 
     def _safe_action(self) -> np.ndarray:
         own = getattr(self.robot, "safe_action", None)

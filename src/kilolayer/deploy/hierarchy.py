@@ -15,7 +15,7 @@ from kilolayer.deploy.policy import DeployedPolicy
 from kilolayer.deploy.score import Scorer
 from kilolayer.networks.arithmetic import arithmetic
 from kilolayer.runtime.run_dir import write_atomically
-from kilolayer.tasks.base import Task
+from kilolayer.tasks.base import Task, is_success
 from kilolayer.training.evaluate import RECORDED_WORLDS, Episodes, Start, episode_metrics
 from kilolayer.types import Array, bad_field
 
@@ -26,8 +26,9 @@ class Pursuit:
 
     replan: control steps from one plan to the next. chunk: subgoals in a plan. execute: how many of
     them are headed for; the last of these is held until the next plan. patience: control steps
-    after which the next subgoal is headed for though this one was not reached. Raises UserError for
-    a number out of range.
+    after which the next subgoal is headed for though this one was not reached. Within the success
+    radius of the goal itself that is headed for, whatever the plan says. Raises UserError for a
+    number out of range.
     """
 
     replan: int = 20
@@ -104,9 +105,11 @@ class Hierarchy:
         def control_step(carry: tuple, key: Array) -> tuple[tuple, tuple]:
             state, goal, alive, index, waited = carry
             subgoal = jnp.take_along_axis(subgoals, index[:, None, None], axis=1)[:, 0]
-            reached = task.distance(task.achieved_goal(state), subgoal) < task.goal.radius
+            achieved = task.achieved_goal(state)
+            reached = is_success(task, achieved, subgoal)
             index, waited = self.pursuit.advance(index, waited, reached, subgoals.shape[1])
             subgoal = jnp.take_along_axis(subgoals, index[:, None, None], axis=1)[:, 0]
+            subgoal = jnp.where(is_success(task, achieved, goal)[:, None], goal, subgoal)
             action = act(controller_state, task.observe(state), subgoal, key, True)
             state = self.physics.step(state, action)
             goal, alive = task.current_goal(state, goal), alive & ~task.terminated(state)
