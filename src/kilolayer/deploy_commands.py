@@ -196,13 +196,13 @@ def control(
         ("steps left out behind them", f"{found.skipped:,}"),
         *((f"safe actions, {why}", f"{count:,}") for why, count in found.safe.items()),
         *((f"plans {outcome}", f"{count:,}") for outcome, count in found.plans.items()),
-        ("begun late", str(found.late)),
-        ("a step takes", str(found.took)),
-        ("age of the plan", str(found.plan_age)),
-        ("a plan takes", str(found.planning)),
+        ("begun late", str(found.late or '-')),
+        ("a step takes", str(found.took or '-')),
+        ("age of the plan", str(found.plan_age or '-')),
+        ("a plan takes", str(found.planning or '-')),
         ("simulated seconds a second", f"{done.speed:g}"),
         ("whole episodes", f"{len(done.errands):,}"),
-        ("success", f"{done.success:.2f}"),
+        ("success", "-" if done.success is None else f"{done.success:.2f}"),
     ):
         table.add_row(name, value)
     OUTPUT.print(table)

@@ -337,7 +337,8 @@ def test_a_robot_that_fails_ends_the_loop_and_its_threads() -> None:
 
 def test_the_spread_of_times() -> None:
     assert Spread.of([0.001] * 99 + [0.1]) == Spread(1.0, pytest.approx(1.99), 100.0)
-    assert Summary.of(1.0, [], [], None).ticks == 0
+    empty = Summary.of(1.0, [], [], None)
+    assert (empty.ticks, empty.late) == (0, None)
 
 
 def test_the_interpreter_is_as_before() -> None:

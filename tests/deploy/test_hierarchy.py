@@ -13,7 +13,13 @@ from kilolayer.agents.base import TaskSpec
 from kilolayer.analysis.load import load
 from kilolayer.cli import main
 from kilolayer.config import TrainConfig
-from kilolayer.deploy.hierarchy import Hierarchy, Operations, Pursuit, act_operations
+from kilolayer.deploy.hierarchy import (
+    Hierarchy,
+    Operations,
+    Pursuit,
+    act_operations,
+    plan_operations,
+)
 from kilolayer.deploy.planners import Direct
 from kilolayer.deploy.planning import build_planner
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, open_policy
@@ -117,16 +123,16 @@ def test_operations_by_hand(tmp_path) -> None:
     assert Operations(act=1000, plan=4000, replan=20).per_step == 1200
 
 
-def test_a_run_and_its_planners_in_a_table(run_copy, capsys, tmp_path) -> None:
+def test_a_run_and_its_planner_in_a_table(tiny_run, capsys, tmp_path) -> None:
     out = tmp_path / "rows.json"
     main(
-        f"hierarchy {run_copy.path} --planner waypoints interpolation --nodes 6 --episodes 3 "
+        f"hierarchy {tiny_run.path} --planner waypoints --nodes 6 --episodes 3 "
         f"--replan 50 --chunk 3 --execute 2 --out {out}".split()
     )
     content = json.loads(out.read_text())
-    flat, waypoints, interpolation = content["rows"]
+    flat, waypoints = content["rows"]
     assert content["pursuit"] == {"replan": 50, "chunk": 3, "execute": 2, "patience": 50}
-    assert [row["planner"] for row in content["rows"]] == ["flat", "waypoints", "interpolation"]
+    assert [row["planner"] for row in content["rows"]] == ["flat", "waypoints"]
     # Depth 8, width 16: an actor 4 + 2 -> 4, a state-action encoder 4 + 2 -> 8, a goal encoder.
     hidden = 8 * 16 * 16
     actor, pair = 2 * (6 * 16 + hidden + 16 * 4), 2 * (6 * 16 + hidden + 16 * 8)
@@ -134,9 +140,13 @@ def test_a_run_and_its_planners_in_a_table(run_copy, capsys, tmp_path) -> None:
     assert flat["operations_per_step"] == actor
     # From the start to six nodes and the goal, from six nodes to the goal; the goal's encoding.
     assert waypoints["operations"]["plan"] == 13 * (actor + pair) + goal
-    # Both ends, and three points against the 2,048 places: in eight coordinates.
-    assert interpolation["operations"]["plan"] == 2 * goal + 2 * 3 * 2048 * 8
     assert "waypoints" in capsys.readouterr().out
+    # Both ends, and three points against the 2,048 places: in eight coordinates.
+    policy = open_policy(tiny_run.path)
+    interpolation = build_planner(
+        "interpolation", tiny_run, policy, Pursuit(chunk=3, execute=3), Silent()
+    )
+    assert plan_operations(interpolation, policy) == 2 * goal + 2 * 3 * 2048 * 8
 
 
 @pytest.mark.parametrize(
@@ -172,9 +182,9 @@ def test_what_does_not_fit_is_told(run_copy, tmp_path) -> None:
         open_policy(load(run_copy.path).path)
 
 
-def test_the_simulation_in_the_loop_for_a_second(run_copy, capsys, tmp_path) -> None:
+def test_the_simulation_in_the_loop_for_a_second(tiny_run, capsys, tmp_path) -> None:
     log = tmp_path / "control.jsonl"
-    main(f"control {run_copy.path} --planner direct --seconds 1 --rate 100 --out {log}".split())
+    main(f"control {tiny_run.path} --planner direct --seconds 1 --rate 100 --out {log}".split())
     printed = capsys.readouterr().out
     events = [json.loads(line) for line in log.read_text().splitlines()]
     summary = events[-1]

@@ -50,7 +50,7 @@ class PlanRecord(NamedTuple):
 
 @dataclass(frozen=True)
 class Spread:
-    """Of a quantity in milliseconds; NaN where there was none."""
+    """Of a quantity in milliseconds."""
 
     median: float
     percentile_99: float
@@ -60,8 +60,11 @@ class Spread:
         return f"{self.median:.2f}, {self.percentile_99:.2f}, {self.largest:.2f}"
 
     @staticmethod
-    def of(seconds: list[float]) -> "Spread":
-        values = 1e3 * np.array(seconds or [np.nan])
+    def of(seconds: list[float]) -> "Spread | None":
+        """None where there was nothing to measure."""
+        if not seconds:
+            return None
+        values = 1e3 * np.array(seconds)
         return Spread(*(float(value) for value in np.quantile(values, (0.5, 0.99, 1.0))))
 
 
@@ -81,10 +84,10 @@ class Summary:
     deadline_misses: int
     safe: dict[str, int]
     plans: dict[str, int]
-    late: Spread
-    took: Spread
-    plan_age: Spread
-    planning: Spread
+    late: Spread | None
+    took: Spread | None
+    plan_age: Spread | None
+    planning: Spread | None
     first_error: str | None
 
     @staticmethod

@@ -27,9 +27,10 @@ class Controlled:
     speed: float
 
     @property
-    def success(self) -> float:
-        """Share of the whole episodes that came to their goal; NaN if none was whole."""
-        return float(np.mean([errand.success for errand in self.errands] or [np.nan]))
+    def success(self) -> float | None:
+        """Share of the whole episodes that came to their goal; None if none was whole."""
+        reached = [errand.success for errand in self.errands]
+        return sum(reached) / len(reached) if reached else None
 
 
 def control_simulation(
