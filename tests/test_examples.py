@@ -9,7 +9,11 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
+<<<<<<< HEAD
 from examples import own_robot, run_onnx
+=======
+from examples import own_robot, own_robot_loop
+>>>>>>> deploy-loop
 
 import kilolayer
 from kilolayer.cli import main
@@ -124,3 +128,12 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch) -> None:
     exec(compile(source, "README.md", "exec"), names)
     assert isinstance(names["action"], np.ndarray)
     assert names["action"].shape == (2,)
+
+
+def test_a_robot_of_ones_own_in_the_control_loop() -> None:
+    cart = own_robot_loop.Cart(goal=0.3)
+    summary = own_robot_loop.drive(cart, seconds=1.0)
+    assert cart.place == pytest.approx(0.3, abs=own_robot_loop.RADIUS)
+    # Every twentieth look shows nothing.
+    assert summary.safe["bad observation"] == summary.steps // 20
+    assert summary.plans["made"] >= 3

@@ -37,25 +37,25 @@ class Scorer:
         return episode_metrics(self.task, self.play(agent, state))
 
     def play(self, agent: Any, state: Any) -> Episodes:
-        return self._run(agent)(state, self._key, self._start)
+        return self._run(agent)(state, self.key, self.start)
 
     def time_at_goal(self, agent: Any, state: Any) -> float:
         """Mean control steps within the success radius: the score that deployment keeps."""
         return self.scores(agent, state)["time_at_goal"]
 
     def _run(self, agent: Any) -> Callable[..., Episodes]:
-        evaluator = Evaluator(self.task, self._physics, agent, self.task.episode_length)
+        evaluator = Evaluator(self.task, self.physics, agent, self.task.episode_length)
         return jax.jit(evaluator.run)
 
     @cached_property
-    def _physics(self) -> Any:
+    def physics(self) -> Any:
         config = self.config
         return build_physics(self.task.world, self.episodes, config.physics, config.mjx_impl)
 
     @cached_property
-    def _key(self) -> jax.Array:
+    def key(self) -> jax.Array:
         return evaluation_key(self.seed, 0)
 
     @cached_property
-    def _start(self) -> Any:
-        return evaluation_start(self.task, self._key, self.episodes, "evaluation")
+    def start(self) -> Any:
+        return evaluation_start(self.task, self.key, self.episodes, "evaluation")

@@ -88,6 +88,21 @@ def restore(root: Path, step: int, part: str, like: Any) -> Any:
     return jax.tree.unflatten(structure, filled)
 
 
+def stored_arrays(root: Path, step: int, part: str) -> dict[str, np.ndarray] | None:
+    """All arrays of a part by leaf path, whatever its structure; None if it was not kept.
+
+    Raises UserError if the files do not match their checksums.
+    """
+    directory = root / f"{step:012d}"
+    if not (directory / f"{part}.sha256.json").is_file():
+        return None
+    _verify_checksums(directory, part)
+    with _alone() as checkpointer:
+        stored = checkpointer.metadata((directory / part).absolute()).item_metadata
+    shapes = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in stored.items()}
+    return _read_arrays(directory / part, shapes)
+
+
 def _read_arrays(directory: Path, expected: dict[str, Any]) -> dict[str, np.ndarray]:
     """The stored arrays; raises UserError if one is missing, left over or of another kind."""
     template = {name: np.zeros(leaf.shape, leaf.dtype) for name, leaf in expected.items()}

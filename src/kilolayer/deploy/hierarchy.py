@@ -1,0 +1,198 @@
+"""A slow planner over a fast controller: whole episodes of both as one program, and their score."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from kilolayer.deploy.planners import Planner
+from kilolayer.deploy.policy import DeployedPolicy
+from kilolayer.deploy.score import Scorer
+from kilolayer.networks.arithmetic import arithmetic
+from kilolayer.runtime.run_dir import write_atomically
+from kilolayer.tasks.base import Task, is_success
+from kilolayer.training.evaluate import RECORDED_WORLDS, Episodes, Start, episode_metrics
+from kilolayer.types import Array, bad_field
+
+
+@dataclass(frozen=True)
+class Pursuit:
+    """How a controller goes through plan chunks.
+
+    replan: control steps from one plan to the next. chunk: subgoals in a plan. execute: how many of
+    them are headed for; the last of these is held until the next plan. patience: control steps
+    after which the next subgoal is headed for though this one was not reached. Within the success
+    radius of the goal itself that is headed for, whatever the plan says. Raises UserError for a
+    number out of range.
+    """
+
+    replan: int = 20
+    chunk: int = 5
+    execute: int = 5
+    patience: int = 20
+
+    def __post_init__(self) -> None:
+        for field in ("replan", "chunk", "patience"):
+            if getattr(self, field) < 1:
+                raise bad_field(field, getattr(self, field), "it must be at least 1", 1)
+        if not 1 <= self.execute <= self.chunk:
+            nearest = min(max(self.execute, 1), self.chunk)
+            allowed = f"a plan has {self.chunk} subgoals, of which 1 to {self.chunk} are executed"
+            raise bad_field("execute", self.execute, allowed, nearest)
+
+    @staticmethod
+    def of(replan: int, chunk: int, execute: int | None, patience: int | None) -> "Pursuit":
+        """With all of a chunk executed and the patience of a plan's time by default."""
+        return Pursuit(
+            replan,
+            chunk,
+            chunk if execute is None else execute,
+            max(1, replan) if patience is None else patience,
+        )
+
+    def advance(self, index: Any, waited: Any, reached: Any, count: int) -> tuple[Any, Any]:
+        """Which of `count` subgoals is next and for how long it has been headed for: numbers, or an
+        array of each. reached: whether the subgoal `index` was."""
+        moves = (reached | (waited >= self.patience)) & (index + 1 < min(self.execute, count))
+        return index + moves, (waited + 1) * (1 - moves)
+
+
+@dataclass(frozen=True)
+class Hierarchy:
+    """Episodes of a controller, an object with `act`, that is told subgoals."""
+
+    task: Task
+    physics: Any
+    controller: Any
+    pursuit: Pursuit
+
+    def run(self, planner: Planner, state: Any, key: Array, start: Start) -> Episodes:
+        """Whole episodes, one from each start; `state` is the controller's.
+
+        Keys are drawn as `kilolayer.training.evaluate.Evaluator` draws them.
+        """
+        task, replan = self.task, self.pursuit.replan
+        _, steps_key = jax.random.split(key)
+        plans = -(-task.episode_length // replan)
+        # Steps past the end of the episode, which fill up the last plan, are cut below.
+        numbers = jnp.arange(plans * replan) % task.episode_length
+        keys = jax.random.split(steps_key, task.episode_length)[numbers].reshape(plans, replan)
+        physics_state = self.physics.init(start.qpos, start.qvel)
+        goal = task.current_goal(physics_state, start.goal)
+        alive = jnp.ones(goal.shape[0], bool)
+
+        def follow_plan(carry: tuple, keys: Array) -> tuple[tuple, tuple]:
+            physics_state, goal, _ = carry
+            observation, achieved = task.observe(physics_state), task.achieved_goal(physics_state)
+            subgoals = planner.plan(observation, achieved, goal)
+            step = self._control_step(state, subgoals)
+            begun = (*carry, *jnp.zeros((2, goal.shape[0]), jnp.int32))
+            followed, recorded = jax.lax.scan(step, begun, keys)
+            return followed[:3], recorded
+
+        _, recorded = jax.lax.scan(follow_plan, (physics_state, goal, alive), keys)
+        whole = (leaf.reshape(-1, *leaf.shape[2:])[: task.episode_length] for leaf in recorded)
+        return Episodes(task.achieved_goal(physics_state), *whole)
+
+    def _control_step(self, controller_state: Any, subgoals: Array) -> Callable:
+        task, act = self.task, self.controller.act
+
+        def control_step(carry: tuple, key: Array) -> tuple[tuple, tuple]:
+            state, goal, alive, index, waited = carry
+            subgoal = jnp.take_along_axis(subgoals, index[:, None, None], axis=1)[:, 0]
+            achieved = task.achieved_goal(state)
+            reached = is_success(task, achieved, subgoal)
+            index, waited = self.pursuit.advance(index, waited, reached, subgoals.shape[1])
+            subgoal = jnp.take_along_axis(subgoals, index[:, None, None], axis=1)[:, 0]
+            subgoal = jnp.where(is_success(task, achieved, goal)[:, None], goal, subgoal)
+            action = act(controller_state, task.observe(state), subgoal, key, True)
+            state = self.physics.step(state, action)
+            goal, alive = task.current_goal(state, goal), alive & ~task.terminated(state)
+            achieved, qpos = task.achieved_goal(state), state.qpos[:RECORDED_WORLDS]
+            return (state, goal, alive, index, waited), (goal, achieved, alive, qpos)
+
+        return control_step
+
+
+@dataclass(frozen=True)
+class Operations:
+    """Floating-point operations of the networks' matrix products, for one world.
+
+    act: of the controller at each control step. plan: of the planner at each plan. replan: control
+    steps from one plan to the next.
+    """
+
+    act: int
+    plan: int = 0
+    replan: int = 1
+
+    @property
+    def per_step(self) -> float:
+        return self.act + self.plan / self.replan
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to act: `flat` or the planner's name, who controls, what it scored and took."""
+
+    planner: str
+    controller: str
+    depth: int
+    scores: dict[str, float]
+    operations: Operations
+
+    def as_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self) | {"operations_per_step": self.operations.per_step}
+
+
+def act_operations(policy: DeployedPolicy) -> int:
+    """Floating-point operations of one action."""
+    task, key = policy.spec.task, jax.random.key(0)
+
+    def act(state: Any, observation: Array, goal: Array) -> Array:
+        return policy.agent.act(state, observation, goal, key, True)
+
+    rows = (jnp.zeros((1, task.observation_dim)), jnp.zeros((1, task.goal_dim)))
+    return arithmetic(act, policy.agent_state, *rows).flops
+
+
+def plan_operations(planner: Planner, policy: DeployedPolicy) -> int:
+    """Floating-point operations of one plan; comparing and sorting costs are not counted."""
+    task = policy.spec.task
+    observation, goal = jnp.zeros((1, task.observation_dim)), jnp.zeros((1, task.goal_dim))
+    return arithmetic(lambda *rows: planner.plan(*rows), observation, goal, goal).flops
+
+
+def flat_row(scorer: Scorer, policy: DeployedPolicy) -> Row:
+    """The policy alone, told the goal itself."""
+    scores = scorer.scores(policy.agent, policy.agent_state)
+    operations = Operations(act_operations(policy))
+    return Row("flat", str(policy.path), policy.spec.torso.depth, scores, operations)
+
+
+def hierarchical_row(
+    scorer: Scorer, name: str, planner: Planner, policy: DeployedPolicy, pursuit: Pursuit
+) -> Row:
+    """The policy under a planner, from the starts and toward the goals of the flat rows."""
+    hierarchy = Hierarchy(scorer.task, scorer.physics, policy.agent, pursuit)
+    episodes = jax.jit(hierarchy.run)(planner, policy.agent_state, scorer.key, scorer.start)
+    scores = episode_metrics(scorer.task, episodes)
+    plan = plan_operations(planner, policy)
+    operations = Operations(act_operations(policy), plan, pursuit.replan)
+    return Row(name, str(policy.path), policy.spec.torso.depth, scores, operations)
+
+
+def write_rows(path: Path, rows: list[Row], pursuit: Pursuit, episodes: int, seed: int) -> None:
+    """As one JSON object."""
+    content = {
+        "pursuit": dataclasses.asdict(pursuit),
+        "episodes": episodes,
+        "seed": seed,
+        "rows": [row.as_json() for row in rows],
+    }
+    write_atomically(path, json.dumps(content, indent=2) + "\n")

@@ -1,0 +1,115 @@
+"""From a run to its planner, by name."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from kilolayer.agents.build import task_spec
+from kilolayer.agents.crl import Critic
+from kilolayer.analysis.load import Run
+from kilolayer.deploy.hierarchy import Pursuit, Row, flat_row, hierarchical_row
+from kilolayer.deploy.planners import CriticValue, Direct, Interpolation, Planner
+from kilolayer.deploy.policy import DeployedPolicy, open_policy
+from kilolayer.deploy.proposal import proposal_of
+from kilolayer.deploy.recorded import recorded_steps, well_spread
+from kilolayer.deploy.score import Scorer
+from kilolayer.deploy.waypoints import build_waypoints
+from kilolayer.runtime.progress import ProgressDisplay
+from kilolayer.types import UserError, bad_field
+
+PlannerName = Literal["waypoints", "interpolation", "proposal", "direct"]
+"""`direct` tells the controller the goal itself."""
+# Recorded steps of which the nodes are chosen, and to which points are decoded.
+CANDIDATES, DECODED = 8192, 2048
+
+
+def build_planner(
+    name: PlannerName,
+    run: Run,
+    controller: DeployedPolicy,
+    pursuit: Pursuit,
+    display: ProgressDisplay,
+    nodes: int = 64,
+    seed: int = 0,
+) -> Planner:
+    """The planner of a run for this controller.
+
+    nodes: places that waypoints are chosen from. Raises UserError if the controller takes other
+    observations, or the run has no contrastive critic where the planner needs one.
+    """
+    if nodes < 2:
+        raise bad_field("nodes", nodes, "a path has at least two ends", 2)
+    require_fit(run, controller)
+    if name == "direct":
+        return Direct(pursuit.chunk)
+    if name == "proposal":
+        return proposal_of(run, pursuit.chunk, pursuit.replan, display)
+    critic = _critic(run)
+    steps = recorded_steps(run, display, seed)
+    if name == "interpolation":
+        _, places = steps.draw(DECODED, seed)
+        place = jnp.asarray(places)
+        psi = jax.jit(lambda critic, place: critic.goal(place))(critic, place)
+        return Interpolation(critic.goal, place, psi, pursuit.chunk)
+    observation, place = steps.draw(CANDIDATES, seed)
+    chosen = well_spread(place, nodes)
+    value = CriticValue(controller.agent_state, critic, run.config.energy)
+    return build_waypoints(value, observation[chosen], place[chosen], pursuit.chunk, display)
+
+
+def compare_planners(
+    run: Run,
+    controller: DeployedPolicy,
+    planners: Sequence[PlannerName],
+    pursuit: Pursuit,
+    display: ProgressDisplay,
+    episodes: int = 128,
+    nodes: int = 64,
+    seed: int = 0,
+) -> list[Row]:
+    """The run's policy and the controller alone, then the controller under each planner, all from
+    the same starts and toward the same goals.
+
+    Raises UserError as `build_planner` does, before anything is played.
+    """
+    if episodes < 1:
+        raise bad_field("episodes", episodes, "it must be at least 1", 1)
+    built = {
+        name: build_planner(name, run, controller, pursuit, display, nodes, seed)
+        for name in planners
+    }
+    scorer = Scorer(run.task, run.config, episodes, seed)
+    alone = [controller] if controller.path == run.path else [open_policy(run.path), controller]
+    display.phase("episodes")
+    rows: list[Row] = []
+    for policy in alone:
+        rows.append(flat_row(scorer, policy))
+        display.advance(len(rows), len(alone) + len(built), success=rows[-1].scores["success"])
+    for name, planner in built.items():
+        rows.append(hierarchical_row(scorer, name, planner, controller, pursuit))
+        display.advance(len(rows), len(alone) + len(built), success=rows[-1].scores["success"])
+    return rows
+
+
+def require_fit(run: Run, controller: DeployedPolicy) -> None:
+    """Raises UserError unless the controller takes what the run's task gives."""
+    wanted, found = task_spec(run.task), controller.spec.task
+    if wanted != found:
+        raise UserError(
+            f"the controller {controller.path} takes observation, action and goal of "
+            f"{found.observation_dim}, {found.action_dim} and {found.goal_dim} numbers, and the "
+            f"task {run.task.name} has {wanted.observation_dim}, {wanted.action_dim} and "
+            f"{wanted.goal_dim}: give a policy of the same task."
+        )
+
+
+def _critic(run: Run) -> Critic:
+    critic = getattr(getattr(run.agent_state, "parameters", None), "critic", None)
+    if not isinstance(critic, Critic):
+        raise UserError(
+            f"the agent {run.config.agent} of {run.path} has no contrastive critic to measure "
+            "distances by: plan with --planner proposal, or with a run of crl."
+        )
+    return critic

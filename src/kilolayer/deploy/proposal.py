@@ -1,0 +1,141 @@
+"""A learned planner: what the agent had achieved some steps later when it was bound for a goal.
+
+The behaviour-cloned form of the high level of HIQL (arXiv 2307.11949): from recorded steps, with
+hindsight goals, a Gaussian of the achieved goals `interval`, 2 `interval`, ... steps ahead.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kilolayer.agents.base import TaskSpec
+from kilolayer.agents.build import task_spec
+from kilolayer.agents.optimiser import descend, init_moments, network_optimiser
+from kilolayer.analysis.load import Run
+from kilolayer.deploy.planners import Proposal
+from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, open_policy
+from kilolayer.deploy.recorded import Recorded, recorded_steps
+from kilolayer.networks.actor import Actor
+from kilolayer.networks.encoders import TorsoSpec
+from kilolayer.runtime import checkpoint
+from kilolayer.runtime.progress import ProgressDisplay
+from kilolayer.types import Array
+
+TORSO = TorsoSpec(depth=4, width=256)
+UPDATES, BATCH, LEARNING_RATE = 2_000, 256, 1e-3
+# Between two signs of life.
+UPDATES_AT_ONCE = 50
+# A coordinate that never changes would divide by zero.
+SMALLEST_SPREAD = 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunks:
+    """What to learn: `chunk` achieved goals, each `interval` control steps after the one before.
+
+    discount: hindsight goals lie k steps ahead with probability proportional to discount^k.
+    """
+
+    chunk: int
+    interval: int
+    discount: float
+
+
+def proposal_of(
+    run: Run, chunk: int, interval: int, display: ProgressDisplay, updates: int = UPDATES
+) -> Proposal:
+    """The proposal of the run's newest checkpoint: trained once, kept in the run's directory."""
+    newest = checkpoint.latest(run.directory.checkpoints)
+    path = run.path / f"proposal-{newest}-{chunk}x{interval}"
+    if path.exists():
+        return _opened(open_policy(path), chunk)
+    steps = recorded_steps(run, display)
+    chunks = Chunks(chunk, interval, run.config.discount)
+    spec = proposal_spec(task_spec(run.task), chunk)
+    proposal = train_proposal(spec, steps, chunks, display, updates, run.config.seed)
+    spread = np.asarray(proposal.spread).tolist()
+    details = {"spread": spread, "interval": interval, "updates": updates}
+    DeployedPolicy(path, run.config, spec, proposal.actor, "propose", details).save(path)
+    return proposal
+
+
+def proposal_spec(task: TaskSpec, chunk: int, torso: TorsoSpec = TORSO) -> ActorSpec:
+    """An actor whose actions are the changes of a whole chunk."""
+    return ActorSpec(dataclasses.replace(task, action_dim=chunk * task.goal_dim), torso)
+
+
+def train_proposal(
+    spec: ActorSpec,
+    steps: Recorded,
+    chunks: Chunks,
+    display: ProgressDisplay,
+    updates: int = UPDATES,
+    seed: int = 0,
+    learning_rate: float = LEARNING_RATE,
+) -> Proposal:
+    """Minimise the negative log likelihood of what was achieved."""
+    display.phase("proposal")
+    generator = np.random.default_rng(seed)
+    _, _, change = draw_chunks(steps, chunks, 4096, generator)
+    spread = np.maximum(change.std(0), SMALLEST_SPREAD)
+    optimisers = {"actor": network_optimiser(learning_rate)}
+    parts = _Parts(spec.init(jax.random.key(seed)))
+    moments = init_moments(optimisers, parts)
+
+    def update(carry: tuple, batch: tuple[Array, ...]) -> tuple[tuple, Array]:
+        parts, moments = carry
+        loss, gradient = jax.value_and_grad(negative_log_likelihood)(parts.actor, *batch)
+        return descend(optimisers, parts, {"actor": gradient}, moments), loss
+
+    learn = jax.jit(lambda carry, batches: jax.lax.scan(update, carry, batches))
+    carry: Any = (parts, moments)
+    for done in range(0, updates, UPDATES_AT_ONCE):
+        count = min(UPDATES_AT_ONCE, updates - done)
+        observation, goal, change = draw_chunks(steps, chunks, count * BATCH, generator)
+        target = (change / spread).reshape(len(change), -1)
+        batches = (
+            array.reshape(count, BATCH, -1).astype(np.float32)
+            for array in (observation, goal, target)
+        )
+        carry, loss = learn(carry, tuple(batches))
+        display.advance(done + count, updates, loss=float(loss[-1]))
+    return Proposal(carry[0].actor, jnp.asarray(spread, jnp.float32))
+
+
+def draw_chunks(
+    steps: Recorded, chunks: Chunks, count: int, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`(observation [count, observation], hindsight goal [count, goal], change [count, chunk,
+    goal])`: change is what the achieved goal differs by later, no later than the hindsight goal."""
+    times, worlds = np.nonzero(steps.remaining)
+    drawn = generator.integers(0, len(times), count)
+    time, world = times[drawn], worlds[drawn]
+    longest = steps.remaining[time, world]
+    offset = np.minimum(generator.geometric(1 - min(chunks.discount, 1 - 1e-6), count), longest)
+    ahead = chunks.interval * np.arange(1, chunks.chunk + 1)
+    later = time[:, None] + np.minimum(ahead, offset[:, None])
+    achieved = steps.achieved_goal
+    change = achieved[later, world[:, None]] - achieved[time, world][:, None]
+    return steps.observation[time, world], achieved[time + offset, world], change
+
+
+def negative_log_likelihood(actor: Actor, observation: Array, goal: Array, target: Array) -> Array:
+    """Of a Gaussian with the actor's mean and deviation; `target [batch, chunk * goal]`."""
+    mean, log_std = actor(observation, goal)
+    return jnp.mean(log_std + 0.5 * jnp.square((target - mean) * jnp.exp(-log_std)))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _Parts:
+    """What the optimiser knows by name."""
+
+    actor: Actor
+
+
+def _opened(policy: DeployedPolicy, chunk: int) -> Proposal:
+    spread = jnp.asarray(policy.details["spread"], jnp.float32)
+    return Proposal(policy.agent_state, spread.reshape(chunk, -1))

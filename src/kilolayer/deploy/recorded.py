@@ -1,0 +1,103 @@
+"""Steps that an agent has taken: those that its run's replay buffer kept, or fresh ones."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import jax
+import numpy as np
+
+from kilolayer.analysis.load import Run
+from kilolayer.physics.build import build_physics
+from kilolayer.runtime import checkpoint
+from kilolayer.runtime.progress import ProgressDisplay
+from kilolayer.training.collect import STEPS_AT_ONCE, noisy
+from kilolayer.training.evaluate import evaluation_policy
+from kilolayer.training.rollout import start_worlds, unroll
+
+# Where no buffer was kept: worlds that play one episode each, and the noise on their actions.
+FRESH_WORLDS, FRESH_NOISE = 64, 0.2
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Steps in order of time: observation `[time, worlds, observation]`, achieved_goal `[time,
+    worlds, goal]`, age `[time, worlds]`, control steps since the episode's reset."""
+
+    observation: np.ndarray
+    achieved_goal: np.ndarray
+    age: np.ndarray
+
+    @cached_property
+    def remaining(self) -> np.ndarray:
+        """Later steps that are recorded of each step's episode, `[time, worlds]`."""
+        found = np.zeros_like(self.age)
+        for time in range(len(found) - 2, -1, -1):
+            goes_on = self.age[time + 1] == self.age[time] + 1
+            found[time] = np.where(goes_on, found[time + 1] + 1, 0)
+        return found
+
+    def draw(self, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """`(observation, achieved_goal)` of steps drawn uniformly, `[count, ...]`."""
+        generator = np.random.default_rng(seed)
+        time, world = (generator.integers(0, end, count) for end in self.age.shape)
+        return self.observation[time, world], self.achieved_goal[time, world]
+
+
+def recorded_steps(run: Run, display: ProgressDisplay, seed: int = 0) -> Recorded:
+    """The replay buffer of the run's newest checkpoint, or an episode played in each of 64 worlds.
+
+    Runs from a dataset and seeds that trained together keep no buffer of their own.
+    """
+    display.phase("recorded")
+    return _kept(run) or _played(run, display, seed)
+
+
+def _kept(run: Run) -> Recorded | None:
+    root = run.directory.checkpoints
+    newest = checkpoint.latest(root)
+    arrays = None if newest is None else checkpoint.stored_arrays(root, newest, checkpoint.LOOP)
+    # The loop is a tuple, and the buffer its first part.
+    if arrays is None or "0.inserted" not in arrays:
+        return None
+    names = ("observation", "achieved_goal", "age")
+    steps = [arrays[f"0.steps.{name}"] for name in names]
+    inserted, capacity = int(arrays["0.inserted"]), len(steps[-1])
+    oldest = inserted % capacity if inserted > capacity else 0
+    in_order = (np.roll(array, -oldest, axis=0)[:inserted] for array in steps)
+    return Recorded(*in_order)
+
+
+def _played(run: Run, display: ProgressDisplay, seed: int) -> Recorded:
+    task, config = run.task, run.config
+    physics = build_physics(task.world, FRESH_WORLDS, config.physics, config.mjx_impl)
+    policy = noisy(evaluation_policy(run.agent, run.agent_state, samples=1), FRESH_NOISE)
+    goal_key, world_key, key = jax.random.split(jax.random.key(seed), 3)
+    goal = task.sample_goal(goal_key, FRESH_WORLDS, "training")
+    worlds = jax.jit(lambda: start_worlds(task, physics, world_key, goal, "training"))()
+    play = jax.jit(
+        lambda worlds, key: unroll(
+            task, physics, worlds, policy, key, STEPS_AT_ONCE, task.episode_length
+        )
+    )
+    parts = []
+    count = -(-task.episode_length // STEPS_AT_ONCE)
+    for index in range(count):
+        worlds, part = play(worlds, jax.random.fold_in(key, index))
+        parts.append(jax.device_get(part))
+        display.advance(index + 1, count)
+    names = ("observation", "achieved_goal", "age")
+    return Recorded(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+def well_spread(places: np.ndarray, count: int) -> np.ndarray:
+    """Which of `places [n, goal]` to keep so that none is far from one that is kept, `[count]`.
+
+    Farthest-point selection (Gonzalez 1985), from the place nearest to the middle on. Fewer than
+    `count` where there are not as many different places.
+    """
+    first = np.linalg.norm(places - places.mean(0), axis=-1).argmin()
+    chosen, gaps = [int(first)], np.linalg.norm(places - places[first], axis=-1)
+    while len(chosen) < count and gaps.max() > 0:
+        chosen.append(int(gaps.argmax()))
+        gaps = np.minimum(gaps, np.linalg.norm(places - places[chosen[-1]], axis=-1))
+    return np.array(chosen)

@@ -1,0 +1,100 @@
+"""The graph of a waypoint planner: nodes that were reached, edges where the critic is confident."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components, dijkstra
+
+from kilolayer.deploy.planners import Value, Waypoints
+from kilolayer.runtime.progress import ProgressDisplay
+from kilolayer.types import UserError
+
+# The limit of an edge is the smallest at which this share of the nodes hangs together, with slack
+# so that a path has a choice.
+CONNECTED, SLACK = 0.95, 1.5
+# Edges of no cost would count as no edges.
+SMALLEST_COST = 1e-6
+
+
+def build_waypoints(
+    value: Value,
+    observation: np.ndarray,
+    place: np.ndarray,
+    chunk: int,
+    display: ProgressDisplay,
+    slack: float = SLACK,
+) -> Waypoints:
+    """A planner over nodes with `observation [nodes, observation]` and `place [nodes, goal]`.
+
+    Nodes from which the others cannot be reached and come back are dropped. Raises UserError if
+    fewer than two are left.
+    """
+    encoding = jax.jit(lambda value, place: value.encode(place))(value, place)
+    energy = _energies(value, observation, place, encoding, display)
+    own = np.diagonal(energy)
+    cost = np.maximum(own - energy, SMALLEST_COST)
+    limit = slack * connecting_limit(cost)
+    together = _together(cost, limit)
+    if together.sum() < 2:
+        raise UserError(
+            "the recorded steps hold no two places that can be reached from each other, so nothing "
+            "can be planned on them: train longer, or plan with --planner proposal."
+        )
+    cost = cost[np.ix_(together, together)]
+    # Backward from each node: what precedes a node there follows it on the way.
+    length, following = dijkstra(_edges(cost, limit).T, return_predecessors=True)
+    return Waypoints(
+        value=value,
+        observation=jnp.asarray(observation[together]),
+        place=jnp.asarray(place[together]),
+        encoding=encoding[together],
+        own=jnp.asarray(own[together]),
+        length=jnp.asarray(length.T, jnp.float32),
+        following=jnp.asarray(np.maximum(following.T, 0), jnp.int32),
+        limit=jnp.float32(limit),
+        chunk=chunk,
+    )
+
+
+def connecting_limit(cost: np.ndarray) -> float:
+    """The smallest limit on `cost [nodes, nodes]` at which most nodes reach each other, by
+    bisection over the costs that there are."""
+    limits = np.unique(cost[np.isfinite(cost)])
+    low, high = 0, len(limits) - 1
+    while low < high:
+        middle = (low + high) // 2
+        enough = _together(cost, limits[middle]).mean() >= CONNECTED
+        low, high = (low, middle) if enough else (middle + 1, high)
+    return float(limits[low])
+
+
+def _together(cost: np.ndarray, limit: float) -> np.ndarray:
+    """Which nodes belong to the largest set that all reach each other, `[nodes]`."""
+    _, labels = connected_components(_edges(cost, limit), connection="strong")
+    return labels == np.bincount(labels).argmax()
+
+
+def _edges(cost: np.ndarray, limit: float) -> csr_array:
+    return csr_array(np.where(cost <= limit, cost, 0.0))
+
+
+def _energies(
+    value: Value,
+    observation: np.ndarray,
+    place: np.ndarray,
+    encoding: jax.Array,
+    display: ProgressDisplay,
+) -> np.ndarray:
+    """`[nodes, nodes]`: of each node's observation toward each node's place."""
+    display.phase("graph")
+
+    @jax.jit
+    def rate(value: Value, row: jax.Array, place: jax.Array, encoding: jax.Array) -> jax.Array:
+        return value(jnp.broadcast_to(row, (len(place), len(row))), place, encoding)
+
+    rows = []
+    for row in observation:
+        rows.append(np.asarray(rate(value, row, place, encoding)))
+        display.advance(len(rows), len(observation))
+    return np.stack(rows)
