@@ -13,6 +13,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from kilolayer import deploy_commands
 from kilolayer.arguments import PlanArguments, TrainArguments, with_config
 from kilolayer.config import TaskConfig
 from kilolayer.types import UserError, bad_field
@@ -52,6 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
                     "compare": compare,
                     "inspect": inspect,
                     "study": study,
+                    **deploy_commands.COMMANDS,
                 },
                 description="Train goal-reaching agents at any depth, without rewards.",
                 args=arguments,
