@@ -1,4 +1,4 @@
-"""A headless Chromium that tests steer by its debugging pipe: JSON messages, each ended by a NUL."""
+"""A headless Chromium that tests steer by its debugging pipe: JSON, each message ended by a NUL."""
 
 import base64
 import json

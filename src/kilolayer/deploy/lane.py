@@ -175,18 +175,19 @@ class Lane:
             median, late = 1e3 * np.percentile(np.array(self._latencies), [50, 99])
             latency = {"median": round(median, 4), "late": round(late, 4)}
         frame = {
-            "place": _rounded(self._place),
-            "shapes": [_rounded(shape) for shape in self._shapes],
-            "heading": self._heading and _rounded(self._heading),
+            "place": rounded(self._place),
+            "shapes": [rounded(shape) for shape in self._shapes],
+            "heading": self._heading and rounded(self._heading),
             "distance": round(float(self.situation.distance), 4),
             "reached": self._reached and round(self._reached * second, 4),
             "at_goal": round(self._at_goal * second, 4),
             "ended": self.ended,
-            "subgoals": [_rounded(subgoal[:2]) for subgoal in self._subgoals],
+            "subgoals": [rounded(subgoal[:2]) for subgoal in self._subgoals],
             "latency": latency,
         }
-        return frame | {"trail": [_rounded(place) for place in self._trail]} if whole else frame
+        return frame | {"trail": [rounded(place) for place in self._trail]} if whole else frame
 
 
-def _rounded(numbers: Any) -> list[float]:
+def rounded(numbers: Any) -> list[float]:
+    """For JSON that is short to send."""
     return [round(float(number), 4) for number in numbers]

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from kilolayer.agents.build import task_spec
-from kilolayer.analysis.load import load
+from kilolayer.analysis.load import Run, load
 from kilolayer.analysis.value_map import ValueMaps
 from kilolayer.deploy.lane import Planner, Player
 from kilolayer.deploy.policy import CARD, open_policy
@@ -44,13 +44,16 @@ def _open(name: str, path: Path) -> tuple[Player, Task, MapMaker | None]:
         about = _about(deployed.spec.torso.depth, path)
         return Player(name, about, deployed.policy), deployed.task, None
     run = load(path)
-    about = _about(run.plan.actor_depth, path)
-    player = Player(name, about, run.policy)
+    # The policy comes first: a run without a checkpoint is told, one without a map plays on.
+    player = Player(name, _about(run.plan.actor_depth, path), run.policy)
+    return player, run.task, _maps(run)
+
+
+def _maps(run: Run) -> MapMaker | None:
     try:
-        return player, run.task, ValueMaps(run)
+        return ValueMaps(run)
     except UserError:
-        run.agent_state  # a run without a checkpoint is told; one without a map plays on
-        return player, run.task, None
+        return None
 
 
 def _about(depth: int, path: Path) -> str:

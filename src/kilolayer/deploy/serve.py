@@ -68,7 +68,7 @@ class PageServer(ThreadingHTTPServer):
     def server_bind(self) -> None:
         # HTTPServer's own would look up the address's name, which can take long.
         socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = self.server_address[0], self.server_address[1]
+        self.server_name, self.server_port = ADDRESS, self.server_address[1]
 
     @property
     def url(self) -> str:
@@ -94,7 +94,7 @@ def _free_port(taken: int) -> int:
     return 0
 
 
-class _Refusal(Exception):
+class _RefusalError(Exception):
     """A request that is not answered, with its status and a sentence."""
 
     def __init__(self, status: HTTPStatus, sentence: str):
@@ -118,7 +118,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             self._require_own_page()
             answer()
-        except _Refusal as refusal:
+        except _RefusalError as refusal:
             self.send_error(refusal.status, str(refusal))
         except UserError as error:
             self.send_error(HTTPStatus.BAD_REQUEST, str(error))
@@ -134,7 +134,7 @@ class _Handler(BaseHTTPRequestHandler):
             name = None
         origin = self.headers.get("Origin")
         if name not in HOSTS or origin not in (None, f"http://{host}"):
-            raise _Refusal(
+            raise _RefusalError(
                 HTTPStatus.FORBIDDEN, f"only the page at {self.server.url} is answered here."
             )
 
@@ -142,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             address = urlsplit(self.path)
         except ValueError:
-            raise _Refusal(HTTPStatus.BAD_REQUEST, "the address cannot be read.") from None
+            raise _RefusalError(HTTPStatus.BAD_REQUEST, "the address cannot be read.") from None
         if address.path in PAGE:
             name, kind = PAGE[address.path]
             content = files("kilolayer.deploy").joinpath("page", name).read_bytes()
@@ -155,14 +155,14 @@ class _Handler(BaseHTTPRequestHandler):
             goal = parse_qs(address.query).get("goal", [""])[0].split(",")
             self._send_json(self._map(_place(goal)))
         else:
-            raise _Refusal(HTTPStatus.NOT_FOUND, "there is nothing at this address.")
+            raise _RefusalError(HTTPStatus.NOT_FOUND, "there is nothing at this address.")
 
     def _post(self) -> None:
         body = self._body()
         if self.path == "/goal":
             goal, restart = body.get("goal"), body.get("restart", True)
             if not isinstance(goal, list) or not isinstance(restart, bool):
-                raise _Refusal(
+                raise _RefusalError(
                     HTTPStatus.BAD_REQUEST,
                     'a goal is sent as {"goal": [x, y], "restart": true or false}.',
                 )
@@ -171,23 +171,23 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.session.reset()
             self._send_json({})
         else:
-            raise _Refusal(HTTPStatus.NOT_FOUND, "there is nothing at this address.")
+            raise _RefusalError(HTTPStatus.NOT_FOUND, "there is nothing at this address.")
 
     def _body(self) -> dict[str, Any]:
         """The JSON object that was sent; none counts as an empty one."""
         self.close_connection = True  # what is not read must not be taken for the next request
         length = self.headers.get("Content-Length", "0")
         if not (length.isascii() and length.isdigit()) or "Transfer-Encoding" in self.headers:
-            raise _Refusal(HTTPStatus.BAD_REQUEST, "the length of the request is not told.")
+            raise _RefusalError(HTTPStatus.BAD_REQUEST, "the length of the request is not told.")
         if int(length[:9]) > LONGEST_BODY:
             sentence = f"a request holds at most {LONGEST_BODY} bytes."
-            raise _Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, sentence)
+            raise _RefusalError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, sentence)
         try:
             body = json.loads(self.rfile.read(int(length)) or b"{}")
         except (ValueError, RecursionError):
             body = None
         if not isinstance(body, dict):
-            raise _Refusal(HTTPStatus.BAD_REQUEST, "the request is not a JSON object.")
+            raise _RefusalError(HTTPStatus.BAD_REQUEST, "the request is not a JSON object.")
         self.close_connection = False
         return body
 
@@ -248,5 +248,5 @@ def _place(numbers: list[Any]) -> list[float]:
     except (TypeError, ValueError, OverflowError):
         place = []
     if len(place) != 2 or len(numbers) != 2 or not all(map(math.isfinite, place)):
-        raise _Refusal(HTTPStatus.BAD_REQUEST, "a goal is two finite numbers, x and y.")
+        raise _RefusalError(HTTPStatus.BAD_REQUEST, "a goal is two finite numbers, x and y.")
     return place

@@ -15,7 +15,7 @@ import numpy as np
 
 from kilolayer.analysis.value_map import ValueMap
 from kilolayer.deploy.ground import Ground
-from kilolayer.deploy.lane import Lane, Planner, Player, Simulator
+from kilolayer.deploy.lane import Lane, Planner, Player, Simulator, rounded
 from kilolayer.runtime.progress import ProgressDisplay, Silent
 from kilolayer.tasks.base import Task
 from kilolayer.types import UserError
@@ -105,7 +105,7 @@ class Session:
                 for lane in self._lanes:
                     lane.tell(self._goal)
             self._publish()
-        return {"goal": chosen.round(4).tolist(), "moved": bool((chosen != asked).any())}
+        return {"goal": rounded(chosen), "moved": bool((chosen != asked).any())}
 
     def reset(self) -> None:
         """A new episode with the same goal, if there is one."""
@@ -236,7 +236,7 @@ class Session:
             "phase": self._phase(),
             "failure": self._failure,
             "episode": self._episode,
-            "goal": None if self._goal is None else self._goal[:2].round(4).tolist(),
+            "goal": None if self._goal is None else rounded(self._goal[:2]),
             "time": round(self._steps * self._task.world.control_step, 4),
             "pace": None if pace is None else round(pace, 3),
             "lanes": [lane.frame(whole) for lane in self._lanes],
