@@ -44,11 +44,10 @@ def serve(
         with PageServer(session, port) as server:
             session.warm_up(display)
             display.close()
-            session.start()
             OUTPUT.print(f"page  {server.url}   Ctrl-C ends it")
             if open_browser and not _opened(server.url):
                 OUTPUT.print("no browser was found: open the address by hand")
-            server.serve_forever()
+            server.run()
     except KeyboardInterrupt:
         pass  # the way to end it
     finally:

@@ -52,7 +52,7 @@ STUDENT = Player("student", "depth 4", idle)
 
 @pytest.fixture
 def session() -> Iterator[Session]:
-    session = Session(MAZE, [TEACHER, STUDENT], "a run", slope, lambda *_: SUBGOALS)
+    session = Session(MAZE, [TEACHER, STUDENT], slope, lambda *_: SUBGOALS)
     session.warm_up()
     session.start()
     yield session

@@ -172,8 +172,8 @@ class Lane:
         second = self._task.world.control_step
         latency = None
         if self._latencies:
-            median, late = 1e3 * np.percentile(np.array(self._latencies), [50, 99])
-            latency = {"median": round(median, 4), "late": round(late, 4)}
+            median, late = rounded(1e3 * np.percentile(np.array(self._latencies), [50, 99]))
+            latency = {"median": median, "late": late}
         frame = {
             "place": rounded(self._place),
             "shapes": [rounded(shape) for shape in self._shapes],

@@ -35,7 +35,7 @@ def open_session(
                 f"{task.name}: give two policies of one task."
             )
         players.append(other)
-    return Session(task, players, Path(teacher).resolve().name, maps, planner, seed)
+    return Session(task, players, maps, planner, seed)
 
 
 def _open(name: str, path: Path) -> tuple[Player, Task, MapMaker | None]:

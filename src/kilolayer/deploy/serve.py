@@ -74,6 +74,15 @@ class PageServer(ThreadingHTTPServer):
     def url(self) -> str:
         return f"http://{ADDRESS}:{self.server_port}"
 
+    def run(self) -> None:
+        """Step the session and answer until interrupted; the session is over then."""
+        self.session.start()
+        try:
+            self.serve_forever()
+        finally:
+            # A thread that the interpreter's end meets inside the physics would be a crash.
+            self.session.stop()
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A browser may go at any moment; all else is a fault of ours and is shown."""
         import sys
@@ -197,8 +206,7 @@ class _Handler(BaseHTTPRequestHandler):
             [float(f"{value:.5g}") if math.isfinite(value) else None for value in column]
             for column in values.value
         ]
-        known = values.value[np.isfinite(values.value)]
-        scale = [float(f"{end:.5g}") for end in (known.min(), known.max())] if known.size else None
+        scale = [float(f"{end:.5g}") for end in (np.nanmin(values.value), np.nanmax(values.value))]
         return {"goal": place, "values": grid, "scale": scale}
 
     def _send_events(self) -> None:

@@ -37,8 +37,7 @@ const mix = (from, to, share) => from.map((value, index) => value + share * (to[
 
 function build() {
   document.title = `${scene.task} – Kilolayer`;
-  byId("title").textContent = scene.task;
-  byId("subtitle").textContent = scene.title;
+  byId("title").textContent = `Kilolayer: ${scene.task}`;
   byId("players").classList.toggle("alone", scene.players.length === 1);
   byId("map-choice").hidden = !scene.map;
   byId("restart").checked = scene.players.length > 1;
@@ -218,8 +217,8 @@ async function showMap() {
   try {
     const { values, scale } = await ask(`/map?goal=${name}`);
     if (mapGoal !== name) return; // another goal was told meanwhile
-    byId("scale").textContent = scale ? `${scale[0]} to ${scale[1]}` : "the same everywhere";
-    const picture = paint(values, scale ?? [0, 0]);
+    byId("scale").textContent = scale.map((end) => end.toPrecision(3)).join(" to ");
+    const picture = paint(values, scale);
     for (const { find } of panels) {
       find("values").setAttribute("href", picture);
       find("values").toggleAttribute("hidden", false);
