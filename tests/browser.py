@@ -37,6 +37,7 @@ class Browser:
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.call("Emulation.setEmulatedMedia", features=features)
         self.call("Page.navigate", url=url)
+        self.wait_for("location.href != 'about:blank' && document.readyState == 'complete'")
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         self._next += 1

@@ -290,20 +290,23 @@ def test_a_student_of_another_task_is_told(policy_path, tmp_path):
 
 
 def test_the_command_tells_its_address_and_stops_quietly(policy_path, monkeypatch, capsys):
-    def ask_once(server: PageServer) -> None:
-        answers.append(server.url)
+    def interrupted(server: PageServer) -> None:
+        servers.append(server)
+        assert server.session._thread.is_alive()
         raise KeyboardInterrupt
 
-    answers: list[str] = []
-    monkeypatch.setattr(PageServer, "serve_forever", ask_once)
+    servers: list[PageServer] = []
+    monkeypatch.setattr(PageServer, "serve_forever", interrupted)
     monkeypatch.setattr("webbrowser.open", lambda url: False)
     main(["serve", str(policy_path), "--port", "0", "--open"])
     told = capsys.readouterr()
     assert told.out.splitlines() == [
-        f"page  {answers[0]}   Ctrl-C ends it",
+        f"page  {servers[0].url}   Ctrl-C ends it",
         "no browser was found: open the address by hand",
     ]
     assert told.err.splitlines() == ["open ...", "agent ..."]
+    # A thread that the interpreter's end meets inside the physics would be a crash.
+    assert not servers[0].session._thread.is_alive()
 
 
 PIXEL = """(() => { const plane = document.querySelectorAll(".plane")[%d];

@@ -32,7 +32,7 @@ function set(node, attributes) {
 const points = (places) => places.map((place) => place.join(",")).join(" ");
 const seconds = (value) => `${value.toFixed(1)} s`;
 const length = (value) => `${value.toFixed(value < 10 ? 2 : 1)} ${scene.unit}`;
-const milliseconds = (value) => `${value.toFixed(value < 1 ? 3 : 2)} ms`;
+const milliseconds = (value) => `${value.toPrecision(3)} ms`;
 const mix = (from, to, share) => from.map((value, index) => value + share * (to[index] - value));
 
 function build() {
