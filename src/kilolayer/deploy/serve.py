@@ -13,6 +13,7 @@ import json
 import math
 import socket
 import socketserver
+import sys
 import time
 from collections.abc import Callable
 from http import HTTPStatus
@@ -85,8 +86,6 @@ class PageServer(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A browser may go at any moment; all else is a fault of ours and is shown."""
-        import sys
-
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
             super().handle_error(request, client_address)
 
