@@ -68,10 +68,42 @@ def require_place_goals(task: Task) -> None:
         raise UserError(f"task {task.name} has no map: its goals are not places x, y.")
 
 
-def value_map(run: Run, goal: Any, resolution: int) -> ValueMap:
-    """The critic's value of standing at each place, with the policy's action there.
+class ValueMaps:
+    """Maps of a run's critic for any goal, compiled once for each size.
 
-    The body is in the pose of one reset, moved to the place. goal `[goal]` in the goal's unit;
+    Raises UserError if the task's goals are not places or the run has no checkpoint.
+    """
+
+    def __init__(self, run: Run):
+        require_place_goals(run.task)
+        self._task, self._agent_state = run.task, run.agent_state
+        self._physics = build_physics(run.task.world, 1)
+        self._rate = jax.jit(partial(_policy_value, run.agent))
+
+    def __call__(self, goal: Any, x: np.ndarray, y: np.ndarray) -> ValueMap:
+        """The critic's value of standing at each of `x [columns]` by `y [rows]`, with the policy's
+        action there.
+
+        The body is in the pose of one reset, moved to the place. goal `[goal]` in its own unit.
+        """
+        task, goal = self._task, np.asarray(goal, np.float32)
+        places = np.stack(np.meshgrid(x, y, indexing="ij"), -1).reshape(-1, 2)
+        physics = self._physics.init(
+            *task.reset(jax.random.key(0), jnp.asarray(goal[None]), "evaluation")
+        )
+        pose = jnp.repeat(task.observe(physics), len(places), axis=0)
+        observation = pose.at[:, :2].set(places)
+        goals = jnp.broadcast_to(goal, (len(places), len(goal)))
+        value = self._rate(self._agent_state, observation, goals)
+        grid = np.asarray(value, np.float64).reshape(len(x), len(y))
+        if task.maze is not None:
+            grid = np.where(in_walls(task.maze, x, y), np.nan, grid)
+        return ValueMap(goal, x, y, grid)
+
+
+def value_map(run: Run, goal: Any, resolution: int) -> ValueMap:
+    """The map of one goal, `[goal]` in the goal's unit; see `ValueMaps`.
+
     resolution: points along the longer side, rounded up to a whole number per cell of a maze.
     Raises UserError if the task's goals are not places or the run has no checkpoint.
     """
@@ -83,19 +115,7 @@ def value_map(run: Run, goal: Any, resolution: int) -> ValueMap:
             f"a value map takes a goal of {task.goal.dim} numbers and a resolution of at least 2, "
             f"not {goal.tolist()} and {resolution}."
         )
-    x, y = map_axes(task.maze, goal[:2], resolution)
-    places = np.stack(np.meshgrid(x, y, indexing="ij"), -1).reshape(-1, 2)
-    physics = build_physics(task.world, 1).init(
-        *task.reset(jax.random.key(0), jnp.asarray(goal[None]), "evaluation")
-    )
-    pose = jnp.repeat(task.observe(physics), len(places), axis=0)
-    observation = pose.at[:, :2].set(places)
-    rate = jax.jit(partial(_policy_value, run.agent))
-    value = rate(run.agent_state, observation, jnp.broadcast_to(goal, places.shape))
-    grid = np.asarray(value, np.float64).reshape(len(x), len(y))
-    if task.maze is not None:
-        grid = np.where(in_walls(task.maze, x, y), np.nan, grid)
-    return ValueMap(goal, x, y, grid)
+    return ValueMaps(run)(goal, *map_axes(task.maze, goal[:2], resolution))
 
 
 def _policy_value(agent: Agent, state: Any, observation: Array, goal: Array) -> Array:

@@ -1,0 +1,193 @@
+"""One robot under one policy, step by step, with what a person wants to see of it."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kilolayer.deploy.ground import Ground, heading, outline
+from kilolayer.physics.base import PhysicsState
+from kilolayer.physics.build import build_physics
+from kilolayer.tasks.base import Task
+from kilolayer.types import Array, UserError
+
+# (observation [observation], goal [goal]) -> action [action] in [-1, 1]
+Controller = Callable[[np.ndarray, np.ndarray], np.ndarray]
+# (observation [observation], achieved goal [goal], goal [goal]) -> subgoals [m, goal], in order
+Planner = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+LATENCIES = 100  # newest steps that the latency is told of
+REPLAN_EVERY = 20  # control steps
+
+
+@dataclass(frozen=True)
+class Player:
+    """A policy with its name, such as `student`, and a few words about it."""
+
+    name: str
+    about: str
+    controller: Controller
+
+
+class Situation(eqx.Module):
+    """One world after a control step; all but the physics state without the axis of worlds."""
+
+    physics: PhysicsState
+    goal: Array
+    observation: Array
+    achieved: Array
+    distance: Array
+    terminated: Array
+
+
+class Simulator:
+    """One world of a task, compiled; a value in, a value out."""
+
+    def __init__(self, task: Task):
+        physics = build_physics(task.world, 1)
+
+        def sense(state: PhysicsState, goal: Array) -> Situation:
+            achieved, goal = task.achieved_goal(state), task.current_goal(state, goal)
+            observation, distance = task.observe(state), task.distance(achieved, goal)
+            ended = task.terminated(state)
+            return Situation(state, goal[0], observation[0], achieved[0], distance[0], ended[0])
+
+        def begin(key: Array, goal: Array) -> Situation:
+            return sense(physics.init(*task.reset(key, goal[None], "evaluation")), goal[None])
+
+        def advance(situation: Situation, action: Array) -> Situation:
+            state = physics.step(situation.physics, action[None])
+            return sense(state, situation.goal[None])
+
+        def tell(situation: Situation, goal: Array) -> Situation:
+            return sense(situation.physics, goal[None])
+
+        self.begin, self.advance, self.tell = jax.jit(begin), jax.jit(advance), jax.jit(tell)
+        self.distance = jax.jit(task.distance)
+
+
+class Lane:
+    """A player's robot and its record since it was told its goal.
+
+    planner: where there is one, the player is sent to the first subgoal that it has not reached.
+    """
+
+    def __init__(
+        self,
+        player: Player,
+        task: Task,
+        ground: Ground,
+        simulator: Simulator,
+        planner: Planner | None,
+    ):
+        self.player, self._task, self._simulator = player, task, simulator
+        self._planner, self._outline = planner, outline(task.world, ground)
+        self._latencies: deque[float] = deque(maxlen=LATENCIES)
+
+    def begin(self, situation: Situation) -> None:
+        """Stand in this situation with an empty record."""
+        self._trail: list[list[float]] = []
+        self._enter(situation)
+        self._forget()
+
+    def tell(self, goal: np.ndarray) -> None:
+        """A new goal `[goal]`, from where the robot stands."""
+        self._enter(self._simulator.tell(self.situation, jnp.asarray(goal)))
+        self._forget()
+
+    def _forget(self) -> None:
+        self._steps = 0
+        self._reached: int | None = None
+        self._at_goal = 0
+        self.ended: str | None = None
+        self._subgoals = np.zeros((0, self._task.goal.dim), np.float32)
+
+    def _enter(self, situation: Situation) -> None:
+        self.situation = situation
+        qpos, achieved = (
+            np.asarray(part, np.float64) for part in (situation.physics.qpos[0], situation.achieved)
+        )
+        self._place = achieved[:2].tolist()
+        self._shapes = self._outline(qpos, achieved)
+        self._heading = heading(self._task.world, qpos)
+        self._trail.append(self._place)
+
+    def step(self) -> None:
+        """One control step; none if the episode has ended."""
+        if self.ended is not None:
+            return
+        observation = np.asarray(self.situation.observation)
+        goal = self._next_goal(observation)
+        began = time.perf_counter()
+        action = self.player.controller(observation, goal)
+        self._latencies.append(time.perf_counter() - began)
+        situation = self._simulator.advance(self.situation, jnp.asarray(action))
+        self._steps += 1
+        if not np.isfinite(situation.observation).all():
+            self.ended = "the simulation diverged"
+            return
+        self._enter(situation)
+        if situation.terminated:
+            self.ended = "the episode ended early, as in a fall"
+        elif situation.distance < self._task.goal.radius:
+            self._at_goal += 1
+            self._reached = self._reached or self._steps
+
+    def _next_goal(self, observation: np.ndarray) -> np.ndarray:
+        goal, achieved = np.asarray(self.situation.goal), np.asarray(self.situation.achieved)
+        if self._planner is None:
+            return goal
+        if self._steps % REPLAN_EVERY == 0:
+            subgoals = np.asarray(self._planner(observation, achieved, goal), np.float32)
+            if subgoals.ndim != 2 or subgoals.shape[1] != len(goal):
+                raise UserError(
+                    f"the planner gave subgoals of the shape {subgoals.shape}; they must be [m, "
+                    f"{len(goal)}]."
+                )
+            self._subgoals = subgoals[np.isfinite(subgoals).all(1)]
+        radius = self._task.goal.radius
+        while (
+            len(self._subgoals) and self._simulator.distance(achieved, self._subgoals[0]) < radius
+        ):
+            self._subgoals = self._subgoals[1:]
+        return self._subgoals[0] if len(self._subgoals) else goal
+
+    def warm_up(self) -> None:
+        """Compile everything, so that no shown step has to."""
+        self.tell(np.asarray(self.situation.goal))
+        self.step()
+        self._latencies.clear()
+
+    def frame(self, whole: bool) -> dict[str, Any]:
+        """What the page draws, as JSON values; times in seconds, latency in ms.
+
+        whole: with the trail since the start, and not only the newest place.
+        """
+        second = self._task.world.control_step
+        latency = None
+        if self._latencies:
+            median, late = rounded(1e3 * np.percentile(np.array(self._latencies), [50, 99]))
+            latency = {"median": median, "late": late}
+        frame = {
+            "place": rounded(self._place),
+            "shapes": [rounded(shape) for shape in self._shapes],
+            "heading": self._heading and rounded(self._heading),
+            "distance": round(float(self.situation.distance), 4),
+            "reached": self._reached and round(self._reached * second, 4),
+            "at_goal": round(self._at_goal * second, 4),
+            "ended": self.ended,
+            "subgoals": [rounded(subgoal[:2]) for subgoal in self._subgoals],
+            "latency": latency,
+        }
+        return frame | {"trail": [rounded(place) for place in self._trail]} if whole else frame
+
+
+def rounded(numbers: Any) -> list[float]:
+    """For JSON that is short to send."""
+    return [round(float(number), 4) for number in numbers]

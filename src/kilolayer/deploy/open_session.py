@@ -1,0 +1,60 @@
+"""From the directories that a user names to a session on the page."""
+
+from pathlib import Path
+
+from kilolayer.agents.build import task_spec
+from kilolayer.analysis.load import Run, load
+from kilolayer.analysis.value_map import ValueMaps
+from kilolayer.deploy.lane import Planner, Player
+from kilolayer.deploy.policy import CARD, open_policy
+from kilolayer.deploy.session import MapMaker, Session
+from kilolayer.tasks.base import Task
+from kilolayer.types import UserError
+
+
+def open_session(
+    teacher: str | Path,
+    student: str | Path | None = None,
+    planner: Planner | None = None,
+    seed: int = 0,
+) -> Session:
+    """A session of one policy, or of two side by side.
+
+    teacher, student: run directories or policy directories of one task. The critic's map is the
+    teacher's, where that is a run. Raises UserError if they cannot be opened or do not fit, or if
+    the task's goals are not places x, y.
+    """
+    name = "agent" if student is None else "teacher"
+    player, task, maps = _open(name, Path(teacher))
+    players = [player]
+    if student is not None:
+        other, other_task, _ = _open("student", Path(student))
+        if (other_task.name, task_spec(other_task)) != (task.name, task_spec(task)):
+            raise UserError(
+                f"the student {student} plays {other_task.name} and the teacher {teacher} plays "
+                f"{task.name}: give two policies of one task."
+            )
+        players.append(other)
+    return Session(task, players, maps, planner, seed)
+
+
+def _open(name: str, path: Path) -> tuple[Player, Task, MapMaker | None]:
+    if (path / CARD).is_file():
+        deployed = open_policy(path)
+        about = _about(deployed.spec.torso.depth, path)
+        return Player(name, about, deployed.policy), deployed.task, None
+    run = load(path)
+    # The policy comes first: a run without a checkpoint is told, one without a map plays on.
+    player = Player(name, _about(run.plan.actor_depth, path), run.policy)
+    return player, run.task, _maps(run)
+
+
+def _maps(run: Run) -> MapMaker | None:
+    try:
+        return ValueMaps(run)
+    except UserError:
+        return None
+
+
+def _about(depth: int, path: Path) -> str:
+    return f"depth {depth}, {path.resolve().name}"
