@@ -1,12 +1,13 @@
 """Signal and gradient norms by depth, and the losses of the first updates, for ways to scale depth.
 
 python -m benchmarks.depth_stability [--depths 4 16 64 256 1024 4096] [--candidates 1/N ...]
-    [--updates 30] [--width 32] [--batch-size 128] [--out results/depth_stability/NAME.json]
+    [--updates 30] [--moments 2] [--width 32] [--batch-size 128]
+    [--out results/depth_stability/NAME.json]
 
 The data are transitions that a fresh policy collects in the point U-maze. Norms are those of the
-state-action encoder's first, middle and last block, before any update and half-way: the residual
-stream's mean norm, and the norm of the critic loss' gradient for the block's parameters. At chance
-the critic's loss is about log(batch size) plus its penalty.
+state-action encoder's first, middle and last block, at moments spread evenly from before the first
+update on: the residual stream's mean norm, and the norm of the critic loss' gradient for the
+block's parameters. At chance the critic's loss is about log(batch size) plus its penalty.
 """
 
 import argparse
@@ -26,7 +27,6 @@ from kilolayer.replay.hindsight import Batch
 from kilolayer.training.build import build_trainer
 from kilolayer.types import Array
 
-MOMENTS = 2  # at which norms are measured: before any update and half-way
 SHOWN = ("critic/loss", "critic/accuracy", "actor/loss")
 
 
@@ -53,9 +53,9 @@ def norms(agent: CRL, state: CRLState, batch: Batch) -> dict[str, Array]:
     }
 
 
-@partial(jax.jit, static_argnums=0)
-def measure(agent: CRL, batches: Batch) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Norms `[MOMENTS, 3]` on the way and the metrics `[updates]` of one update per batch."""
+@partial(jax.jit, static_argnums=(0, 1))
+def measure(agent: CRL, moments: int, batches: Batch) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Norms `[moments, 3]` on the way and the metrics `[updates]` of one update per batch."""
 
     def update(state: CRLState, inputs: tuple[Batch, Array]):
         return agent.update(state, *inputs)
@@ -66,7 +66,7 @@ def measure(agent: CRL, batches: Batch) -> tuple[dict[str, Array], dict[str, Arr
         return state, (found, {name: metrics[name] for name in SHOWN})
 
     keys = jax.random.split(jax.random.key(2), len(batches.goal))
-    inputs = jax.tree.map(lambda leaf: leaf.reshape(MOMENTS, -1, *leaf.shape[1:]), (batches, keys))
+    inputs = jax.tree.map(lambda leaf: leaf.reshape(moments, -1, *leaf.shape[1:]), (batches, keys))
     _, (found, metrics) = jax.lax.scan(stage, agent.init(jax.random.key(0)), inputs)
     return found, {name: values.reshape(-1) for name, values in metrics.items()}
 
@@ -89,6 +89,7 @@ def main() -> None:
     parser.add_argument("--depths", type=int, nargs="+", default=[4, 16, 64, 256, 1024, 4096])
     parser.add_argument("--candidates", nargs="+", default=list(CANDIDATES), choices=CANDIDATES)
     parser.add_argument("--updates", type=int, default=30)
+    parser.add_argument("--moments", type=int, default=2, help="a divisor of the updates")
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--rematerialisation", default="block")
@@ -103,7 +104,8 @@ def main() -> None:
         )
         trainer = build_trainer(config)
         for name in arguments.candidates:
-            norms_found, metrics = measure(CandidateAgent.of(trainer.agent, name), batches)
+            agent = CandidateAgent.of(trainer.agent, name)
+            norms_found, metrics = measure(agent, arguments.moments, batches)
             print(line(name, depth, norms_found, metrics), flush=True)
             values = jax.tree.map(lambda leaf: leaf.tolist(), {**norms_found, **metrics})
             found.append({"candidate": name, "depth": depth, **values})

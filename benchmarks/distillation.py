@@ -119,7 +119,6 @@ def cloned(teacher: Run, setting: Setting) -> dict[str, Any]:
         critic_depth=None,
         collector_depth=None,
         absorbing_termination=False,
-        greedy_env_share=0.0,
     )
     return trained("cloned", config, teacher, setting) | {"steps": setting.recipe.steps}
 

@@ -9,11 +9,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
-<<<<<<< HEAD
-from examples import own_robot, run_onnx
-=======
-from examples import own_robot, own_robot_loop
->>>>>>> deploy-loop
+from examples import own_robot, own_robot_loop, run_onnx
 
 import kilolayer
 from kilolayer.cli import main

@@ -32,9 +32,7 @@ def test_what_is_saved_is_what_is_opened(saved, normal):
     assert (opened.spec, opened.config) == (SPEC, TrainConfig())
     assert (opened.method, opened.details) == ("prune", {"kept": [0, 1]})
     observation, goal = np.asarray(normal(0, 5, 4)), np.asarray(normal(1, 5, 2))
-    np.testing.assert_array_equal(
-        opened.policy(observation, goal), saved.policy(observation, goal)
-    )
+    np.testing.assert_array_equal(opened.policy(observation, goal), saved.policy(observation, goal))
 
 
 def test_a_place_that_is_taken_is_left_alone(saved):

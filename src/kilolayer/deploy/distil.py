@@ -23,8 +23,6 @@ from kilolayer.training.step import Trainer, TrainState
 from kilolayer.types import UserError, bad_field
 
 WITH_CRITIC = ("crl", "sac", "sac-her")
-# Half of the worlds act without noise, as the student will be deployed; the others see more.
-GREEDY_SHARE = 0.5
 WORLDS = 128
 UNROLL_LENGTH = 25  # control steps
 MOST_KEPT = 10_000  # steps of each world in the buffer
@@ -68,7 +66,7 @@ class Recipe:
             batch_size=self.batch_size,
             update_to_data=self.updates_per_step,
             initial_discount=None,
-            greedy_env_share=GREEDY_SHARE,
+            average_decay=0.0,  # the learning rate falls to nothing instead
             min_replay_steps_per_env=first,
             # All of them, as DAgger would have it.
             replay_steps_per_env=min(max(first, self.steps // WORLDS + 1), MOST_KEPT),
