@@ -177,6 +177,7 @@ def control(
 def serve(
     run: RunPath,
     student: Path | None = None,
+    planner: Planner | None = None,
     port: int = 8765,
     open_browser: Annotated[bool, tyro.conf.arg(name="open")] = False,
     seed: int = 0,
@@ -192,18 +193,30 @@ def serve(
     Args:
         run: The run directory, or a policy directory, which has no critic and so no map.
         student: A run or a policy directory to watch beside it.
+        planner: Who plans subgoals, drawn on the page, for the policies to head for: see
+            `kilolayer hierarchy --help`. Takes a run.
         port: Where the page answers, 127.0.0.1:PORT; 0 takes any that is free.
         open_browser: Open the page in the default browser.
         seed: Seed of the starts.
     """
+    from kilolayer.analysis.load import load
+    from kilolayer.deploy.hierarchy import Pursuit
+    from kilolayer.deploy.lane import REPLAN_EVERY
     from kilolayer.deploy.open_session import open_session
+    from kilolayer.deploy.planning import build_planner, for_one
+    from kilolayer.deploy.policy import open_policy
     from kilolayer.deploy.serve import PageServer
     from kilolayer.runtime.progress import LiveDisplay
 
     display = LiveDisplay()
     try:
         display.phase("open")
-        session = open_session(run, student, seed=seed)
+        plan = None
+        if planner is not None:
+            pursuit = Pursuit.of(REPLAN_EVERY, 5, None, None)
+            opened = load(run), open_policy(run)
+            plan = for_one(build_planner(planner, *opened, pursuit, display, seed=seed))
+        session = open_session(run, student, plan, seed=seed)
         with PageServer(session, port) as server:
             session.warm_up(display)
             display.close()

@@ -12,8 +12,9 @@ from kilolayer.deploy.control_log import ControlLog, Summary
 from kilolayer.deploy.control_loop import ControlLoop, Timing
 from kilolayer.deploy.hierarchy import Pursuit
 from kilolayer.deploy.planners import Planner
+from kilolayer.deploy.planning import for_one
 from kilolayer.deploy.policy import DeployedPolicy
-from kilolayer.deploy.robot import Errand, Sensed, SimulatedRobot
+from kilolayer.deploy.robot import Errand, SimulatedRobot
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.tasks.base import is_success, parse_goal
 
@@ -70,10 +71,5 @@ def control_simulation(
 
 def planner_function(planner: Planner):
     """A planner for one robot: what it senses to subgoals `[chunk, goal]`."""
-    plan = jax.jit(lambda planner, *rows: planner.plan(*rows))
-
-    def plan_for(sensed: Sensed) -> np.ndarray:
-        rows = (sensed.observation, sensed.achieved_goal, sensed.goal)
-        return np.asarray(plan(planner, *(row[None] for row in rows)))[0]
-
-    return plan_for
+    plan = for_one(planner)
+    return lambda sensed: plan(sensed.observation, sensed.achieved_goal, sensed.goal)

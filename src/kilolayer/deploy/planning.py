@@ -1,10 +1,11 @@
 """From a run to its planner, by name."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kilolayer.agents.build import task_spec
 from kilolayer.agents.crl import Critic
@@ -57,6 +58,17 @@ def build_planner(
     chosen = well_spread(place, nodes)
     value = CriticValue(controller.agent_state, critic, run.config.energy)
     return build_waypoints(value, observation[chosen], place[chosen], pursuit.chunk, display)
+
+
+def for_one(planner: Planner) -> Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
+    """A planner of a single world, compiled: `([observation], [goal], [goal]) -> [chunk, goal]`."""
+    plan = jax.jit(lambda planner, *rows: planner.plan(*rows))
+
+    def plan_for(observation: np.ndarray, achieved_goal: np.ndarray, goal: np.ndarray):
+        rows = (observation, achieved_goal, goal)
+        return np.asarray(plan(planner, *(row[None] for row in rows)))[0]
+
+    return plan_for
 
 
 def compare_planners(
