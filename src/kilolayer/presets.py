@@ -104,7 +104,7 @@ PRESETS: dict[str, TrainConfig] = {
     # A point U-maze that two cores learn in two minutes: see results/point_u_maze.
     "quickstart": TrainConfig(
         task="point_u_maze",
-        total_steps=256_000,
+        total_steps=320_000,
         num_envs=128,
         unroll_length=50,
         goal_interval=50,
