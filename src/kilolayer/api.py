@@ -13,6 +13,7 @@ from kilolayer.analysis.compare import compare_groups, load_groups
 from kilolayer.analysis.load import Run, load
 from kilolayer.analysis.study import load_answer, load_study
 from kilolayer.config import TaskConfig, TrainConfig
+from kilolayer.deploy.policy import DeployedPolicy, is_policy, open_policy
 from kilolayer.physics.build import build_physics
 from kilolayer.presets import PRESETS
 from kilolayer.replay.dataset import Dataset, read_dataset, write_dataset
@@ -120,14 +121,17 @@ def forecast(
 
 
 def evaluate(
-    run: Run | str | Path,
+    run: Run | DeployedPolicy | str | Path,
     episodes: int = 128,
     goal: str | None = None,
     samples: int = 1,
     seed: int = 0,
 ) -> dict[str, dict[str, float]]:
-    """Scores by goal split (see `episode_metrics`), or under `goal` if one is given, as "8,0"."""
-    run = run if isinstance(run, Run) else load(run)
+    """Scores by goal split (see `episode_metrics`), or under `goal` if one is given, as "8,0".
+
+    run: a run or a policy, or the directory of either.
+    """
+    run = _opened(run)
     for name, value in (("episodes", episodes), ("samples", samples)):
         if value < 1:
             raise bad_field(name, value, "it must be at least 1", 1)
@@ -148,14 +152,15 @@ def evaluate(
 
 
 def play(
-    run: Run | str | Path,
+    run: Run | DeployedPolicy | str | Path,
     goals: Sequence[str] = (),
     out: str | Path | None = None,
     seed: int = 0,
 ) -> Path:
     """Write a video of one episode per goal, side by side, and return its path.
 
-    out: an .mp4, a .gif, or a .png with a few moments of it.
+    run: a run or a policy, or the directory of either. out: an .mp4, a .gif, or a .png with a few
+    moments of it.
     """
     from kilolayer.report.media import (
         freeze_after_termination,
@@ -165,7 +170,7 @@ def play(
         write_video,
     )
 
-    run = run if isinstance(run, Run) else load(run)
+    run = _opened(run)
     require_drawable(run.task)
     out = Path(out) if out is not None else run.path / "media" / "play.mp4"
     require_film_name(out)
@@ -305,7 +310,13 @@ def fresh_directory(config: TrainConfig) -> Path:
     return candidate
 
 
-def _evaluator(run: Run, num_worlds: int, samples: int) -> Evaluator:
+def _opened(run: Run | DeployedPolicy | str | Path) -> Run | DeployedPolicy:
+    if isinstance(run, Run | DeployedPolicy):
+        return run
+    return open_policy(run) if is_policy(run) else load(run)
+
+
+def _evaluator(run: Run | DeployedPolicy, num_worlds: int, samples: int) -> Evaluator:
     config = run.config
     physics = build_physics(run.task.world, num_worlds, config.physics, config.mjx_impl)
     length = run.task.episode_length

@@ -64,8 +64,8 @@ def main(arguments: list[str] | None = None) -> None:
         Console(stderr=True, soft_wrap=True, highlight=False).print(f"error: {error}", markup=False)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        again = "the same command" if arguments[:1] == ["study"] else "`train --resume RUN`"
-        print(f"stopped; continue with {again}", file=sys.stderr)
+        again = {"study": "; the same command goes on", "train": "; `train --resume RUN` goes on"}
+        print(f"stopped{again.get(arguments[0] if arguments else '', '')}", file=sys.stderr)
         raise SystemExit(130) from None
 
 
@@ -156,7 +156,7 @@ def evaluate(
     """Score a trained agent.
 
     Args:
-        run: The run directory.
+        run: The run directory, or a policy directory.
         episodes: Episodes per goal split.
         goal: Send every episode to this goal, such as 8,0, instead of drawing goals.
         samples: Actions drawn per step; the critic picks one. 1 is the deterministic action.
@@ -183,7 +183,7 @@ def play(
     """Write a video of the agent on its way to goals.
 
     Args:
-        run: The run directory.
+        run: The run directory, or a policy directory.
         goal: A goal such as 8,0; give the option again for more, side by side. By default four
             goals of the evaluation.
         out: The file to write; .mp4, .gif and .png (a few moments) are understood. By

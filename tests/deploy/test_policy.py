@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from kilolayer.agents.base import TaskSpec
+from kilolayer.api import evaluate, play
 from kilolayer.config import TrainConfig
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, open_policy
 from kilolayer.networks.block import Architecture
@@ -33,6 +34,15 @@ def test_what_is_saved_is_what_is_opened(saved, normal):
     assert (opened.method, opened.details) == ("prune", {"kept": [0, 1]})
     observation, goal = np.asarray(normal(0, 5, 4)), np.asarray(normal(1, 5, 2))
     np.testing.assert_array_equal(opened.policy(observation, goal), saved.policy(observation, goal))
+
+
+def test_it_is_evaluated_and_filmed_like_a_run(saved):
+    scores = evaluate(saved.path, episodes=2, goal="3,1")["goal 3,1"]
+    assert 0 <= scores["success"] <= 1
+    with pytest.raises(UserError, match="no critic"):
+        evaluate(saved.path, episodes=2, samples=2)
+    picture = play(saved.path, ["3,1"], saved.path.parent / "play.png")
+    assert picture.stat().st_size > 1_000
 
 
 def test_a_place_that_is_taken_is_left_alone(saved):

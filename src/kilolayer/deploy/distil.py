@@ -12,7 +12,7 @@ from kilolayer.agents.build import task_spec, torso
 from kilolayer.agents.distillation import Distillation, Energy
 from kilolayer.analysis.load import load
 from kilolayer.config import TrainConfig
-from kilolayer.deploy.policy import CARD, ActorSpec, DeployedPolicy, Student, open_policy
+from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, Student, is_policy, open_policy
 from kilolayer.deploy.score import Scorer
 from kilolayer.networks.actor import Actor
 from kilolayer.plan import TrainPlan
@@ -174,7 +174,7 @@ def student_spec(teacher: DeployedPolicy, depth: int, width: int) -> ActorSpec:
 
 def critic_of(path: Path) -> Critic:
     """The critic of a run; raises UserError if there is none that rates actions."""
-    if (path / CARD).is_file():
+    if is_policy(path):
         raise UserError(
             f"{path} is a policy on its own, without a critic to weigh by: give the run that it "
             "stems from, or leave --critic-weighted out."

@@ -6,7 +6,7 @@ from kilolayer.agents.build import task_spec
 from kilolayer.analysis.load import Run, load
 from kilolayer.analysis.value_map import ValueMaps
 from kilolayer.deploy.lane import Planner, Player
-from kilolayer.deploy.policy import CARD, open_policy
+from kilolayer.deploy.policy import is_policy, open_policy
 from kilolayer.deploy.session import MapMaker, Session
 from kilolayer.tasks.base import Task
 from kilolayer.types import UserError
@@ -39,7 +39,7 @@ def open_session(
 
 
 def _open(name: str, path: Path) -> tuple[Player, Task, MapMaker | None]:
-    if (path / CARD).is_file():
+    if is_policy(path):
         deployed = open_policy(path)
         about = _about(deployed.spec.torso.depth, path)
         return Player(name, about, deployed.policy), deployed.task, None

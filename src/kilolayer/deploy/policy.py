@@ -132,6 +132,11 @@ class DeployedPolicy:
         return dataclasses.replace(self, path=path)
 
 
+def is_policy(path: str | Path) -> bool:
+    """Whether there is a policy directory."""
+    return (Path(path) / CARD).is_file()
+
+
 def open_policy(path: str | Path) -> DeployedPolicy:
     """The policy in a policy directory, or that of the newest checkpoint of a run.
 
@@ -139,7 +144,7 @@ def open_policy(path: str | Path) -> DeployedPolicy:
     actor.
     """
     path = Path(path)
-    if (path / CARD).is_file():
+    if is_policy(path):
         return _open_directory(path)
     run = load(path)
     parameters = getattr(run.agent_state, "parameters", None)
