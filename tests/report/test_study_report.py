@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from browser import needs_browser
 from kilolayer.analysis.answer import Answer, Plot, Series, Table
 from kilolayer.analysis.published import read_published
 from kilolayer.analysis.study import load_answer, load_study
@@ -134,7 +135,7 @@ def test_a_second_page_is_the_same(whole, study):
     assert write_study_report(load_study(study.path), ANSWER).read_text() == whole[0]
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="no browser here")
+@needs_browser
 def test_a_browser_shows_the_verdict_and_asks_for_nothing(whole, tmp_path):
     def browse(name: str, text: str) -> tuple[str, bool]:
         """What the browser makes of a page, and whether the page made it ask for anything."""
