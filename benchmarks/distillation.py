@@ -30,7 +30,7 @@ from kilolayer.analysis.load import Run, load
 from kilolayer.analysis.statistics import mean_interval
 from kilolayer.config import TrainConfig
 from kilolayer.deploy.distil import Recipe, distil_run
-from kilolayer.deploy.policy import CARD, open_policy
+from kilolayer.deploy.policy import is_policy, open_policy
 from kilolayer.deploy.prune import Wish, prune_run
 from kilolayer.deploy.score import Scorer
 from kilolayer.runtime.progress import LiveDisplay
@@ -69,7 +69,7 @@ def teacher_itself(teacher: Run, setting: Setting) -> dict[str, Any]:
 
 def distilled(teacher: Run, setting: Setting, weighted: bool = False) -> dict[str, Any]:
     place = setting.place("distilled-critic" if weighted else "distilled", teacher)
-    if not (place / CARD).is_file():
+    if not is_policy(place):
         recipe = dataclasses.replace(setting.recipe, critic_weighted=weighted)
         display = LiveDisplay()
         try:

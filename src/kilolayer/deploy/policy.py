@@ -5,9 +5,7 @@ says what they are. Whatever takes a trained policy takes a run directory or a p
 """
 
 import dataclasses
-import hashlib
 import json
-import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +13,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from safetensors.numpy import load_file, save_file
 
 from kilolayer.agents.base import TaskSpec
 from kilolayer.agents.build import task_spec, torsos
@@ -26,13 +22,12 @@ from kilolayer.networks.actor import Actor, sample_action
 from kilolayer.networks.block import Architecture
 from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.plan import TrainPlan
-from kilolayer.runtime.run_dir import write_atomically
+from kilolayer.runtime.tensors import TensorDirectory
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.registry import task_of
 from kilolayer.types import Array, Metrics, UserError
 
-CARD, TENSORS = "policy.json", "policy.safetensors"
-CARD_VERSION = 1
+DIRECTORY = TensorDirectory("policy", version=1)
 
 
 @dataclass(frozen=True)
@@ -109,32 +104,19 @@ class DeployedPolicy:
 
         Raises UserError if something is there already or it cannot be written.
         """
-        if path.exists():
-            raise UserError(f"{path} exists already: choose another with --out.")
-        writing = path.with_name(f".writing-{path.name}")
-        try:
-            shutil.rmtree(writing, ignore_errors=True)
-            writing.mkdir(parents=True)
-            save_file(_named_arrays(self.agent_state), writing / TENSORS)
-            card = {
-                "version": CARD_VERSION,
-                "method": self.method,
-                "details": self.details,
-                "actor": dataclasses.asdict(self.spec),
-                "config": json.loads(self.config.to_json()),
-                "sha256": _sha256(writing / TENSORS),
-            }
-            write_atomically(writing / CARD, json.dumps(card, indent=2) + "\n")
-            writing.rename(path)
-        except OSError as error:
-            shutil.rmtree(writing, ignore_errors=True)
-            raise UserError(f"cannot write the policy {path}: {error.strerror}.") from error
+        card = {
+            "method": self.method,
+            "details": self.details,
+            "actor": dataclasses.asdict(self.spec),
+            "config": json.loads(self.config.to_json()),
+        }
+        DIRECTORY.write(path, self.agent_state, card)
         return dataclasses.replace(self, path=path)
 
 
 def is_policy(path: str | Path) -> bool:
     """Whether there is a policy directory."""
-    return (Path(path) / CARD).is_file()
+    return DIRECTORY.is_one(path)
 
 
 def open_policy(path: str | Path) -> DeployedPolicy:
@@ -160,43 +142,12 @@ def open_policy(path: str | Path) -> DeployedPolicy:
 
 
 def _open_directory(path: Path) -> DeployedPolicy:
+    card = DIRECTORY.card(path)
     try:
-        card = json.loads((path / CARD).read_text())
-        if card["version"] != CARD_VERSION:
-            raise UserError(
-                f"{path} was written by another version of this package (card "
-                f"{card['version']}, this one reads {CARD_VERSION}): make it anew."
-            )
-        if _sha256(path / TENSORS) != card["sha256"]:
-            raise UserError(f"{path / TENSORS} is damaged: its checksum differs from {CARD}.")
         spec = ActorSpec.from_json(card["actor"])
-        config = TrainConfig.from_json(json.dumps(card["config"]), str(path / CARD))
-        arrays = load_file(path / TENSORS)
-        like = jax.eval_shape(spec.init, jax.random.key(0))
-        actor = _filled(like, arrays, path)
-        return DeployedPolicy(path, config, spec, actor, card["method"], card["details"])
-    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is no whole policy directory: {error}.") from error
-
-
-def _filled(like: Actor, arrays: dict[str, np.ndarray], path: Path) -> Actor:
-    named = _named(like)
-    shapes = {name: (leaf.shape, leaf.dtype) for name, leaf in named.items()}
-    if shapes != {name: (array.shape, array.dtype) for name, array in arrays.items()}:
-        raise UserError(f"{path / TENSORS} does not hold the arrays that {CARD} speaks of.")
-    leaves = [jnp.asarray(arrays[name]) for name in named]
-    return jax.tree.unflatten(jax.tree.structure(like), leaves)
-
-
-def _named(tree: Any) -> dict[str, Any]:
-    paths = jax.tree_util.tree_flatten_with_path(tree)[0]
-    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in paths}
-
-
-def _named_arrays(actor: Actor) -> dict[str, np.ndarray]:
-    return {name: np.ascontiguousarray(leaf) for name, leaf in _named(actor).items()}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        config = TrainConfig.from_json(json.dumps(card["config"]), str(path / DIRECTORY.card_name))
+        method, details = card["method"], card["details"]
+    except (KeyError, TypeError) as error:
+        raise DIRECTORY.broken(path, error) from error
+    actor = DIRECTORY.fill(jax.eval_shape(spec.init, jax.random.key(0)), path)
+    return DeployedPolicy(path, config, spec, actor, method, details)

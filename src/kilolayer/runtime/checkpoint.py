@@ -7,7 +7,6 @@
 A pytree is stored as a flat dictionary from leaf path to array, so no code is needed to read it.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -18,6 +17,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from kilolayer.runtime.tensors import sha256_of
 from kilolayer.types import UserError
 
 AGENT, LOOP = "agent", "loop"
@@ -158,7 +158,7 @@ def _write_arrays(directory: Path, tree: Any) -> None:
 
 def _write_checksums(directory: Path, part: str) -> None:
     files = sorted(path for path in (directory / part).rglob("*") if path.is_file())
-    sums = {str(path.relative_to(directory)): _sha256(path) for path in files}
+    sums = {str(path.relative_to(directory)): sha256_of(path) for path in files}
     (directory / f"{part}.sha256.json").write_text(json.dumps(sums, indent=1))
 
 
@@ -168,13 +168,8 @@ def _verify_checksums(directory: Path, part: str) -> None:
         raise UserError(f"checkpoint {directory} has no whole part {part!r}; it cannot be read.")
     for name, expected in json.loads(listing.read_text()).items():
         path = directory / name
-        if not path.is_file() or _sha256(path) != expected:
+        if not path.is_file() or sha256_of(path) != expected:
             raise UserError(
                 f"checkpoint file {path} is damaged: its checksum differs from {listing.name}. "
                 "Restore the file from a copy, or start a new run."
             )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
