@@ -8,7 +8,7 @@ import numpy as np
 
 from kilolayer.types import Array
 
-PICTURE_SIZE = 64
+PICTURE_SIZE = 96
 """Pixels of a side of the square pictures that examples hold."""
 
 Split = Literal["seen", "unseen-paraphrase", "unseen-goal", "unseen-combination"]
