@@ -16,6 +16,7 @@ OUTPUT = Console(highlight=False, soft_wrap=True)
 PolicyPath = tyro.conf.Positional[Path]
 Format = Literal["onnx", "stablehlo", "safetensors"]
 Runtime = Literal["jax", "onnx", "early-exit"]
+Planner = Literal["waypoints", "interpolation", "proposal", "direct"]
 
 
 def prune(
@@ -225,11 +226,17 @@ def latency(
     runtime: tuple[Runtime, ...] = ("jax", "onnx", "early-exit"),
     tolerance: float = 0.01,
     patience: int = 1,
+    planner: tuple[Planner, ...] = (),
+    plan_run: Path | None = None,
+    replan: int = 20,
+    chunk: int = 5,
+    nodes: int = 64,
 ) -> None:
     """Time policies on this machine and set their latency against their score.
 
     Look for: a policy on the Pareto front with a latency that the control loop affords; a 99th
-    percentile far above the median (the machine was busy); blocks that early exit does not use.
+    percentile far above the median (the machine was busy); blocks that early exit does not use; a
+    planner over a small policy that scores as a deep policy does.
 
     Args:
         policies: Run directories and policy directories, all of one task.
@@ -240,9 +247,18 @@ def latency(
         runtime: What to run each policy on; onnx takes the extra `export`.
         tolerance: How little an action, in [-1, 1], must move over a block to have settled.
         patience: Blocks in a row over which it must not have moved.
+        planner: Planners to put over each policy too, as `kilolayer hierarchy` does.
+        plan_run: The run that the planners take critic and buffer from; by default the first
+            policy.
+        replan: Control steps from one plan to the next.
+        chunk: Subgoals in a plan.
+        nodes: Places that waypoints are chosen from.
     """
+    from kilolayer.analysis.load import load
     from kilolayer.deploy.early_exit import EarlyExit
+    from kilolayer.deploy.hierarchy import Pursuit
     from kilolayer.deploy.latency import measure_latency
+    from kilolayer.deploy.ways import Planned
     from kilolayer.report.latency_report import brief, header, rows, write_latency
     from kilolayer.runtime.progress import LiveDisplay
 
@@ -250,9 +266,15 @@ def latency(
         raise bad_field("out", str(out), "a name that ends in .html", out.stem + ".html")
     if not out.parent.is_dir():
         raise bad_field("out", str(out), "there is no such directory, make it first")
+    exiting = EarlyExit(tolerance, patience)
+    planned = None
+    if planner and policies:
+        pursuit = Pursuit.of(replan, chunk, execute=None, patience=None)
+        planned = Planned(load(plan_run or policies[0]), planner, pursuit, nodes)
     with closing(LiveDisplay()) as display:
-        exiting = EarlyExit(tolerance, patience)
-        found = measure_latency(policies, batch, repeats, episodes, runtime, exiting, display)
+        found = measure_latency(
+            policies, batch, repeats, episodes, runtime, exiting, planned, display
+        )
     table = Table(title=f"{found.task}: latency", title_justify="left")
     for name in brief(header(found)):
         table.add_column(name, justify="left" if name in ("policy", "runtime") else "right")

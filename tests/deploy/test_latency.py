@@ -44,6 +44,18 @@ def test_the_command_writes_table_figures_and_page(tiny_run, tmp_path, capsys):
     assert "Pareto front" in page.text
 
 
+def test_a_planner_over_a_policy_is_a_row_that_bears_the_planner_too(tiny_run, tmp_path):
+    out = tmp_path / "here.html"
+    options = "--batch 4 --repeats 20 --episodes 4 --runtime jax --planner interpolation --replan 4"
+    main(["latency", str(tiny_run.path), "--out", str(out), *options.split()])
+    alone, led = json.loads(out.with_suffix(".json").read_text())["rows"]
+    assert (alone["runtime"], led["runtime"]) == ("jax", "interpolation")
+    # A quarter of a plan with every action, and a whole plan beside the slowest.
+    assert led["operations"] > alone["operations"]
+    assert led["single"]["median"] > alone["single"]["median"]
+    assert led["single"]["p99"] > led["single"]["median"]
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

@@ -8,27 +8,19 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 
-from kilolayer.deploy.early_exit import EarlyExit, Operations
-from kilolayer.deploy.export import sizes_of
-from kilolayer.deploy.onnx_graph import policy_graph
-from kilolayer.deploy.onnx_session import open_session
-from kilolayer.deploy.policy import DeployedPolicy, open_policy
+from kilolayer.deploy.early_exit import EarlyExit
+from kilolayer.deploy.policy import open_policy
 from kilolayer.deploy.score import Scorer
-from kilolayer.deploy.visited import visited
+from kilolayer.deploy.ways import RUNTIMES, Call, Planned, Way, require_one_task, ways_of
 from kilolayer.runtime.progress import ProgressDisplay, Silent
 from kilolayer.types import UserError, bad_field
 
-RUNTIMES = ("jax", "onnx", "early-exit")
 ROUNDS = 10
-# (observation [batch, o], goal [batch, g]) -> action [batch, a], numpy in and out
-Call = Callable[[np.ndarray, np.ndarray], Any]
 
 
 @dataclass(frozen=True)
@@ -47,9 +39,10 @@ class Timing:
 class Latency:
     """One policy on one runtime.
 
-    policy: its path. method: `train`, `prune`, `distil` or whatever made it. blocks_used: the mean
-    over the observations. operations: floating-point operations per action at batch 1;
-    batch_operations: per action of a batch. score: mean control steps at the goal, or None.
+    policy: its path. method: `train`, `prune`, `distil` or whatever made it. runtime: or what
+    planner leads it. blocks_used: the mean over the observations. operations: floating-point
+    operations per action at batch 1; batch_operations: per action of a batch. score: mean control
+    steps at the goal, or None.
     """
 
     policy: str
@@ -113,12 +106,14 @@ def measure_latency(
     episodes: int = 64,
     runtimes: Sequence[str] = RUNTIMES,
     early_exit: EarlyExit | None = None,
+    planned: Planned | None = None,
     display: ProgressDisplay | None = None,
 ) -> Latencies:
     """Time policies on observations of their task, all in turn, and score them.
 
-    repeats: calls at batch 1; a batch is called a tenth as often. Raises UserError for something
-    that is no policy, for policies of different tasks, and without onnxruntime if it is asked for.
+    repeats: calls at batch 1; a batch is called a tenth as often. planned: planners to put over
+    each of them too. Raises UserError for something that is no policy, for policies of different
+    tasks, and without onnxruntime if it is asked for.
     """
     for name, value in (("batch", batch), ("repeats", repeats)):
         if value < 1:
@@ -129,29 +124,17 @@ def measure_latency(
         raise UserError("name at least one run or policy directory to measure.")
     display, exiting = display or Silent(), early_exit or EarlyExit()
     policies = [open_policy(path) for path in paths]
-    task = policies[0].task
-    for policy in policies:
-        if policy.task.name != task.name:
-            raise UserError(
-                f"{policy.path} acts in {policy.task.name} and {policies[0].path} in {task.name}: "
-                "measure policies of one task at a time."
-            )
-    subjects = []
+    require_one_task(policies)
+    ways: list[Way] = []
     for index, policy in enumerate(policies):
         display.phase("policies")
-        subjects += [
-            _subject(policy, name, exiting, batch) for name in RUNTIMES if name in runtimes
-        ]
+        ways += ways_of(policy, runtimes, exiting, planned, batch, display)
         display.advance(index + 1, len(policies))
-    singles = _alternate([partial(_rows, subject, 1) for subject in subjects], repeats, display)
-    many = max(ROUNDS, repeats // 10)
-    batches = _alternate([partial(_rows, subject, batch) for subject in subjects], many, display)
-    scores = _scores(subjects, episodes, display)
-    rows = tuple(
-        subject.latency(Timing.of(single), Timing.of(batched), score)
-        for subject, single, batched, score in zip(subjects, singles, batches, scores, strict=True)
-    )
-    return Latencies(task.name, _machine(), batch, repeats, episodes, rows)
+    singles = _timings(ways, _one_row, repeats, display)
+    batches = _timings(ways, _all_rows, max(ROUNDS, repeats // 10), display)
+    scores = _scores(ways, episodes, display)
+    rows = tuple(map(_latency, ways, singles, batches, scores))
+    return Latencies(policies[0].task.name, _machine(), batch, repeats, episodes, rows)
 
 
 def _machine() -> str:
@@ -159,69 +142,62 @@ def _machine() -> str:
     return f"{os.cpu_count()} cores, {platform.machine()}; JAX on {device.device_kind}."
 
 
-@dataclass(frozen=True)
-class _Subject:
-    """Something to time. agent: plays as it does; blocks: that it used for each observation."""
-
-    policy: DeployedPolicy
-    runtime: str
-    agent: Any
-    call: Call
-    inputs: tuple[np.ndarray, np.ndarray]
-    blocks: np.ndarray
-
-    def latency(self, single: Timing, batched: Timing, score: float | None) -> Latency:
-        policy, operations = self.policy, Operations.of(self.policy.agent_state)
-        torso, exits = policy.spec.torso, self.runtime == "early-exit"
-        whole = operations.whole(torso.num_blocks)
-        return Latency(
-            policy=str(policy.path),
-            method=policy.method,
-            runtime=self.runtime,
-            depth=torso.depth,
-            width=torso.width,
-            blocks=torso.num_blocks,
-            blocks_used=float(self.blocks.mean()),
-            operations=operations.exiting(self.blocks) if exits else whole,
-            batch_operations=operations.exiting_together(self.blocks) if exits else whole,
-            single=single,
-            batched=batched,
-            score=score,
-        )
+def _latency(way: Way, single: Timing, batched: Timing, score: float | None) -> Latency:
+    torso = way.policy.spec.torso
+    operations, batch_operations = way.operations
+    return Latency(
+        policy=str(way.policy.path),
+        method=way.policy.method,
+        runtime=way.runtime,
+        depth=torso.depth,
+        width=torso.width,
+        blocks=torso.num_blocks,
+        blocks_used=float(way.blocks.mean()),
+        operations=operations,
+        batch_operations=batch_operations,
+        single=single,
+        batched=batched,
+        score=score,
+    )
 
 
-def _subject(policy: DeployedPolicy, runtime: str, exiting: EarlyExit, rows: int) -> _Subject:
-    actor, agent = policy.agent_state, policy.agent
-    blocks = np.full(rows, policy.spec.torso.num_blocks)
-    if runtime == "early-exit":
-        inputs = visited(policy.task, policy.config, exiting, actor, rows)
-        blocks = np.asarray(jax.jit(exiting.run)(actor, *inputs).blocks)
-        return _Subject(policy, runtime, exiting, _jitted(exiting, actor), inputs, blocks)
-    inputs = visited(policy.task, policy.config, agent, actor, rows)
-    if runtime == "jax":
-        return _Subject(policy, runtime, agent, _jitted(agent, actor), inputs, blocks)
-    graph = policy_graph(actor, sizes_of(policy))
-    session = open_session(graph.SerializeToString())
-    return _Subject(policy, runtime, agent, session, inputs, blocks)
+def _one_row(rows: int, index: int) -> slice:
+    return slice(index % rows, index % rows + 1)
 
 
-def _jitted(agent: Any, actor: Any) -> Call:
-    key = jax.random.key(0)  # not used by a deterministic action
-
-    @jax.jit
-    def act(observation: jax.Array, goal: jax.Array) -> jax.Array:
-        return agent.act(actor, observation, goal, key, True)
-
-    return lambda observation, goal: np.asarray(act(observation, goal))
+def _all_rows(rows: int, index: int) -> slice:
+    return slice(None)
 
 
-def _rows(subject: _Subject, count: int, index: int) -> float:
-    """Seconds of call number `index`, at batch 1 of an observation of its own."""
-    first = index % len(subject.blocks) if count == 1 else 0
-    observation, goal = (each[first : first + count] for each in subject.inputs)
-    start = time.perf_counter()
-    subject.call(observation, goal)
-    return time.perf_counter() - start
+def _timings(
+    ways: Sequence[Way],
+    choose: Callable[[int, int], slice],
+    repeats: int,
+    display: ProgressDisplay,
+) -> list[Timing]:
+    """Of each way; with a planner the median is that of an action and its share of a plan, and the
+    99th percentile that of an action and a whole plan."""
+
+    def timed(way: Way, call: Call) -> Callable[[int], float]:
+        def seconds(index: int) -> float:
+            rows = choose(len(way.blocks), index)
+            observation, goal = (each[rows] for each in way.inputs)
+            start = time.perf_counter()
+            call(observation, goal)
+            return time.perf_counter() - start
+
+        return seconds
+
+    calls = [timed(way, way.act) for way in ways]
+    calls += [timed(way, way.plan) for way in ways if way.plan is not None]
+    found = [Timing.of(seconds) for seconds in _alternate(calls, repeats, display)]
+    plans = iter(found[len(ways) :])
+
+    def whole(way: Way, act: Timing) -> Timing:
+        plan = Timing(0.0, 0.0) if way.plan is None else next(plans)
+        return Timing(act.median + plan.median / way.replan, act.p99 + plan.p99)
+
+    return list(map(whole, ways, found))
 
 
 def _alternate(
@@ -241,19 +217,16 @@ def _alternate(
     return seconds
 
 
-def _scores(
-    subjects: Sequence[_Subject], episodes: int, display: ProgressDisplay
-) -> list[float | None]:
-    """Of each subject; what a policy does on ONNX Runtime is what it does in JAX."""
+def _scores(ways: Sequence[Way], episodes: int, display: ProgressDisplay) -> list[float | None]:
     if episodes == 0:
-        return [None] * len(subjects)
+        return [None] * len(ways)
     display.phase("scores")
-    first = subjects[0].policy
+    first = ways[0].policy
     scorer = Scorer(first.task, first.config, episodes)
-    found: dict[tuple, float] = {}
-    for index, subject in enumerate(subjects):
-        asked = (subject.policy.path, subject.agent)
-        if asked not in found:
-            found[asked] = scorer.time_at_goal(subject.agent, subject.policy.agent_state)
-        display.advance(index + 1, len(subjects))
-    return [found[subject.policy.path, subject.agent] for subject in subjects]
+    # A policy on two runtimes has one score, and so one function.
+    found: dict[Callable[[Scorer], float], float] = {}
+    for index, way in enumerate(ways):
+        if way.score not in found:
+            found[way.score] = way.score(scorer)
+        display.advance(index + 1, len(ways))
+    return [found[way.score] for way in ways]

@@ -107,6 +107,9 @@ def notes(found: Latencies) -> list[str]:
         "use as many threads as XLA takes.",
         "early-exit stops at the first block after which the action has settled. In a batch all go "
         "on until the last has, so a batch saves less.",
+        "A planner's row is the policy led by it: at the median an action and its share of a "
+        "plan, at the 99th percentile an action and a whole plan, as if it were made between two "
+        "actions; in the control loop a thread of its own makes it.",
         f"Scores are of {found.episodes} episodes, the same starts and goals for all; onnx has "
         "that of jax, from which its actions differ by rounding alone."
         if found.episodes

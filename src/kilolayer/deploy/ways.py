@@ -1,0 +1,158 @@
+"""Ways to act that can be timed: a policy on a runtime, leaving early, or under a planner."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+
+from kilolayer.analysis.load import Run
+from kilolayer.deploy.early_exit import EarlyExit, Operations
+from kilolayer.deploy.export import sizes_of
+from kilolayer.deploy.hierarchy import Pursuit, hierarchical_row, plan_operations
+from kilolayer.deploy.onnx_graph import policy_graph
+from kilolayer.deploy.onnx_session import open_session
+from kilolayer.deploy.planners import Planner
+from kilolayer.deploy.planning import PlannerName, build_planner
+from kilolayer.deploy.policy import DeployedPolicy
+from kilolayer.deploy.score import Scorer
+from kilolayer.deploy.visited import visited
+from kilolayer.runtime.progress import ProgressDisplay
+from kilolayer.types import UserError
+
+RUNTIMES = ("jax", "onnx", "early-exit")
+# (observation [batch, o], goal [batch, g]) -> action or plan [batch, ...], numpy in and out
+Call = Callable[[np.ndarray, np.ndarray], Any]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """Planners to put over each policy, with what they need of a run."""
+
+    run: Run
+    planners: Sequence[PlannerName]
+    pursuit: Pursuit
+    nodes: int = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Way:
+    """One way to act. inputs: observations and goals that it meets. blocks: used for each of them.
+
+    plan: is called every `replan` control steps beside `act`, if there is a planner, and takes
+    `plan_operations`. score: of the whole.
+    """
+
+    policy: DeployedPolicy
+    runtime: str
+    act: Call
+    inputs: tuple[np.ndarray, np.ndarray]
+    blocks: np.ndarray
+    score: Callable[[Scorer], float]
+    plan: Call | None = None
+    replan: int = 1
+    plan_operations: int = 0
+
+    @cached_property
+    def operations(self) -> tuple[float, float]:
+        """Floating-point operations of a control step, alone and for each of a batch."""
+        counts = Operations.of(self.policy.agent_state)
+        if self.runtime == "early-exit":
+            return counts.exiting(self.blocks), counts.exiting_together(self.blocks)
+        whole = counts.whole(self.policy.spec.torso.num_blocks)
+        whole += self.plan_operations / self.replan
+        return whole, whole
+
+
+def ways_of(
+    policy: DeployedPolicy,
+    runtimes: Sequence[str],
+    exiting: EarlyExit,
+    planned: Planned | None,
+    rows: int,
+    display: ProgressDisplay,
+) -> list[Way]:
+    """The policy on each runtime, then under each planner, with `rows` inputs each.
+
+    Raises UserError without onnxruntime if it is asked for, and where a planner does not fit.
+    """
+    actor, agent = policy.agent_state, policy.agent
+    inputs = visited(policy.task, policy.config, agent, actor, rows)
+    blocks = np.full(rows, policy.spec.torso.num_blocks)
+
+    def alone(scorer: Scorer) -> float:
+        return scorer.time_at_goal(agent, actor)
+
+    act = _jitted(agent, actor)
+    ways = []
+    if "jax" in runtimes:
+        ways.append(Way(policy, "jax", act, inputs, blocks, alone))
+    if "onnx" in runtimes:
+        session = open_session(policy_graph(actor, sizes_of(policy)).SerializeToString())
+        # What a policy does on ONNX Runtime is what it does in JAX.
+        ways.append(Way(policy, "onnx", session, inputs, blocks, alone))
+    if "early-exit" in runtimes:
+        ways.append(_leaving_early(policy, exiting, rows))
+    for name in planned.planners if planned else ():
+        assert planned is not None
+        arguments = (planned.run, policy, planned.pursuit, display, planned.nodes)
+        planner = build_planner(name, *arguments)
+        ways.append(_under(name, planner, planned.pursuit, policy, act, inputs))
+    return ways
+
+
+def _leaving_early(policy: DeployedPolicy, exiting: EarlyExit, rows: int) -> Way:
+    actor = policy.agent_state
+    inputs = visited(policy.task, policy.config, exiting, actor, rows)
+    blocks = np.asarray(jax.jit(exiting.run)(actor, *inputs).blocks)
+
+    def score(scorer: Scorer) -> float:
+        return scorer.time_at_goal(exiting, actor)
+
+    return Way(policy, "early-exit", _jitted(exiting, actor), inputs, blocks, score)
+
+
+def _under(
+    name: PlannerName,
+    planner: Planner,
+    pursuit: Pursuit,
+    policy: DeployedPolicy,
+    act: Call,
+    inputs: tuple[np.ndarray, np.ndarray],
+) -> Way:
+    compiled = jax.jit(lambda planner, *rows: planner.plan(*rows))
+
+    def plan(observation: np.ndarray, goal: np.ndarray) -> np.ndarray:
+        # Where the agent stands does not change what a plan costs: any place of a goal will do.
+        return np.asarray(compiled(planner, observation, goal[::-1], goal))
+
+    def score(scorer: Scorer) -> float:
+        return hierarchical_row(scorer, name, planner, policy, pursuit).scores["time_at_goal"]
+
+    blocks = np.full(len(inputs[0]), policy.spec.torso.num_blocks)
+    operations = plan_operations(planner, policy)
+    replan = pursuit.replan
+    return Way(policy, name, act, inputs, blocks, score, plan, replan, operations)
+
+
+def _jitted(agent: Any, actor: Any) -> Call:
+    key = jax.random.key(0)  # not used by a deterministic action
+
+    @jax.jit
+    def act(actor: Any, observation: jax.Array, goal: jax.Array) -> jax.Array:
+        return agent.act(actor, observation, goal, key, True)
+
+    return lambda observation, goal: np.asarray(act(actor, observation, goal))
+
+
+def require_one_task(policies: Sequence[DeployedPolicy]) -> None:
+    """Raises UserError unless all policies act in one and the same task."""
+    first = policies[0]
+    for policy in policies:
+        if policy.task.name != first.task.name:
+            raise UserError(
+                f"{policy.path} acts in {policy.task.name} and {first.path} in {first.task.name}: "
+                "measure policies of one task at a time."
+            )
