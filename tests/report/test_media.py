@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kilolayer.report import scene
+from kilolayer.deploy.listener import Mark
 from kilolayer.report.media import (
     GAP,
     ffmpeg_path,
@@ -16,6 +16,7 @@ from kilolayer.report.media import (
     write_video,
 )
 from kilolayer.report.style import FAILURE, SUCCESS, rgb
+from kilolayer.tasks import drawing
 from kilolayer.tasks.registry import make_task
 from kilolayer.types import UserError
 
@@ -48,6 +49,21 @@ def frames_of(task, qpos: np.ndarray, goals, reached=False, **options) -> np.nda
     goal = np.broadcast_to(goals, (*qpos.shape[:2], task.goal.dim))
     reached = np.broadcast_to(np.asarray(reached).reshape(-1, 1), qpos.shape[:2])
     return render_frames(task, qpos, goal, reached, **options)
+
+
+@pytest.mark.parametrize("radius", [0.3, 0.9])
+def test_a_mark_and_a_goal_at_one_place_are_both_seen(radius):
+    place = (3.0, 1.0)
+    mark = Mark("red", "#E02020", place, radius)
+    image = frames_of(POINT, np.ones((1, 1, 2)), [place], size=240, marks=[mark])[0]
+    cell = 240 / 5  # pixels
+    for own, other, colour in (
+        (radius, POINT.goal.radius, mark.colour),
+        (POINT.goal.radius, radius, FAILURE),
+    ):
+        hidden = other if other < own else 0
+        area = np.pi * (own**2 - hidden**2) * cell**2
+        assert count_pixels(image, colour, 0) == pytest.approx(area, rel=0.15)  # outlines
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +134,7 @@ def test_a_machine_that_cannot_render_says_so(monkeypatch):
     def fail(name):
         raise ImportError("no EGL here")
 
-    monkeypatch.setattr(scene, "import_module", fail)
+    monkeypatch.setattr(drawing, "import_module", fail)
     with pytest.raises(UserError, match=r"cannot render MuJoCo .*no EGL here.*MUJOCO_GL"):
         frames_of(ANT, standing_ants((0, 0)), [5.0, 0.0], size=64)
 

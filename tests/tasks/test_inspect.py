@@ -14,8 +14,8 @@ from kilolayer.cli import main
 from kilolayer.config import TaskConfig
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.kinematic import PointWorld
-from kilolayer.report import scene
 from kilolayer.runtime.progress import Silent
+from kilolayer.tasks import drawing
 from kilolayer.tasks.base import Coordinate, GoalSpec, Task
 from kilolayer.tasks.inspect import inspect_task
 from kilolayer.types import Array, UserError
@@ -118,7 +118,7 @@ def test_where_nothing_can_be_rendered_the_rest_is_still_shown(tmp_path, monkeyp
         raise ImportError("no EGL")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(scene, "_context_class", no_driver)
+    monkeypatch.setattr(drawing, "context_class", no_driver)
     main(["inspect", "--task", "reacher", "--out", "picture.png"])
     printed = capsys.readouterr().out
     assert "tip x" in printed

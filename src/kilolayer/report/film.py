@@ -1,6 +1,7 @@
 """Films of recorded evaluation episodes, kept as a file and embedded in a page."""
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,11 +9,14 @@ import numpy as np
 
 from kilolayer.analysis.arrays import read_arrays
 from kilolayer.analysis.load import EPISODE_ARRAYS, Run
+from kilolayer.deploy.listener import Mark
 from kilolayer.report.media import freeze_after_termination, render_frames, write_video
-from kilolayer.tasks.base import is_success
+from kilolayer.tasks.base import Task, is_success
+from kilolayer.training.evaluate import Episodes
 from kilolayer.types import UserError
 
 FPS = 20
+LONGEST = 10  # seconds of a film, however long the episode
 MARK_OF_GOALS = "The mark is the goal; it turns green while the agent is within it."
 
 
@@ -43,15 +47,34 @@ def write_film(run: Run, path: Path, worlds: int, pixels: int, frames: int) -> F
     return Film(path, worlds, every * FPS * run.task.world.control_step, drawn.shape[2])
 
 
+def film_episodes(
+    task: Task, played: Episodes, path: Path, marks: Sequence[Mark] = (), pixels: int = 240
+) -> Film:
+    """Film whole episodes side by side. marks: what lies in all of them.
+
+    Raises UserError if they cannot be drawn or the file cannot be written.
+    """
+    qpos = freeze_after_termination(np.asarray(played.qpos), np.asarray(played.alive))
+    every = -(-len(qpos) // (LONGEST * FPS))
+    reached = np.asarray(is_success(task, played.achieved, played.goal))
+    frames = render_frames(task, qpos, np.asarray(played.goal), reached, pixels, every, marks)
+    write_video(path, frames, FPS)
+    return Film(path, qpos.shape[1], every * FPS * task.world.control_step, frames.shape[2])
+
+
 def embedded(film: Film, largest: int) -> str:
     """The film as HTML; raises UserError if its file has more than `largest` bytes."""
-    if film.path.stat().st_size > largest:
-        raise UserError(f"The video is too large to be embedded: see media/{film.path.name}.")
-    data = base64.b64encode(film.path.read_bytes()).decode()
+    return embedded_file(film.path, film.width, largest)
+
+
+def embedded_file(path: Path, width: int, largest: int) -> str:
+    """An .mp4 as HTML, so many pixels wide; raises UserError as `embedded` does."""
+    if path.stat().st_size > largest:
+        raise UserError(f"The video is too large to be embedded: see media/{path.name}.")
+    data = base64.b64encode(path.read_bytes()).decode()
     source = f"data:video/mp4;base64,{data}"
     return (
-        f'<video controls loop muted autoplay playsinline width="{film.width}" src="{source}">'
-        "</video>"
+        f'<video controls loop muted autoplay playsinline width="{width}" src="{source}"></video>'
     )
 
 

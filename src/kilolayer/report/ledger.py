@@ -150,13 +150,14 @@ def manifest_entries(path: Path) -> Iterator[tuple[str, str]]:
         manifest = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}.") from error
-    return _entries(manifest, "")
+    return entries(manifest)
 
 
-def _entries(value: Any, name: str) -> Iterator[tuple[str, str]]:
+def entries(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Values of JSON, however deep, each with the way to it as its name."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from _entries(inner, f"{name} {key}".strip())
+            yield from entries(inner, f"{name} {key}".strip())
     elif isinstance(value, list):
         yield name, ", ".join(map(str, value))
     else:

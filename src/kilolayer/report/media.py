@@ -3,12 +3,14 @@
 import math
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import imageio_ffmpeg
 import numpy as np
 from PIL import Image
 
+from kilolayer.deploy.listener import Mark
 from kilolayer.physics.build import build_physics
 from kilolayer.physics.gymnasium import GymnasiumWorld
 from kilolayer.physics.native import MujocoWorld
@@ -32,19 +34,20 @@ def render_frames(
     reached: np.ndarray,
     size: int = 240,
     every: int = 1,
+    marks: Sequence[Mark] = (),
 ) -> np.ndarray:
     """Frames `[frames, height, width, 3]` uint8 of worlds that play next to each other.
 
     qpos `[time, worlds, nq]`: recorded positions; goal `[time, worlds, goal]`: drawn with the
     success radius, in another colour while it is `reached [time, worlds]`. size: pixels of the
-    longer side of one world. every: control steps per frame, the first step included. Mazes are
-    seen from above, x to the right and y up; open ground from behind the agent, the goal ahead;
-    what does not travel from where its model says.
+    longer side of one world. every: control steps per frame, the first step included. marks: what
+    lies in all of them. Mazes are seen from above, x to the right and y up; open ground from behind
+    the agent, the goal ahead; what does not travel from where its model says.
     Raises UserError if the arrays do not fit the task or this machine cannot render.
     """
     qpos, goal = np.asarray(qpos), np.asarray(goal)
     _check(task, qpos, goal, reached, size, every)
-    with make_scene(task, size) as scene:
+    with make_scene(task, size, marks) as scene:
         shown = range(0, len(qpos), every)
         frames = [
             _tile(
@@ -58,13 +61,14 @@ def render_frames(
     return np.stack(frames)
 
 
-def make_scene(task: Task, size: int) -> MujocoScene | PointScene:
+def make_scene(task: Task, size: int, marks: Sequence[Mark] = ()) -> MujocoScene | PointScene:
     """What draws worlds of this task, to be used in a `with` statement.
 
-    size: pixels of the longer side. Raises UserError for a task that cannot be drawn.
+    size: pixels of the longer side. marks: coloured discs that lie there. Raises UserError for a
+    task that cannot be drawn.
     """
     require_drawable(task)
-    return (MujocoScene if isinstance(task.world, MujocoWorld) else PointScene)(task, size)
+    return (MujocoScene if isinstance(task.world, MujocoWorld) else PointScene)(task, size, marks)
 
 
 def require_drawable(task: Task) -> None:

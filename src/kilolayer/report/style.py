@@ -3,6 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from kilolayer.tasks.drawing import GRID as GRID
+from kilolayer.tasks.drawing import INK as INK
+from kilolayer.tasks.drawing import PAPER as PAPER
+from kilolayer.tasks.drawing import WALL as WALL
+
 Dash = Literal["-", "--", "-.", ":"]
 
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
@@ -13,7 +18,6 @@ LINES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY)
 DASHES: tuple[Dash, ...] = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 SUCCESS, FAILURE = GREEN, ORANGE
-INK, PAPER, WALL, GRID = "#1B1F24", "#FFFFFF", "#6B7785", "#E3E6EA"
 
 
 @dataclass(frozen=True)

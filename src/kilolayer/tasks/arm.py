@@ -53,6 +53,7 @@ class ArmReach(Task):
 
     name = "arm_reach"
     goal = GoalSpec(END_EFFECTOR_COORDINATES[:3], radius=0.1, easy_radius=0.3, hard_radius=0.03)
+    goal_box = REACH_GOALS
     action_dim = 4
     episode_length = 50
     observation = (*JOINT_COORDINATES, *END_EFFECTOR_COORDINATES)
@@ -176,6 +177,11 @@ class ArmMove(Task):
     @property
     def name(self) -> str:
         return f"arm_{self.kind}"
+
+    @property
+    def goal_box(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        low, high = _corners(*TABLES[self.kind].goal)
+        return (*low, CUBE_HALF), (*high, CUBE_HALF)
 
     @property
     def episode_length(self) -> int:

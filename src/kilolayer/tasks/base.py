@@ -71,7 +71,11 @@ class Task(ABC):
     """The goal splits that differ, headline first."""
 
     maze: Maze | None = None
-    """The maze that the task plays in; it serves path lengths and pictures only."""
+    """The maze that the task plays in; it serves path lengths, pictures and words only."""
+
+    goal_box: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    """Lowest and highest corner `[goal]` of the goals where they fill a box; it serves pictures and
+    words only."""
 
     @abstractmethod
     def sample_goal(self, key: Array, num_worlds: int, split: GoalSplit) -> Array:

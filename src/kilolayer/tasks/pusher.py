@@ -76,9 +76,17 @@ class Pusher(Task):
     def world(self) -> MujocoWorld:
         return _compile_world()
 
+    @property
+    def goal_box(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        low, high = (PUCK_HOME + np.array([*offset, 0]) for offset in self._goal_offsets)
+        return tuple(low.tolist()), tuple(high.tolist())
+
+    @property
+    def _goal_offsets(self) -> tuple:
+        return EASY_GOALS if self.level == "easy" else HARD_GOALS
+
     def sample_goal(self, key: Array, num_worlds: int, split: GoalSplit) -> Array:
-        corners = EASY_GOALS if self.level == "easy" else HARD_GOALS
-        return _place(_draw(key, (num_worlds,), corners))
+        return _place(_draw(key, (num_worlds,), self._goal_offsets))
 
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
         """Arm stretched out; the puck at its start and, if hard, far enough from the goal."""

@@ -1,0 +1,90 @@
+"""What every picture of a task needs: a maze from above, and MuJoCo off screen."""
+
+# MuJoCo ships no type stubs for its compiled module.
+# pyright: reportAttributeAccessIssue=false
+import os
+import sys
+from importlib import import_module
+from typing import Any, Self
+
+import mujoco
+import numpy as np
+from PIL import Image, ImageDraw
+
+from kilolayer.tasks.mazes import Maze
+from kilolayer.types import UserError
+
+INK, PAPER, WALL, GRID = "#1B1F24", "#FFFFFF", "#6B7785", "#E3E6EA"
+
+
+def draw_maze(maze: Maze, cell: float) -> Image.Image:
+    """Walls and free cells of `cell` pixels a side; x runs to the right, y up."""
+    across, up = maze.walls.shape
+    image = Image.new("RGB", (round(across * cell), round(up * cell)), PAPER)
+    canvas = ImageDraw.Draw(image)
+    for part, half, fill in ((False, 0.5, GRID), (False, 0.49, PAPER), (True, 0.5, WALL)):
+        for column, row in np.argwhere(maze.walls == part):
+            x, y = (column + 0.5) * cell, image.height - (row + 0.5) * cell
+            reach = half * cell
+            canvas.rectangle((x - reach, y - reach, x + reach, y + reach), fill=fill)
+    return image
+
+
+def draw_disc(
+    canvas: ImageDraw.ImageDraw, x: float, y: float, radius: float, fill: str, outline: str = INK
+) -> None:
+    """A disc with a thin outline; all in pixels from the left and from the top."""
+    canvas.ellipse((x - radius, y - radius, x + radius, y + radius), fill=fill, outline=outline)
+
+
+class OffScreen:
+    """MuJoCo's renderer for one model and one size of picture, without a window.
+
+    scene: what is drawn; the caller fills it and may add to it. Opening it raises UserError where
+    there is no driver.
+    """
+
+    def __init__(self, model: mujoco.MjModel, width: int, height: int):
+        self._model, self._rectangle = model, mujoco.MjrRect(0, 0, width, height)
+
+    def __enter__(self) -> Self:
+        width, height = self._rectangle.width, self._rectangle.height
+        try:
+            self._window: Any = context_class()(width, height)
+            self._window.make_current()
+            self.scene = mujoco.MjvScene(self._model, maxgeom=self._model.ngeom + 100)
+            self.scene.flags[int(mujoco.mjtRndFlag.mjRND_SHADOW)] = 0
+            self.scene.flags[int(mujoco.mjtRndFlag.mjRND_REFLECTION)] = 0
+            font = int(mujoco.mjtFontScale.mjFONTSCALE_100)
+            self._render = mujoco.MjrContext(self._model, font)
+            mujoco.mjr_resizeOffscreen(width, height, self._render)
+            mujoco.mjr_setBuffer(int(mujoco.mjtFramebuffer.mjFB_OFFSCREEN), self._render)
+        # Every missing driver fails in a way of its own: ImportError, AttributeError, GLError, ...
+        except Exception as error:
+            raise UserError(
+                f"this machine cannot render MuJoCo ({type(error).__name__}: {error}). An "
+                "off-screen driver is needed: EGL (package libegl1), or MUJOCO_GL=osmesa."
+            ) from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._render.free()
+        self._window.free()
+
+    def render(self) -> np.ndarray:
+        """The scene as it is now, `[height, width, 3]` uint8."""
+        self._window.make_current()  # another scene may have been drawn in between
+        mujoco.mjr_render(self._rectangle, self.scene, self._render)
+        pixels = np.empty((self._rectangle.height, self._rectangle.width, 3), np.uint8)
+        mujoco.mjr_readPixels(pixels, None, self._rectangle, self._render)
+        return pixels[::-1]  # OpenGL counts rows from below
+
+
+def context_class() -> Any:
+    """The OpenGL context to render in: EGL on Linux unless MUJOCO_GL says otherwise.
+
+    MuJoCo reads MUJOCO_GL when it is first imported, which is long before anyone renders, so
+    setting the variable here would come too late.
+    """
+    headless = sys.platform == "linux" and not os.environ.get("MUJOCO_GL")
+    return import_module("mujoco.egl" if headless else "mujoco.gl_context").GLContext
