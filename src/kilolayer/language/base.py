@@ -13,7 +13,7 @@ PICTURE_SIZE = 96
 
 Split = Literal["seen", "unseen-paraphrase", "unseen-goal", "unseen-combination"]
 """What an instruction has in common with those trained on. `seen`: wording, goal cell and
-combination all were, though never in this picture. Each other split withholds the one thing that it
+combination all were, and hardly ever this picture. Each other split withholds the one thing that it
 is named after from training, and nothing else."""
 SPLITS: tuple[Split, ...] = ("seen", "unseen-paraphrase", "unseen-goal", "unseen-combination")
 

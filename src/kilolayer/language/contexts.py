@@ -1,0 +1,68 @@
+"""Instructions and their pictures, as the networks take them."""
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from hashlib import sha256
+
+import numpy as np
+
+from kilolayer.language.base import Context, Encoder, Features
+from kilolayer.language.encoders.checks import check_pictures, check_sentences
+from kilolayer.runtime.progress import ProgressDisplay, Silent
+from kilolayer.types import UserError
+
+CHUNK = 64
+"""Rows that an encoder is given at once: what bounds its memory, and the steps of the display."""
+
+
+def contexts(
+    encoder: Encoder,
+    sentences: Sequence[str],
+    pictures: np.ndarray,
+    display: ProgressDisplay | None = None,
+) -> Context:
+    """What `encoder` makes of each sentence and the picture of the same row, numpy float32.
+
+    pictures: `[rows, height, width, 3]`, uint8. Equal sentences and equal pictures are encoded
+    once. Raises UserError for sentences or pictures that are none, as many of one as of the other
+    are needed, and for an encoder that lacks a half.
+    """
+    sentences, pictures = check_sentences(sentences), check_pictures(pictures)
+    if len(sentences) != len(pictures):
+        raise UserError(f"{len(sentences)} sentences do not go with {len(pictures)} pictures.")
+    display = display or Silent()
+    display.phase("pictures")
+    patches = _encode_once(
+        (sha256(picture.tobytes()).digest() for picture in pictures),
+        lambda rows: _patches(encoder.image(pictures[rows])),
+        display,
+    )
+    display.phase("sentences")
+    text = _encode_once(
+        sentences, lambda rows: encoder.text([sentences[row] for row in rows]).pooled, display
+    )
+    return Context(text=text, patches=patches)  # pyright: ignore[reportArgumentType]
+
+
+def _patches(features: Features) -> np.ndarray:
+    return features.pooled[:, None] if features.tokens is None else features.tokens
+
+
+def _encode_once(
+    contents: Iterable[Hashable],
+    encode: Callable[[list[int]], np.ndarray],
+    display: ProgressDisplay,
+) -> np.ndarray:
+    """One row of features for each of the contents; `encode` is given the first row of each."""
+    place: dict[Hashable, int] = {}
+    first: list[int] = []
+    places = []
+    for row, content in enumerate(contents):
+        if content not in place:
+            place[content] = len(first)
+            first.append(row)
+        places.append(place[content])
+    parts = []
+    for start in range(0, len(first), CHUNK):
+        parts.append(encode(first[start : start + CHUNK]))
+        display.advance(min(start + CHUNK, len(first)), len(first))
+    return np.concatenate(parts)[places]

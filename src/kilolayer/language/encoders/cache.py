@@ -1,0 +1,165 @@
+"""Features kept on disk by what they are of, so that nothing is encoded twice."""
+
+import hashlib
+import os
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from kilolayer.language.base import Encoder, Features
+from kilolayer.language.encoders.checks import check_pictures, check_sentences
+from kilolayer.types import UserError
+
+CHUNK = 64
+"""Rows that are encoded before they are written: what a killed pass loses at most."""
+
+
+class Cached:
+    """An Encoder that answers as `encoder` does, from `directory` where it has answered before.
+
+    A file for each sentence or picture, named by the SHA-256 of the encoder's fingerprint and the
+    content, with a checksum of its own: what is damaged is computed again. Files are replaced
+    whole, so that several processes may share a directory, and it may be deleted at any time.
+
+    Raises UserError if the directory cannot be written.
+    """
+
+    def __init__(self, encoder: Encoder, directory: str | Path):
+        self._encoder, self._directory = encoder, Path(directory).expanduser()
+
+    @property
+    def name(self) -> str:
+        return self._encoder.name
+
+    @property
+    def reads(self) -> bool:
+        return self._encoder.reads
+
+    @property
+    def sees(self) -> bool:
+        return self._encoder.sees
+
+    def fingerprint(self) -> str:
+        return self._encoder.fingerprint()
+
+    def text(self, sentences: Sequence[str]) -> Features:
+        if not self.reads:
+            return self._encoder.text(sentences)
+        sentences = check_sentences(sentences)
+        keys = [self._key(b"text", sentence.encode()) for sentence in sentences]
+
+        def encode(rows: list[int]) -> list[Features]:
+            features = self._encoder.text([sentences[row] for row in rows])
+            # How far a sentence was padded is chance: it depends on those beside it.
+            return [_without_padding(entry) for entry in _rows(features)]
+
+        return self._look_up(keys, encode)
+
+    def image(self, pictures: np.ndarray) -> Features:
+        if not self.sees:
+            return self._encoder.image(pictures)
+        pictures = check_pictures(pictures)
+        shape = str(pictures.shape[1:]).encode()
+        keys = [self._key(b"image", shape, picture.tobytes()) for picture in pictures]
+        return self._look_up(keys, lambda rows: _rows(self._encoder.image(pictures[rows])))
+
+    @cached_property
+    def _encoder_hash(self) -> bytes:
+        # Once: a frozen encoder stays as it is, and its parameters may be gigabytes.
+        return self._encoder.fingerprint().encode()
+
+    def _key(self, *content: bytes) -> str:
+        return hashlib.sha256(b"\0".join([self._encoder_hash, *content])).hexdigest()
+
+    def _look_up(self, keys: list[str], encode: Callable[[list[int]], list[Features]]) -> Features:
+        """The features of all keys; `encode` computes those of the rows that are not kept yet."""
+        found = {key: entry for key in set(keys) if (entry := self._read(key)) is not None}
+        row_of = {key: row for row, key in enumerate(keys) if key not in found}
+        missing = list(row_of)
+        for start in range(0, len(missing), CHUNK):
+            chunk = missing[start : start + CHUNK]
+            entries = encode([row_of[key] for key in chunk])
+            for key, entry in zip(chunk, entries, strict=True):
+                found[key] = entry
+                self._write(key, entry)
+        return _join([found[key] for key in keys])
+
+    def _path(self, key: str) -> Path:
+        return self._directory / key[:2] / f"{key}.safetensors"
+
+    def _read(self, key: str) -> Features | None:
+        """None if it is not there or damaged."""
+        try:
+            with safe_open(self._path(key), "numpy") as file:
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                checksum = (file.metadata() or {}).get("sha256")
+        except (OSError, SafetensorError):
+            return None
+        if checksum != _checksum(key, arrays):
+            return None
+        return Features(**arrays)
+
+    def _write(self, key: str, entry: Features) -> None:
+        path = self._path(key)
+        arrays = {
+            name: np.ascontiguousarray(array)
+            for name, array in entry._asdict().items()
+            if array is not None
+        }
+        # A name of its own, for another process may write the same entry now.
+        writing = path.with_name(f".{uuid.uuid4().hex}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(arrays, writing, {"sha256": _checksum(key, arrays)})
+            os.replace(writing, path)
+        except (OSError, SafetensorError) as error:
+            with suppress(OSError):
+                writing.unlink(missing_ok=True)
+            raise UserError(
+                f"cannot keep features in {self._directory} ({error}): free some space or choose "
+                "another directory."
+            ) from error
+
+
+def _checksum(key: str, arrays: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(key.encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _rows(features: Features) -> list[Features]:
+    """Each row of its own."""
+    pooled, *rest = features
+    return [
+        Features(pooled[row], *(None if array is None else array[row] for array in rest))
+        for row in range(len(pooled))
+    ]
+
+
+def _without_padding(entry: Features) -> Features:
+    if entry.tokens is None or entry.mask is None:
+        return entry
+    return Features(entry.pooled, entry.tokens[entry.mask])
+
+
+def _join(entries: list[Features]) -> Features:
+    """Rows put together; shorter ones are padded with zeros, which the mask leaves out."""
+    pooled = np.stack([entry.pooled for entry in entries])
+    parts = [entry.tokens for entry in entries if entry.tokens is not None]
+    if not parts:
+        return Features(pooled)
+    longest = max(map(len, parts))
+    tokens = np.zeros((len(parts), longest, parts[0].shape[1]), np.float32)
+    mask = np.zeros((len(parts), longest), bool)
+    for row, (part, entry) in enumerate(zip(parts, entries, strict=True)):
+        tokens[row, : len(part)] = part
+        mask[row, : len(part)] = True if entry.mask is None else entry.mask
+    return Features(pooled, tokens, None if mask.all() else mask)

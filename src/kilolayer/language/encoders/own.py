@@ -1,0 +1,151 @@
+"""A small encoder of pictures and sentences of our own, for machines without a hub.
+
+`kilolayer.language.encoders.train_own` makes one.
+"""
+
+import re
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kilolayer.language.base import PICTURE_SIZE, Features
+from kilolayer.language.encoders.checks import check_pictures, check_sentences
+from kilolayer.language.encoders.own_network import (
+    BUCKETS,
+    MAX_WORDS,
+    PADDING,
+    OwnNetwork,
+    Sizes,
+)
+from kilolayer.runtime.tensors import TensorDirectory, fingerprint
+from kilolayer.types import Array, UserError
+
+DIRECTORY = TensorDirectory("encoder", 1)
+ROWS = (1, 64)  # that a network takes at once: a batch is filled up to the next of them
+
+
+class Vocabulary:
+    """Numbers for words: 0 is no word, then the buckets of unknown words, then those known."""
+
+    def __init__(self, words: Sequence[str]):
+        self.words = tuple(words)
+        self._number = {word: 1 + BUCKETS + index for index, word in enumerate(self.words)}
+
+    @staticmethod
+    def of(sentences: Iterable[str]) -> "Vocabulary":
+        """All the words of these sentences, in alphabetical order."""
+        return Vocabulary(sorted({word for each in sentences for word in split(each)}))
+
+    def numbers(self, sentences: Sequence[str]) -> np.ndarray:
+        """`[sentences, MAX_WORDS]`, int32. A sentence without any word has one that is unknown."""
+        rows = np.full((len(sentences), MAX_WORDS), PADDING, np.int32)
+        for row, sentence in zip(rows, sentences, strict=True):
+            words = split(sentence)[:MAX_WORDS] or [""]
+            row[: len(words)] = [self._of(word) for word in words]
+        return rows
+
+    def _of(self, word: str) -> int:
+        # A checksum and not `hash`, which differs from one process to the next.
+        return self._number.get(word) or 1 + zlib.crc32(word.encode()) % BUCKETS
+
+
+def split(sentence: str) -> list[str]:
+    """Lower-cased words and numbers; everything else separates them."""
+    return re.findall(r"\w+", sentence.lower())
+
+
+class OwnEncoder:
+    """An `Encoder` of `kilolayer.language.base` with both halves.
+
+    name: the directory that it was opened from. details: how it was trained and its score.
+    """
+
+    reads = sees = True
+
+    def __init__(
+        self,
+        name: str,
+        network: OwnNetwork,
+        vocabulary: Vocabulary,
+        sizes: Sizes,
+        details: dict[str, Any] | None = None,
+    ):
+        self.name, self.network, self.vocabulary = name, network, vocabulary
+        self.sizes, self.details = sizes, details or {}
+
+    def fingerprint(self) -> str:
+        """Of the parameters, the sizes and the vocabulary."""
+        text = repr((self.sizes, self.vocabulary.words)).encode()
+        return fingerprint((self.network, np.frombuffer(text, np.uint8)))
+
+    def text(self, sentences: Sequence[str]) -> Features:
+        """Of sentences; words beyond the first MAX_WORDS are not read.
+
+        Raises UserError for what is no sentence.
+        """
+        words = self.vocabulary.numbers(check_sentences(sentences))
+        tokens, pooled = _in_chunks(self.network.sentence, words)
+        return Features(pooled, tokens, words != PADDING)
+
+    def image(self, pictures: np.ndarray) -> Features:
+        """Of pictures `[rows, PICTURE_SIZE, PICTURE_SIZE, 3]`, uint8; raises UserError for
+        others."""
+        check_pictures(pictures)
+        if pictures.shape[1:3] != (PICTURE_SIZE, PICTURE_SIZE):
+            raise UserError(
+                f"pictures of {pictures.shape[2]} x {pictures.shape[1]} pixels are not allowed: "
+                f"the encoder {self.name} takes {PICTURE_SIZE} x {PICTURE_SIZE}."
+            )
+        tokens, pooled = _in_chunks(self.network.picture, pictures)
+        return Features(pooled, tokens)
+
+    def save(self, path: Path) -> "OwnEncoder":
+        """Write the directory and return the encoder under its name; raises UserError if something
+        is there already."""
+        card = {
+            "sizes": asdict(self.sizes),
+            "vocabulary": self.vocabulary.words,
+            "details": self.details,
+        }
+        DIRECTORY.write(path, self.network, card)
+        return OwnEncoder(str(path), self.network, self.vocabulary, self.sizes, self.details)
+
+
+def open_own(path: str | Path) -> OwnEncoder:
+    """An encoder as `OwnEncoder.save` wrote it; raises UserError if it is damaged or not one."""
+    path = Path(path)
+    card = DIRECTORY.card(path)
+    try:
+        sizes, vocabulary = Sizes(**card["sizes"]), Vocabulary(card["vocabulary"])
+        known = len(vocabulary.words)
+        like = jax.eval_shape(lambda: OwnNetwork.init(jax.random.key(0), sizes, known))
+    except (KeyError, TypeError) as error:
+        raise DIRECTORY.broken(path, error) from error
+    network = DIRECTORY.fill(like, path)
+    return OwnEncoder(str(path), network, vocabulary, sizes, card.get("details"))
+
+
+@eqx.filter_jit
+def _apply(network: Callable, rows: Array) -> tuple[Array, Array]:
+    return network(rows)
+
+
+def _in_chunks(network: Callable, rows: np.ndarray) -> tuple[np.ndarray, ...]:
+    """What the network makes of the rows, so many at a time."""
+    parts = []
+    for start in range(0, len(rows), ROWS[-1]):
+        chunk = rows[start : start + ROWS[-1]]
+        filled = next(each for each in ROWS if each >= len(chunk))
+        padding = np.zeros((filled - len(chunk), *rows.shape[1:]), rows.dtype)
+        padded = np.concatenate([chunk, padding])
+        parts.append(
+            [np.asarray(each)[: len(chunk)] for each in _apply(network, jnp.asarray(padded))]
+        )
+    return tuple(np.concatenate(each) for each in zip(*parts, strict=True))

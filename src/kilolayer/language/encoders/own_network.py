@@ -1,0 +1,227 @@
+"""The networks of the small encoder of our own.
+
+Patches of a picture keep to themselves, so that a token tells what lies at its place; words look at
+each other, for their order matters.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kilolayer.language.base import PICTURE_SIZE
+from kilolayer.networks.block import Architecture, Dense, NormedLayer, rms_norm
+from kilolayer.networks.stack import Stack
+from kilolayer.types import Array
+
+PATCH = 8  # pixels of a side
+SIDE = PICTURE_SIZE // PATCH  # patches of a row
+PATCHES = SIDE**2
+MAX_WORDS = 20  # of a sentence; what follows is not read
+BUCKETS = 8  # for the words that were not trained on
+PADDING = 0  # the number of no word
+HIDDEN = -1e9  # attention to what is not there; finite, for a row may be all padding
+# Of the layers on patches, which are most of the work: norms cost more than the products there.
+PLAIN = Architecture(norm="none", activation="relu")
+POSITION_SPREAD = 0.25  # standard deviation of what tells places apart at the start
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """width: of the layers. token_dim: of patches, words and pooled vectors. picture_blocks,
+    word_blocks: residual blocks of two layers on every patch, and after every look around of the
+    words. heads: of attention, and of pooling."""
+
+    width: int = 64
+    token_dim: int = 64
+    picture_blocks: int = 1
+    word_layers: int = 2
+    heads: int = 8
+
+
+class PictureNetwork(eqx.Module):
+    """`[rows, height, width, 3]` uint8 -> patches `[rows, patches, token_dim]`, pooled `[rows,
+    token_dim]`."""
+
+    ground: Array  # [patches, pixels]: subtracted from every picture, and not trained
+    inputs: NormedLayer
+    rows: Array  # [side, width]: with `columns`, what tells one place from another
+    columns: Array  # [side, width]
+    stack: Stack
+    tokens: Dense
+    values: NormedLayer
+    hidden: NormedLayer
+    pooled: Dense
+
+    @staticmethod
+    def init(key: Array, sizes: Sizes) -> "PictureNetwork":
+        keys = jax.random.split(key, 8)
+        width = sizes.width
+        return PictureNetwork(
+            ground=jnp.full((PATCHES, 3 * PATCH**2), 0.5),
+            inputs=_plain(keys[0], 3 * PATCH**2, width),
+            rows=POSITION_SPREAD * jax.random.normal(keys[1], (SIDE, width)),
+            columns=POSITION_SPREAD * jax.random.normal(keys[7], (SIDE, width)),
+            stack=Stack.init(keys[2], sizes.picture_blocks, 2, width, architecture=PLAIN),
+            tokens=Dense.init(keys[3], width, sizes.token_dim),
+            values=_plain(keys[4], sizes.token_dim, 2 * width),
+            hidden=NormedLayer.init(keys[5], 2 * width, 4 * width),
+            pooled=Dense.init(keys[6], 6 * width, sizes.token_dim),
+        )
+
+    def __call__(self, pictures: Array) -> tuple[Array, Array]:
+        tokens = self._embed(to_patches(pictures), self.ground, self._position())
+        return tokens, self._pool(tokens, self._bare())
+
+    def pooled_of(self, patches: Array, places: Array) -> Array:
+        """The pooled vectors of pictures that show the ground at all other places.
+
+        patches: some of each, `[rows, shown, pixels]`, uint8. places: which, `[rows, shown]`.
+        """
+        ground, position = self.ground[places], self._position()[places]
+        return self._pool(self._embed(patches, ground, position), self._bare()[places])
+
+    def _embed(self, patches: Array, ground: Array, position: Array) -> Array:
+        x = patches.astype(jnp.float32) / 255 - jax.lax.stop_gradient(ground)
+        return rms_norm(self.tokens(self.stack(self.inputs(x) + position)))
+
+    def _position(self) -> Array:
+        """`[patches, width]`, made of rows and columns as sentences name them, so that what is
+        learnt of a row serves in all its columns."""
+        return (self.rows[:, None] + self.columns).reshape(PATCHES, -1)
+
+    def _bare(self) -> Array:
+        """The values of the ground's tokens, `[patches, dim]`."""
+        x = self.inputs(jnp.zeros_like(self.ground)) + self._position()
+        return self.values(rms_norm(self.tokens(self.stack(x))))
+
+    def _pool(self, tokens: Array, bare: Array) -> Array:
+        # Patches that show the ground add nothing, or a few markers would be lost among them.
+        found = (self.values(tokens) - bare).sum(-2)
+        return rms_norm(self.pooled(jnp.concatenate([found, self.hidden(found)], -1)))
+
+
+def _plain(key: Array, fan_in: int, fan_out: int) -> NormedLayer:
+    return NormedLayer.init(key, fan_in, fan_out, norm="none", activation="relu")
+
+
+def to_patches(pictures: Any) -> Any:
+    """`[..., size, size, 3]` -> `[..., patches, pixels]`, of either kind of array."""
+    *rows, size, _, _ = pictures.shape
+    side = size // PATCH
+    x = pictures.reshape(*rows, side, PATCH, side, PATCH, 3).swapaxes(-4, -3)
+    return x.reshape(*rows, side**2, 3 * PATCH**2)
+
+
+class LookAround(eqx.Module):
+    """`[rows, words, width] -> same`: self-attention (arXiv 1706.03762, section 3.2), then a
+    residual block."""
+
+    projections: NormedLayer
+    output: Dense
+    block: Stack
+    heads: int = eqx.field(static=True)
+
+    @staticmethod
+    def init(key: Array, width: int, heads: int) -> "LookAround":
+        keys = jax.random.split(key, 3)
+        return LookAround(
+            NormedLayer.init(keys[0], width, 3 * width, norm_first=True, activation="linear"),
+            Dense.init(keys[1], width, width),
+            Stack.init(keys[2], 1, 2, width),
+            heads,
+        )
+
+    def __call__(self, x: Array, mask: Array) -> Array:
+        projected = self.projections(x)
+        query, key, value = jnp.split(projected.reshape(*x.shape[:-1], self.heads, -1), 3, axis=-1)
+        scores = jnp.einsum("rqhd,rkhd->rhqk", query, key) / jnp.sqrt(query.shape[-1])
+        scores = jnp.where(mask[:, None, None], scores, HIDDEN)
+        found = jnp.einsum("rhqk,rkhd->rqhd", jax.nn.softmax(scores, axis=-1), value)
+        return self.block(x + self.output(found.reshape(x.shape)))
+
+
+class Pool(eqx.Module):
+    """`[rows, tokens, width] -> [rows, dim]`: each head takes the tokens that it has learnt to look
+    for, and a layer is over what all of them found."""
+
+    scores: Dense
+    values: Dense
+    hidden: NormedLayer
+    output: Dense
+
+    @staticmethod
+    def init(key: Array, width: int, heads: int, dim: int) -> "Pool":
+        keys = jax.random.split(key, 4)
+        return Pool(
+            scores=Dense.init(keys[0], width, heads),
+            values=Dense.init(keys[1], width, 2 * width),
+            hidden=NormedLayer.init(keys[2], 2 * width, 2 * width),
+            output=Dense.init(keys[3], 2 * width, dim),
+        )
+
+    def __call__(self, x: Array, mask: Array | None = None) -> Array:
+        scores = self.scores(x)
+        if mask is not None:
+            scores = jnp.where(mask[..., None], scores, HIDDEN)
+        weights = jax.nn.softmax(scores, axis=-2)
+        values = self.values(x)
+        values = values.reshape(*values.shape[:-1], weights.shape[-1], -1)
+        found = jnp.einsum("rth,rthd->rhd", weights, values)
+        return rms_norm(self.output(self.hidden(found.reshape(len(found), -1))))
+
+
+class SentenceNetwork(eqx.Module):
+    """Numbers of words `[rows, words]` -> words `[rows, words, token_dim]`, pooled `[rows,
+    token_dim]`."""
+
+    embedding: Array  # [1 + buckets + vocabulary, width]
+    position: Array  # [MAX_WORDS, width]
+    layers: tuple[LookAround, ...]
+    tokens: Dense
+    pool: Pool
+
+    @staticmethod
+    def init(key: Array, sizes: Sizes, known: int) -> "SentenceNetwork":
+        keys = jax.random.split(key, 5)
+        width = sizes.width
+        return SentenceNetwork(
+            embedding=jax.random.normal(keys[0], (1 + BUCKETS + known, width)),
+            position=POSITION_SPREAD * jax.random.normal(keys[1], (MAX_WORDS, width)),
+            layers=tuple(
+                LookAround.init(each, width, sizes.heads)
+                for each in jax.random.split(keys[2], sizes.word_layers)
+            ),
+            tokens=Dense.init(keys[3], width, sizes.token_dim),
+            pool=Pool.init(keys[4], width, sizes.heads, sizes.token_dim),
+        )
+
+    def __call__(self, words: Array) -> tuple[Array, Array]:
+        mask = words != PADDING
+        x = self.embedding[words] + self.position[: words.shape[-1]]
+        for layer in self.layers:
+            x = layer(x, mask)
+        return rms_norm(self.tokens(x)), self.pool(x, mask)
+
+
+class OwnNetwork(eqx.Module):
+    """What is trained; all vectors have the root mean square 1, so a cosine is a mean product."""
+
+    picture: PictureNetwork
+    sentence: SentenceNetwork
+
+    @staticmethod
+    def init(key: Array, sizes: Sizes, known: int) -> "OwnNetwork":
+        """known: words in the vocabulary."""
+        picture, sentence = jax.random.split(key)
+        return OwnNetwork(
+            PictureNetwork.init(picture, sizes), SentenceNetwork.init(sentence, sizes, known)
+        )
+
+    def on_ground(self, picture: np.ndarray) -> "OwnNetwork":
+        """The network to which this picture, `[size, size, 3]`, shows nothing of note."""
+        ground = to_patches(jnp.asarray(picture, jnp.float32)) / 255
+        return eqx.tree_at(lambda network: network.picture.ground, self, ground)

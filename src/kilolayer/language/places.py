@@ -1,0 +1,147 @@
+"""How squares and relations between places are told, and which of them training never has.
+
+What is withheld is fixed for each task, whatever the seed.
+"""
+
+import zlib
+from collections.abc import Iterable, Iterator
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+
+from kilolayer.language.base import Split
+from kilolayer.language.board import Board, Cell, Place, board_of
+from kilolayer.language.words import (
+    COLOUR_NAMES,
+    HANDS,
+    HEIGHTS,
+    NUMBERS,
+    ORDINALS,
+    SIDES,
+    Shape,
+)
+from kilolayer.tasks.base import Task
+
+STEPS: dict[str, tuple[int, int]] = {
+    "left of": (-1, 0), "right of": (1, 0), "above": (0, 1), "below": (0, -1)
+}  # fmt: skip
+"""Squares to the right and up from what a relation is told by."""
+RELATIONS = (*SIDES, "between")
+# One pair in five. Each relation and each colour is in other pairs that training has.
+WITHHELD_PAIRS = frozenset(
+    (relation, colour)
+    for i, relation in enumerate(RELATIONS)
+    for j, colour in enumerate(COLOUR_NAMES)
+    if (j - i) % 5 == 0
+)
+WITHHELD_GOALS = 6  # one square in so many
+
+Slots = dict[str, tuple[str, ...]]
+"""The words that may fill each slot of a template; they mean the same."""
+
+
+class Told(NamedTuple):
+    """A way to tell a place: the shape of frame, what fills it, and a short name."""
+
+    shape: Shape
+    slots: Slots
+    combination: str
+
+
+def names(board: Board, cell: Cell) -> Iterator[Told]:
+    """How a square can be told by its place alone.
+
+    An end of a row or a column is its outermost square without a wall.
+    """
+    row, column = cell
+    numbers: Slots = {
+        "row": (NUMBERS[row - 1],),
+        "column": (NUMBERS[column - 1],),
+        "rowth": (ORDINALS[row - 1],),
+        "columnth": (ORDINALS[column - 1],),
+    }
+    yield Told("square", numbers, f"row {row}, column {column}")
+    for height, edge in (("top", 1), ("bottom", board.rows)):
+        for hand, side in (("left", 1), ("right", board.columns)):
+            if cell == (edge, side):
+                corner = {"height": HEIGHTS[height], "hand": HANDS[hand]}
+                yield Told("corner", corner, f"{height}, {hand}")
+    in_row = [c for r, c in board.free if r == row]
+    for hand, side in (("left", min(in_row)), ("right", max(in_row))):
+        if column == side:
+            yield Told("row end", {**numbers, "hand": HANDS[hand]}, f"{hand} end, row {row}")
+    in_column = [r for r, c in board.free if c == column]
+    for height, edge in (("top", min(in_column)), ("bottom", max(in_column))):
+        if row == edge:
+            slots = {**numbers, "height": HEIGHTS[height]}
+            yield Told("column end", slots, f"{height} end, column {column}")
+    if cell == ((board.rows + 1) / 2, (board.columns + 1) / 2):
+        yield Told("middle", {}, "middle")
+
+
+def references(board: Board, relation: str, goal: Place, first: Place) -> tuple[Place, ...]:
+    """Where markers must lie for a relation to mean the goal; of two, one lies at `first`."""
+    if relation != "between":
+        right, up = STEPS[relation]
+        return (board.moved(goal, -right, -up),)
+    return first, board.moved(goal, *board.squares_between(first, goal))
+
+
+@cache
+def withheld_goals(task: Task) -> frozenset[Cell]:
+    """The squares that `unseen-goal` alone speaks of, about one in six; no two are neighbours.
+
+    The words for each of them, its row, its column and its end, are said of other squares too, so
+    the one in the middle is never withheld.
+    """
+    board = board_of(task)
+    kept, withheld = set(board.goals), set[Cell]()
+    order = np.random.default_rng(zlib.crc32(task.name.encode())).permutation(len(board.goals))
+    for index in order:
+        cell = board.goals[index]
+        if len(withheld) == max(1, len(board.goals) // WITHHELD_GOALS):
+            break
+        neighbours = {(cell[0] + up, cell[1] + right) for right, up in STEPS.values()}
+        others = kept - {cell}
+        if not withheld & neighbours and _words_for(board, [cell]) <= _words_for(board, others):
+            kept.remove(cell)
+            withheld.add(cell)
+    return frozenset(withheld)
+
+
+def _words_for(board: Board, cells: Iterable[Cell]) -> set[tuple[Shape, str, str]]:
+    return {
+        (told.shape, slot, words[0])
+        for cell in cells
+        for told in names(board, cell)
+        for slot, words in [("", ("",)), *told.slots.items()]
+    }
+
+
+@cache
+def goals_of(task: Task, split: Split) -> tuple[Cell, ...]:
+    """The squares that instructions of a split mean."""
+    withheld = withheld_goals(task)
+    return tuple(c for c in board_of(task).goals if (c in withheld) == (split == "unseen-goal"))
+
+
+@cache
+def goals_by_relation(task: Task, split: Split) -> dict[str, tuple[Cell, ...]]:
+    """The squares of a split that each relation can mean by markers in squares not withheld.
+
+    Relations that mean none are left out, such as `between` in a corner.
+    """
+    board, markers = board_of(task), goals_of(task, "seen")
+    centres = {cell: board.centre(cell) for cell in board.goals}
+
+    def can_mean(relation: str, goal: Cell) -> bool:
+        told_by = (references(board, relation, centres[goal], centres[cell]) for cell in markers)
+        cells = ({board.cell_of(place) for place in places} for places in told_by)
+        return any(refer <= set(markers) and goal not in refer for refer in cells)
+
+    able = {
+        relation: tuple(goal for goal in goals_of(task, split) if can_mean(relation, goal))
+        for relation in RELATIONS
+    }
+    return {relation: goals for relation, goals in able.items() if goals}

@@ -1,0 +1,121 @@
+"""Pictures of a task at its start, from above, with coloured markers.
+
+The world is drawn once, in grey, so that markers alone have colour: mazes of points with Pillow,
+all else by MuJoCo through a camera without perspective. Markers are discs that Pillow draws over
+it, so none hides behind an arm.
+"""
+
+# MuJoCo ships no type stubs for its compiled module.
+# pyright: reportAttributeAccessIssue=false
+from collections.abc import Sequence
+from functools import cache
+
+import jax
+import mujoco
+import numpy as np
+from PIL import Image, ImageDraw, ImageOps
+
+from kilolayer.language.base import PICTURE_SIZE, Marker
+from kilolayer.language.board import Board, board_of
+from kilolayer.physics.native import MujocoWorld
+from kilolayer.tasks.base import Task
+from kilolayer.tasks.drawing import INK, PAPER, OffScreen, draw_disc, draw_maze
+
+COLOURS = {
+    "red": "#D81818",
+    "green": "#10A040",
+    "blue": "#2050F0",
+    "yellow": "#FFE820",
+    "purple": "#A030C0",
+    "orange": "#FF7A00",
+}
+LINE_ON_WHITE, LINE_ON_GREY = "#B0B8C2", "#585858"  # between squares
+OVERSAMPLING = 2  # Pillow draws hard edges; shrinking smooths them
+MARKER_RADIUS = 0.34  # in the shorter side of a square
+AGENT_RADIUS = 0.2
+CAMERA_HEIGHT = 50.0  # m, above whatever there is
+
+
+def draw_pictures(
+    task: Task, markers: Sequence[tuple[Marker, ...]], size: int = PICTURE_SIZE
+) -> np.ndarray:
+    """One picture for each row of markers, `[rows, size, size, 3]`, uint8; x to the right, y up.
+
+    Raises UserError for a task without instructions, or where MuJoCo is needed and cannot render.
+    """
+    background, board = _background(task, size), board_of(task)
+    radius = MARKER_RADIUS * min(board.step) / board.side * background.width
+    pictures = np.empty((len(markers), size, size, 3), np.uint8)
+    for picture, row in zip(pictures, markers, strict=True):
+        image = background.copy()
+        canvas = ImageDraw.Draw(image)
+        for marker in row:
+            x, y = to_pixels(board, marker.place, background.width)
+            draw_disc(canvas, x, y, radius, COLOURS[marker.colour])
+        picture[:] = np.asarray(image.resize((size, size), Image.Resampling.BOX))
+    return pictures
+
+
+def to_pixels(board: Board, place: Sequence[float], size: int) -> tuple[float, float]:
+    """Where a place x, y is in a picture: pixels from the left and from the top edge."""
+    scale = size / board.side
+    return (place[0] - board.corner[0]) * scale, size - (place[1] - board.corner[1]) * scale
+
+
+@cache
+def _background(task: Task, size: int) -> Image.Image:
+    """The picture without markers, oversampled."""
+    board, pixels = board_of(task), size * OVERSAMPLING
+    if isinstance(task.world, MujocoWorld):
+        image = _render(task, board, pixels)
+        _rule(image, board, LINE_ON_GREY)
+        return image
+    assert task.maze is not None
+    image = Image.new("RGB", (pixels, pixels), PAPER)
+    size_of_cell = task.maze.cell_size
+    drawn = draw_maze(task.maze, pixels * size_of_cell / board.side)
+    left, bottom = to_pixels(board, (-size_of_cell / 2, -size_of_cell / 2), pixels)
+    image.paste(drawn, (round(left), round(bottom) - drawn.height))
+    _rule(image, board, LINE_ON_WHITE)
+    x, y = to_pixels(board, task.maze.start.tolist(), pixels)
+    draw_disc(ImageDraw.Draw(image), x, y, AGENT_RADIUS * size_of_cell / board.side * pixels, INK)
+    return image
+
+
+def _rule(image: Image.Image, board: Board, colour: str) -> None:
+    """Outline the squares without a wall."""
+    canvas = ImageDraw.Draw(image)
+    for cell in board.free:
+        centre = board.centre(cell)
+        left, top = to_pixels(board, board.moved(centre, -0.5, 0.5), image.width)
+        right, bottom = to_pixels(board, board.moved(centre, 0.5, -0.5), image.width)
+        canvas.rectangle((left, top, right, bottom), outline=colour)
+
+
+def _render(task: Task, board: Board, pixels: int) -> Image.Image:
+    """The task's world as one start has it, in grey; the same start every time."""
+    goal = task.sample_goal(jax.random.key(0), 1, "evaluation")
+    qpos, _ = task.reset(jax.random.key(0), goal, "evaluation")
+    assert isinstance(task.world, MujocoWorld)
+    model = task.world.model
+    data, option, camera = mujoco.MjData(model), mujoco.MjvOption(), mujoco.MjvCamera()
+    data.qpos[:] = np.asarray(qpos[0])
+    mujoco.mj_kinematics(model, data)
+    mujoco.mj_camlight(model, data)
+    everything = int(mujoco.mjtCatBit.mjCAT_ALL)
+    with OffScreen(model, pixels, pixels) as screen:
+        mujoco.mjv_updateScene(model, data, option, None, camera, everything, screen.scene)
+        look_down(screen.scene, board)
+        rendered = screen.render()
+    return ImageOps.autocontrast(Image.fromarray(rendered).convert("L")).convert("RGB")
+
+
+def look_down(scene: mujoco.MjvScene, board: Board) -> None:
+    """Point the scene's camera at the board: straight down, parallel rays, y up."""
+    half = board.side / 2
+    for eye in scene.camera:
+        eye.pos[:] = [board.corner[0] + half, board.corner[1] + half, CAMERA_HEIGHT]
+        eye.forward[:], eye.up[:] = [0, 0, -1], [0, 1, 0]
+        eye.orthographic, eye.frustum_center = 1, 0
+        eye.frustum_width, eye.frustum_bottom, eye.frustum_top = half, -half, half
+        eye.frustum_near, eye.frustum_far = 1.0, 2 * CAMERA_HEIGHT

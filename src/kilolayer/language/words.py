@@ -1,0 +1,227 @@
+"""The wordings of instructions: templates of our own, a fixed fifth of them kept from training.
+
+A wording is a verb and a frame, such as `go to` and `the {colour} marker`. It is kept back if its
+verb is or its frame is, so an unseen paraphrase holds words or turns that training never had.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+from kilolayer.language.base import Split
+
+Kind = Literal["absolute", "marker", "relative"]
+Shape = Literal["square", "corner", "row end", "column end", "middle", "marker", "side", "between"]
+"""What a frame needs to know of a place."""
+
+COLOUR_NAMES = ("red", "green", "blue", "yellow", "purple", "orange")
+NUMBERS = (
+    "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
+    "twelve",
+)  # fmt: skip
+ORDINALS = (
+    "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth",
+    "eleventh", "twelfth",
+)  # fmt: skip
+SIDES: dict[str, tuple[str, ...]] = {
+    "left of": ("left of", "to the left of"),
+    "right of": ("right of", "to the right of"),
+    "above": ("above", "up from"),
+    "below": ("below", "down from"),
+}
+"""How relations are said; `between` has frames of its own."""
+HEIGHTS = {"top": ("top", "upper", "far"), "bottom": ("bottom", "lower", "near")}
+HANDS = {"left": ("left",), "right": ("right",)}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """How a place is said. noun: whether it is a thing, which takes the verb's preposition."""
+
+    shape: Shape
+    text: str
+    seen: bool = True
+
+    @property
+    def kind(self) -> Kind:
+        if self.shape in ("side", "between"):
+            return "relative"
+        return "marker" if self.shape == "marker" else "absolute"
+
+
+@dataclass(frozen=True)
+class Verb:
+    """stem: before places that are no things, as in `go just above the red marker`."""
+
+    stem: str
+    preposition: str
+    seen: bool = True
+
+
+@dataclass(frozen=True)
+class Wording:
+    """A template of a whole sentence with slots in braces."""
+
+    template: str
+    kind: Kind
+    shape: Shape
+    seen: bool
+
+
+def _to(*stems: str) -> tuple[Verb, ...]:
+    return tuple(Verb(stem, "to") for stem in stems)
+
+
+# Ten of each family, of which one is kept back.
+VERBS: dict[str, tuple[Verb, ...]] = {
+    "maze": (
+        *_to("go", "walk", "move", "run", "travel", "proceed", "please go", "find your way"),
+        Verb("head", "for"),
+        Verb("make your way", "to", seen=False),
+    ),
+    "cube": (
+        *_to("push the cube", "slide the cube", "move the cube", "bring the cube", "get the cube"),
+        *_to("push the block", "slide the block", "move the block", "please push the cube"),
+        Verb("shove the block", "to", seen=False),
+    ),
+    "hand": (
+        *_to("move the hand", "bring the hand", "reach", "stretch", "move the gripper"),
+        *_to("bring the gripper", "please move the hand", "guide the hand"),
+        Verb("reach", "for"),
+        Verb("steer the gripper", "to", seen=False),
+    ),
+    "puck": (
+        *_to("push the puck", "slide the puck", "move the puck", "bring the puck", "get the puck"),
+        *_to("push the disk", "slide the disk", "move the disk", "please push the puck"),
+        Verb("shove the puck", "to", seen=False),
+    ),
+}
+TELLTALES: dict[str, frozenset[str]] = {
+    "maze": frozenset({"maze", "walk", "run", "travel"}),
+    "cube": frozenset({"cube", "block", "table", "push", "slide", "shove"}),
+    "hand": frozenset({"hand", "gripper", "table", "reach"}),
+    "puck": frozenset({"puck", "disk", "table", "push", "slide", "shove"}),
+}
+"""Words that show which family an instruction is for; `go` or `bring` might be said of any."""
+PLACES = {"maze": "maze", "cube": "table", "hand": "table", "puck": "table"}
+"""What the squares are of."""
+
+FRAMES: tuple[Frame, ...] = (
+    Frame("square", "row {row}, column {column}"),
+    Frame("square", "column {column} of row {row}"),
+    Frame("square", "column {column}, row {row}"),
+    Frame("square", "the square in row {row}, column {column}"),
+    Frame("square", "the {rowth} row, {columnth} column"),
+    Frame("square", "the crossing of row {row} and column {column}"),
+    Frame("square", "the place where row {row} meets column {column}", seen=False),
+    Frame("corner", "the {height} {hand} corner"),
+    Frame("corner", "the {height} {hand}"),
+    Frame("corner", "the {height} {hand} square"),
+    Frame("corner", "the {height} {hand} corner of the {place}"),
+    Frame("corner", "the corner at the {height} {hand}"),
+    Frame("corner", "the {hand} corner of the {height} side", seen=False),
+    Frame("row end", "the {hand} end of row {row}"),
+    Frame("row end", "the {hand} end of the {rowth} row"),
+    Frame("row end", "the {hand}most square of row {row}"),
+    Frame("row end", "where row {row} ends on the {hand}", seen=False),
+    Frame("column end", "the {height} end of column {column}"),
+    Frame("column end", "the {height} end of the {columnth} column"),
+    Frame("column end", "the {height} square of column {column}"),
+    Frame("middle", "the middle of the {place}"),
+    Frame("middle", "the centre of the {place}"),
+    Frame("middle", "the middle"),
+    Frame("middle", "the middle square"),
+    Frame("marker", "the {colour} marker"),
+    Frame("marker", "the {colour} disc"),
+    Frame("marker", "the {colour} spot"),
+    Frame("marker", "the {colour} circle"),
+    Frame("marker", "the {colour} dot"),
+    Frame("marker", "the marker that is {colour}"),
+    Frame("marker", "the place of the {colour} marker"),
+    Frame("marker", "where the {colour} marker is"),
+    Frame("marker", "the disc coloured {colour}", seen=False),
+    Frame("side", "one step {side} the {colour} marker"),
+    Frame("side", "one square {side} the {colour} marker"),
+    Frame("side", "one step {side} the {colour} disc"),
+    Frame("side", "one square {side} the {colour} spot"),
+    Frame("side", "just {side} the {colour} marker"),
+    Frame("side", "just {side} the {colour} disc"),
+    Frame("side", "directly {side} the {colour} marker"),
+    Frame("side", "a step {side} the {colour} circle"),
+    Frame("side", "immediately {side} the {colour} dot", seen=False),
+    Frame("between", "between the {colour} and the {other} marker"),
+    Frame("between", "between the {colour} marker and the {other} marker"),
+    Frame("between", "midway between the {colour} and the {other} marker"),
+    Frame("between", "halfway between the {colour} and the {other} disc"),
+    Frame("between", "between the {colour} and the {other} disc"),
+    Frame("between", "exactly between the {colour} and the {other} spot"),
+    Frame("between", "in the middle between the {colour} and the {other} marker"),
+    Frame("between", "halfway from the {colour} marker to the {other} marker"),
+    Frame("between", "in between the {colour} disc and the {other} disc", seen=False),
+)
+
+SLOTS: dict[str, tuple[str, ...]] = {
+    "row": NUMBERS,
+    "column": NUMBERS,
+    "rowth": ORDINALS,
+    "columnth": ORDINALS,
+    "height": tuple(word for words in HEIGHTS.values() for word in words),
+    "hand": tuple(HANDS),
+    "side": tuple(word for words in SIDES.values() for word in words),
+    "colour": COLOUR_NAMES,
+    "other": COLOUR_NAMES,
+}
+
+
+@cache
+def wordings(family: str) -> tuple[Wording, ...]:
+    """All templates of a family of tasks, verb by verb."""
+    every = (_wording(family, verb, frame) for verb in VERBS[family] for frame in FRAMES)
+    # `reach to` and `reach for` differ by the preposition alone, which some frames leave out.
+    return tuple(dict.fromkeys(every))
+
+
+def _wording(family: str, verb: Verb, frame: Frame) -> Wording:
+    start = verb.stem if frame.kind == "relative" else f"{verb.stem} {verb.preposition}"
+    text = frame.text.replace("{place}", PLACES[family])
+    return Wording(f"{start} {text}", frame.kind, frame.shape, verb.seen and frame.seen)
+
+
+def frames(family: str, shape: Shape) -> tuple[str, ...]:
+    """The frames of this shape that training has, for captions."""
+    texts = (frame.text for frame in FRAMES if frame.shape == shape and frame.seen)
+    return tuple(text.replace("{place}", PLACES[family]) for text in texts)
+
+
+def fits(wording: Wording, split: Split) -> bool:
+    return wording.seen != (split == "unseen-paraphrase")
+
+
+def matching_wording(family: str, sentence: str) -> str | None:
+    """The template that a sentence fits, if any; case and punctuation do not count."""
+    said = " ".join(_words(sentence))
+    for template, pattern in _patterns(family):
+        if pattern.fullmatch(said):
+            return template
+    return None
+
+
+@cache
+def _patterns(family: str) -> tuple[tuple[str, re.Pattern], ...]:
+    return tuple((w.template, re.compile(_pattern(w.template))) for w in wordings(family))
+
+
+def _pattern(template: str) -> str:
+    plain = " ".join(re.findall(r"[\w{}]+", template))
+    return re.sub(r"\{(\w+)\}", lambda slot: f"(?:{'|'.join(SLOTS[slot[1]])})", plain)
+
+
+def words_of_others(family: str, sentence: str) -> tuple[str, ...]:
+    """Words that tell of other families and not of this one, in order and each once."""
+    others = frozenset[str]().union(*TELLTALES.values()) - TELLTALES[family]
+    return tuple(dict.fromkeys(word for word in _words(sentence) if word in others))
+
+
+def _words(sentence: str) -> list[str]:
+    return re.findall(r"\w+", sentence.lower())

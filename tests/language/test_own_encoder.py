@@ -1,0 +1,194 @@
+"""Tests for the small encoder of our own."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kilolayer.language.base import PICTURE_SIZE, Marker
+from kilolayer.language.encoders.open import open_encoder
+from kilolayer.language.encoders.own import OwnEncoder, Vocabulary, open_own
+from kilolayer.language.encoders.own_network import BUCKETS, MAX_WORDS, OwnNetwork, Sizes
+from kilolayer.language.encoders.own_pairs import Pairs, Shown, exchanged, retrieval
+from kilolayer.language.encoders.train_own import Recipe, fit, train_own
+from kilolayer.runtime.progress import Silent
+from kilolayer.tasks.registry import make_task
+from kilolayer.types import UserError
+
+SIZES = Sizes(width=16, token_dim=16, word_layers=1, heads=2)
+COLOURS = {"red": (220, 30, 30), "green": (20, 160, 60), "blue": (30, 80, 240)}
+PLACES = {"left": (16, 44), "right": (72, 44)}
+
+
+def toy() -> Pairs:
+    """A square of each colour on the left and one of another on the right, then exchanged."""
+    pictures, captions = [], []
+    for pair in itertools.combinations(COLOURS, 2):
+        for colours in (pair, pair[::-1]):
+            picture = np.full((PICTURE_SIZE, PICTURE_SIZE, 3), 200, np.uint8)
+            for colour, (x, y) in zip(colours, PLACES.values(), strict=True):
+                picture[y : y + 8, x : x + 8] = COLOURS[colour]
+            pictures.append(picture)
+            captions.append([f"the {colours[0]} square is left of the {colours[1]} one"])
+    return Pairs(np.stack(pictures), captions)
+
+
+def train(seed: int) -> OwnEncoder:
+    recipe = Recipe(120, batch_size=6, captions=1, learning_rate=1e-2, forget=0.0, forget_start=0.0)
+    network, vocabulary = fit(toy(), recipe, SIZES, seed, Silent())
+    return OwnEncoder("toy", network, vocabulary, SIZES)
+
+
+@pytest.fixture(scope="module")
+def encoder() -> OwnEncoder:
+    return train(seed=0)
+
+
+def test_finds_the_sentence_of_every_picture_by_its_word_order(encoder: OwnEncoder) -> None:
+    """All six sentences hold words of one another: what tells them apart is who is left of whom."""
+    pairs = toy()
+    found = retrieval(encoder, pairs, seed=0)
+    assert found == {"found": 1.0, "found_twin": 1.0}
+    pictures = encoder.image(pairs.pictures).pooled
+    sentences = encoder.text([each for (each,) in pairs.captions]).pooled
+    np.testing.assert_array_equal((pictures @ sentences.T).argmax(-1), range(6))
+
+
+def test_an_encoder_that_knows_nothing_does_not(encoder: OwnEncoder) -> None:
+    network = OwnNetwork.init(jax.random.key(1), SIZES, len(encoder.vocabulary.words))
+    untrained = OwnEncoder("untrained", network, encoder.vocabulary, SIZES)
+    assert retrieval(untrained, toy(), seed=0)["found"] < 0.7
+
+
+def test_shapes_and_sizes_of_features(encoder: OwnEncoder) -> None:
+    image, text = encoder.image(toy().pictures[:2]), encoder.text(["red", "left of the blue one"])
+    assert image.pooled.shape == (2, 16)
+    assert image.tokens is not None
+    assert image.tokens.shape == (2, 144, 16)
+    assert image.mask is None
+    assert text.tokens is not None
+    assert text.mask is not None
+    assert text.tokens.shape == (2, MAX_WORDS, 16)
+    assert text.mask.sum(-1).tolist() == [1, 5]
+    for each in (image.pooled, image.tokens, text.pooled, text.tokens):
+        assert each.dtype == np.float32
+        np.testing.assert_allclose(np.square(each).mean(-1), 1, atol=1e-3)
+
+
+def test_a_token_tells_of_its_own_patch_alone(encoder: OwnEncoder) -> None:
+    picture = toy().pictures[0]
+    changed = picture.copy()
+    changed[8:16, 80:88] = 0  # row 1, column 10 of twelve
+    tokens = encoder.image(np.stack([picture, changed])).tokens
+    assert tokens is not None
+    before, after = tokens
+    np.testing.assert_array_equal(np.flatnonzero((before != after).any(-1)), [22])
+
+
+def test_patches_that_show_the_ground_may_be_left_out(encoder: OwnEncoder) -> None:
+    pictures = toy().pictures
+    ground = np.median(pictures, axis=0).astype(np.uint8)
+    shown = Shown(pictures, ground)
+    assert shown.patches.shape[1] < 10
+    some = encoder.network.picture.pooled_of(jnp.asarray(shown.patches), jnp.asarray(shown.places))
+    np.testing.assert_allclose(some, encoder.image(pictures).pooled, atol=2e-5)
+
+
+def test_a_row_is_the_same_whatever_its_neighbours(encoder: OwnEncoder) -> None:
+    pictures = np.concatenate([toy().pictures] * 11)  # 66, more than are taken at once
+    together, alone = encoder.image(pictures).pooled, encoder.image(pictures[64:65]).pooled
+    np.testing.assert_allclose(together[64:65], alone, atol=2e-5)
+
+
+def test_numbers_of_words() -> None:
+    vocabulary = Vocabulary.of(["Go to the RED marker!", "row 2"])
+    assert vocabulary.words == ("2", "go", "marker", "red", "row", "the", "to")
+    (row,) = vocabulary.numbers(["red, go zanzibar"])
+    first = 1 + BUCKETS
+    assert row[:2].tolist() == [first + 3, first + 1]
+    assert 1 <= row[2] <= BUCKETS
+    assert not row[3:].any()
+    assert vocabulary.numbers(["red " * 100]).shape == (1, MAX_WORDS)
+
+
+def test_sentences_without_a_known_word_are_read(encoder: OwnEncoder) -> None:
+    features = encoder.text(["xyzzy", "?!", "Zug um Zug", "赤い印へ"])
+    assert np.isfinite(features.pooled).all()
+
+
+def test_sentences_and_pictures_that_are_none_are_refused(encoder: OwnEncoder) -> None:
+    with pytest.raises(UserError, match="the sentence is empty"):
+        encoder.text([" "])
+    with pytest.raises(UserError, match=r"10,000 characters"):
+        encoder.text(["x" * 10_000])
+    with pytest.raises(UserError, match=r"shape \(96, 96, 3\)"):
+        encoder.image(toy().pictures[0])
+    with pytest.raises(UserError, match=r"64 x 32 pixels .* takes 96 x 96"):
+        encoder.image(np.zeros((1, 32, 64, 3), np.uint8))
+
+
+def test_the_same_seed_gives_the_same_bits(encoder: OwnEncoder) -> None:
+    assert train(seed=0).fingerprint() == encoder.fingerprint()
+
+
+def test_the_fingerprint_sees_every_bit_and_every_word(encoder: OwnEncoder) -> None:
+    def with_(network: OwnNetwork, words: tuple[str, ...]) -> str:
+        return OwnEncoder("other", network, Vocabulary(words), encoder.sizes).fingerprint()
+
+    words, network = encoder.vocabulary.words, encoder.network
+    assert with_(network, words) == encoder.fingerprint()
+    assert with_(network, (*words[:-1], "other")) != encoder.fingerprint()
+    leaves, structure = jax.tree.flatten(network)
+    bits = np.asarray(leaves[-1]).view(np.uint32).copy()
+    bits.flat[0] ^= 1
+    leaves[-1] = jnp.asarray(bits.view(np.float32))
+    assert with_(jax.tree.unflatten(structure, leaves), words) != encoder.fingerprint()
+
+
+def test_a_saved_encoder_opens_as_it_was(encoder: OwnEncoder, tmp_path) -> None:
+    saved = encoder.save(tmp_path / "own")
+    opened = open_encoder(saved.name)
+    assert isinstance(opened, OwnEncoder)
+    assert opened.fingerprint() == encoder.fingerprint()
+    assert opened.name == str(tmp_path / "own")
+    assert opened.reads
+    assert opened.sees
+    pictures = toy().pictures
+    np.testing.assert_array_equal(opened.image(pictures).tokens, encoder.image(pictures).tokens)
+    with pytest.raises(UserError, match="exists already"):
+        encoder.save(tmp_path / "own")
+    weights = tmp_path / "own" / "encoder.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
+    with pytest.raises(UserError, match="is damaged"):
+        open_own(tmp_path / "own")
+    weights.unlink()
+    with pytest.raises(UserError, match="is no whole encoder directory"):
+        open_own(tmp_path / "own")
+
+
+def test_twins_differ_by_two_colours() -> None:
+    scene = tuple(
+        Marker(colour, (float(at), 0.0)) for at, colour in enumerate(("red", "green", "blue"))
+    )
+    twin = exchanged(scene, np.random.default_rng(0))
+    assert [each.place for each in twin] == [each.place for each in scene]
+    assert sorted(each.colour for each in twin) == ["blue", "green", "red"]
+    assert sum(a.colour != b.colour for a, b in zip(scene, twin, strict=True)) == 2
+
+
+def test_training_on_a_task_tells_its_score(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("kilolayer.language.encoders.train_own.SCENES", 32)
+    monkeypatch.setattr("kilolayer.language.encoders.train_own.HELD_OUT_SCENES", 33)
+    task = make_task("point_u_maze")
+    encoder = train_own(task, tmp_path / "own", updates=1, seed=0, display=Silent())
+    assert open_own(tmp_path / "own").details == encoder.details
+    assert encoder.details["task"] == "point_u_maze"
+    assert 0 <= encoder.details["score"]["found"] <= encoder.details["score"]["found_twin"] <= 1
+    with pytest.raises(UserError, match="exists already"):
+        train_own(task, tmp_path / "own", display=Silent())
+    with pytest.raises(UserError, match="updates = 0 is not allowed"):
+        train_own(task, tmp_path / "other", 0, display=Silent())
+    with pytest.raises(UserError, match="has no instructions"):
+        train_own(make_task("reacher"), tmp_path / "other", display=Silent())
