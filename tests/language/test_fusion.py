@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kilolayer.language.base import Context
-from kilolayer.language.fusion import Fusion
+from kilolayer.language.fusion import ContextScale, Fusion, places
 
 
 def test_attends_to_the_patch_that_answers_the_sentence(normal) -> None:
@@ -13,11 +13,11 @@ def test_attends_to_the_patch_that_answers_the_sentence(normal) -> None:
     context = Context(text=normal(0, 2, 3), patches=normal(1, 2, 5, 3))
     fusion = Fusion.init(jax.random.key(0), context, width=3, heads=1)
     eye, zero = jnp.eye(3), jnp.zeros(3)
-    for name in ("query", "key", "value"):
-        layer = getattr(fusion, name)
+    for layer in (fusion.query, fusion.value):
         object.__setattr__(layer, "kernel", eye)
         object.__setattr__(layer, "bias", zero)
-    object.__setattr__(fusion, "position", jnp.zeros((5, 3)))
+    object.__setattr__(fusion, "key", eye)
+    object.__setattr__(fusion, "position", jnp.zeros_like(fusion.position))
     patches = context.patches.at[0, 2].set(100 * context.text[0])
     patches = patches.at[1, 4].set(100 * context.text[1])
     _, attention = fusion.attend(Context(context.text, patches))
@@ -40,3 +40,23 @@ def test_the_same_patch_elsewhere_is_another_answer(normal) -> None:
     fusion = Fusion.init(jax.random.key(0), context, width=8)
     moved = Context(context.text, context.patches[:, ::-1])
     assert jnp.abs(fusion(context) - fusion(moved)).max() > 1e-3
+
+
+def test_a_place_lies_between_its_neighbours() -> None:
+    """Of nine patches, three to a side, the middle one has the mean row and column of the ends."""
+    where = places(9)
+    assert where.shape[0] == 9
+    np.testing.assert_allclose(where[4, :2], (where[0, :2] + where[8, :2]) / 2, atol=1e-7)
+    assert len(np.unique(where.round(5), axis=0)) == 9
+    assert len(np.unique(places(5).round(5), axis=0)) == 5
+
+
+def test_scaled_features_are_standardised(normal) -> None:
+    """Each number of the text by itself, the patches by what is usual at their place."""
+    text, patches = np.asarray(3 * normal(0, 50, 4) + 7), np.asarray(normal(1, 50, 6, 2))
+    usual = np.asarray(100 * normal(2, 6, 2))
+    scaled = ContextScale.of(Context(text, patches + usual))(Context(text, patches + usual))
+    np.testing.assert_allclose(scaled.text.mean(0), 0, atol=1e-4)
+    np.testing.assert_allclose(scaled.text.std(0), 1, rtol=1e-4)
+    np.testing.assert_allclose(scaled.patches.mean(0), 0, atol=1e-4)
+    np.testing.assert_allclose(scaled.patches.std((0, 1)), 1, rtol=0.02)

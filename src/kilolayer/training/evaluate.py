@@ -1,5 +1,6 @@
 """Evaluation: whole episodes with keys of their own, and what they are worth."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,8 @@ EVALUATION_STREAM = 0x0E7A1
 GOAL_STREAM = 0x60A15
 # Worlds whose generalised positions are recorded, for the video.
 RECORDED_WORLDS = 16
+# (memory, observation [worlds, observation], goal, key) -> action [worlds, action], memory
+RememberingPolicy = Callable[[Any, Array, Array, Array], tuple[Array, Any]]
 
 
 class Episodes(eqx.Module):
@@ -91,23 +94,40 @@ class Evaluator:
 
     def run(self, agent_state: Any, key: Array, start: Start) -> Episodes:
         """Whole episodes, one from each start; `key` is the one that the start was made with."""
-        _, steps_key = jax.random.split(key)
-        task, physics = self.task, self.physics
         policy = evaluation_policy(self.agent, agent_state, self.samples)
 
-        def control_step(carry: tuple, key: Array) -> tuple[tuple, tuple]:
-            state, goal, alive = carry
-            state = physics.step(state, policy(task.observe(state), goal, key))
-            goal, alive = task.current_goal(state, goal), alive & ~task.terminated(state)
-            achieved, qpos = task.achieved_goal(state), state.qpos[:RECORDED_WORLDS]
-            return (state, goal, alive), (goal, achieved, alive, qpos)
+        def act(memory: None, observation: Array, goal: Array, key: Array) -> tuple[Array, None]:
+            return policy(observation, goal, key), memory
 
-        state = physics.init(start.qpos, start.qvel)
-        goal = task.current_goal(state, start.goal)
-        alive = jnp.ones(goal.shape[0], bool)
-        keys = jax.random.split(steps_key, self.episode_length)
-        _, recorded = jax.lax.scan(control_step, (state, goal, alive), keys)
-        return Episodes(task.achieved_goal(state), *recorded)
+        return play(self.task, self.physics, act, None, key, start, self.episode_length)
+
+
+def play(
+    task: Task,
+    physics: Physics,
+    policy: RememberingPolicy,
+    memory: Any,
+    key: Array,
+    start: Start,
+    length: int,
+) -> Episodes:
+    """Whole episodes of a policy that hands itself a memory from step to step; see `Evaluator`."""
+    _, steps_key = jax.random.split(key)
+
+    def control_step(carry: tuple, key: Array) -> tuple[tuple, tuple]:
+        state, goal, alive, memory = carry
+        action, memory = policy(memory, task.observe(state), goal, key)
+        state = physics.step(state, action)
+        goal, alive = task.current_goal(state, goal), alive & ~task.terminated(state)
+        achieved, qpos = task.achieved_goal(state), state.qpos[:RECORDED_WORLDS]
+        return (state, goal, alive, memory), (goal, achieved, alive, qpos)
+
+    state = physics.init(start.qpos, start.qvel)
+    goal = task.current_goal(state, start.goal)
+    alive = jnp.ones(goal.shape[0], bool)
+    keys = jax.random.split(steps_key, length)
+    _, recorded = jax.lax.scan(control_step, (state, goal, alive, memory), keys)
+    return Episodes(task.achieved_goal(state), *recorded)
 
 
 def episode_metrics(task: Task, episodes: Episodes) -> dict[str, float]:

@@ -1,0 +1,442 @@
+"""What is worth what when a task is told in words: success by split, with the controls beside it.
+
+python -m benchmarks.language RUN... --encoders LABEL=NAME... [--methods METHOD...] [--seeds 0 1 2]
+
+RUN...: teachers, finished runs of one task that differ by depth and seed. NAME: see
+`kilolayer.language.encoders.open`; `{seed}` in it is replaced. --seeds: of what is learnt on each
+teacher, by default the teacher's own. A cell is one method on one teacher with one encoder and
+seed; what is done is kept in `--out` as `cells/TASK/METHOD-ENCODER-depthN-seedN.json` and never
+repeated. The tables are made of all cells there are.
+
+teacher: told the goal that is meant. chance: told the goal of another example. grounded: told what
+the grounding says, by coordinates. grounded-embedding: by the critic's goal embeddings. shuffled:
+the grounding is given sentence and picture of another example, the same one as for chance.
+module-...: the action module with its trunk. module-shuffled: the mixture, likewise. encoder: its
+cache, and whether any of its bits changed since the groundings and modules were trained.
+
+All play the same starts, and success is of the goals that are meant.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks.distillation import told
+from kilolayer.analysis.load import Run, load
+from kilolayer.deploy.policy import DeployedPolicy, open_policy
+from kilolayer.language.base import SPLITS, Context, Encoder, Example, Split
+from kilolayer.language.contexts import contexts
+from kilolayer.language.encoders.cache import Cached
+from kilolayer.language.encoders.open import open_encoder
+from kilolayer.language.ground_run import Recipe, ground_run
+from kilolayer.language.grounding import Grounding, is_grounding, open_grounding
+from kilolayer.language.instructions import draw_examples
+from kilolayer.language.module import Trunk
+from kilolayer.language.scenes import draw_pictures
+from kilolayer.language.score import Acting, Exam, Told, others
+from kilolayer.language.teach import Recipe as Lesson
+from kilolayer.language.teach_run import is_module, open_module, teach_run
+from kilolayer.runtime.progress import LiveDisplay
+from kilolayer.runtime.run_dir import write_atomically
+from kilolayer.tasks.base import Task
+
+EXAM_SEED = 1_000_000  # of examples and episodes that no training has seen
+WITHOUT_ENCODER = ("teacher", "chance")
+TRUNKS: dict[str, Trunk] = {
+    "module-moe": "mixture",
+    "module-dense-parameters": "dense-parameters",
+    "module-dense-operations": "dense-operations",
+    "module-shuffled": "mixture",
+}
+CACHED_EXAMPLES = 256
+TIMED_STEPS = 2_000
+
+
+@dataclass(frozen=True)
+class Setting:
+    """recipe: of groundings. lesson: of modules, whose chunks are done up to `execute`. episodes:
+    of each split. work: where groundings, modules and features go."""
+
+    recipe: Recipe
+    lesson: Lesson
+    execute: int
+    episodes: int
+    work: Path
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method's teacher, encoder and seed, and what they share."""
+
+    method: str
+    run: Run
+    label: str
+    encoder_name: str
+    seed: int
+    setting: Setting
+
+    @property
+    def depth(self) -> int:
+        return self.run.plan.actor_depth
+
+    @property
+    def name(self) -> str:
+        return f"{self.label}-depth{self.depth}-seed{self.seed}"
+
+    @property
+    def task(self) -> Task:
+        return self.run.task
+
+    @cached_property
+    def policy(self) -> DeployedPolicy:
+        return open_policy(self.run.path)
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        plain = open_encoder(self.encoder_name.replace("{seed}", str(self.seed)))
+        return Cached(plain, self.setting.work / "features")
+
+    def place(self, kind: str) -> Path:
+        return self.setting.work / self.task.name / f"{kind}-{self.name}"
+
+    def exams(self) -> Iterator[tuple[Split, Exam]]:
+        for split in SPLITS:
+            examples = draw_examples(self.task, split, self.setting.episodes, EXAM_SEED)
+            yield split, Exam(self.task, self.run.config, examples, EXAM_SEED)
+
+    def context(self, examples: Sequence[Example]) -> Context:
+        pictures = draw_pictures(self.task, [example.markers for example in examples])
+        return contexts(self.encoder, [example.sentence for example in examples], pictures)
+
+
+Scores = dict[str, Any]
+
+
+def teacher(cell: Cell) -> Scores:
+    return {"splits": {split: play(cell, exam, exam.goal) for split, exam in cell.exams()}}
+
+
+def chance(cell: Cell) -> Scores:
+    return {
+        "splits": {
+            split: play(cell, exam, exam.goal[others(len(exam.examples), EXAM_SEED)])
+            for split, exam in cell.exams()
+        }
+    }
+
+
+def play(cell: Cell, exam: Exam, goals: Any) -> Scores:
+    """What the teacher makes of goals that it is told, and how good those are."""
+    policy = cell.policy
+    scores = exam.scores(Told(policy.agent), policy.agent_state, goals)
+    return scores | {"goals": exam.goal_scores(np.asarray(goals))}
+
+
+def grounding_of(cell: Cell) -> Grounding:
+    place = cell.place("grounding")
+    if is_grounding(place):
+        return open_grounding(place, cell.encoder)
+    with displayed() as display:
+        return ground_run(
+            cell.run.path, cell.encoder, place, cell.setting.recipe, seed=cell.seed, display=display
+        )
+
+
+def grounded(cell: Cell, embedded: bool = False, shuffled: bool = False) -> Scores:
+    grounding, splits = grounding_of(cell), {}
+    for split, exam in cell.exams():
+        context, count = cell.context(exam.examples), len(exam.examples)
+        if shuffled:
+            order = others(count, EXAM_SEED)
+            context = Context(context.text[order], context.patches[order])
+        found = grounding.ground(context)
+        goals = found.embedded_goal if embedded else found.goal
+        if goals is None:
+            raise SystemExit(f"{cell.run.path} has no contrastive critic: leave the method out.")
+        splits[split] = play(cell, exam, goals) | {"familiar": float(found.familiar.mean())}
+        if not embedded:
+            splits[split]["goals"] = exam.goal_scores(goals, found.confidence)
+    return {"splits": splits, "details": grounding.details}
+
+
+def module(cell: Cell, shuffled: bool = False) -> Scores:
+    trunk = TRUNKS[cell.method]
+    place, splits = cell.place(f"module-{trunk}"), {}
+    if is_module(place):
+        taught = open_module(place)
+        taught.require_encoder(cell.encoder)
+    else:
+        reads = grounding_of(cell)
+        with displayed() as display:
+            taught = teach_run(
+                cell.run.path,
+                cell.encoder,
+                place,
+                trunk=trunk,
+                seed=cell.seed,
+                display=display,
+                recipe=cell.setting.lesson,
+                execute=cell.setting.execute,
+                examples=cell.setting.recipe.examples,
+                grounding=reads,
+            )
+    for split, exam in cell.exams():
+        reading = taught.read(cell.context(exam.examples))
+        if shuffled:
+            reading = reading[others(len(exam.examples), EXAM_SEED)]
+        splits[split] = exam.scores(Acting(), taught.module, reading)
+    details = {name: taught.details[name] for name in ("counts", "seconds", "examples")}
+    return {"splits": splits, "details": details, "act_ms": act_time(cell, taught)}
+
+
+def act_time(cell: Cell, taught: Any) -> dict[str, float]:
+    """Milliseconds of a control step of the module alone, one row, observation in and action out.
+
+    median: of all steps. chunk: of those that make a chunk.
+    """
+    step = jax.jit(type(taught.module).act)
+    reading = np.zeros((1, taught.spec.reading), np.float32)
+    observation = np.zeros((1, taught.spec.task.observation_dim), np.float32)
+    carry, seconds = taught.module.begin(1), []
+    for _ in range(TIMED_STEPS):
+        began = time.perf_counter()
+        action, carry = step(taught.module, carry, observation, reading)
+        np.asarray(action)
+        seconds.append(time.perf_counter() - began)
+    steps = 1e3 * np.array(seconds[100 * taught.spec.execute :])
+    chunks = steps[:: taught.spec.execute]
+    return {"median": float(np.median(steps)), "chunk": float(np.median(chunks))}
+
+
+def encoder(cell: Cell) -> Scores:
+    """Times of a first and a second pass, and fingerprints then and now."""
+    plain = open_encoder(cell.encoder_name.replace("{seed}", str(cell.seed)))
+    examples = draw_examples(cell.task, "seen", CACHED_EXAMPLES, EXAM_SEED)
+    sentences = [example.sentence for example in examples]
+    pictures = draw_pictures(cell.task, [example.markers for example in examples])
+    contexts(plain, sentences, pictures)  # compiles
+    with tempfile.TemporaryDirectory() as directory:
+        seconds = []
+        for _ in range(2):
+            began = time.perf_counter()
+            contexts(Cached(plain, directory), sentences, pictures)
+            seconds.append(time.perf_counter() - began)
+    modules = {f"module-{trunk}": "module" for trunk in TRUNKS.values()}
+    written = [
+        cell.place(name) / f"{kind}.json"
+        for name, kind in {"grounding": "grounding", **modules}.items()
+    ]
+    cards = [
+        json.loads(path.read_text())["encoder"]["fingerprint"] for path in written if path.is_file()
+    ]
+    now = plain.fingerprint()
+    return {
+        "first_pass": seconds[0],
+        "second_pass": seconds[1],
+        "fingerprint": now,
+        "trained_with": len(cards),
+        "unchanged": all(card == now for card in cards),
+    }
+
+
+METHODS: dict[str, Callable[[Cell], Scores]] = {
+    "teacher": teacher,
+    "chance": chance,
+    "grounded": grounded,
+    "grounded-embedding": lambda cell: grounded(cell, embedded=True),
+    "shuffled": lambda cell: grounded(cell, shuffled=True),
+    "module-moe": module,
+    "module-dense-parameters": module,
+    "module-dense-operations": module,
+    "module-shuffled": lambda cell: module(cell, shuffled=True),
+    "encoder": encoder,
+}
+
+
+@contextmanager
+def displayed() -> Iterator[LiveDisplay]:
+    """A live display that is closed whatever happens."""
+    display = LiveDisplay()
+    try:
+        yield display
+    finally:
+        display.close()
+
+
+def read_cells(directory: Path) -> list[dict[str, Any]]:
+    """Every cell there is of a task."""
+    cells = [json.loads(path.read_text()) for path in sorted(directory.glob("*.json"))]
+    order = list(METHODS)
+    return sorted(
+        cells, key=lambda c: (order.index(c["method"]), c["encoder"], c["depth"], c["seed"])
+    )
+
+
+def grouped(cells: list[dict[str, Any]]) -> dict[tuple[str, str, int], list[dict[str, Any]]]:
+    """By method, encoder and depth: what is left in a group differs by its seed."""
+    groups: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
+    for cell in cells:
+        groups.setdefault((cell["method"], cell["encoder"], cell["depth"]), []).append(cell)
+    return groups
+
+
+def tables(cells: list[dict[str, Any]]) -> str:
+    """All tables in markdown."""
+    played = grouped([cell for cell in cells if "splits" in cell])
+    lines: list[str] = []
+    for score, title, form in (
+        ("success", "Success", ".2f"),
+        ("hard_success", "Success within the hard radius", ".2f"),
+        ("time_at_goal", "Control steps at the goal", ".1f"),
+    ):
+        groups = {
+            group: found for group, found in played.items() if score in found[0]["splits"]["seen"]
+        }
+        lines += by_split(groups, title, lambda s, score=score: s[score], form) if groups else []
+    answered = {g: f for g, f in played.items() if g[0].startswith("grounded")}
+    for name, title, form in (
+        ("right", "Answers within the success radius", ".2f"),
+        ("confidence", "Mean confidence", ".2f"),
+        ("goal_error", "Goal error", ".2f"),
+    ):
+        groups = {g: f for g, f in answered.items() if name in f[0]["splits"]["seen"]["goals"]}
+        if groups:
+            lines += by_split(groups, title, lambda s, name=name: s["goals"][name], form)
+    if answered:
+        lines += by_split(answered, "Told to be familiar", lambda s: s["familiar"], ".2f")
+        lines += by_kind(answered)
+    modules = {g: f for g, f in played.items() if "act_ms" in f[0]}
+    if modules:
+        lines += [
+            "",
+            "| module | encoder | act, median ms | making a chunk, ms |",
+            "|---|---|---|---|",
+        ]
+        for (method, label, _), found in modules.items():
+            times = [
+                f"{np.median([c['act_ms'][k] for c in found]):.3f}" for k in ("median", "chunk")
+            ]
+            lines.append(f"| {method} | {label} | {' | '.join(times)} |")
+    encoders = [cell for cell in cells if cell["method"] == "encoder"]
+    if encoders:
+        lines += [
+            "",
+            "| encoder | seed | first pass, s | from the cache, s | times faster | trainings | "
+            "bits unchanged |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for cell in encoders:
+            first, second = cell["first_pass"], cell["second_pass"]
+            lines.append(
+                f"| {cell['encoder']} | {cell['seed']} | {first:.2f} | {second:.3f} | "
+                f"{first / second:.0f} | {cell['trained_with']} | "
+                f"{'yes' if cell['unchanged'] else 'NO'} |"
+            )
+    return "\n".join(lines).strip() + "\n"
+
+
+def by_split(groups: dict, title: str, value: Callable[[Scores], float], form: str) -> list[str]:
+    """A table with a column for each split: means and 95 % intervals over seeds."""
+    lines = [
+        "",
+        f"| {title} | encoder | depth | {' | '.join(SPLITS)} | seeds |",
+        "|" + "---|" * (len(SPLITS) + 4),
+    ]
+    for (method, label, depth), found in groups.items():
+        columns = [told([value(c["splits"][split]) for c in found], form) for split in SPLITS]
+        lines.append(f"| {method} | {label} | {depth} | {' | '.join(columns)} | {len(found)} |")
+    return lines
+
+
+def by_kind(groups: dict) -> list[str]:
+    """Answers within the success radius by kind of instruction, means over seeds."""
+    lines = [
+        "",
+        f"| Right, by kind | encoder | depth | kind | {' | '.join(SPLITS)} |",
+        "|" + "---|" * (len(SPLITS) + 4),
+    ]
+    for (method, label, depth), found in groups.items():
+        for kind in found[0]["splits"]["seen"]["kinds"]:
+            columns = []
+            for split in SPLITS:
+                kinds = [cell["splits"][split]["goals"]["kinds"] for cell in found]
+                values = [each[kind]["right"] for each in kinds if kind in each]
+                columns.append(f"{np.mean(values):.2f}" if values else "")
+            lines.append(f"| {method} | {label} | {depth} | {kind} | {' | '.join(columns)} |")
+    return lines
+
+
+def labelled(text: str) -> tuple[str, str]:
+    """`LABEL=NAME`, or a name that is its own label."""
+    label, _, name = text.rpartition("=")
+    return label or name.replace("/", "-").strip("-."), name
+
+
+def cells_to_do(arguments: argparse.Namespace, setting: Setting) -> Iterator[Cell]:
+    runs = [load(path) for path in arguments.runs]
+    for method in arguments.methods:
+        none = [("none", "")]
+        for label, name in none if method in WITHOUT_ENCODER else arguments.encoders:
+            for run in runs:
+                for seed in arguments.seeds or [run.config.seed]:
+                    yield Cell(method, run, label, name, seed, setting)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--encoders", nargs="+", type=labelled, default=[("minilm", "minilm")])
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--seeds", nargs="+", type=int)
+    parser.add_argument("--examples", type=int, default=Recipe().examples)
+    parser.add_argument("--updates", type=int, default=Recipe().updates)
+    for name in ("steps", "module-updates"):
+        value = getattr(Lesson(), name.removeprefix("module-"))
+        parser.add_argument(f"--{name}", type=int, default=value, help="of an action module")
+    parser.add_argument("--execute", type=int, default=4, help="actions of a chunk to be done")
+    parser.add_argument("--episodes", type=int, default=256, help="of each split")
+    parser.add_argument("--out", type=Path, default=Path("results/language"))
+    parser.add_argument("--work", type=Path, default=Path("runs/language"))
+    arguments = parser.parse_args()
+    recipe = Recipe(examples=arguments.examples, updates=arguments.updates)
+    lesson = Lesson(steps=arguments.steps, updates=arguments.module_updates)
+    setting = Setting(recipe, lesson, arguments.execute, arguments.episodes, arguments.work)
+    directories = set()
+    for cell in cells_to_do(arguments, setting):
+        directory = arguments.out / "cells" / cell.task.name
+        directories.add(directory)
+        path = directory / f"{cell.method}-{cell.name}.json"
+        if path.is_file():
+            continue
+        print(f"{cell.method} {cell.name}", flush=True)
+        directory.mkdir(parents=True, exist_ok=True)
+        cell.place("grounding").parent.mkdir(parents=True, exist_ok=True)
+        said = {
+            "method": cell.method,
+            "encoder": cell.label,
+            "depth": cell.depth,
+            "seed": cell.seed,
+            "task": cell.task.name,
+        }
+        found = METHODS[cell.method](cell)
+        write_atomically(path, json.dumps(said | found, indent=1) + "\n")
+    for directory in directories:
+        text = tables(read_cells(directory))
+        write_atomically(arguments.out / f"{directory.name}.md", text)
+        print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,250 @@
+"""From frozen features to a goal: a distribution over its coordinates, a point among embeddings."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.stats import norm, qmc
+
+from kilolayer.language.base import Context
+from kilolayer.language.fusion import Fusion, grid
+from kilolayer.losses.energies import Energy, pairwise
+from kilolayer.networks.block import Dense, NormedLayer
+from kilolayer.networks.stack import Stack
+from kilolayer.tasks.base import Task
+from kilolayer.types import Array, Metrics, bad_field
+
+LAYERS_PER_BLOCK = 4
+# Deviations stay above this share of the success radius: goals at the middles of cells would else
+# draw them towards zero, and their density without end.
+LEAST_DEVIATION = 0.2
+DRAWS = 256  # of each Gaussian, for the mass within the success radius
+
+
+@dataclass(frozen=True)
+class HeadSize:
+    """What the user says of the network; depth counts layers as everywhere in this package.
+
+    components: Gaussians of the mixture. heads: of the attention.
+    """
+
+    depth: int = 8
+    width: int = 128
+    components: int = 8
+    heads: int = 4
+
+    def check(self) -> None:
+        """Raises UserError for a size that no network can have."""
+        for name in ("depth", "width", "components", "heads"):
+            if getattr(self, name) < 1:
+                raise bad_field(name, getattr(self, name), "it must be at least 1", 1)
+        if self.depth % LAYERS_PER_BLOCK:
+            nearest = max(1, round(self.depth / LAYERS_PER_BLOCK)) * LAYERS_PER_BLOCK
+            allowed = f"it must be a multiple of {LAYERS_PER_BLOCK}, the layers of a block"
+            raise bad_field("depth", self.depth, allowed, nearest)
+        if self.width % self.heads:
+            nearest = max(1, round(self.width / self.heads)) * self.heads
+            raise bad_field("width", self.width, f"{self.heads} heads must divide it", nearest)
+
+
+class Mixture(NamedTuple):
+    """Diagonal Gaussians over the coordinates that vary, in the goal's unit.
+
+    log_weight `[rows, components]`; mean and deviation `[rows, components, varying]`.
+    """
+
+    log_weight: Array
+    mean: Array
+    deviation: Array
+
+    def log_density(self, point: Array) -> Array:
+        """Of `point [rows, varying]`, `[rows]`."""
+        away = (point[:, None] - self.mean) / self.deviation
+        each = -0.5 * jnp.square(away) - jnp.log(self.deviation) - 0.5 * jnp.log(2 * jnp.pi)
+        return jax.nn.logsumexp(self.log_weight + each.sum(-1), axis=-1)
+
+
+class GoalScale(eqx.Module):
+    """How goals are standardised, and the coordinates that never vary, such as a cube's height.
+
+    centre: of the training goals, `[goal]`. spread: their deviation in the coordinates that vary,
+    `[varying]`. least: the smallest deviation of a Gaussian, in the goal's unit.
+    """
+
+    centre: Array
+    spread: Array
+    least: Array
+    varying: tuple[int, ...] = eqx.field(static=True)
+
+    @staticmethod
+    def of(goals: np.ndarray, radius: float) -> "GoalScale":
+        """Of training goals `[rows, goal]`; a coordinate varies if it does by a thousandth of the
+        success radius."""
+        spread = np.asarray(goals, np.float64).std(0)
+        varying = tuple(int(index) for index in np.flatnonzero(spread > 1e-3 * radius))
+        return GoalScale(
+            jnp.asarray(goals.mean(0), jnp.float32),
+            jnp.asarray(spread[list(varying)], jnp.float32),
+            jnp.float32(LEAST_DEVIATION * radius),
+            varying,
+        )
+
+    def part(self, goal: Array) -> Array:
+        """The coordinates that vary, `[..., goal] -> [..., varying]`."""
+        return goal[..., np.array(self.varying)]
+
+    def whole(self, part: Array) -> Array:
+        """A goal of them, `[..., varying] -> [..., goal]`."""
+        goal = jnp.broadcast_to(self.centre, (*part.shape[:-1], len(self.centre)))
+        return goal.at[..., np.array(self.varying)].set(part)
+
+
+class EmbeddingScale(NamedTuple):
+    """Mean and deviation of the embeddings of training goals, each `[representation]`."""
+
+    centre: Array
+    spread: Array
+
+
+class GoalHead(eqx.Module):
+    """The sentence says how to make a goal of the places that it looks at in the picture.
+
+    A stack over the text alone gives every Gaussian an offset and a weight for the place of each
+    head, so that what is said of a place holds wherever the place is: goals never asked for in
+    training are made as all others are. A stack over sentence and picture says how sure that is,
+    and gives the point among the goal embeddings of the run's contrastive critic, if it has one.
+    """
+
+    fusion: Fusion
+    words: NormedLayer
+    saying: Stack
+    recipe: Dense
+    to_goal: Dense
+    stack: Stack
+    certainty: Dense
+    point: Dense | None
+    components: int = eqx.field(static=True)
+
+    @staticmethod
+    def init(
+        key: Array, context: Context, size: HeadSize, varying: int, representation: int | None
+    ) -> "GoalHead":
+        """context: its shapes alone count. varying: coordinates that vary."""
+        keys = jax.random.split(key, 8)
+        width, blocks = size.width, size.depth // LAYERS_PER_BLOCK
+
+        def stack(key: Array) -> Stack:
+            return Stack.init(key, blocks, LAYERS_PER_BLOCK, width, branch_scale=1 / blocks)
+
+        return GoalHead(
+            fusion=Fusion.init(keys[0], context, width, size.heads),
+            words=NormedLayer.init(keys[1], context.text.shape[-1], width),
+            saying=stack(keys[2]),
+            recipe=Dense.init(keys[3], width, size.components * (varying + size.heads)),
+            to_goal=Dense.init(keys[4], 2, varying),
+            stack=stack(keys[5]),
+            certainty=Dense.init(keys[6], width, size.components * (1 + varying)),
+            point=None if representation is None else Dense.init(keys[7], width, representation),
+            components=size.components,
+        )
+
+    def __call__(
+        self, context: Context, goals: GoalScale, embeddings: EmbeddingScale | None
+    ) -> tuple[Mixture, Array | None]:
+        """The distribution, and the point `[rows, representation]`, if there is such a space."""
+        mixture, features = self.read(context, goals)
+        if self.point is None or embeddings is None:
+            return mixture, None
+        return mixture, embeddings.centre + embeddings.spread * self.point(features)
+
+    def read(self, context: Context, goals: GoalScale) -> tuple[Mixture, Array]:
+        """The distribution, and the features that it is as sure by, `[rows, width]`."""
+        fused, attention = self.fusion.attend(context)
+        features = self.stack(fused)
+        places = self.to_goal(attention @ grid(self.fusion.patches))  # [rows, heads, varying]
+        said = self.recipe(self.saying(self.words(context.text)))
+        said = said.reshape(len(said), self.components, -1)
+        offset, weight = jnp.split(said, [places.shape[-1]], -1)
+        # From the start the mean follows the places: weights near zero would teach nobody to look.
+        weight = weight + 1 / self.fusion.heads
+        certainty = self.certainty(features).reshape(len(said), self.components, -1)
+        mixture = Mixture(
+            jax.nn.log_softmax(certainty[..., 0]),
+            goals.part(goals.centre) + goals.spread * (offset + weight @ places),
+            goals.least + goals.spread * jax.nn.softplus(certainty[..., 1:]),
+        )
+        return mixture, features
+
+
+def likelihood_loss(mixture: Mixture, part: Array) -> Array:
+    """Mean negative log likelihood of the goals' varying coordinates `[rows, varying]`, nats."""
+    return -mixture.log_density(part).mean()
+
+
+def nearest_loss(
+    energy: Energy, point: Array, embedding: Array, goal: Array, sharpness: float = 1.0
+) -> tuple[Array, Metrics]:
+    """Cross-entropy of telling a row's own goal from those of the other rows by energy alone.
+
+    point, embedding `[rows, representation]`; rows with the same `goal [rows, goal]` are right too.
+    sharpness: multiplies the energies.
+    """
+    energies = sharpness * pairwise(energy, point, embedding)
+    same = (goal[:, None] == goal[None]).all(-1)
+    right = jax.nn.logsumexp(jnp.where(same, energies, -jnp.inf), axis=1)
+    loss = (jax.nn.logsumexp(energies, axis=1) - right).mean()
+    nearest = jnp.take_along_axis(same, energies.argmax(1)[:, None], axis=1)
+    return loss, {"nearest_accuracy": nearest.mean()}
+
+
+def probable_goal(task: Task, mixture: Mixture, scale: GoalScale) -> tuple[Array, Array]:
+    """The goal `[rows, goal]` most likely to count as right, and that probability `[rows]`.
+
+    Of the means of the Gaussians, in a maze each moved to the middle of the nearest free cell, the
+    one within whose success radius most of the distribution lies. That is the mode of the
+    distribution blurred by the radius: a spike of little weight is none.
+    """
+    answers = where_goals_can_be(task, scale.whole(mixture.mean))
+    probability = success_mass(task, mixture, scale, answers)
+    best = probability.argmax(1)[:, None]
+    goal = jnp.take_along_axis(answers, best[..., None], axis=1)[:, 0]
+    return goal, jnp.take_along_axis(probability, best, axis=1)[:, 0]
+
+
+def success_mass(task: Task, mixture: Mixture, scale: GoalScale, answers: Array) -> Array:
+    """The mass of the distribution within the success radius of `answers [rows, answers, goal]`,
+    `[rows, answers]`, by the same quasi-random draws every time."""
+    sobol = qmc.Sobol(len(scale.varying), scramble=False).random(2 * DRAWS)[1 : DRAWS + 1]
+    noise = jnp.asarray(norm.ppf(sobol), jnp.float32)
+    drawn = mixture.mean[:, :, None] + mixture.deviation[:, :, None] * noise
+    goals = scale.whole(drawn)[:, None]  # [rows, 1, components, draws, goal]
+    close = task.distance(goals, answers[:, :, None, None]) < task.goal.radius
+    return jnp.einsum("rk,rak->ra", jnp.exp(mixture.log_weight), close.mean(-1))
+
+
+def where_goals_can_be(task: Task, goals: Array) -> Array:
+    """The middle of the nearest free cell for places in a maze, else as they are,
+    `[..., goal] -> same`."""
+    if not in_cells(task):
+        return goals
+    assert task.maze is not None
+    cells = jnp.asarray(task.maze.free_cells, jnp.float32)
+    nearest = jnp.linalg.norm(goals[..., None, :] - cells, axis=-1).argmin(-1)
+    return cells[nearest]
+
+
+def in_cells(task: Task) -> bool:
+    """Whether goals are places in a maze and nothing else."""
+    return task.maze is not None and [c.name for c in task.goal.coordinates] == ["x", "y"]
+
+
+def candidate_goals(task: Task, count: int = 1024) -> Array:
+    """Goals to choose among by embedding, `[candidates, goal]`: the free cells of a maze, or
+    `count` drawn as the task draws its own."""
+    if in_cells(task):
+        assert task.maze is not None
+        return jnp.asarray(task.maze.free_cells, jnp.float32)
+    return task.sample_goal(jax.random.key(0), count, "training")

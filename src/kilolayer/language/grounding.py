@@ -1,0 +1,260 @@
+"""A grounding: what was trained to say which goal an instruction means, and its directory."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from kilolayer.config import TrainConfig
+from kilolayer.language.base import Context, Encoder
+from kilolayer.language.fusion import ContextScale
+from kilolayer.language.goal_head import (
+    EmbeddingScale,
+    GoalHead,
+    GoalScale,
+    HeadSize,
+    Mixture,
+    probable_goal,
+)
+from kilolayer.losses.energies import Energy, pairwise
+from kilolayer.runtime.tensors import TensorDirectory
+from kilolayer.tasks.base import Task
+from kilolayer.tasks.registry import task_of
+from kilolayer.types import Array, UserError
+
+DIRECTORY = TensorDirectory("grounding", version=1)
+
+
+class Grounded(NamedTuple):
+    """What instructions are taken to mean, one row each.
+
+    goal `[rows, goal]` and confidence `[rows]`: see `probable_goal`. embedded_goal `[rows, goal]`:
+    the candidate whose embedding lies nearest, None where the run has no contrastive critic.
+    familiarity `[rows]`: cosine similarity of the sentence to the nearest one trained on. familiar
+    `[rows]`: whether that is as much as sentences of the trained wordings have among themselves.
+    """
+
+    goal: np.ndarray
+    confidence: np.ndarray
+    familiarity: np.ndarray
+    familiar: np.ndarray
+    embedded_goal: np.ndarray | None = None
+
+
+class Embeddings(eqx.Module):
+    """The goal-embedding space of a run's critic: its scale, and the goals to choose among.
+
+    goals `[candidates, goal]`; points `[candidates, representation]`.
+    """
+
+    scale: EmbeddingScale
+    goals: Array
+    points: Array
+
+
+class Arrays(eqx.Module):
+    """All arrays of a grounding.
+
+    sentences: text features of the training sentences, each once and of length 1,
+    `[sentences, text_dim]`. threshold: the least familiarity of a familiar sentence.
+    """
+
+    head: GoalHead
+    features: ContextScale
+    scale: GoalScale
+    embeddings: Embeddings | None
+    sentences: Array
+    threshold: Array
+
+    def answer(self, task: Task, energy: Energy, context: Context) -> Grounded:
+        """The same, traced."""
+        goals, points = self.scale, self.embeddings
+        mixture, point = self.head(self.features(context), goals, points and points.scale)
+        goal, confidence = probable_goal(task, mixture, goals)
+        familiarity = (unit(context.text) @ self.sentences.T).max(-1)
+        embedded = None
+        if point is not None and points is not None:
+            embedded = points.goals[pairwise(energy, point, points.points).argmax(-1)]
+        found: Any = (goal, confidence, familiarity, familiarity >= self.threshold, embedded)
+        return Grounded(*found)
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """What arrays to expect in a directory.
+
+    centre: mean of the training goals, for their number of coordinates alone. varying: see
+    `GoalScale`. representation and candidates: None where there are no embeddings.
+    """
+
+    text_dim: int
+    patches: int
+    patch_dim: int
+    goal_dim: int
+    varying: tuple[int, ...]
+    sentences: int
+    representation: int | None = None
+    candidates: int | None = None
+
+    def arrays(self, size: HeadSize) -> Arrays:
+        """Their shapes, as `jax.eval_shape` tells them."""
+
+        def build() -> Arrays:
+            context = Context(
+                jnp.zeros((1, self.text_dim)), jnp.zeros((1, self.patches, self.patch_dim))
+            )
+            key, dim = jax.random.key(0), len(self.varying)
+            head = GoalHead.init(key, context, size, dim, self.representation)
+            scale = GoalScale(
+                jnp.zeros(self.goal_dim), jnp.zeros(dim), jnp.float32(0), self.varying
+            )
+            sentences = jnp.zeros((self.sentences, self.text_dim))
+            text, patch = jnp.zeros(self.text_dim), jnp.zeros(self.patch_dim)
+            features = ContextScale(text, text, context.patches[0], patch)
+            return Arrays(head, features, scale, self._embeddings(), sentences, jnp.float32(0))
+
+        return jax.eval_shape(build)
+
+    def _embeddings(self) -> Embeddings | None:
+        if self.representation is None or self.candidates is None:
+            return None
+        zeros = jnp.zeros(self.representation)
+        return Embeddings(
+            EmbeddingScale(zeros, zeros),
+            jnp.zeros((self.candidates, self.goal_dim)),
+            jnp.zeros((self.candidates, self.representation)),
+        )
+
+
+@dataclass(frozen=True)
+class Grounding:
+    """A trained grounding; it serves every policy of its task.
+
+    config: of the run, for the task. encoder: the frozen one that it was trained with. sentences:
+    the training sentences in the order of their features. details: how it was trained, as JSON
+    values.
+    """
+
+    path: Path
+    config: TrainConfig
+    encoder: Encoder
+    size: HeadSize
+    energy: Energy
+    arrays: Arrays
+    sentences: tuple[str, ...]
+    details: dict[str, Any]
+
+    @cached_property
+    def task(self) -> Task:
+        return task_of(self.config)
+
+    def ground(self, context: Context) -> Grounded:
+        """What instructions mean, by their features; see `kilolayer.language.contexts`."""
+        return jax.tree.map(np.asarray, self._answer(context))
+
+    def mixture(self, context: Context) -> Mixture:
+        """The distribution over goal coordinates."""
+        points = self.arrays.embeddings
+        context = self.arrays.features(context)
+        return self.arrays.head(context, self.arrays.scale, points and points.scale)[0]
+
+    def attention(self, context: Context) -> np.ndarray:
+        """Which patches of the picture the sentence looks at, `[rows, heads, patches]`."""
+        return np.asarray(self.arrays.head.fusion.attend(self.arrays.features(context))[1])
+
+    def nearest(self, context: Context, count: int = 3) -> list[list[tuple[str, float]]]:
+        """The training sentences nearest to each row's, with their cosine similarity."""
+        similar = np.asarray(unit(context.text) @ self.arrays.sentences.T)
+        best = np.argsort(-similar, axis=1, kind="stable")[:, :count]
+        return [
+            [(self.sentences[index], float(row[index])) for index in indices]
+            for row, indices in zip(similar, best, strict=True)
+        ]
+
+    def require_task(self, task: Task) -> None:
+        """Raises UserError unless it was trained on this task."""
+        if task.name != self.task.name:
+            raise UserError(
+                f"the grounding {self.path} speaks of the task {self.task.name} and this is "
+                f"{task.name}: train one for it with `kilolayer ground`."
+            )
+
+    def save(self, path: Path) -> "Grounding":
+        """Write it and return it as it lies there; raises UserError if that cannot be."""
+        embeddings = self.arrays.embeddings
+        head = self.arrays.head
+        shapes = Shapes(
+            text_dim=self.arrays.sentences.shape[1],
+            patches=head.fusion.patches,
+            patch_dim=head.fusion.key.shape[0],
+            goal_dim=len(self.arrays.scale.centre),
+            varying=self.arrays.scale.varying,
+            sentences=len(self.sentences),
+            representation=embeddings and embeddings.points.shape[1],
+            candidates=embeddings and embeddings.points.shape[0],
+        )
+        card = {
+            "encoder": {"name": self.encoder.name, "fingerprint": self.encoder.fingerprint()},
+            "config": json.loads(self.config.to_json()),
+            "size": dataclasses.asdict(self.size),
+            "shapes": dataclasses.asdict(shapes),
+            "energy": self.energy,
+            "details": self.details,
+            "sentences": self.sentences,
+        }
+        DIRECTORY.write(path, self.arrays, card)
+        return dataclasses.replace(self, path=path)
+
+    @cached_property
+    def _answer(self) -> Any:
+        # The arrays are an argument: as constants XLA would fold them into the program.
+        answer = jax.jit(lambda arrays, context: arrays.answer(self.task, self.energy, context))
+        return lambda context: answer(self.arrays, context)
+
+
+def is_grounding(path: str | Path) -> bool:
+    """Whether there is a grounding directory."""
+    return DIRECTORY.is_one(path)
+
+
+def open_grounding(path: str | Path, encoder: Encoder | None = None) -> Grounding:
+    """The grounding in a directory. encoder: by default the one that its card names is opened.
+
+    Raises UserError if there is none, if its files are damaged, or if the encoder is not the one
+    that it was trained with, to the bit.
+    """
+    path = Path(path)
+    card = DIRECTORY.card(path)
+    try:
+        name, trained_with = card["encoder"]["name"], card["encoder"]["fingerprint"]
+        config = TrainConfig.from_json(json.dumps(card["config"]), str(path / DIRECTORY.card_name))
+        size, energy, details = HeadSize(**card["size"]), card["energy"], card["details"]
+        shapes = Shapes(**card["shapes"] | {"varying": tuple(card["shapes"]["varying"])})
+        sentences = tuple(card["sentences"])
+    except (KeyError, TypeError) as error:
+        raise DIRECTORY.broken(path, error) from error
+    if encoder is None:
+        from kilolayer.language.encoders.open import open_encoder
+
+        encoder = open_encoder(name)
+    if encoder.fingerprint() != trained_with:
+        raise UserError(
+            f"the encoder {encoder.name} is not the one that {path} was trained with ({name}, "
+            f"{trained_with[:12]}): give that one, or train a grounding anew."
+        )
+    arrays = DIRECTORY.fill(shapes.arrays(size), path)
+    return Grounding(path, config, encoder, size, energy, arrays, sentences, details)
+
+
+def unit(rows: ArrayLike) -> Array:
+    """Rows of length 1, so that their products are cosines."""
+    rows = jnp.asarray(rows)
+    return rows / jnp.maximum(jnp.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)

@@ -1,0 +1,174 @@
+"""What is worth what acts on instructions: the evaluation of training, on goals that they mean."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kilolayer.agents.base import Agent
+from kilolayer.config import TrainConfig
+from kilolayer.language.base import Example
+from kilolayer.physics.build import build_physics
+from kilolayer.tasks.base import Task, is_success
+from kilolayer.training.evaluate import (
+    RECORDED_WORLDS,
+    Episodes,
+    Start,
+    episode_metrics,
+    evaluation_key,
+    evaluation_start,
+    play,
+)
+from kilolayer.types import Array
+
+SCORES = ("success", "time_at_goal", "hard_success", "final_distance", "smallest_distance")
+
+
+class Follower(Protocol):
+    """What acts on something that each world is told once, such as goals or a Context.
+
+    A frozen value of shapes; its arrays are the `state`.
+    """
+
+    def begin(self, state: Any, told: Any) -> Any:
+        """What it remembers before the first step; leaves of `told` and of it `[worlds, ...]`."""
+        ...
+
+    def act(self, state: Any, memory: Any, observation: Array) -> tuple[Array, Any]:
+        """Actions `[worlds, action]` for `observation [worlds, observation]`, and its memory."""
+        ...
+
+
+@dataclass(frozen=True)
+class Told:
+    """A goal-reaching agent as a Follower: what it is told are goals, and it keeps to them."""
+
+    agent: Agent
+
+    def begin(self, state: Any, told: Array) -> Array:
+        return jnp.asarray(told)
+
+    def act(self, state: Any, memory: Array, observation: Array) -> tuple[Array, Array]:
+        key = jax.random.key(0)  # not used by a deterministic action
+        return self.agent.act(state, observation, memory, key, deterministic=True), memory
+
+
+@dataclass(frozen=True)
+class Acting:
+    """An action module as a Follower, its arrays the state: what it is told are the vectors in
+    which it has fused sentence and picture, `[worlds, width]`, and it remembers its chunk.
+    """
+
+    def begin(self, state: Any, told: Array) -> tuple[Array, Any]:
+        return jnp.asarray(told), state.begin(len(told))
+
+    def act(self, state: Any, memory: tuple[Array, Any], observation: Array) -> tuple[Array, Any]:
+        fused, chunk = memory
+        action, chunk = state.act(chunk, observation, fused)
+        return action, (fused, chunk)
+
+
+@dataclass(frozen=True)
+class Exam:
+    """Plays one episode for each example: the same starts, and the goals that are meant, for all.
+
+    config: of the run that the policies stem from, for its physics. What a follower is told has no
+    part in how its worlds begin or in what counts as success.
+    """
+
+    task: Task
+    config: TrainConfig
+    examples: Sequence[Example]
+    seed: int = 0
+
+    def scores(self, follower: Follower, state: Any, told: Any) -> dict[str, Any]:
+        """Means over the episodes, and under `kinds` those of each kind of instruction.
+
+        told: leaves `[examples, ...]`. Names and units: see `episode_metrics`; `hard_success` only
+        where the task has it; `episodes` counts them.
+        """
+        episodes = self.play(follower)(state, told)
+        kinds = np.array([example.kind for example in self.examples])
+        return self._means(episodes, np.ones(len(kinds), bool)) | {
+            "kinds": {str(kind): self._means(episodes, kinds == kind) for kind in np.unique(kinds)}
+        }
+
+    def goal_scores(self, told: np.ndarray, confidence: np.ndarray | None = None) -> dict[str, Any]:
+        """How near told goals are to those meant, means; as `scores`, also by kind.
+
+        goal_error: distance, in the goal's unit. right: share within the success radius.
+        confidence: the mean, to be held against `right`.
+        """
+        columns = {
+            "goal_error": np.asarray(self.task.distance(jnp.asarray(told), self.goal)),
+            "right": np.asarray(is_success(self.task, told, self.goal)),
+        }
+        if confidence is not None:
+            columns["confidence"] = confidence
+        kinds = np.array([example.kind for example in self.examples])
+
+        def means(rows: np.ndarray) -> dict[str, float]:
+            return {name: float(column[rows].mean()) for name, column in columns.items()}
+
+        by_kind = {str(kind): means(kinds == kind) for kind in np.unique(kinds)}
+        return means(np.ones(len(kinds), bool)) | {"kinds": by_kind}
+
+    def _means(self, episodes: Episodes, rows: np.ndarray) -> dict[str, float]:
+        chosen = Episodes(
+            episodes.start[rows],
+            episodes.goal[:, rows],
+            episodes.achieved[:, rows],
+            episodes.alive[:, rows],
+            episodes.qpos[:, : min(RECORDED_WORLDS, int(rows.sum()))],
+        )
+        metrics = episode_metrics(self.task, chosen)
+        found = {name: metrics[name] for name in SCORES if name in metrics}
+        return found | {"episodes": int(rows.sum())}
+
+    def play(self, follower: Follower) -> Callable[[Any, Any], Episodes]:
+        """`(state, told) -> Episodes`, numpy, compiled at the first call."""
+
+        @jax.jit
+        def run(state: Any, told: Any, start: Start) -> Episodes:
+            def policy(memory: Any, observation: Array, goal: Array, key: Array) -> tuple:
+                return follower.act(state, memory, observation)
+
+            memory = follower.begin(state, told)
+            length = self.task.episode_length
+            return play(self.task, self.physics, policy, memory, self.key, start, length)
+
+        return lambda state, told: jax.tree.map(np.asarray, run(state, told, self.start))
+
+    @cached_property
+    def goal(self) -> Array:
+        """What the examples mean, `[examples, goal]`."""
+        return jnp.array([example.goal for example in self.examples], jnp.float32)
+
+    @cached_property
+    def physics(self) -> Any:
+        config = self.config
+        return build_physics(self.task.world, len(self.examples), config.physics, config.mjx_impl)
+
+    @cached_property
+    def key(self) -> Array:
+        return evaluation_key(self.seed, 0)
+
+    @cached_property
+    def start(self) -> Start:
+        count = len(self.examples)
+        return evaluation_start(self.task, self.key, count, "evaluation", self.goal)
+
+
+def others(count: int, seed: int) -> np.ndarray:
+    """For each of `count` examples another one, each once: what a shuffled control is told.
+
+    Nobody is its own, but two examples may happen to mean the same goal.
+    """
+    order = np.random.default_rng([seed, count]).permutation(count)
+    other = np.empty(count, int)
+    other[order] = np.roll(order, 1)
+    return other
