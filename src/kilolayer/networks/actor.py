@@ -11,6 +11,9 @@ LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
 # In float32 tanh reaches 1, and its inverse would be infinite.
 LARGEST_ACTION = 1 - 1e-6
 
+# Mean and log standard deviation before tanh, each [..., action].
+Gaussian = tuple[Array, Array]
+
 
 class Actor(eqx.Module):
     """Maps (observation, goal) to a Gaussian whose samples are squashed into (-1, 1) by tanh."""
@@ -25,10 +28,15 @@ class Actor(eqx.Module):
 
     def __call__(self, observation: Array, goal: Array) -> tuple[Array, Array]:
         """`([batch, observation], [batch, goal]) -> (mean, log_std)`, each `[batch, action]`."""
-        outputs = self.encoder(jnp.concatenate([observation, goal], -1))
-        mean, raw = jnp.split(outputs, 2, -1)
-        log_std = LOG_STD_MIN + 0.5 * (LOG_STD_MAX - LOG_STD_MIN) * (jnp.tanh(raw) + 1.0)
-        return mean, log_std
+        return gaussian(self.encoder(jnp.concatenate([observation, goal], -1)))
+
+
+def gaussian(outputs: Array) -> Gaussian:
+    """What the outputs `[..., 2 * action]` of a network say: mean and log standard deviation, the
+    latter squashed into its bounds."""
+    mean, raw = jnp.split(outputs, 2, -1)
+    log_std = LOG_STD_MIN + 0.5 * (LOG_STD_MAX - LOG_STD_MIN) * (jnp.tanh(raw) + 1.0)
+    return mean, log_std
 
 
 def sample_action(mean: Array, log_std: Array, key: Array) -> tuple[Array, Array]:

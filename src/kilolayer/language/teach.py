@@ -1,0 +1,300 @@
+"""The deep policy teaches the action module on states that the module itself brings about.
+
+As in DAgger (arXiv 1011.0686) the module acts, the teacher says at every state what it would have
+done, and all states are kept. The teacher is told the true goal; the module gets the reading of an
+instruction that means it. What a chunk should have been is what the teacher said at the states that
+were visited from there on.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+
+from kilolayer.agents.optimiser import network_optimiser
+from kilolayer.language.module import ActionModule
+from kilolayer.losses.distillation import gaussian_divergence
+from kilolayer.networks.actor import Gaussian
+from kilolayer.networks.mixture import Routed
+from kilolayer.physics.base import Physics
+from kilolayer.tasks.base import Task
+from kilolayer.training.rollout import WorldState, start_worlds
+from kilolayer.types import Array, Metrics, bad_field
+
+# A pytree: (observation [rows, observation], goal [rows, goal]) -> what it would do
+Teacher = Callable[[Array, Array], Gaussian]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to teach.
+
+    steps: environment steps over all worlds. updates: gradient steps in all, over which the step
+    size falls to zero by a cosine. instructions, moments: a batch has so many instructions and so
+    many states in which each was followed. teacher_acts: share of the rounds over which the worlds
+    in which the teacher acts fall from all to none. balance_weight, z_weight: of the losses of the
+    routers (arXiv 2101.03961, section 2.2; 2202.08906, section 3.3). Raises UserError for what
+    cannot be.
+    """
+
+    steps: int = 400_000
+    worlds: int = 64
+    updates: int = 8_000
+    instructions: int = 32
+    moments: int = 8
+    learning_rate: float = 1e-3
+    teacher_acts: float = 0.3
+    balance_weight: float = 0.01
+    z_weight: float = 0.001
+
+    def __post_init__(self) -> None:
+        for field in ("steps", "worlds", "updates", "instructions", "moments"):
+            if getattr(self, field) < 1:
+                raise bad_field(field, getattr(self, field), "it must be at least 1", 1)
+        if not self.learning_rate > 0:
+            raise bad_field("learning_rate", self.learning_rate, "it must be above 0", 1e-3)
+        if not 0 <= self.teacher_acts <= 1:
+            nearest = float(self.teacher_acts > 1)
+            raise bad_field("teacher_acts", self.teacher_acts, "it must lie in [0, 1]", nearest)
+        for field in ("balance_weight", "z_weight"):
+            if getattr(self, field) < 0:
+                raise bad_field(field, getattr(self, field), "it must be 0 or more", 0.0)
+
+
+class Table(NamedTuple):
+    """The examples: how each is read, `[examples, reading]`; its goal, `[examples, goal]`."""
+
+    reading: Array
+    goal: Array
+
+
+class Lessons(eqx.Module):
+    """Stretches of time in which one instruction was followed, as many as there will ever be.
+
+    example `[stretches]`: by number. observation `[stretches, time, observation]`. mean, log_std:
+    what the teacher would have done, `[stretches, time, action]`. alive `[stretches, time]`:
+    whether the episode had not terminated before.
+    """
+
+    example: Array
+    observation: Array
+    mean: Array
+    log_std: Array
+    alive: Array
+
+
+class TeachState(eqx.Module):
+    """All that the next round needs. teacher: never changes; it lies here so that one program
+    serves every teacher of this shape. over `[worlds]`: whose episode terminated."""
+
+    module: ActionModule
+    teacher: Teacher
+    moments: Any
+    worlds: WorldState
+    over: Array
+    lessons: Lessons
+    rounds: Array
+    key: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Teaching:
+    """Rounds of `interval` control steps in every world, each world with an instruction of its own,
+    and the updates that belong to them.
+
+    physics: for `recipe.worlds` worlds. A world whose episode has no time for another instruction
+    begins anew, so instructions are also followed from where others led.
+    """
+
+    task: Task
+    physics: Physics
+    recipe: Recipe
+    interval: int
+
+    @property
+    def rounds(self) -> int:
+        return -(-self.recipe.steps // (self.recipe.worlds * self.interval))
+
+    @property
+    def updates_per_round(self) -> int:
+        return -(-self.recipe.updates // self.rounds)
+
+    @property
+    def optimiser(self) -> optax.GradientTransformation:
+        updates = self.rounds * self.updates_per_round
+        return network_optimiser(optax.cosine_decay_schedule(self.recipe.learning_rate, updates))
+
+    def init(self, module: ActionModule, teacher: Teacher, table: Table, key: Array) -> TeachState:
+        """Before the first round: worlds whose ages are spread over an episode."""
+        task, worlds = self.task, self.recipe.worlds
+        world_key, key = jax.random.split(key)
+        goal = table.goal[jnp.arange(worlds) % len(table.goal)]
+        started = start_worlds(task, self.physics, world_key, goal, "training")
+        stretches = max(1, task.episode_length // self.interval)
+        age = self.interval * (jnp.arange(worlds) % stretches)
+        count = self.rounds * worlds
+
+        def room(*shape: int, dtype: Any = jnp.float32) -> Array:
+            return jnp.zeros((count, *shape), dtype)
+
+        parameters: Any = module
+        return TeachState(
+            module=module,
+            # Copies, for a round takes the memory of the state that it is given.
+            teacher=jax.tree.map(jnp.copy, teacher),
+            moments=self.optimiser.init(parameters),
+            worlds=WorldState(started.physics, started.goal, age),
+            over=jnp.zeros(worlds, bool),
+            lessons=Lessons(
+                example=room(dtype=jnp.int32),
+                observation=room(self.interval, len(task.observation)),
+                mean=room(self.interval, task.action_dim),
+                log_std=room(self.interval, task.action_dim),
+                alive=room(self.interval, dtype=bool),
+            ),
+            rounds=jnp.zeros((), jnp.int32),
+            key=jax.random.key_data(key),
+        )
+
+    def round(self, state: TeachState, table: Table) -> tuple[TeachState, Metrics]:
+        """Act, keep what was seen, learn; metrics are means over the updates."""
+        keys = jax.random.split(jax.random.wrap_key_data(state.key), 3)
+        worlds, over, seen = self.collect(state, table, keys[0])
+        first = state.rounds * self.recipe.worlds
+        lessons = jax.tree.map(
+            lambda kept, new: jax.lax.dynamic_update_slice_in_dim(kept, new, first, axis=0),
+            state.lessons,
+            seen,
+        )
+        filled = first + self.recipe.worlds
+
+        def update(carry: tuple, key: Array) -> tuple[tuple, Metrics]:
+            module, moments = carry
+            batch = self.sample(lessons, table, filled, key, module.chunk)
+            gradient, metrics = jax.grad(self.loss, has_aux=True)(module, batch)
+            change, moments = self.optimiser.update(gradient, moments, module)
+            return (optax.apply_updates(module, change), moments), metrics
+
+        update_keys = jax.random.split(keys[1], self.updates_per_round)
+        carry = (state.module, state.moments)
+        (module, moments), metrics = jax.lax.scan(update, carry, update_keys)
+        metrics = jax.tree.map(lambda values: values.mean(0), metrics)
+        metrics["teach/teacher_share"] = self.teacher_share(state.rounds)
+        key = jax.random.key_data(keys[2])
+        state = TeachState(
+            module, state.teacher, moments, worlds, over, lessons, state.rounds + 1, key
+        )
+        return state, metrics
+
+    def teacher_share(self, rounds: Array) -> Array:
+        """Share of the worlds in which the teacher acts after so many rounds."""
+        last = max(1.0, self.recipe.teacher_acts * self.rounds)
+        return jnp.clip(1 - rounds / last, 0, 1) * (self.recipe.teacher_acts > 0)
+
+    def collect(
+        self, state: TeachState, table: Table, key: Array
+    ) -> tuple[WorldState, Array, Lessons]:
+        """Tell every world another example and act for `interval` steps.
+
+        Every other world acts without noise, as the module will be deployed; the others see more.
+        """
+        task, count, module = self.task, self.recipe.worlds, state.module
+        tell_key, reset_key, steps_key = jax.random.split(key, 3)
+        example = jax.random.randint(tell_key, (count,), 0, len(table.goal))
+        worlds = self._tell(state, table.goal[example], reset_key)
+        reading = table.reading[example]
+        by_teacher = jnp.arange(count) < jnp.round(count * self.teacher_share(state.rounds))
+        noisy = (jnp.arange(count) % 2)[:, None]
+
+        def control_step(carry: tuple, key: Array) -> tuple[tuple, tuple]:
+            physics, goal, alive, chunk = carry
+            observation = task.observe(physics)
+            mean, log_std = state.teacher(observation, goal)
+            noise = jax.random.normal(key, (count, module.chunk, task.action_dim))
+            action, chunk = module.act(chunk, observation, reading, noise * noisy[..., None])
+            taught = jnp.tanh(mean + jnp.exp(log_std) * noise[:, 0] * noisy)
+            physics = self.physics.step(physics, jnp.where(by_teacher[:, None], taught, action))
+            seen = (observation, mean, log_std, alive)
+            alive = alive & ~task.terminated(physics)
+            return (physics, task.current_goal(physics, goal), alive, chunk), seen
+
+        carry = (worlds.physics, worlds.goal, jnp.ones(count, bool), module.begin(count))
+        (physics, goal, alive, _), seen = jax.lax.scan(
+            control_step, carry, jax.random.split(steps_key, self.interval)
+        )
+        lessons = Lessons(example, *(jnp.swapaxes(each, 0, 1) for each in seen))
+        return WorldState(physics, goal, worlds.age + self.interval), ~alive, lessons
+
+    def _tell(self, state: TeachState, goal: Array, key: Array) -> WorldState:
+        """The worlds with new goals `[worlds, goal]`, those anew that have no time for them."""
+        task, worlds = self.task, state.worlds
+        ended = state.over | (worlds.age + self.interval > task.episode_length)
+        fresh = task.reset(key, goal, "training")
+        physics = self.physics.reset(worlds.physics, ended, *fresh)
+        age = jnp.where(ended, 0, worlds.age)
+        return WorldState(physics, task.current_goal(physics, goal), age)
+
+    def sample(
+        self, lessons: Lessons, table: Table, filled: Array, key: Array, chunk: int
+    ) -> "Batch":
+        """A batch from the first `filled` stretches."""
+        stretch_key, time_key = jax.random.split(key)
+        recipe = self.recipe
+        stretch = jax.random.randint(stretch_key, (recipe.instructions,), 0, filled)
+        shape = (recipe.instructions, recipe.moments)
+        time = jax.random.randint(time_key, shape, 0, self.interval)
+        rows = jnp.broadcast_to(stretch[:, None], shape).reshape(-1)
+        time = time.reshape(-1)
+        ahead = time[:, None] + jnp.arange(chunk)
+        within = ahead < self.interval
+        at = rows[:, None], jnp.minimum(ahead, self.interval - 1)
+        example = lessons.example[rows]
+        return Batch(
+            reading=table.reading[example],
+            observation=lessons.observation[rows, time],
+            wanted=(lessons.mean[at], lessons.log_std[at]),
+            counts=within & lessons.alive[at],
+        )
+
+    def loss(self, module: ActionModule, batch: "Batch") -> tuple[Array, Metrics]:
+        """Mean `KL(teacher || module)` of the steps that count, and the routers' losses."""
+        recipe = self.recipe
+        found, routed = module(batch.observation, batch.reading, training=True)
+        divergence = gaussian_divergence(batch.wanted, found)
+        number = jnp.maximum(batch.counts.sum(), 1)
+        mean = jnp.sum(jnp.where(batch.counts, divergence, 0)) / number
+        first = jnp.sum(jnp.where(batch.counts, divergence, 0)[:, 0])
+        metrics = {
+            "teach/divergence": mean,
+            "teach/first_divergence": first / jnp.maximum(batch.counts[:, 0].sum(), 1),
+        }
+        loss = mean
+        if routed is not None:
+            loss = loss + recipe.balance_weight * routed.balance.sum()
+            loss = loss + recipe.z_weight * routed.z.sum()
+            metrics |= router_metrics(routed)
+        return loss, metrics | {"teach/loss": loss}
+
+
+class Batch(NamedTuple):
+    """Of `instructions * moments` rows, those of one instruction in a row.
+
+    reading `[rows, reading]`; observation `[rows, observation]`. wanted: the teacher's mean and log
+    standard deviation, `[rows, chunk, action]`. counts `[rows, chunk]`: which of them there are.
+    """
+
+    reading: Array
+    observation: Array
+    wanted: Gaussian
+    counts: Array
+
+
+def router_metrics(routed: Routed) -> Metrics:
+    """Of every layer, `[layers]`, and the load, `[layers, experts]`."""
+    names = [field.name for field in dataclasses.fields(routed) if field.name != "use"]
+    return {f"router/{name}": getattr(routed, name) for name in names}

@@ -1,0 +1,214 @@
+"""Mixtures of residual experts: each row of a batch passes a few of many stacks.
+
+A layer is `x + sum_k gate_k * expert_k(x)`, where expert k is what a `Stack` of its own adds to the
+stream, and the sum goes over the few experts that a router rates highest for x. The experts' arrays
+lie along a leading expert axis, the layers' along another, and neither is looped over.
+"""
+
+import math
+from dataclasses import dataclass
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from kilolayer.networks import routing
+from kilolayer.networks.block import Dense
+from kilolayer.networks.routing import Blocks, Choice
+from kilolayer.networks.stack import Stack
+from kilolayer.types import Array, bad_field
+
+
+@dataclass(frozen=True)
+class MixtureSpec:
+    """Shape of a mixture.
+
+    depth: Dense layers of an expert. layers: of the mixture, one after the other. capacity_factor:
+    while training each expert takes at most `capacity_factor * rows * top_k / experts` rows, which
+    makes a gradient two to four times as fast as without (`docs/action_module.md`); None for all
+    that choose it. branch_scale: of every block. Raises UserError for what cannot be.
+    """
+
+    width: int
+    depth: int = 4
+    layers: int = 2
+    experts: int = 8
+    top_k: int = 2
+    capacity_factor: float | None = 1.25
+    layers_per_block: int = 4
+
+    def __post_init__(self) -> None:
+        for field in ("width", "layers", "layers_per_block"):
+            if getattr(self, field) < 1:
+                raise bad_field(field, getattr(self, field), "it must be at least 1", 1)
+        if self.depth < 1 or self.depth % self.layers_per_block:
+            nearest = max(1, round(self.depth / self.layers_per_block)) * self.layers_per_block
+            allowed = f"it must be a multiple of layers_per_block = {self.layers_per_block}"
+            raise bad_field("depth", self.depth, allowed, nearest)
+        if self.experts < 2:
+            raise bad_field("experts", self.experts, "a mixture has at least two", 2)
+        if not 2 <= self.top_k <= self.experts:
+            allowed = (
+                f"it must lie in 2 to experts = {self.experts}, for a gate that stands alone is "
+                "always 1 and its router learns nothing"
+            )
+            raise bad_field("top_k", self.top_k, allowed, min(max(2, self.top_k), self.experts))
+        if self.capacity_factor is not None and not 0 < self.capacity_factor < math.inf:
+            raise bad_field("capacity_factor", self.capacity_factor, "it must be above 0", 1.25)
+
+    def dense(self, key: Array, depth: int, branch_scale: float = 1.0) -> Stack:
+        """One stack of this depth, made as the experts are."""
+        blocks = depth // self.layers_per_block
+        return Stack.init(key, blocks, self.layers_per_block, self.width, branch_scale=branch_scale)
+
+    @property
+    def depth_passed(self) -> int:
+        """Dense layers on the way of a row through all layers of the mixture."""
+        return self.depth * self.layers
+
+    @property
+    def depth_of_equal_parameters(self) -> int:
+        """Of one stack that has as many parameters as all experts; the routers are left over."""
+        return self.depth_passed * self.experts
+
+    @property
+    def depth_of_equal_operations(self) -> int:
+        """Of one stack that computes as much for a row as the experts do that a row passes."""
+        return self.depth_passed * self.top_k
+
+
+class Routed(eqx.Module):
+    """What routers did, each with a leading layer axis when it comes from a `Mixture`.
+
+    use `[rows, experts]`: each row's gates. load `[experts]`: share of the placed choices.
+    entropy: mean over the rows of the router's, in nats. balance, z: the losses of
+    `kilolayer.networks.routing`. rerouted, dropped: share of the choices that went to another
+    expert than wanted, and to none.
+    """
+
+    use: Array
+    load: Array
+    entropy: Array
+    balance: Array
+    z: Array
+    rerouted: Array
+    dropped: Array
+
+
+class MixtureLayer(eqx.Module):
+    """`x + sum_k gate_k * expert_k(x)`, `[rows, width] -> same`; see `MixtureSpec`."""
+
+    router: Dense
+    experts: Stack  # every leaf has a leading expert axis
+    top_k: int = eqx.field(static=True)
+    capacity_factor: float | None = eqx.field(static=True)
+
+    @staticmethod
+    def init(key: Array, spec: MixtureSpec, branch_scale: float = 1.0) -> "MixtureLayer":
+        router_key, key = jax.random.split(key)
+
+        def expert(key: Array) -> Stack:
+            return spec.dense(key, spec.depth, branch_scale)
+
+        experts = jax.vmap(expert)(jax.random.split(key, spec.experts))
+        router = Dense.init(router_key, spec.width, spec.experts)
+        return MixtureLayer(router, experts, spec.top_k, spec.capacity_factor)
+
+    @property
+    def num_experts(self) -> int:
+        return self.router.bias.shape[-1]
+
+    def __call__(self, x: Array, training: bool = False) -> tuple[Array, Routed]:
+        """training: whether a capacity holds; without it a row never depends on another."""
+        logits = self.router(x.astype(jnp.float32))
+        choice, blocks = self._route(logits, training)
+        added = self._added(x, blocks)
+        gate = choice.gate[..., None].astype(x.dtype)
+        return x + jnp.sum(gate * added, axis=1), self._routed(logits, choice)
+
+    def _route(self, logits: Array, training: bool) -> tuple[Choice, Blocks]:
+        rows, experts = logits.shape
+        if training and self.capacity_factor is not None:
+            capacity = math.ceil(self.capacity_factor * rows * self.top_k / experts)
+            choice = routing.choose_within(logits, self.top_k, capacity)
+            return choice, routing.buffers(choice, experts, capacity)
+        choice = routing.choose(logits, self.top_k)
+        return choice, routing.groups(choice, experts, block_size(rows * self.top_k, experts))
+
+    def _added(self, x: Array, blocks: Blocks) -> Array:
+        """What the experts add to the rows that chose them, `[rows, k, width]`."""
+        rows, k = blocks.slot.shape
+        # What lies in a slot nobody has is never read.
+        row = jnp.broadcast_to(jnp.arange(rows)[:, None], (rows, k))
+        source = jnp.zeros(blocks.number * blocks.size, jnp.int32)
+        source = source.at[blocks.slot].set(row, mode="drop")
+        inputs = x[source].reshape(blocks.number, blocks.size, x.shape[-1])
+        experts = self.experts
+        if blocks.expert is not None:
+            experts = jax.tree.map(lambda leaf: leaf[blocks.expert], experts)
+        added = jax.vmap(lambda expert, x: expert(x) - x)(experts, inputs)
+        return added.reshape(-1, x.shape[-1]).at[blocks.slot].get(mode="fill", fill_value=0)
+
+    def _routed(self, logits: Array, choice: Choice) -> Routed:
+        experts = logits.shape[-1]
+        hot = jax.nn.one_hot(choice.expert, experts)
+        placed = choice.placed[..., None] * hot
+        probability = jax.nn.softmax(logits, -1)
+        entropy = jax.nn.logsumexp(logits, -1) - jnp.sum(probability * logits, -1)
+        return Routed(
+            use=jnp.sum(choice.gate[..., None] * hot, axis=1),
+            load=placed.sum((0, 1)) / jnp.maximum(placed.sum(), 1),
+            entropy=entropy.mean(),
+            balance=routing.balance_loss(logits, self.top_k),
+            z=routing.z_loss(logits),
+            rerouted=choice.rerouted.mean(),
+            dropped=1 - choice.placed.mean(),
+        )
+
+
+class Mixture(eqx.Module):
+    """Mixture layers one after the other, `[rows, width] -> same`."""
+
+    layers: MixtureLayer  # every leaf has a leading layer axis
+
+    @staticmethod
+    def init(key: Array, spec: MixtureSpec, branch_scale: float = 1.0) -> "Mixture":
+        """branch_scale: of every block of every expert."""
+        keys = jax.random.split(key, spec.layers)
+        return Mixture(jax.vmap(lambda key: MixtureLayer.init(key, spec, branch_scale))(keys))
+
+    def __call__(self, x: Array, training: bool = False) -> tuple[Array, Routed]:
+        def apply(x: Array, layer: MixtureLayer) -> tuple[Array, Routed]:
+            return layer(x, training)
+
+        return jax.lax.scan(apply, x, self.layers)
+
+
+def block_size(choices: int, experts: int) -> int:
+    """Slots of a block: few enough that a half-empty one for every expert costs little.
+
+    One for a handful of choices: then the experts computed are exactly those chosen.
+    """
+    return max(1, choices // (2 * experts))
+
+
+def apply_in_loops(mixture: Mixture, x: Array) -> Array:
+    """The same function as `Mixture.__call__` without a capacity, row by row and expert by expert:
+    the test's oracle."""
+
+    @jax.jit
+    def added(experts: Stack, index: Array, row: Array) -> Array:
+        expert = jax.tree.map(lambda leaf: leaf[index], experts)
+        return expert(row[None])[0] - row
+
+    for number in range(mixture.layers.router.kernel.shape[0]):
+        layer = jax.tree.map(lambda leaf, number=number: leaf[number], mixture.layers)
+        rows = []
+        for row in x:
+            logits = layer.router(row)
+            chosen = jnp.argsort(-logits)[: layer.top_k]
+            gates = jnp.exp(logits[chosen]) / jnp.exp(logits[chosen]).sum()
+            branches = [added(layer.experts, index, row) for index in chosen]
+            rows.append(row + sum(g * branch for g, branch in zip(gates, branches, strict=True)))
+        x = jnp.stack(rows)
+    return x

@@ -1,0 +1,95 @@
+"""The action module: chunks and how they are carried out, its trunks, and what it refuses."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kilolayer.agents.base import TaskSpec
+from kilolayer.language.module import TRUNKS, ActionModule, ModuleSpec
+from kilolayer.language.teach_run import counts
+from kilolayer.networks.actor import LOG_STD_MAX, LOG_STD_MIN
+from kilolayer.networks.mixture import MixtureSpec
+from kilolayer.types import UserError
+
+TASK = TaskSpec(observation_dim=3, action_dim=2, goal_dim=2)
+MIXTURE = MixtureSpec(width=8, depth=2, layers=1, experts=4, layers_per_block=2)
+SPEC = ModuleSpec(TASK, 8, mixture=MIXTURE, chunk=3, execute=2)
+
+
+@pytest.fixture(scope="module")
+def module() -> ActionModule:
+    return jax.jit(SPEC.init)(jax.random.key(0))
+
+
+def test_a_chunk_is_a_gaussian_of_every_action(module, normal):
+    reading = normal(0, 4, 8)
+    (mean, log_std), routed = jax.jit(ActionModule.__call__)(module, normal(2, 4, 3), reading)
+    assert mean.shape == log_std.shape == (4, 3, 2)
+    assert ((log_std > LOG_STD_MIN) & (log_std < LOG_STD_MAX)).all()
+    assert routed.use.shape == (1, 4, 4)
+
+
+def test_actions_of_a_chunk_are_done_before_the_next_is_asked_for(module, normal):
+    """Rows whose chunks are due at different times each get theirs when it is due."""
+    observation, reading = normal(3, 6, 2, 3), normal(4, 2, 8)
+    act, chunk = jax.jit(ActionModule.act), jax.jit(lambda o: jnp.tanh(module(o, reading)[0][0]))
+    carry = module.begin(2)
+    carry = dataclasses.replace(carry, done=jnp.array([2, 1]))
+    found = []
+    for row in observation:
+        action, carry = act(module, carry, row, reading)
+        found.append(action)
+    found = np.array(found)
+    for world, emitted in ((0, (0, 2, 4)), (1, (1, 3))):
+        for time in emitted:
+            expected = chunk(observation[time])[world, :2]
+            np.testing.assert_allclose(found[time : time + 2, world], expected, atol=1e-5)
+    # The chunk that was under way at the start held nothing.
+    np.testing.assert_array_equal(found[0, 1], [0, 0])
+
+
+def test_noise_moves_actions_by_their_deviations(module, normal):
+    observation, reading = normal(5, 2, 3), normal(6, 2, 8)
+    act = jax.jit(ActionModule.act)
+    action, _ = act(module, module.begin(2), observation, reading, jnp.full((2, 3, 2), 1.5))
+    mean, log_std = jax.jit(lambda: module(observation, reading)[0])()
+    expected = jnp.tanh(mean + 1.5 * jnp.exp(log_std))[:, 0]
+    np.testing.assert_allclose(action, expected, atol=1e-5)
+
+
+def test_an_action_does_not_depend_on_the_other_rows(module, normal):
+    one = normal(7, 1, 11)
+    crowd = jnp.concatenate([one + 0.01 * normal(8, 31, 11), one])
+    call = jax.jit(lambda rows: module(rows[:, :3], rows[:, 3:])[0][0])
+    np.testing.assert_allclose(call(crowd)[-1], call(one)[0], atol=1e-6)
+
+
+def test_dense_trunks_are_of_equal_parameters_and_of_equal_operations():
+    spec = ModuleSpec(TASK, 8)
+    of = {trunk: counts(dataclasses.replace(spec, trunk=trunk)) for trunk in TRUNKS}
+    mixture = of["mixture"]
+    for trunk, what in (("dense-parameters", "parameters"), ("dense-operations", "operations")):
+        assert of[trunk][f"trunk_{what}"] == pytest.approx(mixture[f"trunk_{what}"], rel=0.03)
+        assert of[trunk][what] == pytest.approx(mixture[what], rel=0.03)
+    assert of["dense-parameters"]["trunk_operations"] > 3 * mixture["trunk_operations"]
+    assert of["dense-operations"]["trunk_parameters"] < mixture["trunk_parameters"] / 3
+
+
+def test_a_description_survives_json():
+    assert ModuleSpec.from_json(dataclasses.asdict(SPEC)) == SPEC
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"trunk": "moe"}, "trunk = 'moe' is not allowed: it is one of mixture, dense-parameters"),
+        ({"chunk": 0}, "chunk = 0 is not allowed"),
+        ({"execute": 4}, "execute = 4 is not allowed: it must lie in 1 to chunk = 3.*is 3"),
+    ],
+)
+def test_modules_that_cannot_be_are_told(changes, sentence):
+    with pytest.raises(UserError, match=sentence):
+        dataclasses.replace(SPEC, **changes)
