@@ -6,7 +6,6 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from kilolayer.analysis.answer import Answer
 from kilolayer.analysis.compare import compare_groups, load_groups
@@ -20,7 +19,7 @@ from kilolayer.replay.dataset import Dataset, read_dataset, write_dataset
 from kilolayer.runtime.devices import THIS_MACHINE
 from kilolayer.runtime.processes import ONE_PROCESS, Processes
 from kilolayer.runtime.progress import LiveDisplay, ProgressDisplay, Silent
-from kilolayer.tasks.base import Task, is_success, parse_goal
+from kilolayer.tasks.base import Task, parse_goal
 from kilolayer.tasks.inspect import Inspection, inspect_task
 from kilolayer.tasks.registry import make_task, task_of
 from kilolayer.training.collect import (
@@ -42,7 +41,6 @@ from kilolayer.training.loop import resume_run, start_run
 from kilolayer.training.rollout import Policy
 from kilolayer.types import UserError, bad_field
 
-VIDEO_RATE = 20  # frames per second
 # Of a collecting policy's actions, which lie in [-1, 1].
 DEFAULT_NOISE = 0.2
 
@@ -162,13 +160,8 @@ def play(
     run: a run or a policy, or the directory of either. out: an .mp4, a .gif, or a .png with a few
     moments of it.
     """
-    from kilolayer.report.media import (
-        freeze_after_termination,
-        render_frames,
-        require_drawable,
-        require_film_name,
-        write_video,
-    )
+    from kilolayer.report.film import film_episodes
+    from kilolayer.report.media import require_drawable, require_film_name
 
     run = _opened(run)
     require_drawable(run.task)
@@ -181,13 +174,7 @@ def play(
     wanted = jnp.array([parse_goal(run.task, goal) for goal in goals]) if goals else None
     start = evaluation_start(run.task, key, count, "evaluation", wanted)
     played = jax.jit(_evaluator(run, count, 1).run)(run.agent_state, key, start)
-    qpos = freeze_after_termination(np.asarray(played.qpos), np.asarray(played.alive))
-    # Ten seconds of film, however long the episode.
-    every = -(-len(qpos) // (10 * VIDEO_RATE))
-    reached = np.asarray(is_success(run.task, played.achieved, played.goal))
-    frames = render_frames(run.task, qpos, np.asarray(played.goal), reached, every=every)
-    write_video(out, frames, VIDEO_RATE)
-    return out
+    return film_episodes(run.task, played, out).path
 
 
 def collect(
@@ -263,10 +250,12 @@ def compare(runs: Sequence[str | Path], out: str | Path | None = None) -> Answer
 
 
 def report(directory: str | Path, published: str | Path | None = None) -> Path:
-    """Write the report of a run, or of a study from its answer.json, and return its path.
+    """Write the report of a run, of a study from its answer.json, or of a grounding or an action
+    module, and return its path.
 
     published: of a study, a file of published curves to draw its own over.
     """
+    from kilolayer.report.language_report import is_language, write_language_report
     from kilolayer.report.run_report import write_report
     from kilolayer.report.study_report import write_study_report
 
@@ -276,7 +265,7 @@ def report(directory: str | Path, published: str | Path | None = None) -> Path:
         return write_study_report(load_study(path), load_answer(path), curves)
     if published is not None:
         raise bad_field("published", str(published), f"{path} is no study, which alone takes it")
-    return write_report(load(path))
+    return write_language_report(path) if is_language(path) else write_report(load(path))
 
 
 def inspect(config: TaskConfig, progress: bool = True) -> Inspection:

@@ -13,9 +13,10 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from kilolayer import control_commands, deploy_commands
+from kilolayer import control_commands, deploy_commands, language_commands
 from kilolayer.arguments import PlanArguments, TrainArguments, with_config
 from kilolayer.config import TaskConfig
+from kilolayer.sayings import Saying
 from kilolayer.types import UserError, bad_field
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
                     "study": study,
                     **deploy_commands.COMMANDS,
                     **control_commands.COMMANDS,
+                    **language_commands.COMMANDS,
                 },
                 description="Train goal-reaching agents at any depth, without rewards.",
                 args=arguments,
@@ -177,21 +179,39 @@ def evaluate(
 def play(
     run: RunPath,
     goal: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = (),
+    say: str | None = None,
+    grounding: Path | None = None,
+    module: Path | None = None,
+    picture: Path | None = None,
     out: Path | None = None,
     seed: int = 0,
 ) -> None:
-    """Write a video of the agent on its way to goals.
+    """Write a video of the agent on its way to goals, or to where a sentence says.
+
+    With --say the video shows coloured markers that the sentence may speak of, and what was
+    understood is told: the goal, how sure that is, and whether the sentence is like those learnt
+    from. The picture that was looked at lies beside the video.
 
     Args:
         run: The run directory, or a policy directory.
         goal: A goal such as 8,0; give the option again for more, side by side. By default four
             goals of the evaluation.
+        say: Where to go, such as "go to the red marker".
+        grounding: Who understands the sentence, a directory that `kilolayer ground` made; by
+            default the run's newest.
+        module: An action module of `kilolayer train-vla` to act in the policy's place.
+        picture: A picture to look at, a .png of 96 x 96 pixels, in place of markers drawn by seed.
         out: The file to write; .mp4, .gif and .png (a few moments) are understood. By
             default in the run's media/.
-        seed: Seed of the start and the goals.
+        seed: Seed of the start, the goals and the markers.
     """
     from kilolayer.api import play as play_run
 
+    saying = Saying(run, say, grounding, module, picture, seed)
+    saying.require_alone({"goal": goal})
+    if saying.sentence is not None:
+        saying.play(out)
+        return
     OUTPUT.print(str(play_run(run, goals=goal, out=out, seed=seed)))
 
 
@@ -222,10 +242,10 @@ def collect(
 
 
 def report(run: RunPath, published: Path | None = None) -> None:
-    """Write the report.html of a run, or of a study, anew.
+    """Write the report.html of a run, of a study, of a grounding or of an action module, anew.
 
     Args:
-        run: The run directory, or the study directory.
+        run: The directory of any of these.
         published: Of a study: a file of published curves to draw its own over.
     """
     from kilolayer import api

@@ -2,13 +2,17 @@
 
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 
+from kilolayer.sayings import Saying, listener
 from kilolayer.types import bad_field
+
+if TYPE_CHECKING:
+    from kilolayer.deploy.control_run import Controlled
 
 OUTPUT = Console(highlight=False, soft_wrap=True)
 
@@ -91,8 +95,11 @@ def hierarchy(
 def control(
     run: RunPath,
     controller: Path | None = None,
-    planner: Planner = "waypoints",
+    planner: Planner | None = None,
     goal: str | None = None,
+    say: str | None = None,
+    grounding: Path | None = None,
+    module: Path | None = None,
     seconds: float = 10.0,
     rate: float = 100.0,
     plan_rate: float = 5.0,
@@ -118,8 +125,12 @@ def control(
     Args:
         run: The run directory.
         controller: A policy directory or another run; by default the run's own policy.
-        planner: Who plans: see `kilolayer hierarchy --help`.
+        planner: Who plans: see `kilolayer hierarchy --help`; by default waypoints.
         goal: Send every episode to this goal, such as 8,0, instead of drawing goals.
+        say: Send every episode where this sentence says. A plan then is the picture and the
+            sentence, encoded anew: the goal for the controller, or the features for a module.
+        grounding: Who understands the sentence; by default the run's newest.
+        module: An action module of `kilolayer train-vla` in the controller's place.
         seconds: How long, by the clock on the wall.
         rate: Control steps a second.
         plan_rate: Plans a second.
@@ -130,7 +141,7 @@ def control(
         patience: Control steps after which the next subgoal is headed for though this one was not
             reached; by default as many as from one plan to the next.
         nodes: Places that waypoints are chosen from.
-        seed: Seed of starts and goals, and of the nodes.
+        seed: Seed of starts and goals, of the nodes, and of the markers.
         out: A file for the log, one JSON object a line: every step, plan and error.
     """
     from kilolayer.analysis.load import load
@@ -142,13 +153,23 @@ def control(
     from kilolayer.runtime.progress import LiveDisplay
 
     timing = Timing(rate, plan_rate, plan_limit, planner_delay)
-    pursuit = Pursuit.of(max(1, round(rate / plan_rate)), chunk, execute, patience)
-    opened, acts = load(run), open_policy(controller or run)
+    saying = Saying(run, say, grounding, module, None, seed)
+    saying.require_alone({"planner": planner, "goal": goal})
     with closing(LiveDisplay()) as display:
-        plans = build_planner(planner, opened, acts, pursuit, display, nodes, seed)
-        done = control_simulation(
-            opened, acts, plans, pursuit, timing, seconds, display, goal, out, seed
-        )
+        if saying.sentence is not None:
+            done = saying.control(controller, timing, seconds, display, out)
+        else:
+            pursuit = Pursuit.of(max(1, round(rate / plan_rate)), chunk, execute, patience)
+            opened, acts = load(run), open_policy(controller or run)
+            name = planner or "waypoints"
+            plans = build_planner(name, opened, acts, pursuit, display, nodes, seed)
+            done = control_simulation(
+                opened, acts, plans, pursuit, timing, seconds, display, goal, out, seed
+            )
+    _tell_control(done, rate)
+
+
+def _tell_control(done: "Controlled", rate: float) -> None:
     found = done.summary
     table = Table(title=f"{found.ticks:,} control steps at {rate:g} Hz", title_justify="left")
     table.add_column("quantity")
@@ -178,6 +199,7 @@ def serve(
     run: RunPath,
     student: Path | None = None,
     planner: Planner | None = None,
+    grounding: Path | None = None,
     port: int = 8765,
     open_browser: Annotated[bool, tyro.conf.arg(name="open")] = False,
     seed: int = 0,
@@ -195,9 +217,11 @@ def serve(
         student: A run or a policy directory to watch beside it.
         planner: Who plans subgoals, drawn on the page, for the policies to head for: see
             `kilolayer hierarchy --help`. Takes a run.
+        grounding: A directory that `kilolayer ground` made: the page then takes a sentence and
+            shows the markers that it may speak of.
         port: Where the page answers, 127.0.0.1:PORT; 0 takes any that is free.
         open_browser: Open the page in the default browser.
-        seed: Seed of the starts.
+        seed: Seed of the starts, and of the markers.
     """
     from kilolayer.analysis.load import load
     from kilolayer.deploy.hierarchy import Pursuit
@@ -216,7 +240,8 @@ def serve(
             pursuit = Pursuit.of(REPLAN_EVERY, 5, None, None)
             opened = load(run), open_policy(run)
             plan = for_one(build_planner(planner, *opened, pursuit, display, seed=seed))
-        session = open_session(run, student, plan, seed=seed)
+        ear = None if grounding is None else listener(run, grounding, seed)
+        session = open_session(run, student, plan, ear, seed)
         with PageServer(session, port) as server:
             session.warm_up(display)
             display.close()

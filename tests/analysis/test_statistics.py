@@ -13,6 +13,7 @@ from kilolayer.analysis.statistics import (
     mean_interval,
     performance_profile,
     probability_of_improvement,
+    share_interval,
     stratified_bootstrap,
 )
 from kilolayer.types import UserError
@@ -177,3 +178,15 @@ def test_bad_scores_are_one_sentence(scores, message):
 def test_different_numbers_of_tasks_are_not_compared():
     with pytest.raises(UserError, match="2 tasks cannot be compared with 1"):
         probability_of_improvement([np.ones(2)] * 2, [np.ones(2)])
+
+
+def test_share_of_trials_by_hand():
+    """Wilson's interval of 5 in 10: with z = 1.96, (0.5 +- z sqrt(0.025 + z^2 / 400) + z^2 / 20) /
+    (1 + z^2 / 10)."""
+    found = share_interval(5, 10)
+    assert (found.value, found.seeds) == (0.5, 10)
+    assert (found.low, found.high) == pytest.approx((0.2366, 0.7634), abs=1e-4)
+    assert share_interval(0, 8).low == 0
+    assert share_interval(0, 8).high > 0.3
+    with pytest.raises(UserError, match="no trials"):
+        share_interval(0, 0)

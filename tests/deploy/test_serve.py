@@ -232,9 +232,9 @@ BAD_REQUESTS = [
     ("POST", "/goal", b'{"goal": [1, NaN]}', {}, 400, "two finite numbers"),
     ("POST", "/goal", b'{"goal": [true, 1, 2]}', {}, 400, "two finite numbers"),
     ("POST", "/goal", b'{"goal": [1, {}]}', {}, 400, "two finite numbers"),
-    ("POST", "/goal", b"1" * 2000, {}, 413, "at most 1024 bytes"),
+    ("POST", "/goal", b"1" * 70_000, {}, 413, "at most 65536 bytes"),
     ("POST", "/goal", b"", {"Content-Length": "many"}, 400, "length of the request"),
-    ("POST", "/goal", b"", {"Content-Length": "9" * 5000}, 413, "at most 1024 bytes"),
+    ("POST", "/goal", b"", {"Content-Length": "9" * 5000}, 413, "at most 65536 bytes"),
     ("POST", "/nothing", b"{}", {}, 404, "nothing at this address"),
     ("PUT", "/goal", b"{}", {}, 501, "Unsupported method"),
 ]

@@ -66,6 +66,18 @@ def mean_interval(scores: np.ndarray) -> Estimate:
     return Estimate(float(value), float(value - margin), float(value + margin), len(scores))
 
 
+def share_interval(successes: int, trials: int) -> Estimate:
+    """Share of independent trials that succeeded, with Wilson's interval; `seeds` are the trials.
+
+    Raises UserError for none. Source: Wilson (1927), Journal of the American Statistical
+    Association 22:209.
+    """
+    if trials < 1:
+        raise UserError("there are no trials to tell a share of.")
+    found = stats.binomtest(successes, trials).proportion_ci(CONFIDENCE, "wilson")
+    return Estimate(successes / trials, float(found.low), float(found.high), trials)
+
+
 def stratified_bootstrap(
     strata: Sequence[np.ndarray],
     statistic: Callable[[np.ndarray], np.ndarray],

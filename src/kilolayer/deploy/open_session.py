@@ -6,6 +6,7 @@ from kilolayer.agents.build import task_spec
 from kilolayer.analysis.load import Run, load
 from kilolayer.analysis.value_map import ValueMaps
 from kilolayer.deploy.lane import Planner, Player
+from kilolayer.deploy.listener import Listener
 from kilolayer.deploy.policy import is_policy, open_policy
 from kilolayer.deploy.session import MapMaker, Session
 from kilolayer.tasks.base import Task
@@ -16,6 +17,7 @@ def open_session(
     teacher: str | Path,
     student: str | Path | None = None,
     planner: Planner | None = None,
+    listener: Listener | None = None,
     seed: int = 0,
 ) -> Session:
     """A session of one policy, or of two side by side.
@@ -35,7 +37,7 @@ def open_session(
                 f"{task.name}: give two policies of one task."
             )
         players.append(other)
-    return Session(task, players, maps, planner, seed)
+    return Session(task, players, maps, planner, listener, seed)
 
 
 def _open(name: str, path: Path) -> tuple[Player, Task, MapMaker | None]:

@@ -5,6 +5,8 @@ GET  /state       what is shown, as JSON
 GET  /events      the same frame after frame, as server-sent events
 GET  /map?goal=x,y    the critic's values for a goal
 POST /goal        {"goal": [x, y], "restart": true}
+POST /say         {"sentence": "go to the red marker", "restart": true}
+POST /marks       others at other places
 POST /reset
 """
 
@@ -40,7 +42,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-LONGEST_BODY = 1024  # bytes
+LONGEST_BODY = 65536  # bytes; a sentence too long is told by whoever reads it
 FRAME_INTERVAL = 1 / 30  # seconds
 
 
@@ -175,6 +177,17 @@ class _Handler(BaseHTTPRequestHandler):
                     'a goal is sent as {"goal": [x, y], "restart": true or false}.',
                 )
             self._send_json(self.server.session.set_goal(_place(goal), restart))
+        elif self.path == "/say":
+            sentence, restart = body.get("sentence"), body.get("restart", True)
+            if not isinstance(sentence, str) or not isinstance(restart, bool):
+                raise _RefusalError(
+                    HTTPStatus.BAD_REQUEST,
+                    'a sentence is sent as {"sentence": "...", "restart": true or false}.',
+                )
+            self._send_json(self.server.session.say(sentence, restart))
+        elif self.path == "/marks":
+            self.server.session.rearrange()
+            self._send_json({})
         elif self.path == "/reset":
             self.server.session.reset()
             self._send_json({})

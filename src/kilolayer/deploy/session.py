@@ -1,5 +1,6 @@
 """Players side by side in real time: same start, same goal, one clock."""
 
+import dataclasses
 import json
 import secrets
 import threading
@@ -16,6 +17,7 @@ import numpy as np
 from kilolayer.analysis.value_map import ValueMap
 from kilolayer.deploy.ground import Ground
 from kilolayer.deploy.lane import Lane, Planner, Player, Simulator, rounded
+from kilolayer.deploy.listener import Listener
 from kilolayer.runtime.progress import ProgressDisplay, Silent
 from kilolayer.tasks.base import Task
 from kilolayer.types import UserError
@@ -33,8 +35,8 @@ class Session:
     """A task with one or more players, stepped by a thread of its own while someone watches.
 
     Everything happens under one lock, so that no step is timed beside a map or another step.
-    maps: of the critic, if there is one. Raises UserError if the task's goals
-    are not places x, y.
+    maps: of the critic, if there is one. listener: who takes sentences, if somebody does. Raises
+    UserError if the task's goals are not places x, y.
     """
 
     def __init__(
@@ -43,9 +45,10 @@ class Session:
         players: Sequence[Player],
         maps: MapMaker | None = None,
         planner: Planner | None = None,
+        listener: Listener | None = None,
         seed: int = 0,
     ):
-        self._task, self._maps = task, maps
+        self._task, self._maps, self._listener = task, maps, listener
         self.ground = Ground.of(task)
         self._simulator = Simulator(task)
         self._lanes = [
@@ -72,6 +75,9 @@ class Session:
         if self._maps is not None:
             display.phase("map")
             self.value_map(self.ground.template[:2])
+        if self._listener is not None:
+            display.phase("sentences")
+            self._listener.hear(self._listener.example)
         self._begin()
 
     def start(self) -> None:
@@ -105,6 +111,36 @@ class Session:
                     lane.tell(self._goal)
             self._publish()
         return {"goal": rounded(chosen), "moved": bool((chosen != asked).any())}
+
+    def say(self, sentence: str, restart: bool) -> dict[str, Any]:
+        """Send all players where a sentence says, as `set_goal` does, and tell what it was taken
+        for. Raises UserError if nobody listens here, or for what is no sentence."""
+        with self._changed:
+            heard = self._require_listener().hear(sentence)
+            self._finished.clear()
+            told = self.set_goal(heard.goal[:2].tolist(), restart)
+        return {
+            **told,
+            "confidence": round(heard.confidence, 4),
+            "familiar": heard.familiar,
+            "nearest": heard.nearest,
+        }
+
+    def rearrange(self) -> None:
+        """Other marks, and a new episode that waits for a goal; raises UserError as `say` does."""
+        with self._changed:
+            self._require_listener().rearrange()
+            self._goal = None
+            self._begin()
+            self._publish()
+
+    def _require_listener(self) -> Listener:
+        if self._listener is None:
+            raise UserError(
+                "nobody understands sentences here: serve the run with a grounding, "
+                "`kilolayer serve RUN --grounding DIR`; `kilolayer ground RUN` makes one."
+            )
+        return self._listener
 
     def reset(self) -> None:
         """A new episode with the same goal, if there is one."""
@@ -164,8 +200,19 @@ class Session:
                 {"name": lane.player.name, "about": lane.player.about} for lane in self._lanes
             ],
             "map": self._maps is not None,
+            "listens": self._listener is not None,
             "frame": frame,
         }
+
+    def _sentences(self) -> dict[str, Any] | None:
+        """The marks and a sentence about them, if somebody listens."""
+        if self._listener is None:
+            return None
+        marks = [
+            dataclasses.asdict(mark) | {"place": rounded(mark.place)}
+            for mark in self._listener.marks
+        ]
+        return {"marks": marks, "example": self._listener.example}
 
     def _begin(self) -> None:
         """A new episode: all players in one and the same situation."""
@@ -240,4 +287,6 @@ class Session:
             "pace": None if pace is None else round(pace, 3),
             "lanes": [lane.frame(whole) for lane in self._lanes],
         }
+        # What is new with an episode alone.
+        frame |= {"sentences": self._sentences()} if whole else {}
         return json.dumps(frame, allow_nan=False)

@@ -41,6 +41,7 @@ function build() {
   byId("players").classList.toggle("alone", scene.players.length === 1);
   byId("map-choice").hidden = !scene.map;
   byId("restart").checked = scene.players.length > 1;
+  byId("sayings").hidden = byId("mark-legend").hidden = !scene.listens;
   panels = scene.players.map(buildPanel);
 }
 
@@ -95,12 +96,46 @@ function fillGoal([x, y]) {
 }
 
 async function send(place) {
+  answer("", "");
   try {
-    const { goal, moved } = await ask("/goal", { goal: place, restart: byId("restart").checked });
-    note = moved ? "No goal can be there: the nearest place that can be reached was taken. " : "";
-    fillGoal(goal);
+    take(await ask("/goal", { goal: place, restart: byId("restart").checked }));
   } catch (error) {
     trouble(error.message);
+  }
+}
+
+function take({ goal, moved }) {
+  note = moved ? "No goal can be there: the nearest place that can be reached was taken. " : "";
+  fillGoal(goal);
+}
+
+async function say(sentence) {
+  try {
+    const heard = await ask("/say", { sentence, restart: byId("restart").checked });
+    take(heard);
+    answer(`Understood: x ${heard.goal[0].toFixed(2)}, y ${heard.goal[1].toFixed(2)} ` +
+      `${scene.unit}, confidence ${Math.round(100 * heard.confidence)} %.`, heard.familiar ? "" :
+      `This is unlike what was learnt; the nearest known sentence is “${heard.nearest}”.`);
+  } catch (error) {
+    answer("", error.message);
+  }
+}
+
+function answer(understood, doubt) {
+  const heard = byId("heard");
+  [heard.children[0].textContent, heard.children[1].textContent] = [understood, doubt];
+  heard.hidden = !understood && !doubt;
+}
+
+function describeMarks({ marks, example }) {
+  byId("sentence").placeholder = `such as: ${example}`;
+  for (const { find } of panels) {
+    find("marks").replaceChildren();
+    for (const { name, colour, place: [cx, cy], radius } of marks) {
+      const mark = element(find("marks"), "circle",
+        { class: "mark", cx, cy, r: radius, fill: colour });
+      element(mark, "title", {}).textContent = name;
+    }
   }
 }
 
@@ -127,6 +162,7 @@ function receive(frame) {
     if (lane.trail) panel.trail = lane.trail;
     else panel.trail.push(lane.place);
   });
+  if (frame.sentences) describeMarks(frame.sentences);
   describe();
   showMap();
 }
@@ -140,7 +176,8 @@ function describe() {
   byId("clock").textContent = goal ? `${seconds(time)} of ${seconds(scene.episode)}, ` +
     (phase === "moving" ? slow : "stopped") : "";
   if (phase === "failed") return trouble(shown.failure);
-  if (phase === "waiting") return tell("Click a place on the map to send the agent there.");
+  if (phase === "waiting") return tell((scene.listens ? "Say where to go, or click" : "Click") +
+    " a place on the map to send the agent there.");
   if (reached.length === lanes.length) return tell(`${note}Goal reached.`, "reached");
   if (phase === "over") return tell(`${note}The episode is over.`, "trouble");
   const names = lanes.map((lane, index) => [lane, scene.players[index].name])
@@ -269,10 +306,16 @@ async function begin() {
     event.preventDefault();
     send([byId("goal-x").valueAsNumber, byId("goal-y").valueAsNumber]);
   });
-  byId("reset").addEventListener("click", () => {
-    note = "";
-    ask("/reset", {}).catch((error) => trouble(error.message));
+  byId("sayings").addEventListener("submit", (event) => {
+    event.preventDefault();
+    say(byId("sentence").value);
   });
+  for (const [button, path] of [["reset", "/reset"], ["rearrange", "/marks"]])
+    byId(button).addEventListener("click", () => {
+      note = "";
+      if (path === "/marks") answer("", "");
+      ask(path, {}).catch((error) => trouble(error.message));
+    });
   byId("show-map").addEventListener("change", showMap);
   document.addEventListener("visibilitychange", watch);
   watch();

@@ -1,0 +1,124 @@
+"""The plots of a grounding's or a module's report, each as inline SVG."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Circle
+from matplotlib.ticker import FuncFormatter
+
+from kilolayer.language.base import PICTURE_SIZE, Marker
+from kilolayer.language.board import board_of
+from kilolayer.language.evidence import Evidence, Failure, RouterUse
+from kilolayer.language.scenes import draw_pictures, to_pixels
+from kilolayer.report.style import BLUE, FAILURE, GREY, INK, LINES, MARKERS, PAPER, SUCCESS
+from kilolayer.report.svg import FONT_SIZE, dress, new_figure, to_svg
+from kilolayer.tasks.base import Task
+
+SPREAD = 0.6  # of the points of one split, in the distance between two splits
+PICTURE_SCALE = 2  # pixels of a failure's picture for one that the encoder saw
+
+
+def success_plot(evidence: Evidence, splits: Sequence[str]) -> str:
+    """A point with its interval for whoever was scored, side by side in every split."""
+    figure = new_figure(11, 3.9)
+    axes = figure.subplots()
+    actors = evidence.actors
+    for index, who in enumerate(actors):
+        offset = SPREAD * (index / max(1, len(actors) - 1) - 0.5)
+        shares = [evidence.score(who, split).share for split in splits]
+        value = np.array([share.value for share in shares])
+        low, high = (np.array([getattr(share, end) for share in shares]) for end in ("low", "high"))
+        axes.errorbar(
+            np.arange(len(splits)) + offset,
+            value,
+            yerr=np.maximum(0, [value - low, high - value]),
+            linestyle="",
+            marker=MARKERS[index % len(MARKERS)],
+            markersize=8 if index == 0 else 5,
+            color=LINES[index % len(LINES)],
+            capsize=3,
+            label=who,
+        )
+    axes.set_xticks(range(len(splits)), [split.replace("-", " ") for split in splits])
+    axes.set_ylim(-0.03, 1.03)
+    dress(axes, "", "", "success, share of episodes")
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=FONT_SIZE)
+    return to_svg(figure, "success", "Success by split of everyone who was scored")
+
+
+def failure_pictures(task: Task, failures: Sequence[Failure]) -> str:
+    """What was looked at, clearer where the sentence looked; the goals meant and understood."""
+    rows = -(-len(failures) // 3)
+    figure = new_figure(11, 3.9 * rows)
+    panels = np.ravel(figure.subplots(rows, 3, squeeze=False))
+    for number, (axes, failure) in enumerate(zip(panels, failures, strict=False), 1):
+        _failure(axes, task, failure, number)
+    for axes in panels[len(failures) :]:
+        axes.set_visible(False)
+    return to_svg(figure, "failures", "Pictures of instructions that were taken for another goal")
+
+
+def _failure(axes: Axes, task: Task, failure: Failure, number: int) -> None:
+    size = PICTURE_SCALE * PICTURE_SIZE
+    markers = tuple(Marker(colour, (x, y)) for colour, x, y in failure.markers)
+    extent = (0, size, size, 0)
+    axes.imshow(draw_pictures(task, [markers], size)[0], extent=extent)
+    if failure.attention is not None:
+        seen = np.array(failure.attention)
+        # What is not looked at is veiled in grey.
+        veil = np.zeros((*seen.shape, 4))
+        veil[..., 3] = 0.7 * (1 - seen / seen.max())
+        axes.imshow(veil, extent=extent, interpolation="nearest")
+    board = board_of(task)
+    reach = task.goal.radius * size / board.side
+    for goal, colour, dash in ((failure.goal, SUCCESS, "-"), (failure.place, FAILURE, "--")):
+        place = to_pixels(board, goal[:2], size)
+        for width, line in ((4.5, PAPER), (2.2, colour)):
+            ring = Circle(place, reach, fill=False, linewidth=width, edgecolor=line, linestyle=dash)
+            axes.add_patch(ring)
+    axes.set_axis_off()
+    axes.set_xlim(0, size)
+    axes.set_ylim(size, 0)
+    axes.set_title(f"{number}  {failure.split}", fontsize=FONT_SIZE + 1, color=INK, loc="left")
+
+
+def router_plot(routers: Sequence[RouterUse], name: str) -> str:
+    """Every expert's mean gate, a panel for each layer, a row for each group."""
+    layers = len(routers[0].use)
+    figure = new_figure(11, 0.9 + 0.34 * len(routers))
+    panels = np.ravel(figure.subplots(1, layers, squeeze=False, sharey=True))
+    largest = max(max(row) for router in routers for row in router.use)
+    for layer, axes in enumerate(panels):
+        use = np.array([router.use[layer] for router in routers])
+        axes.imshow(use, cmap="Blues", vmin=0, vmax=largest, aspect="auto")
+        for (row, expert), value in np.ndenumerate(use):
+            colour = PAPER if value > 0.6 * largest else INK
+            axes.text(
+                expert, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour
+            )
+        axes.set_xticks(range(use.shape[1]), [str(expert + 1) for expert in range(use.shape[1])])
+        axes.set_yticks(range(len(routers)), [router.of for router in routers])
+        dress(axes, f"layer {layer + 1}", "expert", "", grid=False)
+    return to_svg(figure, f"routers-{name}", "Mean gate of every expert")
+
+
+def latency_plot(evidence: Evidence) -> str:
+    """The median of every part, its 99th percentile as a line, on a logarithmic axis."""
+    parts = list(evidence.latency)
+    figure = new_figure(11, 0.9 + 0.32 * len(parts))
+    axes = figure.subplots()
+    median, late = (
+        np.array([1e3 * getattr(evidence.latency[part], end) for part in parts])
+        for end in ("median", "p99")
+    )
+    rows = np.arange(len(parts))
+    axes.hlines(rows, median, late, color=GREY, linewidth=2)
+    axes.plot(median, rows, "o", color=BLUE)
+    axes.set_yticks(rows, parts)
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.margins(x=0.08, y=0.12)
+    dress(axes, "", "ms at batch 1: median (point) to 99th percentile", "")
+    return to_svg(figure, "latency", "Milliseconds of every part")
