@@ -319,14 +319,14 @@ def tables(cells: list[dict[str, Any]]) -> str:
     if modules:
         lines += [
             "",
-            "| module | encoder | act, median ms | making a chunk, ms |",
-            "|---|---|---|---|",
+            "| module | encoder | depth | act, median ms | making a chunk, ms |",
+            "|---|---|---|---|---|",
         ]
-        for (method, label, _), found in modules.items():
+        for (method, label, depth), found in modules.items():
             times = [
                 f"{np.median([c['act_ms'][k] for c in found]):.3f}" for k in ("median", "chunk")
             ]
-            lines.append(f"| {method} | {label} | {' | '.join(times)} |")
+            lines.append(f"| {method} | {label} | {depth} | {' | '.join(times)} |")
     encoders = [cell for cell in cells if cell["method"] == "encoder"]
     if encoders:
         lines += [
