@@ -42,7 +42,7 @@ def test_means_over_seeds_by_method(tmp_path):
     assert "| grounded | own | 16 | 0.70 [-0.57, 1.97] |" in text
     assert "| teacher | own | 16 | 1.00 (one seed) |" in text
     assert "| grounded | own | 16 | marker | 0.80 | 0.80 | 0.80 | 0.80 |" in text
-    assert "| module-moe | own | 0.100 | 0.250 |" in text
+    assert "| module-moe | own | 16 | 0.100 | 0.250 |" in text
     assert "| own | 0 | 2.00 | 0.100 | 20 | 3 | yes |" in text
     assert "hard radius" not in text
 
