@@ -59,17 +59,17 @@ class Told:
 
 @dataclass(frozen=True)
 class Acting:
-    """An action module as a Follower, its arrays the state: what it is told are the vectors in
-    which it has fused sentence and picture, `[worlds, width]`, and it remembers its chunk.
+    """An action module as a Follower, its arrays the state: what it is told are the
+    readings of sentence and picture, `[worlds, reading]`, and it remembers its chunk.
     """
 
     def begin(self, state: Any, told: Array) -> tuple[Array, Any]:
         return jnp.asarray(told), state.begin(len(told))
 
     def act(self, state: Any, memory: tuple[Array, Any], observation: Array) -> tuple[Array, Any]:
-        fused, chunk = memory
-        action, chunk = state.act(chunk, observation, fused)
-        return action, (fused, chunk)
+        reading, chunk = memory
+        action, chunk = state.act(chunk, observation, reading)
+        return action, (reading, chunk)
 
 
 @dataclass(frozen=True)

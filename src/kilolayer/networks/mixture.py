@@ -114,10 +114,6 @@ class MixtureLayer(eqx.Module):
         router = Dense.init(router_key, spec.width, spec.experts)
         return MixtureLayer(router, experts, spec.top_k, spec.capacity_factor)
 
-    @property
-    def num_experts(self) -> int:
-        return self.router.bias.shape[-1]
-
     def __call__(self, x: Array, training: bool = False) -> tuple[Array, Routed]:
         """training: whether a capacity holds; without it a row never depends on another."""
         logits = self.router(x.astype(jnp.float32))
