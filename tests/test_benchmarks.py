@@ -9,6 +9,7 @@ from benchmarks import performance
 from probes import slow
 
 SMALL = {
+    "accelerator": "--quick",
     "ant_exploration": "--worlds 4 --steps 80 --noise 0.15",
     "critical_depth": "--repeats 50",
     "deep_stack": "--quick --ways none",

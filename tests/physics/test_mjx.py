@@ -224,8 +224,7 @@ def test_a_missing_extra_is_named(impl, scene, monkeypatch):
 def test_the_engine_is_the_one_asked_for(scene):
     assert isinstance(build_physics(scene, WORLDS, "mjx"), MjxPhysics)
     assert isinstance(build_physics(scene, WORLDS, "native"), NativePhysics)
-    automatic = MjxPhysics if jax.default_backend() == "gpu" else NativePhysics
-    assert isinstance(build_physics(scene, WORLDS, "auto"), automatic)
+    assert isinstance(build_physics(scene, WORLDS, "auto"), NativePhysics)
     corridor = PointWorld(walls=((True,) * 3, (True, False, True), (True,) * 3))
     assert isinstance(build_physics(corridor, WORLDS, "auto"), KinematicPhysics)
     with pytest.raises(UserError, match=r"physics = 'mjx'.*not this task's.*nearest.*auto"):

@@ -122,10 +122,7 @@ class _Case:
     @property
     def settled(self) -> TrainConfig:
         """The config with what depends on the device decided, to be lowered on this machine."""
-        changes: dict[str, Any] = {"rematerialisation": self.plan.rematerialisation}
-        if self.accelerator is not None and self.config.physics == "auto":
-            changes["physics"] = "native"
-        return dataclasses.replace(self.config, **changes)
+        return dataclasses.replace(self.config, rematerialisation=self.plan.rematerialisation)
 
     @property
     def memory_is_shared(self) -> bool:
