@@ -10,7 +10,6 @@ import pytest
 from kilolayer.agents.base import TaskSpec
 from kilolayer.language.module import TRUNKS, ActionModule, ModuleSpec
 from kilolayer.language.teach_run import counts
-from kilolayer.networks.actor import LOG_STD_MAX, LOG_STD_MIN
 from kilolayer.networks.mixture import MixtureSpec
 from kilolayer.types import UserError
 
@@ -24,18 +23,30 @@ def module() -> ActionModule:
     return jax.jit(SPEC.init)(jax.random.key(0))
 
 
-def test_a_chunk_is_a_gaussian_of_every_action(module, normal):
-    reading = normal(0, 4, 8)
-    (mean, log_std), routed = jax.jit(ActionModule.__call__)(module, normal(2, 4, 3), reading)
-    assert mean.shape == log_std.shape == (4, 3, 2)
-    assert ((log_std > LOG_STD_MIN) & (log_std < LOG_STD_MAX)).all()
+def test_a_chunk_is_of_actions_within_their_limits(module, normal):
+    observation, reading = 1e3 * normal(2, 4, 3), normal(0, 4, 8)
+    chunk, routed = jax.jit(ActionModule.__call__)(module, observation, reading)
+    assert chunk.shape == (4, 3, 2)
+    assert (jnp.abs(chunk) <= 1).all()
     assert routed.use.shape == (1, 4, 4)
+
+
+def test_observations_are_standardised(module, normal):
+    """In other units, with a scale to match, they bring about the same chunk."""
+    observation, reading = normal(5, 2, 3), normal(6, 2, 8)
+    centre, spread = jnp.array([100.0, 0.0, -3.0]), jnp.array([1e-2, 10.0, 1.0])
+    scaled = dataclasses.replace(module, centre=centre, spread=spread)
+    call = jax.jit(lambda module, rows: module(rows, reading)[0])
+    expected = call(module, observation)
+    found = call(scaled, centre + spread * observation)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    assert np.abs(call(scaled, observation) - expected).max() > 0.01
 
 
 def test_actions_of_a_chunk_are_done_before_the_next_is_asked_for(module, normal):
     """Rows whose chunks are due at different times each get theirs when it is due."""
     observation, reading = normal(3, 6, 2, 3), normal(4, 2, 8)
-    act, chunk = jax.jit(ActionModule.act), jax.jit(lambda o: jnp.tanh(module(o, reading)[0][0]))
+    act, chunk = jax.jit(ActionModule.act), jax.jit(lambda o: module(o, reading)[0])
     carry = module.begin(2)
     carry = dataclasses.replace(carry, done=jnp.array([2, 1]))
     found = []
@@ -51,19 +62,10 @@ def test_actions_of_a_chunk_are_done_before_the_next_is_asked_for(module, normal
     np.testing.assert_array_equal(found[0, 1], [0, 0])
 
 
-def test_noise_moves_actions_by_their_deviations(module, normal):
-    observation, reading = normal(5, 2, 3), normal(6, 2, 8)
-    act = jax.jit(ActionModule.act)
-    action, _ = act(module, module.begin(2), observation, reading, jnp.full((2, 3, 2), 1.5))
-    mean, log_std = jax.jit(lambda: module(observation, reading)[0])()
-    expected = jnp.tanh(mean + 1.5 * jnp.exp(log_std))[:, 0]
-    np.testing.assert_allclose(action, expected, atol=1e-5)
-
-
 def test_an_action_does_not_depend_on_the_other_rows(module, normal):
     one = normal(7, 1, 11)
     crowd = jnp.concatenate([one + 0.01 * normal(8, 31, 11), one])
-    call = jax.jit(lambda rows: module(rows[:, :3], rows[:, 3:])[0][0])
+    call = jax.jit(lambda rows: module(rows[:, :3], rows[:, 3:])[0])
     np.testing.assert_allclose(call(crowd)[-1], call(one)[0], atol=1e-6)
 
 

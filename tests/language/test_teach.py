@@ -68,11 +68,24 @@ def taught():
 
 
 def test_the_module_learns_what_the_teacher_would_do(taught):
-    """Blind to instructions, a Gaussian that fits means +-0.5 comes no nearer than `blind`."""
+    """Blind to instructions, what fits actions of +-tanh(0.5) comes no nearer than `blind`."""
     _, metrics = taught
-    blind = np.log(1 + 0.5**2 / np.exp(-2))
-    assert metrics[0]["teach/divergence"] > blind
-    assert metrics[-1]["teach/divergence"] < blind / 4
+    blind = 2 * np.tanh(0.5) ** 2
+    assert metrics[-1]["teach/error"] < metrics[0]["teach/error"] / 5
+    assert metrics[-1]["teach/error"] < blind / 20
+    assert metrics[-1]["teach/first_error"] < blind / 20
+
+
+def test_observations_are_standardised_by_what_was_seen_before_the_first_round(taught):
+    state, _ = taught
+    begun = jax.jit(teaching().init)(
+        SPEC.init(jax.random.key(0)), Toward(jnp.float32(0.5)), TABLE, jax.random.key(1)
+    )
+    for name in ("centre", "spread"):
+        np.testing.assert_array_equal(getattr(state.module, name), getattr(begun.module, name))
+    seen = np.asarray(state.lessons.observation[:8]).reshape(-1, 4)  # the teacher acted, as before
+    assert (np.abs(seen.mean(0) - begun.module.centre) < begun.module.spread).all()
+    np.testing.assert_allclose(seen.std(0), begun.module.spread, rtol=0.5)
 
 
 def test_every_state_is_kept_with_what_the_teacher_would_do_there(taught):
@@ -80,7 +93,7 @@ def test_every_state_is_kept_with_what_the_teacher_would_do_there(taught):
     lessons = state.lessons
     assert lessons.observation.shape == (12 * 8, 10, 4)
     goals = np.repeat(np.asarray(GOALS)[lessons.example][:, None], 10, 1)
-    np.testing.assert_allclose(lessons.mean, 0.5 * (goals - 2), atol=1e-6)
+    np.testing.assert_allclose(lessons.action, np.tanh(0.5 * (goals - 2)), atol=1e-6)
     assert np.asarray(lessons.alive).all()
     # Of an episode of 200 steps, twenty stretches; a world goes on from where the last one led.
     first, second = np.asarray(lessons.observation)[[0, 8]]
@@ -99,7 +112,7 @@ def test_a_chunk_is_taught_what_was_said_at_the_states_that_followed():
     stretch, time = jnp.meshgrid(jnp.arange(5.0), jnp.arange(10.0), indexing="ij")
     label = jnp.stack([stretch, time], -1)
     alive = jnp.ones((5, 10), bool).at[2, 6:].set(False)
-    lessons = Lessons(jnp.arange(5) % 4, jnp.tile(label, 2), label, -label, alive)
+    lessons = Lessons(jnp.arange(5) % 4, jnp.tile(label, 2), label, alive)
     sample = jax.jit(lesson.sample, static_argnums=4)
     batch = sample(lessons, TABLE, jnp.int32(3), jax.random.key(3), 3)
     begun = np.asarray(batch.observation)[:, :2]
@@ -108,10 +121,8 @@ def test_a_chunk_is_taught_what_was_said_at_the_states_that_followed():
     ends = np.where(begun[:, :1] == 2, 6, 10)
     np.testing.assert_array_equal(batch.counts, ahead < ends)
     assert not np.asarray(batch.counts).all()
-    mean, log_std = map(np.asarray, batch.wanted)
     at = np.asarray(batch.counts)
-    np.testing.assert_array_equal(mean[..., 1][at], ahead[at])
-    np.testing.assert_array_equal(log_std, -mean)
+    np.testing.assert_array_equal(np.asarray(batch.wanted)[..., 1][at], ahead[at])
     # Four moments of every instruction, in a row.
     np.testing.assert_array_equal(np.asarray(batch.reading).argmax(-1), begun[:, 0] % 4)
 

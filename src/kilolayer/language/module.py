@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 
 from kilolayer.agents.base import TaskSpec
-from kilolayer.networks.actor import Gaussian, gaussian
 from kilolayer.networks.block import Dense, NormedLayer
 from kilolayer.networks.mixture import Mixture, MixtureSpec, Routed
 from kilolayer.networks.stack import Stack
@@ -58,7 +57,9 @@ class ModuleSpec:
         return ActionModule(
             inputs=NormedLayer.init(keys[0], task.observation_dim + self.reading, width),
             trunk=self._trunk(keys[1]),
-            outputs=Dense.init(keys[2], width, self.chunk * 2 * task.action_dim),
+            outputs=Dense.init(keys[2], width, self.chunk * task.action_dim),
+            centre=jnp.zeros(task.observation_dim),
+            spread=jnp.ones(task.observation_dim),
             chunk=self.chunk,
             execute=self.execute,
         )
@@ -94,32 +95,36 @@ class Carry(eqx.Module):
 class ActionModule(eqx.Module):
     """`(observation, reading) -> chunk of actions`; see `ModuleSpec`.
 
-    Observations are taken as they are, as all agents here take them: a norm follows the first
-    product.
+    Observations are standardised by `centre` and `spread`, `[observation]`, which were measured
+    before the teaching and are never trained: the reading beside them is a hundred numbers about 1,
+    among which a cube's few centimetres would be lost.
     """
 
     inputs: NormedLayer
     trunk: Mixture | Stack
     outputs: Dense
+    centre: Array
+    spread: Array
     chunk: int = eqx.field(static=True)
     execute: int = eqx.field(static=True)
 
     @property
     def action_dim(self) -> int:
-        return self.outputs.bias.shape[0] // (2 * self.chunk)
+        return self.outputs.bias.shape[0] // self.chunk
 
     def __call__(
         self, observation: Array, reading: Array, training: bool = False
-    ) -> tuple[Gaussian, Routed | None]:
-        """`([rows, observation], [rows, width]) ->` mean and log standard deviation of every action
-        before tanh, `[rows, chunk, action]`, and what the routers did, None without any."""
-        x, routed = self.inputs(jnp.concatenate([observation, reading], -1)), None
+    ) -> tuple[Array, Routed | None]:
+        """`([rows, observation], [rows, reading]) ->` actions in (-1, 1), `[rows, chunk, action]`,
+        and what the routers did, None without any."""
+        centre, spread = jax.lax.stop_gradient((self.centre, self.spread))
+        standard = (observation - centre) / spread
+        x, routed = self.inputs(jnp.concatenate([standard, reading], -1)), None
         if isinstance(self.trunk, Mixture):
             x, routed = self.trunk(x, training)
         else:
             x = self.trunk(x)
-        outputs = self.outputs(x).reshape(len(x), self.chunk, -1)
-        return gaussian(outputs), routed
+        return jnp.tanh(self.outputs(x)).reshape(len(x), self.chunk, -1), routed
 
     def begin(self, rows: int) -> Carry:
         """Before the first step: a chunk is due everywhere."""
@@ -130,20 +135,16 @@ class ActionModule(eqx.Module):
         actions = jnp.zeros((rows, self.chunk, self.action_dim))
         return Carry(actions, jnp.full(rows, self.execute, jnp.int32), jnp.zeros(shape))
 
-    def act(
-        self, carry: Carry, observation: Array, reading: Array, noise: Array | float = 0.0
-    ) -> tuple[Array, Carry]:
+    def act(self, carry: Carry, observation: Array, reading: Array) -> tuple[Array, Carry]:
         """The actions `[rows, action]` of one control step, and the carry after it.
 
         A row whose chunk is used up gets another, made from its observation; nothing is computed
-        while no row needs one. noise `[rows, chunk, action]`: how far from their means actions are
-        drawn, in standard deviations.
+        while no row needs one.
         """
         due = carry.done >= self.execute
 
         def anew() -> tuple[Array, Array]:
-            (mean, log_std), routed = self(observation, reading)
-            actions = jnp.tanh(mean + jnp.exp(log_std) * noise)
+            actions, routed = self(observation, reading)
             use = carry.use if routed is None else routed.use
             return (
                 jnp.where(due[:, None, None], actions, carry.actions),

@@ -18,13 +18,14 @@ import optax
 
 from kilolayer.agents.optimiser import network_optimiser
 from kilolayer.language.module import ActionModule
-from kilolayer.losses.distillation import gaussian_divergence
-from kilolayer.networks.actor import Gaussian
+from kilolayer.networks.actor import Gaussian, unsquash
 from kilolayer.networks.mixture import Routed
 from kilolayer.physics.base import Physics
 from kilolayer.tasks.base import Task
 from kilolayer.training.rollout import WorldState, start_worlds
 from kilolayer.types import Array, Metrics, bad_field
+
+LEAST_SPREAD = 1e-3  # of an observation's coordinate, for those that never change
 
 # A pytree: (observation [rows, observation], goal [rows, goal]) -> what it would do
 Teacher = Callable[[Array, Array], Gaussian]
@@ -47,7 +48,7 @@ class Recipe:
     updates: int = 8_000
     instructions: int = 32
     moments: int = 8
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     teacher_acts: float = 0.3
     balance_weight: float = 0.01
     z_weight: float = 0.001
@@ -57,7 +58,7 @@ class Recipe:
             if getattr(self, field) < 1:
                 raise bad_field(field, getattr(self, field), "it must be at least 1", 1)
         if not self.learning_rate > 0:
-            raise bad_field("learning_rate", self.learning_rate, "it must be above 0", 1e-3)
+            raise bad_field("learning_rate", self.learning_rate, "it must be above 0", 3e-3)
         if not 0 <= self.teacher_acts <= 1:
             nearest = float(self.teacher_acts > 1)
             raise bad_field("teacher_acts", self.teacher_acts, "it must lie in [0, 1]", nearest)
@@ -76,15 +77,14 @@ class Table(NamedTuple):
 class Lessons(eqx.Module):
     """Stretches of time in which one instruction was followed, as many as there will ever be.
 
-    example `[stretches]`: by number. observation `[stretches, time, observation]`. mean, log_std:
-    what the teacher would have done, `[stretches, time, action]`. alive `[stretches, time]`:
-    whether the episode had not terminated before.
+    example `[stretches]`: by number. observation `[stretches, time, observation]`. action: what the
+    teacher would have done, `[stretches, time, action]`. alive `[stretches, time]`: whether the
+    episode had not terminated before.
     """
 
     example: Array
     observation: Array
-    mean: Array
-    log_std: Array
+    action: Array
     alive: Array
 
 
@@ -130,9 +130,10 @@ class Teaching:
         return network_optimiser(optax.cosine_decay_schedule(self.recipe.learning_rate, updates))
 
     def init(self, module: ActionModule, teacher: Teacher, table: Table, key: Array) -> TeachState:
-        """Before the first round: worlds whose ages are spread over an episode."""
+        """Before the first round: worlds whose ages are spread over an episode, and a module that
+        standardises observations by what one round of acting shows."""
         task, worlds = self.task, self.recipe.worlds
-        world_key, key = jax.random.split(key)
+        world_key, look_key, key = jax.random.split(key, 3)
         goal = table.goal[jnp.arange(worlds) % len(table.goal)]
         started = start_worlds(task, self.physics, world_key, goal, "training")
         stretches = max(1, task.episode_length // self.interval)
@@ -143,7 +144,7 @@ class Teaching:
             return jnp.zeros((count, *shape), dtype)
 
         parameters: Any = module
-        return TeachState(
+        state = TeachState(
             module=module,
             # Copies, for a round takes the memory of the state that it is given.
             teacher=jax.tree.map(jnp.copy, teacher),
@@ -153,12 +154,17 @@ class Teaching:
             lessons=Lessons(
                 example=room(dtype=jnp.int32),
                 observation=room(self.interval, len(task.observation)),
-                mean=room(self.interval, task.action_dim),
-                log_std=room(self.interval, task.action_dim),
+                action=room(self.interval, task.action_dim),
                 alive=room(self.interval, dtype=bool),
             ),
             rounds=jnp.zeros((), jnp.int32),
             key=jax.random.key_data(key),
+        )
+        _, _, looked = self.collect(state, table, look_key)
+        seen = looked.observation.reshape(-1, len(task.observation))
+        spread = jnp.maximum(seen.std(0), LEAST_SPREAD)
+        return eqx.tree_at(
+            lambda each: (each.module.centre, each.module.spread), state, (seen.mean(0), spread)
         )
 
     def round(self, state: TeachState, table: Table) -> tuple[TeachState, Metrics]:
@@ -201,7 +207,8 @@ class Teaching:
     ) -> tuple[WorldState, Array, Lessons]:
         """Tell every world another example and act for `interval` steps.
 
-        Every other world acts without noise, as the module will be deployed; the others see more.
+        Every other world acts without noise, as the module will be deployed; the others see more,
+        by the teacher's noise.
         """
         task, count, module = self.task, self.recipe.worlds, state.module
         tell_key, reset_key, steps_key = jax.random.split(key, 3)
@@ -215,11 +222,11 @@ class Teaching:
             physics, goal, alive, chunk = carry
             observation = task.observe(physics)
             mean, log_std = state.teacher(observation, goal)
-            noise = jax.random.normal(key, (count, module.chunk, task.action_dim))
-            action, chunk = module.act(chunk, observation, reading, noise * noisy[..., None])
-            taught = jnp.tanh(mean + jnp.exp(log_std) * noise[:, 0] * noisy)
-            physics = self.physics.step(physics, jnp.where(by_teacher[:, None], taught, action))
-            seen = (observation, mean, log_std, alive)
+            own, chunk = module.act(chunk, observation, reading)
+            away = noisy * jnp.exp(log_std) * jax.random.normal(key, mean.shape)
+            acting = jnp.where(by_teacher[:, None], mean, unsquash(own))
+            physics = self.physics.step(physics, jnp.tanh(acting + away))
+            seen = (observation, jnp.tanh(mean), alive)
             alive = alive & ~task.terminated(physics)
             return (physics, task.current_goal(physics, goal), alive, chunk), seen
 
@@ -257,23 +264,29 @@ class Teaching:
         return Batch(
             reading=table.reading[example],
             observation=lessons.observation[rows, time],
-            wanted=(lessons.mean[at], lessons.log_std[at]),
+            wanted=lessons.action[at],
             counts=within & lessons.alive[at],
         )
 
     def loss(self, module: ActionModule, batch: "Batch") -> tuple[Array, Metrics]:
-        """Mean `KL(teacher || module)` of the steps that count, and the routers' losses."""
+        """Squared error of the actions that count, summed over an action's coordinates, and the
+        routers' losses.
+
+        Not the divergence of the Gaussians before tanh: a teacher whose actions lie at their limits
+        has means far outside, between whose signs that settles for the middle.
+        """
         recipe = self.recipe
         found, routed = module(batch.observation, batch.reading, training=True)
-        divergence = gaussian_divergence(batch.wanted, found)
-        number = jnp.maximum(batch.counts.sum(), 1)
-        mean = jnp.sum(jnp.where(batch.counts, divergence, 0)) / number
-        first = jnp.sum(jnp.where(batch.counts, divergence, 0)[:, 0])
+        error = jnp.square(batch.wanted - found).sum(-1)
+
+        def mean(error: Array, counts: Array) -> Array:
+            return jnp.where(counts, error, 0).sum() / jnp.maximum(counts.sum(), 1)
+
+        loss = mean(error, batch.counts)
         metrics = {
-            "teach/divergence": mean,
-            "teach/first_divergence": first / jnp.maximum(batch.counts[:, 0].sum(), 1),
+            "teach/error": loss,
+            "teach/first_error": mean(error[:, 0], batch.counts[:, 0]),
         }
-        loss = mean
         if routed is not None:
             loss = loss + recipe.balance_weight * routed.balance.sum()
             loss = loss + recipe.z_weight * routed.z.sum()
@@ -284,13 +297,13 @@ class Teaching:
 class Batch(NamedTuple):
     """Of `instructions * moments` rows, those of one instruction in a row.
 
-    reading `[rows, reading]`; observation `[rows, observation]`. wanted: the teacher's mean and log
-    standard deviation, `[rows, chunk, action]`. counts `[rows, chunk]`: which of them there are.
+    reading `[rows, reading]`; observation `[rows, observation]`. wanted: the teacher's actions,
+    `[rows, chunk, action]`. counts `[rows, chunk]`: which of them there are.
     """
 
     reading: Array
     observation: Array
-    wanted: Gaussian
+    wanted: Array
     counts: Array
 
 

@@ -244,14 +244,14 @@ def teach(
     every = max(1, teaching.rounds // HISTORY)
     for done in range(1, teaching.rounds + 1):
         state, metrics = teach_round(state, table)
-        divergence = float(metrics["teach/divergence"])
-        if not math.isfinite(divergence):
+        error = float(metrics["teach/error"])
+        if not math.isfinite(error):
             raise UserError(
                 f"the module diverged after {done * teaching.updates_per_round:,} updates: lower "
                 f"learning_rate = {recipe.learning_rate}."
             )
         display.phase("teach")
-        display.advance(done, teaching.rounds, KL=divergence)
+        display.advance(done, teaching.rounds, error=error)
         if done % every == 0 or done == teaching.rounds:
             figures = {
                 name: np.round(np.float64(value), 5).tolist() for name, value in metrics.items()
