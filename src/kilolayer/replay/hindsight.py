@@ -5,6 +5,8 @@ proportional to discount^k (arXiv 2206.07568, eq. 1, truncated at the end of the
 drawn by the inverse of the distribution function: no `[time, time]` matrix, memory O(batch).
 """
 
+from collections.abc import Sequence
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -98,30 +100,35 @@ def _row_of(buffer: Buffer, time: Array) -> Array:
 
 
 def futures(
-    buffer: Buffer, time: Array, world: Array, episode_length: int, absorbing: bool
+    buffer: Buffer, time: Array, world: Array, time_limits: Sequence[int], absorbing: bool
 ) -> tuple[Array, Array]:
     """`(stored, longest)`, each `[batch]`: later steps that the buffer holds of each step's
     episode, and the largest offset that a goal may have.
 
     The two differ after a termination if `absorbing`: the world then counts as staying where it
-    ended until the episode's time is up.
+    ended until its time would have been up, by the last of the `time_limits`.
     """
-    stored = steps_remaining(buffer, time, world, episode_length)
+    stored = steps_remaining(buffer, time, world, time_limits[-1])
     if not absorbing:
         return stored, stored
     own_age = buffer.steps.age[_row_of(buffer, time), world]
-    terminates = ends_early(buffer, time, world, stored, episode_length)
-    return stored, jnp.where(terminates, episode_length - 1 - own_age, stored)
+    terminates = ends_early(buffer, time, world, stored, time_limits)
+    return stored, jnp.where(terminates, time_limits[-1] - 1 - own_age, stored)
 
 
 def ends_early(
-    buffer: Buffer, time: Array, world: Array, stored: Array, episode_length: int
+    buffer: Buffer, time: Array, world: Array, stored: Array, time_limits: Sequence[int]
 ) -> Array:
     """Whether each step's episode, which has `stored` later steps, terminated after the last of
-    them, `[batch]`: it is over, and its time was not up."""
+    them, `[batch]`: it is over, and its time was not up.
+
+    time_limits: ages at which it may have been, ascending. A termination at just that age is not
+    told from it.
+    """
     own_age = buffer.steps.age[_row_of(buffer, time), world]
     is_over = time + stored + 1 < buffer.size
-    return is_over & (own_age + stored + 1 < episode_length)
+    time_up = jnp.isin(own_age + stored + 1, jnp.array(time_limits))
+    return is_over & ~time_up
 
 
 def sample(
@@ -129,7 +136,7 @@ def sample(
     key: Array,
     batch_size: int,
     discount: float | Array,
-    episode_length: int,
+    time_limits: Sequence[int],
     absorbing: bool = False,
     terminal_steps: bool = False,
 ) -> Batch:
@@ -146,10 +153,10 @@ def sample(
         of_time, of_world = jax.random.bits(key, (2, batch_size))
         time = index_below(buffer.size, of_time)
         world = index_below(buffer.num_worlds, of_world)
-        stored, longest = futures(buffer, time, world, episode_length, absorbing)
+        stored, longest = futures(buffer, time, world, time_limits, absorbing)
         drawable = longest > 0
         if terminal_steps:
-            drawable |= ends_early(buffer, time, world, stored, episode_length)
+            drawable |= ends_early(buffer, time, world, stored, time_limits)
         return time, world, stored, longest, drawable
 
     def redraw(carry: tuple) -> tuple:
@@ -178,5 +185,5 @@ def sample(
         commanded_goal=steps.goal[row, world],
         achieved_goal=steps.achieved_goal[row, world],
         next_observation=steps.observation[next_row, world],
-        terminated=(stored == 0) & ends_early(buffer, time, world, stored, episode_length),
+        terminated=(stored == 0) & ends_early(buffer, time, world, stored, time_limits),
     )
