@@ -29,10 +29,10 @@ from kilolayer import api
 from kilolayer.analysis.load import Run, load
 from kilolayer.analysis.statistics import mean_interval
 from kilolayer.config import TrainConfig
-from kilolayer.deploy.distil import Recipe, distil_run
 from kilolayer.deploy.policy import is_policy, open_policy
-from kilolayer.deploy.prune import Wish, prune_run
 from kilolayer.deploy.score import Scorer
+from kilolayer.deploy.smaller.distil import Recipe, distil_run
+from kilolayer.deploy.smaller.prune import Wish, prune_run
 from kilolayer.runtime.progress import LiveDisplay
 from kilolayer.runtime.run_dir import write_atomically
 

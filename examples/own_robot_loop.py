@@ -12,10 +12,10 @@ import time
 import numpy as np
 
 from kilolayer.agents.base import TaskSpec
-from kilolayer.deploy.control_log import Summary
-from kilolayer.deploy.control_loop import ControlLoop, Timing
-from kilolayer.deploy.hierarchy import Pursuit
-from kilolayer.deploy.robot import Sensed
+from kilolayer.deploy.control.log import Summary
+from kilolayer.deploy.control.loop import ControlLoop, Timing
+from kilolayer.deploy.control.robot import Sensed
+from kilolayer.deploy.planning.hierarchy import Pursuit
 
 RADIUS = 0.05  # m, within which a subgoal counts as reached
 

@@ -8,10 +8,10 @@ import pytest
 from kilolayer.agents.base import TaskSpec
 from kilolayer.cli import main
 from kilolayer.config import TrainConfig
-from kilolayer.deploy import distil as distil_module
-from kilolayer.deploy import prune as prune_module
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy
-from kilolayer.deploy.prune import Curve, Point, Pruned, Wish
+from kilolayer.deploy.smaller import distil as distil_module
+from kilolayer.deploy.smaller import prune as prune_module
+from kilolayer.deploy.smaller.prune import Curve, Point, Pruned, Wish
 from kilolayer.networks.encoders import TorsoSpec
 
 SPEC = ActorSpec(TaskSpec(4, 2, 2), TorsoSpec(depth=8, width=16))

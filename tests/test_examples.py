@@ -14,7 +14,7 @@ from examples import own_robot, own_robot_loop, run_onnx
 import kilolayer
 from kilolayer.cli import main
 from kilolayer.config import TrainConfig
-from kilolayer.deploy.export import export_policy
+from kilolayer.deploy.export.write import export_policy
 from kilolayer.physics.kinematic import KinematicPhysics, PointWorld
 
 ROOT = Path(__file__).parent.parent

@@ -12,7 +12,7 @@ from kilolayer.sayings import Saying, listener
 from kilolayer.types import bad_field
 
 if TYPE_CHECKING:
-    from kilolayer.deploy.control_run import Controlled
+    from kilolayer.deploy.control.run import Controlled
 
 OUTPUT = Console(highlight=False, soft_wrap=True)
 
@@ -60,8 +60,8 @@ def hierarchy(
         out: The JSON file to write; by default hierarchy.json in the run directory.
     """
     from kilolayer.analysis.load import load
-    from kilolayer.deploy.hierarchy import Pursuit, write_rows
-    from kilolayer.deploy.planning import compare_planners
+    from kilolayer.deploy.planning.build import compare_planners
+    from kilolayer.deploy.planning.hierarchy import Pursuit, write_rows
     from kilolayer.deploy.policy import open_policy
     from kilolayer.runtime.progress import LiveDisplay
 
@@ -145,10 +145,10 @@ def control(
         out: A file for the log, one JSON object a line: every step, plan and error.
     """
     from kilolayer.analysis.load import load
-    from kilolayer.deploy.control_loop import Timing
-    from kilolayer.deploy.control_run import control_simulation
-    from kilolayer.deploy.hierarchy import Pursuit
-    from kilolayer.deploy.planning import build_planner
+    from kilolayer.deploy.control.loop import Timing
+    from kilolayer.deploy.control.run import control_simulation
+    from kilolayer.deploy.planning.build import build_planner
+    from kilolayer.deploy.planning.hierarchy import Pursuit
     from kilolayer.deploy.policy import open_policy
     from kilolayer.runtime.progress import LiveDisplay
 
@@ -224,12 +224,12 @@ def serve(
         seed: Seed of the starts, and of the markers.
     """
     from kilolayer.analysis.load import load
-    from kilolayer.deploy.hierarchy import Pursuit
-    from kilolayer.deploy.lane import REPLAN_EVERY
-    from kilolayer.deploy.open_session import open_session
-    from kilolayer.deploy.planning import build_planner, for_one
+    from kilolayer.deploy.page.lane import REPLAN_EVERY
+    from kilolayer.deploy.page.open_session import open_session
+    from kilolayer.deploy.page.serve import PageServer
+    from kilolayer.deploy.planning.build import build_planner, for_one
+    from kilolayer.deploy.planning.hierarchy import Pursuit
     from kilolayer.deploy.policy import open_policy
-    from kilolayer.deploy.serve import PageServer
     from kilolayer.runtime.progress import LiveDisplay
 
     display = LiveDisplay()

@@ -56,7 +56,7 @@ def prune(
         seed: Seed of states, episodes and healing.
         out: The policy directory to write; by default policies/prune in the given one.
     """
-    from kilolayer.deploy.prune import Wish, prune_run
+    from kilolayer.deploy.smaller.prune import Wish, prune_run
     from kilolayer.report.prune_plot import write_plot
     from kilolayer.runtime.progress import LiveDisplay
 
@@ -143,7 +143,7 @@ def distil(
         out: The policy directory to write, or what holds those of several students; by default
             policies/ in the teacher's directory.
     """
-    from kilolayer.deploy.distil import Recipe, distil_run
+    from kilolayer.deploy.smaller.distil import Recipe, distil_run
     from kilolayer.runtime.progress import LiveDisplay
 
     recipe = Recipe(
@@ -208,7 +208,7 @@ def export(
         format: Which files to write.
         opset: The version of ONNX's operators to use, 17 at least.
     """
-    from kilolayer.deploy.export import export_policy
+    from kilolayer.deploy.export.write import export_policy
     from kilolayer.runtime.progress import LiveDisplay
 
     with closing(LiveDisplay()) as display:
@@ -255,9 +255,9 @@ def latency(
         nodes: Places that waypoints are chosen from.
     """
     from kilolayer.analysis.load import load
-    from kilolayer.deploy.early_exit import EarlyExit
-    from kilolayer.deploy.hierarchy import Pursuit
     from kilolayer.deploy.latency import measure_latency
+    from kilolayer.deploy.planning.hierarchy import Pursuit
+    from kilolayer.deploy.smaller.early_exit import EarlyExit
     from kilolayer.deploy.ways import Planned
     from kilolayer.report.latency_report import brief, header, rows, write_latency
     from kilolayer.runtime.progress import LiveDisplay

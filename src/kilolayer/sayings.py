@@ -12,8 +12,8 @@ from kilolayer.types import UserError, bad_field
 
 if TYPE_CHECKING:
     from kilolayer.analysis.load import Run
-    from kilolayer.deploy.control_loop import Timing
-    from kilolayer.deploy.control_run import Controlled
+    from kilolayer.deploy.control.loop import Timing
+    from kilolayer.deploy.control.run import Controlled
     from kilolayer.deploy.listener import Heard
     from kilolayer.deploy.policy import DeployedPolicy
     from kilolayer.language.base import Encoder
@@ -91,8 +91,8 @@ class Saying:
         out: Path | None,
     ) -> "Controlled":
         """The control loop, in which every plan hears the sentence anew."""
-        from kilolayer.deploy.control_run import drive_simulation
-        from kilolayer.deploy.hierarchy import Pursuit
+        from kilolayer.deploy.control.run import drive_simulation
+        from kilolayer.deploy.planning.hierarchy import Pursuit
         from kilolayer.language.loop import grounded_loop
 
         policy, sentence = open_actor(controller or self.run), str(self.sentence)

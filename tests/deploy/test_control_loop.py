@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 
 from kilolayer.agents.base import TaskSpec
-from kilolayer.deploy.control_log import ControlLog, Spread, Summary
-from kilolayer.deploy.control_loop import (
+from kilolayer.deploy.control.log import ControlLog, Spread, Summary
+from kilolayer.deploy.control.loop import (
     ControlLoop,
     Timing,
     WallClock,
     calm_interpreter,
     whole_subgoals,
 )
-from kilolayer.deploy.hierarchy import Pursuit
-from kilolayer.deploy.robot import Sensed
+from kilolayer.deploy.control.robot import Sensed
+from kilolayer.deploy.planning.hierarchy import Pursuit
 from kilolayer.types import UserError
 
 SPEC = TaskSpec(observation_dim=3, action_dim=2, goal_dim=2)

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kilolayer.deploy.distil import Recipe, critic_of, distil, distil_run
 from kilolayer.deploy.policy import DeployedPolicy, open_policy
+from kilolayer.deploy.smaller.distil import Recipe, critic_of, distil, distil_run
 from kilolayer.runtime.progress import Silent
 from kilolayer.types import UserError
 

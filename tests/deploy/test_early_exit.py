@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kilolayer.deploy.early_exit import EarlyExit, Operations
+from kilolayer.deploy.smaller.early_exit import EarlyExit, Operations
 from kilolayer.networks.actor import Actor
 from kilolayer.networks.arithmetic import arithmetic
 from kilolayer.networks.encoders import TorsoSpec

@@ -10,10 +10,10 @@ import onnxruntime
 import pytest
 
 from kilolayer.cli import main
-from kilolayer.deploy import export as exporting
-from kilolayer.deploy.export import export_policy
+from kilolayer.deploy.export import write as exporting
+from kilolayer.deploy.export.stablehlo import open_serialised
+from kilolayer.deploy.export.write import export_policy
 from kilolayer.deploy.policy import open_policy
-from kilolayer.deploy.stablehlo import open_serialised
 from kilolayer.types import UserError
 
 

@@ -13,19 +13,19 @@ from kilolayer.agents.base import TaskSpec
 from kilolayer.analysis.load import load
 from kilolayer.cli import main
 from kilolayer.config import TrainConfig
-from kilolayer.deploy.hierarchy import (
+from kilolayer.deploy.control.robot import SimulatedRobot
+from kilolayer.deploy.planning.build import build_planner
+from kilolayer.deploy.planning.hierarchy import (
     Hierarchy,
     Operations,
     Pursuit,
     act_operations,
     plan_operations,
 )
-from kilolayer.deploy.planners import Direct
-from kilolayer.deploy.planning import build_planner
+from kilolayer.deploy.planning.planners import Direct
+from kilolayer.deploy.planning.waypoints import build_waypoints
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, open_policy
-from kilolayer.deploy.robot import SimulatedRobot
 from kilolayer.deploy.score import Scorer
-from kilolayer.deploy.waypoints import build_waypoints
 from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.runtime.progress import Silent
 from kilolayer.tasks.point import PointMaze

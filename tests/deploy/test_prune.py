@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kilolayer.deploy import prune as module
-from kilolayer.deploy.influence import (
+from kilolayer.deploy.policy import open_policy
+from kilolayer.deploy.smaller import prune as module
+from kilolayer.deploy.smaller.influence import (
     Visited,
     block_influence,
     greedy,
@@ -17,8 +18,7 @@ from kilolayer.deploy.influence import (
     visited_states,
     without_each,
 )
-from kilolayer.deploy.policy import open_policy
-from kilolayer.deploy.prune import Point, Wish, choose, point_counts, prune_run
+from kilolayer.deploy.smaller.prune import Point, Wish, choose, point_counts, prune_run
 from kilolayer.networks.actor import Actor
 from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.networks.surgery import grow_blocks, select_blocks

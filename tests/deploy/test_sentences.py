@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from browser import browser, needs_browser
-from kilolayer.deploy.lane import Player
 from kilolayer.deploy.listener import Heard, Mark
-from kilolayer.deploy.serve import PageServer
-from kilolayer.deploy.session import Session
+from kilolayer.deploy.page.lane import Player
+from kilolayer.deploy.page.serve import PageServer
+from kilolayer.deploy.page.session import Session
 from kilolayer.tasks.point import PointMaze
 from kilolayer.types import UserError
 

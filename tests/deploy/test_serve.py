@@ -16,13 +16,13 @@ from kilolayer.agents.base import TaskSpec
 from kilolayer.analysis.value_map import ValueMap, value_map
 from kilolayer.cli import main
 from kilolayer.config import TrainConfig
-from kilolayer.deploy import session as session_module
-from kilolayer.deploy.ground import Ground, heading, outline
-from kilolayer.deploy.lane import Lane, Player, Simulator
-from kilolayer.deploy.open_session import open_session
+from kilolayer.deploy.page import session as session_module
+from kilolayer.deploy.page.ground import Ground, heading, outline
+from kilolayer.deploy.page.lane import Lane, Player, Simulator
+from kilolayer.deploy.page.open_session import open_session
+from kilolayer.deploy.page.serve import PageServer
+from kilolayer.deploy.page.session import MAP_RESOLUTION, Session
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy
-from kilolayer.deploy.serve import PageServer
-from kilolayer.deploy.session import MAP_RESOLUTION, Session
 from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.tasks.ant import Ant
 from kilolayer.tasks.cheetah import HalfCheetah

@@ -13,9 +13,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from kilolayer.deploy.early_exit import EarlyExit
 from kilolayer.deploy.policy import open_policy
 from kilolayer.deploy.score import Scorer
+from kilolayer.deploy.smaller.early_exit import EarlyExit
 from kilolayer.deploy.ways import RUNTIMES, Call, Planned, Way, require_one_task, ways_of
 from kilolayer.runtime.progress import ProgressDisplay, Silent
 from kilolayer.types import UserError, bad_field

@@ -9,15 +9,15 @@ import jax
 import numpy as np
 
 from kilolayer.analysis.load import Run
-from kilolayer.deploy.early_exit import EarlyExit, Operations
-from kilolayer.deploy.export import sizes_of
-from kilolayer.deploy.hierarchy import Pursuit, hierarchical_row, plan_operations
-from kilolayer.deploy.onnx_graph import policy_graph
-from kilolayer.deploy.onnx_session import open_session
-from kilolayer.deploy.planners import Planner
-from kilolayer.deploy.planning import PlannerName, build_planner
+from kilolayer.deploy.export.onnx_graph import policy_graph
+from kilolayer.deploy.export.onnx_session import open_session
+from kilolayer.deploy.export.write import sizes_of
+from kilolayer.deploy.planning.build import PlannerName, build_planner
+from kilolayer.deploy.planning.hierarchy import Pursuit, hierarchical_row, plan_operations
+from kilolayer.deploy.planning.planners import Planner
 from kilolayer.deploy.policy import DeployedPolicy
 from kilolayer.deploy.score import Scorer
+from kilolayer.deploy.smaller.early_exit import EarlyExit, Operations
 from kilolayer.deploy.visited import visited
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.types import UserError

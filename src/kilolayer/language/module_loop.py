@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kilolayer.deploy.robot import Sensed
+from kilolayer.deploy.control.robot import Sensed
 from kilolayer.language.base import Encoder
 from kilolayer.language.contexts import contexts
 from kilolayer.language.encoders.cache import Cached

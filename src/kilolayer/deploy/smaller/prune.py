@@ -12,16 +12,16 @@ import jax
 import numpy as np
 
 from kilolayer.analysis.load import Policy
-from kilolayer.deploy.distil import Recipe, distil
-from kilolayer.deploy.influence import (
+from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, Student, open_policy
+from kilolayer.deploy.score import Scorer
+from kilolayer.deploy.smaller.distil import Recipe, distil
+from kilolayer.deploy.smaller.influence import (
     Visited,
     block_influence,
     greedy,
     one_shot,
     visited_states,
 )
-from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, Student, open_policy
-from kilolayer.deploy.score import Scorer
 from kilolayer.losses.distillation import gaussian_divergence
 from kilolayer.networks.actor import Actor
 from kilolayer.networks.surgery import select_blocks
@@ -123,8 +123,8 @@ def prune_run(
 ) -> Pruned:
     """Prune the policy of a run or policy directory and write the point that was wished for.
 
-    orders: how blocks go, one curve for each: see `kilolayer.deploy.influence`. measure: of the
-    one-shot order. heal_steps: environment steps of a distillation of every pruned point, which
+    orders: how blocks go, one curve for each: see `kilolayer.deploy.smaller.influence`. measure: of
+    the one-shot order. heal_steps: environment steps of a distillation of every pruned point, which
     then is there twice. out: the policy directory to write, by default `policies/prune` in the
     given one. Raises UserError for a wish that nothing meets.
     """

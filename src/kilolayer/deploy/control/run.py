@@ -11,13 +11,13 @@ import numpy as np
 from kilolayer.agents.build import task_spec
 from kilolayer.analysis.load import Run
 from kilolayer.config import TrainConfig
-from kilolayer.deploy.control_log import ControlLog, Summary
-from kilolayer.deploy.control_loop import ControlLoop, Timing
-from kilolayer.deploy.hierarchy import Pursuit
-from kilolayer.deploy.planners import Planner
-from kilolayer.deploy.planning import for_one
+from kilolayer.deploy.control.log import ControlLog, Summary
+from kilolayer.deploy.control.loop import ControlLoop, Timing
+from kilolayer.deploy.control.robot import Errand, Robot, Sensed, SimulatedRobot
+from kilolayer.deploy.planning.build import for_one
+from kilolayer.deploy.planning.hierarchy import Pursuit
+from kilolayer.deploy.planning.planners import Planner
 from kilolayer.deploy.policy import DeployedPolicy
-from kilolayer.deploy.robot import Errand, Robot, Sensed, SimulatedRobot
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.tasks.base import Task, is_success, parse_goal
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kilolayer.deploy.ground import Ground, heading, outline
+from kilolayer.deploy.page.ground import Ground, heading, outline
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.build import build_physics
 from kilolayer.tasks.base import Task

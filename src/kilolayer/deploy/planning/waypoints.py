@@ -6,7 +6,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components, dijkstra
 
-from kilolayer.deploy.planners import Value, Waypoints
+from kilolayer.deploy.planning.planners import Value, Waypoints
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.types import UserError
 

@@ -15,9 +15,9 @@ from kilolayer.agents.base import TaskSpec
 from kilolayer.agents.build import task_spec
 from kilolayer.agents.optimiser import descend, init_moments, network_optimiser
 from kilolayer.analysis.load import Run
-from kilolayer.deploy.planners import Proposal
+from kilolayer.deploy.planning.planners import Proposal
+from kilolayer.deploy.planning.recorded import Recorded, recorded_steps
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, open_policy
-from kilolayer.deploy.recorded import Recorded, recorded_steps
 from kilolayer.networks.actor import Actor
 from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.runtime import checkpoint

@@ -10,13 +10,13 @@ import numpy as np
 from kilolayer.agents.build import task_spec
 from kilolayer.agents.crl import Critic
 from kilolayer.analysis.load import Run
-from kilolayer.deploy.hierarchy import Pursuit, Row, flat_row, hierarchical_row
-from kilolayer.deploy.planners import CriticValue, Direct, Interpolation, Planner
+from kilolayer.deploy.planning.hierarchy import Pursuit, Row, flat_row, hierarchical_row
+from kilolayer.deploy.planning.planners import CriticValue, Direct, Interpolation, Planner
+from kilolayer.deploy.planning.proposal import proposal_of
+from kilolayer.deploy.planning.recorded import recorded_steps, well_spread
+from kilolayer.deploy.planning.waypoints import build_waypoints
 from kilolayer.deploy.policy import DeployedPolicy, open_policy
-from kilolayer.deploy.proposal import proposal_of
-from kilolayer.deploy.recorded import recorded_steps, well_spread
 from kilolayer.deploy.score import Scorer
-from kilolayer.deploy.waypoints import build_waypoints
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.types import UserError, bad_field
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from kilolayer.deploy.packages import require
+from kilolayer.deploy.export.packages import require
 from kilolayer.networks.actor import LOG_STD_MAX, LOG_STD_MIN, Actor
 from kilolayer.networks.block import LAYER_NORM_EPSILON, Dense, NormedLayer, ResidualBlock
 from kilolayer.networks.stack import Stack

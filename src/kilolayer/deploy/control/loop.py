@@ -22,9 +22,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from kilolayer.agents.base import TaskSpec
-from kilolayer.deploy.control_log import ControlLog, PlanRecord, StepRecord, Summary
-from kilolayer.deploy.hierarchy import Pursuit
-from kilolayer.deploy.robot import Robot, Sensed
+from kilolayer.deploy.control.log import ControlLog, PlanRecord, StepRecord, Summary
+from kilolayer.deploy.control.robot import Robot, Sensed
+from kilolayer.deploy.planning.hierarchy import Pursuit
 from kilolayer.types import bad_field
 
 # Seconds after which a thread that computes lets another run; CPython's own is ten times that,

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from kilolayer.deploy.onnx_graph import OLDEST_OPSET
-from kilolayer.deploy.packages import require
+from kilolayer.deploy.export.onnx_graph import OLDEST_OPSET
+from kilolayer.deploy.export.packages import require
 from kilolayer.types import bad_field
 
 OUTPUTS = ["action", "log_std"]

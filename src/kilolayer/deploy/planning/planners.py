@@ -78,7 +78,7 @@ class Waypoints(eqx.Module):
     Of each node: observation `[nodes, observation]`, place `[nodes, goal]`, its encoding, and own
     `[nodes]`, f(j, j). length `[nodes, nodes]`: of the shortest paths, infinite where there is
     none; following `[nodes, nodes]`: the node after i on the way to j. Made by
-    `kilolayer.deploy.waypoints`.
+    `kilolayer.deploy.planning.waypoints`.
     """
 
     value: Value

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kilolayer.deploy.planners import Planner
+from kilolayer.deploy.planning.planners import Planner
 from kilolayer.deploy.policy import DeployedPolicy
 from kilolayer.deploy.score import Scorer
 from kilolayer.networks.arithmetic import arithmetic

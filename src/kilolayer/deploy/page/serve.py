@@ -26,7 +26,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 
-from kilolayer.deploy.session import Session
+from kilolayer.deploy.page.session import Session
 from kilolayer.types import UserError, bad_field
 
 ADDRESS = "127.0.0.1"
@@ -155,7 +155,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise _RefusalError(HTTPStatus.BAD_REQUEST, "the address cannot be read.") from None
         if address.path in PAGE:
             name, kind = PAGE[address.path]
-            content = files("kilolayer.deploy").joinpath("page", name).read_bytes()
+            content = files("kilolayer.deploy.page").joinpath(name).read_bytes()
             self._send(HTTPStatus.OK, content, f"{kind}; charset=utf-8")
         elif address.path == "/state":
             self._send_json(self.server.session.scene())

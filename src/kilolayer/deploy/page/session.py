@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from kilolayer.analysis.value_map import ValueMap
-from kilolayer.deploy.ground import Ground
-from kilolayer.deploy.lane import Lane, Planner, Player, Simulator, rounded
 from kilolayer.deploy.listener import Listener
+from kilolayer.deploy.page.ground import Ground
+from kilolayer.deploy.page.lane import Lane, Planner, Player, Simulator, rounded
 from kilolayer.runtime.progress import ProgressDisplay, Silent
 from kilolayer.tasks.base import Task
 from kilolayer.types import UserError

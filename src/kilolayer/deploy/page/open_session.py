@@ -5,10 +5,10 @@ from pathlib import Path
 from kilolayer.agents.build import task_spec
 from kilolayer.analysis.load import Run, load
 from kilolayer.analysis.value_map import ValueMaps
-from kilolayer.deploy.lane import Planner, Player
 from kilolayer.deploy.listener import Listener
+from kilolayer.deploy.page.lane import Planner, Player
+from kilolayer.deploy.page.session import MapMaker, Session
 from kilolayer.deploy.policy import is_policy, open_policy
-from kilolayer.deploy.session import MapMaker, Session
 from kilolayer.tasks.base import Task
 from kilolayer.types import UserError
 

@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kilolayer.deploy.onnx_graph import DEFAULT_OPSET, policy_graph
-from kilolayer.deploy.onnx_session import open_session
-from kilolayer.deploy.packages import require
+from kilolayer.deploy.export.onnx_graph import DEFAULT_OPSET, policy_graph
+from kilolayer.deploy.export.onnx_session import open_session
+from kilolayer.deploy.export.packages import require
+from kilolayer.deploy.export.stablehlo import PLATFORMS, open_serialised, serialised_policy
 from kilolayer.deploy.policy import DeployedPolicy, open_policy
-from kilolayer.deploy.stablehlo import PLATFORMS, open_serialised, serialised_policy
 from kilolayer.deploy.visited import visited
 from kilolayer.networks.actor import Actor
 from kilolayer.runtime.progress import ProgressDisplay, Silent
