@@ -405,7 +405,7 @@ def main() -> None:
     for name in ("steps", "module-updates"):
         value = getattr(Lesson(), name.removeprefix("module-"))
         parser.add_argument(f"--{name}", type=int, default=value, help="of an action module")
-    parser.add_argument("--execute", type=int, default=4, help="actions of a chunk to be done")
+    parser.add_argument("--execute", type=int, default=1, help="actions of a chunk to be done")
     parser.add_argument("--episodes", type=int, default=256, help="of each split")
     parser.add_argument("--out", type=Path, default=Path("results/language"))
     parser.add_argument("--work", type=Path, default=Path("runs/language"))

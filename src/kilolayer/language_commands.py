@@ -97,7 +97,7 @@ def train_vla(
     grounding: Path | None = None,
     trunk: Literal["mixture", "dense-parameters", "dense-operations"] = "mixture",
     chunk: int = 4,
-    execute: int | None = None,
+    execute: int = 1,
     experts: int = 8,
     top_k: int = 2,
     depth: int = 4,
@@ -129,7 +129,8 @@ def train_vla(
             a head is trained first.
         trunk: mixture; or one dense stack with as many parameters, or as many operations a step.
         chunk: Actions that are made at once.
-        execute: How many of these are done before the next chunk; by default all.
+        execute: How many of these are done before the next chunk is made from what is sensed
+            then. More cost less time, and lose an arm whose actions turn at every step.
         experts: Experts in each layer of the mixture.
         top_k: How many of them each step passes.
         depth: Layers of an expert.
@@ -166,7 +167,7 @@ def train_vla(
         found = teach_run(
             run, encoder, out, trunk, seed=seed, display=display,
             recipe=Recipe(steps, updates=updates), mixture=mixture, chunk=chunk,
-            execute=chunk if execute is None else execute, examples=examples,
+            execute=execute, examples=examples,
             grounding=reads,
         )  # fmt: skip
         examine_module(found, encoder, policy, episodes, seed, display).write(found.path)

@@ -39,7 +39,7 @@ class ModuleSpec:
     trunk: Trunk = "mixture"
     mixture: MixtureSpec = dataclasses.field(default_factory=lambda: MixtureSpec(width=64))
     chunk: int = 4
-    execute: int = 4
+    execute: int = 1
 
     def __post_init__(self) -> None:
         if self.trunk not in TRUNKS:

@@ -134,7 +134,7 @@ def teach_run(
     recipe: Recipe | None = None,
     mixture: MixtureSpec | None = None,
     chunk: int = 4,
-    execute: int = 4,
+    execute: int = 1,
     examples: int = EXAMPLES,
     grounding: Grounding | None = None,
 ) -> TaughtModule:
