@@ -38,7 +38,7 @@ def measure(
     for size in batch_sizes:
         draws, trajectories = max(1, transitions // size), math.ceil(size / length)
         draw = partial(
-            hindsight.sample, batch_size=size, discount=DISCOUNT, time_limits=(EPISODE_LENGTH,)
+            hindsight.sample, batch_size=size, discount=DISCOUNT, episode_length=EPISODE_LENGTH
         )
         relabel = partial(
             hindsight_of_trajectories, trajectories=trajectories, length=length, discount=DISCOUNT

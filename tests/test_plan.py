@@ -155,8 +155,6 @@ REFUSED = [
     ({"seed": -1}, "seed", "[0, 4294967296)", 0),
     ({"seed": 2**32}, "seed", "[0, 4294967296)", 2**32 - 1),
     ({"episode_length": 1}, "episode_length", "at least 2", 2),
-    ({"initial_episode_length": 1}, "initial_episode_length", "at least 2", 2),
-    ({"initial_episode_length": 1001}, "initial_episode_length", "[2, 1000]", 1000),
     ({"batch_size": 1}, "batch_size", "two transitions", 2),
     ({"discount": 0.0}, "discount", "(0, 1]", 0.99),
     ({"discount": 1.01}, "discount", "(0, 1]", 0.99),

@@ -62,16 +62,11 @@ class TrainConfig(TaskConfig):
     """Control steps of every world between two rounds of updates."""
     episode_length: int | None = None
     """Control steps after which an episode ends while training; by default the task's own."""
-    initial_episode_length: int | None = None
-    """Control steps of an episode in the first half of training, `episode_length` in the second:
-    early on a fresh start teaches more than the rest of an episode that failed. By default the
-    same."""
     goal_interval: int | None = None
     """Control steps after which a training world is told another goal, in the same episode; by
     default it keeps one to the end."""
     physics: Literal["auto", "native", "mjx"] = "auto"
-    """MuJoCo's engine: `native` on all cores, which is `auto`, or `mjx` on the accelerator (extra
-    `mjx`)."""
+    """MuJoCo's engine: `native`, all cores; `mjx` (extra `mjx`); `auto`, mjx if there is a GPU."""
     mjx_impl: Literal["jax", "warp"] = "jax"
     """MJX's implementation: `jax` runs anywhere, `warp` is made for NVIDIA GPUs (extra `warp`)."""
 

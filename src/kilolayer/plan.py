@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args, get_type_hints
 
 from kilolayer.config import TrainConfig
-from kilolayer.types import Array, bad_field
+from kilolayer.types import bad_field
 
 AT_LEAST_ONE = (
     "total_steps",
@@ -47,7 +47,6 @@ ARRAYS_PER_LAYER = 1.5
 class TrainPlan:
     """Counts derived from a config and the task's episode length.
 
-    time_limits: ages at which an episode's time is up at some moment of the training, ascending.
     steps_per_unroll: environment steps of one unroll, over all worlds; 0 with a dataset, where a
     round consists of the updates alone.
     updates_per_unroll: gradient updates that follow each unroll.
@@ -62,7 +61,7 @@ class TrainPlan:
     actor_depth: int
     critic_depth: int
     collector_depth: int | None
-    time_limits: tuple[int, ...]
+    episode_length: int
     steps_per_unroll: int
     updates_per_unroll: int
     prefill_unrolls: int
@@ -75,21 +74,12 @@ class TrainPlan:
     rematerialisation: Literal["none", "block", "nested"]
 
     @property
-    def episode_length(self) -> int:
-        """Of the longest episodes of the training."""
-        return self.time_limits[-1]
-
-    @property
     def total_steps(self) -> int:
         return (self.prefill_unrolls + self.training_unrolls) * self.steps_per_unroll
 
-    def progress(self, unrolls: Array) -> Array:
-        """Share of the training that is over after so many unrolls; below 0 while prefilling."""
-        return (unrolls - self.prefill_unrolls) / self.training_unrolls
-
     def holding(self, steps: int, longest: int) -> "TrainPlan":
         """The plan for a dataset of `steps` steps, whose longest trajectory has `longest`."""
-        return dataclasses.replace(self, replay_capacity=steps, time_limits=(longest,))
+        return dataclasses.replace(self, replay_capacity=steps, episode_length=longest)
 
     def describe(self) -> str:
         """What was decided about the deep stacks, in one line."""
@@ -133,15 +123,11 @@ class TrainPlan:
         collector_depth = config.collector_depth
         if collector_depth is not None:
             _checked_depth("collector_depth", collector_depth, config)
-        first_length = config.initial_episode_length or episode_length
-        if first_length > episode_length:
-            allowed = f"it must lie in [2, {episode_length}], the length in the second half"
-            raise bad_field("initial_episode_length", first_length, allowed, episode_length)
         return TrainPlan(
             actor_depth=actor_depth,
             critic_depth=critic_depth,
             collector_depth=collector_depth,
-            time_limits=tuple(sorted({first_length, episode_length})),
+            episode_length=episode_length,
             steps_per_unroll=steps_per_unroll if online else 0,
             updates_per_unroll=updates,
             prefill_unrolls=prefill,
@@ -236,10 +222,8 @@ def _check_ranges(config: TrainConfig) -> None:
         # JAX would drop the higher bits, and two seeds would give one run.
         nearest = 0 if config.seed < 0 else MAX_SEED - 1
         raise bad_field("seed", config.seed, f"it must lie in [0, {MAX_SEED})", nearest)
-    for field in ("episode_length", "initial_episode_length"):
-        length = getattr(config, field)
-        if length is not None and length < 2:
-            raise bad_field(field, length, "it must be at least 2", 2)
+    if config.episode_length is not None and config.episode_length < 2:
+        raise bad_field("episode_length", config.episode_length, "it must be at least 2", 2)
     if config.goal_interval is not None and config.goal_interval < 1:
         raise bad_field("goal_interval", config.goal_interval, "it must be at least 1", 1)
     if config.batch_size < 2:

@@ -106,7 +106,7 @@ def test_cloning_learns_the_posterior_of_the_action(sees_goal, slope, deviation)
     buffer = noisy_recording(20_000)
 
     def update(state, key):
-        batch = hindsight.sample(buffer, key, 256, 1.0, (2,))
+        batch = hindsight.sample(buffer, key, 256, 1.0, 2)
         return agent.update(state, batch, key)
 
     run = jax.jit(lambda state, keys: jax.lax.scan(update, state, keys))

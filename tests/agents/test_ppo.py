@@ -24,7 +24,7 @@ def reward(achieved, goal):
 
 AGENT = PPO(
     *(TaskSpec(1, 1, 1), TORSO, TORSO, reward),
-    time_limits=(4,),
+    episode_length=4,
     discount=0.9,
     actor_learning_rate=3e-3,
     critic_learning_rate=3e-3,

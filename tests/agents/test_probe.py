@@ -39,7 +39,7 @@ def train_critic(agent: CRL, buffer: ring.Buffer) -> Critic:
 
     def update(carry, key):
         critic, moments = carry
-        batch = hindsight.sample(buffer, key, BATCH, DISCOUNT, (CHAIN.episode_length,))
+        batch = hindsight.sample(buffer, key, BATCH, DISCOUNT, CHAIN.episode_length)
         gradient, _ = jax.grad(agent.critic_loss, has_aux=True)(critic, batch)
         change, moments = optimiser.update(gradient, moments)
         return (optax.apply_updates(critic, change), moments), None
@@ -83,7 +83,7 @@ def test_energies_are_the_log_occupancy_ratio(energy, loss, buffer):
 
 def test_hindsight_batches_follow_the_chains_joint_distribution(buffer):
     """The other half of the claim: what the buffer and the sampler hand to the critic."""
-    batch = jax.jit(lambda key: hindsight.sample(buffer, key, 200_000, DISCOUNT, (10,)))(
+    batch = jax.jit(lambda key: hindsight.sample(buffer, key, 200_000, DISCOUNT, 10))(
         jax.random.key(3)
     )
     places = [np.asarray(x).argmax(-1) for x in (batch.observation, batch.action, batch.goal)]

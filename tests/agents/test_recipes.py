@@ -44,7 +44,7 @@ def trained():
         agent = agent_of(name)
 
         def update(state, key):
-            batch = hindsight.sample(buffer, key, BATCH, 0.9, (CHAIN.episode_length,))
+            batch = hindsight.sample(buffer, key, BATCH, 0.9, CHAIN.episode_length)
             return agent.update(state, batch, key)
 
         @jax.jit

@@ -74,7 +74,7 @@ def discounted_visits() -> np.ndarray:
 def train(agent, buffer: ring.Buffer):
     def update(state, key):
         sample_key, update_key = jax.random.split(key)
-        batch = hindsight.sample(buffer, sample_key, BATCH, 1.0, (EPISODE_LENGTH,), False, True)
+        batch = hindsight.sample(buffer, sample_key, BATCH, 1.0, EPISODE_LENGTH, False, True)
         return agent.update(state, batch, update_key)
 
     keys = jax.random.split(jax.random.key(1), UPDATES)
@@ -108,9 +108,7 @@ def test_every_metric_moves_and_stays_finite(trained):
 @pytest.fixture(scope="module")
 def batch() -> hindsight.Batch:
     def draw(buffer: ring.Buffer) -> hindsight.Batch:
-        return hindsight.sample(
-            buffer, jax.random.key(0), BATCH, 1.0, (EPISODE_LENGTH,), False, True
-        )
+        return hindsight.sample(buffer, jax.random.key(0), BATCH, 1.0, EPISODE_LENGTH, False, True)
 
     return jax.jit(draw)(two_ways())
 

@@ -36,9 +36,7 @@ def draw(
     absorbing: bool = False,
     terminal_steps: bool = False,
 ) -> hindsight.Batch:
-    return hindsight.sample(
-        buffer, key, size, discount, (episode_length,), absorbing, terminal_steps
-    )
+    return hindsight.sample(buffer, key, size, discount, episode_length, absorbing, terminal_steps)
 
 
 def steps_and_goals(batch: hindsight.Batch) -> tuple[np.ndarray, np.ndarray]:
@@ -88,7 +86,7 @@ def test_steps_remaining_matches_a_loop(recording):
 @jax.jit
 def longest_offsets_everywhere(buffer):
     time, world = (grid.ravel() for grid in jnp.indices((CAPACITY, WORLDS)))
-    futures = hindsight.futures(buffer, time, world, (EPISODE_LENGTH,), absorbing=True)
+    futures = hindsight.futures(buffer, time, world, EPISODE_LENGTH, absorbing=True)
     return futures[1].reshape(CAPACITY, WORLDS)
 
 
@@ -114,14 +112,6 @@ def test_goals_after_a_termination_are_where_it_happened():
     last = goals[steps[:, 1] == 5, 1]
     assert len(last) > 1000
     assert set(last) == {5}
-
-
-def test_an_episode_cut_at_an_earlier_limit_did_not_terminate():
-    """Of episodes of 2, 3, 7 and some steps that were cut at 3 or 7, the first alone terminated."""
-    buffer = fill(ages_of_episodes([2, 3, 7, 6], 18)[:, None], 18, 6)
-    batch = hindsight.sample(buffer, jax.random.key(0), 5_000, 1.0, (3, 7), False, True)
-    steps, _ = steps_and_goals(batch)
-    assert set(steps[np.asarray(batch.terminated), 1]) == {1}
 
 
 @pytest.mark.parametrize("absorbing", [False, True])

@@ -71,7 +71,7 @@ def test_goals_are_later_steps_of_the_same_trajectory() -> None:
     task = make_task("point_u_maze")
     assert dataset.longest > task.episode_length
     buffer = filled_buffer(TrainConfig(), task, dataset, Silent())
-    sample = jax.jit(lambda b, key: hindsight.sample(b, key, 20_000, 1.0, (dataset.longest,)))
+    sample = jax.jit(lambda b, key: hindsight.sample(b, key, 20_000, 1.0, dataset.longest))
     batch = sample(buffer, jax.random.key(0))
     step, goal = np.asarray(batch.observation)[:, 0], np.asarray(batch.goal)[:, 0]
     trajectory = np.repeat(np.arange(4), lengths)

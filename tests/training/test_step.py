@@ -11,7 +11,6 @@ import pytest
 from kilolayer.agents.base import Sampling
 from kilolayer.analysis.load import load
 from kilolayer.config import TrainConfig
-from kilolayer.replay import buffer as ring
 from kilolayer.runtime.run_dir import RunDirectory
 from kilolayer.training.build import build_trainer, check_dtype
 from kilolayer.training.saving import save_state
@@ -41,17 +40,6 @@ def test_the_horizon_grows_linearly_from_the_first_update_to_the_last():
 def test_without_an_initial_discount_it_stays():
     trainer = build_trainer(dataclasses.replace(CONFIG, initial_discount=None))
     assert {trainer.discount(jnp.int32(unrolls)) for unrolls in (0, 5, 10)} == {0.98}
-
-
-def test_episodes_are_longer_in_the_second_half():
-    """Two unrolls of prefill, eight with updates: the oldest age of each but the last."""
-    lengths = {"initial_episode_length": 20, "episode_length": 60}
-    trainer = build_trainer(dataclasses.replace(CONFIG, **lengths))
-    state, oldest, collect = jax.jit(trainer.init)(), [], jax.jit(trainer.collect)
-    for _ in range(9):
-        state = collect(state)
-        oldest.append(int(ring.newest(state.buffer, CONFIG.unroll_length).age.max()))
-    assert oldest == [19] * 6 + [49, 59, 59]
 
 
 def test_goals_lie_farther_ahead_late_in_training():

@@ -153,7 +153,7 @@ def build_ppo(config: TrainConfig, plan: TrainPlan, task: Task) -> PPO:
         actor_torso=actor_torso,
         critic_torso=critic_torso,
         reward=sparse_reward(task),
-        time_limits=plan.time_limits,
+        episode_length=plan.episode_length,
         goal_interval=config.goal_interval,
         discount=_discount_of_rewards(config),
         actor_learning_rate=config.actor_learning_rate,

@@ -66,7 +66,7 @@ class PPO:
     actor_torso: TorsoSpec
     critic_torso: TorsoSpec
     reward: Reward
-    time_limits: tuple[int, ...]
+    episode_length: int
     goal_interval: int | None = None
     discount: float = 0.99
     actor_learning_rate: float = 3e-4
@@ -108,8 +108,7 @@ class PPO:
         now, later = (jax.tree.map(lambda leaf, s=s: leaf[s], unroll) for s in _NOW_AND_LATER)
         value = _value(state.parameters.critic, unroll.observation, unroll.goal)
         continues = later.age == now.age + 1
-        time_up = jnp.isin(now.age + 1, jnp.array(self.time_limits))
-        terminated = ~continues & ~time_up
+        terminated = ~continues & (now.age + 1 < self.episode_length)
         if self.goal_interval is not None:
             continues &= later.age % self.goal_interval != 0
         advantage = generalised_advantages(

@@ -5,8 +5,6 @@ proportional to discount^k (arXiv 2206.07568, eq. 1, truncated at the end of the
 drawn by the inverse of the distribution function: no `[time, time]` matrix, memory O(batch).
 """
 
-from collections.abc import Sequence
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -100,35 +98,30 @@ def _row_of(buffer: Buffer, time: Array) -> Array:
 
 
 def futures(
-    buffer: Buffer, time: Array, world: Array, time_limits: Sequence[int], absorbing: bool
+    buffer: Buffer, time: Array, world: Array, episode_length: int, absorbing: bool
 ) -> tuple[Array, Array]:
     """`(stored, longest)`, each `[batch]`: later steps that the buffer holds of each step's
     episode, and the largest offset that a goal may have.
 
     The two differ after a termination if `absorbing`: the world then counts as staying where it
-    ended until its time would have been up, by the last of the `time_limits`.
+    ended until the episode's time is up.
     """
-    stored = steps_remaining(buffer, time, world, time_limits[-1])
+    stored = steps_remaining(buffer, time, world, episode_length)
     if not absorbing:
         return stored, stored
     own_age = buffer.steps.age[_row_of(buffer, time), world]
-    terminates = ends_early(buffer, time, world, stored, time_limits)
-    return stored, jnp.where(terminates, time_limits[-1] - 1 - own_age, stored)
+    terminates = ends_early(buffer, time, world, stored, episode_length)
+    return stored, jnp.where(terminates, episode_length - 1 - own_age, stored)
 
 
 def ends_early(
-    buffer: Buffer, time: Array, world: Array, stored: Array, time_limits: Sequence[int]
+    buffer: Buffer, time: Array, world: Array, stored: Array, episode_length: int
 ) -> Array:
     """Whether each step's episode, which has `stored` later steps, terminated after the last of
-    them, `[batch]`: it is over, and its time was not up.
-
-    time_limits: ages at which it may have been, ascending. A termination at just that age is not
-    told from it.
-    """
+    them, `[batch]`: it is over, and its time was not up."""
     own_age = buffer.steps.age[_row_of(buffer, time), world]
     is_over = time + stored + 1 < buffer.size
-    time_up = jnp.isin(own_age + stored + 1, jnp.array(time_limits))
-    return is_over & ~time_up
+    return is_over & (own_age + stored + 1 < episode_length)
 
 
 def sample(
@@ -136,7 +129,7 @@ def sample(
     key: Array,
     batch_size: int,
     discount: float | Array,
-    time_limits: Sequence[int],
+    episode_length: int,
     absorbing: bool = False,
     terminal_steps: bool = False,
 ) -> Batch:
@@ -153,10 +146,10 @@ def sample(
         of_time, of_world = jax.random.bits(key, (2, batch_size))
         time = index_below(buffer.size, of_time)
         world = index_below(buffer.num_worlds, of_world)
-        stored, longest = futures(buffer, time, world, time_limits, absorbing)
+        stored, longest = futures(buffer, time, world, episode_length, absorbing)
         drawable = longest > 0
         if terminal_steps:
-            drawable |= ends_early(buffer, time, world, stored, time_limits)
+            drawable |= ends_early(buffer, time, world, stored, episode_length)
         return time, world, stored, longest, drawable
 
     def redraw(carry: tuple) -> tuple:
@@ -185,5 +178,5 @@ def sample(
         commanded_goal=steps.goal[row, world],
         achieved_goal=steps.achieved_goal[row, world],
         next_observation=steps.observation[next_row, world],
-        terminated=(stored == 0) & ends_early(buffer, time, world, stored, time_limits),
+        terminated=(stored == 0) & ends_early(buffer, time, world, stored, episode_length),
     )

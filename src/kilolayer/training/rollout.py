@@ -72,7 +72,7 @@ def unroll(
     policy: Policy,
     key: Array,
     length: int,
-    episode_length: int | Array,
+    episode_length: int,
     goal_interval: int | None = None,
     record: Recorder = lambda _, step: step,
 ) -> tuple[WorldState, Any]:

@@ -118,7 +118,7 @@ class Trainer:
             policy,
             unroll_key,
             self.config.unroll_length,
-            self.episode_length(state.unrolls),
+            self.plan.episode_length,
             self.config.goal_interval,
         )
         return dataclasses.replace(
@@ -129,20 +129,14 @@ class Trainer:
             unrolls=state.unrolls + 1,
         )
 
-    def episode_length(self, unrolls: Array) -> int | Array:
-        """Control steps after which an episode ends, after so many unrolls."""
-        first, last = self.plan.time_limits[0], self.plan.time_limits[-1]
-        if first == last:
-            return last
-        return jnp.where(2 * self.plan.progress(unrolls) < 1, first, last)
-
     def discount(self, unrolls: Array) -> float | Array:
         """The discount after so many unrolls: its horizon grows linearly while training."""
         config, plan = self.config, self.plan
         if config.initial_discount is None:
             return config.discount
         first, last = 1 / (1 - config.initial_discount), 1 / (1 - config.discount)
-        return 1 - 1 / (first + (last - first) * jnp.clip(plan.progress(unrolls), 0, 1))
+        done = (unrolls - plan.prefill_unrolls) / plan.training_unrolls
+        return 1 - 1 / (first + (last - first) * jnp.clip(done, 0, 1))
 
     def sample(self, state: TrainState, key: Array) -> hindsight.Batch:
         """A batch from the replay buffer, of the steps and the goals that the agent asks for."""
@@ -153,7 +147,7 @@ class Trainer:
             key,
             config.batch_size,
             1.0 if sampling.horizon == "uniform" else self.discount(state.unrolls),
-            self.plan.time_limits,
+            self.plan.episode_length,
             config.absorbing_termination,
             sampling.terminal_steps,
         )

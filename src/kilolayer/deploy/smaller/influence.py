@@ -63,7 +63,7 @@ def visited_states(policy: DeployedPolicy, count: int, seed: int) -> Visited:
         _, steps = unroll(task, physics, worlds, act, play_key, length, length)
         empty = ring.init(length, WORLDS, len(task.observation), task.action_dim, task.goal.dim)
         batch = hindsight.sample(
-            ring.insert(empty, steps), draw_key, count, config.discount, (length,)
+            ring.insert(empty, steps), draw_key, count, config.discount, length
         )
         return Visited(batch.observation, batch.mixed_goals(HINDSIGHT_SHARE, goals_key))
 
