@@ -223,5 +223,5 @@ def test_every_ranged_field_has_a_refusal_above():
             "contrastive_loss", "absorbing_termination", "residual", "activation",
             "branch_activation"}  # fmt: skip
     # What says which task is checked where the task is made.
-    free |= {"dataset"} | {field.name for field in dataclasses.fields(TaskConfig)}
+    free |= {"dataset", "start_from"} | {field.name for field in dataclasses.fields(TaskConfig)}
     assert refused | free == {field.name for field in dataclasses.fields(TrainConfig)}

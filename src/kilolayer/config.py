@@ -53,6 +53,9 @@ class TrainConfig(TaskConfig):
     """Learn from this .npz file in OGBench's layout and take no steps: see docs/offline.md."""
     seed: int = 0
     """Seed of everything random. Same seed, same machine, same result."""
+    start_from: str | None = None
+    """A run whose newest networks and optimisers this one begins with, to go on under other
+    options; by default they are drawn from the seed."""
     total_steps: int = 1_000_000
     """Environment steps to train for, summed over all worlds; rounded up to whole unrolls. With
     a dataset, as many updates as those steps would have brought."""
@@ -66,7 +69,8 @@ class TrainConfig(TaskConfig):
     """Control steps after which a training world is told another goal, in the same episode; by
     default it keeps one to the end."""
     physics: Literal["auto", "native", "mjx"] = "auto"
-    """MuJoCo's engine: `native`, all cores; `mjx` (extra `mjx`); `auto`, mjx if there is a GPU."""
+    """MuJoCo's engine: `native` on all cores, which is `auto`, or `mjx` on the accelerator (extra
+    `mjx`)."""
     mjx_impl: Literal["jax", "warp"] = "jax"
     """MJX's implementation: `jax` runs anywhere, `warp` is made for NVIDIA GPUs (extra `warp`)."""
 

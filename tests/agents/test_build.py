@@ -45,7 +45,7 @@ def test_a_config_builds_the_agents_that_it_describes():
         ("sac", SAC, {"hindsight_goal_share": 0.0, **replayed, **soft}),
         ("sac-her", SAC, {"hindsight_goal_share": 0.6, **replayed, **soft}),
         ("td3-her", TD3, {"hindsight_goal_share": 0.6, **replayed}),
-        ("ppo", PPO, {"time_limits": (70,)}),
+        ("ppo", PPO, {"episode_length": 70}),
     ):
         agent = build(agent=name)
         parts = (agent.task, agent.actor_torso, agent.critic_torso, agent.reward)

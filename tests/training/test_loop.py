@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kilolayer.analysis.load import load
 from kilolayer.config import TrainConfig
 from kilolayer.runtime.progress import Silent
 from kilolayer.training import build as build_module
@@ -119,3 +120,42 @@ def test_a_nan_in_a_parameter_is_named() -> None:
 def test_a_run_directory_that_exists_is_refused(finished) -> None:
     with pytest.raises(UserError, match=r"exists already.*--out.*--resume"):
         start_run(SMALL, finished.path, Silent())
+
+
+GOING_ON = [((0.0, 0.0), 1), ((0.9, 1 - 1e-6), 1), ((0.0, 0.9), 2)]
+
+
+@pytest.mark.parametrize(("decays", "seeds"), GOING_ON)
+def test_a_run_goes_on_with_the_networks_of_another(decays, seeds, tmp_path) -> None:
+    """With steps too small to change a weight it ends as it began."""
+    first, second = (dataclasses.replace(SMALL, average_decay=decay) for decay in decays)
+    source = start_run(dataclasses.replace(first, total_steps=400), tmp_path / "first", Silent())
+    going_on = dataclasses.replace(
+        second,
+        start_from=str(source.path),
+        seed=7,
+        total_steps=400,
+        episode_length=50,
+        actor_learning_rate=1e-30,
+        critic_learning_rate=1e-30,
+    )
+    run = start_run(going_on, tmp_path / "second", Silent(), seeds=seeds)
+    before = load(source.path)
+    for member in run.members:
+        after = load(member.path)
+        for goal in ((1.0, 1.0), (3.0, 1.0)):
+            expected = before.policy(np.ones(4), np.array(goal))
+            np.testing.assert_allclose(
+                after.policy(np.ones(4), np.array(goal)), expected, atol=1e-5
+            )
+    assert len(run.members) == seeds
+
+
+def test_what_cannot_be_gone_on_with_is_refused_before_a_run_is_made(finished, tmp_path) -> None:
+    deeper = dataclasses.replace(SMALL, depth=4, start_from=str(finished.path))
+    with pytest.raises(UserError, match=r"start_from = .* is not allowed: task, agent and sizes"):
+        start_run(deeper, tmp_path / "run", Silent())
+    nowhere = dataclasses.replace(SMALL, start_from=str(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match="is not a run directory"):
+        start_run(nowhere, tmp_path / "run", Silent())
+    assert not (tmp_path / "run").exists()

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from kilolayer.agents.averaging import Averaged
 from kilolayer.agents.build import check_source
 from kilolayer.config import TrainConfig
 from kilolayer.runtime import checkpoint
@@ -34,6 +35,8 @@ from kilolayer.training.profile import profile_round
 from kilolayer.training.saving import (
     first_nonfinite,
     restore_state,
+    started_from,
+    starting_point,
     without_dataset,
     write_state,
 )
@@ -62,6 +65,8 @@ def start_run(
     check_source(config)
     chosen = Seeds(tuple(range(config.seed, config.seed + seeds)))
     trainer = build_trainer(config, make_mesh(devices, model_devices), chosen)
+    source = config.start_from
+    start = None if source is None else starting_point(Path(source), trainer)
     manifest = describe_run(config.seed) | {"devices_used": trainer.mesh.size}
     if trainer.dataset is not None:
         manifest["dataset"] = trainer.dataset.fingerprint
@@ -69,7 +74,7 @@ def start_run(
     if chosen.many:
         run.create_members(chosen.values, manifest)
     processes.agree("config", dataclasses.asdict(config))
-    _Loop(trainer, chosen, run, _members(run, None), display).run_all(resume_at=None)
+    _Loop(trainer, chosen, run, _members(run, None), display, start).run_all(resume_at=None)
     return run
 
 
@@ -130,7 +135,8 @@ def _tracker(run: RunDirectory, purge_from: int | None) -> Tracker:
 class _Loop:
     """The host side of one run: counts seconds and hands on what to write; computes nothing itself.
 
-    run: where the loop's state is kept; members: where each seed's traces go. seconds: what the run
+    run: where the loop's state is kept; members: where each seed's traces go. start: what the agent
+    begins with, by default drawn from the seed. seconds: what the run
     has spent on each phase, killed processes included up to their last checkpoint. round_seconds:
     the newest round's.
     """
@@ -140,6 +146,7 @@ class _Loop:
     run: RunDirectory
     members: list[_Member]
     display: ProgressDisplay
+    start: Averaged | None = None
     background: Background = field(default_factory=Background)
     saving: Future | None = None
     seconds: dict[str, float] = field(default_factory=dict)
@@ -168,6 +175,8 @@ class _Loop:
     def _begun(self) -> TrainState:
         init = self.seeds.lift(self.trainer.init)
         state = jax.jit(init, out_shardings=self.trainer.shardings)(self.seeds.array())
+        if self.start is not None:
+            state = started_from(self.start, state, self.trainer, self.seeds)
         return self._with_dataset(state)
 
     def _resumed(self, rounds: int) -> TrainState:
