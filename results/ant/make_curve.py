@@ -4,7 +4,11 @@ from pathlib import Path
 
 from results.curves import draw
 
-RUNS = {"evaluations-laptop.jsonl": "laptop (width 256)", "evaluations-width128.jsonl": "width 128"}
+RUNS = {
+    "evaluations-laptop.jsonl": "laptop (width 256)",
+    "evaluations-width128.jsonl": "width 128",
+    "evaluations-longer-in-second-half.jsonl": "whole episodes from half on",
+}
 PANELS = {
     "smallest_distance": "mean smallest distance, m",
     "easy_success": "share of episodes within 2 m",
