@@ -93,9 +93,8 @@ def main() -> None:
     for engine in arguments.engines:
         for worlds in arguments.worlds:
             program, count = steps(engine, worlds, arguments.steps)
-            print(
-                f"{engine}, {worlds} ants: {1 / each(program, count):9.0f} control steps a second"
-            )
+            rate = 1 / each(program, count)
+            print(f"{engine}, {worlds} ants: {rate:9.0f} control steps a second", flush=True)
 
 
 if __name__ == "__main__":
