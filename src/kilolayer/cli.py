@@ -112,10 +112,13 @@ def _tell_results(runs: Sequence["Run"]) -> None:
     goal = ",".join(f"{value:g}" for value in run.episodes("evaluation")["goal"][0, 0].round(2))
     # Gymnasium's environments cannot be drawn.
     play = [] if run.config.gym else [f"kilolayer play {run.path} --goal {goal}"]
+    # Other sizes cannot go on with the networks of the run that this one began with.
+    afresh = "" if run.config.start_from is None else " --start-from None"
+    depth = 4 * run.config.depth
     for command in (
         *play,
         f"kilolayer evaluate {run.path} --samples 16",
-        f"kilolayer train --config {run.path / 'config.json'} --depth {4 * run.config.depth}",
+        f"kilolayer train --config {run.path / 'config.json'} --depth {depth}{afresh}",
     ):
         OUTPUT.print(f"  {command}")
 
