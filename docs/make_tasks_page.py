@@ -33,6 +33,11 @@ scores are comparable in kind, not to the digit.
 |---|---|---|---|---|---|---|---|---|
 """
 AFTER = """
+Two ants share one body. `ant` has the motors, contacts and control step of the ant that MuJoCo's
+goal-reaching benchmarks use (OGBench, and D4RL before it), and its episodes never end early.
+`gym_ant` has those of Gym, as the published results do, in another engine: use it to compare with
+them. In MuJoCo its motors throw it on its back.
+
 Choices of our own where the benchmark is silent: easy radii of `reacher` and the pushers are twice
 their radius; the ant's ball starts 0.28 of the way to its goal, for nearer it would lie among the
 legs; the layout of `ant_push` bars both goals with one block, which must be pushed aside and not

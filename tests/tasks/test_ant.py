@@ -11,31 +11,41 @@ import pytest
 
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.native import NativePhysics
-from kilolayer.tasks.ant import Ant, build_scene
+from kilolayer.tasks.ant import Ant, GymAnt
 from kilolayer.tasks.mazes import Maze
 
 
-@pytest.fixture(scope="module")
-def gymnasium_model() -> mujoco.MjModel:
-    """Gymnasium's ant, with our integrator: its file asks for Runge-Kutta."""
-    found = importlib.util.find_spec("gymnasium")
+def model_of(package: str, path: str) -> mujoco.MjModel:
+    """A package's own ant, with our integrator: its file asks for Runge-Kutta."""
+    found = importlib.util.find_spec(package)
     if found is None or found.origin is None:
-        pytest.skip("gymnasium is not installed")
-    path = Path(found.origin).parent / "envs" / "mujoco" / "assets" / "ant.xml"
-    spec = mujoco.MjSpec.from_file(str(path))
+        pytest.skip(f"{package} is not installed")
+    spec = mujoco.MjSpec.from_file(str(Path(found.origin).parent / path))
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_EULER
     return spec.compile()
 
 
-def test_body_and_motors_are_those_of_gymnasium(gymnasium_model):
-    ours, theirs = build_scene(None).compile(), gymnasium_model
+@pytest.mark.parametrize(
+    ("ant", "package", "path", "gear", "time_step"),
+    [
+        (Ant, "ogbench", "locomaze/assets/ant.xml", 30, 0.02),
+        (GymAnt, "gymnasium", "envs/mujoco/assets/ant.xml", 150, 0.01),
+    ],
+)
+def test_body_motors_and_contacts_are_those_of_the_ant_it_stands_for(
+    ant, package, path, gear, time_step
+):
+    ours, theirs = ant().world.model, model_of(package, path)
     assert (ours.nq, ours.nv, ours.nu) == (theirs.nq, theirs.nv, theirs.nu) == (15, 14, 8)
     for field in ("body_mass", "body_inertia", "jnt_range", "dof_damping", "dof_armature"):
         np.testing.assert_allclose(getattr(ours, field), getattr(theirs, field), rtol=1e-6)
     np.testing.assert_allclose(ours.actuator_gear, theirs.actuator_gear)
+    np.testing.assert_array_equal(ours.actuator_gear[:, 0], gear)
     np.testing.assert_array_equal(ours.actuator_trnid, theirs.actuator_trnid)
     np.testing.assert_array_equal(ours.actuator_ctrlrange, theirs.actuator_ctrlrange)
-    assert ours.opt.timestep == theirs.opt.timestep == 0.01
+    for field in ("geom_solimp", "geom_solref", "geom_friction", "geom_margin", "geom_condim"):
+        np.testing.assert_allclose(getattr(ours, field), getattr(theirs, field), rtol=1e-12)
+    assert ours.opt.timestep == theirs.opt.timestep == time_step
 
 
 def test_episodes_start_standing_with_the_stated_noise():
@@ -74,9 +84,11 @@ def state_at(qpos, qvel) -> PhysicsState:
 @pytest.mark.parametrize(
     ("height", "ends"), [(0.19, True), (0.21, False), (0.99, False), (1.01, True)]
 )
-def test_an_episode_ends_when_the_torso_leaves_its_heights(height, ends):
+def test_only_an_episode_of_the_gym_ant_ends_when_the_torso_leaves_its_heights(height, ends):
     qpos = jnp.zeros((1, 15)).at[0, 2].set(height)
-    assert bool(Ant().terminated(state_at(qpos, jnp.zeros((1, 14))))[0]) is ends
+    state = state_at(qpos, jnp.zeros((1, 14)))
+    assert bool(GymAnt().terminated(state)[0]) is ends
+    assert not bool(Ant().terminated(state)[0])
 
 
 def test_the_observation_is_all_of_position_and_velocity(normal):
@@ -106,9 +118,10 @@ def test_open_goals_lie_on_a_circle_of_ten_metres():
     assert Ant().splits == ("evaluation",)
 
 
-def test_a_control_step_takes_five_substeps():
-    assert Ant().world.substeps == 5
-    assert Ant().world.control_step == pytest.approx(0.05)
+@pytest.mark.parametrize(("ant", "seconds"), [(Ant, 0.1), (GymAnt, 0.05)])
+def test_a_control_step_takes_five_substeps(ant, seconds):
+    assert ant().world.substeps == 5
+    assert ant().world.control_step == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize("layout", ["u", "u4", "big"])

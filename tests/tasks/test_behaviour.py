@@ -17,7 +17,7 @@ def posed(name: str, worlds: int) -> tuple:
 
 def test_an_ant_that_glides_and_one_that_lies_on_its_back():
     task, qpos, alive = posed("ant", 2)
-    qpos[:, 0, 0] = 0.05 * np.arange(TIMES)  # 0.05 m in each step of 0.05 s
+    qpos[:, 0, 0] = 0.1 * np.arange(TIMES)  # 0.1 m in each step of 0.1 s
     qpos[:, 0, 2], qpos[:, 1, 2] = 5.0, 6.0  # too high to touch anything
     qpos[:, 1, 3:7] = [0, 1, 0, 0]  # half a turn about x
     scores = task.behaviour(qpos, alive)

@@ -1,4 +1,4 @@
-"""The standard bodies against Gymnasium's: same parts, same motion under the same controls."""
+"""The standard bodies against those of other packages: same motion under the same controls."""
 
 import importlib.util
 from pathlib import Path
@@ -10,25 +10,32 @@ import pytest
 from kilolayer.tasks import ant, cheetah, humanoid, pusher, reacher
 
 STEPS = 100
-# Task, its scene, Gymnasium's file, a start, and which of Gymnasium's positions are the body's.
+GYMNASIUM = "gymnasium/envs/mujoco/assets"
+# Body, its scene, the other package's file, and a start of its first positions.
 ANT_START = [0, 0, 0.6, 1, 0, 0, 0, *ant.STANDING_JOINTS]
 BODIES = {
-    "ant": (lambda: ant.build_scene(None), "ant.xml", ANT_START),
-    "half_cheetah": (cheetah.build_scene, "half_cheetah.xml", [0] * 9),
-    "humanoid": (lambda: humanoid.build_scene(None), "humanoid.xml", [0, 0, 1.4, 1] + [0] * 20),
-    "pusher": (pusher.build_scene, "pusher_v5.xml", [0] * 7),
-    "reacher": (reacher.build_scene, "reacher.xml", [0, 0]),
+    "ant": (
+        lambda: ant.build_scene(None), "ogbench/locomaze/assets/ant.xml", ANT_START
+    ),
+    "gym_ant": (
+        lambda: ant.build_scene(None, ant.GYM_DRIVE), f"{GYMNASIUM}/ant.xml", ANT_START
+    ),
+    "half_cheetah": (cheetah.build_scene, f"{GYMNASIUM}/half_cheetah.xml", [0] * 9),
+    "humanoid": (
+        lambda: humanoid.build_scene(None), f"{GYMNASIUM}/humanoid.xml", [0, 0, 1.4, 1] + [0] * 20
+    ),
+    "pusher": (pusher.build_scene, f"{GYMNASIUM}/pusher_v5.xml", [0] * 7),
+    "reacher": (reacher.build_scene, f"{GYMNASIUM}/reacher.xml", [0, 0]),
 }  # fmt: skip
 
 
-def gymnasium_spec(name: str) -> mujoco.MjSpec:
-    """Gymnasium's file, with our integrator and solver: some of its files ask for others."""
-    found = importlib.util.find_spec("gymnasium")
+def spec_of(file: str) -> mujoco.MjSpec:
+    """Another package's file, with our integrator and solver: some of them ask for others."""
+    package, path = file.split("/", 1)
+    found = importlib.util.find_spec(package)
     if found is None or found.origin is None:
-        pytest.skip("gymnasium is not installed")
-    spec = mujoco.MjSpec.from_file(
-        str(Path(found.origin).parent / "envs" / "mujoco" / "assets" / name)
-    )
+        pytest.skip(f"{package} is not installed")
+    spec = mujoco.MjSpec.from_file(str(Path(found.origin).parent / path))
     ours = mujoco.MjSpec().option
     spec.option.integrator, spec.option.solver = ours.integrator, ours.solver
     spec.option.iterations = ours.iterations
@@ -37,9 +44,9 @@ def gymnasium_spec(name: str) -> mujoco.MjSpec:
 
 @pytest.mark.filterwarnings("ignore:compiler attribute")  # of a file that is not ours
 @pytest.mark.parametrize("name", BODIES)
-def test_it_moves_like_gymnasiums(name):
+def test_it_moves_like_the_other(name):
     build, file, start = BODIES[name]
-    ours, theirs = build().compile(), gymnasium_spec(file).compile()
+    ours, theirs = build().compile(), spec_of(file).compile()
     low, high = ours.actuator_ctrlrange.T
     np.testing.assert_array_equal(ours.actuator_ctrlrange, theirs.actuator_ctrlrange)
     ends = []

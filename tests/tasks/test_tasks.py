@@ -20,6 +20,7 @@ DIMENSIONS = {
     "pusher": (20, 7, 3),
     "half_cheetah": (18, 6, 1),
     "ant": (29, 8, 2),
+    "gym_ant": (29, 8, 2),
     "ant_ball": (31, 8, 2),
     "ant_push": (31, 8, 2),
     "humanoid": (246, 17, 3),

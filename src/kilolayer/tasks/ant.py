@@ -1,14 +1,16 @@
 """The ant: a four-legged body that must carry its torso to a place, in the open or in a maze.
 
-The body has the dimensions, joint ranges and motors of the standard Gym ant. Its own time step is
-0.01 s; the integrator is semi-implicit Euler, where Gym's file asks for Runge-Kutta of order four
-at a third of the speed.
+Two ants share one body, that of Gym. `Ant` has the motors, time step and contacts of the ant that
+MuJoCo's goal-reaching benchmarks use (OGBench, and D4RL before it). `GymAnt` has those of Gym, as
+the published results of arXiv 2503.14858 do in another engine. Both are integrated by semi-implicit
+Euler where their files ask for Runge-Kutta of order four: results/ant has what that changes.
 """
 
 # MuJoCo ships no type stubs for its compiled module.
 # pyright: reportAttributeAccessIssue=false
 from dataclasses import dataclass
 from functools import cache
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +25,6 @@ from kilolayer.tasks.legged import Legged
 from kilolayer.tasks.mazes import Maze
 from kilolayer.types import Array
 
-CONTROL_STEP = 0.05
 # High enough that the reset's noise leaves no foot inside the floor, which would throw the ant.
 STANDING_HEIGHT = 0.75
 OPEN_GOAL_DISTANCE = 10.0
@@ -44,16 +45,38 @@ STANDING_JOINTS = (0, 1, 0, -1, 0, -1, 0, 1)  # hip and ankle of each leg, rad
 NUM_POSITIONS, NUM_VELOCITIES = 15, 14
 
 WALL_HEIGHT = 0.5 * MAZE_CELL_SIZE
-FRICTION = (1, 0.5, 0.5)
-# Of every geom, ground and walls included: MuJoCo adds up the margins of both sides of a contact.
-CONTACT_MARGIN = 0.01
-PART = {"density": 5.0, "friction": FRICTION, "margin": CONTACT_MARGIN}
 JOINT = {"armature": 1.0, "damping": [1.0, 0, 0]}
+
+
+@dataclass(frozen=True)
+class Drive:
+    """What the two ants do not share: time, motors and contacts.
+
+    control_step, time_step: s. gear: torque of a motor at full control, N m. solimp: impedance of
+    every contact, as MuJoCo has it.
+    """
+
+    control_step: float
+    time_step: float
+    gear: float
+    solimp: tuple[float, ...]
+
+    @property
+    def contact(self) -> dict[str, Any]:
+        """Contact parameters of every geom, ground and walls included: MuJoCo adds up the margins
+        of both sides of a contact."""
+        return {"friction": (1, 0.5, 0.5), "margin": 0.01, "solimp": self.solimp}
+
+
+BENCHMARK_DRIVE = Drive(0.1, 0.02, 30.0, (0.8, 0.8, 0.01, 0.5, 2.0))
+GYM_DRIVE = Drive(0.05, 0.01, 150.0, (0.9, 0.95, 0.001, 0.5, 2.0))
 
 
 @dataclass(frozen=True)
 class Ant(Legged):
     """Observation: qpos 15 and qvel 14, x and y included. Goal: torso x, y within 0.5 m.
+
+    Actions come at 10 Hz, and no episode ends early: an ant on its back can get up again.
 
     layout: a maze's name, or None for open ground with goals on a circle of 10 m. stitching: train
     on short ways anywhere in the maze, at most three cells long; evaluate from the maze's start to
@@ -64,7 +87,7 @@ class Ant(Legged):
 
     body = "ant"
     cell_size = MAZE_CELL_SIZE
-    healthy_height = (0.2, 1.0)
+    drive: ClassVar[Drive] = BENCHMARK_DRIVE
 
     @property
     def name(self) -> str:
@@ -72,7 +95,7 @@ class Ant(Legged):
 
     @property
     def world(self) -> MujocoWorld:
-        return _compile_world(self.layout)
+        return _compile_world(self.layout, self.drive)
 
     goal = GoalSpec((Coordinate("x", "m"), Coordinate("y", "m")), radius=0.5, easy_radius=2.0)
     action_dim = 8
@@ -123,37 +146,51 @@ class Ant(Legged):
         return state.qpos[:, :2]
 
 
+@dataclass(frozen=True)
+class GymAnt(Ant):
+    """The ant with Gym's motors at 20 Hz, whose episode ends when its torso leaves 0.2 to 1.0 m.
+
+    For comparison with results of other engines: MuJoCo does not forgive these motors, which are
+    five times as strong. Random actions throw it on its back.
+    """
+
+    body = "gym_ant"
+    healthy_height = (0.2, 1.0)
+    drive: ClassVar[Drive] = GYM_DRIVE
+
+
 @cache
-def _compile_world(layout: str | None) -> MujocoWorld:
+def _compile_world(layout: str | None, drive: Drive) -> MujocoWorld:
     """Compiling a scene takes a while, and a task asks for its world often."""
-    return MujocoWorld.compile(build_scene(Ant(layout).maze), CONTROL_STEP)
+    return MujocoWorld.compile(build_scene(Ant(layout).maze, drive), drive.control_step)
 
 
-def build_scene(maze: Maze | None) -> mujoco.MjSpec:
+def build_scene(maze: Maze | None, drive: Drive = BENCHMARK_DRIVE) -> mujoco.MjSpec:
     """Floor, walls if any, and the ant. Parts of the ant touch the world, not each other."""
-    spec = scene.new_scene(time_step=0.01)
-    scene.add_ground(spec, friction=FRICTION, margin=CONTACT_MARGIN)
+    spec = scene.new_scene(time_step=drive.time_step)
+    scene.add_ground(spec, **drive.contact)
     if maze is not None:
-        scene.add_walls(spec, maze, height=WALL_HEIGHT, margin=CONTACT_MARGIN)
+        scene.add_walls(spec, maze, height=WALL_HEIGHT, **drive.contact)
+    part = {"density": 5.0, **drive.contact}
     torso = spec.worldbody.add_body(name="torso", pos=[0, 0, 0.75])
     torso.add_freejoint(name="root")
-    scene.add_sphere(torso, (0, 0, 0), 0.25, **PART)
+    scene.add_sphere(torso, (0, 0, 0), 0.25, **part)
     for name, side_x, side_y, axis, sign in LEGS:
-        _add_leg(torso, name, np.array([side_x, side_y, 0.0]), axis, sign)
+        _add_leg(torso, name, np.array([side_x, side_y, 0.0]), axis, sign, part)
     for name in MOTOR_ORDER:
         for joint in ("hip", "ankle"):
-            scene.add_motor(spec, f"{name}_{joint}", gear=150)
+            scene.add_motor(spec, f"{name}_{joint}", gear=drive.gear)
     return spec
 
 
-def _add_leg(torso, name: str, side: np.ndarray, axis: tuple, sign: int) -> None:
+def _add_leg(torso, name: str, side: np.ndarray, axis: tuple, sign: int, part: dict) -> None:
     origin = (0, 0, 0)
     shoulder = torso.add_body(name=f"{name}_shoulder")
-    scene.add_capsule(shoulder, origin, 0.2 * side, 0.08, **PART)
+    scene.add_capsule(shoulder, origin, 0.2 * side, 0.08, **part)
     upper = shoulder.add_body(name=f"{name}_upper_leg", pos=0.2 * side)
     scene.add_hinge(upper, f"{name}_hip", (0, 0, 1), np.radians((-30, 30)), **JOINT)
-    scene.add_capsule(upper, origin, 0.2 * side, 0.08, **PART)
+    scene.add_capsule(upper, origin, 0.2 * side, 0.08, **part)
     lower = upper.add_body(name=f"{name}_lower_leg", pos=0.2 * side)
     limits = np.radians(sorted((sign * 30, sign * 70)))
     scene.add_hinge(lower, f"{name}_ankle", axis, limits, **JOINT)
-    scene.add_capsule(lower, origin, 0.4 * side, 0.08, **PART)
+    scene.add_capsule(lower, origin, 0.4 * side, 0.08, **part)

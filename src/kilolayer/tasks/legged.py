@@ -26,8 +26,8 @@ class Legged(Task):
     body: ClassVar[str]
     cell_size: ClassVar[float]
     """Of mazes, m."""
-    healthy_height: ClassVar[tuple[float, float]]
-    """Lowest and highest torso, m; outside of it the episode ends."""
+    healthy_height: ClassVar[tuple[float, float] | None] = None
+    """Lowest and highest torso, m, outside of which the episode ends; by default it never does."""
 
     @property
     @abstractmethod
@@ -47,6 +47,8 @@ class Legged(Task):
         return ("evaluation",) if self.maze is None else ("evaluation", "training")
 
     def terminated(self, state: PhysicsState) -> Array:
+        if self.healthy_height is None:
+            return super().terminated(state)
         low, high = self.healthy_height
         height = state.qpos[:, 2]
         return (height < low) | (height > high)

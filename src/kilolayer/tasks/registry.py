@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from kilolayer.config import TaskConfig
 from kilolayer.lookup import find
-from kilolayer.tasks.ant import Ant
+from kilolayer.tasks.ant import Ant, GymAnt
 from kilolayer.tasks.ant_objects import AntBall, AntPush
 from kilolayer.tasks.arm import ArmGrasp, ArmMove, ArmReach
 from kilolayer.tasks.base import Task
@@ -32,6 +32,12 @@ TASKS: dict[str, Callable[[], Task]] = {
     "ant_u5_maze": lambda: Ant("u5"),
     "ant_big_maze": lambda: Ant("big"),
     "ant_hardest_maze": lambda: Ant("hardest"),
+    "gym_ant": GymAnt,
+    "gym_ant_u_maze": lambda: GymAnt("u"),
+    "gym_ant_u4_maze": lambda: GymAnt("u4"),
+    "gym_ant_u5_maze": lambda: GymAnt("u5"),
+    "gym_ant_big_maze": lambda: GymAnt("big"),
+    "gym_ant_hardest_maze": lambda: GymAnt("hardest"),
     "ant_ball": AntBall,
     "ant_push": AntPush,
     "half_cheetah": HalfCheetah,
