@@ -14,7 +14,7 @@ from kilolayer.analysis.study import load_answer, load_study
 from kilolayer.config import TaskConfig, TrainConfig
 from kilolayer.deploy.policy import DeployedPolicy, is_policy, open_policy
 from kilolayer.physics.build import build_physics
-from kilolayer.presets import PRESETS
+from kilolayer.recommended import recommended
 from kilolayer.replay.dataset import Dataset, read_dataset, write_dataset
 from kilolayer.runtime.devices import THIS_MACHINE
 from kilolayer.runtime.processes import ONE_PROCESS, Processes
@@ -55,12 +55,12 @@ def train(
 ) -> Run:
     """Train an agent and return its run.
 
-    config: by default the quickstart. directory: where the run is kept; by default a fresh one
+    config: by default `recommended()`. directory: where the run is kept; by default a fresh one
     under `runs/`. progress: show a live display. devices: how many to use, by default all there
     are. processes: those that train together. model_devices: how many devices share the width of
     the networks. Raises UserError for a config that cannot be run.
     """
-    config = config or PRESETS["quickstart"]
+    config = config or recommended()
     directory = Path(directory) if directory is not None else fresh_directory(config)
     display = _display(progress)
     run = start_run(config, directory, display, devices, processes, model_devices=model_devices)
@@ -77,7 +77,7 @@ def train_seeds(
 
     directory: holds their run directories and what they share; `resume` takes it.
     """
-    config = config or PRESETS["quickstart"]
+    config = config or recommended()
     directory = Path(directory) if directory is not None else fresh_directory(config)
     run = start_run(config, directory, _display(progress), seeds=seeds)
     return [Run(member) for member in run.members]
@@ -107,13 +107,13 @@ def forecast(
 ) -> Forecast:
     """What training a config will cost, and whether it fits, without training.
 
-    config: by default the quickstart. device: `cpu`, this machine, or an accelerator's name.
+    config: by default `recommended()`. device: `cpu`, this machine, or an accelerator's name.
     devices: how many. calibration: time a few updates and steps here, about 20 seconds. Raises
     UserError for a config that cannot be run or a device that is not known.
     """
     display = _display(progress)
     try:
-        return forecast_run(config or PRESETS["quickstart"], device, devices, calibration, display)
+        return forecast_run(config or recommended(), device, devices, calibration, display)
     finally:
         display.close()
 

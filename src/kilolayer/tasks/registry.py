@@ -35,6 +35,7 @@ TASKS: dict[str, Callable[[], Task]] = {
     "gym_ant": GymAnt,
     "gym_ant_u_maze": lambda: GymAnt("u"),
     "gym_ant_u4_maze": lambda: GymAnt("u4"),
+    "gym_ant_u4_maze_stitching": lambda: GymAnt("u4", stitching=True),
     "gym_ant_u5_maze": lambda: GymAnt("u5"),
     "gym_ant_big_maze": lambda: GymAnt("big"),
     "gym_ant_hardest_maze": lambda: GymAnt("hardest"),
