@@ -231,6 +231,19 @@ def test_four_joints_and_a_gripper_carry_the_cube_from_bin_to_bin():
     assert 40 / 76 < measures["grasp_share"] < 44.5 / 76
 
 
+@pytest.mark.parametrize("speed", [0.5, 1.0])
+def test_a_struck_cube_slides_as_far_as_its_friction_lets_it(speed):
+    """v^2 / (2 mu g) with friction 1, less what the rocking takes: centimetres, not metres."""
+    _, physics, state = begin("push_easy", cube=(0.5, -0.3))
+    moving = jnp.zeros_like(state.qvel).at[:, 9].set(speed)
+    state = physics.init(state.qpos, moving)
+    last = play(physics, state, [(START[COMMANDED], OPEN, 20)])[-1]
+    way = np.asarray(last.qpos - state.qpos)[0, 9:12]
+    assert way[0] == pytest.approx(speed**2 / (2 * 9.81), rel=0.3)
+    np.testing.assert_allclose(way[1:], 0, atol=2e-3)
+    assert np.abs(last.qvel[0, 9:12]).max() < 1e-3
+
+
 def test_a_closed_hand_pushes_the_cube_along_the_table():
     _, physics, state = begin("push_easy", cube=(-0.1, 0.6))
     sweep = [([1.893, 0.454, -1.893, 2.356], CLOSE, 10), ([1.893, 0.664, -1.878, 2.542], CLOSE, 8),
