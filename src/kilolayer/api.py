@@ -124,16 +124,18 @@ def evaluate(
     goal: str | None = None,
     samples: int = 1,
     seed: int = 0,
+    steps: int | None = None,
 ) -> dict[str, dict[str, float]]:
     """Scores by goal split (see `episode_metrics`), or under `goal` if one is given, as "8,0".
 
-    run: a run or a policy, or the directory of either.
+    run: a run or a policy, or the directory of either. steps: control steps of an episode, by
+    default the task's own.
     """
     run = _opened(run)
-    for name, value in (("episodes", episodes), ("samples", samples)):
-        if value < 1:
+    for name, value in (("episodes", episodes), ("samples", samples), ("steps", steps)):
+        if value is not None and value < 1:
             raise bad_field(name, value, "it must be at least 1", 1)
-    play_episodes = jax.jit(_evaluator(run, episodes, samples).run)
+    play_episodes = jax.jit(_evaluator(run, episodes, samples, steps).run)
     key = evaluation_key(seed, 0)
     if goal is not None:
         wanted = jnp.array(parse_goal(run.task, goal))
@@ -305,10 +307,12 @@ def _opened(run: Run | DeployedPolicy | str | Path) -> Run | DeployedPolicy:
     return open_policy(run) if is_policy(run) else load(run)
 
 
-def _evaluator(run: Run | DeployedPolicy, num_worlds: int, samples: int) -> Evaluator:
+def _evaluator(
+    run: Run | DeployedPolicy, num_worlds: int, samples: int, steps: int | None = None
+) -> Evaluator:
     config = run.config
     physics = build_physics(run.task.world, num_worlds, config.physics, config.mjx_impl)
-    length = run.task.episode_length
+    length = steps or run.task.episode_length
     return Evaluator(run.task, physics, run.agent, length, samples)
 
 

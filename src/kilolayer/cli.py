@@ -157,6 +157,7 @@ def evaluate(
     goal: str | None = None,
     samples: int = 1,
     seed: int = 0,
+    steps: int | None = None,
 ) -> None:
     """Score a trained agent.
 
@@ -166,10 +167,14 @@ def evaluate(
         goal: Send every episode to this goal, such as 8,0, instead of drawing goals.
         samples: Actions drawn per step; the critic picks one. 1 is the deterministic action.
         seed: Seed of starts, goals and drawn actions.
+        steps: Control steps of an episode, by default the task's own; times at the goal are out of
+            as many.
     """
     from kilolayer.api import evaluate as evaluate_run
 
-    scores = evaluate_run(run, episodes=episodes, goal=goal, samples=samples, seed=seed)
+    scores = evaluate_run(
+        run, episodes=episodes, goal=goal, samples=samples, seed=seed, steps=steps
+    )
     for split, metrics in scores.items():
         table = Table(title=f"{split}, {episodes} episodes", title_justify="left")
         table.add_column("metric")
