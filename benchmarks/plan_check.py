@@ -7,7 +7,6 @@ process's largest resident set; seconds are the median round's. --quick: does it
 """
 
 import argparse
-import dataclasses
 import json
 import statistics
 import subprocess
@@ -16,13 +15,11 @@ import tempfile
 from pathlib import Path
 
 from kilolayer.config import TrainConfig
-from kilolayer.presets import PRESETS
+from kilolayer.recommended import recommended
 from kilolayer.runtime.run_dir import RunDirectory
 
 SETTINGS = {
-    "quickstart": dataclasses.replace(
-        PRESETS["quickstart"], total_steps=100_000, num_evaluations=1
-    ),
+    "quickstart": recommended("point_u_maze", total_steps=100_000, num_evaluations=1),
     "ant": TrainConfig(
         task="ant",
         total_steps=95_000,

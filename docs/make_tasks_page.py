@@ -44,6 +44,8 @@ legs; the layout of `ant_push` bars both goals with one block, which must be pus
 ahead; `..._stitching` trains on ways of at most three cells anywhere in the maze and is evaluated
 from its start to every cell. Three quarters of the goals of `arm_reach` lie within the radius of
 what its four joints reach, and all within the easy radius: ranges and goals are as stated.
+`arm_reach_easy`, a task of our own, has the goals of the same box that the arm can hold, and half
+the radius.
 """
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from kilolayer.cli import main
 from kilolayer.config import TrainConfig
-from kilolayer.presets import PRESETS, RECIPES
+from kilolayer.recipes import RECIPES
+from kilolayer.recommended import recommended
 from kilolayer.types import UserError
 
 
@@ -25,8 +26,8 @@ from kilolayer.types import UserError
         ("--num-envs 0", "num_envs = 0 is not allowed: it must be at least 1"),
         ("--total-steps=-5", "total_steps = -5 is not allowed: it must be at least 1"),
         ("--discount 1.5", r"discount = 1.5 is not allowed: it must lie in \(0, 1\]"),
-        ("--preset huge", "preset = 'huge' is not allowed: one of quickstart, laptop, arm, paper"),
-        ("--preset", "--preset needs a value"),
+        ("--recipe", "--recipe needs a value"),
+        ("--task", "--task needs a value"),
         ("--recipe wang", "recipe = 'wang' is not allowed: one of wang2025, simba, .*is wang2025"),
         ("--config no-such.json", "cannot read the config file no-such.json"),
         ("--resume no-such-run", "no-such-run is not a run directory"),
@@ -63,16 +64,11 @@ def test_help_teaches_every_field(capsys) -> None:
     text = capsys.readouterr().out
     for field in dataclasses.fields(TrainConfig):
         assert f"--{field.name.replace('_', '-')}" in text
-    assert "--preset" in text
+    assert "--recipe" in text
 
 
-def test_options_override_a_preset(capsys) -> None:
-    with pytest.raises(SystemExit):
-        main(["train", "--preset", "paper", "--depth", "63"])
-    assert "depth = 63" in capsys.readouterr().err
-
-
-def test_a_recipe_comes_after_the_preset_and_before_the_options(monkeypatch) -> None:
+def take_config(monkeypatch, *options: str) -> TrainConfig:
+    """The config that `kilolayer train` would train."""
     asked: list[TrainConfig] = []
 
     def take(config: TrainConfig, out: object, **together: object) -> None:
@@ -81,9 +77,42 @@ def test_a_recipe_comes_after_the_preset_and_before_the_options(monkeypatch) -> 
 
     monkeypatch.setattr("kilolayer.api.train", take)
     with pytest.raises(SystemExit):
-        main(["train", "--recipe=wang2025", "--preset", "laptop", "--energy", "dot"])
-    recipe = RECIPES["wang2025"] | {"energy": "dot"}
-    assert asked == [dataclasses.replace(PRESETS["laptop"], **recipe)]
+        main(["train", *options])
+    return asked[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "fields"),
+    [
+        ([], {}),
+        (["--task", "ant"], {"task": "ant"}),
+        (["--seed", "3", "--task=arm_push_easy"], {"task": "arm_push_easy", "seed": 3}),
+        (["--mjcf", "r.xml", "--goal-site", "tip"], {"mjcf": "r.xml", "goal_site": "tip"}),
+        (["--task", "ant", "--depth", "8"], {"task": "ant", "depth": 8}),
+    ],
+)
+def test_the_command_line_starts_from_the_settings_of_the_task(options, fields, monkeypatch):
+    assert take_config(monkeypatch, *options) == recommended(**fields)
+
+
+def test_a_config_file_keeps_its_settings_for_another_task(monkeypatch, tmp_path):
+    file = tmp_path / "config.json"
+    file.write_text(recommended("arm_reach", depth=8).to_json())
+    config = take_config(monkeypatch, "--config", str(file), "--task", "ant")
+    assert config == dataclasses.replace(recommended("arm_reach", depth=8), task="ant")
+
+
+def test_help_shows_the_settings_of_the_task(capsys) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--task", "ant", "--help"])
+    text = capsys.readouterr().out
+    assert "those of ant" in " ".join(text.split())
+    assert f"default: {recommended('ant').total_steps})" in text
+
+
+def test_a_recipe_comes_after_the_task_and_before_the_options(monkeypatch) -> None:
+    config = take_config(monkeypatch, "--recipe=wang2025", "--task", "ant", "--energy", "dot")
+    assert config == recommended("ant", **(RECIPES["wang2025"] | {"energy": "dot"}))
 
 
 @pytest.mark.parametrize("command", ["evaluate", "play", "report"])

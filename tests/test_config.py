@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import kilolayer
 from kilolayer.config import TrainConfig
+from kilolayer.tasks.registry import make_task
 from kilolayer.types import UserError
 
 FIELDS = get_type_hints(TrainConfig)
@@ -103,3 +104,27 @@ def test_every_field_is_read_by_some_code(field):
 def test_json_is_readable():
     assert json.loads(TrainConfig().to_json())["task"] == TrainConfig().task
     assert TrainConfig().to_json().count("\n") > len(FIELDS)
+
+
+@pytest.mark.parametrize("task", ["ant", "ant_u_maze", "ant_u4_maze_stitching"])
+def test_a_file_from_before_the_ants_motors_changed_says_how_to_go_on(task, tmp_path):
+    old = {"task": task, "depth": 8}
+    with pytest.raises(UserError, match=f"write gym_{task} as its task") as error:
+        TrainConfig.from_json(json.dumps(old), "old.json")
+    assert "old.json" in str(error.value)
+    kept = TrainConfig.from_json(json.dumps({**old, "task": f"gym_{task}"}), "old.json")
+    assert make_task(kept.task).world.model.actuator_gear[0, 0] == 150
+    moved = TrainConfig.from_json(json.dumps({**old, "version": 2}), "old.json")
+    assert make_task(moved.task).world.model.actuator_gear[0, 0] == 30
+
+
+def test_the_ball_and_the_block_have_no_gym_ant_to_go_on_with():
+    with pytest.raises(UserError, match='add "version": 2') as error:
+        TrainConfig.from_json('{"task": "ant_ball"}', "old.json")
+    assert "gym_ant" not in str(error.value)
+
+
+@pytest.mark.parametrize("version", [0, 3, "2", None])
+def test_a_file_of_another_release_is_refused(version):
+    with pytest.raises(UserError, match=f"version = {version!r}"):
+        TrainConfig.from_json(json.dumps({"version": version}), "new.json")

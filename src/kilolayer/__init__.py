@@ -4,12 +4,11 @@ from kilolayer.analysis.load import Policy, Run, load
 from kilolayer.api import collect, compare, forecast, train, train_seeds
 from kilolayer.config import TrainConfig
 from kilolayer.deploy.policy import DeployedPolicy, open_policy
-from kilolayer.presets import PRESETS
+from kilolayer.recommended import recommended
 from kilolayer.studies.run import study
 from kilolayer.types import UserError
 
 __all__ = [
-    "PRESETS",
     "DeployedPolicy",
     "Policy",
     "Run",
@@ -20,6 +19,7 @@ __all__ = [
     "forecast",
     "load",
     "open_policy",
+    "recommended",
     "study",
     "train",
     "train_seeds",

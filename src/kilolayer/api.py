@@ -15,7 +15,7 @@ from kilolayer.config import TaskConfig, TrainConfig
 from kilolayer.deploy import ogbench
 from kilolayer.deploy.policy import DeployedPolicy, is_policy, open_policy
 from kilolayer.physics.build import build_physics
-from kilolayer.presets import PRESETS
+from kilolayer.recommended import recommended
 from kilolayer.replay.dataset import Dataset, read_dataset, write_dataset
 from kilolayer.runtime.devices import THIS_MACHINE
 from kilolayer.runtime.processes import ONE_PROCESS, Processes
@@ -57,12 +57,12 @@ def train(
 ) -> Run:
     """Train an agent and return its run.
 
-    config: by default the quickstart. directory: where the run is kept; by default a fresh one
+    config: by default `recommended()`. directory: where the run is kept; by default a fresh one
     under `runs/`. progress: show a live display. devices: how many to use, by default all there
     are. processes: those that train together. model_devices: how many devices share the width of
     the networks. Raises UserError for a config that cannot be run.
     """
-    config = config or PRESETS["quickstart"]
+    config = config or recommended()
     directory = Path(directory) if directory is not None else fresh_directory(config)
     display = _display(progress)
     run = start_run(config, directory, display, devices, processes, model_devices=model_devices)
@@ -79,7 +79,7 @@ def train_seeds(
 
     directory: holds their run directories and what they share; `resume` takes it.
     """
-    config = config or PRESETS["quickstart"]
+    config = config or recommended()
     directory = Path(directory) if directory is not None else fresh_directory(config)
     run = start_run(config, directory, _display(progress), seeds=seeds)
     return [Run(member) for member in run.members]
@@ -109,13 +109,13 @@ def forecast(
 ) -> Forecast:
     """What training a config will cost, and whether it fits, without training.
 
-    config: by default the quickstart. device: `cpu`, this machine, or an accelerator's name.
+    config: by default `recommended()`. device: `cpu`, this machine, or an accelerator's name.
     devices: how many. calibration: time a few updates and steps here, about 20 seconds. Raises
     UserError for a config that cannot be run or a device that is not known.
     """
     display = _display(progress)
     try:
-        return forecast_run(config or PRESETS["quickstart"], device, devices, calibration, display)
+        return forecast_run(config or recommended(), device, devices, calibration, display)
     finally:
         display.close()
 
@@ -126,24 +126,26 @@ def evaluate(
     goal: str | None = None,
     samples: int = 1,
     seed: int = 0,
+    steps: int | None = None,
     gym: str | None = None,
     progress: bool = True,
 ) -> dict[str, dict[str, float]]:
     """Scores by goal split (see `episode_metrics`), or under `goal` if one is given, as "8,0".
 
     run: a run or a policy, or the directory of either. episodes: per goal split, by default 128.
-    gym: a maze of OGBench, such as `ogbench:antmaze-medium-v0`, to score the policy in instead; the
-    scores are then by its tasks, of 10 episodes each by default, as `kilolayer.deploy.ogbench`
-    describes them. progress: show a live display of that.
+    steps: control steps of an episode, by default the task's own. gym: a maze of OGBench, such as
+    `ogbench:antmaze-medium-v0`, to score the policy in instead; the scores are then by its tasks,
+    of 10 episodes each by default, as `kilolayer.deploy.ogbench.score` describes them. progress:
+    show a live display of that.
     """
     run = _opened(run)
     if gym is not None:
-        return _scored_by_ogbench(run, gym, episodes, goal, samples, seed, progress)
+        return _scored_by_ogbench(run, gym, goal, samples, seed, episodes, steps, progress)
     episodes = EVALUATION_EPISODES if episodes is None else episodes
-    for name, value in (("episodes", episodes), ("samples", samples)):
-        if value < 1:
+    for name, value in (("episodes", episodes), ("samples", samples), ("steps", steps)):
+        if value is not None and value < 1:
             raise bad_field(name, value, "it must be at least 1", 1)
-    play_episodes = jax.jit(_evaluator(run, episodes, samples).run)
+    play_episodes = jax.jit(_evaluator(run, episodes, samples, steps).run)
     key = evaluation_key(seed, 0)
     if goal is not None:
         wanted = jnp.array(parse_goal(run.task, goal))
@@ -162,18 +164,20 @@ def evaluate(
 def _scored_by_ogbench(
     run: Run | DeployedPolicy,
     gym: str,
-    episodes: int | None,
     goal: str | None,
     samples: int,
     seed: int,
+    episodes: int | None,
+    steps: int | None,
     progress: bool,
 ) -> dict[str, dict[str, float]]:
     if goal is not None:
         raise bad_field("goal", goal, "the tasks of OGBench have goals of their own, leave it out")
     episodes = ogbench.EPISODES if episodes is None else episodes
+    steps = ogbench.STEPS if steps is None else steps
     display = _display(progress)
     try:
-        return ogbench.score(run, gym, episodes, seed, samples, display=display)
+        return ogbench.score(run, gym, episodes, seed, samples, steps, display)
     finally:
         display.close()
 
@@ -334,10 +338,12 @@ def _opened(run: Run | DeployedPolicy | str | Path) -> Run | DeployedPolicy:
     return open_policy(run) if is_policy(run) else load(run)
 
 
-def _evaluator(run: Run | DeployedPolicy, num_worlds: int, samples: int) -> Evaluator:
+def _evaluator(
+    run: Run | DeployedPolicy, num_worlds: int, samples: int, steps: int | None = None
+) -> Evaluator:
     config = run.config
     physics = build_physics(run.task.world, num_worlds, config.physics, config.mjx_impl)
-    length = run.task.episode_length
+    length = steps or run.task.episode_length
     return Evaluator(run.task, physics, run.agent, length, samples)
 
 

@@ -1,16 +1,16 @@
 """What `train` and `plan` take on the command line: every field of a config, and where to start."""
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import tyro
 
 from kilolayer.config import TrainConfig
-from kilolayer.presets import PRESETS, RECIPES, with_recipe
+from kilolayer.recipes import RECIPES, with_recipe
+from kilolayer.recommended import recommended
 from kilolayer.runtime.devices import THIS_MACHINE
-from kilolayer.types import UserError, bad_field
+from kilolayer.types import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,44 +61,58 @@ Arguments = TypeVar("Arguments", bound=ConfigArguments)
 
 
 def with_config(kind: type[Arguments], command: str, arguments: list[str]) -> Arguments:
-    """Parse the options of a command; preset, config file and recipe set all other defaults."""
-    base, arguments = _take_base_config(arguments)
-    names = "; ".join(f"{name}: {config.task}" for name, config in PRESETS.items())
+    """Parse the options of a command; the task, a config file and a recipe set the defaults of all
+    others."""
+    base, rest = _base_config(arguments)
     return tyro.cli(
         kind,
-        args=arguments,
+        args=rest,
         prog=f"kilolayer {command}",
         default=kind(**dataclasses.asdict(base)),
         description=(
-            f"{kind.__doc__} Without any option, the quickstart.\n\n"
-            f"Start from a preset with --preset NAME ({names}) or from a file with --config "
-            "FILE.json; options given beside it override its fields. --recipe NAME "
-            f"({', '.join(RECIPES)}) then sets how to learn and leaves task and sizes alone. The "
-            "defaults shown here are those of the preset, file and recipe chosen."
+            f"{kind.__doc__} --task NAME starts from the settings that the task learns best with: "
+            f"`kilolayer {command} --task NAME --help` shows them as the defaults. --recipe NAME "
+            f"({', '.join(RECIPES)}) puts a published method over them; wang2025 is the paper's. "
+            "--config FILE.json starts from a file instead. Every other option goes over all of "
+            f"these. The defaults shown here are those of {base.task_name}."
         ),
     )
 
 
-def _take_base_config(arguments: list[str]) -> tuple[TrainConfig, list[str]]:
-    base, rest = PRESETS["quickstart"], list(arguments)
-    for option in ("--preset", "--config", "--recipe"):
-        at = next((i for i, a in enumerate(rest) if a.split("=")[0] == option), None)
-        if at is None:
-            continue
-        words = rest.pop(at).split("=", 1)
-        if len(words) == 1 and at == len(rest):
-            raise UserError(f"{option} needs a value.")
-        value = words[1] if len(words) == 2 else rest.pop(at)
-        if option == "--config":
-            base = TrainConfig.read(Path(value))
-        elif option == "--preset":
-            base = PRESETS[_known("preset", value, PRESETS)]
-        else:
-            base = with_recipe(base, _known("recipe", value, RECIPES))
-    return base, rest
+def _base_config(arguments: list[str]) -> tuple[TrainConfig, list[str]]:
+    """What the options go over, and the options without those that chose it."""
+    rest = list(arguments)
+    file, recipe = _take(rest, "--config"), _take(rest, "--recipe")
+    if file is not None:
+        base = TrainConfig.read(Path(file))
+    else:
+        task = _value(rest, "--task")
+        others = {name: _value(rest, f"--{name}") for name in ("gym", "mjcf")}
+        base = recommended(task, **{name: value for name, value in others.items() if value})
+    return base if recipe is None else with_recipe(base, recipe), rest
 
 
-def _known(field: str, name: str, choices: Mapping[str, Any]) -> str:
-    if name not in choices:
-        raise bad_field(field, name, f"one of {', '.join(choices)}", next(iter(choices)))
-    return name
+def _take(arguments: list[str], option: str) -> str | None:
+    """The value of an option, which is removed; None if it is not there."""
+    value = _value(arguments, option)
+    if value is not None:
+        at = _position(arguments, option)
+        assert at is not None
+        del arguments[at : at + (1 if "=" in arguments[at] else 2)]
+    return value
+
+
+def _value(arguments: list[str], option: str) -> str | None:
+    """The value of an option, or None if it is not there; raises UserError if it has none."""
+    at = _position(arguments, option)
+    if at is None:
+        return None
+    if "=" in arguments[at]:
+        return arguments[at].split("=", 1)[1]
+    if at + 1 == len(arguments):
+        raise UserError(f"{option} needs a value.")
+    return arguments[at + 1]
+
+
+def _position(arguments: list[str], option: str) -> int | None:
+    return next((i for i, a in enumerate(arguments) if a.split("=")[0] == option), None)

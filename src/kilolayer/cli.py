@@ -157,6 +157,7 @@ def evaluate(
     goal: str | None = None,
     samples: int = 1,
     seed: int = 0,
+    steps: int | None = None,
     gym: str | None = None,
 ) -> None:
     """Score a trained agent.
@@ -167,13 +168,15 @@ def evaluate(
         goal: Send every episode to this goal, such as 8,0, instead of drawing goals.
         samples: Actions drawn per step; the critic picks one. 1 is the deterministic action.
         seed: Seed of starts, goals and drawn actions.
+        steps: Control steps of an episode, by default the task's own; times at the goal are out of
+            as many.
         gym: Score an ant in OGBench's own environment, unchanged: ogbench:antmaze-medium-v0, large,
             giant, or arena for the open task ant. Takes the extra ogbench; see docs/gymnasium.md.
     """
     from kilolayer import api
     from kilolayer.report.score_tables import score_tables
 
-    scores = api.evaluate(run, episodes, goal, samples, seed, gym)
+    scores = api.evaluate(run, episodes, goal, samples, seed, steps, gym)
     for table in score_tables(scores, episodes or api.EVALUATION_EPISODES, gym):
         OUTPUT.print(table)
 

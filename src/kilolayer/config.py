@@ -12,6 +12,11 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from kilolayer.types import UserError, bad_field
 
+# Of the file: 2 since `ant` stands for the ant of MuJoCo's goal-reaching benchmarks.
+VERSION = 2
+# Tasks of the ant that Gym's ant no longer has.
+WITHOUT_GYM_ANT = ("ant_ball", "ant_push")
+
 
 @dataclass(frozen=True)
 class TaskConfig:
@@ -44,7 +49,8 @@ class TaskConfig:
 
 @dataclass(frozen=True)
 class TrainConfig(TaskConfig):
-    """A training run. The defaults are the recipe of arXiv 2503.14858 at laptop size."""
+    """A training run. `kilolayer.recommended(task)` has the settings that a task learns best with;
+    the plain defaults are those of arXiv 2503.14858 at laptop size."""
 
     agent: str = "crl"
     """How it learns: crl, sac, sac-her, td3-her, ppo or gcsl; from a dataset crl, gcbc or bc; or
@@ -167,14 +173,19 @@ class TrainConfig(TaskConfig):
     wandb: bool = False
     """Also log to Weights & Biases, offline unless WANDB_MODE says otherwise (extra `wandb`)."""
 
+    def to_dict(self) -> dict[str, Any]:
+        """What `to_json` writes: every field, and the version of the format."""
+        return {"version": VERSION, **dataclasses.asdict(self)}
+
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+        return json.dumps(self.to_dict(), indent=2) + "\n"
 
     @staticmethod
     def from_json(text: str, source: str) -> "TrainConfig":
         """Read a config file's text; `source` names it in errors.
 
-        Raises UserError for broken JSON, an unknown key or a value of the wrong type.
+        Raises UserError for broken JSON, an unknown key, a value of the wrong type, and a config of
+        a task that has changed since it was written.
         """
         try:
             values = json.loads(text)
@@ -182,6 +193,7 @@ class TrainConfig(TaskConfig):
             raise UserError(f"{source} is not valid JSON: {error}.") from error
         if not isinstance(values, dict):
             raise UserError(f"{source} must hold one JSON object of config fields.")
+        _check_version(values.pop("version", 1), values, source)
         hints = get_type_hints(TrainConfig)
         for key, value in values.items():
             if key not in hints:
@@ -197,6 +209,22 @@ class TrainConfig(TaskConfig):
             return TrainConfig.from_json(path.read_text(), str(path))
         except OSError as error:
             raise UserError(f"cannot read the config file {path}: {error.strerror}.") from error
+
+
+def _check_version(version: Any, values: dict[str, Any], source: str) -> None:
+    """Raises UserError for a file of a later format, and where the task meant another body."""
+    if version not in range(1, VERSION + 1):
+        raise UserError(
+            f"{source} has version = {version!r}, where this release reads up to {VERSION}: "
+            "open it with the release that wrote it, or a newer one."
+        )
+    task = str(values.get("task", ""))
+    if version == 1 and (task == "ant" or task.startswith("ant_")):
+        old = "" if task in WITHOUT_GYM_ANT else f"write gym_{task} as its task to keep them, or "
+        raise UserError(
+            f"{source} was written when task {task} had the motors of Gym's ant (gear 150, 20 Hz): "
+            f'{old}add "version": {VERSION} for the present ones (gear 30, 10 Hz).'
+        )
 
 
 def _checked(field: str, value: Any, hint: Any) -> Any:

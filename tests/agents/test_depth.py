@@ -8,7 +8,7 @@ import pytest
 from kilolayer.agents.build import build_agent
 from kilolayer.config import TrainConfig
 from kilolayer.plan import TrainPlan
-from kilolayer.presets import with_recipe
+from kilolayer.recipes import with_recipe
 from kilolayer.tasks.registry import make_task
 from probes import contrastive_batch
 

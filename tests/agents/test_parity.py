@@ -16,7 +16,7 @@ from kilolayer.agents.crl import CRLState
 from kilolayer.config import TrainConfig
 from kilolayer.losses.actor import temperature_loss as temperature_loss_of_package
 from kilolayer.plan import TrainPlan
-from kilolayer.presets import with_recipe
+from kilolayer.recipes import with_recipe
 from kilolayer.tasks.registry import make_task
 from probes import contrastive_batch
 

@@ -13,7 +13,8 @@ from kilolayer.agents.build import build_agent
 from kilolayer.config import TrainConfig
 from kilolayer.networks.arithmetic import arithmetic, parameters_of
 from kilolayer.plan import TrainPlan
-from kilolayer.presets import PRESETS, RECIPES, with_recipe
+from kilolayer.recipes import RECIPES, with_recipe
+from kilolayer.recommended import recommended
 from kilolayer.replay import buffer as ring
 from kilolayer.replay import hindsight
 from kilolayer.tasks.registry import make_task
@@ -99,15 +100,16 @@ def test_weight_decay_reaches_the_networks_and_leaves_the_temperature():
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_fits_every_preset_and_its_file(name):
-    for preset in PRESETS.values():
-        config = with_recipe(preset, name)
+def test_a_recipe_fits_every_task_and_its_file(name):
+    for task in ("point_u_maze", "ant", "arm_push_easy", "humanoid"):
+        config = with_recipe(recommended(task), name)
         assert TrainConfig.from_json(config.to_json(), name) == config
         plan = TrainPlan.derive(config, make_task(config.task).episode_length)
         assert plan.actor_depth == config.depth
-        untouched = ("task", "depth", "width", "batch_size", "total_steps", "num_envs")
-        for field in untouched:
-            assert getattr(config, field) == getattr(preset, field)
+        untouched = ("task", "depth", "width", "total_steps", "seed")
+        sizes = () if name == "wang2025" else ("batch_size", "num_envs", "episode_length")
+        for field in untouched + sizes:
+            assert getattr(config, field) == getattr(recommended(task), field)
 
 
 def test_every_recipe_says_all_about_the_architecture():

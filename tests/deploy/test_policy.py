@@ -9,6 +9,7 @@ import pytest
 
 from kilolayer.agents.base import TaskSpec
 from kilolayer.api import evaluate, play
+from kilolayer.cli import main
 from kilolayer.config import TrainConfig
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, open_policy
 from kilolayer.networks.block import Architecture
@@ -43,6 +44,19 @@ def test_it_is_evaluated_and_filmed_like_a_run(saved):
         evaluate(saved.path, episodes=2, samples=2)
     picture = play(saved.path, ["3,1"], saved.path.parent / "play.png")
     assert picture.stat().st_size > 1_000
+
+
+def test_episodes_last_as_long_as_is_said(saved, capsys):
+    start = "1,1"
+    times = [
+        evaluate(saved.path, episodes=2, goal=start, steps=steps)[f"goal {start}"]["time_at_goal"]
+        for steps in (1, 3)
+    ]
+    assert times == [1, 3]
+    with pytest.raises(SystemExit) as stop:
+        main(["evaluate", str(saved.path), "--steps", "0"])
+    assert stop.value.code == 2
+    assert "steps = 0 is not allowed: it must be at least 1" in capsys.readouterr().err
 
 
 def test_a_place_that_is_taken_is_left_alone(saved):

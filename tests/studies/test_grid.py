@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from kilolayer.presets import RECIPES
+from kilolayer.recipes import RECIPES
 from kilolayer.studies.grid import Grid, all_cells, field_factor
 from kilolayer.studies.question import SIZES
 from kilolayer.studies.questions import QUESTIONS
@@ -30,7 +30,8 @@ def test_a_recipe_comes_first_and_other_fields_change_it(tiny_config):
     config = Grid(tiny_config, {"recipe": {"x": change}}, 1).cells()["x-seed0"].config
     assert config.discount == 0.5
     assert config.layers_per_block == RECIPES["wang2025"]["layers_per_block"] == 4
-    assert config.num_envs == tiny_config.num_envs
+    assert config.num_envs == RECIPES["wang2025"]["num_envs"] == 512
+    assert config.width == tiny_config.width
 
 
 def test_grids_together(tiny_config):

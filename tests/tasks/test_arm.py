@@ -153,22 +153,58 @@ def test_the_observed_velocity_is_that_of_the_end_effector():
     np.testing.assert_allclose(task.observe(state)[0, 10:13], velocity, atol=1e-4)
 
 
-def test_how_many_goals_of_reach_are_within_reach():
-    """Joint 1 turns the plane that the others move in, so distance from the axis and height do."""
-    axes = [np.linspace(*TARGETS[index], count) for index, count in ((1, 25), (2, 41), (3, 17))]
+def postures(counts=(25, 41, 17)) -> tuple[np.ndarray, np.ndarray]:
+    """Joints `[postures, 7]` over the ranges of 2, 4 and 6 with joint 1 at 0, and where they bring
+    the end effector. Joint 1 turns the plane that the others move in."""
+    axes = [
+        np.linspace(*TARGETS[index], count) for index, count in zip((1, 2, 3), counts, strict=True)
+    ]
     second, fourth, sixth = np.meshgrid(*axes)
     zero = np.zeros_like(second)
-    joints = np.stack([zero, second, zero, fourth, zero, sixth, zero + 1.4487], -1)
-    places = on_hand(joints.reshape(-1, 7), (0, 0, 0.1034))
+    joints = np.stack([zero, second, zero, fourth, zero, sixth, zero + 1.4487], -1).reshape(-1, 7)
+    places = on_hand(joints, (0, 0, 0.1034))
     np.testing.assert_allclose(places[:, 1], 0, atol=1e-9)
-    goals = np.asarray(make_task("arm_reach").sample_goal(jax.random.key(0), 400, "evaluation"))
+    return joints, places
+
+
+def ways_to(goals: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """How far each place is from each goal once joint 1 has turned to it, `[goals, places]`."""
     angle = np.arctan2(goals[:, 1], goals[:, 0])
     assert (TARGETS[0, 0] < angle).all()
     assert (angle < TARGETS[0, 1]).all()
     radius = np.hypot(goals[:, 0], goals[:, 1])
-    way = np.hypot(places[:, 0] - radius[:, None], places[:, 2] - goals[:, 2:]).min(1)
+    return np.hypot(places[:, 0] - radius[:, None], places[:, 2] - goals[:, 2:])
+
+
+def goals_of(name: str, count: int = 400) -> np.ndarray:
+    return np.asarray(make_task(name).sample_goal(jax.random.key(0), count, "evaluation"))
+
+
+def test_how_many_goals_of_reach_are_within_reach():
+    way = ways_to(goals_of("arm_reach"), postures()[1]).min(1)
     assert np.mean(way < 0.1) == pytest.approx(0.76, abs=0.05)
     assert way.max() < 0.3
+
+
+def test_all_goals_of_the_easy_reach_lie_in_its_box_and_within_reach():
+    goals, (low, high) = goals_of("arm_reach_easy"), make_task("arm_reach_easy").goal_box
+    assert (low <= goals).all()
+    assert (goals <= high).all()
+    assert ways_to(goals, postures((40, 60, 25))[1]).min(1).max() < 0.03
+    # As many lie near the rim of what can be reached as in its middle: they fill the box.
+    assert np.ptp(goals, axis=0).min() > 0.35
+
+
+def test_a_constant_command_brings_the_arm_to_a_goal_of_the_easy_reach():
+    task, physics, state = begin("reach_easy", worlds=12)
+    goals = goals_of("arm_reach_easy", 12)
+    joints, places = postures((40, 60, 25))
+    nearest = joints[ways_to(goals, places).argmin(1)]
+    nearest[:, 0] = np.arctan2(goals[:, 1], goals[:, 0])
+    command = jnp.asarray(action(nearest[:, COMMANDED]))
+    for _ in range(task.episode_length):
+        state = physics.step(state, command)
+    assert np.all(is_success(task, task.achieved_goal(state), goals))
 
 
 # Angles of joints 1, 2, 4 and 6 with the hand upright over a place.
@@ -193,6 +229,19 @@ def test_four_joints_and_a_gripper_carry_the_cube_from_bin_to_bin():
     assert measures["cube_travel"] > 0.6
     # The hand is told to close for 44 of 76 steps, of which the fingers need one or two.
     assert 40 / 76 < measures["grasp_share"] < 44.5 / 76
+
+
+@pytest.mark.parametrize("speed", [0.5, 1.0])
+def test_a_struck_cube_slides_as_far_as_its_friction_lets_it(speed):
+    """v^2 / (2 mu g) with friction 1, less what the rocking takes: centimetres, not metres."""
+    _, physics, state = begin("push_easy", cube=(0.5, -0.3))
+    moving = jnp.zeros_like(state.qvel).at[:, 9].set(speed)
+    state = physics.init(state.qpos, moving)
+    last = play(physics, state, [(START[COMMANDED], OPEN, 20)])[-1]
+    way = np.asarray(last.qpos - state.qpos)[0, 9:12]
+    assert way[0] == pytest.approx(speed**2 / (2 * 9.81), rel=0.3)
+    np.testing.assert_allclose(way[1:], 0, atol=2e-3)
+    assert np.abs(last.qvel[0, 9:12]).max() < 1e-3
 
 
 def test_a_closed_hand_pushes_the_cube_along_the_table():

@@ -8,7 +8,7 @@ import pytest
 
 from kilolayer.config import TrainConfig
 from kilolayer.networks.arithmetic import arithmetic, bytes_of, parameters_of
-from kilolayer.presets import RECIPES
+from kilolayer.recipes import RECIPES
 from kilolayer.training.build import build_trainer
 from kilolayer.training.cost import action_arithmetic, device_memory, update_arithmetic
 from kilolayer.training.step import Trainer

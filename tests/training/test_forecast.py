@@ -10,7 +10,7 @@ import kilolayer
 from kilolayer.cli import main
 from kilolayer.config import TrainConfig
 from kilolayer.networks.arithmetic import bytes_of
-from kilolayer.presets import PRESETS
+from kilolayer.recommended import recommended
 from kilolayer.runtime.devices import ACCELERATORS, Accelerator
 from kilolayer.training.forecast import Change
 from kilolayer.training.step import Trainer
@@ -168,14 +168,14 @@ def test_the_command_on_this_machine(tmp_path, capsys) -> None:
 
 def test_the_command_prints_figures_alone_for_machines(toy_device, capsys) -> None:
     toy_device(1e9)
-    main(["plan", "--preset", "laptop", "--device", "toy", "--json", "-"])
+    main(["plan", "--task", "ant", "--device", "toy", "--json", "-"])
     found = json.loads(capsys.readouterr().out)
-    assert found["env_steps"] >= PRESETS["laptop"].total_steps
+    assert found["env_steps"] >= recommended("ant").total_steps
     assert found["compile_seconds"] == 1.5
 
 
 def test_the_command_refuses_an_unknown_device(capsys) -> None:
     with pytest.raises(SystemExit) as stop:
-        main(["plan", "--preset", "laptop", "--device", "a100"])
+        main(["plan", "--task", "ant", "--device", "a100"])
     assert stop.value.code == 2
     assert "the nearest valid choice is a100-" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from typing import Any
 from kilolayer.agents.build import build_agent
 from kilolayer.config import TrainConfig
 from kilolayer.plan import TrainPlan
-from kilolayer.presets import RECIPES, with_recipe
+from kilolayer.recipes import with_recipe
 from kilolayer.tasks.registry import task_of
 from kilolayer.types import UserError, bad_field
 
@@ -94,10 +94,7 @@ def _changed(config: TrainConfig, change: Change) -> TrainConfig:
     fields = dict(change)
     recipe = fields.pop("recipe", None)
     if recipe is not None:
-        if recipe not in RECIPES:
-            nearest = difflib.get_close_matches(recipe, RECIPES, n=1, cutoff=0.0)[0]
-            raise bad_field("recipe", recipe, f"one of {', '.join(RECIPES)}", nearest)
-        config = with_recipe(config, recipe)
+        config = with_recipe(config, str(recipe))
     known = [each.name for each in dataclasses.fields(TrainConfig)]
     for name in fields:
         if name not in known:

@@ -1,6 +1,5 @@
 """`kilolayer study`: make or continue a study directory, finish its runs, say what they show."""
 
-import dataclasses
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -138,7 +137,7 @@ def _merged(path: Path, question: Question, size: str, cells: Mapping[str, Cell]
     Raises UserError if it holds another question, another size or other runs of the same names.
     """
     runs = {
-        name: {"factors": cell.factors, "config": dataclasses.asdict(cell.config)}
+        name: {"factors": cell.factors, "config": cell.config.to_dict()}
         for name, cell in cells.items()
     }
     if not (path / "study.json").exists():

@@ -26,6 +26,9 @@ JOINTS, FINGERS, CUBE = slice(0, 7), slice(7, 9), slice(9, 12)  # of qpos
 END_EFFECTOR, FINGERTIPS = slice(0, 6), slice(6, 12)  # of the sensors
 
 REACH_GOALS = ((-0.2, 0.3, 0.1), (0.2, 0.7, 0.5))  # lowest and highest corner
+# How many postures show what the arm can reach, how many places are asked about, and the side of
+# a cell, m.
+POSTURES, PLACES, CELL = 12_000, 4_096, 0.02
 GRASP_CUBES = ((-0.3, 0.3), (0.3, 0.9))
 GRASP_GAP = 0.075
 # A cube counts as grasped if the fingers are about as far apart as it is wide, and so near it.
@@ -76,6 +79,22 @@ class ArmReach(Task):
 
     def achieved_goal(self, state: PhysicsState) -> Array:
         return state.fields["sensordata"][:, :3]
+
+
+@dataclass(frozen=True)
+class ArmReachEasy(ArmReach):
+    """As `arm_reach`, but every goal can be reached, and within half the radius.
+
+    Goals lie evenly in the part of the same box that the four joints bring the end effector to
+    without a touch of the table.
+    """
+
+    name = "arm_reach_easy"
+    goal = GoalSpec(END_EFFECTOR_COORDINATES[:3], radius=0.05, easy_radius=0.1, hard_radius=0.03)
+
+    def sample_goal(self, key: Array, num_worlds: int, split: GoalSplit) -> Array:
+        places = jnp.array(reachable_places(self.world))
+        return places[jax.random.randint(key, (num_worlds,), 0, len(places))]
 
 
 @dataclass(frozen=True)
@@ -212,6 +231,31 @@ class ArmMove(Task):
 def _compile_world(cube: bool, bins: tuple[tuple[float, float], ...] = ()) -> MujocoWorld:
     """Compiling a scene takes a while, and a task asks for its world often."""
     return MujocoWorld.compile(build_scene(cube, bins), CONTROL_STEP, ("sensordata",))
+
+
+@cache
+def reachable_places(world: MujocoWorld) -> np.ndarray:
+    """Places evenly drawn from `REACH_GOALS` that the arm can hold, `[places, 3]`, always the same.
+
+    The first joint turns the arm about its foot and the others move it in one upright plane, so a
+    place can be held if some posture, within the ranges of the commanded angles and clear of the
+    table, has its distance from the foot's axis and its height, each to within a cell.
+    """
+    model, random = world.model, np.random.default_rng(0)
+    data, held = mujoco.MjData(model), set()
+    for angles in world.controls(random.uniform(-1, 1, (POSTURES, len(world.driven)))):
+        data.qpos[:] = angles
+        mujoco.mj_fwdPosition(model, data)
+        if data.ncon == 0:
+            held.add(_cell(data.site("end_effector").xpos))
+    places = random.uniform(*REACH_GOALS, (PLACES, 3)).astype(np.float32)
+    return places[[_cell(place) in held for place in places]]
+
+
+def _cell(place: np.ndarray) -> tuple[int, int]:
+    """Where a place lies in the upright plane through it and the foot's axis."""
+    x, y, z = place
+    return int(np.hypot(x, y) // CELL), int(z // CELL)
 
 
 def _corners(middle: tuple[float, float], half: float) -> tuple[tuple[float, ...], ...]:

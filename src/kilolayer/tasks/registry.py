@@ -6,7 +6,7 @@ from kilolayer.config import TaskConfig
 from kilolayer.lookup import find
 from kilolayer.tasks.ant import Ant, GymAnt
 from kilolayer.tasks.ant_objects import AntBall, AntPush
-from kilolayer.tasks.arm import ArmGrasp, ArmMove, ArmReach
+from kilolayer.tasks.arm import ArmGrasp, ArmMove, ArmReach, ArmReachEasy
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.cheetah import HalfCheetah
 from kilolayer.tasks.gymnasium import make_gymnasium_task
@@ -41,6 +41,7 @@ TASKS: dict[str, Callable[[], Task]] = {
     "gym_ant": GymAnt,
     "gym_ant_u_maze": lambda: GymAnt("u"),
     "gym_ant_u4_maze": lambda: GymAnt("u4"),
+    "gym_ant_u4_maze_stitching": lambda: GymAnt("u4", stitching=True),
     "gym_ant_u5_maze": lambda: GymAnt("u5"),
     "gym_ant_big_maze": lambda: GymAnt("big"),
     "gym_ant_hardest_maze": lambda: GymAnt("hardest"),
@@ -55,6 +56,7 @@ TASKS: dict[str, Callable[[], Task]] = {
     "pusher_easy": lambda: Pusher("easy"),
     "pusher_hard": lambda: Pusher("hard"),
     "arm_reach": ArmReach,
+    "arm_reach_easy": ArmReachEasy,
     "arm_grasp": ArmGrasp,
     "arm_push_easy": lambda: ArmMove("push_easy"),
     "arm_push_hard": lambda: ArmMove("push_hard"),

@@ -11,7 +11,7 @@ from kilolayer.analysis.outcomes import DEPTH_AXIS, SCORE_NOTE, score_series, sc
 from kilolayer.analysis.study import Study
 from kilolayer.analysis.verdict import Verdict, strength
 from kilolayer.config import TrainConfig
-from kilolayer.presets import PRESETS
+from kilolayer.recommended import recommended
 from kilolayer.studies.question import Question, Setup
 from kilolayer.studies.questions.depth import grids
 from kilolayer.studies.setups import PAPER, POINT
@@ -19,7 +19,7 @@ from kilolayer.types import UserError
 
 FAR, NEAR = "evaluation/success", "evaluation_training_goals/success"
 TASK = "ant_u4_maze_stitching"
-LAPTOP: TrainConfig = dataclasses.replace(PRESETS["laptop"], task=TASK, tensorboard=False)
+LAPTOP: TrainConfig = recommended(TASK, tensorboard=False)
 
 
 def analyse(study: Study) -> Answer:

@@ -1,17 +1,25 @@
-"""Named starting points for a config; options given beside a preset override its fields.
+"""Named ways to learn, from papers: fields of a config that go over those recommended for a task.
 
-A preset is a whole config; a recipe is how to learn, and leaves task and sizes alone.
+What each takes from its paper and what it leaves out stands in docs/recipes.md.
 """
 
 import dataclasses
+import difflib
 from typing import Any
 
 from kilolayer.config import TrainConfig
+from kilolayer.types import bad_field
 
-# What each recipe takes from its paper and what it leaves out: docs/recipes.md.
 RECIPES: dict[str, dict[str, Any]] = {
-    # arXiv 2503.14858, section 3 and its code, at any depth and width.
+    # arXiv 2503.14858, section 3 and its code: the whole method, with its batch and its worlds, at
+    # any depth, width and number of steps.
     "wang2025": {
+        "num_envs": 512,
+        "unroll_length": 62,
+        "episode_length": 1000,
+        "batch_size": 512,
+        "replay_steps_per_env": 10_000,
+        "min_replay_steps_per_env": 1_000,
         "residual": "add",
         "norm": "layer",
         "norm_position": "post",
@@ -41,7 +49,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "goal_interval": None,
     },
     # The others are architectures with the weight decay that belongs to them: objective, learning
-    # rates and sizes stay those of the preset. arXiv 2410.09754, without its running statistics of
+    # rates and sizes stay those of the task. arXiv 2410.09754, without its running statistics of
     # observations: LayerNorm, Dense four times wider, ReLU, Dense; a LayerNorm before the output.
     "simba": {
         "residual": "add",
@@ -96,83 +104,8 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 def with_recipe(config: TrainConfig, name: str) -> TrainConfig:
-    """The config with a recipe's fields; raises KeyError for a name that is none."""
+    """The config with a recipe's fields; raises UserError for a name that is none."""
+    if name not in RECIPES:
+        nearest = difflib.get_close_matches(name, RECIPES, n=1, cutoff=0.0)[0]
+        raise bad_field("recipe", name, f"one of {', '.join(RECIPES)}", nearest)
     return dataclasses.replace(config, **RECIPES[name])
-
-
-PRESETS: dict[str, TrainConfig] = {
-    # A point U-maze that two cores learn in two minutes: see results/point_u_maze.
-    "quickstart": TrainConfig(
-        task="point_u_maze",
-        total_steps=320_000,
-        num_envs=128,
-        unroll_length=50,
-        goal_interval=50,
-        depth=8,
-        width=64,
-        batch_size=128,
-        update_to_data=1 / 20,
-        actor_learning_rate=5e-4,
-        critic_learning_rate=5e-4,
-        temperature_learning_rate=1e-3,
-        average_decay=0.999,
-        initial_temperature=0.05,
-        discount=0.98,
-        contrastive_loss="symmetric",
-        logsumexp_penalty=0.01,
-        shuffled_goal_share=0.5,
-        replay_steps_per_env=4_000,
-        min_replay_steps_per_env=200,
-        num_evaluations=8,
-    ),
-    # The real thing on two cores: native MuJoCo physics, 90 minutes. The best found so far; what
-    # was measured and what each choice is for stands in results/ant.
-    "laptop": TrainConfig(
-        task="ant",
-        total_steps=15_000_000,
-        update_to_data=1 / 60,
-        episode_length=300,
-        discount=0.995,
-        initial_discount=0.95,
-        absorbing_termination=True,
-        commanded_goal_share=0.5,
-        contrastive_loss="symmetric",
-        logsumexp_penalty=0.01,
-        actor_learning_rate=5e-4,
-        critic_learning_rate=5e-4,
-        temperature_learning_rate=1e-3,
-        initial_temperature=0.02,
-        replay_steps_per_env=1_000,
-        min_replay_steps_per_env=400,
-        num_evaluations=40,
-    ),
-    # An arm that learns to push a cube to places, in half an hour on one core: see
-    # results/arm_push_easy.
-    "arm": TrainConfig(
-        task="arm_push_easy",
-        total_steps=1_600_000,
-        unroll_length=50,
-        width=128,
-        update_to_data=1 / 20,
-        discount=0.97,
-        commanded_goal_share=0.5,
-        contrastive_loss="symmetric",
-        logsumexp_penalty=0.01,
-        actor_learning_rate=5e-4,
-        critic_learning_rate=5e-4,
-        temperature_learning_rate=1e-3,
-        initial_temperature=0.02,
-        replay_steps_per_env=4_000,
-        min_replay_steps_per_env=400,
-    ),
-    # arXiv 2503.14858: for a GPU.
-    "paper": TrainConfig(
-        task="ant_big_maze",
-        total_steps=100_000_000,
-        num_envs=512,
-        batch_size=512,
-        depth=64,
-        num_evaluations=100,
-        **RECIPES["wang2025"],
-    ),
-}

@@ -1,0 +1,83 @@
+"""Settings belong to tasks: the command line, Python and the studies start from the same ones."""
+
+import dataclasses
+
+import pytest
+
+import kilolayer
+from kilolayer import recommended
+from kilolayer.config import TrainConfig
+from kilolayer.plan import TrainPlan
+from kilolayer.recipes import RECIPES
+from kilolayer.recommended import ANT, FAMILIES, POINT
+from kilolayer.tasks.registry import TASKS, make_task
+from kilolayer.types import UserError
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_settings_of_every_task_derive_a_plan(name):
+    config = recommended(name)
+    assert config.task == name
+    plan = TrainPlan.derive(config, make_task(name).episode_length)
+    assert plan.total_steps >= config.total_steps
+    assert plan.updates_per_unroll > 1
+    assert plan.training_unrolls > 10
+    assert len(plan.evaluate_after) == config.num_evaluations
+    assert TrainConfig.from_json(config.to_json(), name) == config
+
+
+def test_every_family_has_a_task_and_states_settings_that_exist():
+    known = {field.name for field in dataclasses.fields(TrainConfig)}
+    for family, settings in FAMILIES.items():
+        assert any(name.startswith(family) for name in TASKS), family
+        assert set(settings) <= known
+        assert "task" not in settings
+
+
+def test_the_longest_name_that_fits_chooses_the_family():
+    assert recommended("ant_big_maze").discount == ANT["discount"]
+    assert recommended("gym_ant_u_maze").absorbing_termination
+    assert not recommended("ant_u_maze").absorbing_termination
+    assert recommended("point_u_maze").goal_interval == POINT["goal_interval"]
+    assert recommended("point_hardest_maze").goal_interval != POINT["goal_interval"]
+
+
+@pytest.mark.parametrize(
+    "what", [{"task": "examples.puck:make_puck"}, {"gym": "Some-v0"}, {"mjcf": "robot.xml"}]
+)
+def test_a_task_without_a_family_starts_from_the_point_mazes(what):
+    config = recommended(**what)
+    assert config == TrainConfig(**{"task": config.task, **what}, **POINT)
+
+
+def test_fields_go_over_a_recipe_and_a_recipe_over_the_task():
+    config = recommended("arm_reach", recipe="wang2025", depth=64, energy="dot")
+    expected = RECIPES["wang2025"] | {"depth": 64, "energy": "dot", "task": "arm_reach"}
+    assert {name: getattr(config, name) for name in expected} == expected
+    assert config.total_steps == recommended("arm_reach").total_steps
+
+
+def test_the_published_recipe_has_the_published_settings():
+    config = recommended("ant_big_maze", recipe="wang2025")
+    assert config.branch_scale == "none"
+    assert (config.num_envs, config.batch_size, config.unroll_length) == (512, 512, 62)
+    assert (config.replay_steps_per_env, config.episode_length) == (10_000, 1000)
+    assert config.representation_dim == 64
+    assert (config.update_to_data, config.discount) == (1 / 40, 0.99)
+    assert (config.energy, config.contrastive_loss) == ("l2", "forward")
+    assert config.logsumexp_penalty == 0.1
+    assert config.target_entropy_per_action == -0.5
+    rates = {config.actor_learning_rate, config.critic_learning_rate}
+    assert rates | {config.temperature_learning_rate} == {3e-4}
+
+
+def test_the_recommended_task_is_that_of_a_plain_config():
+    assert recommended().task == TrainConfig().task
+    assert kilolayer.recommended is recommended
+
+
+def test_an_unknown_recipe_or_field():
+    with pytest.raises(UserError, match=r"recipe = 'wang' is not allowed.*nearest.*wang2025"):
+        recommended("ant", recipe="wang")
+    with pytest.raises(TypeError, match="dpeth"):
+        recommended("ant", dpeth=8)
