@@ -38,6 +38,13 @@ goal-reaching benchmarks use (OGBench, and D4RL before it), and its episodes nev
 `gym_ant` has those of Gym, as the published results do, in another engine: use it to compare with
 them. In MuJoCo its motors throw it on its back.
 
+`..._medium_maze`, `..._large_maze` and `..._giant_maze` have the walls of OGBench (arXiv
+2410.20092), transposed: a place of the ant is OGBench's plus (4, 4) m. An evaluation draws one of
+OGBench's five tasks, which are a start cell and a goal cell. Training draws the start and the goal
+from all free cells, since the five tasks begin in up to five places. Both lie up to a quarter of a
+cell from the middle of their cell. Point mazes have cells of one unit and a point of our own.
+[OGBench's own environments score a policy too](gymnasium.md#scored-by-ogbench).
+
 Choices of our own where the benchmark is silent: easy radii of `reacher` and the pushers are twice
 their radius; the ant's ball starts 0.28 of the way to its goal, for nearer it would lie among the
 legs; the layout of `ant_push` bars both goals with one block, which must be pushed aside and not

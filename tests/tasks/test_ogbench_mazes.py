@@ -175,3 +175,10 @@ def test_episodes_are_as_long_as_ogbenchs():
         for body in ("ant", "point"):
             steps = gymnasium.spec(f"{body}maze-{layout}-v0").max_episode_steps
             assert make_task(f"{body}_{layout}_maze").episode_length == steps
+
+
+def test_the_ground_is_drawn_under_the_whole_maze(pair):
+    model = pair[0].world.model
+    floor = model.geom("floor")
+    assert (boxes(model)[:, 1, :2].max(0) <= floor.size[:2]).all()
+    assert (floor.pos[:2] == 0).all()

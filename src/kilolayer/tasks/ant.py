@@ -178,7 +178,8 @@ def _compile_world(layout: str | None, drive: Drive) -> MujocoWorld:
 def build_scene(maze: Maze | None, drive: Drive = BENCHMARK_DRIVE) -> mujoco.MjSpec:
     """Floor, walls if any, and the ant. Parts of the ant touch the world, not each other."""
     spec = scene.new_scene(time_step=drive.time_step)
-    scene.add_ground(spec, **drive.contact)
+    across = 0 if maze is None else max(maze.walls.shape) * maze.cell_size
+    scene.add_ground(spec, half=max(40, across), **drive.contact)
     if maze is not None:
         scene.add_walls(spec, maze, height=WALL_HEIGHT, **drive.contact)
     part = {"density": 5.0, **drive.contact}

@@ -47,8 +47,11 @@ def set_view(
     spec.visual.global_.azimuth, spec.visual.global_.elevation = azimuth, elevation
 
 
-def add_ground(spec: mujoco.MjSpec, **contact: Any) -> None:
-    """A chequered plane at height zero; `contact` are MuJoCo's fields of a geom."""
+def add_ground(spec: mujoco.MjSpec, half: float = 40, **contact: Any) -> None:
+    """A chequered plane at height zero; `contact` are MuJoCo's fields of a geom.
+
+    half: how far from the origin it is drawn, m. It holds what stands on it anywhere.
+    """
     spec.add_texture(
         name="ground",
         type=TEXTURE.mjTEXTURE_2D,
@@ -64,7 +67,7 @@ def add_ground(spec: mujoco.MjSpec, **contact: Any) -> None:
     spec.worldbody.add_geom(
         name="floor",
         type=GEOM.mjGEOM_PLANE,
-        size=[40, 40, 40],
+        size=[half, half, 40],
         material="ground",
         **{"conaffinity": 1, **contact},
     )
