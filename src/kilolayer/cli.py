@@ -106,6 +106,9 @@ def _tell_results(runs: Sequence["Run"]) -> None:
         )
         seed = f", seed {run.config.seed}" if len(runs) > 1 else ""
         OUTPUT.print(f"\n[bold]success rate {success:.2f}[/bold] after {steps:,} {run.clock}{seed}")
+        film = run.path / "media" / "evaluation.mp4"
+        if film.is_file():
+            OUTPUT.print(f"film    {film}")
         OUTPUT.print(f"report  {path}")
     run = runs[0]
     OUTPUT.print("\nwhat to try next:")
