@@ -70,9 +70,10 @@ ANT = SHARED | {
     "replay_steps_per_env": 1_000,
     "min_replay_steps_per_env": 400,
 }
-# Gym's ant, which falls: 90 minutes on two cores, and one in ten arrives. results/ant.
+# Gym's ant, which falls: 90 minutes on two cores, and one in ten arrives: results/gym_ant.
 GYM_ANT = ANT | {
     "average_decay": 0.0,
+    "target_entropy_per_action": -0.5,
     "total_steps": 15_000_000,
     "episode_length": 300,  # one on its back is soon up again
     "discount": 0.995,
