@@ -165,7 +165,7 @@ def evaluate(
     """Score a trained agent.
 
     Args:
-        run: The run directory, or a policy directory.
+        run: The run directory, a policy directory or zoo:NAME.
         episodes: Episodes per goal split.
         goal: Send every episode to this goal, such as 8,0, instead of drawing goals.
         samples: Actions drawn per step; the critic picks one. 1 is the deterministic action.
@@ -204,7 +204,7 @@ def play(
     from. The picture that was looked at lies beside the video.
 
     Args:
-        run: The run directory, or a policy directory.
+        run: The run directory, a policy directory or zoo:NAME.
         goal: A goal such as 8,0; give the option again for more, side by side. By default four
             goals of the evaluation.
         say: Where to go, such as "go to the red marker".
@@ -213,7 +213,7 @@ def play(
         module: An action module of `kilolayer train-vla` to act in the policy's place.
         picture: A picture to look at, a .png of 96 x 96 pixels, in place of markers drawn by seed.
         out: The file to write; .mp4, .gif and .png (a few moments) are understood. By
-            default in the run's media/.
+            default in the run's media/, or play_NAME.mp4 for zoo:NAME.
         seed: Seed of the start, the goals and the markers.
     """
     from kilolayer.api import play as play_run
@@ -236,7 +236,7 @@ def collect(
     """Play into a dataset that `train --dataset` takes, in OGBench's layout.
 
     Args:
-        source: A run directory, whose policy then plays, or a task, where actions are random.
+        source: A run, a policy directory or zoo:NAME to play, or a task, where actions are random.
         out: The file to write, a .npz.
         steps: Control steps to record, over all episodes.
         noise: Standard deviation of the noise on the policy's actions; by default 0.2.
