@@ -12,6 +12,7 @@ from kilolayer.analysis.compare import compare_groups, load_groups
 from kilolayer.analysis.load import Run, load
 from kilolayer.analysis.study import load_answer, load_study
 from kilolayer.config import TaskConfig, TrainConfig
+from kilolayer.deploy import ogbench
 from kilolayer.deploy.policy import DeployedPolicy, is_policy, open_policy
 from kilolayer.physics.build import build_physics
 from kilolayer.recommended import recommended
@@ -44,6 +45,7 @@ from kilolayer.types import UserError, bad_field
 
 # Of a collecting policy's actions, which lie in [-1, 1].
 DEFAULT_NOISE = 0.2
+EVALUATION_EPISODES = 128
 
 
 def train(
@@ -121,18 +123,26 @@ def forecast(
 
 def evaluate(
     run: Run | DeployedPolicy | str | Path,
-    episodes: int = 128,
+    episodes: int | None = None,
     goal: str | None = None,
     samples: int = 1,
     seed: int = 0,
     steps: int | None = None,
+    gym: str | None = None,
+    progress: bool = True,
 ) -> dict[str, dict[str, float]]:
     """Scores by goal split (see `episode_metrics`), or under `goal` if one is given, as "8,0".
 
-    run: a run or a policy, or the directory of either. steps: control steps of an episode, by
-    default the task's own.
+    run: a run or a policy, or the directory of either. episodes: per goal split, by default 128.
+    steps: control steps of an episode, by default the task's own. gym: a maze of OGBench, such as
+    `ogbench:antmaze-medium-v0`, to score the policy in instead; the scores are then by its tasks,
+    of 10 episodes each by default, as `kilolayer.deploy.ogbench.score` describes them. progress:
+    show a live display of that.
     """
     run = _opened(run)
+    if gym is not None:
+        return _scored_by_ogbench(run, gym, goal, samples, seed, episodes, steps, progress)
+    episodes = EVALUATION_EPISODES if episodes is None else episodes
     for name, value in (("episodes", episodes), ("samples", samples), ("steps", steps)):
         if value is not None and value < 1:
             raise bad_field(name, value, "it must be at least 1", 1)
@@ -150,6 +160,27 @@ def evaluate(
         name: episode_metrics(run.task, play_episodes(run.agent_state, key, start))
         for name, start in starts.items()
     }
+
+
+def _scored_by_ogbench(
+    run: Run | DeployedPolicy,
+    gym: str,
+    goal: str | None,
+    samples: int,
+    seed: int,
+    episodes: int | None,
+    steps: int | None,
+    progress: bool,
+) -> dict[str, dict[str, float]]:
+    if goal is not None:
+        raise bad_field("goal", goal, "the tasks of OGBench have goals of their own, leave it out")
+    episodes = ogbench.EPISODES if episodes is None else episodes
+    steps = ogbench.STEPS if steps is None else steps
+    display = _display(progress)
+    try:
+        return ogbench.score(run, gym, episodes, seed, samples, steps, display)
+    finally:
+        display.close()
 
 
 def play(

@@ -156,34 +156,31 @@ def plan(arguments: PlanArguments) -> None:
 
 def evaluate(
     run: RunPath,
-    episodes: int = 128,
+    episodes: int | None = None,
     goal: str | None = None,
     samples: int = 1,
     seed: int = 0,
     steps: int | None = None,
+    gym: str | None = None,
 ) -> None:
     """Score a trained agent.
 
     Args:
         run: The run directory, a policy directory or zoo:NAME.
-        episodes: Episodes per goal split.
+        episodes: Episodes per goal split, by default 128; with --gym per task, by default 10.
         goal: Send every episode to this goal, such as 8,0, instead of drawing goals.
         samples: Actions drawn per step; the critic picks one. 1 is the deterministic action.
         seed: Seed of starts, goals and drawn actions.
         steps: Control steps of an episode, by default the task's own; times at the goal are out of
             as many.
+        gym: Score an ant in OGBench's own environment, unchanged: ogbench:antmaze-medium-v0, large,
+            giant, or arena for the open task ant. Takes the extra ogbench; see docs/gymnasium.md.
     """
-    from kilolayer.api import evaluate as evaluate_run
+    from kilolayer import api
+    from kilolayer.report.score_tables import score_tables
 
-    scores = evaluate_run(
-        run, episodes=episodes, goal=goal, samples=samples, seed=seed, steps=steps
-    )
-    for split, metrics in scores.items():
-        table = Table(title=f"{split}, {episodes} episodes", title_justify="left")
-        table.add_column("metric")
-        table.add_column("value", justify="right")
-        for name, value in metrics.items():
-            table.add_row(name, f"{value:.3f}")
+    scores = api.evaluate(run, episodes, goal, samples, seed, steps, gym)
+    for table in score_tables(scores, episodes or api.EVALUATION_EPISODES, gym):
         OUTPUT.print(table)
 
 

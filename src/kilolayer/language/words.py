@@ -18,11 +18,11 @@ Shape = Literal["square", "corner", "row end", "column end", "middle", "marker",
 COLOUR_NAMES = ("red", "green", "blue", "yellow", "purple", "orange")
 NUMBERS = (
     "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
-    "twelve",
+    "twelve", "thirteen", "fourteen",
 )  # fmt: skip
 ORDINALS = (
     "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth",
-    "eleventh", "twelfth",
+    "eleventh", "twelfth", "thirteenth", "fourteenth",
 )  # fmt: skip
 SIDES: dict[str, tuple[str, ...]] = {
     "left of": ("left of", "to the left of"),

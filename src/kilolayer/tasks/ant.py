@@ -22,7 +22,7 @@ from kilolayer.physics.native import MujocoWorld
 from kilolayer.tasks import scene
 from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit
 from kilolayer.tasks.legged import Legged
-from kilolayer.tasks.mazes import Maze
+from kilolayer.tasks.mazes import TASK_NOISE, Maze
 from kilolayer.types import Array
 
 # High enough that the reset's noise leaves no foot inside the floor, which would throw the ant.
@@ -80,7 +80,8 @@ class Ant(Legged):
 
     layout: a maze's name, or None for open ground with goals on a circle of 10 m. stitching: train
     on short ways anywhere in the maze, at most three cells long; evaluate from the maze's start to
-    every cell, so that long ways must be put together from short ones.
+    every cell, so that long ways must be put together from short ones. A layout with tasks
+    (OGBench's) trains from any free cell to any other and is evaluated on its tasks.
     """
 
     stitching: bool = False
@@ -117,15 +118,23 @@ class Ant(Legged):
         pose = jnp.array([0, 0, STANDING_HEIGHT, 1, 0, 0, 0, *STANDING_JOINTS], jnp.float32)
         shape = (goal.shape[0], NUM_POSITIONS)
         noise = jax.random.uniform(position_key, shape, minval=-RESET_NOISE, maxval=RESET_NOISE)
+        if self._has_tasks:
+            noise = noise.at[:, :2].set(0.0)  # these starts have a noise of their own
         qpos = (pose + noise).at[:, :2].add(self._start(key, goal, split))
         quaternion = qpos[:, 3:7] / jnp.linalg.norm(qpos[:, 3:7], axis=-1, keepdims=True)
         qvel = RESET_NOISE * jax.random.normal(velocity_key, (goal.shape[0], NUM_VELOCITIES))
         return qpos.at[:, 3:7].set(quaternion), qvel
 
+    @property
+    def _has_tasks(self) -> bool:
+        return self.maze is not None and len(self.maze.tasks) > 0
+
     def _start(self, key: Array, goal: Array, split: GoalSplit) -> Array:
         """Where the torso starts, `[2]` or `[worlds, 2]`."""
         if self.maze is None:
             return jnp.zeros(2)
+        if self._has_tasks:
+            return self.maze.sample_task_start(jax.random.fold_in(key, 1), goal, split)
         if self.stitching and split == "training":
             return self.maze.sample_start(jax.random.fold_in(key, 1), goal, LONGEST_TRAINING_WAY)
         return jnp.asarray(self.maze.start, jnp.float32)
@@ -134,7 +143,8 @@ class Ant(Legged):
         if self.stitching and self.maze is not None:
             return self.maze.sample_free_cell(key, num_worlds, split)
         if self.maze is not None:
-            return self.maze.sample_goal(key, num_worlds, split, noise=0.0)
+            noise = TASK_NOISE if self._has_tasks else 0.0
+            return self.maze.sample_goal(key, num_worlds, split, noise)
         angle = jax.random.uniform(key, (num_worlds,), maxval=2 * jnp.pi)
         return OPEN_GOAL_DISTANCE * jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)
 

@@ -1,7 +1,8 @@
 """Mazes as text: walls, starts, goal cells, shortest paths.
 
 `#` wall, `r` start, `g` goal cell, `.` free. Row i, column j lies at (i, j) times the cell size, so
-rows run along x. Layouts from arXiv 2408.11052; the spiral is our own.
+rows run along x. Layouts from arXiv 2408.11052; medium, large and giant, with their tasks, from
+OGBench 1.2 (arXiv 2410.20092); the spiral is our own.
 """
 
 from collections import deque
@@ -24,6 +25,14 @@ TRAINING_LAYOUTS = {
     "push": "######/#r.###/#...g#/##.###/##g###/######",
     "spiral": "###########/#rgggggggg#/#########g#/#ggggggg#g#/#g#####g#g#/#g#ggg#g#g#/"
     "#g#g###g#g#/#g#ggggg#g#/#g#######g#/#ggggggggg#/###########",
+    # OGBench puts row i, column j of its maps at x = 4 j - 4, y = 4 i - 4. These are its maps
+    # transposed, so that in cells of 4 m a place here is the place there plus (4, 4).
+    "medium": "########/#rg#ggg#/#gggg#g#/###g#gg#/##gggg##/#gg#g#g#/#gg#ggg#/########",
+    "large": "#########/#rgggg#g#/#g#g#ggg#/#g#g#####/#ggg#ggg#/###g###g#/#ggggggg#/"
+    "#g###g###/#ggg#ggg#/#g#g#g#g#/#ggggg#g#/#########",
+    "giant": "############/#rgggg#gggg#/###g#g#g##g#/#ggg#gggg#g#/#g########g#/"
+    "#g#gggggggg#/#ggg#g#g#g##/#g###gg##gg#/#ggg##gg##g#/###g#g#g#gg#/##gg#ggg#g##/"
+    "#gg##g###gg#/#g#gggggg#g#/#g#g###g##g#/#ggggg#gggg#/############",
 }
 # The far goals; a layout that is missing here is evaluated on all its goal cells.
 EVALUATION_LAYOUTS = {
@@ -34,6 +43,17 @@ EVALUATION_LAYOUTS = {
     "spiral": "###########/#r........#/#########.#/#ggggggg#.#/#g#####g#.#/#g#ggg#g#.#/"
     "#g#g###g#.#/#g#ggggg#.#/#g#######.#/#gggg.....#/###########",
 }
+# Layouts that are evaluated on tasks, each a start cell and a goal cell: OGBench's, transposed.
+EVALUATION_TASKS = {
+    "medium": (((1, 1), (6, 6)), ((1, 6), (6, 1)), ((3, 5), (2, 4)), ((5, 6), (1, 6)),
+               ((6, 2), (1, 1))),
+    "large": (((1, 1), (10, 7)), ((4, 5), (1, 7)), ((4, 7), (10, 1)), ((8, 3), (4, 5)),
+              ((1, 1), (4, 5))),
+    "giant": (((1, 1), (14, 10)), ((14, 1), (1, 10)), ((14, 8), (1, 1)), ((3, 8), (12, 5)),
+              ((9, 5), (8, 3))),
+}  # fmt: skip
+# Starts and goals of these layouts lie at most this far from their cell's centre, in cells.
+TASK_NOISE = 0.25
 
 
 @dataclass(frozen=True)
@@ -58,8 +78,21 @@ class Maze:
         """Position of the start, `[2]`."""
         return np.argwhere(self.grid == "r")[0] * self.cell_size
 
+    @cached_property
+    def tasks(self) -> np.ndarray:
+        """Positions of the start and the goal of each evaluation task, `[tasks, 2, 2]`.
+
+        Most layouts have none: they are evaluated from the start to their goal cells. One that has
+        tasks begins in several places, so its training starts and goals are any two free cells.
+        """
+        cells = np.array(EVALUATION_TASKS.get(self.name, ()), int).reshape(-1, 2, 2)
+        return cells * self.cell_size
+
     def goals(self, split: str) -> np.ndarray:
-        """Centres of the goal cells of a split, `[cells, 2]`."""
+        """Centres of the goal cells of a split, `[cells, 2]`; that of each of the `tasks`, in their
+        order, where there are any."""
+        if len(self.tasks):
+            return self.tasks[:, 1] if split == "evaluation" else self.free_cells
         evaluation = _grid(EVALUATION_LAYOUTS.get(self.name, TRAINING_LAYOUTS[self.name]))
         grid = evaluation if split == "evaluation" else self.grid
         return np.argwhere(grid == "g") * self.cell_size
@@ -69,8 +102,39 @@ class Maze:
         cell_key, noise_key = jax.random.split(key)
         goals = jax.numpy.asarray(self.goals(split), jax.numpy.float32)
         chosen = goals[jax.random.randint(cell_key, (count,), 0, len(goals))]
+        return self._scattered(noise_key, chosen, noise)
+
+    def _scattered(self, key: Array, centres: Array, noise: float) -> Array:
+        """`centres [count, 2]` plus uniform noise in +-noise cells."""
         spread = noise * self.cell_size
-        return chosen + jax.random.uniform(noise_key, (count, 2), minval=-spread, maxval=spread)
+        return centres + jax.random.uniform(key, centres.shape, minval=-spread, maxval=spread)
+
+    def sample_task_start(self, key: Array, goals: Array, split: str) -> Array:
+        """Where worlds start that are told to reach `goals [count, 2]`, in a layout with `tasks`.
+
+        In evaluation the start of a task that has this goal cell, or of any task if none has it; in
+        training any free cell. Plus uniform noise in +-`TASK_NOISE` cells.
+        """
+        cell_key, noise_key = jax.random.split(key)
+        if split == "evaluation":
+            gaps = jax.numpy.abs(goals[:, None] - jax.numpy.asarray(self.tasks[:, 1]))
+            told = (gaps < 0.5 * self.cell_size).all(-1)
+            possible, starts = told | ~told.any(-1, keepdims=True), self.tasks[:, 0]
+        else:
+            starts = self.free_cells
+            possible = jax.numpy.ones((len(goals), len(starts)), bool)
+        weights = jax.numpy.where(possible, 0.0, -jax.numpy.inf)
+        chosen = jax.random.categorical(cell_key, weights)
+        return self._scattered(
+            noise_key, jax.numpy.asarray(starts, jax.numpy.float32)[chosen], TASK_NOISE
+        )
+
+    def task_numbers(self, starts: np.ndarray, goals: np.ndarray) -> np.ndarray:
+        """Which task, from 1 on, leads from the cell of `starts [count, 2]` to that of
+        `goals [count, 2]`, `[count]`; 0 for none."""
+        ways = np.stack([self.cell_of(starts), self.cell_of(goals)], axis=-2)
+        same = (ways[:, None] == self.cell_of(self.tasks)).all((-2, -1))
+        return (same * np.arange(1, len(self.tasks) + 1)).max(-1, initial=0)
 
     @cached_property
     def free_cells(self) -> np.ndarray:

@@ -12,7 +12,10 @@ from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task
 from kilolayer.tasks.mazes import Maze
 from kilolayer.types import Array
 
-EPISODE_LENGTHS = {"u": 200, "big": 400, "hardest": 600, "spiral": 1000}
+EPISODE_LENGTHS = {
+    "u": 200, "big": 400, "hardest": 600, "spiral": 1000,
+    "medium": 1000, "large": 1000, "giant": 1000,
+}  # fmt: skip
 
 # Starts and goals lie at most this far from their cell's centre, in cells.
 CELL_NOISE = 0.25
@@ -51,6 +54,8 @@ class PointMaze(Task):
         return EPISODE_LENGTHS[self.layout]
 
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
+        if len(self.maze.tasks):
+            return self.maze.sample_task_start(key, goal, split), jnp.zeros(goal.shape)
         noise = jax.random.uniform(key, goal.shape, minval=-CELL_NOISE, maxval=CELL_NOISE)
         return jnp.asarray(self.maze.start, jnp.float32) + noise, jnp.zeros(goal.shape)
 

@@ -137,7 +137,8 @@ def episode_metrics(task: Task, episodes: Episodes) -> dict[str, float]:
     hard_success: share of episodes with any step within the radius, the easy and the hard radius.
     A terminated episode keeps the distance that it had at its last step and collects no more time.
     path_efficiency: of the successful episodes, the shortest way over the way taken to the goal. In
-    mazes, also the success for every length of the shortest path from start to goal, in cells.
+    mazes, also the success for every length of the shortest path from start to goal, in cells, and
+    for every task of a maze that has tasks.
     behaviour/...: the task's own measures, of the recorded worlds.
     """
     scores = episode_scores(task, episodes)
@@ -149,6 +150,9 @@ def episode_metrics(task: Task, episodes: Episodes) -> dict[str, float]:
         lengths = task.maze.path_lengths_between(start[:, :2], goal[:, :2])
         for length in np.unique(lengths[lengths >= 0]):
             metrics[f"success_by_path/{length}"] = success[lengths == length].mean()
+        numbers = task.maze.task_numbers(start[:, :2], goal[:, :2])
+        for number in np.unique(numbers[numbers > 0]):
+            metrics[f"success_by_task/{number}"] = success[numbers == number].mean()
         shortest = lengths * task.maze.cell_size
     if success.any():
         efficiency = path_efficiency(episodes, _at_goal(task, episodes), shortest)
