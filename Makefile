@@ -5,7 +5,7 @@ BIN := .venv/bin
 .PHONY: demo test lint types unit bench clean
 
 demo: .venv/installed
-	$(BIN)/kilolayer train --out runs/demo-$$(date +%Y%m%d-%H%M%S)
+	$(BIN)/kilolayer train --task arm_reach_easy --out runs/demo-$$(date +%Y%m%d-%H%M%S)
 
 test: lint types unit
 

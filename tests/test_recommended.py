@@ -1,6 +1,7 @@
 """Settings belong to tasks: the command line, Python and the studies start from the same ones."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -81,3 +82,11 @@ def test_an_unknown_recipe_or_field():
         recommended("ant", recipe="wang")
     with pytest.raises(TypeError, match="dpeth"):
         recommended("ant", dpeth=8)
+
+
+def test_gyms_ant_has_the_settings_of_its_results():
+    """The page in results/gym_ant says that its runs repeat with `--task gym_ant`."""
+    kept = Path(__file__).parents[1] / "results" / "gym_ant" / "config-laptop.json"
+    # What `auto` chose there.
+    config = recommended("gym_ant", rematerialisation="none")
+    assert config == TrainConfig.read(kept)

@@ -20,6 +20,7 @@ from kilolayer.replay.dataset import Dataset, read_dataset, write_dataset
 from kilolayer.runtime.devices import THIS_MACHINE
 from kilolayer.runtime.processes import ONE_PROCESS, Processes
 from kilolayer.runtime.progress import LiveDisplay, ProgressDisplay, Silent
+from kilolayer.runtime.zoo import beside
 from kilolayer.tasks.base import Task, parse_goal
 from kilolayer.tasks.inspect import Inspection, inspect_task
 from kilolayer.tasks.registry import make_task, task_of
@@ -198,7 +199,7 @@ def play(
 
     run = _opened(run)
     require_drawable(run.task)
-    out = Path(out) if out is not None else run.path / "media" / "play.mp4"
+    out = Path(out) if out is not None else beside(run.path, "media/play.mp4")
     require_film_name(out)
     if len(goals) > 9:
         raise UserError(f"{len(goals)} goals do not fit in one picture: give 9 at most.")
@@ -211,7 +212,7 @@ def play(
 
 
 def collect(
-    source: Run | str | Path,
+    source: Run | DeployedPolicy | str | Path,
     out: str | Path,
     steps: int,
     noise: float | None = None,
@@ -220,9 +221,9 @@ def collect(
 ) -> Dataset:
     """Play into a dataset in OGBench's layout, to be trained on with `TrainConfig(dataset=out)`.
 
-    source: a run, whose policy then plays, or the name of a task, where actions are uniform. noise:
-    standard deviation of what is added to the policy's actions, by default 0.2. Goals are the
-    task's training goals, drawn anew from the seed for every episode. Returns what was written.
+    source: a run or a policy, which then plays, or the name of a task, where actions are uniform.
+    noise: standard deviation of what is added to the policy's actions, by default 0.2. Goals are
+    the task's training goals, drawn anew from the seed for every episode. Returns what was written.
     Raises UserError if there is nothing to play or the file cannot be written.
     """
     out = Path(out)
@@ -248,12 +249,14 @@ def collect(
     return read_dataset(out)
 
 
-def _player(source: Run | str | Path, noise: float | None) -> tuple[Task, TrainConfig, Policy]:
+def _player(
+    source: Run | DeployedPolicy | str | Path, noise: float | None
+) -> tuple[Task, TrainConfig, Policy]:
     """The task to play, the config that says with which engine, and who plays."""
-    if not isinstance(source, Run):
+    if not isinstance(source, Run | DeployedPolicy):
         is_run = (Path(source) / "config.json").is_file() or "/" in str(source)
-        source = load(source) if is_run else source
-    if isinstance(source, Run):
+        source = _opened(source) if is_run or is_policy(source) else source
+    if isinstance(source, Run | DeployedPolicy):
         policy = evaluation_policy(source.agent, source.agent_state, samples=1)
         noise = DEFAULT_NOISE if noise is None else noise
         return source.task, source.config, noisy(policy, noise)

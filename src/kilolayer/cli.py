@@ -7,15 +7,14 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 
-from kilolayer import control_commands, deploy_commands, language_commands
+from kilolayer import control_commands, deploy_commands, language_commands, task_commands
 from kilolayer.arguments import PlanArguments, TrainArguments, with_config
-from kilolayer.config import TaskConfig
 from kilolayer.sayings import Saying
 from kilolayer.types import UserError, bad_field
 
@@ -52,7 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
                     "collect": collect,
                     "report": report,
                     "compare": compare,
-                    "inspect": inspect,
+                    **task_commands.COMMANDS,
                     "study": study,
                     **deploy_commands.COMMANDS,
                     **control_commands.COMMANDS,
@@ -106,6 +105,9 @@ def _tell_results(runs: Sequence["Run"]) -> None:
         )
         seed = f", seed {run.config.seed}" if len(runs) > 1 else ""
         OUTPUT.print(f"\n[bold]success rate {success:.2f}[/bold] after {steps:,} {run.clock}{seed}")
+        film = run.path / "media" / "evaluation.mp4"
+        if film.is_file():
+            OUTPUT.print(f"film    {film}")
         OUTPUT.print(f"report  {path}")
     run = runs[0]
     OUTPUT.print("\nwhat to try next:")
@@ -163,7 +165,7 @@ def evaluate(
     """Score a trained agent.
 
     Args:
-        run: The run directory, or a policy directory.
+        run: The run directory, a policy directory or zoo:NAME.
         episodes: Episodes per goal split, by default 128; with --gym per task, by default 10.
         goal: Send every episode to this goal, such as 8,0, instead of drawing goals.
         samples: Actions drawn per step; the critic picks one. 1 is the deterministic action.
@@ -198,7 +200,7 @@ def play(
     from. The picture that was looked at lies beside the video.
 
     Args:
-        run: The run directory, or a policy directory.
+        run: The run directory, a policy directory or zoo:NAME.
         goal: A goal such as 8,0; give the option again for more, side by side. By default four
             goals of the evaluation.
         say: Where to go, such as "go to the red marker".
@@ -207,7 +209,7 @@ def play(
         module: An action module of `kilolayer train-vla` to act in the policy's place.
         picture: A picture to look at, a .png of 96 x 96 pixels, in place of markers drawn by seed.
         out: The file to write; .mp4, .gif and .png (a few moments) are understood. By
-            default in the run's media/.
+            default in the run's media/, or play_NAME.mp4 for zoo:NAME.
         seed: Seed of the start, the goals and the markers.
     """
     from kilolayer.api import play as play_run
@@ -230,7 +232,7 @@ def collect(
     """Play into a dataset that `train --dataset` takes, in OGBench's layout.
 
     Args:
-        source: A run directory, whose policy then plays, or a task, where actions are random.
+        source: A run, a policy directory or zoo:NAME to play, or a task, where actions are random.
         out: The file to write, a .npz.
         steps: Control steps to record, over all episodes.
         noise: Standard deviation of the noise on the policy's actions; by default 0.2.
@@ -281,57 +283,6 @@ def compare(runs: tyro.conf.Positional[tuple[Path, ...]], out: Path = Path("comp
     for verdict in answer.verdicts:
         OUTPUT.print(str(verdict), markup=False)
     OUTPUT.print(f"report  {out}")
-
-
-def inspect(task: Annotated[TaskConfig, tyro.conf.arg(name="")], out: Path | None = None) -> None:
-    """Show a task before training on it: `kilolayer inspect TASK`, or the options that `train`
-    takes for a robot of your own.
-
-    Prints what the agent senses and what goals speak of, with units and the values that random
-    actions give them; the actuators, the control step and the episode; how often random actions
-    succeed; control steps a second on this machine. Writes a picture of a start with its goal.
-
-    Look for: a coordinate that never changes (is it wired?), values in the thousands (another unit
-    would learn better), a success of random actions near 1 (the radius is too wide) or goals
-    outside of what random actions achieve (exploration will be hard).
-
-    Args:
-        task: The task.
-        out: The picture to write, a .png; by default inspect_TASK.png.
-    """
-    from kilolayer import api
-
-    if out is not None and out.suffix != ".png":
-        raise bad_field("out", str(out), "a file that ends in .png", out.with_suffix(".png").name)
-    if out is not None and not out.parent.is_dir():
-        raise bad_field("out", str(out), "there is no such directory, make it first")
-    found = api.inspect(task)
-    goal, name = found.task.goal, found.task.name
-    for table in (
-        _ranges("observation", found.task.observation, {"random actions": found.observation}),
-        _ranges("goal", goal.coordinates, {"random actions": found.achieved, "drawn": found.drawn}),
-    ):
-        OUTPUT.print(table)
-    table = Table(title=f"task {name}", title_justify="left", show_header=False)
-    step = found.task.world.control_step
-    for row in (
-        (f"actions, {found.task.action_dim} in [-1, 1]", ", ".join(found.actions)),
-        ("control step", f"{step:g} s"),
-        ("episode", f"{found.task.episode_length} control steps"),
-        ("success radius", f"{goal.radius:.3g} {goal.coordinates[0].unit}"),
-        ("easy radius", f"{goal.easy_radius:.3g} {goal.coordinates[0].unit}"),
-        ("random actions", f"{found.worlds} worlds, {found.steps} control steps"),
-        ("  reach their goal", f"{found.success:.0%}"),
-        ("  end early", f"{found.ended:.0%}"),
-        ("  diverge", f"{found.diverged} worlds"),
-        ("speed here", f"{found.steps_per_second:,.0f} control steps/s with the observation"),
-    ):
-        table.add_row(*row)
-    OUTPUT.print(table)
-    try:
-        OUTPUT.print(f"picture  {api.picture(found.task, out or f'inspect_{name}.png')}")
-    except UserError as error:
-        OUTPUT.print(f"no picture: {error}", markup=False)
 
 
 def study(
@@ -386,17 +337,3 @@ def study(
         if run.failure is not None:
             OUTPUT.print(f"failed: {run.name}, see {found.study.path}/failures/{run.name}.txt")
     OUTPUT.print(f"report  {found.report}")
-
-
-def _ranges(title: str, coordinates: Any, ranges: dict[str, Any]) -> Table:
-    """One row per coordinate: its name, its unit, and the lowest and highest of each range."""
-    table = Table(title=title, title_justify="left")
-    for column in ("coordinate", "unit"):
-        table.add_column(column)
-    for source in ranges:
-        table.add_column(f"{source}\nlowest", justify="right")
-        table.add_column("\nhighest", justify="right")
-    for index, coordinate in enumerate(coordinates):
-        values = [f"{end:.3g}" for bounds in ranges.values() for end in bounds[:, index]]
-        table.add_row(coordinate.name, coordinate.unit, *values)
-    return table

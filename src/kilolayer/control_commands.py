@@ -8,7 +8,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from kilolayer.sayings import Saying, listener
+from kilolayer.sayings import Saying, listener, open_actor
 from kilolayer.types import bad_field
 
 if TYPE_CHECKING:
@@ -123,9 +123,10 @@ def control(
     actions, plans that come late.
 
     Args:
-        run: The run directory.
+        run: The run directory; or a policy directory or zoo:NAME, which have no critic to plan by.
         controller: A policy directory or another run; by default the run's own policy.
-        planner: Who plans: see `kilolayer hierarchy --help`; by default waypoints.
+        planner: Who plans: see `kilolayer hierarchy --help`; by default waypoints for a run and
+            direct for a policy.
         goal: Send every episode to this goal, such as 8,0, instead of drawing goals.
         say: Send every episode where this sentence says. A plan then is the picture and the
             sentence, encoded anew: the goal for the controller, or the features for a module.
@@ -144,12 +145,11 @@ def control(
         seed: Seed of starts and goals, of the nodes, and of the markers.
         out: A file for the log, one JSON object a line: every step, plan and error.
     """
-    from kilolayer.analysis.load import load
     from kilolayer.deploy.control.loop import Timing
     from kilolayer.deploy.control.run import control_simulation
     from kilolayer.deploy.planning.build import build_planner
     from kilolayer.deploy.planning.hierarchy import Pursuit
-    from kilolayer.deploy.policy import open_policy
+    from kilolayer.deploy.policy import is_policy, open_policy
     from kilolayer.runtime.progress import LiveDisplay
 
     timing = Timing(rate, plan_rate, plan_limit, planner_delay)
@@ -160,8 +160,8 @@ def control(
             done = saying.control(controller, timing, seconds, display, out)
         else:
             pursuit = Pursuit.of(max(1, round(rate / plan_rate)), chunk, execute, patience)
-            opened, acts = load(run), open_policy(controller or run)
-            name = planner or "waypoints"
+            opened, acts = open_actor(run), open_policy(controller or run)
+            name = planner or ("direct" if is_policy(run) else "waypoints")
             plans = build_planner(name, opened, acts, pursuit, display, nodes, seed)
             done = control_simulation(
                 opened, acts, plans, pursuit, timing, seconds, display, goal, out, seed
@@ -213,7 +213,7 @@ def serve(
     Only this machine can reach the page. From another: ssh -L 8765:localhost:8765 HOST.
 
     Args:
-        run: The run directory, or a policy directory, which has no critic and so no map.
+        run: The run directory; or a policy directory or zoo:NAME, which have no critic and no map.
         student: A run or a policy directory to watch beside it.
         planner: Who plans subgoals, drawn on the page, for the policies to head for: see
             `kilolayer hierarchy --help`. Takes a run.

@@ -41,7 +41,7 @@ def prune(
     the others (a short distillation pays); a choice at the very edge of a fall (more --episodes).
 
     Args:
-        policy: A run directory or a policy directory.
+        policy: A run directory, a policy directory or zoo:NAME.
         keep_score: Share of the whole policy's time at goal to keep; the fewest blocks that do are
             taken.
         target_latency: Milliseconds that one action may take on this machine, in JAX, at batch 1;
@@ -54,7 +54,8 @@ def prune(
             100000; 0 for none. The curve then shows both.
         episodes: Episodes to score each point on.
         seed: Seed of states, episodes and healing.
-        out: The policy directory to write; by default policies/prune in the given one.
+        out: The policy directory to write; by default policies/prune in the given one,
+            or policies_NAME/prune for zoo:NAME.
     """
     from kilolayer.deploy.smaller.prune import Wish, prune_run
     from kilolayer.report.prune_plot import write_plot
@@ -125,7 +126,7 @@ def distil(
     --steps, a deeper or wider student); scores that differ much between --seeds.
 
     Args:
-        policy: A run directory or a policy directory: the teacher.
+        policy: A run directory, a policy directory or zoo:NAME: the teacher.
         depth: Depths of the students, such as --depth 4 8.
         width: Widths of the students; by default the teacher's.
         steps: Environment steps of each student, over all worlds.
@@ -141,7 +142,7 @@ def distil(
         learning_rate: Adam's step size at first; it falls to zero by a cosine.
         episodes: Episodes to score teacher and students on.
         out: The policy directory to write, or what holds those of several students; by default
-            policies/ in the teacher's directory.
+            policies/ in the teacher's directory, or policies_NAME/ for zoo:NAME.
     """
     from kilolayer.deploy.smaller.distil import Recipe, distil_run
     from kilolayer.runtime.progress import LiveDisplay
@@ -203,8 +204,9 @@ def export(
     policy meets in its task; where an action differs by more than 1e-5, nothing is written.
 
     Args:
-        policy: A run directory or a policy directory.
-        out: The directory to make; by default `export` in the policy's own.
+        policy: A run directory, a policy directory or zoo:NAME.
+        out: The directory to make; by default `export` in the policy's own, or
+            export_NAME for zoo:NAME.
         format: Which files to write.
         opset: The version of ONNX's operators to use, 17 at least.
     """
@@ -239,7 +241,7 @@ def latency(
     planner over a small policy that scores as a deep policy does.
 
     Args:
-        policies: Run directories and policy directories, all of one task.
+        policies: Run directories, policy directories and zoo:NAMEs, all of one task.
         out: The page to write, an .html file; all figures go beside it, as .json.
         batch: Rows of the larger batch.
         repeats: Calls at batch 1; the larger batch is called a tenth as often.
@@ -286,4 +288,37 @@ def latency(
     OUTPUT.print(f"report  {path}\nfigures {path.with_suffix('.json')}")
 
 
-COMMANDS = {"prune": prune, "distil": distil, "export": export, "latency": latency}
+def zoo() -> None:
+    """List the trained policies that ship with the package: `zoo:NAME` stands wherever a command
+    takes a policy, as in `kilolayer play zoo:ant --goal 8,0`.
+
+    Scores have 95 % intervals over the episodes. zoo/README.md explains the columns.
+    """
+    from kilolayer.deploy.exhibit import brief, exhibits
+
+    found = exhibits()
+    table = Table(title="trained policies (95 % interval)", title_justify="left")
+    for name in ("policy", "task", "size", "episodes", "success", "time at goal", "final distance"):
+        table.add_column(name, justify="left" if name in ("policy", "task") else "right")
+    for each in found:
+        score = each.score
+        figures = (
+            f"{each.bytes / 1e6:.2f} MB",
+            f"{score.episodes}",
+            brief(score.success, 3),
+            brief(score.time_at_goal, 0),
+            brief(score.final_distance, 2),
+        )
+        table.add_row(f"zoo:{each.name}", each.task, *figures)
+    # A row that a narrow terminal wraps is easier to read than columns cut short.
+    Console(highlight=False, soft_wrap=True, width=max(OUTPUT.width, 140)).print(table)
+    for each in found:
+        trained = each.training
+        OUTPUT.print(
+            f"\nzoo:{each.name}: {trained.minutes:g} minutes on {trained.machine}", markup=False
+        )
+        for command in trained.commands:
+            OUTPUT.print(f"  {command}", markup=False)
+
+
+COMMANDS = {"prune": prune, "distil": distil, "export": export, "latency": latency, "zoo": zoo}

@@ -10,6 +10,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from kilolayer.runtime.zoo import beside
 from kilolayer.sayings import grounding_of, module_acting, open_actor, policy_acting
 
 OUTPUT = Console(highlight=False, soft_wrap=True)
@@ -72,7 +73,7 @@ def ground(
         encoder, name = choose_encoder(
             run, policy.task, text, image, allow_download, encoder_updates, seed, display
         )
-        out = out or fresh_directory(run / "groundings" / f"{name}-seed{seed}")
+        out = out or fresh_directory(beside(run, "groundings") / f"{name}-seed{seed}")
         recipe, size = Recipe(examples, updates), HeadSize(depth, width)
         found = ground_run(run, encoder, out, recipe, size, seed, display)
         examine_grounding(found, policy, episodes, seed, display).write(found.path)
@@ -163,7 +164,7 @@ def train_vla(
             )
         else:
             encoder, name = reads.encoder, reads.path.name
-        out = out or fresh_directory(run / "modules" / f"{trunk}-{name}-seed{seed}")
+        out = out or fresh_directory(beside(run, "modules") / f"{trunk}-{name}-seed{seed}")
         found = teach_run(
             run, encoder, out, trunk, seed=seed, display=display,
             recipe=Recipe(steps, updates=updates), mixture=mixture, chunk=chunk,

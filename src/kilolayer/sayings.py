@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.console import Console
 
+from kilolayer.runtime.zoo import beside
 from kilolayer.types import UserError, bad_field
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Saying:
         ear = Ear(grounding, self.seed, picture)
         heard = ear.hear(sentence)
         _tell_heard(policy.task, heard)
-        out = out or self.run / "media" / "say.mp4"
+        out = out or beside(self.run, "media/say.mp4")
         if self.module is None:
             acting = policy_acting(policy, heard.goal)
         else:
@@ -97,7 +98,7 @@ class Saying:
 
         policy, sentence = open_actor(controller or self.run), str(self.sentence)
         grounding = grounding_of(self.run, self.grounding, policy.task)
-        kept = self.run / "features", self.seed
+        kept = beside(self.run, "features"), self.seed
         if self.module is not None:
             from kilolayer.language.module_loop import module_loop
 

@@ -1,7 +1,8 @@
 """A policy on its own, without critic, optimiser or buffer: what pruning and distilling make.
 
 A policy directory holds `policy.safetensors`, the actor's arrays, and `policy.json`, the card that
-says what they are. Whatever takes a trained policy takes a run directory or a policy directory.
+says what they are. Whatever takes a trained policy takes a run directory, a policy directory or
+`zoo:NAME`.
 """
 
 import dataclasses
@@ -23,6 +24,7 @@ from kilolayer.networks.block import Architecture
 from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.plan import TrainPlan
 from kilolayer.runtime.tensors import TensorDirectory
+from kilolayer.runtime.zoo import resolve
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.registry import task_of
 from kilolayer.types import Array, Metrics, UserError
@@ -115,17 +117,17 @@ class DeployedPolicy:
 
 
 def is_policy(path: str | Path) -> bool:
-    """Whether there is a policy directory."""
-    return DIRECTORY.is_one(path)
+    """Whether there is a policy directory; raises UserError for a name that the zoo lacks."""
+    return DIRECTORY.is_one(resolve(path))
 
 
 def open_policy(path: str | Path) -> DeployedPolicy:
-    """The policy in a policy directory, or that of the newest checkpoint of a run.
+    """The policy in a policy directory or of the zoo, or that of a run's newest checkpoint.
 
     Raises UserError if there is none, if its files are damaged, or if its agent has no Gaussian
     actor.
     """
-    path = Path(path)
+    path = resolve(path)
     if is_policy(path):
         return _open_directory(path)
     run = load(path)

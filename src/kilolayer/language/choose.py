@@ -10,6 +10,7 @@ from kilolayer.language.encoders.open import open_encoder
 from kilolayer.language.encoders.own import DIRECTORY
 from kilolayer.language.encoders.pair import Pair
 from kilolayer.runtime.progress import ProgressDisplay
+from kilolayer.runtime.zoo import zoo_name
 from kilolayer.tasks.base import Task
 
 
@@ -19,8 +20,10 @@ def default_text() -> str:
 
 
 def own_directory(run: Path, task: Task) -> Path:
-    """Where the encoder of our own for a task lies: beside the run, for all runs of the task."""
-    return run.parent / f"encoder-{task.name}"
+    """Where the encoder of our own for a task lies: beside the run, for all runs of the task; in
+    the current directory for a policy of the zoo."""
+    place = run.parent if zoo_name(run) is None else Path()
+    return place / f"encoder-{task.name}"
 
 
 def choose_encoder(

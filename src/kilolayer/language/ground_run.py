@@ -41,6 +41,7 @@ from kilolayer.language.instructions import draw_examples
 from kilolayer.language.scenes import draw_pictures
 from kilolayer.losses.energies import Energy, pairwise
 from kilolayer.runtime.progress import ProgressDisplay, Silent
+from kilolayer.runtime.zoo import beside
 from kilolayer.tasks.base import Task, is_success
 from kilolayer.tasks.registry import task_of
 from kilolayer.types import Array, Metrics, UserError, bad_field
@@ -125,7 +126,7 @@ def ground_run(
     task = task_of(source.config)
     require_words(task)
     name = encoder.name.replace("/", "-").strip("-.")
-    out = Path(out) if out is not None else run / "groundings" / f"{name}-seed{seed}"
+    out = Path(out) if out is not None else beside(run, "groundings") / f"{name}-seed{seed}"
     if out.exists():
         raise bad_field("out", str(out), "it exists already, choose another")
     before = encoder.fingerprint()

@@ -14,6 +14,7 @@ from kilolayer.language.contexts import contexts
 from kilolayer.language.grounding import Grounding
 from kilolayer.language.instructions import draw_examples, foreign_words
 from kilolayer.language.scenes import COLOURS, MARKER_RADIUS, draw_pictures
+from kilolayer.runtime.zoo import beside
 from kilolayer.tasks.base import Task
 from kilolayer.types import UserError
 
@@ -139,7 +140,7 @@ def newest(run: Path, kind: str, is_one: Callable[[Path], bool], command: str) -
 
     Raises UserError with the `command` that makes one if there is none.
     """
-    found = [path for path in (run / kind).glob("*") if is_one(path)]
+    found = [path for path in beside(run, kind).glob("*") if is_one(path)]
     if not found:
         raise UserError(
             f"{run} has no {kind.removesuffix('s')} yet, so nobody understands sentences: "

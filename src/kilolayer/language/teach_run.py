@@ -35,6 +35,7 @@ from kilolayer.networks.mixture import MixtureSpec
 from kilolayer.physics.build import build_physics
 from kilolayer.runtime.progress import ProgressDisplay, Silent
 from kilolayer.runtime.tensors import TensorDirectory
+from kilolayer.runtime.zoo import beside
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.registry import task_of
 from kilolayer.training.evaluate import episode_metrics, evaluation_key, evaluation_start
@@ -307,7 +308,9 @@ def _place(
 ) -> Path:
     name = encoder.name.replace("/", "-").strip("-.")
     control = "-shuffled" if shuffled else ""
-    place = run / "modules" / f"{trunk}-{name}{control}-seed{seed}" if out is None else Path(out)
+    place = (
+        beside(run, "modules") / f"{trunk}-{name}{control}-seed{seed}" if out is None else Path(out)
+    )
     if place.exists():
         raise bad_field("out", str(place), "it exists already, choose another")
     return place

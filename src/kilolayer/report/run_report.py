@@ -18,6 +18,12 @@ from kilolayer.runtime.run_dir import write_atomically
 
 SECTIONS: tuple[Plan[Run], ...] = (
     Plan(
+        "video",
+        "Film",
+        "The first worlds of the newest evaluation, good or bad.",
+        video_section,
+    ),
+    Plan(
         "curves",
         "Learning curves",
         "Upper row: evaluations with the deterministic policy, higher is better except for the "
@@ -60,12 +66,6 @@ SECTIONS: tuple[Plan[Run], ...] = (
         "From the first block to the last, on a batch from the replay buffer: a rank that falls, a "
         "norm that explodes, dormant units or a vanishing gradient show depth that is not used.",
         blocks_section,
-    ),
-    Plan(
-        "video",
-        "Video",
-        "Recorded worlds of the evaluation, played back.",
-        video_section,
     ),
     Plan(
         "time",

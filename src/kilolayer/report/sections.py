@@ -119,8 +119,9 @@ def video_section(run: Run) -> str:
     film = write_film(
         run, run.path / "media" / "evaluation.mp4", VIDEO_WORLDS, VIDEO_WORLD_PIXELS, VIDEO_FRAMES
     )
+    speed = "in real time" if film.speed == 1 else f"at {film.speed:.2g} times real time"
     text = (
-        f"The first {film.worlds} episodes of the newest evaluation, {film.speed:.2g} times as "
-        f"fast as in the world; also in media/{film.path.name}. {MARK_OF_GOALS}"
+        f"The first {film.worlds} episodes of the newest evaluation, {speed}; also in "
+        f"media/{film.path.name}. {MARK_OF_GOALS}"
     )
     return paragraph(text) + embedded(film, LARGEST_VIDEO)

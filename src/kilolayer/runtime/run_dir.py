@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from kilolayer.config import TrainConfig
+from kilolayer.runtime.zoo import CARD, resolve
 from kilolayer.types import UserError
 
 
@@ -61,6 +62,11 @@ class RunDirectory:
     @staticmethod
     def open(path: Path, writes: bool = True) -> "RunDirectory":
         """An existing run directory; raises UserError if it is none."""
+        if (resolve(path) / CARD).is_file():
+            raise UserError(
+                f"{path} is a policy on its own, without critic, replay buffer or curves: give the "
+                "directory of a run."
+            )
         if not (path / "config.json").is_file():
             raise UserError(
                 f"{path} is not a run directory: it has no config.json. "

@@ -241,5 +241,5 @@ def _add_sensors(spec: mujoco.MjSpec) -> None:
 
 def _place_camera(spec: mujoco.MjSpec) -> None:
     """Pictures look at the arm from ahead, where it hides little of the table."""
-    spec.stat.center, spec.stat.extent = [0, 0.5, 0.15], 1.05
-    spec.visual.global_.azimuth, spec.visual.global_.elevation = -100, -38
+    # All of the arm and of the table that it reaches, from ahead and to one side.
+    scene.set_view(spec, centre=(0, 0.42, 0.28), extent=1.0, azimuth=-115, elevation=-24)

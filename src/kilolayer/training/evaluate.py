@@ -141,25 +141,10 @@ def episode_metrics(task: Task, episodes: Episodes) -> dict[str, float]:
     for every task of a maze that has tasks.
     behaviour/...: the task's own measures, of the recorded worlds.
     """
-    alive = np.asarray(episodes.alive)
+    scores = episode_scores(task, episodes)
+    metrics = {name: values.mean() for name, values in scores.items()}
+    success, alive = scores["success"], np.asarray(episodes.alive)
     start, goal = np.asarray(episodes.start), np.asarray(episodes.goal)[0]
-    distance = np.asarray(task.distance(episodes.achieved, episodes.goal))
-    close = np.asarray(is_success(task, episodes.achieved, episodes.goal))
-    at_goal = np.logical_and(alive, close)
-    success = np.any(at_goal, axis=0)
-    last = np.maximum(alive.sum(0) - 1, 0)
-    smallest = np.where(alive, distance, np.inf).min(0)
-    smallest = np.minimum(smallest, distance[0])
-    metrics = {
-        "time_at_goal": at_goal.sum(0).mean(),
-        "success": success.mean(),
-        "easy_success": (alive & (distance < task.goal.easy_radius)).any(0).mean(),
-        "final_distance": distance[last, np.arange(len(last))].mean(),
-        "smallest_distance": smallest.mean(),
-        "survival": alive[-1].mean(),
-    }
-    if task.goal.hard_radius is not None:
-        metrics["hard_success"] = (alive & (distance < task.goal.hard_radius)).any(0).mean()
     shortest = np.asarray(task.distance(episodes.start, episodes.goal[0]))
     if task.maze is not None:
         lengths = task.maze.path_lengths_between(start[:, :2], goal[:, :2])
@@ -170,12 +155,37 @@ def episode_metrics(task: Task, episodes: Episodes) -> dict[str, float]:
             metrics[f"success_by_task/{number}"] = success[numbers == number].mean()
         shortest = lengths * task.maze.cell_size
     if success.any():
-        efficiency = path_efficiency(episodes, at_goal, shortest)
+        efficiency = path_efficiency(episodes, _at_goal(task, episodes), shortest)
         metrics["path_efficiency"] = efficiency[success].mean()
     recorded = np.asarray(episodes.qpos)
     measures = task.behaviour(recorded, alive[:, : recorded.shape[1]])
     metrics |= {f"behaviour/{name}": value for name, value in measures.items()}
     return {name: float(value) for name, value in metrics.items()}
+
+
+def episode_scores(task: Task, episodes: Episodes) -> dict[str, np.ndarray]:
+    """Those of `episode_metrics` that every single episode has, `[worlds]` each."""
+    alive, at_goal = np.asarray(episodes.alive), _at_goal(task, episodes)
+    distance = np.asarray(task.distance(episodes.achieved, episodes.goal))
+    last = np.maximum(alive.sum(0) - 1, 0)
+    smallest = np.where(alive, distance, np.inf).min(0)
+    scores = {
+        "time_at_goal": at_goal.sum(0),
+        "success": at_goal.any(0),
+        "easy_success": (alive & (distance < task.goal.easy_radius)).any(0),
+        "final_distance": distance[last, np.arange(len(last))],
+        "smallest_distance": np.minimum(smallest, distance[0]),
+        "survival": alive[-1],
+    }
+    if task.goal.hard_radius is not None:
+        scores["hard_success"] = (alive & (distance < task.goal.hard_radius)).any(0)
+    return scores
+
+
+def _at_goal(task: Task, episodes: Episodes) -> np.ndarray:
+    """Whether an episode goes on and is within the success radius, `[time, worlds]`."""
+    close = np.asarray(is_success(task, episodes.achieved, episodes.goal))
+    return np.logical_and(np.asarray(episodes.alive), close)
 
 
 def path_efficiency(episodes: Episodes, at_goal: np.ndarray, shortest: np.ndarray) -> np.ndarray:

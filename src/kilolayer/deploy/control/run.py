@@ -38,7 +38,7 @@ class Controlled:
 
 
 def control_simulation(
-    run: Run,
+    run: Run | DeployedPolicy,
     controller: DeployedPolicy,
     planner: Planner,
     pursuit: Pursuit,

@@ -21,6 +21,7 @@ from kilolayer.deploy.visited import visited
 from kilolayer.networks.actor import Actor
 from kilolayer.runtime.progress import ProgressDisplay, Silent
 from kilolayer.runtime.run_dir import write_atomically
+from kilolayer.runtime.zoo import beside
 from kilolayer.types import UserError, bad_field
 
 TOLERANCE = 1e-5
@@ -71,7 +72,7 @@ def export_policy(
     display = display or Silent()
     display.phase("policy")
     policy = policy if isinstance(policy, DeployedPolicy) else open_policy(policy)
-    path = policy.path / "export" if out is None else Path(out)
+    path = beside(policy.path, "export") if out is None else Path(out)
     if not formats:
         raise bad_field("format", "", f"at least one of {', '.join(FILES)}")
     if path.exists():

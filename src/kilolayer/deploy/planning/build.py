@@ -28,14 +28,14 @@ CANDIDATES, DECODED = 8192, 2048
 
 def build_planner(
     name: PlannerName,
-    run: Run,
+    run: Run | DeployedPolicy,
     controller: DeployedPolicy,
     pursuit: Pursuit,
     display: ProgressDisplay,
     nodes: int = 64,
     seed: int = 0,
 ) -> Planner:
-    """The planner of a run for this controller.
+    """The planner of a run for this controller; of a policy on its own only `direct`.
 
     nodes: places that waypoints are chosen from. Raises UserError if the controller takes other
     observations, or the run has no contrastive critic where the planner needs one.
@@ -45,6 +45,9 @@ def build_planner(
     require_fit(run, controller)
     if name == "direct":
         return Direct(pursuit.chunk)
+    if not isinstance(run, Run):
+        allowed = f"{run.path} is a policy on its own and has no critic to plan with; give a run"
+        raise bad_field("planner", name, allowed, "direct")
     if name == "proposal":
         return proposal_of(run, pursuit.chunk, pursuit.replan, display)
     critic = _critic(run)
@@ -105,7 +108,7 @@ def compare_planners(
     return rows
 
 
-def require_fit(run: Run, controller: DeployedPolicy) -> None:
+def require_fit(run: Run | DeployedPolicy, controller: DeployedPolicy) -> None:
     """Raises UserError unless the controller takes what the run's task gives."""
     wanted, found = task_spec(run.task), controller.spec.task
     if wanted != found:

@@ -18,6 +18,7 @@ from kilolayer.networks.actor import Actor
 from kilolayer.plan import TrainPlan
 from kilolayer.runtime.mesh import make_mesh
 from kilolayer.runtime.progress import ProgressDisplay
+from kilolayer.runtime.zoo import beside
 from kilolayer.training.build import physics_on
 from kilolayer.training.step import Trainer, TrainState
 from kilolayer.types import UserError, bad_field
@@ -253,5 +254,5 @@ def distil_run(
 
 
 def _place(path: Path, out: str | Path | None, spec: ActorSpec, seed: int) -> Path:
-    base = path / "policies" if out is None else Path(out)
+    base = beside(path, "policies") if out is None else Path(out)
     return base / f"distil-depth{spec.torso.depth}-width{spec.torso.width}-seed{seed}"

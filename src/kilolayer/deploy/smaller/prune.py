@@ -27,6 +27,7 @@ from kilolayer.networks.actor import Actor
 from kilolayer.networks.surgery import select_blocks
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.runtime.run_dir import write_atomically
+from kilolayer.runtime.zoo import beside
 from kilolayer.types import UserError, bad_field
 
 Order = Literal["greedy", "one-shot"]
@@ -129,7 +130,7 @@ def prune_run(
     given one. Raises UserError for a wish that nothing meets.
     """
     path, wish = Path(path), wish or Wish()
-    out = Path(out) if out is not None else path / "policies" / "prune"
+    out = Path(out) if out is not None else beside(path, "policies") / "prune"
     wish.check()
     if out.exists():
         raise bad_field("out", str(out), "it exists already, choose another")

@@ -1,4 +1,4 @@
-"""Draw `curve.png` from the evaluations kept here: python -m results.ant.make_curve"""
+"""Draw `curve.png` from the evaluations kept here: python -m results.gym_ant.make_curve"""
 
 from pathlib import Path
 

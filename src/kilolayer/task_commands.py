@@ -1,0 +1,81 @@
+"""The command that shows a task: like `cli.py`, no logic."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from kilolayer.config import TaskConfig
+from kilolayer.types import UserError, bad_field
+
+OUTPUT = Console(highlight=False, soft_wrap=True)
+
+
+def inspect(task: Annotated[TaskConfig, tyro.conf.arg(name="")], out: Path | None = None) -> None:
+    """Show a task before training on it: `kilolayer inspect TASK`, or the options that `train`
+    takes for a robot of your own.
+
+    Prints what the agent senses and what goals speak of, with units and the values that random
+    actions give them; the actuators, the control step and the episode; how often random actions
+    succeed; control steps a second on this machine. Writes a picture of a start with its goal.
+
+    Look for: a coordinate that never changes (is it wired?), values in the thousands (another unit
+    would learn better), a success of random actions near 1 (the radius is too wide) or goals
+    outside of what random actions achieve (exploration will be hard).
+
+    Args:
+        task: The task.
+        out: The picture to write, a .png; by default inspect_TASK.png.
+    """
+    from kilolayer import api
+
+    if out is not None and out.suffix != ".png":
+        raise bad_field("out", str(out), "a file that ends in .png", out.with_suffix(".png").name)
+    if out is not None and not out.parent.is_dir():
+        raise bad_field("out", str(out), "there is no such directory, make it first")
+    found = api.inspect(task)
+    goal, name = found.task.goal, found.task.name
+    for table in (
+        _ranges("observation", found.task.observation, {"random actions": found.observation}),
+        _ranges("goal", goal.coordinates, {"random actions": found.achieved, "drawn": found.drawn}),
+    ):
+        OUTPUT.print(table)
+    table = Table(title=f"task {name}", title_justify="left", show_header=False)
+    step = found.task.world.control_step
+    for row in (
+        (f"actions, {found.task.action_dim} in [-1, 1]", ", ".join(found.actions)),
+        ("control step", f"{step:g} s"),
+        ("episode", f"{found.task.episode_length} control steps"),
+        ("success radius", f"{goal.radius:.3g} {goal.coordinates[0].unit}"),
+        ("easy radius", f"{goal.easy_radius:.3g} {goal.coordinates[0].unit}"),
+        ("random actions", f"{found.worlds} worlds, {found.steps} control steps"),
+        ("  reach their goal", f"{found.success:.0%}"),
+        ("  end early", f"{found.ended:.0%}"),
+        ("  diverge", f"{found.diverged} worlds"),
+        ("speed here", f"{found.steps_per_second:,.0f} control steps/s with the observation"),
+    ):
+        table.add_row(*row)
+    OUTPUT.print(table)
+    try:
+        OUTPUT.print(f"picture  {api.picture(found.task, out or f'inspect_{name}.png')}")
+    except UserError as error:
+        OUTPUT.print(f"no picture: {error}", markup=False)
+
+
+def _ranges(title: str, coordinates: Any, ranges: dict[str, Any]) -> Table:
+    """One row per coordinate: its name, its unit, and the lowest and highest of each range."""
+    table = Table(title=title, title_justify="left")
+    for column in ("coordinate", "unit"):
+        table.add_column(column)
+    for source in ranges:
+        table.add_column(f"{source}\nlowest", justify="right")
+        table.add_column("\nhighest", justify="right")
+    for index, coordinate in enumerate(coordinates):
+        values = [f"{end:.3g}" for bounds in ranges.values() for end in bounds[:, index]]
+        table.add_row(coordinate.name, coordinate.unit, *values)
+    return table
+
+
+COMMANDS = {"inspect": inspect}

@@ -1,0 +1,194 @@
+"""The zoo: every policy in it opens, fits into git and reaches the score that its card states."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from benchmarks.zoo import MOST_BYTES, Training, add, page, portable, training_of, without_places
+from scipy import stats
+
+from kilolayer.api import collect, evaluate, play
+from kilolayer.cli import main
+from kilolayer.config import TrainConfig
+from kilolayer.deploy.exhibit import exhibits, open_exhibit, score_policy
+from kilolayer.deploy.export.write import export_policy
+from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, open_policy
+from kilolayer.deploy.smaller.distil import Recipe, distil_run
+from kilolayer.networks.encoders import TorsoSpec
+from kilolayer.runtime.progress import Silent
+from kilolayer.runtime.zoo import beside, resolve, zoo_directories, zoo_name
+from kilolayer.tasks.registry import TASKS
+from kilolayer.types import UserError
+
+ROOT = Path(__file__).parents[2] / "zoo"
+NAMES = sorted(path.name for path in ROOT.iterdir() if path.is_dir())
+EPISODES = 16
+TRAINING = Training(("kilolayer train",), 0, 640, 10, 0.1, "a core", {"jax": "0.10"})
+
+
+def test_the_zoo_holds_the_directories_of_the_repository():
+    assert {"ant", "point_u_maze"} <= set(NAMES)
+    assert list(zoo_directories()) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_policy_reaches_the_score_that_its_card_states(name):
+    exhibit, policy = open_exhibit(ROOT / name), open_policy(f"zoo:{name}")
+    assert exhibit.task in TASKS
+    assert policy.task.name == exhibit.task
+    files = list((ROOT / name).iterdir())
+    assert {file.name for file in files} == {"policy.json", "policy.safetensors"}
+    assert sum(file.stat().st_size for file in files) == exhibit.bytes <= MOST_BYTES
+    stated = exhibit.score.success
+    assert 0 <= stated.low <= stated.value <= stated.high <= 1
+    found = score_policy(policy, EPISODES, seed=exhibit.score.seed + 1)
+    reached = round(found.success.value * EPISODES)
+    # One in a hundred of such policies would do worse by chance.
+    assert stats.binomtest(reached, EPISODES, stated.low, "less").pvalue > 0.01
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_card_names_no_directory_of_the_machine_it_was_made_on(name):
+    card = (ROOT / name / "policy.json").read_text()
+    assert "/root" not in card
+    assert "/home" not in card
+    assert "--out" not in card
+
+
+def test_the_page_of_the_zoo_is_current():
+    assert (ROOT / "README.md").read_text() == page(exhibits()), "run: python -m benchmarks.zoo"
+
+
+def test_a_name_that_the_zoo_lacks_is_told_with_the_nearest(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["play", "zoo:antt"])
+    assert stop.value.code == 2
+    told = capsys.readouterr().err
+    assert "one of zoo:ant, " in told
+    assert "nearest valid choice is zoo:ant." in told
+    with pytest.raises(UserError, match="one of zoo:ant, "):
+        open_policy("zoo:")
+
+
+def test_what_needs_a_run_says_that_a_policy_is_none(capsys):
+    for command in ("report zoo:ant", "hierarchy zoo:ant", "train --resume zoo:ant"):
+        with pytest.raises(SystemExit) as stop:
+            main(command.split())
+        assert stop.value.code == 2
+        assert "is a policy on its own" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["control", "zoo:ant", "--planner", "waypoints"])
+    assert "the nearest valid choice is direct" in capsys.readouterr().err
+
+
+def test_other_paths_stay_as_they_are(tmp_path):
+    assert resolve(tmp_path) == tmp_path
+    assert zoo_name(tmp_path) is None
+    assert beside(tmp_path, "media/play.mp4") == tmp_path / "media" / "play.mp4"
+    # By its directory too, so that nothing is ever written into the zoo.
+    assert beside(ROOT / "ant", "media/play.mp4") == Path("play_ant.mp4")
+    assert beside("zoo:ant", "policies") == Path("policies_ant")
+
+
+def test_a_policy_of_the_zoo_writes_into_the_current_directory(tmp_path, monkeypatch):
+    before = sorted(ROOT.rglob("*"))
+    monkeypatch.chdir(tmp_path)
+    name = "zoo:point_u_maze"
+    assert play(name, ["3,1"]) == Path("play_point_u_maze.mp4")
+    assert export_policy(name, formats=["safetensors"]).path == Path("export_point_u_maze")
+    recipe = Recipe(steps=6_400, batch_size=16, updates_per_step=1 / 640)
+    (student,) = distil_run(name, [4], [8], recipe=recipe, episodes=2, display=Silent())
+    assert student.path.parent == Path("policies_point_u_maze")
+    written = {path.name for path in tmp_path.iterdir()}
+    assert written == {"play_point_u_maze.mp4", "export_point_u_maze", "policies_point_u_maze"}
+    assert sorted(ROOT.rglob("*")) == before
+
+
+def test_a_policy_of_the_zoo_plays_into_a_dataset(tmp_path):
+    dataset = collect("zoo:point_u_maze", tmp_path / "steps.npz", 400, progress=False)
+    assert dataset.steps == 400
+
+
+def test_it_is_controlled_and_listed(capsys):
+    main(["control", "zoo:point_u_maze", "--seconds", "0.5", "--goal", "3,1"])
+    main(["zoo"])
+    printed = capsys.readouterr().out
+    assert "steps taken" in printed
+    for each in exhibits():
+        assert f"zoo:{each.name}" in printed
+        assert f"{each.score.success.value:.3f}" in printed
+        assert all(command in printed for command in each.training.commands)
+
+
+def test_a_run_is_added_and_replaced(tiny_run, tmp_path):
+    training = training_of(tiny_run, "a core")
+    assert (training.env_steps, training.seed) == (tiny_run.plan.total_steps, 0)
+    assert training.minutes >= 0
+    place = tmp_path / "tiny"
+    first = add(tiny_run.path, place, training, episodes=4)
+    assert first == open_exhibit(place)
+    assert (first.task, first.depth, first.width) == ("point_u_maze", 8, 16)
+    assert (first.training, first.score.episodes) == (training, 4)
+    opened = open_policy(place)
+    observation, goal = np.ones((3, 4), np.float32), np.ones((3, 2), np.float32)
+    np.testing.assert_array_equal(
+        opened.policy(observation, goal), tiny_run.policy(observation, goal)
+    )
+    again = add(tiny_run.path, place, training, episodes=8)
+    assert (again.score.episodes, list(tmp_path.iterdir())) == (8, [place])
+    assert f"| {again.bytes / 1e6:.2f} MB |" in page([again])
+
+
+def test_a_score_counts_the_episodes_that_evaluate_counts(tiny_run):
+    policy = open_policy(tiny_run.path)
+    found = score_policy(policy, 6, seed=3)
+    metrics = evaluate(policy, 6, seed=3)["evaluation goals"]
+    for name in ("success", "time_at_goal", "final_distance"):
+        assert getattr(found, name).value == pytest.approx(metrics[name])
+        assert getattr(found, name).low <= metrics[name] <= getattr(found, name).high
+
+
+def test_what_others_cannot_use_is_refused(tmp_path):
+    with pytest.raises(UserError, match="takes tasks of this package"):
+        portable(TrainConfig(task="mine:make"))
+    with pytest.raises(UserError, match="takes tasks of this package"):
+        portable(TrainConfig(mjcf="/home/me/robot.xml"))
+    config = TrainConfig(width=512)
+    spec = ActorSpec(open_policy("zoo:point_u_maze").spec.task, TorsoSpec(depth=4, width=512))
+    large = DeployedPolicy(tmp_path, config, spec, spec.init(jax.random.key(0)), "prune", {})
+    saved = large.save(tmp_path / "large")
+    with pytest.raises(UserError, match=r"takes 2 at most.*kilolayer distil .* --width 256"):
+        add(saved.path, tmp_path / "added", TRAINING, episodes=2)
+    assert [path.name for path in tmp_path.iterdir()] == ["large"]
+
+
+def test_a_card_and_a_config_lose_the_directories_of_the_machine():
+    config = portable(TrainConfig(start_from="/home/me/runs/first"))
+    assert config == TrainConfig(start_from="first")
+    command = "kilolayer train --out /a/b --preset laptop --start-from=/a/c --seed 1"
+    assert without_places(command) == "kilolayer train --preset laptop --start-from RUN --seed 1"
+
+
+def test_a_card_that_says_too_little_is_told(tmp_path):
+    copied = shutil.copytree(ROOT / "point_u_maze", tmp_path / "copied")
+    card = json.loads((copied / "policy.json").read_text())
+    other = {**card, "details": {"zoo": {**card["details"]["zoo"], "version": 2}}}
+    (copied / "policy.json").write_text(json.dumps(other))
+    with pytest.raises(UserError, match="version 2, and this package reads 1"):
+        open_exhibit(copied)
+    (copied / "policy.json").write_text(json.dumps({**card, "details": {}}))
+    with pytest.raises(UserError, match="no whole policy directory"):
+        open_exhibit(copied)
+
+
+def test_a_chain_of_runs_is_told_in_full(run_copy, tiny_run):
+    config = dataclasses.replace(run_copy.config, start_from=str(tiny_run.path))
+    (run_copy.path / "config.json").write_text(config.to_json())
+    found = training_of(type(run_copy)(run_copy.directory), "a core")
+    alone = training_of(tiny_run, "a core")
+    assert found.commands == alone.commands * 2
+    assert found.env_steps == 2 * (alone.env_steps or 0)
