@@ -38,6 +38,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "actor_learning_rate": 3e-4,
         "critic_learning_rate": 3e-4,
         "temperature_learning_rate": 3e-4,
+        "final_learning_rate_share": 1.0,
         "energy": "l2",
         "contrastive_loss": "forward",
         "logsumexp_penalty": 0.1,
