@@ -157,6 +157,9 @@ class TrainConfig(TaskConfig):
     """Share of the batch of sac-her and td3-her whose goal is one reached later, in 0 to 1."""
     target_rate: float = 0.005
     """Share of the way that target networks move at each update of sac, sac-her and td3-her."""
+    hindsight_goal_noise: float = 0.0
+    """Standard deviation of noise on hindsight goals, in success radii: what lies nearer together
+    then counts as one place."""
     absorbing_termination: bool = False
     """Count a world that terminated as staying there: its last goal is its future's."""
 

@@ -46,6 +46,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "target_entropy_per_action": -0.5,
         "shuffled_goal_share": 0.0,
         "commanded_goal_share": 0.0,
+        "hindsight_goal_noise": 0.0,
         "absorbing_termination": False,
         "goal_interval": None,
     },
