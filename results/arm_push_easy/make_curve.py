@@ -1,10 +1,17 @@
-"""Draw `curve.png` from the evaluations kept here: python -m results.arm_push_easy.make_curve"""
+"""Draw `curve.png` from the evaluations kept here: python -m results.arm_push_easy.make_curve
+
+The phases of the new run follow one another: their updates and steps are counted on.
+"""
 
 from pathlib import Path
 
 from results.curves import draw
 
-RUNS = {"evaluations-depth4.jsonl": "depth 4", "evaluations-depth8.jsonl": "depth 8"}
+RUNS = {
+    "evaluations-before.jsonl": "before: preset arm",
+    "evaluations-phases.jsonl": "now, without noise",
+    "evaluations-noise.jsonl": "now, goals blurred by 0.3 radii",
+}
 PANELS = {
     "success": "share of episodes within 0.1 m",
     "time_at_goal": "steps within 0.1 m, of 50",

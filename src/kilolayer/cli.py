@@ -15,6 +15,7 @@ from rich.table import Table
 
 from kilolayer import control_commands, deploy_commands, language_commands, task_commands
 from kilolayer.arguments import PlanArguments, TrainArguments, with_config
+from kilolayer.runtime.devices import refuse_wrong_jax
 from kilolayer.sayings import Saying
 from kilolayer.types import UserError, bad_field
 
@@ -32,11 +33,12 @@ def main(arguments: list[str] | None = None) -> None:
     warnings.filterwarnings("ignore", module="orbax")
     # Orbax logs pages of traceback before an error that we tell in one sentence.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
-    if arguments[:1] == ["study"] and len(arguments) > 1 and not arguments[1].startswith("-"):
-        arguments.insert(1, "--name")
-    if arguments[:1] == ["inspect"] and len(arguments) > 1 and not arguments[1].startswith("-"):
-        arguments.insert(1, "--task")
+    for command, option in (("study", "--name"), ("inspect", "--task")):
+        if arguments[:1] == [command] and len(arguments) > 1 and not arguments[1].startswith("-"):
+            arguments.insert(1, option)
     try:
+        if arguments[:1] != ["train"]:  # which checks when its processes have met
+            refuse_wrong_jax()
         if arguments[:1] == ["train"]:
             train(with_config(TrainArguments, "train", arguments[1:]))
         elif arguments[:1] == ["plan"]:
@@ -99,10 +101,8 @@ def _tell_results(runs: Sequence["Run"]) -> None:
 
     for run in runs:
         path = write_report(run)
-        success, steps = (
-            run.final("evaluation/success"),
-            int(run.curve("evaluation/success")[0][-1]),
-        )
+        success = run.final("evaluation/success")
+        steps = int(run.curve("evaluation/success")[0][-1])
         seed = f", seed {run.config.seed}" if len(runs) > 1 else ""
         OUTPUT.print(f"\n[bold]success rate {success:.2f}[/bold] after {steps:,} {run.clock}{seed}")
         film = run.path / "media" / "evaluation.mp4"

@@ -131,6 +131,9 @@ class TrainConfig(TaskConfig):
     """Adam's step size for the critic."""
     temperature_learning_rate: float = 3e-4
     """Adam's step size for the temperature."""
+    final_learning_rate_share: float = 1.0
+    """Share of the actor's and the critic's learning rate that is left at the end of the run; they
+    fall linearly. 1 keeps them constant. Lower it when scores move up and down to the end."""
     average_decay: float = 0.0
     """Decay per update of the running average of the actor's weights, which is what is evaluated
     and kept; 0 takes the newest weights."""
@@ -154,6 +157,9 @@ class TrainConfig(TaskConfig):
     """Share of the batch of sac-her and td3-her whose goal is one reached later, in 0 to 1."""
     target_rate: float = 0.005
     """Share of the way that target networks move at each update of sac, sac-her and td3-her."""
+    hindsight_goal_noise: float = 0.0
+    """Standard deviation of noise on hindsight goals, in success radii: what lies nearer together
+    then counts as one place."""
     absorbing_termination: bool = False
     """Count a world that terminated as staying there: its last goal is its future's."""
 

@@ -255,7 +255,16 @@ def _check_ranges(config: TrainConfig) -> None:
     if not 0 <= config.average_decay < 1:
         nearest = 0.0 if config.average_decay < 0 else 0.999
         raise bad_field("average_decay", config.average_decay, "it must lie in [0, 1)", nearest)
-    shares = "shuffled_goal_share", "commanded_goal_share", "hindsight_goal_share"
+    if config.hindsight_goal_noise < 0:
+        raise bad_field(
+            "hindsight_goal_noise", config.hindsight_goal_noise, "it must be 0 or more", 0.0
+        )
+    shares = (
+        "shuffled_goal_share",
+        "commanded_goal_share",
+        "hindsight_goal_share",
+        "final_learning_rate_share",
+    )
     for field in shares:
         share = getattr(config, field)
         if not 0 <= share <= 1:

@@ -7,15 +7,18 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from kilolayer.analysis.load import load
 from kilolayer.config import TrainConfig
+from kilolayer.runtime.mesh import make_mesh
 from kilolayer.runtime.progress import Silent
 from kilolayer.training import build as build_module
 from kilolayer.training.build import build_trainer
 from kilolayer.training.loop import start_run
-from kilolayer.training.saving import first_nonfinite
+from kilolayer.training.saving import first_nonfinite, starting_point
+from kilolayer.training.seeds import Seeds
 from kilolayer.types import UserError
 
 SMALL = TrainConfig(
@@ -149,6 +152,28 @@ def test_a_run_goes_on_with_the_networks_of_another(decays, seeds, tmp_path) -> 
                 after.policy(np.ones(4), np.array(goal)), expected, atol=1e-5
             )
     assert len(run.members) == seeds
+
+
+def rate_counts(state) -> list[int]:
+    """How far the schedules of the learning rates are."""
+    is_schedule = lambda part: isinstance(part, optax.ScaleByScheduleState)  # noqa: E731
+    parts = jax.tree.leaves(state, is_leaf=is_schedule)
+    return [int(part.count) for part in parts if is_schedule(part)]
+
+
+def test_learning_rates_fall_to_their_share_and_begin_again_with_a_new_run(tmp_path) -> None:
+    falling = dataclasses.replace(SMALL, total_steps=400, final_learning_rate_share=0.1)
+    source = start_run(falling, tmp_path / "first", Silent())
+    run = load(source.path)
+    updates = run.plan.training_unrolls * run.plan.updates_per_unroll
+    assert rate_counts(run.agent_state) == [updates, updates]
+    rate = run.agent.critic_learning_rate
+    assert float(rate(0)) == pytest.approx(falling.critic_learning_rate)
+    assert float(rate(updates // 2)) == pytest.approx(0.55 * falling.critic_learning_rate, rel=0.1)
+    assert float(rate(updates)) == pytest.approx(0.1 * falling.critic_learning_rate)
+    going_on = dataclasses.replace(falling, start_from=str(source.path))
+    trainer = build_trainer(going_on, make_mesh(1), Seeds((0,)))
+    assert rate_counts(starting_point(source.path, trainer)) == [0, 0]
 
 
 def test_what_cannot_be_gone_on_with_is_refused_before_a_run_is_made(finished, tmp_path) -> None:

@@ -69,6 +69,24 @@ def test_goals_lie_farther_ahead_late_in_training():
     assert spread == pytest.approx(25, abs=6)
 
 
+def test_noise_moves_hindsight_goals_by_its_share_of_the_radius_and_nothing_else(
+    assert_trees_equal,
+):
+    config = dataclasses.replace(CONFIG, batch_size=256)
+    trainer = build_trainer(config)
+    noisy = build_trainer(dataclasses.replace(config, hindsight_goal_noise=0.4))
+    state = jax.jit(trainer.init)()
+    for _ in range(2):
+        state = jax.jit(trainer.collect)(state)
+    plain, moved = (jax.jit(each.sample)(state, jax.random.key(0)) for each in (trainer, noisy))
+    off = np.asarray(moved.goal - plain.goal)
+    assert off.std() == pytest.approx(0.4 * trainer.task.goal.radius, rel=0.1)
+    assert abs(off.mean()) < 0.05 * trainer.task.goal.radius
+    assert_trees_equal(dataclasses.replace(moved, goal=plain.goal), plain)
+    with pytest.raises(UserError, match=r"hindsight_goal_noise = -1.0 .* it must be 0 or more"):
+        build_trainer(dataclasses.replace(config, hindsight_goal_noise=-1.0))
+
+
 def test_bfloat16_is_refused_where_a_gpu_has_none() -> None:
     coarse = dataclasses.replace(CONFIG, compute_dtype="bfloat16")
     old, new, cpu = (

@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Callable
 
+import optax
+
 from kilolayer.agents.base import Agent, Reward, TaskSpec
 from kilolayer.agents.collector_learner import CollectorLearner
 from kilolayer.agents.crl import CRL
@@ -72,8 +74,8 @@ def build_crl(config: TrainConfig, plan: TrainPlan, task: Task) -> CRL | Collect
         energy_kind=config.energy,
         loss_kind=config.contrastive_loss,
         logsumexp_penalty=config.logsumexp_penalty,
-        actor_learning_rate=config.actor_learning_rate,
-        critic_learning_rate=config.critic_learning_rate,
+        actor_learning_rate=_falling(config.actor_learning_rate, config, plan),
+        critic_learning_rate=_falling(config.critic_learning_rate, config, plan),
         weight_decay=config.weight_decay,
         temperature_learning_rate=config.temperature_learning_rate,
         initial_temperature=config.initial_temperature,
@@ -110,8 +112,8 @@ def build_sac_her(config: TrainConfig, plan: TrainPlan, task: Task) -> SAC:
         discount=_discount_of_rewards(config),
         hindsight_goal_share=config.hindsight_goal_share,
         target_rate=config.target_rate,
-        actor_learning_rate=config.actor_learning_rate,
-        critic_learning_rate=config.critic_learning_rate,
+        actor_learning_rate=_falling(config.actor_learning_rate, config, plan),
+        critic_learning_rate=_falling(config.critic_learning_rate, config, plan),
         weight_decay=config.weight_decay,
         temperature_learning_rate=config.temperature_learning_rate,
         initial_temperature=config.initial_temperature,
@@ -135,8 +137,8 @@ def build_td3_her(config: TrainConfig, plan: TrainPlan, task: Task) -> TD3:
         discount=_discount_of_rewards(config),
         hindsight_goal_share=config.hindsight_goal_share,
         target_rate=config.target_rate,
-        actor_learning_rate=config.actor_learning_rate,
-        critic_learning_rate=config.critic_learning_rate,
+        actor_learning_rate=_falling(config.actor_learning_rate, config, plan),
+        critic_learning_rate=_falling(config.critic_learning_rate, config, plan),
         weight_decay=config.weight_decay,
     )
 
@@ -156,8 +158,8 @@ def build_ppo(config: TrainConfig, plan: TrainPlan, task: Task) -> PPO:
         episode_length=plan.episode_length,
         goal_interval=config.goal_interval,
         discount=_discount_of_rewards(config),
-        actor_learning_rate=config.actor_learning_rate,
-        critic_learning_rate=config.critic_learning_rate,
+        actor_learning_rate=_falling(config.actor_learning_rate, config, plan),
+        critic_learning_rate=_falling(config.critic_learning_rate, config, plan),
         weight_decay=config.weight_decay,
     )
 
@@ -168,10 +170,19 @@ def build_imitation(config: TrainConfig, plan: TrainPlan, task: Task) -> Imitati
     return Imitation(
         task=task_spec(task),
         actor_torso=actor_torso,
-        learning_rate=config.actor_learning_rate,
+        learning_rate=_falling(config.actor_learning_rate, config, plan),
         weight_decay=config.weight_decay,
         sees_goal=config.agent != "bc",
     )
+
+
+def _falling(rate: float, config: TrainConfig, plan: TrainPlan) -> optax.ScalarOrSchedule:
+    """A learning rate that falls linearly over the run's updates to its final share."""
+    share = config.final_learning_rate_share
+    if share == 1:
+        return rate
+    updates = plan.training_unrolls * plan.updates_per_unroll
+    return optax.linear_schedule(rate, share * rate, updates)
 
 
 def _discount_of_rewards(config: TrainConfig) -> float:

@@ -59,8 +59,8 @@ class CRL:
     energy_kind: Energy = "l2"
     loss_kind: ContrastiveLoss = "forward"
     logsumexp_penalty: float = 0.1
-    actor_learning_rate: float = 3e-4
-    critic_learning_rate: float = 3e-4
+    actor_learning_rate: optax.ScalarOrSchedule = 3e-4
+    critic_learning_rate: optax.ScalarOrSchedule = 3e-4
     temperature_learning_rate: float = 3e-4
     initial_temperature: float = 1.0
     target_entropy_per_action: float = -0.5

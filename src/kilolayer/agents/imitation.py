@@ -46,7 +46,7 @@ class Imitation:
 
     task: TaskSpec
     actor_torso: TorsoSpec
-    learning_rate: float = 3e-4
+    learning_rate: optax.ScalarOrSchedule = 3e-4
     weight_decay: float = 0.0
     sees_goal: bool = True
 

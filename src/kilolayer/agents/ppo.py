@@ -69,8 +69,8 @@ class PPO:
     episode_length: int
     goal_interval: int | None = None
     discount: float = 0.99
-    actor_learning_rate: float = 3e-4
-    critic_learning_rate: float = 3e-4
+    actor_learning_rate: optax.ScalarOrSchedule = 3e-4
+    critic_learning_rate: optax.ScalarOrSchedule = 3e-4
     weight_decay: float = 0.0
     clip: float = 0.2
     trace: float = 0.95

@@ -53,8 +53,8 @@ class SAC:
     discount: float = 0.99
     hindsight_goal_share: float = 0.0
     target_rate: float = 0.005
-    actor_learning_rate: float = 3e-4
-    critic_learning_rate: float = 3e-4
+    actor_learning_rate: optax.ScalarOrSchedule = 3e-4
+    critic_learning_rate: optax.ScalarOrSchedule = 3e-4
     weight_decay: float = 0.0
     temperature_learning_rate: float = 3e-4
     initial_temperature: float = 1.0

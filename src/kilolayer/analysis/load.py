@@ -16,6 +16,7 @@ from kilolayer.analysis.arrays import read_arrays
 from kilolayer.config import TrainConfig
 from kilolayer.plan import TrainPlan
 from kilolayer.runtime import checkpoint
+from kilolayer.runtime.devices import refuse_wrong_jax
 from kilolayer.runtime.run_dir import RunDirectory
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.registry import task_of
@@ -145,7 +146,9 @@ class Run:
 
 
 def load(path: str | Path) -> Run:
-    """Open a run directory; raises UserError if it is none, or if it holds several."""
+    """Open a run directory; raises UserError if it is none, if it holds several, or if this JAX
+    returns wrong sums."""
+    refuse_wrong_jax()
     directory = RunDirectory.open(Path(path))
     members = directory.members
     if len(members) > 1:

@@ -23,6 +23,7 @@ from kilolayer.networks.actor import Actor, sample_action
 from kilolayer.networks.block import Architecture
 from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.plan import TrainPlan
+from kilolayer.runtime.devices import refuse_wrong_jax
 from kilolayer.runtime.tensors import TensorDirectory
 from kilolayer.runtime.zoo import resolve
 from kilolayer.tasks.base import Task
@@ -124,9 +125,10 @@ def is_policy(path: str | Path) -> bool:
 def open_policy(path: str | Path) -> DeployedPolicy:
     """The policy in a policy directory or of the zoo, or that of a run's newest checkpoint.
 
-    Raises UserError if there is none, if its files are damaged, or if its agent has no Gaussian
-    actor.
+    Raises UserError if there is none, if its files are damaged, if its agent has no Gaussian actor,
+    or if this JAX returns wrong sums.
     """
+    refuse_wrong_jax()
     path = resolve(path)
     if is_policy(path):
         return _open_directory(path)

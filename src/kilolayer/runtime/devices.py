@@ -1,4 +1,4 @@
-"""Accelerators by name: what their makers state of them, for plans of runs that are not here."""
+"""Devices: what the makers of accelerators state of them, and whether JAX is right on this one."""
 
 import difflib
 import os
@@ -6,11 +6,15 @@ import sys
 from dataclasses import dataclass
 
 import jax
+import jaxlib
 
-from kilolayer.types import bad_field
+from kilolayer.types import UserError, bad_field
 
 # The machine at hand, whatever JAX computes on here.
 THIS_MACHINE = "cpu"
+
+# Its CPU programs return wrong sums without an error: github.com/jax-ml/jax/issues/39103.
+WRONG_JAXLIB = "0.10.2"
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,18 @@ def find_accelerator(name: str) -> Accelerator | None:
         allowed = f"one of {', '.join(names)} ({THIS_MACHINE} is this machine)"
         raise bad_field("device", name, allowed, nearest)
     return ACCELERATORS.get(name)
+
+
+def refuse_wrong_jax() -> None:
+    """Raise UserError if this JAX returns wrong sums: jaxlib 0.10.2 on a CPU.
+
+    Call it once the processes of a program have met: it may ask JAX for the device.
+    """
+    if jaxlib.__version__ == WRONG_JAXLIB and jax.default_backend() == "cpu":
+        raise UserError(
+            f"jaxlib {WRONG_JAXLIB} returns wrong sums on a CPU, without an error: "
+            f"`pip install 'jax!={WRONG_JAXLIB}'` installs another version."
+        )
 
 
 def memory_here() -> int:

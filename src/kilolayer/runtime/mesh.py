@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from kilolayer.runtime.devices import refuse_wrong_jax
 from kilolayer.types import bad_field
 
 DATA, MODEL = "data", "model"
@@ -20,8 +21,9 @@ def make_mesh(devices: int | None = None, model_devices: int = 1) -> Mesh:
     """The first `devices` devices, the same number of every process; by default all there are.
 
     model_devices: how many share the width of one copy of the networks. Raises UserError if there
-    are not so many devices or they cannot be shared out equally.
+    are not so many devices, they cannot be shared out equally, or this JAX returns wrong sums.
     """
+    refuse_wrong_jax()
     available, processes = jax.devices(), jax.process_count()
     count = len(available) if devices is None else devices
     if not 1 <= count <= len(available):

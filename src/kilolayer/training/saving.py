@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 
 from kilolayer.agents.averaging import Averaged, actor_of
 from kilolayer.runtime import checkpoint
@@ -70,9 +72,22 @@ def starting_point(path: Path, trainer: Trainer) -> Averaged:
         allowed = f"task, agent and sizes of its networks must be those of this run ({error})"
         raise bad_field("start_from", str(path), allowed) from error
     agent, average = (learnt.agent, learnt.average) if averages else (learnt, None)
+    agent = _at_full_rate(agent)
     if trainer.config.average_decay == 0:
         return Averaged(agent, None)
     return Averaged(agent, actor_of(agent) if average is None else average)
+
+
+def _at_full_rate(agent: Any) -> Any:
+    """The agent with its learning rates, if they fall, where they begin; all else as it was."""
+
+    def begun(part: Any) -> Any:
+        falls = isinstance(part, optax.ScaleByScheduleState)
+        return optax.ScaleByScheduleState(jnp.zeros((), jnp.int32)) if falls else part
+
+    return jax.tree.map(
+        begun, agent, is_leaf=lambda part: isinstance(part, optax.ScaleByScheduleState)
+    )
 
 
 def started_from(start: Averaged, state: TrainState, trainer: Trainer, seeds: Seeds) -> TrainState:

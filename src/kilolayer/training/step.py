@@ -24,6 +24,9 @@ from kilolayer.tasks.base import Task
 from kilolayer.training.rollout import WorldState, start_worlds, unroll
 from kilolayer.types import Array, Metrics
 
+# Folded into the key of a batch, so that without noise the batch is what it always was.
+GOAL_NOISE = 0x0B10
+
 
 class TrainState(eqx.Module):
     """Everything that the next round needs; saving it and loading it is a resume.
@@ -151,6 +154,10 @@ class Trainer:
             config.absorbing_termination,
             sampling.terminal_steps,
         )
+        if config.hindsight_goal_noise > 0:
+            noise = jax.random.normal(jax.random.fold_in(key, GOAL_NOISE), batch.goal.shape)
+            spread = config.hindsight_goal_noise * self.task.goal.radius
+            batch = dataclasses.replace(batch, goal=batch.goal + spread * noise)
         return jax.lax.with_sharding_constraint(batch, shared_out(self.mesh))
 
     def batches(self, state: TrainState, key: Array) -> Callable[[Array, Array], Any]:
