@@ -1,6 +1,7 @@
 """What the card of a zoo policy says beside its network: what it scores and how it was trained."""
 
 import dataclasses
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,7 @@ def exhibits() -> list[Exhibit]:
 
 def open_exhibit(path: Path) -> Exhibit:
     """The card of one policy; raises UserError if it lacks what a card of the zoo says."""
-    card = DIRECTORY.card(path)
+    card, source = DIRECTORY.card(path), str(path / DIRECTORY.card_name)
     try:
         values = card["details"][SECTION]
         if values["version"] != VERSION:
@@ -116,7 +117,7 @@ def open_exhibit(path: Path) -> Exhibit:
         return Exhibit(
             name=path.name,
             path=path,
-            task=TrainConfig(**card["config"]).task_name,
+            task=TrainConfig.from_json(json.dumps(card["config"]), source).task_name,
             depth=torso["depth"],
             width=torso["width"],
             bytes=size_of(path),
