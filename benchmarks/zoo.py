@@ -174,7 +174,7 @@ kilolayer zoo                                        # this table
 kilolayer play zoo:ant --goal 8,0                    # a video, play_ant.mp4
 kilolayer evaluate zoo:ant --episodes 64
 kilolayer serve zoo:ant --open                       # click a goal in the browser
-kilolayer distil zoo:point_u_maze --width 32         # train a smaller policy to act as this one
+kilolayer distil zoo:ant --width 128                 # train a smaller policy to act as this one
 kilolayer export zoo:ant                             # ONNX, StableHLO, safetensors
 kilolayer control zoo:ant --seconds 30               # in a control loop
 ```
