@@ -197,6 +197,7 @@ AFTER = """
 
 The card `policy.json` of each holds these facts, the whole config and the score. Scores on another
 machine differ a little, since physics rounds differently there. Licence of all: Apache-2.0.
+`--preset NAME` in a command is of an earlier commit: see results/README.md.
 """
 
 

@@ -25,12 +25,14 @@ PACKAGES = (
     "warp-lang",
     "gymnasium",
     "gymnasium-robotics",
+    "ogbench",
 )
 
 
 def describe_run(seed: int) -> dict[str, Any]:
     """The manifest of a run that starts now."""
-    program = Path(sys.argv[0]).name
+    name = Path(sys.argv[0]).name
+    program = "kilolayer" if name == "__main__.py" else name  # of `python -m kilolayer`
     return {
         "command": shlex.join([program, *sys.argv[1:]]),
         "seed": seed,
