@@ -96,6 +96,7 @@ def train(arguments: TrainArguments) -> None:
 
 
 def _tell_results(runs: Sequence["Run"]) -> None:
+    from kilolayer.report.ledger import diverged_sentence
     from kilolayer.report.run_report import write_report
 
     for run in runs:
@@ -106,6 +107,8 @@ def _tell_results(runs: Sequence["Run"]) -> None:
         )
         seed = f", seed {run.config.seed}" if len(runs) > 1 else ""
         OUTPUT.print(f"\n[bold]success rate {success:.2f}[/bold] after {steps:,} {run.clock}{seed}")
+        for sentence in diverged_sentence(run):
+            OUTPUT.print(sentence)
         OUTPUT.print(f"report  {path}")
     run = runs[0]
     OUTPUT.print("\nwhat to try next:")
