@@ -35,7 +35,7 @@ def collect(batch_size: int, batches: int) -> Batch:
     trainer = build_trainer(TrainConfig(width=16, num_envs=128, batch_size=batch_size))
     state, step = trainer.init(), jax.jit(trainer.collect)
     for _ in range(trainer.plan.prefill_unrolls):
-        state = step(state)
+        state, _ = step(state)
     sample = jax.jit(jax.vmap(trainer.sample, in_axes=(None, 0)))
     return sample(state, jax.random.split(jax.random.key(1), batches))
 

@@ -29,7 +29,7 @@ from kilolayer.types import Array
 def measure(config: TrainConfig, repeats: int) -> tuple[list[Row], dict[str, float]]:
     """Rows per environment step, and seconds per round of each part of a round."""
     trainer = build_trainer(config)
-    collect = Advancing(trainer.collect, jax.jit(trainer.init)())
+    collect = Advancing(lambda state: trainer.collect(state)[0], jax.jit(trainer.init)())
     for _ in range(trainer.plan.prefill_unrolls):
         collect()
     straightforward = StraightforwardRound(trainer, copy(collect.state))
@@ -89,7 +89,7 @@ class StraightforwardRound:
         config, self.plan = trainer.config, trainer.plan
         self.steps, self.batch_size = config.unroll_length, config.batch_size
         one_step = build_trainer(dataclasses.replace(config, unroll_length=1, update_to_data=1.0))
-        self.collect = Advancing(one_step.collect, state)
+        self.collect = Advancing(lambda state: one_step.collect(state)[0], state)
         update = UnrolledUpdate(trainer.agent)
         self.learner = copy(update.init(state.agent))  # the state itself is given away
         self.update = jax.jit(update, donate_argnums=0)

@@ -1,12 +1,16 @@
 """Tiny problems with known answers, shared by tests."""
 
+import dataclasses
 import os
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kilolayer.physics.base import PhysicsState
+from kilolayer.physics.kinematic import KinematicPhysics, PointWorld
 from kilolayer.replay.buffer import Transition
 from kilolayer.replay.hindsight import Batch
 
@@ -132,3 +136,16 @@ class Chain:
                 np.tile(np.arange(time)[:, None] % self.episode_length, (1, worlds)), jnp.int32
             ),
         )
+
+
+class BreakingPhysics(KinematicPhysics):
+    """Point worlds whose positions become `value` where one coordinate passes `line`, in cells."""
+
+    def __init__(self, world: PointWorld, line: float, value: float):
+        super().__init__(world)
+        self.line, self.value = line, value
+
+    def step(self, state: PhysicsState, control: jax.Array) -> PhysicsState:
+        state = super().step(state, control)
+        broken = jnp.any(state.qpos > self.line, axis=-1, keepdims=True)
+        return dataclasses.replace(state, qpos=jnp.where(broken, self.value, state.qpos))

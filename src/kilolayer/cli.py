@@ -97,6 +97,7 @@ def train(arguments: TrainArguments) -> None:
 
 
 def _tell_results(runs: Sequence["Run"]) -> None:
+    from kilolayer.report.ledger import diverged_sentence
     from kilolayer.report.run_report import write_report
 
     for run in runs:
@@ -105,6 +106,8 @@ def _tell_results(runs: Sequence["Run"]) -> None:
         steps = int(run.curve("evaluation/success")[0][-1])
         seed = f", seed {run.config.seed}" if len(runs) > 1 else ""
         OUTPUT.print(f"\n[bold]success rate {success:.2f}[/bold] after {steps:,} {run.clock}{seed}")
+        for sentence in diverged_sentence(run):
+            OUTPUT.print(sentence)
         film = run.path / "media" / "evaluation.mp4"
         if film.is_file():
             OUTPUT.print(f"film    {film}")

@@ -70,7 +70,7 @@ def test_each_updates_as_it_would_alone(agent, normal):
 def test_the_collector_fills_the_buffer_and_the_learner_is_rated(agent):
     """A change of the collector changes what is stored; a change of the learner does not."""
     trainer = build_trainer(CONFIG)
-    state, collect = jax.jit(trainer.init)(), jax.jit(trainer.collect)
+    state, collect = jax.jit(trainer.init)(), jax.jit(lambda state: trainer.collect(state)[0])
     other = jax.tree.map(lambda leaf: leaf + 0.3, state.agent)
     actions = {
         name: np.asarray(collect(dataclasses.replace(state, agent=agents)).buffer.steps.action)

@@ -10,7 +10,7 @@ import pytest
 from kilolayer.agents.base import TaskSpec
 from kilolayer.agents.ppo import PPO
 from kilolayer.networks.encoders import TorsoSpec
-from kilolayer.replay.buffer import Transition
+from kilolayer.replay.buffer import DIVERGED, Transition
 from kilolayer.training.step import passes
 from probes import contrastive_batch
 
@@ -111,6 +111,18 @@ def test_returns_end_where_episodes_terminate_and_stop_where_they_are_cut(judged
     one_before = rewards[1, 1] + 0.9 * value[2, 1] - value[1, 1]
     expected = value[1, 1] + one_before + 0.9 * 0.95 * (returns[2, 1] - value[2, 1])
     assert returns[1, 1] == pytest.approx(expected, abs=1e-4)
+
+
+def test_what_follows_a_divergence_is_not_a_return(judged):
+    """The second world diverges after its third step, which is known by its age alone."""
+    state, unroll, steps = judged
+    diverged = dataclasses.replace(unroll, age=unroll.age.at[2, 1].set(DIVERGED))
+    cut = AGENT.prepare(state, diverged)
+    for row in (1, 2):
+        returns, value = np.asarray(cut.returns).reshape(5, 2), values_of(state, unroll)
+        assert returns[row, 1] == pytest.approx(value[row, 1], abs=1e-4)
+        assert np.asarray(cut.advantage).reshape(5, 2)[row, 1] == 0.0
+        assert np.asarray(steps.advantage).reshape(5, 2)[row, 1] != 0.0
 
 
 def test_what_follows_the_last_step_for_a_goal_is_not_its_return(judged):

@@ -92,7 +92,7 @@ def test_a_planner_that_tells_the_goal_changes_nothing(tmp_path) -> None:
     hierarchy = Hierarchy(MAZE, scorer.physics, policy.agent, pursuit)
     run = jax.jit(hierarchy.run)
     told = run(Direct(2), policy.agent_state, scorer.key, scorer.start)
-    for name in ("start", "goal", "achieved", "alive", "qpos"):
+    for name in ("start", "goal", "achieved", "alive", "qpos", "diverged"):
         np.testing.assert_allclose(getattr(told, name), getattr(flat, name), atol=1e-5)
     # The policy moves: else everything would be equal.
     assert float(jnp.abs(flat.achieved[-1] - flat.start).max()) > 0.1

@@ -25,6 +25,7 @@ from kilolayer.runtime.tensors import named_leaves
 from kilolayer.tasks.registry import make_task
 from kilolayer.training.evaluate import Episodes
 from kilolayer.types import UserError
+from probes import BreakingPhysics
 
 MIXTURE = MixtureSpec(width=16, depth=2, layers=1, experts=4, layers_per_block=2)
 RECIPE = Recipe(
@@ -74,6 +75,25 @@ def test_the_module_learns_what_the_teacher_would_do(taught):
     assert metrics[-1]["teach/error"] < metrics[0]["teach/error"] / 5
     assert metrics[-1]["teach/error"] < blind / 20
     assert metrics[-1]["teach/first_error"] < blind / 20
+
+
+def test_a_world_that_diverges_teaches_nothing_that_is_not_finite():
+    """Past y = 1.6 a position is NaN: its stretch is over there, and the next one starts anew."""
+    lesson = dataclasses.replace(teaching(), physics=BreakingPhysics(TASK.world, 1.6, np.nan))
+    module, teacher = SPEC.init(jax.random.key(0)), Toward(jnp.float32(0.5))
+    table = Table(TABLE.reading, jnp.full((4, 2), 3.0))  # up and to the right
+    state = jax.jit(lesson.init)(module, teacher, table, jax.random.key(1))
+    step = jax.jit(lesson.round)
+    over = []
+    for _ in range(3):
+        state, metrics = step(state, table)
+        over.append(np.asarray(state.over))
+        assert all(np.isfinite(value) for value in metrics.values())
+    assert np.any(over)
+    leaves = jax.tree.leaves((state.lessons, state.module, state.worlds))
+    assert all(np.isfinite(leaf).all() for leaf in leaves)
+    assert not np.asarray(state.lessons.alive)[:24].all()
+    assert (np.asarray(state.worlds.age)[over[-1]] >= 10).all()
 
 
 def test_observations_are_standardised_by_what_was_seen_before_the_first_round(taught):
@@ -140,7 +160,8 @@ def test_the_use_of_experts_by_kind_and_phase():
     achieved = jnp.stack([jnp.where(jnp.arange(12) < 8, 5.0, 0.0), jnp.full(12, 5.0)], 1)
     achieved = jnp.stack([achieved, 0 * achieved], -1)
     ones = jnp.ones((12, 2), bool)
-    episodes = Episodes(achieved[0], 0 * achieved, achieved, ones, jnp.zeros((12, 2, 2)))
+    qpos = jnp.zeros((12, 2, 2))
+    episodes = Episodes(achieved[0], 0 * achieved, achieved, ones, qpos, ~ones)
     # World 0 uses expert 0 for four steps, then expert 1; world 1 expert 2.
     expert = jnp.stack([(jnp.arange(12) >= 4).astype(int), jnp.full(12, 2)], 1)
     use = jax.nn.one_hot(expert, 3)[:, None]

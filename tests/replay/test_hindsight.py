@@ -141,6 +141,26 @@ def test_steps_know_their_successor_or_that_they_terminated(absorbing):
     np.testing.assert_array_equal(goals[terminated], steps[terminated])
 
 
+@pytest.mark.parametrize("absorbing", [False, True])
+def test_a_divergence_cuts_an_episode_off_and_its_step_is_never_drawn(absorbing):
+    """In both worlds episodes of 4 steps that could have lasted 7; in the second their last step is
+    one after which the world diverged, twice in a row at the end."""
+    ages = np.tile(ages_of_episodes([4], CAPACITY)[:, None], (1, 2))
+    ages[3::4, 1] = ages[20, 1] = ring.DIVERGED
+    buffer = fill(ages, CAPACITY, UNROLL)
+    batch = draw(buffer, jax.random.key(0), 20_000, 0.5, EPISODE_LENGTH, absorbing, True)
+    steps, goals = steps_and_goals(batch)
+    terminated = np.asarray(batch.terminated)
+    assert set(steps[steps[:, 0] == 0, 1] % 4) == {0, 1, 2, 3}
+    assert terminated[(steps[:, 0] == 0) & (steps[:, 1] == 3)].all()
+    # Of three steps that are left, the last has no future and is not known to have terminated.
+    second = steps[:, 0] == 1
+    assert set(steps[second, 1] % 4) == {0, 1}
+    assert not terminated[second].any()
+    assert set(goals[second, 1] % 4) == {1, 2}
+    assert (goals[second, 1] > steps[second, 1]).all()
+
+
 @given(st.integers(1, 2**31 - 1), st.integers(0, 2**32 - 1))
 def test_an_index_is_the_floor_of_a_64_bit_product(count, bits):
     assert int(hindsight.index_below(count, jnp.uint32(bits))) == count * bits >> 32

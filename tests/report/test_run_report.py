@@ -9,6 +9,7 @@ import pytest
 
 from kilolayer.analysis.load import load
 from kilolayer.analysis.run_cost import wall_clock
+from kilolayer.cli import _tell_results
 from kilolayer.report import run_report
 from kilolayer.report.plots import LONGEST_LINE, short_count, thinned
 from kilolayer.report.run_report import SECTIONS, write_report
@@ -89,6 +90,22 @@ def test_an_unfinished_run_says_so(run_copy, only):
     _, reader = read(load(run_copy.path))
     assert "This run is unfinished" in reader.text
     assert "so far only these are known" in reader.text
+
+
+def test_worlds_that_diverged_are_told_and_only_then(run_copy, only, capsys):
+    only()
+    assert "iverged" not in read(load(run_copy.path))[1].text
+    for number, count in ((2, 3.0), (5, 1.0)):
+        counts = {"round": number, "env_steps": 80 * number, "updates": 0}
+        metrics = {"collect/diverged": count}
+        run_copy.directory.append_event({"event": "diverged", **counts, "metrics": metrics})
+    run = load(run_copy.path)
+    sentence = "Worlds diverged 4 times while training, in 0.0063 of the environment steps"
+    assert sentence in read(run)[1].text
+    capsys.readouterr()
+    _tell_results([run])
+    assert sentence in capsys.readouterr().out
+    assert "stopped" not in read(run)[1].text
 
 
 def test_a_run_without_train_events_gets_a_report(run_copy, only):

@@ -81,6 +81,13 @@ def test_events_round_trip(extras, tmp_path_factory):
     assert read == events
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_number_that_is_not_finite_is_never_written(run, value):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        run.append_event(train_event(1, metrics={"critic/loss": value}))
+    assert not (run.path / "metrics.jsonl").exists()
+
+
 def test_every_prefix_of_a_killed_writers_line_is_passed_over(run):
     run.append_event(train_event(1))
     target = run.path / "metrics.jsonl"

@@ -61,7 +61,7 @@ FOUR_DEVICES = """
     trainer = build_trainer(TrainConfig.read(root / "config.json"), mesh)
     shardings = trainer.shardings
     state = jax.jit(trainer.init, out_shardings=shardings)()
-    collect = jax.jit(trainer.collect, out_shardings=shardings)
+    collect = jax.jit(lambda state: trainer.collect(state)[0], out_shardings=shardings)
     train_round = jax.jit(trainer.round, out_shardings=(shardings, whole(mesh)))
     state, losses = collect(collect(state)), []
     for _ in range(5):
@@ -105,7 +105,8 @@ def four_devices(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list, 
     root = tmp_path_factory.mktemp("devices")
     (root / "config.json").write_text(SMALL.to_json())
     trainer = build_trainer(SMALL)
-    collect, train_round = jax.jit(trainer.collect), jax.jit(trainer.round)
+    collect = jax.jit(lambda state: trainer.collect(state)[0])
+    train_round = jax.jit(trainer.round)
     state, losses = collect(collect(jax.jit(trainer.init)())), []
     save_state(RunDirectory(root / "saved"), 2, state)
     for _ in range(5):

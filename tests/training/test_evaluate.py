@@ -21,7 +21,8 @@ def episodes(achieved, alive, goal, start=(0, 0)) -> Episodes:
     achieved = jnp.array(achieved, float)
     goal = jnp.broadcast_to(jnp.array(goal, float), achieved.shape)
     start = jnp.broadcast_to(jnp.array(start, float), achieved.shape[1:])
-    return Episodes(start, goal, achieved, jnp.array(alive), jnp.zeros((len(achieved), 1, 15)))
+    qpos, none = jnp.zeros((len(achieved), 1, 15)), jnp.zeros(achieved.shape[:2], bool)
+    return Episodes(start, goal, achieved, jnp.array(alive), qpos, none)
 
 
 def test_scores_worked_by_hand() -> None:

@@ -14,7 +14,7 @@ from kilolayer.analysis.load import load
 from kilolayer.config import TrainConfig
 from kilolayer.runtime.mesh import make_mesh
 from kilolayer.runtime.progress import Silent
-from kilolayer.training import build as build_module
+from kilolayer.runtime.run_dir import RunDirectory
 from kilolayer.training.build import build_trainer
 from kilolayer.training.loop import start_run
 from kilolayer.training.saving import first_nonfinite, starting_point
@@ -86,25 +86,14 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path: Pat
     assert first != losses(1, "c")
 
 
-def test_a_nan_stops_the_run_and_is_named(tmp_path: Path, monkeypatch) -> None:
-    """The physics breaks in the middle of the run, as a diverging simulation would."""
-    build = build_module.build_physics
-
-    def build_broken(*arguments):
-        physics = build(*arguments)
-        step = physics.step
-
-        def step_and_diverge(state, control):
-            state = step(state, control)
-            broken = jnp.where(state.qpos > 1.2, jnp.nan, state.qpos)
-            return dataclasses.replace(state, qpos=broken)
-
-        physics.step = step_and_diverge  # type: ignore[method-assign]
-        return physics
-
-    monkeypatch.setattr(build_module, "build_physics", build_broken)
-    with pytest.raises(UserError, match=r"worlds\.physics\.qpos is not finite after \d+ env"):
-        start_run(SMALL, tmp_path / "run", Silent())
+def test_a_nan_of_the_agent_stops_the_run_and_is_named(tmp_path: Path) -> None:
+    """Its first update sends it beyond every float."""
+    wild = dataclasses.replace(SMALL, critic_learning_rate=1e38, actor_learning_rate=1e38)
+    with pytest.raises(UserError, match=r"agent\.\S+ is not finite after \d+ env.*checkpoint"):
+        start_run(wild, tmp_path / "run", Silent())
+    events = RunDirectory.open(tmp_path / "run").read_events()
+    assert events[-1]["event"] == "nonfinite"
+    assert events[-1]["tensor"].startswith("agent.")
 
 
 def test_a_nan_in_a_parameter_is_named() -> None:

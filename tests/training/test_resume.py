@@ -128,7 +128,8 @@ def test_restored_native_worlds_continue_bit_identically(tmp_path: Path) -> None
         min_replay_steps_per_env=10,
     )
     trainer = build_trainer(config)
-    collect, train_round = jax.jit(trainer.collect), jax.jit(trainer.round)
+    collect = jax.jit(lambda state: trainer.collect(state)[0])
+    train_round = jax.jit(trainer.round)
     state = collect(collect(collect(jax.jit(trainer.init)())))
     state = train_round(state)[0]
     loop = (state.buffer, state.worlds, state.key, state.unrolls)

@@ -19,7 +19,7 @@ def play(task_name: str, policy, length: int, episode_length: int):
     def run(key):
         goal = task.sample_goal(key, WORLDS, "training")
         worlds = start_worlds(task, physics, key, goal, "training")
-        return unroll(task, physics, worlds, policy, key, length, episode_length)
+        return unroll(task, physics, worlds, policy, key, length, episode_length)[:2]
 
     return run(jax.random.key(0))
 
@@ -71,7 +71,7 @@ def test_an_ant_that_jumps_out_of_its_healthy_range_is_restarted_alone() -> None
         action = jax.random.uniform(key, (observation.shape[0], 8), minval=-1.0)
         return action.at[0].set(0.0)  # the first ant is limp
 
-    _, trajectory = play("ant", thrash, length=200, episode_length=1000)
+    _, trajectory = play("gym_ant", thrash, length=200, episode_length=1000)
     age, height = np.asarray(trajectory.age), np.asarray(trajectory.observation)[..., 2]
     restarts = np.argwhere(np.diff(age, axis=0) < 0)
     assert len(restarts) > 0

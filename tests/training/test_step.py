@@ -46,7 +46,7 @@ def test_goals_lie_farther_ahead_late_in_training():
     trainer = build_trainer(CONFIG)
     state = jax.jit(trainer.init)()
     for _ in range(2):
-        state = jax.jit(trainer.collect)(state)
+        state, _ = jax.jit(trainer.collect)(state)
     # Ages instead of places, so that a goal minus its step is how far ahead it lies.
     age = jnp.repeat(state.buffer.steps.age[..., None], 2, -1).astype(jnp.float32)
     steps = dataclasses.replace(
@@ -105,7 +105,7 @@ def test_an_agent_on_policy_learns_from_the_newest_unroll_alone():
     trainer = build_trainer(dataclasses.replace(CONFIG, agent="ppo"))
     state, collect = jax.jit(trainer.init)(), jax.jit(trainer.collect)
     for _ in range(3):
-        state = collect(state)
+        state, _ = collect(state)
     age = state.buffer.steps.age.at[100:149].add(1000)  # of the third unroll, all but the last
     observation = jnp.tile(age[..., None].astype(jnp.float32), 4)
     steps = dataclasses.replace(state.buffer.steps, observation=observation)

@@ -115,6 +115,13 @@ class Run:
             raise KeyError(metric)
         return float(values[-1])
 
+    @property
+    def diverged(self) -> tuple[int, float]:
+        """How often worlds diverged while training, and in which share of the environment steps."""
+        count = int(self.curve("collect/diverged")[1].sum())
+        steps = max((event.get("env_steps", 0) for event in self.events), default=0)
+        return count, count / max(steps, 1)
+
     @cached_property
     def agent(self) -> Agent:
         return build_agent(self.config, self.plan, self.task)

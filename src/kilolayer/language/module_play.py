@@ -4,13 +4,12 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from kilolayer.language.module import ActionModule
 from kilolayer.physics.base import Physics
 from kilolayer.tasks.base import Task
-from kilolayer.training.evaluate import RECORDED_WORLDS, Episodes, Start
+from kilolayer.training.evaluate import Episodes, Start, begin, play_step
 from kilolayer.types import Array
 
 PHASES = ("first third", "second third", "last third")
@@ -34,18 +33,15 @@ def play(
     """
 
     def control_step(carry: tuple, _: None) -> tuple[tuple, tuple]:
-        state, goal, alive, chunk = carry
-        action, chunk = module.act(chunk, task.observe(state), reading)
-        state = physics.step(state, action)
-        goal, alive = task.current_goal(state, goal), alive & ~task.terminated(state)
-        seen = goal, task.achieved_goal(state), alive, state.qpos[:RECORDED_WORLDS]
-        return (state, goal, alive, chunk), (seen, chunk.use)
+        playing, chunk = carry
+        action, chunk = module.act(chunk, task.observe(playing.physics), reading)
+        playing, seen = play_step(task, physics, playing, action)
+        return (playing, chunk), (seen, chunk.use)
 
-    state = physics.init(start.qpos, start.qvel)
-    goal = task.current_goal(state, start.goal)
-    carry = (state, goal, jnp.ones(len(goal), bool), module.begin(len(goal)))
+    playing = begin(task, physics, start)
+    carry = (playing, module.begin(len(playing.goal)))
     _, (seen, use) = jax.lax.scan(control_step, carry, length=task.episode_length)
-    return Played(Episodes(task.achieved_goal(state), *seen), use)
+    return Played(Episodes(task.achieved_goal(playing.physics), *seen), use)
 
 
 def router_use(task: Task, played: Played, kinds: list[str]) -> dict[str, Any]:

@@ -124,6 +124,7 @@ class Exam:
             episodes.achieved[:, rows],
             episodes.alive[:, rows],
             episodes.qpos[:, : min(RECORDED_WORLDS, int(rows.sum()))],
+            episodes.diverged[:, rows],
         )
         metrics = episode_metrics(self.task, chosen)
         found = {name: metrics[name] for name in SCORES if name in metrics}

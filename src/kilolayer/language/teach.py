@@ -22,6 +22,7 @@ from kilolayer.networks.actor import Gaussian, unsquash
 from kilolayer.networks.mixture import Routed
 from kilolayer.physics.base import Physics
 from kilolayer.tasks.base import Task
+from kilolayer.training.evaluate import play_step, playing_on
 from kilolayer.training.rollout import WorldState, start_worlds
 from kilolayer.types import Array, Metrics, bad_field
 
@@ -219,23 +220,23 @@ class Teaching:
         noisy = (jnp.arange(count) % 2)[:, None]
 
         def control_step(carry: tuple, key: Array) -> tuple[tuple, tuple]:
-            physics, goal, alive, chunk = carry
-            observation = task.observe(physics)
-            mean, log_std = state.teacher(observation, goal)
+            playing, chunk = carry
+            observation = task.observe(playing.physics)
+            mean, log_std = state.teacher(observation, playing.goal)
             own, chunk = module.act(chunk, observation, reading)
             away = noisy * jnp.exp(log_std) * jax.random.normal(key, mean.shape)
             acting = jnp.where(by_teacher[:, None], mean, unsquash(own))
-            physics = self.physics.step(physics, jnp.tanh(acting + away))
-            seen = (observation, jnp.tanh(mean), alive)
-            alive = alive & ~task.terminated(physics)
-            return (physics, task.current_goal(physics, goal), alive, chunk), seen
+            seen = (observation, jnp.tanh(mean), playing.alive)
+            playing, _ = play_step(task, self.physics, playing, jnp.tanh(acting + away))
+            return (playing, chunk), seen
 
-        carry = (worlds.physics, worlds.goal, jnp.ones(count, bool), module.begin(count))
-        (physics, goal, alive, _), seen = jax.lax.scan(
+        carry = (playing_on(worlds.physics, worlds.goal), module.begin(count))
+        (playing, _), seen = jax.lax.scan(
             control_step, carry, jax.random.split(steps_key, self.interval)
         )
         lessons = Lessons(example, *(jnp.swapaxes(each, 0, 1) for each in seen))
-        return WorldState(physics, goal, worlds.age + self.interval), ~alive, lessons
+        after = WorldState(playing.physics, playing.goal, worlds.age + self.interval)
+        return after, ~playing.alive, lessons
 
     def _tell(self, state: TeachState, goal: Array, key: Array) -> WorldState:
         """The worlds with new goals `[worlds, goal]`, those anew that have no time for them."""

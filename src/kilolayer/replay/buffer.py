@@ -10,12 +10,16 @@ import jax.numpy as jnp
 
 from kilolayer.types import Array
 
+# In place of the age of a step after which its world diverged.
+DIVERGED = -2
+
 
 class Transition(eqx.Module):
     """Steps of many worlds; leaves are `[time, worlds, ...]` in a trajectory.
 
     age: control steps since the episode's reset (int32). It marks the boundaries of episodes: two
-    neighbours in time belong to one episode exactly when the age grows by one.
+    neighbours in time belong to one episode exactly when the age grows by one. A step of age
+    `DIVERGED` stands alone: the episode before it was cut off there and did not terminate.
     """
 
     observation: Array

@@ -2,7 +2,9 @@
 
 config.json      what the user said; reading it gives the same config back
 manifest.json    command, versions, git state, devices, seed
-metrics.jsonl    append-only, one event a line
+metrics.jsonl    append-only, one event a line, all numbers finite: train, evaluation, checkpoint,
+                 profile, resume; diverged, in a round in which worlds had to be reset because their
+                 physics left finite numbers; nonfinite, where a number of the agent stops the run
 checkpoints/     see `kilolayer.runtime.checkpoint`
 episodes/        the newest evaluation episodes of each goal split and one training batch
                  (batch.npz), as .npz arrays
@@ -122,10 +124,13 @@ class RunDirectory:
             os.replace(temporary, target)
 
     def append_event(self, event: Mapping[str, Any]) -> None:
-        """Append one line to metrics.jsonl, with the time, and hand it to the system."""
+        """Append one line to metrics.jsonl, with the time, and hand it to the system.
+
+        Raises ValueError for a number that is not finite: it would not be JSON.
+        """
         if not self.writes:
             return
-        line = json.dumps({**event, "time": time.time()})
+        line = json.dumps({**event, "time": time.time()}, allow_nan=False)
         target = self.path / "metrics.jsonl"
         with guard_disk(target), target.open("a") as file:
             # A killed writer may have left half a line; it must not swallow this one.

@@ -94,14 +94,14 @@ def _time_rounds(trainer: Trainer) -> tuple[Range, Range]:
         for function in (trainer.collect, trainer.round)
     )
     # What is called first is slower.
-    state, _ = jax.block_until_ready(train_round(collect(state)))
+    state, _ = jax.block_until_ready(train_round(collect(state)[0]))
     updating, collecting = [], []
     began = time.perf_counter()
     while len(updating) < LEAST_REPEATS or (
         len(updating) < MOST_REPEATS and time.perf_counter() - began < SECONDS
     ):
         start = time.perf_counter()
-        state = jax.block_until_ready(collect(state))
+        state, _ = jax.block_until_ready(collect(state))
         middle = time.perf_counter()
         state, _ = jax.block_until_ready(train_round(state))
         collecting.append(middle - start)

@@ -109,7 +109,7 @@ def _play(
     @jax.jit
     def play(state: WorldState, key: Array) -> tuple[WorldState, dict[str, Array]]:
         length = task.episode_length
-        return unroll(task, physics, state, policy, key, STEPS_AT_ONCE, length, record=record)
+        return unroll(task, physics, state, policy, key, STEPS_AT_ONCE, length, record=record)[:2]
 
     state = begin()
     for index in range(-(-steps // STEPS_AT_ONCE)):

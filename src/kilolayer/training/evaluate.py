@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from kilolayer.agents.base import Agent
-from kilolayer.physics.base import Physics
+from kilolayer.physics.base import Physics, PhysicsState
 from kilolayer.tasks.base import GoalSplit, Task, is_success
+from kilolayer.training.divergence import held, is_sound
 from kilolayer.training.rollout import Policy
 from kilolayer.types import Array
 
@@ -29,8 +30,10 @@ class Episodes(eqx.Module):
 
     start `[worlds, goal]`: the achieved goal before the first step. All else is taken after each
     control step: goal `[time, worlds, goal]`; achieved `[time, worlds, goal]`; alive `[time,
-    worlds]`: whether the episode had not terminated by then; qpos `[time, recorded, nq]`:
-    generalised positions of the first `RECORDED_WORLDS` worlds.
+    worlds]`: whether the episode had not ended by then; qpos `[time, recorded, nq]`: generalised
+    positions of the first `RECORDED_WORLDS` worlds; diverged `[time, worlds]`: whether the episode
+    ended in this very step because its world diverged. All numbers are finite: those of a world
+    that diverged are from then on the last ones that were.
     """
 
     start: Array
@@ -38,6 +41,7 @@ class Episodes(eqx.Module):
     achieved: Array
     alive: Array
     qpos: Array
+    diverged: Array
 
 
 class Start(eqx.Module):
@@ -115,19 +119,59 @@ def play(
     _, steps_key = jax.random.split(key)
 
     def control_step(carry: tuple, key: Array) -> tuple[tuple, tuple]:
-        state, goal, alive, memory = carry
-        action, memory = policy(memory, task.observe(state), goal, key)
-        state = physics.step(state, action)
-        goal, alive = task.current_goal(state, goal), alive & ~task.terminated(state)
-        achieved, qpos = task.achieved_goal(state), state.qpos[:RECORDED_WORLDS]
-        return (state, goal, alive, memory), (goal, achieved, alive, qpos)
+        playing, memory = carry
+        action, memory = policy(memory, task.observe(playing.physics), playing.goal, key)
+        playing, seen = play_step(task, physics, playing, action)
+        return (playing, memory), seen
 
-    state = physics.init(start.qpos, start.qvel)
-    goal = task.current_goal(state, start.goal)
-    alive = jnp.ones(goal.shape[0], bool)
+    playing = begin(task, physics, start)
     keys = jax.random.split(steps_key, length)
-    _, recorded = jax.lax.scan(control_step, (state, goal, alive, memory), keys)
-    return Episodes(task.achieved_goal(state), *recorded)
+    _, seen = jax.lax.scan(control_step, (playing, memory), keys)
+    return Episodes(task.achieved_goal(playing.physics), *seen)
+
+
+class Playing(eqx.Module):
+    """Episodes under way, between two control steps, none of which is reset before all are over.
+
+    goal `[worlds, goal]`; alive `[worlds]`: whose episode has not ended; lost `[worlds]`: which
+    have diverged and stand still.
+    """
+
+    physics: PhysicsState
+    goal: Array
+    alive: Array
+    lost: Array
+
+
+def begin(task: Task, physics: Physics, start: Start) -> Playing:
+    """Episodes before their first step."""
+    state = physics.init(start.qpos, start.qvel)
+    return playing_on(state, task.current_goal(state, start.goal))
+
+
+def playing_on(state: PhysicsState, goal: Array) -> Playing:
+    """Episodes that go on from a state in which all are alive, told `goal [worlds, goal]`."""
+    alive = jnp.ones(goal.shape[0], bool)
+    return Playing(state, goal, alive, ~alive)
+
+
+def play_step(
+    task: Task, physics: Physics, playing: Playing, action: Array
+) -> tuple[Playing, tuple[Array, ...]]:
+    """One control step with `action [worlds, action]`, and what `Episodes` keeps of it, in order.
+
+    A world that diverges is put back to where it was before and never moves again: neither a policy
+    nor a score meets a number that is not finite.
+    """
+    stepped = physics.step(playing.physics, action)
+    goal = task.current_goal(stepped, playing.goal)
+    lost = playing.lost | ~is_sound(task, stepped, goal)
+    state = held(lost, playing.physics, stepped)
+    goal = jnp.where(lost[:, None], playing.goal, goal)
+    alive = playing.alive & ~lost & ~task.terminated(state)
+    achieved, qpos = task.achieved_goal(state), state.qpos[:RECORDED_WORLDS]
+    seen = goal, achieved, alive, qpos, playing.alive & lost
+    return Playing(state, goal, alive, lost), seen
 
 
 def episode_metrics(task: Task, episodes: Episodes) -> dict[str, float]:
@@ -135,7 +179,8 @@ def episode_metrics(task: Task, episodes: Episodes) -> dict[str, float]:
 
     time_at_goal: mean steps within the success radius (the headline). success, easy_success,
     hard_success: share of episodes with any step within the radius, the easy and the hard radius.
-    A terminated episode keeps the distance that it had at its last step and collects no more time.
+    An episode that ended early keeps the distance of its last step and collects no more time.
+    survival, diverged: share of episodes that did not end early, and whose world diverged.
     path_efficiency: of the successful episodes, the shortest way over the way taken to the goal. In
     mazes, also the success for every length of the shortest path from start to goal, in cells, and
     for every task of a maze that has tasks.
@@ -176,6 +221,7 @@ def episode_scores(task: Task, episodes: Episodes) -> dict[str, np.ndarray]:
         "final_distance": distance[last, np.arange(len(last))],
         "smallest_distance": np.minimum(smallest, distance[0]),
         "survival": alive[-1],
+        "diverged": np.asarray(episodes.diverged).any(0),
     }
     if task.goal.hard_radius is not None:
         scores["hard_success"] = (alive & (distance < task.goal.hard_radius)).any(0)

@@ -23,6 +23,7 @@ from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.runtime.run_dir import RunDirectory
 from kilolayer.runtime.tracking import CompositeTracker, Tracker, build_tracker
 from kilolayer.training.build import build_trainer, physics_on
+from kilolayer.training.divergence import DIVERGED_METRIC, LARGEST_SHARE, most_forgiven
 from kilolayer.training.evaluate import (
     Episodes,
     Evaluator,
@@ -202,8 +203,10 @@ class _Loop:
             self._evaluate(evaluate, state, rounds)
         while rounds < plan.prefill_unrolls:
             self.display.phase("prefill")
-            state = self._timed("prefill", lambda s: jax.block_until_ready(collect(s)), state)
+            collected = self._timed("prefill", lambda s: jax.block_until_ready(collect(s)), state)
+            state, metrics = collected
             rounds += 1
+            self._tell_diverged(rounds, jax.device_get(metrics))
             self._advance(rounds)
         due = {plan.prefill_unrolls + count for count in plan.evaluate_after}
         while rounds < plan.prefill_unrolls + plan.training_unrolls:
@@ -216,6 +219,7 @@ class _Loop:
             self.round_seconds = elapsed
             metrics = jax.device_get(metrics)
             self._stop_at_nan(rounds, metrics, state)
+            self._tell_diverged(rounds, metrics)
             self._log(rounds, "train", self.seeds.split(metrics), round_seconds=elapsed)
             self._advance(rounds, elapsed)
             if rounds in due:
@@ -236,8 +240,10 @@ class _Loop:
             config.samples,
         )
         shardings, one = trainer.shardings, whole(trainer.mesh)
-        collect = jax.jit(lift(trainer.collect), out_shardings=shardings, donate_argnums=0)
-        train_round = jax.jit(lift(trainer.round), out_shardings=(shardings, one), donate_argnums=0)
+        collect, train_round = (
+            jax.jit(lift(function), out_shardings=(shardings, one), donate_argnums=0)
+            for function in (trainer.collect, trainer.round)
+        )
         return (
             collect.lower(state).compile() if trainer.plan.prefill_unrolls else None,
             train_round.lower(state).compile(),
@@ -304,15 +310,44 @@ class _Loop:
         bad = first_nonfinite(metrics, state)
         if bad is None:
             return
+        self._log(rounds, "nonfinite", tensor=bad)
+        raise UserError(
+            f"{bad} is not finite {self._when(rounds)}: the run stops. {self._last_checkpoint()} "
+            "A smaller learning rate or less depth may help."
+        )
+
+    def _tell_diverged(self, rounds: int, metrics: dict[str, Any]) -> None:
+        """Take out of the metrics how often worlds diverged in this unroll, and log it where some
+        did: in every round it would mostly be the same zero. UserError if too many did."""
+        if DIVERGED_METRIC not in metrics:  # a dataset is learnt from
+            return
+        worlds = self.trainer.config.num_envs
+        found = [int(count) for count in self.seeds.split(metrics.pop(DIVERGED_METRIC))]
+        stops = [count > most_forgiven(worlds) for count in found]
+        for member, count, stop in zip(self.members, found, stops, strict=True):
+            if count > 0:
+                metric, extra = {DIVERGED_METRIC: float(count)}, {"stopped": True} if stop else {}
+                counts = self._counts(rounds)
+                self.background.submit(member.log, counts, "diverged", metric, extra)
+        if any(stops):
+            count = max(found)
+            raise UserError(
+                f"task {self.trainer.task.name}: worlds diverged {count} times in one unroll of "
+                f"{worlds} worlds ({count / worlds:.0%}, more than {LARGEST_SHARE:.0%}) "
+                f"{self._when(rounds)}: the run stops. {self._last_checkpoint()} Give the model a "
+                "smaller time step, or its actuators smaller gains or ranges."
+            )
+
+    def _when(self, rounds: int) -> str:
+        steps = rounds * self.trainer.plan.steps_per_unroll
+        return f"after {steps} environment steps (round {rounds})"
+
+    def _last_checkpoint(self) -> str:
+        """A sentence on where to go on from, once all that is on its way has been written."""
         self.background.wait()
         last = checkpoint.latest(self.run.checkpoints)
         kept = f"round {last} in {self.run.checkpoints}" if last else "none was written yet"
-        steps = rounds * self.trainer.plan.steps_per_unroll
-        self._log(rounds, "nonfinite", tensor=bad)
-        raise UserError(
-            f"{bad} is not finite after {steps} environment steps (round {rounds}): the run stops. "
-            f"The last good checkpoint: {kept}. A smaller learning rate or less depth may help."
-        )
+        return f"The last good checkpoint: {kept}."
 
     def _counts(self, rounds: int) -> dict[str, int]:
         updates = max(0, rounds - self.trainer.plan.prefill_unrolls)

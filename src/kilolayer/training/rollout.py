@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from kilolayer.physics.base import Physics, PhysicsState
 from kilolayer.replay.buffer import Transition
 from kilolayer.tasks.base import GoalSplit, Task
+from kilolayer.training.divergence import is_sound
 from kilolayer.types import Array
 
 # (observation [worlds, observation], goal [worlds, goal], key) -> action [worlds, action]
@@ -75,12 +76,13 @@ def unroll(
     episode_length: int,
     goal_interval: int | None = None,
     record: Recorder = lambda _, step: step,
-) -> tuple[WorldState, Any]:
+) -> tuple[WorldState, Any, Array]:
     """Act for `length` control steps; worlds whose episode ends start anew at once.
 
     goal_interval: control steps after which a world is told another goal, by default never.
-    Returns the worlds afterwards and what was recorded, by default the trajectory, leaves `[length,
-    worlds, ...]`.
+    Returns the worlds afterwards, what was recorded, by default the trajectory, leaves `[length,
+    worlds, ...]`, and after which steps a world had diverged, `[length, worlds]`. Such a world
+    starts anew too, so that nothing is recorded of the state that it was in.
     """
 
     def control_step(worlds: WorldState, key: Array) -> tuple[WorldState, Any]:
@@ -96,11 +98,15 @@ def unroll(
         )
         recorded = record(worlds.physics, step)
         stepped = WorldState(physics.step(worlds.physics, action), worlds.goal, worlds.age + 1)
-        ended = task.terminated(stepped.physics) | (stepped.age >= episode_length)
+        goal = task.current_goal(stepped.physics, stepped.goal)
+        diverged = ~is_sound(task, stepped.physics, goal)
+        ended = task.terminated(stepped.physics) | (stepped.age >= episode_length) | diverged
         worlds = restart_ended(task, physics, stepped, ended, restart_key)
         if goal_interval is not None:
             worlds = tell_anew(task, worlds, goal_interval, jax.random.fold_in(restart_key, 0))
         goal = task.current_goal(worlds.physics, worlds.goal)
-        return eqx.tree_at(lambda each: each.goal, worlds, goal), recorded
+        return eqx.tree_at(lambda each: each.goal, worlds, goal), (recorded, diverged)
 
-    return jax.lax.scan(control_step, worlds, jax.random.split(key, length))
+    keys = jax.random.split(key, length)
+    worlds, (recorded, diverged) = jax.lax.scan(control_step, worlds, keys)
+    return worlds, recorded, diverged

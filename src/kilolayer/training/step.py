@@ -21,6 +21,7 @@ from kilolayer.replay.buffer import Buffer
 from kilolayer.replay.dataset import Dataset
 from kilolayer.runtime.mesh import by_width, shared_out, whole
 from kilolayer.tasks.base import Task
+from kilolayer.training.divergence import DIVERGED_METRIC
 from kilolayer.training.rollout import WorldState, start_worlds, unroll
 from kilolayer.types import Array, Metrics
 
@@ -105,8 +106,8 @@ class Trainer:
             unrolls=jnp.zeros((), jnp.int32),
         )
 
-    def collect(self, state: TrainState) -> TrainState:
-        """One unroll into the buffer, without updates."""
+    def collect(self, state: TrainState) -> tuple[TrainState, Metrics]:
+        """One unroll into the buffer, without updates; how often a world diverged in it."""
         key, unroll_key = jax.random.split(jax.random.wrap_key_data(state.key))
 
         def policy(observation: Array, goal: Array, key: Array) -> Array:
@@ -114,7 +115,7 @@ class Trainer:
             act = agent.explore if isinstance(agent, Explorer) else agent.act
             return act(state.agent, observation, goal, key, False)
 
-        worlds, trajectory = unroll(
+        worlds, trajectory, diverged = unroll(
             self.task,
             self.physics,
             state.worlds,
@@ -124,13 +125,15 @@ class Trainer:
             self.plan.episode_length,
             self.config.goal_interval,
         )
-        return dataclasses.replace(
+        age = jnp.where(diverged, ring.DIVERGED, trajectory.age)
+        state = dataclasses.replace(
             state,
-            buffer=ring.insert(state.buffer, trajectory),
+            buffer=ring.insert(state.buffer, dataclasses.replace(trajectory, age=age)),
             worlds=worlds,
             key=jax.random.key_data(key),
             unrolls=state.unrolls + 1,
         )
+        return state, {DIVERGED_METRIC: diverged.sum()}
 
     def discount(self, unrolls: Array) -> float | Array:
         """The discount after so many unrolls: its horizon grows linearly while training."""
@@ -173,13 +176,15 @@ class Trainer:
         )
 
     def round(self, state: TrainState) -> tuple[TrainState, Metrics]:
-        """One unroll, then the updates that belong to it; metrics are means over the updates.
+        """One unroll, then the updates that belong to it; their metrics are means over them.
 
         With a dataset the updates alone.
         """
         if self.dataset is not None:
             return self.learn(dataclasses.replace(state, unrolls=state.unrolls + 1))
-        return self.learn(self.collect(state))
+        state, collected = self.collect(state)
+        state, metrics = self.learn(state)
+        return state, metrics | collected
 
     def learn(self, state: TrainState) -> tuple[TrainState, Metrics]:
         """The updates that follow an unroll."""

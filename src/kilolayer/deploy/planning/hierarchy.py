@@ -16,7 +16,14 @@ from kilolayer.deploy.score import Scorer
 from kilolayer.networks.arithmetic import arithmetic
 from kilolayer.runtime.run_dir import write_atomically
 from kilolayer.tasks.base import Task, is_success
-from kilolayer.training.evaluate import RECORDED_WORLDS, Episodes, Start, episode_metrics
+from kilolayer.training.evaluate import (
+    Episodes,
+    Playing,
+    Start,
+    begin,
+    episode_metrics,
+    play_step,
+)
 from kilolayer.types import Array, bad_field
 
 
@@ -82,28 +89,27 @@ class Hierarchy:
         # Steps past the end of the episode, which fill up the last plan, are cut below.
         numbers = jnp.arange(plans * replan) % task.episode_length
         keys = jax.random.split(steps_key, task.episode_length)[numbers].reshape(plans, replan)
-        physics_state = self.physics.init(start.qpos, start.qvel)
-        goal = task.current_goal(physics_state, start.goal)
-        alive = jnp.ones(goal.shape[0], bool)
+        playing = begin(task, self.physics, start)
 
-        def follow_plan(carry: tuple, keys: Array) -> tuple[tuple, tuple]:
-            physics_state, goal, _ = carry
-            observation, achieved = task.observe(physics_state), task.achieved_goal(physics_state)
+        def follow_plan(playing: Playing, keys: Array) -> tuple[Playing, tuple]:
+            observation = task.observe(playing.physics)
+            achieved, goal = task.achieved_goal(playing.physics), playing.goal
             subgoals = planner.plan(observation, achieved, goal)
             step = self._control_step(state, subgoals)
-            begun = (*carry, *jnp.zeros((2, goal.shape[0]), jnp.int32))
-            followed, recorded = jax.lax.scan(step, begun, keys)
-            return followed[:3], recorded
+            begun = (playing, *jnp.zeros((2, goal.shape[0]), jnp.int32))
+            (playing, *_), recorded = jax.lax.scan(step, begun, keys)
+            return playing, recorded
 
-        _, recorded = jax.lax.scan(follow_plan, (physics_state, goal, alive), keys)
+        _, recorded = jax.lax.scan(follow_plan, playing, keys)
         whole = (leaf.reshape(-1, *leaf.shape[2:])[: task.episode_length] for leaf in recorded)
-        return Episodes(task.achieved_goal(physics_state), *whole)
+        return Episodes(task.achieved_goal(playing.physics), *whole)
 
     def _control_step(self, controller_state: Any, subgoals: Array) -> Callable:
         task, act = self.task, self.controller.act
 
         def control_step(carry: tuple, key: Array) -> tuple[tuple, tuple]:
-            state, goal, alive, index, waited = carry
+            playing, index, waited = carry
+            state, goal = playing.physics, playing.goal
             subgoal = jnp.take_along_axis(subgoals, index[:, None, None], axis=1)[:, 0]
             achieved = task.achieved_goal(state)
             reached = is_success(task, achieved, subgoal)
@@ -111,10 +117,8 @@ class Hierarchy:
             subgoal = jnp.take_along_axis(subgoals, index[:, None, None], axis=1)[:, 0]
             subgoal = jnp.where(is_success(task, achieved, goal)[:, None], goal, subgoal)
             action = act(controller_state, task.observe(state), subgoal, key, True)
-            state = self.physics.step(state, action)
-            goal, alive = task.current_goal(state, goal), alive & ~task.terminated(state)
-            achieved, qpos = task.achieved_goal(state), state.qpos[:RECORDED_WORLDS]
-            return (state, goal, alive, index, waited), (goal, achieved, alive, qpos)
+            playing, seen = play_step(task, self.physics, playing, action)
+            return (playing, index, waited), seen
 
         return control_step
 

@@ -82,7 +82,7 @@ def _played(run: Run, display: ProgressDisplay, seed: int) -> Recorded:
     parts = []
     count = -(-task.episode_length // STEPS_AT_ONCE)
     for index in range(count):
-        worlds, part = play(worlds, jax.random.fold_in(key, index))
+        worlds, part, _ = play(worlds, jax.random.fold_in(key, index))
         parts.append(jax.device_get(part))
         display.advance(index + 1, count)
     names = ("observation", "achieved_goal", "age")

@@ -113,7 +113,7 @@ def distil(
         jax.jit(step, donate_argnums=0) for step in (trainer.collect, trainer.round)
     )
     for _ in range(plan.prefill_unrolls):
-        state = collect(state)
+        state, _ = collect(state)
     display.phase("distil")
     divergence = float("nan")
     for done in range(1, plan.training_unrolls + 1):

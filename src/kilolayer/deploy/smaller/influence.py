@@ -60,7 +60,7 @@ def visited_states(policy: DeployedPolicy, count: int, seed: int) -> Visited:
 
         goal = task.sample_goal(goal_key, WORLDS, "evaluation")
         worlds = start_worlds(task, physics, world_key, goal, "evaluation")
-        _, steps = unroll(task, physics, worlds, act, play_key, length, length)
+        _, steps, _ = unroll(task, physics, worlds, act, play_key, length, length)
         empty = ring.init(length, WORLDS, len(task.observation), task.action_dim, task.goal.dim)
         batch = hindsight.sample(
             ring.insert(empty, steps), draw_key, count, config.discount, length
