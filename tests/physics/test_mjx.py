@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 import os
-from functools import partial
 from importlib.util import find_spec
 
 import jax
@@ -78,8 +77,7 @@ def assert_alike(name: str, world: MujocoWorld, bounds: tuple[float, float, floa
     shape = (round(seconds / world.control_step), WORLDS, task.action_dim)
     controls = jax.random.uniform(jax.random.key(2), shape, minval=-1.0)
 
-    # Without the fusion emitters XLA compiles a third faster, and runs slower.
-    @partial(jax.jit, compiler_options={"xla_cpu_use_fusion_emitters": False})
+    @jax.jit
     def play(controls):
         def step(state, control):
             state = mjx.step(state, control)
