@@ -49,7 +49,7 @@ LARGE_POINT = POINT | {"total_steps": 400_000, "goal_interval": 150}
 
 # The ant of MuJoCo's goal-reaching benchmarks: results/ant.
 ANT = SHARED | {
-    "total_steps": 2_000_000,
+    "total_steps": 1_600_000,
     "num_evaluations": 10,  # whole episodes of 1,000 steps take as long as 1,000 updates
     "num_envs": 256,
     "depth": 4,
@@ -60,9 +60,10 @@ ANT = SHARED | {
     # Twice as many starts as with the task's own 1,000 steps, and still time to cross 10 m.
     "episode_length": 500,
     # An action shows within ten steps and no longer: the horizon starts at 20 steps and grows to
-    # 50, so that ants learn to move first and where to later. Beyond 60 steps scores fall again.
+    # 60, so that ants learn to move first and where to later. Beyond 70 steps scores fell again; a
+    # horizon that grew half as fast cost a quarter of the score at equal updates.
     "initial_discount": 0.95,
-    "discount": 0.98,
+    "discount": 0.983,
     # Half of the actor's goals are those that its world was told: they lie farther than any state
     # it has reached so far.
     "commanded_goal_share": 0.5,

@@ -20,6 +20,9 @@ from kilolayer.runtime.progress import Silent
 from kilolayer.tasks.registry import make_task
 from kilolayer.types import UserError
 
+# It has no wheels for Python 3.13.
+pytest.importorskip("ogbench")
+
 MEDIUM, ARENA = "ogbench:antmaze-medium-v0", "ogbench:antmaze-arena-v0"
 
 
