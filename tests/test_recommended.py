@@ -10,7 +10,7 @@ from kilolayer import recommended
 from kilolayer.config import TrainConfig
 from kilolayer.plan import TrainPlan
 from kilolayer.recipes import RECIPES
-from kilolayer.recommended import ANT, FAMILIES, POINT
+from kilolayer.recommended import ANT, ANT_FAR, FAMILIES, POINT
 from kilolayer.tasks.registry import TASKS, make_task
 from kilolayer.types import UserError
 
@@ -36,7 +36,8 @@ def test_every_family_has_a_task_and_states_settings_that_exist():
 
 
 def test_the_longest_name_that_fits_chooses_the_family():
-    assert recommended("ant_big_maze").discount == ANT["discount"]
+    assert recommended("ant").discount == ANT["discount"]
+    assert recommended("ant_big_maze").discount == ANT_FAR["discount"] != ANT["discount"]
     assert recommended("gym_ant_u_maze").absorbing_termination
     assert not recommended("ant_u_maze").absorbing_termination
     assert recommended("point_u_maze").goal_interval == POINT["goal_interval"]
