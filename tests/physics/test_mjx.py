@@ -35,6 +35,7 @@ BOUNDS = {
     # the world's axes, native along the shin. Friction is a pyramid there, so it pushes elsewhere.
     # Found: 0.013 and 0.9. With a cone the engines agree, see below.
     "ant": (0.1, 0.05, 2.0),
+    "gym_ant": (0.1, 0.05, 2.0),
     # Until the arm hits something.
     "arm": (0.1, 5e-4, 1e-2),
     # A finger hits a bin's edge at once. The engines agree on the normal of two edges that touch,

@@ -4,9 +4,9 @@ import difflib
 import os
 import sys
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import jax
-import jaxlib
 
 from kilolayer.types import UserError, bad_field
 
@@ -81,7 +81,7 @@ def refuse_wrong_jax() -> None:
 
     Call it once the processes of a program have met: it may ask JAX for the device.
     """
-    if jaxlib.__version__ == WRONG_JAXLIB and jax.default_backend() == "cpu":
+    if version("jaxlib") == WRONG_JAXLIB and jax.default_backend() == "cpu":
         raise UserError(
             f"jaxlib {WRONG_JAXLIB} returns wrong sums on a CPU, without an error: "
             f"`pip install 'jax!={WRONG_JAXLIB}'` installs another version."

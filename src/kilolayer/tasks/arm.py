@@ -92,6 +92,12 @@ class ArmReachEasy(ArmReach):
     name = "arm_reach_easy"
     goal = GoalSpec(END_EFFECTOR_COORDINATES[:3], radius=0.05, easy_radius=0.1, hard_radius=0.03)
 
+    @property
+    def goal_box(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Around the part of the box that can be reached."""
+        places = reachable_places(self.world)
+        return tuple(places.min(0).tolist()), tuple(places.max(0).tolist())
+
     def sample_goal(self, key: Array, num_worlds: int, split: GoalSplit) -> Array:
         places = jnp.array(reachable_places(self.world))
         return places[jax.random.randint(key, (num_worlds,), 0, len(places))]
