@@ -5,11 +5,10 @@ from pathlib import Path
 from results.curves import draw
 
 RUNS = {
-    "evaluations-seed0.jsonl": "seed 0",
-    "evaluations-seed1.jsonl": "seed 1",
-    "evaluations-seed2.jsonl": "seed 2",
-    "evaluations-euler.jsonl": "Euler, constant rate, seed 0",
-    "evaluations-euler-entropy-minus-half.jsonl": "... target entropy -0.5 per action",
+    "evaluations-seed0.jsonl": "kilolayer train --task ant",
+    "evaluations-horizon-to-100.jsonl": "horizon grows to 100",
+    "evaluations-euler.jsonl": "Euler",
+    "evaluations-euler-entropy-minus-half.jsonl": "Euler, less noise",
 }
 PANELS = {
     "success": "share of episodes within 0.5 m",
