@@ -164,7 +164,9 @@ def test_the_success_of_every_task_is_told():
     begin, end = task.maze.tasks[:, 0], task.maze.tasks[:, 1]
     achieved = np.stack([begin, np.where(np.arange(5)[:, None] % 2 == 0, end, begin)])
     goal = np.tile(end, (2, 1, 1))
-    episodes = Episodes(*map(jnp.asarray, (begin, goal, achieved, np.ones((2, 5), bool), achieved)))
+    alive = np.ones((2, 5), bool)
+    parts = begin, goal, achieved, alive, achieved, ~alive
+    episodes = Episodes(*map(jnp.asarray, parts))
     scores = episode_metrics(task, episodes)
     told = {name: scores[f"success_by_task/{name}"] for name in range(1, 6)}
     assert told == {1: 1.0, 2: 0.0, 3: 1.0, 4: 0.0, 5: 1.0}

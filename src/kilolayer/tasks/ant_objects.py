@@ -25,6 +25,7 @@ from kilolayer.types import Array
 
 BALL_RADIUS = 0.25
 BALL_MASS = 0.2  # kg; the ant weighs 0.9
+BALL_DAMPING = 0.01  # N s/m, and N m s/rad for its turning
 BALL_GOAL_DISTANCE = 5.0
 # Nearer, and the ball would start among the legs.
 BALL_SHARE_OF_WAY = 0.28
@@ -128,17 +129,15 @@ def block_home() -> tuple[float, float]:
 def _compile_ball() -> MujocoWorld:
     spec = build_scene(None)
     ball = spec.worldbody.add_body(name="ball", pos=[0, 0, BALL_RADIUS])
-    ball.add_freejoint(name="ball")
-    # Rolling friction, or a ball once touched would roll on for good: at 2 m/s it rolls 2.4 m. The
-    # ant's soft contacts would let it roll twice as far, so it has MuJoCo's own.
+    # Damped, or a ball once touched would roll on for good: at 2 m/s it rolls 2.4 m. Rolling
+    # friction does not stop it under Runge-Kutta.
+    ball.add_joint(name="ball", type=mujoco.mjtJoint.mjJNT_FREE, damping=[BALL_DAMPING, 0, 0])
     scene.add_sphere(
         ball,
         (0, 0, 0),
         BALL_RADIUS,
         mass=BALL_MASS,
-        priority=1,  # the floor's own rolling friction is that of a brake
-        friction=[1, 0.005, 0.02],
-        margin=0.01,
+        **BENCHMARK_DRIVE.contact,
         conaffinity=1,
         rgba=scene.OBJECT_COLOUR,
     )
