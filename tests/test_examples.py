@@ -118,7 +118,7 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert blocks
     monkeypatch.chdir(tmp_path)
-    source = blocks[0].replace("total_steps=600_000", "total_steps=2_000, eval_envs=4")
+    source = blocks[0].replace("seed=1", "total_steps=40_000, num_evaluations=1, eval_envs=4")
     assert "eval_envs=4" in source
     names: dict = {}
     exec(compile(source, "README.md", "exec"), names)

@@ -169,6 +169,8 @@ REFUSED = [
     ({"shuffled_goal_share": 1.5}, "shuffled_goal_share", "[0, 1]", 1.0),
     ({"shuffled_goal_share": -0.5}, "shuffled_goal_share", "[0, 1]", 0.0),
     ({"hindsight_goal_share": 1.5}, "hindsight_goal_share", "[0, 1]", 1.0),
+    ({"final_learning_rate_share": -0.1}, "final_learning_rate_share", "[0, 1]", 0.0),
+    ({"final_learning_rate_share": 2.0}, "final_learning_rate_share", "[0, 1]", 1.0),
     ({"hindsight_goal_noise": -0.5}, "hindsight_goal_noise", "0 or more", 0.0),
     ({"target_rate": 0.0}, "target_rate", "(0, 1]", 0.005),
     ({"target_rate": 2.0}, "target_rate", "(0, 1]", 1.0),
@@ -196,7 +198,8 @@ REFUSED = [
         for field in ("discount", "initial_discount", "update_to_data", "critic_learning_rate",
                       "logsumexp_penalty",
                       "target_entropy_per_action", "shuffled_goal_share",
-                      "hindsight_goal_share", "hindsight_goal_noise", "target_rate")
+                      "hindsight_goal_share", "hindsight_goal_noise", "target_rate",
+                      "final_learning_rate_share")
         for value in (float("nan"), float("inf"), "0.5")
     ),
 ]  # fmt: skip

@@ -77,7 +77,7 @@ def test_noise_moves_hindsight_goals_by_its_share_of_the_radius_and_nothing_else
     noisy = build_trainer(dataclasses.replace(config, hindsight_goal_noise=0.4))
     state = jax.jit(trainer.init)()
     for _ in range(2):
-        state = jax.jit(trainer.collect)(state)
+        state, _ = jax.jit(trainer.collect)(state)
     plain, moved = (jax.jit(each.sample)(state, jax.random.key(0)) for each in (trainer, noisy))
     off = np.asarray(moved.goal - plain.goal)
     assert off.std() == pytest.approx(0.4 * trainer.task.goal.radius, rel=0.1)
