@@ -5,7 +5,9 @@ from pathlib import Path
 from results.curves import draw
 
 RUNS = {
-    "evaluations-seed0.jsonl": "kilolayer train --task ant",
+    "evaluations-seed0.jsonl": "kilolayer train --task ant, seed 0",
+    "evaluations-seed1.jsonl": "seed 1",
+    "evaluations-seed2.jsonl": "seed 2",
     "evaluations-horizon-to-100.jsonl": "horizon grows to 100",
     "evaluations-euler.jsonl": "Euler",
     "evaluations-euler-entropy-minus-half.jsonl": "Euler, less noise",
