@@ -37,6 +37,7 @@ from kilolayer.training.evaluate import (
     evaluation_key,
     evaluation_policy,
     evaluation_start,
+    split_key,
 )
 from kilolayer.training.forecast import Forecast, forecast_run
 from kilolayer.training.loop import resume_run, start_run
@@ -147,19 +148,16 @@ def evaluate(
         if value is not None and value < 1:
             raise bad_field(name, value, "it must be at least 1", 1)
     play_episodes = jax.jit(_evaluator(run, episodes, samples, steps).run)
-    key = evaluation_key(seed, 0)
-    if goal is not None:
-        wanted = jnp.array(parse_goal(run.task, goal))
-        starts = {f"goal {goal}": evaluation_start(run.task, key, episodes, "evaluation", wanted)}
-    else:
-        starts = {
-            f"{split} goals": evaluation_start(run.task, key, episodes, split)
-            for split in run.task.splits
-        }
-    return {
-        name: episode_metrics(run.task, play_episodes(run.agent_state, key, start))
-        for name, start in starts.items()
-    }
+    wanted = None if goal is None else jnp.array(parse_goal(run.task, goal))
+    splits = run.task.splits if goal is None else ("evaluation",)
+    scores = {}
+    for split in splits:
+        key = split_key(evaluation_key(seed, 0), split)
+        start = evaluation_start(run.task, key, episodes, split, wanted)
+        played = play_episodes(run.agent_state, key, start)
+        name = f"{split} goals" if goal is None else f"goal {goal}"
+        scores[name] = episode_metrics(run.task, played)
+    return scores
 
 
 def _scored_by_ogbench(

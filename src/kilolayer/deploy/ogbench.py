@@ -178,7 +178,9 @@ class _Judge:
     """Plays trials of one maze, up to `AT_ONCE` of them with one call of the policy per step."""
 
     def __init__(self, policy: Run | DeployedPolicy, layout: str, samples: int, seed: int):
-        self._layout, self._key = layout, evaluation_key(seed, 0)
+        self._layout = layout
+        # The first half draws the starts.
+        _, self._key = jax.random.split(evaluation_key(seed, 0))
         self._shift = ARENA_SHIFT if layout == ARENA else MAZE_SHIFT
         self._state = policy.agent_state
 

@@ -27,12 +27,13 @@ def visited(
     physics = build_physics(task.world, WORLDS, config.physics, config.mjx_impl)
     key = evaluation_key(seed, 0)
     goal = task.sample_goal(jax.random.fold_in(key, GOAL_STREAM), WORLDS, "evaluation")
+    start_key, steps_key = jax.random.split(key)
 
     @jax.jit
     def play(state: Any) -> Any:
-        worlds = start_worlds(task, physics, key, goal, "evaluation")
+        worlds = start_worlds(task, physics, start_key, goal, "evaluation")
         policy = evaluation_policy(agent, state, samples=1)
-        return unroll(task, physics, worlds, policy, key, length, task.episode_length)[1]
+        return unroll(task, physics, worlds, policy, steps_key, length, task.episode_length)[1]
 
     steps = play(state)
     times = np.linspace(0, length - 1, per_world).astype(int)

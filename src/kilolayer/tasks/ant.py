@@ -117,13 +117,13 @@ class Ant(Legged):
 
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
         """Standing pose plus uniform noise on positions and normal noise on velocities."""
-        position_key, velocity_key = jax.random.split(key)
+        position_key, velocity_key, start_key = jax.random.split(key, 3)
         pose = jnp.array([0, 0, STANDING_HEIGHT, 1, 0, 0, 0, *STANDING_JOINTS], jnp.float32)
         shape = (goal.shape[0], NUM_POSITIONS)
         noise = jax.random.uniform(position_key, shape, minval=-RESET_NOISE, maxval=RESET_NOISE)
         if self._has_tasks:
             noise = noise.at[:, :2].set(0.0)  # these starts have a noise of their own
-        qpos = (pose + noise).at[:, :2].add(self._start(key, goal, split))
+        qpos = (pose + noise).at[:, :2].add(self._start(start_key, goal, split))
         quaternion = qpos[:, 3:7] / jnp.linalg.norm(qpos[:, 3:7], axis=-1, keepdims=True)
         qvel = RESET_NOISE * jax.random.normal(velocity_key, (goal.shape[0], NUM_VELOCITIES))
         return qpos.at[:, 3:7].set(quaternion), qvel
@@ -137,9 +137,9 @@ class Ant(Legged):
         if self.maze is None:
             return jnp.zeros(2)
         if self._has_tasks:
-            return self.maze.sample_task_start(jax.random.fold_in(key, 1), goal, split)
+            return self.maze.sample_task_start(key, goal, split)
         if self.stitching and split == "training":
-            return self.maze.sample_start(jax.random.fold_in(key, 1), goal, LONGEST_TRAINING_WAY)
+            return self.maze.sample_start(key, goal, LONGEST_TRAINING_WAY)
         return jnp.asarray(self.maze.start, jnp.float32)
 
     def sample_goal(self, key: Array, num_worlds: int, split: GoalSplit) -> Array:

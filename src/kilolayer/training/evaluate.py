@@ -18,7 +18,10 @@ from kilolayer.types import Array
 
 # Folded into the seed, so that evaluation keys never meet training keys.
 EVALUATION_STREAM = 0x0E7A1
+# Folded into the key of an evaluation, for what must not share a draw with its headline episodes.
 GOAL_STREAM = 0x60A15
+TRAINING_GOALS_STREAM = 0x7A16
+BATCH_STREAM = 0xBA7C
 # Worlds whose generalised positions are recorded, for the video.
 RECORDED_WORLDS = 16
 # (memory, observation [worlds, observation], goal, key) -> action [worlds, action], memory
@@ -55,6 +58,16 @@ class Start(eqx.Module):
 def evaluation_key(seed: int, index: int) -> Array:
     """The key of evaluation number `index` of a run with this seed."""
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), EVALUATION_STREAM), index)
+
+
+def split_key(key: Array, split: GoalSplit) -> Array:
+    """The key of one goal split's episodes, from that of the evaluation."""
+    return key if split == "evaluation" else jax.random.fold_in(key, TRAINING_GOALS_STREAM)
+
+
+def batch_key(key: Array) -> Array:
+    """The key of the training batch that is kept beside an evaluation's episodes."""
+    return jax.random.fold_in(key, BATCH_STREAM)
 
 
 def evaluation_start(

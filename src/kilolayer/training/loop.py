@@ -27,9 +27,11 @@ from kilolayer.training.divergence import DIVERGED_METRIC, LARGEST_SHARE, most_f
 from kilolayer.training.evaluate import (
     Episodes,
     Evaluator,
+    batch_key,
     episode_metrics,
     evaluation_key,
     evaluation_start,
+    split_key,
 )
 from kilolayer.training.offline import filled_buffer, require_same_dataset
 from kilolayer.training.profile import profile_round
@@ -260,15 +262,17 @@ class _Loop:
         self.display.phase("evaluate")
         task, mesh, began = self.trainer.task, self.trainer.mesh, time.perf_counter()
         keys = [evaluation_key(seed, rounds) for seed in self.seeds.values]
-        key = self.seeds.stack(keys)
         for split in task.splits:
             count = self.trainer.config.eval_envs
-            start = self.seeds.stack([evaluation_start(task, key, count, split) for key in keys])
-            start = place(start, shared_out(mesh))
-            episodes: Episodes = jax.device_get(evaluate(state.acting, key, start))
+            own_keys = [split_key(key, split) for key in keys]
+            starts = [evaluation_start(task, key, count, split) for key in own_keys]
+            start = place(self.seeds.stack(starts), shared_out(mesh))
+            played = evaluate(state.acting, self.seeds.stack(own_keys), start)
+            episodes: Episodes = jax.device_get(played)
             for member, own in zip(self.members, self.seeds.split(episodes), strict=True):
                 self.background.submit(self._score, member, rounds, split, own)
         if rounds > self.trainer.plan.prefill_unrolls:
+            key = self.seeds.stack([batch_key(key) for key in keys])
             batch = self.seeds.split(jax.device_get(self.sample(state, key)))
             for member, own in zip(self.members, batch, strict=True):
                 self.background.submit(member.run.write_episodes, "batch", vars(own))

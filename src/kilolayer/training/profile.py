@@ -21,7 +21,7 @@ from kilolayer.types import Array
 def profile_round(trainer: Trainer, state: TrainState, round_seconds: float) -> dict[str, float]:
     """Seconds per round of each part, given the seconds of a whole round."""
     config, plan = trainer.config, trainer.plan
-    key = jax.random.key(0)
+    key, policy_key, batches_key, updates_key = jax.random.split(jax.random.key(0), 4)
 
     def physics_only(worlds, key: Array):
         def random_policy(observation: Array, goal: Array, key: Array) -> Array:
@@ -49,7 +49,7 @@ def profile_round(trainer: Trainer, state: TrainState, round_seconds: float) -> 
         return jax.lax.scan(act, jnp.zeros(()), keys)[0]
 
     def sampling_only(state: TrainState, keys: Array) -> Array:
-        batch = trainer.batches(state, key)
+        batch = trainer.batches(state, batches_key)
 
         def draw(total: Array, numbered_key: tuple[Array, Array]) -> tuple[Array, None]:
             leaves = jax.tree.leaves(batch(*numbered_key))
@@ -60,9 +60,9 @@ def profile_round(trainer: Trainer, state: TrainState, round_seconds: float) -> 
     seconds = {}
     if trainer.dataset is None:
         seconds["physics"] = _time(physics_only, state.worlds, key)
-        steps_keys = jax.random.split(key, config.unroll_length)
+        steps_keys = jax.random.split(policy_key, config.unroll_length)
         seconds["policy"] = _time(policy_only, state, steps_keys)
-    update_keys = jax.random.split(key, plan.updates_per_unroll)
+    update_keys = jax.random.split(updates_key, plan.updates_per_unroll)
     seconds["sampling"] = _time(sampling_only, state, update_keys)
     seconds["update"] = max(0.0, round_seconds - sum(seconds.values()))
     return seconds

@@ -86,7 +86,7 @@ def unroll(
     """
 
     def control_step(worlds: WorldState, key: Array) -> tuple[WorldState, Any]:
-        action_key, restart_key = jax.random.split(key)
+        action_key, restart_key, goal_key = jax.random.split(key, 3)
         observation = task.observe(worlds.physics)
         action = policy(observation, worlds.goal, action_key)
         step = Transition(
@@ -103,7 +103,7 @@ def unroll(
         ended = task.terminated(stepped.physics) | (stepped.age >= episode_length) | diverged
         worlds = restart_ended(task, physics, stepped, ended, restart_key)
         if goal_interval is not None:
-            worlds = tell_anew(task, worlds, goal_interval, jax.random.fold_in(restart_key, 0))
+            worlds = tell_anew(task, worlds, goal_interval, goal_key)
         goal = task.current_goal(worlds.physics, worlds.goal)
         return eqx.tree_at(lambda each: each.goal, worlds, goal), (recorded, diverged)
 

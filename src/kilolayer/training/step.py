@@ -25,7 +25,8 @@ from kilolayer.training.divergence import DIVERGED_METRIC
 from kilolayer.training.rollout import WorldState, start_worlds, unroll
 from kilolayer.types import Array, Metrics
 
-# Folded into the key of a batch, so that without noise the batch is what it always was.
+# Folded into the key of a batch, which is split into fewer parts than this: without noise the batch
+# is what it always was.
 GOAL_NOISE = 0x0B10
 
 
@@ -190,8 +191,8 @@ class Trainer:
         """The updates that follow an unroll."""
         key, updates_key = jax.random.split(jax.random.wrap_key_data(state.key))
         updates = self.plan.updates_per_unroll
-        # One number past those that the updates' own keys come from.
-        draw = self.batches(state, jax.random.fold_in(updates_key, updates))
+        keys = jax.random.split(updates_key, updates + 1)
+        draw = self.batches(state, keys[-1])
 
         def update(carry: tuple[Any, Any], numbered_key: tuple[Array, Array]) -> tuple:
             (agent, average), (number, key) = carry, numbered_key
@@ -201,9 +202,8 @@ class Trainer:
                 average = averaged(average, actor_of(agent), self.config.average_decay)
             return (agent, average), metrics
 
-        keys = jax.random.split(updates_key, updates)
         carry = (state.agent, state.average)
-        (agent, average), metrics = jax.lax.scan(update, carry, (jnp.arange(updates), keys))
+        (agent, average), metrics = jax.lax.scan(update, carry, (jnp.arange(updates), keys[:-1]))
         key = jax.random.key_data(key)
         state = dataclasses.replace(state, agent=agent, average=average, key=key)
         return state, {name: values.mean() for name, values in metrics.items()}

@@ -1,0 +1,71 @@
+"""No PRNG key serves two draws: `split(key)[i]` is `fold_in(key, i)`, so both make one number."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import pytest
+
+from draws import recorded_draws
+from kilolayer.agents.build import build_agent
+from kilolayer.config import TrainConfig
+from kilolayer.deploy.visited import visited
+from kilolayer.plan import TrainPlan
+from kilolayer.runtime.progress import Silent
+from kilolayer.tasks.registry import TASKS, make_task
+from kilolayer.training.loop import start_run
+
+CONFIG = TrainConfig(
+    seed=7,
+    total_steps=640,
+    num_envs=8,
+    unroll_length=10,
+    episode_length=15,
+    goal_interval=4,
+    layers_per_block=1,
+    depth=1,
+    width=8,
+    batch_size=16,
+    eval_envs=2,
+    samples=2,
+    num_evaluations=2,
+    replay_steps_per_env=100,
+    min_replay_steps_per_env=20,
+    hindsight_goal_noise=0.1,
+    shuffled_goal_share=0.2,
+    tensorboard=False,
+)
+
+
+@pytest.mark.parametrize("agent", ["crl", "sac-her", "td3-her", "ppo"])
+def test_no_two_draws_of_a_run_share_a_key(
+    agent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Starts, goals, exploration, batches, updates, evaluations and the batch that is kept."""
+    # Timing its parts repeats each of them.
+    monkeypatch.setattr("kilolayer.training.loop.profile_round", lambda *_: {})
+    config = dataclasses.replace(CONFIG, agent=agent)
+    with recorded_draws() as record:
+        start_run(config, tmp_path / "run", Silent())
+        record.assert_independent()
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_no_two_draws_of_a_start_share_a_key(name: str) -> None:
+    task = make_task(name)
+    with recorded_draws() as record:
+        for seed, split in enumerate(task.splits):
+            goal_key, reset_key = jax.random.split(jax.random.key(seed))
+            task.reset(reset_key, task.sample_goal(goal_key, 2, split), split)
+        jax.effects_barrier()
+        if record.drawn:  # some tasks start in one pose and go to one place
+            record.assert_independent()
+
+
+def test_no_two_draws_of_a_policy_at_work_share_a_key() -> None:
+    task = make_task("point_u_maze")
+    agent = build_agent(CONFIG, TrainPlan.derive(CONFIG, task.episode_length), task)
+    state = agent.init(jax.random.key(11))
+    with recorded_draws() as record:
+        visited(task, CONFIG, agent, state, rows=32)
+        record.assert_independent()
