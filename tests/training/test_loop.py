@@ -17,8 +17,9 @@ from kilolayer.runtime.progress import Silent
 from kilolayer.runtime.run_dir import RunDirectory
 from kilolayer.training.build import build_trainer
 from kilolayer.training.loop import start_run
-from kilolayer.training.saving import first_nonfinite, starting_point
+from kilolayer.training.saving import first_nonfinite
 from kilolayer.training.seeds import Seeds
+from kilolayer.training.starting import starting_point
 from kilolayer.types import UserError
 
 SMALL = TrainConfig(
@@ -162,12 +163,12 @@ def test_learning_rates_fall_to_their_share_and_begin_again_with_a_new_run(tmp_p
     assert float(rate(updates)) == pytest.approx(0.1 * falling.critic_learning_rate)
     going_on = dataclasses.replace(falling, start_from=str(source.path))
     trainer = build_trainer(going_on, make_mesh(1), Seeds((0,)))
-    assert rate_counts(starting_point(source.path, trainer)) == [0, 0]
+    assert rate_counts(starting_point(source.path, trainer).learnt) == [0, 0]
 
 
 def test_what_cannot_be_gone_on_with_is_refused_before_a_run_is_made(finished, tmp_path) -> None:
     deeper = dataclasses.replace(SMALL, depth=4, start_from=str(finished.path))
-    with pytest.raises(UserError, match=r"start_from = .* is not allowed: task, agent and sizes"):
+    with pytest.raises(UserError, match=r"depth = 4 is not allowed: the run to start from"):
         start_run(deeper, tmp_path / "run", Silent())
     nowhere = dataclasses.replace(SMALL, start_from=str(tmp_path / "nowhere"))
     with pytest.raises(UserError, match="is not a run directory"):

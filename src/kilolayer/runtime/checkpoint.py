@@ -88,6 +88,11 @@ def restore(root: Path, step: int, part: str, like: Any) -> Any:
     return jax.tree.unflatten(structure, filled)
 
 
+def fingerprint(root: Path, step: int, part: str) -> str:
+    """The checksum of one part of a checkpoint, over all its files."""
+    return sha256_of(root / f"{step:012d}" / f"{part}.sha256.json")
+
+
 def stored_arrays(root: Path, step: int, part: str) -> dict[str, np.ndarray] | None:
     """All arrays of a part by leaf path, whatever its structure; None if it was not kept.
 

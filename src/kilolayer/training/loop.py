@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from kilolayer.agents.averaging import Averaged
 from kilolayer.agents.build import check_source
 from kilolayer.config import TrainConfig
 from kilolayer.runtime import checkpoint
@@ -38,12 +37,17 @@ from kilolayer.training.profile import profile_round
 from kilolayer.training.saving import (
     first_nonfinite,
     restore_state,
-    started_from,
-    starting_point,
     without_dataset,
     write_state,
 )
 from kilolayer.training.seeds import Seeds
+from kilolayer.training.starting import (
+    MANIFEST_KEY,
+    StartingPoint,
+    same_starting_point,
+    started_from,
+    starting_point,
+)
 from kilolayer.training.step import Trainer, TrainState
 from kilolayer.types import UserError, bad_field
 
@@ -73,6 +77,8 @@ def start_run(
     manifest = describe_run(config.seed) | {"devices_used": trainer.mesh.size}
     if trainer.dataset is not None:
         manifest["dataset"] = trainer.dataset.fingerprint
+    if start is not None:
+        manifest[MANIFEST_KEY] = start.origin
     run = RunDirectory.create(directory, config, manifest, writes=jax.process_index() == 0)
     if chosen.many:
         run.create_members(chosen.values, manifest)
@@ -104,10 +110,12 @@ def resume_run(
         require_same_dataset(run, trainer.dataset)
     resume_at = checkpoint.latest(run.checkpoints) or 0
     processes.agree("config", dataclasses.asdict(run.config) | {"checkpoint": resume_at})
+    # With a checkpoint of its own the run no longer needs the other.
+    start = None if resume_at else same_starting_point(run, trainer)
     plan = trainer.plan
     # Trackers count updates where no steps are taken.
     members = _members(run, resume_at * (plan.steps_per_unroll or plan.updates_per_unroll))
-    _Loop(trainer, seeds, run, members, display).run_all(resume_at=resume_at)
+    _Loop(trainer, seeds, run, members, display, start).run_all(resume_at=resume_at)
     return run
 
 
@@ -149,7 +157,7 @@ class _Loop:
     run: RunDirectory
     members: list[_Member]
     display: ProgressDisplay
-    start: Averaged | None = None
+    start: StartingPoint | None = None
     background: Background = field(default_factory=Background)
     saving: Future | None = None
     seconds: dict[str, float] = field(default_factory=dict)

@@ -1,0 +1,138 @@
+"""Runs that go on from another run's networks: what they record, and what is refused."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import pytest
+
+from kilolayer.config import TrainConfig
+from kilolayer.runtime import checkpoint
+from kilolayer.runtime.progress import Silent
+from kilolayer.runtime.run_dir import RunDirectory
+from kilolayer.training.build import build_trainer
+from kilolayer.training.loop import resume_run, start_run
+from kilolayer.training.starting import starting_point
+from kilolayer.types import UserError
+
+SOURCE = TrainConfig(
+    total_steps=400,
+    num_envs=4,
+    unroll_length=10,
+    layers_per_block=2,
+    depth=6,
+    width=8,
+    batch_size=8,
+    eval_envs=2,
+    num_evaluations=2,
+    replay_steps_per_env=100,
+    min_replay_steps_per_env=20,
+    tensorboard=False,
+)
+
+
+class KilledInTraining(Silent):
+    """Ends a run before its first update, when it has no checkpoint yet."""
+
+    def phase(self, name: str) -> None:
+        if name == "train":
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    return start_run(SOURCE, tmp_path_factory.mktemp("runs") / "source", Silent())
+
+
+def going_on(source: RunDirectory, **changes: Any) -> TrainConfig:
+    return dataclasses.replace(SOURCE, seed=3, start_from=str(source.path), **changes)
+
+
+def losses(run: RunDirectory) -> list[float]:
+    events = run.read_events()
+    return [event["metrics"]["critic/loss"] for event in events if event["event"] == "train"]
+
+
+@pytest.fixture(scope="module")
+def unbroken(source: RunDirectory, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    return start_run(going_on(source), tmp_path_factory.mktemp("runs") / "unbroken", Silent())
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_from_the_other_run_again(
+    source: RunDirectory, unbroken: RunDirectory, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        start_run(going_on(source), tmp_path / "killed", KilledInTraining())
+    resumed = resume_run(tmp_path / "killed", Silent())
+    assert len(losses(resumed)) > 1
+    assert losses(resumed) == losses(unbroken)
+
+
+def test_the_manifest_says_which_checkpoint_a_run_began_with(
+    source: RunDirectory, unbroken: RunDirectory
+) -> None:
+    newest = checkpoint.latest(source.checkpoints)
+    assert newest is not None
+    listing = source.checkpoints / f"{newest:012d}" / "agent.sha256.json"
+    assert json.loads((unbroken.path / "manifest.json").read_text())["start_from"] == {
+        "run": str(source.path),
+        "round": newest,
+        "sha256": checkpoint.sha256_of(listing),
+    }
+
+
+def test_a_run_that_cannot_begin_as_it_did_is_refused(source: RunDirectory, tmp_path: Path) -> None:
+    source = RunDirectory.open(shutil.copytree(source.path, tmp_path / "source"))
+    with pytest.raises(KeyboardInterrupt):
+        start_run(going_on(source), tmp_path / "run", KilledInTraining())
+    newest = checkpoint.latest(source.checkpoints)
+    agent = dict(checkpoint.stored_arrays(source.checkpoints, newest, checkpoint.AGENT) or {})
+    checkpoint.save(source.checkpoints, newest + 1, agent)
+    with pytest.raises(UserError, match=rf"began with round {newest} of .* \(round {newest + 1}\)"):
+        resume_run(tmp_path / "run", Silent())
+
+
+OTHER_NETWORKS = [
+    ("task", "point_big_maze"),
+    ("activation", "relu"),
+    ("energy", "dot"),
+    ("norm", "rms"),
+    ("norm_position", "pre"),
+    ("residual", "interpolate"),
+    ("branch_activation", False),
+    ("branch_scale", "none"),
+    ("depth", 4),
+    ("actor_depth", 4),
+    ("critic_depth", 4),
+    ("width", 16),
+    ("layers_per_block", 1),
+    ("expansion", 2),
+    ("representation_dim", 32),
+    ("agent", "sac"),
+    ("initial_temperature", 0.5),
+]
+
+
+@pytest.mark.parametrize(("field", "value"), OTHER_NETWORKS)
+def test_a_run_with_other_networks_is_refused_by_the_field(
+    source: RunDirectory, tmp_path: Path, field: str, value: Any
+) -> None:
+    before = getattr(SOURCE, field)
+    nearest = SOURCE.depth if before is None else before
+    expected = f"^{field} = {value!r} is not allowed: .* valid choice is {nearest}.$"
+    with pytest.raises(UserError, match=expected):
+        start_run(going_on(source, **{field: value}), tmp_path / "run", Silent())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_branch_scale_that_changes_nothing_is_no_other_network(tmp_path: Path) -> None:
+    """Two blocks add up unscaled under both."""
+    shallow = dataclasses.replace(SOURCE, depth=4)
+    config = dataclasses.replace(shallow, branch_scale="none")
+    trainer = build_trainer(config)
+    source = RunDirectory.create(tmp_path / "source", shallow, {})
+    checkpoint.save(source.checkpoints, 5, jax.jit(trainer.agent.init)(jax.random.key(0)))
+    assert starting_point(source.path, trainer).origin["round"] == 5
