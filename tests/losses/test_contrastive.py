@@ -70,6 +70,17 @@ def test_metrics_by_hand():
     assert float(metrics["logsumexp"]) == pytest.approx(rows.mean(), abs=1e-6)
 
 
+def test_a_critic_that_is_constant_is_as_accurate_as_chance():
+    _, metrics = contrastive_loss("forward", jnp.full((5, 5), -3.0), 0.1)
+    assert float(metrics["accuracy"]) == pytest.approx(1 / 5)
+
+
+def test_goals_that_share_the_highest_energy_share_the_row():
+    logits = jnp.array([[2.0, 2.0, 0.0], [1.0, 3.0, 0.0], [4.0, 1.0, 3.0]])
+    _, metrics = contrastive_loss("forward", logits, 0.0)
+    assert float(metrics["accuracy"]) == pytest.approx((1 / 2 + 1 + 0) / 3)
+
+
 @pytest.mark.parametrize("kind", ["forward", "backward", "symmetric", "binary"])
 def test_positives_are_pulled_and_every_negative_is_pushed(kind, normal):
     gradient = jax.grad(lambda logits: contrastive_loss(kind, logits, 0.0)[0])(normal(0, 4, 4))

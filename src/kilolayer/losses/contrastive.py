@@ -21,6 +21,8 @@ def contrastive_loss(
     mean of both; binary: every entry is classified alone (noise-contrastive estimation with all
     off-diagonal entries as negatives, positives and negatives weighing the same).
     The penalty is `logsumexp_penalty * mean_i (logsumexp_j f_ij)^2`, over rows.
+    accuracy: share of the rows whose own goal has the highest energy. A row in which k goals share
+    the highest counts 1/k, so that a critic that is constant scores as chance does, 1/batch.
     """
     positive = jnp.diagonal(logits)
     log_partition = jax.nn.logsumexp(logits, axis=1)
@@ -33,13 +35,14 @@ def contrastive_loss(
         backward = jnp.mean(jax.nn.logsumexp(logits, axis=0) - positive)
         loss = backward if kind == "backward" else 0.5 * (forward + backward)
     penalty = logsumexp_penalty * jnp.mean(jnp.square(log_partition))
+    highest = logits == logits.max(axis=1, keepdims=True)
     batch = logits.shape[0]
     negative_mean = (logits.sum() - positive.sum()) / (batch * (batch - 1))
     return loss + penalty, {
         "loss": loss + penalty,
         "contrastive_loss": loss,
         "logsumexp": jnp.mean(log_partition),
-        "accuracy": jnp.mean(positive >= logits.max(axis=1)),
+        "accuracy": jnp.mean(highest.diagonal() / highest.sum(axis=1)),
         "positive_energy": jnp.mean(positive),
         "negative_energy": negative_mean,
     }
