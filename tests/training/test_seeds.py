@@ -110,3 +110,22 @@ def test_native_worlds_of_several_seeds_step_as_those_of_one() -> None:
 def test_seeds_that_cannot_train_together(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="seeds = 0 is not allowed"):
         start_run(TINY, tmp_path / "none", Silent(), seeds=0)
+
+
+def test_the_largest_seed_trains(tmp_path: Path) -> None:
+    last = dataclasses.replace(TINY, seed=2**32 - 1, total_steps=80, num_evaluations=1)
+    assert start_run(last, tmp_path / "run", Silent()).finished
+
+
+def test_no_bit_of_a_seed_is_lost() -> None:
+    key = jax.jit(lambda seed: jax.random.key_data(jax.random.key(seed)))
+    for seed in (0, 2**31 - 1, 2**31, 2**32 - 1):
+        np.testing.assert_array_equal(key(Seeds((seed,)).array()), [0, seed])
+        np.testing.assert_array_equal(jax.random.key_data(jax.random.key(seed)), [0, seed])
+
+
+def test_seeds_in_a_row_must_all_be_seeds(tmp_path: Path) -> None:
+    last = dataclasses.replace(TINY, seed=2**32 - 2)
+    with pytest.raises(UserError, match=r"seeds = 3 is not allowed: .* nearest valid choice is 2"):
+        start_run(last, tmp_path / "run", Silent(), seeds=3)
+    assert not (tmp_path / "run").exists()

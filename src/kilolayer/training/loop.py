@@ -49,7 +49,7 @@ from kilolayer.training.starting import (
     starting_point,
 )
 from kilolayer.training.step import Trainer, TrainState
-from kilolayer.types import UserError, bad_field
+from kilolayer.types import UserError
 
 
 def start_run(
@@ -67,10 +67,8 @@ def start_run(
     how many train as one program on one device, from the config's on; see `RunDirectory.members`.
     model_devices: how many share the width of the networks.
     """
-    if seeds < 1:
-        raise bad_field("seeds", seeds, "it must be at least 1", 1)
     check_source(config)
-    chosen = Seeds(tuple(range(config.seed, config.seed + seeds)))
+    chosen = Seeds.starting_at(config.seed, seeds)
     trainer = build_trainer(config, make_mesh(devices, model_devices), chosen)
     source = config.start_from
     start = None if source is None else starting_point(Path(source), trainer)

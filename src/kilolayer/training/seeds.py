@@ -7,7 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kilolayer.types import Array
+from kilolayer.plan import MAX_SEED
+from kilolayer.types import Array, bad_field
 
 
 @dataclass(frozen=True)
@@ -16,13 +17,25 @@ class Seeds:
 
     values: tuple[int, ...]
 
+    @staticmethod
+    def starting_at(first: int, count: int) -> "Seeds":
+        """`count` seeds in a row; raises UserError if there are none or one is too large."""
+        if count < 1:
+            raise bad_field("seeds", count, "it must be at least 1", 1)
+        last = first + count - 1
+        if count > 1 and last >= MAX_SEED:
+            allowed = f"with seed = {first} the last one, {last}, must lie below {MAX_SEED}"
+            raise bad_field("seeds", count, allowed, MAX_SEED - first)
+        return Seeds(tuple(range(first, first + count)))
+
     @property
     def many(self) -> bool:
         return len(self.values) > 1
 
-    def array(self) -> Array | int:
-        """The seeds as `lift`ed functions take them."""
-        return jnp.array(self.values, jnp.uint32) if self.many else self.values[0]
+    def array(self) -> Array:
+        """The seeds as `lift`ed functions take them; a Python integer would have to be below 2^31
+        to enter a compiled function."""
+        return jnp.asarray(self.values if self.many else self.values[0], jnp.uint32)
 
     def lift(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """A function of one seed's arrays as one of all seeds' arrays."""
