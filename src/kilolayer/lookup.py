@@ -1,13 +1,12 @@
 """Things by name: from a table of ours, or `module:function` for a thing of the user's own."""
 
-import difflib
 import importlib
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kilolayer.types import UserError, bad_field
+from kilolayer.types import UserError, bad_field, nearest
 
 
 def find(field: str, name: str, table: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
@@ -18,9 +17,8 @@ def find(field: str, name: str, table: Mapping[str, Callable[..., Any]]) -> Call
     if ":" in name:
         return _from_module(field, name)
     if name not in table:
-        nearest = difflib.get_close_matches(name, table, n=1, cutoff=0.0)
         allowed = f"one of {', '.join(table)}, or module:function of your own"
-        raise bad_field(field, name, allowed, nearest[0])
+        raise bad_field(field, name, allowed, nearest(name, table))
     return table[name]
 
 

@@ -4,7 +4,6 @@ OGBench (arXiv 2410.20092, version 1.2, MIT licence) is imported and left as it 
 at the first success unless told not to; here they go on, so that time at the goal is measured too.
 """
 
-import difflib
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -25,7 +24,7 @@ from kilolayer.tasks.ant import OPEN_GOAL_DISTANCE, Ant
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.mazes import EVALUATION_TASKS
 from kilolayer.training.evaluate import evaluation_key, evaluation_policy, evaluation_start
-from kilolayer.types import UserError, bad_field
+from kilolayer.types import UserError, bad_field, nearest
 
 MISSING = "OGBench is not installed: `pip install 'kilolayer[ogbench]'`."
 PREFIX = "ogbench:"
@@ -115,8 +114,7 @@ def find_maze(name: str) -> str:
     for part, reason in REFUSED.items():
         if name.startswith(PREFIX) and part in plain:
             raise bad_field("gym", name, f"{reason}; {allowed}")
-    nearest = difflib.get_close_matches(PREFIX + plain, known, n=1, cutoff=0.0)
-    raise bad_field("gym", name, allowed, nearest[0])
+    raise bad_field("gym", name, allowed, nearest(PREFIX + plain, known))
 
 
 def _require_fit(task: Task, name: str, layout: str, display: ProgressDisplay) -> None:

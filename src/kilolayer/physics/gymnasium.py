@@ -6,7 +6,6 @@ as far as the environment itself is; and a state that is not where its environme
 a resume, ends its episode instead of going on from somewhere else.
 """
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -18,7 +17,7 @@ import numpy as np
 from jax.experimental import io_callback
 
 from kilolayer.physics.base import PhysicsState
-from kilolayer.types import Array, UserError, bad_field
+from kilolayer.types import Array, UserError, bad_field, nearest
 
 MISSING = "Gymnasium is not installed: `pip install 'kilolayer[gym]'`."
 # Packages whose environments are found without naming them, if they are installed.
@@ -150,13 +149,12 @@ def find_environment(environment: str) -> Any:
         if name not in gymnasium.registry and find_spec(known):
             import_module(known)
     if name not in gymnasium.registry:
-        nearest = difflib.get_close_matches(name, gymnasium.registry, n=1, cutoff=0.0)
         raise bad_field(
             "gym",
             environment,
             "no environment of this name is registered (`pip install gymnasium-robotics` brings "
             "mazes and arms; package:name imports a package first)",
-            nearest[0],
+            nearest(name, gymnasium.registry),
         )
     return gymnasium.registry[name]
 

@@ -1,6 +1,5 @@
 """Devices: what the makers of accelerators state of them, and whether JAX is right on this one."""
 
-import difflib
 import os
 import sys
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from importlib.metadata import version
 
 import jax
 
-from kilolayer.types import UserError, bad_field
+from kilolayer.types import UserError, bad_field, nearest
 
 # The machine at hand, whatever JAX computes on here.
 THIS_MACHINE = "cpu"
@@ -70,9 +69,8 @@ def find_accelerator(name: str) -> Accelerator | None:
     """The accelerator of that name, None for this machine; raises UserError with the nearest."""
     names = [*ACCELERATORS, THIS_MACHINE]
     if name not in names:
-        nearest = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.0)[0]
         allowed = f"one of {', '.join(names)} ({THIS_MACHINE} is this machine)"
-        raise bad_field("device", name, allowed, nearest)
+        raise bad_field("device", name, allowed, nearest(name, names))
     return ACCELERATORS.get(name)
 
 

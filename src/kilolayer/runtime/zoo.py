@@ -3,11 +3,10 @@
 In an installed package they lie in `kilolayer/zoo`, in a checkout in `zoo/` at its root.
 """
 
-import difflib
 from importlib import resources
 from pathlib import Path
 
-from kilolayer.types import bad_field
+from kilolayer.types import bad_field, nearest
 
 PREFIX = "zoo:"
 CARD = "policy.json"
@@ -32,10 +31,10 @@ def resolve(path: str | Path) -> Path:
     found = zoo_directories()
     if name in found:
         return found[name]
-    nearest = difflib.get_close_matches(name, found, n=1, cutoff=0.0) if name else []
+    likely = nearest(name, found) if name else None
     names = ", ".join(PREFIX + each for each in found)
     allowed = f"it is one of {names}" if found else "this installation has no zoo"
-    raise bad_field("policy", str(path), allowed, PREFIX + nearest[0] if nearest else None)
+    raise bad_field("policy", str(path), allowed, PREFIX + likely if likely else None)
 
 
 def beside(path: str | Path, inside: str) -> Path:

@@ -1,7 +1,6 @@
 """A declarative grid of configs: a base, factors whose values change it, and seeds."""
 
 import dataclasses
-import difflib
 import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from kilolayer.config import TrainConfig
 from kilolayer.plan import TrainPlan
 from kilolayer.recipes import with_recipe
 from kilolayer.tasks.registry import task_of
-from kilolayer.types import UserError, bad_field
+from kilolayer.types import UserError, bad_field, nearest
 
 Value = int | float | str
 Change = Mapping[str, Any]
@@ -98,8 +97,8 @@ def _changed(config: TrainConfig, change: Change) -> TrainConfig:
     known = [each.name for each in dataclasses.fields(TrainConfig)]
     for name in fields:
         if name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-            raise bad_field(name, fields[name], "a grid changes config fields", nearest)
+            allowed = "a grid changes config fields"
+            raise bad_field(name, fields[name], allowed, nearest(name, known))
     return dataclasses.replace(config, **fields)
 
 

@@ -3,7 +3,6 @@
 # MuJoCo ships no type stubs for its compiled module.
 # pyright: reportAttributeAccessIssue=false
 import dataclasses
-import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import numpy as np
 
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.tasks.coordinates import actuator_names
-from kilolayer.types import UserError, bad_field
+from kilolayer.types import UserError, bad_field, nearest
 
 DEFAULT_CONTROL_STEP = 0.05  # s
 SUFFIXES = (".xml", ".urdf")
@@ -129,10 +128,10 @@ def _index(field: str, name: str, names: Sequence[str]) -> int:
     if name and name in names:
         return names.index(name)
     kind = field.removeprefix("goal_")
-    closest = difflib.get_close_matches(name, filter(None, names), n=3, cutoff=0.0)
-    if closest:
-        raise bad_field(field, name, f"the model has no such {kind}", " or ".join(closest))
-    raise bad_field(field, name, f"the model has no {kind} with a name, give one a name first")
+    likely = nearest(name, filter(None, names))
+    if likely is None:
+        raise bad_field(field, name, f"the model has no {kind} with a name, give one a name first")
+    raise bad_field(field, name, f"the model has no such {kind}", likely)
 
 
 def _joints_towards(model: mujoco.MjModel, body: int) -> list[int]:
