@@ -110,8 +110,8 @@ def play(
     @jax.jit
     def go_on(state, key: Array):
         length = task.episode_length
-        state, played, diverged = unroll(task, physics, state, policy, key, steps // PARTS, length)
-        counts = (played.age == 0).sum(), diverged.sum()
+        state, played, cut_off = unroll(task, physics, state, policy, key, steps // PARTS, length)
+        counts = (played.age == 0).sum(), cut_off.diverged.sum()
         return state, played.observation, played.achieved_goal, *counts
 
     keys = jax.random.split(jax.random.key(0), 1 + PARTS)

@@ -10,7 +10,7 @@ import pytest
 from kilolayer.agents.base import TaskSpec
 from kilolayer.agents.ppo import PPO
 from kilolayer.networks.encoders import TorsoSpec
-from kilolayer.replay.buffer import DIVERGED, Transition
+from kilolayer.replay.buffer import CUT_OFF, Transition
 from kilolayer.training.step import passes
 from probes import contrastive_batch
 
@@ -116,7 +116,7 @@ def test_returns_end_where_episodes_terminate_and_stop_where_they_are_cut(judged
 def test_what_follows_a_divergence_is_not_a_return(judged):
     """The second world diverges after its third step, which is known by its age alone."""
     state, unroll, steps = judged
-    diverged = dataclasses.replace(unroll, age=unroll.age.at[2, 1].set(DIVERGED))
+    diverged = dataclasses.replace(unroll, age=unroll.age.at[2, 1].set(CUT_OFF))
     cut = AGENT.prepare(state, diverged)
     for row in (1, 2):
         returns, value = np.asarray(cut.returns).reshape(5, 2), values_of(state, unroll)

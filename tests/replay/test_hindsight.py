@@ -146,7 +146,7 @@ def test_a_divergence_cuts_an_episode_off_and_its_step_is_never_drawn(absorbing)
     """In both worlds episodes of 4 steps that could have lasted 7; in the second their last step is
     one after which the world diverged, twice in a row at the end."""
     ages = np.tile(ages_of_episodes([4], CAPACITY)[:, None], (1, 2))
-    ages[3::4, 1] = ages[20, 1] = ring.DIVERGED
+    ages[3::4, 1] = ages[20, 1] = ring.CUT_OFF
     buffer = fill(ages, CAPACITY, UNROLL)
     batch = draw(buffer, jax.random.key(0), 20_000, 0.5, EPISODE_LENGTH, absorbing, True)
     steps, goals = steps_and_goals(batch)

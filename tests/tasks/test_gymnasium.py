@@ -14,10 +14,14 @@ from kilolayer import api
 from kilolayer.config import TrainConfig
 from kilolayer.physics.build import build_physics
 from kilolayer.physics.gymnasium import GymnasiumPhysics
+from kilolayer.replay import buffer as ring
 from kilolayer.report.run_report import write_report
+from kilolayer.tasks.base import has_ended
 from kilolayer.tasks.gymnasium import make_gymnasium_task, probe_radius
 from kilolayer.tasks.registry import task_of
+from kilolayer.training.build import build_trainer
 from kilolayer.training.rollout import start_worlds, unroll
+from kilolayer.training.step import Trainer, TrainState
 from kilolayer.types import UserError
 
 LOW, HIGH = np.array([0.0, -2.0], np.float32), np.array([4.0, 2.0], np.float32)
@@ -65,6 +69,18 @@ class Toy(gymnasium.Env):
         return -float(np.linalg.norm(achieved - desired) > self.radius)
 
 
+class Endless(Toy):
+    """Never terminates: it is truncated at every third step, or not at all."""
+
+    def __init__(self, every: int | None = None):
+        super().__init__()
+        self.every = every
+
+    def step(self, action):
+        self.place, self.steps = self.place + action, self.steps + 1
+        return self.tell(action), 0.0, False, self.steps == self.every, {}
+
+
 class Dense(Toy):
     def compute_reward(self, achieved, desired, info):
         return -float(np.linalg.norm(achieved - desired))
@@ -76,6 +92,8 @@ class WithoutReward(Toy):
 
 VARIANTS = {
     "Toy/point-v0": Toy,
+    "Toy/cut-v0": partial(Endless, every=3),
+    "Toy/open-v0": Endless,
     "Toy/dense-v0": Dense,
     "Toy/without-reward-v0": WithoutReward,
     "Toy/no-goal-v0": partial(Toy, spaces={"observation": SPACE["observation"]}),
@@ -156,13 +174,61 @@ def test_a_world_that_ended_stands_still_until_it_is_reset() -> None:
     np.testing.assert_allclose(task.achieved_goal(state), [[12, 0], [0, 0]])
 
 
-def test_a_state_that_its_environment_has_left_ends_its_episode() -> None:
+def test_a_state_that_its_environment_has_left_truncates_its_episode() -> None:
     task, physics, state = begin(2)
     later = physics.step(state, jnp.zeros((2, 2)))
-    assert task.terminated(physics.step(state, jnp.zeros((2, 2)))).all()
     # As in a process that resumes a run: its environments have begun no episode.
     fresh = GymnasiumPhysics(task.world, 2)
-    assert task.terminated(fresh.step(later, jnp.zeros((2, 2)))).all()
+    for left in (physics.step(state, jnp.zeros((2, 2))), fresh.step(later, jnp.zeros((2, 2)))):
+        assert task.truncated(left).all()
+        assert not task.terminated(left).any()
+        assert has_ended(task, left).all()
+
+
+def learner(environment: str) -> Trainer:
+    """Of an agent that bootstraps a value of zero where an episode terminated."""
+    config = TrainConfig(
+        gym=environment,
+        agent="sac-her",
+        goal_radius=1.0,
+        num_envs=4,
+        unroll_length=10,
+        layers_per_block=1,
+        depth=1,
+        width=8,
+        batch_size=64,
+        replay_steps_per_env=50,
+        min_replay_steps_per_env=20,
+    )
+    return build_trainer(config)
+
+
+def terminated_after(state: TrainState, trainer: Trainer, unrolls: int) -> tuple:
+    """The state after so many unrolls, and which steps of a batch from it have terminated."""
+    for _ in range(unrolls):
+        state, _ = jax.jit(trainer.collect)(state)
+    batch = jax.jit(trainer.sample)(state, jax.random.key(1))
+    assert np.isfinite(batch.goal).all()
+    return state, np.asarray(batch.terminated)
+
+
+@pytest.mark.parametrize(("environment", "some"), [("Toy/point-v0", True), ("Toy/cut-v0", False)])
+def test_a_truncated_episode_is_not_learnt_from_as_one_that_terminated(environment, some) -> None:
+    trainer = learner(environment)
+    state, terminated = terminated_after(trainer.init(), trainer, unrolls=2)
+    assert terminated.any() == some
+    age = np.asarray(state.buffer.steps.age[: state.buffer.size])
+    assert (age == ring.CUT_OFF).any() != some
+
+
+def test_an_episode_that_a_resumed_run_breaks_off_has_not_terminated() -> None:
+    trainer, resumed = learner("Toy/open-v0"), learner("Toy/open-v0")
+    state, terminated = terminated_after(trainer.init(), trainer, unrolls=1)
+    assert not terminated.any()
+    state, terminated = terminated_after(state, resumed, unrolls=1)
+    assert not terminated.any()
+    age = np.asarray(state.buffer.steps.age[: state.buffer.size])
+    assert (age == ring.CUT_OFF).sum() == 4  # once in each world
 
 
 def test_a_jitted_unroll_repeats_itself_and_restarts_who_ended() -> None:

@@ -92,7 +92,8 @@ def test_a_world_that_diverges_starts_anew_and_spares_the_others(engine, tmp_pat
         key = jax.random.key(2)
         return unroll(task, physics, worlds, lambda *_: push[:, None], key, 80, 200)
 
-    worlds, trajectory, diverged = jax.tree.map(np.asarray, run(WILD))
+    worlds, trajectory, (diverged, truncated) = jax.tree.map(np.asarray, run(WILD))
+    assert not truncated.any()
     np.testing.assert_array_equal(diverged.sum(0), [2, 0, 2, 0])
     for leaf in jax.tree.leaves((worlds, trajectory)):
         assert np.isfinite(leaf).all()
@@ -104,7 +105,7 @@ def test_a_world_that_diverges_starts_anew_and_spares_the_others(engine, tmp_pat
     assert (trajectory.goal[at + 1, world] != trajectory.goal[at, world]).any(-1).all()
     assert (trajectory.age[-1, OTHERS] == 79).all()
     calm = jax.tree.map(np.asarray, run(CALM))
-    assert not calm[2].any()
+    assert not calm[2].diverged.any()
     for seen, expected in zip(jax.tree.leaves(trajectory), jax.tree.leaves(calm[1]), strict=True):
         np.testing.assert_array_equal(seen[:, OTHERS], expected[:, OTHERS])
 
@@ -121,8 +122,8 @@ def test_point_worlds_are_no_different(value):
         push = jnp.array([[0.0, 1.0], [0.0, 0.0], [0.0, 1.0]])
         return unroll(task, physics, worlds, lambda *_: push, jax.random.key(2), 30, 200)
 
-    _, trajectory, diverged = run()
-    assert (np.asarray(diverged).sum(0) > 0).tolist() == [True, False, True]
+    _, trajectory, cut_off = run()
+    assert (np.asarray(cut_off.diverged).sum(0) > 0).tolist() == [True, False, True]
     assert np.abs(trajectory.observation).max() < 3
     assert np.isfinite(np.asarray(trajectory.action)).all()
 
@@ -228,7 +229,7 @@ def test_a_run_goes_on_and_keeps_nothing_that_is_not_finite(wild):
     for name, array in stored.items():
         assert np.isfinite(array).all(), name
     age = next(array for name, array in stored.items() if name.endswith("steps.age"))
-    assert (age == ring.DIVERGED).sum() > 0
+    assert (age == ring.CUT_OFF).sum() > 0
     observation = next(a for name, a in stored.items() if name.endswith("steps.observation"))
     assert np.abs(observation).max() < 100
     with np.load(wild.path / "episodes" / "batch.npz") as batch:

@@ -19,7 +19,7 @@ from kilolayer.losses.temporal_difference import (
 )
 from kilolayer.networks.actor import Actor, action_log_density, deviations, sample_action
 from kilolayer.networks.encoders import Encoder, TorsoSpec
-from kilolayer.replay.buffer import DIVERGED, Transition
+from kilolayer.replay.buffer import CUT_OFF, Transition
 from kilolayer.replay.hindsight import Batch
 from kilolayer.types import Array, Metrics
 
@@ -103,13 +103,13 @@ class PPO:
         """All steps of the unroll but the last, whose successor is not in it.
 
         Nor is that of a step whose episode's time was up, that was the last for its goal or before
-        its world diverged: it is not known to be good or bad.
+        its episode was cut off: it is not known to be good or bad.
         """
         now, later = (jax.tree.map(lambda leaf, s=s: leaf[s], unroll) for s in _NOW_AND_LATER)
         value = _value(state.parameters.critic, unroll.observation, unroll.goal)
         continues = later.age == now.age + 1
-        diverged = (now.age == DIVERGED) | (later.age == DIVERGED)
-        terminated = ~continues & ~diverged & (now.age + 1 < self.episode_length)
+        cut_off = (now.age == CUT_OFF) | (later.age == CUT_OFF)
+        terminated = ~continues & ~cut_off & (now.age + 1 < self.episode_length)
         if self.goal_interval is not None:
             continues &= later.age % self.goal_interval != 0
         advantage = generalised_advantages(

@@ -3,7 +3,7 @@
 Such an environment keeps its state to itself, so an engine of them cannot be pure as the others
 are. What it promises instead: an episode is determined by the seed of its reset and the actions,
 as far as the environment itself is; and a state that is not where its environment stands, as after
-a resume, ends its episode instead of going on from somewhere else.
+a resume, truncates its episode instead of going on from somewhere else.
 """
 
 from collections.abc import Mapping
@@ -43,7 +43,8 @@ class GymnasiumPhysics:
     An environment has no generalised positions: the `qpos [worlds, 1]` that a world starts from is
     the seed of its reset, an unsigned integer, and `qvel [worlds, goal]` the goal it is told, NaN
     for the environment's own. A state has none; its fields are `observation`, `achieved_goal`,
-    `goal` and `ended`. engine `[worlds, 2]`: the seed of the episode and the steps since.
+    `goal`, `terminated` and `truncated`. engine `[worlds, 2]`: the seed of the episode and the
+    steps since.
     """
 
     def __init__(self, world: GymnasiumWorld, num_worlds: int):
@@ -59,7 +60,8 @@ class GymnasiumPhysics:
             "observation": np.zeros((num_worlds, *space["observation"].shape), np.float32),
             "achieved_goal": np.zeros_like(self._told),
             "goal": np.zeros_like(self._told),
-            "ended": np.zeros(num_worlds, bool),
+            "terminated": np.zeros(num_worlds, bool),
+            "truncated": np.zeros(num_worlds, bool),
         }
         self._shapes = jax.tree.map(
             lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), self._read()
@@ -83,29 +85,32 @@ class GymnasiumPhysics:
             seed = int(seeds[world, 0])
             observation, _ = self._environments[world].reset(seed=seed)
             self._episode[world], self._told[world] = (seed, 0), goals[world]
-            self._record(world, observation, ended=False)
+            self._record(world, observation, terminated=False, truncated=False)
         return self._read()
 
     def _host_step(self, engine, control) -> PhysicsState:
         unit = np.clip(np.asarray(control), -1.0, 1.0)
         actions = (self._low + 0.5 * (unit + 1.0) * (self._high - self._low)).astype(self._dtype)
         # An environment that left, or was left by, the state that it is asked to go on from.
-        self._fields["ended"] |= (np.asarray(engine) != self._episode).any(-1)
+        self._fields["truncated"] |= (np.asarray(engine) != self._episode).any(-1)
+        ended = self._fields["terminated"] | self._fields["truncated"]
         # One that has ended stands still until it is reset.
-        for world in np.flatnonzero(~self._fields["ended"]).tolist():
+        for world in np.flatnonzero(~ended).tolist():
             outcome = self._environments[world].step(actions[world])
             observation, _, terminated, truncated, _ = outcome
             self._episode[world, 1] += 1
-            self._record(world, observation, ended=terminated or truncated)
+            self._record(world, observation, terminated, truncated)
         return self._read()
 
-    def _record(self, world: int, observation: Mapping[str, Any], ended: bool) -> None:
+    def _record(
+        self, world: int, observation: Mapping[str, Any], terminated: bool, truncated: bool
+    ) -> None:
         fields, told = self._fields, self._told[world]
         fields["observation"][world] = observation["observation"]
         fields["achieved_goal"][world] = observation["achieved_goal"]
         own = observation["desired_goal"]
         fields["goal"][world] = own if np.isnan(told).any() else told
-        fields["ended"][world] = ended
+        fields["terminated"][world], fields["truncated"][world] = terminated, truncated
 
     def _read(self) -> PhysicsState:
         """Copies: the arrays are overwritten by the next call."""

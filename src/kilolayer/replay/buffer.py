@@ -10,8 +10,9 @@ import jax.numpy as jnp
 
 from kilolayer.types import Array
 
-# In place of the age of a step after which its world diverged.
-DIVERGED = -2
+# In place of the age of a step after which its episode was cut off: its world diverged, or it was
+# truncated before its time was up.
+CUT_OFF = -2
 
 
 class Transition(eqx.Module):
@@ -19,7 +20,7 @@ class Transition(eqx.Module):
 
     age: control steps since the episode's reset (int32). It marks the boundaries of episodes: two
     neighbours in time belong to one episode exactly when the age grows by one. A step of age
-    `DIVERGED` stands alone: the episode before it was cut off there and did not terminate.
+    `CUT_OFF` stands alone: the episode before it was cut off there and did not terminate.
     """
 
     observation: Array

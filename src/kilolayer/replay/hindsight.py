@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from kilolayer.replay.buffer import DIVERGED, Buffer
+from kilolayer.replay.buffer import CUT_OFF, Buffer
 from kilolayer.types import Array
 
 # A redraw is needed only for the last step of an episode, so this bound is reached only by a
@@ -120,14 +120,14 @@ def ends_early(
     """Whether each step's episode, which has `stored` later steps, terminated after the last of
     them, `[batch]`: it is over, and its time was not up.
 
-    An episode that ended because its world diverged did not: nothing is known of what would have
-    followed, and to count it as staying there would make it worth while to break the simulation.
+    An episode that was cut off did not: nothing is known of what would have followed, and to count
+    a world that diverged as staying there would make it worth while to break the simulation.
     """
     own_age = buffer.steps.age[_row_of(buffer, time), world]
     next_age = buffer.steps.age[_row_of(buffer, time + stored + 1), world]
     is_over = time + stored + 1 < buffer.size
-    diverged = (own_age == DIVERGED) | (next_age == DIVERGED)
-    return is_over & ~diverged & (own_age + stored + 1 < episode_length)
+    cut_off = (own_age == CUT_OFF) | (next_age == CUT_OFF)
+    return is_over & ~cut_off & (own_age + stored + 1 < episode_length)
 
 
 def sample(

@@ -100,6 +100,13 @@ class Task(ABC):
         """Whether the episode ends before its time, `[worlds]` booleans."""
         return jnp.zeros(state.qpos.shape[0], bool)
 
+    def truncated(self, state: PhysicsState) -> Array:
+        """Whether the episode is broken off here though the world could go on, `[worlds]` booleans.
+
+        What would have followed is not known, so nothing is learnt from that it ended.
+        """
+        return jnp.zeros(state.qpos.shape[0], bool)
+
     def current_goal(self, state: PhysicsState, goal: Array) -> Array:
         """The goal at this instant, `[worlds, goal]`; one that follows an object moves with it."""
         return goal
@@ -123,6 +130,11 @@ class Task(ABC):
 def goals_are_places(task: Task) -> bool:
     """Whether goals are places x, y (and perhaps z) of the body that the agent moves."""
     return [coordinate.name for coordinate in task.goal.coordinates[:2]] == ["x", "y"]
+
+
+def has_ended(task: Task, state: PhysicsState) -> Array:
+    """Whether the episode is over before its time, for whatever reason, `[worlds]`."""
+    return task.terminated(state) | task.truncated(state)
 
 
 def is_success(task: Task, achieved: ArrayLike, goal: ArrayLike) -> Array:

@@ -50,7 +50,10 @@ class GymnasiumTask(Task):
         return state.fields["achieved_goal"]
 
     def terminated(self, state: PhysicsState) -> Array:
-        return state.fields["ended"]
+        return state.fields["terminated"]
+
+    def truncated(self, state: PhysicsState) -> Array:
+        return state.fields["truncated"]
 
     def current_goal(self, state: PhysicsState, goal: Array) -> Array:
         return state.fields["goal"]

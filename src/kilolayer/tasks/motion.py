@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from kilolayer.physics.base import Physics
-from kilolayer.tasks.base import Task
+from kilolayer.tasks.base import Task, has_ended
 from kilolayer.types import Array
 
 
@@ -37,7 +37,7 @@ def random_motion(
     def control_step(carry: tuple, control: Array) -> tuple[tuple, Motion]:
         state, goal, alive = carry
         state = physics.step(state, control)
-        goal, alive = task.current_goal(state, goal), alive & ~task.terminated(state)
+        goal, alive = task.current_goal(state, goal), alive & ~has_ended(task, state)
         seen = Motion(task.observe(state), task.achieved_goal(state), goal, alive)
         return (state, goal, alive), seen
 

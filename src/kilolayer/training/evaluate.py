@@ -11,7 +11,7 @@ import numpy as np
 
 from kilolayer.agents.base import Agent
 from kilolayer.physics.base import Physics, PhysicsState
-from kilolayer.tasks.base import GoalSplit, Task, is_success
+from kilolayer.tasks.base import GoalSplit, Task, has_ended, is_success
 from kilolayer.training.divergence import held, is_sound
 from kilolayer.training.rollout import Policy
 from kilolayer.types import Array
@@ -181,7 +181,7 @@ def play_step(
     lost = playing.lost | ~is_sound(task, stepped, goal)
     state = held(lost, playing.physics, stepped)
     goal = jnp.where(lost[:, None], playing.goal, goal)
-    alive = playing.alive & ~lost & ~task.terminated(state)
+    alive = playing.alive & ~lost & ~has_ended(task, state)
     achieved, qpos = task.achieved_goal(state), state.qpos[:RECORDED_WORLDS]
     seen = goal, achieved, alive, qpos, playing.alive & lost
     return Playing(state, goal, alive, lost), seen

@@ -1,7 +1,7 @@
 """Worlds that act: one control step, and an unroll of many."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -28,6 +28,18 @@ class WorldState(eqx.Module):
     physics: PhysicsState
     goal: Array
     age: Array
+
+
+class CutOff(NamedTuple):
+    """After which steps an episode was cut off, `[length, worlds]` each: because its world
+    diverged, or because it was truncated, in both cases without having terminated."""
+
+    diverged: Array
+    truncated: Array
+
+    @property
+    def either(self) -> Array:
+        return self.diverged | self.truncated
 
 
 def start_worlds(
@@ -76,13 +88,13 @@ def unroll(
     episode_length: int,
     goal_interval: int | None = None,
     record: Recorder = lambda _, step: step,
-) -> tuple[WorldState, Any, Array]:
+) -> tuple[WorldState, Any, CutOff]:
     """Act for `length` control steps; worlds whose episode ends start anew at once.
 
     goal_interval: control steps after which a world is told another goal, by default never.
     Returns the worlds afterwards, what was recorded, by default the trajectory, leaves `[length,
-    worlds, ...]`, and after which steps a world had diverged, `[length, worlds]`. Such a world
-    starts anew too, so that nothing is recorded of the state that it was in.
+    worlds, ...]`, and which episodes were cut off. A world that diverged starts anew too, so that
+    nothing is recorded of the state that it was in.
     """
 
     def control_step(worlds: WorldState, key: Array) -> tuple[WorldState, Any]:
@@ -100,13 +112,16 @@ def unroll(
         stepped = WorldState(physics.step(worlds.physics, action), worlds.goal, worlds.age + 1)
         goal = task.current_goal(stepped.physics, stepped.goal)
         diverged = ~is_sound(task, stepped.physics, goal)
-        ended = task.terminated(stepped.physics) | (stepped.age >= episode_length) | diverged
+        terminated = task.terminated(stepped.physics)
+        truncated = task.truncated(stepped.physics) & ~terminated & ~diverged
+        ended = terminated | truncated | (stepped.age >= episode_length) | diverged
         worlds = restart_ended(task, physics, stepped, ended, restart_key)
         if goal_interval is not None:
             worlds = tell_anew(task, worlds, goal_interval, goal_key)
         goal = task.current_goal(worlds.physics, worlds.goal)
-        return eqx.tree_at(lambda each: each.goal, worlds, goal), (recorded, diverged)
+        worlds = eqx.tree_at(lambda each: each.goal, worlds, goal)
+        return worlds, (recorded, CutOff(diverged, truncated))
 
     keys = jax.random.split(key, length)
-    worlds, (recorded, diverged) = jax.lax.scan(control_step, worlds, keys)
-    return worlds, recorded, diverged
+    worlds, (recorded, cut_off) = jax.lax.scan(control_step, worlds, keys)
+    return worlds, recorded, cut_off

@@ -116,7 +116,7 @@ class Trainer:
             act = agent.explore if isinstance(agent, Explorer) else agent.act
             return act(state.agent, observation, goal, key, False)
 
-        worlds, trajectory, diverged = unroll(
+        worlds, trajectory, cut_off = unroll(
             self.task,
             self.physics,
             state.worlds,
@@ -126,7 +126,7 @@ class Trainer:
             self.plan.episode_length,
             self.config.goal_interval,
         )
-        age = jnp.where(diverged, ring.DIVERGED, trajectory.age)
+        age = jnp.where(cut_off.either, ring.CUT_OFF, trajectory.age)
         state = dataclasses.replace(
             state,
             buffer=ring.insert(state.buffer, dataclasses.replace(trajectory, age=age)),
@@ -134,7 +134,7 @@ class Trainer:
             key=jax.random.key_data(key),
             unrolls=state.unrolls + 1,
         )
-        return state, {DIVERGED_METRIC: diverged.sum()}
+        return state, {DIVERGED_METRIC: cut_off.diverged.sum()}
 
     def discount(self, unrolls: Array) -> float | Array:
         """The discount after so many unrolls: its horizon grows linearly while training."""

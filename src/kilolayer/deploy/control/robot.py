@@ -9,7 +9,7 @@ import numpy as np
 
 from kilolayer.config import TrainConfig
 from kilolayer.physics.build import build_physics
-from kilolayer.tasks.base import Task, is_success
+from kilolayer.tasks.base import Task, has_ended, is_success
 from kilolayer.training.evaluate import evaluation_key, evaluation_start
 from kilolayer.types import Array
 
@@ -101,7 +101,7 @@ class SimulatedRobot:
         state = self._physics.step(state, action)
         goal = self._task.current_goal(state, goal)
         reached = is_success(self._task, self._task.achieved_goal(state), goal)[0]
-        return state, goal, self._rows(state, goal), reached, self._task.terminated(state)[0]
+        return state, goal, self._rows(state, goal), reached, has_ended(self._task, state)[0]
 
     def _rows(self, state, goal) -> tuple[Array, Array, Array]:
         task = self._task

@@ -14,7 +14,7 @@ import numpy as np
 from kilolayer.deploy.page.ground import Ground, heading, outline
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.build import build_physics
-from kilolayer.tasks.base import Task
+from kilolayer.tasks.base import Task, has_ended
 from kilolayer.types import Array, UserError
 
 # (observation [observation], goal [goal]) -> action [action] in [-1, 1]
@@ -55,7 +55,7 @@ class Simulator:
         def sense(state: PhysicsState, goal: Array) -> Situation:
             achieved, goal = task.achieved_goal(state), task.current_goal(state, goal)
             observation, distance = task.observe(state), task.distance(achieved, goal)
-            ended = task.terminated(state)
+            ended = has_ended(task, state)
             return Situation(state, goal[0], observation[0], achieved[0], distance[0], ended[0])
 
         def begin(key: Array, goal: Array) -> Situation:
