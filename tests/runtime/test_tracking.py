@@ -2,6 +2,7 @@
 
 import pytest
 
+from event_files import scalars_shown, wandb_history
 from kilolayer.config import TrainConfig
 from kilolayer.runtime.tracking import CompositeTracker, TensorBoardTracker, build_tracker
 from kilolayer.types import UserError
@@ -48,30 +49,12 @@ def test_closing_one_that_fails_still_closes_the_other():
     assert good.closed
 
 
-def scalars_written(directory) -> dict[tuple[str, int], float]:
-    """What the event files hold, read with the format's own protocol buffers."""
-    import struct
-
-    from tensorboardX.proto.event_pb2 import Event
-
-    found = {}
-    for path in sorted((directory / "tensorboard").iterdir()):
-        data, place = path.read_bytes(), 0
-        while place < len(data):
-            (length,) = struct.unpack_from("<Q", data, place)
-            event = Event.FromString(data[place + 12 : place + 12 + length])
-            place += 12 + length + 4
-            for value in event.summary.value:
-                found[value.tag, event.step] = value.simple_value
-    return found
-
-
 def test_tensorboard_files_hold_what_was_logged(tmp_path):
     tracker = TensorBoardTracker(tmp_path, None)
     tracker.log(10, {"critic/loss": 1.5, "evaluation/success": 0.25})
     tracker.log(20, {"critic/loss": 0.5})
     tracker.close()
-    assert scalars_written(tmp_path) == {
+    assert scalars_shown(tmp_path) == {
         ("critic/loss", 10): 1.5,
         ("evaluation/success", 10): 0.25,
         ("critic/loss", 20): 0.5,
@@ -90,3 +73,35 @@ def test_wandb_without_its_package_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "wandb", None)
     with pytest.raises(UserError, match=r"pip install 'kilolayer\[wandb\]'"):
         build_tracker(tmp_path, TrainConfig(wandb=True, tensorboard=False), None)
+
+
+def test_wandb_logs_each_directory_as_a_run_of_its_own_and_a_resumed_one_as_the_same(
+    tmp_path, monkeypatch
+):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    config = TrainConfig(wandb=True, tensorboard=False)
+    directories = [tmp_path / name for name in ("seed_0", "seed_1")]
+    for directory in directories:
+        directory.mkdir()
+    together = [build_tracker(directory, config, None) for directory in directories]
+    for step in (10, 20):
+        for number, tracker in enumerate(together):
+            tracker.log(step, {"critic/loss": number + step / 100})
+    together[0].log(20, {"evaluation/success": 0.5})
+    for tracker in together:
+        tracker.close()
+    resumed = build_tracker(directories[0], config, 11)
+    resumed.log(30, {"critic/loss": 0.3})
+    resumed.close()
+
+    first, second = (wandb_history(directory) for directory in directories)
+    assert len(first) == len(second) == 1  # the ids of the runs there
+    assert first.keys() != second.keys()
+    assert next(iter(first.values())) == {
+        ("critic/loss", 10): 0.1,
+        ("critic/loss", 20): 0.2,
+        ("evaluation/success", 20): 0.5,
+        ("critic/loss", 30): 0.3,
+    }
+    assert next(iter(second.values())) == {("critic/loss", 10): 1.1, ("critic/loss", 20): 1.2}

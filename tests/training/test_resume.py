@@ -1,5 +1,6 @@
 """A killed run ends like one that was never killed, bit for bit."""
 
+import dataclasses
 import random
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+from event_files import scalars_shown
 from kilolayer.config import TrainConfig
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.progress import Silent
@@ -203,9 +205,43 @@ def test_a_directory_that_is_no_run_cannot_be_resumed(tmp_path: Path) -> None:
 
 
 def test_evaluation_never_touches_training_randomness(tmp_path: Path) -> None:
-    import dataclasses
-
     often = dataclasses.replace(TINY, num_evaluations=5, eval_envs=3)
     one = arrays_of(start_run(TINY, tmp_path / "seldom", Silent()).path)
     other = arrays_of(start_run(often, tmp_path / "often", Silent()).path)
     assert_same(one, other)
+
+
+class KilledAt(Silent):
+    """Ends a run when a phase begins for the given time."""
+
+    def __init__(self, name: str, count: int = 1):
+        self.name, self.left = name, count
+
+    def phase(self, name: str) -> None:
+        self.left -= name == self.name
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("updates", [5, 15])
+def test_a_resumed_run_shows_every_point_of_tensorboard(tmp_path: Path, updates: int) -> None:
+    """Killed before its first checkpoint, and a few updates after it."""
+    config = dataclasses.replace(TINY, tensorboard=True)
+    unbroken = start_run(config, tmp_path / "unbroken", Silent())
+    with pytest.raises(KeyboardInterrupt):
+        start_run(config, tmp_path / "killed", KilledAt("train", updates))
+    resumed = resume_run(tmp_path / "killed", Silent())
+    shown = scalars_shown(unbroken.path)
+    assert len({step for tag, step in shown if tag == "critic/loss"}) > 20
+    assert scalars_shown(resumed.path) == shown
+
+
+def test_a_run_killed_after_its_last_checkpoint_still_tells_the_time_of_its_updates(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        start_run(TINY, tmp_path / "run", KilledAt("profile"))
+    run = resume_run(tmp_path / "run", Silent())
+    events = run.read_events()
+    profiles = [event for event in events if event["event"] == "profile"]
+    assert [profile["seconds_per_round"]["update"] > 0 for profile in profiles] == [True]

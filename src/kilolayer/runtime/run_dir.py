@@ -10,6 +10,7 @@ episodes/        the newest evaluation episodes of each goal split and one train
                  (batch.npz), as .npz arrays
 media/           videos and pictures
 report.html      written by `kilolayer report`
+wandb_id         the id of the run at Weights & Biases, where it is logged there
 DONE             present when the run has finished
 seeds.json       where several seeds train as one program: each has a run directory seed_N inside
 """

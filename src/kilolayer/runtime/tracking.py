@@ -31,11 +31,16 @@ class TensorBoardTracker:
 
 
 class WandbTracker:
-    """Weights & Biases; offline unless the environment variable WANDB_MODE says otherwise."""
+    """Weights & Biases; offline unless the environment variable WANDB_MODE says otherwise.
+
+    A run directory is one run there, also after it was resumed: its id is kept in `wandb_id`. Steps
+    that a resumed run repeats have the same values as before.
+    """
 
     def __init__(self, directory: Path, config: TrainConfig):
         import dataclasses
         import os
+        import uuid
 
         try:
             import wandb  # type: ignore[import-not-found]
@@ -43,8 +48,14 @@ class WandbTracker:
             raise UserError(
                 "wandb = True needs the extra: pip install 'kilolayer[wandb]'."
             ) from error
+        kept = directory / "wandb_id"
+        if not kept.exists():
+            kept.write_text(uuid.uuid4().hex)
         self._run = wandb.init(
             dir=str(directory),
+            id=kept.read_text(),
+            resume="allow",
+            reinit="create_new",  # several seeds train in one process
             config=dataclasses.asdict(config),
             mode=os.environ.get("WANDB_MODE", "offline"),  # type: ignore[arg-type]
         )
@@ -79,7 +90,7 @@ class CompositeTracker:
 
 
 def build_tracker(directory: Path, config: TrainConfig, purge_from: int | None) -> Tracker:
-    """The trackers that the config asks for; `purge_from`: step from which a resume repeats."""
+    """The trackers that the config asks for; `purge_from`: the first step that a resume repeats."""
     trackers: list[Tracker] = []
     if config.tensorboard:
         trackers.append(TensorBoardTracker(directory, purge_from))

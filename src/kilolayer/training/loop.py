@@ -20,7 +20,6 @@ from kilolayer.runtime.mesh import fetch, make_mesh, place, shared_out, whole
 from kilolayer.runtime.processes import ONE_PROCESS, Processes
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.runtime.run_dir import RunDirectory
-from kilolayer.runtime.tracking import CompositeTracker, Tracker, build_tracker
 from kilolayer.training.build import build_trainer, physics_on
 from kilolayer.training.divergence import DIVERGED_METRIC, LARGEST_SHARE, most_forgiven
 from kilolayer.training.evaluate import (
@@ -32,6 +31,7 @@ from kilolayer.training.evaluate import (
     evaluation_start,
     split_key,
 )
+from kilolayer.training.members import Member, open_members
 from kilolayer.training.offline import filled_buffer, require_same_dataset
 from kilolayer.training.profile import profile_round
 from kilolayer.training.saving import (
@@ -81,7 +81,8 @@ def start_run(
     if chosen.many:
         run.create_members(chosen.values, manifest)
     processes.agree("config", dataclasses.asdict(config))
-    _Loop(trainer, chosen, run, _members(run, None), display, start).run_all(resume_at=None)
+    members = open_members(run, resume_at=None, steps_per_round=0)
+    _Loop(trainer, chosen, run, members, display, start).run_all(resume_at=None)
     return run
 
 
@@ -112,32 +113,9 @@ def resume_run(
     start = None if resume_at else same_starting_point(run, trainer)
     plan = trainer.plan
     # Trackers count updates where no steps are taken.
-    members = _members(run, resume_at * (plan.steps_per_unroll or plan.updates_per_unroll))
+    members = open_members(run, resume_at, plan.steps_per_unroll or plan.updates_per_unroll)
     _Loop(trainer, seeds, run, members, display, start).run_all(resume_at=resume_at)
     return run
-
-
-@dataclass
-class _Member:
-    """One seed of the program and where its traces go."""
-
-    run: RunDirectory
-    tracker: Tracker
-    success: float = 0.0
-
-    def log(self, counts: dict[str, int], event: str, metrics: dict[str, float], extra: dict):
-        self.run.append_event({"event": event, **counts, "metrics": metrics, **extra})
-        self.tracker.log(counts["env_steps"] or counts["updates"], metrics)
-
-
-def _members(run: RunDirectory, purge_from: int | None) -> list[_Member]:
-    return [_Member(each, _tracker(each, purge_from)) for each in run.members]
-
-
-def _tracker(run: RunDirectory, purge_from: int | None) -> Tracker:
-    if not run.writes:
-        return CompositeTracker([])
-    return build_tracker(run.path, run.config, purge_from)
 
 
 @dataclass
@@ -153,7 +131,7 @@ class _Loop:
     trainer: Trainer
     seeds: Seeds
     run: RunDirectory
-    members: list[_Member]
+    members: list[Member]
     display: ProgressDisplay
     start: StartingPoint | None = None
     background: Background = field(default_factory=Background)
@@ -167,9 +145,7 @@ class _Loop:
             if resume_at is not None:
                 for member in self.members:
                     member.run.append_event({"event": "resume", "round": resume_at})
-                events = self.members[0].run.read_events()
-                spent = [event["seconds"] for event in events if "seconds" in event]
-                self.seconds = dict(spent[-1]) if spent else {}
+                self._read_times()
             self._train(state)
             self.background.wait()
             for member in self.members:
@@ -180,6 +156,12 @@ class _Loop:
             for member in self.members:
                 member.tracker.close()
             self.display.close()
+
+    def _read_times(self) -> None:
+        """Go on from the times that the killed process has written."""
+        for event in self.members[0].run.read_events():
+            self.seconds = dict(event.get("seconds", self.seconds))
+            self.round_seconds = event.get("round_seconds", self.round_seconds)
 
     def _begun(self) -> TrainState:
         init = self.seeds.lift(self.trainer.init)
@@ -284,7 +266,7 @@ class _Loop:
                 self.background.submit(member.run.write_episodes, "batch", vars(own))
         self._count("evaluate", time.perf_counter() - began)
 
-    def _score(self, member: _Member, rounds: int, split: str, episodes: Episodes) -> None:
+    def _score(self, member: Member, rounds: int, split: str, episodes: Episodes) -> None:
         scores = episode_metrics(self.trainer.task, episodes)
         name = "evaluation"
         if split == "evaluation":

@@ -1,0 +1,44 @@
+"""The seeds of one program, and where the traces of each go."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from kilolayer.runtime.run_dir import RunDirectory
+from kilolayer.runtime.tracking import CompositeTracker, Tracker, build_tracker
+
+
+@dataclass
+class Member:
+    """One seed of the program; success: of its newest evaluation."""
+
+    run: RunDirectory
+    tracker: Tracker
+    success: float = 0.0
+
+    def log(
+        self,
+        counts: dict[str, int],
+        event: str,
+        metrics: dict[str, float],
+        extra: dict[str, Any],
+    ) -> None:
+        """Write an event with its counts, and its metrics to the trackers."""
+        self.run.append_event({"event": event, **counts, "metrics": metrics, **extra})
+        self.tracker.log(counts["env_steps"] or counts["updates"], metrics)
+
+
+def open_members(run: RunDirectory, resume_at: int | None, steps_per_round: int) -> list[Member]:
+    """A member for each seed of the run.
+
+    resume_at: the round of the checkpoint that a resumed run goes on from, None for a new run. What
+    it had logged by then stays; all later points are repeated.
+    """
+    # Without a checkpoint everything is repeated.
+    purge_from = resume_at * steps_per_round + 1 if resume_at else resume_at
+    return [Member(each, _tracker(each, purge_from)) for each in run.members]
+
+
+def _tracker(run: RunDirectory, purge_from: int | None) -> Tracker:
+    if not run.writes:
+        return CompositeTracker([])
+    return build_tracker(run.path, run.config, purge_from)
