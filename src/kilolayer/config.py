@@ -170,8 +170,12 @@ class TrainConfig(TaskConfig):
 
     num_evaluations: int = 20
     """Evaluations, spread evenly; each is followed by a checkpoint. One more comes at the start."""
+    keep_checkpoints: int = 2
+    """Newest checkpoints to keep, beside the one with the best evaluation; older ones go."""
     eval_envs: int = 128
     """Episodes per evaluation and goal split."""
+    evaluate_training_goals: bool = False
+    """Play the training goals at every evaluation, where they differ; by default at the last."""
     samples: int = 1
     """Actions drawn per evaluation step; the critic picks. 1 is the deterministic action."""
     tensorboard: bool = True

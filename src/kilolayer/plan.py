@@ -19,6 +19,7 @@ AT_LEAST_ONE = (
     "scan_unroll",
     "num_evaluations",
     "eval_envs",
+    "keep_checkpoints",
     "samples",
     "replay_steps_per_env",
     "min_replay_steps_per_env",

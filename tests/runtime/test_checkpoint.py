@@ -57,6 +57,22 @@ def test_only_the_newest_keeps_its_loop(tmp_path, assert_trees_equal):
         assert_trees_equal(back, agent_tree(step))
 
 
+def test_what_was_written_wrongly_leaves_the_older_checkpoint_whole(
+    tmp_path, monkeypatch, assert_trees_equal
+):
+    checkpoint.save(tmp_path, 1, agent_tree(), LOOP)
+    write = checkpoint._write_arrays
+
+    def write_wrongly(directory, tree):
+        write(directory, jax.tree.map(lambda leaf: leaf + leaf.dtype.type(1), tree))
+
+    monkeypatch.setattr(checkpoint, "_write_arrays", write_wrongly)
+    with pytest.raises(UserError, match=r"buffer in .* is not what was written. Nothing was lost"):
+        checkpoint.save(tmp_path, 2, LOOP, LOOP)
+    assert checkpoint.steps(tmp_path) == [1]
+    assert_trees_equal(checkpoint.restore(tmp_path, 1, checkpoint.LOOP, LOOP), LOOP)
+
+
 def test_saving_a_round_again_replaces_it(tmp_path, assert_trees_equal):
     for value in (1.0, 2.0):
         checkpoint.save(tmp_path, 4, agent_tree(value), LOOP)

@@ -77,7 +77,7 @@ def test_hours_from_stated_rates(toy_device) -> None:
     assert found.seconds_per_round is not None
     assert found.hours is not None
     assert found.seconds_per_round[0] == pytest.approx(10 * update + 80 * acting)
-    evaluated = 2 * 2 * 4 * 200  # two evaluations of four episodes, of two goal splits
+    evaluated = (2 + 1) * 4 * 200  # two evaluations of four episodes, the last of two goal splits
     kept = ("parameters", "optimiser", "replay buffer", "worlds")
     saving = sum(found.memory[kind] for kind in kept) / 5e8  # one checkpoint
     seconds = 30 * update + (400 + evaluated) * acting + saving

@@ -12,11 +12,13 @@ import pytest
 
 from kilolayer.analysis.load import load
 from kilolayer.config import TrainConfig
+from kilolayer.runtime import checkpoint
 from kilolayer.runtime.mesh import make_mesh
 from kilolayer.runtime.progress import Silent
 from kilolayer.runtime.run_dir import RunDirectory
 from kilolayer.training.build import build_trainer
 from kilolayer.training.loop import start_run
+from kilolayer.training.members import open_members
 from kilolayer.training.saving import first_nonfinite
 from kilolayer.training.seeds import Seeds
 from kilolayer.training.starting import starting_point
@@ -64,6 +66,69 @@ def test_counts_match_the_plan(finished) -> None:
     assert len(train) == plan.training_unrolls
     assert train[-1]["env_steps"] == plan.total_steps
     assert train[-1]["updates"] == plan.training_unrolls * plan.updates_per_unroll
+
+
+def rounds_with(run: RunDirectory, metric: str) -> list[int]:
+    return [event["round"] for event in run.read_events() if metric in event.get("metrics", {})]
+
+
+def test_training_goals_are_played_at_the_last_evaluation_or_at_all(finished, tmp_path) -> None:
+    evaluated = rounds_with(finished, "evaluation/success")
+    assert len(evaluated) == 1 + SMALL.num_evaluations
+    assert rounds_with(finished, "evaluation_training_goals/success") == evaluated[-1:]
+    always = dataclasses.replace(SMALL, total_steps=800, evaluate_training_goals=True)
+    run = start_run(always, tmp_path / "run", Silent())
+    evaluated = rounds_with(run, "evaluation/success")
+    assert rounds_with(run, "evaluation_training_goals/success") == evaluated
+    assert len(evaluated) > 1
+
+
+@pytest.mark.parametrize(
+    ("keep", "scores", "kept"),
+    [
+        (1, [0, 5, 2, 3, 1, 0], [1, 5]),
+        (2, [0, 5, 2, 3, 1, 0], [1, 4, 5]),
+        (2, [0, 1, 3, 3, 1, 0], [3, 4, 5]),  # the later of two that are as good
+        (2, [0, 1, 2, 3, 4, 5], [4, 5]),
+        (2, [9, 5, 2, 3, 1, 0], [1, 4, 5]),  # the evaluation at the start has no checkpoint
+        (9, [0, 1, 2, 3, 4, 5], [1, 2, 3, 4, 5]),
+    ],
+)
+def test_the_newest_checkpoints_and_the_best_are_kept(keep, scores, kept, tmp_path) -> None:
+    """Also where the run was killed and resumed; numbers are those of the evaluations."""
+    run = RunDirectory.create(tmp_path / "run", dataclasses.replace(SMALL, tensorboard=False), {})
+    (member,) = open_members(run, None, 1)
+    for number, score in enumerate(scores):
+        if number == 3:
+            (member,) = open_members(run, resume_at=2, steps_per_round=1)
+        run.append_event(
+            {
+                "event": "evaluation",
+                "round": number,
+                "metrics": {"evaluation/time_at_goal": float(score)},
+            }
+        )
+        if number > 0:
+            member.note_score(score, number)
+            checkpoint.save(run.checkpoints, number, {"weight": np.ones(3)}, {"key": np.ones(2)})
+            checkpoint.thin(run.checkpoints, keep, member.best_round)
+    assert checkpoint.steps(run.checkpoints) == kept
+
+
+def test_a_run_thins_its_checkpoints(tmp_path: Path) -> None:
+    config = dataclasses.replace(SMALL, total_steps=1600, num_evaluations=5, keep_checkpoints=1)
+    run = start_run(config, tmp_path / "run", Silent(), seeds=2)
+    events = run.members[0].read_events()
+    saved = [event["round"] for event in events if event["event"] == "checkpoint"]
+    assert len(saved) == 5
+    assert checkpoint.steps(run.checkpoints) == saved[-1:]
+    for member in run.members:
+        scored = [
+            (event["metrics"]["evaluation/time_at_goal"], event["round"])
+            for event in member.read_events()
+            if event["round"] > 0 and "evaluation/time_at_goal" in event.get("metrics", {})
+        ]
+        assert checkpoint.steps(member.checkpoints) == sorted({max(scored)[1], saved[-1]})
 
 
 def test_no_metric_is_constant(finished) -> None:

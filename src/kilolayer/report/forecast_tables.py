@@ -39,6 +39,7 @@ def forecast_tables(forecast: Forecast) -> Iterator[Table]:
     yield _table(
         f"memory{share}", ("GB",), ((name, f"{size / 1e9:.3f}") for name, size in memory.items())
     )
+    yield _table("disk", ("GB",), [("checkpoints, at most", f"{forecast.disk_bytes / 1e9:.3f}")])
     yield _table("time", ("",), _times(forecast))
     if forecast.advice:
         yield _table(

@@ -37,9 +37,12 @@ def curves_section(run: Run) -> str:
 
 
 def trajectories_section(run: Run) -> str:
-    episodes = {}
-    for split in run.task.splits:
-        episodes[split] = read_episodes(run, split)
+    headline, *others = run.task.splits
+    episodes = {headline: read_episodes(run, headline)}
+    for split in others:
+        # Before the last evaluation training goals may not have been played.
+        if (run.path / "episodes" / f"{split}.npz").exists():
+            episodes[split] = read_episodes(run, split)
     worlds = episodes["evaluation"]["goal"].shape[1]
     shown = min(worlds, MOST_TRAJECTORIES)
     text = f"The first {shown} of {worlds} episodes of the newest evaluation of each goal split."

@@ -4,6 +4,8 @@
                             loop/      worlds, replay buffer, PRNG key; only the newest keeps it
                             agent.sha256.json, loop.sha256.json
 
+Of the older ones `thin` keeps a few.
+
 A pytree is stored as a flat dictionary from leaf path to array, so no code is needed to read it.
 """
 
@@ -38,6 +40,7 @@ def save(root: Path, step: int, agent: Any, loop: Any = None) -> int:
                 continue
             _write_arrays(writing / part, tree)
             _write_checksums(writing, part)
+            _verify_arrays(writing / part, tree)  # before anything older goes
         size = sum(file.stat().st_size for file in writing.rglob("*") if file.is_file())
         target = root / f"{step:012d}"
         shutil.rmtree(target, ignore_errors=True)
@@ -57,6 +60,16 @@ def save(root: Path, step: int, agent: Any, loop: Any = None) -> int:
             (root / f"{older:012d}" / f"{LOOP}.sha256.json").unlink(missing_ok=True)
             shutil.rmtree(root / f"{older:012d}" / LOOP, ignore_errors=True)
     return size
+
+
+def thin(root: Path, keep: int, best: int | None) -> None:
+    """Remove all checkpoints but the newest `keep` and that of round `best`.
+
+    Call it after `save`, which has read back the newest one.
+    """
+    for old in steps(root)[:-keep]:
+        if old != best:
+            shutil.rmtree(root / f"{old:012d}", ignore_errors=True)
 
 
 def steps(root: Path) -> list[int]:
@@ -159,6 +172,14 @@ def _write_arrays(directory: Path, tree: Any) -> None:
     arrays = {name: np.asarray(leaf) for name, leaf in _flatten(tree).items()}
     with _alone() as checkpointer:
         checkpointer.save(directory.absolute(), arrays)
+
+
+def _verify_arrays(directory: Path, tree: Any) -> None:
+    """Read back what was written; raises UserError if it is not the same bit for bit."""
+    expected = {name: np.asarray(leaf) for name, leaf in _flatten(tree).items()}
+    for name, array in _read_arrays(directory, expected).items():
+        if np.asarray(array).tobytes() != expected[name].tobytes():
+            raise UserError(f"{name} in {directory} is not what was written")
 
 
 def _write_checksums(directory: Path, part: str) -> None:

@@ -1,5 +1,7 @@
 """The configs that questions start from, by size."""
 
+import dataclasses
+
 from kilolayer.config import TrainConfig
 from kilolayer.recommended import recommended
 from kilolayer.studies.question import Setup, Size
@@ -35,6 +37,16 @@ def by_depth() -> dict[Size, Setup]:
         "quick": Setup(POINT, (4, 8, 16), 3),
         "laptop": Setup(MAZE, (4, 8, 16), 3),
         "paper": Setup(PAPER, (4, 8, 16, 32, 64), 5),
+    }
+
+
+def with_training_goals(setups: dict[Size, Setup]) -> dict[Size, Setup]:
+    """The same for a question about curves of the training goals' scores."""
+    return {
+        size: dataclasses.replace(
+            setup, base=dataclasses.replace(setup.base, evaluate_training_goals=True)
+        )
+        for size, setup in setups.items()
     }
 
 

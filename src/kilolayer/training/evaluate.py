@@ -22,6 +22,8 @@ EVALUATION_STREAM = 0x0E7A1
 GOAL_STREAM = 0x60A15
 TRAINING_GOALS_STREAM = 0x7A16
 BATCH_STREAM = 0xBA7C
+# The score that says which of a run's agents is the best.
+HEADLINE = "time_at_goal"
 # Worlds whose generalised positions are recorded, for the video.
 RECORDED_WORLDS = 16
 # (memory, observation [worlds, observation], goal, key) -> action [worlds, action], memory

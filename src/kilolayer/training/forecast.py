@@ -25,6 +25,7 @@ from kilolayer.tasks.registry import task_of
 from kilolayer.training.build import build_trainer
 from kilolayer.training.calibrate import Pace, Range, calibrate
 from kilolayer.training.cost import action_arithmetic, device_memory, update_arithmetic
+from kilolayer.training.step import TrainState
 from kilolayer.types import UserError, bad_field
 
 # Of an accelerator, best and worst. What its matrix products reach of its rate, and the seconds
@@ -60,9 +61,10 @@ class Forecast:
 
     decisions: what the plan chose for the deep stacks. parameters: by network. flops: floating-
     point operations of matrix products per update, per environment step and per run. memory: bytes
-    by kind, which add up to peak_bytes. seconds_per_round and hours: lowest and highest, None where
-    nothing was timed. compile_seconds: of one round of training, here. advice: what would take less
-    memory, if the run does not fit.
+    by kind, which add up to peak_bytes. disk_bytes: of the checkpoints, the one that is being
+    written included. seconds_per_round and hours: lowest and highest, None where nothing was timed.
+    compile_seconds: of one round of training, here. advice: what would take less memory, if the run
+    does not fit.
     """
 
     device: str
@@ -77,6 +79,7 @@ class Forecast:
     peak_bytes: int
     device_bytes: int
     fits: bool
+    disk_bytes: int
     compile_seconds: float
     seconds_per_round: Range | None
     hours: Range | None
@@ -189,6 +192,7 @@ def forecast_run(
         peak_bytes=peak,
         device_bytes=room,
         fits=peak <= room,
+        disk_bytes=_disk_bytes(case, state),
         compile_seconds=compile_seconds,
         seconds_per_round=pace and _round_seconds(pace, plan),
         hours=pace and _hours(pace, case, bytes_of(state)),
@@ -211,10 +215,19 @@ def _in_one_memory(round_memory: dict[str, int], process: int) -> dict[str, int]
     }
 
 
+def _disk_bytes(case: _Case, state: TrainState) -> int:
+    """Of the checkpoints: agents of the newest, the best and the one that is being written, and the
+    loop's state, which stays until the newer one is there."""
+    agents = min(len(case.plan.evaluate_after), case.config.keep_checkpoints + 2)
+    # A dataset has its own file.
+    loop = (state.buffer if case.config.dataset is None else None, state.worlds, state.key)
+    return agents * bytes_of(state.learnt) + min(agents, 2) * bytes_of(loop)
+
+
 def _evaluation_steps(case: _Case) -> int:
-    evaluations = len(case.plan.evaluate_after) + 1
-    episodes = evaluations * len(case.task.splits) * case.config.eval_envs
-    return episodes * case.task.episode_length
+    evaluations, others = len(case.plan.evaluate_after) + 1, len(case.task.splits) - 1
+    played = evaluations + others * (evaluations if case.config.evaluate_training_goals else 1)
+    return played * case.config.eval_envs * case.task.episode_length
 
 
 def _round_seconds(pace: Pace, plan: TrainPlan) -> Range:

@@ -23,6 +23,7 @@ from kilolayer.runtime.run_dir import RunDirectory
 from kilolayer.training.build import build_trainer, physics_on
 from kilolayer.training.divergence import DIVERGED_METRIC, LARGEST_SHARE, most_forgiven
 from kilolayer.training.evaluate import (
+    HEADLINE,
     Episodes,
     Evaluator,
     batch_key,
@@ -250,8 +251,11 @@ class _Loop:
         self.display.phase("evaluate")
         task, mesh, began = self.trainer.task, self.trainer.mesh, time.perf_counter()
         keys = [evaluation_key(seed, rounds) for seed in self.seeds.values]
-        for split in task.splits:
-            count = self.trainer.config.eval_envs
+        config, plan = self.trainer.config, self.trainer.plan
+        last = rounds == plan.prefill_unrolls + plan.training_unrolls
+        every = config.evaluate_training_goals or last
+        for split in task.splits if every else task.splits[:1]:
+            count = config.eval_envs
             own_keys = [split_key(key, split) for key in keys]
             starts = [evaluation_start(task, key, count, split) for key in own_keys]
             start = place(self.seeds.stack(starts), shared_out(mesh))
@@ -259,7 +263,7 @@ class _Loop:
             episodes: Episodes = jax.device_get(played)
             for member, own in zip(self.members, self.seeds.split(episodes), strict=True):
                 self.background.submit(self._score, member, rounds, split, own)
-        if rounds > self.trainer.plan.prefill_unrolls:
+        if rounds > plan.prefill_unrolls:
             key = self.seeds.stack([batch_key(key) for key in keys])
             batch = self.seeds.split(jax.device_get(self.sample(state, key)))
             for member, own in zip(self.members, batch, strict=True):
@@ -271,6 +275,8 @@ class _Loop:
         name = "evaluation"
         if split == "evaluation":
             member.success = scores["success"]
+            if rounds > 0:  # before the first round there is no checkpoint
+                member.note_score(scores[HEADLINE], rounds)
         else:
             name = "evaluation_training_goals"
         metrics = {f"{name}/{key}": value for key, value in scores.items()}
@@ -289,12 +295,17 @@ class _Loop:
 
     def _write(self, state: TrainState, rounds: int, seconds: dict[str, float]) -> None:
         size = 0
+        keep = self.trainer.config.keep_checkpoints
         for member, own in zip(self.members, self.seeds.split(state.learnt), strict=True):
             if self.seeds.many and member.run.writes:
                 size += checkpoint.save(member.run.checkpoints, rounds, own)
         # The seeds' own are written first: what a resume goes by is written last.
         size += write_state(self.run, rounds, state)
+        if self.seeds.many and self.run.writes:
+            checkpoint.thin(self.run.checkpoints, keep, best=None)
         for member in self.members:
+            if member.run.writes:
+                checkpoint.thin(member.run.checkpoints, keep, member.best_round)
             extra = {"megabytes": size / 1e6, "seconds": seconds}
             member.log(self._counts(rounds), "checkpoint", {}, extra)
 

@@ -1,19 +1,32 @@
 """The seeds of one program, and where the traces of each go."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from kilolayer.runtime.run_dir import RunDirectory
 from kilolayer.runtime.tracking import CompositeTracker, Tracker, build_tracker
+from kilolayer.training.evaluate import HEADLINE
 
 
 @dataclass
 class Member:
-    """One seed of the program; success: of its newest evaluation."""
+    """One seed of the program.
+
+    success: of its newest evaluation. best_round: of its best evaluation with a checkpoint, the
+    latest one where several are equal; None before any.
+    """
 
     run: RunDirectory
     tracker: Tracker
     success: float = 0.0
+    best_round: int | None = None
+    best_score: float = -math.inf
+
+    def note_score(self, score: float, rounds: int) -> None:
+        """Remember the round if its evaluation is the best by now."""
+        if score >= self.best_score:
+            self.best_score, self.best_round = score, rounds
 
     def log(
         self,
@@ -35,7 +48,13 @@ def open_members(run: RunDirectory, resume_at: int | None, steps_per_round: int)
     """
     # Without a checkpoint everything is repeated.
     purge_from = resume_at * steps_per_round + 1 if resume_at else resume_at
-    return [Member(each, _tracker(each, purge_from)) for each in run.members]
+    members = [Member(each, _tracker(each, purge_from)) for each in run.members]
+    for member in members if resume_at else ():
+        for event in member.run.read_events():
+            score = event.get("metrics", {}).get(f"evaluation/{HEADLINE}")
+            if score is not None and 0 < event["round"] <= resume_at:
+                member.note_score(score, event["round"])
+    return members
 
 
 def _tracker(run: RunDirectory, purge_from: int | None) -> Tracker:

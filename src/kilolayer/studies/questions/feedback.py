@@ -12,7 +12,7 @@ from kilolayer.analysis.verdict import NOT_ENOUGH, Verdict
 from kilolayer.studies.cost import operations
 from kilolayer.studies.question import Question
 from kilolayer.studies.questions.depth import grids
-from kilolayer.studies.setups import by_depth
+from kilolayer.studies.setups import by_depth, with_training_goals
 from kilolayer.types import UserError
 
 LOSS = "critic/contrastive_loss"
@@ -31,10 +31,10 @@ def feedback_of(run: Run) -> Feedback:
     updates = np.array([event["updates"] for event in rounds], float)
     loss = np.array([event["metrics"][LOSS] for event in rounds])
     # How often a step lies within the radius is measured by evaluations, of the training goals
-    # where there are any: the data are collected with those.
+    # where each played them: the data are collected with those.
     training = "evaluation_training_goals/time_at_goal"
     steps, time = run.curve(training)
-    if len(steps) == 0:
+    if len(steps) < len(run.curve(TIME_AT_GOAL)[0]):
         steps, time = run.curve(TIME_AT_GOAL)
     env_steps = np.array([event["env_steps"] for event in rounds], float)
     success = np.interp(env_steps, steps, time / run.task.episode_length)
@@ -102,7 +102,7 @@ def question() -> Question:
     return Question(
         name="feedback",
         asks="How many bits per parameter does the contrastive objective supply, and a reward?",
-        setups=by_depth(),
+        setups=with_training_goals(by_depth()),
         grids=grids,
         analyse=analyse,
         needs="depth",

@@ -14,7 +14,7 @@ from kilolayer.config import TrainConfig
 from kilolayer.recommended import recommended
 from kilolayer.studies.question import Question, Setup
 from kilolayer.studies.questions.depth import grids
-from kilolayer.studies.setups import PAPER, POINT
+from kilolayer.studies.setups import PAPER, POINT, with_training_goals
 from kilolayer.types import UserError
 
 FAR, NEAR = "evaluation/success", "evaluation_training_goals/success"
@@ -73,13 +73,15 @@ def question() -> Question:
     return Question(
         name="stitching",
         asks="Trained on near pairs of start and goal, does depth help to reach far ones?",
-        setups={
-            # In the point mazes training goals are drawn in all cells and evaluation goals in the
-            # far ones, so this size is a rehearsal.
-            "quick": Setup(POINT, (4, 16), 3),
-            "laptop": Setup(LAPTOP, (4, 8, 16), 3),
-            "paper": Setup(dataclasses.replace(PAPER, task=TASK), (4, 16, 64), 5),
-        },
+        setups=with_training_goals(
+            {
+                # In the point mazes training goals are drawn in all cells and evaluation goals in
+                # the far ones, so this size is a rehearsal.
+                "quick": Setup(POINT, (4, 16), 3),
+                "laptop": Setup(LAPTOP, (4, 8, 16), 3),
+                "paper": Setup(dataclasses.replace(PAPER, task=TASK), (4, 16, 64), 5),
+            }
+        ),
         grids=grids,
         analyse=analyse,
         needs="depth",
