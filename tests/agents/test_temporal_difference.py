@@ -13,6 +13,7 @@ from kilolayer.agents.base import TaskSpec
 from kilolayer.agents.optimiser import follow
 from kilolayer.agents.sac import SAC
 from kilolayer.agents.td3 import TD3
+from kilolayer.networks.arithmetic import arithmetic
 from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.replay import buffer as ring
 from kilolayer.replay import hindsight
@@ -133,6 +134,31 @@ def test_td3_moves_actor_and_targets_at_every_second_update(batch):
     assert all(moved(a.parameters.critic, b.parameters.critic) for a, b in pairs)
     for part in (lambda s: s.parameters.actor, lambda s: s.target.actor, lambda s: s.target.critic):
         assert [moved(part(a), part(b)) for a, b in pairs] == [False, True, False, True]
+
+
+def test_td3_logs_the_loss_of_the_newest_update_of_its_policy(batch):
+    agent = AGENTS["td3"]
+    all_commanded = dataclasses.replace(agent, hindsight_goal_share=0.0)
+    update, state, losses, expected = jax.jit(all_commanded.update), start(agent), [], 0.0
+    for seed in range(4):
+        before, key = state, jax.random.key(seed)
+        state, metrics = update(before, batch, key)
+        losses.append(float(metrics["actor/loss"]))
+        if seed % 2:
+            rows, actor = (batch.observation, batch.commanded_goal), before.parameters.actor
+            # The critic has moved before the policy does.
+            action = jnp.tanh(actor(jnp.concatenate(rows, -1)))
+            values = state.parameters.critic(rows[0], action, rows[1])
+            expected = -float(values[0].mean())
+        assert losses[-1] == pytest.approx(expected, abs=1e-5)
+    assert losses[1] == losses[2]
+
+
+def test_the_policy_of_td3_runs_one_critic_of_two(batch):
+    critic = start(AGENTS["td3"]).parameters.critic
+    rows = (batch.observation, batch.action, batch.goal)
+    np.testing.assert_allclose(critic.first(*rows), critic(*rows)[0], atol=1e-5)
+    assert 2 * arithmetic(critic.first, *rows).flops == arithmetic(critic, *rows).flops
 
 
 def test_targets_follow_by_their_rate():

@@ -27,12 +27,14 @@ class Parameters(eqx.Module):
 
 
 class TD3State(eqx.Module):
-    """target: slow copies; optimiser: Adam's state by part; updates: how many were done."""
+    """target: slow copies; optimiser: Adam's state by part; updates: how many were done;
+    policy_loss: at the newest of them that moved the policy, 0 before any."""
 
     parameters: Parameters
     target: Parameters
     optimiser: dict[str, Any]
     updates: Array
+    policy_loss: Array
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class TD3:
         # A copy: the training loop donates the state, and no array may be given away twice.
         target = jax.tree.map(jnp.copy, parameters)
         moments = init_moments(self.optimisers, parameters)
-        return TD3State(parameters, target, moments, jnp.zeros((), jnp.int32))
+        return TD3State(parameters, target, moments, jnp.zeros((), jnp.int32), jnp.zeros(()))
 
     def act(
         self, state: TD3State, observation: Array, goal: Array, key: Array, deterministic: bool
@@ -97,13 +99,15 @@ class TD3:
         parameters, moments = descend(
             self.optimisers, state.parameters, {"critic": gradient}, state.optimiser
         )
-        state = TD3State(parameters, state.target, moments, state.updates + 1)
-        state, metrics["actor/loss"] = jax.lax.cond(
-            state.updates % self.policy_delay == 0,
+        updates = state.updates + 1
+        state = TD3State(parameters, state.target, moments, updates, state.policy_loss)
+        state = jax.lax.cond(
+            updates % self.policy_delay == 0,
             self._improve_policy,
-            self._keep_policy,
+            lambda state, *_: state,
             *(state, batch.observation, goal),
         )
+        metrics["actor/loss"] = state.policy_loss
         return state, metrics
 
     @property
@@ -137,22 +141,14 @@ class TD3:
         noise = jnp.clip(noise, -self.smoothing_limit, self.smoothing_limit)
         return jnp.clip(action + noise, -1, 1)
 
-    def _improve_policy(
-        self, state: TD3State, observation: Array, goal: Array
-    ) -> tuple[TD3State, Array]:
+    def _improve_policy(self, state: TD3State, observation: Array, goal: Array) -> TD3State:
         actor, critic = state.parameters.actor, state.parameters.critic
         loss, gradient = jax.value_and_grad(_policy_loss)(actor, critic, observation, goal)
         parameters, moments = descend(
             self.optimisers, state.parameters, {"actor": gradient}, state.optimiser
         )
         target = follow(state.target, parameters, self.target_rate)
-        return TD3State(parameters, target, moments, state.updates), loss
-
-    def _keep_policy(
-        self, state: TD3State, observation: Array, goal: Array
-    ) -> tuple[TD3State, Array]:
-        actor, critic = state.parameters.actor, state.parameters.critic
-        return state, _policy_loss(actor, critic, observation, goal)
+        return TD3State(parameters, target, moments, state.updates, loss)
 
     def networks(self, state: TD3State, batch: Batch, key: Array) -> dict[str, DeepNetwork]:
         """The actor and the two critics, with the batch's hindsight goals as inputs."""
@@ -172,4 +168,4 @@ def _action(actor: Encoder, observation: Array, goal: Array) -> Array:
 
 def _policy_loss(actor: Encoder, critic: TwinCritic, observation: Array, goal: Array) -> Array:
     """`-mean Q_1(s, pi(s, g), g)` (arXiv 1802.09477, algorithm 1)."""
-    return -critic(observation, _action(actor, observation, goal), goal)[0].mean()
+    return -critic.first(observation, _action(actor, observation, goal), goal).mean()

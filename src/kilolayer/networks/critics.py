@@ -32,6 +32,11 @@ class TwinCritic(eqx.Module):
         inputs = jnp.concatenate([observation, action, goal], -1)
         return jax.vmap(lambda encoder: encoder(inputs)[..., 0])(self.encoders)
 
+    def first(self, observation: Array, action: Array, goal: Array) -> Array:
+        """Values `[...]` of the first network; the second does not run."""
+        inputs = jnp.concatenate([observation, action, goal], -1)
+        return self.split()[0](inputs)[..., 0]
+
     def split(self) -> list[Encoder]:
         """The two networks apart."""
         return [
