@@ -103,6 +103,9 @@ def test_bfloat16_is_refused_where_a_gpu_has_none() -> None:
 
 def test_an_agent_on_policy_learns_from_the_newest_unroll_alone():
     trainer = build_trainer(dataclasses.replace(CONFIG, agent="ppo"))
+    # A buffer of more than it needs.
+    plan = dataclasses.replace(trainer.plan, replay_capacity=200)
+    trainer = dataclasses.replace(trainer, plan=plan)
     state, collect = jax.jit(trainer.init)(), jax.jit(trainer.collect)
     for _ in range(3):
         state, _ = collect(state)
@@ -137,3 +140,19 @@ def test_the_average_moves_towards_the_newest_weights_at_every_update_and_acts(
     kept = load(run.path).agent_state.parameters.actor
     for got, wanted in zip(jax.tree.leaves(kept), jax.tree.leaves(state.average), strict=True):
         np.testing.assert_array_equal(got, wanted)
+
+
+def test_an_agent_that_learns_from_the_newest_unroll_keeps_no_other(assert_trees_equal):
+    config = dataclasses.replace(CONFIG, agent="ppo", initial_discount=None)
+    trainer = build_trainer(config)
+    assert jax.eval_shape(trainer.init).buffer.capacity == config.unroll_length
+    whole = dataclasses.replace(trainer.plan, replay_capacity=config.replay_steps_per_env)
+    agents = []
+    for each in (trainer, dataclasses.replace(trainer, plan=whole)):
+        train, state = jax.jit(each.round), each.init()
+        for _ in range(3):
+            state, _ = train(state)
+        batch = jax.jit(each.sample)(state, jax.random.key(0))
+        assert np.isfinite(batch.goal).all()  # the report looks at one
+        agents.append(state.agent)
+    assert_trees_equal(*agents)

@@ -1,10 +1,12 @@
 """From a config to the pure functions that train."""
 
+import dataclasses
 from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
+from kilolayer.agents.base import OnPolicy
 from kilolayer.agents.build import build_agent
 from kilolayer.config import TrainConfig
 from kilolayer.physics.base import Physics
@@ -37,7 +39,11 @@ def build_trainer(
     if dataset is not None:
         plan = plan.holding(dataset.steps, dataset.longest)
     physics = physics_on(mesh, task.world, config, config.num_envs)
-    return Trainer(config, plan, task, physics, build_agent(config, plan, task), mesh, dataset)
+    agent = build_agent(config, plan, task)
+    if isinstance(agent, OnPolicy):
+        # It learns from the newest unroll and reads no older one.
+        plan = dataclasses.replace(plan, replay_capacity=config.unroll_length)
+    return Trainer(config, plan, task, physics, agent, mesh, dataset)
 
 
 def physics_on(mesh: Mesh, world: World, config: TrainConfig, num_worlds: int) -> Physics:

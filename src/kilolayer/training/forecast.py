@@ -303,7 +303,7 @@ def _advice(
 ) -> tuple[Change, ...]:
     """Options that take less than `memory`, each by itself."""
     peak, found = sum(memory.values()), []
-    if case.config.dataset is None:
+    if build_trainer(case.config).plan.replay_capacity > case.config.unroll_length:
         found.append(_smaller_replay(case, memory, room))
     for name, value in _options(case):
         display.phase(f"{name} {value}")
