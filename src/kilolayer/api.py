@@ -1,19 +1,24 @@
 """The Python face: train a config, get a run; evaluate it, watch it."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from kilolayer.agents.base import Agent
 from kilolayer.analysis.answer import Answer
 from kilolayer.analysis.compare import compare_groups, load_groups
 from kilolayer.analysis.load import Run, load
 from kilolayer.analysis.study import load_answer, load_study
 from kilolayer.config import TaskConfig, TrainConfig
 from kilolayer.deploy import ogbench
-from kilolayer.deploy.policy import DeployedPolicy, is_policy, open_policy
+from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, is_policy, open_policy
 from kilolayer.physics.build import build_physics
 from kilolayer.recommended import recommended
 from kilolayer.replay.dataset import Dataset, read_dataset, write_dataset
@@ -147,7 +152,7 @@ def evaluate(
     for name, value in (("episodes", episodes), ("samples", samples), ("steps", steps)):
         if value is not None and value < 1:
             raise bad_field(name, value, "it must be at least 1", 1)
-    play_episodes = jax.jit(_evaluator(run, episodes, samples, steps).run)
+    play_episodes = _episode_player(run, episodes, samples, steps)
     wanted = None if goal is None else jnp.array(parse_goal(run.task, goal))
     splits = run.task.splits if goal is None else ("evaluation",)
     scores = {}
@@ -205,7 +210,7 @@ def play(
     count = len(goals) or 4
     wanted = jnp.array([parse_goal(run.task, goal) for goal in goals]) if goals else None
     start = evaluation_start(run.task, key, count, "evaluation", wanted)
-    played = jax.jit(_evaluator(run, count, 1).run)(run.agent_state, key, start)
+    played = _episode_player(run, count, 1)(run.agent_state, key, start)
     return film_episodes(run.task, played, out).path
 
 
@@ -339,13 +344,42 @@ def _opened(run: Run | DeployedPolicy | str | Path) -> Run | DeployedPolicy:
     return open_policy(run) if is_policy(run) else load(run)
 
 
-def _evaluator(
+@dataclass(frozen=True)
+class _Program:
+    """What plays episodes. Equal values compile to the same program, whatever the weights.
+
+    task, agent: those that the config, and the spec of a policy on its own, describe.
+    """
+
+    config: TrainConfig
+    spec: ActorSpec | None
+    num_worlds: int
+    samples: int
+    steps: int | None
+    task: Task = field(compare=False)
+    agent: Agent = field(compare=False)
+
+    def compile(self) -> Any:
+        config, task = self.config, self.task
+        physics = build_physics(task.world, self.num_worlds, config.physics, config.mjx_impl)
+        length = self.steps or task.episode_length
+        return jax.jit(Evaluator(task, physics, self.agent, length, self.samples).run)
+
+
+# Few, for a program keeps its worlds in memory.
+_compiled = lru_cache(maxsize=4)(_Program.compile)
+
+
+def _episode_player(
     run: Run | DeployedPolicy, num_worlds: int, samples: int, steps: int | None = None
-) -> Evaluator:
-    config = run.config
-    physics = build_physics(run.task.world, num_worlds, config.physics, config.mjx_impl)
-    length = steps or run.task.episode_length
-    return Evaluator(run.task, physics, run.agent, length, samples)
+) -> Any:
+    """`Evaluator.run`, compiled; where nothing but weights differs, by an earlier call."""
+    spec = run.spec if isinstance(run, DeployedPolicy) else None
+    config = dataclasses.replace(run.config, seed=0, start_from=None)
+    program = _Program(config, spec, num_worlds, samples, steps, run.task, run.agent)
+    # What is the user's own may change between two calls, and Gymnasium's worlds keep a state.
+    own = config.mjcf or config.gym or ":" in config.task or ":" in config.agent
+    return program.compile() if own else _compiled(program)
 
 
 def _display(progress: bool) -> ProgressDisplay:
