@@ -225,7 +225,8 @@ def test_every_ranged_field_has_a_refusal_above():
     refused = {field for _, field, *_ in REFUSED}
     free = {"agent", "rematerialisation", "branch_scale", "tensorboard", "wandb",
             "contrastive_loss", "absorbing_termination", "residual", "activation",
-            "branch_activation", "evaluate_training_goals"}  # fmt: skip
+            "branch_activation", "evaluate_training_goals",
+            "profile"}  # fmt: skip
     # What says which task is checked where the task is made.
     free |= {"dataset", "start_from"} | {field.name for field in dataclasses.fields(TaskConfig)}
     assert refused | free == {field.name for field in dataclasses.fields(TrainConfig)}

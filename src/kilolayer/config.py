@@ -178,6 +178,8 @@ class TrainConfig(TaskConfig):
     """Play the training goals at every evaluation, where they differ; by default at the last."""
     samples: int = 1
     """Actions drawn per evaluation step; the critic picks. 1 is the deterministic action."""
+    profile: bool = True
+    """Time the parts of a round at the end, for the report; it compiles a few more programs."""
     tensorboard: bool = True
     """Write TensorBoard event files into the run directory."""
     wandb: bool = False

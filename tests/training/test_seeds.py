@@ -4,12 +4,14 @@ import dataclasses
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from kilolayer.analysis.load import load
 from kilolayer.config import TrainConfig
 from kilolayer.physics.native import NativePhysics
+from kilolayer.report.ledger import time_section
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.progress import Silent
 from kilolayer.runtime.run_dir import RunDirectory
@@ -129,3 +131,24 @@ def test_seeds_in_a_row_must_all_be_seeds(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"seeds = 3 is not allowed: .* nearest valid choice is 2"):
         start_run(last, tmp_path / "run", Silent(), seeds=3)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_first_seed_is_taken_without_a_copy_of_the_others() -> None:
+    state = {"weight": jnp.arange(3_000.0).reshape(3, 1000), "count": jnp.arange(3)}
+    before = sum(array.nbytes for array in jax.live_arrays())
+    first = Seeds((5, 6, 7)).first(state)
+    taken = sum(array.nbytes for array in jax.live_arrays()) - before
+    assert taken == sum(array.nbytes for array in first.values()) == 4_004
+    np.testing.assert_array_equal(first["weight"], state["weight"][0])
+    assert Seeds((5,)).first(state) is state
+
+
+def test_a_run_can_end_without_timing_its_parts(tmp_path: Path, monkeypatch) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("kilolayer.training.loop.profile_round", never)
+    config = dataclasses.replace(TINY, profile=False, total_steps=80, num_evaluations=1)
+    run = start_run(config, tmp_path / "run", Silent())
+    assert run.finished
+    assert "--no-profile" in time_section(load(run.path))

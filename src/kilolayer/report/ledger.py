@@ -97,7 +97,7 @@ def diverged_sentence(run: Run) -> list[str]:
 def time_section(run: Run) -> str:
     """The bar and the table of the run's seconds."""
     profiles = [event for event in run.events if event["event"] == "profile"]
-    if not profiles:
+    if not profiles or not profiles[-1]["seconds_per_round"]:
         return _time_so_far(run)
     seconds, per_round = profiles[-1]["seconds"], profiles[-1]["seconds_per_round"]
     parts = _split_training(seconds, per_round)
@@ -132,7 +132,10 @@ def _time_so_far(run: Run) -> str:
     if not spent:
         raise UserError("The run has no checkpoint yet, so there is nothing to time.")
     rows = [(name, f"{seconds:,.1f}") for name, seconds in spent[-1].items()]
-    text = "The parts of a round are measured when the run finishes; so far only these are known."
+    text = (
+        "The parts of a round are measured when the run finishes, unless it trains with "
+        "--no-profile; only these are known."
+    )
     return paragraph(text, "notice") + table(("part", "seconds"), rows)
 
 

@@ -216,9 +216,11 @@ class _Loop:
             if rounds in due:
                 self._evaluate(evaluate, state, rounds)
                 self._save(state, rounds)
-        self.display.phase("profile")
-        first = self.seeds.split(state)[0]
-        parts = profile_round(self.trainer, first, self.round_seconds / len(self.members))
+        parts = {}
+        if self.trainer.config.profile:
+            self.display.phase("profile")
+            seconds = self.round_seconds / len(self.members)
+            parts = profile_round(self.trainer, self.seeds.first(state), seconds)
         self._log(rounds, "profile", seconds_per_round=parts, seconds=dict(self.seconds))
 
     def _compile(self, state: TrainState) -> tuple[Any, Any, Any]:
