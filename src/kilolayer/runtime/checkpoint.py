@@ -40,7 +40,8 @@ def save(root: Path, step: int, agent: Any, loop: Any = None) -> int:
                 continue
             _write_arrays(writing / part, tree)
             _write_checksums(writing, part)
-            _verify_arrays(writing / part, tree)  # before anything older goes
+        # Older agents go when this one is there. The loop, often larger, is not held twice for it.
+        _verify_arrays(writing / AGENT, agent)
         size = sum(file.stat().st_size for file in writing.rglob("*") if file.is_file())
         target = root / f"{step:012d}"
         shutil.rmtree(target, ignore_errors=True)
@@ -65,7 +66,7 @@ def save(root: Path, step: int, agent: Any, loop: Any = None) -> int:
 def thin(root: Path, keep: int, best: int | None) -> None:
     """Remove all checkpoints but the newest `keep` and that of round `best`.
 
-    Call it after `save`, which has read back the newest one.
+    Call it after `save`, which has read back the newest agent.
     """
     for old in steps(root)[:-keep]:
         if old != best:
@@ -176,10 +177,14 @@ def _write_arrays(directory: Path, tree: Any) -> None:
 
 def _verify_arrays(directory: Path, tree: Any) -> None:
     """Read back what was written; raises UserError if it is not the same bit for bit."""
-    expected = {name: np.asarray(leaf) for name, leaf in _flatten(tree).items()}
+    expected = _flatten(tree)
     for name, array in _read_arrays(directory, expected).items():
-        if np.asarray(array).tobytes() != expected[name].tobytes():
+        if not np.array_equal(_bytes(array), _bytes(expected[name])):
             raise UserError(f"{name} in {directory} is not what was written")
+
+
+def _bytes(array: Any) -> np.ndarray:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
 
 def _write_checksums(directory: Path, part: str) -> None:

@@ -38,9 +38,9 @@ PREALLOCATED = 0.75
 # Environment steps a second of MuJoCo's worlds beside an accelerator.
 PHYSICS_RATE: Range = (100_000, 5_000)
 # Saving a checkpoint: bytes a second, and what the process holds of each part meanwhile, in parts
-# (205 and 410 MB took 1.5 and 1.53 times that).
+# (205 and 410 MB took 1.5 and 1.53 times that). An agent is read back too: 0.8 more.
 SAVING_RATE: Range = (5e8, 6e7)
-SAVING_COPIES = 1.5
+SAVING_COPIES, READING_COPIES = 1.5, 0.8
 PROCESS = "program and libraries"
 # Arrays as large as the parameters that Adam reads and writes.
 OPTIMISER_PASSES = 7
@@ -207,7 +207,8 @@ def _in_one_memory(round_memory: dict[str, int], process: int) -> dict[str, int]
     While a checkpoint is saved, the arrays that a round needs for its own time are not there.
     """
     agent = round_memory["parameters"] + round_memory["optimiser"]
-    saving = SAVING_COPIES * max(agent, round_memory["replay buffer"] + round_memory["worlds"])
+    loop = round_memory["replay buffer"] + round_memory["worlds"]
+    saving = max((SAVING_COPIES + READING_COPIES) * agent, SAVING_COPIES * loop)
     working = round_memory["gradients"] + round_memory["activations and temporaries"]
     return round_memory | {
         "saving a checkpoint, beyond a round": max(0, int(saving) - working),
