@@ -258,11 +258,11 @@ def latency(
     """
     from kilolayer.analysis.load import load
     from kilolayer.deploy.latency import measure_latency
-    from kilolayer.deploy.planning.hierarchy import Pursuit
     from kilolayer.deploy.smaller.early_exit import EarlyExit
     from kilolayer.deploy.ways import Planned
     from kilolayer.report.latency_report import brief, header, rows, write_latency
     from kilolayer.runtime.progress import LiveDisplay
+    from kilolayer_robot.planning import Pursuit
 
     if out.suffix != ".html":
         raise bad_field("out", str(out), "a name that ends in .html", out.stem + ".html")

@@ -13,12 +13,11 @@ from kilolayer.agents.base import TaskSpec
 from kilolayer.analysis.load import load
 from kilolayer.cli import main
 from kilolayer.config import TrainConfig
-from kilolayer.deploy.control.robot import SimulatedRobot
+from kilolayer.deploy.control.simulated import SimulatedRobot
 from kilolayer.deploy.planning.build import build_planner
 from kilolayer.deploy.planning.hierarchy import (
     Hierarchy,
     Operations,
-    Pursuit,
     act_operations,
     plan_operations,
 )
@@ -31,6 +30,7 @@ from kilolayer.runtime.progress import Silent
 from kilolayer.tasks.point import PointMaze
 from kilolayer.training.evaluate import episode_metrics
 from kilolayer.types import Array, UserError
+from kilolayer_robot.planning import Pursuit
 
 MAZE = PointMaze("u")
 SPEC = ActorSpec(TaskSpec(4, 2, 2), TorsoSpec(depth=4, width=16))

@@ -10,7 +10,7 @@ import numpy as np
 from kilolayer.agents.build import task_spec
 from kilolayer.agents.crl import Critic
 from kilolayer.analysis.load import Run
-from kilolayer.deploy.planning.hierarchy import Pursuit, Row, flat_row, hierarchical_row
+from kilolayer.deploy.planning.hierarchy import Row, flat_row, hierarchical_row
 from kilolayer.deploy.planning.planners import CriticValue, Direct, Interpolation, Planner
 from kilolayer.deploy.planning.proposal import proposal_of
 from kilolayer.deploy.planning.recorded import recorded_steps, well_spread
@@ -19,6 +19,7 @@ from kilolayer.deploy.policy import DeployedPolicy, open_policy
 from kilolayer.deploy.score import Scorer
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.types import UserError, bad_field
+from kilolayer_robot.planning import Pursuit
 
 PlannerName = Literal["waypoints", "interpolation", "proposal", "direct"]
 """`direct` tells the controller the goal itself."""

@@ -1,7 +1,6 @@
-"""What a control loop drives: anything that can be sensed and told what to do."""
+"""A simulated world of a task as a robot of the control loop."""
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -12,33 +11,7 @@ from kilolayer.physics.build import build_physics
 from kilolayer.tasks.base import Task, is_success
 from kilolayer.training.evaluate import evaluation_key, evaluation_start
 from kilolayer.types import Array
-
-
-class Sensed(NamedTuple):
-    """What a robot senses at one instant: observation `[observation]`, achieved_goal and goal
-    `[goal]`, in the units of the task that the policy was trained on.
-
-    errand: counts up when the robot is told another goal, so that no plan for an earlier one is
-    followed.
-    """
-
-    observation: np.ndarray
-    achieved_goal: np.ndarray
-    goal: np.ndarray
-    errand: int = 0
-
-
-class Robot(Protocol):
-    """Called from one thread, in turns. A robot may also have `safe_action() -> [action]`: what to
-    do when there is nothing to act on; by default zeros."""
-
-    def observe(self) -> Sensed:
-        """What is sensed now."""
-        ...
-
-    def act(self, action: np.ndarray) -> None:
-        """Do this, `[action]` in [-1, 1], until the next call; must not wait."""
-        ...
+from kilolayer_robot.robot import Sensed
 
 
 @dataclass(frozen=True)
@@ -84,6 +57,10 @@ class SimulatedRobot:
         if ended or self._age >= self._task.episode_length:
             self.errands.append(Errand(self._at_goal > 0, self._at_goal, self._age))
             self._start()
+
+    def safe_action(self) -> np.ndarray:
+        """Zeros, the middle of every actuator's range."""
+        return np.zeros(self._task.action_dim, np.float32)
 
     def _start(self) -> None:
         key = evaluation_key(self._seed, len(self.errands))
