@@ -101,7 +101,7 @@ def control(
     say: str | None = None,
     grounding: Path | None = None,
     module: Path | None = None,
-    seconds: float = 10.0,
+    seconds: float | None = 10.0,
     rate: float = 100.0,
     plan_rate: float = 5.0,
     plan_limit: float = 1.0,
@@ -133,7 +133,7 @@ def control(
             sentence, encoded anew: the goal for the controller, or the features for a module.
         grounding: Who understands the sentence; by default the run's newest.
         module: An action module of `kilolayer train-vla` in the controller's place.
-        seconds: How long, by the clock on the wall.
+        seconds: How long, by the monotonic clock; None: until Ctrl-C or another signal.
         rate: Control steps a second.
         plan_rate: Plans a second.
         plan_limit: Seconds for which a plan is acted on, counted from what it was made from.

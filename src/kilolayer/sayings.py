@@ -87,7 +87,7 @@ class Saying:
         self,
         controller: Path | None,
         timing: "Timing",
-        seconds: float,
+        seconds: float | None,
         display: "ProgressDisplay",
         out: Path | None,
     ) -> "Controlled":

@@ -35,6 +35,7 @@ def _leave(sentence: str, code: int) -> None:
 def run(options: argparse.Namespace) -> None:
     """Drive a robot by a policy folder until told to stop."""
     from kilolayer_robot.gate import Handling
+    from kilolayer_robot.lock import robot_lock
     from kilolayer_robot.log import ControlLog
     from kilolayer_robot.loop import ControlLoop
     from kilolayer_robot.planning import Pursuit, head_straight
@@ -62,24 +63,30 @@ def run(options: argparse.Namespace) -> None:
 
         planner = open_waypoints(Path(options.policy), card, options.chunk)
     pursuit = Pursuit.of(max(1, round(rate / options.plan_rate)), options.chunk, None, None)
-    robot = open_robot(options.robot, dict(map(_setting, options.set)))
-    if goal is None and getattr(robot.observe(), "goal", None) is None:
-        raise UserError(f"{options.robot} names no goal in what it observes: give one with --goal.")
-    loop = ControlLoop(
-        robot,
-        card,
-        policy,
-        planner,
-        goal=goal,
-        pursuit=pursuit,
-        timing=timing,
-        handling=handling,
-        realtime=realtime,
-        log=ControlLog(options.out),
-        lock=options.lock or options.robot,
-        grace=options.grace,
-    )
-    summary = loop.run(options.seconds)
+    log = ControlLog(options.out)
+    # Before the robot is opened: a second connection could disturb the loop that has the first.
+    with robot_lock(options.lock or options.robot), contextlib.ExitStack() as stack:
+        robot = open_robot(options.robot, dict(map(_setting, options.set)))
+        if hasattr(robot, "close"):
+            stack.callback(robot.close)
+        if goal is None and getattr(robot.observe(), "goal", None) is None:
+            raise UserError(
+                f"{options.robot} names no goal in what it observes: give one with --goal."
+            )
+        loop = ControlLoop(
+            robot,
+            card,
+            policy,
+            planner,
+            goal=goal,
+            pursuit=pursuit,
+            timing=timing,
+            handling=handling,
+            realtime=realtime,
+            log=log,
+            grace=options.grace,
+        )
+        summary = loop.run(options.seconds)
     for line in _lines(summary):
         print(line)
     if not summary.ended_safely:

@@ -134,7 +134,7 @@ class Gate:
             return why, clipped
 
     def watch(self) -> float:
-        """Send the safe action if the controller is late; returns seconds until it may be."""
+        """Send the safe action if the controller is late; returns seconds until the next look."""
         if not self._lock.acquire(timeout=self._timing.period):
             self.blocked += 1
             return 0.0
@@ -143,7 +143,8 @@ class Gate:
             if self._closing:
                 return math.inf
             if now < self._deadline:
-                return self._deadline - now
+                # No longer than a period: the first step may begin at any time.
+                return min(self._deadline - now, self._timing.period)
             self._step += 1  # what the loop is computing now is stale
             self.stalls += not self._stalled
             self._stalled = True

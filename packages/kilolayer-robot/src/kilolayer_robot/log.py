@@ -56,7 +56,8 @@ class ControlLog:
         self._writer = threading.Thread(target=self._write, name="control log", daemon=True)
         self._file: IO[str] | None = None
         try:
-            self._file = None if path is None else path.open("w")
+            if path is not None:
+                path.open("w").close()
         except OSError as error:
             raise UserError(f"cannot write the log {path}: {error.strerror}.") from error
 
@@ -84,6 +85,8 @@ class ControlLog:
         self._put("note", {"note": what})
 
     def open(self) -> None:
+        """Begin to write."""
+        self._file = None if self._path is None else self._path.open("a")
         self._writer.start()
 
     def summary(self, **others: Any) -> Summary:
@@ -130,7 +133,10 @@ class ControlLog:
                 self._rotate()
         except OSError as error:
             # A full disk must not stop the robot.
-            self._file = None
+            file, self._file = self._file, None
+            if file is not None:
+                with contextlib.suppress(OSError):
+                    file.close()
             self.note(f"the log {self._path} ends early: {error.strerror}")
 
     def _rotate(self) -> None:

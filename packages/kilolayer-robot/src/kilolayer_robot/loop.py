@@ -155,7 +155,7 @@ class ControlLoop:
         while ticks is None or tick < ticks:
             due = self._begun + tick * period
             self.clock.sleep_until(due)
-            if signals.received is not None or self._stop.is_set():
+            if self.gate.closing or signals.received is not None or self._stop.is_set():
                 return
             tick = self.control_step(tick, due, ticks)
             if self._collector is not None:

@@ -32,7 +32,8 @@ class Sensed(NamedTuple):
 class Robot(Protocol):
     """`observe` is called from the loop's thread. `act` and `safe_action` are called from the
     loop's thread or, when the loop is late or a signal came, from the watchdog's while `observe`
-    may still be running. No two calls of `act` overlap."""
+    may still be running. No two calls of `act` overlap. `close()`, where there is one, is called by
+    `kilolayer-robot run` after the last action."""
 
     def observe(self) -> Sensed:
         """What is sensed now."""
