@@ -67,8 +67,9 @@ def run(options: argparse.Namespace) -> None:
     # Before the robot is opened: a second connection could disturb the loop that has the first.
     with robot_lock(options.lock or options.robot), contextlib.ExitStack() as stack:
         robot = open_robot(options.robot, dict(map(_setting, options.set)))
-        if hasattr(robot, "close"):
-            stack.callback(robot.close)
+        close = getattr(robot, "close", None)
+        if callable(close):
+            stack.callback(close)
         if goal is None and getattr(robot.observe(), "goal", None) is None:
             raise UserError(
                 f"{options.robot} names no goal in what it observes: give one with --goal."
