@@ -1,6 +1,6 @@
 """Run `kilolayer-robot run` for long, with faults and signals, and check that it kept its promises.
 
-    python -m benchmarks.robot_soak results/robot_loop --minutes 60 --kills 50
+    python -m benchmarks.robot_soak results/robot_loop --minutes 60 --kills 50 --priority 50
 
 The loop runs at 100 Hz in processes of its own around a simulated cart that stalls, goes blind and
 raises at random. The time is cut by two SIGTERMs at random moments. Then short runs are each ended
@@ -31,13 +31,15 @@ SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
 class Running:
     """One process with the loop, and what it leaves in its directory."""
 
-    def __init__(self, directory: Path, policy: Path, seed: int, faults: dict[str, float]):
+    def __init__(
+        self, directory: Path, policy: Path, seed: int, faults: dict[str, float], priority: int
+    ):
         directory.mkdir(parents=True)
         self.record, self.log = directory / "record", directory / "log.jsonl"
         settings = {"record": self.record, "seed": seed, "stall_seconds": STALL_SECONDS, **faults}
         command = [sys.executable, "-m", "kilolayer_robot.cli", "run", str(policy)]
         command += ["--robot", "benchmarks.cart:Cart", "--goal", "0.5", "--out", str(self.log)]
-        command += ["--lock", f"soak-{os.getpid()}"]
+        command += ["--lock", f"soak-{os.getpid()}", "--priority", str(priority)]
         for name, value in settings.items():
             command += ["--set", f"{name}={value}"]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -72,11 +74,18 @@ class Running:
         }
 
 
-def soak(directory: Path, policy: Path, seconds: float, cuts: list[float], seed: int) -> list[dict]:
+def soak(
+    directory: Path,
+    policy: Path,
+    seconds: float,
+    cuts: list[float],
+    seed: int,
+    priority: int,
+) -> list[dict]:
     """Run from cut to cut, each ended by a SIGTERM; a row for each part."""
     rows, edges = [], [0.0, *cuts, seconds]
     for index, length in enumerate(np.diff(edges)):
-        running = Running(directory / f"part{index}", policy, seed + index, FAULTS)
+        running = Running(directory / f"part{index}", policy, seed + index, FAULTS, priority)
         memory = []
         while time.monotonic() - running.began < length:
             time.sleep(min(1.0, max(0.0, length - (time.monotonic() - running.began))))
@@ -101,12 +110,14 @@ def soak(directory: Path, policy: Path, seconds: float, cuts: list[float], seed:
     return rows
 
 
-def kills(directory: Path, policy: Path, count: int, random: np.random.Generator) -> list[dict]:
+def kills(
+    directory: Path, policy: Path, count: int, random: np.random.Generator, priority: int
+) -> list[dict]:
     """Short runs, each ended by a signal at a random moment; a stall is likely then."""
     rows = []
     for index in range(count):
         faults = FAULTS | {"stall": 0.02}
-        running = Running(directory / f"kill{index}", policy, index, faults)
+        running = Running(directory / f"kill{index}", policy, index, faults, priority)
         time.sleep(random.uniform(0.0, 1.5))
         rows.append(running.stop(str(random.choice(SIGNALS))))
         print(f"{index + 1:3d} {rows[-1]}", flush=True)
@@ -150,6 +161,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--priority", type=int, default=0)
     options = parser.parse_args()
     random = np.random.default_rng(options.seed)
     seconds = 60 * options.minutes
@@ -157,9 +169,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
         policy = write_policy(directory / "policy", 1 / RATE)
-        found: dict[str, Any] = {"minutes": options.minutes, "startup": startup()}
-        found["parts"] = soak(directory, policy, seconds, cuts, options.seed) if seconds else []
-        found["kills"] = kills(directory, policy, options.kills, random)
+        found: dict[str, Any] = {
+            "minutes": options.minutes,
+            "priority": options.priority,
+            "load_average": os.getloadavg(),
+            "startup": startup(),
+        }
+        common = options.seed, options.priority
+        found["parts"] = soak(directory, policy, seconds, cuts, *common) if seconds else []
+        found["kills"] = kills(directory, policy, options.kills, random, options.priority)
     safe = sum(each["last_action_safe"] for each in found["kills"])
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "soak.json").write_text(json.dumps(found, indent=2) + "\n")

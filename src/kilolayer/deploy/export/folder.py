@@ -171,9 +171,10 @@ def _write_waypoints(
     value = planner.value
     assert isinstance(value, CriticValue)
     (folder / VALUE).write_bytes(value_graph(value, sizes_of(policy), opset).SerializeToString())
-    arrays = {name: np.asarray(getattr(planner, name)) for name in Graph._fields}
+    names = ("observation", *Graph._fields)
+    arrays = {name: np.asarray(getattr(planner, name)) for name in names}
     content = io.BytesIO()
-    np.savez_compressed(content, observation=np.asarray(planner.observation), **arrays)
+    np.savez_compressed(content, allow_pickle=False, **arrays)
     (folder / NODES).write_bytes(content.getvalue())
     inputs = np.asarray(planner.observation), np.asarray(planner.place)
     noise = float32_noise(_value, value, inputs)
