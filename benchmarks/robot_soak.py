@@ -155,6 +155,26 @@ def startup() -> dict[str, dict[str, float]]:
     return found
 
 
+def step_latency(policy: Path) -> dict[str, float]:
+    """Milliseconds of one action on one core, in a process of its own."""
+    source = (
+        "import sys, time; import numpy as np; from kilolayer_robot import Policy\n"
+        "policy, times = Policy.open(sys.argv[1]), []\n"
+        "card = policy.card\n"
+        "rows = [np.zeros(len(each), np.float32) for each in (card.observation, card.goal)]\n"
+        "for _ in range(5000):\n"
+        "    begun = time.perf_counter()\n"
+        "    policy(*rows)\n"
+        "    times.append(time.perf_counter() - begun)\n"
+        "print(*np.quantile(times, (0.5, 0.99)) * 1e3)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", source, str(policy)], capture_output=True, text=True, check=True
+    )
+    median, late = (float(each) for each in done.stdout.split())
+    return {"median_ms": median, "percentile_99_ms": late}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
@@ -162,6 +182,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--priority", type=int, default=0)
+    parser.add_argument("--policy", type=Path, action="append", default=[])
     options = parser.parse_args()
     random = np.random.default_rng(options.seed)
     seconds = 60 * options.minutes
@@ -174,6 +195,7 @@ def main() -> None:
             "priority": options.priority,
             "load_average": os.getloadavg(),
             "startup": startup(),
+            "step_latency": {each.name: step_latency(each) for each in options.policy},
         }
         common = options.seed, options.priority
         found["parts"] = soak(directory, policy, seconds, cuts, *common) if seconds else []

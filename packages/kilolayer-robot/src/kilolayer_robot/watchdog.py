@@ -10,6 +10,8 @@ from kilolayer_robot.stopping import Signals
 
 # Seconds between two looks at the clock while nothing is due.
 LONGEST_WAIT = 0.5
+# Seconds that the thread is waited for in the end.
+LONGEST_GOODBYE = 2.0
 STUCK_EXIT_CODE = 3
 STUCK = "error: the control loop did not end in time, so its process was ended.\n"
 
@@ -38,7 +40,8 @@ class Watchdog:
     def end(self) -> None:
         self._over.set()
         self._signals.wake()
-        self._thread.join()
+        # Not for ever: it may be stuck in an `act` that does not return.
+        self._thread.join(LONGEST_GOODBYE)
 
     def _run(self) -> None:
         self._on_start()
