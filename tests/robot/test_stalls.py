@@ -167,27 +167,27 @@ def test_a_safe_action_that_fails_later_gives_the_newest_good_one(gate, robot) -
 
 
 def test_a_stalled_controller_in_real_time(robot) -> None:
-    """One step of 0.3 s at 100 Hz: safe within three periods, and its action never comes."""
+    """One step of 1.5 s at 20 Hz: safe within three periods, and its action never comes."""
     stale, calls, stalled_at = np.array([0.75, 0.75], np.float32), iter(range(10**6)), []
 
     def controller(*_: np.ndarray) -> np.ndarray:
         if next(calls) == 20:
             stalled_at.append(time.monotonic())
-            time.sleep(0.3)
+            time.sleep(1.5)
             return stale
         return ACTION
 
-    loop = ControlLoop(robot, CARD, controller, timing=Timing(rate=100))
-    summary = loop.run(1.0)
+    loop = ControlLoop(robot, CARD, controller, timing=Timing(rate=20))
+    summary = loop.run(3.0)
     after = [(at - stalled_at[0], action) for at, action in robot.actions if at > stalled_at[0]]
-    # 30 ms after the last action; the rest is for a busy machine.
-    assert after[0][0] < 0.1
+    # 150 ms after the last action; the rest is for a busy machine.
+    assert after[0][0] < 0.4
     np.testing.assert_array_equal(after[0][1], SAFE)
     assert not any((action == stale).all() for _, action in robot.actions)
     assert summary.stalls >= 1
-    assert summary.watchdog_actions > 15
+    assert summary.watchdog_actions > 10
     assert summary.safe["stalled"] >= 1
-    assert summary.steps + summary.skipped == summary.ticks == 100
+    assert summary.steps + summary.skipped == summary.ticks == 60
     assert summary.actions == len(robot.actions) == summary.steps + summary.watchdog_actions + 1
     np.testing.assert_array_equal(robot.last, SAFE)
 
@@ -209,8 +209,10 @@ def test_an_act_that_hangs_is_told() -> None:
     thread = threading.Thread(target=lambda: found.append(loop.run(None)))
     thread.start()
     assert hanging.wait(10)
-    time.sleep(0.2)
-    assert loop.gate.blocked > 5
+    deadline = time.monotonic() + 20
+    while loop.gate.blocked <= 5:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     assert not loop.gate.close()
     release.set()
     thread.join(5)
