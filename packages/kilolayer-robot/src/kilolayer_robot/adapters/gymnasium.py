@@ -76,5 +76,6 @@ class GymnasiumRobot:
                 "the environment's observation has no achieved_goal: say with achieved=[...] which "
                 "of its numbers are the goal that was achieved."
             )
-        flat = np.ravel(gymnasium.spaces.flatten(self.env.observation_space, observation))
+        found: Any = gymnasium.spaces.flatten(self.env.observation_space, observation)
+        flat = np.ravel(found)
         return Sensed(flat, flat[self._achieved], errand=self.episodes)
