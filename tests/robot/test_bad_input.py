@@ -41,7 +41,8 @@ def sentence(capsys, *arguments: object) -> str:
 
 def run(folder: Path, record: Path, *options: object) -> list[object]:
     robot = ["--robot", "benchmarks.cart:Cart", "--set", f"record={record}", "--goal", "0.5"]
-    return ["run", folder, *robot, "--seconds", "0.2", *options]
+    lock = ["--lock", f"bad-input-{os.getpid()}"]
+    return ["run", folder, *robot, *lock, "--seconds", "0.2", *options]
 
 
 def test_a_card_of_another_version(folder, tmp_path, capsys) -> None:
@@ -133,9 +134,10 @@ def test_a_robot_that_names_no_goal(policy_folder, tmp_path, capsys) -> None:
 
 
 def test_a_second_loop_in_another_process(start_loop, policy_folder, tmp_path, capsys) -> None:
-    start_loop("--lock", "the-arm")
-    told = sentence(capsys, *run(policy_folder, tmp_path / "other", "--lock", "the-arm"))
-    assert "another loop drives the robot the-arm (process " in told
+    name = f"the-arm-{os.getpid()}"
+    start_loop("--lock", name)
+    told = sentence(capsys, *run(policy_folder, tmp_path / "other", "--lock", name))
+    assert f"another loop drives the robot {name} (process " in told
     # Its robot was not even opened.
     assert not (tmp_path / "other").exists()
 

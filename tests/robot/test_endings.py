@@ -1,5 +1,6 @@
 """Exceptions anywhere, bad observations and the lock."""
 
+import os
 import time
 
 import numpy as np
@@ -154,20 +155,21 @@ def test_without_an_earlier_observation_there_is_none_to_use() -> None:
 
 
 def test_a_second_loop_on_the_same_robot_is_refused() -> None:
-    refused = []
+    # The lock is the whole machine's, and another session may run these tests.
+    name, refused = f"arm-{os.getpid()}", []
 
     class Curious(Recorder):
         def observe(self) -> Sensed:
             if not refused:
-                with pytest.raises(UserError, match="another loop drives the robot arm"):
-                    loop_of(Recorder(), lock="arm").run(0.05)
+                with pytest.raises(UserError, match=f"another loop drives the robot {name}"):
+                    loop_of(Recorder(), lock=name).run(0.05)
                 refused.append(True)
             return super().observe()
 
-    loop_of(Curious(), lock="arm").run(0.2)
+    loop_of(Curious(), lock=name).run(0.2)
     assert refused
     # And it is free again.
-    assert loop_of(Recorder(), lock="arm").run(0.05).ended_safely
+    assert loop_of(Recorder(), lock=name).run(0.05).ended_safely
 
 
 def test_stop_from_another_thread() -> None:
