@@ -15,9 +15,11 @@ import jax
 
 from benchmarks.measure import Program, seconds_of
 from benchmarks.updates import TASK, UNSCALED_LAYERS, random_batch
+from kilolayer.agents.base import Problem
 from kilolayer.agents.crl import CRL
 from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.physics.build import build_physics
+from kilolayer.physics.config import PhysicsConfig
 from kilolayer.tasks.registry import make_task
 from kilolayer.types import Array
 
@@ -34,7 +36,7 @@ def updates(depth: int, arguments: argparse.Namespace) -> tuple[Program, int]:
         scan_unroll=arguments.unroll,
         compute_dtype=arguments.compute_dtype,
     )
-    agent, count = CRL(TASK, torso, torso), max(4, LAYERS // depth)
+    agent, count = CRL().on(Problem(TASK, torso, torso)), max(4, LAYERS // depth)
     batch = random_batch(arguments.batch_size)
 
     def run(state: Any, keys: Array) -> Any:
@@ -47,7 +49,7 @@ def updates(depth: int, arguments: argparse.Namespace) -> tuple[Program, int]:
 def steps(engine: Any, worlds: int, count: int) -> tuple[Program, int]:
     """A program of `count` control steps of every ant, and how many they are in all."""
     task, key = make_task("ant"), jax.random.key(0)
-    physics = build_physics(task.world, worlds, engine)
+    physics = build_physics(task.world, worlds, PhysicsConfig(physics=engine))
     goal = task.sample_goal(key, worlds, "training")
     state = jax.jit(physics.init)(*task.reset(key, goal, "training"))
 

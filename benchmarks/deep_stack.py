@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 from benchmarks.measure import Program, alternate
 from benchmarks.updates import TASK, random_batch
+from kilolayer.agents.base import Problem
 from kilolayer.agents.crl import CRL
 from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.networks.stack import Stack
@@ -39,7 +40,7 @@ def updates(torso: TorsoSpec, batch_size: int, ways: list[str]) -> dict[str, Pro
     batch, found, leaves = random_batch(batch_size), {}, None
     for name in ways:
         way = dataclasses.replace(torso, **WAYS[name])
-        agent = CRL(TASK, way, way)
+        agent = CRL().on(Problem(TASK, way, way))
         # All ways have equal parameters: at depth 1024 there is room for one state alone.
         structure = jax.tree.structure(jax.eval_shape(agent.init, jax.random.key(1)))
         leaves = leaves or jax.tree.leaves(jax.jit(agent.init)(jax.random.key(1)))

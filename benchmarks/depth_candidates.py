@@ -18,6 +18,7 @@ from kilolayer.agents.crl import CRL, CRLState
 from kilolayer.agents.optimiser import init_moments
 from kilolayer.networks.block import Dense, ResidualBlock, layer_norm
 from kilolayer.networks.encoders import Encoder
+from kilolayer.settings import values_of
 from kilolayer.types import Array
 
 
@@ -160,7 +161,7 @@ CANDIDATES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CandidateAgent(CRL):
     """Contrastive RL with a candidate's networks and optimisers."""
 
@@ -168,11 +169,13 @@ class CandidateAgent(CRL):
 
     @staticmethod
     def of(agent: CRL, name: str) -> "CandidateAgent":
-        fields = {f.name: getattr(agent, f.name) for f in dataclasses.fields(CRL)}
+        torsos = {}
         for part in ("actor_torso", "critic_torso"):
-            scale = CANDIDATES[name].scale(fields[part].num_blocks)
-            fields[part] = dataclasses.replace(fields[part], branch_scale=scale)
-        return CandidateAgent(**fields, candidate=name)
+            torso = getattr(agent.bound, part)
+            scale = CANDIDATES[name].scale(torso.num_blocks)
+            torsos[part] = dataclasses.replace(torso, branch_scale=scale)
+        problem = dataclasses.replace(agent.bound, **torsos)
+        return CandidateAgent(**values_of(agent), candidate=name).on(problem)
 
     def init(self, key: Array) -> CRLState:
         state, form = super().init(key), CANDIDATES[self.candidate].form
@@ -187,7 +190,7 @@ class CandidateAgent(CRL):
 
     @property
     def optimisers(self) -> dict[str, optax.GradientTransformation]:
-        make, blocks = CANDIDATES[self.candidate].optimiser, self.critic_torso.num_blocks
+        make, blocks = CANDIDATES[self.candidate].optimiser, self.bound.critic_torso.num_blocks
         return {
             "actor": make(self.actor_learning_rate, blocks),
             "critic": make(self.critic_learning_rate, blocks),

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from benchmarks.depth_candidates import CANDIDATES, CandidateAgent
 from kilolayer.agents.crl import CRL, CRLState
 from kilolayer.analysis.diagnostics import block_norms
-from kilolayer.config import TrainConfig
+from kilolayer.config import run_config
 from kilolayer.replay.hindsight import Batch
 from kilolayer.training.build import build_trainer
 from kilolayer.types import Array
@@ -32,7 +32,7 @@ SHOWN = ("critic/loss", "critic/accuracy", "actor/loss")
 
 def collect(batch_size: int, batches: int) -> Batch:
     """Batches `[batches, batch, ...]` from the steps that a fresh shallow policy takes."""
-    trainer = build_trainer(TrainConfig(width=16, num_envs=128, batch_size=batch_size))
+    trainer = build_trainer(run_config(width=16, num_envs=128, batch_size=batch_size))
     state, step = trainer.init(), jax.jit(trainer.collect)
     for _ in range(trainer.plan.prefill_unrolls):
         state, _ = step(state)
@@ -99,7 +99,7 @@ def main() -> None:
     print(f"log(batch size) = {math.log(arguments.batch_size):.3f}")
     found = []
     for depth in arguments.depths:
-        config = TrainConfig(
+        config = run_config(
             depth=depth, width=arguments.width, rematerialisation=arguments.rematerialisation
         )
         trainer = build_trainer(config)

@@ -28,13 +28,13 @@ import numpy as np
 from kilolayer import api
 from kilolayer.analysis.load import Run, load
 from kilolayer.analysis.statistics import mean_interval
-from kilolayer.config import TrainConfig
+from kilolayer.config import RunConfig
 from kilolayer.deploy.policy import is_policy, open_policy
 from kilolayer.deploy.score import Scorer
 from kilolayer.deploy.smaller.distil import Recipe, distil_run
 from kilolayer.deploy.smaller.prune import Wish, prune_run
+from kilolayer.runtime.files import write_atomically
 from kilolayer.runtime.progress import LiveDisplay
-from kilolayer.runtime.run_dir import write_atomically
 
 SCORE_SEED = 1  # of episodes that no training has seen
 KEPT = 0.95
@@ -94,13 +94,13 @@ def distilled_critic(teacher: Run, setting: Setting) -> dict[str, Any]:
 
 def scratch(teacher: Run, setting: Setting) -> dict[str, Any]:
     depths = {"depth": setting.depth, "actor_depth": None, "critic_depth": None}
-    config = dataclasses.replace(teacher.config, **depths)
+    config = teacher.config.having(**depths)
     return trained("scratch", config, teacher, setting)
 
 
 def small_actor(teacher: Run, setting: Setting) -> dict[str, Any]:
-    config = dataclasses.replace(
-        teacher.config, actor_depth=setting.depth, critic_depth=teacher.plan.critic_depth
+    config = teacher.config.having(
+        actor_depth=setting.depth, critic_depth=teacher.plan.critic_torso.depth
     )
     return trained("small-actor", config, teacher, setting)
 
@@ -110,20 +110,14 @@ def cloned(teacher: Run, setting: Setting) -> dict[str, Any]:
     if not data.is_file():
         api.collect(teacher, data, setting.recipe.steps, seed=teacher.config.seed)
     # As many updates on batches of one size as the distilled student has.
-    config = dataclasses.replace(
-        setting.recipe.config(teacher.config, teacher.config.seed),
-        agent="gcbc",
-        dataset=str(data),
-        depth=setting.depth,
-        actor_depth=None,
-        critic_depth=None,
-        collector_depth=None,
-        absorbing_termination=False,
+    cloning = teacher.config.having(agent="gcbc", batch_size=setting.recipe.batch_size).agent
+    config = setting.recipe.config(teacher.config, cloning, teacher.config.seed).having(
+        dataset=str(data), depth=setting.depth, actor_depth=None, critic_depth=None
     )
     return trained("cloned", config, teacher, setting) | {"steps": setting.recipe.steps}
 
 
-def trained(method: str, config: TrainConfig, teacher: Run, setting: Setting) -> dict[str, Any]:
+def trained(method: str, config: RunConfig, teacher: Run, setting: Setting) -> dict[str, Any]:
     """The score of a run with this config, trained, continued or as it lies there finished."""
     place = setting.place(method, teacher)
     if not (place / "config.json").is_file():

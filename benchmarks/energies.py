@@ -20,7 +20,7 @@ def measure(batch_sizes: Sequence[int], dim: int, repeats: int) -> list[Row]:
         keys = jax.random.split(jax.random.key(0), 3)
         shapes = ((size, dim), (size, dim), (size, size))
         arguments = [jax.random.normal(k, shape) for k, shape in zip(keys, shapes, strict=True)]
-        ours = Program.compile(partial(both_ways, partial(pairwise, "l2")), *arguments)
+        ours = Program.compile(partial(both_ways, partial(pairwise, "euclidean")), *arguments)
         yardstick = Program.compile(partial(both_ways, broadcast_energies), *arguments)
         fits = yardstick.temporary_bytes < LARGEST_YARDSTICK
         rows.append(compare("energies", size, ours, yardstick if fits else None, repeats))

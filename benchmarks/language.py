@@ -46,8 +46,8 @@ from kilolayer.language.scenes import draw_pictures
 from kilolayer.language.score import Acting, Exam, Told, others
 from kilolayer.language.teach import Recipe as Lesson
 from kilolayer.language.teach_run import is_module, open_module, teach_run
+from kilolayer.runtime.files import write_atomically
 from kilolayer.runtime.progress import LiveDisplay
-from kilolayer.runtime.run_dir import write_atomically
 from kilolayer.tasks.base import Task
 
 EXAM_SEED = 1_000_000  # of examples and episodes that no training has seen
@@ -87,7 +87,7 @@ class Cell:
 
     @property
     def depth(self) -> int:
-        return self.run.plan.actor_depth
+        return self.run.plan.actor_torso.depth
 
     @property
     def name(self) -> str:

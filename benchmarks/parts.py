@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from benchmarks.measure import Figures, Program, alternate
 from benchmarks.updates import make_agent, random_batch
 from kilolayer.agents.crl import CRL, CRLState
-from kilolayer.agents.optimiser import descend
+from kilolayer.agents.optimiser import apply_gradients
 from kilolayer.losses.contrastive import contrastive_loss
 from kilolayer.losses.energies import pairwise
 from kilolayer.networks.block import Dense, ResidualBlock
@@ -40,7 +40,7 @@ class Profile:
 
 def step(agent: CRL, state: CRLState, gradients: dict[str, Any]) -> tuple[Any, Any]:
     """The optimisers alone."""
-    return descend(agent.optimisers, state.parameters, gradients, state.optimiser)
+    return apply_gradients(agent.optimisers, state.parameters, gradients, state.optimiser)
 
 
 def measure(depth: int, width: int, batch_size: int, peak_size: int, repeats: int) -> Profile:
@@ -95,8 +95,8 @@ def losses(agent: CRL, state: CRLState, batch: Batch, key: Array) -> tuple[Array
 
 def energy_gradient(agent: CRL, encodings: Array) -> Array:
     def loss(encodings: Array) -> Array:
-        logits = pairwise(agent.energy_kind, *encodings)
-        return contrastive_loss(agent.loss_kind, logits, agent.logsumexp_penalty)[0]
+        logits = pairwise(agent.energy, *encodings)
+        return contrastive_loss(agent.contrastive_loss, logits, agent.logsumexp_penalty)[0]
 
     return jax.grad(loss)(encodings)
 

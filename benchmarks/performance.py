@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks import deep_stack, energies, parts, physics, sampling, updates
 from benchmarks.page import Measured, page
 from benchmarks.plot import plot
-from kilolayer.config import TrainConfig
+from kilolayer.config import run_config
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ QUICK = Sizes(
 def measure(sizes: Sizes) -> Measured:
     """All figures, one subject after the other."""
     repeats, wide = sizes.repeats, sizes.wide
-    config = TrainConfig(
+    config = run_config(
         task="ant",
         num_envs=sizes.worlds,
         unroll_length=sizes.unroll_length,

@@ -4,7 +4,6 @@ Each has a yardstick: worlds stepped one after the other; a call from Python for
 that, a `[time, time]` matrix to draw goals, and an update that loops over layers.
 """
 
-import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -17,7 +16,7 @@ import numpy as np
 from benchmarks.engines import bare_play, random_controls, starts
 from benchmarks.measure import Figures, Row, alternate
 from benchmarks.yardsticks import UnrolledUpdate, WorldByWorld, hindsight_of_trajectories
-from kilolayer.config import TrainConfig
+from kilolayer.config import RunConfig
 from kilolayer.replay.buffer import Buffer
 from kilolayer.replay.hindsight import Batch
 from kilolayer.training.build import build_trainer
@@ -26,7 +25,7 @@ from kilolayer.training.step import Trainer, TrainState
 from kilolayer.types import Array
 
 
-def measure(config: TrainConfig, repeats: int) -> tuple[list[Row], dict[str, float]]:
+def measure(config: RunConfig, repeats: int) -> tuple[list[Row], dict[str, float]]:
     """Rows per environment step, and seconds per round of each part of a round."""
     trainer = build_trainer(config)
     collect = Advancing(lambda state: trainer.collect(state)[0], jax.jit(trainer.init)())
@@ -42,13 +41,13 @@ def measure(config: TrainConfig, repeats: int) -> tuple[list[Row], dict[str, flo
     steps, rows = trainer.plan.steps_per_unroll, []
     for name, pair in pairs.items():
         figures = [Figures(seconds, steps) for seconds in alternate(pair, repeats)]
-        rows.append(Row(name, config.num_envs, *figures))
+        rows.append(Row(name, config.collection.num_envs, *figures))
     parts = profile_round(trainer, train_round.state, rows[-1].ours.each * steps)
     return rows, parts
 
 
 def sizes(trainer: Trainer) -> tuple:
-    return trainer.task, trainer.config.num_envs, trainer.config.unroll_length
+    return trainer.task, trainer.config.collection.num_envs, trainer.config.collection.unroll_length
 
 
 def world_by_world(trainer: Trainer) -> Callable[[], None]:
@@ -87,13 +86,13 @@ class StraightforwardRound:
 
     def __init__(self, trainer: Trainer, state: TrainState):
         config, self.plan = trainer.config, trainer.plan
-        self.steps, self.batch_size = config.unroll_length, config.batch_size
-        one_step = build_trainer(dataclasses.replace(config, unroll_length=1, update_to_data=1.0))
+        self.steps, self.batch_size = config.collection.unroll_length, config.agent.batch_size
+        one_step = build_trainer(config.having(unroll_length=1, update_to_data=1.0))
         self.collect = Advancing(lambda state: one_step.collect(state)[0], state)
         update = UnrolledUpdate(trainer.agent)
         self.learner = copy(update.init(state.agent))  # the state itself is given away
         self.update = jax.jit(update, donate_argnums=0)
-        self.sample = jax.jit(partial(self.shuffled, trainer.config.discount))
+        self.sample = jax.jit(partial(self.shuffled, trainer.agent.horizon_discount(1.0)))
         self.key = jax.random.key(0)
 
     def rollout(self) -> None:

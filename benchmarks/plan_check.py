@@ -14,13 +14,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from kilolayer.config import TrainConfig
-from kilolayer.recommended import recommended
-from kilolayer.runtime.run_dir import RunDirectory
+from kilolayer.config import run_config
+from kilolayer.recommendations import recommended
+from kilolayer.run_directory import RunDirectory
 
 SETTINGS = {
     "quickstart": recommended("point_u_maze", total_steps=100_000, num_evaluations=1),
-    "ant": TrainConfig(
+    "ant": run_config(
         task="ant",
         total_steps=95_000,
         replay_steps_per_env=5_000,
@@ -28,7 +28,7 @@ SETTINGS = {
         num_evaluations=1,
         eval_envs=16,
     ),
-    "deep": TrainConfig(
+    "deep": run_config(
         depth=64,
         width=128,
         total_steps=20_000,
@@ -39,7 +39,7 @@ SETTINGS = {
         num_evaluations=1,
     ),
 }
-QUICK = TrainConfig(
+QUICK = run_config(
     total_steps=160,
     num_envs=8,
     unroll_length=5,
@@ -54,9 +54,10 @@ QUICK = TrainConfig(
 TRAINING = """
 import sys
 from pathlib import Path
-from kilolayer import TrainConfig, train
+from kilolayer import RunConfig, train
+from kilolayer.config import run_config
 from kilolayer.runtime.devices import resident_bytes
-train(TrainConfig.read(Path(sys.argv[1])), sys.argv[2], progress=False)
+train(RunConfig.read(Path(sys.argv[1])), sys.argv[2], progress=False)
 print(resident_bytes())
 """
 

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.measure import Figures, Row
 from benchmarks.page import Measured
-from kilolayer.report.style import BLUE, ORANGE, SERIES
+from kilolayer.render.style import BLUE, ORANGE, SERIES
 from kilolayer.report.svg import FONT_SIZE, dress, new_figure
 
 SIDES = {"ours": ("kilolayer", BLUE), "yardstick": ("straightforward", ORANGE)}

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from benchmarks.measure import Program, Row, compare
 from benchmarks.yardsticks import UnrolledUpdate
-from kilolayer.agents.base import TaskSpec
+from kilolayer.agents.base import Problem, TaskSpec
 from kilolayer.agents.crl import CRL
 from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.replay.hindsight import Batch
@@ -28,7 +28,7 @@ def random_batch(batch_size: int) -> Batch:
 def make_agent(depth: int, width: int) -> CRL:
     """The default recipe, nothing computed again."""
     torso = TorsoSpec(depth, width, branch_scale=min(1.0, UNSCALED_LAYERS / depth))
-    return CRL(TASK, torso, torso)
+    return CRL().on(Problem(TASK, torso, torso))
 
 
 def measure(depths: Sequence[int], width: int, batch_size: int, repeats: int) -> list[Row]:

@@ -100,17 +100,17 @@ class UnrolledUpdate:
         losses["critic"], gradients["critic"] = jax.value_and_grad(self.critic_loss)(
             parameters["critic"], batch
         )
-        (losses["actor"], log_density), gradients["actor"] = jax.value_and_grad(
+        (losses["actor"], log_prob), gradients["actor"] = jax.value_and_grad(
             self.actor_loss, has_aux=True
         )(parameters["actor"], parameters, batch, key)
         losses["temperature"], gradients["log_temperature"] = jax.value_and_grad(
             self.temperature_loss
-        )(parameters["log_temperature"], log_density)
+        )(parameters["log_temperature"], log_prob)
         changes, moments = self.optimiser.update(gradients, moments, parameters)
         return (optax.apply_updates(parameters, changes), moments), losses
 
     def critic_loss(self, critic: Any, batch: Batch) -> Array:
-        scale = self.agent.critic_torso.branch_scale
+        scale = self.agent.bound.critic_torso.branch_scale
         pair = jnp.concatenate([batch.observation, batch.action], -1)
         energies = broadcast_energies(
             apply_network(critic["pair"], pair, scale),
@@ -124,20 +124,20 @@ class UnrolledUpdate:
         self, actor: Any, parameters: Any, batch: Batch, key: Array
     ) -> tuple[Array, Array]:
         inputs = jnp.concatenate([batch.observation, batch.goal], -1)
-        outputs = apply_network(actor["network"], inputs, self.agent.actor_torso.branch_scale)
+        outputs = apply_network(actor["network"], inputs, self.agent.bound.actor_torso.branch_scale)
         mean, raw = jnp.split(outputs, 2, -1)
-        action, log_density = sample_action(mean, -5.0 + 3.5 * (jnp.tanh(raw) + 1.0), key)
-        critic, scale = parameters["critic"], self.agent.critic_torso.branch_scale
+        action, log_prob = sample_action(mean, -5.0 + 3.5 * (jnp.tanh(raw) + 1.0), key)
+        critic, scale = parameters["critic"], self.agent.bound.critic_torso.branch_scale
         pair = jnp.concatenate([batch.observation, action], -1)
         difference = apply_network(critic["pair"], pair, scale) - apply_network(
             critic["goal"], batch.goal, scale
         )
         energy = -jnp.sqrt(jnp.maximum(jnp.square(difference).sum(-1), 1e-12))
         temperature = jnp.exp(parameters["log_temperature"])
-        return jnp.mean(temperature * log_density - energy), log_density
+        return jnp.mean(temperature * log_prob - energy), log_prob
 
-    def temperature_loss(self, log_temperature: Array, log_density: Array) -> Array:
-        excess = -jnp.mean(jax.lax.stop_gradient(log_density)) - self.agent.target_entropy
+    def temperature_loss(self, log_temperature: Array, log_prob: Array) -> Array:
+        excess = -jnp.mean(jax.lax.stop_gradient(log_prob)) - self.agent.target_entropy
         return jnp.exp(log_temperature) * excess
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from kilolayer.analysis.load import Run, load
 from kilolayer.analysis.run_cost import wall_clock
-from kilolayer.config import TrainConfig
+from kilolayer.config import RunConfig
 from kilolayer.deploy.exhibit import (
     Exhibit,
     Training,
@@ -72,7 +72,7 @@ def add(source: Path, place: Path, training: Training, episodes: int = EPISODES)
 
 
 def _saved(
-    policy: DeployedPolicy, config: TrainConfig, place: Path, facts: dict[str, Any]
+    policy: DeployedPolicy, config: RunConfig, place: Path, facts: dict[str, Any]
 ) -> DeployedPolicy:
     details = {**policy.details, **facts}
     if "teacher" in details:
@@ -80,15 +80,15 @@ def _saved(
     return dataclasses.replace(policy, config=config, details=details).save(place)
 
 
-def portable(config: TrainConfig) -> TrainConfig:
+def portable(config: RunConfig) -> RunConfig:
     """The config without directories of this machine; raises UserError if the task is not named."""
-    if config.gym is not None or config.mjcf is not None or ":" in config.task:
-        raise bad_field("task", config.task_name, "the zoo takes tasks of this package")
+    if config.task.gym is not None or config.task.mjcf is not None or ":" in config.task.task:
+        raise bad_field("task", config.task.name, "the zoo takes tasks of this package")
     names = {
-        field: None if (value := getattr(config, field)) is None else Path(value).name
+        field: None if (value := config.flat()[field]) is None else Path(value).name
         for field in ("start_from", "dataset")
     }
-    return dataclasses.replace(config, **names)
+    return config.having(**names)
 
 
 def training_of(run: Run, machine: str) -> Training:

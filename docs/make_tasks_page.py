@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from kilolayer.report.media import render_start
+from kilolayer.render.media import render_start
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.registry import TASKS, make_task
 

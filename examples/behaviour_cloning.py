@@ -1,10 +1,11 @@
 """Add an agent: goal-conditioned behaviour cloning on the agent's own hindsight.
 
-    kilolayer train --agent examples.behaviour_cloning:build --total-steps 200000
+    kilolayer train --agent examples.behaviour_cloning:BehaviourCloning --total-steps 200000
 
-An agent is a frozen value with the functions of `kilolayer.agents.base.Agent`; what changes while
-it learns lives in a state of its own making. This one makes the actions it took towards a goal
-that it happened to reach more likely (arXiv 1912.06088): the deep actor, without a critic.
+An agent is a frozen dataclass whose fields are its hyperparameters: `--help` shows them, and
+config.json keeps them. What changes while it learns lives in a state of its own making. This one
+makes the actions it took towards a goal that it happened to reach more likely (arXiv 1912.06088):
+the deep actor, without a critic.
 """
 
 from dataclasses import dataclass
@@ -15,14 +16,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kilolayer.agents.base import TaskSpec
-from kilolayer.agents.build import task_spec
-from kilolayer.config import TrainConfig
-from kilolayer.networks.actor import Actor, sample_action
-from kilolayer.networks.encoders import TorsoSpec
-from kilolayer.plan import TrainPlan
+from kilolayer.agents.base import Agent
+from kilolayer.networks.actor import Actor
 from kilolayer.replay.hindsight import Batch
-from kilolayer.tasks.base import Task
+from kilolayer.settings import PositiveShare
 from kilolayer.types import Array, Metrics
 
 
@@ -31,47 +28,37 @@ class State(eqx.Module):
     optimiser: Any
 
 
-@dataclass(frozen=True)
-class BehaviourCloning:
-    task: TaskSpec
-    torso: TorsoSpec
-    learning_rate: float
+@dataclass(frozen=True, kw_only=True)
+class BehaviourCloning(Agent):
+    """Goal-conditioned behaviour cloning of the agent's own steps."""
+
+    largest_action: PositiveShare = 0.999
+    """Actions nearer to their bounds count as this one, whose density is finite."""
 
     def init(self, key: Array) -> State:
-        task = self.task
-        actor = Actor.init(key, task.observation_dim, task.goal_dim, task.action_dim, self.torso)
-        return State(actor, optax.adam(self.learning_rate).init(actor))
+        task, torso = self.bound.task, self.bound.actor_torso
+        actor = Actor.init(key, task.observation_dim, task.goal_dim, task.action_dim, torso)
+        return State(actor, self.optimiser(self.actor_learning_rate).init(actor))
 
-    def act(
-        self, state: State, observation: Array, goal: Array, key: Array, deterministic: bool
-    ) -> Array:
-        mean, log_std = state.actor(observation, goal)
-        return jnp.tanh(mean) if deterministic else sample_action(mean, log_std, key)[0]
+    def distribution(self, state: State, observation: Array, goal: Array) -> tuple[Array, Array]:
+        return state.actor(observation, goal)
+
+    def horizon_discount(self, done: Array | float) -> float:
+        return 0.99
 
     def update(self, state: State, batch: Batch, key: Array) -> tuple[State, Metrics]:
         def loss(actor: Actor) -> Array:
             mean, log_std = actor(batch.observation, batch.goal)
             # The density before tanh; the change of variables does not depend on the actor.
-            taken = jnp.arctanh(jnp.clip(batch.action, -0.999, 0.999))
+            taken = jnp.arctanh(jnp.clip(batch.action, -self.largest_action, self.largest_action))
             return jnp.mean(log_std + 0.5 * jnp.square((taken - mean) * jnp.exp(-log_std)))
 
         value, gradient = jax.value_and_grad(loss)(state.actor)
-        optimiser = optax.adam(self.learning_rate)
+        optimiser = self.optimiser(self.actor_learning_rate)
         change, moments = optimiser.update(gradient, state.optimiser, state.actor)
         actor = optax.apply_updates(state.actor, change)
         return State(actor, moments), {"actor/loss": value}
 
-    def energy(self, state: State, observation: Array, action: Array, goal: Array) -> Array:
+    def rate(self, state: State, observation: Array, action: Array, goal: Array) -> Array:
         """No critic: the closer to the mean action, the better."""
         return -jnp.square(action - jnp.tanh(state.actor(observation, goal)[0])).sum(-1)
-
-
-def build(config: TrainConfig, plan: TrainPlan, task: Task) -> BehaviourCloning:
-    torso = TorsoSpec(
-        plan.actor_depth,
-        config.width,
-        config.layers_per_block,
-        plan.rematerialisation,
-        branch_scale=plan.actor_branch_scale,
-    )
-    return BehaviourCloning(task_spec(task), torso, config.actor_learning_rate)

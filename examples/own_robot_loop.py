@@ -2,20 +2,18 @@
 
     python -m examples.own_robot_loop
 
-Any object with `observe()` and `act(action)` will do. Here it is a cart on a track, which loses its
-camera now and then. Planner and controller are plain functions; in their place a trained policy is
-`kilolayer.deploy.policy.open_policy(path).policy`.
+Any object with `observe()`, `act(action)` and `safe_action()` will do. Here it is a cart on a track
+that loses its camera now and then. Planner and controller are plain functions;
+`kilolayer_robot.Policy.open("policy/")` is a controller that `kilolayer export RUN --to policy/`
+wrote.
 """
 
 import time
 
 import numpy as np
 
-from kilolayer.agents.base import TaskSpec
-from kilolayer.deploy.control.log import Summary
-from kilolayer.deploy.control.loop import ControlLoop, Timing
-from kilolayer.deploy.control.robot import Sensed
-from kilolayer.deploy.planning.hierarchy import Pursuit
+from kilolayer_robot import Card, ControlLoop, Pursuit, Sensed, Timing
+from kilolayer_robot.records import Summary
 
 RADIUS = 0.05  # m, within which a subgoal counts as reached
 
@@ -35,7 +33,7 @@ class Cart:
 
     def act(self, action: np.ndarray) -> None:
         self._move()
-        self._speed = float(np.clip(action[0], -1.0, 1.0))
+        self._speed = float(action[0])
 
     def safe_action(self) -> np.ndarray:
         """Stand still: what it does while it sees nothing."""
@@ -49,6 +47,7 @@ class Cart:
 
 def plan(sensed: Sensed) -> np.ndarray:
     """Three subgoals, `[3, 1]`, evenly on the way."""
+    assert sensed.goal is not None
     return np.linspace(sensed.achieved_goal, sensed.goal, 4)[1:]
 
 
@@ -56,14 +55,10 @@ def control(observation: np.ndarray, subgoal: np.ndarray) -> np.ndarray:
     return 10.0 * (subgoal - observation)
 
 
-def reached(achieved_goal: np.ndarray, subgoal: np.ndarray) -> bool:
-    return bool(np.linalg.norm(achieved_goal - subgoal) < RADIUS)
-
-
 def drive(cart: Cart, seconds: float) -> Summary:
-    spec = TaskSpec(observation_dim=1, action_dim=1, goal_dim=1)
+    card = Card.plain(observation=1, goal=1, action=1, radius=RADIUS)
     pursuit, timing = Pursuit(chunk=3, execute=3), Timing(rate=100, plan_rate=5)
-    return ControlLoop(cart, spec, plan, control, reached, pursuit, timing).run(seconds)
+    return ControlLoop(cart, card, control, plan, pursuit=pursuit, timing=timing).run(seconds)
 
 
 if __name__ == "__main__":

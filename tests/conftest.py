@@ -23,7 +23,7 @@ from hypothesis import settings
 from jax.experimental.compilation_cache import compilation_cache
 
 from kilolayer.analysis.load import Run, load
-from kilolayer.config import TrainConfig
+from kilolayer.config import run_config
 
 # Each example may compile, so there is no deadline; derandomised, so a failure repeats.
 settings.register_profile("kilolayer", deadline=None, max_examples=25, derandomize=True)
@@ -99,7 +99,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     # Imported late: most tests need no training loop, and a fixture is cheap until it is used.
     from kilolayer.api import train
 
-    config = TrainConfig(
+    config = run_config(
         total_steps=640,
         num_envs=8,
         unroll_length=10,

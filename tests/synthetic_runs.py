@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from kilolayer.analysis.study import FORMAT, Study, load_study
-from kilolayer.config import TrainConfig
-from kilolayer.runtime.run_dir import RunDirectory
+from kilolayer.config import RunConfig, run_config
+from kilolayer.run_directory import RunDirectory
 
 STEPS = (1000, 2000, 3000)  # environment steps of the evaluations
-TINY = TrainConfig(width=16, num_envs=8, unroll_length=10, batch_size=16, tensorboard=False)
+TINY = run_config(width=16, num_envs=8, unroll_length=10, batch_size=16, tensorboard=False)
 
 
 def write_run(
     path: Path,
-    config: TrainConfig = TINY,
+    config: RunConfig = TINY,
     time_at_goal: Sequence[float] = (0.0, 10.0, 20.0),
     finished: bool = True,
 ) -> Path:

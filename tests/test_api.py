@@ -1,6 +1,5 @@
 """The Python interface: what it compiles, and how often."""
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -43,6 +42,6 @@ def test_evaluate_compiles_anew_for_another_program(tiny_run: Run, compiled: lis
     api.evaluate(tiny_run.path, episodes=2, steps=20)
     api.evaluate(tiny_run.path, episodes=2, steps=21)
     longer = load(tiny_run.path)
-    longer.__dict__["config"] = dataclasses.replace(tiny_run.config, absorbing_termination=True)
+    longer.__dict__["config"] = tiny_run.config.having(absorbing_termination=True)
     api.evaluate(longer, episodes=2, steps=21)
     assert compiled == [3, 2, 2, 2]

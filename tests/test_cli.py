@@ -1,15 +1,17 @@
 """The command line: one clear sentence and exit code 2 for every bad input."""
 
-import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from kilolayer.agents.registry import AGENTS
 from kilolayer.cli import main
-from kilolayer.config import TrainConfig
+from kilolayer.config import RunConfig
 from kilolayer.recipes import RECIPES
-from kilolayer.recommended import recommended
+from kilolayer.recommendations import recommended
+from kilolayer.settings import settings_of
 from kilolayer.types import UserError
 
 
@@ -62,16 +64,42 @@ def test_help_teaches_every_field(capsys) -> None:
         main(["train", "--help"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
-    for field in dataclasses.fields(TrainConfig):
-        assert f"--{field.name.replace('_', '-')}" in text
+    for name in recommended().flat():
+        assert f"--{name.replace('_', '-')}" in text
     assert "--recipe" in text
 
 
-def take_config(monkeypatch, *options: str) -> TrainConfig:
-    """The config that `kilolayer train` would train."""
-    asked: list[TrainConfig] = []
+@pytest.mark.parametrize("agent", AGENTS)
+def test_help_shows_the_options_of_the_agent_and_of_no_other(agent, capsys) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--agent", agent, "--help"])
+    shown = set(re.findall(r"--([a-z][a-z-]+)", capsys.readouterr().out))
+    own = settings_of(AGENTS[agent])
+    others = {name for kind in AGENTS.values() for name in settings_of(kind)} - set(own)
+    assert {name.replace("_", "-") for name in own} <= shown
+    assert not {name.replace("_", "-") for name in others} & shown
 
-    def take(config: TrainConfig, out: object, **together: object) -> None:
+
+@pytest.mark.parametrize("option", ["--energy dot", "--energy=dot", "--no-absorbing-termination"])
+def test_an_option_of_another_agent_is_refused_by_name(option, capsys) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--agent", "ppo", *option.split()])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert re.search(r"is an option of the agents crl.* agent is ppo", error)
+
+
+def test_a_former_name_of_an_energy_is_read_with_a_warning(monkeypatch) -> None:
+    with pytest.warns(FutureWarning, match="energy l2 is called euclidean now"):
+        config = take_config(monkeypatch, "--energy", "l2")
+    assert config == recommended(energy="euclidean")
+
+
+def take_config(monkeypatch, *options: str) -> RunConfig:
+    """The config that `kilolayer train` would train."""
+    asked: list[RunConfig] = []
+
+    def take(config: RunConfig, out: object, **together: object) -> None:
         asked.append(config)
         raise UserError("enough")
 
@@ -99,7 +127,7 @@ def test_a_config_file_keeps_its_settings_for_another_task(monkeypatch, tmp_path
     file = tmp_path / "config.json"
     file.write_text(recommended("arm_reach", depth=8).to_json())
     config = take_config(monkeypatch, "--config", str(file), "--task", "ant")
-    assert config == dataclasses.replace(recommended("arm_reach", depth=8), task="ant")
+    assert config == recommended("arm_reach", depth=8).having(task="ant")
 
 
 def test_help_shows_the_settings_of_the_task(capsys) -> None:
@@ -107,7 +135,7 @@ def test_help_shows_the_settings_of_the_task(capsys) -> None:
         main(["train", "--task", "ant", "--help"])
     text = capsys.readouterr().out
     assert "those of ant" in " ".join(text.split())
-    assert f"default: {recommended('ant').total_steps})" in text
+    assert f"default: {recommended('ant').collection.total_steps})" in text
 
 
 def test_a_recipe_comes_after_the_task_and_before_the_options(monkeypatch) -> None:

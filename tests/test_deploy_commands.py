@@ -7,7 +7,7 @@ import pytest
 
 from kilolayer.agents.base import TaskSpec
 from kilolayer.cli import main
-from kilolayer.config import TrainConfig
+from kilolayer.config import run_config
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy
 from kilolayer.deploy.smaller import distil as distil_module
 from kilolayer.deploy.smaller import prune as prune_module
@@ -30,7 +30,7 @@ def policy(tmp_path) -> DeployedPolicy:
         "scores": scores(76.0),
         "teacher_scores": scores(80.0),
     }
-    made = DeployedPolicy(tmp_path, TrainConfig(), SPEC, actor, "distil", details)
+    made = DeployedPolicy(tmp_path, run_config(), SPEC, actor, "distil", details)
     return made.save(tmp_path / "made")
 
 

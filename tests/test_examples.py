@@ -1,6 +1,5 @@
 """The README's Python and the worked examples run as printed."""
 
-import dataclasses
 import re
 import subprocess
 import sys
@@ -13,13 +12,13 @@ from examples import own_robot, own_robot_loop, run_onnx
 
 import kilolayer
 from kilolayer.cli import main
-from kilolayer.config import TrainConfig
+from kilolayer.config import run_config
 from kilolayer.deploy.export.write import export_policy
 from kilolayer.physics.kinematic import KinematicPhysics, PointWorld
 
 ROOT = Path(__file__).parent.parent
 
-QUICK = TrainConfig(
+QUICK = run_config(
     total_steps=2_000,
     num_envs=8,
     unroll_length=20,
@@ -41,14 +40,14 @@ def at_the_root(monkeypatch) -> None:
 
 
 def test_a_task_of_ones_own_trains(tmp_path) -> None:
-    config = dataclasses.replace(QUICK, task="examples.puck:make_puck")
+    config = QUICK.having(task="examples.puck:make_puck")
     run = kilolayer.train(config, tmp_path / "run", progress=False)
     assert run.task.name == "puck"
     assert run.final("evaluation/smallest_distance") < 1.5
 
 
 def test_an_agent_of_ones_own_trains(tmp_path) -> None:
-    config = dataclasses.replace(QUICK, agent="examples.behaviour_cloning:build")
+    config = QUICK.having(agent="examples.behaviour_cloning:BehaviourCloning")
     run = kilolayer.train(config, tmp_path / "run", progress=False)
     first, last = run.curve("actor/loss")[1][[0, -1]]
     assert last < first
@@ -110,7 +109,7 @@ def test_the_field_of_the_example_is_the_point_world() -> None:
 
 def test_a_module_that_does_not_exist_is_named() -> None:
     with pytest.raises(kilolayer.UserError, match=r"task = 'nowhere:make' cannot be found"):
-        kilolayer.train(dataclasses.replace(QUICK, task="nowhere:make"))
+        kilolayer.train(QUICK.having(task="nowhere:make"))
 
 
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch) -> None:

@@ -11,7 +11,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
 import kilolayer.gym
-from kilolayer.report.media import render_frames
+from kilolayer.render.media import render_frames
 from kilolayer.tasks.registry import TASKS, make_task
 from kilolayer.types import UserError
 

@@ -39,10 +39,10 @@ def energy_of(kind: str, phi: np.ndarray, psi: np.ndarray) -> np.ndarray:
     if kind in ("dot", "cosine"):
         return (phi * psi).sum(-1)
     squared = np.square(phi - psi).sum(-1)
-    return -squared if kind == "squared_l2" else -np.sqrt(squared)
+    return -squared if kind == "squared_euclidean" else -np.sqrt(squared)
 
 
-@pytest.mark.parametrize("kind", ["l2", "squared_l2", "dot", "cosine"])
+@pytest.mark.parametrize("kind", ["euclidean", "squared_euclidean", "dot", "cosine"])
 def test_energies_of_many_rows(kind, pairs):
     phi, psi = pairs
     by_row = jax.jit(rowwise, static_argnums=0)(kind, phi, psi)
@@ -54,7 +54,7 @@ def test_energies_of_many_rows(kind, pairs):
 def test_contrastive_losses_of_the_largest_batch(pairs):
     """Their sums run over 2048 x 2048 energies."""
     phi, psi = pairs[:, :BATCH]
-    logits = energy_of("l2", phi[:, None], psi)
+    logits = energy_of("euclidean", phi[:, None], psi)
     positive, negative = np.diagonal(logits), logits[~np.eye(BATCH, dtype=bool)]
     by_row, by_column = (logsumexp(logits, axis=axis) for axis in (1, 0))
     forward, backward = (by_row - positive).mean(), (by_column - positive).mean()
@@ -67,7 +67,7 @@ def test_contrastive_losses_of_the_largest_batch(pairs):
 
     @jax.jit
     def all_losses(phi, psi):
-        energies = pairwise("l2", phi, psi)
+        energies = pairwise("euclidean", phi, psi)
         return {kind: contrastive_loss(kind, energies, 0.1)[0] for kind in losses}
 
     penalty = 0.1 * np.square(by_row).mean()

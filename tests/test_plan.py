@@ -1,19 +1,34 @@
 """The plan: counts by hand, and one refusal for every check."""
 
-import dataclasses
 import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kilolayer.config import TaskConfig, TrainConfig
+from kilolayer.agents.registry import AGENTS
+from kilolayer.config import run_config
 from kilolayer.plan import TrainPlan
+from kilolayer.settings import settings_of
+from kilolayer.tasks.choice import TaskChoice
 from kilolayer.types import UserError
 
 
 def derive(**changes) -> TrainPlan:
-    return TrainPlan.derive(TrainConfig(**changes), task_episode_length=1000)
+    return TrainPlan.derive(run_config(**with_owner(changes)), task_episode_length=1000)
+
+
+def with_owner(changes: dict) -> dict:
+    """The changes, with the first agent that has all of them."""
+    own = run_config().flat()
+    if all(name in own for name in changes):
+        return changes
+    able = (name for name in AGENTS if all(c in run_config(agent=name).flat() for c in changes))
+    return {"agent": next(able), **changes}
+
+
+def depths(plan: TrainPlan) -> tuple[int, int]:
+    return plan.actor_torso.depth, plan.critic_torso.depth
 
 
 def test_the_published_numbers():
@@ -29,7 +44,8 @@ def test_the_published_numbers():
     assert plan.prefill_unrolls + plan.training_unrolls == 3151  # 3150.2
     assert plan.total_steps == 3151 * 31_744 >= 100_000_000
     assert plan.training_unrolls * plan.updates_per_unroll == (3151 - 17) * 794
-    assert (plan.actor_depth, plan.critic_depth, plan.episode_length) == (64, 64, 1000)
+    assert depths(plan) == (64, 64)
+    assert plan.episode_length == 1000
     assert len(plan.evaluate_after) == 100
     assert plan.evaluate_after[0] == 31
     assert plan.evaluate_after[-1] == plan.training_unrolls
@@ -42,9 +58,10 @@ def test_the_batch_size_does_not_change_the_number_of_updates():
 
 def test_depths_and_episode_length_can_be_set_apart():
     plan = derive(depth=8, critic_depth=16, episode_length=50)
-    assert (plan.actor_depth, plan.critic_depth, plan.episode_length) == (8, 16, 50)
+    assert depths(plan) == (8, 16)
+    assert plan.episode_length == 50
     plan = derive(depth=6, actor_depth=12, layers_per_block=6)
-    assert (plan.actor_depth, plan.critic_depth) == (12, 6)
+    assert depths(plan) == (12, 6)
 
 
 @pytest.mark.parametrize(
@@ -62,8 +79,8 @@ def test_depths_and_episode_length_can_be_set_apart():
 )
 def test_branches_of_a_deep_stack_add_up_to_those_of_two_blocks(changes, actor, critic):
     plan = derive(**changes)
-    assert plan.actor_branch_scale == pytest.approx(actor)
-    assert plan.critic_branch_scale == pytest.approx(critic)
+    assert plan.actor_torso.branch_scale == pytest.approx(actor)
+    assert plan.critic_torso.branch_scale == pytest.approx(critic)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +101,7 @@ def test_branches_of_a_deep_stack_add_up_to_those_of_two_blocks(changes, actor, 
     ],
 )
 def test_rematerialisation_is_the_first_that_fits_the_platform(changes, platform, expected):
-    config = TrainConfig(**{"batch_size": 512, **changes})
+    config = run_config(**{"batch_size": 512, **changes})
     plan = TrainPlan.derive(config, 1000, platform)
     assert plan.rematerialisation == expected
     assert plan.describe().endswith(f"rematerialisation {expected}")
@@ -97,14 +114,14 @@ def test_rematerialisation_is_the_first_that_fits_the_platform(changes, platform
     evaluations=st.integers(1, 40),
 )
 def test_counts_hold_together(total, worlds, length, evaluations):
-    config = TrainConfig(
+    config = run_config(
         total_steps=total, num_envs=worlds, unroll_length=length, num_evaluations=evaluations,
         batch_size=2, update_to_data=1.0,
     )  # fmt: skip
     plan = TrainPlan.derive(config, 100)
     assert plan.replay_capacity % length == 0
-    assert 0 <= plan.replay_capacity - config.replay_steps_per_env < length
-    assert 0 <= plan.prefill_unrolls * length - config.min_replay_steps_per_env < length
+    assert 0 <= plan.replay_capacity - config.replay.replay_steps_per_env < length
+    assert 0 <= plan.prefill_unrolls * length - config.replay.min_replay_steps_per_env < length
     assert plan.total_steps >= total
     assert plan.updates_per_unroll == worlds * length
     due = plan.evaluate_after
@@ -129,7 +146,6 @@ REFUSED = [
     ({"depth": 0}, "depth", "at least 4", 4),
     ({"actor_depth": 7}, "actor_depth", "a multiple of layers_per_block = 4", 8),
     ({"critic_depth": 1023}, "critic_depth", "a multiple of layers_per_block = 4", 1024),
-    ({"collector_depth": 6}, "collector_depth", "a multiple of layers_per_block = 4", 8),
     ({"depth": 8, "layers_per_block": 3}, "depth", "layers_per_block = 3", 9),
     *(
         ({field: 0}, field, "at least 1", 1)
@@ -141,53 +157,55 @@ REFUSED = [
         )
     ),
     *(
-        ({field: value}, field, "greater than 0", 3e-4)
-        for field in ("actor_learning_rate", "critic_learning_rate", "temperature_learning_rate",
-                      "initial_temperature")
+        ({field: value}, field, "greater than 0", default)
+        for field, default in (("actor_learning_rate", 3e-4), ("critic_learning_rate", 3e-4),
+                               ("temperature_learning_rate", 3e-4), ("initial_temperature", 1.0))
         for value in (0.0, -1.0)
     ),
     ({"expansion": 4, "layers_per_block": 1}, "expansion", "a block of one layer", 1),
     ({"norm": "hyperspherical", "norm_position": "pre"}, "norm_position",
      "normalised after every product", None),
-    ({"weight_decay": -1e-4}, "weight_decay", "0 or more", 0.0),
+    ({"weight_decay": -1e-4}, "weight_decay", "at least 0", 0.0),
     ({"norm": "batch"}, "norm", "one of layer, rms, none, hyperspherical", None),
     ({"goal_radius": 0.0}, "goal_radius", "greater than 0", None),
     ({"seed": -1}, "seed", "[0, 4294967296)", 0),
-    ({"seed": 2**32}, "seed", "[0, 4294967296)", 2**32 - 1),
+    ({"seed": 2**32}, "seed", "[0, 4294967296)", 0),
     ({"episode_length": 1}, "episode_length", "at least 2", 2),
-    ({"batch_size": 1}, "batch_size", "two transitions", 2),
+    ({"batch_size": 1}, "batch_size", "at least 2", 2),
     ({"discount": 0.0}, "discount", "(0, 1]", 0.99),
-    ({"discount": 1.01}, "discount", "(0, 1]", 0.99),
+    ({"discount": 1.01}, "discount", "(0, 1]", 1.0),
     ({"initial_discount": 0.995}, "initial_discount", "(0, 0.99]", 0.99),
-    ({"initial_discount": 0.0}, "initial_discount", "(0, 0.99]", 0.99),
+    ({"initial_discount": 0.0}, "initial_discount", "(0, 1]", None),
     ({"initial_discount": 0.9, "discount": 1.0}, "discount", "it must be below 1", 0.99),
     ({"update_to_data": 0.0}, "update_to_data", "greater than 0", 0.025),
     ({"update_to_data": -1.0}, "update_to_data", "greater than 0", 0.025),
     ({"update_to_data": 1e-9, "num_envs": 10, "unroll_length": 50}, "update_to_data",
      "an unroll of 500 steps must be followed by one update", 0.002),
-    ({"logsumexp_penalty": -0.1}, "logsumexp_penalty", "0 or more", 0.0),
+    ({"logsumexp_penalty": -0.1}, "logsumexp_penalty", "at least 0", 0.0),
     ({"shuffled_goal_share": 1.5}, "shuffled_goal_share", "[0, 1]", 1.0),
     ({"shuffled_goal_share": -0.5}, "shuffled_goal_share", "[0, 1]", 0.0),
     ({"hindsight_goal_share": 1.5}, "hindsight_goal_share", "[0, 1]", 1.0),
     ({"final_learning_rate_share": -0.1}, "final_learning_rate_share", "[0, 1]", 0.0),
     ({"final_learning_rate_share": 2.0}, "final_learning_rate_share", "[0, 1]", 1.0),
-    ({"hindsight_goal_noise": -0.5}, "hindsight_goal_noise", "0 or more", 0.0),
+    ({"hindsight_goal_noise": -0.5}, "hindsight_goal_noise", "at least 0", 0.0),
     ({"target_rate": 0.0}, "target_rate", "(0, 1]", 0.005),
     ({"target_rate": 2.0}, "target_rate", "(0, 1]", 1.0),
+    ({"deterministic_env_share": 1.5}, "deterministic_env_share", "[0, 1]", 1.0),
     ({"commanded_goal_share": 1.5}, "commanded_goal_share", "[0, 1]", 1.0),
     ({"goal_interval": 0}, "goal_interval", "at least 1", 1),
-    ({"average_decay": 1.0}, "average_decay", "[0, 1)", 0.999),
+    ({"average_decay": 1.0}, "average_decay", "[0, 1)", 0.0),
     ({"commanded_goal_share": 0.6, "shuffled_goal_share": 0.5}, "commanded_goal_share",
      "with shuffled_goal_share = 0.5 the two exceed 1", 0.5),
     ({"min_replay_steps_per_env": 20_000}, "min_replay_steps_per_env",
      "must not exceed replay_steps_per_env = 10000", 10_000),
     ({"batch_size": 1000, "num_envs": 4, "min_replay_steps_per_env": 100, "unroll_length": 50},
-     "batch_size", "(4 worlds x 99 steps)", 396),
+     "batch_size", "(4 environments x 99 steps)", 396),
     ({"num_envs": 1, "min_replay_steps_per_env": 1, "unroll_length": 1, "update_to_data": 1.0},
      "min_replay_steps_per_env", "two steps with a future", 3),
     ({"depth": 8.0}, "depth", "whole number", None),
+    ({"policy_delay": 0}, "policy_delay", "at least 1", 1),
     ({"seed": True}, "seed", "whole number", None),
-    ({"energy": "euclid"}, "energy", "one of l2, squared_l2, dot, cosine", None),
+    ({"energy": "euclid"}, "energy", "one of euclidean, squared_euclidean, dot, cosine", None),
     ({"physics": "gpu"}, "physics", "one of auto, native, mjx", None),
     ({"mjx_impl": "cuda"}, "mjx_impl", "one of jax, warp", None),
     ({"compute_dtype": "float16"}, "compute_dtype", "one of float32, bfloat16", None),
@@ -199,7 +217,8 @@ REFUSED = [
                       "logsumexp_penalty",
                       "target_entropy_per_action", "shuffled_goal_share",
                       "hindsight_goal_share", "hindsight_goal_noise", "target_rate",
-                      "final_learning_rate_share")
+                      "final_learning_rate_share", "clip", "gae_lambda", "entropy_weight",
+                      "exploration_noise", "smoothing_noise", "smoothing_limit")
         for value in (float("nan"), float("inf"), "0.5")
     ),
 ]  # fmt: skip
@@ -208,7 +227,7 @@ REFUSED = [
 @pytest.mark.parametrize(("changes", "field", "allowed", "nearest"), REFUSED)
 def test_what_is_refused_names_field_value_range_and_nearest(changes, field, allowed, nearest):
     message = refusal(changes)
-    value = {**dataclasses.asdict(TrainConfig()), **changes}[field]
+    value = changes.get(field, run_config().flat().get(field))
     assert message.startswith(f"{field} = {value!r} is not allowed: ")
     assert allowed in message
     found = re.search(r"; the nearest valid choice is (.*)\.$", message)
@@ -228,5 +247,8 @@ def test_every_ranged_field_has_a_refusal_above():
             "branch_activation", "evaluate_training_goals",
             "profile"}  # fmt: skip
     # What says which task is checked where the task is made.
-    free |= {"dataset", "start_from"} | {field.name for field in dataclasses.fields(TaskConfig)}
-    assert refused | free == {field.name for field in dataclasses.fields(TrainConfig)}
+    free |= {"dataset", "start_from"} | set(settings_of(TaskChoice))
+    known = set(run_config().flat())
+    for agent in AGENTS:
+        known |= set(run_config(agent=agent).flat())
+    assert refused | free == known

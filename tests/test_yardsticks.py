@@ -36,7 +36,9 @@ def test_the_unrolled_update_learns_the_same():
 
 def test_broadcast_energies_are_the_energies():
     phi, psi = jax.random.normal(jax.random.key(0), (2, 12, 5))
-    np.testing.assert_allclose(broadcast_energies(phi, psi), pairwise("l2", phi, psi), rtol=1e-5)
+    np.testing.assert_allclose(
+        broadcast_energies(phi, psi), pairwise("euclidean", phi, psi), rtol=1e-5
+    )
 
 
 def test_the_matrix_of_time_draws_the_truncated_geometric_distance():

@@ -12,7 +12,7 @@ import pytest
 
 from kilolayer.agents.base import TaskSpec
 from kilolayer.cli import main
-from kilolayer.config import TrainConfig
+from kilolayer.config import run_config
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy
 from kilolayer.language.choose import own_directory
 from kilolayer.language.encoders.own import OwnEncoder, Vocabulary
@@ -27,7 +27,7 @@ QUICK = "--text own --examples 32 --updates 2 --depth 4 --width 16 --episodes 2"
 def write_policy(path: Path, task: str = MAZE) -> Path:
     spec = ActorSpec(TaskSpec(4, 2, 2), TorsoSpec(depth=4, width=16))
     actor = jax.jit(spec.init)(jax.random.key(0))
-    return DeployedPolicy(path, TrainConfig(task=task), spec, actor, "distil", {}).save(path).path
+    return DeployedPolicy(path, run_config(task=task), spec, actor, "distil", {}).save(path).path
 
 
 def ground(directory: Path) -> tuple[Path, Path, str]:

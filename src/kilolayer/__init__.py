@@ -1,27 +1,60 @@
-"""Kilolayer: goal-reaching agents without rewards, with networks from 4 to 1024 layers deep."""
+"""Kilolayer: goal-reaching agents without rewards, with networks from 4 to 1024 layers deep.
 
-from kilolayer.analysis.load import Policy, Run, load
-from kilolayer.api import collect, compare, forecast, train, train_seeds
-from kilolayer.config import TrainConfig
-from kilolayer.deploy.policy import DeployedPolicy, open_policy
-from kilolayer.recommended import recommended
-from kilolayer.studies.run import study
-from kilolayer.types import UserError
+Names are imported when they are first used, so that `kilolayer --help` and `import kilolayer.gym`
+load no more than they need.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kilolayer.analysis.load import Policy, Run, load
+    from kilolayer.api import collect, compare, evaluate, forecast, play, resume, train, train_seeds
+    from kilolayer.config import RunConfig, run_config
+    from kilolayer.deploy.policy import DeployedPolicy, open_policy
+    from kilolayer.recommendations import recommended
+    from kilolayer.studies.run import study
+    from kilolayer.types import UserError
 
 __all__ = [
     "DeployedPolicy",
     "Policy",
     "Run",
-    "TrainConfig",
+    "RunConfig",
     "UserError",
     "collect",
     "compare",
+    "evaluate",
     "forecast",
     "load",
     "open_policy",
+    "play",
     "recommended",
+    "resume",
+    "run_config",
     "study",
     "train",
     "train_seeds",
 ]
 __version__ = "0.1.0"
+
+_HOMES = {
+    "analysis.load": ("Policy", "Run", "load"),
+    "api": (
+        "collect", "compare", "evaluate", "forecast", "play", "resume", "train", "train_seeds",
+    ),
+    "config": ("RunConfig", "run_config"),
+    "deploy.policy": ("DeployedPolicy", "open_policy"),
+    "recommendations": ("recommended",),
+    "studies.run": ("study",),
+    "types": ("UserError",),
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            value = getattr(importlib.import_module(f"kilolayer.{home}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module 'kilolayer' has no attribute {name!r}")

@@ -1,6 +1,5 @@
 """The Python face: train a config, get a run; evaluate it, watch it."""
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,22 +10,24 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kilolayer.agents.base import Agent
+from kilolayer.agents.base import Player
 from kilolayer.analysis.answer import Answer
 from kilolayer.analysis.compare import compare_groups, load_groups
 from kilolayer.analysis.load import Run, load
 from kilolayer.analysis.study import load_answer, load_study
-from kilolayer.config import TaskConfig, TrainConfig
+from kilolayer.config import RunConfig
 from kilolayer.deploy import ogbench
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, is_policy, open_policy
+from kilolayer.forecasting.forecast import Forecast, forecast_run
 from kilolayer.physics.build import build_physics
-from kilolayer.recommended import recommended
+from kilolayer.recommendations import recommended
 from kilolayer.replay.dataset import Dataset, read_dataset, write_dataset
 from kilolayer.runtime.devices import THIS_MACHINE
 from kilolayer.runtime.processes import ONE_PROCESS, Processes
 from kilolayer.runtime.progress import LiveDisplay, ProgressDisplay, Silent
 from kilolayer.runtime.zoo import beside
 from kilolayer.tasks.base import Task, parse_goal
+from kilolayer.tasks.choice import TaskChoice
 from kilolayer.tasks.inspect import Inspection, inspect_task
 from kilolayer.tasks.registry import make_task, task_of
 from kilolayer.training.collect import (
@@ -44,7 +45,6 @@ from kilolayer.training.evaluate import (
     evaluation_start,
     split_key,
 )
-from kilolayer.training.forecast import Forecast, forecast_run
 from kilolayer.training.loop import resume_run, start_run
 from kilolayer.training.rollout import Policy
 from kilolayer.types import UserError, bad_field
@@ -55,7 +55,7 @@ EVALUATION_EPISODES = 128
 
 
 def train(
-    config: TrainConfig | None = None,
+    config: RunConfig | None = None,
     directory: str | Path | None = None,
     progress: bool = True,
     devices: int | None = None,
@@ -78,7 +78,7 @@ def train(
 
 def train_seeds(
     seeds: int,
-    config: TrainConfig | None = None,
+    config: RunConfig | None = None,
     directory: str | Path | None = None,
     progress: bool = True,
 ) -> list[Run]:
@@ -108,7 +108,7 @@ def resume(
 
 
 def forecast(
-    config: TrainConfig | None = None,
+    config: RunConfig | None = None,
     device: str = THIS_MACHINE,
     devices: int | None = None,
     calibration: bool = True,
@@ -197,8 +197,8 @@ def play(
     run: a run or a policy, or the directory of either. out: an .mp4, a .gif, or a .png with a few
     moments of it.
     """
+    from kilolayer.render.media import require_drawable, require_film_name
     from kilolayer.report.film import film_episodes
-    from kilolayer.report.media import require_drawable, require_film_name
 
     run = _opened(run)
     require_drawable(run.task)
@@ -222,7 +222,7 @@ def collect(
     seed: int = 0,
     progress: bool = True,
 ) -> Dataset:
-    """Play into a dataset in OGBench's layout, to be trained on with `TrainConfig(dataset=out)`.
+    """Play into a dataset in OGBench's layout, for `recommended(task, dataset=out)`.
 
     source: a run or a policy, which then plays, or the name of a task, where actions are uniform.
     noise: standard deviation of what is added to the policy's actions, by default 0.2. Goals are
@@ -242,7 +242,7 @@ def collect(
     task, config, policy = _player(source, noise)
     require_states(task)
     worlds = worlds_for(task, steps)
-    physics = build_physics(task.world, worlds, config.physics, config.mjx_impl)
+    physics = build_physics(task.world, worlds, config.physics)
     display = _display(progress)
     try:
         arrays = collect_steps(task, physics, worlds, policy, steps, seed, display)
@@ -254,7 +254,7 @@ def collect(
 
 def _player(
     source: Run | DeployedPolicy | str | Path, noise: float | None
-) -> tuple[Task, TrainConfig, Policy]:
+) -> tuple[Task, RunConfig, Policy]:
     """The task to play, the config that says with which engine, and who plays."""
     if not isinstance(source, Run | DeployedPolicy):
         is_run = (Path(source) / "config.json").is_file() or "/" in str(source)
@@ -266,7 +266,7 @@ def _player(
     if noise is not None:
         raise bad_field("noise", noise, "the actions on a task are random anyway, leave it away")
     task = make_task(str(source))
-    return task, TrainConfig(), random_policy(task.action_dim)
+    return task, RunConfig(), random_policy(task.action_dim)
 
 
 def compare(runs: Sequence[str | Path], out: str | Path | None = None) -> Answer:
@@ -307,12 +307,12 @@ def report(directory: str | Path, published: str | Path | None = None) -> Path:
     return write_language_report(path) if is_language(path) else write_report(load(path))
 
 
-def inspect(config: TaskConfig, progress: bool = True) -> Inspection:
+def inspect(choice: TaskChoice, progress: bool = True) -> Inspection:
     """What a task's numbers are, which values random actions give them, and how fast it runs."""
     display = _display(progress)
     try:
         display.phase("task")
-        return inspect_task(task_of(config), display)
+        return inspect_task(task_of(choice), display)
     finally:
         display.close()
 
@@ -322,15 +322,15 @@ def picture(task: Task, out: str | Path) -> Path:
 
     Raises UserError if the file cannot be written, the task drawn, or nothing rendered here.
     """
-    from kilolayer.report.media import render_start, write_video
+    from kilolayer.render.media import render_start, write_video
 
     write_video(Path(out), render_start(task, size=480)[None], fps=1)
     return Path(out)
 
 
-def fresh_directory(config: TrainConfig) -> Path:
+def fresh_directory(config: RunConfig) -> Path:
     """A directory under `runs/` that does not exist yet, named after task, depth and seed."""
-    base = Path("runs") / f"{config.task_name}-depth{config.depth}-seed{config.seed}"
+    base = Path("runs") / f"{config.task.name}-depth{config.network.depth}-seed{config.seed}"
     candidate, count = base, 1
     while candidate.exists():
         count += 1
@@ -351,17 +351,17 @@ class _Program:
     task, agent: those that the config, and the spec of a policy on its own, describe.
     """
 
-    config: TrainConfig
+    config: RunConfig
     spec: ActorSpec | None
     num_worlds: int
     samples: int
     steps: int | None
     task: Task = field(compare=False)
-    agent: Agent = field(compare=False)
+    agent: Player = field(compare=False)
 
     def compile(self) -> Any:
         config, task = self.config, self.task
-        physics = build_physics(task.world, self.num_worlds, config.physics, config.mjx_impl)
+        physics = build_physics(task.world, self.num_worlds, config.physics)
         length = self.steps or task.episode_length
         return jax.jit(Evaluator(task, physics, self.agent, length, self.samples).run)
 
@@ -375,10 +375,11 @@ def _episode_player(
 ) -> Any:
     """`Evaluator.run`, compiled; where nothing but weights differs, by an earlier call."""
     spec = run.spec if isinstance(run, DeployedPolicy) else None
-    config = dataclasses.replace(run.config, seed=0, start_from=None)
+    config = run.config.having(seed=0, start_from=None)
     program = _Program(config, spec, num_worlds, samples, steps, run.task, run.agent)
     # What is the user's own may change between two calls, and Gymnasium's worlds keep a state.
-    own = config.mjcf or config.gym or ":" in config.task or ":" in config.agent
+    task = config.task
+    own = task.mjcf or task.gym or ":" in task.task or ":" in config.agent_name
     return program.compile() if own else _compiled(program)
 
 

@@ -1,28 +1,35 @@
-"""What `train` and `plan` take on the command line: every field of a config, and where to start."""
+"""What `train` and `plan` take on the command line: every setting of a run, and where to start.
+
+The options are those of the run's own agent: `--agent NAME` chooses whose.
+"""
 
 import dataclasses
+import warnings
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from kilolayer.config import TrainConfig
+from kilolayer.agents.registry import AGENTS
+from kilolayer.config import RunConfig
+from kilolayer.migrate import ENERGIES
 from kilolayer.recipes import RECIPES, with_recipe
-from kilolayer.recommended import recommended
+from kilolayer.recommendations import recommended
 from kilolayer.runtime.devices import THIS_MACHINE
+from kilolayer.settings import settings_of
 from kilolayer.types import UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class ConfigArguments(TrainConfig):
+class ConfigArguments:
     """A config, and what is done with it."""
 
+    config: Annotated[RunConfig, tyro.conf.arg(name="")]
+    agent: str = "crl"
+    """How it learns: crl, sac, sac-her, td3-her, ppo or gcsl; from a dataset crl, gcbc or bc; or
+    module:Class of your own. The agent options below are those of this one."""
     devices: int | None = None
     """Devices to train on; by default all there are, of all processes."""
-
-    def config(self) -> TrainConfig:
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(TrainConfig)}
-        return TrainConfig(**fields)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,35 +68,65 @@ Arguments = TypeVar("Arguments", bound=ConfigArguments)
 
 
 def with_config(kind: type[Arguments], command: str, arguments: list[str]) -> Arguments:
-    """Parse the options of a command; the task, a config file and a recipe set the defaults of all
-    others."""
+    """Parse the options of a command; the task, a config file, a recipe and the agent set the
+    defaults of all others."""
     base, rest = _base_config(arguments)
+    for option in rest:
+        _check_owner(option, base)
     return tyro.cli(
         kind,
         args=rest,
         prog=f"kilolayer {command}",
-        default=kind(**dataclasses.asdict(base)),
+        default=kind(config=base, agent=base.agent_name),
+        config=(tyro.conf.OmitArgPrefixes,),
         description=(
             f"{kind.__doc__} --task NAME starts from the settings that the task learns best with: "
-            f"`kilolayer {command} --task NAME --help` shows them as the defaults. --recipe NAME "
+            f"`kilolayer {command} --task NAME --help` shows them as the defaults. --agent NAME "
+            "chooses how it learns, and the options of that agent are shown. --recipe NAME "
             f"({', '.join(RECIPES)}) puts a published method over them; wang2025 is the paper's. "
             "--config FILE.json starts from a file instead. Every other option goes over all of "
-            f"these. The defaults shown here are those of {base.task_name}."
+            f"these. The defaults shown here are those of {base.task.name}."
         ),
     )
 
 
-def _base_config(arguments: list[str]) -> tuple[TrainConfig, list[str]]:
+def _base_config(arguments: list[str]) -> tuple[RunConfig, list[str]]:
     """What the options go over, and the options without those that chose it."""
-    rest = list(arguments)
+    rest = [_renamed(argument) for argument in arguments]
     file, recipe = _take(rest, "--config"), _take(rest, "--recipe")
+    agent = _value(rest, "--agent")
     if file is not None:
-        base = TrainConfig.read(Path(file))
+        base = RunConfig.read(Path(file))
+        base = base if agent is None else base.having(agent=agent)
     else:
-        task = _value(rest, "--task")
-        others = {name: _value(rest, f"--{name}") for name in ("gym", "mjcf")}
-        base = recommended(task, **{name: value for name, value in others.items() if value})
+        chosen = {name: _value(rest, f"--{name}") for name in ("gym", "mjcf", "agent")}
+        given: dict[str, Any] = {name: value for name, value in chosen.items() if value}
+        base = recommended(_value(rest, "--task"), **given)
     return base if recipe is None else with_recipe(base, recipe), rest
+
+
+def _check_owner(option: str, base: RunConfig) -> None:
+    """Raises UserError for an option that other agents own and this run's does not."""
+    if not option.startswith("--"):
+        return
+    name = option[2:].split("=")[0].replace("-", "_")
+    name = name.removeprefix("no_")
+    owners = [agent for agent, kind in AGENTS.items() if name in settings_of(kind)]
+    if owners and name not in base.flat():
+        raise UserError(
+            f"--{name.replace('_', '-')} is an option of the agents {', '.join(owners)}, and this "
+            f"run's agent is {base.agent_name}: leave it out, or choose one of them with --agent."
+        )
+
+
+def _renamed(argument: str) -> str:
+    """An option's former value as it is called now, with a warning."""
+    option, _, value = argument.rpartition("=")
+    if value in ENERGIES and option in ("", "--energy"):
+        now = ENERGIES[value]
+        warnings.warn(f"energy {value} is called {now} now", FutureWarning, stacklevel=2)
+        return f"{option}={now}" if option else now
+    return argument
 
 
 def _take(arguments: list[str], option: str) -> str | None:

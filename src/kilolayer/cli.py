@@ -87,9 +87,9 @@ def train(arguments: TrainArguments) -> None:
         if arguments.resume is not None:
             runs = api.resume(arguments.resume, **together)
         elif arguments.seeds == 1:
-            runs = [api.train(arguments.config(), arguments.out, **together)]
+            runs = [api.train(arguments.config, arguments.out, **together)]
         elif address is None and arguments.devices in (None, 1) and arguments.model_devices == 1:
-            runs = api.train_seeds(arguments.seeds, arguments.config(), arguments.out)
+            runs = api.train_seeds(arguments.seeds, arguments.config, arguments.out)
         else:
             raise bad_field("seeds", arguments.seeds, "several train on one device only", 1)
     if runs[0].directory.writes:
@@ -116,10 +116,10 @@ def _tell_results(runs: Sequence["Run"]) -> None:
     OUTPUT.print("\nwhat to try next:")
     goal = ",".join(f"{value:g}" for value in run.episodes("evaluation")["goal"][0, 0].round(2))
     # Gymnasium's environments cannot be drawn.
-    play = [] if run.config.gym else [f"kilolayer play {run.path} --goal {goal}"]
+    play = [] if run.config.task.gym else [f"kilolayer play {run.path} --goal {goal}"]
     # Other sizes cannot go on with the networks of the run that this one began with.
     afresh = "" if run.config.start_from is None else " --start-from None"
-    depth = 4 * run.config.depth
+    depth = 4 * run.config.network.depth
     for command in (
         *play,
         f"kilolayer evaluate {run.path} --samples 16",
@@ -138,7 +138,7 @@ def plan(arguments: PlanArguments) -> None:
     from kilolayer.report.forecast_tables import forecast_tables
 
     found = api.forecast(
-        arguments.config(), arguments.device, arguments.devices, arguments.calibration
+        arguments.config, arguments.device, arguments.devices, arguments.calibration
     )
     text = json.dumps(dataclasses.asdict(found), indent=2)
     if arguments.json == "-":

@@ -1,200 +1,192 @@
-"""What the user says: one frozen value that round-trips through JSON.
+"""What the user says: a run as one frozen value made of the settings of each room.
 
-Every field is a command-line option of `kilolayer train`; its comment is the option's help.
+Every setting is an option of `kilolayer train` of the same name, and the text below it is the
+option's help. `config.json` holds them by group; `kilolayer.migrate` reads older files.
 """
 
 import dataclasses
-import difflib
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any
 
-from kilolayer.types import UserError, bad_field
+from annotated_types import Ge, Interval
 
-# Of the file: 2 since `ant` stands for the ant of MuJoCo's goal-reaching benchmarks.
-VERSION = 2
-# Tasks of the ant that Gym's ant no longer has.
-WITHOUT_GYM_ANT = ("ant_ball", "ant_push")
+from kilolayer.agents.base import Agent
+from kilolayer.agents.crl import CRL
+from kilolayer.agents.registry import AGENTS, agent_class, name_of
+from kilolayer.migrate import VERSION, migrated
+from kilolayer.networks.config import NetworkConfig
+from kilolayer.physics.config import PhysicsConfig
+from kilolayer.replay.config import ReplayConfig
+from kilolayer.runtime.tracking import TrackingConfig
+from kilolayer.settings import (
+    MAX_SEED,
+    NOT_A_SETTING,
+    Count,
+    Positive,
+    Settings,
+    settings_of,
+    values_of,
+)
+from kilolayer.tasks.choice import TaskChoice
+from kilolayer.types import UserError, nearest
 
 
-@dataclass(frozen=True)
-class TaskConfig:
-    """Which task: a named one, or a robot of the user's own."""
+@dataclass(frozen=True, kw_only=True)
+class CollectionConfig(Settings):
+    """How steps are taken, and how many updates follow them."""
 
-    task: str = "point_u_maze"
-    """Where the agent lives and what its goals speak of: a name, or module:function of your own."""
-    gym: str | None = None
-    """A Gymnasium environment with goals to train in instead of `task` (extra `gym`)."""
-    mjcf: str | None = None
-    """The MJCF file of your own robot, instead of a task; needs --goal-site or --goal-body."""
-    goal_site: str | None = None
-    """The site of that robot whose position goals speak of."""
-    goal_body: str | None = None
-    """The body of that robot whose position goals speak of."""
-    goal_box: str | None = None
-    """Where its goals lie, x0,y0,z0,x1,y1,z1 in m; by default where random motion takes it."""
-    goal_radius: float | None = None
-    """Distance within which a goal counts as reached, in its unit; by default the task's own."""
-    control_step: float | None = None
-    """Seconds between two of its actions, a multiple of the time step; by default about 0.05."""
+    total_steps: Count = 1_000_000
+    """Environment steps of the whole run, summed over all environments and rounded up to whole
+    unrolls. With --dataset it sets the number of updates alone."""
+    num_envs: Count = 256
+    """Environments that run in parallel."""
+    unroll_length: Count = 62
+    """Control steps of every environment between two rounds of updates."""
+    episode_length: Annotated[int, Ge(2)] | None = None
+    """Control steps of a training episode. Default: the task's own. Shorter episodes start more
+    often."""
+    goal_interval: Count | None = None
+    """Resample each environment's goal every N control steps without a reset. Default: one goal per
+    episode."""
+    update_to_data: Positive = 1 / 40
+    """Gradient updates per environment step."""
+    dataset: str | None = None
+    """Learn from this .npz file in OGBench's layout and collect no steps. See docs/offline.md."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig(Settings):
+    """How often the agent is scored, and on how many episodes."""
+
+    num_evaluations: Count = 20
+    """Evaluations during training, evenly spread. One more comes before the first update. Each is
+    followed by a checkpoint."""
+    evaluate_training_goals: bool = False
+    """Play the training goals at every evaluation too, where they differ from the evaluation goals.
+    Default: at the last evaluation alone."""
+    eval_envs: Count = 128
+    """Episodes per evaluation."""
+    samples: Count = 1
+    """Actions drawn per evaluation step, of which the critic chooses the best. 1 takes the
+    deterministic action."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointConfig(Settings):
+    """What is kept of a run on the way."""
+
+    keep_checkpoints: Count = 2
+    """Newest checkpoints to keep, beside the one with the best evaluation. Older ones are deleted.
+    Raise it to compare policies of different ages."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(Settings):
+    """A training run. `kilolayer.recommended(task)` has the settings that a task learns best with;
+    the plain defaults are those of arXiv 2503.14858 at laptop size, with branches scaled where the
+    network is deeper than 8 (`branch_scale`)."""
+
+    task: TaskChoice = field(default_factory=TaskChoice, metadata=NOT_A_SETTING)
+    agent: Agent = field(default_factory=CRL, metadata=NOT_A_SETTING)
+    network: NetworkConfig = field(default_factory=NetworkConfig, metadata=NOT_A_SETTING)
+    collection: CollectionConfig = field(default_factory=CollectionConfig, metadata=NOT_A_SETTING)
+    physics: PhysicsConfig = field(default_factory=PhysicsConfig, metadata=NOT_A_SETTING)
+    replay: ReplayConfig = field(default_factory=ReplayConfig, metadata=NOT_A_SETTING)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig, metadata=NOT_A_SETTING)
+    checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig, metadata=NOT_A_SETTING)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig, metadata=NOT_A_SETTING)
+    # JAX drops the bits above, and two seeds would give one run.
+    seed: Annotated[int, Interval(ge=0, lt=MAX_SEED)] = 0
+    """Seed of all random numbers. Same seed and same machine give the same result, bit for bit."""
+    start_from: str | None = None
+    """Continue from the networks and optimisers of this run, with other options. Default: networks
+    drawn from the seed."""
+
+    def check(self) -> None:
+        for name, kind in GROUPS.items():
+            if not isinstance(getattr(self, name), kind):
+                raise TypeError(f"{name} must be a {kind.__name__}; `having` takes single settings")
 
     @property
-    def task_name(self) -> str:
-        """What to call the task before it is made: a robot of one's own by its file."""
-        if self.mjcf is not None:
-            return Path(self.mjcf).stem
-        return self.task if self.gym is None else self.gym.rsplit("/", 1)[-1]
+    def agent_name(self) -> str:
+        """How the agent is called: a name of ours, or module:Class."""
+        return name_of(self.agent)
 
+    @property
+    def groups(self) -> dict[str, Settings]:
+        """The groups of settings by name."""
+        return {name: getattr(self, name) for name in GROUPS}
 
-@dataclass(frozen=True)
-class TrainConfig(TaskConfig):
-    """A training run. `kilolayer.recommended(task)` has the settings that a task learns best with;
-    the plain defaults are those of arXiv 2503.14858 at laptop size."""
+    def having(self, **settings: Any) -> "RunConfig":
+        """The config with other settings, each by its own name: `config.having(depth=16)`.
 
-    agent: str = "crl"
-    """How it learns: crl, sac, sac-her, td3-her, ppo or gcsl; from a dataset crl, gcbc or bc; or
-    module:function of your own."""
-    dataset: str | None = None
-    """Learn from this .npz file in OGBench's layout and take no steps: see docs/offline.md."""
-    seed: int = 0
-    """Seed of everything random. Same seed, same machine, same result."""
-    start_from: str | None = None
-    """A run whose newest networks and optimisers this one begins with, to go on under other
-    options; by default they are drawn from the seed."""
-    total_steps: int = 1_000_000
-    """Environment steps to train for, summed over all worlds; rounded up to whole unrolls. With
-    a dataset, as many updates as those steps would have brought."""
-    num_envs: int = 256
-    """Worlds that act in parallel."""
-    unroll_length: int = 62
-    """Control steps of every world between two rounds of updates."""
-    episode_length: int | None = None
-    """Control steps after which an episode ends while training; by default the task's own."""
-    goal_interval: int | None = None
-    """Control steps after which a training world is told another goal, in the same episode; by
-    default it keeps one to the end."""
-    physics: Literal["auto", "native", "mjx"] = "auto"
-    """MuJoCo's engine: `native` on all cores, which is `auto`, or `mjx` on the accelerator (extra
-    `mjx`)."""
-    mjx_impl: Literal["jax", "warp"] = "jax"
-    """MJX's implementation: `jax` runs anywhere, `warp` is made for NVIDIA GPUs (extra `warp`)."""
+        agent: an agent, or the name of one, which then keeps the settings that it shares with the
+        present one. Raises UserError for a setting that is none, or that only other agents have.
+        """
+        config, changed = self, dict(settings)
+        if "agent" in changed:
+            agent = changed.pop("agent")
+            agent = _as_agent(config.agent, agent) if isinstance(agent, str) else agent
+            config = dataclasses.replace(config, agent=agent)
+        groups: dict[str, dict[str, Any]] = {}
+        for name, value in changed.items():
+            if name in GROUPS and isinstance(value, Settings):
+                config = dataclasses.replace(config, **{name: value})
+            else:
+                groups.setdefault(config.group_of(name), {})[name] = value
+        own = groups.pop("", {})
+        for group, values in groups.items():
+            own[group] = dataclasses.replace(getattr(config, group), **values)
+        return dataclasses.replace(config, **own)
 
-    depth: int = 4
-    """Dense layers inside the residual blocks of every network; input and output do not count."""
-    actor_depth: int | None = None
-    """Depth of the actor alone; by default `depth`."""
-    critic_depth: int | None = None
-    """Depth of the critic's two encoders alone; by default `depth`."""
-    collector_depth: int | None = None
-    """Depth of a second agent that fills the buffer in its place; by default it does so itself."""
-    width: int = 256
-    """Units per layer."""
-    layers_per_block: int = 4
-    """Dense layers per residual block. Every depth must be a multiple of it."""
-    residual: Literal["add", "interpolate", "none"] = "add"
-    """How a block joins the stream: added, by learnt interpolation, or `none` in its place."""
-    norm: Literal["layer", "rms", "none", "hyperspherical"] = "layer"
-    """What layers are normalised by; `hyperspherical` also keeps the kernels' columns at norm 1."""
-    norm_position: Literal["post", "pre"] = "post"
-    """`post` normalises after every product, `pre` once before each block and before the output."""
-    activation: Literal["swish", "relu", "gelu"] = "swish"
-    """What follows every layer of a block."""
-    branch_activation: bool = True
-    """Whether it follows the last layer of a block too."""
-    expansion: int = 1
-    """Width of the layers inside a block over that of the stream, as wide as which it ends."""
-    representation_dim: int = 64
-    """Dimension in which the critic compares state-action pairs with goals."""
-    branch_scale: Literal["inverse", "none"] = "inverse"
-    """Factor of N added branches: `inverse` min(1, 2/N), stable at any depth; `none` 1."""
-    rematerialisation: Literal["auto", "none", "block", "nested"] = "auto"
-    """Products the backward pass repeats: none, a block's, a segment's too; `auto` by memory."""
-    scan_unroll: int = 1
-    """Residual blocks per iteration of the scan over depth."""
-    compute_dtype: Literal["float32", "bfloat16"] = "float32"
-    """Number format inside the blocks; parameters, residual stream and losses stay float32."""
+    def taking(self, settings: Mapping[str, Any]) -> "RunConfig":
+        """The config with those of the settings that it has: other agents' are passed over."""
+        known = self.flat()
+        return self.having(**{name: value for name, value in settings.items() if name in known})
 
-    batch_size: int = 256
-    """Transitions per update. Each is contrasted with the goals of all others."""
-    update_to_data: float = 1 / 40
-    """Gradient updates per environment step."""
-    discount: float = 0.99
-    """Hindsight goals lie k steps ahead with probability proportional to discount^k; for sac,
-    sac-her, td3-her and ppo a reward k steps ahead counts discount^k."""
-    initial_discount: float | None = None
-    """Discount of hindsight goals at the start; the horizon 1/(1 - discount) grows linearly, and
-    by default not at all."""
-    actor_learning_rate: float = 3e-4
-    """Adam's step size for the actor."""
-    critic_learning_rate: float = 3e-4
-    """Adam's step size for the critic."""
-    temperature_learning_rate: float = 3e-4
-    """Adam's step size for the temperature."""
-    final_learning_rate_share: float = 1.0
-    """Share of the actor's and the critic's learning rate that is left at the end of the run; they
-    fall linearly. 1 keeps them constant. Lower it when scores move up and down to the end."""
-    average_decay: float = 0.0
-    """Decay per update of the running average of the actor's weights, which is what is evaluated
-    and kept; 0 takes the newest weights."""
-    weight_decay: float = 0.0
-    """Decoupled weight decay of actor and critic (AdamW), times their learning rate per update."""
-    energy: Literal["l2", "squared_l2", "dot", "cosine"] = "l2"
-    """How the critic compares its two encodings; `l2` is the negative Euclidean distance."""
-    contrastive_loss: Literal["forward", "backward", "symmetric", "binary"] = "forward"
-    """`forward` asks each state-action pair for its goal, `backward` each goal for its pair."""
-    logsumexp_penalty: float = 0.1
-    """Weight of the squared log-partition, which keeps energies from drifting."""
-    initial_temperature: float = 1.0
-    """Weight of the actor's entropy before any tuning."""
-    target_entropy_per_action: float = -0.5
-    """The temperature is tuned until the entropy is this times the number of action coordinates."""
-    shuffled_goal_share: float = 0.0
-    """Share of the actor's batch that practises another transition's goal, in 0 to 1."""
-    commanded_goal_share: float = 0.0
-    """Share of the actor's batch that practises the goal its world was told, in 0 to 1."""
-    hindsight_goal_share: float = 0.8
-    """Share of the batch of sac-her and td3-her whose goal is one reached later, in 0 to 1."""
-    target_rate: float = 0.005
-    """Share of the way that target networks move at each update of sac, sac-her and td3-her."""
-    hindsight_goal_noise: float = 0.0
-    """Standard deviation of noise on hindsight goals, in success radii: what lies nearer together
-    then counts as one place."""
-    absorbing_termination: bool = False
-    """Count a world that terminated as staying there: its last goal is its future's."""
+    def group_of(self, setting: str) -> str:
+        """The group that a setting belongs to, "" for the run's own.
 
-    replay_steps_per_env: int = 10_000
-    """Newest steps of each world that the buffer keeps; rounded up to whole unrolls."""
-    min_replay_steps_per_env: int = 1_000
-    """Steps that each world takes before the first update; rounded up to whole unrolls."""
+        Raises UserError for a setting that is none, or that only other agents have.
+        """
+        if setting in settings_of(self):
+            return ""
+        for name, group in self.groups.items():
+            if setting in settings_of(group):
+                return name
+        owners = [name for name, kind in AGENTS.items() if setting in settings_of(kind)]
+        if owners:
+            raise UserError(
+                f"{setting} is a setting of the agents {', '.join(owners)}, and this run's agent "
+                f"is {self.agent_name}: leave it out, or choose one of them with agent."
+            )
+        close = nearest(setting, list(self.flat()))
+        raise UserError(f"there is no setting {setting!r}; the nearest is {close!r}.")
 
-    num_evaluations: int = 20
-    """Evaluations, spread evenly; each is followed by a checkpoint. One more comes at the start."""
-    keep_checkpoints: int = 2
-    """Newest checkpoints to keep, beside the one with the best evaluation; older ones go."""
-    eval_envs: int = 128
-    """Episodes per evaluation and goal split."""
-    evaluate_training_goals: bool = False
-    """Play the training goals at every evaluation, where they differ; by default at the last."""
-    samples: int = 1
-    """Actions drawn per evaluation step; the critic picks. 1 is the deterministic action."""
-    profile: bool = True
-    """Time the parts of a round at the end, for the report; it compiles a few more programs."""
-    tensorboard: bool = True
-    """Write TensorBoard event files into the run directory."""
-    wandb: bool = False
-    """Also log to Weights & Biases, offline unless WANDB_MODE says otherwise (extra `wandb`)."""
+    def flat(self) -> dict[str, Any]:
+        """Every setting by its own name, and the agent's name."""
+        found: dict[str, Any] = {}
+        for name, group in self.groups.items():
+            found |= values_of(group)
+            if name == "task":
+                found["agent"] = self.agent_name
+        return found | values_of(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """What `to_json` writes: every field, and the version of the format."""
-        return {"version": VERSION, **dataclasses.asdict(self)}
+        """What `to_json` writes: every setting by group, and the version of the format."""
+        groups = {name: values_of(group) for name, group in self.groups.items()}
+        groups["agent"] = {"name": self.agent_name, **groups["agent"]}
+        return {"version": VERSION, **groups, **values_of(self)}
 
     def to_json(self) -> str:
         return json.dumps(self.to_dict(), indent=2) + "\n"
 
     @staticmethod
-    def from_json(text: str, source: str) -> "TrainConfig":
-        """Read a config file's text; `source` names it in errors.
+    def from_json(text: str, source: str) -> "RunConfig":
+        """Read a config file's text, of this format or an older one; `source` names it in errors.
 
         Raises UserError for broken JSON, an unknown key, a value of the wrong type, and a config of
         a task that has changed since it was written.
@@ -204,52 +196,65 @@ class TrainConfig(TaskConfig):
         except json.JSONDecodeError as error:
             raise UserError(f"{source} is not valid JSON: {error}.") from error
         if not isinstance(values, dict):
-            raise UserError(f"{source} must hold one JSON object of config fields.")
-        _check_version(values.pop("version", 1), values, source)
-        hints = get_type_hints(TrainConfig)
-        for key, value in values.items():
-            if key not in hints:
-                nearest = difflib.get_close_matches(key, hints, n=1, cutoff=0.0)[0]
-                raise UserError(f"{source} has an unknown key {key!r}; the nearest is {nearest!r}.")
-            values[key] = _checked(key, value, hints[key])
-        return TrainConfig(**values)
+            raise UserError(f"{source} must hold one JSON object of settings.")
+        return _built(migrated(values, source), source)
 
     @staticmethod
-    def read(path: Path) -> "TrainConfig":
+    def read(path: Path) -> "RunConfig":
         """The config in a JSON file; raises UserError if it cannot be read."""
         try:
-            return TrainConfig.from_json(path.read_text(), str(path))
+            return RunConfig.from_json(path.read_text(), str(path))
         except OSError as error:
             raise UserError(f"cannot read the config file {path}: {error.strerror}.") from error
 
 
-def _check_version(version: Any, values: dict[str, Any], source: str) -> None:
-    """Raises UserError for a file of a later format, and where the task meant another body."""
-    if version not in range(1, VERSION + 1):
-        raise UserError(
-            f"{source} has version = {version!r}, where this release reads up to {VERSION}: "
-            "open it with the release that wrote it, or a newer one."
-        )
-    task = str(values.get("task", ""))
-    if version == 1 and (task == "ant" or task.startswith("ant_")):
-        old = "" if task in WITHOUT_GYM_ANT else f"write gym_{task} as its task to keep them, or "
-        raise UserError(
-            f"{source} was written when task {task} had the motors of Gym's ant (gear 150, 20 Hz): "
-            f'{old}add "version": {VERSION} for the present ones (gear 30, 10 Hz).'
-        )
+GROUPS: dict[str, type[Settings]] = {
+    "task": TaskChoice,
+    "agent": Agent,
+    "network": NetworkConfig,
+    "collection": CollectionConfig,
+    "physics": PhysicsConfig,
+    "replay": ReplayConfig,
+    "evaluation": EvaluationConfig,
+    "checkpoints": CheckpointConfig,
+    "tracking": TrackingConfig,
+}
 
 
-def _checked(field: str, value: Any, hint: Any) -> Any:
-    """The value as the field's type; raises UserError if it is of another."""
-    takes_float = hint is float or float in get_args(hint)
-    if takes_float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if getattr(hint, "__origin__", None) is Literal:
-        if value not in get_args(hint):
-            raise bad_field(field, value, f"one of {', '.join(map(str, get_args(hint)))}")
-        return value
-    allowed = get_args(hint) or (hint,)
-    if type(value) not in allowed:
-        names = " or ".join(getattr(kind, "__name__", str(kind)) for kind in allowed)
-        raise bad_field(field, value, f"it must be of type {names}")
-    return value
+def run_config(**settings: Any) -> RunConfig:
+    """The plain defaults with other settings, each by its own name."""
+    return RunConfig().having(**settings)
+
+
+def _as_agent(before: Agent, name: str) -> Agent:
+    """The agent called `name`, with the settings that it shares with another."""
+    kind = agent_class(name)
+    shared = {key: value for key, value in values_of(before).items() if key in settings_of(kind)}
+    return before if kind is type(before) else kind(**shared)
+
+
+def _built(values: dict[str, Any], source: str) -> RunConfig:
+    known = (*GROUPS, *settings_of(RunConfig))
+    parts: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in known:
+            raise _unknown(key, known, source)
+        if key not in GROUPS:
+            parts[key] = value
+            continue
+        if not isinstance(value, dict):
+            raise UserError(f"{source}: {key} must be one JSON object of settings.")
+        kind, own = GROUPS[key], dict(value)
+        if key == "agent":
+            kind = agent_class(str(own.pop("name", "crl")))
+        for name in own:
+            if name not in settings_of(kind):
+                raise _unknown(name, settings_of(kind), f"{source}: {key}")
+        parts[key] = kind(**own)
+    return RunConfig(**parts)
+
+
+def _unknown(key: str, known: Iterable[str], source: str) -> UserError:
+    return UserError(
+        f"{source} has an unknown key {key!r}; the nearest is {nearest(key, known)!r}."
+    )

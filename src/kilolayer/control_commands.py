@@ -61,9 +61,10 @@ def hierarchy(
     """
     from kilolayer.analysis.load import load
     from kilolayer.deploy.planning.build import compare_planners
-    from kilolayer.deploy.planning.hierarchy import Pursuit, write_rows
+    from kilolayer.deploy.planning.hierarchy import write_rows
     from kilolayer.deploy.policy import open_policy
     from kilolayer.runtime.progress import LiveDisplay
+    from kilolayer_robot.planning import Pursuit
 
     pursuit = Pursuit.of(replan, chunk, execute, patience)
     opened = load(run)
@@ -100,7 +101,7 @@ def control(
     say: str | None = None,
     grounding: Path | None = None,
     module: Path | None = None,
-    seconds: float = 10.0,
+    seconds: float | None = 10.0,
     rate: float = 100.0,
     plan_rate: float = 5.0,
     plan_limit: float = 1.0,
@@ -132,7 +133,7 @@ def control(
             sentence, encoded anew: the goal for the controller, or the features for a module.
         grounding: Who understands the sentence; by default the run's newest.
         module: An action module of `kilolayer train-vla` in the controller's place.
-        seconds: How long, by the clock on the wall.
+        seconds: How long, by the monotonic clock; None: until Ctrl-C or another signal.
         rate: Control steps a second.
         plan_rate: Plans a second.
         plan_limit: Seconds for which a plan is acted on, counted from what it was made from.
@@ -145,12 +146,12 @@ def control(
         seed: Seed of starts and goals, of the nodes, and of the markers.
         out: A file for the log, one JSON object a line: every step, plan and error.
     """
-    from kilolayer.deploy.control.loop import Timing
     from kilolayer.deploy.control.run import control_simulation
     from kilolayer.deploy.planning.build import build_planner
-    from kilolayer.deploy.planning.hierarchy import Pursuit
     from kilolayer.deploy.policy import is_policy, open_policy
     from kilolayer.runtime.progress import LiveDisplay
+    from kilolayer_robot.planning import Pursuit
+    from kilolayer_robot.timing import Timing
 
     timing = Timing(rate, plan_rate, plan_limit, planner_delay)
     saying = Saying(run, say, grounding, module, None, seed)
@@ -178,7 +179,10 @@ def _tell_control(done: "Controlled", rate: float) -> None:
         ("steps taken", f"{found.steps:,}"),
         ("deadline misses", f"{found.deadline_misses:,}"),
         ("steps left out behind them", f"{found.skipped:,}"),
+        ("stalls", f"{found.stalls:,}"),
+        ("safe actions by the watchdog", f"{found.watchdog_actions:,}"),
         *((f"safe actions, {why}", f"{count:,}") for why, count in found.safe.items()),
+        *((f"flaws, {what}", f"{count:,}") for what, count in found.flaws.items()),
         *((f"plans {outcome}", f"{count:,}") for outcome, count in found.plans.items()),
         ("begun late", str(found.late or "-")),
         ("a step takes", str(found.took or "-")),
@@ -228,9 +232,9 @@ def serve(
     from kilolayer.deploy.page.open_session import open_session
     from kilolayer.deploy.page.serve import PageServer
     from kilolayer.deploy.planning.build import build_planner, for_one
-    from kilolayer.deploy.planning.hierarchy import Pursuit
     from kilolayer.deploy.policy import open_policy
     from kilolayer.runtime.progress import LiveDisplay
+    from kilolayer_robot.planning import Pursuit
 
     display = LiveDisplay()
     try:

@@ -193,15 +193,24 @@ def export(
     out: Path | None = None,
     format: tuple[Format, ...] = ("onnx", "stablehlo", "safetensors"),
     opset: int = 20,
+    to: Path | None = None,
+    planner: Literal["waypoints"] | None = None,
+    nodes: int = 64,
+    weights: Literal["float32", "float16", "int8"] = "float32",
+    episodes: int = 0,
 ) -> None:
     """Write a policy as files that run without this package.
+
+    With --to it is a folder that `kilolayer-robot run` takes: the ONNX graph, and a card with
+    names, units, ranges, control step, safe action and versions.
 
     onnx: a plain graph for ONNX Runtime, any batch size (`examples/run_onnx.py` runs it with numpy
     alone). stablehlo: what `jax.export` makes, for CPU and CUDA. safetensors: the arrays with a
     JSON card, which every command here takes for a policy.
 
     Each is loaded back and compared with the policy, on random observations and on those that the
-    policy meets in its task; where an action differs by more than 1e-5, nothing is written.
+    policy meets in its task; where an action differs by more than 4 times what rounding alone moves
+    it by, and by more than 1e-5, nothing is written.
 
     Args:
         policy: A run directory, a policy directory or zoo:NAME.
@@ -209,10 +218,30 @@ def export(
             export_NAME for zoo:NAME.
         format: Which files to write.
         opset: The version of ONNX's operators to use, 17 at least.
+        to: Make this folder for `kilolayer-robot run` instead; the options below go with it.
+        planner: Record waypoints for `kilolayer-robot run --planner waypoints`; takes a run.
+        nodes: Places that waypoints are chosen from.
+        weights: How the graph stores its kernels. float16 takes half the space, int8 a quarter;
+            all is computed in float32. Give --episodes to see the score that is kept.
+        episodes: Score the policy and its graph in so many episodes, for the card; 0: do not.
     """
+    from kilolayer.deploy.export.folder import export_folder
     from kilolayer.deploy.export.write import export_policy
     from kilolayer.runtime.progress import LiveDisplay
 
+    if to is not None:
+        with closing(LiveDisplay()) as display:
+            folder = export_folder(policy, to, planner, nodes, weights, episodes, opset, display)
+        for line in folder.lines():
+            OUTPUT.print(line, markup=False)
+        return
+    for name, value, default in (
+        ("planner", planner, None),
+        ("weights", weights, "float32"),
+        ("episodes", episodes, 0),
+    ):
+        if value != default:
+            raise bad_field(name, value, "it goes with --to FOLDER")
     with closing(LiveDisplay()) as display:
         written = export_policy(policy, out, format, opset, display)
     for line in written.lines():
@@ -258,11 +287,11 @@ def latency(
     """
     from kilolayer.analysis.load import load
     from kilolayer.deploy.latency import measure_latency
-    from kilolayer.deploy.planning.hierarchy import Pursuit
     from kilolayer.deploy.smaller.early_exit import EarlyExit
     from kilolayer.deploy.ways import Planned
     from kilolayer.report.latency_report import brief, header, rows, write_latency
     from kilolayer.runtime.progress import LiveDisplay
+    from kilolayer_robot.planning import Pursuit
 
     if out.suffix != ".html":
         raise bad_field("out", str(out), "a name that ends in .html", out.stem + ".html")

@@ -3,12 +3,10 @@
 What each takes from its paper and what it leaves out stands in docs/recipes.md.
 """
 
-import dataclasses
-import difflib
 from typing import Any
 
-from kilolayer.config import TrainConfig
-from kilolayer.types import bad_field
+from kilolayer.config import RunConfig
+from kilolayer.types import bad_field, nearest
 
 RECIPES: dict[str, dict[str, Any]] = {
     # arXiv 2503.14858, section 3 and its code: the whole method, with its batch and its worlds, at
@@ -39,7 +37,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "critic_learning_rate": 3e-4,
         "temperature_learning_rate": 3e-4,
         "final_learning_rate_share": 1.0,
-        "energy": "l2",
+        "energy": "euclidean",
         "contrastive_loss": "forward",
         "logsumexp_penalty": 0.1,
         "initial_temperature": 1.0,
@@ -105,9 +103,16 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
-def with_recipe(config: TrainConfig, name: str) -> TrainConfig:
-    """The config with a recipe's fields; raises UserError for a name that is none."""
+def with_recipe(config: RunConfig, name: str) -> RunConfig:
+    """The config with a recipe's settings, of which another agent takes those that it has.
+
+    Raises UserError for a name that is none.
+    """
+    return config.taking(recipe_named(name))
+
+
+def recipe_named(name: str) -> dict[str, Any]:
+    """The settings of a recipe; raises UserError for a name that is none."""
     if name not in RECIPES:
-        nearest = difflib.get_close_matches(name, RECIPES, n=1, cutoff=0.0)[0]
-        raise bad_field("recipe", name, f"one of {', '.join(RECIPES)}", nearest)
-    return dataclasses.replace(config, **RECIPES[name])
+        raise bad_field("recipe", name, f"one of {', '.join(RECIPES)}", nearest(name, RECIPES))
+    return RECIPES[name]

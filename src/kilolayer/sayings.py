@@ -13,7 +13,6 @@ from kilolayer.types import UserError, bad_field
 
 if TYPE_CHECKING:
     from kilolayer.analysis.load import Run
-    from kilolayer.deploy.control.loop import Timing
     from kilolayer.deploy.control.run import Controlled
     from kilolayer.deploy.listener import Heard
     from kilolayer.deploy.policy import DeployedPolicy
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from kilolayer.report.said import Acting
     from kilolayer.runtime.progress import ProgressDisplay
     from kilolayer.tasks.base import Task
+    from kilolayer_robot.timing import Timing
 
 OUTPUT = Console(highlight=False, soft_wrap=True)
 
@@ -57,7 +57,7 @@ class Saying:
 
         from kilolayer.language.say import Ear, read_picture
         from kilolayer.report.said import film_said
-        from kilolayer.runtime.run_dir import guard_disk
+        from kilolayer.runtime.files import guard_disk
 
         policy, sentence = open_actor(self.run), str(self.sentence)
         picture = None if self.picture is None else read_picture(self.picture)
@@ -87,14 +87,14 @@ class Saying:
         self,
         controller: Path | None,
         timing: "Timing",
-        seconds: float,
+        seconds: float | None,
         display: "ProgressDisplay",
         out: Path | None,
     ) -> "Controlled":
         """The control loop, in which every plan hears the sentence anew."""
         from kilolayer.deploy.control.run import drive_simulation
-        from kilolayer.deploy.planning.hierarchy import Pursuit
         from kilolayer.language.loop import grounded_loop
+        from kilolayer_robot.planning import Pursuit
 
         policy, sentence = open_actor(controller or self.run), str(self.sentence)
         grounding = grounding_of(self.run, self.grounding, policy.task)

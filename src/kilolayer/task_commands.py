@@ -7,13 +7,13 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from kilolayer.config import TaskConfig
+from kilolayer.tasks.choice import TaskChoice
 from kilolayer.types import UserError, bad_field
 
 OUTPUT = Console(highlight=False, soft_wrap=True)
 
 
-def inspect(task: Annotated[TaskConfig, tyro.conf.arg(name="")], out: Path | None = None) -> None:
+def inspect(task: Annotated[TaskChoice, tyro.conf.arg(name="")], out: Path | None = None) -> None:
     """Show a task before training on it: `kilolayer inspect TASK`, or the options that `train`
     takes for a robot of your own.
 

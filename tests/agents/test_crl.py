@@ -10,30 +10,27 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kilolayer.agents.base import TaskSpec
-from kilolayer.agents.build import build_agent
+from kilolayer.agents.base import Problem, TaskSpec
 from kilolayer.agents.crl import CRL, CRLState
-from kilolayer.config import TrainConfig
+from kilolayer.config import run_config
 from kilolayer.networks.encoders import TorsoSpec
-from kilolayer.plan import TrainPlan
+from kilolayer.plan import TrainPlan, build_agent
 from kilolayer.replay.hindsight import Batch
 from kilolayer.tasks.registry import make_task
 from probes import contrastive_batch
 
 BATCH, OBSERVATION, ACTION, GOAL = 16, 5, 2, 3
 TORSO = TorsoSpec(depth=2, width=8, layers_per_block=2)
-AGENT = CRL(TaskSpec(OBSERVATION, ACTION, GOAL), TORSO, TORSO, representation_dim=4)
+PROBLEM = Problem(TaskSpec(OBSERVATION, ACTION, GOAL), TORSO, TORSO)
+AGENT = CRL(representation_dim=4).on(PROBLEM)
 # Few variants, for each compiles an update of its own.
 SHUFFLED = dataclasses.replace(AGENT, shuffled_goal_share=0.5)
-COARSE = dataclasses.replace(
-    AGENT,
-    actor_torso=dataclasses.replace(TORSO, compute_dtype="bfloat16"),
-    critic_torso=dataclasses.replace(TORSO, compute_dtype="bfloat16"),
-)
+BFLOAT16 = dataclasses.replace(TORSO, compute_dtype="bfloat16")
+COARSE = AGENT.on(Problem(PROBLEM.task, BFLOAT16, BFLOAT16))
 RATES = {"actor": 0.01, "critic": 0.02, "log_temperature": 0.03}
 OTHER = dataclasses.replace(
     AGENT,
-    loss_kind="binary",
+    contrastive_loss="binary",
     actor_learning_rate=RATES["actor"],
     critic_learning_rate=RATES["critic"],
     temperature_learning_rate=RATES["log_temperature"],
@@ -161,7 +158,7 @@ def test_the_temperature_follows_its_target(agent, first):
 
 def test_energy_is_the_diagonal_of_what_the_critic_learns_from():
     state, batch = start(AGENT, 0), random_batch(1)
-    energies = AGENT.energy(state, batch.observation, batch.action, batch.goal)
+    energies = AGENT.rate(state, batch.observation, batch.action, batch.goal)
     _, (metrics, _) = AGENT.critic_loss(state.parameters.critic, batch)
     assert energies.shape == (BATCH,)
     assert float(energies.mean()) == pytest.approx(float(metrics["positive_energy"]), abs=1e-4)
@@ -192,7 +189,7 @@ def test_a_share_of_the_actors_goals_is_shuffled_and_another_commanded():
 
 
 def test_a_config_builds_the_agent_that_it_describes():
-    config = TrainConfig(
+    config = run_config(
         task="ant", actor_depth=16, critic_depth=4, width=16, layers_per_block=2, energy="dot",
         contrastive_loss="symmetric", representation_dim=7, logsumexp_penalty=0.3,
         actor_learning_rate=1e-3, critic_learning_rate=2e-3, temperature_learning_rate=3e-3,
@@ -205,11 +202,16 @@ def test_a_config_builds_the_agent_that_it_describes():
     agent = build_agent(config, plan, task)
     shared = {"width": 16, "layers_per_block": 2, "rematerialisation": "block",
               "scan_unroll": 2, "compute_dtype": "bfloat16"}  # fmt: skip
+    found = agent.bound
+    assert found.task == TaskSpec(29, 8, 2)
+    assert found.actor_torso == TorsoSpec(depth=16, branch_scale=0.25, **shared)
+    assert found.critic_torso == TorsoSpec(depth=4, **shared)
     assert agent == CRL(
-        TaskSpec(29, 8, 2),
-        TorsoSpec(depth=16, branch_scale=0.25, **shared), TorsoSpec(depth=4, **shared),
-        7, "dot", "symmetric", 0.3, 1e-3, 2e-3, 3e-3, 0.4, -0.2, 0.25, 0.5,
-    )  # fmt: skip
+        representation_dim=7, energy="dot", contrastive_loss="symmetric", logsumexp_penalty=0.3,
+        actor_learning_rate=1e-3, critic_learning_rate=2e-3, temperature_learning_rate=3e-3,
+        initial_temperature=0.4, target_entropy_per_action=-0.2, shuffled_goal_share=0.25,
+        commanded_goal_share=0.5,
+    ).on(found)  # fmt: skip
     state = jax.eval_shape(agent.init, jax.random.key(0))
     assert state.parameters.actor.encoder.stack.blocks.layers[0].scale.shape == (8, 16)
     assert state.parameters.critic.goal.stack.blocks.layers[0].scale.shape == (2, 16)
@@ -217,7 +219,7 @@ def test_a_config_builds_the_agent_that_it_describes():
 
 def lower_update(depth: int):
     torso = TorsoSpec(depth=depth, width=32)
-    agent = dataclasses.replace(AGENT, actor_torso=torso, critic_torso=torso)
+    agent = AGENT.on(Problem(PROBLEM.task, torso, torso))
     state = jax.eval_shape(agent.init, jax.random.key(0))
     return jax.jit(agent.update).lower(state, random_batch(0), jax.random.key(0))
 
@@ -246,3 +248,14 @@ def test_the_update_is_one_program_however_deep():
 def test_the_state_is_a_tree_of_arrays():
     state = start(AGENT, 0)
     assert all(eqx.is_array(leaf) for leaf in jax.tree.leaves(state))
+
+
+def test_a_share_of_the_environments_explores_without_noise():
+    agent = dataclasses.replace(AGENT, deterministic_env_share=0.25)
+    state, batch, key = start(AGENT, 0), random_batch(0), jax.random.key(3)
+    inputs = (batch.observation, batch.goal, key)
+    mixed = np.asarray(agent.explore(state, *inputs, False))
+    still, noisy = (np.asarray(AGENT.act(state, *inputs, how)) for how in (True, False))
+    np.testing.assert_array_equal(mixed[:4], still[:4])
+    np.testing.assert_array_equal(mixed[4:], noisy[4:])
+    np.testing.assert_array_equal(AGENT.explore(state, *inputs, False), noisy)

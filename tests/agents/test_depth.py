@@ -5,16 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kilolayer.agents.build import build_agent
-from kilolayer.config import TrainConfig
-from kilolayer.plan import TrainPlan
+from kilolayer.config import RunConfig, run_config
+from kilolayer.plan import TrainPlan, build_agent
 from kilolayer.recipes import with_recipe
 from kilolayer.tasks.registry import make_task
 from probes import contrastive_batch
 
 BATCH, UPDATES = 32, 12
 CHANCE = np.log(BATCH)
-DEEP = TrainConfig(depth=256, width=16, representation_dim=16, batch_size=BATCH)
+DEEP = run_config(depth=256, width=16, representation_dim=16, batch_size=BATCH)
 
 
 @pytest.fixture
@@ -27,7 +26,7 @@ def losses():
     observation = jnp.concatenate([place, velocity], -1)
     batch = contrastive_batch(observation, jnp.tanh(action), place, place)
 
-    def train(config: TrainConfig) -> dict[str, np.ndarray]:
+    def train(config: RunConfig) -> dict[str, np.ndarray]:
         agent = build_agent(config, TrainPlan.derive(config, task.episode_length), task)
         keys = jax.random.split(jax.random.key(0), UPDATES)
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kilolayer.agents.base import TaskSpec
+from kilolayer.agents.base import Problem, TaskSpec
 from kilolayer.agents.distillation import Distillation, DistillationState
 from kilolayer.networks.actor import Actor
 from kilolayer.networks.encoders import TorsoSpec
@@ -19,15 +19,11 @@ TASK = TaskSpec(observation_dim=3, action_dim=2, goal_dim=2)
 @pytest.fixture
 def agent(random_module) -> Distillation:
     teacher = random_module(Actor.init, 3, 2, 2, TorsoSpec(depth=4, width=8, layers_per_block=2))
-    return Distillation(
-        TASK,
-        TorsoSpec(depth=2, width=8, layers_per_block=2),
-        teacher,
-        updates=60,
-        teacher_acts=0.5,
-        hindsight_share=1.0,
-        learning_rate=1e-2,
+    torso = TorsoSpec(depth=2, width=8, layers_per_block=2)
+    agent = Distillation(
+        teacher=teacher, teacher_acts=0.5, hindsight_share=1.0, actor_learning_rate=1e-2
     )
+    return agent.on(Problem(TASK, torso, torso, updates=60))
 
 
 def test_the_share_of_the_teacher_falls_from_all_to_none(agent):
@@ -56,7 +52,7 @@ def learnt(agent: Distillation, batch) -> tuple[DistillationState, dict]:
     def update(state: DistillationState, key) -> tuple[DistillationState, dict]:
         return agent.update(state, batch, key)
 
-    keys = jax.random.split(jax.random.key(1), agent.updates)
+    keys = jax.random.split(jax.random.key(1), agent.bound.updates)
     return jax.jit(lambda state: jax.lax.scan(update, state, keys))(agent.init(jax.random.key(0)))
 
 
@@ -80,7 +76,7 @@ def test_what_the_critic_minds_weighs_more(agent, normal):
         teacher = jnp.tanh(agent.teacher(observation, goal)[0])
         return -critic * minded * jnp.square(action - teacher).sum(-1)
 
-    weighted = dataclasses.replace(agent, energy_of=energy, critic=jnp.float32(2.0))
+    weighted = dataclasses.replace(agent, rate_of=energy, critic=jnp.float32(2.0))
     state = weighted.init(jax.random.key(0))
     wanted = state.teacher(observation, goal)
     rows = np.asarray(

@@ -11,17 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kilolayer.agents.build import build_agent
 from kilolayer.agents.crl import CRLState
-from kilolayer.config import TrainConfig
+from kilolayer.config import run_config
 from kilolayer.losses.actor import temperature_loss as temperature_loss_of_package
-from kilolayer.plan import TrainPlan
+from kilolayer.plan import TrainPlan, build_agent
 from kilolayer.recipes import with_recipe
 from kilolayer.tasks.registry import make_task
 from probes import contrastive_batch
 
 BATCH, LAYERS_PER_BLOCK = 24, 4
-CONFIG = with_recipe(TrainConfig(task="ant", depth=8, width=16, batch_size=BATCH), "wang2025")
+CONFIG = with_recipe(run_config(task="ant", depth=8, width=16, batch_size=BATCH), "wang2025")
 PENALTY, RATE, TARGET_ENTROPY = 0.1, 3e-4, -0.5 * 8
 TOLERANCE = 1e-5
 
@@ -63,16 +62,16 @@ def actor_loss(actor, critic, temperature, batch, noise):
     action = jnp.tanh(before_tanh)
     gaussian = jnp.exp(-(noise**2) / 2) / (deviation * np.sqrt(2 * np.pi))
     slope = 1 / jnp.cosh(before_tanh) ** 2  # 1 - tanh^2, which rounds to 0 where this does not
-    log_density = jnp.sum(jnp.log(gaussian) - jnp.log(slope), axis=1)
+    log_prob = jnp.sum(jnp.log(gaussian) - jnp.log(slope), axis=1)
     phi = network(critic["pair"], jnp.concatenate([batch.observation, action], axis=1))
     psi = network(critic["goal"], batch.goal)
     energy = -jnp.sqrt(jnp.sum((phi - psi) ** 2, axis=1))
-    return jnp.mean(temperature * log_density - energy), log_density
+    return jnp.mean(temperature * log_prob - energy), log_prob
 
 
-def temperature_loss(log_temperature, log_density):
+def temperature_loss(log_temperature, log_prob):
     """Of the log temperature: its gradient is temperature times what entropy there is too much."""
-    return jnp.exp(log_temperature) * (-jnp.mean(log_density) - TARGET_ENTROPY)
+    return jnp.exp(log_temperature) * (-jnp.mean(log_prob) - TARGET_ENTROPY)
 
 
 def first_adam_step(parameter, gradient):
@@ -150,11 +149,11 @@ def independent(setting):
     def compute(weights):
         temperature = jnp.exp(weights["log_temperature"])
         critic, critic_gradient = jax.value_and_grad(critic_loss)(weights["critic"], batch)
-        (actor, log_density), actor_gradient = jax.value_and_grad(actor_loss, has_aux=True)(
+        (actor, log_prob), actor_gradient = jax.value_and_grad(actor_loss, has_aux=True)(
             weights["actor"], weights["critic"], temperature, batch, noise
         )
         tuning, temperature_gradient = jax.value_and_grad(temperature_loss)(
-            weights["log_temperature"], log_density
+            weights["log_temperature"], log_prob
         )
         gradients = {
             "actor": actor_gradient,
@@ -179,17 +178,17 @@ def package(setting):
         psi, action_key = parameters.critic.goal(batch.goal), jax.random.split(key)[1]
         return agent.actor_loss(actor, parameters, batch.observation, batch.goal, psi, action_key)
 
-    def temperature_loss_of(log_temperature, log_density):
-        return temperature_loss_of_package(log_temperature, log_density, agent.target_entropy)
+    def temperature_loss_of(log_temperature, log_prob):
+        return temperature_loss_of_package(log_temperature, log_prob, agent.target_entropy)
 
     def compute(state):
         parameters = state.parameters
         critic, critic_gradient = jax.value_and_grad(critic_loss)(parameters.critic)
-        (actor, (_, log_density)), actor_gradient = jax.value_and_grad(actor_loss, has_aux=True)(
+        (actor, (_, log_prob)), actor_gradient = jax.value_and_grad(actor_loss, has_aux=True)(
             parameters.actor, parameters
         )
         tuning, temperature_gradient = jax.value_and_grad(temperature_loss_of)(
-            parameters.log_temperature, log_density
+            parameters.log_temperature, log_prob
         )
         losses = {"actor": actor, "critic": critic, "temperature": tuning}
         gradients = type(parameters)(actor_gradient, critic_gradient, temperature_gradient)

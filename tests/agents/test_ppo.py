@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kilolayer.agents.base import TaskSpec
+from kilolayer.agents.base import Problem, TaskSpec
 from kilolayer.agents.ppo import PPO
 from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.replay.buffer import CUT_OFF, Transition
@@ -22,13 +22,8 @@ def reward(achieved, goal):
     return (jnp.abs(achieved - goal).sum(-1) < RADIUS).astype(jnp.float32)
 
 
-AGENT = PPO(
-    *(TaskSpec(1, 1, 1), TORSO, TORSO, reward),
-    episode_length=4,
-    discount=0.9,
-    actor_learning_rate=3e-3,
-    critic_learning_rate=3e-3,
-)
+PROBLEM = Problem(TaskSpec(1, 1, 1), TORSO, TORSO, reward, episode_length=4)
+AGENT = PPO(discount=0.9, actor_learning_rate=3e-3, critic_learning_rate=3e-3).on(PROBLEM)
 
 
 def echo(state, key) -> Transition:
@@ -82,7 +77,7 @@ def test_it_learns_to_go_where_it_is_told():
 
 
 @pytest.fixture(scope="module")
-def judged():
+def batch_of_steps():
     """An unroll of known ages: the first world's episode runs out of time after the fourth step,
     the second's terminates after the third."""
     state = AGENT.init(jax.random.key(0))
@@ -95,11 +90,11 @@ def judged():
 
 def values_of(state, unroll) -> np.ndarray:
     mean, _ = state.parameters.actor(unroll.observation, unroll.goal)
-    return np.asarray(AGENT.energy(state, unroll.observation, jnp.tanh(mean), unroll.goal))
+    return np.asarray(AGENT.rate(state, unroll.observation, jnp.tanh(mean), unroll.goal))
 
 
-def test_returns_end_where_episodes_terminate_and_stop_where_they_are_cut(judged):
-    state, unroll, steps = judged
+def test_returns_end_where_episodes_terminate_and_stop_where_they_are_cut(batch_of_steps):
+    state, unroll, steps = batch_of_steps
     value = values_of(state, unroll)
     rewards = np.asarray(reward(unroll.achieved_goal, unroll.goal))
     returns = np.asarray(steps.returns).reshape(5, 2)
@@ -113,9 +108,9 @@ def test_returns_end_where_episodes_terminate_and_stop_where_they_are_cut(judged
     assert returns[1, 1] == pytest.approx(expected, abs=1e-4)
 
 
-def test_what_follows_a_divergence_is_not_a_return(judged):
+def test_what_follows_a_divergence_is_not_a_return(batch_of_steps):
     """The second world diverges after its third step, which is known by its age alone."""
-    state, unroll, steps = judged
+    state, unroll, steps = batch_of_steps
     diverged = dataclasses.replace(unroll, age=unroll.age.at[2, 1].set(CUT_OFF))
     cut = AGENT.prepare(state, diverged)
     for row in (1, 2):
@@ -125,10 +120,10 @@ def test_what_follows_a_divergence_is_not_a_return(judged):
         assert np.asarray(steps.advantage).reshape(5, 2)[row, 1] != 0.0
 
 
-def test_what_follows_the_last_step_for_a_goal_is_not_its_return(judged):
+def test_what_follows_the_last_step_for_a_goal_is_not_its_return(batch_of_steps):
     """Told another goal at age 2, the second world's steps to that age are cut there."""
-    state, unroll, steps = judged
-    cut = dataclasses.replace(AGENT, goal_interval=2).prepare(state, unroll)
+    state, unroll, steps = batch_of_steps
+    cut = AGENT.on(dataclasses.replace(PROBLEM, goal_interval=2)).prepare(state, unroll)
     before = np.flatnonzero(np.asarray(unroll.age)[1:, 1] == 2)[0]
     returns = np.asarray(cut.returns).reshape(5, 2)
     assert returns[before, 1] == pytest.approx(values_of(state, unroll)[before, 1], abs=1e-4)
@@ -136,8 +131,8 @@ def test_what_follows_the_last_step_for_a_goal_is_not_its_return(judged):
     assert np.asarray(steps.advantage).reshape(5, 2)[before, 1] != 0.0
 
 
-def test_advantages_are_whitened_over_the_steps_that_are_known(judged):
-    _, _, steps = judged
+def test_advantages_are_whitened_over_the_steps_that_are_known(batch_of_steps):
+    _, _, steps = batch_of_steps
     advantage = np.asarray(steps.advantage).reshape(5, 2)
     assert advantage[3, 0] == 0.0
     known = np.delete(advantage.ravel(), 6)
@@ -145,8 +140,8 @@ def test_advantages_are_whitened_over_the_steps_that_are_known(judged):
     assert known.std() == pytest.approx(1.0, abs=1e-4)
 
 
-def test_the_first_update_starts_from_the_policy_that_acted(judged):
-    state, _, steps = judged
+def test_the_first_update_starts_from_the_policy_that_acted(batch_of_steps):
+    state, _, steps = batch_of_steps
     _, metrics = AGENT.gradients(state.parameters, steps, jax.random.key(0))
     assert float(metrics["actor/clipped_share"]) == 0.0
     assert float(metrics["actor/loss"]) == pytest.approx(-float(steps.advantage.mean()), abs=1e-5)
@@ -157,8 +152,8 @@ def test_the_likeliest_action_has_the_highest_energy():
     place, goal = jnp.zeros((41, 1)), jnp.full((41, 1), 0.6)
     mean, log_std = state.parameters.actor(place[:1], goal[:1])
     action = jnp.linspace(-0.9, 0.9, 41)[:, None]
-    energy = AGENT.energy(state, place, action, goal)
-    at_mean = AGENT.energy(state, place[:1], jnp.tanh(mean), goal[:1])[0]
+    energy = AGENT.rate(state, place, action, goal)
+    at_mean = AGENT.rate(state, place[:1], jnp.tanh(mean), goal[:1])[0]
     np.testing.assert_allclose(
         energy,
         at_mean - 0.5 * ((jnp.arctanh(action) - mean) / jnp.exp(log_std))[:, 0] ** 2,

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from kilolayer.agents.base import TaskSpec
+from kilolayer.agents.base import Problem, TaskSpec
 from kilolayer.agents.crl import CRL, Critic
 from kilolayer.losses.energies import pairwise
 from kilolayer.networks.encoders import TorsoSpec
@@ -57,7 +57,7 @@ def buffer() -> ring.Buffer:
 
 
 @pytest.mark.parametrize(
-    ("energy", "loss"), [("l2", "forward"), ("dot", "symmetric"), ("dot", "binary")]
+    ("energy", "loss"), [("euclidean", "forward"), ("dot", "symmetric"), ("dot", "binary")]
 )
 def test_energies_are_the_log_occupancy_ratio(energy, loss, buffer):
     """Optimal energies are log p(g|s,a)/p(g), up to what the loss cannot see.
@@ -67,7 +67,9 @@ def test_energies_are_the_log_occupancy_ratio(energy, loss, buffer):
     """
     torso = TorsoSpec(depth=4, width=32)
     spec = TaskSpec(CHAIN.states, 2, CHAIN.states)
-    agent = CRL(spec, torso, torso, 16, energy, loss, logsumexp_penalty=0.0)
+    agent = CRL(
+        representation_dim=16, energy=energy, contrastive_loss=loss, logsumexp_penalty=0.0
+    ).on(Problem(spec, torso, torso))
     critic = train_critic(agent, buffer)
     states, actions = (grid.ravel() for grid in np.indices((CHAIN.states, 2)))
     phi = critic.encode_pair(jnp.eye(CHAIN.states)[states], jnp.eye(2)[actions])

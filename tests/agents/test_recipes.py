@@ -9,28 +9,28 @@ import numpy as np
 import pytest
 
 from kilolayer.agents.base import TaskSpec
-from kilolayer.agents.build import build_agent
-from kilolayer.config import TrainConfig
+from kilolayer.config import RunConfig, run_config
 from kilolayer.networks.arithmetic import arithmetic, parameters_of
-from kilolayer.plan import TrainPlan
+from kilolayer.plan import TrainPlan, build_agent
 from kilolayer.recipes import RECIPES, with_recipe
-from kilolayer.recommended import recommended
+from kilolayer.recommendations import recommended
 from kilolayer.replay import buffer as ring
 from kilolayer.replay import hindsight
 from kilolayer.tasks.registry import make_task
 from probes import Chain, slow
 
 CHAIN, WORLDS, UPDATES, BATCH = Chain(), 64, 120, 64
-BASE = TrainConfig(depth=4, width=16, representation_dim=8, batch_size=BATCH, seed=0)
+BASE = run_config(depth=4, width=16, representation_dim=8, batch_size=BATCH, seed=0)
 
 
 def agent_of(name: str):
     """The agent of a recipe for the chain, whose sizes no named task has."""
     rates = {"actor_learning_rate": 3e-3, "critic_learning_rate": 3e-3}
-    config = dataclasses.replace(with_recipe(BASE, name), **rates)
+    config = with_recipe(BASE, name).having(**rates)
     task = make_task("point_u_maze")
     agent = build_agent(config, TrainPlan.derive(config, task.episode_length), task)
-    return dataclasses.replace(agent, task=TaskSpec(CHAIN.states, 2, CHAIN.states))
+    chain = TaskSpec(CHAIN.states, 2, CHAIN.states)
+    return agent.on(dataclasses.replace(agent.bound, task=chain))
 
 
 @pytest.fixture(scope="module")
@@ -103,13 +103,13 @@ def test_weight_decay_reaches_the_networks_and_leaves_the_temperature():
 def test_a_recipe_fits_every_task_and_its_file(name):
     for task in ("point_u_maze", "ant", "arm_push_easy", "humanoid"):
         config = with_recipe(recommended(task), name)
-        assert TrainConfig.from_json(config.to_json(), name) == config
-        plan = TrainPlan.derive(config, make_task(config.task).episode_length)
-        assert plan.actor_depth == config.depth
+        assert RunConfig.from_json(config.to_json(), name) == config
+        plan = TrainPlan.derive(config, make_task(config.task.task).episode_length)
+        assert plan.actor_torso.depth == config.network.depth
         untouched = ("task", "depth", "width", "total_steps", "seed")
         sizes = () if name == "wang2025" else ("batch_size", "num_envs", "episode_length")
         for field in untouched + sizes:
-            assert getattr(config, field) == getattr(recommended(task), field)
+            assert config.flat()[field] == recommended(task).flat()[field]
 
 
 def test_every_recipe_says_all_about_the_architecture():

@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kilolayer.agents.base import TaskSpec
-from kilolayer.agents.optimiser import follow
+from kilolayer.agents.base import Problem, TaskSpec
 from kilolayer.agents.sac import SAC
 from kilolayer.agents.td3 import TD3
 from kilolayer.networks.arithmetic import arithmetic
@@ -32,16 +31,13 @@ def one_hot_reward(achieved, goal):
     return (achieved * goal).sum(-1)
 
 
+PROBLEM = Problem(SPEC, TORSO, TORSO, one_hot_reward)
 AGENTS = {
     # Next to no weight on the entropy, or the value would hold it too.
     "sac": SAC(
-        *(SPEC, TORSO, TORSO, one_hot_reward, DISCOUNT),
-        **({"hindsight_goal_share": 0.5, "initial_temperature": 1e-6} | RATES),
-    ),
-    "td3": TD3(
-        *(SPEC, TORSO, TORSO, one_hot_reward, DISCOUNT),
-        **({"hindsight_goal_share": 0.5} | RATES),
-    ),
+        **({"hindsight_goal_share": 0.5, "initial_temperature": 1e-6, "discount": DISCOUNT} | RATES)
+    ).on(PROBLEM),
+    "td3": TD3(**({"hindsight_goal_share": 0.5, "discount": DISCOUNT} | RATES)).on(PROBLEM),
 }
 
 
@@ -94,7 +90,7 @@ def test_values_are_the_discounted_visits(trained):
     agent, state, _ = trained
     places, goals = (grid.ravel() for grid in np.indices((STATES, STATES)))
     eye, action = jnp.eye(STATES), jnp.zeros((STATES**2, 1))
-    found = agent.energy(state, eye[places], action, eye[goals]).reshape(STATES, STATES)
+    found = agent.rate(state, eye[places], action, eye[goals]).reshape(STATES, STATES)
     np.testing.assert_allclose(found, discounted_visits(), atol=0.2)
 
 
@@ -161,9 +157,16 @@ def test_the_policy_of_td3_runs_one_critic_of_two(batch):
     assert 2 * arithmetic(critic.first, *rows).flops == arithmetic(critic, *rows).flops
 
 
-def test_targets_follow_by_their_rate():
-    slow, fast = {"a": jnp.array([1.0, -1.0])}, {"a": jnp.array([3.0, 0.0])}
-    np.testing.assert_allclose(follow(slow, fast, 0.25)["a"], [1.5, -0.75])
+def test_targets_move_by_their_rate(batch):
+    agent = AGENTS["td3"]
+    state = start(agent)
+    after, _ = agent.update(
+        dataclasses.replace(state, updates=jnp.int32(1)), batch, jax.random.key(3)
+    )
+    for old, new, target in zip(
+        *map(jax.tree.leaves, (state.target, after.parameters, after.target)), strict=True
+    ):
+        np.testing.assert_allclose(target, 0.95 * old + 0.05 * new, atol=1e-6)
 
 
 def test_the_target_takes_the_smaller_critic_and_smoothed_actions(batch):
@@ -179,7 +182,7 @@ def test_the_target_takes_the_smaller_critic_and_smoothed_actions(batch):
         agent.smoothing_limit + 1e-6
     )
     values = state.parameters.critic(batch.observation, batch.action, batch.goal)
-    energy = agent.energy(state, batch.observation, batch.action, batch.goal)
+    energy = agent.rate(state, batch.observation, batch.action, batch.goal)
     assert values.shape == (2, BATCH)
     np.testing.assert_array_equal(energy, values.min(0))
     assert 0 < np.mean(values[0] < values[1]) < 1

@@ -1,7 +1,5 @@
 """Comparisons of runs made by hand: who is grouped with whom, what is refused, what is claimed."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -21,7 +19,7 @@ def make(tmp_path):
         return [
             write_run(
                 tmp_path / f"{name}-{seed}",
-                dataclasses.replace(TINY, seed=seed, **fields),
+                TINY.having(seed=seed, **fields),
                 (0.0, score / 2, score),
             )
             for seed, score in enumerate(scores)
@@ -40,7 +38,7 @@ def test_runs_that_differ_by_their_seed_are_one_group_named_by_what_differs(make
 
 
 def test_a_curve_is_taken_where_every_seed_was_evaluated(make, tmp_path):
-    other = write_run(tmp_path / "c", dataclasses.replace(TINY, seed=9), (1.0, 2.0))
+    other = write_run(tmp_path / "c", TINY.having(seed=9), (1.0, 2.0))
     (group,) = load_groups([*make("a", 10), other])
     assert group.curve("evaluation/time_at_goal")[1].tolist() == [[0, 5], [1, 2]]
 
@@ -86,7 +84,7 @@ def test_runs_of_one_group_are_nothing_to_compare(make):
 
 
 def test_an_unfinished_run_counts_and_is_named(make, tmp_path):
-    config = dataclasses.replace(TINY, seed=5)
+    config = TINY.having(seed=5)
     half = write_run(tmp_path / "half", config, (1.0, 2.0), finished=False)
     answer = compare_groups(load_groups([*make("a", 1), half]))
     assert "half is unfinished: it counts with its evaluation at 2,000 of" in answer.notes[-1]
@@ -97,7 +95,7 @@ def test_what_cannot_be_compared_is_refused(make, tmp_path):
     (run,) = make("a", 1)
     (copy,) = make("copy", 1)
     (other_task,) = make("b", 1, task="point_big_maze")
-    empty = write_run(tmp_path / "empty", dataclasses.replace(TINY, seed=7), (), finished=False)
+    empty = write_run(tmp_path / "empty", TINY.having(seed=7), (), finished=False)
     for runs, sentence in (
         ([run], "two runs at least and there is 1"),
         ([run, tmp_path / "." / "a-0"], "is given twice"),

@@ -61,14 +61,14 @@ def test_block_norms_separate_the_blocks():
 def test_every_network_gets_one_finite_value_per_block(run_copy):
     networks = block_diagnostics(run_copy)
     assert set(networks) == {"actor", "state-action encoder", "goal encoder"}
-    blocks = run_copy.config.depth // run_copy.config.layers_per_block
+    blocks = run_copy.config.network.depth // run_copy.config.network.layers_per_block
     for diagnostics in networks.values():
         values = dataclasses.asdict(diagnostics)
         assert all(array.shape == (blocks,) for array in values.values())
         assert (values["residual_norm"] > 0).all()
         assert (values["gradient_norm"] > 0).all()
         assert (values["effective_rank"] >= 1).all()
-        assert (values["effective_rank"] <= run_copy.config.width).all()
+        assert (values["effective_rank"] <= run_copy.config.network.width).all()
 
 
 def test_gradients_are_those_of_the_losses(run_copy):

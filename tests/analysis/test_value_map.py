@@ -102,7 +102,7 @@ def test_value_map_rates_the_policy_action(tiny_run):
     values = value_map(tiny_run, goal, resolution=5)
     observation = np.array([[1.0, 2.0, 0.0, 0.0]], np.float32)
     action = tiny_run.policy(observation, goal[None])
-    energy = tiny_run.agent.energy(tiny_run.agent_state, observation, action, goal[None])
+    energy = tiny_run.agent.rate(tiny_run.agent_state, observation, action, goal[None])
     assert values.value[1, 2] == pytest.approx(float(energy[0]), rel=1e-4)
 
 

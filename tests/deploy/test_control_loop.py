@@ -12,20 +12,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kilolayer.agents.base import TaskSpec
-from kilolayer.deploy.control.log import ControlLog, Spread, Summary
-from kilolayer.deploy.control.loop import (
-    ControlLoop,
-    Timing,
-    WallClock,
-    calm_interpreter,
-    whole_subgoals,
-)
-from kilolayer.deploy.control.robot import Sensed
-from kilolayer.deploy.planning.hierarchy import Pursuit
-from kilolayer.types import UserError
+from kilolayer_robot.card import Card
+from kilolayer_robot.errors import UserError
+from kilolayer_robot.interpreter import calm_interpreter
+from kilolayer_robot.log import ControlLog
+from kilolayer_robot.loop import ControlLoop
+from kilolayer_robot.planning import Pursuit, whole_subgoals
+from kilolayer_robot.records import Histogram, Spread
+from kilolayer_robot.robot import Sensed
+from kilolayer_robot.timing import Timing, WallClock
 
-SPEC = TaskSpec(observation_dim=3, action_dim=2, goal_dim=2)
+CARD = Card.plain(observation=3, goal=2, action=2, radius=0.1)
 # Exact in binary, so that multiples are exact too.
 PERIOD = 0.125
 TICKS = 100
@@ -60,6 +57,9 @@ class FakeRobot:
     def act(self, action: np.ndarray) -> None:
         self.actions.append(np.asarray(action))
 
+    def safe_action(self) -> np.ndarray:
+        return np.zeros(2)
+
 
 class SafeRobot(FakeRobot):
     def safe_action(self) -> np.ndarray:
@@ -86,7 +86,7 @@ def near(achieved_goal: np.ndarray, subgoal: np.ndarray) -> bool:
 def make_loop(robot=None, planner=two_subgoals, controller=toward, **others) -> ControlLoop:
     timing = Timing(rate=1 / PERIOD, plan_rate=2.0, plan_limit=1.0)
     others = {"clock": FakeClock(), "timing": timing, "pursuit": Pursuit(20, 2, 2, 50)} | others
-    return ControlLoop(robot or FakeRobot(), SPEC, planner, controller, near, **others)
+    return ControlLoop(robot or FakeRobot(), CARD, controller, planner, reached=near, **others)
 
 
 def run_steps(loop: ControlLoop, count: int, first: int = 0) -> list[str | None]:
@@ -94,7 +94,7 @@ def run_steps(loop: ControlLoop, count: int, first: int = 0) -> list[str | None]
     for tick in range(first, first + count):
         loop.clock.sleep_until(tick * PERIOD)
         loop.control_step(tick, tick * PERIOD, TICKS)
-    return [step.safe for step in loop.log.steps[-count:]]
+    return [step.safe for step in list(loop.log.steps)[-count:]]
 
 
 def test_a_plan_is_followed_subgoal_by_subgoal() -> None:
@@ -102,7 +102,7 @@ def test_a_plan_is_followed_subgoal_by_subgoal() -> None:
     robot = FakeRobot(lambda: sensed(place=next(places)))
     loop = make_loop(robot)
     assert run_steps(loop, 1) == ["no plan"]
-    loop.plan_once()
+    loop.plans.plan_once()
     assert run_steps(loop, 5, first=1) == [None] * 5
     told = [action[0] for action in robot.actions]
     # Held in safety, then the first subgoal until it is reached, then the last.
@@ -113,16 +113,16 @@ def test_a_plan_is_followed_subgoal_by_subgoal() -> None:
 def test_after_its_patience_the_next_subgoal_is_headed_for() -> None:
     loop = make_loop(pursuit=Pursuit(20, 2, 2, patience=3))
     run_steps(loop, 1)
-    loop.plan_once()
+    loop.plans.plan_once()
     run_steps(loop, 5, first=1)
-    assert [step.subgoal for step in loop.log.steps[1:]] == [0, 0, 0, 1, 1]
+    assert [step.subgoal for step in list(loop.log.steps)[1:]] == [0, 0, 0, 1, 1]
 
 
 def test_at_the_goal_it_is_the_goal_that_is_headed_for() -> None:
     robot = FakeRobot(lambda: sensed(place=9.05))
     loop = make_loop(robot)
     run_steps(loop, 1)
-    loop.plan_once()
+    loop.plans.plan_once()
     run_steps(loop, 1, first=1)
     np.testing.assert_allclose(robot.actions[-1], 0.9)
 
@@ -131,13 +131,13 @@ def test_a_missing_plan_leads_to_the_last_one_and_then_to_the_safe_action() -> N
     robot = SafeRobot()
     loop = make_loop(robot)
     run_steps(loop, 1)
-    loop.plan_once()
+    loop.plans.plan_once()
     # Made from what was sensed at 0 s and young enough until 1 s: ticks 1 to 8 of 1/8 s.
     assert run_steps(loop, 10, first=1) == [None] * 8 + ["old plan"] * 2
     np.testing.assert_allclose(robot.actions[-1], [-0.5, -0.5])
-    ages = [step.plan_age for step in loop.log.steps[1:]]
+    ages = [step.plan_age for step in list(loop.log.steps)[1:]]
     assert ages == [tick * PERIOD for tick in range(1, 11)]
-    loop.plan_once()
+    loop.plans.plan_once()
     assert run_steps(loop, 1, first=11) == [None]
 
 
@@ -157,8 +157,8 @@ def test_a_malformed_plan_is_counted_and_the_last_good_one_kept(found, why) -> N
     plans = iter([two_subgoals(sensed()), found])
     loop = make_loop(planner=lambda _: next(plans))
     run_steps(loop, 1)
-    loop.plan_once()
-    loop.plan_once()
+    loop.plans.plan_once()
+    loop.plans.plan_once()
     assert run_steps(loop, 1, first=1) == [None]
     assert loop.log.steps[-1].plan == 0
     assert [plan.outcome for plan in loop.log.plans] == ["made", "malformed"]
@@ -184,7 +184,7 @@ def test_a_late_plan_is_counted_and_used_with_its_true_age() -> None:
 
     loop = make_loop(planner=slow, clock=clock)
     run_steps(loop, 1)
-    loop.plan_once()
+    loop.plans.plan_once()
     assert run_steps(loop, 1, first=6) == [None]
     assert loop.log.steps[-1].plan_age == 0.75
     assert [(plan.outcome, plan.took) for plan in loop.log.plans] == [("late", 0.75)]
@@ -194,7 +194,7 @@ def test_the_injected_delay_holds_plans_back() -> None:
     timing = Timing(rate=1 / PERIOD, plan_rate=2.0, planner_delay=0.3)
     loop = make_loop(timing=timing)
     run_steps(loop, 1)
-    loop.plan_once()
+    loop.plans.plan_once()
     assert loop.log.plans[0].took == pytest.approx(0.3)
     assert loop.log.plans[0].outcome == "made"
 
@@ -203,9 +203,9 @@ def test_a_plan_for_an_earlier_errand_is_not_followed() -> None:
     errands = iter([0, 0, 1, 1])
     loop = make_loop(FakeRobot(lambda: sensed(next(errands))))
     run_steps(loop, 1)
-    loop.plan_once()
+    loop.plans.plan_once()
     assert run_steps(loop, 2, first=1) == [None, "no plan"]
-    loop.plan_once()
+    loop.plans.plan_once()
     assert run_steps(loop, 1, first=3) == [None]
 
 
@@ -223,7 +223,7 @@ def test_an_observation_that_cannot_be_one_gives_the_safe_action(broken) -> None
     robot = SafeRobot()
     loop = make_loop(robot)
     run_steps(loop, 1)
-    loop.plan_once()
+    loop.plans.plan_once()
     robot.sense = lambda: broken
     assert run_steps(loop, 3, first=1) == ["bad observation"] * 3
     np.testing.assert_allclose(robot.actions[1:], -0.5)
@@ -237,13 +237,13 @@ def test_errors_are_told_and_not_lost() -> None:
 
     loop = make_loop(planner=broken)
     run_steps(loop, 1)
-    loop.plan_once()
-    loop.plan_once()
+    loop.plans.plan_once()
+    loop.plans.plan_once()
     assert [plan.outcome for plan in loop.log.plans] == ["failed"] * 2
-    assert loop.log.summary(8.0).first_error == "RuntimeError: the planner's map is gone"
+    assert loop.log.first_error == "RuntimeError: the planner's map is gone"
     loop = make_loop(controller=broken)
     run_steps(loop, 1)
-    loop.plan_once()
+    loop.plans.plan_once()
     assert run_steps(loop, 1, first=1) == ["controller failed"]
     assert "map is gone" in str(loop.log.first_error)
 
@@ -253,7 +253,7 @@ def test_an_action_that_cannot_be_one_is_not_done(action) -> None:
     robot = FakeRobot()
     loop = make_loop(robot, controller=lambda *_: action)
     run_steps(loop, 1)
-    loop.plan_once()
+    loop.plans.plan_once()
     assert run_steps(loop, 1, first=1) == ["bad action"]
     np.testing.assert_array_equal(robot.actions[-1], np.zeros(2))
 
@@ -271,7 +271,7 @@ def test_deadlines_in_periods(takes, missed, skipped) -> None:
 
     loop = make_loop(controller=slow, clock=clock)
     run_steps(loop, 1)
-    loop.plan_once()
+    loop.plans.plan_once()
     clock.sleep_until(PERIOD)
     onward = loop.control_step(1, PERIOD, TICKS)
     step = loop.log.steps[-1]
@@ -336,9 +336,19 @@ def test_a_robot_that_fails_ends_the_loop_and_its_threads() -> None:
 
 
 def test_the_spread_of_times() -> None:
-    assert Spread.of([0.001] * 99 + [0.1]) == Spread(1.0, pytest.approx(1.99), 100.0)
-    empty = Summary.of(1.0, [], [], None)
-    assert (empty.ticks, empty.late) == (0, None)
+    """The median and the percentile to the width of a bin, the largest exactly."""
+    times = Histogram()
+    for seconds in [0.001] * 98 + [0.004, 0.1]:
+        times.add(seconds)
+    about = [pytest.approx(1.0, rel=0.02), pytest.approx(4.0, rel=0.02)]
+    assert times.spread() == Spread(*about, 100.0)
+    assert Histogram().spread() is None
+    never_late = Histogram()
+    never_late.add(0.0)
+    assert never_late.spread() == Spread(0.0, 0.0, 0.0)
+    for seconds in (1e-9, 1e9):  # beyond the bins at either end
+        times.add(seconds)
+    assert times.count == 102
 
 
 def test_the_interpreter_is_as_before() -> None:

@@ -12,13 +12,12 @@ import pytest
 from kilolayer.agents.base import TaskSpec
 from kilolayer.analysis.load import load
 from kilolayer.cli import main
-from kilolayer.config import TrainConfig
-from kilolayer.deploy.control.robot import SimulatedRobot
+from kilolayer.config import run_config
+from kilolayer.deploy.control.simulated import SimulatedRobot
 from kilolayer.deploy.planning.build import build_planner
 from kilolayer.deploy.planning.hierarchy import (
     Hierarchy,
     Operations,
-    Pursuit,
     act_operations,
     plan_operations,
 )
@@ -31,6 +30,7 @@ from kilolayer.runtime.progress import Silent
 from kilolayer.tasks.point import PointMaze
 from kilolayer.training.evaluate import episode_metrics
 from kilolayer.types import Array, UserError
+from kilolayer_robot.planning import Pursuit
 
 MAZE = PointMaze("u")
 SPEC = ActorSpec(TaskSpec(4, 2, 2), TorsoSpec(depth=4, width=16))
@@ -83,10 +83,8 @@ def test_bad_options_of_a_pursuit(options, sentence) -> None:
 
 def test_a_planner_that_tells_the_goal_changes_nothing(tmp_path) -> None:
     """The last of seven plans is cut by the episode's end."""
-    policy = DeployedPolicy(
-        tmp_path, TrainConfig(), SPEC, SPEC.init(jax.random.key(1)), "train", {}
-    )
-    scorer = Scorer(MAZE, TrainConfig(), episodes=3)
+    policy = DeployedPolicy(tmp_path, run_config(), SPEC, SPEC.init(jax.random.key(1)), "train", {})
+    scorer = Scorer(MAZE, run_config(), episodes=3)
     flat = scorer.play(policy.agent, policy.agent_state)
     pursuit = Pursuit(replan=30, chunk=2, execute=2, patience=5)
     hierarchy = Hierarchy(MAZE, scorer.physics, policy.agent, pursuit)
@@ -99,7 +97,7 @@ def test_a_planner_that_tells_the_goal_changes_nothing(tmp_path) -> None:
 
 
 def test_a_planner_leads_a_straight_controller_around_the_wall() -> None:
-    scorer = Scorer(MAZE, TrainConfig(), episodes=16)
+    scorer = Scorer(MAZE, run_config(), episodes=16)
     alone = scorer.scores(Straight(), jnp.zeros(1))
     lengths = MAZE.maze.path_lengths.astype(np.float32)
     oracle = MazeOracle(jnp.asarray(np.where(lengths < 0, 99.0, lengths)))
@@ -115,9 +113,7 @@ def test_a_planner_leads_a_straight_controller_around_the_wall() -> None:
 
 
 def test_operations_by_hand(tmp_path) -> None:
-    policy = DeployedPolicy(
-        tmp_path, TrainConfig(), SPEC, SPEC.init(jax.random.key(1)), "train", {}
-    )
+    policy = DeployedPolicy(tmp_path, run_config(), SPEC, SPEC.init(jax.random.key(1)), "train", {})
     # Input layer, four hidden layers, mean and deviation of two actions.
     assert act_operations(policy) == 2 * (6 * 16 + 4 * 16 * 16 + 16 * 4)
     assert Operations(act=1000, plan=4000, replan=20).per_step == 1200
@@ -169,7 +165,7 @@ def test_bad_options_of_the_command(options, sentence, tiny_run, capsys) -> None
 
 def test_what_does_not_fit_is_told(run_copy, tmp_path) -> None:
     other = ActorSpec(TaskSpec(27, 8, 2), TorsoSpec(depth=4, width=16))
-    ant = DeployedPolicy(tmp_path, TrainConfig(), other, other.init(jax.random.key(0)), "train", {})
+    ant = DeployedPolicy(tmp_path, run_config(), other, other.init(jax.random.key(0)), "train", {})
     with pytest.raises(UserError, match="of 27, 8 and 2 numbers, and the task point_u_maze has 4"):
         build_planner("direct", run_copy, ant, Pursuit(), Silent())
     config = json.loads((run_copy.path / "config.json").read_text())
@@ -177,7 +173,7 @@ def test_what_does_not_fit_is_told(run_copy, tmp_path) -> None:
         for part in ("agent", "loop"):
             (checkpoint / f"{part}.sha256.json").unlink(missing_ok=True)
         checkpoint.rename(checkpoint.with_name("moved-" + checkpoint.name))
-    assert config["agent"] == "crl"
+    assert config["agent"]["name"] == "crl"
     with pytest.raises(UserError, match="has no checkpoint yet"):
         open_policy(load(run_copy.path).path)
 
@@ -201,7 +197,7 @@ def test_the_simulation_in_the_loop_for_a_second(tiny_run, capsys, tmp_path) -> 
 
 
 def test_a_simulated_robot_plays_episode_after_episode() -> None:
-    robot = SimulatedRobot(MAZE, TrainConfig(), goal=np.array([1.0, 2.0], np.float32))
+    robot = SimulatedRobot(MAZE, run_config(), goal=np.array([1.0, 2.0], np.float32))
     first = robot.observe()
     np.testing.assert_array_equal(first.goal, [1, 2])
     for _ in range(MAZE.episode_length):

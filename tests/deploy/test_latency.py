@@ -79,7 +79,8 @@ def test_bad_options_are_one_sentence(options, sentence, tiny_run, capsys, tmp_p
 
 def test_policies_of_two_tasks_are_not_compared(tiny_run, run_copy, capsys):
     config = json.loads((run_copy.path / "config.json").read_text())
-    (run_copy.path / "config.json").write_text(json.dumps({**config, "task": "point_big_maze"}))
+    config["task"]["task"] = "point_big_maze"
+    (run_copy.path / "config.json").write_text(json.dumps(config))
     with pytest.raises(SystemExit):
         main(["latency", str(tiny_run.path), str(run_copy.path)])
     assert "measure policies of one task at a time" in capsys.readouterr().err

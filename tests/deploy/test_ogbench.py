@@ -12,7 +12,7 @@ import pytest
 from kilolayer.agents.base import TaskSpec
 from kilolayer.analysis.statistics import share_interval
 from kilolayer.cli import main
-from kilolayer.config import TrainConfig
+from kilolayer.config import run_config
 from kilolayer.deploy import ogbench
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy
 from kilolayer.networks.encoders import TorsoSpec
@@ -32,7 +32,7 @@ def policy_of(name: str, path: Path = Path("policy")) -> DeployedPolicy:
     sizes = TaskSpec(len(task.observation), task.action_dim, task.goal.dim)
     spec = ActorSpec(sizes, TorsoSpec(depth=4, width=16, branch_scale=0.25))
     actor = spec.init(jax.random.key(3))
-    return DeployedPolicy(path, TrainConfig(task=name), spec, actor, "distil", {})
+    return DeployedPolicy(path, run_config(task=name), spec, actor, "distil", {})
 
 
 class Seeing:

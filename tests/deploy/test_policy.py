@@ -10,7 +10,7 @@ import pytest
 from kilolayer.agents.base import TaskSpec
 from kilolayer.api import evaluate, play
 from kilolayer.cli import main
-from kilolayer.config import TrainConfig
+from kilolayer.config import run_config
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, open_policy
 from kilolayer.networks.block import Architecture
 from kilolayer.networks.encoders import TorsoSpec
@@ -25,13 +25,13 @@ SPEC = ActorSpec(
 @pytest.fixture
 def saved(tmp_path) -> DeployedPolicy:
     actor = SPEC.init(jax.random.key(3))
-    made = DeployedPolicy(tmp_path, TrainConfig(), SPEC, actor, "prune", {"kept": [0, 1]})
+    made = DeployedPolicy(tmp_path, run_config(), SPEC, actor, "prune", {"kept": [0, 1]})
     return made.save(tmp_path / "small")
 
 
 def test_what_is_saved_is_what_is_opened(saved, normal):
     opened = open_policy(saved.path)
-    assert (opened.spec, opened.config) == (SPEC, TrainConfig())
+    assert (opened.spec, opened.config) == (SPEC, run_config())
     assert (opened.method, opened.details) == ("prune", {"kept": [0, 1]})
     observation, goal = np.asarray(normal(0, 5, 4)), np.asarray(normal(1, 5, 2))
     np.testing.assert_array_equal(opened.policy(observation, goal), saved.policy(observation, goal))

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from browser import browser, needs_browser
-from kilolayer.deploy.listener import Heard, Mark
+from kilolayer.deploy.listener import Heard
 from kilolayer.deploy.page.lane import Player
 from kilolayer.deploy.page.serve import PageServer
 from kilolayer.deploy.page.session import Session
+from kilolayer.render.marks import Mark
 from kilolayer.tasks.point import PointMaze
 from kilolayer.types import UserError
 

@@ -15,7 +15,7 @@ from browser import browser, needs_browser
 from kilolayer.agents.base import TaskSpec
 from kilolayer.analysis.value_map import ValueMap, value_map
 from kilolayer.cli import main
-from kilolayer.config import TrainConfig
+from kilolayer.config import run_config
 from kilolayer.deploy.page import session as session_module
 from kilolayer.deploy.page.ground import Ground, heading, outline
 from kilolayer.deploy.page.lane import Lane, Player, Simulator
@@ -74,7 +74,7 @@ def policy_path(tmp_path):
     spec = ActorSpec(TaskSpec(4, 2, 2), TorsoSpec(depth=4, width=16))
     actor = spec.init(jax.random.key(0))
     return (
-        DeployedPolicy(tmp_path, TrainConfig(), spec, actor, "distil", {})
+        DeployedPolicy(tmp_path, run_config(), spec, actor, "distil", {})
         .save(tmp_path / "small")
         .path
     )
@@ -281,7 +281,7 @@ def test_a_port_in_use_is_told_with_the_next_free_one(server, session, policy_pa
 def test_a_student_of_another_task_is_told(policy_path, tmp_path):
     spec = ActorSpec(TaskSpec(29, 8, 2), TorsoSpec(depth=4, width=16))
     actor = spec.init(jax.random.key(0))
-    ant = DeployedPolicy(tmp_path, TrainConfig(task="ant"), spec, actor, "distil", {})
+    ant = DeployedPolicy(tmp_path, run_config(task="ant"), spec, actor, "distil", {})
     ant = ant.save(tmp_path / "ant").path
     with pytest.raises(UserError, match=r"plays ant and the teacher .* plays point_u_maze"):
         open_session(policy_path, ant)

@@ -13,7 +13,7 @@ from scipy import stats
 
 from kilolayer.api import collect, evaluate, play
 from kilolayer.cli import main
-from kilolayer.config import TrainConfig
+from kilolayer.config import run_config
 from kilolayer.deploy.exhibit import exhibits, open_exhibit, score_policy
 from kilolayer.deploy.export.write import export_policy
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, open_policy
@@ -154,10 +154,10 @@ def test_a_score_counts_the_episodes_that_evaluate_counts(tiny_run):
 
 def test_what_others_cannot_use_is_refused(tmp_path):
     with pytest.raises(UserError, match="takes tasks of this package"):
-        portable(TrainConfig(task="mine:make"))
+        portable(run_config(task="mine:make"))
     with pytest.raises(UserError, match="takes tasks of this package"):
-        portable(TrainConfig(mjcf="/home/me/robot.xml"))
-    config = TrainConfig(width=512)
+        portable(run_config(mjcf="/home/me/robot.xml"))
+    config = run_config(width=512)
     spec = ActorSpec(open_policy("zoo:point_u_maze").spec.task, TorsoSpec(depth=4, width=512))
     large = DeployedPolicy(tmp_path, config, spec, spec.init(jax.random.key(0)), "prune", {})
     saved = large.save(tmp_path / "large")
@@ -167,8 +167,8 @@ def test_what_others_cannot_use_is_refused(tmp_path):
 
 
 def test_a_card_and_a_config_lose_the_directories_of_the_machine():
-    config = portable(TrainConfig(start_from="/home/me/runs/first"))
-    assert config == TrainConfig(start_from="first")
+    config = portable(run_config(start_from="/home/me/runs/first"))
+    assert config == run_config(start_from="first")
     command = "kilolayer train --out /a/b --preset laptop --start-from=/a/c --seed 1"
     assert without_places(command) == "kilolayer train --preset laptop --start-from RUN --seed 1"
 

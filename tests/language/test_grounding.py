@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import norm
 
 from kilolayer.agents.crl import Critic
-from kilolayer.config import TrainConfig
+from kilolayer.config import run_config
 from kilolayer.language.base import Context, Example, Features
 from kilolayer.language.goal_head import (
     GoalScale,
@@ -69,7 +69,7 @@ def test_the_goal_is_where_most_of_the_mass_is_and_never_a_wall():
     the U, beside the cell (1, 1)."""
     spike, broad = [3.0, 2.0], [1.6, 1.1]
     mixture = mixture_of([0.1, 0.9], [spike, broad], [[0.1, 0.1], [0.3, 0.3]])
-    assert mixture.log_density(jnp.array([spike])) > mixture.log_density(jnp.array([broad]))
+    assert mixture.log_prob(jnp.array([spike])) > mixture.log_prob(jnp.array([broad]))
     assert MAZE.maze.walls[tuple(MAZE.maze.cell_of(np.array(broad)))]
     goal, _ = probable_goal(MAZE, mixture, PLANE)
     np.testing.assert_array_equal(goal, [[1, 1]])
@@ -100,7 +100,7 @@ def test_nearest_loss_by_hand():
     point = jnp.array([[0.0], [0.0], [3.0]])
     embedding = jnp.array([[1.0], [1.0], [3.0]])
     goal = jnp.array([[0.0], [0.0], [1.0]])
-    loss, metrics = nearest_loss("l2", point, embedding, goal)
+    loss, metrics = nearest_loss("euclidean", point, embedding, goal)
     near = np.log(2 * np.exp(-1) + np.exp(-3)) - np.log(2 * np.exp(-1))
     own = np.log(2 * np.exp(-2) + 1)
     assert loss == pytest.approx((2 * near + own) / 3, rel=1e-5)
@@ -121,7 +121,7 @@ def trained(critic: Critic):
     encoder, examples = Words(), toy_examples(256, 0)
     text = encoder.text([example.sentence for example in examples]).pooled
     context = Context(text, np.zeros((256, 1, 2), np.float32))
-    source = Source(TrainConfig(task="point_u_maze"), critic, "l2")
+    source = Source(run_config(task="point_u_maze"), critic, "euclidean")
     recipe = Recipe(updates=300, batch_size=32, learning_rate=1e-2)
     size = HeadSize(depth=4, width=16, components=3, heads=2)
     return fit(source, encoder, examples, context, recipe, size, 0, Silent())

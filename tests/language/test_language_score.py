@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kilolayer.config import TrainConfig
+from kilolayer.config import run_config
 from kilolayer.language.base import Example
 from kilolayer.language.score import Exam, Told, others
 from kilolayer.tasks.registry import make_task
@@ -47,7 +47,7 @@ class Sleeper:
 
 @pytest.fixture(scope="module")
 def exam() -> Exam:
-    return Exam(MAZE, TrainConfig(task="point_u_maze"), EXAMPLES)
+    return Exam(MAZE, run_config(task="point_u_maze"), EXAMPLES)
 
 
 def test_success_by_kind_is_that_of_what_is_meant(exam):

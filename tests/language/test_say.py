@@ -15,7 +15,7 @@ from PIL import Image
 
 from kilolayer.agents.base import TaskSpec
 from kilolayer.cli import main
-from kilolayer.config import TrainConfig
+from kilolayer.config import run_config
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy
 from kilolayer.language.choose import own_directory
 from kilolayer.language.evidence import BOUND, Evidence, Score
@@ -165,7 +165,7 @@ def test_options_that_would_do_nothing(grounded, capsys):
 
 def test_a_task_without_instructions_is_refused_before_any_work(tmp_path, capsys):
     spec = ActorSpec(TaskSpec(17, 6, 1), TorsoSpec(depth=4, width=16))
-    config, actor = TrainConfig(task="half_cheetah"), jax.jit(spec.init)(jax.random.key(0))
+    config, actor = run_config(task="half_cheetah"), jax.jit(spec.init)(jax.random.key(0))
     run = DeployedPolicy(tmp_path, config, spec, actor, "distil", {}).save(tmp_path / "run").path
     assert "task half_cheetah has no instructions" in refused(capsys, "ground", run)
     assert not own_directory(run, make_task("half_cheetah")).exists()

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kilolayer.agents.build import task_spec
+from kilolayer.agents.registry import task_spec
 from kilolayer.language.base import Features
 from kilolayer.language.goal_head import HeadSize
 from kilolayer.language.ground_run import Recipe as GroundRecipe

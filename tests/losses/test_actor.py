@@ -9,8 +9,8 @@ from kilolayer.losses.actor import actor_loss, temperature_loss
 
 
 def test_actor_loss_by_hand():
-    energy, log_density = jnp.array([1.0, -2.0]), jnp.array([0.5, 1.5])
-    loss, metrics = actor_loss(energy, log_density, jnp.float32(0.2))
+    energy, log_prob = jnp.array([1.0, -2.0]), jnp.array([0.5, 1.5])
+    loss, metrics = actor_loss(energy, log_prob, jnp.float32(0.2))
     # mean(0.2 * 0.5 - 1, 0.2 * 1.5 + 2) = mean(-0.9, 2.3)
     assert float(loss) == pytest.approx(0.7)
     assert float(metrics["loss"]) == pytest.approx(0.7)
@@ -19,9 +19,9 @@ def test_actor_loss_by_hand():
 
 
 def test_actor_loss_asks_for_energy_and_for_entropy():
-    energy, log_density = jnp.zeros(2), jnp.zeros(2)
+    energy, log_prob = jnp.zeros(2), jnp.zeros(2)
     by_energy, by_density = jax.grad(lambda e, d: actor_loss(e, d, 0.3)[0], argnums=(0, 1))(
-        energy, log_density
+        energy, log_prob
     )
     np.testing.assert_allclose(by_energy, [-0.5, -0.5])
     np.testing.assert_allclose(by_density, [0.15, 0.15])

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as npst
 
 from kilolayer.losses.energies import pairwise, rowwise
 
-ENERGIES = ["l2", "squared_l2", "dot", "cosine"]
+ENERGIES = ["euclidean", "squared_euclidean", "dot", "cosine"]
 BATCH, DIM = 5, 3
 ROWS = npst.arrays(
     np.float32, (BATCH, DIM), elements=st.floats(-3, 3, width=32, allow_subnormal=False)
@@ -19,9 +19,9 @@ ROWS = npst.arrays(
 
 def numpy_energy(energy: str, phi: np.ndarray, psi: np.ndarray) -> np.ndarray:
     phi, psi = np.asarray(phi, np.float64)[:, None], np.asarray(psi, np.float64)[None]
-    if energy in ("l2", "squared_l2"):
+    if energy in ("euclidean", "squared_euclidean"):
         squared = np.square(phi - psi).sum(-1)
-        return -squared if energy == "squared_l2" else -np.sqrt(squared)
+        return -squared if energy == "squared_euclidean" else -np.sqrt(squared)
     if energy == "cosine":
         phi = phi / np.linalg.norm(phi, axis=-1, keepdims=True)
         psi = psi / np.linalg.norm(psi, axis=-1, keepdims=True)
@@ -43,7 +43,7 @@ def test_the_diagonal_of_pairwise_is_rowwise(phi, psi):
     for energy in ENERGIES:
         diagonal = np.diagonal(pairwise(energy, jnp.asarray(phi), jnp.asarray(psi)))
         # The matrix product cancels to about 1e-5 of the squares, sqrt(1e-5) of a distance.
-        atol = 1e-2 if energy == "l2" else 1e-4
+        atol = 1e-2 if energy == "euclidean" else 1e-4
         np.testing.assert_allclose(
             diagonal, rowwise(energy, jnp.asarray(phi), jnp.asarray(psi)), atol=atol
         )
@@ -72,13 +72,15 @@ def test_cosine_stays_within_one_and_survives_a_zero_row(normal):
 @pytest.mark.parametrize("form", [pairwise, rowwise])
 def test_the_gradient_of_l2_at_distance_zero_is_zero(form):
     here = jnp.ones((1, 3))
-    gradient = jax.grad(lambda x: form("l2", x, here).sum())(here)
+    gradient = jax.grad(lambda x: form("euclidean", x, here).sum())(here)
     np.testing.assert_array_equal(gradient, np.zeros((1, 3)))
 
 
 @pytest.mark.parametrize("form", [pairwise, rowwise])
 def test_the_gradient_of_l2_elsewhere_is_the_unit_vector(form):
-    gradient = jax.grad(lambda x: form("l2", x, jnp.zeros((1, 2))).sum())(jnp.array([[3.0, 4.0]]))
+    gradient = jax.grad(lambda x: form("euclidean", x, jnp.zeros((1, 2))).sum())(
+        jnp.array([[3.0, 4.0]])
+    )
     np.testing.assert_allclose(gradient, [[-0.6, -0.8]], atol=1e-5)
 
 
@@ -113,3 +115,9 @@ def test_no_array_of_batch_by_batch_by_dim_is_made(energy):
     # The measure itself: the form to avoid is seen.
     naive = jax.make_jaxpr(lambda a, b: jnp.square(a[:, None] - b[None]).sum())(phi, psi)
     assert (11, 13, 7) in shapes_inside(naive.jaxpr)
+
+
+@pytest.mark.parametrize("form", [pairwise, rowwise])
+def test_a_name_that_is_no_energy_is_refused(form):
+    with pytest.raises(ValueError, match="'l2' is no energy: euclidean"):
+        form("l2", jnp.ones((1, 2)), jnp.ones((1, 2)))

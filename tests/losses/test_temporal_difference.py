@@ -9,7 +9,7 @@ from kilolayer.losses.temporal_difference import (
     bootstrapped_target,
     clipped_policy_loss,
     critic_loss,
-    generalised_advantages,
+    gae,
     soft_value,
 )
 
@@ -58,7 +58,7 @@ def test_advantages_match_a_loop():
                 if fate[at] == "terminated":
                     break
                 weight *= discount * trace
-    found = jax.jit(generalised_advantages, static_argnums=(5, 6))(
+    found = jax.jit(gae, static_argnums=(5, 6))(
         *(jnp.asarray(array) for array in (reward, value, next_value)),
         jnp.asarray(fate == "continues"),
         jnp.asarray(fate == "terminated"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from kilolayer.networks.actor import Actor, action_log_density, sample_action
+from kilolayer.networks.actor import Actor, action_log_prob, sample_action
 from kilolayer.networks.encoders import TorsoSpec
 
 
@@ -38,9 +38,9 @@ def test_log_std_of_a_zero_output_is_the_middle_of_the_range(actor, normal):
 def test_log_density_is_that_of_a_squashed_gaussian():
     mean = jnp.array([[0.3, -0.7]] * 2000)
     log_std = jnp.array([[-1.0, -0.2]] * 2000)
-    action, log_density = sample_action(mean, log_std, jax.random.key(0))
+    action, log_prob = sample_action(mean, log_std, jax.random.key(0))
     assert action.shape == (2000, 2)
-    assert log_density.shape == (2000,)
+    assert log_prob.shape == (2000,)
     action = np.asarray(action, np.float64)
     middle = (np.abs(action) < 0.99).all(-1)  # where float32 still resolves atanh
     assert middle.mean() > 0.8
@@ -49,7 +49,7 @@ def test_log_density_is_that_of_a_squashed_gaussian():
     slope = (np.tanh(unsquashed + 1e-5) - np.tanh(unsquashed - 1e-5)) / 2e-5
     gaussian = stats.norm.logpdf(unsquashed, [0.3, -0.7], np.exp([-1.0, -0.2]))
     expected = (gaussian - np.log(slope)).sum(-1)
-    np.testing.assert_allclose(log_density[middle], expected, atol=2e-3)
+    np.testing.assert_allclose(log_prob[middle], expected, atol=2e-3)
 
 
 def test_samples_follow_the_gaussian_before_squashing():
@@ -74,12 +74,12 @@ def test_density_and_gradient_stay_finite_at_the_edge(mean):
 def test_stored_actions_have_the_density_that_they_were_drawn_with():
     mean, log_std = jnp.array([[0.3, -0.7]] * 500), jnp.array([[-1.0, -0.2]] * 500)
     action, drawn = sample_action(mean, log_std, jax.random.key(0))
-    np.testing.assert_allclose(action_log_density(mean, log_std, action), drawn, atol=2e-3)
+    np.testing.assert_allclose(action_log_prob(mean, log_std, action), drawn, atol=2e-3)
 
 
 def test_an_action_at_its_limit_has_a_finite_density_and_gradient():
     def density(mean):
-        return action_log_density(mean, jnp.zeros((2, 1)), jnp.array([[-1.0], [1.0]])).sum()
+        return action_log_prob(mean, jnp.zeros((2, 1)), jnp.array([[-1.0], [1.0]])).sum()
 
     value, gradient = jax.value_and_grad(density)(jnp.zeros((2, 1)))
     assert np.isfinite(value)

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kilolayer.networks.config import ARRAYS_PER_LAYER
 from kilolayer.networks.stack import Stack, apply_in_a_loop, segment_length
-from kilolayer.plan import ARRAYS_PER_LAYER
 
 WIDTH = 8
 

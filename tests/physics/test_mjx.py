@@ -14,6 +14,7 @@ import pytest
 from kilolayer.physics import mjx as mjx_module
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.build import build_physics
+from kilolayer.physics.config import PhysicsConfig
 from kilolayer.physics.kinematic import KinematicPhysics, PointWorld
 from kilolayer.physics.mjx import MjxPhysics
 from kilolayer.physics.native import MujocoWorld, NativePhysics
@@ -217,14 +218,16 @@ def test_a_missing_extra_is_named(impl, scene, monkeypatch):
     monkeypatch.setattr(mjx_module, "find_spec", lambda name: None if name == extra else name)
     package = "mjx" if impl == "jax" else "warp"
     with pytest.raises(UserError, match=rf"pip install 'kilolayer\[{package}\]'.*physics native"):
-        build_physics(scene, WORLDS, "mjx", impl)
+        build_physics(scene, WORLDS, PhysicsConfig(physics="mjx", mjx_impl=impl))
 
 
 def test_the_engine_is_the_one_asked_for(scene):
-    assert isinstance(build_physics(scene, WORLDS, "mjx"), MjxPhysics)
-    assert isinstance(build_physics(scene, WORLDS, "native"), NativePhysics)
-    assert isinstance(build_physics(scene, WORLDS, "auto"), NativePhysics)
+    assert isinstance(build_physics(scene, WORLDS, PhysicsConfig(physics="mjx")), MjxPhysics)
+    assert isinstance(build_physics(scene, WORLDS, PhysicsConfig(physics="native")), NativePhysics)
+    assert isinstance(build_physics(scene, WORLDS, PhysicsConfig(physics="auto")), NativePhysics)
     corridor = PointWorld(walls=((True,) * 3, (True, False, True), (True,) * 3))
-    assert isinstance(build_physics(corridor, WORLDS, "auto"), KinematicPhysics)
+    assert isinstance(
+        build_physics(corridor, WORLDS, PhysicsConfig(physics="auto")), KinematicPhysics
+    )
     with pytest.raises(UserError, match=r"physics = 'mjx'.*not this task's.*nearest.*auto"):
-        build_physics(corridor, WORLDS, "mjx")
+        build_physics(corridor, WORLDS, PhysicsConfig(physics="mjx"))

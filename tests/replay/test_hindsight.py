@@ -161,11 +161,6 @@ def test_a_divergence_cuts_an_episode_off_and_its_step_is_never_drawn(absorbing)
     assert (goals[second, 1] > steps[second, 1]).all()
 
 
-@given(st.integers(1, 2**31 - 1), st.integers(0, 2**32 - 1))
-def test_an_index_is_the_floor_of_a_64_bit_product(count, bits):
-    assert int(hindsight.index_below(count, jnp.uint32(bits))) == count * bits >> 32
-
-
 def test_a_share_of_the_goals_is_hindsight_and_the_rest_commanded():
     buffer = fill(ages_of_episodes([7], 24)[:, None], CAPACITY, UNROLL)
     batch = draw(buffer, jax.random.key(0), 20_000, 1.0, EPISODE_LENGTH)

@@ -6,12 +6,12 @@ import pytest
 
 from kilolayer.analysis.load import load
 from kilolayer.api import forecast, train
-from kilolayer.config import TrainConfig
+from kilolayer.config import run_config
 from kilolayer.report.plots import learning_curves
 from kilolayer.report.run_report import SECTIONS, write_report
 from probes import slow
 
-CONFIG = TrainConfig(
+CONFIG = run_config(
     total_steps=800,
     num_envs=8,
     unroll_length=10,
@@ -29,7 +29,7 @@ CONFIG = TrainConfig(
 @slow
 @pytest.mark.parametrize("agent", ["sac", "sac-her", "td3-her", "ppo"])
 def test_a_run_of_any_agent_leaves_a_whole_report(agent, tmp_path):
-    config = TrainConfig(**{**vars(CONFIG), "agent": agent})
+    config = run_config(**{**vars(CONFIG), "agent": agent})
     run = train(config, tmp_path / agent, progress=False)
     series: dict[str, list[float]] = {}
     for event in run.events:

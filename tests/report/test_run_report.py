@@ -10,10 +10,10 @@ import pytest
 from kilolayer.analysis.load import load
 from kilolayer.analysis.run_cost import wall_clock
 from kilolayer.cli import _tell_results
+from kilolayer.render.style import SERIES
 from kilolayer.report import run_report
 from kilolayer.report.plots import LONGEST_LINE, short_count, thinned
 from kilolayer.report.run_report import SECTIONS, write_report
-from kilolayer.report.style import SERIES
 from pages import Page, assert_alone, read_page
 
 
@@ -66,7 +66,7 @@ def test_numbers_config_and_environment_are_shown(whole, reported):
     text, reader = whole
     run = reported
     assert f"{run.final('evaluation/time_at_goal'):.1f}" in reader.text
-    assert f"of {run.config.eval_envs} episodes of the newest evaluation" in reader.text
+    assert f"of {run.config.evaluation.eval_envs} episodes of the newest evaluation" in reader.text
     assert re.search(r'<tr class=changed><td class="short">width</td>', text)
     assert re.search(r'<tr><td class="short">discount</td>', text)
     manifest = json.loads((run.path / "manifest.json").read_text())
@@ -89,7 +89,7 @@ def test_an_unfinished_run_says_so(run_copy, only):
     rewrite_events(run_copy, lambda event: event["event"] != "profile")
     _, reader = read(load(run_copy.path))
     assert "This run is unfinished" in reader.text
-    assert "so far only these are known" in reader.text
+    assert "only these are known" in reader.text
 
 
 def test_worlds_that_diverged_are_told_and_only_then(run_copy, only, capsys):

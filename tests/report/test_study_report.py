@@ -1,6 +1,5 @@
 """The page of a study as a sceptical reader gets it, from runs made by hand."""
 
-import dataclasses
 import json
 import re
 import shutil
@@ -14,8 +13,8 @@ from kilolayer.analysis.published import read_published
 from kilolayer.analysis.study import load_answer, load_study
 from kilolayer.analysis.verdict import NOT_ENOUGH, Verdict
 from kilolayer.cli import main
+from kilolayer.render.style import look
 from kilolayer.report.study_report import write_study_report
-from kilolayer.report.style import look
 from kilolayer.types import UserError
 from pages import assert_alone, read_page
 from synthetic_runs import TINY, write_run, write_study
@@ -54,7 +53,7 @@ def make_study(path, final, extra=(), asks="Does depth help?"):
     study = write_study(path, cells | {name: {"depth": 64, "seed": 0} for name in extra}, asks)
     for depth, scores in final.items():
         for seed, score in enumerate(scores):
-            config = dataclasses.replace(TINY, depth=depth, seed=seed)
+            config = TINY.having(depth=depth, seed=seed)
             write_run(path / "runs" / f"depth{depth}-seed{seed}", config, (0.0, score / 2, score))
     return study
 
@@ -65,7 +64,7 @@ def study(tmp_path_factory):
     path = tmp_path_factory.mktemp("studies") / "depth"
     make_study(path, FINAL, extra=("lost", "<i>broken", "half"), asks="1 < 2 & depth?")
     (path / "failures" / "<i>broken.txt").write_text("Traceback\nMemoryError: <b>no room</b>")
-    config = dataclasses.replace(TINY, depth=64)
+    config = TINY.having(depth=64)
     write_run(path / "runs" / "half", config, (1.0,), finished=False)
     (path / "answer.json").write_text(ANSWER.to_json())
     return load_study(path)

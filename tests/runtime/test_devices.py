@@ -8,7 +8,7 @@ import pytest
 from kilolayer.analysis.load import load
 from kilolayer.api import train
 from kilolayer.cli import main
-from kilolayer.config import TrainConfig
+from kilolayer.config import run_config
 from kilolayer.deploy.policy import open_policy
 from kilolayer.runtime import devices
 from kilolayer.runtime.devices import refuse_wrong_jax
@@ -39,7 +39,7 @@ def test_accelerators_are_accepted(wrong_jax, monkeypatch):
 
 def test_training_and_loading_are_refused(wrong_jax, tmp_path):
     for refused in (
-        lambda: train(TrainConfig(), tmp_path / "run", progress=False),
+        lambda: train(run_config(), tmp_path / "run", progress=False),
         lambda: load(tmp_path),
         lambda: open_policy(tmp_path),
     ):

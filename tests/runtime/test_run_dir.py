@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kilolayer.config import TrainConfig
-from kilolayer.runtime.run_dir import RunDirectory, guard_disk, write_atomically
+from kilolayer.config import run_config
+from kilolayer.run_directory import RunDirectory, guard_disk, write_atomically
 from kilolayer.types import UserError
 
 
 @pytest.fixture
 def run(tmp_path) -> RunDirectory:
-    return RunDirectory.create(tmp_path / "run", TrainConfig(depth=8), {"command": "kilolayer"})
+    return RunDirectory.create(tmp_path / "run", run_config(depth=8), {"command": "kilolayer"})
 
 
 def train_event(round_: int, **extra) -> dict:
@@ -28,7 +28,7 @@ def rounds(run: RunDirectory) -> list[tuple[str, int]]:
 
 def test_a_new_run_holds_its_config_and_manifest(run):
     again = RunDirectory.open(run.path)
-    assert again.config == TrainConfig(depth=8)
+    assert again.config == run_config(depth=8)
     assert json.loads((run.path / "manifest.json").read_text()) == {"command": "kilolayer"}
     assert again.checkpoints.is_dir()
     assert again.read_events() == []
@@ -39,13 +39,13 @@ def test_a_new_run_holds_its_config_and_manifest(run):
 
 def test_an_empty_directory_may_be_used(tmp_path):
     (tmp_path / "run").mkdir()
-    RunDirectory.create(tmp_path / "run", TrainConfig(), {})
+    RunDirectory.create(tmp_path / "run", run_config(), {})
 
 
 def test_nothing_is_ever_overwritten(run):
     before = (run.path / "config.json").read_text()
     with pytest.raises(UserError, match=re.escape(f"{run.path} exists already")) as error:
-        RunDirectory.create(run.path, TrainConfig(), {})
+        RunDirectory.create(run.path, run_config(), {})
     assert "--out" in str(error.value)
     assert f"kilolayer train --resume {run.path}" in str(error.value)
     assert (run.path / "config.json").read_text() == before
@@ -54,9 +54,9 @@ def test_nothing_is_ever_overwritten(run):
 def test_a_file_in_the_way_is_named(tmp_path):
     (tmp_path / "file").write_text("precious")
     with pytest.raises(UserError, match="exists already"):
-        RunDirectory.create(tmp_path / "file", TrainConfig(), {})
+        RunDirectory.create(tmp_path / "file", run_config(), {})
     with pytest.raises(UserError, match=r"cannot make the run directory .*Not a directory"):
-        RunDirectory.create(tmp_path / "file" / "run", TrainConfig(), {})
+        RunDirectory.create(tmp_path / "file" / "run", run_config(), {})
     assert (tmp_path / "file").read_text() == "precious"
 
 
@@ -72,7 +72,7 @@ VALUES = st.floats(allow_nan=False, allow_infinity=False) | st.integers() | st.t
 
 @given(extras=st.lists(st.dictionaries(st.text(min_size=3), VALUES, max_size=3), max_size=4))
 def test_events_round_trip(extras, tmp_path_factory):
-    run = RunDirectory.create(tmp_path_factory.mktemp("run"), TrainConfig(), {})
+    run = RunDirectory.create(tmp_path_factory.mktemp("run"), run_config(), {})
     events = [{"event": "train", "round": i, "metrics": e} for i, e in enumerate(extras)]
     for event in events:
         run.append_event(event)

@@ -3,8 +3,12 @@
 import pytest
 
 from event_files import scalars_shown, wandb_history
-from kilolayer.config import TrainConfig
-from kilolayer.runtime.tracking import CompositeTracker, TensorBoardTracker, build_tracker
+from kilolayer.runtime.tracking import (
+    CompositeTracker,
+    TensorBoardTracker,
+    TrackingConfig,
+    build_tracker,
+)
 from kilolayer.types import UserError
 
 
@@ -63,7 +67,7 @@ def test_tensorboard_files_hold_what_was_logged(tmp_path):
 
 @pytest.mark.parametrize("wanted", [True, False])
 def test_the_config_decides_whether_tensorboard_is_written(tmp_path, wanted):
-    tracker = build_tracker(tmp_path, TrainConfig(tensorboard=wanted), None)
+    tracker = build_tracker(tmp_path, TrackingConfig(tensorboard=wanted), {}, None)
     tracker.log(1, {"a": 1.0})
     tracker.close()
     assert (tmp_path / "tensorboard").exists() is wanted
@@ -72,7 +76,7 @@ def test_the_config_decides_whether_tensorboard_is_written(tmp_path, wanted):
 def test_wandb_without_its_package_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "wandb", None)
     with pytest.raises(UserError, match=r"pip install 'kilolayer\[wandb\]'"):
-        build_tracker(tmp_path, TrainConfig(wandb=True, tensorboard=False), None)
+        build_tracker(tmp_path, TrackingConfig(wandb=True, tensorboard=False), {}, None)
 
 
 def test_wandb_logs_each_directory_as_a_run_of_its_own_and_a_resumed_one_as_the_same(
@@ -80,18 +84,18 @@ def test_wandb_logs_each_directory_as_a_run_of_its_own_and_a_resumed_one_as_the_
 ):
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
-    config = TrainConfig(wandb=True, tensorboard=False)
+    config = TrackingConfig(wandb=True, tensorboard=False)
     directories = [tmp_path / name for name in ("seed_0", "seed_1")]
     for directory in directories:
         directory.mkdir()
-    together = [build_tracker(directory, config, None) for directory in directories]
+    together = [build_tracker(directory, config, {}, None) for directory in directories]
     for step in (10, 20):
         for number, tracker in enumerate(together):
             tracker.log(step, {"critic/loss": number + step / 100})
     together[0].log(20, {"evaluation/success": 0.5})
     for tracker in together:
         tracker.close()
-    resumed = build_tracker(directories[0], config, 11)
+    resumed = build_tracker(directories[0], config, {}, 11)
     resumed.log(30, {"critic/loss": 0.3})
     resumed.close()
 

@@ -1,6 +1,5 @@
 """Study directories without training: runs whose scores the test chooses."""
 
-import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +8,9 @@ from typing import Any
 import pytest
 
 from kilolayer.analysis.study import FORMAT, Study, load_study
-from kilolayer.config import TrainConfig
+from kilolayer.config import RunConfig, run_config
 
-TINY = TrainConfig(
+TINY = run_config(
     total_steps=1_000,
     num_envs=8,
     unroll_length=10,
@@ -30,7 +29,7 @@ TINY = TrainConfig(
 
 
 @pytest.fixture(scope="session")
-def tiny_config() -> TrainConfig:
+def tiny_config() -> RunConfig:
     """Trains in seconds: two layers of eight units."""
     return TINY
 
@@ -48,13 +47,13 @@ def write_study(tmp_path: Path) -> Callable[..., Study]:
         cells = {}
         for number, (factors, scores, changes) in enumerate(runs):
             name = f"run{number}"
-            config = dataclasses.replace(TINY, **changes)
+            config = TINY.having(**changes)
             folder = tmp_path / "study" / "runs" / name
             folder.mkdir(parents=True)
             (folder / "config.json").write_text(config.to_json())
             (folder / "metrics.jsonl").write_text(_events(scores))
             (folder / "DONE").touch()
-            cells[name] = {"factors": factors, "config": dataclasses.asdict(config)}
+            cells[name] = {"factors": factors, "config": config.to_dict()}
         study = {"format": FORMAT, "question": question, "asks": "?", "size": "quick"}
         (tmp_path / "study" / "study.json").write_text(json.dumps({**study, "runs": cells}))
         return load_study(tmp_path / "study")

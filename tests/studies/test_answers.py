@@ -8,6 +8,7 @@ import pytest
 from kilolayer.analysis.answer import Answer
 from kilolayer.analysis.study import load_answer
 from kilolayer.analysis.verdict import NOT_ENOUGH
+from kilolayer.migrate import COLLECTOR_LEARNER
 from kilolayer.studies.questions import QUESTIONS
 from kilolayer.studies.questions.cost import cost_curve, counted, seconds
 from kilolayer.studies.questions.width_depth import width_of_equal_parameters
@@ -89,7 +90,7 @@ def test_tasks_are_never_mixed(write_study):
 def test_the_gain_is_split_into_exploration_expressivity_and_interaction(write_study):
     runs = [
         ({"collector": c, "learner": n, "seed": seed}, flat(10 + 4 * (c == 2) + 6 * (n == 2) + off),
-         {"collector_depth": c, "depth": n, "seed": seed})
+         {"agent": COLLECTOR_LEARNER, "collector_depth": c, "depth": n, "seed": seed})
         for c in (1, 2) for n in (1, 2) for seed, off in enumerate(NOISE)
     ]  # fmt: skip
     whole, exploration, expressivity, interaction = answer(
@@ -247,7 +248,7 @@ def test_limits_of_a_trained_run(write_study, tiny_run):
     found = answer("limits", study)
     row = found.tables[0].rows[0]
     assert row[:2] == ("8", "1 of 1")
-    accuracy = float(row[2].split()[0]) / tiny_run.config.batch_size
+    accuracy = float(row[2].split()[0]) / tiny_run.config.agent.batch_size
     assert accuracy == pytest.approx(tiny_run.curve("critic/accuracy")[1][-1], rel=1e-2)
     assert {verdict.strength for verdict in found.verdicts} == {NOT_ENOUGH}  # of one seed
 

@@ -11,12 +11,13 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete
 
 from kilolayer import api
-from kilolayer.config import TrainConfig
+from kilolayer.config import run_config
 from kilolayer.physics.build import build_physics
 from kilolayer.physics.gymnasium import GymnasiumPhysics
 from kilolayer.replay import buffer as ring
 from kilolayer.report.run_report import write_report
 from kilolayer.tasks.base import has_ended
+from kilolayer.tasks.choice import TaskChoice
 from kilolayer.tasks.gymnasium import make_gymnasium_task, probe_radius
 from kilolayer.tasks.registry import task_of
 from kilolayer.training.build import build_trainer
@@ -187,7 +188,7 @@ def test_a_state_that_its_environment_has_left_truncates_its_episode() -> None:
 
 def learner(environment: str) -> Trainer:
     """Of an agent that bootstraps a value of zero where an episode terminated."""
-    config = TrainConfig(
+    config = run_config(
         gym=environment,
         agent="sac-her",
         goal_radius=1.0,
@@ -271,7 +272,7 @@ def test_a_reward_without_a_radius_has_none() -> None:
 
 @pytest.mark.parametrize("name", ["Toy/dense-v0", "Toy/without-reward-v0", "Toy/point-v0"])
 def test_a_radius_given_is_taken(name) -> None:
-    task = task_of(TrainConfig(gym=name, goal_radius=1.5))
+    task = task_of(TaskChoice(gym=name, goal_radius=1.5))
     assert (task.goal.radius, task.goal.easy_radius) == (1.5, 3.0)
 
 
@@ -294,13 +295,13 @@ def test_a_radius_given_is_taken(name) -> None:
 )
 def test_what_cannot_be_trained_in_is_told_in_a_sentence(name, message) -> None:
     with pytest.raises(UserError, match=message) as error:
-        task_of(TrainConfig(gym=name))
+        task_of(TaskChoice(gym=name))
     assert "\n" not in str(error.value)
 
 
 def test_a_radius_for_a_task_that_has_one_is_refused() -> None:
     with pytest.raises(UserError, match=r"goal_radius = 1.0.*point_u_maze has a radius of its own"):
-        task_of(TrainConfig(goal_radius=1.0))
+        task_of(TaskChoice(goal_radius=1.0))
 
 
 def test_an_environment_that_fails_to_be_made(monkeypatch) -> None:
@@ -313,7 +314,7 @@ def test_an_environment_that_fails_to_be_made(monkeypatch) -> None:
 
 def test_a_maze_of_gymnasium_robotics_trains_end_to_end(tmp_path) -> None:
     pytest.importorskip("gymnasium_robotics")
-    config = TrainConfig(
+    config = run_config(
         gym="PointMaze_UMaze-v3",
         total_steps=240,
         num_envs=4,

@@ -1,6 +1,5 @@
 """Inspecting a task: ranges, shares and pictures with known answers."""
 
-import dataclasses
 import re
 from dataclasses import dataclass
 
@@ -11,12 +10,13 @@ from PIL import Image
 
 from kilolayer import api
 from kilolayer.cli import main
-from kilolayer.config import TaskConfig
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.kinematic import PointWorld
 from kilolayer.runtime.progress import Silent
+from kilolayer.settings import settings_of
 from kilolayer.tasks import drawing
 from kilolayer.tasks.base import Coordinate, GoalSpec, Task
+from kilolayer.tasks.choice import TaskChoice
 from kilolayer.tasks.inspect import inspect_task
 from kilolayer.types import Array, UserError
 
@@ -150,11 +150,11 @@ def test_inspect_knows_every_option_that_says_which_task(capsys):
         main(["inspect", "--help"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
-    for field in dataclasses.fields(TaskConfig):
-        assert f"--{field.name.replace('_', '-')}" in text
+    for name in settings_of(TaskChoice):
+        assert f"--{name.replace('_', '-')}" in text
     assert "kilolayer inspect TASK" in text
 
 
 def test_the_same_in_python():
-    found = api.inspect(TaskConfig(task="point_u_maze"), progress=False)
+    found = api.inspect(TaskChoice(task="point_u_maze"), progress=False)
     assert found.task.name == "point_u_maze"

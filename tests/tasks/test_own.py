@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kilolayer.config import TaskConfig
 from kilolayer.physics.native import NativePhysics
 from kilolayer.tasks import own
+from kilolayer.tasks.choice import TaskChoice
 from kilolayer.tasks.coordinates import position_names, sensor_names, velocity_names
 from kilolayer.tasks.motion import Motion
 from kilolayer.tasks.registry import task_of
@@ -86,7 +86,7 @@ def write(tmp_path, monkeypatch):
 
 
 def arm(write, text: str = ARM, **options) -> own.OwnRobot:
-    task = task_of(TaskConfig(mjcf=write(text), **{"goal_site": "tip", **options}))
+    task = task_of(TaskChoice(mjcf=write(text), **{"goal_site": "tip", **options}))
     assert isinstance(task, own.OwnRobot)
     return task
 
@@ -301,7 +301,7 @@ NO_ACTUATORS = ARM.replace("<motor", "<!--<motor").replace("</actuator>", "--></
 def test_bad_input_is_one_sentence(write, text, options, sentence):
     file = "gone.xml" if text is None else write(text)
     with pytest.raises(UserError, match=sentence) as error:
-        task_of(TaskConfig(**{"mjcf": file, "goal_site": "tip", **options}))
+        task_of(TaskChoice(**{"mjcf": file, "goal_site": "tip", **options}))
     assert str(error.value).endswith(".")
     assert "\n" not in str(error.value)
 
@@ -309,4 +309,4 @@ def test_bad_input_is_one_sentence(write, text, options, sentence):
 @pytest.mark.parametrize("field", ["goal_site", "goal_body", "goal_box"])
 def test_options_of_a_robot_need_a_robot(field):
     with pytest.raises(UserError, match=f"{field} = 'x' is not allowed: it needs a .*--mjcf"):
-        task_of(TaskConfig(task="ant", **{field: "x"}))
+        task_of(TaskChoice(task="ant", **{field: "x"}))

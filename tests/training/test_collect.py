@@ -10,7 +10,7 @@ import pytest
 import kilolayer
 from kilolayer.analysis.load import Run
 from kilolayer.cli import main
-from kilolayer.config import TrainConfig
+from kilolayer.config import run_config
 from kilolayer.physics.build import build_physics
 from kilolayer.physics.gymnasium import GymnasiumWorld
 from kilolayer.replay.dataset import Dataset, read_dataset
@@ -24,7 +24,7 @@ from kilolayer.types import UserError
 
 def read_back(task: str, dataset: Dataset):
     """The steps of the one world that the buffer then holds."""
-    buffer = filled_buffer(TrainConfig(task=task), make_task(task), dataset, Silent())
+    buffer = filled_buffer(run_config(task=task), make_task(task), dataset, Silent())
     assert int(buffer.size) == buffer.capacity == dataset.steps
     assert buffer.num_worlds == 1
     return jax.tree.map(lambda leaf: np.asarray(leaf)[:, 0], buffer.steps)

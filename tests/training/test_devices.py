@@ -1,6 +1,5 @@
 """Many devices, one program: the same losses and the same physics as on one device."""
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -12,17 +11,17 @@ import jax
 import numpy as np
 import pytest
 
-from kilolayer.config import TrainConfig
+from kilolayer.config import run_config
 from kilolayer.physics.native import NativePhysics
 from kilolayer.plan import TrainPlan
+from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime.mesh import make_mesh
-from kilolayer.runtime.run_dir import RunDirectory
 from kilolayer.tasks.registry import make_task
 from kilolayer.training.build import build_trainer
 from kilolayer.training.saving import restore_state, save_state
 from kilolayer.types import UserError
 
-SMALL = TrainConfig(
+SMALL = run_config(
     total_steps=400,
     num_envs=8,
     unroll_length=10,
@@ -47,18 +46,18 @@ SIZES = (("qpos", 2), ("qvel", 2), ("control", 2))
 FOUR_DEVICES = """
     import json, pathlib, sys
     import jax, numpy as np
-    from kilolayer.config import TrainConfig
+    from kilolayer.config import RunConfig, run_config
     from kilolayer.physics.native import NativePhysics
     from kilolayer.physics.sharded import ShardedPhysics
     from kilolayer.runtime.mesh import fetch, make_mesh, place, shared_out, whole
-    from kilolayer.runtime.run_dir import RunDirectory
+    from kilolayer.run_directory import RunDirectory
     from kilolayer.tasks.registry import make_task
     from kilolayer.training.build import build_trainer
     from kilolayer.training.saving import restore_state, save_state
 
     root = pathlib.Path(sys.argv[1])
     mesh = make_mesh()
-    trainer = build_trainer(TrainConfig.read(root / "config.json"), mesh)
+    trainer = build_trainer(RunConfig.read(root / "config.json"), mesh)
     shardings = trainer.shardings
     state = jax.jit(trainer.init, out_shardings=shardings)()
     collect = jax.jit(lambda state: trainer.collect(state)[0], out_shardings=shardings)
@@ -74,7 +73,7 @@ FOUR_DEVICES = """
     save_state(RunDirectory(root / "saved_again"), 2, state)
 
     mesh = make_mesh(model_devices=2)
-    trainer = build_trainer(TrainConfig.read(root / "config.json"), mesh)
+    trainer = build_trainer(RunConfig.read(root / "config.json"), mesh)
     state = restore_state(RunDirectory(root / "saved"), 2, trainer)
     train_round = jax.jit(trainer.round, out_shardings=(trainer.shardings, whole(mesh)))
     losses = []
@@ -160,7 +159,7 @@ def test_native_worlds_shared_by_four_devices_step_as_on_one(four_devices) -> No
     [("num_envs", 10, "8 or 12"), ("batch_size", 18, "16 or 20"), ("eval_envs", 3, "4")],
 )
 def test_devices_that_do_not_divide_the_worlds_or_the_batch(field, value, nearest) -> None:
-    config = dataclasses.replace(SMALL, **{field: value})
+    config = SMALL.having(**{field: value})
     with pytest.raises(UserError, match=f"{field} = {value} is not allowed: 4 devices.*{nearest}"):
         TrainPlan.derive(config, 100, devices=4)
 

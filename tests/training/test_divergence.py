@@ -1,7 +1,6 @@
 """Worlds whose physics leaves finite numbers, in real MuJoCo: reset, counted, never stored."""
 
 import contextlib
-import dataclasses
 from pathlib import Path
 
 import jax
@@ -10,14 +9,15 @@ import numpy as np
 import pytest
 
 from kilolayer.analysis.load import Run, load
-from kilolayer.config import TrainConfig
+from kilolayer.config import RunConfig, run_config
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.build import build_physics
+from kilolayer.physics.config import PhysicsConfig
 from kilolayer.replay import buffer as ring
 from kilolayer.report.ledger import headline
+from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.progress import Silent
-from kilolayer.runtime.run_dir import RunDirectory
 from kilolayer.tasks.registry import make_task, task_of
 from kilolayer.training import divergence
 from kilolayer.training.evaluate import Start, episode_metrics, play
@@ -53,11 +53,11 @@ def elsewhere(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def config(directory: Path, gear: float = 1.0, **changes) -> TrainConfig:
+def config(directory: Path, gear: float = 1.0, **changes) -> RunConfig:
     """A small run of the cart whose motor pushes with `gear` N."""
     path = directory / "cart.xml"
     path.write_text(CART.replace("GEAR", str(gear)))
-    return TrainConfig(
+    return run_config(
         mjcf=str(path),
         goal_body="cart",
         goal_box="-0.9,0,0.2,0.9,0,0.2",
@@ -82,8 +82,8 @@ def config(directory: Path, gear: float = 1.0, **changes) -> TrainConfig:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_world_that_diverges_starts_anew_and_spares_the_others(engine, tmp_path):
-    task = task_of(config(tmp_path))
-    physics = build_physics(task.world, 4, engine)
+    task = task_of(config(tmp_path).task)
+    physics = build_physics(task.world, 4, PhysicsConfig(physics=engine))
 
     @jax.jit
     def run(push):
@@ -141,8 +141,8 @@ def test_a_world_is_sound_if_all_its_numbers_are_finite_and_of_reasonable_size()
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_in_an_evaluation_it_stands_still_and_its_episode_is_over(engine, tmp_path):
-    task = task_of(config(tmp_path))
-    physics = build_physics(task.world, 4, engine)
+    task = task_of(config(tmp_path).task)
+    physics = build_physics(task.world, 4, PhysicsConfig(physics=engine))
     goal = jnp.array([[0.5, 0.0, 0.2], [0.9, 0.0, 0.2], [0.9, 0.0, 0.2], [0.0, 0.0, 0.2]])
     start = Start(goal, jnp.zeros((4, 1)), jnp.zeros((4, 1)))
 
@@ -276,7 +276,7 @@ def test_too_many_stop_the_run_and_each_seed_tells_its_own(tmp_path):
         r"after \d+ environment steps \(round \d+\): the run stops\. The last good checkpoint: .*"
         r"smaller time step.*gains"
     )
-    start = dataclasses.replace(config(tmp_path, gear=8.0), total_steps=1_600)
+    start = config(tmp_path, gear=8.0).having(total_steps=1_600)
     with pytest.raises(UserError, match=sentence):
         start_run(start, tmp_path / "run", Silent(), seeds=2)
     members = RunDirectory.open(tmp_path / "run").members

@@ -87,7 +87,7 @@ class Guesser:
         shape = (observation.shape[0], 1)
         return jnp.zeros(shape) if deterministic else jax.random.uniform(key, shape)
 
-    def energy(self, state: Any, observation, action, goal):
+    def rate(self, state: Any, observation, action, goal):
         return action[..., 0]
 
 

@@ -1,21 +1,19 @@
 """No PRNG key serves two draws: `split(key)[i]` is `fold_in(key, i)`, so both make one number."""
 
-import dataclasses
 from pathlib import Path
 
 import jax
 import pytest
 
 from draws import recorded_draws
-from kilolayer.agents.build import build_agent
-from kilolayer.config import TrainConfig
+from kilolayer.config import run_config
 from kilolayer.deploy.visited import visited
-from kilolayer.plan import TrainPlan
+from kilolayer.plan import TrainPlan, build_agent
 from kilolayer.runtime.progress import Silent
 from kilolayer.tasks.registry import TASKS, make_task
 from kilolayer.training.loop import start_run
 
-CONFIG = TrainConfig(
+CONFIG = run_config(
     seed=7,
     total_steps=640,
     num_envs=8,
@@ -44,7 +42,7 @@ def test_no_two_draws_of_a_run_share_a_key(
     """Starts, goals, exploration, batches, updates, evaluations and the batch that is kept."""
     # Timing its parts repeats each of them.
     monkeypatch.setattr("kilolayer.training.loop.profile_round", lambda *_: {})
-    config = dataclasses.replace(CONFIG, agent=agent)
+    config = CONFIG.having(agent=agent)
     with recorded_draws() as record:
         start_run(config, tmp_path / "run", Silent())
         record.assert_independent()

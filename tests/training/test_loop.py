@@ -11,11 +11,11 @@ import optax
 import pytest
 
 from kilolayer.analysis.load import load
-from kilolayer.config import TrainConfig
+from kilolayer.config import run_config
+from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.mesh import make_mesh
 from kilolayer.runtime.progress import Silent
-from kilolayer.runtime.run_dir import RunDirectory
 from kilolayer.training.build import build_trainer
 from kilolayer.training.loop import start_run
 from kilolayer.training.members import open_members
@@ -24,7 +24,7 @@ from kilolayer.training.seeds import Seeds
 from kilolayer.training.starting import starting_point
 from kilolayer.types import UserError
 
-SMALL = TrainConfig(
+SMALL = run_config(
     total_steps=6_000,
     num_envs=8,
     unroll_length=20,
@@ -74,9 +74,9 @@ def rounds_with(run: RunDirectory, metric: str) -> list[int]:
 
 def test_training_goals_are_played_at_the_last_evaluation_or_at_all(finished, tmp_path) -> None:
     evaluated = rounds_with(finished, "evaluation/success")
-    assert len(evaluated) == 1 + SMALL.num_evaluations
+    assert len(evaluated) == 1 + SMALL.evaluation.num_evaluations
     assert rounds_with(finished, "evaluation_training_goals/success") == evaluated[-1:]
-    always = dataclasses.replace(SMALL, total_steps=800, evaluate_training_goals=True)
+    always = SMALL.having(total_steps=800, evaluate_training_goals=True)
     run = start_run(always, tmp_path / "run", Silent())
     evaluated = rounds_with(run, "evaluation/success")
     assert rounds_with(run, "evaluation_training_goals/success") == evaluated
@@ -96,7 +96,7 @@ def test_training_goals_are_played_at_the_last_evaluation_or_at_all(finished, tm
 )
 def test_the_newest_checkpoints_and_the_best_are_kept(keep, scores, kept, tmp_path) -> None:
     """Also where the run was killed and resumed; numbers are those of the evaluations."""
-    run = RunDirectory.create(tmp_path / "run", dataclasses.replace(SMALL, tensorboard=False), {})
+    run = RunDirectory.create(tmp_path / "run", SMALL.having(tensorboard=False), {})
     (member,) = open_members(run, None, 1)
     for number, score in enumerate(scores):
         if number == 3:
@@ -116,7 +116,7 @@ def test_the_newest_checkpoints_and_the_best_are_kept(keep, scores, kept, tmp_pa
 
 
 def test_a_run_thins_its_checkpoints(tmp_path: Path) -> None:
-    config = dataclasses.replace(SMALL, total_steps=1600, num_evaluations=5, keep_checkpoints=1)
+    config = SMALL.having(total_steps=1600, num_evaluations=5, keep_checkpoints=1)
     run = start_run(config, tmp_path / "run", Silent(), seeds=2)
     events = run.members[0].read_events()
     saved = [event["round"] for event in events if event["event"] == "checkpoint"]
@@ -143,7 +143,7 @@ def test_no_metric_is_constant(finished) -> None:
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path: Path) -> None:
     def losses(seed: int, name: str) -> list[float]:
-        run = start_run(dataclasses.replace(SMALL, seed=seed), tmp_path / name, Silent())
+        run = start_run(SMALL.having(seed=seed), tmp_path / name, Silent())
         events = run.read_events()
         return [e["metrics"]["critic/loss"] for e in events if e["event"] == "train"]
 
@@ -154,7 +154,7 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path: Pat
 
 def test_a_nan_of_the_agent_stops_the_run_and_is_named(tmp_path: Path) -> None:
     """Its first update sends it beyond every float."""
-    wild = dataclasses.replace(SMALL, critic_learning_rate=1e38, actor_learning_rate=1e38)
+    wild = SMALL.having(critic_learning_rate=1e38, actor_learning_rate=1e38)
     with pytest.raises(UserError, match=r"agent\.\S+ is not finite after \d+ env.*checkpoint"):
         start_run(wild, tmp_path / "run", Silent())
     events = RunDirectory.open(tmp_path / "run").read_events()
@@ -186,10 +186,9 @@ GOING_ON = [((0.0, 0.0), 1), ((0.9, 1 - 1e-6), 1), ((0.0, 0.9), 2)]
 @pytest.mark.parametrize(("decays", "seeds"), GOING_ON)
 def test_a_run_goes_on_with_the_networks_of_another(decays, seeds, tmp_path) -> None:
     """With steps too small to change a weight it ends as it began."""
-    first, second = (dataclasses.replace(SMALL, average_decay=decay) for decay in decays)
-    source = start_run(dataclasses.replace(first, total_steps=400), tmp_path / "first", Silent())
-    going_on = dataclasses.replace(
-        second,
+    first, second = (SMALL.having(average_decay=decay) for decay in decays)
+    source = start_run(first.having(total_steps=400), tmp_path / "first", Silent())
+    going_on = second.having(
         start_from=str(source.path),
         seed=7,
         total_steps=400,
@@ -217,25 +216,27 @@ def rate_counts(state) -> list[int]:
 
 
 def test_learning_rates_fall_to_their_share_and_begin_again_with_a_new_run(tmp_path) -> None:
-    falling = dataclasses.replace(SMALL, total_steps=400, final_learning_rate_share=0.1)
+    falling = SMALL.having(total_steps=400, final_learning_rate_share=0.1)
     source = start_run(falling, tmp_path / "first", Silent())
     run = load(source.path)
     updates = run.plan.training_unrolls * run.plan.updates_per_unroll
     assert rate_counts(run.agent_state) == [updates, updates]
-    rate = run.agent.critic_learning_rate
-    assert float(rate(0)) == pytest.approx(falling.critic_learning_rate)
-    assert float(rate(updates // 2)) == pytest.approx(0.55 * falling.critic_learning_rate, rel=0.1)
-    assert float(rate(updates)) == pytest.approx(0.1 * falling.critic_learning_rate)
-    going_on = dataclasses.replace(falling, start_from=str(source.path))
+    rate = run.agent.falling(run.agent.critic_learning_rate)
+    assert float(rate(0)) == pytest.approx(falling.agent.critic_learning_rate)
+    assert float(rate(updates // 2)) == pytest.approx(
+        0.55 * falling.agent.critic_learning_rate, rel=0.1
+    )
+    assert float(rate(updates)) == pytest.approx(0.1 * falling.agent.critic_learning_rate)
+    going_on = falling.having(start_from=str(source.path))
     trainer = build_trainer(going_on, make_mesh(1), Seeds((0,)))
     assert rate_counts(starting_point(source.path, trainer).learnt) == [0, 0]
 
 
 def test_what_cannot_be_gone_on_with_is_refused_before_a_run_is_made(finished, tmp_path) -> None:
-    deeper = dataclasses.replace(SMALL, depth=4, start_from=str(finished.path))
+    deeper = SMALL.having(depth=4, start_from=str(finished.path))
     with pytest.raises(UserError, match=r"depth = 4 is not allowed: the run to start from"):
         start_run(deeper, tmp_path / "run", Silent())
-    nowhere = dataclasses.replace(SMALL, start_from=str(tmp_path / "nowhere"))
+    nowhere = SMALL.having(start_from=str(tmp_path / "nowhere"))
     with pytest.raises(UserError, match="is not a run directory"):
         start_run(nowhere, tmp_path / "run", Silent())
     assert not (tmp_path / "run").exists()

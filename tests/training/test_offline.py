@@ -1,6 +1,5 @@
 """Learning from a dataset: boundaries, what a run leaves behind, and what is refused."""
 
-import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -12,15 +11,15 @@ import pytest
 
 import kilolayer
 from kilolayer.analysis.load import load
-from kilolayer.config import TrainConfig
+from kilolayer.config import RunConfig, run_config
 from kilolayer.physics.gymnasium import GymnasiumWorld
 from kilolayer.replay import hindsight
 from kilolayer.replay.dataset import Dataset, write_dataset
 from kilolayer.report.ledger import headline
 from kilolayer.report.plots import learning_curves
+from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.progress import Silent
-from kilolayer.runtime.run_dir import RunDirectory
 from kilolayer.tasks.registry import make_task
 from kilolayer.training.build import build_trainer
 from kilolayer.training.loop import resume_run, start_run
@@ -37,9 +36,9 @@ def dataset_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def config(dataset_file: Path) -> TrainConfig:
+def config(dataset_file: Path) -> RunConfig:
     """Twenty rounds of eight updates, with an evaluation every five."""
-    return TrainConfig(
+    return run_config(
         agent="gcbc",
         dataset=str(dataset_file),
         total_steps=3_200,
@@ -57,7 +56,7 @@ def config(dataset_file: Path) -> TrainConfig:
 
 
 @pytest.fixture(scope="module")
-def unbroken(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+def unbroken(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     return start_run(config, tmp_path_factory.mktemp("runs") / "unbroken", Silent())
 
 
@@ -70,7 +69,7 @@ def test_goals_are_later_steps_of_the_same_trajectory() -> None:
     dataset = Dataset(label.repeat(2, 1), label / 256, ends, label, 0 * label, {})
     task = make_task("point_u_maze")
     assert dataset.longest > task.episode_length
-    buffer = filled_buffer(TrainConfig(), task, dataset, Silent())
+    buffer = filled_buffer(run_config(), task, dataset, Silent())
     sample = jax.jit(lambda b, key: hindsight.sample(b, key, 20_000, 1.0, dataset.longest))
     batch = sample(buffer, jax.random.key(0))
     step, goal = np.asarray(batch.observation)[:, 0], np.asarray(batch.goal)[:, 0]
@@ -83,12 +82,14 @@ def test_goals_are_later_steps_of_the_same_trajectory() -> None:
     assert (goal - step).max() > task.episode_length
 
 
-def test_a_run_learns_without_taking_steps(unbroken: RunDirectory, config: TrainConfig) -> None:
+def test_a_run_learns_without_taking_steps(unbroken: RunDirectory, config: RunConfig) -> None:
     events = unbroken.read_events()
     train = [event for event in events if event["event"] == "train"]
     assert [event["updates"] for event in train] == [8 * (index + 1) for index in range(20)]
     assert {event["env_steps"] for event in events} == {0}
-    assert sum(event["event"] == "evaluation" for event in events) == 2 * 5
+    assert (
+        sum(event["event"] == "evaluation" for event in events) == 5 + 1
+    )  # of the training goals at the last alone
     series = {name: [event["metrics"][name] for event in train] for name in train[0]["metrics"]}
     assert {"actor/loss", "actor/squared_error", "actor/entropy"} <= set(series)
     assert [name for name, values in series.items() if len(set(values)) < 2] == []
@@ -96,8 +97,8 @@ def test_a_run_learns_without_taking_steps(unbroken: RunDirectory, config: Train
     profile = events[-1]["seconds_per_round"]
     assert set(profile) == {"sampling", "update"}
     manifest = json.loads((unbroken.path / "manifest.json").read_text())
-    assert manifest["dataset"]["path"] == config.dataset
-    assert manifest["dataset"]["bytes"] == Path(str(config.dataset)).stat().st_size
+    assert manifest["dataset"]["path"] == config.collection.dataset
+    assert manifest["dataset"]["bytes"] == Path(str(config.collection.dataset)).stat().st_size
 
 
 def test_a_checkpoint_leaves_the_dataset_where_it_is(unbroken: RunDirectory) -> None:
@@ -145,12 +146,12 @@ def test_a_resumed_run_ends_bit_identical(unbroken, config, tmp_path, assert_tre
 
 def test_a_dataset_that_changed_is_not_resumed_from(unbroken, config, tmp_path) -> None:
     """The run of another config, as if its file had been written anew since."""
-    stored = dict(np.load(str(config.dataset), allow_pickle=False))
+    stored = dict(np.load(str(config.collection.dataset), allow_pickle=False))
     file = tmp_path / "other.npz"
     write_dataset(file, stored | {"actions": -stored["actions"]})
     run = shutil.copytree(unbroken.path, tmp_path / "run")
     (run / "DONE").unlink()
-    (run / "config.json").write_text(dataclasses.replace(config, dataset=str(file)).to_json())
+    (run / "config.json").write_text(config.having(dataset=str(file)).to_json())
     with pytest.raises(UserError, match=r"other.npz has changed since the run .*put the old file"):
         resume_run(run, Silent())
     file.unlink()
@@ -163,21 +164,24 @@ def test_a_dataset_that_changed_is_not_resumed_from(unbroken, config, tmp_path) 
     [
         ({"task": "ant"}, "its observations have 4 numbers where task ant has 29"),
         ({"batch_size": 5_000}, "batch_size = 5000 .*holds 995 steps with a future; .*is 995"),
-        ({"absorbing_termination": True}, "absorbing_termination = True .*terminated from one"),
+        (
+            {"agent": "crl", "absorbing_termination": True},
+            "absorbing_termination = True .*terminated from one",
+        ),
         ({"agent": "gcsl"}, "agent = 'gcsl' is not allowed: it learns from its own steps"),
         ({"dataset": None}, "agent = 'gcbc' is not allowed: it learns from a dataset"),
     ],
 )
 def test_what_does_not_fit_the_dataset(changes, words, config, tmp_path) -> None:
     with pytest.raises(UserError, match=words):
-        start_run(dataclasses.replace(config, **changes), tmp_path / "run", Silent())
+        start_run(config.having(**changes), tmp_path / "run", Silent())
     assert not (tmp_path / "run").exists()
 
 
 def test_actions_of_another_size_are_named(config, tmp_path) -> None:
-    stored = dict(np.load(str(config.dataset), allow_pickle=False))
+    stored = dict(np.load(str(config.collection.dataset), allow_pickle=False))
     write_dataset(tmp_path / "d.npz", stored | {"actions": stored["actions"][:, :1]})
-    own = dataclasses.replace(config, dataset=str(tmp_path / "d.npz"))
+    own = config.having(dataset=str(tmp_path / "d.npz"))
     with pytest.raises(UserError, match="actions have 1 numbers where task point_u_maze has 2"):
         dataset_of(own, make_task("point_u_maze"))
 

@@ -9,13 +9,13 @@ import time
 import jax
 import numpy as np
 
-from kilolayer.config import TrainConfig
+from kilolayer.config import run_config
+from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
-from kilolayer.runtime.run_dir import RunDirectory
 from kilolayer.training.build import build_trainer
 from kilolayer.training.saving import restore_state
 
-CONFIG = TrainConfig(
+CONFIG = run_config(
     total_steps=80_000,
     num_envs=8,
     unroll_length=5,

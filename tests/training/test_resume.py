@@ -1,6 +1,5 @@
 """A killed run ends like one that was never killed, bit for bit."""
 
-import dataclasses
 import random
 import signal
 import subprocess
@@ -13,15 +12,15 @@ import numpy as np
 import pytest
 
 from event_files import scalars_shown
-from kilolayer.config import TrainConfig
+from kilolayer.config import run_config
+from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.progress import Silent
-from kilolayer.runtime.run_dir import RunDirectory
 from kilolayer.training.build import build_trainer
 from kilolayer.training.loop import resume_run, start_run
 from kilolayer.types import UserError
 
-CONFIG = TrainConfig(
+CONFIG = run_config(
     total_steps=16_000,
     num_envs=8,
     unroll_length=10,
@@ -45,7 +44,7 @@ TRAIN = """
 import sys
 from pathlib import Path
 import kilolayer
-kilolayer.train(kilolayer.TrainConfig.read(Path(sys.argv[1])), sys.argv[2])
+kilolayer.train(kilolayer.RunConfig.read(Path(sys.argv[1])), sys.argv[2])
 """
 RESUME = """
 import sys
@@ -119,7 +118,7 @@ def test_a_run_killed_at_random_moments_ends_bit_identical(tmp_path: Path) -> No
 
 
 def test_restored_native_worlds_continue_bit_identically(tmp_path: Path) -> None:
-    config = TrainConfig(
+    config = run_config(
         task="ant",
         num_envs=4,
         unroll_length=5,
@@ -149,7 +148,7 @@ def test_restored_native_worlds_continue_bit_identically(tmp_path: Path) -> None
 
 def test_restored_mjx_worlds_continue_bit_identically(tmp_path: Path) -> None:
     """Worlds alone: the rest is the same on every engine."""
-    trainer = build_trainer(TrainConfig(task="reacher", physics="mjx", num_envs=4, width=8))
+    trainer = build_trainer(run_config(task="reacher", physics="mjx", num_envs=4, width=8))
     step = jax.jit(trainer.physics.step)
     control = jax.numpy.full((4, 2), 0.5)
     state = jax.jit(trainer.init)()
@@ -162,7 +161,7 @@ def test_restored_mjx_worlds_continue_bit_identically(tmp_path: Path) -> None:
         np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
 
 
-TINY = TrainConfig(
+TINY = run_config(
     total_steps=1_000,
     num_envs=4,
     unroll_length=10,
@@ -205,7 +204,8 @@ def test_a_directory_that_is_no_run_cannot_be_resumed(tmp_path: Path) -> None:
 
 
 def test_evaluation_never_touches_training_randomness(tmp_path: Path) -> None:
-    often = dataclasses.replace(TINY, num_evaluations=5, eval_envs=3)
+
+    often = TINY.having(num_evaluations=5, eval_envs=3)
     one = arrays_of(start_run(TINY, tmp_path / "seldom", Silent()).path)
     other = arrays_of(start_run(often, tmp_path / "often", Silent()).path)
     assert_same(one, other)
@@ -226,7 +226,7 @@ class KilledAt(Silent):
 @pytest.mark.parametrize("updates", [5, 15])
 def test_a_resumed_run_shows_every_point_of_tensorboard(tmp_path: Path, updates: int) -> None:
     """Killed before its first checkpoint, and a few updates after it."""
-    config = dataclasses.replace(TINY, tensorboard=True)
+    config = TINY.having(tensorboard=True)
     unbroken = start_run(config, tmp_path / "unbroken", Silent())
     with pytest.raises(KeyboardInterrupt):
         start_run(config, tmp_path / "killed", KilledAt("train", updates))

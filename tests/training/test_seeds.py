@@ -1,6 +1,5 @@
 """Several seeds as one program: each is the run that it would have been alone."""
 
-import dataclasses
 from pathlib import Path
 
 import jax
@@ -9,12 +8,12 @@ import numpy as np
 import pytest
 
 from kilolayer.analysis.load import load
-from kilolayer.config import TrainConfig
+from kilolayer.config import run_config
 from kilolayer.physics.native import NativePhysics
 from kilolayer.report.ledger import time_section
+from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.progress import Silent
-from kilolayer.runtime.run_dir import RunDirectory
 from kilolayer.tasks.registry import make_task
 from kilolayer.training.build import build_trainer
 from kilolayer.training.loop import resume_run, start_run
@@ -22,7 +21,7 @@ from kilolayer.training.saving import restore_state
 from kilolayer.training.seeds import Seeds
 from kilolayer.types import UserError
 
-TINY = TrainConfig(
+TINY = run_config(
     seed=3,
     total_steps=1_200,
     num_envs=4,
@@ -50,7 +49,7 @@ def train_metrics(run: RunDirectory) -> list[dict[str, float]]:
 
 def test_each_seed_is_the_run_it_would_be_alone(together, tmp_path) -> None:
     assert [member.config.seed for member in together.members] == [3, 4, 5]
-    alone = start_run(dataclasses.replace(TINY, seed=4), tmp_path / "alone", Silent())
+    alone = start_run(TINY.having(seed=4), tmp_path / "alone", Silent())
     one, other = train_metrics(alone), train_metrics(together.members[1])
     assert len(one) == len(other) > 10
     # Rounding differs where a product runs over a batch of matrices, and grows from there.
@@ -115,7 +114,7 @@ def test_seeds_that_cannot_train_together(tmp_path: Path) -> None:
 
 
 def test_the_largest_seed_trains(tmp_path: Path) -> None:
-    last = dataclasses.replace(TINY, seed=2**32 - 1, total_steps=80, num_evaluations=1)
+    last = TINY.having(seed=2**32 - 1, total_steps=80, num_evaluations=1)
     assert start_run(last, tmp_path / "run", Silent()).finished
 
 
@@ -127,7 +126,7 @@ def test_no_bit_of_a_seed_is_lost() -> None:
 
 
 def test_seeds_in_a_row_must_all_be_seeds(tmp_path: Path) -> None:
-    last = dataclasses.replace(TINY, seed=2**32 - 2)
+    last = TINY.having(seed=2**32 - 2)
     with pytest.raises(UserError, match=r"seeds = 3 is not allowed: .* nearest valid choice is 2"):
         start_run(last, tmp_path / "run", Silent(), seeds=3)
     assert not (tmp_path / "run").exists()
@@ -148,7 +147,7 @@ def test_a_run_can_end_without_timing_its_parts(tmp_path: Path, monkeypatch) -> 
         raise AssertionError
 
     monkeypatch.setattr("kilolayer.training.loop.profile_round", never)
-    config = dataclasses.replace(TINY, profile=False, total_steps=80, num_evaluations=1)
+    config = TINY.having(profile=False, total_steps=80, num_evaluations=1)
     run = start_run(config, tmp_path / "run", Silent())
     assert run.finished
     assert "--no-profile" in time_section(load(run.path))

@@ -1,6 +1,5 @@
 """Runs that go on from another run's networks: what they record, and what is refused."""
 
-import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -9,16 +8,16 @@ from typing import Any
 import jax
 import pytest
 
-from kilolayer.config import TrainConfig
+from kilolayer.config import RunConfig, run_config
+from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.progress import Silent
-from kilolayer.runtime.run_dir import RunDirectory
 from kilolayer.training.build import build_trainer
 from kilolayer.training.loop import resume_run, start_run
 from kilolayer.training.starting import starting_point
 from kilolayer.types import UserError
 
-SOURCE = TrainConfig(
+SOURCE = run_config(
     total_steps=400,
     num_envs=4,
     unroll_length=10,
@@ -47,8 +46,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     return start_run(SOURCE, tmp_path_factory.mktemp("runs") / "source", Silent())
 
 
-def going_on(source: RunDirectory, **changes: Any) -> TrainConfig:
-    return dataclasses.replace(SOURCE, seed=3, start_from=str(source.path), **changes)
+def going_on(source: RunDirectory, **changes: Any) -> RunConfig:
+    return SOURCE.having(seed=3, start_from=str(source.path), **changes)
 
 
 def losses(run: RunDirectory) -> list[float]:
@@ -120,8 +119,8 @@ OTHER_NETWORKS = [
 def test_a_run_with_other_networks_is_refused_by_the_field(
     source: RunDirectory, tmp_path: Path, field: str, value: Any
 ) -> None:
-    before = getattr(SOURCE, field)
-    nearest = SOURCE.depth if before is None else before
+    before = SOURCE.flat()[field]
+    nearest = SOURCE.network.depth if before is None else before
     expected = f"^{field} = {value!r} is not allowed: .* valid choice is {nearest}.$"
     with pytest.raises(UserError, match=expected):
         start_run(going_on(source, **{field: value}), tmp_path / "run", Silent())
@@ -130,8 +129,8 @@ def test_a_run_with_other_networks_is_refused_by_the_field(
 
 def test_a_branch_scale_that_changes_nothing_is_no_other_network(tmp_path: Path) -> None:
     """Two blocks add up unscaled under both."""
-    shallow = dataclasses.replace(SOURCE, depth=4)
-    config = dataclasses.replace(shallow, branch_scale="none")
+    shallow = SOURCE.having(depth=4)
+    config = shallow.having(branch_scale="none")
     trainer = build_trainer(config)
     source = RunDirectory.create(tmp_path / "source", shallow, {})
     checkpoint.save(source.checkpoints, 5, jax.jit(trainer.agent.init)(jax.random.key(0)))

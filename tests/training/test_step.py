@@ -10,13 +10,13 @@ import pytest
 
 from kilolayer.agents.base import Sampling
 from kilolayer.analysis.load import load
-from kilolayer.config import TrainConfig
-from kilolayer.runtime.run_dir import RunDirectory
+from kilolayer.config import run_config
+from kilolayer.run_directory import RunDirectory
 from kilolayer.training.build import build_trainer, check_dtype
 from kilolayer.training.saving import save_state
 from kilolayer.types import UserError
 
-CONFIG = TrainConfig(
+CONFIG = run_config(
     total_steps=2_000,
     num_envs=4,
     unroll_length=50,
@@ -38,7 +38,7 @@ def test_the_horizon_grows_linearly_from_the_first_update_to_the_last():
 
 
 def test_without_an_initial_discount_it_stays():
-    trainer = build_trainer(dataclasses.replace(CONFIG, initial_discount=None))
+    trainer = build_trainer(CONFIG.having(initial_discount=None))
     assert {trainer.discount(jnp.int32(unrolls)) for unrolls in (0, 5, 10)} == {0.98}
 
 
@@ -64,7 +64,7 @@ def test_goals_lie_farther_ahead_late_in_training():
     assert last > 10
     # An agent that wants them spread over the rest of the episode gets them so from the start:
     # of 100 steps, goals lie 25 ahead on average.
-    uniform = SimpleNamespace(sampling=Sampling("uniform"))
+    uniform = SimpleNamespace(sampling=Sampling("uniform"), batch_size=trainer.agent.batch_size)
     spread = mean_offset(dataclasses.replace(trainer, agent=uniform), jnp.int32(2))
     assert spread == pytest.approx(25, abs=6)
 
@@ -72,9 +72,9 @@ def test_goals_lie_farther_ahead_late_in_training():
 def test_noise_moves_hindsight_goals_by_its_share_of_the_radius_and_nothing_else(
     assert_trees_equal,
 ):
-    config = dataclasses.replace(CONFIG, batch_size=256)
+    config = CONFIG.having(batch_size=256)
     trainer = build_trainer(config)
-    noisy = build_trainer(dataclasses.replace(config, hindsight_goal_noise=0.4))
+    noisy = build_trainer(config.having(hindsight_goal_noise=0.4))
     state = jax.jit(trainer.init)()
     for _ in range(2):
         state, _ = jax.jit(trainer.collect)(state)
@@ -83,12 +83,12 @@ def test_noise_moves_hindsight_goals_by_its_share_of_the_radius_and_nothing_else
     assert off.std() == pytest.approx(0.4 * trainer.task.goal.radius, rel=0.1)
     assert abs(off.mean()) < 0.05 * trainer.task.goal.radius
     assert_trees_equal(dataclasses.replace(moved, goal=plain.goal), plain)
-    with pytest.raises(UserError, match=r"hindsight_goal_noise = -1.0 .* it must be 0 or more"):
-        build_trainer(dataclasses.replace(config, hindsight_goal_noise=-1.0))
+    with pytest.raises(UserError, match=r"hindsight_goal_noise = -1.0 .* it must be at least 0"):
+        build_trainer(config.having(hindsight_goal_noise=-1.0))
 
 
 def test_bfloat16_is_refused_where_a_gpu_has_none() -> None:
-    coarse = dataclasses.replace(CONFIG, compute_dtype="bfloat16")
+    coarse = CONFIG.having(compute_dtype="bfloat16")
     old, new, cpu = (
         SimpleNamespace(device_kind="Tesla V100", compute_capability="7.0"),
         SimpleNamespace(device_kind="NVIDIA H100", compute_capability="9.0"),
@@ -102,7 +102,7 @@ def test_bfloat16_is_refused_where_a_gpu_has_none() -> None:
 
 
 def test_an_agent_on_policy_learns_from_the_newest_unroll_alone():
-    trainer = build_trainer(dataclasses.replace(CONFIG, agent="ppo"))
+    trainer = build_trainer(CONFIG.having(agent="ppo"))
     # A buffer of more than it needs.
     plan = dataclasses.replace(trainer.plan, replay_capacity=200)
     trainer = dataclasses.replace(trainer, plan=plan)
@@ -115,14 +115,14 @@ def test_an_agent_on_policy_learns_from_the_newest_unroll_alone():
     state = dataclasses.replace(state, buffer=dataclasses.replace(state.buffer, steps=steps))
     draw = jax.jit(lambda key: trainer.batches(state, key)(1, key))
     batch = draw(jax.random.key(0))
-    assert batch.observation.shape == (CONFIG.batch_size, 4)
+    assert batch.observation.shape == (CONFIG.agent.batch_size, 4)
     assert float(batch.observation.min()) >= 1000
 
 
 def test_the_average_moves_towards_the_newest_weights_at_every_update_and_acts(
     tmp_path, assert_trees_equal
 ):
-    config = dataclasses.replace(CONFIG, average_decay=0.9, update_to_data=1 / 200)
+    config = CONFIG.having(average_decay=0.9, update_to_data=1 / 200)
     trainer = build_trainer(config)
     assert trainer.plan.updates_per_unroll == 1
     state, step = jax.jit(trainer.init)(), jax.jit(trainer.round)
@@ -143,10 +143,10 @@ def test_the_average_moves_towards_the_newest_weights_at_every_update_and_acts(
 
 
 def test_an_agent_that_learns_from_the_newest_unroll_keeps_no_other(assert_trees_equal):
-    config = dataclasses.replace(CONFIG, agent="ppo", initial_discount=None)
+    config = CONFIG.having(agent="ppo")
     trainer = build_trainer(config)
-    assert jax.eval_shape(trainer.init).buffer.capacity == config.unroll_length
-    whole = dataclasses.replace(trainer.plan, replay_capacity=config.replay_steps_per_env)
+    assert jax.eval_shape(trainer.init).buffer.capacity == config.collection.unroll_length
+    whole = dataclasses.replace(trainer.plan, replay_capacity=config.replay.replay_steps_per_env)
     agents = []
     for each in (trainer, dataclasses.replace(trainer, plan=whole)):
         train, state = jax.jit(each.round), each.init()

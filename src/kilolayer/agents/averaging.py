@@ -8,9 +8,8 @@ exponential weights, as here, arXiv 1806.04498).
 from typing import Any
 
 import equinox as eqx
-import jax
 
-from kilolayer.types import Array, bad_field
+from kilolayer.types import bad_field
 
 
 class Averaged(eqx.Module):
@@ -35,12 +34,3 @@ def actor_of(state: Any) -> Any:
 def with_actor(state: Any, actor: Any) -> Any:
     """The agent state with another actor in place of its own."""
     return eqx.tree_at(lambda state: state.parameters.actor, state, actor)
-
-
-def averaged(average: Any, actor: Any, decay: float) -> Any:
-    """The average moved `1 - decay` of the way towards the actor."""
-
-    def move(old: Array, new: Array) -> Array:
-        return decay * old + (1 - decay) * new
-
-    return jax.tree.map(move, average, actor)

@@ -1,17 +1,28 @@
-"""The protocol of an agent: init, act, update, and how it rates what it would do.
+"""What an agent is: its hyperparameters, which are its fields, and pure functions on its state.
 
-What an agent may say beside these: which steps it learns from (`sampling`), that it learns from the
-newest unroll alone (`OnPolicy`), and what its deep networks are (`HasNetworks`).
+An agent is a frozen dataclass. Its fields are the settings of its algorithm, options of `kilolayer
+train` among them; nothing is copied out of a config. `on` gives the copy that can be run: it knows
+its `Problem`, the sizes and networks of one run.
 """
 
+import abc
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol, Self
 
-from kilolayer.networks.encoders import Encoder
+import jax.numpy as jnp
+import optax
+from annotated_types import Ge
+from tyro.conf import Suppress
+
+from kilolayer.agents.optimiser import network_optimiser
+from kilolayer.networks.actor import sample_action
+from kilolayer.networks.encoders import Encoder, TorsoSpec
 from kilolayer.replay.buffer import Transition
 from kilolayer.replay.hindsight import Batch
-from kilolayer.types import Array, Metrics
+from kilolayer.settings import NOT_A_SETTING, Decay, NonNegative, Positive, Settings, Share
+from kilolayer.types import Array, Metrics, bad_field
 
 # (achieved goal [..., goal], goal [..., goal]) -> what being there is worth, [...]
 Reward = Callable[[Array, Array], Array]
@@ -27,54 +38,49 @@ class TaskSpec:
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """Which steps an agent's batches hold; it says so by an attribute `sampling` of its class.
+class Problem:
+    """What an agent learns in, and with which networks.
 
-    horizon: how far ahead hindsight goals lie, `geometric` with the config's discount or `uniform`
+    reward: 1 within the goal's success radius, else 0. episode_length, goal_interval: control steps
+    of a training episode, and after which its goal changes, None for never. updates: how many the
+    run consists of, over which learning rates fall. own_torsos: those
+    of the agent's `own_depths`.
+    """
+
+    task: TaskSpec
+    actor_torso: TorsoSpec
+    critic_torso: TorsoSpec
+    reward: Reward = lambda achieved, goal: jnp.zeros(goal.shape[:-1])
+    episode_length: int = 1000
+    goal_interval: int | None = None
+    updates: int = 1
+    own_torsos: tuple[TorsoSpec, ...] = ()
+
+
+class Player(Protocol):
+    """What acts in an evaluation: every agent does, and so does a policy without its critic."""
+
+    def act(
+        self, state: Any, observation: Array, goal: Array, key: Array, deterministic: bool
+    ) -> Array: ...
+
+    def rate(self, state: Any, observation: Array, action: Array, goal: Array) -> Array: ...
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which steps an agent's batches hold.
+
+    horizon: how far ahead hindsight goals lie, `geometric` with the agent's discount or `uniform`
     over the rest of the episode. terminal_steps: whether steps at which an episode terminated are
-    drawn too, though nothing follows them.
+    drawn too, though nothing follows them. absorbing: whether an environment that terminated counts
+    as staying there. goal_noise: standard deviation of noise on hindsight goals, in success radii.
     """
 
     horizon: Literal["geometric", "uniform"] = "geometric"
     terminal_steps: bool = False
-
-
-class Agent(Protocol):
-    """Pure functions on an agent state, a pytree of the agent's own making."""
-
-    def init(self, key: Array) -> Any:
-        """Draw parameters and optimiser state."""
-        ...
-
-    def act(
-        self, state: Any, observation: Array, goal: Array, key: Array, deterministic: bool
-    ) -> Array:
-        """Actions `[batch, action]` in [-1, 1] for `[batch, observation]` and `[batch, goal]`."""
-        ...
-
-    def update(self, state: Any, batch: Any, key: Array) -> tuple[Any, Metrics]:
-        """One gradient update; metrics are scalars named `part/quantity`.
-
-        batch: a `Batch` from the replay buffer, but for agents that are `OnPolicy`.
-        """
-        ...
-
-    def energy(self, state: Any, observation: Array, action: Array, goal: Array) -> Array:
-        """How highly the critic rates each row, `[...]`: used to choose among several actions."""
-        ...
-
-
-@runtime_checkable
-class OnPolicy(Protocol):
-    """An agent that learns from what it has just done: the newest unroll, and never again."""
-
-    def prepare(self, state: Any, unroll: Transition) -> Any:
-        """What the updates of one round draw their batches from, leaves `[steps, ...]`.
-
-        unroll: leaves `[time, worlds, ...]` in order of time, collected by this very `state`. Each
-        `update` then takes `batch_size` of the steps; all are passed once before any is again.
-        """
-        ...
+    absorbing: bool = False
+    goal_noise: float = 0.0
 
 
 class DeepNetwork(NamedTuple):
@@ -85,21 +91,113 @@ class DeepNetwork(NamedTuple):
     gradient: Encoder
 
 
-@runtime_checkable
-class HasNetworks(Protocol):
-    """An agent whose deep networks the report can look into."""
+@dataclass(frozen=True, kw_only=True)
+class Agent(Settings, abc.ABC):
+    """The base of every agent, which states all that the training loop calls."""
 
-    def networks(self, state: Any, batch: Batch, key: Array) -> dict[str, DeepNetwork]:
-        """Each deep network by its name, on a batch from the replay buffer."""
-        ...
+    # That it learns from the newest unroll alone, see `prepare`; and what it can learn from: steps
+    # of its own, a dataset, or both.
+    on_policy: ClassVar[bool] = False
+    learns_from: ClassVar[tuple[Literal["steps", "dataset"], ...]] = ("steps",)
 
+    batch_size: Annotated[int, Ge(2)] = 256
+    """Transitions per update."""
+    actor_learning_rate: Positive = 3e-4
+    """Adam's step size for the actor."""
+    final_learning_rate_share: Share = 1.0
+    """Share of the networks' learning rates that is left at the end of the run; they fall linearly.
+    1 keeps them constant. Lower it if late scores fluctuate."""
+    average_decay: Decay = 0.0
+    """Decay per update of the running average of the actor's weights. The average is evaluated and
+    saved. 0 uses the newest weights."""
+    weight_decay: NonNegative = 0.0
+    """Decoupled weight decay of the networks (AdamW), times their learning rate per update."""
+    problem: Suppress[Problem | None] = dataclasses.field(default=None, metadata=NOT_A_SETTING)
 
-@runtime_checkable
-class Explorer(Protocol):
-    """An agent whose buffer is filled by another policy than the one that it evaluates."""
+    def on(self, problem: Problem) -> Self:
+        """The agent that learns this problem; raises UserError if it cannot."""
+        return dataclasses.replace(self, problem=problem)
+
+    @property
+    def bound(self) -> Problem:
+        """The problem that it learns."""
+        assert self.problem is not None, "an agent learns a problem: agent.on(problem)"
+        return self.problem
+
+    @abc.abstractmethod
+    def init(self, key: Array) -> Any:
+        """Draw parameters and optimiser state, a pytree of the agent's own making."""
+
+    @abc.abstractmethod
+    def update(self, state: Any, batch: Any, key: Array) -> tuple[Any, Metrics]:
+        """One gradient update; metrics are scalars named `part/quantity`.
+
+        batch: a `Batch` from the replay buffer, or what `prepare` returned of `batch_size` steps.
+        """
+
+    def distribution(self, state: Any, observation: Array, goal: Array) -> tuple[Array, Array]:
+        """Mean and log standard deviation before the tanh, `[batch, action]` each."""
+        return state.parameters.actor(observation, goal)
+
+    def act(
+        self, state: Any, observation: Array, goal: Array, key: Array, deterministic: bool
+    ) -> Array:
+        """Actions `[batch, action]` in [-1, 1] for `[batch, observation]` and `[batch, goal]`."""
+        mean, log_std = self.distribution(state, observation, goal)
+        return jnp.tanh(mean) if deterministic else sample_action(mean, log_std, key)[0]
 
     def explore(
         self, state: Any, observation: Array, goal: Array, key: Array, deterministic: bool
     ) -> Array:
-        """What to do while collecting, in place of `act`."""
-        ...
+        """What to do while collecting: by default what it does anyway."""
+        return self.act(state, observation, goal, key, deterministic)
+
+    @abc.abstractmethod
+    def rate(self, state: Any, observation: Array, action: Array, goal: Array) -> Array:
+        """How highly the critic rates each row, `[...]`: used to choose among several actions."""
+
+    @property
+    def sampling(self) -> Sampling:
+        """Which steps its batches hold."""
+        return Sampling()
+
+    @property
+    def own_depths(self) -> tuple[int, ...]:
+        """Depths of networks that it has beside those of the problem."""
+        return ()
+
+    def horizon_discount(self, done: Array | float) -> Array | float:
+        """Discount of hindsight goals after a share `done` of the run, where they are geometric."""
+        return 1.0
+
+    def prepare(self, state: Any, unroll: Transition) -> Any:
+        """Of an agent that is `on_policy`: what the updates of one round draw their batches from,
+        leaves `[steps, ...]`.
+
+        unroll: leaves `[time, worlds, ...]` in order of time, collected by this very `state`. Each
+        `update` then takes `batch_size` of the steps; all are passed once before any is again.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is on policy and prepares nothing")
+
+    def networks(self, state: Any, batch: Batch, key: Array) -> dict[str, DeepNetwork]:
+        """Each deep network by its name, on a batch from the replay buffer, for the report."""
+        return {}
+
+    def falling(self, rate: float) -> optax.ScalarOrSchedule:
+        """A learning rate that falls linearly over the run's updates to its final share."""
+        if self.final_learning_rate_share == 1:
+            return rate
+        return optax.linear_schedule(
+            rate, self.final_learning_rate_share * rate, self.bound.updates
+        )
+
+    def optimiser(self, rate: float) -> optax.GradientTransformation:
+        """Of a network that learns at this rate."""
+        return network_optimiser(self.falling(rate), self.weight_decay)
+
+
+def check_discount(discount: float) -> None:
+    """Raises UserError for a discount with which rewards do not add up."""
+    if discount == 1:
+        allowed = "this agent adds up discounted rewards, so it must be below 1"
+        raise bad_field("discount", discount, allowed, 0.99)

@@ -8,15 +8,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kilolayer.agents.base import DeepNetwork, TaskSpec
-from kilolayer.agents.optimiser import descend, init_moments, network_optimiser
+from kilolayer.agents.base import Agent, DeepNetwork, Sampling
+from kilolayer.agents.optimiser import apply_gradients, init_moments
 from kilolayer.losses.actor import actor_loss, temperature_loss
 from kilolayer.losses.contrastive import ContrastiveLoss, contrastive_loss
 from kilolayer.losses.energies import Energy, pairwise, rowwise
 from kilolayer.networks.actor import Actor, sample_action
-from kilolayer.networks.encoders import Encoder, TorsoSpec
+from kilolayer.networks.encoders import Encoder
 from kilolayer.replay.hindsight import Batch
-from kilolayer.types import Array, Metrics
+from kilolayer.settings import Count, NonNegative, Positive, PositiveShare, Share
+from kilolayer.types import Array, Metrics, bad_field
 
 
 class Critic(eqx.Module):
@@ -43,56 +44,95 @@ class CRLState(eqx.Module):
     optimiser: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class CRL:
-    """The agent. A frozen value: its networks' shapes and the recipe, no state.
+@dataclass(frozen=True, kw_only=True)
+class CRL(Agent):
+    """Contrastive reinforcement learning: each transition against the goals of all others."""
 
-    shuffled_goal_share: share of the actor's batch whose goal is another row's hindsight goal, so
-    that the actor also practises goals that lie far from the state. commanded_goal_share: share
-    whose goal is the one that the world was told, which may lie farther than any state reached.
-    """
+    learns_from = ("steps", "dataset")
 
-    task: TaskSpec
-    actor_torso: TorsoSpec
-    critic_torso: TorsoSpec
-    representation_dim: int = 64
-    energy_kind: Energy = "l2"
-    loss_kind: ContrastiveLoss = "forward"
-    logsumexp_penalty: float = 0.1
-    actor_learning_rate: optax.ScalarOrSchedule = 3e-4
-    critic_learning_rate: optax.ScalarOrSchedule = 3e-4
-    temperature_learning_rate: float = 3e-4
-    initial_temperature: float = 1.0
+    critic_learning_rate: Positive = 3e-4
+    """Adam's step size for the critic."""
+    temperature_learning_rate: Positive = 3e-4
+    """Adam's step size for the temperature."""
+    discount: PositiveShare = 0.99
+    """Hindsight goals lie k steps ahead with probability proportional to discount^k. The horizon is
+    1/(1 - discount) steps."""
+    initial_discount: PositiveShare | None = None
+    """Discount of hindsight goals at the start of the run; the horizon then grows linearly.
+    Default: the horizon is constant."""
+    representation_dim: Count = 64
+    """Dimension of the critic's two encodings."""
+    energy: Energy = "euclidean"
+    """Similarity of the critic's two encodings. `euclidean` is the negative distance."""
+    contrastive_loss: ContrastiveLoss = "forward"
+    """InfoNCE over goals (`forward`), over state-action pairs (`backward`) or both (`symmetric`),
+    or `binary` cross-entropy."""
+    logsumexp_penalty: NonNegative = 0.1
+    """Weight of the squared log-partition, which keeps energies from drifting."""
+    initial_temperature: Positive = 1.0
+    """Weight of the entropy at the start. It is tuned from the first update on."""
     target_entropy_per_action: float = -0.5
-    shuffled_goal_share: float = 0.0
-    commanded_goal_share: float = 0.0
-    weight_decay: float = 0.0
+    """Target entropy of the policy divided by the number of action coordinates. Higher values
+    explore more."""
+    shuffled_goal_share: Share = 0.0
+    """Share of the actor's batch that takes the hindsight goal of another row. It trains goals far
+    from the state."""
+    commanded_goal_share: Share = 0.0
+    """Share of the actor's batch that takes the goal of the environment's episode. It trains goals
+    farther than any state reached so far."""
+    hindsight_goal_noise: NonNegative = 0.0
+    """Standard deviation of Gaussian noise on hindsight goals, in success radii. Raise it if the
+    agent overshoots small distances."""
+    deterministic_env_share: Share = 0.0
+    """Share of the environments that act without exploration noise while collecting. Raise it if
+    the deterministic policy freezes in states that the noisy one leaves."""
+    absorbing_termination: bool = False
+    """Treat termination as an absorbing state when sampling hindsight goals."""
+
+    def check(self) -> None:
+        first = self.initial_discount
+        if first is not None and self.discount == 1:
+            raise bad_field("discount", 1.0, "with an initial_discount it must be below 1", 0.99)
+        if first is not None and first > self.discount:
+            allowed = f"it must lie in (0, {self.discount}]"
+            raise bad_field("initial_discount", first, allowed, self.discount)
+        rest = 1.0 - self.shuffled_goal_share
+        if self.commanded_goal_share > rest + 1e-9:
+            allowed = f"with shuffled_goal_share = {self.shuffled_goal_share} the two exceed 1"
+            raise bad_field("commanded_goal_share", self.commanded_goal_share, allowed, rest)
 
     def init(self, key: Array) -> CRLState:
         actor_key, pair_key, goal_key = jax.random.split(key, 3)
-        task, out = self.task, self.representation_dim
+        task, out = self.bound.task, self.representation_dim
+        actor_torso, critic_torso = self.bound.actor_torso, self.bound.critic_torso
         pair_dim = task.observation_dim + task.action_dim
         parameters = Parameters(
             actor=Actor.init(
-                actor_key, task.observation_dim, task.goal_dim, task.action_dim, self.actor_torso
+                actor_key, task.observation_dim, task.goal_dim, task.action_dim, actor_torso
             ),
             critic=Critic(
-                state_action=Encoder.init(pair_key, pair_dim, out, self.critic_torso),
-                goal=Encoder.init(goal_key, task.goal_dim, out, self.critic_torso),
+                state_action=Encoder.init(pair_key, pair_dim, out, critic_torso),
+                goal=Encoder.init(goal_key, task.goal_dim, out, critic_torso),
             ),
             log_temperature=jnp.log(jnp.float32(self.initial_temperature)),
         )
         return CRLState(parameters, init_moments(self.optimisers, parameters))
 
-    def act(
+    def explore(
         self, state: CRLState, observation: Array, goal: Array, key: Array, deterministic: bool
     ) -> Array:
-        mean, log_std = state.parameters.actor(observation, goal)
-        return jnp.tanh(mean) if deterministic else sample_action(mean, log_std, key)[0]
+        """Without noise in the first environments, as the policy will be evaluated: states in which
+        it stands still come into the buffer, and the critic learns that they lead nowhere."""
+        mean, log_std = self.distribution(state, observation, goal)
+        noisy = sample_action(mean, log_std, key)[0]
+        if self.deterministic_env_share == 0:
+            return noisy
+        count = round(self.deterministic_env_share * len(mean))
+        return jnp.where(jnp.arange(len(mean))[:, None] < count, jnp.tanh(mean), noisy)
 
-    def energy(self, state: CRLState, observation: Array, action: Array, goal: Array) -> Array:
+    def rate(self, state: CRLState, observation: Array, action: Array, goal: Array) -> Array:
         critic = state.parameters.critic
-        return rowwise(self.energy_kind, critic.encode_pair(observation, action), critic.goal(goal))
+        return rowwise(self.energy, critic.encode_pair(observation, action), critic.goal(goal))
 
     def update(self, state: CRLState, batch: Batch, key: Array) -> tuple[CRLState, Metrics]:
         parameters = state.parameters
@@ -101,18 +141,18 @@ class CRL:
             parameters.critic, batch
         )
         goal, psi = self.actor_goals(parameters.critic, batch, psi, goal_key)
-        actor_gradient, (actor_metrics, log_density) = jax.grad(self.actor_loss, has_aux=True)(
+        actor_gradient, (actor_metrics, log_prob) = jax.grad(self.actor_loss, has_aux=True)(
             parameters.actor, parameters, batch.observation, goal, psi, action_key
         )
         temperature_gradient = jax.grad(temperature_loss)(
-            parameters.log_temperature, log_density, self.target_entropy
+            parameters.log_temperature, log_prob, self.target_entropy
         )
         gradients = {
             "actor": actor_gradient,
             "critic": critic_gradient,
             "log_temperature": temperature_gradient,
         }
-        state = CRLState(*descend(self.optimisers, parameters, gradients, state.optimiser))
+        state = CRLState(*apply_gradients(self.optimisers, parameters, gradients, state.optimiser))
         metrics = {f"critic/{name}": value for name, value in critic_metrics.items()}
         metrics |= {f"actor/{name}": value for name, value in actor_metrics.items()}
         metrics["critic/gradient_norm"] = optax.tree.norm(critic_gradient)
@@ -122,14 +162,14 @@ class CRL:
 
     @property
     def target_entropy(self) -> float:
-        return self.target_entropy_per_action * self.task.action_dim
+        return self.target_entropy_per_action * self.bound.task.action_dim
 
     @property
     def optimisers(self) -> dict[str, optax.GradientTransformation]:
         """By part; weights decay in networks alone."""
         return {
-            "actor": network_optimiser(self.actor_learning_rate, self.weight_decay),
-            "critic": network_optimiser(self.critic_learning_rate, self.weight_decay),
+            "actor": self.optimiser(self.actor_learning_rate),
+            "critic": self.optimiser(self.critic_learning_rate),
             "log_temperature": optax.adam(self.temperature_learning_rate),
         }
 
@@ -137,8 +177,8 @@ class CRL:
         """Contrastive loss; also returns the goal encodings psi, which the actor's loss reuses."""
         phi = critic.encode_pair(batch.observation, batch.action)
         psi = critic.goal(batch.goal)
-        logits = pairwise(self.energy_kind, phi, psi)
-        loss, metrics = contrastive_loss(self.loss_kind, logits, self.logsumexp_penalty)
+        logits = pairwise(self.energy, phi, psi)
+        loss, metrics = contrastive_loss(self.contrastive_loss, logits, self.logsumexp_penalty)
         return loss, (metrics, psi)
 
     def actor_loss(
@@ -152,12 +192,12 @@ class CRL:
     ) -> tuple[Array, tuple[Metrics, Array]]:
         """`mean[alpha log pi - f]`; also returns the log densities for the temperature."""
         mean, log_std = actor(observation, goal)
-        action, log_density = sample_action(mean, log_std, key)
+        action, log_prob = sample_action(mean, log_std, key)
         phi = parameters.critic.encode_pair(observation, action)
         temperature = jnp.exp(parameters.log_temperature)
-        energy = rowwise(self.energy_kind, phi, psi)
-        loss, metrics = actor_loss(energy, log_density, temperature)
-        return loss, (metrics, log_density)
+        energy = rowwise(self.energy, phi, psi)
+        loss, metrics = actor_loss(energy, log_prob, temperature)
+        return loss, (metrics, log_prob)
 
     def actor_goals(
         self, critic: Critic, batch: Batch, psi: Array, key: Array
@@ -175,6 +215,16 @@ class CRL:
             goal = jnp.where(chosen, batch.commanded_goal, goal)
             psi = jnp.where(chosen, critic.goal(batch.commanded_goal), psi)
         return goal, psi
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(absorbing=self.absorbing_termination, goal_noise=self.hindsight_goal_noise)
+
+    def horizon_discount(self, done: Array | float) -> Array | float:
+        if self.initial_discount is None:
+            return self.discount
+        first, last = 1 / (1 - self.initial_discount), 1 / (1 - self.discount)
+        return 1 - 1 / (first + (last - first) * jnp.clip(done, 0, 1))
 
     def networks(self, state: CRLState, batch: Batch, key: Array) -> dict[str, DeepNetwork]:
         """The actor, with the batch's hindsight goals alone, and the critic's two encoders."""

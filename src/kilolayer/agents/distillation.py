@@ -7,7 +7,7 @@ for it must also say what it would do under hindsight goals.
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import equinox as eqx
@@ -15,16 +15,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kilolayer.agents.base import TaskSpec
-from kilolayer.agents.optimiser import descend, network_optimiser
+from kilolayer.agents.base import Agent, Sampling
+from kilolayer.agents.optimiser import apply_gradients, network_optimiser
 from kilolayer.losses.distillation import critic_weights, gaussian_divergence
 from kilolayer.networks.actor import Actor, sample_action
-from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.replay.hindsight import Batch
+from kilolayer.settings import NOT_A_SETTING, PositiveShare, Share
 from kilolayer.types import Array, Metrics, UserError
 
-# (critic state, observation, action, goal) -> energies [batch]
-Energy = Callable[[Any, Array, Array, Array], Array]
+# (critic state, observation, action, goal) -> ratings [batch]
+Rate = Callable[[Any, Array, Array, Array], Array]
 
 
 class DistillationState(eqx.Module):
@@ -37,33 +37,31 @@ class DistillationState(eqx.Module):
     updates: Array
 
 
-@dataclass(frozen=True, eq=False)
-class Distillation:
-    """The agent that learns to act as `teacher` does.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Distillation(Agent):
+    """The agent that learns to act as `teacher` does; its network is the problem's `actor_torso`.
 
-    torso: of the student; start: what it begins as, by default drawn anew. updates: how many there
-    will be, over which the step size falls to zero by a cosine. hindsight_share: share of a batch's
-    rows whose goal is one reached later and not the one told. teacher_acts: share of the updates
-    over which the share of worlds in which the teacher acts falls from all to none. energy, critic:
-    the teacher's, to weigh the rows by what the student's action costs.
+    Its learning rate falls to zero by a cosine over the problem's updates. start: what the student
+    begins as, by default drawn anew. hindsight_share: share of a batch's rows whose goal is one
+    reached later and not the one given. teacher_acts: share of the updates over which the share of
+    environments in which the teacher acts falls from all to none. rate_of, critic: the teacher's,
+    to weigh the rows by what the student's action costs.
     """
 
-    task: TaskSpec
-    torso: TorsoSpec
-    teacher: Actor
-    updates: int
-    start: Actor | None = None
-    learning_rate: float = 1e-3
-    hindsight_share: float = 0.5
-    teacher_acts: float = 0.0
-    energy_of: Energy | None = None
-    critic: Any = None
+    teacher: Actor = field(metadata=NOT_A_SETTING)
+    start: Actor | None = field(default=None, metadata=NOT_A_SETTING)
+    hindsight_share: Share = 0.5
+    teacher_acts: Share = 0.0
+    discount: PositiveShare = 0.99
+    absorbing_termination: bool = False
+    rate_of: Rate | None = field(default=None, metadata=NOT_A_SETTING)
+    critic: Any = field(default=None, metadata=NOT_A_SETTING)
 
     def init(self, key: Array) -> DistillationState:
-        task, student = self.task, self.start
+        task, student = self.bound.task, self.start
         if student is None:
             student = Actor.init(
-                key, task.observation_dim, task.goal_dim, task.action_dim, self.torso
+                key, task.observation_dim, task.goal_dim, task.action_dim, self.bound.actor_torso
             )
         # Copies, for a training round takes the memory of the state that it is given.
         student, teacher, critic = jax.tree.map(jnp.copy, (student, self.teacher, self.critic))
@@ -72,19 +70,20 @@ class Distillation:
 
     @property
     def optimisers(self) -> dict[str, optax.GradientTransformation]:
-        schedule = optax.cosine_decay_schedule(self.learning_rate, max(1, self.updates))
+        schedule = optax.cosine_decay_schedule(self.actor_learning_rate, max(1, self.bound.updates))
         return {"student": network_optimiser(schedule)}
 
-    def act(
-        self,
-        state: DistillationState,
-        observation: Array,
-        goal: Array,
-        key: Array,
-        deterministic: bool,
-    ) -> Array:
-        mean, log_std = state.student(observation, goal)
-        return jnp.tanh(mean) if deterministic else sample_action(mean, log_std, key)[0]
+    def distribution(
+        self, state: DistillationState, observation: Array, goal: Array
+    ) -> tuple[Array, Array]:
+        return state.student(observation, goal)
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling(absorbing=self.absorbing_termination)
+
+    def horizon_discount(self, done: Array | float) -> float:
+        return self.discount
 
     def explore(
         self,
@@ -110,7 +109,7 @@ class Distillation:
 
     def teacher_share(self, updates: Array) -> Array:
         """Share of the worlds in which the teacher acts after so many updates."""
-        last = max(1.0, self.teacher_acts * self.updates)
+        last = max(1.0, self.teacher_acts * self.bound.updates)
         return jnp.clip(1 - (updates + 1) / last, 0, 1)
 
     def update(
@@ -126,7 +125,7 @@ class Distillation:
             "student/teacher_share": self.teacher_share(state.updates),
         }
         gradients = {"student": gradient}
-        learnt, moments = descend(self.optimisers, state, gradients, state.optimiser)
+        learnt, moments = apply_gradients(self.optimisers, state, gradients, state.optimiser)
         return dataclasses.replace(learnt, optimiser=moments, updates=state.updates + 1), metrics
 
     def loss(
@@ -146,8 +145,8 @@ class Distillation:
         divergence = gaussian_divergence(wanted, found)
         actions = jnp.tanh(wanted[0]), jnp.tanh(found[0])
         weights = jnp.ones_like(divergence)
-        if self.energy_of is not None:
-            energies = [self.energy_of(critic, observation, action, goal) for action in actions]
+        if self.rate_of is not None:
+            energies = [self.rate_of(critic, observation, action, goal) for action in actions]
             weights = critic_weights(*energies)
         loss = jnp.mean(weights * divergence)
         return loss, {
@@ -156,7 +155,7 @@ class Distillation:
             "student/squared_error": jnp.mean(jnp.square(actions[0] - actions[1])),
         }
 
-    def energy(
+    def rate(
         self, state: DistillationState, observation: Array, action: Array, goal: Array
     ) -> Array:
         raise UserError("a student has no critic to choose among actions: use 1 sample.")

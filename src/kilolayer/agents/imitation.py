@@ -13,10 +13,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kilolayer.agents.base import DeepNetwork, Sampling, TaskSpec
-from kilolayer.agents.optimiser import descend, init_moments, network_optimiser
-from kilolayer.networks.actor import Actor, action_log_density, sample_action
-from kilolayer.networks.encoders import TorsoSpec
+from kilolayer.agents.base import Agent, DeepNetwork, Sampling
+from kilolayer.agents.optimiser import apply_gradients, init_moments
+from kilolayer.networks.actor import Actor, action_log_prob, sample_action
 from kilolayer.replay.hindsight import Batch
 from kilolayer.types import Array, Metrics
 
@@ -34,45 +33,33 @@ class ImitationState(eqx.Module):
     optimiser: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Imitation:
-    """The agent: the actor of contrastive RL, alone.
+@dataclass(frozen=True, kw_only=True)
+class Imitation(Agent):
+    """Iterated supervised learning (GCSL): an actor alone, which learns from its own steps."""
 
-    sees_goal: false for behaviour cloning, whose actor is told zeros in place of every goal.
-    """
-
-    # arXiv 1912.06088, algorithm 1; 2410.20092, section 5.
-    sampling: ClassVar[Sampling] = Sampling("uniform")
-
-    task: TaskSpec
-    actor_torso: TorsoSpec
-    learning_rate: optax.ScalarOrSchedule = 3e-4
-    weight_decay: float = 0.0
-    sees_goal: bool = True
+    # Whether the actor is told its goal, or zeros in place of every goal.
+    sees_goal: ClassVar[bool] = True
 
     def init(self, key: Array) -> ImitationState:
-        task = self.task
+        task, torso = self.bound.task, self.bound.actor_torso
         parameters = Parameters(
-            Actor.init(key, task.observation_dim, task.goal_dim, task.action_dim, self.actor_torso)
+            Actor.init(key, task.observation_dim, task.goal_dim, task.action_dim, torso)
         )
         return ImitationState(parameters, init_moments(self.optimisers, parameters))
 
-    def act(
-        self,
-        state: ImitationState,
-        observation: Array,
-        goal: Array,
-        key: Array,
-        deterministic: bool,
-    ) -> Array:
-        mean, log_std = self._policy(state.parameters, observation, goal)
-        return jnp.tanh(mean) if deterministic else sample_action(mean, log_std, key)[0]
+    @property
+    def sampling(self) -> Sampling:
+        """From arXiv 1912.06088, algorithm 1; 2410.20092, section 5."""
+        return Sampling("uniform")
 
-    def energy(
-        self, state: ImitationState, observation: Array, action: Array, goal: Array
-    ) -> Array:
+    def distribution(
+        self, state: ImitationState, observation: Array, goal: Array
+    ) -> tuple[Array, Array]:
+        return self._policy(state.parameters, observation, goal)
+
+    def rate(self, state: ImitationState, observation: Array, action: Array, goal: Array) -> Array:
         """There is no critic: the log density of the action, `[...]`."""
-        return action_log_density(*self._policy(state.parameters, observation, goal), action)
+        return action_log_prob(*self._policy(state.parameters, observation, goal), action)
 
     def update(
         self, state: ImitationState, batch: Batch, key: Array
@@ -81,7 +68,7 @@ class Imitation:
         gradients = {"actor": gradient.actor}
         metrics = {f"actor/{name}": value for name, value in metrics.items()}
         metrics["actor/gradient_norm"] = optax.tree.norm(gradient)
-        descended = descend(self.optimisers, state.parameters, gradients, state.optimiser)
+        descended = apply_gradients(self.optimisers, state.parameters, gradients, state.optimiser)
         return ImitationState(*descended), metrics
 
     def loss(self, parameters: Parameters, batch: Batch, key: Array) -> tuple[Array, Metrics]:
@@ -91,7 +78,7 @@ class Imitation:
         """
         mean, log_std = self._policy(parameters, batch.observation, batch.goal)
         action = jnp.clip(batch.action, -LARGEST_CLONED, LARGEST_CLONED)
-        loss = -jnp.mean(action_log_density(mean, log_std, action))
+        loss = -jnp.mean(action_log_prob(mean, log_std, action))
         return loss, {
             "loss": loss,
             "squared_error": jnp.mean(jnp.square(jnp.tanh(mean) - batch.action)),
@@ -116,4 +103,18 @@ class Imitation:
 
     @property
     def optimisers(self) -> dict[str, optax.GradientTransformation]:
-        return {"actor": network_optimiser(self.learning_rate, self.weight_decay)}
+        return {"actor": self.optimiser(self.actor_learning_rate)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoalCloning(Imitation):
+    """Goal-conditioned behaviour cloning of a dataset (GCBC)."""
+
+    learns_from = ("dataset",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cloning(GoalCloning):
+    """Behaviour cloning of a dataset, without goals."""
+
+    sees_goal = False

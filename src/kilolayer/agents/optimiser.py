@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import equinox as eqx
 import jax
@@ -38,7 +38,7 @@ def init_moments(optimisers: Optimisers, parameters: Any) -> dict[str, Any]:
     return {name: each.init(getattr(parameters, name)) for name, each in optimisers.items()}
 
 
-def descend(
+def apply_gradients(
     optimisers: Optimisers,
     parameters: Parameters,
     gradients: Mapping[str, Any],
@@ -53,9 +53,10 @@ def descend(
     return dataclasses.replace(parameters, **parts), after  # type: ignore[type-var]
 
 
-def follow(target: Tree, parameters: Tree, rate: float) -> Tree:
-    """Polyak averaging: target networks move a share `rate` of the way to the parameters."""
-    return jax.tree.map(lambda slow, fast: slow + rate * (fast - slow), target, parameters)
+def polyak_update(target: Tree, parameters: Tree, rate: float) -> Tree:
+    """The target moved a share `rate` of the way to the parameters."""
+    moved: Any = optax.incremental_update(cast(Any, parameters), cast(Any, target), rate)
+    return moved
 
 
 def _keep_unit_columns(updates: Any, parameters: Any) -> Any:

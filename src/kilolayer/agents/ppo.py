@@ -9,18 +9,19 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kilolayer.agents.base import DeepNetwork, Reward, TaskSpec
-from kilolayer.agents.optimiser import descend, init_moments, network_optimiser
+from kilolayer.agents.base import Agent, DeepNetwork, check_discount
+from kilolayer.agents.optimiser import apply_gradients, init_moments
 from kilolayer.losses.temporal_difference import (
     bootstrapped_target,
     clipped_policy_loss,
     critic_loss,
-    generalised_advantages,
+    gae,
 )
-from kilolayer.networks.actor import Actor, action_log_density, deviations, sample_action
-from kilolayer.networks.encoders import Encoder, TorsoSpec
+from kilolayer.networks.actor import Actor, action_log_prob, deviations, sample_action
+from kilolayer.networks.encoders import Encoder
 from kilolayer.replay.buffer import CUT_OFF, Transition
 from kilolayer.replay.hindsight import Batch
+from kilolayer.settings import NonNegative, Positive, PositiveShare, Share
 from kilolayer.types import Array, Metrics
 
 
@@ -38,68 +39,63 @@ class PPOState(eqx.Module):
     optimiser: dict[str, Any]
 
 
-class Judged(eqx.Module):
+class PPOBatch(eqx.Module):
     """Steps with how good their actions turned out, leaves `[steps, ...]`.
 
-    log_density: of the action for the policy that took it. advantage: in standard deviations.
+    log_prob: of the action for the policy that took it. advantage: in standard deviations.
     returns: what the critic should have said.
     """
 
     observation: Array
     action: Array
     goal: Array
-    log_density: Array
+    log_prob: Array
     advantage: Array
     returns: Array
 
 
-@dataclass(frozen=True)
-class PPO:
-    """The agent. A frozen value: its networks' shapes and the recipe, no state.
+@dataclass(frozen=True, kw_only=True)
+class PPO(Agent):
+    """Proximal policy optimisation.
 
     Each update takes a batch of the newest unroll, so the unroll is passed
-    `updates * batch_size / steps` times. From arXiv 1707.06347 are clip (section 6.1), trace, which
-    is lambda (table 3), and entropy_weight (table 5).
+    `updates * batch_size / steps` times.
     """
 
-    task: TaskSpec
-    actor_torso: TorsoSpec
-    critic_torso: TorsoSpec
-    reward: Reward
-    episode_length: int
-    goal_interval: int | None = None
-    discount: float = 0.99
-    actor_learning_rate: optax.ScalarOrSchedule = 3e-4
-    critic_learning_rate: optax.ScalarOrSchedule = 3e-4
-    weight_decay: float = 0.0
-    clip: float = 0.2
-    trace: float = 0.95
-    entropy_weight: float = 0.01
+    on_policy = True
+
+    critic_learning_rate: Positive = 3e-4
+    """Adam's step size for the critic."""
+    discount: PositiveShare = 0.99
+    """A reward k steps ahead counts discount^k. It must be below 1."""
+    clip: Positive = 0.2
+    """Clipping range of the probability ratio (arXiv 1707.06347, section 6.1)."""
+    gae_lambda: Share = 0.95
+    """Lambda of generalised advantage estimation (table 3)."""
+    entropy_weight: NonNegative = 0.01
+    """Weight of the entropy bonus (table 5)."""
+
+    def check(self) -> None:
+        check_discount(self.discount)
 
     def init(self, key: Array) -> PPOState:
         actor_key, critic_key = jax.random.split(key)
-        task = self.task
+        task = self.bound.task
         sizes = task.observation_dim, task.goal_dim
         parameters = Parameters(
-            actor=Actor.init(actor_key, *sizes, task.action_dim, self.actor_torso),
-            critic=Encoder.init(critic_key, sum(sizes), 1, self.critic_torso),
+            actor=Actor.init(actor_key, *sizes, task.action_dim, self.bound.actor_torso),
+            critic=Encoder.init(critic_key, sum(sizes), 1, self.bound.critic_torso),
         )
         return PPOState(parameters, init_moments(self.optimisers, parameters))
 
-    def act(
-        self, state: PPOState, observation: Array, goal: Array, key: Array, deterministic: bool
-    ) -> Array:
-        mean, log_std = state.parameters.actor(observation, goal)
-        return jnp.tanh(mean) if deterministic else sample_action(mean, log_std, key)[0]
-
-    def energy(self, state: PPOState, observation: Array, action: Array, goal: Array) -> Array:
+    def rate(self, state: PPOState, observation: Array, action: Array, goal: Array) -> Array:
         """The state's value, less half the squared distance, in the policy's deviations, of the
         action from its mean: there is no critic of actions, so the likeliest is the best."""
         away = deviations(*state.parameters.actor(observation, goal), action)
         value = _value(state.parameters.critic, observation, goal)
         return value - 0.5 * jnp.square(away).sum(-1)
 
-    def prepare(self, state: PPOState, unroll: Transition) -> Judged:
+    def prepare(self, state: PPOState, unroll: Transition) -> PPOBatch:
         """All steps of the unroll but the last, whose successor is not in it.
 
         Nor is that of a step whose episode's time was up, that was the last for its goal or before
@@ -109,47 +105,49 @@ class PPO:
         value = _value(state.parameters.critic, unroll.observation, unroll.goal)
         continues = later.age == now.age + 1
         cut_off = (now.age == CUT_OFF) | (later.age == CUT_OFF)
-        terminated = ~continues & ~cut_off & (now.age + 1 < self.episode_length)
-        if self.goal_interval is not None:
-            continues &= later.age % self.goal_interval != 0
-        advantage = generalised_advantages(
-            self.reward(now.achieved_goal, now.goal),
+        terminated = ~continues & ~cut_off & (now.age + 1 < self.bound.episode_length)
+        if self.bound.goal_interval is not None:
+            continues &= later.age % self.bound.goal_interval != 0
+        advantage = gae(
+            self.bound.reward(now.achieved_goal, now.goal),
             value[:-1],
             value[1:],
             continues,
             terminated,
             self.discount,
-            self.trace,
+            self.gae_lambda,
         )
         known = continues | terminated
         mean, deviation = advantage.mean(where=known), advantage.std(where=known)
-        steps = Judged(
+        steps = PPOBatch(
             observation=now.observation,
             action=now.action,
             goal=now.goal,
-            log_density=_log_density(state.parameters.actor, now.observation, now.goal, now.action),
+            log_prob=_log_prob(state.parameters.actor, now.observation, now.goal, now.action),
             advantage=jnp.where(known, (advantage - mean) / (deviation + 1e-8), 0.0),
             returns=advantage + value[:-1],
         )
         return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), steps)
 
-    def update(self, state: PPOState, batch: Judged, key: Array) -> tuple[PPOState, Metrics]:
+    def update(self, state: PPOState, batch: PPOBatch, key: Array) -> tuple[PPOState, Metrics]:
         gradients, metrics = self.gradients(state.parameters, batch, key)
         metrics["critic/gradient_norm"] = optax.tree.norm(gradients["critic"])
         metrics["actor/gradient_norm"] = optax.tree.norm(gradients["actor"])
-        state = PPOState(*descend(self.optimisers, state.parameters, gradients, state.optimiser))
+        state = PPOState(
+            *apply_gradients(self.optimisers, state.parameters, gradients, state.optimiser)
+        )
         return state, metrics
 
     @property
     def optimisers(self) -> dict[str, optax.GradientTransformation]:
         """By part; weights decay in networks alone."""
         return {
-            "actor": network_optimiser(self.actor_learning_rate, self.weight_decay),
-            "critic": network_optimiser(self.critic_learning_rate, self.weight_decay),
+            "actor": self.optimiser(self.actor_learning_rate),
+            "critic": self.optimiser(self.critic_learning_rate),
         }
 
     def gradients(
-        self, parameters: Parameters, batch: Judged, key: Array
+        self, parameters: Parameters, batch: PPOBatch, key: Array
     ) -> tuple[dict[str, Any], Metrics]:
         """Of the critic's and the actor's loss on the batch, and metrics."""
 
@@ -158,7 +156,7 @@ class PPO:
 
         def of_actor(actor: Actor) -> tuple[Array, Metrics]:
             mean, log_std = actor(batch.observation, batch.goal)
-            log_ratio = action_log_density(mean, log_std, batch.action) - batch.log_density
+            log_ratio = action_log_prob(mean, log_std, batch.action) - batch.log_prob
             loss, metrics = clipped_policy_loss(log_ratio, batch.advantage, self.clip)
             entropy = -sample_action(mean, log_std, key)[1].mean()
             return loss - self.entropy_weight * entropy, metrics | {"entropy": entropy}
@@ -173,18 +171,18 @@ class PPO:
         """Actor and critic. A batch has no unroll, so advantages look one step ahead."""
         actor, critic = state.parameters.actor, state.parameters.critic
         goal = batch.commanded_goal
-        reward = self.reward(batch.achieved_goal, goal)
+        reward = self.bound.reward(batch.achieved_goal, goal)
         next_value = _value(critic, batch.next_observation, goal)
         returns = bootstrapped_target(reward, next_value, batch.terminated, self.discount)
-        judged = Judged(
+        steps = PPOBatch(
             observation=batch.observation,
             action=batch.action,
             goal=goal,
-            log_density=_log_density(actor, batch.observation, goal, batch.action),
+            log_prob=_log_prob(actor, batch.observation, goal, batch.action),
             advantage=returns - _value(critic, batch.observation, goal),
             returns=returns,
         )
-        gradients, _ = self.gradients(state.parameters, judged, key)
+        gradients, _ = self.gradients(state.parameters, steps, key)
         inputs = jnp.concatenate([batch.observation, goal], -1)
         return {
             "actor": DeepNetwork(actor.encoder, inputs, gradients["actor"].encoder),
@@ -199,5 +197,5 @@ def _value(critic: Encoder, observation: Array, goal: Array) -> Array:
     return critic(jnp.concatenate([observation, goal], -1))[..., 0]
 
 
-def _log_density(actor: Actor, observation: Array, goal: Array, action: Array) -> Array:
-    return action_log_density(*actor(observation, goal), action)
+def _log_prob(actor: Actor, observation: Array, goal: Array, action: Array) -> Array:
+    return action_log_prob(*actor(observation, goal), action)

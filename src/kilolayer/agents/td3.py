@@ -2,20 +2,21 @@
 (1707.01495), on the same sparse reward as `kilolayer.agents.sac`."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
 
-from kilolayer.agents.base import DeepNetwork, Reward, Sampling, TaskSpec
-from kilolayer.agents.optimiser import descend, follow, init_moments, network_optimiser
+from kilolayer.agents.base import Agent, DeepNetwork, Sampling, check_discount
+from kilolayer.agents.optimiser import apply_gradients, init_moments, polyak_update
 from kilolayer.agents.sac import critic_networks
 from kilolayer.losses.temporal_difference import bootstrapped_target, critic_loss
 from kilolayer.networks.critics import TwinCritic
-from kilolayer.networks.encoders import Encoder, TorsoSpec
+from kilolayer.networks.encoders import Encoder
 from kilolayer.replay.hindsight import Batch
+from kilolayer.settings import Count, NonNegative, Positive, PositiveShare, Share
 from kilolayer.types import Array, Metrics
 
 
@@ -37,41 +38,45 @@ class TD3State(eqx.Module):
     policy_loss: Array
 
 
-@dataclass(frozen=True)
-class TD3:
-    """The agent. A frozen value: its networks' shapes and the recipe, no state.
+@dataclass(frozen=True, kw_only=True)
+class TD3(Agent):
+    """Twin delayed deep deterministic policy gradient with hindsight goals.
 
-    hindsight_goal_share: share of the batch whose goal is one that the episode came to later
-    (strategy "future" of arXiv 1707.01495, four of five there); the rest keeps the goal told.
-    Deviations are those of arXiv 1802.09477, section 6.1, for actions in [-1, 1]: of the noise that
-    explores, and of the one that smooths the target policy, cut at `smoothing_limit`. The actor and
-    all targets move at every `policy_delay`-th update.
+    Deviations are those of arXiv 1802.09477, section 6.1, for actions in [-1, 1].
     """
 
-    task: TaskSpec
-    actor_torso: TorsoSpec
-    critic_torso: TorsoSpec
-    reward: Reward
-    discount: float = 0.99
-    hindsight_goal_share: float = 0.8
-    target_rate: float = 0.005
-    actor_learning_rate: optax.ScalarOrSchedule = 3e-4
-    critic_learning_rate: optax.ScalarOrSchedule = 3e-4
-    weight_decay: float = 0.0
-    exploration_noise: float = 0.1
-    smoothing_noise: float = 0.2
-    smoothing_limit: float = 0.5
-    policy_delay: int = 2
+    critic_learning_rate: Positive = 3e-4
+    """Adam's step size for the critic."""
+    discount: PositiveShare = 0.99
+    """A reward k steps ahead counts discount^k. It must be below 1."""
+    hindsight_goal_share: Share = 0.8
+    """Share of the batch whose goal is one reached later in the episode (strategy `future` of arXiv
+    1707.01495). The rest keeps the episode's goal."""
+    target_rate: PositiveShare = 0.005
+    """Polyak rate: share of the way that target networks move at each update."""
+    exploration_noise: NonNegative = 0.1
+    """Standard deviation of the noise on actions while collecting."""
+    smoothing_noise: NonNegative = 0.2
+    """Standard deviation of the noise on the target policy's actions."""
+    smoothing_limit: NonNegative = 0.5
+    """Largest absolute noise on the target policy's actions."""
+    policy_delay: Count = 2
+    """Critic updates per update of the actor and of all targets."""
 
-    sampling: ClassVar[Sampling] = Sampling("uniform", terminal_steps=True)
+    def check(self) -> None:
+        check_discount(self.discount)
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling("uniform", terminal_steps=True)
 
     def init(self, key: Array) -> TD3State:
         actor_key, critic_key = jax.random.split(key)
-        task = self.task
+        task = self.bound.task
         states = task.observation_dim + task.goal_dim
         parameters = Parameters(
-            actor=Encoder.init(actor_key, states, task.action_dim, self.actor_torso),
-            critic=TwinCritic.init(critic_key, states + task.action_dim, self.critic_torso),
+            actor=Encoder.init(actor_key, states, task.action_dim, self.bound.actor_torso),
+            critic=TwinCritic.init(critic_key, states + task.action_dim, self.bound.critic_torso),
         )
         # A copy: the training loop donates the state, and no array may be given away twice.
         target = jax.tree.map(jnp.copy, parameters)
@@ -87,7 +92,7 @@ class TD3:
         noise = self.exploration_noise * jax.random.normal(key, action.shape)
         return jnp.clip(action + noise, -1, 1)
 
-    def energy(self, state: TD3State, observation: Array, action: Array, goal: Array) -> Array:
+    def rate(self, state: TD3State, observation: Array, action: Array, goal: Array) -> Array:
         """The smaller of the two critics' discounted times at the goal."""
         return state.parameters.critic(observation, action, goal).min(0)
 
@@ -96,7 +101,7 @@ class TD3:
         goal = batch.mixed_goals(self.hindsight_goal_share, goal_key)
         gradient, metrics = self.critic_gradient(state, batch, goal, target_key)
         metrics["critic/gradient_norm"] = optax.tree.norm(gradient)
-        parameters, moments = descend(
+        parameters, moments = apply_gradients(
             self.optimisers, state.parameters, {"critic": gradient}, state.optimiser
         )
         updates = state.updates + 1
@@ -114,15 +119,15 @@ class TD3:
     def optimisers(self) -> dict[str, optax.GradientTransformation]:
         """By part; weights decay in networks alone."""
         return {
-            "actor": network_optimiser(self.actor_learning_rate, self.weight_decay),
-            "critic": network_optimiser(self.critic_learning_rate, self.weight_decay),
+            "actor": self.optimiser(self.actor_learning_rate),
+            "critic": self.optimiser(self.critic_learning_rate),
         }
 
     def critic_gradient(
         self, state: TD3State, batch: Batch, goal: Array, key: Array
     ) -> tuple[TwinCritic, Metrics]:
         """Of the critics' loss on the batch with the goals `[batch, goal]`, and metrics."""
-        reward = self.reward(batch.achieved_goal, goal)
+        reward = self.bound.reward(batch.achieved_goal, goal)
         next_action = self.smoothed_action(state.target.actor, batch.next_observation, goal, key)
         next_value = state.target.critic(batch.next_observation, next_action, goal).min(0)
         target = bootstrapped_target(reward, next_value, batch.terminated, self.discount)
@@ -144,10 +149,10 @@ class TD3:
     def _improve_policy(self, state: TD3State, observation: Array, goal: Array) -> TD3State:
         actor, critic = state.parameters.actor, state.parameters.critic
         loss, gradient = jax.value_and_grad(_policy_loss)(actor, critic, observation, goal)
-        parameters, moments = descend(
+        parameters, moments = apply_gradients(
             self.optimisers, state.parameters, {"actor": gradient}, state.optimiser
         )
-        target = follow(state.target, parameters, self.target_rate)
+        target = polyak_update(state.target, parameters, self.target_rate)
         return TD3State(parameters, target, moments, state.updates, loss)
 
     def networks(self, state: TD3State, batch: Batch, key: Array) -> dict[str, DeepNetwork]:

@@ -1,6 +1,5 @@
 """Runs set against each other: which group scores best, and whether the seeds can tell."""
 
-import dataclasses
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +10,8 @@ from kilolayer.analysis.groups import SEED, Group, varying_names, with_interval
 from kilolayer.analysis.load import Run
 from kilolayer.analysis.statistics import probability_of_improvement, rank_test
 from kilolayer.analysis.verdict import NOT_ENOUGH, Verdict, strength
-from kilolayer.config import TaskConfig
-from kilolayer.runtime.run_dir import RunDirectory
+from kilolayer.run_directory import RunDirectory
+from kilolayer.settings import values_of
 from kilolayer.types import UserError
 
 SCORE = "evaluation/time_at_goal"
@@ -44,11 +43,11 @@ def load_groups(paths: Sequence[str | Path]) -> tuple[Group, ...]:
 def _check_pair(first: Run, second: Run) -> None:
     if first.path.resolve() == second.path.resolve():
         raise UserError(f"the run in {first.path} is given twice: name each run once.")
-    for field in dataclasses.fields(TaskConfig):
-        ours, theirs = (getattr(run.config, field.name) for run in (first, second))
+    for name, ours in values_of(first.config.task).items():
+        theirs = getattr(second.config.task, name)
         if ours != theirs:
             raise UserError(
-                f"{first.path} and {second.path} are runs of different tasks ({field.name} is "
+                f"{first.path} and {second.path} are runs of different tasks ({name} is "
                 f"{ours} and {theirs}), whose scores cannot be compared: compare runs of one task."
             )
     if first.config == second.config:
@@ -59,11 +58,11 @@ def _check_pair(first: Run, second: Run) -> None:
 
 
 def _grouped(runs: Sequence[Run]) -> tuple[Group, ...]:
-    configs = [dataclasses.asdict(run.config) for run in runs]
+    configs = [run.config.flat() for run in runs]
     fields = [name for name in varying_names(configs) if name not in WITHOUT_EFFECT]
     groups: dict[tuple, tuple[dict[str, Any], list[Run]]] = {}
     for run, config in zip(runs, configs, strict=True):
-        factors = {name: config[name] for name in fields}
+        factors = {name: config.get(name) for name in fields}
         groups.setdefault(tuple(factors.values()), (factors, []))[1].append(run)
     for factors, members in groups.values():
         seeds = [run.config.seed for run in members]

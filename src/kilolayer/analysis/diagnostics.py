@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kilolayer.agents.base import DeepNetwork, HasNetworks
-from kilolayer.agents.build import task_spec
+from kilolayer.agents.base import DeepNetwork
+from kilolayer.agents.registry import task_spec
 from kilolayer.analysis.arrays import read_arrays
 from kilolayer.analysis.load import Run
 from kilolayer.networks.stack import Stack
@@ -41,12 +41,12 @@ def block_diagnostics(run: Run) -> dict[str, BlockDiagnostics]:
     Raises UserError if the run has no checkpoint or no batch yet, or if its agent names none.
     """
     agent = run.agent
-    if not isinstance(agent, HasNetworks):
+    networks = jax.jit(agent.networks)(run.agent_state, replay_batch(run), jax.random.key(0))
+    if not networks:
         raise UserError(
-            f"depth diagnostics need to know the networks of the agent {run.config.agent}: give it "
+            f"depth diagnostics need to know the networks of {run.config.agent_name}: give it "
             "a function `networks`, which kilolayer.agents.base describes."
         )
-    networks = jax.jit(agent.networks)(run.agent_state, replay_batch(run), jax.random.key(0))
     return {name: _of_network(network) for name, network in networks.items()}
 
 

@@ -10,14 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from kilolayer.agents.averaging import Averaged, actor_of, with_actor
-from kilolayer.agents.base import Agent, TaskSpec
-from kilolayer.agents.build import build_agent, task_spec
+from kilolayer.agents.base import Agent, Player, TaskSpec
+from kilolayer.agents.registry import task_spec
 from kilolayer.analysis.arrays import read_arrays
-from kilolayer.config import TrainConfig
-from kilolayer.plan import TrainPlan
+from kilolayer.config import RunConfig
+from kilolayer.plan import TrainPlan, build_agent
+from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.devices import refuse_wrong_jax
-from kilolayer.runtime.run_dir import RunDirectory
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.registry import task_of
 from kilolayer.types import UserError
@@ -34,7 +34,7 @@ class Policy:
     returns `[action]` or `[batch, action]` in [-1, 1].
     """
 
-    agent: Agent
+    agent: Player
     state: Any
     task: TaskSpec
 
@@ -75,12 +75,12 @@ class Run:
         return self.directory.path
 
     @cached_property
-    def config(self) -> TrainConfig:
+    def config(self) -> RunConfig:
         return self.directory.config
 
     @cached_property
     def task(self) -> Task:
-        return task_of(self.config)
+        return task_of(self.config.task)
 
     @cached_property
     def plan(self) -> TrainPlan:
@@ -89,7 +89,7 @@ class Run:
     @property
     def clock(self) -> str:
         """What the run's progress is counted in."""
-        return "environment steps" if self.config.dataset is None else "updates"
+        return "environment steps" if self.config.collection.dataset is None else "updates"
 
     @cached_property
     def events(self) -> list[dict[str, Any]]:
@@ -137,7 +137,7 @@ class Run:
                 f"continue it with `kilolayer train --resume {self.path}`."
             )
         like = jax.eval_shape(self.agent.init, jax.random.key(0))
-        averages = self.config.average_decay > 0
+        averages = self.config.agent.average_decay > 0
         like = Averaged(like, actor_of(like)) if averages else like
         arrays = checkpoint.restore(self.directory.checkpoints, step, checkpoint.AGENT, like)
         arrays = with_actor(arrays.agent, arrays.average) if averages else arrays

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from kilolayer.analysis.answer import Answer
 from kilolayer.analysis.load import Run
-from kilolayer.runtime.run_dir import RunDirectory
+from kilolayer.run_directory import RunDirectory
 from kilolayer.types import UserError
 
 FORMAT = 1  # of study.json; a folder of another one is refused

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kilolayer.analysis.statistics import Estimate, mean_interval, share_interval
-from kilolayer.config import TrainConfig
+from kilolayer.config import RunConfig
 from kilolayer.deploy.policy import DIRECTORY, DeployedPolicy
 from kilolayer.deploy.score import Scorer
 from kilolayer.runtime.zoo import zoo_directories
@@ -117,7 +117,7 @@ def open_exhibit(path: Path) -> Exhibit:
         return Exhibit(
             name=path.name,
             path=path,
-            task=TrainConfig.from_json(json.dumps(card["config"]), source).task_name,
+            task=RunConfig.from_json(json.dumps(card["config"]), source).task.name,
             depth=torso["depth"],
             width=torso["width"],
             bytes=size_of(path),

@@ -6,16 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-
-@dataclass(frozen=True)
-class Mark:
-    """A disc that sentences speak of: its name, its colour as #rrggbb, its place x, y and radius in
-    the goal's unit."""
-
-    name: str
-    colour: str
-    place: tuple[float, float]
-    radius: float
+from kilolayer.render.marks import Mark
 
 
 @dataclass(frozen=True)

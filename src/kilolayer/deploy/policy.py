@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 
 from kilolayer.agents.base import TaskSpec
-from kilolayer.agents.build import task_spec, torsos
+from kilolayer.agents.registry import task_spec
 from kilolayer.analysis.load import Policy, load
-from kilolayer.config import TrainConfig
+from kilolayer.config import RunConfig
 from kilolayer.networks.actor import Actor, sample_action
 from kilolayer.networks.block import Architecture
 from kilolayer.networks.encoders import TorsoSpec
@@ -28,7 +28,7 @@ from kilolayer.runtime.tensors import TensorDirectory
 from kilolayer.runtime.zoo import resolve
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.registry import task_of
-from kilolayer.types import Array, Metrics, UserError
+from kilolayer.types import Array, UserError
 
 DIRECTORY = TensorDirectory("policy", version=1)
 
@@ -57,19 +57,13 @@ class Student:
 
     spec: ActorSpec
 
-    def init(self, key: Array) -> Actor:
-        return self.spec.init(key)
-
     def act(
         self, state: Actor, observation: Array, goal: Array, key: Array, deterministic: bool
     ) -> Array:
         mean, log_std = state(observation, goal)
         return jnp.tanh(mean) if deterministic else sample_action(mean, log_std, key)[0]
 
-    def update(self, state: Actor, batch: Any, key: Array) -> tuple[Actor, Metrics]:
-        raise UserError("a policy on its own does not learn: train or distil another.")
-
-    def energy(self, state: Actor, observation: Array, action: Array, goal: Array) -> Array:
+    def rate(self, state: Actor, observation: Array, action: Array, goal: Array) -> Array:
         raise UserError("a policy on its own has no critic to choose among actions: use 1 sample.")
 
 
@@ -83,7 +77,7 @@ class DeployedPolicy:
     """
 
     path: Path
-    config: TrainConfig
+    config: RunConfig
     spec: ActorSpec
     agent_state: Actor
     method: str
@@ -91,7 +85,7 @@ class DeployedPolicy:
 
     @cached_property
     def task(self) -> Task:
-        return task_of(self.config)
+        return task_of(self.config.task)
 
     @property
     def agent(self) -> Student:
@@ -135,13 +129,13 @@ def open_policy(path: str | Path) -> DeployedPolicy:
     run = load(path)
     parameters = getattr(run.agent_state, "parameters", None)
     actor = getattr(parameters, "actor", None)
-    if not isinstance(actor, Actor) or run.config.agent == "bc":
+    if not isinstance(actor, Actor) or run.config.agent_name == "bc":
         raise UserError(
-            f"the agent {run.config.agent} of {path} has no Gaussian actor that is told goals: "
-            "crl, sac, sac-her, ppo, gcsl and gcbc have one."
+            f"the agent {run.config.agent_name} of {path} has no Gaussian actor that is told "
+            "goals: crl, sac, sac-her, ppo, gcsl and gcbc have one."
         )
     plan = TrainPlan.derive(run.config, run.task.episode_length)
-    spec = ActorSpec(task_spec(run.task), torsos(run.config, plan)[0])
+    spec = ActorSpec(task_spec(run.task), plan.actor_torso)
     return DeployedPolicy(run.path, run.config, spec, actor, "train", {})
 
 
@@ -149,7 +143,7 @@ def _open_directory(path: Path) -> DeployedPolicy:
     card = DIRECTORY.card(path)
     try:
         spec = ActorSpec.from_json(card["actor"])
-        config = TrainConfig.from_json(json.dumps(card["config"]), str(path / DIRECTORY.card_name))
+        config = RunConfig.from_json(json.dumps(card["config"]), str(path / DIRECTORY.card_name))
         method, details = card["method"], card["details"]
     except (KeyError, TypeError) as error:
         raise DIRECTORY.broken(path, error) from error

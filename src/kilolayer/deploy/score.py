@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from kilolayer.config import TrainConfig
+from kilolayer.config import RunConfig
 from kilolayer.physics.build import build_physics
 from kilolayer.tasks.base import Task
 from kilolayer.training.evaluate import (
@@ -28,7 +28,7 @@ class Scorer:
     """
 
     task: Task
-    config: TrainConfig
+    config: RunConfig
     episodes: int = 128
     seed: int = 0
 
@@ -50,7 +50,7 @@ class Scorer:
     @cached_property
     def physics(self) -> Any:
         config = self.config
-        return build_physics(self.task.world, self.episodes, config.physics, config.mjx_impl)
+        return build_physics(self.task.world, self.episodes, config.physics)
 
     @cached_property
     def key(self) -> jax.Array:

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from kilolayer.config import TrainConfig
+from kilolayer.config import RunConfig
 from kilolayer.physics.build import build_physics
 from kilolayer.tasks.base import Task
 from kilolayer.training.evaluate import GOAL_STREAM, evaluation_key, evaluation_policy
@@ -15,7 +15,7 @@ WORLDS = 16
 
 
 def visited(
-    task: Task, config: TrainConfig, agent: Any, state: Any, rows: int, seed: int = 0
+    task: Task, config: RunConfig, agent: Any, state: Any, rows: int, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """`(observation [rows, o], goal [rows, g])` met with deterministic actions, spread over time.
 
@@ -24,7 +24,7 @@ def visited(
     """
     per_world = -(-rows // WORLDS)
     length = max(per_world, min(task.episode_length, 10 * per_world))
-    physics = build_physics(task.world, WORLDS, config.physics, config.mjx_impl)
+    physics = build_physics(task.world, WORLDS, config.physics)
     key = evaluation_key(seed, 0)
     goal = task.sample_goal(jax.random.fold_in(key, GOAL_STREAM), WORLDS, "evaluation")
     start_key, steps_key = jax.random.split(key)

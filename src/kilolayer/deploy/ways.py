@@ -13,7 +13,7 @@ from kilolayer.deploy.export.onnx_graph import policy_graph
 from kilolayer.deploy.export.onnx_session import open_session
 from kilolayer.deploy.export.write import sizes_of
 from kilolayer.deploy.planning.build import PlannerName, build_planner
-from kilolayer.deploy.planning.hierarchy import Pursuit, hierarchical_row, plan_operations
+from kilolayer.deploy.planning.hierarchy import hierarchical_row, plan_operations
 from kilolayer.deploy.planning.planners import Planner
 from kilolayer.deploy.policy import DeployedPolicy
 from kilolayer.deploy.score import Scorer
@@ -21,6 +21,7 @@ from kilolayer.deploy.smaller.early_exit import EarlyExit, Operations
 from kilolayer.deploy.visited import visited
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.types import UserError
+from kilolayer_robot.planning import Pursuit
 
 RUNTIMES = ("jax", "onnx", "early-exit")
 # (observation [batch, o], goal [batch, g]) -> action or plan [batch, ...], numpy in and out

@@ -9,7 +9,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from kilolayer.gym.worlds import Outcome, Worlds
-from kilolayer.report.media import make_scene
+from kilolayer.render.media import make_scene
 from kilolayer.tasks.base import GoalSplit, Task
 from kilolayer.tasks.registry import make_task
 

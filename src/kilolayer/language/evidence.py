@@ -11,7 +11,7 @@ from typing import Any
 
 from kilolayer.analysis.statistics import Estimate, share_interval
 from kilolayer.deploy.latency import Timing
-from kilolayer.runtime.run_dir import write_atomically
+from kilolayer.runtime.files import write_atomically
 from kilolayer.types import UserError
 
 FILE = "evidence.json"

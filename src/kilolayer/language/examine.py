@@ -96,7 +96,7 @@ def examine_grounding(
 
 def depth_of(policy: Run | DeployedPolicy) -> int:
     """Of the network that acts."""
-    return policy.plan.actor_depth if isinstance(policy, Run) else policy.spec.torso.depth
+    return policy.plan.actor_torso.depth if isinstance(policy, Run) else policy.spec.torso.depth
 
 
 def played(

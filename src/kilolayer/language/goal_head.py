@@ -60,7 +60,7 @@ class Mixture(NamedTuple):
     mean: Array
     deviation: Array
 
-    def log_density(self, point: Array) -> Array:
+    def log_prob(self, point: Array) -> Array:
         """Of `point [rows, varying]`, `[rows]`."""
         away = (point[:, None] - self.mean) / self.deviation
         each = -0.5 * jnp.square(away) - jnp.log(self.deviation) - 0.5 * jnp.log(2 * jnp.pi)
@@ -181,7 +181,7 @@ class GoalHead(eqx.Module):
 
 def likelihood_loss(mixture: Mixture, part: Array) -> Array:
     """Mean negative log likelihood of the goals' varying coordinates `[rows, varying]`, nats."""
-    return -mixture.log_density(part).mean()
+    return -mixture.log_prob(part).mean()
 
 
 def nearest_loss(

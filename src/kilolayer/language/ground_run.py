@@ -12,10 +12,10 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from kilolayer.agents.crl import Critic
+from kilolayer.agents.crl import CRL, Critic
 from kilolayer.agents.optimiser import network_optimiser
 from kilolayer.analysis.load import load
-from kilolayer.config import TrainConfig
+from kilolayer.config import RunConfig
 from kilolayer.deploy.policy import is_policy, open_policy
 from kilolayer.language.base import Context, Encoder, Example
 from kilolayer.language.board import require_words
@@ -79,7 +79,7 @@ class Recipe:
 class Source(NamedTuple):
     """What a run or policy directory gives: its config, and its critic if that is contrastive."""
 
-    config: TrainConfig
+    config: RunConfig
     critic: Critic | None
     energy: Energy
 
@@ -96,11 +96,12 @@ def source_of(path: str | Path) -> Source:
     """Of a run or policy directory; raises UserError if it is neither."""
     path = Path(path)
     if is_policy(path):
-        return Source(open_policy(path).config, None, "l2")
+        return Source(open_policy(path).config, None, "euclidean")
     run = load(path)
-    critic = getattr(getattr(run.agent_state, "parameters", None), "critic", None)
-    contrastive = isinstance(critic, Critic)
-    return Source(run.config, critic if contrastive else None, run.config.energy)
+    agent = run.config.agent
+    if not isinstance(agent, CRL):
+        return Source(run.config, None, "euclidean")
+    return Source(run.config, run.agent_state.parameters.critic, agent.energy)
 
 
 def ground_run(
@@ -123,7 +124,7 @@ def ground_run(
     recipe.check()
     size.check()
     source = source_of(run)
-    task = task_of(source.config)
+    task = task_of(source.config.task)
     require_words(task)
     name = encoder.name.replace("/", "-").strip("-.")
     out = Path(out) if out is not None else beside(run, "groundings") / f"{name}-seed{seed}"
@@ -154,7 +155,7 @@ def fit(
     display: ProgressDisplay,
 ) -> Grounding:
     """A grounding learnt from examples and their features; the last eighth only validates."""
-    task, began = task_of(source.config), time.perf_counter()
+    task, began = task_of(source.config.task), time.perf_counter()
     goals = np.array([example.goal for example in examples], np.float32)
     learnt = len(examples) - max(1, int(HELD_OUT * len(examples)))
     scale = GoalScale.of(goals[:learnt], task.goal.radius)

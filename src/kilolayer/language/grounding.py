@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from kilolayer.config import TrainConfig
+from kilolayer.config import RunConfig
 from kilolayer.language.base import Context, Encoder
 from kilolayer.language.fusion import ContextScale
 from kilolayer.language.goal_head import (
@@ -25,6 +25,7 @@ from kilolayer.language.goal_head import (
     probable_goal,
 )
 from kilolayer.losses.energies import Energy, pairwise
+from kilolayer.migrate import ENERGIES
 from kilolayer.runtime.tensors import TensorDirectory
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.registry import task_of
@@ -144,7 +145,7 @@ class Grounding:
     """
 
     path: Path
-    config: TrainConfig
+    config: RunConfig
     encoder: Encoder
     size: HeadSize
     energy: Energy
@@ -154,7 +155,7 @@ class Grounding:
 
     @cached_property
     def task(self) -> Task:
-        return task_of(self.config)
+        return task_of(self.config.task)
 
     def ground(self, context: Context) -> Grounded:
         """What instructions mean, by their features; see `kilolayer.language.contexts`."""
@@ -235,8 +236,9 @@ def open_grounding(path: str | Path, encoder: Encoder | None = None) -> Groundin
     card = DIRECTORY.card(path)
     try:
         name, trained_with = card["encoder"]["name"], card["encoder"]["fingerprint"]
-        config = TrainConfig.from_json(json.dumps(card["config"]), str(path / DIRECTORY.card_name))
-        size, energy, details = HeadSize(**card["size"]), card["energy"], card["details"]
+        config = RunConfig.from_json(json.dumps(card["config"]), str(path / DIRECTORY.card_name))
+        size, details = HeadSize(**card["size"]), card["details"]
+        energy: Any = ENERGIES.get(card["energy"], card["energy"])
         shapes = Shapes(**card["shapes"] | {"varying": tuple(card["shapes"]["varying"])})
         sentences = tuple(card["sentences"])
     except (KeyError, TypeError) as error:

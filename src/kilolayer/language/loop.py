@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kilolayer.analysis.load import Run
-from kilolayer.deploy.control.robot import Sensed
 from kilolayer.deploy.listener import Heard
 from kilolayer.deploy.policy import DeployedPolicy
 from kilolayer.language.contexts import contexts
 from kilolayer.language.encoders.cache import Cached
 from kilolayer.language.grounding import Grounding
 from kilolayer.language.say import Ear
+from kilolayer_robot.robot import Sensed
 
 
 class Spoken(NamedTuple):

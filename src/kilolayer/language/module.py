@@ -15,9 +15,9 @@ import jax.numpy as jnp
 
 from kilolayer.agents.base import TaskSpec
 from kilolayer.networks.block import Dense, NormedLayer
+from kilolayer.networks.config import UNSCALED_BLOCKS
 from kilolayer.networks.mixture import Mixture, MixtureSpec, Routed
 from kilolayer.networks.stack import Stack
-from kilolayer.plan import UNSCALED_BLOCKS
 from kilolayer.types import Array, bad_field
 
 Trunk = Literal["mixture", "dense-parameters", "dense-operations"]

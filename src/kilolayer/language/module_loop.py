@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 
-from kilolayer.deploy.control.robot import Sensed
 from kilolayer.language.base import Encoder
 from kilolayer.language.contexts import contexts
 from kilolayer.language.encoders.cache import Cached
@@ -13,6 +12,7 @@ from kilolayer.language.grounding import Grounding
 from kilolayer.language.loop import Spoken
 from kilolayer.language.say import Ear
 from kilolayer.language.teach_run import TaughtModule
+from kilolayer_robot.robot import Sensed
 
 
 def module_loop(

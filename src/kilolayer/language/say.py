@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from kilolayer.deploy.listener import Heard, Mark
+from kilolayer.deploy.listener import Heard
 from kilolayer.language.base import PICTURE_SIZE, Context, Example
 from kilolayer.language.board import board_of
 from kilolayer.language.contexts import contexts
 from kilolayer.language.grounding import Grounding
 from kilolayer.language.instructions import draw_examples, foreign_words
 from kilolayer.language.scenes import COLOURS, MARKER_RADIUS, draw_pictures
+from kilolayer.render.marks import Mark
 from kilolayer.runtime.zoo import beside
 from kilolayer.tasks.base import Task
 from kilolayer.types import UserError

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kilolayer.agents.base import Agent
-from kilolayer.config import TrainConfig
+from kilolayer.agents.base import Player
+from kilolayer.config import RunConfig
 from kilolayer.language.base import Example
 from kilolayer.physics.build import build_physics
 from kilolayer.tasks.base import Task, is_success
@@ -47,7 +47,7 @@ class Follower(Protocol):
 class Told:
     """A goal-reaching agent as a Follower: what it is told are goals, and it keeps to them."""
 
-    agent: Agent
+    agent: Player
 
     def begin(self, state: Any, told: Array) -> Array:
         return jnp.asarray(told)
@@ -81,7 +81,7 @@ class Exam:
     """
 
     task: Task
-    config: TrainConfig
+    config: RunConfig
     examples: Sequence[Example]
     seed: int = 0
 
@@ -152,7 +152,11 @@ class Exam:
     @cached_property
     def physics(self) -> Any:
         config = self.config
-        return build_physics(self.task.world, len(self.examples), config.physics, config.mjx_impl)
+        return build_physics(
+            self.task.world,
+            len(self.examples),
+            config.physics,
+        )
 
     @cached_property
     def key(self) -> Array:

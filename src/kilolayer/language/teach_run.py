@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kilolayer.agents.build import task_spec
-from kilolayer.config import TrainConfig
+from kilolayer.agents.registry import task_spec
+from kilolayer.config import RunConfig
 from kilolayer.deploy.policy import DeployedPolicy, open_policy
 from kilolayer.language.base import Context, Encoder, Example
 from kilolayer.language.board import require_words
@@ -58,7 +58,7 @@ class TaughtModule:
     """
 
     path: Path
-    config: TrainConfig
+    config: RunConfig
     spec: ModuleSpec
     module: ActionModule
     reader: Reader
@@ -67,7 +67,7 @@ class TaughtModule:
 
     @cached_property
     def task(self) -> Task:
-        return task_of(self.config)
+        return task_of(self.config.task)
 
     def read(self, context: Context) -> Array:
         """What the module acts on, `[rows, reading]`: once for each instruction."""
@@ -115,7 +115,7 @@ def open_module(path: str | Path) -> TaughtModule:
     try:
         spec = ModuleSpec.from_json(card["module"])
         reader = ReaderSpec.from_json(card["reader"])
-        config = TrainConfig.from_json(json.dumps(card["config"]), str(path / DIRECTORY.card_name))
+        config = RunConfig.from_json(json.dumps(card["config"]), str(path / DIRECTORY.card_name))
         encoder, details = card["encoder"], card["details"]
     except (KeyError, TypeError) as error:
         raise DIRECTORY.broken(path, error) from error
@@ -229,8 +229,8 @@ def teach(
     module diverges.
     """
     task, config = teacher.task, teacher.config
-    physics = build_physics(task.world, recipe.worlds, config.physics, config.mjx_impl)
-    interval = min(config.goal_interval or task.episode_length, task.episode_length)
+    physics = build_physics(task.world, recipe.worlds, config.physics)
+    interval = min(config.collection.goal_interval or task.episode_length, task.episode_length)
     teaching = Teaching(task, physics, recipe, interval)
     keys = jax.random.split(jax.random.key(seed))
     display.phase("compile")
@@ -287,7 +287,7 @@ def played(
 ) -> dict[str, Any]:
     """Scores of episodes after instructions that were trained on, and the routers' use."""
     task, config, count = teacher.task, teacher.config, min(PLAYED, len(table.goal))
-    physics = build_physics(task.world, count, config.physics, config.mjx_impl)
+    physics = build_physics(task.world, count, config.physics)
     key = evaluation_key(seed, 0)
     start = evaluation_start(task, key, count, "evaluation", table.goal[:count])
     reading = table.reading[:count]

@@ -1,0 +1,1 @@
+"""Losses as functions of arrays: `(scalar, metrics)`. Knows no network and no agent."""

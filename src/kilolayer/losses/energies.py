@@ -4,13 +4,13 @@
 `[batch, batch, dim]` array; `rowwise` compares equal rows.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import jax.numpy as jnp
 
 from kilolayer.types import Array
 
-Energy = Literal["l2", "squared_l2", "dot", "cosine"]
+Energy = Literal["euclidean", "squared_euclidean", "dot", "cosine"]
 
 # Inside the square root, so that the gradient at distance zero is zero and not infinite.
 SQRT_FLOOR = 1e-12
@@ -25,12 +25,19 @@ def _unit_rows(x: Array) -> Array:
 
 
 def _products(phi: Array, psi: Array) -> Array:
-    # Accelerators would round the factors otherwise, and l2 subtracts large numbers.
+    # Accelerators would round the factors otherwise, and distances subtract large numbers.
     return jnp.matmul(phi, psi.T, precision="highest")
+
+
+def _check(energy: str) -> None:
+    """Raises ValueError for a name that is none: it would otherwise count as a distance."""
+    if energy not in get_args(Energy):
+        raise ValueError(f"{energy!r} is no energy: {', '.join(get_args(Energy))}")
 
 
 def pairwise(energy: Energy, phi: Array, psi: Array) -> Array:
     """Energies `f[i, j] = f(phi_i, psi_j)`: `([rows, dim], [columns, dim]) -> [rows, columns]`."""
+    _check(energy)
     phi, psi = phi.astype(jnp.float32), psi.astype(jnp.float32)
     if energy == "dot":
         return _products(phi, psi)
@@ -38,15 +45,16 @@ def pairwise(energy: Energy, phi: Array, psi: Array) -> Array:
         return _products(_unit_rows(phi), _unit_rows(psi))
     squares = jnp.square(phi).sum(-1)[:, None] + jnp.square(psi).sum(-1)[None]
     squared = jnp.maximum(squares - 2 * _products(phi, psi), 0.0)
-    return -squared if energy == "squared_l2" else -_safe_sqrt(squared)
+    return -squared if energy == "squared_euclidean" else -_safe_sqrt(squared)
 
 
 def rowwise(energy: Energy, phi: Array, psi: Array) -> Array:
     """Energies `f(phi_i, psi_i)`: `([..., dim], [..., dim]) -> [...]`."""
+    _check(energy)
     phi, psi = phi.astype(jnp.float32), psi.astype(jnp.float32)
     if energy == "dot":
         return (phi * psi).sum(-1)
     if energy == "cosine":
         return (_unit_rows(phi) * _unit_rows(psi)).sum(-1)
     squared = jnp.square(phi - psi).sum(-1)
-    return -squared if energy == "squared_l2" else -_safe_sqrt(squared)
+    return -squared if energy == "squared_euclidean" else -_safe_sqrt(squared)

@@ -17,13 +17,13 @@ def bootstrapped_target(
     return jax.lax.stop_gradient(reward + discount * future)
 
 
-def soft_value(values: Array, log_density: Array, temperature: Array | float) -> Array:
+def soft_value(values: Array, log_prob: Array, temperature: Array | float) -> Array:
     """`min_i Q_i - alpha * log pi`: `[critics, batch], [batch] -> [batch]`.
 
     The value of acting as the policy does (arXiv 1812.05905, equation 3), with the smallest of
     several critics (section 5).
     """
-    return values.min(0) - temperature * log_density
+    return values.min(0) - temperature * log_prob
 
 
 def critic_loss(values: Array, target: Array) -> tuple[Array, Metrics]:
@@ -32,7 +32,7 @@ def critic_loss(values: Array, target: Array) -> tuple[Array, Metrics]:
     return loss, {"loss": loss, "value": values.mean(), "target": target.mean()}
 
 
-def generalised_advantages(
+def gae(
     reward: Array,
     value: Array,
     next_value: Array,

@@ -47,7 +47,7 @@ def sample_action(mean: Array, log_std: Array, key: Array) -> tuple[Array, Array
     """
     noise = jax.random.normal(key, mean.shape)
     unsquashed = mean + jnp.exp(log_std) * noise
-    return jnp.tanh(unsquashed), _log_density(noise, log_std, unsquashed)
+    return jnp.tanh(unsquashed), _log_prob(noise, log_std, unsquashed)
 
 
 def deviations(mean: Array, log_std: Array, action: Array) -> Array:
@@ -55,9 +55,9 @@ def deviations(mean: Array, log_std: Array, action: Array) -> Array:
     return (unsquash(action) - mean) * jnp.exp(-log_std)
 
 
-def action_log_density(mean: Array, log_std: Array, action: Array) -> Array:
+def action_log_prob(mean: Array, log_std: Array, action: Array) -> Array:
     """Log densities `[...]` of stored actions `[..., action]` in [-1, 1]."""
-    return _log_density(deviations(mean, log_std, action), log_std, unsquash(action))
+    return _log_prob(deviations(mean, log_std, action), log_std, unsquash(action))
 
 
 def unsquash(action: Array) -> Array:
@@ -65,7 +65,7 @@ def unsquash(action: Array) -> Array:
     return jnp.arctanh(jnp.clip(action, -LARGEST_ACTION, LARGEST_ACTION))
 
 
-def _log_density(noise: Array, log_std: Array, unsquashed: Array) -> Array:
+def _log_prob(noise: Array, log_std: Array, unsquashed: Array) -> Array:
     gaussian = -0.5 * jnp.square(noise) - log_std - 0.5 * jnp.log(2 * jnp.pi)
     squash = 2.0 * (jnp.log(2.0) - unsquashed - jax.nn.softplus(-2.0 * unsquashed))
     return (gaussian - squash).sum(-1)

@@ -53,10 +53,9 @@ class Architecture:
 PUBLISHED = Architecture()
 
 
-def fan_in_uniform(key: Array, shape: tuple[int, ...]) -> Array:
-    """Draw kernels `[..., fan_in, fan_out]` uniformly in +-1/sqrt(fan_in)."""
-    bound = 1.0 / jnp.sqrt(shape[-2])
-    return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+# Kernels `[fan_in, fan_out]`, uniform in +-1/sqrt(fan_in): the published code calls this LeCun
+# uniform, whose scale is 1.
+fan_in_uniform = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 def layer_norm(x: Array, scale: Array, offset: Array) -> Array:

@@ -1,8 +1,7 @@
 """From a world's description to the engine that steps it."""
 
-from typing import Literal
-
 from kilolayer.physics.base import Physics
+from kilolayer.physics.config import PhysicsConfig
 from kilolayer.physics.gymnasium import GymnasiumPhysics, GymnasiumWorld
 from kilolayer.physics.kinematic import KinematicPhysics, PointWorld
 from kilolayer.physics.mjx import MjxPhysics
@@ -10,13 +9,13 @@ from kilolayer.physics.native import MujocoWorld, NativePhysics
 from kilolayer.types import bad_field
 
 World = PointWorld | MujocoWorld | GymnasiumWorld
+DEFAULT = PhysicsConfig()
 
 
 def build_physics(
     world: World,
     num_worlds: int,
-    engine: Literal["auto", "native", "mjx"] = "native",
-    mjx_impl: Literal["jax", "warp"] = "jax",
+    config: PhysicsConfig = DEFAULT,
 ) -> Physics:
     """The engine for `num_worlds` copies of `world`; `auto` takes `native`, on a GPU too.
 
@@ -24,9 +23,10 @@ def build_physics(
     that are not MuJoCo's have an engine of their own. Raises UserError if MJX is asked for
     and does not step them, is not installed or cannot express this world.
     """
+    engine = config.physics
     if isinstance(world, MujocoWorld):
         if engine == "mjx":
-            return MjxPhysics(world, num_worlds, mjx_impl)
+            return MjxPhysics(world, num_worlds, config.mjx_impl)
         return NativePhysics(world, num_worlds)
     if engine == "mjx":
         raise bad_field("physics", engine, "it steps MuJoCo's worlds and not this task's", "auto")

@@ -56,20 +56,6 @@ def truncated_geometric(uniform: Array, discount: float | Array, longest: Array)
     return jnp.clip(offset.astype(jnp.int32), 1, longest)
 
 
-def index_below(count: int | Array, bits: Array) -> Array:
-    """Turn random uint32 bits into integers in 0..count-1, `floor(count * bits / 2^32)`.
-
-    The chance of each lies within 2^-32 of 1 / count. The product of 64 bits is put together from
-    halves, for JAX computes in 32 bits; `jax.random.randint` draws and divides twice as often.
-    """
-    count = jnp.asarray(count).astype(jnp.uint32)
-    half = jnp.uint32(0xFFFF)
-    low_low = (count & half) * (bits & half)
-    high_low = (count >> 16) * (bits & half) + (low_low >> 16)
-    low_high = (count & half) * (bits >> 16) + (high_low & half)
-    return ((count >> 16) * (bits >> 16) + (high_low >> 16) + (low_high >> 16)).astype(jnp.int32)
-
-
 def steps_remaining(buffer: Buffer, time: Array, world: Array, episode_length: int) -> Array:
     """Later steps that the buffer holds of each step's episode, `[batch]`.
 
@@ -149,9 +135,9 @@ def sample(
     first_key, redraw_key, offset_key = jax.random.split(key, 3)
 
     def draw(key: Array) -> tuple[Array, Array, Array, Array, Array]:
-        of_time, of_world = jax.random.bits(key, (2, batch_size))
-        time = index_below(buffer.size, of_time)
-        world = index_below(buffer.num_worlds, of_world)
+        time_key, world_key = jax.random.split(key)
+        time = jax.random.randint(time_key, (batch_size,), 0, buffer.size)
+        world = jax.random.randint(world_key, (batch_size,), 0, buffer.num_worlds)
         stored, longest = futures(buffer, time, world, episode_length, absorbing)
         drawable = longest > 0
         if terminal_steps:

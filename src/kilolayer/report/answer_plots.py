@@ -10,9 +10,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from kilolayer.analysis.answer import Answer, Plot, Series, Table
 from kilolayer.analysis.verdict import NOT_ENOUGH, Verdict
+from kilolayer.render.style import INK, look
 from kilolayer.report.page import heading, table, verdict_list
 from kilolayer.report.plots import rounded_count
-from kilolayer.report.style import INK, look
 from kilolayer.report.svg import FONT_SIZE, dress, new_figure, to_svg
 
 MOST_TICKS = 9  # of a logarithmic axis that names its own values

@@ -8,7 +8,7 @@ from kilolayer.analysis.groups import Group
 from kilolayer.report.answer_plots import answer_body, answer_verdicts
 from kilolayer.report.group_curves import group_curves
 from kilolayer.report.page import Section, bullets, page, paragraph, table
-from kilolayer.runtime.run_dir import write_atomically
+from kilolayer.runtime.files import write_atomically
 
 
 def write_comparison(groups: Sequence[Group], answer: Answer, target: Path) -> Path:

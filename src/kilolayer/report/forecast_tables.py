@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from rich.table import Table
 
-from kilolayer.training.forecast import Forecast
+from kilolayer.forecasting.forecast import Forecast
 
 
 def forecast_tables(forecast: Forecast) -> Iterator[Table]:

@@ -10,8 +10,8 @@ from scipy import stats
 
 from kilolayer.analysis.groups import Group
 from kilolayer.analysis.statistics import CONFIDENCE
+from kilolayer.render.style import Look, look
 from kilolayer.report.plots import short_count
-from kilolayer.report.style import Look, look
 from kilolayer.report.svg import FONT_SIZE, dress, new_figure, to_svg
 
 ROW_HEIGHT, LEGEND_HEIGHT = 2.6, 0.35  # inches

@@ -11,7 +11,7 @@ from kilolayer.language.base import PICTURE_SIZE, Marker
 from kilolayer.language.board import board_of
 from kilolayer.language.evidence import Evidence, Failure, RouterUse
 from kilolayer.language.scenes import draw_pictures, to_pixels
-from kilolayer.report.style import BLUE, FAILURE, GREY, INK, LINES, MARKERS, PAPER, SUCCESS
+from kilolayer.render.style import BLUE, FAILURE, GREY, INK, LINES, MARKERS, PAPER, SUCCESS
 from kilolayer.report.svg import FONT_SIZE, dress, new_figure, to_svg
 from kilolayer.tasks.base import Task
 

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from kilolayer.config import TrainConfig
+from kilolayer.config import RunConfig
 from kilolayer.language.evidence import BOUND, Evidence, RouterUse, Score
 from kilolayer.report.film import embedded_file
 from kilolayer.report.language_plots import (
@@ -15,7 +15,7 @@ from kilolayer.report.language_plots import (
 )
 from kilolayer.report.ledger import entries
 from kilolayer.report.page import Plan, bullets, cards, heading, page, paragraph, table
-from kilolayer.runtime.run_dir import write_atomically
+from kilolayer.runtime.files import write_atomically
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.registry import task_of
 from kilolayer.types import UserError
@@ -40,8 +40,8 @@ class Source:
 
     @property
     def task(self) -> Task:
-        config = TrainConfig.from_json(json.dumps(self.evidence.config), str(self.path))
-        return task_of(config)
+        config = RunConfig.from_json(json.dumps(self.evidence.config), str(self.path))
+        return task_of(config.task)
 
 
 def is_language(path: Path) -> bool:

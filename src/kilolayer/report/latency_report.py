@@ -4,10 +4,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from kilolayer.deploy.latency import Latencies, Latency
+from kilolayer.render.style import INK, LINES, MARKERS, VERMILLION
 from kilolayer.report.page import Section, bullets, page, paragraph, table
-from kilolayer.report.style import INK, LINES, MARKERS, VERMILLION
 from kilolayer.report.svg import FONT_SIZE, dress, new_figure, to_svg
-from kilolayer.runtime.run_dir import write_atomically
+from kilolayer.runtime.files import write_atomically
 
 HEADER = (
     "",

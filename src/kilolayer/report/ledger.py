@@ -1,6 +1,5 @@
 """The sections of a run's report that show what it took: time, config, environment."""
 
-import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from kilolayer.analysis.load import Run
 from kilolayer.analysis.run_cost import wall_clock
-from kilolayer.config import TrainConfig
+from kilolayer.config import RunConfig
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.report.page import cards, paragraph, table
 from kilolayer.report.plots import short_count, time_bar
@@ -26,12 +25,9 @@ def headline(run: Run) -> str:
     config, task, unit = run.config, run.task, run.task.goal.coordinates[0].unit
     steps = max((event.get("env_steps", 0) for event in run.events), default=0)
     updates = max((event.get("updates", 0) for event in run.events), default=0)
-    depths = {run.plan.actor_depth, run.plan.critic_depth}
-    depth = (
-        str(depths.pop())
-        if len(depths) == 1
-        else f"{run.plan.actor_depth} / {run.plan.critic_depth}"
-    )
+    actor, critic = run.plan.actor_torso.depth, run.plan.critic_torso.depth
+    depths = {actor, critic}
+    depth = str(depths.pop()) if len(depths) == 1 else f"{actor} / {critic}"
     what = "layers deep" if "/" not in depth else "layers deep: actor / critic"
     figures = [
         (_last(run, "evaluation/success", ".0%"), "success, share of episodes"),
@@ -43,13 +39,13 @@ def headline(run: Run) -> str:
         _progress(run, steps, updates),
         (_duration(wall_clock(run.events)), "wall-clock"),
         (depth, what),
-        (str(config.width), "units wide"),
+        (str(config.network.width), "units wide"),
     ]
     return paragraph(_subtitle(run), "how") + _notices(run, steps, updates) + cards(figures)
 
 
 def _progress(run: Run, steps: int, updates: int) -> tuple[str, str]:
-    if run.config.dataset is not None:
+    if run.config.collection.dataset is not None:
         return short_count(float(f"{updates:.3g}")), "updates from a dataset"
     return short_count(float(f"{steps:.3g}")), f"environment steps, {updates:,} updates"
 
@@ -67,7 +63,7 @@ def _notices(run: Run, steps: int, updates: int) -> str:
     bad = [event for event in run.events if event["event"] == "nonfinite"]
     if not run.directory.finished:
         done, total = steps, run.plan.total_steps
-        if run.config.dataset is not None:
+        if run.config.collection.dataset is not None:
             done, total = updates, run.plan.training_unrolls * run.plan.updates_per_unroll
         notices.append(
             f"This run is unfinished: {done:,} of {total:,} {run.clock} are logged. The report "
@@ -141,8 +137,8 @@ def _time_so_far(run: Run) -> str:
 
 def config_section(run: Run) -> str:
     """Every field of the config beside its default."""
-    values = dataclasses.asdict(run.config)
-    defaults = dataclasses.asdict(TrainConfig())
+    values = run.config.flat()
+    defaults = RunConfig().having(agent=run.config.agent_name).flat()
     changed = [values[name] != defaults[name] for name in values]
     rows = [
         (

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Rectangle
 
 from kilolayer.analysis.value_map import ValueMap
-from kilolayer.report.style import FAILURE, INK, PAPER, PURPLE, SUCCESS, WALL
+from kilolayer.render.style import FAILURE, INK, PAPER, PURPLE, SUCCESS, WALL
 from kilolayer.report.svg import FONT_SIZE, dress, new_figure, to_svg
 from kilolayer.tasks.base import Task, is_success
 

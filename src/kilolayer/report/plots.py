@@ -9,7 +9,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from kilolayer.analysis.diagnostics import BlockDiagnostics
 from kilolayer.analysis.load import Run
-from kilolayer.report.style import BLUE, INK, ORANGE, PAPER, SERIES, luminance
+from kilolayer.render.style import BLUE, INK, ORANGE, PAPER, SERIES, luminance
 from kilolayer.report.svg import FONT_SIZE, dress, new_figure, to_svg
 
 LONGEST_LINE = 400  # points of a curve; more cannot be seen at its size

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from kilolayer.deploy.smaller.prune import Curve
-from kilolayer.report.style import BLUE, GREY, INK, VERMILLION, look
+from kilolayer.render.style import BLUE, GREY, INK, VERMILLION, look
 from kilolayer.report.svg import FONT_SIZE, dress, new_figure
 from kilolayer.types import UserError
 

@@ -8,9 +8,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator
 
 from kilolayer.analysis.groups import Group
 from kilolayer.analysis.published import EPISODE, PublishedCurve
+from kilolayer.render.style import INK, look
 from kilolayer.report.group_curves import student_margin
 from kilolayer.report.plots import short_count
-from kilolayer.report.style import INK, look
 from kilolayer.report.svg import FONT_SIZE, dress, new_figure, to_svg
 
 NORMAL = 1.96  # standard errors to the ends of a 95 % interval
@@ -29,12 +29,12 @@ def published_plot(
         axes.set_visible(False)
     for axes, (task, ours) in zip(grid.flat, groups.items(), strict=False):
         curves = published[task]
-        depths = sorted({*curves, *(group.runs[0].config.depth for group in ours)})
+        depths = sorted({*curves, *(group.runs[0].config.network.depth for group in ours)})
         colours = {depth: look(index).colour for index, depth in enumerate(depths)}
         for depth, curve in curves.items():
             _draw_published(axes, curve, colours[depth])
         for group in ours:
-            _draw_ours(axes, group, colours[group.runs[0].config.depth])
+            _draw_ours(axes, group, colours[group.runs[0].config.network.depth])
         dress(axes, task, "environment steps", "time at goal, share of the episode")
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(10))

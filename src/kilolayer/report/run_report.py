@@ -14,7 +14,7 @@ from kilolayer.report.sections import (
     values_section,
     video_section,
 )
-from kilolayer.runtime.run_dir import write_atomically
+from kilolayer.runtime.files import write_atomically
 
 SECTIONS: tuple[Plan[Run], ...] = (
     Plan(
@@ -76,7 +76,7 @@ SECTIONS: tuple[Plan[Run], ...] = (
     Plan(
         "config",
         "Config",
-        "What was asked for; marked rows differ from the defaults of TrainConfig.",
+        "What was asked for; marked rows differ from the defaults of RunConfig.",
         config_section,
     ),
     Plan(
@@ -94,7 +94,7 @@ def write_report(run: Run) -> Path:
     Works for an unfinished run too; what cannot be shown is said in a sentence. The video is also
     kept in `media/`. Raises UserError if the file cannot be written.
     """
-    title = f"{run.task.name}, depth {run.config.depth}"
+    title = f"{run.task.name}, depth {run.config.network.depth}"
     sections = [plan.section(run) for plan in SECTIONS]
     target = run.path / "report.html"
     write_atomically(target, page(title, headline(run), sections))

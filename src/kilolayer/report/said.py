@@ -10,14 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kilolayer.config import TrainConfig
-from kilolayer.deploy.listener import Mark
+from kilolayer.config import RunConfig
 from kilolayer.language.score import Follower
 from kilolayer.physics.build import build_physics
+from kilolayer.render.marks import Mark
+from kilolayer.render.media import require_drawable, require_film_name
 from kilolayer.report.film import Film, film_episodes
 from kilolayer.report.language_report import FILM, FILM_ABOUT
-from kilolayer.report.media import require_drawable, require_film_name
-from kilolayer.runtime.run_dir import write_atomically
+from kilolayer.runtime.files import write_atomically
 from kilolayer.tasks.base import Task, is_success
 from kilolayer.training.evaluate import evaluation_key, evaluation_start, play
 
@@ -29,7 +29,7 @@ class Acting:
     """Who acts in which task, and what it is told: leaves of `told` have one row."""
 
     task: Task
-    config: TrainConfig
+    config: RunConfig
     follower: Follower
     state: Any
     told: Any
@@ -48,7 +48,7 @@ def film_said(
     require_film_name(out)
     key = evaluation_key(seed, 0)
     start = evaluation_start(task, key, 1, "evaluation", jnp.asarray(goal))
-    physics = build_physics(task.world, 1, config.physics, config.mjx_impl)
+    physics = build_physics(task.world, 1, config.physics)
 
     @jax.jit
     def run(state: Any, told: Any) -> Any:

@@ -19,7 +19,7 @@ from kilolayer.report.study_ledger import (
     runs_section,
 )
 from kilolayer.report.study_sections import behaviour_section, curves_section, maps_section
-from kilolayer.runtime.run_dir import write_atomically
+from kilolayer.runtime.files import write_atomically
 from kilolayer.tasks.registry import TASKS
 from kilolayer.types import UserError
 

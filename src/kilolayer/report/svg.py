@@ -8,7 +8,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from kilolayer.report.style import GRID, INK
+from kilolayer.render.style import GRID, INK
 
 FONT_SIZE = 9
 PIXELS_PER_INCH = 102  # a figure 11 inches wide fills the page

@@ -2,11 +2,25 @@
 
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from kilolayer.config import TrainConfig
+from kilolayer.settings import Settings
 from kilolayer.types import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingConfig(Settings):
+    """Where metrics go beside the run directory's own file."""
+
+    tensorboard: bool = True
+    """Write TensorBoard event files into the run directory."""
+    profile: bool = True
+    """Time the parts of a round at the end of the run, for its report. Turn it off to save the
+    compilation."""
+    wandb: bool = False
+    """Log to Weights & Biases too, offline unless WANDB_MODE says otherwise (extra `wandb`)."""
 
 
 class Tracker(Protocol):
@@ -37,8 +51,7 @@ class WandbTracker:
     that a resumed run repeats have the same values as before.
     """
 
-    def __init__(self, directory: Path, config: TrainConfig):
-        import dataclasses
+    def __init__(self, directory: Path, values: Mapping[str, Any]):
         import os
         import uuid
 
@@ -56,7 +69,7 @@ class WandbTracker:
             id=kept.read_text(),
             resume="allow",
             reinit="create_new",  # several seeds train in one process
-            config=dataclasses.asdict(config),
+            config=dict(values),
             mode=os.environ.get("WANDB_MODE", "offline"),  # type: ignore[arg-type]
         )
 
@@ -89,11 +102,14 @@ class CompositeTracker:
                 warnings.warn(f"{name} failed and is switched off: {error}", stacklevel=2)
 
 
-def build_tracker(directory: Path, config: TrainConfig, purge_from: int | None) -> Tracker:
-    """The trackers that the config asks for; `purge_from`: the first step that a resume repeats."""
+def build_tracker(
+    directory: Path, config: TrackingConfig, values: Mapping[str, Any], purge_from: int | None
+) -> Tracker:
+    """The trackers that the config asks for. values: every setting of the run, for those that show
+    them. purge_from: the first step that a resume repeats."""
     trackers: list[Tracker] = []
     if config.tensorboard:
         trackers.append(TensorBoardTracker(directory, purge_from))
     if config.wandb:
-        trackers.append(WandbTracker(directory, config))
+        trackers.append(WandbTracker(directory, values))
     return CompositeTracker(trackers)

@@ -3,7 +3,6 @@
 Operations are counted from shapes alone, a second for each; nothing is trained.
 """
 
-import dataclasses
 import json
 import math
 import subprocess
@@ -18,18 +17,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kilolayer.agents.build import build_agent, task_spec
-from kilolayer.config import TrainConfig
+from kilolayer.agents.registry import task_spec
+from kilolayer.config import RunConfig
+from kilolayer.forecasting.calibrate import Pace, Range, calibrate
+from kilolayer.forecasting.cost import action_arithmetic, update_arithmetic
+from kilolayer.forecasting.forecast import Forecast, forecast_run
 from kilolayer.networks.arithmetic import arithmetic, parameters_of
-from kilolayer.plan import TrainPlan
+from kilolayer.plan import TrainPlan, build_agent
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.studies.grid import Cell
 from kilolayer.tasks.registry import task_of
 from kilolayer.training.build import build_trainer
-from kilolayer.training.calibrate import Pace, Range, calibrate
-from kilolayer.training.cost import action_arithmetic, update_arithmetic
 from kilolayer.training.evaluate import evaluation_policy
-from kilolayer.training.forecast import Forecast, forecast_run
 from kilolayer.types import UserError
 
 
@@ -55,28 +54,28 @@ class Operations:
         return updates * self.update + env_steps * self.env_step
 
 
-def operations(config: TrainConfig) -> Operations:
+def operations(config: RunConfig) -> Operations:
     """What a run of this config computes; runs that differ in the seed compute the same."""
-    return _operations(dataclasses.replace(config, seed=0))
+    return _operations(config.having(seed=0))
 
 
 @cache
-def _operations(config: TrainConfig) -> Operations:
+def _operations(config: RunConfig) -> Operations:
     trainer = build_trainer(config)
     agent, plan = jax.eval_shape(trainer.agent.init, jax.random.key(0)), trainer.plan
     parameters = parameters_of(agent)
     return Operations(
         update=update_arithmetic(trainer).flops,
-        env_step=action_arithmetic(trainer).flops // config.num_envs,
+        env_step=action_arithmetic(trainer).flops // config.collection.num_envs,
         parameters=sum(parameters.values()),
         updates=plan.training_unrolls * plan.updates_per_unroll,
         env_steps=plan.total_steps,
     )
 
 
-def inference_operations(config: TrainConfig, samples: int) -> int:
+def inference_operations(config: RunConfig, samples: int) -> int:
     """Floating-point operations of matrix products for one action, the best of `samples`."""
-    task = task_of(config)
+    task = task_of(config.task)
     agent = build_agent(config, TrainPlan.derive(config, task.episode_length), task)
     spec = task_spec(task)
     state = jax.eval_shape(agent.init, jax.random.key(0))
@@ -150,11 +149,12 @@ def memory_of_largest(configs: Sequence[Mapping[str, Any]]) -> Need:
     Raises UserError if the run cannot be planned.
     """
 
-    def size(config: Mapping[str, Any]) -> float:
-        depths = [config[name] or config["depth"] for name in ("actor_depth", "critic_depth")]
-        depths.append(config["collector_depth"] or 0)
-        replay = math.log1p(config["num_envs"] * config["replay_steps_per_env"])
-        return sum(depths) * config["width"] * config["batch_size"] * replay
+    def size(values: Mapping[str, Any]) -> float:
+        config = RunConfig.from_json(json.dumps(values), "the study's config")
+        network, steps = config.network, config.replay.replay_steps_per_env
+        depths = (network.depth_of_actor, network.depth_of_critic, *config.agent.own_depths)
+        replay = math.log1p(config.collection.num_envs * steps)
+        return sum(depths) * network.width * config.agent.batch_size * replay
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "config.json"

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kilolayer.analysis.study import Study, StudyRun, load_study
+from kilolayer.run_directory import RunDirectory
+from kilolayer.runtime.files import write_atomically
 from kilolayer.runtime.progress import ProgressDisplay
-from kilolayer.runtime.run_dir import RunDirectory, write_atomically
 from kilolayer.studies.executors import Executor, Job
 
 ATTEMPTS = 2
@@ -105,4 +106,8 @@ def share_done(run: StudyRun) -> float:
     if run.state == "missing":
         return 0.0
     events = run.run.directory.read_events()
-    return min(1.0, events[-1].get("env_steps", 0) / run.run.config.total_steps) if events else 0.0
+    return (
+        min(1.0, events[-1].get("env_steps", 0) / run.run.config.collection.total_steps)
+        if events
+        else 0.0
+    )

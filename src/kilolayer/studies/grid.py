@@ -1,17 +1,16 @@
 """A declarative grid of configs: a base, factors whose values change it, and seeds."""
 
-import dataclasses
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from kilolayer.agents.build import build_agent
-from kilolayer.config import TrainConfig
-from kilolayer.plan import TrainPlan
-from kilolayer.recipes import with_recipe
+from kilolayer.config import RunConfig
+from kilolayer.plan import TrainPlan, build_agent
+from kilolayer.recipes import recipe_named
 from kilolayer.tasks.registry import task_of
-from kilolayer.types import UserError, bad_field, nearest
+from kilolayer.types import UserError, bad_field
 
 Value = int | float | str
 Change = Mapping[str, Any]
@@ -24,7 +23,7 @@ class Cell:
     """One run of a grid. factors: what distinguishes it, by name, the seed among them."""
 
     factors: dict[str, Value]
-    config: TrainConfig
+    config: RunConfig
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Grid:
     labels: factors that all cells of this grid share, for grids that are put together.
     """
 
-    base: TrainConfig
+    base: RunConfig
     factors: Mapping[str, Factor]
     seeds: int
     labels: Mapping[str, Value] = field(default_factory=dict)
@@ -48,13 +47,12 @@ class Grid:
             raise UserError(f"the grid is empty: {empty[0]} has no values, give it one at least.")
         cells = {}
         for values in itertools.product(*(factor.items() for factor in self.factors.values())):
-            config = self.base
-            for _, change in values:
-                config = _changed(config, change)
             chosen = dict(zip(self.factors, (value for value, _ in values), strict=True))
             for seed in range(self.base.seed, self.base.seed + self.seeds):
                 factors: dict[str, Value] = {**self.labels, **chosen, "seed": seed}
-                cells[_name(factors)] = Cell(factors, dataclasses.replace(config, seed=seed))
+                with _run_named(name := _name(factors)):
+                    config = _changed(self.base, [change for _, change in values])
+                    cells[name] = Cell(factors, config.having(seed=seed))
         return cells
 
 
@@ -89,23 +87,28 @@ def _name(factors: Mapping[str, Value]) -> str:
     return "-".join(part.replace(" ", "_") for part in parts)
 
 
-def _changed(config: TrainConfig, change: Change) -> TrainConfig:
-    fields = dict(change)
-    recipe = fields.pop("recipe", None)
-    if recipe is not None:
-        config = with_recipe(config, str(recipe))
-    known = [each.name for each in dataclasses.fields(TrainConfig)]
-    for name in fields:
-        if name not in known:
-            allowed = "a grid changes config fields"
-            raise bad_field(name, fields[name], allowed, nearest(name, known))
-    return dataclasses.replace(config, **fields)
+def _changed(config: RunConfig, changes: Iterable[Change]) -> RunConfig:
+    """The config with all changes at once: one alone may not fit what another has yet to change."""
+    settings: dict[str, Any] = {}
+    for change in changes:
+        own = dict(change)
+        if (recipe := own.pop("recipe", None)) is not None:
+            settings |= recipe_named(str(recipe))
+        settings |= own
+    return config.having(**settings)
 
 
-def _check(name: str, config: TrainConfig) -> None:
+def _check(name: str, config: RunConfig) -> None:
     """Every check that a run makes before it compiles."""
-    try:
-        task = task_of(config)
+    with _run_named(name):
+        task = task_of(config.task)
         build_agent(config, TrainPlan.derive(config, task.episode_length), task)
+
+
+@contextmanager
+def _run_named(name: str) -> Iterator[None]:
+    """Names the run in what a user is told of its settings."""
+    try:
+        yield
     except UserError as error:
         raise UserError(f"the run {name} of the grid cannot be trained: {error}") from error

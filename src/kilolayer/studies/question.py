@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from kilolayer.analysis.answer import Answer
 from kilolayer.analysis.study import Study
 from kilolayer.analysis.verdict import NOT_ENOUGH, Verdict
-from kilolayer.config import TrainConfig
+from kilolayer.config import RunConfig
 from kilolayer.studies.grid import Cell, Grid, all_cells, field_factor
 from kilolayer.types import UserError, bad_field
 
@@ -20,14 +20,14 @@ SIZES: tuple[Size, ...] = get_args(Size)
 class Setup:
     """What a size of a question fixes and its user may change: config, tasks, depths, seeds."""
 
-    base: TrainConfig
+    base: RunConfig
     depths: tuple[int, ...]
     seeds: int
     tasks: tuple[str, ...] = ()
 
     def grid(self, factors: Mapping[str, Mapping], **fields: object) -> Grid:
         """A grid of these factors; `fields` change the base config."""
-        return Grid(dataclasses.replace(self.base, **fields), factors, self.seeds)  # type: ignore[arg-type]
+        return Grid(self.base.having(**fields), factors, self.seeds)
 
     @property
     def depth_factor(self) -> dict:
@@ -70,10 +70,10 @@ class Question:
 
     def cells(self, setup: Setup) -> dict[str, Cell]:
         """The runs by name, each checked; raises UserError if one cannot be trained."""
-        tasks = setup.tasks or (setup.base.task,)
+        tasks = setup.tasks or (setup.base.task.task,)
         grids = []
         for task in tasks:
-            base = dataclasses.replace(setup.base, task=task)
+            base = setup.base.having(task=task)
             labels = {"task": task} if len(tasks) > 1 else {}
             grids += [
                 dataclasses.replace(grid, labels={**labels, **grid.labels})
@@ -86,7 +86,7 @@ class Question:
         by_task: dict[str, list] = {}
         for run in study.runs:
             if run.state in ("finished", "failed") and (run.path / "config.json").exists():
-                by_task.setdefault(run.run.config.task_name, []).append(run)
+                by_task.setdefault(run.run.config.task.name, []).append(run)
         if not study.finished:
             return Answer((Verdict("No run has finished yet.", NOT_ENOUGH),))
         answers = {}

@@ -10,11 +10,11 @@ from typing import Any
 import kilolayer
 from kilolayer.analysis.answer import Answer
 from kilolayer.analysis.study import FORMAT, Study, load_study
-from kilolayer.config import TrainConfig
+from kilolayer.config import RunConfig
 from kilolayer.lookup import find
 from kilolayer.report.study_report import write_study_report
+from kilolayer.runtime.files import write_atomically
 from kilolayer.runtime.progress import LiveDisplay, ProgressDisplay, Silent
-from kilolayer.runtime.run_dir import write_atomically
 from kilolayer.studies.cost import GridCost, grid_cost, memory_of_largest
 from kilolayer.studies.execute import execute
 from kilolayer.studies.executors import Executor, Local, Ray, Slurm, check_executor, cores_here
@@ -170,8 +170,8 @@ def _merged(path: Path, question: Question, size: str, cells: Mapping[str, Cell]
     return runs | old
 
 
-def _config(values: Mapping[str, Any], path: Path) -> TrainConfig:
-    return TrainConfig.from_json(json.dumps(values), f"the study in {path}")
+def _config(values: Mapping[str, Any], path: Path) -> RunConfig:
+    return RunConfig.from_json(json.dumps(values), f"the study in {path}")
 
 
 def _write_study(path: Path, question: Question, size: str, runs: Mapping, **more: str) -> None:

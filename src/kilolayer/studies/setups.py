@@ -2,13 +2,13 @@
 
 import dataclasses
 
-from kilolayer.config import TrainConfig
-from kilolayer.recommended import recommended
+from kilolayer.config import RunConfig
+from kilolayer.recommendations import recommended
 from kilolayer.studies.question import Setup, Size
 
 # A point U-maze in half a minute a run. A shallow network learns it towards the end, so that it
 # shows who learns faster, and says little of what deep networks are for.
-POINT: TrainConfig = recommended(
+POINT: RunConfig = recommended(
     "point_u_maze",
     total_steps=60_000,
     num_envs=64,
@@ -19,9 +19,9 @@ POINT: TrainConfig = recommended(
     tensorboard=False,
 )
 # The hardest point maze, ways of up to 15 cells: minutes a run, and none so far solved it whole.
-MAZE: TrainConfig = recommended("point_hardest_maze", tensorboard=False)
+MAZE: RunConfig = recommended("point_hardest_maze", tensorboard=False)
 # arXiv 2503.14858: for a GPU.
-PAPER: TrainConfig = recommended(
+PAPER: RunConfig = recommended(
     "ant_big_maze",
     recipe="wang2025",
     total_steps=100_000_000,
@@ -43,9 +43,7 @@ def by_depth() -> dict[Size, Setup]:
 def with_training_goals(setups: dict[Size, Setup]) -> dict[Size, Setup]:
     """The same for a question about curves of the training goals' scores."""
     return {
-        size: dataclasses.replace(
-            setup, base=dataclasses.replace(setup.base, evaluate_training_goals=True)
-        )
+        size: dataclasses.replace(setup, base=setup.base.having(evaluate_training_goals=True))
         for size, setup in setups.items()
     }
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 from rich.table import Table
 
+from kilolayer.forecasting.calibrate import Range
 from kilolayer.studies.cost import GridCost
 from kilolayer.studies.grid import Cell
-from kilolayer.training.calibrate import Range
 
 
 def question_table(asks: Mapping[str, str]) -> Table:

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 from kilolayer import api
-from kilolayer.config import TrainConfig
-from kilolayer.runtime.run_dir import RunDirectory
+from kilolayer.config import RunConfig
+from kilolayer.run_directory import RunDirectory
 from kilolayer.studies.lock import locked
 from kilolayer.types import UserError
 
@@ -32,7 +32,7 @@ def _finish(study: Path, name: str) -> None:
     # A process killed while it made the directory leaves one without a config, and nothing in it.
     shutil.rmtree(directory.path, ignore_errors=True)
     cells = json.loads((study / "study.json").read_text())["runs"]
-    config = TrainConfig.from_json(json.dumps(cells[name]["config"]), f"the study's run {name}")
+    config = RunConfig.from_json(json.dumps(cells[name]["config"]), f"the study's run {name}")
     api.train(config, directory.path, progress=False)
 
 

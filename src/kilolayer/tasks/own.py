@@ -16,10 +16,10 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from kilolayer.config import TaskConfig
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.native import MujocoWorld, NativePhysics
 from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task
+from kilolayer.tasks.choice import TaskChoice
 from kilolayer.tasks.coordinates import position_names, sensor_names, velocity_names
 from kilolayer.tasks.mjcf import Part, check_reach, find_part, places_in_reach, read_world
 from kilolayer.tasks.motion import random_motion
@@ -106,7 +106,7 @@ class OwnRobot(Task):
         return state.fields[self.part.field][:, self.part.index]
 
 
-def own_robot(config: TaskConfig) -> OwnRobot:
+def own_robot(config: TaskChoice) -> OwnRobot:
     """The task of a robot given by `config.mjcf`.
 
     Takes a second or so: it plays random controls to learn where the robot gets to. The same file

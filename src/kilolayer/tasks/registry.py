@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 
-from kilolayer.config import TaskConfig
 from kilolayer.lookup import find
 from kilolayer.tasks.ant import Ant, GymAnt
 from kilolayer.tasks.ant_objects import AntBall, AntPush
 from kilolayer.tasks.arm import ArmGrasp, ArmMove, ArmReach, ArmReachEasy
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.cheetah import HalfCheetah
+from kilolayer.tasks.choice import TaskChoice
 from kilolayer.tasks.gymnasium import make_gymnasium_task
 from kilolayer.tasks.humanoid import Humanoid
 from kilolayer.tasks.own import own_robot
@@ -65,7 +65,7 @@ TASKS: dict[str, Callable[[], Task]] = {
 }
 
 
-def task_of(config: TaskConfig) -> Task:
+def task_of(config: TaskChoice) -> Task:
     """The task that a config describes; raises UserError if there is none."""
     if config.mjcf is not None and config.gym is not None:
         raise bad_field("gym", config.gym, "give either --gym or --mjcf, not both")

@@ -1,0 +1,5 @@
+"""The training loop: rollouts, one jitted round, evaluation, the life of a run on the host.
+
+`step.Trainer` is pure; `loop` is the only part with side effects. Offers `start_run`, `resume_run`,
+`Evaluator`.
+"""

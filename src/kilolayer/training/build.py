@@ -1,19 +1,16 @@
 """From a config to the pure functions that train."""
 
-import dataclasses
 from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
-from kilolayer.agents.base import OnPolicy
-from kilolayer.agents.build import build_agent
-from kilolayer.config import TrainConfig
+from kilolayer.config import RunConfig
 from kilolayer.physics.base import Physics
 from kilolayer.physics.build import World, build_physics
 from kilolayer.physics.gymnasium import GymnasiumWorld
 from kilolayer.physics.sharded import ShardedPhysics
-from kilolayer.plan import TrainPlan
+from kilolayer.plan import TrainPlan, build_agent
 from kilolayer.runtime.mesh import data_parts, make_mesh
 from kilolayer.tasks.registry import task_of
 from kilolayer.training.offline import dataset_of
@@ -23,14 +20,14 @@ from kilolayer.types import bad_field
 
 
 def build_trainer(
-    config: TrainConfig, mesh: Mesh | None = None, seeds: Seeds | None = None
+    config: RunConfig, mesh: Mesh | None = None, seeds: Seeds | None = None
 ) -> Trainer:
     """Everything that the config describes, by default on one device and for one seed.
 
     Raises UserError before anything compiles.
     """
     mesh = mesh or make_mesh(1)
-    task = task_of(config)
+    task = task_of(config.task)
     check_dtype(config, mesh.devices.flat[0])
     if seeds and seeds.many:
         _check_seeds(seeds, mesh, task.world)
@@ -38,17 +35,15 @@ def build_trainer(
     dataset = dataset_of(config, task)
     if dataset is not None:
         plan = plan.holding(dataset.steps, dataset.longest)
-    physics = physics_on(mesh, task.world, config, config.num_envs)
-    agent = build_agent(config, plan, task)
-    if isinstance(agent, OnPolicy):
-        # It learns from the newest unroll and reads no older one.
-        plan = dataclasses.replace(plan, replay_capacity=config.unroll_length)
-    return Trainer(config, plan, task, physics, agent, mesh, dataset)
+    physics = physics_on(mesh, task.world, config)
+    return Trainer(config, plan, task, physics, build_agent(config, plan, task), mesh, dataset)
 
 
-def physics_on(mesh: Mesh, world: World, config: TrainConfig, num_worlds: int) -> Physics:
-    """The engine that the config names, for `num_worlds` worlds that the devices share."""
-    share = build_physics(world, num_worlds // data_parts(mesh), config.physics, config.mjx_impl)
+def physics_on(mesh: Mesh, world: World, config: RunConfig, num_envs: int | None = None) -> Physics:
+    """The engine that the config names, for `num_envs` environments that the devices share; by
+    default those that train."""
+    each = (num_envs or config.collection.num_envs) // data_parts(mesh)
+    share = build_physics(world, each, config.physics)
     if mesh.size == 1:
         return share
     if isinstance(world, GymnasiumWorld):
@@ -56,13 +51,13 @@ def physics_on(mesh: Mesh, world: World, config: TrainConfig, num_worlds: int) -
     return ShardedPhysics(share, mesh)
 
 
-def check_dtype(config: TrainConfig, device: Any) -> None:
+def check_dtype(config: RunConfig, device: Any) -> None:
     """Raises UserError if the device would have to imitate the arithmetic that is asked for.
 
     NVIDIA computes in bfloat16 from compute capability 8.0 on; a CPU imitates it, for tests.
     """
     capability = getattr(device, "compute_capability", None)
-    if config.compute_dtype == "bfloat16" and capability and float(capability) < 8:
+    if config.network.compute_dtype == "bfloat16" and capability and float(capability) < 8:
         allowed = f"a {device.device_kind} has no bfloat16 arithmetic"
         raise bad_field("compute_dtype", "bfloat16", allowed, "float32")
 

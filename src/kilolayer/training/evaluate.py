@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kilolayer.agents.base import Agent
+from kilolayer.agents.base import Player
 from kilolayer.physics.base import Physics, PhysicsState
 from kilolayer.tasks.base import GoalSplit, Task, has_ended, is_success
 from kilolayer.training.divergence import held, is_sound
@@ -84,7 +84,7 @@ def evaluation_start(
     return Start(goal, *task.reset(start_key, goal, split))
 
 
-def evaluation_policy(agent: Agent, state: Any, samples: int) -> Policy:
+def evaluation_policy(agent: Player, state: Any, samples: int) -> Policy:
     """The deterministic action, or the best rated of `samples` drawn actions if above one."""
     if samples == 1:
         return lambda observation, goal, key: agent.act(state, observation, goal, key, True)
@@ -92,7 +92,7 @@ def evaluation_policy(agent: Agent, state: Any, samples: int) -> Policy:
     def best_of_samples(observation: Array, goal: Array, key: Array) -> Array:
         def draw(key: Array) -> tuple[Array, Array]:
             action = agent.act(state, observation, goal, key, False)
-            return action, agent.energy(state, observation, action, goal)
+            return action, agent.rate(state, observation, action, goal)
 
         actions, energies = jax.vmap(draw)(jax.random.split(key, samples))
         best = jnp.argmax(energies, axis=0)
@@ -107,7 +107,7 @@ class Evaluator:
 
     task: Task
     physics: Physics
-    agent: Agent
+    agent: Player
     episode_length: int
     samples: int = 1
 

@@ -11,15 +11,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from kilolayer.agents.build import check_source
-from kilolayer.config import TrainConfig
+from kilolayer.config import RunConfig
+from kilolayer.plan import check_source
+from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.background import Background
 from kilolayer.runtime.manifest import describe_run
 from kilolayer.runtime.mesh import fetch, make_mesh, place, shared_out, whole
 from kilolayer.runtime.processes import ONE_PROCESS, Processes
 from kilolayer.runtime.progress import ProgressDisplay
-from kilolayer.runtime.run_dir import RunDirectory
 from kilolayer.training.build import build_trainer, physics_on
 from kilolayer.training.divergence import DIVERGED_METRIC, LARGEST_SHARE, most_forgiven
 from kilolayer.training.evaluate import (
@@ -54,7 +54,7 @@ from kilolayer.types import UserError
 
 
 def start_run(
-    config: TrainConfig,
+    config: RunConfig,
     directory: Path,
     display: ProgressDisplay,
     devices: int | None = 1,
@@ -81,7 +81,7 @@ def start_run(
     run = RunDirectory.create(directory, config, manifest, writes=jax.process_index() == 0)
     if chosen.many:
         run.create_members(chosen.values, manifest)
-    processes.agree("config", dataclasses.asdict(config))
+    processes.agree("config", config.flat())
     members = open_members(run, resume_at=None, steps_per_round=0)
     _Loop(trainer, chosen, run, members, display, start).run_all(resume_at=None)
     return run
@@ -109,7 +109,7 @@ def resume_run(
     if trainer.dataset is not None:
         require_same_dataset(run, trainer.dataset)
     resume_at = checkpoint.latest(run.checkpoints) or 0
-    processes.agree("config", dataclasses.asdict(run.config) | {"checkpoint": resume_at})
+    processes.agree("config", run.config.flat() | {"checkpoint": resume_at})
     # With a checkpoint of its own the run no longer needs the other.
     start = None if resume_at else same_starting_point(run, trainer)
     plan = trainer.plan
@@ -217,7 +217,7 @@ class _Loop:
                 self._evaluate(evaluate, state, rounds)
                 self._save(state, rounds)
         parts = {}
-        if self.trainer.config.profile:
+        if self.trainer.config.tracking.profile:
             self.display.phase("profile")
             seconds = self.round_seconds / len(self.members)
             parts = profile_round(self.trainer, self.seeds.first(state), seconds)
@@ -227,10 +227,10 @@ class _Loop:
         config, trainer, lift = self.trainer.config, self.trainer, self.seeds.lift
         evaluator = Evaluator(
             trainer.task,
-            physics_on(trainer.mesh, trainer.task.world, config, config.eval_envs),
+            physics_on(trainer.mesh, trainer.task.world, config, config.evaluation.eval_envs),
             trainer.agent,
             trainer.task.episode_length,
-            config.samples,
+            config.evaluation.samples,
         )
         shardings, one = trainer.shardings, whole(trainer.mesh)
         collect, train_round = (
@@ -255,9 +255,9 @@ class _Loop:
         keys = [evaluation_key(seed, rounds) for seed in self.seeds.values]
         config, plan = self.trainer.config, self.trainer.plan
         last = rounds == plan.prefill_unrolls + plan.training_unrolls
-        every = config.evaluate_training_goals or last
+        every = config.evaluation.evaluate_training_goals or last
         for split in task.splits if every else task.splits[:1]:
-            count = config.eval_envs
+            count = config.evaluation.eval_envs
             own_keys = [split_key(key, split) for key in keys]
             starts = [evaluation_start(task, key, count, split) for key in own_keys]
             start = place(self.seeds.stack(starts), shared_out(mesh))
@@ -297,7 +297,7 @@ class _Loop:
 
     def _write(self, state: TrainState, rounds: int, seconds: dict[str, float]) -> None:
         size = 0
-        keep = self.trainer.config.keep_checkpoints
+        keep = self.trainer.config.checkpoints.keep_checkpoints
         for member, own in zip(self.members, self.seeds.split(state.learnt), strict=True):
             if self.seeds.many and member.run.writes:
                 size += checkpoint.save(member.run.checkpoints, rounds, own)
@@ -326,7 +326,7 @@ class _Loop:
         did: in every round it would mostly be the same zero. UserError if too many did."""
         if DIVERGED_METRIC not in metrics:  # a dataset is learnt from
             return
-        worlds = self.trainer.config.num_envs
+        worlds = self.trainer.config.collection.num_envs
         found = [int(count) for count in self.seeds.split(metrics.pop(DIVERGED_METRIC))]
         stops = [count > most_forgiven(worlds) for count in found]
         for member, count, stop in zip(self.members, found, stops, strict=True):

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from kilolayer.runtime.run_dir import RunDirectory
+from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime.tracking import CompositeTracker, Tracker, build_tracker
 from kilolayer.training.evaluate import HEADLINE
 
@@ -60,4 +60,5 @@ def open_members(run: RunDirectory, resume_at: int | None, steps_per_round: int)
 def _tracker(run: RunDirectory, purge_from: int | None) -> Tracker:
     if not run.writes:
         return CompositeTracker([])
-    return build_tracker(run.path, run.config, purge_from)
+    config = run.config
+    return build_tracker(run.path, config.tracking, config.flat(), purge_from)

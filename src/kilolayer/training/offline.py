@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kilolayer.config import TrainConfig
+from kilolayer.config import RunConfig
 from kilolayer.physics.build import build_physics
 from kilolayer.physics.gymnasium import GymnasiumWorld
 from kilolayer.replay.buffer import Buffer, Transition
 from kilolayer.replay.dataset import Dataset, read_dataset
+from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime.progress import ProgressDisplay
-from kilolayer.runtime.run_dir import RunDirectory
 from kilolayer.tasks.base import Task
 from kilolayer.types import Array, UserError, bad_field
 
@@ -24,26 +24,26 @@ GOAL_SEED = 0xDA7A
 STATES_AT_ONCE = 1024
 
 
-def dataset_of(config: TrainConfig, task: Task) -> Dataset | None:
+def dataset_of(config: RunConfig, task: Task) -> Dataset | None:
     """The dataset that the config names, or None.
 
     Raises UserError if it cannot be read, is of another task, or holds less than a batch.
     """
-    if config.dataset is None:
+    if config.collection.dataset is None:
         return None
     if isinstance(task.world, GymnasiumWorld):
         allowed = "Gymnasium environments cannot be put into recorded states, leave --gym away"
-        raise bad_field("dataset", config.dataset, allowed)
-    dataset = read_dataset(Path(config.dataset))
+        raise bad_field("dataset", config.collection.dataset, allowed)
+    dataset = read_dataset(Path(config.collection.dataset))
     for name, size in _sizes(task).items():
         found = getattr(dataset, name).shape[1]
         if found != size:
             allowed = f"its {name} have {found} numbers where task {task.name} has {size}"
-            raise bad_field("dataset", config.dataset, allowed)
+            raise bad_field("dataset", config.collection.dataset, allowed)
     drawable = dataset.steps - dataset.trajectories
-    if config.batch_size > drawable:
+    if config.agent.batch_size > drawable:
         allowed = f"the dataset holds {drawable} steps with a future"
-        raise bad_field("batch_size", config.batch_size, allowed, drawable)
+        raise bad_field("batch_size", config.agent.batch_size, allowed, drawable)
     return dataset
 
 
@@ -63,7 +63,7 @@ def _sizes(task: Task) -> dict[str, int]:
 
 
 def filled_buffer(
-    config: TrainConfig, task: Task, dataset: Dataset, display: ProgressDisplay
+    config: RunConfig, task: Task, dataset: Dataset, display: ProgressDisplay
 ) -> Buffer:
     """The whole dataset as the steps of one world, in host memory.
 
@@ -72,7 +72,7 @@ def filled_buffer(
     """
     display.phase("dataset")
     steps, at_once = dataset.steps, min(STATES_AT_ONCE, dataset.steps)
-    physics = build_physics(task.world, at_once, config.physics, config.mjx_impl)
+    physics = build_physics(task.world, at_once, config.physics)
 
     @jax.jit
     def goals(qpos: Array, qvel: Array, key: Array) -> tuple[Array, Array]:

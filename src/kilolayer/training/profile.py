@@ -34,9 +34,9 @@ def profile_round(trainer: Trainer, state: TrainState, round_seconds: float) -> 
             worlds,
             random_policy,
             key,
-            config.unroll_length,
+            config.collection.unroll_length,
             plan.episode_length,
-            config.goal_interval,
+            config.collection.goal_interval,
         )[0]
 
     def policy_only(state: TrainState, keys: Array) -> Array:
@@ -60,7 +60,7 @@ def profile_round(trainer: Trainer, state: TrainState, round_seconds: float) -> 
     seconds = {}
     if trainer.dataset is None:
         seconds["physics"] = _time(physics_only, state.worlds, key)
-        steps_keys = jax.random.split(policy_key, config.unroll_length)
+        steps_keys = jax.random.split(policy_key, config.collection.unroll_length)
         seconds["policy"] = _time(policy_only, state, steps_keys)
     update_keys = jax.random.split(updates_key, plan.updates_per_unroll)
     seconds["sampling"] = _time(sampling_only, state, update_keys)

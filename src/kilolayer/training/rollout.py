@@ -51,7 +51,7 @@ def start_worlds(
     return WorldState(state, task.current_goal(state, goal), age)
 
 
-def restart_ended(
+def auto_reset(
     task: Task, physics: Physics, worlds: WorldState, ended: Array, key: Array
 ) -> WorldState:
     """Reset the worlds whose episode `ended [worlds]` and give them new goals."""
@@ -70,7 +70,7 @@ def restart_ended(
     return jax.lax.cond(jnp.any(ended), fresh, lambda: worlds)
 
 
-def tell_anew(task: Task, worlds: WorldState, interval: int, key: Array) -> WorldState:
+def resample_goals(task: Task, worlds: WorldState, interval: int, key: Array) -> WorldState:
     """Another goal for the worlds whose episode is a multiple of `interval` steps old, not new."""
     due = (worlds.age > 0) & (worlds.age % interval == 0)
     goal = task.sample_goal(key, due.shape[0], "training")
@@ -115,9 +115,9 @@ def unroll(
         terminated = task.terminated(stepped.physics)
         truncated = task.truncated(stepped.physics) & ~terminated & ~diverged
         ended = terminated | truncated | (stepped.age >= episode_length) | diverged
-        worlds = restart_ended(task, physics, stepped, ended, restart_key)
+        worlds = auto_reset(task, physics, stepped, ended, restart_key)
         if goal_interval is not None:
-            worlds = tell_anew(task, worlds, goal_interval, goal_key)
+            worlds = resample_goals(task, worlds, goal_interval, goal_key)
         goal = task.current_goal(worlds.physics, worlds.goal)
         worlds = eqx.tree_at(lambda each: each.goal, worlds, goal)
         return worlds, (recorded, CutOff(diverged, truncated))

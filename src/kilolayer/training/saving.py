@@ -6,9 +6,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.mesh import fetch, place
-from kilolayer.runtime.run_dir import RunDirectory
 from kilolayer.training.seeds import Seeds
 from kilolayer.training.step import Trainer, TrainState
 

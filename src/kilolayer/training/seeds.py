@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kilolayer.plan import MAX_SEED
+from kilolayer.settings import MAX_SEED
 from kilolayer.types import Array, bad_field
 
 

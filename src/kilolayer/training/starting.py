@@ -11,34 +11,23 @@ import jax.numpy as jnp
 import optax
 
 from kilolayer.agents.averaging import Averaged, actor_of
-from kilolayer.config import TrainConfig
+from kilolayer.config import RunConfig
 from kilolayer.plan import TrainPlan
+from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.mesh import place
-from kilolayer.runtime.run_dir import RunDirectory
+from kilolayer.settings import values_of
 from kilolayer.training.seeds import Seeds
 from kilolayer.training.step import Trainer, TrainState
 from kilolayer.types import UserError, bad_field
 
 # In the manifest: which checkpoint a run began with.
 MANIFEST_KEY = "start_from"
-# A network under another of these computes something else with the same weights. Depths, widths and
-# branch scales are compared as the plan derives them.
-NETWORK_FIELDS = (
-    "agent",
-    "goal_site",
-    "goal_body",
-    "width",
-    "layers_per_block",
-    "residual",
-    "norm",
-    "norm_position",
-    "activation",
-    "branch_activation",
-    "expansion",
-)
-# The same for what only contrastive agents have.
-CONTRASTIVE_FIELDS = ("collector_depth", "representation_dim", "energy")
+# How a network's gradient is computed, and depths, which are compared as the plan derives them.
+WITHOUT_EFFECT = ("rematerialisation", "scan_unroll", "compute_dtype", "branch_scale")
+DEPTHS = ("depth", "actor_depth", "critic_depth")
+# Settings of agents with which the same weights compute something else.
+AGENT_FIELDS = ("representation_dim", "energy", "collector_depth")
 
 
 @dataclass(frozen=True)
@@ -66,7 +55,7 @@ def starting_point(path: Path, trainer: Trainer) -> StartingPoint:
     if newest is None:
         raise bad_field(MANIFEST_KEY, str(path), "it has no checkpoint yet")
     like = jax.eval_shape(trainer.agent.init, jax.random.key(0))
-    averages = config.average_decay > 0
+    averages = config.agent.average_decay > 0
     kept = Averaged(like, actor_of(like)) if averages else like
     try:
         learnt = checkpoint.restore(source.checkpoints, newest, checkpoint.AGENT, kept)
@@ -75,7 +64,7 @@ def starting_point(path: Path, trainer: Trainer) -> StartingPoint:
         raise bad_field(MANIFEST_KEY, str(path), allowed) from error
     agent, average = (learnt.agent, learnt.average) if averages else (learnt, None)
     agent = _at_full_rate(agent)
-    if trainer.config.average_decay == 0:
+    if trainer.config.agent.average_decay == 0:
         average = None
     elif average is None:
         average = actor_of(agent)
@@ -120,30 +109,36 @@ def started_from(
     return dataclasses.replace(state, agent=agent, average=average)
 
 
-def _require_same_networks(path: Path, theirs: TrainConfig, trainer: Trainer) -> None:
-    """Raises UserError naming the first field in which the two runs' networks differ."""
+def _require_same_networks(path: Path, theirs: RunConfig, trainer: Trainer) -> None:
+    """Raises UserError naming the first setting in which the two runs' networks differ."""
     ours = trainer.config
-    task = next(name for name in ("mjcf", "gym", "task") if getattr(ours, name) is not None)
-    _require_same(path, task, ours.task_name, theirs.task_name)
-    for field in NETWORK_FIELDS:
-        _require_same(path, field, getattr(ours, field), getattr(theirs, field))
-    for field in CONTRASTIVE_FIELDS if ours.agent == "crl" else ():
-        _require_same(path, field, getattr(ours, field), getattr(theirs, field))
+    which = next(name for name in ("mjcf", "gym", "task") if getattr(ours.task, name) is not None)
+    _require_same(path, which, ours.task.name, theirs.task.name)
+    for field in ("goal_site", "goal_body"):
+        _require_same(path, field, getattr(ours.task, field), getattr(theirs.task, field))
+    _require_same(path, "agent", ours.agent_name, theirs.agent_name)
+    own, other = values_of(ours.agent), values_of(theirs.agent)
+    for field in AGENT_FIELDS:
+        _require_same(path, field, own.get(field), other.get(field))
+    for field, value in values_of(ours.network).items():
+        if field not in (*WITHOUT_EFFECT, *DEPTHS):
+            _require_same(path, field, value, getattr(theirs.network, field))
     # The length of an episode changes no network.
     plan, before = trainer.plan, TrainPlan.derive(theirs, task_episode_length=2)
-    for field in ("actor_depth", "critic_depth"):
-        name = "depth" if getattr(ours, field) is None else field
-        _require_same(path, name, getattr(plan, field), getattr(before, field))
-    for field in ("actor_branch_scale", "critic_branch_scale"):
-        if getattr(plan, field) != getattr(before, field):
-            _require_same(path, "branch_scale", ours.branch_scale, theirs.branch_scale)
-    if theirs.initial_temperature != ours.initial_temperature:
+    for part in ("actor", "critic"):
+        name = "depth" if getattr(ours.network, f"{part}_depth") is None else f"{part}_depth"
+        now, then = (getattr(each, f"{part}_torso") for each in (plan, before))
+        _require_same(path, name, now.depth, then.depth)
+        if now.branch_scale != then.branch_scale:
+            scales = ours.network.branch_scale, theirs.network.branch_scale
+            _require_same(path, "branch_scale", *scales)
+    if other.get("initial_temperature") != own.get("initial_temperature"):
         allowed = (
             "with start_from the temperature goes on from where that run left it, and that run "
             "began with another one"
         )
-        nearest = theirs.initial_temperature
-        raise bad_field("initial_temperature", ours.initial_temperature, allowed, nearest)
+        nearest = other["initial_temperature"]
+        raise bad_field("initial_temperature", own["initial_temperature"], allowed, nearest)
 
 
 def _require_same(path: Path, field: str, ours: Any, theirs: Any) -> None:

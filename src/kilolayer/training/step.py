@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from kilolayer.agents.averaging import Averaged, actor_of, averaged, with_actor
-from kilolayer.agents.base import Agent, Explorer, OnPolicy, Sampling
-from kilolayer.config import TrainConfig
+from kilolayer.agents.averaging import Averaged, actor_of, with_actor
+from kilolayer.agents.base import Agent
+from kilolayer.agents.optimiser import polyak_update
+from kilolayer.config import RunConfig
 from kilolayer.physics.base import Physics
 from kilolayer.plan import TrainPlan
 from kilolayer.replay import buffer as ring
@@ -64,7 +65,7 @@ class Trainer:
     filled by `kilolayer.training.offline`.
     """
 
-    config: TrainConfig
+    config: RunConfig
     plan: TrainPlan
     task: Task
     physics: Physics
@@ -80,7 +81,7 @@ class Trainer:
         # A dataset is one world, which cannot be shared out.
         steps: Any = shared_out(self.mesh, axis=1) if self.dataset is None else one
         buffer: Any = Buffer(steps, one)  # type: ignore[arg-type]
-        average = None if self.config.average_decay == 0 else actor_of(agent)
+        average = None if self.agent.average_decay == 0 else actor_of(agent)
         return TrainState(agent, average, buffer, worlds, one, one)  # type: ignore[arg-type]
 
     def init(self, seed: Array | int | None = None) -> TrainState:
@@ -88,16 +89,16 @@ class Trainer:
         keys = jax.random.split(jax.random.key(self.config.seed if seed is None else seed), 4)
         agent_key, world_key, goal_key, key = keys
         task, config = self.task, self.config
-        goal = task.sample_goal(goal_key, config.num_envs, "training")
+        goal = task.sample_goal(goal_key, config.collection.num_envs, "training")
         agent = self.agent.init(agent_key)
         # A copy, for jit may give the memory of either away.
-        average = None if config.average_decay == 0 else jax.tree.map(jnp.copy, actor_of(agent))
+        average = None if self.agent.average_decay == 0 else jax.tree.map(jnp.copy, actor_of(agent))
         return TrainState(
             agent=agent,
             average=average,
             buffer=ring.init(
                 self.plan.replay_capacity,
-                config.num_envs if self.dataset is None else 1,
+                config.collection.num_envs if self.dataset is None else 1,
                 len(task.observation),
                 task.action_dim,
                 task.goal.dim,
@@ -112,9 +113,7 @@ class Trainer:
         key, unroll_key = jax.random.split(jax.random.wrap_key_data(state.key))
 
         def policy(observation: Array, goal: Array, key: Array) -> Array:
-            agent = self.agent
-            act = agent.explore if isinstance(agent, Explorer) else agent.act
-            return act(state.agent, observation, goal, key, False)
+            return self.agent.explore(state.agent, observation, goal, key, False)
 
         worlds, trajectory, cut_off = unroll(
             self.task,
@@ -122,9 +121,9 @@ class Trainer:
             state.worlds,
             policy,
             unroll_key,
-            self.config.unroll_length,
+            self.config.collection.unroll_length,
             self.plan.episode_length,
-            self.config.goal_interval,
+            self.config.collection.goal_interval,
         )
         age = jnp.where(cut_off.either, ring.CUT_OFF, trajectory.age)
         state = dataclasses.replace(
@@ -137,41 +136,38 @@ class Trainer:
         return state, {DIVERGED_METRIC: cut_off.diverged.sum()}
 
     def discount(self, unrolls: Array) -> float | Array:
-        """The discount after so many unrolls: its horizon grows linearly while training."""
-        config, plan = self.config, self.plan
-        if config.initial_discount is None:
-            return config.discount
-        first, last = 1 / (1 - config.initial_discount), 1 / (1 - config.discount)
-        done = (unrolls - plan.prefill_unrolls) / plan.training_unrolls
-        return 1 - 1 / (first + (last - first) * jnp.clip(done, 0, 1))
+        """Of hindsight goals after so many unrolls."""
+        if self.agent.sampling.horizon == "uniform":
+            return 1.0
+        plan = self.plan
+        return self.agent.horizon_discount((unrolls - plan.prefill_unrolls) / plan.training_unrolls)
 
     def sample(self, state: TrainState, key: Array) -> hindsight.Batch:
         """A batch from the replay buffer, of the steps and the goals that the agent asks for."""
-        config = self.config
-        sampling: Sampling = getattr(self.agent, "sampling", Sampling())
+        sampling = self.agent.sampling
         batch = hindsight.sample(
             state.buffer,
             key,
-            config.batch_size,
-            1.0 if sampling.horizon == "uniform" else self.discount(state.unrolls),
+            self.agent.batch_size,
+            self.discount(state.unrolls),
             self.plan.episode_length,
-            config.absorbing_termination,
+            sampling.absorbing,
             sampling.terminal_steps,
         )
-        if config.hindsight_goal_noise > 0:
+        if sampling.goal_noise > 0:
             noise = jax.random.normal(jax.random.fold_in(key, GOAL_NOISE), batch.goal.shape)
-            spread = config.hindsight_goal_noise * self.task.goal.radius
+            spread = sampling.goal_noise * self.task.goal.radius
             batch = dataclasses.replace(batch, goal=batch.goal + spread * noise)
         return jax.lax.with_sharding_constraint(batch, shared_out(self.mesh))
 
     def batches(self, state: TrainState, key: Array) -> Callable[[Array, Array], Any]:
         """How the updates of a round get their batches: from an update's number and key."""
-        config = self.config
-        if not isinstance(self.agent, OnPolicy):
+        if not self.agent.on_policy:
             return lambda number, key: self.sample(state, key)
-        steps = self.agent.prepare(state.agent, ring.newest(state.buffer, config.unroll_length))
+        newest = ring.newest(state.buffer, self.config.collection.unroll_length)
+        steps = self.agent.prepare(state.agent, newest)
         count = jax.tree.leaves(steps)[0].shape[0]
-        rows = passes(key, count, self.plan.updates_per_unroll, config.batch_size)
+        rows = passes(key, count, self.plan.updates_per_unroll, self.agent.batch_size)
         return lambda number, key: jax.lax.with_sharding_constraint(
             jax.tree.map(lambda leaf: leaf[rows[number]], steps), shared_out(self.mesh)
         )
@@ -194,12 +190,14 @@ class Trainer:
         keys = jax.random.split(updates_key, updates + 1)
         draw = self.batches(state, keys[-1])
 
+        step_size = 1 - self.agent.average_decay
+
         def update(carry: tuple[Any, Any], numbered_key: tuple[Array, Array]) -> tuple:
             (agent, average), (number, key) = carry, numbered_key
             sample_key, update_key = jax.random.split(key)
             agent, metrics = self.agent.update(agent, draw(number, sample_key), update_key)
             if average is not None:
-                average = averaged(average, actor_of(agent), self.config.average_decay)
+                average = polyak_update(average, actor_of(agent), step_size)
             return (agent, average), metrics
 
         carry = (state.agent, state.average)

@@ -8,18 +8,22 @@ from typing import Any
 import jax
 import numpy as np
 
-from kilolayer.agents.build import task_spec
 from kilolayer.analysis.load import Run
-from kilolayer.config import TrainConfig
-from kilolayer.deploy.control.log import ControlLog, Summary
-from kilolayer.deploy.control.loop import ControlLoop, Timing
-from kilolayer.deploy.control.robot import Errand, Robot, Sensed, SimulatedRobot
+from kilolayer.config import RunConfig
+from kilolayer.deploy.card import task_card
+from kilolayer.deploy.control.simulated import Errand, SimulatedRobot
 from kilolayer.deploy.planning.build import for_one
-from kilolayer.deploy.planning.hierarchy import Pursuit
 from kilolayer.deploy.planning.planners import Planner
 from kilolayer.deploy.policy import DeployedPolicy
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.tasks.base import Task, is_success, parse_goal
+from kilolayer_robot.card import Card
+from kilolayer_robot.log import ControlLog, Progress
+from kilolayer_robot.loop import ControlLoop
+from kilolayer_robot.planning import Pursuit
+from kilolayer_robot.records import Summary
+from kilolayer_robot.robot import Robot, Sensed
+from kilolayer_robot.timing import Timing
 
 
 @dataclass(frozen=True)
@@ -43,13 +47,14 @@ def control_simulation(
     planner: Planner,
     pursuit: Pursuit,
     timing: Timing,
-    seconds: float,
+    seconds: float | None,
     display: ProgressDisplay,
     goal: str | None = None,
     out: Path | None = None,
     seed: int = 0,
 ) -> Controlled:
-    """Drive one simulated world of the run's task for so many seconds of this machine's clock.
+    """Drive one simulated world of the run's task for so many seconds of this machine's clock,
+    or until a signal.
 
     goal: such as "8,0", told in every episode in place of the task's evaluation goals. out: the
     log. Raises UserError for a goal that is none, or a log that cannot be written.
@@ -73,12 +78,12 @@ def control_simulation(
 
 def drive_simulation(
     task: Task,
-    config: TrainConfig,
+    config: RunConfig,
     plan: Callable[[Sensed], Any],
     act: Callable[[np.ndarray, np.ndarray], Any],
     pursuit: Pursuit,
     timing: Timing,
-    seconds: float,
+    seconds: float | None,
     display: ProgressDisplay,
     goal: np.ndarray | None = None,
     out: Path | None = None,
@@ -91,22 +96,38 @@ def drive_simulation(
     [goal]) -> action [action]`. goal `[goal]`. plan_dim: where the rows of a plan are no goals but
     something else that `act` takes, their length; none counts as reached then.
     """
-    log = ControlLog(out, round(seconds * timing.rate), display)
+    log = ControlLog(out, _progress(display, timing, seconds))
     display.phase("control")
     simulated = SimulatedRobot(task, config, seed, goal)
     robot: Robot = simulated
-    spec = task_spec(task)
+    card = task_card(task)
     reached = jax.jit(lambda achieved, subgoal: is_success(task, achieved, subgoal))
     if plan_dim is not None:
-        robot, spec = _Goalless(simulated, plan_dim), replace(spec, goal_dim=plan_dim)
+        plain = Card.plain(len(card.observation), plan_dim, len(card.action))
+        robot, card = _Goalless(simulated, plan_dim), replace(card, goal=plain.goal)
         reached = _never
     # Compile before the clock starts.
     sensed = robot.observe()
     act(sensed.observation, np.asarray(plan(sensed))[0])
+    assert sensed.goal is not None
     reached(sensed.achieved_goal, sensed.goal)
-    loop = ControlLoop(robot, spec, plan, act, reached, pursuit, timing, log)
+    loop = ControlLoop(
+        robot, card, act, plan, reached=reached, pursuit=pursuit, timing=timing, log=log
+    )
     summary = loop.run(seconds)
     return Controlled(summary, simulated.errands, timing.rate * task.world.control_step)
+
+
+def _progress(display: ProgressDisplay, timing: Timing, seconds: float | None) -> Progress | None:
+    """Tells the display where the loop stands, if it is known when it ends."""
+    if seconds is None:
+        return None
+    total = round(seconds * timing.rate)
+
+    def tell(ticks: int, misses: int, safe: int) -> None:
+        display.advance(min(ticks, total), total, misses=misses, safe_actions=safe)
+
+    return tell
 
 
 @dataclass(frozen=True)
@@ -122,6 +143,9 @@ class _Goalless:
 
     def act(self, action: np.ndarray) -> None:
         self.robot.act(action)
+
+    def safe_action(self) -> np.ndarray:
+        return self.robot.safe_action()
 
 
 def _never(achieved_goal: np.ndarray, subgoal: np.ndarray) -> bool:

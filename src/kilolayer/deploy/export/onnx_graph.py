@@ -5,7 +5,7 @@ and fuses with what follows, and it cannot do either inside a loop. And the scal
 branches costs nothing: see `_stack`.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from kilolayer.deploy.export.packages import require
 from kilolayer.networks.actor import LOG_STD_MAX, LOG_STD_MIN, Actor
 from kilolayer.networks.block import LAYER_NORM_EPSILON, Dense, NormedLayer, ResidualBlock
+from kilolayer.networks.encoders import Encoder
 from kilolayer.networks.stack import Stack
 from kilolayer.types import bad_field
 
@@ -22,14 +23,20 @@ if TYPE_CHECKING:
 OLDEST_OPSET = 17  # the first with LayerNormalization
 DEFAULT_OPSET = 20
 GELU_OPSET = 20
-FLOAT, INT64 = 1, 7  # ONNX's numbers of element types
+FLOAT = 1  # ONNX's number of the element type
+# How the kernels of a graph are stored.
+Weights = Literal["float32", "float16", "int8"]
 
 
 class Graph:
     """Nodes and constants in the order in which they are added."""
 
-    def __init__(self, opset: int):
-        self.opset = opset
+    def __init__(self, opset: int, weights: Weights = "float32"):
+        require("onnx")
+        if opset < OLDEST_OPSET:
+            allowed = f"the graph needs LayerNormalization, which came with {OLDEST_OPSET}"
+            raise bad_field("opset", opset, allowed, OLDEST_OPSET)
+        self.opset, self.weights = opset, weights
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
 
@@ -41,6 +48,22 @@ class Graph:
         array = np.ascontiguousarray(values, dtype)
         self.constants.append(numpy_helper.from_array(array, name))
         return name
+
+    def kernel(self, values: Any) -> str:
+        """The name of a kernel `[in, out]` in float32, stored as `weights` says.
+
+        int8: symmetric, with one scale for each output. The runtime restores float32 once, when it
+        loads the graph.
+        """
+        if self.weights == "float16":
+            stored = np.asarray(values, np.float16)
+            return self.apply("Cast", self.constant(stored, np.float16), to=FLOAT)
+        if self.weights == "int8":
+            scale = np.maximum(np.abs(values).max(0), np.finfo(np.float32).tiny) / 127
+            stored = np.rint(values / scale)
+            arrays = self.constant(stored, np.int8), self.constant(scale)
+            return self.apply("DequantizeLinear", *arrays, axis=1)
+        return self.constant(values)
 
     def apply(self, operator: str, *inputs: str, **attributes: Any) -> str:
         """The name of what an operator computes, for operators with one output."""
@@ -57,45 +80,57 @@ class Graph:
         self.nodes.append(helper.make_node(operator, inputs, outputs, **attributes))
 
 
-def policy_graph(actor: Actor, sizes: dict[str, int], opset: int = DEFAULT_OPSET) -> "ModelProto":
+def policy_graph(
+    actor: Actor, sizes: dict[str, int], opset: int = DEFAULT_OPSET, weights: Weights = "float32"
+) -> "ModelProto":
     """The graph of `(observation [batch, o], goal [batch, g]) -> (action, log_std)`, `[batch, a]`.
 
     action: the deterministic one, the tanh of the mean. log_std: of the Gaussian before tanh.
-    sizes: of observation, goal and action. All in float32, whatever the blocks of the actor compute
-    in. Raises UserError if onnx is not installed or for an opset without LayerNormalization.
+    sizes: of observation, goal and action. weights: how kernels are stored; all is computed in
+    float32, whatever the blocks of the actor compute in. Raises UserError if onnx is not installed
+    or for an opset without LayerNormalization.
+    """
+    graph = Graph(opset, weights)
+    x = graph.apply("Concat", "observation", "goal", axis=-1)
+    _outputs(graph, add_encoder(graph, actor.encoder, x), sizes["action"])
+    return model(graph, sizes, {"action": sizes["action"], "log_std": sizes["action"]})
+
+
+def model(graph: Graph, sizes: dict[str, int], outputs: dict[str, int | None]) -> "ModelProto":
+    """The graph as a model with inputs `observation` and `goal`.
+
+    outputs: by name the size of a row, or None for one number. Raises UserError as `policy_graph`.
     """
     helper = require("onnx").helper
-    if opset < OLDEST_OPSET:
-        allowed = f"the graph needs LayerNormalization, which came with {OLDEST_OPSET}"
-        raise bad_field("opset", opset, allowed, OLDEST_OPSET)
-    graph = Graph(opset)
-    encoder = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), actor.encoder)
-    x = graph.apply("Concat", "observation", "goal", axis=-1)
-    x = add_layer(graph, encoder.inputs, x)
-    x, scale = _stack(graph, encoder.stack, x)
-    x = add_layer(graph, encoder.outputs, x, scale)
-    _outputs(graph, x, sizes["action"])
 
-    def tensor(name: str) -> Any:
-        size = sizes.get(name, sizes["action"])
-        return helper.make_tensor_value_info(name, FLOAT, ["batch", size])
+    def tensor(name: str, size: int | None) -> Any:
+        shape = ["batch"] if size is None else ["batch", size]
+        return helper.make_tensor_value_info(name, FLOAT, shape)
 
     made = helper.make_graph(
         graph.nodes,
         "policy",
-        [tensor("observation"), tensor("goal")],
-        [tensor("action"), tensor("log_std")],
+        [tensor(name, sizes[name]) for name in ("observation", "goal")],
+        [tensor(name, size) for name, size in outputs.items()],
         graph.constants,
     )
-    opsets = [helper.make_opsetid("", opset)]
+    opsets = [helper.make_opsetid("", graph.opset)]
     try:
         version = helper.find_min_ir_version_for(opsets)
     except ValueError as error:
         newest = require("onnx").defs.onnx_opset_version()
-        raise bad_field("opset", opset, f"onnx here goes up to {newest}", newest) from error
+        raise bad_field("opset", graph.opset, f"onnx here goes up to {newest}", newest) from error
     return helper.make_model(
         made, opset_imports=opsets, ir_version=version, producer_name="kilolayer"
     )
+
+
+def add_encoder(graph: Graph, encoder: Encoder, x: str) -> str:
+    """Input layer, stack and output layer on the rows `x`."""
+    encoder = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), encoder)
+    x = add_layer(graph, encoder.inputs, x)
+    x, scale = _stack(graph, encoder.stack, x)
+    return add_layer(graph, encoder.outputs, x, scale)
 
 
 def _outputs(graph: Graph, x: str, action_dim: int) -> None:
@@ -164,7 +199,7 @@ def add_layer(graph: Graph, layer: Dense | NormedLayer, x: str, carried: float =
 
 
 def _dense(graph: Graph, kernel: Any, bias: Any, x: str) -> str:
-    return graph.apply("Gemm", x, graph.constant(kernel), graph.constant(bias))
+    return graph.apply("Gemm", x, graph.kernel(kernel), graph.constant(bias))
 
 
 def _norm(graph: Graph, layer: NormedLayer, x: str, carried: float = 1.0) -> str:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kilolayer.deploy.export.noise import float32_noise, tolerance
 from kilolayer.deploy.export.onnx_graph import DEFAULT_OPSET, policy_graph
 from kilolayer.deploy.export.onnx_session import open_session
 from kilolayer.deploy.export.packages import require
@@ -19,12 +20,11 @@ from kilolayer.deploy.export.stablehlo import PLATFORMS, open_serialised, serial
 from kilolayer.deploy.policy import DeployedPolicy, open_policy
 from kilolayer.deploy.visited import visited
 from kilolayer.networks.actor import Actor
+from kilolayer.runtime.files import write_atomically
 from kilolayer.runtime.progress import ProgressDisplay, Silent
-from kilolayer.runtime.run_dir import write_atomically
 from kilolayer.runtime.zoo import beside
 from kilolayer.types import UserError, bad_field
 
-TOLERANCE = 1e-5
 ROWS = 256
 FILES = {
     "onnx": "policy.onnx",
@@ -67,7 +67,8 @@ def export_policy(
     policy: or the path of a run or policy directory. out: by default `export` inside of that.
     Every file is loaded back and compared on random inputs and on those that the policy meets in
     its task. Raises UserError if there is no policy, if the directory exists already, for an opset
-    that the packages here lack, or if an output differs by more than 1e-5; then nothing is left.
+    that the packages here lack, or if an output differs by more than `tolerance` of the policy's
+    own float32 noise; then nothing is left.
     """
     display = display or Silent()
     display.phase("policy")
@@ -85,12 +86,18 @@ def export_policy(
     shutil.rmtree(writing, ignore_errors=True)
     try:
         _write(policy, writing, formats, opset)
+        noise = policy_noise(policy.agent_state, inputs)
         found = {}
         for index, name in enumerate(name for name in FILES if name in formats):
             display.phase(name)
-            found[name] = _checked(policy, writing, name, inputs)
+            found[name] = _checked(policy, writing, name, inputs, noise)
             display.advance(index + 1, len(formats))
-        card = {"method": policy.method, "tolerance": TOLERANCE, "files": found}
+        card = {
+            "method": policy.method,
+            "float32_noise": noise,
+            "tolerance": tolerance(noise),
+            "files": found,
+        }
         if "onnx" in found:
             found["onnx"]["opset"] = opset
         if "stablehlo" in found:
@@ -145,10 +152,7 @@ def reference(actor: Actor) -> Function:
     cpu = jax.devices("cpu")[0]
     actor = jax.device_put(actor, cpu)
 
-    @jax.jit
-    def act(actor: Actor, observation: Any, goal: Any) -> Any:
-        mean, log_std = actor(observation, goal)
-        return jnp.tanh(mean), log_std
+    act = jax.jit(_outputs)
 
     def run(observation: np.ndarray, goal: np.ndarray) -> Any:
         with jax.default_device(cpu):
@@ -194,6 +198,7 @@ def _checked(
     directory: Path,
     name: str,
     inputs: dict[str, tuple[np.ndarray, np.ndarray]],
+    noise: float,
 ) -> dict[str, Any]:
     """Size of a written file and its largest differences; raises UserError if they are too large"""
     path, actor = directory / FILES[name], policy.agent_state
@@ -206,14 +211,31 @@ def _checked(
     differences = {
         what: difference(function, reference(actor), *each) for what, each in inputs.items()
     }
-    for what, apart in differences.items():
-        # Not `apart > TOLERANCE`, which NaN would pass.
-        if not apart <= TOLERANCE:
-            raise UserError(
-                f"nothing was written: {FILES[name]} differs from the policy by {apart:.1e} on "
-                f"{what}, and {TOLERANCE:g} is allowed."
-            )
+    require_close(FILES[name], differences, noise)
     return {"bytes": path.stat().st_size, "differences": differences}
+
+
+def require_close(file: str, differences: dict[str, float], noise: float) -> None:
+    """Raises UserError if outputs differ by more than the policy's float32 noise allows."""
+    allowed = tolerance(noise)
+    for what, apart in differences.items():
+        # Not `apart > allowed`, which NaN would pass.
+        if not apart <= allowed:
+            raise UserError(
+                f"nothing was written: {file} differs from the policy by {apart:.1e} on {what}, "
+                f"and {allowed:.1e} is allowed (rounding alone moves this policy by {noise:.1e})."
+            )
+
+
+def policy_noise(actor: Actor, inputs: dict[str, tuple[np.ndarray, np.ndarray]]) -> float:
+    """The float32 noise of an actor's outputs on any of these inputs."""
+    actor = in_float32(actor)
+    return max(float32_noise(_outputs, actor, each) for each in inputs.values())
+
+
+def _outputs(actor: Actor, observation: Any, goal: Any) -> tuple[Any, Any]:
+    mean, log_std = actor(observation, goal)
+    return jnp.tanh(mean), log_std
 
 
 def difference(

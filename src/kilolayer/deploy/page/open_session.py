@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from kilolayer.agents.build import task_spec
+from kilolayer.agents.registry import task_spec
 from kilolayer.analysis.load import Run, load
 from kilolayer.analysis.value_map import ValueMaps
 from kilolayer.deploy.listener import Listener
@@ -47,7 +47,7 @@ def _open(name: str, path: Path) -> tuple[Player, Task, MapMaker | None]:
         return Player(name, about, deployed.policy), deployed.task, None
     run = load(path)
     # The policy comes first: a run without a checkpoint is told, one without a map plays on.
-    player = Player(name, _about(run.plan.actor_depth, path), run.policy)
+    player = Player(name, _about(run.plan.actor_torso.depth, path), run.policy)
     return player, run.task, _maps(run)
 
 

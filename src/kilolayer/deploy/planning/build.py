@@ -7,18 +7,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kilolayer.agents.build import task_spec
-from kilolayer.agents.crl import Critic
+from kilolayer.agents.crl import CRL, Critic
+from kilolayer.agents.registry import task_spec
 from kilolayer.analysis.load import Run
-from kilolayer.deploy.planning.hierarchy import Pursuit, Row, flat_row, hierarchical_row
+from kilolayer.deploy.planning.hierarchy import Row, flat_row, hierarchical_row
 from kilolayer.deploy.planning.planners import CriticValue, Direct, Interpolation, Planner
 from kilolayer.deploy.planning.proposal import proposal_of
 from kilolayer.deploy.planning.recorded import recorded_steps, well_spread
 from kilolayer.deploy.planning.waypoints import build_waypoints
 from kilolayer.deploy.policy import DeployedPolicy, open_policy
 from kilolayer.deploy.score import Scorer
+from kilolayer.losses.energies import Energy
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.types import UserError, bad_field
+from kilolayer_robot.planning import Pursuit
 
 PlannerName = Literal["waypoints", "interpolation", "proposal", "direct"]
 """`direct` tells the controller the goal itself."""
@@ -50,7 +52,7 @@ def build_planner(
         raise bad_field("planner", name, allowed, "direct")
     if name == "proposal":
         return proposal_of(run, pursuit.chunk, pursuit.replan, display)
-    critic = _critic(run)
+    critic, energy = _critic(run)
     steps = recorded_steps(run, display, seed)
     if name == "interpolation":
         _, places = steps.draw(DECODED, seed)
@@ -59,7 +61,7 @@ def build_planner(
         return Interpolation(critic.goal, place, psi, pursuit.chunk)
     observation, place = steps.draw(CANDIDATES, seed)
     chosen = well_spread(place, nodes)
-    value = CriticValue(controller.agent_state, critic, run.config.energy)
+    value = CriticValue(controller.agent_state, critic, energy)
     return build_waypoints(value, observation[chosen], place[chosen], pursuit.chunk, display)
 
 
@@ -120,11 +122,12 @@ def require_fit(run: Run | DeployedPolicy, controller: DeployedPolicy) -> None:
         )
 
 
-def _critic(run: Run) -> Critic:
-    critic = getattr(getattr(run.agent_state, "parameters", None), "critic", None)
-    if not isinstance(critic, Critic):
+def _critic(run: Run) -> tuple[Critic, Energy]:
+    """The contrastive critic of a run, and how it compares its encodings."""
+    agent = run.config.agent
+    if not isinstance(agent, CRL):
         raise UserError(
-            f"the agent {run.config.agent} of {run.path} has no contrastive critic to measure "
+            f"the agent {run.config.agent_name} of {run.path} has no contrastive critic to measure "
             "distances by: plan with --planner proposal, or with a run of crl."
         )
-    return critic
+    return run.agent_state.parameters.critic, agent.energy

@@ -14,7 +14,7 @@ from kilolayer.deploy.planning.planners import Planner
 from kilolayer.deploy.policy import DeployedPolicy
 from kilolayer.deploy.score import Scorer
 from kilolayer.networks.arithmetic import arithmetic
-from kilolayer.runtime.run_dir import write_atomically
+from kilolayer.runtime.files import write_atomically
 from kilolayer.tasks.base import Task, is_success
 from kilolayer.training.evaluate import (
     Episodes,
@@ -24,49 +24,8 @@ from kilolayer.training.evaluate import (
     episode_metrics,
     play_step,
 )
-from kilolayer.types import Array, bad_field
-
-
-@dataclass(frozen=True)
-class Pursuit:
-    """How a controller goes through plan chunks.
-
-    replan: control steps from one plan to the next. chunk: subgoals in a plan. execute: how many of
-    them are headed for; the last of these is held until the next plan. patience: control steps
-    after which the next subgoal is headed for though this one was not reached. Within the success
-    radius of the goal itself that is headed for, whatever the plan says. Raises UserError for a
-    number out of range.
-    """
-
-    replan: int = 20
-    chunk: int = 5
-    execute: int = 5
-    patience: int = 20
-
-    def __post_init__(self) -> None:
-        for field in ("replan", "chunk", "patience"):
-            if getattr(self, field) < 1:
-                raise bad_field(field, getattr(self, field), "it must be at least 1", 1)
-        if not 1 <= self.execute <= self.chunk:
-            nearest = min(max(self.execute, 1), self.chunk)
-            allowed = f"a plan has {self.chunk} subgoals, of which 1 to {self.chunk} are executed"
-            raise bad_field("execute", self.execute, allowed, nearest)
-
-    @staticmethod
-    def of(replan: int, chunk: int, execute: int | None, patience: int | None) -> "Pursuit":
-        """With all of a chunk executed and the patience of a plan's time by default."""
-        return Pursuit(
-            replan,
-            chunk,
-            chunk if execute is None else execute,
-            max(1, replan) if patience is None else patience,
-        )
-
-    def advance(self, index: Any, waited: Any, reached: Any, count: int) -> tuple[Any, Any]:
-        """Which of `count` subgoals is next and for how long it has been headed for: numbers, or an
-        array of each. reached: whether the subgoal `index` was."""
-        moves = (reached | (waited >= self.patience)) & (index + 1 < min(self.execute, count))
-        return index + moves, (waited + 1) * (1 - moves)
+from kilolayer.types import Array
+from kilolayer_robot.planning import Pursuit
 
 
 @dataclass(frozen=True)

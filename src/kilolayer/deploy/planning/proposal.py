@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from kilolayer.agents.base import TaskSpec
-from kilolayer.agents.build import task_spec
-from kilolayer.agents.optimiser import descend, init_moments, network_optimiser
+from kilolayer.agents.optimiser import apply_gradients, init_moments, network_optimiser
+from kilolayer.agents.registry import task_spec
 from kilolayer.analysis.load import Run
 from kilolayer.deploy.planning.planners import Proposal
 from kilolayer.deploy.planning.recorded import Recorded, recorded_steps
@@ -53,7 +53,7 @@ def proposal_of(
     if path.exists():
         return _opened(open_policy(path), chunk)
     steps = recorded_steps(run, display)
-    chunks = Chunks(chunk, interval, run.config.discount)
+    chunks = Chunks(chunk, interval, float(run.config.agent.horizon_discount(1.0)))
     spec = proposal_spec(task_spec(run.task), chunk)
     proposal = train_proposal(spec, steps, chunks, display, updates, run.config.seed)
     spread = np.asarray(proposal.spread).tolist()
@@ -88,7 +88,7 @@ def train_proposal(
     def update(carry: tuple, batch: tuple[Array, ...]) -> tuple[tuple, Array]:
         parts, moments = carry
         loss, gradient = jax.value_and_grad(negative_log_likelihood)(parts.actor, *batch)
-        return descend(optimisers, parts, {"actor": gradient}, moments), loss
+        return apply_gradients(optimisers, parts, {"actor": gradient}, moments), loss
 
     learn = jax.jit(lambda carry, batches: jax.lax.scan(update, carry, batches))
     carry: Any = (parts, moments)

@@ -69,7 +69,7 @@ def _kept(run: Run) -> Recorded | None:
 
 def _played(run: Run, display: ProgressDisplay, seed: int) -> Recorded:
     task, config = run.task, run.config
-    physics = build_physics(task.world, FRESH_WORLDS, config.physics, config.mjx_impl)
+    physics = build_physics(task.world, FRESH_WORLDS, config.physics)
     policy = noisy(evaluation_policy(run.agent, run.agent_state, samples=1), FRESH_NOISE)
     goal_key, world_key, key = jax.random.split(jax.random.key(seed), 3)
     goal = task.sample_goal(goal_key, FRESH_WORLDS, "training")

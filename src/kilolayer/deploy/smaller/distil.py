@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 import jax
 
-from kilolayer.agents.build import task_spec, torso
-from kilolayer.agents.distillation import Distillation, Energy
+from kilolayer.agents.base import Agent, Problem
+from kilolayer.agents.distillation import Distillation, Rate
+from kilolayer.agents.registry import task_spec
 from kilolayer.analysis.load import load
-from kilolayer.config import TrainConfig
+from kilolayer.config import RunConfig
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, Student, is_policy, open_policy
 from kilolayer.deploy.score import Scorer
 from kilolayer.networks.actor import Actor
@@ -19,6 +20,7 @@ from kilolayer.plan import TrainPlan
 from kilolayer.runtime.mesh import make_mesh
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.runtime.zoo import beside
+from kilolayer.settings import Count, Positive, Settings, Share, values_of
 from kilolayer.training.build import physics_on
 from kilolayer.training.step import Trainer, TrainState
 from kilolayer.types import UserError, bad_field
@@ -29,8 +31,8 @@ UNROLL_LENGTH = 25  # control steps
 MOST_KEPT = 10_000  # steps of each world in the buffer
 
 
-@dataclass(frozen=True)
-class Recipe:
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Settings):
     """How to distil.
 
     steps: environment steps, over all worlds. updates_per_step: of the student. teacher_acts: share
@@ -38,36 +40,26 @@ class Recipe:
     critic_weighted: see `kilolayer.losses.distillation.critic_weights`.
     """
 
-    steps: int = 500_000
-    batch_size: int = 256
-    updates_per_step: float = 1 / 20
-    learning_rate: float = 1e-3
-    hindsight_share: float = 0.5
-    teacher_acts: float = 0.1
+    steps: Count = 500_000
+    batch_size: Count = 256
+    updates_per_step: Positive = 1 / 20
+    learning_rate: Positive = 1e-3
+    hindsight_share: Share = 0.5
+    teacher_acts: Share = 0.1
     critic_weighted: bool = False
 
-    def config(self, teacher: TrainConfig, seed: int) -> TrainConfig:
-        """The config of a training of the student, in the worlds of the teacher's run."""
-        for field in ("hindsight_share", "teacher_acts"):
-            share = getattr(self, field)
-            if not 0 <= share <= 1:
-                raise bad_field(field, share, "it must lie in [0, 1]", float(share > 1))
-        for field in ("steps", "learning_rate"):
-            if not getattr(self, field) > 0:
-                raise bad_field(field, getattr(self, field), "it must be greater than 0")
+    def config(self, teacher: RunConfig, agent: Agent, seed: int) -> RunConfig:
+        """The config of a training of the student by `agent`, in the teacher's environments."""
         # Enough for the first batch: the newest step of each world has no future yet.
         first = 1 + -(-self.batch_size // WORLDS)
-        return dataclasses.replace(
-            teacher,
+        return teacher.having(
             seed=seed,
             total_steps=self.steps,
             num_envs=WORLDS,
             unroll_length=UNROLL_LENGTH,
             dataset=None,
-            batch_size=self.batch_size,
+            agent=agent,
             update_to_data=self.updates_per_step,
-            initial_discount=None,
-            average_decay=0.0,  # the learning rate falls to nothing instead
             min_replay_steps_per_env=first,
             # All of them, as DAgger would have it.
             replay_steps_per_env=min(max(first, self.steps // WORLDS + 1), MOST_KEPT),
@@ -76,9 +68,9 @@ class Recipe:
 
 
 class Critic(NamedTuple):
-    """What rates the student's actions: an agent's `energy` and that agent's state."""
+    """What rates the student's actions: an agent's `rate` and that agent's state."""
 
-    energy: Energy
+    rate: Rate
     state: Any
 
 
@@ -143,21 +135,23 @@ def _trainer(
     start: Actor | None,
 ) -> Trainer:
     """The training loop's own rounds, with a student in place of an agent that sees no teacher."""
-    config, task, mesh = recipe.config(teacher.config, seed), teacher.task, make_mesh(1)
-    plan = TrainPlan.derive(config, task.episode_length, jax.default_backend())
+    task, mesh, taught = teacher.task, make_mesh(1), teacher.config.agent
     agent = Distillation(
-        task=student.task,
-        torso=student.torso,
+        batch_size=recipe.batch_size,
         teacher=teacher.agent_state,
-        updates=plan.training_unrolls * plan.updates_per_unroll,
         start=start,
-        learning_rate=recipe.learning_rate,
+        actor_learning_rate=recipe.learning_rate,
         hindsight_share=recipe.hindsight_share,
         teacher_acts=recipe.teacher_acts,
-        energy_of=critic and critic.energy,
+        discount=values_of(taught).get("discount", Distillation.discount),
+        absorbing_termination=taught.sampling.absorbing,
+        rate_of=critic and critic.rate,
         critic=critic and critic.state,
     )
-    physics = physics_on(mesh, task.world, config, config.num_envs)
+    config = recipe.config(teacher.config, agent, seed)
+    plan = TrainPlan.derive(config, task.episode_length, jax.default_backend())
+    agent = agent.on(Problem(student.task, student.torso, student.torso, updates=plan.updates))
+    physics = physics_on(mesh, task.world, config)
     return Trainer(config, plan, task, physics, agent, mesh)
 
 
@@ -166,11 +160,10 @@ def student_spec(teacher: DeployedPolicy, depth: int, width: int) -> ActorSpec:
 
     Raises UserError for a depth or width that no network can have.
     """
-    config = dataclasses.replace(
-        teacher.config, depth=depth, actor_depth=None, critic_depth=None, width=width
+    network = dataclasses.replace(
+        teacher.config.network, depth=depth, actor_depth=None, critic_depth=None, width=width
     )
-    plan = TrainPlan.derive(config, teacher.task.episode_length)
-    return ActorSpec(task_spec(teacher.task), torso(config, plan, depth, plan.actor_branch_scale))
+    return ActorSpec(task_spec(teacher.task), network.torso(depth, "none"))
 
 
 def critic_of(path: Path) -> Critic:
@@ -181,12 +174,12 @@ def critic_of(path: Path) -> Critic:
             "stems from, or leave --critic-weighted out."
         )
     run = load(path)
-    if run.config.agent not in WITH_CRITIC:
+    if run.config.agent_name not in WITH_CRITIC:
         raise UserError(
-            f"the agent {run.config.agent} of {path} has no critic of actions to weigh by "
+            f"the agent {run.config.agent_name} of {path} has no critic of actions to weigh by "
             f"({', '.join(WITH_CRITIC)} have one): leave --critic-weighted out."
         )
-    return Critic(run.agent.energy, run.agent_state)
+    return Critic(run.agent.rate, run.agent_state)
 
 
 def distil_run(
@@ -217,8 +210,7 @@ def distil_run(
         raise UserError("there is no student to distil: give a --depth.")
     if out is not None and len(jobs) == 1:
         jobs = [(*jobs[0][:2], Path(out))]
-    for spec, seed, place in jobs:
-        recipe.config(teacher.config, seed)
+    for spec, _, place in jobs:
         if place.exists():
             raise bad_field("out", str(place), "it exists already, choose another")
         if spec.torso.depth > teacher.spec.torso.depth:

@@ -1,7 +1,6 @@
 """Early exit: a policy that computes no more blocks than its action needs."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -10,7 +9,7 @@ import numpy as np
 
 from kilolayer.networks.actor import Actor
 from kilolayer.networks.arithmetic import arithmetic
-from kilolayer.types import Array, Metrics, UserError, bad_field
+from kilolayer.types import Array, UserError, bad_field
 
 
 class Exit(eqx.Module):
@@ -73,13 +72,7 @@ class EarlyExit:
         _, _, action, _, blocks = jax.lax.while_loop(unsettled, next_block, carry)
         return Exit(action, blocks)
 
-    def init(self, key: Array) -> Actor:
-        raise UserError("early exit runs the actor of a trained policy and draws none.")
-
-    def update(self, state: Actor, batch: Any, key: Array) -> tuple[Actor, Metrics]:
-        raise UserError("early exit does not learn: train or distil another policy.")
-
-    def energy(self, state: Actor, observation: Array, action: Array, goal: Array) -> Array:
+    def rate(self, state: Actor, observation: Array, action: Array, goal: Array) -> Array:
         raise UserError("early exit has no critic to choose among actions: use 1 sample.")
 
 

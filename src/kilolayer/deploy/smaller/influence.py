@@ -49,7 +49,7 @@ def visited_states(policy: DeployedPolicy, count: int, seed: int) -> Visited:
     """`count` states of evaluation episodes that the policy plays with its own noise."""
     task, config = policy.task, policy.config
     length = task.episode_length
-    physics = build_physics(task.world, WORLDS, config.physics, config.mjx_impl)
+    physics = build_physics(task.world, WORLDS, config.physics)
     key = jax.random.fold_in(jax.random.key(seed), VISITED_STREAM)
     goal_key, world_key, play_key, draw_key, goals_key = jax.random.split(key, 5)
 
@@ -63,7 +63,7 @@ def visited_states(policy: DeployedPolicy, count: int, seed: int) -> Visited:
         _, steps, _ = unroll(task, physics, worlds, act, play_key, length, length)
         empty = ring.init(length, WORLDS, len(task.observation), task.action_dim, task.goal.dim)
         batch = hindsight.sample(
-            ring.insert(empty, steps), draw_key, count, config.discount, length
+            ring.insert(empty, steps), draw_key, count, config.agent.horizon_discount(1.0), length
         )
         return Visited(batch.observation, batch.mixed_goals(HINDSIGHT_SHARE, goals_key))
 

@@ -25,8 +25,8 @@ from kilolayer.deploy.smaller.influence import (
 from kilolayer.losses.distillation import gaussian_divergence
 from kilolayer.networks.actor import Actor
 from kilolayer.networks.surgery import select_blocks
+from kilolayer.runtime.files import write_atomically
 from kilolayer.runtime.progress import ProgressDisplay
-from kilolayer.runtime.run_dir import write_atomically
 from kilolayer.runtime.zoo import beside
 from kilolayer.types import UserError, bad_field
 

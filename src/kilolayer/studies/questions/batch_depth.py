@@ -29,13 +29,14 @@ GROWTH = 4  # of the batch, from each size to the next
 def grids(setup: Setup) -> list[Grid]:
     """The base's batch and a fourth of it; samples held means fewer updates of larger batches."""
     base = setup.base
-    sizes = (base.batch_size // GROWTH, base.batch_size)
+    largest, updates = base.agent.batch_size, base.collection.update_to_data
+    sizes = (largest // GROWTH, largest)
     ways = {
         UPDATES: {size: {"batch_size": size} for size in sizes},
         SAMPLES: {
             size: {
                 "batch_size": size,
-                "update_to_data": base.update_to_data * sizes[0] / size,
+                "update_to_data": updates * sizes[0] / size,
             }
             for size in sizes
         },

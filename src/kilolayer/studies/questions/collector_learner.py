@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from kilolayer.agents.registry import name_of
 from kilolayer.analysis.answer import Answer
 from kilolayer.analysis.effects import split_parts, two_levels
 from kilolayer.analysis.factorial import two_by_two
@@ -12,6 +13,7 @@ from kilolayer.analysis.outcomes import (
     scores_by,
 )
 from kilolayer.analysis.study import Study
+from kilolayer.studies.collector_learner import CollectorLearner
 from kilolayer.studies.grid import Grid, field_factor
 from kilolayer.studies.question import Question, Setup
 from kilolayer.studies.setups import extremes
@@ -21,7 +23,8 @@ FACTORS = ("collector", "learner")
 
 def grids(setup: Setup) -> list[Grid]:
     collector = field_factor("collector_depth", setup.depths)
-    return [setup.grid({"collector": collector, "learner": setup.depth_factor})]
+    factors = {"collector": collector, "learner": setup.depth_factor}
+    return [setup.grid(factors, agent=name_of(CollectorLearner))]
 
 
 def analyse(study: Study) -> Answer:

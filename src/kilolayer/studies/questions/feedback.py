@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from kilolayer.agents.crl import CRL
 from kilolayer.analysis.answer import Answer, Plot, Series, Table
 from kilolayer.analysis.feedback import Feedback, feedback
 from kilolayer.analysis.load import Run
@@ -20,12 +21,12 @@ LOSS = "critic/contrastive_loss"
 
 def feedback_of(run: Run) -> Feedback:
     """Raises UserError for a run whose loss does not bound information."""
-    config = run.config
-    if config.agent != "crl" or config.contrastive_loss == "binary":
+    config, agent = run.config, run.config.agent
+    if not isinstance(agent, CRL) or agent.contrastive_loss == "binary":
+        loss = f" with the loss {agent.contrastive_loss}" if isinstance(agent, CRL) else ""
         raise UserError(
-            f"the run {run.path.name} has agent {config.agent} with the loss "
-            f"{config.contrastive_loss}: only InfoNCE (forward, backward, symmetric) bounds "
-            "information."
+            f"the run {run.path.name} has agent {config.agent_name}{loss}: only InfoNCE (forward, "
+            "backward, symmetric) bounds information."
         )
     rounds = [event for event in run.events if LOSS in event.get("metrics", {})]
     updates = np.array([event["updates"] for event in rounds], float)
@@ -38,7 +39,7 @@ def feedback_of(run: Run) -> Feedback:
         steps, time = run.curve(TIME_AT_GOAL)
     env_steps = np.array([event["env_steps"] for event in rounds], float)
     success = np.interp(env_steps, steps, time / run.task.episode_length)
-    return feedback(updates, loss, success, config.batch_size)
+    return feedback(updates, loss, success, agent.batch_size)
 
 
 def analyse(study: Study) -> Answer:

@@ -1,6 +1,5 @@
 """From which depth on do signals, gradients or representations fail?"""
 
-import dataclasses
 from typing import Any
 
 import numpy as np
@@ -38,7 +37,7 @@ def analyse(study: Study) -> Answer:
     failed = group([run for run in study.runs if run.state == "failed"], "depth")
     rows, series, learns = [], {"first block": [], "last block": []}, {}
     for (depth,), runs in groups.items():
-        chance = 1 / runs[0].run.config.batch_size
+        chance = 1 / runs[0].run.config.agent.batch_size
         accuracy = np.array([late(run, ACCURACY) for run in runs])
         loss = np.array([late(run, LOSS) for run in runs])
         blocks = block_diagnostics(runs[0].run)["state-action encoder"]
@@ -50,7 +49,7 @@ def analyse(study: Study) -> Answer:
                 str(depth),
                 f"{len(runs)} of {len(runs) + len(failed.get((depth,), ()))}",
                 with_interval(accuracy / chance),
-                with_interval(np.log(runs[0].run.config.batch_size) - loss),
+                with_interval(np.log(runs[0].run.config.agent.batch_size) - loss),
                 f"{blocks.residual_norm[-1]:.3g}",
                 f"{blocks.effective_rank[-1]:.3g}",
                 f"{blocks.dormant_share.mean():.2f}",
@@ -98,9 +97,9 @@ def _verdicts(learns: dict[int, np.ndarray], failed: dict) -> tuple[Verdict, ...
 
 def question() -> Question:
     # A fraction of the quick size's steps, in networks up to 512 times as deep.
-    point = dataclasses.replace(POINT, total_steps=16_000, width=16, batch_size=64, **SHORT)
-    laptop = dataclasses.replace(POINT, total_steps=40_000, **SHORT)
-    paper = dataclasses.replace(PAPER, total_steps=1_000_000, **SHORT)
+    point = POINT.having(total_steps=16_000, width=16, batch_size=64, **SHORT)
+    laptop = POINT.having(total_steps=40_000, **SHORT)
+    paper = PAPER.having(total_steps=1_000_000, **SHORT)
     return Question(
         name="limits",
         asks="From which depth on do signals, gradients or representations fail?",

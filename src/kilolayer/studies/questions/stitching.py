@@ -1,7 +1,5 @@
 """Trained on near goals, tested on far ones: does depth put known pieces together?"""
 
-import dataclasses
-
 import numpy as np
 
 from kilolayer.analysis.answer import Answer, Plot, Table
@@ -10,8 +8,8 @@ from kilolayer.analysis.groups import with_interval
 from kilolayer.analysis.outcomes import DEPTH_AXIS, SCORE_NOTE, score_series, scores_by
 from kilolayer.analysis.study import Study
 from kilolayer.analysis.verdict import Verdict, strength
-from kilolayer.config import TrainConfig
-from kilolayer.recommended import recommended
+from kilolayer.config import RunConfig
+from kilolayer.recommendations import recommended
 from kilolayer.studies.question import Question, Setup
 from kilolayer.studies.questions.depth import grids
 from kilolayer.studies.setups import PAPER, POINT, with_training_goals
@@ -19,7 +17,7 @@ from kilolayer.types import UserError
 
 FAR, NEAR = "evaluation/success", "evaluation_training_goals/success"
 TASK = "ant_u4_maze_stitching"
-LAPTOP: TrainConfig = recommended(TASK, tensorboard=False)
+LAPTOP: RunConfig = recommended(TASK, tensorboard=False)
 
 
 def analyse(study: Study) -> Answer:
@@ -79,7 +77,7 @@ def question() -> Question:
                 # the far ones, so this size is a rehearsal.
                 "quick": Setup(POINT, (4, 16), 3),
                 "laptop": Setup(LAPTOP, (4, 8, 16), 3),
-                "paper": Setup(dataclasses.replace(PAPER, task=TASK), (4, 16, 64), 5),
+                "paper": Setup(PAPER.having(task=TASK), (4, 16, 64), 5),
             }
         ),
         grids=grids,

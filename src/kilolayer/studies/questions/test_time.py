@@ -12,7 +12,7 @@ from kilolayer.analysis.outcomes import SCORE_AXIS, group
 from kilolayer.analysis.statistics import mean_interval
 from kilolayer.analysis.study import Study, StudyRun
 from kilolayer.analysis.verdict import Verdict, strength
-from kilolayer.runtime.run_dir import write_atomically
+from kilolayer.runtime.files import write_atomically
 from kilolayer.studies.cost import inference_operations
 from kilolayer.studies.question import Question
 from kilolayer.studies.questions.depth import grids

@@ -30,7 +30,8 @@ def width_of_equal_parameters(width: int, shallow: int, depth: int) -> int:
 
 def grids(setup: Setup) -> list[Grid]:
     """Against the shallowest network: once narrower with depth, once with fewer updates."""
-    shallow, width, updates = setup.depths[0], setup.base.width, setup.base.update_to_data
+    base, shallow = setup.base, setup.depths[0]
+    width, updates = base.network.width, base.collection.update_to_data
     narrower = {
         depth: {"depth": depth, "width": width_of_equal_parameters(width, shallow, depth)}
         for depth in setup.depths

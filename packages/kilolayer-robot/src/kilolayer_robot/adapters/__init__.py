@@ -1,0 +1,1 @@
+"""Robots of other libraries as robots of the control loop."""

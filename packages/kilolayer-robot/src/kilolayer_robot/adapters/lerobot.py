@@ -1,0 +1,97 @@
+"""A robot of LeRobot as a robot of the control loop.
+
+Takes any object with LeRobot's interface (`connect`, `get_observation`, `send_action`,
+`disconnect`), so it imports nothing of LeRobot:
+
+    from lerobot.robots.so101_follower import SO101Follower, SO101FollowerConfig
+
+    def arm() -> LeRobotRobot:
+        robot = SO101Follower(SO101FollowerConfig(port="/dev/ttyACM0", id="arm"))
+        return LeRobotRobot(robot, observation=NAMES, achieved=GRIPPER, action=RANGES)
+
+    kilolayer-robot run policy/ --robot my_robot:arm --goal ...
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from kilolayer_robot.errors import UserError
+from kilolayer_robot.robot import Sensed
+
+METHODS = ("connect", "get_observation", "send_action", "disconnect")
+
+
+class LeRobotRobot:
+    """Connects on construction and disconnects on `close`.
+
+    observation: names of the features that make up the observation, in the card's order. achieved:
+    those of the achieved goal, or a function of the whole observation, such as forward kinematics.
+    action: by name of each feature of an action, in the card's order, the values that -1 and 1
+    stand for. Raises UserError for a name that the robot lacks.
+
+    The safe action is to stay: the last position that was measured of every feature of the action
+    which is measured too, else the middle of its range.
+    """
+
+    def __init__(
+        self,
+        robot: Any,
+        observation: Sequence[str],
+        achieved: Sequence[str] | Callable[[Mapping[str, Any]], np.ndarray],
+        action: Mapping[str, tuple[float, float]],
+    ):
+        missing = [name for name in METHODS if not callable(getattr(robot, name, None))]
+        if missing:
+            raise UserError(f"{robot} is no robot of LeRobot: it lacks {', '.join(missing)}.")
+        self._robot = robot
+        self._names, self._achieved, self._actions = tuple(observation), achieved, dict(action)
+        measured = () if callable(achieved) else achieved
+        _require(robot.observation_features, (*self._names, *measured), "observation")
+        _require(robot.action_features, tuple(self._actions), "action")
+        ranges = np.array(list(self._actions.values()), np.float64)
+        self._low, self._high = ranges[:, 0], ranges[:, 1]
+        if not robot.is_connected:
+            robot.connect()
+        self._measured: Mapping[str, Any] = robot.get_observation()
+
+    def observe(self) -> Sensed:
+        measured_at = time.monotonic()
+        found = self._robot.get_observation()
+        self._measured = found
+        achieved = self._achieved
+        goal = achieved(found) if callable(achieved) else _numbers(found, achieved)
+        return Sensed(_numbers(found, self._names), goal, measured_at=measured_at)
+
+    def act(self, action: np.ndarray) -> None:
+        share = (np.asarray(action, np.float64) + 1) / 2
+        values = self._low + share * (self._high - self._low)
+        self._robot.send_action(
+            {name: float(value) for name, value in zip(self._actions, values, strict=True)}
+        )
+
+    def safe_action(self) -> np.ndarray:
+        middle = (self._low + self._high) / 2
+        stay = np.array(
+            [
+                float(self._measured.get(name, default))
+                for name, default in zip(self._actions, middle, strict=True)
+            ]
+        )
+        return np.clip(2 * (stay - self._low) / (self._high - self._low) - 1, -1, 1)
+
+    def close(self) -> None:
+        self._robot.disconnect()
+
+
+def _numbers(found: Mapping[str, Any], names: Sequence[str]) -> np.ndarray:
+    return np.array([found[name] for name in names], np.float32)
+
+
+def _require(features: Mapping[str, Any], names: Sequence[str], kind: str) -> None:
+    for name in names:
+        if name not in features:
+            known = ", ".join(features)
+            raise UserError(f"the robot has no {kind} {name!r}: it has {known}.")

@@ -1,0 +1,198 @@
+"""The card of an exported policy: what its numbers mean and what they may be.
+
+A policy folder holds `card.json` and `policy.onnx`; with recorded waypoints also `value.onnx` and
+`waypoints.npz`. The card names the files with their SHA-256 checksums.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kilolayer_robot.errors import UserError
+
+CARD = "card.json"
+FORMAT, VERSION = "kilolayer-robot", 1
+
+
+@dataclass(frozen=True)
+class Coordinate:
+    """One number of an observation, a goal or an action.
+
+    low, high: an action's bounds, which no action leaves; the recorded range of an observation or a
+    goal. None where nothing was recorded.
+    """
+
+    name: str
+    unit: str
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the loop needs to know of a policy.
+
+    radius: a goal counts as reached within this Euclidean distance, in the goal's unit.
+    control_step: seconds of a control step in training.
+    safe_action `[action]`: what to send when there is nothing to act on, for robots without a
+    better one. files: SHA-256 by file name. made_by: versions and options of the export.
+    """
+
+    name: str
+    observation: tuple[Coordinate, ...]
+    goal: tuple[Coordinate, ...]
+    action: tuple[Coordinate, ...]
+    radius: float
+    control_step: float
+    safe_action: tuple[float, ...]
+    files: dict[str, str] = field(default_factory=dict)
+    made_by: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for each in self.action:
+            if each.low is None or each.high is None or not _bounds(each.low, each.high):
+                raise UserError(
+                    f"the card of {self.name} has no finite bounds low < high for its action "
+                    f"{each.name!r}: export the policy again with `kilolayer export --to FOLDER`."
+                )
+        if not (self.observation and self.goal and self.action):
+            raise UserError(f"the card of {self.name} names no observation, goal or action.")
+        for name in ("radius", "control_step"):
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise UserError(
+                    f"the card of {self.name} has {name} = {value}: it must be above 0."
+                )
+        problem = self.action_problem(self.safe_action)
+        if problem is not None:
+            raise UserError(f"the safe action on the card of {self.name} {problem}.")
+
+    @property
+    def low(self) -> np.ndarray:
+        """Lowest action, `[action]`."""
+        return np.array([each.low for each in self.action], np.float32)
+
+    @property
+    def high(self) -> np.ndarray:
+        """Highest action, `[action]`."""
+        return np.array([each.high for each in self.action], np.float32)
+
+    def action_problem(self, action: Any) -> str | None:
+        """What keeps `action` from being one within the bounds; None if nothing does."""
+        try:
+            found = np.asarray(action, np.float32)
+        except (TypeError, ValueError):
+            return "is not an array of numbers"
+        if found.shape != (len(self.action),):
+            return f"has shape {found.shape} and the policy's actions have ({len(self.action)},)"
+        if not np.isfinite(found).all():
+            return "is not finite"
+        if (found < self.low).any() or (found > self.high).any():
+            return "is outside the bounds of the policy's actions"
+        return None
+
+    def reached(self, achieved_goal: np.ndarray, goal: np.ndarray) -> bool:
+        """Whether `achieved_goal [goal]` is within the radius of `goal [goal]`."""
+        return bool(np.linalg.norm(np.asarray(achieved_goal) - goal) < self.radius)
+
+    def parse_goal(self, text: str) -> np.ndarray:
+        """A goal such as `8,0`, `[goal]`; raises UserError unless it fits."""
+        try:
+            values = [float(part) for part in text.split(",")]
+        except ValueError:
+            values = []
+        return self.checked_goal(values, text)
+
+    def checked_goal(self, values: Sequence[float] | np.ndarray, told: object = None) -> np.ndarray:
+        """`[goal]` in float32; raises UserError unless it is one finite number per coordinate."""
+        found = np.asarray(values, np.float32)
+        if found.shape != (len(self.goal),) or not np.isfinite(found).all():
+            names = ", ".join(f"{each.name} ({each.unit})" for each in self.goal)
+            told = told if told is not None else np.asarray(values).tolist()
+            raise UserError(
+                f"goal = {told!r} is not allowed: {self.name} takes {len(self.goal)} numbers "
+                f"separated by commas, {names}."
+            )
+        return found
+
+    @staticmethod
+    def plain(
+        observation: int,
+        goal: int,
+        action: int,
+        radius: float = 0.1,
+        control_step: float = 0.01,
+        name: str = "policy",
+    ) -> "Card":
+        """A card with sizes alone, actions in [-1, 1] and zeros for the safe action."""
+
+        def coordinates(kind: str, count: int, *bounds: float) -> tuple[Coordinate, ...]:
+            return tuple(Coordinate(f"{kind} {index}", "", *bounds) for index in range(count))
+
+        return Card(
+            name,
+            coordinates("observation", observation),
+            coordinates("goal", goal),
+            coordinates("action", action, -1.0, 1.0),
+            radius,
+            control_step,
+            (0.0,) * action,
+        )
+
+    def to_json(self) -> str:
+        return json.dumps(
+            {"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}, indent=2
+        )
+
+    @staticmethod
+    def from_json(text: str, path: Path | str = CARD) -> "Card":
+        """Raises UserError for what is no card, for one of another version or without bounds."""
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path} is not JSON: {error}.") from error
+        if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
+            raise UserError(
+                f"{path} is not the card of a robot policy: `kilolayer export POLICY --to FOLDER` "
+                "makes one."
+            )
+        version = values.pop("version", None)
+        if version != VERSION:
+            raise UserError(
+                f"{path} has version {version!r} and this kilolayer-robot reads version {VERSION}: "
+                "export the policy again, or install the kilolayer-robot of the same release."
+            )
+        try:
+            for name in ("observation", "goal", "action"):
+                values[name] = tuple(Coordinate(**each) for each in values[name])
+            values["safe_action"] = tuple(values["safe_action"])
+            return Card(**values)
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{path} is damaged or incomplete: {error}.") from error
+
+    @staticmethod
+    def read(folder: Path) -> "Card":
+        """The card in a policy folder; raises UserError if there is none."""
+        path = folder / CARD
+        try:
+            return Card.from_json(path.read_text(), path)
+        except OSError as error:
+            raise UserError(
+                f"{folder} is not a policy folder ({CARD}: {error.strerror}): "
+                "`kilolayer export POLICY --to FOLDER` makes one."
+            ) from error
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path} is not JSON: {error}.") from error
+
+
+def _bounds(low: Any, high: Any) -> bool:
+    try:
+        return math.isfinite(low) and math.isfinite(high) and low < high
+    except TypeError:
+        return False

@@ -1,0 +1,214 @@
+"""The `kilolayer-robot` command."""
+
+import argparse
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from kilolayer_robot.errors import UserError, bad_field
+
+DONE, FAILED, USER_ERROR = 0, 1, 2
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """A user error is one sentence and exit code 2; a robot that fails is one and exit code 1."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except UserError as error:
+        _leave(f"error: {error}", USER_ERROR)
+    except KeyboardInterrupt:  # before the loop began, or after it had ended
+        _leave("stopped", 130)
+    except Exception as error:
+        # The loop has sent the safe action; the traceback is in the log.
+        _leave(f"error: the loop ended with {type(error).__name__}: {error}", FAILED)
+
+
+def _leave(sentence: str, code: int) -> None:
+    with contextlib.suppress(OSError):  # the terminal may be closed
+        print(sentence, file=sys.stderr)
+    raise SystemExit(code) from None
+
+
+def run(options: argparse.Namespace) -> None:
+    """Drive a robot by a policy folder until told to stop."""
+    from kilolayer_robot.gate import Handling
+    from kilolayer_robot.lock import robot_lock
+    from kilolayer_robot.log import ControlLog
+    from kilolayer_robot.loop import ControlLoop
+    from kilolayer_robot.planning import Pursuit, head_straight
+    from kilolayer_robot.policy import Policy
+    from kilolayer_robot.realtime import Realtime
+    from kilolayer_robot.robot import open_robot
+    from kilolayer_robot.timing import Timing
+
+    policy = Policy.open(options.policy)
+    card = policy.card
+    rate = 1 / card.control_step if options.rate is None else options.rate
+    timing = Timing(
+        rate=rate,
+        plan_rate=options.plan_rate,
+        plan_limit=options.plan_limit,
+        watchdog=options.watchdog,
+        observation_limit=options.observation_limit,
+    )
+    handling = Handling(options.bad_action, options.bad_observation)
+    realtime = Realtime(options.priority, options.cpu)
+    goal = None if options.goal is None else card.parse_goal(options.goal)
+    planner = head_straight
+    if options.planner == "waypoints":
+        from kilolayer_robot.waypoints import open_waypoints
+
+        planner = open_waypoints(Path(options.policy), card, options.chunk)
+    pursuit = Pursuit.of(max(1, round(rate / options.plan_rate)), options.chunk, None, None)
+    log = ControlLog(options.out)
+    # Before the robot is opened: a second connection could disturb the loop that has the first.
+    with robot_lock(options.lock or options.robot), contextlib.ExitStack() as stack:
+        robot = open_robot(options.robot, dict(map(_setting, options.set)))
+        close = getattr(robot, "close", None)
+        if callable(close):
+            stack.callback(close)
+        if goal is None and getattr(robot.observe(), "goal", None) is None:
+            raise UserError(
+                f"{options.robot} names no goal in what it observes: give one with --goal."
+            )
+        loop = ControlLoop(
+            robot,
+            card,
+            policy,
+            planner,
+            goal=goal,
+            pursuit=pursuit,
+            timing=timing,
+            handling=handling,
+            realtime=realtime,
+            log=log,
+            grace=options.grace,
+        )
+        summary = loop.run(options.seconds)
+    for line in _lines(summary):
+        print(line)
+    if not summary.ended_safely:
+        _leave("error: the last action was not the safe one: act() of the robot failed.", FAILED)
+
+
+def show(options: argparse.Namespace) -> None:
+    """Check a policy folder and print its card."""
+    from kilolayer_robot.policy import Policy
+
+    card = Policy.open(options.policy).card
+    print(f"{card.name}: a goal is reached within {card.radius:g}, {1 / card.control_step:g} Hz")
+    for title, coordinates in (
+        ("observation", card.observation),
+        ("goal", card.goal),
+        ("action", card.action),
+    ):
+        for each in coordinates:
+            bounds = "" if each.low is None else f"  {each.low:g} to {each.high:g}"
+            print(f"  {title:12}{each.name} ({each.unit or '1'}){bounds}")
+    print(f"  safe action {', '.join(f'{value:g}' for value in card.safe_action)}")
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise bad_field("set", text, "it is NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+def _lines(summary: Any) -> list[str]:
+    found = [
+        f"stopped by {summary.stopped_by} after {summary.ticks:,} control steps at "
+        f"{summary.rate:g} Hz; last action "
+        + ("safe" if summary.ended_safely else "NOT the safe one"),
+        f"steps taken {summary.steps:,}, left out {summary.skipped:,}, "
+        f"deadline misses {summary.deadline_misses:,}",
+        f"stalls {summary.stalls:,}, safe actions by the watchdog {summary.watchdog_actions:,}",
+    ]
+    for title, counts in (
+        ("safe actions", summary.safe),
+        ("flaws", summary.flaws),
+        ("plans", summary.plans),
+    ):
+        told = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+        found.append(f"{title}: {told or 'none'}")
+    found.append("ms (median, 99th percentile, largest):")
+    for title, spread in (("begun late", summary.late), ("a step takes", summary.took)):
+        found.append(f"  {title} {spread or '-'}")
+    found.append(f"longest garbage collection {summary.longest_pause:.2f} ms")
+    found += [f"note: {note}" for note in summary.notes]
+    if summary.first_error is not None:
+        found.append(f"first error: {summary.first_error}")
+    return found
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kilolayer-robot",
+        description="Run exported kilolayer policies on robots, without JAX.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    runs = commands.add_parser("run", help=run.__doc__, description=run.__doc__)
+    runs.set_defaults(command=run)
+    runs.add_argument("policy", help="the folder that `kilolayer export POLICY --to FOLDER` made")
+    option = runs.add_argument
+    option("--robot", required=True, metavar="MODULE:CLASS", help="the robot's class or function")
+    option(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="an argument of the class"
+    )
+    option("--goal", metavar="X,Y,...", help="the goal; by default the robot names it")
+    option("--planner", choices=("direct", "waypoints"), default="direct", help="default: direct")
+    option("--chunk", type=int, default=5, help="subgoals in a plan; default 5")
+    option("--seconds", type=float, help="how long; by default until a signal")
+    option("--rate", type=float, help="control steps per second; by default as in training")
+    option("--plan-rate", type=float, default=5.0, help="plans per second; default 5")
+    option("--plan-limit", type=float, default=1.0, help="oldest plan to act on in s; default 1")
+    option(
+        "--watchdog",
+        type=float,
+        default=2.0,
+        metavar="PERIODS",
+        help="control periods by which the controller may be late; default 2",
+    )
+    option(
+        "--observation-limit",
+        type=float,
+        default=10.0,
+        metavar="PERIODS",
+        help="control periods after which an observation is too old; default 10",
+    )
+    option(
+        "--bad-action",
+        choices=("clip", "safe"),
+        default="clip",
+        help="an action out of bounds is clipped, or replaced by the safe one; default clip",
+    )
+    option(
+        "--bad-observation",
+        choices=("safe", "last"),
+        default="safe",
+        help="send the safe action, or act on the last good observation; default safe",
+    )
+    option("--out", type=Path, help="a file for the log, one JSON object per line")
+    option("--priority", type=int, default=0, help="SCHED_FIFO priority, 1 to 98; default none")
+    option("--cpu", type=int, help="the core to pin the loop to")
+    option("--lock", metavar="NAME", help="the robot's name for the lock; default MODULE:CLASS")
+    option(
+        "--grace",
+        type=float,
+        default=5.0,
+        help="seconds after a signal until a loop that is stuck is ended; default 5",
+    )
+    shows = commands.add_parser("show", help=show.__doc__, description=show.__doc__)
+    shows.set_defaults(command=show)
+    shows.add_argument("policy", help="the policy folder")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

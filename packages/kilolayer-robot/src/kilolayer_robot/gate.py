@@ -1,0 +1,216 @@
+"""The only way to the robot: every action is checked here, and only one is sent at a time.
+
+The loop opens a step, computes, and sends. If the step took too long, or the watchdog acted in
+between, what was computed is stale: it is dropped and the safe action is sent. `close` sends the
+safe action, and after it nothing is sent any more.
+"""
+
+import math
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from kilolayer_robot.card import Card
+from kilolayer_robot.errors import UserError, bad_field
+from kilolayer_robot.robot import Robot
+from kilolayer_robot.timing import Clock, Timing
+
+# Attempts to send the last safe action when the robot's driver raises.
+CLOSING_ATTEMPTS = 3
+# Seconds to wait for an `act` that does not return before giving up on the last action.
+CLOSING_PATIENCE = 1.0
+
+
+@dataclass(frozen=True)
+class Handling:
+    """What to do with what must not be passed on.
+
+    bad_action: an action outside the card's bounds is clipped to them, or replaced by the safe
+    action; one of another shape or not finite is always replaced. bad_observation: for an
+    observation that is late, of another shape or not finite, send the safe action, or act on the
+    last good one while it is younger than `Timing.observation_limit`.
+    """
+
+    bad_action: Literal["clip", "safe"] = "clip"
+    bad_observation: Literal["safe", "last"] = "safe"
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("bad_action", ("clip", "safe")),
+            ("bad_observation", ("safe", "last")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise bad_field(name, getattr(self, name), f"{' or '.join(allowed)}", allowed[0])
+
+
+class Gate:
+    """Sends actions to a robot.
+
+    sent: actions sent in all. watchdog_actions: safe actions sent by the watchdog. stalls: times
+    that the controller was late. blocked: times that the watchdog found an `act` that did not
+    return. safe_failures: times that `safe_action()` raised or returned no action.
+    on_error: called with the traceback of what the robot raised in the watchdog's thread.
+    """
+
+    def __init__(
+        self,
+        robot: Robot,
+        card: Card,
+        clock: Clock,
+        timing: Timing,
+        bad_action: Literal["clip", "safe"] = "clip",
+        on_error: Callable[[str], None] = lambda _: None,
+    ):
+        self._robot, self._card, self._clock, self._timing = robot, card, clock, timing
+        self._low, self._high, self._bad_action = card.low, card.high, bad_action
+        self._on_error = on_error
+        self._lock = threading.Lock()
+        self._step, self._begun, self._deadline = 0, 0.0, math.inf
+        self._safe: np.ndarray | None = None
+        self._stalled = self._closing = False
+        self.closed_at: float | None = None
+        self.sent = self.watchdog_actions = self.stalls = self.blocked = self.safe_failures = 0
+
+    @property
+    def closing(self) -> bool:
+        """Whether nothing but the last safe action may be sent any more."""
+        return self._closing
+
+    def check_safe_action(self) -> None:
+        """Raises UserError unless `safe_action()` returns an action within the card's bounds."""
+        try:
+            found = self._robot.safe_action()
+        except Exception as error:
+            raise UserError(
+                f"safe_action() of the robot raised {type(error).__name__}: {error}. The loop does "
+                "not start without a safe action."
+            ) from error
+        problem = self._card.action_problem(found)
+        if problem is not None:
+            raise UserError(
+                f"safe_action() of the robot {problem}: the loop does not start without a safe "
+                "action."
+            )
+        self._safe = np.array(found, np.float32)
+
+    def begin_step(self) -> int:
+        """Open a step and return its number; it is open for `Timing.longest_hold`."""
+        with self._lock:
+            self._step += 1
+            self._begun = self._clock.now()
+            if math.isinf(self._deadline):
+                self._deadline = self._begun + self._timing.longest_hold
+            return self._step
+
+    def send(self, step: int, action: np.ndarray | None) -> tuple[str | None, bool]:
+        """Send the action of a step, or the safe one for None.
+
+        Returns why the safe action was sent in its place, None if it was not, and whether the
+        action was clipped. Raises what `act` raises.
+        """
+        with self._lock:
+            if self._closing:
+                return "closed", False
+            now = self._clock.now()
+            if step != self._step or now > self._begun + self._timing.longest_hold:
+                if step == self._step and not self._stalled:
+                    self.stalls += 1
+                self._act_safely()
+                self._sent_now()
+                return "stalled", False
+            why, clipped = None, False
+            if action is not None:
+                action, why, clipped = self._checked(action)
+            if action is None:
+                self._act_safely()
+            else:
+                self._robot.act(action)
+                self.sent += 1
+            self._sent_now()
+            return why, clipped
+
+    def watch(self) -> float:
+        """Send the safe action if the controller is late; returns seconds until the next look."""
+        if not self._lock.acquire(timeout=self._timing.period):
+            self.blocked += 1
+            return 0.0
+        try:
+            now = self._clock.now()
+            if self._closing:
+                return math.inf
+            if now < self._deadline:
+                # No longer than a period: the first step may begin at any time.
+                return min(self._deadline - now, self._timing.period)
+            self._step += 1  # what the loop is computing now is stale
+            self.stalls += not self._stalled
+            self._stalled = True
+            self.watchdog_actions += 1
+            self._deadline = now + self._timing.period
+            try:
+                self._act_safely()
+            except Exception:
+                self._on_error(traceback.format_exc())
+            return self._timing.period
+        finally:
+            self._lock.release()
+
+    def close(self) -> bool:
+        """Send the safe action as the last one; whether it was sent. Later calls do nothing."""
+        self._closing = True
+        if not self._lock.acquire(timeout=CLOSING_PATIENCE):
+            self._on_error("act() of the robot did not return, so the safe action was not sent")
+            return False
+        try:
+            for _ in range(CLOSING_ATTEMPTS):
+                if self.closed_at is not None:
+                    break
+                try:
+                    self._act_safely()
+                    self.closed_at = self._clock.now()
+                except Exception:
+                    self._on_error(traceback.format_exc())
+            return self.closed_at is not None
+        finally:
+            self._lock.release()
+
+    def _sent_now(self) -> None:
+        self._stalled = False
+        self._deadline = self._clock.now() + self._timing.longest_hold
+
+    def _checked(self, action: np.ndarray) -> tuple[np.ndarray | None, str | None, bool]:
+        """The action to send or None, why it is None, and whether it was clipped."""
+        try:
+            found = np.array(action, np.float32)
+        except (TypeError, ValueError):
+            return None, "bad action", False
+        if found.shape != self._low.shape or not np.isfinite(found).all():
+            return None, "bad action", False
+        within = np.clip(found, self._low, self._high)
+        if (within == found).all():
+            return found, None, False
+        if self._bad_action == "safe":
+            return None, "action out of bounds", False
+        return within, None, True
+
+    def _act_safely(self) -> None:
+        self._robot.act(self._safe_action())
+        self.sent += 1
+
+    def _safe_action(self) -> np.ndarray:
+        """The robot's own of now; if that is none, the newest that was one."""
+        try:
+            found = self._robot.safe_action()
+            if self._card.action_problem(found) is None:
+                self._safe = np.array(found, np.float32)
+            else:
+                self.safe_failures += 1
+        except Exception:
+            self.safe_failures += 1
+            self._on_error(traceback.format_exc())
+        if self._safe is None:
+            return np.array(self._card.safe_action, np.float32)
+        return self._safe.copy()

@@ -1,0 +1,62 @@
+"""Keeps CPython's own pauses out of the loop: garbage collection and the switching of threads."""
+
+import gc
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# Seconds after which a thread that computes lets another run; CPython's own is ten times that,
+# half of a step at 100 Hz.
+SWITCH_INTERVAL = 0.0005
+# Seconds between two collections of the youngest objects, and of all that are not frozen.
+YOUNG_EVERY, ALL_EVERY = 1.0, 30.0
+# A collection is begun only if its last one took less than this share of the idle time. One that
+# never fits is made after so many of its intervals nevertheless, because garbage is unbounded.
+SHARE, OVERDUE = 0.5, 20
+
+
+class IdleCollector:
+    """Collects garbage between two control steps, when there is time for it.
+
+    Automatic collection is off meanwhile. What was there when the loop began is frozen: only what
+    the loop and the planner made since is walked through. longest: seconds of the longest pause.
+    """
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+        self._took = {0: 0.0, 2: 0.0}
+        now = time.monotonic()
+        self._last = {0: now, 2: now}
+
+    def collect(self, idle: float) -> None:
+        """Collect if something is due and fits into `idle` seconds."""
+        now = time.monotonic()
+        for generation, every in ((2, ALL_EVERY), (0, YOUNG_EVERY)):
+            since = now - self._last[generation]
+            fits = self._took[generation] < SHARE * idle
+            if since > every and (fits or since > OVERDUE * every):
+                gc.collect(generation)
+                done = time.monotonic()
+                self._took[generation] = done - now
+                self._last[generation] = done
+                self.longest = max(self.longest, done - now)
+                return
+
+
+@contextmanager
+def calm_interpreter() -> Iterator[IdleCollector]:
+    """Within, garbage is collected by the returned collector alone, and threads hand over
+    sooner."""
+    interval, enabled = sys.getswitchinterval(), gc.isenabled()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    try:
+        yield IdleCollector()
+    finally:
+        sys.setswitchinterval(interval)
+        gc.unfreeze()
+        if enabled:
+            gc.enable()

@@ -1,0 +1,159 @@
+"""What a control loop leaves behind: a line for every step and plan, streamed to the disk.
+
+Memory is fixed: counts, histograms, the newest records, and a queue of limited length between the
+loop and the thread that writes.
+"""
+
+import contextlib
+import dataclasses
+import json
+import threading
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+from kilolayer_robot.errors import UserError
+from kilolayer_robot.records import PlanRecord, StepRecord, Summary, Tally
+
+# Seconds between two writes, and between two reports of progress.
+WRITE_EVERY = 0.5
+# Newest records kept in memory, and records that may wait for the disk.
+NEWEST, WAITING = 1024, 16384
+# Different tracebacks that are written; a loop that fails in new ways for ever fills no disk.
+ERRORS = 100
+# Bytes after which the log is renamed to FILE.1, in place of an older one, and begun again.
+LARGEST_FILE = 256 * 2**20
+
+# (ticks, misses, safe actions)
+Progress = Callable[[int, int, int], None]
+
+
+class ControlLog:
+    """Keeps records, and writes them as JSON lines from a thread of its own: whoever adds one never
+    waits for the disk. A step is `{"event": "step", ...}`, a plan `{"event": "plan", ...}`.
+
+    path: the file; None writes none. progress: called twice a second. Raises UserError if the file
+    cannot be made.
+    """
+
+    def __init__(
+        self,
+        path: Path | None = None,
+        progress: Progress | None = None,
+        largest_file: int = LARGEST_FILE,
+    ):
+        self.tally = Tally()
+        self.steps: deque[StepRecord] = deque(maxlen=NEWEST)
+        self.plans: deque[PlanRecord] = deque(maxlen=NEWEST)
+        self.first_error: str | None = None
+        self.notes: list[str] = []
+        self.lost = 0
+        self._path, self._progress, self._largest = path, progress, largest_file
+        self._errors: set[int] = set()
+        self._lines: deque[tuple[str, Any]] = deque()
+        self._stop = threading.Event()
+        self._writer = threading.Thread(target=self._write, name="control log", daemon=True)
+        self._file: IO[str] | None = None
+        try:
+            if path is not None:
+                path.open("w").close()
+        except OSError as error:
+            raise UserError(f"cannot write the log {path}: {error.strerror}.") from error
+
+    def step(self, record: StepRecord) -> None:
+        self.tally.step(record)
+        self.steps.append(record)
+        self._put("step", record)
+
+    def plan(self, record: PlanRecord) -> None:
+        self.tally.plan(record)
+        self.plans.append(record)
+        self._put("plan", record)
+
+    def error(self, what: str) -> None:
+        """An exception that was caught, as its traceback: each is written once, and the first is in
+        the summary."""
+        self.first_error = self.first_error or what.strip().splitlines()[-1]
+        if hash(what) not in self._errors and len(self._errors) < ERRORS:
+            self._errors.add(hash(what))
+            self._put("error", {"error": what})
+
+    def note(self, what: str) -> None:
+        """Something that the system did not permit."""
+        self.notes.append(what)
+        self._put("note", {"note": what})
+
+    def open(self) -> None:
+        """Begin to write."""
+        self._file = None if self._path is None else self._path.open("a")
+        self._writer.start()
+
+    def summary(self, **others: Any) -> Summary:
+        """others: what the log does not know; see `Summary`."""
+        return self.tally.summary(
+            records_lost=self.lost, first_error=self.first_error, notes=tuple(self.notes), **others
+        )
+
+    def close(self, summary: Summary) -> None:
+        """Write what is left, and the summary as the last line, `{"event": "summary", ...}`."""
+        self._stop.set()
+        self._writer.join()
+        self._lines.append(("summary", dataclasses.asdict(summary)))
+        self._drain()
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.close()
+
+    def _put(self, event: str, record: Any) -> None:
+        # Appending to a deque is atomic; the length may be exceeded by the other thread's record.
+        if len(self._lines) < WAITING:
+            self._lines.append((event, record))
+        else:
+            self.lost += 1
+
+    def _write(self) -> None:
+        while not self._stop.wait(WRITE_EVERY):
+            self._drain()
+            if self._progress is not None:
+                counts = self.tally
+                ticks = counts.steps + counts.skipped
+                # A closed terminal must not end the thread that writes.
+                with contextlib.suppress(OSError):
+                    self._progress(ticks, counts.misses, sum(list(counts.safe.values())))
+
+    def _drain(self) -> None:
+        try:
+            while self._lines:
+                event, record = self._lines.popleft()
+                if self._file is not None:
+                    self._file.write(_line(event, record))
+            if self._file is not None:
+                self._file.flush()
+                self._rotate()
+        except OSError as error:
+            # A full disk must not stop the robot.
+            file, self._file = self._file, None
+            if file is not None:
+                with contextlib.suppress(OSError):
+                    file.close()
+            self.note(f"the log {self._path} ends early: {error.strerror}")
+
+    def _rotate(self) -> None:
+        assert self._file is not None
+        assert self._path is not None
+        if self._file.tell() >= self._largest:
+            self._file.close()
+            self._path.replace(self._path.with_name(self._path.name + ".1"))
+            self._file = self._path.open("w")
+
+
+def _line(event: str, record: Any) -> str:
+    fields = record if isinstance(record, dict) else record._asdict()
+    rounded = {name: _short(value) for name, value in fields.items()}
+    return json.dumps({"event": event, **rounded}) + "\n"
+
+
+def _short(value: Any) -> Any:
+    """Microseconds are enough."""
+    return round(value, 6) if isinstance(value, float) else value

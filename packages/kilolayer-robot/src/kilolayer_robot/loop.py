@@ -1,0 +1,256 @@
+"""A slow planner and a fast controller, each at its own rate, around a robot or a simulation.
+
+The controller never waits for the planner: it acts on the newest whole plan. Whatever goes wrong is
+counted, written down and answered with the safe action. A watchdog in a thread of its own sends the
+safe action when this loop cannot. However the loop ends, the last action is the safe one.
+"""
+
+import contextlib
+import math
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from kilolayer_robot.card import Card
+from kilolayer_robot.errors import bad_field
+from kilolayer_robot.gate import Gate, Handling
+from kilolayer_robot.interpreter import IdleCollector, calm_interpreter
+from kilolayer_robot.lock import robot_lock
+from kilolayer_robot.log import ControlLog
+from kilolayer_robot.planning import Plan, PlannerThread, Pursuit, head_straight
+from kilolayer_robot.realtime import Realtime
+from kilolayer_robot.records import StepRecord, Summary
+from kilolayer_robot.robot import Robot, Sensed, require_robot
+from kilolayer_robot.stopping import Signals
+from kilolayer_robot.timing import Clock, Timing, WallClock
+from kilolayer_robot.watchdog import Watchdog
+
+
+@dataclass
+class ControlLoop:
+    """Drives a robot with the functions of a controller and a planner.
+
+    card: sizes, bounds and success radius. controller: `(observation [observation], subgoal [goal])
+    -> action [action]`, such as `Policy`. planner: what was sensed to subgoals `[chunk, goal]`,
+    called in a thread of its own; by default the goal itself. goal `[goal]`: in place of the
+    robot's own. reached: whether `(achieved_goal [goal], subgoal [goal])` are one; by default the
+    card's. lock: name of a lock that no second loop may hold; None takes none. grace: seconds after
+    a signal within which the loop must end, or its process is ended; None: never. Compile what must
+    be compiled before.
+    """
+
+    robot: Robot
+    card: Card
+    controller: Callable[[np.ndarray, np.ndarray], Any]
+    planner: Callable[[Sensed], Any] = head_straight
+    goal: Any = None
+    reached: Callable[[np.ndarray, np.ndarray], Any] | None = None
+    pursuit: Pursuit = field(default_factory=Pursuit)
+    timing: Timing = field(default_factory=Timing)
+    handling: Handling = field(default_factory=Handling)
+    realtime: Realtime = field(default_factory=Realtime)
+    log: ControlLog = field(default_factory=ControlLog)
+    clock: Clock = field(default_factory=WallClock)
+    lock: str | None = None
+    grace: float | None = None
+
+    def __post_init__(self) -> None:
+        require_robot(self.robot)
+        if self.goal is not None:
+            self.goal = self.card.checked_goal(self.goal)
+        self.gate = Gate(
+            self.robot, self.card, self.clock, self.timing, self.handling.bad_action, self.log.error
+        )
+        self.plans = PlannerThread(
+            self.planner, len(self.card.goal), self.timing, self.clock, self.log
+        )
+        self._reached = self.reached or self.card.reached
+        self._begun = self.clock.now()
+        self._good: tuple[Sensed, float] | None = None
+        self._followed: Plan | None = None
+        self._index = self._waited = 0
+        self._stop = threading.Event()
+        self._collector: IdleCollector | None = None
+
+    def stop(self) -> None:
+        """End the loop after the step that it is in; from any thread."""
+        self._stop.set()
+
+    def run(self, seconds: float | None = None) -> Summary:
+        """Control for so long, or until a signal or `stop`, and tell what happened.
+
+        However it ends, the last action is the safe one. Raises UserError before the first action
+        if `safe_action()` returns none or another loop holds the lock; raises what `robot.act`
+        raises.
+        """
+        ticks = None if seconds is None else round(seconds * self.timing.rate)
+        if ticks is not None and ticks < 1:
+            raise bad_field("seconds", seconds, "it must last a control step", self.timing.period)
+        with contextlib.ExitStack() as stack:
+            if self.lock is not None:
+                stack.enter_context(robot_lock(self.lock))
+            self.gate.check_safe_action()
+            return self._run(ticks)
+
+    def _run(self, ticks: int | None) -> Summary:
+        stopped_by, ended_safely = "time", False
+        self.log.open()
+        with Signals() as signals:
+            watchdog = Watchdog(self.gate, signals, self._favour_watchdog, self.grace)
+            try:
+                if not signals.installed:
+                    self.log.note("not in the main thread, so signals do not stop the loop")
+                for refused in self.realtime.apply():
+                    self.log.note(refused)
+                with calm_interpreter() as self._collector:
+                    self._begun = self.clock.now()
+                    watchdog.start()
+                    self.plans.start()
+                    self._control(ticks, signals)
+                if self._stop.is_set():
+                    stopped_by = "stop"
+            except KeyboardInterrupt:
+                stopped_by = "SIGINT"
+            except BaseException as error:
+                stopped_by = type(error).__name__
+                self.log.error(traceback.format_exc())
+                raise
+            finally:
+                ended_safely = self.gate.close()
+                self.plans.tell_to_end()
+                watchdog.end()
+                self.plans.join()
+                summary = self._summary(signals.received or stopped_by, ended_safely)
+                self.log.close(summary)
+        return summary
+
+    def _favour_watchdog(self) -> None:
+        for refused in self.realtime.apply(above=1):
+            self.log.note(refused)
+
+    def _summary(self, stopped_by: str, ended_safely: bool) -> Summary:
+        gate, collector = self.gate, self._collector
+        if gate.blocked:
+            self.log.note(f"act() of the robot made the watchdog wait {gate.blocked} times")
+        if gate.safe_failures:
+            self.log.note(
+                f"safe_action() failed {gate.safe_failures} times, an earlier one was sent"
+            )
+        return self.log.summary(
+            rate=self.timing.rate,
+            stalls=gate.stalls,
+            watchdog_actions=gate.watchdog_actions,
+            actions=gate.sent,
+            longest_pause=1e3 * collector.longest if collector else 0.0,
+            stopped_by=stopped_by,
+            ended_safely=ended_safely,
+        )
+
+    def _control(self, ticks: int | None, signals: Signals) -> None:
+        period, tick = self.timing.period, 0
+        while ticks is None or tick < ticks:
+            due = self._begun + tick * period
+            self.clock.sleep_until(due)
+            if self.gate.closing or signals.received is not None or self._stop.is_set():
+                return
+            tick = self.control_step(tick, due, ticks)
+            if self._collector is not None:
+                self._collector.collect(self._begun + tick * period - self.clock.now())
+
+    def control_step(self, tick: int, due: float, ticks: int | None = None) -> int:
+        """Sense and act once; the number of the next step, of `ticks` in all.
+
+        A step that ends after the next was due has missed its deadline. Steps whose whole time has
+        passed by then are left out, for a burst of late actions helps nobody.
+        """
+        period = self.timing.period
+        begun = self.clock.now()
+        step = self.gate.begin_step()
+        action, plan, safe, flaw = self._decide(begun)
+        refused, clipped = self.gate.send(step, action)
+        ended = self.clock.now()
+        onward = tick + max(1, math.floor((ended - due) / period))
+        onward = onward if ticks is None else min(onward, ticks)
+        self.log.step(
+            StepRecord(
+                tick=tick,
+                late=begun - due,
+                took=ended - begun,
+                plan=None if plan is None else plan.number,
+                plan_age=None if plan is None else begun - plan.measured_at,
+                subgoal=None if plan is None else self._index,
+                safe=refused or safe,
+                flaw=flaw,
+                clipped=clipped,
+                missed=ended > due + period,
+                skipped=onward - tick - 1,
+            )
+        )
+        return onward
+
+    def _decide(self, now: float) -> tuple[Any, Plan | None, str | None, str | None]:
+        """The action, the plan behind it, why the action is None, and the observation's flaw."""
+        sensed, measured_at, flaw = self._sense()
+        if sensed is None:
+            return None, None, flaw, flaw
+        self.plans.see(sensed, measured_at)
+        plan = self.plans.plan
+        if plan is None or plan.errand != sensed.errand:
+            return None, None, "no plan", flaw
+        if now - plan.measured_at > self.timing.plan_limit:
+            return None, plan, "old plan", flaw
+        try:
+            action = self.controller(sensed.observation, self._subgoal(plan, sensed))
+        except Exception:
+            self.log.error(traceback.format_exc())
+            return None, plan, "controller failed", flaw
+        return action, plan, None if action is not None else "bad action", flaw
+
+    def _sense(self) -> tuple[Sensed | None, float, str | None]:
+        """What to act on, when it was measured, and what was wrong with the observation."""
+        limit = self.timing.observation_limit * self.timing.period
+        sensed, measured_at, flaw = self._observed(limit)
+        if sensed is not None:
+            self._good = (sensed, measured_at)
+            return sensed, measured_at, None
+        if self.handling.bad_observation == "last" and self._good is not None:
+            last, at = self._good
+            if self.clock.now() - at <= limit:
+                return last, at, flaw
+        return None, self.clock.now(), flaw
+
+    def _observed(self, limit: float) -> tuple[Sensed | None, float, str | None]:
+        begun = self.clock.now()
+        try:
+            sensed = self.robot.observe()
+            goal = sensed.goal if self.goal is None else self.goal
+            parts = (sensed.observation, sensed.achieved_goal, goal)
+            rows = [np.array(part, np.float32) for part in parts]
+            measured_at = begun if sensed.measured_at is None else float(sensed.measured_at)
+            errand = int(sensed.errand)
+        except Exception:
+            self.log.error(traceback.format_exc())
+            return None, begun, "bad observation"
+        card = self.card
+        wanted = [(len(card.observation),), (len(card.goal),), (len(card.goal),)]
+        if [row.shape for row in rows] != wanted or not all(np.isfinite(row).all() for row in rows):
+            return None, begun, "bad observation"
+        # Not `age > limit`, which NaN would pass.
+        if not self.clock.now() - measured_at <= limit:
+            return None, begun, "late observation"
+        return Sensed(*rows, errand=errand, measured_at=measured_at), measured_at, None
+
+    def _subgoal(self, plan: Plan, sensed: Sensed) -> np.ndarray:
+        if plan is not self._followed:
+            self._followed, self._index, self._waited = plan, 0, 0
+        assert sensed.goal is not None
+        reached = bool(self._reached(sensed.achieved_goal, plan.subgoals[self._index]))
+        self._index, self._waited = self.pursuit.advance(
+            self._index, self._waited, reached, len(plan.subgoals)
+        )
+        at_goal = self._reached(sensed.achieved_goal, sensed.goal)
+        return sensed.goal if at_goal else plan.subgoals[self._index]

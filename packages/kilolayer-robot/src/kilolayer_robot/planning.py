@@ -1,0 +1,171 @@
+"""The slow planner beside the fast controller: its thread, its plans and how they are followed."""
+
+import contextlib
+import queue
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kilolayer_robot.errors import bad_field
+from kilolayer_robot.log import ControlLog
+from kilolayer_robot.records import PlanRecord
+from kilolayer_robot.robot import Sensed
+from kilolayer_robot.timing import Clock, Timing
+
+# Seconds that a planner which is still at work is waited for in the end.
+LONGEST_GOODBYE = 5.0
+
+
+@dataclass(frozen=True)
+class Pursuit:
+    """How a controller goes through plan chunks.
+
+    replan: control steps from one plan to the next. chunk: subgoals in a plan. execute: how many of
+    them are headed for; the last of these is held until the next plan. patience: control steps
+    after which the next subgoal is headed for though this one was not reached. Within the success
+    radius of the goal itself that is headed for, whatever the plan says. Raises UserError for a
+    number out of range.
+    """
+
+    replan: int = 20
+    chunk: int = 5
+    execute: int = 5
+    patience: int = 20
+
+    def __post_init__(self) -> None:
+        for field in ("replan", "chunk", "patience"):
+            if getattr(self, field) < 1:
+                raise bad_field(field, getattr(self, field), "it must be at least 1", 1)
+        if not 1 <= self.execute <= self.chunk:
+            nearest = min(max(self.execute, 1), self.chunk)
+            allowed = f"a plan has {self.chunk} subgoals, of which 1 to {self.chunk} are executed"
+            raise bad_field("execute", self.execute, allowed, nearest)
+
+    @staticmethod
+    def of(replan: int, chunk: int, execute: int | None, patience: int | None) -> "Pursuit":
+        """With all of a chunk executed and the patience of a plan's time by default."""
+        return Pursuit(
+            replan,
+            chunk,
+            chunk if execute is None else execute,
+            max(1, replan) if patience is None else patience,
+        )
+
+    def advance(self, index: Any, waited: Any, reached: Any, count: int) -> tuple[Any, Any]:
+        """Which of `count` subgoals is next and for how long it has been headed for: numbers, or an
+        array of each. reached: whether the subgoal `index` was."""
+        moves = (reached | (waited >= self.patience)) & (index + 1 < min(self.execute, count))
+        return index + moves, (waited + 1) * (1 - moves)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole plan: subgoals `[chunk, goal]`, read only, made from what was measured at
+    `measured_at` on this errand."""
+
+    number: int
+    errand: int
+    measured_at: float
+    subgoals: np.ndarray
+
+
+def head_straight(sensed: Sensed) -> np.ndarray:
+    """The planner that leaves everything to the controller: the goal itself."""
+    assert sensed.goal is not None
+    return sensed.goal[None]
+
+
+class PlannerThread:
+    """Calls a planner at its rate, and at once for a new errand.
+
+    The controller never waits for it: `plan` is one reference to an immutable object, which this
+    thread replaces and the controller reads. Only a whole plan replaces another.
+    """
+
+    def __init__(
+        self,
+        planner: Callable[[Sensed], Any],
+        goal_dim: int,
+        timing: Timing,
+        clock: Clock,
+        log: ControlLog,
+    ):
+        self._planner, self._goal_dim = planner, goal_dim
+        self._timing, self._clock, self._log = timing, clock, log
+        self.plan: Plan | None = None
+        self._seen: tuple[Sensed, float] | None = None
+        self._attempts, self._begun = 0, clock.now()
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="planner", daemon=True)
+
+    def start(self) -> None:
+        self._begun = self._clock.now()
+        self._thread.start()
+
+    def see(self, sensed: Sensed, measured_at: float) -> None:
+        """Tell what to plan from."""
+        new_errand = self._seen is None or self._seen[0].errand != sensed.errand
+        self._seen = (sensed, measured_at)
+        if new_errand:
+            self._wake.put(None)
+
+    def tell_to_end(self) -> None:
+        self._over.set()
+        self._wake.put(None)
+
+    def join(self) -> None:
+        if self._thread.ident is not None:
+            self._thread.join(LONGEST_GOODBYE)
+
+    def _run(self) -> None:
+        period = 1 / self._timing.plan_rate
+        while not self._over.is_set():
+            due = self._clock.now() + period
+            self.plan_once()
+            with contextlib.suppress(queue.Empty):
+                self._wake.get(timeout=max(0.0, due - self._clock.now()))
+
+    def plan_once(self) -> None:
+        """Plan from what was sensed last, if anything was."""
+        if self._seen is None:
+            return
+        sensed, measured_at = self._seen
+        number, begun = self._attempts, self._clock.now()
+        self._attempts += 1
+        subgoals, error = None, None
+        try:
+            found = self._planner(sensed)
+            if self._timing.planner_delay > 0:
+                self._clock.sleep_until(self._clock.now() + self._timing.planner_delay)
+            subgoals, error = whole_subgoals(found, self._goal_dim)
+            outcome = "malformed" if error else "made"
+        except Exception as raised:
+            self._log.error(traceback.format_exc())
+            outcome, error = "failed", f"{type(raised).__name__}: {raised}"
+        took = self._clock.now() - begun
+        if subgoals is not None:
+            self.plan = Plan(number, sensed.errand, measured_at, subgoals)
+            outcome = "late" if took > 1 / self._timing.plan_rate else outcome
+        listed = None if subgoals is None else subgoals.tolist()
+        self._log.plan(PlanRecord(number, begun - self._begun, took, outcome, error, listed))
+
+
+def whole_subgoals(found: Any, goal_dim: int) -> tuple[np.ndarray | None, str | None]:
+    """A read-only copy `[chunk, goal]`, or None and what is wrong with it."""
+    try:
+        subgoals = np.array(found, np.float32)
+    except (TypeError, ValueError) as error:
+        return None, f"not an array of numbers: {error}"
+    if subgoals.ndim != 2 or subgoals.shape[1] != goal_dim:
+        return None, f"shape {subgoals.shape} in place of [chunk, {goal_dim}]"
+    if len(subgoals) == 0:
+        return None, "no subgoals"
+    if not np.isfinite(subgoals).all():
+        return None, "not finite"
+    subgoals.flags.writeable = False
+    return subgoals, None

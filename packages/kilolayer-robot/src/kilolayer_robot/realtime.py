@@ -1,0 +1,56 @@
+"""Real-time priority and a core of one's own, where the system permits them."""
+
+import os
+from dataclasses import dataclass
+
+from kilolayer_robot.errors import bad_field
+
+MOST = 98  # the watchdog has one more
+
+
+@dataclass(frozen=True)
+class Realtime:
+    """priority: of the loop's thread under SCHED_FIFO, 1 to 98; 0 keeps the ordinary scheduler. The
+    watchdog's is one more. cpu: the core that the loop's thread is pinned to; None: any. Raises
+    UserError for a number out of range."""
+
+    priority: int = 0
+    cpu: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.priority <= MOST:
+            nearest = min(max(self.priority, 0), MOST)
+            raise bad_field("priority", self.priority, f"it is 0 to {MOST}", nearest)
+        cores = _cores()
+        if self.cpu is not None and cores and self.cpu not in cores:
+            named = ", ".join(map(str, sorted(cores)))
+            raise bad_field("cpu", self.cpu, f"this process may use the cores {named}", min(cores))
+
+    def apply(self, above: int = 0) -> list[str]:
+        """For the calling thread; what the system did not permit, a sentence each.
+
+        above: added to the priority.
+        """
+        refused = []
+        if self.priority:
+            parameter = getattr(os, "sched_param", None)
+            try:
+                if parameter is None:
+                    raise OSError(0, "this system has no SCHED_FIFO")
+                os.sched_setscheduler(0, os.SCHED_FIFO, parameter(self.priority + above))
+            except OSError as error:
+                refused.append(
+                    f"no real-time priority {self.priority + above}: {error.strerror}; allow it "
+                    "with `ulimit -r 99` or the capability CAP_SYS_NICE"
+                )
+        if self.cpu is not None:
+            try:
+                os.sched_setaffinity(0, {self.cpu})
+            except (AttributeError, OSError) as error:
+                refused.append(f"not pinned to core {self.cpu}: {error}")
+        return refused
+
+
+def _cores() -> set[int]:
+    """Cores that this process may use; empty where the system does not tell."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()

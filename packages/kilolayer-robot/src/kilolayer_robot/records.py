@@ -1,0 +1,175 @@
+"""Records of steps and plans, and statistics of them that take the same memory for any count."""
+
+import math
+from array import array
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+
+class StepRecord(NamedTuple):
+    """A control step.
+
+    late: seconds from the time it was due to its begin. took: its own seconds. plan: number of the
+    plan acted on, plan_age in seconds since the measurement it was made from, subgoal: index in it;
+    None where there was none. safe: why the safe action was sent; None where the controller's was.
+    flaw: what was wrong with the observation, where it was. clipped: whether the action was.
+    missed: whether the step ended after the next was due. skipped: steps left out after it, because
+    their time had passed.
+    """
+
+    tick: int
+    late: float
+    took: float
+    plan: int | None = None
+    plan_age: float | None = None
+    subgoal: int | None = None
+    safe: str | None = None
+    flaw: str | None = None
+    clipped: bool = False
+    missed: bool = False
+    skipped: int = 0
+
+
+class PlanRecord(NamedTuple):
+    """An attempt to plan. at: seconds since the loop began. outcome: `made`, `late` (made, but took
+    longer than there is between two plans), `malformed` or `failed`. error: what was wrong."""
+
+    number: int
+    at: float
+    took: float
+    outcome: str
+    error: str | None = None
+    subgoals: list[list[float]] | None = None
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Of a quantity in milliseconds; median and percentile to 1 %, the largest exactly."""
+
+    median: float
+    percentile_99: float
+    largest: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f}, {self.percentile_99:.2f}, {self.largest:.2f}"
+
+
+class Histogram:
+    """Seconds in bins whose edges grow by 2 %, from 1 microsecond to about 1,000 seconds."""
+
+    SMALLEST, RATIO, BINS = 1e-6, 1.02, 1048
+
+    def __init__(self) -> None:
+        self._counts = array("Q", bytes(8 * self.BINS))
+        self._log_ratio = math.log(self.RATIO)
+        self.count, self.largest = 0, 0.0
+
+    def add(self, seconds: float) -> None:
+        place = 0
+        if seconds > self.SMALLEST:
+            place = 1 + int(math.log(seconds / self.SMALLEST) / self._log_ratio)
+        self._counts[min(place, self.BINS - 1)] += 1
+        self.count += 1
+        self.largest = max(self.largest, seconds)
+
+    def spread(self) -> Spread | None:
+        """None where nothing was added."""
+        if self.count == 0:
+            return None
+        median, late = (1e3 * self._quantile(share) for share in (0.5, 0.99))
+        return Spread(median, late, 1e3 * self.largest)
+
+    def _quantile(self, share: float) -> float:
+        rank, seen = share * self.count, 0
+        for place, count in enumerate(self._counts):
+            seen += count
+            if seen >= rank:
+                middle = self.SMALLEST * self.RATIO ** (place - 0.5)
+                return 0.0 if place == 0 else min(middle, self.largest)
+        return self.largest
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What happened: ticks = steps + skipped, each step safe or the controller's.
+
+    rate: steps per second that were asked for. deadline_misses: steps that ended after the next was
+    due. safe: steps with the safe action, by reason. flaws: bad observations and clipped actions,
+    by kind. plans: attempts by outcome. late, took, plan_age, planning: in ms. stalls: times that
+    the controller was late by more than the watchdog allows; watchdog_actions: safe actions that
+    the watchdog sent then. actions: sent in all, the last one included. longest_pause: the longest
+    garbage collection in ms. records_lost: that the disk was too slow for. stopped_by: `time`, a
+    signal, `stop` or an exception. ended_safely: whether the last action was the safe one.
+    first_error: of planner, controller or robot. notes: what the system did not permit.
+    """
+
+    rate: float
+    ticks: int
+    steps: int
+    skipped: int
+    deadline_misses: int
+    safe: dict[str, int]
+    flaws: dict[str, int]
+    plans: dict[str, int]
+    late: Spread | None
+    took: Spread | None
+    plan_age: Spread | None
+    planning: Spread | None
+    stalls: int
+    watchdog_actions: int
+    actions: int
+    longest_pause: float
+    records_lost: int
+    stopped_by: str
+    ended_safely: bool
+    first_error: str | None
+    notes: tuple[str, ...]
+
+
+class Tally:
+    """Counts of everything that was recorded; a fixed number of numbers."""
+
+    def __init__(self) -> None:
+        self.steps = self.skipped = self.misses = 0
+        self.safe: Counter[str] = Counter()
+        self.flaws: Counter[str] = Counter()
+        self.plans: Counter[str] = Counter()
+        self.late, self.took = Histogram(), Histogram()
+        self.plan_age, self.planning = Histogram(), Histogram()
+
+    def step(self, record: StepRecord) -> None:
+        self.steps += 1
+        self.skipped += record.skipped
+        self.misses += record.missed
+        if record.safe is not None:
+            self.safe[record.safe] += 1
+        if record.flaw is not None:
+            self.flaws[record.flaw] += 1
+        if record.clipped:
+            self.flaws["action clipped"] += 1
+        self.late.add(record.late)
+        self.took.add(record.took)
+        if record.plan_age is not None:
+            self.plan_age.add(record.plan_age)
+
+    def plan(self, record: PlanRecord) -> None:
+        self.plans[record.outcome] += 1
+        self.planning.add(record.took)
+
+    def summary(self, **others: Any) -> Summary:
+        """others: the fields of `Summary` that are not counted here."""
+        return Summary(
+            ticks=self.steps + self.skipped,
+            steps=self.steps,
+            skipped=self.skipped,
+            deadline_misses=self.misses,
+            safe=dict(self.safe),
+            flaws=dict(self.flaws),
+            plans=dict(self.plans),
+            late=self.late.spread(),
+            took=self.took.spread(),
+            plan_age=self.plan_age.spread(),
+            planning=self.planning.spread(),
+            **others,
+        )

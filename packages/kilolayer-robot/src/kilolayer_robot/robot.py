@@ -1,0 +1,85 @@
+"""What a control loop drives: anything that can be sensed and told what to do."""
+
+import importlib
+import inspect
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from kilolayer_robot.errors import UserError, bad_field
+
+METHODS = ("observe", "act", "safe_action")
+
+
+class Sensed(NamedTuple):
+    """What a robot senses at one instant: observation `[observation]`, achieved_goal and goal
+    `[goal]`, in the units on the policy's card.
+
+    goal: None where the loop is given the goal. errand: counts up when the robot is told another
+    goal, so that no plan for an earlier one is followed. measured_at: the `time.monotonic()` of the
+    measurement; None if it was made within `observe`.
+    """
+
+    observation: np.ndarray
+    achieved_goal: np.ndarray
+    goal: np.ndarray | None = None
+    errand: int = 0
+    measured_at: float | None = None
+
+
+class Robot(Protocol):
+    """`observe` is called from the loop's thread. `act` and `safe_action` are called from the
+    loop's thread or, when the loop is late or a signal came, from the watchdog's while `observe`
+    may still be running. No two calls of `act` overlap. `close()`, where there is one, is called by
+    `kilolayer-robot run` after the last action."""
+
+    def observe(self) -> Sensed:
+        """What is sensed now."""
+        ...
+
+    def act(self, action: np.ndarray) -> None:
+        """Do this, `[action]` within the card's bounds, until the next call; must not wait."""
+        ...
+
+    def safe_action(self) -> np.ndarray:
+        """What to do when there is nothing to act on, `[action]` within the card's bounds."""
+        ...
+
+
+def require_robot(robot: Any, name: str = "the robot") -> None:
+    """Raises UserError unless the object has every method of `Robot`."""
+    missing = [method for method in METHODS if not callable(getattr(robot, method, None))]
+    if missing:
+        raise UserError(
+            f"{name} has no method {', '.join(missing)}: a robot has {', '.join(METHODS)}."
+        )
+
+
+def open_robot(spec: str, options: dict[str, Any] | None = None) -> Robot:
+    """The robot of `module:Class`, called with the options.
+
+    The module is searched for in the current directory too. Raises UserError if it cannot be
+    imported or called, or if a method is missing.
+    """
+    module_name, _, class_name = spec.partition(":")
+    if not module_name or not class_name:
+        raise bad_field("robot", spec, "it is module:Class, such as my_robot:Arm")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found: Any = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise bad_field("robot", spec, f"it cannot be imported ({error})") from error
+    if inspect.isclass(found):
+        require_robot(found, spec)
+    try:
+        robot: Any = found(**(options or {}))
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{spec} could not be opened: {type(error).__name__}: {error}") from error
+    require_robot(robot, spec)
+    return robot

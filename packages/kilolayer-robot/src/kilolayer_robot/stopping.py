@@ -1,0 +1,73 @@
+"""Signals that end the loop, noticed even while the loop's thread is busy in compiled code.
+
+Python runs a signal's handler between two bytecodes of the main thread, which may be stuck in a
+driver or in ONNX Runtime. The C part of the handler, however, writes the signal's number to a file
+descriptor at once; the watchdog waits on that descriptor and sends the safe action from its own
+thread.
+"""
+
+import contextlib
+import select
+import signal
+import socket
+import threading
+from types import FrameType, TracebackType
+
+# A closed terminal is SIGHUP. Names that a platform lacks are left out.
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
+STOPPING = {int(getattr(signal, name)): name for name in NAMES if hasattr(signal, name)}
+
+
+class Signals:
+    """Within the context, the stopping signals are collected instead of ending the process.
+
+    Only the main thread of a process can ask for signals; elsewhere `installed` is False and
+    whoever owns the main thread calls `ControlLoop.stop`.
+    """
+
+    def __init__(self) -> None:
+        self.received: str | None = None
+        self.installed = False
+
+    def __enter__(self) -> "Signals":
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        self._before: dict[int, object] = {}
+        if threading.current_thread() is threading.main_thread():
+            self._wakeup = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+            for number in STOPPING:
+                self._before[number] = signal.signal(number, self._note)
+            self.installed = True
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.installed:
+            for number, handler in self._before.items():
+                # None stands for a handler that was not set from Python and cannot be set again.
+                signal.signal(number, handler if handler is not None else signal.SIG_DFL)  # type: ignore[arg-type]
+            signal.set_wakeup_fd(self._wakeup)
+        self._reader.close()
+        self._writer.close()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether a stopping signal has come, after at most so many seconds or a `wake`."""
+        select.select([self._reader], [], [], max(0.0, seconds))
+        with contextlib.suppress(BlockingIOError):
+            for number in self._reader.recv(4096):
+                if number in STOPPING:
+                    self.received = self.received or STOPPING[number]
+        return self.received is not None
+
+    def wake(self) -> None:
+        """Let the thread that waits return."""
+        with contextlib.suppress(OSError):
+            self._writer.send(b"\0")
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        self.received = self.received or STOPPING[number]

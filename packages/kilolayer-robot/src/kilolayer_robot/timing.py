@@ -1,0 +1,65 @@
+"""Rates and limits of the control loop, and the clock that it reads."""
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+from kilolayer_robot.errors import bad_field
+
+_POSITIVE = ("rate", "plan_rate", "plan_limit", "watchdog", "observation_limit")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Rates in 1/s and limits.
+
+    rate: control steps per second. plan_rate: plans per second. plan_limit: seconds for which a
+    plan is acted on, counted from the measurement that it was made from. planner_delay: seconds by
+    which each plan is held back, to try out a slow planner. watchdog: control periods by which the
+    controller may be late; then the robot gets its safe action. observation_limit: control periods
+    after which an observation is too old to act on. Raises UserError for a number out of range.
+    """
+
+    rate: float = 100.0
+    plan_rate: float = 5.0
+    plan_limit: float = 1.0
+    planner_delay: float = 0.0
+    watchdog: float = 2.0
+    observation_limit: float = 10.0
+
+    def __post_init__(self) -> None:
+        for field in _POSITIVE:
+            if not 0 < getattr(self, field) < math.inf:
+                default = Timing.__dataclass_fields__[field].default
+                raise bad_field(field, getattr(self, field), "it must be above 0", default)
+        if not 0 <= self.planner_delay < math.inf:
+            raise bad_field("planner_delay", self.planner_delay, "it must be 0 or more", 0)
+
+    @property
+    def period(self) -> float:
+        """Seconds of a control step."""
+        return 1 / self.rate
+
+    @property
+    def longest_hold(self) -> float:
+        """Seconds for which the robot may hold an action: its own period and the lateness."""
+        return (1 + self.watchdog) * self.period
+
+
+class Clock(Protocol):
+    """Seconds since some instant, never going back."""
+
+    def now(self) -> float: ...
+    def sleep_until(self, instant: float) -> None: ...
+
+
+class WallClock:
+    """The system's monotonic clock: setting the time of day does not move it."""
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def sleep_until(self, instant: float) -> None:
+        while (left := instant - time.monotonic()) > 0:
+            time.sleep(left)

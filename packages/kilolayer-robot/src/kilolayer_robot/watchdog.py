@@ -1,0 +1,56 @@
+"""A thread that sends the safe action when the loop cannot: it is late, stuck, or told to stop."""
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable
+
+from kilolayer_robot.gate import Gate
+from kilolayer_robot.stopping import Signals
+
+# Seconds between two looks at the clock while nothing is due.
+LONGEST_WAIT = 0.5
+# Seconds that the thread is waited for in the end.
+LONGEST_GOODBYE = 2.0
+STUCK_EXIT_CODE = 3
+STUCK = "error: the control loop did not end in time, so its process was ended.\n"
+
+
+class Watchdog:
+    """Watches one gate until `end`.
+
+    grace: seconds after a stopping signal within which the loop must end; after that the process is
+    ended with exit code 3, its last action the safe one. None: never.
+    """
+
+    def __init__(
+        self,
+        gate: Gate,
+        signals: Signals,
+        on_start: Callable[[], None] = lambda: None,
+        grace: float | None = None,
+    ):
+        self._gate, self._signals, self._on_start, self._grace = gate, signals, on_start, grace
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def end(self) -> None:
+        self._over.set()
+        self._signals.wake()
+        # Not for ever: it may be stuck in an `act` that does not return.
+        self._thread.join(LONGEST_GOODBYE)
+
+    def _run(self) -> None:
+        self._on_start()
+        while not self._over.is_set():
+            if self._signals.wait(min(self._gate.watch(), LONGEST_WAIT)):
+                self._gate.close()
+                if not self._over.wait(self._grace):
+                    # The loop's thread is stuck, in a driver for instance, and will not end.
+                    with contextlib.suppress(OSError):
+                        os.write(2, STUCK.encode())
+                    os._exit(STUCK_EXIT_CODE)
+                return

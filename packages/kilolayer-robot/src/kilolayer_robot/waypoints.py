@@ -1,0 +1,127 @@
+"""Waypoints: the shortest path over places that were reached, by the critic's distances.
+
+After search on the replay buffer (arXiv 1906.05253), with the contrastive distance of arXiv
+2406.17098: energies f are log p(goal | state) - log p(goal), so d(i, j) = f(j, j) - f(i, j) =
+-log [p(j | i) / p(j | j)] >= 0, which is log(1 / discount) for each step of the way, and adds up
+along a way. The critic knows near pairs best, so only those with d <= limit are joined.
+
+The search is written once for numpy and jax.numpy: `xp` is either. Here the energies come from an
+ONNX graph, in training from the critic itself.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kilolayer_robot.card import Card
+from kilolayer_robot.errors import UserError
+from kilolayer_robot.policy import open_session, require_inputs
+from kilolayer_robot.robot import Sensed
+
+NODES, VALUE = "waypoints.npz", "value.onnx"
+
+
+class Graph(NamedTuple):
+    """Of each node: place `[nodes, goal]` and own `[nodes]`, f(j, j). length `[nodes, nodes]`: of
+    the shortest paths, infinite where there is none; following `[nodes, nodes]`: the node after i
+    on the way to j. limit: the longest distance that is trusted, `[]`."""
+
+    place: Any
+    own: Any
+    length: Any
+    following: Any
+    limit: Any
+
+
+def subgoals(xp: Any, graph: Graph, energies: tuple[Any, Any, Any], goal: Any, chunk: int) -> Any:
+    """The next subgoals on the shortest way, `[batch, chunk, goal]`; at its end the goal.
+
+    energies: from here to each node and from each node to the goal, `[batch, nodes]`, and from here
+    to the goal, `[batch]`. goal `[batch, goal]`.
+    """
+    first, last, through = _way(xp, graph, *energies)
+    node, nodes = xp.where(through, first, -1), []
+    for _ in range(chunk):
+        nodes.append(node)
+        # A node of -1 stands for the goal.
+        onward = xp.where(node == last, -1, graph.following[node, last])
+        node = xp.where(node < 0, -1, onward)
+    found = xp.stack(nodes, axis=1)[..., None]
+    return xp.where(found < 0, goal[:, None], graph.place[found[..., 0]])
+
+
+def _way(xp: Any, graph: Graph, here: Any, onward: Any, direct: Any) -> tuple[Any, Any, Any]:
+    """First and last node of the best way, `[batch]` each, and whether it beats going directly."""
+    from_start = graph.own - here
+    # A start far from every node still sets out for the nearest.
+    nearest = from_start.min(-1, keepdims=True)
+    from_start = _within(xp, from_start, xp.maximum(graph.limit, nearest))
+    # Nothing was observed at the goal: what rates it best counts as being there.
+    own = xp.maximum(onward.max(-1), direct)
+    to_goal = _within(xp, own[:, None] - onward, graph.limit)
+    straight = _within(xp, own - direct, graph.limit)
+    until_last = from_start[..., None] + graph.length
+    whole = until_last.min(1) + to_goal
+    last = whole.argmin(-1)
+    first = xp.take_along_axis(until_last.argmin(1), last[:, None], axis=1)[:, 0]
+    return first, last, whole.min(-1) < straight
+
+
+def _within(xp: Any, cost: Any, limit: Any) -> Any:
+    """Costs above the limit are infinite, those below zero are zero."""
+    return xp.where(cost <= limit, xp.maximum(cost, 0.0), xp.inf)
+
+
+@dataclass(frozen=True, eq=False)
+class RecordedWaypoints:
+    """A planner for the loop: what was sensed to subgoals `[chunk, goal]`.
+
+    value: `(observation [batch, observation], goal [batch, goal]) -> energy [batch]`. observation:
+    of each node, `[nodes, observation]`.
+    """
+
+    value: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    observation: np.ndarray
+    graph: Graph
+    chunk: int
+
+    def __call__(self, sensed: Sensed) -> np.ndarray:
+        place, goal = self.graph.place, np.asarray(sensed.goal, np.float32)
+        here, nodes = np.asarray(sensed.observation, np.float32)[None], len(place)
+        # One call for all pairs: here to each node, each node to the goal, here to the goal.
+        observed = np.concatenate([np.repeat(here, nodes, 0), self.observation, here])
+        toward = np.concatenate([place, np.repeat(goal[None], nodes + 1, 0)])
+        found = self.value(observed, toward)
+        energies = found[None, :nodes], found[None, nodes:-1], found[-1:]
+        return subgoals(np, self.graph, energies, goal[None], self.chunk)[0]
+
+
+def open_waypoints(folder: Path, card: Card, chunk: int) -> RecordedWaypoints:
+    """The planner that was recorded in a policy folder; raises UserError if there is none."""
+    if NODES not in card.files:
+        raise UserError(
+            f"{folder} holds no waypoints: export with `kilolayer export RUN --to FOLDER --planner "
+            "waypoints`, or plan with --planner direct."
+        )
+    path = folder / NODES
+    try:
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != card.files[NODES]:
+            raise ValueError("its SHA-256 is another than on the card")
+        with np.load(path, allow_pickle=False) as arrays:
+            observation = arrays["observation"]
+            graph = Graph(*(arrays[name] for name in Graph._fields))
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path} is missing or damaged: {error}.") from error
+    session = open_session(folder / VALUE, card.files.get(VALUE))
+    sizes = {"observation": len(card.observation), "goal": len(card.goal)}
+    require_inputs(session, sizes, folder / VALUE)
+
+    def value(observation: np.ndarray, goal: np.ndarray) -> np.ndarray:
+        return session.run(["energy"], {"observation": observation, "goal": goal})[0]
+
+    return RecordedWaypoints(value, observation, graph, chunk)

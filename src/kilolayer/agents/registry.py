@@ -1,0 +1,56 @@
+"""Agents by name, and what of a task they need to know."""
+
+from collections.abc import Mapping
+
+from kilolayer.agents.base import Agent, Reward, TaskSpec
+from kilolayer.agents.crl import CRL
+from kilolayer.agents.imitation import Cloning, GoalCloning, Imitation
+from kilolayer.agents.ppo import PPO
+from kilolayer.agents.sac import SAC, HindsightSAC
+from kilolayer.agents.td3 import TD3
+from kilolayer.lookup import find
+from kilolayer.tasks.base import Task, is_success
+from kilolayer.types import Array, UserError
+
+AGENTS: Mapping[str, type[Agent]] = {
+    "crl": CRL,
+    "sac": SAC,
+    "sac-her": HindsightSAC,
+    "td3-her": TD3,
+    "ppo": PPO,
+    "gcsl": Imitation,
+    "gcbc": GoalCloning,
+    "bc": Cloning,
+}
+
+
+def agent_class(name: str) -> type[Agent]:
+    """The agent called `name`, or the user's own `module:Class`, a subclass of `Agent`.
+
+    Raises UserError with the nearest name if there is none.
+    """
+    found = find("agent", name, AGENTS)
+    if not (isinstance(found, type) and issubclass(found, Agent)):
+        raise UserError(f"agent = {name!r} is no subclass of kilolayer.agents.base.Agent.")
+    return found
+
+
+def name_of(agent: Agent | type[Agent]) -> str:
+    """The name that `agent_class` finds the agent's class by."""
+    kind = agent if isinstance(agent, type) else type(agent)
+    ours = (name for name, known in AGENTS.items() if known is kind)
+    return next(ours, f"{kind.__module__}:{kind.__qualname__}")
+
+
+def task_spec(task: Task) -> TaskSpec:
+    """The sizes of a task's observation, action and goal."""
+    return TaskSpec(len(task.observation), task.action_dim, task.goal.dim)
+
+
+def sparse_reward(task: Task) -> Reward:
+    """1 within the goal's success radius, else 0."""
+
+    def reward(achieved_goal: Array, goal: Array) -> Array:
+        return is_success(task, achieved_goal, goal).astype("float32")
+
+    return reward

@@ -1,0 +1,85 @@
+"""A simulated world of a task as a robot of the control loop."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kilolayer.config import RunConfig
+from kilolayer.physics.build import build_physics
+from kilolayer.tasks.base import Task, has_ended, is_success
+from kilolayer.training.evaluate import evaluation_key, evaluation_start
+from kilolayer.types import Array
+from kilolayer_robot.robot import Sensed
+
+
+@dataclass(frozen=True)
+class Errand:
+    """One episode of a simulated robot: whether it came to its goal, and control steps there."""
+
+    success: bool
+    time_at_goal: int
+    steps: int
+
+
+class SimulatedRobot:
+    """One world of a task, with its own engine: each action is one control step.
+
+    It does not keep time itself: a loop of `1 / control_step` Hz runs it in real time, a faster one
+    faster. Episodes have the task's length and evaluation goals, or `goal [goal]`, and are over
+    early if they terminate; `errands` tells of those that are over.
+    """
+
+    def __init__(
+        self, task: Task, config: RunConfig, seed: int = 0, goal: np.ndarray | None = None
+    ):
+        self.errands: list[Errand] = []
+        self._task, self._goal = task, None if goal is None else jnp.asarray(goal)
+        self._seed = seed
+        self._physics = build_physics(task.world, 1, config.physics)
+        self._begin, self._step = jax.jit(self._begin_errand), jax.jit(self._control_step)
+        self._start()
+        # Compile before the first clock starts.
+        self._step(self._state, self._told, jnp.zeros((1, task.action_dim)))
+
+    def observe(self) -> Sensed:
+        return self._sensed
+
+    def act(self, action: np.ndarray) -> None:
+        self._state, self._told, rows, reached, ended = self._step(
+            self._state, self._told, np.asarray(action, np.float32)[None]
+        )
+        rows, reached, ended = jax.device_get((rows, reached, ended))
+        self._age += 1
+        self._at_goal += int(reached and not ended)
+        self._sensed = Sensed(*rows, errand=len(self.errands))
+        if ended or self._age >= self._task.episode_length:
+            self.errands.append(Errand(self._at_goal > 0, self._at_goal, self._age))
+            self._start()
+
+    def safe_action(self) -> np.ndarray:
+        """Zeros, the middle of every actuator's range."""
+        return np.zeros(self._task.action_dim, np.float32)
+
+    def _start(self) -> None:
+        key = evaluation_key(self._seed, len(self.errands))
+        self._state, self._told, rows = self._begin(key)
+        self._sensed = Sensed(*jax.device_get(rows), errand=len(self.errands))
+        self._age = self._at_goal = 0
+
+    def _begin_errand(self, key: Array) -> tuple:
+        start = evaluation_start(self._task, key, 1, "evaluation", self._goal)
+        state = self._physics.init(start.qpos, start.qvel)
+        goal = self._task.current_goal(state, start.goal)
+        return state, goal, self._rows(state, goal)
+
+    def _control_step(self, state, goal, action) -> tuple:
+        state = self._physics.step(state, action)
+        goal = self._task.current_goal(state, goal)
+        reached = is_success(self._task, self._task.achieved_goal(state), goal)[0]
+        return state, goal, self._rows(state, goal), reached, has_ended(self._task, state)[0]
+
+    def _rows(self, state, goal) -> tuple[Array, Array, Array]:
+        task = self._task
+        return task.observe(state)[0], task.achieved_goal(state)[0], goal[0]

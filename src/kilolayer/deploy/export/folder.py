@@ -1,0 +1,210 @@
+"""A policy as a folder that `kilolayer-robot run` takes: graph, card and recorded waypoints."""
+
+import dataclasses
+import hashlib
+import io
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from kilolayer.analysis.load import load
+from kilolayer.deploy.card import task_card
+from kilolayer.deploy.export.noise import float32_noise, tolerance
+from kilolayer.deploy.export.onnx_agent import OnnxAgent
+from kilolayer.deploy.export.onnx_graph import DEFAULT_OPSET, Weights, policy_graph
+from kilolayer.deploy.export.onnx_session import open_session, session_of
+from kilolayer.deploy.export.packages import require
+from kilolayer.deploy.export.value_graph import value_graph
+from kilolayer.deploy.export.write import (
+    check_inputs,
+    difference,
+    in_float32,
+    policy_noise,
+    reference,
+    require_close,
+    sizes_of,
+)
+from kilolayer.deploy.planning.build import build_planner
+from kilolayer.deploy.planning.planners import CriticValue, Waypoints
+from kilolayer.deploy.policy import DeployedPolicy, is_policy, open_policy
+from kilolayer.deploy.score import Scorer
+from kilolayer.runtime.progress import ProgressDisplay, Silent
+from kilolayer.types import UserError, bad_field
+from kilolayer_robot.card import CARD
+from kilolayer_robot.planning import Pursuit
+from kilolayer_robot.policy import MODEL, Policy
+from kilolayer_robot.waypoints import NODES, VALUE, Graph
+
+PACKAGES = ("kilolayer", "jax", "onnx", "onnxruntime", "numpy")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """path: the folder. facts: what the card says under `made_by`."""
+
+    path: Path
+    facts: dict[str, Any]
+
+    def lines(self) -> list[str]:
+        """What was written, in words."""
+        facts = self.facts
+        apart = ", ".join(f"{x:.1e} on {what}" for what, x in facts["differences"].items())
+        found = [f"{self.path}  {facts['weights']} weights, differs by at most {apart}"]
+        found.append(f"rounding alone moves this policy by {facts['float32_noise']:.1e}")
+        for name, scores in facts["scores"].items():
+            told = f"success {scores['success']:.2f}, time at goal {scores['time_at_goal']:.1f}"
+            found.append(f"{name}: {told} in {facts['episodes']} episodes")
+        found.append(f"kilolayer-robot run {self.path} --robot module:Class --goal ...")
+        return found
+
+
+def export_folder(
+    policy: str | Path,
+    to: Path,
+    planner: Literal["waypoints"] | None = None,
+    nodes: int = 64,
+    weights: Weights = "float32",
+    episodes: int = 0,
+    opset: int = DEFAULT_OPSET,
+    display: ProgressDisplay | None = None,
+) -> Folder:
+    """Write a new policy folder; each graph is loaded back and compared with what it is of.
+
+    policy: a run directory, a policy directory or zoo:NAME. planner: record waypoints over so many
+    nodes, which takes a run with a contrastive critic. episodes: score the policy and its graph in
+    so many; 0 scores neither. Raises UserError if the folder exists, if a package is missing, or if
+    a graph differs by more than the policy's float32 noise allows; then nothing is left. Graphs
+    with float16 or int8 weights differ by more and are not compared: score them.
+    """
+    display = display or Silent()
+    if to.exists():
+        raise UserError(f"{to} exists already: choose another with --to.")
+    if episodes < 0:
+        raise bad_field("episodes", episodes, "it must be 0 or more", 0)
+    for package in ("onnx", "onnxruntime"):
+        require(package)
+    display.phase("policy")
+    opened = open_policy(policy)
+    inputs = check_inputs(opened, display)
+    writing = to.with_name(f".exporting-{to.name}")
+    shutil.rmtree(writing, ignore_errors=True)
+    try:
+        writing.mkdir(parents=True)
+        display.phase("onnx")
+        facts = _write_policy(opened, writing, inputs, weights, opset)
+        facts |= {"episodes": episodes, "scores": _scores(opened, writing, episodes, display)}
+        if planner is not None:
+            facts["waypoints"] = _write_waypoints(policy, opened, writing, nodes, opset, display)
+        _write_card(opened, writing, inputs, facts)
+        Policy.open(writing)
+        writing.rename(to)
+    except OSError as error:
+        raise UserError(f"cannot write {to}: {error.strerror}.") from error
+    finally:
+        shutil.rmtree(writing, ignore_errors=True)
+    return Folder(to, facts)
+
+
+def _write_policy(
+    policy: DeployedPolicy, folder: Path, inputs: dict[str, Any], weights: Weights, opset: int
+) -> dict[str, Any]:
+    content = policy_graph(policy.agent_state, sizes_of(policy), opset, weights).SerializeToString()
+    (folder / MODEL).write_bytes(content)
+    noise = policy_noise(policy.agent_state, inputs)
+    session, wanted = open_session(folder / MODEL), reference(in_float32(policy.agent_state))
+    differences = {what: difference(session, wanted, *each) for what, each in inputs.items()}
+    if weights == "float32":
+        require_close(MODEL, differences, noise)
+    return {
+        "method": policy.method,
+        "depth": policy.spec.torso.depth,
+        "opset": opset,
+        "weights": weights,
+        "float32_noise": noise,
+        "tolerance": tolerance(noise) if weights == "float32" else None,
+        "differences": differences,
+        "packages": {name: version(name) for name in PACKAGES},
+    }
+
+
+def _scores(
+    policy: DeployedPolicy, folder: Path, episodes: int, display: ProgressDisplay
+) -> dict[str, dict[str, float]]:
+    """Of the policy and of its graph, from the same starts toward the same goals."""
+    if episodes == 0:
+        return {}
+    display.phase("episodes")
+    scorer = Scorer(policy.task, policy.config, episodes)
+    agents = {
+        "policy": policy.agent,
+        "graph": OnnxAgent(open_session(folder / MODEL), policy.spec.task.action_dim),
+    }
+    found = {}
+    for name, agent in agents.items():
+        scores = scorer.scores(agent, policy.agent_state)
+        found[name] = {key: float(scores[key]) for key in ("success", "time_at_goal")}
+        display.advance(len(found), len(agents), success=found[name]["success"])
+    return found
+
+
+def _write_waypoints(
+    path: str | Path,
+    policy: DeployedPolicy,
+    folder: Path,
+    nodes: int,
+    opset: int,
+    display: ProgressDisplay,
+) -> dict[str, Any]:
+    """Nodes, paths and the value's graph; returns facts about them."""
+    if is_policy(path):
+        allowed = f"{path} is a policy on its own and has no critic to plan with; give a run"
+        raise bad_field("planner", "waypoints", allowed)
+    run = load(path)
+    planner = build_planner("waypoints", run, policy, Pursuit(), display, nodes)
+    assert isinstance(planner, Waypoints)
+    value = planner.value
+    assert isinstance(value, CriticValue)
+    (folder / VALUE).write_bytes(value_graph(value, sizes_of(policy), opset).SerializeToString())
+    names = ("observation", *Graph._fields)
+    arrays = {name: np.asarray(getattr(planner, name)) for name in names}
+    content = io.BytesIO()
+    np.savez_compressed(content, allow_pickle=False, **arrays)
+    (folder / NODES).write_bytes(content.getvalue())
+    inputs = np.asarray(planner.observation), np.asarray(planner.place)
+    noise = float32_noise(_value, value, inputs)
+    session = session_of(folder / VALUE)
+    rows = dict(zip(("observation", "goal"), inputs, strict=True))
+    wanted = np.asarray(jax.jit(_value)(value, *inputs))
+    apart = float(np.abs(session.run(["energy"], rows)[0] - wanted).max())
+    # Energies are no shares of a range: they are compared with rounding relative to their size.
+    scale = max(1.0, float(np.abs(wanted).max()))
+    require_close(VALUE, {"the nodes": apart / scale}, noise / scale)
+    return {"nodes": len(planner.place), "float32_noise": noise, "difference": apart}
+
+
+def _value(value: CriticValue, observation: Any, goal: Any) -> Any:
+    return value(observation, goal, value.encode(goal))
+
+
+def _write_card(
+    policy: DeployedPolicy, folder: Path, inputs: dict[str, Any], facts: dict[str, Any]
+) -> None:
+    observation, goal = inputs["observations of the task"]
+    card = task_card(policy.task, _range(observation), _range(goal))
+    files = {each.name: hashlib.sha256(each.read_bytes()).hexdigest() for each in _files(folder)}
+    card = dataclasses.replace(card, files=files, made_by=facts)
+    (folder / CARD).write_text(card.to_json() + "\n")
+
+
+def _files(folder: Path) -> Sequence[Path]:
+    return [path for name in (MODEL, VALUE, NODES) if (path := folder / name).exists()]
+
+
+def _range(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return rows.min(0), rows.max(0)

@@ -1,0 +1,98 @@
+"""Config files of earlier formats, made into the present one.
+
+Version 1 and 2 are one flat object of settings; 2 differs in what `ant` stands for, the ant of
+MuJoCo's goal-reaching benchmarks in place of Gym's. Version 3 has a group for each room.
+"""
+
+from typing import Any
+
+from kilolayer.agents.registry import agent_class
+from kilolayer.settings import settings_of
+from kilolayer.types import UserError, nearest
+
+VERSION = 3
+# Tasks of the ant that Gym's ant no longer has.
+WITHOUT_GYM_ANT = ("ant_ball", "ant_push")
+
+# Where the settings of a flat file went; all others are the agent's.
+FLAT = {
+    "task": (
+        "task", "gym", "mjcf", "goal_site", "goal_body", "goal_box", "goal_radius", "control_step",
+    ),
+    "network": (
+        "depth", "actor_depth", "critic_depth", "width", "layers_per_block", "residual", "norm",
+        "norm_position", "activation", "branch_activation", "expansion", "branch_scale",
+        "rematerialisation", "scan_unroll", "compute_dtype",
+    ),
+    "collection": (
+        "total_steps", "num_envs", "unroll_length", "episode_length", "goal_interval",
+        "update_to_data", "dataset",
+    ),
+    "physics": ("physics", "mjx_impl"),
+    "replay": ("replay_steps_per_env", "min_replay_steps_per_env"),
+    "evaluation": ("num_evaluations", "eval_envs", "samples"),
+    "tracking": ("tensorboard", "wandb"),
+    "": ("seed", "start_from"),
+}  # fmt: skip
+FLAT_AGENT = (
+    "agent", "batch_size", "discount", "initial_discount", "actor_learning_rate",
+    "critic_learning_rate", "temperature_learning_rate", "final_learning_rate_share",
+    "average_decay", "weight_decay", "energy", "contrastive_loss", "logsumexp_penalty",
+    "initial_temperature", "target_entropy_per_action", "shuffled_goal_share",
+    "commanded_goal_share", "hindsight_goal_share", "target_rate", "hindsight_goal_noise",
+    "absorbing_termination", "representation_dim", "collector_depth",
+)  # fmt: skip
+# What flat files call the energies; JaxGCRL means others by the same words.
+ENERGIES = {"l2": "euclidean", "squared_l2": "squared_euclidean"}
+COLLECTOR_LEARNER = "kilolayer.studies.collector_learner:CollectorLearner"
+
+
+def migrated(values: dict[str, Any], source: str) -> dict[str, Any]:
+    """The values of a config file in the present format; `source` names it in errors.
+
+    Raises UserError for a file of a later format, for a key that no format had, and where the task
+    meant another body.
+    """
+    version = values.get("version", 1)
+    if type(version) is not int or version not in range(1, VERSION + 1):
+        raise UserError(
+            f"{source} has version = {version!r}, where this release reads up to {VERSION}: "
+            "open it with the release that wrote it, or a newer one."
+        )
+    values = {key: value for key, value in values.items() if key != "version"}
+    if version == VERSION:
+        return values
+    _check_body(version, values, source)
+    return _grouped(values, source)
+
+
+def _check_body(version: int, values: dict[str, Any], source: str) -> None:
+    task = str(values.get("task", ""))
+    if version == 1 and (task == "ant" or task.startswith("ant_")):
+        old = "" if task in WITHOUT_GYM_ANT else f"write gym_{task} as its task to keep them, or "
+        raise UserError(
+            f"{source} was written when task {task} had the motors of Gym's ant (gear 150, 20 Hz): "
+            f'{old}add "version": 2 for the present ones (gear 30, 10 Hz).'
+        )
+
+
+def _grouped(values: dict[str, Any], source: str) -> dict[str, Any]:
+    """A flat object by groups. It lists the settings of all agents: those of others are dropped."""
+    home = {name: group for group, names in FLAT.items() for name in names}
+    known = (*home, *FLAT_AGENT)
+    groups: dict[str, Any] = {name: {} for name in FLAT if name}
+    agent: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in known:
+            close = nearest(key, known)
+            raise UserError(f"{source} has an unknown key {key!r}; the nearest is {close!r}.")
+        place = agent if key not in home else groups[home[key]] if home[key] else groups
+        place[key] = value
+    name = agent.pop("agent", "crl")
+    if agent.get("collector_depth") is not None:
+        name = COLLECTOR_LEARNER
+    if "energy" in agent:
+        agent["energy"] = ENERGIES.get(agent["energy"], agent["energy"])
+    owned = settings_of(agent_class(str(name)))
+    own = {key: value for key, value in agent.items() if key in owned}
+    return {**groups, "agent": {"name": name, **own}}

@@ -1,0 +1,135 @@
+"""The settings of the networks: how deep, how wide, and how their layers are put together."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from kilolayer.networks.block import Architecture
+from kilolayer.networks.encoders import TorsoSpec
+from kilolayer.networks.stack import Rematerialisation
+from kilolayer.settings import Count, Settings
+from kilolayer.types import bad_field
+
+# Blocks whose branches add up unscaled; in a deeper stack they add up to as much as these would.
+# What was measured up to depth 4096: results/depth_stability.
+UNSCALED_BLOCKS = 2
+# What the activations of an update may take before some are computed again, by platform.
+ACTIVATION_BYTES = {"cpu": 2e9, "gpu": 8e9}
+# Arrays `[batch, width]` that an update keeps of every layer: its product's result, a quarter of
+# the residual stream, and what does not grow with depth; tests/networks/test_stack.py measures it.
+ARRAYS_PER_LAYER = 1.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig(Settings):
+    """Depth, width and the make of the residual blocks, the same in all networks of an agent."""
+
+    depth: int = 4
+    """Dense layers inside the residual blocks of every network. The input and the output layer do
+    not count."""
+    actor_depth: int | None = None
+    """Depth of the actor alone. Default: `depth`."""
+    critic_depth: int | None = None
+    """Depth of the critic's networks alone. Default: `depth`."""
+    width: Count = 256
+    """Units per layer."""
+    layers_per_block: Count = 4
+    """Dense layers per residual block. Every depth must be a multiple of it."""
+    residual: Literal["add", "interpolate", "none"] = "add"
+    """How a block's output joins the residual stream: `add`, `interpolate` with learnt weights, or
+    `none` to replace it."""
+    norm: Literal["layer", "rms", "none", "hyperspherical"] = "layer"
+    """Normalisation of the layers. `hyperspherical` also keeps every kernel column at norm 1."""
+    norm_position: Literal["post", "pre"] = "post"
+    """`post` normalises after every matrix product, `pre` once before each block and before the
+    output layer."""
+    activation: Literal["swish", "relu", "gelu"] = "swish"
+    """Activation function of every layer in a block."""
+    branch_activation: bool = True
+    """Apply the activation after the last layer of a block too."""
+    expansion: Count = 1
+    """Hidden width inside a block divided by the width of the residual stream."""
+    branch_scale: Literal["inverse", "none"] = "inverse"
+    """Factor on N added branches. `inverse`: min(1, 2/N), stable at any depth. `none`: 1, as
+    published."""
+    rematerialisation: Literal["auto", "none", "block", "nested"] = "auto"
+    """Activation checkpointing: none, per block, or nested. `auto` takes the first that fits in
+    memory."""
+    scan_unroll: Count = 1
+    """Residual blocks per iteration of the scan over depth. Larger values compile longer."""
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Number format inside the blocks. Parameters, residual stream and losses stay float32."""
+
+    def check(self) -> None:
+        for field in ("depth", "actor_depth", "critic_depth"):
+            if (depth := getattr(self, field)) is not None:
+                self.check_depth(field, depth)
+        if self.expansion > 1 and self.layers_per_block == 1:
+            allowed = "a block of one layer has no layers inside that could be wider"
+            raise bad_field("expansion", self.expansion, allowed, 1)
+        if self.norm == "hyperspherical" and self.norm_position == "pre":
+            allowed = "hyperspherical features are normalised after every product: it must be post"
+            raise bad_field("norm_position", self.norm_position, allowed)
+
+    def check_depth(self, field: str, depth: int) -> None:
+        """Raises UserError for a depth that is not made of whole blocks."""
+        unit = self.layers_per_block
+        if depth < unit or depth % unit:
+            nearest = max(unit, round(depth / unit) * unit)
+            allowed = f"a multiple of layers_per_block = {unit}, at least {unit}"
+            raise bad_field(field, depth, allowed, nearest)
+
+    @property
+    def architecture(self) -> Architecture:
+        """How the layers are put together, whatever their number and width."""
+        return Architecture(
+            residual=self.residual,
+            norm=self.norm,
+            norm_position=self.norm_position,
+            activation=self.activation,
+            branch_activation=self.branch_activation,
+            expansion=self.expansion,
+        )
+
+    @property
+    def depth_of_actor(self) -> int:
+        return self.depth if self.actor_depth is None else self.actor_depth
+
+    @property
+    def depth_of_critic(self) -> int:
+        return self.depth if self.critic_depth is None else self.critic_depth
+
+    def branch_scale_at(self, depth: int) -> float:
+        """Factor of every residual branch of a network; what learnt weights start at where blocks
+        interpolate."""
+        if self.residual == "interpolate":
+            # So that the stream and every block have the same say (arXiv 2502.15280).
+            return 1 / (depth // self.layers_per_block + 1)
+        if self.residual == "none" or self.branch_scale == "none":
+            return 1.0
+        return min(1.0, UNSCALED_BLOCKS * self.layers_per_block / depth)
+
+    def rematerialisation_at(self, depth: int, batch_size: int, platform: str) -> Rematerialisation:
+        """The first way whose activations fit; depth: of the networks that one gradient passes."""
+        if self.rematerialisation != "auto":
+            return self.rematerialisation
+        array = 4 * batch_size * self.width
+        inner = (self.layers_per_block - 1) / self.layers_per_block
+        wider = 1 + (self.expansion - 1) * inner
+        budget = ACTIVATION_BYTES.get(platform, ACTIVATION_BYTES["cpu"])
+        if ARRAYS_PER_LAYER * wider * depth * array <= budget:
+            return "none"
+        return "block" if depth / self.layers_per_block * array <= budget else "nested"
+
+    def torso(self, depth: int, rematerialisation: Rematerialisation) -> TorsoSpec:
+        """The deep part of a network of this depth; raises UserError for a depth that none has."""
+        self.check_depth("depth", depth)
+        return TorsoSpec(
+            depth=depth,
+            width=self.width,
+            layers_per_block=self.layers_per_block,
+            rematerialisation=rematerialisation,
+            scan_unroll=self.scan_unroll,
+            compute_dtype=self.compute_dtype,
+            branch_scale=self.branch_scale_at(depth),
+            architecture=self.architecture,
+        )

@@ -1,0 +1,222 @@
+"""Pictures of recorded worlds, side by side, and video files of them."""
+
+import math
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+from PIL import Image
+
+from kilolayer.physics.build import build_physics
+from kilolayer.physics.gymnasium import GymnasiumWorld
+from kilolayer.physics.native import MujocoWorld
+from kilolayer.render.marks import Mark
+from kilolayer.render.scene import MujocoScene, PointScene
+from kilolayer.runtime.files import guard_disk
+from kilolayer.tasks.base import Task
+from kilolayer.training.evaluate import evaluation_key, evaluation_start
+from kilolayer.types import UserError, bad_field
+
+GAP = 4  # pixels between worlds
+WHITE = 255
+# Constant quality of x264, 0 (lossless) to 51; at 28 a frame of a plain scene takes 1-3 kB.
+QUALITY = "28"
+MOMENTS = 6  # of an episode, in a still picture of it
+
+
+def render_frames(
+    task: Task,
+    qpos: np.ndarray,
+    goal: np.ndarray,
+    reached: np.ndarray,
+    size: int = 240,
+    every: int = 1,
+    marks: Sequence[Mark] = (),
+) -> np.ndarray:
+    """Frames `[frames, height, width, 3]` uint8 of worlds that play next to each other.
+
+    qpos `[time, worlds, nq]`: recorded positions; goal `[time, worlds, goal]`: drawn with the
+    success radius, in another colour while it is `reached [time, worlds]`. size: pixels of the
+    longer side of one world. every: control steps per frame, the first step included. marks: what
+    lies in all of them. Mazes are seen from above, x to the right and y up; open ground from behind
+    the agent, the goal ahead; what does not travel from where its model says.
+    Raises UserError if the arrays do not fit the task or this machine cannot render.
+    """
+    qpos, goal = np.asarray(qpos), np.asarray(goal)
+    _check(task, qpos, goal, reached, size, every)
+    with make_scene(task, size, marks) as scene:
+        shown = range(0, len(qpos), every)
+        frames = [
+            _tile(
+                [
+                    scene.draw(qpos[: time + 1, world], goal[time, world], reached[time, world])
+                    for world in range(qpos.shape[1])
+                ]
+            )
+            for time in shown
+        ]
+    return np.stack(frames)
+
+
+def make_scene(task: Task, size: int, marks: Sequence[Mark] = ()) -> MujocoScene | PointScene:
+    """What draws worlds of this task, to be used in a `with` statement.
+
+    size: pixels of the longer side. marks: coloured discs that lie there. Raises UserError for a
+    task that cannot be drawn.
+    """
+    require_drawable(task)
+    return (MujocoScene if isinstance(task.world, MujocoWorld) else PointScene)(task, size, marks)
+
+
+def require_drawable(task: Task) -> None:
+    """Raises UserError if the task's worlds cannot be drawn from their positions."""
+    if isinstance(task.world, GymnasiumWorld):
+        raise UserError(
+            f"task {task.name} cannot be drawn from a recording: step the environment yourself, "
+            "made by gymnasium.make with render_mode='rgb_array', with the run's policy "
+            "(`kilolayer.load(RUN).policy`), and call its render."
+        )
+    if task.maze is None and not isinstance(task.world, MujocoWorld):
+        raise UserError(f"task {task.name} cannot be drawn: its points move in no known maze.")
+
+
+def render_start(task: Task, size: int) -> np.ndarray:
+    """A picture `[height, width, 3]` uint8 of how an evaluation may begin, with its goal.
+
+    Raises UserError if the task cannot be drawn or nothing rendered here.
+    """
+    require_drawable(task)
+    start = evaluation_start(task, evaluation_key(0, 0), 1, "evaluation")
+    state = build_physics(task.world, 1).init(start.qpos, start.qvel)
+    goal = np.asarray(task.current_goal(state, start.goal))
+    return render_frames(task, np.asarray(start.qpos)[None], goal[None], np.zeros((1, 1)), size)[0]
+
+
+def _check(
+    task: Task, qpos: np.ndarray, goal: np.ndarray, reached: np.ndarray, size: int, every: int
+) -> None:
+    require_drawable(task)
+    world = task.world
+    nq = world.model.nq if isinstance(world, MujocoWorld) else 2
+    if qpos.ndim != 3 or 0 in qpos.shape or qpos.shape[2] != nq:
+        raise UserError(
+            f"positions of the shape {qpos.shape} cannot be drawn: task {task.name} needs "
+            f"[time, worlds, {nq}]."
+        )
+    if goal.shape != (*qpos.shape[:2], task.goal.dim):
+        raise UserError(
+            f"goals of the shape {goal.shape} cannot be drawn: task {task.name} needs "
+            f"[{len(qpos)}, {qpos.shape[1]}, {task.goal.dim}]."
+        )
+    if np.shape(reached) != qpos.shape[:2]:
+        raise UserError(
+            f"reached has the shape {np.shape(reached)}; these positions need {qpos.shape[:2]}."
+        )
+    if not (np.isfinite(qpos).all() and np.isfinite(goal).all()):
+        raise UserError("positions or goals that are not finite cannot be drawn.")
+    if size < 16 or every < 1:
+        raise UserError(
+            f"size = {size} and every = {every} are not allowed: a world needs at least 16 pixels "
+            "and a frame at least 1 control step."
+        )
+
+
+def freeze_after_termination(qpos: np.ndarray, alive: np.ndarray) -> np.ndarray:
+    """Positions `[time, worlds, nq]` in which a world stands still once its episode has ended.
+
+    alive `[time, worlds]`: whether the episode had not terminated by then.
+    """
+    last = np.maximum(alive.sum(0) - 1, 0)
+    times = np.minimum(np.arange(len(qpos))[:, None], last[None])
+    return np.take_along_axis(qpos, times[..., None], axis=0)
+
+
+def _tile(images: list[np.ndarray]) -> np.ndarray:
+    """Images `[height, width, 3]` in a grid that is as square as they allow, white between."""
+    columns = math.ceil(math.sqrt(len(images)))
+    rows = math.ceil(len(images) / columns)
+    height, width = images[0].shape[:2]
+    shape = (rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3)
+    canvas = np.full(shape, WHITE, np.uint8)
+    for index, image in enumerate(images):
+        top, left = index // columns * (height + GAP), index % columns * (width + GAP)
+        canvas[top : top + height, left : left + width] = image
+    return canvas
+
+
+def write_video(path: Path, frames: np.ndarray, fps: float) -> None:
+    """Write frames `[frames, height, width, 3]` uint8 as `.mp4` (H.264), `.gif`, `.png`, by suffix.
+
+    The first two play in every browser; the last shows `MOMENTS` of them, first and last included,
+    in a grid. H.264 needs even sides: an odd one grows by one pixel. Raises
+    UserError for another suffix, frames that are none, or a file that cannot be written.
+    """
+    require_film_name(path)
+    if frames.ndim != 4 or frames.shape[3] != 3 or len(frames) == 0 or frames.dtype != np.uint8:
+        raise UserError(
+            f"frames must be [frames, height, width, 3] of uint8, not {frames.shape} of "
+            f"{frames.dtype}."
+        )
+    temporary = path.with_name(f".writing.{path.name}")
+    with guard_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            WRITERS[path.suffix](temporary, frames, fps)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _write_mp4(path: Path, frames: np.ndarray, fps: float) -> None:
+    odd = [(0, 0), *((0, side % 2) for side in frames.shape[1:3]), (0, 0)]
+    frames = np.pad(frames, odd, mode="edge")
+    height, width = frames.shape[1:3]
+    raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{fps:g}"]
+    # yuv420p is the one layout that every browser decodes; faststart puts the index first.
+    coded = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", QUALITY, "-movflags", "+faststart"]
+    try:
+        # Not imageio_ffmpeg.write_frames: it forks this process, whose JAX threads that can lock.
+        subprocess.run(
+            [ffmpeg_path(), "-y", "-loglevel", "error", *raw, "-i", "-", *coded, str(path)],
+            input=frames.tobytes(),
+            capture_output=True,
+            check=True,
+        )
+    except subprocess.CalledProcessError as error:
+        reason = error.stderr.decode(errors="replace").strip()
+        raise UserError(f"cannot write {path}: ffmpeg failed ({reason}).") from error
+
+
+def ffmpeg_path() -> str:
+    """The ffmpeg program that imageio-ffmpeg brings; raises UserError if there is none."""
+    try:
+        return imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError as error:
+        raise UserError(
+            "no ffmpeg was found: install imageio-ffmpeg anew, or write a .gif instead."
+        ) from error
+
+
+def _write_gif(path: Path, frames: np.ndarray, fps: float) -> None:
+    images = [Image.fromarray(frame) for frame in frames]
+    images[0].save(
+        path, save_all=True, append_images=images[1:], duration=round(1000 / fps), loop=0
+    )
+
+
+def _write_png(path: Path, frames: np.ndarray, fps: float) -> None:
+    del fps
+    moments = np.linspace(0, len(frames) - 1, min(MOMENTS, len(frames))).round().astype(int)
+    Image.fromarray(_tile(list(frames[moments]))).save(path)
+
+
+WRITERS = {".mp4": _write_mp4, ".gif": _write_gif, ".png": _write_png}
+
+
+def require_film_name(path: Path) -> None:
+    """Raises UserError unless the file's suffix is one that can be written."""
+    if path.suffix not in WRITERS:
+        raise bad_field("out", str(path), f"a name that ends in {', '.join(WRITERS)}")

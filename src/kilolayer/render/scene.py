@@ -1,0 +1,175 @@
+"""One world seen by a camera: points drawn with Pillow, bodies rendered by MuJoCo off screen."""
+
+# MuJoCo ships no type stubs for its compiled module.
+# pyright: reportAttributeAccessIssue=false
+import math
+from collections.abc import Sequence
+from typing import Self
+
+import mujoco
+import numpy as np
+from PIL import Image, ImageDraw
+
+from kilolayer.physics.native import MujocoWorld
+from kilolayer.render.marks import Mark
+from kilolayer.render.style import FAILURE, SUCCESS, rgb
+from kilolayer.tasks.base import Task, goals_are_places
+from kilolayer.tasks.drawing import OffScreen, draw_disc, draw_maze
+
+OVERSAMPLING = 2  # Pillow draws hard edges; shrinking smooths them
+AGENT = "#0072B2"
+TRAIL = "#8FBFDD"
+POINT_RADIUS = 0.12  # cells, a little more than the point's own, to be seen
+CAMERA_EXTENTS = 1.5  # from the middle of a model to the camera, in the model's extent
+DISC_HEIGHT = 0.03  # m, of the middle of a disc above the ground
+FIELD_OF_VIEW = math.radians(45)  # MuJoCo's default, vertical
+
+
+class PointScene:
+    """A point in its maze from above: walls, goal, trail and point."""
+
+    def __init__(self, task: Task, size: int, marks: Sequence[Mark] = ()):
+        assert task.maze is not None
+        self._marks = marks
+        self._maze, self._radius = task.maze, task.goal.radius
+        cells = np.array(task.maze.walls.shape)
+        self._scale = size * OVERSAMPLING / (cells.max() * task.maze.cell_size)
+        self._pixels = (_even(size * cells[0] / cells.max()), _even(size * cells[1] / cells.max()))
+        self._background = draw_maze(task.maze, self._scale * task.maze.cell_size)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def draw(self, qpos: np.ndarray, goal: np.ndarray, reached: bool) -> np.ndarray:
+        """The picture `[height, width, 3]` after the positions `[time, 2]` so far."""
+        image = self._background.copy()
+        canvas = ImageDraw.Draw(image)
+        discs = [(self._radius, goal, SUCCESS if reached else FAILURE)]
+        discs += [(mark.radius, np.array(mark.place), mark.colour) for mark in self._marks]
+        # The largest first: none hides a smaller one.
+        for radius, place, fill in sorted(discs, key=lambda disc: -disc[0]):
+            self._disc(canvas, place, radius, fill)
+        if len(qpos) > 1:
+            trail = [tuple(place) for place in self._to_pixels(qpos).tolist()]
+            canvas.line(trail, fill=TRAIL, width=2 * OVERSAMPLING, joint="curve")
+        self._disc(canvas, qpos[-1], POINT_RADIUS * self._maze.cell_size, AGENT)
+        return np.asarray(image.resize(self._pixels, Image.Resampling.BOX))
+
+    def _to_pixels(self, places: np.ndarray) -> np.ndarray:
+        """Positions `[..., 2]` as pixels from the left and from the top."""
+        pixels = (np.asarray(places) + self._maze.cell_size / 2) * self._scale
+        return np.stack([pixels[..., 0], self._background.height - pixels[..., 1]], -1)
+
+    def _disc(
+        self, canvas: ImageDraw.ImageDraw, centre: np.ndarray, radius: float, fill: str
+    ) -> None:
+        x, y = self._to_pixels(centre)
+        draw_disc(canvas, x, y, radius * self._scale, fill)
+
+
+class MujocoScene:
+    """A MuJoCo world, rendered off screen; the goal is added to the picture, not to the model."""
+
+    def __init__(self, task: Task, size: int, marks: Sequence[Mark] = ()):
+        assert isinstance(task.world, MujocoWorld)
+        self._task, self._marks = task, marks
+        self._model = task.world.model
+        self._data = mujoco.MjData(self._model)
+        shape = np.array((1, 1) if task.maze is None else task.maze.walls.shape)
+        width, height = (_even(size * side / shape.max()) for side in shape)
+        self._screen = OffScreen(self._model, width, height)
+        self._option, self._camera = mujoco.MjvOption(), mujoco.MjvCamera()
+
+    def __enter__(self) -> Self:
+        self._screen.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._screen.__exit__()
+
+    def draw(self, qpos: np.ndarray, goal: np.ndarray, reached: bool) -> np.ndarray:
+        """The picture `[height, width, 3]` after the positions `[time, nq]` so far."""
+        self._data.qpos[:] = qpos[-1]
+        mujoco.mj_kinematics(self._model, self._data)
+        mujoco.mj_camlight(self._model, self._data)
+        points = self._task.goal_points(goal)
+        self._aim(qpos, points[0])
+        everything = int(mujoco.mjtCatBit.mjCAT_ALL)
+        mujoco.mjv_updateScene(
+            self._model,
+            self._data,
+            self._option,
+            None,
+            self._camera,
+            everything,
+            self._screen.scene,
+        )
+        for point in points:
+            self._show_goal(point, SUCCESS if reached else FAILURE)
+        for mark in self._marks:
+            # At the height of the goal, and over its disc unless that is smaller.
+            over = 2.0 if mark.radius < self._task.goal.radius else 0.5
+            place = np.array([*mark.place, points[0][2] + over * DISC_HEIGHT])
+            self._add(mujoco.mjtGeom.mjGEOM_CYLINDER, [mark.radius, 0.01, 0], place, mark.colour)
+        return self._screen.render()
+
+    def _aim(self, qpos: np.ndarray, goal: np.ndarray) -> None:
+        camera, maze = self._camera, self._task.maze
+        if maze is not None:
+            rows, columns = maze.walls.shape
+            camera.lookat[:] = [*(np.array([rows - 1, columns - 1]) * maze.cell_size / 2), 0]
+            camera.azimuth, camera.elevation = 90, -90
+            # The walls' tops are nearer than the ground: leave room for them.
+            half_height = columns * maze.cell_size / 2
+            camera.distance = half_height / math.tan(FIELD_OF_VIEW / 2) + maze.cell_size / 2
+            return
+        if not goals_are_places(self._task):
+            model = self._model
+            camera.lookat[:] = model.stat.center
+            camera.azimuth = model.vis.global_.azimuth
+            camera.elevation = model.vis.global_.elevation
+            camera.distance = CAMERA_EXTENTS * model.stat.extent
+            return
+        forward, gap = goal[:2] - qpos[0, :2], goal[:2] - qpos[-1, :2]
+        camera.lookat[:] = [*(qpos[-1, :2] + gap / 2), 0]
+        camera.azimuth = math.degrees(math.atan2(forward[1], forward[0]))
+        camera.elevation = -45
+        camera.distance = 5 + 1.4 * float(np.linalg.norm(gap))
+
+    def _show_goal(self, place: np.ndarray, colour: str) -> None:
+        """Add the success radius to the scene: a disc on the ground, or a ball in space."""
+        radius = self._task.goal.radius
+        place = np.asarray(place, np.float64)
+        if self._task.goal.dim <= 2:
+            place = place + np.array([0, 0, DISC_HEIGHT])
+            self._add(mujoco.mjtGeom.mjGEOM_CYLINDER, [radius, 0.02, 0], place, colour)
+        else:
+            self._add(mujoco.mjtGeom.mjGEOM_SPHERE, [radius, 0, 0], place, colour, opacity=0.4)
+
+    def _add(
+        self,
+        shape: mujoco.mjtGeom,
+        size: list[float],
+        place: np.ndarray,
+        colour: str,
+        opacity: float = 1.0,
+    ) -> None:
+        scene = self._screen.scene
+        geom = scene.geoms[scene.ngeom]
+        mujoco.mjv_initGeom(
+            geom,
+            int(shape),
+            np.array(size),
+            place,
+            np.eye(3).ravel(),
+            np.array([*rgb(colour), opacity], np.float32),
+        )
+        geom.emission = 0.2  # seen in its own colour whatever the light
+        scene.ngeom += 1
+
+
+def _even(pixels: float) -> int:
+    return max(2, 2 * round(pixels / 2))

@@ -1,0 +1,16 @@
+"""The settings of the replay buffer."""
+
+from dataclasses import dataclass
+
+from kilolayer.settings import Count, Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayConfig(Settings):
+    """How much of the past is kept. Agents that are on policy keep one unroll."""
+
+    replay_steps_per_env: Count = 10_000
+    """Newest steps of each environment that the replay buffer keeps, rounded up to whole unrolls.
+    Lower it to save memory."""
+    min_replay_steps_per_env: Count = 1_000
+    """Steps of each environment before the first update, rounded up to whole unrolls."""

@@ -1,0 +1,116 @@
+"""Groups of settings: frozen dataclasses whose annotations are their checks and their help.
+
+A field's type says what it may be, `Count` a whole number from 1 on, and the text below it is the
+option's help on the command line. Each room declares the group that it works by.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+from annotated_types import Ge, Gt, Interval, Le, Lt
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from kilolayer.types import UserError, bad_field
+
+Count = Annotated[int, Ge(1)]
+Positive = Annotated[float, Gt(0)]
+NonNegative = Annotated[float, Ge(0)]
+Share = Annotated[float, Interval(ge=0, le=1)]
+PositiveShare = Annotated[float, Interval(gt=0, le=1)]
+Decay = Annotated[float, Interval(ge=0, lt=1)]
+
+MAX_SEED = 2**32
+
+# Metadata of a dataclass field that no user sets.
+NOT_A_SETTING = {"setting": False}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Checks every field when it is made; raises UserError naming the first that is wrong."""
+
+    def __post_init__(self) -> None:
+        for name, adapter in _adapters(type(self)).items():
+            value = getattr(self, name)
+            try:
+                checked = adapter.validate_python(value)
+            except ValidationError as error:
+                raise _wrong(type(self), name, value, error) from None
+            if type(checked) is not type(value):  # a whole number where a float is declared
+                object.__setattr__(self, name, checked)
+        self.check()
+
+    def check(self) -> None:
+        """Raises UserError for fields that do not go together."""
+
+
+def settings_of(group: type | Settings) -> list[str]:
+    """The names of a group's settings."""
+    return [f.name for f in dataclasses.fields(group) if f.metadata.get("setting", True)]
+
+
+def values_of(group: Settings) -> dict[str, Any]:
+    """A group's settings and their values."""
+    return {name: getattr(group, name) for name in settings_of(group)}
+
+
+@cache
+def _adapters(group: type) -> dict[str, TypeAdapter]:
+    hints = get_type_hints(group, include_extras=True)
+    config = ConfigDict(strict=True, allow_inf_nan=False)
+    return {name: TypeAdapter(hints[name], config=config) for name in settings_of(group)}
+
+
+def _wrong(group: type, name: str, value: Any, error: ValidationError) -> UserError:
+    hint = get_type_hints(group, include_extras=True)[name]
+    kinds = {each["type"] for each in error.errors()}
+    default = next(f.default for f in dataclasses.fields(group) if f.name == name)
+    if "literal_error" in kinds:
+        return bad_field(name, value, f"one of {', '.join(map(str, _choices(hint)))}")
+    if kinds & {"int_type", "int_from_float"}:
+        return bad_field(name, value, "it must be a whole number")
+    if kinds & {"float_type", "finite_number"}:
+        return bad_field(name, value, "it must be a finite number")
+    bounds = _bounds(hint)
+    if bounds:
+        return bad_field(name, value, _told(bounds), _nearest(bounds, value, default))
+    kind = " or ".join(each.__name__ for each in (get_args(hint) or (hint,)) if each)
+    return bad_field(name, value, f"it must be of type {kind.replace('NoneType', 'None')}")
+
+
+def _choices(hint: Any) -> tuple:
+    inner = [each for each in get_args(hint) if get_args(each)]
+    return _choices(inner[0]) if inner else get_args(hint)
+
+
+def _bounds(hint: Any) -> dict[str, float]:
+    """`ge`, `gt`, `le` and `lt` of an annotated number, or of one among others."""
+    if get_origin(hint) is not Annotated:
+        return next((found for each in get_args(hint) if (found := _bounds(each))), {})
+    found: dict[str, float] = {}
+    for mark in hint.__metadata__:
+        for each in mark if isinstance(mark, Interval) else (mark,):
+            if isinstance(each, Ge | Gt | Le | Lt):
+                found |= dataclasses.asdict(each)
+    return found
+
+
+def _told(bounds: dict[str, float]) -> str:
+    low, high = ("ge" in bounds or "gt" in bounds), ("le" in bounds or "lt" in bounds)
+    if low and high:
+        left = f"[{bounds['ge']}" if "ge" in bounds else f"({bounds['gt']}"
+        right = f"{bounds['le']}]" if "le" in bounds else f"{bounds['lt']})"
+        return f"it must lie in {left}, {right}"
+    words = {"ge": "at least", "gt": "greater than", "le": "at most", "lt": "less than"}
+    kind, value = next(iter(bounds.items()))
+    return f"it must be {words[kind]} {value}"
+
+
+def _nearest(bounds: dict[str, float], value: float, default: Any) -> Any:
+    if "ge" in bounds and value < bounds["ge"]:
+        return bounds["ge"]
+    if "le" in bounds and value > bounds["le"]:
+        return bounds["le"]
+    return None if default is dataclasses.MISSING else default

@@ -1,0 +1,85 @@
+"""Two agents on one buffer: one collects, the other is evaluated, and both learn from it alike.
+
+It tells what depth does for exploration from what it does for learning: the learner meets only what
+a collector of another depth has reached (the question of arXiv 2503.14858, section 4.4).
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+
+from kilolayer.agents.base import DeepNetwork
+from kilolayer.agents.crl import CRL, CRLState, Parameters
+from kilolayer.replay.hindsight import Batch
+from kilolayer.settings import values_of
+from kilolayer.types import Array, Metrics
+
+
+class CollectorLearnerState(eqx.Module):
+    learner: CRLState
+    collector: CRLState
+
+    @property
+    def parameters(self) -> Parameters:
+        """The learner's."""
+        return self.learner.parameters
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectorLearner(CRL):
+    """Contrastive reinforcement learning from the steps of a collector of another depth.
+
+    The two start from weights of their own, also where they are equally deep.
+    """
+
+    collector_depth: int = 4
+    """Depth of the second agent, which fills the buffer."""
+
+    @property
+    def own_depths(self) -> tuple[int, ...]:
+        return (self.collector_depth, self.collector_depth)
+
+    @property
+    def learner(self) -> CRL:
+        """The agent that is evaluated."""
+        values = values_of(self)
+        del values["collector_depth"]
+        return CRL(**values, problem=self.problem)
+
+    @property
+    def collector(self) -> CRL:
+        """The agent that fills the buffer."""
+        actor, critic = self.bound.own_torsos
+        problem = dataclasses.replace(self.bound, actor_torso=actor, critic_torso=critic)
+        return self.learner.on(problem)
+
+    def init(self, key: Array) -> Any:
+        learner_key, collector_key = jax.random.split(key)
+        return CollectorLearnerState(
+            self.learner.init(learner_key), self.collector.init(collector_key)
+        )
+
+    def distribution(self, state: Any, observation: Array, goal: Array) -> tuple[Array, Array]:
+        return self.learner.distribution(state.learner, observation, goal)
+
+    def explore(
+        self, state: Any, observation: Array, goal: Array, key: Array, deterministic: bool
+    ) -> Array:
+        return self.collector.act(state.collector, observation, goal, key, deterministic)
+
+    def rate(self, state: Any, observation: Array, action: Array, goal: Array) -> Array:
+        return self.learner.rate(state.learner, observation, action, goal)
+
+    def update(self, state: Any, batch: Batch, key: Array) -> tuple[Any, Metrics]:
+        """Both on the same batch; the learner's metrics, and the collector's by `collector_`."""
+        learner_key, collector_key = jax.random.split(key)
+        learner, metrics = self.learner.update(state.learner, batch, learner_key)
+        collector, others = self.collector.update(state.collector, batch, collector_key)
+        metrics |= {f"collector_{name}": value for name, value in others.items()}
+        return CollectorLearnerState(learner, collector), metrics
+
+    def networks(self, state: Any, batch: Batch, key: Array) -> dict[str, DeepNetwork]:
+        return self.learner.networks(state.learner, batch, key)

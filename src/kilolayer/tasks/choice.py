@@ -1,0 +1,39 @@
+"""Which task: the settings that a config has of it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from kilolayer.settings import Positive, Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskChoice(Settings):
+    """Which task: a named one, or a robot of the user's own."""
+
+    task: str = "point_u_maze"
+    """Name of the task, or module:function of your own. `docs/tasks.md` lists them."""
+    gym: str | None = None
+    """Train in this Gymnasium environment with goals instead of `task` (extra `gym`)."""
+    mjcf: str | None = None
+    """Train your own robot from this MJCF file instead of `task`. Needs --goal-site or
+    --goal-body."""
+    goal_site: str | None = None
+    """Site of your robot whose position is the goal."""
+    goal_body: str | None = None
+    """Body of your robot whose position is the goal."""
+    goal_box: str | None = None
+    """Region of your robot's goals: x0,y0,z0,x1,y1,z1 in m. Default: places that random actions
+    reach."""
+    goal_radius: Positive | None = None
+    """Distance within which a goal counts as reached, in the goal's unit. Default: the task's own.
+    Only for --gym and --mjcf."""
+    control_step: float | None = None
+    """Seconds between two actions of your robot, a multiple of the model's time step. Default:
+    about 0.05."""
+
+    @property
+    def name(self) -> str:
+        """What to call the task before it is made: a robot of one's own by its file."""
+        if self.mjcf is not None:
+            return Path(self.mjcf).stem
+        return self.task if self.gym is None else self.gym.rsplit("/", 1)[-1]

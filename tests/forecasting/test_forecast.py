@@ -1,0 +1,180 @@
+"""What a forecast says of time and room, with figures by hand, and what it refuses."""
+
+import json
+
+import jax
+import pytest
+
+import kilolayer
+from kilolayer.cli import main
+from kilolayer.config import run_config
+from kilolayer.forecasting.forecast import Change
+from kilolayer.networks.arithmetic import bytes_of
+from kilolayer.recommendations import recommended
+from kilolayer.runtime.devices import ACCELERATORS, Accelerator
+from kilolayer.training.step import Trainer
+from kilolayer.types import UserError
+
+CONFIG = run_config(
+    total_steps=400,
+    num_envs=8,
+    unroll_length=10,
+    width=8,
+    batch_size=16,
+    update_to_data=1 / 8,
+    replay_steps_per_env=500,
+    min_replay_steps_per_env=20,
+    num_evaluations=1,
+    eval_envs=4,
+)
+
+
+@pytest.fixture
+def account(monkeypatch):
+    """Stands in for the compiled program's account, which takes seconds to make: a round needs
+    10 kB for every row of the batch."""
+
+    def known_memory(trainer: Trainer) -> tuple[dict[str, int], float]:
+        state = jax.eval_shape(trainer.init)
+        parameters = bytes_of(state.agent.parameters)
+        return {
+            "parameters": parameters,
+            "optimiser": 2 * parameters,
+            "gradients": parameters,
+            "activations and temporaries": 10_000 * trainer.config.agent.batch_size,
+            "replay buffer": bytes_of(state.buffer),
+            "worlds": bytes_of(state.worlds),
+        }, 1.5
+
+    monkeypatch.setattr("kilolayer.forecasting.forecast.device_memory", known_memory)
+
+
+@pytest.fixture
+def toy_device(monkeypatch, account):
+    """`toy_device(memory)`: makes `toy` an accelerator with that much memory."""
+
+    def make(memory: float) -> None:
+        toy = Accelerator("Toy", memory, 1e6, None, None, 1e9, "invented")
+        monkeypatch.setitem(ACCELERATORS, "toy", toy)
+
+    return make
+
+
+def test_hours_from_stated_rates(toy_device) -> None:
+    toy_device(1e9)
+    found = kilolayer.forecast(CONFIG, "toy", progress=False)
+    assert found.fits
+    assert found.advice == ()
+    assert found.peak_bytes == sum(found.memory.values()) < 1e9
+    assert "program and libraries" not in found.memory
+    # Three rounds of ten updates after two of collecting.
+    assert (found.rounds, found.updates, found.env_steps) == (5, 30, 400)
+    # At half of 1e6 operations a second no product is so small that its launch counts.
+    optimiser = 7 * found.memory["parameters"] / 1e9
+    update = found.flops["update"] / 0.5e6 + optimiser
+    acting = found.flops["environment step"] / 0.5e6
+    assert found.seconds_per_round is not None
+    assert found.hours is not None
+    assert found.seconds_per_round[0] == pytest.approx(10 * update + 80 * acting)
+    evaluated = (2 + 1) * 4 * 200  # two evaluations of four episodes, the last of two goal splits
+    kept = ("parameters", "optimiser", "replay buffer", "worlds")
+    saving = sum(found.memory[kind] for kind in kept) / 5e8  # one checkpoint
+    seconds = 30 * update + (400 + evaluated) * acting + saving
+    assert found.hours[0] * 3600 == pytest.approx(seconds)
+    assert found.hours[1] == pytest.approx(5 * found.hours[0], rel=0.01)
+    assert found.flops["run"] == (
+        30 * found.flops["update"] + (400 + evaluated) * found.flops["environment step"]
+    )
+
+
+def test_what_does_not_fit_comes_with_advice(toy_device) -> None:
+    toy_device(1e9)
+    peak = kilolayer.forecast(CONFIG, "toy", progress=False).peak_bytes
+    toy_device(peak - 50_000)
+    found = kilolayer.forecast(CONFIG, "toy", progress=False)
+    assert not found.fits
+    assert found.peak_bytes == peak
+    changes = {change.option: change for change in found.advice}
+    # A step of eight worlds takes 8 x 11 x 4 bytes: 50 kB are 143 steps, which are 15 unrolls.
+    smaller = changes["--replay-steps-per-env 350"]
+    assert smaller.fits
+    assert smaller.peak_bytes == pytest.approx(peak - 150 * 8 * 11 * 4, abs=10)
+    assert changes["--batch-size 8"] == Change("--batch-size 8", peak - 80_000, True)
+    assert changes["--num-envs 4"].peak_bytes < peak
+    # It has no units for bfloat16, so that is not proposed.
+    assert not any("bfloat16" in option for option in changes)
+
+
+def test_what_does_not_fit_on_this_machine_is_not_run(account, monkeypatch) -> None:
+    monkeypatch.setattr("kilolayer.forecasting.forecast.memory_here", lambda: 1_000)
+    monkeypatch.setattr("kilolayer.forecasting.forecast.resident_bytes", lambda: 5_000_000)
+    config = CONFIG.having(replay_steps_per_env=5_000)
+    found = kilolayer.forecast(config, progress=False)
+    assert (found.fits, found.hours) == (False, None)
+    buffer, working = 5_000 * 8 * 11 * 4 + 4, found.memory["gradients"] + 160_000
+    assert found.memory["replay buffer"] == buffer
+    assert found.memory["program and libraries"] == 5_000_000
+    # A checkpoint takes half as much again as what it saves, when the round's arrays are gone.
+    saving = int(1.5 * (buffer + found.memory["worlds"])) - working
+    assert found.memory["saving a checkpoint, beyond a round"] == saving
+    # No buffer fits, so the smallest is named: the two unrolls before the first update.
+    assert found.advice[0].option == "--replay-steps-per-env 20"
+    assert not found.advice[0].fits
+
+
+def test_devices_share_worlds_and_batch_but_not_parameters(toy_device) -> None:
+    toy_device(1e9)
+    one = kilolayer.forecast(CONFIG, "toy", progress=False)
+    two = kilolayer.forecast(CONFIG, "toy", devices=2, progress=False)
+    assert two.memory["parameters"] == one.memory["parameters"]
+    assert two.memory["worlds"] == one.memory["worlds"] // 2
+    assert two.memory["replay buffer"] == pytest.approx(one.memory["replay buffer"] / 2, abs=4)
+    assert (two.updates, two.flops) == (one.updates, one.flops)
+
+
+@pytest.mark.parametrize(
+    ("device", "devices", "changes", "sentence"),
+    [
+        ("h100", 1, {}, r"device = 'h100' is not allowed: one of .*; .* is h100-80g\."),
+        ("RTX 4090", 1, {}, r"device = 'RTX 4090' is not allowed: .* is rtx4090\."),
+        ("v100-32g", 1, {"compute_dtype": "bfloat16"}, r"compute_dtype = .* is float32\."),
+        ("h100-80g", 3, {}, r"num_envs = 8 is not allowed: 3 devices .* is 6 or 9\."),
+        ("h100-80g", 0, {}, r"devices = 0 is not allowed: it must be at least 1"),
+    ],
+)
+def test_what_is_refused(device, devices, changes, sentence) -> None:
+    with pytest.raises(UserError, match=sentence):
+        kilolayer.forecast(CONFIG.having(**changes), device, devices, progress=False)
+
+
+def test_the_command_on_this_machine(tmp_path, capsys) -> None:
+    """The whole way: compile, calibrate, print."""
+    config, target = tmp_path / "config.json", tmp_path / "plan.json"
+    config.write_text(CONFIG.to_json())
+    main(["plan", "--config", str(config), "--width", "16", "--json", str(target)])
+    printed = capsys.readouterr().out
+    found = json.loads(target.read_text())
+    actor = (4 + 2) * 16 + 4 * 16 * 16 + 16 * 4 + 5 * 3 * 16 + 4
+    assert found["parameters"]["actor encoder"] == actor
+    assert f"{actor:,}" in printed
+    assert f"{found['peak_bytes'] / 1e9:.3f}" in printed
+    assert "this machine (cpu): fits" in printed
+    assert found["memory"]["program and libraries"] > 1e8
+    low, high = found["seconds_per_round"]
+    assert 0 < low <= high
+    assert "10 updates at depth 4 and 80 environment steps" in printed
+
+
+def test_the_command_prints_figures_alone_for_machines(toy_device, capsys) -> None:
+    toy_device(1e9)
+    main(["plan", "--task", "ant", "--device", "toy", "--json", "-"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["env_steps"] >= recommended("ant").collection.total_steps
+    assert found["compile_seconds"] == 1.5
+
+
+def test_the_command_refuses_an_unknown_device(capsys) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["plan", "--task", "ant", "--device", "a100"])
+    assert stop.value.code == 2
+    assert "the nearest valid choice is a100-" in capsys.readouterr().err

@@ -1,0 +1,188 @@
+"""Bad input of `kilolayer-robot run` is one sentence and exit code 2, and nothing is sent."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from benchmarks.cart import received
+
+from kilolayer_robot.card import Card
+from kilolayer_robot.cli import main
+from kilolayer_robot.errors import UserError
+from kilolayer_robot.policy import Policy
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def folder(policy_folder, tmp_path) -> Path:
+    """A policy folder that a test may damage."""
+    return Path(shutil.copytree(policy_folder, tmp_path / "policy"))
+
+
+def change_card(folder: Path, **fields: object) -> None:
+    path = folder / "card.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+def sentence(capsys, *arguments: object) -> str:
+    with pytest.raises(SystemExit) as stop:
+        main([str(each) for each in arguments])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2, error
+    assert len(error.strip().splitlines()) == 1
+    return error
+
+
+def run(folder: Path, record: Path, *options: object) -> list[object]:
+    robot = ["--robot", "benchmarks.cart:Cart", "--set", f"record={record}", "--goal", "0.5"]
+    lock = ["--lock", f"bad-input-{os.getpid()}"]
+    return ["run", folder, *robot, *lock, "--seconds", "0.2", *options]
+
+
+def test_a_card_of_another_version(folder, tmp_path, capsys) -> None:
+    change_card(folder, version=7)
+    told = sentence(capsys, *run(folder, tmp_path / "record"))
+    assert "has version 7 and this kilolayer-robot reads version 1" in told
+    assert not (tmp_path / "record").exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"action": [{"name": "speed", "unit": "m/s"}]}, "has no finite bounds low < high"),
+        (
+            {"action": [{"name": "speed", "unit": "m/s", "low": 1.0, "high": 1.0}]},
+            "has no finite bounds low < high",
+        ),
+        ({"control_step": 0}, "control_step = 0: it must be above 0"),
+        ({"safe_action": [5.0]}, "the safe action on the card of cart is outside the bounds"),
+        ({"format": "other"}, "is not the card of a robot policy"),
+        ({"goal": "north"}, "is damaged or incomplete"),
+        ({"colour": "red"}, "is damaged or incomplete"),
+    ],
+)
+def test_a_card_that_is_none(fields, words, folder, tmp_path, capsys) -> None:
+    change_card(folder, **fields)
+    assert words in sentence(capsys, *run(folder, tmp_path / "record"))
+
+
+def test_a_card_that_is_not_json_or_not_there(folder, tmp_path, capsys) -> None:
+    (folder / "card.json").write_bytes(b"\xff\xfe")
+    assert "is not JSON" in sentence(capsys, "show", folder)
+    (folder / "card.json").unlink()
+    assert "is not a policy folder" in sentence(capsys, "show", folder)
+
+
+def test_a_truncated_graph(folder, tmp_path, capsys) -> None:
+    model = folder / "policy.onnx"
+    model.write_bytes(model.read_bytes()[:-40])
+    assert "is truncated or damaged" in sentence(capsys, *run(folder, tmp_path / "record"))
+    # Also where the card knows no checksum.
+    change_card(folder, files={})
+    assert "cannot be loaded by onnxruntime" in sentence(capsys, "show", folder)
+    model.unlink()
+    assert "policy.onnx cannot be read" in sentence(capsys, "show", folder)
+
+
+def test_a_graph_of_another_shape(folder, capsys) -> None:
+    place = {"name": "place", "unit": "m"}
+    change_card(folder, observation=[place] * 3)
+    assert "takes observation of 2, goal of 1 numbers and its card says" in sentence(
+        capsys, "show", folder
+    )
+    speed = {"name": "speed", "unit": "m/s", "low": -1.0, "high": 1.0}
+    change_card(folder, observation=[place] * 2, action=[speed] * 2, safe_action=[0.0, 0.0])
+    assert "gives 1 numbers for an action and its card says 2" in sentence(capsys, "show", folder)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--goal", "1,2"], "goal = '1,2' is not allowed: cart takes 1 numbers"),
+        (["--goal", "nan"], "goal = 'nan' is not allowed"),
+        (["--goal", "north"], "goal = 'north' is not allowed"),
+        (["--rate", "0"], "rate = 0.0 is not allowed: it must be above 0"),
+        (["--watchdog", "-1"], "watchdog = -1.0 is not allowed"),
+        (["--seconds", "0"], "seconds = 0.0 is not allowed"),
+        (["--robot", "nowhere:Cart"], "robot = 'nowhere:Cart' is not allowed: it cannot be"),
+        (["--robot", "benchmarks.cart:Ship"], "it cannot be imported"),
+        (["--robot", "cart"], "it is module:Class"),
+        (["--robot", "pathlib:Path"], "pathlib:Path has no method observe, act, safe_action"),
+        (["--set", "wheels=4"], "could not be opened: TypeError"),
+        (["--set", "wheels"], "set = 'wheels' is not allowed: it is NAME=VALUE"),
+        (["--out", "no/such/place"], "cannot write the log no/such/place"),
+        (["--planner", "waypoints"], "holds no waypoints"),
+        (["--priority", "100"], "priority = 100 is not allowed"),
+    ],
+)
+def test_options(options, words, policy_folder, tmp_path, capsys) -> None:
+    assert words in sentence(capsys, *run(policy_folder, tmp_path / "record", *options))
+    record = tmp_path / "record"
+    assert not record.exists() or record.read_bytes() == b""
+
+
+def test_a_robot_that_names_no_goal(policy_folder, tmp_path, capsys) -> None:
+    arguments = list(run(policy_folder, tmp_path / "record"))
+    del arguments[arguments.index("--goal") : arguments.index("--goal") + 2]
+    assert "names no goal in what it observes: give one with --goal" in sentence(capsys, *arguments)
+
+
+def test_a_second_loop_in_another_process(start_loop, policy_folder, tmp_path, capsys) -> None:
+    name = f"the-arm-{os.getpid()}"
+    start_loop("--lock", name)
+    told = sentence(capsys, *run(policy_folder, tmp_path / "other", "--lock", name))
+    assert f"another loop drives the robot {name} (process " in told
+    # Its robot was not even opened.
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_robot_that_fails_on_the_way_is_one_sentence_and_code_1(tmp_path, policy_folder) -> None:
+    (tmp_path / "frail.py").write_text(
+        "from benchmarks.cart import Cart\n"
+        "class Frail(Cart):\n"
+        "    def act(self, action):\n"
+        "        self.left = getattr(self, 'left', 10) - 1\n"
+        "        if self.left == 0:\n"
+        "            raise OSError('the cable is out')\n"
+        "        super().act(action)\n"
+    )
+    record = tmp_path / "record"
+    command = [sys.executable, "-m", "kilolayer_robot.cli", *map(str, run(policy_folder, record))]
+    command += ["--robot", "frail:Frail", "--seconds", "5"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=_with_root(), capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert done.stderr == "error: the loop ended with OSError: the cable is out\n"
+    assert received(record)[-1].safe
+
+
+def _with_root() -> dict[str, str]:
+    paths = [str(ROOT), *(str(Path(each).resolve()) for each in sys.path if each)]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+def test_the_card_survives_a_round_trip(policy_folder) -> None:
+    card = Policy.open(policy_folder).card
+    assert Card.from_json(card.to_json()) == card
+
+
+def test_show_prints_names_units_and_bounds(policy_folder, capsys) -> None:
+    main(["show", str(policy_folder)])
+    printed = capsys.readouterr().out
+    assert "cart: a goal is reached within 0.05, 20 Hz" in printed
+    assert "action      speed (m/s)  -1 to 1" in printed
+
+
+def test_the_policy_alone(policy_folder) -> None:
+    policy = Policy.open(policy_folder)
+    assert policy(np.zeros(2), np.ones(1)).shape == (1,)
+    np.testing.assert_allclose(policy(np.zeros((3, 2)), np.ones((3, 1))), np.tanh(4.0), rtol=1e-5)
+    with pytest.raises(UserError, match="is not a policy folder"):
+        Policy.open(policy_folder / "nowhere")

@@ -1,0 +1,152 @@
+"""Memory, disk, garbage, priority: nothing grows, and what the system refuses is told."""
+
+import gc
+import json
+import os
+import time
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from kilolayer_robot import log as log_module
+from kilolayer_robot.errors import UserError
+from kilolayer_robot.interpreter import IdleCollector, calm_interpreter
+from kilolayer_robot.log import NEWEST, WAITING, ControlLog
+from kilolayer_robot.realtime import Realtime
+from kilolayer_robot.records import PlanRecord, StepRecord, Summary
+
+
+@pytest.fixture(autouse=True)
+def write_often(monkeypatch) -> None:
+    monkeypatch.setattr(log_module, "WRITE_EVERY", 0.005)
+
+
+def record_steps(log: ControlLog, first: int, count: int) -> None:
+    for tick in range(first, first + count):
+        log.step(StepRecord(tick, 1e-6 * (tick % 977), 1e-3, tick, 0.1, 0, None))
+        log.plan(PlanRecord(tick, 0.1, 0.01, "made", None, [[1.0, 2.0]]))
+        log.error(f"ValueError: {tick % 5}")
+    while log._lines and log._writer.is_alive():
+        time.sleep(0.001)
+
+
+def end(log: ControlLog) -> Summary:
+    summary = log.summary(
+        rate=1.0, stalls=0, watchdog_actions=0, actions=0, longest_pause=0.0, stopped_by="time",
+        ended_safely=True,
+    )  # fmt: skip
+    log.close(summary)
+    return summary
+
+
+def test_memory_does_not_grow_with_time(tmp_path) -> None:
+    log = ControlLog(tmp_path / "log.jsonl")
+    log.open()
+    record_steps(log, 0, 2000)
+    gc.collect()
+    tracemalloc.start()
+    # So that what replaces the untraced records in the rings is counted already.
+    for first in range(2000, 4000, 500):
+        record_steps(log, first, 500)
+    before, _ = tracemalloc.get_traced_memory()
+    for first in range(4000, 8000, 500):
+        record_steps(log, first, 500)
+    gc.collect()
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    end(log)
+    # 4,000 steps and as many plans, each some 200 bytes, would be 1.6 MB.
+    assert after - before < 100_000
+    assert (len(log.steps), len(log.plans)) == (NEWEST, NEWEST)
+    assert (log.tally.steps, log.tally.late.count) == (8000, 8000)
+
+
+def test_a_disk_that_is_too_slow_loses_records_and_says_so(tmp_path) -> None:
+    log = ControlLog(tmp_path / "log.jsonl")  # whose writer was not started
+    record_steps(log, 0, WAITING)
+    assert len(log._lines) <= WAITING
+    assert log.lost > WAITING / 2
+    assert log.tally.steps == WAITING
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
+def test_a_full_disk_does_not_stop_the_loop() -> None:
+    log = ControlLog()
+    log._path = Path("/dev/full")
+    log.open()
+    record_steps(log, 0, 10)
+    record_steps(log, 10, 10)
+    summary = end(log)
+    assert any("No space left" in note for note in summary.notes)
+    assert summary.steps == 20
+
+
+def test_the_file_is_begun_again_when_it_is_large(tmp_path) -> None:
+    log = ControlLog(tmp_path / "log.jsonl", largest_file=20_000)
+    log.open()
+    for first in range(0, 1000, 50):
+        record_steps(log, first, 50)
+    end(log)
+    sizes = [each.stat().st_size for each in tmp_path.iterdir()]
+    assert len(sizes) == 2
+    assert max(sizes) < 50_000
+    lines = (tmp_path / "log.jsonl.1").read_text().splitlines()
+    assert all(json.loads(line)["event"] in ("step", "plan", "error") for line in lines)
+
+
+class Cycle:
+    def __init__(self) -> None:
+        self.me = self
+
+
+def test_garbage_is_collected_in_idle_time_alone(monkeypatch) -> None:
+    with calm_interpreter() as collector:
+        assert not gc.isenabled()
+        assert gc.get_freeze_count() > 0
+        before = gc.get_count()[0]
+        garbage = [Cycle() for _ in range(5000)]
+        garbage.clear()
+        assert gc.get_count()[0] > before + 4000  # nothing was collected
+        collector.collect(1.0)  # not yet: a second has not passed
+        assert collector.longest == 0.0
+        collector._last = {0: time.monotonic() - 2, 2: time.monotonic()}
+        collector.collect(1.0)
+        assert collector.longest > 0
+        assert gc.get_count()[0] < 100
+    assert gc.isenabled()
+
+
+def test_a_collection_that_takes_longer_than_the_idle_time_waits() -> None:
+    collector = IdleCollector()
+    now = time.monotonic()
+    collector._took, collector._last = {0: 0.02, 2: 0.02}, {0: now - 5, 2: now - 5}
+    collector.collect(0.005)
+    assert collector.longest == 0.0
+    # For so long that it is made nevertheless: garbage has no bound.
+    collector._last[0] = now - 25
+    collector.collect(0.005)
+    assert collector.longest > 0
+
+
+def test_priority_is_taken_or_its_refusal_told() -> None:
+    """Whichever this machine does, in a process of its own thread."""
+    policy, cores = os.sched_getscheduler(0), os.sched_getaffinity(0)
+    try:
+        refused = Realtime(priority=5, cpu=min(cores)).apply()
+        if os.sched_getscheduler(0) == os.SCHED_FIFO:
+            assert os.sched_getparam(0).sched_priority == 5
+            assert not any("priority" in sentence for sentence in refused)
+        else:
+            assert any("no real-time priority 5" in sentence for sentence in refused)
+        if not any("pinned" in sentence for sentence in refused):
+            assert os.sched_getaffinity(0) == {min(cores)}
+    finally:
+        os.sched_setscheduler(0, policy, os.sched_param(0))
+        os.sched_setaffinity(0, cores)
+
+
+@pytest.mark.parametrize(("field", "value"), [("priority", 99), ("priority", -1), ("cpu", 9999)])
+def test_a_priority_or_core_that_there_is_not(field, value) -> None:
+    with pytest.raises(UserError, match=f"{field} = {value} is not allowed"):
+        Realtime(**{field: value})

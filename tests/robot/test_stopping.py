@@ -1,0 +1,105 @@
+"""However a process with the loop is stopped, the last action is the safe one, within a period."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from benchmarks.cart import received
+
+PERIOD = 0.05
+# What a busy machine may add to a period.
+SLACK = 0.05
+ROOT = Path(__file__).parents[2]
+
+
+def stop(process: subprocess.Popen, number: int) -> float:
+    at = time.monotonic()
+    process.send_signal(number)
+    return at
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"])
+def test_a_signal(name, start_loop) -> None:
+    process, record = start_loop()
+    time.sleep(np.random.default_rng().uniform(0, 2 * PERIOD))
+    at = stop(process, getattr(signal, name))
+    printed, errors = process.communicate(timeout=30)
+    actions = received(record)
+    assert process.returncode == 0, errors
+    assert actions[-1].safe
+    assert actions[-1].at - at < PERIOD + SLACK
+    # It did more than stand still before.
+    assert any(not each.safe for each in actions)
+    assert f"stopped by {name}" in printed
+    assert "last action safe" in printed
+
+
+def test_a_signal_while_the_robot_hangs(start_loop) -> None:
+    """`observe` never returns: the watchdog answers at once and ends the process."""
+    process, record = start_loop("--grace", "0.5", hang=20, acted=25)
+    # The loop has acted 19 times at most, so the watchdog keeps the robot safe.
+    assert [each.safe for each in received(record)[-5:]] == [True] * 5
+    at = stop(process, signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 3
+    assert "the control loop did not end in time" in errors
+    last = received(record)[-1]
+    assert last.safe
+    assert last.at - at < PERIOD + SLACK
+
+
+def test_a_closed_terminal(policy_folder, tmp_path) -> None:
+    """The kernel sends SIGHUP and writing to the terminal fails."""
+    record = tmp_path / "record"
+    command = ["run", str(policy_folder), "--robot", "benchmarks.cart:Cart", "--goal", "0.5"]
+    command += ["--set", f"record={record}", "--lock", f"terminal-{os.getpid()}"]
+    terminal, own = pty.openpty()
+    # The loop's process makes the terminal its own; a fork of this one would copy JAX's threads.
+    take = (
+        "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+        "os.execv(sys.executable, [sys.executable, '-m', 'kilolayer_robot.cli', *sys.argv[1:]])"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", take, *command],
+        **{"stdin": own, "stdout": own, "stderr": own, "cwd": ROOT, "start_new_session": True},
+    )
+    os.close(own)
+    deadline = time.monotonic() + 60
+    while not (record.exists() and len(received(record)) >= 8):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    at = time.monotonic()
+    os.close(terminal)
+    child.wait(timeout=30)
+    last = received(record)[-1]
+    assert last.safe
+    assert last.at - at < PERIOD + SLACK
+
+
+def test_the_end_of_the_time(start_loop) -> None:
+    process, record = start_loop("--seconds", "1")
+    printed, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert received(record)[-1].safe
+    assert "stopped by time after 20 control steps" in printed
+
+
+def test_faults_are_counted_and_never_passed_on(start_loop) -> None:
+    """A fifth of the observations is bad, in four ways; the cart still comes to its goal."""
+    process, record = start_loop(
+        "--seconds", "3", nan=0.05, wrong_shape=0.05, late=0.05, raising=0.05
+    )
+    printed, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    actions = received(record)
+    assert np.isfinite([each.action for each in actions]).all()
+    assert max(abs(each.action) for each in actions) <= 1
+    for told in ("bad observation", "late observation", "first error: ConnectionError"):
+        assert told in printed
+    assert sum(each.safe for each in actions) > 3

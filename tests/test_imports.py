@@ -1,0 +1,36 @@
+"""What is loaded when: nothing heavy before it is needed."""
+
+import subprocess
+import sys
+
+import pytest
+
+import kilolayer
+
+HEAVY = ("jax", "matplotlib", "orbax", "imageio", "scipy.stats", "tensorboardX", "mujoco", "optax")
+
+
+def loaded(statement: str) -> set[str]:
+    """The heavy packages that a fresh process has loaded after a statement."""
+    code = f"{statement}\nimport sys\nprint(*(m for m in {HEAVY!r} if m in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    assert loaded("import kilolayer") == set()
+
+
+def test_our_gymnasium_environments_need_no_drawing_and_no_checkpoints():
+    drawing = {"matplotlib", "orbax", "imageio", "tensorboardX"}
+    assert not loaded("import kilolayer.gym") & drawing
+
+
+@pytest.mark.parametrize("name", kilolayer.__all__)
+def test_every_public_name_is_found(name):
+    assert getattr(kilolayer, name) is not None
+
+
+def test_a_name_that_is_none_is_told():
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        _ = kilolayer.trian

@@ -1,0 +1,104 @@
+"""Settings belong to tasks: the command line, Python and the studies start from the same ones."""
+
+from pathlib import Path
+
+import pytest
+
+import kilolayer
+from kilolayer import recommended
+from kilolayer.config import RunConfig, run_config
+from kilolayer.plan import TrainPlan
+from kilolayer.recipes import RECIPES, with_recipe
+from kilolayer.recommendations import ANT, ANT_FAR, FAMILIES, POINT
+from kilolayer.tasks.registry import TASKS, make_task
+from kilolayer.types import UserError
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_settings_of_every_task_derive_a_plan(name):
+    config = recommended(name)
+    assert config.task.task == name
+    plan = TrainPlan.derive(config, make_task(name).episode_length)
+    assert plan.total_steps >= config.collection.total_steps
+    assert plan.updates_per_unroll > 1
+    assert plan.training_unrolls > 10
+    assert len(plan.evaluate_after) == config.evaluation.num_evaluations
+    assert RunConfig.from_json(config.to_json(), name) == config
+
+
+def test_every_family_has_a_task_and_states_settings_that_exist():
+    known = set(run_config().flat())
+    for family, settings in FAMILIES.items():
+        assert any(name.startswith(family) for name in TASKS), family
+        assert set(settings) <= known
+        assert "task" not in settings
+
+
+def test_the_longest_name_that_fits_chooses_the_family():
+    assert recommended("ant").agent.discount == ANT["discount"]
+    assert recommended("ant_big_maze").agent.discount == ANT_FAR["discount"] != ANT["discount"]
+    assert recommended("gym_ant_u_maze").agent.absorbing_termination
+    assert not recommended("ant_u_maze").agent.absorbing_termination
+    assert recommended("point_u_maze").collection.goal_interval == POINT["goal_interval"]
+    assert recommended("point_hardest_maze").collection.goal_interval != POINT["goal_interval"]
+
+
+@pytest.mark.parametrize(
+    "what", [{"task": "examples.puck:make_puck"}, {"gym": "Some-v0"}, {"mjcf": "robot.xml"}]
+)
+def test_a_task_without_a_family_starts_from_the_point_mazes(what):
+    config = recommended(**what)
+    assert config == run_config(**{"task": config.task.task, **what}, **POINT)
+
+
+def test_fields_go_over_a_recipe_and_a_recipe_over_the_task():
+    config = recommended("arm_reach", recipe="wang2025", depth=64, energy="dot")
+    expected = RECIPES["wang2025"] | {"depth": 64, "energy": "dot", "task": "arm_reach"}
+    assert {name: config.flat()[name] for name in expected} == expected
+    assert config.collection.total_steps == recommended("arm_reach").collection.total_steps
+
+
+def test_the_published_recipe_has_the_published_settings():
+    config = recommended("ant_big_maze", recipe="wang2025")
+    assert config.network.branch_scale == "none"
+    assert (
+        config.collection.num_envs,
+        config.agent.batch_size,
+        config.collection.unroll_length,
+    ) == (512, 512, 62)
+    assert (config.replay.replay_steps_per_env, config.collection.episode_length) == (10_000, 1000)
+    assert config.agent.representation_dim == 64
+    assert (config.collection.update_to_data, config.agent.discount) == (1 / 40, 0.99)
+    assert (config.agent.energy, config.agent.contrastive_loss) == ("euclidean", "forward")
+    assert config.agent.logsumexp_penalty == 0.1
+    assert config.agent.target_entropy_per_action == -0.5
+    rates = {config.agent.actor_learning_rate, config.agent.critic_learning_rate}
+    assert rates | {config.agent.temperature_learning_rate} == {3e-4}
+
+
+def test_the_recommended_task_is_that_of_a_plain_config():
+    assert recommended().task == run_config().task
+    assert kilolayer.recommended is recommended
+
+
+def test_an_unknown_recipe_or_field():
+    with pytest.raises(UserError, match=r"recipe = 'wang' is not allowed.*nearest.*wang2025"):
+        recommended("ant", recipe="wang")
+    with pytest.raises(UserError, match="no setting 'dpeth'; the nearest is 'depth'"):
+        recommended("ant", dpeth=8)
+
+
+def test_gyms_ant_has_the_settings_of_its_results():
+    """The page in results/gym_ant says that its runs repeat with `--task gym_ant`."""
+    kept = Path(__file__).parents[1] / "results" / "gym_ant" / "config-laptop.json"
+    # What `auto` chose there.
+    config = recommended("gym_ant", rematerialisation="none")
+    assert config == RunConfig.read(kept)
+
+
+def test_another_agent_takes_the_settings_that_it_shares():
+    config = recommended("ant", agent="ppo")
+    assert config.agent_name == "ppo"
+    assert config.agent.discount == ANT["discount"]
+    assert config.collection == recommended("ant").collection
+    assert with_recipe(config, "wang2025").agent.actor_learning_rate == 3e-4
