@@ -7,6 +7,7 @@ import pytest
 
 from kilolayer import api
 from kilolayer.analysis.load import Run, load
+from kilolayer.api import playing
 from kilolayer.training.evaluate import Evaluator
 
 
@@ -20,7 +21,7 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return run(self, *arguments)
 
     monkeypatch.setattr(Evaluator, "run", traced_run)
-    api._compiled.cache_clear()
+    playing._compiled.cache_clear()
     return traced
 
 

@@ -9,8 +9,6 @@ from kilolayer.agents.base import TaskSpec
 from kilolayer.cli import main
 from kilolayer.config import run_config
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy
-from kilolayer.deploy.smaller import distil as distil_module
-from kilolayer.deploy.smaller import prune as prune_module
 from kilolayer.deploy.smaller.prune import Curve, Point, Pruned, Wish
 from kilolayer.networks.encoders import TorsoSpec
 
@@ -41,7 +39,7 @@ def test_students_are_told_beside_their_teacher(policy, monkeypatch, capsys):
         asked.append((str(path), depths, widths, list(seeds), recipe.steps, episodes, out))
         return [policy]
 
-    monkeypatch.setattr(distil_module, "distil_run", take)
+    monkeypatch.setattr("kilolayer.api.policies.distil_run", take)
     command = "distil runs/a --depth 4 8 --width 64 --seeds 2 --seed 3 --steps 1000"
     main(command.split())
     assert asked == [("runs/a", (4, 8), (64,), [3, 4], 1000, 128, None)]
@@ -58,7 +56,7 @@ def test_a_curve_is_told_with_the_point_that_was_taken(policy, monkeypatch, caps
     ]
     influence = {"divergence": [0.5, 0.7]}
     curve = Curve("runs/a", 0, 128, 1024, 100, Wish(), influence, points, chosen=2)
-    monkeypatch.setattr(prune_module, "prune_run", lambda *_, **__: Pruned(policy, curve))
+    monkeypatch.setattr("kilolayer.api.policies.prune_run", lambda *_, **__: Pruned(policy, curve))
     main(["prune", "runs/a", "--heal", "100"])
     printed = capsys.readouterr().out
     assert "1 of 2 blocks go; 98% of the score is kept" in printed

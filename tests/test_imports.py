@@ -34,3 +34,13 @@ def test_every_public_name_is_found(name):
 def test_a_name_that_is_none_is_told():
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         _ = kilolayer.trian
+
+
+def test_the_overview_of_the_commands_loads_nothing_heavy():
+    statement = (
+        "import contextlib, io\n"
+        "from kilolayer.cli import main\n"
+        "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n"
+        "    main(['--help'])"
+    )
+    assert loaded(statement) == set()

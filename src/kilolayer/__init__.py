@@ -9,7 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kilolayer.analysis.load import Policy, Run, load
-    from kilolayer.api import collect, compare, evaluate, forecast, play, resume, train, train_seeds
+    from kilolayer.api import (
+        collect,
+        compare,
+        distil,
+        evaluate,
+        export,
+        export_robot,
+        forecast,
+        inspect,
+        play,
+        prune,
+        resume,
+        train,
+        train_seeds,
+    )
     from kilolayer.config import RunConfig, run_config
     from kilolayer.deploy.policy import DeployedPolicy, open_policy
     from kilolayer.recommendations import recommended
@@ -24,11 +38,16 @@ __all__ = [
     "UserError",
     "collect",
     "compare",
+    "distil",
     "evaluate",
+    "export",
+    "export_robot",
     "forecast",
+    "inspect",
     "load",
     "open_policy",
     "play",
+    "prune",
     "recommended",
     "resume",
     "run_config",
@@ -41,7 +60,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "analysis.load": ("Policy", "Run", "load"),
     "api": (
-        "collect", "compare", "evaluate", "forecast", "play", "resume", "train", "train_seeds",
+        "collect", "compare", "distil", "evaluate", "export", "export_robot", "forecast", "inspect",
+        "play", "prune", "resume", "train", "train_seeds",
     ),
     "config": ("RunConfig", "run_config"),
     "deploy.policy": ("DeployedPolicy", "open_policy"),

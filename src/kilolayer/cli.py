@@ -14,13 +14,13 @@ from rich.console import Console
 from rich.table import Table
 
 from kilolayer import control_commands, deploy_commands, language_commands, task_commands
-from kilolayer.arguments import PlanArguments, TrainArguments, with_config
+from kilolayer.errors import UserError, bad_field
 from kilolayer.runtime.devices import refuse_wrong_jax
 from kilolayer.sayings import Saying
-from kilolayer.types import UserError, bad_field
 
 if TYPE_CHECKING:
     from kilolayer.analysis.load import Run
+    from kilolayer.arguments import PlanArguments, TrainArguments
 
 OUTPUT = Console(highlight=False, soft_wrap=True)
 
@@ -39,15 +39,18 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         if arguments[:1] != ["train"]:  # which checks when its processes have met
             refuse_wrong_jax()
-        if arguments[:1] == ["train"]:
-            train(with_config(TrainArguments, "train", arguments[1:]))
-        elif arguments[:1] == ["plan"]:
-            plan(with_config(PlanArguments, "plan", arguments[1:]))
+        if arguments[:1] in (["train"], ["plan"]):
+            from kilolayer.arguments import PlanArguments, TrainArguments, with_config
+
+            if arguments[0] == "train":
+                train(with_config(TrainArguments, "train", arguments[1:]))
+            else:
+                plan(with_config(PlanArguments, "plan", arguments[1:]))
         else:
             tyro.extras.subcommand_cli_from_dict(
                 {
-                    "train": train,
-                    "plan": plan,
+                    "train": _about_train,
+                    "plan": _about_plan,
                     "evaluate": evaluate,
                     "play": play,
                     "collect": collect,
@@ -72,7 +75,19 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit(130) from None
 
 
-def train(arguments: TrainArguments) -> None:
+def _about_train() -> None:
+    """Train an agent, evaluate it on the way and write its report."""
+
+
+def _about_plan() -> None:
+    """Tell what a run will cost and whether it fits, without training.
+
+    Look for: a peak beyond the device's memory, hours you do not have, a replay buffer larger than
+    all else.
+    """
+
+
+def train(arguments: "TrainArguments") -> None:
     """Train an agent, evaluate it on the way and write its report."""
     from kilolayer import api
     from kilolayer.runtime.processes import Processes, find_address
@@ -128,7 +143,7 @@ def _tell_results(runs: Sequence["Run"]) -> None:
         OUTPUT.print(f"  {command}")
 
 
-def plan(arguments: PlanArguments) -> None:
+def plan(arguments: "PlanArguments") -> None:
     """Tell what a run will cost and whether it fits, without training.
 
     Look for: a peak beyond the device's memory, hours you do not have, a replay buffer larger than

@@ -8,8 +8,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from kilolayer.errors import bad_field
 from kilolayer.sayings import Saying, listener, open_actor
-from kilolayer.types import bad_field
 
 if TYPE_CHECKING:
     from kilolayer.deploy.control.run import Controlled

@@ -9,7 +9,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from kilolayer.types import bad_field
+from kilolayer.errors import bad_field
 
 OUTPUT = Console(highlight=False, soft_wrap=True)
 
@@ -57,22 +57,10 @@ def prune(
         out: The policy directory to write; by default policies/prune in the given one,
             or policies_NAME/prune for zoo:NAME.
     """
-    from kilolayer.deploy.smaller.prune import Wish, prune_run
+    from kilolayer import api
     from kilolayer.report.prune_plot import write_plot
-    from kilolayer.runtime.progress import LiveDisplay
 
-    with closing(LiveDisplay()) as display:
-        found = prune_run(
-            policy,
-            Wish(keep_score, target_latency),
-            order,
-            measure,
-            heal,
-            episodes,
-            seed,
-            out,
-            display=display,
-        )
+    found = api.prune(policy, keep_score, target_latency, order, measure, heal, episodes, seed, out)
     curve = found.curve
     whole, chosen = curve.points[0], curve.points[curve.chosen]
     table = Table(title=f"{whole.blocks} blocks, {episodes} episodes", title_justify="left")
@@ -144,8 +132,8 @@ def distil(
         out: The policy directory to write, or what holds those of several students; by default
             policies/ in the teacher's directory, or policies_NAME/ for zoo:NAME.
     """
-    from kilolayer.deploy.smaller.distil import Recipe, distil_run
-    from kilolayer.runtime.progress import LiveDisplay
+    from kilolayer import api
+    from kilolayer.deploy.smaller.distil import Recipe
 
     recipe = Recipe(
         steps=steps,
@@ -156,17 +144,7 @@ def distil(
         teacher_acts=teacher_acts,
         critic_weighted=critic_weighted,
     )
-    with closing(LiveDisplay()) as display:
-        made = distil_run(
-            policy,
-            depth,
-            width,
-            range(seed, seed + seeds),
-            recipe,
-            episodes,
-            out,
-            display=display,
-        )
+    made = api.distil(policy, depth, width, range(seed, seed + seeds), recipe, episodes, out)
     of_teacher: Mapping[str, Any] = made[0].details["teacher_scores"]
     score = of_teacher["time_at_goal"]
     table = Table(title=f"teacher: time at goal {score:.1f}", title_justify="left")
@@ -225,13 +203,10 @@ def export(
             all is computed in float32. Give --episodes to see the score that is kept.
         episodes: Score the policy and its graph in so many episodes, for the card; 0: do not.
     """
-    from kilolayer.deploy.export.folder import export_folder
-    from kilolayer.deploy.export.write import export_policy
-    from kilolayer.runtime.progress import LiveDisplay
+    from kilolayer import api
 
     if to is not None:
-        with closing(LiveDisplay()) as display:
-            folder = export_folder(policy, to, planner, nodes, weights, episodes, opset, display)
+        folder = api.export_robot(policy, to, planner, nodes, weights, episodes, opset)
         for line in folder.lines():
             OUTPUT.print(line, markup=False)
         return
@@ -242,8 +217,7 @@ def export(
     ):
         if value != default:
             raise bad_field(name, value, "it goes with --to FOLDER")
-    with closing(LiveDisplay()) as display:
-        written = export_policy(policy, out, format, opset, display)
+    written = api.export(policy, out, format, opset)
     for line in written.lines():
         OUTPUT.print(line)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kilolayer.types import UserError, bad_field, nearest
+from kilolayer.errors import UserError, bad_field, nearest
 
 
 def find(field: str, name: str, table: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:

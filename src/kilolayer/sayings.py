@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.console import Console
 
+from kilolayer.errors import UserError, bad_field
 from kilolayer.runtime.zoo import beside
-from kilolayer.types import UserError, bad_field
 
 if TYPE_CHECKING:
     from kilolayer.analysis.load import Run

@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 from annotated_types import Ge, Gt, Interval, Le, Lt
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from kilolayer.types import UserError, bad_field
+from kilolayer.errors import UserError, bad_field
 
 Count = Annotated[int, Ge(1)]
 Positive = Annotated[float, Gt(0)]

@@ -7,8 +7,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from kilolayer.errors import UserError, bad_field
 from kilolayer.tasks.choice import TaskChoice
-from kilolayer.types import UserError, bad_field
 
 OUTPUT = Console(highlight=False, soft_wrap=True)
 

@@ -1,20 +1,10 @@
 """Words shared by every room: arrays, metrics and the one error a user may see."""
 
-import difflib
-from collections.abc import Iterable
-
 import jax
 
-# One class for both packages: what the robot's package raises is told in one sentence here too.
-from kilolayer_robot.errors import UserError as UserError
-from kilolayer_robot.errors import bad_field as bad_field
+from kilolayer.errors import UserError as UserError
+from kilolayer.errors import bad_field as bad_field
+from kilolayer.errors import nearest as nearest
 
 Array = jax.Array
 Metrics = dict[str, jax.Array]
-
-
-def nearest(name: str, options: Iterable[str]) -> str | None:
-    """The option that is most like a name that was mistyped, or None if there are no options."""
-    spelled = {option.lower(): option for option in reversed(list(options))}
-    found = difflib.get_close_matches(name.lower(), spelled, n=1, cutoff=0.0)
-    return spelled[found[0]] if found else None

@@ -5,9 +5,7 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import version
 
-import jax
-
-from kilolayer.types import UserError, bad_field, nearest
+from kilolayer.errors import UserError, bad_field, nearest
 
 # The machine at hand, whatever JAX computes on here.
 THIS_MACHINE = "cpu"
@@ -79,7 +77,11 @@ def refuse_wrong_jax() -> None:
 
     Call it once the processes of a program have met: it may ask JAX for the device.
     """
-    if version("jaxlib") == WRONG_JAXLIB and jax.default_backend() == "cpu":
+    if version("jaxlib") != WRONG_JAXLIB:
+        return
+    import jax
+
+    if jax.default_backend() == "cpu":
         raise UserError(
             f"jaxlib {WRONG_JAXLIB} returns wrong sums on a CPU, without an error: "
             f"`pip install 'jax!={WRONG_JAXLIB}'` installs another version."
@@ -88,6 +90,8 @@ def refuse_wrong_jax() -> None:
 
 def memory_here() -> int:
     """Bytes of one device of this machine; all devices of a processor share its memory."""
+    import jax
+
     statistics = jax.devices()[0].memory_stats() or {}
     return statistics.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 

@@ -6,7 +6,7 @@ In an installed package they lie in `kilolayer/zoo`, in a checkout in `zoo/` at 
 from importlib import resources
 from pathlib import Path
 
-from kilolayer.types import bad_field, nearest
+from kilolayer.errors import bad_field, nearest
 
 PREFIX = "zoo:"
 CARD = "policy.json"

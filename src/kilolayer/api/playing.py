@@ -1,4 +1,4 @@
-"""The Python face: train a config, get a run; evaluate it, watch it."""
+"""What plays: scores, films and datasets of runs and policies, and tasks before training."""
 
 import math
 from collections.abc import Sequence
@@ -11,20 +11,13 @@ import jax
 import jax.numpy as jnp
 
 from kilolayer.agents.base import Player
-from kilolayer.analysis.answer import Answer
-from kilolayer.analysis.compare import compare_groups, load_groups
 from kilolayer.analysis.load import Run, load
-from kilolayer.analysis.study import load_answer, load_study
+from kilolayer.api.display import shown
 from kilolayer.config import RunConfig
 from kilolayer.deploy import ogbench
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, is_policy, open_policy
-from kilolayer.forecasting.forecast import Forecast, forecast_run
 from kilolayer.physics.build import build_physics
-from kilolayer.recommendations import recommended
 from kilolayer.replay.dataset import Dataset, read_dataset, write_dataset
-from kilolayer.runtime.devices import THIS_MACHINE
-from kilolayer.runtime.processes import ONE_PROCESS, Processes
-from kilolayer.runtime.progress import LiveDisplay, ProgressDisplay, Silent
 from kilolayer.runtime.zoo import beside
 from kilolayer.tasks.base import Task, parse_goal
 from kilolayer.tasks.choice import TaskChoice
@@ -45,86 +38,12 @@ from kilolayer.training.evaluate import (
     evaluation_start,
     split_key,
 )
-from kilolayer.training.loop import resume_run, start_run
 from kilolayer.training.rollout import Policy
 from kilolayer.types import UserError, bad_field
 
 # Of a collecting policy's actions, which lie in [-1, 1].
 DEFAULT_NOISE = 0.2
 EVALUATION_EPISODES = 128
-
-
-def train(
-    config: RunConfig | None = None,
-    directory: str | Path | None = None,
-    progress: bool = True,
-    devices: int | None = None,
-    processes: Processes = ONE_PROCESS,
-    model_devices: int = 1,
-) -> Run:
-    """Train an agent and return its run.
-
-    config: by default `recommended()`. directory: where the run is kept; by default a fresh one
-    under `runs/`. progress: show a live display. devices: how many to use, by default all there
-    are. processes: those that train together. model_devices: how many devices share the width of
-    the networks. Raises UserError for a config that cannot be run.
-    """
-    config = config or recommended()
-    directory = Path(directory) if directory is not None else fresh_directory(config)
-    display = _display(progress)
-    run = start_run(config, directory, display, devices, processes, model_devices=model_devices)
-    return Run(run)
-
-
-def train_seeds(
-    seeds: int,
-    config: RunConfig | None = None,
-    directory: str | Path | None = None,
-    progress: bool = True,
-) -> list[Run]:
-    """Train several seeds as one program on one device, from the config's on; a run for each.
-
-    directory: holds their run directories and what they share; `resume` takes it.
-    """
-    config = config or recommended()
-    directory = Path(directory) if directory is not None else fresh_directory(config)
-    run = start_run(config, directory, _display(progress), seeds=seeds)
-    return [Run(member) for member in run.members]
-
-
-def resume(
-    directory: str | Path,
-    progress: bool = True,
-    devices: int | None = None,
-    processes: Processes = ONE_PROCESS,
-    model_devices: int = 1,
-) -> list[Run]:
-    """Continue a killed run where its newest checkpoint left it, and return it finished.
-
-    A list, for several seeds may have trained together there; mostly it holds one run.
-    """
-    run = resume_run(Path(directory), _display(progress), devices, processes, model_devices)
-    return [Run(member) for member in run.members]
-
-
-def forecast(
-    config: RunConfig | None = None,
-    device: str = THIS_MACHINE,
-    devices: int | None = None,
-    calibration: bool = True,
-    progress: bool = True,
-) -> Forecast:
-    """What training a config will cost, and whether it fits, without training.
-
-    config: by default `recommended()`. device: `cpu`, this machine, or an accelerator's name.
-    devices: how many. calibration: time a few updates and steps here, about 20 seconds. Raises
-    UserError for a config that cannot be run or a device that is not known.
-    """
-    display = _display(progress)
-    try:
-        return forecast_run(config or recommended(), device, devices, calibration, display)
-    finally:
-        display.close()
 
 
 def evaluate(
@@ -179,7 +98,7 @@ def _scored_by_ogbench(
         raise bad_field("goal", goal, "the tasks of OGBench have goals of their own, leave it out")
     episodes = ogbench.EPISODES if episodes is None else episodes
     steps = ogbench.STEPS if steps is None else steps
-    display = _display(progress)
+    display = shown(progress)
     try:
         return ogbench.score(run, gym, episodes, seed, samples, steps, display)
     finally:
@@ -243,7 +162,7 @@ def collect(
     require_states(task)
     worlds = worlds_for(task, steps)
     physics = build_physics(task.world, worlds, config.physics)
-    display = _display(progress)
+    display = shown(progress)
     try:
         arrays = collect_steps(task, physics, worlds, policy, steps, seed, display)
     finally:
@@ -269,47 +188,9 @@ def _player(
     return task, RunConfig(), random_policy(task.action_dim)
 
 
-def compare(runs: Sequence[str | Path], out: str | Path | None = None) -> Answer:
-    """Set runs of one task against each other; those that differ by their seed alone are a group.
-
-    out: the .html page to write, if any. Raises UserError for fewer than two runs, a run given
-    twice, one without any evaluation, and runs of different tasks.
-    """
-    if out is not None and Path(out).suffix != ".html":
-        raise bad_field("out", str(out), "a name that ends in .html", Path(out).stem + ".html")
-    if out is not None and not Path(out).parent.is_dir():
-        raise bad_field("out", str(out), "there is no such directory, make it first")
-    groups = load_groups(runs)
-    answer = compare_groups(groups)
-    if out is not None:
-        from kilolayer.report.compare_report import write_comparison
-
-        write_comparison(groups, answer, Path(out))
-    return answer
-
-
-def report(directory: str | Path, published: str | Path | None = None) -> Path:
-    """Write the report of a run, of a study from its answer.json, or of a grounding or an action
-    module, and return its path.
-
-    published: of a study, a file of published curves to draw its own over.
-    """
-    from kilolayer.report.language_report import is_language, write_language_report
-    from kilolayer.report.run_report import write_report
-    from kilolayer.report.study_report import write_study_report
-
-    path = Path(directory)
-    if (path / "study.json").is_file():
-        curves = None if published is None else Path(published)
-        return write_study_report(load_study(path), load_answer(path), curves)
-    if published is not None:
-        raise bad_field("published", str(published), f"{path} is no study, which alone takes it")
-    return write_language_report(path) if is_language(path) else write_report(load(path))
-
-
 def inspect(choice: TaskChoice, progress: bool = True) -> Inspection:
     """What a task's numbers are, which values random actions give them, and how fast it runs."""
-    display = _display(progress)
+    display = shown(progress)
     try:
         display.phase("task")
         return inspect_task(task_of(choice), display)
@@ -326,16 +207,6 @@ def picture(task: Task, out: str | Path) -> Path:
 
     write_video(Path(out), render_start(task, size=480)[None], fps=1)
     return Path(out)
-
-
-def fresh_directory(config: RunConfig) -> Path:
-    """A directory under `runs/` that does not exist yet, named after task, depth and seed."""
-    base = Path("runs") / f"{config.task.name}-depth{config.network.depth}-seed{config.seed}"
-    candidate, count = base, 1
-    while candidate.exists():
-        count += 1
-        candidate = base.with_name(f"{base.name}-{count}")
-    return candidate
 
 
 def _opened(run: Run | DeployedPolicy | str | Path) -> Run | DeployedPolicy:
@@ -381,7 +252,3 @@ def _episode_player(
     task = config.task
     own = task.mjcf or task.gym or ":" in task.task or ":" in config.agent_name
     return program.compile() if own else _compiled(program)
-
-
-def _display(progress: bool) -> ProgressDisplay:
-    return LiveDisplay() if progress and jax.process_index() == 0 else Silent()

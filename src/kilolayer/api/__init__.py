@@ -1,0 +1,42 @@
+"""The Python face: one typed function for what a command does. Commands parse and print only."""
+
+from kilolayer.api.playing import (
+    DEFAULT_NOISE,
+    EVALUATION_EPISODES,
+    collect,
+    evaluate,
+    inspect,
+    picture,
+    play,
+)
+from kilolayer.api.policies import distil, export, export_robot, prune
+from kilolayer.api.runs import (
+    compare,
+    forecast,
+    fresh_directory,
+    report,
+    resume,
+    train,
+    train_seeds,
+)
+
+__all__ = [
+    "DEFAULT_NOISE",
+    "EVALUATION_EPISODES",
+    "collect",
+    "compare",
+    "distil",
+    "evaluate",
+    "export",
+    "export_robot",
+    "forecast",
+    "fresh_directory",
+    "inspect",
+    "picture",
+    "play",
+    "prune",
+    "report",
+    "resume",
+    "train",
+    "train_seeds",
+]

@@ -1,0 +1,138 @@
+"""Runs: trained, continued, forecast, compared and reported."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from kilolayer.analysis.answer import Answer
+from kilolayer.analysis.compare import compare_groups, load_groups
+from kilolayer.analysis.load import Run, load
+from kilolayer.analysis.study import load_answer, load_study
+from kilolayer.api.display import shown
+from kilolayer.config import RunConfig
+from kilolayer.forecasting.forecast import Forecast, forecast_run
+from kilolayer.recommendations import recommended
+from kilolayer.runtime.devices import THIS_MACHINE
+from kilolayer.runtime.processes import ONE_PROCESS, Processes
+from kilolayer.training.loop import resume_run, start_run
+from kilolayer.types import bad_field
+
+
+def train(
+    config: RunConfig | None = None,
+    directory: str | Path | None = None,
+    progress: bool = True,
+    devices: int | None = None,
+    processes: Processes = ONE_PROCESS,
+    model_devices: int = 1,
+) -> Run:
+    """Train an agent and return its run.
+
+    config: by default `recommended()`. directory: where the run is kept; by default a fresh one
+    under `runs/`. progress: show a live display. devices: how many to use, by default all there
+    are. processes: those that train together. model_devices: how many devices share the width of
+    the networks. Raises UserError for a config that cannot be run.
+    """
+    config = config or recommended()
+    directory = Path(directory) if directory is not None else fresh_directory(config)
+    display = shown(progress)
+    run = start_run(config, directory, display, devices, processes, model_devices=model_devices)
+    return Run(run)
+
+
+def train_seeds(
+    seeds: int,
+    config: RunConfig | None = None,
+    directory: str | Path | None = None,
+    progress: bool = True,
+) -> list[Run]:
+    """Train several seeds as one program on one device, from the config's on; a run for each.
+
+    directory: holds their run directories and what they share; `resume` takes it.
+    """
+    config = config or recommended()
+    directory = Path(directory) if directory is not None else fresh_directory(config)
+    run = start_run(config, directory, shown(progress), seeds=seeds)
+    return [Run(member) for member in run.members]
+
+
+def resume(
+    directory: str | Path,
+    progress: bool = True,
+    devices: int | None = None,
+    processes: Processes = ONE_PROCESS,
+    model_devices: int = 1,
+) -> list[Run]:
+    """Continue a killed run where its newest checkpoint left it, and return it finished.
+
+    A list, for several seeds may have trained together there; mostly it holds one run.
+    """
+    run = resume_run(Path(directory), shown(progress), devices, processes, model_devices)
+    return [Run(member) for member in run.members]
+
+
+def forecast(
+    config: RunConfig | None = None,
+    device: str = THIS_MACHINE,
+    devices: int | None = None,
+    calibration: bool = True,
+    progress: bool = True,
+) -> Forecast:
+    """What training a config will cost, and whether it fits, without training.
+
+    config: by default `recommended()`. device: `cpu`, this machine, or an accelerator's name.
+    devices: how many. calibration: time a few updates and steps here, about 20 seconds. Raises
+    UserError for a config that cannot be run or a device that is not known.
+    """
+    display = shown(progress)
+    try:
+        return forecast_run(config or recommended(), device, devices, calibration, display)
+    finally:
+        display.close()
+
+
+def compare(runs: Sequence[str | Path], out: str | Path | None = None) -> Answer:
+    """Set runs of one task against each other; those that differ by their seed alone are a group.
+
+    out: the .html page to write, if any. Raises UserError for fewer than two runs, a run given
+    twice, one without any evaluation, and runs of different tasks.
+    """
+    if out is not None and Path(out).suffix != ".html":
+        raise bad_field("out", str(out), "a name that ends in .html", Path(out).stem + ".html")
+    if out is not None and not Path(out).parent.is_dir():
+        raise bad_field("out", str(out), "there is no such directory, make it first")
+    groups = load_groups(runs)
+    answer = compare_groups(groups)
+    if out is not None:
+        from kilolayer.report.compare_report import write_comparison
+
+        write_comparison(groups, answer, Path(out))
+    return answer
+
+
+def report(directory: str | Path, published: str | Path | None = None) -> Path:
+    """Write the report of a run, of a study from its answer.json, or of a grounding or an action
+    module, and return its path.
+
+    published: of a study, a file of published curves to draw its own over.
+    """
+    from kilolayer.report.language_report import is_language, write_language_report
+    from kilolayer.report.run_report import write_report
+    from kilolayer.report.study_report import write_study_report
+
+    path = Path(directory)
+    if (path / "study.json").is_file():
+        curves = None if published is None else Path(published)
+        return write_study_report(load_study(path), load_answer(path), curves)
+    if published is not None:
+        raise bad_field("published", str(published), f"{path} is no study, which alone takes it")
+    return write_language_report(path) if is_language(path) else write_report(load(path))
+
+
+def fresh_directory(config: RunConfig) -> Path:
+    """A directory under `runs/` that does not exist yet, named after task, depth and seed."""
+    base = Path("runs") / f"{config.task.name}-depth{config.network.depth}-seed{config.seed}"
+    candidate, count = base, 1
+    while candidate.exists():
+        count += 1
+        candidate = base.with_name(f"{base.name}-{count}")
+    return candidate

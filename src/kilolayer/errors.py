@@ -1,0 +1,17 @@
+"""The one error that a user may see, and the nearest valid choice. Loads nothing heavy.
+
+One class for both packages: what the robot's package raises is told in one sentence here too.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+from kilolayer_robot.errors import UserError as UserError
+from kilolayer_robot.errors import bad_field as bad_field
+
+
+def nearest(name: str, options: Iterable[str]) -> str | None:
+    """The option that is most like a name that was mistyped, or None if there are no options."""
+    spelled = {option.lower(): option for option in reversed(list(options))}
+    found = difflib.get_close_matches(name.lower(), spelled, n=1, cutoff=0.0)
+    return spelled[found[0]] if found else None
