@@ -6,6 +6,7 @@ import pytest
 
 import kilolayer
 from kilolayer import recommended
+from kilolayer.agents.ppo import PPO
 from kilolayer.config import RunConfig, run_config
 from kilolayer.plan import TrainPlan
 from kilolayer.recipes import RECIPES, with_recipe
@@ -102,3 +103,9 @@ def test_another_agent_takes_the_settings_that_it_shares():
     assert config.agent.discount == ANT["discount"]
     assert config.collection == recommended("ant").collection
     assert with_recipe(config, "wang2025").agent.actor_learning_rate == 3e-4
+
+
+def test_an_agent_object_keeps_its_settings():
+    agent = PPO(discount=0.9, clip=0.1)
+    assert recommended("ant", agent=agent).agent == agent
+    assert recommended("ant", agent=agent, discount=0.8).agent == PPO(discount=0.8, clip=0.1)

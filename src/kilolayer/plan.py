@@ -3,7 +3,7 @@
 import dataclasses
 from dataclasses import dataclass
 
-from kilolayer.agents.base import Agent, Problem
+from kilolayer.agents.base import Agent, OnPolicyAgent, Problem
 from kilolayer.agents.registry import AGENTS, sparse_reward, task_spec
 from kilolayer.config import RunConfig
 from kilolayer.networks.encoders import TorsoSpec
@@ -80,7 +80,8 @@ class TrainPlan:
         elif config.agent.sampling.absorbing:
             allowed = "a dataset does not tell a trajectory that terminated from one that was cut"
             raise bad_field("absorbing_termination", True, allowed, False)
-        if config.agent.on_policy:
+        on_policy = isinstance(config.agent, OnPolicyAgent)
+        if on_policy:
             _check_unroll(config)
         updates = round(collection.update_to_data * steps_per_unroll)
         if updates < 1:
@@ -102,7 +103,7 @@ class TrainPlan:
             prefill_unrolls=prefill,
             training_unrolls=training,
             # What is on policy reads the newest unroll and no older one.
-            replay_capacity=unroll if config.agent.on_policy else capacity * unroll,
+            replay_capacity=unroll if on_policy else capacity * unroll,
             evaluate_after=tuple(
                 round(training * (index + 1) / evaluations) for index in range(evaluations)
             ),

@@ -165,11 +165,12 @@ def recommended(task: str | None = None, recipe: str | None = None, **settings: 
     task: its name; a Gymnasium environment or a robot of one's own is given as `gym=` or `mjcf=`
     instead, and like a `module:function` starts from the settings of the point mazes. recipe: a
     published way to learn that goes over them. settings: any of a `RunConfig` by its own name,
-    which go over both, as options do on the command line; another `agent` takes what it shares.
+    which go over both, as options do on the command line; an `agent` named takes the family's
+    settings that it has, an agent object stays as it is.
     Raises UserError for a recipe or a setting that is none.
     """
     named = TaskChoice().task if task is None else task
-    config = run_config(task=named, agent=settings.pop("agent", "crl"))
+    config = run_config(task=named, agent=settings.get("agent", "crl"))
     config = config.taking(family(named, settings))
     if recipe is not None:
         config = with_recipe(config, recipe)

@@ -38,7 +38,7 @@ def test_the_teacher_acts_in_its_share_of_the_worlds(agent, normal):
     state = agent.init(jax.random.key(0))
     state = dataclasses.replace(state, updates=jnp.array(14))
     observation, goal, key = normal(0, 4, 3), normal(1, 4, 2), jax.random.key(1)
-    acted = agent.explore(state, observation, goal, key, deterministic=False)
+    acted = agent.explore(state, observation, goal, key)
     by_teacher = jnp.tanh(agent.teacher(observation, goal)[0])
     by_student = agent.act(state, observation, goal, key, deterministic=True)
     # Of four worlds the first two are the teacher's, and in two there is noise.

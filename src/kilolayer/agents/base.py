@@ -95,9 +95,7 @@ class DeepNetwork(NamedTuple):
 class Agent(Settings, abc.ABC):
     """The base of every agent, which states all that the training loop calls."""
 
-    # That it learns from the newest unroll alone, see `prepare`; and what it can learn from: steps
-    # of its own, a dataset, or both.
-    on_policy: ClassVar[bool] = False
+    # What it can learn from: steps of its own, a dataset, or both.
     learns_from: ClassVar[tuple[Literal["steps", "dataset"], ...]] = ("steps",)
 
     batch_size: Annotated[int, Ge(2)] = 256
@@ -132,7 +130,8 @@ class Agent(Settings, abc.ABC):
     def update(self, state: Any, batch: Any, key: Array) -> tuple[Any, Metrics]:
         """One gradient update; metrics are scalars named `part/quantity`.
 
-        batch: a `Batch` from the replay buffer, or what `prepare` returned of `batch_size` steps.
+        batch: a `Batch` from the replay buffer; of an `OnPolicyAgent`, `batch_size` of the steps
+        that `prepare` returned.
         """
 
     def distribution(self, state: Any, observation: Array, goal: Array) -> tuple[Array, Array]:
@@ -146,11 +145,9 @@ class Agent(Settings, abc.ABC):
         mean, log_std = self.distribution(state, observation, goal)
         return jnp.tanh(mean) if deterministic else sample_action(mean, log_std, key)[0]
 
-    def explore(
-        self, state: Any, observation: Array, goal: Array, key: Array, deterministic: bool
-    ) -> Array:
-        """What to do while collecting: by default what it does anyway."""
-        return self.act(state, observation, goal, key, deterministic)
+    def explore(self, state: Any, observation: Array, goal: Array, key: Array) -> Array:
+        """Actions while collecting, as `act` gives them. Default: with its noise."""
+        return self.act(state, observation, goal, key, deterministic=False)
 
     @abc.abstractmethod
     def rate(self, state: Any, observation: Array, action: Array, goal: Array) -> Array:
@@ -170,15 +167,6 @@ class Agent(Settings, abc.ABC):
         """Discount of hindsight goals after a share `done` of the run, where they are geometric."""
         return 1.0
 
-    def prepare(self, state: Any, unroll: Transition) -> Any:
-        """Of an agent that is `on_policy`: what the updates of one round draw their batches from,
-        leaves `[steps, ...]`.
-
-        unroll: leaves `[time, worlds, ...]` in order of time, collected by this very `state`. Each
-        `update` then takes `batch_size` of the steps; all are passed once before any is again.
-        """
-        raise NotImplementedError(f"{type(self).__name__} is on policy and prepares nothing")
-
     def networks(self, state: Any, batch: Batch, key: Array) -> dict[str, DeepNetwork]:
         """Each deep network by its name, on a batch from the replay buffer, for the report."""
         return {}
@@ -194,6 +182,19 @@ class Agent(Settings, abc.ABC):
     def optimiser(self, rate: float) -> optax.GradientTransformation:
         """Of a network that learns at this rate."""
         return network_optimiser(self.falling(rate), self.weight_decay)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnPolicyAgent(Agent):
+    """An agent that learns from the newest unroll alone, and never again."""
+
+    @abc.abstractmethod
+    def prepare(self, state: Any, unroll: Transition) -> Any:
+        """The steps that the updates of one round draw their batches from, leaves `[steps, ...]`.
+
+        unroll: leaves `[time, worlds, ...]` in order of time, collected by this very `state`. Each
+        `update` takes `batch_size` of the steps; all are passed once before any is again.
+        """
 
 
 def check_discount(discount: float) -> None:

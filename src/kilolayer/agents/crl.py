@@ -118,9 +118,7 @@ class CRL(Agent):
         )
         return CRLState(parameters, init_moments(self.optimisers, parameters))
 
-    def explore(
-        self, state: CRLState, observation: Array, goal: Array, key: Array, deterministic: bool
-    ) -> Array:
+    def explore(self, state: CRLState, observation: Array, goal: Array, key: Array) -> Array:
         """Without noise in the first environments, as the policy will be evaluated: states in which
         it stands still come into the buffer, and the critic learns that they lead nowhere."""
         mean, log_std = self.distribution(state, observation, goal)

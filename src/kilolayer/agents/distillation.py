@@ -86,12 +86,7 @@ class Distillation(Agent):
         return self.discount
 
     def explore(
-        self,
-        state: DistillationState,
-        observation: Array,
-        goal: Array,
-        key: Array,
-        deterministic: bool,
+        self, state: DistillationState, observation: Array, goal: Array, key: Array
     ) -> Array:
         """The teacher's action in the first worlds, as long as it acts, else the student's.
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kilolayer.agents.base import Agent, DeepNetwork, check_discount
+from kilolayer.agents.base import DeepNetwork, OnPolicyAgent, check_discount
 from kilolayer.agents.optimiser import apply_gradients, init_moments
 from kilolayer.losses.temporal_difference import (
     bootstrapped_target,
@@ -55,14 +55,12 @@ class PPOBatch(eqx.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PPO(Agent):
+class PPO(OnPolicyAgent):
     """Proximal policy optimisation.
 
     Each update takes a batch of the newest unroll, so the unroll is passed
     `updates * batch_size / steps` times.
     """
-
-    on_policy = True
 
     critic_learning_rate: Positive = 3e-4
     """Adam's step size for the critic."""

@@ -65,10 +65,8 @@ class CollectorLearner(CRL):
     def distribution(self, state: Any, observation: Array, goal: Array) -> tuple[Array, Array]:
         return self.learner.distribution(state.learner, observation, goal)
 
-    def explore(
-        self, state: Any, observation: Array, goal: Array, key: Array, deterministic: bool
-    ) -> Array:
-        return self.collector.act(state.collector, observation, goal, key, deterministic)
+    def explore(self, state: Any, observation: Array, goal: Array, key: Array) -> Array:
+        return self.collector.explore(state.collector, observation, goal, key)
 
     def rate(self, state: Any, observation: Array, action: Array, goal: Array) -> Array:
         return self.learner.rate(state.learner, observation, action, goal)

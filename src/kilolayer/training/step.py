@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from kilolayer.agents.averaging import Averaged, actor_of, with_actor
-from kilolayer.agents.base import Agent
+from kilolayer.agents.base import Agent, OnPolicyAgent
 from kilolayer.agents.optimiser import polyak_update
 from kilolayer.config import RunConfig
 from kilolayer.physics.base import Physics
@@ -113,7 +113,7 @@ class Trainer:
         key, unroll_key = jax.random.split(jax.random.wrap_key_data(state.key))
 
         def policy(observation: Array, goal: Array, key: Array) -> Array:
-            return self.agent.explore(state.agent, observation, goal, key, False)
+            return self.agent.explore(state.agent, observation, goal, key)
 
         worlds, trajectory, cut_off = unroll(
             self.task,
@@ -162,7 +162,7 @@ class Trainer:
 
     def batches(self, state: TrainState, key: Array) -> Callable[[Array, Array], Any]:
         """How the updates of a round get their batches: from an update's number and key."""
-        if not self.agent.on_policy:
+        if not isinstance(self.agent, OnPolicyAgent):
             return lambda number, key: self.sample(state, key)
         newest = ring.newest(state.buffer, self.config.collection.unroll_length)
         steps = self.agent.prepare(state.agent, newest)
