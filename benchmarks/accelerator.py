@@ -1,7 +1,7 @@
 """What an accelerator makes of updates and of physics, as a training round asks for them.
 
 python -m benchmarks.accelerator [--depths 4 8 16 64 256 1024] [--unroll 1] [--batch-size 512]
-    [--compute-dtype float32] [--engines native mjx] [--worlds 256 2048] [--quick]
+    [--compute-dtype float32] [--engines native mjx] [--envs 256 2048] [--quick]
 
 Updates of actor and critic follow one another inside one program, and so do control steps of the
 ant under random actions: medians of five calls.
@@ -46,21 +46,21 @@ def updates(depth: int, arguments: argparse.Namespace) -> tuple[Program, int]:
     return Program.compile(run, state, jax.random.split(jax.random.key(2), count)), count
 
 
-def steps(engine: Any, worlds: int, count: int) -> tuple[Program, int]:
+def steps(engine: Any, envs: int, count: int) -> tuple[Program, int]:
     """A program of `count` control steps of every ant, and how many they are in all."""
     task, key = make_task("ant"), jax.random.key(0)
-    physics = build_physics(task.world, worlds, PhysicsConfig(physics=engine))
-    goal = task.sample_goal(key, worlds, "training")
+    physics = build_physics(task.world, envs, PhysicsConfig(physics=engine))
+    goal = task.sample_goal(key, envs, "training")
     state = jax.jit(physics.init)(*task.reset(key, goal, "training"))
 
     def run(state: Any, keys: Array) -> Any:
         def step(state: Any, key: Array) -> tuple[Any, None]:
-            action = jax.random.uniform(key, (worlds, task.action_dim), minval=-0.5, maxval=0.5)
+            action = jax.random.uniform(key, (envs, task.action_dim), minval=-0.5, maxval=0.5)
             return physics.step(state, action), None
 
         return jax.lax.scan(step, state, keys)[0]
 
-    return Program.compile(run, state, jax.random.split(key, count)), worlds * count
+    return Program.compile(run, state, jax.random.split(key, count)), envs * count
 
 
 def each(program: Program, items: int) -> float:
@@ -77,13 +77,13 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=512)
     parser.add_argument("--compute-dtype", default="float32")
     parser.add_argument("--engines", nargs="*", default=["native", "mjx"])
-    parser.add_argument("--worlds", type=int, nargs="*", default=[256, 2048])
+    parser.add_argument("--envs", type=int, nargs="*", default=[256, 2048])
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run?")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.depths, arguments.width, arguments.batch_size = [4], 8, 8
-        arguments.engines, arguments.worlds, arguments.steps = ["native"], [2], 2
+        arguments.engines, arguments.envs, arguments.steps = ["native"], [2], 2
     print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}", flush=True)
     for depth in arguments.depths:
         program, count = updates(depth, arguments)
@@ -93,10 +93,10 @@ def main() -> None:
             flush=True,
         )
     for engine in arguments.engines:
-        for worlds in arguments.worlds:
-            program, count = steps(engine, worlds, arguments.steps)
+        for envs in arguments.envs:
+            program, count = steps(engine, envs, arguments.steps)
             rate = 1 / each(program, count)
-            print(f"{engine}, {worlds} ants: {rate:9.0f} control steps a second", flush=True)
+            print(f"{engine}, {envs} ants: {rate:9.0f} control steps a second", flush=True)
 
 
 if __name__ == "__main__":

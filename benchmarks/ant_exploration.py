@@ -1,6 +1,6 @@
 """What random actions tell about where an ant goes, and how often they make it fall.
 
-python -m benchmarks.ant_exploration [--worlds 256] [--steps 400] [--noise 0.15 0.25 0.5]
+python -m benchmarks.ant_exploration [--envs 256] [--steps 400] [--noise 0.15 0.25 0.5]
 
 Actions are tanh of Gaussian noise. For every offset k in control steps: the information in nats
 that an action carries about the displacement k steps later, given the body's state, by linear
@@ -19,26 +19,24 @@ import numpy as np
 from kilolayer.physics.native import NativePhysics
 from kilolayer.replay.buffer import Transition
 from kilolayer.tasks.ant import Ant
-from kilolayer.training.rollout import start_worlds, unroll
+from kilolayer.training.rollout import reset, unroll
 from kilolayer.types import Array
 
 OFFSETS = (1, 3, 10, 30, 60)
 POSITION, QUATERNION, BODY = slice(0, 2), slice(3, 7), slice(7, None)
 
 
-def record(worlds: int, steps: int, noise: float) -> Transition:
-    """Steps of ants under random actions, leaves `[steps, worlds, ...]`."""
+def record(envs: int, steps: int, noise: float) -> Transition:
+    """Steps of ants under random actions, leaves `[steps, envs, ...]`."""
     task = Ant()
-    physics = NativePhysics(task.world, worlds)
+    physics = NativePhysics(task.world, envs)
 
     def policy(observation: Array, goal: Array, key: Array) -> Array:
-        return jnp.tanh(noise * jax.random.normal(key, (worlds, task.action_dim)))
+        return jnp.tanh(noise * jax.random.normal(key, (envs, task.action_dim)))
 
     @jax.jit
     def run(key: Array) -> Transition:
-        start = start_worlds(
-            task, physics, key, task.sample_goal(key, worlds, "training"), "training"
-        )
+        start = reset(task, physics, key, task.sample_goal(key, envs, "training"), "training")
         return unroll(task, physics, start, policy, key, steps, task.episode_length)[1]
 
     return jax.tree.map(np.asarray, run(jax.random.key(0)))
@@ -57,7 +55,9 @@ def information(steps: Transition, offset: int) -> float:
         for part in (slice(None, -offset), slice(offset, None))
     )
     upright, heading = tilt_and_heading(np.asarray(first.observation))
-    chosen = (np.asarray(last.age) == np.asarray(first.age) + offset) & (upright > 0.3)
+    chosen = (np.asarray(last.episode_step) == np.asarray(first.episode_step) + offset) & (
+        upright > 0.3
+    )
     observation, action = np.asarray(first.observation)[chosen], np.asarray(first.action)[chosen]
     x, y = (np.asarray(last.observation)[chosen] - observation)[:, POSITION].T
     cosine, sine = np.cos(heading[chosen]), np.sin(heading[chosen])
@@ -73,14 +73,14 @@ def information(steps: Transition, offset: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--worlds", type=int, default=256)
+    parser.add_argument("--envs", type=int, default=256)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--noise", type=float, nargs="+", default=[0.15, 0.25, 0.5])
     arguments = parser.parse_args()
     print("noise  falls per 1000 steps  on the back  nats at offset", *OFFSETS)
     for noise in arguments.noise:
-        steps = record(arguments.worlds, arguments.steps, noise)
-        falls = 1000 * np.mean(np.asarray(steps.age)[1:] == 0)
+        steps = record(arguments.envs, arguments.steps, noise)
+        falls = 1000 * np.mean(np.asarray(steps.episode_step)[1:] == 0)
         flipped = np.mean(tilt_and_heading(np.asarray(steps.observation)[-1])[0] < 0.3)
         nats = map(functools.partial(information, steps), OFFSETS)
         print(f"{noise:5.2f}  {falls:20.2f}  {flipped:11.2f}  ", *(f"{n:.4f}" for n in nats))

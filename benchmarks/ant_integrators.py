@@ -37,19 +37,19 @@ INTEGRATORS = (
     ("Euler, half the time step", KINDS.mjINT_EULER, 0.01),
     ("implicit, fast", KINDS.mjINT_IMPLICITFAST, 0.02),
 )
-WORLDS, STEPS, TURNS = 256, 40, 5
+ENVS, STEPS, TURNS = 256, 40, 5
 
 
-def world_of(integrator: mujoco.mjtIntegrator, time_step: float) -> MujocoWorld:
+def env_of(integrator: mujoco.mjtIntegrator, time_step: float) -> MujocoWorld:
     spec = build_scene(None)
     spec.option.integrator, spec.option.timestep = integrator, time_step
     return MujocoWorld.compile(spec, BENCHMARK_DRIVE.control_step)
 
 
-def speeds(worlds: list[MujocoWorld], threads: int) -> list[float]:
-    """Control steps a second, in the order of `worlds`."""
-    starts = Ant().reset(jax.random.key(0), jnp.zeros((WORLDS, 2)), "training")
-    engines = [NativePhysics(world, WORLDS, threads) for world in worlds]
+def speeds(envs: list[MujocoWorld], threads: int) -> list[float]:
+    """Control steps a second, in the order of `envs`."""
+    starts = Ant().reset(jax.random.key(0), jnp.zeros((ENVS, 2)), "training")
+    engines = [NativePhysics(world, ENVS, threads) for world in envs]
     states = [engine.init(*starts) for engine in engines]
     step = [jax.jit(engine.step) for engine in engines]
     draw, taken = np.random.default_rng(0), [[] for _ in engines]
@@ -57,11 +57,11 @@ def speeds(worlds: list[MujocoWorld], threads: int) -> list[float]:
         for index in range(len(engines)):
             began = time.perf_counter()
             for _ in range(STEPS):
-                controls = jnp.asarray(draw.uniform(-1, 1, (WORLDS, 8)), jnp.float32)
+                controls = jnp.asarray(draw.uniform(-1, 1, (ENVS, 8)), jnp.float32)
                 states[index] = step[index](states[index], controls)
             jax.block_until_ready(states[index])
             taken[index].append(time.perf_counter() - began)
-    return [WORLDS * STEPS / statistics.median(times[1:]) for times in taken]
+    return [ENVS * STEPS / statistics.median(times[1:]) for times in taken]
 
 
 def scores(run: Run, world: MujocoWorld, episodes: int, threads: int) -> dict[str, float]:
@@ -79,12 +79,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     run = load(arguments.run)
-    worlds = [world_of(kind, time_step) for _, kind, time_step in INTEGRATORS]
+    envs = [env_of(kind, time_step) for _, kind, time_step in INTEGRATORS]
     print(
         "| integrator | steps/s | success | time at goal | final distance |\n|---|---|---|---|---|"
     )
-    fast = speeds(worlds, arguments.threads)
-    for (name, *_), world, speed in zip(INTEGRATORS, worlds, fast, strict=True):
+    fast = speeds(envs, arguments.threads)
+    for (name, *_), world, speed in zip(INTEGRATORS, envs, fast, strict=True):
         found = scores(run, world, arguments.episodes, arguments.threads)
         print(
             f"| {name} | {speed:,.0f} | {found['success']:.2f} | {found['time_at_goal']:.0f} | "

@@ -1,6 +1,6 @@
 """Why a trained ant does not arrive: does it fall, turn over, or stand still?
 
-python -m benchmarks.ant_stops RUN [--noise 0 0.25 0.5 1] [--worlds 128] [--steps 1000]
+python -m benchmarks.ant_stops RUN [--noise 0 0.25 0.5 1] [--envs 128] [--steps 1000]
 
 noise: factor of the policy's own standard deviation; 0 is the evaluation, 1 is training. `over`:
 share that ever lay on its back. `stands`: share that is upright at the end, not at its goal, and
@@ -25,10 +25,10 @@ from kilolayer.types import Array
 STILL = 200  # control steps
 
 
-def play(run: Run, noise: float, worlds: int, steps: int) -> tuple[Array, ...]:
-    """Goals `[worlds, 2]`; of every control step whether alive, places and observations."""
-    task, physics = run.task, build_physics(run.task.world, worlds, run.config.physics)
-    start = evaluation_start(task, evaluation_key(0, 0), worlds, "evaluation")
+def play(run: Run, noise: float, envs: int, steps: int) -> tuple[Array, ...]:
+    """Goals `[envs, 2]`; of every control step whether alive, places and observations."""
+    task, physics = run.task, build_physics(run.task.world, envs, run.config.physics)
+    start = evaluation_start(task, evaluation_key(0, 0), envs, "evaluation")
 
     @jax.jit
     def episodes(parameters, key: Array):
@@ -40,7 +40,7 @@ def play(run: Run, noise: float, worlds: int, steps: int) -> tuple[Array, ...]:
             alive &= ~task.terminated(state)
             return (state, alive), (alive, task.achieved_goal(state), task.observe(state))
 
-        state = physics.init(start.qpos, start.qvel), jnp.ones(worlds, bool)
+        state = physics.init(start.qpos, start.qvel), jnp.ones(envs, bool)
         return jax.lax.scan(control_step, state, jax.random.split(key, steps))[1]
 
     return start.goal, *episodes(run.agent_state.parameters, jax.random.key(1))
@@ -48,7 +48,7 @@ def play(run: Run, noise: float, worlds: int, steps: int) -> tuple[Array, ...]:
 
 def row(run: Run, noise: float, arguments: argparse.Namespace) -> str:
     goal, alive, places, observations = map(
-        np.asarray, play(run, noise, arguments.worlds, arguments.steps)
+        np.asarray, play(run, noise, arguments.envs, arguments.steps)
     )
     distance = np.where(alive, np.linalg.norm(places - goal, axis=-1), np.inf)
     upright, _ = tilt_and_heading(observations)
@@ -75,7 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--noise", type=float, nargs="+", default=[0.0, 0.25, 0.5, 1.0])
-    parser.add_argument("--worlds", type=int, default=128)
+    parser.add_argument("--envs", type=int, default=128)
     parser.add_argument("--steps", type=int, default=1000)
     arguments = parser.parse_args()
     run = load(arguments.run)

@@ -1,12 +1,12 @@
 """Control steps a second of every MuJoCo task, native and on MJX-JAX: makes docs/speed.md.
 
-python -m benchmarks.engines [--tasks ...] [--worlds 256] [--steps 30] [--repeats 3]
-                             [--mjx-tasks ...] [--mjx-worlds 64] [--mjx-steps 1] [--mjx-repeats 3]
+python -m benchmarks.engines [--tasks ...] [--envs 256] [--steps 30] [--repeats 3]
+                             [--mjx-tasks ...] [--mjx-envs 64] [--mjx-steps 1] [--mjx-repeats 3]
                              [--out docs/speed.md] [--quick]
 
-Every repeat plays the same random actions from the same starts. Tasks of one world and as large an
-observation share a row. All rows are measured native first, then on MJX. A humanoid among walls
-takes MJX eight minutes here and is measured there only where --mjx-tasks names it.
+Every repeat plays the same random actions from the same starts. Tasks of one environment and as
+large an observation share a row. All rows are measured native first, then on MJX. A humanoid among
+walls takes MJX eight minutes here and is measured there only where --mjx-tasks names it.
 --quick: two steps of one task, printed only.
 """
 
@@ -34,7 +34,7 @@ from kilolayer.types import Array, UserError
 
 @dataclass(frozen=True)
 class Row:
-    """What one world does natively: rates in control steps a second, one per repeat.
+    """What one environment does natively: rates in control steps a second, one per repeat.
 
     bare: the batch alone, by threads; native: with observation, by threads.
     """
@@ -51,7 +51,8 @@ class Row:
 
 @dataclass(frozen=True)
 class MjxRow:
-    """The same world on MJX. rates: empty if it was not measured, for the reason in `refused`."""
+    """The same environment on MJX. rates: empty if it was not measured, for the reason in
+    `refused`."""
 
     rates: list[float]
     compile_seconds: float = 0.0
@@ -64,40 +65,40 @@ class MjxRow:
         return [f"{mjx:,.0f}", f"{native / mjx:,.1f}", f"{self.compile_seconds:.0f}"]
 
 
-def starts(task: Task, worlds: int) -> tuple[Array, Array]:
-    goal = task.sample_goal(jax.random.key(0), worlds, "training")
+def starts(task: Task, envs: int) -> tuple[Array, Array]:
+    goal = task.sample_goal(jax.random.key(0), envs, "training")
     return task.reset(jax.random.key(1), goal, "training")
 
 
-def observed_play(task: Task, physics: Physics, worlds: int, steps: int) -> Program:
+def observed_play(task: Task, physics: Physics, envs: int, steps: int) -> Program:
     """The jitted step with its observation."""
 
     def play(state: PhysicsState, key: Array) -> Array:
         def step(state: PhysicsState, key: Array) -> tuple[PhysicsState, Array]:
-            control = jax.random.uniform(key, (worlds, task.action_dim), minval=-1.0)
+            control = jax.random.uniform(key, (envs, task.action_dim), minval=-1.0)
             state = physics.step(state, control)
             return state, task.observe(state).sum()
 
         return jnp.sum(jax.lax.scan(step, state, jax.random.split(key, steps))[1])
 
-    return Program.compile(play, physics.init(*starts(task, worlds)), jax.random.key(2))
+    return Program.compile(play, physics.init(*starts(task, envs)), jax.random.key(2))
 
 
-def rates(play: Callable[[], object], worlds: int, steps: int, repeats: int) -> list[float]:
+def rates(play: Callable[[], object], envs: int, steps: int, repeats: int) -> list[float]:
     """Control steps a second, one per repeat."""
-    return [steps * worlds / seconds for seconds in alternate([play], repeats)[0]]
+    return [steps * envs / seconds for seconds in alternate([play], repeats)[0]]
 
 
-def bare_play(task: Task, worlds: int, steps: int, threads: int) -> Callable[[], None]:
+def bare_play(task: Task, envs: int, steps: int, threads: int) -> Callable[[], None]:
     """MuJoCo's batch alone, called from Python: plays the same steps at every call."""
     world = task.world
     assert isinstance(world, MujocoWorld)
-    batch = Batch(world.model, worlds, threads)
-    qpos, qvel = map(np.asarray, starts(task, worlds))
-    controls = random_controls(world, worlds, steps)
+    batch = Batch(world.model, envs, threads)
+    qpos, qvel = map(np.asarray, starts(task, envs))
+    controls = random_controls(world, envs, steps)
 
     def play() -> None:
-        batch.reset(np.arange(worlds))
+        batch.reset(np.arange(envs))
         batch.bind("qpos")[:], batch.bind("qvel")[:] = qpos, qvel
         for control in controls:
             batch.bind("ctrl")[:] = control
@@ -106,20 +107,20 @@ def bare_play(task: Task, worlds: int, steps: int, threads: int) -> Callable[[],
     return play
 
 
-def random_controls(world: MujocoWorld, worlds: int, steps: int) -> np.ndarray:
-    """`[steps, worlds, nu]`, uniform over each actuator's range."""
+def random_controls(world: MujocoWorld, envs: int, steps: int) -> np.ndarray:
+    """`[steps, envs, nu]`, uniform over each actuator's range."""
     low, high = world.model.actuator_ctrlrange.T
-    return np.random.default_rng(2).uniform(low, high, (steps, worlds, world.model.nu))
+    return np.random.default_rng(2).uniform(low, high, (steps, envs, world.model.nu))
 
 
 def measure(names: list[str], arguments: argparse.Namespace) -> Row:
     """The batch alone and the engine, on one thread and on all."""
-    task, worlds = make_task(names[0]), arguments.worlds
-    size = (worlds, arguments.steps)
+    task, envs = make_task(names[0]), arguments.envs
+    size = (envs, arguments.steps)
     bare, native = [], []
     for threads in (1, arguments.threads):
         bare.append(rates(bare_play(task, *size, threads), *size, arguments.repeats))
-        play = observed_play(task, NativePhysics(task.world, worlds, threads), *size)
+        play = observed_play(task, NativePhysics(task.world, envs, threads), *size)
         native.append(rates(play, *size, arguments.repeats))
     return Row(", ".join(names), (bare[0], bare[1]), (native[0], native[1]))
 
@@ -128,9 +129,9 @@ def measure_mjx(names: list[str], arguments: argparse.Namespace) -> MjxRow:
     if not set(names) & set(arguments.mjx_tasks):
         return MjxRow([])
     task = make_task(names[0])
-    size = (arguments.mjx_worlds, arguments.mjx_steps)
+    size = (arguments.mjx_envs, arguments.mjx_steps)
     try:
-        play = observed_play(task, MjxPhysics(task.world, arguments.mjx_worlds), *size)
+        play = observed_play(task, MjxPhysics(task.world, arguments.mjx_envs), *size)
         return MjxRow(rates(play, *size, arguments.mjx_repeats), play.compile_seconds)
     except UserError as error:
         return MjxRow([], refused=str(error))
@@ -172,8 +173,8 @@ def page(rows: list[Row], on_mjx: list[MjxRow], arguments: argparse.Namespace, l
     )
     return f"""# Speed of the engines
 
-Control steps a second under random actions, summed over {arguments.worlds} worlds (MJX:
-{arguments.mjx_worlds}). Medians of {arguments.repeats} repeats of {arguments.steps} control steps
+Control steps a second under random actions, summed over {arguments.envs} environments (MJX:
+{arguments.mjx_envs}). Medians of {arguments.repeats} repeats of {arguments.steps} control steps
 (MJX: {arguments.mjx_repeats} of {arguments.mjx_steps}), which differ from their median by at most
 {native:.0f} % (MJX: {mjx:.0f} %).
 
@@ -192,14 +193,14 @@ Made by `python -m benchmarks.engines` on {machine()};
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", nargs="+", default=list(TASKS))
-    parser.add_argument("--worlds", type=int, default=256)
+    parser.add_argument("--envs", type=int, default=256)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--repeats", type=int, default=3)
     among_walls = {name for name in TASKS if name.startswith("humanoid_")}
     parser.add_argument(
         "--mjx-tasks", nargs="+", default=[t for t in TASKS if t not in among_walls]
     )
-    parser.add_argument("--mjx-worlds", type=int, default=64)
+    parser.add_argument("--mjx-envs", type=int, default=64)
     parser.add_argument("--mjx-steps", type=int, default=1)
     parser.add_argument("--mjx-repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -208,7 +209,7 @@ def parse() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.tasks = ["reacher"]
-        arguments.worlds = arguments.mjx_worlds = 4
+        arguments.envs = arguments.mjx_envs = 4
         arguments.steps = arguments.mjx_steps = 2
         arguments.repeats = arguments.mjx_repeats = 1
     return arguments

@@ -94,7 +94,7 @@ all steps of trajectories as long as an episode. Memory is for one batch.
 
 {collection_table(found.collection)}
 
-- *physics*: MuJoCo's batch on all cores, random actions; yardstick: one world after the other.
+- *physics*: MuJoCo's batch on all cores, random actions; yardstick: one after the other.
 - *rollout*: policy of depth 4 and width {width}, physics, observation, reset and insertion in one
   program; yardstick: a call from Python for every control step.
 - *round*: environment steps a second of training from end to end, one update in 40 steps;
@@ -226,7 +226,7 @@ def collection_table(rows: Sequence[Row]) -> str:
         return f"{1 / figures.each:,.0f}" if figures else ""
 
     cells = [(row.name, rate(row.ours), rate(row.yardstick), ratio(row.speed)) for row in rows]
-    return table((f"{rows[0].size} worlds", "steps/s", "yardstick", "times faster"), cells)
+    return table((f"{rows[0].size} environments", "steps/s", "yardstick", "times faster"), cells)
 
 
 def shares(parts: dict[str, float]) -> str:
@@ -235,12 +235,12 @@ def shares(parts: dict[str, float]) -> str:
 
 
 def overlap(parts: dict[str, float]) -> str:
-    """What the policy of half of the worlds beside the physics of the others could save."""
+    """What the policy of half of the environments beside the physics of the others could save."""
     bound = min(parts["physics"], parts["policy"]) / sum(parts.values())
     return (
-        "Had the policy of one half of the worlds cores of its own beside the physics of the other "
-        f"half, a round would take {100 * bound:.1f} % less at best; on a CPU both want the same "
-        "cores, and nothing is gained."
+        "Had the policy of one half of the environments cores of its own beside the physics of "
+        f"the other half, a round would take {100 * bound:.1f} % less at best; on a CPU "
+        "both want the same cores, and nothing is gained."
     )
 
 

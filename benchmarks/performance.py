@@ -29,7 +29,7 @@ class Sizes:
     wide: int = 256  # width and batch size at that depth
     energy_batches: tuple[int, ...] = (256, 1024, 2048, 4096)
     sample_batches: tuple[int, ...] = (256, 4096)
-    worlds: int = 256
+    envs: int = 256
     buffer_steps: int = 10_000
     transitions: int = 12_800
     unroll_length: int = 31
@@ -46,7 +46,7 @@ QUICK = Sizes(
     wide=8,
     energy_batches=(8,),
     sample_batches=(4,),
-    worlds=4,
+    envs=4,
     buffer_steps=40,
     transitions=8,
     unroll_length=10,
@@ -62,10 +62,10 @@ def measure(sizes: Sizes) -> Measured:
     repeats, wide = sizes.repeats, sizes.wide
     config = run_config(
         task="ant",
-        num_envs=sizes.worlds,
+        num_envs=sizes.envs,
         unroll_length=sizes.unroll_length,
         width=wide,
-        batch_size=min(wide, sizes.worlds * (sizes.replay - 1)),
+        batch_size=min(wide, sizes.envs * (sizes.replay - 1)),
         replay_steps_per_env=sizes.replay,
         min_replay_steps_per_env=sizes.replay,
     )
@@ -77,7 +77,7 @@ def measure(sizes: Sizes) -> Measured:
         "ways": lambda: ways(sizes),
         "energies": lambda: energies.measure(sizes.energy_batches, 64, repeats),
         "hindsight": lambda: sampling.measure(
-            sizes.sample_batches, sizes.worlds, sizes.buffer_steps, sizes.transitions, repeats
+            sizes.sample_batches, sizes.envs, sizes.buffer_steps, sizes.transitions, repeats
         ),
         "collection": lambda: physics.measure(config, max(1, repeats // 2)),
     }

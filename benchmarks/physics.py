@@ -1,7 +1,7 @@
 """Ants a second: physics alone, with the policy in the loop, and with the updates of training.
 
-Each has a yardstick: worlds stepped one after the other; a call from Python for every control step;
-that, a `[time, time]` matrix to draw goals, and an update that loops over layers.
+Each has a yardstick: environments stepped one after the other; a call from Python for every control
+step; that, a `[time, time]` matrix to draw goals, and an update that loops over layers.
 """
 
 import os
@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.engines import bare_play, random_controls, starts
 from benchmarks.measure import Figures, Row, alternate
-from benchmarks.yardsticks import UnrolledUpdate, WorldByWorld, hindsight_of_trajectories
+from benchmarks.yardsticks import EnvByEnv, UnrolledUpdate, hindsight_of_trajectories
 from kilolayer.config import RunConfig
 from kilolayer.replay.buffer import Buffer
 from kilolayer.replay.hindsight import Batch
@@ -34,7 +34,7 @@ def measure(config: RunConfig, repeats: int) -> tuple[list[Row], dict[str, float
     straightforward = StraightforwardRound(trainer, copy(collect.state))
     train_round = Advancing(lambda state: trainer.round(state)[0], copy(collect.state))
     pairs = {
-        "physics": (bare_play(*sizes(trainer), os.cpu_count() or 1), world_by_world(trainer)),
+        "physics": (bare_play(*sizes(trainer), os.cpu_count() or 1), env_by_env(trainer)),
         "rollout": (collect, straightforward.rollout),
         "round": (train_round, straightforward),
     }
@@ -50,13 +50,13 @@ def sizes(trainer: Trainer) -> tuple:
     return trainer.task, trainer.config.collection.num_envs, trainer.config.collection.unroll_length
 
 
-def world_by_world(trainer: Trainer) -> Callable[[], None]:
-    task, worlds, steps = sizes(trainer)
-    controls = random_controls(task.world, worlds, steps)
-    qpos, qvel = map(np.asarray, starts(task, worlds))
+def env_by_env(trainer: Trainer) -> Callable[[], None]:
+    task, envs, steps = sizes(trainer)
+    controls = random_controls(task.world, envs, steps)
+    qpos, qvel = map(np.asarray, starts(task, envs))
 
     def play() -> None:
-        stepped = WorldByWorld(task.world, qpos, qvel)
+        stepped = EnvByEnv(task.world, qpos, qvel)
         for control in controls:
             stepped.step(control)
 

@@ -1,12 +1,12 @@
 """Every task under random and under extreme actions: no NaN, no escape, the same twice.
 
-    python -m benchmarks.robustness                 # all tasks, 256 worlds, 1000 control steps
-    python -m benchmarks.robustness --tasks ant arm_push_easy --worlds 8 --steps 50
+    python -m benchmarks.robustness                 # all tasks, 256 environments, 1000 control
+    steps python -m benchmarks.robustness --tasks ant arm_push_easy --environments 8 --steps 50
 
 Random actions are drawn anew in every step. Extreme ones are -1 or 1: drawn anew in every step for
-one half of the worlds, held for good in the other. Worlds whose episode ends start anew, as in
-training. The first quarter is played twice. Prints one line per task and kind of action with the
-largest number of each unit that was observed, and ends with an error if a check failed.
+one half of the environments, held for good in the other. Environments whose episode ends start
+anew, as in training. The first quarter is played twice. Prints one line per task and kind of action
+with the largest number of each unit that was observed, and ends with an error if a check failed.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import numpy as np
 from kilolayer.physics.build import build_physics
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.registry import TASKS, make_task
-from kilolayer.training.rollout import start_worlds, unroll
+from kilolayer.training.rollout import reset, unroll
 from kilolayer.types import Array
 
 # Observations stay within these, by unit. They are far from what a sound simulation shows and near
@@ -47,26 +47,26 @@ PARTS = 4
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--tasks", nargs="+", default=sorted(TASKS))
-    parser.add_argument("--worlds", type=int, default=256)
+    parser.add_argument("--envs", type=int, default=256)
     parser.add_argument("--steps", type=int, default=1000)
     arguments = parser.parse_args()
     failures = []
     for name in arguments.tasks:
         for kind in ("random", "extreme"):
-            found = check(make_task(name), kind, arguments.worlds, arguments.steps)
+            found = check(make_task(name), kind, arguments.envs, arguments.steps)
             failures += [f"{name}, {kind} actions: {fault}" for fault in found]
     if failures:
         raise SystemExit("\n".join(failures))
 
 
-def check(task: Task, kind: str, worlds: int, steps: int) -> list[str]:
+def check(task: Task, kind: str, envs: int, steps: int) -> list[str]:
     """What went wrong, one sentence each."""
-    observation, achieved, episodes, diverged, repeated = play(task, kind, worlds, steps)
+    observation, achieved, episodes, diverged, repeated = play(task, kind, envs, steps)
     faults = []
     if not repeated:
         faults.append("the second time was not like the first")
     if diverged:
-        faults.append(f"worlds diverged {diverged} times")
+        faults.append(f"environments diverged {diverged} times")
     units = np.array([coordinate.unit for coordinate in task.observation])
     largest = {str(u): float(np.abs(observation[..., units == u]).max()) for u in np.unique(units)}
     for unit, value in largest.items():
@@ -87,31 +87,31 @@ def check(task: Task, kind: str, worlds: int, steps: int) -> list[str]:
 
 
 def play(
-    task: Task, kind: str, worlds: int, steps: int
+    task: Task, kind: str, envs: int, steps: int
 ) -> tuple[np.ndarray, np.ndarray, int, int, bool]:
-    """Observations and achieved goals `[steps, worlds, ...]`, how many episodes began and how many
-    ended because their world diverged, and whether the first part was the same when it was played
-    again.
+    """Observations and achieved goals `[steps, envs, ...]`, how many episodes began and how many
+    ended because their environment diverged, and whether the first part was the same when it was
+    played again.
     """
-    physics = build_physics(task.world, worlds)
-    held = jax.random.rademacher(jax.random.key(1), (worlds, task.action_dim), jnp.float32)
+    physics = build_physics(task.world, envs)
+    held = jax.random.rademacher(jax.random.key(1), (envs, task.action_dim), jnp.float32)
 
     def policy(observation: Array, goal: Array, key: Array) -> Array:
         if kind == "random":
             return jax.random.uniform(key, held.shape, minval=-1.0)
         fresh = jax.random.rademacher(key, held.shape, jnp.float32)
-        return jnp.where(jnp.arange(worlds)[:, None] % 2, held, fresh)
+        return jnp.where(jnp.arange(envs)[:, None] % 2, held, fresh)
 
     @jax.jit
     def begin(key: Array):
-        goal = task.sample_goal(key, worlds, "training")
-        return start_worlds(task, physics, key, goal, "training")
+        goal = task.sample_goal(key, envs, "training")
+        return reset(task, physics, key, goal, "training")
 
     @jax.jit
     def go_on(state, key: Array):
         length = task.episode_length
         state, played, cut_off = unroll(task, physics, state, policy, key, steps // PARTS, length)
-        counts = (played.age == 0).sum(), cut_off.diverged.sum()
+        counts = (played.episode_step == 0).sum(), cut_off.diverged.sum()
         return state, played.observation, played.achieved_goal, *counts
 
     keys = jax.random.split(jax.random.key(0), 1 + PARTS)

@@ -18,23 +18,23 @@ DISCOUNT = 0.99
 EPISODE_LENGTH = 1000
 
 
-def full_buffer(worlds: int, steps: int, episode_length: int) -> Buffer:
+def full_buffer(envs: int, steps: int, episode_length: int) -> Buffer:
     """Steps of an ant's shape, all zeros; episodes follow one another."""
-    shape = (steps, worlds)
-    age = jnp.broadcast_to((jnp.arange(steps) % episode_length)[:, None], shape)
+    shape = (steps, envs)
+    episode_step = jnp.broadcast_to((jnp.arange(steps) % episode_length)[:, None], shape)
     zeros = (jnp.zeros((*shape, size)) for size in (29, 8, 2, 2))
-    return Buffer(Transition(*zeros, age=age.astype(jnp.int32)), jnp.int32(steps))
+    return Buffer(Transition(*zeros, episode_step=episode_step.astype(jnp.int32)), jnp.int32(steps))
 
 
 def measure(
-    batch_sizes: Sequence[int], worlds: int, steps: int, transitions: int, repeats: int
+    batch_sizes: Sequence[int], envs: int, steps: int, transitions: int, repeats: int
 ) -> list[Row]:
     """Rows by batch size, for about so many transitions a call.
 
     The yardstick takes all steps of whole trajectories, as many as fill the batch at least.
     """
     length = min(EPISODE_LENGTH, steps)
-    buffer, rows = full_buffer(worlds, steps, length), []
+    buffer, rows = full_buffer(envs, steps, length), []
     for size in batch_sizes:
         draws, trajectories = max(1, transitions // size), math.ceil(size / length)
         draw = partial(

@@ -2,8 +2,8 @@
 
 They do the same job with the same results, which `tests/test_yardsticks.py` checks: networks as
 Python loops over layers with parameters of their own, energies through a `[batch, batch, dim]`
-array, hindsight goals through a `[time, time]` matrix of log-probabilities, worlds stepped one
-after the other.
+array, hindsight goals through a `[time, time]` matrix of log-probabilities, environments stepped
+one after the other.
 """
 
 from typing import Any
@@ -150,8 +150,8 @@ def hindsight_of_trajectories(
     """
 
     def relabel(key: Array) -> Batch:
-        world_key, time_key, goal_key = jax.random.split(key, 3)
-        world = jax.random.randint(world_key, (), 0, buffer.num_worlds)
+        env_key, time_key, goal_key = jax.random.split(key, 3)
+        world = jax.random.randint(env_key, (), 0, buffer.num_envs)
         start = jax.random.randint(time_key, (), 0, buffer.capacity - length + 1)
 
         def cut(leaf: Array) -> Array:
@@ -160,7 +160,7 @@ def hindsight_of_trajectories(
             return jax.lax.dynamic_slice(leaf, starts, sizes)[:, 0]
 
         steps: Transition = jax.tree.map(cut, buffer.steps)
-        time, episode = jnp.arange(length), jnp.cumsum(steps.age == 0)
+        time, episode = jnp.arange(length), jnp.cumsum(steps.episode_step == 0)
         offset = time[None] - time[:, None]
         is_future = (offset > 0) & (episode[None] == episode[:, None])
         logits = jnp.where(is_future, offset * jnp.log(discount), -jnp.inf)
@@ -181,16 +181,16 @@ def hindsight_of_trajectories(
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), batch)
 
 
-class WorldByWorld:
-    """Worlds that Python steps one after the other."""
+class EnvByEnv:
+    """Environments that Python steps one after the other."""
 
     def __init__(self, world: MujocoWorld, qpos: Array, qvel: Array):
         self.world = world
-        self.worlds = [mujoco.MjData(world.model) for _ in qpos]
-        for data, position, velocity in zip(self.worlds, qpos, qvel, strict=True):
+        self.envs = [mujoco.MjData(world.model) for _ in qpos]
+        for data, position, velocity in zip(self.envs, qpos, qvel, strict=True):
             data.qpos[:], data.qvel[:] = np.asarray(position), np.asarray(velocity)
 
     def step(self, controls: np.ndarray) -> None:
-        for data, control in zip(self.worlds, controls, strict=True):
+        for data, control in zip(self.envs, controls, strict=True):
             data.ctrl[:] = control
             mujoco.mj_step(self.world.model, data, self.world.substeps)

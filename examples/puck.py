@@ -3,7 +3,7 @@
     kilolayer train --task examples.puck:make_puck --total-steps 200000
 
 A task is a frozen value that fills in `kilolayer.tasks.base.Task`. The
-world may be anything that MuJoCo can load; `MujocoWorld.compile` also takes
+environment may be anything that MuJoCo can load; `MujocoWorld.compile` also takes
 `mujoco.MjSpec.from_file("robot.xml")`.
 """
 
@@ -53,8 +53,8 @@ class Puck(Task):
     action_dim = 2
     episode_length = 100
 
-    def sample_goal(self, key: Array, num_worlds: int, split: GoalSplit) -> Array:
-        return jax.random.uniform(key, (num_worlds, 2), minval=-0.8, maxval=0.8)
+    def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
+        return jax.random.uniform(key, (num_envs, 2), minval=-0.8, maxval=0.8)
 
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
         qpos = jax.random.uniform(key, goal.shape, minval=-0.1, maxval=0.1)

@@ -95,7 +95,8 @@ def assert_trees_equal() -> Callable[..., None]:
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A finished run of a few seconds: two blocks, eight worlds. Read only: see `run_copy`."""
+    """A finished run of a few seconds: two blocks, eight environments. Read only: see
+    `run_copy`."""
     # Imported late: most tests need no training loop, and a fixture is cheap until it is used.
     from kilolayer.api import train
 

@@ -34,30 +34,30 @@ def contrastive_batch(observation, action, goal, commanded_goal) -> Batch:
     )
 
 
-def labelled_transitions(ages: np.ndarray, first_time: int = 0) -> Transition:
-    """Steps of worlds whose every entry says where it comes from, for ages `[time, worlds]`.
+def labelled_transitions(episode_steps: np.ndarray, first_time: int = 0) -> Transition:
+    """Steps of environments whose every entry says where it comes from, for ages `[time, envs]`.
 
-    observation and achieved_goal: (world, time since the start of the recording), so that a
+    observation and achieved_goal: (environment, time since the start of the recording), so that a
     sample shows which step it is and from which step its goal was taken. action: the age.
     """
-    times, worlds = np.indices(ages.shape)
-    label = jnp.asarray(np.stack([worlds, times + first_time], -1), jnp.float32)
+    times, envs = np.indices(episode_steps.shape)
+    label = jnp.asarray(np.stack([envs, times + first_time], -1), jnp.float32)
     return Transition(
         observation=label,
-        action=jnp.asarray(ages[..., None], jnp.float32),
+        action=jnp.asarray(episode_steps[..., None], jnp.float32),
         achieved_goal=label,
         goal=-label,
-        age=jnp.asarray(ages, jnp.int32),
+        episode_step=jnp.asarray(episode_steps, jnp.int32),
     )
 
 
 def ages_of_episodes(lengths: list[int], time: int) -> np.ndarray:
-    """Ages `[time]` of a world whose episodes have these lengths, repeated as needed."""
-    ages: list[int] = []
-    while len(ages) < time:
+    """Ages `[time]` of an environment whose episodes have these lengths, repeated as needed."""
+    episode_steps: list[int] = []
+    while len(episode_steps) < time:
         for length in lengths:
-            ages.extend(range(length))
-    return np.array(ages[:time])
+            episode_steps.extend(range(length))
+    return np.array(episode_steps[:time])
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,8 @@ class Chain:
         step = np.einsum("sag,a->sg", self.transition, self.policy)
         visited = np.full(self.states, 1 / self.states)
         joint = np.zeros((self.states, 2, self.states))
-        for age in range(self.episode_length - 1):
-            weights = discount ** np.arange(1.0, self.episode_length - age)
+        for episode_step in range(self.episode_length - 1):
+            weights = discount ** np.arange(1.0, self.episode_length - episode_step)
             later = self.transition
             for weight in weights / weights.sum():
                 joint += weight * visited[:, None, None] * self.policy[:, None] * later
@@ -113,18 +113,18 @@ class Chain:
         given = joint / joint.sum(-1, keepdims=True)
         return np.log(given / joint.sum((0, 1)))
 
-    def play(self, worlds: int, episodes: int, seed: int) -> Transition:
-        """Recorded episodes, leaves `[time, worlds, ...]`; states and actions are one-hot."""
+    def play(self, envs: int, episodes: int, seed: int) -> Transition:
+        """Recorded episodes, leaves `[time, envs, ...]`; states and actions are one-hot."""
         generator = np.random.default_rng(seed)
         cumulative = self.transition.cumsum(-1)
         time = episodes * self.episode_length
-        states, actions = np.zeros((2, time, worlds), int)
+        states, actions = np.zeros((2, time, envs), int)
         for now in range(time):
             if now % self.episode_length == 0:
-                state = generator.integers(self.states, size=worlds)
-            action = (generator.random(worlds) < self.right).astype(int)
+                state = generator.integers(self.states, size=envs)
+            action = (generator.random(envs) < self.right).astype(int)
             states[now], actions[now] = state, action
-            draw = generator.random((worlds, 1))
+            draw = generator.random((envs, 1))
             state = (draw > cumulative[state, action]).sum(-1)
         place = jnp.asarray(np.eye(self.states)[states], jnp.float32)
         return Transition(
@@ -132,14 +132,15 @@ class Chain:
             action=jnp.asarray(np.eye(2)[actions], jnp.float32),
             achieved_goal=place,
             goal=place,
-            age=jnp.asarray(
-                np.tile(np.arange(time)[:, None] % self.episode_length, (1, worlds)), jnp.int32
+            episode_step=jnp.asarray(
+                np.tile(np.arange(time)[:, None] % self.episode_length, (1, envs)), jnp.int32
             ),
         )
 
 
 class BreakingPhysics(KinematicPhysics):
-    """Point worlds whose positions become `value` where one coordinate passes `line`, in cells."""
+    """Point environments whose positions become `value` where one coordinate passes `line`, in
+    cells."""
 
     def __init__(self, world: PointWorld, line: float, value: float):
         super().__init__(world)

@@ -13,7 +13,7 @@ from kilolayer.training.evaluate import Evaluator
 
 @pytest.fixture
 def compiled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The numbers of worlds of the programs that are traced from now on."""
+    """The numbers of environments of the programs that are traced from now on."""
     traced, run = [], Evaluator.run
 
     def traced_run(self: Evaluator, *arguments: Any) -> Any:

@@ -10,14 +10,14 @@ from probes import slow
 
 SMALL = {
     "accelerator": "--quick",
-    "ant_exploration": "--worlds 4 --steps 80 --noise 0.15",
+    "ant_exploration": "--envs 4 --steps 80 --noise 0.15",
     "critical_depth": "--repeats 50",
     "deep_stack": "--quick --ways none",
     "depth_stability": "--depths 4 --width 8 --batch-size 8 --updates 2 --candidates published",
     "engines": "--quick",
     "memory": "--depth 8 --width 8 --batch-size 8 --ways none",
     "latency": "--quick",
-    "robustness": "--tasks point_u_maze pusher_hard --worlds 4 --steps 20",
+    "robustness": "--tasks point_u_maze pusher_hard --envs 4 --steps 20",
     "plan_check": "--quick",
 }
 

@@ -109,13 +109,13 @@ def test_rematerialisation_is_the_first_that_fits_the_platform(changes, platform
 
 @given(
     total=st.integers(1, 10**7),
-    worlds=st.integers(1, 600),
+    envs=st.integers(1, 600),
     length=st.integers(1, 100),
     evaluations=st.integers(1, 40),
 )
-def test_counts_hold_together(total, worlds, length, evaluations):
+def test_counts_hold_together(total, envs, length, evaluations):
     config = run_config(
-        total_steps=total, num_envs=worlds, unroll_length=length, num_evaluations=evaluations,
+        total_steps=total, num_envs=envs, unroll_length=length, num_evaluations=evaluations,
         batch_size=2, update_to_data=1.0,
     )  # fmt: skip
     plan = TrainPlan.derive(config, 100)
@@ -123,7 +123,7 @@ def test_counts_hold_together(total, worlds, length, evaluations):
     assert 0 <= plan.replay_capacity - config.replay.replay_steps_per_env < length
     assert 0 <= plan.prefill_unrolls * length - config.replay.min_replay_steps_per_env < length
     assert plan.total_steps >= total
-    assert plan.updates_per_unroll == worlds * length
+    assert plan.updates_per_unroll == envs * length
     due = plan.evaluate_after
     assert list(due) == sorted(set(due))
     assert len(due) == min(evaluations, plan.training_unrolls)
@@ -186,6 +186,8 @@ REFUSED = [
     ({"shuffled_goal_share": -0.5}, "shuffled_goal_share", "[0, 1]", 0.0),
     ({"hindsight_goal_share": 1.5}, "hindsight_goal_share", "[0, 1]", 1.0),
     ({"final_learning_rate_share": -0.1}, "final_learning_rate_share", "[0, 1]", 0.0),
+    ({"constant_learning_rate_share": 1.5}, "constant_learning_rate_share", "[0, 1]", 1.0),
+    ({"horizon_growth_share": 0.0}, "horizon_growth_share", "(0, 1]", 1.0),
     ({"final_learning_rate_share": 2.0}, "final_learning_rate_share", "[0, 1]", 1.0),
     ({"hindsight_goal_noise": -0.5}, "hindsight_goal_noise", "at least 0", 0.0),
     ({"target_rate": 0.0}, "target_rate", "(0, 1]", 0.005),

@@ -7,8 +7,8 @@ import pytest
 from benchmarks.parts import operations
 from benchmarks.updates import make_agent, random_batch
 from benchmarks.yardsticks import (
+    EnvByEnv,
     UnrolledUpdate,
-    WorldByWorld,
     broadcast_energies,
     hindsight_of_trajectories,
 )
@@ -42,10 +42,10 @@ def test_broadcast_energies_are_the_energies():
 
 
 def test_the_matrix_of_time_draws_the_truncated_geometric_distance():
-    # Two episodes of 3 steps and 1 world; achieved goals are the positions in time.
-    age = jnp.array([[0], [1], [2], [0], [1], [2]])
+    # Two episodes of 3 steps and 1 environment; achieved goals are the positions in time.
+    episode_step = jnp.array([[0], [1], [2], [0], [1], [2]])
     time = jnp.arange(6.0)[:, None, None]
-    buffer = Buffer(Transition(time, time, time, time, age), jnp.int32(6))
+    buffer = Buffer(Transition(time, time, time, time, episode_step), jnp.int32(6))
     batch = hindsight_of_trajectories(
         buffer, jax.random.key(0), trajectories=4000, length=6, discount=0.5
     )
@@ -56,7 +56,7 @@ def test_the_matrix_of_time_draws_the_truncated_geometric_distance():
     assert float(offset[:, [0, 3]].mean()) == pytest.approx(4 / 3, abs=0.02)
 
 
-def test_worlds_one_after_the_other_go_where_the_batch_goes():
+def test_environments_one_after_the_other_go_where_the_batch_goes():
     task = make_task("ant")
     qpos, qvel = task.reset(
         jax.random.key(0), task.sample_goal(jax.random.key(1), 2, "training"), "training"
@@ -64,9 +64,9 @@ def test_worlds_one_after_the_other_go_where_the_batch_goes():
     physics = NativePhysics(task.world, 2)
     action = jnp.full((2, 8), 0.3)
     expected = physics.step(physics.init(qpos, qvel), action)
-    stepped = WorldByWorld(task.world, qpos, qvel)
+    stepped = EnvByEnv(task.world, qpos, qvel)
     stepped.step(task.world.controls(np.asarray(action)))
-    found = np.stack([data.qpos for data in stepped.worlds])
+    found = np.stack([data.qpos for data in stepped.envs])
     np.testing.assert_allclose(found, expected.qpos, atol=1e-5)
 
 

@@ -106,9 +106,10 @@ def distil(
 ) -> None:
     """Train small policies to act as a large one does.
 
-    The student acts in the task's worlds and its teacher says, for every state it comes to, what it
-    would have done, under the goal that was told and under goals that were reached later. Several
-    depths, widths and seeds give one student each. Writes a policy directory for each student.
+    The student acts in the task's environments and its teacher says, for every state it comes to,
+    what it would have done, under the goal that was told and under goals that were reached later.
+    Several depths, widths and seeds give one student each. Writes a policy directory for each
+    student.
 
     Look for: a share of the teacher's score near 1 (try a smaller student), or far below (more
     --steps, a deeper or wider student); scores that differ much between --seeds.
@@ -117,13 +118,14 @@ def distil(
         policy: A run directory, a policy directory or zoo:NAME: the teacher.
         depth: Depths of the students, such as --depth 4 8.
         width: Widths of the students; by default the teacher's.
-        steps: Environment steps of each student, over all worlds.
+        steps: Environment steps of each student, over all environments.
         seeds: Students of each size, from `seed` on.
         seed: Seed of everything random but the scores' episodes.
         critic_weighted: Let rows count more where the teacher's critic says that the student's
             action costs something. Needs a run with a critic.
         hindsight_share: Share of the rows with a goal that was reached later, in 0 to 1.
-        teacher_acts: Share of the steps over which the worlds in which the teacher acts fall from
+        teacher_acts: Share of the steps over which the environments in which the teacher acts fall
+        from
             all to none.
         batch_size: Rows per update.
         updates_per_step: Updates of the student per environment step.

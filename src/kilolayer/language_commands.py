@@ -136,7 +136,7 @@ def train_vla(
         top_k: How many of them each step passes.
         depth: Layers of an expert.
         width: Units of everything.
-        steps: Environment steps to learn from, over all worlds.
+        steps: Environment steps to learn from, over all environments.
         updates: Gradient updates, spread over the steps.
         examples: Instructions with pictures to learn from.
         encoder_updates: Gradient updates of our own encoder, where it is trained.

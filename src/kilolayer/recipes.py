@@ -9,8 +9,8 @@ from kilolayer.config import RunConfig
 from kilolayer.types import bad_field, nearest
 
 RECIPES: dict[str, dict[str, Any]] = {
-    # arXiv 2503.14858, section 3 and its code: the whole method, with its batch and its worlds, at
-    # any depth, width and number of steps.
+    # arXiv 2503.14858, section 3 and its code: the whole method, with its batch and its
+    # environments, at any depth, width and number of steps.
     "wang2025": {
         "num_envs": 512,
         "unroll_length": 62,

@@ -38,8 +38,8 @@ POINT = SHARED | {
     "update_to_data": 1 / 20,
     "initial_temperature": 0.05,
     "discount": 0.98,
-    # Half of the actor's goals lie anywhere in the maze, and a world is told another goal on the
-    # way: without it no world ever starts from the far side of a wall.
+    # Half of the actor's goals lie anywhere in the maze, and an environment is told another goal on
+    # the way: without it no environment ever starts from the far side of a wall.
     "shuffled_goal_share": 0.5,
     "goal_interval": 50,
     "replay_steps_per_env": 4_000,
@@ -65,8 +65,8 @@ ANT = SHARED | {
     # horizon that grew half as fast cost a quarter of the score at equal updates.
     "initial_discount": 0.95,
     "discount": 0.983,
-    # Half of the actor's goals are those that its world was told: they lie farther than any state
-    # it has reached so far.
+    # Half of the actor's goals are those that its environment was told: they lie farther than any
+    # state it has reached so far.
     "commanded_goal_share": 0.5,
     "initial_temperature": 0.02,
     # A deviation of about 0.25 where the published -0.5 keeps 0.15: the ants walk after half of the

@@ -3,8 +3,9 @@
 config.json      what the user said; reading it gives the same config back
 manifest.json    command, versions, git state, devices, seed
 metrics.jsonl    append-only, one event a line, all numbers finite: train, evaluation, checkpoint,
-                 profile, resume; diverged, in a round in which worlds had to be reset because their
-                 physics left finite numbers; nonfinite, where a number of the agent stops the run
+                 profile, resume; diverged, in a round in which environments had to be reset because
+                 their physics left finite numbers; nonfinite, where a number of the agent stops the
+                 run
 checkpoints/     see `kilolayer.runtime.checkpoint`
 episodes/        the newest evaluation episodes of each goal split and one training batch
                  (batch.npz), as .npz arrays

@@ -50,10 +50,10 @@ def inspect(task: Annotated[TaskChoice, tyro.conf.arg(name="")], out: Path | Non
         ("episode", f"{found.task.episode_length} control steps"),
         ("success radius", f"{goal.radius:.3g} {goal.coordinates[0].unit}"),
         ("easy radius", f"{goal.easy_radius:.3g} {goal.coordinates[0].unit}"),
-        ("random actions", f"{found.worlds} worlds, {found.steps} control steps"),
+        ("random actions", f"{found.envs} environments, {found.steps} control steps"),
         ("  reach their goal", f"{found.success:.0%}"),
         ("  end early", f"{found.ended:.0%}"),
-        ("  diverge", f"{found.diverged} worlds"),
+        ("  diverge", f"{found.diverged} environments"),
         ("speed here", f"{found.steps_per_second:,.0f} control steps/s with the observation"),
     ):
         table.add_row(*row)

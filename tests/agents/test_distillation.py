@@ -34,14 +34,14 @@ def test_the_share_of_the_teacher_falls_from_all_to_none(agent):
     assert never.teacher_share(jnp.array(0)) == 0
 
 
-def test_the_teacher_acts_in_its_share_of_the_worlds(agent, normal):
+def test_the_teacher_acts_in_its_share_of_the_environments(agent, normal):
     state = agent.init(jax.random.key(0))
     state = dataclasses.replace(state, updates=jnp.array(14))
     observation, goal, key = normal(0, 4, 3), normal(1, 4, 2), jax.random.key(1)
     acted = agent.explore(state, observation, goal, key)
     by_teacher = jnp.tanh(agent.teacher(observation, goal)[0])
     by_student = agent.act(state, observation, goal, key, deterministic=True)
-    # Of four worlds the first two are the teacher's, and in two there is noise.
+    # Of four environments the first two are the teacher's, and in two there is noise.
     np.testing.assert_allclose(acted[1], by_teacher[1], rtol=1e-5)
     np.testing.assert_allclose(acted[3], by_student[3], rtol=1e-5)
     assert (abs(acted[0] - by_teacher[0]) > 1e-4).all()

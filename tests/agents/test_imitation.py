@@ -89,13 +89,13 @@ def noisy_recording(episodes: int) -> ring.Buffer:
     """
     generator = np.random.default_rng(0)
     u, noise = 0.5 * generator.normal(size=(2, episodes))
-    one_world = (2 * episodes, 1, 1)
+    one_env = (2 * episodes, 1, 1)
     steps = Transition(
-        observation=jnp.zeros(one_world),
-        action=jnp.asarray(np.stack([np.tanh(u), 0 * u], 1).reshape(one_world), jnp.float32),
-        achieved_goal=jnp.asarray(np.stack([0 * u, u + noise], 1).reshape(one_world), jnp.float32),
-        goal=jnp.zeros(one_world),
-        age=jnp.tile(jnp.arange(2), episodes)[:, None],
+        observation=jnp.zeros(one_env),
+        action=jnp.asarray(np.stack([np.tanh(u), 0 * u], 1).reshape(one_env), jnp.float32),
+        achieved_goal=jnp.asarray(np.stack([0 * u, u + noise], 1).reshape(one_env), jnp.float32),
+        goal=jnp.zeros(one_env),
+        episode_step=jnp.tile(jnp.arange(2), episodes)[:, None],
     )
     return ring.Buffer(steps, jnp.int32(2 * episodes))
 

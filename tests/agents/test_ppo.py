@@ -15,7 +15,7 @@ from kilolayer.training.step import passes
 from probes import contrastive_batch
 
 TORSO = TorsoSpec(depth=2, width=16, layers_per_block=2)
-RADIUS, TIME, WORLDS, BATCH, UPDATES = 0.3, 9, 64, 128, 16
+RADIUS, TIME, ENVS, BATCH, UPDATES = 0.3, 9, 64, 128, 16
 
 
 def reward(achieved, goal):
@@ -27,21 +27,21 @@ AGENT = PPO(discount=0.9, actor_learning_rate=3e-3, critic_learning_rate=3e-3).o
 
 
 def echo(state, key) -> Transition:
-    """An unroll in a world where each step achieves the action before it; goals are 0.6 or -0.6,
-    episodes of four steps begin at 0."""
+    """An unroll in an environment where each step achieves the action before it; goals are 0.6 or
+    -0.6, episodes of four steps begin at 0."""
     goal_key, key = jax.random.split(key)
-    told = jax.random.choice(goal_key, jnp.array([-0.6, 0.6]), (TIME, WORLDS, 1))
-    age = jnp.arange(TIME) % 4
+    told = jax.random.choice(goal_key, jnp.array([-0.6, 0.6]), (TIME, ENVS, 1))
+    episode_step = jnp.arange(TIME) % 4
 
     def step(carry, time):
         place, goal = carry
-        began = age[time] == 0
+        began = episode_step[time] == 0
         place, goal = jnp.where(began, 0.0, place), jnp.where(began, told[time], goal)
         action = AGENT.act(state, place, goal, jax.random.fold_in(key, time), False)
-        ages = jnp.full(WORLDS, age[time])
-        return (action, goal), Transition(place, action, place, goal, ages)
+        episode_steps = jnp.full(ENVS, episode_step[time])
+        return (action, goal), Transition(place, action, place, goal, episode_steps)
 
-    start = jnp.zeros((WORLDS, 1))
+    start = jnp.zeros((ENVS, 1))
     return jax.lax.scan(step, (start, start), jnp.arange(TIME))[1]
 
 
@@ -56,7 +56,7 @@ def learn(state, key):
         rows, key = numbered
         return AGENT.update(state, jax.tree.map(lambda leaf: leaf[rows], steps), key)
 
-    rows = passes(order_key, (TIME - 1) * WORLDS, UPDATES, BATCH)
+    rows = passes(order_key, (TIME - 1) * ENVS, UPDATES, BATCH)
     keys = jax.random.split(update_key, UPDATES)
     state, metrics = jax.lax.scan(update, state, (rows, keys))
     return state, reward(unroll.achieved_goal, unroll.goal)[1:4].mean(), metrics
@@ -78,13 +78,13 @@ def test_it_learns_to_go_where_it_is_told():
 
 @pytest.fixture(scope="module")
 def batch_of_steps():
-    """An unroll of known ages: the first world's episode runs out of time after the fourth step,
-    the second's terminates after the third."""
+    """An unroll of known ages: the first environment's episode runs out of time after the fourth
+    step, the second's terminates after the third."""
     state = AGENT.init(jax.random.key(0))
-    age = jnp.array([[0, 0], [1, 1], [2, 2], [3, 0], [0, 1], [1, 2]])
+    episode_step = jnp.array([[0, 0], [1, 1], [2, 2], [3, 0], [0, 1], [1, 2]])
     place = jax.random.normal(jax.random.key(1), (6, 2, 1))
     action = jnp.tanh(jax.random.normal(jax.random.key(2), (6, 2, 1)))
-    unroll = Transition(place, action, place, 0.5 * jnp.ones((6, 2, 1)), age)
+    unroll = Transition(place, action, place, 0.5 * jnp.ones((6, 2, 1)), episode_step)
     return state, unroll, AGENT.prepare(state, unroll)
 
 
@@ -109,9 +109,9 @@ def test_returns_end_where_episodes_terminate_and_stop_where_they_are_cut(batch_
 
 
 def test_what_follows_a_divergence_is_not_a_return(batch_of_steps):
-    """The second world diverges after its third step, which is known by its age alone."""
+    """The second environment diverges after its third step, which is known by its age alone."""
     state, unroll, steps = batch_of_steps
-    diverged = dataclasses.replace(unroll, age=unroll.age.at[2, 1].set(CUT_OFF))
+    diverged = dataclasses.replace(unroll, episode_step=unroll.episode_step.at[2, 1].set(CUT_OFF))
     cut = AGENT.prepare(state, diverged)
     for row in (1, 2):
         returns, value = np.asarray(cut.returns).reshape(5, 2), values_of(state, unroll)
@@ -121,10 +121,10 @@ def test_what_follows_a_divergence_is_not_a_return(batch_of_steps):
 
 
 def test_what_follows_the_last_step_for_a_goal_is_not_its_return(batch_of_steps):
-    """Told another goal at age 2, the second world's steps to that age are cut there."""
+    """Told another goal at age 2, the second environment's steps to that age are cut there."""
     state, unroll, steps = batch_of_steps
     cut = AGENT.on(dataclasses.replace(PROBLEM, goal_interval=2)).prepare(state, unroll)
-    before = np.flatnonzero(np.asarray(unroll.age)[1:, 1] == 2)[0]
+    before = np.flatnonzero(np.asarray(unroll.episode_step)[1:, 1] == 2)[0]
     returns = np.asarray(cut.returns).reshape(5, 2)
     assert returns[before, 1] == pytest.approx(values_of(state, unroll)[before, 1], abs=1e-4)
     assert np.asarray(cut.advantage).reshape(5, 2)[before, 1] == 0.0

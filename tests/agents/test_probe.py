@@ -16,15 +16,15 @@ from probes import Chain
 
 DISCOUNT = 0.9
 CHAIN = Chain()
-WORLDS, EPISODES = 2048, 2
+ENVS, EPISODES = 2048, 2
 UPDATES, BATCH = 600, 128
 
 
 def filled_buffer() -> ring.Buffer:
     """Recorded play; the ring wraps, and what it holds is whole episodes."""
     length, states = CHAIN.episode_length, CHAIN.states
-    buffer = ring.init(EPISODES * length, WORLDS, states, 2, states)
-    play = CHAIN.play(WORLDS, EPISODES + 1, seed=0)
+    buffer = ring.init(EPISODES * length, ENVS, states, 2, states)
+    play = CHAIN.play(ENVS, EPISODES + 1, seed=0)
     insert = jax.jit(ring.insert)
     for first in range(0, (EPISODES + 1) * length, length):
         unroll = jax.tree.map(lambda leaf, first=first: leaf[first : first + length], play)

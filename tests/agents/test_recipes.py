@@ -19,7 +19,7 @@ from kilolayer.replay import hindsight
 from kilolayer.tasks.registry import make_task
 from probes import Chain, slow
 
-CHAIN, WORLDS, UPDATES, BATCH = Chain(), 64, 120, 64
+CHAIN, ENVS, UPDATES, BATCH = Chain(), 64, 120, 64
 BASE = run_config(depth=4, width=16, representation_dim=8, batch_size=BATCH, seed=0)
 
 
@@ -36,8 +36,8 @@ def agent_of(name: str):
 @pytest.fixture(scope="module")
 def trained():
     """`trained(name)`: the states before and after some updates, and the metrics of each."""
-    play = CHAIN.play(WORLDS, 2, seed=0)
-    empty = ring.init(2 * CHAIN.episode_length, WORLDS, CHAIN.states, 2, CHAIN.states)
+    play = CHAIN.play(ENVS, 2, seed=0)
+    empty = ring.init(2 * CHAIN.episode_length, ENVS, CHAIN.states, 2, CHAIN.states)
     buffer = jax.jit(ring.insert)(empty, play)
 
     @functools.cache

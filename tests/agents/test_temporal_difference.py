@@ -20,7 +20,7 @@ from kilolayer.replay.buffer import Transition
 from probes import slow
 
 STATES, DISCOUNT = 5, 0.8
-LENGTH, EPISODE_LENGTH, WORLDS = 24, 6, 64
+LENGTH, EPISODE_LENGTH, ENVS = 24, 6, 64
 UPDATES, BATCH = 600, 64
 TORSO = TorsoSpec(depth=2, width=32, layers_per_block=2)
 SPEC = TaskSpec(STATES, 1, STATES)
@@ -42,10 +42,10 @@ AGENTS = {
 
 
 def two_ways() -> ring.Buffer:
-    """Half the worlds walk 0, 1, 2 and terminate; the others go 3, 4, 3, 4, ... until their time
-    is up after six steps. Actions do nothing; any state may be the goal that was told."""
-    age = np.arange(LENGTH)[:, None] % np.where(np.arange(WORLDS) % 2, EPISODE_LENGTH, 3)
-    state = np.where(np.arange(WORLDS) % 2, 3 + age % 2, age)
+    """Half the environments walk 0, 1, 2 and terminate; the others go 3, 4, 3, 4, ... until their
+    time is up after six steps. Actions do nothing; any state may be the goal that was told."""
+    episode_step = np.arange(LENGTH)[:, None] % np.where(np.arange(ENVS) % 2, EPISODE_LENGTH, 3)
+    state = np.where(np.arange(ENVS) % 2, 3 + episode_step % 2, episode_step)
     generator = np.random.default_rng(0)
     place = jnp.asarray(np.eye(STATES)[state], jnp.float32)
     told = generator.integers(STATES, size=state.shape)
@@ -54,9 +54,9 @@ def two_ways() -> ring.Buffer:
         action=jnp.asarray(generator.uniform(-1, 1, (*state.shape, 1)), jnp.float32),
         achieved_goal=place,
         goal=jnp.asarray(np.eye(STATES)[told], jnp.float32),
-        age=jnp.asarray(age, jnp.int32),
+        episode_step=jnp.asarray(episode_step, jnp.int32),
     )
-    return ring.insert(ring.init(LENGTH, WORLDS, STATES, 1, STATES), steps)
+    return ring.insert(ring.init(LENGTH, ENVS, STATES, 1, STATES), steps)
 
 
 def discounted_visits() -> np.ndarray:

@@ -135,8 +135,8 @@ def test_a_missing_plan_leads_to_the_last_one_and_then_to_the_safe_action() -> N
     # Made from what was sensed at 0 s and young enough until 1 s: ticks 1 to 8 of 1/8 s.
     assert run_steps(loop, 10, first=1) == [None] * 8 + ["old plan"] * 2
     np.testing.assert_allclose(robot.actions[-1], [-0.5, -0.5])
-    ages = [step.plan_age for step in list(loop.log.steps)[1:]]
-    assert ages == [tick * PERIOD for tick in range(1, 11)]
+    episode_steps = [step.plan_age for step in list(loop.log.steps)[1:]]
+    assert episode_steps == [tick * PERIOD for tick in range(1, 11)]
     loop.plans.plan_once()
     assert run_steps(loop, 1, first=11) == [None]
 

@@ -123,17 +123,19 @@ def test_interpolation_decodes_the_line_by_what_is_nearest() -> None:
 
 
 def test_what_is_proposed_lies_ahead_in_the_same_episode() -> None:
-    ages = np.stack([ages_of_episodes([5, 9], 40), ages_of_episodes([7], 40)], -1)
-    steps = labelled_transitions(ages)
-    recorded = Recorded(*map(np.asarray, (steps.observation, steps.achieved_goal, steps.age)))
+    episode_steps = np.stack([ages_of_episodes([5, 9], 40), ages_of_episodes([7], 40)], -1)
+    steps = labelled_transitions(episode_steps)
+    recorded = Recorded(
+        *map(np.asarray, (steps.observation, steps.achieved_goal, steps.episode_step))
+    )
     generator = np.random.default_rng(0)
     chunks = Chunks(chunk=3, interval=2, discount=0.9)
     observation, goal, change = draw_chunks(recorded, chunks, 500, generator)
-    (world, time), (same_world, until) = observation.T.astype(int), goal.T.astype(int)
-    np.testing.assert_array_equal(same_world, world)
+    (world, time), (same_env, until) = observation.T.astype(int), goal.T.astype(int)
+    np.testing.assert_array_equal(same_env, world)
     offset = until - time
     assert (offset >= 1).all()
-    np.testing.assert_array_equal(ages[until, world], ages[time, world] + offset)
+    np.testing.assert_array_equal(episode_steps[until, world], episode_steps[time, world] + offset)
     np.testing.assert_array_equal(change[..., 0], 0)
     expected = np.minimum([2, 4, 6], offset[:, None])
     np.testing.assert_array_equal(change[..., 1], expected)
@@ -141,8 +143,8 @@ def test_what_is_proposed_lies_ahead_in_the_same_episode() -> None:
 
 
 def test_a_proposal_learns_what_follows() -> None:
-    """Worlds drift each in a direction of its own, which they sense: after k steps they are k times
-    that further on, or at the goal."""
+    """Environments drift each in a direction of its own, which they sense: after k steps they are k
+    times that further on, or at the goal."""
     generator = np.random.default_rng(0)
     angle = generator.uniform(0, 2 * np.pi, 64)
     velocity = np.stack([np.cos(angle), np.sin(angle)], -1)
@@ -183,7 +185,7 @@ def test_the_buffer_is_read_in_order_of_time(tmp_path) -> None:
     kept = _kept(run)  # type: ignore[arg-type]
     assert kept is not None
     np.testing.assert_array_equal(kept.observation[:, 0, 1], np.arange(4, 12))
-    np.testing.assert_array_equal(kept.age[:, 1], steps.age[4:, 1])
+    np.testing.assert_array_equal(kept.episode_step[:, 1], steps.episode_step[4:, 1])
     np.testing.assert_array_equal(kept.remaining[:, 0], [0, 4, 3, 2, 1, 0, 1, 0])
     # A run whose buffer was kept elsewhere, or never.
     checkpoint.save(tmp_path, 2, {"weights": np.ones(2)})

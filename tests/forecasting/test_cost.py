@@ -76,8 +76,8 @@ def test_operations_of_an_actor_critic_by_hand() -> None:
 
 
 def test_what_a_round_computes_once_is_shared_by_its_updates() -> None:
-    """PPO judges its unroll of 10 steps by 8 worlds before the 10 updates: a value of each step,
-    and a density of each but the last."""
+    """PPO judges its unroll of 10 steps by 8 environments before the 10 updates: a value of each
+    step, and a density of each but the last."""
     critic, actor = layers(6, 1), layers(6, 4)
     learns = 3 * critic - 6 * WIDTH + 3 * actor - 6 * WIDTH
     once = 2 * 8 * (10 * critic + 9 * actor)
@@ -120,5 +120,5 @@ def test_bytes_of_a_round_by_hand() -> None:
     # 95 steps are rounded up to ten unrolls; one number says where the buffer's head is.
     assert memory["replay buffer"] == 4 * (100 * 8 * (4 + 2 + 2 + 2 + 1) + 1)
     # qpos, qvel, goal, age
-    assert memory["worlds"] == 4 * 8 * (2 + 2 + 2 + 1)
-    assert bytes_of(jax.eval_shape(trainer().init).worlds) == memory["worlds"]
+    assert memory["environments"] == 4 * 8 * (2 + 2 + 2 + 1)
+    assert bytes_of(jax.eval_shape(trainer().init).envs) == memory["environments"]

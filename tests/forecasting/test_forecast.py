@@ -43,7 +43,7 @@ def account(monkeypatch):
             "gradients": parameters,
             "activations and temporaries": 10_000 * trainer.config.agent.batch_size,
             "replay buffer": bytes_of(state.buffer),
-            "worlds": bytes_of(state.worlds),
+            "environments": bytes_of(state.envs),
         }, 1.5
 
     monkeypatch.setattr("kilolayer.forecasting.forecast.device_memory", known_memory)
@@ -77,7 +77,7 @@ def test_hours_from_stated_rates(toy_device) -> None:
     assert found.hours is not None
     assert found.seconds_per_round[0] == pytest.approx(10 * update + 80 * acting)
     evaluated = (2 + 1) * 4 * 200  # two evaluations of four episodes, the last of two goal splits
-    kept = ("parameters", "optimiser", "replay buffer", "worlds")
+    kept = ("parameters", "optimiser", "replay buffer", "environments")
     saving = sum(found.memory[kind] for kind in kept) / 5e8  # one checkpoint
     seconds = 30 * update + (400 + evaluated) * acting + saving
     assert found.hours[0] * 3600 == pytest.approx(seconds)
@@ -95,7 +95,8 @@ def test_what_does_not_fit_comes_with_advice(toy_device) -> None:
     assert not found.fits
     assert found.peak_bytes == peak
     changes = {change.option: change for change in found.advice}
-    # A step of eight worlds takes 8 x 11 x 4 bytes: 50 kB are 143 steps, which are 15 unrolls.
+    # A step of eight environments takes 8 x 11 x 4 bytes: 50 kB are 143 steps, which are 15
+    # unrolls.
     smaller = changes["--replay-steps-per-env 350"]
     assert smaller.fits
     assert smaller.peak_bytes == pytest.approx(peak - 150 * 8 * 11 * 4, abs=10)
@@ -115,19 +116,19 @@ def test_what_does_not_fit_on_this_machine_is_not_run(account, monkeypatch) -> N
     assert found.memory["replay buffer"] == buffer
     assert found.memory["program and libraries"] == 5_000_000
     # A checkpoint takes half as much again as what it saves, when the round's arrays are gone.
-    saving = int(1.5 * (buffer + found.memory["worlds"])) - working
+    saving = int(1.5 * (buffer + found.memory["environments"])) - working
     assert found.memory["saving a checkpoint, beyond a round"] == saving
     # No buffer fits, so the smallest is named: the two unrolls before the first update.
     assert found.advice[0].option == "--replay-steps-per-env 20"
     assert not found.advice[0].fits
 
 
-def test_devices_share_worlds_and_batch_but_not_parameters(toy_device) -> None:
+def test_devices_share_environments_and_batch_but_not_parameters(toy_device) -> None:
     toy_device(1e9)
     one = kilolayer.forecast(CONFIG, "toy", progress=False)
     two = kilolayer.forecast(CONFIG, "toy", devices=2, progress=False)
     assert two.memory["parameters"] == one.memory["parameters"]
-    assert two.memory["worlds"] == one.memory["worlds"] // 2
+    assert two.memory["environments"] == one.memory["environments"] // 2
     assert two.memory["replay buffer"] == pytest.approx(one.memory["replay buffer"] / 2, abs=4)
     assert (two.updates, two.flops) == (one.updates, one.flops)
 

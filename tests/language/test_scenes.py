@@ -66,7 +66,7 @@ def test_a_maze_has_each_marker_in_its_colour_at_its_place(task, seed):
 
 @pytest.mark.usefixtures("_rendering")
 @pytest.mark.parametrize("task", [ARM, PUSHER, ANT], ids=lambda task: task.name)
-def test_rendered_worlds_are_grey_and_their_markers_have_colour(task):
+def test_rendered_environments_are_grey_and_their_markers_have_colour(task):
     rows = [draw_scene(task, np.random.default_rng(seed)) for seed in range(8)]
     pictures = draw_pictures(task, [(), *rows])
     assert pictures.shape == (9, PICTURE_SIZE, PICTURE_SIZE, 3)

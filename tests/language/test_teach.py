@@ -29,7 +29,7 @@ from probes import BreakingPhysics
 
 MIXTURE = MixtureSpec(width=16, depth=2, layers=1, experts=4, layers_per_block=2)
 RECIPE = Recipe(
-    steps=8 * 10 * 12, worlds=8, updates=2_400, instructions=8, moments=4, teacher_acts=0.25,
+    steps=8 * 10 * 12, envs=8, updates=2_400, instructions=8, moments=4, teacher_acts=0.25,
     learning_rate=3e-3,
 )  # fmt: skip
 TASK = make_task("point_u_maze")
@@ -49,7 +49,7 @@ class Toward(eqx.Module):
 
 
 def teaching(recipe: Recipe = RECIPE, interval: int = 10) -> Teaching:
-    return Teaching(TASK, build_physics(TASK.world, recipe.worlds), recipe, interval)
+    return Teaching(TASK, build_physics(TASK.world, recipe.envs), recipe, interval)
 
 
 def run(table: Table, rounds: int | None = None):
@@ -77,7 +77,7 @@ def test_the_module_learns_what_the_teacher_would_do(taught):
     assert metrics[-1]["teach/first_error"] < blind / 20
 
 
-def test_a_world_that_diverges_teaches_nothing_that_is_not_finite():
+def test_an_environment_that_diverges_teaches_nothing_that_is_not_finite():
     """Past y = 1.6 a position is NaN: its stretch is over there, and the next one starts anew."""
     lesson = dataclasses.replace(teaching(), physics=BreakingPhysics(TASK.world, 1.6, np.nan))
     module, teacher = SPEC.init(jax.random.key(0)), Toward(jnp.float32(0.5))
@@ -90,10 +90,10 @@ def test_a_world_that_diverges_teaches_nothing_that_is_not_finite():
         over.append(np.asarray(state.over))
         assert all(np.isfinite(value) for value in metrics.values())
     assert np.any(over)
-    leaves = jax.tree.leaves((state.lessons, state.module, state.worlds))
+    leaves = jax.tree.leaves((state.lessons, state.module, state.envs))
     assert all(np.isfinite(leaf).all() for leaf in leaves)
     assert not np.asarray(state.lessons.alive)[:24].all()
-    assert (np.asarray(state.worlds.age)[over[-1]] >= 10).all()
+    assert (np.asarray(state.envs.episode_step)[over[-1]] >= 10).all()
 
 
 def test_observations_are_standardised_by_what_was_seen_before_the_first_round(taught):
@@ -115,10 +115,11 @@ def test_every_state_is_kept_with_what_the_teacher_would_do_there(taught):
     goals = np.repeat(np.asarray(GOALS)[lessons.example][:, None], 10, 1)
     np.testing.assert_allclose(lessons.action, np.tanh(0.5 * (goals - 2)), atol=1e-6)
     assert np.asarray(lessons.alive).all()
-    # Of an episode of 200 steps, twenty stretches; a world goes on from where the last one led.
+    # Of an episode of 200 steps, twenty stretches; an environment goes on from where the last one
+    # led.
     first, second = np.asarray(lessons.observation)[[0, 8]]
     assert np.abs(second[0] - first[-1]).max() < 1.0
-    assert (np.asarray(state.worlds.age) == 120 + 10 * np.arange(8)).all()
+    assert (np.asarray(state.envs.episode_step) == 120 + 10 * np.arange(8)).all()
     shares = [float(each["teach/teacher_share"]) for each in metrics]
     np.testing.assert_allclose(shares[:4], [1, 2 / 3, 1 / 3, 0], atol=1e-6)
 
@@ -156,19 +157,20 @@ def test_permuted_instructions_mean_the_goals_of_others():
 
 
 def test_the_use_of_experts_by_kind_and_phase():
-    """Two worlds of twelve steps: the first is at its goal from step 8 on, the second never."""
+    """Two environments of twelve steps: the first is at its goal from step 8 on, the second
+    never."""
     achieved = jnp.stack([jnp.where(jnp.arange(12) < 8, 5.0, 0.0), jnp.full(12, 5.0)], 1)
     achieved = jnp.stack([achieved, 0 * achieved], -1)
     ones = jnp.ones((12, 2), bool)
     qpos = jnp.zeros((12, 2, 2))
     episodes = Episodes(achieved[0], 0 * achieved, achieved, ones, qpos, ~ones)
-    # World 0 uses expert 0 for four steps, then expert 1; world 1 expert 2.
+    # Environment 0 uses expert 0 for four steps, then expert 1; environment 1 expert 2.
     expert = jnp.stack([(jnp.arange(12) >= 4).astype(int), jnp.full(12, 2)], 1)
     use = jax.nn.one_hot(expert, 3)[:, None]
     found = router_use(TASK, Played(episodes, use), ["absolute", "marker"])
     assert found["by_kind"]["absolute"] == [[0.4444, 0.5556, 0]]
     assert found["by_kind"]["marker"] == [[0, 0, 1]]
-    # Thirds: three steps of nine in world 0, four of twelve in world 1.
+    # Thirds: three steps of nine in environment 0, four of twelve in environment 1.
     assert found["by_phase"]["first third"] == [[0.4286, 0, 0.5714]]
     assert found["by_phase"]["last third"] == [[0, 0.4286, 0.5714]]
     assert found["by_phase"]["near"] == [[0, 1, 0]]

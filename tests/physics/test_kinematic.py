@@ -13,7 +13,7 @@ from kilolayer.tasks.mazes import TRAINING_LAYOUTS, Maze
 # One free corridor of 1 x 5 cells, and an open room of 5 x 5.
 CORRIDOR = PointWorld(walls=((True,) * 7, (True, *(False,) * 5, True), (True,) * 7))
 ROOM = PointWorld(walls=((True,) * 7, *((True, *(False,) * 5, True),) * 5, (True,) * 7))
-STEPS, WORLDS = 300, 32
+STEPS, ENVS = 300, 32
 
 
 def drive(world: PointWorld, position: list, control: list, steps: int):
@@ -47,10 +47,10 @@ def test_it_is_never_inside_a_wall_and_never_jumps_a_cell(layout):
     @given(seed=st.integers(0, 2**32 - 1), persistence=st.sampled_from([1, 5, 30]))
     def explore(seed, persistence):
         generator = np.random.default_rng(seed)
-        position = free[generator.integers(len(free), size=WORLDS)].astype(float)
+        position = free[generator.integers(len(free), size=ENVS)].astype(float)
         position += generator.uniform(-0.39, 0.39, position.shape)
         velocity = generator.uniform(-2, 2, position.shape)
-        bang = generator.choice([-1.0, 0.0, 1.0], (STEPS // persistence, WORLDS, 2))
+        bang = generator.choice([-1.0, 0.0, 1.0], (STEPS // persistence, ENVS, 2))
         controls = np.repeat(bang, persistence, axis=0)
         arrays = (jnp.asarray(a, jnp.float32) for a in (position, velocity, controls))
         places = np.concatenate([position[None], np.asarray(path(*arrays))])
@@ -94,7 +94,7 @@ def test_the_first_step_by_hand():
     np.testing.assert_allclose(positions[:, 0], [3.03, 3.081], rtol=1e-6)
 
 
-def test_equal_inputs_give_equal_outputs_and_worlds_do_not_meet(normal, assert_trees_equal):
+def test_equal_inputs_give_equal_outputs_and_environments_do_not_meet(normal, assert_trees_equal):
     physics = KinematicPhysics(ROOM)
     state = physics.init(jnp.full((4, 2), 3.0), normal(0, 4, 2))
     control = jnp.clip(normal(1, 4, 2), -1, 1)
@@ -104,7 +104,7 @@ def test_equal_inputs_give_equal_outputs_and_worlds_do_not_meet(normal, assert_t
     assert_trees_equal(*(jax.tree.map(lambda leaf: leaf[1:], s) for s in (other, first)))
 
 
-def test_reset_changes_the_chosen_worlds_alone(normal):
+def test_reset_changes_the_chosen_environments_alone(normal):
     physics = KinematicPhysics(ROOM)
     state = physics.init(jnp.full((3, 2), 3.0), normal(0, 3, 2))
     after = physics.reset(

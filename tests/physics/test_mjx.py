@@ -1,4 +1,4 @@
-"""MJX beside the native engine: the same worlds in float32 instead of float64."""
+"""MJX beside the native engine: the same environments in float32 instead of float64."""
 
 import copy
 import dataclasses
@@ -21,7 +21,7 @@ from kilolayer.physics.native import MujocoWorld, NativePhysics
 from kilolayer.tasks.registry import TASKS, make_task
 from kilolayer.types import UserError
 
-WORLDS = 3
+ENVS = 3
 MUJOCO_TASKS = [name for name in TASKS if isinstance(make_task(name).world, MujocoWorld)]
 # Tasks that MJX cannot express, and what it says of them.
 REFUSED: dict[str, str] = {}
@@ -62,10 +62,10 @@ def stepped_tasks() -> list[str]:
 def test_every_task_is_taken_or_refused_by_name(name):
     world = make_task(name).world
     if name not in REFUSED:
-        MjxPhysics(world, WORLDS)
+        MjxPhysics(world, ENVS)
         return
     with pytest.raises(UserError, match=REFUSED[name]) as error:
-        MjxPhysics(world, WORLDS)
+        MjxPhysics(world, ENVS)
     assert "use --physics native" in str(error.value)
 
 
@@ -73,10 +73,10 @@ def assert_alike(name: str, world: MujocoWorld, bounds: tuple[float, float, floa
     """From the same starts under the same random controls, at the end of each control step."""
     seconds, position_bound, velocity_bound = bounds
     task = make_task(name)
-    mjx, native = MjxPhysics(world, WORLDS), NativePhysics(world, WORLDS)
-    goal = task.sample_goal(jax.random.key(0), WORLDS, "training")
+    mjx, native = MjxPhysics(world, ENVS), NativePhysics(world, ENVS)
+    goal = task.sample_goal(jax.random.key(0), ENVS, "training")
     start = task.reset(jax.random.key(1), goal, "training")
-    shape = (round(seconds / world.control_step), WORLDS, task.action_dim)
+    shape = (round(seconds / world.control_step), ENVS, task.action_dim)
     controls = jax.random.uniform(jax.random.key(2), shape, minval=-1.0)
 
     @jax.jit
@@ -115,22 +115,22 @@ def test_an_ant_whose_friction_knows_no_direction_moves_alike():
 
 @pytest.fixture(scope="module")
 def physics(scene) -> MjxPhysics:
-    return MjxPhysics(scene, WORLDS)
+    return MjxPhysics(scene, ENVS)
 
 
 def start(world: MujocoWorld, seed: int = 0) -> tuple[jax.Array, jax.Array]:
     generator = np.random.default_rng(seed)
-    qpos = np.tile(world.model.qpos0, (WORLDS, 1))
-    qpos[:, :3] += generator.uniform(-0.2, 0.2, (WORLDS, 3))
-    qpos[:, 7:] += generator.uniform(-0.5, 0.5, (WORLDS, 2))
-    qvel = generator.normal(size=(WORLDS, world.model.nv))
+    qpos = np.tile(world.model.qpos0, (ENVS, 1))
+    qpos[:, :3] += generator.uniform(-0.2, 0.2, (ENVS, 3))
+    qpos[:, 7:] += generator.uniform(-0.5, 0.5, (ENVS, 2))
+    qvel = generator.normal(size=(ENVS, world.model.nv))
     return jnp.asarray(qpos, jnp.float32), jnp.asarray(qvel, jnp.float32)
 
 
 def play(physics, state: PhysicsState, steps: int) -> PhysicsState:
     generator = np.random.default_rng(9)
     for _ in range(steps):
-        control = generator.uniform(-1, 1, (WORLDS, 2))
+        control = generator.uniform(-1, 1, (ENVS, 2))
         state = physics.step(state, jnp.asarray(control, jnp.float32))
     return state
 
@@ -154,7 +154,7 @@ def test_a_rollout_goes_on_from_a_saved_state(physics, scene, assert_trees_equal
     assert_trees_equal(play(physics, jax.tree.map(jnp.asarray, saved), 20), unbroken)
 
 
-def test_reset_changes_the_chosen_worlds_alone(physics, scene, assert_trees_equal):
+def test_reset_changes_the_chosen_environments_alone(physics, scene, assert_trees_equal):
     state = play(physics, physics.init(*start(scene)), 10)
     qpos, qvel = start(scene, seed=1)
     mask = np.array([True, False, True])
@@ -169,7 +169,7 @@ def test_derived_fields_are_current_after_init_step_and_reset(physics, scene):
     stepped = play(physics, started, 3)
     mask = jnp.array([True, False, True])
     for state in (started, stepped, physics.reset(stepped, mask, *start(scene, seed=1))):
-        for world in range(WORLDS):
+        for world in range(ENVS):
             data.qpos[:], data.qvel[:] = state.qpos[world], state.qvel[world]
             mujoco.mj_forward(scene.model, data)
             for name in ("xpos", "cvel", "sensordata"):
@@ -177,7 +177,7 @@ def test_derived_fields_are_current_after_init_step_and_reset(physics, scene):
                 np.testing.assert_allclose(found, expected, atol=1e-4, err_msg=name)
 
 
-def test_a_diverging_world_shows_itself_and_spares_the_others(physics, scene):
+def test_a_diverging_environment_shows_itself_and_spares_the_others(physics, scene):
     qpos, qvel = start(scene)
     lost = play(physics, physics.init(qpos, qvel.at[1, 0].set(1e30)), 5)
     calm = play(physics, physics.init(qpos, qvel), 5)
@@ -188,7 +188,7 @@ def test_a_diverging_world_shows_itself_and_spares_the_others(physics, scene):
 @pytest.mark.skipif(find_spec("warp") is None, reason="needs the extra warp: pip install warp-lang")
 def test_warp_steps_a_scene_as_jax_does(physics, scene):
     """Until the box hits the plane. Runs without a GPU too, where Warp compiles for a minute."""
-    warp = MjxPhysics(scene, WORLDS, "warp")
+    warp = MjxPhysics(scene, ENVS, "warp")
     mask = jnp.array([True, False, True])
     expected, found = (
         engine.reset(play(engine, engine.init(*start(scene)), 4), mask, *start(scene, seed=1))
@@ -208,7 +208,7 @@ def test_what_mjx_cannot_express_is_named():
         </worldbody></mujoco>"""
     world = MujocoWorld.compile(mujoco.MjSpec.from_string(scene), 0.02)
     with pytest.raises(UserError, match=r"CYLINDER.*BOX.*use --physics native") as error:
-        MjxPhysics(world, WORLDS)
+        MjxPhysics(world, ENVS)
     assert str(error.value).count(". ") == 0
 
 
@@ -218,16 +218,16 @@ def test_a_missing_extra_is_named(impl, scene, monkeypatch):
     monkeypatch.setattr(mjx_module, "find_spec", lambda name: None if name == extra else name)
     package = "mjx" if impl == "jax" else "warp"
     with pytest.raises(UserError, match=rf"pip install 'kilolayer\[{package}\]'.*physics native"):
-        build_physics(scene, WORLDS, PhysicsConfig(physics="mjx", mjx_impl=impl))
+        build_physics(scene, ENVS, PhysicsConfig(physics="mjx", mjx_impl=impl))
 
 
 def test_the_engine_is_the_one_asked_for(scene):
-    assert isinstance(build_physics(scene, WORLDS, PhysicsConfig(physics="mjx")), MjxPhysics)
-    assert isinstance(build_physics(scene, WORLDS, PhysicsConfig(physics="native")), NativePhysics)
-    assert isinstance(build_physics(scene, WORLDS, PhysicsConfig(physics="auto")), NativePhysics)
+    assert isinstance(build_physics(scene, ENVS, PhysicsConfig(physics="mjx")), MjxPhysics)
+    assert isinstance(build_physics(scene, ENVS, PhysicsConfig(physics="native")), NativePhysics)
+    assert isinstance(build_physics(scene, ENVS, PhysicsConfig(physics="auto")), NativePhysics)
     corridor = PointWorld(walls=((True,) * 3, (True, False, True), (True,) * 3))
     assert isinstance(
-        build_physics(corridor, WORLDS, PhysicsConfig(physics="auto")), KinematicPhysics
+        build_physics(corridor, ENVS, PhysicsConfig(physics="auto")), KinematicPhysics
     )
     with pytest.raises(UserError, match=r"physics = 'mjx'.*not this task's.*nearest.*auto"):
-        build_physics(corridor, WORLDS, PhysicsConfig(physics="mjx"))
+        build_physics(corridor, ENVS, PhysicsConfig(physics="mjx"))

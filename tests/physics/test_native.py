@@ -15,22 +15,22 @@ from mujoco.batch import Batch
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.native import MujocoWorld, NativePhysics
 
-WORLDS = 5
+ENVS = 5
 
 
 def start(world: MujocoWorld, seed: int = 0) -> tuple[jax.Array, jax.Array]:
     generator = np.random.default_rng(seed)
     model = world.model
-    qpos = np.tile(model.qpos0, (WORLDS, 1))
-    qpos[:, :3] += generator.uniform(-0.2, 0.2, (WORLDS, 3))
-    qpos[:, 7:] += generator.uniform(-0.5, 0.5, (WORLDS, 2))
-    qvel = generator.normal(size=(WORLDS, model.nv))
+    qpos = np.tile(model.qpos0, (ENVS, 1))
+    qpos[:, :3] += generator.uniform(-0.2, 0.2, (ENVS, 3))
+    qpos[:, 7:] += generator.uniform(-0.5, 0.5, (ENVS, 2))
+    qvel = generator.normal(size=(ENVS, model.nv))
     return jnp.asarray(qpos, jnp.float32), jnp.asarray(qvel, jnp.float32)
 
 
 def controls(steps: int) -> jax.Array:
     generator = np.random.default_rng(9)
-    return jnp.asarray(generator.uniform(-1, 1, (steps, WORLDS, 2)), jnp.float32)
+    return jnp.asarray(generator.uniform(-1, 1, (steps, ENVS, 2)), jnp.float32)
 
 
 def play(physics: NativePhysics, state: PhysicsState, sequence: jax.Array) -> PhysicsState:
@@ -41,7 +41,7 @@ def play(physics: NativePhysics, state: PhysicsState, sequence: jax.Array) -> Ph
 
 @pytest.fixture(scope="module")
 def physics(scene) -> NativePhysics:
-    return NativePhysics(scene, WORLDS, threads=1)
+    return NativePhysics(scene, ENVS, threads=1)
 
 
 def test_equal_inputs_give_equal_outputs(physics, scene, assert_trees_equal):
@@ -55,7 +55,7 @@ def test_equal_inputs_give_equal_outputs(physics, scene, assert_trees_equal):
 
 
 def test_the_number_of_threads_changes_nothing(scene, physics, assert_trees_equal):
-    two_threads = NativePhysics(scene, WORLDS, threads=2)
+    two_threads = NativePhysics(scene, ENVS, threads=2)
     first = play(physics, physics.init(*start(scene)), controls(20))
     second = play(two_threads, two_threads.init(*start(scene)), controls(20))
     assert_trees_equal(first, second)
@@ -69,7 +69,7 @@ def test_a_rollout_goes_on_from_a_saved_state_bit_for_bit(scene, physics, assert
     saved = jax.tree.map(lambda leaf: np.array(leaf, copy=True), middle)
     unbroken = play(physics, middle, sequence[40:])
     restored = jax.tree.map(jnp.asarray, saved)
-    assert_trees_equal(play(NativePhysics(scene, WORLDS), restored, sequence[40:]), unbroken)
+    assert_trees_equal(play(NativePhysics(scene, ENVS), restored, sequence[40:]), unbroken)
 
 
 def test_a_scan_inside_jit_equals_single_steps(scene, physics, assert_trees_equal):
@@ -88,7 +88,7 @@ def test_a_scan_inside_jit_equals_single_steps(scene, physics, assert_trees_equa
     assert_trees_equal(path[-1], final.qpos)
 
 
-def test_reset_changes_the_chosen_worlds_alone(scene, physics, assert_trees_equal):
+def test_reset_changes_the_chosen_environments_alone(scene, physics, assert_trees_equal):
     state = play(physics, physics.init(*start(scene)), controls(10))
     qpos, qvel = start(scene, seed=1)
     mask = jnp.array([True, False, False, True, False])
@@ -101,10 +101,10 @@ def test_reset_changes_the_chosen_worlds_alone(scene, physics, assert_trees_equa
     assert_trees_equal(*(jax.tree.map(lambda leaf: leaf[chosen], s) for s in (after, fresh)))
 
 
-def test_forces_after_a_reset_are_each_worlds_own(scene):
+def test_forces_after_a_reset_are_each_environments_own(scene):
     """A motor of gear 1 pushes with its control: no world may show what another one's does."""
     world = MujocoWorld(scene.model, scene.substeps, ("qfrc_actuator",))
-    physics = NativePhysics(world, WORLDS, threads=1)
+    physics = NativePhysics(world, ENVS, threads=1)
     qpos, qvel = start(scene)
     state = physics.step(physics.init(qpos, qvel), controls(1)[0])
     mask = jnp.array([True, False, False, True, False])
@@ -118,7 +118,7 @@ def test_forces_after_a_reset_are_each_worlds_own(scene):
 def assert_current(model: mujoco.MjModel, state: PhysicsState) -> None:
     """Derived fields are those of the state's own positions and velocities."""
     data = mujoco.MjData(model)
-    for world in range(WORLDS):
+    for world in range(ENVS):
         data.qpos[:], data.qvel[:] = state.qpos[world], state.qvel[world]
         mujoco.mj_forward(model, data)
         for name in ("xpos", "cvel"):
@@ -146,7 +146,7 @@ def test_derived_fields_would_lag_without_the_extra_stage(scene):
     assert abs(float(xpos[0, 1, 0]) - 0.01) > 0.005
 
 
-def test_one_world_agrees_with_plain_mujoco(scene, physics):
+def test_one_environment_agrees_with_plain_mujoco(scene, physics):
     qpos, qvel = start(scene)
     state, data = physics.init(qpos, qvel), mujoco.MjData(scene.model)
     data.qpos[:], data.qvel[:] = qpos[2], qvel[2]
@@ -162,10 +162,10 @@ def test_one_world_agrees_with_plain_mujoco(scene, physics):
 @pytest.mark.parametrize(("control", "force"), [(-1.0, -2.0), (0.0, 2.0), (1.0, 6.0)])
 def test_controls_span_the_range_of_each_actuator(scene, physics, control, force):
     """The slider and what hangs on it weigh 1.5 kg: in 0.01 s of the first substep v = F t / m."""
-    one_substep = NativePhysics(MujocoWorld(scene.model, substeps=1), WORLDS, threads=1)
-    qpos = jnp.tile(jnp.asarray(scene.model.qpos0, jnp.float32), (WORLDS, 1))
-    state = one_substep.init(qpos, jnp.zeros((WORLDS, scene.model.nv)))
-    drive = jnp.tile(jnp.array([control, 0.0]), (WORLDS, 1))
+    one_substep = NativePhysics(MujocoWorld(scene.model, substeps=1), ENVS, threads=1)
+    qpos = jnp.tile(jnp.asarray(scene.model.qpos0, jnp.float32), (ENVS, 1))
+    state = one_substep.init(qpos, jnp.zeros((ENVS, scene.model.nv)))
+    drive = jnp.tile(jnp.array([control, 0.0]), (ENVS, 1))
     state = one_substep.step(state, drive)
     mass = np.zeros((scene.model.nv, scene.model.nv))
     data = mujoco.MjData(scene.model)
@@ -176,7 +176,7 @@ def test_controls_span_the_range_of_each_actuator(scene, physics, control, force
     np.testing.assert_allclose(state.qvel[:, 6], acceleration[0] * 0.01, rtol=1e-2)
 
 
-def test_a_diverging_world_shows_itself_and_spares_the_others(
+def test_a_diverging_environment_shows_itself_and_spares_the_others(
     scene, physics, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)  # MuJoCo writes its warnings to a log where it stands
@@ -189,18 +189,18 @@ def test_a_diverging_world_shows_itself_and_spares_the_others(
 
 
 @pytest.mark.parametrize("fields", [True, False])
-def test_a_diverged_world_starts_anew_as_in_an_engine_that_never_saw_it(
+def test_a_diverged_environment_starts_anew_as_in_an_engine_that_never_saw_it(
     scene, fields, assert_trees_equal, tmp_path, monkeypatch
 ):
     """Warm start, derived fields and all: bit for bit, in the steps that follow too."""
     monkeypatch.chdir(tmp_path)
     world = scene if fields else MujocoWorld(scene.model, scene.substeps)
-    used, fresh = (NativePhysics(world, WORLDS, threads=1) for _ in range(2))
+    used, fresh = (NativePhysics(world, ENVS, threads=1) for _ in range(2))
     qpos, qvel = start(scene)
     bad = qvel.at[1, 0].set(1e30).at[3, 2].set(jnp.inf)
     lost = play(used, used.init(qpos, bad), controls(5))
     assert np.isnan(lost.qpos[np.array([1, 3])]).any(-1).all()
-    diverged = jnp.zeros(WORLDS, bool).at[jnp.array([1, 3])].set(True)
+    diverged = jnp.zeros(ENVS, bool).at[jnp.array([1, 3])].set(True)
     again = used.reset(lost, diverged, qpos, qvel)
     calm = play(fresh, fresh.init(qpos, qvel), controls(5))
     expected = fresh.reset(calm, diverged, qpos, qvel)

@@ -45,7 +45,7 @@ def standing_ants(*places: tuple[float, float], times: int = 1) -> np.ndarray:
 
 
 def frames_of(task, qpos: np.ndarray, goals, reached=False, **options) -> np.ndarray:
-    """Frames of worlds whose goals `[worlds, goal]` stand still."""
+    """Frames of environments whose goals `[envs, goal]` stand still."""
     goal = np.broadcast_to(goals, (*qpos.shape[:2], task.goal.dim))
     reached = np.broadcast_to(np.asarray(reached).reshape(-1, 1), qpos.shape[:2])
     return render_frames(task, qpos, goal, reached, **options)
@@ -93,7 +93,7 @@ def test_point_frames_have_x_to_the_right_and_y_up():
     assert rows.mean() == pytest.approx(69.5, abs=1)  # y = 1, from below
 
 
-def test_worlds_stand_in_a_grid():
+def test_environments_stand_in_a_grid():
     qpos = np.tile([1.0, 1.0], (4, 3, 1))
     frames = frames_of(POINT, qpos, [3.0, 1.0], size=50, every=3)
     assert frames.shape == (2, 100 + GAP, 100 + GAP, 3)
@@ -157,7 +157,7 @@ def test_arrays_that_do_not_fit_are_refused(qpos, goal, size, every):
         render_frames(POINT, qpos, goal, np.zeros((5, 2), bool), size=size, every=every)
 
 
-def test_a_world_stands_still_after_its_end():
+def test_an_environment_stands_still_after_its_end():
     qpos = np.arange(8.0).reshape(4, 2, 1)
     alive = np.array([[True, False], [True, False], [False, False], [False, False]])
     frozen = freeze_after_termination(qpos, alive)[..., 0]

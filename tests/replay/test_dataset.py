@@ -21,19 +21,21 @@ def arrays(terminals: list[int]) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize(
-    ("terminals", "age", "trajectories", "longest"),
+    ("terminals", "episode_step", "trajectories", "longest"),
     [
         ([0, 0, 1, 0, 1, 1, 0, 1], [0, 1, 2, 0, 1, 0, 0, 1], 4, 3),
         ([0, 1, 0, 0], [0, 1, 0, 1], 2, 2),  # the last one is cut by the end of the file
         ([1], [0], 1, 1),
     ],
 )
-def test_ages_count_from_the_step_after_a_terminal(terminals, age, trajectories, longest, tmp_path):
+def test_ages_count_from_the_step_after_a_terminal(
+    terminals, episode_step, trajectories, longest, tmp_path
+):
     write_dataset(tmp_path / "d.npz", arrays(terminals))
     dataset = read_dataset(tmp_path / "d.npz")
-    assert dataset.age.tolist() == age
-    assert dataset.age.dtype == np.int32
-    assert (dataset.steps, dataset.trajectories) == (len(age), trajectories)
+    assert dataset.episode_step.tolist() == episode_step
+    assert dataset.episode_step.dtype == np.int32
+    assert (dataset.steps, dataset.trajectories) == (len(episode_step), trajectories)
     assert dataset.longest == longest
 
 

@@ -14,15 +14,15 @@ from kilolayer.replay import buffer as ring
 from kilolayer.replay import hindsight
 from probes import ages_of_episodes, labelled_transitions
 
-CAPACITY, UNROLL, WORLDS, EPISODE_LENGTH = 24, 6, 3, 7
+CAPACITY, UNROLL, ENVS, EPISODE_LENGTH = 24, 6, 3, 7
 insert = jax.jit(ring.insert)
 
 
-def fill(ages: np.ndarray, capacity: int, unroll: int) -> ring.Buffer:
-    """A buffer into which the recording `ages [time, worlds]` went, unroll after unroll."""
-    buffer = ring.init(capacity, ages.shape[1], 2, 1, 2)
-    for first in range(0, len(ages), unroll):
-        buffer = insert(buffer, labelled_transitions(ages[first : first + unroll], first))
+def fill(episode_steps: np.ndarray, capacity: int, unroll: int) -> ring.Buffer:
+    """A buffer into which the recording `episode_steps [time, envs]` went, unroll after unroll."""
+    buffer = ring.init(capacity, episode_steps.shape[1], 2, 1, 2)
+    for first in range(0, len(episode_steps), unroll):
+        buffer = insert(buffer, labelled_transitions(episode_steps[first : first + unroll], first))
     return buffer
 
 
@@ -40,65 +40,71 @@ def draw(
 
 
 def steps_and_goals(batch: hindsight.Batch) -> tuple[np.ndarray, np.ndarray]:
-    """(world, time) of the drawn steps and of the steps whose goals they got."""
+    """(environment, time) of the drawn steps and of the steps whose goals they got."""
     return np.asarray(batch.observation).astype(int), np.asarray(batch.goal).astype(int)
 
 
-def steps_with_a_future(ages: np.ndarray, held: int) -> dict[tuple[int, int], int]:
-    """Later steps in the episode for each (world, time) of the newest `held` steps: a loop."""
+def steps_with_a_future(episode_steps: np.ndarray, held: int) -> dict[tuple[int, int], int]:
+    """Later steps in the episode for each (environment, time) of the newest `held` steps: a
+    loop."""
     futures = {}
-    for world in range(ages.shape[1]):
-        for time in range(len(ages) - held, len(ages)):
+    for env in range(episode_steps.shape[1]):
+        for time in range(len(episode_steps) - held, len(episode_steps)):
             later = 0
-            while time + later + 1 < len(ages) and ages[time + later + 1, world] > 0:
+            while (
+                time + later + 1 < len(episode_steps) and episode_steps[time + later + 1, env] > 0
+            ):
                 later += 1
-            futures[world, time] = later
+            futures[env, time] = later
     return futures
 
 
 EPISODES = st.lists(st.integers(1, EPISODE_LENGTH), min_size=1, max_size=6)
-RECORDINGS = st.tuples(st.integers(1, 9), *[EPISODES] * WORLDS)
+RECORDINGS = st.tuples(st.integers(1, 9), *[EPISODES] * ENVS)
 
 
 def record(recording: tuple) -> tuple[np.ndarray, ring.Buffer, int]:
     unrolls, *episodes = recording
-    ages = np.stack([ages_of_episodes(lengths, unrolls * UNROLL) for lengths in episodes], -1)
-    return ages, fill(ages, CAPACITY, UNROLL), min(len(ages), CAPACITY)
+    episode_steps = np.stack(
+        [ages_of_episodes(lengths, unrolls * UNROLL) for lengths in episodes], -1
+    )
+    return episode_steps, fill(episode_steps, CAPACITY, UNROLL), min(len(episode_steps), CAPACITY)
 
 
 @jax.jit
 def remaining_everywhere(buffer):
-    time, world = (grid.ravel() for grid in jnp.indices((CAPACITY, WORLDS)))
-    return hindsight.steps_remaining(buffer, time, world, EPISODE_LENGTH).reshape(CAPACITY, WORLDS)
+    time, env = (grid.ravel() for grid in jnp.indices((CAPACITY, ENVS)))
+    return hindsight.steps_remaining(buffer, time, env, EPISODE_LENGTH).reshape(CAPACITY, ENVS)
 
 
 @given(recording=RECORDINGS)
 def test_steps_remaining_matches_a_loop(recording):
-    ages, buffer, held = record(recording)
+    episode_steps, buffer, held = record(recording)
     ours = np.asarray(remaining_everywhere(buffer))[:held]
-    futures = steps_with_a_future(ages, held)
+    futures = steps_with_a_future(episode_steps, held)
     expected = [
-        [futures[world, len(ages) - held + time] for world in range(WORLDS)] for time in range(held)
+        [futures[env, len(episode_steps) - held + time] for env in range(ENVS)]
+        for time in range(held)
     ]
     np.testing.assert_array_equal(ours, expected)
 
 
 @jax.jit
 def longest_offsets_everywhere(buffer):
-    time, world = (grid.ravel() for grid in jnp.indices((CAPACITY, WORLDS)))
-    futures = hindsight.futures(buffer, time, world, EPISODE_LENGTH, absorbing=True)
-    return futures[1].reshape(CAPACITY, WORLDS)
+    time, env = (grid.ravel() for grid in jnp.indices((CAPACITY, ENVS)))
+    futures = hindsight.futures(buffer, time, env, EPISODE_LENGTH, absorbing=True)
+    return futures[1].reshape(CAPACITY, ENVS)
 
 
 @given(recording=RECORDINGS)
-def test_a_terminated_world_counts_as_staying_until_its_time_is_up(recording):
-    ages, buffer, held = record(recording)
+def test_a_terminated_environment_counts_as_staying_until_its_time_is_up(recording):
+    episode_steps, buffer, held = record(recording)
     ours = np.asarray(longest_offsets_everywhere(buffer))[:held]
-    for (world, time), later in steps_with_a_future(ages, held).items():
-        ended = time + later + 1 < len(ages)
-        in_time = ages[time + later, world] < EPISODE_LENGTH - 1
-        expected = EPISODE_LENGTH - 1 - ages[time, world] if ended and in_time else later
-        assert ours[time - (len(ages) - held), world] == expected
+    for (env, time), later in steps_with_a_future(episode_steps, held).items():
+        ended = time + later + 1 < len(episode_steps)
+        in_time = episode_steps[time + later, env] < EPISODE_LENGTH - 1
+        expected = EPISODE_LENGTH - 1 - episode_steps[time, env] if ended and in_time else later
+        assert ours[time - (len(episode_steps) - held), env] == expected
 
 
 def test_goals_after_a_termination_are_where_it_happened():
@@ -118,19 +124,19 @@ def test_goals_after_a_termination_are_where_it_happened():
 def test_steps_know_their_successor_or_that_they_terminated(absorbing):
     """Of episodes of 7 steps at most, those of 7 ran out of time and shorter ones terminated."""
     episodes = ([2, 1, 7], [1, 1, 3], [7])
-    ages = np.stack([ages_of_episodes(lengths, 5 * UNROLL) for lengths in episodes], -1)
-    buffer = fill(ages, CAPACITY, UNROLL)
+    episode_steps = np.stack([ages_of_episodes(lengths, 5 * UNROLL) for lengths in episodes], -1)
+    buffer = fill(episode_steps, CAPACITY, UNROLL)
     batch = draw(buffer, jax.random.key(0), 20_000, 1.0, EPISODE_LENGTH, absorbing, True)
     steps, goals = steps_and_goals(batch)
     seen: dict[tuple[int, int], set[bool]] = {}
-    for index, (world, time) in enumerate(map(tuple, steps)):
-        seen.setdefault((world, time), set()).add(bool(batch.terminated[index]))
+    for index, (env, time) in enumerate(map(tuple, steps)):
+        seen.setdefault((env, time), set()).add(bool(batch.terminated[index]))
     expected = {}
-    for (world, time), later in steps_with_a_future(ages, CAPACITY).items():
+    for (env, time), later in steps_with_a_future(episode_steps, CAPACITY).items():
         if later > 0:
-            expected[world, time] = {False}
-        elif time + 1 < len(ages) and ages[time, world] < EPISODE_LENGTH - 1:
-            expected[world, time] = {True}
+            expected[env, time] = {False}
+        elif time + 1 < len(episode_steps) and episode_steps[time, env] < EPISODE_LENGTH - 1:
+            expected[env, time] = {True}
     assert seen == expected
     terminated = np.asarray(batch.terminated)
     assert 0.1 < terminated.mean() < 0.9
@@ -143,11 +149,11 @@ def test_steps_know_their_successor_or_that_they_terminated(absorbing):
 
 @pytest.mark.parametrize("absorbing", [False, True])
 def test_a_divergence_cuts_an_episode_off_and_its_step_is_never_drawn(absorbing):
-    """In both worlds episodes of 4 steps that could have lasted 7; in the second their last step is
-    one after which the world diverged, twice in a row at the end."""
-    ages = np.tile(ages_of_episodes([4], CAPACITY)[:, None], (1, 2))
-    ages[3::4, 1] = ages[20, 1] = ring.CUT_OFF
-    buffer = fill(ages, CAPACITY, UNROLL)
+    """In both environments episodes of 4 steps that could have lasted 7; in the second their last
+    step is one after which the environment diverged, twice in a row at the end."""
+    episode_steps = np.tile(ages_of_episodes([4], CAPACITY)[:, None], (1, 2))
+    episode_steps[3::4, 1] = episode_steps[20, 1] = ring.CUT_OFF
+    buffer = fill(episode_steps, CAPACITY, UNROLL)
     batch = draw(buffer, jax.random.key(0), 20_000, 0.5, EPISODE_LENGTH, absorbing, True)
     steps, goals = steps_and_goals(batch)
     terminated = np.asarray(batch.terminated)
@@ -173,31 +179,31 @@ def test_a_share_of_the_goals_is_hindsight_and_the_rest_commanded():
 
 @given(recording=RECORDINGS)
 def test_goals_come_from_the_same_episode_and_lie_ahead(recording):
-    ages, buffer, held = record(recording)
-    futures = steps_with_a_future(ages, held)
+    episode_steps, buffer, held = record(recording)
+    futures = steps_with_a_future(episode_steps, held)
     batch = draw(buffer, jax.random.key(0), 512, 0.9, EPISODE_LENGTH)
     if max(futures.values()) == 0:
         assert np.isnan(batch.goal).all()
         return
     steps, goals = steps_and_goals(batch)
-    for (world, time), (goal_world, goal_time) in zip(steps, goals, strict=True):
-        assert goal_world == world
-        assert 1 <= goal_time - time <= futures[world, time]
+    for (env, time), (goal_env, goal_time) in zip(steps, goals, strict=True):
+        assert goal_env == env
+        assert 1 <= goal_time - time <= futures[env, time]
     np.testing.assert_array_equal(batch.commanded_goal, -batch.observation)
-    np.testing.assert_array_equal(batch.action[:, 0], ages[steps[:, 1], steps[:, 0]])
+    np.testing.assert_array_equal(batch.action[:, 0], episode_steps[steps[:, 1], steps[:, 0]])
 
 
 def test_a_buffer_without_a_future_gives_no_goal_and_ends():
-    buffer = fill(np.zeros((CAPACITY, WORLDS), int), CAPACITY, UNROLL)
+    buffer = fill(np.zeros((CAPACITY, ENVS), int), CAPACITY, UNROLL)
     batch = draw(buffer, jax.random.key(0), 512, 0.9, EPISODE_LENGTH)
     assert np.isnan(batch.goal).all()
     assert np.isfinite(batch.observation).all()
 
 
 def test_the_one_step_with_a_future_is_found():
-    ages = np.zeros((CAPACITY, WORLDS), int)
-    ages[11, 1] = 1
-    buffer = fill(ages, CAPACITY, UNROLL)
+    episode_steps = np.zeros((CAPACITY, ENVS), int)
+    episode_steps[11, 1] = 1
+    buffer = fill(episode_steps, CAPACITY, UNROLL)
     steps, goals = steps_and_goals(draw(buffer, jax.random.key(0), 16, 0.9, EPISODE_LENGTH))
     assert {tuple(step) for step in steps} == {(1, 10)}
     assert {tuple(goal) for goal in goals} == {(1, 11)}
@@ -234,9 +240,9 @@ def test_the_ends_of_the_unit_interval_give_the_nearest_and_the_farthest():
 
 @pytest.mark.parametrize("discount", [0.5, 0.99, 1.0])
 def test_offsets_of_one_stored_step_are_truncated_at_its_own_future(discount):
-    """One world, one episode of 16 steps after a wrap: step t has 15 - t later ones."""
-    ages = np.concatenate([np.zeros(8, int), np.arange(16)])[:, None]
-    buffer = fill(ages, 16, 8)
+    """One environment, one episode of 16 steps after a wrap: step t has 15 - t later ones."""
+    episode_steps = np.concatenate([np.zeros(8, int), np.arange(16)])[:, None]
+    buffer = fill(episode_steps, 16, 8)
     steps, goals = steps_and_goals(draw(buffer, jax.random.key(5), 60_000, discount, 16))
     offsets = goals[:, 1] - steps[:, 1]
     for start in (0, 5, 12):
@@ -248,9 +254,9 @@ def test_offsets_of_one_stored_step_are_truncated_at_its_own_future(discount):
 
 def test_steps_are_drawn_uniformly_among_those_with_a_future():
     episodes = ([2, 1, 7], [1, 1, 3], [5])
-    ages = np.stack([ages_of_episodes(lengths, 5 * UNROLL) for lengths in episodes], -1)
-    buffer = fill(ages, CAPACITY, UNROLL)
-    futures = steps_with_a_future(ages, CAPACITY)
+    episode_steps = np.stack([ages_of_episodes(lengths, 5 * UNROLL) for lengths in episodes], -1)
+    buffer = fill(episode_steps, CAPACITY, UNROLL)
+    futures = steps_with_a_future(episode_steps, CAPACITY)
     drawable = sorted(step for step, later in futures.items() if later > 0)
     assert len(drawable) < 0.75 * len(futures)
     steps, _ = steps_and_goals(draw(buffer, jax.random.key(2), 50_000, 0.9, EPISODE_LENGTH))
@@ -261,7 +267,7 @@ def test_steps_are_drawn_uniformly_among_those_with_a_future():
 
 
 def test_different_keys_draw_different_batches_and_equal_keys_the_same():
-    buffer = fill(ages_of_episodes([7], 24)[:, None].repeat(WORLDS, 1), CAPACITY, UNROLL)
+    buffer = fill(ages_of_episodes([7], 24)[:, None].repeat(ENVS, 1), CAPACITY, UNROLL)
     first, again, other = (
         draw(buffer, jax.random.key(seed), 512, 0.9, EPISODE_LENGTH) for seed in (0, 0, 1)
     )

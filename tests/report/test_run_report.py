@@ -92,7 +92,7 @@ def test_an_unfinished_run_says_so(run_copy, only):
     assert "only these are known" in reader.text
 
 
-def test_worlds_that_diverged_are_told_and_only_then(run_copy, only, capsys):
+def test_environments_that_diverged_are_told_and_only_then(run_copy, only, capsys):
     only()
     assert "iverged" not in read(load(run_copy.path))[1].text
     for number, count in ((2, 3.0), (5, 1.0)):
@@ -100,7 +100,7 @@ def test_worlds_that_diverged_are_told_and_only_then(run_copy, only, capsys):
         metrics = {"collect/diverged": count}
         run_copy.directory.append_event({"event": "diverged", **counts, "metrics": metrics})
     run = load(run_copy.path)
-    sentence = "Worlds diverged 4 times while training, in 0.0063 of the environment steps"
+    sentence = "Environments diverged 4 times while training, in 0.0063 of the environment steps"
     assert sentence in read(run)[1].text
     capsys.readouterr()
     _tell_results([run])

@@ -43,6 +43,18 @@ def test_every_leaf_comes_back_bit_for_bit(tmp_path, assert_trees_equal):
     assert_trees_equal(checkpoint.restore(tmp_path, 3, checkpoint.LOOP, LOOP), LOOP)
 
 
+def test_a_leaf_that_was_renamed_since_is_read(tmp_path):
+    """The steps since a reset were called `age` until November 2026."""
+    steps = jnp.arange(6).reshape(2, 3)
+    checkpoint.save(tmp_path, 1, agent_tree(), ({"age": steps}, jnp.zeros(2)))
+    like = ({"episode_step": jnp.zeros_like(steps)}, jnp.ones(2))
+    back = checkpoint.restore(tmp_path, 1, checkpoint.LOOP, like)
+    np.testing.assert_array_equal(back[0]["episode_step"], steps)
+    stored = checkpoint.stored_arrays(tmp_path, 1, checkpoint.LOOP)
+    assert stored is not None
+    assert set(stored) == {"0.episode_step", "1"}
+
+
 def test_only_the_newest_keeps_its_loop(tmp_path, assert_trees_equal):
     assert checkpoint.latest(tmp_path) is None
     for step in (1, 2, 10):

@@ -9,19 +9,19 @@ import pytest
 from kilolayer.physics.native import NativePhysics
 from kilolayer.tasks.registry import make_task
 
-WORLDS = 64
+ENVS = 64
 
 
 @pytest.fixture(scope="module")
 def ball():
     """The task, the goals told and the state after half a second of doing nothing."""
     task = make_task("ant_ball")
-    goal = task.sample_goal(jax.random.key(0), WORLDS, "training")
-    physics = NativePhysics(task.world, WORLDS, threads=1)
+    goal = task.sample_goal(jax.random.key(0), ENVS, "training")
+    physics = NativePhysics(task.world, ENVS, threads=1)
     first = physics.init(*task.reset(jax.random.key(1), goal, "training"))
     step, state = jax.jit(physics.step), first
     for _ in range(10):
-        state = step(state, jnp.zeros((WORLDS, 8)))
+        state = step(state, jnp.zeros((ENVS, 8)))
     return task, np.asarray(goal), first, state
 
 

@@ -60,14 +60,14 @@ def action(joints, gripper=None) -> np.ndarray:
     return unit if gripper is None else np.append(unit, gripper)
 
 
-def begin(name: str, cube=None, worlds: int = 1) -> tuple:
+def begin(name: str, cube=None, envs: int = 1) -> tuple:
     """Task, engine and state, with the cube at `cube (x, y)` if given."""
     task = make_task(f"arm_{name}")
-    goal = task.sample_goal(jax.random.key(0), worlds, "evaluation")
+    goal = task.sample_goal(jax.random.key(0), envs, "evaluation")
     qpos, qvel = task.reset(jax.random.key(1), goal, "evaluation")
     if cube is not None:
         qpos = qpos.at[:, 9:11].set(jnp.array(cube))
-    physics = NativePhysics(task.world, worlds, threads=1)
+    physics = NativePhysics(task.world, envs, threads=1)
     return task, physics, physics.init(qpos, qvel)
 
 
@@ -196,7 +196,7 @@ def test_all_goals_of_the_easy_reach_lie_in_its_box_and_within_reach():
 
 
 def test_a_constant_command_brings_the_arm_to_a_goal_of_the_easy_reach():
-    task, physics, state = begin("reach_easy", worlds=12)
+    task, physics, state = begin("reach_easy", envs=12)
     goals = goals_of("arm_reach_easy", 12)
     joints, places = postures((40, 60, 25))
     nearest = joints[ways_to(goals, places).argmin(1)]
@@ -258,7 +258,7 @@ def test_a_closed_hand_pushes_the_cube_along_the_table():
 
 @pytest.mark.parametrize("name", ["reach", "push_hard", "binpick_easy"])
 def test_extreme_actions_leave_everything_finite_and_on_the_table(name):
-    task, physics, state = begin(name, worlds=24)
+    task, physics, state = begin(name, envs=24)
     generator = np.random.default_rng(0)
     for step in range(100):
         if step % 3 == 0:
@@ -285,7 +285,7 @@ def test_a_cube_pressed_against_its_bin_stays_inside():
 
 @pytest.mark.parametrize("name", LENGTHS)
 def test_what_is_sensed_and_how_long_it_lasts(name):
-    task, _, state = begin(name, worlds=3)
+    task, _, state = begin(name, envs=3)
     counts = {"reach": (13, 4, 3), "grasp": (23, 5, 7)}.get(name, (17, 5, 3))
     assert (len(task.observation), task.action_dim, task.goal.dim) == counts
     assert task.name == f"arm_{name}"
@@ -352,7 +352,7 @@ def test_no_cube_starts_inside_a_wall(name):
 
 
 def test_the_grasp_to_reach_surrounds_the_cube_and_follows_it():
-    task, _, state = begin("grasp", worlds=5)
+    task, _, state = begin("grasp", envs=5)
     goal = task.sample_goal(jax.random.key(0), 5, "evaluation")
     cube = np.asarray(state.qpos[:, 9:12])
     np.testing.assert_allclose(task.current_goal(state, goal), goal, atol=1e-6)
@@ -384,7 +384,7 @@ def test_a_grasp_is_reached_if_midpoint_and_gap_are_close():
 
 
 def test_behaviour_of_a_cube_by_hand():
-    """Two worlds: one cube is held, rises by 0.1 m and sinks again; the other lies still."""
+    """Two environments: one cube is held, rises by 0.1 m and sinks again; the other lies still."""
     held = on_hand(START, (0, 0, 0.1034))
     qpos = np.zeros((3, 2, 16))
     qpos[..., :7], qpos[..., 12] = START, 1

@@ -8,11 +8,11 @@ from kilolayer.tasks.registry import make_task
 TIMES = 21
 
 
-def posed(name: str, worlds: int) -> tuple:
-    """The task, and a pose at zero of its worlds, repeated over time."""
+def posed(name: str, envs: int) -> tuple:
+    """The task, and a pose at zero of its environments, repeated over time."""
     task = make_task(name)
     pose = task.world.model.qpos0.copy()
-    return task, np.tile(pose, (TIMES, worlds, 1)), np.ones((TIMES, worlds), bool)
+    return task, np.tile(pose, (TIMES, envs, 1)), np.ones((TIMES, envs), bool)
 
 
 def test_an_ant_that_glides_and_one_that_lies_on_its_back():

@@ -21,7 +21,7 @@ from kilolayer.tasks.choice import TaskChoice
 from kilolayer.tasks.gymnasium import make_gymnasium_task, probe_radius
 from kilolayer.tasks.registry import task_of
 from kilolayer.training.build import build_trainer
-from kilolayer.training.rollout import start_worlds, unroll
+from kilolayer.training.rollout import reset, unroll
 from kilolayer.training.step import Trainer, TrainState
 from kilolayer.types import UserError
 
@@ -116,12 +116,12 @@ def _registered() -> Iterator[None]:
         del gymnasium.registry[name]
 
 
-def begin(worlds: int, goal: float = np.nan) -> tuple:
+def begin(envs: int, goal: float = np.nan) -> tuple:
     """The toy's task, its engine and a first state, with seeds 0, 1, ..."""
     task = make_gymnasium_task("Toy/point-v0")
-    physics = build_physics(task.world, worlds)
-    seeds = jnp.arange(worlds, dtype=jnp.uint32)[:, None]
-    return task, physics, physics.init(seeds, jnp.full((worlds, 2), goal))
+    physics = build_physics(task.world, envs)
+    seeds = jnp.arange(envs, dtype=jnp.uint32)[:, None]
+    return task, physics, physics.init(seeds, jnp.full((envs, 2), goal))
 
 
 def test_the_task_says_what_the_environment_says() -> None:
@@ -155,7 +155,7 @@ def test_goals_are_the_environments_own_unless_told() -> None:
     np.testing.assert_allclose(task.current_goal(state, told), [[1, 2], drawn[1]], rtol=1e-6)
 
 
-def test_a_reset_touches_the_masked_worlds_alone() -> None:
+def test_a_reset_touches_the_masked_environments_alone() -> None:
     task, physics, state = begin(3)
     state = physics.step(state, jnp.zeros((3, 2)))
     seeds = jnp.array([[7], [8], [9]], jnp.uint32)
@@ -166,7 +166,7 @@ def test_a_reset_touches_the_masked_worlds_alone() -> None:
     np.testing.assert_allclose(task.observe(state)[:, -1], [2, 1, 2])
 
 
-def test_a_world_that_ended_stands_still_until_it_is_reset() -> None:
+def test_an_environment_that_ended_stands_still_until_it_is_reset() -> None:
     task, physics, state = begin(2)
     control = jnp.array([[1.0, 0.0], [-1.0, 0.0]])
     for _ in range(5):  # the first passes x = 10 at its third step
@@ -218,8 +218,8 @@ def test_a_truncated_episode_is_not_learnt_from_as_one_that_terminated(environme
     trainer = learner(environment)
     state, terminated = terminated_after(trainer.init(), trainer, unrolls=2)
     assert terminated.any() == some
-    age = np.asarray(state.buffer.steps.age[: state.buffer.size])
-    assert (age == ring.CUT_OFF).any() != some
+    episode_step = np.asarray(state.buffer.steps.episode_step[: state.buffer.size])
+    assert (episode_step == ring.CUT_OFF).any() != some
 
 
 def test_an_episode_that_a_resumed_run_breaks_off_has_not_terminated() -> None:
@@ -228,8 +228,8 @@ def test_an_episode_that_a_resumed_run_breaks_off_has_not_terminated() -> None:
     assert not terminated.any()
     state, terminated = terminated_after(state, resumed, unrolls=1)
     assert not terminated.any()
-    age = np.asarray(state.buffer.steps.age[: state.buffer.size])
-    assert (age == ring.CUT_OFF).sum() == 4  # once in each world
+    episode_step = np.asarray(state.buffer.steps.episode_step[: state.buffer.size])
+    assert (episode_step == ring.CUT_OFF).sum() == 4  # once in each world
 
 
 def test_a_jitted_unroll_repeats_itself_and_restarts_who_ended() -> None:
@@ -242,11 +242,13 @@ def test_a_jitted_unroll_repeats_itself_and_restarts_who_ended() -> None:
     @jax.jit
     def run(key):
         goal = task.sample_goal(key, 2, "training")
-        worlds = start_worlds(task, physics, key, goal, "training")
-        return unroll(task, physics, worlds, policy, key, 8, task.episode_length)[1]
+        envs = reset(task, physics, key, goal, "training")
+        return unroll(task, physics, envs, policy, key, 8, task.episode_length)[1]
 
     first, again, other = (run(jax.random.key(seed)) for seed in (0, 0, 1))
-    np.testing.assert_array_equal(first.age.T, [[0, 1, 2, 0, 1, 2, 0, 1], [0, 1, 2, 3, 4, 5, 0, 1]])
+    np.testing.assert_array_equal(
+        first.episode_step.T, [[0, 1, 2, 0, 1, 2, 0, 1], [0, 1, 2, 3, 4, 5, 0, 1]]
+    )
     np.testing.assert_allclose(first.achieved_goal[:, 0, 0], [0, 4, 8, 0, 4, 8, 0, 4])
     np.testing.assert_allclose(first.achieved_goal[:, 1, 1], [0, 2, 4, 6, 8, 10, 0, 2])
     for mine, theirs in zip(jax.tree.leaves(first), jax.tree.leaves(again), strict=True):

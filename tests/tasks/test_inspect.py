@@ -25,7 +25,7 @@ from kilolayer.types import Array, UserError
 class Line(Task):
     """A point in a room: world 0 is told to be at 0, world 1 at 1, and so on; all start at 3, 3.
 
-    ends: the last coordinate beyond which an episode ends. bad: worlds that sense a NaN.
+    ends: the last coordinate beyond which an episode ends. bad: environments that sense a NaN.
     """
 
     radius: float = 0.5
@@ -42,8 +42,8 @@ class Line(Task):
     def goal(self) -> GoalSpec:
         return GoalSpec((Coordinate("y", "cell"),), self.radius, 2 * self.radius)
 
-    def sample_goal(self, key: Array, num_worlds: int, split: str) -> Array:
-        return jnp.arange(num_worlds, dtype=jnp.float32)[:, None]
+    def sample_goal(self, key: Array, num_envs: int, split: str) -> Array:
+        return jnp.arange(num_envs, dtype=jnp.float32)[:, None]
 
     def reset(self, key: Array, goal: Array, split: str) -> tuple[Array, Array]:
         return jnp.full((len(goal), 2), 3.0), jnp.zeros((len(goal), 2))
@@ -63,7 +63,7 @@ class Line(Task):
 def test_ranges_of_what_random_actions_do():
     """The walls' faces are at 0.6 and 5.4 for a point of radius 0.1."""
     found = inspect_task(Line(), Silent())
-    assert (found.worlds, found.steps, found.diverged) == (128, 50, 0)
+    assert (found.envs, found.steps, found.diverged) == (128, 50, 0)
     assert found.actions == ("action 0", "action 1")
     low, high = found.observation
     assert 0.6 - 1e-5 <= low[0] < 3 < high[0] <= 5.4 + 1e-5
@@ -75,7 +75,8 @@ def test_ranges_of_what_random_actions_do():
 
 
 def test_success_is_the_share_that_was_ever_within_the_radius():
-    # World 3 starts at its goal; worlds 0 and 6 upwards cannot come within 0.1 through the walls.
+    # World 3 starts at its goal; environments 0 and 6 upwards cannot come within 0.1 through the
+    # walls.
     found = inspect_task(Line(radius=0.1), Silent())
     assert 1 / 128 <= found.success <= 5 / 128
     assert inspect_task(Line(radius=200.0), Silent()).success == 1
@@ -93,7 +94,7 @@ def test_what_comes_after_an_early_end_does_not_count():
     np.testing.assert_allclose(at_once.observation[:, 0], [2.94, 3.06], atol=2e-3)
 
 
-def test_worlds_that_diverge_are_counted_and_left_out():
+def test_environments_that_diverge_are_counted_and_left_out():
     found = inspect_task(Line(bad=5), Silent())
     assert found.diverged == 5
     assert np.isfinite(found.observation).all()

@@ -16,7 +16,7 @@ make_maze_env = pytest.importorskip("ogbench.locomaze.maze").make_maze_env
 
 LAYOUTS = sorted(EVALUATION_TASKS)
 SHIFT = 4.0  # m: a place of ours is theirs plus this, along x and y
-WORLDS = 2000
+ENVS = 2000
 
 
 @pytest.fixture(scope="module", params=LAYOUTS)
@@ -30,8 +30,8 @@ def pair(request, tmp_path_factory):
 
 
 def starts_and_goals(task, split):
-    """Positions `[worlds, 2]`."""
-    goal = task.sample_goal(jax.random.key(0), WORLDS, split)
+    """Positions `[envs, 2]`."""
+    goal = task.sample_goal(jax.random.key(0), ENVS, split)
     qpos, _ = task.reset(jax.random.key(1), goal, split)
     return np.asarray(qpos)[:, :2], np.asarray(goal)
 
@@ -113,7 +113,7 @@ def test_evaluation_draws_ogbenchs_tasks_uniformly(layout):
     counts = np.bincount(task.maze.task_numbers(starts, goals), minlength=6)
     assert counts[0] == 0
     # Five standard deviations of a binomial count.
-    assert np.abs(counts[1:] - WORLDS / 5).max() < 5 * np.sqrt(WORLDS * 0.2 * 0.8)
+    assert np.abs(counts[1:] - ENVS / 5).max() < 5 * np.sqrt(ENVS * 0.2 * 0.8)
     for places in (starts, goals):
         offset = places - np.rint(places / 4) * 4
         assert 0.98 < np.abs(offset).max() <= 1.0 + 1e-5
@@ -130,7 +130,7 @@ def test_training_leads_from_any_free_cell_to_any_other(name):
         counts = np.zeros(maze.walls.shape, int)
         np.add.at(counts, tuple(maze.cell_of(places).T), 1)
         assert (counts[maze.walls] == 0).all()
-        expected = WORLDS / (~maze.walls).sum()
+        expected = ENVS / (~maze.walls).sum()
         assert (np.abs(counts[~maze.walls] - expected) < 5 * np.sqrt(expected)).all()
     starts, goals = (maze.cell_of(places) for places in starts_and_goals(task, "training"))
     correlation = np.corrcoef(np.concatenate([starts, goals], 1).T)[:2, 2:]
@@ -141,7 +141,7 @@ def test_training_leads_from_any_free_cell_to_any_other(name):
 def test_no_ant_starts_in_a_wall(split):
     task = make_task("ant_large_maze")
     model, data = task.world.model, mujoco.MjData(task.world.model)
-    goal = task.sample_goal(jax.random.key(2), WORLDS, split)
+    goal = task.sample_goal(jax.random.key(2), ENVS, split)
     for qpos in np.asarray(task.reset(jax.random.key(3), goal, split)[0]):
         data.qpos[:] = qpos
         mujoco.mj_kinematics(model, data)
@@ -152,11 +152,11 @@ def test_no_ant_starts_in_a_wall(split):
 
 def test_a_goal_of_no_task_is_reached_for_from_the_start_of_any():
     task = make_task("ant_medium_maze")
-    goal = jnp.tile(jnp.array([8.0, 4.0]), (WORLDS, 1))  # row 2, column 1
+    goal = jnp.tile(jnp.array([8.0, 4.0]), (ENVS, 1))  # row 2, column 1
     starts = np.asarray(task.reset(jax.random.key(0), goal, "evaluation")[0])[:, :2]
     cells, counts = np.unique(task.maze.cell_of(starts), axis=0, return_counts=True)
     assert {tuple(cell) for cell in cells.tolist()} == {(1, 1), (1, 6), (3, 5), (5, 6), (6, 2)}
-    assert counts.min() > 0.8 * WORLDS / 5
+    assert counts.min() > 0.8 * ENVS / 5
 
 
 def test_the_success_of_every_task_is_told():

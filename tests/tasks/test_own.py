@@ -160,7 +160,7 @@ def test_goals_are_places_that_random_motion_visited(write):
     assert task.goal.easy_radius == 2 * task.goal.radius
 
 
-def test_goals_are_never_taken_from_a_world_that_diverged(write, monkeypatch):
+def test_goals_are_never_taken_from_an_environment_that_diverged(write, monkeypatch):
     """World 0 breaks half-way; what it visited before, 9 m up, does not count either."""
     play = own.random_motion
 
@@ -169,10 +169,10 @@ def test_goals_are_never_taken_from_a_world_that_diverged(write, monkeypatch):
         achieved = motion.achieved.at[:50, 0, 2].set(9.0).at[50:, 0].set(jnp.nan)
         return Motion(motion.observation, achieved, motion.goal, motion.alive)
 
-    monkeypatch.setattr(own, "PLACES", own.WORLDS * own.STEPS)  # all of them
+    monkeypatch.setattr(own, "PLACES", own.ENVS * own.STEPS)  # all of them
     monkeypatch.setattr(own, "random_motion", diverging)
     places = arm(write).places
-    assert places.shape == ((own.WORLDS - 1) * own.STEPS, 3)
+    assert places.shape == ((own.ENVS - 1) * own.STEPS, 3)
     np.testing.assert_allclose(places[:, 2], 0.2, atol=1e-5)
 
 

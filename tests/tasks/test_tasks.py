@@ -12,7 +12,7 @@ from kilolayer.types import UserError
 
 NAMES = sorted(TASKS)
 MAZES = [name for name in NAMES if "maze" in name]
-WORLDS = 6
+ENVS = 6
 # Numbers of the observation, the action and the goal, as the benchmark states them.
 DIMENSIONS = {
     "point": (4, 2, 2),
@@ -41,16 +41,16 @@ def dimensions(name: str) -> tuple[int, int, int]:
 
 def starts(task, seed: int = 0, split="evaluation"):
     key = jax.random.key(seed)
-    goal = task.sample_goal(key, WORLDS, split)
+    goal = task.sample_goal(key, ENVS, split)
     return goal, *task.reset(key, goal, split)
 
 
 @pytest.fixture(scope="module", params=NAMES)
 def begun(request):
-    """A task, the goals told and the first state of its worlds."""
+    """A task, the goals told and the first state of its environments."""
     task = make_task(request.param)
     goal, qpos, qvel = starts(task)
-    return request.param, task, goal, build_physics(task.world, WORLDS).init(qpos, qvel)
+    return request.param, task, goal, build_physics(task.world, ENVS).init(qpos, qvel)
 
 
 def test_shapes_and_names(begun):
@@ -58,10 +58,10 @@ def test_shapes_and_names(begun):
     observation, action, goal = dimensions(name)
     assert task.name == name
     assert (len(task.observation), task.action_dim, task.goal.dim) == (observation, action, goal)
-    assert task.observe(state).shape == (WORLDS, observation)
+    assert task.observe(state).shape == (ENVS, observation)
     assert np.isfinite(task.observe(state)).all()
-    assert task.achieved_goal(state).shape == (WORLDS, goal)
-    assert task.terminated(state).shape == (WORLDS,)
+    assert task.achieved_goal(state).shape == (ENVS, goal)
+    assert task.terminated(state).shape == (ENVS,)
     assert task.terminated(state).dtype == jnp.bool_
     assert not task.terminated(state).any()
     assert len({coordinate.name for coordinate in task.observation}) == len(task.observation)
@@ -72,8 +72,8 @@ def test_shapes_and_names(begun):
 def test_goals_have_the_right_shape_and_are_not_reached_at_the_start(begun):
     name, task, _, state = begun
     for split in task.splits:
-        goal = task.sample_goal(jax.random.key(1), WORLDS, split)
-        assert goal.shape == (WORLDS, task.goal.dim)
+        goal = task.sample_goal(jax.random.key(1), ENVS, split)
+        assert goal.shape == (ENVS, task.goal.dim)
         if name not in SINGLE_GOALS:
             assert len(np.unique(np.asarray(goal), axis=0)) > 1
         told = task.current_goal(state, goal)
@@ -90,13 +90,13 @@ def test_a_goal_can_be_marked_in_a_picture(begun):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_worlds_start_apart_and_the_key_decides_where(name):
+def test_environments_start_apart_and_the_key_decides_where(name):
     task = make_task(name)
     first, again, other = (starts(task, seed)[1] for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     if not name.startswith(STILL_STARTS):
         assert not np.array_equal(first, other)
-        assert len(np.unique(np.asarray(first), axis=0)) == WORLDS
+        assert len(np.unique(np.asarray(first), axis=0)) == ENVS
 
 
 @pytest.mark.parametrize("name", [name for name in MAZES if not name.endswith("stitching")])

@@ -1,4 +1,4 @@
-"""Worlds played into a dataset, and what is read back from it."""
+"""Environments played into a dataset, and what is read back from it."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,10 +23,10 @@ from kilolayer.types import UserError
 
 
 def read_back(task: str, dataset: Dataset):
-    """The steps of the one world that the buffer then holds."""
+    """The steps of the one environment that the buffer then holds."""
     buffer = filled_buffer(run_config(task=task), make_task(task), dataset, Silent())
     assert int(buffer.size) == buffer.capacity == dataset.steps
-    assert buffer.num_worlds == 1
+    assert buffer.num_envs == 1
     return jax.tree.map(lambda leaf: np.asarray(leaf)[:, 0], buffer.steps)
 
 
@@ -43,7 +43,7 @@ def test_a_point_maze_read_back_is_what_was_played(tmp_path: Path) -> None:
     dataset = kilolayer.collect("point_u_maze", tmp_path / "d.npz", 450, progress=False)
     assert (dataset.steps, dataset.trajectories, dataset.longest) == (450, 3, 200)
     steps = read_back("point_u_maze", dataset)
-    np.testing.assert_array_equal(steps.age, [*range(200), *range(200), *range(50)])
+    np.testing.assert_array_equal(steps.episode_step, [*range(200), *range(200), *range(50)])
     state = np.concatenate([dataset.qpos, dataset.qvel], -1)
     np.testing.assert_array_equal(steps.observation, state)
     np.testing.assert_array_equal(steps.observation, dataset.observations)
@@ -58,7 +58,7 @@ def test_a_mujoco_task_read_back_is_what_was_played(tmp_path: Path) -> None:
     """The arm's goal is where its end effector is, which its qpos alone does not tell."""
     dataset = kilolayer.collect("arm_reach", tmp_path / "d.npz", 150, progress=False)
     task, steps = make_task("arm_reach"), read_back("arm_reach", dataset)
-    assert (steps.age == dataset.age).all()
+    assert (steps.episode_step == dataset.episode_step).all()
     names = [coordinate.name for coordinate in task.observation]
     at = names.index(task.goal.coordinates[0].name)
     live = dataset.observations[:, at : at + 3]

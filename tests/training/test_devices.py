@@ -66,7 +66,8 @@ FOUR_DEVICES = """
     for _ in range(5):
         state, metrics = train_round(state)
         losses.append([float(metrics["critic/loss"]), float(metrics["actor/loss"])])
-    assert {part.data.shape[1] for part in state.buffer.steps.age.addressable_shards} == {2}
+    shards = state.buffer.steps.episode_step.addressable_shards
+    assert {part.data.shape[1] for part in shards} == {2}
     print(json.dumps(losses))
 
     state = restore_state(RunDirectory(root / "saved"), 2, trainer)
@@ -88,13 +89,13 @@ FOUR_DEVICES = """
     print(json.dumps(losses))
 
     mesh = make_mesh()
-    task, arrays = make_task("reacher"), np.load(root / "worlds.npz")
+    task, arrays = make_task("reacher"), np.load(root / "envs.npz")
     physics = ShardedPhysics(NativePhysics(task.world, 2, threads=1), mesh)
-    worlds = jax.jit(physics.init)(*place((arrays["qpos"], arrays["qvel"]), shared_out(mesh)))
-    worlds = jax.jit(physics.step)(worlds, arrays["control"])
-    worlds = jax.jit(physics.reset)(worlds, arrays["mask"], arrays["qpos"], arrays["qvel"])
-    assert {part.data.shape[0] for part in worlds.qpos.addressable_shards} == {2}
-    np.savez(root / "stepped.npz", *jax.tree.leaves(fetch(worlds)))
+    envs = jax.jit(physics.init)(*place((arrays["qpos"], arrays["qvel"]), shared_out(mesh)))
+    envs = jax.jit(physics.step)(envs, arrays["control"])
+    envs = jax.jit(physics.reset)(envs, arrays["mask"], arrays["qpos"], arrays["qvel"])
+    assert {part.data.shape[0] for part in envs.qpos.addressable_shards} == {2}
+    np.savez(root / "stepped.npz", *jax.tree.leaves(fetch(envs)))
 """
 
 
@@ -113,7 +114,7 @@ def four_devices(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list, 
         losses.append([float(metrics["critic/loss"]), float(metrics["actor/loss"])])
     generator = np.random.default_rng(0)
     np.savez(
-        root / "worlds.npz",
+        root / "envs.npz",
         **{name: generator.normal(size=(8, size)).astype(np.float32) for name, size in SIZES},
         mask=np.arange(8) % 3 == 0,
     )
@@ -141,16 +142,16 @@ def test_a_state_saved_on_one_device_passes_through_four_bit_for_bit(
     assert_trees_equal(*states)
 
 
-def test_native_worlds_shared_by_four_devices_step_as_on_one(four_devices) -> None:
+def test_native_environments_shared_by_four_devices_step_as_on_one(four_devices) -> None:
     root = four_devices[0]
-    arrays = np.load(root / "worlds.npz")
+    arrays = np.load(root / "envs.npz")
     physics = NativePhysics(make_task("reacher").world, 8, threads=1)
-    worlds = jax.jit(physics.init)(arrays["qpos"], arrays["qvel"])
-    stepped = jax.jit(physics.step)(worlds, arrays["control"])
-    worlds = jax.jit(physics.reset)(stepped, arrays["mask"], arrays["qpos"], arrays["qvel"])
-    assert not np.array_equal(worlds.qpos, stepped.qpos)
+    envs = jax.jit(physics.init)(arrays["qpos"], arrays["qvel"])
+    stepped = jax.jit(physics.step)(envs, arrays["control"])
+    envs = jax.jit(physics.reset)(stepped, arrays["mask"], arrays["qpos"], arrays["qvel"])
+    assert not np.array_equal(envs.qpos, stepped.qpos)
     shared = np.load(root / "stepped.npz").values()
-    for one, four in zip(jax.tree.leaves(worlds), shared, strict=True):
+    for one, four in zip(jax.tree.leaves(envs), shared, strict=True):
         np.testing.assert_array_equal(one, four)
 
 
@@ -158,7 +159,7 @@ def test_native_worlds_shared_by_four_devices_step_as_on_one(four_devices) -> No
     ("field", "value", "nearest"),
     [("num_envs", 10, "8 or 12"), ("batch_size", 18, "16 or 20"), ("eval_envs", 3, "4")],
 )
-def test_devices_that_do_not_divide_the_worlds_or_the_batch(field, value, nearest) -> None:
+def test_devices_that_do_not_divide_the_environments_or_the_batch(field, value, nearest) -> None:
     config = SMALL.having(**{field: value})
     with pytest.raises(UserError, match=f"{field} = {value} is not allowed: 4 devices.*{nearest}"):
         TrainPlan.derive(config, 100, devices=4)

@@ -1,4 +1,5 @@
-"""Worlds whose physics leaves finite numbers, in real MuJoCo: reset, counted, never stored."""
+"""Environments whose physics leaves finite numbers, in real MuJoCo: reset, counted, never
+stored."""
 
 import contextlib
 from pathlib import Path
@@ -22,7 +23,7 @@ from kilolayer.tasks.registry import make_task, task_of
 from kilolayer.training import divergence
 from kilolayer.training.evaluate import Start, episode_metrics, play
 from kilolayer.training.loop import resume_run, start_run
-from kilolayer.training.rollout import start_worlds, unroll
+from kilolayer.training.rollout import reset, unroll
 from kilolayer.types import UserError
 from probes import BreakingPhysics, slow
 
@@ -81,29 +82,29 @@ def config(directory: Path, gear: float = 1.0, **changes) -> RunConfig:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_world_that_diverges_starts_anew_and_spares_the_others(engine, tmp_path):
+def test_an_environment_that_diverges_starts_anew_and_spares_the_others(engine, tmp_path):
     task = task_of(config(tmp_path).task)
     physics = build_physics(task.world, 4, PhysicsConfig(physics=engine))
 
     @jax.jit
     def run(push):
         goal = task.sample_goal(jax.random.key(0), 4, "training")
-        worlds = start_worlds(task, physics, jax.random.key(1), goal, "training")
+        envs = reset(task, physics, jax.random.key(1), goal, "training")
         key = jax.random.key(2)
-        return unroll(task, physics, worlds, lambda *_: push[:, None], key, 80, 200)
+        return unroll(task, physics, envs, lambda *_: push[:, None], key, 80, 200)
 
-    worlds, trajectory, (diverged, truncated) = jax.tree.map(np.asarray, run(WILD))
+    envs, trajectory, (diverged, truncated) = jax.tree.map(np.asarray, run(WILD))
     assert not truncated.any()
     np.testing.assert_array_equal(diverged.sum(0), [2, 0, 2, 0])
-    for leaf in jax.tree.leaves((worlds, trajectory)):
+    for leaf in jax.tree.leaves((envs, trajectory)):
         assert np.isfinite(leaf).all()
     # Position and velocity on the rail: nothing is kept of what the cart was thrown to.
     assert np.abs(trajectory.observation).max() < 1.1
-    at, world = np.nonzero(diverged[:-1])
-    np.testing.assert_array_equal(trajectory.age[at + 1, world], 0)
-    assert (np.abs(trajectory.observation[at + 1, world]) < 0.02).all()
-    assert (trajectory.goal[at + 1, world] != trajectory.goal[at, world]).any(-1).all()
-    assert (trajectory.age[-1, OTHERS] == 79).all()
+    at, env = np.nonzero(diverged[:-1])
+    np.testing.assert_array_equal(trajectory.episode_step[at + 1, env], 0)
+    assert (np.abs(trajectory.observation[at + 1, env]) < 0.02).all()
+    assert (trajectory.goal[at + 1, env] != trajectory.goal[at, env]).any(-1).all()
+    assert (trajectory.episode_step[-1, OTHERS] == 79).all()
     calm = jax.tree.map(np.asarray, run(CALM))
     assert not calm[2].diverged.any()
     for seen, expected in zip(jax.tree.leaves(trajectory), jax.tree.leaves(calm[1]), strict=True):
@@ -111,16 +112,16 @@ def test_a_world_that_diverges_starts_anew_and_spares_the_others(engine, tmp_pat
 
 
 @pytest.mark.parametrize("value", [np.nan, -np.inf, 1e11])
-def test_point_worlds_are_no_different(value):
+def test_point_environments_are_no_different(value):
     task = make_task("point_u_maze")
     physics = BreakingPhysics(task.world, 1.4, value)
 
     @jax.jit
     def run():
         goal = task.sample_goal(jax.random.key(0), 3, "training")
-        worlds = start_worlds(task, physics, jax.random.key(1), goal, "training")
+        envs = reset(task, physics, jax.random.key(1), goal, "training")
         push = jnp.array([[0.0, 1.0], [0.0, 0.0], [0.0, 1.0]])
-        return unroll(task, physics, worlds, lambda *_: push, jax.random.key(2), 30, 200)
+        return unroll(task, physics, envs, lambda *_: push, jax.random.key(2), 30, 200)
 
     _, trajectory, cut_off = run()
     assert (np.asarray(cut_off.diverged).sum(0) > 0).tolist() == [True, False, True]
@@ -128,7 +129,7 @@ def test_point_worlds_are_no_different(value):
     assert np.isfinite(np.asarray(trajectory.action)).all()
 
 
-def test_a_world_is_sound_if_all_its_numbers_are_finite_and_of_reasonable_size():
+def test_an_environment_is_sound_if_all_its_numbers_are_finite_and_of_reasonable_size():
     task = make_task("point_u_maze")
     goal = jnp.ones((6, 2)).at[5, 0].set(jnp.nan)
     qpos = jnp.ones((6, 2)).at[:4, 1].set(jnp.array([jnp.nan, jnp.inf, -1e11, 1e9]))
@@ -156,15 +157,15 @@ def test_in_an_evaluation_it_stands_still_and_its_episode_is_over(engine, tmp_pa
     episodes, calm = jax.tree.map(np.asarray, (run(WILD), run(CALM)))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(episodes))
     np.testing.assert_array_equal(episodes.diverged.sum(0), [1, 0, 1, 0])
-    for world in DRIVEN:
-        over = int(episodes.diverged[:, world].argmax())
+    for env in DRIVEN:
+        over = int(episodes.diverged[:, env].argmax())
         assert 20 < over < 50
-        assert episodes.alive[:over, world].all()
-        assert not episodes.alive[over:, world].any()
+        assert episodes.alive[:over, env].all()
+        assert not episodes.alive[over:, env].any()
         for held in (episodes.achieved, episodes.qpos):
-            last = held[over - 1, world]
+            last = held[over - 1, env]
             assert 0.9 < np.abs(last).max() < 1.1
-            np.testing.assert_array_equal(held[over:, world], np.tile(last, (60 - over, 1)))
+            np.testing.assert_array_equal(held[over:, env], np.tile(last, (60 - over, 1)))
     for name in ("achieved", "goal", "alive", "qpos"):
         seen, expected = getattr(episodes, name), getattr(calm, name)
         np.testing.assert_array_equal(seen[:, OTHERS], expected[:, OTHERS])
@@ -209,7 +210,7 @@ class Killed(Silent):
 
 @contextlib.contextmanager
 def forgiving():
-    """As many worlds may diverge as like."""
+    """As many environments may diverge as like."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(divergence, "LARGEST_SHARE", 1e9)
         yield
@@ -217,7 +218,7 @@ def forgiving():
 
 @pytest.fixture(scope="module")
 def wild(tmp_path_factory) -> Run:
-    """A finished run in which worlds diverged, from time to time."""
+    """A finished run in which environments diverged, from time to time."""
     directory = tmp_path_factory.mktemp("wild")
     with contextlib.chdir(directory), forgiving():
         start = config(directory, gear=5.0, absorbing_termination=True)
@@ -228,8 +229,10 @@ def test_a_run_goes_on_and_keeps_nothing_that_is_not_finite(wild):
     stored = arrays_of(wild.directory)
     for name, array in stored.items():
         assert np.isfinite(array).all(), name
-    age = next(array for name, array in stored.items() if name.endswith("steps.age"))
-    assert (age == ring.CUT_OFF).sum() > 0
+    episode_step = next(
+        array for name, array in stored.items() if name.endswith("steps.episode_step")
+    )
+    assert (episode_step == ring.CUT_OFF).sum() > 0
     observation = next(a for name, a in stored.items() if name.endswith("steps.observation"))
     assert np.abs(observation).max() < 100
     with np.load(wild.path / "episodes" / "batch.npz") as batch:
@@ -249,7 +252,9 @@ def test_what_diverged_is_logged_where_it_did_and_told(wild):
     count, share = wild.diverged
     assert count == sum(count for _, count in events)
     assert share == pytest.approx(count / 3_200)
-    assert f"Worlds diverged {count} times while training, in {share:.2g} of" in headline(wild)
+    assert f"Environments diverged {count} times while training, in {share:.2g} of" in headline(
+        wild
+    )
     assert all("collect/diverged" not in e["metrics"] for e in wild.events if e["event"] == "train")
     scores = [e["metrics"] for e in wild.events if e["event"] == "evaluation"]
     assert all(0 <= each["evaluation/diverged"] <= 1 for each in scores)
@@ -272,9 +277,9 @@ def test_a_run_killed_after_a_divergence_ends_as_one_that_was_not(wild, tmp_path
 
 def test_too_many_stop_the_run_and_each_seed_tells_its_own(tmp_path):
     sentence = (
-        r"task cart: worlds diverged \d+ times in one unroll of 8 worlds \(\d+%, more than 10%\) "
-        r"after \d+ environment steps \(round \d+\): the run stops\. The last good checkpoint: .*"
-        r"smaller time step.*gains"
+        r"task cart: environments diverged \d+ times in one unroll of 8 environments "
+        r"\(\d+%, more than 10%\) after \d+ environment steps \(round \d+\): the run stops\. "
+        r"The last good checkpoint: .*smaller time step.*gains"
     )
     start = config(tmp_path, gear=8.0).having(total_steps=1_600)
     with pytest.raises(UserError, match=sentence):
@@ -283,9 +288,9 @@ def test_too_many_stop_the_run_and_each_seed_tells_its_own(tmp_path):
     assert len({tuple(diverged_events(run)) for run in members}) == 2
     for run in members:
         assert run.read_events()[-1]["stopped"]
-        assert "too many worlds diverged in one unroll" in headline(load(run.path))
+        assert "too many environments diverged in one unroll" in headline(load(run.path))
 
 
-@pytest.mark.parametrize(("worlds", "forgiven"), [(1, 1), (8, 1), (10, 1), (30, 3), (512, 51)])
-def test_one_world_in_ten_is_forgiven_and_a_single_one_always(worlds, forgiven):
-    assert int(divergence.most_forgiven(worlds)) == forgiven
+@pytest.mark.parametrize(("envs", "forgiven"), [(1, 1), (8, 1), (10, 1), (30, 3), (512, 51)])
+def test_one_environment_in_ten_is_forgiven_and_a_single_one_always(envs, forgiven):
+    assert int(divergence.most_forgiven(envs)) == forgiven

@@ -26,7 +26,8 @@ def episodes(achieved, alive, goal, start=(0, 0)) -> Episodes:
 
 
 def test_scores_worked_by_hand() -> None:
-    # Two worlds, three steps, ant radii 0.5 and 2. The first passes its goal, the second falls.
+    # Two environments, three steps, ant radii 0.5 and 2. The first passes its goal, the second
+    # falls.
     achieved = [[[9, 0], [0, 1]], [[10, 0.3], [0, 8.5]], [[11, 0], [0, 10]]]
     alive = [[True, True], [True, True], [True, False]]
     scores = episode_metrics(make_task("ant"), episodes(achieved, alive, [[10, 0], [0, 10]]))
@@ -49,8 +50,8 @@ def test_success_is_broken_down_by_path_length_in_a_maze() -> None:
 
 
 def test_path_efficiency_is_the_shortest_way_over_the_way_taken() -> None:
-    # u maze: (1, 2) is one cell from the start. The second world walks 0.5 + 1.5 cells until there;
-    # what it does at the goal does not count. The third never arrives.
+    # u maze: (1, 2) is one cell from the start. The second environment walks 0.5 + 1.5 cells until
+    # there; what it does at the goal does not count. The third never arrives.
     achieved = [
         [[1, 1.6], [0.5, 1], [1, 1]],
         [[1, 2], [0.5, 2.5], [1, 1]],

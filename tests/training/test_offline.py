@@ -104,7 +104,7 @@ def test_a_run_learns_without_taking_steps(unbroken: RunDirectory, config: RunCo
 def test_a_checkpoint_leaves_the_dataset_where_it_is(unbroken: RunDirectory) -> None:
     newest = unbroken.checkpoints / f"{checkpoint.latest(unbroken.checkpoints):012d}" / "loop"
     names = "".join(path.read_text() for path in newest.rglob("_METADATA"))
-    assert "qpos" in names  # the worlds' own
+    assert "qpos" in names  # the environments' own
     assert "achieved_goal" not in names
 
 

@@ -64,13 +64,13 @@ def finish(process: subprocess.Popen) -> None:
 
 
 def arrays_of(directory: Path) -> dict[str, np.ndarray]:
-    """Every leaf of the newest checkpoint: agent, worlds, buffer, key."""
+    """Every leaf of the newest checkpoint: agent, environments, buffer, key."""
     run = RunDirectory.open(directory)
     like = jax.eval_shape(build_trainer(run.config).init)
     step = checkpoint.latest(run.checkpoints)
     assert step is not None
     agent = checkpoint.restore(run.checkpoints, step, checkpoint.AGENT, like.learnt)
-    loop = (like.buffer, like.worlds, like.key, like.unrolls)
+    loop = (like.buffer, like.envs, like.key, like.unrolls)
     loop = checkpoint.restore(run.checkpoints, step, checkpoint.LOOP, loop)
     leaves = jax.tree_util.tree_flatten_with_path((agent, loop))[0]
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
@@ -117,7 +117,7 @@ def test_a_run_killed_at_random_moments_ends_bit_identical(tmp_path: Path) -> No
     )
 
 
-def test_restored_native_worlds_continue_bit_identically(tmp_path: Path) -> None:
+def test_restored_native_environments_continue_bit_identically(tmp_path: Path) -> None:
     config = run_config(
         task="ant",
         num_envs=4,
@@ -133,11 +133,11 @@ def test_restored_native_worlds_continue_bit_identically(tmp_path: Path) -> None
     train_round = jax.jit(trainer.round)
     state = collect(collect(collect(jax.jit(trainer.init)())))
     state = train_round(state)[0]
-    loop = (state.buffer, state.worlds, state.key, state.unrolls)
+    loop = (state.buffer, state.envs, state.key, state.unrolls)
     checkpoint.save(tmp_path, 4, state.agent, loop)
     like = jax.eval_shape(trainer.init)
     agent = checkpoint.restore(tmp_path, 4, checkpoint.AGENT, like.agent)
-    loop = (like.buffer, like.worlds, like.key, like.unrolls)
+    loop = (like.buffer, like.envs, like.key, like.unrolls)
     loop = checkpoint.restore(tmp_path, 4, checkpoint.LOOP, loop)
     restored = jax.tree.map(jax.numpy.asarray, type(state)(agent, None, *loop))
     for _ in range(3):
@@ -146,18 +146,18 @@ def test_restored_native_worlds_continue_bit_identically(tmp_path: Path) -> None
         np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
 
 
-def test_restored_mjx_worlds_continue_bit_identically(tmp_path: Path) -> None:
-    """Worlds alone: the rest is the same on every engine."""
+def test_restored_mjx_environments_continue_bit_identically(tmp_path: Path) -> None:
+    """Environments alone: the rest is the same on every engine."""
     trainer = build_trainer(run_config(task="reacher", physics="mjx", num_envs=4, width=8))
     step = jax.jit(trainer.physics.step)
     control = jax.numpy.full((4, 2), 0.5)
     state = jax.jit(trainer.init)()
-    worlds = step(state.worlds.physics, control)
-    checkpoint.save(tmp_path, 1, state.agent, worlds)
-    like = jax.eval_shape(trainer.init).worlds.physics
+    envs = step(state.envs.physics, control)
+    checkpoint.save(tmp_path, 1, state.agent, envs)
+    like = jax.eval_shape(trainer.init).envs.physics
     restored = checkpoint.restore(tmp_path, 1, checkpoint.LOOP, like)
-    worlds, restored = (step(state, control) for state in (worlds, restored))
-    for one, other in zip(jax.tree.leaves(worlds), jax.tree.leaves(restored), strict=True):
+    envs, restored = (step(state, control) for state in (envs, restored))
+    for one, other in zip(jax.tree.leaves(envs), jax.tree.leaves(restored), strict=True):
         np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
 
 

@@ -6,20 +6,20 @@ import numpy as np
 
 from kilolayer.physics.build import build_physics
 from kilolayer.tasks.registry import make_task
-from kilolayer.training.rollout import start_worlds, unroll
+from kilolayer.training.rollout import reset, unroll
 
-WORLDS = 3
+ENVS = 3
 
 
 def play(task_name: str, policy, length: int, episode_length: int):
     task = make_task(task_name)
-    physics = build_physics(task.world, WORLDS)
+    physics = build_physics(task.world, ENVS)
 
     @jax.jit
     def run(key):
-        goal = task.sample_goal(key, WORLDS, "training")
-        worlds = start_worlds(task, physics, key, goal, "training")
-        return unroll(task, physics, worlds, policy, key, length, episode_length)[:2]
+        goal = task.sample_goal(key, ENVS, "training")
+        envs = reset(task, physics, key, goal, "training")
+        return unroll(task, physics, envs, policy, key, length, episode_length)[:2]
 
     return run(jax.random.key(0))
 
@@ -29,13 +29,13 @@ def push_right(observation, goal, key):
 
 
 def test_ages_count_up_and_start_anew_after_the_episode_length() -> None:
-    worlds, trajectory = play("point_u_maze", push_right, length=23, episode_length=10)
+    envs, trajectory = play("point_u_maze", push_right, length=23, episode_length=10)
     expected = np.arange(23) % 10
-    np.testing.assert_array_equal(trajectory.age, np.tile(expected[:, None], (1, WORLDS)))
-    np.testing.assert_array_equal(worlds.age, [3] * WORLDS)
+    np.testing.assert_array_equal(trajectory.episode_step, np.tile(expected[:, None], (1, ENVS)))
+    np.testing.assert_array_equal(envs.episode_step, [3] * ENVS)
 
 
-def test_a_restart_moves_the_world_back_and_draws_a_new_goal() -> None:
+def test_a_restart_moves_the_environment_back_and_draws_a_new_goal() -> None:
     _, trajectory = play("point_u_maze", push_right, length=23, episode_length=10)
     y = np.asarray(trajectory.achieved_goal)[:, :, 1]
     assert (np.diff(y[:10], axis=0) >= 0).all()
@@ -47,13 +47,13 @@ def test_a_restart_moves_the_world_back_and_draws_a_new_goal() -> None:
 
 def test_a_goal_interval_brings_other_goals_within_the_episode() -> None:
     task = make_task("point_u_maze")
-    physics = build_physics(task.world, WORLDS)
+    physics = build_physics(task.world, ENVS)
 
     @jax.jit
     def run(key):
-        goal = task.sample_goal(key, WORLDS, "training")
-        worlds = start_worlds(task, physics, key, goal, "training")
-        return unroll(task, physics, worlds, push_right, key, 23, 10, goal_interval=4)[1]
+        goal = task.sample_goal(key, ENVS, "training")
+        envs = reset(task, physics, key, goal, "training")
+        return unroll(task, physics, envs, push_right, key, 23, 10, goal_interval=4)[1]
 
     changes = np.any(np.diff(np.asarray(run(jax.random.key(0)).goal), axis=0), axis=-1)
     # At the ages 4 and 8, and with every new episode.
@@ -72,10 +72,13 @@ def test_an_ant_that_jumps_out_of_its_healthy_range_is_restarted_alone() -> None
         return action.at[0].set(0.0)  # the first ant is limp
 
     _, trajectory = play("gym_ant", thrash, length=200, episode_length=1000)
-    age, height = np.asarray(trajectory.age), np.asarray(trajectory.observation)[..., 2]
-    restarts = np.argwhere(np.diff(age, axis=0) < 0)
+    episode_step, height = (
+        np.asarray(trajectory.episode_step),
+        np.asarray(trajectory.observation)[..., 2],
+    )
+    restarts = np.argwhere(np.diff(episode_step, axis=0) < 0)
     assert len(restarts) > 0
-    for time, world in restarts:  # alone: the others' ages go on
-        others = np.delete(np.diff(age, axis=0)[time], world)
+    for time, env in restarts:  # alone: the others' ages go on
+        others = np.delete(np.diff(episode_step, axis=0)[time], env)
         assert (others == 1).any()
     assert ((height >= 0.2) & (height <= 1.0)).all()  # a terminal state is never acted upon

@@ -91,7 +91,7 @@ def test_killed_seeds_continue_bit_identically(together, tmp_path, monkeypatch) 
         assert train_metrics(one) == train_metrics(other)
 
 
-def test_native_worlds_of_several_seeds_step_as_those_of_one() -> None:
+def test_native_environments_of_several_seeds_step_as_those_of_one() -> None:
     task = make_task("reacher")
     physics = NativePhysics(task.world, 2, threads=1)
     rng = np.random.default_rng(0)

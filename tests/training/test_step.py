@@ -37,6 +37,12 @@ def test_the_horizon_grows_linearly_from_the_first_update_to_the_last():
     np.testing.assert_allclose(horizons, [2, 2, 26, 50, 50], rtol=1e-4)
 
 
+def test_the_horizon_can_stop_growing_before_the_end():
+    discount = build_trainer(CONFIG.having(horizon_growth_share=0.5)).discount
+    horizons = [float(1 / (1 - discount(jnp.int32(unrolls)))) for unrolls in (2, 4, 6, 8, 10)]
+    np.testing.assert_allclose(horizons, [2, 26, 50, 50, 50], rtol=1e-4)
+
+
 def test_without_an_initial_discount_it_stays():
     trainer = build_trainer(CONFIG.having(initial_discount=None))
     assert {trainer.discount(jnp.int32(unrolls)) for unrolls in (0, 5, 10)} == {0.98}
@@ -48,9 +54,11 @@ def test_goals_lie_farther_ahead_late_in_training():
     for _ in range(2):
         state, _ = jax.jit(trainer.collect)(state)
     # Ages instead of places, so that a goal minus its step is how far ahead it lies.
-    age = jnp.repeat(state.buffer.steps.age[..., None], 2, -1).astype(jnp.float32)
+    episode_step = jnp.repeat(state.buffer.steps.episode_step[..., None], 2, -1).astype(jnp.float32)
     steps = dataclasses.replace(
-        state.buffer.steps, achieved_goal=age, observation=jnp.tile(age, (1, 1, 2))
+        state.buffer.steps,
+        achieved_goal=episode_step,
+        observation=jnp.tile(episode_step, (1, 1, 2)),
     )
     buffer = dataclasses.replace(state.buffer, steps=steps)
 
@@ -109,8 +117,10 @@ def test_an_agent_on_policy_learns_from_the_newest_unroll_alone():
     state, collect = jax.jit(trainer.init)(), jax.jit(trainer.collect)
     for _ in range(3):
         state, _ = collect(state)
-    age = state.buffer.steps.age.at[100:149].add(1000)  # of the third unroll, all but the last
-    observation = jnp.tile(age[..., None].astype(jnp.float32), 4)
+    episode_step = state.buffer.steps.episode_step.at[100:149].add(
+        1000
+    )  # of the third unroll, all but the last
+    observation = jnp.tile(episode_step[..., None].astype(jnp.float32), 4)
     steps = dataclasses.replace(state.buffer.steps, observation=observation)
     state = dataclasses.replace(state, buffer=dataclasses.replace(state.buffer, steps=steps))
     draw = jax.jit(lambda key: trainer.batches(state, key)(1, key))

@@ -105,6 +105,8 @@ class Agent(Settings, abc.ABC):
     final_learning_rate_share: Share = 1.0
     """Share of the networks' learning rates that is left at the end of the run; they fall linearly.
     1 keeps them constant. Lower it if late scores fluctuate."""
+    constant_learning_rate_share: Share = 0.0
+    """Share of the run before the learning rates begin to fall."""
     average_decay: Decay = 0.0
     """Decay per update of the running average of the actor's weights. The average is evaluated and
     saved. 0 uses the newest weights."""
@@ -172,12 +174,13 @@ class Agent(Settings, abc.ABC):
         return {}
 
     def falling(self, rate: float) -> optax.ScalarOrSchedule:
-        """A learning rate that falls linearly over the run's updates to its final share."""
+        """A learning rate that falls linearly to its final share, after a part that is constant."""
         if self.final_learning_rate_share == 1:
             return rate
-        return optax.linear_schedule(
-            rate, self.final_learning_rate_share * rate, self.bound.updates
-        )
+        updates = self.bound.updates
+        constant = round(self.constant_learning_rate_share * updates)
+        last = self.final_learning_rate_share * rate
+        return optax.linear_schedule(rate, last, max(1, updates - constant), constant)
 
     def optimiser(self, rate: float) -> optax.GradientTransformation:
         """Of a network that learns at this rate."""
@@ -192,7 +195,7 @@ class OnPolicyAgent(Agent):
     def prepare(self, state: Any, unroll: Transition) -> Any:
         """The steps that the updates of one round draw their batches from, leaves `[steps, ...]`.
 
-        unroll: leaves `[time, worlds, ...]` in order of time, collected by this very `state`. Each
+        unroll: leaves `[time, envs, ...]` in order of time, collected by this very `state`. Each
         `update` takes `batch_size` of the steps; all are passed once before any is again.
         """
 

@@ -60,6 +60,8 @@ class CRL(Agent):
     initial_discount: PositiveShare | None = None
     """Discount of hindsight goals at the start of the run; the horizon then grows linearly.
     Default: the horizon is constant."""
+    horizon_growth_share: PositiveShare = 1.0
+    """Share of the run over which the horizon grows from `initial_discount`; then it stays."""
     representation_dim: Count = 64
     """Dimension of the critic's two encodings."""
     energy: Energy = "euclidean"
@@ -222,7 +224,7 @@ class CRL(Agent):
         if self.initial_discount is None:
             return self.discount
         first, last = 1 / (1 - self.initial_discount), 1 / (1 - self.discount)
-        return 1 - 1 / (first + (last - first) * jnp.clip(done, 0, 1))
+        return 1 - 1 / (first + (last - first) * jnp.clip(done / self.horizon_growth_share, 0, 1))
 
     def networks(self, state: CRLState, batch: Batch, key: Array) -> dict[str, DeepNetwork]:
         """The actor, with the batch's hindsight goals alone, and the critic's two encoders."""

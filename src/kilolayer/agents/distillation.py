@@ -88,13 +88,14 @@ class Distillation(Agent):
     def explore(
         self, state: DistillationState, observation: Array, goal: Array, key: Array
     ) -> Array:
-        """The teacher's action in the first worlds, as long as it acts, else the student's.
+        """The teacher's action in the first environments, as long as it acts, else the student's.
 
-        Every other world acts without noise, as the student will be deployed; the others see more.
+        Every other environment acts without noise, as the student will be deployed; the others see
+        more.
         """
         student = _every_other_noisy(state.student, observation, goal, key)
-        worlds = observation.shape[0]
-        by_teacher = jnp.arange(worlds) < jnp.round(worlds * self.teacher_share(state.updates))
+        envs = observation.shape[0]
+        by_teacher = jnp.arange(envs) < jnp.round(envs * self.teacher_share(state.updates))
 
         def mixed() -> Array:
             teacher = _every_other_noisy(state.teacher, observation, goal, key)
@@ -103,7 +104,7 @@ class Distillation(Agent):
         return jax.lax.cond(by_teacher.any(), mixed, lambda: student)
 
     def teacher_share(self, updates: Array) -> Array:
-        """Share of the worlds in which the teacher acts after so many updates."""
+        """Share of the environments in which the teacher acts after so many updates."""
         last = max(1.0, self.teacher_acts * self.bound.updates)
         return jnp.clip(1 - (updates + 1) / last, 0, 1)
 

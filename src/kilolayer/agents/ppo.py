@@ -101,11 +101,11 @@ class PPO(OnPolicyAgent):
         """
         now, later = (jax.tree.map(lambda leaf, s=s: leaf[s], unroll) for s in _NOW_AND_LATER)
         value = _value(state.parameters.critic, unroll.observation, unroll.goal)
-        continues = later.age == now.age + 1
-        cut_off = (now.age == CUT_OFF) | (later.age == CUT_OFF)
-        terminated = ~continues & ~cut_off & (now.age + 1 < self.bound.episode_length)
+        continues = later.episode_step == now.episode_step + 1
+        cut_off = (now.episode_step == CUT_OFF) | (later.episode_step == CUT_OFF)
+        terminated = ~continues & ~cut_off & (now.episode_step + 1 < self.bound.episode_length)
         if self.bound.goal_interval is not None:
-            continues &= later.age % self.bound.goal_interval != 0
+            continues &= later.episode_step % self.bound.goal_interval != 0
         advantage = gae(
             self.bound.reward(now.achieved_goal, now.goal),
             value[:-1],

@@ -117,7 +117,8 @@ class Run:
 
     @property
     def diverged(self) -> tuple[int, float]:
-        """How often worlds diverged while training, and in which share of the environment steps."""
+        """How often environments diverged while training, and in which share of the environment
+        steps."""
         count = int(self.curve("collect/diverged")[1].sum())
         steps = max((event.get("env_steps", 0) for event in self.events), default=0)
         return count, count / max(steps, 1)

@@ -25,10 +25,10 @@ from kilolayer.tasks.inspect import Inspection, inspect_task
 from kilolayer.tasks.registry import make_task, task_of
 from kilolayer.training.collect import (
     collect_steps,
+    envs_for,
     noisy,
     random_policy,
     require_states,
-    worlds_for,
 )
 from kilolayer.training.evaluate import (
     Evaluator,
@@ -160,11 +160,11 @@ def collect(
         raise bad_field("noise", noise, "it must be 0 or more", 0)
     task, config, policy = _player(source, noise)
     require_states(task)
-    worlds = worlds_for(task, steps)
-    physics = build_physics(task.world, worlds, config.physics)
+    envs = envs_for(task, steps)
+    physics = build_physics(task.world, envs, config.physics)
     display = shown(progress)
     try:
-        arrays = collect_steps(task, physics, worlds, policy, steps, seed, display)
+        arrays = collect_steps(task, physics, envs, policy, steps, seed, display)
     finally:
         display.close()
     write_dataset(out, arrays)
@@ -224,7 +224,7 @@ class _Program:
 
     config: RunConfig
     spec: ActorSpec | None
-    num_worlds: int
+    num_envs: int
     samples: int
     steps: int | None
     task: Task = field(compare=False)
@@ -232,23 +232,24 @@ class _Program:
 
     def compile(self) -> Any:
         config, task = self.config, self.task
-        physics = build_physics(task.world, self.num_worlds, config.physics)
+        physics = build_physics(task.world, self.num_envs, config.physics)
         length = self.steps or task.episode_length
         return jax.jit(Evaluator(task, physics, self.agent, length, self.samples).run)
 
 
-# Few, for a program keeps its worlds in memory.
+# Few, for a program keeps its environments in memory.
 _compiled = lru_cache(maxsize=4)(_Program.compile)
 
 
 def _episode_player(
-    run: Run | DeployedPolicy, num_worlds: int, samples: int, steps: int | None = None
+    run: Run | DeployedPolicy, num_envs: int, samples: int, steps: int | None = None
 ) -> Any:
     """`Evaluator.run`, compiled; where nothing but weights differs, by an earlier call."""
     spec = run.spec if isinstance(run, DeployedPolicy) else None
     config = run.config.having(seed=0, start_from=None)
-    program = _Program(config, spec, num_worlds, samples, steps, run.task, run.agent)
-    # What is the user's own may change between two calls, and Gymnasium's worlds keep a state.
+    program = _Program(config, spec, num_envs, samples, steps, run.task, run.agent)
+    # What is the user's own may change between two calls, and Gymnasium's environments keep a
+    # state.
     task = config.task
     own = task.mjcf or task.gym or ":" in task.task or ":" in config.agent_name
     return program.compile() if own else _compiled(program)

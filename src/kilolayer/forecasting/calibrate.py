@@ -73,7 +73,7 @@ def _cut_short(config: RunConfig, plan: TrainPlan, update_flops: int) -> RunConf
 
     filled = plan.prefill_unrolls * config.collection.unroll_length
     if config.collection.dataset is not None:
-        # Updates cost the same from worlds that act, whose steps an evaluation needs anyway.
+        # Updates cost the same from environments that act, whose steps an evaluation needs anyway.
         filled = config.agent.batch_size + 1
     collection = config.collection
     return config.having(

@@ -18,14 +18,14 @@ def update_arithmetic(trainer: Trainer) -> Arithmetic:
 
 
 def action_arithmetic(trainer: Trainer) -> Arithmetic:
-    """What the policy computes for one control step of all worlds."""
+    """What the policy computes for one control step of all environments."""
     state, key = jax.eval_shape(trainer.init), jax.random.key(0)
-    observation = jax.eval_shape(trainer.task.observe, state.worlds.physics)
+    observation = jax.eval_shape(trainer.task.observe, state.envs.physics)
 
     def act(agent: Any, observation: Any, goal: Any, key: Any) -> Any:
         return trainer.agent.act(agent, observation, goal, key, False)
 
-    return arithmetic(act, state.agent, observation, state.worlds.goal, key)
+    return arithmetic(act, state.agent, observation, state.envs.goal, key)
 
 
 def device_memory(trainer: Trainer) -> tuple[dict[str, int], float]:
@@ -52,5 +52,5 @@ def device_memory(trainer: Trainer) -> tuple[dict[str, int], float]:
         "gradients": gradients,
         "activations and temporaries": working - gradients,
         "replay buffer": bytes_of(state.buffer),
-        "worlds": bytes_of(state.worlds),
+        "environments": bytes_of(state.envs),
     }, seconds

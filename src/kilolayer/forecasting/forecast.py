@@ -34,7 +34,7 @@ UTILISATION: Range = (0.5, 0.1)
 PRODUCT_SECONDS: Range = (5e-6, 25e-6)
 # Of an accelerator's memory, by default.
 PREALLOCATED = 0.75
-# Environment steps a second of MuJoCo's worlds beside an accelerator.
+# Environment steps a second of MuJoCo's environments beside an accelerator.
 PHYSICS_RATE: Range = (100_000, 5_000)
 # Saving a checkpoint: bytes a second, and what the process holds of each part meanwhile, in parts
 # (205 and 410 MB took 1.5 and 1.53 times that). An agent is read back too: 0.8 more.
@@ -205,7 +205,7 @@ def _in_one_memory(round_memory: dict[str, int], process: int) -> dict[str, int]
     While a checkpoint is saved, the arrays that a round needs for its own time are not there.
     """
     agent = round_memory["parameters"] + round_memory["optimiser"]
-    loop = round_memory["replay buffer"] + round_memory["worlds"]
+    loop = round_memory["replay buffer"] + round_memory["environments"]
     saving = max((SAVING_COPIES + READING_COPIES) * agent, SAVING_COPIES * loop)
     working = round_memory["gradients"] + round_memory["activations and temporaries"]
     return round_memory | {
@@ -221,7 +221,7 @@ def _disk_bytes(case: _Case, state: TrainState) -> int:
     agents = min(len(case.plan.evaluate_after), config.checkpoints.keep_checkpoints + 2)
     # A dataset has its own file.
     buffer = state.buffer if config.collection.dataset is None else None
-    loop = (buffer, state.worlds, state.key)
+    loop = (buffer, state.envs, state.key)
     return agents * bytes_of(state.learnt) + min(agents, 2) * bytes_of(loop)
 
 
@@ -295,8 +295,8 @@ def _assumptions(case: _Case, pace: Pace | None, peak: int) -> tuple[str, ...]:
         f"hours: {100 * UTILISATION[1]:.0f} to {100 * UTILISATION[0]:.0f} % of "
         f"{rate / 1e12:.0f} TFLOP/s ({case.accelerator.source}), and at least "
         f"{1e6 * PRODUCT_SECONDS[0]:.0f} to {1e6 * PRODUCT_SECONDS[1]:.0f} microseconds for each "
-        f"matrix product; {PHYSICS_RATE[1]:,} to {PHYSICS_RATE[0]:,} steps of MuJoCo worlds a "
-        f"second; {saving}",
+        f"matrix product; {PHYSICS_RATE[1]:,} to {PHYSICS_RATE[0]:,} steps of MuJoCo environments "
+        f"a second; {saving}",
     )
 
 

@@ -1,4 +1,4 @@
-"""The two faces: one world as `gymnasium.Env`, many as `gymnasium.vector.VectorEnv`."""
+"""The two faces: one environment as `gymnasium.Env`, many as `gymnasium.vector.VectorEnv`."""
 
 from contextlib import ExitStack
 from typing import Any
@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from kilolayer.gym.worlds import Outcome, Worlds
+from kilolayer.gym.parallel import Outcome, ParallelEnvs
 from kilolayer.render.media import make_scene
 from kilolayer.tasks.base import GoalSplit, Task
 from kilolayer.tasks.registry import make_task
@@ -36,10 +36,10 @@ class TaskEnv(gymnasium.Env[Any, np.ndarray]):
         render_mode: str | None = None,
     ):
         task = make_task(task) if isinstance(task, str) else task
-        self._worlds = Worlds(task, 1, split)
+        self._envs = ParallelEnvs(task, 1, split)
         self.task, self.render_mode = task, render_mode
-        self.observation_space = self._worlds.observation_space
-        self.action_space = self._worlds.action_space
+        self.observation_space = self._envs.observation_space
+        self.action_space = self._envs.action_space
         self._path: list[np.ndarray] = []  # positions since the reset, for pictures
         self._drawing = ExitStack()
         self._scene: Any = None
@@ -48,12 +48,12 @@ class TaskEnv(gymnasium.Env[Any, np.ndarray]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
         super().reset(seed=seed)
-        outcome = self._worlds.begin(_first_seed(self, self._worlds, seed), options)
+        outcome = self._envs.begin(_first_seed(self, self._envs, seed), options)
         self._path = []
         return self._tell(outcome)
 
     def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        outcome = self._worlds.step(np.asarray(action, np.float32)[None], np.zeros(1, bool))
+        outcome = self._envs.step(np.asarray(action, np.float32)[None], np.zeros(1, bool))
         observation, info = self._tell(outcome)
         reward = 0.0 if info["is_success"] else -1.0
         return observation, reward, bool(outcome.terminated[0]), False, info
@@ -61,11 +61,11 @@ class TaskEnv(gymnasium.Env[Any, np.ndarray]):
     def compute_reward(self, achieved_goal: Any, desired_goal: Any, info: Any) -> Any:
         """0 within the success radius and -1 elsewhere: a float for goals `[goal]`, `[batch]`
         float64 for goals `[batch, goal]`."""
-        reward = self._worlds.reward(achieved_goal, desired_goal)
+        reward = self._envs.reward(achieved_goal, desired_goal)
         return float(reward) if reward.ndim == 0 else reward
 
     def render(self) -> Any:
-        """The world now, `[height, width, 3]` uint8, if made with render_mode="rgb_array"."""
+        """The environment now, `[height, width, 3]` uint8, if made with render_mode="rgb_array"."""
         if self.render_mode is None:
             return None
         if self._scene is None:
@@ -80,16 +80,16 @@ class TaskEnv(gymnasium.Env[Any, np.ndarray]):
     def _tell(self, outcome: Outcome) -> tuple[Observation, dict[str, Any]]:
         self._latest = outcome
         if self.render_mode is not None:
-            self._path.append(np.array(self._worlds.state.physics.qpos)[0])
+            self._path.append(np.array(self._envs.state.physics.qpos)[0])
         observation = {name: np.array(value)[0] for name, value in outcome.observation.items()}
         return observation, {"is_success": bool(outcome.success[0])}
 
 
 class TaskVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
-    """`num_envs` worlds of a task, stepped in one compiled call.
+    """`num_envs` environments of a task, stepped in one compiled call.
 
-    World i behaves as a `TaskEnv` with the seed `seed + i`. A world whose episode has ended starts
-    anew at the next step, whose action it ignores (`AutoresetMode.NEXT_STEP`).
+    Environment i behaves as a `TaskEnv` with the seed `seed + i`. An environment whose episode has
+    ended starts anew at the next step, whose action it ignores (`AutoresetMode.NEXT_STEP`).
     max_episode_steps: steps of an episode that does not end early; by default the task's own.
     """
 
@@ -106,11 +106,11 @@ class TaskVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
         max_episode_steps: int | None = None,
     ):
         task = make_task(task) if isinstance(task, str) else task
-        self._worlds = Worlds(task, num_envs, split)
+        self._envs = ParallelEnvs(task, num_envs, split)
         self.task, self.num_envs = task, num_envs
         self.max_episode_steps = max_episode_steps or task.episode_length
-        self.single_observation_space = self._worlds.observation_space
-        self.single_action_space = self._worlds.action_space
+        self.single_observation_space = self._envs.observation_space
+        self.single_action_space = self._envs.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._ended = np.zeros(num_envs, bool)
@@ -119,7 +119,7 @@ class TaskVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
         super().reset(seed=seed)
-        outcome = self._worlds.begin(_first_seed(self, self._worlds, seed), options)
+        outcome = self._envs.begin(_first_seed(self, self._envs, seed), options)
         self._ended[:] = False
         return self._tell(outcome)
 
@@ -127,7 +127,7 @@ class TaskVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
         self, actions: np.ndarray
     ) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         begun = self._ended
-        outcome = self._worlds.step(np.asarray(actions, np.float32), begun)
+        outcome = self._envs.step(np.asarray(actions, np.float32), begun)
         observation, info = self._tell(outcome)
         terminated = outcome.terminated & ~begun
         truncated = outcome.steps >= self.max_episode_steps
@@ -137,7 +137,7 @@ class TaskVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
 
     def compute_reward(self, achieved_goal: Any, desired_goal: Any, info: Any) -> np.ndarray:
         """0 within the success radius and -1 elsewhere, `[..., goal] -> [...]`."""
-        return self._worlds.reward(achieved_goal, desired_goal)
+        return self._envs.reward(achieved_goal, desired_goal)
 
     def _tell(self, outcome: Outcome) -> tuple[Observation, dict[str, Any]]:
         observation = {name: np.array(value) for name, value in outcome.observation.items()}
@@ -146,9 +146,9 @@ class TaskVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
 
 
 def _first_seed(
-    environment: TaskEnv | TaskVectorEnv, worlds: Worlds, seed: int | None
+    environment: TaskEnv | TaskVectorEnv, envs: ParallelEnvs, seed: int | None
 ) -> int | None:
     """The seed given, or at the very first reset one drawn by the environment's generator."""
-    if seed is None and not worlds.started:
+    if seed is None and not envs.started:
         return int(environment.np_random.integers(2**62))
     return seed

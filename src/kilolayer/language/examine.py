@@ -127,7 +127,7 @@ def counted(exam: Exam, who: str, right: np.ndarray) -> list[Score]:
 
 
 def succeeded(task: Task, episodes: Episodes) -> np.ndarray:
-    """Which episodes came within the success radius while they lasted, `[worlds]`."""
+    """Which episodes came within the success radius while they lasted, `[envs]`."""
     close = np.asarray(is_success(task, episodes.achieved, episodes.goal))
     return np.any(np.logical_and(close, episodes.alive), axis=0)
 

@@ -18,7 +18,7 @@ NEAR = 2.0  # success radii from the goal
 
 
 class Played(eqx.Module):
-    """Episodes, and the gates that were at work in each step, `[time, layers, worlds, experts]`."""
+    """Episodes, and the gates that were at work in each step, `[time, layers, envs, experts]`."""
 
     episodes: Episodes
     use: Array
@@ -29,7 +29,8 @@ def play(
 ) -> Played:
     """Episodes from `start`, each after the instruction whose reading is in its row.
 
-    reading `[worlds, reading]`; physics for as many worlds. Without noise, so the same every time.
+    reading `[envs, reading]`; physics for as many environments. Without noise, so the same every
+    time.
     """
 
     def control_step(carry: tuple, _: None) -> tuple[tuple, tuple]:
@@ -47,9 +48,10 @@ def play(
 def router_use(task: Task, played: Played, kinds: list[str]) -> dict[str, Any]:
     """Share of every expert by kind of instruction and by phase of movement, as JSON values.
 
-    kinds: of each world's instruction. `by_kind`, `by_phase`: a name to `[layers][experts]`, shares
-    that sum to one in every layer. The phases are the thirds of the time until the goal is first
-    reached, or of the episode where it never is; `near` the goal is within `NEAR` success radii.
+    kinds: of each environment's instruction. `by_kind`, `by_phase`: a name to `[layers][experts]`,
+    shares that sum to one in every layer. The phases are the thirds of the time until the goal is
+    first reached, or of the episode where it never is; `near` the goal is within `NEAR` success
+    radii.
     """
     episodes, use = played.episodes, np.moveaxis(np.asarray(played.use), 1, 2)
     distance = np.asarray(task.distance(episodes.achieved, episodes.goal))
@@ -72,7 +74,7 @@ def router_use(task: Task, played: Played, kinds: list[str]) -> dict[str, Any]:
 def _shares(use: np.ndarray, chosen: np.ndarray) -> list[list[float]] | None:
     """Mean gates `[layers][experts]` over the steps that are chosen, None where there are none.
 
-    use `[time, worlds, layers, experts]`, chosen `[time, worlds]`.
+    use `[time, envs, layers, experts]`, chosen `[time, envs]`.
     """
     if not chosen.any():
         return None

@@ -1,8 +1,8 @@
 """Pictures of a task at its start, from above, with coloured markers.
 
-The world is drawn once, in grey, so that markers alone have colour: mazes of points with Pillow,
-all else by MuJoCo through a camera without perspective. Markers are discs that Pillow draws over
-it, so none hides behind an arm.
+The environment is drawn once, in grey, so that markers alone have colour: mazes of points with
+Pillow, all else by MuJoCo through a camera without perspective. Markers are discs that Pillow draws
+over it, so none hides behind an arm.
 """
 
 # MuJoCo ships no type stubs for its compiled module.
@@ -93,7 +93,7 @@ def _rule(image: Image.Image, board: Board, colour: str) -> None:
 
 
 def _render(task: Task, board: Board, pixels: int) -> Image.Image:
-    """The task's world as one start has it, in grey; the same start every time."""
+    """The task's environment as one start has it, in grey; the same start every time."""
     goal = task.sample_goal(jax.random.key(0), 1, "evaluation")
     qpos, _ = task.reset(jax.random.key(0), goal, "evaluation")
     assert isinstance(task.world, MujocoWorld)

@@ -15,7 +15,7 @@ from kilolayer.language.base import Example
 from kilolayer.physics.build import build_physics
 from kilolayer.tasks.base import Task, is_success
 from kilolayer.training.evaluate import (
-    RECORDED_WORLDS,
+    RECORDED_ENVS,
     Episodes,
     Start,
     episode_metrics,
@@ -29,17 +29,17 @@ SCORES = ("success", "time_at_goal", "hard_success", "final_distance", "smallest
 
 
 class Follower(Protocol):
-    """What acts on something that each world is told once, such as goals or a Context.
+    """What acts on something that each environment is told once, such as goals or a Context.
 
     A frozen value of shapes; its arrays are the `state`.
     """
 
     def begin(self, state: Any, told: Any) -> Any:
-        """What it remembers before the first step; leaves of `told` and of it `[worlds, ...]`."""
+        """What it remembers before the first step; leaves of `told` and of it `[envs, ...]`."""
         ...
 
     def act(self, state: Any, memory: Any, observation: Array) -> tuple[Array, Any]:
-        """Actions `[worlds, action]` for `observation [worlds, observation]`, and its memory."""
+        """Actions `[envs, action]` for `observation [envs, observation]`, and its memory."""
         ...
 
 
@@ -60,7 +60,7 @@ class Told:
 @dataclass(frozen=True)
 class Acting:
     """An action module as a Follower, its arrays the state: what it is told are the
-    readings of sentence and picture, `[worlds, reading]`, and it remembers its chunk.
+    readings of sentence and picture, `[envs, reading]`, and it remembers its chunk.
     """
 
     def begin(self, state: Any, told: Array) -> tuple[Array, Any]:
@@ -77,7 +77,7 @@ class Exam:
     """Plays one episode for each example: the same starts, and the goals that are meant, for all.
 
     config: of the run that the policies stem from, for its physics. What a follower is told has no
-    part in how its worlds begin or in what counts as success.
+    part in how its environments begin or in what counts as success.
     """
 
     task: Task
@@ -123,7 +123,7 @@ class Exam:
             episodes.goal[:, rows],
             episodes.achieved[:, rows],
             episodes.alive[:, rows],
-            episodes.qpos[:, : min(RECORDED_WORLDS, int(rows.sum()))],
+            episodes.qpos[:, : min(RECORDED_ENVS, int(rows.sum()))],
             episodes.diverged[:, rows],
         )
         metrics = episode_metrics(self.task, chosen)

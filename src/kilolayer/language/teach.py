@@ -23,7 +23,7 @@ from kilolayer.networks.mixture import Routed
 from kilolayer.physics.base import Physics
 from kilolayer.tasks.base import Task
 from kilolayer.training.evaluate import play_step, playing_on
-from kilolayer.training.rollout import WorldState, start_worlds
+from kilolayer.training.rollout import EnvState, reset
 from kilolayer.types import Array, Metrics, bad_field
 
 LEAST_SPREAD = 1e-3  # of an observation's coordinate, for those that never change
@@ -36,16 +36,16 @@ Teacher = Callable[[Array, Array], Gaussian]
 class Recipe:
     """How to teach.
 
-    steps: environment steps over all worlds. updates: gradient steps in all, over which the step
-    size falls to zero by a cosine. instructions, moments: a batch has so many instructions and so
-    many states in which each was followed. teacher_acts: share of the rounds over which the worlds
-    in which the teacher acts fall from all to none. balance_weight, z_weight: of the losses of the
-    routers (arXiv 2101.03961, section 2.2; 2202.08906, section 3.3). Raises UserError for what
-    cannot be.
+    steps: environment steps over all environments. updates: gradient steps in all, over which the
+    step size falls to zero by a cosine. instructions, moments: a batch has so many instructions and
+    so many states in which each was followed. teacher_acts: share of the rounds over which the
+    environments in which the teacher acts fall from all to none. balance_weight, z_weight: of the
+    losses of the routers (arXiv 2101.03961, section 2.2; 2202.08906, section 3.3). Raises UserError
+    for what cannot be.
     """
 
     steps: int = 400_000
-    worlds: int = 64
+    envs: int = 64
     updates: int = 8_000
     instructions: int = 32
     moments: int = 8
@@ -55,7 +55,7 @@ class Recipe:
     z_weight: float = 0.001
 
     def __post_init__(self) -> None:
-        for field in ("steps", "worlds", "updates", "instructions", "moments"):
+        for field in ("steps", "envs", "updates", "instructions", "moments"):
             if getattr(self, field) < 1:
                 raise bad_field(field, getattr(self, field), "it must be at least 1", 1)
         if not self.learning_rate > 0:
@@ -91,12 +91,12 @@ class Lessons(eqx.Module):
 
 class TeachState(eqx.Module):
     """All that the next round needs. teacher: never changes; it lies here so that one program
-    serves every teacher of this shape. over `[worlds]`: whose episode terminated."""
+    serves every teacher of this shape. over `[envs]`: whose episode terminated."""
 
     module: ActionModule
     teacher: Teacher
     moments: Any
-    worlds: WorldState
+    envs: EnvState
     over: Array
     lessons: Lessons
     rounds: Array
@@ -105,11 +105,11 @@ class TeachState(eqx.Module):
 
 @dataclass(frozen=True, eq=False)
 class Teaching:
-    """Rounds of `interval` control steps in every world, each world with an instruction of its own,
-    and the updates that belong to them.
+    """Rounds of `interval` control steps in every environment, each environment with an instruction
+    of its own, and the updates that belong to them.
 
-    physics: for `recipe.worlds` worlds. A world whose episode has no time for another instruction
-    begins anew, so instructions are also followed from where others led.
+    physics: for `recipe.envs` environments. An environment whose episode has no time for another
+    instruction begins anew, so instructions are also followed from where others led.
     """
 
     task: Task
@@ -119,7 +119,7 @@ class Teaching:
 
     @property
     def rounds(self) -> int:
-        return -(-self.recipe.steps // (self.recipe.worlds * self.interval))
+        return -(-self.recipe.steps // (self.recipe.envs * self.interval))
 
     @property
     def updates_per_round(self) -> int:
@@ -131,15 +131,15 @@ class Teaching:
         return network_optimiser(optax.cosine_decay_schedule(self.recipe.learning_rate, updates))
 
     def init(self, module: ActionModule, teacher: Teacher, table: Table, key: Array) -> TeachState:
-        """Before the first round: worlds whose ages are spread over an episode, and a module that
-        standardises observations by what one round of acting shows."""
-        task, worlds = self.task, self.recipe.worlds
-        world_key, look_key, key = jax.random.split(key, 3)
-        goal = table.goal[jnp.arange(worlds) % len(table.goal)]
-        started = start_worlds(task, self.physics, world_key, goal, "training")
+        """Before the first round: environments whose ages are spread over an episode, and a module
+        that standardises observations by what one round of acting shows."""
+        task, envs = self.task, self.recipe.envs
+        env_key, look_key, key = jax.random.split(key, 3)
+        goal = table.goal[jnp.arange(envs) % len(table.goal)]
+        started = reset(task, self.physics, env_key, goal, "training")
         stretches = max(1, task.episode_length // self.interval)
-        age = self.interval * (jnp.arange(worlds) % stretches)
-        count = self.rounds * worlds
+        episode_step = self.interval * (jnp.arange(envs) % stretches)
+        count = self.rounds * envs
 
         def room(*shape: int, dtype: Any = jnp.float32) -> Array:
             return jnp.zeros((count, *shape), dtype)
@@ -150,8 +150,8 @@ class Teaching:
             # Copies, for a round takes the memory of the state that it is given.
             teacher=jax.tree.map(jnp.copy, teacher),
             moments=self.optimiser.init(parameters),
-            worlds=WorldState(started.physics, started.goal, age),
-            over=jnp.zeros(worlds, bool),
+            envs=EnvState(started.physics, started.goal, episode_step),
+            over=jnp.zeros(envs, bool),
             lessons=Lessons(
                 example=room(dtype=jnp.int32),
                 observation=room(self.interval, len(task.observation)),
@@ -171,14 +171,14 @@ class Teaching:
     def round(self, state: TeachState, table: Table) -> tuple[TeachState, Metrics]:
         """Act, keep what was seen, learn; metrics are means over the updates."""
         keys = jax.random.split(jax.random.wrap_key_data(state.key), 3)
-        worlds, over, seen = self.collect(state, table, keys[0])
-        first = state.rounds * self.recipe.worlds
+        envs, over, seen = self.collect(state, table, keys[0])
+        first = state.rounds * self.recipe.envs
         lessons = jax.tree.map(
             lambda kept, new: jax.lax.dynamic_update_slice_in_dim(kept, new, first, axis=0),
             state.lessons,
             seen,
         )
-        filled = first + self.recipe.worlds
+        filled = first + self.recipe.envs
 
         def update(carry: tuple, key: Array) -> tuple[tuple, Metrics]:
             module, moments = carry
@@ -194,27 +194,27 @@ class Teaching:
         metrics["teach/teacher_share"] = self.teacher_share(state.rounds)
         key = jax.random.key_data(keys[2])
         state = TeachState(
-            module, state.teacher, moments, worlds, over, lessons, state.rounds + 1, key
+            module, state.teacher, moments, envs, over, lessons, state.rounds + 1, key
         )
         return state, metrics
 
     def teacher_share(self, rounds: Array) -> Array:
-        """Share of the worlds in which the teacher acts after so many rounds."""
+        """Share of the environments in which the teacher acts after so many rounds."""
         last = max(1.0, self.recipe.teacher_acts * self.rounds)
         return jnp.clip(1 - rounds / last, 0, 1) * (self.recipe.teacher_acts > 0)
 
     def collect(
         self, state: TeachState, table: Table, key: Array
-    ) -> tuple[WorldState, Array, Lessons]:
-        """Tell every world another example and act for `interval` steps.
+    ) -> tuple[EnvState, Array, Lessons]:
+        """Tell every environment another example and act for `interval` steps.
 
-        Every other world acts without noise, as the module will be deployed; the others see more,
-        by the teacher's noise.
+        Every other environment acts without noise, as the module will be deployed; the others see
+        more, by the teacher's noise.
         """
-        task, count, module = self.task, self.recipe.worlds, state.module
+        task, count, module = self.task, self.recipe.envs, state.module
         tell_key, reset_key, steps_key = jax.random.split(key, 3)
         example = jax.random.randint(tell_key, (count,), 0, len(table.goal))
-        worlds = self._tell(state, table.goal[example], reset_key)
+        envs = self._tell(state, table.goal[example], reset_key)
         reading = table.reading[example]
         by_teacher = jnp.arange(count) < jnp.round(count * self.teacher_share(state.rounds))
         noisy = (jnp.arange(count) % 2)[:, None]
@@ -230,22 +230,22 @@ class Teaching:
             playing, _ = play_step(task, self.physics, playing, jnp.tanh(acting + away))
             return (playing, chunk), seen
 
-        carry = (playing_on(worlds.physics, worlds.goal), module.begin(count))
+        carry = (playing_on(envs.physics, envs.goal), module.begin(count))
         (playing, _), seen = jax.lax.scan(
             control_step, carry, jax.random.split(steps_key, self.interval)
         )
         lessons = Lessons(example, *(jnp.swapaxes(each, 0, 1) for each in seen))
-        after = WorldState(playing.physics, playing.goal, worlds.age + self.interval)
+        after = EnvState(playing.physics, playing.goal, envs.episode_step + self.interval)
         return after, ~playing.alive, lessons
 
-    def _tell(self, state: TeachState, goal: Array, key: Array) -> WorldState:
-        """The worlds with new goals `[worlds, goal]`, those anew that have no time for them."""
-        task, worlds = self.task, state.worlds
-        ended = state.over | (worlds.age + self.interval > task.episode_length)
+    def _tell(self, state: TeachState, goal: Array, key: Array) -> EnvState:
+        """The environments with new goals `[envs, goal]`, those anew that have no time for them."""
+        task, envs = self.task, state.envs
+        ended = state.over | (envs.episode_step + self.interval > task.episode_length)
         fresh = task.reset(key, goal, "training")
-        physics = self.physics.reset(worlds.physics, ended, *fresh)
-        age = jnp.where(ended, 0, worlds.age)
-        return WorldState(physics, task.current_goal(physics, goal), age)
+        physics = self.physics.reset(envs.physics, ended, *fresh)
+        episode_step = jnp.where(ended, 0, envs.episode_step)
+        return EnvState(physics, task.current_goal(physics, goal), episode_step)
 
     def sample(
         self, lessons: Lessons, table: Table, filled: Array, key: Array, chunk: int

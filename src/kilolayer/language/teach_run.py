@@ -142,7 +142,7 @@ def teach_run(
     """Teach an action module by the policy of a run or policy directory, and write it.
 
     out: the directory to write, by default `modules/` in the run with the names of trunk and
-    encoder. steps: environment steps, by default the recipe's. shuffled: tell every world the
+    encoder. steps: environment steps, by default the recipe's. shuffled: tell every environment the
     instruction of another goal, a control that can learn no more than what all goals share.
     examples: of the split `seen`. grounding: what reads the instructions, made with the same
     encoder; by default one is trained first. Raises UserError before any work for what cannot be
@@ -229,7 +229,7 @@ def teach(
     module diverges.
     """
     task, config = teacher.task, teacher.config
-    physics = build_physics(task.world, recipe.worlds, config.physics)
+    physics = build_physics(task.world, recipe.envs, config.physics)
     interval = min(config.collection.goal_interval or task.episode_length, task.episode_length)
     teaching = Teaching(task, physics, recipe, interval)
     keys = jax.random.split(jax.random.key(seed))

@@ -41,9 +41,9 @@ def gae(
     discount: float,
     trace: float,
 ) -> Array:
-    """Generalised advantage estimates (arXiv 1506.02438, equation 16), `[time, worlds]`.
+    """Generalised advantage estimates (arXiv 1506.02438, equation 16), `[time, envs]`.
 
-    All arguments are `[time, worlds]`: next_value is that of the successor where the episode
+    All arguments are `[time, envs]`: next_value is that of the successor where the episode
     `continues`. Where it neither does nor terminated, what follows is not known: the value stands
     for it, so that the advantage is zero. trace: lambda in 0 to 1, how much sampled rewards count
     against values.

@@ -8,9 +8,9 @@ from kilolayer.types import Array
 
 
 class PhysicsState(eqx.Module):
-    """All worlds at one instant; every leaf has a leading world axis.
+    """All environments at one instant; every leaf has a leading world axis.
 
-    qpos `[worlds, nq]`, qvel `[worlds, nv]`: generalised positions and velocities in MuJoCo's
+    qpos `[envs, nq]`, qvel `[envs, nv]`: generalised positions and velocities in MuJoCo's
     units (m, rad, s). fields: the derived quantities that the task asked for, all up to date with
     qpos and qvel. engine: a pytree of whatever the engine must carry to repeat itself exactly.
     """
@@ -22,16 +22,17 @@ class PhysicsState(eqx.Module):
 
 
 class Physics(Protocol):
-    """An engine for a fixed number of worlds. No hidden state: equal inputs give equal outputs."""
+    """An engine for a fixed number of environments. No hidden state: equal inputs give equal
+    outputs."""
 
     def init(self, qpos: Array, qvel: Array) -> PhysicsState:
-        """Worlds at rest in `qpos [worlds, nq]`, `qvel [worlds, nv]`, derived fields computed."""
+        """Environments at rest in `qpos [envs, nq]`, `qvel [envs, nv]`, derived fields computed."""
         ...
 
     def step(self, state: PhysicsState, control: Array) -> PhysicsState:
-        """Advance one control step with `control [worlds, nu]` in [-1, 1]."""
+        """Advance one control step with `control [envs, nu]` in [-1, 1]."""
         ...
 
     def reset(self, state: PhysicsState, mask: Array, qpos: Array, qvel: Array) -> PhysicsState:
-        """Put the worlds where `mask [worlds]` holds to `qpos`, `qvel`; leave the others."""
+        """Put the environments where `mask [envs]` holds to `qpos`, `qvel`; leave the others."""
         ...

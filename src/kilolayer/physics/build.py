@@ -14,22 +14,24 @@ DEFAULT = PhysicsConfig()
 
 def build_physics(
     world: World,
-    num_worlds: int,
+    num_envs: int,
     config: PhysicsConfig = DEFAULT,
 ) -> Physics:
-    """The engine for `num_worlds` copies of `world`; `auto` takes `native`, on a GPU too.
+    """The engine for `num_envs` copies of `world`; `auto` takes `native`, on a GPU too.
 
-    Called from a GPU's program the cores still step faster than MJX does (`results/gpu`). Worlds
-    that are not MuJoCo's have an engine of their own. Raises UserError if MJX is asked for
-    and does not step them, is not installed or cannot express this world.
+    Called from a GPU's program the cores still step faster than MJX does (`results/gpu`).
+    Environments that are not MuJoCo's have an engine of their own. Raises UserError if MJX is asked
+    for and does not step them, is not installed or cannot express this world.
     """
     engine = config.physics
     if isinstance(world, MujocoWorld):
         if engine == "mjx":
-            return MjxPhysics(world, num_worlds, config.mjx_impl)
-        return NativePhysics(world, num_worlds)
+            return MjxPhysics(world, num_envs, config.mjx_impl)
+        return NativePhysics(world, num_envs)
     if engine == "mjx":
-        raise bad_field("physics", engine, "it steps MuJoCo's worlds and not this task's", "auto")
+        raise bad_field(
+            "physics", engine, "it steps MuJoCo's environments and not this task's", "auto"
+        )
     if isinstance(world, GymnasiumWorld):
-        return GymnasiumPhysics(world, num_worlds)
+        return GymnasiumPhysics(world, num_envs)
     return KinematicPhysics(world)

@@ -1,4 +1,4 @@
-"""Gymnasium environments as worlds, stepped one after the other in this process.
+"""Gymnasium environments, stepped one after the other in this process.
 
 Such an environment keeps its state to itself, so an engine of them cannot be pure as the others
 are. What it promises instead: an episode is determined by the seed of its reset and the actions,
@@ -38,30 +38,30 @@ class GymnasiumWorld:
 
 
 class GymnasiumPhysics:
-    """Steps `num_worlds` environments.
+    """Steps `num_envs` environments.
 
-    An environment has no generalised positions: the `qpos [worlds, 1]` that a world starts from is
-    the seed of its reset, an unsigned integer, and `qvel [worlds, goal]` the goal it is told, NaN
+    An environment has no generalised positions: the `qpos [envs, 1]` that a world starts from is
+    the seed of its reset, an unsigned integer, and `qvel [envs, goal]` the goal it is told, NaN
     for the environment's own. A state has none; its fields are `observation`, `achieved_goal`,
-    `goal`, `terminated` and `truncated`. engine `[worlds, 2]`: the seed of the episode and the
+    `goal`, `terminated` and `truncated`. engine `[envs, 2]`: the seed of the episode and the
     steps since.
     """
 
-    def __init__(self, world: GymnasiumWorld, num_worlds: int):
+    def __init__(self, world: GymnasiumWorld, num_envs: int):
         self.world = world
         self._environments = [
-            make_environment(world.environment, **world.arguments) for _ in range(num_worlds)
+            make_environment(world.environment, **world.arguments) for _ in range(num_envs)
         ]
         space, actions = self._environments[0].observation_space, self._environments[0].action_space
         self._low, self._high, self._dtype = actions.low, actions.high, actions.dtype
-        self._told = np.zeros((num_worlds, *space["desired_goal"].shape), np.float32)
-        self._episode = np.zeros((num_worlds, 2), np.uint32)
+        self._told = np.zeros((num_envs, *space["desired_goal"].shape), np.float32)
+        self._episode = np.zeros((num_envs, 2), np.uint32)
         self._fields = {
-            "observation": np.zeros((num_worlds, *space["observation"].shape), np.float32),
+            "observation": np.zeros((num_envs, *space["observation"].shape), np.float32),
             "achieved_goal": np.zeros_like(self._told),
             "goal": np.zeros_like(self._told),
-            "terminated": np.zeros(num_worlds, bool),
-            "truncated": np.zeros(num_worlds, bool),
+            "terminated": np.zeros(num_envs, bool),
+            "truncated": np.zeros(num_envs, bool),
         }
         self._shapes = jax.tree.map(
             lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), self._read()
@@ -127,7 +127,7 @@ def make_environment(environment: str, **arguments: Any) -> Any:
     specification = find_environment(environment)
     try:
         return import_module("gymnasium").make(
-            # The episodes' length is counted by whoever steps the worlds.
+            # The episodes' length is counted by whoever steps the environments.
             specification, max_episode_steps=-1, disable_env_checker=True, **arguments
         )  # fmt: skip
     # The code of an environment may fail in any way: a missing driver, asset or package, ...

@@ -29,7 +29,7 @@ WARP_ROWS = 4 * WARP_CONTACTS
 
 
 class MjxPhysics:
-    """Steps `num_worlds` copies of a world; `impl`: `jax` or `warp`.
+    """Steps `num_envs` copies of a world; `impl`: `jax` or `warp`.
 
     Forces and accelerations among the derived fields are those at the new state, where native has
     the last substep's. Repeats are bit-identical in the JAX implementation; Warp on a GPU adds up
@@ -38,13 +38,13 @@ class MjxPhysics:
     Raises UserError if MJX is not installed or cannot express the world.
     """
 
-    def __init__(self, world: MujocoWorld, num_worlds: int, impl: str = "jax"):
+    def __init__(self, world: MujocoWorld, num_envs: int, impl: str = "jax"):
         self.world = world
         self._mjx = _import_mjx(impl)
         model = copy(world.model)
         # MJX never puts a diverging world back, and Warp refuses to be told not to.
         model.opt.disableflags &= ~int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
-        room = {"naconmax": num_worlds * WARP_CONTACTS, "njmax": WARP_ROWS}
+        room = {"naconmax": num_envs * WARP_CONTACTS, "njmax": WARP_ROWS}
         try:
             self._model = self._mjx.put_model(model, jax.local_devices()[0], impl)
             self._rest = self._mjx.make_data(

@@ -1,7 +1,7 @@
 """MuJoCo C on all cores, called from inside jit.
 
-`mujoco.batch.Batch` steps the worlds in C++ threads, bit-identically at any thread count. Each
-world is its float64 integration state (positions, velocities, warm start, ...), which travels
+`mujoco.batch.Batch` steps the environments in C++ threads, bit-identically at any thread count.
+Each world is its float64 integration state (positions, velocities, warm start, ...), which travels
 through JAX as uint32 bits: nothing is lost and nothing is kept here, so a rollout repeats exactly
 and can be saved and restored at any step.
 """
@@ -56,7 +56,7 @@ class MujocoWorld:
         return np.flatnonzero(high > low)
 
     def controls(self, unit: Any) -> Any:
-        """The `[worlds, nu]` controls that `unit [worlds, action]` in [-1, 1] stands for.
+        """The `[envs, nu]` controls that `unit [envs, action]` in [-1, 1] stands for.
 
         An actuator whose control range is a single value holds it and takes no action. Arrays of
         NumPy and of JAX alike.
@@ -68,16 +68,17 @@ class MujocoWorld:
 
 
 class NativePhysics:
-    """Steps `num_worlds` copies of a world; `threads` 0 means all cores.
+    """Steps `num_envs` copies of a world; `threads` 0 means all cores.
 
-    The batch is scratch space: every call writes all worlds' states in and reads them out. Where
-    several devices call, each for a share of the worlds, they take turns, each with all threads.
+    The batch is scratch space: every call writes all environments' states in and reads them out.
+    Where several devices call, each for a share of the environments, they take turns, each with all
+    threads.
     """
 
-    def __init__(self, world: MujocoWorld, num_worlds: int, threads: int = 0):
+    def __init__(self, world: MujocoWorld, num_envs: int, threads: int = 0):
         self.world = world
-        self.num_worlds = num_worlds
-        self._batch = Batch(world.model, num_worlds, threads)
+        self.num_envs = num_envs
+        self._batch = Batch(world.model, num_envs, threads)
         self._turn = threading.Lock()
         self._qpos, self._qvel = self._batch.bind("qpos"), self._batch.bind("qvel")
         self._control = self._batch.bind("ctrl")
@@ -114,7 +115,7 @@ class NativePhysics:
         return call(*arguments)
 
     def _host_init(self, qpos, qvel) -> PhysicsState:
-        everything = np.ones(self.num_worlds, bool)
+        everything = np.ones(self.num_envs, bool)
         return self._host_reset(self._bits(), {}, everything, qpos, qvel)
 
     def _host_step(self, engine, control) -> PhysicsState:
@@ -126,17 +127,18 @@ class NativePhysics:
 
     def _host_reset(self, engine, fields, mask, qpos, qvel) -> PhysicsState:
         mask = np.asarray(mask)
-        worlds = np.flatnonzero(mask)
+        envs = np.flatnonzero(mask)
         with self._turn:
             self._write(engine)
-            self._batch.reset(worlds, stage=int(mujoco.mjtStage.mjSTAGE_NONE))
-            self._qpos[worlds] = np.asarray(qpos)[worlds]
-            self._qvel[worlds] = np.asarray(qvel)[worlds]
-            if self.world.fields and len(worlds):
+            self._batch.reset(envs, stage=int(mujoco.mjtStage.mjSTAGE_NONE))
+            self._qpos[envs] = np.asarray(qpos)[envs]
+            self._qvel[envs] = np.asarray(qvel)[envs]
+            if self.world.fields and len(envs):
                 # The whole pass: no step has left forces and accelerations here yet.
-                self._batch.forward(worlds, stage=int(mujoco.mjtStage.mjSTAGE_ACC))
+                self._batch.forward(envs, stage=int(mujoco.mjtStage.mjSTAGE_ACC))
             state = self._read()
-        # Derived fields are not part of the state rows: the other worlds keep the ones they had.
+        # Derived fields are not part of the state rows: the other environments keep the ones they
+        # had.
         for name, kept in fields.items():
             state.fields[name][~mask] = np.asarray(kept)[~mask]  # type: ignore[index]
         return state

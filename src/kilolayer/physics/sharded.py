@@ -1,4 +1,4 @@
-"""One engine for the worlds of many devices: each steps its own share."""
+"""One engine for the environments of many devices: each steps its own share."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ from kilolayer.types import Array
 
 
 class ShardedPhysics:
-    """Runs `share`, an engine for one device's worlds, on every device of the mesh.
+    """Runs `share`, an engine for one device's environments, on every device of the mesh.
 
     XLA cannot split a call to the host, nor a loop that ends when the last world is done.
     """
@@ -30,7 +30,7 @@ class ShardedPhysics:
         return self._on_each_device(self.share.reset)(state, mask, qpos, qvel)
 
     def _on_each_device(self, function: Callable[..., PhysicsState]) -> Callable[..., Any]:
-        worlds = PartitionSpec(DATA)
+        envs = PartitionSpec(DATA)
         return jax.shard_map(
-            function, mesh=self.mesh, in_specs=worlds, out_specs=worlds, check_vma=False
+            function, mesh=self.mesh, in_specs=envs, out_specs=envs, check_vma=False
         )

@@ -1,4 +1,4 @@
-"""Pictures of recorded worlds, side by side, and video files of them."""
+"""Pictures of recorded environments, side by side, and video files of them."""
 
 import math
 import os
@@ -20,7 +20,7 @@ from kilolayer.tasks.base import Task
 from kilolayer.training.evaluate import evaluation_key, evaluation_start
 from kilolayer.types import UserError, bad_field
 
-GAP = 4  # pixels between worlds
+GAP = 4  # pixels between environments
 WHITE = 255
 # Constant quality of x264, 0 (lossless) to 51; at 28 a frame of a plain scene takes 1-3 kB.
 QUALITY = "28"
@@ -36,10 +36,10 @@ def render_frames(
     every: int = 1,
     marks: Sequence[Mark] = (),
 ) -> np.ndarray:
-    """Frames `[frames, height, width, 3]` uint8 of worlds that play next to each other.
+    """Frames `[frames, height, width, 3]` uint8 of environments that play next to each other.
 
-    qpos `[time, worlds, nq]`: recorded positions; goal `[time, worlds, goal]`: drawn with the
-    success radius, in another colour while it is `reached [time, worlds]`. size: pixels of the
+    qpos `[time, envs, nq]`: recorded positions; goal `[time, envs, goal]`: drawn with the
+    success radius, in another colour while it is `reached [time, envs]`. size: pixels of the
     longer side of one world. every: control steps per frame, the first step included. marks: what
     lies in all of them. Mazes are seen from above, x to the right and y up; open ground from behind
     the agent, the goal ahead; what does not travel from where its model says.
@@ -62,7 +62,7 @@ def render_frames(
 
 
 def make_scene(task: Task, size: int, marks: Sequence[Mark] = ()) -> MujocoScene | PointScene:
-    """What draws worlds of this task, to be used in a `with` statement.
+    """What draws environments of this task, to be used in a `with` statement.
 
     size: pixels of the longer side. marks: coloured discs that lie there. Raises UserError for a
     task that cannot be drawn.
@@ -72,7 +72,7 @@ def make_scene(task: Task, size: int, marks: Sequence[Mark] = ()) -> MujocoScene
 
 
 def require_drawable(task: Task) -> None:
-    """Raises UserError if the task's worlds cannot be drawn from their positions."""
+    """Raises UserError if the task's environments cannot be drawn from their positions."""
     if isinstance(task.world, GymnasiumWorld):
         raise UserError(
             f"task {task.name} cannot be drawn from a recording: step the environment yourself, "
@@ -104,7 +104,7 @@ def _check(
     if qpos.ndim != 3 or 0 in qpos.shape or qpos.shape[2] != nq:
         raise UserError(
             f"positions of the shape {qpos.shape} cannot be drawn: task {task.name} needs "
-            f"[time, worlds, {nq}]."
+            f"[time, envs, {nq}]."
         )
     if goal.shape != (*qpos.shape[:2], task.goal.dim):
         raise UserError(
@@ -125,9 +125,9 @@ def _check(
 
 
 def freeze_after_termination(qpos: np.ndarray, alive: np.ndarray) -> np.ndarray:
-    """Positions `[time, worlds, nq]` in which a world stands still once its episode has ended.
+    """Positions `[time, envs, nq]` in which a world stands still once its episode has ended.
 
-    alive `[time, worlds]`: whether the episode had not terminated by then.
+    alive `[time, envs]`: whether the episode had not terminated by then.
     """
     last = np.maximum(alive.sum(0) - 1, 0)
     times = np.minimum(np.arange(len(qpos))[:, None], last[None])

@@ -1,6 +1,6 @@
-"""A ring buffer of the newest steps of every world: pure functions on a typed state.
+"""A ring buffer of the newest steps of every environment: pure functions on a typed state.
 
-Arrays are `[capacity, worlds, ...]`, time first, so that inserting an unroll is one contiguous
+Arrays are `[capacity, envs, ...]`, time first, so that inserting an unroll is one contiguous
 update. Nothing is copied when the caller's jit donates the buffer.
 """
 
@@ -10,13 +10,13 @@ import jax.numpy as jnp
 
 from kilolayer.types import Array
 
-# In place of the age of a step after which its episode was cut off: its world diverged, or it was
-# truncated before its time was up.
+# In place of the age of a step after which its episode was cut off: its environment diverged, or it
+# was truncated before its time was up.
 CUT_OFF = -2
 
 
 class Transition(eqx.Module):
-    """Steps of many worlds; leaves are `[time, worlds, ...]` in a trajectory.
+    """Steps of many environments; leaves are `[time, envs, ...]` in a trajectory.
 
     age: control steps since the episode's reset (int32). It marks the boundaries of episodes: two
     neighbours in time belong to one episode exactly when the age grows by one. A step of age
@@ -27,53 +27,54 @@ class Transition(eqx.Module):
     action: Array
     achieved_goal: Array
     goal: Array
-    age: Array
+    episode_step: Array
 
 
 class Buffer(eqx.Module):
-    """steps: leaves `[capacity, worlds, ...]`; inserted: steps per world ever inserted (int32)."""
+    """steps: leaves `[capacity, envs, ...]`; inserted: steps per environment ever inserted
+    (int32)."""
 
     steps: Transition
     inserted: Array
 
     @property
     def capacity(self) -> int:
-        return self.steps.age.shape[0]
+        return self.steps.episode_step.shape[0]
 
     @property
-    def num_worlds(self) -> int:
-        return self.steps.age.shape[1]
+    def num_envs(self) -> int:
+        return self.steps.episode_step.shape[1]
 
     @property
     def size(self) -> Array:
-        """Steps per world that the buffer now holds."""
+        """Steps per environment that the buffer now holds."""
         return jnp.minimum(self.inserted, self.capacity)
 
 
 def init(
-    capacity: int, num_worlds: int, observation_dim: int, action_dim: int, goal_dim: int
+    capacity: int, num_envs: int, observation_dim: int, action_dim: int, goal_dim: int
 ) -> Buffer:
-    """An empty buffer of `capacity` steps for each of `num_worlds` worlds."""
+    """An empty buffer of `capacity` steps for each of `num_envs` environments."""
 
     def zeros(*shape: int) -> Array:
-        return jnp.zeros((capacity, num_worlds, *shape), jnp.float32)
+        return jnp.zeros((capacity, num_envs, *shape), jnp.float32)
 
     steps = Transition(
         observation=zeros(observation_dim),
         action=zeros(action_dim),
         achieved_goal=zeros(goal_dim),
         goal=zeros(goal_dim),
-        age=jnp.zeros((capacity, num_worlds), jnp.int32),
+        episode_step=jnp.zeros((capacity, num_envs), jnp.int32),
     )
     return Buffer(steps, jnp.zeros((), jnp.int32))
 
 
 def insert(buffer: Buffer, unroll: Transition) -> Buffer:
-    """Write an unroll `[time, worlds, ...]` at the write head, over the oldest steps.
+    """Write an unroll `[time, envs, ...]` at the write head, over the oldest steps.
 
     The capacity must be a multiple of the unroll's length, so that an unroll never wraps.
     """
-    length = unroll.age.shape[0]
+    length = unroll.episode_step.shape[0]
     if buffer.capacity % length:
         raise ValueError(f"unroll length {length} does not divide the capacity {buffer.capacity}")
     head = buffer.inserted % buffer.capacity
@@ -85,7 +86,7 @@ def insert(buffer: Buffer, unroll: Transition) -> Buffer:
 
 
 def newest(buffer: Buffer, length: int) -> Transition:
-    """The last unroll that was inserted, `[length, worlds, ...]`, in order of time."""
+    """The last unroll that was inserted, `[length, envs, ...]`, in order of time."""
     head = (buffer.inserted - length) % buffer.capacity
     return jax.tree.map(
         lambda stored: jax.lax.dynamic_slice_in_dim(stored, head, length), buffer.steps

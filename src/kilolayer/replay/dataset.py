@@ -44,7 +44,7 @@ class Dataset:
         return len(self.terminals)
 
     @cached_property
-    def age(self) -> np.ndarray:
+    def episode_step(self) -> np.ndarray:
         """Steps since the beginning of each step's trajectory, int32 `[steps]`."""
         begins = np.r_[True, self.terminals[:-1]]
         rows = np.arange(self.steps, dtype=np.int32)
@@ -53,11 +53,11 @@ class Dataset:
     @property
     def longest(self) -> int:
         """Steps of the longest trajectory."""
-        return int(self.age.max()) + 1
+        return int(self.episode_step.max()) + 1
 
     @property
     def trajectories(self) -> int:
-        return int((self.age == 0).sum())
+        return int((self.episode_step == 0).sum())
 
 
 def read_dataset(path: Path) -> Dataset:

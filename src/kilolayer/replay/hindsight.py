@@ -56,7 +56,7 @@ def truncated_geometric(uniform: Array, discount: float | Array, longest: Array)
     return jnp.clip(offset.astype(jnp.int32), 1, longest)
 
 
-def steps_remaining(buffer: Buffer, time: Array, world: Array, episode_length: int) -> Array:
+def steps_remaining(buffer: Buffer, time: Array, env: Array, episode_length: int) -> Array:
     """Later steps that the buffer holds of each step's episode, `[batch]`.
 
     time: position of the step in order of age, 0 the oldest stored step. The age of the step k
@@ -65,13 +65,13 @@ def steps_remaining(buffer: Buffer, time: Array, world: Array, episode_length: i
     revisited when its episode ends.
     """
     row = _row_of(buffer, time)
-    own_age = buffer.steps.age[row, world]
+    own_step = buffer.steps.episode_step[row, env]
     low = jnp.zeros_like(time)
-    high = jnp.minimum(buffer.size - 1 - time, episode_length - 1 - own_age)
+    high = jnp.minimum(buffer.size - 1 - time, episode_length - 1 - own_step)
     for _ in range(int(episode_length).bit_length()):
         middle = (low + high + 1) // 2
-        later_age = buffer.steps.age[_row_of(buffer, time + middle), world]
-        same_episode = later_age == own_age + middle
+        later_step = buffer.steps.episode_step[_row_of(buffer, time + middle), env]
+        same_episode = later_step == own_step + middle
         low = jnp.where(same_episode, middle, low)
         high = jnp.where(same_episode, high, middle - 1)
     return low
@@ -84,36 +84,36 @@ def _row_of(buffer: Buffer, time: Array) -> Array:
 
 
 def futures(
-    buffer: Buffer, time: Array, world: Array, episode_length: int, absorbing: bool
+    buffer: Buffer, time: Array, env: Array, episode_length: int, absorbing: bool
 ) -> tuple[Array, Array]:
     """`(stored, longest)`, each `[batch]`: later steps that the buffer holds of each step's
     episode, and the largest offset that a goal may have.
 
-    The two differ after a termination if `absorbing`: the world then counts as staying where it
-    ended until the episode's time is up.
+    The two differ after a termination if `absorbing`: the environment then counts as staying where
+    it ended until the episode's time is up.
     """
-    stored = steps_remaining(buffer, time, world, episode_length)
+    stored = steps_remaining(buffer, time, env, episode_length)
     if not absorbing:
         return stored, stored
-    own_age = buffer.steps.age[_row_of(buffer, time), world]
-    terminates = ends_early(buffer, time, world, stored, episode_length)
-    return stored, jnp.where(terminates, episode_length - 1 - own_age, stored)
+    own_step = buffer.steps.episode_step[_row_of(buffer, time), env]
+    terminates = ends_early(buffer, time, env, stored, episode_length)
+    return stored, jnp.where(terminates, episode_length - 1 - own_step, stored)
 
 
 def ends_early(
-    buffer: Buffer, time: Array, world: Array, stored: Array, episode_length: int
+    buffer: Buffer, time: Array, env: Array, stored: Array, episode_length: int
 ) -> Array:
     """Whether each step's episode, which has `stored` later steps, terminated after the last of
     them, `[batch]`: it is over, and its time was not up.
 
     An episode that was cut off did not: nothing is known of what would have followed, and to count
-    a world that diverged as staying there would make it worth while to break the simulation.
+    an environment that diverged as staying there would make it worth while to break the simulation.
     """
-    own_age = buffer.steps.age[_row_of(buffer, time), world]
-    next_age = buffer.steps.age[_row_of(buffer, time + stored + 1), world]
+    own_step = buffer.steps.episode_step[_row_of(buffer, time), env]
+    next_step = buffer.steps.episode_step[_row_of(buffer, time + stored + 1), env]
     is_over = time + stored + 1 < buffer.size
-    cut_off = (own_age == CUT_OFF) | (next_age == CUT_OFF)
-    return is_over & ~cut_off & (own_age + stored + 1 < episode_length)
+    cut_off = (own_step == CUT_OFF) | (next_step == CUT_OFF)
+    return is_over & ~cut_off & (own_step + stored + 1 < episode_length)
 
 
 def sample(
@@ -135,14 +135,14 @@ def sample(
     first_key, redraw_key, offset_key = jax.random.split(key, 3)
 
     def draw(key: Array) -> tuple[Array, Array, Array, Array, Array]:
-        time_key, world_key = jax.random.split(key)
+        time_key, env_key = jax.random.split(key)
         time = jax.random.randint(time_key, (batch_size,), 0, buffer.size)
-        world = jax.random.randint(world_key, (batch_size,), 0, buffer.num_worlds)
-        stored, longest = futures(buffer, time, world, episode_length, absorbing)
+        env = jax.random.randint(env_key, (batch_size,), 0, buffer.num_envs)
+        stored, longest = futures(buffer, time, env, episode_length, absorbing)
         drawable = longest > 0
         if terminal_steps:
-            drawable |= ends_early(buffer, time, world, stored, episode_length)
-        return time, world, stored, longest, drawable
+            drawable |= ends_early(buffer, time, env, stored, episode_length)
+        return time, env, stored, longest, drawable
 
     def redraw(carry: tuple) -> tuple:
         attempt, kept = carry
@@ -154,7 +154,7 @@ def sample(
         attempt, (*_, drawable) = carry
         return jnp.any(~drawable) & (attempt < MAX_REDRAWS)
 
-    _, (time, world, stored, longest, drawable) = jax.lax.while_loop(
+    _, (time, env, stored, longest, drawable) = jax.lax.while_loop(
         some_must_be_redrawn, redraw, (jnp.zeros((), jnp.int32), draw(first_key))
     )
     uniform = jax.random.uniform(offset_key, (batch_size,))
@@ -164,11 +164,11 @@ def sample(
     next_row = _row_of(buffer, time + jnp.minimum(stored, 1))
     steps = buffer.steps
     return Batch(
-        observation=steps.observation[row, world],
-        action=steps.action[row, world],
-        goal=jnp.where(drawable[:, None], steps.achieved_goal[future_row, world], jnp.nan),
-        commanded_goal=steps.goal[row, world],
-        achieved_goal=steps.achieved_goal[row, world],
-        next_observation=steps.observation[next_row, world],
-        terminated=(stored == 0) & ends_early(buffer, time, world, stored, episode_length),
+        observation=steps.observation[row, env],
+        action=steps.action[row, env],
+        goal=jnp.where(drawable[:, None], steps.achieved_goal[future_row, env], jnp.nan),
+        commanded_goal=steps.goal[row, env],
+        achieved_goal=steps.achieved_goal[row, env],
+        next_observation=steps.observation[next_row, env],
+        terminated=(stored == 0) & ends_early(buffer, time, env, stored, episode_length),
     )

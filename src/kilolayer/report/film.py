@@ -22,29 +22,30 @@ MARK_OF_GOALS = "The mark is the goal; it turns green while the agent is within 
 
 @dataclass(frozen=True)
 class Film:
-    """worlds: how many play side by side. speed: in multiples of the world's own. width: pixels."""
+    """envs: how many play side by side. speed: in multiples of the environment's own.
+    width: pixels."""
 
     path: Path
-    worlds: int
+    envs: int
     speed: float
     width: int
 
 
-def write_film(run: Run, path: Path, worlds: int, pixels: int, frames: int) -> Film:
-    """Film the first worlds of the newest evaluation, good or bad, at most `frames` frames.
+def write_film(run: Run, path: Path, envs: int, pixels: int, frames: int) -> Film:
+    """Film the first environments of the newest evaluation, good or bad, at most `frames` frames.
 
-    pixels: longer side of one world. Raises UserError if there are no episodes or they cannot be
-    drawn here.
+    pixels: longer side of one environment. Raises UserError if there are no episodes or they cannot
+    be drawn here.
     """
     episodes = read_episodes(run, "evaluation")
-    worlds = min(worlds, episodes["qpos"].shape[1])
-    qpos = freeze_after_termination(episodes["qpos"][:, :worlds], episodes["alive"][:, :worlds])
+    envs = min(envs, episodes["qpos"].shape[1])
+    qpos = freeze_after_termination(episodes["qpos"][:, :envs], episodes["alive"][:, :envs])
     every = -(-len(qpos) // frames)
-    goal, achieved = episodes["goal"][:, :worlds], episodes["achieved"][:, :worlds]
+    goal, achieved = episodes["goal"][:, :envs], episodes["achieved"][:, :envs]
     reached = np.asarray(is_success(run.task, achieved, goal))
     drawn = render_frames(run.task, qpos, goal, reached, pixels, every)
     write_video(path, drawn, FPS)
-    return Film(path, worlds, every * FPS * run.task.world.control_step, drawn.shape[2])
+    return Film(path, envs, every * FPS * run.task.world.control_step, drawn.shape[2])
 
 
 def film_episodes(
@@ -83,17 +84,17 @@ def read_episodes(run: Run, split: str) -> dict[str, np.ndarray]:
     shape."""
     path = run.path / "episodes" / f"{split}.npz"
     arrays = read_arrays(path, EPISODE_ARRAYS)
-    time, worlds = arrays["alive"].shape if arrays["alive"].ndim == 2 else (0, 0)
-    goal = (time, worlds, run.task.goal.dim)
+    time, envs = arrays["alive"].shape if arrays["alive"].ndim == 2 else (0, 0)
+    goal = (time, envs, run.task.goal.dim)
     fits = (
         time > 0
-        and worlds > 0
+        and envs > 0
         and arrays["start"].shape == goal[1:]
         and arrays["goal"].shape == goal
         and arrays["achieved"].shape == goal
         and arrays["qpos"].ndim == 3
         and len(arrays["qpos"]) == time
-        and 0 < arrays["qpos"].shape[1] <= worlds
+        and 0 < arrays["qpos"].shape[1] <= envs
     )
     if not fits:
         shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())

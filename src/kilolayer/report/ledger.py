@@ -72,7 +72,7 @@ def _notices(run: Run, steps: int, updates: int) -> str:
     if bad and not run.directory.finished:
         notices.append(f"It stopped because {bad[-1].get('tensor')} was not finite.")
     if any(event.get("stopped") for event in run.events) and not run.directory.finished:
-        notices.append("It stopped because too many worlds diverged in one unroll.")
+        notices.append("It stopped because too many environments diverged in one unroll.")
     notices += diverged_sentence(run)
     if run.task.name in TASKS and isinstance(run.task.world, MujocoWorld):
         notices.append(NOT_COMPARABLE)
@@ -80,13 +80,13 @@ def _notices(run: Run, steps: int, updates: int) -> str:
 
 
 def diverged_sentence(run: Run) -> list[str]:
-    """One sentence on worlds that diverged while training, none if none did."""
+    """One sentence on environments that diverged while training, none if none did."""
     count, share = run.diverged
     if count == 0:
         return []
     return [
-        f"Worlds diverged {count:,} times while training, in {share:.2g} of the environment steps, "
-        "and were reset: a smaller time step or softer actuators would keep them finite."
+        f"Environments diverged {count:,} times while training, in {share:.2g} of the environment "
+        "steps, and were reset: a smaller time step or softer actuators would keep them finite."
     ]
 
 

@@ -20,7 +20,7 @@ SECTIONS: tuple[Plan[Run], ...] = (
     Plan(
         "video",
         "Film",
-        "The first worlds of the newest evaluation, good or bad.",
+        "The first environments of the newest evaluation, good or bad.",
         video_section,
     ),
     Plan(
@@ -34,7 +34,7 @@ SECTIONS: tuple[Plan[Run], ...] = (
     Plan(
         "trajectories",
         "Where the agent went",
-        "The world from above; each line is one episode, each circle a goal with its success "
+        "The environment from above; each line is one episode, each circle a goal with its success "
         "radius.",
         trajectories_section,
     ),

@@ -78,7 +78,7 @@ def film_for_report(
     step = acting.task.world.control_step
     end = "not reached" if reached is None else f"reached after {reached * step:.1f} s"
     text = (
-        f"“{sentence}”: {end}. {film.speed:.2g} times as fast as in the world. The large disc is "
-        "the goal with its success radius, green while the agent is within it."
+        f"“{sentence}”: {end}. {film.speed:.2g} times its own speed. The large disc "
+        "is the goal with its success radius, green while the agent is within it."
     )
     write_atomically(directory / FILM_ABOUT, json.dumps({"text": text, "width": film.width}))

@@ -20,9 +20,9 @@ from kilolayer.tasks.base import Task
 from kilolayer.types import UserError
 
 VALUE_RESOLUTION = 64
-# The first worlds of the evaluation, good or bad: nothing is picked.
-VIDEO_WORLDS = 4
-VIDEO_WORLD_PIXELS = 240
+# The first environments of the evaluation, good or bad: nothing is picked.
+VIDEO_ENVS = 4
+VIDEO_ENV_PIXELS = 240
 VIDEO_FRAMES = 200
 LARGEST_VIDEO = 1_500_000  # bytes
 
@@ -43,9 +43,9 @@ def trajectories_section(run: Run) -> str:
         # Before the last evaluation training goals may not have been played.
         if (run.path / "episodes" / f"{split}.npz").exists():
             episodes[split] = read_episodes(run, split)
-    worlds = episodes["evaluation"]["goal"].shape[1]
-    shown = min(worlds, MOST_TRAJECTORIES)
-    text = f"The first {shown} of {worlds} episodes of the newest evaluation of each goal split."
+    envs = episodes["evaluation"]["goal"].shape[1]
+    shown = min(envs, MOST_TRAJECTORIES)
+    text = f"The first {shown} of {envs} episodes of the newest evaluation of each goal split."
     return paragraph(text) + trajectory_map(run.task, episodes)
 
 
@@ -120,11 +120,11 @@ def _block_row(name: str, blocks: BlockDiagnostics) -> tuple[str, ...]:
 
 def video_section(run: Run) -> str:
     film = write_film(
-        run, run.path / "media" / "evaluation.mp4", VIDEO_WORLDS, VIDEO_WORLD_PIXELS, VIDEO_FRAMES
+        run, run.path / "media" / "evaluation.mp4", VIDEO_ENVS, VIDEO_ENV_PIXELS, VIDEO_FRAMES
     )
     speed = "in real time" if film.speed == 1 else f"at {film.speed:.2g} times real time"
     text = (
-        f"The first {film.worlds} episodes of the newest evaluation, {speed}; also in "
+        f"The first {film.envs} episodes of the newest evaluation, {speed}; also in "
         f"media/{film.path.name}. {MARK_OF_GOALS}"
     )
     return paragraph(text) + embedded(film, LARGEST_VIDEO)

@@ -21,7 +21,7 @@ MOST_ROWS = 8  # of learning curves and tables
 MOST_PICTURED = 3  # rows with films and maps
 MOST_COLUMNS = 5  # films and maps in a row
 MAP_RESOLUTION = 48
-FILM_WORLDS, FILM_PIXELS, FILM_FRAMES = 4, 160, 120
+FILM_ENVS, FILM_PIXELS, FILM_FRAMES = 4, 160, 120
 # Bytes of all films together: a page stays below 15 MB, and base64 adds a third.
 FILM_BUDGET = 8_000_000
 
@@ -49,7 +49,7 @@ def behaviour_section(layout: Layout) -> str:
         return films(videos) + "".join(notes) + _measures(layout, groups)
 
     text = (
-        f"Films: the first {FILM_WORLDS} episodes of the newest evaluation of the lowest seed, "
+        f"Films: the first {FILM_ENVS} episodes of the newest evaluation of the lowest seed, "
         f"nothing picked; runs of equal length and seed face the same goals. {MARK_OF_GOALS} "
         "Tables: newest evaluation, mean over seeds with its 95 % interval."
     )
@@ -59,7 +59,7 @@ def behaviour_section(layout: Layout) -> str:
 def _film(layout: Layout, group: Group, budget: int) -> tuple[str, int]:
     run = first_seed(group)
     path = layout.study.path / "media" / f"{run.path.name}.mp4"
-    film = write_film(run, path, FILM_WORLDS, FILM_PIXELS, FILM_FRAMES)
+    film = write_film(run, path, FILM_ENVS, FILM_PIXELS, FILM_FRAMES)
     return embedded(film, budget), film.path.stat().st_size
 
 

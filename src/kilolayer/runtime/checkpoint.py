@@ -1,8 +1,8 @@
 """Checkpoints: Orbax arrays, written whole or not at all, with checksums.
 
     checkpoints/000000000042/agent/    parameters, optimiser, temperature
-                            loop/      worlds, replay buffer, PRNG key; only the newest keeps it
-                            agent.sha256.json, loop.sha256.json
+                            loop/      environments, replay buffer, PRNG key; only the newest keeps
+                            it agent.sha256.json, loop.sha256.json
 
 Of the older ones `thin` keeps a few.
 
@@ -23,6 +23,8 @@ from kilolayer.runtime.tensors import sha256_of
 from kilolayer.types import UserError
 
 AGENT, LOOP = "agent", "loop"
+# Last parts of leaf paths that checkpoints of before called otherwise.
+RENAMED = {"age": "episode_step"}
 
 
 def save(root: Path, step: int, agent: Any, loop: Any = None) -> int:
@@ -118,16 +120,23 @@ def stored_arrays(root: Path, step: int, part: str) -> dict[str, np.ndarray] | N
     _verify_checksums(directory, part)
     with _alone() as checkpointer:
         stored = checkpointer.metadata((directory / part).absolute()).item_metadata
-    shapes = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in stored.items()}
+    shapes = {
+        _present_name(name): jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+        for name, leaf in stored.items()
+    }
     return _read_arrays(directory / part, shapes)
 
 
 def _read_arrays(directory: Path, expected: dict[str, Any]) -> dict[str, np.ndarray]:
     """The stored arrays; raises UserError if one is missing, left over or of another kind."""
-    template = {name: np.zeros(leaf.shape, leaf.dtype) for name, leaf in expected.items()}
     try:
         with _alone() as checkpointer:
             stored = checkpointer.metadata(directory.absolute()).item_metadata
+            old = {_present_name(name): name for name in stored}
+            template = {
+                old.get(name, name): np.zeros(leaf.shape, leaf.dtype)
+                for name, leaf in expected.items()
+            }
             arrays = checkpointer.restore(directory.absolute(), template)
     except Exception as error:
         raise UserError(
@@ -141,7 +150,13 @@ def _read_arrays(directory: Path, expected: dict[str, Any]) -> dict[str, np.ndar
                 f"{stored[name].dtype}{list(stored[name].shape)} where the config asks for "
                 f"{array.dtype}{list(array.shape)}."
             )
-    return arrays
+    return {_present_name(name): array for name, array in arrays.items()}
+
+
+def _present_name(name: str) -> str:
+    """What a leaf that is stored as `name` is called today."""
+    path, dot, last = name.rpartition(".")
+    return path + dot + RENAMED.get(last, last)
 
 
 def _alone() -> ocp.StandardCheckpointer:

@@ -1,4 +1,5 @@
-"""The devices of a run as a grid: worlds, buffer and batch are shared out along its axis `data`.
+"""The devices of a run as a grid: environments, buffer and batch are shared out along its axis
+`data`.
 
 Along `model`, mostly of length 1, the width of the networks is shared out; but for that, parameters
 are whole on every device. The programs are written for the whole arrays; XLA splits them. Random
@@ -41,7 +42,7 @@ def make_mesh(devices: int | None = None, model_devices: int = 1) -> Mesh:
 
 
 def data_parts(mesh: Mesh) -> int:
-    """Into how many parts worlds and batch are cut."""
+    """Into how many parts environments and batch are cut."""
     return mesh.shape[DATA]
 
 

@@ -133,7 +133,7 @@ class Ant(Legged):
         return self.maze is not None and len(self.maze.tasks) > 0
 
     def _start(self, key: Array, goal: Array, split: GoalSplit) -> Array:
-        """Where the torso starts, `[2]` or `[worlds, 2]`."""
+        """Where the torso starts, `[2]` or `[envs, 2]`."""
         if self.maze is None:
             return jnp.zeros(2)
         if self._has_tasks:
@@ -142,13 +142,13 @@ class Ant(Legged):
             return self.maze.sample_start(key, goal, LONGEST_TRAINING_WAY)
         return jnp.asarray(self.maze.start, jnp.float32)
 
-    def sample_goal(self, key: Array, num_worlds: int, split: GoalSplit) -> Array:
+    def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
         if self.stitching and self.maze is not None:
-            return self.maze.sample_free_cell(key, num_worlds, split)
+            return self.maze.sample_free_cell(key, num_envs, split)
         if self.maze is not None:
             noise = TASK_NOISE if self._has_tasks else 0.0
-            return self.maze.sample_goal(key, num_worlds, split, noise)
-        angle = jax.random.uniform(key, (num_worlds,), maxval=2 * jnp.pi)
+            return self.maze.sample_goal(key, num_envs, split, noise)
+        angle = jax.random.uniform(key, (num_envs,), maxval=2 * jnp.pi)
         return OPEN_GOAL_DISTANCE * jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)
 
     def observe(self, state: PhysicsState) -> Array:

@@ -60,8 +60,8 @@ class AntBall(Ant):
     def observation(self) -> tuple[Coordinate, ...]:
         return (*super().observation, *self.goal.coordinates)
 
-    def sample_goal(self, key: Array, num_worlds: int, split: GoalSplit) -> Array:
-        angle = jax.random.uniform(key, (num_worlds,), maxval=2 * jnp.pi)
+    def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
+        angle = jax.random.uniform(key, (num_envs,), maxval=2 * jnp.pi)
         return BALL_GOAL_DISTANCE * jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)
 
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
@@ -106,9 +106,9 @@ class AntPush(Ant):
     def observation(self) -> tuple[Coordinate, ...]:
         return (*super().observation, Coordinate("block x", "m"), Coordinate("block y", "m"))
 
-    def sample_goal(self, key: Array, num_worlds: int, split: GoalSplit) -> Array:
+    def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
         noise = PUSH_GOAL_NOISE / MAZE_CELL_SIZE
-        return Maze("push", MAZE_CELL_SIZE).sample_goal(key, num_worlds, split, noise)
+        return Maze("push", MAZE_CELL_SIZE).sample_goal(key, num_envs, split, noise)
 
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
         qpos, qvel = super().reset(key, goal, split)

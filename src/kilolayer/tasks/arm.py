@@ -65,8 +65,8 @@ class ArmReach(Task):
     def world(self) -> MujocoWorld:
         return _compile_world(cube=False)
 
-    def sample_goal(self, key: Array, num_worlds: int, split: GoalSplit) -> Array:
-        return _draw(key, num_worlds, REACH_GOALS)
+    def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
+        return _draw(key, num_envs, REACH_GOALS)
 
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
         """Always the same pose, at rest."""
@@ -98,9 +98,9 @@ class ArmReachEasy(ArmReach):
         places = reachable_places(self.world)
         return tuple(places.min(0).tolist()), tuple(places.max(0).tolist())
 
-    def sample_goal(self, key: Array, num_worlds: int, split: GoalSplit) -> Array:
+    def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
         places = jnp.array(reachable_places(self.world))
-        return places[jax.random.randint(key, (num_worlds,), 0, len(places))]
+        return places[jax.random.randint(key, (num_envs,), 0, len(places))]
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,8 @@ class ArmGrasp(Task):
     def world(self) -> MujocoWorld:
         return _compile_world(cube=True)
 
-    def sample_goal(self, key: Array, num_worlds: int, split: GoalSplit) -> Array:
-        return _around(_on_table(_draw(key, num_worlds, GRASP_CUBES)))
+    def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
+        return _around(_on_table(_draw(key, num_envs, GRASP_CUBES)))
 
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
         """Always the same pose, at rest, over a cube that lies between the told fingertips."""
@@ -216,8 +216,8 @@ class ArmMove(Task):
     def world(self) -> MujocoWorld:
         return _compile_world(cube=True, bins=TABLES[self.kind].bins)
 
-    def sample_goal(self, key: Array, num_worlds: int, split: GoalSplit) -> Array:
-        return _on_table(_draw(key, num_worlds, _corners(*TABLES[self.kind].goal)))
+    def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
+        return _on_table(_draw(key, num_envs, _corners(*TABLES[self.kind].goal)))
 
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
         """Always the same pose, at rest; the cube somewhere in its square."""
@@ -268,19 +268,19 @@ def _corners(middle: tuple[float, float], half: float) -> tuple[tuple[float, ...
     return tuple(tuple(place + sign * half for place in middle) for sign in (-1, 1))
 
 
-def _draw(key: Array, num_worlds: int, corners: tuple) -> Array:
-    """Places drawn uniformly between two corners, `[worlds, axes]`."""
+def _draw(key: Array, num_envs: int, corners: tuple) -> Array:
+    """Places drawn uniformly between two corners, `[envs, axes]`."""
     low, high = jnp.array(corners)
-    return jax.random.uniform(key, (num_worlds, len(low)), minval=low, maxval=high)
+    return jax.random.uniform(key, (num_envs, len(low)), minval=low, maxval=high)
 
 
 def _on_table(place: Array) -> Array:
-    """The centres `[worlds, 3]` of cubes that lie at `place [worlds, 2]`."""
+    """The centres `[envs, 3]` of cubes that lie at `place [envs, 2]`."""
     return jnp.concatenate([place, jnp.full_like(place[:, :1], CUBE_HALF)], -1)
 
 
 def _start(place: Array) -> tuple[Array, Array]:
-    """qpos and qvel of the arm at rest, fingers open, and a cube at `place [worlds, 2]`."""
+    """qpos and qvel of the arm at rest, fingers open, and a cube at `place [envs, 2]`."""
 
     def everywhere(values: tuple) -> Array:
         return jnp.tile(jnp.array(values, jnp.float32), (place.shape[0], 1))
@@ -291,18 +291,18 @@ def _start(place: Array) -> tuple[Array, Array]:
 
 
 def _sense(state: PhysicsState) -> Array:
-    """Cube, joints and end effector, `[worlds, 16]`."""
+    """Cube, joints and end effector, `[envs, 16]`."""
     effector = state.fields["sensordata"][:, END_EFFECTOR]
     return jnp.concatenate([state.qpos[:, CUBE], state.qpos[:, JOINTS], effector], -1)
 
 
 def _gap(state: PhysicsState) -> Array:
-    """Between the fingers, `[worlds, 1]`, m: each stands off the middle by its position."""
+    """Between the fingers, `[envs, 1]`, m: each stands off the middle by its position."""
     return state.qpos[:, FINGERS].sum(-1, keepdims=True)
 
 
 def _around(cube: Array) -> Array:
-    """The grasp `[worlds, 7]` of cubes at `cube [worlds, 3]`."""
+    """The grasp `[envs, 7]` of cubes at `cube [envs, 3]`."""
     side = jnp.array([GRASP_GAP / 2, 0, 0])
     return jnp.concatenate([cube + side, cube - side, jnp.full_like(cube[:, :1], GRASP_GAP)], -1)
 
@@ -312,7 +312,7 @@ def _midpoint(grasp: Array) -> Array:
 
 
 def cube_measures(model: mujoco.MjModel, qpos: np.ndarray) -> dict[str, float]:
-    """How the cube fared, from positions `[time, worlds, nq]`; the mean over worlds.
+    """How the cube fared, from positions `[time, envs, nq]`; the mean over environments.
 
     cube_travel: the way that it went, m. cube_height: the highest that it rose above its rest, m.
     grasp_share: steps with the fingers about as far apart as it is wide and it between them.

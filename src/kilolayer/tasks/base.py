@@ -1,6 +1,6 @@
 """What a task is: a world, an observation, a goal space, resets and success.
 
-Everything is batched over worlds and written once in jax.numpy, whatever the engine.
+Everything is batched over environments and written once in jax.numpy, whatever the engine.
 """
 
 import math
@@ -78,37 +78,37 @@ class Task(ABC):
     words only."""
 
     @abstractmethod
-    def sample_goal(self, key: Array, num_worlds: int, split: GoalSplit) -> Array:
-        """Goals to command, `[worlds, goal]`."""
+    def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
+        """Goals to command, `[envs, goal]`."""
 
     @abstractmethod
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
-        """Starting `qpos [worlds, nq]` and `qvel [worlds, nv]` of worlds told to reach `goal`.
+        """Starting `qpos [envs, nq]` and `qvel [envs, nv]` of environments told to reach `goal`.
 
-        goal `[worlds, goal]`: some starts depend on it, as of an object that lies on the way.
+        goal `[envs, goal]`: some starts depend on it, as of an object that lies on the way.
         """
 
     @abstractmethod
     def observe(self, state: PhysicsState) -> Array:
-        """What the agent senses, `[worlds, observation]`; the goal is not part of it."""
+        """What the agent senses, `[envs, observation]`; the goal is not part of it."""
 
     @abstractmethod
     def achieved_goal(self, state: PhysicsState) -> Array:
-        """The part of the state that goals speak of, `[worlds, goal]`."""
+        """The part of the state that goals speak of, `[envs, goal]`."""
 
     def terminated(self, state: PhysicsState) -> Array:
-        """Whether the episode ends before its time, `[worlds]` booleans."""
+        """Whether the episode ends before its time, `[envs]` booleans."""
         return jnp.zeros(state.qpos.shape[0], bool)
 
     def truncated(self, state: PhysicsState) -> Array:
-        """Whether the episode is broken off here though the world could go on, `[worlds]` booleans.
+        """Whether the episode is broken off here though the world could go on, `[envs]` booleans.
 
         What would have followed is not known, so nothing is learnt from that it ended.
         """
         return jnp.zeros(state.qpos.shape[0], bool)
 
     def current_goal(self, state: PhysicsState, goal: Array) -> Array:
-        """The goal at this instant, `[worlds, goal]`; one that follows an object moves with it."""
+        """The goal at this instant, `[envs, goal]`; one that follows an object moves with it."""
         return goal
 
     def distance(self, achieved: Array, goal: Array) -> Array:
@@ -122,7 +122,7 @@ class Task(ABC):
     def behaviour(self, qpos: np.ndarray, alive: np.ndarray) -> dict[str, float]:
         """Measures of how the agent moves, by name, beside how well it scores.
 
-        qpos `[time, worlds, nq]`: positions after each control step; alive `[time, worlds]`.
+        qpos `[time, envs, nq]`: positions after each control step; alive `[time, envs]`.
         """
         return {}
 
@@ -133,7 +133,7 @@ def goals_are_places(task: Task) -> bool:
 
 
 def has_ended(task: Task, state: PhysicsState) -> Array:
-    """Whether the episode is over before its time, for whatever reason, `[worlds]`."""
+    """Whether the episode is over before its time, for whatever reason, `[envs]`."""
     return task.terminated(state) | task.truncated(state)
 
 

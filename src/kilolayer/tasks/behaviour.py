@@ -12,7 +12,7 @@ EVERY = 10  # control steps between two looks at the contacts
 
 
 def legged(world: MujocoWorld, qpos: np.ndarray, alive: np.ndarray) -> dict[str, float]:
-    """Of a body whose first seven positions are a free joint; qpos `[time, worlds, nq]`.
+    """Of a body whose first seven positions are a free joint; qpos `[time, envs, nq]`.
 
     torso_height: mean, m. upright_share: of all steps. speed: mean over the ground, m/s. contacts:
     mean number at once. falls: share of episodes that ended early.
@@ -30,8 +30,8 @@ def measures(
     height: np.ndarray,
     upright: np.ndarray,
 ) -> dict[str, float]:
-    """The measures of `legged` from its parts; place `[time, worlds, axes]`, the others
-    `[time, worlds]`. Steps after the end of an episode do not count."""
+    """The measures of `legged` from its parts; place `[time, envs, axes]`, the others
+    `[time, envs]`. Steps after the end of an episode do not count."""
     both = alive[1:] & alive[:-1]
     moved = np.linalg.norm(np.diff(place, axis=0), axis=-1) / world.control_step
     return {
@@ -44,7 +44,7 @@ def measures(
 
 
 def contacts(model: mujoco.MjModel, qpos: np.ndarray) -> np.ndarray:
-    """How many contacts there are at once, `[time, worlds]`, for `qpos [time, worlds, nq]`."""
+    """How many contacts there are at once, `[time, envs]`, for `qpos [time, envs, nq]`."""
     data = mujoco.MjData(model)
     counts = np.zeros(qpos.shape[:2])
     for index in np.ndindex(*counts.shape):

@@ -89,8 +89,8 @@ class HalfCheetah(Task):
         )
         return noise, RESET_NOISE * jax.random.normal(velocity_key, (goal.shape[0], 9))
 
-    def sample_goal(self, key: Array, num_worlds: int, split: GoalSplit) -> Array:
-        return jnp.full((num_worlds, 1), GOAL_X)
+    def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
+        return jnp.full((num_envs, 1), GOAL_X)
 
     def observe(self, state: PhysicsState) -> Array:
         return jnp.concatenate([state.qpos, state.qvel], -1)

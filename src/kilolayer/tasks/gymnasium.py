@@ -35,9 +35,9 @@ class GymnasiumTask(Task):
     action_dim: int
     episode_length: int
 
-    def sample_goal(self, key: Array, num_worlds: int, split: GoalSplit) -> Array:
+    def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
         """NaN: the environment draws its own at reset, and `current_goal` tells it."""
-        return jnp.full((num_worlds, self.goal.dim), jnp.nan)
+        return jnp.full((num_envs, self.goal.dim), jnp.nan)
 
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
         """Seeds of the environments' resets and goals, as `GymnasiumPhysics` takes them."""

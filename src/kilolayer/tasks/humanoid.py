@@ -158,21 +158,21 @@ class Humanoid(Legged):
         """Standing still, without noise."""
         start = np.zeros(2) if self.maze is None else self.maze.start
         pose = jnp.array([*start, STANDING_HEIGHT, 1, 0, 0, 0, *[0] * len(HINGES)], jnp.float32)
-        num_worlds = goal.shape[0]
-        return jnp.tile(pose, (num_worlds, 1)), jnp.zeros((num_worlds, 6 + len(HINGES)))
+        num_envs = goal.shape[0]
+        return jnp.tile(pose, (num_envs, 1)), jnp.zeros((num_envs, 6 + len(HINGES)))
 
-    def sample_goal(self, key: Array, num_worlds: int, split: GoalSplit) -> Array:
+    def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
         if self.maze is not None:
-            place = self.maze.sample_goal(key, num_worlds, split, noise=0.0)
+            place = self.maze.sample_goal(key, num_envs, split, noise=0.0)
         else:
             distance_key, angle_key = jax.random.split(key)
             nearest, farthest = OPEN_GOAL_DISTANCES
             distance = jax.random.uniform(
-                distance_key, (num_worlds, 1), minval=nearest, maxval=farthest
+                distance_key, (num_envs, 1), minval=nearest, maxval=farthest
             )
-            angle = jax.random.uniform(angle_key, (num_worlds,), maxval=2 * jnp.pi)
+            angle = jax.random.uniform(angle_key, (num_envs,), maxval=2 * jnp.pi)
             place = distance * jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)
-        return jnp.concatenate([place, jnp.full((num_worlds, 1), GOAL_HEIGHT)], -1)
+        return jnp.concatenate([place, jnp.full((num_envs, 1), GOAL_HEIGHT)], -1)
 
     def observe(self, state: PhysicsState) -> Array:
         bodies = _body_observation(state.fields["cinert"], state.fields["cvel"])
@@ -183,10 +183,10 @@ class Humanoid(Legged):
 
 
 def _body_observation(cinert: Array, cvel: Array) -> Array:
-    """`[worlds, 16 * bodies]` from MuJoCo's fields about the whole centre of mass.
+    """`[envs, 16 * bodies]` from MuJoCo's fields about the whole centre of mass.
 
-    cinert `[worlds, 1 + parts, 10]`: xx, yy, zz, xy, xz, yz of the inertia, mass times offset,
-    mass; additive for parts that are rigidly joined. cvel `[worlds, 1 + parts, 6]`: angular, then
+    cinert `[envs, 1 + parts, 10]`: xx, yy, zz, xy, xz, yz of the inertia, mass times offset,
+    mass; additive for parts that are rigidly joined. cvel `[envs, 1 + parts, 6]`: angular, then
     linear velocity.
     """
     parts = ("world", "torso", *(part.name for part in PARTS))

@@ -14,7 +14,7 @@ from kilolayer.tasks.coordinates import actuator_names
 from kilolayer.tasks.motion import Motion, random_motion
 from kilolayer.types import Array, UserError
 
-WORLDS = 128
+ENVS = 128
 STEPS = 200
 
 
@@ -24,9 +24,10 @@ class Inspection:
 
     observation, achieved, drawn: ranges `[2, coordinates]`, lowest and highest value, of the
     observation and of the goal as achieved by random actions, and of the goals told at the start.
-    success, ended: share of worlds that reached their goal, and whose episode ended early, within
-    `steps` control steps. diverged: worlds that left finite numbers; the ranges are without them.
-    steps_per_second: control steps of all worlds, the observation included.
+    success, ended: share of environments that reached their goal, and whose episode ended early,
+    within `steps` control steps. diverged: environments that left finite numbers; the ranges are
+    without them.
+    steps_per_second: control steps of all environments, the observation included.
     """
 
     task: Task
@@ -37,7 +38,7 @@ class Inspection:
     success: float
     ended: float
     diverged: int
-    worlds: int
+    envs: int
     steps: int
     steps_per_second: float
 
@@ -47,10 +48,10 @@ def inspect_task(task: Task, display: ProgressDisplay) -> Inspection:
 
     Raises UserError if every world diverges.
     """
-    physics = build_physics(task.world, WORLDS)
+    physics = build_physics(task.world, ENVS)
     steps = min(STEPS, task.episode_length)
     goal_key, first_key, second_key = jax.random.split(jax.random.key(0), 3)
-    goal = task.sample_goal(goal_key, WORLDS, "evaluation")
+    goal = task.sample_goal(goal_key, ENVS, "evaluation")
 
     @jax.jit
     def play(key: Array) -> Motion:
@@ -80,9 +81,9 @@ def inspect_task(task: Task, display: ProgressDisplay) -> Inspection:
         success=float(reached.any(0).mean()),
         ended=float(1 - motion.alive[-1].mean()),
         diverged=int(np.sum(~finite)),
-        worlds=WORLDS,
+        envs=ENVS,
         steps=steps,
-        steps_per_second=WORLDS * steps / elapsed,
+        steps_per_second=ENVS * steps / elapsed,
     )
 
 

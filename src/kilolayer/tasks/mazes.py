@@ -110,7 +110,8 @@ class Maze:
         return centres + jax.random.uniform(key, centres.shape, minval=-spread, maxval=spread)
 
     def sample_task_start(self, key: Array, goals: Array, split: str) -> Array:
-        """Where worlds start that are told to reach `goals [count, 2]`, in a layout with `tasks`.
+        """Where environments start that are told to reach `goals [count, 2]`, in a layout with
+        `tasks`.
 
         In evaluation the start of a task that has this goal cell, or of any task if none has it; in
         training any free cell. Plus uniform noise in +-`TASK_NOISE` cells.

@@ -10,10 +10,10 @@ from kilolayer.types import Array
 
 
 class Motion(eqx.Module):
-    """Worlds under random controls, after each control step.
+    """Environments under random controls, after each control step.
 
-    observation `[time, worlds, observation]`; achieved, goal `[time, worlds, goal]`; alive
-    `[time, worlds]`: whether the episode had not terminated by then.
+    observation `[time, envs, observation]`; achieved, goal `[time, envs, goal]`; alive
+    `[time, envs]`: whether the episode had not terminated by then.
     """
 
     observation: Array
@@ -27,7 +27,7 @@ def random_motion(
 ) -> Motion:
     """Play `steps` control steps; each random control is held for `hold` of them.
 
-    goal `[worlds, goal]`: what the worlds are told.
+    goal `[envs, goal]`: what the environments are told.
     """
     reset_key, control_key = jax.random.split(key)
     shape = (-(-steps // hold), goal.shape[0], task.action_dim)

@@ -29,8 +29,9 @@ from kilolayer.types import Array, UserError, bad_field
 HINGE_NOISE, SLIDE_NOISE, QUATERNION_NOISE = 0.05, 0.01, 0.025
 SHARE_OF_RANGE = 0.05
 
-# The places that goals are drawn from by default: worlds under random controls, each held a while.
-WORLDS, STEPS, HOLD = 64, 100, 10
+# The places that goals are drawn from by default: environments under random controls, each held a
+# while.
+ENVS, STEPS, HOLD = 64, 100, 10
 PLACES = 1024
 SHARE_OF_VISITED = 0.05  # of the visited box's diameter: the default success radius
 LEAST_RADIUS = 0.01  # m
@@ -78,11 +79,11 @@ class OwnRobot(Task):
         model = self.world.model
         return position_names(model) + velocity_names(model) + sensor_names(model)
 
-    def sample_goal(self, key: Array, num_worlds: int, split: GoalSplit) -> Array:
+    def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
         if self.box is not None:
             low, high = jnp.asarray(self.box, jnp.float32)
-            return jax.random.uniform(key, (num_worlds, 3), minval=low, maxval=high)
-        chosen = jax.random.randint(key, (num_worlds,), 0, len(self.places))
+            return jax.random.uniform(key, (num_envs, 3), minval=low, maxval=high)
+        chosen = jax.random.randint(key, (num_envs,), 0, len(self.places))
         return jnp.asarray(self.places, jnp.float32)[chosen]
 
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
@@ -186,8 +187,8 @@ def _visited(task: OwnRobot) -> np.ndarray:
 
     Raises UserError if every world diverged, or if no goals can be drawn for the part stood still.
     """
-    physics = NativePhysics(task.world, WORLDS)
-    goal = jnp.zeros((WORLDS, 3))
+    physics = NativePhysics(task.world, ENVS)
+    goal = jnp.zeros((ENVS, 3))
 
     @jax.jit
     def play(key: Array) -> Array:

@@ -59,8 +59,8 @@ class PointMaze(Task):
         noise = jax.random.uniform(key, goal.shape, minval=-CELL_NOISE, maxval=CELL_NOISE)
         return jnp.asarray(self.maze.start, jnp.float32) + noise, jnp.zeros(goal.shape)
 
-    def sample_goal(self, key: Array, num_worlds: int, split: GoalSplit) -> Array:
-        return self.maze.sample_goal(key, num_worlds, split, CELL_NOISE)
+    def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
+        return self.maze.sample_goal(key, num_envs, split, CELL_NOISE)
 
     def observe(self, state: PhysicsState) -> Array:
         return jnp.concatenate([state.qpos, state.qvel], -1)

@@ -85,21 +85,21 @@ class Pusher(Task):
     def _goal_offsets(self) -> tuple:
         return EASY_GOALS if self.level == "easy" else HARD_GOALS
 
-    def sample_goal(self, key: Array, num_worlds: int, split: GoalSplit) -> Array:
-        return _place(_draw(key, (num_worlds,), self._goal_offsets))
+    def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
+        return _place(_draw(key, (num_envs,), self._goal_offsets))
 
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
         """Arm stretched out; the puck at its start and, if hard, far enough from the goal."""
         puck_key, velocity_key = jax.random.split(key)
-        num_worlds = goal.shape[0]
-        starts = _draw(puck_key, (DRAWS, num_worlds), PUCK_STARTS)
+        num_envs = goal.shape[0]
+        starts = _draw(puck_key, (DRAWS, num_envs), PUCK_STARTS)
         if self.level == "hard":
             way = jnp.linalg.norm(_place(starts) - goal, axis=-1)
             first = jnp.argmax(way >= LEAST_WAY, axis=0)
         else:
-            first = jnp.zeros(num_worlds, jnp.int32)
-        puck = starts[first, jnp.arange(num_worlds)]
-        arm = jnp.zeros((num_worlds, len(JOINTS)))
+            first = jnp.zeros(num_envs, jnp.int32)
+        puck = starts[first, jnp.arange(num_envs)]
+        arm = jnp.zeros((num_envs, len(JOINTS)))
         velocity = jax.random.uniform(
             velocity_key, arm.shape, minval=-VELOCITY_NOISE, maxval=VELOCITY_NOISE
         )

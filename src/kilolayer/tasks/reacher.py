@@ -59,11 +59,11 @@ class Reacher(Task):
         )
         return noise, RESET_NOISE * jax.random.normal(velocity_key, (goal.shape[0], 2))
 
-    def sample_goal(self, key: Array, num_worlds: int, split: GoalSplit) -> Array:
+    def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
         radius_key, angle_key = jax.random.split(key)
-        radius = jax.random.uniform(radius_key, (num_worlds,), maxval=REACH)
-        angle = jax.random.uniform(angle_key, (num_worlds,), maxval=2 * jnp.pi)
-        height = jnp.full(num_worlds, HEIGHT)
+        radius = jax.random.uniform(radius_key, (num_envs,), maxval=REACH)
+        angle = jax.random.uniform(angle_key, (num_envs,), maxval=2 * jnp.pi)
+        height = jnp.full(num_envs, HEIGHT)
         return jnp.stack([radius * jnp.cos(angle), radius * jnp.sin(angle), height], -1)
 
     def observe(self, state: PhysicsState) -> Array:
@@ -76,7 +76,7 @@ class Reacher(Task):
 
 
 def _tip(qpos: Array) -> Array:
-    """Position of the tip `[worlds, 3]` for joints `qpos [worlds, 2]`."""
+    """Position of the tip `[envs, 3]` for joints `qpos [envs, 2]`."""
     shoulder, elbow = qpos[:, 0], qpos[:, 0] + qpos[:, 1]
     x = LINK * jnp.cos(shoulder) + TIP * jnp.cos(elbow)
     y = LINK * jnp.sin(shoulder) + TIP * jnp.sin(elbow)

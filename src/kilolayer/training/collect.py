@@ -1,4 +1,4 @@
-"""Worlds played into a dataset."""
+"""Environments played into a dataset."""
 
 from collections.abc import Iterator
 
@@ -11,21 +11,21 @@ from kilolayer.physics.gymnasium import GymnasiumWorld
 from kilolayer.replay.buffer import Transition
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.tasks.base import Task
-from kilolayer.training.rollout import Policy, WorldState, start_worlds, unroll
+from kilolayer.training.rollout import EnvState, Policy, reset, unroll
 from kilolayer.types import Array, UserError
 
-MOST_WORLDS = 64
-# Control steps of every world between two signs of life.
+MOST_ENVS = 64
+# Control steps of every environment between two signs of life.
 STEPS_AT_ONCE = 100
 
 
-def worlds_for(task: Task, steps: int) -> int:
-    """How many worlds play side by side: no more than there are whole episodes to play."""
-    return max(1, min(MOST_WORLDS, steps // task.episode_length))
+def envs_for(task: Task, steps: int) -> int:
+    """How many environments play side by side: no more than there are whole episodes to play."""
+    return max(1, min(MOST_ENVS, steps // task.episode_length))
 
 
 def require_states(task: Task) -> None:
-    """Raises UserError if the states of the task's world cannot be recorded."""
+    """Raises UserError if the states of the task's environment cannot be recorded."""
     if isinstance(task.world, GymnasiumWorld):
         raise UserError(
             f"{task.name} is a Gymnasium environment, whose states cannot be recorded: collect "
@@ -54,7 +54,7 @@ def random_policy(action_dim: int) -> Policy:
 def collect_steps(
     task: Task,
     physics: Physics,
-    worlds: int,
+    envs: int,
     policy: Policy,
     steps: int,
     seed: int,
@@ -62,35 +62,35 @@ def collect_steps(
 ) -> dict[str, np.ndarray]:
     """`steps` control steps of whole episodes, one after the other, in the layout of a dataset.
 
-    physics: of `worlds` worlds. Episodes have the task's length and training goals, drawn anew for
-    each. The last one is cut where the steps are complete. A world's last episode too, if one of
-    its episodes ended early.
+    physics: of `envs` environments. Episodes have the task's length and training goals, drawn anew
+    for each. The last one is cut where the steps are complete. An environment's last episode too,
+    if one of its episodes ended early.
     """
     display.phase("collect")
     length = task.episode_length
-    per_world = -(-steps // (worlds * length)) * length
+    per_env = -(-steps // (envs * length)) * length
     recorded: list[dict[str, np.ndarray]] = []
-    for part in _play(task, physics, worlds, policy, per_world, seed):
+    for part in _play(task, physics, envs, policy, per_env, seed):
         recorded.append(part)
-        done = sum(len(each["age"]) for each in recorded)
-        display.advance(min(done, per_world), per_world)
+        done = sum(len(each["episode_step"]) for each in recorded)
+        display.advance(min(done, per_env), per_env)
     played = {
-        name: np.concatenate([part[name] for part in recorded])[:per_world] for name in recorded[0]
+        name: np.concatenate([part[name] for part in recorded])[:per_env] for name in recorded[0]
     }
-    # Worlds one after the other, each from its first step to its last.
+    # Environments one after the other, each from its first step to its last.
     in_order = {
         name: array.swapaxes(0, 1).reshape(-1, *array.shape[2:])[:steps]
         for name, array in played.items()
     }
-    age = in_order.pop("age")
-    return in_order | {"terminals": np.r_[age[1:] == 0, True]}
+    episode_step = in_order.pop("episode_step")
+    return in_order | {"terminals": np.r_[episode_step[1:] == 0, True]}
 
 
 def _play(
-    task: Task, physics: Physics, worlds: int, policy: Policy, steps: int, seed: int
+    task: Task, physics: Physics, envs: int, policy: Policy, steps: int, seed: int
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Parts of `STEPS_AT_ONCE` steps, arrays `[steps, worlds, ...]`, until there are `steps`."""
-    goal_key, world_key, key = jax.random.split(jax.random.key(seed), 3)
+    """Parts of `STEPS_AT_ONCE` steps, arrays `[steps, envs, ...]`, until there are `steps`."""
+    goal_key, env_key, key = jax.random.split(jax.random.key(seed), 3)
 
     def record(state: PhysicsState, step: Transition) -> dict[str, Array]:
         return {
@@ -98,16 +98,16 @@ def _play(
             "actions": step.action,
             "qpos": state.qpos,
             "qvel": state.qvel,
-            "age": step.age,
+            "episode_step": step.episode_step,
         }
 
     @jax.jit
-    def begin() -> WorldState:
-        goal = task.sample_goal(goal_key, worlds, "training")
-        return start_worlds(task, physics, world_key, goal, "training")
+    def begin() -> EnvState:
+        goal = task.sample_goal(goal_key, envs, "training")
+        return reset(task, physics, env_key, goal, "training")
 
     @jax.jit
-    def play(state: WorldState, key: Array) -> tuple[WorldState, dict[str, Array]]:
+    def play(state: EnvState, key: Array) -> tuple[EnvState, dict[str, Array]]:
         length = task.episode_length
         return unroll(task, physics, state, policy, key, STEPS_AT_ONCE, length, record=record)[:2]
 

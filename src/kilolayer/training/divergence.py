@@ -1,7 +1,8 @@
-"""Worlds that diverge: how one is recognised, and how many a run forgives.
+"""Environments that diverge: how one is recognised, and how many a run forgives.
 
-While training such a world is reset as if its episode had ended (`kilolayer.training.rollout`); in
-an evaluation it stands still from then on (`kilolayer.training.evaluate`). Every engine alike.
+While training such an environment is reset as if its episode had ended
+(`kilolayer.training.rollout`); in an evaluation it stands still from then on
+(`kilolayer.training.evaluate`). Every engine alike.
 """
 
 from functools import reduce
@@ -13,18 +14,18 @@ from kilolayer.physics.base import PhysicsState
 from kilolayer.tasks.base import Task
 from kilolayer.types import Array
 
-# A world that shows or carries a larger number has diverged. MuJoCo draws the line here too
+# An environment that shows or carries a larger number has diverged. MuJoCo draws the line here too
 # (mjMAXVAL), and networks still compute with such numbers: their squares are finite in float32.
 LARGEST = 1e10
-# A run stops if more of its worlds diverge within one unroll; a single one never stops it.
+# A run stops if more of its environments diverge within one unroll; a single one never stops it.
 LARGEST_SHARE = 0.1
-# The metric: how often a world diverged in an unroll.
+# The metric: how often an environment diverged in an unroll.
 DIVERGED_METRIC = "collect/diverged"
 
 
 def is_sound(task: Task, state: PhysicsState, goal: Array) -> Array:
-    """Whether all that a world shows and carries is finite and no larger than `LARGEST`,
-    `[worlds]`; `goal [worlds, goal]` is what it is told now."""
+    """Whether all that an environment shows and carries is finite and no larger than `LARGEST`,
+    `[envs]`; `goal [envs, goal]` is what it is told now."""
     shown = (task.observe(state), task.achieved_goal(state), goal)
     numbers = [
         leaf for leaf in jax.tree.leaves((state, shown)) if jnp.issubdtype(leaf.dtype, jnp.floating)
@@ -35,7 +36,7 @@ def is_sound(task: Task, state: PhysicsState, goal: Array) -> Array:
 
 
 def held(lost: Array, before: PhysicsState, after: PhysicsState) -> PhysicsState:
-    """The state `before` of the worlds that are `lost [worlds]`, and `after` of all others."""
+    """The state `before` of the environments that are `lost [envs]`, and `after` of all others."""
 
     def choose(old: Array, new: Array) -> Array:
         return jnp.where(lost.reshape(-1, *(1,) * (new.ndim - 1)), old, new)
@@ -43,6 +44,6 @@ def held(lost: Array, before: PhysicsState, after: PhysicsState) -> PhysicsState
     return jax.tree.map(choose, before, after)
 
 
-def most_forgiven(num_worlds: int) -> float:
-    """How often worlds may diverge within one unroll before a run stops."""
-    return max(1.0, LARGEST_SHARE * num_worlds)
+def most_forgiven(num_envs: int) -> float:
+    """How often environments may diverge within one unroll before a run stops."""
+    return max(1.0, LARGEST_SHARE * num_envs)

@@ -24,21 +24,21 @@ TRAINING_GOALS_STREAM = 0x7A16
 BATCH_STREAM = 0xBA7C
 # The score that says which of a run's agents is the best.
 HEADLINE = "time_at_goal"
-# Worlds whose generalised positions are recorded, for the video.
-RECORDED_WORLDS = 16
-# (memory, observation [worlds, observation], goal, key) -> action [worlds, action], memory
+# Environments whose generalised positions are recorded, for the video.
+RECORDED_ENVS = 16
+# (memory, observation [envs, observation], goal, key) -> action [envs, action], memory
 RememberingPolicy = Callable[[Any, Array, Array, Array], tuple[Array, Any]]
 
 
 class Episodes(eqx.Module):
     """What happened in a batch of episodes.
 
-    start `[worlds, goal]`: the achieved goal before the first step. All else is taken after each
-    control step: goal `[time, worlds, goal]`; achieved `[time, worlds, goal]`; alive `[time,
-    worlds]`: whether the episode had not ended by then; qpos `[time, recorded, nq]`: generalised
-    positions of the first `RECORDED_WORLDS` worlds; diverged `[time, worlds]`: whether the episode
-    ended in this very step because its world diverged. All numbers are finite: those of a world
-    that diverged are from then on the last ones that were.
+    start `[envs, goal]`: the achieved goal before the first step. All else is taken after each
+    control step: goal `[time, envs, goal]`; achieved `[time, envs, goal]`; alive `[time,
+    environments]`: whether the episode had not ended by then; qpos `[time, recorded, nq]`:
+    generalised positions of the first `RECORDED_ENVS` environments; diverged `[time, envs]`:
+    whether the episode ended in this very step because its environment diverged. All numbers are
+    finite: those of an environment that diverged are from then on the last ones that were.
     """
 
     start: Array
@@ -50,7 +50,7 @@ class Episodes(eqx.Module):
 
 
 class Start(eqx.Module):
-    """How episodes begin: the goals told, `[worlds, goal]`, and qpos and qvel, `[worlds, ...]`."""
+    """How episodes begin: the goals told, `[envs, goal]`, and qpos and qvel, `[envs, ...]`."""
 
     goal: Array
     qpos: Array
@@ -148,7 +148,7 @@ def play(
 class Playing(eqx.Module):
     """Episodes under way, between two control steps, none of which is reset before all are over.
 
-    goal `[worlds, goal]`; alive `[worlds]`: whose episode has not ended; lost `[worlds]`: which
+    goal `[envs, goal]`; alive `[envs]`: whose episode has not ended; lost `[envs]`: which
     have diverged and stand still.
     """
 
@@ -165,7 +165,7 @@ def begin(task: Task, physics: Physics, start: Start) -> Playing:
 
 
 def playing_on(state: PhysicsState, goal: Array) -> Playing:
-    """Episodes that go on from a state in which all are alive, told `goal [worlds, goal]`."""
+    """Episodes that go on from a state in which all are alive, told `goal [envs, goal]`."""
     alive = jnp.ones(goal.shape[0], bool)
     return Playing(state, goal, alive, ~alive)
 
@@ -173,10 +173,10 @@ def playing_on(state: PhysicsState, goal: Array) -> Playing:
 def play_step(
     task: Task, physics: Physics, playing: Playing, action: Array
 ) -> tuple[Playing, tuple[Array, ...]]:
-    """One control step with `action [worlds, action]`, and what `Episodes` keeps of it, in order.
+    """One control step with `action [envs, action]`, and what `Episodes` keeps of it, in order.
 
-    A world that diverges is put back to where it was before and never moves again: neither a policy
-    nor a score meets a number that is not finite.
+    An environment that diverges is put back to where it was before and never moves again: neither a
+    policy nor a score meets a number that is not finite.
     """
     stepped = physics.step(playing.physics, action)
     goal = task.current_goal(stepped, playing.goal)
@@ -184,7 +184,7 @@ def play_step(
     state = held(lost, playing.physics, stepped)
     goal = jnp.where(lost[:, None], playing.goal, goal)
     alive = playing.alive & ~lost & ~has_ended(task, state)
-    achieved, qpos = task.achieved_goal(state), state.qpos[:RECORDED_WORLDS]
+    achieved, qpos = task.achieved_goal(state), state.qpos[:RECORDED_ENVS]
     seen = goal, achieved, alive, qpos, playing.alive & lost
     return Playing(state, goal, alive, lost), seen
 
@@ -195,11 +195,11 @@ def episode_metrics(task: Task, episodes: Episodes) -> dict[str, float]:
     time_at_goal: mean steps within the success radius (the headline). success, easy_success,
     hard_success: share of episodes with any step within the radius, the easy and the hard radius.
     An episode that ended early keeps the distance of its last step and collects no more time.
-    survival, diverged: share of episodes that did not end early, and whose world diverged.
+    survival, diverged: share of episodes that did not end early, and whose environment diverged.
     path_efficiency: of the successful episodes, the shortest way over the way taken to the goal. In
     mazes, also the success for every length of the shortest path from start to goal, in cells, and
     for every task of a maze that has tasks.
-    behaviour/...: the task's own measures, of the recorded worlds.
+    behaviour/...: the task's own measures, of the recorded environments.
     """
     scores = episode_scores(task, episodes)
     metrics = {name: values.mean() for name, values in scores.items()}
@@ -224,7 +224,7 @@ def episode_metrics(task: Task, episodes: Episodes) -> dict[str, float]:
 
 
 def episode_scores(task: Task, episodes: Episodes) -> dict[str, np.ndarray]:
-    """Those of `episode_metrics` that every single episode has, `[worlds]` each."""
+    """Those of `episode_metrics` that every single episode has, `[envs]` each."""
     alive, at_goal = np.asarray(episodes.alive), _at_goal(task, episodes)
     distance = np.asarray(task.distance(episodes.achieved, episodes.goal))
     last = np.maximum(alive.sum(0) - 1, 0)
@@ -244,15 +244,15 @@ def episode_scores(task: Task, episodes: Episodes) -> dict[str, np.ndarray]:
 
 
 def _at_goal(task: Task, episodes: Episodes) -> np.ndarray:
-    """Whether an episode goes on and is within the success radius, `[time, worlds]`."""
+    """Whether an episode goes on and is within the success radius, `[time, envs]`."""
     close = np.asarray(is_success(task, episodes.achieved, episodes.goal))
     return np.logical_and(np.asarray(episodes.alive), close)
 
 
 def path_efficiency(episodes: Episodes, at_goal: np.ndarray, shortest: np.ndarray) -> np.ndarray:
-    """The shortest way over the way taken until first at the goal, in 0 to 1, `[worlds]`.
+    """The shortest way over the way taken until first at the goal, in 0 to 1, `[envs]`.
 
-    at_goal `[time, worlds]`, shortest `[worlds]` in the goal's unit. A way taken that is shorter,
+    at_goal `[time, envs]`, shortest `[envs]` in the goal's unit. A way taken that is shorter,
     for the radius or a corner cut, counts as 1.
     """
     first = np.argmax(at_goal, axis=0)

@@ -322,13 +322,13 @@ class _Loop:
         )
 
     def _tell_diverged(self, rounds: int, metrics: dict[str, Any]) -> None:
-        """Take out of the metrics how often worlds diverged in this unroll, and log it where some
-        did: in every round it would mostly be the same zero. UserError if too many did."""
+        """Take out of the metrics how often environments diverged in this unroll, and log it where
+        some did: in every round it would mostly be the same zero. UserError if too many did."""
         if DIVERGED_METRIC not in metrics:  # a dataset is learnt from
             return
-        worlds = self.trainer.config.collection.num_envs
+        envs = self.trainer.config.collection.num_envs
         found = [int(count) for count in self.seeds.split(metrics.pop(DIVERGED_METRIC))]
-        stops = [count > most_forgiven(worlds) for count in found]
+        stops = [count > most_forgiven(envs) for count in found]
         for member, count, stop in zip(self.members, found, stops, strict=True):
             if count > 0:
                 metric, extra = {DIVERGED_METRIC: float(count)}, {"stopped": True} if stop else {}
@@ -337,8 +337,8 @@ class _Loop:
         if any(stops):
             count = max(found)
             raise UserError(
-                f"task {self.trainer.task.name}: worlds diverged {count} times in one unroll of "
-                f"{worlds} worlds ({count / worlds:.0%}, more than {LARGEST_SHARE:.0%}) "
+                f"task {self.trainer.task.name}: environments diverged {count} times in one unroll "
+                f"of {envs} environments ({count / envs:.0%}, more than {LARGEST_SHARE:.0%}) "
                 f"{self._when(rounds)}: the run stops. {self._last_checkpoint()} Give the model a "
                 "smaller time step, or its actuators smaller gains or ranges."
             )

@@ -1,4 +1,5 @@
-"""A dataset in place of worlds that act: checked against the task, then put into the buffer."""
+"""A dataset in place of environments that act: checked against the task, then put into the
+buffer."""
 
 import json
 from pathlib import Path
@@ -20,7 +21,7 @@ from kilolayer.types import Array, UserError, bad_field
 
 # The seed of the goals drawn here: the same for all runs, as the rest of a dataset is.
 GOAL_SEED = 0xDA7A
-# Worlds that are put into recorded states at once, to see what they achieved.
+# Environments that are put into recorded states at once, to see what they achieved.
 STATES_AT_ONCE = 1024
 
 
@@ -65,7 +66,7 @@ def _sizes(task: Task) -> dict[str, int]:
 def filled_buffer(
     config: RunConfig, task: Task, dataset: Dataset, display: ProgressDisplay
 ) -> Buffer:
-    """The whole dataset as the steps of one world, in host memory.
+    """The whole dataset as the steps of one environment, in host memory.
 
     What each step achieved is computed from its qpos and qvel. The layout does not tell which goal
     it was told: one of the task's training goals is drawn for it.
@@ -83,7 +84,8 @@ def filled_buffer(
     key = jax.random.key(GOAL_SEED)
     achieved, told = np.zeros((2, steps, task.goal.dim), np.float32)
     for first in range(0, steps, at_once):
-        # The last states are as many as all others, for the engine steps a fixed number of worlds.
+        # The last states are as many as all others, for the engine steps a fixed number of
+        # environments.
         rows = slice(min(first, steps - at_once), min(first, steps - at_once) + at_once)
         key, own_key = jax.random.split(key)
         achieved[rows], told[rows] = goals(dataset.qpos[rows], dataset.qvel[rows], own_key)
@@ -93,10 +95,10 @@ def filled_buffer(
         action=dataset.actions,  # type: ignore[arg-type]
         achieved_goal=achieved,  # type: ignore[arg-type]
         goal=told,  # type: ignore[arg-type]
-        age=dataset.age,  # type: ignore[arg-type]
+        episode_step=dataset.episode_step,  # type: ignore[arg-type]
     )
-    one_world: Any = jax.tree.map(lambda array: array[:, None], recorded)
-    return Buffer(one_world, np.int32(steps))  # type: ignore[arg-type]
+    one_env: Any = jax.tree.map(lambda array: array[:, None], recorded)
+    return Buffer(one_env, np.int32(steps))  # type: ignore[arg-type]
 
 
 def require_same_dataset(run: RunDirectory, dataset: Dataset) -> None:

@@ -23,7 +23,7 @@ def profile_round(trainer: Trainer, state: TrainState, round_seconds: float) -> 
     config, plan = trainer.config, trainer.plan
     key, policy_key, batches_key, updates_key = jax.random.split(jax.random.key(0), 4)
 
-    def physics_only(worlds, key: Array):
+    def physics_only(envs, key: Array):
         def random_policy(observation: Array, goal: Array, key: Array) -> Array:
             shape = (observation.shape[0], trainer.task.action_dim)
             return jax.random.uniform(key, shape, minval=-1.0)
@@ -31,7 +31,7 @@ def profile_round(trainer: Trainer, state: TrainState, round_seconds: float) -> 
         return unroll(
             trainer.task,
             trainer.physics,
-            worlds,
+            envs,
             random_policy,
             key,
             config.collection.unroll_length,
@@ -40,10 +40,10 @@ def profile_round(trainer: Trainer, state: TrainState, round_seconds: float) -> 
         )[0]
 
     def policy_only(state: TrainState, keys: Array) -> Array:
-        observation = trainer.task.observe(state.worlds.physics)
+        observation = trainer.task.observe(state.envs.physics)
 
         def act(total: Array, key: Array) -> tuple[Array, None]:
-            goal = state.worlds.goal
+            goal = state.envs.goal
             return total + trainer.agent.act(state.agent, observation, goal, key, False).sum(), None
 
         return jax.lax.scan(act, jnp.zeros(()), keys)[0]
@@ -59,7 +59,7 @@ def profile_round(trainer: Trainer, state: TrainState, round_seconds: float) -> 
 
     seconds = {}
     if trainer.dataset is None:
-        seconds["physics"] = _time(physics_only, state.worlds, key)
+        seconds["physics"] = _time(physics_only, state.envs, key)
         steps_keys = jax.random.split(policy_key, config.collection.unroll_length)
         seconds["policy"] = _time(policy_only, state, steps_keys)
     update_keys = jax.random.split(updates_key, plan.updates_per_unroll)

@@ -1,4 +1,4 @@
-"""Worlds that act: one control step, and an unroll of many."""
+"""Environments that act: one control step, and an unroll of many."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,25 +13,25 @@ from kilolayer.tasks.base import GoalSplit, Task
 from kilolayer.training.divergence import is_sound
 from kilolayer.types import Array
 
-# (observation [worlds, observation], goal [worlds, goal], key) -> action [worlds, action]
+# (observation [envs, observation], goal [envs, goal], key) -> action [envs, action]
 Policy = Callable[[Array, Array, Array], Array]
 # What to keep of a step, of the state that the action was taken in and the transition.
 Recorder = Callable[[PhysicsState, Transition], Any]
 
 
-class WorldState(eqx.Module):
-    """All worlds between two control steps.
+class EnvState(eqx.Module):
+    """All environments between two control steps.
 
-    goal `[worlds, goal]`: what each was told to reach. age `[worlds]`: control steps since reset.
+    goal `[envs, goal]`: what each was told to reach. age `[envs]`: control steps since reset.
     """
 
     physics: PhysicsState
     goal: Array
-    age: Array
+    episode_step: Array
 
 
 class CutOff(NamedTuple):
-    """After which steps an episode was cut off, `[length, worlds]` each: because its world
+    """After which steps an episode was cut off, `[length, envs]` each: because its environment
     diverged, or because it was truncated, in both cases without having terminated."""
 
     diverged: Array
@@ -42,86 +42,83 @@ class CutOff(NamedTuple):
         return self.diverged | self.truncated
 
 
-def start_worlds(
-    task: Task, physics: Physics, key: Array, goal: Array, split: GoalSplit
-) -> WorldState:
-    """Fresh worlds that are told to reach `goal [worlds, goal]`, drawn from `split`."""
+def reset(task: Task, physics: Physics, key: Array, goal: Array, split: GoalSplit) -> EnvState:
+    """Fresh environments that are told to reach `goal [envs, goal]`, drawn from `split`."""
     state = physics.init(*task.reset(key, goal, split))
-    age = jnp.zeros(goal.shape[0], jnp.int32)
-    return WorldState(state, task.current_goal(state, goal), age)
+    episode_step = jnp.zeros(goal.shape[0], jnp.int32)
+    return EnvState(state, task.current_goal(state, goal), episode_step)
 
 
-def auto_reset(
-    task: Task, physics: Physics, worlds: WorldState, ended: Array, key: Array
-) -> WorldState:
-    """Reset the worlds whose episode `ended [worlds]` and give them new goals."""
-    num_worlds = ended.shape[0]
+def auto_reset(task: Task, physics: Physics, envs: EnvState, ended: Array, key: Array) -> EnvState:
+    """Reset the environments whose episode `ended [envs]` and give them new goals."""
+    num_envs = ended.shape[0]
 
-    def fresh() -> WorldState:
+    def fresh() -> EnvState:
         reset_key, goal_key = jax.random.split(key)
-        goal = task.sample_goal(goal_key, num_worlds, "training")
-        state = physics.reset(worlds.physics, ended, *task.reset(reset_key, goal, "training"))
-        return WorldState(
+        goal = task.sample_goal(goal_key, num_envs, "training")
+        state = physics.reset(envs.physics, ended, *task.reset(reset_key, goal, "training"))
+        return EnvState(
             physics=state,
-            goal=jnp.where(ended[:, None], goal, worlds.goal),
-            age=jnp.where(ended, 0, worlds.age),
+            goal=jnp.where(ended[:, None], goal, envs.goal),
+            episode_step=jnp.where(ended, 0, envs.episode_step),
         )
 
-    return jax.lax.cond(jnp.any(ended), fresh, lambda: worlds)
+    return jax.lax.cond(jnp.any(ended), fresh, lambda: envs)
 
 
-def resample_goals(task: Task, worlds: WorldState, interval: int, key: Array) -> WorldState:
-    """Another goal for the worlds whose episode is a multiple of `interval` steps old, not new."""
-    due = (worlds.age > 0) & (worlds.age % interval == 0)
+def resample_goals(task: Task, envs: EnvState, interval: int, key: Array) -> EnvState:
+    """Another goal for the environments whose episode is a multiple of `interval` steps old, not
+    new."""
+    due = (envs.episode_step > 0) & (envs.episode_step % interval == 0)
     goal = task.sample_goal(key, due.shape[0], "training")
-    goal = jnp.where(due[:, None], goal, worlds.goal)
-    return eqx.tree_at(lambda each: each.goal, worlds, goal)
+    goal = jnp.where(due[:, None], goal, envs.goal)
+    return eqx.tree_at(lambda each: each.goal, envs, goal)
 
 
 def unroll(
     task: Task,
     physics: Physics,
-    worlds: WorldState,
+    envs: EnvState,
     policy: Policy,
     key: Array,
     length: int,
     episode_length: int,
     goal_interval: int | None = None,
     record: Recorder = lambda _, step: step,
-) -> tuple[WorldState, Any, CutOff]:
-    """Act for `length` control steps; worlds whose episode ends start anew at once.
+) -> tuple[EnvState, Any, CutOff]:
+    """Act for `length` control steps; environments whose episode ends start anew at once.
 
-    goal_interval: control steps after which a world is told another goal, by default never.
-    Returns the worlds afterwards, what was recorded, by default the trajectory, leaves `[length,
-    worlds, ...]`, and which episodes were cut off. A world that diverged starts anew too, so that
-    nothing is recorded of the state that it was in.
+    goal_interval: control steps after which an environment is told another goal, by default never.
+    Returns the environments afterwards, what was recorded, by default the trajectory, leaves
+    `[length, environments, ...]`, and which episodes were cut off. An environment that diverged
+    starts anew too, so that nothing is recorded of the state that it was in.
     """
 
-    def control_step(worlds: WorldState, key: Array) -> tuple[WorldState, Any]:
+    def control_step(envs: EnvState, key: Array) -> tuple[EnvState, Any]:
         action_key, restart_key, goal_key = jax.random.split(key, 3)
-        observation = task.observe(worlds.physics)
-        action = policy(observation, worlds.goal, action_key)
+        observation = task.observe(envs.physics)
+        action = policy(observation, envs.goal, action_key)
         step = Transition(
             observation=observation,
             action=action,
-            achieved_goal=task.achieved_goal(worlds.physics),
-            goal=worlds.goal,
-            age=worlds.age,
+            achieved_goal=task.achieved_goal(envs.physics),
+            goal=envs.goal,
+            episode_step=envs.episode_step,
         )
-        recorded = record(worlds.physics, step)
-        stepped = WorldState(physics.step(worlds.physics, action), worlds.goal, worlds.age + 1)
+        recorded = record(envs.physics, step)
+        stepped = EnvState(physics.step(envs.physics, action), envs.goal, envs.episode_step + 1)
         goal = task.current_goal(stepped.physics, stepped.goal)
         diverged = ~is_sound(task, stepped.physics, goal)
         terminated = task.terminated(stepped.physics)
         truncated = task.truncated(stepped.physics) & ~terminated & ~diverged
-        ended = terminated | truncated | (stepped.age >= episode_length) | diverged
-        worlds = auto_reset(task, physics, stepped, ended, restart_key)
+        ended = terminated | truncated | (stepped.episode_step >= episode_length) | diverged
+        envs = auto_reset(task, physics, stepped, ended, restart_key)
         if goal_interval is not None:
-            worlds = resample_goals(task, worlds, goal_interval, goal_key)
-        goal = task.current_goal(worlds.physics, worlds.goal)
-        worlds = eqx.tree_at(lambda each: each.goal, worlds, goal)
-        return worlds, (recorded, CutOff(diverged, truncated))
+            envs = resample_goals(task, envs, goal_interval, goal_key)
+        goal = task.current_goal(envs.physics, envs.goal)
+        envs = eqx.tree_at(lambda each: each.goal, envs, goal)
+        return envs, (recorded, CutOff(diverged, truncated))
 
     keys = jax.random.split(key, length)
-    worlds, (recorded, cut_off) = jax.lax.scan(control_step, worlds, keys)
-    return worlds, recorded, cut_off
+    envs, (recorded, cut_off) = jax.lax.scan(control_step, envs, keys)
+    return envs, recorded, cut_off

@@ -28,7 +28,7 @@ def without_dataset(trainer: Trainer, state: TrainState) -> TrainState:
 
 def write_state(run: RunDirectory, rounds: int, state: TrainState) -> int:
     """The same for a state in host memory."""
-    loop = (state.buffer, state.worlds, state.key, state.unrolls)
+    loop = (state.buffer, state.envs, state.key, state.unrolls)
     return checkpoint.save(run.checkpoints, rounds, state.learnt, loop) if run.writes else 0
 
 
@@ -41,7 +41,7 @@ def restore_state(
     """
     seeds = seeds or Seeds((trainer.config.seed,))
     like = without_dataset(trainer, jax.eval_shape(seeds.lift(trainer.init), seeds.array()))
-    loop = (like.buffer, like.worlds, like.key, like.unrolls)
+    loop = (like.buffer, like.envs, like.key, like.unrolls)
     learnt = checkpoint.restore(run.checkpoints, rounds, checkpoint.AGENT, like.learnt)
     loop = checkpoint.restore(run.checkpoints, rounds, checkpoint.LOOP, loop)
     agent, average = (learnt, None) if like.average is None else (learnt.agent, learnt.average)
@@ -50,15 +50,18 @@ def restore_state(
 
 
 def first_nonfinite(metrics: dict[str, float], state: TrainState) -> str | None:
-    """The name of the first metric, parameter or world tensor with a NaN or an infinity."""
-    checked = (state.worlds, state.agent)  # a broken world breaks the agent, so it is named first
+    """The name of the first metric, parameter or environment tensor with a NaN or an infinity."""
+    checked = (
+        state.envs,
+        state.agent,
+    )  # a broken environment breaks the agent, so it is named first
     for (path, _), finite in zip(
         jax.tree_util.tree_flatten_with_path(checked)[0],
         np.asarray(_finite_leaves(checked)),
         strict=True,
     ):
         if not finite:
-            return ("worlds", "agent")[path[0].idx] + jax.tree_util.keystr(path[1:])
+            return ("envs", "agent")[path[0].idx] + jax.tree_util.keystr(path[1:])
     return next((name for name, value in metrics.items() if not np.isfinite(value).all()), None)
 
 

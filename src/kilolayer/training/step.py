@@ -23,7 +23,7 @@ from kilolayer.replay.dataset import Dataset
 from kilolayer.runtime.mesh import by_width, shared_out, whole
 from kilolayer.tasks.base import Task
 from kilolayer.training.divergence import DIVERGED_METRIC
-from kilolayer.training.rollout import WorldState, start_worlds, unroll
+from kilolayer.training.rollout import EnvState, reset, unroll
 from kilolayer.types import Array, Metrics
 
 # Folded into the key of a batch, which is split into fewer parts than this: without noise the batch
@@ -41,7 +41,7 @@ class TrainState(eqx.Module):
     agent: Any
     average: Any
     buffer: Buffer
-    worlds: WorldState
+    envs: EnvState
     key: Array
     unrolls: Array
 
@@ -58,10 +58,10 @@ class TrainState(eqx.Module):
 
 @dataclass(frozen=True)
 class Trainer:
-    """The pure functions of one training run, on all the worlds and the whole batch.
+    """The pure functions of one training run, on all the environments and the whole batch.
 
     Compiled with the state's `shardings` they run on every device of the mesh. dataset: what to
-    learn from in place of the worlds' steps; the buffer of a new state has room for it and is
+    learn from in place of the environments' steps; the buffer of a new state has room for it and is
     filled by `kilolayer.training.offline`.
     """
 
@@ -76,18 +76,18 @@ class Trainer:
     @property
     def shardings(self) -> TrainState:
         """Where the state lives, one sharding for each array of the agent and each other branch."""
-        one, worlds = whole(self.mesh), shared_out(self.mesh)
+        one, envs = whole(self.mesh), shared_out(self.mesh)
         agent = by_width(self.mesh, jax.eval_shape(self.agent.init, jax.random.key(0)))
-        # A dataset is one world, which cannot be shared out.
+        # A dataset is one environment, which cannot be shared out.
         steps: Any = shared_out(self.mesh, axis=1) if self.dataset is None else one
         buffer: Any = Buffer(steps, one)  # type: ignore[arg-type]
         average = None if self.agent.average_decay == 0 else actor_of(agent)
-        return TrainState(agent, average, buffer, worlds, one, one)  # type: ignore[arg-type]
+        return TrainState(agent, average, buffer, envs, one, one)  # type: ignore[arg-type]
 
     def init(self, seed: Array | int | None = None) -> TrainState:
         """The state before the first step, from the seed alone; by default the config's."""
         keys = jax.random.split(jax.random.key(self.config.seed if seed is None else seed), 4)
-        agent_key, world_key, goal_key, key = keys
+        agent_key, env_key, goal_key, key = keys
         task, config = self.task, self.config
         goal = task.sample_goal(goal_key, config.collection.num_envs, "training")
         agent = self.agent.init(agent_key)
@@ -103,33 +103,35 @@ class Trainer:
                 task.action_dim,
                 task.goal.dim,
             ),
-            worlds=start_worlds(task, self.physics, world_key, goal, "training"),
+            envs=reset(task, self.physics, env_key, goal, "training"),
             key=jax.random.key_data(key),
             unrolls=jnp.zeros((), jnp.int32),
         )
 
     def collect(self, state: TrainState) -> tuple[TrainState, Metrics]:
-        """One unroll into the buffer, without updates; how often a world diverged in it."""
+        """One unroll into the buffer, without updates; how often an environment diverged in it."""
         key, unroll_key = jax.random.split(jax.random.wrap_key_data(state.key))
 
         def policy(observation: Array, goal: Array, key: Array) -> Array:
             return self.agent.explore(state.agent, observation, goal, key)
 
-        worlds, trajectory, cut_off = unroll(
+        envs, trajectory, cut_off = unroll(
             self.task,
             self.physics,
-            state.worlds,
+            state.envs,
             policy,
             unroll_key,
             self.config.collection.unroll_length,
             self.plan.episode_length,
             self.config.collection.goal_interval,
         )
-        age = jnp.where(cut_off.either, ring.CUT_OFF, trajectory.age)
+        episode_step = jnp.where(cut_off.either, ring.CUT_OFF, trajectory.episode_step)
         state = dataclasses.replace(
             state,
-            buffer=ring.insert(state.buffer, dataclasses.replace(trajectory, age=age)),
-            worlds=worlds,
+            buffer=ring.insert(
+                state.buffer, dataclasses.replace(trajectory, episode_step=episode_step)
+            ),
+            envs=envs,
             key=jax.random.key_data(key),
             unrolls=state.unrolls + 1,
         )

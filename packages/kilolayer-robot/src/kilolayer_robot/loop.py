@@ -239,7 +239,7 @@ class ControlLoop:
         wanted = [(len(card.observation),), (len(card.goal),), (len(card.goal),)]
         if [row.shape for row in rows] != wanted or not all(np.isfinite(row).all() for row in rows):
             return None, begun, "bad observation"
-        # Not `age > limit`, which NaN would pass.
+        # Not `episode_step > limit`, which NaN would pass.
         if not self.clock.now() - measured_at <= limit:
             return None, begun, "late observation"
         return Sensed(*rows, errand=errand, measured_at=measured_at), measured_at, None

@@ -53,8 +53,8 @@ def control_simulation(
     out: Path | None = None,
     seed: int = 0,
 ) -> Controlled:
-    """Drive one simulated world of the run's task for so many seconds of this machine's clock,
-    or until a signal.
+    """Drive one simulated environment of the run's task for so many seconds of this machine's
+    clock, or until a signal.
 
     goal: such as "8,0", told in every episode in place of the task's evaluation goals. out: the
     log. Raises UserError for a goal that is none, or a log that cannot be written.

@@ -1,4 +1,4 @@
-"""A simulated world of a task as a robot of the control loop."""
+"""A simulated environment of a task as a robot of the control loop."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ class Errand:
 
 
 class SimulatedRobot:
-    """One world of a task, with its own engine: each action is one control step.
+    """One environment of a task, with its own engine: each action is one control step.
 
     It does not keep time itself: a loop of `1 / control_step` Hz runs it in real time, a faster one
     faster. Episodes have the task's length and evaluation goals, or `goal [goal]`, and are over

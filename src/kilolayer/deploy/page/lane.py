@@ -36,7 +36,8 @@ class Player:
 
 
 class Situation(eqx.Module):
-    """One world after a control step; all but the physics state without the axis of worlds."""
+    """One world after a control step; all but the physics state without the axis of
+    environments."""
 
     physics: PhysicsState
     goal: Array

@@ -66,7 +66,8 @@ def build_planner(
 
 
 def for_one(planner: Planner) -> Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
-    """A planner of a single world, compiled: `([observation], [goal], [goal]) -> [chunk, goal]`."""
+    """A planner of a single environment, compiled: `([observation], [goal], [goal]) -> [chunk,
+    goal]`."""
     plan = jax.jit(lambda planner, *rows: planner.plan(*rows))
 
     def plan_for(observation: np.ndarray, achieved_goal: np.ndarray, goal: np.ndarray):

@@ -84,7 +84,7 @@ class Hierarchy:
 
 @dataclass(frozen=True)
 class Operations:
-    """Floating-point operations of the networks' matrix products, for one world.
+    """Floating-point operations of the networks' matrix products, for one environment.
 
     act: of the controller at each control step. plan: of the planner at each plan. replan: control
     steps from one plan to the next.

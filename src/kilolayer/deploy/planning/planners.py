@@ -2,7 +2,7 @@
 
 A planner is a pytree with a pure `plan`, so that whole episodes of planner and controller are one
 compiled program, and the control loop calls the same one. It plans for as many rows as it is given:
-every row is a world of its own.
+every row is an environment of its own.
 """
 
 from typing import Protocol

@@ -110,16 +110,16 @@ def draw_chunks(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """`(observation [count, observation], hindsight goal [count, goal], change [count, chunk,
     goal])`: change is what the achieved goal differs by later, no later than the hindsight goal."""
-    times, worlds = np.nonzero(steps.remaining)
+    times, envs = np.nonzero(steps.remaining)
     drawn = generator.integers(0, len(times), count)
-    time, world = times[drawn], worlds[drawn]
-    longest = steps.remaining[time, world]
+    time, env = times[drawn], envs[drawn]
+    longest = steps.remaining[time, env]
     offset = np.minimum(generator.geometric(1 - min(chunks.discount, 1 - 1e-6), count), longest)
     ahead = chunks.interval * np.arange(1, chunks.chunk + 1)
     later = time[:, None] + np.minimum(ahead, offset[:, None])
     achieved = steps.achieved_goal
-    change = achieved[later, world[:, None]] - achieved[time, world][:, None]
-    return steps.observation[time, world], achieved[time + offset, world], change
+    change = achieved[later, env[:, None]] - achieved[time, env][:, None]
+    return steps.observation[time, env], achieved[time + offset, env], change
 
 
 def negative_log_likelihood(actor: Actor, observation: Array, goal: Array, target: Array) -> Array:

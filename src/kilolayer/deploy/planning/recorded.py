@@ -12,39 +12,40 @@ from kilolayer.runtime import checkpoint
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.training.collect import STEPS_AT_ONCE, noisy
 from kilolayer.training.evaluate import evaluation_policy
-from kilolayer.training.rollout import start_worlds, unroll
+from kilolayer.training.rollout import reset, unroll
 
-# Where no buffer was kept: worlds that play one episode each, and the noise on their actions.
-FRESH_WORLDS, FRESH_NOISE = 64, 0.2
+# Where no buffer was kept: environments that play one episode each, and the noise on their actions.
+FRESH_ENVS, FRESH_NOISE = 64, 0.2
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """Steps in order of time: observation `[time, worlds, observation]`, achieved_goal `[time,
-    worlds, goal]`, age `[time, worlds]`, control steps since the episode's reset."""
+    """Steps in order of time: observation `[time, envs, observation]`, achieved_goal `[time,
+    environments, goal]`, episode_step `[time, envs]`, control steps since the episode's reset."""
 
     observation: np.ndarray
     achieved_goal: np.ndarray
-    age: np.ndarray
+    episode_step: np.ndarray
 
     @cached_property
     def remaining(self) -> np.ndarray:
-        """Later steps that are recorded of each step's episode, `[time, worlds]`."""
-        found = np.zeros_like(self.age)
+        """Later steps that are recorded of each step's episode, `[time, envs]`."""
+        found = np.zeros_like(self.episode_step)
         for time in range(len(found) - 2, -1, -1):
-            goes_on = self.age[time + 1] == self.age[time] + 1
+            goes_on = self.episode_step[time + 1] == self.episode_step[time] + 1
             found[time] = np.where(goes_on, found[time + 1] + 1, 0)
         return found
 
     def draw(self, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """`(observation, achieved_goal)` of steps drawn uniformly, `[count, ...]`."""
         generator = np.random.default_rng(seed)
-        time, world = (generator.integers(0, end, count) for end in self.age.shape)
-        return self.observation[time, world], self.achieved_goal[time, world]
+        time, env = (generator.integers(0, end, count) for end in self.episode_step.shape)
+        return self.observation[time, env], self.achieved_goal[time, env]
 
 
 def recorded_steps(run: Run, display: ProgressDisplay, seed: int = 0) -> Recorded:
-    """The replay buffer of the run's newest checkpoint, or an episode played in each of 64 worlds.
+    """The replay buffer of the run's newest checkpoint, or an episode played in each of 64
+    environments.
 
     Runs from a dataset and seeds that trained together keep no buffer of their own.
     """
@@ -59,7 +60,7 @@ def _kept(run: Run) -> Recorded | None:
     # The loop is a tuple, and the buffer its first part.
     if arrays is None or "0.inserted" not in arrays:
         return None
-    names = ("observation", "achieved_goal", "age")
+    names = ("observation", "achieved_goal", "episode_step")
     steps = [arrays[f"0.steps.{name}"] for name in names]
     inserted, capacity = int(arrays["0.inserted"]), len(steps[-1])
     oldest = inserted % capacity if inserted > capacity else 0
@@ -69,23 +70,23 @@ def _kept(run: Run) -> Recorded | None:
 
 def _played(run: Run, display: ProgressDisplay, seed: int) -> Recorded:
     task, config = run.task, run.config
-    physics = build_physics(task.world, FRESH_WORLDS, config.physics)
+    physics = build_physics(task.world, FRESH_ENVS, config.physics)
     policy = noisy(evaluation_policy(run.agent, run.agent_state, samples=1), FRESH_NOISE)
-    goal_key, world_key, key = jax.random.split(jax.random.key(seed), 3)
-    goal = task.sample_goal(goal_key, FRESH_WORLDS, "training")
-    worlds = jax.jit(lambda: start_worlds(task, physics, world_key, goal, "training"))()
+    goal_key, env_key, key = jax.random.split(jax.random.key(seed), 3)
+    goal = task.sample_goal(goal_key, FRESH_ENVS, "training")
+    envs = jax.jit(lambda: reset(task, physics, env_key, goal, "training"))()
     play = jax.jit(
-        lambda worlds, key: unroll(
-            task, physics, worlds, policy, key, STEPS_AT_ONCE, task.episode_length
+        lambda envs, key: unroll(
+            task, physics, envs, policy, key, STEPS_AT_ONCE, task.episode_length
         )
     )
     parts = []
     count = -(-task.episode_length // STEPS_AT_ONCE)
     for index in range(count):
-        worlds, part, _ = play(worlds, jax.random.fold_in(key, index))
+        envs, part, _ = play(envs, jax.random.fold_in(key, index))
         parts.append(jax.device_get(part))
         display.advance(index + 1, count)
-    names = ("observation", "achieved_goal", "age")
+    names = ("observation", "achieved_goal", "episode_step")
     return Recorded(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 

@@ -26,17 +26,17 @@ from kilolayer.training.step import Trainer, TrainState
 from kilolayer.types import UserError, bad_field
 
 WITH_CRITIC = ("crl", "sac", "sac-her")
-WORLDS = 128
+ENVS = 128
 UNROLL_LENGTH = 25  # control steps
-MOST_KEPT = 10_000  # steps of each world in the buffer
+MOST_KEPT = 10_000  # steps of each environment in the buffer
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(Settings):
     """How to distil.
 
-    steps: environment steps, over all worlds. updates_per_step: of the student. teacher_acts: share
-    of the steps over which the worlds in which the teacher acts fall from all to none.
+    steps: environment steps, over all environments. updates_per_step: of the student. teacher_acts:
+    share of the steps over which the environments in which the teacher acts fall from all to none.
     critic_weighted: see `kilolayer.losses.distillation.critic_weights`.
     """
 
@@ -50,19 +50,19 @@ class Recipe(Settings):
 
     def config(self, teacher: RunConfig, agent: Agent, seed: int) -> RunConfig:
         """The config of a training of the student by `agent`, in the teacher's environments."""
-        # Enough for the first batch: the newest step of each world has no future yet.
-        first = 1 + -(-self.batch_size // WORLDS)
+        # Enough for the first batch: the newest step of each environment has no future yet.
+        first = 1 + -(-self.batch_size // ENVS)
         return teacher.having(
             seed=seed,
             total_steps=self.steps,
-            num_envs=WORLDS,
+            num_envs=ENVS,
             unroll_length=UNROLL_LENGTH,
             dataset=None,
             agent=agent,
             update_to_data=self.updates_per_step,
             min_replay_steps_per_env=first,
             # All of them, as DAgger would have it.
-            replay_steps_per_env=min(max(first, self.steps // WORLDS + 1), MOST_KEPT),
+            replay_steps_per_env=min(max(first, self.steps // ENVS + 1), MOST_KEPT),
             num_evaluations=1,
         )
 

@@ -14,10 +14,10 @@ from kilolayer.networks.surgery import select_blocks
 from kilolayer.physics.build import build_physics
 from kilolayer.replay import buffer as ring
 from kilolayer.replay import hindsight
-from kilolayer.training.rollout import start_worlds, unroll
+from kilolayer.training.rollout import reset, unroll
 from kilolayer.types import Array
 
-WORLDS = 32
+ENVS = 32
 # Half of the states are seen with the goal that was told, half with one that was reached later.
 HINDSIGHT_SHARE = 0.5
 # Folded into the seed: these are not the starts and goals that the curve is scored on.
@@ -49,19 +49,19 @@ def visited_states(policy: DeployedPolicy, count: int, seed: int) -> Visited:
     """`count` states of evaluation episodes that the policy plays with its own noise."""
     task, config = policy.task, policy.config
     length = task.episode_length
-    physics = build_physics(task.world, WORLDS, config.physics)
+    physics = build_physics(task.world, ENVS, config.physics)
     key = jax.random.fold_in(jax.random.key(seed), VISITED_STREAM)
-    goal_key, world_key, play_key, draw_key, goals_key = jax.random.split(key, 5)
+    goal_key, env_key, play_key, draw_key, goals_key = jax.random.split(key, 5)
 
     @jax.jit
     def play(actor: Actor) -> Visited:
         def act(observation: Array, goal: Array, key: Array) -> Array:
             return policy.agent.act(actor, observation, goal, key, deterministic=False)
 
-        goal = task.sample_goal(goal_key, WORLDS, "evaluation")
-        worlds = start_worlds(task, physics, world_key, goal, "evaluation")
-        _, steps, _ = unroll(task, physics, worlds, act, play_key, length, length)
-        empty = ring.init(length, WORLDS, len(task.observation), task.action_dim, task.goal.dim)
+        goal = task.sample_goal(goal_key, ENVS, "evaluation")
+        envs = reset(task, physics, env_key, goal, "evaluation")
+        _, steps, _ = unroll(task, physics, envs, act, play_key, length, length)
+        empty = ring.init(length, ENVS, len(task.observation), task.action_dim, task.goal.dim)
         batch = hindsight.sample(
             ring.insert(empty, steps), draw_key, count, config.agent.horizon_discount(1.0), length
         )

@@ -1,4 +1,5 @@
-"""Worlds of a task for an environment's step and reset; what the single and the fast face share."""
+"""Environments of a task for an environment's step and reset; what the single and the fast face
+share."""
 
 from typing import Any
 
@@ -15,16 +16,18 @@ from kilolayer.types import Array, UserError
 
 
 class State(eqx.Module):
-    """All worlds between two steps; key `[worlds, 2]`: what each draws its next episode from."""
+    """All environments between two steps; key `[envs, 2]`: what each draws its next episode
+    from."""
 
     physics: PhysicsState
     goal: Array
-    age: Array
+    episode_step: Array
     key: Array
 
 
 class Outcome(eqx.Module):
-    """What an environment tells, one entry per world; on the host, arrays not to be written to.
+    """What an environment tells, one entry per environment; on the host, arrays not to be written
+    to.
 
     steps: of the episode so far.
     """
@@ -35,15 +38,15 @@ class Outcome(eqx.Module):
     steps: Any
 
 
-class Worlds:
-    """Worlds of a task whose episodes follow from a seed each, whatever the others do."""
+class ParallelEnvs:
+    """Environments of a task whose episodes follow from a seed each, whatever the others do."""
 
-    def __init__(self, task: Task, num_worlds: int, split: GoalSplit):
+    def __init__(self, task: Task, num_envs: int, split: GoalSplit):
         if split not in ("training", "evaluation"):
             raise UserError(f"split = {split!r} is not allowed: it is training or evaluation.")
-        self.task, self.num_worlds = task, num_worlds
+        self.task, self.num_envs = task, num_envs
         self._split: GoalSplit = split
-        self._physics = build_physics(task.world, num_worlds)
+        self._physics = build_physics(task.world, num_envs)
         self._begin, self._step = jax.jit(self._begin_all), jax.jit(self._step_all)
         self._state: State | None = None
         self.observation_space = Dict(
@@ -64,19 +67,20 @@ class Worlds:
         return self._state
 
     def begin(self, seed: int | None, options: dict[str, Any] | None) -> Outcome:
-        """Begin an episode in every world: from seed, seed + 1, ..., or as the last one says."""
+        """Begin an episode in every environment: from seed, seed + 1, ..., or as the last one
+        says."""
         if seed is None:
             key = self.state.key
         else:
             # All of a seed's bits count, however many it has.
-            seeds = [np.random.SeedSequence(seed + world) for world in range(self.num_worlds)]
+            seeds = [np.random.SeedSequence(seed + world) for world in range(self.num_envs)]
             key = np.stack([entropy.generate_state(2) for entropy in seeds])
         self._state, outcome = self._begin(key, self._told(options))
         return jax.device_get(outcome)
 
     def step(self, actions: np.ndarray, restart: np.ndarray) -> Outcome:
-        """One control step with `actions [worlds, action]`; `restart [worlds]` begin anew."""
-        shape = (self.num_worlds, self.task.action_dim)
+        """One control step with `actions [envs, action]`; `restart [envs]` begin anew."""
+        shape = (self.num_envs, self.task.action_dim)
         if actions.shape != shape:
             raise UserError(f"actions of the shape {actions.shape} do not fit: they need {shape}.")
         self._state, outcome = self._step(self.state, actions, restart)
@@ -87,20 +91,20 @@ class Worlds:
         return np.where(is_success(self.task, achieved, desired), 0.0, -1.0)
 
     def _told(self, options: dict[str, Any] | None) -> np.ndarray | None:
-        """The goal in a reset's options, for every world alike or `[worlds, goal]`."""
+        """The goal in a reset's options, for every environment alike or `[envs, goal]`."""
         if not options or "goal" not in options:
             return None
         goal = np.asarray(options["goal"], np.float32)
-        shape = (self.num_worlds, self.task.goal.dim)
+        shape = (self.num_envs, self.task.goal.dim)
         if goal.shape not in (shape, shape[1:]) or not np.isfinite(goal).all():
             raise UserError(
                 f"the goal {goal.tolist()} is not allowed: task {self.task.name} takes "
-                f"{shape[1]} finite numbers, or as many for each of {shape[0]} worlds."
+                f"{shape[1]} finite numbers, or as many for each of {shape[0]} environments."
             )
         return np.broadcast_to(goal, shape)
 
     def _draw(self, key: Array, told: Array | None) -> tuple[Array, Array, Array, Array]:
-        """A goal, qpos, qvel and the next key of every world, each from its own key alone."""
+        """A goal, qpos, qvel and the next key of every environment, each from its own key alone."""
 
         def draw(key: Array, told: Array | None) -> tuple[Array, Array, Array, Array]:
             key, goal_key, start_key = jax.random.split(jax.random.wrap_key_data(key), 3)
@@ -125,12 +129,12 @@ class Worlds:
             return State(
                 self._physics.reset(physics, restart, qpos, qvel),
                 jnp.where(each, goal, state.goal),
-                jnp.where(restart, 0, state.age + 1),
+                jnp.where(restart, 0, state.episode_step + 1),
                 jnp.where(each, key, state.key),
             )
 
         def on() -> State:
-            return State(physics, state.goal, state.age + 1, state.key)
+            return State(physics, state.goal, state.episode_step + 1, state.key)
 
         return self._tell(jax.lax.cond(jnp.any(restart), anew, on))
 
@@ -143,8 +147,8 @@ class Worlds:
             "desired_goal": goal,
         }
         success = is_success(task, achieved, goal)
-        outcome = Outcome(observation, success, task.terminated(physics), state.age)
-        return State(physics, goal, state.age, state.key), outcome
+        outcome = Outcome(observation, success, task.terminated(physics), state.episode_step)
+        return State(physics, goal, state.episode_step, state.key), outcome
 
 
 def _unbounded(size: int) -> Box:
