@@ -186,7 +186,7 @@ REFUSED = [
     ({"shuffled_goal_share": -0.5}, "shuffled_goal_share", "[0, 1]", 0.0),
     ({"hindsight_goal_share": 1.5}, "hindsight_goal_share", "[0, 1]", 1.0),
     ({"final_learning_rate_share": -0.1}, "final_learning_rate_share", "[0, 1]", 0.0),
-    ({"constant_learning_rate_share": 1.5}, "constant_learning_rate_share", "[0, 1]", 1.0),
+    ({"constant_share": 1.5}, "constant_share", "[0, 1]", 1.0),
     ({"horizon_growth_share": 0.0}, "horizon_growth_share", "(0, 1]", 1.0),
     ({"final_learning_rate_share": 2.0}, "final_learning_rate_share", "[0, 1]", 1.0),
     ({"hindsight_goal_noise": -0.5}, "hindsight_goal_noise", "at least 0", 0.0),

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
         train,
         train_seeds,
     )
+    from kilolayer.api.deployment import control, hierarchy, latency
+    from kilolayer.api.sentences import ground, play_said, train_vla
     from kilolayer.config import RunConfig, run_config
     from kilolayer.deploy.policy import DeployedPolicy, open_policy
     from kilolayer.recommendations import recommended
@@ -38,15 +40,20 @@ __all__ = [
     "UserError",
     "collect",
     "compare",
+    "control",
     "distil",
     "evaluate",
     "export",
     "export_robot",
     "forecast",
+    "ground",
+    "hierarchy",
     "inspect",
+    "latency",
     "load",
     "open_policy",
     "play",
+    "play_said",
     "prune",
     "recommended",
     "resume",
@@ -54,6 +61,7 @@ __all__ = [
     "study",
     "train",
     "train_seeds",
+    "train_vla",
 ]
 __version__ = "0.1.0"
 
@@ -63,6 +71,8 @@ _HOMES = {
         "collect", "compare", "distil", "evaluate", "export", "export_robot", "forecast", "inspect",
         "play", "prune", "resume", "train", "train_seeds",
     ),
+    "api.deployment": ("control", "hierarchy", "latency"),
+    "api.sentences": ("ground", "play_said", "train_vla"),
     "config": ("RunConfig", "run_config"),
     "deploy.policy": ("DeployedPolicy", "open_policy"),
     "recommendations": ("recommended",),

@@ -16,7 +16,7 @@ from rich.table import Table
 from kilolayer import control_commands, deploy_commands, language_commands, task_commands
 from kilolayer.errors import UserError, bad_field
 from kilolayer.runtime.devices import refuse_wrong_jax
-from kilolayer.sayings import Saying
+from kilolayer.sayings import require_alone, tell_heard
 
 if TYPE_CHECKING:
     from kilolayer.analysis.load import Run
@@ -230,14 +230,23 @@ def play(
             default in the run's media/, or play_NAME.mp4 for zoo:NAME.
         seed: Seed of the start, the goals and the markers.
     """
-    from kilolayer.api import play as play_run
+    words = {"grounding": grounding, "module": module, "picture": picture}
+    require_alone(say, words, {"goal": goal})
+    if say is not None:
+        from kilolayer.api import sentences
 
-    saying = Saying(run, say, grounding, module, picture, seed)
-    saying.require_alone({"goal": goal})
-    if saying.sentence is not None:
-        saying.play(out)
+        said = sentences.play_said(run, say, grounding, module, picture, out, seed)
+        tell_heard(said.heard, said.task)
+        OUTPUT.print(
+            f"not reached within {said.limit:g} s"
+            if said.reached is None
+            else f"reached after {said.reached:.1f} s"
+        )
+        OUTPUT.print(f"video    {said.film}\npicture  {said.picture}", markup=False)
         return
-    OUTPUT.print(str(play_run(run, goals=goal, out=out, seed=seed)))
+    from kilolayer import api
+
+    OUTPUT.print(str(api.play(run, goals=goal, out=out, seed=seed)))
 
 
 def collect(

@@ -1,6 +1,5 @@
 """The commands that put a policy to work: planner over controller, the loop, the page; no logic."""
 
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -8,8 +7,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from kilolayer.errors import bad_field
-from kilolayer.sayings import Saying, listener, open_actor
+from kilolayer.sayings import require_alone, tell_heard
 
 if TYPE_CHECKING:
     from kilolayer.deploy.control.run import Controlled
@@ -59,23 +57,12 @@ def hierarchy(
         seed: Seed of starts and goals, and of the nodes.
         out: The JSON file to write; by default hierarchy.json in the run directory.
     """
-    from kilolayer.analysis.load import load
-    from kilolayer.deploy.planning.build import compare_planners
-    from kilolayer.deploy.planning.hierarchy import write_rows
-    from kilolayer.deploy.policy import open_policy
-    from kilolayer.runtime.progress import LiveDisplay
+    from kilolayer.api import deployment
     from kilolayer_robot.planning import Pursuit
 
     pursuit = Pursuit.of(replan, chunk, execute, patience)
-    opened = load(run)
-    acts = open_policy(controller or run)
-    out = out or run / "hierarchy.json"
-    if not out.parent.is_dir():
-        raise bad_field("out", str(out), "there is no such directory, make it first")
-    with closing(LiveDisplay()) as display:
-        rows = compare_planners(opened, acts, planner, pursuit, display, episodes, nodes, seed)
-    write_rows(out, rows, pursuit, episodes, seed)
-    table = Table(title=f"{opened.task.name}, {episodes} episodes", title_justify="left")
+    rows = deployment.hierarchy(run, controller, planner, pursuit, nodes, episodes, seed, out)
+    table = Table(title=f"{episodes} episodes", title_justify="left")
     for column in ("planner", "policy", "depth"):
         table.add_column(column)
     for column in ("success", "time at goal", "path efficiency", "operations a step"):
@@ -90,7 +77,7 @@ def hierarchy(
         )
         table.add_row(row.planner, Path(row.controller).name, str(row.depth), *figures)
     OUTPUT.print(table)
-    OUTPUT.print(f"{out}", markup=False)
+    OUTPUT.print(f"{out or run / 'hierarchy.json'}", markup=False)
 
 
 def control(
@@ -146,27 +133,25 @@ def control(
         seed: Seed of starts and goals, of the nodes, and of the markers.
         out: A file for the log, one JSON object a line: every step, plan and error.
     """
-    from kilolayer.deploy.control.run import control_simulation
-    from kilolayer.deploy.planning.build import build_planner
-    from kilolayer.deploy.policy import is_policy, open_policy
-    from kilolayer.runtime.progress import LiveDisplay
+    from kilolayer.api import deployment, sentences
     from kilolayer_robot.planning import Pursuit
     from kilolayer_robot.timing import Timing
 
     timing = Timing(rate, plan_rate, plan_limit, planner_delay)
-    saying = Saying(run, say, grounding, module, None, seed)
-    saying.require_alone({"planner": planner, "goal": goal})
-    with closing(LiveDisplay()) as display:
-        if saying.sentence is not None:
-            done = saying.control(controller, timing, seconds, display, out)
-        else:
-            pursuit = Pursuit.of(max(1, round(rate / plan_rate)), chunk, execute, patience)
-            opened, acts = open_actor(run), open_policy(controller or run)
-            name = planner or ("direct" if is_policy(run) else "waypoints")
-            plans = build_planner(name, opened, acts, pursuit, display, nodes, seed)
-            done = control_simulation(
-                opened, acts, plans, pursuit, timing, seconds, display, goal, out, seed
-            )
+    require_alone(
+        say, {"grounding": grounding, "module": module}, {"planner": planner, "goal": goal}
+    )
+    if say is not None:
+        said = sentences.control_said(
+            run, say, controller, grounding, module, timing, seconds, seed, out
+        )
+        tell_heard(said.heard, said.task)
+        done = said.done
+    else:
+        pursuit = Pursuit.of(max(1, round(rate / plan_rate)), chunk, execute, patience)
+        done = deployment.control(
+            run, controller, planner, timing, seconds, goal, pursuit, nodes, seed, out
+        )
     _tell_control(done, rate)
 
 
@@ -228,6 +213,7 @@ def serve(
         seed: Seed of the starts, and of the markers.
     """
     from kilolayer.analysis.load import load
+    from kilolayer.api import sentences
     from kilolayer.deploy.page.lane import REPLAN_EVERY
     from kilolayer.deploy.page.open_session import open_session
     from kilolayer.deploy.page.serve import PageServer
@@ -244,7 +230,7 @@ def serve(
             pursuit = Pursuit.of(REPLAN_EVERY, 5, None, None)
             opened = load(run), open_policy(run)
             plan = for_one(build_planner(planner, *opened, pursuit, display, seed=seed))
-        ear = None if grounding is None else listener(run, grounding, seed)
+        ear = None if grounding is None else sentences.listener(run, grounding, seed)
         session = open_session(run, student, plan, ear, seed)
         with PageServer(session, port) as server:
             session.warm_up(display)

@@ -1,7 +1,6 @@
 """The commands that make a policy fit to deploy of a trained run: like `cli.py`, no logic."""
 
 from collections.abc import Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
@@ -262,26 +261,18 @@ def latency(
         nodes: Places that waypoints are chosen from.
     """
     from kilolayer.analysis.load import load
-    from kilolayer.deploy.latency import measure_latency
+    from kilolayer.api import deployment
     from kilolayer.deploy.smaller.early_exit import EarlyExit
     from kilolayer.deploy.ways import Planned
-    from kilolayer.report.latency_report import brief, header, rows, write_latency
-    from kilolayer.runtime.progress import LiveDisplay
+    from kilolayer.report.latency_report import brief, header, rows
     from kilolayer_robot.planning import Pursuit
 
-    if out.suffix != ".html":
-        raise bad_field("out", str(out), "a name that ends in .html", out.stem + ".html")
-    if not out.parent.is_dir():
-        raise bad_field("out", str(out), "there is no such directory, make it first")
-    exiting = EarlyExit(tolerance, patience)
     planned = None
     if planner and policies:
         pursuit = Pursuit.of(replan, chunk, execute=None, patience=None)
         planned = Planned(load(plan_run or policies[0]), planner, pursuit, nodes)
-    with closing(LiveDisplay()) as display:
-        found = measure_latency(
-            policies, batch, repeats, episodes, runtime, exiting, planned, display
-        )
+    exiting = EarlyExit(tolerance, patience)
+    found = deployment.latency(policies, out, batch, repeats, episodes, runtime, exiting, planned)
     table = Table(title=f"{found.task}: latency", title_justify="left")
     for name in brief(header(found)):
         table.add_column(name, justify="left" if name in ("policy", "runtime") else "right")
@@ -289,8 +280,7 @@ def latency(
         table.add_row(*brief(row))
     # A row that a narrow terminal wraps is easier to read than columns cut short.
     Console(highlight=False, soft_wrap=True, width=max(OUTPUT.width, 160)).print(table)
-    path = write_latency(found, out)
-    OUTPUT.print(f"report  {path}\nfigures {path.with_suffix('.json')}")
+    OUTPUT.print(f"report  {out}\nfigures {out.with_suffix('.json')}")
 
 
 def zoo() -> None:

@@ -1,17 +1,15 @@
 """The commands that teach a run's task to be told in words: like `cli.py`, no logic."""
 
 import shlex
-from contextlib import closing
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 import tyro
 from rich.console import Console
 from rich.table import Table
 
-from kilolayer.runtime.zoo import beside
-from kilolayer.sayings import grounding_of, module_acting, open_actor, policy_acting
+if TYPE_CHECKING:
+    from kilolayer.api.sentences import Taught
 
 OUTPUT = Console(highlight=False, soft_wrap=True)
 
@@ -59,32 +57,16 @@ def ground(
         seed: Seed of the examples, the networks and the episodes.
         out: The directory to write; by default a new one in the run's groundings/.
     """
-    from kilolayer.language.choose import choose_encoder, fresh_directory
-    from kilolayer.language.examine import examine_grounding
+    from kilolayer.api import sentences
     from kilolayer.language.goal_head import HeadSize
-    from kilolayer.language.ground_run import Recipe, ground_run
-    from kilolayer.language.say import Ear, Scene
-    from kilolayer.report.language_report import write_language_report
-    from kilolayer.report.said import film_for_report
-    from kilolayer.runtime.progress import LiveDisplay
+    from kilolayer.language.ground_run import Recipe
 
-    policy = open_actor(run)
-    with closing(LiveDisplay()) as display:
-        encoder, name = choose_encoder(
-            run, policy.task, text, image, allow_download, encoder_updates, seed, display
-        )
-        out = out or fresh_directory(beside(run, "groundings") / f"{name}-seed{seed}")
-        recipe, size = Recipe(examples, updates), HeadSize(depth, width)
-        found = ground_run(run, encoder, out, recipe, size, seed, display)
-        examine_grounding(found, policy, episodes, seed, display).write(found.path)
-        scene = Scene(policy.task, seed)
-        sentence, goal = scene.example.sentence, np.array(scene.example.goal, np.float32)
-        told = Ear(found, seed).hear(sentence).goal
-        film_for_report(policy_acting(policy, told), sentence, goal, scene.marks, found.path, seed)
-        report = write_language_report(found.path)
-    _tell_scores(found.path, report)
+    encoder = sentences.EncoderChoice(text, image, allow_download, encoder_updates)
+    recipe, size = Recipe(examples, updates), HeadSize(depth, width)
+    found = sentences.ground(run, encoder, recipe, size, episodes, seed, out)
+    _tell_scores(found)
     _next(
-        f"kilolayer play {run} --say {shlex.quote(sentence)} --seed {seed}",
+        f"kilolayer play {run} --say {shlex.quote(found.sentence)} --seed {seed}",
         f"kilolayer serve {run} --grounding {found.path}",
         f"kilolayer train-vla {run} --grounding {found.path}",
     )
@@ -144,50 +126,28 @@ def train_vla(
         seed: Seed of the examples, the networks and the episodes.
         out: The directory to write; by default a new one in the run's modules/.
     """
-    from kilolayer.language.choose import choose_encoder, fresh_directory
-    from kilolayer.language.examine_module import examine_module
-    from kilolayer.language.say import Scene
+    from kilolayer.api import sentences
     from kilolayer.language.teach import Recipe
-    from kilolayer.language.teach_run import teach_run
     from kilolayer.networks.mixture import MixtureSpec
-    from kilolayer.report.language_report import write_language_report
-    from kilolayer.report.said import film_for_report
-    from kilolayer.runtime.progress import LiveDisplay
 
-    policy = open_actor(run)
+    encoder = sentences.EncoderChoice(text, image, allow_download, encoder_updates)
+    recipe = Recipe(steps, updates=updates)
     mixture = MixtureSpec(width, depth, experts=experts, top_k=top_k)
-    with closing(LiveDisplay()) as display:
-        reads = None if grounding is None else grounding_of(run, grounding, policy.task)
-        if reads is None:
-            encoder, name = choose_encoder(
-                run, policy.task, text, image, allow_download, encoder_updates, seed, display
-            )
-        else:
-            encoder, name = reads.encoder, reads.path.name
-        out = out or fresh_directory(beside(run, "modules") / f"{trunk}-{name}-seed{seed}")
-        found = teach_run(
-            run, encoder, out, trunk, seed=seed, display=display,
-            recipe=Recipe(steps, updates=updates), mixture=mixture, chunk=chunk,
-            execute=execute, examples=examples,
-            grounding=reads,
-        )  # fmt: skip
-        examine_module(found, encoder, policy, episodes, seed, display).write(found.path)
-        scene = Scene(policy.task, seed)
-        sentence, goal = scene.example.sentence, np.array(scene.example.goal, np.float32)
-        acting = module_acting(found, encoder, sentence, scene.picture())
-        film_for_report(acting, sentence, goal, scene.marks, found.path, seed)
-        report = write_language_report(found.path)
-    _tell_scores(found.path, report)
-    said = f"--say {shlex.quote(sentence)} --module {found.path} --seed {seed}"
+    found = sentences.train_vla(
+        run, trunk, encoder, grounding, recipe, mixture, chunk, execute, examples, episodes, seed,
+        out,
+    )  # fmt: skip
+    _tell_scores(found)
+    said = f"--say {shlex.quote(found.sentence)} --module {found.path} --seed {seed}"
     _next(f"kilolayer play {run} {said}", f"kilolayer control {run} {said}")
 
 
-def _tell_scores(directory: Path, report: Path) -> None:
+def _tell_scores(found: "Taught") -> None:
     """Success by split, and where all of it lies."""
     from kilolayer.language.base import SPLITS
     from kilolayer.language.evidence import Evidence
 
-    evidence = Evidence.read(directory)
+    evidence = Evidence.read(found.path)
     table = Table(title="success by split (95 % interval)", title_justify="left")
     table.add_column("who acts")
     for split in SPLITS:
@@ -199,7 +159,7 @@ def _tell_scores(directory: Path, report: Path) -> None:
     Console(highlight=False, soft_wrap=True, width=max(OUTPUT.width, 120)).print(table)
     if evidence.advice:
         OUTPUT.print(evidence.advice, markup=False)
-    OUTPUT.print(f"{evidence.kind:<9} {directory}\nreport    {report}", markup=False)
+    OUTPUT.print(f"{evidence.kind:<9} {found.path}\nreport    {found.report}", markup=False)
 
 
 def _next(*commands: str) -> None:

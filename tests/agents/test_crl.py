@@ -151,9 +151,24 @@ def test_the_temperature_follows_its_target(agent, first):
     after, metrics = update(agent, state, random_batch(1), 0)
     assert float(metrics["actor/temperature"]) == pytest.approx(first)
     rise = float(after.parameters.log_temperature - state.parameters.log_temperature)
-    lacking = agent.target_entropy - float(metrics["actor/entropy"])
-    assert agent.target_entropy == agent.target_entropy_per_action * ACTION
-    assert np.sign(rise) == np.sign(lacking) != 0
+    target = agent.target_entropy(state)
+    assert target == agent.target_entropy_per_action * ACTION
+    assert np.sign(rise) == np.sign(target - float(metrics["actor/entropy"])) != 0
+
+
+def test_the_target_entropy_falls_after_the_constant_share_of_the_updates():
+    agent = dataclasses.replace(
+        AGENT,
+        target_entropy_per_action=0.0,
+        final_target_entropy_per_action=-1.0,
+        constant_share=0.5,
+        problem=dataclasses.replace(AGENT.bound, updates=4),
+    )
+    state, targets = start(agent, 0), []
+    for seed in range(5):
+        targets.append(float(agent.target_entropy(state)) / ACTION)
+        state, _ = update(agent, state, random_batch(seed), seed)
+    np.testing.assert_allclose(targets, [0, 0, 0, -0.5, -1.0])
 
 
 def test_energy_is_the_diagonal_of_what_the_critic_learns_from():

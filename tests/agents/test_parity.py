@@ -179,7 +179,7 @@ def package(setting):
         return agent.actor_loss(actor, parameters, batch.observation, batch.goal, psi, action_key)
 
     def temperature_loss_of(log_temperature, log_prob):
-        return temperature_loss_of_package(log_temperature, log_prob, agent.target_entropy)
+        return temperature_loss_of_package(log_temperature, log_prob, agent.target_entropy(state))
 
     def compute(state):
         parameters = state.parameters

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from kilolayer.agents.base import TaskSpec
+from kilolayer.api.sentences import listener
 from kilolayer.cli import main
 from kilolayer.config import run_config
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy
@@ -23,7 +24,6 @@ from kilolayer.language.grounding import open_grounding
 from kilolayer.language.say import Ear, read_picture
 from kilolayer.language.scenes import COLOURS
 from kilolayer.networks.encoders import TorsoSpec
-from kilolayer.sayings import listener
 from kilolayer.tasks.registry import make_task
 from kilolayer.types import UserError
 from pages import assert_alone, read_page

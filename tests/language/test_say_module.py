@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kilolayer.api.sentences import module_of
 from kilolayer.cli import main
 from kilolayer.language.evidence import Evidence
 from kilolayer.language.teach_run import open_module
-from kilolayer.sayings import module_of
 from kilolayer.tasks.registry import make_task
 from kilolayer.types import UserError
 from pages import assert_alone, read_page

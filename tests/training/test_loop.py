@@ -227,7 +227,7 @@ def test_learning_rates_fall_to_their_share_and_begin_again_with_a_new_run(tmp_p
         0.55 * falling.agent.critic_learning_rate, rel=0.1
     )
     assert float(rate(updates)) == pytest.approx(0.1 * falling.agent.critic_learning_rate)
-    late = falling.having(constant_learning_rate_share=0.5).agent.on(run.agent.bound)
+    late = falling.having(constant_share=0.5).agent.on(run.agent.bound)
     rate = late.falling(1.0)
     shares = [float(rate(round(updates * done))) for done in (0, 0.5, 0.75, 1)]
     np.testing.assert_allclose(shares, [1, 1, 0.55, 0.1], rtol=0.1)

@@ -105,8 +105,9 @@ class Agent(Settings, abc.ABC):
     final_learning_rate_share: Share = 1.0
     """Share of the networks' learning rates that is left at the end of the run; they fall linearly.
     1 keeps them constant. Lower it if late scores fluctuate."""
-    constant_learning_rate_share: Share = 0.0
-    """Share of the run before the learning rates begin to fall."""
+    constant_share: Share = 0.0
+    """Share of the run before the learning rates, and a target entropy that falls, begin to
+    fall."""
     average_decay: Decay = 0.0
     """Decay per update of the running average of the actor's weights. The average is evaluated and
     saved. 0 uses the newest weights."""
@@ -174,13 +175,15 @@ class Agent(Settings, abc.ABC):
         return {}
 
     def falling(self, rate: float) -> optax.ScalarOrSchedule:
-        """A learning rate that falls linearly to its final share, after a part that is constant."""
+        """A learning rate that falls to its final share."""
         if self.final_learning_rate_share == 1:
             return rate
-        updates = self.bound.updates
-        constant = round(self.constant_learning_rate_share * updates)
-        last = self.final_learning_rate_share * rate
-        return optax.linear_schedule(rate, last, max(1, updates - constant), constant)
+        return self.settling(rate, self.final_learning_rate_share * rate)
+
+    def settling(self, first: float, last: float) -> optax.Schedule:
+        """From a number to another by updates, linearly, after the constant share of the run."""
+        constant = round(self.constant_share * self.bound.updates)
+        return optax.linear_schedule(first, last, max(1, self.bound.updates - constant), constant)
 
     def optimiser(self, rate: float) -> optax.GradientTransformation:
         """Of a network that learns at this rate."""

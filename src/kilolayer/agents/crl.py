@@ -76,6 +76,9 @@ class CRL(Agent):
     target_entropy_per_action: float = -0.5
     """Target entropy of the policy divided by the number of action coordinates. Higher values
     explore more."""
+    final_target_entropy_per_action: float | None = None
+    """Target entropy at the end of the run, reached linearly. Default: it is constant. Lower it if
+    the deterministic policy scores worse than the one with noise."""
     shuffled_goal_share: Share = 0.0
     """Share of the actor's batch that takes the hindsight goal of another row. It trains goals far
     from the state."""
@@ -145,7 +148,7 @@ class CRL(Agent):
             parameters.actor, parameters, batch.observation, goal, psi, action_key
         )
         temperature_gradient = jax.grad(temperature_loss)(
-            parameters.log_temperature, log_prob, self.target_entropy
+            parameters.log_temperature, log_prob, self.target_entropy(state)
         )
         gradients = {
             "actor": actor_gradient,
@@ -160,9 +163,14 @@ class CRL(Agent):
         metrics["actor/temperature"] = jnp.exp(parameters.log_temperature)
         return state, metrics
 
-    @property
-    def target_entropy(self) -> float:
-        return self.target_entropy_per_action * self.bound.task.action_dim
+    def target_entropy(self, state: CRLState) -> Array | float:
+        """Of the whole action, at the update that comes next."""
+        first, last = self.target_entropy_per_action, self.final_target_entropy_per_action
+        dim = self.bound.task.action_dim
+        if last is None:
+            return first * dim
+        done = optax.tree.get(state.optimiser["log_temperature"], "count")
+        return jnp.asarray(self.settling(first, last)(done)) * dim
 
     @property
     def optimisers(self) -> dict[str, optax.GradientTransformation]:

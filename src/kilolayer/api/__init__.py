@@ -1,4 +1,8 @@
-"""The Python face: one typed function for what a command does. Commands parse and print only."""
+"""The Python face: one typed function for what a command does. Commands parse and print only.
+
+`deployment` (control loop, planners, latency) and `sentences` (language) are imported on their own,
+for they load more than training needs.
+"""
 
 from kilolayer.api.playing import (
     DEFAULT_NOISE,

@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 
 from kilolayer.agents.base import Player
-from kilolayer.analysis.load import Run, load
+from kilolayer.analysis.load import Run
 from kilolayer.api.display import shown
 from kilolayer.config import RunConfig
 from kilolayer.deploy import ogbench
-from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, is_policy, open_policy
+from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, is_policy, open_actor
 from kilolayer.physics.build import build_physics
 from kilolayer.replay.dataset import Dataset, read_dataset, write_dataset
 from kilolayer.runtime.zoo import beside
@@ -210,9 +210,7 @@ def picture(task: Task, out: str | Path) -> Path:
 
 
 def _opened(run: Run | DeployedPolicy | str | Path) -> Run | DeployedPolicy:
-    if isinstance(run, Run | DeployedPolicy):
-        return run
-    return open_policy(run) if is_policy(run) else load(run)
+    return run if isinstance(run, Run | DeployedPolicy) else open_actor(run)
 
 
 @dataclass(frozen=True)

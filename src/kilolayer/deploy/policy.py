@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from kilolayer.agents.base import TaskSpec
 from kilolayer.agents.registry import task_spec
-from kilolayer.analysis.load import Policy, load
+from kilolayer.analysis.load import Policy, Run, load
 from kilolayer.config import RunConfig
 from kilolayer.networks.actor import Actor, sample_action
 from kilolayer.networks.block import Architecture
@@ -114,6 +114,11 @@ class DeployedPolicy:
 def is_policy(path: str | Path) -> bool:
     """Whether there is a policy directory; raises UserError for a name that the zoo lacks."""
     return DIRECTORY.is_one(resolve(path))
+
+
+def open_actor(path: str | Path) -> Run | DeployedPolicy:
+    """A policy directory or one of the zoo as what it is, else a run with all that it learnt."""
+    return open_policy(path) if is_policy(path) else load(Path(path))
 
 
 def open_policy(path: str | Path) -> DeployedPolicy:

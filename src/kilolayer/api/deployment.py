@@ -1,0 +1,125 @@
+"""Policies at work: how fast they act, planners over controllers, and the control loop."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Literal
+
+from kilolayer.analysis.load import load
+from kilolayer.api.display import shown
+from kilolayer.deploy.control.run import Controlled, control_simulation
+from kilolayer.deploy.latency import Latencies, measure_latency
+from kilolayer.deploy.planning.build import PlannerName, build_planner, compare_planners
+from kilolayer.deploy.planning.hierarchy import Row, write_rows
+from kilolayer.deploy.policy import is_policy, open_actor, open_policy
+from kilolayer.deploy.smaller.early_exit import EarlyExit
+from kilolayer.deploy.ways import RUNTIMES, Planned
+from kilolayer.report.latency_report import write_latency
+from kilolayer.types import bad_field
+from kilolayer_robot.planning import Pursuit
+from kilolayer_robot.timing import Timing
+
+PLANNERS = ("waypoints", "interpolation", "proposal")
+
+
+def hierarchy(
+    run: str | Path,
+    controller: str | Path | None = None,
+    planners: Sequence[PlannerName] = PLANNERS,
+    pursuit: Pursuit | None = None,
+    nodes: int = 64,
+    episodes: int = 128,
+    seed: int = 0,
+    out: str | Path | None = None,
+    progress: bool = True,
+) -> list[Row]:
+    """Compare planners over a controller with flat policies, and write the rows as JSON.
+
+    run: gives the planners critic and replay buffer. controller: a policy directory or another run,
+    by default the run's own policy. pursuit: how subgoals are followed, by default 5 of them with a
+    new plan every 20 control steps. out: by default hierarchy.json in the run directory.
+    Raises UserError for a controller of another task or a directory that does not exist.
+    """
+    out = Path(run) / "hierarchy.json" if out is None else Path(out)
+    _require_directory(out)
+    pursuit = pursuit or Pursuit.of(20, 5, None, None)
+    opened, acts = load(run), open_policy(controller or run)
+    with closing(shown(progress)) as display:
+        rows = compare_planners(opened, acts, planners, pursuit, display, episodes, nodes, seed)
+    write_rows(out, rows, pursuit, episodes, seed)
+    return rows
+
+
+def control(
+    run: str | Path,
+    controller: str | Path | None = None,
+    planner: PlannerName | None = None,
+    timing: Timing | None = None,
+    seconds: float | None = 10.0,
+    goal: str | None = None,
+    pursuit: Pursuit | None = None,
+    nodes: int = 64,
+    seed: int = 0,
+    out: str | Path | None = None,
+    progress: bool = True,
+) -> Controlled:
+    """Run planner and controller in the control loop, around a simulation of the run's task.
+
+    run: or a policy, which has no critic to plan by. planner: by default waypoints for a run and
+    direct for a policy. timing: rates and limits, by default 100 Hz with 5 plans a second. seconds:
+    None until a signal. goal: such as "8,0", in place of drawn goals. out: a file for the log, one
+    JSON object a line. Raises UserError for what does not fit together.
+    """
+    timing = timing or Timing(100.0, 5.0)
+    pursuit = pursuit or Pursuit.of(max(1, round(timing.rate / timing.plan_rate)), 5, None, None)
+    opened, acts = open_actor(run), open_policy(controller or run)
+    name = planner or ("direct" if is_policy(run) else "waypoints")
+    log = None if out is None else Path(out)
+    with closing(shown(progress)) as display:
+        plans = build_planner(name, opened, acts, pursuit, display, nodes, seed)
+        return control_simulation(
+            opened, acts, plans, pursuit, timing, seconds, display, goal, log, seed
+        )
+
+
+def latency(
+    policies: Sequence[str | Path],
+    out: str | Path | None = None,
+    batch: int = 256,
+    repeats: int = 1000,
+    episodes: int = 64,
+    runtimes: Sequence[Literal["jax", "onnx", "early-exit"]] = RUNTIMES,
+    exiting: EarlyExit | None = None,
+    planned: Planned | None = None,
+    progress: bool = True,
+) -> Latencies:
+    """Time policies of one task on this machine and set their latency against their score.
+
+    policies: run directories, policy directories and zoo:NAMEs. out: an .html page to write, with
+    all figures beside it as .json. repeats: calls at batch 1; the larger batch is called a tenth as
+    often. episodes: to score each policy on, 0 for none. planned: planners to put over each policy.
+    Raises UserError for policies of several tasks.
+    """
+    if out is not None:
+        _require_page(Path(out))
+    with closing(shown(progress)) as display:
+        exiting = exiting or EarlyExit()
+        found = measure_latency(
+            [Path(each) for each in policies], batch, repeats, episodes, runtimes, exiting, planned,
+            display,
+        )  # fmt: skip
+    if out is not None:
+        write_latency(found, Path(out))
+    return found
+
+
+def _require_page(out: Path) -> None:
+    """Raises UserError unless a page can be written there."""
+    if out.suffix != ".html":
+        raise bad_field("out", str(out), "a name that ends in .html", out.stem + ".html")
+    _require_directory(out)
+
+
+def _require_directory(out: Path) -> None:
+    if not out.parent.is_dir():
+        raise bad_field("out", str(out), "there is no such directory, make it first")

@@ -1,0 +1,276 @@
+"""Tasks told in words: what understands sentences, and policies that go where one says."""
+
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from kilolayer.analysis.load import Run
+from kilolayer.api.display import shown
+from kilolayer.deploy.control.run import Controlled, drive_simulation
+from kilolayer.deploy.listener import Heard
+from kilolayer.deploy.policy import DeployedPolicy, open_actor
+from kilolayer.language.base import Encoder
+from kilolayer.language.choose import choose_encoder, fresh_directory, open_again
+from kilolayer.language.contexts import contexts
+from kilolayer.language.examine import examine_grounding
+from kilolayer.language.examine_module import Chunks, examine_module
+from kilolayer.language.goal_head import HeadSize
+from kilolayer.language.ground_run import Recipe, ground_run
+from kilolayer.language.grounding import DIRECTORY, Grounding, is_grounding, open_grounding
+from kilolayer.language.loop import grounded_loop
+from kilolayer.language.module_loop import module_loop
+from kilolayer.language.say import Ear, Scene, newest, read_picture
+from kilolayer.language.score import Told
+from kilolayer.language.teach import Recipe as ModuleRecipe
+from kilolayer.language.teach_run import TaughtModule, open_module, teach_run
+from kilolayer.networks.mixture import MixtureSpec
+from kilolayer.report.language_report import write_language_report
+from kilolayer.report.said import Acting, film_for_report, film_said
+from kilolayer.runtime.files import guard_disk
+from kilolayer.runtime.progress import ProgressDisplay
+from kilolayer.runtime.zoo import beside
+from kilolayer.tasks.base import Task
+from kilolayer.types import UserError
+from kilolayer_robot.planning import Pursuit
+from kilolayer_robot.timing import Timing
+
+
+@dataclass(frozen=True)
+class EncoderChoice:
+    """Who reads and looks: minilm, own, the folder of a CLIP or SigLIP model, or its id on the hub.
+
+    text: by default minilm where it is installed. updates: of our own encoder, where it is trained.
+    """
+
+    text: str | None = None
+    image: str = "own"
+    allow_download: bool = False
+    updates: int = 600
+
+
+@dataclass(frozen=True)
+class Taught:
+    """A grounding or a module, with its report; sentence: one that it was tried out on."""
+
+    path: Path
+    report: Path
+    sentence: str
+
+
+@dataclass(frozen=True)
+class SaidFilm:
+    """An episode that was told a sentence.
+
+    picture: what was looked at. reached: seconds until the goal, None if it was not reached within
+    `limit`.
+    """
+
+    heard: Heard
+    task: Task
+    film: Path
+    picture: Path
+    reached: float | None
+    limit: float
+
+
+@dataclass(frozen=True)
+class SaidControl:
+    """A control loop that was told a sentence."""
+
+    heard: Heard
+    task: Task
+    done: Controlled
+
+
+def ground(
+    run: str | Path,
+    encoder: EncoderChoice | None = None,
+    recipe: Recipe | None = None,
+    size: HeadSize | None = None,
+    episodes: int = 64,
+    seed: int = 0,
+    out: str | Path | None = None,
+    progress: bool = True,
+) -> Taught:
+    """Train what turns a sentence and a picture into a goal for the run's policy, and examine it.
+
+    run: a run or a policy directory. out: by default a new directory in the run's groundings/.
+    Raises UserError for a task without instructions or an encoder that is not there.
+    """
+    run, policy = Path(run), open_actor(run)
+    with closing(shown(progress)) as display:
+        chosen, name = _encoder(run, policy.task, encoder, seed, display)
+        path = _out(out, run, "groundings", f"{name}-seed{seed}")
+        found = ground_run(run, chosen, path, recipe or Recipe(), size or HeadSize(), seed, display)
+        examine_grounding(found, policy, episodes, seed, display).write(found.path)
+        scene = Scene(policy.task, seed)
+        told = Ear(found, seed).hear(scene.example.sentence).goal
+        return _filmed(found.path, policy_acting(policy, told), scene, seed)
+
+
+def train_vla(
+    run: str | Path,
+    trunk: Literal["mixture", "dense-parameters", "dense-operations"] = "mixture",
+    encoder: EncoderChoice | None = None,
+    grounding: str | Path | None = None,
+    recipe: ModuleRecipe | None = None,
+    mixture: MixtureSpec | None = None,
+    chunk: int = 4,
+    execute: int = 1,
+    examples: int = 4096,
+    episodes: int = 64,
+    seed: int = 0,
+    out: str | Path | None = None,
+    progress: bool = True,
+) -> Taught:
+    """Train an action module with the run's policy as teacher, and examine it.
+
+    grounding: whose head and encoders read the instructions, by default a head is trained first.
+    chunk, execute: actions that are made at once, and done before the next chunk. out: by default a
+    new directory in the run's modules/. Raises UserError as `ground` does.
+    """
+    run, policy = Path(run), open_actor(run)
+    with closing(shown(progress)) as display:
+        reads = None if grounding is None else grounding_of(run, Path(grounding), policy.task)
+        if reads is None:
+            chosen, name = _encoder(run, policy.task, encoder, seed, display)
+        else:
+            chosen, name = reads.encoder, reads.path.name
+        path = _out(out, run, "modules", f"{trunk}-{name}-seed{seed}")
+        found = teach_run(
+            run, chosen, path, trunk, seed=seed, display=display, recipe=recipe or ModuleRecipe(),
+            mixture=mixture or MixtureSpec(64, 4, experts=8, top_k=2), chunk=chunk,
+            execute=execute, examples=examples, grounding=reads,
+        )  # fmt: skip
+        examine_module(found, chosen, policy, episodes, seed, display).write(found.path)
+        scene = Scene(policy.task, seed)
+        acting = module_acting(found, chosen, scene.example.sentence, scene.picture())
+        return _filmed(found.path, acting, scene, seed)
+
+
+def play_said(
+    run: str | Path,
+    sentence: str,
+    grounding: str | Path | None = None,
+    module: str | Path | None = None,
+    picture: str | Path | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+) -> SaidFilm:
+    """Film one episode of an agent that goes where a sentence says.
+
+    grounding: who understands it, by default the run's newest. module: acts in the policy's place.
+    picture: a .png to look at in place of markers drawn by seed. Raises UserError if nothing
+    understands sentences here.
+    """
+    run, policy = Path(run), open_actor(run)
+    seen = None if picture is None else read_picture(Path(picture))
+    ear = Ear(grounding_of(run, grounding, policy.task), seed, seen)
+    heard = ear.hear(sentence)
+    out = beside(run, "media/say.mp4") if out is None else Path(out)
+    if module is None:
+        acting = policy_acting(policy, heard.goal)
+    else:
+        taught, encoder = module_of(run, module, policy.task)
+        acting = module_acting(taught, encoder, sentence, ear.picture)
+    film, reached = film_said(acting, heard.goal, ear.marks, out, seed)
+    shot = out.with_name(f"{out.stem}-picture.png")
+    with guard_disk(shot):
+        Image.fromarray(ear.picture).save(shot)
+    step, most = policy.task.world.control_step, policy.task.episode_length
+    seconds = None if reached is None else reached * step
+    return SaidFilm(heard, policy.task, film.path, shot, seconds, most * step)
+
+
+def control_said(
+    run: str | Path,
+    sentence: str,
+    controller: str | Path | None = None,
+    grounding: str | Path | None = None,
+    module: str | Path | None = None,
+    timing: Timing | None = None,
+    seconds: float | None = 10.0,
+    seed: int = 0,
+    out: str | Path | None = None,
+    progress: bool = True,
+) -> SaidControl:
+    """`control`, in which every plan is the picture and the sentence, encoded anew."""
+    run, policy, timing = Path(run), open_actor(controller or run), timing or Timing()
+    reads = grounding_of(run, grounding, policy.task)
+    kept = beside(run, "features"), seed
+    if module is None:
+        spoken = grounded_loop(reads, policy, sentence, *kept)
+    else:
+        taught, encoder = module_of(run, module, policy.task)
+        spoken = module_loop(taught, encoder, reads, sentence, *kept)
+    pursuit = Pursuit(max(1, round(timing.rate / timing.plan_rate)), 1, 1)
+    with closing(shown(progress)) as display:
+        done = drive_simulation(
+            policy.task, policy.config, spoken.plan, spoken.act, pursuit, timing, seconds, display,
+            spoken.heard.goal, None if out is None else Path(out), seed, spoken.plan_dim,
+        )  # fmt: skip
+    return SaidControl(spoken.heard, policy.task, done)
+
+
+def listener(run: str | Path, grounding: str | Path, seed: int) -> Ear:
+    """Who understands sentences on the page."""
+    return Ear(grounding_of(run, grounding, open_actor(run).task), seed)
+
+
+def grounding_of(run: str | Path, path: str | Path | None, task: Task) -> Grounding:
+    """The grounding at `path`, by default the run's newest; raises UserError for another task's."""
+    run = Path(run)
+    path = newest(run, "groundings", is_grounding, "ground") if path is None else Path(path)
+    name = DIRECTORY.card(path)["encoder"]["name"]
+    found = open_grounding(path, open_again(name, run, task))
+    found.require_task(task)
+    return found
+
+
+def module_of(run: str | Path, path: str | Path, task: Task) -> tuple[TaughtModule, Encoder]:
+    """An action module and its encoder; raises UserError for another task's."""
+    module = open_module(Path(path))
+    if module.task.name != task.name:
+        raise UserError(
+            f"the module {path} acts in the task {module.task.name} and this is {task.name}: train "
+            "one for it with `kilolayer train-vla`."
+        )
+    encoder = open_again(module.encoder["name"], Path(run), task)
+    module.require_encoder(encoder)
+    return module, encoder
+
+
+def module_acting(module: TaughtModule, encoder: Encoder, sentence: str, picture: Any) -> Acting:
+    """A module that was told a sentence about a picture."""
+    reading = module.read(contexts(encoder, [sentence], picture[None]))
+    return Acting(module.task, module.config, Chunks(), module.module, reading)
+
+
+def policy_acting(policy: Run | DeployedPolicy, goal: Any) -> Acting:
+    """A policy that was told a goal `[goal]`."""
+    told = np.asarray(goal, np.float32)[None]
+    return Acting(policy.task, policy.config, Told(policy.agent), policy.agent_state, told)
+
+
+def _encoder(
+    run: Path, task: Task, choice: EncoderChoice | None, seed: int, display: ProgressDisplay
+) -> tuple[Encoder, str]:
+    choice = choice or EncoderChoice()
+    return choose_encoder(
+        run, task, choice.text, choice.image, choice.allow_download, choice.updates, seed, display
+    )
+
+
+def _out(out: str | Path | None, run: Path, folder: str, name: str) -> Path:
+    return fresh_directory(beside(run, folder) / name) if out is None else Path(out)
+
+
+def _filmed(path: Path, acting: Acting, scene: Scene, seed: int) -> Taught:
+    """Film the scene's example for the report, and write that."""
+    sentence, goal = scene.example.sentence, np.array(scene.example.goal, np.float32)
+    film_for_report(acting, sentence, goal, scene.marks, path, seed)
+    return Taught(path, write_language_report(path), sentence)
