@@ -19,8 +19,8 @@ TEXT = """# The tasks
 
 ![All tasks: a start with its goal](tasks.png)
 
-*A start of an evaluation, with its goal. Mazes from above, x to the right and y up; open ground from
-behind the agent.*
+*A start of an evaluation, with its goal. Mazes from above, x to the right and y up; open ground
+from behind the agent.*
 
 `kilolayer inspect TASK` lists a task's coordinates with their units and the values that random
 actions give them. Actions lie in [-1, 1] and span each actuator's range. A step is a success within
@@ -35,14 +35,14 @@ not absolute scores.
 AFTER = """
 Two ants share one body. `ant` has the motors, contacts and control step of the ant in MuJoCo's
 goal-reaching benchmarks (OGBench, and D4RL before it). Its episodes never end early. `gym_ant` has
-those of Gym, as in the published results, which used another engine: use it to compare with them. In
-MuJoCo its motors throw it on its back.
+those of Gym, as in the published results, which used another engine: use it to compare with them.
+In MuJoCo its motors throw it on its back.
 
 `..._medium_maze`, `..._large_maze` and `..._giant_maze` have the walls of OGBench (arXiv
-2410.20092), transposed: a position of the ant is OGBench's plus (4, 4) m. An evaluation draws one of
-OGBench's five tasks, each a start cell and a goal cell. Training draws start and goal from all free
-cells, since the five tasks begin in at most five places. Both lie up to a quarter of a cell from the
-centre of their cell. Point mazes have cells of one unit and our own point.
+2410.20092), transposed: a position of the ant is OGBench's plus (4, 4) m. An evaluation draws one
+of OGBench's five tasks, each a start cell and a goal cell. Training draws start and goal from all free
+cells, since the five tasks begin in at most five places. Both lie up to a quarter of a cell from
+the centre of their cell. Point mazes have cells of one unit and our own point.
 [OGBench's own environments score a policy too](gymnasium.md#scored-by-ogbench).
 
 Our choices where the benchmark specifies nothing:
