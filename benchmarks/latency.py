@@ -222,8 +222,8 @@ def page(arguments: argparse.Namespace, measured: dict, students: dict, apart: f
 
 Batch 1, one core, numpy in and numpy out, the ant's sizes. {arguments.rounds} rounds of
 {arguments.calls} calls each, alternating in one process. Median and
-fastest are wall-clock times; processor time is the median of the process's own time. If other work shares the core, long calls are
-interrupted: then compare only the fastest.
+fastest are wall-clock times; processor time is the median of the process's own time. If other
+work shares the core, long calls are interrupted: then compare only the fastest.
 
 ## Depth {arguments.depth}, width {arguments.width}
 

@@ -58,8 +58,8 @@ medians. Memory is what the compiled program reports.
 
 Width {found.narrow}, batch {found.narrow}, no activation checkpointing. The yardstick is a
 Python loop over layers with separate parameters, energies by broadcast, and goals encoded
-separately for each loss. It is left out where compiling it would take more than about a minute. *Memory*:
-arguments, results and temporaries. *Resident*: growth of the process.
+separately for each loss. It is left out where compiling it would take more than about a minute.
+*Memory*: arguments, results and temporaries. *Resident*: growth of the process.
 
 {sweep_table(found.sweep)}
 

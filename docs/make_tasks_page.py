@@ -40,8 +40,8 @@ In MuJoCo its motors throw it on its back.
 
 `..._medium_maze`, `..._large_maze` and `..._giant_maze` have the walls of OGBench (arXiv
 2410.20092), transposed: a position of the ant is OGBench's plus (4, 4) m. An evaluation draws one
-of OGBench's five tasks, each a start cell and a goal cell. Training draws start and goal from all free
-cells, since the five tasks begin in at most five places. Both lie up to a quarter of a cell from
+of OGBench's five tasks, each a start cell and a goal cell. Training draws start and goal from all
+free cells, since the five tasks begin in at most five places. Both lie up to a quarter of a cell from
 the centre of their cell. Point mazes have cells of one unit and our own point.
 [OGBench's own environments score a policy too](gymnasium.md#scored-by-ogbench).
 
@@ -52,8 +52,8 @@ Our choices where the benchmark specifies nothing:
 - In `ant_push` one block bars both goals and must be pushed aside, not ahead.
 - `..._stitching` trains on paths of at most three cells anywhere in the maze, and is evaluated from
   its start to every cell.
-- Three quarters of the goals of `arm_reach` lie within the radius of what its four joints reach, and
-  all within the easy radius; ranges and goals are as published.
+- Three quarters of the goals of `arm_reach` lie within the radius of what its four joints reach,
+  and all within the easy radius; ranges and goals are as published.
 - `arm_reach_easy` is our own task: the goals of the same box that the arm can hold, and half the
   radius.
 """
