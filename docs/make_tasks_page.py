@@ -41,8 +41,8 @@ In MuJoCo its motors throw it on its back.
 `..._medium_maze`, `..._large_maze` and `..._giant_maze` have the walls of OGBench (arXiv
 2410.20092), transposed: a position of the ant is OGBench's plus (4, 4) m. An evaluation draws one
 of OGBench's five tasks, each a start cell and a goal cell. Training draws start and goal from all
-free cells, since the five tasks begin in at most five places. Both lie up to a quarter of a cell from
-the centre of their cell. Point mazes have cells of one unit and our own point.
+free cells, since the five tasks begin in at most five places. Both lie up to a quarter of a
+cell from the centre of their cell. Point mazes have cells of one unit and our own point.
 [OGBench's own environments score a policy too](gymnasium.md#scored-by-ogbench).
 
 Our choices where the benchmark specifies nothing:
