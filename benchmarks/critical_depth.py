@@ -1,6 +1,6 @@
 """How often the statistics err: false alarms and power of a critical depth, coverage of intervals.
 
-`python -m benchmarks.critical_depth` prints the tables of `results/published_curves/README.md`.
+`python -m benchmarks.critical_depth` prints the tables of `results/published_curves/method.md`.
 Scores are normal, or each seed either learns or does not, which is worse for a test of means.
 """
 

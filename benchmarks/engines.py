@@ -173,12 +173,12 @@ def page(rows: list[Row], on_mjx: list[MjxRow], arguments: argparse.Namespace, l
     )
     return f"""# Speed of the engines
 
-Control steps a second under random actions, summed over {arguments.envs} environments (MJX:
+Control steps per second under random actions, summed over {arguments.envs} environments (MJX:
 {arguments.mjx_envs}). Medians of {arguments.repeats} repeats of {arguments.steps} control steps
 (MJX: {arguments.mjx_repeats} of {arguments.mjx_steps}), which differ from their median by at most
 {native:.0f} % (MJX: {mjx:.0f} %).
 
-- *batch*: MuJoCo's batch alone, called from Python.
+- *batch*: MuJoCo's batched stepping alone, called from Python.
 - *native*, *MJX-JAX*: the engine inside a jitted program, with the task's observation.
 - *scaling*: native with {threads} threads over native with 1.
 - *native / MJX*: native with {threads} threads over MJX-JAX.

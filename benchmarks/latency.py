@@ -221,28 +221,28 @@ def page(arguments: argparse.Namespace, measured: dict, students: dict, apart: f
     return f"""# Latency of an action
 
 Batch 1, one core, numpy in and numpy out, the ant's sizes. {arguments.rounds} rounds of
-{arguments.calls} calls each, all in turn in one process. Median and fastest by the clock; processor
-time is the median of what the process itself used. Where other work shares the core, long calls are
-interrupted and only the fastest compare.
+{arguments.calls} calls each, alternating in one process. Median and
+fastest are wall-clock times; processor time is the median of the process's own time. If other
+work shares the core, long calls are interrupted: then compare only the fastest.
 
 ## Depth {arguments.depth}, width {arguments.width}
 
 {depth_table(measured)}
 
-- *{EXPORTED}* (`benchmarks.exported_scan`): an exporter's own file, whose scan has become a Loop
-  that gathers each block's weights.
-- *ONNX Loop*, *ONNX Scan*: loops by hand, leaner than exporters write them. The Loop gathers from
-  the stacked weights, the Scan reads them where they lie; norms in JAX's primitives or fused.
-- Wanted: the graph at least {WANTED_RATIO:g} times as fast as the exported scan. Found:
+- *{EXPORTED}* (`benchmarks.exported_scan`): an exporter's own file. Its scan is a Loop that
+  gathers each block's weights.
+- *ONNX Loop*, *ONNX Scan*: hand-written loops, leaner than exported ones. The Loop gathers from the
+  stacked weights, the Scan reads them in place; norms are JAX's primitives or fused.
+- Aim: the graph at least {WANTED_RATIO:g} times as fast as the exported scan. Measured:
   {exported:.1f} times as fast as *{name}*, {verdict(exported >= WANTED_RATIO)}.
   The leanest loop takes {others:.1f} times as long as the graph.
-- Actions of all differ from JAX's by at most {apart:.0e}.
+- All actions differ from JAX's by at most {apart:.0e}.
 
 ## Small policies
 
 {student_table(students)}
 
-Wanted of depth 4, width 64 and 256: under {duration(WANTED_SECONDS)} at the median. Found:
+Aim for depth 4, width 64 and 256: under {duration(WANTED_SECONDS)} at the median. Measured:
 {" and ".join(map(duration, small))}, {verdict(under)}.
 
 Made by `python -m benchmarks.latency` on one core of {machine()}; onnxruntime

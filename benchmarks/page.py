@@ -44,10 +44,11 @@ def page(found: Measured) -> str:
 
 Made by `make bench` in {found.minutes:.0f} minutes on {machine()}.
 {busy(found.load)}
-Each figure stands beside that of a straightforward formulation of the same job (in
-`benchmarks/yardsticks.py`; tests hold the two to equal results), called in turn in one process.
+Each figure is compared with a straightforward implementation of the same job
+(`benchmarks/yardsticks.py`, the *yardstick*; tests check that both give equal results). The two
+alternate in one process.
 Medians of {repeats} repeats, which differ from them by at most {100 * spread:.0f} %; ratios are of
-medians. Memory is the compiled program's own account.
+medians. Memory is what the compiled program reports.
 
 ## Aims
 
@@ -55,10 +56,10 @@ medians. Memory is the compiled program's own account.
 
 ## One update of actor and critic against depth
 
-Width {found.narrow}, batch {found.narrow}, no matrix product computed again. The yardstick is a
-Python loop over layers, each with parameters of its own, with energies by broadcast and the goals
-encoded for either loss; where compiling it would take more than about a minute it is left out.
-*Memory*: arguments, results and all between. *Resident*: by how much the process grew.
+Width {found.narrow}, batch {found.narrow}, no activation checkpointing. The yardstick is a
+Python loop over layers with separate parameters, energies by broadcast, and goals encoded
+separately for each loss. It is left out where compiling it would take more than about a minute.
+*Memory*: arguments, results and temporaries. *Resident*: growth of the process.
 
 {sweep_table(found.sweep)}
 
@@ -66,7 +67,7 @@ Depth {depth}, width {width}, batch {width}:
 
 {sweep_table([found.headline])}
 
-## Where the time of that update goes
+## Time of that update by part
 
 {profile_text(found.profile)}
 
@@ -78,27 +79,27 @@ Other ways to run the same update (`python -m benchmarks.deep_stack` measures th
 
 ## Pairwise energies, forward and backward
 
-Encodings of 64 numbers; the yardstick makes the `[batch, batch, 64]` array of differences.
-Memory beside arguments and results.
+Encodings of 64 numbers; the yardstick builds the `[batch, batch, 64]` array of differences.
+Memory excludes arguments and results.
 
 {comparison_table("batch", found.energies)}
 
 ## Hindsight sampling, per transition
 
 From a full buffer of ants. The yardstick draws each goal from a row of a `[time, time]` matrix, for
-all steps of trajectories as long as an episode. Memory is for one batch.
+whole trajectories of one episode. Memory is for one batch.
 
 {comparison_table("batch", found.hindsight)}
 
-## Ants and training, steps a second
+## Ants and training, steps per second
 
 {collection_table(found.collection)}
 
 - *physics*: MuJoCo's batch on all cores, random actions; yardstick: one after the other.
 - *rollout*: policy of depth 4 and width {width}, physics, observation, reset and insertion in one
-  program; yardstick: a call from Python for every control step.
-- *round*: environment steps a second of training from end to end, one update in 40 steps;
-  yardstick: the yardsticks of this page put together.
+  program; yardstick: one call from Python per control step.
+- *round*: environment steps per second of complete training, one update per 40 steps;
+  yardstick: all yardsticks of this page combined.
 
 A round spends {shares(found.round_parts)}. {overlap(found.round_parts)}
 """
@@ -171,10 +172,10 @@ def profile_text(profile: Profile) -> str:
         f"{100 * profile.operations / seconds / profile.peak:.0f} %"
         for seconds in (profile.update, profile.by_kind["matrix products"])
     )
-    return f"""By their shapes the matrix products of an update are {operations} billion operations.
+    return f"""The matrix products of an update are {operations} billion operations.
 This machine does {peak} billion a second in one large float32 product. The update reaches
-**{share}** of that, its matrix products alone {products}. Parts are timed apart; the remainder is
-the whole less the others.
+**{share}** of that, its matrix products alone {products}. Parts are timed
+separately; the remainder is the whole minus the parts.
 
 {lines(profile.by_phase)}
 
@@ -187,8 +188,9 @@ def limits(found: Measured) -> str:
     assert yardstick is not None
     bound = yardstick.each / (profile.operations / profile.peak)
     drawing = duration(_nearest(found.hindsight, found.width).ours.each * found.width)
-    return f"""What limits it: with its matrix products at the peak and all else free, the update
-would be {bound:.2f} times as fast as the yardstick. Drawing its batch takes {drawing} beside it."""
+    return f"""Upper bound: with its matrix products at the peak rate and everything else free, the
+update would be {bound:.2f} times as fast as the yardstick. Drawing its batch
+takes {drawing} beside it."""
 
 
 def ways_table(ways: dict[str, tuple[float, int]]) -> str:
@@ -238,9 +240,9 @@ def overlap(parts: dict[str, float]) -> str:
     """What the policy of half of the environments beside the physics of the others could save."""
     bound = min(parts["physics"], parts["policy"]) / sum(parts.values())
     return (
-        "Had the policy of one half of the environments cores of its own beside the physics of "
-        f"the other half, a round would take {100 * bound:.1f} % less at best; on a CPU "
-        "both want the same cores, and nothing is gained."
+        "Overlapping the policy of one half of the environments with the physics of the other half "
+        f"would save {100 * bound:.1f} % of a round at best. On a CPU both need the same cores, so "
+        "nothing is gained."
     )
 
 

@@ -166,28 +166,28 @@ def _made(each: Exhibit) -> str:
 
 TEXT = """# The zoo: trained policies
 
-One policy for each task that was learnt, under 2 MB each, shipped with the package. `zoo:NAME`
-stands wherever a command takes a policy:
+One policy per learned task, under 2 MB each, shipped with the package. `zoo:NAME` works wherever a
+command takes a policy:
 
 ```
 kilolayer zoo                                        # this table
 kilolayer play zoo:ant --goal 8,0                    # a video, play_ant.mp4
 kilolayer evaluate zoo:ant --episodes 64
 kilolayer serve zoo:ant --open                       # click a goal in the browser
-kilolayer distil zoo:ant --width 128                 # train a smaller policy to act as this one
+kilolayer distil zoo:ant --width 128                 # train a smaller policy that imitates it
 kilolayer export zoo:ant                             # ONNX, StableHLO, safetensors
 kilolayer control zoo:ant --seconds 30               # in a control loop
 ```
 
-In Python: `kilolayer.open_policy("zoo:ant")`. What a command would write into a run's directory
-goes to the current directory. A policy has no critic: `--samples`, the critic's map, waypoint
-planners and `--critic-weighted` take a run.
+In Python: `kilolayer.open_policy("zoo:ant")`. Files that a command would write into a run's
+directory go to the current directory. A policy has no critic: `--samples`, the critic's map,
+waypoint planners and `--critic-weighted` need a run.
 
-Scores are of 512 episodes with the task's evaluation goals, deterministic actions, with 95 %
-intervals over the episodes (Wilson's for the success, Student's for the means). Success: the share
-of episodes that reach their goal at any step. Time at goal: control steps within the success
-radius. Final distance: in the goal's unit. One training seed each: the intervals say nothing of
-other seeds.
+Scores cover 512 episodes with the task's evaluation goals and deterministic actions, with 95 %
+intervals over the episodes (Wilson's for success, Student's for means). Success: share of episodes
+that reach their goal at any step. Time at goal: control steps within the success radius. Final
+distance: in the goal's unit. **Caveat**: one training seed each; the intervals do not cover other
+seeds.
 
 | policy | task | depth x width | success | time at goal | final distance | size |
 |---|---|---|---|---|---|---|
@@ -195,9 +195,10 @@ other seeds.
 AFTER = """
 ## How each was made
 
-The card `policy.json` of each holds these facts, the whole config and the score. Scores on another
-machine differ a little, since physics rounds differently there. Licence of all: Apache-2.0.
-`--preset NAME` in a command is of an earlier commit: see results/README.md.
+The card `policy.json` of each policy holds these facts, the whole config and the score. Scores differ
+a little on another machine, because physics rounds differently there. Licence of all: Apache-2.0.
+`--preset NAME` in a command refers to an earlier commit: see
+[results](../results/README.md#versions).
 """
 
 

@@ -22,37 +22,40 @@ TEXT = """# The tasks
 *A start of an evaluation, with its goal. Mazes from above, x to the right and y up; open ground
 from behind the agent.*
 
-`kilolayer inspect TASK` shows a task's coordinates by name, with their units and the values that
-random actions give them. Actions lie in [-1, 1] and span each actuator's range. A step counts as a
-success within the radius of the goal, in the goal's unit; scores within the easy radius, and the
-hard one where there is one, are reported beside it. Tasks and radii are those of arXiv 2503.14858
-and 2408.11052; the physics is MuJoCo's own, where the published results used other engines, so
-scores are comparable in kind, not to the digit.
+`kilolayer inspect TASK` lists a task's coordinates with their units and the values that random
+actions give them. Actions lie in [-1, 1] and span each actuator's range. A step is a success within
+the radius of the goal, in the goal's unit. Scores within the easy radius, and within the hard one
+where it exists, are reported too. Tasks and radii are those of arXiv 2503.14858 and 2408.11052. The
+physics is MuJoCo's own and the published results used other engines: compare trends with the paper,
+not absolute scores.
 
 | task | control step | episode | actions | observation | goal | radius | easy | hard |
 |---|---|---|---|---|---|---|---|---|
 """
 AFTER = """
-Two ants share one body. `ant` has the motors, contacts and control step of the ant that MuJoCo's
-goal-reaching benchmarks use (OGBench, and D4RL before it), and its episodes never end early.
-`gym_ant` has those of Gym, as the published results do, in another engine: use it to compare with
-them. In MuJoCo its motors throw it on its back.
+Two ants share one body. `ant` has the motors, contacts and control step of the ant in MuJoCo's
+goal-reaching benchmarks (OGBench, and D4RL before it). Its episodes never end early. `gym_ant` has
+those of Gym, as in the published results, which used another engine: use it to compare with them.
+In MuJoCo its motors throw it on its back.
 
 `..._medium_maze`, `..._large_maze` and `..._giant_maze` have the walls of OGBench (arXiv
-2410.20092), transposed: a place of the ant is OGBench's plus (4, 4) m. An evaluation draws one of
-OGBench's five tasks, which are a start cell and a goal cell. Training draws the start and the goal
-from all free cells, since the five tasks begin in up to five places. Both lie up to a quarter of a
-cell from the middle of their cell. Point mazes have cells of one unit and a point of our own.
+2410.20092), transposed: a position of the ant is OGBench's plus (4, 4) m. An evaluation draws one
+of OGBench's five tasks, each a start cell and a goal cell. Training draws start and goal from all
+free cells, since the five tasks begin in at most five places. Both lie up to a quarter of a
+cell from the centre of their cell. Point mazes have cells of one unit and our own point.
 [OGBench's own environments score a policy too](gymnasium.md#scored-by-ogbench).
 
-Choices of our own where the benchmark is silent: easy radii of `reacher` and the pushers are twice
-their radius; the ant's ball starts 0.28 of the way to its goal, for nearer it would lie among the
-legs; the layout of `ant_push` bars both goals with one block, which must be pushed aside and not
-ahead; `..._stitching` trains on ways of at most three cells anywhere in the maze and is evaluated
-from its start to every cell. Three quarters of the goals of `arm_reach` lie within the radius of
-what its four joints reach, and all within the easy radius: ranges and goals are as stated.
-`arm_reach_easy`, a task of our own, has the goals of the same box that the arm can hold, and half
-the radius.
+Our choices where the benchmark specifies nothing:
+
+- The easy radii of `reacher` and the pushers are twice their radius.
+- The ant's ball starts 0.28 of the way to its goal; nearer it would lie among the legs.
+- In `ant_push` one block bars both goals and must be pushed aside, not ahead.
+- `..._stitching` trains on paths of at most three cells anywhere in the maze, and is evaluated from
+  its start to every cell.
+- Three quarters of the goals of `arm_reach` lie within the radius of what its four joints reach,
+  and all within the easy radius; ranges and goals are as published.
+- `arm_reach_easy` is our own task: the goals of the same box that the arm can hold, and half the
+  radius.
 """
 
 
