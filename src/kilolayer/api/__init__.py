@@ -19,6 +19,7 @@ from kilolayer.api.runs import (
     train,
     train_seeds,
 )
+from kilolayer.api.showing import gallery, open_report, runs
 
 __all__ = [
     "DEFAULT_NOISE",
@@ -31,12 +32,15 @@ __all__ = [
     "export_robot",
     "forecast",
     "fresh_directory",
+    "gallery",
     "inspect",
+    "open_report",
     "picture",
     "play",
     "prune",
     "report",
     "resume",
+    "runs",
     "train",
     "train_seeds",
 ]

@@ -42,6 +42,7 @@ from kilolayer.training.saving import (
     write_state,
 )
 from kilolayer.training.seeds import Seeds
+from kilolayer.training.standing import standing
 from kilolayer.training.starting import (
     MANIFEST_KEY,
     StartingPoint,
@@ -371,15 +372,9 @@ class _Loop:
             self.background.submit(member.log, self._counts(rounds), event, values, extra)
 
     def _advance(self, rounds: int, round_seconds: float | None = None) -> None:
-        plan, seeds = self.trainer.plan, len(self.members)
-        figures = {}
-        if round_seconds:
-            if plan.steps_per_unroll:
-                figures["env_steps/s"] = seeds * plan.steps_per_unroll / round_seconds
-            figures["updates/s"] = seeds * plan.updates_per_unroll / round_seconds
-        figures["success"] = sum(member.success for member in self.members) / seeds
-        total = plan.prefill_unrolls + plan.training_unrolls
-        self.display.advance(rounds, total, **figures)
+        plan = self.trainer.plan
+        figures = standing(plan, self.members, rounds, round_seconds)
+        self.display.advance(rounds, plan.prefill_unrolls + plan.training_unrolls, **figures)
 
     def _timed(self, part: str, function: Any, *arguments: Any) -> Any:
         start = time.perf_counter()
