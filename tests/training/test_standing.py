@@ -20,7 +20,10 @@ CONFIG = run_config(
 
 
 def members(tmp_path, *success: float) -> list[Member]:
-    return [Member(RunDirectory(tmp_path), CompositeTracker([]), score) for score in success]
+    return [
+        Member(RunDirectory(tmp_path), CompositeTracker([]), {"success": score})
+        for score in success
+    ]
 
 
 def test_the_figures_of_a_round(tmp_path):

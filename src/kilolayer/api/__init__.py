@@ -20,6 +20,7 @@ from kilolayer.api.runs import (
     train_seeds,
 )
 from kilolayer.api.showing import gallery, open_report, runs
+from kilolayer.api.tuning import objective
 
 __all__ = [
     "DEFAULT_NOISE",
@@ -34,6 +35,7 @@ __all__ = [
     "fresh_directory",
     "gallery",
     "inspect",
+    "objective",
     "open_report",
     "picture",
     "play",
