@@ -13,7 +13,13 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from kilolayer import control_commands, deploy_commands, language_commands, task_commands
+from kilolayer import (
+    control_commands,
+    deploy_commands,
+    language_commands,
+    run_commands,
+    task_commands,
+)
 from kilolayer.errors import UserError, bad_field
 from kilolayer.runtime.devices import refuse_wrong_jax
 from kilolayer.sayings import require_alone, tell_heard
@@ -56,6 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
                     "collect": collect,
                     "report": report,
                     "compare": compare,
+                    **run_commands.COMMANDS,
                     **task_commands.COMMANDS,
                     "study": study,
                     **deploy_commands.COMMANDS,

@@ -219,6 +219,7 @@ def serve(
     from kilolayer.deploy.page.serve import PageServer
     from kilolayer.deploy.planning.build import build_planner, for_one
     from kilolayer.deploy.policy import open_policy
+    from kilolayer.runtime.browser import open_page
     from kilolayer.runtime.progress import LiveDisplay
     from kilolayer_robot.planning import Pursuit
 
@@ -236,22 +237,13 @@ def serve(
             session.warm_up(display)
             display.close()
             OUTPUT.print(f"page  {server.url}   Ctrl-C ends it")
-            if open_browser and not _opened(server.url):
+            if open_browser and not open_page(server.url):
                 OUTPUT.print("no browser was found: open the address by hand")
             server.run()
     except KeyboardInterrupt:
         pass  # the way to end it
     finally:
         display.close()
-
-
-def _opened(url: str) -> bool:
-    import webbrowser
-
-    try:
-        return webbrowser.open(url)
-    except webbrowser.Error:
-        return False
 
 
 COMMANDS = {"hierarchy": hierarchy, "control": control, "serve": serve}

@@ -58,6 +58,12 @@ def test_every_section_is_there_and_drawn(whole):
     assert text.count("<video") == 1
 
 
+def test_the_score_and_the_film_come_before_everything_else(whole):
+    text = whole[0]
+    places = [text.index(part) for part in ('class="cards"', "<video", "<nav>", "<svg")]
+    assert places == sorted(places)
+
+
 def test_nothing_outside_the_file_is_asked_for(whole):
     assert_alone(*whole)
 

@@ -23,6 +23,8 @@ from kilolayer.api.runs import (
     train,
     train_seeds,
 )
+from kilolayer.api.showing import gallery, open_report, runs
+from kilolayer.api.tuning import objective
 
 __all__ = [
     "DEFAULT_NOISE",
@@ -35,12 +37,16 @@ __all__ = [
     "export_robot",
     "forecast",
     "fresh_directory",
+    "gallery",
     "inspect",
+    "objective",
+    "open_report",
     "picture",
     "play",
     "prune",
     "report",
     "resume",
+    "runs",
     "train",
     "train_seeds",
 ]

@@ -14,6 +14,7 @@ from kilolayer.recommendations import recommended
 from kilolayer.runtime.devices import THIS_MACHINE
 from kilolayer.runtime.processes import ONE_PROCESS, Processes
 from kilolayer.training.loop import resume_run, start_run
+from kilolayer.training.members import OnEvaluation
 from kilolayer.types import bad_field
 
 
@@ -24,18 +25,29 @@ def train(
     devices: int | None = None,
     processes: Processes = ONE_PROCESS,
     model_devices: int = 1,
+    on_evaluation: OnEvaluation | None = None,
 ) -> Run:
     """Train an agent and return its run.
 
     config: by default `recommended()`. directory: where the run is kept; by default a fresh one
     under `runs/`. progress: show a live display. devices: how many to use, by default all there
     are. processes: those that train together. model_devices: how many devices share the width of
-    the networks. Raises UserError for a config that cannot be run.
+    the networks. on_evaluation: called with environment steps and scores (see `episode_metrics`)
+    after every evaluation that follows an update; what it raises ends the run, which `resume` can
+    continue. Raises UserError for a config that cannot be run.
     """
     config = config or recommended()
     directory = Path(directory) if directory is not None else fresh_directory(config)
     display = shown(progress)
-    run = start_run(config, directory, display, devices, processes, model_devices=model_devices)
+    run = start_run(
+        config,
+        directory,
+        display,
+        devices,
+        processes,
+        model_devices=model_devices,
+        on_evaluation=on_evaluation,
+    )
     return Run(run)
 
 

@@ -11,6 +11,7 @@ from kilolayer.config import RunConfig
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.report.page import cards, paragraph, table
 from kilolayer.report.plots import short_count, time_bar
+from kilolayer.runtime.progress import duration
 from kilolayer.tasks.registry import TASKS
 from kilolayer.types import UserError
 
@@ -37,11 +38,11 @@ def headline(run: Run) -> str:
         ),
         (_last(run, "evaluation/smallest_distance", ".2f"), f"{unit}, smallest distance (mean)"),
         _progress(run, steps, updates),
-        (_duration(wall_clock(run.events)), "wall-clock"),
+        (duration(wall_clock(run.events)), "wall-clock"),
         (depth, what),
         (str(config.network.width), "units wide"),
     ]
-    return paragraph(_subtitle(run), "how") + _notices(run, steps, updates) + cards(figures)
+    return _notices(run, steps, updates) + cards(figures) + paragraph(_subtitle(run), "how")
 
 
 def _progress(run: Run, steps: int, updates: int) -> tuple[str, str]:
@@ -74,9 +75,13 @@ def _notices(run: Run, steps: int, updates: int) -> str:
     if any(event.get("stopped") for event in run.events) and not run.directory.finished:
         notices.append("It stopped because too many environments diverged in one unroll.")
     notices += diverged_sentence(run)
-    if run.task.name in TASKS and isinstance(run.task.world, MujocoWorld):
-        notices.append(NOT_COMPARABLE)
     return "".join(paragraph(text, "notice") for text in notices)
+
+
+def caveat(run: Run) -> str:
+    """How far the scores compare with published ones; empty for a task that has none."""
+    published = run.task.name in TASKS and isinstance(run.task.world, MujocoWorld)
+    return paragraph(NOT_COMPARABLE, "notice") if published else ""
 
 
 def diverged_sentence(run: Run) -> list[str]:
@@ -188,11 +193,3 @@ def _value(value: Any) -> str:
 def _last(run: Run, metric: str, form: str) -> str:
     values = run.curve(metric)[1]
     return format(float(values[-1]), form) if len(values) else "none yet"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 100 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"

@@ -87,7 +87,7 @@ class Plan(Generic[Source]):
 def page(title: str, top: str, sections: Sequence[Section]) -> str:
     """The whole document. It asks for nothing outside itself."""
     links = "".join(f'<a href="#{part.anchor}">{escape(part.title)}</a>' for part in sections)
-    body = "\n".join(_section(part) for part in sections)
+    body = "\n".join(map(section_html, sections))
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -106,7 +106,8 @@ def page(title: str, top: str, sections: Sequence[Section]) -> str:
 """
 
 
-def _section(part: Section) -> str:
+def section_html(part: Section) -> str:
+    """A section as it stands in the page."""
     return (
         f'<section id="{part.anchor}">\n<h2>{escape(part.title)}</h2>\n'
         f'<p class="how">{escape(part.how)}</p>\n{part.body}\n</section>'

@@ -3,8 +3,14 @@
 from pathlib import Path
 
 from kilolayer.analysis.load import Run
-from kilolayer.report.ledger import config_section, environment_section, headline, time_section
-from kilolayer.report.page import Plan, page
+from kilolayer.report.ledger import (
+    caveat,
+    config_section,
+    environment_section,
+    headline,
+    time_section,
+)
+from kilolayer.report.page import Plan, page, section_html
 from kilolayer.report.sections import (
     behaviour_section,
     blocks_section,
@@ -16,9 +22,11 @@ from kilolayer.report.sections import (
 )
 from kilolayer.runtime.files import write_atomically
 
+FILM = "video"
+
 SECTIONS: tuple[Plan[Run], ...] = (
     Plan(
-        "video",
+        FILM,
         "Film",
         "The first environments of the newest evaluation, good or bad.",
         video_section,
@@ -96,6 +104,9 @@ def write_report(run: Run) -> Path:
     """
     title = f"{run.task.name}, depth {run.config.network.depth}"
     sections = [plan.section(run) for plan in SECTIONS]
+    # The score and the film come first, before the list of contents.
+    film = "".join(section_html(part) for part in sections if part.anchor == FILM)
+    others = [part for part in sections if part.anchor != FILM]
     target = run.path / "report.html"
-    write_atomically(target, page(title, headline(run), sections))
+    write_atomically(target, page(title, headline(run) + film + caveat(run), others))
     return target

@@ -1,9 +1,11 @@
 """The live display of a long job."""
 
+from collections.abc import Iterable
 from typing import Protocol
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 
 class ProgressDisplay(Protocol):
@@ -11,7 +13,7 @@ class ProgressDisplay(Protocol):
 
     def note(self, text: str) -> None: ...
     def phase(self, name: str) -> None: ...
-    def advance(self, done: int, total: int, **figures: float) -> None: ...
+    def advance(self, done: int, total: int, **figures: float | str) -> None: ...
     def close(self) -> None: ...
 
 
@@ -20,26 +22,35 @@ class Silent:
 
     def note(self, text: str) -> None: ...
     def phase(self, name: str) -> None: ...
-    def advance(self, done: int, total: int, **figures: float) -> None: ...
+    def advance(self, done: int, total: int, **figures: float | str) -> None: ...
     def close(self) -> None: ...
 
 
-class LiveDisplay:
-    """One line in the terminal: phase, bar, rates, success, time gone and time left.
+class _TwoLines(Progress):
+    """The bar, and below it the figures, so that a narrow terminal cuts neither."""
 
-    Where the output is no terminal, a plain line is printed at every change of phase and every
-    tenth of the way, so that a log shows where a job stands.
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        for task in self.tasks:
+            if task.fields["figures"]:
+                yield Text(task.fields["figures"])
+
+
+class LiveDisplay:
+    """Two lines in the terminal: phase, bar, time gone and time left; below them the figures.
+
+    Where the output is no terminal, a plain line is printed at every new phase and every tenth of
+    the way, so that a log shows where a job stands.
     """
 
     def __init__(self, console: Console | None = None):
         self._console = console or Console(stderr=True)
         self._announced: set[str] = set()
         self._tenth = -1
-        self._progress = Progress(
+        self._progress = _TwoLines(
             TextColumn("[bold]{task.fields[phase]:<10}"),
             BarColumn(),
             TextColumn("{task.percentage:>3.0f}%"),
-            TextColumn("{task.fields[figures]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
@@ -59,19 +70,32 @@ class LiveDisplay:
             self._console.print(f"{name} ...")
         self._announced.add(name)
 
-    def advance(self, done: int, total: int, **figures: float) -> None:
+    def advance(self, done: int, total: int, **figures: float | str) -> None:
         text = "  ".join(
             f"{name.replace('_', ' ')} {_short(value)}" for name, value in figures.items()
         )
         self._progress.update(self._bar, completed=done, total=total, figures=text)
         tenth = 10 * done // total
         if tenth != self._tenth and not self._console.is_terminal:
-            self._console.print(f"{100 * done // total:3d}%  {text}", highlight=False)
+            self._console.print(f"{100 * done // total:3d}%  {text}{self._left()}", highlight=False)
         self._tenth = tenth
 
     def close(self) -> None:
         self._progress.stop()
 
+    def _left(self) -> str:
+        seconds = self._progress.tasks[0].time_remaining
+        return "" if seconds is None else f"  left {duration(seconds)}"
 
-def _short(value: float) -> str:
+
+def duration(seconds: float) -> str:
+    """A time as a reader takes it in: `35 s`, `12 min`, `3.4 h`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def _short(value: float | str) -> str:
+    if isinstance(value, str):
+        return value
     return f"{value:,.0f}" if abs(value) >= 10 or isinstance(value, int) else f"{value:.2f}"

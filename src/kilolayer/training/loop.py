@@ -32,7 +32,7 @@ from kilolayer.training.evaluate import (
     evaluation_start,
     split_key,
 )
-from kilolayer.training.members import Member, open_members
+from kilolayer.training.members import Member, OnEvaluation, open_members
 from kilolayer.training.offline import filled_buffer, require_same_dataset
 from kilolayer.training.profile import profile_round
 from kilolayer.training.saving import (
@@ -42,6 +42,7 @@ from kilolayer.training.saving import (
     write_state,
 )
 from kilolayer.training.seeds import Seeds
+from kilolayer.training.standing import standing
 from kilolayer.training.starting import (
     MANIFEST_KEY,
     StartingPoint,
@@ -61,12 +62,14 @@ def start_run(
     processes: Processes = ONE_PROCESS,
     seeds: int = 1,
     model_devices: int = 1,
+    on_evaluation: OnEvaluation | None = None,
 ) -> RunDirectory:
     """Train from the beginning in a new run directory; returns when the run has finished.
 
     devices: how many to use, None for all there are. processes: those that train together. seeds:
     how many train as one program on one device, from the config's on; see `RunDirectory.members`.
-    model_devices: how many share the width of the networks.
+    model_devices: how many share the width of the networks. on_evaluation: called after every
+    evaluation but the first, before any update; what it raises ends the run.
     """
     check_source(config)
     chosen = Seeds.starting_at(config.seed, seeds)
@@ -83,7 +86,7 @@ def start_run(
         run.create_members(chosen.values, manifest)
     processes.agree("config", config.flat())
     members = open_members(run, resume_at=None, steps_per_round=0)
-    _Loop(trainer, chosen, run, members, display, start).run_all(resume_at=None)
+    _Loop(trainer, chosen, run, members, display, start, on_evaluation).run_all(resume_at=None)
     return run
 
 
@@ -135,6 +138,7 @@ class _Loop:
     members: list[Member]
     display: ProgressDisplay
     start: StartingPoint | None = None
+    on_evaluation: OnEvaluation | None = None
     background: Background = field(default_factory=Background)
     saving: Future | None = None
     seconds: dict[str, float] = field(default_factory=dict)
@@ -216,6 +220,7 @@ class _Loop:
             if rounds in due:
                 self._evaluate(evaluate, state, rounds)
                 self._save(state, rounds)
+                self._tell_scores(rounds)
         parts = {}
         if self.trainer.config.tracking.profile:
             self.display.phase("profile")
@@ -276,7 +281,7 @@ class _Loop:
         scores = episode_metrics(self.trainer.task, episodes)
         name = "evaluation"
         if split == "evaluation":
-            member.success = scores["success"]
+            member.scores = scores
             if rounds > 0:  # before the first round there is no checkpoint
                 member.note_score(scores[HEADLINE], rounds)
         else:
@@ -284,6 +289,14 @@ class _Loop:
         metrics = {f"{name}/{key}": value for key, value in scores.items()}
         member.log(self._counts(rounds), "evaluation", metrics, {})
         member.run.write_episodes(split, vars(episodes))
+
+    def _tell_scores(self, rounds: int) -> None:
+        """Hand the newest scores of the first seed to whoever asked for them."""
+        if self.on_evaluation is None:
+            return
+        self.background.wait()
+        counts = self._counts(rounds)
+        self.on_evaluation(counts["env_steps"] or counts["updates"], self.members[0].scores)
 
     def _save(self, state: TrainState, rounds: int) -> None:
         """Copy the state to the host; it is written while training goes on."""
@@ -371,15 +384,9 @@ class _Loop:
             self.background.submit(member.log, self._counts(rounds), event, values, extra)
 
     def _advance(self, rounds: int, round_seconds: float | None = None) -> None:
-        plan, seeds = self.trainer.plan, len(self.members)
-        figures = {}
-        if round_seconds:
-            if plan.steps_per_unroll:
-                figures["env_steps/s"] = seeds * plan.steps_per_unroll / round_seconds
-            figures["updates/s"] = seeds * plan.updates_per_unroll / round_seconds
-        figures["success"] = sum(member.success for member in self.members) / seeds
-        total = plan.prefill_unrolls + plan.training_unrolls
-        self.display.advance(rounds, total, **figures)
+        plan = self.trainer.plan
+        figures = standing(plan, self.members, rounds, round_seconds)
+        self.display.advance(rounds, plan.prefill_unrolls + plan.training_unrolls, **figures)
 
     def _timed(self, part: str, function: Any, *arguments: Any) -> Any:
         start = time.perf_counter()

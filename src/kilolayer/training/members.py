@@ -1,27 +1,36 @@
 """The seeds of one program, and where the traces of each go."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime.tracking import CompositeTracker, Tracker, build_tracker
 from kilolayer.training.evaluate import HEADLINE
 
+# Called with environment steps (updates, where a dataset is learnt from) and scores by name.
+OnEvaluation = Callable[[int, Mapping[str, float]], None]
+
 
 @dataclass
 class Member:
     """One seed of the program.
 
-    success: of its newest evaluation. best_round: of its best evaluation with a checkpoint, the
-    latest one where several are equal; None before any.
+    scores: of its newest evaluation, see `episode_metrics`; empty before the first. best_round: of
+    its best evaluation with a checkpoint, the latest one where several are equal; None before any.
     """
 
     run: RunDirectory
     tracker: Tracker
-    success: float = 0.0
+    scores: dict[str, float] = field(default_factory=dict)
     best_round: int | None = None
     best_score: float = -math.inf
+
+    @property
+    def success(self) -> float:
+        """Of the newest evaluation, 0 before the first."""
+        return self.scores.get("success", 0.0)
 
     def note_score(self, score: float, rounds: int) -> None:
         """Remember the round if its evaluation is the best by now."""

@@ -1,0 +1,121 @@
+"""The runs under a folder, as a table shows them: what each learns, how far it is, its score."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from kilolayer.config import RunConfig
+from kilolayer.errors import nearest
+from kilolayer.run_directory import RunDirectory
+from kilolayer.types import UserError
+
+State = Literal["finished", "unfinished", "failed", "damaged"]
+
+
+@dataclass(frozen=True)
+class ListedRun:
+    """One run directory.
+
+    name: its path below the folder. task, depth, seed: None where the config cannot be read.
+    success, time_at_goal: of the newest evaluation; time in control steps; None before the first.
+    state: failed where the run stopped itself (a number was not finite, or environments diverged),
+    damaged where config or metrics cannot be read. progress: share of the training that is logged.
+    bytes: of all files.
+    """
+
+    name: str
+    path: Path
+    state: State
+    bytes: int
+    task: str | None = None
+    depth: int | None = None
+    seed: int | None = None
+    success: float | None = None
+    time_at_goal: float | None = None
+    progress: float = 0.0
+
+
+def list_runs(folder: Path) -> list[ListedRun]:
+    """All runs below a folder, or the folder itself if it is a run, in alphabetical order.
+
+    Seeds that train as one program count as one run each. Raises UserError if there is no folder or
+    no run in it.
+    """
+    if not folder.is_dir():
+        raise UserError(
+            f"there is no folder {folder}: give the one that holds your runs, or make a first run "
+            "with `kilolayer train`."
+        )
+    found = [_listed(path, folder) for path in sorted(_run_directories(folder))]
+    if not found:
+        raise UserError(
+            f"there is no run in {folder}: give the folder that holds your runs, or make a first "
+            "run with `kilolayer train`."
+        )
+    return found
+
+
+def named(runs: Sequence[ListedRun], name: str) -> ListedRun:
+    """The run called so; raises UserError with the nearest name if there is none."""
+    by_name = {run.name: run for run in runs}
+    if name not in by_name:
+        raise UserError(
+            f"there is no run {name!r} here; the nearest name is {nearest(name, by_name)!r}."
+        )
+    return by_name[name]
+
+
+def _run_directories(folder: Path) -> Iterator[Path]:
+    for path, directories, files in os.walk(folder):
+        if "config.json" not in files:
+            continue
+        if "seeds.json" not in files:
+            yield Path(path)
+        # The members of a program of several seeds are the only runs inside a run.
+        directories[:] = [name for name in directories if name.startswith("seed_")]
+
+
+def _listed(path: Path, folder: Path) -> ListedRun:
+    run = RunDirectory(path)
+    name = path.name if path == folder else str(path.relative_to(folder))
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    try:
+        config, events = run.config, run.read_events()
+    # Any file may lie there under these names.
+    except (UserError, OSError, ValueError, KeyError, TypeError):
+        return ListedRun(name, path, "damaged", size)
+    return ListedRun(
+        name=name,
+        path=path,
+        state=_state(run, events),
+        bytes=size,
+        task=config.task.name,
+        depth=config.network.depth,
+        seed=config.seed,
+        success=_newest(events, "evaluation/success"),
+        time_at_goal=_newest(events, "evaluation/time_at_goal"),
+        progress=1.0 if run.finished else _progress(config, events),
+    )
+
+
+def _state(run: RunDirectory, events: list[dict[str, Any]]) -> State:
+    if run.finished:
+        return "finished"
+    stopped = any(event["event"] == "nonfinite" or event.get("stopped") for event in events)
+    return "failed" if stopped else "unfinished"
+
+
+def _newest(events: list[dict[str, Any]], metric: str) -> float | None:
+    values = [event["metrics"][metric] for event in events if metric in event.get("metrics", {})]
+    return values[-1] if values else None
+
+
+def _progress(config: RunConfig, events: list[dict[str, Any]]) -> float:
+    collection = config.collection
+    count, total = "env_steps", float(collection.total_steps)
+    if collection.dataset is not None:
+        count, total = "updates", total * collection.update_to_data
+    done = max((event.get(count, 0) for event in events), default=0)
+    return min(done / total, 1.0)

@@ -1,0 +1,63 @@
+"""What was trained, shown: the runs under a folder, the report of one, the zoo in motion."""
+
+import tempfile
+from contextlib import closing
+from pathlib import Path
+
+from kilolayer.analysis.listing import ListedRun, list_runs, named
+from kilolayer.api.display import shown
+from kilolayer.api.playing import play
+from kilolayer.api.runs import report
+from kilolayer.deploy.exhibit import exhibits
+from kilolayer.runtime.browser import open_page
+from kilolayer.runtime.zoo import PREFIX
+from kilolayer.types import UserError, bad_field
+
+
+def runs(folder: str | Path = "runs") -> list[ListedRun]:
+    """The runs below a folder, with task, depth, seed, score, state and size.
+
+    Raises UserError if there is no such folder or no run in it.
+    """
+    return list_runs(Path(folder))
+
+
+def open_report(folder: str | Path, name: str) -> tuple[Path, bool]:
+    """Open the report of the run called `name` (see `runs`) in the browser.
+
+    Returns its path and whether a browser opened. A report that is missing or older than the run's
+    metrics is written first. Raises UserError with the nearest name if there is no such run.
+    """
+    run = named(list_runs(Path(folder)), name)
+    path, metrics = run.path / "report.html", run.path / "metrics.jsonl"
+    current = path.is_file() and (
+        not metrics.is_file() or metrics.stat().st_mtime <= path.stat().st_mtime
+    )
+    path = path if current else report(run.path)
+    return path, open_page(path.resolve().as_uri())
+
+
+def gallery(out: str | Path = "gallery.html", progress: bool = True) -> Path:
+    """Write one page with a film and the score of every policy of the zoo, and return its path.
+
+    out: an .html file. progress: show a live display. Raises UserError if there is no zoo, the file
+    cannot be written, or nothing can be rendered here.
+    """
+    from kilolayer.report.gallery import Piece, write_gallery
+
+    out = Path(out)
+    if out.suffix != ".html":
+        raise bad_field("out", str(out), "a name that ends in .html", out.stem + ".html")
+    if not out.parent.is_dir():
+        raise bad_field("out", str(out), "there is no such directory, make it first")
+    found = exhibits()
+    if not found:
+        raise UserError("this installation has no zoo: install the package from its wheel.")
+    pieces = []
+    with tempfile.TemporaryDirectory() as folder, closing(shown(progress)) as display:
+        display.phase("film")
+        for index, exhibit in enumerate(found):
+            film = play(PREFIX + exhibit.name, out=Path(folder) / f"{exhibit.name}.mp4")
+            pieces.append(Piece(exhibit, film))
+            display.advance(index + 1, len(found))
+        return write_gallery(pieces, out)

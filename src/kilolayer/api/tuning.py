@@ -1,0 +1,40 @@
+"""One training run as a function of its settings, for programs that search for good ones."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from kilolayer.api.runs import train
+from kilolayer.errors import nearest
+from kilolayer.recommendations import recommended
+from kilolayer.types import bad_field
+
+
+def objective(
+    overrides: Mapping[str, Any] | None = None,
+    on_evaluation: Callable[[int, float], None] | None = None,
+    metric: str = "time_at_goal",
+    directory: str | Path | None = None,
+    progress: bool = False,
+) -> float:
+    """Train once with a task's recommended settings and some of them changed, and return the score
+    of the last evaluation.
+
+    overrides: what `recommended` takes by name: `task`, `recipe` and any setting of a run.
+    on_evaluation: called with environment steps and the score after every evaluation; raise in it
+    to stop a poor run early, such as `optuna.TrialPruned`. metric: a score of an evaluation, such
+    as time_at_goal (control steps, higher is better), success or smallest_distance. directory:
+    where the run is kept; by default a fresh one under `runs/`. Give one of its own to each run of
+    a parallel search. Raises UserError for settings that cannot be run or a metric that is none.
+    """
+    scores: list[float] = []
+
+    def hear(steps: int, found: Mapping[str, float]) -> None:
+        if metric not in found:
+            raise bad_field("metric", metric, "no such score", nearest(metric, found))
+        scores.append(found[metric])
+        if on_evaluation is not None:
+            on_evaluation(steps, scores[-1])
+
+    train(recommended(**(overrides or {})), directory, progress, on_evaluation=hear)
+    return scores[-1]

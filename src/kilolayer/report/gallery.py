@@ -1,0 +1,53 @@
+"""The zoo as one HTML file: every policy in motion, beside its score."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kilolayer.deploy.exhibit import Exhibit, brief
+from kilolayer.report.film import MARK_OF_GOALS, embedded_file
+from kilolayer.report.page import Section, page, paragraph, table
+from kilolayer.runtime.files import write_atomically
+from kilolayer.tasks.registry import make_task
+
+FILM_PIXELS = 480
+LARGEST_FILM = 5_000_000  # bytes
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A policy and the .mp4 of its film."""
+
+    exhibit: Exhibit
+    film: Path
+
+
+def write_gallery(pieces: Sequence[Piece], target: Path) -> Path:
+    """Write the page and return its path; raises UserError if the file cannot be written."""
+    top = paragraph(
+        "Every policy of the zoo in four episodes of the evaluation, good or bad: nothing is "
+        f"picked. {MARK_OF_GOALS}",
+        "how",
+    )
+    sections = [_section(piece) for piece in pieces]
+    write_atomically(target, page("Trained policies", top, sections))
+    return target
+
+
+def _section(piece: Piece) -> Section:
+    exhibit = piece.exhibit
+    score, task = exhibit.score, make_task(exhibit.task)
+    unit = task.goal.coordinates[0].unit
+    rows = [
+        ("success", brief(score.success, 3)),
+        (f"time at goal, of {task.episode_length} control steps", brief(score.time_at_goal, 0)),
+        (f"final distance, {unit}", brief(score.final_distance, 2)),
+        ("depth x width", f"{exhibit.depth} x {exhibit.width}"),
+        ("size", f"{exhibit.bytes / 1e6:.2f} MB"),
+        ("trained in", f"{exhibit.training.minutes:g} minutes on {exhibit.training.machine}"),
+        ("play it", f"kilolayer play zoo:{exhibit.name}"),
+    ]
+    film = embedded_file(piece.film, FILM_PIXELS, LARGEST_FILM)
+    body = f'<div class="films">{film}<div>{table(("", ""), rows)}</div></div>'
+    how = f"Task {exhibit.task}. Mean of {score.episodes} episodes, with its 95 % interval."
+    return Section(exhibit.name, f"zoo:{exhibit.name}", how, body)

@@ -1,0 +1,59 @@
+"""The gallery: every policy of the zoo in motion on one page that stands alone."""
+
+import re
+
+import pytest
+
+from kilolayer.api import showing
+from kilolayer.cli import main
+from kilolayer.deploy.exhibit import exhibits
+from pages import assert_alone, read_page
+
+
+@pytest.fixture
+def two(monkeypatch):
+    """A zoo of the two policies that play quickest."""
+    found = [each for each in exhibits() if each.name in ("arm_reach_easy", "point_u_maze")]
+    monkeypatch.setattr(showing, "exhibits", lambda: found)
+    return found
+
+
+def test_the_page_shows_a_film_and_the_score_of_every_policy(two, tmp_path, capsys):
+    out = tmp_path / "gallery.html"
+    main(["gallery", "--out", str(out)])
+    assert str(out) in capsys.readouterr().out
+    text = out.read_text()
+    page = read_page(text)
+    assert_alone(text, page)
+    for exhibit in two:
+        section = text[text.index(f'<section id="{exhibit.name}">') :].split("</section>")[0]
+        assert len(re.findall(r'<video [^>]*src="data:video/mp4;base64,.{1000}', section)) == 1
+        assert f"{exhibit.score.success.value:.3f}" in section
+        assert f"kilolayer play zoo:{exhibit.name}" in section
+    assert list(tmp_path.iterdir()) == [out]  # the films are inside
+
+
+@pytest.mark.parametrize(
+    ("out", "sentence"),
+    [
+        ("gallery.txt", r"out = 'gallery.txt' .*ends in .html.*gallery.html"),
+        ("no/gallery.html", "there is no such directory"),
+    ],
+)
+def test_a_page_that_cannot_be_written_is_told_before_any_film(
+    out, sentence, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(showing, "play", pytest.fail)
+    with pytest.raises(SystemExit) as stop:
+        main(["gallery", "--out", out])
+    assert stop.value.code == 2
+    assert re.search(sentence, capsys.readouterr().err)
+
+
+def test_an_installation_without_a_zoo_says_so(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(showing, "exhibits", list)
+    with pytest.raises(SystemExit) as stop:
+        main(["gallery", "--out", str(tmp_path / "g.html")])
+    assert stop.value.code == 2
+    assert "has no zoo" in capsys.readouterr().err

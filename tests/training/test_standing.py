@@ -1,0 +1,47 @@
+"""What the display of a training run shows: speed, score and the next evaluation."""
+
+from kilolayer.config import run_config
+from kilolayer.plan import TrainPlan
+from kilolayer.run_directory import RunDirectory
+from kilolayer.runtime.tracking import CompositeTracker
+from kilolayer.training.members import Member
+from kilolayer.training.standing import standing
+
+CONFIG = run_config(
+    total_steps=1200,
+    num_envs=10,
+    unroll_length=10,
+    update_to_data=0.1,
+    min_replay_steps_per_env=20,
+    replay_steps_per_env=100,
+    batch_size=16,
+    num_evaluations=2,
+)
+
+
+def members(tmp_path, *success: float) -> list[Member]:
+    return [
+        Member(RunDirectory(tmp_path), CompositeTracker([]), {"success": score})
+        for score in success
+    ]
+
+
+def test_the_figures_of_a_round(tmp_path):
+    plan = TrainPlan.derive(CONFIG, 100)
+    assert (plan.prefill_unrolls, plan.evaluate_after) == (2, (5, 10))
+    figures = standing(plan, members(tmp_path, 0.5), 4, 2.0)
+    # 100 environment steps and 10 updates in 2 seconds; the evaluation is due after round 7.
+    assert figures == {"steps/s": 50.0, "updates/s": 5.0, "success": 0.5, "evaluation": "in 6 s"}
+    assert standing(plan, members(tmp_path, 0.5), 7, 2.0)["evaluation"] == "now"
+    assert standing(plan, members(tmp_path, 0.5), 8, 2.0)["evaluation"] == "in 8 s"
+
+
+def test_several_seeds_show_their_mean_score_and_their_speed_together(tmp_path):
+    figures = standing(TrainPlan.derive(CONFIG, 100), members(tmp_path, 0.25, 0.75), 4, 2.0)
+    assert (figures["success"], figures["steps/s"]) == (0.5, 100.0)
+
+
+def test_before_the_first_training_round_only_the_score_is_known(tmp_path):
+    assert standing(TrainPlan.derive(CONFIG, 100), members(tmp_path, 0.0), 1, None) == {
+        "success": 0.0
+    }
