@@ -12,6 +12,7 @@ from gymnasium.vector import AutoresetMode
 
 import kilolayer.gym
 from kilolayer.render.media import render_frames
+from kilolayer.tasks.gymnasium import make_gymnasium_task
 from kilolayer.tasks.registry import TASKS, make_task
 from kilolayer.types import UserError
 
@@ -43,6 +44,18 @@ def test_every_task_is_registered_with_its_episode_length() -> None:
 def test_gymnasiums_own_checker_is_content(name: str, renders: bool) -> None:
     environment = gymnasium.make(f"Kilolayer/{name}-v0").unwrapped
     check_env(environment, skip_render_check=not renders)
+
+
+def test_frames_per_second_and_control_steps_read_back_are_the_tasks_own() -> None:
+    """Reacher steps 0.04 s, an arm 0.05 s, a point 0.1 s: none is taken for another."""
+    steps = {"point_u_maze": 0.1, "arm_reach": 0.05, "reacher": 0.04}
+    for name, step in steps.items():
+        identifier = f"Kilolayer/{name}-v0"
+        environment = gymnasium.make(identifier, render_mode="rgb_array")
+        assert environment.metadata["render_fps"] == pytest.approx(1 / step)
+        read_back = make_gymnasium_task(identifier)
+        assert read_back.world.control_step == pytest.approx(step)
+        assert step == pytest.approx(make_task(name).world.control_step)
 
 
 def test_the_reward_is_zero_within_half_a_cell_and_minus_one_elsewhere() -> None:

@@ -132,6 +132,15 @@ def test_the_task_says_what_the_environment_says() -> None:
     assert task.world.control_step == 0.25
 
 
+@pytest.mark.parametrize(
+    ("environment", "step"), [("PointMaze_UMaze-v3", 0.01), ("AntMaze_UMaze-v5", 0.05)]
+)
+def test_a_control_step_is_what_the_clock_of_mujoco_advances(environment, step) -> None:
+    """Both state 50 frames per second, which fits neither."""
+    pytest.importorskip("gymnasium_robotics")
+    assert make_gymnasium_task(environment).world.control_step == pytest.approx(step)
+
+
 def test_controls_span_the_action_bounds_and_observations_come_with_the_achieved_goal() -> None:
     task, physics, state = begin(3)
     control = jnp.array([[-1.0, -1.0], [0.0, 0.5], [1.0, 3.0]])  # 3 is clipped

@@ -16,7 +16,6 @@ from kilolayer.tasks.registry import make_task
 Observation = dict[str, np.ndarray]
 
 FRAME_PIXELS = 480
-FRAMES_PER_SECOND = 20
 
 
 class TaskEnv(gymnasium.Env[Any, np.ndarray]):
@@ -25,9 +24,10 @@ class TaskEnv(gymnasium.Env[Any, np.ndarray]):
     task: a name, `module:function` of your own, or a `Task`. split: where goals are drawn from
     where training and evaluation goals differ. `reset(options={"goal": ...})` tells a goal by hand.
     Episodes end early as the task says, and after its episode length if made by `gymnasium.make`.
+    `metadata["render_fps"]` is one frame per control step of the task.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": FRAMES_PER_SECOND}  # noqa: RUF012
+    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
 
     def __init__(
         self,
@@ -38,6 +38,7 @@ class TaskEnv(gymnasium.Env[Any, np.ndarray]):
         task = make_task(task) if isinstance(task, str) else task
         self._envs = ParallelEnvs(task, 1, split)
         self.task, self.render_mode = task, render_mode
+        self.metadata = self.metadata | {"render_fps": 1 / task.world.control_step}
         self.observation_space = self._envs.observation_space
         self.action_space = self._envs.action_space
         self._path: list[np.ndarray] = []  # positions since the reset, for pictures

@@ -77,11 +77,11 @@ def make_gymnasium_task(
     goal = tuple(Coordinate(f"goal {i}", UNIT) for i in range(sizes["desired_goal"]))
     rest = tuple(Coordinate(f"observation {i}", UNIT) for i in range(sizes["observation"]))
     radius = _own_radius(environment, sample) if goal_radius is None else goal_radius
-    rate = sample.metadata.get("render_fps", 1)
+    control_step = _own_control_step(sample)
     sample.close()
     return GymnasiumTask(
         name=specification.id,
-        world=GymnasiumWorld(environment, 1 / rate, arguments),
+        world=GymnasiumWorld(environment, control_step, arguments),
         observation=(*goal, *rest),
         goal=GoalSpec(goal, radius, easy_radius=2 * radius),  # the latter is our own
         action_dim=sample.action_space.shape[0],
@@ -136,6 +136,22 @@ def _is_vector(space: Any) -> bool:
 
 def _unfit(environment: str, reason: str) -> UserError:
     return UserError(f"gym = {environment!r} cannot be trained in: {reason}.")
+
+
+def _own_control_step(sample: Any) -> float:
+    """Seconds of one step: what MuJoCo's clock advances, where the environment has one.
+
+    Else one frame of its `render_fps`, which some state wrongly: PointMaze_UMaze-v3 says 50 and
+    steps 0.01 s. Else 1 s.
+    """
+    simulated: Any = getattr(sample.unwrapped, "data", None)
+    if hasattr(simulated, "time"):
+        sample.reset(seed=0)
+        before = simulated.time
+        sample.step((sample.action_space.low + sample.action_space.high) / 2)
+        if simulated.time > before:
+            return float(simulated.time - before)
+    return 1 / sample.metadata.get("render_fps", 1)
 
 
 def _own_radius(environment: str, sample: Any) -> float:
