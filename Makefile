@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types unit bench clean
+.PHONY: demo test lint types unit docs bench clean
 
 demo: .venv/installed
 	$(BIN)/kilolayer train --task arm_reach_easy --out runs/demo-$$(date +%Y%m%d-%H%M%S)
@@ -20,6 +20,10 @@ types: .venv/installed-dev
 unit: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2
 
+# The documentation site in site/, with every link checked: open site/index.html.
+docs: .venv/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 # Writes docs/performance.md and its plot; the figures want an idle machine.
 bench: .venv/installed
 	$(BIN)/python -m benchmarks.performance
@@ -35,5 +39,9 @@ bench: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@ .venv/installed
 
+.venv/installed-docs: pyproject.toml constraints.txt | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@ .venv/installed
+
 clean:
-	rm -rf .venv
+	rm -rf .venv site

@@ -40,19 +40,22 @@ class CollectionConfig(Settings):
 
     total_steps: Count = 1_000_000
     """Environment steps of the whole run, summed over all environments and rounded up to whole
-    unrolls. With --dataset it sets the number of updates alone."""
+    unrolls. Raise it while scores still rise. With --dataset it sets the number of updates
+    alone."""
     num_envs: Count = 256
-    """Environments that run in parallel."""
+    """Environments that run in parallel. Raise it to use more cores, lower it to save memory."""
     unroll_length: Count = 62
-    """Control steps of every environment between two rounds of updates."""
+    """Control steps of every environment between two rounds of updates. Raise it for less overhead,
+    lower it for fresher data."""
     episode_length: Annotated[int, Ge(2)] | None = None
     """Control steps of a training episode. Default: the task's own. Shorter episodes start more
     often."""
     goal_interval: Count | None = None
     """Resample each environment's goal every N control steps without a reset. Default: one goal per
-    episode."""
+    episode. Set it if some goals are never reached."""
     update_to_data: Positive = 1 / 40
-    """Gradient updates per environment step."""
+    """Gradient updates per environment step. Raise it to learn more from each step at more
+    computation."""
     dataset: str | None = None
     """Learn from this .npz file in OGBench's layout and collect no steps. See docs/offline.md."""
 
@@ -63,12 +66,12 @@ class EvaluationConfig(Settings):
 
     num_evaluations: Count = 20
     """Evaluations during training, evenly spread. One more comes before the first update. Each is
-    followed by a checkpoint."""
+    followed by a checkpoint. Lower it to save time."""
     evaluate_training_goals: bool = False
     """Play the training goals at every evaluation too, where they differ from the evaluation goals.
     Default: at the last evaluation alone."""
     eval_envs: Count = 128
-    """Episodes per evaluation."""
+    """Episodes per evaluation. Raise it for narrower intervals."""
     samples: Count = 1
     """Actions drawn per evaluation step, of which the critic chooses the best. 1 takes the
     deterministic action."""

@@ -99,9 +99,9 @@ class Agent(Settings, abc.ABC):
     learns_from: ClassVar[tuple[Literal["steps", "dataset"], ...]] = ("steps",)
 
     batch_size: Annotated[int, Ge(2)] = 256
-    """Transitions per update."""
+    """Transitions per update. A larger batch gives less noisy gradients and costs more time."""
     actor_learning_rate: Positive = 3e-4
-    """Adam's step size for the actor."""
+    """Adam's step size for the actor. Lower it if scores fluctuate."""
     final_learning_rate_share: Share = 1.0
     """Share of the networks' learning rates that is left at the end of the run; they fall linearly.
     1 keeps them constant. Lower it if late scores fluctuate."""
@@ -110,7 +110,7 @@ class Agent(Settings, abc.ABC):
     fall."""
     average_decay: Decay = 0.0
     """Decay per update of the running average of the actor's weights. The average is evaluated and
-    saved. 0 uses the newest weights."""
+    saved. 0 uses the newest weights. Set 0.999 if scores fluctuate."""
     weight_decay: NonNegative = 0.0
     """Decoupled weight decay of the networks (AdamW), times their learning rate per update."""
     problem: Suppress[Problem | None] = dataclasses.field(default=None, metadata=NOT_A_SETTING)

@@ -51,15 +51,16 @@ class CRL(Agent):
     learns_from = ("steps", "dataset")
 
     critic_learning_rate: Positive = 3e-4
-    """Adam's step size for the critic."""
+    """Adam's step size for the critic. Lower it if the critic's loss grows."""
     temperature_learning_rate: Positive = 3e-4
-    """Adam's step size for the temperature."""
+    """Adam's step size for the temperature. Raise it if the entropy follows its target too
+    slowly."""
     discount: PositiveShare = 0.99
     """Hindsight goals lie k steps ahead with probability proportional to discount^k. The horizon is
-    1/(1 - discount) steps."""
+    1/(1 - discount) steps. Lower it if actions have only short effects."""
     initial_discount: PositiveShare | None = None
     """Discount of hindsight goals at the start of the run; the horizon then grows linearly.
-    Default: the horizon is constant."""
+    Default: the horizon is constant. Set a lower value if learning does not start."""
     horizon_growth_share: PositiveShare = 1.0
     """Share of the run over which the horizon grows from `initial_discount`; then it stays."""
     representation_dim: Count = 64
@@ -70,9 +71,10 @@ class CRL(Agent):
     """InfoNCE over goals (`forward`), over state-action pairs (`backward`) or both (`symmetric`),
     or `binary` cross-entropy."""
     logsumexp_penalty: NonNegative = 0.1
-    """Weight of the squared log-partition, which keeps energies from drifting."""
+    """Weight of the squared log-partition, which keeps energies from drifting. Raise it if energies
+    grow without bound."""
     initial_temperature: Positive = 1.0
-    """Weight of the entropy at the start. It is tuned from the first update on."""
+    """Weight of the entropy at the start; updates tune it. Raise it to explore more at first."""
     target_entropy_per_action: float = -0.5
     """Target entropy of the policy divided by the number of action coordinates. Higher values
     explore more."""

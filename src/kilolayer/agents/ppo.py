@@ -63,15 +63,17 @@ class PPO(OnPolicyAgent):
     """
 
     critic_learning_rate: Positive = 3e-4
-    """Adam's step size for the critic."""
+    """Adam's step size for the critic. Lower it if the critic's loss grows."""
     discount: PositiveShare = 0.99
     """A reward k steps ahead counts discount^k. It must be below 1."""
     clip: Positive = 0.2
-    """Clipping range of the probability ratio (arXiv 1707.06347, section 6.1)."""
+    """Clipping range of the probability ratio (arXiv 1707.06347, section 6.1). Lower it for smaller
+    policy changes."""
     gae_lambda: Share = 0.95
-    """Lambda of generalised advantage estimation (table 3)."""
+    """Lambda of generalised advantage estimation (table 3). Lower it for less variance and more
+    bias."""
     entropy_weight: NonNegative = 0.01
-    """Weight of the entropy bonus (table 5)."""
+    """Weight of the entropy bonus (table 5). Raise it to explore more."""
 
     def check(self) -> None:
         check_discount(self.discount)

@@ -42,18 +42,20 @@ class SAC(Agent):
     """Soft actor-critic on the goals that its environments were given."""
 
     critic_learning_rate: Positive = 3e-4
-    """Adam's step size for the critic."""
+    """Adam's step size for the critic. Lower it if the critic's loss grows."""
     temperature_learning_rate: Positive = 3e-4
-    """Adam's step size for the temperature."""
+    """Adam's step size for the temperature. Raise it if the entropy follows its target too
+    slowly."""
     discount: PositiveShare = 0.99
     """A reward k steps ahead counts discount^k. It must be below 1."""
     hindsight_goal_share: Share = 0.0
     """Share of the batch whose goal is one reached later in the episode (strategy `future` of arXiv
     1707.01495). The rest keeps the episode's goal."""
     target_rate: PositiveShare = 0.005
-    """Polyak rate: share of the way that target networks move at each update."""
+    """Polyak rate: share of the way that target networks move at each update. Lower it if the
+    critic is unstable."""
     initial_temperature: Positive = 1.0
-    """Weight of the entropy at the start. It is tuned from the first update on."""
+    """Weight of the entropy at the start; updates tune it. Raise it to explore more at first."""
     target_entropy_per_action: float = -0.5
     """Target entropy of the policy divided by the number of action coordinates. Higher values
     explore more."""

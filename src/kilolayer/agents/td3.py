@@ -46,16 +46,17 @@ class TD3(Agent):
     """
 
     critic_learning_rate: Positive = 3e-4
-    """Adam's step size for the critic."""
+    """Adam's step size for the critic. Lower it if the critic's loss grows."""
     discount: PositiveShare = 0.99
     """A reward k steps ahead counts discount^k. It must be below 1."""
     hindsight_goal_share: Share = 0.8
     """Share of the batch whose goal is one reached later in the episode (strategy `future` of arXiv
     1707.01495). The rest keeps the episode's goal."""
     target_rate: PositiveShare = 0.005
-    """Polyak rate: share of the way that target networks move at each update."""
+    """Polyak rate: share of the way that target networks move at each update. Lower it if the
+    critic is unstable."""
     exploration_noise: NonNegative = 0.1
-    """Standard deviation of the noise on actions while collecting."""
+    """Standard deviation of the noise on actions while collecting. Raise it to explore more."""
     smoothing_noise: NonNegative = 0.2
     """Standard deviation of the noise on the target policy's actions."""
     smoothing_limit: NonNegative = 0.5

@@ -25,29 +25,32 @@ class NetworkConfig(Settings):
 
     depth: int = 4
     """Dense layers inside the residual blocks of every network. The input and the output layer do
-    not count."""
+    not count. Raise it to test whether depth helps; the time of an update grows with it."""
     actor_depth: int | None = None
     """Depth of the actor alone. Default: `depth`."""
     critic_depth: int | None = None
     """Depth of the critic's networks alone. Default: `depth`."""
     width: Count = 256
-    """Units per layer."""
+    """Units per layer. The time and memory of a layer grow with its square."""
     layers_per_block: Count = 4
-    """Dense layers per residual block. Every depth must be a multiple of it."""
+    """Dense layers per residual block. Every depth must be a multiple of it. Change it to compare
+    architectures."""
     residual: Literal["add", "interpolate", "none"] = "add"
     """How a block's output joins the residual stream: `add`, `interpolate` with learnt weights, or
-    `none` to replace it."""
+    `none` to replace it. Change it to compare architectures."""
     norm: Literal["layer", "rms", "none", "hyperspherical"] = "layer"
     """Normalisation of the layers. `hyperspherical` also keeps every kernel column at norm 1."""
     norm_position: Literal["post", "pre"] = "post"
     """`post` normalises after every matrix product, `pre` once before each block and before the
     output layer."""
     activation: Literal["swish", "relu", "gelu"] = "swish"
-    """Activation function of every layer in a block."""
+    """Activation function of every layer in a block. Change it to compare architectures."""
     branch_activation: bool = True
-    """Apply the activation after the last layer of a block too."""
+    """Apply the activation after the last layer of a block too. Change it to compare
+    architectures."""
     expansion: Count = 1
-    """Hidden width inside a block divided by the width of the residual stream."""
+    """Hidden width inside a block divided by the residual width. 4 gives about four times the
+    parameters."""
     branch_scale: Literal["inverse", "none"] = "inverse"
     """Factor on N added branches. `inverse`: min(1, 2/N), stable at any depth. `none`: 1, as
     published."""
@@ -55,9 +58,11 @@ class NetworkConfig(Settings):
     """Activation checkpointing: none, per block, or nested. `auto` takes the first that fits in
     memory."""
     scan_unroll: Count = 1
-    """Residual blocks per iteration of the scan over depth. Larger values compile longer."""
+    """Residual blocks per iteration of the scan over depth. Larger values compile longer and can
+    run faster on a GPU."""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
-    """Number format inside the blocks. Parameters, residual stream and losses stay float32."""
+    """Number format inside the blocks. Parameters, residual stream and losses stay float32.
+    `bfloat16` saves memory on a GPU."""
 
     def check(self) -> None:
         for field in ("depth", "actor_depth", "critic_depth"):

@@ -13,4 +13,5 @@ class ReplayConfig(Settings):
     """Newest steps of each environment that the replay buffer keeps, rounded up to whole unrolls.
     Lower it to save memory."""
     min_replay_steps_per_env: Count = 1_000
-    """Steps of each environment before the first update, rounded up to whole unrolls."""
+    """Steps of each environment before the first update, rounded up to whole unrolls. Raise it for
+    more varied first batches."""
