@@ -13,8 +13,9 @@ from kilolayer.agents.optimiser import apply_gradients, init_moments
 from kilolayer.losses.actor import actor_loss, temperature_loss
 from kilolayer.losses.contrastive import ContrastiveLoss, contrastive_loss
 from kilolayer.losses.energies import Energy, pairwise, rowwise
-from kilolayer.networks.actor import Actor, sample_action
+from kilolayer.networks.actor import Actor, Gaussian, gaussian, sample_action
 from kilolayer.networks.encoders import Encoder
+from kilolayer.networks.towers import apply_together
 from kilolayer.replay.hindsight import Batch
 from kilolayer.settings import Count, NonNegative, Positive, PositiveShare, Share
 from kilolayer.types import Array, Metrics, bad_field
@@ -141,29 +142,49 @@ class CRL(Agent):
 
     def update(self, state: CRLState, batch: Batch, key: Array) -> tuple[CRLState, Metrics]:
         parameters = state.parameters
-        goal_key, action_key = jax.random.split(key)
-        critic_gradient, (critic_metrics, psi) = jax.grad(self.critic_loss, has_aux=True)(
-            parameters.critic, batch
+        gradient, metrics = jax.grad(self.loss, has_aux=True)(
+            parameters, batch, key, self.target_entropy(state)
         )
-        goal, psi = self.actor_goals(parameters.critic, batch, psi, goal_key)
-        actor_gradient, (actor_metrics, log_prob) = jax.grad(self.actor_loss, has_aux=True)(
-            parameters.actor, parameters, batch.observation, goal, psi, action_key
-        )
-        temperature_gradient = jax.grad(temperature_loss)(
-            parameters.log_temperature, log_prob, self.target_entropy(state)
-        )
-        gradients = {
-            "actor": actor_gradient,
-            "critic": critic_gradient,
-            "log_temperature": temperature_gradient,
-        }
+        gradients = {part: getattr(gradient, part) for part in self.optimisers}
         state = CRLState(*apply_gradients(self.optimisers, parameters, gradients, state.optimiser))
-        metrics = {f"critic/{name}": value for name, value in critic_metrics.items()}
-        metrics |= {f"actor/{name}": value for name, value in actor_metrics.items()}
-        metrics["critic/gradient_norm"] = optax.tree.norm(critic_gradient)
-        metrics["actor/gradient_norm"] = optax.tree.norm(actor_gradient)
+        metrics["critic/gradient_norm"] = optax.tree.norm(gradient.critic)
+        metrics["actor/gradient_norm"] = optax.tree.norm(gradient.actor)
         metrics["actor/temperature"] = jnp.exp(parameters.log_temperature)
         return state, metrics
+
+    def loss(
+        self, parameters: Parameters, batch: Batch, key: Array, target_entropy: Array | float
+    ) -> tuple[Array, Metrics]:
+        """The losses of critic, actor and temperature together; each moves its own part alone.
+
+        They share the goal encodings, and their networks run together where that is faster.
+        """
+        goal_key, action_key = jax.random.split(key)
+        critic, fixed = parameters.critic, jax.lax.stop_gradient(parameters)
+        goal = self.actor_goals(goal_key, batch.goal, batch.commanded_goal)
+        phi, psi, policy = apply_together(
+            (critic.state_action, critic.goal, parameters.actor.encoder),
+            (
+                jnp.concatenate([batch.observation, batch.action], -1),
+                batch.goal,
+                jnp.concatenate([batch.observation, goal], -1),
+            ),
+        )
+        critic_loss, critic_metrics = self.contrast(phi, psi)
+        psi = jax.lax.stop_gradient(psi)
+        # Encoding the commanded goals is a pass of its own, so only where some are practised.
+        commanded = fixed.critic.goal(batch.commanded_goal) if self.commanded_goal_share else psi
+        actor_loss, (actor_metrics, log_prob) = self.improve(
+            gaussian(policy),
+            fixed,
+            batch.observation,
+            self.actor_goals(goal_key, psi, commanded),
+            action_key,
+        )
+        temperature = temperature_loss(parameters.log_temperature, log_prob, target_entropy)
+        metrics = {f"critic/{name}": value for name, value in critic_metrics.items()}
+        metrics |= {f"actor/{name}": value for name, value in actor_metrics.items()}
+        return critic_loss + actor_loss + temperature, metrics
 
     def target_entropy(self, state: CRLState) -> Array | float:
         """Of the whole action, at the update that comes next."""
@@ -185,11 +206,14 @@ class CRL(Agent):
 
     def critic_loss(self, critic: Critic, batch: Batch) -> tuple[Array, tuple[Metrics, Array]]:
         """Contrastive loss; also returns the goal encodings psi, which the actor's loss reuses."""
-        phi = critic.encode_pair(batch.observation, batch.action)
         psi = critic.goal(batch.goal)
-        logits = pairwise(self.energy, phi, psi)
-        loss, metrics = contrastive_loss(self.contrastive_loss, logits, self.logsumexp_penalty)
+        loss, metrics = self.contrast(critic.encode_pair(batch.observation, batch.action), psi)
         return loss, (metrics, psi)
+
+    def contrast(self, phi: Array, psi: Array) -> tuple[Array, Metrics]:
+        """The critic's loss of its encodings, `[batch, representation]` each."""
+        logits = pairwise(self.energy, phi, psi)
+        return contrastive_loss(self.contrastive_loss, logits, self.logsumexp_penalty)
 
     def actor_loss(
         self,
@@ -201,30 +225,29 @@ class CRL(Agent):
         key: Array,
     ) -> tuple[Array, tuple[Metrics, Array]]:
         """`mean[alpha log pi - f]`; also returns the log densities for the temperature."""
-        mean, log_std = actor(observation, goal)
-        action, log_prob = sample_action(mean, log_std, key)
+        return self.improve(actor(observation, goal), parameters, observation, psi, key)
+
+    def improve(
+        self, policy: Gaussian, parameters: Parameters, observation: Array, psi: Array, key: Array
+    ) -> tuple[Array, tuple[Metrics, Array]]:
+        """The actor's loss of the policy that it gives; psi: encodings of its goals."""
+        action, log_prob = sample_action(*policy, key)
         phi = parameters.critic.encode_pair(observation, action)
         temperature = jnp.exp(parameters.log_temperature)
         energy = rowwise(self.energy, phi, psi)
         loss, metrics = actor_loss(energy, log_prob, temperature)
         return loss, (metrics, log_prob)
 
-    def actor_goals(
-        self, critic: Critic, batch: Batch, psi: Array, key: Array
-    ) -> tuple[Array, Array]:
-        """The goals that the actor practises, and their encodings; `psi` are the batch's own."""
-        goal = batch.goal
-        uniform = jax.random.uniform(key, (goal.shape[0], 1))
-        shuffled, commanded = self.shuffled_goal_share, self.commanded_goal_share
-        if shuffled > 0.0:
-            chosen = uniform < shuffled
-            goal = jnp.where(chosen, jnp.roll(goal, 1, axis=0), goal)
-            psi = jnp.where(chosen, jnp.roll(psi, 1, axis=0), psi)
-        if commanded > 0.0:
-            chosen = uniform >= 1.0 - commanded
-            goal = jnp.where(chosen, batch.commanded_goal, goal)
-            psi = jnp.where(chosen, critic.goal(batch.commanded_goal), psi)
-        return goal, psi
+    def actor_goals(self, key: Array, own: Array, commanded: Array) -> Array:
+        """The goals that the actor practises, or their encodings if those are given: some rows of
+        `own [batch, ...]` are shuffled, and some commanded. Equal keys choose the same rows."""
+        uniform = jax.random.uniform(key, (own.shape[0], 1))
+        goals = own
+        if self.shuffled_goal_share > 0.0:
+            goals = jnp.where(uniform < self.shuffled_goal_share, jnp.roll(own, 1, axis=0), goals)
+        if self.commanded_goal_share > 0.0:
+            goals = jnp.where(uniform >= 1.0 - self.commanded_goal_share, commanded, goals)
+        return goals
 
     @property
     def sampling(self) -> Sampling:

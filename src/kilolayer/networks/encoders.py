@@ -27,6 +27,7 @@ class TorsoSpec:
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     branch_scale: float = 1.0
     architecture: Architecture = PUBLISHED
+    lean: bool = False
 
     @property
     def num_blocks(self) -> int:
@@ -71,6 +72,7 @@ class Encoder(eqx.Module):
                 torso.branch_scale,
                 torso.compute_dtype,
                 architecture,
+                torso.lean,
             ),
             outputs=(
                 NormedLayer.init(last, torso.width, output_dim, norm, True, "linear")

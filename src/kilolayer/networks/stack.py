@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from kilolayer.networks.block import PUBLISHED, Architecture, ResidualBlock, rms_norm
+from kilolayer.networks.lean import Scan, apply_towers
 from kilolayer.types import Array
 
 Rematerialisation = Literal["none", "block", "nested"]
@@ -41,8 +42,9 @@ class Stack(eqx.Module):
     one residual stream per block is stored. `nested`: those of each segment of about sqrt(blocks)
     blocks and in it of each block, so that two times sqrt(blocks) streams are stored. unroll:
     blocks per iteration of the scan. compute_dtype: of the branches; the stream itself keeps the
-    input's, for in bfloat16 it would lose what a deep stack's small branches add to it. The scale
-    is the stack's own, so pruning and growing leave it alone.
+    input's, for in bfloat16 it would lose what a deep stack's small branches add to it. lean:
+    whether gradients are those of `kilolayer.networks.lean`, for the published architecture without
+    rematerialisation alone. The scale is the stack's own, so pruning and growing leave it alone.
     """
 
     blocks: ResidualBlock  # every leaf has a leading block axis
@@ -51,6 +53,7 @@ class Stack(eqx.Module):
     branch_scale: float = eqx.field(static=True)
     compute_dtype: str = eqx.field(static=True)
     architecture: Architecture = eqx.field(static=True)
+    lean: bool = eqx.field(static=True, default=False)
 
     @staticmethod
     def init(
@@ -63,18 +66,28 @@ class Stack(eqx.Module):
         branch_scale: float = 1.0,
         compute_dtype: str = "float32",
         architecture: Architecture = PUBLISHED,
+        lean: bool = False,
     ) -> "Stack":
+        if lean and (architecture != PUBLISHED or rematerialisation != "none"):
+            raise ValueError("Only published blocks without rematerialisation have lean gradients.")
+
         def init_block(key: Array) -> ResidualBlock:
             return ResidualBlock.init(key, layers_per_block, width, architecture)
 
         blocks = jax.vmap(init_block)(jax.random.split(key, num_blocks))
-        return Stack(blocks, rematerialisation, unroll, branch_scale, compute_dtype, architecture)
+        return Stack(
+            blocks, rematerialisation, unroll, branch_scale, compute_dtype, architecture, lean
+        )
 
     @property
     def num_blocks(self) -> int:
         return self.blocks.layers[0].dense.kernel.shape[0]
 
     def __call__(self, x: Array) -> Array:
+        if self.lean:
+            rows = x.reshape(1, -1, x.shape[-1])
+            return apply_towers(self.scan, (self.blocks,), rows).reshape(x.shape)
+
         def apply_block(residual: Array, block: ResidualBlock) -> tuple[Array, None]:
             return self._step(residual, block)[0], None
 
@@ -89,6 +102,11 @@ class Stack(eqx.Module):
         length = segment_length(self.num_blocks)
         segments = jax.tree.map(lambda leaf: leaf.reshape(-1, length, *leaf.shape[1:]), self.blocks)
         return jax.lax.scan(jax.checkpoint(apply_blocks, prevent_cse=False), x, segments)[0]
+
+    @property
+    def scan(self) -> Scan:
+        """What a lean gradient shares among the stacks that it runs together."""
+        return Scan(self.branch_scale, self.compute_dtype, self.unroll)
 
     def apply_block(self, index: Array | int, x: Array) -> Array:
         """The stream after block number `index`, which may be traced, `[batch, width] -> same`."""

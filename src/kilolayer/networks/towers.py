@@ -1,0 +1,41 @@
+"""Several encoders at once: equal deep stacks share one scan, where their gradient is lean."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from kilolayer.networks.encoders import Encoder
+from kilolayer.networks.lean import apply_towers
+from kilolayer.types import Array
+
+
+def apply_together(encoders: Sequence[Encoder], inputs: Sequence[Array]) -> list[Array]:
+    """The output of each encoder on its own inputs `[batch, input]`, as if each ran alone.
+
+    Stacks of another depth, width or batch size, and those without a lean gradient, have a scan of
+    their own.
+    """
+    streams = [encoder.embed(x) for encoder, x in zip(encoders, inputs, strict=True)]
+    groups: dict[Any, list[int]] = {}
+    for index, (encoder, stream) in enumerate(zip(encoders, streams, strict=True)):
+        groups.setdefault(_shared(index, encoder, stream), []).append(index)
+    for members in groups.values():
+        stacks = [encoders[index].stack for index in members]
+        if len(members) == 1:
+            after = [stacks[0](streams[members[0]])]
+        else:
+            together = jnp.stack([streams[index] for index in members])
+            after = apply_towers(stacks[0].scan, tuple(s.blocks for s in stacks), together)
+        for index, stream in zip(members, after, strict=True):
+            streams[index] = stream
+    return [encoder.outputs(stream) for encoder, stream in zip(encoders, streams, strict=True)]
+
+
+def _shared(index: int, encoder: Encoder, stream: Array) -> Any:
+    """Equal for stacks that can share a scan."""
+    if not encoder.stack.lean:
+        return index
+    leaves, structure = jax.tree.flatten(encoder.stack)
+    return structure, tuple(leaf.shape for leaf in leaves), stream.shape
