@@ -313,7 +313,7 @@ def tables(cells: list[dict[str, Any]]) -> str:
         if groups:
             lines += by_split(groups, title, lambda s, name=name: s["goals"][name], form)
     if answered:
-        lines += by_split(answered, "Told to be familiar", lambda s: s["familiar"], ".2f")
+        lines += by_split(answered, "Marked as familiar", lambda s: s["familiar"], ".2f")
         lines += by_kind(answered)
     modules = {g: f for g, f in played.items() if "act_ms" in f[0]}
     if modules:
