@@ -15,6 +15,7 @@ SMALL = {
     "deep_stack": "--quick --ways none",
     "depth_stability": "--depths 4 --width 8 --batch-size 8 --updates 2 --candidates published",
     "engines": "--quick",
+    "lean": "--quick --ways apart towers",
     "memory": "--depth 8 --width 8 --batch-size 8 --ways none",
     "latency": "--quick",
     "robustness": "--tasks point_u_maze pusher_hard --envs 4 --steps 20",
@@ -23,7 +24,7 @@ SMALL = {
 
 
 # These compile for a minute and more each.
-SLOW = ("deep_stack", "depth_stability", "latency", "memory", "plan_check")
+SLOW = ("deep_stack", "depth_stability", "latency", "lean", "memory", "plan_check")
 RUN = [pytest.param(name, marks=slow) if name in SLOW else name for name in SMALL]
 
 

@@ -90,7 +90,10 @@ def test_branches_of_a_deep_stack_add_up_to_those_of_two_blocks(changes, actor, 
         ({"depth": 1024}, "cpu", "none"),
         # 1.5 of 2 x 2048 layers are 3.2 GB, streams of 2 x 512 blocks 0.54 GB.
         ({"depth": 2048}, "cpu", "block"),
+        # 2.5 of 2 x 2048 layers are 5.4 GB, of 2 x 4096 layers 10.7 GB.
         ({"depth": 2048}, "gpu", "none"),
+        ({"depth": 4096}, "gpu", "block"),
+        ({"depth": 4096, "norm": "rms"}, "gpu", "none"),
         # The actor's gradient passes its own layers and one encoder's.
         ({"actor_depth": 2048, "critic_depth": 4}, "cpu", "none"),
         ({"actor_depth": 4096, "critic_depth": 4}, "cpu", "block"),
@@ -105,6 +108,24 @@ def test_rematerialisation_is_the_first_that_fits_the_platform(changes, platform
     plan = TrainPlan.derive(config, 1000, platform)
     assert plan.rematerialisation == expected
     assert plan.describe().endswith(f"rematerialisation {expected}")
+
+
+@pytest.mark.parametrize(
+    ("changes", "platform", "lean"),
+    [
+        ({}, "gpu", True),
+        ({"depth": 1024}, "gpu", True),
+        ({}, "cpu", False),
+        ({"rematerialisation": "block"}, "gpu", False),
+        ({"norm": "rms"}, "gpu", False),
+        ({"activation": "relu"}, "gpu", False),
+    ],
+)
+def test_gradients_are_lean_where_that_pays(changes, platform, lean):
+    plan = TrainPlan.derive(run_config(**changes), 1000, platform)
+    assert plan.actor_torso.lean is plan.critic_torso.lean is lean
+    said = "; lean gradients; " if lean else "; gradients by autodiff; "
+    assert said in plan.describe()
 
 
 @given(

@@ -58,7 +58,8 @@ class TrainPlan:
         torsos = (self.actor_torso, self.critic_torso, *self.own_torsos)
         depths = {torso.depth: torso.branch_scale for torso in torsos}
         scales = ", ".join(f"{scale:.3g} at depth {depth}" for depth, scale in depths.items())
-        return f"branches times {scales}; rematerialisation {self.rematerialisation}"
+        way = "lean gradients" if self.actor_torso.lean else "gradients by autodiff"
+        return f"branches times {scales}; {way}; rematerialisation {self.rematerialisation}"
 
     @staticmethod
     def derive(
@@ -107,9 +108,11 @@ class TrainPlan:
             evaluate_after=tuple(
                 round(training * (index + 1) / evaluations) for index in range(evaluations)
             ),
-            actor_torso=network.torso(actor, again),
-            critic_torso=network.torso(critic, again),
-            own_torsos=tuple(network.torso(depth, again) for depth in config.agent.own_depths),
+            actor_torso=network.torso(actor, again, platform),
+            critic_torso=network.torso(critic, again, platform),
+            own_torsos=tuple(
+                network.torso(depth, again, platform) for depth in config.agent.own_depths
+            ),
         )
 
 

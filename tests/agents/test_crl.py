@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from benchmarks.lean import update_apart
 
 from kilolayer.agents.base import Problem, TaskSpec
 from kilolayer.agents.crl import CRL, CRLState
@@ -203,6 +204,23 @@ def test_a_share_of_the_actors_goals_is_shuffled_and_another_commanded():
         (0.25, batch.commanded_goal),
     ):
         assert np.all(goals == source, axis=1).mean() == pytest.approx(share, abs=0.06)
+
+
+@pytest.mark.parametrize("lean", [False, True])
+def test_losses_together_have_the_gradients_of_each_alone(lean):
+    """After a first update Adam's means are a tenth of the gradients."""
+    torso = dataclasses.replace(TORSO, depth=4, lean=lean)
+    mixed = dataclasses.replace(AGENT, shuffled_goal_share=0.5, commanded_goal_share=0.25)
+    together = mixed.on(Problem(PROBLEM.task, torso, torso))
+    plain = dataclasses.replace(torso, lean=False)
+    alone = mixed.on(Problem(PROBLEM.task, plain, plain))
+    batch, key = random_batch(1), jax.random.key(0)
+    after, _ = update(together, start(together, 0), batch, 0)
+    expected, _ = jax.jit(partial(update_apart, alone))(start(alone, 0), batch, key)
+    leaves = (jax.tree.leaves(state.optimiser) for state in (after, expected))
+    for ours, theirs in zip(*leaves, strict=True):
+        assert float(jnp.abs(theirs).max()) > 0
+        assert float(jnp.abs(ours - theirs).max()) <= 2e-6 * float(jnp.abs(theirs).max())
 
 
 def test_a_config_builds_the_agent_that_it_describes():

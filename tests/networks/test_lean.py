@@ -90,6 +90,23 @@ def test_a_lean_stack_takes_rows_of_any_shape(make_stack, normal):
     np.testing.assert_allclose(one, expected[0], rtol=1e-5, atol=1e-6)
 
 
+def test_lean_stacks_under_vmap_are_those_stacks_alone(make_stack, normal):
+    """As twin critics and several seeds run."""
+    x = normal(1, 2, 9, 8)
+
+    def gradients(lean):
+        stacks = jax.tree.map(lambda leaf: jnp.stack([leaf, -leaf]), make_stack(lean, 3))
+        if lean:
+            return value_and_gradients(lambda s, x: jax.vmap(lambda s, x: s(x))(s, x), stacks, x)
+        parts = [jax.tree.map(lambda leaf, i=i: leaf[i], stacks) for i in range(2)]
+        alone = [
+            value_and_gradients(apply_in_a_loop, s, rows) for s, rows in zip(parts, x, strict=True)
+        ]
+        return [jnp.stack(pair) for pair in zip(*alone, strict=True)]
+
+    assert furthest(gradients(True), gradients(False)) < 1e-6
+
+
 def test_lean_gradients_take_no_more_products(make_stack, normal):
     """Not for the parameters and the input, nor for the input alone, nor for the output."""
     x = normal(1, 16, 8)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from kilolayer.networks.block import Architecture
+from kilolayer.networks.block import PUBLISHED, Architecture
 from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.networks.stack import Rematerialisation
 from kilolayer.settings import Count, Settings
@@ -17,6 +17,10 @@ ACTIVATION_BYTES = {"cpu": 2e9, "gpu": 8e9}
 # Arrays `[batch, width]` that an update keeps of every layer: its product's result, a quarter of
 # the residual stream, and what does not grow with depth; tests/networks/test_stack.py measures it.
 ARRAYS_PER_LAYER = 1.5
+# Lean gradients keep 1.25, and those of twice as many networks at once.
+LEAN_ARRAYS_PER_LAYER = 2.5
+# Where lean gradients pay, at every depth: docs/performance.md has the counts and the times.
+LEAN_PLATFORMS = ("gpu",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,11 +125,20 @@ class NetworkConfig(Settings):
         inner = (self.layers_per_block - 1) / self.layers_per_block
         wider = 1 + (self.expansion - 1) * inner
         budget = ACTIVATION_BYTES.get(platform, ACTIVATION_BYTES["cpu"])
-        if ARRAYS_PER_LAYER * wider * depth * array <= budget:
+        lean = self.lean_on(platform, "none")
+        kept = LEAN_ARRAYS_PER_LAYER if lean else ARRAYS_PER_LAYER
+        if kept * wider * depth * array <= budget:
             return "none"
         return "block" if depth / self.layers_per_block * array <= budget else "nested"
 
-    def torso(self, depth: int, rematerialisation: Rematerialisation) -> TorsoSpec:
+    def lean_on(self, platform: str, rematerialisation: Rematerialisation) -> bool:
+        """Whether the stacks' gradients are lean, see `kilolayer.networks.lean`."""
+        allowed = self.architecture == PUBLISHED and rematerialisation == "none"
+        return allowed and platform in LEAN_PLATFORMS
+
+    def torso(
+        self, depth: int, rematerialisation: Rematerialisation, platform: str = "cpu"
+    ) -> TorsoSpec:
         """The deep part of a network of this depth; raises UserError for a depth that none has."""
         self.check_depth("depth", depth)
         return TorsoSpec(
@@ -137,4 +150,5 @@ class NetworkConfig(Settings):
             compute_dtype=self.compute_dtype,
             branch_scale=self.branch_scale_at(depth),
             architecture=self.architecture,
+            lean=self.lean_on(platform, rematerialisation),
         )
