@@ -99,7 +99,8 @@ def browser(profile: Path) -> Iterator[Browser]:
     browser_in, to_browser = os.pipe()
     from_browser, browser_out = os.pipe()
     command = [
-        "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe",
+        "chromium", "--headless", "--no-sandbox", "--remote-debugging-pipe", "--use-gl=angle",
+        "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
         "--disable-background-networking", f"--user-data-dir={profile}", "about:blank",
     ]  # fmt: skip
     # Chromium reads its pipe 3 and writes its pipe 4.
