@@ -141,10 +141,11 @@ def main() -> None:
         for way in arguments.ways:
             program, temporary = nodes_of_update(way, depth, arguments.width, arguments.batch_size)
             passes = [loop.nodes for loop in program.passes()]
+            # A single block has no loop: its nodes are among the others.
+            each = f"{sum(passes)} = {' + '.join(map(str, passes))}" if passes else "no loop"
+            started = program.started(depth // LAYERS_PER_BLOCK)
             print(
-                f"| {depth} | {way} | {len(passes)} | {sum(passes)} = "
-                f"{' + '.join(map(str, passes))} | {program.started(depth // LAYERS_PER_BLOCK)} | "
-                f"{temporary / 1e6:.0f} |",
+                f"| {depth} | {way} | {len(passes)} | {each} | {started} | {temporary / 1e6:.0f} |",
                 flush=True,
             )
 

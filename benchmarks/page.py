@@ -77,6 +77,9 @@ Other ways to run the same update (`python -m benchmarks.deep_stack` measures th
 
 {ways_table(found.ways)}
 
+On a GPU an update waits for kernels to start. [How many they are, and how lean gradients save five
+of six](../results/gpu/lean.md).
+
 ## Pairwise energies, forward and backward
 
 Encodings of 64 numbers; the yardstick builds the `[batch, batch, 64]` array of differences.

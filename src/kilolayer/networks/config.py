@@ -19,7 +19,7 @@ ACTIVATION_BYTES = {"cpu": 2e9, "gpu": 8e9}
 ARRAYS_PER_LAYER = 1.5
 # Lean gradients keep 1.25, and those of twice as many networks at once.
 LEAN_ARRAYS_PER_LAYER = 2.5
-# Where lean gradients pay, at every depth: docs/performance.md has the counts and the times.
+# Where lean gradients pay; results/gpu/lean.md has the counts and the times.
 LEAN_PLATFORMS = ("gpu",)
 
 
