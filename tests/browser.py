@@ -68,8 +68,9 @@ class Browser:
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
-    def wait_for(self, script: str, seconds: float = 20) -> Any:
-        """The value of an expression once it is true."""
+    def wait_for(self, script: str, seconds: float = 120) -> Any:
+        """The value of an expression once it is true. A scene drawn in software on a busy machine
+        takes seconds for a frame."""
         until = time.monotonic() + seconds
         while not (value := self.evaluate(script)):
             if time.monotonic() > until:

@@ -78,7 +78,6 @@ class Figure:
             name,
             pixels,
             *self._ground.size.tolist(),
-            cast_shadow=False,
             position=np.array([*self._ground.centre, 0]) + self._lift(UNDER),
         )
 
@@ -196,7 +195,6 @@ class Figure:
             color=_bytes(colour),
             opacity=0.85 if flat else 0.4,
             flat_shading=flat,
-            cast_shadow=False,
             position=np.asarray(place, float),
         )
 

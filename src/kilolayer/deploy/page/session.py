@@ -106,9 +106,9 @@ class Session:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread."""
+        """End the thread, and draw no more."""
         with self._changed:
-            self._stopped = True
+            self._stopped, self._draw = True, lambda frame: None
             self._changed.notify_all()
         if self._thread.ident is not None:
             self._thread.join()

@@ -43,6 +43,8 @@ class View:
             for number, player in enumerate(session.players)
         ]
         self._aim_camera()
+        # Shadows halve the frames per second of a browser that draws without a GPU.
+        server.scene.configure_default_lights(cast_shadow=False)
         server.gui.configure_theme(show_logo=False, show_share_button=False)
         server.gui.main_panel.dock_right()
         self._build_panel()
