@@ -54,7 +54,8 @@ class CollectionConfig(Settings):
     update_to_data: Positive = 1 / 40
     """Gradient updates per environment step."""
     dataset: str | None = None
-    """Learn from this .npz file in OGBench's layout and collect no steps. See docs/offline.md."""
+    """Learn from this .npz file in OGBench's layout, or from minari:NAME, a local data set of
+    Minari (extra `minari`), and collect no steps. See docs/offline.md."""
 
 
 @dataclass(frozen=True, kw_only=True)
