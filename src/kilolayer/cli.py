@@ -258,26 +258,29 @@ def play(
 
 def collect(
     source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|TASK")],
-    out: Path,
+    out: str,
     steps: int,
     noise: float | None = None,
     seed: int = 0,
+    to: Literal["ogbench", "minari"] = "ogbench",
 ) -> None:
-    """Play into a dataset that `train --dataset` takes, in OGBench's layout.
+    """Play into a dataset that `train --dataset` takes.
 
     Args:
         source: A run, a policy directory or zoo:NAME to play, or a task, where actions are random.
-        out: The file to write, a .npz.
+        out: What to write: a new .npz file, or with --to minari a name such as maze/random-v0.
         steps: Control steps to record, over all episodes.
         noise: Standard deviation of the noise on the policy's actions; by default 0.2.
         seed: Seed of starts, goals, noise and random actions.
+        to: Format. ogbench: a file in OGBench's layout. minari: a local data set of Minari (extra
+            `minari`), which `train --dataset minari:NAME` reads; also of Gymnasium environments.
     """
     from kilolayer.api import collect as collect_dataset
 
-    dataset = collect_dataset(source, out, steps, noise, seed)
+    dataset = collect_dataset(source, out, steps, noise, seed, to=to)
     mark = dataset.fingerprint
     OUTPUT.print(
-        f"{out}  {dataset.steps:,} steps in {dataset.trajectories:,} trajectories, "
+        f"{mark['path']}  {dataset.steps:,} steps in {dataset.trajectories:,} trajectories, "
         f"{mark['bytes']:,} bytes\nSHA-256  {mark['sha256']}"
     )
 

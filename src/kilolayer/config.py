@@ -57,7 +57,8 @@ class CollectionConfig(Settings):
     """Gradient updates per environment step. Raise it to learn more from each step at more
     computation."""
     dataset: str | None = None
-    """Learn from this .npz file in OGBench's layout and collect no steps. See docs/offline.md."""
+    """Learn from this .npz file in OGBench's layout, or from minari:NAME, a local data set of
+    Minari (extra `minari`), and collect no steps. See docs/offline.md."""
 
 
 @dataclass(frozen=True, kw_only=True)

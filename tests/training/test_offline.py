@@ -188,5 +188,5 @@ def test_actions_of_another_size_are_named(config, tmp_path) -> None:
 
 def test_gymnasium_environments_take_no_dataset(config) -> None:
     task = SimpleNamespace(world=GymnasiumWorld("PointMaze_UMaze-v3", 0.1))
-    with pytest.raises(UserError, match="leave --gym away"):
+    with pytest.raises(UserError, match="minari:NAME, or leave --gym out"):
         dataset_of(config, task)  # type: ignore[arg-type]

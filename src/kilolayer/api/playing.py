@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from kilolayer.deploy import ogbench
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, is_policy, open_actor
 from kilolayer.physics.build import build_physics
 from kilolayer.replay.dataset import Dataset, read_dataset, write_dataset
+from kilolayer.replay.minari_format import read_minari, require_new, write_minari
 from kilolayer.runtime.zoo import beside
 from kilolayer.tasks.base import Task, parse_goal
 from kilolayer.tasks.choice import TaskChoice
@@ -140,26 +141,28 @@ def collect(
     noise: float | None = None,
     seed: int = 0,
     progress: bool = True,
+    to: Literal["ogbench", "minari"] = "ogbench",
 ) -> Dataset:
-    """Play into a dataset in OGBench's layout, for `recommended(task, dataset=out)`.
+    """Play into a dataset, for `recommended(task, dataset=out)`.
 
     source: a run or a policy, which then plays, or the name of a task, where actions are uniform.
-    noise: standard deviation of what is added to the policy's actions, by default 0.2. Goals are
-    the task's training goals, drawn anew from the seed for every episode. Returns what was written.
-    Raises UserError if there is nothing to play or the file cannot be written.
+    out: a new .npz file in OGBench's layout; with `to="minari"` the name of a new local data set of
+    Minari, which `dataset="minari:NAME"` then reads. noise: standard deviation of what is added to
+    the policy's actions, by default 0.2. Goals are the task's training goals, drawn anew from the
+    seed for every episode. Returns what was written. Raises UserError if there is nothing to play
+    or it cannot be written.
     """
-    out = Path(out)
-    if out.suffix != ".npz":
-        raise bad_field("out", str(out), "a file that ends in .npz", out.with_suffix(".npz").name)
-    if out.exists() or not out.parent.is_dir():
-        wrong = "it exists already" if out.exists() else "there is no such directory, make it first"
-        raise bad_field("out", str(out), wrong)
+    if to == "minari":
+        require_new(str(out))
+    else:
+        _require_new_file(Path(out))
     if steps < 2:
         raise bad_field("steps", steps, "it must be at least 2", 2)
     if noise is not None and not 0 <= noise < math.inf:
         raise bad_field("noise", noise, "it must be 0 or more", 0)
     task, config, policy = _player(source, noise)
-    require_states(task)
+    if to == "ogbench":
+        require_states(task)
     envs = envs_for(task, steps)
     physics = build_physics(task.world, envs, config.physics)
     display = shown(progress)
@@ -167,8 +170,19 @@ def collect(
         arrays = collect_steps(task, physics, envs, policy, steps, seed, display)
     finally:
         display.close()
-    write_dataset(out, arrays)
-    return read_dataset(out)
+    if to == "minari":
+        write_minari(str(out), arrays, task)
+        return read_minari(str(out), task)
+    write_dataset(Path(out), arrays)
+    return read_dataset(Path(out))
+
+
+def _require_new_file(out: Path) -> None:
+    if out.suffix != ".npz":
+        raise bad_field("out", str(out), "a file that ends in .npz", out.with_suffix(".npz").name)
+    if out.exists() or not out.parent.is_dir():
+        wrong = "it exists already" if out.exists() else "there is no such directory, make it first"
+        raise bad_field("out", str(out), wrong)
 
 
 def _player(

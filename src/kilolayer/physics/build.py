@@ -33,5 +33,5 @@ def build_physics(
             "physics", engine, "it steps MuJoCo's environments and not this task's", "auto"
         )
     if isinstance(world, GymnasiumWorld):
-        return GymnasiumPhysics(world, num_envs)
+        return GymnasiumPhysics(world, num_envs, config.gym_processes)
     return KinematicPhysics(world)

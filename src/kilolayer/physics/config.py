@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from kilolayer.settings import Settings
+from kilolayer.settings import Count, Settings
 
 
 @dataclass(frozen=True, kw_only=True)
 class PhysicsConfig(Settings):
-    """Which engine steps MuJoCo's environments."""
+    """What steps the environments."""
 
     physics: Literal["auto", "native", "mjx"] = "auto"
     """Physics engine. `native` runs MuJoCo on all CPU cores and is what `auto` takes; `mjx` runs on
@@ -16,3 +16,6 @@ class PhysicsConfig(Settings):
     mjx_impl: Literal["jax", "warp"] = "jax"
     """Implementation of MJX. `jax` runs anywhere; `warp` is faster on NVIDIA GPUs (extra
     `warp`)."""
+    gym_processes: Count | None = None
+    """Processes that step the environments of --gym. Default: one per core. The results are the
+    same for any number. 1 steps them in this process: for a script without a main guard."""

@@ -1,4 +1,4 @@
-"""Gymnasium environments, stepped one after the other in this process.
+"""Gymnasium environments as a physics engine.
 
 Such an environment keeps its state to itself, so an engine of them cannot be pure as the others
 are. What it promises instead: an episode is determined by the seed of its reset and the actions,
@@ -8,8 +8,6 @@ a resume, truncates its episode instead of going on from somewhere else.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import jax
@@ -17,11 +15,15 @@ import numpy as np
 from jax.experimental import io_callback
 
 from kilolayer.physics.base import PhysicsState
-from kilolayer.types import Array, UserError, bad_field, nearest
-
-MISSING = "Gymnasium is not installed: `pip install 'kilolayer[gym]'`."
-# Packages whose environments are found without naming them, if they are installed.
-PACKAGES = ("gymnasium_robotics",)
+from kilolayer.physics.gymnasium_group import MISSING as MISSING
+from kilolayer.physics.gymnasium_group import (
+    Group,
+    Processes,
+    find_environment,
+    process_count,
+)
+from kilolayer.physics.gymnasium_group import make_environment as make_environment
+from kilolayer.types import Array
 
 
 @dataclass(frozen=True)
@@ -38,31 +40,34 @@ class GymnasiumWorld:
 
 
 class GymnasiumPhysics:
-    """Steps `num_envs` environments.
+    """Steps `num_envs` environments, in several processes where that is worth it.
+
+    processes: how many, by default one per core; the results are the same for any number.
 
     An environment has no generalised positions: the `qpos [envs, 1]` that a world starts from is
     the seed of its reset, an unsigned integer, and `qvel [envs, goal]` the goal it is told, NaN
     for the environment's own. A state has none; its fields are `observation`, `achieved_goal`,
     `goal`, `terminated` and `truncated`. engine `[envs, 2]`: the seed of the episode and the
-    steps since.
+    steps since. Raises UserError if the processes cannot start.
     """
 
-    def __init__(self, world: GymnasiumWorld, num_envs: int):
+    def __init__(self, world: GymnasiumWorld, num_envs: int, processes: int | None = None):
         self.world = world
-        self._environments = [
-            make_environment(world.environment, **world.arguments) for _ in range(num_envs)
-        ]
-        space, actions = self._environments[0].observation_space, self._environments[0].action_space
-        self._low, self._high, self._dtype = actions.low, actions.high, actions.dtype
-        self._told = np.zeros((num_envs, *space["desired_goal"].shape), np.float32)
+        specification = find_environment(world.environment)
+        number = process_count(specification, num_envs, processes)
+        of_one = Group(specification, world.arguments, num_envs)
+        if number == 1:
+            self._group: Group | Processes = of_one
+        else:
+            self._group = Processes(specification, world.arguments, num_envs, number)
+            of_one.close()  # it was asked for its spaces alone
+        self._low, self._high = of_one.control.low, of_one.control.high
+        self._told = np.zeros(of_one.observation_space["desired_goal"].shape, np.float32)
         self._episode = np.zeros((num_envs, 2), np.uint32)
-        self._fields = {
-            "observation": np.zeros((num_envs, *space["observation"].shape), np.float32),
-            "achieved_goal": np.zeros_like(self._told),
-            "goal": np.zeros_like(self._told),
-            "terminated": np.zeros(num_envs, bool),
-            "truncated": np.zeros(num_envs, bool),
-        }
+        # Environments that left, or were left by, the state that they were asked to go on from.
+        self._left = np.zeros(num_envs, bool)
+        self._still = np.zeros((num_envs, *self._low.shape), self._low.dtype)
+        self._keep(of_one.reset()[0])
         self._shapes = jax.tree.map(
             lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), self._read()
         )
@@ -77,98 +82,43 @@ class GymnasiumPhysics:
         return io_callback(self._host_reset, self._shapes, mask, qpos, qvel, ordered=True)
 
     def _host_init(self, seeds, goals) -> PhysicsState:
-        return self._host_reset(np.ones(len(self._environments), bool), seeds, goals)
+        return self._host_reset(np.ones(len(self._left), bool), seeds, goals)
 
     def _host_reset(self, mask, seeds, goals) -> PhysicsState:
-        seeds, goals = np.asarray(seeds), np.asarray(goals)
-        for world in np.flatnonzero(np.asarray(mask)).tolist():
-            seed = int(seeds[world, 0])
-            observation, _ = self._environments[world].reset(seed=seed)
-            self._episode[world], self._told[world] = (seed, 0), goals[world]
-            self._record(world, observation, terminated=False, truncated=False)
+        mask, seeds, goals = np.asarray(mask), np.asarray(seeds, np.uint32), np.asarray(goals)
+        seeds = seeds[:, 0]
+        self._episode[mask] = np.stack([seeds, np.zeros_like(seeds)], -1)[mask]
+        self._told[mask], self._left[mask] = goals[mask], False
+        self._go(restart=mask, advance=np.zeros_like(mask), seed=seeds, control=self._still)
         return self._read()
 
     def _host_step(self, engine, control) -> PhysicsState:
         unit = np.clip(np.asarray(control), -1.0, 1.0)
-        actions = (self._low + 0.5 * (unit + 1.0) * (self._high - self._low)).astype(self._dtype)
-        # An environment that left, or was left by, the state that it is asked to go on from.
-        self._fields["truncated"] |= (np.asarray(engine) != self._episode).any(-1)
-        ended = self._fields["terminated"] | self._fields["truncated"]
+        actions = self._low + 0.5 * (unit + 1.0) * (self._high - self._low)
+        self._left |= (np.asarray(engine) != self._episode).any(-1)
         # One that has ended stands still until it is reset.
-        for world in np.flatnonzero(~ended).tolist():
-            outcome = self._environments[world].step(actions[world])
-            observation, _, terminated, truncated, _ = outcome
-            self._episode[world, 1] += 1
-            self._record(world, observation, terminated, truncated)
+        going = ~(self._fields["terminated"] | self._fields["truncated"] | self._left)
+        self._episode[going, 1] += 1
+        self._go(
+            restart=np.zeros_like(going), advance=going, seed=self._episode[:, 0], control=actions
+        )
         return self._read()
 
-    def _record(
-        self, world: int, observation: Mapping[str, Any], terminated: bool, truncated: bool
-    ) -> None:
-        fields, told = self._fields, self._told[world]
-        fields["observation"][world] = observation["observation"]
-        fields["achieved_goal"][world] = observation["achieved_goal"]
-        own = observation["desired_goal"]
-        fields["goal"][world] = own if np.isnan(told).any() else told
-        fields["terminated"][world], fields["truncated"][world] = terminated, truncated
+    def _go(self, **action: np.ndarray) -> None:
+        self._keep(self._group.step(action)[0])
+
+    def _keep(self, found: Mapping[str, np.ndarray]) -> None:
+        own = found["desired_goal"]
+        self._fields = {
+            "observation": found["observation"],
+            "achieved_goal": found["achieved_goal"],
+            "goal": np.where(np.isnan(self._told).any(-1, keepdims=True), own, self._told),
+            "terminated": found["terminated"].astype(bool),
+            "truncated": found["truncated"].astype(bool) | self._left,
+        }
 
     def _read(self) -> PhysicsState:
         """Copies: the arrays are overwritten by the next call."""
-        nothing = np.zeros((len(self._environments), 0), np.float32)
+        nothing = np.zeros((len(self._left), 0), np.float32)
         fields = {name: array.copy() for name, array in self._fields.items()}
         return PhysicsState(nothing, nothing, fields, self._episode.copy())  # type: ignore[arg-type]
-
-
-def make_environment(environment: str, **arguments: Any) -> Any:
-    """The environment called `environment`, without a limit of its own to an episode's length.
-
-    Raises UserError with the nearest name if there is none, or if it cannot be made.
-    """
-    specification = find_environment(environment)
-    try:
-        return import_module("gymnasium").make(
-            # The episodes' length is counted by whoever steps the environments.
-            specification, max_episode_steps=-1, disable_env_checker=True, **arguments
-        )  # fmt: skip
-    # The code of an environment may fail in any way: a missing driver, asset or package, ...
-    except Exception as error:
-        raise UserError(
-            f"the environment {environment} cannot be made ({type(error).__name__}: {error}): "
-            "install what it asks for, or choose another with --gym."
-        ) from error
-
-
-def find_environment(environment: str) -> Any:
-    """Gymnasium's specification of a registered environment.
-
-    Raises UserError if Gymnasium is missing or knows no such environment.
-    """
-    try:
-        gymnasium = import_module("gymnasium")
-    except ImportError as error:
-        raise UserError(MISSING) from error
-    package, _, name = environment.rpartition(":")
-    if package:
-        _import_package(environment, package)
-    for known in PACKAGES:
-        if name not in gymnasium.registry and find_spec(known):
-            import_module(known)
-    if name not in gymnasium.registry:
-        raise bad_field(
-            "gym",
-            environment,
-            "no environment of this name is registered (`pip install gymnasium-robotics` brings "
-            "mazes and arms; package:name imports a package first)",
-            nearest(name, gymnasium.registry),
-        )
-    return gymnasium.registry[name]
-
-
-def _import_package(environment: str, package: str) -> None:
-    try:
-        import_module(package)
-    except ImportError as error:
-        raise UserError(
-            f"gym = {environment!r} cannot be found: {error}; install the package that registers "
-            "it, or name the right one before the colon."
-        ) from error

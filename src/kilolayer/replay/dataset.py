@@ -29,7 +29,9 @@ ACTION_ROUNDING = 1e-5
 class Dataset:
     """A file's arrays: terminals are booleans `[steps]`, all else float32 `[steps, ...]`.
 
-    fingerprint: the file's path, bytes and SHA-256, for the run's manifest.
+    fingerprint: the file's path, bytes and SHA-256, for the run's manifest. achieved_goals, goals:
+    what each step achieved and was commanded, where the file says so; else the task computes the
+    first from qpos and qvel and draws the second.
     """
 
     observations: np.ndarray
@@ -38,6 +40,8 @@ class Dataset:
     qpos: np.ndarray
     qvel: np.ndarray
     fingerprint: dict[str, Any]
+    achieved_goals: np.ndarray | None = None
+    goals: np.ndarray | None = None
 
     @property
     def steps(self) -> int:

@@ -14,10 +14,10 @@ import numpy as np
 
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.gymnasium import GymnasiumWorld, find_environment, make_environment
+from kilolayer.physics.gymnasium_group import KEYS
 from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task
 from kilolayer.types import Array, UserError
 
-KEYS = ("observation", "achieved_goal", "desired_goal")
 UNIT = "its own unit"  # environments do not say
 
 

@@ -29,7 +29,7 @@ def require_states(task: Task) -> None:
     if isinstance(task.world, GymnasiumWorld):
         raise UserError(
             f"{task.name} is a Gymnasium environment, whose states cannot be recorded: collect "
-            "from a task, or from a run on one."
+            "with --to minari, which needs none, or from a task of Kilolayer."
         )
 
 
@@ -60,7 +60,8 @@ def collect_steps(
     seed: int,
     display: ProgressDisplay,
 ) -> dict[str, np.ndarray]:
-    """`steps` control steps of whole episodes, one after the other, in the layout of a dataset.
+    """`steps` control steps of whole episodes, one after the other, in the layout of a dataset,
+    with `achieved_goals` and `goals`.
 
     physics: of `envs` environments. Episodes have the task's length and training goals, drawn anew
     for each. The last one is cut where the steps are complete. An environment's last episode too,
@@ -79,7 +80,7 @@ def collect_steps(
     }
     # Environments one after the other, each from its first step to its last.
     in_order = {
-        name: array.swapaxes(0, 1).reshape(-1, *array.shape[2:])[:steps]
+        name: array.swapaxes(0, 1).reshape(envs * per_env, *array.shape[2:])[:steps]
         for name, array in played.items()
     }
     episode_step = in_order.pop("episode_step")
@@ -98,6 +99,8 @@ def _play(
             "actions": step.action,
             "qpos": state.qpos,
             "qvel": state.qvel,
+            "achieved_goals": step.achieved_goal,
+            "goals": step.goal,
             "episode_step": step.episode_step,
         }
 

@@ -14,6 +14,7 @@ from kilolayer.physics.build import build_physics
 from kilolayer.physics.gymnasium import GymnasiumWorld
 from kilolayer.replay.buffer import Buffer, Transition
 from kilolayer.replay.dataset import Dataset, read_dataset
+from kilolayer.replay.minari_format import PREFIX, read_minari
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.tasks.base import Task
@@ -30,21 +31,34 @@ def dataset_of(config: RunConfig, task: Task) -> Dataset | None:
 
     Raises UserError if it cannot be read, is of another task, or holds less than a batch.
     """
-    if config.collection.dataset is None:
+    source = config.collection.dataset
+    if source is None:
         return None
-    if isinstance(task.world, GymnasiumWorld):
-        allowed = "Gymnasium environments cannot be put into recorded states, leave --gym away"
-        raise bad_field("dataset", config.collection.dataset, allowed)
-    dataset = read_dataset(Path(config.collection.dataset))
-    for name, size in _sizes(task).items():
-        found = getattr(dataset, name).shape[1]
-        if found != size:
-            allowed = f"its {name} have {found} numbers where task {task.name} has {size}"
-            raise bad_field("dataset", config.collection.dataset, allowed)
+    if source.startswith(PREFIX):
+        dataset = read_minari(source.removeprefix(PREFIX), task)
+    else:
+        dataset = _read_states(source, task)
     drawable = dataset.steps - dataset.trajectories
     if config.agent.batch_size > drawable:
         allowed = f"the dataset holds {drawable} steps with a future"
         raise bad_field("batch_size", config.agent.batch_size, allowed, drawable)
+    return dataset
+
+
+def _read_states(source: str, task: Task) -> Dataset:
+    """A file of OGBench's layout, whose states the task's environments can be put into."""
+    if isinstance(task.world, GymnasiumWorld):
+        allowed = (
+            "Gymnasium environments cannot be put into recorded states: give a data set of Minari, "
+            "minari:NAME, or leave --gym out"
+        )
+        raise bad_field("dataset", source, allowed)
+    dataset = read_dataset(Path(source))
+    for name, size in _sizes(task).items():
+        found = getattr(dataset, name).shape[1]
+        if found != size:
+            allowed = f"its {name} have {found} numbers where task {task.name} has {size}"
+            raise bad_field("dataset", source, allowed)
     return dataset
 
 
@@ -66,12 +80,27 @@ def _sizes(task: Task) -> dict[str, int]:
 def filled_buffer(
     config: RunConfig, task: Task, dataset: Dataset, display: ProgressDisplay
 ) -> Buffer:
-    """The whole dataset as the steps of one environment, in host memory.
-
-    What each step achieved is computed from its qpos and qvel. The layout does not tell which goal
-    it was told: one of the task's training goals is drawn for it.
-    """
+    """The whole dataset as the steps of one environment, in host memory."""
     display.phase("dataset")
+    achieved, goals = dataset.achieved_goals, dataset.goals
+    if achieved is None or goals is None:
+        achieved, goals = _goals_of(config, task, dataset, display)
+    recorded = Transition(
+        observation=dataset.observations,  # type: ignore[arg-type]
+        action=dataset.actions,  # type: ignore[arg-type]
+        achieved_goal=achieved,  # type: ignore[arg-type]
+        goal=goals,  # type: ignore[arg-type]
+        episode_step=dataset.episode_step,  # type: ignore[arg-type]
+    )
+    one_env: Any = jax.tree.map(lambda array: array[:, None], recorded)
+    return Buffer(one_env, np.int32(dataset.steps))  # type: ignore[arg-type]
+
+
+def _goals_of(
+    config: RunConfig, task: Task, dataset: Dataset, display: ProgressDisplay
+) -> tuple[np.ndarray, np.ndarray]:
+    """What each step achieved, computed from its qpos and qvel, and a training goal for it, since
+    the layout does not say which goal was commanded; float32 `[steps, goal]` each."""
     steps, at_once = dataset.steps, min(STATES_AT_ONCE, dataset.steps)
     physics = build_physics(task.world, at_once, config.physics)
 
@@ -90,15 +119,7 @@ def filled_buffer(
         key, own_key = jax.random.split(key)
         achieved[rows], told[rows] = goals(dataset.qpos[rows], dataset.qvel[rows], own_key)
         display.advance(rows.stop, steps)
-    recorded = Transition(
-        observation=dataset.observations,  # type: ignore[arg-type]
-        action=dataset.actions,  # type: ignore[arg-type]
-        achieved_goal=achieved,  # type: ignore[arg-type]
-        goal=told,  # type: ignore[arg-type]
-        episode_step=dataset.episode_step,  # type: ignore[arg-type]
-    )
-    one_env: Any = jax.tree.map(lambda array: array[:, None], recorded)
-    return Buffer(one_env, np.int32(steps))  # type: ignore[arg-type]
+    return achieved, told
 
 
 def require_same_dataset(run: RunDirectory, dataset: Dataset) -> None:

@@ -1,0 +1,202 @@
+"""Registered Gymnasium environments, made and stepped in groups: here, or one group per process.
+
+Loads neither JAX nor Gymnasium before they are needed: every process imports this module.
+"""
+
+import os
+from collections.abc import Mapping
+from functools import cached_property, partial
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from kilolayer.errors import UserError, bad_field, nearest
+
+MISSING = "Gymnasium is not installed: `pip install 'kilolayer[gym]'`."
+# Packages whose environments are found without naming them, if they are installed.
+PACKAGES = ("gymnasium_robotics",)
+# A process takes a second to start and 100 MB: it is not worth fewer environments than this.
+FEWEST_PER_PROCESS = 4
+KEYS = ("observation", "achieved_goal", "desired_goal")
+
+
+class Group:
+    """`count` environments that are stepped together. To Gymnasium it is one environment.
+
+    Observation: the arrays `observation`, `achieved_goal` and `desired_goal`, `[count, size]`
+    float32, and `terminated` and `truncated`, `[count]`. Action: `control [count, action]`, and
+    which environments to restart, with which `seed`, and which to advance, each `[count]`. An
+    environment that does neither stands still.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012, as Gymnasium declares it
+    render_mode = None
+
+    def __init__(self, specification: Any, arguments: Mapping[str, Any], count: int):
+        self._make = partial(make_specified, specification, **arguments)
+        self._first, self._count = self._make(), count
+        spaces = import_module("gymnasium.spaces")
+        space, self.control = self._first.observation_space, self._first.action_space
+        flags = spaces.MultiBinary(count)
+        self.observation_space = spaces.Dict(
+            {
+                **{key: _unbounded((count, *space[key].shape)) for key in KEYS},
+                "terminated": flags,
+                "truncated": flags,
+            }
+        )
+        self.action_space = spaces.Dict(
+            {
+                "control": _unbounded((count, *self.control.shape)),
+                "restart": flags,
+                "advance": flags,
+                "seed": spaces.Box(0, 2**32 - 1, (count,), np.uint32),
+            }
+        )
+        self._latest = {
+            key: np.zeros(each.shape, each.dtype) for key, each in self.observation_space.items()
+        }
+
+    @cached_property
+    def _environments(self) -> list[Any]:
+        """Made when they are first needed: a group may be asked for its spaces alone."""
+        return [self._first, *(self._make() for _ in range(self._count - 1))]
+
+    def reset(self, **options: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """As Gymnasium asks for before the first step; environments begin by `restart`."""
+        return self._latest, {}
+
+    def step(
+        self, action: Mapping[str, np.ndarray]
+    ) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
+        for index in np.flatnonzero(action["restart"]).tolist():
+            observation, _ = self._environments[index].reset(seed=int(action["seed"][index]))
+            self._record(index, observation, terminated=False, truncated=False)
+        for index in np.flatnonzero(action["advance"]).tolist():
+            control = action["control"][index].astype(self.control.dtype)
+            observation, _, terminated, truncated, _ = self._environments[index].step(control)
+            self._record(index, observation, terminated, truncated)
+        return self._latest, 0.0, False, False, {}
+
+    def close(self) -> None:
+        made = self.__dict__.get("_environments", [self._first])
+        for environment in made:
+            environment.close()
+
+    def _record(
+        self, index: int, observation: Mapping[str, Any], terminated: bool, truncated: bool
+    ) -> None:
+        for key in KEYS:
+            self._latest[key][index] = observation[key]
+        self._latest["terminated"][index] = terminated
+        self._latest["truncated"][index] = truncated
+
+
+class Processes:
+    """Groups of equal size, each in a process of its own, stepped by Gymnasium's AsyncVectorEnv.
+
+    Raises UserError if the processes cannot start.
+    """
+
+    def __init__(self, specification: Any, arguments: Mapping[str, Any], count: int, number: int):
+        make = partial(Group, specification, arguments, count // number)
+        vector = import_module("gymnasium.vector")
+        try:
+            # Not forked: the threads of JAX in this process can lock in a copy of it.
+            self._vector = vector.AsyncVectorEnv(
+                [make] * number,
+                context="spawn",
+                copy=False,
+                autoreset_mode=vector.AutoresetMode.DISABLED,
+            )
+            self._vector.reset()
+        except (EOFError, ConnectionError) as error:
+            raise UserError(
+                "the processes that step the Gymnasium environments did not start: put the code of "
+                "your script below `if __name__ == '__main__':`, or step them in this process with "
+                "gym_processes = 1."
+            ) from error
+        self._shape = (number, count // number)
+
+    def step(self, action: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], Any]:
+        shared = {
+            key: array.reshape(*self._shape, *array.shape[1:]) for key, array in action.items()
+        }
+        found = self._vector.step(shared)[0]
+        return {key: array.reshape(-1, *array.shape[2:]) for key, array in found.items()}, None
+
+
+def process_count(specification: Any, count: int, asked: int | None) -> int:
+    """How many processes step `count` environments: as many as were asked for or there are cores,
+    where they divide the environments. One whose code only this process has is stepped here."""
+    if not isinstance(specification.entry_point, str):
+        return 1
+    cores = getattr(os, "process_cpu_count", os.cpu_count)() or 1  # the former since Python 3.13
+    most = min(asked or cores, count // FEWEST_PER_PROCESS)
+    return max((number for number in range(1, most + 1) if count % number == 0), default=1)
+
+
+def make_specified(specification: Any, **arguments: Any) -> Any:
+    """The environment of a specification, without a limit of its own to an episode's length."""
+    return import_module("gymnasium").make(
+        # The episodes' length is counted by whoever steps the environments.
+        specification, max_episode_steps=-1, disable_env_checker=True, **arguments
+    )  # fmt: skip
+
+
+def make_environment(environment: str, **arguments: Any) -> Any:
+    """The environment called `environment`, without a limit of its own to an episode's length.
+
+    Raises UserError with the nearest name if there is none, or if it cannot be made.
+    """
+    specification = find_environment(environment)
+    try:
+        return make_specified(specification, **arguments)
+    # The code of an environment may fail in any way: a missing driver, asset or package, ...
+    except Exception as error:
+        raise UserError(
+            f"the environment {environment} cannot be made ({type(error).__name__}: {error}): "
+            "install what it asks for, or choose another with --gym."
+        ) from error
+
+
+def find_environment(environment: str) -> Any:
+    """Gymnasium's specification of a registered environment.
+
+    Raises UserError if Gymnasium is missing or knows no such environment.
+    """
+    try:
+        gymnasium = import_module("gymnasium")
+    except ImportError as error:
+        raise UserError(MISSING) from error
+    package, _, name = environment.rpartition(":")
+    if package:
+        _import_package(environment, package)
+    for known in PACKAGES:
+        if name not in gymnasium.registry and find_spec(known):
+            import_module(known)
+    if name not in gymnasium.registry:
+        raise bad_field(
+            "gym",
+            environment,
+            "no environment of this name is registered (`pip install gymnasium-robotics` brings "
+            "mazes and arms; package:name imports a package first)",
+            nearest(name, gymnasium.registry),
+        )
+    return gymnasium.registry[name]
+
+
+def _import_package(environment: str, package: str) -> None:
+    try:
+        import_module(package)
+    except ImportError as error:
+        raise UserError(
+            f"gym = {environment!r} cannot be found: {error}; install the package that registers "
+            "it, or name the right one before the colon."
+        ) from error
+
+
+def _unbounded(shape: tuple[int, ...]) -> Any:
+    return import_module("gymnasium.spaces").Box(-np.inf, np.inf, shape, np.float32)
