@@ -61,7 +61,7 @@ def update_apart(agent: CRL, state: CRLState, batch: Batch, key: Array) -> tuple
         "actor": actor_gradient,
         "critic": critic_gradient,
         "log_temperature": jax.grad(temperature_loss)(
-            parameters.log_temperature, log_prob, agent.target_entropy
+            parameters.log_temperature, log_prob, agent.target_entropy(state)
         ),
     }
     state = CRLState(*apply_gradients(agent.optimisers, parameters, gradients, state.optimiser))

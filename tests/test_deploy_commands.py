@@ -6,9 +6,11 @@ import jax
 import pytest
 
 from kilolayer.agents.base import TaskSpec
+from kilolayer.analysis.statistics import Estimate
 from kilolayer.cli import main
 from kilolayer.config import run_config
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy
+from kilolayer.deploy.score import Paired
 from kilolayer.deploy.smaller.prune import Curve, Point, Pruned, Wish
 from kilolayer.networks.encoders import TorsoSpec
 
@@ -27,6 +29,7 @@ def policy(tmp_path) -> DeployedPolicy:
         "divergence": 0.25,
         "scores": scores(76.0),
         "teacher_scores": scores(80.0),
+        "change": {"value": -4.0, "low": -6.0, "high": -2.0, "seeds": 128},
     }
     made = DeployedPolicy(tmp_path, run_config(), SPEC, actor, "distil", details)
     return made.save(tmp_path / "made")
@@ -45,7 +48,8 @@ def test_students_are_told_beside_their_teacher(policy, monkeypatch, capsys):
     assert asked == [("runs/a", (4, 8), (64,), [3, 4], 1000, 128, None)]
     printed = capsys.readouterr().out
     assert "teacher: time at goal 80.0" in printed
-    assert re.search(r"8\D+16\D+3\D+76\.0\D+95%\D+0\.75\D+0\.25", printed)
+    assert re.search(r"8\D+16\D+3\D+76\.0\D+95%\D+4\.0", printed)
+    assert re.search(r"0\.75\D+0\.25", printed)
 
 
 def test_a_curve_is_told_with_the_point_that_was_taken(policy, monkeypatch, capsys):
@@ -55,11 +59,15 @@ def test_a_curve_is_told_with_the_point_that_was_taken(policy, monkeypatch, caps
         Point("greedy", [1], True, 0.1, 0.1, scores(78.0)),
     ]
     influence = {"divergence": [0.5, 0.7]}
-    curve = Curve("runs/a", 0, 128, 1024, 100, Wish(), influence, points, chosen=2)
+    fresh = Paired(scores(75.0), scores(80.0), Estimate(-5.0, -9.0, -1.0, 128))
+    curve = Curve("runs/a", 0, 128, 1024, 100, Wish(), influence, points, 2, fresh)
     monkeypatch.setattr("kilolayer.api.policies.prune_run", lambda *_, **__: Pruned(policy, curve))
     main(["prune", "runs/a", "--heal", "100"])
     printed = capsys.readouterr().out
-    assert "1 of 2 blocks go; 98% of the score is kept" in printed
+    assert "1 of 2 blocks go; on 128 episodes that chose nothing time at goal is 75.0 of 80.0" in (
+        printed
+    )
+    assert "a change of -5.0 (95 %: -9.0 to -1.0)" in printed
     assert (policy.path / "prune.png").stat().st_size > 10_000
 
 

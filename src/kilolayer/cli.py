@@ -298,9 +298,10 @@ def report(run: RunPath, published: Path | None = None) -> None:
 
 
 def compare(runs: tyro.conf.Positional[tuple[Path, ...]], out: Path = Path("compare.html")) -> None:
-    """Set runs of one task against each other: scores with intervals, curves, who is ahead.
+    """Set runs against each other: scores with intervals, curves, who is ahead.
 
-    Runs that differ by their seed alone count as one group. Look for: a single seed (its score says
+    Runs that differ by their seed alone count as one group. Several tasks are compared one by one
+    and then together. Look for: a single seed (its score says
     nothing of chance), intervals that overlap, runs of unequal length.
 
     Args:
@@ -332,6 +333,7 @@ def study(
     executor: Literal["local", "ray", "slurm"] = "local",
     jobs: int | None = None,
     from_: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
+    smallest_effect: float | None = None,
     dry_run: bool = False,
     calibration: bool = True,
 ) -> None:
@@ -351,6 +353,8 @@ def study(
         executor: Where the runs go: local processes, a Ray cluster or Slurm jobs.
         jobs: Runs at once; by default as many as cores and memory allow.
         from_: Analyse the runs of this study directory instead of training.
+        smallest_effect: The largest difference that would not matter, as a share of what a score
+            can be, such as 0.1; by default that of the study, 0.05 for a new one.
         dry_run: Print the grid and what it will cost, and train nothing.
         calibration: Time one run for the hours of a dry run, about ten seconds.
     """
@@ -366,7 +370,9 @@ def study(
         OUTPUT.print(cost_table(cells, cost))
         OUTPUT.print(memory_sentence(cost))
         return
-    found = studies.study(name, size, out, task, depths, seeds, executor, jobs, from_)
+    found = studies.study(
+        name, size, out, task, depths, seeds, executor, jobs, from_, smallest_effect
+    )
     OUTPUT.print(f"\n[bold]{found.study.asks}[/bold]")
     for verdict in found.answer.verdicts:
         OUTPUT.print(f"- {verdict}", markup=False)

@@ -82,7 +82,13 @@ def prune(
         if chosen.blocks == whole.blocks
         else (f"{whole.blocks - chosen.blocks} of {whole.blocks} blocks go")
     )
-    OUTPUT.print(f"{gone}; {chosen.score / whole.score:.0%} of the score is kept")
+    fresh = curve.fresh
+    kept = f"{fresh.scores['time_at_goal']:.1f} of {fresh.baseline['time_at_goal']:.1f}"
+    OUTPUT.print(
+        f"{gone}; on {episodes} episodes that chose nothing time at goal is {kept} control steps, "
+        f"a change of {fresh.change.value:.1f} (95 %: {fresh.change.low:.1f} to "
+        f"{fresh.change.high:.1f})"
+    )
     OUTPUT.print(f"policy  {found.policy.path}")
     OUTPUT.print(f"picture {write_plot(curve, found.policy.path / 'prune.png')}")
 
@@ -149,7 +155,8 @@ def distil(
     of_teacher: Mapping[str, Any] = made[0].details["teacher_scores"]
     score = of_teacher["time_at_goal"]
     table = Table(title=f"teacher: time at goal {score:.1f}", title_justify="left")
-    for column in ("depth", "width", "seed", "time at goal", "of teacher's", "success", "KL"):
+    columns = ("depth", "width", "seed", "time at goal", "of teacher's", "change", "success", "KL")
+    for column in columns:
         table.add_column(column, justify="right")
     for student in made:
         scores, torso = student.details["scores"], student.spec.torso
@@ -159,6 +166,7 @@ def distil(
             f"{student.details['seed']}",
             f"{scores['time_at_goal']:.1f}",
             f"{scores['time_at_goal'] / score:.0%}" if score > 0 else "-",
+            "{value:.1f} ({low:.1f} to {high:.1f})".format(**student.details["change"]),
             f"{scores['success']:.2f}",
             f"{student.details['divergence']:.3g}",
         )

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
+from kilolayer.analysis.claims import NO_DIFFERENCE, NOT_ENOUGH
 from kilolayer.analysis.compare import compare_groups, load_groups
 from kilolayer.analysis.groups import factor_text, with_interval
-from kilolayer.analysis.statistics import rank_test
-from kilolayer.analysis.verdict import NOT_ENOUGH
 from kilolayer.types import UserError
 from synthetic_runs import TINY, write_run
 
@@ -46,8 +45,8 @@ def test_a_curve_is_taken_where_every_seed_was_evaluated(make, tmp_path):
 def test_the_table_gives_means_with_intervals_and_says_where_there_is_one_seed(make):
     answer = compare_groups(load_groups([*make("a", 10, 20, 30), *make("b", 70, depth=8)]))
     (scores,) = answer.tables
-    # Student's: 20 -+ 4.3027 * 10 / sqrt(3) = 20 -+ 24.84
-    assert scores.rows[0][3] == "20 (-4.84 to 44.8)"
+    # Student's: 20 -+ 4.3027 * 10 / sqrt(3) = 20 -+ 24.84, cut at no time at all
+    assert scores.rows[0][3] == "20 (0 to 44.8)"
     assert scores.rows[0][:2] == ("depth 4", "3")
     assert scores.rows[1][2:4] == ("0.7 (one seed)", "70 (one seed)")
     assert scores.rows[0][5] == "3,000"
@@ -94,13 +93,13 @@ def test_an_unfinished_run_counts_and_is_named(make, tmp_path):
 def test_what_cannot_be_compared_is_refused(make, tmp_path):
     (run,) = make("a", 1)
     (copy,) = make("copy", 1)
-    (other_task,) = make("b", 1, task="point_big_maze")
+    (other_radius,) = make("b", 1, goal_radius=0.3)
     empty = write_run(tmp_path / "empty", TINY.having(seed=7), (), finished=False)
     for runs, sentence in (
         ([run], "two runs at least and there is 1"),
         ([run, tmp_path / "." / "a-0"], "is given twice"),
         ([run, copy], "same config and the same seed"),
-        ([run, other_task], r"different tasks \(task is point_u_maze and point_big_maze\)"),
+        ([run, other_radius], r"one task that differ in it \(goal_radius is None and 0.3\)"),
         ([run, empty], "empty has no evaluation yet"),
         ([run, tmp_path / "nothing"], "is not a run directory"),
     ):
@@ -108,15 +107,31 @@ def test_what_cannot_be_compared_is_refused(make, tmp_path):
             load_groups(runs)
 
 
-def test_the_rank_test_by_counting():
-    assert rank_test(np.array([4.0, 5, 6]), np.array([1.0, 2, 3])) == pytest.approx(2 / 20)
-    assert rank_test(np.array([4.0, 5]), np.array([1.0, 2])) == pytest.approx(2 / 6)
-    # With ties: sums of ranks 3.5 + 3.5 + 6 and below, in both directions.
-    assert rank_test(np.zeros(3), np.array([5.0, 6, 7])) == pytest.approx(2 / 20)
-    assert rank_test(np.zeros(3), np.zeros(4)) == 1
-    many = np.arange(20.0)
-    assert rank_test(many, many + 0.25) > 0.5
-    assert rank_test(many, many + 30) < 1e-6
+def test_two_groups_that_score_alike_do_not_differ_in_a_way_that_matters(make):
+    same = make("a", 100, 101, 102, 103, 104) + make("b", 101, 102, 103, 104, 105, depth=8)
+    (verdict,) = compare_groups(load_groups(same)).verdicts
+    assert verdict.strength == NO_DIFFERENCE
+    assert "less than 10 either way does not matter" in verdict.sentence  # 5 % of 200 steps
+
+
+def test_several_tasks_are_compared_one_by_one_and_together(make):
+    runs = []
+    for task, base in (("point_u_maze", 20), ("point_big_maze", 100)):
+        runs += make(f"{task}-4", *range(base, base + 4), task=task)
+        runs += make(f"{task}-8", *range(base + 40, base + 44), task=task, depth=8)
+    answer = compare_groups(load_groups(runs))
+    together, first, second = answer.verdicts
+    # Every run of depth 8 wins: 2 of 70 * 70 divisions, as far as 9,999 drawn ones can tell.
+    assert "Over 2 tasks the chance that a run of depth 8 beats one of depth 4" in str(together)
+    assert together.strength == "strong"
+    assert first.sentence.startswith("point_u_maze: Mean time at goal in control steps: depth 8:")
+    assert second.sentence.startswith("point_big_maze: Mean")
+    # Of 200 and 400 steps the middle half is 0.11, 0.115, 0.25 and 0.2525.
+    rows = {row[0]: row for row in answer.tables[0].rows}
+    assert rows["depth 4"][1] == "8"
+    assert rows["depth 4"][2].startswith("0.182 (95 %: ")
+    assert rows["depth 8"][3].startswith("1 (95 %: ")
+    assert answer.plots[0].title == "Performance profile"
 
 
 def test_factors_in_words():

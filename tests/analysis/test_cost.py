@@ -5,16 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kilolayer.analysis.claims import NOT_ENOUGH, judged
 from kilolayer.analysis.cost import (
     CostCurve,
     at_budget,
     best_depths,
-    compare,
     pareto_front,
     recommended_depth,
 )
+from kilolayer.analysis.depth_claims import recommendation_claim
 from kilolayer.analysis.threshold import steps_to_share, threshold, trailing_mean
-from kilolayer.analysis.verdict import NOT_ENOUGH, comparison_verdict, recommendation_verdict
 from kilolayer.types import UserError
 
 
@@ -85,13 +85,19 @@ def test_the_recommended_depth_and_the_shallowest_that_may_do():
     curves = [curve(4, [10]), curve(8, [49]), curve(16, [50])]
     found = recommended_depth(curves, 1)
     assert (found.depth, found.enough) == (16, 8)
-    assert recommendation_verdict(found, "hours").strength == NOT_ENOUGH
+    (verdict,) = judged([recommendation_claim(found, "hours", failed=0)])
+    assert verdict.strength == NOT_ENOUGH
+    assert "but 8 may do as well, depth 8 the shallowest; it is ahead of the next by 1 (" in str(
+        verdict
+    )
     clear = recommended_depth([curve(4, [10]), curve(8, [50])], 1)
     assert (clear.depth, clear.enough) == (8, 8)
-    assert "every other depth is clearly worse" in recommendation_verdict(clear, "hours").sentence
+    (verdict,) = judged([recommendation_claim(clear, "hours", failed=2)])
+    assert verdict.strength == "strong"
+    assert "Within 1 hours depth 8 scores best, ahead of the next by 40 (95 %" in verdict.sentence
+    assert verdict.sentence.endswith("; 2 runs failed and count nowhere.")
     shallow = recommended_depth([curve(4, [50]), curve(8, [49])], 1)
     assert (shallow.depth, shallow.rivals) == (4, (4, 8))
-    assert recommendation_verdict(shallow, "hours").strength == NOT_ENOUGH
 
 
 def test_the_pareto_front_by_hand():
@@ -122,27 +128,9 @@ def test_the_pareto_front_is_what_no_point_beats(points):
     }
 
 
-def test_two_depths_at_equal_cost():
-    # Depth 8 costs twice as much: depth 4 ends at cost 4, where depth 8 stands at its second score.
-    tasks = {
-        f"task {k}": [curve(4, [1, 2, 3, 4 + k]), curve(8, [0, 2, 8, 90], cost_each=2)]
-        for k in range(6)
-    }
-    found = compare(tasks, 4, 8)
-    assert [ahead.value for ahead in found.ahead.values()] == [2, 3, 4, 5, 6, 7]
-    assert found.p == pytest.approx(2 / 2**6)
-    verdict = comparison_verdict(found, "wall-clock")
-    assert "depth 4 beats depth 8 on most tasks" in verdict.sentence
-    assert verdict.strength == "moderate"
-    one = comparison_verdict(compare({"one": tasks["task 0"]}, 4, 8), "wall-clock")
-    assert one.strength == NOT_ENOUGH
-
-
 def test_what_cannot_be_compared_is_one_sentence():
-    with pytest.raises(UserError, match="was not run at depths 4 and 8"):
-        compare({"maze": [curve(4, [1])]}, 4, 8)
-    with pytest.raises(UserError, match="the shallower one first"):
-        compare({"maze": [curve(4, [1]), curve(8, [1])]}, 8, 4)
+    with pytest.raises(UserError, match="only depth 4 was evaluated within 1"):
+        recommended_depth([curve(4, [1])], 1)
     with pytest.raises(UserError, match="no curves"):
         at_budget([], 1)
     with pytest.raises(UserError, match="one rising cost"):

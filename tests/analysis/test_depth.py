@@ -2,31 +2,30 @@
 
 import numpy as np
 import pytest
-from benchmarks import critical_depth as simulation
+from benchmarks import error_rates as simulation
 from hypothesis import given
 from hypothesis import strategies as st
 from results.published_curves import analyse
 from scipy import stats
 
+from kilolayer.analysis.claims import NOT_ENOUGH, Claim, Verdict, judged
 from kilolayer.analysis.depth import (
     critical_depth,
     jump_p_values,
     monotonicity,
     saturation_depth,
 )
+from kilolayer.analysis.depth_claims import critical_claim, monotonicity_claim, saturation_claim
 from kilolayer.analysis.depth_scores import DepthScores, difference
-from kilolayer.analysis.verdict import (
-    NOT_ENOUGH,
-    comparison_verdict,
-    critical_verdict,
-    monotonicity_verdict,
-    saturation_verdict,
-)
 from kilolayer.types import UserError
 
 needs_reference = pytest.mark.skipif(
     not (analyse.FOLDER / "curves_depth.json").is_file(), reason="no published curves here"
 )
+
+
+def verdict(claim: Claim) -> Verdict:
+    return judged([claim])[0]
 
 
 def study(means, error=1.0, seeds=5):
@@ -54,26 +53,37 @@ def test_the_share_of_a_jump_by_hand():
     assert (found.shallower, found.depth) == (8, 16)
     assert found.share.value == pytest.approx(0.7)
     assert 0.69 <= found.share.low <= found.share.high <= 0.71
-    assert found.gain.value == 70
-    assert found.p_jump < 1e-6
+    assert found.p_jump == pytest.approx(2 / 252)  # the least that five seeds can give, doubled
     assert found.p_spread > 0.999
 
 
 def test_the_p_value_of_a_jump_by_hand():
     # Two doublings, gains 9 and 3. Contrasts of the first: over itself 9 - 4.5, over both 9 - 6,
     # whose error is sqrt(1 + 1/4 + 1/4): t = 3 / 1.2247 with 2.25 / ((1 + 2/16) / 4) = 8 degrees.
-    # The p-value is that of the weaker one, and is doubled since a line gives each step half.
+    # The p-value is that of the weakest one, and is doubled since two steps can bring half each.
     p = jump_p_values(study([0, 9, 12]))
     assert p[0] == pytest.approx(2 * stats.t.sf(3 / np.sqrt(1.5), 8))
 
 
 def test_seeds_that_all_agree_are_no_certainty():
-    # Success of all or none: three such seeds are weaker than p = 0.1, five are not.
-    for seeds, strength in ((3, NOT_ENOUGH), (5, "moderate")):
+    # Success of all or none: at best one of the ways to divide the seeds of two depths, doubled.
+    for seeds, divisions, strength in ((3, 20, "weak"), (4, 70, "moderate"), (5, 252, "strong")):
         scores = {4: np.zeros(seeds), 8: np.zeros(seeds), 16: np.ones(seeds), 32: np.ones(seeds)}
         found = critical_depth(DepthScores.from_seeds(scores))
-        assert (found.depth, found.p_jump) == (16, 0.5**seeds)
-        assert critical_verdict(found).strength == strength
+        assert (found.depth, found.p_jump) == (16, pytest.approx(2 / divisions))
+        assert verdict(critical_claim(found, failed=0)).strength == strength
+
+
+def test_the_p_value_of_a_jump_is_continuous_where_seeds_agree():
+    scores = {4: np.zeros(3), 8: np.zeros(3), 16: np.ones(3), 32: np.ones(3)}
+    moved = scores | {8: np.array([0, 0, 1e-9])}
+    before, after = (critical_depth(DepthScores.from_seeds(each)) for each in (scores, moved))
+    assert after.p_jump == pytest.approx(before.p_jump)
+
+
+@pytest.mark.parametrize("means", [[0.0, 100, 0, 100, 0], [100.0, 0, 100, 0, 100], [0, 0, 9, 0, 0]])
+def test_what_a_deeper_network_loses_again_is_no_jump(means):
+    assert jump_p_values(study(means, error=1)).min() > 0.4
 
 
 def test_a_wide_step_must_bring_more_than_its_width():
@@ -105,18 +115,20 @@ def test_the_unit_of_the_score_does_not_matter(means, error, shift, scale):
     assert before.share.value <= before.share.high + 1e-9
 
 
-@pytest.mark.parametrize("name", simulation.SMOOTH)
-def test_false_alarms_on_smooth_trends_are_rare(name):
-    """Three standard errors of 4000 repeats above the rates that the README states."""
+@pytest.mark.parametrize("name", simulation.NO_JUMP)
+@pytest.mark.parametrize("spread", [0.05, 0.3, 1.0])
+def test_a_jump_is_claimed_no_more_often_than_its_level_where_there_is_none(name, spread):
+    """Within three standard errors of 4000 studies."""
     generator = np.random.default_rng(0)
-    scores = simulation.simulate(simulation.SMOOTH[name], 0.3, 5, 4000, generator)
-    rates = simulation.alarms(scores)
-    assert all(rate <= bound for rate, bound in zip(rates, (0.015, 0.066, 0.155), strict=True))
+    scores = simulation.simulate(simulation.NO_JUMP[name], spread, 5, 4000, generator)
+    p = jump_p_values(scores).min(-1)
+    for level in (0.01, 0.05, 0.1):
+        assert (p <= level).mean() <= level + 3 * np.sqrt(level * (1 - level) / 4000)
 
 
 @pytest.mark.parametrize(
     ("share", "spread", "seeds", "least"),
-    [(0.7, 0.1, 5, 0.8), (0.85, 0.2, 5, 0.68), (0.85, 0.2, 10, 0.94), (1.0, 0.2, 5, 0.9)],
+    [(0.7, 0.1, 5, 0.6), (0.85, 0.2, 5, 0.5), (0.85, 0.2, 10, 0.85), (1.0, 0.2, 5, 0.8)],
 )
 def test_jumps_are_found(share, spread, seeds, least):
     generator = np.random.default_rng(0)
@@ -137,12 +149,14 @@ def test_the_interval_of_the_share_covers_it():
 
 def test_saturation_by_hand():
     found = saturation_depth(study([10.0, 50, 95, 100], error=0.1))
-    assert (found.depth, found.low, found.high) == (16, 16, 16)
+    assert (found.depth.value, found.depth.low, found.depth.high) == (16, 16, 16)
+    # At best one of 252 divisions for each of three other depths.
+    assert verdict(saturation_claim(found, failed=0)).strength == "moderate"
     vague = saturation_depth(study([10.0, 50, 95, 100], error=14))
-    assert (vague.depth, vague.low, vague.high) == (16, 8, 32)
-    assert saturation_verdict(vague).strength == NOT_ENOUGH
+    assert (vague.depth.value, vague.depth.low, vague.depth.high) == (16, 8, 32)
+    assert verdict(saturation_claim(vague, failed=0)).strength == NOT_ENOUGH
     rising = saturation_depth(study([10.0, 50, 70, 100], error=0.1))
-    assert "No saturation up to depth 32" in saturation_verdict(rising).sentence
+    assert "No saturation up to depth 32" in verdict(saturation_claim(rising, failed=0)).sentence
 
 
 def test_the_interval_of_the_saturation_depth_covers_it():
@@ -150,38 +164,42 @@ def test_the_interval_of_the_saturation_depth_covers_it():
     scores = simulation.simulate(np.array([0.2, 0.6, 0.95, 1, 1]), 0.15, 5, 150, generator)
     covered = 0
     for mean, error in zip(scores.mean, scores.error, strict=True):
-        found = saturation_depth(DepthScores(scores.depth, mean, error, scores.seeds))
-        assert found.low <= found.depth <= found.high
+        found = saturation_depth(DepthScores(scores.depth, mean, error, scores.seeds)).depth
+        assert found.low <= found.value <= found.high
         covered += found.low <= 16 <= found.high
     assert covered / len(scores.mean) >= 0.93
 
 
 def test_a_fall_is_named_and_a_rise_too():
-    fall = monotonicity(study([0.0, 50, 100, 60]))
-    assert (fall.shallower, fall.deeper, fall.change.value) == (16, 32, -40)
-    assert monotonicity_verdict(fall).strength == "strong"
-    rise = monotonicity(study([0.0, 50, 100, 160]))
-    assert "Every step in depth raises the score" in monotonicity_verdict(rise).sentence
+    found = monotonicity(study([0.0, 50, 100, 60]))
+    assert (found.fall.shallower, found.fall.deeper, found.fall.value.value) == (16, 32, -40)
+    # At best one of 252 divisions for each of six pairs.
+    assert verdict(monotonicity_claim(found, failed=0)).strength == "moderate"
+    rise = verdict(monotonicity_claim(monotonicity(study([0.0, 50, 100, 160])), failed=0))
+    assert "Every step in depth raises the score" in rise.sentence
+    vague = verdict(monotonicity_claim(monotonicity(study([0.0, 50, 51, 52], error=9)), failed=0))
+    assert vague.strength == NOT_ENOUGH
+    assert vague.sentence.startswith("Not every rise with depth is certain: from depth 8 to 16")
 
 
 def test_falls_are_rarely_seen_where_there_are_none():
     generator = np.random.default_rng(0)
     scores = simulation.simulate(np.zeros(5), 1.0, 5, 300, generator)
     found = [
-        monotonicity(DepthScores(scores.depth, mean, error, scores.seeds)).p_fall <= 0.05
+        monotonicity(DepthScores(scores.depth, mean, error, scores.seeds)).fall.p <= 0.05
         for mean, error in zip(scores.mean, scores.error, strict=True)
     ]
     assert np.mean(found) <= 0.08
 
 
 def test_three_verdicts_on_a_critical_depth():
-    jump = critical_verdict(critical_depth(study([0.0, 2, 95, 100])))
+    jump = verdict(critical_claim(critical_depth(study([0.0, 2, 95, 100])), failed=0))
     assert jump.sentence.startswith("Depth 16 is critical")
     assert jump.strength == "strong"
-    line = critical_verdict(critical_depth(study([0.0, 25, 50, 75, 100])))
+    line = verdict(critical_claim(critical_depth(study([0.0, 25, 50, 75, 100])), failed=0))
     assert line.sentence.startswith("No depth is critical")
     assert line.strength == "strong"
-    vague = critical_verdict(critical_depth(study([0.0, 25, 60, 100], error=40)))
+    vague = verdict(critical_claim(critical_depth(study([0.0, 25, 60, 100], error=40)), failed=0))
     assert vague.strength == NOT_ENOUGH
 
 
@@ -202,15 +220,10 @@ def test_what_cannot_be_analysed_is_one_sentence(build, message):
 
 
 @needs_reference
-def test_the_published_curves_give_the_published_critical_depths():
+def test_the_largest_published_steps_are_those_to_the_published_critical_depths():
     tasks = analyse.published_tasks()
     depths = {"ant_big_maze": 8, "humanoid": 16, "humanoid_u_maze": 64}
-    for name, depth in depths.items():
-        found = critical_depth(tasks[name].final)
-        assert found.depth == depth
-        verdict = critical_verdict(found)
-        assert verdict.sentence.startswith(f"Depth {depth} is critical")
-        assert verdict.strength != NOT_ENOUGH
+    assert {name: critical_depth(tasks[name].final).depth for name in depths} == depths
 
 
 @needs_reference
@@ -234,10 +247,11 @@ def test_steps_to_half_and_nine_tenths_are_those_published():
 
 @needs_reference
 def test_at_equal_hours_depth_32_beats_64_on_most_published_tasks():
-    comparison = analyse.equal_hours(analyse.published_tasks())
-    assert len(comparison.ahead) == 10
-    sentence = comparison_verdict(comparison, "wall-clock").sentence
-    assert "At equal wall-clock depth 32 beats depth 64 on most tasks" in sentence
+    ahead = analyse.equal_hours(analyse.published_tasks())
+    assert len(ahead) == 10
+    found = verdict(analyse.equal_hours_claim(ahead))
+    assert "At equal wall-clock depth 32 is ahead of depth 64 on 9 of 10 tasks" in found.sentence
+    assert found.strength == "moderate"
 
 
 @needs_reference

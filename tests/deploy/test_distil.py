@@ -46,6 +46,9 @@ def test_a_student_is_a_policy_directory(student, tiny_run, normal):
     assert details["teacher"] == str(tiny_run.path)
     assert (details["steps"], details["updates"], details["seed"]) == (6_400, 32, 0)
     assert np.isfinite(details["divergence"])
+    gained = details["scores"]["time_at_goal"] - details["teacher_scores"]["time_at_goal"]
+    assert details["change"]["value"] == pytest.approx(gained)
+    assert details["change"]["seeds"] == EPISODES
     # The efficiency of ways is told of those alone that have arrived somewhere.
     names = [set(details[key]) - {"path_efficiency"} for key in ("scores", "teacher_scores")]
     assert names[0] == names[1]

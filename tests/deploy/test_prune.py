@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from kilolayer.deploy.policy import open_policy
+from kilolayer.deploy.score import FRESH, Scorer, paired
 from kilolayer.deploy.smaller import prune as module
 from kilolayer.deploy.smaller.influence import (
     Visited,
@@ -24,6 +25,7 @@ from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.networks.surgery import grow_blocks, select_blocks
 from kilolayer.report.prune_plot import write_plot
 from kilolayer.runtime.progress import Silent
+from kilolayer.training.evaluate import Episodes
 from kilolayer.types import UserError
 
 # As in test_distil.py, so that the teacher's scoring compiles once for both.
@@ -156,6 +158,41 @@ def test_the_policy_written_is_the_point_that_was_taken(pruned, tiny_run, normal
     assert told["points"][told["chosen"]]["kept"] == chosen.kept
 
 
+def test_the_point_is_scored_again_beside_the_whole_on_episodes_that_did_not_choose_it(
+    pruned, tiny_run
+):
+    curve, opened = pruned.curve, open_policy(pruned.policy.path)
+    whole = open_policy(tiny_run.path)
+    chose, fresh = (Scorer(whole.task, whole.config, EPISODES, index=index) for index in (0, FRESH))
+    assert not np.array_equal(chose.start.goal, fresh.start.goal)
+    # Both are those of the same fresh episodes, which the policy written plays again.
+    assert (
+        opened.details["scores"]
+        == curve.fresh.scores
+        == fresh.scores(opened.agent, opened.agent_state)
+    )
+    assert opened.details["teacher_scores"] == fresh.scores(whole.agent, whole.agent_state)
+    change = curve.fresh.change
+    expected = curve.fresh.scores["time_at_goal"] - curve.fresh.baseline["time_at_goal"]
+    assert (change.value, change.seeds) == (pytest.approx(expected), EPISODES)
+
+
+def test_a_change_is_taken_episode_by_episode(tiny_run):
+    """Episodes far apart from each other: the change of each is 1, so its interval has no width."""
+    task = open_policy(tiny_run.path).task
+    at_goal = np.arange(200)[:, None] < np.array([10, 100])
+    later = np.arange(200)[:, None] < np.array([11, 101])
+
+    def episodes(close):
+        goal = np.zeros((200, 2, 2), np.float32)
+        achieved = np.repeat(np.where(close, 0.0, 9.0)[..., None], 2, -1).astype(np.float32)
+        alive = np.ones((200, 2), bool)
+        return Episodes(goal[0], goal, achieved, alive, np.zeros((200, 2, 2)), ~alive)
+
+    change = paired(task, episodes(later), episodes(at_goal)).change
+    assert (change.value, change.low, change.high, change.seeds) == (1, 1, 1, 2)
+
+
 def test_the_picture_is_drawn(pruned, tmp_path):
     assert write_plot(pruned.curve, tmp_path / "prune.png").stat().st_size > 10_000
 
@@ -166,7 +203,7 @@ def test_the_picture_is_drawn(pruned, tmp_path):
         (Wish(target_latency=1e-6), {}, r"target_latency = 1e-06 ms .*smallest reached is .* of 2"),
         (Wish(keep_score=1.5), {}, "keep_score = 1.5 is not allowed"),
         (Wish(target_latency=-1.0), {}, "target_latency = -1.0 is not allowed"),
-        (Wish(), {"episodes": 0}, "episodes = 0 is not allowed"),
+        (Wish(), {"episodes": 1}, "episodes = 1 is not allowed: an interval needs two"),
         (Wish(), {"heal_steps": -1}, "heal_steps = -1 is not allowed"),
     ],
 )

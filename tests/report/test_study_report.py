@@ -9,9 +9,9 @@ import pytest
 
 from browser import needs_browser
 from kilolayer.analysis.answer import Answer, Plot, Series, Table
+from kilolayer.analysis.claims import NOT_ENOUGH, Verdict
 from kilolayer.analysis.published import read_published
 from kilolayer.analysis.study import load_answer, load_study
-from kilolayer.analysis.verdict import NOT_ENOUGH, Verdict
 from kilolayer.cli import main
 from kilolayer.render.style import look
 from kilolayer.report.study_report import write_study_report

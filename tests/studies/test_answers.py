@@ -1,21 +1,26 @@
 """What questions answer to studies whose scores are known."""
 
+import dataclasses
+import json
 import shutil
 
 import numpy as np
 import pytest
 
 from kilolayer.analysis.answer import Answer
-from kilolayer.analysis.study import load_answer
-from kilolayer.analysis.verdict import NOT_ENOUGH
+from kilolayer.analysis.claims import NO_DIFFERENCE, NOT_ENOUGH
+from kilolayer.analysis.study import load_answer, load_study, require_planned
 from kilolayer.migrate import COLLECTOR_LEARNER
 from kilolayer.studies.questions import QUESTIONS
 from kilolayer.studies.questions.cost import cost_curve, counted, seconds
+from kilolayer.studies.questions.stitching import what_is_stitched
 from kilolayer.studies.questions.width_depth import width_of_equal_parameters
 from kilolayer.studies.run import study as run_study
+from kilolayer.tasks.choice import TaskChoice
+from kilolayer.tasks.registry import task_of
 from kilolayer.types import UserError
 
-NOISE = (-0.3, 0.0, 0.3)
+NOISE = (-0.3, -0.15, 0.0, 0.15, 0.3)
 
 
 def flat(score: float) -> list[float]:
@@ -43,12 +48,12 @@ def test_a_jump_is_found_at_its_depth(write_study):
     found = answer("depth", write_study("depth", by_depth({1: 10, 2: 11, 4: 30, 8: 31})))
     first, critical, saturation, _ = found.verdicts
     assert first.sentence.startswith("From depth 1 to 8 the score changes by 21 (95 %:")
-    assert first.strength == "strong"
-    assert critical.sentence.startswith("Depth 4 is critical: the step from depth 2 to 4")
-    assert saturation.sentence.startswith("Depth 4 is the shallowest with 90 % of the best score")
-    assert found.plots[0].marks == ((4.0, "critical depth 4"),)
+    assert first.strength == "moderate"  # p = 2 / 252, corrected for four claims
+    assert critical.sentence.startswith("Depth 4 is critical: the step from depth 2 to 4 brings")
+    assert saturation.sentence.startswith("The shallowest depth with 90 % of the best score is 4 ")
+    assert found.plots[0].marks == ((4.0, "largest step: to depth 4"),)
     assert found.plots[0].series[0].y == pytest.approx((10, 11, 30, 31))
-    assert found.tables[0].rows[0][:3] == ("1", "3", "10 (9.25 to 10.7)")
+    assert found.tables[0].rows[0][:3] == ("1", "5", "10 (9.71 to 10.3)")
 
 
 def test_one_seed_is_not_enough_to_tell(write_study):
@@ -84,7 +89,11 @@ def test_tasks_are_never_mixed(write_study):
     changes = "From depth 1 to 2 the score changes by"
     assert any(s.startswith(f"point_u_maze: {changes} 20 ") for s in sentences)
     assert any(s.startswith(f"point_big_maze: {changes} -45 ") for s in sentences)
-    assert {plot.title.split(":")[0] for plot in found.plots} == {"point_u_maze", "point_big_maze"}
+    assert {plot.title.split(":")[0] for plot in found.plots} == {
+        "Performance profile",
+        "point_u_maze",
+        "point_big_maze",
+    }
 
 
 def test_the_gain_is_split_into_exploration_expressivity_and_interaction(write_study):
@@ -93,14 +102,13 @@ def test_the_gain_is_split_into_exploration_expressivity_and_interaction(write_s
          {"agent": COLLECTOR_LEARNER, "collector_depth": c, "depth": n, "seed": seed})
         for c in (1, 2) for n in (1, 2) for seed, off in enumerate(NOISE)
     ]  # fmt: skip
-    whole, exploration, expressivity, interaction = answer(
-        "collector-learner", write_study("collector-learner", runs)
-    ).verdicts
+    found = answer("collector-learner", write_study("collector-learner", runs))
+    whole, exploration, expressivity, interaction = found.verdicts
     assert whole.sentence.startswith("The gain from depth is 10 (95 %:")
     assert exploration.sentence.startswith("Exploration brings 4 (95 %:")
-    assert "40 % (95 %: " in exploration.sentence
+    assert found.tables[0].rows[1][2].startswith("40 % (95 %: ")
     assert expressivity.sentence.startswith("Expressivity brings 6 (95 %:")
-    assert interaction.strength == NOT_ENOUGH
+    assert interaction.strength == NO_DIFFERENCE
 
 
 def test_attribution_follows_the_order_of_the_grid(write_study):
@@ -129,7 +137,7 @@ def test_costs_are_those_of_the_runs_own_account(write_study):
     assert counted(run, "env_steps").tolist() == [0, 100, 200, 300, 400, 500, 600]
     # One second of prefill, then two a checkpoint.
     assert seconds(run).tolist() == [0, 3, 5, 7, 9, 11, 13]
-    curve = cost_curve(1, list(study.runs[:3]), seconds)
+    curve = cost_curve(1, list(study.runs[:5]), seconds)
     assert curve.cost.tolist() == [11, 13]  # trailing means of five, from the first update on
     assert curve.mean.tolist() == pytest.approx([10, 10])
     found = answer("cost", study)
@@ -163,10 +171,109 @@ def test_stabilisers_are_compared_with_the_whole_recipe(write_study):
     ]
     found = answer("recipe", write_study("recipe", runs))
     assert [verdict.strength for verdict in found.verdicts] == [
-        "strong", "strong", NOT_ENOUGH, NOT_ENOUGH,
+        "moderate", "moderate", NO_DIFFERENCE, NO_DIFFERENCE,
     ]  # fmt: skip
-    assert found.verdicts[0].sentence.startswith("At depth 1, no norm: -15 (95 %:")
-    assert "corrected for 4 comparisons" in found.notes[1]
+    first = found.verdicts[0].sentence
+    assert first.startswith("At depth 1, no norm: the score changes by -15 (95 %:")
+    assert first.endswith("p = 0.032 after correction for 4 claims.")
+
+
+def failing(study, *names: str):
+    """The study with these runs broken off."""
+    (study.path / "failures").mkdir()
+    for name in names:
+        (study.path / "failures" / f"{name}.txt").write_text(f"{name} failed\nloss is not finite\n")
+    return load_study(study.path)
+
+
+def recipe_study(write_study):
+    """Runs 0 to 4 of the whole recipe, 5 to 9 without a norm, at depth 1; 10 on at depth 2."""
+    return write_study(
+        "recipe",
+        [
+            (
+                {"removed": removed, "depth": depth, "seed": seed},
+                flat(score + off),
+                {"depth": depth},
+            )
+            for depth in (1, 2)
+            for removed, score in (("whole", 20.0), ("no norm", 5.0))
+            for seed, off in enumerate(NOISE)
+        ],
+    )
+
+
+def test_a_variant_all_of_whose_runs_break_is_the_finding(write_study):
+    study = failing(recipe_study(write_study), *(f"run{number}" for number in range(5, 10)))
+    found = answer("recipe", study)
+    broken = next(v for v in found.verdicts if "broke off" in v.sentence)
+    assert broken.sentence.startswith(
+        "At depth 1, no norm: 5 of 5 runs broke off, of the whole recipe 0 of 5; as a share 1 (95 %"
+    )
+    assert broken.strength == "moderate"  # Fisher: 2 of 252, and two claims
+    sentences = [verdict.sentence for verdict in found.verdicts]
+    assert (
+        "At depth 1, no norm: too few runs finished to compare scores with the whole." in sentences
+    )
+    assert any(s.startswith("At depth 2, no norm: the score changes by -15") for s in sentences)
+
+
+def test_a_broken_baseline_ends_its_depth_alone(write_study):
+    study = failing(recipe_study(write_study), *(f"run{number}" for number in range(5)))
+    sentences = [verdict.sentence for verdict in answer("recipe", study).verdicts]
+    assert any("of the whole recipe 5 of 5" in sentence for sentence in sentences)
+    assert any(s.startswith("At depth 2, no norm: the score changes by -15") for s in sentences)
+
+
+def test_a_variant_that_breaks_now_and_then_counts_its_failures_beside_its_score(write_study):
+    found = answer("recipe", failing(recipe_study(write_study), "run5"))
+    score = next(v for v in found.verdicts if v.sentence.startswith("At depth 1, no norm: the sc"))
+    assert score.sentence.endswith("; 1 run failed and count nowhere.")
+    assert "4 seeds" in score.sentence
+    assert found.tables[1].rows == (("run5", "loss is not finite"),)
+
+
+def test_a_study_without_a_difference_that_matters_says_so(write_study):
+    """Five percent of the 200 steps of an episode are 10, unless the plan says otherwise."""
+    study = write_study("depth", by_depth({1: 10, 2: 11}))
+    assert answer("depth", study).verdicts[0].strength == NO_DIFFERENCE
+    exact = dataclasses.replace(study, smallest_effect=0.001)
+    assert answer("depth", exact).verdicts[0].strength == "moderate"
+
+
+def test_intervals_stay_within_what_a_score_can_be(write_study):
+    found = answer("depth", write_study("depth", by_depth({1: 1, 2: 199}, noise=(-1, 0, 1))))
+    assert found.tables[0].rows[0][2:4] == ("1 (0 to 3.48)", "0.01 (0 to 0.0348)")
+    assert found.tables[0].rows[1][2] == "199 (197 to 200)"
+    assert found.plots[0].series[0].high == pytest.approx((3.484, 200), abs=1e-3)
+
+
+def test_several_tasks_are_judged_together_first(write_study):
+    runs = by_depth({1: 10, 2: 30}, task="point_u_maze") + by_depth(
+        {1: 50, 2: 80}, task="point_big_maze"
+    )
+    found = answer("depth", write_study("depth", runs))
+    assert found.verdicts[0].sentence.startswith(
+        "Over 2 tasks the chance that a run of depth 2 beats one of depth 1 on the same task is 1 ("
+    )
+    assert found.verdicts[0].strength == "strong"
+    assert [row[:2] for row in found.tables[0].rows] == [("depth 1", "10"), ("depth 2", "10")]
+
+
+def test_runs_that_are_not_those_of_the_plan_are_named(write_study):
+    study = write_study("depth", by_depth({1: 10, 2: 30}))
+    require_planned(study)
+    file = study.path / "study.json"
+    plan = json.loads(file.read_text())
+    plan["runs"]["run3"]["config"]["network"]["width"] = 64
+    file.write_text(json.dumps(plan))
+    with pytest.raises(UserError, match=r"study.json does not match the run in .*run3: width is 64 "
+                                        "in the plan and 8 in the run, and 0 more"):  # fmt: skip
+        require_planned(load_study(study.path))
+    del plan["runs"]["run3"]
+    file.write_text(json.dumps(plan))
+    with pytest.raises(UserError, match="holds run3, which the plan does not name"):
+        require_planned(load_study(study.path))
 
 
 def test_the_gap_between_near_and_far_goals(write_study):
@@ -178,17 +285,27 @@ def test_the_gap_between_near_and_far_goals(write_study):
     assert found.verdicts[1].sentence.startswith(
         "The gap between near and far goals changes by 0.2"
     )
+    # This maze draws training goals in all cells, and the page must not say otherwise.
+    assert "Training goals lie far away too" in found.notes[-1]
+
+
+def test_what_must_be_stitched_is_told_where_training_draws_near_goals_alone():
+    sentence = what_is_stitched(task_of(TaskChoice(task="ant_u4_maze_stitching")))
+    assert sentence.startswith(
+        "Training never asks for a way of more than 3 cells, and half of the"
+    )
 
 
 def test_actor_and_critic_are_told_apart(write_study):
     runs = [
-        ({"actor": a, "critic": c, "seed": seed}, flat(10 + 8 * (c == 4) + off),
+        ({"actor": a, "critic": c, "seed": seed}, flat(10 + 16 * (c == 4) + off),
          {"actor_depth": a, "critic_depth": c})
         for a in (1, 2, 4) for c in (1, 2, 4) for seed, off in enumerate(NOISE)
     ]  # fmt: skip
     whole, actor, critic, both = answer("actor-critic-depth", write_study("a", runs)).verdicts
-    assert (actor.strength, critic.strength, both.strength) == (NOT_ENOUGH, "strong", NOT_ENOUGH)
-    assert whole.sentence.startswith("The gain from depth in both is 8 (95 %")
+    strengths = (NO_DIFFERENCE, "moderate", NO_DIFFERENCE)
+    assert (actor.strength, critic.strength, both.strength) == strengths
+    assert whole.sentence.startswith("The gain from depth in both is 16 (95 %")
 
 
 def test_the_smallest_batch_serves_both_ways(write_study):
@@ -229,7 +346,7 @@ def test_a_loss_that_bounds_no_information_is_refused(write_study):
 def test_another_question_of_the_same_runs_has_a_page_of_its_own(write_study, tmp_path):
     source = write_study("depth", by_depth({1: 10, 2: 30})).path
     found = run_study("seeds", source=source, out=tmp_path / "seeds", progress=False)
-    assert (found.study.question, len(found.study.finished)) == ("seeds", 6)
+    assert (found.study.question, len(found.study.finished)) == ("seeds", 10)
     assert found.report == tmp_path / "seeds" / "report.html"
     page = found.report.read_text()
     assert found.study.asks in page
@@ -265,11 +382,11 @@ def test_samples_are_rated_once_and_each_network_is_compared_with_itself(write_s
     found = answer("test-time", study)
     # Seeds lie ten apart, and every one gains 0.5 * (64 - 1).
     assert found.verdicts[0].sentence.startswith(
-        "At depth 1 the best of 64 samples changes the score by 31.5 (95 %: 31.5 to 31.5; 3 seeds)"
+        "At depth 1 the best of 64 samples changes the score by 31.5 (95 %: 31.5 to 31.5; 5 seeds)"
     )
-    assert rated == [1, 4, 16, 64] * 3
+    assert rated == [1, 4, 16, 64] * 5
     assert answer("test-time", study).verdicts == found.verdicts
-    assert len(rated) == 12
+    assert len(rated) == 20
     costs = found.plots[0].series[0].x
     # The actor for each, the goal's encoding once there is a choice, the critic for each sample.
     assert costs[3] - costs[2] == pytest.approx(4 * (costs[2] - costs[1]))

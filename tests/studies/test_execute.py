@@ -11,8 +11,17 @@ import pytest
 from kilolayer.analysis.study import load_study
 from kilolayer.runtime.progress import Silent
 from kilolayer.studies import execute as execution
+from kilolayer.studies import run as studies
 from kilolayer.studies.execute import execute
-from kilolayer.studies.executors import Local, Ray, Slurm, cores_here, run_command
+from kilolayer.studies.executors import (
+    SLURM_CORES,
+    Local,
+    Ray,
+    Slurm,
+    cores_here,
+    gpus_here,
+    run_command,
+)
 from kilolayer.studies.lock import locked
 from kilolayer.types import UserError
 from probes import slow
@@ -70,7 +79,7 @@ def test_a_finished_run_is_not_repeated_and_a_crash_is_retried_once(study):
     found = load_study(study.path)
     assert [run.state for run in found.runs] == ["finished", "finished", "failed"]
     failure = found.runs[2].failure or ""
-    assert "run2 failed 2 times, the last time with exit code 2" in failure
+    assert "run2 failed 2 times without progress, the last time with exit code 2" in failure
     assert "output of run2, attempt 2" in failure
     again = Pretend(study.path / "runs", {})
     execute(study.path, again, Silent())
@@ -78,6 +87,28 @@ def test_a_finished_run_is_not_repeated_and_a_crash_is_retried_once(study):
     assert load_study(study.path).runs[2].state == "finished"
     execute(study.path, again, Silent())
     assert again.started == ["run2"]
+
+
+# A worker that is killed after each checkpoint, as by a time limit, until the fourth is the last.
+IN_FOUR_PIECES = """
+import json, pathlib, sys
+folder = pathlib.Path(sys.argv[1]) / "runs" / sys.argv[2]
+done = (folder / "metrics.jsonl").read_text().count('"checkpoint"') + 1
+with (folder / "metrics.jsonl").open("a") as file:
+    event = {"event": "checkpoint", "round": done, "updates": 10 * done, "metrics": {}}
+    file.write(json.dumps(event) + "\\n")
+(folder / "DONE").touch() if done == 4 else sys.exit(1)
+"""
+
+
+def in_four_pieces(study: Path, name: str) -> list[str]:
+    return [sys.executable, "-c", IN_FOUR_PIECES, str(study), name]
+
+
+def test_a_run_goes_on_as_long_as_every_attempt_leaves_a_checkpoint(study, monkeypatch):
+    monkeypatch.setattr(execution, "worker_command", in_four_pieces)
+    execute(study.path, Local(1), Silent())
+    assert [run.state for run in load_study(study.path).runs] == ["finished"] * 3
 
 
 def test_an_interrupt_stops_what_runs(study, monkeypatch):
@@ -139,6 +170,45 @@ def test_slurm_jobs_through_submitits_local_executor(tmp_path):
     assert executor.jobs > 1
 
 
+def test_a_run_goes_on_through_the_time_limits_of_slurm(study, monkeypatch, tmp_path):
+    """On submitit's local engine, which starts a job of its own for every piece."""
+    monkeypatch.setattr(execution, "worker_command", in_four_pieces)
+    monkeypatch.setattr(execution, "POLL_SECONDS", 0.1)
+    execute(study.path, Slurm(2, 2**30, tmp_path / "slurm", cluster="local"), Silent())
+    assert [run.state for run in load_study(study.path).runs] == ["finished"] * 3
+
+
+def test_slurm_jobs_ask_for_cores(tmp_path, monkeypatch):
+    asked = {}
+    monkeypatch.setattr("submitit.AutoExecutor.update_parameters", lambda _, **k: asked.update(k))
+    Slurm(None, 2**30, tmp_path, cluster="local")
+    assert asked["cpus_per_task"] == SLURM_CORES
+    monkeypatch.setenv("SBATCH_CPUS_PER_TASK", "16")
+    Slurm(None, 2**30, tmp_path, cluster="local")
+    assert asked["cpus_per_task"] == 16
+    monkeypatch.setenv("SBATCH_CPUS_PER_TASK", "many")
+    with pytest.raises(UserError, match="SBATCH_CPUS_PER_TASK = 'many' is not allowed"):
+        Slurm(None, 2**30, tmp_path, cluster="local")
+
+
+def test_the_gpus_that_the_user_allows_are_shared_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5a")
+    executor, log = Local(3, gpus_here(2)), tmp_path / "log.txt"
+    names = ("CUDA_VISIBLE_DEVICES", "XLA_PYTHON_CLIENT_MEM_FRACTION")
+    show = [sys.executable, "-c", f"import os; print([os.environ.get(n) for n in {names}])"]
+    jobs = [executor.start(show, log) for _ in range(3)]
+    assert [wait(job) for job in jobs] == [0, 0, 0]
+    told = sorted(log.read_text().splitlines())
+    assert told == ["['3', '0.45']", "['3', '0.45']", "['GPU-5a', '0.45']"]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert gpus_here(3) == ("0", "1", "2")
+
+
+def test_a_number_of_jobs_keeps_the_gpus(study, monkeypatch):
+    monkeypatch.setattr(studies, "gpus_here", lambda count=None: ("0", "1"))
+    assert studies._executor("local", 4, study.path).gpus == ("0", "1")
+
+
 def test_a_remote_worker_has_the_environment_of_the_study(tmp_path):
     show = [sys.executable, "-c", "import os; print(os.environ['COLOUR'])"]
     assert run_command(show, str(tmp_path / "log.txt"), {"COLOUR": "green"}) == 0
@@ -149,7 +219,6 @@ def test_a_remote_worker_has_the_environment_of_the_study(tmp_path):
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_a_study_on_a_local_ray(tiny_config, tmp_path, monkeypatch):
     """Two real runs on a real local cluster."""
-    from kilolayer.studies import run as studies
     from kilolayer.studies.question import Setup
     from kilolayer.studies.questions import depth
 
@@ -160,6 +229,23 @@ def test_a_study_on_a_local_ray(tiny_config, tmp_path, monkeypatch):
     )
     found = studies.study("depth", out=tmp_path / "study", executor="ray", progress=False)
     assert [run.state for run in found.study.runs] == ["finished", "finished"]
+
+
+@slow
+@pytest.mark.filterwarnings("ignore")  # Ray's own
+def test_ray_refuses_what_no_machine_can_take_and_goes_on_with_what_makes_progress(
+    study, monkeypatch
+):
+    with pytest.raises(UserError, match=r"needs 1048576\.0 GiB, and the largest machine .* has"):
+        Ray(1, 2**50)
+    monkeypatch.setattr(execution, "worker_command", in_four_pieces)
+    monkeypatch.setattr(execution, "POLL_SECONDS", 0.1)
+    executor = Ray(2, 2**20)
+    try:
+        execute(study.path, executor, Silent())
+    finally:
+        executor.close()
+    assert [run.state for run in load_study(study.path).runs] == ["finished"] * 3
 
 
 def test_what_is_not_there_is_named(monkeypatch, tmp_path):

@@ -22,7 +22,7 @@ SMALLER = (
      "min_replay_steps_per_env=20, replay_steps_per_env=40, tensorboard=False"),
     ("(4, 64)", "(4,)"),
     ("depths=(8,), seeds=3", "depths=(1,), seeds=2"),
-    ("scores[4], scores[64]", "scores[4], scores[4]"),
+    ("scores[64], scores[4]", "scores[4], scores[4]"),
 )  # fmt: skip
 
 
@@ -66,6 +66,12 @@ def test_the_example_answers(example):
     assert verdict["sentence"].startswith("64 numbers instead of 4 change the score by 0 (95 %:")
     assert verdict["strength"] == "not enough seeds to tell"
     assert answer["tables"][0]["rows"][0][:2] == ["4", "2"]
+
+
+def test_the_smallest_effect_of_a_study_is_part_of_its_plan(example):
+    assert load_study(example.study).smallest_effect == 0.05
+    studies.study(OWN, source="study", out="margin", smallest_effect=0.2, progress=False)
+    assert load_study(Path("margin")).smallest_effect == 0.2
 
 
 def test_the_same_command_again_trains_nothing_and_answers_again(example, monkeypatch, capsys):
@@ -115,6 +121,8 @@ def test_bad_input_is_one_sentence_and_nothing_is_lost(example, capsys):
     refused("holds a run representation4-seed0 with another config", capsys, OWN, "--out", "study",
             "--task", "point_big_maze")  # fmt: skip
     refused("jobs = 0 is not allowed", capsys, OWN, "--jobs", "0")
+    refused("smallest_effect = 1.5 is not allowed: it lies between 0 and 1", capsys, OWN,
+            "--smallest-effect", "1.5")  # fmt: skip
     refused("seeds = 0 is not allowed", capsys, OWN, "--seeds", "0")
     refused("size = 'paper' is not allowed: one of quick", capsys, OWN, "--size", "paper")
     refused("own_question.py is not a study|is not a study: it has no study.json", capsys, "seeds",

@@ -2,10 +2,11 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from kilolayer.analysis.verdict import Verdict
+from kilolayer.analysis.claims import Verdict
 from kilolayer.types import UserError
 
 
@@ -74,6 +75,28 @@ class Answer:
                 f"{source} does not hold the answer of a study ({error}): run the study again, "
                 "which repeats no finished run."
             ) from error
+
+
+def followed(first: Answer, second: Answer) -> Answer:
+    """One answer with the parts of the first before those of the second."""
+    parts = (field.name for field in dataclasses.fields(Answer))
+    return Answer(**{name: getattr(first, name) + getattr(second, name) for name in parts})
+
+
+def joined(answers: Mapping[str, Answer]) -> Answer:
+    """Answers of several tasks as one, each thing named after its task."""
+
+    def named(part: Any, field: str, task: str) -> Any:
+        return dataclasses.replace(part, **{field: f"{task}: {getattr(part, field)}"})
+
+    found = answers.items()
+    notes = dict.fromkeys(note for answer in answers.values() for note in answer.notes)
+    return Answer(
+        tuple(named(each, "sentence", task) for task, answer in found for each in answer.verdicts),
+        tuple(named(each, "title", task) for task, answer in found for each in answer.plots),
+        tuple(named(each, "title", task) for task, answer in found for each in answer.tables),
+        tuple(notes),
+    )
 
 
 def _plot(found: dict[str, Any]) -> Plot:

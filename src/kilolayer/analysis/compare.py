@@ -5,11 +5,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kilolayer.analysis.answer import Answer, Table
-from kilolayer.analysis.groups import SEED, Group, varying_names, with_interval
+from kilolayer.analysis.aggregate import over_tasks
+from kilolayer.analysis.answer import Answer, Table, followed, joined
+from kilolayer.analysis.claims import Claim, Verdict, judged, unsettled
+from kilolayer.analysis.differences import difference
+from kilolayer.analysis.groups import (
+    SEED,
+    TASK,
+    Group,
+    score_bounds,
+    varying_names,
+    with_interval,
+)
 from kilolayer.analysis.load import Run
-from kilolayer.analysis.statistics import probability_of_improvement, rank_test
-from kilolayer.analysis.verdict import NOT_ENOUGH, Verdict, strength
+from kilolayer.analysis.statistics import probability_of_improvement
+from kilolayer.analysis.study import SMALLEST_EFFECT
 from kilolayer.run_directory import RunDirectory
 from kilolayer.settings import values_of
 from kilolayer.types import UserError
@@ -23,7 +33,7 @@ def load_groups(paths: Sequence[str | Path]) -> tuple[Group, ...]:
     """The runs grouped, in the order given; a directory of several seeds counts as its runs.
 
     Raises UserError for fewer than two runs, a run given twice, one without any evaluation, and
-    runs of different tasks.
+    runs of one task with other settings.
     """
     directories = [member for path in paths for member in RunDirectory.open(Path(path)).members]
     if len(directories) < 2:
@@ -43,12 +53,13 @@ def load_groups(paths: Sequence[str | Path]) -> tuple[Group, ...]:
 def _check_pair(first: Run, second: Run) -> None:
     if first.path.resolve() == second.path.resolve():
         raise UserError(f"the run in {first.path} is given twice: name each run once.")
+    same_task = first.config.task.name == second.config.task.name
     for name, ours in values_of(first.config.task).items():
         theirs = getattr(second.config.task, name)
-        if ours != theirs:
+        if same_task and ours != theirs:
             raise UserError(
-                f"{first.path} and {second.path} are runs of different tasks ({name} is "
-                f"{ours} and {theirs}), whose scores cannot be compared: compare runs of one task."
+                f"{first.path} and {second.path} are runs of one task that differ in it ({name} is "
+                f"{ours} and {theirs}), so their scores cannot be compared: give them one {name}."
             )
     if first.config == second.config:
         raise UserError(
@@ -74,17 +85,40 @@ def _grouped(runs: Sequence[Run]) -> tuple[Group, ...]:
 
 
 def compare_groups(groups: Sequence[Group]) -> Answer:
-    """The scores of each group's newest evaluations, and how sure it is which one is best."""
+    """The scores of each group's newest evaluations, and how sure it is which one is best.
+
+    Several tasks are compared one by one, and then together.
+    """
+    by_task = groups_by_task(groups)
+    if len(by_task) == 1:
+        return _compare_one_task(groups)
+    together = over_tasks(groups, lambda run: run.final(SCORE), failed=0)
+    return followed(together, joined({task: _compare_one_task(g) for task, g in by_task.items()}))
+
+
+def groups_by_task(groups: Sequence[Group]) -> dict[str, list[Group]]:
+    """The groups of each task, named without it where there are several."""
+    found: dict[str, list[Group]] = {}
+    for group in groups:
+        factors = {name: value for name, value in group.factors.items() if name != TASK}
+        own = Group(factors, group.runs)
+        found.setdefault(group.runs[0].config.task.name, []).append(own)
+    return found
+
+
+def _compare_one_task(groups: Sequence[Group]) -> Answer:
     sized = [group for group in groups if group.seeds > 1]
     tables = [_scores(groups)]
     if len(sized) > 1:
         tables.append(_pairs(sized))
     notes = [
         "Scores are those of each run's newest evaluation with the deterministic policy. Intervals "
-        "hold the mean with 95 % (Student); a group of one seed has none.",
+        "hold the mean with 95 % (Student), cut to what a score can be; a group of one seed has "
+        "none.",
         "Probability of improvement: how often a run of the first group beats one of the second, "
-        "ties counting half; interval after Newcombe (2006, method 5). p is that of an exact rank "
-        "test, two-sided; with three seeds each it cannot fall below 0.1.",
+        "ties counting half; interval after Newcombe (2006, method 5). p is that of an exact "
+        "permutation test of the means, two-sided and of this pair alone; with three seeds each it "
+        "cannot fall below 0.1.",
     ]
     notes += [
         f"{run.path.name} is unfinished: it counts with its evaluation at "
@@ -99,6 +133,7 @@ def compare_groups(groups: Sequence[Group]) -> Answer:
 def _scores(groups: Sequence[Group]) -> Table:
     task = groups[0].runs[0].task
     unit = task.goal.coordinates[0].unit
+    metrics = ("evaluation/success", SCORE, "evaluation/smallest_distance")
     return Table(
         "Newest evaluation",
         (
@@ -113,9 +148,7 @@ def _scores(groups: Sequence[Group]) -> Table:
             (
                 group.name,
                 str(group.seeds),
-                with_interval(group.final("evaluation/success")),
-                with_interval(group.final(SCORE)),
-                with_interval(group.final("evaluation/smallest_distance")),
+                *(with_interval(group.final(m), score_bounds(task, m)) for m in metrics),
                 _steps(group),
             )
             for group in groups
@@ -139,7 +172,7 @@ def _pairs(groups: Sequence[Group]) -> Table:
                 second.name,
                 f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})",
                 f"{len(ours)} and {len(theirs)}",
-                f"{rank_test(ours, theirs):.2g}",
+                f"{difference(ours, theirs).p:.2g}",
             )
         )
     header = ("group", "against", "probability of improvement (95 %)", "seeds", "p")
@@ -150,30 +183,37 @@ def _verdicts(groups: Sequence[Group]) -> tuple[Verdict, ...]:
     """Whether the group with the best mean is ahead of all others that have seeds, by more than
     chance; then what a single seed leaves open."""
     if len(groups) == 1:
-        sentence = "There is nothing to compare: the runs differ by their seed alone."
-        return (Verdict(sentence, NOT_ENOUGH),)
-    found = []
+        return (unsettled("There is nothing to compare: the runs differ by their seed alone."),)
+    found: list[Verdict] = []
     ranked = sorted(groups, key=lambda group: -group.final(SCORE).mean())
     sized = [group for group in ranked if group.seeds > 1]
     if len(sized) > 1:
-        found.append(_best(sized[0], sized[1:]))
+        found += judged([_best(sized[0], sized[1:])])
     single = [group for group in ranked if group.seeds == 1]
     if single:
         sentence = f"Nothing can be said of groups with a single seed: {_scored(single)}."
-        found.append(Verdict(sentence, NOT_ENOUGH))
+        found.append(unsettled(sentence))
     return tuple(found)
 
 
-def _best(best: Group, others: Sequence[Group]) -> Verdict:
+def _best(best: Group, others: Sequence[Group]) -> Claim:
+    """That the best mean is ahead of all others; the effect is that over the next."""
     scores = f"Mean time at goal in control steps: {_scored([best, *others])}."
+    changes = [difference(best.final(SCORE), other.final(SCORE)) for other in others]
     # Bonferroni: the best mean was picked after the fact.
-    p = max(rank_test(best.final(SCORE), other.final(SCORE)) for other in others) * len(others)
-    p = min(1.0, p)
-    if strength(p) == NOT_ENOUGH:
-        return Verdict(f"{scores} Chance alone may give such differences, p = {p:.2g}.", NOT_ENOUGH)
-    whom = "the other" if len(others) == 1 else "every other"
-    return Verdict(f"{scores} {best.name} is ahead of {whom}, p = {p:.2g}.", strength(p))
+    p = min(1.0, max(change.p for change in changes) * len(others))
+    low, high = score_bounds(best.runs[0].task, SCORE)
+    whom = "the other" if len(others) == 1 else "every other, the next"
+    return Claim(
+        f"{scores} {best.name} is ahead of {whom} by",
+        changes[0].value,
+        p,
+        0,
+        SMALLEST_EFFECT * (high - low) if len(others) == 1 else None,
+        f"{scores} Chance alone may put {best.name} ahead of the next, by",
+    )
 
 
 def _scored(groups: Sequence[Group]) -> str:
-    return "; ".join(f"{group.name}: {with_interval(group.final(SCORE))}" for group in groups)
+    bounds = score_bounds(groups[0].runs[0].task, SCORE)
+    return "; ".join(f"{g.name}: {with_interval(g.final(SCORE), bounds)}" for g in groups)

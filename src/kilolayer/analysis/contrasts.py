@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 from kilolayer.analysis.statistics import CONFIDENCE, Estimate, checked
 
@@ -34,14 +34,14 @@ class Cells:
         """One-sided p-value of each weighted sum of means being no more than 0.
 
         weights `[contrasts, cells]` -> `[..., contrasts]`. Welch's test: each cell keeps its own
-        variance, degrees of freedom after Satterthwaite. Where no seed differs from another, which
-        bounded scores allow, it is the sign test's value of as many seeds: 1/8 for three.
+        variance, degrees of freedom after Satterthwaite. Seeds that happen to agree make its error
+        vanish, so no p-value is less than one over the ways to divide the seeds between the cells
+        that count for and those that count against: 1/20 for three against three.
         """
         value, error, freedom = self._contrast(weights)
         with np.errstate(divide="ignore", invalid="ignore"):
-            p = stats.t.sf(value / error, freedom)
-        fewest = np.where(weights != 0, self.seeds, self.seeds.max()).min(-1)
-        return np.where(error > 0, p, np.where(value > 0, 0.5**fewest, 1.0))
+            p = stats.t.sf(np.nan_to_num(value / error, nan=0.0), freedom)
+        return np.maximum(p, self._least_p(weights))
 
     def p_not_zero(self, weights: np.ndarray) -> float:
         """Two-sided p-value of one weighted sum, weights `[cells]`, being 0."""
@@ -53,6 +53,12 @@ class Cells:
         value, error, freedom = (float(part[0]) for part in self._contrast(weights[None]))
         margin = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error if error > 0 else 0.0
         return Estimate(value, value - margin, value + margin, int(self.seeds[weights != 0].min()))
+
+    def _least_p(self, weights: np.ndarray) -> np.ndarray:
+        """One over the divisions of the seeds, or over their signs where all count alike."""
+        counted, above = (weights != 0) @ self.seeds, (weights > 0) @ self.seeds
+        one_way = (above == counted) | (above == 0)
+        return np.where(one_way, 0.5**counted, 1 / special.comb(counted, above))
 
     def _contrast(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         square = self.error**2

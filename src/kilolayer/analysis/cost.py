@@ -3,11 +3,10 @@
 A cost is whatever the caller counts, cumulative at each evaluation; nothing here depends on which.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from kilolayer.analysis.depth_scores import DepthScores, difference
 from kilolayer.analysis.statistics import Estimate
@@ -64,13 +63,15 @@ class CostCurve:
 @dataclass(frozen=True)
 class Recommendation:
     """depth: best mean score within the budget. rivals: depths that are not clearly worse than it
-    (5 %, corrected for the number of depths), itself included. scores: all depths, at the budget.
+    (5 %, corrected for the number of depths), itself included. lead: over
+    the next best. p: of another depth being as good, corrected for having been picked.
     """
 
     budget: float
     depth: int
     rivals: tuple[int, ...]
-    scores: DepthScores
+    lead: Estimate
+    p: float
 
     @property
     def enough(self) -> int:
@@ -100,16 +101,28 @@ def at_budget(curves: Sequence[CostCurve], budget: float) -> DepthScores:
 
 
 def recommended_depth(curves: Sequence[CostCurve], budget: float) -> Recommendation:
-    """The depth to train for a budget, and those that may do as well."""
+    """The depth to train for a budget, and those that may do as well.
+
+    Raises UserError for a single depth.
+    """
     scores = at_budget(curves, budget)
     count, best = len(scores.depth), int(scores.mean.argmax())
+    if count < 2:
+        raise UserError(
+            f"only depth {scores.depth[0]} was evaluated within {budget:g}: train another one as "
+            "well, or evaluate earlier."
+        )
     others = [k for k in range(count) if k != best]
+    p = scores.p_above_zero(np.array([difference(count, best, k) for k in others]))
     worse = np.zeros(count, bool)
-    if others:
-        over = np.array([difference(count, best, k) for k in others])
-        worse[others] = scores.p_above_zero(over) < LEVEL / len(others)
+    worse[others] = p < LEVEL / len(others)
+    second = max(others, key=lambda k: scores.mean[k])
     return Recommendation(
-        budget, int(scores.depth[best]), tuple(scores.depth[~worse].tolist()), scores
+        budget,
+        int(scores.depth[best]),
+        tuple(scores.depth[~worse].tolist()),
+        scores.estimate(difference(count, best, second)),
+        min(1.0, count * float(p.max())),
     )
 
 
@@ -134,41 +147,3 @@ def best_depths(curves: Sequence[CostCurve]) -> list[tuple[float, int, float]]:
     front = np.flatnonzero(pareto_front(cost, score))
     points = [(float(cost[k]), int(depth[k]), float(score[k])) for k in front]
     return sorted(points)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two depths on several tasks at equal cost: how much the shallower one is ahead on each.
-
-    p: two-sided sign test of each being ahead equally often.
-    """
-
-    shallower: int
-    deeper: int
-    ahead: dict[str, Estimate]
-    p: float
-
-    @property
-    def wins(self) -> int:
-        return sum(estimate.value > 0 for estimate in self.ahead.values())
-
-
-def compare(tasks: Mapping[str, Sequence[CostCurve]], shallower: int, deeper: int) -> Comparison:
-    """Compare two depths on every task at what the cheaper of the two runs cost in all.
-
-    Raises UserError for no task, for a depth that a task lacks and for depths in another order.
-    """
-    if shallower >= deeper or not tasks:
-        raise UserError("a comparison needs a task and two depths, the shallower one first.")
-    ahead = {}
-    for name, curves in tasks.items():
-        pair = [c for c in curves if c.depth in (shallower, deeper)]
-        if len(pair) != 2:
-            raise UserError(f"{name} was not run at depths {shallower} and {deeper}: run both.")
-        scores = at_budget(pair, min(c.cost[-1] for c in pair))
-        if len(scores.depth) != 2:
-            raise UserError(f"on {name} one run ended before the other's first evaluation.")
-        ahead[name] = scores.estimate(difference(2, 0, 1))
-    decided = [estimate.value > 0 for estimate in ahead.values() if estimate.value != 0]
-    p = stats.binomtest(sum(decided), len(decided)).pvalue if decided else 1.0
-    return Comparison(shallower, deeper, ahead, float(p))

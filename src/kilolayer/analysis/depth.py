@@ -1,6 +1,7 @@
 """What depth does to the score of one task: where it jumps, where it saturates, whether it falls.
 
-A jump is a step between neighbouring depths that brings more than half of what depth brings in all.
+A jump is a step between neighbouring depths that brings more than half of what depth brings in all,
+and that no deeper network loses again.
 A straight line in log2 depth over four doublings brings a quarter with each; a logistic curve that
 takes two doublings or more to rise from 10 to 90 percent brings at most half of its rise with one.
 So the test holds for all such smooth trends at once and needs no formula for them.
@@ -22,16 +23,13 @@ TAIL = (1 - CONFIDENCE) / 2
 class CriticalDepth:
     """The step that stands out most, from `shallower` to `depth`.
 
-    gain: what it adds to the score. share: that gain over the largest gain across the step, in 0 to
-    1. p_jump: p-value of "no step brings more than half". p_spread: p-value of "some step brings
-    half or more". whole_gain: from the shallowest depth to the deepest.
+    share: what it adds to the score over the largest gain across it, in 0 to 1. p_jump: p-value of
+    "no step is a jump". p_spread: p-value of "some step brings half or more of what depth brings".
     """
 
     shallower: int
     depth: int
-    gain: Estimate
     share: Estimate
-    whole_gain: Estimate
     p_jump: float
     p_spread: float
 
@@ -41,34 +39,41 @@ class Saturation:
     """The shallowest depth within `share` of the best score, with its 95 % interval in depths.
 
     low: no shallower depth can be within it. high: the shallowest depth that certainly is, or the
-    deepest one studied (`deepest`) where none is certain.
+    deepest one studied (`deepest`) where none is certain. p: of another depth being the one.
     """
 
-    depth: int
-    low: int
-    high: int
+    depth: Estimate
     share: float
     deepest: int
-    seeds: int
+    p: float
+
+
+@dataclass(frozen=True)
+class Change:
+    """Of the score, between two depths; p: one-sided."""
+
+    shallower: int
+    deeper: int
+    value: Estimate
+    p: float
 
 
 @dataclass(frozen=True)
 class Monotonicity:
-    """Whether the score rises with every step, and the clearest fall with depth.
+    """Whether the score rises with every step in depth or falls anywhere.
 
-    p_rise: p-value of "some step does not rise". p_fall: p-value of "the score never falls with
-    depth", corrected for the number of pairs; `change` is that of the clearest pair.
+    rise: the least certain step; its p is that of "some step does not rise". fall: the clearest
+    fall; its p is that of "the score never falls with depth", corrected for the number of pairs.
     """
 
-    p_rise: float
-    p_fall: float
-    shallower: int
-    deeper: int
-    change: Estimate
+    rise: Change
+    fall: Change
 
 
 def critical_depth(scores: DepthScores) -> CriticalDepth:
     """Find and test the jump; raises UserError for fewer than three depths.
+
+    Both p-values may be judged at the full level: of the two hypotheses one is always true.
 
     A step wider than half the range studied (in log2 depth) must bring more than its width.
     """
@@ -81,33 +86,34 @@ def critical_depth(scores: DepthScores) -> CriticalDepth:
     return CriticalDepth(
         shallower=int(scores.depth[step - 1]),
         depth=int(scores.depth[step]),
-        gain=scores.estimate(difference(count, step, step - 1)),
         share=_share(scores, step),
-        whole_gain=scores.estimate(difference(count, -1, 0)),
-        p_jump=float(p_jump.min()),
+        p_jump=min(1.0, float(p_jump.min())),
         p_spread=float(scores.p_above_zero(np.array(spread)).max()),
     )
 
 
 def jump_p_values(scores: DepthScores) -> np.ndarray:
-    """p-value of "this step brings no more than half" for every step, `[..., depths - 1]`.
+    """p-value of "this step is no jump" for every step, `[..., depths - 1]`.
 
-    A step passes only if it brings more than half of the gain across every span that contains it:
-    an intersection of Welch tests, so it needs no correction for their number, and what happens
-    elsewhere, falls included, cannot make a jump. Two steps can pass only if the score falls in
-    between; where a straight line alone gives two steps half each (three depths), p is doubled.
+    A jump brings more than half of the gain across every span that contains it and lasts: every
+    deeper depth scores above every shallower one. Both are intersections of Welch tests, which
+    need no correction for their number. p is doubled for the choice among steps: two of them can
+    bring half each, no more, and on no trend simulated is one of more than two steps found more
+    often (`results/statistics`). Values above 1 are kept, so that the steps stay in order.
     """
     if len(scores.depth) < 3:
         raise UserError(
             f"a critical depth needs at least three depths and there are "
             f"{scores.depth.tolist()}: add depths to the study."
         )
-    thresholds = _thresholds(scores)
     p = [
-        _step_p_values(scores, k, np.array([share])) for k, share in enumerate(thresholds, start=1)
+        np.maximum(
+            _step_p_values(scores, k, np.array([share]))[..., 0],
+            scores.p_above_zero(_spans(len(scores.depth), k)).max(-1),
+        )
+        for k, share in enumerate(_thresholds(scores), start=1)
     ]
-    halves = max(1, int((_widths(scores) >= MAJORITY).sum()))
-    return np.minimum(1, halves * np.concatenate(p, -1))
+    return 2 * np.stack(p, -1)
 
 
 def saturation_depth(scores: DepthScores, share: float = 0.9) -> Saturation:
@@ -121,15 +127,19 @@ def saturation_depth(scores: DepthScores, share: float = 0.9) -> Saturation:
     best, count = scores.mean.max(), len(scores.depth)
     if best <= 0:
         raise UserError("no depth has a positive score: there is no share of it to speak of.")
-    reached = scores.mean >= share * best
-    possible, certain = np.ones(count, bool), np.ones(count, bool)
-    certain[:-1] = possible[:-1] = False
+    place = int((scores.mean >= share * best).argmax())
+    # p-values of a depth not being within the share, and of its being so.
+    outside, within = np.zeros(count), np.zeros(count)
     for k in range(count - 1):
         over = np.array([difference(count, k, j, share) for j in range(count) if j != k])
-        possible[k] = scores.p_above_zero(-over).min() >= TAIL / (count - 1)
-        certain[k] = scores.p_above_zero(over).max() < TAIL
-    depth, low, high = (int(scores.depth[mask.argmax()]) for mask in (reached, possible, certain))
-    return Saturation(depth, low, high, share, int(scores.depth[-1]), int(scores.seeds.min()))
+        outside[k] = scores.p_above_zero(over).max()
+        within[k] = min(1.0, (count - 1) * scores.p_above_zero(-over).min())
+    within[-1] = 1.0
+    ends = (within >= TAIL, outside < TAIL)
+    low, high = (int(scores.depth[each.argmax()]) for each in ends)
+    p = max([outside[place], *within[:place]])
+    depth = Estimate(int(scores.depth[place]), low, high, int(scores.seeds.min()))
+    return Saturation(depth, share, int(scores.depth[-1]), float(p))
 
 
 def monotonicity(scores: DepthScores) -> Monotonicity:
@@ -137,35 +147,38 @@ def monotonicity(scores: DepthScores) -> Monotonicity:
     count = len(scores.depth)
     if count < 2:
         raise UserError("a trend needs at least two depths: add depths to the study.")
-    rises = np.array([difference(count, k, k - 1) for k in range(1, count)])
+    steps = [(k - 1, k) for k in range(1, count)]
     pairs = [(i, j) for i in range(count) for j in range(i + 1, count)]
+    p_rises = scores.p_above_zero(np.array([difference(count, j, i) for i, j in steps]))
     p_falls = scores.p_above_zero(np.array([difference(count, i, j) for i, j in pairs]))
-    i, j = pairs[int(p_falls.argmin())]
+
+    def change(i: int, j: int, p: float) -> Change:
+        value = scores.estimate(difference(count, j, i))
+        return Change(int(scores.depth[i]), int(scores.depth[j]), value, min(1.0, p))
+
     return Monotonicity(
-        p_rise=float(scores.p_above_zero(rises).max()),
-        p_fall=min(1.0, len(pairs) * float(p_falls.min())),
-        shallower=int(scores.depth[i]),
-        deeper=int(scores.depth[j]),
-        change=scores.estimate(difference(count, j, i)),
+        rise=change(*steps[int(p_rises.argmax())], float(p_rises.max())),
+        fall=change(*pairs[int(p_falls.argmin())], len(pairs) * float(p_falls.min())),
     )
 
 
-def _widths(scores: DepthScores) -> np.ndarray:
-    """Each step's share of the range studied, in log2 depth: what a straight line would bring."""
-    steps = np.diff(np.log2(scores.depth))
-    return steps / steps.sum()
-
-
 def _thresholds(scores: DepthScores) -> np.ndarray:
-    return np.maximum(MAJORITY, _widths(scores))
+    """The share that each step must exceed: half, or what a straight line in log2 depth brings."""
+    steps = np.diff(np.log2(scores.depth))
+    return np.maximum(MAJORITY, steps / steps.sum())
+
+
+def _spans(count: int, step: int) -> np.ndarray:
+    """Weights of every gain from a depth before the step to one behind it, `[spans, depths]`."""
+    return np.array(
+        [difference(count, last, first) for first in range(step) for last in range(step, count)]
+    )
 
 
 def _step_p_values(scores: DepthScores, step: int, shares: np.ndarray) -> np.ndarray:
     """p-value of the step bringing no more than each share, `[..., shares]`."""
     count = len(scores.depth)
-    spans = np.array(
-        [difference(count, last, first) for first in range(step) for last in range(step, count)]
-    )
+    spans = _spans(count, step)
     over = difference(count, step, step - 1) - shares[:, None, None] * spans
     p = scores.p_above_zero(over.reshape(-1, count))
     return p.reshape(*p.shape[:-1], len(shares), len(spans)).max(-1)

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 
 from kilolayer.analysis.answer import Plot, Table
-from kilolayer.analysis.factorial import Effect, Levels, Split
-from kilolayer.analysis.outcomes import bars
+from kilolayer.analysis.claims import Claim
+from kilolayer.analysis.factorial import Levels, Split
+from kilolayer.analysis.outcomes import bars, margin_of
 from kilolayer.analysis.statistics import Estimate
-from kilolayer.analysis.verdict import NOT_ENOUGH, Verdict, strength
+from kilolayer.analysis.study import Study
 from kilolayer.types import UserError
 
 
@@ -31,21 +32,27 @@ def two_levels(scores: Mapping[tuple[Any, ...], np.ndarray]) -> dict[Levels, np.
     }
 
 
-def split_parts(split: Split, whole: str) -> tuple[tuple[Verdict, ...], Plot, Table]:
-    """The gain and its parts: a verdict each, bars, and a table with shares.
+def split_parts(study: Study, split: Split, whole: str) -> tuple[list[Claim], Plot, Table]:
+    """The gain and its parts: a claim each, bars, and a table with shares.
 
     whole: what the parts add up to, such as "the gain from depth".
     """
-    effects = {**split.parts, whole: split.total}
-    verdicts = [_whole_verdict(split.total, whole)]
-    verdicts += [_part_verdict(name, effect, split.total) for name, effect in split.parts.items()]
+    effects = {whole: split.total, **split.parts}
+    margin = margin_of(study)
+    claims = [
+        Claim(
+            f"{name.capitalize()} {'is' if name == whole else 'brings'}",
+            effect.value, effect.p, study.failed, margin,
+        )
+        for name, effect in effects.items()
+    ]  # fmt: skip
     rows = tuple(
         (name, str(effect.value), _percent(effect.share), f"{effect.p:.2g}")
         for name, effect in effects.items()
     )
     estimates = {name: effect.value for name, effect in effects.items()}
     return (
-        tuple(verdicts),
+        claims,
         bars("What belongs to which", "change of the score", estimates),
         Table("What belongs to which", ("part", "change of the score", "share", "p"), rows),
     )
@@ -58,19 +65,6 @@ def interaction_table(found: Mapping[tuple[str, str], tuple[Estimate, float]]) -
     )
     return Table(
         "How much more one brings beside the other", ("factors", "change of the score", "p"), rows
-    )
-
-
-def _whole_verdict(total: Effect, whole: str) -> Verdict:
-    sentence = f"{whole.capitalize()} is {total.value}, p = {total.p:.2g}."
-    return Verdict(sentence, strength(total.p))
-
-
-def _part_verdict(name: str, effect: Effect, total: Effect) -> Verdict:
-    """A share is told only where there is a gain to share."""
-    share = f", {_percent(effect.share)} of it" if strength(total.p) != NOT_ENOUGH else ""
-    return Verdict(
-        f"{name.capitalize()} brings {effect.value}{share}, p = {effect.p:.2g}.", strength(effect.p)
     )
 
 

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from kilolayer.analysis.load import Run
-from kilolayer.analysis.statistics import mean_interval
+from kilolayer.analysis.statistics import UNBOUNDED, mean_interval
 from kilolayer.analysis.study import Study
+from kilolayer.tasks.base import Task
 
-SEED = "seed"
+SEED, TASK = "seed", "task"
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def leading_factor(groups: Sequence[Group]) -> str | None:
     names = varying_names([group.factors for group in groups])
     if "depth" in names:
         return "depth"
-    return next((name for name in names if name != "task"), next(iter(names), None))
+    return next((name for name in names if name != TASK), next(iter(names), None))
 
 
 def by_rest(groups: Iterable[Group], leading: str | None) -> dict[str, list[Group]]:
@@ -81,7 +82,7 @@ def by_rest(groups: Iterable[Group], leading: str | None) -> dict[str, list[Grou
 def factor_text(factors: Mapping[str, Any]) -> str:
     """`depth 8, batch size 256`; the task stands for itself."""
     return ", ".join(
-        str(value) if name == "task" else f"{name.replace('_', ' ')} {_text(value)}"
+        str(value) if name == TASK else f"{name.replace('_', ' ')} {_text(value)}"
         for name, value in factors.items()
     )
 
@@ -94,11 +95,27 @@ def _text(value: Any) -> str:
     return "default" if value is None else str(value)
 
 
-def with_interval(values: np.ndarray, form: str = ".3g") -> str:
-    """Mean of the seeds `[seeds]` with its 95 % interval; of one seed the value, and that."""
+def with_interval(
+    values: np.ndarray, bounds: tuple[float, float] = UNBOUNDED, form: str = ".3g"
+) -> str:
+    """Mean of the seeds `[seeds]` with its 95 % interval within the bounds; of one seed the value,
+    and that; of seeds that are all alike the value, since they show no spread to make one of."""
     if len(values) == 0:
         return "not measured"
     if len(values) == 1:
         return f"{values[0]:{form}} (one seed)"
-    mean = mean_interval(values)
+    if np.ptp(values) == 0:
+        return f"{values[0]:{form}} (all {len(values)} seeds)"
+    mean = mean_interval(values, bounds)
     return f"{mean.value:{form}} ({mean.low:{form}} to {mean.high:{form}})"
+
+
+def score_bounds(task: Task, metric: str) -> tuple[float, float]:
+    """The least and the greatest value that a metric such as `evaluation/success` can have."""
+    name = metric.rsplit("/", 1)[-1]
+    if name == "time_at_goal":
+        return 0.0, float(task.episode_length)
+    if name.endswith("distance"):
+        return 0.0, np.inf
+    shares = ("success", "survival", "diverged", "path_efficiency")
+    return (0.0, 1.0) if name.endswith(shares) else UNBOUNDED

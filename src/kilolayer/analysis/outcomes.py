@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 
 from kilolayer.analysis.answer import Plot, Series, Table
-from kilolayer.analysis.groups import with_interval
+from kilolayer.analysis.claims import Claim
+from kilolayer.analysis.differences import Difference
+from kilolayer.analysis.groups import score_bounds, with_interval
 from kilolayer.analysis.load import Run
 from kilolayer.analysis.run_cost import wall_clock
 from kilolayer.analysis.statistics import Estimate, mean_interval
@@ -20,7 +22,7 @@ DEPTH_AXIS = "depth, layers"
 SCORE_AXIS = "time at goal, control steps"
 SCORE_NOTE = (
     "Scores are time at goal: control steps of an episode within the success radius, mean of the "
-    "last five evaluations of a run. Intervals are 95 %."
+    "last five evaluations of a run. Intervals are 95 %, cut to what a score can be."
 )
 
 
@@ -70,6 +72,23 @@ def scores_by(study: Study, *factors: str, metric: str = TIME_AT_GOAL) -> dict[A
     }
 
 
+def bounds_of(study: Study, metric: str = TIME_AT_GOAL) -> tuple[float, float]:
+    """What a metric can be in the task of the study's finished runs, which are of one task."""
+    return score_bounds(study.finished[0].run.task, metric)
+
+
+def margin_of(study: Study, metric: str = TIME_AT_GOAL) -> float | None:
+    """The largest difference in a metric that would not matter, in its unit; None for a metric
+    without bounds."""
+    low, high = bounds_of(study, metric)
+    return study.smallest_effect * (high - low) if np.isfinite(high - low) else None
+
+
+def change_claim(study: Study, says: str, change: Difference, metric: str = TIME_AT_GOAL) -> Claim:
+    """That a score changes; `says` ends where the change follows."""
+    return Claim(says, change.value, change.p, study.failed, margin_of(study, metric))
+
+
 def curves(runs: list[StudyRun], metric: str = TIME_AT_GOAL) -> tuple[np.ndarray, np.ndarray]:
     """Environment steps `[evaluations]` and scores `[seeds, evaluations]` of one group's runs.
 
@@ -87,17 +106,21 @@ def score_table(title: str, columns: tuple[str, ...], groups: dict[Any, list[Stu
     """A row for each group: its values, seeds, time at goal and success with intervals, minutes."""
     rows = []
     for values, runs in groups.items():
+        task = runs[0].run.task
+        measured = [
+            with_interval(final_scores(runs, metric), score_bounds(task, metric))
+            for metric in (TIME_AT_GOAL, SUCCESS)
+        ]
         rows.append(
             (
                 *map(str, values),
                 str(len(runs)),
-                with_interval(final_scores(runs)),
-                with_interval(final_scores(runs, SUCCESS)),
+                *measured,
                 f"{minutes(runs):.1f}",
             )
         )
-    measured = ("seeds", "time at goal", "success", "minutes of a run")
-    return Table(title, (*columns, *measured), tuple(rows))
+    names = ("seeds", "time at goal", "success", "minutes of a run")
+    return Table(title, (*columns, *names), tuple(rows))
 
 
 def minutes(runs: Iterable[StudyRun]) -> float:
@@ -105,12 +128,12 @@ def minutes(runs: Iterable[StudyRun]) -> float:
     return float(np.mean([wall_clock(run.run.events) for run in runs])) / 60
 
 
-def score_series(name: str, scores: dict[Any, np.ndarray]) -> Series:
+def score_series(name: str, scores: dict[Any, np.ndarray], bounds: tuple[float, float]) -> Series:
     """Means by a number, with intervals where every one has two seeds."""
     x, y = tuple(map(float, scores)), tuple(float(row.mean()) for row in scores.values())
     if min(map(len, scores.values())) < 2:
         return Series(name, x, y)
-    found = [mean_interval(row) for row in scores.values()]
+    found = [mean_interval(row, bounds) for row in scores.values()]
     return Series(name, x, y, tuple(e.low for e in found), tuple(e.high for e in found))
 
 

@@ -1,9 +1,9 @@
-"""How many seeds a claim needs: the power of Welch's test between two depths, from runs at hand."""
+"""How many seeds a claim needs: the power of the test between two depths, from runs at hand."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 from kilolayer.analysis.statistics import checked
 from kilolayer.types import UserError
@@ -25,14 +25,17 @@ class SeedsNeeded:
     power: float
 
 
-def power_of_t_test(standardised: float, seeds: int, level: float = LEVEL) -> float:
-    """Chance that a two-sided t test of two groups of `seeds` each finds the difference.
+def power_of_difference(standardised: float, seeds: int, level: float = LEVEL) -> float:
+    """Chance that the two-sided test of two groups of `seeds` each finds the difference.
 
-    standardised: difference of means over the standard deviation of a group (Cohen's d). Exact for
-    normal scores of equal spread: the noncentral t distribution.
+    standardised: difference of means over the standard deviation of a group (Cohen's d). That of
+    Student's t test for normal scores of equal spread (the noncentral t distribution), which the
+    permutation test comes close to; 0 where so few seeds can be divided in too few ways.
     """
     if seeds < 2:
         raise UserError("a test needs at least two seeds on either side: run more seeds.")
+    if 2 / special.comb(2 * seeds, seeds) > level:
+        return 0.0
     freedom, centre = 2 * (seeds - 1), abs(standardised) * np.sqrt(seeds / 2)
     bound = stats.t.ppf(1 - level / 2, freedom)
     above, below = stats.nct.sf(bound, freedom, centre), stats.nct.cdf(-bound, freedom, centre)
@@ -43,13 +46,13 @@ def power_of_t_test(standardised: float, seeds: int, level: float = LEVEL) -> fl
 def seeds_for_power(standardised: float, power: float = POWER, level: float = LEVEL) -> int | None:
     """The smallest number of seeds of each group with that power, or None beyond `MOST_SEEDS`."""
     low, high = 1, 2
-    while power_of_t_test(standardised, high, level) < power:
+    while power_of_difference(standardised, high, level) < power:
         low, high = high, 2 * high
         if high > MOST_SEEDS:
             return None
     while high - low > 1:
         middle = (low + high) // 2
-        enough = power_of_t_test(standardised, middle, level) >= power
+        enough = power_of_difference(standardised, middle, level) >= power
         low, high = (low, middle) if enough else (middle, high)
     return high
 
@@ -68,5 +71,5 @@ def seeds_needed(scores: np.ndarray, baseline: np.ndarray, share: float = 1.0) -
     standardised = effect / float(spread)
     here = min(len(scores), len(baseline))
     return SeedsNeeded(
-        effect, standardised, seeds_for_power(standardised), power_of_t_test(standardised, here)
+        effect, standardised, seeds_for_power(standardised), power_of_difference(standardised, here)
     )

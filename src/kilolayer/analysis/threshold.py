@@ -1,7 +1,10 @@
 """How many environment steps a run needs to reach a share of its final score."""
 
+import dataclasses
+
 import numpy as np
 
+from kilolayer.analysis.differences import Difference, permutation_p
 from kilolayer.analysis.statistics import RESAMPLES, Estimate, expanded_interval
 from kilolayer.types import UserError
 
@@ -45,16 +48,69 @@ def threshold(
 ) -> Estimate:
     """`steps_to_share` of the mean curve of `[seeds, evaluations]`, seeds bootstrapped.
 
-    Raises UserError for a single seed and where the final score is not positive.
+    The interval ends with the run. Raises UserError for a single seed and where the final score is
+    not positive.
     """
-    scores = np.asarray(scores, np.float64)
-    seeds = len(scores)
-    if seeds < 2:
-        raise UserError("an interval needs at least two seeds and there is one: run more seeds.")
-    value = float(steps_to_share(steps, scores.mean(0), share))
+    value = float(steps_to_share(steps, _checked(scores).mean(0), share))
     if not np.isfinite(value):
         raise UserError("the final score is not positive: there is no share of it to reach.")
+    samples = _resampled(steps, scores, share, generator, resamples)
+    found = expanded_interval(value, samples, [len(scores)])
+    return dataclasses.replace(found, high=min(found.high, float(steps[-1])))
+
+
+def later(
+    steps: np.ndarray,
+    scores: np.ndarray,
+    baseline: np.ndarray,
+    share: float,
+    generator: np.random.Generator,
+    resamples: int = RESAMPLES,
+) -> Difference:
+    """How many steps later the mean curve of `scores` reaches its share than that of `baseline`.
+
+    Both `[seeds, evaluations]`; the test divides the seeds' curves anew. A curve that reaches
+    nothing counts with the end of the run.
+    """
+    curves = np.concatenate([_checked(scores), _checked(baseline)])
+
+    def gap(ours: np.ndarray, theirs: np.ndarray, axis: int) -> np.ndarray:
+        first, second = (
+            _within(steps, steps_to_share(steps, curves[rows].mean(-2), share))
+            for rows in (np.moveaxis(ours, axis, -1), np.moveaxis(theirs, axis, -1))
+        )
+        return first - second
+
+    order = np.arange(len(curves))
+    samples = [
+        _within(steps, _resampled(steps, each, share, generator, resamples))
+        for each in (scores, baseline)
+    ]
+    ours, theirs = order[: len(scores)], order[len(scores) :]
+    value = float(gap(ours, theirs, -1))
+    interval = expanded_interval(value, samples[0] - samples[1], [len(scores), len(baseline)])
+    return Difference(interval, float(permutation_p(ours, theirs, gap)))
+
+
+def _within(steps: np.ndarray, reached: np.ndarray) -> np.ndarray:
+    return np.minimum(reached, steps[-1])
+
+
+def _resampled(
+    steps: np.ndarray,
+    scores: np.ndarray,
+    share: float,
+    generator: np.random.Generator,
+    resamples: int,
+) -> np.ndarray:
+    """`steps_to_share` of resampled mean curves, `[resamples]`."""
+    seeds = len(scores)
     # How often each seed is drawn: a product with the curves instead of a copy of them.
     counts = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples)
-    samples = steps_to_share(steps, counts @ scores / seeds, share)
-    return expanded_interval(value, samples, [seeds])
+    return steps_to_share(steps, counts @ scores / seeds, share)
+
+
+def _checked(scores: np.ndarray) -> np.ndarray:
+    if len(scores) < 2:
+        raise UserError("an interval needs at least two seeds and there is one: run more seeds.")
+    return np.asarray(scores, np.float64)

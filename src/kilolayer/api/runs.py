@@ -103,10 +103,10 @@ def forecast(
 
 
 def compare(runs: Sequence[str | Path], out: str | Path | None = None) -> Answer:
-    """Set runs of one task against each other; those that differ by their seed alone are a group.
+    """Set runs against each other; those that differ by their seed alone are a group.
 
     out: the .html page to write, if any. Raises UserError for fewer than two runs, a run given
-    twice, one without any evaluation, and runs of different tasks.
+    twice, one without any evaluation, and runs of one task that differ in its settings.
     """
     if out is not None and Path(out).suffix != ".html":
         raise bad_field("out", str(out), "a name that ends in .html", Path(out).stem + ".html")

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from kilolayer.analysis.answer import Answer, Plot, Series, Table
-from kilolayer.analysis.verdict import NOT_ENOUGH, Verdict
+from kilolayer.analysis.claims import EVIDENCE, Verdict
 from kilolayer.render.style import INK, look
 from kilolayer.report.page import heading, table, verdict_list
 from kilolayer.report.plots import rounded_count
@@ -18,7 +18,6 @@ from kilolayer.report.svg import FONT_SIZE, dress, new_figure, to_svg
 MOST_TICKS = 9  # of a logarithmic axis that names its own values
 NAME_WIDTH = 22  # characters of a line beneath a bar
 BAND = 0.15  # opacity of an interval
-STRENGTH_KINDS = {"strong": "strong", "moderate": "moderate", "weak": "weak", NOT_ENOUGH: "open"}
 
 
 def answer_verdicts(answer: Answer) -> str:
@@ -27,10 +26,10 @@ def answer_verdicts(answer: Answer) -> str:
 
 
 def _worded(verdict: Verdict) -> tuple[str, str, str]:
-    words = verdict.strength
-    if words != NOT_ENOUGH:
-        words = f"{words} evidence"
-    return STRENGTH_KINDS.get(verdict.strength, "open"), words, verdict.sentence
+    """A grade of evidence has a colour of its own, all else is open."""
+    if verdict.strength in EVIDENCE:
+        return verdict.strength, f"{verdict.strength} evidence", verdict.sentence
+    return "open", verdict.strength, verdict.sentence
 
 
 def answer_body(answer: Answer) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kilolayer.analysis.answer import Answer
+from kilolayer.analysis.compare import groups_by_task
 from kilolayer.analysis.groups import Group
 from kilolayer.report.answer_plots import answer_body, answer_verdicts
 from kilolayer.report.group_curves import group_curves
@@ -13,11 +14,11 @@ from kilolayer.runtime.files import write_atomically
 
 def write_comparison(groups: Sequence[Group], answer: Answer, target: Path) -> Path:
     """Write the page of a comparison; raises UserError if the file cannot be written."""
-    task = groups[0].runs[0].task
+    by_task = groups_by_task(groups)
     runs = [
         (group.name, str(run.config.seed), str(run.path)) for group in groups for run in group.runs
     ]
-    names = {group.name: group.name for group in groups}
+    names = {group.name: group.name for own in by_task.values() for group in own}
     sections = [
         Section(
             "scores",
@@ -30,7 +31,7 @@ def write_comparison(groups: Sequence[Group], answer: Answer, target: Path) -> P
             "Learning curves",
             "Evaluations with the deterministic policy. Thin: one seed each. Thick: their mean. "
             "Band: 95 % interval of the mean, which may leave the panel.",
-            group_curves({task.name: groups}, names),
+            group_curves(by_task, names),
         ),
         Section(
             "runs",
@@ -42,6 +43,6 @@ def write_comparison(groups: Sequence[Group], answer: Answer, target: Path) -> P
     ]
     count = sum(group.seeds for group in groups)
     top = paragraph(f"{count} runs in {len(groups)} groups that differ by more than their seed.")
-    title = f"{task.name}: {len(groups)} groups of runs compared"
+    title = f"{', '.join(by_task)}: {len(groups)} groups of runs compared"
     write_atomically(target, page(title, top + answer_verdicts(answer), sections))
     return target

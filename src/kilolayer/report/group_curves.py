@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from scipy import stats
 
-from kilolayer.analysis.groups import Group
+from kilolayer.analysis.groups import Group, score_bounds
 from kilolayer.analysis.statistics import CONFIDENCE
 from kilolayer.render.style import Look, look
 from kilolayer.report.plots import short_count
@@ -67,9 +67,10 @@ def _draw(axes: Axes, group: Group, metric: str, style: Look) -> None:
     axes.plot(steps, mean, color=style.colour, linestyle=style.dash, linewidth=1.9)
     if len(values) > 1:
         margin = student_margin(values)
-        axes.fill_between(
-            steps, mean - margin, mean + margin, color=style.colour, alpha=0.13, linewidth=0
+        low, high = np.clip(
+            [mean - margin, mean + margin], *score_bounds(group.runs[0].task, metric)
         )
+        axes.fill_between(steps, low, high, color=style.colour, alpha=0.13, linewidth=0)
 
 
 def _frame(axes: Axes, metric: str) -> None:

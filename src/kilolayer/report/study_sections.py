@@ -5,7 +5,7 @@ A section that cannot be drawn raises UserError; the page then shows the sentenc
 
 from collections.abc import Callable, Mapping, Sequence
 
-from kilolayer.analysis.groups import Group, with_interval
+from kilolayer.analysis.groups import Group, score_bounds, with_interval
 from kilolayer.analysis.value_map import ValueMap, chosen_goals, value_map, value_order
 from kilolayer.report.film import MARK_OF_GOALS, embedded, write_film
 from kilolayer.report.group_curves import group_curves
@@ -77,12 +77,13 @@ def _measures(layout: Layout, groups: list[Group]) -> str:
     names += ["evaluation/path_efficiency"] * ("evaluation/path_efficiency" in logged)
     if not names:
         return paragraph("This task measures no movement, and no episode has succeeded yet.")
-    unit = groups[0].runs[0].task.goal.coordinates[0].unit
+    task = groups[0].runs[0].task
+    unit = task.goal.coordinates[0].unit
     rows = []
     for name in names:
         measure = name.rsplit("/", 1)[-1]
         unit_of = BEHAVIOUR_UNITS.get(measure, "").format(unit)
-        cells = [with_interval(group.final(name)) for group in groups]
+        cells = [with_interval(group.final(name), score_bounds(task, name)) for group in groups]
         rows.append((measure.replace("_", " "), unit_of, *cells))
     header = ("measure", "unit", *(_seeded(layout, group) for group in groups))
     return table(header, rows)

@@ -1,4 +1,8 @@
-"""Bring the runs of a study to their end: several at once, each tried twice, any kill survived."""
+"""Bring the runs of a study to their end: several at once, any kill survived.
+
+A run that ends early is resumed. It fails when it has ended twice in a row without a checkpoint in
+between, so that a run of days goes on through every time limit of its queue.
+"""
 
 import sys
 import time
@@ -12,14 +16,18 @@ from kilolayer.runtime.files import write_atomically
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.studies.executors import Executor, Job
 
-ATTEMPTS = 2
+ATTEMPTS = 2  # without progress
 POLL_SECONDS = 1.0
 LOG_LINES = 40  # of a run's output, in the report of its failure
 
 
 @dataclass
 class Execution:
-    """The state of one pass over a study: who waits, who runs, how often each was tried."""
+    """The state of one pass over a study.
+
+    attempts: how often each run was started since it last made progress. reached: updates in its
+    newest checkpoint when it was last started.
+    """
 
     study: Study
     executor: Executor
@@ -27,6 +35,7 @@ class Execution:
     waiting: deque[StudyRun]
     running: dict[str, tuple[StudyRun, Job]] = field(default_factory=dict)
     attempts: dict[str, int] = field(default_factory=dict)
+    reached: dict[str, int] = field(default_factory=dict)
     failed: int = 0
 
     def run_all(self) -> None:
@@ -49,22 +58,27 @@ class Execution:
 
     def _start(self, run: StudyRun) -> None:
         self.attempts[run.name] = self.attempts.get(run.name, 0) + 1
+        self.reached[run.name] = checkpointed(run)
         # Absolute: a worker elsewhere starts in another folder.
-        folder = self.study.path.resolve()
-        command = [sys.executable, "-m", "kilolayer.studies.worker", str(folder), run.name]
+        command = worker_command(self.study.path.resolve(), run.name)
         self.running[run.name] = (run, self.executor.start(command, self._log(run)))
 
     def _ended(self, run: StudyRun, code: int) -> None:
         if finished(run):
             return
+        if checkpointed(run) > self.reached[run.name]:
+            self.attempts[run.name] = 0
         if self.attempts[run.name] < ATTEMPTS:
-            self.display.note(f"{run.name} ended with exit code {code}: it is resumed once")
+            self.display.note(f"{run.name} ended with exit code {code}: it is resumed")
             self.waiting.appendleft(run)
             return
         lines = self._log(run).read_text(errors="replace").splitlines()[-LOG_LINES:]
         failure = self.study.path / "failures" / f"{run.name}.txt"
         failure.parent.mkdir(exist_ok=True)
-        times = f"{ATTEMPTS} times, the last time with exit code {code}. The end of its output:"
+        times = (
+            f"{ATTEMPTS} times without progress, the last time with exit code {code}. The end of "
+            "its output:"
+        )
         write_atomically(failure, "\n".join([f"{run.name} failed {times}", "", *lines]) + "\n")
         self.failed += 1
         self.display.note(f"{run.name} failed twice: see {failure}")
@@ -95,6 +109,18 @@ def execute(path: Path, executor: Executor, display: ProgressDisplay) -> None:
     waiting = deque(run for run in study.runs if not finished(run))
     display.phase("study")
     Execution(study, executor, display, waiting).run_all()
+
+
+def worker_command(study: Path, name: str) -> list[str]:
+    """What brings one run of a study to its end, on whatever machine."""
+    return [sys.executable, "-m", "kilolayer.studies.worker", str(study), name]
+
+
+def checkpointed(run: StudyRun) -> int:
+    """Updates in the newest checkpoint, by the run's own account; 0 before the first."""
+    events = RunDirectory(run.path).read_events()
+    saved = [event.get("updates", 0) for event in events if event["event"] == "checkpoint"]
+    return max(saved, default=0)
 
 
 def finished(run: StudyRun) -> bool:

@@ -8,7 +8,8 @@ import logging
 import os
 import platform
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, get_args
@@ -18,6 +19,7 @@ from kilolayer.types import UserError, bad_field
 ExecutorName = Literal["local", "ray", "slurm"]
 SLURM_JOBS = 100  # at once, unless the user says otherwise
 SLURM_MINUTES = 24 * 60  # of a job, unless SBATCH_TIMELIMIT says otherwise
+SLURM_CORES = 4  # of a job, unless SBATCH_CPUS_PER_TASK says otherwise
 STOP_SECONDS = 10.0
 
 
@@ -74,11 +76,12 @@ class LocalJob:
 class Local:
     """Processes of this machine; each keeps to its share of the cores where the system allows it.
 
-    gpus: how many there are; each job then sees one.
+    gpus: those to share out, by CUDA's names; each job sees one, and several jobs on one share its
+    memory.
     """
 
-    def __init__(self, jobs: int, gpus: int = 0):
-        self.jobs, self.gpus = jobs, gpus
+    def __init__(self, jobs: int, gpus: Sequence[str] = ()):
+        self.jobs, self.gpus = jobs, tuple(gpus)
         self._free = list(range(jobs))
 
     def start(self, command: list[str], log: Path) -> LocalJob:
@@ -87,7 +90,10 @@ class Local:
         programs = log.parent / f"compiled-{platform.node()}"
         environment = {"JAX_COMPILATION_CACHE_DIR": str(programs), **os.environ}
         if self.gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = str(slot % self.gpus)
+            environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
+            sharers = -(-self.jobs // len(self.gpus))
+            if sharers > 1:
+                environment.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{0.9 / sharers:.2f}")
         with log.open("ab") as output:
             # A group of its own: Ctrl-C is for the study, which then stops its runs in order.
             process = subprocess.Popen(
@@ -101,6 +107,22 @@ class Local:
         return LocalJob(process, slot, self._free)
 
     def close(self) -> None: ...
+
+
+def gpus_here(count: int | None = None) -> tuple[str, ...]:
+    """CUDA's names of the GPUs that this process may use, as the user's CUDA_VISIBLE_DEVICES has
+    them.
+
+    count: of the GPUs that JAX sees, where that is known; a process of its own counts them
+    otherwise, so that this one holds none.
+    """
+    if count is None:
+        script = "import jax; print(sum(d.platform == 'gpu' for d in jax.local_devices()))"
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+        count = int(done.stdout) if done.returncode == 0 else 0
+    told = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = told.split(",") if told else [str(place) for place in range(count)]
+    return tuple(names[:count])
 
 
 def cores_here() -> list[int]:
@@ -164,13 +186,17 @@ class Ray:
                     "unset it to start a local one."
                 ) from error
         found = ray.cluster_resources()
-        if memory > found.get("memory", memory):
+        gpus = int(found.get("GPU", 0))
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        able = [node for node in nodes if node.get("GPU", 0) >= min(1, gpus)]
+        largest = max((node.get("memory", 0) for node in able), default=0)
+        if memory > largest:
             self.close()
             raise UserError(
-                f"a run needs {memory / 2**30:.1f} GiB and the Ray cluster has "
-                f"{found['memory'] / 2**30:.1f} GiB in all: add a machine, or shrink the buffer."
+                f"a run needs {memory / 2**30:.1f} GiB, and the largest machine of the Ray cluster "
+                f"that could take it has {largest / 2**30:.1f} GiB: add a larger one, or shrink "
+                "the buffer."
             )
-        gpus = int(found.get("GPU", 0))
         remote = ray.remote(num_cpus=1, num_gpus=min(1, gpus), memory=memory, max_retries=0)
         self._run = remote(run_command)
         self.jobs = jobs or gpus or max(1, int(found.get("CPU", 1)))
@@ -208,7 +234,10 @@ class Slurm:
         self.jobs = jobs or SLURM_JOBS
         self._executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
         self._executor.update_parameters(
-            name="kilolayer", mem_gb=max(1, -(-memory // 2**30)), timeout_min=SLURM_MINUTES
+            name="kilolayer",
+            mem_gb=max(1, -(-memory // 2**30)),
+            timeout_min=SLURM_MINUTES,
+            cpus_per_task=_slurm_cores(),
         )
 
     def start(self, command: list[str], log: Path) -> FutureJob:
@@ -222,6 +251,13 @@ class Slurm:
         return FutureJob(job.done, job.result, job.cancel)
 
     def close(self) -> None: ...
+
+
+def _slurm_cores() -> int:
+    told = os.environ.get("SBATCH_CPUS_PER_TASK", str(SLURM_CORES))
+    if not (told.isdigit() and int(told) > 0):
+        raise bad_field("SBATCH_CPUS_PER_TASK", told, "a number of cores", SLURM_CORES)
+    return int(told)
 
 
 def _missing(extra: str, package: str) -> UserError:

@@ -5,9 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from kilolayer.analysis.answer import Answer
+from kilolayer.analysis.aggregate import over_tasks
+from kilolayer.analysis.answer import Answer, followed, joined
+from kilolayer.analysis.claims import unsettled
+from kilolayer.analysis.groups import study_groups
+from kilolayer.analysis.outcomes import final_score
 from kilolayer.analysis.study import Study
-from kilolayer.analysis.verdict import NOT_ENOUGH, Verdict
 from kilolayer.config import RunConfig
 from kilolayer.studies.grid import Cell, Grid, all_cells, field_factor
 from kilolayer.types import UserError, bad_field
@@ -85,42 +88,22 @@ class Question:
         """Tasks are analysed one by one, never mixed; too few runs are a verdict, not an error."""
         by_task: dict[str, list] = {}
         for run in study.runs:
-            if run.state in ("finished", "failed") and (run.path / "config.json").exists():
-                by_task.setdefault(run.run.config.task.name, []).append(run)
+            if run.state in ("finished", "failed"):
+                by_task.setdefault(run.task, []).append(run)
         if not study.finished:
-            return Answer((Verdict("No run has finished yet.", NOT_ENOUGH),))
+            return Answer((unsettled("No run has finished yet."),))
         answers = {}
         for task, runs in by_task.items():
             try:
                 answers[task] = self.analyse(dataclasses.replace(study, runs=tuple(runs)))
             except UserError as error:
-                answers[task] = Answer((Verdict(f"Nothing can be said: {error}", NOT_ENOUGH),))
-        answer = joined(answers) if len(answers) > 1 else next(iter(answers.values()))
+                answers[task] = Answer((unsettled(f"Nothing can be said: {error}"),))
+        answer = next(iter(answers.values()))
+        if len(answers) > 1:
+            together = over_tasks(study_groups(study), final_score, study.failed)
+            answer = followed(together, joined(answers))
         missing = [run.name for run in study.runs if run.state != "finished"]
         if missing:
             left_out = f"Left out, for they have not finished: {', '.join(missing)}."
             answer = dataclasses.replace(answer, notes=(*answer.notes, left_out))
         return answer
-
-
-def joined(answers: Mapping[str, Answer]) -> Answer:
-    """Answers of several tasks as one, each thing named after its task."""
-    notes = dict.fromkeys(note for answer in answers.values() for note in answer.notes)
-    return Answer(
-        verdicts=tuple(
-            Verdict(f"{task}: {verdict.sentence}", verdict.strength)
-            for task, answer in answers.items()
-            for verdict in answer.verdicts
-        ),
-        plots=tuple(
-            dataclasses.replace(plot, title=f"{task}: {plot.title}")
-            for task, answer in answers.items()
-            for plot in answer.plots
-        ),
-        tables=tuple(
-            dataclasses.replace(table, title=f"{task}: {table.title}")
-            for task, answer in answers.items()
-            for table in answer.tables
-        ),
-        notes=tuple(notes),
-    )

@@ -9,7 +9,13 @@ from typing import Any
 
 import kilolayer
 from kilolayer.analysis.answer import Answer
-from kilolayer.analysis.study import FORMAT, Study, load_study
+from kilolayer.analysis.study import (
+    FORMAT,
+    SMALLEST_EFFECT,
+    Study,
+    load_study,
+    require_planned,
+)
 from kilolayer.config import RunConfig
 from kilolayer.lookup import find
 from kilolayer.report.study_report import write_study_report
@@ -17,7 +23,15 @@ from kilolayer.runtime.files import write_atomically
 from kilolayer.runtime.progress import LiveDisplay, ProgressDisplay, Silent
 from kilolayer.studies.cost import GridCost, grid_cost, memory_of_largest
 from kilolayer.studies.execute import execute
-from kilolayer.studies.executors import Executor, Local, Ray, Slurm, check_executor, cores_here
+from kilolayer.studies.executors import (
+    Executor,
+    Local,
+    Ray,
+    Slurm,
+    check_executor,
+    cores_here,
+    gpus_here,
+)
 from kilolayer.studies.grid import Cell
 from kilolayer.studies.lock import locked
 from kilolayer.studies.question import Question, Size
@@ -51,6 +65,7 @@ def study(
     executor: str = "local",
     jobs: int | None = None,
     source: str | Path | None = None,
+    smallest_effect: float | None = None,
     progress: bool = True,
 ) -> StudyResult:
     """Answer a question with runs: train those of its grid that are not there yet, then analyse.
@@ -59,21 +74,27 @@ def study(
     `studies/NAME-SIZE`; what is there of the same question is continued. tasks, depths, seeds:
     instead of those of the size. executor: `local`, `ray` or `slurm`. jobs: runs at once, by
     default as many as cores and memory allow. source: analyse the runs of this study directory
-    instead of training. Raises UserError before anything is trained.
+    instead of training. smallest_effect: the largest difference that would not matter, as a share
+    of what a score can be; by default what the study has, 0.05 if it is new. Raises UserError
+    before anything is trained.
     """
     check_executor(executor)
     if jobs is not None and jobs < 1:
         raise bad_field("jobs", jobs, "it must be at least 1", 1)
+    if smallest_effect is not None and not 0 < smallest_effect < 1:
+        raise bad_field("smallest_effect", smallest_effect, "it lies between 0 and 1", 0.05)
     question = find_question(name)
     display = LiveDisplay() if progress else Silent()
     try:
         if source is not None:
-            return _analysed(question, _borrow(question, Path(source), out))
+            return _analysed(question, _borrow(question, Path(source), out, smallest_effect))
         cells = question.cells(question.setup(size, tasks, depths, seeds))
         path = Path(out) if out is not None else Path("studies") / f"{_short(name)}-{size}"
         _merged(path, question, size, cells)  # refused before anything is written
         with locked(path / LOCK, f"another command is working on {path}: wait for it."):
-            _write_study(path, question, size, _merged(path, question, size, cells))
+            runs = _merged(path, question, size, cells)
+            margin = smallest_effect or _smallest_effect(path)
+            _write_study(path, question, size, runs, smallest_effect=margin)
             _finish(path, executor, jobs, display)
             display.phase("analyse")
             return _analysed(question, load_study(path))
@@ -112,17 +133,15 @@ def _finish(path: Path, executor: str, jobs: int | None, display: ProgressDispla
 
 
 def _executor(name: str, jobs: int | None, path: Path) -> Executor:
-    if name == "local" and jobs is not None:
-        return Local(jobs)
-    if name == "local" and len(cores_here()) == 1:
-        return Local(1)
+    if name == "local" and (jobs is not None or len(cores_here()) == 1):
+        return Local(jobs or 1, gpus_here())
     need = memory_of_largest(load_configs(path))
     if name == "ray":
         return Ray(jobs, need.bytes)
     if name == "slurm":
         return Slurm(jobs, need.bytes, path / "slurm")
     fitting = max(1, need.room // need.bytes)
-    return Local(need.gpus or min(len(cores_here()), fitting), need.gpus)
+    return Local(need.gpus or min(len(cores_here()), fitting), gpus_here(need.gpus))
 
 
 def load_configs(path: Path) -> list[dict[str, Any]]:
@@ -174,7 +193,13 @@ def _config(values: Mapping[str, Any], path: Path) -> RunConfig:
     return RunConfig.from_json(json.dumps(values), f"the study in {path}")
 
 
-def _write_study(path: Path, question: Question, size: str, runs: Mapping, **more: str) -> None:
+def _smallest_effect(path: Path) -> float:
+    """What the study has, or that of a new one."""
+    there = (path / "study.json").exists()
+    return load_study(path).smallest_effect if there else SMALLEST_EFFECT
+
+
+def _write_study(path: Path, question: Question, size: str, runs: Mapping, **more: Any) -> None:
     found = {
         "format": FORMAT,
         "version": kilolayer.__version__,
@@ -188,7 +213,9 @@ def _write_study(path: Path, question: Question, size: str, runs: Mapping, **mor
     write_atomically(path / "study.json", json.dumps(found, indent=2) + "\n")
 
 
-def _borrow(question: Question, source: Path, out: str | Path | None) -> Study:
+def _borrow(
+    question: Question, source: Path, out: str | Path | None, smallest_effect: float | None
+) -> Study:
     """A study directory of this question whose runs are those of another one."""
     there = load_study(source)
     lacking = [run.name for run in there.runs if question.needs not in run.factors]
@@ -202,11 +229,13 @@ def _borrow(question: Question, source: Path, out: str | Path | None) -> Study:
         raise UserError(f"{path} holds another study: choose another folder with --out.")
     runs = json.loads((source / "study.json").read_text())["runs"]
     where = os.path.relpath(there.source or there.path, path)
-    _write_study(path, question, there.size, runs, source=where)
+    margin = smallest_effect or there.smallest_effect
+    _write_study(path, question, there.size, runs, source=where, smallest_effect=margin)
     return load_study(path)
 
 
 def _analysed(question: Question, found: Study) -> StudyResult:
+    require_planned(found)
     answer = question.answer(found)
     write_atomically(found.path / "answer.json", answer.to_json())
     return StudyResult(found, answer, write_study_report(found, answer))

@@ -14,7 +14,7 @@ from kilolayer.agents.registry import task_spec
 from kilolayer.analysis.load import load
 from kilolayer.config import RunConfig
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, Student, is_policy, open_policy
-from kilolayer.deploy.score import Scorer
+from kilolayer.deploy.score import FRESH, Scorer, paired
 from kilolayer.networks.actor import Actor
 from kilolayer.plan import TrainPlan
 from kilolayer.runtime.mesh import make_mesh
@@ -200,6 +200,8 @@ def distil_run(
     tell their divergence and both scores. Raises UserError before any work for what cannot be done.
     """
     path, recipe = Path(path), recipe or Recipe()
+    if episodes < 2:
+        raise bad_field("episodes", episodes, "an interval needs two at least", 128)
     teacher = open_policy(path)
     critic = critic_of(path) if recipe.critic_weighted else None
     width = teacher.spec.torso.width
@@ -218,16 +220,16 @@ def distil_run(
                 f"the student's depth {spec.torso.depth} is more than its teacher's "
                 f"{teacher.spec.torso.depth}: it will not be the faster of the two."
             )
-    scorer = Scorer(teacher.task, teacher.config, episodes)
+    scorer = Scorer(teacher.task, teacher.config, episodes, index=FRESH)
     display.phase("teacher")
-    of_teacher = scorer.scores(teacher.agent, teacher.agent_state)
+    of_teacher = scorer.play(teacher.agent, teacher.agent_state)
     made = []
     for number, (spec, seed, place) in enumerate(jobs, start=1):
         if len(jobs) > 1:
             display.note(f"student {number} of {len(jobs)}: {place.name}")
         found = distil(teacher, spec, recipe, seed, display, critic)
         display.phase("score")
-        scores = scorer.scores(Student(spec), found.actor)
+        compared = paired(teacher.task, scorer.play(Student(spec), found.actor), of_teacher)
         details = {
             "teacher": str(path),
             "teacher_depth": teacher.spec.torso.depth,
@@ -237,8 +239,9 @@ def distil_run(
             "recipe": dataclasses.asdict(recipe),
             "divergence": found.divergence,
             "episodes": episodes,
-            "scores": scores,
-            "teacher_scores": of_teacher,
+            "scores": compared.scores,
+            "teacher_scores": compared.baseline,
+            "change": dataclasses.asdict(compared.change),
         }
         student = DeployedPolicy(place, teacher.config, spec, found.actor, "distil", details)
         made.append(student.save(place))

@@ -13,7 +13,7 @@ import numpy as np
 
 from kilolayer.analysis.load import Policy
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, Student, open_policy
-from kilolayer.deploy.score import Scorer
+from kilolayer.deploy.score import FRESH, Paired, Scorer, paired
 from kilolayer.deploy.smaller.distil import Recipe, distil
 from kilolayer.deploy.smaller.influence import (
     Visited,
@@ -85,7 +85,8 @@ class Point:
 class Curve:
     """All that was measured; points[0] is the whole policy. chosen: the number of the point taken.
 
-    states: how many the influence was measured on.
+    states: how many the influence was measured on. fresh: the point taken beside the whole policy,
+    on as many episodes that did not choose it.
     """
 
     teacher: str
@@ -97,6 +98,7 @@ class Curve:
     influence: dict[str, list[float]]
     points: list[Point]
     chosen: int
+    fresh: Paired
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
@@ -134,9 +136,10 @@ def prune_run(
     wish.check()
     if out.exists():
         raise bad_field("out", str(out), "it exists already, choose another")
-    if episodes < 1 or heal_steps < 0:
-        field, value = ("episodes", episodes) if episodes < 1 else ("heal_steps", heal_steps)
-        raise bad_field(field, value, "it counts what is played", 128 if episodes < 1 else 0)
+    if episodes < 2:
+        raise bad_field("episodes", episodes, "an interval needs two at least", 128)
+    if heal_steps < 0:
+        raise bad_field("heal_steps", heal_steps, "it counts what is played", 0)
     whole = open_policy(path)
     pruning = _Pruning(whole, episodes, seed, display)
     counts = point_counts(whole.spec.torso.num_blocks)
@@ -152,6 +155,7 @@ def prune_run(
     found = pruning.curve(choices, latencies, visited, heal_steps)
     points = [point for point, _ in found]
     chosen = choose(points, wish)
+    display.phase("fresh episodes")
     curve = Curve(
         teacher=str(path),
         seed=seed,
@@ -162,6 +166,7 @@ def prune_run(
         influence={name: array.tolist() for name, array in influence._asdict().items()},
         points=points,
         chosen=chosen,
+        fresh=pruning.on_fresh_episodes(points[chosen], found[chosen][1]),
     )
     return Pruned(_write(whole, curve, found[chosen][1], out), curve)
 
@@ -269,6 +274,13 @@ class _Pruning:
         self.display.advance(len(choices), len(choices))
         return found
 
+    def on_fresh_episodes(self, point: Point, actor: Actor) -> Paired:
+        """What the point and the whole policy score on episodes that chose nothing."""
+        whole = self.whole
+        scorer = Scorer(whole.task, whole.config, self.episodes, self.seed, FRESH)
+        ours = scorer.play(Student(pruned_spec(whole.spec, point.blocks)), actor)
+        return paired(whole.task, ours, scorer.play(whole.agent, whole.agent_state))
+
     def _measured(
         self, point: Point, scorer: Scorer, visited: Visited, heal_steps: int
     ) -> Iterator[tuple[Point, Actor]]:
@@ -312,7 +324,10 @@ def _write(whole: DeployedPolicy, curve: Curve, actor: Actor, out: Path) -> Depl
         "teacher": curve.teacher,
         "blocks": curve.points[0].blocks,
         **dataclasses.asdict(point),
-        "teacher_scores": curve.points[0].scores,
+        # In place of the scores that chose the point, which are in the curve.
+        "scores": curve.fresh.scores,
+        "teacher_scores": curve.fresh.baseline,
+        "change": dataclasses.asdict(curve.fresh.change),
         "seed": curve.seed,
         "episodes": curve.episodes,
         "heal_steps": curve.heal_steps,

@@ -3,11 +3,13 @@
 import numpy as np
 
 from kilolayer.analysis.answer import Answer, Plot
+from kilolayer.analysis.claims import judged
 from kilolayer.analysis.effects import split_parts, two_levels
 from kilolayer.analysis.factorial import two_by_two
 from kilolayer.analysis.outcomes import (
     SCORE_AXIS,
     SCORE_NOTE,
+    bounds_of,
     group,
     score_series,
     score_table,
@@ -34,16 +36,17 @@ def analyse(study: Study) -> Answer:
         "what only both bring",
         np.random.default_rng(0),
     )
-    verdicts, plot, table = split_parts(split, "the gain from depth in both")
+    claims, plot, table = split_parts(study, split, "the gain from depth in both")
     lines = tuple(
         score_series(
             f"critic {depth}",
             {actor: row for (actor, critic), row in scores.items() if critic == depth},
+            bounds_of(study),
         )
         for depth in sorted({critic for _, critic in scores})
     )
     return Answer(
-        verdicts=verdicts,
+        verdicts=judged(claims),
         plots=(
             Plot("Score by depths", "depth of the actor", SCORE_AXIS, lines, log_x=True),
             plot,

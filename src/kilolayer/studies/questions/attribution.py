@@ -3,6 +3,7 @@
 import numpy as np
 
 from kilolayer.analysis.answer import Answer
+from kilolayer.analysis.claims import judged
 from kilolayer.analysis.effects import interaction_table, split_parts, two_levels
 from kilolayer.analysis.factorial import interactions, shapley_values
 from kilolayer.analysis.outcomes import (
@@ -35,9 +36,9 @@ def analyse(study: Study) -> Answer:
     scores = two_levels(scores_by(study, *FACTORS))
     split = shapley_values(scores, FACTORS, np.random.default_rng(0))
     groups = group(study.finished, *FACTORS)
-    verdicts, plot, table = split_parts(split, "the gain from all three")
+    claims, plot, table = split_parts(study, split, "the gain from all three")
     return Answer(
-        verdicts=verdicts,
+        verdicts=judged(claims),
         plots=(plot,),
         tables=(
             table,

@@ -5,19 +5,20 @@ import dataclasses
 import numpy as np
 
 from kilolayer.analysis.answer import Answer, Plot
+from kilolayer.analysis.claims import judged
 from kilolayer.analysis.effects import split_parts, two_levels
 from kilolayer.analysis.factorial import two_by_two
 from kilolayer.analysis.outcomes import (
     DEPTH_AXIS,
     SCORE_AXIS,
     SCORE_NOTE,
+    bounds_of,
     group,
     score_series,
     score_table,
     scores_by,
 )
 from kilolayer.analysis.study import Study
-from kilolayer.analysis.verdict import Verdict
 from kilolayer.studies.grid import Grid
 from kilolayer.studies.question import Question, Setup
 from kilolayer.studies.setups import extremes
@@ -55,7 +56,7 @@ def analyse(study: Study) -> Answer:
     groups = group(study.finished, "held", "batch", "depth")
     scores = scores_by(study, "held", "batch", "depth")
     smallest = min(batch for _, batch, _ in scores)
-    verdicts, tables, series = [], [], []
+    claims, tables, series = [], [], []
     for held in (UPDATES, SAMPLES):
         # The smallest batch serves both.
         own = {
@@ -69,14 +70,14 @@ def analyse(study: Study) -> Answer:
             "what a larger batch brings only to depth",
             np.random.default_rng(0),
         )
-        found, _, table = split_parts(split, "the gain from both")
-        verdicts += [Verdict(f"With {held}: {each.sentence}", each.strength) for each in found]
+        found, _, table = split_parts(study, split, "the gain from both")
+        claims += [dataclasses.replace(c, says=f"With {held}: {c.says}") for c in found]
         tables.append(dataclasses.replace(table, title=f"{table.title}, {held}"))
         for size in sorted({batch for batch, _ in own}):
             by_depth = {depth: row for (batch, depth), row in own.items() if batch == size}
-            series.append(score_series(f"batch {size}, {held}", by_depth))
+            series.append(score_series(f"batch {size}, {held}", by_depth, bounds_of(study)))
     return Answer(
-        verdicts=tuple(verdicts),
+        verdicts=judged(claims),
         plots=(Plot("Score by depth", DEPTH_AXIS, SCORE_AXIS, tuple(series), log_x=True),),
         tables=(*tables, score_table("Scores", ("held", "batch", "depth"), groups)),
         notes=(

@@ -4,6 +4,7 @@ import numpy as np
 
 from kilolayer.agents.registry import name_of
 from kilolayer.analysis.answer import Answer
+from kilolayer.analysis.claims import judged
 from kilolayer.analysis.effects import split_parts, two_levels
 from kilolayer.analysis.factorial import two_by_two
 from kilolayer.analysis.outcomes import (
@@ -33,9 +34,9 @@ def analyse(study: Study) -> Answer:
         scores, ("exploration", "expressivity"), "interaction", np.random.default_rng(0)
     )
     groups = group(study.finished, *FACTORS)
-    verdicts, plot, table = split_parts(split, "the gain from depth")
+    claims, plot, table = split_parts(study, split, "the gain from depth")
     return Answer(
-        verdicts=verdicts,
+        verdicts=judged(claims),
         plots=(plot,),
         tables=(table, score_table("Scores", FACTORS, groups)),
         notes=(

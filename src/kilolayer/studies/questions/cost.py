@@ -5,12 +5,13 @@ from collections.abc import Callable
 import numpy as np
 
 from kilolayer.analysis.answer import Answer, Plot, Series, Table
-from kilolayer.analysis.cost import CostCurve, best_depths, recommended_depth
+from kilolayer.analysis.claims import judged, unsettled
+from kilolayer.analysis.cost import CostCurve, at_budget, best_depths, recommended_depth
+from kilolayer.analysis.depth_claims import recommendation_claim
 from kilolayer.analysis.load import Run
 from kilolayer.analysis.outcomes import SCORE_AXIS, TIME_AT_GOAL, curves, group
 from kilolayer.analysis.study import Study, StudyRun
 from kilolayer.analysis.threshold import WINDOW
-from kilolayer.analysis.verdict import Verdict, recommendation_verdict
 from kilolayer.studies.cost import operations
 from kilolayer.studies.question import Question
 from kilolayer.studies.questions.depth import grids
@@ -63,23 +64,25 @@ def analyse(study: Study) -> Answer:
     groups = {d[0]: runs for d, runs in group(study.finished, "depth").items() if len(runs) > 1}
     if len(groups) < 2:
         raise UserError("a comparison needs two depths with two seeds each: run more of them.")
-    verdicts: list[Verdict] = []
-    plots, rows = [], []
+    claims, open_still, plots, rows = [], [], [], []
     for name, cost in COSTS.items():
         found = [cost_curve(depth, runs, cost) for depth, runs in groups.items()]
         budget = min(curve.cost[-1] for curve in found)
-        best = recommended_depth(found, budget)
-        verdicts.append(recommendation_verdict(best, name))
+        scores = at_budget(found, budget)
+        try:
+            best = recommended_depth(found, budget)
+            claims.append(recommendation_claim(best, name, study.failed))
+        except UserError as error:
+            open_still.append(unsettled(f"At equal {name}: {error}"))
         plots.append(_plot(name, found))
         front = sorted({depth for _, depth, _ in best_depths(found)})
         at = ", ".join(
-            f"{depth}: {mean:.3g}"
-            for depth, mean in zip(best.scores.depth, best.scores.mean, strict=True)
+            f"{depth}: {mean:.3g}" for depth, mean in zip(scores.depth, scores.mean, strict=True)
         )
         rows.append((name, f"{budget:.3g}", at, ", ".join(map(str, front))))
     columns = ("cost", "budget: the cheapest depth's whole run", "score there", "Pareto front")
     return Answer(
-        verdicts=tuple(verdicts),
+        verdicts=(*judged(claims), *open_still),
         plots=tuple(plots),
         tables=(Table("Depths at equal cost", columns, tuple(rows)),),
         notes=(

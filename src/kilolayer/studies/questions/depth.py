@@ -1,31 +1,37 @@
 """Does depth raise the score, where does it jump, and from where on is more depth for nothing?"""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import numpy as np
 
 from kilolayer.analysis.answer import Answer, Plot
+from kilolayer.analysis.claims import Claim, judged, unsettled
 from kilolayer.analysis.depth import critical_depth, monotonicity, saturation_depth
+from kilolayer.analysis.depth_claims import critical_claim, monotonicity_claim, saturation_claim
 from kilolayer.analysis.depth_scores import DepthScores
+from kilolayer.analysis.differences import difference
 from kilolayer.analysis.outcomes import (
     DEPTH_AXIS,
     SCORE_AXIS,
     SCORE_NOTE,
+    bounds_of,
+    change_claim,
     group,
     score_series,
     score_table,
     scores_by,
 )
 from kilolayer.analysis.study import Study
-from kilolayer.analysis.verdict import (
-    NOT_ENOUGH,
-    Verdict,
-    critical_verdict,
-    monotonicity_verdict,
-    saturation_verdict,
-    strength,
-)
 from kilolayer.studies.grid import Grid
 from kilolayer.studies.question import Question, Setup
 from kilolayer.studies.setups import by_depth
+
+TOO_FEW = "Two depths with two seeds each are the least that can be compared."
+CRITICAL_NOTE = (
+    "A depth is critical if one step brings more than half of what depth brings and no deeper "
+    "network loses it again: an intersection of Welch tests, doubled for the choice of the step."
+)
 
 
 def grids(setup: Setup) -> list[Grid]:
@@ -34,57 +40,51 @@ def grids(setup: Setup) -> list[Grid]:
 
 def analyse(study: Study) -> Answer:
     scores, groups = scores_by(study, "depth"), group(study.finished, "depth")
-    verdicts, marks, notes = verdicts_of(scores)
-    series = (score_series("final score", scores),)
+    found = depth_claims(study, scores)
+    series = (score_series("final score", scores, bounds_of(study)),)
     return Answer(
-        verdicts=verdicts,
-        plots=(Plot("Score by depth", DEPTH_AXIS, SCORE_AXIS, series, log_x=True, marks=marks),),
+        verdicts=judged(found.claims) or (unsettled(TOO_FEW),),
+        plots=(
+            Plot("Score by depth", DEPTH_AXIS, SCORE_AXIS, series, log_x=True, marks=found.marks),
+        ),
         tables=(score_table("Scores", ("depth",), groups),),
-        notes=(SCORE_NOTE, *notes),
+        notes=(SCORE_NOTE, *found.notes),
     )
 
 
-def verdicts_of(
-    scores: dict[int, np.ndarray],
-) -> tuple[tuple[Verdict, ...], tuple[tuple[float, str], ...], tuple[str, ...]]:
-    """Verdicts, marks of the plot and notes; depths with one seed are left out and named."""
+@dataclass(frozen=True)
+class DepthClaims:
+    """marks: of the plot. notes: of the methods, and of depths that were left out."""
+
+    claims: tuple[Claim, ...]
+    marks: tuple[tuple[float, str], ...]
+    notes: tuple[str, ...]
+
+
+def depth_claims(study: Study, scores: Mapping[int, np.ndarray]) -> DepthClaims:
+    """What scores `{depth: [seeds]}` say of depth, the deepest against the shallowest first.
+
+    Depths with one seed are left out and named; with fewer than two others there are no claims.
+    """
     ample = {depth: row for depth, row in scores.items() if len(row) > 1}
     single = [depth for depth in scores if depth not in ample]
-    notes = (f"Depths with one seed, left out of the tests: {single}.",) if single else ()
+    notes = [f"Depths with one seed, left out of the tests: {single}."] if single else []
     if len(ample) < 2:
-        sentence = f"Two depths with two seeds each are the least; there are {len(ample)}."
-        return (Verdict(sentence, NOT_ENOUGH),), (), notes
+        return DepthClaims((), (), tuple(notes))
+    shallow, deep = min(ample), max(ample)
+    change = difference(ample[deep], ample[shallow])
+    says = f"From depth {shallow} to {deep} the score changes by"
+    claims, marks = [change_claim(study, says, change)], []
     by_depth = DepthScores.from_seeds(ample)
-    found: list[Verdict] = [whole_verdict(by_depth)]
-    marks: list[tuple[float, str]] = []
     if len(ample) > 2:
         critical = critical_depth(by_depth)
-        found.append(critical_verdict(critical))
-        if strength(critical.p_jump) != NOT_ENOUGH:
-            marks.append((float(critical.depth), f"critical depth {critical.depth}"))
-        notes = (
-            *notes,
-            "A depth is critical if one step brings more than half of what depth brings: an "
-            "intersection of Welch tests, which no smooth trend up to a straight line passes more "
-            "often than its p-value says.",
-        )
+        claims.append(critical_claim(critical, study.failed))
+        marks.append((float(critical.depth), f"largest step: to depth {critical.depth}"))
+        notes.append(CRITICAL_NOTE)
     if by_depth.mean.max() > 0:
-        found.append(saturation_verdict(saturation_depth(by_depth)))
-    found.append(monotonicity_verdict(monotonicity(by_depth)))
-    return tuple(found), tuple(marks), notes
-
-
-def whole_verdict(scores: DepthScores) -> Verdict:
-    """The deepest against the shallowest."""
-    weights = np.zeros(len(scores.depth))
-    weights[[0, -1]] = -1, 1
-    change = scores.estimate(weights)
-    p = min(1.0, 2 * float(scores.p_above_zero(np.stack([weights, -weights])).min()))
-    return Verdict(
-        f"From depth {scores.depth[0]} to {scores.depth[-1]} the score changes by {change}, "
-        f"p = {p:.2g}.",
-        strength(p),
-    )
+        claims.append(saturation_claim(saturation_depth(by_depth), study.failed))
+    claims.append(monotonicity_claim(monotonicity(by_depth), study.failed))
+    return DepthClaims(tuple(claims), tuple(marks), tuple(notes))
 
 
 def question() -> Question:

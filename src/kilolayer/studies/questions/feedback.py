@@ -4,18 +4,20 @@ import numpy as np
 
 from kilolayer.agents.crl import CRL
 from kilolayer.analysis.answer import Answer, Plot, Series, Table
+from kilolayer.analysis.claims import Claim, judged
+from kilolayer.analysis.differences import Difference, gain
 from kilolayer.analysis.feedback import Feedback, feedback
 from kilolayer.analysis.load import Run
 from kilolayer.analysis.outcomes import TIME_AT_GOAL, group
 from kilolayer.analysis.statistics import Estimate, mean_interval
 from kilolayer.analysis.study import Study
-from kilolayer.analysis.verdict import NOT_ENOUGH, Verdict
 from kilolayer.studies.cost import operations
 from kilolayer.studies.question import Question
 from kilolayer.studies.questions.depth import grids
 from kilolayer.studies.setups import by_depth, with_training_goals
 from kilolayer.types import UserError
 
+POSITIVE = (0.0, np.inf)
 LOSS = "critic/contrastive_loss"
 
 
@@ -43,7 +45,7 @@ def feedback_of(run: Run) -> Feedback:
 
 
 def analyse(study: Study) -> Answer:
-    series, rows, ratios = [], [], []
+    series, rows, claims = [], [], []
     for (depth,), runs in group(study.finished, "depth").items():
         found = [feedback_of(run.run) for run in runs]
         parameters = operations(runs[0].run.config).parameters
@@ -58,21 +60,21 @@ def analyse(study: Study) -> Answer:
         )
         if len(runs) < 2:
             continue
-        ratios.append((depth, mean_interval(np.log2(contrastive / reward))))
+        claims.append(_claim(study, depth, gain(np.log2(contrastive / reward))))
         rows.append(
             (
                 str(depth),
                 f"{parameters:,}",
-                str(mean_interval(contrastive)),
+                str(mean_interval(contrastive, POSITIVE)),
                 f"{bound[0]:.3g}",
-                str(mean_interval(reward)),
+                str(mean_interval(reward, POSITIVE)),
             )
         )
-    if not ratios:
+    if not claims:
         raise UserError("an interval needs two seeds at one depth at least: run more seeds.")
     columns = ("depth", "parameters", "contrastive, bits", "at most (log2 B)", "reward, bits")
     return Answer(
-        verdicts=tuple(_verdict(depth, ratio) for depth, ratio in ratios),
+        verdicts=judged(claims),
         plots=(Plot("Bits per parameter so far", "updates", "bits per parameter", tuple(series)),),
         tables=(Table("Bits per parameter at the end", columns, tuple(rows)),),
         notes=(
@@ -88,15 +90,15 @@ def analyse(study: Study) -> Answer:
     )
 
 
-def _verdict(depth: int, ratio: Estimate) -> Verdict:
-    """ratio: log2 of contrastive over reward."""
-    times = Estimate(2.0**ratio.value, 2.0**ratio.low, 2.0**ratio.high, ratio.seeds)
-    apart = ratio.low > 0 or ratio.high < 0
-    return Verdict(
-        f"At depth {depth} the contrastive objective supplies {times} times the bits of a sparse "
-        "reward on the same data.",
-        "moderate" if apart else NOT_ENOUGH,
+def _claim(study: Study, depth: int, ratio: Difference) -> Claim:
+    """ratio: log2 of contrastive over reward, which is no change where both supply the same."""
+    log2 = ratio.value
+    times = Estimate(2.0**log2.value, 2.0**log2.low, 2.0**log2.high, log2.seeds)
+    says = (
+        f"At depth {depth} the contrastive objective supplies, of the bits of a sparse reward on "
+        "the same data, times"
     )
+    return Claim(says, times, ratio.p, study.failed, None)
 
 
 def question() -> Question:

@@ -3,13 +3,15 @@
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from kilolayer.analysis.answer import Answer, Plot, Series, Table
+from kilolayer.analysis.claims import Claim, judged
 from kilolayer.analysis.diagnostics import block_diagnostics
 from kilolayer.analysis.groups import with_interval
 from kilolayer.analysis.outcomes import group, minutes
+from kilolayer.analysis.statistics import share_interval
 from kilolayer.analysis.study import Study, StudyRun
-from kilolayer.analysis.verdict import NOT_ENOUGH, Verdict
 from kilolayer.studies.question import Question, Setup
 from kilolayer.studies.questions.depth import grids
 from kilolayer.studies.setups import PAPER, POINT
@@ -41,14 +43,14 @@ def analyse(study: Study) -> Answer:
         accuracy = np.array([late(run, ACCURACY) for run in runs])
         loss = np.array([late(run, LOSS) for run in runs])
         blocks = block_diagnostics(runs[0].run)["state-action encoder"]
-        learns[depth] = accuracy > LEARNT * chance
+        learns[depth] = int((accuracy > LEARNT * chance).sum())
         for name, place in (("first block", 0), ("last block", -1)):
             series[name].append((depth, float(blocks.gradient_norm[place])))
         rows.append(
             (
                 str(depth),
                 f"{len(runs)} of {len(runs) + len(failed.get((depth,), ()))}",
-                with_interval(accuracy / chance),
+                with_interval(accuracy / chance, (0.0, 1 / chance)),
                 with_interval(np.log(runs[0].run.config.agent.batch_size) - loss),
                 f"{blocks.residual_norm[-1]:.3g}",
                 f"{blocks.effective_rank[-1]:.3g}",
@@ -65,7 +67,7 @@ def analyse(study: Study) -> Answer:
         for name, points in series.items()
     )
     return Answer(
-        verdicts=_verdicts(learns, failed),
+        verdicts=judged(_claims(study, learns)),
         plots=(
             Plot(
                 "Gradient of the state-action encoder's blocks", "depth", "norm", lines, log_x=True
@@ -75,24 +77,27 @@ def analyse(study: Study) -> Answer:
         notes=(
             "Short runs: they show what starts, not what is learnt in the end. A depth learns here "
             f"if the critic finds the right goal {LEARNT:g} times as often as chance in the last "
-            "quarter of training, in every seed. Norms and ranks are those of the first seed.",
+            "quarter of training. p is that of a coin deciding which runs learn; a run that failed "
+            "did not learn. Norms and ranks are those of the first seed.",
         ),
     )
 
 
-def _verdicts(learns: dict[int, np.ndarray], failed: dict) -> tuple[Verdict, ...]:
-    good = [depth for depth, seeds in learns.items() if seeds.all()]
-    bad = [depth for depth, seeds in learns.items() if not seeds.all()]
-    seeds = min(map(len, learns.values()))
-    word = "moderate" if seeds > 1 else NOT_ENOUGH
-    count = f"{seeds} seeds" if seeds > 1 else "1 seed"
-    found = [Verdict(f"The critic starts to learn at depths {good or 'none'} ({count}).", word)]
-    if bad:
-        found.append(Verdict(f"It does not in every seed at depths {bad} ({count}).", word))
-    if failed:
-        depths = sorted({depth for (depth,) in failed})
-        found.append(Verdict(f"Runs broke off at depths {depths}.", word))
-    return tuple(found)
+def _claims(study: Study, learns: dict[int, int]) -> list[Claim]:
+    """Of every depth, in what share of its runs the critic learns; one that broke off does not."""
+    ended = [run for run in study.runs if run.state in ("finished", "failed")]
+    counts = {depth: len(runs) for (depth,), runs in group(ended, "depth").items()}
+    return [
+        Claim(
+            f"At depth {depth} the critic starts to learn in {learns.get(depth, 0)} of {count} "
+            "runs; as a share",
+            share_interval(learns.get(depth, 0), count),
+            float(stats.binomtest(learns.get(depth, 0), count, 0.5).pvalue),
+            0,
+            None,
+        )
+        for depth, count in counts.items()
+    ]
 
 
 def question() -> Question:

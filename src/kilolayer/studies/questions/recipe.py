@@ -1,23 +1,27 @@
 """What breaks when one stabiliser of the recipe is taken away?"""
 
-import numpy as np
+import dataclasses
 
-from kilolayer.analysis.answer import Answer, Plot, Table
-from kilolayer.analysis.contrasts import Cells
+from scipy import stats
+
+from kilolayer.analysis.answer import Answer, Table
+from kilolayer.analysis.claims import Claim, judged, unsettled
+from kilolayer.analysis.differences import difference
 from kilolayer.analysis.outcomes import (
     SCORE_NOTE,
     bars,
+    change_claim,
+    final_scores,
     group,
     score_table,
-    scores_by,
 )
-from kilolayer.analysis.study import Study
-from kilolayer.analysis.verdict import NOT_ENOUGH, Verdict, strength
+from kilolayer.analysis.statistics import share_interval
+from kilolayer.analysis.study import Study, StudyRun
 from kilolayer.studies.grid import Factor, Grid
 from kilolayer.studies.question import Question, Setup
 from kilolayer.studies.setups import extremes
-from kilolayer.types import UserError
 
+FACTORS = ("removed", "depth")
 WHOLE = "whole"
 REMOVED: Factor = {
     WHOLE: {},
@@ -35,36 +39,58 @@ def grids(setup: Setup, removed: Factor = REMOVED) -> list[Grid]:
 
 
 def analyse(study: Study) -> Answer:
-    scores, groups = scores_by(study, "removed", "depth"), group(study.finished, "removed", "depth")
-    verdicts: list[tuple[float, Verdict]] = []
-    plots: list[Plot] = []
-    depths = sorted({depth for _, depth in scores})
-    comparisons = sum(removed != WHOLE for removed, _ in scores)
-    for depth in depths:
-        if (WHOLE, depth) not in scores:
-            raise UserError(f"the whole recipe has not finished at depth {depth}.")
-        losses = {}
-        for (removed, at), row in scores.items():
+    ended = [run for run in study.runs if run.state in ("finished", "failed")]
+    groups, claims, plots, too_few = group(ended, *FACTORS), [], [], []
+    for depth in sorted({depth for _, depth in groups}):
+        whole, changes = groups.get((WHOLE, depth), []), {}
+        for (removed, at), runs in groups.items():
             if at != depth or removed == WHOLE:
                 continue
-            cells, weights = Cells.from_seeds([scores[WHOLE, depth], row]), np.array([-1.0, 1.0])
-            losses[removed] = cells.estimate(weights)
-            p = min(1.0, comparisons * cells.p_not_zero(weights))
-            sentence = f"At depth {depth}, {removed}: {losses[removed]}, p = {p:.2g}."
-            verdicts.append((p, Verdict(sentence, strength(p))))
-        plots.append(bars(f"Change of the score at depth {depth}", "change of the score", losses))
-    broken = [run for run in study.runs if run.state == "failed"]
-    rows = tuple((run.name, (run.failure or "").splitlines()[-1]) for run in broken)
-    tables = [score_table("Scores", ("removed", "depth"), groups)]
-    if rows:
-        tables.append(Table("Runs that failed", ("run", "last line"), rows))
-    ranked = [verdict for _, verdict in sorted(verdicts, key=lambda each: each[0])]
+            name = f"At depth {depth}, {removed}"
+            if broken := _broken(runs) + _broken(whole):
+                claims.append(_failure_claim(name, runs, whole))
+            scores, baseline = (final_scores(_finished(each)) for each in (runs, whole))
+            if min(len(scores), len(baseline)) < 2:
+                too_few.append(f"{name}: too few runs finished to compare scores with the whole.")
+                continue
+            change = difference(scores, baseline)
+            changes[removed] = change.value
+            claim = change_claim(study, f"{name}: the score changes by", change)
+            claims.append(dataclasses.replace(claim, failed=broken))
+        plots.append(bars(f"Change of the score at depth {depth}", "change of the score", changes))
+    failures = [(run.name, (run.failure or "").splitlines()[-1]) for run in ended if run.failure]
+    tables = [score_table("Scores", FACTORS, group(study.finished, *FACTORS))]
+    if failures:
+        tables.append(Table("Runs that failed", ("run", "last line"), tuple(failures)))
+    verdicts = judged(sorted(claims, key=lambda claim: claim.p))
     return Answer(
-        verdicts=tuple(ranked) or (Verdict("Only the whole recipe has finished.", NOT_ENOUGH),),
-        plots=(*plots,),
+        verdicts=(*verdicts, *map(unsettled, too_few))
+        or (unsettled("Only the whole recipe has finished."),),
+        plots=tuple(plots),
         tables=tuple(tables),
-        notes=(SCORE_NOTE, f"p-values are corrected for {comparisons} comparisons (Bonferroni)."),
+        notes=(SCORE_NOTE, "Shares of failed runs are compared by Fisher's exact test."),
     )
+
+
+def _failure_claim(name: str, runs: list[StudyRun], whole: list[StudyRun]) -> Claim:
+    """That runs of the variant break off more or less often than those of the whole recipe."""
+    counts = [(_broken(each), len(each)) for each in (runs, whole)]
+    table = [[failed, count - failed] for failed, count in counts]
+    (failed, count), (of_whole, count_of_whole) = counts
+    says = (
+        f"{name}: {failed} of {count} runs broke off, of the whole recipe {of_whole} of "
+        f"{count_of_whole}; as a share"
+    )
+    p = float(stats.fisher_exact(table)[1])  # type: ignore[arg-type]
+    return Claim(says, share_interval(failed, count), p, 0, None)
+
+
+def _finished(runs: list[StudyRun]) -> list[StudyRun]:
+    return [run for run in runs if run.state == "finished"]
+
+
+def _broken(runs: list[StudyRun]) -> int:
+    return len(runs) - len(_finished(runs))
 
 
 def question() -> Question:

@@ -1,17 +1,17 @@
 """How many seeds does a claim about depth need?"""
 
 from kilolayer.analysis.answer import Answer, Plot, Series, Table
+from kilolayer.analysis.claims import Verdict, estimated
 from kilolayer.analysis.outcomes import SCORE_NOTE, scores_by
 from kilolayer.analysis.power import (
     LEVEL,
     MOST_SEEDS,
     POWER,
     SeedsNeeded,
-    power_of_t_test,
+    power_of_difference,
     seeds_needed,
 )
 from kilolayer.analysis.study import Study
-from kilolayer.analysis.verdict import NOT_ENOUGH, Verdict
 from kilolayer.studies.question import Question
 from kilolayer.studies.questions.depth import grids
 from kilolayer.studies.setups import by_depth
@@ -45,7 +45,7 @@ def analyse(study: Study) -> Answer:
         Series(
             f"{100 * share:.0f} % of the difference seen",
             tuple(map(float, COUNTS)),
-            tuple(power_of_t_test(each.standardised, count) for count in COUNTS),
+            tuple(power_of_difference(each.standardised, count) for count in COUNTS),
         )
         for share, each in found.items()
     )
@@ -55,7 +55,7 @@ def analyse(study: Study) -> Answer:
         tables=(Table(f"Seeds to tell {pair} apart", columns, rows),),
         notes=(
             SCORE_NOTE,
-            f"Seeds of each depth with which a two-sided t test at {LEVEL:g} finds the difference "
+            f"Seeds of each depth with which a two-sided test at {LEVEL:g} finds the difference "
             f"with a chance of {POWER:g}, for normal scores of one spread. Difference and spread "
             f"are themselves estimated from {here} seeds, so take the numbers as orders of "
             "magnitude; a difference that was found because it was large is likely smaller.",
@@ -67,9 +67,8 @@ def _verdict(pair: str, share: float, found: SeedsNeeded, here: int) -> Verdict:
     difference = "the difference seen" if share == 1 else f"{100 * share:.0f} % of it"
     enough = found.seeds is not None and here >= found.seeds
     tail = f"there are {here}" + (", which is enough." if enough else ".")
-    return Verdict(
-        f"To tell {pair} apart by {difference} takes {_count(found)} seeds each; {tail}",
-        "moderate" if enough else NOT_ENOUGH,
+    return estimated(
+        f"To tell {pair} apart by {difference} takes {_count(found)} seeds each; {tail}"
     )
 
 

@@ -6,12 +6,12 @@ import numpy as np
 
 from kilolayer import api
 from kilolayer.analysis.answer import Answer, Plot, Series, Table
-from kilolayer.analysis.contrasts import Cells
+from kilolayer.analysis.claims import judged
+from kilolayer.analysis.differences import gain
 from kilolayer.analysis.groups import with_interval
-from kilolayer.analysis.outcomes import SCORE_AXIS, group
+from kilolayer.analysis.outcomes import SCORE_AXIS, bounds_of, change_claim, group
 from kilolayer.analysis.statistics import mean_interval
 from kilolayer.analysis.study import Study, StudyRun
-from kilolayer.analysis.verdict import Verdict, strength
 from kilolayer.runtime.files import write_atomically
 from kilolayer.studies.cost import inference_operations
 from kilolayer.studies.question import Question
@@ -42,11 +42,12 @@ def analyse(study: Study) -> Answer:
     groups = {d[0]: runs for d, runs in group(study.finished, "depth").items() if len(runs) > 1}
     if not groups:
         raise UserError("an interval needs two seeds at one depth at least: run more seeds.")
-    by_samples, by_cost, rows, verdicts = [], [], [], []
+    bounds = bounds_of(study)
+    by_samples, by_cost, rows, claims = [], [], [], []
     for depth, runs in groups.items():
         found = scores(study, runs)
         cost = [inference_operations(runs[0].run.config, samples) for samples in SAMPLES]
-        estimates = [mean_interval(column) for column in found.T]
+        estimates = [mean_interval(column, bounds) for column in found.T]
         ends = (
             tuple(each.value for each in estimates),
             tuple(each.low for each in estimates),
@@ -55,22 +56,15 @@ def analyse(study: Study) -> Answer:
         by_samples.append(Series(f"depth {depth}", tuple(map(float, SAMPLES)), *ends))
         by_cost.append(Series(f"depth {depth}", tuple(map(float, cost)), *ends))
         rows += [
-            (str(depth), str(len(runs)), str(samples), f"{each:.3g}", with_interval(column))
+            (str(depth), str(len(runs)), str(samples), f"{each:.3g}", with_interval(column, bounds))
             for samples, each, column in zip(SAMPLES, cost, found.T, strict=True)
         ]
         # The same networks with and without: their differences, not two groups.
-        gain = Cells.from_seeds([found[:, -1] - found[:, 0]])
-        p = gain.p_not_zero(np.ones(1))
-        verdicts.append(
-            Verdict(
-                f"At depth {depth} the best of {SAMPLES[-1]} samples changes the score by "
-                f"{gain.estimate(np.ones(1))}, p = {p:.2g}.",
-                strength(p),
-            )
-        )
+        says = f"At depth {depth} the best of {SAMPLES[-1]} samples changes the score by"
+        claims.append(change_claim(study, says, gain(found[:, -1] - found[:, 0])))
     columns = ("depth", "seeds", "samples", "operations for one action", "time at goal")
     return Answer(
-        verdicts=tuple(verdicts),
+        verdicts=judged(claims),
         plots=(
             Plot(
                 "Score at equal inference cost", "operations for one action", SCORE_AXIS,

@@ -3,13 +3,13 @@
 import numpy as np
 
 from kilolayer.analysis.answer import Answer, Plot, Series, Table
+from kilolayer.analysis.claims import Claim, judged, unsettled
 from kilolayer.analysis.outcomes import curves, group
 from kilolayer.analysis.statistics import Estimate
 from kilolayer.analysis.study import Study
-from kilolayer.analysis.threshold import WINDOW, threshold
-from kilolayer.analysis.verdict import NOT_ENOUGH, Verdict
+from kilolayer.analysis.threshold import WINDOW, later, threshold
 from kilolayer.studies.question import Question
-from kilolayer.studies.questions.depth import grids
+from kilolayer.studies.questions.depth import TOO_FEW, grids
 from kilolayer.studies.setups import by_depth
 from kilolayer.types import UserError
 
@@ -23,38 +23,38 @@ def analyse(study: Study) -> Answer:
     found: dict[float, dict[int, Estimate]] = {share: {} for share in SHARES}
     unknown = []
     for depth, runs in groups.items():
-        steps, scores = curves(runs)
         for share in SHARES:
             try:
-                found[share][depth] = threshold(steps, scores, share, np.random.default_rng(0))
+                found[share][depth] = threshold(*curves(runs), share, np.random.default_rng(0))
             except UserError as error:
                 unknown.append(f"depth {depth}: {error}")
                 break
+    claims = [_claim(study, groups, share, list(each)) for share, each in found.items() if each]
     return Answer(
-        verdicts=tuple(_verdict(share, by_depth) for share, by_depth in found.items() if by_depth),
+        verdicts=judged([claim for claim in claims if claim]) or (unsettled(TOO_FEW),),
         plots=(_plot(found),),
         tables=(_table(found),),
         notes=(
             f"The first evaluation whose trailing mean of {WINDOW} reaches the share of the last "
             "one's, of the seeds' mean curve; seeds are bootstrapped. Early evaluations are not "
-            f"told apart: nothing is reached before the {WINDOW}th.",
+            f"told apart: nothing is reached before the {WINDOW}th. Tests divide the seeds' curves "
+            "anew.",
             *unknown,
         ),
     )
 
 
-def _verdict(share: float, found: dict[int, Estimate]) -> Verdict:
-    """Of two depths: moderate where their intervals lie apart, which at 95 % each is cautious."""
-    percent = f"{100 * share:.0f} %"
-    depths = sorted(found)
-    first, last = found[depths[0]], found[depths[-1]]
-    if len(depths) == 1:
-        return Verdict(f"Depth {depths[0]} reaches {percent} after {first} steps.", NOT_ENOUGH)
-    both = f"depth {depths[0]} after {first} steps and depth {depths[-1]} after {last}"
-    if first.high < last.low or last.high < first.low:
-        sooner = depths[0] if first.high < last.low else depths[-1]
-        return Verdict(f"Depth {sooner} reaches {percent} sooner: {both}.", "moderate")
-    return Verdict(f"Which depth reaches {percent} first stays open: {both}.", NOT_ENOUGH)
+def _claim(study: Study, groups: dict, share: float, depths: list[int]) -> Claim | None:
+    """Which of the shallowest and the deepest reaches the share sooner; None for one depth."""
+    if len(depths) < 2:
+        return None
+    (steps, first), (_, last) = (curves(groups[depth]) for depth in (depths[0], depths[-1]))
+    change = later(steps, last, first, share, np.random.default_rng(0))
+    says = (
+        f"Depth {depths[-1]} reaches {100 * share:.0f} % of its score later than depth {depths[0]} "
+        "by environment steps:"
+    )
+    return Claim(says, change.value, change.p, study.failed, None)
 
 
 def _plot(found: dict[float, dict[int, Estimate]]) -> Plot:

@@ -3,20 +3,21 @@
 import dataclasses
 
 from kilolayer.analysis.answer import Answer, Plot
+from kilolayer.analysis.claims import judged, unsettled
 from kilolayer.analysis.outcomes import (
     DEPTH_AXIS,
     SCORE_AXIS,
     SCORE_NOTE,
+    bounds_of,
     group,
     score_series,
     score_table,
     scores_by,
 )
 from kilolayer.analysis.study import Study
-from kilolayer.analysis.verdict import Verdict
 from kilolayer.studies.grid import Grid
 from kilolayer.studies.question import Question, Setup
-from kilolayer.studies.questions.depth import verdicts_of
+from kilolayer.studies.questions.depth import TOO_FEW, depth_claims
 from kilolayer.studies.setups import by_depth
 
 PARAMETERS, OPERATIONS = "equal parameters", "equal operations"
@@ -47,17 +48,17 @@ def grids(setup: Setup) -> list[Grid]:
 
 
 def analyse(study: Study) -> Answer:
-    verdicts, series, notes = [], [], []
+    claims, series, notes = [], [], []
     for (held,), runs in group(study.finished, "held").items():
         scores = scores_by(dataclasses.replace(study, runs=tuple(runs)), "depth")
-        series.append(score_series(held, scores))
-        found, _, more = verdicts_of(scores)
-        verdicts += [Verdict(f"At {held}: {each.sentence}", each.strength) for each in found[:1]]
-        notes += more
+        series.append(score_series(held, scores, bounds_of(study)))
+        found = depth_claims(study, scores)
+        claims += [dataclasses.replace(c, says=f"At {held}: {c.says}") for c in found.claims[:1]]
+        notes += found.notes
     groups = group(study.finished, "held", "depth")
     title = "Score by depth at equal cost"
     return Answer(
-        verdicts=tuple(verdicts),
+        verdicts=judged(claims) or (unsettled(TOO_FEW),),
         plots=(Plot(title, DEPTH_AXIS, SCORE_AXIS, tuple(series), log_x=True),),
         tables=(score_table("Scores", ("held", "depth"), groups),),
         notes=(

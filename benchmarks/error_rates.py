@@ -1,0 +1,439 @@
+"""How often the statistics err: false claims, power and coverage, by simulation.
+
+`python -m benchmarks.error_rates` writes `results/statistics/README.md`. Whole studies are drawn
+and judged by the code that judges real ones.
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+from kilolayer.analysis.claims import NO_DIFFERENCE, Claim, judged
+from kilolayer.analysis.contrasts import Cells
+from kilolayer.analysis.cost import CostCurve, recommended_depth
+from kilolayer.analysis.depth import critical_depth, jump_p_values, monotonicity, saturation_depth
+from kilolayer.analysis.depth_scores import DepthScores
+from kilolayer.analysis.differences import (
+    difference,
+    difference_of_means,
+    permutation_p,
+    sign_p,
+)
+from kilolayer.analysis.statistics import (
+    Estimate,
+    improvement_p,
+    interquartile_mean,
+    mean_interval,
+    probability_of_improvement,
+    share_interval,
+    stratified_bootstrap,
+)
+from kilolayer.analysis.threshold import later
+
+PAGE = Path(__file__).parents[1] / "results" / "statistics" / "README.md"
+DEPTHS = np.array([4, 8, 16, 32, 64])
+STEPS = np.arange(len(DEPTHS))
+SEEDS = (3, 5, 10)
+LEVELS = (0.05, 0.1)
+SEVERAL = 500  # studies at once, by what they take of memory
+Studies = np.ndarray
+"""Scores `[studies, cells, seeds]`."""
+
+
+def logistic(width: float, centre: float) -> np.ndarray:
+    """Rises from 10 to 90 percent within `width` doublings around `centre` doublings of 4."""
+    return 1 / (1 + np.exp(-2 * np.log(9) / width * (STEPS - centre)))
+
+
+# Mean scores by depth, up to scale, none of which has a jump. The last four are the worst of all
+# 583 that take steps of a quarter and lie on the edge of having one.
+NO_JUMP = {
+    "straight line": STEPS / 4.0,
+    "flat": np.zeros(5),
+    "falling line": 1 - STEPS / 4.0,
+    "saturating, each gain 0.6 of the last": 1 - 0.6**STEPS,
+    "S-curve over 3 doublings": logistic(3, 1.5),
+    "rise, then fall": np.array([0, 0.35, 0.7, 0.7, 0.3]),
+    "sawtooth from below": np.array([0.0, 1, 0, 1, 0]),
+    "sawtooth from above": np.array([1.0, 0, 1, 0, 1]),
+    "single peak": np.array([0.0, 0, 1, 0, 0]),
+    "two equal gains": np.array([0, 0.5, 0.5, 0.5, 1]),
+    "two equal gains, a fall between": np.array([0, 0.5, 0.25, 0.75, 1]),
+    "a fall, then two gains": np.array([0, -0.5, 0.25, 0.25, 1]),
+    "a fall, then a rise": np.array([0, -0.25, -0.5, 0.25, 1]),
+}
+
+
+def jump(share: float, step: int) -> np.ndarray:
+    """A straight line with one step, in front of depth `step`, that brings `share` of the gain."""
+    gains = np.full(4, (1 - share) / 3)
+    gains[step - 1] = share
+    return np.concatenate([[0], gains.cumsum()])
+
+
+def simulate(
+    mean: np.ndarray, spread: float, seeds: int, repeats: int, generator: np.random.Generator
+) -> DepthScores:
+    """Whole studies, each seed normal around the mean with a deviation of `spread`."""
+    return by_depth(mean[:, None] + spread * generator.normal(size=(repeats, len(mean), seeds)))
+
+
+def by_depth(scores: Studies) -> DepthScores:
+    """Studies of neighbouring depths as one value with a leading axis."""
+    depths, seeds = scores.shape[-2:]
+    error = scores.std(-1, ddof=1) / np.sqrt(seeds)
+    return DepthScores(4 * 2 ** np.arange(depths), scores.mean(-1), error, np.full(depths, seeds))
+
+
+def found(scores: DepthScores, step: int, level: float) -> float:
+    """Share of the studies that report the jump at the right step."""
+    p = jump_p_values(scores)
+    return float(((p.argmin(-1) == step - 1) & (p.min(-1) <= level)).mean())
+
+
+# Seeds around means in units of their spread, `(means [cells], shape) -> [studies, cells, seeds]`.
+Noise = Callable[[np.ndarray, tuple[int, ...], np.random.Generator], Studies]
+
+
+def normal(means: np.ndarray, shape: tuple[int, ...], generator: np.random.Generator) -> Studies:
+    return means[:, None] + generator.normal(size=shape)
+
+
+def skewed(means: np.ndarray, shape: tuple[int, ...], generator: np.random.Generator) -> Studies:
+    return means[:, None] + generator.exponential(size=shape) - 1
+
+
+def unequal(means: np.ndarray, shape: tuple[int, ...], generator: np.random.Generator) -> Studies:
+    """The last cell spreads three times as far as the first."""
+    spread = np.linspace(0.5, 1.5, len(means))[:, None]
+    return means[:, None] + spread * generator.normal(size=shape)
+
+
+def learns(means: np.ndarray, shape: tuple[int, ...], generator: np.random.Generator) -> Studies:
+    """Every seed scores 1 or 0; the chance goes from 0.1 to 0.9 with the mean, or is a half."""
+    span = np.ptp(means)
+    chance = 0.1 + 0.8 * (means - means.min()) / span if span else np.full(len(means), 0.5)
+    return (generator.uniform(size=shape) < chance[:, None]).astype(float)
+
+
+NOISES: dict[str, Noise] = {
+    "normal": normal, "skewed": skewed, "unequal spreads": unequal, "learns or not": learns,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Test:
+    """p: of every study. nothing: means where its claim is false, of which the worst is reported;
+    something: where it is true, told in `effect`. share: of the repeats, for slow ones."""
+
+    name: str
+    p: Callable[[Studies], np.ndarray]
+    nothing: tuple[np.ndarray, ...]
+    something: np.ndarray
+    effect: str
+    share: float = 1.0
+    noises: tuple[str, ...] = tuple(NOISES)
+
+
+def two_groups(studies: Studies) -> np.ndarray:
+    parts = np.array_split(studies, max(1, len(studies) * studies.shape[-1] ** 2 // SEVERAL))
+    return np.concatenate(
+        [permutation_p(part[:, 1], part[:, 0], difference_of_means) for part in parts]
+    )
+
+
+def interaction(studies: Studies) -> np.ndarray:
+    cells = by_depth(studies)
+    both = np.array([[1.0, -1, -1, 1], [-1.0, 1, 1, -1]])
+    return np.minimum(1, 2 * Cells(cells.mean, cells.error, cells.seeds).p_above_zero(both).min(-1))
+
+
+def each(test: Callable[[np.ndarray], float]) -> Callable[[Studies], np.ndarray]:
+    """A test of one study, of every one."""
+    return lambda studies: np.array([test(study) for study in studies])
+
+
+def saturates_at_16(study: np.ndarray) -> float:
+    """p of the claim, 1 where another depth is claimed."""
+    found = saturation_depth(by_depth(study))
+    return found.p if found.depth.value == 16 else 1.0
+
+
+def best_is_last(study: np.ndarray) -> float:
+    scores = by_depth(study)
+    curves = [
+        CostCurve(int(depth), np.ones(1), mean[None], error[None], study.shape[-1])
+        for depth, mean, error in zip(scores.depth, scores.mean, scores.error, strict=True)
+    ]
+    return recommended_depth(curves, 1).p
+
+
+def sooner(study: np.ndarray) -> float:
+    """Curves that rise from 0 to 1 around step 15, each later by its score."""
+    steps = np.arange(40.0)
+    curves = 1 / (1 + np.exp(-(steps - 15 - 2 * study[..., None]) / 2))
+    return later(steps, curves[1], curves[0], 0.5, np.random.default_rng(0), resamples=10).p
+
+
+def four_tasks(study: np.ndarray) -> float:
+    return improvement_p(list(study[1::2]), list(study[::2]), np.random.default_rng(0))
+
+
+def failures(study: np.ndarray) -> float:
+    broken = study.sum(-1)
+    table = np.stack([broken, study.shape[-1] - broken])
+    return float(stats.fisher_exact(table)[1])  # type: ignore[arg-type]
+
+
+def mostly_learn(study: np.ndarray) -> float:
+    return float(stats.binomtest(int(study.sum()), study.shape[-1], 0.5).pvalue)
+
+
+def rows_of(*rows: list[float]) -> tuple[np.ndarray, ...]:
+    return tuple(np.array(row, float) for row in rows)
+
+
+FLAT = np.zeros(5)
+TESTS = (
+    Test("difference of two groups (permutations)", two_groups, rows_of([0, 0]),
+         np.array([0, 1.5]), "1.5 spreads"),
+    Test("gain of single runs (signs)", lambda x: sign_p(x[:, 1] - x[:, 0]), rows_of([0, 0]),
+         np.array([0, 1.5]), "1.5 spreads"),
+    Test("interaction, two by two (Welch)", interaction, rows_of([0, 0, 0, 0], [0, 1, 1, 2]),
+         np.array([0.0, 0, 0, 2]), "2 spreads"),
+    Test("a depth is critical (Welch)", lambda x: jump_p_values(by_depth(x)).min(-1),
+         tuple(scale * mean for mean in NO_JUMP.values() for scale in (1, 5, 20)),
+         5 * jump(0.85, 3), "0.85 of a gain of 5 spreads"),
+    Test("no depth is critical (Welch)", each(lambda x: critical_depth(by_depth(x)).p_spread),
+         (10 * NO_JUMP["two equal gains"], 10 * jump(0.6, 2), FLAT), 10 * STEPS / 4.0,
+         "a line of 10 spreads", 0.05),
+    Test("shallowest with 90 % of the best (Welch)", each(saturates_at_16),
+         rows_of([20, 60, 89, 100, 100], [20, 90, 92, 100, 100]),
+         np.array([20.0, 60, 97, 100, 100]), "97 of 100 spreads", 0.05,
+         ("normal", "skewed", "unequal spreads")),
+    Test("the score falls (Welch)", each(lambda x: monotonicity(by_depth(x)).fall.p),
+         (FLAT, STEPS.astype(float)), np.array([0, 2.0, 2, 2, -1]), "3 spreads", 0.2),
+    Test("every step rises (Welch)", each(lambda x: monotonicity(by_depth(x)).rise.p),
+         rows_of([0, 3, 3, 6, 9]), 3.0 * STEPS, "3 spreads a step", 0.2),
+    Test("the best depth for a budget (Welch)", each(best_is_last), rows_of([0, 0, 0], [0, 3, 3]),
+         np.array([0, 0, 3.0]), "3 spreads", 0.2),
+    Test("who needs fewer steps (permutations)", each(sooner), rows_of([0, 0]), np.array([0, 1.5]),
+         "1.5 spreads", 0.1),
+    Test("improvement over four tasks (ranks)", each(four_tasks), (np.zeros(8),),
+         np.array([0, 1.0] * 4), "1 spread on each", 0.1),
+    Test("runs that fail (Fisher)", each(failures), rows_of([0, 0]), np.array([0, 1.0]),
+         "0.1 against 0.9", 0.5, ("learns or not",)),
+    Test("most runs learn (binomial)", each(mostly_learn), rows_of([0]), np.array([0.0]),
+         "none: a chance of a half", 0.5, ("learns or not",)),
+)  # fmt: skip
+
+
+def rates(
+    test: Test, means: np.ndarray, noise: str, seeds: int, repeats: int, draw: np.random.Generator
+) -> np.ndarray:
+    """Share of studies that the claim is made in, at each of the levels."""
+    count = max(20, round(test.share * repeats))
+    p = test.p(NOISES[noise](means, (count, len(means), seeds), draw))
+    return np.array([(p <= level).mean() for level in LEVELS])
+
+
+def test_rows(repeats: int, draw: np.random.Generator) -> list[str]:
+    names = " | ".join(NOISES)
+    rows = [
+        f"| test | seeds | false: {names} | effect | power: normal | learns or not |",
+        "|---|---|" + "---|" * len(NOISES) + "---|---|---|",
+    ]
+    for test in TESTS:
+        for seeds in SEEDS:
+            false = [_worst(test, noise, seeds, repeats, draw) for noise in NOISES]
+            power = [
+                _cell(rates(test, test.something, noise, seeds, repeats, draw))
+                if noise in test.noises and not np.array_equal(test.something, test.nothing[0])
+                else ""
+                for noise in ("normal", "learns or not")
+            ]
+            cells = [test.name, str(seeds), *false, test.effect, *power]
+            rows.append(f"| {' | '.join(cells)} |")
+    return rows
+
+
+def _worst(test: Test, noise: str, seeds: int, repeats: int, draw: np.random.Generator) -> str:
+    if noise not in test.noises:
+        return ""
+    found = [rates(test, means, noise, seeds, repeats, draw) for means in test.nothing]
+    return _cell(np.max(found, axis=0))
+
+
+def _cell(rate: np.ndarray) -> str:
+    return f"{rate[0]:.3f} ({rate[1]:.3f})"
+
+
+def shape_rows(repeats: int, draw: np.random.Generator) -> list[str]:
+    """Of a critical depth on every shape without one, five seeds."""
+    spreads = (0.05, 0.1, 0.3, 1.0)
+    rows = [
+        "| shape | " + " | ".join(f"spread {spread}" for spread in spreads) + " |",
+        "|---|" + "---|" * len(spreads),
+    ]
+    for name, mean in NO_JUMP.items():
+        p = [jump_p_values(simulate(mean, spread, 5, repeats, draw)).min(-1) for spread in spreads]
+        cells = [_cell(np.array([(each <= level).mean() for level in LEVELS])) for each in p]
+        rows.append(f"| {name} | {' | '.join(cells)} |")
+    return rows
+
+
+def power_rows(repeats: int, draw: np.random.Generator) -> list[str]:
+    """Of a critical depth, by the share of the jump (third step), the spread and the seeds."""
+    counts = (3, 5, 10, 20)
+    rows = [
+        "| share of the jump | spread | " + " | ".join(f"{n} seeds" for n in counts) + " |",
+        "|---|---|" + "---|" * len(counts),
+    ]
+    for share in (0.7, 0.85, 1.0):
+        for spread in (0.1, 0.2, 0.4):
+            studies = [simulate(jump(share, 3), spread, n, repeats, draw) for n in counts]
+            cells = [f"{found(s, 3, 0.05):.2f} ({found(s, 3, 0.1):.2f})" for s in studies]
+            rows.append(f"| {share} | {spread} | " + " | ".join(cells) + " |")
+    return rows
+
+
+def margin_rows(repeats: int, draw: np.random.Generator) -> list[str]:
+    """How often "no difference that matters" is said where the difference is just the margin."""
+    rows = [
+        "| seeds | false: normal, margin of 2 spreads | learns or not, 0.95 against 0.75, margin "
+        "0.2 | power: normal | learns or not, both 0.95 |",
+        "|---|---|---|---|---|",
+    ]
+    for seeds in (5, 10, 20):
+        cells = []
+        for gap in (1.0, 0.0):
+            shape = (repeats, 2, seeds)
+            apart = np.array([0.0, 2 * gap])
+            chance = np.array([0.95, 0.95 - 0.2 * gap])[:, None]
+            learnt = (draw.uniform(size=shape) < chance).astype(float)
+            for studies, margin in ((normal(apart, shape, draw), 2.0), (learnt, 0.2)):
+                said = [_says_no_difference(study, margin) for study in studies]
+                cells.append(f"{np.mean(said):.3f}")
+        rows.append(f"| {seeds} | {' | '.join(cells)} |")
+    return rows
+
+
+def _says_no_difference(study: np.ndarray, margin: float) -> bool:
+    value = Cells.from_seeds(list(study)).estimate(np.array([-1.0, 1.0]))
+    return judged([Claim("", value, 1.0, 0, margin)])[0].strength == NO_DIFFERENCE
+
+
+def coverage_rows(repeats: int, draw: np.random.Generator) -> list[str]:
+    """How often each 95 % interval holds what it should: a mean of 0, a chance of 0.7."""
+    rows = [
+        "| interval | tasks | seeds | normal | learns or not, 0.7 |",
+        "|---|---|---|---|---|",
+    ]
+
+    def add(name: str, tasks: int, seeds: int, interval: Callable, truths: tuple) -> None:
+        hits = np.zeros(2)
+        for _ in range(repeats):
+            noise = draw.normal(size=(tasks, seeds))
+            learnt = (draw.uniform(size=(tasks, seeds)) < 0.7).astype(float)
+            for place, scores in enumerate((noise, learnt)):
+                if truths[place] is not None:
+                    held: Estimate = interval(scores)
+                    hits[place] += held.low - 1e-9 <= truths[place] <= held.high + 1e-9
+        cells = [
+            "" if truth is None else f"{hit / repeats:.2f}"
+            for truth, hit in zip(truths, hits, strict=True)
+        ]
+        rows.append(f"| {name} | {tasks} | {seeds} | {' | '.join(cells)} |")
+
+    for seeds in SEEDS:
+        add("mean (Student, cut to the range)", 1, seeds, lambda x: mean_interval(x[0]), (0, 0.7))
+    for seeds in SEEDS:
+        add("difference of means (Welch)", 2, seeds, lambda x: difference(x[1], x[0]).value, (0, 0))
+    for trials in (5, 20, 128):
+        share = (None, 0.7)
+        add("share of trials (Wilson)", 1, trials,
+            lambda x: share_interval(int(x.sum()), x.size), share)  # fmt: skip
+    for tasks, seeds in ((4, 3), (4, 5), (10, 3)):
+        add("interquartile mean (bootstrap)", tasks, seeds, lambda x: stratified_bootstrap(
+            list(x), interquartile_mean, draw, 300), (0, None))  # fmt: skip
+    for tasks, seeds in ((2, 3), (2, 5), (8, 3)):
+        add("probability of improvement (Newcombe)", tasks, seeds,
+            lambda x: probability_of_improvement(list(x[::2]), list(x[1::2])),
+            (0.5, 0.5))  # fmt: skip
+    return rows
+
+
+def page(repeats: int) -> str:
+    draw = np.random.default_rng(0)
+    parts = {
+        "tests": test_rows(repeats, draw),
+        "shapes": shape_rows(repeats, draw),
+        "power": power_rows(repeats, draw),
+        "margin": margin_rows(max(20, repeats // 4), draw),
+        "coverage": coverage_rows(max(20, repeats // 10), draw),
+    }
+    text = TEMPLATE
+    for name, rows in parts.items():
+        text = text.replace(f"<{name}>", "\n".join(rows))
+    return text.replace("<repeats>", f"{repeats:,}")
+
+
+TEMPLATE = """# How often the tests err
+
+Every test that `kilolayer` judges runs by, on simulated studies whose truth is known.
+`python -m benchmarks.error_rates` writes this page (<repeats> studies for each figure, fewer for slow
+tests; some minutes of one core).
+
+## False claims and power
+
+A cell is the share of studies in which the claim is made at p <= 0.05, and in brackets at 0.1. Under
+*false* the claim is false and the cell should be at most 0.05 (0.1); where several truths make it false, it
+is the worst of them. Under *power* it is true, by the effect named, in units of the spread of seeds.
+*Learns or not*: each seed scores 1 or 0; where groups differ, with a chance of 0.1 against 0.9.
+
+<tests>
+
+## A critical depth where there is none
+
+Five seeds; the spread of seeds is in units of the whole gain. The last four shapes are the worst of all 583
+that go in steps of a quarter and lie on the edge of having a jump.
+
+<shapes>
+
+## A critical depth where there is one
+
+The share of studies that name the right step at p <= 0.05 (0.1). The rest of the gain is a straight line.
+
+<power>
+
+## No difference that matters
+
+How often it is said where the difference is as large as the margin (*false*), and where there is none.
+
+<margin>
+
+## Coverage of the 95 % intervals
+
+How often an interval holds the truth.
+
+<coverage>
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=2_000, help="studies for each figure")
+    parser.add_argument("--out", type=Path, default=PAGE, help="the page to write")
+    options = parser.parse_args()
+    text = page(options.repeats)
+    options.out.parent.mkdir(exist_ok=True)
+    options.out.write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
