@@ -68,8 +68,9 @@ class Browser:
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
-    def wait_for(self, script: str, seconds: float = 20) -> Any:
-        """The value of an expression once it is true."""
+    def wait_for(self, script: str, seconds: float = 120) -> Any:
+        """The value of an expression once it is true. A scene drawn in software on a busy machine
+        takes seconds for a frame."""
         until = time.monotonic() + seconds
         while not (value := self.evaluate(script)):
             if time.monotonic() > until:
@@ -99,7 +100,8 @@ def browser(profile: Path) -> Iterator[Browser]:
     browser_in, to_browser = os.pipe()
     from_browser, browser_out = os.pipe()
     command = [
-        "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe",
+        "chromium", "--headless", "--no-sandbox", "--remote-debugging-pipe", "--use-gl=angle",
+        "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
         "--disable-background-networking", f"--user-data-dir={profile}", "about:blank",
     ]  # fmt: skip
     # Chromium reads its pipe 3 and writes its pipe 4.

@@ -205,14 +205,16 @@ def serve(
     planner: Planner | None = None,
     grounding: Path | None = None,
     port: int = 8765,
+    host: str = "127.0.0.1",
     open_browser: Annotated[bool, tyro.conf.arg(name="open")] = False,
     seed: int = 0,
 ) -> None:
-    """Open a page on this machine where you click a goal and watch the agent go; Ctrl-C ends it.
+    """Open a page on this machine where you set a goal and watch the agent go; Ctrl-C ends it.
 
-    The page shows the maze or the ground from above, the critic's map for the goal, the time until
-    it was reached and the latency of the policy in this process: one observation in, one action
-    out. Where a student is given, it starts beside the teacher, with the same goal and one clock.
+    The page shows the task in 3D, the critic's map for the goal, the time until the goal was
+    reached and the latency of the policy in this process: one observation in, one action out. Click
+    a place on the floor, or move a slider for each coordinate of the goal. Where a student is
+    given, it starts beside the teacher, with the same goal and one clock.
 
     Only this machine can reach the page. From another: ssh -L 8765:localhost:8765 HOST.
 
@@ -223,7 +225,9 @@ def serve(
             `kilolayer hierarchy --help`. Takes a run.
         grounding: A directory that `kilolayer ground` made: the page then takes a sentence and
             shows the markers that it may speak of.
-        port: Where the page answers, 127.0.0.1:PORT; 0 takes any that is free.
+        port: Where the page answers, HOST:PORT; 0 takes any that is free.
+        host: An address of this machine. With another one than the default, other machines reach
+            the page, by an address that holds a random token. Nothing is encrypted.
         open_browser: Open the page in the default browser.
         seed: Seed of the starts, and of the markers.
     """
@@ -246,7 +250,7 @@ def serve(
             plan = for_one(build_planner(planner, *opened, pursuit, display, seed=seed))
         ear = None if grounding is None else listener(run, grounding, seed)
         session = open_session(run, student, plan, ear, seed)
-        with PageServer(session, port) as server:
+        with PageServer(session, port, host) as server:
             session.warm_up(display)
             display.close()
             OUTPUT.print(f"page  {server.url}   Ctrl-C ends it")

@@ -3,15 +3,13 @@
 Who understands is a few lines here: the page and the session know nothing of language.
 """
 
-import http.client
-import json
-import threading
+import time
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
-from browser import browser, needs_browser
+from browser import Browser, browser, needs_browser
 from kilolayer.deploy.listener import Heard
 from kilolayer.deploy.page.lane import Player
 from kilolayer.deploy.page.serve import PageServer
@@ -53,63 +51,42 @@ def straight(observation: np.ndarray, goal: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture
-def server() -> Iterator[PageServer]:
+def session() -> Session:
     session = Session(MAZE, [Player("agent", "", straight)], listener=Colours())
     session.warm_up()
-    session.start()
+    return session
+
+
+@pytest.fixture
+def server(session) -> Iterator[PageServer]:
     with PageServer(session, 0) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
+        server.start()
         yield server
-        server.shutdown()
-        thread.join()
-    session.stop()
 
 
-def post(server: PageServer, path: str, body: object) -> tuple[int, dict]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
-    connection.request("POST", path, json.dumps(body))
-    answer = connection.getresponse()
-    found = answer.status, json.loads(answer.read())
-    connection.close()
-    return found
-
-
-def test_a_sentence_sets_the_goal_and_says_what_it_was_taken_for(server):
-    status, heard = post(server, "/say", {"sentence": "go to the red marker"})
-    assert (status, heard.pop("nearest")) == (200, "go to the red marker")
-    assert heard == {"goal": [1.0, 3.0], "moved": False, "confidence": 0.9, "familiar": True}
-    assert server.session.scene()["frame"]["goal"] == [1.0, 3.0]
+def test_a_sentence_sets_the_goal_and_says_what_it_was_taken_for(session):
+    heard, moved = session.say("go to the red marker", restart=True)
+    assert (heard.confidence, heard.familiar, moved) == (0.9, True, False)
+    assert session.frame().goal.tolist() == [1.0, 3.0]
     # A goal in the wall between the arms goes to the nearest place, as a click does.
-    status, heard = post(server, "/say", {"sentence": "sing"})
-    assert heard["goal"] == [2.75, 1.0]
-    assert (heard["moved"], heard["familiar"], heard["confidence"]) == (True, False, 0.2)
+    heard, moved = session.say("sing", restart=True)
+    assert (heard.familiar, moved) == (False, True)
+    assert session.frame().goal.tolist() == [2.75, 1.0]
 
 
-def test_other_marks_begin_a_new_episode_without_a_goal(server):
-    post(server, "/say", {"sentence": "go to the red marker"})
-    assert post(server, "/marks", {}) == (200, {})
-    frame = server.session.scene()["frame"]
-    assert (frame["phase"], frame["goal"]) == ("waiting", None)
-    assert [mark["place"] for mark in frame["sentences"]["marks"]] == [[3.0, 3.0], [1.0, 3.0]]
-    assert post(server, "/say", {"sentence": "go to the red marker"})[1]["goal"] == [3.0, 3.0]
+def test_other_marks_begin_a_new_episode_without_a_goal(session):
+    session.say("go to the red marker", restart=True)
+    session.rearrange()
+    frame = session.frame()
+    assert (frame.phase, frame.goal) == ("waiting", None)
+    session.say("go to the red marker", restart=True)
+    assert session.frame().goal.tolist() == [3.0, 3.0]
 
 
-@pytest.mark.parametrize(
-    ("body", "words"),
-    [
-        ({}, "a sentence is sent as"),
-        ({"sentence": 3}, "a sentence is sent as"),
-        ({"sentence": "go", "restart": 1}, "a sentence is sent as"),
-        ({"sentence": "  "}, "the sentence is empty"),
-        ({"sentence": "x" * 70_000}, "at most 65536 bytes"),
-    ],
-)
-def test_wrong_sentences_get_one_sentence(server, body, words):
-    status, answer = post(server, "/say", body)
-    assert status in (400, 413)
-    assert words in answer["error"]
-    assert server.session.scene()["frame"]["goal"] is None
+def test_what_is_no_sentence_leaves_the_goal_as_it_is(session):
+    with pytest.raises(UserError, match="the sentence is empty"):
+        session.say("  ", restart=True)
+    assert session.frame().goal is None
 
 
 def test_a_page_without_a_listener_says_how_to_get_one():
@@ -118,42 +95,49 @@ def test_a_page_without_a_listener_says_how_to_get_one():
         session.say("go to the red marker", True)
     with pytest.raises(UserError, match="--grounding"):
         session.rearrange()
-    assert session.scene()["listens"] is False
 
 
-TYPE = """(() => { const field = document.querySelector("#sentence"); field.value = %r;
-  document.querySelector("#sayings").requestSubmit(); return true; })()"""
+FIELD = "[...document.querySelectorAll('input')].find(field => field.value == %r)"
+PRESS = """[...document.querySelectorAll('button')]
+  .find(button => button.textContent.trim() == %r).click()"""
+SHOWS = "document.body.innerText.includes(%r)"
+
+
+def type_sentence(tab: Browser, server: PageServer, old: str, new: str) -> None:
+    """Put another sentence in the place of the one that stands there, and send it."""
+    tab.wait_for(FIELD % old + " !== undefined")
+    tab.evaluate(f"(() => {{ const field = {FIELD % old}; field.focus(); field.select(); }})()")
+    tab.call("Input.insertText", text=new)
+    # viser's page sends what was typed a little later than what was pressed.
+    until = time.monotonic() + 120
+    while server.view._sentence.value != new:
+        tab.evaluate("1")
+        assert time.monotonic() < until
+    tab.evaluate(PRESS % "Go there")
 
 
 @needs_browser
 def test_a_person_says_where_to_go_and_sees_it_reached(server, tmp_path):
+    scene = server.view.server.scene
     with browser(tmp_path / "profile") as tab:
-        tab.open(server.url)
-        tab.wait_for("document.querySelector('#status').textContent.startsWith('Say where')")
-        assert tab.evaluate("document.querySelector('#sentence').placeholder").endswith(
-            Colours.example
-        )
-        fills = (
-            "[...document.querySelectorAll('.ground .mark')].map((dot) => dot.getAttribute('%s'))"
-        )
-        assert tab.evaluate(fills % "fill") == ["#d02020", "#2040d0"]
-        assert tab.evaluate(fills % "cy") == ["3", "3"]
-        tab.evaluate("document.querySelector('#sentence').focus()")
-        tab.call("Input.insertText", text=Colours.example)
-        tab.call("Input.dispatchKeyEvent", type="char", text="\r")
-        heard = "document.querySelector('#heard:not([hidden])')?.innerText"
-        assert tab.wait_for(heard) == "Understood: x 1.00, y 3.00 cell, confidence 90 %."
-        tab.wait_for("document.querySelector('.outcome').textContent.startsWith('Reached after')")
+        tab.open(server.url, width=900, height=500)
+        tab.wait_for(SHOWS % "Click a place on the floor")
+        red, blue = (scene.get_handle_by_name(f"/agent/mark {name}") for name in ("red", "blue"))
+        assert (red.color, red.position.tolist()) == ((208, 32, 32), [1, 3, 0])
+        assert blue.position.tolist() == [3, 3, 0]
+        # The field holds a sentence that is understood.
+        tab.wait_for(FIELD % Colours.example + " !== undefined")
+        tab.evaluate(PRESS % "Go there")
+        tab.wait_for(SHOWS % "Understood: x 1.00, y 3.00, confidence 90 %.")
+        tab.wait_for(SHOWS % "Goal reached.")
         # What was never learnt is answered with its doubt; what is no sentence, with the reason.
-        tab.evaluate(TYPE % "sing a song")
-        tab.wait_for(f"{heard}.includes('confidence 20 %')")
-        assert f"nearest known sentence is “{Colours.example}”" in tab.evaluate(heard)
-        tab.evaluate(TYPE % "   ")
-        assert tab.wait_for(f"{heard}.includes('is empty') && {heard}").startswith("the sentence")
-        tab.evaluate("document.querySelector('#rearrange').click()")
-        tab.wait_for("document.querySelector('#status').textContent.startsWith('Say where')")
-        assert tab.evaluate(fills % "cx") == ["3", "1"]
-        assert tab.evaluate("document.querySelector('#heard').hidden")
-        # The one complaint is of the answer to the empty sentence.
-        assert len(tab.console) == 1
-        assert "400" in tab.console[0]
+        type_sentence(tab, server, Colours.example, "sing <b>a song</b>")
+        tab.wait_for(SHOWS % "confidence 20 %")
+        assert tab.evaluate(SHOWS % f"nearest known sentence is “{Colours.example}”")
+        type_sentence(tab, server, "sing <b>a song</b>", "   ")
+        tab.wait_for(SHOWS % "the sentence is empty")
+        assert server.session.frame().goal.tolist() == [2.75, 1.0]
+        tab.evaluate(PRESS % "Other markers")
+        tab.wait_for(SHOWS % "Click a place on the floor")
+        assert scene.get_handle_by_name("/agent/mark red").position.tolist() == [3, 3, 0]
+        assert not tab.evaluate(SHOWS % "Understood")

@@ -1,33 +1,45 @@
-"""The page to try a policy on: what it shows is true, what it is asked for wrongly it refuses."""
+"""The page to try a policy on: what it shows is true, and only its own page is answered."""
 
 import http.client
-import json
+import math
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
+import msgspec
+import mujoco
 import numpy as np
 import pytest
+from PIL import Image
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
 
-from browser import browser, needs_browser
+from browser import Browser, browser, needs_browser
 from kilolayer.agents.base import TaskSpec
 from kilolayer.analysis.value_map import ValueMap, value_map
 from kilolayer.cli import main
 from kilolayer.config import run_config
+from kilolayer.deploy.page import guard as guard_module
 from kilolayer.deploy.page import session as session_module
-from kilolayer.deploy.page.ground import Ground, heading, outline
+from kilolayer.deploy.page.bodies import poses, shapes
+from kilolayer.deploy.page.ground import Ground
 from kilolayer.deploy.page.lane import Lane, Player, Simulator
 from kilolayer.deploy.page.open_session import open_session
 from kilolayer.deploy.page.serve import PageServer
-from kilolayer.deploy.page.session import MAP_RESOLUTION, Session
+from kilolayer.deploy.page.session import MAP_RESOLUTION, Frame, Session
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy
 from kilolayer.networks.encoders import TorsoSpec
+from kilolayer.physics.gymnasium import GymnasiumWorld
 from kilolayer.tasks.ant import Ant
+from kilolayer.tasks.arm import ArmReach
 from kilolayer.tasks.cheetah import HalfCheetah
 from kilolayer.tasks.point import PointMaze
 from kilolayer.tasks.reacher import Reacher
+from kilolayer.tasks.registry import make_task
 from kilolayer.types import UserError
 
 MAZE = PointMaze("u")
@@ -52,21 +64,22 @@ STUDENT = Player("student", "depth 4", idle)
 
 @pytest.fixture
 def session() -> Iterator[Session]:
+    """Watched, and stepping once it has a goal."""
     session = Session(MAZE, [TEACHER, STUDENT], slope, lambda *_: SUBGOALS)
     session.warm_up()
+    session.attach(lambda frame: None, lambda: 1)
     session.start()
     yield session
     session.stop()
 
 
 @pytest.fixture
-def server(session) -> Iterator[PageServer]:
+def server() -> Iterator[PageServer]:
+    session = Session(MAZE, [TEACHER, STUDENT], slope, lambda *_: SUBGOALS)
+    session.warm_up()
     with PageServer(session, 0) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
+        server.start()
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -80,8 +93,21 @@ def policy_path(tmp_path):
     )
 
 
+def wait_until(true, seconds: float = 120):
+    """The value of `true()` once it is true."""
+    until = time.monotonic() + seconds
+    while not (value := true()):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    return value
+
+
+def wait_for_frame(session: Session, true) -> Frame:
+    return wait_until(lambda: frame if true(frame := session.frame()) else None)
+
+
 @pytest.mark.parametrize(
-    ("task", "place", "nearest"),
+    ("task", "goal", "nearest"),
     [
         (MAZE, (1.4, 2.0), (1.4, 2.0)),
         # The wall between the arms of the U: 0.65 from the far arm's inner places, 0.85 from the
@@ -91,52 +117,117 @@ def policy_path(tmp_path):
         (MAZE, (9.0, 9.0), (3.25, 3.25)),
         # Goals lie 10 m from the middle; a quarter more is shown.
         (Ant(), (100.0, 3.0), (12.5, 3.0)),
+        (ArmReach(), (0.5, 0.5, 0.0), (0.2, 0.5, 0.1)),
     ],
 )
-def test_a_goal_that_cannot_be_is_put_at_the_nearest_place(task, place, nearest):
-    found = Ground.of(task).nearest(np.array(place))
+def test_a_goal_that_cannot_be_is_put_at_the_nearest_one(task, goal, nearest):
+    found = Ground.of(task).nearest(np.array(goal))
     np.testing.assert_allclose(found, nearest, rtol=1e-5)
 
 
-@pytest.mark.parametrize("task", [HalfCheetah(), Reacher()])
-def test_a_task_without_places_is_told(task):
-    with pytest.raises(UserError, match="no ground to click on"):
-        Ground.of(task)
+def test_coordinates_that_differ_between_goals_are_free_within_the_bounds_of_these():
+    arm = Ground.of(ArmReach())
+    assert (arm.places, arm.free.tolist()) == (False, [0, 1, 2])
+    np.testing.assert_allclose([arm.low, arm.high], ArmReach().goal_box)
+    reacher = Ground.of(Reacher())
+    assert reacher.free.tolist() == [0, 1]  # its goals lie at one height
+    np.testing.assert_allclose(reacher.high[:2], 0.2, atol=0.03)
+    assert Ground.of(HalfCheetah()).free.tolist() == []  # 5 m ahead, always
+    maze = Ground.of(MAZE)
+    assert (maze.places, maze.bounds) == (True, (-0.5, -0.5, 4.5, 4.5))
 
 
-def test_bodies_are_drawn_from_above():
-    task = Ant()
-    # A quarter turn about z; the torso leads, four legs have three parts each.
-    turned = np.array([3, 4, 0.75, np.sqrt(0.5), 0, 0, np.sqrt(0.5), *[0.0] * 8])
-    segments = outline(task.world, Ground.of(task))(turned, turned[:2])
-    assert len(segments) == 13
-    assert [3, 4, 3, 4, 0.25] in [pytest.approx(segment) for segment in segments]
-    assert heading(task.world, turned) == pytest.approx([0, 1])
-    # The leg at 45 degrees to the front and left points back and left after the turn.
-    ends = [sorted([segment[:2], segment[2:4]]) for segment in segments]
-    assert any(np.allclose(pair, [[2.8, 4.2], [3, 4]]) for pair in ends)
+def test_an_environment_of_gymnasium_is_told():
+    class Foreign(PointMaze):
+        @property
+        def world(self) -> GymnasiumWorld:
+            return GymnasiumWorld("PointMaze_UMaze-v3", 0.01)
+
+    with pytest.raises(UserError, match="cannot be shown on the page"):
+        Ground.of(Foreign("u"))
+
+
+SCENE = """
+<mujoco>
+  <asset>
+    <mesh name="wedge" vertex="0 0 0  1 0 0  0 1 0  0 0 1"/>
+    <material name="red" rgba="1 0 0 0.5"/>
+  </asset>
+  <worldbody>
+    <geom type="plane" size="1 1 1"/>
+    <body pos="0 0 2">
+      <joint type="slide" axis="1 0 0"/>
+      <geom type="{kind}" size="0.1 0.2 0.3" mesh="{mesh}" material="red"
+            pos="0 1 0" zaxis="1 0 0"/>
+      <geom type="box" size="1 1 1" group="4"/>
+    </body>
+  </worldbody>
+</mujoco>
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "half"),
+    [
+        # The geom's z axis lies along x of its body.
+        ("box", (0.3, 0.2, 0.1)),
+        ("ellipsoid", (0.3, 0.2, 0.1)),
+        ("sphere", (0.1, 0.1, 0.1)),
+        ("capsule", (0.3, 0.1, 0.1)),
+        ("cylinder", (0.2, 0.1, 0.1)),
+    ],
+)
+def test_geoms_have_their_size_their_place_and_their_colour(kind, half):
+    model = mujoco.MjModel.from_xml_string(SCENE.format(kind=kind, mesh="").replace(' mesh=""', ""))
+    (shape,) = shapes(model)  # neither the plane nor what is in a hidden group
+    assert (shape.body, shape.colour, shape.flat) == (1, (1, 0, 0, 0.5), kind == "box")
+    bounds = np.array([0, 1, 0]) + np.outer([-1, 1], half)
+    # A ball of triangles lies within the round one.
+    np.testing.assert_allclose(shape.mesh.bounds, bounds, atol=0.01)
+    position, quaternion = poses(model)(np.array([0.7]))
+    np.testing.assert_allclose(position[1], [0.7, 0, 2])
+    np.testing.assert_allclose(quaternion[1], [1, 0, 0, 0])
+
+
+def test_a_mesh_is_shown_as_mujoco_has_it():
+    model = mujoco.MjModel.from_xml_string(SCENE.format(kind="mesh", mesh="wedge"))
+    (shape,) = shapes(model)
+    # MuJoCo centres a mesh and keeps its size: a tetrahedron of 1/6 m^3.
+    assert shape.mesh.volume == pytest.approx(1 / 6)
+    assert len(shape.mesh.faces) == 4
+
+
+def test_an_ant_has_its_torso_and_its_legs():
+    model = Ant().world.model
+    torso = next(shape for shape in shapes(model) if shape.mesh.bounds[1, 2] > 0.2)
+    assert torso.mesh.bounds[1, 2] == pytest.approx(0.25, abs=0.01)
+    # A quarter turn about z, at (3, 4).
+    qpos = np.array([3, 4, 0.75, np.sqrt(0.5), 0, 0, np.sqrt(0.5), *[0.0] * 8])
+    position, quaternion = poses(model)(qpos)
+    np.testing.assert_allclose(position[torso.body], [3, 4, 0.75])
+    np.testing.assert_allclose(quaternion[torso.body], qpos[3:7], rtol=1e-6)
 
 
 def test_a_lane_steps_the_task_and_keeps_the_record():
     simulator = Simulator(MAZE)
     player = Player("agent", "", lambda observation, goal: np.array([0.0, 1.0], np.float32))
-    lane = Lane(player, MAZE, Ground.of(MAZE), simulator, None)
+    lane = Lane(player, MAZE, simulator, None)
     lane.begin(simulator.begin(jax.random.key(0), jnp.array([1.0, 3.0])))
-    start = lane.frame(whole=False)["place"]
+    start = lane.frame().qpos
     lane.step()
     lane.step()
-    frame = lane.frame(whole=True)
+    frame = lane.frame()
     # Acceleration 6, drag 3, steps of 0.1 s: speeds 0.6 and 0.6 + 0.1 * (6 - 1.8) = 1.02.
-    assert frame["place"] == pytest.approx([start[0], start[1] + 0.162], abs=2e-4)
-    assert (len(frame["trail"]), frame["reached"], frame["at_goal"]) == (3, None, 0)
-    while lane.frame(whole=False)["reached"] is None:
+    assert frame.qpos == pytest.approx([start[0], start[1] + 0.162], abs=2e-4)
+    assert (len(frame.way), frame.reached, frame.at_goal) == (3, None, 0)
+    while lane.frame().reached is None:
         lane.step()
     lane.step()
-    frame = lane.frame(whole=True)
-    steps = len(frame["trail"]) - 1
-    inside = [abs(place[1] - 3) < 0.5 for place in frame["trail"]]
-    assert frame["reached"] == pytest.approx(0.1 * inside.index(True)) == 0.1 * (steps - 1)
-    assert frame["at_goal"] == pytest.approx(0.2)
+    frame = lane.frame()
+    inside = [abs(place[1] - 3) < 0.5 for place in frame.way]
+    assert frame.reached == pytest.approx(0.1 * inside.index(True))
+    assert frame.reached == pytest.approx(0.1 * (len(frame.way) - 2))
+    assert frame.at_goal == pytest.approx(0.2)
 
 
 def test_a_planner_leads_from_subgoal_to_subgoal():
@@ -147,7 +238,7 @@ def test_a_planner_leads_from_subgoal_to_subgoal():
         return straight(observation, goal)
 
     session = Session(MAZE, [Player("agent", "", follow)], planner=lambda *_: SUBGOALS)
-    session.set_goal([1.0, 3.0], restart=True)
+    session.set_goal(np.array([1.0, 3.0]), restart=True)
     for _ in range(25):
         session._step()
     kept = [goal for at, goal in enumerate(told) if at == 0 or goal != told[at - 1]]
@@ -156,116 +247,245 @@ def test_a_planner_leads_from_subgoal_to_subgoal():
 
 
 def test_both_start_alike_and_go_on_alone(session):
-    moved = session.set_goal([1.0, 3.0], restart=True)
-    assert moved == {"goal": [1.0, 3.0], "moved": False}
-    first, *_ = lanes = json.loads(next(session.frames()))["lanes"]
-    assert first["place"] == lanes[1]["place"]
-    frame = _watch_until(session, lambda frame: frame["lanes"][0]["reached"])
-    teacher, student = frame["lanes"]
-    assert (frame["phase"], student["reached"]) == ("moving", None)
-    assert student["place"] == lanes[1]["place"]
-    assert 0 < teacher["latency"]["median"] <= teacher["latency"]["late"]
+    assert session.set_goal(np.array([1.0, 3.0]), restart=True) is False
+    first, second = session.frame().lanes
+    np.testing.assert_array_equal(first.way[0], second.way[0])
+    frame = wait_for_frame(session, lambda frame: frame.lanes[0].reached)
+    teacher, student = frame.lanes
+    assert (frame.phase, student.reached) == ("moving", None)
+    np.testing.assert_array_equal(student.qpos, second.qpos)
+    median, late = teacher.latency
+    assert 0 < median <= late
     # From where they stand, with a new record; and from a fresh start.
-    session.set_goal([1.0, 1.0], restart=False)
-    scene = session.scene()["frame"]
-    assert (scene["episode"], scene["time"]) == (frame["episode"], 0)
-    assert scene["lanes"][0]["place"][1] > 2
+    session.pause(True)
+    session.set_goal(np.array([1.0, 1.0]), restart=False)
+    after = session.frame()
+    assert (after.episode, after.time, after.lanes[0].reached) == (frame.episode, 0, None)
+    assert after.lanes[0].qpos[1] > 2
     session.reset()
-    assert session.scene()["frame"]["lanes"][0]["place"][1] < 1.5
+    assert session.frame().lanes[0].qpos[1] < 1.5
 
 
-def _watch_until(session: Session, true, seconds: float = 20) -> dict:
-    until = time.monotonic() + seconds
-    with session.watching():
-        for text in session.frames():
-            frame = json.loads(text or "{}")
-            if text and true(frame):
-                return frame
-            assert time.monotonic() < until, frame
-    raise AssertionError("the session ended")
+def test_a_pause_stops_the_clock_and_ends(session):
+    session.set_goal(np.array([1.0, 3.0]), restart=True)
+    session.pause(True)
+    stood = session.frame()
+    time.sleep(0.3)
+    assert (session.frame().phase, session.frame().time) == ("paused", stood.time)
+    session.pause(False)
+    wait_for_frame(session, lambda frame: frame.time > stood.time)
 
 
 def test_the_clock_stands_while_nobody_watches(session, monkeypatch):
     monkeypatch.setattr(session_module, "LINGER", 0.0)
-    session.set_goal([1.0, 3.0], restart=True)
+    watchers = [0]
+    session.attach(lambda frame: None, lambda: watchers[0])
+    session.set_goal(np.array([1.0, 3.0]), restart=True)
     time.sleep(0.4)
-    assert session.scene()["frame"]["time"] == 0
-    frame = _watch_until(session, lambda frame: frame["time"] > 0.3)
-    # At real time: the pace of a tenth of a second a step, measured over few steps.
-    assert frame["pace"] == pytest.approx(1, abs=0.5)
+    assert session.frame().time == 0
+    watchers[0] = 1
+    session.look()
+    frame = wait_for_frame(session, lambda frame: frame.time > 0.8)
+    # At real time, but on a machine that is busy: never faster.
+    assert 0.05 < frame.pace < 1.3
+
+
+def test_a_new_goal_is_one_of_the_tasks(session):
+    session.new_goal(restart=True)
+    first = session.frame().goal
+    cells = MAZE.maze.goals("evaluation")
+    assert np.abs(cells - first).max(-1).min() < 0.5
+    session.new_goal(restart=True)
+    assert (session.frame().goal != first).any()
 
 
 def test_the_map_is_the_critics(tiny_run):
     session = open_session(tiny_run.path)
-    found = session.value_map([3.0, 1.0])
+    found = session.value_map(np.array([3.0, 1.0]))
     expected = value_map(tiny_run, [3.0, 1.0], MAP_RESOLUTION)
     np.testing.assert_allclose(found.x, expected.x)
     np.testing.assert_allclose(found.value, expected.value)
 
 
-def _ask(server: PageServer, method: str, path: str, body=None, **headers) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
-    headers = {name.replace("_", "-"): value for name, value in headers.items()}
-    connection.request(method, path, body, headers)
+@pytest.mark.parametrize(
+    ("name", "sliders"),
+    [
+        ("ant_ball", ["ball x", "ball y"]),
+        ("arm_push_easy", ["cube x", "cube y"]),
+        ("half_cheetah", []),
+        ("reacher", ["tip x", "tip y"]),
+    ],
+)
+def test_every_kind_of_task_is_shown(name, sliders):
+    task = make_task(name)
+    idle = Player("agent", "", lambda *_: np.zeros(task.action_dim, np.float32))
+    session = Session(task, [idle])
+    with PageServer(session, 0) as server:
+        server.start()
+        session.pause(True)
+        session.new_goal(restart=True)
+        frame, scene = session.frame(), server.view.server.scene
+        position, _ = poses(task.world.model)(frame.lanes[0].qpos)
+        for body in range(task.world.model.nbody):
+            shown = scene.get_handle_by_name(f"/agent/body {body}").position
+            np.testing.assert_allclose(shown, position[body], atol=1e-6)
+        goal = scene.get_handle_by_name("/agent/goal 0")
+        assert goal.visible
+        # The goal on the floor is lifted out of it.
+        np.testing.assert_allclose(
+            goal.position, task.goal_points(frame.lanes[0].goal)[0], atol=0.1
+        )
+        coordinates = task.goal.coordinates
+        found = [coordinates[number].name for number in server.view._sliders]
+        assert found == sliders
+        # Any number may come from a page.
+        for number, slider in server.view._sliders.items():
+            slider._impl.value = [math.nan, 1e300][number % 2]
+        with pytest.raises(UserError, match="finite numbers") if sliders else nullcontext():
+            server.view._send(server.view._slid())
+
+
+def ask(server: PageServer, path: str = "/", method: str = "GET", **headers) -> tuple[int, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection.request(method, path, headers=headers)
     answer = connection.getresponse()
-    text = answer.read().decode()
+    text = answer.read().decode(errors="replace")
+    assert answer.status >= 400 or "ws://" in answer.headers["Content-Security-Policy"]
     connection.close()
     return answer.status, text
 
 
-BAD_REQUESTS = [
-    ("GET", "/nothing", None, {}, 404, "nothing at this address"),
-    ("GET", "/../serve.py", None, {}, 404, "nothing at this address"),
-    ("GET", "/map?goal=1", None, {}, 400, "two finite numbers"),
-    ("GET", "/map?goal=1,nan", None, {}, 400, "two finite numbers"),
-    ("GET", "/state", None, {"Host": "evil.example"}, 403, "only the page at http://127.0.0.1"),
-    ("GET", "/state", None, {"Host": "[broken"}, 403, "only the page"),
-    ("GET", "/events", None, {"Origin": "http://evil.example"}, 403, "only the page"),
-    ("POST", "/reset", None, {"Origin": "null"}, 403, "only the page"),
-    ("POST", "/goal", b"{", {}, 400, "not a JSON object"),
-    ("POST", "/goal", b"\xff", {}, 400, "not a JSON object"),
-    ("POST", "/goal", b"[" * 1000, {}, 400, "not a JSON object"),
-    ("POST", "/goal", b"[1, 2]", {}, 400, "not a JSON object"),
-    ("POST", "/goal", b"{}", {}, 400, "a goal is sent as"),
-    ("POST", "/goal", b'{"goal": [1, 2], "restart": 1}', {}, 400, "a goal is sent as"),
-    ("POST", "/goal", b'{"goal": [1]}', {}, 400, "two finite numbers"),
-    ("POST", "/goal", b'{"goal": [1, NaN]}', {}, 400, "two finite numbers"),
-    ("POST", "/goal", b'{"goal": [true, 1, 2]}', {}, 400, "two finite numbers"),
-    ("POST", "/goal", b'{"goal": [1, {}]}', {}, 400, "two finite numbers"),
-    ("POST", "/goal", b"1" * 70_000, {}, 413, "at most 65536 bytes"),
-    ("POST", "/goal", b"", {"Content-Length": "many"}, 400, "length of the request"),
-    ("POST", "/goal", b"", {"Content-Length": "9" * 5000}, 413, "at most 65536 bytes"),
-    ("POST", "/nothing", b"{}", {}, 404, "nothing at this address"),
-    ("PUT", "/goal", b"{}", {}, 501, "Unsupported method"),
-]
+def page_socket(server: PageServer, path: str = "/", origin: str | None = None, **options):
+    """A WebSocket as viser's page opens it."""
+    return connect(
+        f"ws://127.0.0.1:{server.port}{path}",
+        origin=origin,
+        subprotocols=["viser-v1.1.1"],
+        compression=None,
+        **options,
+    )
 
 
-def test_wrong_requests_get_one_sentence(server, capfd):
-    before = server.session.scene()["frame"]["episode"]
-    for method, path, body, headers, status, words in BAD_REQUESTS:
-        found, text = _ask(server, method, path, body, **headers)
-        sentence = json.loads(text)["error"]
-        assert (found, words in sentence) == (status, True), (path, body, headers, text)
-        assert "\n" not in sentence
-    assert server.session.scene()["frame"]["episode"] == before
+def drain(page) -> None:
+    """Read what a page is sent until it is cut off."""
+    while True:
+        page.recv(timeout=10)
+
+
+def test_the_page_is_answered_by_the_names_of_this_machine(server):
+    for name in ("localhost", "127.0.0.1", "[::1]"):
+        for port in (server.port, 9000):  # the latter through a tunnel
+            host = f"{name}:{port}"
+            status, text = ask(server, Host=host, Origin=f"http://{host}")
+            assert (status, "<!doctype html>" in text) == (200, True)
+    with page_socket(server, origin=f"http://127.0.0.1:{server.port}") as page:
+        assert len(page.recv(timeout=10)) > 16  # the scene
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "words"),
+    [
+        ({"Host": "evil.example"}, 403, "only the page of kilolayer serve"),
+        ({"Host": "127.0.0.1.evil.example"}, 403, "only the page"),
+        ({"Host": "192.168.0.7"}, 403, "only the page"),
+        ({"Host": "localhost:80; script-src *"}, 403, "only the page"),
+        ({"Host": "[broken"}, 403, "only the page"),
+        ({"Host": ""}, 403, "only the page"),
+        ({"Origin": "http://evil.example"}, 403, "only the page"),
+        ({"Origin": "null"}, 403, "only the page"),
+        ({"Host": "localhost:1", "Origin": "http://localhost:2"}, 403, "only the page"),
+    ],
+)
+def test_strangers_are_refused_in_a_sentence(server, headers, status, words, capfd):
+    for upgrade in ({}, {"Upgrade": "websocket", "Connection": "Upgrade"}):
+        found, text = ask(server, **headers, **upgrade)
+        assert (found, words in text, text.count("\n")) == (status, True, 1)
     assert capfd.readouterr().err == ""
 
 
-def test_the_page_is_answered_and_steers(server):
-    port = server.server_port
-    for host in (f"localhost:{port}", f"127.0.0.1:{port}", "localhost:9000"):
-        status, text = _ask(server, "GET", "/", Host=host, Origin=f"http://{host}")
-        assert (status, "<h1" in text) == (200, True)
-    status, text = _ask(server, "POST", "/goal", json.dumps({"goal": [2.1, 1.0]}))
-    assert (status, json.loads(text)) == (200, {"goal": [2.75, 1.0], "moved": True})
-    assert _ask(server, "POST", "/reset") == (200, "{}")
-    drawn = json.loads(_ask(server, "GET", "/map?goal=1,3")[1])
-    assert drawn["scale"] == pytest.approx([11 * -0.4375, 11 * 4.4375], rel=1e-4)
-    assert np.shape(drawn["values"]) == (40, 40)
+def test_no_stranger_opens_a_websocket(server):
+    for origin in ("http://evil.example", "null", f"http://localhost:{server.port}"):
+        with pytest.raises(InvalidStatus, match="403"), page_socket(server, origin=origin):
+            pass
+    evil = {"Host": f"evil.example:{server.port}"}
+    with (
+        pytest.raises(InvalidStatus, match=r"40[03]"),
+        page_socket(server, additional_headers=evil),  # a second Host beside the true one
+    ):
+        pass
 
 
-def test_a_port_in_use_is_told_with_the_next_free_one(server, session, policy_path, capsys):
-    port = server.server_port
+def test_what_is_no_request_of_the_page_is_refused_without_a_word_on_the_terminal(server, capfd):
+    assert ask(server, "/nothing")[0] == 404
+    assert ask(server, "/../../__init__.py")[0] == 404
+    with pytest.raises((http.client.HTTPException, ConnectionError, AssertionError)):
+        assert ask(server, "/", "POST")[0] == 200
+    with page_socket(server) as page:
+        page.send(b"\xff" * 100)
+        with pytest.raises(ConnectionClosed):
+            drain(page)
+    assert capfd.readouterr().err == ""
+
+
+def test_long_messages_and_many_pages_are_refused(server):
+    with page_socket(server) as page:
+        page.send(b"x" * (guard_module.LONGEST_MESSAGE + 1))
+        with pytest.raises(ConnectionClosed, match="1009"):
+            drain(page)
+    wait_until(lambda: not server.view.server._websock_server._live_connections)
+    pages = [page_socket(server) for _ in range(guard_module.CLIENTS)]
+    with pytest.raises(InvalidStatus, match="503"), page_socket(server):
+        pass
+    for page in pages:
+        page.close()
+
+
+def test_nobody_opens_a_tunnel(server, monkeypatch):
+    """viser's own page may ask for a public address."""
+    asked = []
+    monkeypatch.setattr(
+        type(server.view.server), "request_share_url", lambda *_, **__: asked.append(1)
+    )
+    with page_socket(server) as page:
+        page.send(msgspec.msgpack.encode({"type": "ShareUrlRequest"}))
+        # An answer to a later message shows that the first one was read.
+        page.ping().wait(10)
+        time.sleep(0.3)
+    assert asked == []
+
+
+def test_a_viser_that_goes_round_the_guard_is_stopped(session, monkeypatch):
+    stopped = []
+    unguarded = SimpleNamespace(stop=lambda: stopped.append(1))
+    monkeypatch.setattr(guard_module.viser, "ViserServer", lambda **_: unguarded)
+    with PageServer(session, 0) as server, pytest.raises(RuntimeError, match="without the guard"):
+        server.start()
+    assert stopped == [1]
+
+
+def test_another_host_wants_the_token():
+    session = Session(MAZE, [STUDENT])
+    with PageServer(session, 0, host="0.0.0.0") as server:
+        server.start()
+        token = server.url.rpartition("/")[2]
+        assert len(token) >= 20
+        for path in ("/", f"/{token[:-1]}", f"/x{token}", f"/{token}x/", "/%00", "/%ff"):
+            found, text = ask(server, path)
+            assert (found, "lacks the token" in text) == (403, True), path
+        assert ask(server, f"/{token}")[0] == ask(server, f"/{token}/?x=1")[0] == 200
+        # An address in numbers is this machine's own; a name may be pointed here by anybody.
+        assert ask(server, f"/{token}", Host="192.168.0.7:80")[0] == 200
+        assert ask(server, f"/{token}", Host="evil.example")[0] == 403
+        with pytest.raises(InvalidStatus, match="403"), page_socket(server):
+            pass
+        with page_socket(server, f"/{token}") as page:
+            assert page.recv(timeout=10)
+    with PageServer(Session(MAZE, [STUDENT]), 0, host="0.0.0.0") as other:
+        assert other.url.rpartition("/")[2] != token
+
+
+def test_a_port_in_use_is_told_with_the_next_free_one(server, policy_path, capsys):
+    port = server.port
     with pytest.raises(SystemExit) as stop:
         main(["serve", str(policy_path), "--port", str(port)])
     assert stop.value.code == 2
@@ -273,9 +493,11 @@ def test_a_port_in_use_is_told_with_the_next_free_one(server, session, policy_pa
     assert error.startswith(f"error: port {port} is in use by another program: --port ")
     free = int(error.split("--port ")[1].split()[0])
     assert port < free < port + 50
-    PageServer(session, free).server_close()
+    PageServer(server.session, free).stop()
     with pytest.raises(UserError, match="port = 70000 is not allowed"):
-        PageServer(session, 70000)
+        PageServer(server.session, 70000)
+    with pytest.raises(UserError, match=r"of 192\.0\.2\.1 cannot be taken"):
+        PageServer(server.session, 0, host="192.0.2.1")
 
 
 def test_a_student_of_another_task_is_told(policy_path, tmp_path):
@@ -286,17 +508,19 @@ def test_a_student_of_another_task_is_told(policy_path, tmp_path):
     with pytest.raises(UserError, match=r"plays ant and the teacher .* plays point_u_maze"):
         open_session(policy_path, ant)
     with pytest.raises(UserError, match="no critic's map"):
-        open_session(policy_path).value_map([1.0, 3.0])
+        open_session(policy_path).value_map(np.array([1.0, 3.0]))
 
 
 def test_the_command_tells_its_address_and_stops_quietly(policy_path, monkeypatch, capsys):
     def interrupted(server: PageServer) -> None:
         servers.append(server)
+        server.start()
         assert server.session._thread.is_alive()
+        assert ask(server)[0] == 200
         raise KeyboardInterrupt
 
     servers: list[PageServer] = []
-    monkeypatch.setattr(PageServer, "serve_forever", interrupted)
+    monkeypatch.setattr(PageServer, "run", interrupted)
     monkeypatch.setattr("webbrowser.open", lambda url: False)
     main(["serve", str(policy_path), "--port", "0", "--open"])
     told = capsys.readouterr()
@@ -307,40 +531,95 @@ def test_the_command_tells_its_address_and_stops_quietly(policy_path, monkeypatc
     assert told.err.splitlines() == ["open ...", "agent ..."]
     # A thread that the interpreter's end meets inside the physics would be a crash.
     assert not servers[0].session._thread.is_alive()
+    assert "viser" not in " ".join(thread.name for thread in threading.enumerate())
 
 
-PIXEL = """(() => { const plane = document.querySelectorAll(".plane")[%d];
-  const at = new DOMPoint(%f, %f).matrixTransform(plane.getScreenCTM());
-  return [at.x, at.y]; })()"""
+def open_page(tab: Browser, server: PageServer) -> None:
+    """Open the page and wait until its camera stands where the server has put it."""
+    viewer = server.view.server
+
+    def stands() -> bool:
+        tab.evaluate("1")  # the browser works while it is asked
+        return any(
+            np.allclose(client.camera.position, viewer.initial_camera.position, atol=1e-3)
+            for client in viewer.get_clients().values()
+        )
+
+    tab.open(server.url, width=1200, height=600)
+    wait_until(stands)
+
+
+def pixel(tab: Browser, server: PageServer, point: tuple[float, float, float]) -> tuple:
+    """Where the page shows a point, in pixels of the window."""
+    (client,) = server.view.server.get_clients().values()
+    camera = client.camera
+    turn = np.zeros(9)
+    mujoco.mju_quat2Mat(turn, np.array(camera.wxyz))
+    right, down, ahead = turn.reshape(3, 3).T @ (np.array(point) - camera.position)
+    half = math.tan(camera.fov / 2)
+    left, top, width, height = tab.evaluate(
+        "(() => { const box = document.querySelector('canvas').getBoundingClientRect(); "
+        "return [box.x, box.y, box.width, box.height]; })()"
+    )
+    x, y = right / ahead / (half * width / height), down / ahead / half
+    return left + width * (1 + x) / 2, top + height * (1 + y) / 2
+
+
+def press(tab: Browser, label: str) -> None:
+    tab.evaluate(
+        "[...document.querySelectorAll('button')].find(button => "
+        f"button.textContent.trim() == {label!r}).click()"
+    )
 
 
 @needs_browser
 def test_a_person_clicks_a_goal_and_sees_it_reached(server, tmp_path):
     with browser(tmp_path / "profile") as tab:
-        tab.open(server.url)
-        tab.wait_for("document.querySelectorAll('.player').length == 2")
-        tab.wait_for("document.querySelector('#status').textContent.startsWith('Click')")
-        tab.click(*tab.evaluate(PIXEL % (0, 1.0, 3.0)))
-        # The click went where it was aimed, and the plan is drawn.
-        tab.wait_for("document.querySelectorAll('.ground .subgoal').length >= 3")
-        goal = tab.evaluate("[document.querySelector('#goal-x').value, shown.goal[1]]")
-        assert [float(goal[0]), goal[1]] == pytest.approx([1, 3], abs=0.05)
-        place = (
-            "[...document.querySelectorAll('.ground .subgoal')].map((dot) => dot.cx.baseVal.value)"
-        )
-        assert tab.evaluate(place)[-1] == pytest.approx(1.0)
-        tab.wait_for("document.querySelector('.outcome').textContent.startsWith('Reached after')")
-        assert "The teacher reached the goal." in tab.evaluate("document.body.innerText")
-        assert tab.evaluate("document.querySelectorAll('.player.reached').length") == 1
-        assert tab.evaluate("document.querySelector('.median').textContent").endswith(" ms")
-        assert tab.evaluate("document.querySelector('.values').href.baseVal").startswith("data:")
-        # With the keys alone: the map, two steps to the right, Enter.
-        tab.evaluate("document.querySelector('.ground').focus()")
-        for key in ("ArrowRight", "ArrowRight", "Enter"):
-            tab.press(key)
-        tab.wait_for("shown.goal[0] > 1.2")
-        # A wall: the nearest place, said so.
-        tab.click(*tab.evaluate(PIXEL % (1, 2.1, 1.0)))
-        tab.wait_for("document.querySelector('#status').textContent.startsWith('No goal can be')")
-        assert tab.evaluate("shown.goal")[0] == 2.75
-        assert tab.console == []
+        open_page(tab, server)
+        tab.wait_for("document.body.innerText.includes('Click a place on the floor')")
+        session = server.session
+        tab.click(*pixel(tab, server, (1.0, 3.0, 0.0)))
+        tab.wait_for("document.body.innerText.includes('The teacher reached the goal.')")
+        frame = session.frame()
+        # The click went where it was aimed.
+        assert frame.goal == pytest.approx([1.0, 3.0], abs=0.1)
+        assert (frame.lanes[0].reached is not None, frame.lanes[1].reached) == (True, None)
+        text = tab.evaluate("document.body.innerText")
+        for words in ("teacher", "depth 16", "median latency", " ms", "reached after"):
+            assert words in text
+        # The canvas shows the goal, green for the one who is there and orange for the other, on
+        # the critic's map.
+        session.pause(True)
+        tab.wait_for("document.body.innerText.includes('Paused.')")
+        tab.screenshot(tmp_path / "page.png")
+        picture = np.asarray(Image.open(tmp_path / "page.png").convert("RGB")).astype(int)
+        away = server.view._figures[1].offset[0]
+        x, y = pixel(tab, server, (1.3 + away, 3.1, 0.0))
+        red, green, blue = picture[round(y), round(x)]
+        assert red > green > blue, (red, green, blue)
+        x, y = pixel(tab, server, (1.3, 3.1, 0.0))
+        red, green, blue = picture[round(y), round(x)]
+        assert green > red, (red, green, blue)
+        assert green > blue, (red, green, blue)
+        # A wall: the nearest place, said so; a button: a goal of the task.
+        tab.click(*pixel(tab, server, (2.1 + away, 1.0, 0.0)))
+        tab.wait_for("document.body.innerText.includes('No goal can be there')")
+        assert session.frame().goal[0] == 2.75
+        press(tab, "New goal")
+        wait_until(lambda: tab.evaluate("1") and session.frame().goal[0] != 2.75)
+        assert [line for line in tab.console if "onnect" not in line] == []
+
+
+@needs_browser
+def test_an_arm_goes_where_its_sliders_are_set(tmp_path):
+    session = Session(ArmReach(), [Player("agent", "", lambda *_: np.zeros(4, np.float32))])
+    session.warm_up()
+    with PageServer(session, 0) as server, browser(tmp_path / "profile") as tab:
+        server.start()
+        open_page(tab, server)
+        tab.wait_for("document.body.innerText.includes('Move the sliders')")
+        tab.evaluate("document.querySelectorAll('[role=slider]')[2].focus()")
+        before = server.view._slid()
+        tab.press("ArrowRight")
+        wait_until(lambda: tab.evaluate("1") and session.frame().goal is not None)
+        assert session.frame().goal - before == pytest.approx([0, 0, 0.001], abs=2e-4)

@@ -4,14 +4,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kilolayer.deploy.page.ground import Ground, heading, outline
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.build import build_physics
 from kilolayer.tasks.base import Task, has_ended
@@ -73,6 +71,29 @@ class Simulator:
         self.distance = jax.jit(task.distance)
 
 
+@dataclass(frozen=True)
+class LaneFrame:
+    """What there is to see of a player.
+
+    qpos `[nq]`; achieved, goal `[goal]`; subgoals `[m, goal]`, in order; way: where the goal's part
+    of the body has been since the start, `[steps + 1, 3]`. distance: to the goal, in its unit.
+    reached: seconds until the goal was reached first; at_goal: seconds within its radius. ended:
+    why the episode ended early. latency: median and 99th percentile of the newest calls of the
+    policy, ms.
+    """
+
+    qpos: np.ndarray
+    achieved: np.ndarray
+    goal: np.ndarray
+    subgoals: np.ndarray
+    way: np.ndarray
+    distance: float
+    reached: float | None
+    at_goal: float
+    ended: str | None
+    latency: tuple[float, float] | None
+
+
 class Lane:
     """A player's robot and its record since it was told its goal.
 
@@ -83,17 +104,16 @@ class Lane:
         self,
         player: Player,
         task: Task,
-        ground: Ground,
         simulator: Simulator,
         planner: Planner | None,
     ):
         self.player, self._task, self._simulator = player, task, simulator
-        self._planner, self._outline = planner, outline(task.world, ground)
+        self._planner = planner
         self._latencies: deque[float] = deque(maxlen=LATENCIES)
 
     def begin(self, situation: Situation) -> None:
         """Stand in this situation with an empty record."""
-        self._trail: list[list[float]] = []
+        self._way: list[np.ndarray] = []
         self._enter(situation)
         self._forget()
 
@@ -111,13 +131,7 @@ class Lane:
 
     def _enter(self, situation: Situation) -> None:
         self.situation = situation
-        qpos, achieved = (
-            np.asarray(part, np.float64) for part in (situation.physics.qpos[0], situation.achieved)
-        )
-        self._place = achieved[:2].tolist()
-        self._shapes = self._outline(qpos, achieved)
-        self._heading = heading(self._task.world, qpos)
-        self._trail.append(self._place)
+        self._way.append(self._task.goal_points(np.asarray(situation.achieved))[0])
 
     def step(self) -> None:
         """One control step; none if the episode has ended."""
@@ -165,30 +179,21 @@ class Lane:
         self.step()
         self._latencies.clear()
 
-    def frame(self, whole: bool) -> dict[str, Any]:
-        """What the page draws, as JSON values; times in seconds, latency in ms.
-
-        whole: with the trail since the start, and not only the newest place.
-        """
-        second = self._task.world.control_step
+    def frame(self) -> LaneFrame:
+        second, situation = self._task.world.control_step, self.situation
         latency = None
         if self._latencies:
-            median, late = rounded(1e3 * np.percentile(np.array(self._latencies), [50, 99]))
-            latency = {"median": median, "late": late}
-        frame = {
-            "place": rounded(self._place),
-            "shapes": [rounded(shape) for shape in self._shapes],
-            "heading": self._heading and rounded(self._heading),
-            "distance": round(float(self.situation.distance), 4),
-            "reached": self._reached and round(self._reached * second, 4),
-            "at_goal": round(self._at_goal * second, 4),
-            "ended": self.ended,
-            "subgoals": [rounded(subgoal[:2]) for subgoal in self._subgoals],
-            "latency": latency,
-        }
-        return frame | {"trail": [rounded(place) for place in self._trail]} if whole else frame
-
-
-def rounded(numbers: Any) -> list[float]:
-    """For JSON that is short to send."""
-    return [round(float(number), 4) for number in numbers]
+            median, late = 1e3 * np.percentile(np.array(self._latencies), [50, 99])
+            latency = float(median), float(late)
+        return LaneFrame(
+            qpos=np.asarray(situation.physics.qpos, np.float64)[0],
+            achieved=np.asarray(situation.achieved),
+            goal=np.asarray(situation.goal),
+            subgoals=self._subgoals,
+            way=np.stack(self._way),
+            distance=float(situation.distance),
+            reached=None if self._reached is None else self._reached * second,
+            at_goal=self._at_goal * second,
+            ended=self.ended,
+            latency=latency,
+        )

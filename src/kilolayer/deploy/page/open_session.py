@@ -24,7 +24,7 @@ def open_session(
 
     teacher, student: run directories or policy directories of one task. The critic's map is the
     teacher's, where that is a run. Raises UserError if they cannot be opened or do not fit, or if
-    the task's goals are not places x, y.
+    the bodies of the task cannot be shown.
     """
     name = "agent" if student is None else "teacher"
     player, task, maps = _open(name, Path(teacher))

@@ -1,34 +1,46 @@
 """Players side by side in real time: same start, same goal, one clock."""
 
-import dataclasses
-import json
-import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from kilolayer.analysis.value_map import ValueMap
-from kilolayer.deploy.listener import Listener
+from kilolayer.deploy.listener import Heard, Listener
 from kilolayer.deploy.page.ground import Ground
-from kilolayer.deploy.page.lane import Lane, Planner, Player, Simulator, rounded
+from kilolayer.deploy.page.lane import Lane, LaneFrame, Planner, Player, Simulator
 from kilolayer.runtime.progress import ProgressDisplay, Silent
 from kilolayer.tasks.base import Task
 from kilolayer.types import UserError
 
 MAP_RESOLUTION = 40
 LINGER = 5.0  # seconds that the clock goes on after the last one has stopped watching
-KEEP_ALIVE = 5.0  # seconds until a watcher is told that there is nothing new
 PACE_STEPS = 20  # newest steps that the pace is told of
+FRAME_INTERVAL = 1 / 30  # seconds between two frames at least
 
 # (goal [goal], x [columns], y [rows]) -> the critic's values there
 MapMaker = Callable[[np.ndarray, np.ndarray, np.ndarray], ValueMap]
+Phase = Literal["waiting", "moving", "paused", "over", "failed"]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What there is to see. goal `[goal]`: the one told; time: of the episode, s; pace: simulated
+    over real time, of the newest steps."""
+
+    phase: Phase
+    failure: str | None
+    episode: int
+    goal: np.ndarray | None
+    time: float
+    pace: float | None
+    lanes: tuple[LaneFrame, ...]
 
 
 class Session:
@@ -36,7 +48,7 @@ class Session:
 
     Everything happens under one lock, so that no step is timed beside a map or another step.
     maps: of the critic, if there is one. listener: who takes sentences, if somebody does. Raises
-    UserError if the task's goals are not places x, y.
+    UserError if the task's bodies cannot be shown.
     """
 
     def __init__(
@@ -48,23 +60,26 @@ class Session:
         listener: Listener | None = None,
         seed: int = 0,
     ):
-        self._task, self._maps, self._listener = task, maps, listener
-        self.ground = Ground.of(task)
+        self.task, self.players, self.listener = task, tuple(players), listener
+        self.ground, self._maps = Ground.of(task), maps
         self._simulator = Simulator(task)
-        self._lanes = [
-            Lane(player, task, self.ground, self._simulator, planner) for player in players
-        ]
-        self._key = jax.random.key(seed)
-        self._name = secrets.token_hex(4)
+        self._lanes = [Lane(player, task, self._simulator, planner) for player in players]
+        self._key, self._goal_key = jax.random.split(jax.random.key(seed))
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, daemon=True)
-        self._stopped = False
+        self._stopped, self._paused = False, False
         self._failure: str | None = None
-        self._watchers, self._left = 0, 0.0
+        self._draw: Callable[[Frame], None] = lambda frame: None
+        self._watchers: Callable[[], int] = lambda: 0
+        self._left, self._drawn = float("-inf"), 0.0
         self._finished: deque[float] = deque(maxlen=PACE_STEPS)
-        self._version, self._episode, self._steps = 0, 0, 0
+        self._episode, self._steps, self._asked = 0, 0, 0
         self._goal: np.ndarray | None = None
         self._begin()
+
+    @property
+    def has_map(self) -> bool:
+        return self._maps is not None
 
     def warm_up(self, display: ProgressDisplay | None = None) -> None:
         """Compile all that is needed; seconds, or minutes for a very deep network."""
@@ -72,59 +87,63 @@ class Session:
         for lane in self._lanes:
             display.phase(lane.player.name)
             lane.warm_up()
-        if self._maps is not None:
+        if self.has_map:
             display.phase("map")
-            self.value_map(self.ground.template[:2])
-        if self._listener is not None:
+            self.value_map(self.ground.template)
+        if self.listener is not None:
             display.phase("sentences")
-            self._listener.hear(self._listener.example)
+            self.listener.hear(self.listener.example)
         self._begin()
+
+    def attach(self, draw: Callable[[Frame], None], watchers: Callable[[], int]) -> None:
+        """Draw each frame with `draw`, and step while there are `watchers`."""
+        with self._changed:
+            self._draw, self._watchers = draw, watchers
+            self._publish()
 
     def start(self) -> None:
         """Begin to step, in the background."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread and let all who watch go."""
+        """End the thread, and draw no more."""
         with self._changed:
-            self._stopped = True
+            self._stopped, self._draw = True, lambda frame: None
             self._changed.notify_all()
         if self._thread.ident is not None:
             self._thread.join()
 
-    def set_goal(self, place: Sequence[float], restart: bool) -> dict[str, Any]:
-        """Send all players to a place x, y, or to the nearest one that can be a goal.
+    def set_goal(self, goal: np.ndarray, restart: bool) -> bool:
+        """Send all players to a goal `[goal]`, or to the nearest one that can be told.
 
         restart: from the start of a new episode; else from where they stand, unless that episode
-        is over. Returns the place chosen and whether it is not the one asked for.
+        is over. Returns whether the goal is another one than was asked for.
         """
-        asked = np.array(place, float)
         with self._changed:
-            chosen = self.ground.nearest(asked)
-            over = self._phase() not in ("waiting", "moving")
-            self._goal = self.ground.goal(chosen)
-            if restart or over:
+            self._goal = self.ground.nearest(np.asarray(goal, float))
+            if restart or self._phase() in ("over", "failed"):
                 self._begin()
             else:
                 self._steps = 0
                 for lane in self._lanes:
                     lane.tell(self._goal)
             self._publish()
-        return {"goal": rounded(chosen), "moved": bool((chosen != asked).any())}
+            return not np.allclose(self._goal, goal, atol=1e-6)
 
-    def say(self, sentence: str, restart: bool) -> dict[str, Any]:
+    def new_goal(self, restart: bool) -> None:
+        """Send all players to a goal drawn as in an evaluation."""
+        with self._changed:
+            key = jax.random.fold_in(self._goal_key, self._asked)
+            self._asked += 1
+            self.set_goal(np.asarray(self.task.sample_goal(key, 1, "evaluation"))[0], restart)
+
+    def say(self, sentence: str, restart: bool) -> tuple[Heard, bool]:
         """Send all players where a sentence says, as `set_goal` does, and tell what it was taken
         for. Raises UserError if nobody listens here, or for what is no sentence."""
         with self._changed:
             heard = self._require_listener().hear(sentence)
             self._finished.clear()
-            told = self.set_goal(heard.goal[:2].tolist(), restart)
-        return {
-            **told,
-            "confidence": round(heard.confidence, 4),
-            "familiar": heard.familiar,
-            "nearest": heard.nearest,
-        }
+            return heard, self.set_goal(heard.goal, restart)
 
     def rearrange(self) -> None:
         """Other marks, and a new episode that waits for a goal; raises UserError as `say` does."""
@@ -135,12 +154,12 @@ class Session:
             self._publish()
 
     def _require_listener(self) -> Listener:
-        if self._listener is None:
+        if self.listener is None:
             raise UserError(
                 "nobody understands sentences here: serve the run with a grounding, "
                 "`kilolayer serve RUN --grounding DIR`; `kilolayer ground RUN` makes one."
             )
-        return self._listener
+        return self.listener
 
     def reset(self) -> None:
         """A new episode with the same goal, if there is one."""
@@ -148,95 +167,65 @@ class Session:
             self._begin()
             self._publish()
 
-    def value_map(self, place: Sequence[float] | np.ndarray) -> ValueMap:
-        """The critic's map for a goal at this place; raises UserError if there is no critic."""
+    def pause(self, paused: bool) -> None:
+        """Stop the clock, or let it go on."""
+        with self._changed:
+            self._paused = paused
+            self._publish()
+
+    def look(self) -> None:
+        """Somebody has come to watch, or has left, or wants to see the newest frame."""
+        with self._changed:
+            if not self._watchers():
+                self._left = time.monotonic()
+            self._publish()
+
+    def value_map(self, goal: np.ndarray) -> ValueMap:
+        """The critic's map for a goal `[goal]`; raises UserError if there is no critic."""
         if self._maps is None:
             raise UserError("there is no critic's map: a policy on its own has no critic.")
         with self._changed:
-            goal = self.ground.goal(np.array(place, float))
-            found = self._maps(goal, *self.ground.axes(MAP_RESOLUTION))
+            found = self._maps(np.asarray(goal, np.float32), *self.ground.axes(MAP_RESOLUTION))
             self._finished.clear()
             return found
 
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Within, someone watches and the clock goes on."""
+    def frame(self) -> Frame:
+        """What there is to see now."""
         with self._changed:
-            self._watchers += 1
-            self._changed.notify_all()
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._watchers -= 1
-                self._left = time.monotonic()
-
-    def frames(self) -> Iterator[str]:
-        """Frames as JSON, the first with whole trails; empty where nothing new came for a while."""
-        with self._changed:
-            seen, episode, frame = self._version, self._episode, self._frame(whole=True)
-        while not self._stopped:
-            yield frame
-            with self._changed:
-                news = self._changed.wait_for(
-                    lambda seen=seen: self._version != seen or self._stopped, KEEP_ALIVE
-                )
-                frame = self._frame(whole=self._episode != episode) if news else ""
-                seen, episode = self._version, self._episode
-
-    def scene(self) -> dict[str, Any]:
-        """What does not change, and the frame of now, as JSON values."""
-        with self._changed:
-            frame = json.loads(self._frame(whole=True))
-        task, x = self._task, self._task.goal.coordinates[0]
-        return {
-            "task": task.name,
-            "unit": x.unit,
-            "bounds": self.ground.bounds,
-            "walls": self.ground.walls,
-            "radius": task.goal.radius,
-            "episode": round(task.episode_length * task.world.control_step, 4),
-            "players": [
-                {"name": lane.player.name, "about": lane.player.about} for lane in self._lanes
-            ],
-            "map": self._maps is not None,
-            "listens": self._listener is not None,
-            "frame": frame,
-        }
-
-    def _sentences(self) -> dict[str, Any] | None:
-        """The marks and a sentence about them, if somebody listens."""
-        if self._listener is None:
-            return None
-        marks = [
-            dataclasses.asdict(mark) | {"place": rounded(mark.place)}
-            for mark in self._listener.marks
-        ]
-        return {"marks": marks, "example": self._listener.example}
+            return Frame(
+                phase=self._phase(),
+                failure=self._failure,
+                episode=self._episode,
+                goal=self._goal,
+                time=self._steps * self.task.world.control_step,
+                pace=self._pace(),
+                lanes=tuple(lane.frame() for lane in self._lanes),
+            )
 
     def _begin(self) -> None:
         """A new episode: all players in one and the same situation."""
         goal = self.ground.template if self._goal is None else self._goal
         key = jax.random.fold_in(self._key, self._episode)
-        situation = self._simulator.begin(key, jnp.asarray(goal))
+        situation = self._simulator.begin(key, jnp.asarray(goal, jnp.float32))
         for lane in self._lanes:
             lane.begin(situation)
         self._episode, self._steps, self._failure = self._episode + 1, 0, None
         self._finished.clear()
 
-    def _phase(self) -> str:
+    def _phase(self) -> Phase:
         if self._failure is not None:
             return "failed"
         if self._goal is None:
             return "waiting"
-        ended = all(lane.ended is not None for lane in self._lanes)
-        return "over" if ended or self._steps >= self._task.episode_length else "moving"
-
-    def _watched(self) -> bool:
-        return self._watchers > 0 or time.monotonic() - self._left < LINGER
+        if all(lane.ended is not None for lane in self._lanes):
+            return "over"
+        if self._steps >= self.task.episode_length:
+            return "over"
+        return "paused" if self._paused else "moving"
 
     def _may_step(self) -> bool:
-        return self._phase() == "moving" and self._watched()
+        watched = self._watchers() > 0 or time.monotonic() - self._left < LINGER
+        return self._phase() == "moving" and watched
 
     def _run(self) -> None:
         due = time.monotonic()
@@ -248,10 +237,11 @@ class Session:
                 if self._stopped:
                     return
                 self._step()
-                self._publish()
+                if not self._may_step() or time.monotonic() - self._drawn >= FRAME_INTERVAL:
+                    self._publish()
             # A clock that fell behind goes on from now, and gives others a turn at the lock.
             now = time.monotonic()
-            due = max(due + self._task.world.control_step, now + 1e-3)
+            due = max(due + self.task.world.control_step, now + 1e-3)
             time.sleep(due - now)
 
     def _step(self) -> None:
@@ -265,28 +255,12 @@ class Session:
         self._finished.append(time.monotonic())
 
     def _publish(self) -> None:
-        self._version += 1
+        self._drawn = time.monotonic()
+        self._draw(self.frame())
         self._changed.notify_all()
 
     def _pace(self) -> float | None:
-        """Simulated over real time, of the newest steps."""
         if len(self._finished) < 2:
             return None
         gone = self._finished[-1] - self._finished[0]
-        return (len(self._finished) - 1) * self._task.world.control_step / gone
-
-    def _frame(self, whole: bool) -> str:
-        pace = self._pace()
-        frame = {
-            "session": self._name,
-            "phase": self._phase(),
-            "failure": self._failure,
-            "episode": self._episode,
-            "goal": None if self._goal is None else rounded(self._goal[:2]),
-            "time": round(self._steps * self._task.world.control_step, 4),
-            "pace": None if pace is None else round(pace, 3),
-            "lanes": [lane.frame(whole) for lane in self._lanes],
-        }
-        # What is new with an episode alone.
-        frame |= {"sentences": self._sentences()} if whole else {}
-        return json.dumps(frame, allow_nan=False)
+        return (len(self._finished) - 1) * self.task.world.control_step / gone

@@ -1,0 +1,106 @@
+"""The bodies of a MuJoCo model as meshes, and where they are."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+# MuJoCo ships no type stubs for its compiled module.
+# pyright: reportAttributeAccessIssue=false
+import mujoco
+import numpy as np
+import trimesh
+
+GEOM = mujoco.mjtGeom
+SHOWN_GROUPS = 3  # MuJoCo's viewer shows geoms of the first three groups
+PLAIN = (0.5, 0.5, 0.5, 1)  # MuJoCo's colour of a geom that states none
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One colour of one body; mesh: in the body's frame, m. colour: red, green, blue, opacity, in
+    0 to 1. flat: whether its faces meet in edges."""
+
+    body: int
+    mesh: trimesh.Trimesh
+    colour: tuple[float, float, float, float]
+    flat: bool
+
+
+def shapes(model: Any) -> list[Shape]:
+    """What a model shows but its planes."""
+    shown = (
+        geom
+        for geom in range(model.ngeom)
+        if model.geom_group[geom] < SHOWN_GROUPS and _colour(model, geom)[3] > 0
+    )
+    parts: dict[tuple, list[trimesh.Trimesh]] = {}
+    for geom in shown:
+        mesh = _mesh(model, geom)
+        if mesh is not None:
+            flat = model.geom_type[geom] == GEOM.mjGEOM_BOX
+            key = int(model.geom_bodyid[geom]), _colour(model, geom), bool(flat)
+            parts.setdefault(key, []).append(mesh)
+    return [
+        Shape(body, _joined(meshes), colour, flat) for (body, colour, flat), meshes in parts.items()
+    ]
+
+
+def _joined(meshes: list[trimesh.Trimesh]) -> trimesh.Trimesh:
+    joined = trimesh.util.concatenate(meshes)
+    assert isinstance(joined, trimesh.Trimesh)
+    return joined
+
+
+def _colour(model: Any, geom: int) -> tuple[float, float, float, float]:
+    material, own = model.geom_matid[geom], model.geom_rgba[geom]
+    colour = model.mat_rgba[material] if material >= 0 and np.allclose(own, PLAIN) else own
+    red, green, blue, opacity = colour.tolist()
+    return red, green, blue, opacity
+
+
+def _mesh(model: Any, geom: int) -> trimesh.Trimesh | None:
+    """In the frame of the geom's body; None for what is drawn otherwise or has no surface."""
+    size, creation = model.geom_size[geom], trimesh.creation
+    match GEOM(model.geom_type[geom]):
+        case GEOM.mjGEOM_BOX:
+            mesh = creation.box(extents=2 * size)
+        case GEOM.mjGEOM_SPHERE:
+            mesh = creation.icosphere(subdivisions=2, radius=size[0])
+        case GEOM.mjGEOM_ELLIPSOID:
+            mesh = creation.icosphere(subdivisions=2)
+            mesh.apply_scale(size)
+        case GEOM.mjGEOM_CAPSULE:
+            mesh = creation.capsule(height=2 * size[1], radius=size[0], count=[16, 8])
+        case GEOM.mjGEOM_CYLINDER:
+            mesh = creation.cylinder(radius=size[0], height=2 * size[1])
+        case GEOM.mjGEOM_MESH:
+            mesh = _own_mesh(model, model.geom_dataid[geom])
+        case _:
+            return None
+    pose = trimesh.transformations.quaternion_matrix(model.geom_quat[geom])
+    pose[:3, 3] = model.geom_pos[geom]
+    mesh.apply_transform(pose)
+    return mesh
+
+
+def _own_mesh(model: Any, number: int) -> trimesh.Trimesh:
+    vertex, face = model.mesh_vertadr[number], model.mesh_faceadr[number]
+    vertices = model.mesh_vert[vertex : vertex + model.mesh_vertnum[number]]
+    faces = model.mesh_face[face : face + model.mesh_facenum[number]]
+    return trimesh.Trimesh(vertices, faces, process=False)
+
+
+# qpos [nq] -> positions [bodies, 3] and quaternions [bodies, 4], w first
+Poses = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+def poses(model: Any) -> Poses:
+    """Where the bodies of a model are."""
+    data = mujoco.MjData(model)
+
+    def at(qpos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        data.qpos[:] = qpos
+        mujoco.mj_kinematics(model, data)
+        return data.xpos, data.xquat
+
+    return at

@@ -1,0 +1,204 @@
+"""One player in the scene: its floor, its bodies, its goal and its way there."""
+
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+import trimesh
+from viser import FrameHandle, MeshHandle, SceneApi
+
+from kilolayer.analysis.value_map import ValueMap
+from kilolayer.deploy.page.bodies import poses, shapes
+from kilolayer.deploy.page.ground import Ground
+from kilolayer.deploy.page.lane import LaneFrame
+from kilolayer.physics.kinematic import PointWorld
+from kilolayer.physics.native import MujocoWorld
+from kilolayer.render.marks import Mark
+from kilolayer.render.scene import AGENT, TRAIL
+from kilolayer.render.style import FAILURE, SUCCESS, WALL, rgb
+
+# Lengths as shares of the longer side of the floor.
+DOT, THICKNESS, LINE = 0.01, 0.002, 0.003
+LINES = 10  # of the floor's grid, along a side without a maze
+WALL_HEIGHT = 0.3  # cells
+WAY_EVERY = 5  # frames between two drawings of the way so far
+UNDER, OVER = 1.0, 2.0  # layers of what lies on the floor: the map, then marks, then the goal
+
+
+class Figure:
+    """Draws one player at an offset x, y `[2]` from the place that its coordinates state.
+
+    Nodes of the scene are called `/NAME/...`.
+    """
+
+    def __init__(self, scene: SceneApi, name: str, ground: Ground, offset: np.ndarray):
+        self._scene, self._name, self._ground = scene, f"/{name}", ground
+        self._task, self.offset = ground.task, offset
+        self._side = float(ground.size.max())
+        scene.add_frame(self._name, show_axes=False, position=(*offset, 0))
+        self._add_floor(name)
+        self._bodies = self._add_bodies()
+        self._goals: list[MeshHandle] = []
+        self._subgoals: list[MeshHandle] = []
+        self._marks: list[MeshHandle] = []
+        self._frames = 0
+        self._way = scene.add_line_segments(
+            f"{self._name}/way",
+            np.zeros((1, 2, 3)),
+            rgb(TRAIL),
+            thickness=LINE * self._side,
+        )
+
+    def draw(self, frame: LaneFrame, told: bool) -> None:
+        """The player now; told: whether there is a goal to show."""
+        self._place_bodies(frame)
+        colour = SUCCESS if frame.reached is not None else FAILURE
+        goals = self._task.goal_points(frame.goal) if told else np.zeros((0, 3))
+        radius, flat = self._task.goal.radius, self._task.goal.dim <= 2
+        self._show(self._goals, "goal", goals, radius, flat, colour)
+        subgoals = [point for goal in frame.subgoals for point in self._task.goal_points(goal)]
+        self._show(self._subgoals, "subgoal", subgoals, 1.5 * DOT * self._side, False, AGENT)
+        if self._frames % WAY_EVERY == 0 or len(frame.way) == 1:
+            way = frame.way[[0, *range(len(frame.way))]] + self._lift(OVER)
+            self._way.points = np.stack([way[:-1], way[1:]], 1).astype(np.float32)
+        self._frames += 1
+
+    def show_map(self, values: ValueMap | None) -> None:
+        """Lay the critic's values on the floor, or take them away."""
+        name = f"{self._name}/map"
+        if values is None:
+            if self._scene.get_handle_by_name(name) is not None:
+                self._scene.remove_by_name(name)
+            return
+        low, high = np.nanmin(values.value), np.nanmax(values.value)
+        share = (values.value.T - low) / max(high - low, 1e-12)
+        pixels = matplotlib.colormaps["viridis"](share, bytes=True)
+        pixels[np.isnan(share)] = 0
+        self._scene.add_image(
+            name,
+            pixels,
+            *self._ground.size.tolist(),
+            position=np.array([*self._ground.centre, 0]) + self._lift(UNDER),
+        )
+
+    def show_marks(self, marks: Sequence[Mark]) -> None:
+        """Lay coloured discs on the floor in place of those that lie there."""
+        for mark in self._marks:
+            mark.remove()
+        self._marks = [
+            self._add_marker(f"mark {mark.name}", mark.radius, True, mark.colour, (*mark.place, 0))
+            for mark in marks
+        ]
+
+    def _add_floor(self, name: str) -> None:
+        task, ground = self._task, self._ground
+        cell = self._side / LINES if task.maze is None else task.maze.cell_size
+        centre, (width, height) = ground.centre, ground.size.tolist()
+        self._scene.add_grid(
+            f"{self._name}/floor",
+            width,
+            height,
+            cell_size=cell,
+            section_size=cell,
+            plane_color=(238, 240, 243),
+            plane_opacity=1.0,
+            position=(*centre, 0),
+        )
+        place = centre[0], ground.bounds[3] + 0.04 * self._side, 0
+        self._scene.add_label(f"{self._name}/name", name, position=place)
+
+    def _add_bodies(self) -> list[FrameHandle]:
+        """A frame for each body that moves; what never moves is drawn once."""
+        world = self._task.world
+        if not isinstance(world, MujocoWorld):
+            self._add_walls()
+            radius = world.radius if isinstance(world, PointWorld) else DOT * self._side
+            self._radius = radius
+            body = self._scene.add_frame(f"{self._name}/body", show_axes=False)
+            self._scene.add_icosphere(f"{self._name}/body/point", radius, rgb(AGENT))
+            return [body]
+        self._poses = poses(world.model)
+        bodies = [
+            self._scene.add_frame(f"{self._name}/body {number}", show_axes=False)
+            for number in range(world.model.nbody)
+        ]
+        for number, shape in enumerate(shapes(world.model)):
+            *colour, opacity = shape.colour
+            self._scene.add_mesh_simple(
+                f"{self._name}/body {shape.body}/{number}",
+                shape.mesh.vertices,
+                shape.mesh.faces,
+                color=(colour[0], colour[1], colour[2]),
+                opacity=None if opacity == 1 else opacity,
+                flat_shading=shape.flat,
+            )
+        return bodies
+
+    def _add_walls(self) -> None:
+        if self._task.maze is None:
+            return
+        height = WALL_HEIGHT * self._task.maze.cell_size
+        for number, (x, y, half_x, half_y) in enumerate(self._task.maze.wall_rectangles):
+            self._scene.add_box(
+                f"{self._name}/wall {number}",
+                rgb(WALL),
+                (2 * half_x, 2 * half_y, height),
+                position=(x, y, height / 2),
+            )
+
+    def _place_bodies(self, frame: LaneFrame) -> None:
+        if not isinstance(self._task.world, MujocoWorld):
+            self._bodies[0].position = self._task.goal_points(frame.achieved)[0] + [
+                0,
+                0,
+                self._radius,
+            ]
+            return
+        for body, position, quaternion in zip(self._bodies, *self._poses(frame.qpos), strict=True):
+            body.position, body.wxyz = position, quaternion
+
+    def _lift(self, layers: float) -> np.ndarray:
+        """What lies on the floor must not lie in it, `[3]`."""
+        return np.array([0, 0, layers * THICKNESS * self._side])
+
+    def _show(
+        self,
+        markers: list[MeshHandle],
+        name: str,
+        points: Sequence[np.ndarray] | np.ndarray,
+        radius: float,
+        flat: bool,
+        colour: str,
+    ) -> None:
+        """As many markers as there are points `[points, 3]`, each at its own."""
+        while len(markers) < len(points):
+            label = f"{name} {len(markers)}"
+            markers.append(self._add_marker(label, radius, flat, colour, points[len(markers)]))
+        for number, marker in enumerate(markers):
+            marker.visible = number < len(points)
+            if marker.visible:
+                marker.position = points[number] + self._lift(OVER if flat else 0)
+                marker.color = _bytes(colour)
+
+    def _add_marker(
+        self, name: str, radius: float, flat: bool, colour: str, place: Sequence[float] | np.ndarray
+    ) -> MeshHandle:
+        """A disc on the floor, or a ball that one sees through."""
+        if flat:
+            mesh = trimesh.creation.cylinder(radius=radius, height=THICKNESS * self._side)
+        else:
+            mesh = trimesh.creation.icosphere(subdivisions=2, radius=radius)
+        return self._scene.add_mesh_simple(
+            f"{self._name}/{name}",
+            mesh.vertices,
+            mesh.faces,
+            color=_bytes(colour),
+            opacity=0.85 if flat else 0.4,
+            flat_shading=flat,
+            position=np.asarray(place, float),
+        )
+
+
+def _bytes(colour: str) -> tuple[int, int, int]:
+    red, green, blue = rgb(colour)
+    return round(255 * red), round(255 * green), round(255 * blue)

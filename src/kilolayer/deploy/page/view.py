@@ -1,0 +1,261 @@
+"""What is on the page: the players in the scene, and the panel that steers them."""
+
+import math
+from collections.abc import Callable, Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+import viser
+
+from kilolayer.deploy.page.figure import Figure
+from kilolayer.deploy.page.session import Frame, Session
+from kilolayer.physics.native import MujocoWorld
+from kilolayer.render.scene import CAMERA_EXTENTS, FIELD_OF_VIEW
+from kilolayer.types import UserError
+
+GAP = 1.15  # from a player's floor to the next one's, in widths of the floor
+SLIDER_STEPS = 200
+ROUNDING = 1e-3  # steps of a slider that are not told apart
+TEXT_INTERVAL = 0.2  # seconds of an episode between two changes of the numbers
+# Degrees that the camera looks down at first: over open ground, into a maze, and at most.
+OPEN, MAZE, STEEPEST = 40, 65, 70
+WAITING = {
+    True: "Click a place on the floor, or move the sliders, to send the agent there.",
+    False: "Move the sliders, or press New goal, to send the agent there.",
+}
+
+
+class View:
+    """Draws a session's frames and passes on what a person asks for.
+
+    What a person may set is checked here again: a page can send any number.
+    """
+
+    def __init__(self, server: viser.ViserServer, session: Session):
+        self.server, self._session, self._ground = server, session, session.ground
+        self._note, self._heard = "", ""
+        self._written: tuple[Any, ...] = ()
+        self._mapped: list[float] | None = None
+        self._arranged: list[Any] | None = None
+        width = float(self._ground.size[0])
+        self._figures = [
+            Figure(server.scene, player.name, self._ground, np.array([number * GAP * width, 0]))
+            for number, player in enumerate(session.players)
+        ]
+        self._aim_camera()
+        # Shadows halve the frames per second of a browser that draws without a GPU.
+        server.scene.configure_default_lights(cast_shadow=False)
+        server.gui.configure_theme(show_logo=False, show_share_button=False)
+        server.gui.main_panel.dock_right()
+        self._build_panel()
+        if self._ground.places:
+            server.scene.on_click()(self._clicked)
+        server.on_client_connect(lambda client: session.look())
+        server.on_client_disconnect(lambda client: session.look())
+        session.attach(self.draw, lambda: len(server.get_clients()))
+
+    def draw(self, frame: Frame) -> None:
+        """Bring the page up to this frame."""
+        with self.server.atomic():
+            for figure, lane in zip(self._figures, frame.lanes, strict=True):
+                figure.draw(lane, told=frame.goal is not None)
+            self._show_map(frame)
+            self._show_marks()
+            self._write(frame)
+
+    def _build_panel(self) -> None:
+        gui, session = self.server.gui, self._session
+        self._status = gui.add_markdown("")
+        if session.listener is not None:
+            self._sentence = gui.add_text("Say where to go", session.listener.example)
+            self._on_press("Go there", self._say)
+            self._on_press("Other markers", session.rearrange)
+        self._sliders = {int(number): self._add_slider(int(number)) for number in self._ground.free}
+        self._on_press("New goal", lambda: self._session.new_goal(self._restart.value))
+        self._on_press("Start over", session.reset)
+        self._pause = gui.add_checkbox("Pause", False)
+        self._pause.on_update(self._guarded(lambda: session.pause(self._pause.value)))
+        self._restart = gui.add_checkbox("Each goal from the start", len(session.players) > 1)
+        self._map = gui.add_checkbox("Critic's map", session.has_map, visible=session.has_map)
+        self._map.on_update(self._guarded(session.look))
+        self._numbers = gui.add_html("")
+
+    def _add_slider(self, number: int) -> Any:
+        """Of one coordinate of the goal."""
+        coordinate = self._ground.task.goal.coordinates[number]
+        ends = float(self._ground.low[number]), float(self._ground.high[number])
+        # A power of ten, and ends that are multiples of it, are read at a glance.
+        step = 10.0 ** math.floor(math.log10((ends[1] - ends[0]) / SLIDER_STEPS))
+        low = math.floor(ends[0] / step + ROUNDING) * step
+        high = math.ceil(ends[1] / step - ROUNDING) * step
+        low, high = round(low, 6), round(high, 6)
+        start = float(np.clip(self._ground.template[number], low, high))
+        label = f"Goal {coordinate.name} ({coordinate.unit})"
+        slider = self.server.gui.add_slider(label, low, high, step, start)
+        slider.on_update(self._guarded(lambda: self._send(self._slid())))
+        return slider
+
+    def _slid(self) -> np.ndarray:
+        """The goal `[goal]` that the sliders show."""
+        goal = self._ground.template.copy()
+        for number, slider in self._sliders.items():
+            goal[number] = slider.value
+        return goal
+
+    def _on_press(self, label: str, action: Callable[[], None]) -> None:
+        self.server.gui.add_button(label).on_click(self._guarded(action))
+
+    def _guarded(self, action: Callable[[], None]) -> Callable[[Any], None]:
+        """For viser: what a person does, and not what this page shows by itself."""
+
+        def run(event: Any) -> None:
+            if event.client is None:
+                return
+            self._note, self._heard = "", ""
+            try:
+                action()
+            except UserError as error:
+                self._note = str(error)
+            self._session.look()
+
+        return run
+
+    def _send(self, goal: np.ndarray) -> None:
+        if not np.isfinite(goal).all():
+            raise UserError("a goal is made of finite numbers.")
+        self._tell_moved(self._session.set_goal(goal, self._restart.value))
+
+    def _tell_moved(self, moved: bool) -> None:
+        if moved:
+            self._note = "No goal can be there: the nearest place that can be reached was taken."
+
+    def _clicked(self, event: viser.SceneClickEvent) -> None:
+        """Where the ray of a click meets the floor, x and y of the goal."""
+        origin, direction = np.array(event.ray_origin), np.array(event.ray_direction)
+        far = -origin[2] / direction[2] if direction[2] else math.inf
+        if not 0 < far < math.inf:
+            return  # the sky
+        place = (origin + far * direction)[:2]
+        centres = [figure.offset + self._ground.centre for figure in self._figures]
+        nearest = np.linalg.norm(place - np.array(centres), axis=-1).argmin()
+        goal = self._slid()
+        goal[:2] = place - self._figures[nearest].offset
+        self._guarded(lambda: self._send(goal))(event)
+
+    def _say(self) -> None:
+        heard, moved = self._session.say(self._sentence.value, self._restart.value)
+        self._tell_moved(moved)
+        names = (coordinate.name for coordinate in self._ground.task.goal.coordinates)
+        goal = ", ".join(f"{n} {v:.2f}" for n, v in zip(names, heard.goal, strict=False))
+        self._heard = f"Understood: {goal}, confidence {100 * heard.confidence:.0f} %."
+        if not heard.familiar:
+            self._heard += (
+                f" This is unlike what was learnt; the nearest known sentence is “{heard.nearest}”."
+            )
+
+    def _show_map(self, frame: Frame) -> None:
+        shown = self._map.value and frame.goal is not None
+        goal = frame.goal.tolist() if shown and frame.goal is not None else None
+        if goal == self._mapped:
+            return
+        self._mapped = goal
+        values = None if goal is None else self._session.value_map(np.array(goal))
+        for figure in self._figures:
+            figure.show_map(values)
+
+    def _show_marks(self) -> None:
+        if self._session.listener is None:
+            return
+        marks = list(self._session.listener.marks)
+        if marks != self._arranged:
+            self._arranged = marks
+            for figure in self._figures:
+                figure.show_marks(marks)
+
+    def _write(self, frame: Frame) -> None:
+        """The status, the numbers and the sliders; seldom enough to be read."""
+        told = None if frame.goal is None else tuple(frame.goal.tolist())
+        beat = int(frame.time / TEXT_INTERVAL)
+        written = (frame.phase, frame.episode, told, beat, self._note, self._heard)
+        if written == self._written:
+            return
+        self._written = written
+        sentences = (self._heard, self._note, self._status_of(frame))
+        self._status.content = " ".join(sentence for sentence in sentences if sentence)
+        self._numbers.content = self._table(frame)
+        for number, slider in self._sliders.items():
+            if told is not None:
+                slider.value = round(round(told[number] / slider.step) * slider.step, 6)
+
+    def _status_of(self, frame: Frame) -> str:
+        reached = [
+            player.name
+            for player, lane in zip(self._session.players, frame.lanes, strict=True)
+            if lane.reached is not None
+        ]
+        if frame.failure is not None:
+            return frame.failure
+        if frame.phase == "waiting":
+            return WAITING[self._ground.places]
+        if len(reached) == len(frame.lanes):
+            return "Goal reached."
+        if frame.phase == "over":
+            return "The episode is over."
+        if frame.phase == "paused":
+            return "Paused."
+        return f"The {' and the '.join(reached)} reached the goal." if reached else "On the way."
+
+    def _table(self, frame: Frame) -> str:
+        unit = self._ground.task.goal.coordinates[0].unit
+        episode = self._ground.task.episode_length * self._ground.task.world.control_step
+        pace = "–" if frame.pace is None else f"{100 * min(frame.pace, 1):.0f} % of real time"
+        lanes, players = frame.lanes, self._session.players
+        latency = [
+            ("–", "–") if lane.latency is None else [f"{ms:.3g} ms" for ms in lane.latency]
+            for lane in lanes
+        ]
+        rows = [
+            ("", [player.name for player in players]),
+            ("", [player.about for player in players]),
+            ("to the goal", [f"{lane.distance:.2f} {unit}" for lane in lanes]),
+            ("reached after", [_seconds(lane.reached) for lane in lanes]),
+            ("time at goal", [_seconds(lane.at_goal) for lane in lanes]),
+            ("median latency", [median for median, _ in latency]),
+            ("99th percentile", [late for _, late in latency]),
+        ]
+        if any(lane.ended for lane in lanes):
+            rows.append(("ended", [lane.ended or "" for lane in lanes]))
+        body = "".join(_row(head, cells) for head, cells in rows)
+        clock = f"{frame.time:.1f} s of {episode:.1f} s; {pace}"
+        style = "margin:0.5em; font-size:0.8em"
+        return f'<div style="{style}"><p>{clock}</p><table>{body}</table></div>'
+
+    def _aim_camera(self) -> None:
+        """From the south and above; at a robot that stays where it is, as its model says."""
+        ground, world = self._ground, self._ground.task.world
+        camera, side = self.server.initial_camera, float(ground.size.max())
+        across = self._figures[-1].offset / 2
+        width = 1 + 2 * across[0] / side
+        target, distance = np.array([*(ground.centre + across), 0.0]), 1.25 * side
+        azimuth, elevation = 90.0, -OPEN if ground.task.maze is None else -MAZE
+        if not ground.places and isinstance(world, MujocoWorld):
+            azimuth = float(world.model.vis.global_.azimuth)
+            elevation = max(float(world.model.vis.global_.elevation), -STEEPEST)
+            target = world.model.stat.center + np.array([*across, 0])
+            distance = CAMERA_EXTENTS * float(world.model.stat.extent)
+        turn, tilt = math.radians(azimuth), math.radians(elevation)
+        ahead = np.array(
+            [math.cos(tilt) * math.cos(turn), math.cos(tilt) * math.sin(turn), math.sin(tilt)]
+        )
+        camera.position, camera.look_at = target - distance * width * ahead, target
+        camera.fov = FIELD_OF_VIEW
+
+
+def _seconds(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f} s"
+
+
+def _row(head: str, cells: Sequence[str]) -> str:
+    columns = "".join(f'<td style="padding:0 0 0.2em 1em">{escape(cell)}</td>' for cell in cells)
+    return f"<tr><td>{escape(head)}</td>{columns}</tr>"
