@@ -5,6 +5,7 @@ import math
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import jax
@@ -38,6 +39,7 @@ from kilolayer.tasks.arm import ArmReach
 from kilolayer.tasks.cheetah import HalfCheetah
 from kilolayer.tasks.point import PointMaze
 from kilolayer.tasks.reacher import Reacher
+from kilolayer.tasks.registry import make_task
 from kilolayer.types import UserError
 
 MAZE = PointMaze("u")
@@ -303,6 +305,44 @@ def test_the_map_is_the_critics(tiny_run):
     expected = value_map(tiny_run, [3.0, 1.0], MAP_RESOLUTION)
     np.testing.assert_allclose(found.x, expected.x)
     np.testing.assert_allclose(found.value, expected.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "sliders"),
+    [
+        ("ant_ball", ["ball x", "ball y"]),
+        ("arm_push_easy", ["cube x", "cube y"]),
+        ("half_cheetah", []),
+        ("reacher", ["tip x", "tip y"]),
+    ],
+)
+def test_every_kind_of_task_is_shown(name, sliders):
+    task = make_task(name)
+    idle = Player("agent", "", lambda *_: np.zeros(task.action_dim, np.float32))
+    session = Session(task, [idle])
+    with PageServer(session, 0) as server:
+        server.start()
+        session.pause(True)
+        session.new_goal(restart=True)
+        frame, scene = session.frame(), server.view.server.scene
+        position, _ = poses(task.world.model)(frame.lanes[0].qpos)
+        for body in range(task.world.model.nbody):
+            shown = scene.get_handle_by_name(f"/agent/body {body}").position
+            np.testing.assert_allclose(shown, position[body], atol=1e-6)
+        goal = scene.get_handle_by_name("/agent/goal 0")
+        assert goal.visible
+        # The goal on the floor is lifted out of it.
+        np.testing.assert_allclose(
+            goal.position, task.goal_points(frame.lanes[0].goal)[0], atol=0.1
+        )
+        coordinates = task.goal.coordinates
+        found = [coordinates[number].name for number in server.view._sliders]
+        assert found == sliders
+        # Any number may come from a page.
+        for number, slider in server.view._sliders.items():
+            slider._impl.value = [math.nan, 1e300][number % 2]
+        with pytest.raises(UserError, match="finite numbers") if sliders else nullcontext():
+            server.view._send(server.view._slid())
 
 
 def ask(server: PageServer, path: str = "/", method: str = "GET", **headers) -> tuple[int, str]:

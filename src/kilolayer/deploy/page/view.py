@@ -16,6 +16,7 @@ from kilolayer.types import UserError
 
 GAP = 1.15  # from a player's floor to the next one's, in widths of the floor
 SLIDER_STEPS = 200
+ROUNDING = 1e-3  # steps of a slider that are not told apart
 TEXT_INTERVAL = 0.2  # seconds of an episode between two changes of the numbers
 # Degrees that the camera looks down at first: over open ground, into a maze, and at most.
 OPEN, MAZE, STEEPEST = 40, 65, 70
@@ -86,7 +87,8 @@ class View:
         ends = float(self._ground.low[number]), float(self._ground.high[number])
         # A power of ten, and ends that are multiples of it, are read at a glance.
         step = 10.0 ** math.floor(math.log10((ends[1] - ends[0]) / SLIDER_STEPS))
-        low, high = math.floor(ends[0] / step) * step, math.ceil(ends[1] / step) * step
+        low = math.floor(ends[0] / step + ROUNDING) * step
+        high = math.ceil(ends[1] / step - ROUNDING) * step
         low, high = round(low, 6), round(high, 6)
         start = float(np.clip(self._ground.template[number], low, high))
         label = f"Goal {coordinate.name} ({coordinate.unit})"
