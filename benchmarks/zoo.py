@@ -11,7 +11,6 @@ say it with --command (again for every step) and --minutes.
 import argparse
 import dataclasses
 import json
-import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,8 +30,9 @@ from kilolayer.deploy.exhibit import (
     size_of,
 )
 from kilolayer.deploy.policy import DeployedPolicy, is_policy, open_policy
+from kilolayer.deploy.portable import portable, without_places
 from kilolayer.runtime.manifest import describe_run
-from kilolayer.types import UserError, bad_field
+from kilolayer.types import UserError
 
 ZOO = Path(__file__).parents[1] / "zoo"
 PAGE = "README.md"
@@ -40,8 +40,6 @@ MOST_BYTES = 2_000_000
 LICENCE = "Apache-2.0"
 EPISODES, SEED = 512, 12345  # a seed that no run is evaluated with
 PACKAGES = ("kilolayer", "jax", "mujoco")
-# Options of `train` that speak of this machine's directories, and what stands in their place.
-PLACES = {"--out": None, "--start-from": "RUN", "--resume": "RUN"}
 
 
 def add(source: Path, place: Path, training: Training, episodes: int = EPISODES) -> Exhibit:
@@ -80,17 +78,6 @@ def _saved(
     return dataclasses.replace(policy, config=config, details=details).save(place)
 
 
-def portable(config: RunConfig) -> RunConfig:
-    """The config without directories of this machine; raises UserError if the task is not named."""
-    if config.task.gym is not None or config.task.mjcf is not None or ":" in config.task.task:
-        raise bad_field("task", config.task.name, "the zoo takes tasks of this package")
-    names = {
-        field: None if (value := config.flat()[field]) is None else Path(value).name
-        for field in ("start_from", "dataset")
-    }
-    return config.having(**names)
-
-
 def training_of(run: Run, machine: str) -> Training:
     """How a run was trained, and the run that it started from, as far as that is still there."""
     earlier = run.config.start_from
@@ -112,20 +99,6 @@ def training_of(run: Run, machine: str) -> Training:
 
 def versions_in(manifest: dict[str, Any]) -> dict[str, str]:
     return {"python": manifest["python"]} | {name: manifest["versions"][name] for name in PACKAGES}
-
-
-def without_places(command: str) -> str:
-    """A command as it can be repeated elsewhere: without --out, RUN for other directories."""
-    words, kept = iter(shlex.split(command)), []
-    for word in words:
-        option, joined, value = word.partition("=")
-        if option not in PLACES:
-            kept.append(word)
-            continue
-        value = value if joined else next(words, "")
-        if PLACES[option] is not None:
-            kept += [option, "None" if value == "None" else str(PLACES[option])]
-    return shlex.join(kept)
 
 
 def _counted(run: Run, name: str) -> int:

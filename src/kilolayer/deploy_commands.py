@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
@@ -324,4 +324,38 @@ def zoo() -> None:
             OUTPUT.print(f"  {command}", markup=False)
 
 
-COMMANDS = {"prune": prune, "distil": distil, "export": export, "latency": latency, "zoo": zoo}
+def push(
+    policy: PolicyPath,
+    repository: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OWNER/NAME")],
+    private: bool = False,
+    update: bool = False,
+    licence: str = "Apache-2.0",
+    episodes: int = 128,
+) -> None:
+    """Upload a policy to the Hugging Face Hub, with a generated model card (extra `hub`).
+
+    Uploads the network, its card, a picture and README.md with task, score, command, versions and
+    licence. Anyone can then say hf:OWNER/NAME wherever a command takes a policy. Needs a token:
+    `hf auth login`. No other command uploads anything.
+
+    Args:
+        policy: A run directory, a policy directory or zoo:NAME.
+        repository: The repository to create.
+        private: Make the repository private. Default: public.
+        update: Replace the files of a repository that exists. Default: refuse.
+        licence: Licence of the policy, as the hub names it.
+        episodes: Episodes to score the policy in. A zoo policy keeps the score of its card.
+    """
+    from kilolayer import api
+
+    OUTPUT.print(api.push(policy, repository, private, update, licence, episodes), markup=False)
+
+
+COMMANDS = {
+    "prune": prune,
+    "distil": distil,
+    "export": export,
+    "latency": latency,
+    "zoo": zoo,
+    "push": push,
+}

@@ -13,7 +13,7 @@ from kilolayer.api.playing import (
     picture,
     play,
 )
-from kilolayer.api.policies import distil, export, export_robot, prune
+from kilolayer.api.policies import distil, export, export_robot, prune, push
 from kilolayer.api.runs import (
     compare,
     forecast,
@@ -44,6 +44,7 @@ __all__ = [
     "picture",
     "play",
     "prune",
+    "push",
     "report",
     "resume",
     "runs",

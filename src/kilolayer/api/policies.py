@@ -1,17 +1,22 @@
 """Policies fit to deploy: smaller ones, and files for other runtimes."""
 
+import tempfile
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Literal
 
 from kilolayer.api.display import shown
+from kilolayer.api.playing import play
 from kilolayer.deploy.export.folder import Folder, export_folder
 from kilolayer.deploy.export.onnx_graph import DEFAULT_OPSET
 from kilolayer.deploy.export.write import FILES, Exported, export_policy
-from kilolayer.deploy.policy import DeployedPolicy
+from kilolayer.deploy.hub import PICTURE, require_repository, send, write_card, write_folder
+from kilolayer.deploy.policy import DeployedPolicy, open_policy
+from kilolayer.deploy.portable import portable
 from kilolayer.deploy.smaller.distil import Recipe, distil_run
 from kilolayer.deploy.smaller.prune import Measure, Order, Pruned, Wish, prune_run
+from kilolayer.types import UserError, bad_field
 
 
 def prune(
@@ -85,3 +90,37 @@ def export_robot(
     """Write the folder that `kilolayer-robot run` takes: an ONNX graph and its card."""
     with closing(shown(progress)) as display:
         return export_folder(policy, Path(to), planner, nodes, weights, episodes, opset, display)
+
+
+def push(
+    policy: str | Path,
+    repository: str,
+    private: bool = False,
+    update: bool = False,
+    licence: str = "Apache-2.0",
+    episodes: int = 128,
+    progress: bool = True,
+) -> str:
+    """Upload a policy to the Hugging Face Hub with a generated model card; returns its address.
+
+    policy: a run directory, a policy directory or zoo:NAME, of one of this package's tasks.
+    repository: OWNER/NAME. update: replace the files of a repository that exists. episodes: to
+    score the policy in; one of the zoo keeps the score of its card. Raises UserError for a policy
+    or a name that cannot be pushed, without a token, and if the hub cannot be reached.
+    """
+    if episodes < 1:
+        raise bad_field("episodes", episodes, "it must be at least 1", 1)
+    require_repository(repository)
+    opened = open_policy(policy)
+    portable(opened.config)
+    with tempfile.TemporaryDirectory() as place, closing(shown(progress)) as display:
+        folder = Path(place) / "policy"
+        display.phase("score")
+        score = write_folder(opened, folder, episodes)
+        display.phase("picture")
+        # A machine that cannot draw pushes a card without a picture.
+        with suppress(UserError):
+            play(opened, out=folder / PICTURE)
+        write_card(opened, score, repository, licence, folder)
+        display.phase("upload")
+        return send(folder, repository, private, update)

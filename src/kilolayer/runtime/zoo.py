@@ -7,6 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from kilolayer.errors import bad_field, nearest
+from kilolayer.runtime import hub
 
 PREFIX = "zoo:"
 CARD = "policy.json"
@@ -21,10 +22,13 @@ def zoo_directories() -> dict[str, Path]:
 
 
 def resolve(path: str | Path) -> Path:
-    """The directory that `zoo:NAME` stands for; any other path as it is.
+    """The directory that `zoo:NAME` or `hf:OWNER/NAME` stands for; any other path as it is.
 
-    Raises UserError with the nearest name and a list of all if the zoo has no such policy.
+    Raises UserError with the nearest name and a list of all if the zoo has no such policy, and as
+    `hub.download` does.
     """
+    if str(path).startswith(hub.PREFIX):
+        return hub.download(str(path).removeprefix(hub.PREFIX))
     name = _name_after_prefix(path)
     if name is None:
         return Path(path)
@@ -40,10 +44,10 @@ def resolve(path: str | Path) -> Path:
 def beside(path: str | Path, inside: str) -> Path:
     """Where a command writes by default: `inside` the directory of the run or policy.
 
-    For a policy of the zoo it is the current directory instead, since the zoo belongs to the
-    package: `media/play.mp4` of `zoo:ant` is `play_ant.mp4`.
+    For a policy of the zoo or the hub it is the current directory instead, since those directories
+    are not the user's: `media/play.mp4` of `zoo:ant` is `play_ant.mp4`.
     """
-    name = zoo_name(path)
+    name = zoo_name(path) or hub.hub_name(path)
     if name is None:
         return Path(path) / inside
     last = Path(inside)

@@ -1,0 +1,122 @@
+"""A policy for the Hugging Face Hub: its two files, a picture and a generated model card."""
+
+import dataclasses
+import json
+import platform
+from importlib import import_module, metadata
+from pathlib import Path
+
+from kilolayer.deploy.exhibit import SECTION, Score, brief, open_exhibit, score_policy
+from kilolayer.deploy.policy import DeployedPolicy
+from kilolayer.deploy.portable import portable, without_places
+from kilolayer.runtime import hub
+from kilolayer.types import bad_field
+
+PICTURE = "picture.png"
+SEED = 12345  # a seed that no run is evaluated with
+PACKAGES = ("kilolayer", "jax", "mujoco")
+
+
+def write_folder(policy: DeployedPolicy, folder: Path, episodes: int) -> Score:
+    """Write the policy directory that is to be pushed, and return what the policy scores.
+
+    A policy of the zoo has its score in its card; any other plays `episodes` here. Raises UserError
+    for a task that others cannot make.
+    """
+    details = dict(policy.details)
+    if "teacher" in details:
+        details["teacher"] = Path(details["teacher"]).name
+    config = portable(policy.config)
+    dataclasses.replace(policy, config=config, details=details).save(folder)
+    return (
+        open_exhibit(folder).score if SECTION in details else score_policy(policy, episodes, SEED)
+    )
+
+
+def write_card(
+    policy: DeployedPolicy, score: Score, repository: str, licence: str, folder: Path
+) -> None:
+    """Write README.md: what the hub shows. The picture is shown if it lies in the folder."""
+    task, torso = policy.task, policy.spec.torso
+    unit = task.goal.coordinates[0].unit
+    shown = (folder / PICTURE).is_file()
+    picture = f"![A few moments of four episodes]({PICTURE})\n\n" if shown else ""
+    commands = "\n".join(_commands(policy))
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in PACKAGES)
+    text = f"""---
+license: {licence.lower()}
+library_name: kilolayer
+pipeline_tag: reinforcement-learning
+tags:
+- reinforcement-learning
+- goal-conditioned
+- {task.name}
+---
+
+# {task.name}, depth {torso.depth}
+
+{picture}A policy that reaches commanded goals in the task `{task.name}`, trained with Kilolayer.
+Its network has {torso.depth} layers inside its residual blocks, {torso.width} units wide.
+
+```
+pip install 'kilolayer[hub]'
+kilolayer play {hub.PREFIX}{repository}
+kilolayer evaluate {hub.PREFIX}{repository}
+```
+
+## Score
+
+{score.episodes} episodes with the task's evaluation goals, deterministic actions. 95 % intervals
+over the episodes; they say nothing of other training seeds.
+
+| measure | value |
+|---|---|
+| success, share of episodes | {brief(score.success, 3)} |
+| time at goal, of {task.episode_length} control steps | {brief(score.time_at_goal, 1)} |
+| final distance, {unit} | {brief(score.final_distance, 3)} |
+
+## How it was made
+
+```
+{commands}
+```
+
+Method: {policy.method}. Pushed with Python {platform.python_version()}, {versions}.
+The whole config is in `policy.json`. Licence: {licence}.
+"""
+    (folder / "README.md").write_text(text)
+
+
+def send(folder: Path, repository: str, private: bool, update: bool) -> str:
+    """Create the repository, upload the folder as one commit and return the page's address.
+
+    Raises UserError if the repository exists and `update` is not asked for, without a token, and if
+    the hub cannot be reached.
+    """
+    library = hub.open_library()
+    with hub.told(hub.PREFIX + repository):
+        interface = library.HfApi()
+        made = interface.create_repo(repository, private=private, exist_ok=update)
+        interface.upload_folder(
+            repo_id=repository, folder_path=folder, commit_message="A policy of Kilolayer"
+        )
+    return str(made)
+
+
+def require_repository(repository: str) -> None:
+    """Raises UserError if the extra is missing or the name cannot be that of a repository."""
+    hub.open_library()
+    with hub.told(hub.PREFIX + repository):
+        import_module("huggingface_hub.utils").validate_repo_id(repository)
+    if repository.count("/") != 1:
+        raise bad_field("repository", repository, "a repository is named OWNER/NAME")
+
+
+def _commands(policy: DeployedPolicy) -> list[str]:
+    zoo = policy.details.get(SECTION)
+    if zoo is not None:
+        return list(zoo["training"]["commands"])
+    manifest = policy.path / "manifest.json"
+    if manifest.is_file():
+        return [without_places(json.loads(manifest.read_text())["command"])]
+    return [f"# a policy made by `kilolayer {policy.method}`; its command is not recorded"]

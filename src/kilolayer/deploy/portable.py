@@ -1,0 +1,36 @@
+"""What of a policy and of its making means the same on other machines."""
+
+import shlex
+from pathlib import Path
+
+from kilolayer.config import RunConfig
+from kilolayer.types import bad_field
+
+# Options of `train` that speak of this machine's directories, and what stands in their place.
+PLACES = {"--out": None, "--start-from": "RUN", "--resume": "RUN"}
+
+
+def portable(config: RunConfig) -> RunConfig:
+    """The config without directories of this machine; raises UserError if the task is not named."""
+    if config.task.gym is not None or config.task.mjcf is not None or ":" in config.task.task:
+        allowed = "only a policy of one of this package's tasks can be opened elsewhere"
+        raise bad_field("task", config.task.name, allowed)
+    names = {
+        field: None if (value := config.flat()[field]) is None else Path(value).name
+        for field in ("start_from", "dataset")
+    }
+    return config.having(**names)
+
+
+def without_places(command: str) -> str:
+    """A command as it can be repeated elsewhere: without --out, RUN for other directories."""
+    words, kept = iter(shlex.split(command)), []
+    for word in words:
+        option, joined, value = word.partition("=")
+        if option not in PLACES:
+            kept.append(word)
+            continue
+        value = value if joined else next(words, "")
+        if PLACES[option] is not None:
+            kept += [option, "None" if value == "None" else str(PLACES[option])]
+    return shlex.join(kept)
