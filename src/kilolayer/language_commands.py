@@ -7,13 +7,11 @@ from typing import Literal
 
 import numpy as np
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from kilolayer.runtime.zoo import beside
 from kilolayer.sayings import grounding_of, module_acting, open_actor, policy_acting
-
-OUTPUT = Console(highlight=False, soft_wrap=True)
+from kilolayer.terminal import OUTPUT, console
 
 RunPath = tyro.conf.Positional[Path]
 
@@ -196,16 +194,16 @@ def _tell_scores(directory: Path, report: Path) -> None:
         shares = [evidence.score(who, split).share for split in SPLITS]
         table.add_row(who, *(f"{s.value:.2f} ({s.low:.2f}-{s.high:.2f})" for s in shares))
     # A row that a narrow terminal wraps is easier to read than columns cut short.
-    Console(highlight=False, soft_wrap=True, width=max(OUTPUT.width, 120)).print(table)
+    console(max(OUTPUT.width, 120)).print(table)
     if evidence.advice:
-        OUTPUT.print(evidence.advice, markup=False)
-    OUTPUT.print(f"{evidence.kind:<9} {directory}\nreport    {report}", markup=False)
+        OUTPUT.print(evidence.advice)
+    OUTPUT.print(f"{evidence.kind:<9} {directory}\nreport    {report}")
 
 
 def _next(*commands: str) -> None:
     OUTPUT.print("\nwhat to try next:")
     for command in commands:
-        OUTPUT.print(f"  {command}", markup=False)
+        OUTPUT.print(f"  {command}")
 
 
 COMMANDS = {"ground": ground, "train-vla": train_vla}

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import Console
 
 from kilolayer.errors import UserError, bad_field
 from kilolayer.runtime.zoo import beside
+from kilolayer.terminal import OUTPUT
 
 if TYPE_CHECKING:
     from kilolayer.analysis.load import Run
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from kilolayer.runtime.progress import ProgressDisplay
     from kilolayer.tasks.base import Task
     from kilolayer_robot.timing import Timing
-
-OUTPUT = Console(highlight=False, soft_wrap=True)
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ class Saying:
         seen = out.with_name(f"{out.stem}-picture.png")
         with guard_disk(seen):
             Image.fromarray(ear.picture).save(seen)
-        OUTPUT.print(f"video    {film.path}\npicture  {seen}", markup=False)
+        OUTPUT.print(f"video    {film.path}\npicture  {seen}")
 
     def control(
         self,
@@ -145,7 +143,7 @@ def _tell_heard(task: "Task", heard: "Heard") -> None:
         f"{coordinate.name} {value:.2f} {coordinate.unit}"
         for coordinate, value in zip(task.goal.coordinates, heard.goal, strict=True)
     )
-    OUTPUT.print(f"understood  {goal}   confidence {heard.confidence:.0%}", markup=False)
+    OUTPUT.print(f"understood  {goal}   confidence {heard.confidence:.0%}")
     if heard.familiar:
         OUTPUT.print("the sentence is like those that were learnt")
     else:

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from kilolayer.analysis.study import load_study
+from kilolayer.runtime.lock import locked
 from kilolayer.runtime.progress import Silent
 from kilolayer.studies import execute as execution
 from kilolayer.studies.execute import execute
 from kilolayer.studies.executors import Local, Ray, Slurm, cores_here, run_command
-from kilolayer.studies.lock import locked
 from kilolayer.types import UserError
 from probes import slow
 

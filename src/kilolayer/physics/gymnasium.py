@@ -6,7 +6,8 @@ as far as the environment itself is; and a state that is not where its environme
 a resume, truncates its episode instead of going on from somewhere else.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
@@ -16,10 +17,19 @@ import jax
 import numpy as np
 from jax.experimental import io_callback
 
+from kilolayer.errors import OutsideError
+from kilolayer.lookup import current_directory_importable
 from kilolayer.physics.base import PhysicsState
 from kilolayer.types import Array, UserError, bad_field, nearest
 
 MISSING = "Gymnasium is not installed: `pip install 'kilolayer[gym]'`."
+OBSERVED = ("observation", "achieved_goal", "desired_goal")
+# Seen with gymnasium-robotics 1.4.2 and MuJoCo 3.17 and 4.0: it compares types of joints in a way
+# that fails, with an assertion that says nothing.
+ROBOTICS = (
+    "the Fetch, Hand and Kitchen environments of gymnasium-robotics 1.4.2 do not understand the "
+    "enumerations of MuJoCo 3.17 and later; PointMaze_UMaze-v3 and the other mazes work"
+)
 # Packages whose environments are found without naming them, if they are installed.
 PACKAGES = ("gymnasium_robotics",)
 
@@ -83,7 +93,7 @@ class GymnasiumPhysics:
         seeds, goals = np.asarray(seeds), np.asarray(goals)
         for world in np.flatnonzero(np.asarray(mask)).tolist():
             seed = int(seeds[world, 0])
-            observation, _ = self._environments[world].reset(seed=seed)
+            observation = reset(self.world.environment, self._environments[world], seed)
             self._episode[world], self._told[world] = (seed, 0), goals[world]
             self._record(world, observation, terminated=False, truncated=False)
         return self._read()
@@ -96,7 +106,10 @@ class GymnasiumPhysics:
         ended = self._fields["terminated"] | self._fields["truncated"]
         # One that has ended stands still until it is reset.
         for world in np.flatnonzero(~ended).tolist():
-            outcome = self._environments[world].step(actions[world])
+            with outside(self.world.environment, "step"):
+                outcome = self._environments[world].step(actions[world])
+            if not isinstance(outcome, tuple) or len(outcome) != 5:
+                raise _old(self.world.environment, "step", "five values")
             observation, _, terminated, truncated, _ = outcome
             self._episode[world, 1] += 1
             self._record(world, observation, terminated, truncated)
@@ -106,6 +119,7 @@ class GymnasiumPhysics:
         self, world: int, observation: Mapping[str, Any], terminated: bool, truncated: bool
     ) -> None:
         fields, told = self._fields, self._told[world]
+        check_observation(self.world.environment, self._environments[world], observation)
         fields["observation"][world] = observation["observation"]
         fields["achieved_goal"][world] = observation["achieved_goal"]
         own = observation["desired_goal"]
@@ -117,6 +131,53 @@ class GymnasiumPhysics:
         nothing = np.zeros((len(self._environments), 0), np.float32)
         fields = {name: array.copy() for name, array in self._fields.items()}
         return PhysicsState(nothing, nothing, fields, self._episode.copy())  # type: ignore[arg-type]
+
+
+@contextmanager
+def outside(environment: str, function: str) -> Iterator[None]:
+    """What the environment's own code raises inside becomes a sentence that names it."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        what = f"gym = {environment!r}: its {function} fails"
+        raise OutsideError.of(what, error, "correct the environment") from error
+
+
+def reset(environment: str, made: Any, seed: int) -> Mapping[str, Any]:
+    """The first observation of an episode; raises UserError unless reset is Gymnasium's own."""
+    with outside(environment, "reset"):
+        outcome = made.reset(seed=seed)
+    if not isinstance(outcome, tuple) or len(outcome) != 2:
+        raise _old(environment, "reset", "an observation and a dictionary")
+    check_observation(environment, made, outcome[0])
+    return outcome[0]
+
+
+def check_observation(environment: str, made: Any, observation: Any) -> None:
+    """Raises UserError unless the observation is as the environment declares it."""
+    if not isinstance(observation, Mapping):
+        raise UserError(
+            f"gym = {environment!r} returns an observation of type {type(observation).__name__} "
+            "where it declares a dictionary: return the dictionary."
+        )
+    for key in OBSERVED:
+        declared = made.observation_space[key].shape
+        found = np.shape(observation[key]) if key in observation else None
+        if found != declared:
+            told = "lacks" if found is None else f"has the shape {found} in"
+            raise UserError(
+                f"gym = {environment!r} returns an observation that {told} its {key!r}, which it "
+                f"declares with the shape {declared}: make the two agree."
+            )
+
+
+def _old(environment: str, function: str, returns: str) -> UserError:
+    return UserError(
+        f"gym = {environment!r} has the interface of older Gym: its {function} must return "
+        f"{returns}. Wrap it for Gymnasium, such as with shimmy's GymV21CompatibilityV0."
+    )
 
 
 def make_environment(environment: str, **arguments: Any) -> Any:
@@ -132,9 +193,12 @@ def make_environment(environment: str, **arguments: Any) -> Any:
         )  # fmt: skip
     # The code of an environment may fail in any way: a missing driver, asset or package, ...
     except Exception as error:
-        raise UserError(
-            f"the environment {environment} cannot be made ({type(error).__name__}: {error}): "
-            "install what it asks for, or choose another with --gym."
+        way_out = "install what it asks for, or choose another with --gym"
+        robotics = str(specification.entry_point).startswith("gymnasium_robotics")
+        if robotics and isinstance(error, AssertionError):
+            way_out = ROBOTICS
+        raise OutsideError.of(
+            f"the environment {environment} cannot be made", error, way_out
         ) from error
 
 
@@ -166,9 +230,19 @@ def find_environment(environment: str) -> Any:
 
 def _import_package(environment: str, package: str) -> None:
     try:
-        import_module(package)
-    except ImportError as error:
+        with current_directory_importable():
+            import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name != package.split(".")[0]:
+            raise _broken(environment, package, error) from error
         raise UserError(
             f"gym = {environment!r} cannot be found: {error}; install the package that registers "
             "it, or name the right one before the colon."
         ) from error
+    except Exception as error:
+        raise _broken(environment, package, error) from error
+
+
+def _broken(environment: str, package: str, error: Exception) -> OutsideError:
+    what = f"gym = {environment!r}: the package {package} cannot be imported"
+    return OutsideError.of(what, error, "correct the package, or install what it asks for")

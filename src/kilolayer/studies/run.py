@@ -11,15 +11,15 @@ import kilolayer
 from kilolayer.analysis.answer import Answer
 from kilolayer.analysis.study import FORMAT, Study, load_study
 from kilolayer.config import RunConfig
-from kilolayer.lookup import find
+from kilolayer.lookup import make
 from kilolayer.report.study_report import write_study_report
 from kilolayer.runtime.files import write_atomically
+from kilolayer.runtime.lock import locked
 from kilolayer.runtime.progress import LiveDisplay, ProgressDisplay, Silent
 from kilolayer.studies.cost import GridCost, grid_cost, memory_of_largest
 from kilolayer.studies.execute import execute
 from kilolayer.studies.executors import Executor, Local, Ray, Slurm, check_executor, cores_here
 from kilolayer.studies.grid import Cell
-from kilolayer.studies.lock import locked
 from kilolayer.studies.question import Question, Size
 from kilolayer.studies.questions import QUESTIONS
 from kilolayer.types import UserError, bad_field
@@ -38,7 +38,7 @@ class StudyResult:
 
 def find_question(name: str) -> Question:
     """A question by name, or the one that the user's own `module:function` returns."""
-    return find("question", name, QUESTIONS)()
+    return make("question", name, QUESTIONS, Question)
 
 
 def study(

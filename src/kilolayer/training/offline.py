@@ -43,8 +43,9 @@ def dataset_of(config: RunConfig, task: Task) -> Dataset | None:
             raise bad_field("dataset", config.collection.dataset, allowed)
     drawable = dataset.steps - dataset.trajectories
     if config.agent.batch_size > drawable:
-        allowed = f"the dataset holds {drawable} steps with a future"
-        raise bad_field("batch_size", config.agent.batch_size, allowed, drawable)
+        allowed = f"the dataset holds {drawable} steps with a future, and a batch takes 2 at least"
+        nearest = drawable if drawable >= 2 else None
+        raise bad_field("batch_size", config.agent.batch_size, allowed, nearest)
     return dataset
 
 

@@ -200,7 +200,9 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "0")
         if not (length.isascii() and length.isdigit()) or "Transfer-Encoding" in self.headers:
             raise _RefusalError(HTTPStatus.BAD_REQUEST, "the length of the request is not told.")
-        if int(length[:9]) > LONGEST_BODY:
+        length = length.lstrip("0") or "0"
+        # By its digits first: Python refuses to read a number of thousands of them.
+        if len(length) > len(str(LONGEST_BODY)) or int(length) > LONGEST_BODY:
             sentence = f"a request holds at most {LONGEST_BODY} bytes."
             raise _RefusalError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, sentence)
         try:
