@@ -18,6 +18,7 @@ from rich.text import Text
 from kilolayer import control_commands, deploy_commands, language_commands, task_commands
 from kilolayer.boundary import answered
 from kilolayer.errors import bad_field
+from kilolayer.runtime.compilation import keep_compiled_programs
 from kilolayer.runtime.devices import refuse_wrong_jax
 from kilolayer.runtime.files import cannot_write, shell
 from kilolayer.runtime.graphics import load_mujoco
@@ -47,6 +48,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _dispatch(arguments: list[str]) -> None:
+    if arguments[:1] != ["plan"]:  # which tells how long a compilation takes
+        keep_compiled_programs()
     load_mujoco()
     check_seed(arguments)
     if arguments[:1] != ["train"]:  # which checks when its processes have met
@@ -346,7 +349,7 @@ def study(
     jobs: int | None = None,
     from_: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
     dry_run: bool = False,
-    calibration: bool = True,
+    calibration: bool = False,
 ) -> None:
     """Answer a question about depth with many runs: `kilolayer study NAME`; without a name, lists
     the questions.
@@ -365,7 +368,7 @@ def study(
         jobs: Runs at once; by default as many as cores and memory allow.
         from_: Analyse the runs of this study directory instead of training.
         dry_run: Print the grid and what it will cost, and train nothing.
-        calibration: Time one run for the hours of a dry run, about ten seconds.
+        calibration: Compile and time one run for the hours and the memory of a dry run.
     """
     from kilolayer.studies import run as studies
     from kilolayer.studies.tables import cost_table, memory_sentence, question_table

@@ -9,6 +9,7 @@ import numpy as np
 import tyro
 from rich.table import Table
 
+from kilolayer.runtime.files import shell
 from kilolayer.runtime.zoo import beside
 from kilolayer.sayings import grounding_of, module_acting, open_actor, policy_acting
 from kilolayer.terminal import OUTPUT, console
@@ -82,9 +83,9 @@ def ground(
         report = write_language_report(found.path)
     _tell_scores(found.path, report)
     _next(
-        f"kilolayer play {run} --say {shlex.quote(sentence)} --seed {seed}",
+        f"kilolayer play {shell(run)} --say {shlex.quote(sentence)} --seed {seed}",
         f"kilolayer serve {run} --grounding {found.path}",
-        f"kilolayer train-vla {run} --grounding {found.path}",
+        f"kilolayer train-vla {shell(run)} --grounding {shell(found.path)}",
     )
 
 
@@ -177,7 +178,7 @@ def train_vla(
         report = write_language_report(found.path)
     _tell_scores(found.path, report)
     said = f"--say {shlex.quote(sentence)} --module {found.path} --seed {seed}"
-    _next(f"kilolayer play {run} {said}", f"kilolayer control {run} {said}")
+    _next(f"kilolayer play {shell(run)} {said}", f"kilolayer control {shell(run)} {said}")
 
 
 def _tell_scores(directory: Path, report: Path) -> None:

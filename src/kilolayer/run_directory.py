@@ -189,7 +189,7 @@ class RunDirectory:
             return
         line = json.dumps({**event, "time": time.time()}, allow_nan=False)
         target = self.path / "metrics.jsonl"
-        with guard_disk(target), target.open("a") as file:
+        with guard_disk(target), target.open("a", encoding="utf-8") as file:
             # A killed writer may have left half a line; it must not swallow this one.
             torn = file.tell() > 0 and not _ends_with_newline(target)
             file.write(("\n" if torn else "") + line + "\n")

@@ -12,7 +12,6 @@ from kilolayer.analysis.answer import Answer
 from kilolayer.analysis.study import FORMAT, Study, load_study
 from kilolayer.config import RunConfig
 from kilolayer.lookup import make
-from kilolayer.report.study_report import write_study_report
 from kilolayer.runtime.files import write_atomically
 from kilolayer.runtime.lock import locked
 from kilolayer.runtime.progress import LiveDisplay, ProgressDisplay, Silent
@@ -87,7 +86,7 @@ def dry_run(
     tasks: Sequence[str] = (),
     depths: Sequence[int] = (),
     seeds: int | None = None,
-    calibration: bool = True,
+    calibration: bool = False,
     progress: bool = True,
 ) -> tuple[Mapping[str, Cell], GridCost]:
     """The runs that `study` would train and what they will cost here; trains and writes nothing."""
@@ -127,7 +126,7 @@ def _executor(name: str, jobs: int | None, path: Path) -> Executor:
 
 def load_configs(path: Path) -> list[dict[str, Any]]:
     """Every run's config of a study directory."""
-    cells = json.loads((path / "study.json").read_text())["runs"].values()
+    cells = json.loads((path / "study.json").read_text(encoding="utf-8"))["runs"].values()
     return [cell["config"] for cell in cells]
 
 
@@ -155,7 +154,7 @@ def _merged(path: Path, question: Question, size: str, cells: Mapping[str, Cell]
             f"{path} analyses the runs of {there.source}: choose another folder with --out to "
             "train runs of its own."
         )
-    old = json.loads((path / "study.json").read_text())["runs"]
+    old = json.loads((path / "study.json").read_text(encoding="utf-8"))["runs"]
     # As configs, since an option that is new since then has its default.
     changed = [
         name
@@ -200,13 +199,16 @@ def _borrow(question: Question, source: Path, out: str | Path | None) -> Study:
     path = Path(out) if out else source.parent / f"{_short(question.name)}-from-{source.name}"
     if (path / "study.json").exists() and load_study(path).question != question.name:
         raise UserError(f"{path} holds another study: choose another folder with --out.")
-    runs = json.loads((source / "study.json").read_text())["runs"]
+    runs = json.loads((source / "study.json").read_text(encoding="utf-8"))["runs"]
     where = os.path.relpath(there.source or there.path, path)
     _write_study(path, question, there.size, runs, source=where)
     return load_study(path)
 
 
 def _analysed(question: Question, found: Study) -> StudyResult:
+    # Drawing is loaded when there is something to draw: a dry run has nothing.
+    from kilolayer.report.study_report import write_study_report
+
     answer = question.answer(found)
     write_atomically(found.path / "answer.json", answer.to_json())
     return StudyResult(found, answer, write_study_report(found, answer))

@@ -28,7 +28,7 @@ def _finish(study: Path, name: str) -> None:
     if (directory.path / "config.json").exists():
         api.resume(directory.path, progress=False)
         return
-    cells = json.loads((study / "study.json").read_text())["runs"]
+    cells = json.loads((study / "study.json").read_text(encoding="utf-8"))["runs"]
     config = RunConfig.from_json(json.dumps(cells[name]["config"]), f"the study's run {name}")
     api.train(config, directory.path, progress=False)
 

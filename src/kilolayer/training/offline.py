@@ -105,7 +105,9 @@ def filled_buffer(
 def require_same_dataset(run: RunDirectory, dataset: Dataset) -> None:
     """Raises UserError if the file is another than the one that the run began with."""
     try:
-        began_with = json.loads((run.path / "manifest.json").read_text())["dataset"]["sha256"]
+        began_with = json.loads((run.path / "manifest.json").read_text(encoding="utf-8"))[
+            "dataset"
+        ]["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"the manifest.json of {run.path} does not say which dataset it began with: {error}."
