@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import logging
+import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -10,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from kilolayer import (
     control_commands,
@@ -20,66 +22,92 @@ from kilolayer import (
     run_commands,
     task_commands,
 )
-from kilolayer.errors import UserError, bad_field
+from kilolayer.boundary import answered
+from kilolayer.errors import bad_field
+from kilolayer.runtime.compilation import keep_compiled_programs
 from kilolayer.runtime.devices import refuse_wrong_jax
+from kilolayer.runtime.files import cannot_write, shell
+from kilolayer.runtime.graphics import load_mujoco
 from kilolayer.sayings import require_alone, tell_heard
+from kilolayer.settings import MAX_SEED
+from kilolayer.terminal import OUTPUT
 
 if TYPE_CHECKING:
     from kilolayer.analysis.load import Run
     from kilolayer.arguments import PlanArguments, TrainArguments
-
-OUTPUT = Console(highlight=False, soft_wrap=True)
 
 RunPath = tyro.conf.Positional[Path]
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; a user error is one sentence and exit code 2."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    arguments = [_at_home(each) for each in (sys.argv[1:] if arguments is None else arguments)]
     warnings.filterwarnings("ignore", module="orbax")
-    # Orbax logs pages of traceback before an error that we tell in one sentence.
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    # They log pages of traceback before an error that we tell in one sentence.
+    for name in ("absl", "jax._src.callback"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     for command, option in (("study", "--name"), ("inspect", "--task")):
         if arguments[:1] == [command] and len(arguments) > 1 and not arguments[1].startswith("-"):
             arguments.insert(1, option)
-    try:
-        if arguments[:1] != ["train"]:  # which checks when its processes have met
-            refuse_wrong_jax()
-        if arguments[:1] in (["train"], ["plan"]):
-            from kilolayer.arguments import PlanArguments, TrainArguments, with_config
+    with answered(arguments):
+        _dispatch(arguments)
 
-            if arguments[0] == "train":
-                train(with_config(TrainArguments, "train", arguments[1:]))
-            else:
-                plan(with_config(PlanArguments, "plan", arguments[1:]))
+
+def _dispatch(arguments: list[str]) -> None:
+    if arguments[:1] != ["plan"]:  # which tells how long a compilation takes
+        keep_compiled_programs()
+    load_mujoco()
+    check_seed(arguments)
+    if arguments[:1] != ["train"]:  # which checks when its processes have met
+        refuse_wrong_jax()
+    if arguments[:1] in (["train"], ["plan"]):
+        from kilolayer.arguments import PlanArguments, TrainArguments, with_config
+
+        if arguments[0] == "train":
+            train(with_config(TrainArguments, "train", arguments[1:]))
         else:
-            tyro.extras.subcommand_cli_from_dict(
-                {
-                    "train": _about_train,
-                    "plan": _about_plan,
-                    "evaluate": evaluate,
-                    "play": play,
-                    "collect": collect,
-                    "report": report,
-                    "compare": compare,
-                    **run_commands.COMMANDS,
-                    **task_commands.COMMANDS,
-                    "study": study,
-                    **deploy_commands.COMMANDS,
-                    **control_commands.COMMANDS,
-                    **language_commands.COMMANDS,
-                },
-                description="Train goal-reaching agents at any depth, without rewards.",
-                args=arguments,
-                prog="kilolayer",
-            )
-    except UserError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"error: {error}", markup=False)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        again = {"study": "; the same command goes on", "train": "; `train --resume RUN` goes on"}
-        print(f"stopped{again.get(arguments[0] if arguments else '', '')}", file=sys.stderr)
-        raise SystemExit(130) from None
+            plan(with_config(PlanArguments, "plan", arguments[1:]))
+        return
+    tyro.extras.subcommand_cli_from_dict(
+        {
+            "train": _about_train,
+            "plan": _about_plan,
+            "evaluate": evaluate,
+            "play": play,
+            "collect": collect,
+            "report": report,
+            "compare": compare,
+            **run_commands.COMMANDS,
+            **task_commands.COMMANDS,
+            "study": study,
+            **deploy_commands.COMMANDS,
+            **control_commands.COMMANDS,
+            **language_commands.COMMANDS,
+        },
+        description="Train goal-reaching agents at any depth, without rewards.",
+        args=arguments,
+        prog="kilolayer",
+    )
+
+
+def _at_home(argument: str) -> str:
+    """An argument whose value begins with ~, as the shell writes it where it sees it."""
+    option, _, value = argument.rpartition("=") if argument.startswith("--") else ("", "", argument)
+    if not value.startswith("~"):
+        return argument
+    home = os.path.expanduser(value)
+    return f"{option}={home}" if option else home
+
+
+def check_seed(arguments: list[str]) -> None:
+    """Raises UserError for a --seed that is no whole number below 2^32, of whatever command."""
+    for position, argument in enumerate(arguments):
+        option, _, value = argument.partition("=")
+        if option != "--seed":
+            continue
+        value = value or "".join(arguments[position + 1 : position + 2])
+        if re.fullmatch(r"[+-]?\d+", value) and not 0 <= int(value[:30]) < MAX_SEED:
+            raise bad_field("seed", value, f"it must lie in [0, {MAX_SEED})", 0)
 
 
 def _about_train() -> None:
@@ -97,6 +125,7 @@ def _about_plan() -> None:
 def train(arguments: "TrainArguments") -> None:
     """Train an agent, evaluate it on the way and write its report."""
     from kilolayer import api
+    from kilolayer.run_directory import never_begun
     from kilolayer.runtime.processes import Processes, find_address
 
     address = find_address(arguments.coordinator, arguments.num_processes, arguments.process_id)
@@ -106,12 +135,16 @@ def train(arguments: "TrainArguments") -> None:
             "processes": processes,
             "model_devices": arguments.model_devices,
         }
-        if arguments.resume is not None:
+        out = arguments.out
+        if arguments.resume is not None and never_begun(arguments.resume):
+            out = arguments.resume
+            OUTPUT.print(f"{out} holds no run yet: one begins there, with this command's options.")
+        if arguments.resume not in (None, out):
             runs = api.resume(arguments.resume, **together)
         elif arguments.seeds == 1:
-            runs = [api.train(arguments.config, arguments.out, **together)]
+            runs = [api.train(arguments.config, out, **together)]
         elif address is None and arguments.devices in (None, 1) and arguments.model_devices == 1:
-            runs = api.train_seeds(arguments.seeds, arguments.config, arguments.out)
+            runs = api.train_seeds(arguments.seeds, arguments.config, out)
         else:
             raise bad_field("seeds", arguments.seeds, "several train on one device only", 1)
     if runs[0].directory.writes:
@@ -127,25 +160,26 @@ def _tell_results(runs: Sequence["Run"]) -> None:
         success = run.final("evaluation/success")
         steps = int(run.curve("evaluation/success")[0][-1])
         seed = f", seed {run.config.seed}" if len(runs) > 1 else ""
-        OUTPUT.print(f"\n[bold]success rate {success:.2f}[/bold] after {steps:,} {run.clock}{seed}")
+        rate = Text(f"\nsuccess rate {success:.2f}", "bold")
+        OUTPUT.print(rate.append(f" after {steps:,} {run.clock}{seed}", "not bold"))
         for sentence in diverged_sentence(run):
             OUTPUT.print(sentence)
         film = run.path / "media" / "evaluation.mp4"
         if film.is_file():
             OUTPUT.print(f"film    {film}")
         OUTPUT.print(f"report  {path}")
-    run = runs[0]
+    run, path = runs[0], shell(runs[0].path)
     OUTPUT.print("\nwhat to try next:")
     goal = ",".join(f"{value:g}" for value in run.episodes("evaluation")["goal"][0, 0].round(2))
     # Gymnasium's environments cannot be drawn.
-    play = [] if run.config.task.gym else [f"kilolayer play {run.path} --goal {goal}"]
+    play = [] if run.config.task.gym else [f"kilolayer play {path} --goal {goal}"]
     # Other sizes cannot go on with the networks of the run that this one began with.
     afresh = "" if run.config.start_from is None else " --start-from None"
     depth = 4 * run.config.network.depth
     for command in (
         *play,
-        f"kilolayer evaluate {run.path} --samples 16",
-        f"kilolayer train --config {run.path / 'config.json'} --depth {depth}{afresh}",
+        f"kilolayer evaluate {path} --samples 16",
+        f"kilolayer train --config {shell(run.path / 'config.json')} --depth {depth}{afresh}",
     ):
         OUTPUT.print(f"  {command}")
 
@@ -173,9 +207,10 @@ def plan(arguments: "PlanArguments") -> None:
         OUTPUT.print(assumption)
     if arguments.json is not None:
         try:
-            Path(arguments.json).write_text(text + "\n")
+            Path(arguments.json).write_text(text + "\n", encoding="utf-8")
         except OSError as error:
-            raise UserError(f"cannot write {arguments.json}: {error.strerror}.") from error
+            path = Path(arguments.json)
+            raise cannot_write(f"cannot write {path}", path, error) from error
 
 
 def evaluate(
@@ -249,7 +284,7 @@ def play(
             if said.reached is None
             else f"reached after {said.reached:.1f} s"
         )
-        OUTPUT.print(f"video    {said.film}\npicture  {said.picture}", markup=False)
+        OUTPUT.print(f"video    {said.film}\npicture  {said.picture}")
         return
     from kilolayer import api
 
@@ -319,7 +354,7 @@ def compare(runs: tyro.conf.Positional[tuple[Path, ...]], out: Path = Path("comp
             table.add_row(*row)
         OUTPUT.print(table)
     for verdict in answer.verdicts:
-        OUTPUT.print(str(verdict), markup=False)
+        OUTPUT.print(str(verdict))
     OUTPUT.print(f"report  {out}")
 
 
@@ -335,7 +370,7 @@ def study(
     from_: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
     smallest_effect: float | None = None,
     dry_run: bool = False,
-    calibration: bool = True,
+    calibration: bool = False,
 ) -> None:
     """Answer a question about depth with many runs: `kilolayer study NAME`; without a name, lists
     the questions.
@@ -356,7 +391,7 @@ def study(
         smallest_effect: The largest difference that would not matter, as a share of what a score
             can be, such as 0.1; by default that of the study, 0.05 for a new one.
         dry_run: Print the grid and what it will cost, and train nothing.
-        calibration: Time one run for the hours of a dry run, about ten seconds.
+        calibration: Compile and time one run for the hours and the memory of a dry run.
     """
     from kilolayer.studies import run as studies
     from kilolayer.studies.tables import cost_table, memory_sentence, question_table
@@ -373,9 +408,9 @@ def study(
     found = studies.study(
         name, size, out, task, depths, seeds, executor, jobs, from_, smallest_effect
     )
-    OUTPUT.print(f"\n[bold]{found.study.asks}[/bold]")
+    OUTPUT.print(f"\n{found.study.asks}", style="bold")
     for verdict in found.answer.verdicts:
-        OUTPUT.print(f"- {verdict}", markup=False)
+        OUTPUT.print(f"- {verdict}")
     for run in found.study.runs:
         if run.failure is not None:
             OUTPUT.print(f"failed: {run.name}, see {found.study.path}/failures/{run.name}.txt")

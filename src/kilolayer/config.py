@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from annotated_types import Ge, Interval
+from annotated_types import Interval
 
 from kilolayer.agents.base import Agent
 from kilolayer.agents.crl import CRL
@@ -23,10 +23,12 @@ from kilolayer.replay.config import ReplayConfig
 from kilolayer.runtime.tracking import TrackingConfig
 from kilolayer.settings import (
     MAX_SEED,
+    MOST,
     NOT_A_SETTING,
     Count,
     Positive,
     Settings,
+    Steps,
     settings_of,
     values_of,
 )
@@ -38,7 +40,7 @@ from kilolayer.types import UserError, nearest
 class CollectionConfig(Settings):
     """How steps are taken, and how many updates follow them."""
 
-    total_steps: Count = 1_000_000
+    total_steps: Steps = 1_000_000
     """Environment steps of the whole run, summed over all environments and rounded up to whole
     unrolls. Raise it while scores still rise. With --dataset it sets the number of updates
     alone."""
@@ -47,7 +49,7 @@ class CollectionConfig(Settings):
     unroll_length: Count = 62
     """Control steps of every environment between two rounds of updates. Raise it for less overhead,
     lower it for fresher data."""
-    episode_length: Annotated[int, Ge(2)] | None = None
+    episode_length: Annotated[int, Interval(ge=2, le=MOST)] | None = None
     """Control steps of a training episode. Default: the task's own. Shorter episodes start more
     often."""
     goal_interval: Count | None = None
@@ -65,7 +67,7 @@ class CollectionConfig(Settings):
 class EvaluationConfig(Settings):
     """How often the agent is scored, and on how many episodes."""
 
-    num_evaluations: Count = 20
+    num_evaluations: Annotated[int, Interval(ge=1, le=1_000_000)] = 20
     """Evaluations during training, evenly spread. One more comes before the first update. Each is
     followed by a checkpoint. Lower it to save time."""
     evaluate_training_goals: bool = False
@@ -197,7 +199,7 @@ class RunConfig(Settings):
         """
         try:
             values = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{source} is not valid JSON: {error}.") from error
         if not isinstance(values, dict):
             raise UserError(f"{source} must hold one JSON object of settings.")
@@ -207,9 +209,15 @@ class RunConfig(Settings):
     def read(path: Path) -> "RunConfig":
         """The config in a JSON file; raises UserError if it cannot be read."""
         try:
-            return RunConfig.from_json(path.read_text(), str(path))
+            text = path.read_text(encoding="utf-8")
         except OSError as error:
             raise UserError(f"cannot read the config file {path}: {error.strerror}.") from error
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"the config file {path} is no UTF-8 text: write it anew, or put it back from a "
+                "copy."
+            ) from error
+        return RunConfig.from_json(text, str(path))
 
 
 GROUPS: dict[str, type[Settings]] = {

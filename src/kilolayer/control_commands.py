@@ -4,15 +4,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from kilolayer.sayings import require_alone, tell_heard
+from kilolayer.terminal import OUTPUT
 
 if TYPE_CHECKING:
     from kilolayer.deploy.control.run import Controlled
-
-OUTPUT = Console(highlight=False, soft_wrap=True)
 
 RunPath = tyro.conf.Positional[Path]
 Planner = Literal["waypoints", "interpolation", "proposal", "direct"]
@@ -77,7 +75,7 @@ def hierarchy(
         )
         table.add_row(row.planner, Path(row.controller).name, str(row.depth), *figures)
     OUTPUT.print(table)
-    OUTPUT.print(f"{out or run / 'hierarchy.json'}", markup=False)
+    OUTPUT.print(f"{out or run / 'hierarchy.json'}")
 
 
 def control(
@@ -181,7 +179,7 @@ def _tell_control(done: "Controlled", rate: float) -> None:
     OUTPUT.print(table)
     OUTPUT.print("times in ms: median, 99th percentile, largest")
     if found.first_error is not None:
-        OUTPUT.print(f"first error: {found.first_error}", markup=False)
+        OUTPUT.print(f"first error: {found.first_error}")
 
 
 def serve(

@@ -5,12 +5,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from kilolayer.errors import bad_field
-
-OUTPUT = Console(highlight=False, soft_wrap=True)
+from kilolayer.terminal import OUTPUT, console
 
 PolicyPath = tyro.conf.Positional[Path]
 Format = Literal["onnx", "stablehlo", "safetensors"]
@@ -217,7 +215,7 @@ def export(
     if to is not None:
         folder = api.export_robot(policy, to, planner, nodes, weights, episodes, opset)
         for line in folder.lines():
-            OUTPUT.print(line, markup=False)
+            OUTPUT.print(line)
         return
     for name, value, default in (
         ("planner", planner, None),
@@ -287,7 +285,7 @@ def latency(
     for row in rows(found):
         table.add_row(*brief(row))
     # A row that a narrow terminal wraps is easier to read than columns cut short.
-    Console(highlight=False, soft_wrap=True, width=max(OUTPUT.width, 160)).print(table)
+    console(max(OUTPUT.width, 160)).print(table)
     OUTPUT.print(f"report  {out}\nfigures {out.with_suffix('.json')}")
 
 
@@ -314,14 +312,12 @@ def zoo() -> None:
         )
         table.add_row(f"zoo:{each.name}", each.task, *figures)
     # A row that a narrow terminal wraps is easier to read than columns cut short.
-    Console(highlight=False, soft_wrap=True, width=max(OUTPUT.width, 140)).print(table)
+    console(max(OUTPUT.width, 140)).print(table)
     for each in found:
         trained = each.training
-        OUTPUT.print(
-            f"\nzoo:{each.name}: {trained.minutes:g} minutes on {trained.machine}", markup=False
-        )
+        OUTPUT.print(f"\nzoo:{each.name}: {trained.minutes:g} minutes on {trained.machine}")
         for command in trained.commands:
-            OUTPUT.print(f"  {command}", markup=False)
+            OUTPUT.print(f"  {command}")
 
 
 def push(
@@ -348,7 +344,7 @@ def push(
     """
     from kilolayer import api
 
-    OUTPUT.print(api.push(policy, repository, private, update, licence, episodes), markup=False)
+    OUTPUT.print(api.push(policy, repository, private, update, licence, episodes))
 
 
 COMMANDS = {

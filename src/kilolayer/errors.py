@@ -10,6 +10,22 @@ from kilolayer_robot.errors import UserError as UserError
 from kilolayer_robot.errors import bad_field as bad_field
 
 
+class OutsideError(UserError):
+    """Code that is not ours has failed: the user's own, or a library's.
+
+    Raise it from the error of that code, whose traceback the command line keeps in a log file.
+    """
+
+    @staticmethod
+    def of(what: str, error: BaseException, way_out: str) -> "OutsideError":
+        """what: whose code failed, doing what; its error's kind and first line follow."""
+        said = (str(error).strip().splitlines() or [""])[0]
+        told = f"{type(error).__name__}: {said}" if said else type(error).__name__
+        found = OutsideError(f"{what} ({told}): {way_out}.")
+        found.__cause__ = error
+        return found
+
+
 def nearest(name: str, options: Iterable[str]) -> str | None:
     """The option that is most like a name that was mistyped, or None if there are no options."""
     spelled = {option.lower(): option for option in reversed(list(options))}

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import tyro
-from rich.console import Console
 from rich.table import Table
+
+from kilolayer.runtime.files import shell
+from kilolayer.terminal import OUTPUT, console
 
 if TYPE_CHECKING:
     from kilolayer.api.sentences import Taught
-
-OUTPUT = Console(highlight=False, soft_wrap=True)
 
 RunPath = tyro.conf.Positional[Path]
 
@@ -66,9 +66,9 @@ def ground(
     found = sentences.ground(run, encoder, recipe, size, episodes, seed, out)
     _tell_scores(found)
     _next(
-        f"kilolayer play {run} --say {shlex.quote(found.sentence)} --seed {seed}",
+        f"kilolayer play {shell(run)} --say {shlex.quote(found.sentence)} --seed {seed}",
         f"kilolayer serve {run} --grounding {found.path}",
-        f"kilolayer train-vla {run} --grounding {found.path}",
+        f"kilolayer train-vla {shell(run)} --grounding {shell(found.path)}",
     )
 
 
@@ -139,7 +139,7 @@ def train_vla(
     )  # fmt: skip
     _tell_scores(found)
     said = f"--say {shlex.quote(found.sentence)} --module {found.path} --seed {seed}"
-    _next(f"kilolayer play {run} {said}", f"kilolayer control {run} {said}")
+    _next(f"kilolayer play {shell(run)} {said}", f"kilolayer control {shell(run)} {said}")
 
 
 def _tell_scores(found: "Taught") -> None:
@@ -156,16 +156,16 @@ def _tell_scores(found: "Taught") -> None:
         shares = [evidence.score(who, split).share for split in SPLITS]
         table.add_row(who, *(f"{s.value:.2f} ({s.low:.2f}-{s.high:.2f})" for s in shares))
     # A row that a narrow terminal wraps is easier to read than columns cut short.
-    Console(highlight=False, soft_wrap=True, width=max(OUTPUT.width, 120)).print(table)
+    console(max(OUTPUT.width, 120)).print(table)
     if evidence.advice:
-        OUTPUT.print(evidence.advice, markup=False)
-    OUTPUT.print(f"{evidence.kind:<9} {found.path}\nreport    {found.report}", markup=False)
+        OUTPUT.print(evidence.advice)
+    OUTPUT.print(f"{evidence.kind:<9} {found.path}\nreport    {found.report}")
 
 
 def _next(*commands: str) -> None:
     OUTPUT.print("\nwhat to try next:")
     for command in commands:
-        OUTPUT.print(f"  {command}", markup=False)
+        OUTPUT.print(f"  {command}")
 
 
 COMMANDS = {"ground": ground, "train-vla": train_vla}

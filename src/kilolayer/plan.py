@@ -171,6 +171,12 @@ def _check_unroll(config: RunConfig) -> None:
             f"an unroll holds {steps} steps with a successor, and {config.agent_name} learns from "
             "one alone"
         )
+        if steps < 2:
+            allowed, unroll = (
+                f"{allowed}: a batch takes 2",
+                1 + _round_up(2, config.collection.num_envs),
+            )
+            raise bad_field("unroll_length", config.collection.unroll_length, allowed, unroll)
         raise bad_field("batch_size", config.agent.batch_size, allowed, steps)
 
 

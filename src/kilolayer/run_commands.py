@@ -4,13 +4,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
-from rich.console import Console
 from rich.table import Table
+
+from kilolayer.terminal import OUTPUT, console
 
 if TYPE_CHECKING:
     from kilolayer.analysis.listing import ListedRun
-
-OUTPUT = Console(highlight=False, soft_wrap=True)
 
 
 def runs(
@@ -38,7 +37,7 @@ def runs(
     for run in found:
         table.add_row(*_row(run))
     # A row that a narrow terminal wraps is easier to read than columns cut short.
-    Console(highlight=False, soft_wrap=True, width=max(OUTPUT.width, 140)).print(table)
+    console(max(OUTPUT.width, 140)).print(table)
 
 
 def _row(run: "ListedRun") -> tuple[str, ...]:

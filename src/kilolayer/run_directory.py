@@ -1,7 +1,9 @@
 """The run directory: the one place where a run's traces live.
 
-config.json      what the user said; reading it gives the same config back
-manifest.json    command, versions, git state, devices, seed
+config.json      what the user said; reading it gives the same config back. Written last of what a
+                 new run directory holds: one without it was never begun
+manifest.json    command, versions, git state, devices, seed, SHA-256 of config.json
+lock             held by the process that trains here
 metrics.jsonl    append-only, one event a line, all numbers finite: train, evaluation, checkpoint,
                  profile, resume; diverged, in a round in which environments had to be reset because
                  their physics left finite numbers; nonfinite, where a number of the agent stops the
@@ -16,10 +18,15 @@ DONE             present when the run has finished
 seeds.json       where several seeds train as one program: each has a run directory seed_N inside
 """
 
+import hashlib
 import json
+import math
 import os
+import shutil
 import time
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,9 +34,26 @@ from typing import Any
 import numpy as np
 
 from kilolayer.config import RunConfig
-from kilolayer.runtime.files import guard_disk, write_atomically
+from kilolayer.runtime import checkpoint
+from kilolayer.runtime.files import (
+    cannot_write,
+    guard_disk,
+    put_in_place,
+    read_json,
+    shell,
+    write_atomically,
+)
+from kilolayer.runtime.lock import locked
 from kilolayer.runtime.zoo import CARD, resolve
 from kilolayer.types import UserError
+
+CONFIG_KEY = "config_sha256"  # in the manifest
+LOCK = "lock"
+FOLDERS = ("checkpoints", "episodes", "media")
+# What a process may leave that was killed while it made a run directory, wherever in there.
+FIRST_FILES = ("manifest.json", "seeds.json", LOCK)
+# Events that an untrained run has too.
+BEFORE_LEARNING = ("evaluation", "resume")
 
 
 @dataclass(frozen=True)
@@ -41,25 +65,33 @@ class RunDirectory:
 
     @staticmethod
     def create(
-        path: Path, config: RunConfig, manifest: Mapping[str, Any], writes: bool = True
+        path: Path,
+        config: RunConfig,
+        manifest: Mapping[str, Any],
+        writes: bool = True,
+        seeds: Sequence[int] = (),
     ) -> "RunDirectory":
-        """Make a new run directory; raises UserError if something is there already."""
+        """Make a new run directory; raises UserError if something is there already.
+
+        seeds: those that train together, each in a run directory inside this one.
+        """
         if not writes:
             return RunDirectory(path, writes)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise UserError(
-                f"the run directory {path} exists already: choose another with --out, or continue "
-                f"its run with `kilolayer train --resume {path}`."
-            )
+        require_free(path)
         try:
-            (path / "checkpoints").mkdir(parents=True, exist_ok=True)
-            (path / "episodes").mkdir(exist_ok=True)
-            (path / "media").mkdir(exist_ok=True)
+            for folder in FOLDERS:
+                (path / folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"cannot make the run directory {path}: {error.strerror}.") from error
-        run = RunDirectory(path)
-        write_atomically(path / "manifest.json", json.dumps(dict(manifest), indent=2) + "\n")
-        write_atomically(path / "config.json", config.to_json())
+            raise cannot_write(f"cannot make the run directory {path}", path, error) from error
+        run, text = RunDirectory(path), config.to_json()
+        own = {**manifest, CONFIG_KEY: _sha256(text.encode())}
+        write_atomically(path / "manifest.json", json.dumps(own, indent=2) + "\n")
+        if len(seeds) > 1:
+            for seed in seeds:
+                at = {**manifest, "seed": seed}
+                RunDirectory.create(path / f"seed_{seed}", config.having(seed=seed), at)
+            write_atomically(path / "seeds.json", json.dumps(list(seeds)) + "\n")
+        write_atomically(path / "config.json", text)
         return run
 
     @staticmethod
@@ -77,18 +109,42 @@ class RunDirectory:
             )
         return RunDirectory(path, writes)
 
-    def create_members(self, seeds: Sequence[int], manifest: Mapping[str, Any]) -> None:
-        """A run directory inside this one for each of the seeds that train together."""
-        for seed in seeds:
-            own = self.config.having(seed=seed)
-            RunDirectory.create(self.path / f"seed_{seed}", own, {**manifest, "seed": seed})
-        write_atomically(self.path / "seeds.json", json.dumps(list(seeds)) + "\n")
+    def require_same_config(self) -> None:
+        """Raises UserError if config.json was changed since the run began: its results would be
+        those of neither config."""
+        way_out = f"put it back from a copy, or {self._other_options}"
+        for run in dict.fromkeys((self, *self.members)):
+            manifest = read_json(run.path / "manifest.json", way_out)
+            began_with = manifest.get(CONFIG_KEY) if isinstance(manifest, dict) else None
+            file = run.path / "config.json"
+            # Runs of earlier releases do not say.
+            if began_with is not None and began_with != _sha256(file.read_bytes()):
+                raise UserError(
+                    f"{file} was changed since the run began, and a run goes on with the options "
+                    f"that it began with: {way_out}."
+                )
+
+    @property
+    def _other_options(self) -> str:
+        path = shell(self.path)
+        return (
+            "train on with other options in a new run: `kilolayer train --config "
+            f"{shell(self.path / 'config.json')} --start-from {path}`"
+        )
 
     @property
     def seeds(self) -> tuple[int, ...]:
         """The seeds that train together here, or the one of this run."""
         listed = self.path / "seeds.json"
-        return tuple(json.loads(listed.read_text())) if listed.exists() else (self.config.seed,)
+        folders = [path.name.removeprefix("seed_") for path in self.path.glob("seed_*")]
+        inside = sorted(int(name) for name in folders if name.isdecimal())
+        if not inside and not listed.exists():
+            return (self.config.seed,)
+        way_out = f"write the numbers of its folders seed_N into it, {json.dumps(inside)}"
+        found = read_json(listed, way_out)
+        if not isinstance(found, list) or sorted(map(str, found)) != sorted(map(str, inside)):
+            raise UserError(f"{listed} is damaged: {way_out}.")
+        return tuple(map(int, found))
 
     @property
     def members(self) -> list["RunDirectory"]:
@@ -122,7 +178,7 @@ class RunDirectory:
         with guard_disk(target):
             temporary = target.with_name(f".{name}.writing.npz")
             np.savez_compressed(temporary, allow_pickle=False, **dict(arrays))
-            os.replace(temporary, target)
+            put_in_place(temporary, target)
 
     def append_event(self, event: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl, with the time, and hand it to the system.
@@ -133,7 +189,7 @@ class RunDirectory:
             return
         line = json.dumps({**event, "time": time.time()}, allow_nan=False)
         target = self.path / "metrics.jsonl"
-        with guard_disk(target), target.open("a") as file:
+        with guard_disk(target), target.open("a", encoding="utf-8") as file:
             # A killed writer may have left half a line; it must not swallow this one.
             torn = file.tell() > 0 and not _ends_with_newline(target)
             file.write(("\n" if torn else "") + line + "\n")
@@ -142,20 +198,137 @@ class RunDirectory:
         """All events that count, in order.
 
         A resumed run repeats what came after its checkpoint: a `resume` event at round n voids
-        every earlier event beyond n. A line torn by a kill is passed over.
+        every earlier event beyond n. A line torn by a kill is passed over; one that is damaged
+        otherwise too, with a warning.
         """
         events: list[dict[str, Any]] = []
-        target = self.path / "metrics.jsonl"
-        for line in target.read_text().splitlines() if target.exists() else ():
-            try:
-                event = json.loads(line)
-            except json.JSONDecodeError:
+        torn = damaged = 0
+        for line in self._lines():
+            event = _event(line)
+            if event is None:
+                torn += 1
                 continue
             if event["event"] == "resume":
                 kept = event["round"]  # 0: there was no checkpoint, so everything is repeated
                 events = [earlier for earlier in events if kept and earlier["round"] <= kept]
+            else:
+                damaged += torn  # only a resume follows what a kill has torn
+            torn = 0
             events.append(event)
+        if damaged:
+            target = self.path / "metrics.jsonl"
+            warnings.warn(f"{damaged} lines of {target} are damaged: passed over", stacklevel=2)
         return events
+
+    def _lines(self) -> list[bytes]:
+        target = self.path / "metrics.jsonl"
+        return target.read_bytes().splitlines() if target.is_file() else []
+
+    @property
+    def learnt(self) -> bool:
+        """Whether the run has come to anything: a checkpoint, or an event of its training."""
+        if self.path.is_dir() and checkpoint.steps(self.checkpoints):
+            return True
+        files = self.path.glob("**/metrics.jsonl")
+        events = [_event(line) for file in files for line in RunDirectory(file.parent)._lines()]
+        return any(event and event["event"] not in BEFORE_LEARNING for event in events)
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Hold a run directory, so that no other process trains in it.
+
+    Raises UserError if another one does, or if it cannot be written.
+    """
+    busy = f"another process trains in {path}: wait for it, or choose another directory with --out."
+    with locked(path / LOCK, busy):
+        yield
+
+
+@contextmanager
+def begun(path: Path) -> Iterator[None]:
+    """Hold a new run directory; where an error ends the run before anything was learnt, remove
+    what was made of it."""
+    require_free(path)
+    made = [folder for folder in (path, *path.absolute().parents) if not folder.exists()]
+    try:
+        with claimed(path):
+            yield
+    except BaseException as error:
+        if path.is_dir() and not RunDirectory(path).learnt and not _held(path):
+            _clear(path)
+            error.add_note("nothing was learnt, and nothing is left")
+            with suppress(OSError):  # a folder that holds something else stays
+                for folder in made:
+                    folder.rmdir()
+        raise
+
+
+def require_free(path: Path) -> None:
+    """Raises UserError unless a new run may be kept there."""
+    if path.exists() and not never_begun(path):
+        raise UserError(
+            f"the run directory {path} exists already: choose another with --out, or continue "
+            f"its run with `kilolayer train --resume {shell(path)}`."
+        )
+
+
+def never_begun(path: Path) -> bool:
+    """Whether a directory is empty but for what a process leaves that was killed while making it
+    a run directory."""
+    if not path.is_dir() or (path / "config.json").exists():
+        return False
+    for inside in path.rglob("*"):
+        ours = inside.name in FOLDERS or inside.name.startswith("seed_")
+        written = inside.name.endswith(".writing") or inside.name in FIRST_FILES
+        of_a_member = inside.name == "config.json" and inside.parent != path
+        if not (ours if inside.is_dir() else written or of_a_member):
+            return False
+    return True
+
+
+def _held(path: Path) -> bool:
+    """Whether another process trains there."""
+    try:
+        with claimed(path):
+            return False
+    except UserError:
+        return True
+
+
+def _clear(path: Path) -> None:
+    for inside in path.iterdir():
+        if inside.is_dir() and not inside.is_symlink():
+            shutil.rmtree(inside, ignore_errors=True)
+        else:
+            inside.unlink(missing_ok=True)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _event(line: bytes) -> dict[str, Any] | None:
+    """The event of a line of metrics.jsonl, or None if it holds none that is whole."""
+    try:
+        event = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+        return None
+    metrics = event.get("metrics", {})
+    counts = ("round", "env_steps", "updates") if "metrics" in event else ("round",)
+    if not isinstance(metrics, dict) or not all(_is_count(event.get(name)) for name in counts):
+        return None
+    return event if all(_is_finite(value) for value in metrics.values()) else None
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_finite(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
 
 
 def _ends_with_newline(path: Path) -> bool:

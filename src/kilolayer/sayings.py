@@ -3,15 +3,12 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from kilolayer.errors import bad_field
+from kilolayer.terminal import OUTPUT
 
 if TYPE_CHECKING:
     from kilolayer.deploy.listener import Heard
     from kilolayer.tasks.base import Task
-
-OUTPUT = Console(highlight=False, soft_wrap=True)
 
 
 def require_alone(
@@ -34,12 +31,11 @@ def tell_heard(heard: "Heard", task: "Task") -> None:
         f"{coordinate.name} {value:.2f} {coordinate.unit}"
         for coordinate, value in zip(task.goal.coordinates, heard.goal, strict=True)
     )
-    OUTPUT.print(f"understood  {goal}   confidence {heard.confidence:.0%}", markup=False)
+    OUTPUT.print(f"understood  {goal}   confidence {heard.confidence:.0%}")
     if heard.familiar:
         OUTPUT.print("the sentence is like those that were learnt")
     else:
         OUTPUT.print(
             "the sentence is unlike those that were learnt; the nearest of them is "
-            f"“{heard.nearest}”",
-            markup=False,
+            f"“{heard.nearest}”"
         )

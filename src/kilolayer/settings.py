@@ -14,7 +14,10 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from kilolayer.errors import UserError, bad_field
 
-Count = Annotated[int, Ge(1)]
+MOST = 2**31 - 1  # what 32 bits count to, as arrays are indexed here
+Count = Annotated[int, Interval(ge=1, le=MOST)]
+# Environment steps are counted by the host.
+Steps = Annotated[int, Interval(ge=1, le=2**53)]
 Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]
 Share = Annotated[float, Interval(ge=0, le=1)]
@@ -75,7 +78,7 @@ def _wrong(group: type, name: str, value: Any, error: ValidationError) -> UserEr
         return bad_field(name, value, "it must be a finite number")
     bounds = _bounds(hint)
     if bounds:
-        return bad_field(name, value, _told(bounds), _nearest(bounds, value, default))
+        return bad_field(name, value, _told(bounds, value), _nearest(bounds, value, default))
     kind = " or ".join(each.__name__ for each in (get_args(hint) or (hint,)) if each)
     return bad_field(name, value, f"it must be of type {kind.replace('NoneType', 'None')}")
 
@@ -97,7 +100,10 @@ def _bounds(hint: Any) -> dict[str, float]:
     return found
 
 
-def _told(bounds: dict[str, float]) -> str:
+def _told(bounds: dict[str, float], value: float) -> str:
+    if bounds.get("le", 0) >= MOST:  # nobody needs to know of it who is far below
+        above = value > bounds["le"]
+        bounds = {kind: end for kind, end in bounds.items() if (kind == "le") == above}
     low, high = ("ge" in bounds or "gt" in bounds), ("le" in bounds or "lt" in bounds)
     if low and high:
         left = f"[{bounds['ge']}" if "ge" in bounds else f"({bounds['gt']}"

@@ -4,13 +4,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from kilolayer.errors import UserError, bad_field
 from kilolayer.tasks.choice import TaskChoice
-
-OUTPUT = Console(highlight=False, soft_wrap=True)
+from kilolayer.terminal import OUTPUT
 
 
 def inspect(task: Annotated[TaskChoice, tyro.conf.arg(name="")], out: Path | None = None) -> None:
@@ -61,7 +59,7 @@ def inspect(task: Annotated[TaskChoice, tyro.conf.arg(name="")], out: Path | Non
     try:
         OUTPUT.print(f"picture  {api.picture(found.task, out or f'inspect_{name}.png')}")
     except UserError as error:
-        OUTPUT.print(f"no picture: {error}", markup=False)
+        OUTPUT.print(f"no picture: {error}")
 
 
 def _ranges(title: str, coordinates: Any, ranges: dict[str, Any]) -> Table:

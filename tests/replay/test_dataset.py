@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kilolayer.replay.dataset import read_dataset, write_dataset
+from kilolayer.replay.dataset import KEYS, read_dataset, write_dataset
 from kilolayer.types import UserError
 
 
@@ -93,7 +93,9 @@ def poison(array):
         ),
         ({"actions": lambda a: 3 * np.sign(a)}, r"its actions reach 3 where .* in \[-1, 1\]"),
         ({"qvel": lambda a: a.astype(str)}, "qvel is <U.* where numbers"),
-        ({"qvel": lambda a: a.astype(object)}, "it is not an .npz file of plain arrays"),
+        ({"qvel": lambda a: a.astype(object)}, "one that holds Python objects: save plain"),
+        ({name: lambda a: a[:0] for name in KEYS}, "it holds no steps"),
+        ({"actions": lambda a: np.full_like(a, 1.00002)}, r"reach 1\.0000\d+ .*: divide them"),
     ],
 )
 def test_a_file_that_is_not_of_the_layout(changes, words, tmp_path):
@@ -103,16 +105,29 @@ def test_a_file_that_is_not_of_the_layout(changes, words, tmp_path):
     assert str(error.value).startswith(f"dataset = '{tmp_path / 'd.npz'}' is not allowed: ")
 
 
-@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 half an archive"])
-def test_a_file_that_is_no_npz(content, tmp_path):
+NO_ARCHIVES = {
+    b"": "it is no .npz file",
+    b"no archive": "it is no .npz file",
+    b"PK\x03\x04 half an archive": "it is a damaged .npz file",
+    b"version https://git-lfs.github.com/spec/v1": "pointer of Git LFS: .* `git lfs pull`",
+    b"\x89HDF\r\n\x1a\n": "it is an HDF5 file",
+    b"\x80\x04\x95": "it is a pickle, which is never opened",
+    b"\x1f\x8b\x08": "it is compressed with gzip",
+}
+
+
+@pytest.mark.parametrize("content", NO_ARCHIVES)
+def test_a_file_that_is_no_npz_is_told_by_what_it_is(content, tmp_path):
     (tmp_path / "d.npz").write_bytes(content)
-    with pytest.raises(UserError, match=r"it is not an .npz file of plain arrays"):
+    with pytest.raises(UserError, match=NO_ARCHIVES[content]) as error:
         read_dataset(tmp_path / "d.npz")
+    assert "unsafe" not in str(error.value)
+    assert "allow_pickle" not in str(error.value)
 
 
 def test_a_single_array_is_no_npz(tmp_path):
     np.save(tmp_path / "d.npy", np.zeros(3))
-    with pytest.raises(UserError, match="it holds one array alone"):
+    with pytest.raises(UserError, match="it holds one array"):
         read_dataset(tmp_path / "d.npy")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -55,18 +56,63 @@ def test_a_leaf_that_was_renamed_since_is_read(tmp_path):
     assert set(stored) == {"0.episode_step", "1"}
 
 
-def test_only_the_newest_keeps_its_loop(tmp_path, assert_trees_equal):
+def test_the_newest_two_keep_their_loops(tmp_path, assert_trees_equal):
     assert checkpoint.latest(tmp_path) is None
     for step in (1, 2, 10):
         checkpoint.save(tmp_path, step, agent_tree(step), LOOP)
     assert checkpoint.steps(tmp_path) == [1, 2, 10]
     assert checkpoint.latest(tmp_path) == 10
-    assert_trees_equal(checkpoint.restore(tmp_path, 10, checkpoint.LOOP, LOOP), LOOP)
+    for step in (2, 10):
+        assert_trees_equal(checkpoint.restore(tmp_path, step, checkpoint.LOOP, LOOP), LOOP)
+    with pytest.raises(UserError, match="has no whole part 'loop'"):
+        checkpoint.restore(tmp_path, 1, checkpoint.LOOP, LOOP)
     for step in (1, 2):
-        with pytest.raises(UserError, match="has no whole part 'loop'"):
-            checkpoint.restore(tmp_path, step, checkpoint.LOOP, LOOP)
         back = checkpoint.restore(tmp_path, step, checkpoint.AGENT, agent_tree())
         assert_trees_equal(back, agent_tree(step))
+
+
+# What some library takes for a pattern, an option, an escape, a variable or another name.
+AWKWARD = [
+    "sweep[lr=0.1]", "[", "]", "[!a]", "back\\slash", "star*", "what?", "{a,b}", "two words", "-o",
+    "'", '"', "$HOME", "~", "#1", "%41", "a;b", "a|b", "a\nb", "Größe", "試験", "a:b", "@",
+    "x" * 200,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+def test_any_folder_name_serves(tmp_path, name, assert_trees_equal):
+    root = tmp_path / name / "run"
+    # What its pattern would match.
+    for other in ("star1", "whatx", "l", "a"):
+        (tmp_path / other / "run").mkdir(parents=True)
+    for step in (1, 2):
+        checkpoint.save(root, step, agent_tree(step), LOOP)
+    back = checkpoint.restore(root, 2, checkpoint.AGENT, agent_tree())
+    assert_trees_equal(back, agent_tree(2))
+    assert_trees_equal(checkpoint.restore(root, 2, checkpoint.LOOP, LOOP), LOOP)
+    stored = checkpoint.stored_arrays(root, 2, checkpoint.LOOP)
+    assert stored is not None
+    assert set(stored) == {"buffer", "unrolls"}
+
+
+@pytest.mark.parametrize("part", [checkpoint.AGENT, checkpoint.LOOP])
+def test_a_part_that_cannot_be_read_back_leaves_the_older_checkpoint(
+    tmp_path, monkeypatch, part, assert_trees_equal
+):
+    checkpoint.save(tmp_path, 1, agent_tree(), LOOP)
+    write = checkpoint._write_arrays
+
+    def write_and_damage(directory, tree):
+        write(directory, tree)
+        if directory.name == part:
+            for file in directory.rglob("manifest.ocdbt"):
+                file.write_bytes(b"")
+
+    monkeypatch.setattr(checkpoint, "_write_arrays", write_and_damage)
+    with pytest.raises(UserError, match="Nothing was lost: round 1 is the last good checkpoint"):
+        checkpoint.save(tmp_path, 2, agent_tree(), LOOP)
+    assert checkpoint.newest_whole(tmp_path) == (1, [])
+    assert_trees_equal(checkpoint.restore(tmp_path, 1, checkpoint.LOOP, LOOP), LOOP)
 
 
 def test_what_was_written_wrongly_leaves_the_older_checkpoint_whole(
@@ -123,6 +169,59 @@ def test_a_missing_file_part_or_checkpoint_is_named(tmp_path):
         checkpoint.restore(tmp_path, 9, checkpoint.AGENT, agent_tree())
 
 
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def halve(file: Path) -> None:
+    data = file.read_bytes()
+    file.write_bytes(data[: len(data) // 2])
+
+
+DAMAGES = {
+    "every file empty": lambda root: [empty(file) for file in root.rglob("*") if file.is_file()],
+    "listing empty": lambda root: empty(root / "loop.sha256.json"),
+    "listing torn": lambda root: halve(root / "agent.sha256.json"),
+    "listing without names": lambda root: (root / "agent.sha256.json").write_text("{}"),
+    "listing no object": lambda root: (root / "loop.sha256.json").write_text("[1]"),
+    "listing binary": lambda root: (root / "loop.sha256.json").write_bytes(b"\xff\xfe\x00"),
+    "listing of one file": lambda root: (root / "agent.sha256.json").write_text(
+        json.dumps(dict([json.loads((root / "agent.sha256.json").read_text()).popitem()]))
+    ),
+    "listing gone": lambda root: (root / "loop.sha256.json").unlink(),
+    "part gone": lambda root: shutil.rmtree(root / "loop"),
+    "a file too many": lambda root: (root / "agent" / "new").write_text("1"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
+    tmp_path, damage, assert_trees_equal
+):
+    for step in (1, 2, 3):
+        checkpoint.save(tmp_path, step, agent_tree(step), LOOP)
+    damage(tmp_path / f"{3:012d}")
+    step, problems = checkpoint.newest_whole(tmp_path)
+    assert step == 2
+    assert len(problems) == 1
+    assert f"{3:012d}" in problems[0]
+    checkpoint.set_aside(tmp_path, after=2)
+    assert checkpoint.steps(tmp_path) == [1, 2]
+    assert_trees_equal(checkpoint.restore(tmp_path, 2, checkpoint.LOOP, LOOP), LOOP)
+    checkpoint.save(tmp_path, 3, agent_tree(3), LOOP)
+    assert checkpoint.newest_whole(tmp_path) == (3, [])
+    assert not list(tmp_path.glob(".damaged-*"))
+
+
+def test_without_a_whole_checkpoint_there_is_none_to_go_on_from(tmp_path):
+    assert checkpoint.newest_whole(tmp_path) == (None, [])
+    checkpoint.save(tmp_path, 1, agent_tree(), LOOP)
+    DAMAGES["every file empty"](tmp_path)
+    step, problems = checkpoint.newest_whole(tmp_path)
+    assert step is None
+    assert len(problems) == 1
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -153,13 +252,17 @@ def test_what_a_killed_writer_left_is_ignored_and_cleared(tmp_path, assert_trees
     assert_trees_equal(back, agent_tree(2.0))
 
 
-def test_an_error_without_words_still_gives_a_sentence(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("kind", "told"), [(ZeroDivisionError, "ZeroDivisionError"), (MemoryError, "Free some memory")]
+)
+def test_an_error_without_words_still_gives_a_sentence(tmp_path, monkeypatch, kind, told):
     def fail(*_):
-        raise MemoryError
+        raise kind
 
     monkeypatch.setattr(checkpoint, "_write_arrays", fail)
-    with pytest.raises(UserError, match=r"checkpoint of round 1 .*MemoryError.*there is none"):
+    with pytest.raises(UserError, match=r"checkpoint of round 1 .*there is none") as error:
         checkpoint.save(tmp_path, 1, agent_tree(), LOOP)
+    assert told in str(error.value)
 
 
 FULL_DISK = """
@@ -195,7 +298,7 @@ def test_a_full_disk_loses_nothing_and_names_the_last_good_checkpoint(tmp_path):
     assert done.returncode == 0, done.stderr
     message, after = done.stdout.strip().splitlines()
     assert message.startswith(f"cannot write the checkpoint of round 6 in {tmp_path}")
-    assert re.search(r"\(\d+ MiB free\)", message)
-    assert "round 5 is the last good checkpoint" in message
-    assert "--resume" in message
+    assert "round 5 is the last good checkpoint, from which `--resume` goes on" in message
+    assert "File too large" in message
+    assert "ulimit -f" in message  # not: free some space
     assert after == "still readable"

@@ -1,7 +1,10 @@
 """The run directory: events that survive kills and resumes, files that are whole or absent."""
 
+import errno
+import hashlib
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -9,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kilolayer.config import run_config
-from kilolayer.run_directory import RunDirectory, guard_disk, write_atomically
+from kilolayer.run_directory import RunDirectory, begun, claimed
+from kilolayer.runtime.files import guard_disk, read_json, write_atomically
 from kilolayer.types import UserError
 
 
@@ -29,7 +33,10 @@ def rounds(run: RunDirectory) -> list[tuple[str, int]]:
 def test_a_new_run_holds_its_config_and_manifest(run):
     again = RunDirectory.open(run.path)
     assert again.config == run_config(depth=8)
-    assert json.loads((run.path / "manifest.json").read_text()) == {"command": "kilolayer"}
+    manifest = json.loads((run.path / "manifest.json").read_text())
+    config = (run.path / "config.json").read_bytes()
+    sha256 = hashlib.sha256(config).hexdigest()
+    assert manifest == {"command": "kilolayer", "config_sha256": sha256}
     assert again.checkpoints.is_dir()
     assert again.read_events() == []
     assert not again.finished
@@ -73,7 +80,7 @@ VALUES = st.floats(allow_nan=False, allow_infinity=False) | st.integers() | st.t
 @given(extras=st.lists(st.dictionaries(st.text(min_size=3), VALUES, max_size=3), max_size=4))
 def test_events_round_trip(extras, tmp_path_factory):
     run = RunDirectory.create(tmp_path_factory.mktemp("run"), run_config(), {})
-    events = [{"event": "train", "round": i, "metrics": e} for i, e in enumerate(extras)]
+    events = [{"event": "train", "round": i, "note": e} for i, e in enumerate(extras)]
     for event in events:
         run.append_event(event)
     read = run.read_events()
@@ -148,9 +155,194 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     assert target.read_text() == "old"
 
 
-def test_the_disk_guard_says_how_to_go_on_and_lets_other_errors_through(tmp_path):
-    with pytest.raises(UserError, match=r"\d+ MiB free.*Kept\. .*--resume"):  # noqa: SIM117
-        with guard_disk(tmp_path / "x", kept="Kept. "):
-            raise OSError(28, "No space left on device")
+ADVICE = {
+    errno.ENOSPC: r"No space left on device \(\d+ MiB free\)\. Kept\. Free some space.*--resume",
+    errno.EROFS: r"Read-only file system\. Kept\. Mount that file system for writing",
+    errno.EACCES: r"Permission denied\. Kept\. Ask for the right",
+    errno.ENOENT: r"No such file or directory\. Kept\. Make its folder first",
+    errno.ENOTDIR: r"Not a directory\. Kept\. A part of that path is a file",
+    errno.EFBIG: r"File too large\. Kept\. Raise the limit on the size of files",
+    errno.ENOMEM: r"Cannot allocate memory\. Kept\. Free some memory",
+    errno.ESTALE: r"Stale file handle\. Kept\. Check that place and its disk",
+}
+
+
+@pytest.mark.parametrize("number", ADVICE)
+@pytest.mark.parametrize("folder", [".", "a/folder/that/is/not/there"])
+def test_the_disk_guard_gives_the_advice_that_the_error_needs(tmp_path, number, folder):
+    with pytest.raises(UserError, match=ADVICE[number]):  # noqa: SIM117
+        with guard_disk(tmp_path / folder / "x", kept="Kept. "):
+            raise OSError(number, "told by the system")
+
+
+def test_the_disk_guard_lets_other_errors_through(tmp_path):
     with pytest.raises(KeyError), guard_disk(tmp_path / "x"):
         raise KeyError("mine")
+
+
+NOT_JSON = [b"", b"{", b"\xff\xfe{\x00}\x00", b"\x00" * 40, b"[" * 100_000, b"1" * 5000]
+
+
+@pytest.mark.parametrize("content", NOT_JSON, ids=range(len(NOT_JSON)))
+def test_a_damaged_json_file_is_told_with_the_way_out(tmp_path, content):
+    (tmp_path / "x.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"x.json is damaged \(.*\): write it anew\."):
+        read_json(tmp_path / "x.json", "write it anew")
+    with pytest.raises(UserError, match=r"cannot read .*y.json: No such file.*: write it anew\."):
+        read_json(tmp_path / "y.json", "write it anew")
+
+
+@pytest.mark.parametrize("content", [*NOT_JSON, b"[]", b"7", b'"text"', b"null"])
+def test_a_config_that_is_none_is_told(run, content):
+    (run.path / "config.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"config.json (is not valid JSON|is no UTF-8|must hold)"):
+        _ = run.config
+
+
+NUMBERS = ["1e999", "-1e999", "NaN", "9" * 400, "1e-400", "-" + "9" * 400, '"1"', "true", "[]"]
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.parametrize("field", ["discount", "total_steps", "seed", "critic_learning_rate"])
+def test_a_number_that_no_setting_can_be_is_told(run, field, number):
+    file = run.path / "config.json"
+    text = re.sub(rf'"{field}": [^,\n]+', f'"{field}": {number}', file.read_text())
+    assert text != file.read_text()
+    file.write_text(text)
+    with pytest.raises(UserError, match=field):
+        _ = run.config
+
+
+BAD_LINES = {
+    "binary": b"\xff\xfe\x00\x01",
+    "torn in the middle": b'{"event": "tra',
+    "no object": b'["train", 1]',
+    "a number": b"17",
+    "no event": b'{"round": 2}',
+    "no round": b'{"event": "train"}',
+    "round no number": b'{"event": "train", "round": "2"}',
+    "round below zero": b'{"event": "train", "round": -1}',
+    "metrics without steps": b'{"event": "train", "round": 2, "metrics": {"a": 1}}',
+    "metrics no object": b'{"event": "x", "round": 2, "env_steps": 1, "updates": 1, "metrics": []}',
+    "not finite": b'{"event":"x","round":2,"env_steps":1,"updates":1,"metrics":{"a":1e999}}',
+    "deep": b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("line", BAD_LINES.values(), ids=BAD_LINES)
+def test_a_damaged_line_is_passed_over_with_a_warning(run, line):
+    run.append_event(train_event(1))
+    with (run.path / "metrics.jsonl").open("ab") as file:
+        file.write(line + b"\n")
+    run.append_event(train_event(3))
+    with pytest.warns(UserWarning, match=r"1 lines of .*metrics.jsonl are damaged"):
+        assert rounds(run) == [("train", 1), ("train", 3)]
+
+
+@given(content=st.binary(max_size=200))
+def test_any_bytes_may_stand_in_the_metrics(content, tmp_path_factory):
+    run = RunDirectory.create(tmp_path_factory.mktemp("run"), run_config(), {})
+    (run.path / "metrics.jsonl").write_bytes(content)
+    assert run.read_events() == []
+    run.append_event({"event": "resume", "round": 0})
+    assert rounds(run) == [("resume", 0)]
+
+
+@pytest.fixture
+def seeds(tmp_path) -> RunDirectory:
+    return RunDirectory.create(tmp_path / "many", run_config(seed=3), {}, seeds=(3, 4, 5))
+
+
+def test_seeds_that_train_together_have_a_directory_each(seeds):
+    assert seeds.seeds == (3, 4, 5)
+    assert [member.config.seed for member in seeds.members] == [3, 4, 5]
+
+
+@pytest.mark.parametrize("content", [b"", b"[3, 4", b"[3, 4]", b"{}", b"null", b"\xff", None])
+def test_a_damaged_list_of_seeds_is_told_with_what_it_should_hold(seeds, content):
+    listed = seeds.path / "seeds.json"
+    listed.unlink() if content is None else listed.write_bytes(content)
+    with pytest.raises(UserError, match=r"seeds.json.*write .* into it, \[3, 4, 5\]\."):
+        _ = seeds.seeds
+    listed.write_text("[3, 4, 5]")
+    assert seeds.seeds == (3, 4, 5)
+
+
+@pytest.mark.parametrize("setting", [{"seed": 9}, {"discount": 0.5}, {"batch_size": 128}])
+def test_a_config_that_was_changed_is_refused_with_the_way_out(run, seeds, setting):
+    run.require_same_config()
+    seeds.require_same_config()
+    for changed, told in ((run, run), (seeds.members[1], seeds)):
+        file = changed.path / "config.json"
+        file.write_text(changed.config.having(**setting).to_json())
+        with pytest.raises(UserError, match=re.escape(f"{file} was changed")) as error:
+            told.require_same_config()
+        assert f"--start-from {told.path}" in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", None])
+def test_without_a_manifest_a_config_is_not_trusted(run, content):
+    manifest = run.path / "manifest.json"
+    manifest.unlink() if content is None else manifest.write_bytes(content)
+    with pytest.raises(UserError, match=r"manifest.json.*--start-from"):
+        run.require_same_config()
+
+
+def test_what_a_killed_creation_left_may_be_used(tmp_path):
+    """In every state: files are written one after the other, config.json last."""
+    whole = RunDirectory.create(tmp_path / "whole", run_config(), {}, seeds=(0, 1)).path
+    files = sorted(path.relative_to(whole) for path in whole.rglob("*") if path.is_file())
+    files.remove(type(whole)("config.json"))
+    for count in range(len(files) + 1):
+        part = tmp_path / f"part{count}"
+        shutil.copytree(whole, part)
+        (part / "config.json").unlink()
+        for file in files[count:]:
+            (part / file).unlink()
+        (part / ".config.json.writing").write_text("{")
+        assert RunDirectory.create(part, run_config(), {}).config == run_config()
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "data/x.csv", "config.json", "metrics.jsonl"])
+def test_a_directory_with_anything_else_is_not_used(tmp_path, name):
+    file = tmp_path / "run" / name
+    file.parent.mkdir(parents=True)
+    file.write_text("precious")
+    with pytest.raises(UserError, match="exists already"), begun(tmp_path / "run"):
+        pass
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [file]
+
+
+def test_a_run_is_held_by_one_process(tmp_path):
+    with begun(tmp_path / "run"):
+        for hold in (begun, claimed):
+            with (
+                pytest.raises(UserError, match="another process trains in"),
+                hold(tmp_path / "run"),
+            ):
+                pass
+        RunDirectory.create(tmp_path / "run", run_config(), {})
+    with claimed(tmp_path / "run"):
+        pass
+    assert (tmp_path / "run" / "config.json").is_file()
+
+
+@pytest.mark.parametrize("there", ["", "a", "a/run"])
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_a_run_that_learnt_nothing_leaves_nothing(tmp_path, there, error):
+    (tmp_path / there).mkdir(exist_ok=True, parents=True)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(error), begun(tmp_path / "a" / "run"):  # noqa: PT012
+        run = RunDirectory.create(tmp_path / "a" / "run", run_config(), {}, seeds=(0, 1))
+        run.append_event({"event": "evaluation", "round": 0})
+        raise error
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("event", ["train", "diverged", "nonfinite"])
+def test_a_run_that_learnt_something_stays(tmp_path, event):
+    with pytest.raises(ValueError, match="boom"), begun(tmp_path / "run"):  # noqa: PT012
+        run = RunDirectory.create(tmp_path / "run", run_config(), {})
+        run.append_event({"event": event, "round": 1})
+        raise ValueError("boom")
+    assert rounds(RunDirectory.open(tmp_path / "run")) == [(event, 1)]

@@ -3,13 +3,13 @@
 import pytest
 
 from event_files import scalars_shown, wandb_history
+from kilolayer.errors import OutsideError, UserError
 from kilolayer.runtime.tracking import (
     CompositeTracker,
     TensorBoardTracker,
     TrackingConfig,
     build_tracker,
 )
-from kilolayer.types import UserError
 
 
 class Recorder:
@@ -109,3 +109,45 @@ def test_wandb_logs_each_directory_as_a_run_of_its_own_and_a_resumed_one_as_the_
         ("critic/loss", 30): 0.3,
     }
     assert next(iter(second.values())) == {("critic/loss", 10): 1.1, ("critic/loss", 20): 1.2}
+
+
+class BrokenWandb:
+    """Stands in for the package: its `init` fails as it does for somebody who is not logged in."""
+
+    @staticmethod
+    def init(**_):
+        raise RuntimeError("api_key not configured (no-tty)")
+
+
+@pytest.fixture
+def broken_wandb(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "wandb", BrokenWandb)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+
+
+WANDB = TrackingConfig(wandb=True, tensorboard=False)
+
+
+def test_a_new_run_that_cannot_log_to_wandb_is_refused_with_the_way_out(tmp_path, broken_wandb):
+    with pytest.raises(OutsideError, match=r"api_key not configured.*`wandb login`.*offline"):
+        build_tracker(tmp_path, WANDB, {}, None)
+
+
+@pytest.mark.parametrize("mode", ["offlne", "", "Online", "yes"])
+def test_a_mistyped_mode_of_wandb_is_told(tmp_path, broken_wandb, monkeypatch, mode):
+    monkeypatch.setenv("WANDB_MODE", mode)
+    with pytest.raises(UserError, match=f"WANDB_MODE = '{mode}'.*one of online, offline"):
+        build_tracker(tmp_path, WANDB, {}, None)
+
+
+def test_a_run_that_goes_on_loses_a_tracker_and_not_itself(tmp_path, broken_wandb, monkeypatch):
+    with pytest.warns(UserWarning, match=r"Weights & Biases .*: the run goes on without it"):
+        build_tracker(tmp_path, WANDB, {}, 0).log(1, {"a": 1.0})
+
+    def read_only(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("tensorboardX.SummaryWriter", read_only)
+    for purge_from in (None, 0, 7):
+        with pytest.warns(UserWarning, match=r"TensorBoard cannot .*Read-only.*goes on without"):
+            build_tracker(tmp_path, TrackingConfig(), {}, purge_from).close()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kilolayer.analysis.study import load_study
+from kilolayer.runtime.lock import locked
 from kilolayer.runtime.progress import Silent
 from kilolayer.studies import execute as execution
 from kilolayer.studies import run as studies
@@ -22,7 +23,6 @@ from kilolayer.studies.executors import (
     gpus_here,
     run_command,
 )
-from kilolayer.studies.lock import locked
 from kilolayer.types import UserError
 from probes import slow
 

@@ -43,7 +43,7 @@ def example(tmp_path_factory) -> SimpleNamespace:
     (folder / "own_question.py").write_text(source)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(studies, "write_study_report", no_page)
+        patch.setattr("kilolayer.report.study_report.write_study_report", no_page)
         main(["study", OWN, "--out", "study", "--jobs", "1"])
     return SimpleNamespace(folder=folder, study=folder / "study")
 
@@ -51,7 +51,7 @@ def example(tmp_path_factory) -> SimpleNamespace:
 @pytest.fixture(autouse=True)
 def in_its_folder(example, monkeypatch) -> None:
     monkeypatch.chdir(example.folder)
-    monkeypatch.setattr(studies, "write_study_report", no_page)
+    monkeypatch.setattr("kilolayer.report.study_report.write_study_report", no_page)
 
 
 def test_the_example_answers(example):
@@ -85,12 +85,12 @@ def test_the_same_command_again_trains_nothing_and_answers_again(example, monkey
 
 
 def test_a_dry_run_counts_and_trains_nothing(example, capsys):
-    main(["study", OWN, "--out", "other", "--seeds", "3", "--dry-run", "--no-calibration"])
+    main(["study", OWN, "--out", "other", "--seeds", "3", "--dry-run"])
     printed = capsys.readouterr().out
     assert "3 runs" in printed
     assert printed.count("representation4-seed") == 3
     assert "untimed" in printed
-    assert "GiB and fits" in printed
+    assert "The largest run keeps" in printed
     assert not (example.folder / "other").exists()
 
 

@@ -41,7 +41,7 @@ def test_no_two_draws_of_a_run_share_a_key(
 ) -> None:
     """Starts, goals, exploration, batches, updates, evaluations and the batch that is kept."""
     # Timing its parts repeats each of them.
-    monkeypatch.setattr("kilolayer.training.loop.profile_round", lambda *_: {})
+    monkeypatch.setattr("kilolayer.training.rounds.profile_round", lambda *_: {})
     config = CONFIG.having(agent=agent)
     with recorded_draws() as record:
         start_run(config, tmp_path / "run", Silent())

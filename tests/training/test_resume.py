@@ -1,5 +1,6 @@
 """A killed run ends like one that was never killed, bit for bit."""
 
+import os
 import random
 import signal
 import subprocess
@@ -12,10 +13,13 @@ import numpy as np
 import pytest
 
 from event_files import scalars_shown
+from kilolayer.analysis.load import Run
 from kilolayer.config import run_config
+from kilolayer.report.run_report import write_report
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.progress import Silent
+from kilolayer.runtime.stopping import Terminated
 from kilolayer.training.build import build_trainer
 from kilolayer.training.loop import resume_run, start_run
 from kilolayer.types import UserError
@@ -177,25 +181,131 @@ TINY = run_config(
 )
 
 
+class KilledAt(Silent):
+    """Ends a run when a phase begins for the given time."""
+
+    def __init__(self, name: str, count: int = 1):
+        self.name, self.left = name, count
+
+    def phase(self, name: str) -> None:
+        self.left -= name == self.name
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
 def test_a_finished_run_cannot_be_resumed(tmp_path: Path) -> None:
     start_run(TINY, tmp_path / "run", Silent())
     with pytest.raises(UserError, match="has finished: there is nothing to resume"):
         resume_run(tmp_path / "run", Silent())
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
-    run = start_run(TINY, tmp_path / "run", Silent())
-    (run.path / "DONE").unlink()
-    step = checkpoint.latest(run.checkpoints)
-    victim = max(
-        (path for path in (run.checkpoints / f"{step:012d}" / "loop").rglob("*") if path.is_file()),
-        key=lambda path: path.stat().st_size,
-    )
+def empty_files(directory: Path) -> None:
+    for path in directory.rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+
+
+def flip_a_bit(directory: Path) -> None:
+    inside = (path for path in (directory / "loop").rglob("*") if path.is_file())
+    victim = max(inside, key=lambda path: path.stat().st_size)
     data = bytearray(victim.read_bytes())
     data[len(data) // 2] ^= 1
     victim.write_bytes(data)
-    with pytest.raises(UserError, match=f"{victim.name}.*is damaged"):
+
+
+@pytest.mark.parametrize("damage", [empty_files, flip_a_bit])
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(tmp_path: Path, damage) -> None:
+    unbroken = start_run(TINY, tmp_path / "unbroken", Silent())
+    with pytest.raises(KeyboardInterrupt):
+        start_run(TINY, tmp_path / "run", KilledAt("profile"))
+    run = RunDirectory.open(tmp_path / "run")
+    before, newest = checkpoint.steps(run.checkpoints)
+    damage(run.checkpoints / f"{newest:012d}")
+    told: list[str] = []
+    display = Silent()
+    display.note = told.append  # type: ignore[method-assign]
+    resume_run(run.path, display)
+    assert any("damaged" in note and f"goes on from round {before}" in note for note in told)
+    assert run.read_events()[-1]["event"] == "profile"
+    assert_same(arrays_of(unbroken.path), arrays_of(run.path))
+
+
+def test_a_run_without_a_whole_checkpoint_is_not_begun_anew(tmp_path: Path) -> None:
+    run = start_run(TINY, tmp_path / "run", Silent())
+    (run.path / "DONE").unlink()
+    empty_files(run.checkpoints)
+    with pytest.raises(UserError, match=r"damaged.*There is no other checkpoint to go on from"):
         resume_run(run.path, Silent())
+
+
+@pytest.mark.parametrize("setting", [{"seed": 1}, {"discount": 0.9}, {"batch_size": 16}])
+def test_a_config_edited_between_kill_and_resume_is_refused(tmp_path: Path, setting) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        start_run(TINY, tmp_path / "run", KilledAt("train", 5))
+    config = tmp_path / "run" / "config.json"
+    config.write_text(TINY.having(**setting).to_json())
+    with pytest.raises(UserError, match=r"was changed since the run began.*--start-from"):
+        resume_run(tmp_path / "run", Silent())
+
+
+def test_metrics_that_were_lost_leave_a_run_that_can_be_read(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        start_run(TINY, tmp_path / "run", KilledAt("profile"))
+    (tmp_path / "run" / "metrics.jsonl").write_bytes(b"")
+    run = Run(resume_run(tmp_path / "run", Silent()))
+    assert 0 <= run.final("evaluation/success") <= 1
+    assert write_report(run).is_file()
+
+
+class AskedAt(Silent):
+    """Sends this process a signal when a phase begins for the given time."""
+
+    def __init__(self, name: str, number: signal.Signals, count: int = 1):
+        self.name, self.number, self.left = name, number, count
+
+    def phase(self, name: str) -> None:
+        self.left -= name == self.name
+        if self.left == 0 and name == self.name:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)],
+)
+def test_a_run_that_is_asked_to_end_saves_first_and_goes_on_bit_identically(
+    tmp_path: Path, number, kind
+) -> None:
+    unbroken = start_run(TINY, tmp_path / "unbroken", Silent())
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(kind) as stop:
+        start_run(TINY, tmp_path / "run", AskedAt("train", number, 4))
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert stop.value.__notes__ == [f"`kilolayer train --resume {tmp_path / 'run'}` goes on"]
+    run = RunDirectory.open(tmp_path / "run")
+    trained = [event["round"] for event in run.read_events() if event["event"] == "train"]
+    assert len(trained) == 4
+    assert checkpoint.newest_whole(run.checkpoints) == (trained[-1], [])
+    assert_same(arrays_of(unbroken.path), arrays_of(resume_run(run.path, Silent()).path))
+
+
+@pytest.mark.parametrize("phase", ["compile", "prefill"])
+def test_a_run_that_is_stopped_before_it_learnt_leaves_nothing(tmp_path: Path, phase) -> None:
+    with pytest.raises(KeyboardInterrupt) as stop:
+        start_run(TINY, tmp_path / "run", AskedAt(phase, signal.SIGINT))
+    assert stop.value.__notes__ == ["nothing was learnt, and nothing is left"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_processes_cannot_train_in_one_directory(tmp_path: Path) -> None:
+    class Second(Silent):
+        def phase(self, name: str) -> None:
+            for again in (start_run, lambda _, path, display: resume_run(path, display)):
+                with pytest.raises(UserError, match=r"exists already|another process trains"):
+                    again(TINY, tmp_path / "run", Silent())
+
+    start_run(TINY, tmp_path / "run", Second())
+    assert RunDirectory.open(tmp_path / "run").finished
 
 
 def test_a_directory_that_is_no_run_cannot_be_resumed(tmp_path: Path) -> None:
@@ -209,18 +319,6 @@ def test_evaluation_never_touches_training_randomness(tmp_path: Path) -> None:
     one = arrays_of(start_run(TINY, tmp_path / "seldom", Silent()).path)
     other = arrays_of(start_run(often, tmp_path / "often", Silent()).path)
     assert_same(one, other)
-
-
-class KilledAt(Silent):
-    """Ends a run when a phase begins for the given time."""
-
-    def __init__(self, name: str, count: int = 1):
-        self.name, self.left = name, count
-
-    def phase(self, name: str) -> None:
-        self.left -= name == self.name
-        if self.left == 0:
-            raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("updates", [5, 15])

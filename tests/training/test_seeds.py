@@ -146,7 +146,7 @@ def test_a_run_can_end_without_timing_its_parts(tmp_path: Path, monkeypatch) -> 
     def never(*_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr("kilolayer.training.loop.profile_round", never)
+    monkeypatch.setattr("kilolayer.training.rounds.profile_round", never)
     config = TINY.having(profile=False, total_steps=80, num_evaluations=1)
     run = start_run(config, tmp_path / "run", Silent())
     assert run.finished

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol, Self
 
 import jax.numpy as jnp
 import optax
-from annotated_types import Ge
+from annotated_types import Interval
 from tyro.conf import Suppress
 
 from kilolayer.agents.optimiser import network_optimiser
@@ -21,7 +21,7 @@ from kilolayer.networks.actor import sample_action
 from kilolayer.networks.encoders import Encoder, TorsoSpec
 from kilolayer.replay.buffer import Transition
 from kilolayer.replay.hindsight import Batch
-from kilolayer.settings import NOT_A_SETTING, Decay, NonNegative, Positive, Settings, Share
+from kilolayer.settings import MOST, NOT_A_SETTING, Decay, NonNegative, Positive, Settings, Share
 from kilolayer.types import Array, Metrics, bad_field
 
 # (achieved goal [..., goal], goal [..., goal]) -> what being there is worth, [...]
@@ -98,7 +98,7 @@ class Agent(Settings, abc.ABC):
     # What it can learn from: steps of its own, a dataset, or both.
     learns_from: ClassVar[tuple[Literal["steps", "dataset"], ...]] = ("steps",)
 
-    batch_size: Annotated[int, Ge(2)] = 256
+    batch_size: Annotated[int, Interval(ge=2, le=MOST)] = 256
     """Transitions per update. A larger batch gives less noisy gradients and costs more time."""
     actor_learning_rate: Positive = 3e-4
     """Adam's step size for the actor. Lower it if scores fluctuate."""

@@ -30,7 +30,7 @@ class PublishedCurve:
 def read_published(file: Path) -> dict[str, dict[int, PublishedCurve]]:
     """The curves by task and depth; raises UserError if the file does not hold such curves."""
     try:
-        tasks = json.loads(file.read_text())
+        tasks = json.loads(file.read_text(encoding="utf-8"))
         return {
             name: {
                 depth: _curve(data["depth_mean"][str(depth)], data["depth_std_error"][str(depth)])

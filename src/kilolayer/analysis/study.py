@@ -95,7 +95,7 @@ def load_study(path: Path) -> Study:
             f"{path} is not a study: it has no study.json. `kilolayer study NAME` makes one."
         )
     try:
-        found = json.loads(file.read_text())
+        found = json.loads(file.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise UserError(f"{file} is not valid JSON: {error}.") from error
     if found.get("format") != FORMAT:
@@ -148,9 +148,9 @@ def load_answer(path: Path) -> Answer:
             f"{path} has no answer.json yet: `kilolayer study` writes it when it has analysed the "
             "runs, and repeats no finished one."
         )
-    return Answer.from_json(file.read_text(), str(file))
+    return Answer.from_json(file.read_text(encoding="utf-8"), str(file))
 
 
 def _failure(path: Path, name: str) -> str | None:
     file = path / "failures" / f"{name}.txt"
-    return file.read_text() if file.exists() else None
+    return file.read_text(encoding="utf-8") if file.exists() else None

@@ -19,6 +19,7 @@ from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, is_policy, open_a
 from kilolayer.physics.build import build_physics
 from kilolayer.replay.dataset import Dataset, read_dataset, write_dataset
 from kilolayer.replay.minari_format import read_minari, require_new, write_minari
+from kilolayer.runtime.devices import require_memory
 from kilolayer.runtime.zoo import beside
 from kilolayer.tasks.base import Task, parse_goal
 from kilolayer.tasks.choice import TaskChoice
@@ -72,6 +73,11 @@ def evaluate(
     for name, value in (("episodes", episodes), ("samples", samples), ("steps", steps)):
         if value is not None and value < 1:
             raise bad_field(name, value, "it must be at least 1", 1)
+    recorded = 8 * run.task.goal.dim  # bytes of a step: where it is and where it should be
+    length = steps or run.task.episode_length
+    require_memory("samples", samples, 4 * run.task.action_dim * episodes)
+    require_memory("steps", length, recorded)
+    require_memory("episodes", episodes, recorded * length)
     play_episodes = _episode_player(run, episodes, samples, steps)
     wanted = None if goal is None else jnp.array(parse_goal(run.task, goal))
     splits = run.task.splits if goal is None else ("evaluation",)

@@ -24,6 +24,7 @@ from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.registry import task_of
 from kilolayer.training.build import build_trainer
+from kilolayer.training.sizes import BEYOND_ANY
 from kilolayer.training.step import TrainState
 from kilolayer.types import UserError, bad_field
 
@@ -139,7 +140,7 @@ class _Case:
             batch_size=whole.agent.batch_size // self.devices,
             update_to_data=whole.collection.update_to_data * self.devices,
         )
-        kinds, seconds = device_memory(build_trainer(share))
+        kinds, seconds = device_memory(build_trainer(share, room=BEYOND_ANY))
         times = self.devices if self.memory_is_shared else 1
         return {name: times * size for name, size in kinds.items()}, seconds
 
@@ -163,7 +164,7 @@ def forecast_run(
         memory = _in_one_memory(memory, resident_bytes())
     room = int(accelerator.memory) if accelerator else memory_here()
     peak = sum(memory.values())
-    trainer = build_trainer(case.settled)
+    trainer = build_trainer(case.settled, room=BEYOND_ANY)
     state = jax.eval_shape(trainer.init)
     update, action = update_arithmetic(trainer), action_arithmetic(trainer)
     if accelerator is not None:
@@ -216,13 +217,13 @@ def _in_one_memory(round_memory: dict[str, int], process: int) -> dict[str, int]
 
 def _disk_bytes(case: _Case, state: TrainState) -> int:
     """Of the checkpoints: agents of the newest, the best and the one that is being written, and the
-    loop's state, which stays until the newer one is there."""
+    loop's state of the newest two, which stay until the newer one is there."""
     config = case.config
     agents = min(len(case.plan.evaluate_after), config.checkpoints.keep_checkpoints + 2)
     # A dataset has its own file.
     buffer = state.buffer if config.collection.dataset is None else None
     loop = (buffer, state.envs, state.key)
-    return agents * bytes_of(state.learnt) + min(agents, 2) * bytes_of(loop)
+    return agents * bytes_of(state.learnt) + min(agents, 3) * bytes_of(loop)
 
 
 def _evaluation_steps(case: _Case) -> int:
@@ -305,7 +306,10 @@ def _advice(
 ) -> tuple[Change, ...]:
     """Options that take less than `memory`, each by itself."""
     peak, found = sum(memory.values()), []
-    if build_trainer(case.config).plan.replay_capacity > case.config.collection.unroll_length:
+    if (
+        build_trainer(case.config, room=BEYOND_ANY).plan.replay_capacity
+        > case.config.collection.unroll_length
+    ):
         found.append(_smaller_replay(case, memory, room))
     for name, value in _options(case):
         display.phase(f"{name} {value}")

@@ -125,7 +125,7 @@ class Evidence:
     def read(directory: Path) -> "Evidence":
         """Raises UserError if there is none or it is damaged."""
         try:
-            values = json.loads((directory / FILE).read_text())
+            values = json.loads((directory / FILE).read_text(encoding="utf-8"))
             return Evidence(
                 **values
                 | {

@@ -15,6 +15,7 @@ from kilolayer.language.grounding import Grounding
 from kilolayer.language.instructions import draw_examples, foreign_words
 from kilolayer.language.scenes import COLOURS, MARKER_RADIUS, draw_pictures
 from kilolayer.render.marks import Mark
+from kilolayer.runtime.files import shell
 from kilolayer.runtime.zoo import beside
 from kilolayer.tasks.base import Task
 from kilolayer.types import UserError
@@ -145,6 +146,6 @@ def newest(run: Path, kind: str, is_one: Callable[[Path], bool], command: str) -
     if not found:
         raise UserError(
             f"{run} has no {kind.removesuffix('s')} yet, so nobody understands sentences: "
-            f"`kilolayer {command} {run}` trains one."
+            f"`kilolayer {command} {shell(run)}` trains one."
         )
     return max(found, key=lambda path: path.stat().st_mtime)

@@ -55,11 +55,13 @@ class GymnasiumPhysics:
         self.world = world
         specification = find_environment(world.environment)
         number = process_count(specification, num_envs, processes)
-        of_one = Group(specification, world.arguments, num_envs)
+        of_one = Group(world.environment, specification, world.arguments, num_envs)
         if number == 1:
             self._group: Group | Processes = of_one
         else:
-            self._group = Processes(specification, world.arguments, num_envs, number)
+            self._group = Processes(
+                world.environment, specification, world.arguments, num_envs, number
+            )
             of_one.close()  # it was asked for its spaces alone
         self._low, self._high = of_one.control.low, of_one.control.high
         self._told = np.zeros(of_one.observation_space["desired_goal"].shape, np.float32)

@@ -4,7 +4,8 @@ Loads neither JAX nor Gymnasium before they are needed: every process imports th
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property, partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -12,14 +13,21 @@ from typing import Any
 
 import numpy as np
 
-from kilolayer.errors import UserError, bad_field, nearest
+from kilolayer.errors import OutsideError, UserError, bad_field, nearest
+from kilolayer.lookup import current_directory_importable
 
 MISSING = "Gymnasium is not installed: `pip install 'kilolayer[gym]'`."
+# Seen with gymnasium-robotics 1.4.2 and MuJoCo 3.17 and 4.0: it compares types of joints in a way
+# that fails, with an assertion that says nothing.
+ROBOTICS = (
+    "the Fetch, Hand and Kitchen environments of gymnasium-robotics 1.4.2 do not understand the "
+    "enumerations of MuJoCo 3.17 and later; PointMaze_UMaze-v3 and the other mazes work"
+)
 # Packages whose environments are found without naming them, if they are installed.
 PACKAGES = ("gymnasium_robotics",)
 # A process takes a second to start and 100 MB: it is not worth fewer environments than this.
 FEWEST_PER_PROCESS = 4
-KEYS = ("observation", "achieved_goal", "desired_goal")
+OBSERVED = ("observation", "achieved_goal", "desired_goal")
 
 
 class Group:
@@ -34,7 +42,8 @@ class Group:
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012, as Gymnasium declares it
     render_mode = None
 
-    def __init__(self, specification: Any, arguments: Mapping[str, Any], count: int):
+    def __init__(self, name: str, specification: Any, arguments: Mapping[str, Any], count: int):
+        self._name = name
         self._make = partial(make_specified, specification, **arguments)
         self._first, self._count = self._make(), count
         spaces = import_module("gymnasium.spaces")
@@ -42,7 +51,7 @@ class Group:
         flags = spaces.MultiBinary(count)
         self.observation_space = spaces.Dict(
             {
-                **{key: _unbounded((count, *space[key].shape)) for key in KEYS},
+                **{key: _unbounded((count, *space[key].shape)) for key in OBSERVED},
                 "terminated": flags,
                 "truncated": flags,
             }
@@ -72,11 +81,13 @@ class Group:
         self, action: Mapping[str, np.ndarray]
     ) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         for index in np.flatnonzero(action["restart"]).tolist():
-            observation, _ = self._environments[index].reset(seed=int(action["seed"][index]))
+            made, seed = self._environments[index], int(action["seed"][index])
+            observation = reset(self._name, made, seed)
             self._record(index, observation, terminated=False, truncated=False)
         for index in np.flatnonzero(action["advance"]).tolist():
             control = action["control"][index].astype(self.control.dtype)
-            observation, _, terminated, truncated, _ = self._environments[index].step(control)
+            made = self._environments[index]
+            observation, terminated, truncated = step(self._name, made, control)
             self._record(index, observation, terminated, truncated)
         return self._latest, 0.0, False, False, {}
 
@@ -88,7 +99,7 @@ class Group:
     def _record(
         self, index: int, observation: Mapping[str, Any], terminated: bool, truncated: bool
     ) -> None:
-        for key in KEYS:
+        for key in OBSERVED:
             self._latest[key][index] = observation[key]
         self._latest["terminated"][index] = terminated
         self._latest["truncated"][index] = truncated
@@ -100,8 +111,15 @@ class Processes:
     Raises UserError if the processes cannot start.
     """
 
-    def __init__(self, specification: Any, arguments: Mapping[str, Any], count: int, number: int):
-        make = partial(Group, specification, arguments, count // number)
+    def __init__(
+        self,
+        name: str,
+        specification: Any,
+        arguments: Mapping[str, Any],
+        count: int,
+        number: int,
+    ):
+        make = partial(Group, name, specification, arguments, count // number)
         vector = import_module("gymnasium.vector")
         try:
             # Not forked: the threads of JAX in this process can lock in a copy of it.
@@ -156,9 +174,12 @@ def make_environment(environment: str, **arguments: Any) -> Any:
         return make_specified(specification, **arguments)
     # The code of an environment may fail in any way: a missing driver, asset or package, ...
     except Exception as error:
-        raise UserError(
-            f"the environment {environment} cannot be made ({type(error).__name__}: {error}): "
-            "install what it asks for, or choose another with --gym."
+        way_out = "install what it asks for, or choose another with --gym"
+        robotics = str(specification.entry_point).startswith("gymnasium_robotics")
+        if robotics and isinstance(error, AssertionError):
+            way_out = ROBOTICS
+        raise OutsideError.of(
+            f"the environment {environment} cannot be made", error, way_out
         ) from error
 
 
@@ -190,12 +211,80 @@ def find_environment(environment: str) -> Any:
 
 def _import_package(environment: str, package: str) -> None:
     try:
-        import_module(package)
-    except ImportError as error:
+        with current_directory_importable():
+            import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name != package.split(".")[0]:
+            raise _broken(environment, package, error) from error
         raise UserError(
             f"gym = {environment!r} cannot be found: {error}; install the package that registers "
             "it, or name the right one before the colon."
         ) from error
+    except Exception as error:
+        raise _broken(environment, package, error) from error
+
+
+def _broken(environment: str, package: str, error: Exception) -> OutsideError:
+    what = f"gym = {environment!r}: the package {package} cannot be imported"
+    return OutsideError.of(what, error, "correct the package, or install what it asks for")
+
+
+@contextmanager
+def outside(environment: str, function: str) -> Iterator[None]:
+    """What the environment's own code raises inside becomes a sentence that names it."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        what = f"gym = {environment!r}: its {function} fails"
+        raise OutsideError.of(what, error, "correct the environment") from error
+
+
+def reset(environment: str, made: Any, seed: int) -> Mapping[str, Any]:
+    """The first observation of an episode; raises UserError unless reset is Gymnasium's own."""
+    with outside(environment, "reset"):
+        outcome = made.reset(seed=seed)
+    if not isinstance(outcome, tuple) or len(outcome) != 2:
+        raise _old(environment, "reset", "an observation and a dictionary")
+    check_observation(environment, made, outcome[0])
+    return outcome[0]
+
+
+def step(environment: str, made: Any, control: np.ndarray) -> tuple[Mapping[str, Any], bool, bool]:
+    """Observation, terminated and truncated; raises UserError unless step is Gymnasium's own."""
+    with outside(environment, "step"):
+        outcome = made.step(control)
+    if not isinstance(outcome, tuple) or len(outcome) != 5:
+        raise _old(environment, "step", "five values")
+    observation, _, terminated, truncated, _ = outcome
+    check_observation(environment, made, observation)
+    return observation, terminated, truncated
+
+
+def check_observation(environment: str, made: Any, observation: Any) -> None:
+    """Raises UserError unless the observation is as the environment declares it."""
+    if not isinstance(observation, Mapping):
+        raise UserError(
+            f"gym = {environment!r} returns an observation of type {type(observation).__name__} "
+            "where it declares a dictionary: return the dictionary."
+        )
+    for key in OBSERVED:
+        declared = made.observation_space[key].shape
+        found = np.shape(observation[key]) if key in observation else None
+        if found != declared:
+            told = "lacks" if found is None else f"has the shape {found} in"
+            raise UserError(
+                f"gym = {environment!r} returns an observation that {told} its {key!r}, which it "
+                f"declares with the shape {declared}: make the two agree."
+            )
+
+
+def _old(environment: str, function: str, returns: str) -> UserError:
+    return UserError(
+        f"gym = {environment!r} has the interface of older Gym: its {function} must return "
+        f"{returns}. Wrap it for Gymnasium, such as with shimmy's GymV21CompatibilityV0."
+    )
 
 
 def _unbounded(shape: tuple[int, ...]) -> Any:

@@ -9,7 +9,8 @@ and can be saved and restored at any step.
 # MuJoCo ships no type stubs for its compiled module.
 # pyright: reportAttributeAccessIssue=false
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +20,27 @@ import numpy as np
 from jax.experimental.buffer_callback import buffer_callback
 from mujoco.batch import Batch
 
+from kilolayer.errors import OutsideError
 from kilolayer.physics.base import PhysicsState
 from kilolayer.types import Array
+
+# What MuJoCo says of models that it compiles and cannot step, and the way out of each.
+WAYS_OUT = {
+    "memory": 'give the model more memory, such as <size memory="100M"/>',
+    "sleep": 'remove sleep="enable" from the <flag> of its <option>',
+}
+
+
+@contextmanager
+def engine_errors() -> Iterator[None]:
+    """What MuJoCo raises inside becomes a sentence with the way out."""
+    try:
+        yield
+    except Exception as error:
+        said = str(error).lower()
+        known = (way_out for word, way_out in WAYS_OUT.items() if word in said)
+        way_out = next(known, "change in the model's file what it names")
+        raise OutsideError.of("MuJoCo cannot step the model", error, way_out) from error
 
 
 @dataclass(frozen=True)
@@ -78,7 +98,8 @@ class NativePhysics:
     def __init__(self, world: MujocoWorld, num_envs: int, threads: int = 0):
         self.world = world
         self.num_envs = num_envs
-        self._batch = Batch(world.model, num_envs, threads)
+        with engine_errors():
+            self._batch = Batch(world.model, num_envs, threads)
         self._turn = threading.Lock()
         self._qpos, self._qvel = self._batch.bind("qpos"), self._batch.bind("qvel")
         self._control = self._batch.bind("ctrl")
@@ -122,7 +143,8 @@ class NativePhysics:
         with self._turn:
             self._write(engine)
             self._control[:] = self.world.controls(np.asarray(control, np.float64))
-            self._batch.step(nstep=self.world.substeps, stage=self._stage)
+            with engine_errors():
+                self._batch.step(nstep=self.world.substeps, stage=self._stage)
             return self._read()
 
     def _host_reset(self, engine, fields, mask, qpos, qvel) -> PhysicsState:
@@ -135,7 +157,8 @@ class NativePhysics:
             self._qvel[envs] = np.asarray(qvel)[envs]
             if self.world.fields and len(envs):
                 # The whole pass: no step has left forces and accelerations here yet.
-                self._batch.forward(envs, stage=int(mujoco.mjtStage.mjSTAGE_ACC))
+                with engine_errors():
+                    self._batch.forward(envs, stage=int(mujoco.mjtStage.mjSTAGE_ACC))
             state = self._read()
         # Derived fields are not part of the state rows: the other environments keep the ones they
         # had.

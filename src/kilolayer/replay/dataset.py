@@ -11,6 +11,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from kilolayer.runtime.files import cannot_write, put_in_place
 from kilolayer.types import UserError, bad_field
 
 KEYS = ("observations", "actions", "terminals", "qpos", "qvel")
@@ -87,9 +89,7 @@ def read_dataset(path: Path) -> Dataset:
     except OSError as error:
         raise UserError(f"cannot read the dataset {path}: {error.strerror}.") from error
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise bad_field(
-            "dataset", str(path), f"it is not an .npz file of plain arrays ({error})"
-        ) from error
+        raise bad_field("dataset", str(path), _what_it_is(path)) from error
     problem = _problem(arrays)
     if problem:
         raise bad_field("dataset", str(path), problem)
@@ -97,15 +97,36 @@ def read_dataset(path: Path) -> Dataset:
     return Dataset(terminals=terminals, fingerprint=fingerprint, **arrays)
 
 
+# How files begin that are taken for datasets, and what to do with them.
+BEGINNINGS = {
+    b"version https://git-lfs": "it is a pointer of Git LFS: fetch the file with `git lfs pull`",
+    b"\x89HDF": "it is an HDF5 file: save its arrays with numpy.savez_compressed",
+    b"\x93NUMPY": "it holds one array: save all of them with numpy.savez_compressed",
+    b"\x80": "it is a pickle, which is never opened: save its arrays with numpy.savez_compressed",
+    b"PK": "it is a damaged .npz file, or one that holds Python objects: save plain arrays of "
+    "numbers with numpy.savez_compressed",
+    b"\x1f\x8b": "it is compressed with gzip: unpack it first",
+}
+
+
+def _what_it_is(path: Path) -> str:
+    """A sentence on a file that is no .npz of plain arrays."""
+    with path.open("rb") as file:
+        begins = file.read(40)
+    known = (told for mark, told in BEGINNINGS.items() if begins.startswith(mark))
+    return next(known, "it is no .npz file, as numpy.savez_compressed writes it")
+
+
 def write_dataset(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write a file that is whole or not there; raises UserError if it cannot be written."""
     writing = path.with_name(f".{path.name}.writing.npz")
     try:
         np.savez_compressed(writing, allow_pickle=False, **{name: arrays[name] for name in KEYS})
-        os.replace(writing, path)
+        put_in_place(writing, path)
     except OSError as error:
-        writing.unlink(missing_ok=True)
-        raise UserError(f"cannot write {path}: {error.strerror or error}.") from error
+        with suppress(OSError):
+            writing.unlink(missing_ok=True)
+        raise cannot_write(f"cannot write {path}", path, error) from error
 
 
 def _read_arrays(file: Any) -> dict[str, np.ndarray]:
@@ -131,6 +152,8 @@ def _problem(arrays: dict[str, np.ndarray]) -> str | None:
         if array.dtype != np.float32 or array.ndim != axes:
             form = "[steps]" if axes == 1 else "[steps, numbers]"
             return f"{name} is {array.dtype}{list(array.shape)} where numbers {form} are expected"
+    if len(arrays["terminals"]) == 0:
+        return "it holds no steps; `kilolayer collect` records some"
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"{name} {length}" for name, length in lengths.items())
@@ -145,5 +168,8 @@ def _problem(arrays: dict[str, np.ndarray]) -> str | None:
         return "terminals has no 1, so where its trajectories end is not known"
     farthest = float(np.abs(arrays["actions"]).max(initial=0))
     if farthest > 1 + ACTION_ROUNDING:
-        return f"its actions reach {farthest:.3g} where they must lie in [-1, 1]"
+        return (
+            f"its actions reach {farthest:.9g} where they must lie in [-1, 1]: divide them by "
+            "their largest, or clip them with numpy.clip"
+        )
     return None

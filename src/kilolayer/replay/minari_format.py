@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from kilolayer.physics.gymnasium import GymnasiumWorld, find_environment, make_environment
-from kilolayer.physics.gymnasium_group import KEYS
+from kilolayer.physics.gymnasium_group import OBSERVED
 from kilolayer.replay.dataset import ACTION_ROUNDING, Dataset
 from kilolayer.tasks.base import Task, is_success
 from kilolayer.types import UserError, bad_field, nearest
@@ -138,11 +138,11 @@ def _require_same_spaces(
     name: str, found: Any, observations: Any, actions: Any, task: Task
 ) -> None:
     held = getattr(found.observation_space, "spaces", {})
-    missing = [key for key in KEYS if key not in held] if isinstance(held, dict) else KEYS
+    missing = [key for key in OBSERVED if key not in held] if isinstance(held, dict) else OBSERVED
     if missing:
         allowed = f"its observations lack {', '.join(missing)}, which environments with goals have"
         raise bad_field("dataset", PREFIX + name, allowed)
-    for key in KEYS:
+    for key in OBSERVED:
         if held[key].shape != observations[key].shape:
             shapes = f"{held[key].shape} where task {task.name} has {observations[key].shape}"
             raise bad_field("dataset", PREFIX + name, f"its {key} has the shape {shapes}")
@@ -155,7 +155,7 @@ def _require_same_spaces(
 
 def _rows(episode: Any, task: Task, low: np.ndarray, high: np.ndarray) -> dict[str, np.ndarray]:
     """The rows of one episode, of which the last holds the state after its last action."""
-    seen = {key: np.asarray(episode.observations[key], np.float32) for key in KEYS}
+    seen = {key: np.asarray(episode.observations[key], np.float32) for key in OBSERVED}
     unit = 2 * (np.asarray(episode.actions, np.float32) - low) / (high - low) - 1
     count = len(unit) + 1
     observation = seen["observation"]

@@ -169,7 +169,7 @@ def video_section(source: Source) -> str:
     about = source.path / FILM_ABOUT
     if not about.is_file():
         raise UserError("no video was made: `kilolayer play RUN --say SENTENCE` makes one.")
-    said = json.loads(about.read_text())
+    said = json.loads(about.read_text(encoding="utf-8"))
     return paragraph(said["text"]) + embedded_file(source.path / FILM, said["width"], LARGEST_FILM)
 
 

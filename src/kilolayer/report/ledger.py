@@ -165,7 +165,7 @@ def environment_section(run: Run) -> str:
 def manifest_entries(path: Path) -> Iterator[tuple[str, str]]:
     """A manifest as names and values; raises UserError if it cannot be read."""
     try:
-        manifest = json.loads(path.read_text())
+        manifest = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}.") from error
     return entries(manifest)

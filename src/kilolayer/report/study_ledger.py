@@ -151,7 +151,7 @@ def notes_section(layout: Layout) -> str:
 def environment_section(layout: Layout) -> str:
     """What made the study, and the manifests of its runs: one value each, or how often which."""
     study = layout.study
-    found = json.loads((study.path / "study.json").read_text())
+    found = json.loads((study.path / "study.json").read_text(encoding="utf-8"))
     rows = [
         (f"study {name}", str(found[name]))
         for name in ("question", "size", "command", "version", "source")

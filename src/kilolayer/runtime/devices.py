@@ -2,13 +2,18 @@
 
 import os
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 
 from kilolayer.errors import UserError, bad_field, nearest
 
 # The machine at hand, whatever JAX computes on here.
 THIS_MACHINE = "cpu"
+
+# Files with the most memory that a container may take: control groups of version 2 and 1.
+CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 # Its CPU programs return wrong sums without an error: github.com/jax-ml/jax/issues/39103.
 WRONG_JAXLIB = "0.10.2"
@@ -93,7 +98,31 @@ def memory_here() -> int:
     import jax
 
     statistics = jax.devices()[0].memory_stats() or {}
-    return statistics.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return statistics.get("bytes_limit") or host_memory()
+
+
+def host_memory() -> int:
+    """Bytes of this machine's memory, or of the share of it that a container has."""
+    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for limit in CONTAINER_LIMITS:
+        with suppress(OSError, ValueError):  # another system, or no limit
+            found = min(found, int(Path(limit).read_text(encoding="utf-8")))
+    return found
+
+
+def gibibytes(size: float) -> str:
+    """Bytes as a user reads them."""
+    return f"{size / 2**30:,.3g} GiB" if size < 1e15 else f"{size / 2**30:.3g} GiB"
+
+
+def require_memory(field: str, value: int, each: float) -> None:
+    """Raises UserError if `value` times `each` bytes are more than this machine has."""
+    room = host_memory()
+    if value * each > room:
+        allowed = (
+            f"it takes {gibibytes(value * each)} at least, and this machine has {gibibytes(room)}"
+        )
+        raise bad_field(field, value, allowed, int(0.5 * room / each))
 
 
 def resident_bytes() -> int:

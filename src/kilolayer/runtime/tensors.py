@@ -71,7 +71,7 @@ class TensorDirectory:
     def card(self, path: Path) -> dict[str, Any]:
         """What the card says; raises UserError if there is none or the arrays are damaged."""
         try:
-            card = json.loads((path / self.card_name).read_text())
+            card = json.loads((path / self.card_name).read_text(encoding="utf-8"))
             version, expected = card["version"], card["sha256"]
             found = sha256_of(path / self.tensors_name)
         except (OSError, ValueError, KeyError, TypeError) as error:

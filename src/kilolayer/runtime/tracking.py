@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from kilolayer.errors import OutsideError, UserError, bad_field
 from kilolayer.settings import Settings
-from kilolayer.types import UserError
+
+WANDB_MODES = ("online", "offline", "disabled", "shared")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,17 +63,25 @@ class WandbTracker:
             raise UserError(
                 "wandb = True needs the extra: pip install 'kilolayer[wandb]'."
             ) from error
+        mode = os.environ.get("WANDB_MODE", "offline")
+        if mode not in WANDB_MODES:
+            raise bad_field("WANDB_MODE", mode, f"one of {', '.join(WANDB_MODES)}", "offline")
         kept = directory / "wandb_id"
         if not kept.exists():
-            kept.write_text(uuid.uuid4().hex)
-        self._run = wandb.init(
-            dir=str(directory),
-            id=kept.read_text(),
-            resume="allow",
-            reinit="create_new",  # several seeds train in one process
-            config=dict(values),
-            mode=os.environ.get("WANDB_MODE", "offline"),  # type: ignore[arg-type]
-        )
+            kept.write_text(uuid.uuid4().hex, encoding="utf-8")
+        try:
+            self._run = wandb.init(
+                dir=str(directory),
+                id=kept.read_text(encoding="utf-8"),
+                resume="allow",
+                reinit="create_new",  # several seeds train in one process
+                config=dict(values),
+                mode=mode,  # type: ignore[arg-type]
+            )
+        # It fails in many ways: not logged in, no network, another version of its service, ...
+        except Exception as error:
+            way_out = "log in with `wandb login`, set WANDB_MODE=offline, or leave --wandb out"
+            raise OutsideError.of("Weights & Biases cannot be used", error, way_out) from error
 
     def log(self, env_steps: int, metrics: Mapping[str, float]) -> None:
         self._run.log(dict(metrics), step=env_steps)
@@ -106,10 +116,28 @@ def build_tracker(
     directory: Path, config: TrackingConfig, values: Mapping[str, Any], purge_from: int | None
 ) -> Tracker:
     """The trackers that the config asks for. values: every setting of the run, for those that show
-    them. purge_from: the first step that a resume repeats."""
-    trackers: list[Tracker] = []
+    them. purge_from: the first step that a resume repeats, None for a new run.
+
+    One that cannot be opened is left out with a warning. Only a new run that is to log to Weights &
+    Biases and cannot is refused with a UserError: nothing is lost yet.
+    """
+    makers: list[Callable[[], Tracker]] = []
     if config.tensorboard:
-        trackers.append(TensorBoardTracker(directory, purge_from))
+        makers.append(lambda: TensorBoardTracker(directory, purge_from))
     if config.wandb:
-        trackers.append(WandbTracker(directory, values))
+        makers.append(lambda: WandbTracker(directory, values))
+    trackers: list[Tracker] = []
+    for make in makers:
+        try:
+            trackers.append(make())
+        except UserError as error:
+            if purge_from is None:
+                raise
+            _switched_off(str(error))
+        except Exception as error:
+            _switched_off(f"TensorBoard cannot be written ({error})")
     return CompositeTracker(trackers)
+
+
+def _switched_off(why: str) -> None:
+    warnings.warn(f"{why}: the run goes on without it", stacklevel=3)

@@ -22,13 +22,14 @@ from kilolayer.config import RunConfig
 from kilolayer.forecasting.calibrate import Pace, Range, calibrate
 from kilolayer.forecasting.cost import action_arithmetic, update_arithmetic
 from kilolayer.forecasting.forecast import Forecast, forecast_run
-from kilolayer.networks.arithmetic import arithmetic, parameters_of
+from kilolayer.networks.arithmetic import arithmetic, bytes_of, parameters_of
 from kilolayer.plan import TrainPlan, build_agent
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.studies.grid import Cell
 from kilolayer.tasks.registry import task_of
 from kilolayer.training.build import build_trainer
 from kilolayer.training.evaluate import evaluation_policy
+from kilolayer.training.sizes import BEYOND_ANY
 from kilolayer.types import UserError
 
 
@@ -61,7 +62,7 @@ def operations(config: RunConfig) -> Operations:
 
 @cache
 def _operations(config: RunConfig) -> Operations:
-    trainer = build_trainer(config)
+    trainer = build_trainer(config, room=BEYOND_ANY)
     agent, plan = jax.eval_shape(trainer.agent.init, jax.random.key(0)), trainer.plan
     parameters = parameters_of(agent)
     return Operations(
@@ -91,12 +92,13 @@ def inference_operations(config: RunConfig, samples: int) -> int:
 class GridCost:
     """operations: of each run by name. hours: of each run, lowest and highest, where one was timed.
 
-    largest: the forecast of the run with most parameters, which needs the most memory.
+    largest: the forecast of the run with most parameters, which needs the most memory; where
+    nothing was timed, only what that run keeps between two rounds, in bytes.
     """
 
     operations: Mapping[str, Operations]
     hours: Mapping[str, Range] | None
-    largest: Forecast
+    largest: Forecast | int
 
     @property
     def total_hours(self) -> Range | None:
@@ -107,22 +109,25 @@ class GridCost:
 
 
 def grid_cost(cells: Mapping[str, Cell], calibration: bool, display: ProgressDisplay) -> GridCost:
-    """One run is timed, about ten seconds, and the others are scaled from it by their operations.
+    """With calibration one run is compiled and timed, a minute or so, and the others are scaled
+    from it by their operations. Without, all is counted from shapes.
 
     Every cell must be of one task, or the hours are those of the first one's physics.
     """
     display.phase("operations")
     counted = {name: operations(cell.config) for name, cell in cells.items()}
     by_size = sorted(cells, key=lambda name: counted[name].parameters)
+    largest = cells[by_size[-1]].config
+    if not calibration:
+        state = jax.eval_shape(build_trainer(largest, room=BEYOND_ANY).init)
+        return GridCost(counted, None, bytes_of(state))
     display.phase("memory")
-    largest = forecast_run(cells[by_size[-1]].config, "cpu", 1, False, display)
-    hours = None
-    if calibration:
-        # The smallest network of the grid, whose updates are the quickest to time.
-        config = cells[by_size[0]].config
-        pace = calibrate(build_trainer(config), display)
-        hours = {name: _hours(each, operations(config), pace) for name, each in counted.items()}
-    return GridCost(counted, hours, largest)
+    forecast = forecast_run(largest, "cpu", 1, False, display)
+    # The smallest network of the grid, whose updates are the quickest to time.
+    config = cells[by_size[0]].config
+    pace = calibrate(build_trainer(config), display)
+    hours = {name: _hours(each, operations(config), pace) for name, each in counted.items()}
+    return GridCost(counted, hours, forecast)
 
 
 def _hours(run: Operations, timed: Operations, pace: Pace) -> Range:
@@ -158,7 +163,7 @@ def memory_of_largest(configs: Sequence[Mapping[str, Any]]) -> Need:
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "config.json"
-        file.write_text(json.dumps(dict(max(configs, key=size))))
+        file.write_text(json.dumps(dict(max(configs, key=size))), encoding="utf-8")
         command = [sys.executable, "-m", "kilolayer", "plan", "--config", str(file)]
         command += ["--no-calibration", "--json", "-"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -72,7 +72,9 @@ class Execution:
             self.display.note(f"{run.name} ended with exit code {code}: it is resumed")
             self.waiting.appendleft(run)
             return
-        lines = self._log(run).read_text(errors="replace").splitlines()[-LOG_LINES:]
+        lines = (
+            self._log(run).read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
+        )
         failure = self.study.path / "failures" / f"{run.name}.txt"
         failure.parent.mkdir(exist_ok=True)
         times = (

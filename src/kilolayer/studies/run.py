@@ -17,9 +17,9 @@ from kilolayer.analysis.study import (
     require_planned,
 )
 from kilolayer.config import RunConfig
-from kilolayer.lookup import find
-from kilolayer.report.study_report import write_study_report
+from kilolayer.lookup import make
 from kilolayer.runtime.files import write_atomically
+from kilolayer.runtime.lock import locked
 from kilolayer.runtime.progress import LiveDisplay, ProgressDisplay, Silent
 from kilolayer.studies.cost import GridCost, grid_cost, memory_of_largest
 from kilolayer.studies.execute import execute
@@ -33,7 +33,6 @@ from kilolayer.studies.executors import (
     gpus_here,
 )
 from kilolayer.studies.grid import Cell
-from kilolayer.studies.lock import locked
 from kilolayer.studies.question import Question, Size
 from kilolayer.studies.questions import QUESTIONS
 from kilolayer.types import UserError, bad_field
@@ -52,7 +51,7 @@ class StudyResult:
 
 def find_question(name: str) -> Question:
     """A question by name, or the one that the user's own `module:function` returns."""
-    return find("question", name, QUESTIONS)()
+    return make("question", name, QUESTIONS, Question)
 
 
 def study(
@@ -108,7 +107,7 @@ def dry_run(
     tasks: Sequence[str] = (),
     depths: Sequence[int] = (),
     seeds: int | None = None,
-    calibration: bool = True,
+    calibration: bool = False,
     progress: bool = True,
 ) -> tuple[Mapping[str, Cell], GridCost]:
     """The runs that `study` would train and what they will cost here; trains and writes nothing."""
@@ -146,7 +145,7 @@ def _executor(name: str, jobs: int | None, path: Path) -> Executor:
 
 def load_configs(path: Path) -> list[dict[str, Any]]:
     """Every run's config of a study directory."""
-    cells = json.loads((path / "study.json").read_text())["runs"].values()
+    cells = json.loads((path / "study.json").read_text(encoding="utf-8"))["runs"].values()
     return [cell["config"] for cell in cells]
 
 
@@ -174,7 +173,7 @@ def _merged(path: Path, question: Question, size: str, cells: Mapping[str, Cell]
             f"{path} analyses the runs of {there.source}: choose another folder with --out to "
             "train runs of its own."
         )
-    old = json.loads((path / "study.json").read_text())["runs"]
+    old = json.loads((path / "study.json").read_text(encoding="utf-8"))["runs"]
     # As configs, since an option that is new since then has its default.
     changed = [
         name
@@ -227,7 +226,7 @@ def _borrow(
     path = Path(out) if out else source.parent / f"{_short(question.name)}-from-{source.name}"
     if (path / "study.json").exists() and load_study(path).question != question.name:
         raise UserError(f"{path} holds another study: choose another folder with --out.")
-    runs = json.loads((source / "study.json").read_text())["runs"]
+    runs = json.loads((source / "study.json").read_text(encoding="utf-8"))["runs"]
     where = os.path.relpath(there.source or there.path, path)
     margin = smallest_effect or there.smallest_effect
     _write_study(path, question, there.size, runs, source=where, smallest_effect=margin)
@@ -236,6 +235,9 @@ def _borrow(
 
 def _analysed(question: Question, found: Study) -> StudyResult:
     require_planned(found)
+    # Drawing is loaded when there is something to draw: a dry run has nothing.
+    from kilolayer.report.study_report import write_study_report
+
     answer = question.answer(found)
     write_atomically(found.path / "answer.json", answer.to_json())
     return StudyResult(found, answer, write_study_report(found, answer))

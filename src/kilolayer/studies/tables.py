@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from rich.table import Table
 
 from kilolayer.forecasting.calibrate import Range
+from kilolayer.runtime.devices import gibibytes, memory_here
 from kilolayer.studies.cost import GridCost
 from kilolayer.studies.grid import Cell
 
@@ -49,6 +50,12 @@ def cost_table(cells: Mapping[str, Cell], cost: GridCost) -> Table:
 def memory_sentence(cost: GridCost) -> str:
     """Whether the largest run fits."""
     largest = cost.largest
+    if isinstance(largest, int):
+        return (
+            f"The largest run keeps {gibibytes(largest)} of the {gibibytes(memory_here())} here. "
+            "With --calibration it is compiled for what an update takes beside that, and one run "
+            "is timed for the hours."
+        )
     fits = "fits" if largest.fits else "does not fit"
     return (
         f"The largest run takes {largest.peak_bytes / 2**30:.1f} GiB and {fits} into the "

@@ -5,14 +5,13 @@ worker waits for another of the same run, which may have outlived its study.
 """
 
 import json
-import shutil
 import sys
 from pathlib import Path
 
 from kilolayer import api
 from kilolayer.config import RunConfig
 from kilolayer.run_directory import RunDirectory
-from kilolayer.studies.lock import locked
+from kilolayer.runtime.lock import locked
 from kilolayer.types import UserError
 
 
@@ -29,9 +28,7 @@ def _finish(study: Path, name: str) -> None:
     if (directory.path / "config.json").exists():
         api.resume(directory.path, progress=False)
         return
-    # A process killed while it made the directory leaves one without a config, and nothing in it.
-    shutil.rmtree(directory.path, ignore_errors=True)
-    cells = json.loads((study / "study.json").read_text())["runs"]
+    cells = json.loads((study / "study.json").read_text(encoding="utf-8"))["runs"]
     config = RunConfig.from_json(json.dumps(cells[name]["config"]), f"the study's run {name}")
     api.train(config, directory.path, progress=False)
 

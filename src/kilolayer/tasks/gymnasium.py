@@ -14,7 +14,7 @@ import numpy as np
 
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.gymnasium import GymnasiumWorld, find_environment, make_environment
-from kilolayer.physics.gymnasium_group import KEYS
+from kilolayer.physics.gymnasium_group import OBSERVED, reset
 from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task
 from kilolayer.types import Array, UserError
 
@@ -73,7 +73,7 @@ def make_gymnasium_task(
         raise _unfit(environment, "it states no max_episode_steps: register it with one")
     sample = make_environment(environment, **arguments)
     check_spaces(environment, sample)
-    sizes = {key: sample.observation_space[key].shape[0] for key in KEYS}
+    sizes = {key: sample.observation_space[key].shape[0] for key in OBSERVED}
     goal = tuple(Coordinate(f"goal {i}", UNIT) for i in range(sizes["desired_goal"]))
     rest = tuple(Coordinate(f"observation {i}", UNIT) for i in range(sizes["observation"]))
     radius = _own_radius(environment, sample) if goal_radius is None else goal_radius
@@ -94,14 +94,14 @@ def check_spaces(environment: str, sample: Any) -> None:
     space, actions = sample.observation_space, sample.action_space
     keys = getattr(space, "spaces", {})
     keys = keys if isinstance(keys, dict) else {}
-    missing = [key for key in KEYS if key not in keys]
+    missing = [key for key in OBSERVED if key not in keys]
     if missing:
         raise _unfit(
             environment,
             f"it is no GoalEnv, for its observations lack {', '.join(missing)}: wrap it to return "
             "a dictionary with these, or choose one such as PointMaze_UMaze-v3",
         )
-    for key in KEYS:
+    for key in OBSERVED:
         if not _is_vector(space[key]):
             raise _unfit(
                 environment,
@@ -156,7 +156,7 @@ def _own_control_step(sample: Any) -> float:
 
 def _own_radius(environment: str, sample: Any) -> float:
     """The radius that the environment's reward shows along every coordinate of a goal."""
-    observation, _ = sample.reset(seed=0)
+    observation = reset(environment, sample, seed=0)
     goal = np.asarray(observation["desired_goal"], np.float64)
 
     def reward_beside(coordinate: int) -> Callable[[float], float]:

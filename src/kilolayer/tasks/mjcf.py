@@ -17,6 +17,8 @@ from kilolayer.types import UserError, bad_field, nearest
 
 DEFAULT_CONTROL_STEP = 0.05  # s
 SUFFIXES = (".xml", ".urdf")
+# More would run for hours without a word.
+MOST_SUBSTEPS = 5_000
 MOST_NAMES = 12  # that an error lists
 POSES = 4096  # drawn to learn where the joints let a part go
 # A drawn pose comes within this share of the reached box's diameter of any place in reach.
@@ -73,6 +75,13 @@ def _checked_step(control_step: float | None, time_step: float) -> float:
     wanted = DEFAULT_CONTROL_STEP if control_step is None else control_step
     finite = math.isfinite(wanted)
     substeps = max(1, round(wanted / time_step)) if finite else 1
+    if substeps > MOST_SUBSTEPS:
+        allowed = (
+            f"a control step of {wanted:g} s takes {substeps:,} steps of the model's {time_step:g} "
+            f"s, and more than {MOST_SUBSTEPS:,} are too slow to learn from: give the model's "
+            "<option> a larger timestep, or take a shorter control step"
+        )
+        raise bad_field("control_step", wanted, allowed, f"{MOST_SUBSTEPS * time_step:g}")
     nearest = substeps * time_step
     if control_step is not None and not (finite and math.isclose(wanted, nearest, rel_tol=1e-6)):
         allowed = f"it must be a multiple of the model's time step of {time_step:g} s"
@@ -81,6 +90,14 @@ def _checked_step(control_step: float | None, time_step: float) -> float:
 
 
 def _check_actuators(model: mujoco.MjModel, file: str) -> None:
+    if model.nu == 0 and file.endswith(".urdf"):
+        name = Path(file).with_suffix(".xml").name
+        raise UserError(
+            f"{file} has no actuators, and URDF cannot hold any that MuJoCo reads: turn it into "
+            'MJCF with `python -c "import mujoco; spec = mujoco.MjSpec.from_file('
+            f"'{file}'); spec.compile(); open('{name}', 'w').write(spec.to_xml())\"`, add an "
+            "<actuator> with a motor for each joint there, and give that file."
+        )
     if model.nu == 0:
         raise UserError(f"{file} has no actuators, so nothing can be learnt: add <actuator> to it.")
     for name, (low, high) in zip(actuator_names(model), model.actuator_ctrlrange, strict=True):

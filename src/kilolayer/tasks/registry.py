@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from kilolayer.lookup import find
+from kilolayer.lookup import make
 from kilolayer.tasks.ant import Ant, GymAnt
 from kilolayer.tasks.ant_objects import AntBall, AntPush
 from kilolayer.tasks.arm import ArmGrasp, ArmMove, ArmReach, ArmReachEasy
@@ -87,4 +87,4 @@ def make_task(name: str) -> Task:
 
     Raises UserError with the nearest name if there is none.
     """
-    return find("task", name, TASKS)()
+    return make("task", name, TASKS, Task)

@@ -11,20 +11,26 @@ from kilolayer.physics.build import World, build_physics
 from kilolayer.physics.gymnasium import GymnasiumWorld
 from kilolayer.physics.sharded import ShardedPhysics
 from kilolayer.plan import TrainPlan, build_agent
+from kilolayer.runtime.devices import memory_here
 from kilolayer.runtime.mesh import data_parts, make_mesh
 from kilolayer.tasks.registry import task_of
 from kilolayer.training.offline import dataset_of
 from kilolayer.training.seeds import Seeds
+from kilolayer.training.sizes import require_fitting
 from kilolayer.training.step import Trainer
 from kilolayer.types import bad_field
 
 
 def build_trainer(
-    config: RunConfig, mesh: Mesh | None = None, seeds: Seeds | None = None
+    config: RunConfig,
+    mesh: Mesh | None = None,
+    seeds: Seeds | None = None,
+    room: int | None = None,
 ) -> Trainer:
     """Everything that the config describes, by default on one device and for one seed.
 
-    Raises UserError before anything compiles.
+    room: bytes of memory that the run may take, by default those of the devices here. Raises
+    UserError before anything compiles.
     """
     mesh = mesh or make_mesh(1)
     task = task_of(config.task)
@@ -32,6 +38,8 @@ def build_trainer(
     if seeds and seeds.many:
         _check_seeds(seeds, mesh, task.world)
     plan = TrainPlan.derive(config, task.episode_length, jax.default_backend(), data_parts(mesh))
+    room = mesh.size * memory_here() if room is None else room
+    require_fitting(config, task, room, len(seeds.values) if seeds else 1)
     dataset = dataset_of(config, task)
     if dataset is not None:
         plan = plan.holding(dataset.steps, dataset.longest)

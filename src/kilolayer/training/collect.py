@@ -9,6 +9,7 @@ import numpy as np
 from kilolayer.physics.base import Physics, PhysicsState
 from kilolayer.physics.gymnasium import GymnasiumWorld
 from kilolayer.replay.buffer import Transition
+from kilolayer.runtime.devices import require_memory
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.tasks.base import Task
 from kilolayer.training.rollout import EnvState, Policy, reset, unroll
@@ -67,6 +68,7 @@ def collect_steps(
     for each. The last one is cut where the steps are complete. An environment's last episode too,
     if one of its episodes ended early.
     """
+    require_memory("steps", steps, 4 * (len(task.observation) + task.action_dim))
     display.phase("collect")
     length = task.episode_length
     per_env = -(-steps // (envs * length)) * length

@@ -40,8 +40,9 @@ def dataset_of(config: RunConfig, task: Task) -> Dataset | None:
         dataset = _read_states(source, task)
     drawable = dataset.steps - dataset.trajectories
     if config.agent.batch_size > drawable:
-        allowed = f"the dataset holds {drawable} steps with a future"
-        raise bad_field("batch_size", config.agent.batch_size, allowed, drawable)
+        allowed = f"the dataset holds {drawable} steps with a future, and a batch takes 2 at least"
+        nearest = drawable if drawable >= 2 else None
+        raise bad_field("batch_size", config.agent.batch_size, allowed, nearest)
     return dataset
 
 
@@ -125,7 +126,9 @@ def _goals_of(
 def require_same_dataset(run: RunDirectory, dataset: Dataset) -> None:
     """Raises UserError if the file is another than the one that the run began with."""
     try:
-        began_with = json.loads((run.path / "manifest.json").read_text())["dataset"]["sha256"]
+        began_with = json.loads((run.path / "manifest.json").read_text(encoding="utf-8"))[
+            "dataset"
+        ]["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"the manifest.json of {run.path} does not say which dataset it began with: {error}."

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from kilolayer.settings import MAX_SEED
 from kilolayer.types import Array, bad_field
 
+MOST_SEEDS = 4096  # together in one program
+
 
 @dataclass(frozen=True)
 class Seeds:
@@ -22,6 +24,8 @@ class Seeds:
         """`count` seeds in a row; raises UserError if there are none or one is too large."""
         if count < 1:
             raise bad_field("seeds", count, "it must be at least 1", 1)
+        if count > MOST_SEEDS:
+            raise bad_field("seeds", count, f"one program trains {MOST_SEEDS} at most", MOST_SEEDS)
         last = first + count - 1
         if count > 1 and last >= MAX_SEED:
             allowed = f"with seed = {first} the last one, {last}, must lie below {MAX_SEED}"

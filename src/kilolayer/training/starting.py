@@ -85,7 +85,9 @@ def same_starting_point(run: RunDirectory, trainer: Trainer) -> StartingPoint | 
     if source is None:
         return None
     start = starting_point(Path(source), trainer)
-    began_with = json.loads((run.path / "manifest.json").read_text()).get(MANIFEST_KEY)
+    began_with = json.loads((run.path / "manifest.json").read_text(encoding="utf-8")).get(
+        MANIFEST_KEY
+    )
     if began_with is not None and start.origin["sha256"] != began_with["sha256"]:
         raise UserError(
             f"the run in {run.path} began with round {began_with['round']} of {source}, whose "

@@ -181,7 +181,7 @@ class Card:
         """The card in a policy folder; raises UserError if there is none."""
         path = folder / CARD
         try:
-            return Card.from_json(path.read_text(), path)
+            return Card.from_json(path.read_text(encoding="utf-8"), path)
         except OSError as error:
             raise UserError(
                 f"{folder} is not a policy folder ({CARD}: {error.strerror}): "

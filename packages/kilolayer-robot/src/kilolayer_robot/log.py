@@ -57,7 +57,7 @@ class ControlLog:
         self._file: IO[str] | None = None
         try:
             if path is not None:
-                path.open("w").close()
+                path.open("w", encoding="utf-8").close()
         except OSError as error:
             raise UserError(f"cannot write the log {path}: {error.strerror}.") from error
 
@@ -86,7 +86,7 @@ class ControlLog:
 
     def open(self) -> None:
         """Begin to write."""
-        self._file = None if self._path is None else self._path.open("a")
+        self._file = None if self._path is None else self._path.open("a", encoding="utf-8")
         self._writer.start()
 
     def summary(self, **others: Any) -> Summary:
@@ -145,7 +145,7 @@ class ControlLog:
         if self._file.tell() >= self._largest:
             self._file.close()
             self._path.replace(self._path.with_name(self._path.name + ".1"))
-            self._file = self._path.open("w")
+            self._file = self._path.open("w", encoding="utf-8")
 
 
 def _line(event: str, record: Any) -> str:

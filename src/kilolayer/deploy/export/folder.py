@@ -199,7 +199,7 @@ def _write_card(
     card = task_card(policy.task, _range(observation), _range(goal))
     files = {each.name: hashlib.sha256(each.read_bytes()).hexdigest() for each in _files(folder)}
     card = dataclasses.replace(card, files=files, made_by=facts)
-    (folder / CARD).write_text(card.to_json() + "\n")
+    (folder / CARD).write_text(card.to_json() + "\n", encoding="utf-8")
 
 
 def _files(folder: Path) -> Sequence[Path]:

@@ -89,8 +89,10 @@ def open_minilm() -> MiniLM:
         # Imported late: an extra.
         from tokenizers import Tokenizer
 
-        config = json.loads((folder / "config.json").read_text())
-        longest = json.loads((folder / "sentence_bert_config.json").read_text())["max_seq_length"]
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        longest = json.loads((folder / "sentence_bert_config.json").read_text(encoding="utf-8"))[
+            "max_seq_length"
+        ]
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         parameters = _parameters(load_file(folder / "model.safetensors"), config)
     except ModuleNotFoundError as error:

@@ -27,7 +27,7 @@ FILE = "test_time.json"
 def scores(study: Study, runs: list[StudyRun]) -> np.ndarray:
     """Time at goal `[seeds, samples]`; what was evaluated once is kept in the study directory."""
     target = study.path / FILE
-    kept = json.loads(target.read_text()) if target.exists() else {}
+    kept = json.loads(target.read_text(encoding="utf-8")) if target.exists() else {}
     for run in runs:
         for samples in SAMPLES:
             key = f"{run.name}, {samples} samples"

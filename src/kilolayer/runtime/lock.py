@@ -5,14 +5,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from kilolayer.runtime.files import guard_disk
 from kilolayer.types import UserError
 
 
 @contextmanager
 def locked(path: Path, otherwise: str | None = None) -> Iterator[None]:
-    """Hold the lock while inside; wait for it, or raise UserError saying `otherwise`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
+    """Hold the lock while inside; wait for it, or raise UserError saying `otherwise`.
+
+    Raises UserError if the file cannot be written.
+    """
+    with guard_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("wb")
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if otherwise else 0))
         except BlockingIOError:

@@ -1,0 +1,56 @@
+"""Ctrl-C and SIGTERM: an end that waits until what was learnt is written."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: the system, or another program, asked this process to end."""
+
+    exit_code = 128 + signal.SIGTERM
+
+
+INTERRUPTED = 128 + signal.SIGINT  # the exit code after Ctrl-C
+
+
+def raise_terminated(*_: Any) -> None:
+    """A signal handler: SIGTERM ends the program in order, as Ctrl-C does."""
+    raise Terminated
+
+
+@dataclass
+class Stop:
+    """asked: what to raise once all is written, None while nobody asks for an end."""
+
+    asked: KeyboardInterrupt | None = None
+
+
+@contextmanager
+def held_back(tell: Callable[[str], None]) -> Iterator[Stop]:
+    """Inside, the first signal is noted in the `Stop` and told; a second one ends at once.
+
+    Signals reach the main thread alone: in any other one nothing is held back.
+    """
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def note(number: int, _: Any) -> None:
+        if stop.asked is not None:
+            raise stop.asked
+        stop.asked = Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
+        tell("stopping after this round, with a checkpoint; once more stops at once")
+
+    before = {number: signal.signal(number, note) for number in SIGNALS}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

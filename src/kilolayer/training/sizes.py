@@ -1,0 +1,137 @@
+"""Whether a run can fit into memory, from its settings alone: asked before anything is built.
+
+What a run takes at the very least. `kilolayer plan` tells what it takes.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from kilolayer.agents.base import OnPolicyAgent
+from kilolayer.config import RunConfig
+from kilolayer.physics.native import MujocoWorld
+from kilolayer.runtime.devices import gibibytes, host_memory
+from kilolayer.settings import values_of
+from kilolayer.tasks.base import Task
+from kilolayer.types import bad_field
+
+FLOAT = 4  # bytes
+ADAM = 4  # arrays as large as a network: itself, its gradient, two moments
+KEY = 8  # bytes of a random key, of which each update of a round has one
+# What `kilolayer plan` can still work out: more than any one device has.
+BEYOND_ANY = 2**46
+
+# The settings that each part grows with.
+FIELDS = {
+    "replay buffer": ("num_envs", "replay_steps_per_env", "unroll_length"),
+    "environments": ("num_envs",),
+    "networks": ("width", "depth", "expansion"),
+    "representations": ("representation_dim", "width"),
+    "batch": ("batch_size", "width"),
+    "updates of a round": ("update_to_data", "unroll_length", "num_envs"),
+    "evaluation": ("eval_envs", "samples", "width"),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """Bytes of one step in the buffer, of one goal, and of the state of one environment."""
+
+    step: int
+    goal: int
+    state: int
+
+    @staticmethod
+    def of(task: Task) -> "Row":
+        observation, goal = FLOAT * len(task.observation), FLOAT * task.goal.dim
+        state = observation + goal
+        if isinstance(task.world, MujocoWorld):
+            state += 4 * FLOAT * (task.world.model.nq + task.world.model.nv)
+        return Row(observation + FLOAT * task.action_dim + 2 * goal, goal, state)
+
+
+def require_fitting(config: RunConfig, task: Task, room: int, seeds: int = 1) -> None:
+    """Raises UserError naming the setting, its bytes and what fits, if a run cannot fit into `room`
+    bytes on the device, or its environments into this machine's memory."""
+    settings, row = _settings(config), Row.of(task)
+    # The environments live in the host's memory, all else on the device.
+    limits = ((("environments",), host_memory()), (tuple(FIELDS), room))
+
+    def taken(**changed: float) -> dict[str, int]:
+        return least_bytes({**settings, **changed}, row, task.episode_length)
+
+    def fits(seeds: int, **changed: float) -> bool:
+        parts = taken(**changed)
+        return all(seeds * sum(parts[name] for name in names) <= most for names, most in limits)
+
+    if fits(seeds):
+        return
+    parts = taken()
+    if fits(1):
+        whole = sum(parts.values())
+        allowed = f"each takes {gibibytes(whole)} at least, of the {gibibytes(room)} there are"
+        raise bad_field("seeds", seeds, allowed, max(n for n in range(1, seeds) if fits(n)))
+    largest = max(parts, key=lambda name: parts[name])
+    field = _to_blame(settings, FIELDS[largest])
+    allowed = (
+        f"the {largest} alone would take {gibibytes(parts[largest])} at least, of the "
+        f"{gibibytes(room)} there are"
+    )
+    nearest = _largest(lambda value: fits(seeds, **{field: value}), settings[field])
+    raise bad_field(field, settings[field], allowed, nearest)
+
+
+def least_bytes(at: Mapping[str, float], row: Row, episode_length: int) -> dict[str, int]:
+    """A lower bound of what each part takes. at: the settings by name."""
+    width, envs, batch = at["width"], at["num_envs"], at["batch_size"]
+    steps = max(at["replay_steps_per_env"], at["unroll_length"])
+    updates = at["update_to_data"] * envs * at["unroll_length"]
+    pairs = batch if at["pairs"] else 0
+    parts = {
+        "replay buffer": envs * steps * row.step,
+        "environments": envs * row.state,
+        "networks": FLOAT * ADAM * at["depth"] * width**2 * at["expansion"],
+        "representations": FLOAT * ADAM * width * at["representation_dim"],
+        "batch": FLOAT * batch * (width + pairs),
+        "updates of a round": KEY * updates,
+        "evaluation": at["eval_envs"]
+        * (2 * row.goal * episode_length + FLOAT * at["samples"] * width),
+    }
+    return {name: int(size) for name, size in parts.items()}
+
+
+def _settings(config: RunConfig) -> dict[str, float]:
+    """The settings that sizes depend on. A depth that follows `depth` is left out with it."""
+    own = values_of(config.agent)
+    network = config.network
+    online = config.collection.dataset is None
+    keeps = online and not isinstance(config.agent, OnPolicyAgent)
+    return {
+        "num_envs": config.collection.num_envs,
+        "unroll_length": config.collection.unroll_length,
+        "update_to_data": config.collection.update_to_data,
+        "replay_steps_per_env": config.replay.replay_steps_per_env if keeps else 0,
+        "width": network.width,
+        "depth": max(network.depth_of_actor, network.depth_of_critic),
+        "expansion": network.expansion if network.layers_per_block > 1 else 1,
+        "batch_size": config.agent.batch_size,
+        "representation_dim": own.get("representation_dim", 0),
+        "pairs": "contrastive_loss" in own,
+        "eval_envs": config.evaluation.eval_envs,
+        "samples": config.evaluation.samples,
+    }
+
+
+def _to_blame(settings: Mapping[str, float], fields: tuple[str, ...]) -> str:
+    """The field that is the most times its default."""
+    usual = _settings(RunConfig())
+    return max(fields, key=lambda name: settings[name] / max(usual[name], 1e-9))
+
+
+def _largest(fits: Callable[[float], bool], value: float) -> float | None:
+    """The largest value below this one that fits, to two digits; None if none does."""
+    low, high = 0.0, float(value)
+    for _ in range(1100):  # from the largest float to 1
+        middle = (low + high) / 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    found = float(f"{0.95 * low:.1e}")  # rounded, and not to the last byte
+    return (int(found) if isinstance(value, int) else found) or None

@@ -1,0 +1,211 @@
+"""A sentence where a traceback was: exit code 2, one line, nothing left behind."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from faults.conftest import TINY
+from kilolayer import boundary
+from kilolayer.boundary import answered, explained
+from kilolayer.cli import main
+from kilolayer.errors import OutsideError, UserError
+from kilolayer.runtime.stopping import Terminated
+
+INSPECT = ["inspect", "--goal-site=tip"]
+GYM = ["train", *TINY, "--out=run"]
+CLONE = ["train", *TINY, "--agent=gcbc", "--out=run"]
+
+
+def refused(capsys, *arguments: str) -> str:
+    """What a command says on the error stream that cannot be done; it leaves nothing."""
+    before = sorted(path for path in Path.cwd().rglob("*") if "__pycache__" not in path.parts)
+    with pytest.raises(SystemExit) as stop:
+        main(list(arguments))
+    told = capsys.readouterr().err
+    assert stop.value.code == 2, told
+    assert "Traceback" not in told
+    lines = [line for line in told.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, told
+    after = sorted(path for path in Path.cwd().rglob("*") if "__pycache__" not in path.parts)
+    assert after == before
+    return lines[0]
+
+
+CASES = {
+    "memory of the model": (
+        [*INSPECT, "--mjcf=small_memory.xml"],
+        r'MuJoCo cannot step .*memory.*<size memory="100M"/>',
+    ),
+    "sleep flag": ([*INSPECT, "--mjcf=sleep.xml"], r'cannot step .*remove sleep="enable"'),
+    "sleep flag in training": (
+        ["train", *TINY, "--mjcf=sleep.xml", "--goal-site=tip", "--out=run"],
+        r'remove sleep="enable"',
+    ),
+    "tiny time step": (
+        [*INSPECT, "--mjcf=tiny_step.xml"],
+        r"takes 50,000 steps of the model's 1e-06 s.*nearest valid choice is 0.005",
+    ),
+    "urdf": (["inspect", "--mjcf=r.urdf", "--goal-body=arm"], r"URDF cannot hold.*to_xml"),
+    "no steps": ([*CLONE, "--dataset=empty.npz"], r"it holds no steps"),
+    "actions above 1": ([*CLONE, "--dataset=act_over.npz"], r"reach 1\.00\d+ .*divide them"),
+    "git lfs": ([*CLONE, "--dataset=lfs.npz"], r"git lfs pull"),
+    "scalar observation": (
+        [*GYM, "--gym=my_envs:Reach-wrong_shape-v0"],
+        r"'observation', which it declares with the shape \(4,\)",
+    ),
+    "column of goals": (
+        [*GYM, "--gym=my_envs:Reach-col_shape-v0"],
+        r"the shape \(2, 1\) in its 'achieved_goal'",
+    ),
+    "tuple": ([*GYM, "--gym=my_envs:Reach-tuple_obs-v0"], r"of type tuple where.*a dictionary"),
+    "old reset": ([*GYM, "--gym=my_envs:Reach-old_reset-v0"], r"its reset must return"),
+    "old step": ([*GYM, "--gym=my_envs:Reach-old_step-v0"], r"its step must return five values"),
+    "raises": (
+        [*GYM, "--gym=my_envs:Reach-raises-v0"],
+        r"its step fails \(RuntimeError: the simulator lost its connection\)",
+    ),
+    "robotics": ([*GYM, "--gym=FetchReach-v4"], r"FetchReach-v4.*MuJoCo.*PointMaze_UMaze-v3"),
+    "module that breaks": (
+        [*GYM, "--gym=broken_module:X-v0"],
+        r"package broken_module cannot be imported \(RuntimeError: this module breaks",
+    ),
+    "module of bad syntax": ([*GYM, "--gym=no_python:X-v0"], r"SyntaxError.*correct the package"),
+    "module that needs more": (
+        [*GYM, "--gym=needs_more:X-v0"],
+        r"a_package_that_is_not_installed.*install what it asks for",
+    ),
+    "no module": ([*GYM, "--gym=no_such_module:X-v0"], r"no_such_module.*install the package"),
+    "seeds": (["train", *TINY, "--seed=4294967295", "--seeds=2"], r"seeds = 2.*choice is 1"),
+    "seed": (["evaluate", "run", "--seed=12345678901234567890"], r"seed = .*\[0, 4294967296\)"),
+    "seed below zero": (["play", "run", "--seed", "-1"], r"seed = '-1'.*\[0, 4294967296\)"),
+    "folder": (["play", "run", "--out", "/proc/nodir/x.mp4"], r"is not a run directory"),
+    "memory": (
+        ["train", "--num-envs=1000000000", "--out=run"],
+        r"num_envs = 1000000000 .*GiB at least.*nearest valid choice is \d+",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), CASES.values(), ids=CASES)
+def test_a_bad_input_gets_one_sentence(folder, capsys, arguments, sentence):
+    assert re.search(sentence, refused(capsys, *arguments))
+
+
+def test_names_with_brackets_are_printed_as_they_are(folder, capsys):
+    main(["inspect", "--mjcf=markup.xml", "--goal-site=grip[left]", "--out=picture.png"])
+    told = capsys.readouterr().out
+    for name in ("m[bold]", "grip[/l]", "grip[left]"):
+        assert name in told
+
+
+OWN = {
+    "my_own:raises": r"fails \(ZeroDivisionError: in the user's own code\)",
+    "my_own:wants": r"fails \(TypeError: .*positional argument.*called without arguments",
+    "my_own:asserts": r"fails \(AssertionError\)",
+    "my_own:nothing": r"returns None where a kilolayer\S+ is needed",
+    "my_own:other": r"returns of type dict where",
+    "my_own:NoTask": r"returns of type NoTask where",
+    "my_own:NUMBER": r"it is of type int and no function",
+    "my_own:goood": r"has no 'goood'; the nearest valid choice is my_own:good",
+    "my_own:": r"the module my_own has no ''",
+    ":good": r"cannot be imported",
+    "no_such_module:f": r"No module named 'no_such_module'\): write module:function",
+    "no_such.module:f": r"No module named 'no_such'",
+    "broken_module:f": r"cannot be imported \(RuntimeError: this module breaks on import\)",
+    "no_python:f": r"SyntaxError",
+    "needs_more:f": r"a_package_that_is_not_installed'\): correct the module",
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("command", ["inspect --task", "study --dry-run --name"])
+def test_a_users_own_function_is_told_by_its_fault(folder, capsys, command, name):
+    told = refused(capsys, *command.split(), name)
+    assert re.search(OWN[name].replace("returns of", "returns( a value)? of"), told)
+    log = re.search(r"Details: (\S+)", told)
+    if "Error" in told:
+        assert log is not None
+        assert "Traceback" in Path(log[1]).read_text()
+
+
+@pytest.mark.parametrize("name", [name for name in OWN if name not in ("my_own:NoTask",)])
+def test_an_agent_of_a_users_own_is_told_by_its_fault(folder, capsys, name):
+    told = refused(capsys, "train", *TINY, f"--agent={name}")
+    assert "agent = " in told
+
+
+def raised_in(error: BaseException) -> SystemExit:
+    with pytest.raises(SystemExit) as stop, answered(["evaluate", "a b"]):
+        raise error
+    return stop.value
+
+
+ENDS = {
+    "user": (UserError("do that instead."), 2, r"^error: do that instead\.\n$"),
+    "outside": (OutsideError("its code failed."), 2, r"its code failed\. Details: \S+\.log\n$"),
+    "interrupt": (KeyboardInterrupt(), 130, r"^stopped\n$"),
+    "terminated": (Terminated(), 143, r"^stopped\n$"),
+    "memory": (MemoryError("for an array"), 2, r"the memory is used up .*--num-envs"),
+    "xla memory": (RuntimeError("RESOURCE_EXHAUSTED: of 3 GB"), 2, r"the memory is used up"),
+    "file": (PermissionError(13, "Permission denied", "/x/y"), 2, r"cannot use /x/y: Permission"),
+    "quoted": (
+        RuntimeError("INTERNAL: Traceback\n  File x\nkilolayer.errors.OutsideError: say this\n---"),
+        2,
+        r"^error: say this Details",
+    ),
+    "ours": (
+        ZeroDivisionError("oh"),
+        1,
+        r"Traceback.*fault of Kilolayer.*`kilolayer evaluate 'a b'`",
+    ),
+}
+
+
+@pytest.mark.parametrize(("error", "code", "told"), ENDS.values(), ids=ENDS)
+def test_every_error_ends_with_its_exit_code_and_a_sentence(
+    folder, capsys, error, code, told, monkeypatch
+):
+    # This file counts as a library, lest it is taken for a user's.
+    monkeypatch.setattr(boundary, "LIBRARIES", (*boundary.LIBRARIES, str(Path(__file__).parent)))
+    assert raised_in(error).code == code
+    assert re.search(told, capsys.readouterr().err, re.DOTALL)
+
+
+def test_an_error_of_a_users_own_code_names_its_line(folder):
+    code = compile("def f():\n    raise KeyError('a')\nf()", str(folder / "own.py"), "exec")
+    with pytest.raises(KeyError) as error:
+        exec(code, {})
+    told = explained(error.value.with_traceback(error.value.__traceback__.tb_next))
+    assert told is not None
+    assert f"your code failed at {folder / 'own.py'}:2" in told
+
+
+def test_logs_are_bounded_and_never_in_the_way(folder, monkeypatch):
+    for index in range(boundary.LOGS_KEPT + 5):
+        monkeypatch.setattr("os.getpid", lambda index=index: index)
+        kept = boundary.write_log(ValueError("x"))
+    assert kept is not None
+    assert len(list(kept.parent.iterdir())) == boundary.LOGS_KEPT
+    monkeypatch.setattr("kilolayer.boundary.user_log_path", lambda *_, **__: Path("/proc/no"))
+    assert boundary.write_log(ValueError("x")) is None
+
+
+def test_a_tilde_is_the_home_folder(folder, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(folder / "home"))
+    for arguments in (
+        ["report", "~/run"],
+        ["train", "--resume=~/run"],
+        ["train", "--resume", "~/run"],
+    ):
+        told = refused(capsys, *arguments)
+        assert f"{folder / 'home' / 'run'} is not a run directory" in told
+
+
+def test_a_module_of_the_current_directory_serves_gym(folder, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", str(folder))])
+    text = (folder / "my_envs.py").read_text()
+    (folder / "other_envs.py").write_text(text.replace("Reach-", "Other-"))
+    told = refused(capsys, *GYM, "--gym=other_envs:Other-discrete-v0")
+    assert "its actions are Discrete(4)" in told

@@ -1,0 +1,64 @@
+"""The compilation cache: on for every command, in the user's cache folder, the same results."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kilolayer.runtime import compilation
+
+PROGRAM = """
+import os, sys
+from kilolayer.runtime.compilation import keep_compiled_programs
+keep_compiled_programs()
+import jax, jax.numpy as jnp
+from jax._src import monitoring
+hits = []
+monitoring.register_event_listener(lambda name, **_: hits.append(name))
+f = jax.jit(lambda x: sum(jnp.sin(x @ x.T * k).sum() for k in range(60)))
+print(f(jnp.ones((40, 40)) / 7).item().hex())
+print(sum("cache_hits" in name for name in hits))
+"""
+
+
+def run(cache: Path, **environment: str) -> list[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env={**clean, "XDG_CACHE_HOME": str(cache), **environment},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+def test_the_second_start_loads_what_the_first_compiled_and_computes_the_same(tmp_path):
+    first, second = run(tmp_path), run(tmp_path)
+    off = run(tmp_path, JAX_ENABLE_COMPILATION_CACHE="0")
+    assert first[0] == second[0] == off[0]
+    assert (first[1], off[1]) == ("0", "0")
+    assert int(second[1]) >= 1
+    assert list((tmp_path / "kilolayer").glob("compiled-*/*"))
+
+
+def test_what_the_user_has_set_stays(monkeypatch):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/mine")
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_MAX_SIZE", raising=False)
+    compilation.keep_compiled_programs()
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "/mine"
+    assert "JAX_COMPILATION_CACHE_MAX_SIZE" not in os.environ
+
+
+@pytest.mark.parametrize("given", [None, "77"])
+def test_it_is_bounded(monkeypatch, tmp_path, given):
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    for name in ("DIR", "MAX_SIZE"):
+        monkeypatch.delenv(f"JAX_COMPILATION_CACHE_{name}", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    if given:
+        monkeypatch.setenv("JAX_COMPILATION_CACHE_MAX_SIZE", given)
+    compilation.keep_compiled_programs()
+    bound = int(os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"])
+    assert bound == int(given or compilation.MOST_BYTES)
