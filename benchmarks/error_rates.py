@@ -385,34 +385,37 @@ def page(repeats: int) -> str:
 TEMPLATE = """# How often the tests err
 
 Every test that `kilolayer` judges runs by, on simulated studies whose truth is known.
-`python -m benchmarks.error_rates` writes this page (<repeats> studies for each figure, fewer for slow
-tests; some minutes of one core).
+`python -m benchmarks.error_rates` writes this page (<repeats> studies for each figure, fewer for
+slow tests; some minutes of one core).
 
 ## False claims and power
 
-A cell is the share of studies in which the claim is made at p <= 0.05, and in brackets at 0.1. Under
-*false* the claim is false and the cell should be at most 0.05 (0.1); where several truths make it false, it
-is the worst of them. Under *power* it is true, by the effect named, in units of the spread of seeds.
-*Learns or not*: each seed scores 1 or 0; where groups differ, with a chance of 0.1 against 0.9.
+A cell is the share of studies in which the claim is made at p <= 0.05, and in brackets at 0.1.
+Under *false* the claim is false and the cell should be at most 0.05 (0.1); where several truths
+make it false, it is the worst of them. Under *power* it is true, by the effect named, in units of
+the spread of seeds. *Learns or not*: each seed scores 1 or 0; where groups differ, with a chance of
+0.1 against 0.9.
 
 <tests>
 
 ## A critical depth where there is none
 
-Five seeds; the spread of seeds is in units of the whole gain. The last four shapes are the worst of all 583
-that go in steps of a quarter and lie on the edge of having a jump.
+Five seeds; the spread of seeds is in units of the whole gain. The last four shapes are the worst of
+all 583 that go in steps of a quarter and lie on the edge of having a jump.
 
 <shapes>
 
 ## A critical depth where there is one
 
-The share of studies that name the right step at p <= 0.05 (0.1). The rest of the gain is a straight line.
+The share of studies that name the right step at p <= 0.05 (0.1). The rest of the gain is a straight
+line.
 
 <power>
 
 ## No difference that matters
 
-How often it is said where the difference is as large as the margin (*false*), and where there is none.
+How often it is said where the difference is as large as the margin (*false*), and where there is
+none.
 
 <margin>
 
