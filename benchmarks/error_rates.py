@@ -384,9 +384,9 @@ def page(repeats: int) -> str:
 
 TEMPLATE = """# How often the tests err
 
-Every test that `kilolayer` judges runs by, on simulated studies whose truth is known. `python -m
-benchmarks.error_rates` writes this page (<repeats> studies for each figure, fewer for slow tests;
-some minutes of one core).
+Every test that `kilolayer` judges runs by, on simulated studies whose truth is known.
+`python -m benchmarks.error_rates` writes this page (<repeats> studies for each figure, fewer for
+slow tests; some minutes of one core).
 
 ## False claims and power
 

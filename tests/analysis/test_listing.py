@@ -63,7 +63,7 @@ def test_the_folder_may_be_a_run_itself(tmp_path):
 
 @pytest.mark.parametrize(
     ("file", "text"),
-    [("config.json", "{"), ("config.json", '{"dpeth": 3}'), ("metrics.jsonl", '["event"]\n')],
+    [("config.json", "{"), ("config.json", '{"dpeth": 3}')],
 )
 def test_a_damaged_run_is_listed_as_one_and_hides_no_other(tmp_path, file, text):
     write_run(tmp_path / "good")
