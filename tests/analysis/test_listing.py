@@ -48,8 +48,7 @@ def test_a_run_that_stopped_itself_has_failed_until_it_is_resumed(tmp_path, even
 
 def test_runs_of_studies_and_seeds_are_found_in_their_subfolders(tmp_path):
     write_run(tmp_path / "study" / "runs" / "depth-4")
-    together = write_run(tmp_path / "together")
-    RunDirectory(together).create_members([0, 1], {})
+    RunDirectory.create(tmp_path / "together", TINY, {}, seeds=[0, 1])
     write_run(tmp_path / "alone")
     write_run(tmp_path / "alone" / "policies" / "inner")  # is part of a run, not a run of the list
     assert list(by_name(tmp_path)) == [
