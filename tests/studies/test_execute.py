@@ -95,7 +95,8 @@ import json, pathlib, sys
 folder = pathlib.Path(sys.argv[1]) / "runs" / sys.argv[2]
 done = (folder / "metrics.jsonl").read_text().count('"checkpoint"') + 1
 with (folder / "metrics.jsonl").open("a") as file:
-    event = {"event": "checkpoint", "round": done, "env_steps": done, "updates": done, "metrics": {}}
+    counts = dict.fromkeys(("round", "env_steps", "updates"), done)
+    event = {"event": "checkpoint", **counts, "metrics": {}}
     file.write(json.dumps(event) + "\\n")
 (folder / "DONE").touch() if done == 4 else sys.exit(1)
 """

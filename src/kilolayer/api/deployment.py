@@ -40,10 +40,11 @@ def hierarchy(
     new plan every 20 control steps. out: by default hierarchy.json in the run directory.
     Raises UserError for a controller of another task or a directory that does not exist.
     """
-    out = Path(run) / "hierarchy.json" if out is None else Path(out)
+    opened = load(run)
+    out = opened.path / "hierarchy.json" if out is None else Path(out)
     _require_directory(out)
     pursuit = pursuit or Pursuit.of(20, 5, None, None)
-    opened, acts = load(run), open_policy(controller or run)
+    acts = open_policy(controller or run)
     with closing(shown(progress)) as display:
         rows = compare_planners(opened, acts, planners, pursuit, display, episodes, nodes, seed)
     write_rows(out, rows, pursuit, episodes, seed)
