@@ -108,7 +108,9 @@ def test_the_field_of_the_example_is_the_point_world() -> None:
 
 
 def test_a_module_that_does_not_exist_is_named() -> None:
-    with pytest.raises(kilolayer.UserError, match=r"task = 'nowhere:make': the module 'nowhere' cannot be imported"):
+    with pytest.raises(
+        kilolayer.UserError, match=r"task = 'nowhere:make': the module 'nowhere' cannot be imported"
+    ):
         kilolayer.train(QUICK.having(task="nowhere:make"))
 
 
