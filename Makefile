@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types unit docs bench clean
+.PHONY: demo test lint types unit docs bench faults clean
 
 demo: .venv/installed
 	$(BIN)/kilolayer train --task arm_reach_easy --out runs/demo-$$(date +%Y%m%d-%H%M%S)
@@ -27,6 +27,10 @@ docs: .venv/installed-docs
 # Writes docs/performance.md and its plot; the figures want an idle machine.
 bench: .venv/installed
 	$(BIN)/python -m benchmarks.performance
+
+# Kills, damaged files and bad inputs by the hundred: hours on two cores.
+faults: .venv/installed
+	$(BIN)/python -m benchmarks.faults --kills 200 --damages 1000 --bad-inputs 500
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -48,13 +48,14 @@ def update_apart(agent: CRL, state: CRLState, batch: Batch, key: Array) -> tuple
     critic_gradient, (critic_metrics, psi) = jax.grad(agent.critic_loss, has_aux=True)(
         parameters.critic, batch
     )
+    uniform = jax.random.uniform(goal_key, (len(batch.goal), 1))
     commanded = parameters.critic.goal(batch.commanded_goal) if agent.commanded_goal_share else psi
     actor_gradient, (actor_metrics, log_prob) = jax.grad(agent.actor_loss, has_aux=True)(
         parameters.actor,
         parameters,
         batch.observation,
-        agent.actor_goals(goal_key, batch.goal, batch.commanded_goal),
-        agent.actor_goals(goal_key, psi, commanded),
+        agent.actor_goals(uniform, batch.goal, batch.commanded_goal),
+        agent.actor_goals(uniform, psi, commanded),
         action_key,
     )
     gradients = {

@@ -194,9 +194,10 @@ def test_a_share_of_the_actors_goals_is_shuffled_and_another_commanded():
     state, batch = start(agent, 0), random_batch(1)
     critic = state.parameters.critic
     batch = jax.tree.map(lambda leaf: jnp.tile(leaf, (64, 1)), batch)
-    key = jax.random.key(2)
-    goals = agent.actor_goals(key, batch.goal, batch.commanded_goal)
-    encodings = agent.actor_goals(key, critic.goal(batch.goal), critic.goal(batch.commanded_goal))
+    uniform = jax.random.uniform(jax.random.key(2), (len(batch.goal), 1))
+    goals = agent.actor_goals(uniform, batch.goal, batch.commanded_goal)
+    own, commanded = critic.goal(batch.goal), critic.goal(batch.commanded_goal)
+    encodings = agent.actor_goals(uniform, own, commanded)
     np.testing.assert_allclose(encodings, critic.goal(goals), atol=1e-5)
     for share, source in (
         (0.25, batch.goal),

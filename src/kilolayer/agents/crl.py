@@ -161,7 +161,8 @@ class CRL(Agent):
         """
         goal_key, action_key = jax.random.split(key)
         critic, fixed = parameters.critic, jax.lax.stop_gradient(parameters)
-        goal = self.actor_goals(goal_key, batch.goal, batch.commanded_goal)
+        uniform = jax.random.uniform(goal_key, (len(batch.goal), 1))
+        goal = self.actor_goals(uniform, batch.goal, batch.commanded_goal)
         phi, psi, policy = apply_together(
             (critic.state_action, critic.goal, parameters.actor.encoder),
             (
@@ -178,7 +179,7 @@ class CRL(Agent):
             gaussian(policy),
             fixed,
             batch.observation,
-            self.actor_goals(goal_key, psi, commanded),
+            self.actor_goals(uniform, psi, commanded),
             action_key,
         )
         temperature = temperature_loss(parameters.log_temperature, log_prob, target_entropy)
@@ -238,10 +239,9 @@ class CRL(Agent):
         loss, metrics = actor_loss(energy, log_prob, temperature)
         return loss, (metrics, log_prob)
 
-    def actor_goals(self, key: Array, own: Array, commanded: Array) -> Array:
+    def actor_goals(self, uniform: Array, own: Array, commanded: Array) -> Array:
         """The goals that the actor practises, or their encodings if those are given: some rows of
-        `own [batch, ...]` are shuffled, and some commanded. Equal keys choose the same rows."""
-        uniform = jax.random.uniform(key, (own.shape[0], 1))
+        `own [batch, ...]` are shuffled, and some commanded, as `uniform [batch, 1]` says."""
         goals = own
         if self.shuffled_goal_share > 0.0:
             goals = jnp.where(uniform < self.shuffled_goal_share, jnp.roll(own, 1, axis=0), goals)

@@ -63,7 +63,8 @@ class OffScreen:
         except Exception as error:
             raise UserError(
                 f"this machine cannot render MuJoCo ({type(error).__name__}: {error}). An "
-                "off-screen driver is needed: EGL (package libegl1), or MUJOCO_GL=osmesa."
+                "off-screen driver is needed: EGL (package libegl1), or OSMesa (package "
+                "libosmesa6, with MUJOCO_GL=osmesa)."
             ) from error
         return self
 
