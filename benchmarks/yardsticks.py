@@ -136,8 +136,12 @@ class UnrolledUpdate:
         temperature = jnp.exp(parameters["log_temperature"])
         return jnp.mean(temperature * log_prob - energy), log_prob
 
+    @property
+    def target_entropy(self) -> float:
+        return self.agent.target_entropy_per_action * self.agent.bound.task.action_dim
+
     def temperature_loss(self, log_temperature: Array, log_prob: Array) -> Array:
-        excess = -jnp.mean(jax.lax.stop_gradient(log_prob)) - self.agent.target_entropy
+        excess = -jnp.mean(jax.lax.stop_gradient(log_prob)) - self.target_entropy
         return jnp.exp(log_temperature) * excess
 
 

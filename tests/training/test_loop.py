@@ -104,7 +104,7 @@ def test_the_newest_checkpoints_and_the_best_are_kept(keep, scores, kept, tmp_pa
         run.append_event(
             {
                 "event": "evaluation",
-                "round": number,
+                **dict.fromkeys(("round", "env_steps", "updates"), number),
                 "metrics": {"evaluation/time_at_goal": float(score)},
             }
         )

@@ -149,9 +149,9 @@ def test_a_dataset_that_changed_is_not_resumed_from(unbroken, config, tmp_path) 
     stored = dict(np.load(str(config.collection.dataset), allow_pickle=False))
     file = tmp_path / "other.npz"
     write_dataset(file, stored | {"actions": -stored["actions"]})
-    run = shutil.copytree(unbroken.path, tmp_path / "run")
-    (run / "DONE").unlink()
-    (run / "config.json").write_text(config.having(dataset=str(file)).to_json())
+    manifest = json.loads((unbroken.path / "manifest.json").read_text())
+    run = RunDirectory.create(tmp_path / "run", config.having(dataset=str(file)), manifest).path
+    shutil.copytree(unbroken.checkpoints, run / "checkpoints", dirs_exist_ok=True)
     with pytest.raises(UserError, match=r"other.npz has changed since the run .*put the old file"):
         resume_run(run, Silent())
     file.unlink()
@@ -163,7 +163,7 @@ def test_a_dataset_that_changed_is_not_resumed_from(unbroken, config, tmp_path) 
     ("changes", "words"),
     [
         ({"task": "ant"}, "its observations have 4 numbers where task ant has 29"),
-        ({"batch_size": 5_000}, "batch_size = 5000 .*holds 995 steps with a future; .*is 995"),
+        ({"batch_size": 5_000}, "batch_size = 5000 .*holds 995 steps with a future, .*is 995"),
         (
             {"agent": "crl", "absorbing_termination": True},
             "absorbing_termination = True .*terminated from one",
