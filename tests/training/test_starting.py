@@ -34,10 +34,15 @@ SOURCE = run_config(
 
 
 class KilledInTraining(Silent):
-    """Ends a run before its first update, when it has no checkpoint yet."""
+    """Ends a run before its first update, when it has no checkpoint yet. An interrupted run clears
+    its directory away; `killed` is what a kill leaves of it."""
+
+    def __init__(self, run: Path, killed: Path):
+        self._run, self._killed = run, killed
 
     def phase(self, name: str) -> None:
         if name == "train":
+            shutil.copytree(self._run, self._killed)
             raise KeyboardInterrupt
 
 
@@ -63,8 +68,10 @@ def unbroken(source: RunDirectory, tmp_path_factory: pytest.TempPathFactory) -> 
 def test_a_run_killed_before_its_first_checkpoint_starts_from_the_other_run_again(
     source: RunDirectory, unbroken: RunDirectory, tmp_path: Path
 ) -> None:
+    display = KilledInTraining(tmp_path / "run", tmp_path / "killed")
     with pytest.raises(KeyboardInterrupt):
-        start_run(going_on(source), tmp_path / "killed", KilledInTraining())
+        start_run(going_on(source), tmp_path / "run", display)
+    assert not (tmp_path / "run").exists()
     resumed = resume_run(tmp_path / "killed", Silent())
     assert len(losses(resumed)) > 1
     assert losses(resumed) == losses(unbroken)
@@ -85,13 +92,14 @@ def test_the_manifest_says_which_checkpoint_a_run_began_with(
 
 def test_a_run_that_cannot_begin_as_it_did_is_refused(source: RunDirectory, tmp_path: Path) -> None:
     source = RunDirectory.open(shutil.copytree(source.path, tmp_path / "source"))
+    display = KilledInTraining(tmp_path / "run", tmp_path / "killed")
     with pytest.raises(KeyboardInterrupt):
-        start_run(going_on(source), tmp_path / "run", KilledInTraining())
+        start_run(going_on(source), tmp_path / "run", display)
     newest = checkpoint.latest(source.checkpoints)
     agent = dict(checkpoint.stored_arrays(source.checkpoints, newest, checkpoint.AGENT) or {})
     checkpoint.save(source.checkpoints, newest + 1, agent)
     with pytest.raises(UserError, match=rf"began with round {newest} of .* \(round {newest + 1}\)"):
-        resume_run(tmp_path / "run", Silent())
+        resume_run(tmp_path / "killed", Silent())
 
 
 OTHER_NETWORKS = [

@@ -97,7 +97,7 @@ def memory_here() -> int:
     """Bytes of one device of this machine; all devices of a processor share its memory."""
     import jax
 
-    statistics = jax.devices()[0].memory_stats() or {}
+    statistics = jax.local_devices()[0].memory_stats() or {}
     return statistics.get("bytes_limit") or host_memory()
 
 
