@@ -57,9 +57,14 @@ def test_an_interval_within_the_margin_is_no_difference_that_matters():
 
 
 @pytest.mark.parametrize(
-    "open_still", [claim(0.6, -2, 6, margin=5.0), claim(0.6, 0, 0, seeds=4, margin=5.0)]
+    "open_still",
+    [
+        claim(0.6, -2, 6, margin=5.0),
+        claim(0.6, -1, 1, seeds=4, margin=5.0),
+        claim(1.0, 0, 0, seeds=9, margin=5.0),
+    ],
 )
-def test_a_wide_interval_and_few_seeds_that_agree_leave_it_open(open_still):
+def test_a_wide_interval_few_seeds_and_seeds_that_all_agree_leave_it_open(open_still):
     assert judged([open_still])[0].strength == NOT_ENOUGH
 
 
