@@ -167,12 +167,17 @@ def bad_input(folder: Path, arguments: list[str]) -> Ended:
 def main(kills: int = 20, damages: int = 40, bad_inputs: int = 50, seed: int = 0) -> None:
     """Run every kind of fault so often and print the table."""
     chance, table = random.Random(seed), Table("fault", "cases", "right")
-    wrong: list[str] = []
 
     def count(name: str, cases: Iterator[Ended]) -> None:
-        ended = list(cases)
-        wrong.extend(case.told for case in ended if not case.right)
-        table.add_row(name, str(len(ended)), str(sum(case.right for case in ended)))
+        ended = []
+        for case in cases:
+            ended.append(case)
+            right = sum(each.right for each in ended)
+            # Hours may lie between here and the table.
+            print(f"{name}: {right} of {len(ended)} right", file=sys.stderr, flush=True)
+            if not case.right:
+                print(case.told, file=sys.stderr, flush=True)
+        table.add_row(name, str(len(ended)), str(sum(each.right for each in ended)))
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -194,8 +199,6 @@ def main(kills: int = 20, damages: int = 40, bad_inputs: int = 50, seed: int = 0
         empty_folder.mkdir()
         generated = inputs(chance)
         count("bad input", (bad_input(empty_folder, next(generated)) for _ in range(bad_inputs)))
-    for told in wrong:
-        print(told, "-" * 40, sep="\n", file=sys.stderr)
     Console().print(table)
 
 

@@ -33,7 +33,8 @@ def write_atomically(target: Path, text: str) -> None:
     """Write a file so that a reader sees the old or the new text, never half of it."""
     with guard_disk(target):
         temporary = target.with_name(f".{target.name}.writing")
-        temporary.write_text(text, encoding="utf-8")
+        # A file's name that the locale cannot read is written as the bytes that it has.
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
         put_in_place(temporary, target)
 
 
