@@ -168,7 +168,8 @@ seeds.
 AFTER = """
 ## How each was made
 
-The card `policy.json` of each policy holds these facts, the whole config and the score. Scores
+The card `policy.json` of each policy holds these facts, the whole config and the score. Settings
+that a command does not name are those of the task when it ran; the config has them. Scores
 differ a little on another machine, because physics rounds differently there. Licence of all:
 Apache-2.0. `--preset NAME` in a command refers to an earlier commit: see
 [results](../results/README.md#versions).
