@@ -155,7 +155,7 @@ def test_a_score_counts_the_episodes_that_evaluate_counts(tiny_run):
 def test_what_others_cannot_use_is_refused(tmp_path):
     with pytest.raises(UserError, match="only a policy of one of this package's tasks"):
         portable(run_config(task="mine:make"))
-    with pytest.raises(UserError, match="takes tasks of this package"):
+    with pytest.raises(UserError, match="only a policy of one of this package's tasks"):
         portable(run_config(mjcf="/home/me/robot.xml"))
     config = run_config(width=512)
     spec = ActorSpec(open_policy("zoo:point_u_maze").spec.task, TorsoSpec(depth=4, width=512))
