@@ -20,6 +20,7 @@ from kilolayer import (
     deploy_commands,
     language_commands,
     run_commands,
+    study_commands,
     task_commands,
 )
 from kilolayer.boundary import answered
@@ -79,7 +80,7 @@ def _dispatch(arguments: list[str]) -> None:
             "compare": compare,
             **run_commands.COMMANDS,
             **task_commands.COMMANDS,
-            "study": study,
+            **study_commands.COMMANDS,
             **deploy_commands.COMMANDS,
             **control_commands.COMMANDS,
             **language_commands.COMMANDS,
@@ -356,62 +357,3 @@ def compare(runs: tyro.conf.Positional[tuple[Path, ...]], out: Path = Path("comp
     for verdict in answer.verdicts:
         OUTPUT.print(str(verdict))
     OUTPUT.print(f"report  {out}")
-
-
-def study(
-    name: str | None = None,
-    size: Literal["quick", "laptop", "paper"] = "quick",
-    out: Path | None = None,
-    task: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = (),
-    depths: tuple[int, ...] = (),
-    seeds: int | None = None,
-    executor: Literal["local", "ray", "slurm"] = "local",
-    jobs: int | None = None,
-    from_: Annotated[Path | None, tyro.conf.arg(name="from")] = None,
-    smallest_effect: float | None = None,
-    dry_run: bool = False,
-    calibration: bool = False,
-) -> None:
-    """Answer a question about depth with many runs: `kilolayer study NAME`; without a name, lists
-    the questions.
-
-    Runs that have finished are never repeated: the same command continues what was stopped, and
-    more seeds or depths are added to what is there.
-
-    Args:
-        name: The question, or module:function of your own.
-        size: quick takes minutes on two cores, laptop hours, paper GPUs.
-        out: The study directory; by default studies/NAME-SIZE.
-        task: Train on this task instead; give the option again for more.
-        depths: The depths to compare instead.
-        seeds: Seeds of every combination instead; an interval takes two at least.
-        executor: Where the runs go: local processes, a Ray cluster or Slurm jobs.
-        jobs: Runs at once; by default as many as cores and memory allow.
-        from_: Analyse the runs of this study directory instead of training.
-        smallest_effect: The largest difference that would not matter, as a share of what a score
-            can be, such as 0.1; by default that of the study, 0.05 for a new one.
-        dry_run: Print the grid and what it will cost, and train nothing.
-        calibration: Compile and time one run for the hours and the memory of a dry run.
-    """
-    from kilolayer.studies import run as studies
-    from kilolayer.studies.tables import cost_table, memory_sentence, question_table
-
-    if name is None:
-        asked = {key: question().asks for key, question in studies.QUESTIONS.items()}
-        OUTPUT.print(question_table(asked))
-        return
-    if dry_run:
-        cells, cost = studies.dry_run(name, size, task, depths, seeds, calibration)
-        OUTPUT.print(cost_table(cells, cost))
-        OUTPUT.print(memory_sentence(cost))
-        return
-    found = studies.study(
-        name, size, out, task, depths, seeds, executor, jobs, from_, smallest_effect
-    )
-    OUTPUT.print(f"\n{found.study.asks}", style="bold")
-    for verdict in found.answer.verdicts:
-        OUTPUT.print(f"- {verdict}")
-    for run in found.study.runs:
-        if run.failure is not None:
-            OUTPUT.print(f"failed: {run.name}, see {found.study.path}/failures/{run.name}.txt")
-    OUTPUT.print(f"report  {found.report}")

@@ -289,6 +289,15 @@ def test_a_run_that_is_asked_to_end_saves_first_and_goes_on_bit_identically(
     assert_same(arrays_of(unbroken.path), arrays_of(resume_run(run.path, Silent()).path))
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C ends this process, though a shell that started it in the background said otherwise."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("phase", ["compile", "prefill"])
 def test_a_run_that_is_stopped_before_it_learnt_leaves_nothing(tmp_path: Path, phase) -> None:
     with pytest.raises(KeyboardInterrupt) as stop:
