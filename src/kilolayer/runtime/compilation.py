@@ -22,15 +22,17 @@ def keep_compiled_programs() -> None:
 
     Call it before JAX is imported; what the user has set stays.
     """
+    # XLA prints a page for each program that it loads on a processor, of features that it sets
+    # itself (prefer-no-gather) and then misses. Whoever reads this process's messages late stops
+    # it: a pipe holds 64 KB. 1 is what JAX leaves to the children of a process.
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "1") == "1":
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
     folder = user_cache_path("kilolayer", appauthor=False) / f"compiled-{_processor()}"
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
     os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(MOST_BYTES))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", str(LEAST_SECONDS))
-    # XLA prints a page for each program that it loads on a processor, of features that it sets
-    # itself (prefer-no-gather) and then misses.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def _processor() -> str:
