@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,29 @@ def kills(
     return rows
 
 
+class Witness(threading.Thread):
+    """Another thread of another process, at ordinary priority: if it too stood still, the machine
+    did, and not the loop."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.gaps: list[dict[str, float]] = []  # each longer than a second
+
+    def run(self) -> None:
+        last, suspended = time.monotonic(), _suspended()
+        while True:
+            time.sleep(0.05)
+            now = time.monotonic()
+            if now - last > 1:
+                self.gaps.append({"seconds": now - last, "suspended": _suspended() - suspended})
+            last, suspended = now, _suspended()
+
+
+def _suspended() -> float:
+    """Seconds that the machine has slept, by the difference of two clocks."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
+
+
 def require(kept: bool, promise: str) -> None:
     if not kept:
         raise SystemExit(f"broken promise: {promise}")
@@ -198,8 +222,11 @@ def main() -> None:
             "step_latency": {each.name: step_latency(each) for each in options.policy},
         }
         common = options.seed, options.priority
+        witness = Witness()
+        witness.start()
         found["parts"] = soak(directory, policy, seconds, cuts, *common) if seconds else []
         found["kills"] = kills(directory, policy, options.kills, random, options.priority)
+    found["witness_gaps"] = witness.gaps
     safe = sum(each["last_action_safe"] for each in found["kills"])
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "soak.json").write_text(json.dumps(found, indent=2) + "\n")
