@@ -7,7 +7,9 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/kilolayer train --task arm_reach_easy --out runs/demo-$$(date +%Y%m%d-%H%M%S)
 
-test: lint types unit
+# Types are checked beside the tests. A file's tests share a process, and so what they compile.
+test: lint
+	$(MAKE) --no-print-directory -j 2 types unit
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -18,7 +20,7 @@ types: .venv/installed-dev
 	$(BIN)/pyright
 
 unit: .venv/installed-dev
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # The documentation site in site/, with every link checked: open site/index.html.
 docs: .venv/installed-docs

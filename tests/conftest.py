@@ -1,5 +1,6 @@
 """Shared by all tests: how XLA and hypothesis run, and a few arrays."""
 
+import gc
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -39,6 +40,14 @@ def pytest_configure(config: pytest.Config) -> None:
     # For the processes that tests start.
     os.environ["JAX_COMPILATION_CACHE_DIR"] = directory
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _short_collections() -> Iterator[None]:
+    """JAX keeps what it has traced, some GB in the end, and each collection would walk it all."""
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
