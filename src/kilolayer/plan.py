@@ -59,7 +59,8 @@ class TrainPlan:
         depths = {torso.depth: torso.branch_scale for torso in torsos}
         scales = ", ".join(f"{scale:.3g} at depth {depth}" for depth, scale in depths.items())
         way = "lean gradients" if self.actor_torso.lean else "gradients by autodiff"
-        return f"branches times {scales}; {way}; rematerialisation {self.rematerialisation}"
+        kept = "no" if self.rematerialisation == "none" else self.rematerialisation
+        return f"residual branches scaled by {scales}, {way}, {kept} rematerialisation"
 
     @staticmethod
     def derive(

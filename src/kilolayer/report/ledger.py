@@ -54,7 +54,7 @@ def _progress(run: Run, steps: int, updates: int) -> tuple[str, str]:
 def _subtitle(run: Run) -> str:
     return (
         f"Deterministic policy, goals of the evaluation split, newest evaluation. A step counts as "
-        f"a success within {run.task.goal.radius:g} {run.task.goal.coordinates[0].unit} of the "
+        f"a success within {run.task.goal.radius:.3g} {run.task.goal.coordinates[0].unit} of the "
         f"goal. Seed {run.config.seed}. Directory: {run.path.name}."
     )
 

@@ -45,7 +45,7 @@ def learning_curves(run: Run) -> str:
     unit = run.task.goal.coordinates[0].unit
     scores = {
         "success": ("Success", "share of episodes"),
-        "easy_success": (f"Within {run.task.goal.easy_radius:g} {unit}", "share of episodes"),
+        "easy_success": (f"Within {run.task.goal.easy_radius:.3g} {unit}", "share of episodes"),
         "time_at_goal": ("Time at goal", "control steps"),
         "smallest_distance": ("Smallest distance to the goal", unit),
     }
