@@ -1,4 +1,5 @@
-"""Reads run directories and says what they show: curves, diagnostics of depth, statistics.
+"""Read run directories: curves, depth diagnostics and statistics.
 
-Never trains. Offers `load.Run`, comparisons of groups of runs, verdicts with intervals.
+This package never trains. It offers `load.Run`, comparisons of groups of runs, and verdicts with
+intervals.
 """

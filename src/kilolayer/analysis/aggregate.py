@@ -1,7 +1,7 @@
 """Several tasks together: interquartile mean, performance profile, probability of improvement.
 
-Source: arXiv 2108.13264. Scores are shares of the episode within the success radius, which every
-task has in common.
+Source: arXiv 2108.13264. A score is the share of the episode within the success radius, a unit that
+all tasks have in common.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,10 +32,10 @@ NOTE = (
 
 
 def over_tasks(groups: Sequence[Group], score: Callable[[Run], float], failed: int) -> Answer:
-    """What several groups, each with runs on every task, score over all tasks together.
+    """Compare groups over all tasks together; each group needs runs on every task.
 
-    score: of a run, in control steps. The first group is what the others are compared with. Groups
-    that lack a task or have a single seed of one are left out.
+    score: of a run, in control steps. The first group is the baseline. Groups that lack a task, or
+    that have a single seed on a task, are left out.
     """
     strata = _by_task(groups, score)
     if len(strata) < 2:
@@ -67,7 +67,7 @@ def over_tasks(groups: Sequence[Group], score: Callable[[Run], float], failed: i
 
 
 def _by_task(groups: Sequence[Group], score: Callable[[Run], float]) -> dict[str, list[np.ndarray]]:
-    """Scores `[seeds]` of each task, in one order, by the name of the group."""
+    """By group name: the scores `[seeds]` of each task, with the tasks in the same order."""
     found: dict[str, dict[str, list[float]]] = {}
     for group in groups:
         name = factor_text({n: v for n, v in group.factors.items() if n != TASK}) or "all runs"

@@ -1,4 +1,4 @@
-"""What a study found: verdicts in words, and the plots and tables behind them, as plain data."""
+"""The result of a study as plain data: verdicts in words, plots and tables."""
 
 import dataclasses
 import json
@@ -23,9 +23,9 @@ class Series:
 
 @dataclass(frozen=True)
 class Plot:
-    """marks: `(x, text)` of vertical lines, such as the critical depth. log_x: to base 2.
+    """marks: `(x, text)` of vertical lines, such as the critical depth. log_x: axis to base 2.
 
-    names: what the bars stand for, by x counted from 0, where the kind is `bars`.
+    names: labels of the bars at x = 0, 1, ...; only for the kind `bars`.
     """
 
     title: str
@@ -40,7 +40,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Table:
-    """rows: cells as text, one for each of the columns."""
+    """rows: cells as text, one per column."""
 
     title: str
     columns: tuple[str, ...]
@@ -61,7 +61,7 @@ class Answer:
 
     @staticmethod
     def from_json(text: str, source: str) -> "Answer":
-        """Read what `to_json` wrote; `source` names it in the UserError that anything else gets."""
+        """Read the output of `to_json`; raises UserError, which names `source`, for other text."""
         try:
             found = json.loads(text)
             return Answer(
@@ -78,13 +78,13 @@ class Answer:
 
 
 def followed(first: Answer, second: Answer) -> Answer:
-    """One answer with the parts of the first before those of the second."""
+    """One answer with all parts of `first`, followed by all parts of `second`."""
     parts = (field.name for field in dataclasses.fields(Answer))
     return Answer(**{name: getattr(first, name) + getattr(second, name) for name in parts})
 
 
 def joined(answers: Mapping[str, Answer]) -> Answer:
-    """Answers of several tasks as one, each thing named after its task."""
+    """Merge the answers of several tasks; every verdict, plot and table names its task."""
 
     def named(part: Any, field: str, task: str) -> Any:
         return dataclasses.replace(part, **{field: f"{task}: {getattr(part, field)}"})
@@ -105,7 +105,7 @@ def _plot(found: dict[str, Any]) -> Plot:
 
 
 def _frozen(found: dict[str, Any]) -> dict[str, Any]:
-    """Lists as tuples, and their lists too."""
+    """Convert lists to tuples, nested lists too."""
     return {name: _tuple(value) for name, value in found.items()}
 
 

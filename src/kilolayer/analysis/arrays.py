@@ -1,4 +1,4 @@
-"""Arrays that a run left on disk, read without trust in the file."""
+"""Read the arrays that a run stored on disk, and check the file."""
 
 import zipfile
 import zlib

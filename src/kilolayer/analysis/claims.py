@@ -1,7 +1,7 @@
-"""The one place that turns an estimate into words: claims, with all that decides them, to verdicts.
+"""Turn claims and their evidence into verdicts in words. No other module does this.
 
-A claim cannot be made without its interval, number of seeds, p-value, failed runs and the size of
-an effect that would matter. Several claims of one answer are corrected for their number (Holm).
+A claim needs its interval, number of seeds, p-value, number of failed runs and the smallest effect
+that matters. The p-values of several claims in one answer are corrected for their number (Holm).
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ NO_DIFFERENCE = "no difference that matters"
 ESTIMATED = "an estimate, not a test"
 STRENGTHS = ((0.01, "strong"), (0.05, "moderate"), (0.1, "weak"))
 EVIDENCE = tuple(word for _, word in STRENGTHS)
-# Fewer that happen to agree look as if nothing could differ.
+# Fewer seeds may agree by chance and look like no difference.
 SEEDS_FOR_NO_DIFFERENCE = 5
 
 
@@ -39,10 +39,10 @@ class Verdict:
 class Claim:
     """A statement and the evidence for it.
 
-    says: the sentence up to its effect. p: of what the claim denies, before any correction. failed:
-    how many runs broke off that the effect leaves out. margin: the largest effect that would not
-    matter, in the unit of the effect; None where 0 would not mean "no effect". otherwise: the
-    sentence where the evidence does not bear the claim out, by default the same.
+    says: the sentence up to its effect. p: of the claim's null hypothesis, before any correction.
+    failed: the number of failed runs, which the effect leaves out. margin: the largest effect that
+    does not matter, in the unit of the effect; None where 0 does not mean "no effect". otherwise:
+    the sentence if the evidence does not support the claim, by default `says`.
     """
 
     says: str
@@ -62,17 +62,17 @@ def judged(claims: Sequence[Claim]) -> tuple[Verdict, ...]:
 
 
 def unsettled(sentence: str) -> Verdict:
-    """What could not be tested, for want of runs."""
+    """A statement that could not be tested, because there are too few runs."""
     return Verdict(sentence, NOT_ENOUGH)
 
 
 def estimated(sentence: str) -> Verdict:
-    """A number that follows from the runs and that no test stands behind."""
+    """A number computed from the runs without a test."""
     return Verdict(sentence, ESTIMATED)
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """p-values corrected so that any false claim among them is as rare as the level says.
+    """p-values corrected so that the chance of any false claim among them stays at the level.
 
     Source: Holm (1979), Scandinavian Journal of Statistics 6:65.
     """
@@ -104,7 +104,7 @@ def _verdict(claim: Claim, p: float, tests: int) -> Verdict:
 def _is_negligible(claim: Claim) -> bool:
     """Whether the whole 95 % interval lies within the margin: two one-sided tests at 2.5 %.
 
-    Seeds that all agree have an interval without a width, which shows nothing.
+    Seeds that all agree give an interval of width 0, which is no evidence.
     """
     effect, margin = claim.effect, claim.margin
     few = effect.seeds < SEEDS_FOR_NO_DIFFERENCE or effect.low == effect.high

@@ -1,4 +1,4 @@
-"""Runs set against each other: which group scores best, and whether the seeds can tell."""
+"""Compare groups of runs: which group scores best, and how strong the evidence is."""
 
 import itertools
 from collections.abc import Sequence
@@ -26,15 +26,15 @@ from kilolayer.settings import values_of
 from kilolayer.types import UserError
 
 SCORE = "evaluation/time_at_goal"
-# What a run is told without any effect on what it learns.
+# Settings without an effect on what the agent learns.
 WITHOUT_EFFECT = ("tensorboard", "wandb")
 
 
 def load_groups(paths: Sequence[str | Path]) -> tuple[Group, ...]:
-    """The runs grouped, in the order given; a directory of several seeds counts as its runs.
+    """Group the runs by their config without the seed, in the order given.
 
-    Raises UserError for fewer than two runs, a run given twice, one without any evaluation, and
-    runs of one task with other settings.
+    A directory of several seeds counts as its runs. Raises UserError for fewer than two runs, a run
+    given twice, a run without an evaluation, and runs of one task with different task settings.
     """
     directories = [member for path in paths for member in RunDirectory.open(Path(path)).members]
     if len(directories) < 2:
@@ -86,9 +86,9 @@ def _grouped(runs: Sequence[Run]) -> tuple[Group, ...]:
 
 
 def compare_groups(groups: Sequence[Group]) -> Answer:
-    """The scores of each group's newest evaluations, and how sure it is which one is best.
+    """Scores of each group's newest evaluations, and the evidence for the best group.
 
-    Several tasks are compared one by one, and then together.
+    Several tasks are compared over all tasks together, and one by one.
     """
     by_task = groups_by_task(groups)
     if len(by_task) == 1:
@@ -98,7 +98,7 @@ def compare_groups(groups: Sequence[Group]) -> Answer:
 
 
 def groups_by_task(groups: Sequence[Group]) -> dict[str, list[Group]]:
-    """The groups of each task, named without it where there are several."""
+    """The groups of each task; their factors leave out the task."""
     found: dict[str, list[Group]] = {}
     for group in groups:
         factors = {name: value for name, value in group.factors.items() if name != TASK}
@@ -181,8 +181,9 @@ def _pairs(groups: Sequence[Group]) -> Table:
 
 
 def _verdicts(groups: Sequence[Group]) -> tuple[Verdict, ...]:
-    """Whether the group with the best mean is ahead of all others that have seeds, by more than
-    chance; then what a single seed leaves open."""
+    """Whether the group with the best mean is ahead of all others by more than chance.
+
+    Only groups of two or more seeds are tested; a second verdict lists the groups of one seed."""
     if len(groups) == 1:
         return (unsettled("There is nothing to compare: the runs differ by their seed alone."),)
     found: list[Verdict] = []
@@ -198,7 +199,7 @@ def _verdicts(groups: Sequence[Group]) -> tuple[Verdict, ...]:
 
 
 def _best(best: Group, others: Sequence[Group]) -> Claim:
-    """That the best mean is ahead of all others; the effect is that over the next."""
+    """Claim that the best mean is ahead of all others; the effect is the lead over the second."""
     scores = f"Mean time at goal in control steps: {_scored([best, *others])}."
     changes = [difference(best.final(SCORE), other.final(SCORE)) for other in others]
     # Bonferroni: the best mean was picked after the fact.

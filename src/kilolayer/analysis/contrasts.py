@@ -1,4 +1,4 @@
-"""Weighted sums of the means of several cells, each with seeds and a spread of its own."""
+"""Weighted sums of cell means; every cell has its own number of seeds and its own variance."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from kilolayer.analysis.statistics import CONFIDENCE, Estimate, checked
 
 @dataclass(frozen=True)
 class Cells:
-    """mean, error `[..., cells]`: means and their standard errors; seeds `[cells]`, two at least.
+    """mean, error `[..., cells]`: means and their standard errors; seeds `[cells]`, at least two.
 
     Leading axes hold independent repetitions of the whole study (simulations).
     """
@@ -31,12 +31,12 @@ class Cells:
         )
 
     def p_above_zero(self, weights: np.ndarray) -> np.ndarray:
-        """One-sided p-value of each weighted sum of means being no more than 0.
+        """One-sided p-value of the null that each weighted sum of means is at most 0.
 
         weights `[contrasts, cells]` -> `[..., contrasts]`. Welch's test: each cell keeps its own
-        variance, degrees of freedom after Satterthwaite. Seeds that happen to agree make its error
-        vanish, so no p-value is less than one over the ways to divide the seeds between the cells
-        that count for and those that count against: 1/20 for three against three.
+        variance, with Satterthwaite's degrees of freedom. Seeds that agree by chance give an error
+        of 0. Therefore no p-value is below one over the number of ways to divide the seeds between
+        cells of positive and of negative weight: 1/20 for three against three.
         """
         value, error, freedom = self._contrast(weights)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -44,7 +44,7 @@ class Cells:
         return np.maximum(p, self._least_p(weights))
 
     def p_not_zero(self, weights: np.ndarray) -> float:
-        """Two-sided p-value of one weighted sum, weights `[cells]`, being 0."""
+        """Two-sided p-value of the null that one weighted sum, weights `[cells]`, is 0."""
         both = self.p_above_zero(np.stack([weights, -weights]))
         return float(min(1.0, 2 * both.min()))
 
@@ -55,7 +55,7 @@ class Cells:
         return Estimate(value, value - margin, value + margin, int(self.seeds[weights != 0].min()))
 
     def _least_p(self, weights: np.ndarray) -> np.ndarray:
-        """One over the divisions of the seeds, or over their signs where all count alike."""
+        """One over the ways to divide the seeds, or to flip signs if all weights have one sign."""
         counted, above = (weights != 0) @ self.seeds, (weights > 0) @ self.seeds
         one_way = (above == counted) | (above == 0)
         return np.where(one_way, 0.5**counted, 1 / special.comb(counted, above))

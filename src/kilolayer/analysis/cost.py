@@ -1,6 +1,6 @@
-"""Score against cost: depths compared at equal steps, updates, hours or floating-point operations.
+"""Compare depths at equal cost: environment steps, updates, hours or floating-point operations.
 
-A cost is whatever the caller counts, cumulative at each evaluation; nothing here depends on which.
+The caller chooses the unit of the cost, which is cumulative at each evaluation.
 """
 
 from collections.abc import Sequence
@@ -51,10 +51,10 @@ class CostCurve:
     def from_means(
         cls, depth: int, cost: np.ndarray, mean: np.ndarray, error: np.ndarray, seeds: int
     ) -> "CostCurve":
-        """From means and standard errors at all evaluations, where seeds are not known one by one.
+        """From means and standard errors at all evaluations, without the scores of single seeds.
 
-        The error of a trailing mean is then bounded by the trailing mean of the errors, which it
-        equals if a seed that is good at one evaluation is as good at the next.
+        The trailing mean of the errors is an upper bound of the error of the trailing mean. The two
+        are equal if a seed that is good at one evaluation is as good at the next.
         """
         cost = np.asarray(cost)[WINDOW - 1 :]
         return cls(depth, cost, trailing_mean(mean), trailing_mean(error), seeds)
@@ -62,9 +62,9 @@ class CostCurve:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """depth: best mean score within the budget. rivals: depths that are not clearly worse than it
-    (5 %, corrected for the number of depths), itself included. lead: over
-    the next best. p: of another depth being as good, corrected for having been picked.
+    """depth: the one with the best mean score within the budget. rivals: depths that are not
+    clearly worse (5 %, corrected for the number of depths), `depth` included. lead: of `depth` over
+    the second best. p: of "another depth is as good", corrected for the choice of the best.
     """
 
     budget: float
@@ -80,10 +80,11 @@ class Recommendation:
 
 
 def at_budget(curves: Sequence[CostCurve], budget: float) -> DepthScores:
-    """The score of each depth once it has cost `budget`.
+    """The score of each depth at the cost `budget`.
 
-    A run that ended cheaper counts with its end, a lower bound of what more training would give; a
-    depth with no evaluation within the budget is left out. Raises UserError if that is every one.
+    A curve that ends below the budget counts with its last score, a lower bound of the score after
+    more training. A depth without an evaluation within the budget is left out. Raises UserError if
+    no depth has one.
     """
     if not curves:
         raise UserError("there are no curves to compare: give at least one depth.")
@@ -101,7 +102,7 @@ def at_budget(curves: Sequence[CostCurve], budget: float) -> DepthScores:
 
 
 def recommended_depth(curves: Sequence[CostCurve], budget: float) -> Recommendation:
-    """The depth to train for a budget, and those that may do as well.
+    """The depth to train for a budget, and the depths that may score as well.
 
     Raises UserError for a single depth.
     """
@@ -127,9 +128,9 @@ def recommended_depth(curves: Sequence[CostCurve], budget: float) -> Recommendat
 
 
 def pareto_front(cost: np.ndarray, score: np.ndarray) -> np.ndarray:
-    """Which points no other one beats by costing no more and scoring no less, `[points]` -> bool.
+    """Which points are on the Pareto front of low cost and high score, `[points]` -> bool.
 
-    Of equal points the first is kept.
+    Of equal points only the first is on the front.
     """
     order = np.lexsort((-np.asarray(score), np.asarray(cost)))
     ranked = np.asarray(score, np.float64)[order]

@@ -1,10 +1,10 @@
-"""What depth does to the score of one task: where it jumps, where it saturates, whether it falls.
+"""The effect of depth on the score of one task: jumps, saturation and falls.
 
-A jump is a step between neighbouring depths that brings more than half of what depth brings in all,
-and that no deeper network loses again.
-A straight line in log2 depth over four doublings brings a quarter with each; a logistic curve that
-takes two doublings or more to rise from 10 to 90 percent brings at most half of its rise with one.
-So the test holds for all such smooth trends at once and needs no formula for them.
+A jump is a step between neighbouring depths that brings more than half of the total gain from
+depth, and that no deeper network loses again. Smooth trends have no jump: a straight line in log2
+depth over four doublings gains a quarter with each, and a logistic curve that takes two doublings
+or more to rise from 10 to 90 percent gains at most half of its rise with one. The test holds for
+all such smooth trends and needs no formula for them.
 """
 
 from dataclasses import dataclass
@@ -21,10 +21,10 @@ TAIL = (1 - CONFIDENCE) / 2
 
 @dataclass(frozen=True)
 class CriticalDepth:
-    """The step that stands out most, from `shallower` to `depth`.
+    """The step from `shallower` to `depth` that is most likely a jump.
 
-    share: what it adds to the score over the largest gain across it, in 0 to 1. p_jump: p-value of
-    "no step is a jump". p_spread: p-value of "some step brings half or more of what depth brings".
+    share: the gain of the step divided by the largest gain across it, in 0 to 1. p_jump: p-value of
+    "no step is a jump". p_spread: p-value of "some step brings at least half of the total gain".
     """
 
     shallower: int
@@ -36,10 +36,11 @@ class CriticalDepth:
 
 @dataclass(frozen=True)
 class Saturation:
-    """The shallowest depth within `share` of the best score, with its 95 % interval in depths.
+    """The shallowest depth that reaches `share` of the best score, with its 95 % interval.
 
-    low: no shallower depth can be within it. high: the shallowest depth that certainly is, or the
-    deepest one studied (`deepest`) where none is certain. p: of another depth being the one.
+    low: every shallower depth certainly misses the share. high: the shallowest depth that certainly
+    reaches the share, or the deepest one studied (`deepest`) if none is certain. p: p-value of
+    "another depth is the shallowest one".
     """
 
     depth: Estimate
@@ -50,7 +51,7 @@ class Saturation:
 
 @dataclass(frozen=True)
 class Change:
-    """Of the score, between two depths; p: one-sided."""
+    """Change of the score between two depths; p: one-sided."""
 
     shallower: int
     deeper: int
@@ -73,9 +74,10 @@ class Monotonicity:
 def critical_depth(scores: DepthScores) -> CriticalDepth:
     """Find and test the jump; raises UserError for fewer than three depths.
 
-    Both p-values may be judged at the full level: of the two hypotheses one is always true.
+    Each p-value may be judged at the full level, since one of the two hypotheses is always true.
 
-    A step wider than half the range studied (in log2 depth) must bring more than its width.
+    A step wider than half the range studied (in log2 depth) must bring more than its share of that
+    range.
     """
     p_jump, count = jump_p_values(scores), len(scores.depth)
     step = int(p_jump.argmin()) + 1
@@ -95,11 +97,12 @@ def critical_depth(scores: DepthScores) -> CriticalDepth:
 def jump_p_values(scores: DepthScores) -> np.ndarray:
     """p-value of "this step is no jump" for every step, `[..., depths - 1]`.
 
-    A jump brings more than half of the gain across every span that contains it and lasts: every
-    deeper depth scores above every shallower one. Both are intersections of Welch tests, which
-    need no correction for their number. p is doubled for the choice among steps: two of them can
-    bring half each, no more, and on no trend simulated is one of more than two steps found more
-    often (`results/statistics`). Values above 1 are kept, so that the steps stay in order.
+    A jump brings more than half of the gain across every span that contains it. A jump also lasts:
+    every depth after it scores above every depth before it. Both conditions are intersections of
+    Welch tests, which need no correction for their number. p is doubled for the choice among steps,
+    since at most two steps can bring half each. No simulated trend with more candidate steps gave
+    false jumps more often (`results/statistics`). Values above 1 are kept to preserve the order of
+    the steps.
     """
     if len(scores.depth) < 3:
         raise UserError(
@@ -117,9 +120,9 @@ def jump_p_values(scores: DepthScores) -> np.ndarray:
 
 
 def saturation_depth(scores: DepthScores, share: float = 0.9) -> Saturation:
-    """The shallowest depth whose score is at least `share` of the best depth's.
+    """The shallowest depth whose score is at least `share` of the best score.
 
-    Its interval comes from Welch tests of each depth against that share of every other one.
+    Its interval comes from Welch tests of each depth's mean against `share` of every other mean.
     Raises UserError unless share lies in (0, 1) and the best score is positive.
     """
     if not 0 < share < 1:
@@ -128,7 +131,7 @@ def saturation_depth(scores: DepthScores, share: float = 0.9) -> Saturation:
     if best <= 0:
         raise UserError("no depth has a positive score: there is no share of it to speak of.")
     place = int((scores.mean >= share * best).argmax())
-    # p-values of a depth not being within the share, and of its being so.
+    # p-values of "the depth does not reach the share" and of "the depth reaches the share".
     outside, within = np.zeros(count), np.zeros(count)
     for k in range(count - 1):
         over = np.array([difference(count, k, j, share) for j in range(count) if j != k])
@@ -163,20 +166,21 @@ def monotonicity(scores: DepthScores) -> Monotonicity:
 
 
 def _thresholds(scores: DepthScores) -> np.ndarray:
-    """The share that each step must exceed: half, or what a straight line in log2 depth brings."""
+    """The share that each step must exceed: half, or the step's share of the log2 range of depth
+    if that is larger."""
     steps = np.diff(np.log2(scores.depth))
     return np.maximum(MAJORITY, steps / steps.sum())
 
 
 def _spans(count: int, step: int) -> np.ndarray:
-    """Weights of every gain from a depth before the step to one behind it, `[spans, depths]`."""
+    """Weights of every gain from a depth before the step to a depth after it, `[spans, depths]`."""
     return np.array(
         [difference(count, last, first) for first in range(step) for last in range(step, count)]
     )
 
 
 def _step_p_values(scores: DepthScores, step: int, shares: np.ndarray) -> np.ndarray:
-    """p-value of the step bringing no more than each share, `[..., shares]`."""
+    """p-value of "the step brings at most this share", for each share, `[..., shares]`."""
     count = len(scores.depth)
     spans = _spans(count, step)
     over = difference(count, step, step - 1) - shares[:, None, None] * spans
@@ -185,7 +189,7 @@ def _step_p_values(scores: DepthScores, step: int, shares: np.ndarray) -> np.nda
 
 
 def _share(scores: DepthScores, step: int) -> Estimate:
-    """The interval holds every share that the tests do not reject at 2.5 % on either side."""
+    """The step's share; its interval holds every share not rejected at 2.5 % on either side."""
     count, mean = len(scores.depth), scores.mean
     gain, whole = mean[step] - mean[step - 1], mean[step:].max() - mean[:step].min()
     value = float(np.clip(gain / whole, 0, 1)) if whole > 0 else 0.0

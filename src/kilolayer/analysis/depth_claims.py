@@ -1,4 +1,4 @@
-"""What was found of depth, as claims."""
+"""Claims about the effect of depth."""
 
 from kilolayer.analysis.claims import Claim
 from kilolayer.analysis.cost import Recommendation
@@ -6,7 +6,7 @@ from kilolayer.analysis.depth import CriticalDepth, Monotonicity, Saturation
 
 
 def critical_claim(found: CriticalDepth, failed: int) -> Claim:
-    """Whether one step in depth brings more than half of what depth brings."""
+    """Whether one step in depth brings more than half of the total gain from depth."""
     step = f"the step from depth {found.shallower} to {found.depth}"
     share = "this share of what depth brings:"
     says = f"Depth {found.depth} is critical: {step} brings {share}"
@@ -18,7 +18,7 @@ def critical_claim(found: CriticalDepth, failed: int) -> Claim:
 
 
 def saturation_claim(found: Saturation, failed: int) -> Claim:
-    """From which depth on the score is close to the best."""
+    """The shallowest depth whose score is close to the best score."""
     says = f"The shallowest depth with {100 * found.share:.0f} % of the best score is"
     if found.depth.value == found.deepest:
         says = f"No saturation up to depth {found.deepest}: {says[0].lower()}{says[1:]}"
@@ -26,7 +26,7 @@ def saturation_claim(found: Saturation, failed: int) -> Claim:
 
 
 def monotonicity_claim(found: Monotonicity, failed: int) -> Claim:
-    """Whether deeper is better throughout, or falls somewhere: one of the two is never true."""
+    """Whether the score rises with every step in depth or falls somewhere; both cannot be true."""
     rise, fall = found.rise, found.fall
     clearest = f"from depth {fall.shallower} to {fall.deeper}"
     if fall.p <= rise.p:
@@ -40,7 +40,7 @@ def monotonicity_claim(found: Monotonicity, failed: int) -> Claim:
 
 
 def recommendation_claim(found: Recommendation, unit: str, failed: int) -> Claim:
-    """Which depth to take for a budget in the given unit."""
+    """Which depth to train for a budget in the given unit."""
     says = f"Within {found.budget:g} {unit} depth {found.depth} scores best, ahead of the next by"
     others = ", ".join(str(depth) for depth in found.rivals if depth != found.depth)
     open_still = (

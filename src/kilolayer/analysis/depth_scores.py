@@ -54,7 +54,7 @@ class DepthScores:
         )
 
     def p_above_zero(self, weights: np.ndarray) -> np.ndarray:
-        """One-sided p-value of each weighted sum of means being no more than 0; see `Cells`."""
+        """One-sided p-value of "the weighted sum of means is at most 0", per row; see `Cells`."""
         return self._cells.p_above_zero(weights)
 
     def estimate(self, weights: np.ndarray) -> Estimate:

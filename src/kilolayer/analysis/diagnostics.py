@@ -38,7 +38,7 @@ class BlockDiagnostics:
 def block_diagnostics(run: Run) -> dict[str, BlockDiagnostics]:
     """Diagnostics of every deep network that the agent names, on a batch from the replay buffer.
 
-    Raises UserError if the run has no checkpoint or no batch yet, or if its agent names none.
+    Raises UserError if the run has no checkpoint or no batch yet, or if its agent names no network.
     """
     agent = run.agent
     networks = jax.jit(agent.networks)(run.agent_state, replay_batch(run), jax.random.key(0))
@@ -51,9 +51,9 @@ def block_diagnostics(run: Run) -> dict[str, BlockDiagnostics]:
 
 
 def replay_batch(run: Run) -> Batch:
-    """The batch that training stored at its newest evaluation, drawn from the replay buffer.
+    """The batch from the replay buffer that training stored at its newest evaluation.
 
-    Raises UserError if there is none, or if it does not fit the run's task.
+    Raises UserError if there is no batch, or if the batch does not fit the run's task.
     """
     path, task = run.path / "episodes" / "batch.npz", task_spec(run.task)
     sizes = {
@@ -93,11 +93,11 @@ def effective_rank(matrix: np.ndarray) -> float:
 
 
 def dormant_share(activity: Sequence[np.ndarray]) -> np.ndarray:
-    """Share of dormant units among those of all layers, `[...]`.
+    """Share of dormant units over all layers, `[...]`.
 
     activity: mean absolute activation of every unit, for each layer `[..., units]`. A unit's score
-    is its activity over the mean of its layer (arXiv 2302.12902, definition 3.1); in a layer that
-    is silent all are dormant.
+    is its activity divided by the mean of its layer (arXiv 2302.12902, definition 3.1). If a layer
+    has no activity, all its units are dormant.
     """
     layers = [np.asarray(layer, np.float64) for layer in activity]
     dormant = [layer <= DORMANT_THRESHOLD * layer.mean(-1, keepdims=True) for layer in layers]

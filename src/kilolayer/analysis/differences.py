@@ -1,7 +1,7 @@
-"""Differences between runs, each with its interval and an exact test that is right for few seeds.
+"""Differences between groups of runs, with intervals and permutation tests for few seeds.
 
-The tests permute. They ask nothing of the scores' distribution, and no p-value is smaller than one
-over the ways in which so many seeds can be divided: 0.1 for three against three, 0.008 for five.
+The tests assume nothing about the distribution of scores. The number of ways to divide the seeds
+limits the smallest p-value: 0.1 for three against three, 0.008 for five against five.
 """
 
 from collections.abc import Callable
@@ -13,20 +13,20 @@ from scipy import stats
 
 from kilolayer.analysis.statistics import CONFIDENCE, Estimate, checked, mean_interval
 
-MOST_DIVISIONS = 20_000  # eight seeds against eight; beyond, as many are drawn
+MOST_DIVISIONS = 20_000  # exact up to eight seeds against eight; beyond, this many are sampled
 Statistic = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A change with its 95 % interval; p: two-sided, of no change at all."""
+    """A change with its 95 % interval; p: two-sided, of no change."""
 
     value: Estimate
     p: float
 
 
 def difference(scores: np.ndarray, baseline: np.ndarray) -> Difference:
-    """Mean of `scores [seeds]` less that of `baseline [seeds]`, with Welch's interval.
+    """Mean of `scores [seeds]` minus the mean of `baseline [seeds]`, with Welch's interval.
 
     Raises UserError for a single seed and for scores that are not finite.
     """
@@ -35,7 +35,7 @@ def difference(scores: np.ndarray, baseline: np.ndarray) -> Difference:
     squares = [row.var(ddof=1) / len(row) for row in (scores, baseline)]
     freedom = [len(scores) - 1, len(baseline) - 1]
     spread = sum(each**2 / one for each, one in zip(squares, freedom, strict=True))
-    # Satterthwaite's degrees of freedom; of two constant rows there are none, and no margin.
+    # Satterthwaite's degrees of freedom. Two constant rows have none, and their margin is 0.
     quantile = stats.t.ppf((1 + CONFIDENCE) / 2, sum(squares) ** 2 / spread) if spread else 0.0
     margin = float(quantile * np.sqrt(sum(squares)))
     fewest = min(len(scores), len(baseline))
@@ -44,21 +44,21 @@ def difference(scores: np.ndarray, baseline: np.ndarray) -> Difference:
 
 
 def gain(changes: np.ndarray) -> Difference:
-    """Mean of the changes of single runs, `[seeds]`: Student's interval, and a test by signs."""
+    """Mean change of single runs `[seeds]`, with Student's interval and a sign-flip test."""
     (changes,) = checked([changes])
     return Difference(mean_interval(changes), float(sign_p(changes)))
 
 
 def permutation_p(first: np.ndarray, second: np.ndarray, statistic: Statistic) -> np.ndarray:
-    """Two-sided p-value of both `[..., seeds]` coming from one distribution, `[...]`.
+    """Two-sided p-value `[...]` of the null that both `[..., seeds]` have one distribution.
 
-    Exact over every way to divide the seeds where those are at most 20,000, ties included.
+    Exact, ties included, if there are at most 20,000 ways to divide the seeds.
     """
     return _permuted((first, second), statistic, "independent")
 
 
 def sign_p(changes: np.ndarray) -> np.ndarray:
-    """Two-sided p-value of changes `[..., seeds]` whose signs are chance, `[...]`."""
+    """Two-sided p-value `[...]` of the null that the signs of changes `[..., seeds]` are random."""
     return _permuted((changes, np.zeros_like(changes)), difference_of_means, "samples")
 
 

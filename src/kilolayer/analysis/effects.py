@@ -15,7 +15,7 @@ from kilolayer.types import UserError
 
 
 def two_levels(scores: Mapping[tuple[Any, ...], np.ndarray]) -> dict[Levels, np.ndarray]:
-    """Cells by 0 and 1 for the first and the last value of each factor; others are left out.
+    """Code the first value of each factor as 0 and the last as 1; leave out all other cells.
 
     Raises UserError if a factor has one value only.
     """
@@ -33,7 +33,7 @@ def two_levels(scores: Mapping[tuple[Any, ...], np.ndarray]) -> dict[Levels, np.
 
 
 def split_parts(study: Study, split: Split, whole: str) -> tuple[list[Claim], Plot, Table]:
-    """The gain and its parts: a claim each, bars, and a table with shares.
+    """One claim for the gain and for each part, a bar plot, and a table with shares.
 
     whole: what the parts add up to, such as "the gain from depth".
     """
@@ -69,7 +69,7 @@ def interaction_table(found: Mapping[tuple[str, str], tuple[Estimate, float]]) -
 
 
 def _percent(share: Estimate) -> str:
-    """Beyond ten times the whole an end says only that the whole may be nothing."""
+    """A share beyond 1000 % is not printed: it only shows that the total gain may be 0."""
 
     def end(value: float) -> str:
         return f"{100 * value:.0f}" if abs(value) < 10 else ("over 1000", "under -1000")[value < 0]

@@ -1,8 +1,8 @@
-"""Factors of two levels each: what belongs to which, and to two of them together.
+"""Factors of two levels each: the effect of each factor, and their interactions.
 
-A cell of the full grid is named by its levels, a tuple of 0 and 1 in the order of the factors. All
-effects are weighted sums of the cells' means, so they have exact weights, Welch's intervals and
-tests; shares, which are ratios, have a bootstrap's (`share_intervals`).
+A cell of the full grid is named by its levels, a tuple of 0 and 1 in the order of the factors.
+Every effect is a weighted sum of cell means, with exact weights and Welch's intervals and tests.
+Shares are ratios, so their intervals come from a bootstrap (`share_intervals`).
 """
 
 import itertools
@@ -21,7 +21,7 @@ Levels = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Effect:
-    """A weighted sum of cells' means. share: of the whole gain. p: two-sided, of the effect 0."""
+    """A weighted sum of cell means. share: of the total gain. p: two-sided, of effect = 0."""
 
     value: Estimate
     share: Estimate
@@ -42,10 +42,10 @@ def two_by_two(
     together: str,
     generator: np.random.Generator,
 ) -> Split:
-    """Split a gain into that of the first factor alone, of the second alone, and the rest.
+    """Split a gain into the effect of each factor alone and their interaction.
 
     scores: `{(0, 0): [seeds], ...}`, all four cells. The first two parts start from both factors at
-    0; the rest, `together`, is v11 - v10 - v01 + v00: what either brings only beside the other.
+    0. The third, named `together`, is the interaction v11 - v10 - v01 + v00.
     """
     cells = _grid(scores, 2)
     order = {levels: place for place, levels in enumerate(cells)}
@@ -69,8 +69,8 @@ def shapley_values(
 ) -> Split:
     """Each factor's gain, averaged over all orders in which the factors can be switched on.
 
-    The only division that adds up to the whole gain, treats equal factors alike and gives nothing
-    to one that changes nothing (Shapley 1953).
+    This is the only division that adds up to the total gain, treats equal factors alike and gives
+    0 to a factor without effect (Shapley 1953).
     """
     count = len(names)
     cells = _grid(scores, count)
@@ -85,7 +85,7 @@ def shapley_values(
 def interactions(
     scores: Mapping[Levels, np.ndarray], names: tuple[str, ...]
 ) -> dict[tuple[str, str], tuple[Estimate, float]]:
-    """Of every two factors, how much more one brings where the other is on; with a p-value each.
+    """For each pair: how much larger the effect of one factor is when the other is on, and its p.
 
     Averaged over the levels of all other factors.
     """
@@ -112,7 +112,7 @@ def _grid(scores: Mapping[Levels, np.ndarray], count: int) -> list[Levels]:
 
 
 def _shapley_weight(levels: Levels, place: int) -> float:
-    """Of a cell in a factor's Shapley value: + as the coalition with it, - as the one without."""
+    """Weight of a cell in a factor's Shapley value: positive if the factor is on, else negative."""
     count = len(levels)
     others = sum(levels) - levels[place]
     weight = math.factorial(others) * math.factorial(count - 1 - others) / math.factorial(count)
@@ -142,10 +142,10 @@ def share_intervals(
     generator: np.random.Generator,
     resamples: int = RESAMPLES,
 ) -> list[Estimate]:
-    """Each weighted sum over the total, with a stratified bootstrap's interval over seeds.
+    """Each weighted sum divided by the total, with a stratified bootstrap interval over seeds.
 
-    rows: every cell's scores `[seeds]`; weights `[sums, cells]`, total `[cells]`. Where a resampled
-    total is near 0 the ratio runs off, and the interval with it, as it should.
+    rows: every cell's scores `[seeds]`; weights `[sums, cells]`, total `[cells]`. A resampled total
+    near 0 gives a very large ratio and a very wide interval, as it should.
     """
     rows = checked(rows)
     drawn = np.stack(

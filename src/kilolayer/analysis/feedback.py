@@ -1,10 +1,10 @@
-"""How much a run's learning signal can tell its networks: contrastive beside a sparse reward.
+"""How much information the learning signal carries: contrastive loss against a sparse reward.
 
-Contrastive: forward InfoNCE with loss L on a batch of B bounds the information of a pair about its
-goal from below by log B - L, and can never show more than log B (arXiv 1807.03748, section 2.3).
-Reward: a transition that is within the success radius with chance p tells at most the entropy of
-that, H(p) <= log 2. Both are counted once for every transition of every update, so a transition
-drawn again counts again: an account of the signal given, not of distinct facts.
+Contrastive: forward InfoNCE with loss L on a batch of B gives the lower bound log B - L on the
+information of a pair about its goal. The bound never exceeds log B (arXiv 1807.03748, section 2.3).
+Reward: a transition within the success radius with probability p carries at most the entropy
+H(p) <= log 2. Both are counted for every transition of every update. A transition that is sampled
+again counts again: the sum measures the signal given, not distinct facts.
 """
 
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ NATS_PER_BIT = np.log(2.0)
 
 @dataclass(frozen=True)
 class Feedback:
-    """Bits accumulated by each round, `[rounds]`; bound: what B alone would allow, log B per pair.
+    """Cumulative bits at each round, `[rounds]`. bound: the upper limit, log B per pair.
 
-    updates `[rounds]`: done by then.
+    updates `[rounds]`: cumulative number of updates.
     """
 
     updates: np.ndarray
@@ -30,7 +30,7 @@ class Feedback:
 def feedback(
     updates: np.ndarray, loss: np.ndarray, success: np.ndarray, batch_size: int
 ) -> Feedback:
-    """From the mean InfoNCE loss in nats and the chance of success per step, both `[rounds]`.
+    """Compute bits from the mean InfoNCE loss in nats and the success rate per step, `[rounds]`.
 
     updates `[rounds]`: cumulative. A loss above log B, worse than chance, counts as no information.
     """
@@ -46,6 +46,6 @@ def feedback(
 
 
 def entropy(chance: np.ndarray) -> np.ndarray:
-    """Bits of an event with these chances."""
+    """Entropy in bits of a binary event with each probability `chance`."""
     chance = np.clip(np.asarray(chance, np.float64), 1e-12, 1 - 1e-12)
     return -(chance * np.log2(chance) + (1 - chance) * np.log2(1 - chance))

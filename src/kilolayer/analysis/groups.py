@@ -1,4 +1,4 @@
-"""Runs that differ by nothing but their seed, taken together."""
+"""Groups of runs that differ only by their seed."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +17,7 @@ SEED, TASK = "seed", "task"
 
 @dataclass(frozen=True)
 class Group:
-    """factors: what tells it from the other groups, by name. runs: one for each seed."""
+    """factors: the settings that distinguish this group, by name. runs: one per seed."""
 
     factors: dict[str, Any]
     runs: tuple[Run, ...]
@@ -31,7 +31,7 @@ class Group:
         return len(self.runs)
 
     def curve(self, metric: str) -> tuple[np.ndarray, np.ndarray]:
-        """Environment steps `[evaluations]` that every run was evaluated at, and the values there,
+        """Environment steps `[evaluations]` at which every run was evaluated, and the values
         `[seeds, evaluations]`. Runs that never logged the metric are left out."""
         curves = [run.curve(metric) for run in self.runs]
         logged = [dict(zip(*curve, strict=True)) for curve in curves if len(curve[0])]
@@ -47,7 +47,7 @@ class Group:
 
 
 def study_groups(study: Study) -> tuple[Group, ...]:
-    """The finished runs of a study; the factors are those that vary over its grid."""
+    """Group the finished runs of a study by the factors that vary over its grid."""
     varying = varying_names([run.factors for run in study.runs])
     cells: dict[str, tuple[dict[str, Any], list[Run]]] = {}
     for cell in study.finished:
@@ -57,13 +57,13 @@ def study_groups(study: Study) -> tuple[Group, ...]:
 
 
 def varying_names(factors: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The factors, other than the seed, in which not all agree; in the order of the first."""
+    """Names of the factors that vary, without the seed, in order of first appearance."""
     names = dict.fromkeys(name for each in factors for name in each if name != SEED)
     return [name for name in names if len({json.dumps(each.get(name)) for each in factors}) > 1]
 
 
 def leading_factor(groups: Sequence[Group]) -> str | None:
-    """What the groups are set side by side by: depth if it varies, else the first but the task."""
+    """The factor to compare the groups by: depth if it varies, else the first but the task."""
     names = varying_names([group.factors for group in groups])
     if "depth" in names:
         return "depth"
@@ -71,7 +71,7 @@ def leading_factor(groups: Sequence[Group]) -> str | None:
 
 
 def by_rest(groups: Iterable[Group], leading: str | None) -> dict[str, list[Group]]:
-    """The groups that differ by the leading factor alone, under the name of all others."""
+    """Lists of groups that differ only by the leading factor, keyed by the other factors' text."""
     rows: dict[str, list[Group]] = {}
     for group in groups:
         rest = {name: value for name, value in group.factors.items() if name != leading}
@@ -80,7 +80,7 @@ def by_rest(groups: Iterable[Group], leading: str | None) -> dict[str, list[Grou
 
 
 def factor_text(factors: Mapping[str, Any]) -> str:
-    """`depth 8, batch size 256`; the task stands for itself."""
+    """Text such as `depth 8, batch size 256`; a task appears as its name alone."""
     return ", ".join(
         str(value) if name == TASK else f"{name.replace('_', ' ')} {_text(value)}"
         for name, value in factors.items()
@@ -98,8 +98,9 @@ def _text(value: Any) -> str:
 def with_interval(
     values: np.ndarray, bounds: tuple[float, float] = UNBOUNDED, form: str = ".3g"
 ) -> str:
-    """Mean of the seeds `[seeds]` with its 95 % interval within the bounds; of one seed the value,
-    and that; of seeds that are all alike the value, since they show no spread to make one of."""
+    """Mean of `values [seeds]` with its 95 % interval within the bounds, as text.
+
+    One seed, or seeds that all agree, show no spread: the text has their value and says so."""
     if len(values) == 0:
         return "not measured"
     if len(values) == 1:

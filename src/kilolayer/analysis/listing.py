@@ -1,4 +1,4 @@
-"""The runs under a folder, as a table shows them: what each learns, how far it is, its score."""
+"""List the runs below a folder: the task, progress and score of each."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -19,10 +19,10 @@ class ListedRun:
     """One run directory.
 
     name: its path below the folder. task, depth, seed: None where the config cannot be read.
-    success, time_at_goal: of the newest evaluation; time in control steps; None before the first.
+    success, time_at_goal: of the newest evaluation, None before the first; time in control steps.
     state: failed where the run stopped itself (a number was not finite, or environments diverged),
     damaged where config or metrics cannot be read. progress: share of the training that is logged.
-    bytes: of all files.
+    bytes: size of all files.
     """
 
     name: str
@@ -58,7 +58,7 @@ def list_runs(folder: Path) -> list[ListedRun]:
 
 
 def named(runs: Sequence[ListedRun], name: str) -> ListedRun:
-    """The run called so; raises UserError with the nearest name if there is none."""
+    """The run of this name; raises UserError with the nearest name if there is none."""
     by_name = {run.name: run for run in runs}
     if name not in by_name:
         raise UserError(
@@ -83,7 +83,7 @@ def _listed(path: Path, folder: Path) -> ListedRun:
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     try:
         config, events = run.config, run.read_events()
-    # Any file may lie there under these names.
+    # Files of these names may hold anything.
     except (UserError, OSError, ValueError, KeyError, TypeError):
         return ListedRun(name, path, "damaged", size)
     return ListedRun(

@@ -23,7 +23,7 @@ from kilolayer.tasks.base import Task
 from kilolayer.tasks.registry import task_of
 from kilolayer.types import UserError
 
-# What a file of evaluation episodes holds; `kilolayer.training.evaluate.Episodes` explains it.
+# Arrays in a file of evaluation episodes; see `kilolayer.training.evaluate.Episodes`.
 EPISODE_ARRAYS = ("start", "goal", "achieved", "alive", "qpos")
 
 
@@ -89,7 +89,7 @@ class Run:
 
     @property
     def clock(self) -> str:
-        """What the run's progress is counted in."""
+        """The unit of the run's progress."""
         return "environment steps" if self.config.collection.dataset is None else "updates"
 
     @cached_property
@@ -100,7 +100,7 @@ class Run:
     def curve(self, metric: str) -> tuple[np.ndarray, np.ndarray]:
         """`(environment steps, values)` of a metric such as `evaluation/success`.
 
-        Updates in place of steps where a dataset was learnt from: see `clock`.
+        For a run that learns from a dataset, updates in place of steps: see `clock`.
         """
         points = [
             (event["env_steps"] or event["updates"], event["metrics"][metric])
@@ -130,8 +130,8 @@ class Run:
 
     @cached_property
     def agent_state(self) -> Any:
-        """The agent of the newest checkpoint, as it is evaluated: with the average of its actor if
-        one was kept. Raises UserError if there is none."""
+        """The agent's state in the newest checkpoint, with the averaged actor if the run keeps one,
+        as in evaluations. Raises UserError if there is no checkpoint."""
         step = checkpoint.latest(self.directory.checkpoints)
         if step is None:
             raise UserError(
@@ -155,8 +155,8 @@ class Run:
 
 
 def load(path: str | Path) -> Run:
-    """Open a run directory; raises UserError if it is none, if it holds several, or if this JAX
-    returns wrong sums."""
+    """Open a run directory; raises UserError if the path is no run, if it holds several runs, or if
+    this version of JAX returns wrong sums."""
     refuse_wrong_jax()
     directory = RunDirectory.open(Path(path))
     members = directory.members

@@ -1,4 +1,4 @@
-"""What the finished runs of a study scored, by the factors of its grid."""
+"""Scores of a study's finished runs, by the factors of its grid."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -27,7 +27,7 @@ SCORE_NOTE = (
 
 
 def group(runs: Iterable[StudyRun], *factors: str) -> dict[tuple[Any, ...], list[StudyRun]]:
-    """Runs by the values of these factors: numbers rise, words come in the order of the grid.
+    """Runs by the values of these factors: numbers in rising order, words in the grid's order.
 
     Raises UserError if a run lacks a factor.
     """
@@ -54,14 +54,14 @@ def final_score(run: Run, metric: str = TIME_AT_GOAL) -> float:
 
 
 def final_scores(runs: Iterable[StudyRun], metric: str = TIME_AT_GOAL) -> np.ndarray:
-    """`[seeds]`."""
+    """Final score of each run, `[seeds]`."""
     return np.array([final_score(run.run, metric) for run in runs])
 
 
 def scores_by(study: Study, *factors: str, metric: str = TIME_AT_GOAL) -> dict[Any, np.ndarray]:
     """Final scores `[seeds]` by the value of one factor, or by the values of several.
 
-    Raises UserError where nothing has finished.
+    Raises UserError if no run has finished.
     """
     groups = group(study.finished, *factors)
     if not groups:
@@ -73,19 +73,19 @@ def scores_by(study: Study, *factors: str, metric: str = TIME_AT_GOAL) -> dict[A
 
 
 def bounds_of(study: Study, metric: str = TIME_AT_GOAL) -> tuple[float, float]:
-    """What a metric can be in the task of the study's finished runs, which are of one task."""
+    """Least and greatest value of a metric; all finished runs of the study are of one task."""
     return score_bounds(study.finished[0].run.task, metric)
 
 
 def margin_of(study: Study, metric: str = TIME_AT_GOAL) -> float | None:
-    """The largest difference in a metric that would not matter, in its unit; None for a metric
-    without bounds."""
+    """The largest difference in a metric that does not matter, in the metric's unit; None for a
+    metric without bounds."""
     low, high = bounds_of(study, metric)
     return study.smallest_effect * (high - low) if np.isfinite(high - low) else None
 
 
 def change_claim(study: Study, says: str, change: Difference, metric: str = TIME_AT_GOAL) -> Claim:
-    """That a score changes; `says` ends where the change follows."""
+    """Claim that a score changes. says: the sentence up to the size of the change."""
     return Claim(says, change.value, change.p, study.failed, margin_of(study, metric))
 
 
@@ -124,12 +124,12 @@ def score_table(title: str, columns: tuple[str, ...], groups: dict[Any, list[Stu
 
 
 def minutes(runs: Iterable[StudyRun]) -> float:
-    """What a run has spent in all, by its own account; mean of the runs."""
+    """Wall-clock minutes that the runs logged, mean over the runs."""
     return float(np.mean([wall_clock(run.run.events) for run in runs])) / 60
 
 
 def score_series(name: str, scores: dict[Any, np.ndarray], bounds: tuple[float, float]) -> Series:
-    """Means by a number, with intervals where every one has two seeds."""
+    """Mean scores by a numeric factor, with intervals if every value has at least two seeds."""
     x, y = tuple(map(float, scores)), tuple(float(row.mean()) for row in scores.values())
     if min(map(len, scores.values())) < 2:
         return Series(name, x, y)

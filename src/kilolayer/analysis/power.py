@@ -1,4 +1,4 @@
-"""How many seeds a claim needs: the power of the test between two depths, from runs at hand."""
+"""How many seeds a claim needs: the power of the test between two depths, from existing runs."""
 
 from dataclasses import dataclass
 
@@ -14,9 +14,9 @@ MOST_SEEDS = 10_000
 
 @dataclass(frozen=True)
 class SeedsNeeded:
-    """effect: the difference of means to be found, in score units and, `standardised`, in units of
-    the spread of seeds. seeds: for each of the two, for a power of 80 %, None beyond 10,000.
-    power: with the seeds at hand.
+    """effect: the difference of means to detect, in score units. standardised: the same divided by
+    the standard deviation over seeds. seeds: per depth, for a power of 80 %; None beyond 10,000.
+    power: with the existing seeds.
     """
 
     effect: float
@@ -28,9 +28,9 @@ class SeedsNeeded:
 def power_of_difference(standardised: float, seeds: int, level: float = LEVEL) -> float:
     """Chance that the two-sided test of two groups of `seeds` each finds the difference.
 
-    standardised: difference of means over the standard deviation of a group (Cohen's d). That of
-    Student's t test for normal scores of equal spread (the noncentral t distribution), which the
-    permutation test comes close to; 0 where so few seeds can be divided in too few ways.
+    standardised: difference of means over the standard deviation of a group (Cohen's d). The power
+    is that of Student's t test for normal scores of equal spread (the noncentral t distribution);
+    the permutation test is close to it. The power is 0 if the seeds can be divided in too few ways.
     """
     if seeds < 2:
         raise UserError("a test needs at least two seeds on either side: run more seeds.")
@@ -39,12 +39,12 @@ def power_of_difference(standardised: float, seeds: int, level: float = LEVEL) -
     freedom, centre = 2 * (seeds - 1), abs(standardised) * np.sqrt(seeds / 2)
     bound = stats.t.ppf(1 - level / 2, freedom)
     above, below = stats.nct.sf(bound, freedom, centre), stats.nct.cdf(-bound, freedom, centre)
-    # Far out, where scipy gives up and says nan, all of the distribution lies above the bound.
+    # Far out scipy returns nan. The whole distribution lies above the bound there.
     return float(np.nan_to_num(above, nan=1.0) + np.nan_to_num(below, nan=0.0))
 
 
 def seeds_for_power(standardised: float, power: float = POWER, level: float = LEVEL) -> int | None:
-    """The smallest number of seeds of each group with that power, or None beyond `MOST_SEEDS`."""
+    """The smallest number of seeds per group with this power, or None beyond `MOST_SEEDS`."""
     low, high = 1, 2
     while power_of_difference(standardised, high, level) < power:
         low, high = high, 2 * high
@@ -58,9 +58,10 @@ def seeds_for_power(standardised: float, power: float = POWER, level: float = LE
 
 
 def seeds_needed(scores: np.ndarray, baseline: np.ndarray, share: float = 1.0) -> SeedsNeeded:
-    """Seeds that would settle `share` of the difference of means seen between two cells `[seeds]`.
+    """Seeds needed to detect `share` of the observed difference of means of two cells `[seeds]`.
 
-    The spread is pooled over both. Raises UserError for a single seed and where no seed differs.
+    The standard deviation is pooled over both cells. Raises UserError for a single seed and where
+    no seed differs.
     """
     scores, baseline = checked([scores, baseline])
     variance = ((len(scores) - 1) * scores.var(ddof=1)) + (len(baseline) - 1) * baseline.var(ddof=1)

@@ -1,8 +1,8 @@
-"""Published learning curves from a file of the user's: time at goal by task and depth.
+"""Published learning curves, read from a user's file: time at goal by task and depth.
 
-The file is JSON: for each task `num_epochs`, `depths`, and by depth `depth_mean` and
-`depth_std_error`, lists with one evaluation for each million environment steps, in control steps
-out of 1000. The plot data of arXiv 2503.14858 have this form.
+The file is JSON. Each task has `num_epochs`, `depths`, and by depth `depth_mean` and
+`depth_std_error`: lists with one value per million environment steps, in control steps out of 1000.
+The plot data of arXiv 2503.14858 have this form.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What a run took: time, steps, parameters, arithmetic."""
+"""The cost of a run: time, steps, parameters, arithmetic."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,14 +14,14 @@ from kilolayer.types import UserError
 @dataclass(frozen=True)
 class NetworkCost:
     """parameters: of all networks. flops_per_update: floating-point operations of the matrix
-    products of an update, None where the run has stored no batch to count them with."""
+    products of an update, None if the run has stored no batch."""
 
     parameters: int
     flops_per_update: int | None
 
 
 def network_cost(run: Run) -> NetworkCost:
-    """From the shapes of the run's agent; nothing is computed."""
+    """Count from the shapes of the run's agent, without computing anything."""
     state = jax.eval_shape(run.agent.init, jax.random.key(0))
     return NetworkCost(sum(parameters_of(state).values()), _flops_per_update(run, state))
 
@@ -35,11 +35,11 @@ def _flops_per_update(run: Run, state: Any) -> int | None:
 
 
 def last_count(run: Run, name: str) -> int:
-    """`env_steps` or `updates` as far as the run has come."""
+    """The newest value of `env_steps` or `updates`."""
     return max((event.get(name, 0) for event in run.events), default=0)
 
 
 def wall_clock(events: list[dict[str, Any]]) -> float:
-    """Seconds of work up to the newest checkpoint, pauses before a resume left out."""
+    """Seconds of work up to the newest checkpoint, without pauses before a resume."""
     spent = [event["seconds"] for event in events if "seconds" in event]
     return sum(spent[-1].values()) if spent else 0.0

@@ -1,6 +1,6 @@
-"""Statistics of few seeds: a value is never given without its interval and the number of seeds.
+"""Statistics of few seeds: every value comes with its interval and the number of seeds.
 
-Scores of several tasks come as strata: one array `[seeds]` for each task, of any lengths.
+Scores of several tasks are passed as strata: one array `[seeds]` per task, of any length.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ UNBOUNDED = (-np.inf, np.inf)
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its 95 % interval; `seeds` is the number behind its least certain part."""
+    """A value with its 95 % interval. seeds: the fewest seeds of any group it is computed from."""
 
     value: float
     low: float
@@ -44,8 +44,8 @@ class Profile:
 def interquartile_mean(scores: np.ndarray) -> np.ndarray:
     """Mean of the middle half along the last axis, `[..., scores] -> [...]`.
 
-    Where a quarter of the scores is no whole number, the outermost of the middle scores count in
-    part. Of three scores this keeps the median and a quarter of each other one.
+    If a quarter of the number of scores is not whole, the outermost middle scores count in part.
+    With three scores, the median counts fully and each other score by a quarter.
     """
     count = scores.shape[-1]
     rank = np.arange(count)
@@ -55,13 +55,14 @@ def interquartile_mean(scores: np.ndarray) -> np.ndarray:
 
 
 def mean_interval(scores: np.ndarray, bounds: tuple[float, float] = UNBOUNDED) -> Estimate:
-    """Mean of the seeds `[seeds]` of one task with Student's interval, cut to what a score can be.
+    """Mean of the scores `[seeds]` of one task with Student's interval, cut to `bounds`.
 
-    bounds: the least and the greatest score. Cutting costs no coverage: the mean lies within them.
+    bounds: the least and the greatest possible score. The true mean lies within them, so the cut
+    costs no coverage.
 
-    For one task prefer it to the bootstrap, which cannot look beyond the seeds it has: of three
-    seeds no bootstrap interval exceeds their range, which misses a normal mean every fourth time.
-    Raises UserError for a single seed.
+    For one task prefer this interval to the bootstrap. A bootstrap interval never exceeds the range
+    of the seeds, and the range of three seeds misses a normal mean one time in four. Raises
+    UserError for a single seed.
     """
     (scores,) = checked([scores])
     value, error = scores.mean(), scores.std(ddof=1) / np.sqrt(len(scores))
@@ -71,9 +72,9 @@ def mean_interval(scores: np.ndarray, bounds: tuple[float, float] = UNBOUNDED) -
 
 
 def share_interval(successes: int, trials: int) -> Estimate:
-    """Share of independent trials that succeeded, with Wilson's interval; `seeds` are the trials.
+    """Share of independent trials that succeeded, with Wilson's interval; `seeds` counts trials.
 
-    Raises UserError for none. Source: Wilson (1927), Journal of the American Statistical
+    Raises UserError for no trials. Source: Wilson (1927), Journal of the American Statistical
     Association 22:209.
     """
     if trials < 1:
@@ -88,11 +89,11 @@ def stratified_bootstrap(
     generator: np.random.Generator,
     resamples: int = RESAMPLES,
 ) -> Estimate:
-    """A statistic of all tasks' scores together; seeds are drawn anew within each task.
+    """A statistic over the scores of all tasks; seeds are resampled within each task.
 
-    statistic: `[..., scores] -> [...]`, such as `interquartile_mean`, given the scores of all
+    statistic: `[..., scores] -> [...]`, such as `interquartile_mean`, applied to the scores of all
     tasks in one row. Raises UserError if a task has a single seed or a score that is not finite.
-    Source: arXiv 2108.13264, section 4.1; the interval is that of `expanded_interval`.
+    Source: arXiv 2108.13264, section 4.1; the interval comes from `expanded_interval`.
     """
     strata = checked(strata)
     drawn = [
@@ -105,14 +106,14 @@ def stratified_bootstrap(
 
 
 def expanded_interval(value: float, samples: np.ndarray, sizes: Sequence[int]) -> Estimate:
-    """Interval from bootstrap samples `[resamples]` of strata with these numbers of seeds.
+    """Interval from bootstrap samples `[resamples]`. sizes: the number of seeds of each stratum.
 
-    Percentiles further out than the nominal ones, since resampling n seeds understates their
-    spread by (n - 1)/n and takes it for known (Hesterberg 2015, arXiv 1411.5279, section 3.5).
+    The percentiles lie further out than the nominal ones: resampling n seeds understates their
+    spread by (n - 1)/n and treats it as known (Hesterberg 2015, arXiv 1411.5279, section 3.5).
     """
     fewest, freedom = min(sizes), sum(sizes) - len(sizes)
     quantile = stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * np.sqrt(fewest / (fewest - 1))
-    # Of order statistics, since a sample may be infinite and must not be interpolated.
+    # The nearest sample, since a sample may be infinite and must not be interpolated.
     low, high = np.quantile(samples, special.ndtr([-quantile, quantile]), method="nearest")
     return Estimate(value, float(low), float(high), fewest)
 
@@ -137,7 +138,7 @@ def probability_of_improvement(
     quantile = stats.norm.ppf((1 + CONFIDENCE) / 2)
 
     def outside(p: float) -> float:
-        """Positive where p differs from the estimate by more than chance would have it."""
+        """Positive where p lies outside the interval."""
         variance = np.mean([_variance(p, len(ours), len(theirs)) for ours, theirs in pairs])
         return float((value - p) ** 2 - quantile**2 * variance / len(pairs))
 
@@ -151,9 +152,9 @@ def probability_of_improvement(
 def improvement_p(
     scores: Sequence[np.ndarray], baseline: Sequence[np.ndarray], generator: np.random.Generator
 ) -> float:
-    """Two-sided p-value of runs of `scores` winning as often as those of `baseline` on these tasks.
+    """Two-sided p-value of the null that `scores` and `baseline` win equally often on a task.
 
-    A rank test whose runs are divided anew within each task, `DIVISIONS` times.
+    A rank test that permutes the runs within each task, `DIVISIONS` times.
     """
     drawn, found = np.zeros(DIVISIONS), 0.0
     for ours, theirs in zip(checked(scores), checked(baseline), strict=True):
@@ -169,8 +170,8 @@ def improvement_p(
 def performance_profile(strata: Sequence[np.ndarray], thresholds: np.ndarray) -> Profile:
     """Share of all runs that score above each threshold (arXiv 2108.13264, section 4.2).
 
-    The interval is Wilson's for as many runs; that tasks differ makes it wider than need be.
-    Raises UserError for a single seed.
+    The interval is Wilson's for the number of all runs. Since tasks differ, it is wider than
+    necessary. Raises UserError for a single seed.
     """
     strata = checked(strata)
     scores, thresholds = np.concatenate(strata), np.asarray(thresholds, np.float64)
@@ -183,7 +184,7 @@ def performance_profile(strata: Sequence[np.ndarray], thresholds: np.ndarray) ->
 
 
 def checked(strata: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The strata as float64 rows `[seeds]`; raises UserError if no interval can come of them."""
+    """The strata as float64 rows `[seeds]`; raises UserError if they allow no interval."""
     rows = [np.asarray(scores, np.float64) for scores in strata]
     if not rows:
         raise UserError("there are no scores: give at least one task with two seeds.")

@@ -1,11 +1,11 @@
 """A study directory as Python objects: the grid of runs that answer one question.
 
 study.json   the plan: the question, the size, the smallest effect that matters, the version that
-             made it, and of every run its name, its config and its factors, such as {"depth": 8,
-             "seed": 0}; and the study directory that has the runs, relative to this one, if another
-             one has
+             wrote it, and the name, config and factors of every run, such as {"depth": 8,
+             "seed": 0}. If another study directory holds the runs: the path to that directory,
+             relative to this one
 runs/NAME/   the run directories
-failures/NAME.txt   why a run failed, twice
+failures/NAME.txt   the last output of a run that failed twice
 answer.json, report.html   written when the study is analysed
 """
 
@@ -21,15 +21,15 @@ from kilolayer.config import RunConfig
 from kilolayer.run_directory import RunDirectory
 from kilolayer.types import UserError
 
-FORMAT = 1  # of study.json; a folder of another one is refused
-SMALLEST_EFFECT = 0.05  # of the range of a score, unless the study's plan says otherwise
+FORMAT = 1  # of study.json; any other format is refused
+SMALLEST_EFFECT = 0.05  # share of a score's range; study.json may set another one
 
 
 @dataclass(frozen=True)
 class StudyRun:
-    """One cell of the grid. factors: what distinguishes it from the others, by name.
+    """One cell of the grid. factors: the settings that distinguish this run, by name.
 
-    plan: its config as the study has it, as JSON values.
+    plan: the config in study.json, as JSON values.
     """
 
     name: str
@@ -48,7 +48,7 @@ class StudyRun:
 
     @cached_property
     def planned(self) -> RunConfig:
-        """The config that the study has for the run."""
+        """The config that study.json has for this run."""
         return RunConfig.from_json(json.dumps(self.plan), f"the study's run {self.name}")
 
     @property
@@ -57,7 +57,7 @@ class StudyRun:
 
     @cached_property
     def run(self) -> Run:
-        """The run itself; only where the state is `finished` or `unfinished`."""
+        """The run; only in the states `finished` and `unfinished`."""
         return Run(RunDirectory.open(self.path))
 
 
@@ -65,8 +65,8 @@ class StudyRun:
 class Study:
     """question: its short name; asks: the question in a sentence; size: quick, laptop or paper.
 
-    source: the study directory that has the runs, if another one has. smallest_effect: the largest
-    difference that would not matter, as a share of what a score can be.
+    source: the study directory that holds the runs, if it is another one. smallest_effect: the
+    largest difference that does not matter, as a share of the score's range.
     """
 
     path: Path
@@ -79,7 +79,7 @@ class Study:
 
     @property
     def failed(self) -> int:
-        """How many runs broke off for good."""
+        """The number of runs that failed."""
         return sum(run.state == "failed" for run in self.runs)
 
     @property
@@ -88,7 +88,7 @@ class Study:
 
 
 def load_study(path: Path) -> Study:
-    """Open a study directory; raises UserError if it is none or of another version."""
+    """Open a study directory; raises UserError if it is no study or has another format."""
     file = path / "study.json"
     if not file.is_file():
         raise UserError(
@@ -117,7 +117,7 @@ def load_study(path: Path) -> Study:
 
 
 def require_planned(study: Study) -> None:
-    """Raises UserError, saying what differs, if a run is not the one that the plan names."""
+    """Raises UserError, which names the difference, if a run does not match the plan."""
     folder = (study.source or study.path) / "runs"
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if unknown := sorted(names - {cell.name for cell in study.runs}):
@@ -141,7 +141,7 @@ def require_planned(study: Study) -> None:
 
 
 def load_answer(path: Path) -> Answer:
-    """The answer that the newest analysis of a study left; raises UserError if there is none."""
+    """The answer of a study's newest analysis; raises UserError if there is none."""
     file = path / "answer.json"
     if not file.is_file():
         raise UserError(

@@ -12,9 +12,9 @@ WINDOW = 5  # evaluations of a trailing mean, as in the published figures (arXiv
 
 
 def trailing_mean(values: np.ndarray, window: int = WINDOW) -> np.ndarray:
-    """Mean of each evaluation and those before it, `[..., n] -> [..., n - window + 1]`.
+    """Mean over each window of evaluations, `[..., n] -> [..., n - window + 1]`.
 
-    Raises UserError if there are fewer evaluations than the window takes.
+    Raises UserError if there are fewer than `window` evaluations.
     """
     values = np.asarray(values, np.float64)
     if values.shape[-1] < window:
@@ -46,10 +46,10 @@ def threshold(
     generator: np.random.Generator,
     resamples: int = RESAMPLES,
 ) -> Estimate:
-    """`steps_to_share` of the mean curve of `[seeds, evaluations]`, seeds bootstrapped.
+    """`steps_to_share` of the mean curve of scores `[seeds, evaluations]`, bootstrapped over seeds.
 
-    The interval ends with the run. Raises UserError for a single seed and where the final score is
-    not positive.
+    The interval is cut at the end of the run. Raises UserError for a single seed and where the
+    final score is not positive.
     """
     value = float(steps_to_share(steps, _checked(scores).mean(0), share))
     if not np.isfinite(value):
@@ -69,8 +69,8 @@ def later(
 ) -> Difference:
     """How many steps later the mean curve of `scores` reaches its share than that of `baseline`.
 
-    Both `[seeds, evaluations]`; the test divides the seeds' curves anew. A curve that reaches
-    nothing counts with the end of the run.
+    Both are `[seeds, evaluations]`. The test permutes the seeds' curves between the two groups. A
+    curve that never reaches its share counts as the end of the run.
     """
     curves = np.concatenate([_checked(scores), _checked(baseline)])
 
@@ -105,7 +105,7 @@ def _resampled(
 ) -> np.ndarray:
     """`steps_to_share` of resampled mean curves, `[resamples]`."""
     seeds = len(scores)
-    # How often each seed is drawn: a product with the curves instead of a copy of them.
+    # Counts of each seed: a product with the curves avoids a copy of them per resample.
     counts = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples)
     return steps_to_share(steps, counts @ scores / seeds, share)
 

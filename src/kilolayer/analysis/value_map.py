@@ -17,13 +17,13 @@ from kilolayer.types import Array, UserError
 
 # Open ground is shown up to this multiple of the goal's distance from the origin.
 OPEN_MARGIN = 1.25
-# Correlations that differ by less cannot be told apart.
+# Correlations that differ by less count as equal.
 TELLING_DIFFERENCE = 0.05
 
 
 @dataclass(frozen=True)
 class ValueMap:
-    """Energies of the critic for one goal, had the body stood there.
+    """Energies of the critic for one goal, by the position of the body.
 
     goal `[goal]`, x and y first; x `[columns]`, y `[rows]`: positions in the goal's unit; value
     `[columns, rows]`, NaN in walls.
@@ -37,7 +37,7 @@ class ValueMap:
 
 @dataclass(frozen=True)
 class ValueOrder:
-    """Spearman rank correlations, in -1 to 1, of the value with minus a distance to the goal.
+    """Spearman rank correlations, in -1 to 1, of the value with the negative distance to the goal.
 
     path: the shortest path around the walls, None on open ground. line: the straight line. places:
     how many places were ranked.
@@ -49,7 +49,7 @@ class ValueOrder:
 
     @property
     def verdict(self) -> str:
-        """What the two numbers say, as the end of a sentence."""
+        """The two correlations in words, as the end of a sentence."""
         if self.path is None:
             return "there are no walls to follow here"
         if not np.isfinite([self.path, self.line]).all():
@@ -81,10 +81,9 @@ class ValueMaps:
         self._rate = jax.jit(partial(_policy_value, run.agent))
 
     def __call__(self, goal: Any, x: np.ndarray, y: np.ndarray) -> ValueMap:
-        """The critic's value of standing at each of `x [columns]` by `y [rows]`, with the policy's
-        action there.
+        """The critic's value of the policy's action at each position of `x [columns]`, `y [rows]`.
 
-        The body is in the pose of one reset, moved to the place. goal `[goal]` in its own unit.
+        The body has the pose of one reset, moved to the position. goal `[goal]` in the goal's unit.
         """
         task, goal = self._task, np.asarray(goal, np.float32)
         places = np.stack(np.meshgrid(x, y, indexing="ij"), -1).reshape(-1, 2)
@@ -147,8 +146,8 @@ def in_walls(maze: Maze, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def value_order(values: ValueMap, maze: Maze | None) -> ValueOrder:
     """Whether the value falls with the path to the goal or with the straight line.
 
-    In a maze the places are the free cells that a path joins to the goal, each with the mean value
-    of its points; on open ground they are all points of the map.
+    In a maze the places are the free cells from which a path leads to the goal, each with the mean
+    value of its points. On open ground the places are all points of the map.
     """
     if maze is None:
         places = np.stack(np.meshgrid(values.x, values.y, indexing="ij"), -1)
@@ -185,8 +184,10 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 
 def chosen_goals(task: Task, count: int = 3) -> np.ndarray:
-    """Goals to draw maps for, `[count, goal]`: in a maze near, middle and far by the path from the
-    start; on open ground as far from each other as the commanded goals go."""
+    """Goals to draw maps for, `[count, goal]`.
+
+    In a maze: from near to far by the path from the start. On open ground: commanded goals that lie
+    far from each other."""
     require_place_goals(task)
     split = "training" if task.maze is not None else "evaluation"
     goals = np.asarray(task.sample_goal(jax.random.key(0), 256, split))

@@ -1,7 +1,7 @@
-"""The Python face: one typed function for what a command does. Commands parse and print only.
+"""The Python API: one typed function per command. The commands only parse and print.
 
-`deployment` (control loop, planners, latency) and `sentences` (language) are imported on their own,
-for they load more than training needs.
+Import `deployment` (control loop, planners, latency) and `sentences` (language) separately, since
+they load more than training needs.
 """
 
 from kilolayer.api.playing import (

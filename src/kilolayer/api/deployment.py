@@ -1,4 +1,4 @@
-"""Policies at work: how fast they act, planners over controllers, and the control loop."""
+"""Use policies: latency, planners over controllers, and the control loop."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -35,9 +35,9 @@ def hierarchy(
 ) -> list[Row]:
     """Compare planners over a controller with flat policies, and write the rows as JSON.
 
-    run: gives the planners critic and replay buffer. controller: a policy directory or another run,
-    by default the run's own policy. pursuit: how subgoals are followed, by default 5 of them with a
-    new plan every 20 control steps. out: by default hierarchy.json in the run directory.
+    run: its critic and replay buffer serve the planners. controller: a policy directory or another
+    run, by default the run's own policy. pursuit: how subgoals are followed, by default 5 subgoals
+    and a new plan every 20 control steps. out: by default hierarchy.json in the run directory.
     Raises UserError for a controller of another task or a directory that does not exist.
     """
     opened = load(run)
@@ -66,10 +66,11 @@ def control(
 ) -> Controlled:
     """Run planner and controller in the control loop, around a simulation of the run's task.
 
-    run: or a policy, which has no critic to plan by. planner: by default waypoints for a run and
-    direct for a policy. timing: rates and limits, by default 100 Hz with 5 plans a second. seconds:
-    None until a signal. goal: such as "8,0", in place of drawn goals. out: a file for the log, one
-    JSON object a line. Raises UserError for what does not fit together.
+    run: a run, or a policy, which has no critic for planning. planner: by default waypoints for a
+    run and direct for a policy. timing: rates and limits, by default 100 Hz and 5 plans per second.
+    seconds: length of the loop, None until a signal. goal: such as "8,0"; by default goals are
+    sampled. out: a file for the log, one JSON object per line. Raises UserError for arguments that
+    do not fit together.
     """
     timing = timing or Timing(100.0, 5.0)
     pursuit = pursuit or Pursuit.of(max(1, round(timing.rate / timing.plan_rate)), 5, None, None)
@@ -94,12 +95,12 @@ def latency(
     planned: Planned | None = None,
     progress: bool = True,
 ) -> Latencies:
-    """Time policies of one task on this machine and set their latency against their score.
+    """Time policies of one task on this machine and compare their latency with their score.
 
     policies: run directories, policy directories and zoo:NAMEs. out: an .html page to write, with
     all figures beside it as .json. repeats: calls at batch 1; the larger batch is called a tenth as
-    often. episodes: to score each policy on, 0 for none. planned: planners to put over each policy.
-    Raises UserError for policies of several tasks.
+    often. episodes: number of episodes for each policy's score, 0 for no score. planned: planners
+    to put over each policy. Raises UserError for policies of several tasks.
     """
     if out is not None:
         _require_page(Path(out))

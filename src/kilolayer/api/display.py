@@ -1,4 +1,4 @@
-"""Progress, where someone looks."""
+"""Choose the progress display."""
 
 import jax
 
@@ -6,5 +6,5 @@ from kilolayer.runtime.progress import LiveDisplay, ProgressDisplay, Silent
 
 
 def shown(progress: bool) -> ProgressDisplay:
-    """A live display in the first process if progress is wanted."""
+    """A live display if `progress` is set and this is the first process, else a silent one."""
     return LiveDisplay() if progress and jax.process_index() == 0 else Silent()

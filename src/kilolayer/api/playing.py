@@ -1,4 +1,4 @@
-"""What plays: scores, films and datasets of runs and policies, and tasks before training."""
+"""Play episodes: scores, films and datasets of runs and policies, and tasks before training."""
 
 import math
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ from kilolayer.training.evaluate import (
 from kilolayer.training.rollout import Policy
 from kilolayer.types import UserError, bad_field
 
-# Of a collecting policy's actions, which lie in [-1, 1].
+# Standard deviation of the noise on a collecting policy's actions, which lie in [-1, 1].
 DEFAULT_NOISE = 0.2
 EVALUATION_EPISODES = 128
 
@@ -58,13 +58,13 @@ def evaluate(
     gym: str | None = None,
     progress: bool = True,
 ) -> dict[str, dict[str, float]]:
-    """Scores by goal split (see `episode_metrics`), or under `goal` if one is given, as "8,0".
+    """Scores by goal split (see `episode_metrics`), or only for `goal` if it is given, as "8,0".
 
     run: a run or a policy, or the directory of either. episodes: per goal split, by default 128.
-    steps: control steps of an episode, by default the task's own. gym: a maze of OGBench, such as
-    `ogbench:antmaze-medium-v0`, to score the policy in instead; the scores are then by its tasks,
-    of 10 episodes each by default, as `kilolayer.deploy.ogbench.score` describes them. progress:
-    show a live display of that.
+    steps: control steps of an episode, by default the task's own. gym: score the policy in a maze
+    of OGBench instead, such as `ogbench:antmaze-medium-v0`. The scores are then by the maze's tasks
+    with 10 episodes each by default; see `kilolayer.deploy.ogbench.score`. progress: show a live
+    display, only with `gym`.
     """
     run = _opened(run)
     if gym is not None:
@@ -73,7 +73,7 @@ def evaluate(
     for name, value in (("episodes", episodes), ("samples", samples), ("steps", steps)):
         if value is not None and value < 1:
             raise bad_field(name, value, "it must be at least 1", 1)
-    recorded = 8 * run.task.goal.dim  # bytes of a step: where it is and where it should be
+    recorded = 8 * run.task.goal.dim  # bytes of a step: the achieved and the commanded goal
     length = steps or run.task.episode_length
     require_memory("samples", samples, 4 * run.task.action_dim * episodes)
     require_memory("steps", length, recorded)
@@ -121,7 +121,7 @@ def play(
     """Write a video of one episode per goal, side by side, and return its path.
 
     run: a run or a policy, or the directory of either. out: an .mp4, a .gif, or a .png with a few
-    moments of it.
+    frames of the video.
     """
     from kilolayer.render.media import require_drawable, require_film_name
     from kilolayer.report.film import film_episodes
@@ -149,14 +149,14 @@ def collect(
     progress: bool = True,
     to: Literal["ogbench", "minari"] = "ogbench",
 ) -> Dataset:
-    """Play into a dataset, for `recommended(task, dataset=out)`.
+    """Play episodes and write a dataset, for `recommended(task, dataset=out)`.
 
-    source: a run or a policy, which then plays, or the name of a task, where actions are uniform.
+    source: a run or a policy, which then acts, or the name of a task, for uniform random actions.
     out: a new .npz file in OGBench's layout; with `to="minari"` the name of a new local data set of
-    Minari, which `dataset="minari:NAME"` then reads. noise: standard deviation of what is added to
-    the policy's actions, by default 0.2. Goals are the task's training goals, drawn anew from the
-    seed for every episode. Returns what was written. Raises UserError if there is nothing to play
-    or it cannot be written.
+    Minari, which `dataset="minari:NAME"` then reads. noise: standard deviation of the noise added
+    to the policy's actions, by default 0.2. Every episode has a new training goal of the task,
+    sampled with the seed. Returns the written dataset. Raises UserError if there is nothing to play
+    or if the dataset cannot be written.
     """
     if to == "minari":
         require_new(str(out))
@@ -194,7 +194,7 @@ def _require_new_file(out: Path) -> None:
 def _player(
     source: Run | DeployedPolicy | str | Path, noise: float | None
 ) -> tuple[Task, RunConfig, Policy]:
-    """The task to play, the config that says with which engine, and who plays."""
+    """The task to play, the config that names the physics engine, and the policy that acts."""
     if not isinstance(source, Run | DeployedPolicy):
         is_run = (Path(source) / "config.json").is_file() or "/" in str(source)
         source = _opened(source) if is_run or is_policy(source) else source
@@ -209,7 +209,7 @@ def _player(
 
 
 def inspect(choice: TaskChoice, progress: bool = True) -> Inspection:
-    """What a task's numbers are, which values random actions give them, and how fast it runs."""
+    """Describe a task: its numbers, their values under random actions, and its speed."""
     display = shown(progress)
     try:
         display.phase("task")
@@ -221,7 +221,8 @@ def inspect(choice: TaskChoice, progress: bool = True) -> Inspection:
 def picture(task: Task, out: str | Path) -> Path:
     """Write a PNG of a start with its goal and return its path.
 
-    Raises UserError if the file cannot be written, the task drawn, or nothing rendered here.
+    Raises UserError if the file cannot be written, if the task cannot be drawn, or if this machine
+    cannot render.
     """
     from kilolayer.render.media import render_start, write_video
 
@@ -235,9 +236,9 @@ def _opened(run: Run | DeployedPolicy | str | Path) -> Run | DeployedPolicy:
 
 @dataclass(frozen=True)
 class _Program:
-    """What plays episodes. Equal values compile to the same program, whatever the weights.
+    """A program that plays episodes. Equal values compile to one program, for any weights.
 
-    task, agent: those that the config, and the spec of a policy on its own, describe.
+    task, agent: built from the config, or for a policy without a run from its spec too.
     """
 
     config: RunConfig
@@ -255,18 +256,18 @@ class _Program:
         return jax.jit(Evaluator(task, physics, self.agent, length, self.samples).run)
 
 
-# Few, for a program keeps its environments in memory.
+# Few, since every program keeps its environments in memory.
 _compiled = lru_cache(maxsize=4)(_Program.compile)
 
 
 def _episode_player(
     run: Run | DeployedPolicy, num_envs: int, samples: int, steps: int | None = None
 ) -> Any:
-    """`Evaluator.run`, compiled; where nothing but weights differs, by an earlier call."""
+    """`Evaluator.run`, compiled; an earlier program is reused if only the weights differ."""
     spec = run.spec if isinstance(run, DeployedPolicy) else None
     config = run.config.having(seed=0, start_from=None)
     program = _Program(config, spec, num_envs, samples, steps, run.task, run.agent)
-    # What is the user's own may change between two calls, and Gymnasium's environments keep a
+    # A user's own task or agent may change between two calls, and Gymnasium's environments keep a
     # state.
     task = config.task
     own = task.mjcf or task.gym or ":" in task.task or ":" in config.agent_name

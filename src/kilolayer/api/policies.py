@@ -1,4 +1,4 @@
-"""Policies fit to deploy: smaller ones, and files for other runtimes."""
+"""Prepare policies for deployment: smaller networks, and files for other runtimes."""
 
 import tempfile
 from collections.abc import Sequence
@@ -31,12 +31,12 @@ def prune(
     out: str | Path | None = None,
     progress: bool = True,
 ) -> Pruned:
-    """Remove blocks from a trained policy and keep the smallest that still scores.
+    """Remove blocks from a trained policy and return the smallest policy that keeps its score.
 
     policy: a run directory, a policy directory or zoo:NAME. keep_score: share of the whole policy's
-    time at goal to keep. target_latency: milliseconds of one action on this machine; the best score
-    within them is then taken instead. heal: environment steps of distillation after every removal.
-    Raises UserError for a policy that cannot be pruned or a directory that exists.
+    time at goal to keep. target_latency: milliseconds of one action on this machine; if given, the
+    best score within this latency is chosen instead. heal: environment steps of distillation after
+    every removal. Raises UserError for a policy that cannot be pruned or a directory that exists.
     """
     wish = Wish(keep_score, target_latency)
     with closing(shown(progress)) as display:
@@ -53,10 +53,10 @@ def distil(
     out: str | Path | None = None,
     progress: bool = True,
 ) -> list[DeployedPolicy]:
-    """Train a student of each depth, width and seed to act as a policy does.
+    """Train a student of each depth, width and seed to imitate a policy.
 
     policy: a run directory, a policy directory or zoo:NAME. widths: by default the teacher's.
-    Raises UserError before any work for what cannot be done.
+    Raises UserError for invalid arguments before any work.
     """
     with closing(shown(progress)) as display:
         return distil_run(policy, depths, widths, seeds, recipe, episodes, out, display=display)
@@ -71,7 +71,7 @@ def export(
 ) -> Exported:
     """Write a policy as ONNX, StableHLO and safetensors files, each loaded back and compared.
 
-    Raises UserError if the directory exists, a package is missing, or a file acts otherwise.
+    Raises UserError if the directory exists, a package is missing, or a file gives other actions.
     """
     with closing(shown(progress)) as display:
         return export_policy(policy, out, formats, opset, display)
@@ -104,9 +104,9 @@ def push(
     """Upload a policy to the Hugging Face Hub with a generated model card; returns its address.
 
     policy: a run directory, a policy directory or zoo:NAME, of one of this package's tasks.
-    repository: OWNER/NAME. update: replace the files of a repository that exists. episodes: to
-    score the policy in; one of the zoo keeps the score of its card. Raises UserError for a policy
-    or a name that cannot be pushed, without a token, and if the hub cannot be reached.
+    repository: OWNER/NAME. update: replace the files of a repository that exists. episodes: number
+    of episodes for the score; a policy of the zoo keeps the score of its card. Raises UserError for
+    a policy or a name that cannot be pushed, without a token, and if the hub cannot be reached.
     """
     if episodes < 1:
         raise bad_field("episodes", episodes, "it must be at least 1", 1)

@@ -1,4 +1,4 @@
-"""Runs: trained, continued, forecast, compared and reported."""
+"""Train, resume, forecast, compare and report runs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,11 +30,11 @@ def train(
     """Train an agent and return its run.
 
     config: by default `recommended()`. directory: where the run is kept; by default a fresh one
-    under `runs/`. progress: show a live display. devices: how many to use, by default all there
-    are. processes: those that train together. model_devices: how many devices share the width of
-    the networks. on_evaluation: called with environment steps and scores (see `episode_metrics`)
-    after every evaluation that follows an update; what it raises ends the run, which `resume` can
-    continue. Raises UserError for a config that cannot be run.
+    under `runs/`. progress: show a live display. devices: number of devices, by default all.
+    processes: the processes that train together. model_devices: number of devices that share the
+    width of the networks. on_evaluation: called with environment steps and scores (see
+    `episode_metrics`) after every evaluation that follows an update; an exception that it raises
+    ends the run, which `resume` can continue. Raises UserError for a config that cannot be run.
     """
     config = config or recommended()
     directory = Path(directory) if directory is not None else fresh_directory(config)
@@ -57,9 +57,10 @@ def train_seeds(
     directory: str | Path | None = None,
     progress: bool = True,
 ) -> list[Run]:
-    """Train several seeds as one program on one device, from the config's on; a run for each.
+    """Train several seeds, from the config's seed on, as one program on one device.
 
-    directory: holds their run directories and what they share; `resume` takes it.
+    Returns one run per seed. directory: holds the run directories and the files that the runs
+    share; `resume` takes it.
     """
     config = config or recommended()
     directory = Path(directory) if directory is not None else fresh_directory(config)
@@ -74,9 +75,9 @@ def resume(
     processes: Processes = ONE_PROCESS,
     model_devices: int = 1,
 ) -> list[Run]:
-    """Continue a killed run where its newest checkpoint left it, and return it finished.
+    """Continue a killed run from its newest checkpoint, and return the finished run.
 
-    A list, for several seeds may have trained together there; mostly it holds one run.
+    Returns a list, since several seeds may have trained together; usually it holds one run.
     """
     run = resume_run(Path(directory), shown(progress), devices, processes, model_devices)
     return [Run(member) for member in run.members]
@@ -89,11 +90,11 @@ def forecast(
     calibration: bool = True,
     progress: bool = True,
 ) -> Forecast:
-    """What training a config will cost, and whether it fits, without training.
+    """Forecast what training a config will cost and whether it fits, without training.
 
     config: by default `recommended()`. device: `cpu`, this machine, or an accelerator's name.
-    devices: how many. calibration: time a few updates and steps here, about 20 seconds. Raises
-    UserError for a config that cannot be run or a device that is not known.
+    devices: their number. calibration: time a few updates and steps on this machine, about 20
+    seconds. Raises UserError for a config that cannot be run or a device that is not known.
     """
     display = shown(progress)
     try:
@@ -103,10 +104,10 @@ def forecast(
 
 
 def compare(runs: Sequence[str | Path], out: str | Path | None = None) -> Answer:
-    """Set runs against each other; those that differ by their seed alone are a group.
+    """Compare runs; runs that differ only by their seed form a group.
 
     out: the .html page to write, if any. Raises UserError for fewer than two runs, a run given
-    twice, one without any evaluation, and runs of one task that differ in its settings.
+    twice, a run without an evaluation, and runs of one task with different task settings.
     """
     if out is not None and Path(out).suffix != ".html":
         raise bad_field("out", str(out), "a name that ends in .html", Path(out).stem + ".html")
@@ -125,7 +126,7 @@ def report(directory: str | Path, published: str | Path | None = None) -> Path:
     """Write the report of a run, of a study from its answer.json, or of a grounding or an action
     module, and return its path.
 
-    published: of a study, a file of published curves to draw its own over.
+    published: for a study, a file of published curves; the page draws the study's curves over them.
     """
     from kilolayer.report.language_report import is_language, write_language_report
     from kilolayer.report.run_report import write_report

@@ -1,4 +1,4 @@
-"""Tasks told in words: what understands sentences, and policies that go where one says."""
+"""Language: train groundings and action modules, and let an agent follow an instruction."""
 
 from contextlib import closing
 from dataclasses import dataclass
@@ -41,9 +41,9 @@ from kilolayer_robot.timing import Timing
 
 @dataclass(frozen=True)
 class EncoderChoice:
-    """Who reads and looks: minilm, own, the folder of a CLIP or SigLIP model, or its id on the hub.
+    """Encoders: minilm, own, the folder of a CLIP or SigLIP model, or the model's id on the hub.
 
-    text: by default minilm where it is installed. updates: of our own encoder, where it is trained.
+    text: by default minilm if it is installed. updates: of the encoder `own`, if it is trained.
     """
 
     text: str | None = None
@@ -54,7 +54,7 @@ class EncoderChoice:
 
 @dataclass(frozen=True)
 class Taught:
-    """A grounding or a module, with its report; sentence: one that it was tried out on."""
+    """A grounding or a module, with its report. sentence: the instruction of the report's film."""
 
     path: Path
     report: Path
@@ -63,10 +63,10 @@ class Taught:
 
 @dataclass(frozen=True)
 class SaidFilm:
-    """An episode that was told a sentence.
+    """A filmed episode with an instruction.
 
-    picture: what was looked at. reached: seconds until the goal, None if it was not reached within
-    `limit`.
+    picture: the picture that the encoder saw. reached: seconds until success, None without success
+    within `limit`.
     """
 
     heard: Heard
@@ -79,7 +79,7 @@ class SaidFilm:
 
 @dataclass(frozen=True)
 class SaidControl:
-    """A control loop that was told a sentence."""
+    """The result of a control loop with an instruction."""
 
     heard: Heard
     task: Task
@@ -96,10 +96,10 @@ def ground(
     out: str | Path | None = None,
     progress: bool = True,
 ) -> Taught:
-    """Train what turns a sentence and a picture into a goal for the run's policy, and examine it.
+    """Train and examine a grounding: it maps a sentence and a picture to a goal for the policy.
 
     run: a run or a policy directory. out: by default a new directory in the run's groundings/.
-    Raises UserError for a task without instructions or an encoder that is not there.
+    Raises UserError for a task without instructions or a missing encoder.
     """
     run, policy = Path(run), open_actor(run)
     with closing(shown(progress)) as display:
@@ -129,9 +129,9 @@ def train_vla(
 ) -> Taught:
     """Train an action module with the run's policy as teacher, and examine it.
 
-    grounding: whose head and encoders read the instructions, by default a head is trained first.
-    chunk, execute: actions that are made at once, and done before the next chunk. out: by default a
-    new directory in the run's modules/. Raises UserError as `ground` does.
+    grounding: its head and encoders read the instructions; by default a head is trained first.
+    chunk: actions predicted at once. execute: actions executed before the next chunk. out: by
+    default a new directory in the run's modules/. Raises UserError as `ground` does.
     """
     run, policy = Path(run), open_actor(run)
     with closing(shown(progress)) as display:
@@ -161,11 +161,11 @@ def play_said(
     out: str | Path | None = None,
     seed: int = 0,
 ) -> SaidFilm:
-    """Film one episode of an agent that goes where a sentence says.
+    """Film one episode of an agent that follows an instruction.
 
-    grounding: who understands it, by default the run's newest. module: acts in the policy's place.
-    picture: a .png to look at in place of markers drawn by seed. Raises UserError if nothing
-    understands sentences here.
+    grounding: maps the sentence to a goal, by default the run's newest. module: acts instead of the
+    policy. picture: a .png for the encoder, by default a scene with markers sampled with the seed.
+    Raises UserError if the run has no grounding.
     """
     run, policy = Path(run), open_actor(run)
     seen = None if picture is None else read_picture(Path(picture))
@@ -198,7 +198,7 @@ def control_said(
     out: str | Path | None = None,
     progress: bool = True,
 ) -> SaidControl:
-    """`control`, in which every plan is the picture and the sentence, encoded anew."""
+    """`control` with an instruction: every plan encodes the picture and the sentence again."""
     run, policy, timing = Path(run), open_actor(controller or run), timing or Timing()
     reads = grounding_of(run, grounding, policy.task)
     kept = beside(run, "features"), seed
@@ -217,12 +217,12 @@ def control_said(
 
 
 def listener(run: str | Path, grounding: str | Path, seed: int) -> Ear:
-    """Who understands sentences on the page."""
+    """What maps sentences to goals on the local page."""
     return Ear(grounding_of(run, grounding, open_actor(run).task), seed)
 
 
 def grounding_of(run: str | Path, path: str | Path | None, task: Task) -> Grounding:
-    """The grounding at `path`, by default the run's newest; raises UserError for another task's."""
+    """The grounding at `path`, by default the run's newest; raises UserError for another task."""
     run = Path(run)
     path = newest(run, "groundings", is_grounding, "ground") if path is None else Path(path)
     name = DIRECTORY.card(path)["encoder"]["name"]
@@ -232,7 +232,7 @@ def grounding_of(run: str | Path, path: str | Path | None, task: Task) -> Ground
 
 
 def module_of(run: str | Path, path: str | Path, task: Task) -> tuple[TaughtModule, Encoder]:
-    """An action module and its encoder; raises UserError for another task's."""
+    """An action module and its encoder; raises UserError for another task."""
     module = open_module(Path(path))
     if module.task.name != task.name:
         raise UserError(
@@ -245,13 +245,13 @@ def module_of(run: str | Path, path: str | Path, task: Task) -> tuple[TaughtModu
 
 
 def module_acting(module: TaughtModule, encoder: Encoder, sentence: str, picture: Any) -> Acting:
-    """A module that was told a sentence about a picture."""
+    """A module with a sentence about a picture as its instruction."""
     reading = module.read(contexts(encoder, [sentence], picture[None]))
     return Acting(module.task, module.config, Chunks(), module.module, reading)
 
 
 def policy_acting(policy: Run | DeployedPolicy, goal: Any) -> Acting:
-    """A policy that was told a goal `[goal]`."""
+    """A policy with the commanded goal `[goal]`."""
     told = np.asarray(goal, np.float32)[None]
     return Acting(policy.task, policy.config, Told(policy.agent), policy.agent_state, told)
 
@@ -270,7 +270,7 @@ def _out(out: str | Path | None, run: Path, folder: str, name: str) -> Path:
 
 
 def _filmed(path: Path, acting: Acting, scene: Scene, seed: int) -> Taught:
-    """Film the scene's example for the report, and write that."""
+    """Film the scene's example for the report, then write the report."""
     sentence, goal = scene.example.sentence, np.array(scene.example.goal, np.float32)
     film_for_report(acting, sentence, goal, scene.marks, path, seed)
     return Taught(path, write_language_report(path), sentence)

@@ -1,4 +1,4 @@
-"""What was trained, shown: the runs under a folder, the report of one, the zoo in motion."""
+"""Show what was trained: the runs below a folder, the report of a run, films of the zoo."""
 
 import tempfile
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""One training run as a function of its settings, for programs that search for good ones."""
+"""One training run as a function of its settings, for hyperparameter search."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,15 +17,16 @@ def objective(
     directory: str | Path | None = None,
     progress: bool = False,
 ) -> float:
-    """Train once with a task's recommended settings and some of them changed, and return the score
+    """Train once with a task's recommended settings, changed by `overrides`, and return the score
     of the last evaluation.
 
-    overrides: what `recommended` takes by name: `task`, `recipe` and any setting of a run.
-    on_evaluation: called with environment steps and the score after every evaluation; raise in it
-    to stop a poor run early, such as `optuna.TrialPruned`. metric: a score of an evaluation, such
-    as time_at_goal (control steps, higher is better), success or smallest_distance. directory:
-    where the run is kept; by default a fresh one under `runs/`. Give one of its own to each run of
-    a parallel search. Raises UserError for settings that cannot be run or a metric that is none.
+    overrides: keyword arguments of `recommended`: `task`, `recipe` and any setting of a run.
+    on_evaluation: called with environment steps and the score after every evaluation; an exception
+    raised in it, such as `optuna.TrialPruned`, stops a poor run early. metric: a score of an
+    evaluation, such as time_at_goal (control steps, higher is better), success or
+    smallest_distance. directory: where the run is kept; by default a fresh one under `runs/`. Each
+    run of a parallel search needs its own directory. Raises UserError for settings that cannot be
+    run or an unknown metric.
     """
     scores: list[float] = []
 

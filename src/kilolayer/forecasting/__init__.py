@@ -1,6 +1,6 @@
-"""What a run will cost before it is launched: arithmetic, memory, disk and hours.
+"""Forecast the cost of a run before it is launched: arithmetic, memory, disk and hours.
 
-Knows the config and the training programs, of which it compiles a round and times a little; writes
-nothing. Offers `forecast_run`, and the counts of single updates and actions, to the API and the
-studies.
+This package knows the config and the training programs. It compiles one round and times a part of
+it; it writes nothing. It offers `forecast_run`, and the arithmetic of single updates and actions,
+to the API and the studies.
 """

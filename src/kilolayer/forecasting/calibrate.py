@@ -1,4 +1,4 @@
-"""How fast this machine trains a config: a few rounds of it, cut short, timed."""
+"""Measure how fast this machine trains a config: time a few shortened rounds."""
 
 import dataclasses
 import time
@@ -13,7 +13,7 @@ from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.training.build import build_trainer
 from kilolayer.training.step import Trainer
 
-# A few tenths of a second to a few seconds each, on a processor.
+# Each limit takes a few tenths of a second to a few seconds on a CPU.
 UPDATE_FLOPS = 4e10
 ROUND_FLOPS = 6e10
 COLLECTED_STEPS = 8192
@@ -25,9 +25,9 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds of the fastest and the slowest repeat, and how they were taken.
+    """Seconds of the fastest and the slowest repeat, and how they were measured.
 
-    update: one update, its sampling included. step: one environment step, its action included.
+    update: one update, including sampling. step: one environment step, including the action.
     """
 
     update: Range
@@ -38,8 +38,8 @@ class Pace:
 def calibrate(trainer: Trainer, display: ProgressDisplay) -> Pace:
     """Time rounds of the trainer's config with few updates and few steps, and a small buffer.
 
-    Networks whose update would take long are cut to a smaller depth, and the seconds taken to grow
-    with the arithmetic.
+    Networks with long updates are cut to a smaller depth; the seconds are then scaled up with the
+    arithmetic.
     """
     display.phase("calibrate")
     config, plan = trainer.config, trainer.plan
@@ -73,7 +73,7 @@ def _cut_short(config: RunConfig, plan: TrainPlan, update_flops: int) -> RunConf
 
     filled = plan.prefill_unrolls * config.collection.unroll_length
     if config.collection.dataset is not None:
-        # Updates cost the same from environments that act, whose steps an evaluation needs anyway.
+        # An update on collected data costs the same, and evaluations need the seconds of a step.
         filled = config.agent.batch_size + 1
     collection = config.collection
     return config.having(
@@ -89,13 +89,13 @@ def _cut_short(config: RunConfig, plan: TrainPlan, update_flops: int) -> RunConf
 
 
 def _time_rounds(trainer: Trainer) -> tuple[Range, Range]:
-    """Seconds of the updates and of the collecting of a round, fastest and slowest repeat."""
+    """Seconds of updating and of collecting in a round, each of the fastest and slowest repeat."""
     state = jax.jit(trainer.init)()
     collect, train_round = (
         jax.jit(function, donate_argnums=0).lower(state).compile()
         for function in (trainer.collect, trainer.round)
     )
-    # What is called first is slower.
+    # The first call is slower.
     state, _ = jax.block_until_ready(train_round(collect(state)[0]))
     updating, collecting = [], []
     began = time.perf_counter()

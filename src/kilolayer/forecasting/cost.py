@@ -1,4 +1,4 @@
-"""What a run computes and holds, from shapes alone: nothing is run and no array is made."""
+"""Arithmetic and memory of a run from shapes alone: nothing is run and no array is made."""
 
 import time
 from typing import Any
@@ -11,14 +11,14 @@ from kilolayer.training.step import Trainer
 
 
 def update_arithmetic(trainer: Trainer) -> Arithmetic:
-    """What one update computes, with its share of what a round computes for all its updates."""
+    """Arithmetic of one update, with its share of what a round computes for all its updates."""
     state, updates = jax.eval_shape(trainer.init), trainer.plan.updates_per_unroll
     of_a_round = arithmetic(trainer.learn, state)
     return Arithmetic(of_a_round.products // updates, of_a_round.flops // updates)
 
 
 def action_arithmetic(trainer: Trainer) -> Arithmetic:
-    """What the policy computes for one control step of all environments."""
+    """Arithmetic of the policy for one control step of all environments."""
     state, key = jax.eval_shape(trainer.init), jax.random.key(0)
     observation = jax.eval_shape(trainer.task.observe, state.envs.physics)
 
@@ -31,9 +31,9 @@ def action_arithmetic(trainer: Trainer) -> Arithmetic:
 def device_memory(trainer: Trainer) -> tuple[dict[str, int], float]:
     """Bytes by kind that one device holds at the peak of a round, and the seconds to compile it.
 
-    Target networks and an averaged actor, where there are any, are counted with the optimiser. The
-    peak is the compiled program's own account. Gradients are as large as the parameters; what else
-    the program needs for the time of a round are activations and smaller temporaries.
+    Target networks and an averaged actor, if any, are counted with the optimiser. The compiled
+    program reports the peak. Gradients are as large as the parameters; all other temporary memory
+    of a round holds activations and smaller temporaries.
     """
     state = jax.eval_shape(trainer.init)
     shardings = (trainer.shardings, whole(trainer.mesh))

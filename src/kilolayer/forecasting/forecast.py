@@ -1,4 +1,4 @@
-"""What a run will cost, before it is launched: arithmetic, memory, hours, and whether it fits."""
+"""Forecast a run before it is launched: arithmetic, memory, hours, and whether it fits."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -28,17 +28,17 @@ from kilolayer.training.sizes import BEYOND_ANY
 from kilolayer.training.step import TrainState
 from kilolayer.types import UserError, bad_field
 
-# Of an accelerator, best and worst. What its matrix products reach of its rate, and the seconds
-# that one product with its normalisation takes however small it is: the published runs took 20
+# Of an accelerator, best and worst: the share of its rate that matrix products reach, and the least
+# seconds of one product with its normalisation, however small. The published runs took 20
 # microseconds (results/plan).
 UTILISATION: Range = (0.5, 0.1)
 PRODUCT_SECONDS: Range = (5e-6, 25e-6)
-# Of an accelerator's memory, by default.
+# Share of an accelerator's memory that JAX takes by default.
 PREALLOCATED = 0.75
-# Environment steps a second of MuJoCo's environments beside an accelerator.
+# Environment steps per second of MuJoCo environments on the host of an accelerator.
 PHYSICS_RATE: Range = (100_000, 5_000)
-# Saving a checkpoint: bytes a second, and what the process holds of each part meanwhile, in parts
-# (205 and 410 MB took 1.5 and 1.53 times that). An agent is read back too: 0.8 more.
+# Saving a checkpoint: bytes per second, and the memory that each part takes meanwhile, in multiples
+# of the part (205 and 410 MB took 1.5 and 1.53 times that). An agent is also read back: 0.8 more.
 SAVING_RATE: Range = (5e8, 6e7)
 SAVING_COPIES, READING_COPIES = 1.5, 0.8
 PROCESS = "program and libraries"
@@ -48,7 +48,7 @@ OPTIMISER_PASSES = 7
 
 @dataclass(frozen=True)
 class Change:
-    """An option that takes less memory than the config's, and the peak with it."""
+    """An option that takes less memory than the config's value, and the peak with this option."""
 
     option: str
     peak_bytes: int
@@ -57,14 +57,14 @@ class Change:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a run will cost. Bytes are those of one device; rates and hours of all together.
+    """The cost of a run. Bytes are those of one device; rates and hours, of all devices together.
 
     decisions: what the plan chose for the deep stacks. parameters: by network. flops: floating-
     point operations of matrix products per update, per environment step and per run. memory: bytes
-    by kind, which add up to peak_bytes. disk_bytes: of the checkpoints, the one that is being
-    written included. seconds_per_round and hours: lowest and highest, None where nothing was timed.
-    compile_seconds: of one round of training, here. advice: what would take less memory, if the run
-    does not fit.
+    by kind, which add up to peak_bytes. disk_bytes: of the checkpoints, including the one that is
+    being written. seconds_per_round and hours: lowest and highest, None without timing.
+    compile_seconds: of one round of training, on this machine. advice: options that take less
+    memory, if the run does not fit.
     """
 
     device: str
@@ -124,12 +124,12 @@ class _Case:
 
     @property
     def settled(self) -> RunConfig:
-        """The config with what depends on the device decided, to be lowered on this machine."""
+        """The config with all choices that depend on the device, to be lowered on this machine."""
         return self.config.having(rematerialisation=self.plan.rematerialisation)
 
     @property
     def memory_is_shared(self) -> bool:
-        """Whether all devices, and this process, live in one memory."""
+        """Whether all devices and this process share one memory."""
         return self.accelerator is None and jax.default_backend() == "cpu"
 
     def memory(self) -> tuple[dict[str, int], float]:
@@ -152,7 +152,7 @@ def forecast_run(
     calibrated: bool,
     display: ProgressDisplay,
 ) -> Forecast:
-    """Compile a round of the config and, for this machine, time a little of it if `calibrated`.
+    """Compile a round of the config and, for this machine, time a part of it if `calibrated`.
 
     Raises UserError for a config that cannot be run or a device that is not known.
     """
@@ -201,9 +201,9 @@ def forecast_run(
 
 
 def _in_one_memory(round_memory: dict[str, int], process: int) -> dict[str, int]:
-    """A round's arrays and what the process holds beside them, where both live in one memory.
+    """Bytes by kind of a round's arrays and of the process, where both share one memory.
 
-    While a checkpoint is saved, the arrays that a round needs for its own time are not there.
+    While a checkpoint is saved, the temporary arrays of a round do not exist.
     """
     agent = round_memory["parameters"] + round_memory["optimiser"]
     loop = round_memory["replay buffer"] + round_memory["environments"]
@@ -216,11 +216,11 @@ def _in_one_memory(round_memory: dict[str, int], process: int) -> dict[str, int]
 
 
 def _disk_bytes(case: _Case, state: TrainState) -> int:
-    """Of the checkpoints: agents of the newest, the best and the one that is being written, and the
-    loop's state of the newest two, which stay until the newer one is there."""
+    """Bytes of the checkpoints: agents of the newest, of the best and of the one being written, and
+    the loop's state of the newest two, which stay until the next one is written."""
     config = case.config
     agents = min(len(case.plan.evaluate_after), config.checkpoints.keep_checkpoints + 2)
-    # A dataset has its own file.
+    # A dataset stays in its own file.
     buffer = state.buffer if config.collection.dataset is None else None
     loop = (buffer, state.envs, state.key)
     return agents * bytes_of(state.learnt) + min(agents, 3) * bytes_of(loop)
@@ -260,7 +260,7 @@ def _pace_of(
     update: Arithmetic,
     action: Arithmetic,
 ) -> Pace:
-    """From stated rates: each product takes its arithmetic or its launch, whichever is longer."""
+    """Pace from stated rates: a product takes the longer of its arithmetic and its launch."""
     rate = accelerator.rate(case.config.network.compute_dtype)
     assert rate is not None
     optimiser = OPTIMISER_PASSES * parameter_bytes / accelerator.bandwidth
@@ -277,7 +277,7 @@ def _pace_of(
 
 
 def _assumptions(case: _Case, pace: Pace | None, peak: int) -> tuple[str, ...]:
-    """What the figures rest on, a sentence each."""
+    """The assumptions behind the figures, one sentence each."""
     memory = "memory: the compiled program's own account of a round of training"
     slow, fast = SAVING_RATE[1] / 1e6, SAVING_RATE[0] / 1e6
     saving = f"checkpoints saved at {slow:.0f} to {fast:.0f} MB/s"
@@ -304,7 +304,7 @@ def _assumptions(case: _Case, pace: Pace | None, peak: int) -> tuple[str, ...]:
 def _advice(
     case: _Case, memory: dict[str, int], room: int, display: ProgressDisplay
 ) -> tuple[Change, ...]:
-    """Options that take less than `memory`, each by itself."""
+    """Options that each take less memory than `memory`."""
     peak, found = sum(memory.values()), []
     if (
         build_trainer(case.config, room=BEYOND_ANY).plan.replay_capacity
@@ -316,7 +316,7 @@ def _advice(
         config = case.config.having(**{name: value})
         try:
             changed, _ = dataclasses.replace(case, config=config).memory()
-        except UserError:  # it may not be halved
+        except UserError:  # this value cannot be halved
             continue
         needed = sum(_again(changed, memory).values())
         if needed < peak:
@@ -326,7 +326,7 @@ def _advice(
 
 
 def _again(round_memory: dict[str, int], before: dict[str, int]) -> dict[str, int]:
-    """A changed round's bytes by kind, in the same process as `before`."""
+    """Bytes by kind of a changed round, in the same process as `before`."""
     return _in_one_memory(round_memory, before[PROCESS]) if PROCESS in before else round_memory
 
 

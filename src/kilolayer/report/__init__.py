@@ -1,4 +1,4 @@
-"""A run, a study or a comparison as one HTML file.
+"""Write a run, a study or a comparison as one HTML file.
 
-Reads through `analysis` and draws with `render`.
+This package reads runs through `analysis` and draws with `render`.
 """

@@ -15,8 +15,8 @@ from kilolayer.report.page import heading, table, verdict_list
 from kilolayer.report.plots import rounded_count
 from kilolayer.report.svg import FONT_SIZE, dress, new_figure, to_svg
 
-MOST_TICKS = 9  # of a logarithmic axis that names its own values
-NAME_WIDTH = 22  # characters of a line beneath a bar
+MOST_TICKS = 9  # of a logarithmic axis with a tick at every value
+NAME_WIDTH = 22  # characters per line of a bar's label
 BAND = 0.15  # opacity of an interval
 
 
@@ -26,7 +26,7 @@ def answer_verdicts(answer: Answer) -> str:
 
 
 def _worded(verdict: Verdict) -> tuple[str, str, str]:
-    """A grade of evidence has a colour of its own, all else is open."""
+    """Style class, strength in words, sentence. Only grades of evidence have their own class."""
     if verdict.strength in EVIDENCE:
         return verdict.strength, f"{verdict.strength} evidence", verdict.sentence
     return "open", verdict.strength, verdict.sentence
@@ -43,7 +43,7 @@ def draw_table(found: Table) -> str:
 
 
 def draw_plot(plot: Plot, name: str) -> str:
-    """A plot as SVG; name: of no other figure on the page."""
+    """A plot as SVG. name: unique on the page."""
     figure = new_figure(10, 3.9)
     axes = figure.subplots()
     draw = {"lines": _line, "points": _points, "bars": _bars}[plot.kind]
@@ -136,7 +136,7 @@ def _scale(axes: Axes, plot: Plot) -> None:
 
 
 def _frame(axes: Axes, plot: Plot) -> None:
-    """Show every value whole, and of the intervals of few seeds as much again on either side."""
+    """Fit the axis to all values; wide intervals may extend it by the values' span on each side."""
     values = _finite(y for series in plot.series for y in series.y)
     if not len(values):
         return
@@ -156,7 +156,7 @@ def _finite(values: Iterable[float]) -> np.ndarray:
 
 
 def _mark(axes: Axes, plot: Plot) -> None:
-    """Vertical lines with their text, each text lower than the last so that none meet."""
+    """Vertical lines with their text; each text is lower than the last, so that none overlap."""
     for index, (x, text) in enumerate(plot.marks):
         axes.axvline(x, color=INK, linestyle=(0, (2, 2)), linewidth=1)
         axes.annotate(

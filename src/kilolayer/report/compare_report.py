@@ -1,4 +1,4 @@
-"""Runs set against each other, as one HTML file."""
+"""A comparison of groups of runs, as one HTML file."""
 
 from collections.abc import Sequence
 from pathlib import Path

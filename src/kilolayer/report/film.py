@@ -22,7 +22,7 @@ MARK_OF_GOALS = "The mark is the goal; it turns green while the agent is within 
 
 @dataclass(frozen=True)
 class Film:
-    """envs: how many play side by side. speed: in multiples of the environment's own.
+    """envs: number of environments side by side. speed: in multiples of simulated time.
     width: pixels."""
 
     path: Path
@@ -32,10 +32,10 @@ class Film:
 
 
 def write_film(run: Run, path: Path, envs: int, pixels: int, frames: int) -> Film:
-    """Film the first environments of the newest evaluation, good or bad, at most `frames` frames.
+    """Film the first environments of the newest evaluation, unselected, in at most `frames` frames.
 
-    pixels: longer side of one environment. Raises UserError if there are no episodes or they cannot
-    be drawn here.
+    pixels: longer side of one environment. Raises UserError if there are no episodes or if this
+    machine cannot draw them.
     """
     episodes = read_episodes(run, "evaluation")
     envs = min(envs, episodes["qpos"].shape[1])
@@ -51,9 +51,9 @@ def write_film(run: Run, path: Path, envs: int, pixels: int, frames: int) -> Fil
 def film_episodes(
     task: Task, played: Episodes, path: Path, marks: Sequence[Mark] = (), pixels: int = 240
 ) -> Film:
-    """Film whole episodes side by side. marks: what lies in all of them.
+    """Film whole episodes side by side. marks: drawn in every episode.
 
-    Raises UserError if they cannot be drawn or the file cannot be written.
+    Raises UserError if the episodes cannot be drawn or the file cannot be written.
     """
     qpos = freeze_after_termination(np.asarray(played.qpos), np.asarray(played.alive))
     every = -(-len(qpos) // (LONGEST * FPS))
@@ -69,7 +69,7 @@ def embedded(film: Film, largest: int) -> str:
 
 
 def embedded_file(path: Path, width: int, largest: int) -> str:
-    """An .mp4 as HTML, so many pixels wide; raises UserError as `embedded` does."""
+    """An .mp4 as HTML, `width` pixels wide; raises UserError above `largest` bytes."""
     if path.stat().st_size > largest:
         raise UserError(f"The video is too large to be embedded: see media/{path.name}.")
     data = base64.b64encode(path.read_bytes()).decode()

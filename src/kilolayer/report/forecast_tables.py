@@ -1,4 +1,4 @@
-"""A forecast for the terminal."""
+"""Tables of a forecast for the terminal."""
 
 from collections.abc import Iterable, Iterator
 
@@ -8,7 +8,7 @@ from kilolayer.forecasting.forecast import Forecast
 
 
 def forecast_tables(forecast: Forecast) -> Iterator[Table]:
-    """What the run is, what it holds, how long it takes, and what would take less."""
+    """Network, arithmetic, memory, disk and time of the run, and options that need less memory."""
     yield _table(
         "network",
         ("parameters",),

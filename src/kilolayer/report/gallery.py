@@ -1,4 +1,4 @@
-"""The zoo as one HTML file: every policy in motion, beside its score."""
+"""The zoo as one HTML file: a film and the score of every policy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -21,8 +21,8 @@ LEGEND_COLUMNS = 5
 def group_curves(rows: Mapping[str, Sequence[Group]], names: Mapping[str, str]) -> str:
     """A row of panels for each entry of `rows`, a line for each of its groups.
 
-    names: what each line is called, by the name of its group; groups of one called the same share
-    a look.
+    names: the label of each line, by the name of its group. Lines with the same label share a
+    style.
     """
     called = list(dict.fromkeys(names.values()))
     looks = {name: look(index) for index, name in enumerate(called)}
@@ -74,7 +74,7 @@ def _draw(axes: Axes, group: Group, metric: str, style: Look) -> None:
 
 
 def _frame(axes: Axes, metric: str) -> None:
-    """Show the seeds' lines whole; the interval of two seeds would dwarf them."""
+    """Fit the axis to the seeds' lines, since the interval of two seeds would dwarf them."""
     if metric == "evaluation/success":
         axes.set_ylim(-0.03, 1.03)
         return

@@ -1,4 +1,4 @@
-"""The plots of a grounding's or a module's report, each as inline SVG."""
+"""Plots for the report of a grounding or an action module, each as inline SVG."""
 
 from collections.abc import Sequence
 
@@ -15,12 +15,12 @@ from kilolayer.render.style import BLUE, FAILURE, GREY, INK, LINES, MARKERS, PAP
 from kilolayer.report.svg import FONT_SIZE, dress, new_figure, to_svg
 from kilolayer.tasks.base import Task
 
-SPREAD = 0.6  # of the points of one split, in the distance between two splits
-PICTURE_SCALE = 2  # pixels of a failure's picture for one that the encoder saw
+SPREAD = 0.6  # width of one split's points, divided by the distance between two splits
+PICTURE_SCALE = 2  # pixels of a failure's picture per pixel that the encoder saw
 
 
 def success_plot(evidence: Evidence, splits: Sequence[str]) -> str:
-    """A point with its interval for whoever was scored, side by side in every split."""
+    """For every split, one point with its interval per agent that was scored."""
     figure = new_figure(11, 3.9)
     axes = figure.subplots()
     actors = evidence.actors
@@ -48,7 +48,7 @@ def success_plot(evidence: Evidence, splits: Sequence[str]) -> str:
 
 
 def failure_pictures(task: Task, failures: Sequence[Failure]) -> str:
-    """What was looked at, clearer where the sentence looked; the goals meant and understood."""
+    """The encoder's pictures, clear where the attention is high, with intended and actual goal."""
     rows = -(-len(failures) // 3)
     figure = new_figure(11, 3.9 * rows)
     panels = np.ravel(figure.subplots(rows, 3, squeeze=False))
@@ -66,7 +66,7 @@ def _failure(axes: Axes, task: Task, failure: Failure, number: int) -> None:
     axes.imshow(draw_pictures(task, [markers], size)[0], extent=extent)
     if failure.attention is not None:
         seen = np.array(failure.attention)
-        # What is not looked at is veiled in grey.
+        # A grey veil covers parts of low attention.
         veil = np.zeros((*seen.shape, 4))
         veil[..., 3] = 0.7 * (1 - seen / seen.max())
         axes.imshow(veil, extent=extent, interpolation="nearest")
@@ -104,7 +104,7 @@ def router_plot(routers: Sequence[RouterUse], name: str) -> str:
 
 
 def latency_plot(evidence: Evidence) -> str:
-    """The median of every part, its 99th percentile as a line, on a logarithmic axis."""
+    """Median of every part as a point, with a line to the 99th percentile; logarithmic axis."""
     parts = list(evidence.latency)
     figure = new_figure(11, 0.9 + 0.32 * len(parts))
     axes = figure.subplots()

@@ -33,7 +33,7 @@ MEANING = {
 
 @dataclass(frozen=True)
 class Source:
-    """A directory and what is known of it."""
+    """A directory and its evidence."""
 
     path: Path
     evidence: Evidence
@@ -52,7 +52,7 @@ def is_language(path: Path) -> bool:
 def write_language_report(path: Path) -> Path:
     """Write `report.html` into the directory and return its path.
 
-    Raises UserError if it was never tried out or the file cannot be written.
+    Raises UserError if it has no evidence yet or the file cannot be written.
     """
     source = Source(path, Evidence.read(path))
     title = f"{source.evidence.task}, {NAMES[source.evidence.kind]}"
@@ -65,7 +65,7 @@ def write_language_report(path: Path) -> Path:
 
 
 def headline(source: Source) -> str:
-    """What it is, and its success by split in large figures."""
+    """A description in a sentence, and success by split in large figures."""
     evidence = source.evidence
     own, about = evidence.actors[0], evidence.about
     text = (
@@ -84,7 +84,7 @@ def headline(source: Source) -> str:
 
 
 def _short(encoder: str) -> str:
-    """The name of an encoder without the way to its directories."""
+    """The name of an encoder without the paths of its directories."""
     return "+".join(half.rstrip("/").rsplit("/", 1)[-1] for half in encoder.split("+"))
 
 
@@ -99,7 +99,7 @@ def success_section(source: Source) -> str:
 
 
 def kinds_section(source: Source) -> str:
-    """Of what this is about alone."""
+    """Success by kind of instruction, of this grounding or module alone."""
     evidence = source.evidence
     own = evidence.actors[0]
     kinds = list(dict.fromkeys(score.kind for score in evidence.scores))

@@ -1,4 +1,4 @@
-"""Policies by how long they take and what they are worth, as one HTML file."""
+"""Latency and score of policies, as one HTML file."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -28,12 +28,12 @@ HEADER = (
 )
 
 
-# What of a row stands in a terminal.
+# The columns that are printed in a terminal.
 BRIEF = (0, 1, 3, 4, 6, 7, 8, 9, 10, 13, 14)
 
 
 def brief(cells: Sequence[str]) -> list[str]:
-    """The columns of `header` or of a row that matter most."""
+    """The most important columns of `header` or of a row."""
     return [cells[index] for index in BRIEF]
 
 
@@ -118,7 +118,7 @@ def notes(found: Latencies) -> list[str]:
 
 
 def latency_plot(found: Latencies) -> str:
-    """Score over the median latency at batch 1; colour: what made the policy, marker: runtime."""
+    """Score against the median latency at batch 1. Colour: the method; marker: the runtime."""
     figure = new_figure(11, 5)
     axes = figure.subplots()
     methods = _in_order(row.method for row in found.rows)

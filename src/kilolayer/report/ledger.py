@@ -1,4 +1,4 @@
-"""The sections of a run's report that show what it took: time, config, environment."""
+"""The sections of a run's report on time, config and environment."""
 
 import json
 from collections.abc import Iterator
@@ -79,7 +79,7 @@ def _notices(run: Run, steps: int, updates: int) -> str:
 
 
 def caveat(run: Run) -> str:
-    """How far the scores compare with published ones; empty for a task that has none."""
+    """Notice on comparisons with published scores; empty for a task without published scores."""
     published = run.task.name in TASKS and isinstance(run.task.world, MujocoWorld)
     return paragraph(NOT_COMPARABLE, "notice") if published else ""
 
@@ -116,7 +116,7 @@ def time_section(run: Run) -> str:
 
 
 def _split_training(seconds: dict[str, float], per_round: dict[str, float]) -> dict[str, float]:
-    """Seconds of the whole run, the training rounds divided as the profile divides one."""
+    """Seconds of the whole run; training is divided in the proportions of the profiled round."""
     whole = sum(per_round.values()) or 1.0
     train = seconds.get("train", 0.0)
     parts = {name: seconds[name] for name in ("compile", "prefill") if name in seconds}
@@ -172,7 +172,7 @@ def manifest_entries(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def entries(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Values of JSON, however deep, each with the way to it as its name."""
+    """All values of nested JSON; the name of each value is its path."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from entries(inner, f"{name} {key}".strip())

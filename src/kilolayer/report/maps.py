@@ -16,7 +16,7 @@ from kilolayer.render.style import FAILURE, INK, PAPER, PURPLE, SUCCESS, WALL
 from kilolayer.report.svg import FONT_SIZE, dress, new_figure, to_svg
 from kilolayer.tasks.base import Task, is_success
 
-COLOURS = "viridis"  # of values: as bright in grey as in colour
+COLOURS = "viridis"  # of values; keeps its brightness in greyscale
 MOST_TRAJECTORIES = 48  # more hide each other
 MOST_POINTS = 150  # of a trajectory
 
@@ -24,8 +24,8 @@ MOST_POINTS = 150  # of a trajectory
 def trajectory_map(task: Task, episodes: Mapping[str, Mapping[str, np.ndarray]]) -> str:
     """Paths of the first episodes of each goal split, one panel per split.
 
-    episodes: by split, the arrays of `kilolayer.training.evaluate.Episodes`. Of goals with more
-    than two coordinates the first two are shown; one coordinate is shown over time.
+    episodes: by split, the arrays of `kilolayer.training.evaluate.Episodes`. The plot shows the
+    first two coordinates of a goal; a single coordinate is shown over time.
     """
     figure = _panels(task, len(episodes))
     grid = figure.subplots(1, len(episodes), squeeze=False)[0]
@@ -94,7 +94,7 @@ def value_grid(task: Task, columns: Mapping[str, Sequence[ValueMap]], name: str)
     """Values of several critics for the same goals: a column for each critic, a row for each goal.
 
     Each map is coloured from its own lowest energy to its highest, since energies of different
-    networks have no common scale. name: of no other figure on the page.
+    networks have no common scale. name: unique on the page.
     """
     rows = len(next(iter(columns.values())))
     size = 2.2  # inches of a map
@@ -115,7 +115,7 @@ def value_grid(task: Task, columns: Mapping[str, Sequence[ValueMap]], name: str)
 
 
 def _draw_values(axes: Axes, values: ValueMap) -> AxesImage:
-    """The map and the star of its goal."""
+    """Draw the map and a star at its goal."""
     pixel_x, pixel_y = values.x[1] - values.x[0], values.y[1] - values.y[0]
     edges = (
         values.x[0] - pixel_x / 2,

@@ -1,4 +1,4 @@
-"""The HTML page: one style sheet, tables, cards and sections. Everything that enters is escaped."""
+"""The HTML page: one style sheet, tables, cards and sections. All text is escaped."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -68,7 +68,7 @@ Source = TypeVar("Source")
 
 @dataclass(frozen=True)
 class Plan(Generic[Source]):
-    """A section to come: its place in the page and what draws it."""
+    """A section that is not drawn yet: its anchor, its texts and the function that draws it."""
 
     anchor: str
     title: str
@@ -76,7 +76,7 @@ class Plan(Generic[Source]):
     draw: Callable[[Source], str]
 
     def section(self, source: Source) -> Section:
-        """Drawn, or with the sentence that says why it cannot be."""
+        """The drawn section, or the section with a sentence that says why it cannot be drawn."""
         try:
             body = self.draw(source)
         except UserError as error:
@@ -85,7 +85,7 @@ class Plan(Generic[Source]):
 
 
 def page(title: str, top: str, sections: Sequence[Section]) -> str:
-    """The whole document. It asks for nothing outside itself."""
+    """The whole document. It loads nothing from outside."""
     links = "".join(f'<a href="#{part.anchor}">{escape(part.title)}</a>' for part in sections)
     body = "\n".join(map(section_html, sections))
     return f"""<!DOCTYPE html>
@@ -107,7 +107,7 @@ def page(title: str, top: str, sections: Sequence[Section]) -> str:
 
 
 def section_html(part: Section) -> str:
-    """A section as it stands in the page."""
+    """A section as HTML."""
     return (
         f'<section id="{part.anchor}">\n<h2>{escape(part.title)}</h2>\n'
         f'<p class="how">{escape(part.how)}</p>\n{part.body}\n</section>'
@@ -157,14 +157,14 @@ def films(videos: Sequence[tuple[str, str]]) -> str:
 
 
 def folded(summary: str, text: str) -> str:
-    """Long text behind its summary."""
+    """Long text, folded under its summary."""
     return f"<details><summary>{escape(summary)}</summary><pre>{escape(text)}</pre></details>"
 
 
 def table(
     header: Sequence[str], rows: Sequence[Sequence[str]], changed: Sequence[bool] | None = None
 ) -> str:
-    """A table of plain text. Columns of numbers stand to the right; `changed` rows are marked."""
+    """A table of plain text. Numeric columns are right-aligned; `changed` rows are highlighted."""
     marks = changed or [False] * len(rows)
     numeric = [
         bool(rows) and all(_is_number(row[index]) or not row[index] for row in rows)

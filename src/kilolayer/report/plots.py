@@ -12,7 +12,7 @@ from kilolayer.analysis.load import Run
 from kilolayer.render.style import BLUE, INK, ORANGE, PAPER, SERIES, luminance
 from kilolayer.report.svg import FONT_SIZE, dress, new_figure, to_svg
 
-LONGEST_LINE = 400  # points of a curve; more cannot be seen at its size
+LONGEST_LINE = 400  # points of a curve; more points are not visible at the plot's size
 BEHAVIOUR_UNITS = {
     "torso_height": "m",
     "upright_share": "share of steps",
@@ -41,7 +41,7 @@ SPLIT_COLOURS = dict(zip(SPLITS, (BLUE, ORANGE), strict=True))
 
 
 def learning_curves(run: Run) -> str:
-    """Scores of the evaluations and measures of the training, as the training went on."""
+    """Scores of the evaluations and training metrics, over the progress of the run."""
     unit = run.task.goal.coordinates[0].unit
     scores = {
         "success": ("Success", "share of episodes"),
@@ -156,7 +156,7 @@ def block_curves(diagnostics: Mapping[str, BlockDiagnostics]) -> str:
         for (name, blocks), colour in zip(diagnostics.items(), cycle(SERIES), strict=False):
             values = getattr(blocks, field)
             numbers = np.arange(1, len(values) + 1)
-            # Many blocks make a line; a few need to be seen one by one.
+            # Markers show single blocks, but only while there are few.
             marker = "o" if len(values) <= 32 else ""
             axes.plot(numbers, values, color=colour, marker=marker, markersize=4, label=name)
         dress(axes, title, "block", label)
@@ -173,7 +173,7 @@ def block_curves(diagnostics: Mapping[str, BlockDiagnostics]) -> str:
 
 
 def time_bar(seconds: Mapping[str, float]) -> str:
-    """One bar of the whole run, in its parts in the given order; parts in seconds."""
+    """One bar for the whole run, divided into its parts in the given order; parts in seconds."""
     figure = new_figure(11, 1.3)
     axes = figure.subplots()
     total, start = sum(seconds.values()), 0.0
@@ -200,7 +200,7 @@ def time_bar(seconds: Mapping[str, float]) -> str:
 
 
 def thinned(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """At most `LONGEST_LINE` points: means of equal stretches, each at its last step."""
+    """At most `LONGEST_LINE` points: means of equally long windows, each at its last step."""
     stretch = -(-len(steps) // LONGEST_LINE)
     if stretch <= 1:
         return steps, values

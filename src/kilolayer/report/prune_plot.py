@@ -1,4 +1,4 @@
-"""The picture of a pruning: the score against the blocks kept, and what each block does."""
+"""Plot of a pruning: the score against the number of blocks kept, and each block's influence."""
 
 from pathlib import Path
 

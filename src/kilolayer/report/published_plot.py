@@ -13,14 +13,14 @@ from kilolayer.report.group_curves import student_margin
 from kilolayer.report.plots import short_count
 from kilolayer.report.svg import FONT_SIZE, dress, new_figure, to_svg
 
-NORMAL = 1.96  # standard errors to the ends of a 95 % interval
+NORMAL = 1.96  # standard errors in half of a 95 % interval
 
 
 def published_plot(
     groups: Mapping[str, Sequence[Group]],
     published: Mapping[str, Mapping[int, PublishedCurve]],
 ) -> str:
-    """A panel for each task: published curves thin and dashed, ours thick, by colour of depth."""
+    """A panel per task: published curves thin and dashed, ours thick; one colour per depth."""
     columns = min(2, len(groups))
     rows = -(-len(groups) // columns)
     figure = new_figure(11, 3.4 * rows)

@@ -99,8 +99,8 @@ SECTIONS: tuple[Plan[Run], ...] = (
 def write_report(run: Run) -> Path:
     """Write `report.html` into the run directory and return its path.
 
-    Works for an unfinished run too; what cannot be shown is said in a sentence. The video is also
-    kept in `media/`. Raises UserError if the file cannot be written.
+    An unfinished run works too. A section that cannot be drawn shows the reason in a sentence. The
+    film is also kept in `media/`. Raises UserError if the file cannot be written.
     """
     title = f"{run.task.name}, depth {run.config.network.depth}"
     sections = [plan.section(run) for plan in SECTIONS]

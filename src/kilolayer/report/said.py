@@ -1,4 +1,4 @@
-"""A film of what an agent does that was told a sentence."""
+"""Film an agent that follows an instruction."""
 
 import json
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ PIXELS = 360
 
 @dataclass(frozen=True)
 class Acting:
-    """Who acts in which task, and what it is told: leaves of `told` have one row."""
+    """An agent, its state and its task. told: the instruction or goal; every leaf has one row."""
 
     task: Task
     config: RunConfig
@@ -38,10 +38,10 @@ class Acting:
 def film_said(
     acting: Acting, goal: np.ndarray, marks: Sequence[Mark], out: Path, seed: int = 0
 ) -> tuple[Film, int | None]:
-    """Film one episode to `out`; also the control steps until the goal was reached, if it was.
+    """Film one episode to `out`; returns the film and the control steps until success, or None.
 
-    goal `[goal]`: what is drawn, and counts as reached. Raises UserError for what cannot be drawn
-    or written.
+    goal `[goal]`: the goal that is drawn and that defines success. Raises UserError if the film
+    cannot be drawn or written.
     """
     task, config, follower = acting.task, acting.config, acting.follower
     require_drawable(task)

@@ -8,12 +8,14 @@ Scores = Mapping[str, Mapping[str, float]]
 
 
 def score_tables(scores: Scores, episodes: int, environment: str | None) -> list[Table]:
-    """What `kilolayer.evaluate` returned of `episodes` per goal split, or of a maze of OGBench."""
+    """Tables of what `kilolayer.evaluate` returned. episodes: per goal split.
+
+    environment: the maze of OGBench that was scored, if any."""
     return [_task_table(scores, environment)] if environment else _split_tables(scores, episodes)
 
 
 def _split_tables(scores: Scores, episodes: int) -> list[Table]:
-    """One table for each goal split, of all its metrics."""
+    """One table with all metrics for each goal split."""
     tables = []
     for split, metrics in scores.items():
         table = Table(title=f"{split}, {episodes} episodes", title_justify="left")

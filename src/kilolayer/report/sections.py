@@ -1,6 +1,6 @@
 """The sections of a run's report that show what the agent learnt. Each returns HTML.
 
-A section that cannot be drawn raises UserError; the page then shows the sentence in its place.
+A section that cannot be drawn raises UserError; the page then shows the error's sentence instead.
 """
 
 from kilolayer.analysis.diagnostics import BlockDiagnostics, block_diagnostics
@@ -20,7 +20,7 @@ from kilolayer.tasks.base import Task
 from kilolayer.types import UserError
 
 VALUE_RESOLUTION = 64
-# The first environments of the evaluation, good or bad: nothing is picked.
+# The first environments of the evaluation, not selected by their score.
 VIDEO_ENVS = 4
 VIDEO_ENV_PIXELS = 240
 VIDEO_FRAMES = 200
@@ -40,7 +40,7 @@ def trajectories_section(run: Run) -> str:
     headline, *others = run.task.splits
     episodes = {headline: read_episodes(run, headline)}
     for split in others:
-        # Before the last evaluation training goals may not have been played.
+        # An unfinished run may have no evaluation of the training goals yet.
         if (run.path / "episodes" / f"{split}.npz").exists():
             episodes[split] = read_episodes(run, split)
     envs = episodes["evaluation"]["goal"].shape[1]

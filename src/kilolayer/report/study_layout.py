@@ -36,12 +36,12 @@ class Layout:
 
     @cached_property
     def rows(self) -> dict[str, list[Group]]:
-        """Groups that differ by the leading factor alone, under the name of the other factors."""
+        """Lists of groups that differ only by the leading factor, keyed by the other factors."""
         return by_rest(self.groups, self.leading)
 
     @cached_property
     def names(self) -> dict[str, str]:
-        """What each group is called within its row, by its whole name."""
+        """The short name of each group within its row, keyed by its full name."""
         return {group.name: self.column(group) for group in self.groups}
 
     def column(self, group: Group) -> str:
@@ -51,12 +51,12 @@ class Layout:
 
 
 def first_seed(group: Group) -> Run:
-    """The run of the lowest seed: chosen before anything was seen."""
+    """The run of the lowest seed, a choice that does not depend on any result."""
     return min(group.runs, key=lambda run: run.config.seed)
 
 
 def shown(groups: list[Group], most: int) -> list[Group]:
-    """At most so many groups, first and last included."""
+    """At most `most` groups, including the first and the last."""
     if len(groups) <= most:
         return groups
     return [groups[round(index * (len(groups) - 1) / (most - 1))] for index in range(most)]

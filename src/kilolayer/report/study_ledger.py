@@ -1,4 +1,4 @@
-"""The sections of a study's page that show what it took and what was done. Each returns HTML."""
+"""The sections of a study's page on cost, runs, methods and environment. Each returns HTML."""
 
 import json
 from collections import Counter
@@ -17,7 +17,7 @@ from kilolayer.report.published_plot import published_plot
 from kilolayer.report.study_layout import Layout
 from kilolayer.types import UserError
 
-# Of one run and not of how it was made: they differ in every manifest.
+# Manifest entries that describe a single run, so they differ in every manifest.
 OF_ONE_RUN = ("command", "seed", "started")
 NOTES = (
     "Bands and intervals on this page are 95 % intervals of the mean over seeds (Student), those "
@@ -67,12 +67,12 @@ def _span(values: Sequence[float], form: str) -> str:
 
 
 def _ends(tell: Callable[[float], str], values: Sequence[float]) -> str:
-    """Lowest and highest in words, once if they read alike."""
+    """Lowest and highest value as text; one value if both texts are equal."""
     return " to ".join(dict.fromkeys((tell(min(values)), tell(max(values)))))
 
 
 def runs_section(layout: Layout) -> str:
-    """Every cell of the grid with its state; before it the reasons of failures, in full."""
+    """The recorded reason of every failure, then every cell of the grid with its state."""
     study = layout.study
     names = varying_names([run.factors for run in study.runs])
     names += ["seed"] * any("seed" in run.factors for run in study.runs)
@@ -92,13 +92,13 @@ def runs_section(layout: Layout) -> str:
 
 
 def _reason(name: str, failure: str) -> str:
-    """The last line of what a run left when it failed: an error comes after its traceback."""
+    """The last line of a failed run's output: the error message follows its traceback."""
     lines = failure.strip().splitlines() or ["no reason was recorded"]
     return f"{name} failed: {lines[-1]}"
 
 
 def run_counts(study: Study) -> str:
-    """How many runs of the grid are in which state, in a sentence."""
+    """The number of runs in each state, as a sentence."""
     counts = Counter(run.state for run in study.runs)
     states = ", ".join(f"{count} {state}" for state, count in counts.most_common())
     return f"The grid has {len(study.runs)} runs: {states or 'it is empty'}."
@@ -115,7 +115,7 @@ def _outcome(cell: StudyRun) -> tuple[str, str, str]:
 
 
 def published_section(layout: Layout) -> str:
-    """Our curves over the published ones of the same task."""
+    """The study's curves over published curves of the same task."""
     file = layout.published
     if file is None:
         raise UserError(
@@ -149,7 +149,9 @@ def notes_section(layout: Layout) -> str:
 
 
 def environment_section(layout: Layout) -> str:
-    """What made the study, and the manifests of its runs: one value each, or how often which."""
+    """The study's command and version, and the manifests of its runs.
+
+    An entry that differs between runs shows every value with the number of its runs."""
     study = layout.study
     found = json.loads((study.path / "study.json").read_text(encoding="utf-8"))
     rows = [

@@ -1,4 +1,4 @@
-"""A study as one HTML file: question, verdict, evidence, and everything that speaks against it."""
+"""A study as one HTML file: question, verdicts, evidence and caveats."""
 
 from pathlib import Path
 
@@ -29,9 +29,10 @@ MOST_NAMES = 6  # in a notice
 def write_study_report(study: Study, answer: Answer, published: Path | None = None) -> Path:
     """Write `report.html` into the study directory and return its path.
 
-    published: a file of published curves to draw the study's over, see `read_published`. Works for
-    a study of which nothing has finished too; what cannot be shown is said in a sentence. Films are
-    also kept in `media/`. Raises UserError if the file cannot be written.
+    published: a file of published curves (see `read_published`); the page draws the study's curves
+    over them. A study without finished runs works too. A section that cannot be drawn shows the
+    reason in a sentence. Films are also kept in `media/`. Raises UserError if the file cannot be
+    written.
     """
     layout = Layout(study, answer, published)
     sections = [plan.section(layout) for plan in SECTIONS]
@@ -138,7 +139,7 @@ def _notices(layout: Layout) -> str:
 
 
 def _some(names: list[str]) -> str:
-    """At most `MOST_NAMES` of them, and how many more there are."""
+    """At most `MOST_NAMES` names, and the number of the other names."""
     more = len(names) - MOST_NAMES
     return "; ".join(names[:MOST_NAMES]) + (f"; and {more} more" if more > 0 else "")
 

@@ -1,6 +1,6 @@
 """The sections of a study's page that show what the agents learnt. Each returns HTML.
 
-A section that cannot be drawn raises UserError; the page then shows the sentence in its place.
+A section that cannot be drawn raises UserError; the page then shows the error's sentence instead.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -45,7 +45,7 @@ def behaviour_section(layout: Layout) -> str:
             except UserError as error:
                 notes.append(paragraph(f"No film with {layout.column(group)}: {error}", "notice"))
         if not videos:
-            notes = notes[:1]  # what hinders one hinders all
+            notes = notes[:1]  # all films fail for the same reason
         return films(videos) + "".join(notes) + _measures(layout, groups)
 
     text = (
@@ -115,7 +115,7 @@ def maps_section(layout: Layout) -> str:
 
 
 def _orders(task: Task, columns: Mapping[str, Sequence[ValueMap]]) -> str:
-    """Of each goal and critic, whether the value follows the walls or the straight line."""
+    """For each goal and critic: whether the value follows the walls or the straight line."""
     rows = []
     for maps in zip(*columns.values(), strict=True):
         orders = [value_order(values, task.maze) for values in maps]
@@ -129,7 +129,7 @@ def _orders(task: Task, columns: Mapping[str, Sequence[ValueMap]]) -> str:
 
 
 def _pictured(layout: Layout, draw: Callable[[str, list[Group]], str]) -> str:
-    """The first rows, each drawn; where all fail alike, the one sentence."""
+    """Draw the first rows; raises the first UserError if no row can be drawn."""
     parts, errors = [], []
     for title, groups in list(layout.rows.items())[:MOST_PICTURED]:
         try:

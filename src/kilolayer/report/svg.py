@@ -1,4 +1,4 @@
-"""Matplotlib figures as SVG to stand inside an HTML page."""
+"""Matplotlib figures as SVG inside an HTML page."""
 
 import io
 import re
@@ -35,12 +35,12 @@ def dress(axes: Axes, title: str = "", x: str = "", y: str = "", grid: bool = Tr
 def to_svg(figure: Figure, name: str, description: str) -> str:
     """The figure as an `<svg>` element.
 
-    name: prefixed to every id, so that figures of one page do not meet. description: what a screen
-    reader says. Text stays text. No namespace declarations: the HTML parser knows them, and so the
-    page holds no address at all.
+    name: prefix of every id, so that the ids of two figures on a page differ. description: text for
+    screen readers. Text in the figure stays text. Namespace declarations are removed: the HTML
+    parser does not need them, and without them the page contains no address.
     """
     buffer = io.StringIO()
-    # Without a salt the ids are drawn at random, and a repeat would differ.
+    # Without a salt the ids are random, and a repeated report would differ.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
     text = buffer.getvalue()

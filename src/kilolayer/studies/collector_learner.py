@@ -1,7 +1,7 @@
-"""Two agents on one buffer: one collects, the other is evaluated, and both learn from it alike.
+"""Two agents on one buffer: one collects, the other is evaluated, and both learn from the buffer.
 
-It tells what depth does for exploration from what it does for learning: the learner meets only what
-a collector of another depth has reached (the question of arXiv 2503.14858, section 4.4).
+This separates the effect of depth on exploration from its effect on learning: the learner sees only
+data that a collector of another depth has reached (the question of arXiv 2503.14858, section 4.4).
 """
 
 import dataclasses
@@ -24,19 +24,19 @@ class CollectorLearnerState(eqx.Module):
 
     @property
     def parameters(self) -> Parameters:
-        """The learner's."""
+        """The parameters of the learner."""
         return self.learner.parameters
 
 
 @dataclass(frozen=True, kw_only=True)
 class CollectorLearner(CRL):
-    """Contrastive reinforcement learning from the steps of a collector of another depth.
+    """Contrastive reinforcement learning from the data of a collector of another depth.
 
-    The two start from weights of their own, also where they are equally deep.
+    Learner and collector have separate initial weights, even at equal depth.
     """
 
     collector_depth: int = 4
-    """Depth of the second agent, which fills the buffer."""
+    """Depth of a separate data-collecting agent (ablation)."""
 
     @property
     def own_depths(self) -> tuple[int, ...]:
@@ -72,7 +72,7 @@ class CollectorLearner(CRL):
         return self.learner.rate(state.learner, observation, action, goal)
 
     def update(self, state: Any, batch: Batch, key: Array) -> tuple[Any, Metrics]:
-        """Both on the same batch; the learner's metrics, and the collector's by `collector_`."""
+        """Update both on the same batch; metrics of the collector have the prefix `collector_`."""
         learner_key, collector_key = jax.random.split(key)
         learner, metrics = self.learner.update(state.learner, batch, learner_key)
         collector, others = self.collector.update(state.collector, batch, collector_key)

@@ -1,6 +1,6 @@
-"""What a grid will cost: operations of every run, hours from one timing, memory of the largest.
+"""The cost of a grid: operations of every run, hours from one timing, memory of the largest run.
 
-Operations are counted from shapes alone, a second for each; nothing is trained.
+Operations are counted from shapes alone, in a second per run; nothing is trained.
 """
 
 import json
@@ -35,9 +35,9 @@ from kilolayer.types import UserError
 
 @dataclass(frozen=True)
 class Operations:
-    """Of matrix products: floating-point operations per update and per environment step.
+    """Floating-point operations of matrix products, per update and per environment step.
 
-    parameters: numbers in all networks. updates, env_steps: of the whole run.
+    parameters: their number in all networks. updates, env_steps: of the whole run.
     """
 
     update: int
@@ -51,12 +51,12 @@ class Operations:
         return self.updates * self.update + self.env_steps * self.env_step
 
     def until(self, updates: float, env_steps: float) -> float:
-        """Operations spent by then."""
+        """Operations up to this number of updates and environment steps."""
         return updates * self.update + env_steps * self.env_step
 
 
 def operations(config: RunConfig) -> Operations:
-    """What a run of this config computes; runs that differ in the seed compute the same."""
+    """Operations of a run of this config; they do not depend on the seed."""
     return _operations(config.having(seed=0))
 
 
@@ -90,10 +90,10 @@ def inference_operations(config: RunConfig, samples: int) -> int:
 
 @dataclass(frozen=True)
 class GridCost:
-    """operations: of each run by name. hours: of each run, lowest and highest, where one was timed.
+    """operations: of each run by name. hours: of each run, lowest and highest; None without timing.
 
-    largest: the forecast of the run with most parameters, which needs the most memory; where
-    nothing was timed, only what that run keeps between two rounds, in bytes.
+    largest: the forecast of the run with most parameters, which needs the most memory. Without
+    timing: only the bytes that this run keeps between two rounds.
     """
 
     operations: Mapping[str, Operations]
@@ -109,10 +109,11 @@ class GridCost:
 
 
 def grid_cost(cells: Mapping[str, Cell], calibration: bool, display: ProgressDisplay) -> GridCost:
-    """With calibration one run is compiled and timed, a minute or so, and the others are scaled
-    from it by their operations. Without, all is counted from shapes.
+    """Forecast the cost of all cells.
 
-    Every cell must be of one task, or the hours are those of the first one's physics.
+    With calibration, one run is compiled and timed, in a minute or so; the others are scaled from
+    it by their operations. Without calibration, everything is counted from shapes. All cells must
+    be of one task, since the hours use the physics of the timed run.
     """
     display.phase("operations")
     counted = {name: operations(cell.config) for name, cell in cells.items()}
@@ -131,7 +132,7 @@ def grid_cost(cells: Mapping[str, Cell], calibration: bool, display: ProgressDis
 
 
 def _hours(run: Operations, timed: Operations, pace: Pace) -> Range:
-    """Without evaluations and checkpoints, a few percent."""
+    """Hours without evaluations and checkpoints, which take a few percent."""
     low, high = (
         (run.updates * update * run.update / timed.update + run.env_steps * step) / 3600
         for update, step in zip(pace.update, pace.step, strict=True)
@@ -141,7 +142,7 @@ def _hours(run: Operations, timed: Operations, pace: Pace) -> Range:
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes that the largest run takes and that there are, on one device; gpus: 0 without."""
+    """bytes: of the largest run, on one device. room: bytes of that device. gpus: 0 for none."""
 
     bytes: int
     room: int
@@ -149,7 +150,7 @@ class Need:
 
 
 def memory_of_largest(configs: Sequence[Mapping[str, Any]]) -> Need:
-    """From `kilolayer plan` in a process of its own, so that this one holds no accelerator.
+    """Run `kilolayer plan` in a separate process, so that this process holds no accelerator.
 
     Raises UserError if the run cannot be planned.
     """

@@ -1,7 +1,7 @@
-"""Bring the runs of a study to their end: several at once, any kill survived.
+"""Finish the runs of a study: several at once, and robust to kills.
 
-A run that ends early is resumed. It fails when it has ended twice in a row without a checkpoint in
-between, so that a run of days goes on through every time limit of its queue.
+A run that ends early is resumed. A run fails when it ends twice in a row without a new checkpoint.
+So a run of days continues through every time limit of its queue.
 """
 
 import sys
@@ -25,8 +25,8 @@ LOG_LINES = 40  # of a run's output, in the report of its failure
 class Execution:
     """The state of one pass over a study.
 
-    attempts: how often each run was started since it last made progress. reached: updates in its
-    newest checkpoint when it was last started.
+    attempts: how often each run was started since it last made progress. reached: updates in the
+    run's newest checkpoint when it was last started.
     """
 
     study: Study
@@ -39,7 +39,7 @@ class Execution:
     failed: int = 0
 
     def run_all(self) -> None:
-        """Returns when every run has finished or failed; stops what runs if it is interrupted."""
+        """Return when every run has finished or failed; stop all running jobs if interrupted."""
         try:
             while self.waiting or self.running:
                 while self.waiting and len(self.running) < self.executor.jobs:
@@ -59,7 +59,7 @@ class Execution:
     def _start(self, run: StudyRun) -> None:
         self.attempts[run.name] = self.attempts.get(run.name, 0) + 1
         self.reached[run.name] = checkpointed(run)
-        # Absolute: a worker elsewhere starts in another folder.
+        # Absolute, since a remote worker starts in another folder.
         command = worker_command(self.study.path.resolve(), run.name)
         self.running[run.name] = (run, self.executor.start(command, self._log(run)))
 
@@ -114,12 +114,12 @@ def execute(path: Path, executor: Executor, display: ProgressDisplay) -> None:
 
 
 def worker_command(study: Path, name: str) -> list[str]:
-    """What brings one run of a study to its end, on whatever machine."""
+    """The command that finishes one run of a study, on any machine."""
     return [sys.executable, "-m", "kilolayer.studies.worker", str(study), name]
 
 
 def checkpointed(run: StudyRun) -> int:
-    """Updates in the newest checkpoint, by the run's own account; 0 before the first."""
+    """Updates in the newest checkpoint, as the run logged them; 0 before the first."""
     events = RunDirectory(run.path).read_events()
     saved = [event.get("updates", 0) for event in events if event["event"] == "checkpoint"]
     return max(saved, default=0)
@@ -130,7 +130,7 @@ def finished(run: StudyRun) -> bool:
 
 
 def share_done(run: StudyRun) -> float:
-    """Of a run's environment steps, 0 to 1."""
+    """Share of a run's environment steps that are done, 0 to 1."""
     if run.state == "missing":
         return 0.0
     events = run.run.directory.read_events()

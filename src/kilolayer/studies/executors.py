@@ -1,6 +1,7 @@
-"""Where the runs of a study go: local processes, Ray, or Slurm through submitit.
+"""Executors for the runs of a study: local processes, Ray, or Slurm through submitit.
 
-Each starts the same command and tells its exit code; what to start and when, `execute` decides.
+Every executor starts the same command and returns its exit code. `execute` decides what to start
+and when.
 """
 
 import contextlib
@@ -17,9 +18,9 @@ from typing import Literal, Protocol, get_args
 from kilolayer.types import UserError, bad_field
 
 ExecutorName = Literal["local", "ray", "slurm"]
-SLURM_JOBS = 100  # at once, unless the user says otherwise
-SLURM_MINUTES = 24 * 60  # of a job, unless SBATCH_TIMELIMIT says otherwise
-SLURM_CORES = 4  # of a job, unless SBATCH_CPUS_PER_TASK says otherwise
+SLURM_JOBS = 100  # at once, by default
+SLURM_MINUTES = 24 * 60  # per job; SBATCH_TIMELIMIT overrides it
+SLURM_CORES = 4  # per job; SBATCH_CPUS_PER_TASK overrides it
 STOP_SECONDS = 10.0
 
 
@@ -27,16 +28,16 @@ class Job(Protocol):
     """A command that was started."""
 
     def poll(self) -> int | None:
-        """Its exit code, or None while it waits or runs."""
+        """The exit code, or None while the job waits or runs."""
         ...
 
     def stop(self) -> None:
-        """End it, if it has not ended."""
+        """End the job, if it has not ended."""
         ...
 
 
 class Executor(Protocol):
-    """jobs: how many commands it takes at once."""
+    """jobs: how many commands run at once."""
 
     jobs: int
 
@@ -49,7 +50,7 @@ class Executor(Protocol):
 
 @dataclass
 class LocalJob:
-    """slot: the executor's place that it takes; free: those that are free, where it goes back."""
+    """slot: the executor's slot of this job. free: the free slots, to which the slot returns."""
 
     process: subprocess.Popen
     slot: int
@@ -74,9 +75,9 @@ class LocalJob:
 
 
 class Local:
-    """Processes of this machine; each keeps to its share of the cores where the system allows it.
+    """Processes on this machine; each one is pinned to its share of the cores if the system can.
 
-    gpus: those to share out, by CUDA's names; each job sees one, and several jobs on one share its
+    gpus: CUDA's names of the GPUs to use. Each job sees one GPU; several jobs on one GPU share its
     memory.
     """
 
@@ -86,7 +87,7 @@ class Local:
 
     def start(self, command: list[str], log: Path) -> LocalJob:
         slot = self._free.pop(0)
-        # Seeds of one shape are one program: the first to compile it does so for all on this host.
+        # Runs of equal shapes are one program, which the first run compiles for all on this host.
         programs = log.parent / f"compiled-{platform.node()}"
         environment = {"JAX_COMPILATION_CACHE_DIR": str(programs), **os.environ}
         if self.gpus:
@@ -95,14 +96,14 @@ class Local:
             if sharers > 1:
                 environment.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{0.9 / sharers:.2f}")
         with log.open("ab") as output:
-            # A group of its own: Ctrl-C is for the study, which then stops its runs in order.
+            # A new process group: Ctrl-C reaches the study alone, which then stops its runs.
             process = subprocess.Popen(
                 command, stdout=output, stderr=output, env=environment, start_new_session=True
             )
         if hasattr(os, "sched_setaffinity"):
             cores = cores_here()
             share = min(self.jobs, len(cores))  # more jobs than cores share them
-            with contextlib.suppress(ProcessLookupError):  # it has ended already
+            with contextlib.suppress(ProcessLookupError):  # the process has ended already
                 os.sched_setaffinity(process.pid, cores[slot % share :: share])
         return LocalJob(process, slot, self._free)
 
@@ -110,11 +111,10 @@ class Local:
 
 
 def gpus_here(count: int | None = None) -> tuple[str, ...]:
-    """CUDA's names of the GPUs that this process may use, as the user's CUDA_VISIBLE_DEVICES has
-    them.
+    """CUDA's names of the GPUs that this process may use, from CUDA_VISIBLE_DEVICES if it is set.
 
-    count: of the GPUs that JAX sees, where that is known; a process of its own counts them
-    otherwise, so that this one holds none.
+    count: number of GPUs that JAX sees. By default a separate process counts them, so that this
+    process holds no GPU.
     """
     if count is None:
         script = "import jax; print(sum(d.platform == 'gpu' for d in jax.local_devices()))"
@@ -134,7 +134,7 @@ def cores_here() -> list[int]:
 
 @dataclass
 class FutureJob:
-    """A job of a library that answers with a future."""
+    """A job of a library that returns a future."""
 
     done: Callable[[], bool]
     result: Callable[[], int]
@@ -145,7 +145,7 @@ class FutureJob:
             return None
         try:
             return self.result()
-        except Exception:  # whatever broke there: the run is resumed elsewhere
+        except Exception:  # any error of the worker: the run is resumed in another job
             return 1
 
     def stop(self) -> None:
@@ -153,14 +153,14 @@ class FutureJob:
 
 
 def run_command(command: list[str], log: str, environment: dict[str, str]) -> int:
-    """What a remote worker does; the study's folder must be on a disk that it shares."""
+    """Run a command on a remote worker; the study's folder must be on a disk that it shares."""
     with open(log, "ab") as output:
         return subprocess.run(
             command, stdout=output, stderr=output, env={**os.environ, **environment}, check=False
         ).returncode
 
 
-# What a worker elsewhere must find as it is here.
+# Variables that a remote worker gets from this process.
 ENVIRONMENT = ("PYTHONPATH", "JAX_COMPILATION_CACHE_DIR", "XLA_FLAGS", "JAX_PLATFORMS")
 
 
@@ -218,7 +218,7 @@ class Ray:
 class Slurm:
     """One Slurm job for each run. Partition, account and the like come from SBATCH_ variables.
 
-    cluster: submitit's; `local` runs the jobs as processes here, for tests.
+    cluster: submitit's name for it; `local` runs the jobs as processes here, for tests.
     """
 
     def __init__(self, jobs: int | None, memory: int, folder: Path, cluster: str = "slurm"):
@@ -267,6 +267,6 @@ def _missing(extra: str, package: str) -> UserError:
 
 
 def check_executor(name: str) -> None:
-    """Raises UserError for a name that is none."""
+    """Raises UserError for an unknown name."""
     if name not in get_args(ExecutorName):
         raise bad_field("executor", name, f"one of {', '.join(get_args(ExecutorName))}", "local")

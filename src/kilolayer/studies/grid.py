@@ -20,7 +20,7 @@ Factor = Mapping[Value, Change]
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of a grid. factors: what distinguishes it, by name, the seed among them."""
+    """One run of a grid. factors: the settings that distinguish it, by name, with the seed."""
 
     factors: dict[str, Value]
     config: RunConfig
@@ -28,9 +28,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Grid:
-    """Every combination of the factors' values, each with seeds 0, 1, ... from the base's on.
+    """Every combination of the factors' values, with `seeds` seeds each, from the base's seed on.
 
-    labels: factors that all cells of this grid share, for grids that are put together.
+    labels: factors that all cells of this grid share, to distinguish it from other grids.
     """
 
     base: RunConfig
@@ -80,7 +80,7 @@ def field_factor(field: str, values: Iterable[Value]) -> dict[Value, Change]:
 
 
 def _name(factors: Mapping[str, Value]) -> str:
-    """Words speak for themselves; a number needs its factor's name."""
+    """A run's name: words stand alone, numbers follow their factor's name."""
     parts = [
         value if isinstance(value, str) else f"{name}{value:g}" for name, value in factors.items()
     ]
@@ -88,7 +88,7 @@ def _name(factors: Mapping[str, Value]) -> str:
 
 
 def _changed(config: RunConfig, changes: Iterable[Change]) -> RunConfig:
-    """The config with all changes at once: one alone may not fit what another has yet to change."""
+    """The config with all changes applied at once, since one alone may not fit without the rest."""
     settings: dict[str, Any] = {}
     for change in changes:
         own = dict(change)
@@ -99,7 +99,7 @@ def _changed(config: RunConfig, changes: Iterable[Change]) -> RunConfig:
 
 
 def _check(name: str, config: RunConfig) -> None:
-    """Every check that a run makes before it compiles."""
+    """Make every check that a run makes before it compiles."""
     with _run_named(name):
         task = task_of(config.task)
         build_agent(config, TrainPlan.derive(config, task.episode_length), task)
@@ -107,7 +107,7 @@ def _check(name: str, config: RunConfig) -> None:
 
 @contextmanager
 def _run_named(name: str) -> Iterator[None]:
-    """Names the run in what a user is told of its settings."""
+    """Add the run's name to a UserError about its settings."""
     try:
         yield
     except UserError as error:

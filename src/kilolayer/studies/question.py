@@ -1,4 +1,4 @@
-"""What a question is: a grid at three sizes and an analysis of its runs."""
+"""A question: a grid of runs at three sizes, and an analysis of the runs."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ SIZES: tuple[Size, ...] = get_args(Size)
 
 @dataclass(frozen=True)
 class Setup:
-    """What a size of a question fixes and its user may change: config, tasks, depths, seeds."""
+    """What one size of a question sets and a user may change: config, tasks, depths, seeds."""
 
     base: RunConfig
     depths: tuple[int, ...]
@@ -42,8 +42,8 @@ class Question:
     """name: as in `kilolayer study NAME`; asks: the question in a sentence.
 
     grids: the runs of a setup. analyse: gets the finished and failed runs of one task, and may
-    raise UserError where too few have finished. needs: the factor without which another study's
-    runs do not answer it.
+    raise UserError if too few runs have finished. needs: the factor that the runs of another study
+    must have to answer this question.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Question:
         depths: Sequence[int] = (),
         seeds: int | None = None,
     ) -> Setup:
-        """The setup of a size, with what the user gave instead."""
+        """The setup of a size; values that the user gave replace those of the size."""
         if size not in self.setups:
             raise bad_field("size", size, f"one of {', '.join(self.setups)}", SIZES[0])
         chosen = self.setups[size]
@@ -85,7 +85,7 @@ class Question:
         return all_cells(grids)
 
     def answer(self, study: Study) -> Answer:
-        """Tasks are analysed one by one, never mixed; too few runs are a verdict, not an error."""
+        """Analyse every task by itself; too few runs give a verdict, not an error."""
         by_task: dict[str, list] = {}
         for run in study.runs:
             if run.state in ("finished", "failed"):

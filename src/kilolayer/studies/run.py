@@ -1,4 +1,4 @@
-"""`kilolayer study`: make or continue a study directory, finish its runs, say what they show."""
+"""`kilolayer study`: make or continue a study directory, finish its runs and analyse them."""
 
 import json
 import os
@@ -42,7 +42,7 @@ LOCK = "study.lock"
 
 @dataclass(frozen=True)
 class StudyResult:
-    """report: the page."""
+    """report: the path of the HTML page."""
 
     study: Study
     answer: Answer
@@ -50,7 +50,7 @@ class StudyResult:
 
 
 def find_question(name: str) -> Question:
-    """A question by name, or the one that the user's own `module:function` returns."""
+    """A question by name, or the question that a user's `module:function` returns."""
     return make("question", name, QUESTIONS, Question)
 
 
@@ -67,14 +67,14 @@ def study(
     smallest_effect: float | None = None,
     progress: bool = True,
 ) -> StudyResult:
-    """Answer a question with runs: train those of its grid that are not there yet, then analyse.
+    """Answer a question with runs: train the missing runs of its grid, then analyse all of them.
 
-    name: of the question, or `module:function` of your own. out: the study directory, by default
-    `studies/NAME-SIZE`; what is there of the same question is continued. tasks, depths, seeds:
-    instead of those of the size. executor: `local`, `ray` or `slurm`. jobs: runs at once, by
-    default as many as cores and memory allow. source: analyse the runs of this study directory
-    instead of training. smallest_effect: the largest difference that would not matter, as a share
-    of what a score can be; by default what the study has, 0.05 if it is new. Raises UserError
+    name: of the question, or `module:function` for your own. out: the study directory, by default
+    `studies/NAME-SIZE`; an existing study of the same question is continued. tasks, depths, seeds:
+    replace those of the size. executor: `local`, `ray` or `slurm`. jobs: runs at once, by default
+    as many as cores and memory allow. source: analyse the runs of this study directory instead of
+    training. smallest_effect: the largest difference that does not matter, as a share of the
+    score's range; by default that of the existing study, 0.05 for a new one. Raises UserError
     before anything is trained.
     """
     check_executor(executor)
@@ -121,7 +121,7 @@ def dry_run(
 
 
 def _finish(path: Path, executor: str, jobs: int | None, display: ProgressDisplay) -> None:
-    """Train what is not there; starts no executor if nothing is missing."""
+    """Train the missing runs; start no executor if none is missing."""
     if all(run.state == "finished" for run in load_study(path).runs):
         return
     chosen = _executor(executor, jobs, path)
@@ -144,15 +144,16 @@ def _executor(name: str, jobs: int | None, path: Path) -> Executor:
 
 
 def load_configs(path: Path) -> list[dict[str, Any]]:
-    """Every run's config of a study directory."""
+    """The config of every run in a study directory."""
     cells = json.loads((path / "study.json").read_text(encoding="utf-8"))["runs"].values()
     return [cell["config"] for cell in cells]
 
 
 def _merged(path: Path, question: Question, size: str, cells: Mapping[str, Cell]) -> dict[str, Any]:
-    """The runs of a study directory: those that are there and what they lack of these.
+    """The runs of a study directory: its existing runs and the missing ones of `cells`.
 
-    Raises UserError if it holds another question, another size or other runs of the same names.
+    Raises UserError if the directory holds another question, another size or other runs of the
+    same names.
     """
     runs = {
         name: {"factors": cell.factors, "config": cell.config.to_dict()}
@@ -174,7 +175,7 @@ def _merged(path: Path, question: Question, size: str, cells: Mapping[str, Cell]
             "train runs of its own."
         )
     old = json.loads((path / "study.json").read_text(encoding="utf-8"))["runs"]
-    # As configs, since an option that is new since then has its default.
+    # Compared as configs, so that an option newer than the study has its default.
     changed = [
         name
         for name, cell in cells.items()
@@ -193,7 +194,7 @@ def _config(values: Mapping[str, Any], path: Path) -> RunConfig:
 
 
 def _smallest_effect(path: Path) -> float:
-    """What the study has, or that of a new one."""
+    """The value of the existing study, or the default of a new one."""
     there = (path / "study.json").exists()
     return load_study(path).smallest_effect if there else SMALLEST_EFFECT
 
@@ -215,7 +216,7 @@ def _write_study(path: Path, question: Question, size: str, runs: Mapping, **mor
 def _borrow(
     question: Question, source: Path, out: str | Path | None, smallest_effect: float | None
 ) -> Study:
-    """A study directory of this question whose runs are those of another one."""
+    """A study directory of this question that uses the runs of the study `source`."""
     there = load_study(source)
     lacking = [run.name for run in there.runs if question.needs not in run.factors]
     if lacking:
@@ -235,7 +236,7 @@ def _borrow(
 
 def _analysed(question: Question, found: Study) -> StudyResult:
     require_planned(found)
-    # Drawing is loaded when there is something to draw: a dry run has nothing.
+    # Imported here, since a dry run draws nothing.
     from kilolayer.report.study_report import write_study_report
 
     answer = question.answer(found)

@@ -1,7 +1,7 @@
-"""The configs that questions start from, by size.
+"""The base configs of the questions, by size.
 
-Three seeds rehearse a study; fewer than four can settle nothing at 5 %, since three against three
-can be divided in twenty ways.
+Three seeds only rehearse a study. Fewer than four seeds cannot reach 5 %, since three against three
+can be divided in only twenty ways.
 """
 
 import dataclasses
@@ -10,19 +10,19 @@ from kilolayer.config import RunConfig
 from kilolayer.recommendations import recommended
 from kilolayer.studies.question import Setup, Size
 
-# A point U-maze in half a minute a run. A shallow network learns it towards the end, so that it
-# shows who learns faster, and says little of what deep networks are for.
+# A point U-maze, half a minute per run. A shallow network learns it near the end of training. So
+# these runs show which depth learns faster, but say little about what deep networks are good for.
 POINT: RunConfig = recommended(
     "point_u_maze",
     total_steps=60_000,
     num_envs=64,
     width=32,
-    average_decay=0.99,  # the recommended one looks back further than these runs are long
+    average_decay=0.99,  # the recommended decay averages over more updates than these runs have
     num_evaluations=7,
     eval_envs=64,
     tensorboard=False,
 )
-# The hardest point maze, ways of up to 15 cells: minutes a run, and none so far solved it whole.
+# The hardest point maze, paths of up to 15 cells: minutes per run; no run so far solved it fully.
 MAZE: RunConfig = recommended("point_hardest_maze", tensorboard=False)
 # arXiv 2503.14858: for a GPU.
 PAPER: RunConfig = recommended(
@@ -36,7 +36,7 @@ PAPER: RunConfig = recommended(
 
 
 def by_depth() -> dict[Size, Setup]:
-    """What most questions about depth take."""
+    """The setups of most questions about depth."""
     return {
         "quick": Setup(POINT, (4, 8, 16), 3),
         "laptop": Setup(MAZE, (4, 8, 16), 5),
@@ -45,7 +45,7 @@ def by_depth() -> dict[Size, Setup]:
 
 
 def with_training_goals(setups: dict[Size, Setup]) -> dict[Size, Setup]:
-    """The same for a question about curves of the training goals' scores."""
+    """The same setups with evaluations of the training goals, for questions about their curves."""
     return {
         size: dataclasses.replace(setup, base=setup.base.having(evaluate_training_goals=True))
         for size, setup in setups.items()
@@ -53,7 +53,7 @@ def with_training_goals(setups: dict[Size, Setup]) -> dict[Size, Setup]:
 
 
 def extremes() -> dict[Size, Setup]:
-    """Shallow beside deep, where each takes many other cells."""
+    """One shallow and one deep network, for grids with many other factors."""
     return {
         "quick": Setup(POINT, (4, 16), 3),
         "laptop": Setup(MAZE, (4, 16), 5),

@@ -1,4 +1,4 @@
-"""What `kilolayer study` prints before anything is trained."""
+"""The tables that `kilolayer study` prints before it trains anything."""
 
 from collections.abc import Mapping
 
@@ -21,7 +21,7 @@ def question_table(asks: Mapping[str, str]) -> Table:
 
 
 def cost_table(cells: Mapping[str, Cell], cost: GridCost) -> Table:
-    """A row for each run, and what all take together."""
+    """A row for each run, and the total of all runs."""
     table = Table(title=f"{len(cells)} runs", title_justify="left", show_footer=True)
     table.add_column("run", "all in turn", no_wrap=True)
     operations = sum(each.run for each in cost.operations.values())
@@ -48,7 +48,7 @@ def cost_table(cells: Mapping[str, Cell], cost: GridCost) -> Table:
 
 
 def memory_sentence(cost: GridCost) -> str:
-    """Whether the largest run fits."""
+    """Whether the largest run fits into memory, as a sentence."""
     largest = cost.largest
     if isinstance(largest, int):
         return (

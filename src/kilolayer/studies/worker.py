@@ -1,7 +1,8 @@
-"""`python -m kilolayer.studies.worker STUDY NAME`: bring one run of a study to its end.
+"""`python -m kilolayer.studies.worker STUDY NAME`: finish one run of a study.
 
-What every executor starts, however often: a finished run is left alone, a killed one resumed. A
-worker waits for another of the same run, which may have outlived its study.
+Every executor starts this command, any number of times. The worker leaves a finished run alone and
+resumes a killed one. It waits for another worker of the same run, which may have outlived its
+study.
 """
 
 import json

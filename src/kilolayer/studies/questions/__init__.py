@@ -1,4 +1,4 @@
-"""The named questions: a file each. One of your own is named `module:function` instead."""
+"""The named questions, one file each. A question of your own is named `module:function`."""
 
 from collections.abc import Callable
 

@@ -19,7 +19,7 @@ from kilolayer.studies.setups import extremes
 
 FACTORS = ("objective", "recipe", "depth")
 
-# The first value of each is what the gain starts from.
+# The gain is measured from the first value of each factor.
 OBJECTIVES: Factor = {"sac-her": {"agent": "sac-her"}, "crl": {"agent": "crl"}}
 ARCHITECTURES: Factor = {"plain-mlp": {"recipe": "plain-mlp"}, "residual": {}}
 

@@ -24,11 +24,11 @@ from kilolayer.studies.question import Question, Setup
 from kilolayer.studies.setups import extremes
 
 UPDATES, SAMPLES = "updates held", "samples held"
-GROWTH = 4  # of the batch, from each size to the next
+GROWTH = 4  # ratio of the larger batch size to the smaller one
 
 
 def grids(setup: Setup) -> list[Grid]:
-    """The base's batch and a fourth of it; samples held means fewer updates of larger batches."""
+    """The base's batch size and a quarter of it. Samples held: larger batches, fewer updates."""
     base = setup.base
     largest, updates = base.agent.batch_size, base.collection.update_to_data
     sizes = (largest // GROWTH, largest)
@@ -42,7 +42,7 @@ def grids(setup: Setup) -> list[Grid]:
             for size in sizes
         },
     }
-    # The smallest batch is the same run in both ways, and is trained once.
+    # The smallest batch gives the same run in both grids, so it is trained once.
     ways[SAMPLES].pop(sizes[0])
     return [
         dataclasses.replace(
@@ -58,7 +58,7 @@ def analyse(study: Study) -> Answer:
     smallest = min(batch for _, batch, _ in scores)
     claims, tables, series = [], [], []
     for held in (UPDATES, SAMPLES):
-        # The smallest batch serves both.
+        # The runs of the smallest batch belong to both comparisons.
         own = {
             (batch, depth): row
             for (way, batch, depth), row in scores.items()

@@ -1,4 +1,4 @@
-"""Does depth help because it reaches other data, or because it makes more of the same data?"""
+"""Does depth help because it collects other data, or because it learns more from the same data?"""
 
 import numpy as np
 

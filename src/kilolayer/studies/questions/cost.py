@@ -22,13 +22,15 @@ CostOf = Callable[[Run], np.ndarray]
 
 
 def counted(run: Run, name: str) -> np.ndarray:
-    """A count of the run's events at each of its evaluations."""
+    """A counter of the run, such as `updates`, at each of its evaluations."""
     events = [e for e in run.events if TIME_AT_GOAL in e.get("metrics", {})]
     return np.array([event[name] for event in events], float)
 
 
 def seconds(run: Run) -> np.ndarray:
-    """Spent on acting and learning by each evaluation; not on compiling, evaluating and saving."""
+    """Seconds of acting and learning up to each evaluation.
+
+    Compiling, evaluating and saving are left out."""
     spent = [
         (event["updates"], event["seconds"].get("prefill", 0.0) + event["seconds"]["train"])
         for event in run.events
@@ -55,7 +57,7 @@ def cost_curve(depth: int, runs: list[StudyRun], cost: CostOf) -> CostCurve:
     """The seeds' mean cost at each evaluation; evaluations before the first update are left out."""
     _, scores = curves(runs)
     mean_cost = np.mean([cost(run.run) for run in runs], axis=0)
-    # The score after the first update alone is bought with updates.
+    # A score before the first update cost no updates.
     kept = counted(runs[0].run, "updates") > 0
     return CostCurve.from_seeds(depth, mean_cost[kept], scores[:, kept])
 

@@ -1,4 +1,4 @@
-"""Does depth raise the score, where does it jump, and from where on is more depth for nothing?"""
+"""Does depth raise the score, where does the score jump, and where does it saturate?"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ def analyse(study: Study) -> Answer:
 
 @dataclass(frozen=True)
 class DepthClaims:
-    """marks: of the plot. notes: of the methods, and of depths that were left out."""
+    """marks: of the plot. notes: on the methods, and on depths that were left out."""
 
     claims: tuple[Claim, ...]
     marks: tuple[tuple[float, str], ...]
@@ -62,9 +62,10 @@ class DepthClaims:
 
 
 def depth_claims(study: Study, scores: Mapping[int, np.ndarray]) -> DepthClaims:
-    """What scores `{depth: [seeds]}` say of depth, the deepest against the shallowest first.
+    """Claims about depth from scores `{depth: [seeds]}`, first the deepest against the shallowest.
 
-    Depths with one seed are left out and named; with fewer than two others there are no claims.
+    Depths with one seed are left out, and a note lists them. If fewer than two depths are left,
+    there are no claims.
     """
     ample = {depth: row for depth, row in scores.items() if len(row) > 1}
     single = [depth for depth in scores if depth not in ample]

@@ -22,7 +22,7 @@ LOSS = "critic/contrastive_loss"
 
 
 def feedback_of(run: Run) -> Feedback:
-    """Raises UserError for a run whose loss does not bound information."""
+    """Feedback of one run; raises UserError if the run's loss does not bound information."""
     config, agent = run.config, run.config.agent
     if not isinstance(agent, CRL) or agent.contrastive_loss == "binary":
         loss = f" with the loss {agent.contrastive_loss}" if isinstance(agent, CRL) else ""
@@ -33,8 +33,8 @@ def feedback_of(run: Run) -> Feedback:
     rounds = [event for event in run.events if LOSS in event.get("metrics", {})]
     updates = np.array([event["updates"] for event in rounds], float)
     loss = np.array([event["metrics"][LOSS] for event in rounds])
-    # How often a step lies within the radius is measured by evaluations, of the training goals
-    # where each played them: the data are collected with those.
+    # Evaluations measure how often a step lies within the radius. The training goals are preferred
+    # if every evaluation played them, since the data are collected with those goals.
     training = "evaluation_training_goals/time_at_goal"
     steps, time = run.curve(training)
     if len(steps) < len(run.curve(TIME_AT_GOAL)[0]):
@@ -91,7 +91,7 @@ def analyse(study: Study) -> Answer:
 
 
 def _claim(study: Study, depth: int, ratio: Difference) -> Claim:
-    """ratio: log2 of contrastive over reward, which is no change where both supply the same."""
+    """ratio: log2 of contrastive over reward; 0 if both supply the same."""
     log2 = ratio.value
     times = Estimate(2.0**log2.value, 2.0**log2.low, 2.0**log2.high, log2.seeds)
     says = (

@@ -19,7 +19,7 @@ from kilolayer.types import UserError
 
 ACCURACY, LOSS = "critic/accuracy", "critic/contrastive_loss"
 DEPTHS = (64, 256, 1024, 4096)
-# Times what guessing finds, in the mean of the last quarter of training.
+# A critic learns if its accuracy is this many times chance, mean of the last quarter of training.
 LEARNT = 2.0
 SHORT: dict[str, Any] = {"num_evaluations": 2, "eval_envs": 16}
 
@@ -84,7 +84,7 @@ def analyse(study: Study) -> Answer:
 
 
 def _claims(study: Study, learns: dict[int, int]) -> list[Claim]:
-    """Of every depth, in what share of its runs the critic learns; one that broke off does not."""
+    """For every depth, the share of runs in which the critic learns; failed runs do not learn."""
     ended = [run for run in study.runs if run.state in ("finished", "failed")]
     counts = {depth: len(runs) for (depth,), runs in group(ended, "depth").items()}
     return [

@@ -34,7 +34,7 @@ REMOVED: Factor = {
 
 
 def grids(setup: Setup, removed: Factor = REMOVED) -> list[Grid]:
-    """The whole recipe and each with one thing less, at a small and a large depth."""
+    """The whole recipe and its variants without one part, at a small and a large depth."""
     return [setup.grid({"removed": removed, "depth": setup.depth_factor})]
 
 
@@ -73,7 +73,7 @@ def analyse(study: Study) -> Answer:
 
 
 def _failure_claim(name: str, runs: list[StudyRun], whole: list[StudyRun]) -> Claim:
-    """That runs of the variant break off more or less often than those of the whole recipe."""
+    """Claim that runs of the variant fail more or less often than those of the whole recipe."""
     counts = [(_broken(each), len(each)) for each in (runs, whole)]
     table = [[failed, count - failed] for failed, count in counts]
     (failed, count), (of_whole, count_of_whole) = counts

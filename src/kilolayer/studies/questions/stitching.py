@@ -1,4 +1,4 @@
-"""Trained on near goals, tested on far ones: does depth put known pieces together?"""
+"""Trained on near goals, tested on far goals: does depth help to combine known paths?"""
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from kilolayer.training.evaluate import evaluation_key, evaluation_start
 from kilolayer.types import UserError
 
 FAR, NEAR = "evaluation/success", "evaluation_training_goals/success"
-DRAWN = 512  # starts and goals, to see how far apart they are
+DRAWN = 512  # pairs of start and goal, sampled to measure how far apart they are
 TASK = "ant_u4_maze_stitching"
 LAPTOP: RunConfig = recommended(TASK, tensorboard=False)
 
@@ -37,7 +37,7 @@ def analyse(study: Study) -> Answer:
     if len(far) < 2:
         raise UserError("a comparison needs two depths: add depths to the study.")
     shallow, deep = min(far), max(far)
-    # The gap of a run is its own: near and far are scored by the same network.
+    # The gap is taken within each run, since one network has both scores.
     gaps = {depth: near[depth] - far[depth] for depth in far}
     claims = [
         change_claim(study, says, difference(scores[deep], scores[shallow]), FAR)
@@ -74,7 +74,7 @@ def analyse(study: Study) -> Answer:
 
 
 def what_is_stitched(task: Task) -> str:
-    """Whether training draws pairs of start and goal as far apart as those of the evaluation."""
+    """Whether training samples pairs of start and goal as far apart as the evaluation does."""
     lengths = {split: path_lengths(task, split) for split in ("training", "evaluation")}
     farthest, nearest = lengths["training"].max(), np.median(lengths["evaluation"])
     if farthest < nearest:

@@ -20,12 +20,12 @@ from kilolayer.studies.setups import by_depth
 from kilolayer.types import UserError
 
 SAMPLES = (1, 4, 16, 64)
-EPISODES, SEED = 128, 1  # starts and goals that no evaluation of the run has seen
+EPISODES, SEED = 128, 1  # this seed gives starts and goals that no evaluation of the run used
 FILE = "test_time.json"
 
 
 def scores(study: Study, runs: list[StudyRun]) -> np.ndarray:
-    """Time at goal `[seeds, samples]`; what was evaluated once is kept in the study directory."""
+    """Time at goal `[seeds, samples]`; the study directory keeps every score once evaluated."""
     target = study.path / FILE
     kept = json.loads(target.read_text(encoding="utf-8")) if target.exists() else {}
     for run in runs:
@@ -59,7 +59,7 @@ def analyse(study: Study) -> Answer:
             (str(depth), str(len(runs)), str(samples), f"{each:.3g}", with_interval(column, bounds))
             for samples, each, column in zip(SAMPLES, cost, found.T, strict=True)
         ]
-        # The same networks with and without: their differences, not two groups.
+        # The same networks with and without samples: a test of differences, not of two groups.
         says = f"At depth {depth} the best of {SAMPLES[-1]} samples changes the score by"
         claims.append(change_claim(study, says, gain(found[:, -1] - found[:, 0])))
     columns = ("depth", "seeds", "samples", "operations for one action", "time at goal")

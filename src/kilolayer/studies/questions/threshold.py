@@ -45,7 +45,7 @@ def analyse(study: Study) -> Answer:
 
 
 def _claim(study: Study, groups: dict, share: float, depths: list[int]) -> Claim | None:
-    """Which of the shallowest and the deepest reaches the share sooner; None for one depth."""
+    """Whether the deepest reaches the share later than the shallowest; None for one depth."""
     if len(depths) < 2:
         return None
     (steps, first), (_, last) = (curves(groups[depth]) for depth in (depths[0], depths[-1]))

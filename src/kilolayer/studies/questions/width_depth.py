@@ -21,16 +21,18 @@ from kilolayer.studies.questions.depth import TOO_FEW, depth_claims
 from kilolayer.studies.setups import by_depth
 
 PARAMETERS, OPERATIONS = "equal parameters", "equal operations"
-UNIT = 8  # widths are multiples of it
+UNIT = 8  # every width is a multiple of this
 
 
 def width_of_equal_parameters(width: int, shallow: int, depth: int) -> int:
-    """Parameters grow as depth * width^2, and operations of an update with them."""
+    """The width at `depth` that keeps the parameters, which grow as depth * width^2.
+
+    The operations of an update grow with the parameters."""
     return max(UNIT, round(width * (shallow / depth) ** 0.5 / UNIT) * UNIT)
 
 
 def grids(setup: Setup) -> list[Grid]:
-    """Against the shallowest network: once narrower with depth, once with fewer updates."""
+    """Two grids at the cost of the shallowest network: narrower, or fewer updates, with depth."""
     base, shallow = setup.base, setup.depths[0]
     width, updates = base.network.width, base.collection.update_to_data
     narrower = {
