@@ -10,7 +10,7 @@ from kilolayer.agents.ppo import PPO
 from kilolayer.config import RunConfig, run_config
 from kilolayer.plan import TrainPlan
 from kilolayer.recipes import RECIPES, with_recipe
-from kilolayer.recommendations import ANT, ANT_FAR, FAMILIES, POINT
+from kilolayer.recommendations import ANT, ANT_FAR, FAMILIES, OWN_ARM, OWN_LEGS, POINT
 from kilolayer.tasks.registry import TASKS, make_task
 from kilolayer.types import UserError
 
@@ -45,11 +45,25 @@ def test_the_longest_name_that_fits_chooses_the_family():
 
 
 @pytest.mark.parametrize(
-    "what", [{"task": "examples.puck:make_puck"}, {"gym": "Some-v0"}, {"mjcf": "robot.xml"}]
+    ("what", "expected"),
+    [
+        ({"task": "examples.puck:make_puck"}, POINT),
+        ({"gym": "Some-v0"}, POINT),
+        ({"mjcf": "not-there.xml"}, OWN_ARM),
+    ],
 )
-def test_a_task_without_a_family_starts_from_the_point_mazes(what):
+def test_where_a_task_of_the_users_own_starts_from(what, expected):
     config = recommended(**what)
-    assert config == run_config(**{"task": config.task.task, **what}, **POINT)
+    assert config == run_config(**{"task": config.task.task, **what}, **expected)
+
+
+@pytest.mark.parametrize(("joint", "expected"), [("hinge", OWN_ARM), ("free", OWN_LEGS)])
+def test_a_robot_with_a_free_joint_starts_from_the_ant(tmp_path, joint, expected):
+    robot = tmp_path / "robot.xml"
+    body = f'<body><joint type="{joint}"/><geom size="1" mass="1"/></body>'
+    robot.write_text(f"<mujoco><worldbody>{body}</worldbody></mujoco>")
+    config = recommended(mjcf=str(robot))
+    assert config == run_config(mjcf=str(robot), **expected)
 
 
 def test_fields_go_over_a_recipe_and_a_recipe_over_the_task():

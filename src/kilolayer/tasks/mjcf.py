@@ -64,6 +64,16 @@ def read_world(file: str, control_step: float | None) -> MujocoWorld:
     return dataclasses.replace(world, fields=("sensordata",) if world.model.nsensordata else ())
 
 
+def has_free_joint(file: str) -> bool:
+    """Whether a part of the model moves freely; False for a file that cannot be read, which
+    `read_world` refuses."""
+    try:
+        joints = mujoco.MjSpec.from_file(file).joints
+    except ValueError:
+        return False
+    return any(joint.type == JOINT.mjJNT_FREE for joint in joints)
+
+
 def _does_not_compile(file: str, error: ValueError) -> UserError:
     """MuJoCo's message, of several lines, as one sentence."""
     lines = [line.strip().rstrip(".:") for line in str(error).splitlines()]
