@@ -19,7 +19,7 @@ from kilolayer_robot.waypoints import Graph, subgoals
 
 
 class Planner(Protocol):
-    """Emits plan chunks."""
+    """Plans the next chunk of subgoals."""
 
     def plan(self, observation: Array, achieved_goal: Array, goal: Array) -> Array:
         """The next subgoals, `[batch, chunk, goal]`, the nearest first.

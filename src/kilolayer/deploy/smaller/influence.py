@@ -36,8 +36,8 @@ class Influence(NamedTuple):
 
     cosine: 1 - cosine between the residual stream before and after the block, in 0 to 2 (the block
     influence of arXiv 2403.03853, equation 1). norm: norm of the block's contribution divided by
-    the norm of its input stream. divergence: KL between the policy and the policy without the
-    block, in nats. All are means over states.
+    the norm of its input stream. divergence: KL(policy || policy without the block), in nats. All
+    are means over states.
     """
 
     cosine: np.ndarray
@@ -89,7 +89,7 @@ def _stream_changes(actor: Actor, visited: Visited) -> tuple[Array, Array]:
 
 
 def divergences(actor: Actor, visited: Visited, kept: Sequence[Sequence[int]]) -> np.ndarray:
-    """KL in nats between the policy and the policy with each choice of blocks, `[choices]`.
+    """KL(policy || policy with these blocks) in nats, for each choice of blocks, `[choices]`.
 
     kept: choices with equally many blocks, at least one.
     """
