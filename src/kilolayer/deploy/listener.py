@@ -1,4 +1,4 @@
-"""The interface between the page or the control loop and what understands instructions."""
+"""Interface of objects that interpret instructions, for the page and the control loop."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
