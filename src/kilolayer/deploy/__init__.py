@@ -1,4 +1,5 @@
-"""A policy on its own: opened, scored, made smaller, exported, planned over, run in a loop, shown.
+"""Stand-alone policies: open, score, compress, export, plan, control and show them.
 
-Knows runs through `analysis`, and rolls out through `training`. Offers `policy.open_policy`.
+Loads runs through `analysis` and plays episodes through `training`. `policy.open_policy` opens a
+policy.
 """

@@ -1,19 +1,19 @@
-"""What a robot's loop needs to know of a task."""
+"""The robot card of a task: coordinates, ranges, control step and safe action."""
 
 import numpy as np
 
 from kilolayer.tasks.base import Coordinate, Task
 from kilolayer_robot import card as robot
 
-# (lowest [dim], highest [dim]) of what was recorded
+# (lowest [dim], highest [dim]) recorded values
 Range = tuple[np.ndarray, np.ndarray]
 
 
 def task_card(task: Task, observed: Range | None = None, goals: Range | None = None) -> robot.Card:
-    """The card of a policy of this task, without files.
+    """The card for policies of this task, without files.
 
-    observed, goals: ranges to state for observations and goals. Actions are shares of each
-    actuator's range, [-1, 1]; the safe action is zeros.
+    observed, goals: recorded ranges of observations and goals, written into the card. Actions are
+    shares of each actuator's range, [-1, 1]; the safe action is zeros.
     """
     action = tuple(
         robot.Coordinate(f"action {index}", "share of the range", -1.0, 1.0)

@@ -1,4 +1,4 @@
-"""What the card of a zoo policy says beside its network: what it scores and how it was trained."""
+"""The zoo's section of a policy card: the policy's score and how it was trained."""
 
 import dataclasses
 import json
@@ -14,17 +14,18 @@ from kilolayer.runtime.zoo import zoo_directories
 from kilolayer.training.evaluate import episode_scores
 from kilolayer.types import UserError
 
-# Where the facts lie in the `details` of a policy's card, and their version.
+# Key of the zoo's section in the `details` of a policy card, and the version of its format.
 SECTION, VERSION = "zoo", 1
 ESTIMATES = ("success", "time_at_goal", "final_distance")
 
 
 @dataclass(frozen=True)
 class Score:
-    """What a policy scores in episodes of the task's evaluation goals, each with a 95 % interval.
+    """A policy's scores on the task's evaluation goals, each with a 95 % interval.
 
     success: share of the episodes that reach their goal, with Wilson's interval. time_at_goal:
-    control steps; final_distance: in the goal's unit; both with Student's interval of the mean.
+    control steps. final_distance: in the goal's unit. The last two are means with Student's
+    interval.
     """
 
     episodes: int
@@ -38,8 +39,8 @@ class Score:
 class Training:
     """How a policy was trained.
 
-    commands: one after another, without directories. seed: of the last one. env_steps, updates:
-    over all commands, None where not known. versions: of Python and packages.
+    commands: run one after another, without directories. seed: that of the last command. env_steps,
+    updates: sums over all commands, or None if unknown. versions: of Python and packages.
     """
 
     commands: tuple[str, ...]
@@ -53,7 +54,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Exhibit:
-    """A policy of the zoo as its card describes it; bytes: of both of its files."""
+    """A policy of the zoo, as its card describes it. bytes: total size of its two files."""
 
     name: str
     path: Path
@@ -67,7 +68,7 @@ class Exhibit:
 
 
 def score_policy(policy: DeployedPolicy, episodes: int, seed: int) -> Score:
-    """Play episodes and score them; `seed` draws starts and goals."""
+    """Play episodes and score them. `seed` draws starts and goals."""
     scorer = Scorer(policy.task, policy.config, episodes, seed)
     found = episode_scores(policy.task, scorer.play(policy.agent, policy.agent_state))
     return Score(
@@ -80,10 +81,10 @@ def score_policy(policy: DeployedPolicy, episodes: int, seed: int) -> Score:
 
 
 def section(score: Score, training: Training, licence: str) -> dict[str, Any]:
-    """What these are in the `details` of a card, as JSON values."""
+    """The zoo's section for the `details` of a card, as JSON values."""
     score_values = dataclasses.asdict(score)
     for name in ESTIMATES:
-        del score_values[name]["seeds"]  # which are the episodes
+        del score_values[name]["seeds"]  # equal to `episodes`
     return {
         SECTION: {
             "version": VERSION,
@@ -95,12 +96,12 @@ def section(score: Score, training: Training, licence: str) -> dict[str, Any]:
 
 
 def exhibits() -> list[Exhibit]:
-    """All policies of the zoo, by name; raises UserError if the files of one are damaged."""
+    """All policies of the zoo, sorted by name; raises UserError if a policy's files are damaged."""
     return [open_exhibit(path) for path in zoo_directories().values()]
 
 
 def open_exhibit(path: Path) -> Exhibit:
-    """The card of one policy; raises UserError if it lacks what a card of the zoo says."""
+    """Read the card of one policy; raises UserError if it lacks a field of the zoo's section."""
     card, source = DIRECTORY.card(path), str(path / DIRECTORY.card_name)
     try:
         values = card["details"][SECTION]
@@ -130,7 +131,7 @@ def open_exhibit(path: Path) -> Exhibit:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a policy directory."""
+    """Size of the two files in a policy directory, in bytes."""
     names = (DIRECTORY.card_name, DIRECTORY.tensors_name)
     return sum((path / name).stat().st_size for name in names)
 

@@ -1,4 +1,4 @@
-"""A policy for the Hugging Face Hub: its two files, a picture and a generated model card."""
+"""Upload to the Hugging Face Hub: a policy's two files, a picture and a generated model card."""
 
 import dataclasses
 import json
@@ -13,15 +13,15 @@ from kilolayer.runtime import hub
 from kilolayer.types import bad_field
 
 PICTURE = "picture.png"
-SEED = 12345  # a seed that no run is evaluated with
+SEED = 12345  # different from the evaluation seeds of runs
 PACKAGES = ("kilolayer", "jax", "mujoco")
 
 
 def write_folder(policy: DeployedPolicy, folder: Path, episodes: int) -> Score:
-    """Write the policy directory that is to be pushed, and return what the policy scores.
+    """Write the policy directory to upload, and return the policy's score.
 
-    A policy of the zoo has its score in its card; any other plays `episodes` here. Raises UserError
-    for a task that others cannot make.
+    A policy of the zoo has its score in its card; any other policy plays `episodes` here. Raises
+    UserError for a task that does not exist on other machines.
     """
     details = dict(policy.details)
     if "teacher" in details:
@@ -36,7 +36,7 @@ def write_folder(policy: DeployedPolicy, folder: Path, episodes: int) -> Score:
 def write_card(
     policy: DeployedPolicy, score: Score, repository: str, licence: str, folder: Path
 ) -> None:
-    """Write README.md: what the hub shows. The picture is shown if it lies in the folder."""
+    """Write README.md, the model card. It shows the picture if the folder contains one."""
     task, torso = policy.task, policy.spec.torso
     unit = task.goal.coordinates[0].unit
     shown = (folder / PICTURE).is_file()
@@ -88,9 +88,9 @@ The whole config is in `policy.json`. Licence: {licence}.
 
 
 def send(folder: Path, repository: str, private: bool, update: bool) -> str:
-    """Create the repository, upload the folder as one commit and return the page's address.
+    """Create the repository, upload the folder as one commit, and return the page's URL.
 
-    Raises UserError if the repository exists and `update` is not asked for, without a token, and if
+    Raises UserError if the repository exists and `update` is false, if there is no token, and if
     the hub cannot be reached.
     """
     library = hub.open_library()
@@ -104,7 +104,7 @@ def send(folder: Path, repository: str, private: bool, update: bool) -> str:
 
 
 def require_repository(repository: str) -> None:
-    """Raises UserError if the extra is missing or the name cannot be that of a repository."""
+    """Raises UserError if the extra `hub` is missing or the repository name is invalid."""
     hub.open_library()
     with hub.told(hub.PREFIX + repository):
         import_module("huggingface_hub.utils").validate_repo_id(repository)

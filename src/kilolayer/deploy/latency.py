@@ -1,4 +1,4 @@
-"""How long a policy takes to act on this machine, beside what it is worth."""
+"""Latency of a policy's action on this machine, beside the policy's score."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ ROUNDS = 10
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of a call: the median and the 99th percentile."""
+    """Duration of a call in seconds: median and 99th percentile."""
 
     median: float
     p99: float
@@ -39,10 +39,10 @@ class Timing:
 class Latency:
     """One policy on one runtime.
 
-    policy: its path. method: `train`, `prune`, `distil` or whatever made it. runtime: or what
-    planner leads it. blocks_used: the mean over the observations. operations: floating-point
-    operations per action at batch 1; batch_operations: per action of a batch. score: mean control
-    steps at the goal, or None.
+    policy: its path. method: how it was made, such as `train`, `prune` or `distil`. runtime: the
+    runtime, or the planner over the policy. blocks_used: mean over the observations. operations:
+    floating-point operations per action at batch 1. batch_operations: the same per action of a
+    batch. score: mean control steps at the goal, or None.
     """
 
     policy: str
@@ -65,7 +65,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class Latencies:
-    """batch: rows of a batched call. episodes: that the scores are of; 0 if there are none."""
+    """batch: rows of a batched call. episodes: played for each score; 0 without scores."""
 
     task: str
     machine: str
@@ -76,7 +76,7 @@ class Latencies:
 
     @property
     def front(self) -> tuple[bool, ...]:
-        """For each row, whether none is at once as fast and as good, and better in one."""
+        """For each row, whether it is on the Pareto front of single-call latency and score."""
         return pareto_front([(row.single.median, row.score) for row in self.rows])
 
     def to_json(self) -> str:
@@ -87,7 +87,7 @@ class Latencies:
 
 
 def pareto_front(points: Sequence[tuple[float, float | None]]) -> tuple[bool, ...]:
-    """Which of `(seconds, score)` no other beats; a point without score is never in front."""
+    """Which points `(seconds, score)` no other point dominates; a point without score never is."""
 
     def beaten(seconds: float, score: float) -> bool:
         return any(
@@ -109,11 +109,11 @@ def measure_latency(
     planned: Planned | None = None,
     display: ProgressDisplay | None = None,
 ) -> Latencies:
-    """Time policies on observations of their task, all in turn, and score them.
+    """Time policies on observations of their task, in alternation, and score them.
 
-    repeats: calls at batch 1; a batch is called a tenth as often. planned: planners to put over
-    each of them too. Raises UserError for something that is no policy, for policies of different
-    tasks, and without onnxruntime if it is asked for.
+    repeats: calls at batch 1; batched calls are a tenth as many. planned: planners that are also
+    measured over each policy. Raises UserError for a path without a policy, for policies of
+    different tasks, and for the runtime `onnx` without onnxruntime.
     """
     for name, value in (("batch", batch), ("repeats", repeats)):
         if value < 1:
@@ -175,8 +175,11 @@ def _timings(
     repeats: int,
     display: ProgressDisplay,
 ) -> list[Timing]:
-    """Of each way; with a planner the median is that of an action and its share of a plan, and the
-    99th percentile that of an action and a whole plan."""
+    """The timing of each way to act.
+
+    With a planner, the median counts an action and its share of a plan; the 99th percentile counts
+    an action and a whole plan.
+    """
 
     def timed(way: Way, call: Call) -> Callable[[int], float]:
         def seconds(index: int) -> float:
@@ -203,8 +206,11 @@ def _timings(
 def _alternate(
     calls: Sequence[Callable[[int], float]], repeats: int, display: ProgressDisplay
 ) -> list[list[float]]:
-    """Seconds of each call, a tenth of the repeats of each in turn, so that what else the machine
-    does meets all; the first calls of a turn find caches that others filled and do not count."""
+    """Seconds of each call.
+
+    The calls take turns, a tenth of the repeats at a time, so that other load on the machine
+    affects all of them. The first three calls of a turn warm up the caches and do not count.
+    """
     display.phase("timing")
     seconds: list[list[float]] = [[] for _ in calls]
     turn = -(-repeats // ROUNDS)
@@ -223,7 +229,7 @@ def _scores(ways: Sequence[Way], episodes: int, display: ProgressDisplay) -> lis
     display.phase("scores")
     first = ways[0].policy
     scorer = Scorer(first.task, first.config, episodes)
-    # A policy on two runtimes has one score, and so one function.
+    # A policy on two runtimes has one score function, so it is scored once.
     found: dict[Callable[[Scorer], float], float] = {}
     for index, way in enumerate(ways):
         if way.score not in found:

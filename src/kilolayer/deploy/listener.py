@@ -1,4 +1,4 @@
-"""What a page or a loop asks of someone who understands sentences, whoever that is."""
+"""Interface of objects that interpret instructions, for the page and the control loop."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +11,11 @@ from kilolayer.render.marks import Mark
 
 @dataclass(frozen=True)
 class Heard:
-    """What was understood: goal `[goal]`, how sure that is, in 0 to 1, whether the sentence is like
-    those that were learnt from, and the one of these that is nearest to it."""
+    """The meaning of a sentence.
+
+    goal `[goal]`. confidence: in 0 to 1. familiar: whether the sentence is like the training
+    sentences. nearest: the nearest training sentence.
+    """
 
     goal: np.ndarray
     confidence: float
@@ -21,9 +24,9 @@ class Heard:
 
 
 class Listener(Protocol):
-    """Someone who understands sentences about the marks that lie on the ground.
+    """Understands instructions about the marks on the ground.
 
-    example: a sentence about them that will be understood.
+    example: an instruction about these marks that it understands.
     """
 
     @property
@@ -32,9 +35,9 @@ class Listener(Protocol):
     def example(self) -> str: ...
 
     def hear(self, sentence: str) -> Heard:
-        """Raises UserError for what is no sentence."""
+        """Interpret a sentence; raises UserError for an invalid one."""
         ...
 
     def rearrange(self) -> None:
-        """Other marks at other places."""
+        """Replace the marks by others at other places."""
         ...

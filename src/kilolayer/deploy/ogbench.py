@@ -1,7 +1,7 @@
-"""OGBench's own mazes as judges of a policy: its model, its integrator, its code (extra `ogbench`).
+"""Evaluation in OGBench's own mazes: its model, its integrator, its code (extra `ogbench`).
 
-OGBench (arXiv 2410.20092, version 1.2, MIT licence) is imported and left as it is. Its episodes end
-at the first success unless told not to; here they go on, so that time at the goal is measured too.
+OGBench (arXiv 2410.20092, version 1.2, MIT licence) is imported unchanged. By default its episodes
+end at the first success; here they continue, so that time at the goal is measured too.
 """
 
 import re
@@ -29,11 +29,12 @@ from kilolayer.types import UserError, bad_field, nearest
 MISSING = "OGBench is not installed: `pip install 'kilolayer[ogbench]'`."
 PREFIX = "ogbench:"
 ARENA = "arena"
-# By name, OGBench's maze type. It registers all but the arena, which only its ball is played in.
+# OGBench's maze type by name. OGBench registers all of them except the arena, which it uses only
+# for its ball task.
 MAZES = {f"antmaze-{layout}-v0": layout for layout in (*EVALUATION_TASKS, ARENA)}
-# Of a dataset's name, which is that of its environment with one or two of these words in it.
+# A dataset is named after its environment, with one or two of these words inserted.
 DATASET_WORDS = re.compile(r"-(navigate|stitch|explore|oraclerep)(?=-)")
-# What else OGBench has of mazes, by a part of the name, and why no policy is scored there.
+# OGBench's other mazes, by a part of the name, with the reason why no policy is scored there.
 REFUSED = {
     "visual-": "it shows pictures, and policies here sense numbers",
     "-singletask": "it rewards one task and tells no goal; score in the maze itself",
@@ -45,19 +46,19 @@ REFUSED = {
 }
 EPISODES = 10
 STEPS = 1000
-# Environments, stepped one after the other.
+# Environments per batch of the policy; OGBench steps them one after the other.
 AT_ONCE = 20
 OBSERVATION, ACTION = 29, 8
-# What a place of OGBench is moved by, m along x and y, to become one of the policy's task.
+# Offset from OGBench's coordinates to those of the policy's task, m along x and y.
 MAZE_SHIFT, ARENA_SHIFT = np.array([4.0, 4.0]), np.array([-10.0, -10.0])
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One episode of a task of OGBench, numbered from 1.
+    """One episode of an OGBench task.
 
-    seed: of everything that the environment draws. start, goal `[2]`: places in its frame that
-    take the place of its own, m.
+    task: OGBench's task number, from 1. seed: of everything that the environment draws. start, goal
+    `[2]`: positions in OGBench's frame, m, that replace those of the environment.
     """
 
     task: int
@@ -75,13 +76,13 @@ def score(
     steps: int = STEPS,
     display: ProgressDisplay | None = None,
 ) -> dict[str, dict[str, float]]:
-    """How a policy fares in one of OGBench's mazes, for each of its tasks and for all together.
+    """Score a policy in one of OGBench's mazes, for each task and for all tasks together.
 
-    name: such as `ogbench:antmaze-medium-v0`. episodes: of each task, of `steps` control steps
-    each. Returns by task the success (share of episodes with any step within 0.5 m of the goal)
-    with Wilson's 95 % interval, time_at_goal (mean control steps there) and the episodes. The same
-    seed gives the same scores. Raises UserError if OGBench is missing, has no such maze, or its ant
-    is not the policy's body.
+    name: such as `ogbench:antmaze-medium-v0`. episodes: played for each task. steps: control steps
+    of an episode. Returns for each task: success (share of episodes with any step within 0.5 m of
+    the goal) with Wilson's 95 % interval, time_at_goal (mean control steps there), and episodes.
+    The same seed gives the same scores. Raises UserError if OGBench is missing, if it has no such
+    maze, or if the policy's body is not OGBench's ant.
     """
     layout = find_maze(name)
     display = display or Silent()
@@ -102,9 +103,9 @@ def score(
 
 
 def find_maze(name: str) -> str:
-    """OGBench's maze type of an environment, or of a dataset played in it.
+    """OGBench's maze type for the name of an environment or of a dataset.
 
-    Raises UserError with the nearest name if there is none, or with the reason why it is refused.
+    Raises UserError with the nearest known name, or with the reason why the maze is refused.
     """
     plain = DATASET_WORDS.sub("", name.removeprefix(PREFIX))
     known = [PREFIX + each for each in MAZES]
@@ -118,7 +119,7 @@ def find_maze(name: str) -> str:
 
 
 def _require_fit(task: Task, name: str, layout: str, display: ProgressDisplay) -> None:
-    """Raise UserError unless the task's body is OGBench's ant; note where its maze is another."""
+    """Raise UserError unless the task's body is OGBench's ant; note a maze new to the policy."""
     sizes = len(task.observation), task.action_dim
     if sizes != (OBSERVATION, ACTION):
         reason = f"it senses {sizes[0]} numbers and gives {sizes[1]} actions, not 29 and 8"
@@ -135,7 +136,7 @@ def _require_fit(task: Task, name: str, layout: str, display: ProgressDisplay) -
 
 
 def _scores(time_at_goal: np.ndarray) -> dict[str, float]:
-    """Of the steps at the goal in each episode, `[episodes]`."""
+    """Scores from each episode's control steps at the goal, `[episodes]`."""
     share = share_interval(int((time_at_goal > 0).sum()), len(time_at_goal))
     return {
         "success": share.value,
@@ -147,7 +148,7 @@ def _scores(time_at_goal: np.ndarray) -> dict[str, float]:
 
 
 def _seed(*parts: int) -> int:
-    """One seed of 32 bits, as NumPy's global generator takes it."""
+    """Mix the parts into one 32-bit seed for NumPy's global generator."""
     return int(np.random.SeedSequence([part % 2**32 for part in parts]).generate_state(1)[0])
 
 
@@ -162,7 +163,7 @@ def _trials(layout: str, episodes: int, seed: int) -> list[Trial]:
 
 
 def _arena_trials(episodes: int, seed: int) -> list[Trial]:
-    """Places of the task `ant`, around the middle of the arena. OGBench draws the pose alone."""
+    """Starts and goals of the task `ant` around the arena's centre; OGBench draws only the pose."""
     task = Ant()
     told = evaluation_start(task, evaluation_key(seed, 0), episodes, "evaluation")
     starts, goals = (np.asarray(a, float) - ARENA_SHIFT for a in (told.qpos[:, :2], told.goal))
@@ -173,11 +174,11 @@ def _arena_trials(episodes: int, seed: int) -> list[Trial]:
 
 
 class _Judge:
-    """Plays trials of one maze, up to `AT_ONCE` of them with one call of the policy per step."""
+    """Plays trials of one maze. One call of the policy serves up to `AT_ONCE` trials per step."""
 
     def __init__(self, policy: Run | DeployedPolicy, layout: str, samples: int, seed: int):
         self._layout = layout
-        # The first half draws the starts.
+        # The first half of the key draws the starts.
         _, self._key = jax.random.split(evaluation_key(seed, 0))
         self._shift = ARENA_SHIFT if layout == ARENA else MAZE_SHIFT
         self._state = policy.agent_state
@@ -207,7 +208,7 @@ class _Judge:
     def _steps(
         self, trials: Sequence[Trial], size: int, key: jax.Array, steps: int
     ) -> Iterator[np.ndarray]:
-        """After each step, which of the trials are at their goal; `size` is the policy's batch."""
+        """Yields after each step which trials are at their goal. size: the policy's batch size."""
         environments = [_environment(self._layout, number) for number in range(len(trials))]
         observations, goals = np.zeros((size, OBSERVATION)), np.zeros((size, 2))
         reached = np.zeros(len(trials), bool)
@@ -225,7 +226,7 @@ class _Judge:
 
 
 def _begin(environment: Any, trial: Trial) -> np.ndarray:
-    """Begin an episode and return what the ant senses, in OGBench's frame."""
+    """Begin an episode and return the ant's observation in OGBench's frame."""
     environment.action_space.seed(trial.seed)
     with _numpy_seed(trial.seed):
         observation, _ = environment.reset(seed=trial.seed, options={"task_id": trial.task})
@@ -238,7 +239,7 @@ def _begin(environment: Any, trial: Trial) -> np.ndarray:
 
 @contextmanager
 def _numpy_seed(seed: int) -> Iterator[None]:
-    """NumPy's global generator, which OGBench draws noise from, seeded here and left as it was."""
+    """Seed NumPy's global generator, which OGBench draws noise from, and restore it afterwards."""
     before = np.random.get_state()
     np.random.seed(seed)
     try:
@@ -249,7 +250,7 @@ def _numpy_seed(seed: int) -> Iterator[None]:
 
 @cache
 def _environment(layout: str, number: int) -> Any:
-    """OGBench's maze. Kept, for each that is made leaves a temporary file open."""
+    """OGBench's maze environment. Cached because each new one leaves a temporary file open."""
     make, own = _maker(), tempfile.tempdir
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         tempfile.tempdir = directory

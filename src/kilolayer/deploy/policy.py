@@ -1,8 +1,8 @@
-"""A policy on its own, without critic, optimiser or buffer: what pruning and distilling make.
+"""A stand-alone policy, without critic, optimiser or buffer. Pruning and distillation make one.
 
-A policy directory holds `policy.safetensors`, the actor's arrays, and `policy.json`, the card that
-says what they are. Whatever takes a trained policy takes a run directory, a policy directory or
-`zoo:NAME`.
+A policy directory holds `policy.safetensors` (the actor's arrays) and `policy.json` (the card that
+describes them). Every function that takes a trained policy accepts a run directory, a policy
+directory or `zoo:NAME`.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ DIRECTORY = TensorDirectory("policy", version=1)
 
 @dataclass(frozen=True)
 class ActorSpec:
-    """What an actor's arrays are the parameters of."""
+    """The actor's network: sizes of the task and the torso. `init` makes its arrays."""
 
     task: TaskSpec
     torso: TorsoSpec
@@ -53,7 +53,7 @@ class ActorSpec:
 
 @dataclass(frozen=True)
 class Student:
-    """An agent that acts and never learns; its state is the actor."""
+    """An agent that acts but never learns. Its state is the actor."""
 
     spec: ActorSpec
 
@@ -69,11 +69,11 @@ class Student:
 
 @dataclass(frozen=True)
 class DeployedPolicy:
-    """An actor and where it is from.
+    """An actor and its origin.
 
-    path: its run directory or policy directory. config: of the run that it stems from, for the task
-    and the physics. method: `train`, `prune` or `distil`. details: what that method has to say, as
-    JSON values.
+    path: its run directory or policy directory. config: of the original run, for the task and the
+    physics. method: `train`, `prune` or `distil`. details: facts that the method recorded, as JSON
+    values.
     """
 
     path: Path
@@ -93,13 +93,13 @@ class DeployedPolicy:
 
     @property
     def policy(self) -> Policy:
-        """For numpy users: `action = policy(observation, goal)`."""
+        """The policy as a numpy function: `action = policy(observation, goal)`."""
         return Policy(self.agent, self.agent_state, self.spec.task)
 
     def save(self, path: Path) -> "DeployedPolicy":
-        """Write a policy directory and return the policy as it lies there.
+        """Write a policy directory and return the policy with the new path.
 
-        Raises UserError if something is there already or it cannot be written.
+        Raises UserError if the path exists or cannot be written.
         """
         card = {
             "method": self.method,
@@ -112,20 +112,20 @@ class DeployedPolicy:
 
 
 def is_policy(path: str | Path) -> bool:
-    """Whether there is a policy directory; raises UserError for a name that the zoo lacks."""
+    """Whether the path is a policy directory; raises UserError for a name that the zoo lacks."""
     return DIRECTORY.is_one(resolve(path))
 
 
 def open_actor(path: str | Path) -> Run | DeployedPolicy:
-    """A policy directory or one of the zoo as what it is, else a run with all that it learnt."""
+    """Open a policy directory or a zoo policy as such, and a run with its whole agent state."""
     return open_policy(path) if is_policy(path) else load(Path(path))
 
 
 def open_policy(path: str | Path) -> DeployedPolicy:
-    """The policy in a policy directory or of the zoo, or that of a run's newest checkpoint.
+    """Open a policy directory, a zoo policy, or the policy of a run's newest checkpoint.
 
     Raises UserError if there is none, if its files are damaged, if its agent has no Gaussian actor,
-    or if this JAX returns wrong sums.
+    or if the installed JAX returns wrong sums.
     """
     refuse_wrong_jax()
     path = resolve(path)

@@ -1,4 +1,4 @@
-"""What of a policy and of its making means the same on other machines."""
+"""Configs and commands without this machine's directories, for use on other machines."""
 
 import shlex
 from pathlib import Path
@@ -6,12 +6,15 @@ from pathlib import Path
 from kilolayer.config import RunConfig
 from kilolayer.types import bad_field
 
-# Options of `train` that speak of this machine's directories, and what stands in their place.
+# Options of `train` that name directories, and the replacement value; None drops the option.
 PLACES = {"--out": None, "--start-from": "RUN", "--resume": "RUN"}
 
 
 def portable(config: RunConfig) -> RunConfig:
-    """The config without directories of this machine; raises UserError if the task is not named."""
+    """The config without this machine's directories.
+
+    Raises UserError unless the task is one of this package's.
+    """
     if config.task.gym is not None or config.task.mjcf is not None or ":" in config.task.task:
         allowed = "only a policy of one of this package's tasks can be opened elsewhere"
         raise bad_field("task", config.task.name, allowed)
@@ -23,7 +26,7 @@ def portable(config: RunConfig) -> RunConfig:
 
 
 def without_places(command: str) -> str:
-    """A command as it can be repeated elsewhere: without --out, RUN for other directories."""
+    """The command for another machine: without --out, and with RUN for other directories."""
     words, kept = iter(shlex.split(command)), []
     for word in words:
         option, joined, value = word.partition("=")

@@ -1,4 +1,4 @@
-"""What a policy is worth on its task: the evaluation of training, on whole episodes of its own."""
+"""Scores of a policy on its task: the same evaluation as in training, on whole episodes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,13 +21,16 @@ from kilolayer.training.evaluate import (
     evaluation_start,
 )
 
-FRESH = 2**30  # the number of an evaluation that no run comes to
+FRESH = 2**30  # an evaluation number that no run reaches
 
 
 @dataclass(frozen=True)
 class Paired:
-    """Two policies on the same episodes. change: of the time at goal, in control steps, episode by
-    episode, from the baseline; its `seeds` are the episodes."""
+    """Two policies on the same episodes.
+
+    change: mean paired difference in time at goal from the baseline, in control steps; its `seeds`
+    counts episodes.
+    """
 
     scores: dict[str, float]
     baseline: dict[str, float]
@@ -35,7 +38,7 @@ class Paired:
 
 
 def paired(task: Task, episodes: Episodes, baseline: Episodes) -> Paired:
-    """Raises UserError for a single episode."""
+    """Compare two policies episode by episode; raises UserError for a single episode."""
     ours, theirs = (episode_scores(task, each)[HEADLINE] for each in (episodes, baseline))
     longest = float(task.episode_length)
     return Paired(
@@ -47,11 +50,12 @@ def paired(task: Task, episodes: Episodes, baseline: Episodes) -> Paired:
 
 @dataclass(frozen=True)
 class Scorer:
-    """Plays the same starts and goals for every policy that it is given.
+    """Scores every policy on the same starts and goals.
 
-    config: of the run that the policies stem from, for its physics. episodes: of the task's
-    evaluation goals. Two policies scored with one seed differ by what they do alone. index: of the
-    evaluation with that seed; `FRESH` for starts and goals that no run and no choice has seen.
+    config: of the policies' original run, for the physics. episodes: played on the task's
+    evaluation goals. With one seed, the scores of two policies differ only by their actions. index:
+    number of the evaluation within the seed; `FRESH` gives starts and goals that no run has seen
+    and that selected no policy.
     """
 
     task: Task
@@ -61,14 +65,14 @@ class Scorer:
     index: int = 0
 
     def scores(self, agent: Any, state: Any) -> dict[str, float]:
-        """`episode_metrics` of an agent, an object with `act`, in this state."""
+        """`episode_metrics` of an agent (an object with `act`) in this state."""
         return episode_metrics(self.task, self.play(agent, state))
 
     def play(self, agent: Any, state: Any) -> Episodes:
         return self._run(agent)(state, self.key, self.start)
 
     def time_at_goal(self, agent: Any, state: Any) -> float:
-        """Mean control steps within the success radius: the score that deployment keeps."""
+        """Mean control steps within the success radius, the score used for deployment."""
         return self.scores(agent, state)["time_at_goal"]
 
     def _run(self, agent: Any) -> Callable[..., Episodes]:

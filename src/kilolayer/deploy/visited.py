@@ -1,4 +1,4 @@
-"""Observations and goals that a policy meets in its task."""
+"""Observations and goals that a policy visits in its task."""
 
 from typing import Any
 
@@ -17,10 +17,10 @@ ENVS = 16
 def visited(
     task: Task, config: RunConfig, agent: Any, state: Any, rows: int, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`(observation [rows, o], goal [rows, g])` met with deterministic actions, spread over time.
+    """`(observation [rows, o], goal [rows, g])` under deterministic actions, spread over time.
 
-    agent: an object with `act`, in this state. The environments begin as those of an evaluation
-    with this seed and play an episode, or as much of it as gives the rows ten times over.
+    agent: an object with `act`; state: its state. The environments start as in an evaluation with
+    this seed. They play one episode, or as much of it as gives ten times the rows.
     """
     per_env = -(-rows // ENVS)
     length = max(per_env, min(task.episode_length, 10 * per_env))

@@ -1,4 +1,4 @@
-"""Ways to act that can be timed: a policy on a runtime, leaving early, or under a planner."""
+"""Ways to act that can be timed: a policy on a runtime, with early exit, or under a planner."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ Call = Callable[[np.ndarray, np.ndarray], Any]
 
 @dataclass(frozen=True)
 class Planned:
-    """Planners to put over each policy, with what they need of a run."""
+    """Planners to measure over each policy, and the run that they plan with."""
 
     run: Run
     planners: Sequence[PlannerName]
@@ -40,10 +40,11 @@ class Planned:
 
 @dataclass(frozen=True, eq=False)
 class Way:
-    """One way to act. inputs: observations and goals that it meets. blocks: used for each of them.
+    """One way to act.
 
-    plan: is called every `replan` control steps beside `act`, if there is a planner, and takes
-    `plan_operations`. score: of the whole.
+    inputs: observations and goals that it visits. blocks: number of blocks used for each input.
+    plan: the planner's call, if any, made every `replan` control steps; it costs `plan_operations`.
+    score: the score of policy and planner together.
     """
 
     policy: DeployedPolicy
@@ -58,7 +59,7 @@ class Way:
 
     @cached_property
     def operations(self) -> tuple[float, float]:
-        """Floating-point operations of a control step, alone and for each of a batch."""
+        """Floating-point operations of a control step, at batch 1 and per row of a batch."""
         counts = Operations.of(self.policy.agent_state)
         if self.runtime == "early-exit":
             return counts.exiting(self.blocks), counts.exiting_together(self.blocks)
@@ -77,7 +78,7 @@ def ways_of(
 ) -> list[Way]:
     """The policy on each runtime, then under each planner, with `rows` inputs each.
 
-    Raises UserError without onnxruntime if it is asked for, and where a planner does not fit.
+    Raises UserError for the runtime `onnx` without onnxruntime, and if a planner does not fit.
     """
     actor, agent = policy.agent_state, policy.agent
     inputs = visited(policy.task, policy.config, agent, actor, rows)
@@ -92,7 +93,7 @@ def ways_of(
         ways.append(Way(policy, "jax", act, inputs, blocks, alone))
     if "onnx" in runtimes:
         session = open_session(policy_graph(actor, sizes_of(policy)).SerializeToString())
-        # What a policy does on ONNX Runtime is what it does in JAX.
+        # The policy acts the same on ONNX Runtime as in JAX, so it shares the JAX score.
         ways.append(Way(policy, "onnx", session, inputs, blocks, alone))
     if "early-exit" in runtimes:
         ways.append(_leaving_early(policy, exiting, rows))
@@ -126,7 +127,7 @@ def _under(
     compiled = jax.jit(lambda planner, *rows: planner.plan(*rows))
 
     def plan(observation: np.ndarray, goal: np.ndarray) -> np.ndarray:
-        # Where the agent stands does not change what a plan costs: any place of a goal will do.
+        # The achieved goal does not change the cost of a plan, so any goal can stand in for it.
         return np.asarray(compiled(planner, observation, goal[::-1], goal))
 
     def score(scorer: Scorer) -> float:
@@ -149,7 +150,7 @@ def _jitted(agent: Any, actor: Any) -> Call:
 
 
 def require_one_task(policies: Sequence[DeployedPolicy]) -> None:
-    """Raises UserError unless all policies act in one and the same task."""
+    """Raises UserError unless all policies have the same task."""
     first = policies[0]
     for policy in policies:
         if policy.task.name != first.task.name:

@@ -1,9 +1,9 @@
 """Every task as a Gymnasium environment with goals, single and vectorised (extra `gym`).
 
-Importing this module registers them, as `Kilolayer/ant_u_maze-v0` for the task `ant_u_maze`:
-Gymnasium itself looks for no plugins. Observations follow the GoalEnv convention: a dictionary of
-`observation`, `achieved_goal` and `desired_goal`. The reward is 0 within the success radius and -1
-elsewhere.
+Importing this module registers every task: the task `ant_u_maze` as `Kilolayer/ant_u_maze-v0`. The
+import is needed because Gymnasium does not look for plugins. Observations follow the GoalEnv
+convention: a dictionary of `observation`, `achieved_goal` and `desired_goal`. The reward is 0
+within the success radius and -1 elsewhere.
 """
 
 from typing import Any
@@ -24,7 +24,7 @@ __all__ = ["TaskEnv", "TaskVectorEnv", "make_vec"]
 
 
 def make_vec(task: str | Task, num_envs: int, **arguments: Any) -> TaskVectorEnv:
-    """The fast vector environment of a task, as `gymnasium.make_vec` makes it for a registered."""
+    """A task's vector environment, as `gymnasium.make_vec` returns it for a registered task."""
     return TaskVectorEnv(task, num_envs, **arguments)
 
 

@@ -1,4 +1,4 @@
-"""The two faces: one environment as `gymnasium.Env`, many as `gymnasium.vector.VectorEnv`."""
+"""The Gymnasium interfaces: `TaskEnv` is one environment, `TaskVectorEnv` is a batch of them."""
 
 from contextlib import ExitStack
 from typing import Any
@@ -21,10 +21,11 @@ FRAME_PIXELS = 480
 class TaskEnv(gymnasium.Env[Any, np.ndarray]):
     """A task as a Gymnasium environment with goals.
 
-    task: a name, `module:function` of your own, or a `Task`. split: where goals are drawn from
-    where training and evaluation goals differ. `reset(options={"goal": ...})` tells a goal by hand.
-    Episodes end early as the task says, and after its episode length if made by `gymnasium.make`.
-    `metadata["render_fps"]` is one frame per control step of the task.
+    task: a task name, `module:function` of your own, or a `Task`. split: the goal distribution, for
+    tasks whose training and evaluation goals differ. `reset(options={"goal": ...})` sets the
+    commanded goal. An episode ends early when the task terminates it, and after the task's episode
+    length if `gymnasium.make` made the environment. `metadata["render_fps"]` is one frame per
+    control step.
     """
 
     metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
@@ -60,13 +61,15 @@ class TaskEnv(gymnasium.Env[Any, np.ndarray]):
         return observation, reward, bool(outcome.terminated[0]), False, info
 
     def compute_reward(self, achieved_goal: Any, desired_goal: Any, info: Any) -> Any:
-        """0 within the success radius and -1 elsewhere: a float for goals `[goal]`, `[batch]`
-        float64 for goals `[batch, goal]`."""
+        """0 within the success radius and -1 elsewhere.
+
+        Goals `[goal]` give a float, goals `[batch, goal]` give float64 `[batch]`.
+        """
         reward = self._envs.reward(achieved_goal, desired_goal)
         return float(reward) if reward.ndim == 0 else reward
 
     def render(self) -> Any:
-        """The environment now, `[height, width, 3]` uint8, if made with render_mode="rgb_array"."""
+        """The current frame, `[height, width, 3]` uint8; None without render_mode="rgb_array"."""
         if self.render_mode is None:
             return None
         if self._scene is None:
@@ -89,9 +92,10 @@ class TaskEnv(gymnasium.Env[Any, np.ndarray]):
 class TaskVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
     """`num_envs` environments of a task, stepped in one compiled call.
 
-    Environment i behaves as a `TaskEnv` with the seed `seed + i`. An environment whose episode has
-    ended starts anew at the next step, whose action it ignores (`AutoresetMode.NEXT_STEP`).
-    max_episode_steps: steps of an episode that does not end early; by default the task's own.
+    Environment i behaves like a `TaskEnv` with the seed `seed + i`. After the end of an episode,
+    the next step resets the environment and ignores its action (`AutoresetMode.NEXT_STEP`).
+    max_episode_steps: length of an episode that does not end early. Default: the task's episode
+    length.
     """
 
     metadata = {  # noqa: RUF012
@@ -149,7 +153,7 @@ class TaskVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
 def _first_seed(
     environment: TaskEnv | TaskVectorEnv, envs: ParallelEnvs, seed: int | None
 ) -> int | None:
-    """The seed given, or at the very first reset one drawn by the environment's generator."""
+    """The given seed. The first reset without a seed draws one from the environment's generator."""
     if seed is None and not envs.started:
         return int(environment.np_random.integers(2**62))
     return seed

@@ -1,5 +1,4 @@
-"""Environments of a task for an environment's step and reset; what the single and the fast face
-share."""
+"""Batched step and reset of a task's environments, used by `TaskEnv` and `TaskVectorEnv`."""
 
 from typing import Any
 
@@ -16,8 +15,10 @@ from kilolayer.types import Array, UserError
 
 
 class State(eqx.Module):
-    """All environments between two steps; key `[envs, 2]`: what each draws its next episode
-    from."""
+    """All environments between two steps.
+
+    key `[envs, 2]`: each environment draws its next episode from its own key.
+    """
 
     physics: PhysicsState
     goal: Array
@@ -26,10 +27,9 @@ class State(eqx.Module):
 
 
 class Outcome(eqx.Module):
-    """What an environment tells, one entry per environment; on the host, arrays not to be written
-    to.
+    """The result of a step or reset, one entry per environment.
 
-    steps: of the episode so far.
+    Arrays on the host must not be written to. steps: control steps of the episode so far.
     """
 
     observation: dict[str, Any]
@@ -39,7 +39,7 @@ class Outcome(eqx.Module):
 
 
 class ParallelEnvs:
-    """Environments of a task whose episodes follow from a seed each, whatever the others do."""
+    """Environments of a task. Each environment's episodes depend only on its own seed."""
 
     def __init__(self, task: Task, num_envs: int, split: GoalSplit):
         if split not in ("training", "evaluation"):
@@ -67,19 +67,22 @@ class ParallelEnvs:
         return self._state
 
     def begin(self, seed: int | None, options: dict[str, Any] | None) -> Outcome:
-        """Begin an episode in every environment: from seed, seed + 1, ..., or as the last one
-        says."""
+        """Begin an episode in every environment.
+
+        Environment i uses `seed + i`; without a seed, it continues with its current key.
+        """
         if seed is None:
             key = self.state.key
         else:
-            # All of a seed's bits count, however many it has.
+            # SeedSequence uses all bits of a seed of any size.
             seeds = [np.random.SeedSequence(seed + world) for world in range(self.num_envs)]
             key = np.stack([entropy.generate_state(2) for entropy in seeds])
         self._state, outcome = self._begin(key, self._told(options))
         return jax.device_get(outcome)
 
     def step(self, actions: np.ndarray, restart: np.ndarray) -> Outcome:
-        """One control step with `actions [envs, action]`; `restart [envs]` begin anew."""
+        """One control step with `actions [envs, action]`; environments in `restart [envs]` reset
+        instead."""
         shape = (self.num_envs, self.task.action_dim)
         if actions.shape != shape:
             raise UserError(f"actions of the shape {actions.shape} do not fit: they need {shape}.")
@@ -91,7 +94,8 @@ class ParallelEnvs:
         return np.where(is_success(self.task, achieved, desired), 0.0, -1.0)
 
     def _told(self, options: dict[str, Any] | None) -> np.ndarray | None:
-        """The goal in a reset's options, for every environment alike or `[envs, goal]`."""
+        """The goals in a reset's options, `[envs, goal]`, or None. One goal `[goal]` is used for
+        all environments."""
         if not options or "goal" not in options:
             return None
         goal = np.asarray(options["goal"], np.float32)
@@ -104,7 +108,7 @@ class ParallelEnvs:
         return np.broadcast_to(goal, shape)
 
     def _draw(self, key: Array, told: Array | None) -> tuple[Array, Array, Array, Array]:
-        """A goal, qpos, qvel and the next key of every environment, each from its own key alone."""
+        """Goal, qpos, qvel and next key of each environment, drawn from its own key alone."""
 
         def draw(key: Array, told: Array | None) -> tuple[Array, Array, Array, Array]:
             key, goal_key, start_key = jax.random.split(jax.random.wrap_key_data(key), 3)

@@ -1,4 +1,4 @@
-"""What the language room speaks of: pictures, sentences, features and goals."""
+"""Shared types of the language package: examples, encoders and their features."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,20 +9,20 @@ import numpy as np
 from kilolayer.types import Array
 
 PICTURE_SIZE = 96
-"""Pixels of a side of the square pictures that examples hold."""
+"""Side of the examples' square pictures, in pixels."""
 
 Split = Literal["seen", "unseen-paraphrase", "unseen-goal", "unseen-combination"]
-"""What an instruction has in common with those trained on. `seen`: wording, goal cell and
-combination all were, and hardly ever this picture. Each other split withholds the one thing that it
-is named after from training, and nothing else."""
+"""How an instruction differs from the training instructions. `seen`: wording, goal cell and
+combination occur in training, but the picture hardly ever does. In each other split, exactly the
+part in its name was withheld from training."""
 SPLITS: tuple[Split, ...] = ("seen", "unseen-paraphrase", "unseen-goal", "unseen-combination")
 
 
 class Features(NamedTuple):
-    """What an encoder makes of sentences or pictures, float32.
+    """An encoder's output for sentences or pictures, float32.
 
-    pooled: one vector of each, `[rows, dim]`. tokens: one of each word piece or patch, `[rows,
-    tokens, token_dim]`, or None where the encoder tells none. mask: which of them are real, `[rows,
+    pooled: one vector per row, `[rows, dim]`. tokens: one vector per word piece or patch, `[rows,
+    tokens, token_dim]`, or None if the encoder has no tokens. mask: which tokens are real, `[rows,
     tokens]` booleans; None if all are.
     """
 
@@ -32,10 +32,10 @@ class Features(NamedTuple):
 
 
 class Encoder(Protocol):
-    """A pretrained network that never changes: no gradient, no update, no noise.
+    """A frozen pretrained network: no gradient, no update, no noise.
 
-    name: what the user calls it, and what opens it again. A half that it does not have raises
-    UserError: `reads` says whether it takes sentences and `sees` whether it takes pictures.
+    name: the user's name for it, which also opens it again. reads, sees: whether it takes sentences
+    and whether it takes pictures. The method of a missing half raises UserError.
     """
 
     @property
@@ -46,19 +46,19 @@ class Encoder(Protocol):
     def sees(self) -> bool: ...
 
     def fingerprint(self) -> str:
-        """SHA-256 of all parameters as they are now, and of all else that features depend on."""
+        """SHA-256 of the current parameters and of everything else that determines features."""
         ...
 
     def text(self, sentences: Sequence[str]) -> Features: ...
 
     def image(self, pictures: np.ndarray) -> Features:
-        """Of pictures `[rows, height, width, 3]`, uint8."""
+        """Features of pictures `[rows, height, width, 3]`, uint8."""
         ...
 
 
 @dataclass(frozen=True)
 class Marker:
-    """A coloured disc that lies where a goal can be: `place` is its x, y in the goal's unit."""
+    """A coloured disc at a possible goal. place: its x, y in the goal's unit."""
 
     colour: str
     place: tuple[float, float]
@@ -66,12 +66,12 @@ class Marker:
 
 @dataclass(frozen=True)
 class Example:
-    """A picture, an instruction and the goal that is meant.
+    """A picture, an instruction and the goal that it means.
 
-    markers: what the picture shows beside the task's own start. goal: one number per goal
-    coordinate of the task. kind: `absolute` (a place by its name), `marker` (by the colour of what
-    lies there) or `relative` (beside a marker). template: which wording. combination: what of two
-    things is put together, such as `left of, red`, for the split that withholds some.
+    markers: shown in the picture in addition to the task's start. goal: one number per goal
+    coordinate of the task. kind: `absolute` (names a place), `marker` (names a marker's colour) or
+    `relative` (a place beside or between markers). template: the wording. combination: the combined
+    parts, such as `left of, red`, for the split that withholds some combinations.
     """
 
     sentence: str
@@ -84,10 +84,10 @@ class Example:
 
 
 class Context(NamedTuple):
-    """The frozen features of instructions and their pictures, as networks take them.
+    """The frozen features of instructions and their pictures, as input of the networks.
 
-    text: `[rows, text_dim]`. patches: `[rows, patches, patch_dim]`; an encoder without tokens gives
-    its pooled vector as the only patch.
+    text: `[rows, text_dim]`. patches: `[rows, patches, patch_dim]`; for an encoder without tokens
+    the pooled vector is the only patch.
     """
 
     text: Array

@@ -1,7 +1,7 @@
-"""The squares that instructions speak of: rows from the top, columns from the left, as pictured.
+"""The squares that instructions refer to: rows from the top, columns from the left of the picture.
 
-A maze has its own cells. The region that a table's goals are drawn from is ruled into five by five,
-and its pictures show the lines.
+In a maze the squares are its cells. On a table the goal region is divided into five by five
+squares, and its pictures show the lines.
 """
 
 from dataclasses import dataclass
@@ -18,20 +18,20 @@ Cell = tuple[int, int]
 Place = tuple[float, float]
 
 TABLE_SQUARES = 5
-TABLE_MARGIN = 0.375  # around a table's goals in its picture, in the longer side of their region
-LEAST_GOALS = 6  # of a maze whose goals are worth telling apart by words
+TABLE_MARGIN = 0.375  # margin around a table's goal region, in units of the region's longer side
+LEAST_GOALS = 6  # a maze with fewer goal cells gains nothing from instructions
 FAMILIES = {"cube x": "cube", "end effector x": "hand", "puck x": "puck"}
-SLACK = 1e-6  # squares; places are sums of floats
+SLACK = 1e-6  # squares; allows for rounding, since places are sums of floats
 
 
 @dataclass(frozen=True)
 class Board:
-    """What is where: places are x, y in the goal's unit, x to the right and y up in the picture.
+    """The grid of squares. Places are x, y in the goal's unit, x to the right and y up.
 
-    family: which words fit. first: the centre of row one, column one. step: a square's width and
-    height. free: squares without a wall. goals: squares that goals lie in. scattered: goals lie
-    anywhere in a square, not at its centre alone. rest: the goal's coordinates after x and y.
-    corner: the picture's lower left corner; side: how much a side of it shows.
+    family: selects the vocabulary. first: the centre of row one, column one. step: a square's width
+    and height. free: squares without a wall. goals: squares that contain goals. scattered: whether
+    goals lie anywhere in a square instead of only at its centre. rest: the goal's coordinates after
+    x and y. corner: the picture's lower left corner. side: length that a side of the picture shows.
     """
 
     family: str
@@ -51,32 +51,32 @@ class Board:
         return self.moved(self.first, column - 1, 1 - row)
 
     def moved(self, place: Place, right: float, up: float) -> Place:
-        """The place that lies so many squares from another."""
+        """The place `right` and `up` squares away from another place."""
         return place[0] + right * self.step[0], place[1] + up * self.step[1]
 
     def squares_between(self, start: Place, end: Place) -> Place:
-        """How many squares to the right and up it is from one place to another."""
+        """Distance from one place to another in squares, to the right and up."""
         return (end[0] - start[0]) / self.step[0], (end[1] - start[1]) / self.step[1]
 
     def cell_of(self, place: Place) -> Cell:
-        """The square that a place lies in; there need not be such a row or column."""
+        """The square of a place; its row or column may be outside the board."""
         right, up = self.squares_between(self.first, place)
         return 1 - int(np.floor(up + 0.5)), 1 + int(np.floor(right + 0.5))
 
     @property
     def goal_set(self) -> frozenset[Cell]:
-        """`goals`, to look things up in."""
+        """`goals` as a set, for lookups."""
         return frozenset(self.goals)
 
     def draw(self, cell: Cell, generator: np.random.Generator) -> Place:
-        """A place in this square where a goal can lie."""
+        """Draw a possible goal in this square, x and y."""
         if not self.scattered:
             return self.centre(cell)
         right, up = generator.uniform(-0.5 + SLACK, 0.5 - SLACK, 2)
         return self.moved(self.centre(cell), float(right), float(up))
 
     def goal(self, place: Place) -> tuple[float, ...]:
-        """The task's full goal there."""
+        """The task's full goal at this place."""
         return (*place, *self.rest)
 
 
@@ -87,7 +87,7 @@ def require_words(task: Task) -> None:
 
 @cache
 def board_of(task: Task) -> Board:
-    """Raises UserError for a task that has no instructions."""
+    """The board of a task; raises UserError for a task that has no instructions."""
     if task.maze is not None and len(task.maze.goals("training")) >= LEAST_GOALS:
         return _maze_board(task)
     if task.goal_box is not None and task.goal.coordinates[0].name in FAMILIES:
@@ -99,7 +99,7 @@ def board_of(task: Task) -> Board:
 
 
 def _maze_board(task: Task) -> Board:
-    """Rows and columns are those within the outer wall; the picture shows the wall too."""
+    """Rows and columns count the cells inside the outer wall; the picture also shows the wall."""
     maze = task.maze
     assert maze is not None
     size, (across, up) = maze.cell_size, maze.walls.shape
@@ -109,7 +109,7 @@ def _maze_board(task: Task) -> Board:
 
     goals = sorted(cell(place) for place in np.rint(maze.goals("training") / size))
     rest = np.asarray(task.sample_goal(jax.random.key(0), 1, "training"))[0, 2:]
-    # Whole cells of padding, so that cells of eight pixels stay on a grid of eight.
+    # Pad by whole cells, so that cells of eight pixels stay aligned to multiples of eight pixels.
     longest = max(across, up)
     left, below = (longest - across) // 2, (longest - up) // 2
     return Board(
@@ -128,7 +128,7 @@ def _maze_board(task: Task) -> Board:
 
 
 def _table_board(task: Task) -> Board:
-    """Goals' heights are those of the middle of the region."""
+    """Goal heights are those of the middle of the region."""
     assert task.goal_box is not None
     low, high = np.array(task.goal_box)
     middle, span = (low + high) / 2, high - low

@@ -1,8 +1,7 @@
-"""Sentences that are true of a picture, for an encoder that learns which sentence goes with which.
+"""Captions: true sentences about a picture, to train an encoder that matches the two.
 
-They are made of the places and relations of the training wordings. A withheld square is never
-named, nor what lies in it related to anything; a withheld pair of relation and colour is never put
-together.
+Captions use the places and relations of the training wordings. They never name a withheld square,
+never relate a marker in it to anything, and never combine a withheld pair of relation and colour.
 """
 
 from collections.abc import Iterator
@@ -19,13 +18,13 @@ from kilolayer.tasks.base import Task
 
 NOUNS = ("marker", "disc", "spot", "circle", "dot")
 AT, IS = ("is at", "lies at"), ("is", "lies")
-EXACT = 0.25  # squares that a marker may lie off a relation and still be said to have it
-CLEAR = 0.5  # squares further to a side, at least, to be said to lie further
+EXACT = 0.25  # largest deviation from a relation's exact place, in squares
+CLEAR = 0.5  # least distance that counts as further to one side, in squares
 
 
 def captions(task: Task, markers: Markers, generator: np.random.Generator) -> list[str]:
-    """Several sentences, in no order: which colours there are, where each marker is, two at once,
-    and how they lie to each other.
+    """Several true sentences in random order: the colours, the places of one or two markers, and
+    relations between markers.
 
     Raises UserError for a task without instructions.
     """
@@ -71,7 +70,8 @@ def _betweens(board: Board, markers: list[Marker], generator: np.random.Generato
 def _comparisons(
     board: Board, markers: list[Marker], generator: np.random.Generator
 ) -> Iterator[str]:
-    """Such as `the red marker is further left than the blue disc`, which no instruction says."""
+    """Such as `the red marker is further left than the blue disc`; instructions have no such
+    comparisons."""
     words = {"left of": "left", "right of": "right", "above": "up", "below": "down"}
     for pair in combinations(markers, 2):
         marker, other = (pair[index] for index in generator.permutation(2))

@@ -1,4 +1,4 @@
-"""Which encoders a run's sentences and pictures go through, trained first where there is none."""
+"""Choice of the encoders for a run's sentences and pictures; trains our own if it is missing."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,13 +15,16 @@ from kilolayer.tasks.base import Task
 
 
 def default_text() -> str:
-    """`minilm` where it is installed, else `own`."""
+    """`minilm` if it is installed, else `own`."""
     return "minilm" if find_spec(PACKAGE) and find_spec("tokenizers") else "own"
 
 
 def own_directory(run: Path, task: Task) -> Path:
-    """Where the encoder of our own for a task lies: beside the run, for all runs of the task; in
-    the current directory for a policy of the zoo."""
+    """Directory of the package's own encoder for a task.
+
+    It lies beside the run and serves all runs of the task; for a zoo policy it lies in the current
+    directory.
+    """
     place = run.parent if zoo_name(run) is None else Path()
     return place / f"encoder-{task.name}"
 
@@ -36,18 +39,18 @@ def choose_encoder(
     seed: int,
     display: ProgressDisplay,
 ) -> tuple[Encoder, str]:
-    """The encoder that takes sentences as `text` does and pictures as `image` does, and a name for
-    directories of what is trained on it.
+    """The encoder that uses `text` for sentences and `image` for pictures, and a directory name for
+    networks trained on it.
 
-    text, image: what `open_encoder` takes, or `own` for the encoder of `own_directory`, which is
-    trained with so many `updates` if there is none yet. text: None for `default_text`. Raises
-    UserError if there is no such encoder or it lacks the half that it is wanted for.
+    text, image: names as in `open_encoder`, or `own` for the encoder in `own_directory`, which is
+    trained with `updates` updates if it does not exist yet. Default of text: `default_text`. Raises
+    UserError if an encoder does not exist or does not take sentences or pictures as needed.
     """
     require_words(task)
     text, own = text or default_text(), own_directory(run, task)
     display.note(f"sentences through {text}, pictures through {image}")
     names = [str(own) if name == "own" else name for name in (text, image)]
-    # What can be refused at once is, before minutes of training.
+    # Open the other encoders first, so that errors come before minutes of training.
     opened = {name: open_encoder(name, allow_download) for name in names if name != str(own)}
     if str(own) in names:
         opened[str(own)] = _own(own, task, updates, seed, display)
@@ -58,7 +61,7 @@ def choose_encoder(
 
 
 def fresh_directory(path: Path) -> Path:
-    """This path, or with the first number behind it that makes it one where nothing is."""
+    """This path if it does not exist, else the path with the first free number appended."""
     candidate, count = path, 1
     while candidate.exists():
         count += 1
@@ -67,9 +70,10 @@ def fresh_directory(path: Path) -> Path:
 
 
 def open_again(name: str, run: Path, task: Task) -> Encoder:
-    """The encoder that a card names, wherever the run lies now: our own is beside it.
+    """Open the encoder that a card names. The package's own encoder is looked up beside the run,
+    even if the run has moved.
 
-    Raises UserError if there is none of that name.
+    Raises UserError if there is no such encoder.
     """
     own = own_directory(run, task)
     halves = [

@@ -1,4 +1,4 @@
-"""Instructions and their pictures, as the networks take them."""
+"""Features of instructions and pictures, as input of the networks."""
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from hashlib import sha256
@@ -11,7 +11,7 @@ from kilolayer.runtime.progress import ProgressDisplay, Silent
 from kilolayer.types import UserError
 
 CHUNK = 64
-"""Rows that an encoder is given at once: what bounds its memory, and the steps of the display."""
+"""Rows per call of an encoder. Bounds its memory and sets the steps of the progress display."""
 
 
 def contexts(
@@ -20,11 +20,11 @@ def contexts(
     pictures: np.ndarray,
     display: ProgressDisplay | None = None,
 ) -> Context:
-    """What `encoder` makes of each sentence and the picture of the same row, numpy float32.
+    """Features of each sentence and of the picture in the same row, numpy float32.
 
     pictures: `[rows, height, width, 3]`, uint8. Equal sentences and equal pictures are encoded
-    once. Raises UserError for sentences or pictures that are none, as many of one as of the other
-    are needed, and for an encoder that lacks a half.
+    once. Raises UserError for invalid sentences or pictures, for different numbers of them, and for
+    an encoder that lacks a half.
     """
     sentences, pictures = check_sentences(sentences), check_pictures(pictures)
     if len(sentences) != len(pictures):
@@ -52,7 +52,7 @@ def _encode_once(
     encode: Callable[[list[int]], np.ndarray],
     display: ProgressDisplay,
 ) -> np.ndarray:
-    """One row of features for each of the contents; `encode` is given the first row of each."""
+    """One row of features per entry of `contents`; `encode` gets only the first of equal rows."""
     place: dict[Hashable, int] = {}
     first: list[int] = []
     places = []

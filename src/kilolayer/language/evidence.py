@@ -1,6 +1,6 @@
-"""What is known of a grounding or a module once it was tried out, beside its arrays: evidence.json.
+"""Evaluation results of a grounding or an action module, in evidence.json beside its arrays.
 
-Written once, where it was trained; reports read it.
+The file is written once, after training. Reports read it.
 """
 
 import dataclasses
@@ -16,13 +16,13 @@ from kilolayer.types import UserError
 
 FILE = "evidence.json"
 BOUND = "told the true goal"
-"""Who is scored as the upper bound."""
-FAR_BELOW = 0.6  # of the bound's success, where all was trained on
+"""Name of the upper bound: the policy with the true goal."""
+FAR_BELOW = 0.6  # share of the bound's success on the split `seen` below which training was short
 
 
 @dataclass(frozen=True)
 class Score:
-    """Successful episodes of those played under instructions of one split and kind.
+    """Number of successful episodes with instructions of one split and kind.
 
     who: what acted, such as `this grounding` or `told the true goal`.
     """
@@ -35,7 +35,7 @@ class Score:
 
     @property
     def share(self) -> Estimate:
-        """With its 95 % interval, of the episodes alone; raises UserError for none."""
+        """Success rate with a 95 % interval over episodes; raises UserError without episodes."""
         return share_interval(self.successes, self.episodes)
 
 
@@ -43,11 +43,11 @@ class Score:
 class Failure:
     """An instruction that was not followed.
 
-    markers: colour, x and y of each. goal: what it meant; place: what it was taken for by a
-    grounding, or where the agent of a module ended. nearest: training instructions and their
-    cosine similarity.
-    attention `[rows, columns]`: of the sentence over the patches of the picture, mean of the heads,
-    the upper row first; None where the encoder tells no patches.
+    markers: colour, x and y of each. goal: the goal that was meant. place: the goal that a
+    grounding predicted, or where the agent of a module ended. nearest: nearest training
+    instructions with their cosine similarity. attention `[rows, columns]`: of the sentence over the
+    patches of the picture, mean over heads, the upper row first; None if the encoder has no
+    patches.
     """
 
     split: str
@@ -63,9 +63,9 @@ class Failure:
 
 @dataclass(frozen=True)
 class RouterUse:
-    """Mean gates of every expert in every layer, `[layers, experts]`.
+    """Mean gates of every expert in every layer, `[layers, experts]`, over one group of steps.
 
-    by: what the steps are grouped by, such as `phase of the movement`; of: which of these.
+    by: the criterion of the groups, such as `phase of the movement`. of: the group.
     """
 
     by: str
@@ -75,8 +75,11 @@ class RouterUse:
 
 @dataclass(frozen=True)
 class Evidence:
-    """kind: `grounding` or `module`. config: of the run, for its task. about: what stands in the
-    report's first lines and its table of the config, by name. manifest: see `describe_run`."""
+    """All results of one evaluation.
+
+    kind: `grounding` or `module`. config: of the run, for its task. about: values by name, for the
+    report's first lines and its table of the config. manifest: see `describe_run`.
+    """
 
     kind: str
     task: str
@@ -90,11 +93,11 @@ class Evidence:
 
     @property
     def actors(self) -> list[str]:
-        """Who was scored, in order; the first is what this is about."""
+        """Names of all that were scored, in order; the first is the evaluated network."""
         return list(dict.fromkeys(score.who for score in self.scores))
 
     def score(self, who: str, split: str, kind: str | None = None) -> Score:
-        """Episodes of one split, of all kinds unless one is named; there may be none."""
+        """The score on one split, over all kinds unless one is given; it may have 0 episodes."""
         rows = [
             score
             for score in self.scores
@@ -107,7 +110,7 @@ class Evidence:
 
     @property
     def advice(self) -> str | None:
-        """A sentence on a training that was too short to say anything of splits, if it was."""
+        """A warning if the training was too short to compare splits, else None."""
         own, bound = self.score(self.actors[0], "seen"), self.score(BOUND, "seen")
         if own.share.value >= FAR_BELOW * bound.share.value:
             return None
@@ -123,7 +126,7 @@ class Evidence:
 
     @staticmethod
     def read(directory: Path) -> "Evidence":
-        """Raises UserError if there is none or it is damaged."""
+        """Read evidence.json; raises UserError if it is missing or damaged."""
         try:
             values = json.loads((directory / FILE).read_text(encoding="utf-8"))
             return Evidence(

@@ -1,4 +1,4 @@
-"""Trying out a grounding or a module: success by split, what was misunderstood, what it costs."""
+"""Evaluation of a grounding: success by split, failures and latency."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -26,19 +26,19 @@ from kilolayer.types import bad_field
 
 CHANCE = "told another goal, by chance"
 SHUFFLED, UNDERSTOOD = "hearing another instruction", "goal understood"
-FAILURES = 6  # shown
-TIMED = 8  # examples that parts are timed on
+FAILURES = 6  # failures that the report shows
+TIMED = 8  # examples used to time the parts
 NEAREST = 3
 
 
 def draw_exam(task: Task, episodes: int, seed: int) -> list[Example]:
-    """So many examples of each split, other ones than those of the training with this seed.
+    """Draw `episodes` examples of each split, different from the training examples of this seed.
 
     Raises UserError for fewer than one.
     """
     if episodes < 1:
         raise bad_field("episodes", episodes, "it must be at least 1", 1)
-    # Training draws with the seeds that users say, from zero on.
+    # Training draws with the users' seeds, which start at zero.
     apart = 1_000_000 + seed
     return [each for split in SPLITS for each in draw_examples(task, split, episodes, apart)]
 
@@ -50,7 +50,7 @@ def examine_grounding(
     seed: int,
     display: ProgressDisplay,
 ) -> Evidence:
-    """What a grounding is worth with a policy of its task: so many episodes of each split."""
+    """Evaluate a grounding with a policy of its task, on `episodes` episodes of each split."""
     task = grounding.task
     display.phase("try out")
     examples = draw_exam(task, episodes, seed)
@@ -95,7 +95,7 @@ def examine_grounding(
 
 
 def depth_of(policy: Run | DeployedPolicy) -> int:
-    """Of the network that acts."""
+    """Depth of the actor network."""
     return policy.plan.actor_torso.depth if isinstance(policy, Run) else policy.spec.torso.depth
 
 
@@ -106,7 +106,10 @@ def played(
     told: Mapping[str, Any],
     display: ProgressDisplay,
 ) -> list[Score]:
-    """Episodes of one follower, who is told various things, counted by split and kind."""
+    """Scores of one follower by split and kind.
+
+    told: for each name to report, the input that the follower gets.
+    """
     scores = []
     display.phase("episodes")
     for done, (who, what) in enumerate(told.items(), 1):
@@ -117,7 +120,7 @@ def played(
 
 
 def counted(exam: Exam, who: str, right: np.ndarray) -> list[Score]:
-    """What went right, `[examples]`, by split and kind."""
+    """Count the successes in `right [examples]` by split and kind."""
     groups = np.array([f"{example.split} {example.kind}" for example in exam.examples])
     found = []
     for group in dict.fromkeys(groups.tolist()):
@@ -127,18 +130,17 @@ def counted(exam: Exam, who: str, right: np.ndarray) -> list[Score]:
 
 
 def succeeded(task: Task, episodes: Episodes) -> np.ndarray:
-    """Which episodes came within the success radius while they lasted, `[envs]`."""
+    """Which episodes reached the success radius before they ended, `[envs]`."""
     close = np.asarray(is_success(task, episodes.achieved, episodes.goal))
     return np.any(np.logical_and(close, episodes.alive), axis=0)
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What was made of every example.
+    """The answers to all examples.
 
-    places `[examples, goal]`: the goal understood, or where the agent ended. confidence
-    `[examples]`, NaN where nobody tells one. nearest, attention: of the features of some examples,
-    see `Grounding`.
+    places `[examples, goal]`: the predicted goal, or where the agent ended. confidence
+    `[examples]`: NaN if there is none. nearest, attention: functions of features, see `Grounding`.
     """
 
     places: np.ndarray
@@ -150,7 +152,7 @@ class Answers:
 def failures(
     answers: Answers, examples: Sequence[Example], context: Context, wrong: np.ndarray
 ) -> list[Failure]:
-    """The first few examples that went wrong, from every split in turn."""
+    """The first few failed examples, taken from each split in turn."""
     rows = in_turn([example.split for example in examples], np.flatnonzero(wrong))[:FAILURES]
     if not rows:
         return []
@@ -175,7 +177,7 @@ def failures(
 
 
 def in_turn(groups: Sequence[str], rows: np.ndarray) -> list[int]:
-    """The rows with one of each group first, then a second of each, and so on."""
+    """Order the rows: the first of each group, then the second of each group, and so on."""
     seen: dict[str, int] = {}
     ranked = []
     for row in map(int, rows):
@@ -185,7 +187,7 @@ def in_turn(groups: Sequence[str], rows: np.ndarray) -> list[int]:
 
 
 def square(attention: np.ndarray) -> list[list[float]] | None:
-    """Over patches `[patches]` that fill a square picture row by row, `[side, side]`."""
+    """Attention `[patches]` as `[side, side]`, row by row; None if the patches form no square."""
     side = round(len(attention) ** 0.5)
     if side < 2 or side * side != len(attention):
         return None

@@ -1,4 +1,4 @@
-"""Trying out an action module, as `kilolayer.language.examine` does a grounding."""
+"""Evaluation of an action module, as `kilolayer.language.examine` evaluates a grounding."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -36,12 +36,12 @@ from kilolayer.runtime.manifest import describe_run
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.types import Array
 
-KNOWN = 512  # training sentences among which the nearest are looked for
+KNOWN = 512  # training sentences that the nearest ones are chosen from
 
 
 @dataclass(frozen=True)
 class Chunks:
-    """An action module as a Follower: the state is the module, told are reading vectors."""
+    """An action module as a Follower: `state` is the module, `told` are instruction readings."""
 
     def begin(self, state: ActionModule, told: Array) -> tuple[Array, Carry]:
         return told, state.begin(len(told))
@@ -62,7 +62,7 @@ def examine_module(
     seed: int,
     display: ProgressDisplay,
 ) -> Evidence:
-    """What an action module is worth beside its teacher: so many episodes of each split."""
+    """Evaluate an action module beside its teacher, on `episodes` episodes of each split."""
     module.require_encoder(encoder)
     task = module.task
     display.phase("try out")
@@ -110,10 +110,13 @@ def examine_module(
 
 
 def control_step(module: ActionModule) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """`(observation [observation], reading [reading]) -> action [action]`, one control step
-    after the other: of a chunk the first few actions are done before another is made."""
+    """A stateful function `(observation [observation], reading [reading]) -> action [action]`.
+
+    Call it once per control step. The first actions of a chunk are executed before the next chunk
+    is made.
+    """
     carry = module.begin(1)
-    # The arrays are an argument: as constants XLA would fold them into the program.
+    # Pass the arrays as an argument: XLA would fold constants into the program.
     act = jax.jit(lambda module, *rows: module.act(*rows))
 
     def step(observation: np.ndarray, reading: np.ndarray) -> np.ndarray:
@@ -125,7 +128,7 @@ def control_step(module: ActionModule) -> Callable[[np.ndarray, np.ndarray], np.
 
 
 def router_rows(used: Mapping[str, Any]) -> list[RouterUse]:
-    """What `router_use` found, a row for each kind and each phase; none without routers."""
+    """The result of `router_use` as one row per kind and per phase; empty without routers."""
     return [
         RouterUse(by, name, use)
         for by, key in (("instruction", "by_kind"), ("phase of the movement", "by_phase"))

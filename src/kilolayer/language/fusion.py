@@ -1,4 +1,4 @@
-"""Sentence and picture in one vector: the sentence asks, the patches of the picture answer."""
+"""Fusion of sentence and picture into one vector, by attention of the text over the patches."""
 
 from math import isqrt
 
@@ -11,15 +11,15 @@ from kilolayer.language.base import Context
 from kilolayer.networks.block import Dense, NormedLayer, fan_in_uniform
 from kilolayer.types import Array
 
-PERIODS = (0.5, 1.0, 2.0)  # along a side of the picture, of the waves that tell places apart
+PERIODS = (0.5, 1.0, 2.0)  # periods along a picture's side, of the position encoding's waves
 LEAST_DEVIATION = 1e-6
 
 
 class ContextScale(eqx.Module):
-    """Frozen features standardised: their size is the encoder's affair, and what all pictures show
-    at a place is no news.
+    """Standardises frozen features, because encoders differ in scale and the mean of each patch
+    carries no information.
 
-    text and text_deviation `[text_dim]`; patches `[patches, patch_dim]`: the mean at each place;
+    text and text_deviation `[text_dim]`; patches `[patches, patch_dim]`: the mean of each patch;
     patch_deviation `[patch_dim]`.
     """
 
@@ -30,10 +30,10 @@ class ContextScale(eqx.Module):
 
     @staticmethod
     def of(context: Context) -> "ContextScale":
-        """Of the features that are trained on."""
+        """Means and deviations of the training features."""
         text, patches = np.asarray(context.text), np.asarray(context.patches)
         usual = patches.mean(0)
-        # Not of the differences: they would be a copy of all patches.
+        # Not computed from the differences, which would copy all patches.
         variance = np.square(patches).mean((0, 1)) - np.square(usual).mean(0)
         deviations = text.std(0), np.sqrt(np.maximum(variance, 0))
         text_deviation, patch_deviation = (
@@ -51,16 +51,15 @@ class ContextScale(eqx.Module):
 
 
 class Fusion(eqx.Module):
-    """`(text, patches) -> [rows, width]`: attention whose queries come from the text, over patches
-    (arXiv 1706.03762, section 3.2.2), then a layer over both.
+    """`(text, patches) -> [rows, width]`: attention over the patches with queries from the text
+    (arXiv 1706.03762, section 3.2.2), then a layer over text and answers.
 
-    What attends are as many heads as queries; the answer of each is a mixture of the patches'
-    values and so of their places. A patch is found by what lies there alone: keys that knew places
-    would learn where no training goal lies, and never look there.
+    Each head has one query. Its answer mixes the values and the positions of patches. Keys depend
+    only on a patch's content: keys with positions would learn where no training goal lies, and the
+    network would never attend there.
 
-    key: `[patch_dim, width]`. position: what is learnt of places is a map of smooth functions of
-    row and column, `[functions, width]`, so that a place never asked for lies between its
-    neighbours.
+    key: `[patch_dim, width]`. position: maps smooth functions of row and column to the position
+    encoding, `[functions, width]`, so that an unseen place lies between its neighbours.
     """
 
     query: Dense
@@ -73,7 +72,8 @@ class Fusion(eqx.Module):
 
     @staticmethod
     def init(key: Array, context: Context, width: int, heads: int = 4) -> "Fusion":
-        """context: its shapes alone count; its leading axis is free. width: heads divide it."""
+        """context: only its shapes are used, and its leading axis is free. width: a multiple of
+        heads."""
         text_dim, (patches, patch_dim) = context.text.shape[-1], context.patches.shape[-2:]
         keys = jax.random.split(key, 5)
         return Fusion(
@@ -90,16 +90,16 @@ class Fusion(eqx.Module):
         return self.attend(context)[0]
 
     def attend(self, context: Context) -> tuple[Array, Array]:
-        """The fused vectors, `[rows, width]`, and who looked where, `[rows, heads, patches]`."""
+        """The fused vectors, `[rows, width]`, and the attention, `[rows, heads, patches]`."""
         both, attention = self.look(context)
         return self.output(both), attention
 
     def look(self, context: Context) -> tuple[Array, Array]:
-        """The text beside the answers of all heads, `[rows, text_dim + width]`, and who looked
-        where, `[rows, heads, patches]`.
+        """Text and answers of all heads, `[rows, text_dim + width]`, and the attention, `[rows,
+        heads, patches]`.
 
-        Queries are taken to the patches, and mixtures of patches to their values: the same products
-        in an order in which no patch is multiplied by a kernel of its own.
+        The key kernel is applied to the queries and the value kernel to the mixed patches. The
+        result is the same, but no kernel is applied to every patch.
         """
         place = self._by_head(jnp.asarray(places(self.patches)) @ self.position)
         query = self._by_head(self.query(context.text))
@@ -118,7 +118,7 @@ class Fusion(eqx.Module):
 def grid(patches: int) -> np.ndarray:
     """Row and column of each patch in -1 to 1, `[patches, 2]`.
 
-    Patches that are no square are taken as a row.
+    Patches that form no square count as one row.
     """
     side = isqrt(patches)
     rows, columns = (side, side) if side * side == patches else (1, patches)
@@ -127,8 +127,10 @@ def grid(patches: int) -> np.ndarray:
 
 
 def places(patches: int) -> np.ndarray:
-    """Row and column of each patch and waves along both, `[patches, functions]`, scaled so that a
-    random mixture of them is of size one."""
+    """Position encoding: row and column of each patch and waves along both, `[patches, functions]`.
+
+    The scale gives a random mixture of the functions a size of about one.
+    """
     where = grid(patches)
     waves = [wave(np.pi * periods * where) for periods in PERIODS for wave in (np.sin, np.cos)]
     functions = np.concatenate([where, *waves], -1)

@@ -1,4 +1,4 @@
-"""From frozen features to a goal: a distribution over its coordinates, a point among embeddings."""
+"""Maps frozen features to a goal distribution and to a point in the goal-embedding space."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -18,17 +18,17 @@ from kilolayer.tasks.base import Task
 from kilolayer.types import Array, Metrics, bad_field
 
 LAYERS_PER_BLOCK = 4
-# Deviations stay above this share of the success radius: goals at the middles of cells would else
-# draw them towards zero, and their density without end.
+# Least deviation as a share of the success radius. Without it, goals at exact cell centres would
+# drive the deviations to zero and the density to infinity.
 LEAST_DEVIATION = 0.2
-DRAWS = 256  # of each Gaussian, for the mass within the success radius
+DRAWS = 256  # samples per Gaussian that estimate the mass within the success radius
 
 
 @dataclass(frozen=True)
 class HeadSize:
-    """What the user says of the network; depth counts layers as everywhere in this package.
+    """Size of the network, set by the user. depth counts layers, as everywhere in this package.
 
-    components: Gaussians of the mixture. heads: of the attention.
+    components: Gaussians of the mixture. heads: attention heads.
     """
 
     depth: int = 8
@@ -37,7 +37,7 @@ class HeadSize:
     heads: int = 4
 
     def check(self) -> None:
-        """Raises UserError for a size that no network can have."""
+        """Raises UserError for an invalid size."""
         for name in ("depth", "width", "components", "heads"):
             if getattr(self, name) < 1:
                 raise bad_field(name, getattr(self, name), "it must be at least 1", 1)
@@ -51,7 +51,7 @@ class HeadSize:
 
 
 class Mixture(NamedTuple):
-    """Diagonal Gaussians over the coordinates that vary, in the goal's unit.
+    """A mixture of diagonal Gaussians over the goal coordinates that vary, in the goal's unit.
 
     log_weight `[rows, components]`; mean and deviation `[rows, components, varying]`.
     """
@@ -61,17 +61,17 @@ class Mixture(NamedTuple):
     deviation: Array
 
     def log_prob(self, point: Array) -> Array:
-        """Of `point [rows, varying]`, `[rows]`."""
+        """Log density of `point [rows, varying]`, `[rows]`."""
         away = (point[:, None] - self.mean) / self.deviation
         each = -0.5 * jnp.square(away) - jnp.log(self.deviation) - 0.5 * jnp.log(2 * jnp.pi)
         return jax.nn.logsumexp(self.log_weight + each.sum(-1), axis=-1)
 
 
 class GoalScale(eqx.Module):
-    """How goals are standardised, and the coordinates that never vary, such as a cube's height.
+    """Standardises goals and fills in the coordinates that never vary, such as a cube's height.
 
-    centre: of the training goals, `[goal]`. spread: their deviation in the coordinates that vary,
-    `[varying]`. least: the smallest deviation of a Gaussian, in the goal's unit.
+    centre: mean of the training goals, `[goal]`. spread: their deviation in the coordinates that
+    vary, `[varying]`. least: smallest deviation of a Gaussian, in the goal's unit.
     """
 
     centre: Array
@@ -81,8 +81,8 @@ class GoalScale(eqx.Module):
 
     @staticmethod
     def of(goals: np.ndarray, radius: float) -> "GoalScale":
-        """Of training goals `[rows, goal]`; a coordinate varies if it does by a thousandth of the
-        success radius."""
+        """The scale of training goals `[rows, goal]`. A coordinate varies if its deviation exceeds
+        a thousandth of the success radius."""
         spread = np.asarray(goals, np.float64).std(0)
         varying = tuple(int(index) for index in np.flatnonzero(spread > 1e-3 * radius))
         return GoalScale(
@@ -97,7 +97,7 @@ class GoalScale(eqx.Module):
         return goal[..., np.array(self.varying)]
 
     def whole(self, part: Array) -> Array:
-        """A goal of them, `[..., varying] -> [..., goal]`."""
+        """The full goal from the coordinates that vary, `[..., varying] -> [..., goal]`."""
         goal = jnp.broadcast_to(self.centre, (*part.shape[:-1], len(self.centre)))
         return goal.at[..., np.array(self.varying)].set(part)
 
@@ -110,12 +110,12 @@ class EmbeddingScale(NamedTuple):
 
 
 class GoalHead(eqx.Module):
-    """The sentence says how to make a goal of the places that it looks at in the picture.
+    """Predicts the goal from the text and the places that the text attends to in the picture.
 
-    A stack over the text alone gives every Gaussian an offset and a weight for the place of each
-    head, so that what is said of a place holds wherever the place is: goals never asked for in
-    training are made as all others are. A stack over sentence and picture says how sure that is,
-    and gives the point among the goal embeddings of the run's contrastive critic, if it has one.
+    A stack over the text alone gives each Gaussian an offset and a weight for each head's place.
+    The same words therefore act the same at every place, which lets the head predict goals that
+    never occur in training. A stack over text and picture gives weights and deviations, and the
+    point in the goal-embedding space of the run's contrastive critic, if it has one.
     """
 
     fusion: Fusion
@@ -132,7 +132,7 @@ class GoalHead(eqx.Module):
     def init(
         key: Array, context: Context, size: HeadSize, varying: int, representation: int | None
     ) -> "GoalHead":
-        """context: its shapes alone count. varying: coordinates that vary."""
+        """context: only its shapes are used. varying: number of coordinates that vary."""
         keys = jax.random.split(key, 8)
         width, blocks = size.width, size.depth // LAYERS_PER_BLOCK
 
@@ -154,21 +154,22 @@ class GoalHead(eqx.Module):
     def __call__(
         self, context: Context, goals: GoalScale, embeddings: EmbeddingScale | None
     ) -> tuple[Mixture, Array | None]:
-        """The distribution, and the point `[rows, representation]`, if there is such a space."""
+        """The distribution, and the point `[rows, representation]` or None without a critic."""
         mixture, features = self.read(context, goals)
         if self.point is None or embeddings is None:
             return mixture, None
         return mixture, embeddings.centre + embeddings.spread * self.point(features)
 
     def read(self, context: Context, goals: GoalScale) -> tuple[Mixture, Array]:
-        """The distribution, and the features that it is as sure by, `[rows, width]`."""
+        """The distribution, and the features that give its certainty, `[rows, width]`."""
         fused, attention = self.fusion.attend(context)
         features = self.stack(fused)
         places = self.to_goal(attention @ grid(self.fusion.patches))  # [rows, heads, varying]
         said = self.recipe(self.saying(self.words(context.text)))
         said = said.reshape(len(said), self.components, -1)
         offset, weight = jnp.split(said, [places.shape[-1]], -1)
-        # From the start the mean follows the places: weights near zero would teach nobody to look.
+        # Initially the mean is the average of the heads' places: with weights near zero, the
+        # attention would get almost no gradient.
         weight = weight + 1 / self.fusion.heads
         certainty = self.certainty(features).reshape(len(said), self.components, -1)
         mixture = Mixture(
@@ -180,17 +181,18 @@ class GoalHead(eqx.Module):
 
 
 def likelihood_loss(mixture: Mixture, part: Array) -> Array:
-    """Mean negative log likelihood of the goals' varying coordinates `[rows, varying]`, nats."""
+    """Mean negative log likelihood of `part`, the goals' varying coordinates `[rows, varying]`,
+    in nats."""
     return -mixture.log_prob(part).mean()
 
 
 def nearest_loss(
     energy: Energy, point: Array, embedding: Array, goal: Array, sharpness: float = 1.0
 ) -> tuple[Array, Metrics]:
-    """Cross-entropy of telling a row's own goal from those of the other rows by energy alone.
+    """Cross-entropy of classifying each row's goal among all rows' goals, with energies as logits.
 
-    point, embedding `[rows, representation]`; rows with the same `goal [rows, goal]` are right too.
-    sharpness: multiplies the energies.
+    point, embedding `[rows, representation]`. Rows with the same `goal [rows, goal]` also count as
+    correct. sharpness: multiplies the energies.
     """
     energies = sharpness * pairwise(energy, point, embedding)
     same = (goal[:, None] == goal[None]).all(-1)
@@ -201,11 +203,12 @@ def nearest_loss(
 
 
 def probable_goal(task: Task, mixture: Mixture, scale: GoalScale) -> tuple[Array, Array]:
-    """The goal `[rows, goal]` most likely to count as right, and that probability `[rows]`.
+    """The goal `[rows, goal]` most likely to count as success, and its probability `[rows]`.
 
-    Of the means of the Gaussians, in a maze each moved to the middle of the nearest free cell, the
-    one within whose success radius most of the distribution lies. That is the mode of the
-    distribution blurred by the radius: a spike of little weight is none.
+    The candidates are the means of the Gaussians, in a maze moved to the centre of the nearest free
+    cell. The result is the candidate with the largest mass of the distribution within its success
+    radius. This is the mode of the distribution blurred by the radius, so a narrow peak of small
+    weight does not win.
     """
     answers = where_goals_can_be(task, scale.whole(mixture.mean))
     probability = success_mass(task, mixture, scale, answers)
@@ -215,8 +218,8 @@ def probable_goal(task: Task, mixture: Mixture, scale: GoalScale) -> tuple[Array
 
 
 def success_mass(task: Task, mixture: Mixture, scale: GoalScale, answers: Array) -> Array:
-    """The mass of the distribution within the success radius of `answers [rows, answers, goal]`,
-    `[rows, answers]`, by the same quasi-random draws every time."""
+    """Mass of the distribution within the success radius of `answers [rows, answers, goal]`,
+    `[rows, answers]`. The quasi-random samples are the same in every call."""
     sobol = qmc.Sobol(len(scale.varying), scramble=False).random(2 * DRAWS)[1 : DRAWS + 1]
     noise = jnp.asarray(norm.ppf(sobol), jnp.float32)
     drawn = mixture.mean[:, :, None] + mixture.deviation[:, :, None] * noise
@@ -226,8 +229,10 @@ def success_mass(task: Task, mixture: Mixture, scale: GoalScale, answers: Array)
 
 
 def where_goals_can_be(task: Task, goals: Array) -> Array:
-    """The middle of the nearest free cell for places in a maze, else as they are,
-    `[..., goal] -> same`."""
+    """The centre of the nearest free cell for goals in a maze; other goals are unchanged.
+
+    `[..., goal] -> same`.
+    """
     if not in_cells(task):
         return goals
     assert task.maze is not None
@@ -237,13 +242,13 @@ def where_goals_can_be(task: Task, goals: Array) -> Array:
 
 
 def in_cells(task: Task) -> bool:
-    """Whether goals are places in a maze and nothing else."""
+    """Whether a goal is a place in a maze, without other coordinates."""
     return task.maze is not None and [c.name for c in task.goal.coordinates] == ["x", "y"]
 
 
 def candidate_goals(task: Task, count: int = 1024) -> Array:
-    """Goals to choose among by embedding, `[candidates, goal]`: the free cells of a maze, or
-    `count` drawn as the task draws its own."""
+    """Candidate goals for the embedding space, `[candidates, goal]`: the free cells of a maze, or
+    `count` training goals drawn from the task."""
     if in_cells(task):
         assert task.maze is not None
         return jnp.asarray(task.maze.free_cells, jnp.float32)

@@ -1,4 +1,4 @@
-"""Training a grounding on a run: its task's instructions, a frozen encoder, its critic's goals."""
+"""Trains a grounding: the task's instructions, a frozen encoder, the critic's goal embeddings."""
 
 import dataclasses
 import time
@@ -46,17 +46,17 @@ from kilolayer.tasks.base import Task, is_success
 from kilolayer.tasks.registry import task_of
 from kilolayer.types import Array, Metrics, UserError, bad_field
 
-HELD_OUT = 0.125  # share of the examples that only validate
+HELD_OUT = 0.125  # share of the examples used only for validation
 FAMILIAR_QUANTILE = 0.01
 SHOWN_EVERY = 50  # updates
-SPREAD = 8.0  # deviation of the energies that the nearest goal is told by
+SPREAD = 8.0  # standard deviation of the scaled energies in the nearest-goal loss
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train; the step size falls to zero by a cosine.
+    """Settings of the training. The learning rate falls to zero on a cosine schedule.
 
-    examples: of the split `seen`; an eighth is held out.
+    examples: number of examples of the split `seen`; an eighth is held out.
     """
 
     examples: int = 4096
@@ -66,7 +66,7 @@ class Recipe:
     weight_decay: float = 1e-4
 
     def check(self) -> None:
-        """Raises UserError for what cannot be trained."""
+        """Raises UserError for a value out of range."""
         for name, least in (("examples", 16), ("updates", 1), ("batch_size", 2)):
             if getattr(self, name) < least:
                 raise bad_field(name, getattr(self, name), f"it must be at least {least}", least)
@@ -77,7 +77,7 @@ class Recipe:
 
 
 class Source(NamedTuple):
-    """What a run or policy directory gives: its config, and its critic if that is contrastive."""
+    """The config of a run or policy directory, and its critic if that is contrastive."""
 
     config: RunConfig
     critic: Critic | None
@@ -85,7 +85,7 @@ class Source(NamedTuple):
 
 
 class Data(NamedTuple):
-    """What is learnt from, a row each: features, goals and their embeddings, if there are any."""
+    """Training data, one row per example: features, goals and the goals' embeddings, if any."""
 
     context: Context
     goal: Array
@@ -93,7 +93,7 @@ class Data(NamedTuple):
 
 
 def source_of(path: str | Path) -> Source:
-    """Of a run or policy directory; raises UserError if it is neither."""
+    """The source in a run or policy directory; raises UserError if it is neither."""
     path = Path(path)
     if is_policy(path):
         return Source(open_policy(path).config, None, "euclidean")
@@ -115,9 +115,9 @@ def ground_run(
 ) -> Grounding:
     """Train a grounding for the task of a run or policy directory and write it.
 
-    out: the directory to write, by default `groundings/` in the run with the encoder's name.
-    `details` tell the run, the losses, and what the held-out examples show. Raises UserError before
-    any work for what cannot be done.
+    out: the directory to write. Default: under `groundings/` in the run, with the encoder's name.
+    `details` record the run, the losses and the held-out scores. Raises UserError for invalid
+    arguments before any work.
     """
     run, recipe, size = Path(run), recipe or Recipe(), size or HeadSize()
     display = display or Silent()
@@ -154,7 +154,7 @@ def fit(
     seed: int,
     display: ProgressDisplay,
 ) -> Grounding:
-    """A grounding learnt from examples and their features; the last eighth only validates."""
+    """A grounding trained on examples and their features; the last eighth is for validation."""
     task, began = task_of(source.config.task), time.perf_counter()
     goals = np.array([example.goal for example in examples], np.float32)
     learnt = len(examples) - max(1, int(HELD_OUT * len(examples)))
@@ -195,7 +195,7 @@ def fit(
 
 
 def goal_space(critic: Critic | None, task: Task, goals: np.ndarray) -> Embeddings | None:
-    """The embedding space of a critic, with its candidates; goals `[rows, goal]`: trained on."""
+    """A critic's embedding space and candidate goals. goals `[rows, goal]`: training goals."""
     if critic is None:
         return None
     candidates = candidate_goals(task)
@@ -205,10 +205,10 @@ def goal_space(critic: Critic | None, task: Task, goals: np.ndarray) -> Embeddin
 
 
 def familiar(sentences: list[str], text: ArrayLike) -> tuple[tuple[str, ...], Array, Array]:
-    """Each sentence once, their unit features, and the least similarity of a familiar one.
+    """The distinct sentences, their unit features, and the least similarity of a familiar sentence.
 
-    Every training sentence is held out in turn: the threshold is the 1 % quantile of how near the
-    nearest of the others is.
+    The threshold is the 1 % quantile, over the training sentences, of the similarity to the nearest
+    other sentence.
     """
     first = {sentence: index for index, sentence in reversed(list(enumerate(sentences)))}
     unique = tuple(sorted(first))
@@ -220,7 +220,7 @@ def familiar(sentences: list[str], text: ArrayLike) -> tuple[tuple[str, ...], Ar
 
 
 def held_out_scores(grounding: Grounding, data: Data) -> dict[str, float]:
-    """On examples of the trained split that were not learnt from; errors in the goal's unit."""
+    """Scores on the held-out examples of the training split; errors in the goal's unit."""
     task, found = grounding.task, grounding.ground(data.context)
     goal = np.asarray(data.goal)
     scores = {
@@ -235,8 +235,8 @@ def held_out_scores(grounding: Grounding, data: Data) -> dict[str, float]:
 
 
 def sharpness(embeddings: Embeddings | None, energy: Energy) -> float:
-    """What makes the energies between candidate goals spread alike, however the critic spreads
-    them."""
+    """The factor that gives the energies between candidate goals the standard deviation SPREAD,
+    for any critic."""
     if embeddings is None:
         return 1.0
     points = embeddings.points[:256]
@@ -245,7 +245,7 @@ def sharpness(embeddings: Embeddings | None, energy: Energy) -> float:
 
 @dataclass(frozen=True)
 class Trainer:
-    """Descends on the sum of the two losses; what is frozen are arrays like any other input."""
+    """Minimises the sum of the two losses. Frozen arrays are ordinary inputs."""
 
     recipe: Recipe
     features: ContextScale
@@ -255,7 +255,7 @@ class Trainer:
     sharpness: float
 
     def loss(self, head: GoalHead, data: Data) -> tuple[Array, Metrics]:
-        """Of rows; the likelihood is in nats of the goal's unit."""
+        """Loss and metrics of a batch. The likelihood is in nats, with goals in the goal's unit."""
         mixture, point = head(
             self.features(data.context), self.scale, self.embeddings and self.embeddings.scale
         )
@@ -269,7 +269,7 @@ class Trainer:
     def train(
         self, head: GoalHead, data: Data, held_out: Data, key: Array, display: ProgressDisplay
     ) -> tuple[GoalHead, dict[str, float]]:
-        """The trained network, and the losses of the last updates and of the held-out rows."""
+        """Train; return the network and the losses of the last updates and of the held-out rows."""
         recipe = self.recipe
         schedule = optax.cosine_decay_schedule(recipe.learning_rate, recipe.updates)
         optimiser = network_optimiser(schedule, recipe.weight_decay)

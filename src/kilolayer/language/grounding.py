@@ -1,4 +1,4 @@
-"""A grounding: what was trained to say which goal an instruction means, and its directory."""
+"""A grounding: the trained network that maps an instruction to a goal, and its directory."""
 
 import dataclasses
 import json
@@ -35,12 +35,12 @@ DIRECTORY = TensorDirectory("grounding", version=1)
 
 
 class Grounded(NamedTuple):
-    """What instructions are taken to mean, one row each.
+    """The predicted meaning of instructions, one row each.
 
-    goal `[rows, goal]` and confidence `[rows]`: see `probable_goal`. embedded_goal `[rows, goal]`:
-    the candidate whose embedding lies nearest, None where the run has no contrastive critic.
-    familiarity `[rows]`: cosine similarity of the sentence to the nearest one trained on. familiar
-    `[rows]`: whether that is as much as sentences of the trained wordings have among themselves.
+    goal `[rows, goal]` and confidence `[rows]`: see `probable_goal`. familiarity `[rows]`: cosine
+    similarity to the nearest training sentence. familiar `[rows]`: whether the familiarity is as
+    high as among the training sentences. embedded_goal `[rows, goal]`: the candidate goal with the
+    nearest embedding; None if the run has no contrastive critic.
     """
 
     goal: np.ndarray
@@ -51,7 +51,7 @@ class Grounded(NamedTuple):
 
 
 class Embeddings(eqx.Module):
-    """The goal-embedding space of a run's critic: its scale, and the goals to choose among.
+    """The goal-embedding space of a run's critic: its scale and its candidate goals.
 
     goals `[candidates, goal]`; points `[candidates, representation]`.
     """
@@ -64,8 +64,8 @@ class Embeddings(eqx.Module):
 class Arrays(eqx.Module):
     """All arrays of a grounding.
 
-    sentences: text features of the training sentences, each once and of length 1,
-    `[sentences, text_dim]`. threshold: the least familiarity of a familiar sentence.
+    sentences: text features of the distinct training sentences, with norm 1, `[sentences,
+    text_dim]`. threshold: the least familiarity of a familiar sentence.
     """
 
     head: GoalHead
@@ -76,7 +76,7 @@ class Arrays(eqx.Module):
     threshold: Array
 
     def answer(self, task: Task, energy: Energy, context: Context) -> Grounded:
-        """The same, traced."""
+        """The meaning of instructions; can be traced by JAX."""
         goals, points = self.scale, self.embeddings
         mixture, point = self.head(self.features(context), goals, points and points.scale)
         goal, confidence = probable_goal(task, mixture, goals)
@@ -90,10 +90,9 @@ class Arrays(eqx.Module):
 
 @dataclass(frozen=True)
 class Shapes:
-    """What arrays to expect in a directory.
+    """Shapes of the arrays in a directory.
 
-    centre: mean of the training goals, for their number of coordinates alone. varying: see
-    `GoalScale`. representation and candidates: None where there are no embeddings.
+    varying: see `GoalScale`. representation and candidates: None without embeddings.
     """
 
     text_dim: int
@@ -106,7 +105,7 @@ class Shapes:
     candidates: int | None = None
 
     def arrays(self, size: HeadSize) -> Arrays:
-        """Their shapes, as `jax.eval_shape` tells them."""
+        """The arrays as `jax.ShapeDtypeStruct`, from `jax.eval_shape`."""
 
         def build() -> Arrays:
             context = Context(
@@ -137,11 +136,11 @@ class Shapes:
 
 @dataclass(frozen=True)
 class Grounding:
-    """A trained grounding; it serves every policy of its task.
+    """A trained grounding. It works with every policy of its task.
 
-    config: of the run, for the task. encoder: the frozen one that it was trained with. sentences:
-    the training sentences in the order of their features. details: how it was trained, as JSON
-    values.
+    config: of the run, for the task. encoder: the frozen encoder that it was trained with.
+    sentences: the training sentences in the order of their features. details: facts about the
+    training, as JSON values.
     """
 
     path: Path
@@ -158,7 +157,7 @@ class Grounding:
         return task_of(self.config.task)
 
     def ground(self, context: Context) -> Grounded:
-        """What instructions mean, by their features; see `kilolayer.language.contexts`."""
+        """The meaning of instructions, from features made by `kilolayer.language.contexts`."""
         return jax.tree.map(np.asarray, self._answer(context))
 
     def mixture(self, context: Context) -> Mixture:
@@ -168,11 +167,11 @@ class Grounding:
         return self.arrays.head(context, self.arrays.scale, points and points.scale)[0]
 
     def attention(self, context: Context) -> np.ndarray:
-        """Which patches of the picture the sentence looks at, `[rows, heads, patches]`."""
+        """Attention of the sentence over the picture's patches, `[rows, heads, patches]`."""
         return np.asarray(self.arrays.head.fusion.attend(self.arrays.features(context))[1])
 
     def nearest(self, context: Context, count: int = 3) -> list[list[tuple[str, float]]]:
-        """The training sentences nearest to each row's, with their cosine similarity."""
+        """The nearest training sentences of each row, with their cosine similarity."""
         similar = np.asarray(unit(context.text) @ self.arrays.sentences.T)
         best = np.argsort(-similar, axis=1, kind="stable")[:, :count]
         return [
@@ -181,7 +180,7 @@ class Grounding:
         ]
 
     def require_task(self, task: Task) -> None:
-        """Raises UserError unless it was trained on this task."""
+        """Raises UserError unless the grounding was trained on this task."""
         if task.name != self.task.name:
             raise UserError(
                 f"the grounding {self.path} speaks of the task {self.task.name} and this is "
@@ -189,7 +188,10 @@ class Grounding:
             )
 
     def save(self, path: Path) -> "Grounding":
-        """Write it and return it as it lies there; raises UserError if that cannot be."""
+        """Write a grounding directory and return the grounding with the new path.
+
+        Raises UserError if the path exists or cannot be written.
+        """
         embeddings = self.arrays.embeddings
         head = self.arrays.head
         shapes = Shapes(
@@ -216,21 +218,21 @@ class Grounding:
 
     @cached_property
     def _answer(self) -> Any:
-        # The arrays are an argument: as constants XLA would fold them into the program.
+        # Pass the arrays as an argument: XLA would fold constants into the program.
         answer = jax.jit(lambda arrays, context: arrays.answer(self.task, self.energy, context))
         return lambda context: answer(self.arrays, context)
 
 
 def is_grounding(path: str | Path) -> bool:
-    """Whether there is a grounding directory."""
+    """Whether the path is a grounding directory."""
     return DIRECTORY.is_one(path)
 
 
 def open_grounding(path: str | Path, encoder: Encoder | None = None) -> Grounding:
-    """The grounding in a directory. encoder: by default the one that its card names is opened.
+    """Open the grounding in a directory.
 
-    Raises UserError if there is none, if its files are damaged, or if the encoder is not the one
-    that it was trained with, to the bit.
+    encoder: default the one that the card names. Raises UserError if there is no grounding, if its
+    files are damaged, or if the encoder is not bit for bit the one used in training.
     """
     path = Path(path)
     card = DIRECTORY.card(path)
@@ -257,6 +259,6 @@ def open_grounding(path: str | Path, encoder: Encoder | None = None) -> Groundin
 
 
 def unit(rows: ArrayLike) -> Array:
-    """Rows of length 1, so that their products are cosines."""
+    """The rows scaled to norm 1, so that their dot products are cosines."""
     rows = jnp.asarray(rows)
     return rows / jnp.maximum(jnp.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)

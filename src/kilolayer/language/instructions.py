@@ -1,4 +1,4 @@
-"""Examples of instructions, each with the picture it is said of and the one goal that it means."""
+"""Examples of instructions, each with its picture and the one goal that it means."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -31,13 +31,13 @@ from kilolayer.language.words import (
 from kilolayer.tasks.base import Task
 
 FEWEST_MARKERS, MOST_MARKERS = 3, 5
-APART = 0.9  # squares to the right or up, at least, between markers: none hides another
+APART = 0.9  # least distance between markers along x or y, in squares, so that none hides another
 Markers = tuple[Marker, ...]
 
 
 @dataclass(frozen=True)
 class _Source:
-    """What examples are drawn from."""
+    """Everything that examples are drawn from."""
 
     task: Task
     board: Board
@@ -46,10 +46,10 @@ class _Source:
 
 
 def draw_examples(task: Task, split: Split, count: int, seed: int) -> list[Example]:
-    """So many examples, the kinds in equal parts and mixed; equal arguments give equal examples.
+    """Draw `count` examples, with equal numbers of each kind in random order.
 
-    `unseen-combination` has relative instructions alone. Raises UserError for a task without
-    instructions.
+    Equal arguments give equal examples. The split `unseen-combination` has only relative
+    instructions. Raises UserError for a task without instructions.
     """
     generator = np.random.default_rng([seed, SPLITS.index(split)])
     source = _Source(task, board_of(task), split, generator)
@@ -62,17 +62,17 @@ def draw_examples(task: Task, split: Split, count: int, seed: int) -> list[Examp
 
 
 def draw_scene(task: Task, generator: np.random.Generator) -> Markers:
-    """Three to five markers, each of a colour of its own, at distinct places where goals can be."""
+    """Three to five markers of different colours, at distinct possible goals."""
     return _scatter(board_of(task), (), generator)
 
 
 def matching_template(task: Task, sentence: str) -> str | None:
-    """The template that a sentence fits, if any; case and punctuation do not count."""
+    """The template that a sentence matches, or None. Case and punctuation are ignored."""
     return matching_wording(board_of(task).family, sentence)
 
 
 def foreign_words(task: Task, sentence: str) -> tuple[str, ...]:
-    """Words that tell of other kinds of tasks, such as `cube` said in a maze; in order."""
+    """Words of the sentence that belong only to other tasks, such as `cube` in a maze; in order."""
     return words_of_others(board_of(task).family, sentence)
 
 
@@ -92,7 +92,7 @@ def _marker(source: _Source) -> Example:
 
 
 def _relative(source: _Source) -> Example:
-    """The goal first, then the markers that it is told by."""
+    """Draw the goal first, then the markers that the instruction refers to."""
     board, generator = source.board, source.generator
     goals = goals_by_relation(source.task, source.split)
     allowed = board.goal_set - withheld_goals(source.task)
@@ -115,7 +115,8 @@ def _relative(source: _Source) -> Example:
 
 
 def _colours(relation: str, split: Split, generator: np.random.Generator) -> list[str]:
-    """Of the markers that a goal is told by; whether one is withheld is as the split has it."""
+    """Colours of the markers that the instruction refers to. The split decides whether one of them
+    is withheld for this relation."""
     wanted = split == "unseen-combination"
     while True:
         colours = generator.permutation(COLOUR_NAMES)[: 2 if relation == "between" else 1].tolist()
@@ -142,12 +143,12 @@ def _wordings(family: str, shape: Shape, split: Split) -> tuple[Wording, ...]:
 
 
 def fill(template: str, slots: Slots, generator: np.random.Generator) -> str:
-    """The template with one word for each slot."""
+    """The template with a random word in each slot."""
     return template.format(**{slot: _pick(generator, words) for slot, words in slots.items()})
 
 
 def _scatter(board: Board, markers: Markers, generator: np.random.Generator) -> Markers:
-    """Some markers and others beside them, in an order that tells nothing."""
+    """The given markers and additional ones, in random order, which reveals nothing."""
     count = int(generator.integers(FEWEST_MARKERS, MOST_MARKERS + 1))
     places = [marker.place for marker in markers]
     while len(places) < count:
@@ -164,7 +165,7 @@ def _scatter(board: Board, markers: Markers, generator: np.random.Generator) -> 
 
 
 def _are_apart(board: Board, places: tuple[Place, ...]) -> bool:
-    """Whether the last place is clear of all before it."""
+    """Whether the last place is at least APART from all places before it."""
     *before, last = places
     return all(max(map(abs, board.squares_between(last, place))) >= APART for place in before)
 

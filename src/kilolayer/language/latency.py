@@ -1,4 +1,4 @@
-"""How long each part of the way from a sentence to an action takes on this machine."""
+"""Latency on this machine of each part between a sentence and an action."""
 
 import tempfile
 import time
@@ -16,7 +16,7 @@ from kilolayer.language.scenes import draw_pictures
 from kilolayer.tasks.base import Task
 
 REPEATS = 50
-PATIENCE = 2.0  # seconds after which a slow part has been called often enough
+PATIENCE = 2.0  # seconds after which the timing of a slow part stops
 
 
 def time_parts(
@@ -25,9 +25,9 @@ def time_parts(
     examples: Sequence[Example],
     acting: Mapping[str, Callable[[Context], Any]],
 ) -> dict[str, Timing]:
-    """Seconds of each part at batch 1, in the order that they come in.
+    """Seconds of each part at batch 1, in the order of the pipeline.
 
-    examples: a few, said and pictured in turn. acting: what goes on from the features of one.
+    examples: timed in turn. acting: functions of one example's features, by the part's name.
     """
     pictures = draw_pictures(task, [example.markers for example in examples])
     rows = [
@@ -50,7 +50,7 @@ def time_parts(
 
 
 def _timed(part: Callable[[int], Any], count: int) -> Timing:
-    """Once for each first, which compiles and fills caches."""
+    """Time the part; one untimed call per example compiles and fills caches first."""
     for index in range(count):
         part(index)
     seconds: list[float] = []

@@ -1,4 +1,4 @@
-"""A sentence in the control loop: the encoder at the rate of plans, who acts at that of control."""
+"""An instruction in the control loop: the encoder runs once per plan, the policy at every step."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +17,9 @@ from kilolayer_robot.robot import Sensed
 
 
 class Spoken(NamedTuple):
-    """What `drive_simulation` takes, and what was understood to begin with.
+    """Arguments of `drive_simulation`, and the first interpretation of the sentence.
 
-    plan_dim: None where the rows of a plan are goals.
+    plan_dim: None if the rows of a plan are goals.
     """
 
     plan: Callable[[Sensed], np.ndarray]
@@ -31,11 +31,10 @@ class Spoken(NamedTuple):
 def grounded_loop(
     grounding: Grounding, policy: Run | DeployedPolicy, sentence: str, features: Path, seed: int
 ) -> Spoken:
-    """The policy, told the goal that the sentence is grounded to anew with every plan.
+    """Control by a policy whose goal is grounded again from the sentence for every plan.
 
-    features: directory of the features that were computed before, so that an encoder runs only for
-    a picture or a sentence that is new. Raises UserError for a sentence that is none, and for a
-    grounding of another task.
+    features: directory that caches features, so that the encoder runs only for a new picture or
+    sentence. Raises UserError for an invalid sentence and for a grounding of another task.
     """
     grounding.require_task(policy.task)
     ear, encoder = Ear(grounding, seed), Cached(grounding.encoder, features)

@@ -1,8 +1,8 @@
-"""The action module: what the agent senses and what it was told, to a chunk of actions.
+"""The action module: maps an observation and an instruction to a chunk of actions.
 
-The frozen features of sentence and picture are reading once for an instruction; every chunk is then
-made from that one vector and the newest observation. Of a chunk the first few actions are done
-before the next is asked for.
+The frozen features of sentence and picture become one vector per instruction, the reading. Every
+chunk is made from the reading and the newest observation. The first few actions of a chunk are
+executed before the next chunk is made.
 """
 
 import dataclasses
@@ -26,12 +26,11 @@ TRUNKS: tuple[Trunk, ...] = ("mixture", "dense-parameters", "dense-operations")
 
 @dataclass(frozen=True)
 class ModuleSpec:
-    """What a module's arrays are the parameters of.
+    """The network of an action module.
 
-    reading: numbers of an instruction's reading. trunk: a mixture, or one dense stack with
-    as many parameters or as many operations for a row. chunk: actions that are made at once.
-    execute: how many of them are done before the next chunk. Raises UserError
-    for what cannot be.
+    reading: size of an instruction's reading. trunk: a mixture, or one dense stack with as many
+    parameters or as many operations per row. chunk: actions made at once. execute: actions of a
+    chunk that are executed before the next chunk. Raises UserError for values out of range.
     """
 
     task: TaskSpec
@@ -74,7 +73,7 @@ class ModuleSpec:
         return spec.dense(key, depth, self._branch_scale(depth))
 
     def _branch_scale(self, depth: int) -> float:
-        """By the rule of all networks here, from the blocks on a row's way."""
+        """The branch scale by this package's usual rule, from the depth that a row passes."""
         return min(1.0, UNSCALED_BLOCKS * self.mixture.layers_per_block / depth)
 
     @staticmethod
@@ -84,8 +83,11 @@ class ModuleSpec:
 
 
 class Carry(eqx.Module):
-    """Between two control steps: actions made, `[rows, chunk, action]`, and how many of them are
-    done, `[rows]`. use: the gates of the newest chunks, `[layers, rows, experts]`."""
+    """State between two control steps.
+
+    actions: the newest chunks, `[rows, chunk, action]`. done: executed actions of each chunk,
+    `[rows]`. use: router gates of the newest chunks, `[layers, rows, experts]`.
+    """
 
     actions: Array
     done: Array
@@ -95,9 +97,9 @@ class Carry(eqx.Module):
 class ActionModule(eqx.Module):
     """`(observation, reading) -> chunk of actions`; see `ModuleSpec`.
 
-    Observations are standardised by `centre` and `spread`, `[observation]`, which were measured
-    before the teaching and are never trained: the reading beside them is a hundred numbers about 1,
-    among which a cube's few centimetres would be lost.
+    `centre` and `spread`, `[observation]`, standardise the observations. They are measured before
+    training and never trained. Without them the reading, a hundred numbers near 1, would drown a
+    cube's few centimetres.
     """
 
     inputs: NormedLayer
@@ -116,7 +118,7 @@ class ActionModule(eqx.Module):
         self, observation: Array, reading: Array, training: bool = False
     ) -> tuple[Array, Routed | None]:
         """`([rows, observation], [rows, reading]) ->` actions in (-1, 1), `[rows, chunk, action]`,
-        and what the routers did, None without any."""
+        and the routers' output, or None without routers."""
         centre, spread = jax.lax.stop_gradient((self.centre, self.spread))
         standard = (observation - centre) / spread
         x, routed = self.inputs(jnp.concatenate([standard, reading], -1)), None
@@ -127,7 +129,7 @@ class ActionModule(eqx.Module):
         return jnp.tanh(self.outputs(x)).reshape(len(x), self.chunk, -1), routed
 
     def begin(self, rows: int) -> Carry:
-        """Before the first step: a chunk is due everywhere."""
+        """The carry before the first step; every row needs a chunk."""
         shape = (0, rows, 0)
         if isinstance(self.trunk, Mixture):
             layers, _, experts = self.trunk.layers.router.kernel.shape
@@ -138,8 +140,8 @@ class ActionModule(eqx.Module):
     def act(self, carry: Carry, observation: Array, reading: Array) -> tuple[Array, Carry]:
         """The actions `[rows, action]` of one control step, and the carry after it.
 
-        A row whose chunk is used up gets another, made from its observation; nothing is computed
-        while no row needs one.
+        A row with a used-up chunk gets a new one, made from its observation. The network is not
+        computed while no row needs a chunk.
         """
         due = carry.done >= self.execute
 

@@ -1,4 +1,4 @@
-"""An action module in the control loop, as `kilolayer.language.loop` has a grounding."""
+"""An action module in the control loop; `kilolayer.language.loop` does the same for a grounding."""
 
 from pathlib import Path
 
@@ -23,10 +23,10 @@ def module_loop(
     features: Path,
     seed: int,
 ) -> Spoken:
-    """The action module: a plan is the reading of the picture and the sentence.
+    """Control by an action module. A plan is the reading of the picture and the sentence.
 
-    What the sentence was taken for is told by the grounding, as is whether the goal was reached;
-    the module acts without either. Raises UserError as `grounded_loop` does.
+    The grounding reports the meaning of the sentence and gives the goal that counts as reached. The
+    module acts without both. Raises UserError as `grounded_loop` does.
     """
     grounding.require_task(module.task)
     module.require_encoder(encoder)

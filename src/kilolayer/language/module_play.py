@@ -1,4 +1,4 @@
-"""Whole episodes of an action module, and which experts it used when."""
+"""Whole episodes of an action module, and its use of the experts over time."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ NEAR = 2.0  # success radii from the goal
 
 
 class Played(eqx.Module):
-    """Episodes, and the gates that were at work in each step, `[time, layers, envs, experts]`."""
+    """Episodes, and the router gates in each step, use `[time, layers, envs, experts]`."""
 
     episodes: Episodes
     use: Array
@@ -27,10 +27,10 @@ class Played(eqx.Module):
 def play(
     task: Task, physics: Physics, module: ActionModule, reading: Array, start: Start
 ) -> Played:
-    """Episodes from `start`, each after the instruction whose reading is in its row.
+    """Play episodes from `start`, each with the instruction whose reading is in its row.
 
-    reading `[envs, reading]`; physics for as many environments. Without noise, so the same every
-    time.
+    reading `[envs, reading]`; physics for as many environments. Actions have no noise, so the
+    result is deterministic.
     """
 
     def control_step(carry: tuple, _: None) -> tuple[tuple, tuple]:
@@ -46,12 +46,12 @@ def play(
 
 
 def router_use(task: Task, played: Played, kinds: list[str]) -> dict[str, Any]:
-    """Share of every expert by kind of instruction and by phase of movement, as JSON values.
+    """Mean gate of every expert, by kind of instruction and by phase of movement, as JSON values.
 
-    kinds: of each environment's instruction. `by_kind`, `by_phase`: a name to `[layers][experts]`,
-    shares that sum to one in every layer. The phases are the thirds of the time until the goal is
-    first reached, or of the episode where it never is; `near` the goal is within `NEAR` success
-    radii.
+    kinds: kind of each environment's instruction. `by_kind` and `by_phase` map a name to shares
+    `[layers][experts]`, which sum to one in every layer. The phases are thirds of the time until
+    the goal is first reached, or of the episode if it never is. `near` is within `NEAR` success
+    radii of the goal.
     """
     episodes, use = played.episodes, np.moveaxis(np.asarray(played.use), 1, 2)
     distance = np.asarray(task.distance(episodes.achieved, episodes.goal))
@@ -72,7 +72,7 @@ def router_use(task: Task, played: Played, kinds: list[str]) -> dict[str, Any]:
 
 
 def _shares(use: np.ndarray, chosen: np.ndarray) -> list[list[float]] | None:
-    """Mean gates `[layers][experts]` over the steps that are chosen, None where there are none.
+    """Mean gates `[layers][experts]` over the chosen steps; None if no step is chosen.
 
     use `[time, envs, layers, experts]`, chosen `[time, envs]`.
     """

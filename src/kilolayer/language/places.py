@@ -1,6 +1,6 @@
-"""How squares and relations between places are told, and which of them training never has.
+"""Descriptions of squares and of relations between places, and those withheld from training.
 
-What is withheld is fixed for each task, whatever the seed.
+The withheld ones are fixed for each task and do not depend on the seed.
 """
 
 import zlib
@@ -26,23 +26,23 @@ from kilolayer.tasks.base import Task
 STEPS: dict[str, tuple[int, int]] = {
     "left of": (-1, 0), "right of": (1, 0), "above": (0, 1), "below": (0, -1)
 }  # fmt: skip
-"""Squares to the right and up from what a relation is told by."""
+"""For each relation, the goal's offset from the marker, in squares to the right and up."""
 RELATIONS = (*SIDES, "between")
-# One pair in five. Each relation and each colour is in other pairs that training has.
+# One pair in five is withheld. Training has other pairs of each relation and of each colour.
 WITHHELD_PAIRS = frozenset(
     (relation, colour)
     for i, relation in enumerate(RELATIONS)
     for j, colour in enumerate(COLOUR_NAMES)
     if (j - i) % 5 == 0
 )
-WITHHELD_GOALS = 6  # one square in so many
+WITHHELD_GOALS = 6  # one square in six is withheld
 
 Slots = dict[str, tuple[str, ...]]
-"""The words that may fill each slot of a template; they mean the same."""
+"""The words that may fill each slot of a template. Words of one slot have the same meaning."""
 
 
 class Told(NamedTuple):
-    """A way to tell a place: the shape of frame, what fills it, and a short name."""
+    """A description of a place: the frame's shape, the words for its slots, and a short name."""
 
     shape: Shape
     slots: Slots
@@ -50,7 +50,7 @@ class Told(NamedTuple):
 
 
 def names(board: Board, cell: Cell) -> Iterator[Told]:
-    """How a square can be told by its place alone.
+    """The absolute descriptions of a square, without markers.
 
     An end of a row or a column is its outermost square without a wall.
     """
@@ -81,7 +81,7 @@ def names(board: Board, cell: Cell) -> Iterator[Told]:
 
 
 def references(board: Board, relation: str, goal: Place, first: Place) -> tuple[Place, ...]:
-    """Where markers must lie for a relation to mean the goal; of two, one lies at `first`."""
+    """The marker places for which a relation means the goal. Of two markers, one is at `first`."""
     if relation != "between":
         right, up = STEPS[relation]
         return (board.moved(goal, -right, -up),)
@@ -90,10 +90,10 @@ def references(board: Board, relation: str, goal: Place, first: Place) -> tuple[
 
 @cache
 def withheld_goals(task: Task) -> frozenset[Cell]:
-    """The squares that `unseen-goal` alone speaks of, about one in six; no two are neighbours.
+    """The squares reserved for the split `unseen-goal`, about one in six; no two are neighbours.
 
-    The words for each of them, its row, its column and its end, are said of other squares too, so
-    the one in the middle is never withheld.
+    All words that describe a withheld square also describe other squares. Therefore the middle
+    square is never withheld.
     """
     board = board_of(task)
     kept, withheld = set(board.goals), set[Cell]()
@@ -121,16 +121,17 @@ def _words_for(board: Board, cells: Iterable[Cell]) -> set[tuple[Shape, str, str
 
 @cache
 def goals_of(task: Task, split: Split) -> tuple[Cell, ...]:
-    """The squares that instructions of a split mean."""
+    """The goal squares of a split."""
     withheld = withheld_goals(task)
     return tuple(c for c in board_of(task).goals if (c in withheld) == (split == "unseen-goal"))
 
 
 @cache
 def goals_by_relation(task: Task, split: Split) -> dict[str, tuple[Cell, ...]]:
-    """The squares of a split that each relation can mean by markers in squares not withheld.
+    """For each relation, the goal squares of a split that it can mean with markers in squares that
+    are not withheld.
 
-    Relations that mean none are left out, such as `between` in a corner.
+    A relation without such a square is left out.
     """
     board, markers = board_of(task), goals_of(task, "seen")
     centres = {cell: board.centre(cell) for cell in board.goals}

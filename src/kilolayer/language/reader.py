@@ -1,4 +1,4 @@
-"""What an action module is told: an instruction, read once by the head of a grounding."""
+"""The reader: encodes an instruction once for an action module, with the head of a grounding."""
 
 from dataclasses import dataclass, replace
 
@@ -14,12 +14,12 @@ from kilolayer.types import Array
 
 
 class Reader(eqx.Module):
-    """`context -> reading [rows, reading]`: what the head is as sure by, and the mean of its
-    likeliest Gaussian in standard deviations of goals.
+    """`context -> reading [rows, reading]`: the head's certainty features, and the mean of its most
+    likely Gaussian in standard deviations of goals.
 
-    It is trained with the grounding and stays as it is while a module is taught: that a module
-    settles for what all goals share, for actions alone tell little of where a sentence leads, is
-    thereby ruled out.
+    The reader is trained with the grounding and frozen while a module is trained. Actions alone
+    carry little information about the goal, so a reader trained with them could settle for what all
+    goals share.
     """
 
     head: GoalHead
@@ -40,7 +40,7 @@ class Reader(eqx.Module):
         return jnp.concatenate([features, place], -1)
 
     def attention(self, context: Context) -> Array:
-        """Which patches of the picture the sentence looks at, `[rows, heads, patches]`."""
+        """Attention of the sentence over the picture's patches, `[rows, heads, patches]`."""
         context = self.features(jax.tree.map(jnp.asarray, context))
         return self.head.fusion.attend(context)[1]
 
@@ -60,7 +60,7 @@ class Reader(eqx.Module):
 
 @dataclass(frozen=True)
 class ReaderSpec:
-    """What a reader's arrays are the parameters of."""
+    """The sizes of a reader."""
 
     size: HeadSize
     text_dim: int
@@ -71,11 +71,11 @@ class ReaderSpec:
 
     @property
     def reading(self) -> int:
-        """Numbers of a reading."""
+        """Size of a reading."""
         return self.size.width + len(self.varying)
 
     def init(self, key: Array) -> Reader:
-        """One that was never trained."""
+        """An untrained reader."""
         text, patches = jnp.ones(self.text_dim), jnp.zeros((self.patches, self.patch_dim))
         dim = len(self.varying)
         head = GoalHead.init(key, Context(text[None], patches[None]), self.size, dim, None)

@@ -1,4 +1,4 @@
-"""A sentence in front of a scene: what it is taken to mean, by a grounding."""
+"""Interprets a sentence about a scene with a grounding."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -22,9 +22,9 @@ from kilolayer.types import UserError
 
 
 class Scene:
-    """Markers at places of a task, drawn by seed, and the picture of them.
+    """Markers at places of a task, drawn from a seed, and their picture.
 
-    example: an instruction that speaks of them, with the goal that it means.
+    example: an instruction about these markers, with the goal that it means.
     """
 
     def __init__(self, task: Task, seed: int):
@@ -32,12 +32,12 @@ class Scene:
         self.example: Example = draw_examples(task, "seen", 1, seed)[0]
 
     def picture(self) -> np.ndarray:
-        """Rendered anew, `[height, width, 3]`, uint8."""
+        """Render the scene, `[height, width, 3]`, uint8."""
         return draw_pictures(self.task, [self.example.markers])[0]
 
     @property
     def marks(self) -> list[Mark]:
-        """For those who draw them larger."""
+        """The markers as `Mark`s, for larger drawings than the encoder's picture."""
         radius = MARKER_RADIUS * min(board_of(self.task).step)
         return [
             Mark(marker.colour, COLOURS[marker.colour], marker.place, radius)
@@ -46,9 +46,9 @@ class Scene:
 
 
 class Ear:
-    """Hears sentences about one scene after another: a `Listener` for the page.
+    """A `Listener` that interprets sentences about a scene, which `rearrange` replaces.
 
-    picture: shown to the encoder in place of a drawn scene, which then has no marks.
+    picture: given to the encoder instead of a drawn scene; there are no marks then.
     """
 
     def __init__(self, grounding: Grounding, seed: int = 0, picture: np.ndarray | None = None):
@@ -68,8 +68,11 @@ class Ear:
         self._look()
 
     def hear(self, sentence: str) -> Heard:
-        """Raises UserError for a sentence that is empty, too long or no text, that has words of
-        other tasks, or that names the colour of no mark."""
+        """Interpret a sentence.
+
+        Raises UserError for a sentence that is empty, too long or not text, that contains words of
+        other tasks, or that names a colour without a mark.
+        """
         context = self.context(sentence)
         require_own_words(self.grounding.task, sentence, self.example)
         if self._given is None:
@@ -86,7 +89,7 @@ class Ear:
 
 
 def require_own_words(task: Task, sentence: str, example: str) -> None:
-    """Raises UserError for a sentence with words that are said of other tasks alone."""
+    """Raises UserError for a sentence with words that belong only to other tasks."""
     foreign = foreign_words(task, sentence)
     if foreign:
         raise UserError(
@@ -96,8 +99,11 @@ def require_own_words(task: Task, sentence: str, example: str) -> None:
 
 
 def require_colours(marks: Sequence[Mark], sentence: str) -> None:
-    """Raises UserError for a sentence that names the colour of no mark: networks are never shown
-    one, and so would answer with any place and be sure of it."""
+    """Raises UserError for a sentence that names a colour without a mark.
+
+    Such sentences do not occur in training, so a network would answer with an arbitrary place at
+    high confidence.
+    """
     there = [mark.name for mark in marks]
     missing = [
         word
@@ -111,16 +117,16 @@ def require_colours(marks: Sequence[Mark], sentence: str) -> None:
 
 
 def heard(grounding: Grounding, context: Context) -> Heard:
-    """What the only row of features is taken for."""
+    """The meaning of the only row of features."""
     found = grounding.ground(context)
     nearest = grounding.nearest(context, 1)[0][0][0]
     return Heard(found.goal[0], float(found.confidence[0]), bool(found.familiar[0]), nearest)
 
 
 def read_picture(path: Path) -> np.ndarray:
-    """A picture for `Ear` from a file; raises UserError unless it has the shape that is learnt on.
+    """Read a picture for `Ear` from a file; raises UserError unless it has the training size.
 
-    Transparency is dropped, as of a screenshot.
+    Transparency, as in screenshots, is dropped.
     """
     try:
         with Image.open(path) as image:
@@ -138,7 +144,7 @@ def read_picture(path: Path) -> np.ndarray:
 
 
 def newest(run: Path, kind: str, is_one: Callable[[Path], bool], command: str) -> Path:
-    """The directory of this kind that was written last in a run's own, such as `groundings`.
+    """The newest directory in a run's folder `kind`, such as `groundings`.
 
     Raises UserError with the `command` that makes one if there is none.
     """

@@ -1,8 +1,8 @@
 """Pictures of a task at its start, from above, with coloured markers.
 
-The environment is drawn once, in grey, so that markers alone have colour: mazes of points with
-Pillow, all else by MuJoCo through a camera without perspective. Markers are discs that Pillow draws
-over it, so none hides behind an arm.
+The environment is drawn once, in grey, so that only markers have colour. Pillow draws point mazes;
+MuJoCo renders all other tasks through an orthographic camera. Pillow then draws the markers on top,
+so that no arm hides a marker.
 """
 
 # MuJoCo ships no type stubs for its compiled module.
@@ -31,9 +31,9 @@ COLOURS = {
 }
 LINE_ON_WHITE, LINE_ON_GREY = "#B0B8C2", "#585858"  # between squares
 OVERSAMPLING = 2  # Pillow draws hard edges; shrinking smooths them
-MARKER_RADIUS = 0.34  # in the shorter side of a square
+MARKER_RADIUS = 0.34  # in units of a square's shorter side
 AGENT_RADIUS = 0.2
-CAMERA_HEIGHT = 50.0  # m, above whatever there is
+CAMERA_HEIGHT = 50.0  # m, above every object
 
 
 def draw_pictures(
@@ -57,7 +57,7 @@ def draw_pictures(
 
 
 def to_pixels(board: Board, place: Sequence[float], size: int) -> tuple[float, float]:
-    """Where a place x, y is in a picture: pixels from the left and from the top edge."""
+    """A place x, y in a picture, in pixels from the left and from the top edge."""
     scale = size / board.side
     return (place[0] - board.corner[0]) * scale, size - (place[1] - board.corner[1]) * scale
 
@@ -93,7 +93,7 @@ def _rule(image: Image.Image, board: Board, colour: str) -> None:
 
 
 def _render(task: Task, board: Board, pixels: int) -> Image.Image:
-    """The task's environment as one start has it, in grey; the same start every time."""
+    """Render the task's environment in grey, always at the same start."""
     goal = task.sample_goal(jax.random.key(0), 1, "evaluation")
     qpos, _ = task.reset(jax.random.key(0), goal, "evaluation")
     assert isinstance(task.world, MujocoWorld)

@@ -1,4 +1,4 @@
-"""What is worth what acts on instructions: the evaluation of training, on goals that they mean."""
+"""Scores of networks that follow instructions: the evaluation of training, on the meant goals."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,23 +29,23 @@ SCORES = ("success", "time_at_goal", "hard_success", "final_distance", "smallest
 
 
 class Follower(Protocol):
-    """What acts on something that each environment is told once, such as goals or a Context.
+    """Acts on an input that each environment gets once per episode, such as a goal or a reading.
 
-    A frozen value of shapes; its arrays are the `state`.
+    A frozen value without arrays. Its arrays are the `state`.
     """
 
     def begin(self, state: Any, told: Any) -> Any:
-        """What it remembers before the first step; leaves of `told` and of it `[envs, ...]`."""
+        """The memory before the first step. Leaves of `told` and of the memory `[envs, ...]`."""
         ...
 
     def act(self, state: Any, memory: Any, observation: Array) -> tuple[Array, Any]:
-        """Actions `[envs, action]` for `observation [envs, observation]`, and its memory."""
+        """Actions `[envs, action]` for `observation [envs, observation]`, and the new memory."""
         ...
 
 
 @dataclass(frozen=True)
 class Told:
-    """A goal-reaching agent as a Follower: what it is told are goals, and it keeps to them."""
+    """A goal-reaching agent as a Follower. `told` are the commanded goals of whole episodes."""
 
     agent: Player
 
@@ -59,8 +59,8 @@ class Told:
 
 @dataclass(frozen=True)
 class Acting:
-    """An action module as a Follower, its arrays the state: what it is told are the
-    readings of sentence and picture, `[envs, reading]`, and it remembers its chunk.
+    """An action module as a Follower. Its arrays are the state, `told` are the readings of sentence
+    and picture, `[envs, reading]`, and the memory is the reading and the chunk.
     """
 
     def begin(self, state: Any, told: Array) -> tuple[Array, Any]:
@@ -74,10 +74,10 @@ class Acting:
 
 @dataclass(frozen=True)
 class Exam:
-    """Plays one episode for each example: the same starts, and the goals that are meant, for all.
+    """Plays one episode per example, with the same starts and meant goals for every follower.
 
-    config: of the run that the policies stem from, for its physics. What a follower is told has no
-    part in how its environments begin or in what counts as success.
+    config: of the policies' original run, for the physics. A follower's input affects neither the
+    starts nor what counts as success.
     """
 
     task: Task
@@ -86,10 +86,10 @@ class Exam:
     seed: int = 0
 
     def scores(self, follower: Follower, state: Any, told: Any) -> dict[str, Any]:
-        """Means over the episodes, and under `kinds` those of each kind of instruction.
+        """Means over the episodes, and under `kinds` the means for each kind of instruction.
 
-        told: leaves `[examples, ...]`. Names and units: see `episode_metrics`; `hard_success` only
-        where the task has it; `episodes` counts them.
+        told: leaves `[examples, ...]`. Names and units: see `episode_metrics`. `hard_success` is
+        there only if the task has it. `episodes` is the number of episodes.
         """
         episodes = self.play(follower)(state, told)
         kinds = np.array([example.kind for example in self.examples])
@@ -98,10 +98,10 @@ class Exam:
         }
 
     def goal_scores(self, told: np.ndarray, confidence: np.ndarray | None = None) -> dict[str, Any]:
-        """How near told goals are to those meant, means; as `scores`, also by kind.
+        """Mean errors of predicted goals `told`, over all examples and by kind as in `scores`.
 
-        goal_error: distance, in the goal's unit. right: share within the success radius.
-        confidence: the mean, to be held against `right`.
+        goal_error: distance from the meant goal, in the goal's unit. right: share within the
+        success radius. confidence: the mean, to compare with `right`.
         """
         columns = {
             "goal_error": np.asarray(self.task.distance(jnp.asarray(told), self.goal)),
@@ -146,7 +146,7 @@ class Exam:
 
     @cached_property
     def goal(self) -> Array:
-        """What the examples mean, `[examples, goal]`."""
+        """The meant goals of the examples, `[examples, goal]`."""
         return jnp.array([example.goal for example in self.examples], jnp.float32)
 
     @cached_property
@@ -169,9 +169,9 @@ class Exam:
 
 
 def others(count: int, seed: int) -> np.ndarray:
-    """For each of `count` examples another one, each once: what a shuffled control is told.
+    """For each of `count` examples another one, each used once: the input of a shuffled control.
 
-    Nobody is its own, but two examples may happen to mean the same goal.
+    No example is assigned to itself, but two examples may mean the same goal.
     """
     order = np.random.default_rng([seed, count]).permutation(count)
     other = np.empty(count, int)

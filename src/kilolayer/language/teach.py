@@ -1,9 +1,9 @@
-"""The deep policy teaches the action module on states that the module itself brings about.
+"""Trains an action module by imitation of a deep policy, on states that the module visits.
 
-As in DAgger (arXiv 1011.0686) the module acts, the teacher says at every state what it would have
-done, and all states are kept. The teacher is told the true goal; the module gets the reading of an
-instruction that means it. What a chunk should have been is what the teacher said at the states that
-were visited from there on.
+As in DAgger (arXiv 1011.0686), the module acts, the teacher labels every state with its action, and
+all states are kept. The teacher gets the true goal; the module gets the reading of an instruction
+that means this goal. The target of a chunk is the teacher's actions in the states visited from
+there on.
 """
 
 import dataclasses
@@ -26,22 +26,22 @@ from kilolayer.training.evaluate import play_step, playing_on
 from kilolayer.training.rollout import EnvState, reset
 from kilolayer.types import Array, Metrics, bad_field
 
-LEAST_SPREAD = 1e-3  # of an observation's coordinate, for those that never change
+LEAST_SPREAD = 1e-3  # least deviation of an observation coordinate, since some never change
 
-# A pytree: (observation [rows, observation], goal [rows, goal]) -> what it would do
+# A pytree: (observation [rows, observation], goal [rows, goal]) -> its action distribution
 Teacher = Callable[[Array, Array], Gaussian]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to teach.
+    """Settings of the training.
 
-    steps: environment steps over all environments. updates: gradient steps in all, over which the
-    step size falls to zero by a cosine. instructions, moments: a batch has so many instructions and
-    so many states in which each was followed. teacher_acts: share of the rounds over which the
-    environments in which the teacher acts fall from all to none. balance_weight, z_weight: of the
-    losses of the routers (arXiv 2101.03961, section 2.2; 2202.08906, section 3.3). Raises UserError
-    for what cannot be.
+    steps: environment steps over all environments. updates: gradient steps in total; the learning
+    rate falls to zero on a cosine schedule. instructions: instructions per batch. moments: states
+    per instruction in a batch. teacher_acts: share of the rounds after which the teacher no longer
+    acts; until then, the number of environments in which it acts falls from all to none.
+    balance_weight, z_weight: weights of the router losses (arXiv 2101.03961, section 2.2;
+    2202.08906, section 3.3). Raises UserError for values out of range.
     """
 
     steps: int = 400_000
@@ -69,18 +69,19 @@ class Recipe:
 
 
 class Table(NamedTuple):
-    """The examples: how each is read, `[examples, reading]`; its goal, `[examples, goal]`."""
+    """The examples: their readings `[examples, reading]` and goals `[examples, goal]`."""
 
     reading: Array
     goal: Array
 
 
 class Lessons(eqx.Module):
-    """Stretches of time in which one instruction was followed, as many as there will ever be.
+    """The training data, allocated for all rounds. A stretch is a time in which one instruction is
+    followed.
 
-    example `[stretches]`: by number. observation `[stretches, time, observation]`. action: what the
-    teacher would have done, `[stretches, time, action]`. alive `[stretches, time]`: whether the
-    episode had not terminated before.
+    example `[stretches]`: index of the example. observation `[stretches, time, observation]`.
+    action: the teacher's action, `[stretches, time, action]`. alive `[stretches, time]`: whether
+    the episode had not terminated before.
     """
 
     example: Array
@@ -90,8 +91,11 @@ class Lessons(eqx.Module):
 
 
 class TeachState(eqx.Module):
-    """All that the next round needs. teacher: never changes; it lies here so that one program
-    serves every teacher of this shape. over `[envs]`: whose episode terminated."""
+    """The state between two rounds.
+
+    teacher: constant; part of the state so that one compiled program serves every teacher of the
+    same shape. over `[envs]`: whether the episode has terminated.
+    """
 
     module: ActionModule
     teacher: Teacher
@@ -105,11 +109,12 @@ class TeachState(eqx.Module):
 
 @dataclass(frozen=True, eq=False)
 class Teaching:
-    """Rounds of `interval` control steps in every environment, each environment with an instruction
-    of its own, and the updates that belong to them.
+    """Training in rounds. In a round, each environment follows its own instruction for `interval`
+    control steps, then the module is updated.
 
-    physics: for `recipe.envs` environments. An environment whose episode has no time for another
-    instruction begins anew, so instructions are also followed from where others led.
+    physics: for `recipe.envs` environments. An environment resets only if its episode has
+    terminated or has no time for another instruction. Otherwise an instruction starts where the
+    last one ended.
     """
 
     task: Task
@@ -131,8 +136,11 @@ class Teaching:
         return network_optimiser(optax.cosine_decay_schedule(self.recipe.learning_rate, updates))
 
     def init(self, module: ActionModule, teacher: Teacher, table: Table, key: Array) -> TeachState:
-        """Before the first round: environments whose ages are spread over an episode, and a module
-        that standardises observations by what one round of acting shows."""
+        """The state before the first round.
+
+        The environments' episode steps are spread over an episode. One round of acting gives the
+        mean and deviation that standardise the observations.
+        """
         task, envs = self.task, self.recipe.envs
         env_key, look_key, key = jax.random.split(key, 3)
         goal = table.goal[jnp.arange(envs) % len(table.goal)]
@@ -147,7 +155,7 @@ class Teaching:
         parameters: Any = module
         state = TeachState(
             module=module,
-            # Copies, for a round takes the memory of the state that it is given.
+            # A copy, because a round is compiled to reuse (donate) the memory of its input state.
             teacher=jax.tree.map(jnp.copy, teacher),
             moments=self.optimiser.init(parameters),
             envs=EnvState(started.physics, started.goal, episode_step),
@@ -169,7 +177,7 @@ class Teaching:
         )
 
     def round(self, state: TeachState, table: Table) -> tuple[TeachState, Metrics]:
-        """Act, keep what was seen, learn; metrics are means over the updates."""
+        """Act, store the data, update the module. Metrics are means over the updates."""
         keys = jax.random.split(jax.random.wrap_key_data(state.key), 3)
         envs, over, seen = self.collect(state, table, keys[0])
         first = state.rounds * self.recipe.envs
@@ -199,17 +207,17 @@ class Teaching:
         return state, metrics
 
     def teacher_share(self, rounds: Array) -> Array:
-        """Share of the environments in which the teacher acts after so many rounds."""
+        """Share of the environments in which the teacher acts after `rounds` rounds."""
         last = max(1.0, self.recipe.teacher_acts * self.rounds)
         return jnp.clip(1 - rounds / last, 0, 1) * (self.recipe.teacher_acts > 0)
 
     def collect(
         self, state: TeachState, table: Table, key: Array
     ) -> tuple[EnvState, Array, Lessons]:
-        """Tell every environment another example and act for `interval` steps.
+        """Give every environment a new example and act for `interval` steps.
 
-        Every other environment acts without noise, as the module will be deployed; the others see
-        more, by the teacher's noise.
+        Every second environment acts without noise, as in deployment. The others visit more states
+        because the teacher's noise is added to their actions.
         """
         task, count, module = self.task, self.recipe.envs, state.module
         tell_key, reset_key, steps_key = jax.random.split(key, 3)
@@ -239,7 +247,8 @@ class Teaching:
         return after, ~playing.alive, lessons
 
     def _tell(self, state: TeachState, goal: Array, key: Array) -> EnvState:
-        """The environments with new goals `[envs, goal]`, those anew that have no time for them."""
+        """Set new goals `[envs, goal]`; reset environments whose episode is over or has no time
+        left."""
         task, envs = self.task, state.envs
         ended = state.over | (envs.episode_step + self.interval > task.episode_length)
         fresh = task.reset(key, goal, "training")
@@ -250,7 +259,7 @@ class Teaching:
     def sample(
         self, lessons: Lessons, table: Table, filled: Array, key: Array, chunk: int
     ) -> "Batch":
-        """A batch from the first `filled` stretches."""
+        """Draw a batch from the first `filled` stretches."""
         stretch_key, time_key = jax.random.split(key)
         recipe = self.recipe
         stretch = jax.random.randint(stretch_key, (recipe.instructions,), 0, filled)
@@ -270,11 +279,11 @@ class Teaching:
         )
 
     def loss(self, module: ActionModule, batch: "Batch") -> tuple[Array, Metrics]:
-        """Squared error of the actions that count, summed over an action's coordinates, and the
+        """Squared error of the actions that count, summed over action coordinates, plus the
         routers' losses.
 
-        Not the divergence of the Gaussians before tanh: a teacher whose actions lie at their limits
-        has means far outside, between whose signs that settles for the middle.
+        Not the KL divergence of the Gaussians before tanh: a teacher that acts at its limits has
+        means of large size and either sign, and the KL divergence would average them to zero.
         """
         recipe = self.recipe
         found, routed = module(batch.observation, batch.reading, training=True)
@@ -296,10 +305,10 @@ class Teaching:
 
 
 class Batch(NamedTuple):
-    """Of `instructions * moments` rows, those of one instruction in a row.
+    """A batch of `instructions * moments` rows; rows of one instruction are consecutive.
 
     reading `[rows, reading]`; observation `[rows, observation]`. wanted: the teacher's actions,
-    `[rows, chunk, action]`. counts `[rows, chunk]`: which of them there are.
+    `[rows, chunk, action]`. counts `[rows, chunk]`: which of these actions are valid.
     """
 
     reading: Array
@@ -309,6 +318,6 @@ class Batch(NamedTuple):
 
 
 def router_metrics(routed: Routed) -> Metrics:
-    """Of every layer, `[layers]`, and the load, `[layers, experts]`."""
+    """Router metrics of every layer, `[layers]`, and the load, `[layers, experts]`."""
     names = [field.name for field in dataclasses.fields(routed) if field.name != "use"]
     return {f"router/{name}": getattr(routed, name) for name in names}

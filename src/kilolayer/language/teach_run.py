@@ -1,4 +1,4 @@
-"""Teaching an action module on a run: instructions, a frozen encoder, and its deep policy."""
+"""Trains an action module from a run: instructions, a frozen encoder, and the run's deep policy."""
 
 import dataclasses
 import json
@@ -43,18 +43,17 @@ from kilolayer.types import Array, UserError, bad_field
 
 DIRECTORY = TensorDirectory("module", version=1)
 EXAMPLES = 4096
-PLAYED = 128  # episodes after the training, for the card
-HISTORY = 20  # entries of what was logged
+PLAYED = 128  # evaluation episodes after the training, for the card
+HISTORY = 20  # entries of the training log
 
 
 @dataclass(frozen=True)
 class TaughtModule:
-    """An action module and where it is from.
+    """An action module and its origin.
 
-    path: its directory. config: of the teacher's run, for the task and the physics. reader: what
-    makes a reading of features. encoder: the name and the fingerprint of
-    the one whose features it was trained on. details: how it was taught and what came of it, as
-    JSON values.
+    path: its directory. config: of the teacher's run, for the task and the physics. reader: makes
+    readings from features. encoder: name and fingerprint of the encoder used in training. details:
+    facts about the training and its results, as JSON values.
     """
 
     path: Path
@@ -70,11 +69,11 @@ class TaughtModule:
         return task_of(self.config.task)
 
     def read(self, context: Context) -> Array:
-        """What the module acts on, `[rows, reading]`: once for each instruction."""
+        """The readings that the module acts on, `[rows, reading]`, one per instruction."""
         return _read(self.reader, context)
 
     def require_encoder(self, encoder: Encoder) -> None:
-        """Raises UserError for an encoder whose features are not those that were trained on."""
+        """Raises UserError for another encoder than the one used in training."""
         if encoder.fingerprint() != self.encoder["fingerprint"]:
             raise UserError(
                 f"the module {self.path} was trained on features of the encoder "
@@ -82,9 +81,9 @@ class TaughtModule:
             )
 
     def save(self, path: Path) -> "TaughtModule":
-        """Write a module directory and return the module as it lies there.
+        """Write a module directory and return the module with the new path.
 
-        Raises UserError if something is there already or it cannot be written.
+        Raises UserError if the path exists or cannot be written.
         """
         card = {
             "encoder": self.encoder,
@@ -98,18 +97,18 @@ class TaughtModule:
 
 
 def _arrays(spec: ModuleSpec, reader: ReaderSpec) -> dict[str, Any]:
-    """What a module directory holds, in its shapes."""
+    """The arrays of a module directory, untrained."""
     key = jax.random.key(0)
     return {"module": spec.init(key), "reader": reader.init(key)}
 
 
 def is_module(path: str | Path) -> bool:
-    """Whether there is a module directory."""
+    """Whether the path is a module directory."""
     return DIRECTORY.is_one(path)
 
 
 def open_module(path: str | Path) -> TaughtModule:
-    """The module in a directory; raises UserError if there is none or its files are damaged."""
+    """Open the module in a directory; raises UserError if there is none or it is damaged."""
     path = Path(path)
     card = DIRECTORY.card(path)
     try:
@@ -139,14 +138,13 @@ def teach_run(
     examples: int = EXAMPLES,
     grounding: Grounding | None = None,
 ) -> TaughtModule:
-    """Teach an action module by the policy of a run or policy directory, and write it.
+    """Train an action module with the policy of a run or policy directory as teacher; write it.
 
-    out: the directory to write, by default `modules/` in the run with the names of trunk and
-    encoder. steps: environment steps, by default the recipe's. shuffled: tell every environment the
-    instruction of another goal, a control that can learn no more than what all goals share.
-    examples: of the split `seen`. grounding: what reads the instructions, made with the same
-    encoder; by default one is trained first. Raises UserError before any work for what cannot be
-    done.
+    out: the directory to write. Default: under `modules/` in the run, named after trunk and
+    encoder. steps: environment steps. Default: the recipe's. shuffled: give every environment the
+    instruction of another goal, a control that can learn only what all goals share. examples:
+    number of examples of the split `seen`. grounding: reads the instructions and must use the same
+    encoder. Default: one is trained first. Raises UserError for invalid arguments before any work.
     """
     run, display = Path(run), display or Silent()
     recipe = recipe or Recipe()
@@ -158,7 +156,7 @@ def teach_run(
     require_words(teacher.task)
     place = _place(run, out, trunk, encoder, seed, shuffled)
     mixture = mixture or MixtureSpec(width=64)
-    # Said before any work is done.
+    # Check the spec before any work is done.
     ModuleSpec(task_spec(teacher.task), 1, trunk, mixture, chunk, execute)
     before, began = encoder.fingerprint(), time.perf_counter()
     drawn, context = example_table(teacher.task, encoder, examples, seed, display)
@@ -210,7 +208,7 @@ def example_table(
 
 
 def permuted(table: Table, seed: int) -> Table:
-    """The same instructions, each with the goal of another."""
+    """The same instructions with permuted goals."""
     order = np.random.default_rng(seed).permutation(len(table.goal))
     return Table(table.reading, table.goal[order])
 
@@ -223,10 +221,10 @@ def teach(
     seed: int,
     display: ProgressDisplay,
 ) -> tuple[ActionModule, list[dict[str, Any]]]:
-    """The trained module, and what was logged on the way.
+    """Train; return the module and the training log.
 
-    An instruction is followed for as long as the teacher was told a goal. Raises UserError if the
-    module diverges.
+    An instruction lasts as long as a commanded goal lasted in the teacher's training. Raises
+    UserError if the module diverges.
     """
     task, config = teacher.task, teacher.config
     physics = build_physics(task.world, recipe.envs, config.physics)
@@ -262,8 +260,8 @@ def teach(
 
 
 def counts(spec: ModuleSpec) -> dict[str, int]:
-    """Parameters, and floating-point operations of the matrix products for one chunk of one row,
-    of the whole module and of its trunk alone."""
+    """Parameters, and floating-point operations of the matrix products for one chunk at batch 1,
+    for the whole module and for its trunk."""
     module = jax.eval_shape(spec.init, jax.random.key(0))
     width = spec.mixture.width
     row, fused, stream = (
@@ -285,7 +283,7 @@ def counts(spec: ModuleSpec) -> dict[str, int]:
 def played(
     teacher: DeployedPolicy, module: ActionModule, table: Table, kinds: list[str], seed: int
 ) -> dict[str, Any]:
-    """Scores of episodes after instructions that were trained on, and the routers' use."""
+    """Scores of episodes with training instructions, and the routers' use of the experts."""
     task, config, count = teacher.task, teacher.config, min(PLAYED, len(table.goal))
     physics = build_physics(task.world, count, config.physics)
     key = evaluation_key(seed, 0)

@@ -1,7 +1,8 @@
-"""The wordings of instructions: templates of our own, a fixed fifth of them kept from training.
+"""The wordings of instructions: our own templates, a fixed fifth of them withheld from training.
 
-A wording is a verb and a frame, such as `go to` and `the {colour} marker`. It is kept back if its
-verb is or its frame is, so an unseen paraphrase holds words or turns that training never had.
+A wording is a verb and a frame, such as `go to` and `the {colour} marker`. It is withheld if its
+verb or its frame is, so an unseen paraphrase contains words or phrases that never occur in
+training.
 """
 
 import re
@@ -13,7 +14,7 @@ from kilolayer.language.base import Split
 
 Kind = Literal["absolute", "marker", "relative"]
 Shape = Literal["square", "corner", "row end", "column end", "middle", "marker", "side", "between"]
-"""What a frame needs to know of a place."""
+"""The type of description that a frame expresses."""
 
 COLOUR_NAMES = ("red", "green", "blue", "yellow", "purple", "orange")
 NUMBERS = (
@@ -30,14 +31,14 @@ SIDES: dict[str, tuple[str, ...]] = {
     "above": ("above", "up from"),
     "below": ("below", "down from"),
 }
-"""How relations are said; `between` has frames of its own."""
+"""The words for relations; `between` has its own frames."""
 HEIGHTS = {"top": ("top", "upper", "far"), "bottom": ("bottom", "lower", "near")}
 HANDS = {"left": ("left",), "right": ("right",)}
 
 
 @dataclass(frozen=True)
 class Frame:
-    """How a place is said. noun: whether it is a thing, which takes the verb's preposition."""
+    """The words for a place. seen: whether training uses it."""
 
     shape: Shape
     text: str
@@ -52,7 +53,11 @@ class Frame:
 
 @dataclass(frozen=True)
 class Verb:
-    """stem: before places that are no things, as in `go just above the red marker`."""
+    """The words for moving.
+
+    stem: used alone before relative frames, as in `go just above the red marker`. preposition:
+    follows the stem before other frames.
+    """
 
     stem: str
     preposition: str
@@ -61,7 +66,7 @@ class Verb:
 
 @dataclass(frozen=True)
 class Wording:
-    """A template of a whole sentence with slots in braces."""
+    """A template of a whole sentence, with slots in braces."""
 
     template: str
     kind: Kind
@@ -73,7 +78,7 @@ def _to(*stems: str) -> tuple[Verb, ...]:
     return tuple(Verb(stem, "to") for stem in stems)
 
 
-# Ten of each family, of which one is kept back.
+# Ten verbs per family, of which one is withheld.
 VERBS: dict[str, tuple[Verb, ...]] = {
     "maze": (
         *_to("go", "walk", "move", "run", "travel", "proceed", "please go", "find your way"),
@@ -103,9 +108,9 @@ TELLTALES: dict[str, frozenset[str]] = {
     "hand": frozenset({"hand", "gripper", "table", "reach"}),
     "puck": frozenset({"puck", "disk", "table", "push", "slide", "shove"}),
 }
-"""Words that show which family an instruction is for; `go` or `bring` might be said of any."""
+"""Words that identify the family of an instruction. Words such as `go` or `bring` fit several."""
 PLACES = {"maze": "maze", "cube": "table", "hand": "table", "puck": "table"}
-"""What the squares are of."""
+"""The noun for the whole board."""
 
 FRAMES: tuple[Frame, ...] = (
     Frame("square", "row {row}, column {column}"),
@@ -176,9 +181,9 @@ SLOTS: dict[str, tuple[str, ...]] = {
 
 @cache
 def wordings(family: str) -> tuple[Wording, ...]:
-    """All templates of a family of tasks, verb by verb."""
+    """All templates of a family of tasks, ordered by verb."""
     every = (_wording(family, verb, frame) for verb in VERBS[family] for frame in FRAMES)
-    # `reach to` and `reach for` differ by the preposition alone, which some frames leave out.
+    # `reach to` and `reach for` differ only in the preposition, which relative frames omit.
     return tuple(dict.fromkeys(every))
 
 
@@ -189,7 +194,7 @@ def _wording(family: str, verb: Verb, frame: Frame) -> Wording:
 
 
 def frames(family: str, shape: Shape) -> tuple[str, ...]:
-    """The frames of this shape that training has, for captions."""
+    """The training frames of this shape, for captions."""
     texts = (frame.text for frame in FRAMES if frame.shape == shape and frame.seen)
     return tuple(text.replace("{place}", PLACES[family]) for text in texts)
 
@@ -199,7 +204,7 @@ def fits(wording: Wording, split: Split) -> bool:
 
 
 def matching_wording(family: str, sentence: str) -> str | None:
-    """The template that a sentence fits, if any; case and punctuation do not count."""
+    """The template that a sentence matches, or None. Case and punctuation are ignored."""
     said = " ".join(_words(sentence))
     for template, pattern in _patterns(family):
         if pattern.fullmatch(said):
@@ -218,7 +223,7 @@ def _pattern(template: str) -> str:
 
 
 def words_of_others(family: str, sentence: str) -> tuple[str, ...]:
-    """Words that tell of other families and not of this one, in order and each once."""
+    """The sentence's words that identify other families but not this one, in order, each once."""
     others = frozenset[str]().union(*TELLTALES.values()) - TELLTALES[family]
     return tuple(dict.fromkeys(word for word in _words(sentence) if word in others))
 

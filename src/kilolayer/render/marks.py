@@ -1,12 +1,14 @@
-"""What is drawn on the ground beside a task."""
+"""Coloured markers that are drawn on the ground."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A disc that sentences speak of: its name, its colour as #rrggbb, its place x, y and radius in
-    the goal's unit."""
+    """A coloured disc that an instruction can refer to.
+
+    colour: #rrggbb. place: x, y. place and radius are in the goal's unit.
+    """
 
     name: str
     colour: str

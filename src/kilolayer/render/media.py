@@ -1,4 +1,4 @@
-"""Pictures of recorded environments, side by side, and video files of them."""
+"""Frames of recorded episodes, side by side, and video files of such frames."""
 
 import math
 import os
@@ -24,7 +24,7 @@ GAP = 4  # pixels between environments
 WHITE = 255
 # Constant quality of x264, 0 (lossless) to 51; at 28 a frame of a plain scene takes 1-3 kB.
 QUALITY = "28"
-MOMENTS = 6  # of an episode, in a still picture of it
+MOMENTS = 6  # frames of an episode in one still picture
 
 
 def render_frames(
@@ -36,13 +36,13 @@ def render_frames(
     every: int = 1,
     marks: Sequence[Mark] = (),
 ) -> np.ndarray:
-    """Frames `[frames, height, width, 3]` uint8 of environments that play next to each other.
+    """Frames `[frames, height, width, 3]` uint8 of recorded environments, shown side by side.
 
-    qpos `[time, envs, nq]`: recorded positions; goal `[time, envs, goal]`: drawn with the
-    success radius, in another colour while it is `reached [time, envs]`. size: pixels of the
-    longer side of one world. every: control steps per frame, the first step included. marks: what
-    lies in all of them. Mazes are seen from above, x to the right and y up; open ground from behind
-    the agent, the goal ahead; what does not travel from where its model says.
+    qpos `[time, envs, nq]`: recorded positions. goal `[time, envs, goal]`: drawn with the success
+    radius, in another colour while `reached [time, envs]`. size: pixels of the longer side of one
+    environment. every: control steps per frame; the first step is included. marks: drawn in every
+    environment. The camera sees a maze from above, x to the right and y up; open ground from behind
+    the agent, with the goal ahead; a robot that stays in place from the model's own camera angles.
     Raises UserError if the arrays do not fit the task or this machine cannot render.
     """
     qpos, goal = np.asarray(qpos), np.asarray(goal)
@@ -62,9 +62,9 @@ def render_frames(
 
 
 def make_scene(task: Task, size: int, marks: Sequence[Mark] = ()) -> MujocoScene | PointScene:
-    """What draws environments of this task, to be used in a `with` statement.
+    """A scene that draws environments of this task; use it in a `with` statement.
 
-    size: pixels of the longer side. marks: coloured discs that lie there. Raises UserError for a
+    size: pixels of the longer side. marks: coloured discs on the ground. Raises UserError for a
     task that cannot be drawn.
     """
     require_drawable(task)
@@ -84,9 +84,9 @@ def require_drawable(task: Task) -> None:
 
 
 def render_start(task: Task, size: int) -> np.ndarray:
-    """A picture `[height, width, 3]` uint8 of how an evaluation may begin, with its goal.
+    """A picture `[height, width, 3]` uint8 of one evaluation start, with its goal.
 
-    Raises UserError if the task cannot be drawn or nothing rendered here.
+    Raises UserError if the task cannot be drawn or this machine cannot render.
     """
     require_drawable(task)
     start = evaluation_start(task, evaluation_key(0, 0), 1, "evaluation")
@@ -125,9 +125,9 @@ def _check(
 
 
 def freeze_after_termination(qpos: np.ndarray, alive: np.ndarray) -> np.ndarray:
-    """Positions `[time, envs, nq]` in which a world stands still once its episode has ended.
+    """Positions `[time, envs, nq]`; each environment repeats its last one after termination.
 
-    alive `[time, envs]`: whether the episode had not terminated by then.
+    alive `[time, envs]`: whether the episode has not yet terminated.
     """
     last = np.maximum(alive.sum(0) - 1, 0)
     times = np.minimum(np.arange(len(qpos))[:, None], last[None])
@@ -135,7 +135,7 @@ def freeze_after_termination(qpos: np.ndarray, alive: np.ndarray) -> np.ndarray:
 
 
 def _tile(images: list[np.ndarray]) -> np.ndarray:
-    """Images `[height, width, 3]` in a grid that is as square as they allow, white between."""
+    """Images `[height, width, 3]` in a grid that is as square as possible, with white gaps."""
     columns = math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
     height, width = images[0].shape[:2]
@@ -148,11 +148,11 @@ def _tile(images: list[np.ndarray]) -> np.ndarray:
 
 
 def write_video(path: Path, frames: np.ndarray, fps: float) -> None:
-    """Write frames `[frames, height, width, 3]` uint8 as `.mp4` (H.264), `.gif`, `.png`, by suffix.
+    """Write frames `[frames, height, width, 3]` uint8; the suffix chooses the format.
 
-    The first two play in every browser; the last shows `MOMENTS` of them, first and last included,
-    in a grid. H.264 needs even sides: an odd one grows by one pixel. Raises
-    UserError for another suffix, frames that are none, or a file that cannot be written.
+    `.mp4` (H.264) and `.gif` play in every browser. `.png` shows `MOMENTS` frames in a grid, the
+    first and the last included. H.264 needs even sides, so an odd side is padded by one pixel.
+    Raises UserError for another suffix, invalid frames, or a file that cannot be written.
     """
     require_film_name(path)
     if frames.ndim != 4 or frames.shape[3] != 3 or len(frames) == 0 or frames.dtype != np.uint8:
@@ -175,10 +175,10 @@ def _write_mp4(path: Path, frames: np.ndarray, fps: float) -> None:
     frames = np.pad(frames, odd, mode="edge")
     height, width = frames.shape[1:3]
     raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{fps:g}"]
-    # yuv420p is the one layout that every browser decodes; faststart puts the index first.
+    # Only the yuv420p layout is decoded by every browser; faststart puts the index first.
     coded = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", QUALITY, "-movflags", "+faststart"]
     try:
-        # Not imageio_ffmpeg.write_frames: it forks this process, whose JAX threads that can lock.
+        # Not imageio_ffmpeg.write_frames: it forks, and a fork can deadlock with JAX's threads.
         subprocess.run(
             [ffmpeg_path(), "-y", "-loglevel", "error", *raw, "-i", "-", *coded, str(path)],
             input=frames.tobytes(),
@@ -191,7 +191,7 @@ def _write_mp4(path: Path, frames: np.ndarray, fps: float) -> None:
 
 
 def ffmpeg_path() -> str:
-    """The ffmpeg program that imageio-ffmpeg brings; raises UserError if there is none."""
+    """Path of imageio-ffmpeg's ffmpeg program; raises UserError if there is none."""
     try:
         return imageio_ffmpeg.get_ffmpeg_exe()
     except RuntimeError as error:
@@ -217,6 +217,6 @@ WRITERS = {".mp4": _write_mp4, ".gif": _write_gif, ".png": _write_png}
 
 
 def require_film_name(path: Path) -> None:
-    """Raises UserError unless the file's suffix is one that can be written."""
+    """Raises UserError unless the file's suffix is .mp4, .gif or .png."""
     if path.suffix not in WRITERS:
         raise bad_field("out", str(path), f"a name that ends in {', '.join(WRITERS)}")

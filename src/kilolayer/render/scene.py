@@ -1,4 +1,4 @@
-"""One world seen by a camera: points drawn with Pillow, bodies rendered by MuJoCo off screen."""
+"""Pictures of one environment: Pillow draws point mazes, MuJoCo renders bodies off screen."""
 
 # MuJoCo ships no type stubs for its compiled module.
 # pyright: reportAttributeAccessIssue=false
@@ -19,14 +19,14 @@ from kilolayer.tasks.drawing import OffScreen, draw_disc, draw_maze
 OVERSAMPLING = 2  # Pillow draws hard edges; shrinking smooths them
 AGENT = "#0072B2"
 TRAIL = "#8FBFDD"
-POINT_RADIUS = 0.12  # cells, a little more than the point's own, to be seen
-CAMERA_EXTENTS = 1.5  # from the middle of a model to the camera, in the model's extent
-DISC_HEIGHT = 0.03  # m, of the middle of a disc above the ground
+POINT_RADIUS = 0.12  # cells; slightly larger than the physical point, to be visible
+CAMERA_EXTENTS = 1.5  # distance from the model's centre to the camera, in model extents
+DISC_HEIGHT = 0.03  # m, height of a disc's centre above the ground
 FIELD_OF_VIEW = math.radians(45)  # MuJoCo's default, vertical
 
 
 class PointScene:
-    """A point in its maze from above: walls, goal, trail and point."""
+    """A point maze from above: walls, goal, trail and point."""
 
     def __init__(self, task: Task, size: int, marks: Sequence[Mark] = ()):
         assert task.maze is not None
@@ -49,7 +49,7 @@ class PointScene:
         canvas = ImageDraw.Draw(image)
         discs = [(self._radius, goal, SUCCESS if reached else FAILURE)]
         discs += [(mark.radius, np.array(mark.place), mark.colour) for mark in self._marks]
-        # The largest first: none hides a smaller one.
+        # The largest disc is drawn first, so that no disc hides a smaller one.
         for radius, place, fill in sorted(discs, key=lambda disc: -disc[0]):
             self._disc(canvas, place, radius, fill)
         if len(qpos) > 1:
@@ -71,7 +71,7 @@ class PointScene:
 
 
 class MujocoScene:
-    """A MuJoCo world, rendered off screen; the goal is added to the picture, not to the model."""
+    """A MuJoCo model, rendered off screen; the goal is added to the scene, not to the model."""
 
     def __init__(self, task: Task, size: int, marks: Sequence[Mark] = ()):
         assert isinstance(task.world, MujocoWorld)
@@ -110,7 +110,7 @@ class MujocoScene:
         for point in points:
             self._show_goal(point, SUCCESS if reached else FAILURE)
         for mark in self._marks:
-            # At the height of the goal, and over its disc unless that is smaller.
+            # At the goal's height. The smaller disc, mark or goal, lies on top.
             over = 2.0 if mark.radius < self._task.goal.radius else 0.5
             place = np.array([*mark.place, points[0][2] + over * DISC_HEIGHT])
             self._add(mujoco.mjtGeom.mjGEOM_CYLINDER, [mark.radius, 0.01, 0], place, mark.colour)
@@ -122,7 +122,7 @@ class MujocoScene:
             rows, columns = maze.walls.shape
             camera.lookat[:] = [*(np.array([rows - 1, columns - 1]) * maze.cell_size / 2), 0]
             camera.azimuth, camera.elevation = 90, -90
-            # The walls' tops are nearer than the ground: leave room for them.
+            # The tops of the walls are closer to the camera than the ground and need more room.
             half_height = columns * maze.cell_size / 2
             camera.distance = half_height / math.tan(FIELD_OF_VIEW / 2) + maze.cell_size / 2
             return
@@ -167,7 +167,7 @@ class MujocoScene:
             np.eye(3).ravel(),
             np.array([*rgb(colour), opacity], np.float32),
         )
-        geom.emission = 0.2  # seen in its own colour whatever the light
+        geom.emission = 0.2  # keeps its colour in any light
         scene.ngeom += 1
 
 

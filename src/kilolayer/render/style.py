@@ -1,4 +1,4 @@
-"""Colours of the report: Okabe and Ito's, which people with any colour vision tell apart."""
+"""Colours of the report: Okabe and Ito's palette, distinct for people with any colour vision."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,7 +13,7 @@ Dash = Literal["-", "--", "-.", ":"]
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PURPLE, SKY, YELLOW, GREY = "#CC79A7", "#56B4E9", "#F0E442", "#999999"
 SERIES = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, YELLOW, GREY)
-# Of lines and points on white, where yellow is lost; no two share colour and dash, up to 28.
+# For lines and points on white, where yellow is invisible. Up to 28 lines differ in colour or dash.
 LINES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY)
 DASHES: tuple[Dash, ...] = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -22,7 +22,7 @@ SUCCESS, FAILURE = GREEN, ORANGE
 
 @dataclass(frozen=True)
 class Look:
-    """How one line is told from the others, with or without colour."""
+    """Colour, dash and marker of a line, so that lines also differ in black and white."""
 
     colour: str
     dash: Dash
@@ -30,7 +30,7 @@ class Look:
 
 
 def look(index: int) -> Look:
-    """The look of line number `index`."""
+    """Colour, dash and marker of line number `index`."""
     return Look(
         LINES[index % len(LINES)], DASHES[index % len(DASHES)], MARKERS[index % len(MARKERS)]
     )
@@ -43,6 +43,6 @@ def rgb(colour: str) -> tuple[float, float, float]:
 
 
 def luminance(colour: str) -> float:
-    """How light `#RRGGBB` looks, in 0 to 1 (the luma of Rec. 709)."""
+    """Perceived lightness of `#RRGGBB`, in 0 to 1 (the luma of Rec. 709)."""
     red, green, blue = rgb(colour)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue

@@ -1,4 +1,4 @@
-"""A run's planner and a controller in the control loop, around a simulation of its task."""
+"""The control loop with a run's planner and a controller, on a simulation of the run's task."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -28,7 +28,7 @@ from kilolayer_robot.timing import Timing
 
 @dataclass(frozen=True)
 class Controlled:
-    """What the loop did and what came of it; speed: simulated seconds in a second."""
+    """Result of a control loop. speed: simulated seconds per real second."""
 
     summary: Summary
     errands: list[Errand]
@@ -36,7 +36,7 @@ class Controlled:
 
     @property
     def success(self) -> float | None:
-        """Share of the whole episodes that came to their goal; None if none was whole."""
+        """Share of the complete episodes that reached their goal; None without a complete one."""
         reached = [errand.success for errand in self.errands]
         return sum(reached) / len(reached) if reached else None
 
@@ -53,11 +53,11 @@ def control_simulation(
     out: Path | None = None,
     seed: int = 0,
 ) -> Controlled:
-    """Drive one simulated environment of the run's task for so many seconds of this machine's
-    clock, or until a signal.
+    """Control one simulated environment of the run's task for `seconds` of real time; None means
+    until a signal.
 
-    goal: such as "8,0", told in every episode in place of the task's evaluation goals. out: the
-    log. Raises UserError for a goal that is none, or a log that cannot be written.
+    goal: such as "8,0", the commanded goal of every episode. Default: the task's evaluation goals.
+    out: file of the log. Raises UserError for an invalid goal or a log that cannot be written.
     """
     told = None if goal is None else np.array(parse_goal(run.task, goal), np.float32)
     plan = planner_function(planner)
@@ -90,11 +90,11 @@ def drive_simulation(
     seed: int = 0,
     plan_dim: int | None = None,
 ) -> Controlled:
-    """As `control_simulation`, by any two functions.
+    """Like `control_simulation`, with arbitrary functions that plan and act.
 
-    plan: what was sensed to `[chunk, goal]`, subgoals. act: `(observation [observation], subgoal
-    [goal]) -> action [action]`. goal `[goal]`. plan_dim: where the rows of a plan are no goals but
-    something else that `act` takes, their length; none counts as reached then.
+    plan: `Sensed -> subgoals [chunk, goal]`. act: `(observation [observation], subgoal [goal]) ->
+    action [action]`. goal `[goal]`. plan_dim: length of a plan's rows when they are not goals but
+    another input of `act`; the loop then counts no row as reached.
     """
     log = ControlLog(out, _progress(display, timing, seconds))
     display.phase("control")
@@ -119,7 +119,7 @@ def drive_simulation(
 
 
 def _progress(display: ProgressDisplay, timing: Timing, seconds: float | None) -> Progress | None:
-    """Tells the display where the loop stands, if it is known when it ends."""
+    """A function that updates the display; None if the loop has no time limit."""
     if seconds is None:
         return None
     total = round(seconds * timing.rate)
@@ -132,7 +132,7 @@ def _progress(display: ProgressDisplay, timing: Timing, seconds: float | None) -
 
 @dataclass(frozen=True)
 class _Goalless:
-    """A robot whose goals the loop does not see, since its plans speak of something else."""
+    """A robot that hides its goals from the loop, for plans whose rows are not goals."""
 
     robot: Robot
     plan_dim: int
@@ -153,6 +153,6 @@ def _never(achieved_goal: np.ndarray, subgoal: np.ndarray) -> bool:
 
 
 def planner_function(planner: Planner):
-    """A planner for one robot: what it senses to subgoals `[chunk, goal]`."""
+    """A planner for one robot: `Sensed -> subgoals [chunk, goal]`."""
     plan = for_one(planner)
     return lambda sensed: plan(sensed.observation, sensed.achieved_goal, sensed.goal)

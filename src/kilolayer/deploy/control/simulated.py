@@ -1,4 +1,4 @@
-"""A simulated environment of a task as a robot of the control loop."""
+"""A simulated environment that the control loop drives like a robot."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,10 @@ from kilolayer_robot.robot import Sensed
 
 @dataclass(frozen=True)
 class Errand:
-    """One episode of a simulated robot: whether it came to its goal, and control steps there."""
+    """One finished episode of a simulated robot.
+
+    success: whether it reached its goal. time_at_goal: control steps there.
+    """
 
     success: bool
     time_at_goal: int
@@ -24,11 +27,11 @@ class Errand:
 
 
 class SimulatedRobot:
-    """One environment of a task, with its own engine: each action is one control step.
+    """One environment of a task, with its own physics engine. Each action is one control step.
 
-    It does not keep time itself: a loop of `1 / control_step` Hz runs it in real time, a faster one
-    faster. Episodes have the task's length and evaluation goals, or `goal [goal]`, and are over
-    early if they terminate; `errands` tells of those that are over.
+    The loop sets the pace: at `1 / control_step` Hz the simulation runs in real time, at a higher
+    rate faster. Episodes have the task's length and its evaluation goals, or the goal `goal
+    [goal]`. An episode ends early if it terminates. `errands` lists the finished episodes.
     """
 
     def __init__(

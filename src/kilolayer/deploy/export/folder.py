@@ -1,4 +1,4 @@
-"""A policy as a folder that `kilolayer-robot run` takes: graph, card and recorded waypoints."""
+"""Export of a policy as a folder for `kilolayer-robot run`: graph, card and recorded waypoints."""
 
 import dataclasses
 import hashlib
@@ -46,13 +46,13 @@ PACKAGES = ("kilolayer", "jax", "onnx", "onnxruntime", "numpy")
 
 @dataclass(frozen=True)
 class Folder:
-    """path: the folder. facts: what the card says under `made_by`."""
+    """path: the folder. facts: the card's entry `made_by`."""
 
     path: Path
     facts: dict[str, Any]
 
     def lines(self) -> list[str]:
-        """What was written, in words."""
+        """Lines of text that describe the written files."""
         facts = self.facts
         apart = ", ".join(f"{x:.1e} on {what}" for what, x in facts["differences"].items())
         found = [f"{self.path}  {facts['weights']} weights, differs by at most {apart}"]
@@ -74,13 +74,14 @@ def export_folder(
     opset: int = DEFAULT_OPSET,
     display: ProgressDisplay | None = None,
 ) -> Folder:
-    """Write a new policy folder; each graph is loaded back and compared with what it is of.
+    """Write a new policy folder. Each graph is loaded back and compared with its JAX original.
 
-    policy: a run directory, a policy directory or zoo:NAME. planner: record waypoints over so many
-    nodes, which takes a run with a contrastive critic. episodes: score the policy and its graph in
-    so many; 0 scores neither. Raises UserError if the folder exists, if a package is missing, or if
-    a graph differs by more than the policy's float32 noise allows; then nothing is left. Graphs
-    with float16 or int8 weights differ by more and are not compared: score them.
+    policy: a run directory, a policy directory or zoo:NAME. planner: `waypoints` records a graph of
+    `nodes` nodes, which needs a run with a contrastive critic. episodes: number of episodes that
+    score the policy and its graph; 0 scores neither. Raises UserError if the folder exists, if a
+    package is missing, or if a graph differs by more than the policy's float32 noise allows; then
+    no files are left. Graphs with float16 or int8 weights differ by more and are not compared, so
+    score them.
     """
     display = display or Silent()
     if to.exists():
@@ -136,7 +137,7 @@ def _write_policy(
 def _scores(
     policy: DeployedPolicy, folder: Path, episodes: int, display: ProgressDisplay
 ) -> dict[str, dict[str, float]]:
-    """Of the policy and of its graph, from the same starts toward the same goals."""
+    """Scores of the policy and of its graph, with the same starts and goals."""
     if episodes == 0:
         return {}
     display.phase("episodes")
@@ -161,7 +162,7 @@ def _write_waypoints(
     opset: int,
     display: ProgressDisplay,
 ) -> dict[str, Any]:
-    """Nodes, paths and the value's graph; returns facts about them."""
+    """Write nodes, paths and the value's graph; return facts about them."""
     if is_policy(path):
         allowed = f"{path} is a policy on its own and has no critic to plan with; give a run"
         raise bad_field("planner", "waypoints", allowed)
@@ -182,7 +183,7 @@ def _write_waypoints(
     rows = dict(zip(("observation", "goal"), inputs, strict=True))
     wanted = np.asarray(jax.jit(_value)(value, *inputs))
     apart = float(np.abs(session.run(["energy"], rows)[0] - wanted).max())
-    # Energies are no shares of a range: they are compared with rounding relative to their size.
+    # Energies have no fixed range, so difference and noise are taken relative to their size.
     scale = max(1.0, float(np.abs(wanted).max()))
     require_close(VALUE, {"the nodes": apart / scale}, noise / scale)
     return {"nodes": len(planner.place), "float32_noise": noise, "difference": apart}

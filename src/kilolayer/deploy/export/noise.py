@@ -1,8 +1,8 @@
-"""How far a policy's outputs move by rounding alone, which no export can be asked to beat.
+"""Float32 noise: the change of a policy's outputs due to rounding. No export can be closer.
 
-A product in float32 is the exact product of factors that were moved in their last digits. So every
-weight and every input is moved by up to one unit in its last place, at random, and what the outputs
-do is the policy's own float32 noise. It grows with depth: two correct runtimes differ by as much.
+A rounded float32 product is the exact product of slightly changed factors. The noise is measured by
+changing every weight and input at random, by up to one unit in the last place. It grows with depth,
+and two correct runtimes differ by as much.
 """
 
 from collections.abc import Callable
@@ -15,15 +15,15 @@ import numpy as np
 from kilolayer.types import Array
 
 DRAWS = 4
-# What an export may differ by: so many times the noise, and this much anyway.
+# An export may differ by FACTOR times the noise, and always by FLOOR.
 FACTOR, FLOOR = 4.0, 1e-5
 
-# (observation [batch, o], goal [batch, g]), each moved by rounding
+# (observation [batch, o], goal [batch, g])
 Inputs = tuple[np.ndarray, np.ndarray]
 
 
 def float32_noise(function: Callable[..., Any], parameters: Any, inputs: Inputs) -> float:
-    """The largest change of any output of `function(parameters, *inputs)` over four draws."""
+    """The largest change of any output of `function(parameters, *inputs)` in four random draws."""
 
     @jax.jit
     def moved(key: Array, parameters: Any, *inputs: Array) -> Any:
@@ -48,7 +48,7 @@ def float32_noise(function: Callable[..., Any], parameters: Any, inputs: Inputs)
 
 
 def tolerance(noise: float) -> float:
-    """What an output may differ by where rounding alone moves it by `noise`."""
+    """The largest allowed difference of an output whose float32 noise is `noise`."""
     return max(FLOOR, FACTOR * noise)
 
 

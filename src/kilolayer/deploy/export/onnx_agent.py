@@ -1,4 +1,4 @@
-"""An exported graph as an agent, so that evaluations score what a robot will run."""
+"""An exported graph as an agent, so that an evaluation scores the graph that a robot runs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from kilolayer.types import Array
 
 @dataclass(frozen=True)
 class OnnxAgent:
-    """Acts by ONNX Runtime, called back from the compiled episode; it ignores its state.
+    """Acts with ONNX Runtime through a callback from the compiled episode. It ignores its state.
 
-    session: of `kilolayer.deploy.export.onnx_session.open_session`.
+    session: made by `kilolayer.deploy.export.onnx_session.open_session`.
     """
 
     session: Callable[[np.ndarray, np.ndarray], list[np.ndarray]]

@@ -1,8 +1,8 @@
-"""A policy as an ONNX graph: one node after the other, weights as constants, no loop.
+"""A policy as an ONNX graph: a sequence of nodes with constant weights and no loop.
 
-Two things make it fast at batch 1. Weights are constants of plain nodes, which a runtime packs once
-and fuses with what follows, and it cannot do either inside a loop. And the scale of the residual
-branches costs nothing: see `_stack`.
+Two choices make it fast at batch 1. Weights are constants of plain nodes: a runtime packs them once
+and fuses nodes, which it cannot do inside a loop. The scale of the residual branches costs nothing,
+see `_stack`.
 """
 
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 OLDEST_OPSET = 17  # the first with LayerNormalization
 DEFAULT_OPSET = 20
 GELU_OPSET = 20
-FLOAT = 1  # ONNX's number of the element type
-# How the kernels of a graph are stored.
+FLOAT = 1  # ONNX's code for the element type float32
+# Storage type of a graph's kernels.
 Weights = Literal["float32", "float16", "int8"]
 
 
@@ -41,7 +41,7 @@ class Graph:
         self.constants: list[Any] = []
 
     def constant(self, values: Any, dtype: type = np.float32) -> str:
-        """The name of a new constant."""
+        """Add a constant and return its name."""
         from onnx import numpy_helper
 
         name = f"c{len(self.constants)}"
@@ -50,10 +50,10 @@ class Graph:
         return name
 
     def kernel(self, values: Any) -> str:
-        """The name of a kernel `[in, out]` in float32, stored as `weights` says.
+        """Add a kernel `[in, out]`, stored as `weights`, and return the name of its float32 value.
 
-        int8: symmetric, with one scale for each output. The runtime restores float32 once, when it
-        loads the graph.
+        int8: symmetric, with one scale per output. The runtime restores float32 once, when it loads
+        the graph.
         """
         if self.weights == "float16":
             stored = np.asarray(values, np.float16)
@@ -66,7 +66,7 @@ class Graph:
         return self.constant(values)
 
     def apply(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """The name of what an operator computes, for operators with one output."""
+        """Add an operator with one output and return the output's name."""
         name = f"n{len(self.nodes)}"
         self.apply_to(operator, inputs, (name,), **attributes)
         return name
@@ -74,7 +74,7 @@ class Graph:
     def apply_to(
         self, operator: str, inputs: tuple[str, ...], outputs: tuple[str, ...], **attributes: Any
     ) -> None:
-        """The same with names of one's own for the outputs."""
+        """Add an operator with the given output names."""
         from onnx import helper
 
         self.nodes.append(helper.make_node(operator, inputs, outputs, **attributes))
@@ -85,10 +85,10 @@ def policy_graph(
 ) -> "ModelProto":
     """The graph of `(observation [batch, o], goal [batch, g]) -> (action, log_std)`, `[batch, a]`.
 
-    action: the deterministic one, the tanh of the mean. log_std: of the Gaussian before tanh.
-    sizes: of observation, goal and action. weights: how kernels are stored; all is computed in
-    float32, whatever the blocks of the actor compute in. Raises UserError if onnx is not installed
-    or for an opset without LayerNormalization.
+    action: the deterministic action, tanh of the mean. log_std: of the Gaussian before tanh. sizes:
+    of observation, goal and action. weights: storage type of the kernels. The graph computes in
+    float32, whatever the actor's compute dtype. Raises UserError if onnx is not installed or for an
+    opset without LayerNormalization.
     """
     graph = Graph(opset, weights)
     x = graph.apply("Concat", "observation", "goal", axis=-1)
@@ -99,7 +99,8 @@ def policy_graph(
 def model(graph: Graph, sizes: dict[str, int], outputs: dict[str, int | None]) -> "ModelProto":
     """The graph as a model with inputs `observation` and `goal`.
 
-    outputs: by name the size of a row, or None for one number. Raises UserError as `policy_graph`.
+    outputs: row size by name, or None for one number per row. Raises UserError as `policy_graph`
+    does.
     """
     helper = require("onnx").helper
 
@@ -126,7 +127,7 @@ def model(graph: Graph, sizes: dict[str, int], outputs: dict[str, int | None]) -
 
 
 def add_encoder(graph: Graph, encoder: Encoder, x: str) -> str:
-    """Input layer, stack and output layer on the rows `x`."""
+    """Add input layer, stack and output layer on the rows `x`."""
     encoder = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), encoder)
     x = add_layer(graph, encoder.inputs, x)
     x, scale = _stack(graph, encoder.stack, x)
@@ -134,7 +135,7 @@ def add_encoder(graph: Graph, encoder: Encoder, x: str) -> str:
 
 
 def _outputs(graph: Graph, x: str, action_dim: int) -> None:
-    """Squash the mean into the action and the raw deviation into its range."""
+    """Squash the mean into the action and the raw log deviation into its range."""
     half = 0.5 * (LOG_STD_MAX - LOG_STD_MIN)
     squashed = graph.apply("Tanh", x)
     sizes = graph.constant([action_dim, action_dim], np.int64)
@@ -146,11 +147,11 @@ def _outputs(graph: Graph, x: str, action_dim: int) -> None:
 
 
 def _stack(graph: Graph, stack: Stack, x: str) -> tuple[str, float]:
-    """Add all blocks; returns the stream and what to multiply it by.
+    """Add all blocks; return the stream and the factor that restores its scale.
 
-    Where branches are added, x + s F(x) with s the branch scale, the graph carries x / s instead: a
-    block then is a bare addition, and s is part of what reads the stream, a kernel or the epsilon
-    of a norm.
+    An additive block computes x + s F(x) with branch scale s. The graph carries x / s instead, so
+    that a block is a plain addition. Readers of the stream absorb s into a kernel or into the
+    epsilon of a norm.
     """
     how, scale = stack.architecture, stack.branch_scale
     carried = how.residual == "add" and how.norm != "hyperspherical"
@@ -163,7 +164,7 @@ def _stack(graph: Graph, stack: Stack, x: str) -> tuple[str, float]:
 
 
 def add_block(graph: Graph, stack: Stack, block: ResidualBlock, x: str, carried: float) -> str:
-    """One block on the stream `x`, which stands for `carried` times what it holds."""
+    """Add one block on the stream `x`, whose true value is `carried` times its content."""
     how = stack.architecture
     branch = x
     for index, layer in enumerate(block.layers):
@@ -183,7 +184,7 @@ def add_block(graph: Graph, stack: Stack, block: ResidualBlock, x: str, carried:
 
 
 def add_layer(graph: Graph, layer: Dense | NormedLayer, x: str, carried: float = 1.0) -> str:
-    """A dense layer with its norm and activation, of `carried` times what `x` holds."""
+    """Add a dense layer with its norm and activation; its input is `carried` times `x`."""
     if isinstance(layer, Dense):
         return _dense(graph, layer.kernel * carried, layer.bias, x)
     kernel, bias, scale = layer.dense.kernel, layer.dense.bias, layer.scale
@@ -191,7 +192,7 @@ def add_layer(graph: Graph, layer: Dense | NormedLayer, x: str, carried: float =
         x = _dense(graph, kernel, bias, _norm(graph, layer, x, carried))
     elif layer.norm == "hyperspherical":
         assert scale is not None
-        # Its scale comes before its norm and so is part of the kernel.
+        # The layer's scale comes before its norm, so it is multiplied into the kernel.
         x = _rms(graph, _dense(graph, kernel * carried * scale, bias * scale, x))
     else:
         x = _norm(graph, layer, _dense(graph, kernel * carried, bias, x))
@@ -203,7 +204,7 @@ def _dense(graph: Graph, kernel: Any, bias: Any, x: str) -> str:
 
 
 def _norm(graph: Graph, layer: NormedLayer, x: str, carried: float = 1.0) -> str:
-    """`normalise`, of `carried` times what `x` holds: only the epsilon can tell."""
+    """`normalise` of `carried` times `x`; the factor changes only the epsilon."""
     epsilon = LAYER_NORM_EPSILON / carried**2
     if layer.norm == "none":
         return x
@@ -236,7 +237,7 @@ def _activation(graph: Graph, name: str, x: str) -> str:
         return graph.apply("Mul", x, graph.apply("Sigmoid", x))
     if graph.opset >= GELU_OPSET:
         return graph.apply("Gelu", x, approximate="tanh")
-    # GELU by its usual tanh (arXiv 1606.08415, section 2).
+    # GELU's tanh approximation (arXiv 1606.08415, section 2).
     cube = graph.apply("Mul", graph.apply("Mul", x, x), x)
     inner = graph.apply("Add", x, graph.apply("Mul", cube, graph.constant(0.044715)))
     tanh = graph.apply("Tanh", graph.apply("Mul", inner, graph.constant(np.sqrt(2 / np.pi))))

@@ -1,4 +1,4 @@
-"""ONNX Runtime on one core."""
+"""ONNX Runtime sessions on one thread."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +14,10 @@ OUTPUTS = ["action", "log_std"]
 
 
 def open_session(path: Path | bytes) -> Callable[[np.ndarray, np.ndarray], list[np.ndarray]]:
-    """What an ONNX file of a policy computes: `(observation, goal) -> [action, log_std]`.
+    """The function of a policy's ONNX file: `(observation, goal) -> [action, log_std]`.
 
-    path: of the file, or its content. On one thread, for a policy at batch 1 leaves nothing to
-    share. Raises UserError if onnxruntime is missing or does not know the file's opset.
+    path: the file or its content. It runs on one thread, since a policy at batch 1 gains nothing
+    from more. Raises UserError if onnxruntime is missing or does not know the file's opset.
     """
     session = session_of(path)
 
@@ -28,7 +28,7 @@ def open_session(path: Path | bytes) -> Callable[[np.ndarray, np.ndarray], list[
 
 
 def session_of(path: Path | bytes) -> Any:
-    """The session itself, with all of the runtime's graph optimisations, on one thread."""
+    """An ONNX Runtime session with all graph optimisations, on one thread."""
     runtime, onnx = require("onnxruntime"), require("onnx")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -46,7 +46,7 @@ def session_of(path: Path | bytes) -> Any:
 
 
 def newest_opset(below: int) -> int:
-    """The newest opset up to `below` of which the installed runtime loads a graph."""
+    """The newest opset up to `below` that the installed runtime can load."""
     runtime, helper = require("onnxruntime"), require("onnx").helper
     value = helper.make_tensor_value_info("x", 1, [1])
     node = helper.make_node("Identity", ["x"], ["y"])
@@ -56,7 +56,7 @@ def newest_opset(below: int) -> int:
     options.log_severity_level = 4
     for opset in range(below, OLDEST_OPSET, -1):
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
-        model.ir_version = 8  # which every runtime with the oldest opset reads
+        model.ir_version = 8  # every runtime with the oldest opset reads this version
         try:
             runtime.InferenceSession(
                 model.SerializeToString(), options, providers=["CPUExecutionProvider"]

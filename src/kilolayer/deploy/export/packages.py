@@ -1,4 +1,4 @@
-"""Packages that only an extra brings."""
+"""Import of packages that belong to the extra `export`."""
 
 import importlib
 from typing import Any
@@ -7,7 +7,7 @@ from kilolayer.types import UserError
 
 
 def require(name: str) -> Any:
-    """Import a package of the extra `export`; raises UserError that says so if it is missing."""
+    """Import a package of the extra `export`; raises UserError if it is missing."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

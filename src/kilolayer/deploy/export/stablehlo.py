@@ -1,4 +1,4 @@
-"""A policy as a serialised program of XLA: `jax.export` for CPU and CUDA, any batch size."""
+"""A policy as a serialised XLA program: `jax.export` for CPU and CUDA and any batch size."""
 
 from pathlib import Path
 from typing import Any
@@ -31,5 +31,5 @@ def serialised_policy(actor: Actor, sizes: dict[str, int]) -> bytes:
 
 
 def open_serialised(path: Path) -> Any:
-    """What a file of `serialised_policy` computes, a function of two arrays."""
+    """The function in a file of `serialised_policy`: `(observation, goal) -> (action, log_std)`."""
     return jax.jit(export.deserialize(bytearray(path.read_bytes())).call)

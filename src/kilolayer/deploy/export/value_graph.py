@@ -1,5 +1,5 @@
-"""The value that waypoints are planned by, as an ONNX graph: the critic's energy of the action that
-the actor takes toward a goal."""
+"""The value function of waypoint planning as an ONNX graph: the critic's energy for the actor's
+action toward a goal."""
 
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,7 @@ def value_graph(
 
 
 def _energy(graph: Graph, energy: Energy, phi: str, psi: str) -> str:
-    """`kilolayer.losses.energies.rowwise`."""
+    """Add `kilolayer.losses.energies.rowwise`."""
     if energy == "cosine":
         phi, psi = _unit_rows(graph, phi), _unit_rows(graph, psi)
     if energy in ("dot", "cosine"):

@@ -1,4 +1,4 @@
-"""A policy as files for other runtimes, each compared with the policy before it is left there."""
+"""Export of a policy to files for other runtimes. Each file is first compared with the policy."""
 
 import dataclasses
 import json
@@ -40,13 +40,13 @@ Function = Callable[[np.ndarray, np.ndarray], Any]
 
 @dataclass(frozen=True)
 class Exported:
-    """path: the directory. files: by format, size in bytes and largest differences by inputs."""
+    """path: the directory. files: by format, size in bytes and largest difference per inputs."""
 
     path: Path
     files: dict[str, dict[str, Any]]
 
     def lines(self) -> list[str]:
-        """What was written, a line for each file."""
+        """One line of text for each written file."""
         found = []
         for name, facts in self.files.items():
             apart = ", ".join(f"{x:.1e} on {what}" for what, x in facts["differences"].items())
@@ -64,11 +64,11 @@ def export_policy(
 ) -> Exported:
     """Write a policy's files and their card, export.json, into a new directory.
 
-    policy: or the path of a run or policy directory. out: by default `export` inside of that.
-    Every file is loaded back and compared on random inputs and on those that the policy meets in
-    its task. Raises UserError if there is no policy, if the directory exists already, for an opset
-    that the packages here lack, or if an output differs by more than `tolerance` of the policy's
-    own float32 noise; then nothing is left.
+    policy: a policy, or the path of a run or policy directory. out: the new directory. Default:
+    `export` in the policy's directory. Every file is loaded back and compared on random inputs and
+    on inputs from the task. Raises UserError if there is no policy, if the directory exists, for an
+    opset that the installed packages lack, or if an output differs by more than `tolerance` of the
+    policy's float32 noise; then no files are left.
     """
     display = display or Silent()
     display.phase("policy")
@@ -124,13 +124,13 @@ def sizes_of(policy: DeployedPolicy) -> dict[str, int]:
 def check_inputs(
     policy: DeployedPolicy, display: ProgressDisplay, rows: int = ROWS
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Observations and goals to compare on: drawn at random, and met in the task."""
+    """Observations and goals for the comparison: random ones, and ones visited in the task."""
     display.phase("rollout")
     observation, goal = visited(policy.task, policy.config, policy.agent, policy.agent_state, rows)
     generator = np.random.default_rng(0)
 
     def drawn(like: np.ndarray) -> np.ndarray:
-        """Normal, with the mean of what was met and twice its deviation, which may be 0."""
+        """Normal, with the mean of the visited values and twice their deviation (at least 0.1)."""
         noise = generator.normal(size=like.shape)
         return (like.mean(0) + 2 * np.maximum(like.std(0), 0.1) * noise).astype(np.float32)
 
@@ -148,7 +148,7 @@ def in_float32(actor: Actor) -> Actor:
 
 
 def reference(actor: Actor) -> Function:
-    """What JAX computes on the CPU."""
+    """The actor's outputs, computed by JAX on the CPU."""
     cpu = jax.devices("cpu")[0]
     actor = jax.device_put(actor, cpu)
 
@@ -162,7 +162,7 @@ def reference(actor: Actor) -> Function:
 
 
 def _write(policy: DeployedPolicy, path: Path, formats: Sequence[str], opset: int) -> None:
-    """All files, none of them checked."""
+    """Write all files without checking them."""
     actor, sizes = policy.agent_state, sizes_of(policy)
     if "safetensors" in formats:
         policy.save(path)
@@ -177,7 +177,7 @@ def _write(policy: DeployedPolicy, path: Path, formats: Sequence[str], opset: in
 
 
 def _properties(policy: DeployedPolicy) -> dict[str, str]:
-    """What a user of the ONNX file needs to know of the task."""
+    """Facts about the task for users of the ONNX file."""
     task = policy.task
 
     def names(coordinates: Any) -> str:
@@ -200,7 +200,7 @@ def _checked(
     inputs: dict[str, tuple[np.ndarray, np.ndarray]],
     noise: float,
 ) -> dict[str, Any]:
-    """Size of a written file and its largest differences; raises UserError if they are too large"""
+    """Size of a written file and its largest differences; raises UserError if too large."""
     path, actor = directory / FILES[name], policy.agent_state
     if name == "onnx":
         actor, function = in_float32(actor), open_session(path)
@@ -228,7 +228,7 @@ def require_close(file: str, differences: dict[str, float], noise: float) -> Non
 
 
 def policy_noise(actor: Actor, inputs: dict[str, tuple[np.ndarray, np.ndarray]]) -> float:
-    """The float32 noise of an actor's outputs on any of these inputs."""
+    """The largest float32 noise of an actor's outputs over these inputs."""
     actor = in_float32(actor)
     return max(float32_noise(_outputs, actor, each) for each in inputs.values())
 
@@ -241,7 +241,7 @@ def _outputs(actor: Actor, observation: Any, goal: Any) -> tuple[Any, Any]:
 def difference(
     function: Function, reference: Function, observation: np.ndarray, goal: np.ndarray
 ) -> float:
-    """The largest absolute difference of any output, in one batch and at batch 1."""
+    """The largest absolute difference of any output, over a full batch and a batch of 1."""
     wanted = [np.asarray(output) for output in reference(observation, goal)]
     batched = function(observation, goal)
     single = function(observation[:1], goal[:1])

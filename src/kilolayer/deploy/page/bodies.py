@@ -1,4 +1,4 @@
-"""The bodies of a MuJoCo model as meshes, and where they are."""
+"""Meshes and poses of the bodies of a MuJoCo model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,13 +12,16 @@ import trimesh
 
 GEOM = mujoco.mjtGeom
 SHOWN_GROUPS = 3  # MuJoCo's viewer shows geoms of the first three groups
-PLAIN = (0.5, 0.5, 0.5, 1)  # MuJoCo's colour of a geom that states none
+PLAIN = (0.5, 0.5, 0.5, 1)  # MuJoCo's default colour of a geom
 
 
 @dataclass(frozen=True)
 class Shape:
-    """One colour of one body; mesh: in the body's frame, m. colour: red, green, blue, opacity, in
-    0 to 1. flat: whether its faces meet in edges."""
+    """All geoms of one body with the same colour, as one mesh.
+
+    mesh: in the body's frame, m. colour: red, green, blue, opacity, in 0 to 1. flat: whether to
+    shade each face flat, for boxes.
+    """
 
     body: int
     mesh: trimesh.Trimesh
@@ -27,7 +30,7 @@ class Shape:
 
 
 def shapes(model: Any) -> list[Shape]:
-    """What a model shows but its planes."""
+    """The visible shapes of a model, without its planes."""
     shown = (
         geom
         for geom in range(model.ngeom)
@@ -59,7 +62,7 @@ def _colour(model: Any, geom: int) -> tuple[float, float, float, float]:
 
 
 def _mesh(model: Any, geom: int) -> trimesh.Trimesh | None:
-    """In the frame of the geom's body; None for what is drawn otherwise or has no surface."""
+    """A geom's mesh in the frame of its body; None for planes and other types without a mesh."""
     size, creation = model.geom_size[geom], trimesh.creation
     match GEOM(model.geom_type[geom]):
         case GEOM.mjGEOM_BOX:
@@ -95,7 +98,7 @@ Poses = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def poses(model: Any) -> Poses:
-    """Where the bodies of a model are."""
+    """A function from joint positions to the poses of the model's bodies."""
     data = mujoco.MjData(model)
 
     def at(qpos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""One player in the scene: its floor, its bodies, its goal and its way there."""
+"""One player in the 3D scene: its floor, bodies, goal and path."""
 
 from collections.abc import Sequence
 
@@ -19,16 +19,16 @@ from kilolayer.render.style import FAILURE, SUCCESS, WALL, rgb
 
 # Lengths as shares of the longer side of the floor.
 DOT, THICKNESS, LINE = 0.01, 0.002, 0.003
-LINES = 10  # of the floor's grid, along a side without a maze
+LINES = 10  # grid cells along the longer side of a floor without a maze
 WALL_HEIGHT = 0.3  # cells
-WAY_EVERY = 5  # frames between two drawings of the way so far
-UNDER, OVER = 1.0, 2.0  # layers of what lies on the floor: the map, then marks, then the goal
+WAY_EVERY = 5  # frames between two updates of the drawn path
+UNDER, OVER = 1.0, 2.0  # heights above the floor, in layers: the map, then path and goal
 
 
 class Figure:
-    """Draws one player at an offset x, y `[2]` from the place that its coordinates state.
+    """Draws one player, shifted by an offset x, y `[2]`.
 
-    Nodes of the scene are called `/NAME/...`.
+    Its nodes in the scene are named `/NAME/...`.
     """
 
     def __init__(self, scene: SceneApi, name: str, ground: Ground, offset: np.ndarray):
@@ -50,7 +50,7 @@ class Figure:
         )
 
     def draw(self, frame: LaneFrame, told: bool) -> None:
-        """The player now; told: whether there is a goal to show."""
+        """Draw the player's current frame. told: whether there is a commanded goal to show."""
         self._place_bodies(frame)
         colour = SUCCESS if frame.reached is not None else FAILURE
         goals = self._task.goal_points(frame.goal) if told else np.zeros((0, 3))
@@ -64,7 +64,7 @@ class Figure:
         self._frames += 1
 
     def show_map(self, values: ValueMap | None) -> None:
-        """Lay the critic's values on the floor, or take them away."""
+        """Draw the critic's values on the floor; None removes them."""
         name = f"{self._name}/map"
         if values is None:
             if self._scene.get_handle_by_name(name) is not None:
@@ -82,7 +82,7 @@ class Figure:
         )
 
     def show_marks(self, marks: Sequence[Mark]) -> None:
-        """Lay coloured discs on the floor in place of those that lie there."""
+        """Replace the coloured discs on the floor."""
         for mark in self._marks:
             mark.remove()
         self._marks = [
@@ -108,7 +108,7 @@ class Figure:
         self._scene.add_label(f"{self._name}/name", name, position=place)
 
     def _add_bodies(self) -> list[FrameHandle]:
-        """A frame for each body that moves; what never moves is drawn once."""
+        """Add the bodies and return their frames; the walls of a point maze have no frame."""
         world = self._task.world
         if not isinstance(world, MujocoWorld):
             self._add_walls()
@@ -158,7 +158,7 @@ class Figure:
             body.position, body.wxyz = position, quaternion
 
     def _lift(self, layers: float) -> np.ndarray:
-        """What lies on the floor must not lie in it, `[3]`."""
+        """Offset `[3]` that keeps flat objects visibly above the floor."""
         return np.array([0, 0, layers * THICKNESS * self._side])
 
     def _show(
@@ -170,7 +170,7 @@ class Figure:
         flat: bool,
         colour: str,
     ) -> None:
-        """As many markers as there are points `[points, 3]`, each at its own."""
+        """Show one marker at each of the points `[points, 3]` and hide the other markers."""
         while len(markers) < len(points):
             label = f"{name} {len(markers)}"
             markers.append(self._add_marker(label, radius, flat, colour, points[len(markers)]))
@@ -183,7 +183,7 @@ class Figure:
     def _add_marker(
         self, name: str, radius: float, flat: bool, colour: str, place: Sequence[float] | np.ndarray
     ) -> MeshHandle:
-        """A disc on the floor, or a ball that one sees through."""
+        """Add a disc on the floor, or a translucent ball."""
         if flat:
             mesh = trimesh.creation.cylinder(radius=radius, height=THICKNESS * self._side)
         else:

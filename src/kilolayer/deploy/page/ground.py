@@ -1,4 +1,4 @@
-"""Where the goals of a task may lie, and the floor that a person points at."""
+"""The range of a task's goals, and the floor that a user clicks on."""
 
 from dataclasses import dataclass
 
@@ -11,17 +11,18 @@ from kilolayer.physics.native import MujocoWorld
 from kilolayer.tasks.base import Task, goals_are_places
 from kilolayer.types import UserError
 
-# A goal that is moved out of a wall keeps this far from it, in cells: so do goals of training.
+# Distance in cells that a goal keeps from the wall it is moved out of, as in training.
 WALL_CLEARANCE = 0.25
-DRAWN_GOALS = 256  # that show where goals lie
+DRAWN_GOALS = 256  # sampled goals that determine the range
 
 
 @dataclass(frozen=True)
 class Ground:
-    """What is shown of the floor, and which goals can be told.
+    """The visible floor and the allowed goals.
 
-    bounds: lowest x and y, highest x and y of the floor. low, high `[goal]`: of each coordinate of
-    a goal. template `[goal]`: a goal of the task, for what a click does not say, such as a height.
+    bounds: lowest x and y, highest x and y of the floor. low, high `[goal]`: range of each goal
+    coordinate. template `[goal]`: a goal of the task; it gives the coordinates that a click does
+    not set, such as a height.
     """
 
     task: Task
@@ -32,7 +33,8 @@ class Ground:
 
     @staticmethod
     def of(task: Task) -> "Ground":
-        """Raises UserError for an environment of Gymnasium, which keeps its bodies to itself."""
+        """The ground of a task; raises UserError for a Gymnasium environment, whose bodies are not
+        accessible."""
         if isinstance(task.world, GymnasiumWorld):
             raise UserError(
                 f"task {task.name} cannot be shown on the page: step the environment yourself, "
@@ -61,12 +63,12 @@ class Ground:
 
     @property
     def places(self) -> bool:
-        """Whether a click on the floor names a goal."""
+        """Whether a click on the floor sets a goal."""
         return goals_are_places(self.task)
 
     @property
     def free(self) -> np.ndarray:
-        """Which coordinates of a goal differ between goals, their numbers."""
+        """Indices of the goal coordinates that vary."""
         return np.flatnonzero(self.high > self.low)
 
     @property
@@ -80,7 +82,7 @@ class Ground:
         return (np.array(self.bounds[2:]) + np.array(self.bounds[:2])) / 2
 
     def nearest(self, goal: np.ndarray) -> np.ndarray:
-        """The nearest goal `[goal]` that can be told: in a maze one that a way leads to."""
+        """The nearest allowed goal `[goal]`; in a maze, the nearest reachable one."""
         maze, goal = self.task.maze, np.clip(goal, self.low, self.high)
         if maze is None or not self.places:
             return goal
@@ -95,9 +97,9 @@ class Ground:
         return np.concatenate([nearest, goal[2:]])
 
     def axes(self, resolution: int) -> tuple[np.ndarray, np.ndarray]:
-        """Positions along x and along y: centres of the square pixels of a picture of the floor.
+        """x and y coordinates of the pixel centres of a picture of the floor, with square pixels.
 
-        resolution: pixels along the longer side, rounded up to a whole number per cell of a maze.
+        resolution: pixels along the longer side, rounded up to a whole number per maze cell.
         """
         cells = np.ones(2) if self.task.maze is None else np.array(self.task.maze.walls.shape)
         count = (-(-resolution // cells.max()) * cells).astype(int)
@@ -109,7 +111,7 @@ class Ground:
 
 
 def _around(task: Task, goals: np.ndarray) -> tuple[float, float, float, float]:
-    """The square around the model and where goals are marked."""
+    """Bounds of a square around the model and its goal points."""
     marked = np.concatenate([task.goal_points(goal)[:, :2] for goal in goals])
     if isinstance(task.world, MujocoWorld):
         centre, reach = task.world.model.stat.center[:2], task.world.model.stat.extent

@@ -1,8 +1,8 @@
-"""A viser server that answers its own page alone.
+"""A viser server that answers only its own page.
 
-viser checks neither Host nor Origin, takes messages of 50 MB from any number of clients, searches
-for another port where one is in use, and opens a public tunnel for whoever asks. Every request and
-every WebSocket passes `Guard` first.
+viser checks neither Host nor Origin. It accepts messages of 50 MB from any number of clients, tries
+another port if one is in use, and opens a public tunnel for any client that asks. Therefore every
+request and every WebSocket passes `Guard` first.
 """
 
 import contextlib
@@ -23,33 +23,33 @@ from websockets.datastructures import Headers, MultipleValuesError
 from websockets.http11 import Request, Response
 
 CLIENTS = 8  # pages that may be open at once
-CONNECTIONS = 64  # of all kinds, those included that have not stated their request yet
-LONGEST_MESSAGE = 65536  # bytes, of a page
-# Names that a browser on this machine, or one at the far end of a tunnel, calls it by.
+CONNECTIONS = 64  # of all kinds, including those that have not sent their request yet
+LONGEST_MESSAGE = 65536  # bytes, from a page
+# Host names that a browser uses on this machine or through a tunnel to it.
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-# Messages of viser's page that nothing here asks for: a tunnel to the world, and files.
+# Messages of viser's page that are not used here: a public tunnel and file uploads.
 UNWANTED = ("ShareUrlRequest", "ShareUrlDisconnect", "FileTransferStartUpload")
 
 _starting = threading.Lock()
 
 
 class Guard:
-    """Who is answered.
+    """Decides which requests are answered.
 
-    hosts: names by which a request may call this machine; addresses in numbers too where there is a
-    token. token: the first part of every path, or empty.
+    hosts: allowed host names. With a token, numeric addresses are allowed too. token: required
+    first part of every path, or empty.
     """
 
     def __init__(self, hosts: frozenset[str], token: str):
         self._hosts, self._token = hosts, token
 
     def refusal(self, connection: Any, request: Request) -> tuple[HTTPStatus, str] | None:
-        """The status and the sentence for a request that is not answered, else None."""
+        """Status and message for a refused request; None if it is allowed."""
         try:
             host, origin = request.headers["Host"], request.headers.get("Origin")
         except (KeyError, MultipleValuesError):
             return HTTPStatus.BAD_REQUEST, "a request states one host and at most one origin."
-        # Against names that another site points here, and against pages of other sites.
+        # Refuse host names that another site points here (DNS rebinding), and other sites' pages.
         if not self._is_own(host) or origin not in (None, f"http://{host}"):
             return HTTPStatus.FORBIDDEN, "only the page of kilolayer serve is answered here."
         if self._token and not self._has_token(request.path):
@@ -61,7 +61,7 @@ class Guard:
         return None
 
     def bare_path(self, path: str) -> str:
-        """A path without the token."""
+        """The path without the token."""
         return path.removeprefix(f"/{self._token}") if self._token else path
 
     def _is_own(self, host: str) -> bool:
@@ -78,7 +78,7 @@ class Guard:
 
 
 def _is_address(name: str) -> bool:
-    """Whether a name is an address in numbers, which no other site can point here."""
+    """Whether a name is a numeric address, which no other site can redirect to this machine."""
     try:
         ipaddress.ip_address(name)
     except ValueError:
@@ -87,7 +87,7 @@ def _is_address(name: str) -> bool:
 
 
 def policy(host: str) -> str:
-    """The page loads nothing from elsewhere, and lies in no other page's frame."""
+    """The Content-Security-Policy: no content from other hosts, and no framing by other pages."""
     return (
         "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval' blob: data:; "
         "worker-src blob: data:; style-src 'unsafe-inline'; img-src blob: data:; font-src data:; "
@@ -97,8 +97,10 @@ def policy(host: str) -> str:
 
 
 def guarded_server(listening: socket.socket, guard: Guard, label: str) -> viser.ViserServer:
-    """A viser server on a socket that listens already. Raises RuntimeError if viser went round the
-    guard, as another version might."""
+    """A guarded viser server on a listening socket.
+
+    Raises RuntimeError if viser bypassed the guard, which another version might do.
+    """
     built = []
     serve = websockets.serve
 
@@ -120,7 +122,7 @@ def guarded_server(listening: socket.socket, guard: Guard, label: str) -> viser.
         built.append(serve(handler, sock=listening, **options))
         return built[-1]
 
-    # viser has no option for any of this; it calls `serve` before its constructor returns.
+    # viser has no options for this. It calls `serve` before its constructor returns.
     with _starting, _serving_by(guarded_serve), quiet():
         server = viser.ViserServer(host=listening.getsockname()[0], label=label, verbose=False)
     if not built:
@@ -150,7 +152,7 @@ def _harden(headers: Headers, host: str) -> None:
 
 
 def _silent() -> logging.Logger:
-    """A terminal full of what strangers sent tells nobody anything."""
+    """A logger that prints nothing, so that invalid requests do not fill the terminal."""
     logger = logging.getLogger("kilolayer.page")
     logger.setLevel(logging.CRITICAL + 1)
     return logger
@@ -158,6 +160,6 @@ def _silent() -> logging.Logger:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """viser prints where it answers and that it has stopped; the command says so itself."""
+    """Hide viser's messages about its address and its end; the command prints its own."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield

@@ -1,4 +1,4 @@
-"""One robot under one policy, step by step, with what a person wants to see of it."""
+"""One robot under one policy, stepped in simulation, with the values that the page shows."""
 
 import time
 from collections import deque
@@ -20,13 +20,13 @@ Controller = Callable[[np.ndarray, np.ndarray], np.ndarray]
 # (observation [observation], achieved goal [goal], goal [goal]) -> subgoals [m, goal], in order
 Planner = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
-LATENCIES = 100  # newest steps that the latency is told of
+LATENCIES = 100  # newest steps that the shown latency covers
 REPLAN_EVERY = 20  # control steps
 
 
 @dataclass(frozen=True)
 class Player:
-    """A policy with its name, such as `student`, and a few words about it."""
+    """A policy with its name, such as `student`, and a short description."""
 
     name: str
     about: str
@@ -34,8 +34,7 @@ class Player:
 
 
 class Situation(eqx.Module):
-    """One world after a control step; all but the physics state without the axis of
-    environments."""
+    """One environment after a control step. Only the physics state has an axis of environments."""
 
     physics: PhysicsState
     goal: Array
@@ -46,7 +45,7 @@ class Situation(eqx.Module):
 
 
 class Simulator:
-    """One world of a task, compiled; a value in, a value out."""
+    """One environment of a task, as compiled pure functions."""
 
     def __init__(self, task: Task):
         physics = build_physics(task.world, 1)
@@ -73,13 +72,13 @@ class Simulator:
 
 @dataclass(frozen=True)
 class LaneFrame:
-    """What there is to see of a player.
+    """The visible state of a player.
 
-    qpos `[nq]`; achieved, goal `[goal]`; subgoals `[m, goal]`, in order; way: where the goal's part
-    of the body has been since the start, `[steps + 1, 3]`. distance: to the goal, in its unit.
-    reached: seconds until the goal was reached first; at_goal: seconds within its radius. ended:
-    why the episode ended early. latency: median and 99th percentile of the newest calls of the
-    policy, ms.
+    qpos `[nq]`; achieved, goal `[goal]`; subgoals `[m, goal]`, in order. way `[steps + 1, 3]`: path
+    of the point that should reach the goal, since the start. distance: to the goal, in the goal's
+    unit. reached: seconds until the goal was first reached. at_goal: seconds within the success
+    radius. ended: why the episode ended early. latency: median and 99th percentile of the policy's
+    newest calls, ms.
     """
 
     qpos: np.ndarray
@@ -95,9 +94,9 @@ class LaneFrame:
 
 
 class Lane:
-    """A player's robot and its record since it was told its goal.
+    """A player's robot and its record since the current goal was set.
 
-    planner: where there is one, the player is sent to the first subgoal that it has not reached.
+    planner: if given, the player heads for the first subgoal that it has not reached.
     """
 
     def __init__(
@@ -112,13 +111,13 @@ class Lane:
         self._latencies: deque[float] = deque(maxlen=LATENCIES)
 
     def begin(self, situation: Situation) -> None:
-        """Stand in this situation with an empty record."""
+        """Start from this situation with an empty record."""
         self._way: list[np.ndarray] = []
         self._enter(situation)
         self._forget()
 
     def tell(self, goal: np.ndarray) -> None:
-        """A new goal `[goal]`, from where the robot stands."""
+        """Set a new goal `[goal]`; the robot continues from its current state."""
         self._enter(self._simulator.tell(self.situation, jnp.asarray(goal)))
         self._forget()
 
@@ -134,7 +133,7 @@ class Lane:
         self._way.append(self._task.goal_points(np.asarray(situation.achieved))[0])
 
     def step(self) -> None:
-        """One control step; none if the episode has ended."""
+        """Take one control step, or none if the episode has ended."""
         if self.ended is not None:
             return
         observation = np.asarray(self.situation.observation)
@@ -174,7 +173,7 @@ class Lane:
         return self._subgoals[0] if len(self._subgoals) else goal
 
     def warm_up(self) -> None:
-        """Compile everything, so that no shown step has to."""
+        """Compile all functions before the first visible step."""
         self.tell(np.asarray(self.situation.goal))
         self.step()
         self._latencies.clear()

@@ -1,4 +1,4 @@
-"""From the directories that a user names to a session on the page."""
+"""Opens the page's session from run or policy directories."""
 
 from pathlib import Path
 
@@ -20,11 +20,11 @@ def open_session(
     listener: Listener | None = None,
     seed: int = 0,
 ) -> Session:
-    """A session of one policy, or of two side by side.
+    """A session of one policy, or of two policies side by side.
 
-    teacher, student: run directories or policy directories of one task. The critic's map is the
-    teacher's, where that is a run. Raises UserError if they cannot be opened or do not fit, or if
-    the bodies of the task cannot be shown.
+    teacher, student: run or policy directories of the same task. If the teacher is a run, its
+    critic gives the map. Raises UserError if the policies cannot be opened or do not fit, or if the
+    task's bodies cannot be shown.
     """
     name = "agent" if student is None else "teacher"
     player, task, maps = _open(name, Path(teacher))
@@ -46,7 +46,7 @@ def _open(name: str, path: Path) -> tuple[Player, Task, MapMaker | None]:
         about = _about(deployed.spec.torso.depth, path)
         return Player(name, about, deployed.policy), deployed.task, None
     run = load(path)
-    # The policy comes first: a run without a checkpoint is told, one without a map plays on.
+    # Open the policy first: a run without a checkpoint is an error, one without a map is not.
     player = Player(name, _about(run.plan.actor_torso.depth, path), run.policy)
     return player, run.task, _maps(run)
 

@@ -1,4 +1,4 @@
-"""`kilolayer serve`: a page on which a person sends policies to goals, made by viser."""
+"""`kilolayer serve`: a web page, made with viser, on which a user sets goals for policies."""
 
 import errno
 import secrets
@@ -16,11 +16,11 @@ LOCAL = "127.0.0.1"
 
 
 class PageServer:
-    """Shows one session.
+    """Serves one session.
 
-    port: 0 takes any that is free. host: an address of this machine other than the loopback one
-    makes the page reachable from elsewhere, under an address that holds a random token. Raises
-    UserError if the port is in use or may not be taken.
+    port: 0 takes any free port. host: with an address other than loopback, other machines can reach
+    the page under a URL that contains a random token. Raises UserError if the port is in use or
+    cannot be bound.
     """
 
     def __init__(self, session: Session, port: int, host: str = LOCAL):
@@ -48,7 +48,7 @@ class PageServer:
         return f"http://{host}:{self.port}/{self._token}".removesuffix("/")
 
     def start(self) -> None:
-        """Answer, and step the session while a page is open."""
+        """Start the server, and step the session while a page is open."""
         hosts = LOOPBACK if not self._token else LOOPBACK | {self._host, socket.gethostname()}
         label = f"Kilolayer: {self.session.task.name}"
         server = guarded_server(self._socket, Guard(hosts, self._token), label)
@@ -56,13 +56,13 @@ class PageServer:
         self.session.start()
 
     def run(self) -> None:
-        """As `start`, until interrupted."""
+        """Start, then wait until interrupted."""
         self.start()
         threading.Event().wait()
 
     def stop(self) -> None:
         """End the session and the page."""
-        # A thread that the interpreter's end meets inside the physics would be a crash.
+        # The thread must stop first: the interpreter would crash if it ended inside the physics.
         self.session.stop()
         if self.view is not None:
             with quiet():
@@ -93,7 +93,7 @@ def _bind(host: str, port: int) -> socket.socket:
 
 
 def _free_port(host: str, family: socket.AddressFamily, taken: int) -> int:
-    """The next port above `taken` that nobody listens on, or any."""
+    """The next free port above `taken`, or else any free port."""
     for port in [*range(taken + 1, min(taken + 50, 65536)), 0]:
         with socket.socket(family) as attempt:
             try:

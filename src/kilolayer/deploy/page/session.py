@@ -1,4 +1,4 @@
-"""Players side by side in real time: same start, same goal, one clock."""
+"""Players side by side in real time, with the same start, goal and clock."""
 
 import threading
 import time
@@ -20,9 +20,9 @@ from kilolayer.tasks.base import Task
 from kilolayer.types import UserError
 
 MAP_RESOLUTION = 40
-LINGER = 5.0  # seconds that the clock goes on after the last one has stopped watching
-PACE_STEPS = 20  # newest steps that the pace is told of
-FRAME_INTERVAL = 1 / 30  # seconds between two frames at least
+LINGER = 5.0  # seconds that the clock runs on after the last viewer has left
+PACE_STEPS = 20  # newest steps that the shown pace covers
+FRAME_INTERVAL = 1 / 30  # least seconds between two frames
 
 # (goal [goal], x [columns], y [rows]) -> the critic's values there
 MapMaker = Callable[[np.ndarray, np.ndarray, np.ndarray], ValueMap]
@@ -31,8 +31,11 @@ Phase = Literal["waiting", "moving", "paused", "over", "failed"]
 
 @dataclass(frozen=True)
 class Frame:
-    """What there is to see. goal `[goal]`: the one told; time: of the episode, s; pace: simulated
-    over real time, of the newest steps."""
+    """The visible state of a session.
+
+    goal `[goal]`: the commanded goal. time: of the episode, s. pace: simulated time divided by real
+    time, over the newest steps.
+    """
 
     phase: Phase
     failure: str | None
@@ -44,10 +47,10 @@ class Frame:
 
 
 class Session:
-    """A task with one or more players, stepped by a thread of its own while someone watches.
+    """A task with one or more players, stepped by its own thread while there are viewers.
 
-    Everything happens under one lock, so that no step is timed beside a map or another step.
-    maps: of the critic, if there is one. listener: who takes sentences, if somebody does. Raises
+    All work happens under one lock, so that no step is timed while a map or another step runs.
+    maps: computes the critic's maps, or None. listener: understands instructions, or None. Raises
     UserError if the task's bodies cannot be shown.
     """
 
@@ -82,7 +85,7 @@ class Session:
         return self._maps is not None
 
     def warm_up(self, display: ProgressDisplay | None = None) -> None:
-        """Compile all that is needed; seconds, or minutes for a very deep network."""
+        """Compile all functions: takes seconds, or minutes for a very deep network."""
         display = display or Silent()
         for lane in self._lanes:
             display.phase(lane.player.name)
@@ -96,17 +99,17 @@ class Session:
         self._begin()
 
     def attach(self, draw: Callable[[Frame], None], watchers: Callable[[], int]) -> None:
-        """Draw each frame with `draw`, and step while there are `watchers`."""
+        """Draw each frame with `draw`, and step while `watchers` returns more than 0."""
         with self._changed:
             self._draw, self._watchers = draw, watchers
             self._publish()
 
     def start(self) -> None:
-        """Begin to step, in the background."""
+        """Start the thread that steps the session."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread, and draw no more."""
+        """End the thread and stop drawing."""
         with self._changed:
             self._stopped, self._draw = True, lambda frame: None
             self._changed.notify_all()
@@ -114,10 +117,10 @@ class Session:
             self._thread.join()
 
     def set_goal(self, goal: np.ndarray, restart: bool) -> bool:
-        """Send all players to a goal `[goal]`, or to the nearest one that can be told.
+        """Set the goal `[goal]` of all players, or the nearest allowed goal.
 
-        restart: from the start of a new episode; else from where they stand, unless that episode
-        is over. Returns whether the goal is another one than was asked for.
+        restart: begin a new episode. Otherwise the players continue from their current state,
+        unless the episode is over. Returns whether the goal differs from the requested one.
         """
         with self._changed:
             self._goal = self.ground.nearest(np.asarray(goal, float))
@@ -131,22 +134,25 @@ class Session:
             return not np.allclose(self._goal, goal, atol=1e-6)
 
     def new_goal(self, restart: bool) -> None:
-        """Send all players to a goal drawn as in an evaluation."""
+        """Set a goal from the evaluation distribution for all players."""
         with self._changed:
             key = jax.random.fold_in(self._goal_key, self._asked)
             self._asked += 1
             self.set_goal(np.asarray(self.task.sample_goal(key, 1, "evaluation"))[0], restart)
 
     def say(self, sentence: str, restart: bool) -> tuple[Heard, bool]:
-        """Send all players where a sentence says, as `set_goal` does, and tell what it was taken
-        for. Raises UserError if nobody listens here, or for what is no sentence."""
+        """Set the goal that a sentence means, as `set_goal` does; return its interpretation and
+        whether the goal differs. Raises UserError without a listener or for an invalid sentence."""
         with self._changed:
             heard = self._require_listener().hear(sentence)
             self._finished.clear()
             return heard, self.set_goal(heard.goal, restart)
 
     def rearrange(self) -> None:
-        """Other marks, and a new episode that waits for a goal; raises UserError as `say` does."""
+        """Replace the marks and begin an episode that waits for a goal.
+
+        Raises UserError without a listener.
+        """
         with self._changed:
             self._require_listener().rearrange()
             self._goal = None
@@ -162,26 +168,26 @@ class Session:
         return self.listener
 
     def reset(self) -> None:
-        """A new episode with the same goal, if there is one."""
+        """Begin a new episode with the same goal, if there is one."""
         with self._changed:
             self._begin()
             self._publish()
 
     def pause(self, paused: bool) -> None:
-        """Stop the clock, or let it go on."""
+        """Stop the clock, or let it continue."""
         with self._changed:
             self._paused = paused
             self._publish()
 
     def look(self) -> None:
-        """Somebody has come to watch, or has left, or wants to see the newest frame."""
+        """Draw the newest frame; called also when a viewer comes or leaves."""
         with self._changed:
             if not self._watchers():
                 self._left = time.monotonic()
             self._publish()
 
     def value_map(self, goal: np.ndarray) -> ValueMap:
-        """The critic's map for a goal `[goal]`; raises UserError if there is no critic."""
+        """The critic's value map for a goal `[goal]`; raises UserError if there is no critic."""
         if self._maps is None:
             raise UserError("there is no critic's map: a policy on its own has no critic.")
         with self._changed:
@@ -190,7 +196,7 @@ class Session:
             return found
 
     def frame(self) -> Frame:
-        """What there is to see now."""
+        """The current visible state."""
         with self._changed:
             return Frame(
                 phase=self._phase(),
@@ -203,7 +209,7 @@ class Session:
             )
 
     def _begin(self) -> None:
-        """A new episode: all players in one and the same situation."""
+        """Begin a new episode: all players start in the same situation."""
         goal = self.ground.template if self._goal is None else self._goal
         key = jax.random.fold_in(self._key, self._episode)
         situation = self._simulator.begin(key, jnp.asarray(goal, jnp.float32))
@@ -239,14 +245,14 @@ class Session:
                 self._step()
                 if not self._may_step() or time.monotonic() - self._drawn >= FRAME_INTERVAL:
                     self._publish()
-            # A clock that fell behind goes on from now, and gives others a turn at the lock.
+            # A clock that is late continues from now. The sleep lets other threads take the lock.
             now = time.monotonic()
             due = max(due + self.task.world.control_step, now + 1e-3)
             time.sleep(due - now)
 
     def _step(self) -> None:
         try:
-            # Turn about: on a busy machine the second to be timed has the worse of it.
+            # Alternate the order, since on a busy machine the second player measures as slower.
             for lane in self._lanes[:: 1 if self._steps % 2 else -1]:
                 lane.step()
         except UserError as error:

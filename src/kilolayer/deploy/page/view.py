@@ -1,4 +1,4 @@
-"""What is on the page: the players in the scene, and the panel that steers them."""
+"""The content of the page: the players in the scene and the control panel."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,11 +14,11 @@ from kilolayer.physics.native import MujocoWorld
 from kilolayer.render.scene import CAMERA_EXTENTS, FIELD_OF_VIEW
 from kilolayer.types import UserError
 
-GAP = 1.15  # from a player's floor to the next one's, in widths of the floor
+GAP = 1.15  # distance between the floors of two players, in widths of the floor
 SLIDER_STEPS = 200
-ROUNDING = 1e-3  # steps of a slider that are not told apart
-TEXT_INTERVAL = 0.2  # seconds of an episode between two changes of the numbers
-# Degrees that the camera looks down at first: over open ground, into a maze, and at most.
+ROUNDING = 1e-3  # tolerance in slider steps when the ends are rounded outward
+TEXT_INTERVAL = 0.2  # seconds of an episode between two updates of the numbers
+# Initial downward angle of the camera, degrees: over open ground, into a maze, and at most.
 OPEN, MAZE, STEEPEST = 40, 65, 70
 WAITING = {
     True: "Click a place on the floor, or move the sliders, to send the agent there.",
@@ -27,9 +27,9 @@ WAITING = {
 
 
 class View:
-    """Draws a session's frames and passes on what a person asks for.
+    """Draws a session's frames and forwards the user's input.
 
-    What a person may set is checked here again: a page can send any number.
+    Input is checked again here, because a page can send any number.
     """
 
     def __init__(self, server: viser.ViserServer, session: Session):
@@ -44,7 +44,7 @@ class View:
             for number, player in enumerate(session.players)
         ]
         self._aim_camera()
-        # Shadows halve the frames per second of a browser that draws without a GPU.
+        # Shadows halve the frame rate of a browser without a GPU.
         server.scene.configure_default_lights(cast_shadow=False)
         server.gui.configure_theme(show_logo=False, show_share_button=False)
         server.gui.main_panel.dock_right()
@@ -56,7 +56,7 @@ class View:
         session.attach(self.draw, lambda: len(server.get_clients()))
 
     def draw(self, frame: Frame) -> None:
-        """Bring the page up to this frame."""
+        """Update the page to this frame."""
         with self.server.atomic():
             for figure, lane in zip(self._figures, frame.lanes, strict=True):
                 figure.draw(lane, told=frame.goal is not None)
@@ -82,10 +82,10 @@ class View:
         self._numbers = gui.add_html("")
 
     def _add_slider(self, number: int) -> Any:
-        """Of one coordinate of the goal."""
+        """Add a slider for one goal coordinate."""
         coordinate = self._ground.task.goal.coordinates[number]
         ends = float(self._ground.low[number]), float(self._ground.high[number])
-        # A power of ten, and ends that are multiples of it, are read at a glance.
+        # A step that is a power of ten, with ends that are its multiples, is easy to read.
         step = 10.0 ** math.floor(math.log10((ends[1] - ends[0]) / SLIDER_STEPS))
         low = math.floor(ends[0] / step + ROUNDING) * step
         high = math.ceil(ends[1] / step - ROUNDING) * step
@@ -107,7 +107,7 @@ class View:
         self.server.gui.add_button(label).on_click(self._guarded(action))
 
     def _guarded(self, action: Callable[[], None]) -> Callable[[Any], None]:
-        """For viser: what a person does, and not what this page shows by itself."""
+        """A callback for viser that reacts to the user only, not to updates by this program."""
 
         def run(event: Any) -> None:
             if event.client is None:
@@ -131,7 +131,7 @@ class View:
             self._note = "No goal can be there: the nearest place that can be reached was taken."
 
     def _clicked(self, event: viser.SceneClickEvent) -> None:
-        """Where the ray of a click meets the floor, x and y of the goal."""
+        """Set the goal's x and y to where the ray of the click meets the floor."""
         origin, direction = np.array(event.ray_origin), np.array(event.ray_direction)
         far = -origin[2] / direction[2] if direction[2] else math.inf
         if not 0 < far < math.inf:
@@ -174,7 +174,7 @@ class View:
                 figure.show_marks(marks)
 
     def _write(self, frame: Frame) -> None:
-        """The status, the numbers and the sliders; seldom enough to be read."""
+        """Update status, numbers and sliders, at a rate that stays readable."""
         told = None if frame.goal is None else tuple(frame.goal.tolist())
         beat = int(frame.time / TEXT_INTERVAL)
         written = (frame.phase, frame.episode, told, beat, self._note, self._heard)
@@ -232,7 +232,7 @@ class View:
         return f'<div style="{style}"><p>{clock}</p><table>{body}</table></div>'
 
     def _aim_camera(self) -> None:
-        """From the south and above; at a robot that stays where it is, as its model says."""
+        """Place the camera in the south and above; for a fixed robot, use its model's camera."""
         ground, world = self._ground, self._ground.task.world
         camera, side = self.server.initial_camera, float(ground.size.max())
         across = self._figures[-1].offset / 2

@@ -1,4 +1,4 @@
-"""From a run to its planner, by name."""
+"""Builds a run's planner from the planner's name."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -23,8 +23,8 @@ from kilolayer.types import UserError, bad_field
 from kilolayer_robot.planning import Pursuit
 
 PlannerName = Literal["waypoints", "interpolation", "proposal", "direct"]
-"""`direct` tells the controller the goal itself."""
-# Recorded steps of which the nodes are chosen, and to which points are decoded.
+"""`direct` gives the controller the commanded goal itself."""
+# Recorded steps to choose the nodes from, and recorded steps to decode points to.
 CANDIDATES, DECODED = 8192, 2048
 
 
@@ -37,10 +37,10 @@ def build_planner(
     nodes: int = 64,
     seed: int = 0,
 ) -> Planner:
-    """The planner of a run for this controller; of a policy on its own only `direct`.
+    """Build a run's planner for this controller. A stand-alone policy has only `direct`.
 
-    nodes: places that waypoints are chosen from. Raises UserError if the controller takes other
-    observations, or the run has no contrastive critic where the planner needs one.
+    nodes: number of graph nodes that waypoints are chosen from. Raises UserError if the controller
+    takes other observations, or if the planner needs a contrastive critic and the run has none.
     """
     if nodes < 2:
         raise bad_field("nodes", nodes, "a path has at least two ends", 2)
@@ -66,7 +66,7 @@ def build_planner(
 
 
 def for_one(planner: Planner) -> Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
-    """A planner of a single environment, compiled: `([observation], [goal], [goal]) -> [chunk,
+    """The compiled planner of one environment: `([observation], [goal], [goal]) -> [chunk,
     goal]`."""
     plan = jax.jit(lambda planner, *rows: planner.plan(*rows))
 
@@ -87,10 +87,9 @@ def compare_planners(
     nodes: int = 64,
     seed: int = 0,
 ) -> list[Row]:
-    """The run's policy and the controller alone, then the controller under each planner, all from
-    the same starts and toward the same goals.
+    """Score the run's policy and the controller alone, then the controller under each planner.
 
-    Raises UserError as `build_planner` does, before anything is played.
+    All use the same starts and goals. Raises UserError as `build_planner` does, before any episode.
     """
     if episodes < 1:
         raise bad_field("episodes", episodes, "it must be at least 1", 1)
@@ -112,7 +111,7 @@ def compare_planners(
 
 
 def require_fit(run: Run | DeployedPolicy, controller: DeployedPolicy) -> None:
-    """Raises UserError unless the controller takes what the run's task gives."""
+    """Raises UserError unless the controller's input and output sizes are those of the task."""
     wanted, found = task_spec(run.task), controller.spec.task
     if wanted != found:
         raise UserError(
@@ -124,7 +123,7 @@ def require_fit(run: Run | DeployedPolicy, controller: DeployedPolicy) -> None:
 
 
 def _critic(run: Run) -> tuple[Critic, Energy]:
-    """The contrastive critic of a run, and how it compares its encodings."""
+    """The contrastive critic of a run and its energy function."""
     agent = run.config.agent
     if not isinstance(agent, CRL):
         raise UserError(

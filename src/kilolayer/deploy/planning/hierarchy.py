@@ -1,4 +1,4 @@
-"""A slow planner over a fast controller: whole episodes of both as one program, and their score."""
+"""A slow planner over a fast controller: both play whole episodes in one program, with scores."""
 
 import dataclasses
 import json
@@ -30,7 +30,7 @@ from kilolayer_robot.planning import Pursuit
 
 @dataclass(frozen=True)
 class Hierarchy:
-    """Episodes of a controller, an object with `act`, that is told subgoals."""
+    """Plays episodes of a controller (an object with `act`) that follows subgoals."""
 
     task: Task
     physics: Any
@@ -38,14 +38,14 @@ class Hierarchy:
     pursuit: Pursuit
 
     def run(self, planner: Planner, state: Any, key: Array, start: Start) -> Episodes:
-        """Whole episodes, one from each start; `state` is the controller's.
+        """Play whole episodes, one from each start. state: the controller's state.
 
-        Keys are drawn as `kilolayer.training.evaluate.Evaluator` draws them.
+        The random keys are those of `kilolayer.training.evaluate.Evaluator`.
         """
         task, replan = self.task, self.pursuit.replan
         _, steps_key = jax.random.split(key)
         plans = -(-task.episode_length // replan)
-        # Steps past the end of the episode, which fill up the last plan, are cut below.
+        # The last plan is filled with steps past the end of the episode, which are cut below.
         numbers = jnp.arange(plans * replan) % task.episode_length
         keys = jax.random.split(steps_key, task.episode_length)[numbers].reshape(plans, replan)
         playing = begin(task, self.physics, start)
@@ -86,8 +86,8 @@ class Hierarchy:
 class Operations:
     """Floating-point operations of the networks' matrix products, for one environment.
 
-    act: of the controller at each control step. plan: of the planner at each plan. replan: control
-    steps from one plan to the next.
+    act: the controller's, per control step. plan: the planner's, per plan. replan: control steps
+    between plans.
     """
 
     act: int
@@ -101,7 +101,7 @@ class Operations:
 
 @dataclass(frozen=True)
 class Row:
-    """One way to act: `flat` or the planner's name, who controls, what it scored and took."""
+    """One way to act: planner name or `flat`, controller, depth, scores and operations."""
 
     planner: str
     controller: str
@@ -125,14 +125,14 @@ def act_operations(policy: DeployedPolicy) -> int:
 
 
 def plan_operations(planner: Planner, policy: DeployedPolicy) -> int:
-    """Floating-point operations of one plan; comparing and sorting costs are not counted."""
+    """Floating-point operations of one plan, without the comparison and sorting of costs."""
     task = policy.spec.task
     observation, goal = jnp.zeros((1, task.observation_dim)), jnp.zeros((1, task.goal_dim))
     return arithmetic(lambda *rows: planner.plan(*rows), observation, goal, goal).flops
 
 
 def flat_row(scorer: Scorer, policy: DeployedPolicy) -> Row:
-    """The policy alone, told the goal itself."""
+    """The policy alone, with the commanded goal."""
     scores = scorer.scores(policy.agent, policy.agent_state)
     operations = Operations(act_operations(policy))
     return Row("flat", str(policy.path), policy.spec.torso.depth, scores, operations)
@@ -141,7 +141,7 @@ def flat_row(scorer: Scorer, policy: DeployedPolicy) -> Row:
 def hierarchical_row(
     scorer: Scorer, name: str, planner: Planner, policy: DeployedPolicy, pursuit: Pursuit
 ) -> Row:
-    """The policy under a planner, from the starts and toward the goals of the flat rows."""
+    """The policy under a planner, with the same starts and goals as the flat rows."""
     hierarchy = Hierarchy(scorer.task, scorer.physics, policy.agent, pursuit)
     episodes = jax.jit(hierarchy.run)(planner, policy.agent_state, scorer.key, scorer.start)
     scores = episode_metrics(scorer.task, episodes)
@@ -151,7 +151,7 @@ def hierarchical_row(
 
 
 def write_rows(path: Path, rows: list[Row], pursuit: Pursuit, episodes: int, seed: int) -> None:
-    """As one JSON object."""
+    """Write the rows as one JSON object."""
     content = {
         "pursuit": dataclasses.asdict(pursuit),
         "episodes": episodes,

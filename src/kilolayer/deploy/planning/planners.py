@@ -1,8 +1,8 @@
-"""Slow planners: what to head for next on the way to a goal that lies far.
+"""Slow planners, which choose the next subgoals on the way to a distant goal.
 
-A planner is a pytree with a pure `plan`, so that whole episodes of planner and controller are one
-compiled program, and the control loop calls the same one. It plans for as many rows as it is given:
-every row is an environment of its own.
+A planner is a pytree with a pure `plan`. Whole episodes of planner and controller can therefore be
+one compiled program, and the control loop calls the same `plan`. Each row of a batch is a separate
+environment.
 """
 
 from typing import Protocol
@@ -19,22 +19,22 @@ from kilolayer_robot.waypoints import Graph, subgoals
 
 
 class Planner(Protocol):
-    """Emits plan chunks."""
+    """Plans the next chunk of subgoals."""
 
     def plan(self, observation: Array, achieved_goal: Array, goal: Array) -> Array:
         """The next subgoals, `[batch, chunk, goal]`, the nearest first.
 
-        observation `[batch, observation]`, achieved_goal and goal `[batch, goal]`. A chunk that
-        comes to the goal repeats it.
+        observation `[batch, observation]`, achieved_goal and goal `[batch, goal]`. Once a chunk
+        reaches the goal, it repeats the goal.
         """
         ...
 
 
 class Value(Protocol):
-    """How likely a policy reaches a goal, a logarithm; the greater the sooner."""
+    """Log likelihood that a policy reaches a goal; greater means sooner."""
 
     def encode(self, goal: Array) -> Array:
-        """What of a goal can be computed once for all states, `[..., goal] -> [..., encoding]`."""
+        """The part that depends only on the goal, `[..., goal] -> [..., encoding]`."""
         ...
 
     def __call__(self, observation: Array, goal: Array, encoding: Array) -> Array:
@@ -43,7 +43,7 @@ class Value(Protocol):
 
 
 class CriticValue(eqx.Module):
-    """The critic's energy of the action that the actor takes toward the goal."""
+    """The critic's energy for the actor's deterministic action toward the goal."""
 
     actor: Actor
     critic: Critic
@@ -59,7 +59,7 @@ class CriticValue(eqx.Module):
 
 
 class Direct(eqx.Module):
-    """No planner: the goal itself."""
+    """No planning: every subgoal is the commanded goal."""
 
     chunk: int = eqx.field(static=True)
 
@@ -68,13 +68,14 @@ class Direct(eqx.Module):
 
 
 class Waypoints(eqx.Module):
-    """The shortest path over places that were reached, by the critic's distances: the search of
-    `kilolayer_robot.waypoints`, with energies from the critic itself.
+    """The shortest path over reached states, by the critic's distances.
 
-    Of each node: observation `[nodes, observation]`, place `[nodes, goal]`, its encoding, and own
-    `[nodes]`, f(j, j). length `[nodes, nodes]`: of the shortest paths, infinite where there is
-    none; following `[nodes, nodes]`: the node after i on the way to j. Made by
-    `kilolayer.deploy.planning.waypoints`.
+    The search is that of `kilolayer_robot.waypoints`, with energies from the critic itself.
+    `kilolayer.deploy.planning.waypoints` builds this planner.
+
+    Each node has an observation `[nodes, observation]`, a place `[nodes, goal]`, the encoding of
+    the place, and own `[nodes]`, f(j, j). length `[nodes, nodes]`: lengths of the shortest paths,
+    infinite without a path. following `[nodes, nodes]`: the node after i on the path to j.
     """
 
     value: Value
@@ -105,9 +106,9 @@ class Waypoints(eqx.Module):
 class Interpolation(eqx.Module):
     """Evenly spaced points on the line from psi(achieved goal) to psi(goal), the goal at its end.
 
-    Source: arXiv 2403.04082, where representations between two states lie about their line. To
-    decode a point by the nearest of places that were reached is our choice. place `[places, goal]`,
-    psi `[places, representation]`.
+    Source: arXiv 2403.04082, where intermediate states have representations near this line. Our
+    choice: each point is decoded to the nearest reached place. place `[places, goal]`; psi
+    `[places, representation]`.
     """
 
     encoder: Encoder
@@ -125,8 +126,11 @@ class Interpolation(eqx.Module):
 
 
 class Proposal(eqx.Module):
-    """A learned policy of high level: the change of the achieved goal `interval`, 2 `interval`, ...
-    steps ahead, each coordinate over its spread `[chunk, goal]`; it proposes the mean."""
+    """A learned high-level policy.
+
+    It predicts the change of the achieved goal `interval`, 2 `interval`, ... steps ahead and
+    proposes the mean. Each coordinate is divided by its spread `[chunk, goal]`.
+    """
 
     actor: Actor
     spread: Array

@@ -1,7 +1,8 @@
-"""A learned planner: what the agent had achieved some steps later when it was bound for a goal.
+"""A learned planner: predicts the goals that an agent achieves some steps later.
 
-The behaviour-cloned form of the high level of HIQL (arXiv 2307.11949): from recorded steps, with
-hindsight goals, a Gaussian of the achieved goals `interval`, 2 `interval`, ... steps ahead.
+The behaviour-cloned form of HIQL's high-level policy (arXiv 2307.11949). From recorded steps with
+hindsight goals it learns a Gaussian of the achieved goals `interval`, 2 `interval`, ... steps
+ahead.
 """
 
 import dataclasses
@@ -26,7 +27,7 @@ from kilolayer.types import Array
 
 TORSO = TorsoSpec(depth=4, width=256)
 UPDATES, BATCH, LEARNING_RATE = 2_000, 256, 1e-3
-# Between two signs of life.
+# Updates between two progress reports.
 UPDATES_AT_ONCE = 50
 # A coordinate that never changes would divide by zero.
 SMALLEST_SPREAD = 1e-3
@@ -34,7 +35,7 @@ SMALLEST_SPREAD = 1e-3
 
 @dataclasses.dataclass(frozen=True)
 class Chunks:
-    """What to learn: `chunk` achieved goals, each `interval` control steps after the one before.
+    """The prediction target: `chunk` achieved goals, `interval` control steps apart.
 
     discount: hindsight goals lie k steps ahead with probability proportional to discount^k.
     """
@@ -47,7 +48,7 @@ class Chunks:
 def proposal_of(
     run: Run, chunk: int, interval: int, display: ProgressDisplay, updates: int = UPDATES
 ) -> Proposal:
-    """The proposal of the run's newest checkpoint: trained once, kept in the run's directory."""
+    """The proposal for the run's newest checkpoint, trained once and kept in the run directory."""
     newest = checkpoint.latest(run.directory.checkpoints)
     path = run.path / f"proposal-{newest}-{chunk}x{interval}"
     if path.exists():
@@ -63,7 +64,7 @@ def proposal_of(
 
 
 def proposal_spec(task: TaskSpec, chunk: int, torso: TorsoSpec = TORSO) -> ActorSpec:
-    """An actor whose actions are the changes of a whole chunk."""
+    """An actor whose action is the changes of a whole chunk."""
     return ActorSpec(dataclasses.replace(task, action_dim=chunk * task.goal_dim), torso)
 
 
@@ -76,7 +77,7 @@ def train_proposal(
     seed: int = 0,
     learning_rate: float = LEARNING_RATE,
 ) -> Proposal:
-    """Minimise the negative log likelihood of what was achieved."""
+    """Minimise the negative log likelihood of the achieved goals."""
     display.phase("proposal")
     generator = np.random.default_rng(seed)
     _, _, change = draw_chunks(steps, chunks, 4096, generator)
@@ -109,7 +110,11 @@ def draw_chunks(
     steps: Recorded, chunks: Chunks, count: int, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """`(observation [count, observation], hindsight goal [count, goal], change [count, chunk,
-    goal])`: change is what the achieved goal differs by later, no later than the hindsight goal."""
+    goal])`.
+
+    change: difference of later achieved goals from the present one, at most up to the hindsight
+    goal.
+    """
     times, envs = np.nonzero(steps.remaining)
     drawn = generator.integers(0, len(times), count)
     time, env = times[drawn], envs[drawn]
@@ -123,7 +128,8 @@ def draw_chunks(
 
 
 def negative_log_likelihood(actor: Actor, observation: Array, goal: Array, target: Array) -> Array:
-    """Of a Gaussian with the actor's mean and deviation; `target [batch, chunk * goal]`."""
+    """Mean negative log likelihood of `target [batch, chunk * goal]` under the actor's Gaussian,
+    without the constant term."""
     mean, log_std = actor(observation, goal)
     return jnp.mean(log_std + 0.5 * jnp.square((target - mean) * jnp.exp(-log_std)))
 
@@ -131,7 +137,7 @@ def negative_log_likelihood(actor: Actor, observation: Array, goal: Array, targe
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class _Parts:
-    """What the optimiser knows by name."""
+    """The parameters, with the names that the optimiser uses."""
 
     actor: Actor
 

@@ -1,4 +1,4 @@
-"""Steps that an agent has taken: those that its run's replay buffer kept, or fresh ones."""
+"""Recorded steps of an agent: from the run's replay buffer, or from new episodes."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,14 +14,17 @@ from kilolayer.training.collect import STEPS_AT_ONCE, noisy
 from kilolayer.training.evaluate import evaluation_policy
 from kilolayer.training.rollout import reset, unroll
 
-# Where no buffer was kept: environments that play one episode each, and the noise on their actions.
+# Without a buffer: number of environments that play one episode each, and their action noise.
 FRESH_ENVS, FRESH_NOISE = 64, 0.2
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """Steps in order of time: observation `[time, envs, observation]`, achieved_goal `[time,
-    environments, goal]`, episode_step `[time, envs]`, control steps since the episode's reset."""
+    """Steps in order of time.
+
+    observation `[time, envs, observation]`; achieved_goal `[time, envs, goal]`; episode_step
+    `[time, envs]`: control steps since the episode's reset.
+    """
 
     observation: np.ndarray
     achieved_goal: np.ndarray
@@ -29,7 +32,7 @@ class Recorded:
 
     @cached_property
     def remaining(self) -> np.ndarray:
-        """Later steps that are recorded of each step's episode, `[time, envs]`."""
+        """For each step, the number of later recorded steps of the same episode, `[time, envs]`."""
         found = np.zeros_like(self.episode_step)
         for time in range(len(found) - 2, -1, -1):
             goes_on = self.episode_step[time + 1] == self.episode_step[time] + 1
@@ -44,10 +47,10 @@ class Recorded:
 
 
 def recorded_steps(run: Run, display: ProgressDisplay, seed: int = 0) -> Recorded:
-    """The replay buffer of the run's newest checkpoint, or an episode played in each of 64
+    """The replay buffer of the run's newest checkpoint, or one new episode in each of 64
     environments.
 
-    Runs from a dataset and seeds that trained together keep no buffer of their own.
+    Runs from a dataset and seeds that trained together have no buffer.
     """
     display.phase("recorded")
     return _kept(run) or _played(run, display, seed)
@@ -57,7 +60,7 @@ def _kept(run: Run) -> Recorded | None:
     root = run.directory.checkpoints
     newest = checkpoint.latest(root)
     arrays = None if newest is None else checkpoint.stored_arrays(root, newest, checkpoint.LOOP)
-    # The loop is a tuple, and the buffer its first part.
+    # The loop's state is a tuple whose first element is the buffer.
     if arrays is None or "0.inserted" not in arrays:
         return None
     names = ("observation", "achieved_goal", "episode_step")
@@ -91,10 +94,10 @@ def _played(run: Run, display: ProgressDisplay, seed: int) -> Recorded:
 
 
 def well_spread(places: np.ndarray, count: int) -> np.ndarray:
-    """Which of `places [n, goal]` to keep so that none is far from one that is kept, `[count]`.
+    """Indices of `count` well-spread places among `places [n, goal]`, `[count]`.
 
-    Farthest-point selection (Gonzalez 1985), from the place nearest to the middle on. Fewer than
-    `count` where there are not as many different places.
+    Farthest-point selection (Gonzalez 1985), starting at the place nearest to the mean. Returns
+    fewer than `count` if there are fewer distinct places.
     """
     first = np.linalg.norm(places - places.mean(0), axis=-1).argmin()
     chosen, gaps = [int(first)], np.linalg.norm(places - places[first], axis=-1)

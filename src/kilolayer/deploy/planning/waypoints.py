@@ -1,4 +1,4 @@
-"""The graph of a waypoint planner: nodes that were reached, edges where the critic is confident."""
+"""The graph of a waypoint planner: nodes are reached states, edges are short critic distances."""
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +10,10 @@ from kilolayer.deploy.planning.planners import Value, Waypoints
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.types import UserError
 
-# The limit of an edge is the smallest at which this share of the nodes hangs together, with slack
-# so that a path has a choice.
+# An edge costs at most `limit`. The limit is the smallest that connects this share of the nodes,
+# multiplied by the slack so that there is more than one path.
 CONNECTED, SLACK = 0.95, 1.5
-# Edges of no cost would count as no edges.
+# The sparse graph would treat an edge of cost 0 as no edge.
 SMALLEST_COST = 1e-6
 
 
@@ -27,8 +27,8 @@ def build_waypoints(
 ) -> Waypoints:
     """A planner over nodes with `observation [nodes, observation]` and `place [nodes, goal]`.
 
-    Nodes from which the others cannot be reached and come back are dropped. Raises UserError if
-    fewer than two are left.
+    Only the largest set of nodes that all reach each other is kept. Raises UserError if fewer than
+    two nodes are left.
     """
     encoding = jax.jit(lambda value, place: value.encode(place))(value, place)
     energy = _energies(value, observation, place, encoding, display)
@@ -42,7 +42,7 @@ def build_waypoints(
             "can be planned on them: train longer, or plan with --planner proposal."
         )
     cost = cost[np.ix_(together, together)]
-    # Backward from each node: what precedes a node there follows it on the way.
+    # Search backward from each node: the predecessor there is the next node on the path.
     length, following = dijkstra(_edges(cost, limit).T, return_predecessors=True)
     return Waypoints(
         value=value,
@@ -58,8 +58,8 @@ def build_waypoints(
 
 
 def connecting_limit(cost: np.ndarray) -> float:
-    """The smallest limit on `cost [nodes, nodes]` at which most nodes reach each other, by
-    bisection over the costs that there are."""
+    """The smallest limit on `cost [nodes, nodes]` at which a share CONNECTED of the nodes reach
+    each other, by bisection over the existing costs."""
     limits = np.unique(cost[np.isfinite(cost)])
     low, high = 0, len(limits) - 1
     while low < high:
@@ -70,7 +70,7 @@ def connecting_limit(cost: np.ndarray) -> float:
 
 
 def _together(cost: np.ndarray, limit: float) -> np.ndarray:
-    """Which nodes belong to the largest set that all reach each other, `[nodes]`."""
+    """Mask of the nodes in the largest set that all reach each other, `[nodes]`."""
     _, labels = connected_components(_edges(cost, limit), connection="strong")
     return labels == np.bincount(labels).argmax()
 
@@ -86,7 +86,7 @@ def _energies(
     encoding: jax.Array,
     display: ProgressDisplay,
 ) -> np.ndarray:
-    """`[nodes, nodes]`: of each node's observation toward each node's place."""
+    """Energies `[nodes, nodes]` of each node's observation (row) toward each node's place."""
     display.phase("graph")
 
     @jax.jit

@@ -1,4 +1,4 @@
-"""Distilling a trained policy into smaller ones: the student acts, the teacher labels."""
+"""Distillation of a trained policy into smaller ones: the student acts, the teacher labels."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -33,10 +33,11 @@ MOST_KEPT = 10_000  # steps of each environment in the buffer
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(Settings):
-    """How to distil.
+    """Settings of a distillation.
 
-    steps: environment steps, over all environments. updates_per_step: of the student. teacher_acts:
-    share of the steps over which the environments in which the teacher acts fall from all to none.
+    steps: environment steps, over all environments. updates_per_step: gradient updates of the
+    student per environment step. teacher_acts: share of the steps after which the teacher no longer
+    acts; until then, the number of environments in which it acts falls from all to none.
     critic_weighted: see `kilolayer.losses.distillation.critic_weights`.
     """
 
@@ -49,8 +50,8 @@ class Recipe(Settings):
     critic_weighted: bool = False
 
     def config(self, teacher: RunConfig, agent: Agent, seed: int) -> RunConfig:
-        """The config of a training of the student by `agent`, in the teacher's environments."""
-        # Enough for the first batch: the newest step of each environment has no future yet.
+        """The config for training the student with `agent` in the teacher's environments."""
+        # Enough for the first batch: each environment's newest step has no hindsight goal yet.
         first = 1 + -(-self.batch_size // ENVS)
         return teacher.having(
             seed=seed,
@@ -61,21 +62,21 @@ class Recipe(Settings):
             agent=agent,
             update_to_data=self.updates_per_step,
             min_replay_steps_per_env=first,
-            # All of them, as DAgger would have it.
+            # DAgger keeps all steps.
             replay_steps_per_env=min(max(first, self.steps // ENVS + 1), MOST_KEPT),
             num_evaluations=1,
         )
 
 
 class Critic(NamedTuple):
-    """What rates the student's actions: an agent's `rate` and that agent's state."""
+    """Rates the student's actions: an agent's `rate` and that agent's state."""
 
     rate: Rate
     state: Any
 
 
 class Distilled(NamedTuple):
-    """A student as its training left it; divergence: mean KL of the last round's batches, nats."""
+    """A trained student. divergence: mean KL over the last round's batches, in nats."""
 
     actor: Actor
     divergence: float
@@ -92,9 +93,9 @@ def distil(
     critic: Critic | None = None,
     start: Actor | None = None,
 ) -> Distilled:
-    """Train one student of one teacher.
+    """Train one student from one teacher.
 
-    start: what the student begins as, by default drawn from the seed. Raises UserError for a recipe
+    start: the student's initial actor. Default: drawn from the seed. Raises UserError for a recipe
     that cannot be run, or if the student diverges.
     """
     trainer = _trainer(teacher, student, recipe, seed, critic, start)
@@ -134,7 +135,7 @@ def _trainer(
     critic: Critic | None,
     start: Actor | None,
 ) -> Trainer:
-    """The training loop's own rounds, with a student in place of an agent that sees no teacher."""
+    """The trainer of ordinary runs, with `Distillation` as the agent."""
     task, mesh, taught = teacher.task, make_mesh(1), teacher.config.agent
     agent = Distillation(
         batch_size=recipe.batch_size,
@@ -156,9 +157,9 @@ def _trainer(
 
 
 def student_spec(teacher: DeployedPolicy, depth: int, width: int) -> ActorSpec:
-    """An actor of another size, built as the run's networks are.
+    """An actor of another size, with the architecture of the teacher's run.
 
-    Raises UserError for a depth or width that no network can have.
+    Raises UserError for an invalid depth or width.
     """
     network = dataclasses.replace(
         teacher.config.network, depth=depth, actor_depth=None, critic_depth=None, width=width
@@ -167,7 +168,7 @@ def student_spec(teacher: DeployedPolicy, depth: int, width: int) -> ActorSpec:
 
 
 def critic_of(path: Path) -> Critic:
-    """The critic of a run; raises UserError if there is none that rates actions."""
+    """The critic of a run; raises UserError if the run has no critic that rates actions."""
     if is_policy(path):
         raise UserError(
             f"{path} is a policy on its own, without a critic to weigh by: give the run that it "
@@ -195,9 +196,10 @@ def distil_run(
 ) -> list[DeployedPolicy]:
     """Distil a run or policy directory into a student of each depth, width and seed.
 
-    widths: by default the teacher's. out: the policy directory to write, or, for several students,
-    what holds theirs; by default `policies/` in the teacher's directory. The students' `details`
-    tell their divergence and both scores. Raises UserError before any work for what cannot be done.
+    widths: default the teacher's width. out: the policy directory to write; for several students,
+    the parent of their directories. Default: `policies/` in the teacher's directory. The students'
+    `details` record their divergence and both scores. Raises UserError for invalid arguments before
+    any work.
     """
     path, recipe = Path(path), recipe or Recipe()
     if episodes < 2:

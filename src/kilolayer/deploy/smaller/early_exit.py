@@ -1,4 +1,4 @@
-"""Early exit: a policy that computes no more blocks than its action needs."""
+"""Early exit: a policy stops computing blocks once its action no longer changes."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from kilolayer.types import Array, UserError, bad_field
 
 
 class Exit(eqx.Module):
-    """What was done and after how many blocks: action `[batch, action]`, blocks `[batch]`."""
+    """action `[batch, action]`; blocks `[batch]`: number of blocks computed for each row."""
 
     action: Array
     blocks: Array
@@ -23,10 +23,10 @@ class Exit(eqx.Module):
 class EarlyExit:
     """An agent that stops at the first block after which its action has settled.
 
-    After every block the output layer reads the residual stream. An action has settled when none of
-    its coordinates, in [-1, 1], has moved by `tolerance` over the last block, and that `patience`
-    blocks in a row; before the first block it is what the embedded input gives. The agent's state
-    is the actor.
+    After every block, the output layer reads the residual stream. An action has settled when each
+    coordinate, in [-1, 1], changed by less than `tolerance` over each of the last `patience`
+    blocks. The action before the first block comes from the embedded input. The agent's state is
+    the actor.
     """
 
     tolerance: float = 0.01
@@ -46,9 +46,9 @@ class EarlyExit:
         return self.run(state, observation, goal).action
 
     def run(self, actor: Actor, observation: Array, goal: Array) -> Exit:
-        """Act on `[batch, observation]` and `[batch, goal]`, until the last row has settled.
+        """Act on `[batch, observation]` and `[batch, goal]` until the last row has settled.
 
-        A row's action is what it was when the row settled, whatever the others of its batch need.
+        A row keeps the action with which it settled while the other rows continue.
         """
         encoder = actor.encoder
         x = encoder.embed(jnp.concatenate([observation, goal], -1))
@@ -96,21 +96,21 @@ class Operations:
         )
 
     def whole(self, blocks: float) -> float:
-        """Of the policy that computes so many blocks and then its output."""
+        """Operations of a policy that computes `blocks` blocks and then its output once."""
         return self.embedding + blocks * self.block + self.output
 
     def exiting(self, blocks: np.ndarray) -> float:
-        """Mean of policies that leave after these numbers of blocks, one each at batch 1.
+        """Mean operations of early exits after these numbers of blocks, each at batch 1.
 
-        The output layer runs once before the first block and once after each.
+        The output layer runs once before the first block and once after each block.
         """
         return self.embedding + float(np.mean(blocks)) * (self.block + self.output) + self.output
 
     def exiting_together(self, blocks: np.ndarray) -> float:
-        """Per row, of one batch of such policies: all rows go on until the last has settled."""
+        """Operations per row of one batch: all rows continue until the last one has settled."""
         return self.exiting(np.max(blocks))
 
 
 def _action(actor: Actor, x: Array) -> Array:
-    """What the output layer makes of a residual stream `[batch, width]`."""
+    """The deterministic action that the output layer computes from `x [batch, width]`."""
     return jnp.tanh(jnp.split(actor.encoder.outputs(x), 2, -1)[0])

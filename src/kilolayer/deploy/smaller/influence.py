@@ -1,4 +1,4 @@
-"""What each block of a policy does, on states that the policy comes to."""
+"""Influence of each block of a policy, measured on states that the policy visits."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -18,26 +18,26 @@ from kilolayer.training.rollout import reset, unroll
 from kilolayer.types import Array
 
 ENVS = 32
-# Half of the states are seen with the goal that was told, half with one that was reached later.
+# Half of the states have the commanded goal, the other half a hindsight goal.
 HINDSIGHT_SHARE = 0.5
-# Folded into the seed: these are not the starts and goals that the curve is scored on.
+# Folded into the seed, so that starts and goals differ from those that score the curve.
 VISITED_STREAM = 0x715
 
 
 class Visited(NamedTuple):
-    """States `[states, observation]` on the way to goals `[states, goal]`."""
+    """Visited states, observation `[states, observation]`, and their goals `[states, goal]`."""
 
     observation: Array
     goal: Array
 
 
 class Influence(NamedTuple):
-    """Three measures of each block, `[blocks]`; a block with little of it can go.
+    """Three measures of each block, `[blocks]`; a block with a small value can be pruned.
 
-    cosine: 1 - cosine of the residual stream before and after the block, in 0 to 2 (the block
-    influence of arXiv 2403.03853, equation 1). norm: length of what the block adds over that of the
-    stream it adds it to. divergence: KL of the policy without the block from the policy, in nats.
-    All are means over states.
+    cosine: 1 - cosine between the residual stream before and after the block, in 0 to 2 (the block
+    influence of arXiv 2403.03853, equation 1). norm: norm of the block's contribution divided by
+    the norm of its input stream. divergence: KL(policy || policy without the block), in nats. All
+    are means over states.
     """
 
     cosine: np.ndarray
@@ -46,7 +46,7 @@ class Influence(NamedTuple):
 
 
 def visited_states(policy: DeployedPolicy, count: int, seed: int) -> Visited:
-    """`count` states of evaluation episodes that the policy plays with its own noise."""
+    """`count` states of evaluation episodes that the policy plays with sampled actions."""
     task, config = policy.task, policy.config
     length = task.episode_length
     physics = build_physics(task.world, ENVS, config.physics)
@@ -71,7 +71,7 @@ def visited_states(policy: DeployedPolicy, count: int, seed: int) -> Visited:
 
 
 def block_influence(actor: Actor, visited: Visited) -> Influence:
-    """Measure every block of an actor that has two or more."""
+    """Measure every block of an actor with at least two blocks."""
     cosine, norm = (np.asarray(each) for each in jax.jit(_stream_changes)(actor, visited))
     return Influence(cosine, norm, divergences(actor, visited, without_each(range(len(cosine)))))
 
@@ -82,16 +82,16 @@ def _stream_changes(actor: Actor, visited: Visited) -> tuple[Array, Array]:
     after = actor.encoder.statistics(inputs).residual
     before = jnp.concatenate([first[None], after[:-1]])
     lengths = jnp.linalg.norm(before, axis=-1), jnp.linalg.norm(after, axis=-1)
-    # A stream may be zero, of a network without norms.
+    # The residual stream may be zero in a network without norms.
     cosine = (before * after).sum(-1) / jnp.maximum(lengths[0] * lengths[1], 1e-12)
     change = jnp.linalg.norm(after - before, axis=-1) / jnp.maximum(lengths[0], 1e-12)
     return 1 - cosine.mean(-1), change.mean(-1)
 
 
 def divergences(actor: Actor, visited: Visited, kept: Sequence[Sequence[int]]) -> np.ndarray:
-    """KL, in nats, of the policy with each choice of blocks from the policy: `[choices]`.
+    """KL(policy || policy with these blocks) in nats, for each choice of blocks, `[choices]`.
 
-    kept: choices of equally many blocks, one at least.
+    kept: choices with equally many blocks, at least one.
     """
     return np.asarray(_divergences(actor, visited, np.asarray(kept, np.int32)))
 
@@ -106,20 +106,26 @@ def _divergences(actor: Actor, visited: Visited, choices: Array) -> Array:
 
 
 def without_each(kept: Sequence[int]) -> list[list[int]]:
-    """The choices that lack one of the blocks `kept`, in their order."""
+    """For each block in `kept`, the choice without it, in the order of `kept`."""
     kept = list(kept)
     return [kept[:index] + kept[index + 1 :] for index in range(len(kept))]
 
 
 def one_shot(influence: np.ndarray) -> list[list[int]]:
-    """What to keep of the blocks, from all to one; the least influential `[blocks]` goes first."""
+    """The blocks to keep, from all to one. The block with the least influence is removed first.
+
+    influence: `[blocks]`.
+    """
     order = np.argsort(influence, kind="stable")
     return [sorted(order[gone:].tolist()) for gone in range(len(order))]
 
 
 def greedy(actor: Actor, visited: Visited, advance: Callable[[int, int], None]) -> list[list[int]]:
-    """What to keep, from all blocks to one: each time the block without which the policy diverges
-    least from the whole one goes, measured anew with the others gone."""
+    """The blocks to keep, from all to one.
+
+    Each step removes the block without which the policy diverges least from the unpruned policy,
+    measured again after every removal.
+    """
     kept = list(range(actor.encoder.stack.num_blocks))
     chosen, steps = [kept], len(kept) - 1
     for done in range(steps):

@@ -1,4 +1,4 @@
-"""Pruning a trained policy: the score against the blocks kept, and the point on it to deploy."""
+"""Pruning of a trained policy: scores by the number of blocks kept, and the choice to deploy."""
 
 import dataclasses
 import json
@@ -35,7 +35,7 @@ Measure = Literal["divergence", "cosine", "norm"]
 
 FILE = "prune.json"
 STATES = 1024
-# Points of the curve: each plays whole episodes.
+# At most this many points on the curve, since each plays whole episodes.
 MOST_POINTS = 17
 LATENCY_CALLS = 200
 HEALED_LEARNING_RATE = 3e-4
@@ -43,8 +43,11 @@ HEALED_LEARNING_RATE = 3e-4
 
 @dataclass(frozen=True)
 class Wish:
-    """Which point to take: the fewest blocks with this share of the whole policy's score, or, with
-    a target latency (ms, batch 1), the best score within it."""
+    """How to choose the point to deploy.
+
+    keep_score: take the fewest blocks that keep this share of the unpruned policy's score.
+    target_latency: take the best score within this latency instead (ms, batch 1).
+    """
 
     keep_score: float = 0.95
     target_latency: float | None = None
@@ -61,8 +64,8 @@ class Wish:
 class Point:
     """A policy on the curve.
 
-    kept: its blocks, numbered as in the whole policy. healed: whether it was distilled afterwards.
-    divergence: KL from the whole policy, in nats. latency: median of one action, ms.
+    kept: its blocks, numbered as in the unpruned policy. healed: whether it was distilled after
+    pruning. divergence: KL from the unpruned policy, in nats. latency: median of one action, ms.
     """
 
     order: Order
@@ -83,10 +86,11 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """All that was measured; points[0] is the whole policy. chosen: the number of the point taken.
+    """All measurements of a pruning. points[0] is the unpruned policy.
 
-    states: how many the influence was measured on. fresh: the point taken beside the whole policy,
-    on as many episodes that did not choose it.
+    chosen: index of the chosen point. states: number of states that the influence was measured on.
+    fresh: the chosen point and the unpruned policy, scored on as many new episodes that did not
+    select the point.
     """
 
     teacher: str
@@ -106,7 +110,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Pruned:
-    """The policy as it was written, and the curve beside it."""
+    """The written policy and its curve."""
 
     policy: DeployedPolicy
     curve: Curve
@@ -124,12 +128,13 @@ def prune_run(
     *,
     display: ProgressDisplay,
 ) -> Pruned:
-    """Prune the policy of a run or policy directory and write the point that was wished for.
+    """Prune the policy of a run or policy directory and write the chosen point.
 
-    orders: how blocks go, one curve for each: see `kilolayer.deploy.smaller.influence`. measure: of
-    the one-shot order. heal_steps: environment steps of a distillation of every pruned point, which
-    then is there twice. out: the policy directory to write, by default `policies/prune` in the
-    given one. Raises UserError for a wish that nothing meets.
+    orders: orders of removal, one curve for each; see `kilolayer.deploy.smaller.influence`.
+    measure: the influence that sorts the one-shot order. heal_steps: environment steps of a
+    distillation after pruning; if not 0, the curve has each pruned point with and without it. out:
+    the policy directory to write. Default: `policies/prune` in the given directory. Raises
+    UserError if no point meets the wish.
     """
     path, wish = Path(path), wish or Wish()
     out = Path(out) if out is not None else beside(path, "policies") / "prune"
@@ -172,15 +177,15 @@ def prune_run(
 
 
 def point_counts(blocks: int) -> list[int]:
-    """How many blocks the points of the curve keep, from all to one."""
+    """Number of blocks that each point of the curve keeps, from all to one."""
     counts = np.linspace(blocks, 1, min(blocks, MOST_POINTS)).round().astype(int)
     return counts.tolist()
 
 
 def choose(points: Sequence[Point], wish: Wish) -> int:
-    """The number of the point that meets the wish; the first point is the whole policy.
+    """The index of the point that meets the wish; the first point is the unpruned policy.
 
-    Raises UserError if the whole policy never reaches its goal: there is no score to keep.
+    Raises UserError if the unpruned policy never reaches its goal, since it has no score to keep.
     """
     whole = points[0].score
     if whole <= 0:
@@ -195,7 +200,7 @@ def choose(points: Sequence[Point], wish: Wish) -> int:
 
 
 def pruned_spec(whole: ActorSpec, blocks: int) -> ActorSpec:
-    """What a policy with so many of the blocks is; the branches keep their scale."""
+    """The spec of a policy with `blocks` blocks left. The residual branches keep their scale."""
     depth = blocks * whole.torso.layers_per_block
     return dataclasses.replace(whole, torso=dataclasses.replace(whole.torso, depth=depth))
 
@@ -203,7 +208,7 @@ def pruned_spec(whole: ActorSpec, blocks: int) -> ActorSpec:
 def latency(actor: Actor, spec: ActorSpec, calls: int = LATENCY_CALLS) -> float:
     """Median milliseconds of one deterministic action, jitted, on JAX's default device.
 
-    From numpy arrays in to a numpy array out, as a control loop would call it.
+    Inputs and output are numpy arrays, as in a control loop.
     """
     policy = Policy(Student(spec), actor, spec.task)
     observation = np.zeros(spec.task.observation_dim, np.float32)
@@ -213,7 +218,7 @@ def latency(actor: Actor, spec: ActorSpec, calls: int = LATENCY_CALLS) -> float:
         start = time.perf_counter()
         policy(observation, goal)
         seconds.append(time.perf_counter() - start)
-    # The first ones compile and warm the caches.
+    # The first ten calls compile and warm the caches.
     return 1e3 * float(np.median(seconds[10:]))
 
 
@@ -225,7 +230,7 @@ class _Pruning:
     display: ProgressDisplay
 
     def latencies(self, counts: Sequence[int]) -> dict[int, float]:
-        """Milliseconds of one action, by the number of blocks kept."""
+        """Latency of one action in milliseconds, by the number of blocks kept."""
         self.display.phase("latency")
         found = {}
         for done, count in enumerate(counts, start=1):
@@ -237,7 +242,7 @@ class _Pruning:
     def choices(
         self, orders: Sequence[Order], influence: np.ndarray, visited: Visited
     ) -> list[tuple[Order, list[int]]]:
-        """What to keep at each number of blocks, in every order."""
+        """The blocks to keep, for each order and each number of blocks."""
         actor, choices = self.whole.agent_state, []
         for order in dict.fromkeys(orders):
             if order == "greedy":
@@ -255,10 +260,10 @@ class _Pruning:
         visited: Visited,
         heal_steps: int,
     ) -> list[tuple[Point, Actor]]:
-        """Every point with its actor, at the counts whose latency is known."""
+        """Every point with its actor, for the block counts in `latencies`."""
         choices = [(order, kept) for order, kept in choices if len(kept) in latencies]
         scorer = Scorer(self.whole.task, self.whole.config, self.episodes, self.seed)
-        # Orders agree on many of the choices.
+        # Different orders share many choices, so each choice is measured once.
         measured: dict[tuple[int, ...], list[tuple[Point, Actor]]] = {}
         found: list[tuple[Point, Actor]] = []
         for done, (order, kept) in enumerate(choices):
@@ -275,7 +280,7 @@ class _Pruning:
         return found
 
     def on_fresh_episodes(self, point: Point, actor: Actor) -> Paired:
-        """What the point and the whole policy score on episodes that chose nothing."""
+        """Score the point and the unpruned policy on episodes that did not select the point."""
         whole = self.whole
         scorer = Scorer(whole.task, whole.config, self.episodes, self.seed, FRESH)
         ours = scorer.play(Student(pruned_spec(whole.spec, point.blocks)), actor)
@@ -284,7 +289,7 @@ class _Pruning:
     def _measured(
         self, point: Point, scorer: Scorer, visited: Visited, heal_steps: int
     ) -> Iterator[tuple[Point, Actor]]:
-        """The point with its divergence and scores, and the same healed."""
+        """The point with its divergence and scores, then the distilled point if there is one."""
         whole, spec = self.whole.agent_state, pruned_spec(self.whole.spec, point.blocks)
 
         def measure(actor: Actor, healed: bool) -> tuple[Point, Actor]:
@@ -324,7 +329,7 @@ def _write(whole: DeployedPolicy, curve: Curve, actor: Actor, out: Path) -> Depl
         "teacher": curve.teacher,
         "blocks": curve.points[0].blocks,
         **dataclasses.asdict(point),
-        # In place of the scores that chose the point, which are in the curve.
+        # Scores of new episodes. The scores that selected the point are in the curve.
         "scores": curve.fresh.scores,
         "teacher_scores": curve.fresh.baseline,
         "change": dataclasses.asdict(curve.fresh.change),

@@ -1,4 +1,4 @@
-"""Features kept on disk by what they are of, so that nothing is encoded twice."""
+"""Cache of features on disk, keyed by content, so that no input is encoded twice."""
 
 import hashlib
 import os
@@ -17,17 +17,16 @@ from kilolayer.language.encoders.checks import check_pictures, check_sentences
 from kilolayer.types import UserError
 
 CHUNK = 64
-"""Rows that are encoded before they are written: what a killed pass loses at most."""
+"""Rows encoded between two writes. A killed process loses at most this many."""
 
 
 class Cached:
-    """An Encoder that answers as `encoder` does, from `directory` where it has answered before.
+    """An Encoder that caches the features of `encoder` in `directory`.
 
-    A file for each sentence or picture, named by the SHA-256 of the encoder's fingerprint and the
-    content, with a checksum of its own: what is damaged is computed again. Files are replaced
-    whole, so that several processes may share a directory, and it may be deleted at any time.
-
-    Raises UserError if the directory cannot be written.
+    Each sentence or picture has a file, named by the SHA-256 of the encoder's fingerprint and the
+    content. A checksum detects damaged files, and their features are computed again. Files are
+    replaced atomically, so that several processes can share a directory. It may be deleted at any
+    time. Raises UserError if the directory cannot be written.
     """
 
     def __init__(self, encoder: Encoder, directory: str | Path):
@@ -56,7 +55,7 @@ class Cached:
 
         def encode(rows: list[int]) -> list[Features]:
             features = self._encoder.text([sentences[row] for row in rows])
-            # How far a sentence was padded is chance: it depends on those beside it.
+            # The padding of a sentence depends on the other sentences of its batch.
             return [_without_padding(entry) for entry in _rows(features)]
 
         return self._look_up(keys, encode)
@@ -71,14 +70,14 @@ class Cached:
 
     @cached_property
     def _encoder_hash(self) -> bytes:
-        # Once: a frozen encoder stays as it is, and its parameters may be gigabytes.
+        # Computed once: a frozen encoder does not change, and its parameters may be gigabytes.
         return self._encoder.fingerprint().encode()
 
     def _key(self, *content: bytes) -> str:
         return hashlib.sha256(b"\0".join([self._encoder_hash, *content])).hexdigest()
 
     def _look_up(self, keys: list[str], encode: Callable[[list[int]], list[Features]]) -> Features:
-        """The features of all keys; `encode` computes those of the rows that are not kept yet."""
+        """The features of all keys; `encode` computes those of the rows that are not cached."""
         found = {key: entry for key in set(keys) if (entry := self._read(key)) is not None}
         row_of = {key: row for row, key in enumerate(keys) if key not in found}
         missing = list(row_of)
@@ -94,7 +93,7 @@ class Cached:
         return self._directory / key[:2] / f"{key}.safetensors"
 
     def _read(self, key: str) -> Features | None:
-        """None if it is not there or damaged."""
+        """Read a cached entry; None if it is missing or damaged."""
         try:
             with safe_open(self._path(key), "numpy") as file:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -112,7 +111,7 @@ class Cached:
             for name, array in entry._asdict().items()
             if array is not None
         }
-        # A name of its own, for another process may write the same entry now.
+        # A unique name, because another process may write the same entry at the same time.
         writing = path.with_name(f".{uuid.uuid4().hex}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -136,7 +135,7 @@ def _checksum(key: str, arrays: dict[str, np.ndarray]) -> str:
 
 
 def _rows(features: Features) -> list[Features]:
-    """Each row of its own."""
+    """Split features into single rows."""
     pooled, *rest = features
     return [
         Features(pooled[row], *(None if array is None else array[row] for array in rest))
@@ -151,7 +150,7 @@ def _without_padding(entry: Features) -> Features:
 
 
 def _join(entries: list[Features]) -> Features:
-    """Rows put together; shorter ones are padded with zeros, which the mask leaves out."""
+    """Join single rows. Shorter rows are padded with zeros, which the mask excludes."""
     pooled = np.stack([entry.pooled for entry in entries])
     parts = [entry.tokens for entry in entries if entry.tokens is not None]
     if not parts:

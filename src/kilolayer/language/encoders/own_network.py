@@ -1,7 +1,7 @@
-"""The networks of the small encoder of our own.
+"""The networks of the package's own encoder.
 
-Patches of a picture keep to themselves, so that a token tells what lies at its place; words look at
-each other, for their order matters.
+Patches of a picture do not interact, so that a token describes only its own place. Words attend to
+each other, because their order matters.
 """
 
 from dataclasses import dataclass
@@ -20,20 +20,21 @@ from kilolayer.types import Array
 PATCH = 8  # pixels of a side
 SIDE = PICTURE_SIZE // PATCH  # patches of a row
 PATCHES = SIDE**2
-MAX_WORDS = 20  # of a sentence; what follows is not read
-BUCKETS = 8  # for the words that were not trained on
-PADDING = 0  # the number of no word
-HIDDEN = -1e9  # attention to what is not there; finite, for a row may be all padding
-# Of the layers on patches, which are most of the work: norms cost more than the products there.
+MAX_WORDS = 20  # of a sentence; later words are ignored
+BUCKETS = 8  # for words outside the vocabulary
+PADDING = 0  # word number of padding
+HIDDEN = -1e9  # attention score of padding; finite, because a row may be all padding
+# The layers on patches are most of the work. They have no norms, which would cost more than the
+# matrix products.
 PLAIN = Architecture(norm="none", activation="relu")
-POSITION_SPREAD = 0.25  # standard deviation of what tells places apart at the start
+POSITION_SPREAD = 0.25  # initial standard deviation of the position embeddings
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """width: of the layers. token_dim: of patches, words and pooled vectors. picture_blocks,
-    word_blocks: residual blocks of two layers on every patch, and after every look around of the
-    words. heads: of attention, and of pooling."""
+    """width: of the layers. token_dim: size of patch tokens, word tokens and pooled vectors.
+    picture_blocks: residual blocks of two layers on every patch. word_layers: attention layers over
+    the words, each with one residual block. heads: of attention and of pooling."""
 
     width: int = 64
     token_dim: int = 64
@@ -48,7 +49,7 @@ class PictureNetwork(eqx.Module):
 
     ground: Array  # [patches, pixels]: subtracted from every picture, and not trained
     inputs: NormedLayer
-    rows: Array  # [side, width]: with `columns`, what tells one place from another
+    rows: Array  # [side, width]: with `columns`, the position embedding
     columns: Array  # [side, width]
     stack: Stack
     tokens: Dense
@@ -77,9 +78,10 @@ class PictureNetwork(eqx.Module):
         return tokens, self._pool(tokens, self._bare())
 
     def pooled_of(self, patches: Array, places: Array) -> Array:
-        """The pooled vectors of pictures that show the ground at all other places.
+        """The pooled vectors of pictures from only the patches that differ from the ground.
 
-        patches: some of each, `[rows, shown, pixels]`, uint8. places: which, `[rows, shown]`.
+        patches: `[rows, shown, pixels]`, uint8. places: their indices, `[rows, shown]`. All other
+        patches must show the ground.
         """
         ground, position = self.ground[places], self._position()[places]
         return self._pool(self._embed(patches, ground, position), self._bare()[places])
@@ -89,17 +91,17 @@ class PictureNetwork(eqx.Module):
         return rms_norm(self.tokens(self.stack(self.inputs(x) + position)))
 
     def _position(self) -> Array:
-        """`[patches, width]`, made of rows and columns as sentences name them, so that what is
-        learnt of a row serves in all its columns."""
+        """Position embedding `[patches, width]`, the sum of a row's and a column's, so that
+        learning about a row applies to all its columns."""
         return (self.rows[:, None] + self.columns).reshape(PATCHES, -1)
 
     def _bare(self) -> Array:
-        """The values of the ground's tokens, `[patches, dim]`."""
+        """The values of the tokens of the bare ground, `[patches, dim]`."""
         x = self.inputs(jnp.zeros_like(self.ground)) + self._position()
         return self.values(rms_norm(self.tokens(self.stack(x))))
 
     def _pool(self, tokens: Array, bare: Array) -> Array:
-        # Patches that show the ground add nothing, or a few markers would be lost among them.
+        # Patches that show the ground add nothing; otherwise they would outweigh a few markers.
         found = (self.values(tokens) - bare).sum(-2)
         return rms_norm(self.pooled(jnp.concatenate([found, self.hidden(found)], -1)))
 
@@ -109,7 +111,7 @@ def _plain(key: Array, fan_in: int, fan_out: int) -> NormedLayer:
 
 
 def to_patches(pictures: Any) -> Any:
-    """`[..., size, size, 3]` -> `[..., patches, pixels]`, of either kind of array."""
+    """`[..., size, size, 3]` -> `[..., patches, pixels]`, for numpy and JAX arrays."""
     *rows, size, _, _ = pictures.shape
     side = size // PATCH
     x = pictures.reshape(*rows, side, PATCH, side, PATCH, 3).swapaxes(-4, -3)
@@ -145,8 +147,8 @@ class LookAround(eqx.Module):
 
 
 class Pool(eqx.Module):
-    """`[rows, tokens, width] -> [rows, dim]`: each head takes the tokens that it has learnt to look
-    for, and a layer is over what all of them found."""
+    """`[rows, tokens, width] -> [rows, dim]`: attention pooling with learned scores per head, then
+    a layer over the outputs of all heads."""
 
     scores: Dense
     values: Dense
@@ -175,7 +177,7 @@ class Pool(eqx.Module):
 
 
 class SentenceNetwork(eqx.Module):
-    """Numbers of words `[rows, words]` -> words `[rows, words, token_dim]`, pooled `[rows,
+    """Word numbers `[rows, words]` -> word tokens `[rows, words, token_dim]`, pooled `[rows,
     token_dim]`."""
 
     embedding: Array  # [1 + buckets + vocabulary, width]
@@ -208,20 +210,20 @@ class SentenceNetwork(eqx.Module):
 
 
 class OwnNetwork(eqx.Module):
-    """What is trained; all vectors have the root mean square 1, so a cosine is a mean product."""
+    """Both networks. All output vectors have root mean square 1, so a cosine is a mean product."""
 
     picture: PictureNetwork
     sentence: SentenceNetwork
 
     @staticmethod
     def init(key: Array, sizes: Sizes, known: int) -> "OwnNetwork":
-        """known: words in the vocabulary."""
+        """known: number of words in the vocabulary."""
         picture, sentence = jax.random.split(key)
         return OwnNetwork(
             PictureNetwork.init(picture, sizes), SentenceNetwork.init(sentence, sizes, known)
         )
 
     def on_ground(self, picture: np.ndarray) -> "OwnNetwork":
-        """The network to which this picture, `[size, size, 3]`, shows nothing of note."""
+        """The network with this picture, `[size, size, 3]`, as the ground to subtract."""
         ground = to_patches(jnp.asarray(picture, jnp.float32)) / 255
         return eqx.tree_at(lambda network: network.picture.ground, self, ground)

@@ -1,4 +1,4 @@
-"""Pictures and sentences that belong together, and how well an encoder finds out."""
+"""Matching pictures and captions, and an encoder's retrieval score on them."""
 
 from dataclasses import dataclass
 
@@ -13,16 +13,16 @@ from kilolayer.language.scenes import draw_pictures
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.tasks.base import Task
 
-DRAWN_AT_ONCE = 200  # pictures, between two signs of progress
-CANDIDATES = 64  # captions from which a picture must find its own
+DRAWN_AT_ONCE = 200  # pictures drawn between two progress reports
+CANDIDATES = 64  # captions among which a picture must find its own
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """pictures: `[2 n, height, width, 3]`, uint8. captions: the sentences known to be true of each.
+    """pictures: `[2 n, height, width, 3]`, uint8. captions: true sentences about each picture.
 
-    Rows 2 i and 2 i + 1 are twins: the same scene, with the colours of its markers exchanged. A
-    batch holds both, so that a caption can only find its picture by what lies where.
+    Rows 2 i and 2 i + 1 are twins: the same scene with the colours of two markers exchanged. A
+    batch contains both, so that a caption matches its picture only by the places of the colours.
     """
 
     pictures: np.ndarray
@@ -30,11 +30,11 @@ class Pairs:
 
 
 class Shown:
-    """The patches that differ from the ground: the others add nothing to a pooled vector and get
-    no gradient from it, and are most of a picture and of the work.
+    """The patches that differ from the ground.
 
-    patches: `[pictures, shown, pixels]`, uint8, filled up with patches of the ground. places: which
-    of the picture's patches they are, `[pictures, shown]`.
+    All other patches add nothing to a pooled vector and get no gradient, but would be most of the
+    work. patches: `[pictures, shown, pixels]`, uint8, padded with patches of the ground. places:
+    their indices in the picture, `[pictures, shown]`.
     """
 
     def __init__(self, pictures: np.ndarray, ground: np.ndarray):
@@ -50,7 +50,7 @@ class Shown:
 
 
 def draw_pairs(task: Task, scenes: int, seed: int, display: ProgressDisplay) -> Pairs:
-    """Scenes of a task with their twins; raises UserError for a task without instructions."""
+    """Draw scenes of a task and their twins; raises UserError for a task without instructions."""
     generator = np.random.default_rng(seed)
     markers = []
     for _ in range(scenes):
@@ -67,7 +67,7 @@ def draw_pairs(task: Task, scenes: int, seed: int, display: ProgressDisplay) -> 
 
 
 def exchanged(markers: tuple[Marker, ...], generator: np.random.Generator) -> tuple[Marker, ...]:
-    """The scene with the colours of two of its markers exchanged."""
+    """The scene with the colours of two random markers exchanged."""
     first, second = generator.choice(len(markers), 2, replace=False)
     colours = [marker.colour for marker in markers]
     colours[first], colours[second] = colours[second], colours[first]
@@ -77,12 +77,12 @@ def exchanged(markers: tuple[Marker, ...], generator: np.random.Generator) -> tu
 
 
 def retrieval(encoder: OwnEncoder, pairs: Pairs, seed: int) -> dict[str, float]:
-    """How well pictures find their captions by the cosine of pooled vectors.
+    """Retrieval of captions by pictures, by the cosine of pooled vectors.
 
-    found: share of the pictures whose caption is nearest of CANDIDATES, of which one is a
-    caption of its twin and the others of other scenes. found twin: share that lies nearer to its
-    own caption than to its twin's. By chance they are 1 / CANDIDATES and 1 / 2. A candidate that
-    is known to be true of the picture as well is left out.
+    found: share of the pictures whose own caption is the nearest of CANDIDATES; the other
+    candidates are one caption of the twin and captions of other scenes. found_twin: share of the
+    pictures that are nearer to their own caption than to the twin's. Chance levels are 1 /
+    CANDIDATES and 1 / 2. A candidate that is also true of the picture is left out.
     """
     generator = np.random.default_rng(seed)
     captions = [str(generator.choice(each)) for each in pairs.captions]

@@ -1,4 +1,4 @@
-"""Sentences from one encoder, pictures from another."""
+"""An encoder that combines one encoder for sentences with another for pictures."""
 
 import hashlib
 from collections.abc import Sequence
@@ -12,10 +12,9 @@ from kilolayer.language.encoders.checks import reads_nothing, sees_nothing
 
 @dataclass(frozen=True)
 class Pair:
-    """An Encoder of two: `texts` takes the sentences, `images` the pictures, the other half of each
-    is not used.
+    """An Encoder that takes sentences with `texts` and pictures with `images`.
 
-    Raises UserError if `texts` takes no sentences or `images` no pictures.
+    Raises UserError if `texts` takes no sentences or `images` takes no pictures.
     """
 
     texts: Encoder

@@ -1,4 +1,4 @@
-"""Training the encoder of our own: pictures and sentences that belong together find each other."""
+"""Trains the package's own encoder by contrastive learning on matching pictures and captions."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -29,21 +29,21 @@ from kilolayer.types import Array, UserError, bad_field
 
 SCENES = 2000  # each with its twin
 HELD_OUT_SCENES = 256
-GROUND_FROM = 256  # pictures, whose median shows what lies under the markers
+GROUND_FROM = 256  # pictures whose median is the ground without markers
 SHOW_EVERY = 10  # updates
 LONGEST_START = 5  # words
-FIRST_SCALE = 10.0  # of cosines, as the loss sees them; learnt (arXiv 2103.00020, section 2.5)
+FIRST_SCALE = 10.0  # initial scale of cosines in the loss; learned (arXiv 2103.00020, section 2.5)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train.
+    """Settings of the training.
 
-    batch_size: pictures of an update, twins counted. captions: of each picture in an update.
-    forget: share of the words that are replaced by an unknown one; forget_start: share of the
-    captions of which the first few words are. Instructions open with verbs that no caption has,
-    and this is how the encoder bears with them. warm_up: share of the updates over which the
-    learning rate rises; after that it falls to nothing as a cosine.
+    batch_size: pictures per update, including twins. captions: per picture and update. forget:
+    share of the words that are replaced by an unknown word. forget_start: share of the captions
+    whose first few words are replaced; instructions start with verbs that no caption has, and this
+    makes the encoder robust to them. warm_up: share of the updates over which the learning rate
+    rises; a cosine schedule lowers it to zero.
     """
 
     updates: int = 600
@@ -56,7 +56,7 @@ class Recipe:
 
 
 class Learner(eqx.Module):
-    """The network, and the logarithm of the scale of cosines in the loss."""
+    """The trained parameters: the network and the log scale of cosines in the loss."""
 
     network: OwnNetwork
     log_scale: Array
@@ -68,7 +68,7 @@ class Learner(eqx.Module):
 
 class Batch(NamedTuple):
     """patches `[pictures, shown, pixels]` at `places [pictures, shown]`: see `Shown`. words:
-    `[captions, pictures, words]`, several sentences of each picture."""
+    `[captions, pictures, words]`, several captions per picture."""
 
     patches: Array
     places: Array
@@ -76,7 +76,7 @@ class Batch(NamedTuple):
 
 
 def loss(learner: Learner, batch: Batch) -> tuple[Array, dict[str, Array]]:
-    """Symmetric InfoNCE of pooled vectors (arXiv 2103.00020), and what to show."""
+    """Symmetric InfoNCE of pooled vectors (arXiv 2103.00020), and metrics."""
     words = batch.words
     of_pictures = learner.network.picture.pooled_of(batch.patches, batch.places)
     _, of_sentences = learner.network.sentence(words.reshape(-1, words.shape[-1]))
@@ -95,11 +95,10 @@ def train_own(
     *,
     display: ProgressDisplay,
 ) -> OwnEncoder:
-    """Train an encoder on pictures of one task and sentences about them, and write it to `out`.
+    """Train an encoder on pictures of one task and captions, and write it to `out`.
 
-    Its details tell how well it finds captions of pictures that it was not trained on. The same
-    seed gives the same bits. Raises UserError for a task without instructions, if `out` exists, or
-    if the training diverges.
+    Its details contain the retrieval score on held-out pictures. The same seed gives the same bits.
+    Raises UserError for a task without instructions, if `out` exists, or if the training diverges.
     """
     require_words(task)
     out, recipe, sizes = Path(out), Recipe(updates), Sizes()
@@ -131,7 +130,7 @@ def train_own(
 def fit(
     pairs: Pairs, recipe: Recipe, sizes: Sizes, seed: int, display: ProgressDisplay
 ) -> tuple[OwnNetwork, Vocabulary]:
-    """Train on these pairs alone; the same seed gives the same bits.
+    """Train on these pairs. The same seed gives the same bits.
 
     Raises UserError if the training diverges.
     """
@@ -178,7 +177,7 @@ def _updater(optimiser: optax.GradientTransformation) -> Callable:
 
 
 class _Batches:
-    """Draws batches of twins, some captions of each picture, some words forgotten."""
+    """Draws batches of twins with several captions per picture and some words replaced."""
 
     def __init__(
         self,
@@ -190,7 +189,7 @@ class _Batches:
     ):
         self._shown, self._recipe, self._generator = shown, recipe, generator
         self._words = [vocabulary.numbers(each) for each in captions]
-        # Columns that no caption fills cost time and teach nothing.
+        # Drop columns that are padding in every caption, to save time.
         self._longest = max(int((each != PADDING).sum(1).max()) for each in self._words)
 
     def draw(self) -> Batch:

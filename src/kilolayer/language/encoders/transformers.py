@@ -1,7 +1,7 @@
-"""Any model of the kind of CLIP or SigLIP, through the package transformers.
+"""CLIP-like and SigLIP-like models, through the package transformers.
 
-CLIP: arXiv 2103.00020. SigLIP: arXiv 2303.15343. Weights come from safetensors files alone, and no
-code that lies beside them is run.
+CLIP: arXiv 2103.00020. SigLIP: arXiv 2303.15343. Weights are read only from safetensors files, and
+no code of the model's repository is run.
 """
 
 import hashlib
@@ -18,17 +18,17 @@ from kilolayer.language.encoders.checks import check_pictures, check_sentences
 from kilolayer.types import UserError
 
 BATCH = 32
-"""Rows that go through the network at once: what bounds its memory."""
+"""Rows per call of the network. Bounds its memory."""
 
 
 @dataclass(frozen=True)
 class TransformersEncoder:
-    """An Encoder of sentences and pictures; pooled features of both lie in one space.
+    """An Encoder of sentences and pictures. The pooled features of both share one space.
 
-    Tokens of pictures are the last hidden states of the patches, without the class token; those of
-    sentences the last hidden states of the word pieces. Sentences are padded and cut to the length
-    that the model was trained with. The torch module runs on the processor, in float32. settings:
-    SHA-256 of all that features depend on beside the parameters.
+    Picture tokens are the last hidden states of the patches, without the class token. Sentence
+    tokens are the last hidden states of the word pieces. Sentences are padded and truncated to the
+    model's training length. The torch module runs on the CPU in float32. settings: SHA-256 of
+    everything besides the parameters that determines features.
     """
 
     name: str
@@ -48,9 +48,9 @@ class TransformersEncoder:
         return digest.hexdigest()
 
     def text(self, sentences: Sequence[str]) -> Features:
-        """Raises UserError for sentences that are none."""
-        # Always to the full length: so SigLIP was trained, and a row's features do not depend on
-        # which others are beside it.
+        """Features of sentences; raises UserError for invalid ones."""
+        # Always pad to the full length: SigLIP was trained this way, and a row's features then do
+        # not depend on the other rows of its batch.
         inputs = self.tokenizer(
             check_sentences(sentences),
             padding="max_length",
@@ -64,20 +64,20 @@ class TransformersEncoder:
         return Features(pooled, tokens, None if mask is None else mask.numpy().astype(bool))
 
     def image(self, pictures: np.ndarray) -> Features:
-        """Raises UserError for pictures that are none."""
+        """Features of pictures; raises UserError for invalid ones."""
         inputs = self.image_processor(
             list(check_pictures(pictures)), return_tensors="pt", input_data_format="channels_last"
         )
         pooled, tokens = self._run(self.model.get_image_features, inputs)
         if tokens is not None:
-            # What is not a patch, such as the class token, comes first.
+            # Tokens that are not patches, such as the class token, come first.
             tokens = tokens[:, -self._patches(inputs["pixel_values"]) :]
         mask = inputs.get("pixel_attention_mask")
         return Features(pooled, tokens, None if mask is None else mask.numpy().astype(bool))
 
     def _patches(self, pixels: Any) -> int:
-        """Of a picture as the network is given it: `[rows, 3, height, width]`, or cut up already,
-        `[rows, patches, numbers]`."""
+        """Number of patches of the network's input: `[rows, 3, height, width]`, or already divided
+        into patches, `[rows, patches, numbers]`."""
         if pixels.ndim == 3:
             return pixels.shape[1]
         side = self.model.config.vision_config.patch_size
@@ -85,18 +85,19 @@ class TransformersEncoder:
 
     @property
     def _length(self) -> int:
-        """Word pieces of every sentence."""
+        """Length of every padded sentence, in word pieces."""
         return min(
             self.model.config.text_config.max_position_embeddings, self.tokenizer.model_max_length
         )
 
     @property
     def _masks_padding(self) -> bool:
-        """SigLIP was trained to attend to the padding, whatever its tokenizer tells."""
+        """Whether to mask padding. SigLIP was trained to attend to it, whatever its tokenizer
+        says."""
         return not self.model.config.model_type.startswith("siglip")
 
     def _run(self, features_of: Any, inputs: Any) -> tuple[np.ndarray, np.ndarray | None]:
-        """The pooled features, and the last hidden states where they are told."""
+        """The pooled features, and the last hidden states if the model returns them."""
         import torch
 
         pooled, tokens = [], []
@@ -105,7 +106,8 @@ class TransformersEncoder:
             batch = {name: values[start : start + BATCH] for name, values in inputs.items()}
             with torch.inference_mode():
                 answer = features_of(**batch)
-            # From version 5 on an output with all states, before that the pooled features alone.
+            # transformers 5 returns an output with all states, older versions only the pooled
+            # features.
             pooled.append(getattr(answer, "pooler_output", answer).numpy())
             hidden = getattr(answer, "last_hidden_state", None)
             if hidden is not None:
@@ -114,14 +116,14 @@ class TransformersEncoder:
 
 
 def open_transformers(name: str, allow_download: bool = False) -> TransformersEncoder:
-    """The model in the directory `name`, or of the hub id `name`.
+    """Open the model in the directory `name`, or with the hub id `name`.
 
-    allow_download: whether the hub may be asked for what its local cache does not hold. Raises
-    UserError if the packages are missing, if there is no such model, if it is not whole, or if it
-    has no half for sentences or none for pictures.
+    allow_download: whether to download a model that is not in the hub's local cache. Raises
+    UserError if a package is missing, if the model does not exist or is incomplete, or if it does
+    not take both sentences and pictures.
     """
     try:
-        # Imported late: an extra, and seconds.
+        # Imported late: the packages belong to an extra, and importing them takes seconds.
         import torch
         from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
     except ImportError as error:
@@ -140,7 +142,7 @@ def open_transformers(name: str, allow_download: bool = False) -> TransformersEn
         _check_model(name, model, loading)
         tokenizer = AutoTokenizer.from_pretrained(source, **common)
         _check_tokenizer(name, tokenizer)
-        # Not the one of torchvision: features must not depend on whether that is installed.
+        # Not torchvision's processor: features must not depend on whether it is installed.
         image_processor = AutoImageProcessor.from_pretrained(source, **common, backend="pil")
     except UserError:
         raise
@@ -156,13 +158,13 @@ def open_transformers(name: str, allow_download: bool = False) -> TransformersEn
 
 
 def _settings(model: Any, tokenizer: Any, image_processor: Any) -> str:
-    """The same wherever the model lies: none of these tells its place."""
+    """SHA-256 of config, image processor and tokenizer, independent of the model's directory."""
     config = model.config.to_diff_dict()
     del config["transformers_version"]
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     digest.update(image_processor.to_json_string().encode())
     digest.update(str(tokenizer.model_max_length).encode())
-    # A sentencepiece model, or one of the package tokenizers.
+    # A sentencepiece model, or else a model of the package tokenizers.
     pieces = getattr(tokenizer, "sp_model", None)
     digest.update(
         tokenizer.backend_tokenizer.to_str().encode()
@@ -173,7 +175,8 @@ def _settings(model: Any, tokenizer: Any, image_processor: Any) -> str:
 
 
 def _check_model(name: str, model: Any, loading: Any) -> None:
-    """Refuse what would be drawn at random, and what cannot answer."""
+    """Raise UserError for a model without one half, and for missing weights, which transformers
+    would replace by random ones."""
     halves = {"sentences": "get_text_features", "pictures": "get_image_features"}
     lacks = [half for half, method in halves.items() if not hasattr(model, method)]
     if lacks:
@@ -190,7 +193,8 @@ def _check_model(name: str, model: Any, loading: Any) -> None:
 
 
 def _check_tokenizer(name: str, tokenizer: Any) -> None:
-    """Without its files transformers makes one that knows no word, and says nothing."""
+    """Raise UserError for a tokenizer without a vocabulary; transformers makes one silently if the
+    tokenizer's files are missing."""
     left, down = tokenizer(["left", "down"])["input_ids"]
     if left == down:
         raise UserError(
@@ -219,5 +223,5 @@ def _no_model(name: str, is_folder: bool, allow_download: bool, error: Exception
 
 
 def _reason(error: Exception) -> str:
-    """The first sentence of an error, of which transformers makes pages."""
+    """The first sentence of an error; the messages of transformers can be pages long."""
     return (str(error).strip() or repr(error)).splitlines()[0].split(". ")[0].rstrip(".:")
