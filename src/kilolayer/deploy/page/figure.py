@@ -22,7 +22,7 @@ DOT, THICKNESS, LINE = 0.01, 0.002, 0.003
 LINES = 10  # grid cells along the longer side of a floor without a maze
 WALL_HEIGHT = 0.3  # cells
 WAY_EVERY = 5  # frames between two updates of the drawn path
-UNDER, OVER = 1.0, 2.0  # heights above the floor, in layers: the map, then path and goal
+UNDER, BETWEEN, OVER = 1.0, 1.5, 2.0  # layers above the floor: the map, marks, path and goal
 
 
 class Figure:
@@ -85,10 +85,11 @@ class Figure:
         """Replace the coloured discs on the floor."""
         for mark in self._marks:
             mark.remove()
-        self._marks = [
-            self._add_marker(f"mark {mark.name}", mark.radius, True, mark.colour, (*mark.place, 0))
-            for mark in marks
-        ]
+        self._marks = []
+        for mark in marks:
+            place = np.array([*mark.place, 0]) + self._lift(BETWEEN)
+            name = f"mark {mark.name}"
+            self._marks.append(self._add_marker(name, mark.radius, True, mark.colour, place))
 
     def _add_floor(self, name: str) -> None:
         task, ground = self._task, self._ground
