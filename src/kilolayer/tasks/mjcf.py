@@ -65,8 +65,7 @@ def read_world(file: str, control_step: float | None) -> MujocoWorld:
 
 
 def has_free_joint(file: str) -> bool:
-    """Whether a part of the model moves freely; False for a file that cannot be read, which
-    `read_world` refuses."""
+    """Whether the model has a free joint; False for a file that `read_world` cannot read."""
     try:
         joints = mujoco.MjSpec.from_file(file).joints
     except ValueError:
