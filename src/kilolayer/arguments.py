@@ -1,6 +1,6 @@
-"""What `train` and `plan` take on the command line: every setting of a run, and where to start.
+"""The command-line options of `train` and `plan`: all settings of a run, and their defaults.
 
-The options are those of the run's own agent: `--agent NAME` chooses whose.
+The agent's options are those of the run's agent, which `--agent NAME` chooses.
 """
 
 import dataclasses
@@ -22,14 +22,14 @@ from kilolayer.types import UserError
 
 @dataclasses.dataclass(frozen=True)
 class ConfigArguments:
-    """A config, and what is done with it."""
+    """A config, its agent and its devices."""
 
     config: Annotated[RunConfig, tyro.conf.arg(name="")]
     agent: str = "crl"
-    """How it learns: crl, sac, sac-her, td3-her, ppo or gcsl; from a dataset crl, gcbc or bc; or
-    module:Class of your own. The agent options below are those of this one."""
+    """Agent: crl, sac, sac-her, td3-her, ppo or gcsl; with a dataset crl, gcbc or bc; or
+    module:Class of your own. The agent options below are those of this agent."""
     devices: int | None = None
-    """Devices to train on; by default all there are, of all processes."""
+    """Number of devices to train on. Default: all devices of all processes."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,39 +37,40 @@ class TrainArguments(ConfigArguments):
     """Train an agent, evaluate it on the way and write its report."""
 
     out: Path | None = None
-    """The run directory to make; by default a fresh one under runs/."""
+    """Run directory to create. Default: a new one under runs/."""
     resume: Path | None = None
-    """Continue the killed run in this directory; the run's options are then taken from it."""
+    """Continue the killed run in this directory, with the options that it was started with."""
     seeds: int = 1
-    """How many seeds train as one program on one device, from `seed` on; a run for each."""
+    """Number of seeds, from `seed` on, that train together as one program on one device. Each seed
+    has a run of its own."""
     model_devices: int = 1
-    """Devices that share the width of the networks, for networks too large for one."""
+    """Number of devices that share the width of the networks, for networks too large for one."""
     coordinator: str | None = None
-    """Train as one of several processes: host:port of process 0. Slurm's tasks find it alone."""
+    """Train as one of several processes: host:port of process 0. Slurm tasks find it themselves."""
     num_processes: int | None = None
-    """How many processes train together."""
+    """Number of processes that train together."""
     process_id: int | None = None
-    """Which of them this is, from 0."""
+    """Number of this process, from 0."""
 
 
 @dataclasses.dataclass(frozen=True)
 class PlanArguments(ConfigArguments):
-    """Tell what a run will cost and whether it fits, without training."""
+    """Estimate what a run will cost and whether it fits, without training."""
 
     device: str = THIS_MACHINE
-    """Where the run is to be: `cpu`, this machine, or an accelerator such as h100-80g."""
+    """Device that will train: `cpu` (this machine), or an accelerator such as h100-80g."""
     calibration: bool = True
-    """Time a few updates and steps on this machine, about 20 seconds, to tell the hours."""
+    """Time a few updates and steps on this machine, about 20 seconds, to estimate the hours."""
     json: str | None = None
-    """Write the figures to this file, for machines; - prints them instead of the tables."""
+    """Write the figures to this JSON file; - prints them instead of the tables."""
 
 
 Arguments = TypeVar("Arguments", bound=ConfigArguments)
 
 
 def with_config(kind: type[Arguments], command: str, arguments: list[str]) -> Arguments:
-    """Parse the options of a command; the task, a config file, a recipe and the agent set the
-    defaults of all others."""
+    """Parse the options of a command. The task, a config file, a recipe and the agent set the
+    defaults of all other options."""
     base, rest = _base_config(arguments)
     for option in rest:
         _check_owner(option, base)
@@ -91,7 +92,7 @@ def with_config(kind: type[Arguments], command: str, arguments: list[str]) -> Ar
 
 
 def _base_config(arguments: list[str]) -> tuple[RunConfig, list[str]]:
-    """What the options go over, and the options without those that chose it."""
+    """The config that the options override, and the options without those that chose it."""
     rest = [_renamed(argument) for argument in arguments]
     file, recipe = _take(rest, "--config"), _take(rest, "--recipe")
     agent = _value(rest, "--agent")
@@ -106,7 +107,7 @@ def _base_config(arguments: list[str]) -> tuple[RunConfig, list[str]]:
 
 
 def _check_owner(option: str, base: RunConfig) -> None:
-    """Raises UserError for an option that other agents own and this run's does not."""
+    """Raises UserError for an option that other agents have and this run's agent does not."""
     if not option.startswith("--"):
         return
     name = option[2:].split("=")[0].replace("-", "_")
@@ -120,7 +121,7 @@ def _check_owner(option: str, base: RunConfig) -> None:
 
 
 def _renamed(argument: str) -> str:
-    """An option's former value as it is called now, with a warning."""
+    """The argument, with a former option value replaced by its present name and a warning."""
     option, _, value = argument.rpartition("=")
     if value in ENERGIES and option in ("", "--energy"):
         now = ENERGIES[value]
@@ -130,7 +131,7 @@ def _renamed(argument: str) -> str:
 
 
 def _take(arguments: list[str], option: str) -> str | None:
-    """The value of an option, which is removed; None if it is not there."""
+    """The value of an option, which is removed; None if the option is not there."""
     value = _value(arguments, option)
     if value is not None:
         at = _position(arguments, option)
@@ -140,7 +141,7 @@ def _take(arguments: list[str], option: str) -> str | None:
 
 
 def _value(arguments: list[str], option: str) -> str | None:
-    """The value of an option, or None if it is not there; raises UserError if it has none."""
+    """The value of an option, or None without it. Raises UserError for an option without value."""
     at = _position(arguments, option)
     if at is None:
         return None

@@ -1,4 +1,4 @@
-"""The `kilolayer` command: a thin face of the Python API."""
+"""The `kilolayer` command: a thin layer over the Python API."""
 
 import dataclasses
 import json
@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; a user error is one sentence and exit code 2."""
     arguments = [_at_home(each) for each in (sys.argv[1:] if arguments is None else arguments)]
     warnings.filterwarnings("ignore", module="orbax")
-    # They log pages of traceback before an error that we tell in one sentence.
+    # These log pages of traceback before an error that we report in one sentence.
     for name in ("absl", "jax._src.callback"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     for command, option in (("study", "--name"), ("inspect", "--task")):
@@ -55,11 +55,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _dispatch(arguments: list[str]) -> None:
-    if arguments[:1] != ["plan"]:  # which tells how long a compilation takes
+    if arguments[:1] != ["plan"]:  # plan measures how long a compilation takes
         keep_compiled_programs()
     load_mujoco()
     check_seed(arguments)
-    if arguments[:1] != ["train"]:  # which checks when its processes have met
+    if arguments[:1] != ["train"]:  # train checks once its processes are connected
         refuse_wrong_jax()
     if arguments[:1] in (["train"], ["plan"]):
         from kilolayer.arguments import PlanArguments, TrainArguments, with_config
@@ -92,7 +92,7 @@ def _dispatch(arguments: list[str]) -> None:
 
 
 def _at_home(argument: str) -> str:
-    """An argument whose value begins with ~, as the shell writes it where it sees it."""
+    """The argument with ~ at the start of its value expanded, as the shell does elsewhere."""
     option, _, value = argument.rpartition("=") if argument.startswith("--") else ("", "", argument)
     if not value.startswith("~"):
         return argument
@@ -101,7 +101,7 @@ def _at_home(argument: str) -> str:
 
 
 def check_seed(arguments: list[str]) -> None:
-    """Raises UserError for a --seed that is no whole number below 2^32, of whatever command."""
+    """Raises UserError for a --seed that is a whole number outside of [0, 2^32), in any command."""
     for position, argument in enumerate(arguments):
         option, _, value = argument.partition("=")
         if option != "--seed":
@@ -116,10 +116,10 @@ def _about_train() -> None:
 
 
 def _about_plan() -> None:
-    """Tell what a run will cost and whether it fits, without training.
+    """Estimate what a run will cost and whether it fits, without training.
 
-    Look for: a peak beyond the device's memory, hours you do not have, a replay buffer larger than
-    all else.
+    Look for: a peak beyond the device's memory, more hours than you have, a replay buffer larger
+    than everything else.
     """
 
 
@@ -174,7 +174,7 @@ def _tell_results(runs: Sequence["Run"]) -> None:
     goal = ",".join(f"{value:g}" for value in run.episodes("evaluation")["goal"][0, 0].round(2))
     # Gymnasium's environments cannot be drawn.
     play = [] if run.config.task.gym else [f"kilolayer play {path} --goal {goal}"]
-    # Other sizes cannot go on with the networks of the run that this one began with.
+    # Networks of another size cannot start from the run that this one started from.
     afresh = "" if run.config.start_from is None else " --start-from None"
     depth = 4 * run.config.network.depth
     for command in (
@@ -186,10 +186,10 @@ def _tell_results(runs: Sequence["Run"]) -> None:
 
 
 def plan(arguments: "PlanArguments") -> None:
-    """Tell what a run will cost and whether it fits, without training.
+    """Estimate what a run will cost and whether it fits, without training.
 
-    Look for: a peak beyond the device's memory, hours you do not have, a replay buffer larger than
-    all else.
+    Look for: a peak beyond the device's memory, more hours than you have, a replay buffer larger
+    than everything else.
     """
     from kilolayer import api
     from kilolayer.report.forecast_tables import forecast_tables
@@ -227,14 +227,15 @@ def evaluate(
 
     Args:
         run: The run directory, a policy directory or zoo:NAME.
-        episodes: Episodes per goal split, by default 128; with --gym per task, by default 10.
-        goal: Send every episode to this goal, such as 8,0, instead of drawing goals.
-        samples: Actions drawn per step; the critic picks one. 1 is the deterministic action.
+        episodes: Episodes per goal split. Default: 128; with --gym 10 per task.
+        goal: Use this goal, such as 8,0, in every episode. Default: draw goals.
+        samples: Actions drawn per step, of which the critic picks one. 1 is the deterministic
+            action.
         seed: Seed of starts, goals and drawn actions.
-        steps: Control steps of an episode, by default the task's own; times at the goal are out of
-            as many.
+        steps: Control steps of an episode. Default: the task's own. Times at the goal are out of
+            this number.
         gym: Score an ant in OGBench's own environment, unchanged: ogbench:antmaze-medium-v0, large,
-            giant, or arena for the open task ant. Takes the extra ogbench; see docs/gymnasium.md.
+            giant, or arena for the open task ant. Needs the extra ogbench; see docs/gymnasium.md.
     """
     from kilolayer import api
     from kilolayer.report.score_tables import score_tables
@@ -254,23 +255,23 @@ def play(
     out: Path | None = None,
     seed: int = 0,
 ) -> None:
-    """Write a video of the agent on its way to goals, or to where a sentence says.
+    """Write a video of the agent on its way to goals, or to the goal that a sentence names.
 
-    With --say the video shows coloured markers that the sentence may speak of, and what was
-    understood is told: the goal, how sure that is, and whether the sentence is like those learnt
-    from. The picture that was looked at lies beside the video.
+    With --say the video shows coloured markers that the sentence can name. The command prints the
+    goal that it understood, its confidence, and whether the sentence is like the training
+    sentences. The picture that it used is saved beside the video.
 
     Args:
         run: The run directory, a policy directory or zoo:NAME.
-        goal: A goal such as 8,0; give the option again for more, side by side. By default four
+        goal: A goal such as 8,0. Repeat the option for several goals, side by side. Default: four
             goals of the evaluation.
-        say: Where to go, such as "go to the red marker".
-        grounding: Who understands the sentence, a directory that `kilolayer ground` made; by
-            default the run's newest.
-        module: An action module of `kilolayer train-vla` to act in the policy's place.
-        picture: A picture to look at, a .png of 96 x 96 pixels, in place of markers drawn by seed.
-        out: The file to write; .mp4, .gif and .png (a few moments) are understood. By
-            default in the run's media/, or play_NAME.mp4 for zoo:NAME.
+        say: A sentence with the goal, such as "go to the red marker".
+        grounding: The grounding that interprets the sentence, a directory made by
+            `kilolayer ground`. Default: the run's newest.
+        module: An action module of `kilolayer train-vla` that acts instead of the policy.
+        picture: A picture to use instead of markers drawn by seed, a .png of 96 x 96 pixels.
+        out: The file to write, .mp4, .gif or .png (a few moments). Default: in the run's media/, or
+            play_NAME.mp4 for zoo:NAME.
         seed: Seed of the start, the goals and the markers.
     """
     words = {"grounding": grounding, "module": module, "picture": picture}
@@ -300,16 +301,18 @@ def collect(
     seed: int = 0,
     to: Literal["ogbench", "minari"] = "ogbench",
 ) -> None:
-    """Play into a dataset that `train --dataset` takes.
+    """Record a dataset for `train --dataset`.
 
     Args:
-        source: A run, a policy directory or zoo:NAME to play, or a task, where actions are random.
-        out: What to write: a new .npz file, or with --to minari a name such as maze/random-v0.
+        source: A run, a policy directory or zoo:NAME whose policy acts, or a task for random
+            actions.
+        out: A new .npz file to write, or with --to minari a name such as maze/random-v0.
         steps: Control steps to record, over all episodes.
-        noise: Standard deviation of the noise on the policy's actions; by default 0.2.
+        noise: Standard deviation of the noise on the policy's actions. Default: 0.2.
         seed: Seed of starts, goals, noise and random actions.
         to: Format. ogbench: a file in OGBench's layout. minari: a local data set of Minari (extra
-            `minari`), which `train --dataset minari:NAME` reads; also of Gymnasium environments.
+            `minari`), which `train --dataset minari:NAME` reads; it also takes Gymnasium
+            environments.
     """
     from kilolayer.api import collect as collect_dataset
 
@@ -322,11 +325,11 @@ def collect(
 
 
 def report(run: RunPath, published: Path | None = None) -> None:
-    """Write the report.html of a run, of a study, of a grounding or of an action module, anew.
+    """Write the report.html of a run, a study, a grounding or an action module again.
 
     Args:
         run: The directory of any of these.
-        published: Of a study: a file of published curves to draw its own over.
+        published: For a study: a file of published curves to draw beneath the study's own.
     """
     from kilolayer import api
 
@@ -334,14 +337,14 @@ def report(run: RunPath, published: Path | None = None) -> None:
 
 
 def compare(runs: tyro.conf.Positional[tuple[Path, ...]], out: Path = Path("compare.html")) -> None:
-    """Set runs against each other: scores with intervals, curves, who is ahead.
+    """Compare runs: scores with intervals, curves, and which runs are better.
 
-    Runs that differ by their seed alone count as one group. Several tasks are compared one by one
-    and then together. Look for: a single seed (its score says
-    nothing of chance), intervals that overlap, runs of unequal length.
+    Runs that differ only by their seed count as one group. Several tasks are compared one by one
+    and then together. Look for: a single seed (its score does not show the effect of chance),
+    intervals that overlap, runs of unequal length.
 
     Args:
-        runs: The run directories, two at least.
+        runs: The run directories, at least two.
         out: The page to write, an .html file.
     """
     from kilolayer import api

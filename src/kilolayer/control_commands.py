@@ -1,4 +1,4 @@
-"""The commands that put a policy to work: planner over controller, the loop, the page; no logic."""
+"""The commands that run a policy: planner over controller, control loop, page. No logic."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -29,31 +29,31 @@ def hierarchy(
     seed: int = 0,
     out: Path | None = None,
 ) -> None:
-    """Compare a slow planner over a fast controller with flat policies: success, how straight they
-    go, operations per control step.
+    """Compare a slow planner over a fast controller with flat policies: success, path efficiency,
+    operations per control step.
 
-    The run gives the planner its critic, its replay buffer and the deep flat policy; the controller
-    is any policy of the same task. waypoints: shortest path over places that were reached, by the
-    critic's distances. interpolation: points on the line between two goals as the critic sees them.
-    proposal: a small policy that proposes subgoals, trained in a minute and kept beside the run.
-    direct: the goal itself. Everything plays the same starts and goals.
+    The run provides the planner's critic and replay buffer, and the deep flat policy. The
+    controller is any policy of the same task. waypoints: shortest path over states that were
+    reached, with the critic's distances. interpolation: points on the line between two goals in the
+    critic's encoding. proposal: a small policy that proposes subgoals, trained in a minute and kept
+    beside the run. direct: the goal itself. All of them play the same starts and goals.
 
-    Look for: a controller that alone fails on long ways and under a planner does not; operations
-    above those of the flat run (plan less often, or over fewer nodes).
+    Look for: a controller that fails on long ways alone and not under a planner; more operations
+    than the flat run (plan less often, or over fewer nodes).
 
     Args:
         run: The run directory.
-        controller: A policy directory or another run; by default the run's own policy.
-        planner: Which planners to compare.
+        controller: A policy directory or another run. Default: the run's own policy.
+        planner: Planners to compare.
         replan: Control steps from one plan to the next.
         chunk: Subgoals in a plan.
-        execute: How many of these to head for before the next plan; by default all.
-        patience: Control steps after which the next subgoal is headed for though this one was not
-            reached; by default as many as from one plan to the next.
-        nodes: Places that waypoints are chosen from.
-        episodes: Episodes, of the evaluation's goals.
-        seed: Seed of starts and goals, and of the nodes.
-        out: The JSON file to write; by default hierarchy.json in the run directory.
+        execute: Subgoals of a plan to pursue before the next plan. Default: all.
+        patience: Control steps after which the controller turns to the next subgoal without
+            reaching this one. Default: the control steps from one plan to the next.
+        nodes: Number of states from which waypoints are chosen.
+        episodes: Episodes, with the evaluation's goals.
+        seed: Seed of starts, goals and nodes.
+        out: The JSON file to write. Default: hierarchy.json in the run directory.
     """
     from kilolayer.api import deployment
     from kilolayer_robot.planning import Pursuit
@@ -101,35 +101,37 @@ def control(
     """Run planner and controller in the control loop, each in its thread and at its rate, around a
     simulation of the run's task.
 
-    The controller never waits: it acts on the newest whole plan. Without one that is young enough,
-    or with an observation that cannot be one, it takes the safe action. All of that is counted.
-    `examples/own_robot_loop.py` puts a robot of your own in the simulation's place.
+    The controller never waits: it acts on the newest complete plan. If no plan is recent enough or
+    an observation is not valid, it takes the safe action. The command counts all such events.
+    `examples/own_robot_loop.py` replaces the simulation by your own robot.
 
     Look for: deadline misses, a 99th percentile of the lateness near the length of a step, safe
     actions, plans that come late.
 
     Args:
-        run: The run directory; or a policy directory or zoo:NAME, which have no critic to plan by.
-        controller: A policy directory or another run; by default the run's own policy.
-        planner: Who plans: see `kilolayer hierarchy --help`; by default waypoints for a run and
-            direct for a policy.
-        goal: Send every episode to this goal, such as 8,0, instead of drawing goals.
-        say: Send every episode where this sentence says. A plan then is the picture and the
-            sentence, encoded anew: the goal for the controller, or the features for a module.
-        grounding: Who understands the sentence; by default the run's newest.
-        module: An action module of `kilolayer train-vla` in the controller's place.
-        seconds: How long, by the monotonic clock; None: until Ctrl-C or another signal.
-        rate: Control steps a second.
-        plan_rate: Plans a second.
-        plan_limit: Seconds for which a plan is acted on, counted from what it was made from.
-        planner_delay: Seconds by which every plan is held back, to try out a slow planner.
+        run: The run directory; or a policy directory or zoo:NAME, which have no critic for
+            planning.
+        controller: A policy directory or another run. Default: the run's own policy.
+        planner: The planner: see `kilolayer hierarchy --help`. Default: waypoints for a run, direct
+            for a policy.
+        goal: Use this goal, such as 8,0, in every episode. Default: draw goals.
+        say: Use the goal that this sentence names in every episode. A plan then encodes the picture
+            and the sentence again: into the goal for the controller, or into the features for a
+            module.
+        grounding: The grounding that interprets the sentence. Default: the run's newest.
+        module: An action module of `kilolayer train-vla` that replaces the controller.
+        seconds: Duration by the monotonic clock. None: until Ctrl-C or another signal.
+        rate: Control steps per second.
+        plan_rate: Plans per second.
+        plan_limit: Seconds for which a plan is used, counted from the observation it was made from.
+        planner_delay: Seconds by which every plan is held back, to test a slow planner.
         chunk: Subgoals in a plan.
-        execute: How many of these to head for; by default all.
-        patience: Control steps after which the next subgoal is headed for though this one was not
-            reached; by default as many as from one plan to the next.
-        nodes: Places that waypoints are chosen from.
-        seed: Seed of starts and goals, of the nodes, and of the markers.
-        out: A file for the log, one JSON object a line: every step, plan and error.
+        execute: Subgoals of a plan to pursue. Default: all.
+        patience: Control steps after which the controller turns to the next subgoal without
+            reaching this one. Default: the control steps from one plan to the next.
+        nodes: Number of states from which waypoints are chosen.
+        seed: Seed of starts, goals, nodes and markers.
+        out: A file for the log, one JSON object per line: every step, plan and error.
     """
     from kilolayer.api import deployment, sentences
     from kilolayer_robot.planning import Pursuit
@@ -192,27 +194,27 @@ def serve(
     open_browser: Annotated[bool, tyro.conf.arg(name="open")] = False,
     seed: int = 0,
 ) -> None:
-    """Open a page on this machine where you set a goal and watch the agent go; Ctrl-C ends it.
+    """Open a page on this machine where you set a goal and watch the agent; Ctrl-C ends it.
 
     The page shows the task in 3D, the critic's map for the goal, the time until the goal was
     reached and the latency of the policy in this process: one observation in, one action out. Click
-    a place on the floor, or move a slider for each coordinate of the goal. Where a student is
-    given, it starts beside the teacher, with the same goal and one clock.
+    a position on the floor, or move a slider for each coordinate of the goal. A student starts
+    beside the teacher, with the same goal and one clock.
 
     Only this machine can reach the page. From another: ssh -L 8765:localhost:8765 HOST.
 
     Args:
         run: The run directory; or a policy directory or zoo:NAME, which have no critic and no map.
         student: A run or a policy directory to watch beside it.
-        planner: Who plans subgoals, drawn on the page, for the policies to head for: see
-            `kilolayer hierarchy --help`. Takes a run.
-        grounding: A directory that `kilolayer ground` made: the page then takes a sentence and
-            shows the markers that it may speak of.
-        port: Where the page answers, HOST:PORT; 0 takes any that is free.
-        host: An address of this machine. With another one than the default, other machines reach
-            the page, by an address that holds a random token. Nothing is encrypted.
+        planner: The planner of the policies' subgoals, which the page draws: see
+            `kilolayer hierarchy --help`. Needs a run. Default: no planner.
+        grounding: A directory made by `kilolayer ground`. The page then takes a sentence and shows
+            the markers that the sentence can name.
+        port: Port of the page; 0 takes any free port.
+        host: An address of this machine. With another address than the default, other machines
+            reach the page by a URL with a random token. Nothing is encrypted.
         open_browser: Open the page in the default browser.
-        seed: Seed of the starts, and of the markers.
+        seed: Seed of the starts and the markers.
     """
     from kilolayer.analysis.load import load
     from kilolayer.api import sentences
@@ -243,7 +245,7 @@ def serve(
                 OUTPUT.print("no browser was found: open the address by hand")
             server.run()
     except KeyboardInterrupt:
-        pass  # the way to end it
+        pass  # Ctrl-C ends the page
     finally:
         display.close()
 

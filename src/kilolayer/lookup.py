@@ -1,4 +1,4 @@
-"""Things by name: from a table of ours, or `module:function` for a thing of the user's own."""
+"""Finds things by name: in a table of ours, or as the user's own `module:function`."""
 
 import importlib
 import sys
@@ -13,10 +13,10 @@ Made = TypeVar("Made")
 
 
 def find(field: str, name: str, table: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
-    """The maker called `name`: an entry of the table, or a function of the user's own module.
+    """The function called `name`: an entry of the table, or a function of the user's own module.
 
-    A module is looked for in the current directory too. Raises UserError with the nearest name, or
-    saying what is wrong with the user's own.
+    Modules are searched for in the current directory too. Raises UserError with the nearest name,
+    or with what is wrong with the user's function.
     """
     if ":" in name:
         return _from_module(field, name)
@@ -27,7 +27,7 @@ def find(field: str, name: str, table: Mapping[str, Callable[..., Any]]) -> Call
 
 
 def make(field: str, name: str, table: Mapping[str, Callable[..., Any]], kind: type[Made]) -> Made:
-    """What the maker called `name` returns when it is called without arguments, a `kind`.
+    """What the function called `name` returns when called without arguments, a `kind`.
 
     Raises UserError as `find` does, and if the user's own function fails or returns something else.
     """
@@ -83,7 +83,8 @@ def _described(value: Any) -> str:
 
 @contextmanager
 def current_directory_importable() -> Iterator[None]:
-    """Modules of the current directory can be imported inside, also by an installed command."""
+    """Within the context, modules of the current directory can be imported, also by an installed
+    command of this package."""
     here = str(Path.cwd())
     added = here not in sys.path
     if added:

@@ -1,7 +1,7 @@
-"""Config files of earlier formats, made into the present one.
+"""Converts config files of earlier formats to the present one.
 
-Version 1 and 2 are one flat object of settings; 2 differs in what `ant` stands for, the ant of
-MuJoCo's goal-reaching benchmarks in place of Gym's. Version 3 has a group for each room.
+Versions 1 and 2 are one flat object of settings. In version 2 `ant` is the ant of MuJoCo's
+goal-reaching benchmarks, in version 1 Gym's ant. Version 3 has groups of settings.
 """
 
 from typing import Any
@@ -11,10 +11,10 @@ from kilolayer.settings import settings_of
 from kilolayer.types import UserError, nearest
 
 VERSION = 3
-# Tasks of the ant that Gym's ant no longer has.
+# Tasks of the ant that no longer exist for Gym's ant.
 WITHOUT_GYM_ANT = ("ant_ball", "ant_push")
 
-# Where the settings of a flat file went; all others are the agent's.
+# The group of each setting of a flat file; all others belong to the agent.
 FLAT = {
     "task": (
         "task", "gym", "mjcf", "goal_site", "goal_body", "goal_box", "goal_radius", "control_step",
@@ -42,7 +42,7 @@ FLAT_AGENT = (
     "commanded_goal_share", "hindsight_goal_share", "target_rate", "hindsight_goal_noise",
     "absorbing_termination", "representation_dim", "collector_depth",
 )  # fmt: skip
-# What flat files call the energies; JaxGCRL means others by the same words.
+# Names of the energies in flat files; JaxGCRL uses the same names for other energies.
 ENERGIES = {"l2": "euclidean", "squared_l2": "squared_euclidean"}
 COLLECTOR_LEARNER = "kilolayer.studies.collector_learner:CollectorLearner"
 
@@ -50,7 +50,7 @@ COLLECTOR_LEARNER = "kilolayer.studies.collector_learner:CollectorLearner"
 def migrated(values: dict[str, Any], source: str) -> dict[str, Any]:
     """The values of a config file in the present format; `source` names it in errors.
 
-    Raises UserError for a file of a later format, for a key that no format had, and where the task
+    Raises UserError for a file of a later format, for a key that no format had, and if the task
     meant another body.
     """
     version = values.get("version", 1)
@@ -77,7 +77,7 @@ def _check_body(version: int, values: dict[str, Any], source: str) -> None:
 
 
 def _grouped(values: dict[str, Any], source: str) -> dict[str, Any]:
-    """A flat object by groups. It lists the settings of all agents: those of others are dropped."""
+    """A flat object, in groups. It has the settings of all agents; those of others are dropped."""
     home = {name: group for group, names in FLAT.items() for name in names}
     known = (*home, *FLAT_AGENT)
     groups: dict[str, Any] = {name: {} for name in FLAT if name}

@@ -1,4 +1,4 @@
-"""What a config means in counts, for one task. What concerns several groups is checked here."""
+"""The counts that a config implies for one task. Settings of several groups are checked here."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ class TrainPlan:
     """Counts derived from a config and the task's episode length.
 
     steps_per_unroll: environment steps of one unroll, over all environments; 0 with a dataset,
-    where a round consists of the updates alone.
+    where a round has updates only.
     updates_per_unroll: gradient updates that follow each unroll.
     prefill_unrolls: unrolls before the first update; training_unrolls: unrolls with updates.
     replay_capacity: steps per environment in the buffer, a multiple of the unroll's length; with a
-    dataset its steps, see `holding`.
-    evaluate_after: number of training unrolls after which an evaluation is due, ascending.
-    actor_torso, critic_torso: the deep parts of the networks, with all that is chosen for them.
+    dataset its number of steps, see `holding`.
+    evaluate_after: numbers of training unrolls after which an evaluation follows, ascending.
+    actor_torso, critic_torso: the deep parts of the networks, with all derived settings.
     """
 
     episode_length: int
@@ -54,7 +54,7 @@ class TrainPlan:
         return dataclasses.replace(self, replay_capacity=steps, episode_length=longest)
 
     def describe(self) -> str:
-        """What was decided about the deep stacks, in one line."""
+        """The choices for the deep stacks, in one line."""
         torsos = (self.actor_torso, self.critic_torso, *self.own_torsos)
         depths = {torso.depth: torso.branch_scale for torso in torsos}
         scales = ", ".join(f"{scale:.3g} at depth {depth}" for depth, scale in depths.items())
@@ -68,7 +68,7 @@ class TrainPlan:
     ) -> "TrainPlan":
         """Derive the counts; raises UserError for settings of several groups that do not fit.
 
-        platform: what the run will be on, `cpu` or `gpu`. devices: how many share the work.
+        platform: where the run will train, `cpu` or `gpu`. devices: how many share the work.
         """
         collection, replay, network = config.collection, config.replay, config.network
         _check_shares(config, devices)
@@ -104,7 +104,7 @@ class TrainPlan:
             updates_per_unroll=updates,
             prefill_unrolls=prefill,
             training_unrolls=training,
-            # What is on policy reads the newest unroll and no older one.
+            # On-policy agents read only the newest unroll.
             replay_capacity=unroll if on_policy else capacity * unroll,
             evaluate_after=tuple(
                 round(training * (index + 1) / evaluations) for index in range(evaluations)
@@ -135,7 +135,7 @@ def build_agent(config: RunConfig, plan: TrainPlan, task: Task) -> Agent:
 
 
 def check_source(config: RunConfig) -> None:
-    """Raises UserError if the agent cannot learn from what the config gives it to learn from."""
+    """Raises UserError if the agent cannot learn from the source that the config gives."""
     agent, name = config.agent, config.agent_name
     if config.collection.dataset is None and "steps" not in agent.learns_from:
         allowed = "it learns from a dataset, so give one with --dataset"
@@ -165,7 +165,7 @@ def _check_shares(config: RunConfig, devices: int) -> None:
 
 
 def _check_unroll(config: RunConfig) -> None:
-    """Raises UserError if an unroll, which is all that the agent learns from, is below a batch."""
+    """Raises UserError if an unroll, the agent's only source, has fewer steps than a batch."""
     steps = (config.collection.unroll_length - 1) * config.collection.num_envs
     if config.agent.batch_size > steps:
         allowed = (

@@ -1,6 +1,6 @@
-"""Named ways to learn, from papers: fields of a config that go over those recommended for a task.
+"""Named methods from papers: settings that override those recommended for a task.
 
-What each takes from its paper and what it leaves out stands in docs/recipes.md.
+docs/recipes.md lists what each recipe takes from its paper and what it leaves out.
 """
 
 from typing import Any
@@ -9,7 +9,7 @@ from kilolayer.config import RunConfig
 from kilolayer.types import bad_field, nearest
 
 RECIPES: dict[str, dict[str, Any]] = {
-    # arXiv 2503.14858, section 3 and its code: the whole method, with its batch and its
+    # arXiv 2503.14858, section 3 and its code: the whole method, with its batch size and number of
     # environments, at any depth, width and number of steps.
     "wang2025": {
         "num_envs": 512,
@@ -48,8 +48,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "absorbing_termination": False,
         "goal_interval": None,
     },
-    # The others are architectures with the weight decay that belongs to them: objective, learning
-    # rates and sizes stay those of the task. arXiv 2410.09754, without its running statistics of
+    # The other recipes are architectures with their weight decay: objective, learning rates and
+    # sizes stay those of the task. arXiv 2410.09754, without its running statistics of
     # observations: LayerNorm, Dense four times wider, ReLU, Dense; a LayerNorm before the output.
     "simba": {
         "residual": "add",
@@ -62,8 +62,9 @@ RECIPES: dict[str, dict[str, Any]] = {
         "branch_scale": "none",
         "weight_decay": 1e-2,
     },
-    # arXiv 2502.15280, without the same and without its distributional critic: kernels projected
-    # to unit columns, features on a sphere, learnt scales and interpolation.
+    # arXiv 2502.15280, without its running statistics of observations and its distributional
+    # critic: kernels projected to unit columns, features on a sphere, learnt scales and
+    # interpolation.
     "simba-v2": {
         "residual": "interpolate",
         "norm": "hyperspherical",
@@ -88,7 +89,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "branch_scale": "none",
         "weight_decay": 1e-4,
     },
-    # What is left without any of it: Dense, ReLU.
+    # A network with none of these: Dense, ReLU.
     "plain-mlp": {
         "residual": "none",
         "norm": "none",
@@ -104,15 +105,15 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 def with_recipe(config: RunConfig, name: str) -> RunConfig:
-    """The config with a recipe's settings, of which another agent takes those that it has.
+    """The config with a recipe's settings. An agent takes only the settings that it has.
 
-    Raises UserError for a name that is none.
+    Raises UserError for an unknown recipe.
     """
     return config.taking(recipe_named(name))
 
 
 def recipe_named(name: str) -> dict[str, Any]:
-    """The settings of a recipe; raises UserError for a name that is none."""
+    """The settings of a recipe; raises UserError for an unknown recipe."""
     if name not in RECIPES:
         raise bad_field("recipe", name, f"one of {', '.join(RECIPES)}", nearest(name, RECIPES))
     return RECIPES[name]

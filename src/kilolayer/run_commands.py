@@ -1,4 +1,4 @@
-"""The commands that show what was trained: like `cli.py`, no logic."""
+"""The commands that list and show trained runs. Like `cli.py`, no logic."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,8 +19,8 @@ def runs(
     """List the runs under a folder: task, depth, seed, score, state and size.
 
     Args:
-        folder: The folder to search, subfolders included. Default: runs.
-        open_: Open the report of this run in the browser; its name as the table prints it. A
+        folder: The folder to search, including subfolders. Default: runs.
+        open_: Open the report of this run in the browser. NAME is the run's name in the table. A
             report that is missing or older than the metrics is written first.
     """
     from kilolayer import api

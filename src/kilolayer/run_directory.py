@@ -1,21 +1,22 @@
-"""The run directory: the one place where a run's traces live.
+"""The run directory: the one place that holds everything a run writes.
 
-config.json      what the user said; reading it gives the same config back. Written last of what a
-                 new run directory holds: one without it was never begun
+config.json      the run's config; reading it gives the same config back. It is the last file to be
+                 written into a new run directory: without it no run has begun
 manifest.json    command, versions, git state, devices, seed, SHA-256 of config.json
 lock             held by the process that trains here
 metrics.jsonl    append-only, one event a line, all numbers finite: train, evaluation, checkpoint,
-                 profile, resume; diverged, in a round in which environments had to be reset because
-                 their physics left finite numbers; nonfinite, where a number of the agent stops the
-                 run
+                 profile, resume; diverged, in a round in which environments were reset because
+                 their physics was no longer finite; nonfinite, if a number of the agent that is not
+                 finite stops the run
 checkpoints/     see `kilolayer.runtime.checkpoint`
 episodes/        the newest evaluation episodes of each goal split and one training batch
                  (batch.npz), as .npz arrays
 media/           videos and pictures
 report.html      written by `kilolayer report`
-wandb_id         the id of the run at Weights & Biases, where it is logged there
+wandb_id         the id of the run at Weights & Biases, if it is logged there
 DONE             present when the run has finished
-seeds.json       where several seeds train as one program: each has a run directory seed_N inside
+seeds.json       present if several seeds train as one program: each has a run directory seed_N
+                 inside
 """
 
 import hashlib
@@ -50,15 +51,15 @@ from kilolayer.types import UserError
 CONFIG_KEY = "config_sha256"  # in the manifest
 LOCK = "lock"
 FOLDERS = ("checkpoints", "episodes", "media")
-# What a process may leave that was killed while it made a run directory, wherever in there.
+# Files that a process may leave anywhere in a run directory if it is killed while making it.
 FIRST_FILES = ("manifest.json", "seeds.json", LOCK)
-# Events that an untrained run has too.
+# Events that an untrained run can have too.
 BEFORE_LEARNING = ("evaluation", "resume")
 
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """writes: false in all but one of several processes, where every write is passed over."""
+    """writes: false in all but one of several processes; these skip every write."""
 
     path: Path
     writes: bool = True
@@ -96,7 +97,7 @@ class RunDirectory:
 
     @staticmethod
     def open(path: Path, writes: bool = True) -> "RunDirectory":
-        """An existing run directory; raises UserError if it is none."""
+        """An existing run directory; raises UserError if there is none."""
         if (resolve(path) / CARD).is_file():
             raise UserError(
                 f"{path} is a policy on its own, without critic, replay buffer or curves: give the "
@@ -110,14 +111,14 @@ class RunDirectory:
         return RunDirectory(path, writes)
 
     def require_same_config(self) -> None:
-        """Raises UserError if config.json was changed since the run began: its results would be
-        those of neither config."""
+        """Raises UserError if config.json was changed since the run began, because its results
+        would belong to neither config."""
         way_out = f"put it back from a copy, or {self._other_options}"
         for run in dict.fromkeys((self, *self.members)):
             manifest = read_json(run.path / "manifest.json", way_out)
             began_with = manifest.get(CONFIG_KEY) if isinstance(manifest, dict) else None
             file = run.path / "config.json"
-            # Runs of earlier releases do not say.
+            # Runs of earlier releases have no checksum.
             if began_with is not None and began_with != _sha256(file.read_bytes()):
                 raise UserError(
                     f"{file} was changed since the run began, and a run goes on with the options "
@@ -134,7 +135,7 @@ class RunDirectory:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """The seeds that train together here, or the one of this run."""
+        """The seeds that train together here, or the seed of this run."""
         listed = self.path / "seeds.json"
         folders = [path.name.removeprefix("seed_") for path in self.path.glob("seed_*")]
         inside = sorted(int(name) for name in folders if name.isdecimal())
@@ -148,7 +149,7 @@ class RunDirectory:
 
     @property
     def members(self) -> list["RunDirectory"]:
-        """The run directory of each of `seeds`: this one if there is but one."""
+        """The run directory of each of `seeds`; this one if there is only one seed."""
         if len(self.seeds) == 1:
             return [self]
         return [RunDirectory(self.path / f"seed_{seed}", self.writes) for seed in self.seeds]
@@ -181,7 +182,7 @@ class RunDirectory:
             put_in_place(temporary, target)
 
     def append_event(self, event: Mapping[str, Any]) -> None:
-        """Append one line to metrics.jsonl, with the time, and hand it to the system.
+        """Append one line to metrics.jsonl, with the time, and pass it to the operating system.
 
         Raises ValueError for a number that is not finite: it would not be JSON.
         """
@@ -190,16 +191,16 @@ class RunDirectory:
         line = json.dumps({**event, "time": time.time()}, allow_nan=False)
         target = self.path / "metrics.jsonl"
         with guard_disk(target), target.open("a", encoding="utf-8") as file:
-            # A killed writer may have left half a line; it must not swallow this one.
+            # A killed writer may have left half a line, which must not merge with this one.
             torn = file.tell() > 0 and not _ends_with_newline(target)
             file.write(("\n" if torn else "") + line + "\n")
 
     def read_events(self) -> list[dict[str, Any]]:
         """All events that count, in order.
 
-        A resumed run repeats what came after its checkpoint: a `resume` event at round n voids
-        every earlier event beyond n. A line torn by a kill is passed over; one that is damaged
-        otherwise too, with a warning.
+        A resumed run repeats what came after its checkpoint: a `resume` event at round n cancels
+        every earlier event beyond n. A line torn by a kill is skipped. A line that is damaged in
+        another way is skipped with a warning.
         """
         events: list[dict[str, Any]] = []
         torn = damaged = 0
@@ -212,7 +213,7 @@ class RunDirectory:
                 kept = event["round"]  # 0: there was no checkpoint, so everything is repeated
                 events = [earlier for earlier in events if kept and earlier["round"] <= kept]
             else:
-                damaged += torn  # only a resume follows what a kill has torn
+                damaged += torn  # a line torn by a kill is followed by a resume only
             torn = 0
             events.append(event)
         if damaged:
@@ -226,7 +227,7 @@ class RunDirectory:
 
     @property
     def learnt(self) -> bool:
-        """Whether the run has come to anything: a checkpoint, or an event of its training."""
+        """Whether the run has learnt anything: it has a checkpoint, or an event of its training."""
         if self.path.is_dir() and checkpoint.steps(self.checkpoints):
             return True
         files = self.path.glob("**/metrics.jsonl")
@@ -238,7 +239,7 @@ class RunDirectory:
 def claimed(path: Path) -> Iterator[None]:
     """Hold a run directory, so that no other process trains in it.
 
-    Raises UserError if another one does, or if it cannot be written.
+    Raises UserError if another process does, or if the directory cannot be written.
     """
     busy = f"another process trains in {path}: wait for it, or choose another directory with --out."
     with locked(path / LOCK, busy):
@@ -247,8 +248,8 @@ def claimed(path: Path) -> Iterator[None]:
 
 @contextmanager
 def begun(path: Path) -> Iterator[None]:
-    """Hold a new run directory; where an error ends the run before anything was learnt, remove
-    what was made of it."""
+    """Hold a new run directory. If an error ends the run before anything was learnt, remove all
+    that was created."""
     require_free(path)
     made = [folder for folder in (path, *path.absolute().parents) if not folder.exists()]
     try:
@@ -265,7 +266,7 @@ def begun(path: Path) -> Iterator[None]:
 
 
 def require_free(path: Path) -> None:
-    """Raises UserError unless a new run may be kept there."""
+    """Raises UserError unless a new run may be created there."""
     if path.exists() and not never_begun(path):
         raise UserError(
             f"the run directory {path} exists already: choose another with --out, or continue "
@@ -274,8 +275,8 @@ def require_free(path: Path) -> None:
 
 
 def never_begun(path: Path) -> bool:
-    """Whether a directory is empty but for what a process leaves that was killed while making it
-    a run directory."""
+    """Whether a directory is empty, or holds only what a process leaves if it is killed while
+    making it a run directory."""
     if not path.is_dir() or (path / "config.json").exists():
         return False
     for inside in path.rglob("*"):
@@ -309,7 +310,7 @@ def _sha256(content: bytes) -> str:
 
 
 def _event(line: bytes) -> dict[str, Any] | None:
-    """The event of a line of metrics.jsonl, or None if it holds none that is whole."""
+    """The event of a line of metrics.jsonl, or None if the line holds no complete event."""
     try:
         event = json.loads(line.decode("utf-8"))
     except (ValueError, RecursionError):

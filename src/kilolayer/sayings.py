@@ -1,4 +1,4 @@
-"""Options that say in words where to go, and what was understood: no logic, as in `cli.py`."""
+"""Options that name a goal in a sentence, and what was understood. Like `cli.py`, no logic."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def require_alone(
     sentence: str | None, with_it: Mapping[str, Any], without_it: Mapping[str, Any]
 ) -> None:
-    """Raises UserError for options that need a sentence, or that one leaves without a use."""
+    """Raises UserError for options that need a sentence, or that a sentence makes useless."""
     if sentence is None:
         for name, value in with_it.items():
             if value is not None:
@@ -26,7 +26,7 @@ def require_alone(
 
 
 def tell_heard(heard: "Heard", task: "Task") -> None:
-    """Print the goal that a sentence was taken for, and how sure that is."""
+    """Print the goal that was understood from a sentence, and the confidence."""
     goal = ", ".join(
         f"{coordinate.name} {value:.2f} {coordinate.unit}"
         for coordinate, value in zip(task.goal.coordinates, heard.goal, strict=True)

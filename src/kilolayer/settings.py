@@ -1,7 +1,7 @@
 """Groups of settings: frozen dataclasses whose annotations are their checks and their help.
 
-A field's type says what it may be, `Count` a whole number from 1 on, and the text below it is the
-option's help on the command line. Each room declares the group that it works by.
+A field's type defines its allowed values: `Count`, for instance, is a whole number from 1 on. The
+text below a field is the option's help on the command line. Each package declares its own group.
 """
 
 import dataclasses
@@ -14,9 +14,9 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from kilolayer.errors import UserError, bad_field
 
-MOST = 2**31 - 1  # what 32 bits count to, as arrays are indexed here
+MOST = 2**31 - 1  # the largest index of an array here, which has 32 bits
 Count = Annotated[int, Interval(ge=1, le=MOST)]
-# Environment steps are counted by the host.
+# The host counts environment steps, so they may exceed 32 bits.
 Steps = Annotated[int, Interval(ge=1, le=2**53)]
 Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]
@@ -32,7 +32,7 @@ NOT_A_SETTING = {"setting": False}
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Checks every field when it is made; raises UserError naming the first that is wrong."""
+    """Checks every field at construction; raises UserError that names the first wrong field."""
 
     def __post_init__(self) -> None:
         for name, adapter in _adapters(type(self)).items():
@@ -46,7 +46,7 @@ class Settings:
         self.check()
 
     def check(self) -> None:
-        """Raises UserError for fields that do not go together."""
+        """Raises UserError for fields that do not fit together."""
 
 
 def settings_of(group: type | Settings) -> list[str]:
@@ -89,7 +89,7 @@ def _choices(hint: Any) -> tuple:
 
 
 def _bounds(hint: Any) -> dict[str, float]:
-    """`ge`, `gt`, `le` and `lt` of an annotated number, or of one among others."""
+    """`ge`, `gt`, `le` and `lt` of an annotated number, or of one in a union."""
     if get_origin(hint) is not Annotated:
         return next((found for each in get_args(hint) if (found := _bounds(each))), {})
     found: dict[str, float] = {}
@@ -101,7 +101,7 @@ def _bounds(hint: Any) -> dict[str, float]:
 
 
 def _told(bounds: dict[str, float], value: float) -> str:
-    if bounds.get("le", 0) >= MOST:  # nobody needs to know of it who is far below
+    if bounds.get("le", 0) >= MOST:  # a limit this large is named only if it is exceeded
         above = value > bounds["le"]
         bounds = {kind: end for kind, end in bounds.items() if (kind == "le") == above}
     low, high = ("ge" in bounds or "gt" in bounds), ("le" in bounds or "lt" in bounds)

@@ -1,4 +1,4 @@
-"""The command that asks a question about depth: like `cli.py`, no logic."""
+"""The command that answers a question about depth. Like `cli.py`, no logic."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -22,25 +22,25 @@ def study(
     dry_run: bool = False,
     calibration: bool = False,
 ) -> None:
-    """Answer a question about depth with many runs: `kilolayer study NAME`; without a name, lists
-    the questions.
+    """Answer a question about depth with many runs: `kilolayer study NAME`. Without a name, list
+    the questions that there are.
 
-    Runs that have finished are never repeated: the same command continues what was stopped, and
-    more seeds or depths are added to what is there.
+    Finished runs are never repeated: the same command continues an interrupted study, and more
+    seeds or depths extend it.
 
     Args:
         name: The question, or module:function of your own.
-        size: quick takes minutes on two cores, laptop hours, paper GPUs.
-        out: The study directory; by default studies/NAME-SIZE.
-        task: Train on this task instead; give the option again for more.
-        depths: The depths to compare instead.
-        seeds: Seeds of every combination instead; an interval takes two at least.
+        size: quick takes minutes on two cores, laptop takes hours, paper needs GPUs.
+        out: The study directory. Default: studies/NAME-SIZE.
+        task: Train on this task instead of the study's. Repeat the option for several tasks.
+        depths: Depths to compare instead of the study's.
+        seeds: Seeds of every combination instead of the study's. An interval needs at least two.
         executor: Where the runs go: local processes, a Ray cluster or Slurm jobs.
-        jobs: Runs at once; by default as many as cores and memory allow.
+        jobs: Runs at once. Default: as many as cores and memory allow.
         from_: Analyse the runs of this study directory instead of training.
-        smallest_effect: The largest difference that would not matter, as a share of what a score
-            can be, such as 0.1; by default that of the study, 0.05 for a new one.
-        dry_run: Print the grid and what it will cost, and train nothing.
+        smallest_effect: The largest difference that does not matter, as a share of the best
+            possible score, such as 0.1. Default: that of the study, 0.05 for a new one.
+        dry_run: Print the grid and its cost, and train nothing.
         calibration: Compile and time one run for the hours and the memory of a dry run.
     """
     from kilolayer.studies import run as studies

@@ -1,4 +1,4 @@
-"""The command that shows a task: like `cli.py`, no logic."""
+"""The command that shows a task. Like `cli.py`, no logic."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,12 +12,12 @@ from kilolayer.terminal import OUTPUT
 
 
 def inspect(task: Annotated[TaskChoice, tyro.conf.arg(name="")], out: Path | None = None) -> None:
-    """Show a task before training on it: `kilolayer inspect TASK`, or the options that `train`
-    takes for a robot of your own.
+    """Show a task before training on it: `kilolayer inspect TASK`, or with the options of `train`
+    for your own robot.
 
-    Prints what the agent senses and what goals speak of, with units and the values that random
-    actions give them; the actuators, the control step and the episode; how often random actions
-    succeed; control steps a second on this machine. Writes a picture of a start with its goal.
+    Prints the coordinates of the observation and of goals, with units and their values under random
+    actions; the actuators, the control step and the episode; how often random actions succeed;
+    control steps per second on this machine. Writes a picture of a start with its goal.
 
     Look for: a coordinate that never changes (is it wired?), values in the thousands (another unit
     would learn better), a success of random actions near 1 (the radius is too wide) or goals
@@ -25,7 +25,7 @@ def inspect(task: Annotated[TaskChoice, tyro.conf.arg(name="")], out: Path | Non
 
     Args:
         task: The task.
-        out: The picture to write, a .png; by default inspect_TASK.png.
+        out: The picture to write, a .png. Default: inspect_TASK.png.
     """
     from kilolayer import api
 

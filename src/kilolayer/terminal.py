@@ -1,10 +1,10 @@
-"""What commands print to: text as it is, for a name may hold [brackets] and :colons:."""
+"""The console of the commands. It prints text as it is: a name may hold [brackets] or :colons:."""
 
 from rich.console import Console
 
 
 def console(width: int | None = None, stderr: bool = False) -> Console:
-    """Lines are not wrapped, so that a path or a command can be copied. width: of tables."""
+    """A console that does not wrap lines, so that paths can be copied. width: of tables."""
     return Console(
         highlight=False, soft_wrap=True, markup=False, emoji=False, width=width, stderr=stderr
     )

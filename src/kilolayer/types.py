@@ -1,4 +1,4 @@
-"""Words shared by every room: arrays, metrics and the one error a user may see."""
+"""Types shared by every package: arrays, metrics and the one error that a user may see."""
 
 import jax
 

@@ -1,8 +1,8 @@
-"""The running average of an actor's weights, which acts where nothing is learnt from its actions.
+"""The running average of an actor's weights. It acts in evaluations and is saved with a policy.
 
-Gradient steps of a constant size keep a policy moving about a good one; the average over many of
-them stays close to it (Polyak and Juditsky 1992, SIAM J. Control and Optimization 30, 838-855; with
-exponential weights, as here, arXiv 1806.04498).
+With a constant learning rate, a policy keeps moving around a good one. The average over many
+updates stays close to the good one (Polyak and Juditsky 1992, SIAM J. Control and Optimization 30,
+838-855; with exponential weights, as here, arXiv 1806.04498).
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from kilolayer.types import bad_field
 
 
 class Averaged(eqx.Module):
-    """An agent state with the average of its actor, as a checkpoint keeps them."""
+    """An agent state and the average of its actor, as a checkpoint stores them."""
 
     agent: Any
     average: Any
@@ -22,7 +22,7 @@ class Averaged(eqx.Module):
 def actor_of(state: Any) -> Any:
     """The actor among the parameters of an agent state.
 
-    Raises UserError for an agent of the user's own that has none there.
+    Raises UserError for a user's own agent whose state has no `parameters.actor`.
     """
     actor = getattr(getattr(state, "parameters", None), "actor", None)
     if actor is None:

@@ -1,8 +1,8 @@
 """What an agent is: its hyperparameters, which are its fields, and pure functions on its state.
 
-An agent is a frozen dataclass. Its fields are the settings of its algorithm, options of `kilolayer
-train` among them; nothing is copied out of a config. `on` gives the copy that can be run: it knows
-its `Problem`, the sizes and networks of one run.
+An agent is a frozen dataclass. Its fields are the settings of its algorithm and become options of
+`kilolayer train`. Nothing is copied out of a config. `on` returns the copy that can be run: it
+holds its `Problem`, the sizes and networks of one run.
 """
 
 import abc
@@ -24,7 +24,7 @@ from kilolayer.replay.hindsight import Batch
 from kilolayer.settings import MOST, NOT_A_SETTING, Decay, NonNegative, Positive, Settings, Share
 from kilolayer.types import Array, Metrics, bad_field
 
-# (achieved goal [..., goal], goal [..., goal]) -> what being there is worth, [...]
+# (achieved goal [..., goal], goal [..., goal]) -> reward [...]
 Reward = Callable[[Array, Array], Array]
 
 
@@ -39,12 +39,12 @@ class TaskSpec:
 
 @dataclass(frozen=True)
 class Problem:
-    """What an agent learns in, and with which networks.
+    """What an agent learns, and the shapes of its networks.
 
-    reward: 1 within the goal's success radius, else 0. episode_length, goal_interval: control steps
-    of a training episode, and after which its goal changes, None for never. updates: how many the
-    run consists of, over which learning rates fall. own_torsos: those
-    of the agent's `own_depths`.
+    reward: 1 within the goal's success radius, else 0. episode_length: control steps of a training
+    episode. goal_interval: control steps after which an environment's goal changes; None: never.
+    updates: updates of the whole run, over which learning rates fall. own_torsos: the torsos of the
+    agent's `own_depths`.
     """
 
     task: TaskSpec
@@ -58,7 +58,7 @@ class Problem:
 
 
 class Player(Protocol):
-    """What acts in an evaluation: every agent does, and so does a policy without its critic."""
+    """What acts in an evaluation: an agent, or a policy without a critic."""
 
     def act(
         self, state: Any, observation: Array, goal: Array, key: Array, deterministic: bool
@@ -71,10 +71,11 @@ class Player(Protocol):
 class Sampling:
     """Which steps an agent's batches hold.
 
-    horizon: how far ahead hindsight goals lie, `geometric` with the agent's discount or `uniform`
-    over the rest of the episode. terminal_steps: whether steps at which an episode terminated are
-    drawn too, though nothing follows them. absorbing: whether an environment that terminated counts
-    as staying there. goal_noise: standard deviation of noise on hindsight goals, in success radii.
+    horizon: how far ahead hindsight goals lie: `geometric` with the agent's discount, or `uniform`
+    over the rest of the episode. terminal_steps: whether batches include the steps at which an
+    episode terminated, though these have no successor. absorbing: whether termination is treated as
+    an absorbing state. goal_noise: standard deviation of the noise on hindsight goals, in success
+    radii.
     """
 
     horizon: Literal["geometric", "uniform"] = "geometric"
@@ -84,7 +85,7 @@ class Sampling:
 
 
 class DeepNetwork(NamedTuple):
-    """A network, inputs `[batch, input]` to it, and the gradient of its own loss there."""
+    """A network, a batch of inputs `[batch, input]`, and the gradient of its loss on that batch."""
 
     encoder: Encoder
     inputs: Array
@@ -93,9 +94,9 @@ class DeepNetwork(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Agent(Settings, abc.ABC):
-    """The base of every agent, which states all that the training loop calls."""
+    """The base class of every agent. It declares everything that the training loop calls."""
 
-    # What it can learn from: steps of its own, a dataset, or both.
+    # What the agent can learn from: its own steps, a dataset, or both.
     learns_from: ClassVar[tuple[Literal["steps", "dataset"], ...]] = ("steps",)
 
     batch_size: Annotated[int, Interval(ge=2, le=MOST)] = 256
@@ -106,8 +107,8 @@ class Agent(Settings, abc.ABC):
     """Share of the networks' learning rates that is left at the end of the run; they fall linearly.
     1 keeps them constant. Lower it if late scores fluctuate."""
     constant_share: Share = 0.0
-    """Share of the run before the learning rates, and a target entropy that falls, begin to
-    fall."""
+    """Share of the run before the learning rates start to fall. A falling target entropy starts to
+    fall at the same time."""
     average_decay: Decay = 0.0
     """Decay per update of the running average of the actor's weights. The average is evaluated and
     saved. 0 uses the newest weights. Set 0.999 if scores fluctuate."""
@@ -116,24 +117,24 @@ class Agent(Settings, abc.ABC):
     problem: Suppress[Problem | None] = dataclasses.field(default=None, metadata=NOT_A_SETTING)
 
     def on(self, problem: Problem) -> Self:
-        """The agent that learns this problem; raises UserError if it cannot."""
+        """A copy of the agent that learns this problem; raises UserError if it cannot."""
         return dataclasses.replace(self, problem=problem)
 
     @property
     def bound(self) -> Problem:
-        """The problem that it learns."""
+        """The problem that the agent learns."""
         assert self.problem is not None, "an agent learns a problem: agent.on(problem)"
         return self.problem
 
     @abc.abstractmethod
     def init(self, key: Array) -> Any:
-        """Draw parameters and optimiser state, a pytree of the agent's own making."""
+        """Draw parameters and optimiser state: a pytree of a type that the agent chooses."""
 
     @abc.abstractmethod
     def update(self, state: Any, batch: Any, key: Array) -> tuple[Any, Metrics]:
         """One gradient update; metrics are scalars named `part/quantity`.
 
-        batch: a `Batch` from the replay buffer; of an `OnPolicyAgent`, `batch_size` of the steps
+        batch: a `Batch` from the replay buffer; for an `OnPolicyAgent`, `batch_size` of the steps
         that `prepare` returned.
         """
 
@@ -149,62 +150,64 @@ class Agent(Settings, abc.ABC):
         return jnp.tanh(mean) if deterministic else sample_action(mean, log_std, key)[0]
 
     def explore(self, state: Any, observation: Array, goal: Array, key: Array) -> Array:
-        """Actions while collecting, as `act` gives them. Default: with its noise."""
+        """Actions while collecting, shaped as in `act`. Default: `act` with noise."""
         return self.act(state, observation, goal, key, deterministic=False)
 
     @abc.abstractmethod
     def rate(self, state: Any, observation: Array, action: Array, goal: Array) -> Array:
-        """How highly the critic rates each row, `[...]`: used to choose among several actions."""
+        """The critic's rating of each row, `[...]`. It serves to choose among several actions."""
 
     @property
     def sampling(self) -> Sampling:
-        """Which steps its batches hold."""
+        """Which steps the agent's batches hold."""
         return Sampling()
 
     @property
     def own_depths(self) -> tuple[int, ...]:
-        """Depths of networks that it has beside those of the problem."""
+        """Depths of further networks that the agent has besides those of the problem."""
         return ()
 
     def horizon_discount(self, done: Array | float) -> Array | float:
-        """Discount of hindsight goals after a share `done` of the run, where they are geometric."""
+        """Discount of geometric hindsight goals after the share `done` of the run."""
         return 1.0
 
     def networks(self, state: Any, batch: Batch, key: Array) -> dict[str, DeepNetwork]:
-        """Each deep network by its name, on a batch from the replay buffer, for the report."""
+        """The agent's deep networks by name, on a batch from the replay buffer, for the report."""
         return {}
 
     def falling(self, rate: float) -> optax.ScalarOrSchedule:
-        """A learning rate that falls to its final share."""
+        """A learning rate, or its schedule if it falls to its final share."""
         if self.final_learning_rate_share == 1:
             return rate
         return self.settling(rate, self.final_learning_rate_share * rate)
 
     def settling(self, first: float, last: float) -> optax.Schedule:
-        """From a number to another by updates, linearly, after the constant share of the run."""
+        """A schedule over updates: constant at
+        `first` for the constant share, then linear to `last`."""
         constant = round(self.constant_share * self.bound.updates)
         return optax.linear_schedule(first, last, max(1, self.bound.updates - constant), constant)
 
     def optimiser(self, rate: float) -> optax.GradientTransformation:
-        """Of a network that learns at this rate."""
+        """The optimiser of a network with this learning rate."""
         return network_optimiser(self.falling(rate), self.weight_decay)
 
 
 @dataclass(frozen=True, kw_only=True)
 class OnPolicyAgent(Agent):
-    """An agent that learns from the newest unroll alone, and never again."""
+    """An agent that learns from the newest unroll only, and from each unroll in one round only."""
 
     @abc.abstractmethod
     def prepare(self, state: Any, unroll: Transition) -> Any:
-        """The steps that the updates of one round draw their batches from, leaves `[steps, ...]`.
+        """The steps from which the updates of one round draw their batches, leaves `[steps, ...]`.
 
-        unroll: leaves `[time, envs, ...]` in order of time, collected by this very `state`. Each
-        `update` takes `batch_size` of the steps; all are passed once before any is again.
+        unroll: leaves `[time, envs, ...]` in order of time, collected with this `state`. Each
+        `update` takes `batch_size` of the steps. All steps are used once before any step is used
+        again.
         """
 
 
 def check_discount(discount: float) -> None:
-    """Raises UserError for a discount with which rewards do not add up."""
+    """Raises UserError for a discount of 1, with which the sum of rewards is unbounded."""
     if discount == 1:
         allowed = "this agent adds up discounted rewards, so it must be below 1"
         raise bad_field("discount", discount, allowed, 0.99)

@@ -47,7 +47,7 @@ class CRLState(eqx.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class CRL(Agent):
-    """Contrastive reinforcement learning: each transition against the goals of all others."""
+    """Contrastive reinforcement learning: contrasts each transition with the goals of others."""
 
     learns_from = ("steps", "dataset")
 
@@ -86,8 +86,8 @@ class CRL(Agent):
     """Share of the actor's batch that takes the hindsight goal of another row. It trains goals far
     from the state."""
     commanded_goal_share: Share = 0.0
-    """Share of the actor's batch that takes the goal of the environment's episode. It trains goals
-    farther than any state reached so far."""
+    """Share of the actor's batch that takes the commanded goal. It trains goals farther than any
+    state reached so far."""
     hindsight_goal_noise: NonNegative = 0.0
     """Standard deviation of Gaussian noise on hindsight goals, in success radii. Raise it if the
     agent overshoots small distances."""
@@ -127,8 +127,9 @@ class CRL(Agent):
         return CRLState(parameters, init_moments(self.optimisers, parameters))
 
     def explore(self, state: CRLState, observation: Array, goal: Array, key: Array) -> Array:
-        """Without noise in the first environments, as the policy will be evaluated: states in which
-        it stands still come into the buffer, and the critic learns that they lead nowhere."""
+        """The first environments, a share `deterministic_env_share`, act without noise, as in an
+        evaluation. The buffer then also holds states in which the deterministic policy stands
+        still, and the critic learns that they lead nowhere."""
         mean, log_std = self.distribution(state, observation, goal)
         noisy = sample_action(mean, log_std, key)[0]
         if self.deterministic_env_share == 0:
@@ -155,9 +156,9 @@ class CRL(Agent):
     def loss(
         self, parameters: Parameters, batch: Batch, key: Array, target_entropy: Array | float
     ) -> tuple[Array, Metrics]:
-        """The losses of critic, actor and temperature together; each moves its own part alone.
+        """The sum of the losses of critic, actor and temperature. Each changes only its own part.
 
-        They share the goal encodings, and their networks run together where that is faster.
+        The losses share the goal encodings. Their networks run together where that is faster.
         """
         goal_key, action_key = jax.random.split(key)
         critic, fixed = parameters.critic, jax.lax.stop_gradient(parameters)
@@ -173,7 +174,8 @@ class CRL(Agent):
         )
         critic_loss, critic_metrics = self.contrast(phi, psi)
         psi = jax.lax.stop_gradient(psi)
-        # Encoding the commanded goals is a pass of its own, so only where some are practised.
+        # Encoding the commanded goals takes a forward pass of its own, so it is done only if the
+        # actor trains on some of them.
         commanded = fixed.critic.goal(batch.commanded_goal) if self.commanded_goal_share else psi
         actor_loss, (actor_metrics, log_prob) = self.improve(
             gaussian(policy),
@@ -188,7 +190,7 @@ class CRL(Agent):
         return critic_loss + actor_loss + temperature, metrics
 
     def target_entropy(self, state: CRLState) -> Array | float:
-        """Of the whole action, at the update that comes next."""
+        """Target entropy of the whole action at the next update."""
         first, last = self.target_entropy_per_action, self.final_target_entropy_per_action
         dim = self.bound.task.action_dim
         if last is None:
@@ -198,7 +200,7 @@ class CRL(Agent):
 
     @property
     def optimisers(self) -> dict[str, optax.GradientTransformation]:
-        """By part; weights decay in networks alone."""
+        """The optimiser of each part; weight decay applies to the networks only."""
         return {
             "actor": self.optimiser(self.actor_learning_rate),
             "critic": self.optimiser(self.critic_learning_rate),
@@ -212,7 +214,7 @@ class CRL(Agent):
         return loss, (metrics, psi)
 
     def contrast(self, phi: Array, psi: Array) -> tuple[Array, Metrics]:
-        """The critic's loss of its encodings, `[batch, representation]` each."""
+        """The critic's loss for its encodings phi and psi, `[batch, representation]` each."""
         logits = pairwise(self.energy, phi, psi)
         return contrastive_loss(self.contrastive_loss, logits, self.logsumexp_penalty)
 
@@ -231,7 +233,7 @@ class CRL(Agent):
     def improve(
         self, policy: Gaussian, parameters: Parameters, observation: Array, psi: Array, key: Array
     ) -> tuple[Array, tuple[Metrics, Array]]:
-        """The actor's loss of the policy that it gives; psi: encodings of its goals."""
+        """The actor's loss for its output `policy`; psi: encodings of the actor's goals."""
         action, log_prob = sample_action(*policy, key)
         phi = parameters.critic.encode_pair(observation, action)
         temperature = jnp.exp(parameters.log_temperature)
@@ -240,8 +242,9 @@ class CRL(Agent):
         return loss, (metrics, log_prob)
 
     def actor_goals(self, uniform: Array, own: Array, commanded: Array) -> Array:
-        """The goals that the actor practises, or their encodings if those are given: some rows of
-        `own [batch, ...]` are shuffled, and some commanded, as `uniform [batch, 1]` says."""
+        """The goals that the actor trains on, or their encodings if `own` and `commanded` are
+        encodings. `uniform [batch, 1]` selects the rows of `own [batch, ...]` that are shuffled and
+        the rows that take the commanded goal."""
         goals = own
         if self.shuffled_goal_share > 0.0:
             goals = jnp.where(uniform < self.shuffled_goal_share, jnp.roll(own, 1, axis=0), goals)
@@ -260,7 +263,7 @@ class CRL(Agent):
         return 1 - 1 / (first + (last - first) * jnp.clip(done / self.horizon_growth_share, 0, 1))
 
     def networks(self, state: CRLState, batch: Batch, key: Array) -> dict[str, DeepNetwork]:
-        """The actor, with the batch's hindsight goals alone, and the critic's two encoders."""
+        """The actor, on the batch's hindsight goals only, and the critic's two encoders."""
         parameters = state.parameters
         actor, critic = parameters.actor, parameters.critic
         of_critic, (_, psi) = jax.grad(self.critic_loss, has_aux=True)(critic, batch)

@@ -1,8 +1,8 @@
-"""A student that acts and a teacher that says what it would have done: on-policy distillation.
+"""On-policy distillation: a student acts, and a teacher shows what it would have done.
 
-As in DAgger (arXiv 1011.0686) the states are those that the student comes to, so that it learns to
-recover from its own errors, and all of them are kept. The teacher is asked again at every update,
-for it must also say what it would do under hindsight goals.
+As in DAgger (arXiv 1011.0686), the states are those that the student visits, so that it learns to
+recover from its own errors. All of them are kept. The teacher runs again at every update, because
+it must also act for hindsight goals.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ Rate = Callable[[Any, Array, Array, Array], Array]
 
 
 class DistillationState(eqx.Module):
-    """teacher, critic: never change; critic is None where all rows weigh the same."""
+    """teacher, critic: constant; critic is None if all rows have the same weight."""
 
     student: Actor
     optimiser: dict[str, Any]
@@ -39,13 +39,13 @@ class DistillationState(eqx.Module):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Distillation(Agent):
-    """The agent that learns to act as `teacher` does; its network is the problem's `actor_torso`.
+    """The agent that learns to act like `teacher`. Its network has the problem's `actor_torso`.
 
-    Its learning rate falls to zero by a cosine over the problem's updates. start: what the student
-    begins as, by default drawn anew. hindsight_share: share of a batch's rows whose goal is one
-    reached later and not the one given. teacher_acts: share of the updates over which the share of
-    environments in which the teacher acts falls from all to none. rate_of, critic: the teacher's,
-    to weigh the rows by what the student's action costs.
+    Its learning rate falls to zero along a cosine over the problem's updates. start: the student's
+    initial network; default: drawn at random. hindsight_share: share of a batch's rows with a
+    hindsight goal; the other rows have the commanded goal. teacher_acts: share of the updates
+    during which the teacher acts in some environments; their share falls from all to none. rate_of,
+    critic: the teacher's critic, which weights each row by the cost of the student's action.
     """
 
     teacher: Actor = field(metadata=NOT_A_SETTING)
@@ -63,7 +63,7 @@ class Distillation(Agent):
             student = Actor.init(
                 key, task.observation_dim, task.goal_dim, task.action_dim, self.bound.actor_torso
             )
-        # Copies, for a training round takes the memory of the state that it is given.
+        # Copies, because a training round donates the memory of its state.
         student, teacher, critic = jax.tree.map(jnp.copy, (student, self.teacher, self.critic))
         moments: dict[str, Any] = {"student": self.optimisers["student"].init(student)}
         return DistillationState(student, moments, teacher, critic, jnp.zeros((), jnp.int32))
@@ -88,10 +88,10 @@ class Distillation(Agent):
     def explore(
         self, state: DistillationState, observation: Array, goal: Array, key: Array
     ) -> Array:
-        """The teacher's action in the first environments, as long as it acts, else the student's.
+        """In the first environments the teacher's action, while it acts; else the student's action.
 
-        Every other environment acts without noise, as the student will be deployed; the others see
-        more.
+        Every other environment acts without noise, as a deployed student does. The noisy
+        environments visit more states.
         """
         student = _every_other_noisy(state.student, observation, goal, key)
         envs = observation.shape[0]
@@ -104,7 +104,7 @@ class Distillation(Agent):
         return jax.lax.cond(by_teacher.any(), mixed, lambda: student)
 
     def teacher_share(self, updates: Array) -> Array:
-        """Share of the environments in which the teacher acts after so many updates."""
+        """Share of the environments in which the teacher acts after this number of updates."""
         last = max(1.0, self.teacher_acts * self.bound.updates)
         return jnp.clip(1 - (updates + 1) / last, 0, 1)
 
@@ -132,7 +132,7 @@ class Distillation(Agent):
         observation: Array,
         goal: Array,
     ) -> tuple[Array, Metrics]:
-        """Mean `KL(teacher || student)` of the rows, each with its weight, and what to log.
+        """Weighted mean of `KL(teacher || student)` over the rows, and what to log.
 
         wanted: the teacher's mean and log standard deviation, `[batch, action]`. squared_error: of
         the deterministic action, per coordinate.

@@ -1,8 +1,8 @@
-"""Supervised goal reaching: the actor makes the actions that were taken more likely.
+"""Supervised goal reaching: training makes the actions that were taken more likely.
 
-Told the goal that a step went on to reach, this is goal-conditioned behaviour cloning on a dataset
-(GCBC, arXiv 1903.01973, as in arXiv 2410.20092) and iterated supervised learning where the agent's
-own policy collects (GCSL, arXiv 1912.06088); without a goal it is behaviour cloning.
+With hindsight goals, this is goal-conditioned behaviour cloning on a dataset (GCBC, arXiv
+1903.01973, as in arXiv 2410.20092), or iterated supervised learning if the agent's own policy
+collects (GCSL, arXiv 1912.06088). Without goals, it is behaviour cloning.
 """
 
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ from kilolayer.networks.actor import Actor, action_log_prob, sample_action
 from kilolayer.replay.hindsight import Batch
 from kilolayer.types import Array, Metrics
 
-# A recorded action at its bound was clipped, and its density would be that of a point far out: it
-# counts as this one, 3.8 before the tanh, so that it does not outweigh all others.
+# A recorded action at its bound was clipped. Before the tanh it would lie far out, and its density
+# would outweigh all others. It counts as this action, which is 3.8 before the tanh.
 LARGEST_CLONED = 0.999
 
 
@@ -35,9 +35,9 @@ class ImitationState(eqx.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class Imitation(Agent):
-    """Iterated supervised learning (GCSL): an actor alone, which learns from its own steps."""
+    """Iterated supervised learning (GCSL): an actor without critic learns from its own steps."""
 
-    # Whether the actor is told its goal, or zeros in place of every goal.
+    # Whether the actor sees its goal; otherwise it sees zeros.
     sees_goal: ClassVar[bool] = True
 
     def init(self, key: Array) -> ImitationState:
@@ -58,7 +58,7 @@ class Imitation(Agent):
         return self._policy(state.parameters, observation, goal)
 
     def rate(self, state: ImitationState, observation: Array, action: Array, goal: Array) -> Array:
-        """There is no critic: the log density of the action, `[...]`."""
+        """The log density of the action, `[...]`, as there is no critic."""
         return action_log_prob(*self._policy(state.parameters, observation, goal), action)
 
     def update(

@@ -13,18 +13,19 @@ from kilolayer.networks.block import NormedLayer, unit_columns
 Parameters = TypeVar("Parameters")
 Tree = TypeVar("Tree")
 Optimisers = Mapping[str, optax.GradientTransformation]
-"""An optimiser for each part of the parameters, a dataclass, by the part's name."""
+"""The optimiser of each part of the parameters, a dataclass, by the part's name."""
 
 
 def network_optimiser(
     learning_rate: optax.ScalarOrSchedule, weight_decay: float = 0.0
 ) -> optax.GradientTransformation:
-    """Adam (arXiv 1412.6980), with decoupled weight decay if there is any (1711.05101).
+    """Adam (arXiv 1412.6980), with decoupled weight decay if there is any (arXiv 1711.05101).
 
     learning_rate: a number, or a function of the number of updates done.
-    weight_decay: a step shrinks every parameter by `learning_rate * weight_decay` of itself. The
+
+    weight_decay: each step shrinks every parameter by the share `learning_rate * weight_decay`. The
     kernels of hyperspherical layers are projected back to columns of norm 1 after the step
-    (2502.15280); the others move as the optimiser says, bit for bit.
+    (2502.15280). All other parameters get the optimiser's step unchanged, bit for bit.
     """
     steps = [optax.scale_by_adam()]
     if weight_decay > 0:
@@ -60,7 +61,7 @@ def polyak_update(target: Tree, parameters: Tree, rate: float) -> Tree:
 
 
 def _keep_unit_columns(updates: Any, parameters: Any) -> Any:
-    """The updates after which the columns of hyperspherical kernels have the norm 1."""
+    """The updates, changed so that the columns of hyperspherical kernels keep norm 1."""
 
     def project(update: Any, layer: Any) -> Any:
         if not _is_layer(layer) or layer.norm != "hyperspherical":

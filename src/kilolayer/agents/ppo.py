@@ -1,5 +1,5 @@
 """Proximal policy optimisation (arXiv 1707.06347) on the same sparse reward as
-`kilolayer.agents.sac`: on policy, from the newest unroll, for the goals that were told."""
+`kilolayer.agents.sac`. It learns on policy, from the newest unroll, with commanded goals."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -40,10 +40,10 @@ class PPOState(eqx.Module):
 
 
 class PPOBatch(eqx.Module):
-    """Steps with how good their actions turned out, leaves `[steps, ...]`.
+    """Steps with their advantages and returns, leaves `[steps, ...]`.
 
-    log_prob: of the action for the policy that took it. advantage: in standard deviations.
-    returns: what the critic should have said.
+    log_prob: log density of the action under the policy that took it. advantage: in standard
+    deviations. returns: the critic's targets.
     """
 
     observation: Array
@@ -58,7 +58,7 @@ class PPOBatch(eqx.Module):
 class PPO(OnPolicyAgent):
     """Proximal policy optimisation.
 
-    Each update takes a batch of the newest unroll, so the unroll is passed
+    Each update takes a batch of the newest unroll. A round passes over the unroll
     `updates * batch_size / steps` times.
     """
 
@@ -89,17 +89,18 @@ class PPO(OnPolicyAgent):
         return PPOState(parameters, init_moments(self.optimisers, parameters))
 
     def rate(self, state: PPOState, observation: Array, action: Array, goal: Array) -> Array:
-        """The state's value, less half the squared distance, in the policy's deviations, of the
-        action from its mean: there is no critic of actions, so the likeliest is the best."""
+        """The state's value minus half the squared distance of the action from the policy's mean,
+        in standard deviations. There is no critic of actions, so the likeliest action is rated
+        best."""
         away = deviations(*state.parameters.actor(observation, goal), action)
         value = _value(state.parameters.critic, observation, goal)
         return value - 0.5 * jnp.square(away).sum(-1)
 
     def prepare(self, state: PPOState, unroll: Transition) -> PPOBatch:
-        """All steps of the unroll but the last, whose successor is not in it.
+        """All steps of the unroll except the last, whose successor is not in the unroll.
 
-        Nor is that of a step whose episode's time was up, that was the last for its goal or before
-        its episode was cut off: it is not known to be good or bad.
+        The advantage is 0 for each step whose successor is unknown: the last step of an episode
+        whose time was up, the last step before a goal change, and the last step before a cut-off.
         """
         now, later = (jax.tree.map(lambda leaf, s=s: leaf[s], unroll) for s in _NOW_AND_LATER)
         value = _value(state.parameters.critic, unroll.observation, unroll.goal)
@@ -140,7 +141,7 @@ class PPO(OnPolicyAgent):
 
     @property
     def optimisers(self) -> dict[str, optax.GradientTransformation]:
-        """By part; weights decay in networks alone."""
+        """The optimiser of each part; weight decay applies to the networks only."""
         return {
             "actor": self.optimiser(self.actor_learning_rate),
             "critic": self.optimiser(self.critic_learning_rate),
@@ -149,7 +150,7 @@ class PPO(OnPolicyAgent):
     def gradients(
         self, parameters: Parameters, batch: PPOBatch, key: Array
     ) -> tuple[dict[str, Any], Metrics]:
-        """Of the critic's and the actor's loss on the batch, and metrics."""
+        """Gradients of the critic's and the actor's loss on the batch, and metrics."""
 
         def of_critic(critic: Encoder) -> tuple[Array, Metrics]:
             return critic_loss(_value(critic, batch.observation, batch.goal)[None], batch.returns)
@@ -168,7 +169,7 @@ class PPO(OnPolicyAgent):
         return {"actor": actor, "critic": critic}, metrics
 
     def networks(self, state: PPOState, batch: Batch, key: Array) -> dict[str, DeepNetwork]:
-        """Actor and critic. A batch has no unroll, so advantages look one step ahead."""
+        """The actor and the critic. Without an unroll, the advantages look one step ahead."""
         actor, critic = state.parameters.actor, state.parameters.critic
         goal = batch.commanded_goal
         reward = self.bound.reward(batch.achieved_goal, goal)

@@ -1,4 +1,4 @@
-"""Agents by name, and what of a task they need to know."""
+"""Agents by name, and the sizes and the reward that they need from a task."""
 
 from collections.abc import Mapping
 
@@ -36,7 +36,7 @@ def agent_class(name: str) -> type[Agent]:
 
 
 def name_of(agent: Agent | type[Agent]) -> str:
-    """The name that `agent_class` finds the agent's class by."""
+    """The name by which `agent_class` finds the agent's class."""
     kind = agent if isinstance(agent, type) else type(agent)
     ours = (name for name, known in AGENTS.items() if known is kind)
     return next(ours, f"{kind.__module__}:{kind.__qualname__}")

@@ -1,7 +1,7 @@
 """Soft actor-critic (arXiv 1812.05905) on a sparse reward, with hindsight goals (1707.01495).
 
-The reward belongs to the state, r(s, g) = 1 within the goal's radius and else 0, and an episode
-that reaches its goal goes on: the value is the discounted time at the goal.
+The reward depends on the state: r(s, g) = 1 within the goal's radius, else 0. An episode continues
+after it reaches its goal, so the value is the discounted time at the goal.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Parameters(eqx.Module):
 
 
 class SACState(eqx.Module):
-    """target: the critic that values are bootstrapped from; optimiser: Adam's state by part."""
+    """target: the critic for bootstrapped values; optimiser: Adam's state of each part."""
 
     parameters: Parameters
     target: TwinCritic
@@ -39,7 +39,7 @@ class SACState(eqx.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class SAC(Agent):
-    """Soft actor-critic on the goals that its environments were given."""
+    """Soft actor-critic on commanded goals."""
 
     critic_learning_rate: Positive = 3e-4
     """Adam's step size for the critic. Lower it if the critic's loss grows."""
@@ -49,8 +49,8 @@ class SAC(Agent):
     discount: PositiveShare = 0.99
     """A reward k steps ahead counts discount^k. It must be below 1."""
     hindsight_goal_share: Share = 0.0
-    """Share of the batch whose goal is one reached later in the episode (strategy `future` of arXiv
-    1707.01495). The rest keeps the episode's goal."""
+    """Share of the batch with a hindsight goal (strategy `future` of arXiv 1707.01495). The rest
+    keeps the commanded goal."""
     target_rate: PositiveShare = 0.005
     """Polyak rate: share of the way that target networks move at each update. Lower it if the
     critic is unstable."""
@@ -82,12 +82,12 @@ class SAC(Agent):
             critic=TwinCritic.init(critic_key, inputs, self.bound.critic_torso),
             log_temperature=jnp.log(jnp.float32(self.initial_temperature)),
         )
-        # A copy: the training loop donates the state, and no array may be given away twice.
+        # A copy: the training loop donates the state, and no array may be donated twice.
         target = jax.tree.map(jnp.copy, parameters.critic)
         return SACState(parameters, target, init_moments(self.optimisers, parameters))
 
     def rate(self, state: SACState, observation: Array, action: Array, goal: Array) -> Array:
-        """The smaller of the two critics' discounted times at the goal."""
+        """The smaller of the two critics' estimates of the discounted time at the goal."""
         return state.parameters.critic(observation, action, goal).min(0)
 
     def update(self, state: SACState, batch: Batch, key: Array) -> tuple[SACState, Metrics]:
@@ -111,7 +111,7 @@ class SAC(Agent):
 
     @property
     def optimisers(self) -> dict[str, optax.GradientTransformation]:
-        """By part; weights decay in networks alone."""
+        """The optimiser of each part; weight decay applies to the networks only."""
         return {
             "actor": self.optimiser(self.actor_learning_rate),
             "critic": self.optimiser(self.critic_learning_rate),
@@ -121,7 +121,7 @@ class SAC(Agent):
     def gradients(
         self, state: SACState, batch: Batch, key: Array
     ) -> tuple[dict[str, Any], Metrics, Array]:
-        """Of the critic's and the actor's loss, metrics, and the log densities of new actions."""
+        """Gradients of the losses of critic and actor, metrics, log densities of new actions."""
         goal_key, next_key, action_key = jax.random.split(key, 3)
         parameters = state.parameters
         goal = batch.mixed_goals(self.hindsight_goal_share, goal_key)
@@ -147,7 +147,7 @@ class SAC(Agent):
         return {"actor": actor, "critic": critic}, metrics, log_prob
 
     def next_value(self, state: SACState, observation: Array, goal: Array, key: Array) -> Array:
-        """What the target critic expects of acting on from `observation`, `[batch]`."""
+        """The target critic's soft value of `observation` under the policy, `[batch]`."""
         action, log_prob = sample_action(*state.parameters.actor(observation, goal), key)
         temperature = jnp.exp(state.parameters.log_temperature)
         return soft_value(state.target(observation, action, goal), log_prob, temperature)
@@ -168,8 +168,8 @@ class HindsightSAC(SAC):
     """Soft actor-critic with hindsight goals."""
 
     hindsight_goal_share: Share = 0.8
-    """Share of the batch whose goal is one reached later in the episode (strategy `future` of arXiv
-    1707.01495). The rest keeps the episode's goal."""
+    """Share of the batch with a hindsight goal (strategy `future` of arXiv 1707.01495). The rest
+    keeps the commanded goal."""
 
 
 def critic_networks(

@@ -21,15 +21,15 @@ from kilolayer.types import Array, Metrics
 
 
 class Parameters(eqx.Module):
-    """actor: gives one action, whose noise is not its own."""
+    """actor: deterministic; noise is added to its action outside of it."""
 
     actor: Encoder
     critic: TwinCritic
 
 
 class TD3State(eqx.Module):
-    """target: slow copies; optimiser: Adam's state by part; updates: how many were done;
-    policy_loss: at the newest of them that moved the policy, 0 before any."""
+    """target: slow copies of the parameters. optimiser: Adam's state by part. updates: number of
+    updates done. policy_loss: at the newest update of the policy; 0 before the first."""
 
     parameters: Parameters
     target: Parameters
@@ -42,7 +42,8 @@ class TD3State(eqx.Module):
 class TD3(Agent):
     """Twin delayed deep deterministic policy gradient with hindsight goals.
 
-    Deviations are those of arXiv 1802.09477, section 6.1, for actions in [-1, 1].
+    The standard deviations of the noise are those of arXiv 1802.09477, section 6.1, for actions in
+    [-1, 1].
     """
 
     critic_learning_rate: Positive = 3e-4
@@ -50,8 +51,8 @@ class TD3(Agent):
     discount: PositiveShare = 0.99
     """A reward k steps ahead counts discount^k. It must be below 1."""
     hindsight_goal_share: Share = 0.8
-    """Share of the batch whose goal is one reached later in the episode (strategy `future` of arXiv
-    1707.01495). The rest keeps the episode's goal."""
+    """Share of the batch with a hindsight goal (strategy `future` of arXiv 1707.01495). The rest
+    keeps the commanded goal."""
     target_rate: PositiveShare = 0.005
     """Polyak rate: share of the way that target networks move at each update. Lower it if the
     critic is unstable."""
@@ -79,7 +80,7 @@ class TD3(Agent):
             actor=Encoder.init(actor_key, states, task.action_dim, self.bound.actor_torso),
             critic=TwinCritic.init(critic_key, states + task.action_dim, self.bound.critic_torso),
         )
-        # A copy: the training loop donates the state, and no array may be given away twice.
+        # A copy: the training loop donates the state, and no array may be donated twice.
         target = jax.tree.map(jnp.copy, parameters)
         moments = init_moments(self.optimisers, parameters)
         return TD3State(parameters, target, moments, jnp.zeros((), jnp.int32), jnp.zeros(()))
@@ -94,7 +95,7 @@ class TD3(Agent):
         return jnp.clip(action + noise, -1, 1)
 
     def rate(self, state: TD3State, observation: Array, action: Array, goal: Array) -> Array:
-        """The smaller of the two critics' discounted times at the goal."""
+        """The smaller of the two critics' estimates of the discounted time at the goal."""
         return state.parameters.critic(observation, action, goal).min(0)
 
     def update(self, state: TD3State, batch: Batch, key: Array) -> tuple[TD3State, Metrics]:
@@ -118,7 +119,7 @@ class TD3(Agent):
 
     @property
     def optimisers(self) -> dict[str, optax.GradientTransformation]:
-        """By part; weights decay in networks alone."""
+        """The optimiser of each part; weight decay applies to the networks only."""
         return {
             "actor": self.optimiser(self.actor_learning_rate),
             "critic": self.optimiser(self.critic_learning_rate),
@@ -127,7 +128,7 @@ class TD3(Agent):
     def critic_gradient(
         self, state: TD3State, batch: Batch, goal: Array, key: Array
     ) -> tuple[TwinCritic, Metrics]:
-        """Of the critics' loss on the batch with the goals `[batch, goal]`, and metrics."""
+        """Gradient of the critics' loss on the batch with goals `[batch, goal]`, and metrics."""
         reward = self.bound.reward(batch.achieved_goal, goal)
         next_action = self.smoothed_action(state.target.actor, batch.next_observation, goal, key)
         next_value = state.target.critic(batch.next_observation, next_action, goal).min(0)
@@ -141,7 +142,7 @@ class TD3(Agent):
         return gradient, metrics | {"critic/reward": reward.mean()}
 
     def smoothed_action(self, actor: Encoder, observation: Array, goal: Array, key: Array) -> Array:
-        """The target policy's action with noise cut at its limit (equation 14)."""
+        """The target policy's action with clipped noise (equation 14)."""
         action = _action(actor, observation, goal)
         noise = self.smoothing_noise * jax.random.normal(key, action.shape)
         noise = jnp.clip(noise, -self.smoothing_limit, self.smoothing_limit)

@@ -1,1 +1,1 @@
-"""Losses as functions of arrays: `(scalar, metrics)`. Knows no network and no agent."""
+"""Losses as functions of arrays: `(scalar, metrics)`. This package uses no network and no agent."""

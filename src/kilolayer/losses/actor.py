@@ -15,6 +15,6 @@ def actor_loss(energy: Array, log_prob: Array, temperature: Array) -> tuple[Arra
 def temperature_loss(
     log_temperature: Array, log_prob: Array, target_entropy: Array | float
 ) -> Array:
-    """Raises the temperature while the entropy `-mean log_prob` is below its target."""
+    """A loss that raises the temperature while the entropy `-mean log_prob` is below its target."""
     excess = jax.lax.stop_gradient(-jnp.mean(log_prob)) - target_entropy
     return jnp.exp(log_temperature) * excess

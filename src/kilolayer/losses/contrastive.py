@@ -13,16 +13,17 @@ ContrastiveLoss = Literal["forward", "backward", "symmetric", "binary"]
 def contrastive_loss(
     kind: ContrastiveLoss, logits: Array, logsumexp_penalty: float
 ) -> tuple[Array, Metrics]:
-    """Loss of the critic and what to log of it.
+    """The critic's loss, and what to log.
 
     logits: energies `[batch, batch]`; row i is a state-action pair, column j a goal, and the
     diagonal holds the positive pairs.
-    forward: each row must find its goal; backward: each goal must find its row; symmetric: the
-    mean of both; binary: every entry is classified alone (noise-contrastive estimation with all
-    off-diagonal entries as negatives, positives and negatives weighing the same).
+    forward: InfoNCE over the goals of each row; backward: InfoNCE over the rows of each goal;
+    symmetric: the mean of both; binary: every entry is classified alone (noise-contrastive
+    estimation with all off-diagonal entries as negatives; positives and negatives have the same
+    weight).
     The penalty is `logsumexp_penalty * mean_i (logsumexp_j f_ij)^2`, over rows.
     accuracy: share of the rows whose own goal has the highest energy. A row in which k goals share
-    the highest counts 1/k, so that a critic that is constant scores as chance does, 1/batch.
+    the highest energy counts 1/k, so that a constant critic scores at chance level, 1/batch.
     """
     positive = jnp.diagonal(logits)
     log_partition = jax.nn.logsumexp(logits, axis=1)

@@ -1,22 +1,22 @@
-"""How far a student's policy is from its teacher's, and which rows matter."""
+"""The divergence of a student's policy from its teacher's, and the weights of rows."""
 
 import jax
 import jax.numpy as jnp
 
 from kilolayer.types import Array
 
-# Share of the weight that all rows have alike, so that none is forgotten where the student errs
-# elsewhere.
+# Share of the weight that is equal for all rows, so that no row is forgotten while the student errs
+# on others.
 EVEN_SHARE = 0.5
 
 
 def gaussian_divergence(teacher: tuple[Array, Array], student: tuple[Array, Array]) -> Array:
     """KL(teacher || student) of two diagonal Gaussians, `[...]` in nats.
 
-    teacher, student: `(mean, log_std)`, each `[..., action]`, as an `Actor` returns them. It is
-    that of the squashed policies too: tanh is a bijection, which no divergence sees. In this
-    direction the student covers what its teacher does (arXiv 1511.06295, section 3), and an error
-    of the mean counts in the student's deviations.
+    teacher, student: `(mean, log_std)`, each `[..., action]`, as an `Actor` returns them. The
+    divergence of the squashed policies is the same, because tanh is a bijection. In this direction
+    the student covers what its teacher does (arXiv 1511.06295, section 3), and an error of the mean
+    is measured in the student's standard deviations.
     """
     (mean, log_std), (student_mean, student_log_std) = teacher, student
     narrower = log_std - student_log_std
@@ -25,13 +25,13 @@ def gaussian_divergence(teacher: tuple[Array, Array], student: tuple[Array, Arra
 
 
 def critic_weights(teacher_energy: Array, student_energy: Array) -> Array:
-    """How much each row counts, `[batch]` with mean 1; no gradient passes.
+    """The weight of each row, `[batch]` with mean 1; no gradient passes.
 
-    teacher_energy, student_energy `[batch]`: f(s, a, g) of either's deterministic action. A row
-    weighs `0.5 + 0.5 * d / mean(d)` with the loss d = max(0, f(s, a_teacher, g) - f(s, a_student,
-    g)): half the weight goes to where the student's action costs something. Ours, after Q-DAGGER
-    (arXiv 1805.08328, section 3.2), which weighs by the loss of the worst action instead. Where no
-    row loses anything all weigh the same.
+    teacher_energy, student_energy `[batch]`: f(s, a, g) of the deterministic action of each. The
+    weight of a row is `0.5 + 0.5 * d / mean(d)` with the loss d = max(0, f(s, a_teacher, g) - f(s,
+    a_student, g)): half of the weight goes to rows where the student's action costs something. This
+    is our own variant of Q-DAGGER (arXiv 1805.08328, section 3.2), which uses the loss of the worst
+    action instead. If no row loses anything, all weights are 1.
     """
     loss = jax.lax.stop_gradient(jnp.maximum(teacher_energy - student_energy, 0.0))
     mean = loss.mean()

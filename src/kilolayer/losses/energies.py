@@ -1,7 +1,7 @@
 """Energies: how likely the goal lies in the future of a state-action pair.
 
 `pairwise` compares every row with every row through one float32 matrix product, never through a
-`[batch, batch, dim]` array; `rowwise` compares equal rows.
+`[batch, batch, dim]` array; `rowwise` compares row i with row i.
 """
 
 from typing import Literal, get_args
@@ -12,7 +12,8 @@ from kilolayer.types import Array
 
 Energy = Literal["euclidean", "squared_euclidean", "dot", "cosine"]
 
-# Inside the square root, so that the gradient at distance zero is zero and not infinite.
+# Lower bound inside the square root, so that the gradient at distance zero is zero and not
+# infinite.
 SQRT_FLOOR = 1e-12
 
 
@@ -25,12 +26,12 @@ def _unit_rows(x: Array) -> Array:
 
 
 def _products(phi: Array, psi: Array) -> Array:
-    # Accelerators would round the factors otherwise, and distances subtract large numbers.
+    # At lower precision accelerators round the factors, and distances subtract large numbers.
     return jnp.matmul(phi, psi.T, precision="highest")
 
 
 def _check(energy: str) -> None:
-    """Raises ValueError for a name that is none: it would otherwise count as a distance."""
+    """Raises ValueError for an unknown energy, which would otherwise count as a distance."""
     if energy not in get_args(Energy):
         raise ValueError(f"{energy!r} is no energy: {', '.join(get_args(Energy))}")
 

@@ -20,8 +20,8 @@ def bootstrapped_target(
 def soft_value(values: Array, log_prob: Array, temperature: Array | float) -> Array:
     """`min_i Q_i - alpha * log pi`: `[critics, batch], [batch] -> [batch]`.
 
-    The value of acting as the policy does (arXiv 1812.05905, equation 3), with the smallest of
-    several critics (section 5).
+    The value of following the policy (arXiv 1812.05905, equation 3), with the smallest of several
+    critics (section 5).
     """
     return values.min(0) - temperature * log_prob
 
@@ -43,10 +43,10 @@ def gae(
 ) -> Array:
     """Generalised advantage estimates (arXiv 1506.02438, equation 16), `[time, envs]`.
 
-    All arguments are `[time, envs]`: next_value is that of the successor where the episode
-    `continues`. Where it neither does nor terminated, what follows is not known: the value stands
-    for it, so that the advantage is zero. trace: lambda in 0 to 1, how much sampled rewards count
-    against values.
+    All arguments are `[time, envs]`. next_value: value of the successor where the episode
+    `continues`. If an episode neither continues nor terminated at a step, the successor is unknown
+    and the advantage is zero. trace: lambda in 0 to 1; higher values rely more on sampled rewards
+    than on values.
     """
     error = bootstrapped_target(reward, next_value, terminated, discount) - value
     error = jnp.where(continues | terminated, error, 0.0)
@@ -63,7 +63,7 @@ def gae(
 def clipped_policy_loss(log_ratio: Array, advantage: Array, clip: float) -> tuple[Array, Metrics]:
     """`-mean min(r A, clip(r, 1 - clip, 1 + clip) A)` (arXiv 1707.06347, equation 7).
 
-    log_ratio `[batch]`: log density of the action now minus that when it was taken.
+    log_ratio `[batch]`: log density of the action now minus its log density when it was taken.
     """
     ratio = jnp.exp(log_ratio)
     clipped = jnp.clip(ratio, 1 - clip, 1 + clip)

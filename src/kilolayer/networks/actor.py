@@ -1,4 +1,4 @@
-"""The tanh-Gaussian actor; the density of a squashed Gaussian is arXiv 1812.05905, appendix C."""
+"""The tanh-Gaussian actor. Density of a squashed Gaussian: arXiv 1812.05905, appendix C."""
 
 import equinox as eqx
 import jax
@@ -32,8 +32,8 @@ class Actor(eqx.Module):
 
 
 def gaussian(outputs: Array) -> Gaussian:
-    """What the outputs `[..., 2 * action]` of a network say: mean and log standard deviation, the
-    latter squashed into its bounds."""
+    """Mean and log standard deviation from a network's outputs `[..., 2 * action]`. The log
+    standard deviation is squashed into its bounds."""
     mean, raw = jnp.split(outputs, 2, -1)
     log_std = LOG_STD_MIN + 0.5 * (LOG_STD_MAX - LOG_STD_MIN) * (jnp.tanh(raw) + 1.0)
     return mean, log_std
@@ -51,7 +51,7 @@ def sample_action(mean: Array, log_std: Array, key: Array) -> tuple[Array, Array
 
 
 def deviations(mean: Array, log_std: Array, action: Array) -> Array:
-    """How far stored actions `[..., action]` lie from the mean before tanh, in deviations."""
+    """Distance of stored actions `[..., action]` from the mean before tanh, in deviations."""
     return (unsquash(action) - mean) * jnp.exp(-log_std)
 
 
@@ -61,7 +61,7 @@ def action_log_prob(mean: Array, log_std: Array, action: Array) -> Array:
 
 
 def unsquash(action: Array) -> Array:
-    """The inverse of tanh, finite also where an action is at its limit."""
+    """The inverse of tanh, finite also for an action at its limit."""
     return jnp.arctanh(jnp.clip(action, -LARGEST_ACTION, LARGEST_ACTION))
 
 

@@ -1,4 +1,4 @@
-"""What a program of JAX computes and what an agent holds, from shapes alone.
+"""Matrix products of a JAX program and sizes of an agent, computed from shapes.
 
 Nothing is run and no array is made.
 """
@@ -18,8 +18,9 @@ from kilolayer.networks.encoders import Encoder
 class Arithmetic:
     """The matrix products of a program.
 
-    products: how many. flops: their floating-point operations, two for each factor pair. All else
-    that a network computes grows with batch times width alone and is a few percent of them.
+    products: their number. flops: their floating-point operations, two for each pair of factors.
+    All other operations of a network grow only with batch times width and are a few percent of
+    `flops`.
     """
 
     products: int = 0
@@ -33,10 +34,10 @@ class Arithmetic:
 
 
 def arithmetic(function: Callable, *arguments: Any) -> Arithmetic:
-    """Count what `function` computes for arguments of these shapes.
+    """Count the matrix products of `function` for arguments of these shapes.
 
-    It is traced, so every agent and rematerialisation is counted as it stands. A loop without a
-    known number of iterations counts once, a branch as its most expensive side.
+    The function is traced, so the count holds for any agent and any rematerialisation. A loop
+    without a known number of iterations counts once, a branch as its most expensive side.
     """
     return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
 
@@ -60,7 +61,7 @@ def _count(jaxpr: Jaxpr) -> Arithmetic:
 
 
 def _inner(parameters: dict[str, Any]) -> Iterator[Jaxpr]:
-    """The programs within a step of a program: bodies of loops, branches, functions called."""
+    """The programs inside an equation of a program: loop bodies, branches, called functions."""
     for value in parameters.values():
         for each in value if isinstance(value, tuple | list) else (value,):
             if isinstance(each, ClosedJaxpr):
@@ -70,7 +71,7 @@ def _inner(parameters: dict[str, Any]) -> Iterator[Jaxpr]:
 
 
 def parameters_of(agent_state: Any) -> dict[str, int]:
-    """Numbers in each network of an agent's state, and in each parameter outside of them."""
+    """Number of parameters of each network in an agent's state, and of each other parameter."""
     parameters = getattr(agent_state, "parameters", agent_state)
     parts = jax.tree_util.tree_flatten_with_path(
         parameters, is_leaf=lambda part: isinstance(part, Encoder)
@@ -84,5 +85,5 @@ def parameters_of(agent_state: Any) -> dict[str, int]:
 
 
 def bytes_of(tree: Any) -> int:
-    """Size of a tree's arrays, or of those that its shapes stand for."""
+    """Bytes of a tree's arrays, or of the arrays that its shapes describe."""
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

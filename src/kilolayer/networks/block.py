@@ -1,7 +1,7 @@
 """The pieces of a deep encoder: dense layer, normalisation and residual block.
 
-All functions take a batch: `x` is `[..., width]`. Source: arXiv 2503.14858, section 3; the other
-choices of `Architecture` name theirs.
+All functions take a batch: `x` is `[..., width]`. Source: arXiv 2503.14858, section 3;
+`Architecture` names the sources of the other choices.
 """
 
 from collections.abc import Callable
@@ -15,8 +15,9 @@ import jax.numpy as jnp
 from kilolayer.types import Array
 
 LAYER_NORM_EPSILON = 1e-6
-# Kernels filled up to sqrt(6 / fan_in) and not to sqrt(1 / fan_in) hand on the size of what they
-# get through a rectifier (arXiv 1502.01852, section 2.2); where a norm follows it does not matter.
+# Gain of kernels without a norm after them. Uniform kernels up to sqrt(6 / fan_in) instead of
+# sqrt(1 / fan_in) keep the scale of their input through a rectifier (arXiv 1502.01852, section
+# 2.2). Where a norm follows, the scale does not matter.
 UNNORMED_GAIN = 6**0.5
 
 Norm = Literal["layer", "rms", "none", "hyperspherical"]
@@ -31,15 +32,15 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 @dataclass(frozen=True)
 class Architecture:
-    """How the layers of a network are put together, whatever their number and width.
+    """How the layers of a network are put together, at any depth and width.
 
     The defaults are those of arXiv 2503.14858.
 
-    residual: how what a block computes joins the stream: added, interpolated with learnt weights
-    (arXiv 2502.15280) or in its place. norm: see `normalise`. norm_position: `post` after every
-    product, `pre` once at the start of a block and before the output layer (2002.04745).
-    branch_activation: whether the last layer of a block has an activation. expansion: width of the
-    layers inside a block over the width of the stream.
+    residual: how a block's output joins the residual stream: added, interpolated with learnt
+    weights (arXiv 2502.15280), or in place of the stream. norm: see `normalise`. norm_position:
+    `post` after every matrix product, `pre` once at the start of a block and before the output
+    layer (2002.04745). branch_activation: whether the last layer of a block has an activation.
+    expansion: hidden width inside a block divided by the residual width.
     """
 
     residual: Residual = "add"
@@ -53,8 +54,8 @@ class Architecture:
 PUBLISHED = Architecture()
 
 
-# Kernels `[fan_in, fan_out]`, uniform in +-1/sqrt(fan_in): the published code calls this LeCun
-# uniform, whose scale is 1.
+# Kernels `[fan_in, fan_out]`, uniform in +-1/sqrt(fan_in). The published code calls this LeCun
+# uniform, which has scale 1 instead of 1/3.
 fan_in_uniform = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
@@ -68,18 +69,18 @@ def layer_norm(x: Array, scale: Array, offset: Array) -> Array:
 
 
 def rms_norm(x: Array) -> Array:
-    """Divide by the root mean square of the last axis, which puts it on a sphere of radius
-    sqrt(width); in float32."""
+    """Divide by the root mean square of the last axis: onto a sphere of radius sqrt(width).
+    Computes in float32."""
     x32 = x.astype(jnp.float32)
     return x32 * jax.lax.rsqrt(jnp.square(x32).mean(-1, keepdims=True) + LAYER_NORM_EPSILON)
 
 
 def normalise(norm: Norm, x: Array, scale: Array | None, offset: Array | None) -> Array:
-    """Normalise the last axis, with what is learnt of `scale` and `offset`, each `[width]`.
+    """Normalise the last axis, with the learnt `scale` and `offset` of the norm, each `[width]`.
 
-    layer: to mean 0 and deviation 1, then scale and offset. rms: to root mean square 1, then scale.
-    hyperspherical: scale, then to root mean square 1, so that the scale turns the features and
-    leaves them on their sphere.
+    layer: to mean 0 and standard deviation 1, then scale and offset. rms: to root mean square 1,
+    then scale. hyperspherical: scale, then to root mean square 1, so that the scale rotates the
+    features and they stay on their sphere.
     """
     if norm == "none":
         return x
@@ -93,7 +94,7 @@ def normalise(norm: Norm, x: Array, scale: Array | None, offset: Array | None) -
 
 
 def unit_columns(kernel: Array) -> Array:
-    """Kernels `[..., fan_in, fan_out]` whose columns, one for each output, have the norm 1."""
+    """Kernels `[..., fan_in, fan_out]`, scaled so that the column of each output has norm 1."""
     return kernel / jnp.linalg.norm(kernel, axis=-2, keepdims=True)
 
 
@@ -112,9 +113,9 @@ class Dense(eqx.Module):
 
 
 class NormedLayer(eqx.Module):
-    """Dense, norm, activation: `[..., fan_in] -> [..., fan_out]`; the norm first if `norm_first`.
+    """Dense, norm, activation: `[..., fan_in] -> [..., fan_out]`; `norm_first`: the norm first.
 
-    In a hyperspherical layer the columns of the kernel have the norm 1, at the start and, by
+    In a hyperspherical layer the columns of the kernel have norm 1: at initialisation and, through
     `kilolayer.agents.optimiser`, after every update.
     """
 
@@ -158,9 +159,9 @@ class NormedLayer(eqx.Module):
 
 
 class ResidualBlock(eqx.Module):
-    """The branch F of a residual block: `layers` one after the other.
+    """The branch F of a residual block: `layers` applied one after the other.
 
-    interpolation: how far each unit of the stream goes towards F, over what it starts with,
+    interpolation: how far each unit of the stream moves towards F, divided by its initial value,
     `[width]`; None where branches are added.
     """
 

@@ -1,4 +1,4 @@
-"""The settings of the networks: how deep, how wide, and how their layers are put together."""
+"""The settings of the networks: depth, width and architecture."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,23 +9,25 @@ from kilolayer.networks.stack import Rematerialisation
 from kilolayer.settings import Count, Settings
 from kilolayer.types import bad_field
 
-# Blocks whose branches add up unscaled; in a deeper stack they add up to as much as these would.
-# What was measured up to depth 4096: results/depth_stability.
+# Up to this number of blocks, branches are added unscaled. In a deeper stack they are scaled so
+# that they add up to as much as this number of blocks would. Measurements up to depth 4096:
+# results/depth_stability.
 UNSCALED_BLOCKS = 2
-# What the activations of an update may take before some are computed again, by platform.
+# Bytes that the activations of an update may take before some are recomputed, by platform.
 ACTIVATION_BYTES = {"cpu": 2e9, "gpu": 8e9}
-# Arrays `[batch, width]` that an update keeps of every layer: its product's result, a quarter of
-# the residual stream, and what does not grow with depth; tests/networks/test_stack.py measures it.
+# Arrays `[batch, width]` that an update keeps per layer: the result of its matrix product, a
+# quarter of the residual stream, and a part that does not grow with depth.
+# tests/networks/test_stack.py measures it.
 ARRAYS_PER_LAYER = 1.5
-# Lean gradients keep 1.25, and those of twice as many networks at once.
+# Lean gradients keep 1.25 per layer, but for twice as many networks at once.
 LEAN_ARRAYS_PER_LAYER = 2.5
-# Where lean gradients pay; results/gpu/lean.md has the counts and the times.
+# Platforms where lean gradients are faster; results/gpu/lean.md has the counts and the times.
 LEAN_PLATFORMS = ("gpu",)
 
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig(Settings):
-    """Depth, width and the make of the residual blocks, the same in all networks of an agent."""
+    """Depth, width and architecture of the residual blocks, for all networks of an agent."""
 
     depth: int = 4
     """Dense layers inside the residual blocks of every network. The input and the output layer do
@@ -80,7 +82,7 @@ class NetworkConfig(Settings):
             raise bad_field("norm_position", self.norm_position, allowed)
 
     def check_depth(self, field: str, depth: int) -> None:
-        """Raises UserError for a depth that is not made of whole blocks."""
+        """Raises UserError for a depth that is not a positive multiple of `layers_per_block`."""
         unit = self.layers_per_block
         if depth < unit or depth % unit:
             nearest = max(unit, round(depth / unit) * unit)
@@ -89,7 +91,7 @@ class NetworkConfig(Settings):
 
     @property
     def architecture(self) -> Architecture:
-        """How the layers are put together, whatever their number and width."""
+        """How the layers are put together, at any depth and width."""
         return Architecture(
             residual=self.residual,
             norm=self.norm,
@@ -108,17 +110,18 @@ class NetworkConfig(Settings):
         return self.depth if self.critic_depth is None else self.critic_depth
 
     def branch_scale_at(self, depth: int) -> float:
-        """Factor of every residual branch of a network; what learnt weights start at where blocks
-        interpolate."""
+        """Factor on every residual branch of a network of this depth. Where blocks interpolate, it
+        is the initial value of the learnt weights."""
         if self.residual == "interpolate":
-            # So that the stream and every block have the same say (arXiv 2502.15280).
+            # The initial stream and every block then contribute equally (arXiv 2502.15280).
             return 1 / (depth // self.layers_per_block + 1)
         if self.residual == "none" or self.branch_scale == "none":
             return 1.0
         return min(1.0, UNSCALED_BLOCKS * self.layers_per_block / depth)
 
     def rematerialisation_at(self, depth: int, batch_size: int, platform: str) -> Rematerialisation:
-        """The first way whose activations fit; depth: of the networks that one gradient passes."""
+        """The first rematerialisation whose activations fit. depth: the sum over the networks that
+        one gradient passes."""
         if self.rematerialisation != "auto":
             return self.rematerialisation
         array = 4 * batch_size * self.width
@@ -132,14 +135,17 @@ class NetworkConfig(Settings):
         return "block" if depth / self.layers_per_block * array <= budget else "nested"
 
     def lean_on(self, platform: str, rematerialisation: Rematerialisation) -> bool:
-        """Whether the stacks' gradients are lean, see `kilolayer.networks.lean`."""
+        """Whether the stacks use the lean gradients of `kilolayer.networks.lean`."""
         allowed = self.architecture == PUBLISHED and rematerialisation == "none"
         return allowed and platform in LEAN_PLATFORMS
 
     def torso(
         self, depth: int, rematerialisation: Rematerialisation, platform: str = "cpu"
     ) -> TorsoSpec:
-        """The deep part of a network of this depth; raises UserError for a depth that none has."""
+        """The deep part of a network of this depth.
+
+        Raises UserError for a depth that is not made of whole blocks.
+        """
         self.check_depth("depth", depth)
         return TorsoSpec(
             depth=depth,

@@ -13,14 +13,14 @@ CRITICS = 2
 class TwinCritic(eqx.Module):
     """Two Q networks of (observation, action, goal) that run as one batched stack.
 
-    Their smaller value bounds the overestimation of either (arXiv 1802.09477, section 4.2).
+    The smaller of their values limits the overestimation of each (arXiv 1802.09477, section 4.2).
     """
 
     encoders: Encoder  # every leaf has a leading axis of two
 
     @staticmethod
     def init(key: Array, input_dim: int, torso: TorsoSpec) -> "TwinCritic":
-        """input_dim: of observation, action and goal together."""
+        """input_dim: total size of observation, action and goal."""
 
         def init_one(key: Array) -> Encoder:
             return Encoder.init(key, input_dim, 1, torso)
@@ -38,7 +38,7 @@ class TwinCritic(eqx.Module):
         return self.split()[0](inputs)[..., 0]
 
     def split(self) -> list[Encoder]:
-        """The two networks apart."""
+        """The two networks as separate encoders."""
         return [
             jax.tree.map(lambda leaf, index=index: leaf[index], self.encoders)
             for index in range(CRITICS)

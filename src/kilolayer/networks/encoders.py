@@ -38,9 +38,9 @@ class Encoder(eqx.Module):
     """Dense, LayerNorm, Swish; the stack; Dense. `[batch, input] -> [batch, output]`.
 
     Parameters, residual stream, input and output layer are float32; the blocks compute in
-    `compute_dtype`. Inputs are float32 for they may be places in metres. A stream whose norms come
-    first starts as the bare product, and a norm precedes the output; a hyperspherical stream starts
-    without activation.
+    `compute_dtype`. Inputs are float32 because they may be positions in metres. With pre-norm
+    blocks the stream starts as the plain matrix product, and a norm precedes the output. A
+    hyperspherical stream starts without activation.
     Source: arXiv 2503.14858, section 3.
     """
 

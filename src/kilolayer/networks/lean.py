@@ -1,12 +1,12 @@
-"""A gradient of few operations for published residual blocks, in several equal stacks at once.
+"""A gradient with few operations for published residual blocks, for several equal stacks at once.
 
-On a GPU a deep update waits for kernels to start: what counts is their number. Here the parameters
-of a block are two arrays and its forward pass stores one. The backward scan computes only the
-gradient of the residual stream. The gradients of the parameters come afterwards, for a segment of
+On a GPU a deep update waits for kernels to start, so the number of kernels decides its time. Here
+the parameters of a block are two arrays and its forward pass stores one. The backward scan computes
+only the gradient of the residual stream. The gradients of the parameters follow, for a segment of
 blocks at once. `python -m benchmarks.nodes` counts the kernels.
 
-Stacks that run together are called towers. Where nothing is differentiated, each runs as it would
-alone, and nothing is packed.
+Stacks that run together are called towers. Without differentiation each tower runs alone, and
+nothing is packed.
 """
 
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ import jax.numpy as jnp
 from kilolayer.networks.block import ResidualBlock, layer_norm
 from kilolayer.types import Array
 
-# The parameters of at most so many blocks get their gradients at once.
+# The gradients of the parameters are computed for at most this number of blocks at once.
 SEGMENT_BLOCKS = 16
 
 Towers = tuple[ResidualBlock, ...]
-"""One for each stack; every leaf has a leading block axis."""
+"""The blocks of each stack; every leaf has a leading block axis."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +81,13 @@ def _apply(how: Scan, towers: Towers, x: Array) -> Array:
 
 
 def _activate(product: Array, vectors: Array) -> Array:
-    """All of a layer but its product: `[towers, batch, width]` with `[3, towers, 1, width]`."""
+    """A layer without its matrix product: `[towers, batch, width]` with `[3, towers, 1, width]`."""
     bias, scale, offset = vectors
     return jax.nn.swish(layer_norm(product + bias.astype(product.dtype), scale, offset))
 
 
 def _forward(how: Scan, towers: Any, x: Any) -> tuple[Array, Any]:
-    """The output, and what the backward pass needs; leaves say whether they are differentiated."""
+    """The output, and what the backward pass needs. Leaves record if they are differentiated."""
     learns = any(leaf.perturbed for leaf in jax.tree.leaves(towers, is_leaf=_is_primal))
     towers = jax.tree.map(lambda leaf: leaf.value, towers, is_leaf=_is_primal)
     packed = pack(towers)
@@ -101,12 +101,13 @@ def _forward(how: Scan, towers: Any, x: Any) -> tuple[Array, Any]:
         return stream + how.branch_scale * x.astype(stream.dtype), jnp.stack(stored)
 
     output, stored = jax.lax.scan(apply_block, x.value, packed, unroll=how.unroll)
-    # Which gradients are asked for must be known while tracing: None and () say it without array.
+    # Whether parameters are differentiated must be known while tracing: None says so without an
+    # array.
     return output, (packed, stored, towers if learns else None)
 
 
 def _backward(how: Scan, kept: Any, gradient: Array) -> tuple[Towers | None, Array]:
-    """Gradients of the towers, None if nothing in them learns, and of their inputs."""
+    """Gradients of the towers, None if no tower learns, and of their inputs."""
     packed, stored, towers = kept
 
     def through_segment(gradient: Array, segment: Any) -> tuple[Array, Packed | None]:
@@ -135,7 +136,7 @@ def segment_length(blocks: int) -> int:
 
 
 def _through_block(how: Scan, gradient: Array, block: tuple[Packed, Array]) -> tuple[Array, Array]:
-    """The stream's gradient before a block, and that of every layer's output,
+    """The gradients of the stream before a block and of every layer's output,
     `[layers, towers, batch, width]`."""
     (kernels, vectors), stored = block
     of_output = (how.branch_scale * gradient).astype(how.compute_dtype)
@@ -149,8 +150,7 @@ def _through_block(how: Scan, gradient: Array, block: tuple[Packed, Array]) -> t
 
 
 def _of_parameters(vectors: Array, stored: Array, of_activations: Array) -> Packed:
-    """The gradients of the parameters of several blocks: arrays with leading axes blocks and
-    layers."""
+    """The gradients of the parameters of several blocks; the leading axes are blocks and layers."""
     activate = jax.vmap(jax.vmap(_activate))
     activations, back = jax.vjp(activate, stored[:, 1:], vectors)
     of_products, of_vectors = back(of_activations)

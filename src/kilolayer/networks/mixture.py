@@ -1,8 +1,8 @@
-"""Mixtures of residual experts: each row of a batch passes a few of many stacks.
+"""Mixtures of residual experts: each row of a batch passes through a few of many stacks.
 
-A layer is `x + sum_k gate_k * expert_k(x)`, where expert k is what a `Stack` of its own adds to the
-stream, and the sum goes over the few experts that a router rates highest for x. The experts' arrays
-lie along a leading expert axis, the layers' along another, and neither is looped over.
+A layer is `x + sum_k gate_k * expert_k(x)`. expert_k(x) is what the `Stack` of expert k adds to the
+stream. The sum is over the few experts that a router rates highest for x. The arrays of the experts
+have a leading expert axis, those of the layers a leading layer axis, and no axis is looped over.
 """
 
 import math
@@ -23,10 +23,10 @@ from kilolayer.types import Array, bad_field
 class MixtureSpec:
     """Shape of a mixture.
 
-    depth: Dense layers of an expert. layers: of the mixture, one after the other. capacity_factor:
-    while training each expert takes at most `capacity_factor * rows * top_k / experts` rows, which
-    makes a gradient two to four times as fast as without (`docs/action_module.md`); None for all
-    that choose it. branch_scale: of every block. Raises UserError for what cannot be.
+    depth: Dense layers of an expert. layers: mixture layers, one after the other. capacity_factor:
+    in training each expert takes at most `capacity_factor * rows * top_k / experts` rows, which
+    makes a gradient two to four times as fast as without (`docs/action_module.md`); None: no limit.
+    Raises UserError for values that are not allowed.
     """
 
     width: int
@@ -57,33 +57,33 @@ class MixtureSpec:
             raise bad_field("capacity_factor", self.capacity_factor, "it must be above 0", 1.25)
 
     def dense(self, key: Array, depth: int, branch_scale: float = 1.0) -> Stack:
-        """One stack of this depth, made as the experts are."""
+        """One stack of this depth, built like the experts. branch_scale: of every block."""
         blocks = depth // self.layers_per_block
         return Stack.init(key, blocks, self.layers_per_block, self.width, branch_scale=branch_scale)
 
     @property
     def depth_passed(self) -> int:
-        """Dense layers on the way of a row through all layers of the mixture."""
+        """Dense layers that a row passes through in all layers of the mixture."""
         return self.depth * self.layers
 
     @property
     def depth_of_equal_parameters(self) -> int:
-        """Of one stack that has as many parameters as all experts; the routers are left over."""
+        """Depth of one stack with as many parameters as all experts, without the routers."""
         return self.depth_passed * self.experts
 
     @property
     def depth_of_equal_operations(self) -> int:
-        """Of one stack that computes as much for a row as the experts do that a row passes."""
+        """Depth of one stack with as many operations per row as the experts that the row uses."""
         return self.depth_passed * self.top_k
 
 
 class Routed(eqx.Module):
-    """What routers did, each with a leading layer axis when it comes from a `Mixture`.
+    """Statistics of the routers. From a `Mixture` each has a leading layer axis.
 
-    use `[rows, experts]`: each row's gates. load `[experts]`: share of the placed choices.
-    entropy: mean over the rows of the router's, in nats. balance, z: the losses of
+    use `[rows, experts]`: each row's gates. load `[experts]`: share of the placed choices. entropy:
+    of the router's distribution, mean over the rows, in nats. balance, z: the losses of
     `kilolayer.networks.routing`. rerouted, dropped: share of the choices that went to another
-    expert than wanted, and to none.
+    expert than the preferred one, and to no expert.
     """
 
     use: Array
@@ -115,7 +115,7 @@ class MixtureLayer(eqx.Module):
         return MixtureLayer(router, experts, spec.top_k, spec.capacity_factor)
 
     def __call__(self, x: Array, training: bool = False) -> tuple[Array, Routed]:
-        """training: whether a capacity holds; without it a row never depends on another."""
+        """training: whether the capacity limit applies. Without it no row depends on another."""
         logits = self.router(x.astype(jnp.float32))
         choice, blocks = self._route(logits, training)
         added = self._added(x, blocks)
@@ -134,7 +134,7 @@ class MixtureLayer(eqx.Module):
     def _added(self, x: Array, blocks: Blocks) -> Array:
         """What the experts add to the rows that chose them, `[rows, k, width]`."""
         rows, k = blocks.slot.shape
-        # What lies in a slot nobody has is never read.
+        # The content of an unused slot is never read.
         row = jnp.broadcast_to(jnp.arange(rows)[:, None], (rows, k))
         source = jnp.zeros(blocks.number * blocks.size, jnp.int32)
         source = source.at[blocks.slot].set(row, mode="drop")
@@ -181,9 +181,9 @@ class Mixture(eqx.Module):
 
 
 def block_size(choices: int, experts: int) -> int:
-    """Slots of a block: few enough that a half-empty one for every expert costs little.
+    """Slots of a block: few enough that one half-empty block per expert costs little.
 
-    One for a handful of choices: then the experts computed are exactly those chosen.
+    With only a few choices it is 1, so that exactly the chosen experts are computed.
     """
     return max(1, choices // (2 * experts))
 

@@ -1,7 +1,7 @@
-"""Which expert a row goes to, and where it lies among the rows of that expert.
+"""Which expert a row goes to, and its position among the rows of that expert.
 
-A router rates the experts for every row, logits `[rows, experts]`. Each row has `k` choices. Rows
-of one expert are brought together in blocks, so that experts run as one batched product.
+A router rates the experts for every row, logits `[rows, experts]`. Each row has `k` choices. The
+rows of one expert are gathered in blocks, so that all experts run as one batched product.
 """
 
 import equinox as eqx
@@ -12,11 +12,11 @@ from kilolayer.types import Array
 
 
 class Choice(eqx.Module):
-    """What `rows` rows have chosen, `[rows, k]` each.
+    """The choices of `rows` rows, `[rows, k]` each.
 
-    expert: by number. gate: its weight; the gates of a row sum to one over those of its choices
-    that got a place, and are zero where none did. position: among the rows of that expert. placed:
-    whether there was room. rerouted: whether this is not one of the `k` experts rated highest.
+    expert: its number. gate: its weight. The gates of a row sum to one over the choices that were
+    placed; they are zero if none was. position: among the rows of that expert. placed: whether the
+    expert had room. rerouted: whether this is not one of the `k` experts rated highest.
     """
 
     expert: Array
@@ -27,10 +27,10 @@ class Choice(eqx.Module):
 
 
 class Blocks(eqx.Module):
-    """Blocks of equally many slots, each block of one expert.
+    """Blocks with the same number of slots. Each block belongs to one expert.
 
-    slot `[rows, k]`: where each choice lies, or one past the last slot. expert `[blocks]`: whose
-    block it is; None where every expert has one, in their order. size: slots of a block.
+    slot `[rows, k]`: the slot of each choice, or one past the last slot. expert `[blocks]`: the
+    expert of each block; None if every expert has one block, in order. size: slots of a block.
     """
 
     slot: Array
@@ -40,7 +40,7 @@ class Blocks(eqx.Module):
 
 
 def choose(logits: Array, k: int) -> Choice:
-    """The `k` experts rated highest, each with room for all: no row depends on another."""
+    """The `k` experts rated highest. Each has room for all rows, so no row depends on another."""
     chosen, expert = jax.lax.top_k(logits, k)
     placed = jnp.ones(expert.shape, bool)
     position = _rank(expert.reshape(-1), logits.shape[-1]).reshape(expert.shape)
@@ -48,11 +48,11 @@ def choose(logits: Array, k: int) -> Choice:
 
 
 def choose_within(logits: Array, k: int, capacity: int) -> Choice:
-    """The same with room for `capacity` rows at each expert.
+    """Like `choose`, with room for `capacity` rows at each expert.
 
-    All rows' first choices are seated, then all second choices, and so on. A row that finds its
-    choice full goes on to its next one, through all experts if need be; what finds room nowhere is
-    not placed. Of rows with the same wish the earlier in the batch is seated.
+    All first choices are placed, then all second choices, and so on. A row whose choice is full
+    moves on to its next choice, through all experts if necessary; a choice that finds no room is
+    not placed. Among rows with the same choice, the earlier row in the batch is placed first.
     """
     rows, experts = logits.shape
     order = jnp.argsort(-logits, axis=-1)
@@ -68,7 +68,7 @@ def choose_within(logits: Array, k: int, capacity: int) -> Choice:
 
     start = jnp.zeros(experts, jnp.int32), jnp.zeros(rows, jnp.int32)
     _, (position, fits) = jax.lax.scan(seat, start, order.T)
-    # Of each row's ranks those that were placed, then those that were not, `k` in all.
+    # For each row: the ranks that were placed, then those that were not, `k` in total.
     rank = jnp.argsort(~fits.T, axis=-1, stable=True)[:, :k]
     expert, position, placed = (
         jnp.take_along_axis(each, rank, 1) for each in (order, position.T, fits.T)
@@ -88,10 +88,10 @@ def buffers(choice: Choice, experts: int, capacity: int) -> Blocks:
 
 
 def groups(choice: Choice, experts: int, size: int) -> Blocks:
-    """As many blocks of `size` slots for each expert as its rows need, and no row left out.
+    """As many blocks of `size` slots for each expert as its rows need; no row is left out.
 
-    The number of blocks is the most that there can be. With one slot a block there are exactly as
-    many as choices.
+    The number of blocks is the largest that can occur. With one slot per block it is the number of
+    choices.
     """
     count = jnp.zeros(experts, jnp.int32).at[choice.expert.reshape(-1)].add(1)
     end = jnp.cumsum(-(-count // size))
@@ -104,10 +104,11 @@ def groups(choice: Choice, experts: int, size: int) -> Blocks:
 
 
 def balance_loss(logits: Array, k: int) -> Array:
-    """The load-balancing loss, 1 where all experts are used alike and `experts` at the worst.
+    """The load-balancing loss: 1 if all experts are used equally, `experts` in the worst case.
 
-    `experts * sum_i f_i P_i` with f_i the share of the `k` highest choices that fall on expert i
-    and P_i its mean probability. Source: arXiv 2101.03961, equation 4, there for one choice.
+    `experts * sum_i f_i P_i`, where f_i is the share of the `k` highest choices that go to expert i
+    and P_i is its mean probability. Source: arXiv 2101.03961, equation 4, which has one choice per
+    row.
     """
     experts = logits.shape[-1]
     expert = jax.lax.top_k(logits, k)[1]
@@ -116,7 +117,7 @@ def balance_loss(logits: Array, k: int) -> Array:
 
 
 def z_loss(logits: Array) -> Array:
-    """Mean squared logarithm of the router's normaliser, which keeps logits small.
+    """Mean squared logarithm of the router's normaliser; it keeps logits small.
 
     Source: arXiv 2202.08906, equation 5.
     """
@@ -124,6 +125,6 @@ def z_loss(logits: Array) -> Array:
 
 
 def _rank(expert: Array, experts: int) -> Array:
-    """How many before it chose the same expert, `[choices]`."""
+    """How many earlier choices went to the same expert, `[choices]`."""
     chosen = jax.nn.one_hot(expert, experts, dtype=jnp.int32)
     return jnp.take_along_axis(jnp.cumsum(chosen, 0) - chosen, expert[:, None], 1)[:, 0]

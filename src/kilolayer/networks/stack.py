@@ -16,12 +16,12 @@ from kilolayer.types import Array
 
 Rematerialisation = Literal["none", "block", "nested"]
 
-# To write norms and activations to memory and read them takes longer than to compute them again.
+# Norms and activations are recomputed, because writing and reading them would take longer.
 PRODUCTS_STORED = jax.checkpoint_policies.dots_saveable
 
 
 class BlockStatistics(eqx.Module):
-    """What a forward pass shows of each block; every leaf has a leading block axis.
+    """Statistics of each block in a forward pass; every leaf has a leading block axis.
 
     residual: the residual stream after the block, `[blocks, batch, width]`.
     activity: mean absolute activation of every unit, `[blocks, units]` for each layer of a block.
@@ -34,17 +34,18 @@ class BlockStatistics(eqx.Module):
 class Stack(eqx.Module):
     """A sequence of equal residual blocks `x + branch_scale * F(x)`, `[batch, width] -> same`.
 
-    Or what else the architecture says: `x + branch_scale * interpolation * (F(x) - x)` if blocks
-    interpolate, F(x) without residual; hyperspherical streams are put back on their sphere.
+    Other architectures: `x + branch_scale * interpolation * (F(x) - x)` if blocks interpolate, F(x)
+    without residual connections. Hyperspherical streams are projected back to their sphere.
 
-    rematerialisation: which matrix products the backward pass computes again; norms and activations
-    it always does. `none`: no product, the result of each is stored. `block`: each block's, so that
-    one residual stream per block is stored. `nested`: those of each segment of about sqrt(blocks)
-    blocks and in it of each block, so that two times sqrt(blocks) streams are stored. unroll:
-    blocks per iteration of the scan. compute_dtype: of the branches; the stream itself keeps the
-    input's, for in bfloat16 it would lose what a deep stack's small branches add to it. lean:
-    whether gradients are those of `kilolayer.networks.lean`, for the published architecture without
-    rematerialisation alone. The scale is the stack's own, so pruning and growing leave it alone.
+    rematerialisation: which matrix products the backward pass recomputes; it always recomputes
+    norms and activations. `none`: no product; the result of each is stored. `block`: the products
+    of each block, so that one residual stream per block is stored. `nested`: the products of each
+    segment of about sqrt(blocks) blocks and, inside it, of each block, so that two times
+    sqrt(blocks) streams are stored. unroll: blocks per iteration of the scan. compute_dtype: of the
+    branches. The stream keeps the dtype of the input, because in bfloat16 it would lose the small
+    branches of a deep stack. lean: whether to use the gradients of `kilolayer.networks.lean`, which
+    exist only for the published architecture without rematerialisation. The scale belongs to the
+    stack, so pruning and growing do not change it.
     """
 
     blocks: ResidualBlock  # every leaf has a leading block axis
@@ -105,7 +106,7 @@ class Stack(eqx.Module):
 
     @property
     def scan(self) -> Scan:
-        """What a lean gradient shares among the stacks that it runs together."""
+        """The settings that stacks must share to run with one lean gradient."""
         return Scan(self.branch_scale, self.compute_dtype, self.unroll)
 
     def apply_block(self, index: Array | int, x: Array) -> Array:

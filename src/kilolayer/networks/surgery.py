@@ -1,9 +1,9 @@
-"""Taking blocks out of a deep network, putting them in another order, and adding more.
+"""Remove, reorder and add blocks of a deep network.
 
-Each function takes any pytree with a `Stack` in it: an encoder, an actor, or the moments that an
-optimiser keeps of one, which have the same shape and so are cut alike. The scale of the branches is
-the stack's own and stays, so that a block computes what it did before. Of an encoder that `vmap`
-made the blocks are not axis 0: call these within the `vmap`.
+Each function takes any pytree that contains a `Stack`: an encoder, an actor, or the moments that an
+optimiser keeps for one, which have the same shape and are cut in the same way. The branch scale
+belongs to the stack and does not change, so a block computes the same as before. In an encoder made
+by `vmap` the block axis is not axis 0: call these functions inside the `vmap`.
 """
 
 import dataclasses
@@ -19,15 +19,14 @@ from kilolayer.types import Array, UserError
 
 Tree = TypeVar("Tree")
 Blocks = ResidualBlock
-"""Blocks whose every leaf has a leading block axis."""
+"""Blocks; every leaf has a leading block axis."""
 
 
 def select_blocks(tree: Tree, keep: Any) -> Tree:
-    """The network with the blocks `keep [kept]` alone, in that order; one given twice is twice
-    there.
+    """The network with only the blocks `keep [kept]`, in that order; a block may occur twice.
 
-    keep: whole numbers in [0, blocks). Raises ValueError if there is none, or if one is not in the
-    network; those in an array of JAX's, which may be traced, are not looked at.
+    keep: whole numbers in [0, blocks). Raises ValueError if `keep` is empty or names a block that
+    the network lacks. Values in a JAX array may be traced and are not checked.
     """
     known = not isinstance(keep, jax.Array)
     rows = jnp.asarray(keep, jnp.int32)
@@ -43,11 +42,10 @@ def select_blocks(tree: Tree, keep: Any) -> Tree:
 
 
 def grow_blocks(key: Array, tree: Tree, at: int, count: int) -> Tree:
-    """The network with `count` new blocks before its block `at`, which change nothing until they
-    learn.
+    """The network with `count` new blocks before block `at`. Untrained, they change nothing.
 
-    Their layers are drawn anew, but for what silences the branch: see `silent`. Raises UserError
-    where blocks replace the stream, so that none can be silent.
+    Their layers are drawn at random, except for the part that silences the branch: see `silent`.
+    Raises UserError if blocks replace the stream, because then no block can be silent.
     """
 
     def grow(stack: Stack) -> Blocks:
@@ -69,7 +67,7 @@ def grow_blocks(key: Array, tree: Tree, at: int, count: int) -> Tree:
 
 
 def grow_moments(tree: Tree, at: int, count: int) -> Tree:
-    """An optimiser's state for a network grown by `grow_blocks`: nothing is known of the new."""
+    """An optimiser's state for a network grown by `grow_blocks`: zeros for the new blocks."""
 
     def grow(stack: Stack) -> Blocks:
         new = jax.tree.map(
@@ -81,11 +79,11 @@ def grow_moments(tree: Tree, at: int, count: int) -> Tree:
 
 
 def silent(block: ResidualBlock) -> ResidualBlock:
-    """The block with a branch that leaves the stream as it is, and a gradient that wakes it.
+    """The block with a branch that does not change the stream but has a gradient.
 
-    An interpolating block goes no way towards its branch. An added branch is zero: the last layer's
-    scale and offset where it has a norm, else its kernel, and its bias. One that ends in a relu has
-    no gradient at zero and stays asleep.
+    An interpolating block gets interpolation zero. An added branch is zero: the last layer has a
+    zero bias and, if it has a norm, zero scale and offset, else a zero kernel. A branch that ends
+    in a relu has no gradient at zero and never learns.
     """
     if block.interpolation is not None:
         return dataclasses.replace(block, interpolation=jnp.zeros_like(block.interpolation))
@@ -96,7 +94,7 @@ def silent(block: ResidualBlock) -> ResidualBlock:
 def _silent_layer(layer: NormedLayer) -> NormedLayer:
     dense = dataclasses.replace(layer.dense, bias=jnp.zeros_like(layer.dense.bias))
     if layer.scale is None:
-        # Kernels under a scale of zero stay as drawn: were both zero, neither would ever learn.
+        # With a zero scale the kernel stays as drawn: if both were zero, neither would ever learn.
         dense = dataclasses.replace(dense, kernel=jnp.zeros_like(dense.kernel))
     zeros = jax.tree.map(jnp.zeros_like, (layer.scale, layer.offset))
     return dataclasses.replace(layer, dense=dense, scale=zeros[0], offset=zeros[1])
@@ -107,7 +105,7 @@ def _inserted(blocks: Blocks, at: int, new: Blocks) -> Blocks:
 
 
 def _with_blocks(tree: Tree, change: Callable[[Stack], Blocks]) -> Tree:
-    """The tree with other blocks in each of its stacks."""
+    """The tree with changed blocks in each of its stacks."""
 
     def changed(node: Any) -> Any:
         if not isinstance(node, Stack):

@@ -1,4 +1,4 @@
-"""Several encoders at once: equal deep stacks share one scan, where their gradient is lean."""
+"""Several encoders at once: equal deep stacks with a lean gradient share one scan."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,8 +14,8 @@ from kilolayer.types import Array
 def apply_together(encoders: Sequence[Encoder], inputs: Sequence[Array]) -> list[Array]:
     """The output of each encoder on its own inputs `[batch, input]`, as if each ran alone.
 
-    Stacks of another depth, width or batch size, and those without a lean gradient, have a scan of
-    their own.
+    A stack that differs in depth, width or batch size, or has no lean gradient, has a scan of its
+    own.
     """
     streams = [encoder.embed(x) for encoder, x in zip(encoders, inputs, strict=True)]
     groups: dict[Any, list[int]] = {}
@@ -34,7 +34,7 @@ def apply_together(encoders: Sequence[Encoder], inputs: Sequence[Array]) -> list
 
 
 def _shared(index: int, encoder: Encoder, stream: Array) -> Any:
-    """Equal for stacks that can share a scan."""
+    """A key that is equal for stacks that can share a scan."""
     if not encoder.stack.lean:
         return index
     leaves, structure = jax.tree.flatten(encoder.stack)

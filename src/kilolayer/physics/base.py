@@ -1,4 +1,4 @@
-"""What every engine offers: state in, state out."""
+"""The interface of every engine: state in, state out."""
 
 from typing import Any, Protocol
 
@@ -8,11 +8,11 @@ from kilolayer.types import Array
 
 
 class PhysicsState(eqx.Module):
-    """All environments at one instant; every leaf has a leading world axis.
+    """All environments at one instant; every leaf has a leading environment axis.
 
-    qpos `[envs, nq]`, qvel `[envs, nv]`: generalised positions and velocities in MuJoCo's
-    units (m, rad, s). fields: the derived quantities that the task asked for, all up to date with
-    qpos and qvel. engine: a pytree of whatever the engine must carry to repeat itself exactly.
+    qpos `[envs, nq]`, qvel `[envs, nv]`: generalised positions and velocities in MuJoCo's units (m,
+    rad, s). fields: the derived quantities that the task requested, up to date with qpos and qvel.
+    engine: a pytree of what the engine must carry to repeat its steps exactly.
     """
 
     qpos: Array
@@ -22,11 +22,11 @@ class PhysicsState(eqx.Module):
 
 
 class Physics(Protocol):
-    """An engine for a fixed number of environments. No hidden state: equal inputs give equal
-    outputs."""
+    """An engine for a fixed number of environments. It has no hidden state, so equal inputs give
+    equal outputs."""
 
     def init(self, qpos: Array, qvel: Array) -> PhysicsState:
-        """Environments at rest in `qpos [envs, nq]`, `qvel [envs, nv]`, derived fields computed."""
+        """Environments in the state `qpos [envs, nq]`, `qvel [envs, nv]`, with derived fields."""
         ...
 
     def step(self, state: PhysicsState, control: Array) -> PhysicsState:
@@ -34,5 +34,5 @@ class Physics(Protocol):
         ...
 
     def reset(self, state: PhysicsState, mask: Array, qpos: Array, qvel: Array) -> PhysicsState:
-        """Put the environments where `mask [envs]` holds to `qpos`, `qvel`; leave the others."""
+        """Set the environments of `mask [envs]` to `qpos`, `qvel`; leave the others unchanged."""
         ...

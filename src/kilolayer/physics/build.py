@@ -1,4 +1,4 @@
-"""From a world's description to the engine that steps it."""
+"""Builds the engine that steps a world."""
 
 from kilolayer.physics.base import Physics
 from kilolayer.physics.config import PhysicsConfig
@@ -17,11 +17,11 @@ def build_physics(
     num_envs: int,
     config: PhysicsConfig = DEFAULT,
 ) -> Physics:
-    """The engine for `num_envs` copies of `world`; `auto` takes `native`, on a GPU too.
+    """The engine for `num_envs` copies of `world`; `auto` takes `native`, also on a GPU.
 
-    Called from a GPU's program the cores still step faster than MJX does (`results/gpu`).
-    Environments that are not MuJoCo's have an engine of their own. Raises UserError if MJX is asked
-    for and does not step them, is not installed or cannot express this world.
+    Even when a GPU program calls them, the CPU cores step faster than MJX (`results/gpu`). Worlds
+    that are not MuJoCo models have their own engines. Raises UserError if MJX is chosen for such a
+    world, is not installed or cannot express this world.
     """
     engine = config.physics
     if isinstance(world, MujocoWorld):

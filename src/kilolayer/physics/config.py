@@ -8,14 +8,14 @@ from kilolayer.settings import Count, Settings
 
 @dataclass(frozen=True, kw_only=True)
 class PhysicsConfig(Settings):
-    """What steps the environments."""
+    """The engine that steps the environments."""
 
     physics: Literal["auto", "native", "mjx"] = "auto"
-    """Physics engine. `native` runs MuJoCo on all CPU cores and is what `auto` takes; `mjx` runs on
-    the accelerator (extra `mjx`)."""
+    """Physics engine. `auto` takes `native`, which runs MuJoCo on all CPU cores. `mjx` runs on the
+    accelerator (extra `mjx`)."""
     mjx_impl: Literal["jax", "warp"] = "jax"
     """Implementation of MJX. `jax` runs anywhere; `warp` is faster on NVIDIA GPUs (extra
     `warp`)."""
     gym_processes: Count | None = None
     """Processes that step the environments of --gym. Default: one per core. The results are the
-    same for any number. 1 steps them in this process: for a script without a main guard."""
+    same for any number. Set 1 to step them in this process, for a script without a main guard."""

@@ -1,9 +1,9 @@
 """Gymnasium environments as a physics engine.
 
-Such an environment keeps its state to itself, so an engine of them cannot be pure as the others
-are. What it promises instead: an episode is determined by the seed of its reset and the actions,
-as far as the environment itself is; and a state that is not where its environment stands, as after
-a resume, truncates its episode instead of going on from somewhere else.
+A Gymnasium environment hides its state, so this engine cannot be pure like the others. It makes two
+promises instead. The seed of the reset and the actions determine an episode, if the environment
+itself is deterministic. A state that differs from the environment's current one, as after a resume,
+truncates the episode instead of continuing from another state.
 """
 
 from collections.abc import Mapping
@@ -28,10 +28,10 @@ from kilolayer.types import Array
 
 @dataclass(frozen=True)
 class GymnasiumWorld:
-    """A registered environment and the arguments it is made with.
+    """A registered environment and the arguments with which it is made.
 
-    environment: its id, or `package:id` where a package must be imported first. control_step:
-    seconds per step.
+    environment: its id, or `package:id` if a package must be imported first. control_step: seconds
+    per step.
     """
 
     environment: str
@@ -40,15 +40,15 @@ class GymnasiumWorld:
 
 
 class GymnasiumPhysics:
-    """Steps `num_envs` environments, in several processes where that is worth it.
+    """Steps `num_envs` environments, in several processes where that is faster.
 
-    processes: how many, by default one per core; the results are the same for any number.
+    processes: their number, by default one per core; the results are the same for any number.
 
-    An environment has no generalised positions: the `qpos [envs, 1]` that a world starts from is
-    the seed of its reset, an unsigned integer, and `qvel [envs, goal]` the goal it is told, NaN
-    for the environment's own. A state has none; its fields are `observation`, `achieved_goal`,
-    `goal`, `terminated` and `truncated`. engine `[envs, 2]`: the seed of the episode and the
-    steps since. Raises UserError if the processes cannot start.
+    An environment has no generalised positions. At a start, `qpos [envs, 1]` is the seed of the
+    reset, an unsigned integer, and `qvel [envs, goal]` is the commanded goal, NaN for the
+    environment's own goal. A state has neither; its fields are `observation`, `achieved_goal`,
+    `goal`, `terminated` and `truncated`. engine `[envs, 2]`: the seed of the episode and its steps
+    so far. Raises UserError if the processes cannot start.
     """
 
     def __init__(self, world: GymnasiumWorld, num_envs: int, processes: int | None = None):
@@ -62,11 +62,11 @@ class GymnasiumPhysics:
             self._group = Processes(
                 world.environment, specification, world.arguments, num_envs, number
             )
-            of_one.close()  # it was asked for its spaces alone
+            of_one.close()  # only its spaces were needed
         self._low, self._high = of_one.control.low, of_one.control.high
         self._told = np.zeros(of_one.observation_space["desired_goal"].shape, np.float32)
         self._episode = np.zeros((num_envs, 2), np.uint32)
-        # Environments that left, or were left by, the state that they were asked to go on from.
+        # Environments whose state differs from the state that they were asked to continue from.
         self._left = np.zeros(num_envs, bool)
         self._still = np.zeros((num_envs, *self._low.shape), self._low.dtype)
         self._keep(of_one.reset()[0])
@@ -98,7 +98,7 @@ class GymnasiumPhysics:
         unit = np.clip(np.asarray(control), -1.0, 1.0)
         actions = self._low + 0.5 * (unit + 1.0) * (self._high - self._low)
         self._left |= (np.asarray(engine) != self._episode).any(-1)
-        # One that has ended stands still until it is reset.
+        # An environment whose episode has ended stands still until it is reset.
         going = ~(self._fields["terminated"] | self._fields["truncated"] | self._left)
         self._episode[going, 1] += 1
         self._go(
@@ -120,7 +120,7 @@ class GymnasiumPhysics:
         }
 
     def _read(self) -> PhysicsState:
-        """Copies: the arrays are overwritten by the next call."""
+        """Copies, because the next call overwrites the arrays."""
         nothing = np.zeros((len(self._left), 0), np.float32)
         fields = {name: array.copy() for name, array in self._fields.items()}
         return PhysicsState(nothing, nothing, fields, self._episode.copy())  # type: ignore[arg-type]

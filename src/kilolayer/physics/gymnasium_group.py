@@ -1,6 +1,7 @@
 """Registered Gymnasium environments, made and stepped in groups: here, or one group per process.
 
-Loads neither JAX nor Gymnasium before they are needed: every process imports this module.
+This module loads neither JAX nor Gymnasium before they are needed, because every process imports
+it.
 """
 
 import os
@@ -17,26 +18,26 @@ from kilolayer.errors import OutsideError, UserError, bad_field, nearest
 from kilolayer.lookup import current_directory_importable
 
 MISSING = "Gymnasium is not installed: `pip install 'kilolayer[gym]'`."
-# Seen with gymnasium-robotics 1.4.2 and MuJoCo 3.17 and 4.0: it compares types of joints in a way
-# that fails, with an assertion that says nothing.
+# Seen with gymnasium-robotics 1.4.2 and MuJoCo 3.17 and 4.0: its comparison of joint types fails,
+# with an assertion error that does not name the cause.
 ROBOTICS = (
     "the Fetch, Hand and Kitchen environments of gymnasium-robotics 1.4.2 do not understand the "
     "enumerations of MuJoCo 3.17 and later; PointMaze_UMaze-v3 and the other mazes work"
 )
-# Packages whose environments are found without naming them, if they are installed.
+# If one of these packages is installed, its environments are found without naming the package.
 PACKAGES = ("gymnasium_robotics",)
-# A process takes a second to start and 100 MB: it is not worth fewer environments than this.
+# A process takes a second to start and 100 MB, so it must step at least this many environments.
 FEWEST_PER_PROCESS = 4
 OBSERVED = ("observation", "achieved_goal", "desired_goal")
 
 
 class Group:
-    """`count` environments that are stepped together. To Gymnasium it is one environment.
+    """`count` environments that are stepped together. Gymnasium sees them as one environment.
 
     Observation: the arrays `observation`, `achieved_goal` and `desired_goal`, `[count, size]`
-    float32, and `terminated` and `truncated`, `[count]`. Action: `control [count, action]`, and
-    which environments to restart, with which `seed`, and which to advance, each `[count]`. An
-    environment that does neither stands still.
+    float32, and `terminated` and `truncated`, `[count]`. Action: `control [count, action]`, the
+    flags `restart` and `advance`, and the `seed` of a restart, each `[count]`. An environment with
+    neither flag stands still.
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012, as Gymnasium declares it
@@ -70,11 +71,11 @@ class Group:
 
     @cached_property
     def _environments(self) -> list[Any]:
-        """Made when they are first needed: a group may be asked for its spaces alone."""
+        """The environments, made on first use: some groups are asked for their spaces only."""
         return [self._first, *(self._make() for _ in range(self._count - 1))]
 
     def reset(self, **options: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """As Gymnasium asks for before the first step; environments begin by `restart`."""
+        """Gymnasium requires this call before the first step. Episodes begin with `restart`."""
         return self._latest, {}
 
     def step(
@@ -122,7 +123,7 @@ class Processes:
         make = partial(Group, name, specification, arguments, count // number)
         vector = import_module("gymnasium.vector")
         try:
-            # Not forked: the threads of JAX in this process can lock in a copy of it.
+            # Not forked: JAX's threads in this process can deadlock a forked copy.
             self._vector = vector.AsyncVectorEnv(
                 [make] * number,
                 context="spawn",
@@ -147,8 +148,8 @@ class Processes:
 
 
 def process_count(specification: Any, count: int, asked: int | None) -> int:
-    """How many processes step `count` environments: as many as were asked for or there are cores,
-    where they divide the environments. One whose code only this process has is stepped here."""
+    """How many processes step `count` environments: a divisor of `count`, at most the number asked
+    for, by default at most one per core. If only this process has the environment's code, 1."""
     if not isinstance(specification.entry_point, str):
         return 1
     cores = getattr(os, "process_cpu_count", os.cpu_count)() or 1  # the former since Python 3.13
@@ -157,15 +158,15 @@ def process_count(specification: Any, count: int, asked: int | None) -> int:
 
 
 def make_specified(specification: Any, **arguments: Any) -> Any:
-    """The environment of a specification, without a limit of its own to an episode's length."""
+    """The environment of a specification, without its own limit on the length of an episode."""
     return import_module("gymnasium").make(
-        # The episodes' length is counted by whoever steps the environments.
+        # The caller counts the steps of an episode.
         specification, max_episode_steps=-1, disable_env_checker=True, **arguments
     )  # fmt: skip
 
 
 def make_environment(environment: str, **arguments: Any) -> Any:
-    """The environment called `environment`, without a limit of its own to an episode's length.
+    """The environment called `environment`, without its own limit on the length of an episode.
 
     Raises UserError with the nearest name if there is none, or if it cannot be made.
     """
@@ -231,7 +232,7 @@ def _broken(environment: str, package: str, error: Exception) -> OutsideError:
 
 @contextmanager
 def outside(environment: str, function: str) -> Iterator[None]:
-    """What the environment's own code raises inside becomes a sentence that names it."""
+    """Turn an error in the environment's own code into a sentence that names the environment."""
     try:
         yield
     except UserError:
@@ -242,7 +243,7 @@ def outside(environment: str, function: str) -> Iterator[None]:
 
 
 def reset(environment: str, made: Any, seed: int) -> Mapping[str, Any]:
-    """The first observation of an episode; raises UserError unless reset is Gymnasium's own."""
+    """The first observation of an episode; raises UserError if `reset` is not as in Gymnasium."""
     with outside(environment, "reset"):
         outcome = made.reset(seed=seed)
     if not isinstance(outcome, tuple) or len(outcome) != 2:
@@ -252,7 +253,7 @@ def reset(environment: str, made: Any, seed: int) -> Mapping[str, Any]:
 
 
 def step(environment: str, made: Any, control: np.ndarray) -> tuple[Mapping[str, Any], bool, bool]:
-    """Observation, terminated and truncated; raises UserError unless step is Gymnasium's own."""
+    """Observation, terminated and truncated; raises UserError if `step` is not as in Gymnasium."""
     with outside(environment, "step"):
         outcome = made.step(control)
     if not isinstance(outcome, tuple) or len(outcome) != 5:
@@ -263,7 +264,7 @@ def step(environment: str, made: Any, control: np.ndarray) -> tuple[Mapping[str,
 
 
 def check_observation(environment: str, made: Any, observation: Any) -> None:
-    """Raises UserError unless the observation is as the environment declares it."""
+    """Raises UserError if the observation differs from what the environment declares."""
     if not isinstance(observation, Mapping):
         raise UserError(
             f"gym = {environment!r} returns an observation of type {type(observation).__name__} "

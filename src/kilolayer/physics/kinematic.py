@@ -1,4 +1,4 @@
-"""A point mass among walls, in plain JAX: seconds instead of minutes for a first experiment."""
+"""A point mass among walls, in plain JAX: a first experiment takes seconds instead of minutes."""
 
 from dataclasses import dataclass
 
@@ -13,8 +13,8 @@ from kilolayer.types import Array
 class PointWorld:
     """Unit cells; `walls[i, j]` covers x in i +- 0.5 and y in j +- 0.5.
 
-    The point accelerates by `acceleration` times its control, against a drag, so that it coasts to
-    at most acceleration / drag units per second. control_step in seconds.
+    The point accelerates by `acceleration` times its control, against a drag, so that its speed
+    along each axis is at most acceleration / drag units per second. control_step in seconds.
     """
 
     walls: tuple[tuple[bool, ...], ...]

@@ -1,7 +1,8 @@
 """MuJoCo on an accelerator: MJX, in its JAX implementation or, on NVIDIA, in its Warp one.
 
-The same compiled model as the native engine's, in float32. MJX aligns the contact of a capsule that
-stands steeply on a plane in another way, which shows where friction is a pyramid: see the tests.
+The engine steps the same compiled model as the native engine, in float32. MJX aligns the contact of
+a capsule that stands steeply on a plane differently. The difference matters with a pyramidal
+friction cone: see the tests.
 """
 
 # MuJoCo ships no type stubs for its compiled module.
@@ -21,9 +22,10 @@ from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.types import Array, UserError
 
-# What a step reads beside positions, velocities and controls.
+# Fields that a step reads besides positions, velocities and controls.
 CARRIED = ("time", "act", "history", "qacc_warmstart")
-# Warp allots room for contacts and constraint rows; it says so on standard output if that is full.
+# Warp allocates memory for this many contacts and constraint rows; it reports an overflow on
+# standard output.
 WARP_CONTACTS = 64
 WARP_ROWS = 4 * WARP_CONTACTS
 
@@ -31,8 +33,8 @@ WARP_ROWS = 4 * WARP_CONTACTS
 class MjxPhysics:
     """Steps `num_envs` copies of a world; `impl`: `jax` or `warp`.
 
-    Forces and accelerations among the derived fields are those at the new state, where native has
-    the last substep's. Repeats are bit-identical in the JAX implementation; Warp on a GPU adds up
+    Derived forces and accelerations are those at the new state; the native engine has those of the
+    last substep. Repeats are bit-identical in the JAX implementation; Warp on a GPU adds up
     contacts in no fixed order.
 
     Raises UserError if MJX is not installed or cannot express the world.
@@ -42,7 +44,7 @@ class MjxPhysics:
         self.world = world
         self._mjx = _import_mjx(impl)
         model = copy(world.model)
-        # MJX never puts a diverging world back, and Warp refuses to be told not to.
+        # MJX never resets a diverging environment, and Warp does not accept this flag.
         model.opt.disableflags &= ~int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
         room = {"naconmax": num_envs * WARP_CONTACTS, "njmax": WARP_ROWS}
         try:
@@ -50,7 +52,7 @@ class MjxPhysics:
             self._rest = self._mjx.make_data(
                 model, jax.local_devices()[0], impl, **(room if impl == "warp" else {})
             )
-        # MJX refuses what a model asks for by the one, a device by the other.
+        # MJX raises NotImplementedError for a feature that it lacks, AssertionError for a device.
         except (NotImplementedError, AssertionError) as error:
             raise UserError(
                 f"MJX ({impl}) cannot run this task: {str(error).rstrip('.')}; "
@@ -74,11 +76,11 @@ class MjxPhysics:
         return jax.tree.map(choose, self.init(qpos, qvel), state)
 
     def _start_one(self, qpos: Array, qvel: Array) -> PhysicsState:
-        """One world at rest."""
+        """The state of one environment at its start."""
         return self._read(self._rest.replace(qpos=qpos, qvel=qvel))
 
     def _advance_one(self, state: PhysicsState, control: Array) -> PhysicsState:
-        """One world, one control step with `control [nu]` in the actuators' own units."""
+        """One control step of one environment with `control [nu]` in the actuators' own units."""
         data = self._rest.replace(qpos=state.qpos, qvel=state.qvel, ctrl=control, **state.engine)
 
         def substep(data: Any, _: None) -> tuple[Any, None]:
@@ -89,7 +91,7 @@ class MjxPhysics:
         return self._read(data)
 
     def _read(self, data: Any) -> PhysicsState:
-        """The state in `data`; derived fields lag one substep there, so they are computed anew."""
+        """The state in `data`. Its derived fields lag one substep, so they are computed again."""
         fields = {}
         if self.world.fields:
             with _mended():
@@ -110,26 +112,26 @@ def _import_mjx(impl: str) -> Any:
             f"the engine mjx ({impl}) is not installed: `pip install 'kilolayer[{extra}]'`, or use "
             "--physics native."
         )
-    with redirect_stdout(io.StringIO()):  # where it tells that Warp, which is optional, is missing
+    with redirect_stdout(io.StringIO()):  # MJX prints there that the optional Warp is missing
         from mujoco import mjx
     return mjx
 
 
 @contextmanager
 def _mended() -> Iterator[None]:
-    """While tracing: MJX-JAX 3.17 with two faults mended."""
+    """Fix two faults of MJX-JAX 3.17 while tracing."""
     from mujoco.mjx._src import derivative, math
 
     multiply, differentiate = math.quat_mul, derivative.deriv_smooth_vel
 
     def multiply_once(u: Array, v: Array) -> Array:
-        # XLA fuses a chain of bodies into one kernel that computes the parents of every link anew:
-        # an arm is a hundred times slower (github.com/jax-ml/jax, issue 33761).
+        # XLA fuses a chain of bodies into one kernel that recomputes the parents of every link. An
+        # arm then is a hundred times slower (github.com/jax-ml/jax, issue 33761).
         return jax.lax.optimization_barrier(multiply(u, v))
 
     def differentiate_within_limits(model: Any, data: Any) -> Any:
-        # A servo at its force limit damps no more, in MuJoCo and Warp: an arm would differ from
-        # theirs by 0.1 rad after one control step.
+        # In MuJoCo and Warp a servo at its force limit no longer damps. Without this an arm would
+        # differ from theirs by 0.1 rad after one control step.
         low, high = model.actuator_forcerange.T
         force, limited = data.actuator_force, model.actuator_forcelimited.astype(bool)
         damps = jnp.where(limited & ((force <= low) | (force >= high)), 0.0, 1.0)

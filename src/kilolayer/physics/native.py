@@ -1,9 +1,9 @@
 """MuJoCo C on all cores, called from inside jit.
 
-`mujoco.batch.Batch` steps the environments in C++ threads, bit-identically at any thread count.
-Each world is its float64 integration state (positions, velocities, warm start, ...), which travels
-through JAX as uint32 bits: nothing is lost and nothing is kept here, so a rollout repeats exactly
-and can be saved and restored at any step.
+`mujoco.batch.Batch` steps the environments in C++ threads, bit-identically at any thread count. The
+state of each environment is MuJoCo's float64 integration state (positions, velocities, warm start,
+...). It passes through JAX as uint32 bits, so nothing is lost, and the engine keeps no state of its
+own. A rollout therefore repeats exactly and can be saved and restored at any step.
 """
 
 # MuJoCo ships no type stubs for its compiled module.
@@ -24,7 +24,7 @@ from kilolayer.errors import OutsideError
 from kilolayer.physics.base import PhysicsState
 from kilolayer.types import Array
 
-# What MuJoCo says of models that it compiles and cannot step, and the way out of each.
+# Words in MuJoCo's errors for models that compile but cannot be stepped, and the remedy for each.
 WAYS_OUT = {
     "memory": 'give the model more memory, such as <size memory="100M"/>',
     "sleep": 'remove sleep="enable" from the <flag> of its <option>',
@@ -33,7 +33,7 @@ WAYS_OUT = {
 
 @contextmanager
 def engine_errors() -> Iterator[None]:
-    """What MuJoCo raises inside becomes a sentence with the way out."""
+    """Turn an error of MuJoCo into a sentence with the remedy."""
     try:
         yield
     except Exception as error:
@@ -47,8 +47,8 @@ def engine_errors() -> Iterator[None]:
 class MujocoWorld:
     """A compiled model, the physics substeps of one control step and the derived fields wanted.
 
-    fields: names of `MjData` arrays beside qpos and qvel, such as `xpos` or `sensordata`. Forces
-    and accelerations among them are those that acted during the last substep.
+    fields: names of `MjData` arrays besides qpos and qvel, such as `xpos` or `sensordata`. Forces
+    and accelerations among them are those of the last substep.
     """
 
     model: mujoco.MjModel
@@ -60,7 +60,7 @@ class MujocoWorld:
         spec: mujoco.MjSpec, control_step: float, fields: tuple[str, ...] = ()
     ) -> "MujocoWorld":
         """Compile a scene; `control_step` in seconds must be a multiple of its time step."""
-        # A diverging world then shows itself as NaN instead of being put back silently.
+        # A diverging environment then becomes NaN instead of being reset silently.
         spec.option.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_AUTORESET)
         return MujocoWorld(spec.compile(), round(control_step / spec.option.timestep), fields)
 
@@ -71,18 +71,17 @@ class MujocoWorld:
 
     @property
     def driven(self) -> np.ndarray:
-        """The actuators that take an action, by number; the others hold the one value they have."""
+        """Numbers of the actuators that take an action. The others hold their only value."""
         low, high = self.model.actuator_ctrlrange.T
         return np.flatnonzero(high > low)
 
     def controls(self, unit: Any) -> Any:
-        """The `[envs, nu]` controls that `unit [envs, action]` in [-1, 1] stands for.
+        """Actions `unit [envs, action]` in [-1, 1] as controls `[envs, nu]`, of NumPy or JAX.
 
-        An actuator whose control range is a single value holds it and takes no action. Arrays of
-        NumPy and of JAX alike.
+        An actuator whose control range is a single value holds it and takes no action.
         """
         low, high = self.model.actuator_ctrlrange.T
-        # One that holds reads any coordinate: it is multiplied by a range of zero.
+        # A holding actuator may read any coordinate, because its range is zero.
         coordinate = np.maximum(np.cumsum(high > low) - 1, 0)
         return low + 0.5 * (unit[:, coordinate] + 1.0) * (high - low)
 
@@ -90,9 +89,9 @@ class MujocoWorld:
 class NativePhysics:
     """Steps `num_envs` copies of a world; `threads` 0 means all cores.
 
-    The batch is scratch space: every call writes all environments' states in and reads them out.
-    Where several devices call, each for a share of the environments, they take turns, each with all
-    threads.
+    The batch is scratch space: every call writes the states of all environments into it and reads
+    them back. If several devices call, each for its share of the environments, the calls take
+    turns, each with all threads.
     """
 
     def __init__(self, world: MujocoWorld, num_envs: int, threads: int = 0):
@@ -104,7 +103,7 @@ class NativePhysics:
         self._qpos, self._qvel = self._batch.bind("qpos"), self._batch.bind("qvel")
         self._control = self._batch.bind("ctrl")
         self._fields = {name: self._batch.bind(name) for name in world.fields}
-        # Derived fields lag one substep unless asked for at the new state.
+        # By default derived fields lag one substep; this stage updates them at the new state.
         stages = mujoco.mjtStage
         self._stage = int(stages.mjSTAGE_VEL if world.fields else stages.mjSTAGE_NONE)
         self._shapes = jax.tree.map(
@@ -121,12 +120,12 @@ class NativePhysics:
         return self._call(self._host_reset, state.engine, state.fields, mask, qpos, qvel)
 
     def _call(self, function: Callable[..., PhysicsState], *arguments: Any) -> PhysicsState:
-        """From the program to the host; under vmap once for each of what is mapped over."""
+        """Call the host from the program; under vmap, once for each mapped element."""
         if jax.default_backend() != "cpu":
             return jax.pure_callback(function, self._shapes, *arguments, vmap_method="sequential")
 
-        # pure_callback copies its arguments on XLA's threads; where there is but one, as on one
-        # core, that thread is in here waiting for the copy. Buffers are there already.
+        # pure_callback copies its arguments on XLA's threads. If there is only one, as on one core,
+        # that thread waits here for the copy and never makes it. Buffers need no copy.
         def in_place(_: Any, results: PhysicsState, *buffers: Any) -> None:
             state = function(*jax.tree.map(np.asarray, buffers))
             for result, array in zip(jax.tree.leaves(results), jax.tree.leaves(state), strict=True):
@@ -156,12 +155,11 @@ class NativePhysics:
             self._qpos[envs] = np.asarray(qpos)[envs]
             self._qvel[envs] = np.asarray(qvel)[envs]
             if self.world.fields and len(envs):
-                # The whole pass: no step has left forces and accelerations here yet.
+                # The whole forward pass, because no step has computed forces and accelerations yet.
                 with engine_errors():
                     self._batch.forward(envs, stage=int(mujoco.mjtStage.mjSTAGE_ACC))
             state = self._read()
-        # Derived fields are not part of the state rows: the other environments keep the ones they
-        # had.
+        # Derived fields are not part of the state rows: the other environments keep their old ones.
         for name, kept in fields.items():
             state.fields[name][~mask] = np.asarray(kept)[~mask]  # type: ignore[index]
         return state
@@ -173,8 +171,8 @@ class NativePhysics:
         return np.ascontiguousarray(self._batch.state).view(np.uint32)
 
     def _read(self) -> PhysicsState:
-        """Copies: the batch's arrays are overwritten by the next call."""
-        with np.errstate(over="ignore"):  # a diverging world becomes infinite, as it should
+        """Copies, because the next call overwrites the batch's arrays."""
+        with np.errstate(over="ignore"):  # a diverging environment becomes infinite, as it should
             return PhysicsState(
                 qpos=self._qpos.astype(np.float32),  # type: ignore[arg-type]
                 qvel=self._qvel.astype(np.float32),  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""One engine for the environments of many devices: each steps its own share."""
+"""One engine for the environments of many devices: each device steps its share."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ from kilolayer.types import Array
 class ShardedPhysics:
     """Runs `share`, an engine for one device's environments, on every device of the mesh.
 
-    XLA cannot split a call to the host, nor a loop that ends when the last world is done.
+    XLA cannot split a call to the host, nor a loop that ends when the last environment is done.
     """
 
     def __init__(self, share: Physics, mesh: Mesh):

@@ -10,17 +10,18 @@ import jax.numpy as jnp
 
 from kilolayer.types import Array
 
-# In place of the age of a step after which its episode was cut off: its environment diverged, or it
-# was truncated before its time was up.
+# `episode_step` of a step after which its episode was cut off: the environment diverged, or the
+# episode was truncated before its time was up.
 CUT_OFF = -2
 
 
 class Transition(eqx.Module):
     """Steps of many environments; leaves are `[time, envs, ...]` in a trajectory.
 
-    age: control steps since the episode's reset (int32). It marks the boundaries of episodes: two
-    neighbours in time belong to one episode exactly when the age grows by one. A step of age
-    `CUT_OFF` stands alone: the episode before it was cut off there and did not terminate.
+    episode_step: control steps since the episode's reset (int32). It marks the boundaries of
+    episodes: two neighbours in time belong to one episode exactly when it grows by one. A step
+    whose episode_step is `CUT_OFF` stands alone: the episode before it was cut off there and did
+    not terminate.
     """
 
     observation: Array

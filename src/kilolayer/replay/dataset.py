@@ -1,9 +1,9 @@
 """Recorded trajectories in a file of OGBench's layout (arXiv 2410.20092).
 
-An `.npz` with `observations`, `actions`, `qpos` and `qvel`, float32 `[steps, ...]`, and `terminals
-[steps]`, 1 at the last step of each trajectory. Trajectories follow one another. A row is the state
-in which an action was taken and that action; the state after a trajectory's last action is not
-stored, so that last action has no outcome.
+An `.npz` with `observations`, `actions`, `qpos` and `qvel`, float32 `[steps, ...]`, and
+`terminals [steps]`, 1 at the last step of each trajectory. Trajectories follow one another. A row
+holds a state and the action taken in it. The state after a trajectory's last action is not stored,
+so that action has no outcome.
 """
 
 import hashlib
@@ -23,17 +23,17 @@ from kilolayer.runtime.files import cannot_write, put_in_place
 from kilolayer.types import UserError, bad_field
 
 KEYS = ("observations", "actions", "terminals", "qpos", "qvel")
-# Actions lie in [-1, 1] but for their rounding.
+# Actions lie in [-1, 1] up to this rounding error.
 ACTION_ROUNDING = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A file's arrays: terminals are booleans `[steps]`, all else float32 `[steps, ...]`.
+    """A file's arrays: terminals are booleans `[steps]`, all others float32 `[steps, ...]`.
 
     fingerprint: the file's path, bytes and SHA-256, for the run's manifest. achieved_goals, goals:
-    what each step achieved and was commanded, where the file says so; else the task computes the
-    first from qpos and qvel and draws the second.
+    the achieved and the commanded goal of each step, if the file has them. Otherwise the task
+    computes the achieved goals from qpos and qvel and draws the commanded goals.
     """
 
     observations: np.ndarray
@@ -51,7 +51,7 @@ class Dataset:
 
     @cached_property
     def episode_step(self) -> np.ndarray:
-        """Steps since the beginning of each step's trajectory, int32 `[steps]`."""
+        """Steps since the start of each step's trajectory, int32 `[steps]`."""
         begins = np.r_[True, self.terminals[:-1]]
         rows = np.arange(self.steps, dtype=np.int32)
         return rows - np.maximum.accumulate(np.where(begins, rows, 0))
@@ -69,8 +69,8 @@ class Dataset:
 def read_dataset(path: Path) -> Dataset:
     """Read and check a file, without pickle.
 
-    Raises UserError, naming the file, if it is missing or damaged, lacks an array, or holds one
-    that is not as the layout says.
+    Raises UserError, naming the file, if it is missing or damaged, lacks an array, or holds an
+    array that does not fit the layout.
     """
     try:
         # Opened here, since np.load leaves a damaged archive open.
@@ -97,7 +97,7 @@ def read_dataset(path: Path) -> Dataset:
     return Dataset(terminals=terminals, fingerprint=fingerprint, **arrays)
 
 
-# How files begin that are taken for datasets, and what to do with them.
+# First bytes of files that are mistaken for datasets, and what to do with each.
 BEGINNINGS = {
     b"version https://git-lfs": "it is a pointer of Git LFS: fetch the file with `git lfs pull`",
     b"\x89HDF": "it is an HDF5 file: save its arrays with numpy.savez_compressed",
@@ -110,7 +110,7 @@ BEGINNINGS = {
 
 
 def _what_it_is(path: Path) -> str:
-    """A sentence on a file that is no .npz of plain arrays."""
+    """A sentence on a file that is not an .npz of plain arrays."""
     with path.open("rb") as file:
         begins = file.read(40)
     known = (told for mark, told in BEGINNINGS.items() if begins.startswith(mark))
@@ -118,7 +118,7 @@ def _what_it_is(path: Path) -> str:
 
 
 def write_dataset(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write a file that is whole or not there; raises UserError if it cannot be written."""
+    """Write a file, complete or not at all; raises UserError if it cannot be written."""
     writing = path.with_name(f".{path.name}.writing.npz")
     try:
         np.savez_compressed(writing, allow_pickle=False, **{name: arrays[name] for name in KEYS})
@@ -130,7 +130,7 @@ def write_dataset(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _read_arrays(file: Any) -> dict[str, np.ndarray]:
-    """The layout's arrays that are there, numbers as float32."""
+    """The arrays of the layout that the file has; numbers become float32."""
     stored = np.load(file, allow_pickle=False)
     if not isinstance(stored, np.lib.npyio.NpzFile):
         raise ValueError("it holds one array alone")
@@ -143,7 +143,7 @@ def _read_arrays(file: Any) -> dict[str, np.ndarray]:
 
 
 def _problem(arrays: dict[str, np.ndarray]) -> str | None:
-    """What is not as the layout says, or None."""
+    """How the arrays differ from the layout, or None."""
     missing = [name for name in KEYS if name not in arrays]
     if missing:
         return f"it has no {missing[0]!r}; OGBench's layout has {', '.join(KEYS)}"

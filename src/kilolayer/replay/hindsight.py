@@ -1,6 +1,6 @@
-"""Hindsight goals: what a step's own future achieved, at a truncated-geometric distance.
+"""Hindsight goals: goals achieved later in a step's episode, at a truncated-geometric distance.
 
-For a stored step with R later steps in its episode the offset k in 1..R has probability
+For a stored step with R later steps in its episode, the offset k in 1..R has probability
 proportional to discount^k (arXiv 2206.07568, eq. 1, truncated at the end of the episode). It is
 drawn by the inverse of the distribution function: no `[time, time]` matrix, memory O(batch).
 """
@@ -12,19 +12,19 @@ import jax.numpy as jnp
 from kilolayer.replay.buffer import CUT_OFF, Buffer
 from kilolayer.types import Array
 
-# A redraw is needed only for the last step of an episode, so this bound is reached only by a
-# buffer in which next to no step has a future.
+# Only the last step of an episode is redrawn, so this bound is reached only if almost no step in
+# the buffer has a future.
 MAX_REDRAWS = 256
 # The geometric formula divides by the logarithm of the discount.
 LARGEST_DISCOUNT = 1 - 1e-6
 
 
 class Batch(eqx.Module):
-    """Steps with what they led to, leaves `[batch, ...]`.
+    """Steps with their goals and outcomes, leaves `[batch, ...]`.
 
-    goal: the hindsight goal. commanded_goal: the goal that the step was told to reach.
-    achieved_goal: of the step itself. terminated `[batch]`: whether the episode terminated there;
-    next_observation then says nothing, for there is none.
+    goal: the hindsight goal. commanded_goal: the environment's goal at the step. achieved_goal: of
+    the step itself. terminated `[batch]`: whether the episode terminated at the step; then there is
+    no next_observation, and its values mean nothing.
     """
 
     observation: Array
@@ -36,7 +36,7 @@ class Batch(eqx.Module):
     terminated: Array
 
     def mixed_goals(self, hindsight_share: float, key: Array) -> Array:
-        """`[batch, goal]`: of a share of the rows the hindsight goal, else the commanded one."""
+        """`[batch, goal]`: for a share of the rows the hindsight goal, else the commanded goal."""
         chosen = jax.random.uniform(key, (self.goal.shape[0], 1)) < hindsight_share
         return jnp.where(chosen, self.goal, self.commanded_goal)
 
@@ -57,12 +57,12 @@ def truncated_geometric(uniform: Array, discount: float | Array, longest: Array)
 
 
 def steps_remaining(buffer: Buffer, time: Array, env: Array, episode_length: int) -> Array:
-    """Later steps that the buffer holds of each step's episode, `[batch]`.
+    """How many later steps of each step's episode the buffer holds, `[batch]`.
 
-    time: position of the step in order of age, 0 the oldest stored step. The age of the step k
-    later equals the step's own age plus k exactly while the episode lasts, and never again after
-    it, so the largest such k is found by bisection: O(log episode_length), and no step needs to be
-    revisited when its episode ends.
+    time: position of the step in time, 0 for the oldest stored step. The episode_step of the step k
+    later equals the step's own plus k exactly while the episode lasts, and never again after it. So
+    bisection finds the largest such k in O(log episode_length), and no stored step must be changed
+    when its episode ends.
     """
     row = _row_of(buffer, time)
     own_step = buffer.steps.episode_step[row, env]
@@ -86,11 +86,11 @@ def _row_of(buffer: Buffer, time: Array) -> Array:
 def futures(
     buffer: Buffer, time: Array, env: Array, episode_length: int, absorbing: bool
 ) -> tuple[Array, Array]:
-    """`(stored, longest)`, each `[batch]`: later steps that the buffer holds of each step's
-    episode, and the largest offset that a goal may have.
+    """`(stored, longest)`, each `[batch]`: how many later steps of each step's episode the buffer
+    holds, and the largest offset of a hindsight goal.
 
-    The two differ after a termination if `absorbing`: the environment then counts as staying where
-    it ended until the episode's time is up.
+    The two differ only in episodes that terminated, if `absorbing`: the environment then counts as
+    staying where it ended until the episode's time is up.
     """
     stored = steps_remaining(buffer, time, env, episode_length)
     if not absorbing:
@@ -103,11 +103,12 @@ def futures(
 def ends_early(
     buffer: Buffer, time: Array, env: Array, stored: Array, episode_length: int
 ) -> Array:
-    """Whether each step's episode, which has `stored` later steps, terminated after the last of
-    them, `[batch]`: it is over, and its time was not up.
+    """Whether each step's episode terminated after its `stored` later steps, `[batch]`: the episode
+    is over, and its time was not up.
 
-    An episode that was cut off did not: nothing is known of what would have followed, and to count
-    an environment that diverged as staying there would make it worth while to break the simulation.
+    An episode that was cut off did not terminate: what would have followed is unknown. If a
+    diverged environment counted as staying where it is, agents could profit from breaking the
+    simulation.
     """
     own_step = buffer.steps.episode_step[_row_of(buffer, time), env]
     next_step = buffer.steps.episode_step[_row_of(buffer, time + stored + 1), env]
@@ -125,12 +126,12 @@ def sample(
     absorbing: bool = False,
     terminal_steps: bool = False,
 ) -> Batch:
-    """Draw steps uniformly among those with a future, each with a hindsight goal from it.
+    """Draw steps uniformly among those with a future, each with a hindsight goal from its future.
 
-    terminal_steps: also draw the steps at which an episode terminated; their hindsight goal is what
-    they achieved themselves. Other steps are redrawn: nothing is known of what followed a step
-    whose episode's time was up, or the newest one. Should that fail because the buffer holds next
-    to no others, their goals are NaN, which stops the run instead of training on a wrong goal.
+    terminal_steps: also draw the steps at which an episode terminated; their hindsight goal is
+    their own achieved goal. All other steps are redrawn: what follows the newest step, or the last
+    step of an episode whose time was up, is unknown. If redrawing fails because almost no step has
+    a future, the goals are NaN, which stops the run instead of training on a wrong goal.
     """
     first_key, redraw_key, offset_key = jax.random.split(key, 3)
 

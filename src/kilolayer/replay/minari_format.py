@@ -1,9 +1,9 @@
 """Recorded trajectories in Minari's format, read and written by Minari itself (extra `minari`).
 
 Observations are dictionaries of the vectors `observation`, `achieved_goal` and `desired_goal`, as
-those of every environment with goals. A trajectory of n observations has n - 1 actions: the last
-row of a `Dataset` has no outcome, so its action is left out in a file and zero when it is read.
-Nothing is downloaded.
+in every environment with goals. A trajectory of n observations has n - 1 actions. The last row of a
+`Dataset` has no outcome: its action is not written to a file, and is zero when read. Nothing is
+downloaded.
 """
 
 import hashlib
@@ -25,10 +25,10 @@ MISSING = "Minari is not installed: `pip install 'kilolayer[minari]'`."
 
 
 def read_minari(name: str, task: Task) -> Dataset:
-    """The local data set called `name`, such as `point_u_maze/random-v0`, as the task takes it.
+    """The local data set called `name`, such as `point_u_maze/random-v0`, in the task's format.
 
-    Actions are scaled to [-1, 1]. Raises UserError if Minari is missing, has no such data set here,
-    or holds other observations, goals or actions than the task's.
+    Actions are scaled to [-1, 1]. Raises UserError if Minari is missing, if there is no such local
+    data set, or if its observations, goals or actions do not fit the task.
     """
     found = _open(name)
     observations, actions = _spaces(task)
@@ -66,7 +66,7 @@ def write_minari(name: str, arrays: Mapping[str, np.ndarray], task: Task) -> Non
     ]
     try:
         with warnings.catch_warnings():
-            # Minari warns of an author and a link to code, which only the user knows.
+            # Minari warns about a missing author and code link, which only the user knows.
             warnings.simplefilter("ignore", UserWarning)
             minari.create_dataset_from_buffers(
                 name,
@@ -127,7 +127,7 @@ def _spaces(task: Task) -> tuple[Any, Any]:
 
 
 def _specification(task: Task) -> Any:
-    """What makes the environment again, None if only this process can."""
+    """The specification that makes the environment again; None if only this process can."""
     if not isinstance(task.world, GymnasiumWorld):
         return None
     found = find_environment(task.world.environment)
@@ -154,12 +154,12 @@ def _require_same_spaces(
 
 
 def _rows(episode: Any, task: Task, low: np.ndarray, high: np.ndarray) -> dict[str, np.ndarray]:
-    """The rows of one episode, of which the last holds the state after its last action."""
+    """The rows of one episode; the last row holds the state after the last action."""
     seen = {key: np.asarray(episode.observations[key], np.float32) for key in OBSERVED}
     unit = 2 * (np.asarray(episode.actions, np.float32) - low) / (high - low) - 1
     count = len(unit) + 1
     observation = seen["observation"]
-    if isinstance(task.world, GymnasiumWorld):  # its tasks put the achieved goal first
+    if isinstance(task.world, GymnasiumWorld):  # these tasks put the achieved goal first
         observation = np.concatenate([seen["achieved_goal"], observation], -1)
     return {
         "observations": observation,
@@ -188,7 +188,7 @@ def _episode(arrays: Mapping[str, np.ndarray], rows: slice, task: Task, space: A
 
 
 def _fingerprint(name: str, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Of the arrays, for Minari's files differ by their times of writing."""
+    """A hash of the arrays, because Minari's files also contain the time of writing."""
     digest = hashlib.sha256()
     for key in sorted(arrays):
         digest.update(np.ascontiguousarray(arrays[key]).tobytes())

@@ -1,4 +1,4 @@
-"""What is asked of an agent: observations, goals, starts, success. `registry.TASKS` lists them.
+"""Tasks: observations, goals, starts and success. `registry.TASKS` lists them.
 
-Written once in `jax.numpy` for every physics engine. Knows no agent.
+Each task is written once in `jax.numpy` for every physics engine. This package uses no agent.
 """

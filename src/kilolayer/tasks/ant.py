@@ -1,8 +1,8 @@
-"""The ant: a four-legged body that must carry its torso to a place, in the open or in a maze.
+"""The ant: a four-legged body that must move its torso to a goal, on open ground or in a maze.
 
-Two ants share one body, that of Gym. `Ant` has the motors, time step and contacts of the ant that
-MuJoCo's goal-reaching benchmarks use (OGBench, and D4RL before it). `GymAnt` has those of Gym, as
-the published results of arXiv 2503.14858 do in another engine.
+Two ants share the body of Gym's ant. `Ant` has the motors, time step and contacts of the ant in
+MuJoCo's goal-reaching benchmarks (OGBench, and D4RL before it). `GymAnt` has those of Gym's ant, as
+do the published results of arXiv 2503.14858, which come from another engine.
 """
 
 # MuJoCo ships no type stubs for its compiled module.
@@ -24,10 +24,10 @@ from kilolayer.tasks.legged import Legged
 from kilolayer.tasks.mazes import TASK_NOISE, Maze
 from kilolayer.types import Array
 
-# High enough that the reset's noise leaves no foot inside the floor, which would throw the ant.
+# High enough that the noise at reset puts no foot inside the floor, which would throw the ant.
 STANDING_HEIGHT = 0.75
 OPEN_GOAL_DISTANCE = 10.0
-LONGEST_TRAINING_WAY = 3  # cells, of the stitching variants
+LONGEST_TRAINING_WAY = 3  # cells, in the stitching variants
 MAZE_CELL_SIZE = 4.0
 RESET_NOISE = 0.1
 
@@ -40,7 +40,7 @@ LEGS = (
 )
 MOTOR_ORDER = ("back_right", "front_left", "front_right", "back_left")
 STANDING_JOINTS = (0, 1, 0, -1, 0, -1, 0, 1)  # hip and ankle of each leg, rad
-# The ant's own, which come first where a scene holds more that moves.
+# The ant's own numbers, which come first if other bodies in the scene move.
 NUM_POSITIONS, NUM_VELOCITIES = 15, 14
 
 WALL_HEIGHT = 0.5 * MAZE_CELL_SIZE
@@ -49,12 +49,13 @@ JOINT = {"armature": 1.0, "damping": [1.0, 0, 0]}
 
 @dataclass(frozen=True)
 class Drive:
-    """What the two ants do not share: time, motors and contacts.
+    """The settings in which the two ants differ: time, motors and contacts.
 
     control_step, time_step: s. gear: torque of a motor at full control, N m. solimp: impedance of
-    every contact, as MuJoCo has it. integrator: both files ask for Runge-Kutta of order four, which
-    takes four times as long as semi-implicit Euler. With Euler, ants that act without noise freeze
-    on their way: results/ant. Gym's ant has it all the same, since its results were made with it.
+    every contact, as in MuJoCo. integrator: the files of both ants ask for Runge-Kutta of order
+    four, which takes four times as long as semi-implicit Euler. With Euler, ants that act without
+    noise freeze on their way: results/ant. Gym's ant still uses Euler, because its results were
+    made with it.
     """
 
     control_step: float
@@ -65,8 +66,8 @@ class Drive:
 
     @property
     def contact(self) -> dict[str, Any]:
-        """Contact parameters of every geom, ground and walls included: MuJoCo adds up the margins
-        of both sides of a contact."""
+        """Contact parameters of every geom, including ground and walls, because MuJoCo adds up the
+        margins of both sides of a contact."""
         return {"friction": (1, 0.5, 0.5), "margin": 0.01, "solimp": self.solimp}
 
 
@@ -82,9 +83,9 @@ class Ant(Legged):
     Actions come at 10 Hz, and no episode ends early: an ant on its back can get up again.
 
     layout: a maze's name, or None for open ground with goals on a circle of 10 m. stitching: train
-    on short ways anywhere in the maze, at most three cells long; evaluate from the maze's start to
-    every cell, so that long ways must be put together from short ones. A layout with tasks
-    (OGBench's) trains from any free cell to any other and is evaluated on its tasks.
+    on short paths anywhere in the maze, at most three cells long; evaluate from the maze's start to
+    every cell, so that the agent must combine short paths into long ones. A layout with tasks
+    (OGBench's) is trained from any free cell to any other and evaluated on its tasks.
     """
 
     stitching: bool = False
@@ -122,7 +123,7 @@ class Ant(Legged):
         shape = (goal.shape[0], NUM_POSITIONS)
         noise = jax.random.uniform(position_key, shape, minval=-RESET_NOISE, maxval=RESET_NOISE)
         if self._has_tasks:
-            noise = noise.at[:, :2].set(0.0)  # these starts have a noise of their own
+            noise = noise.at[:, :2].set(0.0)  # these starts have their own noise
         qpos = (pose + noise).at[:, :2].add(self._start(start_key, goal, split))
         quaternion = qpos[:, 3:7] / jnp.linalg.norm(qpos[:, 3:7], axis=-1, keepdims=True)
         qvel = RESET_NOISE * jax.random.normal(velocity_key, (goal.shape[0], NUM_VELOCITIES))
@@ -161,10 +162,10 @@ class Ant(Legged):
 
 @dataclass(frozen=True)
 class GymAnt(Ant):
-    """The ant with Gym's motors at 20 Hz, whose episode ends when its torso leaves 0.2 to 1.0 m.
+    """The ant with Gym's motors at 20 Hz. Its episode ends when its height leaves 0.2 to 1.0 m.
 
-    For comparison with results of other engines: MuJoCo does not forgive these motors, which are
-    five times as strong. Random actions throw it on its back.
+    It serves to compare with results from other engines. These motors are five times as strong, and
+    in MuJoCo random actions throw the ant on its back.
     """
 
     body = "gym_ant"
@@ -174,12 +175,13 @@ class GymAnt(Ant):
 
 @cache
 def _compile_world(layout: str | None, drive: Drive) -> MujocoWorld:
-    """Compiling a scene takes a while, and a task asks for its world often."""
+    """Cached, because compiling a scene is slow and a task reads its world often."""
     return MujocoWorld.compile(build_scene(Ant(layout).maze, drive), drive.control_step)
 
 
 def build_scene(maze: Maze | None, drive: Drive = BENCHMARK_DRIVE) -> mujoco.MjSpec:
-    """Floor, walls if any, and the ant. Parts of the ant touch the world, not each other."""
+    """Floor, walls if there is a maze, and the ant. Parts of the ant collide with the world, not
+    with each other."""
     spec = scene.new_scene(time_step=drive.time_step)
     spec.option.integrator = drive.integrator
     across = 0 if maze is None else max(maze.walls.shape) * maze.cell_size

@@ -1,4 +1,4 @@
-"""The ant with something to move: a ball to bring to a place, or a block that bars the way."""
+"""The ant with an object: a ball to move to a goal, or a block in the way."""
 
 # MuJoCo ships no type stubs for its compiled module.
 # pyright: reportAttributeAccessIssue=false
@@ -25,9 +25,9 @@ from kilolayer.types import Array
 
 BALL_RADIUS = 0.25
 BALL_MASS = 0.2  # kg; the ant weighs 0.9
-BALL_DAMPING = 0.01  # N s/m, and N m s/rad for its turning
+BALL_DAMPING = 0.01  # N s/m, and N m s/rad for its rotation
 BALL_GOAL_DISTANCE = 5.0
-# Nearer, and the ball would start among the legs.
+# Any nearer, the ball would start among the legs.
 BALL_SHARE_OF_WAY = 0.28
 BALL_OFFSET = 0.1
 
@@ -84,8 +84,8 @@ class AntBall(Ant):
 class AntPush(Ant):
     """Observation: the ant's and the block's x, y. Goal: torso x, y behind the block.
 
-    Both goals lie behind one block that stands in the only crossing. It slides and never turns:
-    pushed toward the goal it bars the way for good, pushed aside it opens it.
+    Both goals lie behind one block, which stands in the only crossing. The block slides and never
+    turns. Pushed toward the goal, it blocks the way for good; pushed aside, it frees the way.
     """
 
     layout: str | None = "push"
@@ -112,7 +112,7 @@ class AntPush(Ant):
 
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
         qpos, qvel = super().reset(key, goal, split)
-        block = ((0, 0), (0, 2))  # where the model has it
+        block = ((0, 0), (0, 2))  # zeros: its position in the model
         return jnp.pad(qpos, block), jnp.pad(qvel, block)
 
     def observe(self, state: PhysicsState) -> Array:
@@ -129,8 +129,8 @@ def block_home() -> tuple[float, float]:
 def _compile_ball() -> MujocoWorld:
     spec = build_scene(None)
     ball = spec.worldbody.add_body(name="ball", pos=[0, 0, BALL_RADIUS])
-    # Damped, or a ball once touched would roll on for good: at 2 m/s it rolls 2.4 m. Rolling
-    # friction does not stop it under Runge-Kutta.
+    # Without damping, a touched ball would roll forever. With it, a ball at 2 m/s rolls 2.4 m.
+    # Rolling friction does not stop the ball under Runge-Kutta.
     ball.add_joint(name="ball", type=mujoco.mjtJoint.mjJNT_FREE, damping=[BALL_DAMPING, 0, 0])
     scene.add_sphere(
         ball,
@@ -147,7 +147,7 @@ def _compile_ball() -> MujocoWorld:
 @cache
 def _compile_push() -> MujocoWorld:
     spec = build_scene(Maze("push", MAZE_CELL_SIZE))
-    # A hair above the floor, which it does not touch: its joints carry it.
+    # The block is slightly above the floor and does not touch it: its joints carry it.
     block = spec.worldbody.add_body(name="block", pos=[*block_home(), BLOCK_HALF_SIZE[2] + 0.05])
     for axis, direction in (("x", (1, 0, 0)), ("y", (0, 1, 0))):
         block.add_joint(

@@ -1,6 +1,7 @@
-"""The Franka arm: reach a place, get hold of a cube, push it, carry it from bin to bin.
+"""The Franka arm: reach a position, grasp a cube, push it, move it from bin to bin.
 
-All places are in m from the arm's foot, x to its right as it starts, y ahead, z up from the table.
+All positions are in m from the arm's base: x to its right in the start pose, y ahead, z up from the
+table.
 """
 
 # MuJoCo ships no type stubs for its compiled module.
@@ -26,12 +27,13 @@ JOINTS, FINGERS, CUBE = slice(0, 7), slice(7, 9), slice(9, 12)  # of qpos
 END_EFFECTOR, FINGERTIPS = slice(0, 6), slice(6, 12)  # of the sensors
 
 REACH_GOALS = ((-0.2, 0.3, 0.1), (0.2, 0.7, 0.5))  # lowest and highest corner
-# How many postures show what the arm can reach, how many places are asked about, and the side of
-# a cell, m.
+# Random postures that show what the arm can reach, candidate goal positions, and the side of a
+# cell, m.
 POSTURES, PLACES, CELL = 12_000, 4_096, 0.02
 GRASP_CUBES = ((-0.3, 0.3), (0.3, 0.9))
 GRASP_GAP = 0.075
-# A cube counts as grasped if the fingers are about as far apart as it is wide, and so near it.
+# A cube counts as grasped if the finger gap is in this range, about the cube's width, and the end
+# effector is less than half that width from its centre.
 GRASPED_GAP = (2 * CUBE_HALF - 0.01, 2 * CUBE_HALF + 0.01)
 
 JOINT_COORDINATES = tuple(Coordinate(f"joint {number}", "rad") for number in range(1, 8))
@@ -48,10 +50,10 @@ GAP_COORDINATE = Coordinate("finger gap", "m")
 
 @dataclass(frozen=True)
 class ArmReach(Task):
-    """Observation: joints 7, end effector's position 3 and velocity 3. Goal: its position.
+    """Observation: joints 7, end effector's position 3 and velocity 3. Goal: that position.
 
-    The four joints bring it within the radius of three quarters of the goals, and within the easy
-    radius of all: what is near and high is out of their ranges.
+    The four driven joints reach three quarters of the goals within the radius, and all goals within
+    the easy radius. Goals that are near and high are outside the joints' ranges.
     """
 
     name = "arm_reach"
@@ -83,10 +85,10 @@ class ArmReach(Task):
 
 @dataclass(frozen=True)
 class ArmReachEasy(ArmReach):
-    """As `arm_reach`, but every goal can be reached, and within half the radius.
+    """Like `arm_reach`, with half the radius, and every goal can be reached.
 
-    Goals lie evenly in the part of the same box that the four joints bring the end effector to
-    without a touch of the table.
+    Goals are uniform over the part of the same box that the end effector reaches with the four
+    joints and without touching the table.
     """
 
     name = "arm_reach_easy"
@@ -94,7 +96,7 @@ class ArmReachEasy(ArmReach):
 
     @property
     def goal_box(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Around the part of the box that can be reached."""
+        """The bounding box of the part that can be reached."""
         places = reachable_places(self.world)
         return tuple(places.min(0).tolist()), tuple(places.max(0).tolist())
 
@@ -108,7 +110,7 @@ class ArmGrasp(Task):
     """Observation: cube 3, joints 7, end effector's position 3 and velocity 3, fingertips 6, gap 1.
 
     Goal: both fingertips, 0.0375 m to the right and to the left of the cube, and the gap between
-    them; it follows the cube. The cube starts where the goal that was told surrounds it.
+    them. The goal follows the cube. The cube starts between the fingertips of the commanded goal.
     """
 
     name = "arm_grasp"
@@ -130,7 +132,7 @@ class ArmGrasp(Task):
         return _around(_on_table(_draw(key, num_envs, GRASP_CUBES)))
 
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
-        """Always the same pose, at rest, over a cube that lies between the told fingertips."""
+        """Always the same pose, at rest, over a cube between the fingertips of the goal."""
         return _start(_midpoint(goal)[:, :2])
 
     def observe(self, state: PhysicsState) -> Array:
@@ -143,7 +145,7 @@ class ArmGrasp(Task):
         return _around(state.qpos[:, CUBE])
 
     def distance(self, achieved: Array, goal: Array) -> Array:
-        """The distance between the fingertips' midpoints or the gaps' difference: the larger, m."""
+        """The larger of the distance of the fingertips' midpoints and the gaps' difference, m."""
         way = jnp.linalg.norm(_midpoint(achieved) - _midpoint(goal), axis=-1)
         return jnp.maximum(way, jnp.abs(achieved[..., 6] - goal[..., 6]))
 
@@ -156,7 +158,7 @@ class ArmGrasp(Task):
 
 @dataclass(frozen=True)
 class Table:
-    """Where cubes and goals lie: (x, y) of the middle and half the side of a square, m."""
+    """Where cubes and goals lie: (x, y) of the centre and half the side of a square, m."""
 
     cube: tuple[tuple[float, float], float]
     goal: tuple[tuple[float, float], float]
@@ -164,7 +166,7 @@ class Table:
     bins: tuple[tuple[float, float], ...] = ()
 
 
-# The benchmark states no bins for the easy task; they stand here as close as their walls allow.
+# The benchmark defines no bins for the easy task. Here they stand as close as their walls allow.
 TABLES = {
     "push_easy": Table(cube=((-0.1, 0.6), 0.1), goal=((0.1, 0.6), 0.1), episode_length=50),
     "push_hard": Table(cube=((-0.25, 0.65), 0.25), goal=((0.25, 0.65), 0.25), episode_length=80),
@@ -188,7 +190,7 @@ class ArmMove(Task):
     """Observation: cube 3, joints 7, end effector's position 3 and velocity 3, finger gap 1. Goal:
     the cube's position.
 
-    kind: `push_...` on the open table, or `binpick_...` out of one bin into another.
+    kind: `push_...` on the open table, or `binpick_...` from one bin to another.
     """
 
     kind: Literal["push_easy", "push_hard", "binpick_easy", "binpick_hard"]
@@ -220,7 +222,7 @@ class ArmMove(Task):
         return _on_table(_draw(key, num_envs, _corners(*TABLES[self.kind].goal)))
 
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
-        """Always the same pose, at rest; the cube somewhere in its square."""
+        """Always the same pose, at rest; the cube at a random position in its square."""
         return _start(_draw(key, goal.shape[0], _corners(*TABLES[self.kind].cube)))
 
     def observe(self, state: PhysicsState) -> Array:
@@ -235,17 +237,18 @@ class ArmMove(Task):
 
 @cache
 def _compile_world(cube: bool, bins: tuple[tuple[float, float], ...] = ()) -> MujocoWorld:
-    """Compiling a scene takes a while, and a task asks for its world often."""
+    """Cached, because compiling a scene is slow and a task reads its world often."""
     return MujocoWorld.compile(build_scene(cube, bins), CONTROL_STEP, ("sensordata",))
 
 
 @cache
 def reachable_places(world: MujocoWorld) -> np.ndarray:
-    """Places evenly drawn from `REACH_GOALS` that the arm can hold, `[places, 3]`, always the same.
+    """Positions, uniform in `REACH_GOALS`, that the arm can hold, `[places, 3]`; always the same.
 
-    The first joint turns the arm about its foot and the others move it in one upright plane, so a
-    place can be held if some posture, within the ranges of the commanded angles and clear of the
-    table, has its distance from the foot's axis and its height, each to within a cell.
+    The first joint turns the arm about its base, and the others move it in one vertical plane. So
+    the arm can hold a position if some posture has the same distance from the base's axis and the
+    same height, each to within a cell. Postures lie within the ranges of the commanded angles and
+    do not touch the table.
     """
     model, random = world.model, np.random.default_rng(0)
     data, held = mujoco.MjData(model), set()
@@ -259,7 +262,7 @@ def reachable_places(world: MujocoWorld) -> np.ndarray:
 
 
 def _cell(place: np.ndarray) -> tuple[int, int]:
-    """Where a place lies in the upright plane through it and the foot's axis."""
+    """The cell of a position in the vertical plane through it and the base's axis."""
     x, y, z = place
     return int(np.hypot(x, y) // CELL), int(z // CELL)
 
@@ -269,7 +272,7 @@ def _corners(middle: tuple[float, float], half: float) -> tuple[tuple[float, ...
 
 
 def _draw(key: Array, num_envs: int, corners: tuple) -> Array:
-    """Places drawn uniformly between two corners, `[envs, axes]`."""
+    """Positions drawn uniformly between two corners, `[envs, axes]`."""
     low, high = jnp.array(corners)
     return jax.random.uniform(key, (num_envs, len(low)), minval=low, maxval=high)
 
@@ -297,7 +300,8 @@ def _sense(state: PhysicsState) -> Array:
 
 
 def _gap(state: PhysicsState) -> Array:
-    """Between the fingers, `[envs, 1]`, m: each stands off the middle by its position."""
+    """Gap between the fingers, `[envs, 1]`, m. A finger's position is its distance from the middle
+    of the gap."""
     return state.qpos[:, FINGERS].sum(-1, keepdims=True)
 
 
@@ -312,10 +316,10 @@ def _midpoint(grasp: Array) -> Array:
 
 
 def cube_measures(model: mujoco.MjModel, qpos: np.ndarray) -> dict[str, float]:
-    """How the cube fared, from positions `[time, envs, nq]`; the mean over environments.
+    """How the cube moved, from positions `[time, envs, nq]`; means over environments.
 
-    cube_travel: the way that it went, m. cube_height: the highest that it rose above its rest, m.
-    grasp_share: steps with the fingers about as far apart as it is wide and it between them.
+    cube_travel: length of its path, m. cube_height: its largest height above its rest, m.
+    grasp_share: share of the steps at which the cube was grasped, see `GRASPED_GAP`.
     """
     cube = qpos[..., CUBE]
     data, effector = mujoco.MjData(model), np.empty_like(cube)

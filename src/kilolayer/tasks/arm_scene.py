@@ -1,12 +1,12 @@
 """The Franka Panda over a table, with a cube and bins: frames, ranges and gains as published.
 
-Frames, joint ranges, masses and actuators are those of the published model; the shapes are
-primitives, for which the model has meshes, and so are the links' inertias. Heights count from the
-table's top, on which the arm stands.
+Frames, joint ranges, masses and actuators are those of the published model. The shapes, and so the
+links' inertias, are primitives where the model has meshes. Heights are measured from the table's
+top, on which the arm stands.
 
-The benchmark does not state the mass of the hand or of the cube, nor how the fingers are driven:
-here the hand weighs what the maker says, the cube as much as water, and the last action is the
-force that closes the fingers (positive) or opens them (negative).
+The benchmark states neither the mass of the hand or of the cube nor how the fingers are driven.
+Here the hand has the mass that its maker states, and the cube has the density of water. The last
+action is the force that closes the fingers (positive) or opens them (negative).
 """
 
 # MuJoCo ships no type stubs for its compiled module.
@@ -30,14 +30,15 @@ BIN_WALL = 0.004  # half the thickness, m: all cubes that start in a bin fit bet
 
 FINGER_TRAVEL = 0.04
 FINGER_MASS = 0.015
-# Half-size of the pad, whose lower end is the published finger's, 0.0536 m along it.
+# Half-size of the pad. Its lower end is that of the published finger, 0.0536 m along the finger.
 PAD = (0.015, 0.005, 0.04)
 FINGER_LENGTH = 0.0536
-# Where things are held, along the finger: 0.1034 m from the hand's frame, as published.
+# Grasp point along the finger: 0.1034 m from the hand's frame, as published.
 FINGERTIP = 0.045
 GRIP_FORCE = 10.0  # N on each finger
 GRIP_DAMPING = 25.0  # N s/m: the unloaded gap changes by 0.4 m/s, twice the real hand's speed
-# Contacts and the fingers' ends give way as little as the time step allows: the servos are strong.
+# Contacts and the fingers' joint limits are as stiff as the time step allows, because the servos
+# are strong.
 HARD = [2 * TIME_STEP, 1]
 HAND_MASS = 0.73
 
@@ -45,10 +46,11 @@ DAMPING, ARMATURE = 5.0, 0.1
 JOINT = {"damping": [DAMPING, 0, 0], "armature": ARMATURE}
 
 WHITE, DARK = [0.9, 0.91, 0.92, 1], [0.35, 0.37, 0.4, 1]
-HIDDEN = 4  # the group of sites, which pictures leave out
+HIDDEN = 4  # the group of sites, which pictures do not show
 CUBE_COLOUR, BIN_COLOUR = [0.1, 0.6, 0.95, 1], [0.66, 0.7, 0.74, 1]
 
-# Contact bits: the table and the bins touch whatever moves, the cube also touches the gripper.
+# Contact bits: the table and the bins collide with everything that moves; the cube also collides
+# with the gripper.
 TABLE, CUBE = 1, 2
 WORLD_CONTACT = {"contype": 0, "conaffinity": TABLE, "solref": HARD}
 CUBE_CONTACT = {"contype": TABLE, "conaffinity": CUBE, "solref": HARD}
@@ -60,11 +62,11 @@ GHOST = {"contype": 0, "conaffinity": 0}
 
 @dataclass(frozen=True)
 class Link:
-    """A link, its joint about its own z axis and the servo that moves it.
+    """A link, its joint about its own z axis, and the servo that moves the joint.
 
-    position m and quaternion: of its frame in its parent's. limits rad. target: (lowest, highest)
-    commanded angle, the same twice if it is held. gain N m/rad, force N m. limb: (start, end,
-    radius) of the capsule that has the link's mass, m in its own frame.
+    position (m) and quaternion: of the link's frame in its parent's. limits: rad. target: (lowest,
+    highest) commanded angle, the same number twice if the angle is held. gain: N m/rad. force: N m.
+    limb: (start, end, radius) of the capsule that has the link's mass, m in the link's frame.
     """
 
     position: tuple[float, float, float]
@@ -103,8 +105,8 @@ FINGER_BASE = 0.0584  # along the hand, m
 def build_scene(cube: bool, bins: Sequence[tuple[float, float]] = ()) -> mujoco.MjSpec:
     """The arm on its table; sensors: position and velocity of the end effector, both fingertips.
 
-    cube: whether there is one, and a gripper to move it; else the fingers are fixed, open. bins:
-    centres x, y in m.
+    cube: whether the scene has a cube and fingers that move; otherwise the fingers are fixed open.
+    bins: centres x, y in m.
     """
     spec = scene.new_scene(TIME_STEP)
     # The servos' velocity gains are too stiff for Euler's explicit forces.
@@ -125,7 +127,7 @@ def build_scene(cube: bool, bins: Sequence[tuple[float, float]] = ()) -> mujoco.
 
 
 def _add_arm(spec: mujoco.MjSpec) -> Any:
-    """Seven links, each in the one before; returns the hand."""
+    """Add seven links, each attached to the one before; returns the hand."""
     body = spec.worldbody
     for number, link in enumerate(LINKS, start=1):
         body = body.add_body(
@@ -145,7 +147,7 @@ def _add_arm(spec: mujoco.MjSpec) -> Any:
 
 
 def _add_servo(spec: mujoco.MjSpec, joint: str, link: Link) -> None:
-    """A position servo; one that holds an angle has a control range of that single value."""
+    """Add a position servo. If it holds an angle, its control range is that single value."""
     servo = spec.add_actuator(name=joint, target=joint)
     servo.trntype = mujoco.mjtTrn.mjTRN_JOINT
     servo.set_to_position(kp=link.gain, kv=link.gain / 10)
@@ -155,7 +157,7 @@ def _add_servo(spec: mujoco.MjSpec, joint: str, link: Link) -> None:
 
 
 def _add_fingers(spec: mujoco.MjSpec, hand: Any, movable: bool) -> None:
-    """Two fingers that face each other along the hand's y axis, coupled if they move."""
+    """Add two fingers that face each other along the hand's y axis, coupled if they move."""
     for side, turn in (("left", [1, 0, 0, 0]), ("right", [0, 0, 0, 1])):
         height = FINGER_BASE
         finger = hand.add_body(name=f"{side}_finger", pos=[0, 0, height], quat=turn)
@@ -184,11 +186,11 @@ def _add_fingers(spec: mujoco.MjSpec, hand: Any, movable: bool) -> None:
 
 
 def _add_gripper(spec: mujoco.MjSpec) -> None:
-    """One motor on the gap between the fingers, which move alike."""
+    """Add one motor on the gap between the fingers, which move symmetrically."""
     gap = spec.add_tendon(name="gap")
     for side in ("left", "right"):
         gap.wrap_joint(f"{side}_finger", 1.0)
-    # By default MuJoCo couples two joints as equal.
+    # MuJoCo's default equality makes the positions of two joints equal.
     fingers = {"name1": "left_finger", "name2": "right_finger"}
     spec.add_equality(type=mujoco.mjtEq.mjEQ_JOINT, solref=HARD, **fingers)
     motor = spec.add_actuator(name="gripper", target="gap")
@@ -211,7 +213,7 @@ def _add_cube(spec: mujoco.MjSpec) -> None:
 
 
 def _add_bin(spec: mujoco.MjSpec, place: tuple[float, float]) -> None:
-    """Four walls around a piece of the table."""
+    """Add four walls around a part of the table."""
     centre, (half_x, half_y) = np.array([*place, BIN_HEIGHT / 2]), BIN_HALF
     for sign in (-1, 1):
         for offset, size in (
@@ -228,7 +230,7 @@ def _add_bin(spec: mujoco.MjSpec, place: tuple[float, float]) -> None:
 
 
 def _add_sensors(spec: mujoco.MjSpec) -> None:
-    """End effector position 3 and velocity 3, left and right fingertip 3 each; m and m/s."""
+    """Add sensors in m and m/s: end effector position and velocity, both fingertips, 3 each."""
     sensors, site = mujoco.mjtSensor, mujoco.mjtObj.mjOBJ_SITE
     for kind, name in (
         (sensors.mjSENS_FRAMEPOS, "end_effector"),
@@ -240,6 +242,6 @@ def _add_sensors(spec: mujoco.MjSpec) -> None:
 
 
 def _place_camera(spec: mujoco.MjSpec) -> None:
-    """Pictures look at the arm from ahead, where it hides little of the table."""
-    # All of the arm and of the table that it reaches, from ahead and to one side.
+    """Place the camera ahead of the arm, where the arm hides little of the table."""
+    # The view shows the whole arm and the table within its reach, from ahead and to one side.
     scene.set_view(spec, centre=(0, 0.42, 0.28), extent=1.0, azimuth=-115, elevation=-24)

@@ -1,6 +1,6 @@
 """What a task is: a world, an observation, a goal space, resets and success.
 
-Everything is batched over environments and written once in jax.numpy, whatever the engine.
+Everything is batched over environments and written once in jax.numpy, for every engine.
 """
 
 import math
@@ -34,7 +34,7 @@ class Coordinate:
 class GoalSpec:
     """The coordinates of a goal; a step is a success within `radius` of it (same unit).
 
-    hard_radius: of a stricter score, where the benchmark states one.
+    hard_radius: radius of a stricter score, if the benchmark has one.
     """
 
     coordinates: tuple[Coordinate, ...]
@@ -50,18 +50,18 @@ class GoalSpec:
 class Task(ABC):
     """A goal-reaching task. Tasks are frozen values; all functions are pure.
 
-    Attributes without a value and abstract functions are what every task must say; the rest is what
-    most tasks leave as it is. A property may stand for any attribute.
+    Every task must define the attributes without a value and the abstract functions. Most tasks
+    keep the defaults of the others. A property may replace any attribute.
     """
 
     name: str
-    """What the command line calls it."""
+    """The task's name on the command line."""
     world: World
-    """What the engine steps."""
+    """The model that the engine steps."""
     observation: tuple[Coordinate, ...]
-    """The numbers that the agent senses."""
+    """The coordinates of an observation."""
     goal: GoalSpec
-    """The numbers that goals speak of, and when one counts as reached."""
+    """The coordinates of a goal, and the radius within which it counts as reached."""
     action_dim: int
     """Control coordinates, each in [-1, 1]."""
     episode_length: int
@@ -71,11 +71,11 @@ class Task(ABC):
     """The goal splits that differ, headline first."""
 
     maze: Maze | None = None
-    """The maze that the task plays in; it serves path lengths, pictures and words only."""
+    """The maze of the task. It is used only for path lengths, pictures and language."""
 
     goal_box: tuple[tuple[float, ...], tuple[float, ...]] | None = None
-    """Lowest and highest corner `[goal]` of the goals where they fill a box; it serves pictures and
-    words only."""
+    """Lowest and highest corner `[goal]` of the goals if they fill a box. It is used only for
+    pictures and language."""
 
     @abstractmethod
     def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
@@ -83,44 +83,45 @@ class Task(ABC):
 
     @abstractmethod
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
-        """Starting `qpos [envs, nq]` and `qvel [envs, nv]` of environments told to reach `goal`.
+        """Initial `qpos [envs, nq]` and `qvel [envs, nv]` of environments with this commanded goal.
 
-        goal `[envs, goal]`: some starts depend on it, as of an object that lies on the way.
+        goal `[envs, goal]`: some starts depend on it, such as that of an object on the way to the
+        goal.
         """
 
     @abstractmethod
     def observe(self, state: PhysicsState) -> Array:
-        """What the agent senses, `[envs, observation]`; the goal is not part of it."""
+        """The observation, `[envs, observation]`. It does not contain the goal."""
 
     @abstractmethod
     def achieved_goal(self, state: PhysicsState) -> Array:
-        """The part of the state that goals speak of, `[envs, goal]`."""
+        """The achieved goal: the goal coordinates of the state, `[envs, goal]`."""
 
     def terminated(self, state: PhysicsState) -> Array:
         """Whether the episode ends before its time, `[envs]` booleans."""
         return jnp.zeros(state.qpos.shape[0], bool)
 
     def truncated(self, state: PhysicsState) -> Array:
-        """Whether the episode is broken off here though the world could go on, `[envs]` booleans.
+        """Whether the episode is cut off, although the world could go on, `[envs]` booleans.
 
-        What would have followed is not known, so nothing is learnt from that it ended.
+        What would have followed is unknown, so agents learn nothing from such an end.
         """
         return jnp.zeros(state.qpos.shape[0], bool)
 
     def current_goal(self, state: PhysicsState, goal: Array) -> Array:
-        """The goal at this instant, `[envs, goal]`; one that follows an object moves with it."""
+        """The goal at this control step, `[envs, goal]`. A goal on an object moves with it."""
         return goal
 
     def distance(self, achieved: Array, goal: Array) -> Array:
-        """How far a goal is, `[..., goal] -> [...]`; within the radius it counts as reached."""
+        """Distance from a goal, `[..., goal] -> [...]`; within the radius it counts as reached."""
         return jnp.linalg.norm(achieved - goal, axis=-1)
 
     def goal_points(self, goal: np.ndarray) -> np.ndarray:
-        """Where a picture marks a `goal [goal]`, `[points, 3]` in m: x, then y, then z if given."""
+        """Where a picture marks a `goal [goal]`, `[points, 3]` in m: x, y, and z if given."""
         return np.pad(goal[:3], (0, max(0, 3 - len(goal))))[None]
 
     def behaviour(self, qpos: np.ndarray, alive: np.ndarray) -> dict[str, float]:
-        """Measures of how the agent moves, by name, beside how well it scores.
+        """Measures of how the agent moves, by name, in addition to its score.
 
         qpos `[time, envs, nq]`: positions after each control step; alive `[time, envs]`.
         """
@@ -128,12 +129,12 @@ class Task(ABC):
 
 
 def goals_are_places(task: Task) -> bool:
-    """Whether goals are places x, y (and perhaps z) of the body that the agent moves."""
+    """Whether goals are positions x, y (and perhaps z) of the body that the agent moves."""
     return [coordinate.name for coordinate in task.goal.coordinates[:2]] == ["x", "y"]
 
 
 def has_ended(task: Task, state: PhysicsState) -> Array:
-    """Whether the episode is over before its time, for whatever reason, `[envs]`."""
+    """Whether the episode is over before its time, for any reason, `[envs]`."""
     return task.terminated(state) | task.truncated(state)
 
 
@@ -143,7 +144,7 @@ def is_success(task: Task, achieved: ArrayLike, goal: ArrayLike) -> Array:
 
 
 def parse_goal(task: Task, text: str) -> tuple[float, ...]:
-    """A goal given by hand, such as `8,0`.
+    """The goal in a user's text, such as `8,0`.
 
     Raises UserError if it is not one finite number per goal coordinate.
     """

@@ -1,4 +1,4 @@
-"""Measures of how a body moves, from recorded positions: what a score alone does not tell."""
+"""Measures of how a body moves, from recorded positions. A score alone does not show these."""
 
 # MuJoCo ships no type stubs for its compiled module.
 # pyright: reportAttributeAccessIssue=false
@@ -7,12 +7,12 @@ import numpy as np
 
 from kilolayer.physics.native import MujocoWorld
 
-UPRIGHT = 0.5  # cosine of the lean beyond which a body lies
-EVERY = 10  # control steps between two looks at the contacts
+UPRIGHT = 0.5  # cosine of the tilt; a body below it counts as lying
+EVERY = 10  # control steps between two counts of contacts
 
 
 def legged(world: MujocoWorld, qpos: np.ndarray, alive: np.ndarray) -> dict[str, float]:
-    """Of a body whose first seven positions are a free joint; qpos `[time, envs, nq]`.
+    """Measures of a body whose first seven positions are a free joint; qpos `[time, envs, nq]`.
 
     torso_height: mean, m. upright_share: of all steps. speed: mean over the ground, m/s. contacts:
     mean number at once. falls: share of episodes that ended early.
@@ -44,7 +44,7 @@ def measures(
 
 
 def contacts(model: mujoco.MjModel, qpos: np.ndarray) -> np.ndarray:
-    """How many contacts there are at once, `[time, envs]`, for `qpos [time, envs, nq]`."""
+    """Number of contacts at once, `[time, envs]`, for `qpos [time, envs, nq]`."""
     data = mujoco.MjData(model)
     counts = np.zeros(qpos.shape[:2])
     for index in np.ndindex(*counts.shape):

@@ -1,4 +1,4 @@
-"""The half-cheetah: a flat two-legged runner that must carry its torso to a place ahead.
+"""The half-cheetah: a planar two-legged runner that must move its torso to a goal ahead.
 
 The body has the dimensions, springs and motors of the standard Gym half-cheetah.
 """
@@ -105,12 +105,12 @@ class HalfCheetah(Task):
 
 @cache
 def _compile_world() -> MujocoWorld:
-    """Compiling a scene takes a while, and a task asks for its world often."""
+    """Cached, because compiling a scene is slow and a task reads its world often."""
     return MujocoWorld.compile(build_scene(), CONTROL_STEP)
 
 
 def build_scene() -> mujoco.MjSpec:
-    """Floor and cheetah, which moves in the plane of x and z."""
+    """Floor and cheetah. The cheetah moves in the plane of x and z."""
     spec = scene.new_scene(time_step=0.01)
     scene.set_view(spec, centre=(2.5, 0, 0), extent=7, azimuth=90, elevation=-30)
     scene.add_ground(spec, **CONTACT)

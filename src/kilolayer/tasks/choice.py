@@ -1,4 +1,4 @@
-"""Which task: the settings that a config has of it."""
+"""The settings that choose a task."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ from kilolayer.settings import Positive, Settings
 
 @dataclass(frozen=True, kw_only=True)
 class TaskChoice(Settings):
-    """Which task: a named one, or a robot of the user's own."""
+    """The task: a named one, or the user's own robot."""
 
     task: str = "point_u_maze"
     """Name of the task, or module:function of your own. `docs/tasks.md` lists them."""
@@ -33,7 +33,7 @@ class TaskChoice(Settings):
 
     @property
     def name(self) -> str:
-        """What to call the task before it is made: a robot of one's own by its file."""
+        """The task's name before it is made; a user's own robot has the name of its file."""
         if self.mjcf is not None:
             return Path(self.mjcf).stem
         return self.task if self.gym is None else self.gym.rsplit("/", 1)[-1]

@@ -1,4 +1,4 @@
-"""What the numbers of a MuJoCo model are called, joints and sensors, and their units."""
+"""Names and units of the numbers of a MuJoCo model: joints and sensors."""
 
 # MuJoCo ships no type stubs for its compiled module.
 # pyright: reportAttributeAccessIssue=false
@@ -24,7 +24,7 @@ VELOCITIES = {
     int(JOINT.mjJNT_HINGE): [(" velocity", "rad/s")],
 }
 
-# Types of sensors by unit; a sensor of none of them has a plain number.
+# Types of sensors by unit; a sensor of any other type has unit 1.
 SENSORS = {
     "m": "FRAMEPOS SUBTREECOM RANGEFINDER GEOMDIST GEOMFROMTO TENDONPOS TENDONLIMITPOS",
     "m/s": "VELOCIMETER FRAMELINVEL SUBTREELINVEL TENDONVEL TENDONLIMITVEL",
@@ -43,7 +43,7 @@ SENSOR_UNITS = {
     for unit, names in SENSORS.items()
     for name in names.split()
 }
-# Of a joint, or of the actuator that drives it: (unit on a slide, unit on a hinge).
+# Sensors of a joint, or of the actuator that drives it: (unit on a slide, unit on a hinge).
 JOINT_SENSORS = {
     ("m", "rad"): "JOINTPOS JOINTLIMITPOS ACTUATORPOS",
     ("m/s", "rad/s"): "JOINTVEL JOINTLIMITVEL ACTUATORVEL",
@@ -79,7 +79,8 @@ def sensor_names(model: mujoco.MjModel) -> tuple[Coordinate, ...]:
 
 
 def actuator_names(model: mujoco.MjModel) -> tuple[str, ...]:
-    """An actuator without a name is called after the joint that it drives, or by its number."""
+    """The names of the actuators. An actuator without a name has the name of the joint that it
+    drives, or its number."""
     driven = [_driven_joint(model, index) for index in range(model.nu)]
     return tuple(
         model.actuator(index).name

@@ -1,4 +1,4 @@
-"""What every picture of a task needs: a maze from above, and MuJoCo off screen."""
+"""Drawing for pictures of a task: a maze from above, and MuJoCo off screen."""
 
 # MuJoCo ships no type stubs for its compiled module.
 # pyright: reportAttributeAccessIssue=false
@@ -18,7 +18,7 @@ INK, PAPER, WALL, GRID = "#1B1F24", "#FFFFFF", "#6B7785", "#E3E6EA"
 
 
 def draw_maze(maze: Maze, cell: float) -> Image.Image:
-    """Walls and free cells of `cell` pixels a side; x runs to the right, y up."""
+    """A picture of walls and free cells, `cell` pixels a side; x runs to the right, y up."""
     across, up = maze.walls.shape
     image = Image.new("RGB", (round(across * cell), round(up * cell)), PAPER)
     canvas = ImageDraw.Draw(image)
@@ -33,15 +33,15 @@ def draw_maze(maze: Maze, cell: float) -> Image.Image:
 def draw_disc(
     canvas: ImageDraw.ImageDraw, x: float, y: float, radius: float, fill: str, outline: str = INK
 ) -> None:
-    """A disc with a thin outline; all in pixels from the left and from the top."""
+    """Draw a disc with a thin outline; all in pixels from the left and from the top."""
     canvas.ellipse((x - radius, y - radius, x + radius, y + radius), fill=fill, outline=outline)
 
 
 class OffScreen:
     """MuJoCo's renderer for one model and one size of picture, without a window.
 
-    scene: what is drawn; the caller fills it and may add to it. Opening it raises UserError where
-    there is no driver.
+    scene: what is drawn; the caller fills it and may add to it. Entering the context raises
+    UserError if there is no driver.
     """
 
     def __init__(self, model: mujoco.MjModel, width: int, height: int):
@@ -73,7 +73,7 @@ class OffScreen:
         self._window.free()
 
     def render(self) -> np.ndarray:
-        """The scene as it is now, `[height, width, 3]` uint8."""
+        """A picture of the scene as it is now, `[height, width, 3]` uint8."""
         self._window.make_current()  # another scene may have been drawn in between
         mujoco.mjr_render(self._rectangle, self.scene, self._render)
         pixels = np.empty((self._rectangle.height, self._rectangle.width, 3), np.uint8)
@@ -84,8 +84,8 @@ class OffScreen:
 def context_class() -> Any:
     """The OpenGL context to render in: EGL on Linux unless MUJOCO_GL says otherwise.
 
-    MuJoCo reads MUJOCO_GL when it is first imported, which is long before anyone renders, so
-    setting the variable here would come too late.
+    MuJoCo reads MUJOCO_GL at its first import, long before anything is rendered. So setting the
+    variable here would have no effect.
     """
     headless = sys.platform == "linux" and not os.environ.get("MUJOCO_GL")
     return import_module("mujoco.egl" if headless else "mujoco.gl_context").GLContext

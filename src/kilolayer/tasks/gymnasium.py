@@ -1,7 +1,7 @@
 """Tasks from Gymnasium: any registered environment that follows the GoalEnv convention.
 
 Its observations are dictionaries of the vectors `observation`, `achieved_goal` and `desired_goal`.
-Starts and goals are the environment's own, drawn at its reset.
+The environment draws its starts and goals at its reset.
 """
 
 from collections.abc import Callable
@@ -18,14 +18,14 @@ from kilolayer.physics.gymnasium_group import OBSERVED, reset
 from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task
 from kilolayer.types import Array, UserError
 
-UNIT = "its own unit"  # environments do not say
+UNIT = "its own unit"  # environments do not state units
 
 
 @dataclass(frozen=True)
 class GymnasiumTask(Task):
     """Observation: the achieved goal, then the environment's observation, which may lack it.
 
-    `make_gymnasium_task` fills it in from the environment.
+    `make_gymnasium_task` fills in the fields from the environment.
     """
 
     name: str
@@ -36,7 +36,7 @@ class GymnasiumTask(Task):
     episode_length: int
 
     def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
-        """NaN: the environment draws its own at reset, and `current_goal` tells it."""
+        """NaN: the environment draws its own goal at reset, and `current_goal` returns it."""
         return jnp.full((num_envs, self.goal.dim), jnp.nan)
 
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
@@ -65,8 +65,8 @@ def make_gymnasium_task(
     """The task of a registered environment, made with `arguments`.
 
     goal_radius: distance within which a goal counts as reached; by default the one at which the
-    environment's own sparse reward changes. Raises UserError if there is no such environment, if
-    it has no goals, vectors or bounds, or if its reward shows no radius.
+    environment's own sparse reward changes. Raises UserError if there is no such environment, if it
+    lacks goals, vectors or bounds, or if its reward shows no radius.
     """
     specification = find_environment(environment)
     if specification.max_episode_steps is None:
@@ -83,14 +83,14 @@ def make_gymnasium_task(
         name=specification.id,
         world=GymnasiumWorld(environment, control_step, arguments),
         observation=(*goal, *rest),
-        goal=GoalSpec(goal, radius, easy_radius=2 * radius),  # the latter is our own
+        goal=GoalSpec(goal, radius, easy_radius=2 * radius),  # the easy radius is our own
         action_dim=sample.action_space.shape[0],
         episode_length=specification.max_episode_steps,
     )
 
 
 def check_spaces(environment: str, sample: Any) -> None:
-    """Raises UserError unless observations are vectors with goals and actions a bounded vector."""
+    """Raises UserError unless observations are vectors with goals, and actions a bounded vector."""
     space, actions = sample.observation_space, sample.action_space
     keys = getattr(space, "spaces", {})
     keys = keys if isinstance(keys, dict) else {}
@@ -139,10 +139,10 @@ def _unfit(environment: str, reason: str) -> UserError:
 
 
 def _own_control_step(sample: Any) -> float:
-    """Seconds of one step: what MuJoCo's clock advances, where the environment has one.
+    """Seconds of one step: how far MuJoCo's clock advances, if the environment has one.
 
-    Else one frame of its `render_fps`, which some state wrongly: PointMaze_UMaze-v3 says 50 and
-    steps 0.01 s. Else 1 s.
+    Otherwise one frame of its `render_fps`, else 1 s. Some environments state a wrong `render_fps`:
+    PointMaze_UMaze-v3 says 50 and steps 0.01 s.
     """
     simulated: Any = getattr(sample.unwrapped, "data", None)
     if hasattr(simulated, "time"):
@@ -155,7 +155,7 @@ def _own_control_step(sample: Any) -> float:
 
 
 def _own_radius(environment: str, sample: Any) -> float:
-    """The radius that the environment's reward shows along every coordinate of a goal."""
+    """The radius at which the environment's reward changes, along every coordinate of a goal."""
     observation = reset(environment, sample, seed=0)
     goal = np.asarray(observation["desired_goal"], np.float64)
 
@@ -181,7 +181,7 @@ def _own_radius(environment: str, sample: Any) -> float:
 
 
 def probe_radius(reward: Callable[[float], float]) -> float | None:
-    """The distance at which a reward of the distance changes, by bisection.
+    """The distance at which the reward changes, found by bisection.
 
     None unless the reward is sparse: one value within the distance and another beyond it.
     """

@@ -1,7 +1,7 @@
-"""The humanoid: a two-legged body that must carry its torso to a place, in the open or in a maze.
+"""The humanoid: a two-legged body that must move its torso to a goal, on open ground or in a maze.
 
-The body has the dimensions, joints and motors of the standard Gym humanoid; its parts touch each
-other too. Integration is semi-implicit Euler, where Gym's file asks for Runge-Kutta.
+The body has the dimensions, joints and motors of the standard Gym humanoid. Its parts collide with
+each other too. Integration is semi-implicit Euler; Gym's file asks for Runge-Kutta.
 """
 
 # MuJoCo ships no type stubs for its compiled module.
@@ -62,13 +62,13 @@ class Part:
 
 
 def _leg(side: str, sign: int) -> tuple[Part, ...]:
-    """sign: 1 for the left, whose hips turn the other way about x and z."""
+    """sign: 1 for the left leg, whose hip turns the other way about x and z."""
     hips = (
         Hinge(f"{side}_hip_x", (-sign, 0, 0), (-25, 5), 100, 0.01, 10, 5),
         Hinge(f"{side}_hip_z", (0, 0, -sign), (-60, 35), 100, 0.01, 10, 5),
         Hinge(f"{side}_hip_y", (0, 1, 0), (-110, 20), 300, 0.01 if sign > 0 else 0.008, 20, 5),
     )
-    # Gym's left knee alone has a spring.
+    # In Gym's file only the left knee has a spring.
     stiffness = 1.0 if sign > 0 else 0.0
     knee = Hinge(f"{side}_knee", (0, -1, 0), (-160, -2), 200, 0.006, stiffness, 1, (0, 0, 0.02))
     thigh = ((0, 0, 0), (0, -0.01 * sign, -0.34), 0.06)
@@ -108,17 +108,17 @@ PARTS = (
     *_leg("right", -1), *_leg("left", 1), *_arm("right", -1), *_arm("left", 1),
 )  # fmt: skip
 HINGES = tuple(hinge for part in PARTS for hinge in part.hinges)
-# Gym's order of the motors begins with the abdomen's y; all others follow the joints.
+# Gym's motors begin with the abdomen's y; all others are in the order of the joints.
 MOTOR_ORDER = ("abdomen_y", "abdomen_z", *(hinge.name for hinge in HINGES[2:]))
-# Feet are rigid ends of the shins, so they count as one body with them.
+# Feet are rigid ends of the shins, so a foot and its shin count as one body.
 BODIES = ("torso", *(part.name for part in PARTS if part.hinges))
 
 
 @dataclass(frozen=True)
 class Humanoid(Legged):
     """Goal: torso x, y, z within 0.5 m. Observation, 246 numbers: positions 24, velocities 23,
-    generalised actuator forces 23, and of each of 11 bodies the inertia about the whole centre of
-    mass 9, mass 1, velocity 3 and angular velocity 3.
+    generalised actuator forces 23, and for each of 11 bodies: inertia about the humanoid's centre
+    of mass 9, mass 1, velocity 3 and angular velocity 3.
 
     layout: a maze's name, or None for open ground with goals 1 to 5 m away.
     """
@@ -183,11 +183,11 @@ class Humanoid(Legged):
 
 
 def _body_observation(cinert: Array, cvel: Array) -> Array:
-    """`[envs, 16 * bodies]` from MuJoCo's fields about the whole centre of mass.
+    """`[envs, 16 * bodies]` from MuJoCo's fields about the humanoid's centre of mass.
 
-    cinert `[envs, 1 + parts, 10]`: xx, yy, zz, xy, xz, yz of the inertia, mass times offset,
-    mass; additive for parts that are rigidly joined. cvel `[envs, 1 + parts, 6]`: angular, then
-    linear velocity.
+    cinert `[envs, 1 + parts, 10]`: xx, yy, zz, xy, xz, yz of the inertia, mass times offset, mass;
+    additive for parts that are rigidly joined. cvel `[envs, 1 + parts, 6]`: angular, then linear
+    velocity.
     """
     parts = ("world", "torso", *(part.name for part in PARTS))
     merged = np.zeros((len(BODIES), len(parts)))
@@ -204,13 +204,13 @@ def _body_observation(cinert: Array, cvel: Array) -> Array:
 
 @cache
 def _compile_world(layout: str | None) -> MujocoWorld:
-    """Compiling a scene takes a while, and a task asks for its world often."""
+    """Cached, because compiling a scene is slow and a task reads its world often."""
     fields = ("cinert", "cvel", "qfrc_actuator")
     return MujocoWorld.compile(build_scene(Humanoid(layout).maze), CONTROL_STEP, fields)
 
 
 def build_scene(maze: Maze | None) -> mujoco.MjSpec:
-    """Floor, walls if any, and the humanoid."""
+    """Floor, walls if there is a maze, and the humanoid."""
     spec = scene.new_scene(time_step=0.003)
     scene.add_ground(spec, **FLOOR)
     if maze is not None:

@@ -1,4 +1,4 @@
-"""A task seen from outside: what its numbers are, which values they take, how fast it runs."""
+"""Inspects a task: its coordinates, the values that they take, and the speed of its simulation."""
 
 import time
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ STEPS = 200
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a task is, and what random actions make of it.
+    """The coordinates of a task, and the values that they take under random actions.
 
-    observation, achieved, drawn: ranges `[2, coordinates]`, lowest and highest value, of the
-    observation and of the goal as achieved by random actions, and of the goals told at the start.
-    success, ended: share of environments that reached their goal, and whose episode ended early,
-    within `steps` control steps. diverged: environments that left finite numbers; the ranges are
-    without them.
-    steps_per_second: control steps of all environments, the observation included.
+    observation, achieved, drawn: ranges `[2, coordinates]`, lowest and highest value: of the
+    observation, of the achieved goal, and of the commanded goals at the start. success, ended:
+    share of environments that reached their goal, and whose episode ended early, within `steps`
+    control steps. diverged: environments whose numbers did not stay finite; the ranges are without
+    them.
+    steps_per_second: control steps of all environments, including the observation.
     """
 
     task: Task
@@ -44,9 +44,9 @@ class Inspection:
 
 
 def inspect_task(task: Task, display: ProgressDisplay) -> Inspection:
-    """Play random actions twice: once to compile and look, once for the speed.
+    """Play random actions twice: once to compile and to record values, once to measure the speed.
 
-    Raises UserError if every world diverges.
+    Raises UserError if every environment diverges.
     """
     physics = build_physics(task.world, ENVS)
     steps = min(STEPS, task.episode_length)
@@ -70,7 +70,7 @@ def inspect_task(task: Task, display: ProgressDisplay) -> Inspection:
             "smaller time step, or its actuators smaller ranges."
         )
     shown = motion.alive & finite
-    shown[0] |= finite  # a world that ends at once shows its first step
+    shown[0] |= finite  # an environment that ends at once shows its first step
     reached = np.asarray(is_success(task, motion.achieved, motion.goal)) & motion.alive
     return Inspection(
         task=task,
@@ -92,7 +92,7 @@ def _range(values: np.ndarray) -> np.ndarray:
 
 
 def _action_names(task: Task) -> tuple[str, ...]:
-    """Of the actuators, where each action drives one."""
+    """The names of the actuators, if each action drives one."""
     if isinstance(task.world, MujocoWorld) and len(task.world.driven) == task.action_dim:
         names = actuator_names(task.world.model)
         return tuple(names[index] for index in task.world.driven)

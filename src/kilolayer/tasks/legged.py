@@ -1,4 +1,4 @@
-"""What bodies on legs have in common: mazes, falls, and how their movement is measured."""
+"""What legged bodies share: mazes, falls, and measures of their movement."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from kilolayer.types import Array
 
 @dataclass(frozen=True)
 class Legged(Task):
-    """A body whose torso is on a free joint, in the open or in a maze.
+    """A body whose torso has a free joint, on open ground or in a maze.
 
     layout: a maze's name, or None for open ground.
     """
@@ -25,14 +25,14 @@ class Legged(Task):
 
     body: ClassVar[str]
     cell_size: ClassVar[float]
-    """Of mazes, m."""
+    """Side of a maze's cell, m."""
     healthy_height: ClassVar[tuple[float, float] | None] = None
-    """Lowest and highest torso, m, outside of which the episode ends; by default it never does."""
+    """Lowest and highest torso height, m; outside, the episode ends. None: it never ends early."""
 
     @property
     @abstractmethod
     def world(self) -> MujocoWorld:
-        """The body on its ground, with the walls of its maze."""
+        """The body on its ground, with the walls of its maze if there is one."""
 
     @property
     def name(self) -> str:

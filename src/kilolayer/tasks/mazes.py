@@ -21,12 +21,12 @@ TRAINING_LAYOUTS = {
     "big": "########/#rg##gg#/#gg#ggg#/##ggg###/#gg#ggg#/#g#gg#g#/#ggg#gg#/########",
     "hardest": "############/#rggg#ggggg#/#g##g#g#g#g#/#gggggg#ggg#/#g####g###g#/"
     "#gg#g#ggggg#/##g#g#g#g###/#gg#ggg#ggg#/############",
-    # One block in the crossing bars both goals; the layout shows the walls alone.
+    # One block in the crossing blocks the way to both goals; the layout shows the walls only.
     "push": "######/#r.###/#...g#/##.###/##g###/######",
     "spiral": "###########/#rgggggggg#/#########g#/#ggggggg#g#/#g#####g#g#/#g#ggg#g#g#/"
     "#g#g###g#g#/#g#ggggg#g#/#g#######g#/#ggggggggg#/###########",
     # OGBench puts row i, column j of its maps at x = 4 j - 4, y = 4 i - 4. These are its maps
-    # transposed, so that in cells of 4 m a place here is the place there plus (4, 4).
+    # transposed, so with cells of 4 m a position here is OGBench's position plus (4, 4).
     "medium": "########/#rg#ggg#/#gggg#g#/###g#gg#/##gggg##/#gg#g#g#/#gg#ggg#/########",
     "large": "#########/#rgggg#g#/#g#g#ggg#/#g#g#####/#ggg#ggg#/###g###g#/#ggggggg#/"
     "#g###g###/#ggg#ggg#/#g#g#g#g#/#ggggg#g#/#########",
@@ -34,7 +34,8 @@ TRAINING_LAYOUTS = {
     "#g#gggggggg#/#ggg#g#g#g##/#g###gg##gg#/#ggg##gg##g#/###g#g#g#gg#/##gg#ggg#g##/"
     "#gg##g###gg#/#g#gggggg#g#/#g#g###g##g#/#ggggg#gggg#/############",
 }
-# The far goals; a layout that is missing here is evaluated on all its goal cells.
+# Layouts with the far goals only, for evaluation. A layout that is missing here is evaluated on all
+# its goal cells.
 EVALUATION_LAYOUTS = {
     "u": "#####/#r..#/###.#/#ggg#/#####",
     "u4": "#####/#...#/#r#.#/###g#/#g#g#/#ggg#/#####",
@@ -43,7 +44,8 @@ EVALUATION_LAYOUTS = {
     "spiral": "###########/#r........#/#########.#/#ggggggg#.#/#g#####g#.#/#g#ggg#g#.#/"
     "#g#g###g#.#/#g#ggggg#.#/#g#######.#/#gggg.....#/###########",
 }
-# Layouts that are evaluated on tasks, each a start cell and a goal cell: OGBench's, transposed.
+# Layouts that are evaluated on OGBench's tasks, transposed. Each task is a start cell and a goal
+# cell.
 EVALUATION_TASKS = {
     "medium": (((1, 1), (6, 6)), ((1, 6), (6, 1)), ((3, 5), (2, 4)), ((5, 6), (1, 6)),
                ((6, 2), (1, 1))),
@@ -82,15 +84,15 @@ class Maze:
     def tasks(self) -> np.ndarray:
         """Positions of the start and the goal of each evaluation task, `[tasks, 2, 2]`.
 
-        Most layouts have none: they are evaluated from the start to their goal cells. One that has
-        tasks begins in several places, so its training starts and goals are any two free cells.
+        Most layouts have no tasks: they are evaluated from the start to their goal cells. A layout
+        with tasks has several starts, so in training its starts and goals are any two free cells.
         """
         cells = np.array(EVALUATION_TASKS.get(self.name, ()), int).reshape(-1, 2, 2)
         return cells * self.cell_size
 
     def goals(self, split: str) -> np.ndarray:
-        """Centres of the goal cells of a split, `[cells, 2]`; that of each of the `tasks`, in their
-        order, where there are any."""
+        """Centres of the goal cells of a split, `[cells, 2]`. With `tasks`, the evaluation split
+        has the goal of each task, in the order of the tasks."""
         if len(self.tasks):
             return self.tasks[:, 1] if split == "evaluation" else self.free_cells
         evaluation = _grid(EVALUATION_LAYOUTS.get(self.name, TRAINING_LAYOUTS[self.name]))
@@ -110,11 +112,10 @@ class Maze:
         return centres + jax.random.uniform(key, centres.shape, minval=-spread, maxval=spread)
 
     def sample_task_start(self, key: Array, goals: Array, split: str) -> Array:
-        """Where environments start that are told to reach `goals [count, 2]`, in a layout with
-        `tasks`.
+        """Starts of environments with the commanded `goals [count, 2]`, in a layout with `tasks`.
 
-        In evaluation the start of a task that has this goal cell, or of any task if none has it; in
-        training any free cell. Plus uniform noise in +-`TASK_NOISE` cells.
+        In evaluation: the start of a task with this goal cell, or of any task if there is none. In
+        training: any free cell. Both get uniform noise in +-`TASK_NOISE` cells.
         """
         cell_key, noise_key = jax.random.split(key)
         if split == "evaluation":
@@ -131,8 +132,8 @@ class Maze:
         )
 
     def task_numbers(self, starts: np.ndarray, goals: np.ndarray) -> np.ndarray:
-        """Which task, from 1 on, leads from the cell of `starts [count, 2]` to that of
-        `goals [count, 2]`, `[count]`; 0 for none."""
+        """Number of the task, from 1 on, that leads from the cell of `starts [count, 2]` to the
+        cell of `goals [count, 2]`, `[count]`; 0 if there is none."""
         ways = np.stack([self.cell_of(starts), self.cell_of(goals)], axis=-2)
         same = (ways[:, None] == self.cell_of(self.tasks)).all((-2, -1))
         return (same * np.arange(1, len(self.tasks) + 1)).max(-1, initial=0)
@@ -145,12 +146,12 @@ class Maze:
         return np.concatenate([start, others]) * self.cell_size
 
     def sample_free_cell(self, key: Array, count: int, split: str) -> Array:
-        """Any cell in training, any but the start in evaluation, uniformly, `[count, 2]`."""
+        """Free cells drawn uniformly, `[count, 2]`; in evaluation all but the start."""
         cells = jax.numpy.asarray(self.free_cells, jax.numpy.float32)
         return cells[jax.random.randint(key, (count,), int(split == "evaluation"), len(cells))]
 
     def sample_start(self, key: Array, goals: Array, farthest: int) -> Array:
-        """A free cell at most `farthest` cells from each of the `goals [count, 2]` and not it."""
+        """For each of the `goals [count, 2]`, another free cell at most `farthest` cells away."""
         cells = jax.numpy.asarray(self.free_cells, jax.numpy.float32)
         lengths = self.path_lengths_between(self.free_cells[:, None], self.free_cells[None])
         near = jax.numpy.asarray((lengths > 0) & (lengths <= farthest))
@@ -161,7 +162,8 @@ class Maze:
         return cells[jax.random.categorical(key, weights)]
 
     def cell_of(self, positions: np.ndarray) -> np.ndarray:
-        """Row and column of the cells that hold `positions [..., 2]`, the outermost if outside."""
+        """Row and column of the cells at `positions [..., 2]`; the outermost cells for positions
+        outside the maze."""
         cells = np.floor(np.asarray(positions) / self.cell_size + 0.5).astype(int)
         return np.clip(cells, 0, np.array(self.grid.shape) - 1)
 

@@ -1,4 +1,4 @@
-"""A user's own MuJoCo file: read, checked, and every fault told in one sentence."""
+"""Reads and checks a user's own MuJoCo file. Each fault is reported in one sentence."""
 
 # MuJoCo ships no type stubs for its compiled module.
 # pyright: reportAttributeAccessIssue=false
@@ -17,11 +17,11 @@ from kilolayer.types import UserError, bad_field, nearest
 
 DEFAULT_CONTROL_STEP = 0.05  # s
 SUFFIXES = (".xml", ".urdf")
-# More would run for hours without a word.
+# More substeps would run for hours without any output.
 MOST_SUBSTEPS = 5_000
-MOST_NAMES = 12  # that an error lists
-POSES = 4096  # drawn to learn where the joints let a part go
-# A drawn pose comes within this share of the reached box's diameter of any place in reach.
+MOST_NAMES = 12  # names that an error lists
+POSES = 4096  # random poses that show which positions a part can reach
+# Each position in reach has a drawn pose within this share of the diameter of the reached box.
 POSE_GAP = 0.1
 
 JOINT = mujoco.mjtJoint
@@ -38,9 +38,9 @@ class Part:
 
 
 def read_world(file: str, control_step: float | None) -> MujocoWorld:
-    """Compile an MJCF or URDF file, to be controlled every `control_step` seconds.
+    """Compile an MJCF or URDF file for control every `control_step` seconds.
 
-    By default the multiple of the model's time step that is nearest to 0.05 s. Sensors become a
+    Default: the multiple of the model's time step that is nearest to 0.05 s. The sensors become a
     derived field. Raises UserError if the file cannot be used.
     """
     path = Path(file)
@@ -65,8 +65,7 @@ def read_world(file: str, control_step: float | None) -> MujocoWorld:
 
 
 def has_free_joint(file: str) -> bool:
-    """Whether a part of the model moves freely; False for a file that cannot be read, which
-    `read_world` refuses."""
+    """Whether the model has a free joint; False for a file that `read_world` cannot read."""
     try:
         joints = mujoco.MjSpec.from_file(file).joints
     except ValueError:
@@ -172,10 +171,10 @@ def _joints_towards(model: mujoco.MjModel, body: int) -> list[int]:
 
 
 def places_in_reach(model: mujoco.MjModel, part: Part, start: np.ndarray) -> np.ndarray | None:
-    """Where the part is in poses drawn over its joints' ranges, `[poses, 3]` m.
+    """Positions of the part in random poses over the ranges of its joints, `[poses, 3]` m.
 
-    The other joints stay as in `start [nq]`; nothing collides. None if the part can travel, on a
-    joint that is free or slides without limit.
+    The other joints stay as in `start [nq]`; collisions are ignored. None if the part can travel
+    without limit, on a free joint or an unlimited slide.
     """
     joints = _joints_towards(model, part.body)
     kinds = [int(model.jnt_type[joint]) for joint in joints]

@@ -1,4 +1,4 @@
-"""What happens under random controls."""
+"""The motion of environments under random controls."""
 
 import equinox as eqx
 import jax
@@ -13,7 +13,7 @@ class Motion(eqx.Module):
     """Environments under random controls, after each control step.
 
     observation `[time, envs, observation]`; achieved, goal `[time, envs, goal]`; alive
-    `[time, envs]`: whether the episode had not terminated by then.
+    `[time, envs]`: whether the episode had not ended by then.
     """
 
     observation: Array
@@ -27,7 +27,7 @@ def random_motion(
 ) -> Motion:
     """Play `steps` control steps; each random control is held for `hold` of them.
 
-    goal `[envs, goal]`: what the environments are told.
+    goal `[envs, goal]`: the commanded goals.
     """
     reset_key, control_key = jax.random.split(key)
     shape = (-(-steps // hold), goal.shape[0], task.action_dim)

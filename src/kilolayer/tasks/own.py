@@ -1,7 +1,7 @@
-"""A robot of the user's own, from an MJCF file: bring one of its parts to places.
+"""The user's own robot, from an MJCF file: move one of its parts to goal positions.
 
-Nothing is assumed of the robot but that it has actuators with ranges. What is not asked for is
-chosen here; `docs/own_robot.md` says how.
+The only assumption is that the robot has actuators with ranges. Settings that the user does not
+give are chosen here; `docs/own_robot.md` explains how.
 """
 
 # MuJoCo ships no type stubs for its compiled module.
@@ -25,24 +25,24 @@ from kilolayer.tasks.mjcf import Part, check_reach, find_part, places_in_reach, 
 from kilolayer.tasks.motion import random_motion
 from kilolayer.types import Array, UserError, bad_field
 
-# Starts: uniform noise on each joint, at most this share of its range; rad, m, 1.
+# Starts have uniform noise on each joint (rad, m, 1), at most this share of the joint's range.
 HINGE_NOISE, SLIDE_NOISE, QUATERNION_NOISE = 0.05, 0.01, 0.025
 SHARE_OF_RANGE = 0.05
 
-# The places that goals are drawn from by default: environments under random controls, each held a
-# while.
+# By default goals are drawn from positions visited under random controls: number of environments,
+# control steps, and control steps for which each control is held.
 ENVS, STEPS, HOLD = 64, 100, 10
 PLACES = 1024
 SHARE_OF_VISITED = 0.05  # of the visited box's diameter: the default success radius
 LEAST_RADIUS = 0.01  # m
-STILL = 1e-3  # m; a part that moves less does not move
+STILL = 1e-3  # m; a part that moves less counts as still
 
 
 @dataclass(frozen=True)
 class Pose:
-    """Where episodes start, all `[nq]`: the pose, its noise (+-), and the limits that it respects.
+    """The start of an episode, all `[nq]`: the pose, its noise (+-), and its limits.
 
-    quaternions: addresses of the four numbers that must have length one.
+    quaternions: addresses of the quaternions, whose four numbers must have length one.
     """
 
     qpos: np.ndarray
@@ -54,10 +54,10 @@ class Pose:
 
 @dataclass(frozen=True, eq=False)
 class OwnRobot(Task):
-    """Observation: positions, velocities and sensors. Goal: where a site or a body is, m.
+    """Observation: positions, velocities and sensors. Goal: position of a site or a body, m.
 
-    box: `[2, 3]`, lowest and highest corner between which goals are drawn; without one they are
-    drawn from `places [places, 3]`, which random motion visited.
+    box: `[2, 3]`, lowest and highest corner between which goals are drawn. None: goals are drawn
+    from `places [places, 3]`, which random motion visited.
     """
 
     name: str
@@ -110,8 +110,8 @@ class OwnRobot(Task):
 def own_robot(config: TaskChoice) -> OwnRobot:
     """The task of a robot given by `config.mjcf`.
 
-    Takes a second or so: it plays random controls to learn where the robot gets to. The same file
-    gives the same task. Raises UserError for whatever cannot work.
+    Takes about a second, because it plays random controls to find the positions that the robot
+    visits. The same file gives the same task. Raises UserError for anything that cannot work.
     """
     assert config.mjcf is not None
     box, radius = _goal_box(config.goal_box), config.goal_radius
@@ -137,7 +137,7 @@ def own_robot(config: TaskChoice) -> OwnRobot:
 
 
 def _goal_box(text: str | None) -> np.ndarray | None:
-    """`x0,y0,z0,x1,y1,z1` as `[2, 3]`; raises UserError if it is no box."""
+    """`x0,y0,z0,x1,y1,z1` as `[2, 3]`; raises UserError unless it is a box."""
     if text is None:
         return None
     try:
@@ -157,7 +157,8 @@ def _goal_box(text: str | None) -> np.ndarray | None:
 def _start(model: mujoco.MjModel) -> Pose:
     """The keyframe `home`, else the first keyframe, else the model's own pose.
 
-    A free body keeps its height and its orientation, lest it starts inside the ground.
+    A free body gets no noise on its height and orientation, so that it does not start in the
+    ground.
     """
     keys = [model.key(index).name for index in range(model.nkey)]
     home = keys.index("home") if "home" in keys else 0
@@ -183,9 +184,10 @@ def _start(model: mujoco.MjModel) -> Pose:
 
 
 def _visited(task: OwnRobot) -> np.ndarray:
-    """Places `[places, 3]` where the part has been under random controls; always the same ones.
+    """Positions `[places, 3]` that the part visited under random controls; always the same ones.
 
-    Raises UserError if every world diverged, or if no goals can be drawn for the part stood still.
+    Raises UserError if every environment diverged, or if there is no goal box and the part stood
+    still.
     """
     physics = NativePhysics(task.world, ENVS)
     goal = jnp.zeros((ENVS, 3))

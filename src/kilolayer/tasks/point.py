@@ -1,4 +1,4 @@
-"""Point mazes: a point mass that must find its way around walls. Pure JAX, for quick answers."""
+"""Point mazes: a point mass must find its way around walls. Pure JAX, for quick experiments."""
 
 from dataclasses import dataclass
 

@@ -1,7 +1,7 @@
-"""The pusher: an arm over a table that must bring a puck to a place.
+"""The pusher: an arm over a table that must push a puck to a goal.
 
-The arm has the dimensions, joints and motors of the standard Gym pusher (version 5), which knows no
-gravity. Places on the table are stated as Gym does, as offsets from the puck's home.
+The arm has the dimensions, joints and motors of the standard Gym pusher (version 5), which has no
+gravity. Positions on the table are offsets from the puck's home, as in Gym.
 """
 
 # MuJoCo ships no type stubs for its compiled module.
@@ -30,7 +30,8 @@ EASY_GOALS = ((-0.55, -0.2), (-0.25, 0.2))
 HARD_GOALS = ((-0.65, -0.3), (0.05, 0.3))
 LEAST_WAY = 0.17  # from the puck to a hard goal, m
 VELOCITY_NOISE = 0.005
-# Starts are drawn until one lies far enough from the goal; so many always suffice.
+# Draws of a start per environment; the first that is far enough from the goal is used. This number
+# always suffices.
 DRAWS = 16
 
 JOINTS = ("shoulder_pan", "shoulder_lift", "upper_arm_roll", "elbow", "forearm_roll", "wrist",
@@ -45,8 +46,8 @@ SOLID = {**PART, "contype": 1, "conaffinity": 1}
 class Pusher(Task):
     """Observation: joints and their velocities, tip of the arm, puck. Goal: the puck's position.
 
-    level: `easy` goals lie within 0.1 m beside the starts; `hard` goals anywhere in reach, success
-    within 0.05 m.
+    level: `easy`: goals beside the starts, success within 0.1 m. `hard`: goals anywhere in reach,
+    success within 0.05 m.
     """
 
     level: Literal["easy", "hard"]
@@ -60,7 +61,7 @@ class Pusher(Task):
 
     @property
     def goal(self) -> GoalSpec:
-        # The benchmark states no easy radius; twice the radius is our own.
+        # The benchmark states no easy radius; we use twice the radius.
         radius = 0.1 if self.level == "easy" else 0.05
         coordinates = tuple(Coordinate(f"puck {axis}", "m") for axis in "xyz")
         return GoalSpec(coordinates, radius, easy_radius=2 * radius)
@@ -89,7 +90,7 @@ class Pusher(Task):
         return _place(_draw(key, (num_envs,), self._goal_offsets))
 
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
-        """Arm stretched out; the puck at its start and, if hard, far enough from the goal."""
+        """The arm stretched out; the puck at a random start, if hard far enough from the goal."""
         puck_key, velocity_key = jax.random.split(key)
         num_envs = goal.shape[0]
         starts = _draw(puck_key, (DRAWS, num_envs), PUCK_STARTS)
@@ -116,7 +117,7 @@ class Pusher(Task):
         return _place(state.qpos[:, len(JOINTS) :])
 
     def behaviour(self, qpos: np.ndarray, alive: np.ndarray) -> dict[str, float]:
-        """puck_travel: mean way that the puck was moved, m."""
+        """puck_travel: mean length of the puck's path, m."""
         steps = np.linalg.norm(np.diff(qpos[..., len(JOINTS) :], axis=0), axis=-1)
         return {"puck_travel": float(steps.sum(0).mean())}
 
@@ -135,7 +136,7 @@ def _place(offset: Array) -> Array:
 
 @cache
 def _compile_world() -> MujocoWorld:
-    """Compiling a scene takes a while, and a task asks for its world often."""
+    """Cached, because compiling a scene is slow and a task reads its world often."""
     return MujocoWorld.compile(build_scene(), CONTROL_STEP, ("site_xpos",))
 
 

@@ -1,6 +1,6 @@
-"""The reacher: two links on a table whose tip must go to a place.
+"""The reacher: two links on a table whose tip must move to a goal.
 
-The links have the dimensions of the standard Gym reacher; the motors are as strong.
+The links have the dimensions and the motors the strength of the standard Gym reacher.
 """
 
 # MuJoCo ships no type stubs for its compiled module.
@@ -30,7 +30,7 @@ RESET_NOISE = 0.1
 class Reacher(Task):
     """Observation: cosines and sines of the joints, tip position and velocity. Goal: the tip.
 
-    The benchmark states no easy radius; twice the radius is our own.
+    The benchmark states no easy radius; we use twice the radius.
     """
 
     name = "reacher"
@@ -85,12 +85,12 @@ def _tip(qpos: Array) -> Array:
 
 @cache
 def _compile_world() -> MujocoWorld:
-    """Compiling a scene takes a while, and a task asks for its world often."""
+    """Cached, because compiling a scene is slow and a task reads its world often."""
     return MujocoWorld.compile(build_scene(), CONTROL_STEP)
 
 
 def build_scene() -> mujoco.MjSpec:
-    """A table, a shoulder that turns without end and an elbow within +-3 rad; nothing collides."""
+    """A table, a shoulder that turns without limit, an elbow within +-3 rad; nothing collides."""
     spec = scene.new_scene(time_step=0.01)
     scene.set_view(spec, centre=(0, 0, 0), extent=0.4, azimuth=90, elevation=-89)
     scene.add_ground(spec)

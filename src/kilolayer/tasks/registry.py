@@ -17,7 +17,7 @@ from kilolayer.tasks.pusher import Pusher
 from kilolayer.tasks.reacher import Reacher
 from kilolayer.types import bad_field
 
-# What a config may say of a robot of the user's own, and of nothing else.
+# Fields of a config that apply only to a robot of the user's own.
 OWN_ROBOT_FIELDS = ("goal_site", "goal_body", "goal_box", "control_step")
 
 TASKS: dict[str, Callable[[], Task]] = {

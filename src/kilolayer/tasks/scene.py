@@ -1,7 +1,7 @@
 """Pieces of MuJoCo scenes that several tasks share: ground, walls, limbs, joints, motors.
 
-A body's parts touch the world and not each other unless a task says otherwise: parts have
-`contype` 1 and `conaffinity` 0, the world the reverse.
+By default the parts of a body collide with the world and not with each other: parts have `contype`
+1 and `conaffinity` 0, the world the reverse.
 """
 
 # MuJoCo ships no type stubs for its compiled module.
@@ -27,7 +27,7 @@ OBJECT_COLOUR = [0.75, 0.25, 0.3, 1]
 def new_scene(time_step: float) -> mujoco.MjSpec:
     """An empty scene with a light; angles in rad, `time_step` in seconds, Euler integration.
 
-    Gym's files ask for Runge-Kutta of order four in places, at a third of the speed.
+    Some of Gym's files ask for Runge-Kutta of order four, which has a third of the speed.
     """
     spec = mujoco.MjSpec()
     spec.compiler.degree = False
@@ -41,16 +41,17 @@ def new_scene(time_step: float) -> mujoco.MjSpec:
 def set_view(
     spec: mujoco.MjSpec, centre: Vector, extent: float, azimuth: float, elevation: float
 ) -> None:
-    """Where a picture looks from: at `centre`, from a distance in proportion to `extent`, m; the
-    angles in degrees as MuJoCo's free camera has them."""
+    """Set the camera of pictures. It looks at `centre` from a distance in proportion to `extent`,
+    m; angles in degrees, as in MuJoCo's free camera."""
     spec.stat.center, spec.stat.extent = list(centre), extent
     spec.visual.global_.azimuth, spec.visual.global_.elevation = azimuth, elevation
 
 
 def add_ground(spec: mujoco.MjSpec, half: float = 40, **contact: Any) -> None:
-    """A chequered plane at height zero; `contact` are MuJoCo's fields of a geom.
+    """Add a chequered plane at height zero; `contact` are MuJoCo's fields of a geom.
 
-    half: how far from the origin it is drawn, m. It holds what stands on it anywhere.
+    half: the plane is drawn up to this distance from the origin, m. It supports bodies beyond it
+    too.
     """
     spec.add_texture(
         name="ground",
@@ -74,7 +75,7 @@ def add_ground(spec: mujoco.MjSpec, half: float = 40, **contact: Any) -> None:
 
 
 def add_walls(spec: mujoco.MjSpec, maze: Maze, height: float, **contact: Any) -> None:
-    """The maze's walls as boxes of this height in m, standing on the ground."""
+    """Add the maze's walls as boxes of this height in m, on the ground."""
     for x, y, half_x, half_y in maze.wall_rectangles:
         spec.worldbody.add_geom(
             type=GEOM.mjGEOM_BOX,

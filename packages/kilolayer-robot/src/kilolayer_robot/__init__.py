@@ -4,7 +4,7 @@
     loop = ControlLoop(MyRobot(), policy.card, policy, goal=[8.0, 0.0])
     summary = loop.run(seconds=60)
 
-Names are imported on first use, so that a program which needs one of them pays for that one only.
+Each name is imported on first use, so a program loads only the modules of the names that it uses.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""The card of an exported policy: what its numbers mean and what they may be.
+"""The card of an exported policy: names, units and ranges of its numbers.
 
 A policy folder holds `card.json` and `policy.onnx`; with recorded waypoints also `value.onnx` and
 `waypoints.npz`. The card names the files with their SHA-256 checksums.
@@ -24,8 +24,8 @@ FORMAT, VERSION = "kilolayer-robot", 1
 class Coordinate:
     """One number of an observation, a goal or an action.
 
-    low, high: an action's bounds, which no action leaves; the recorded range of an observation or a
-    goal. None where nothing was recorded.
+    low, high: for an action the bounds, which no action leaves; for an observation or a goal the
+    recorded range, or None if nothing was recorded.
     """
 
     name: str
@@ -36,11 +36,11 @@ class Coordinate:
 
 @dataclass(frozen=True)
 class Card:
-    """What the loop needs to know of a policy.
+    """What the loop needs to know about a policy.
 
     radius: a goal counts as reached within this Euclidean distance, in the goal's unit.
     control_step: seconds of a control step in training.
-    safe_action `[action]`: what to send when there is nothing to act on, for robots without a
+    safe_action `[action]`: the action to send if there is nothing to act on, for robots without a
     better one. files: SHA-256 by file name. made_by: versions and options of the export.
     """
 
@@ -84,7 +84,7 @@ class Card:
         return np.array([each.high for each in self.action], np.float32)
 
     def action_problem(self, action: Any) -> str | None:
-        """What keeps `action` from being one within the bounds; None if nothing does."""
+        """Why `action` is not an action within the bounds; None if it is one."""
         try:
             found = np.asarray(action, np.float32)
         except (TypeError, ValueError):
@@ -102,7 +102,7 @@ class Card:
         return bool(np.linalg.norm(np.asarray(achieved_goal) - goal) < self.radius)
 
     def parse_goal(self, text: str) -> np.ndarray:
-        """A goal such as `8,0`, `[goal]`; raises UserError unless it fits."""
+        """The goal `[goal]` in a text such as `8,0`; raises UserError unless it fits."""
         try:
             values = [float(part) for part in text.split(",")]
         except ValueError:
@@ -110,7 +110,8 @@ class Card:
         return self.checked_goal(values, text)
 
     def checked_goal(self, values: Sequence[float] | np.ndarray, told: object = None) -> np.ndarray:
-        """`[goal]` in float32; raises UserError unless it is one finite number per coordinate."""
+        """The goal `[goal]` in float32; raises UserError unless it is one finite number per
+        coordinate."""
         found = np.asarray(values, np.float32)
         if found.shape != (len(self.goal),) or not np.isfinite(found).all():
             names = ", ".join(f"{each.name} ({each.unit})" for each in self.goal)
@@ -130,7 +131,7 @@ class Card:
         control_step: float = 0.01,
         name: str = "policy",
     ) -> "Card":
-        """A card with sizes alone, actions in [-1, 1] and zeros for the safe action."""
+        """A card with sizes only, actions in [-1, 1] and zeros as the safe action."""
 
         def coordinates(kind: str, count: int, *bounds: float) -> tuple[Coordinate, ...]:
             return tuple(Coordinate(f"{kind} {index}", "", *bounds) for index in range(count))
@@ -152,7 +153,7 @@ class Card:
 
     @staticmethod
     def from_json(text: str, path: Path | str = CARD) -> "Card":
-        """Raises UserError for what is no card, for one of another version or without bounds."""
+        """Raises UserError for text that is not a card, another version, and missing bounds."""
         try:
             values = json.loads(text)
         except json.JSONDecodeError as error:

@@ -13,7 +13,7 @@ DONE, FAILED, USER_ERROR = 0, 1, 2
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """A user error is one sentence and exit code 2; a robot that fails is one and exit code 1."""
+    """A user error gives one sentence and exit code 2; a robot that fails, one and exit code 1."""
     options = _parser().parse_args(arguments)
     try:
         options.command(options)
@@ -33,7 +33,7 @@ def _leave(sentence: str, code: int) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Drive a robot by a policy folder until told to stop."""
+    """Drive a robot with a policy folder until a signal or the time limit."""
     from kilolayer_robot.gate import Handling
     from kilolayer_robot.lock import robot_lock
     from kilolayer_robot.log import ControlLog
@@ -64,7 +64,8 @@ def run(options: argparse.Namespace) -> None:
         planner = open_waypoints(Path(options.policy), card, options.chunk)
     pursuit = Pursuit.of(max(1, round(rate / options.plan_rate)), options.chunk, None, None)
     log = ControlLog(options.out)
-    # Before the robot is opened: a second connection could disturb the loop that has the first.
+    # Locked before the robot is opened: a second connection could disturb the loop that has the
+    # first.
     with robot_lock(options.lock or options.robot), contextlib.ExitStack() as stack:
         robot = open_robot(options.robot, dict(map(_setting, options.set)))
         close = getattr(robot, "close", None)

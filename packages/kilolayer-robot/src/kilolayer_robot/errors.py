@@ -2,13 +2,13 @@
 
 
 class UserError(Exception):
-    """Something the user asked for cannot be done; the message says why and the way out.
+    """A user's request that cannot be fulfilled; the message gives the reason and a remedy.
 
-    The command line prints the message alone and exits with code 2.
+    The command line prints only the message and exits with code 2.
     """
 
 
 def bad_field(field: str, value: object, allowed: str, nearest: object | None = None) -> UserError:
-    """Build the error for a field: its name, its value, what is allowed, what is nearest."""
+    """The error for a field: its name, its value, what is allowed, and the nearest valid choice."""
     hint = "" if nearest is None else f"; the nearest valid choice is {nearest}"
     return UserError(f"{field} = {value!r} is not allowed: {allowed}{hint}.")

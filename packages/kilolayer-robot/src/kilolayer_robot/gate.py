@@ -1,8 +1,8 @@
 """The only way to the robot: every action is checked here, and only one is sent at a time.
 
-The loop opens a step, computes, and sends. If the step took too long, or the watchdog acted in
-between, what was computed is stale: it is dropped and the safe action is sent. `close` sends the
-safe action, and after it nothing is sent any more.
+The loop opens a step, computes, and sends. If the step took too long or the watchdog acted
+meanwhile, the computed action is stale: the gate drops it and sends the safe action. `close` sends
+the safe action; after it the gate sends nothing.
 """
 
 import math
@@ -27,12 +27,12 @@ CLOSING_PATIENCE = 1.0
 
 @dataclass(frozen=True)
 class Handling:
-    """What to do with what must not be passed on.
+    """How to handle bad actions and bad observations.
 
     bad_action: an action outside the card's bounds is clipped to them, or replaced by the safe
-    action; one of another shape or not finite is always replaced. bad_observation: for an
-    observation that is late, of another shape or not finite, send the safe action, or act on the
-    last good one while it is younger than `Timing.observation_limit`.
+    action; an action of another shape or a non-finite action is always replaced. bad_observation:
+    for an observation that is late, of another shape or not finite, send the safe action, or act on
+    the last good one while that is younger than `Timing.observation_limit`.
     """
 
     bad_action: Literal["clip", "safe"] = "clip"
@@ -50,10 +50,11 @@ class Handling:
 class Gate:
     """Sends actions to a robot.
 
-    sent: actions sent in all. watchdog_actions: safe actions sent by the watchdog. stalls: times
-    that the controller was late. blocked: times that the watchdog found an `act` that did not
-    return. safe_failures: times that `safe_action()` raised or returned no action.
-    on_error: called with the traceback of what the robot raised in the watchdog's thread.
+    sent: number of actions sent. watchdog_actions: safe actions sent by the watchdog. stalls: how
+    often the controller was late. blocked: how often the watchdog found an `act` that did not
+    return. safe_failures: how often `safe_action()` raised or returned no action.
+    on_error: called with the traceback of an exception that the robot raised, or with another
+    fault.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class Gate:
 
     @property
     def closing(self) -> bool:
-        """Whether nothing but the last safe action may be sent any more."""
+        """Whether only the last safe action may still be sent."""
         return self._closing
 
     def check_safe_action(self) -> None:
@@ -98,7 +99,7 @@ class Gate:
         self._safe = np.array(found, np.float32)
 
     def begin_step(self) -> int:
-        """Open a step and return its number; it is open for `Timing.longest_hold`."""
+        """Open a step and return its number. The step stays open for `Timing.longest_hold`."""
         with self._lock:
             self._step += 1
             self._begun = self._clock.now()
@@ -107,10 +108,10 @@ class Gate:
             return self._step
 
     def send(self, step: int, action: np.ndarray | None) -> tuple[str | None, bool]:
-        """Send the action of a step, or the safe one for None.
+        """Send the action of a step; for None, send the safe action.
 
-        Returns why the safe action was sent in its place, None if it was not, and whether the
-        action was clipped. Raises what `act` raises.
+        Returns why the safe action was sent instead, or None, and whether the action was clipped.
+        Raises what `act` raises.
         """
         with self._lock:
             if self._closing:
@@ -134,7 +135,7 @@ class Gate:
             return why, clipped
 
     def watch(self) -> float:
-        """Send the safe action if the controller is late; returns seconds until the next look."""
+        """Send the safe action if the controller is late; returns seconds until the next check."""
         if not self._lock.acquire(timeout=self._timing.period):
             self.blocked += 1
             return 0.0
@@ -143,9 +144,9 @@ class Gate:
             if self._closing:
                 return math.inf
             if now < self._deadline:
-                # No longer than a period: the first step may begin at any time.
+                # At most a period, because the first step may begin at any time.
                 return min(self._deadline - now, self._timing.period)
-            self._step += 1  # what the loop is computing now is stale
+            self._step += 1  # the action that the loop is computing now is stale
             self.stalls += not self._stalled
             self._stalled = True
             self.watchdog_actions += 1
@@ -159,7 +160,8 @@ class Gate:
             self._lock.release()
 
     def close(self) -> bool:
-        """Send the safe action as the last one; whether it was sent. Later calls do nothing."""
+        """Send the safe action as the last action and return whether it was sent. Later calls do
+        nothing."""
         self._closing = True
         if not self._lock.acquire(timeout=CLOSING_PATIENCE):
             self._on_error("act() of the robot did not return, so the safe action was not sent")
@@ -201,7 +203,7 @@ class Gate:
         self.sent += 1
 
     def _safe_action(self) -> np.ndarray:
-        """The robot's own of now; if that is none, the newest that was one."""
+        """The robot's present safe action; if that is not valid, the newest valid one."""
         try:
             found = self._robot.safe_action()
             if self._card.action_problem(found) is None:

@@ -1,4 +1,4 @@
-"""Keeps CPython's own pauses out of the loop: garbage collection and the switching of threads."""
+"""Keeps CPython's own pauses out of the loop: garbage collection and thread switching."""
 
 import gc
 import sys
@@ -6,21 +6,22 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Seconds after which a thread that computes lets another run; CPython's own is ten times that,
+# Seconds after which a computing thread lets another run. CPython's default is ten times as long,
 # half of a step at 100 Hz.
 SWITCH_INTERVAL = 0.0005
-# Seconds between two collections of the youngest objects, and of all that are not frozen.
+# Seconds between two collections of the youngest objects, and of all objects that are not frozen.
 YOUNG_EVERY, ALL_EVERY = 1.0, 30.0
-# A collection is begun only if its last one took less than this share of the idle time. One that
-# never fits is made after so many of its intervals nevertheless, because garbage is unbounded.
+# A collection starts only if the last of its kind took less than this share of the idle time. One
+# that never fits is made after this many intervals anyway, because garbage grows without limit.
 SHARE, OVERDUE = 0.5, 20
 
 
 class IdleCollector:
     """Collects garbage between two control steps, when there is time for it.
 
-    Automatic collection is off meanwhile. What was there when the loop began is frozen: only what
-    the loop and the planner made since is walked through. longest: seconds of the longest pause.
+    Automatic collection is off meanwhile. Objects that existed when the loop began are frozen, so a
+    collection visits only objects that the loop and the planner made later. longest: seconds of the
+    longest pause.
     """
 
     def __init__(self) -> None:
@@ -30,7 +31,7 @@ class IdleCollector:
         self._last = {0: now, 2: now}
 
     def collect(self, idle: float) -> None:
-        """Collect if something is due and fits into `idle` seconds."""
+        """Collect if a collection is due and fits into `idle` seconds."""
         now = time.monotonic()
         for generation, every in ((2, ALL_EVERY), (0, YOUNG_EVERY)):
             since = now - self._last[generation]
@@ -46,8 +47,7 @@ class IdleCollector:
 
 @contextmanager
 def calm_interpreter() -> Iterator[IdleCollector]:
-    """Within, garbage is collected by the returned collector alone, and threads hand over
-    sooner."""
+    """In the context only the returned collector collects garbage, and threads switch sooner."""
     interval, enabled = sys.getswitchinterval(), gc.isenabled()
     gc.collect()
     gc.freeze()

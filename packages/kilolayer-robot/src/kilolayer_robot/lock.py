@@ -17,10 +17,10 @@ except ModuleNotFoundError:  # not on Windows
 
 @contextlib.contextmanager
 def robot_lock(name: str) -> Iterator[None]:
-    """Within, no other loop of this machine holds the lock of this name.
+    """Within the context, no other loop of this machine holds the lock of this name.
 
-    The system releases it when the process ends, however that happens. Raises UserError if another
-    loop holds it or it cannot be made.
+    The system releases the lock when the process ends in any way. Raises UserError if another loop
+    holds the lock or it cannot be made.
     """
     if fcntl is None:
         raise UserError("this system has no file locks, so a second loop would not be noticed.")

@@ -1,7 +1,7 @@
-"""What a control loop leaves behind: a line for every step and plan, streamed to the disk.
+"""The log of a control loop: a line for every step and plan, streamed to the disk.
 
 Memory is fixed: counts, histograms, the newest records, and a queue of limited length between the
-loop and the thread that writes.
+loop and the writing thread.
 """
 
 import contextlib
@@ -20,9 +20,10 @@ from kilolayer_robot.records import PlanRecord, StepRecord, Summary, Tally
 WRITE_EVERY = 0.5
 # Newest records kept in memory, and records that may wait for the disk.
 NEWEST, WAITING = 1024, 16384
-# Different tracebacks that are written; a loop that fails in new ways for ever fills no disk.
+# Number of different tracebacks written, so that a loop that keeps failing in new ways does not
+# fill the disk.
 ERRORS = 100
-# Bytes after which the log is renamed to FILE.1, in place of an older one, and begun again.
+# Bytes after which the log is renamed to FILE.1, replacing an older FILE.1, and started again.
 LARGEST_FILE = 256 * 2**20
 
 # (ticks, misses, safe actions)
@@ -30,8 +31,8 @@ Progress = Callable[[int, int, int], None]
 
 
 class ControlLog:
-    """Keeps records, and writes them as JSON lines from a thread of its own: whoever adds one never
-    waits for the disk. A step is `{"event": "step", ...}`, a plan `{"event": "plan", ...}`.
+    """Keeps records and writes them as JSON lines from its own thread, so that adding a record
+    never waits for the disk. A step is `{"event": "step", ...}`, a plan `{"event": "plan", ...}`.
 
     path: the file; None writes none. progress: called twice a second. Raises UserError if the file
     cannot be made.
@@ -72,31 +73,32 @@ class ControlLog:
         self._put("plan", record)
 
     def error(self, what: str) -> None:
-        """An exception that was caught, as its traceback: each is written once, and the first is in
-        the summary."""
+        """Record the traceback of a caught exception. Each different one is written once; the first
+        is in the summary."""
         self.first_error = self.first_error or what.strip().splitlines()[-1]
         if hash(what) not in self._errors and len(self._errors) < ERRORS:
             self._errors.add(hash(what))
             self._put("error", {"error": what})
 
     def note(self, what: str) -> None:
-        """Something that the system did not permit."""
+        """Record something that the system did not permit."""
         self.notes.append(what)
         self._put("note", {"note": what})
 
     def open(self) -> None:
-        """Begin to write."""
+        """Start writing."""
         self._file = None if self._path is None else self._path.open("a", encoding="utf-8")
         self._writer.start()
 
     def summary(self, **others: Any) -> Summary:
-        """others: what the log does not know; see `Summary`."""
+        """others: the fields that the log does not know; see `Summary`."""
         return self.tally.summary(
             records_lost=self.lost, first_error=self.first_error, notes=tuple(self.notes), **others
         )
 
     def close(self, summary: Summary) -> None:
-        """Write what is left, and the summary as the last line, `{"event": "summary", ...}`."""
+        """Write the remaining records, and the summary as the last line,
+        `{"event": "summary", ...}`."""
         self._stop.set()
         self._writer.join()
         self._lines.append(("summary", dataclasses.asdict(summary)))
@@ -106,7 +108,7 @@ class ControlLog:
                 self._file.close()
 
     def _put(self, event: str, record: Any) -> None:
-        # Appending to a deque is atomic; the length may be exceeded by the other thread's record.
+        # Appending to a deque is atomic. The other thread's record may exceed the length.
         if len(self._lines) < WAITING:
             self._lines.append((event, record))
         else:
@@ -118,7 +120,7 @@ class ControlLog:
             if self._progress is not None:
                 counts = self.tally
                 ticks = counts.steps + counts.skipped
-                # A closed terminal must not end the thread that writes.
+                # A closed terminal must not end the writing thread.
                 with contextlib.suppress(OSError):
                     self._progress(ticks, counts.misses, sum(list(counts.safe.values())))
 

@@ -1,8 +1,8 @@
 """A slow planner and a fast controller, each at its own rate, around a robot or a simulation.
 
-The controller never waits for the planner: it acts on the newest whole plan. Whatever goes wrong is
-counted, written down and answered with the safe action. A watchdog in a thread of its own sends the
-safe action when this loop cannot. However the loop ends, the last action is the safe one.
+The controller never waits for the planner: it acts on the newest complete plan. Every fault is
+counted, logged and answered with the safe action. A watchdog thread sends the safe action when this
+loop cannot. However the loop ends, the last action is the safe one.
 """
 
 import contextlib
@@ -34,13 +34,13 @@ from kilolayer_robot.watchdog import Watchdog
 class ControlLoop:
     """Drives a robot with the functions of a controller and a planner.
 
-    card: sizes, bounds and success radius. controller: `(observation [observation], subgoal [goal])
-    -> action [action]`, such as `Policy`. planner: what was sensed to subgoals `[chunk, goal]`,
-    called in a thread of its own; by default the goal itself. goal `[goal]`: in place of the
-    robot's own. reached: whether `(achieved_goal [goal], subgoal [goal])` are one; by default the
-    card's. lock: name of a lock that no second loop may hold; None takes none. grace: seconds after
-    a signal within which the loop must end, or its process is ended; None: never. Compile what must
-    be compiled before.
+    card: sizes, bounds and success radius. controller:
+    `(observation [observation], subgoal [goal]) -> action [action]`, such as `Policy`. planner:
+    maps what was sensed to subgoals `[chunk, goal]`, in its own thread; default: the goal itself.
+    goal `[goal]`: replaces the robot's own goal. reached: whether `achieved_goal [goal]` reaches
+    `subgoal [goal]`; default: the card's rule. lock: name of a lock that no second loop may hold;
+    None: no lock. grace: seconds after a signal within which the loop must end; after that its
+    process is ended; None: never. Compile all functions before the loop starts.
     """
 
     robot: Robot
@@ -77,15 +77,15 @@ class ControlLoop:
         self._collector: IdleCollector | None = None
 
     def stop(self) -> None:
-        """End the loop after the step that it is in; from any thread."""
+        """End the loop after its present step; may be called from any thread."""
         self._stop.set()
 
     def run(self, seconds: float | None = None) -> Summary:
-        """Control for so long, or until a signal or `stop`, and tell what happened.
+        """Control for this long, or until a signal or `stop`, and return what happened.
 
-        However it ends, the last action is the safe one. Raises UserError before the first action
-        if `safe_action()` returns none or another loop holds the lock; raises what `robot.act`
-        raises.
+        However the loop ends, the last action is the safe one. Raises UserError before the first
+        action if `safe_action()` returns no valid action or another loop holds the lock; raises
+        what `robot.act` raises.
         """
         ticks = None if seconds is None else round(seconds * self.timing.rate)
         if ticks is not None and ticks < 1:
@@ -162,10 +162,10 @@ class ControlLoop:
                 self._collector.collect(self._begun + tick * period - self.clock.now())
 
     def control_step(self, tick: int, due: float, ticks: int | None = None) -> int:
-        """Sense and act once; the number of the next step, of `ticks` in all.
+        """Sense and act once; returns the number of the next step, of `ticks` in all.
 
-        A step that ends after the next was due has missed its deadline. Steps whose whole time has
-        passed by then are left out, for a burst of late actions helps nobody.
+        A step that ends after the next step was due has missed its deadline. Steps whose whole time
+        has passed by then are skipped, because a burst of late actions does not help.
         """
         period = self.timing.period
         begun = self.clock.now()
@@ -211,7 +211,7 @@ class ControlLoop:
         return action, plan, None if action is not None else "bad action", flaw
 
     def _sense(self) -> tuple[Sensed | None, float, str | None]:
-        """What to act on, when it was measured, and what was wrong with the observation."""
+        """What to act on, when it was measured, and the flaw of the observation."""
         limit = self.timing.observation_limit * self.timing.period
         sensed, measured_at, flaw = self._observed(limit)
         if sensed is not None:
@@ -239,7 +239,7 @@ class ControlLoop:
         wanted = [(len(card.observation),), (len(card.goal),), (len(card.goal),)]
         if [row.shape for row in rows] != wanted or not all(np.isfinite(row).all() for row in rows):
             return None, begun, "bad observation"
-        # Not `episode_step > limit`, which NaN would pass.
+        # `not ... <=` instead of `>`, which NaN would pass.
         if not self.clock.now() - measured_at <= limit:
             return None, begun, "late observation"
         return Sensed(*rows, errand=errand, measured_at=measured_at), measured_at, None

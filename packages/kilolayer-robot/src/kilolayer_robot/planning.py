@@ -16,19 +16,19 @@ from kilolayer_robot.records import PlanRecord
 from kilolayer_robot.robot import Sensed
 from kilolayer_robot.timing import Clock, Timing
 
-# Seconds that a planner which is still at work is waited for in the end.
+# Seconds to wait at the end for a planner that is still at work.
 LONGEST_GOODBYE = 5.0
 
 
 @dataclass(frozen=True)
 class Pursuit:
-    """How a controller goes through plan chunks.
+    """How a controller follows the subgoals of a plan.
 
-    replan: control steps from one plan to the next. chunk: subgoals in a plan. execute: how many of
-    them are headed for; the last of these is held until the next plan. patience: control steps
-    after which the next subgoal is headed for though this one was not reached. Within the success
-    radius of the goal itself that is headed for, whatever the plan says. Raises UserError for a
-    number out of range.
+    replan: control steps from one plan to the next. chunk: subgoals in a plan. execute: number of
+    these to pursue; the last of them stays the target until the next plan. patience: control steps
+    after which the controller turns to the next subgoal without reaching this one. Within the
+    success radius of the goal, the controller pursues the goal itself, whatever the plan says.
+    Raises UserError for a number out of range.
     """
 
     replan: int = 20
@@ -47,7 +47,7 @@ class Pursuit:
 
     @staticmethod
     def of(replan: int, chunk: int, execute: int | None, patience: int | None) -> "Pursuit":
-        """With all of a chunk executed and the patience of a plan's time by default."""
+        """Defaults: execute all subgoals of a chunk; the patience is the time between plans."""
         return Pursuit(
             replan,
             chunk,
@@ -56,15 +56,15 @@ class Pursuit:
         )
 
     def advance(self, index: Any, waited: Any, reached: Any, count: int) -> tuple[Any, Any]:
-        """Which of `count` subgoals is next and for how long it has been headed for: numbers, or an
-        array of each. reached: whether the subgoal `index` was."""
+        """Which of `count` subgoals is next and for how long it has been pursued: numbers, or an
+        array of each. reached: whether subgoal `index` was reached."""
         moves = (reached | (waited >= self.patience)) & (index + 1 < min(self.execute, count))
         return index + moves, (waited + 1) * (1 - moves)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole plan: subgoals `[chunk, goal]`, read only, made from what was measured at
+    """A complete plan: read-only subgoals `[chunk, goal]`, made from the measurement at
     `measured_at` on this errand."""
 
     number: int
@@ -74,7 +74,7 @@ class Plan:
 
 
 def head_straight(sensed: Sensed) -> np.ndarray:
-    """The planner that leaves everything to the controller: the goal itself."""
+    """The planner without plans: its only subgoal is the goal itself."""
     assert sensed.goal is not None
     return sensed.goal[None]
 
@@ -82,8 +82,8 @@ def head_straight(sensed: Sensed) -> np.ndarray:
 class PlannerThread:
     """Calls a planner at its rate, and at once for a new errand.
 
-    The controller never waits for it: `plan` is one reference to an immutable object, which this
-    thread replaces and the controller reads. Only a whole plan replaces another.
+    The controller never waits for this thread. `plan` is one reference to an immutable object,
+    which this thread replaces and the controller reads. Only a complete plan replaces another.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class PlannerThread:
         self._thread.start()
 
     def see(self, sensed: Sensed, measured_at: float) -> None:
-        """Tell what to plan from."""
+        """Set the measurement to plan from."""
         new_errand = self._seen is None or self._seen[0].errand != sensed.errand
         self._seen = (sensed, measured_at)
         if new_errand:
@@ -131,7 +131,7 @@ class PlannerThread:
                 self._wake.get(timeout=max(0.0, due - self._clock.now()))
 
     def plan_once(self) -> None:
-        """Plan from what was sensed last, if anything was."""
+        """Plan from the newest measurement, if there is one."""
         if self._seen is None:
             return
         sensed, measured_at = self._seen
@@ -156,7 +156,7 @@ class PlannerThread:
 
 
 def whole_subgoals(found: Any, goal_dim: int) -> tuple[np.ndarray | None, str | None]:
-    """A read-only copy `[chunk, goal]`, or None and what is wrong with it."""
+    """A read-only copy `[chunk, goal]`, or None and the fault of `found`."""
     try:
         subgoals = np.array(found, np.float32)
     except (TypeError, ValueError) as error:

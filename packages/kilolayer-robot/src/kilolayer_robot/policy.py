@@ -15,7 +15,7 @@ MODEL = "policy.onnx"
 
 @dataclass(frozen=True, eq=False)
 class Policy:
-    """`action = policy(observation, goal)`, one at a time or batched, actions as on the card."""
+    """`action = policy(observation, goal)`, for one row or a batch; actions are as on the card."""
 
     card: Card
     session: Any
@@ -32,7 +32,8 @@ class Policy:
         policy = Policy(card, session)
         sizes = {"observation": len(card.observation), "goal": len(card.goal)}
         require_inputs(session, sizes, folder / MODEL)
-        # ONNX Runtime plans its memory on the first call, which takes longer than the others.
+        # ONNX Runtime plans its memory on the first call, which therefore takes longer than the
+        # others.
         action = policy(*(np.zeros(size, np.float32) for size in sizes.values()))
         if action.shape != (len(card.action),):
             raise UserError(
@@ -51,9 +52,9 @@ class Policy:
 
 
 def open_session(path: Path, checksum: str | None = None) -> Any:
-    """An ONNX Runtime session on one thread, for a policy at batch 1 leaves nothing to share.
+    """An ONNX Runtime session on one thread, because a policy at batch 1 has no work to share.
 
-    Raises UserError if the file is missing, its SHA-256 is another, or it is no graph.
+    Raises UserError if the file is missing, has another SHA-256, or is not a graph.
     """
     import onnxruntime
 

@@ -1,18 +1,18 @@
-"""Real-time priority and a core of one's own, where the system permits them."""
+"""Real-time priority and a core for the loop alone, where the system permits them."""
 
 import os
 from dataclasses import dataclass
 
 from kilolayer_robot.errors import bad_field
 
-MOST = 98  # the watchdog has one more
+MOST = 98  # the watchdog's priority is one higher
 
 
 @dataclass(frozen=True)
 class Realtime:
-    """priority: of the loop's thread under SCHED_FIFO, 1 to 98; 0 keeps the ordinary scheduler. The
-    watchdog's is one more. cpu: the core that the loop's thread is pinned to; None: any. Raises
-    UserError for a number out of range."""
+    """priority: SCHED_FIFO priority of the loop's thread, 1 to 98; 0 keeps the ordinary scheduler.
+    The watchdog's priority is one higher. cpu: the core to which the loop's thread is pinned; None:
+    any. Raises UserError for a number out of range."""
 
     priority: int = 0
     cpu: int | None = None
@@ -27,7 +27,7 @@ class Realtime:
             raise bad_field("cpu", self.cpu, f"this process may use the cores {named}", min(cores))
 
     def apply(self, above: int = 0) -> list[str]:
-        """For the calling thread; what the system did not permit, a sentence each.
+        """Apply to the calling thread; returns a sentence for each setting that was not permitted.
 
         above: added to the priority.
         """
@@ -52,5 +52,5 @@ class Realtime:
 
 
 def _cores() -> set[int]:
-    """Cores that this process may use; empty where the system does not tell."""
+    """Cores that this process may use; empty where the system does not list them."""
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()

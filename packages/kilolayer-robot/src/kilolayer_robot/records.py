@@ -1,4 +1,4 @@
-"""Records of steps and plans, and statistics of them that take the same memory for any count."""
+"""Records of steps and plans, and their statistics, which take the same memory for any count."""
 
 import math
 from array import array
@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 class StepRecord(NamedTuple):
     """A control step.
 
-    late: seconds from the time it was due to its begin. took: its own seconds. plan: number of the
-    plan acted on, plan_age in seconds since the measurement it was made from, subgoal: index in it;
-    None where there was none. safe: why the safe action was sent; None where the controller's was.
-    flaw: what was wrong with the observation, where it was. clipped: whether the action was.
-    missed: whether the step ended after the next was due. skipped: steps left out after it, because
-    their time had passed.
+    late: seconds from the time at which it was due to its start. took: its duration in seconds.
+    plan: number of the plan acted on; plan_age: seconds since the measurement from which the plan
+    was made; subgoal: index in the plan; all None without a plan. safe: why the safe action was
+    sent; None if the controller's action was sent. flaw: the flaw of the observation, if it had
+    one. clipped: whether the action was clipped. missed: whether the step ended after the next was
+    due. skipped: steps skipped after it because their time had passed.
     """
 
     tick: int
@@ -32,8 +32,8 @@ class StepRecord(NamedTuple):
 
 
 class PlanRecord(NamedTuple):
-    """An attempt to plan. at: seconds since the loop began. outcome: `made`, `late` (made, but took
-    longer than there is between two plans), `malformed` or `failed`. error: what was wrong."""
+    """An attempt to plan. at: seconds since the loop began. outcome: `made`, `late` (made, but
+    slower than the time between two plans), `malformed` or `failed`. error: the cause."""
 
     number: int
     at: float
@@ -45,7 +45,7 @@ class PlanRecord(NamedTuple):
 
 @dataclass(frozen=True)
 class Spread:
-    """Of a quantity in milliseconds; median and percentile to 1 %, the largest exactly."""
+    """A quantity in milliseconds; median and percentile are within 1 %, the largest is exact."""
 
     median: float
     percentile_99: float
@@ -74,7 +74,7 @@ class Histogram:
         self.largest = max(self.largest, seconds)
 
     def spread(self) -> Spread | None:
-        """None where nothing was added."""
+        """The spread of all values; None if there are none."""
         if self.count == 0:
             return None
         median, late = (1e3 * self._quantile(share) for share in (0.5, 0.99))
@@ -92,14 +92,14 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Summary:
-    """What happened: ticks = steps + skipped, each step safe or the controller's.
+    """What happened: ticks = steps + skipped; each step sent the safe action or the controller's.
 
-    rate: steps per second that were asked for. deadline_misses: steps that ended after the next was
-    due. safe: steps with the safe action, by reason. flaws: bad observations and clipped actions,
-    by kind. plans: attempts by outcome. late, took, plan_age, planning: in ms. stalls: times that
-    the controller was late by more than the watchdog allows; watchdog_actions: safe actions that
-    the watchdog sent then. actions: sent in all, the last one included. longest_pause: the longest
-    garbage collection in ms. records_lost: that the disk was too slow for. stopped_by: `time`, a
+    rate: requested steps per second. deadline_misses: steps that ended after the next was due.
+    safe: steps with the safe action, by reason. flaws: bad observations and clipped actions, by
+    kind. plans: attempts by outcome. late, took, plan_age, planning: in ms. stalls: how often the
+    controller was later than the watchdog allows; watchdog_actions: safe actions that the watchdog
+    sent then. actions: number sent, including the last one. longest_pause: the longest garbage
+    collection in ms. records_lost: records for which the disk was too slow. stopped_by: `time`, a
     signal, `stop` or an exception. ended_safely: whether the last action was the safe one.
     first_error: of planner, controller or robot. notes: what the system did not permit.
     """
@@ -128,7 +128,7 @@ class Summary:
 
 
 class Tally:
-    """Counts of everything that was recorded; a fixed number of numbers."""
+    """Counts of all records; its memory is fixed."""
 
     def __init__(self) -> None:
         self.steps = self.skipped = self.misses = 0

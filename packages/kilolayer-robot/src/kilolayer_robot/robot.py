@@ -1,4 +1,4 @@
-"""What a control loop drives: anything that can be sensed and told what to do."""
+"""The interface of a robot: it can be observed and takes actions."""
 
 import importlib
 import inspect
@@ -15,10 +15,10 @@ METHODS = ("observe", "act", "safe_action")
 
 class Sensed(NamedTuple):
     """What a robot senses at one instant: observation `[observation]`, achieved_goal and goal
-    `[goal]`, in the units on the policy's card.
+    `[goal]`, in the units of the policy's card.
 
-    goal: None where the loop is given the goal. errand: counts up when the robot is told another
-    goal, so that no plan for an earlier one is followed. measured_at: the `time.monotonic()` of the
+    goal: None if the loop is given the goal. errand: counts up when the robot's goal changes, so
+    that no plan for an earlier goal is followed. measured_at: the `time.monotonic()` of the
     measurement; None if it was made within `observe`.
     """
 
@@ -30,21 +30,21 @@ class Sensed(NamedTuple):
 
 
 class Robot(Protocol):
-    """`observe` is called from the loop's thread. `act` and `safe_action` are called from the
-    loop's thread or, when the loop is late or a signal came, from the watchdog's while `observe`
-    may still be running. No two calls of `act` overlap. `close()`, where there is one, is called by
-    `kilolayer-robot run` after the last action."""
+    """The loop's thread calls `observe`. It also calls `act` and `safe_action`; if the loop is late
+    or a signal came, the watchdog's thread calls them, possibly while `observe` is running. No two
+    calls of `act` overlap. If there is a `close()`, `kilolayer-robot run` calls it after the last
+    action."""
 
     def observe(self) -> Sensed:
-        """What is sensed now."""
+        """The present measurement."""
         ...
 
     def act(self, action: np.ndarray) -> None:
-        """Do this, `[action]` within the card's bounds, until the next call; must not wait."""
+        """Apply `action [action]`, within the card's bounds, until the next call; must not wait."""
         ...
 
     def safe_action(self) -> np.ndarray:
-        """What to do when there is nothing to act on, `[action]` within the card's bounds."""
+        """The action to take if there is nothing to act on, `[action]` within the card's bounds."""
         ...
 
 
@@ -58,7 +58,7 @@ def require_robot(robot: Any, name: str = "the robot") -> None:
 
 
 def open_robot(spec: str, options: dict[str, Any] | None = None) -> Robot:
-    """The robot of `module:Class`, called with the options.
+    """The robot that `module:Class` returns, called with the options.
 
     The module is searched for in the current directory too. Raises UserError if it cannot be
     imported or called, or if a method is missing.

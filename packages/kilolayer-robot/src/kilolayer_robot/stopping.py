@@ -2,7 +2,7 @@
 
 Python runs a signal's handler between two bytecodes of the main thread, which may be stuck in a
 driver or in ONNX Runtime. The C part of the handler, however, writes the signal's number to a file
-descriptor at once; the watchdog waits on that descriptor and sends the safe action from its own
+descriptor at once. The watchdog waits on that descriptor and sends the safe action from its own
 thread.
 """
 
@@ -13,16 +13,16 @@ import socket
 import threading
 from types import FrameType, TracebackType
 
-# A closed terminal is SIGHUP. Names that a platform lacks are left out.
+# SIGHUP comes from a closed terminal. Names that a platform lacks are left out.
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
 STOPPING = {int(getattr(signal, name)): name for name in NAMES if hasattr(signal, name)}
 
 
 class Signals:
-    """Within the context, the stopping signals are collected instead of ending the process.
+    """Within the context, stopping signals are recorded instead of ending the process.
 
-    Only the main thread of a process can ask for signals; elsewhere `installed` is False and
-    whoever owns the main thread calls `ControlLoop.stop`.
+    Only the main thread of a process can handle signals. In other threads `installed` is False, and
+    the owner of the main thread must call `ControlLoop.stop`.
     """
 
     def __init__(self) -> None:
@@ -49,14 +49,14 @@ class Signals:
     ) -> None:
         if self.installed:
             for number, handler in self._before.items():
-                # None stands for a handler that was not set from Python and cannot be set again.
+                # None stands for a handler that was not set from Python and cannot be restored.
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)  # type: ignore[arg-type]
             signal.set_wakeup_fd(self._wakeup)
         self._reader.close()
         self._writer.close()
 
     def wait(self, seconds: float) -> bool:
-        """Whether a stopping signal has come, after at most so many seconds or a `wake`."""
+        """Wait up to this number of seconds or until `wake`; returns whether a signal came."""
         select.select([self._reader], [], [], max(0.0, seconds))
         with contextlib.suppress(BlockingIOError):
             for number in self._reader.recv(4096):
@@ -65,7 +65,7 @@ class Signals:
         return self.received is not None
 
     def wake(self) -> None:
-        """Let the thread that waits return."""
+        """Make the waiting thread return."""
         with contextlib.suppress(OSError):
             self._writer.send(b"\0")
 

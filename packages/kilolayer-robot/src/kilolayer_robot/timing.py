@@ -15,10 +15,11 @@ class Timing:
     """Rates in 1/s and limits.
 
     rate: control steps per second. plan_rate: plans per second. plan_limit: seconds for which a
-    plan is acted on, counted from the measurement that it was made from. planner_delay: seconds by
-    which each plan is held back, to try out a slow planner. watchdog: control periods by which the
-    controller may be late; then the robot gets its safe action. observation_limit: control periods
-    after which an observation is too old to act on. Raises UserError for a number out of range.
+    plan is used, counted from the measurement that it was made from. planner_delay: seconds by
+    which each plan is held back, to test a slow planner. watchdog: control periods by which the
+    controller may be late; after that the robot gets its safe action. observation_limit: control
+    periods after which an observation is too old to act on. Raises UserError for a number out of
+    range.
     """
 
     rate: float = 100.0
@@ -43,19 +44,19 @@ class Timing:
 
     @property
     def longest_hold(self) -> float:
-        """Seconds for which the robot may hold an action: its own period and the lateness."""
+        """Seconds for which the robot may hold an action: one period plus the allowed lateness."""
         return (1 + self.watchdog) * self.period
 
 
 class Clock(Protocol):
-    """Seconds since some instant, never going back."""
+    """Seconds since some instant; they never decrease."""
 
     def now(self) -> float: ...
     def sleep_until(self, instant: float) -> None: ...
 
 
 class WallClock:
-    """The system's monotonic clock: setting the time of day does not move it."""
+    """The system's monotonic clock, which does not depend on the time of day."""
 
     def now(self) -> float:
         return time.monotonic()

@@ -1,4 +1,4 @@
-"""A thread that sends the safe action when the loop cannot: it is late, stuck, or told to stop."""
+"""A thread that sends the safe action when the loop cannot: it is late, stuck, or must stop."""
 
 import contextlib
 import os
@@ -8,9 +8,9 @@ from collections.abc import Callable
 from kilolayer_robot.gate import Gate
 from kilolayer_robot.stopping import Signals
 
-# Seconds between two looks at the clock while nothing is due.
+# Longest wait in seconds while nothing is due.
 LONGEST_WAIT = 0.5
-# Seconds that the thread is waited for in the end.
+# Seconds to wait for the thread at the end.
 LONGEST_GOODBYE = 2.0
 STUCK_EXIT_CODE = 3
 STUCK = "error: the control loop did not end in time, so its process was ended.\n"
@@ -19,8 +19,8 @@ STUCK = "error: the control loop did not end in time, so its process was ended.\
 class Watchdog:
     """Watches one gate until `end`.
 
-    grace: seconds after a stopping signal within which the loop must end; after that the process is
-    ended with exit code 3, its last action the safe one. None: never.
+    grace: seconds after a stopping signal within which the loop must end. After that the watchdog
+    ends the process with exit code 3, with the safe action as the last action. None: never.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Watchdog:
     def end(self) -> None:
         self._over.set()
         self._signals.wake()
-        # Not for ever: it may be stuck in an `act` that does not return.
+        # Not forever, because the thread may be stuck in an `act` that does not return.
         self._thread.join(LONGEST_GOODBYE)
 
     def _run(self) -> None:
@@ -49,7 +49,7 @@ class Watchdog:
             if self._signals.wait(min(self._gate.watch(), LONGEST_WAIT)):
                 self._gate.close()
                 if not self._over.wait(self._grace):
-                    # The loop's thread is stuck, in a driver for instance, and will not end.
+                    # The loop's thread is stuck, for instance in a driver, and will not end.
                     with contextlib.suppress(OSError):
                         os.write(2, STUCK.encode())
                     os._exit(STUCK_EXIT_CODE)

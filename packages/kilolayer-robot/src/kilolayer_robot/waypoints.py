@@ -1,9 +1,10 @@
-"""Waypoints: the shortest path over places that were reached, by the critic's distances.
+"""Waypoints: the shortest path over states that were reached, with the critic's distances.
 
-After search on the replay buffer (arXiv 1906.05253), with the contrastive distance of arXiv
-2406.17098: energies f are log p(goal | state) - log p(goal), so d(i, j) = f(j, j) - f(i, j) =
--log [p(j | i) / p(j | j)] >= 0, which is log(1 / discount) for each step of the way, and adds up
-along a way. The critic knows near pairs best, so only those with d <= limit are joined.
+The method follows search on the replay buffer (arXiv 1906.05253), with the contrastive distance of
+arXiv 2406.17098. Energies f are log p(goal | state) - log p(goal). So the distance is d(i, j) =
+f(j, j) - f(i, j) = -log [p(j | i) / p(j | j)] >= 0. It is log(1 / discount) for each step of a path
+and adds up along the path. The critic knows near pairs best, so only pairs with d <= limit are
+connected.
 
 The search is written once for numpy and jax.numpy: `xp` is either. Here the energies come from an
 ONNX graph, in training from the critic itself.
@@ -26,9 +27,9 @@ NODES, VALUE = "waypoints.npz", "value.onnx"
 
 
 class Graph(NamedTuple):
-    """Of each node: place `[nodes, goal]` and own `[nodes]`, f(j, j). length `[nodes, nodes]`: of
+    """For each node: place `[nodes, goal]` and own `[nodes]`, f(j, j). length `[nodes, nodes]`: of
     the shortest paths, infinite where there is none; following `[nodes, nodes]`: the node after i
-    on the way to j. limit: the longest distance that is trusted, `[]`."""
+    on the path to j. limit: the longest distance that is trusted, `[]`."""
 
     place: Any
     own: Any
@@ -38,10 +39,10 @@ class Graph(NamedTuple):
 
 
 def subgoals(xp: Any, graph: Graph, energies: tuple[Any, Any, Any], goal: Any, chunk: int) -> Any:
-    """The next subgoals on the shortest way, `[batch, chunk, goal]`; at its end the goal.
+    """The next subgoals on the shortest path, `[batch, chunk, goal]`; the path ends at the goal.
 
-    energies: from here to each node and from each node to the goal, `[batch, nodes]`, and from here
-    to the goal, `[batch]`. goal `[batch, goal]`.
+    energies: from the present state to each node and from each node to the goal, `[batch, nodes]`,
+    and from the present state to the goal, `[batch]`. goal `[batch, goal]`.
     """
     first, last, through = _way(xp, graph, *energies)
     node, nodes = xp.where(through, first, -1), []
@@ -55,12 +56,13 @@ def subgoals(xp: Any, graph: Graph, energies: tuple[Any, Any, Any], goal: Any, c
 
 
 def _way(xp: Any, graph: Graph, here: Any, onward: Any, direct: Any) -> tuple[Any, Any, Any]:
-    """First and last node of the best way, `[batch]` each, and whether it beats going directly."""
+    """First and last node of the best path, `[batch]` each, and whether it beats going directly."""
     from_start = graph.own - here
-    # A start far from every node still sets out for the nearest.
+    # A start that is far from every node still goes to the nearest node.
     nearest = from_start.min(-1, keepdims=True)
     from_start = _within(xp, from_start, xp.maximum(graph.limit, nearest))
-    # Nothing was observed at the goal: what rates it best counts as being there.
+    # Nothing was observed at the goal, so the highest energy toward it counts as that of being
+    # there.
     own = xp.maximum(onward.max(-1), direct)
     to_goal = _within(xp, own[:, None] - onward, graph.limit)
     straight = _within(xp, own - direct, graph.limit)
@@ -72,13 +74,13 @@ def _way(xp: Any, graph: Graph, here: Any, onward: Any, direct: Any) -> tuple[An
 
 
 def _within(xp: Any, cost: Any, limit: Any) -> Any:
-    """Costs above the limit are infinite, those below zero are zero."""
+    """Costs above the limit become infinite, costs below zero become zero."""
     return xp.where(cost <= limit, xp.maximum(cost, 0.0), xp.inf)
 
 
 @dataclass(frozen=True, eq=False)
 class RecordedWaypoints:
-    """A planner for the loop: what was sensed to subgoals `[chunk, goal]`.
+    """A planner for the loop: it maps what was sensed to subgoals `[chunk, goal]`.
 
     value: `(observation [batch, observation], goal [batch, goal]) -> energy [batch]`. observation:
     of each node, `[nodes, observation]`.
@@ -92,7 +94,7 @@ class RecordedWaypoints:
     def __call__(self, sensed: Sensed) -> np.ndarray:
         place, goal = self.graph.place, np.asarray(sensed.goal, np.float32)
         here, nodes = np.asarray(sensed.observation, np.float32)[None], len(place)
-        # One call for all pairs: here to each node, each node to the goal, here to the goal.
+        # One call for all pairs: present state to nodes, nodes to goal, present state to goal.
         observed = np.concatenate([np.repeat(here, nodes, 0), self.observation, here])
         toward = np.concatenate([place, np.repeat(goal[None], nodes + 1, 0)])
         found = self.value(observed, toward)

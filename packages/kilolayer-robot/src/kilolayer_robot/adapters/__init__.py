@@ -1,1 +1,1 @@
-"""Robots of other libraries as robots of the control loop."""
+"""Adapters from robots of other libraries to the control loop."""

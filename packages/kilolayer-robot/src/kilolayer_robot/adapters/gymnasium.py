@@ -21,11 +21,11 @@ PARTS = ("observation", "achieved_goal", "desired_goal")
 class GymnasiumRobot:
     """Any environment with a Box of actions.
 
-    env: an id or an environment. achieved: for an environment without goals, which numbers of its
-    flattened observation are the achieved goal; the loop is then given the goal. module: imported
-    first, for environments that it registers. seed: of the first reset. Actions in [-1, 1] span the
-    environment's range; the safe action is the middle of it. An episode that ends is followed by
-    the next one, on a new errand. Raises UserError for an environment that does not fit.
+    env: an id or an environment. achieved: for an environment without goals, the indices of the
+    achieved goal in its flattened observation; the loop then needs a goal. module: imported first,
+    for environments that it registers. seed: of the first reset. Actions in [-1, 1] span the
+    environment's range; the safe action is the middle of the range. After an episode ends, the next
+    one begins, as a new errand. Raises UserError for an environment that does not fit.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""A robot of LeRobot as a robot of the control loop.
+"""Adapts a robot of LeRobot to the control loop.
 
-Takes any object with LeRobot's interface (`connect`, `get_observation`, `send_action`,
-`disconnect`), so it imports nothing of LeRobot:
+The adapter takes any object with LeRobot's interface (`connect`, `get_observation`, `send_action`,
+`disconnect`), so it does not import LeRobot:
 
     from lerobot.robots.so101_follower import SO101Follower, SO101FollowerConfig
 
@@ -28,12 +28,12 @@ class LeRobotRobot:
     """Connects on construction and disconnects on `close`.
 
     observation: names of the features that make up the observation, in the card's order. achieved:
-    those of the achieved goal, or a function of the whole observation, such as forward kinematics.
-    action: by name of each feature of an action, in the card's order, the values that -1 and 1
-    stand for. Raises UserError for a name that the robot lacks.
+    names of the features of the achieved goal, or a function of the whole observation, such as
+    forward kinematics. action: for the name of each action feature, in the card's order, the values
+    that -1 and 1 stand for. Raises UserError for a name that the robot lacks.
 
-    The safe action is to stay: the last position that was measured of every feature of the action
-    which is measured too, else the middle of its range.
+    The safe action is to stay: each action feature keeps its last measured position, or the middle
+    of its range if it is not measured.
     """
 
     def __init__(
