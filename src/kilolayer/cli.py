@@ -6,7 +6,6 @@ import logging
 import os
 import re
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -43,7 +42,6 @@ RunPath = tyro.conf.Positional[Path]
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; a user error is one sentence and exit code 2."""
     arguments = [_at_home(each) for each in (sys.argv[1:] if arguments is None else arguments)]
-    warnings.filterwarnings("ignore", module="orbax")
     # These log pages of traceback before an error that we report in one sentence.
     for name in ("absl", "jax._src.callback"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

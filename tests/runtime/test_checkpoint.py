@@ -1,6 +1,6 @@
 """Checkpoints: exact, checked, and whole or absent, on a full disk too."""
 
-import json
+import os
 import re
 import shutil
 import subprocess
@@ -15,6 +15,7 @@ import pytest
 
 from kilolayer.runtime import checkpoint
 from kilolayer.types import UserError
+from old_checkpoints import write_orbax
 
 
 def agent_tree(value: float = 1.5) -> dict:
@@ -31,6 +32,14 @@ def agent_tree(value: float = 1.5) -> dict:
     }
 
 
+def run_script(script: str, root: Path) -> subprocess.CompletedProcess[str]:
+    """A Python program in a process of its own, with a folder as its argument."""
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), str(root)],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
 LOOP = {"buffer": jnp.arange(6.0).reshape(2, 3), "unrolls": jnp.asarray(3, jnp.int32)}
 
 
@@ -44,16 +53,60 @@ def test_every_leaf_comes_back_bit_for_bit(tmp_path, assert_trees_equal):
     assert_trees_equal(checkpoint.restore(tmp_path, 3, checkpoint.LOOP, LOOP), LOOP)
 
 
-def test_a_leaf_that_was_renamed_since_is_read(tmp_path):
-    """The steps since a reset were called `age` until November 2026."""
-    steps = jnp.arange(6).reshape(2, 3)
-    checkpoint.save(tmp_path, 1, agent_tree(), ({"age": steps}, jnp.zeros(2)))
-    like = ({"episode_step": jnp.zeros_like(steps)}, jnp.ones(2))
-    back = checkpoint.restore(tmp_path, 1, checkpoint.LOOP, like)
-    np.testing.assert_array_equal(back[0]["episode_step"], steps)
-    stored = checkpoint.stored_arrays(tmp_path, 1, checkpoint.LOOP)
-    assert stored is not None
-    assert set(stored) == {"0.episode_step", "1"}
+def test_a_large_array_is_read_back_in_pieces(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(checkpoint, "PIECE", 1000)
+    tree = {
+        "buffer": np.arange(3000, dtype=np.float32).reshape(75, 40),  # 6 rows a piece
+        "one row": np.arange(3000).reshape(1, 3000),
+        "rows of two pieces": np.arange(1200, dtype=np.float32).reshape(2, 600),
+    }
+    checkpoint.save(tmp_path, 1, tree)
+    back = checkpoint.restore(tmp_path, 1, checkpoint.AGENT, tree)
+    assert all(back[name].tobytes() == array.tobytes() for name, array in tree.items())
+    write = checkpoint.write_tensors
+
+    def write_wrongly(file, tree):
+        wrong = {name: array.copy() for name, array in tree.items()}
+        wrong["buffer"][-1, -1] += 1
+        write(file, wrong)
+
+    monkeypatch.setattr(checkpoint, "write_tensors", write_wrongly)
+    with pytest.raises(UserError, match=r"buffer in .* is not what was written"):
+        checkpoint.save(tmp_path, 2, tree)
+
+
+LITTLE_MEMORY = """
+    import pathlib, resource, sys
+    import numpy as np
+    from kilolayer.runtime import checkpoint
+
+    root = pathlib.Path(sys.argv[1])
+    buffer = np.ones((2**10, 2**16), np.float32)
+    checkpoint.save(root, 1, {"weight": np.ones(3)}, {"key": np.ones(3)})
+    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+    taken = next(int(line.split()[1]) for line in lines if line.startswith("VmData"))
+    limit = 1024 * taken + buffer.nbytes // 2
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    checkpoint.save(root, 2, {"weight": np.ones(3)}, {"buffer": buffer})
+    print(checkpoint.newest_whole(root))
+"""
+
+
+def test_a_replay_buffer_is_saved_without_a_second_one_in_memory(tmp_path) -> None:
+    """256 MiB where half as much is left."""
+    done = run_script(LITTLE_MEMORY, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "(2, [])\n"
+
+
+def test_others_may_read_a_checkpoint_that_may_look_into_its_folder(tmp_path) -> None:
+    before = os.umask(0o027)
+    try:
+        checkpoint.save(tmp_path, 1, agent_tree(), LOOP)
+    finally:
+        os.umask(before)
+    inside = (tmp_path / f"{1:012d}").iterdir()
+    assert {path.stat().st_mode & 0o777 for path in inside} == {0o640}
 
 
 def test_the_newest_two_keep_their_loops(tmp_path, assert_trees_equal):
@@ -100,15 +153,14 @@ def test_a_part_that_cannot_be_read_back_leaves_the_older_checkpoint(
     tmp_path, monkeypatch, part, assert_trees_equal
 ):
     checkpoint.save(tmp_path, 1, agent_tree(), LOOP)
-    write = checkpoint._write_arrays
+    write = checkpoint.write_tensors
 
-    def write_and_damage(directory, tree):
-        write(directory, tree)
-        if directory.name == part:
-            for file in directory.rglob("manifest.ocdbt"):
-                file.write_bytes(b"")
+    def write_and_damage(file, tree):
+        write(file, tree)
+        if file.stem == part:
+            file.write_bytes(b"")
 
-    monkeypatch.setattr(checkpoint, "_write_arrays", write_and_damage)
+    monkeypatch.setattr(checkpoint, "write_tensors", write_and_damage)
     with pytest.raises(UserError, match="Nothing was lost: round 1 is the last good checkpoint"):
         checkpoint.save(tmp_path, 2, agent_tree(), LOOP)
     assert checkpoint.newest_whole(tmp_path) == (1, [])
@@ -119,12 +171,12 @@ def test_what_was_written_wrongly_leaves_the_older_checkpoint_whole(
     tmp_path, monkeypatch, assert_trees_equal
 ):
     checkpoint.save(tmp_path, 1, agent_tree(), LOOP)
-    write = checkpoint._write_arrays
+    write = checkpoint.write_tensors
 
-    def write_wrongly(directory, tree):
-        write(directory, jax.tree.map(lambda leaf: leaf + leaf.dtype.type(1), tree))
+    def write_wrongly(file, tree):
+        write(file, jax.tree.map(lambda leaf: leaf + leaf.dtype.type(1), tree))
 
-    monkeypatch.setattr(checkpoint, "_write_arrays", write_wrongly)
+    monkeypatch.setattr(checkpoint, "write_tensors", write_wrongly)
     with pytest.raises(UserError, match=r"buffer in .* is not what was written. Nothing was lost"):
         checkpoint.save(tmp_path, 2, LOOP, LOOP)
     assert checkpoint.steps(tmp_path) == [1]
@@ -138,27 +190,25 @@ def test_saving_a_round_again_replaces_it(tmp_path, assert_trees_equal):
     assert_trees_equal(back, agent_tree(2.0))
 
 
-def test_a_flipped_bit_in_any_file_is_found_and_named(tmp_path):
-    checkpoint.save(tmp_path, 1, agent_tree(), LOOP)
-    directory = tmp_path / f"{1:012d}"
-    files = [Path(name) for name in json.loads((directory / "agent.sha256.json").read_text())]
-    stored = [path for path in (directory / "agent").rglob("*") if path.is_file()]
-    assert {directory / name for name in files} == set(stored)
-    for path in stored:
-        if path.stat().st_size == 0:
-            continue
-        whole = path.read_bytes()
-        path.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
-        with pytest.raises(UserError, match=re.escape(f"{path} is damaged")):
-            checkpoint.restore(tmp_path, 1, checkpoint.AGENT, agent_tree())
-        path.write_bytes(whole)
-    checkpoint.restore(tmp_path, 1, checkpoint.AGENT, agent_tree())
+@pytest.mark.parametrize("part", [checkpoint.AGENT, checkpoint.LOOP])
+def test_every_flipped_bit_and_every_lost_end_is_found_and_named(tmp_path, part) -> None:
+    tree = {"kernel": np.arange(3, dtype=np.float32), "count": np.int32(7)}
+    checkpoint.save(tmp_path, 1, tree, tree)
+    file = tmp_path / f"{1:012d}" / f"{part}.safetensors"
+    whole = file.read_bytes()
+    flipped = (whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :] for at in range(len(whole)))
+    for damaged in (*flipped, *(whole[:end] for end in range(len(whole))), whole + b" "):
+        file.write_bytes(damaged)
+        with pytest.raises(UserError, match=re.escape(f"{file} is damaged")):
+            checkpoint.restore(tmp_path, 1, part, tree)
+    file.write_bytes(whole)
+    checkpoint.restore(tmp_path, 1, part, tree)
 
 
 def test_a_missing_file_part_or_checkpoint_is_named(tmp_path):
     checkpoint.save(tmp_path, 1, agent_tree(), LOOP)
     directory = tmp_path / f"{1:012d}"
-    victim = max((p for p in (directory / "agent").rglob("*") if p.is_file()), key=str)
+    victim = directory / "agent.safetensors"
     victim.unlink()
     with pytest.raises(UserError, match=re.escape(str(victim))):
         checkpoint.restore(tmp_path, 1, checkpoint.AGENT, agent_tree())
@@ -185,12 +235,12 @@ DAMAGES = {
     "listing without names": lambda root: (root / "agent.sha256.json").write_text("{}"),
     "listing no object": lambda root: (root / "loop.sha256.json").write_text("[1]"),
     "listing binary": lambda root: (root / "loop.sha256.json").write_bytes(b"\xff\xfe\x00"),
-    "listing of one file": lambda root: (root / "agent.sha256.json").write_text(
-        json.dumps(dict([json.loads((root / "agent.sha256.json").read_text()).popitem()]))
+    "listing of another file": lambda root: shutil.copy(
+        root / "loop.sha256.json", root / "agent.sha256.json"
     ),
     "listing gone": lambda root: (root / "loop.sha256.json").unlink(),
-    "part gone": lambda root: shutil.rmtree(root / "loop"),
-    "a file too many": lambda root: (root / "agent" / "new").write_text("1"),
+    "part gone": lambda root: (root / "loop.safetensors").unlink(),
+    "a part of another format beside it": lambda root: write_orbax(root, LOOP, "loop"),
 }
 
 
@@ -242,8 +292,8 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path, change):
 def test_what_a_killed_writer_left_is_ignored_and_cleared(tmp_path, assert_trees_equal):
     checkpoint.save(tmp_path, 1, agent_tree(), LOOP)
     half = tmp_path / ".writing-2"
-    (half / "agent").mkdir(parents=True)
-    (half / "agent" / "half").write_text("half")
+    half.mkdir()
+    (half / "agent.safetensors").write_text("half")
     assert checkpoint.latest(tmp_path) == 1
     checkpoint.save(tmp_path, 2, agent_tree(2.0), LOOP)
     assert checkpoint.latest(tmp_path) == 2
@@ -259,7 +309,7 @@ def test_an_error_without_words_still_gives_a_sentence(tmp_path, monkeypatch, ki
     def fail(*_):
         raise kind
 
-    monkeypatch.setattr(checkpoint, "_write_arrays", fail)
+    monkeypatch.setattr(checkpoint, "write_tensors", fail)
     with pytest.raises(UserError, match=r"checkpoint of round 1 .*there is none") as error:
         checkpoint.save(tmp_path, 1, agent_tree(), LOOP)
     assert told in str(error.value)
@@ -291,10 +341,7 @@ FULL_DISK = """
 
 
 def test_a_full_disk_loses_nothing_and_names_the_last_good_checkpoint(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(FULL_DISK), str(tmp_path)],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+    done = run_script(FULL_DISK, tmp_path)
     assert done.returncode == 0, done.stderr
     message, after = done.stdout.strip().splitlines()
     assert message.startswith(f"cannot write the checkpoint of round 6 in {tmp_path}")

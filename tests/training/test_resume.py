@@ -23,6 +23,7 @@ from kilolayer.runtime.stopping import Terminated
 from kilolayer.training.build import build_trainer
 from kilolayer.training.loop import resume_run, start_run
 from kilolayer.types import UserError
+from old_checkpoints import as_before
 
 CONFIG = run_config(
     total_steps=16_000,
@@ -206,8 +207,7 @@ def empty_files(directory: Path) -> None:
 
 
 def flip_a_bit(directory: Path) -> None:
-    inside = (path for path in (directory / "loop").rglob("*") if path.is_file())
-    victim = max(inside, key=lambda path: path.stat().st_size)
+    victim = directory / "loop.safetensors"
     data = bytearray(victim.read_bytes())
     data[len(data) // 2] ^= 1
     victim.write_bytes(data)
@@ -227,6 +227,20 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(tmp_path: Path, 
     resume_run(run.path, display)
     assert any("damaged" in note and f"goes on from round {before}" in note for note in told)
     assert run.read_events()[-1]["event"] == "profile"
+    assert_same(arrays_of(unbroken.path), arrays_of(run.path))
+
+
+def test_a_run_whose_checkpoints_orbax_wrote_goes_on_bit_identically(tmp_path: Path) -> None:
+    unbroken = start_run(TINY, tmp_path / "unbroken", Silent())
+    with pytest.raises(KeyboardInterrupt):
+        start_run(TINY, tmp_path / "run", KilledAt("train", 20))
+    run = RunDirectory.open(tmp_path / "run")
+    as_before(run.checkpoints)
+    before = checkpoint.steps(run.checkpoints)
+    assert before
+    assert not list(run.checkpoints.rglob("*.safetensors"))
+    resume_run(run.path, Silent())
+    assert checkpoint.steps(run.checkpoints)[-1] > before[-1]
     assert_same(arrays_of(unbroken.path), arrays_of(run.path))
 
 

@@ -97,7 +97,8 @@ def test_a_run_that_cannot_begin_as_it_did_is_refused(source: RunDirectory, tmp_
         start_run(going_on(source), tmp_path / "run", display)
     newest = checkpoint.latest(source.checkpoints)
     agent = dict(checkpoint.stored_arrays(source.checkpoints, newest, checkpoint.AGENT) or {})
-    checkpoint.save(source.checkpoints, newest + 1, agent)
+    first = next(iter(agent))
+    checkpoint.save(source.checkpoints, newest + 1, agent | {first: agent[first] + 1})
     with pytest.raises(UserError, match=rf"began with round {newest} of .* \(round {newest + 1}\)"):
         resume_run(tmp_path / "killed", Silent())
 

@@ -18,7 +18,7 @@ PACKAGES = (
     "jaxlib",
     "equinox",
     "optax",
-    "orbax-checkpoint",
+    "safetensors",
     "numpy",
     "mujoco",
     "mujoco-mjx",

@@ -7,6 +7,7 @@ checksum. Written whole or not at all.
 import hashlib
 import json
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from kilolayer.runtime.files import write_atomically
@@ -56,10 +58,7 @@ class TensorDirectory:
         try:
             shutil.rmtree(writing, ignore_errors=True)
             writing.mkdir(parents=True)
-            arrays = {
-                name: np.asarray(leaf, order="C") for name, leaf in named_leaves(tree).items()
-            }
-            save_file(arrays, writing / self.tensors_name)
+            write_tensors(writing / self.tensors_name, tree)
             sha256 = sha256_of(writing / self.tensors_name)
             whole = {"version": self.version, **card, "sha256": sha256}
             write_atomically(writing / self.card_name, json.dumps(whole, indent=2) + "\n")
@@ -94,7 +93,7 @@ class TensorDirectory:
         Raises UserError unless names, shapes and types are the same.
         """
         try:
-            arrays = load_file(path / self.tensors_name)
+            arrays = read_tensors(path / self.tensors_name)
         except (OSError, ValueError) as error:
             raise self.broken(path, error) from error
         named = named_leaves(like)
@@ -110,6 +109,24 @@ class TensorDirectory:
     def broken(self, path: Path, error: Exception) -> UserError:
         """What to raise for a directory that is not whole."""
         return UserError(f"{path} is no whole {self.kind} directory: {error}.")
+
+
+def write_tensors(file: Path, tree: Any) -> None:
+    """Write the leaves of a pytree by their paths into one safetensors file."""
+    save_file(
+        {name: np.asarray(leaf, order="C") for name, leaf in named_leaves(tree).items()}, file
+    )
+    # safetensors lets its owner alone read a file; this one is as readable as its folder.
+    with suppress(OSError):  # some file systems know no such rights
+        file.chmod(file.parent.stat().st_mode & 0o666)
+
+
+def read_tensors(file: Path) -> dict[str, np.ndarray]:
+    """The arrays of a safetensors file by name; raises ValueError if it is none."""
+    try:
+        return load_file(file, backend="pread")  # a mapped file would be in memory twice
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:
