@@ -1,6 +1,7 @@
 """Finds things by name: in a table of ours, or as the user's own `module:function`."""
 
 import importlib
+import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +11,9 @@ from typing import Any, TypeVar
 from kilolayer.errors import OutsideError, UserError, bad_field, nearest
 
 Made = TypeVar("Made")
+
+# A module or a function that leaves the program, such as a script without a main guard, has failed.
+FAILURES = (Exception, SystemExit)
 
 
 def find(field: str, name: str, table: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
@@ -38,10 +42,12 @@ def make(field: str, name: str, table: Mapping[str, Callable[..., Any]], kind: t
         made = maker()
     except UserError:
         raise
-    except Exception as error:
+    except FAILURES as error:
         way_out = "it is called without arguments, correct what it raises"
         raise OutsideError.of(f"{field} = {name!r} fails", error, way_out) from error
     if not isinstance(made, kind):
+        if inspect.iscoroutine(made):
+            made.close()  # lest Python warns that nothing awaited it
         raise UserError(
             f"{field} = {name!r} returns {_described(made)} where a {kind.__module__}."
             f"{kind.__name__} is needed: return one."
@@ -51,34 +57,49 @@ def make(field: str, name: str, table: Mapping[str, Callable[..., Any]], kind: t
 
 def _from_module(field: str, name: str) -> Callable[..., Any]:
     module_name, function_name = name.split(":", 1)
+    named = all(part.isidentifier() for part in module_name.split("."))
+    if not named or module_name.endswith(".py"):
+        path = module_name.removesuffix(".py").removeprefix("./").replace("/", ".")
+        allowed = "write module:function, the module's name as in `import`"
+        plain = all(part.isidentifier() for part in path.split("."))
+        raise bad_field(field, name, allowed, f"{path}:{function_name}" if plain else None)
     try:
         with current_directory_importable():
             module = importlib.import_module(module_name)
+        found = getattr(module, function_name, None)
     except UserError:
         raise
     # The user's module may fail in any way.
-    except Exception as error:
-        own = isinstance(error, ModuleNotFoundError) and error.name == module_name
+    except FAILURES as error:
+        own = isinstance(error, ModuleNotFoundError) and error.name in _parts(module_name)
         way_out = (
             "write module:function, with the module in the current directory or installed"
-            if own or not module_name
+            if own
             else "correct the module"
         )
         what = f"{field} = {name!r}: the module {module_name!r} cannot be imported"
         raise OutsideError.of(what, error, way_out) from error
-    found = getattr(module, function_name, None)
     if found is None:
+        file = getattr(module, "__file__", None) or "built into Python"
         names = [each for each, value in vars(module).items() if callable(value)]
         close = nearest(function_name, names)
-        allowed = f"the module {module_name} has no {function_name!r}"
+        allowed = f"the module {module_name} ({file}) has no {function_name!r}"
         raise bad_field(field, name, allowed, close and f"{module_name}:{close}")
     if not callable(found):
-        raise bad_field(field, name, f"it is {_described(found)} and no function")
+        raise bad_field(field, name, f"it is {_described(found)}, which cannot be called")
     return found
 
 
+def _parts(module_name: str) -> list[str]:
+    """A module's name and those of the packages that it lies in."""
+    parts = module_name.split(".")
+    return [".".join(parts[: count + 1]) for count in range(len(parts))]
+
+
 def _described(value: Any) -> str:
-    return "None" if value is None else f"of type {type(value).__name__}"
+    if isinstance(value, type):
+        return f"the class {value.__name__} itself"
+    return "None" if value is None else f"a value of type {type(value).__name__}"
 
 
 @contextmanager

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 from kilolayer.agents.base import Agent, OnPolicyAgent, Problem
 from kilolayer.agents.registry import AGENTS, sparse_reward, task_spec
+from kilolayer.agents.trial import on_problem
 from kilolayer.config import RunConfig
 from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.networks.stack import Rematerialisation
+from kilolayer.own_code import is_own
 from kilolayer.tasks.base import Task
 from kilolayer.types import bad_field
 
@@ -118,20 +120,21 @@ class TrainPlan:
 
 
 def build_agent(config: RunConfig, plan: TrainPlan, task: Task) -> Agent:
-    """The config's agent, ready to learn the task."""
-    collection = config.collection
-    return config.agent.on(
-        Problem(
-            task=task_spec(task),
-            actor_torso=plan.actor_torso,
-            critic_torso=plan.critic_torso,
-            reward=sparse_reward(task),
-            episode_length=plan.episode_length,
-            goal_interval=collection.goal_interval,
-            updates=plan.updates,
-            own_torsos=plan.own_torsos,
-        )
+    """The config's agent, ready to learn the task; raises UserError if one of the user's own does
+    not fit."""
+    problem = Problem(
+        task=task_spec(task),
+        actor_torso=plan.actor_torso,
+        critic_torso=plan.critic_torso,
+        reward=sparse_reward(task),
+        episode_length=plan.episode_length,
+        goal_interval=config.collection.goal_interval,
+        updates=plan.updates,
+        own_torsos=plan.own_torsos,
     )
+    if is_own(type(config.agent)):
+        return on_problem(config.agent_name, config.agent, problem)
+    return config.agent.on(problem)
 
 
 def check_source(config: RunConfig) -> None:

@@ -79,7 +79,9 @@ def _wrong(group: type, name: str, value: Any, error: ValidationError) -> UserEr
     bounds = _bounds(hint)
     if bounds:
         return bad_field(name, value, _told(bounds, value), _nearest(bounds, value, default))
-    kind = " or ".join(each.__name__ for each in (get_args(hint) or (hint,)) if each)
+    # A type of the user's own agent may have parts without a name: tuple[int, ...].
+    parts = [getattr(each, "__name__", None) for each in get_args(hint) or (hint,)]
+    kind = " or ".join(map(str, parts if all(parts) else [hint]))
     return bad_field(name, value, f"it must be of type {kind.replace('NoneType', 'None')}")
 
 

@@ -8,7 +8,9 @@ from kilolayer.agents.imitation import Cloning, GoalCloning, Imitation
 from kilolayer.agents.ppo import PPO
 from kilolayer.agents.sac import SAC, HindsightSAC
 from kilolayer.agents.td3 import TD3
+from kilolayer.agents.trial import require_usable
 from kilolayer.lookup import find
+from kilolayer.own_code import is_own
 from kilolayer.tasks.base import Task, is_success
 from kilolayer.types import Array, UserError
 
@@ -27,11 +29,16 @@ AGENTS: Mapping[str, type[Agent]] = {
 def agent_class(name: str) -> type[Agent]:
     """The agent called `name`, or the user's own `module:Class`, a subclass of `Agent`.
 
-    Raises UserError with the nearest name if there is none.
+    Raises UserError with the nearest name if there is none, and for one that cannot be made.
     """
     found = find("agent", name, AGENTS)
     if not (isinstance(found, type) and issubclass(found, Agent)):
-        raise UserError(f"agent = {name!r} is no subclass of kilolayer.agents.base.Agent.")
+        raise UserError(
+            f"agent = {name!r} is no subclass of kilolayer.agents.base.Agent: name the class "
+            "itself, derived from it."
+        )
+    if is_own(found):
+        require_usable(name, found)
     return found
 
 

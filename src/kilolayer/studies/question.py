@@ -12,6 +12,8 @@ from kilolayer.analysis.groups import study_groups
 from kilolayer.analysis.outcomes import final_score
 from kilolayer.analysis.study import Study
 from kilolayer.config import RunConfig
+from kilolayer.errors import OutsideError
+from kilolayer.own_code import OwnCode, all_are
 from kilolayer.studies.grid import Cell, Grid, all_cells, field_factor
 from kilolayer.types import UserError, bad_field
 
@@ -53,6 +55,22 @@ class Question:
     analyse: Callable[[Study], Answer]
     needs: str = "seed"
 
+    def require_whole(self, name: str) -> None:
+        """Raises UserError, calling the question `name`, for a field that holds something else."""
+        own = OwnCode(f"question = {name!r}")
+        for field in ("name", "asks", "needs"):
+            value = getattr(self, field)
+            own.require(isinstance(value, str), field, value, "a text")
+        for field in ("grids", "analyse"):
+            value = getattr(self, field)
+            own.require(callable(value), field, value, "a function")
+        known = (
+            isinstance(self.setups, Mapping) and bool(self.setups) and set(self.setups) <= {*SIZES}
+        )
+        own.require(known, "setups", self.setups, f"a dictionary of {', '.join(SIZES)}")
+        for size, setup in self.setups.items():
+            own.require(isinstance(setup, Setup), f"setups[{size!r}]", setup, "a Setup")
+
     def setup(
         self,
         size: Size,
@@ -74,14 +92,14 @@ class Question:
     def cells(self, setup: Setup) -> dict[str, Cell]:
         """The runs by name, each checked; raises UserError if one cannot be trained."""
         tasks = setup.tasks or (setup.base.task.task,)
-        grids = []
+        own, grids = OwnCode(f"question {self.name}"), []
         for task in tasks:
             base = setup.base.having(task=task)
             labels = {"task": task} if len(tasks) > 1 else {}
-            grids += [
-                dataclasses.replace(grid, labels={**labels, **grid.labels})
-                for grid in self.grids(dataclasses.replace(setup, base=base))
-            ]
+            asked = dataclasses.replace(setup, base=base)
+            found = own.call_if_own("grids", self.grids, asked)
+            own.require(all_are(found, Grid), "grids", found, "a list of Grid")
+            grids += [dataclasses.replace(grid, labels={**labels, **grid.labels}) for grid in found]
         return all_cells(grids)
 
     def answer(self, study: Study) -> Answer:
@@ -92,12 +110,17 @@ class Question:
                 by_task.setdefault(run.task, []).append(run)
         if not study.finished:
             return Answer((unsettled("No run has finished yet."),))
-        answers = {}
+        own, answers = OwnCode(f"question {self.name}"), {}
         for task, runs in by_task.items():
             try:
-                answers[task] = self.analyse(dataclasses.replace(study, runs=tuple(runs)))
+                part = dataclasses.replace(study, runs=tuple(runs))
+                found = own.call_if_own("analyse", self.analyse, part)
+            except OutsideError:
+                raise
             except UserError as error:
-                answers[task] = Answer((unsettled(f"Nothing can be said: {error}"),))
+                found = Answer((unsettled(f"Nothing can be said: {error}"),))
+            own.require(isinstance(found, Answer), "analyse", found, "an Answer")
+            answers[task] = found
         answer = next(iter(answers.values()))
         if len(answers) > 1:
             together = over_tasks(study_groups(study), final_score, study.failed)

@@ -51,7 +51,10 @@ class StudyResult:
 
 def find_question(name: str) -> Question:
     """A question by name, or the question that a user's `module:function` returns."""
-    return make("question", name, QUESTIONS, Question)
+    question = make("question", name, QUESTIONS, Question)
+    if ":" in name:
+        question.require_whole(name)
+    return question
 
 
 def study(

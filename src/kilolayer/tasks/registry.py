@@ -15,6 +15,7 @@ from kilolayer.tasks.own import own_robot
 from kilolayer.tasks.point import PointMaze
 from kilolayer.tasks.pusher import Pusher
 from kilolayer.tasks.reacher import Reacher
+from kilolayer.tasks.trial import require_sound
 from kilolayer.types import bad_field
 
 # Fields of a config that apply only to a robot of the user's own.
@@ -65,6 +66,10 @@ TASKS: dict[str, Callable[[], Task]] = {
 }
 
 
+# The user's own tasks that were tried in this process, which imports their modules once.
+_SOUND: set[str] = set()
+
+
 def task_of(config: TaskChoice) -> Task:
     """The task that a config describes; raises UserError if there is none."""
     if config.mjcf is not None and config.gym is not None:
@@ -85,6 +90,11 @@ def task_of(config: TaskChoice) -> Task:
 def make_task(name: str) -> Task:
     """The task called `name`, or what the user's own `module:function` returns.
 
-    Raises UserError with the nearest name if there is none.
+    Raises UserError with the nearest name if there is none, and for one of the user's own that
+    cannot work.
     """
-    return make("task", name, TASKS, Task)
+    task = make("task", name, TASKS, Task)
+    if ":" in name and name not in _SOUND:
+        require_sound(name, task)
+        _SOUND.add(name)
+    return task

@@ -71,15 +71,19 @@ def open_robot(spec: str, options: dict[str, Any] | None = None) -> Robot:
         sys.path.insert(0, here)
     try:
         found: Any = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
-        raise bad_field("robot", spec, f"it cannot be imported ({error})") from error
+    # The user's module may fail in any way, and may be a script that ends the program.
+    except (Exception, SystemExit) as error:
+        said = f"{type(error).__name__}: {error}"
+        if isinstance(error, ImportError | AttributeError):
+            said = str(error)
+        raise bad_field("robot", spec, f"it cannot be imported ({said})") from error
     if inspect.isclass(found):
         require_robot(found, spec)
     try:
         robot: Any = found(**(options or {}))
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"{spec} could not be opened: {type(error).__name__}: {error}") from error
     require_robot(robot, spec)
     return robot

@@ -1,0 +1,5 @@
+"""A script without a main guard."""
+
+import sys
+
+sys.exit("usage: a_script.py FILE")
