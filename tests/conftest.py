@@ -16,6 +16,9 @@ os.environ.setdefault(
     + (" --xla_cpu_use_fusion_emitters=false" if version("jaxlib").startswith("0.10.") else ""),
 )
 
+# XLA's pages about each program that comes from the cache would bury what a failed test prints.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -20,6 +20,7 @@ from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.progress import Silent
 from kilolayer.runtime.stopping import Terminated
+from kilolayer.training import profile
 from kilolayer.training.build import build_trainer
 from kilolayer.training.loop import resume_run, start_run
 from kilolayer.types import UserError
@@ -358,11 +359,13 @@ def test_a_resumed_run_shows_every_point_of_tensorboard(tmp_path: Path, updates:
 
 
 def test_a_run_killed_after_its_last_checkpoint_still_tells_the_time_of_its_updates(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch
 ) -> None:
+    # Updates take what the other parts leave of a round, which may be nothing on a busy machine.
+    monkeypatch.setattr(profile, "_time", lambda *_: 1e-9)
     with pytest.raises(KeyboardInterrupt):
         start_run(TINY, tmp_path / "run", KilledAt("profile"))
     run = resume_run(tmp_path / "run", Silent())
     events = run.read_events()
     profiles = [event for event in events if event["event"] == "profile"]
-    assert [profile["seconds_per_round"]["update"] > 0 for profile in profiles] == [True]
+    assert [each["seconds_per_round"]["update"] > 0 for each in profiles] == [True]
