@@ -7,18 +7,14 @@ the block axis is not axis 0: call it inside the `vmap`.
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 
-from kilolayer.networks.block import ResidualBlock
 from kilolayer.networks.stack import Stack
 
 Tree = TypeVar("Tree")
-Blocks = ResidualBlock
-"""Blocks; every leaf has a leading block axis."""
 
 
 def select_blocks(tree: Tree, keep: Any) -> Tree:
@@ -32,20 +28,12 @@ def select_blocks(tree: Tree, keep: Any) -> Tree:
     if rows.ndim != 1 or rows.shape[0] == 0:
         raise ValueError(f"keep has the shape {rows.shape}: it names one block at least.")
 
-    def select(stack: Stack) -> Blocks:
-        if known and not ((rows >= 0) & (rows < stack.num_blocks)).all():
-            raise ValueError(f"keep = {keep} names blocks that a stack of {stack.num_blocks} lacks")
-        return jax.tree.map(lambda leaf: leaf[rows], stack.blocks)
-
-    return _with_blocks(tree, select)
-
-
-def _with_blocks(tree: Tree, change: Callable[[Stack], Blocks]) -> Tree:
-    """The tree with changed blocks in each of its stacks."""
-
-    def changed(node: Any) -> Any:
+    def select(node: Any) -> Any:
         if not isinstance(node, Stack):
             return node
-        return dataclasses.replace(node, blocks=change(node))
+        if known and not ((rows >= 0) & (rows < node.num_blocks)).all():
+            raise ValueError(f"keep = {keep} names blocks that a stack of {node.num_blocks} lacks")
+        blocks = jax.tree.map(lambda leaf: leaf[rows], node.blocks)
+        return dataclasses.replace(node, blocks=blocks)
 
-    return jax.tree.map(changed, tree, is_leaf=lambda node: isinstance(node, Stack))
+    return jax.tree.map(select, tree, is_leaf=lambda node: isinstance(node, Stack))
