@@ -133,11 +133,12 @@ def test_gradients_are_lean_where_that_pays(changes, platform, lean):
     envs=st.integers(1, 600),
     length=st.integers(1, 100),
     evaluations=st.integers(1, 40),
+    checkpoints=st.none() | st.integers(1, 40),
 )
-def test_counts_hold_together(total, envs, length, evaluations):
+def test_counts_hold_together(total, envs, length, evaluations, checkpoints):
     config = run_config(
         total_steps=total, num_envs=envs, unroll_length=length, num_evaluations=evaluations,
-        batch_size=2, update_to_data=1.0,
+        num_checkpoints=checkpoints, batch_size=2, update_to_data=1.0,
     )  # fmt: skip
     plan = TrainPlan.derive(config, 100)
     assert plan.replay_capacity % length == 0
@@ -145,10 +146,11 @@ def test_counts_hold_together(total, envs, length, evaluations):
     assert 0 <= plan.prefill_unrolls * length - config.replay.min_replay_steps_per_env < length
     assert plan.total_steps >= total
     assert plan.updates_per_unroll == envs * length
-    due = plan.evaluate_after
-    assert list(due) == sorted(set(due))
-    assert len(due) == min(evaluations, plan.training_unrolls)
-    assert 1 <= due[0] <= due[-1] == plan.training_unrolls
+    counts = (evaluations, checkpoints or evaluations)
+    for count, due in zip(counts, (plan.evaluate_after, plan.save_after), strict=True):
+        assert list(due) == sorted(set(due))
+        assert len(due) == min(count, plan.training_unrolls)
+        assert 1 <= due[0] <= due[-1] == plan.training_unrolls
 
 
 def refusal(changes: dict) -> str:
@@ -173,7 +175,7 @@ REFUSED = [
         for field in (
             "total_steps", "num_envs", "unroll_length", "width", "layers_per_block",
             "expansion", "representation_dim", "scan_unroll", "eval_envs",
-            "samples", "keep_checkpoints",
+            "samples", "keep_checkpoints", "num_checkpoints",
             "replay_steps_per_env", "min_replay_steps_per_env",
         )
     ),

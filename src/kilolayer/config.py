@@ -68,8 +68,8 @@ class EvaluationConfig(Settings):
     """How often the agent is scored, and on how many episodes."""
 
     num_evaluations: Annotated[int, Interval(ge=1, le=1_000_000)] = 20
-    """Evaluations during training, evenly spread. One more comes before the first update. Each is
-    followed by a checkpoint. Lower it to save time."""
+    """Evaluations during training, evenly spread. One more comes before the first update. Lower it
+    to save time."""
     evaluate_training_goals: bool = False
     """Play the training goals at every evaluation too, where they differ from the evaluation goals.
     Default: at the last evaluation alone."""
@@ -84,6 +84,10 @@ class EvaluationConfig(Settings):
 class CheckpointConfig(Settings):
     """What is kept of a run on the way."""
 
+    num_checkpoints: Count | None = None
+    """Checkpoints during training, evenly spread, the last one at its end. Default: one after each
+    evaluation. Lower it where the replay buffer is large, raise it to lose less when a run is
+    killed."""
     keep_checkpoints: Count = 2
     """Newest checkpoints to keep, beside the one with the best evaluation. Older ones are deleted.
     Raise it to compare policies of different ages."""

@@ -24,7 +24,8 @@ class TrainPlan:
     prefill_unrolls: unrolls before the first update; training_unrolls: unrolls with updates.
     replay_capacity: steps per environment in the buffer, a multiple of the unroll's length; with a
     dataset its number of steps, see `holding`.
-    evaluate_after: numbers of training unrolls after which an evaluation follows, ascending.
+    evaluate_after, save_after: numbers of training unrolls after which an evaluation, or a
+    checkpoint, follows, ascending.
     actor_torso, critic_torso: the deep parts of the networks, with all derived settings.
     """
 
@@ -35,6 +36,7 @@ class TrainPlan:
     training_unrolls: int
     replay_capacity: int
     evaluate_after: tuple[int, ...]
+    save_after: tuple[int, ...]
     actor_torso: TorsoSpec
     critic_torso: TorsoSpec
     own_torsos: tuple[TorsoSpec, ...]
@@ -96,7 +98,7 @@ class TrainPlan:
                 1 / steps_per_unroll,
             )
         training = max(1, _round_up(collection.total_steps, steps_per_unroll) - prefill)
-        evaluations = min(config.evaluation.num_evaluations, training)
+        evaluations = config.evaluation.num_evaluations
         actor, critic = network.depth_of_actor, network.depth_of_critic
         deepest = max(critic + max(actor, critic), sum(config.agent.own_depths))
         again = network.rematerialisation_at(deepest, config.agent.batch_size, platform)
@@ -108,9 +110,8 @@ class TrainPlan:
             training_unrolls=training,
             # On-policy agents read only the newest unroll.
             replay_capacity=unroll if on_policy else capacity * unroll,
-            evaluate_after=tuple(
-                round(training * (index + 1) / evaluations) for index in range(evaluations)
-            ),
+            evaluate_after=_spread(training, evaluations),
+            save_after=_spread(training, config.checkpoints.num_checkpoints or evaluations),
             actor_torso=network.torso(actor, again, platform),
             critic_torso=network.torso(critic, again, platform),
             own_torsos=tuple(
@@ -147,6 +148,12 @@ def check_source(config: RunConfig) -> None:
         able = [name for name, kind in AGENTS.items() if "dataset" in kind.learns_from]
         allowed = f"it learns from its own steps, and from a dataset learn {', '.join(able)}"
         raise bad_field("agent", name, allowed, "gcbc" if name == "gcsl" else "crl")
+
+
+def _spread(unrolls: int, count: int) -> tuple[int, ...]:
+    """Up to `count` of the numbers 1 to `unrolls`, evenly spread, the last among them."""
+    count = min(count, unrolls)
+    return tuple(round(unrolls * (index + 1) / count) for index in range(count))
 
 
 def _round_up(steps: int, unit: int) -> int:

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -22,7 +21,7 @@ from kilolayer.deploy.smaller.influence import (
 from kilolayer.deploy.smaller.prune import Point, Wish, choose, point_counts, prune_run
 from kilolayer.networks.actor import Actor
 from kilolayer.networks.encoders import TorsoSpec
-from kilolayer.networks.surgery import grow_blocks, select_blocks
+from kilolayer.networks.surgery import select_blocks
 from kilolayer.report.prune_plot import write_plot
 from kilolayer.runtime.progress import Silent
 from kilolayer.training.evaluate import Episodes
@@ -78,8 +77,16 @@ def test_a_policy_that_is_never_at_its_goal_has_nothing_to_keep():
 @pytest.fixture
 def with_sleeper(random_module, normal) -> tuple[Actor, Visited]:
     """An actor of four blocks, whose block 2 does nothing, and some states."""
-    torso = TorsoSpec(depth=6, width=8, layers_per_block=2)
-    actor = grow_blocks(jax.random.key(1), random_module(Actor.init, 3, 2, 2, torso), 2, 1)
+    torso = TorsoSpec(depth=8, width=8, layers_per_block=2)
+    actor = random_module(Actor.init, 3, 2, 2, torso)
+    stack = actor.encoder.stack
+    *others, last = stack.blocks.layers
+    # Its norm's scale and offset are zero, and with them what the branch adds.
+    last = dataclasses.replace(last, scale=last.scale.at[2].set(0), offset=last.offset.at[2].set(0))
+    blocks = dataclasses.replace(stack.blocks, layers=(*others, last))
+    stack = dataclasses.replace(stack, blocks=blocks)
+    encoder = dataclasses.replace(actor.encoder, stack=stack)
+    actor = dataclasses.replace(actor, encoder=encoder)
     return actor, Visited(normal(2, 16, 3), normal(3, 16, 2))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kilolayer.networks.encoders import Encoder, TorsoSpec
-from kilolayer.networks.stack import apply_in_a_loop
+from oracles import apply_in_a_loop
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ from kilolayer.networks.arithmetic import arithmetic
 from kilolayer.networks.block import Architecture
 from kilolayer.networks.encoders import Encoder, TorsoSpec
 from kilolayer.networks.lean import SEGMENT_BLOCKS, segment_length
-from kilolayer.networks.stack import Stack, apply_in_a_loop
+from kilolayer.networks.stack import Stack
 from kilolayer.networks.towers import apply_together
+from oracles import apply_in_a_loop
 
 SCALE = 0.3
 

@@ -10,8 +10,9 @@ import pytest
 
 from kilolayer.networks import routing
 from kilolayer.networks.arithmetic import arithmetic
-from kilolayer.networks.mixture import Mixture, MixtureSpec, apply_in_loops
+from kilolayer.networks.mixture import Mixture, MixtureSpec
 from kilolayer.types import UserError
+from oracles import apply_in_loops
 
 SPEC = MixtureSpec(width=8, depth=2, layers=2, experts=4, top_k=2, layers_per_block=2)
 apply = jax.jit(Mixture.__call__, static_argnames="training")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from kilolayer.networks.config import ARRAYS_PER_LAYER
-from kilolayer.networks.stack import Stack, apply_in_a_loop, segment_length
+from kilolayer.networks.stack import Stack, segment_length
+from oracles import apply_in_a_loop
 
 WIDTH = 8
 

@@ -1,4 +1,4 @@
-"""Blocks taken out, reordered and added: what the network then computes, and its optimiser."""
+"""Blocks taken out and reordered: what the network then computes, and its optimiser."""
 
 import jax
 import jax.numpy as jnp
@@ -7,19 +7,10 @@ import pytest
 
 from kilolayer.agents.optimiser import network_optimiser
 from kilolayer.networks.actor import Actor
-from kilolayer.networks.block import Architecture
 from kilolayer.networks.encoders import TorsoSpec
-from kilolayer.networks.stack import Stack
-from kilolayer.networks.surgery import grow_blocks, grow_moments, select_blocks
-from kilolayer.types import UserError
+from kilolayer.networks.surgery import select_blocks
 
 WIDTH = 8
-ADDED = [
-    Architecture(),
-    Architecture(norm="rms", norm_position="pre", expansion=2),
-    Architecture(norm="none", activation="relu"),
-    Architecture(residual="interpolate", norm="hyperspherical", branch_activation=False),
-]
 
 
 @pytest.fixture
@@ -61,34 +52,3 @@ def test_moments_are_cut_with_their_parameters(actor, assert_trees_equal):
 def test_blocks_that_are_not_there_cannot_be_kept(actor, keep):
     with pytest.raises(ValueError, match="keep"):
         select_blocks(actor, keep)
-
-
-@pytest.mark.parametrize("architecture", ADDED, ids=lambda each: f"{each.residual}-{each.norm}")
-def test_a_network_grows_without_a_change_and_then_learns(architecture, normal, assert_trees_equal):
-    key, x = jax.random.key(0), normal(0, 5, WIDTH)
-    stack = Stack.init(key, 3, 2, WIDTH, branch_scale=0.5, architecture=architecture)
-    grown = grow_blocks(key, stack, at=1, count=2)
-    assert grown.num_blocks == 5
-    # A sphere's stream is put back on it once more, which rounds.
-    np.testing.assert_allclose(grown(x), stack(x), rtol=1e-4, atol=1e-5)
-    assert_trees_equal(select_blocks(grown, [0, 3, 4]), stack)
-    gradient = jax.grad(lambda stack: jnp.square(stack(x) - 1).sum())(grown)
-    new = select_blocks(gradient, [1, 2])
-    changes = jax.tree.map(lambda leaf: jnp.abs(leaf).reshape(2, -1).max(-1), new)
-    assert (
-        jnp.stack(jax.tree.leaves(changes)).max(0) > 0
-    ).all() or architecture.activation == "relu"
-
-
-def test_moments_of_new_blocks_are_zero(actor, assert_trees_equal):
-    grown = grow_moments(actor, at=4, count=1)
-    assert_trees_equal(select_blocks(grown, range(4)), actor)
-    new = select_blocks(grown, [4]).encoder.stack
-    assert all((leaf == 0).all() for leaf in jax.tree.leaves(new))
-
-
-def test_blocks_in_place_of_the_stream_cannot_be_silent():
-    key = jax.random.key(0)
-    stack = Stack.init(key, 2, 2, WIDTH, architecture=Architecture(residual="none"))
-    with pytest.raises(UserError, match="cannot grow"):
-        grow_blocks(key, stack, at=0, count=1)

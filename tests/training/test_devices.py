@@ -15,10 +15,10 @@ from kilolayer.config import run_config
 from kilolayer.physics.native import NativePhysics
 from kilolayer.plan import TrainPlan
 from kilolayer.run_directory import RunDirectory
-from kilolayer.runtime.mesh import make_mesh
+from kilolayer.runtime.mesh import fetch, make_mesh
 from kilolayer.tasks.registry import make_task
 from kilolayer.training.build import build_trainer
-from kilolayer.training.saving import restore_state, save_state
+from kilolayer.training.saving import restore_state, write_state
 from kilolayer.types import UserError
 
 SMALL = run_config(
@@ -53,7 +53,7 @@ FOUR_DEVICES = """
     from kilolayer.run_directory import RunDirectory
     from kilolayer.tasks.registry import make_task
     from kilolayer.training.build import build_trainer
-    from kilolayer.training.saving import restore_state, save_state
+    from kilolayer.training.saving import restore_state, write_state
 
     root = pathlib.Path(sys.argv[1])
     mesh = make_mesh()
@@ -71,7 +71,7 @@ FOUR_DEVICES = """
     print(json.dumps(losses))
 
     state = restore_state(RunDirectory(root / "saved"), 2, trainer)
-    save_state(RunDirectory(root / "saved_again"), 2, state)
+    write_state(RunDirectory(root / "saved_again"), 2, fetch(state))
 
     mesh = make_mesh(model_devices=2)
     trainer = build_trainer(RunConfig.read(root / "config.json"), mesh)
@@ -108,7 +108,7 @@ def four_devices(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list, 
     collect = jax.jit(lambda state: trainer.collect(state)[0])
     train_round = jax.jit(trainer.round)
     state, losses = collect(collect(jax.jit(trainer.init)())), []
-    save_state(RunDirectory(root / "saved"), 2, state)
+    write_state(RunDirectory(root / "saved"), 2, fetch(state))
     for _ in range(5):
         state, metrics = train_round(state)
         losses.append([float(metrics["critic/loss"]), float(metrics["actor/loss"])])

@@ -108,10 +108,10 @@ def test_the_newest_checkpoints_and_the_best_are_kept(keep, scores, kept, tmp_pa
                 "metrics": {"evaluation/time_at_goal": float(score)},
             }
         )
+        member.note_score(score, number)
         if number > 0:
-            member.note_score(score, number)
             checkpoint.save(run.checkpoints, number, {"weight": np.ones(3)}, {"key": np.ones(2)})
-            checkpoint.thin(run.checkpoints, keep, member.best_round)
+            checkpoint.thin(run.checkpoints, keep, member.best_round())
     assert checkpoint.steps(run.checkpoints) == kept
 
 
@@ -129,6 +129,27 @@ def test_a_run_thins_its_checkpoints(tmp_path: Path) -> None:
             if event["round"] > 0 and "evaluation/time_at_goal" in event.get("metrics", {})
         ]
         assert checkpoint.steps(member.checkpoints) == sorted({max(scored)[1], saved[-1]})
+
+
+@pytest.mark.parametrize(("evaluations", "checkpoints"), [(2, 6), (6, 2)])
+def test_checkpoints_are_apart_from_evaluations(tmp_path: Path, evaluations, checkpoints) -> None:
+    config = SMALL.having(
+        total_steps=1600, num_evaluations=evaluations, num_checkpoints=checkpoints,
+        keep_checkpoints=1, tensorboard=False, profile=False,
+    )  # fmt: skip
+    run = start_run(config, tmp_path / "run", Silent())
+    saved = [event["round"] for event in run.read_events() if event["event"] == "checkpoint"]
+    evaluated = rounds_with(run, "evaluation/success")[1:]
+    plan = build_trainer(config).plan
+    assert (len(saved), len(evaluated)) == (checkpoints, evaluations)
+    assert saved[-1] == evaluated[-1] == plan.prefill_unrolls + plan.training_unrolls
+    scores = {
+        event["round"]: event["metrics"]["evaluation/time_at_goal"]
+        for event in run.read_events()
+        if event["round"] in saved and "evaluation/time_at_goal" in event.get("metrics", {})
+    }
+    best = max(scores, key=lambda each: (scores[each], each))
+    assert checkpoint.steps(run.checkpoints) == sorted({best, saved[-1]})
 
 
 def test_no_metric_is_constant(finished) -> None:

@@ -245,6 +245,34 @@ def test_a_run_whose_checkpoints_orbax_wrote_goes_on_bit_identically(tmp_path: P
     assert_same(arrays_of(unbroken.path), arrays_of(run.path))
 
 
+def test_evaluations_since_the_last_checkpoint_are_played_again(tmp_path: Path) -> None:
+    config = TINY.having(num_evaluations=6, num_checkpoints=2, profile=False)
+    unbroken = start_run(config, tmp_path / "unbroken", Silent())
+    with pytest.raises(KeyboardInterrupt):
+        start_run(config, tmp_path / "run", KilledAt("train", 20))
+    run = RunDirectory.open(tmp_path / "run")
+    last = checkpoint.latest(run.checkpoints)
+    assert last is not None
+    evaluated = evaluations_of(run)
+    assert [rounds for rounds in evaluated if rounds > last]
+    resume_run(run.path, Silent())
+    assert evaluations_of(run) == evaluations_of(unbroken)
+    assert checkpoint.steps(run.checkpoints) == checkpoint.steps(unbroken.checkpoints)
+    assert_same(arrays_of(unbroken.path), arrays_of(run.path))
+
+
+def evaluations_of(run: RunDirectory) -> dict[int, dict[str, float]]:
+    """The scores by round, each of which stands once in the log."""
+    found = [e for e in run.read_events() if e["event"] == "evaluation"]
+    scores = {event["round"]: event["metrics"] for event in found if is_headline(event)}
+    assert len(scores) == sum(map(is_headline, found))
+    return scores
+
+
+def is_headline(event: dict) -> bool:
+    return "evaluation/time_at_goal" in event["metrics"]
+
+
 def test_a_run_without_a_whole_checkpoint_is_not_begun_anew(tmp_path: Path) -> None:
     run = start_run(TINY, tmp_path / "run", Silent())
     (run.path / "DONE").unlink()

@@ -12,8 +12,9 @@ from kilolayer.agents.base import Sampling
 from kilolayer.analysis.load import load
 from kilolayer.config import run_config
 from kilolayer.run_directory import RunDirectory
+from kilolayer.runtime.mesh import fetch
 from kilolayer.training.build import build_trainer, check_dtype
-from kilolayer.training.saving import save_state
+from kilolayer.training.saving import write_state
 from kilolayer.types import UserError
 
 CONFIG = run_config(
@@ -146,7 +147,7 @@ def test_the_average_moves_towards_the_newest_weights_at_every_update_and_acts(
             np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-7)
     assert_trees_equal(state.acting.parameters.critic, state.agent.parameters.critic)
     run = RunDirectory.create(tmp_path / "run", config, {})
-    save_state(run, 3, state)
+    write_state(run, 3, fetch(state))
     kept = load(run.path).agent_state.parameters.actor
     for got, wanted in zip(jax.tree.leaves(kept), jax.tree.leaves(state.average), strict=True):
         np.testing.assert_array_equal(got, wanted)

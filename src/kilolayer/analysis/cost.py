@@ -47,18 +47,6 @@ class CostCurve:
         error = smooth.std(0, ddof=1) / np.sqrt(len(scores))
         return cls(depth, np.asarray(cost)[WINDOW - 1 :], smooth.mean(0), error, len(scores))
 
-    @classmethod
-    def from_means(
-        cls, depth: int, cost: np.ndarray, mean: np.ndarray, error: np.ndarray, seeds: int
-    ) -> "CostCurve":
-        """From means and standard errors at all evaluations, without the scores of single seeds.
-
-        The trailing mean of the errors is an upper bound of the error of the trailing mean. The two
-        are equal if a seed that is good at one evaluation is as good at the next.
-        """
-        cost = np.asarray(cost)[WINDOW - 1 :]
-        return cls(depth, cost, trailing_mean(mean), trailing_mean(error), seeds)
-
 
 @dataclass(frozen=True)
 class Recommendation:

@@ -135,7 +135,7 @@ class Run:
         step = checkpoint.latest(self.directory.checkpoints)
         if step is None:
             raise UserError(
-                f"the run in {self.path} has no checkpoint yet: wait for its first evaluation, or "
+                f"the run in {self.path} has no checkpoint yet: wait for its first one, or "
                 f"continue it with `kilolayer train --resume {shell(self.path)}`."
             )
         like = jax.eval_shape(self.agent.init, jax.random.key(0))

@@ -217,7 +217,7 @@ def _disk_bytes(case: _Case, state: TrainState) -> int:
     """Bytes of the checkpoints: agents of the newest, of the best and of the one being written, and
     the loop's state of the newest two, which stay until the next one is written."""
     config = case.config
-    agents = min(len(case.plan.evaluate_after), config.checkpoints.keep_checkpoints + 2)
+    agents = min(len(case.plan.save_after), config.checkpoints.keep_checkpoints + 2)
     # A dataset stays in its own file.
     buffer = state.buffer if config.collection.dataset is None else None
     loop = (buffer, state.envs, state.key)
@@ -240,7 +240,7 @@ def _round_seconds(pace: Pace, plan: TrainPlan) -> Range:
 
 
 def _hours(pace: Pace, case: _Case, state_bytes: int) -> Range:
-    plan, saved = case.plan, len(case.plan.evaluate_after) * state_bytes
+    plan, saved = case.plan, len(case.plan.save_after) * state_bytes
     acting = plan.prefill_unrolls * plan.steps_per_unroll + _evaluation_steps(case)
     low, high = (
         (plan.training_unrolls * each_round + acting * step + saved / rate) / 3600

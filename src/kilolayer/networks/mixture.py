@@ -186,25 +186,3 @@ def block_size(choices: int, experts: int) -> int:
     With only a few choices it is 1, so that exactly the chosen experts are computed.
     """
     return max(1, choices // (2 * experts))
-
-
-def apply_in_loops(mixture: Mixture, x: Array) -> Array:
-    """The same function as `Mixture.__call__` without a capacity, row by row and expert by expert:
-    the test's oracle."""
-
-    @jax.jit
-    def added(experts: Stack, index: Array, row: Array) -> Array:
-        expert = jax.tree.map(lambda leaf: leaf[index], experts)
-        return expert(row[None])[0] - row
-
-    for number in range(mixture.layers.router.kernel.shape[0]):
-        layer = jax.tree.map(lambda leaf, number=number: leaf[number], mixture.layers)
-        rows = []
-        for row in x:
-            logits = layer.router(row)
-            chosen = jnp.argsort(-logits)[: layer.top_k]
-            gates = jnp.exp(logits[chosen]) / jnp.exp(logits[chosen]).sum()
-            branches = [added(layer.experts, index, row) for index in chosen]
-            rows.append(row + sum(g * branch for g, branch in zip(gates, branches, strict=True)))
-        x = jnp.stack(rows)
-    return x

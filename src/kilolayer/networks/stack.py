@@ -143,10 +143,3 @@ def segment_length(num_blocks: int) -> int:
     """
     divisors = [length for length in range(1, num_blocks + 1) if num_blocks % length == 0]
     return min(divisors, key=lambda length: max(length, num_blocks // length))
-
-
-def apply_in_a_loop(stack: Stack, x: Array) -> Array:
-    """The same function as `Stack.__call__`, one block after the other: the test's oracle."""
-    for index in range(stack.num_blocks):
-        x = stack.apply_block(index, x)
-    return x

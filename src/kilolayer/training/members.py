@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kilolayer.run_directory import RunDirectory
+from kilolayer.runtime import checkpoint
 from kilolayer.runtime.tracking import CompositeTracker, Tracker, build_tracker
 from kilolayer.training.evaluate import HEADLINE
 
@@ -17,15 +18,14 @@ OnEvaluation = Callable[[int, Mapping[str, float]], None]
 class Member:
     """One seed of the program.
 
-    scores: of its newest evaluation, see `episode_metrics`; empty before the first. best_round: of
-    its best evaluation with a checkpoint, the latest one where several are equal; None before any.
+    scores: of its newest evaluation, see `episode_metrics`; empty before the first. headlines: the
+    score of each round that was evaluated.
     """
 
     run: RunDirectory
     tracker: Tracker
     scores: dict[str, float] = field(default_factory=dict)
-    best_round: int | None = None
-    best_score: float = -math.inf
+    headlines: dict[int, float] = field(default_factory=dict)
 
     @property
     def success(self) -> float:
@@ -33,9 +33,14 @@ class Member:
         return self.scores.get("success", 0.0)
 
     def note_score(self, score: float, rounds: int) -> None:
-        """Remember the round if its evaluation is the best by now."""
-        if score >= self.best_score:
-            self.best_score, self.best_round = score, rounds
+        if not math.isnan(score):
+            self.headlines[rounds] = score
+
+    def best_round(self) -> int | None:
+        """Of the checkpoint with the best evaluation, the latest one where several are equal; None
+        if there is none."""
+        kept = [each for each in checkpoint.steps(self.run.checkpoints) if each in self.headlines]
+        return max(kept, key=lambda each: (self.headlines[each], each), default=None)
 
     def log(
         self,
@@ -61,7 +66,7 @@ def open_members(run: RunDirectory, resume_at: int | None, steps_per_round: int)
     for member in members if resume_at else ():
         for event in member.run.read_events():
             score = event.get("metrics", {}).get(f"evaluation/{HEADLINE}")
-            if score is not None and 0 < event["round"] <= resume_at:
+            if score is not None and event["round"] <= resume_at:
                 member.note_score(score, event["round"])
     return members
 

@@ -122,7 +122,10 @@ class Rounds:
         collect, train_round, evaluate = programs
         plan = self.trainer.plan
         rounds = int(np.max(state.unrolls))
-        due = {plan.prefill_unrolls + count for count in plan.evaluate_after}
+        due, saved = (
+            {plan.prefill_unrolls + count for count in counts}
+            for counts in (plan.evaluate_after, plan.save_after)
+        )
         if rounds == 0 or (rounds in due and not self._evaluated(rounds)):
             self._evaluate(evaluate, state, rounds)
         while rounds < plan.prefill_unrolls:
@@ -149,7 +152,7 @@ class Rounds:
             self._advance(rounds, elapsed)
             if rounds in due:
                 self._evaluate(evaluate, state, rounds)
-            if rounds in due or stop.asked is not None:
+            if rounds in saved or stop.asked is not None:
                 self._save(state, rounds)
             if rounds in due:
                 self._tell_scores(rounds)
@@ -223,8 +226,7 @@ class Rounds:
         name = "evaluation"
         if split == "evaluation":
             member.scores = scores
-            if rounds > 0:  # before the first round there is no checkpoint
-                member.note_score(scores[HEADLINE], rounds)
+            member.note_score(scores[HEADLINE], rounds)
         else:
             name = "evaluation_training_goals"
         metrics = {f"{name}/{key}": value for key, value in scores.items()}
@@ -261,7 +263,7 @@ class Rounds:
             checkpoint.thin(self.run.checkpoints, keep, best=None)
         for member in self.members:
             if member.run.writes:
-                checkpoint.thin(member.run.checkpoints, keep, member.best_round)
+                checkpoint.thin(member.run.checkpoints, keep, member.best_round())
             extra = {"megabytes": size / 1e6, "seconds": seconds}
             member.log(self._counts(rounds), "checkpoint", {}, extra)
 

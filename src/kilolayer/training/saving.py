@@ -8,17 +8,9 @@ import numpy as np
 
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
-from kilolayer.runtime.mesh import fetch, place
+from kilolayer.runtime.mesh import place
 from kilolayer.training.seeds import Seeds
 from kilolayer.training.step import Trainer, TrainState
-
-
-def save_state(run: RunDirectory, rounds: int, state: TrainState) -> int:
-    """Write the checkpoint after `rounds`; returns its size in bytes, 0 where nothing is written.
-
-    Every process must call this.
-    """
-    return write_state(run, rounds, fetch(state))
 
 
 def without_dataset(trainer: Trainer, state: TrainState) -> TrainState:
@@ -27,7 +19,8 @@ def without_dataset(trainer: Trainer, state: TrainState) -> TrainState:
 
 
 def write_state(run: RunDirectory, rounds: int, state: TrainState) -> int:
-    """The same for a state in host memory."""
+    """Write the checkpoint after `rounds` of a state in host memory; returns its size in bytes, 0
+    where nothing is written."""
     loop = (state.buffer, state.envs, state.key, state.unrolls)
     return checkpoint.save(run.checkpoints, rounds, state.learnt, loop) if run.writes else 0
 
