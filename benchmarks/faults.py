@@ -1,21 +1,26 @@
 """`make faults`: kills, damaged files and bad inputs by the hundred, and a table of how they ended.
 
-    python -m benchmarks.faults --kills 200 --inputs 500
+    python -m benchmarks.faults --kills 200 --bad-inputs 500 --out runs/faults
 
-Every case starts the command anew in a process of its own. Right is: after a kill, a run that ends
-bit-identical to one that was never killed; after damage, the same or one sentence with exit code 2;
-for a bad input, exit code 2 without a traceback, and nothing left behind.
+Right is: after a kill, a run that ends bit-identical to one that was never killed; after damage,
+the same or one sentence with exit code 2; for a bad input, exit code 2 without a traceback, and
+nothing left behind. Each case is kept in `cases.jsonl` as it ends: the same command goes on after a
+stop. Every case is drawn from the seed and its number alone.
+
+Commands are forked from a process that has imported what they need, and leave out the report and
+the film of a finished run, so that a kill takes seconds of one core; each tenth kill is one of a
+process that begins as a user's does.
 """
 
+import ast
+import json
 import random
+import re
 import shutil
 import signal
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,40 +28,63 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.commands import Command, in_copy, prepare
 from kilolayer.config import RunConfig
+from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
 
 TINY = [
     "--depth=4", "--width=16", "--num-envs=4", "--unroll-length=10",
-    "--min-replay-steps-per-env=40", "--replay-steps-per-env=200", "--batch-size=16",
-    "--total-steps=4000", "--num-evaluations=8", "--eval-envs=2", "--no-profile",
+    "--min-replay-steps-per-env=40", "--replay-steps-per-env=100", "--batch-size=16",
+    "--total-steps=800", "--num-evaluations=3", "--eval-envs=2", "--no-profile",
     "--no-tensorboard",
 ]  # fmt: skip
-MOST_SECONDS = 600
+# The second is traced and compiled in half the time of the first.
+AGENTS = ("crl", "gcsl")
+FRESH = 10  # each so many-th kill is one of a fresh process
+TWICE = 4  # each so many-th kill is followed by a kill of the resumed process
+INPUTS = Path(__file__).parents[1] / "tests" / "faults" / "inputs"
 
 
 @dataclass(frozen=True)
 class Ended:
-    """What one case came to: right or not, and what it said."""
+    """What one case came to. kind: its row of the table; note: what the table counts beside it."""
 
+    kind: str
+    number: int
     right: bool
-    told: str
+    told: str = ""
+    note: str = ""
 
 
-def kilolayer(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-m", "kilolayer", *map(str, arguments)]
+@dataclass(frozen=True)
+class Bench:
+    """folder: where runs are made; seconds: of the processor, of an unbroken run by its agent."""
+
+    folder: Path
+    seconds: dict[str, float]
+
+    @staticmethod
+    def begin(folder: Path) -> "Bench":
+        seconds = {}
+        for agent in AGENTS:
+            run = folder / f"unbroken-{agent}"
+            for _ in range(2):  # the first one fills the compilation cache
+                shutil.rmtree(run, ignore_errors=True)
+                command = Command(_train(agent, run), folder, quick=True)
+                while not command.ended():
+                    seconds[agent] = command.processor_seconds
+                    time.sleep(0.01)
+                code, told = command.wait()
+                assert code == 0, told
+        return Bench(folder, seconds)
+
+    def unbroken(self, agent: str) -> Path:
+        return self.folder / f"unbroken-{agent}"
 
 
-def ran(*arguments: str | Path, folder: Path) -> tuple[int, str]:
-    """Exit code and output of a command; -1 if it takes too long."""
-    try:
-        done = subprocess.run(
-            kilolayer(*arguments), cwd=folder, capture_output=True, text=True, errors="replace",
-            timeout=MOST_SECONDS, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return -1, "no end"
-    return done.returncode, done.stdout + done.stderr
+def _train(agent: str, run: Path) -> list[str]:
+    return ["train", *TINY, f"--agent={agent}", f"--out={run}"]
 
 
 def arrays_of(run: Path) -> dict[str, np.ndarray]:
@@ -68,33 +96,53 @@ def arrays_of(run: Path) -> dict[str, np.ndarray]:
     return {f"{index} {name}": a for index, part in enumerate(parts) for name, a in part.items()}
 
 
+def scores_of(run: Path) -> list[tuple]:
+    """What was logged of training and evaluations."""
+    return [
+        (event["event"], event["round"], sorted(event["metrics"].items()))
+        for event in RunDirectory.open(run).read_events()
+        if event["event"] in ("train", "evaluation")
+    ]
+
+
 def same(one: Path, other: Path) -> bool:
-    left, right = arrays_of(one), arrays_of(other)
-    return left.keys() == right.keys() and all(
-        left[name].tobytes() == right[name].tobytes() for name in left
-    )
+    """Whether two runs ended in the same arrays, bit for bit, on the same curves."""
+
+    def compare() -> bool:
+        left, right = arrays_of(one), arrays_of(other)
+        equal = left.keys() == right.keys() and all(
+            left[name].tobytes() == right[name].tobytes() for name in left
+        )
+        return equal and scores_of(one) == scores_of(other)
+
+    return in_copy(compare)
 
 
-def kill(folder: Path, unbroken: Path, seconds: float, number: int, at: float) -> Ended:
-    """End a run with a signal after a share `at` of its time, then bring it to its end."""
-    run = folder / f"killed-{number}-{at:.4f}"
-    process = subprocess.Popen(
-        kilolayer("train", *TINY, "--out", run), cwd=folder,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    time.sleep(at * seconds)
-    process.send_signal(number)
-    code = process.wait()
-    if code not in (0, -number, 128 + number):
-        return Ended(False, f"exit code {code} after signal {number}")
-    again = ["--resume", run] if run.exists() else ["--out", run]
+def kill(bench: Bench, number: int, sent: int, draw: random.Random) -> Ended:
+    """End a run by a signal at a random moment, then bring it to its end."""
+    kind, fresh = signal.Signals(sent).name, number % FRESH == FRESH - 1
+    agent = "crl" if fresh else "gcsl"
+    run = bench.folder / "killed"
+    shutil.rmtree(run, ignore_errors=True)
+    moments = [draw.random() for _ in range(2 if number % TWICE == TWICE - 1 else 1)]
+    arguments, hit = _train(agent, run), 0
+    for moment in moments:
+        command = Command(arguments, bench.folder, fresh, quick=True)
+        hit += command.signal_at(sent, moment * bench.seconds[agent])
+        code, told = command.wait()
+        if code not in (0, -sent, 128 + sent) or (sent != signal.SIGKILL and "Traceback" in told):
+            return Ended(kind, number, False, f"exit code {code} after the signal\n{told}")
+        begun = ["train", "--resume", str(run), *TINY, f"--agent={agent}"]
+        arguments = begun if run.exists() else _train(agent, run)
+        if (run / "DONE").exists():
+            break
+    note = f"{hit} signals"
     if not (run / "DONE").exists():
-        code, told = ran("train", *again, *TINY, folder=folder)
+        code, told = Command(arguments, bench.folder, fresh, quick=True).wait()
         if code != 0:
-            return Ended(False, told)
-    right = same(unbroken, run)
-    shutil.rmtree(run)
-    return Ended(right, "" if right else f"another result after a kill at {at:.3f}")
+            return Ended(kind, number, False, f"exit code {code} of the resume\n{told}", note)
+    right = same(bench.unbroken(agent), run)
+    return Ended(kind, number, right, "" if right else f"another result: {moments}", note)
 
 
 def empty(file: Path) -> None:
@@ -119,17 +167,29 @@ def scramble(file: Path) -> None:
 DAMAGES: tuple[Callable[[Path], None], ...] = (empty, halve, flip, scramble, Path.unlink)
 
 
-def damage(folder: Path, unbroken: Path, file: Path, how: Callable[[Path], None]) -> Ended:
+def kinds_of_files(run: Path) -> list[Path]:
+    """One file of each kind: of those that differ by a number or a checksum in their name alone,
+    the newest, which is what a resume reads."""
+    found: dict[str, Path] = {}
+    for path in sorted(each.relative_to(run) for each in run.rglob("*")):
+        if (run / path).is_file() and path.name != "DONE":
+            found[re.sub(r"[0-9a-f]{12,}", "#", str(path))] = path
+    return list(found.values())
+
+
+def damage(bench: Bench, number: int, file: Path, how: Callable[[Path], None]) -> Ended:
     """Damage one file of a run that had been killed at its end, and resume it."""
-    run = folder / "damaged"
+    run, unbroken = bench.folder / "damaged", bench.unbroken("gcsl")
     shutil.rmtree(run, ignore_errors=True)
     shutil.copytree(unbroken, run)
     (run / "DONE").unlink()
     how(run / file)
-    code, told = ran("train", "--resume", run, folder=folder)
+    code, told = Command(["train", "--resume", str(run)], bench.folder, quick=True).wait()
     kept = code == 0 and same(unbroken, run)
     refused = code == 2 and "Traceback" not in told and "error: " in told
-    return Ended(kept or refused, f"{how.__name__} {file}: exit code {code}\n{told}")
+    note = "refused" if refused else "same result"
+    told = "" if kept or refused else f"{how.__name__} {file}: exit code {code}\n{told}"
+    return Ended("damaged file", number, kept or refused, told, note)
 
 
 VALUES = (
@@ -138,68 +198,132 @@ VALUES = (
 )  # fmt: skip
 COMMANDS = (
     "evaluate", "play", "collect", "report", "compare", "inspect", "export", "prune", "distil",
-    "hierarchy", "control", "latency", "ground", "say", "train-vla",
+    "hierarchy", "control", "latency", "ground", "say", "train-vla", "serve", "push", "study",
+    "runs",
 )  # fmt: skip
 
 
-def inputs(chance: random.Random) -> Iterator[list[str]]:
-    """Bad command lines without end: a setting with a value that none has, or things not there."""
+def own_code() -> list[str]:
+    """Names of things in the modules of bad inputs, none of which is a task."""
+    found = []
+    for module in ("my_tasks", "my_agents", "my_questions", "my_own"):
+        for node in ast.parse((INPUTS / f"{module}.py").read_text()).body:
+            targets = node.targets if isinstance(node, ast.Assign) else [node]
+            names = [getattr(each, "name", getattr(each, "id", "")) for each in targets]
+            found += [f"{module}:{name}" for name in names if name.lower() not in ("good", "")]
+    return [*found, "broken_module:f", "needs_more:f", "a_script:f", "no_python:f", "nowhere:f"]
+
+
+def bad_arguments(draw: random.Random) -> list[str]:
+    """A bad command line: a setting that nobody can want, a thing that is not there or is none."""
     settings = [name for name in RunConfig().flat() if name not in ("wandb", "tensorboard")]
-    while True:
-        value = chance.choice(VALUES)
-        if chance.random() < 0.5:
-            command = chance.choice(["train", "plan"])
-            option = chance.choice(settings).replace("_", "-")
-            yield [command, f"--{option}={value}", "--dataset=not-there.npz"]
-        else:
-            command = chance.choice(COMMANDS)
-            yield [command, value, *chance.choice([[], [f"--seed={value}"], ["--no-such-option"]])]
+    files = [path.name for path in INPUTS.iterdir() if path.suffix in (".npz", ".py")]
+    value, form = draw.choice(VALUES), draw.random()
+    if form < 0.35:
+        option = draw.choice(settings).replace("_", "-")
+        command = draw.choice(["train", "plan"])
+        return [command, f"--{option}={value}", "--dataset=not-there.npz"]
+    if form < 0.6:
+        command, rest = draw.choice(COMMANDS), [[], [f"--seed={value}"], ["--no-such-option"]]
+        given = draw.choice([value, draw.choice(files)])
+        given = "nowhere" if command == "runs" and given in ("", "~", "../..") else given
+        return [command, given, *draw.choice(rest), *(["--no"] if command == "runs" else [])]
+    if form < 0.75:
+        robots = [path.name for path in INPUTS.iterdir() if path.suffix in (".xml", ".urdf")]
+        place = draw.choice(
+            ["--goal-site=no-such-site", f"--goal-body={value}", f"--goal-box={value}"]
+        )
+        return [draw.choice(["inspect", "train", "plan"]), f"--mjcf={draw.choice(robots)}", place]
+    if form < 0.8:
+        return ["train", "--agent=gcbc", f"--dataset={draw.choice(files)}", f"--seed={value}"]
+    name = draw.choice(own_code())
+    given = [
+        ["inspect", f"--task={name}"], ["train", f"--task={name}"], ["train", f"--agent={name}"],
+        ["plan", f"--task={name}"], ["study", "--dry-run", f"--name={name}"],
+        ["collect", name, f"--out={value}.npz", "--steps=10"],
+    ]  # fmt: skip
+    return draw.choice(given)
 
 
-def bad_input(folder: Path, arguments: list[str]) -> Ended:
+def bad_input(bench: Bench, number: int, draw: random.Random) -> Ended:
+    folder, arguments = bench.folder / "inputs", bad_arguments(draw)
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(INPUTS, folder, ignore=shutil.ignore_patterns("__pycache__"))
     before = sorted(folder.rglob("*"))
-    code, told = ran(*arguments, folder=folder)
-    left = sorted(folder.rglob("*")) != before
+    code, told = Command(arguments, folder).wait()
+    left = [str(path) for path in sorted(folder.rglob("*")) if path not in before]
     right = code == 2 and "Traceback" not in told and not left
-    return Ended(right, f"{arguments}: exit code {code}, left {left}\n{told}")
+    told = "" if right else f"{arguments}: exit code {code}, left {left}\n{told[-2000:]}"
+    return Ended("bad input", number, right, told)
 
 
-def main(kills: int = 20, damages: int = 40, bad_inputs: int = 50, seed: int = 0) -> None:
-    """Run every kind of fault so often and print the table."""
-    chance, table = random.Random(seed), Table("fault", "cases", "right")
+def cases(
+    bench: Bench, kills: int, damages: int | None, bad_inputs: int, seed: int
+) -> Iterator[tuple[str, int, Callable[[], Ended]]]:
+    """Every case by its kind and number, and what runs it."""
 
-    def count(name: str, cases: Iterator[Ended]) -> None:
-        ended = []
-        for case in cases:
-            ended.append(case)
-            right = sum(each.right for each in ended)
-            # Hours may lie between here and the table.
-            print(f"{name}: {right} of {len(ended)} right", file=sys.stderr, flush=True)
-            if not case.right:
-                print(case.told, file=sys.stderr, flush=True)
-        table.add_row(name, str(len(ended)), str(sum(each.right for each in ended)))
+    def drawn(kind: str, number: int) -> random.Random:
+        return random.Random(f"{seed} {kind} {number}")
 
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        unbroken = folder / "unbroken"
-        began = time.perf_counter()
-        code, told = ran("train", *TINY, "--out", unbroken, folder=folder)
-        assert code == 0, told
-        seconds = time.perf_counter() - began
-        for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
-            share = kills if number == signal.SIGKILL else -(-kills // 10)
-            moments = [chance.random() for _ in range(share)]
-            count(number.name, (kill(folder, unbroken, seconds, number, at) for at in moments))
-        inside = sorted(path.relative_to(unbroken) for path in unbroken.rglob("*"))
-        files = [path for path in inside if (unbroken / path).is_file() and path.name != "DONE"]
-        cases = [(file, how) for file in files for how in DAMAGES]
-        chosen = chance.sample(cases, min(damages, len(cases)))
-        count("damaged file", (damage(folder, unbroken, *case) for case in chosen))
-        empty_folder = folder / "empty"
-        empty_folder.mkdir()
-        generated = inputs(chance)
-        count("bad input", (bad_input(empty_folder, next(generated)) for _ in range(bad_inputs)))
-    Console().print(table)
+    for number in range(bad_inputs):
+        draw = drawn("bad input", number)
+        yield "bad input", number, lambda n=number, d=draw: bad_input(bench, n, d)
+    every = [(file, how) for file in kinds_of_files(bench.unbroken("gcsl")) for how in DAMAGES]
+    random.Random(seed).shuffle(every)
+    for number, case in enumerate(every[:damages]):
+        yield "damaged file", number, lambda n=number, c=case: damage(bench, n, *c)
+    for sent in (signal.SIGTERM, signal.SIGINT, signal.SIGKILL):
+        for number in range(kills if sent == signal.SIGKILL else -(-kills // 10)):
+            draw = drawn(sent.name, number)
+            yield sent.name, number, lambda n=number, s=sent, d=draw: kill(bench, n, s, d)
+
+
+def main(
+    kills: int = 20,
+    damages: int | None = None,
+    bad_inputs: int = 50,
+    seed: int = 0,
+    out: Path = Path("runs/faults"),
+) -> None:
+    """Run every kind of fault so often, or go on where this stopped, and print the table.
+
+    Args:
+        kills: Runs that are killed by SIGKILL; a tenth as many by SIGTERM and by Ctrl-C.
+        damages: Files damaged; by default one of each kind in each way.
+        bad_inputs: Command lines that cannot be done.
+        seed: Seed of all that is drawn.
+        out: Folder of the cases; those that are there are not run again.
+    """
+    folder, kept = out.absolute() / "runs", out.absolute() / "cases.jsonl"
+    folder.mkdir(parents=True, exist_ok=True)
+    ended = (
+        [Ended(**json.loads(line)) for line in kept.read_text().splitlines()]
+        if kept.exists()
+        else []
+    )
+    there = {(case.kind, case.number) for case in ended}
+    prepare()
+    bench = Bench.begin(folder)
+    for kind, number, run in cases(bench, kills, damages, bad_inputs, seed):
+        if (kind, number) in there:
+            continue
+        case = run()
+        ended.append(case)
+        with kept.open("a") as file:
+            file.write(json.dumps(asdict(case)) + "\n")
+        # Hours may lie between here and the table.
+        print(f"{kind} {number}: {'right' if case.right else 'WRONG'} {case.told}", flush=True)
+    Console().print(table_of(ended))
+
+
+def table_of(ended: list[Ended]) -> Table:
+    table = Table("fault", "cases", "right", "of these")
+    for kind in dict.fromkeys(case.kind for case in ended):
+        own = [case for case in ended if case.kind == kind]
+        notes = [case.note for case in own if case.note]
+        counts = ", ".join(f"{notes.count(note)} {note}" for note in sorted(set(notes)))
+        table.add_row(kind, str(len(own)), str(sum(case.right for case in own)), counts)
+    return table
 
 
 if __name__ == "__main__":

@@ -39,8 +39,8 @@ from kilolayer.runtime import checkpoint
 from kilolayer.runtime.files import (
     cannot_write,
     guard_disk,
-    put_in_place,
     read_json,
+    replacing,
     shell,
     write_atomically,
 )
@@ -176,10 +176,8 @@ class RunDirectory:
         if not self.writes:
             return
         target = self.path / "episodes" / f"{name}.npz"
-        with guard_disk(target):
-            temporary = target.with_name(f".{name}.writing.npz")
+        with replacing(target, f".{name}.writing.npz") as temporary:
             np.savez_compressed(temporary, allow_pickle=False, **dict(arrays))
-            put_in_place(temporary, target)
 
     def append_event(self, event: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl, with the time, and pass it to the operating system.

@@ -147,7 +147,21 @@ def test_a_run_that_goes_on_loses_a_tracker_and_not_itself(tmp_path, broken_wand
     def read_only(*_, **__):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("tensorboardX.SummaryWriter", read_only)
+    monkeypatch.setattr(TensorBoardTracker, "__init__", read_only)
     for purge_from in (None, 0, 7):
         with pytest.warns(UserWarning, match=r"TensorBoard cannot .*Read-only.*goes on without"):
             build_tracker(tmp_path, TrackingConfig(), {}, purge_from).close()
+
+
+def test_a_full_disk_switches_tensorboard_off_and_nothing_waits_for_it(tmp_path):
+    tensorboard, other = TensorBoardTracker(tmp_path, None), Recorder()
+    tensorboard.close()
+    tensorboard._file = open("/dev/full", "wb")  # noqa: SIM115
+    tracker = CompositeTracker([tensorboard, other])
+    with pytest.warns(UserWarning, match="TensorBoardTracker failed.*No space left"):
+        tracker.log(0, {"a": 1.0})
+    for step in range(1, 100):  # more than any queue holds
+        tracker.log(step, {"a": 1.0})
+    tracker.close()
+    assert len(other.logged) == 100
+    assert other.closed

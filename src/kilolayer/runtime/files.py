@@ -5,6 +5,8 @@ import json
 import os
 import shlex
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +33,26 @@ WAYS_OUT = {
 
 def write_atomically(target: Path, text: str) -> None:
     """Write a file so that a reader sees the old or the new text, never half of it."""
-    with guard_disk(target):
-        temporary = target.with_name(f".{target.name}.writing")
+    with replacing(target, f".{target.name}.writing") as temporary:
         # A file's name that the locale cannot read is written as the bytes that it has.
         temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
-        put_in_place(temporary, target)
+
+
+@contextmanager
+def replacing(target: Path, name: str) -> Iterator[Path]:
+    """A file called `name` beside the target, to write inside; it then replaces the target.
+
+    Where that fails it is removed: on a full disk half a file would be in the way.
+    """
+    temporary = target.with_name(name)
+    with guard_disk(target):
+        try:
+            yield temporary
+            put_in_place(temporary, target)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
 
 
 def put_in_place(written: Path, target: Path) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from kilolayer.runtime.files import write_atomically
+from kilolayer.runtime.files import cannot_write, put_in_place, write_atomically
 from kilolayer.types import UserError
 
 Tree = TypeVar("Tree")
@@ -62,10 +62,11 @@ class TensorDirectory:
             sha256 = sha256_of(writing / self.tensors_name)
             whole = {"version": self.version, **card, "sha256": sha256}
             write_atomically(writing / self.card_name, json.dumps(whole, indent=2) + "\n")
-            writing.rename(path)
-        except OSError as error:
+            put_in_place(writing, path)
+        # The writer of tensors has an error of its own for a full disk.
+        except (OSError, SafetensorError, UserError) as error:
             shutil.rmtree(writing, ignore_errors=True)
-            raise UserError(f"cannot write the {self.kind} {path}: {error.strerror}.") from error
+            raise cannot_write(f"cannot write the {self.kind} {path}", path, error) from error
 
     def card(self, path: Path) -> dict[str, Any]:
         """What the card says; raises UserError if there is none or the arrays are damaged."""

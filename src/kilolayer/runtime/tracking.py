@@ -1,14 +1,20 @@
 """Where metrics go besides metrics.jsonl. Losing one sink never loses another, nor the run."""
 
+import socket
+import struct
+import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
 from kilolayer.errors import OutsideError, UserError, bad_field
 from kilolayer.settings import Settings
 
+EVENT_VERSION = "brain.Event:2"  # of the files that TensorBoard reads
 WANDB_MODES = ("online", "offline", "disabled", "shared")
 
 
@@ -31,19 +37,56 @@ class Tracker(Protocol):
 
 
 class TensorBoardTracker:
-    """Event files for TensorBoard in the run directory."""
+    """Event files for TensorBoard in the run directory.
+
+    Every point is with the system once `log` returns. tensorboardX's own writer has a thread that
+    dies when the disk is full, after which a call waits for it for ever; so only its formats are
+    used.
+    """
 
     def __init__(self, directory: Path, purge_from: int | None):
-        from tensorboardX import SummaryWriter
-
-        self._writer = SummaryWriter(str(directory / "tensorboard"), purge_step=purge_from)
+        events: Any = import_module("tensorboardX.proto.event_pb2")
+        folder = directory / "tensorboard"
+        folder.mkdir(exist_ok=True)
+        name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}"
+        self._file = (folder / name).open("xb")
+        first = [events.Event(wall_time=time.time(), file_version=EVENT_VERSION)]
+        if purge_from is not None:
+            # TensorBoard drops what other files have from this step on.
+            log = events.SessionLog(status=events.SessionLog.START)
+            first.append(events.Event(wall_time=time.time(), step=purge_from, session_log=log))
+        self._write(first)
 
     def log(self, env_steps: int, metrics: Mapping[str, float]) -> None:
-        for name, value in metrics.items():
-            self._writer.add_scalar(name, value, env_steps)
+        from tensorboardX.summary import scalar
+
+        event: Any = import_module("tensorboardX.proto.event_pb2").Event
+        now = time.time()
+        self._write(
+            event(wall_time=now, step=env_steps, summary=scalar(name, value))
+            for name, value in metrics.items()
+        )
 
     def close(self) -> None:
-        self._writer.close()
+        self._file.close()
+
+    def _write(self, events: Iterable[Any]) -> None:
+        try:
+            self._file.writelines(_record(event.SerializeToString()) for event in events)
+            self._file.flush()
+        except OSError:
+            with suppress(OSError):  # it would try once more to write what it holds
+                self._file.close()
+            raise
+
+
+def _record(data: bytes) -> bytes:
+    """Bytes in the framing of event files: length, checksum of the length, data, its checksum."""
+    from tensorboardX.record_writer import masked_crc32c
+
+    length = struct.pack("<Q", len(data))
+    checked = (struct.pack("<I", masked_crc32c(part)) for part in (length, data))
+    return length + next(checked) + data + next(checked)
 
 
 class WandbTracker:

@@ -71,6 +71,12 @@ def make_gymnasium_task(
     specification = find_environment(environment)
     if specification.max_episode_steps is None:
         raise _unfit(environment, "it states no max_episode_steps: register it with one")
+    if specification.max_episode_steps < 2:
+        raise _unfit(
+            environment,
+            f"its episodes end after {specification.max_episode_steps} step, and goals are taken "
+            "from what follows a step: register it with a max_episode_steps of 2 or more",
+        )
     sample = make_environment(environment, **arguments)
     check_spaces(environment, sample)
     sizes = {key: sample.observation_space[key].shape[0] for key in OBSERVED}

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from kilolayer.physics.base import PhysicsState
+from kilolayer.physics.native import MujocoWorld
 from kilolayer.tasks.base import Task
 from kilolayer.types import Array
 
@@ -47,3 +48,13 @@ def held(lost: Array, before: PhysicsState, after: PhysicsState) -> PhysicsState
 def most_forgiven(num_envs: int) -> float:
     """How often environments may diverge within one unroll before a run stops."""
     return max(1.0, LARGEST_SHARE * num_envs)
+
+
+def way_out_of_divergence(task: Task) -> str:
+    """A sentence on what to change so that environments stay finite."""
+    if isinstance(task.world, MujocoWorld):
+        return (
+            "Give the model a smaller time step, or its actuators smaller gains or ranges; or "
+            "look for a division by zero in what the task observes."
+        )
+    return f"Correct the environment: what it observes must be finite and below {LARGEST:g}."

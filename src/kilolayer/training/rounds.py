@@ -19,7 +19,12 @@ from kilolayer.runtime.mesh import fetch, place, shared_out, whole
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.runtime.stopping import Stop, held_back
 from kilolayer.training.build import physics_on
-from kilolayer.training.divergence import DIVERGED_METRIC, LARGEST_SHARE, most_forgiven
+from kilolayer.training.divergence import (
+    DIVERGED_METRIC,
+    LARGEST_SHARE,
+    most_forgiven,
+    way_out_of_divergence,
+)
 from kilolayer.training.evaluate import (
     HEADLINE,
     Episodes,
@@ -301,8 +306,8 @@ class Rounds:
             raise UserError(
                 f"task {self.trainer.task.name}: environments diverged {count} times in one unroll "
                 f"of {envs} environments ({count / envs:.0%}, more than {LARGEST_SHARE:.0%}) "
-                f"{self._when(rounds)}: the run stops. {self._last_checkpoint()} Give the model a "
-                "smaller time step, or its actuators smaller gains or ranges."
+                f"{self._when(rounds)}: the run stops. {self._last_checkpoint()} "
+                f"{way_out_of_divergence(self.trainer.task)}"
             )
 
     def _when(self, rounds: int) -> str:
