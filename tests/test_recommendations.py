@@ -10,7 +10,7 @@ from kilolayer.agents.ppo import PPO
 from kilolayer.config import RunConfig, run_config
 from kilolayer.plan import TrainPlan
 from kilolayer.recipes import RECIPES, with_recipe
-from kilolayer.recommendations import ANT, ANT_FAR, FAMILIES, OWN_ARM, OWN_LEGS, POINT
+from kilolayer.recommendations import ANT, ANT_FAR, ANT_MAZE, FAMILIES, OWN_ARM, OWN_LEGS, POINT
 from kilolayer.tasks.registry import TASKS, make_task
 from kilolayer.types import UserError
 
@@ -37,7 +37,9 @@ def test_every_family_has_a_task_and_states_settings_that_exist():
 
 def test_the_longest_name_that_fits_chooses_the_family():
     assert recommended("ant").agent.discount == ANT["discount"]
-    assert recommended("ant_big_maze").agent.discount == ANT_FAR["discount"] != ANT["discount"]
+    assert recommended("ant_big_maze").agent.discount == ANT_MAZE["discount"] != ANT["discount"]
+    assert recommended("ant_push").agent.discount == ANT_FAR["discount"]
+    assert recommended("ant_u4_maze_stitching").collection.goal_interval is None
     assert recommended("gym_ant_u_maze").agent.absorbing_termination
     assert not recommended("ant_u_maze").agent.absorbing_termination
     assert recommended("point_u_maze").collection.goal_interval == POINT["goal_interval"]
