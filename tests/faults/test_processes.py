@@ -12,6 +12,7 @@ import pytest
 from faults.conftest import TINY
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
+from kilolayer.runtime.stopping import Terminated, held_back, signals_raise
 
 
 def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
@@ -41,6 +42,32 @@ def test_a_run_that_is_asked_to_end_saves_and_says_how_to_go_on(folder, number, 
     run = RunDirectory.open(folder / "run")
     last = [event["round"] for event in run.read_events() if event["event"] == "train"][-1]
     assert checkpoint.newest_whole(run.checkpoints) == (last, [])
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [("SIGTERM", Terminated), ("SIGINT", KeyboardInterrupt)]
+)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_that_python_loses_ends_the_run_at_its_next_round(number, kind, monkeypatch):
+    """Python prints an exception that is raised while it collects garbage, and goes on."""
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    class Collected:
+        def __del__(self):
+            signal.raise_signal(signal.Signals[number])
+
+    told: list[str] = []
+    try:
+        with signals_raise():
+            Collected()
+            with held_back(told.append) as stop:
+                assert type(stop.asked) is kind
+        with signals_raise(), held_back(told.append) as stop:
+            assert stop.asked is None
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_second_process_is_refused(folder):

@@ -19,9 +19,38 @@ class Terminated(KeyboardInterrupt):
 INTERRUPTED = 128 + signal.SIGINT  # the exit code after Ctrl-C
 
 
-def raise_terminated(*_: Any) -> None:
-    """A signal handler: SIGTERM ends the program in order, as Ctrl-C does."""
-    raise Terminated
+# What signals have raised in the command that runs. One that arrives while Python collects garbage
+# is printed and lost (`Exception ignored in`); a run still ends by it, at its next round.
+_raised: list[KeyboardInterrupt] = []
+
+
+def _of(number: int) -> KeyboardInterrupt:
+    return Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
+
+
+def _raise_stop(number: int, _: Any) -> None:
+    _raised.append(_of(number))
+    raise _raised[-1]
+
+
+@contextmanager
+def signals_raise() -> Iterator[None]:
+    """Inside, SIGTERM ends the program in order, as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [signal.SIGTERM]
+    # A program that was begun in the background of a shell ignores Ctrl-C.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        numbers.append(signal.SIGINT)
+    _raised.clear()
+    before = {number: signal.signal(number, _raise_stop) for number in numbers}
+    try:
+        yield
+    finally:
+        _raised.clear()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @dataclass
@@ -37,7 +66,7 @@ def held_back(tell: Callable[[str], None]) -> Iterator[Stop]:
 
     Signals reach the main thread alone: in any other one nothing is held back.
     """
-    stop = Stop()
+    stop = Stop(_raised[-1] if _raised else None)
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
@@ -45,7 +74,7 @@ def held_back(tell: Callable[[str], None]) -> Iterator[Stop]:
     def note(number: int, _: Any) -> None:
         if stop.asked is not None:
             raise stop.asked
-        stop.asked = Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
+        stop.asked = _of(number)
         tell("stopping after this round, with a checkpoint; once more stops at once")
 
     before = {number: signal.signal(number, note) for number in SIGNALS}
