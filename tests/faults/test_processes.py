@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from faults.conftest import TINY
+from kilolayer.cli import main
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.stopping import Terminated, held_back, signals_raise
@@ -108,3 +109,12 @@ def test_a_terminal_of_another_encoding_loses_nothing(folder, tiny_run, tmp_path
     assert code == 0, errors
     assert "report.html" in out
     assert "−" in (run / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_run_that_never_began_begins_when_it_is_resumed(folder, capsys):
+    """Killed before its config was written, a run leaves a folder that holds nothing."""
+    (folder / "run" / "checkpoints").mkdir(parents=True)
+    (folder / "run" / "manifest.json").write_text("{}")
+    main(["train", *TINY, "--agent=gcsl", "--resume=run"])
+    assert "run holds no run yet: one begins there" in capsys.readouterr().out
+    assert RunDirectory.open(folder / "run").finished
