@@ -14,6 +14,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from kilolayer.runtime.compilation import keep_compiled_programs
+
+# JAX reads where its cache is when it is imported, so this comes before all that imports it.
+keep_compiled_programs()
+
 # What the commands load when they are asked for something; nothing of it may start a device.
 MODULES = (
     "kilolayer.cli", "kilolayer.api", "kilolayer.api.deployment", "kilolayer.api.sentences",
@@ -27,9 +32,6 @@ TICK = 1 / os.sysconf("SC_CLK_TCK")
 def prepare() -> None:
     """Import what commands need, once, without starting a device: its threads would not be in a
     copy of this process."""
-    from kilolayer.runtime.compilation import keep_compiled_programs
-
-    keep_compiled_programs()
     for name in MODULES:
         import_module(name)
     from jax._src import xla_bridge

@@ -279,3 +279,10 @@ def test_every_ranged_field_has_a_refusal_above():
     for agent in AGENTS:
         known |= set(run_config(agent=agent).flat())
     assert refused | free == known
+
+
+@pytest.mark.parametrize(("batch_size", "nearest"), [(2, "4"), (3, "4"), (5, "4 or 8")])
+def test_no_nearest_choice_is_0(batch_size, nearest):
+    config = run_config(batch_size=batch_size, num_envs=8, eval_envs=4)
+    with pytest.raises(UserError, match=f"batch_size = .*the nearest valid choice is {nearest}\\."):
+        TrainPlan.derive(config, 100, devices=4)

@@ -12,9 +12,7 @@ Details that a user may need, such as the traceback of their own code, go to a l
 import os
 import re
 import shlex
-import signal
 import sys
-import threading
 import time
 import traceback
 import warnings
@@ -27,7 +25,7 @@ from typing import Any
 from platformdirs import user_log_path
 
 from kilolayer.errors import OutsideError, UserError
-from kilolayer.runtime.stopping import INTERRUPTED, Terminated, raise_terminated
+from kilolayer.runtime.stopping import INTERRUPTED, Terminated, signals_raise
 
 FAULT, USER_ERROR = 1, 2
 LOGS_KEPT = 20
@@ -48,7 +46,7 @@ def answered(arguments: list[str]) -> Iterator[None]:
             stream.reconfigure(errors="replace")
     warnings.formatwarning = _one_line
     try:
-        with _sigterm_raises():
+        with signals_raise():
             yield
     except UserError as error:
         _leave(f"error: {error}", USER_ERROR, error if isinstance(error, OutsideError) else None)
@@ -120,18 +118,6 @@ def _own_line(error: BaseException) -> str | None:
         if not installed and "site-packages" not in frame.filename:
             return f"{frame.filename}:{frame.lineno}"
     return None
-
-
-@contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, raise_terminated)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _leave(sentence: str, code: int, details: BaseException | None = None) -> None:

@@ -2,10 +2,11 @@
 
 import http.client
 import math
+import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from types import SimpleNamespace
 
 import jax
@@ -401,6 +402,24 @@ def test_strangers_are_refused_in_a_sentence(server, headers, status, words, cap
         found, text = ask(server, **headers, **upgrade)
         assert (found, words in text, text.count("\n")) == (status, True, 1)
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "length",
+    ["1", "99999999", "00000000099999999", "9" * 5000, "-1", "1e9", "0x10", "1, 1", "\u0661"],
+)
+def test_no_request_brings_a_body_of_whatever_length_it_states(server, length):
+    """Nothing is read of it: the page asks for files alone."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        head = (
+            f"GET / HTTP/1.1\r\nHost: localhost:{server.port}\r\nContent-Length: {length}\r\n\r\n"
+        )
+        connection.sendall(head.encode())
+        answer = connection.recv(4096)
+        with suppress(ConnectionError):
+            while connection.recv(65536):
+                pass
+    assert not answer.startswith(b"HTTP/1.1 200")
 
 
 def test_no_stranger_opens_a_websocket(server):

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from faults.conftest import TINY
+from kilolayer.cli import main
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
+from kilolayer.runtime.stopping import Terminated, held_back, signals_raise
 
 
 def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
@@ -41,6 +43,42 @@ def test_a_run_that_is_asked_to_end_saves_and_says_how_to_go_on(folder, number, 
     run = RunDirectory.open(folder / "run")
     last = [event["round"] for event in run.read_events() if event["event"] == "train"][-1]
     assert checkpoint.newest_whole(run.checkpoints) == (last, [])
+
+
+class Collected:
+    """Sends a signal to this process when it is collected, where Python can raise nothing."""
+
+    def __init__(self, number: signal.Signals):
+        self.number = number
+
+    def __del__(self) -> None:
+        signal.raise_signal(self.number)
+
+
+def collect_and_wait(number: signal.Signals) -> None:
+    Collected(number)
+    time.sleep(10)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)]
+)
+def test_a_signal_that_python_would_lose_comes_again(number, kind, capfd):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with signals_raise():
+            with pytest.raises(kind) as stop:
+                collect_and_wait(number)
+            assert type(stop.value) is kind
+            told: list[str] = []
+            with held_back(told.append) as held:
+                Collected(number)
+                time.sleep(0.2)
+                assert type(held.asked) is kind
+            assert len(told) == 1
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert capfd.readouterr().err == ""
 
 
 def test_a_second_process_is_refused(folder):
@@ -81,3 +119,12 @@ def test_a_terminal_of_another_encoding_loses_nothing(folder, tiny_run, tmp_path
     assert code == 0, errors
     assert "report.html" in out
     assert "−" in (run / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_run_that_never_began_begins_when_it_is_resumed(folder, capsys):
+    """Killed before its config was written, a run leaves a folder that holds nothing."""
+    (folder / "run" / "checkpoints").mkdir(parents=True)
+    (folder / "run" / "manifest.json").write_text("{}")
+    main(["train", *TINY, "--agent=gcsl", "--resume=run"])
+    assert "run holds no run yet: one begins there" in capsys.readouterr().out
+    assert RunDirectory.open(folder / "run").finished

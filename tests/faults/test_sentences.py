@@ -47,6 +47,20 @@ CASES = {
     "tuple": ([*GYM, "--gym=my_envs:Reach-tuple_obs-v0"], r"of type tuple where.*a dictionary"),
     "old reset": ([*GYM, "--gym=my_envs:Reach-old_reset-v0"], r"its reset must return"),
     "old step": ([*GYM, "--gym=my_envs:Reach-old_step-v0"], r"its step must return five values"),
+    **{
+        f"environment {kind}": ([*GYM, f"--gym=my_envs:Reach-{kind}-v0"], sentence)
+        for kind, sentence in {
+            "short": r"episodes end after 1 step.*max_episode_steps of 2 or more",
+            "nolimit": r"states no max_episode_steps: register it with one",
+            "needs_info": r"compute_reward fails \(KeyError: 'd'\): give the radius",
+            "nested": r"its observation is Dict.* not a vector",
+            "image": r"its achieved_goal is Box.* not a vector",
+            "int_goal": r"its achieved_goal is Box.*int64\) and not a vector of real numbers",
+            "empty_obs": r"its observation is Box.*\(0,\)",
+            "discrete": r"its actions are Discrete\(4\)",
+            "inf": r"have no finite bounds: wrap it",
+        }.items()
+    },
     "raises": (
         [*GYM, "--gym=my_envs:Reach-raises-v0"],
         r"its step fails \(RuntimeError: the simulator lost its connection\)",
@@ -76,6 +90,17 @@ CASES = {
 @pytest.mark.parametrize(("arguments", "sentence"), CASES.values(), ids=CASES)
 def test_a_bad_input_gets_one_sentence(folder, capsys, arguments, sentence):
     assert re.search(sentence, refused(capsys, *arguments))
+
+
+def test_an_environment_that_tells_nan_is_named_and_not_its_time_step(folder, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([*GYM, "--gym=my_envs:Reach-nan-v0"])
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert stop.value.code == 2
+    assert "Correct the environment: what it observes must be finite and below 1e+10." in told
+    assert "time step" not in told
+    # What shows the fault is kept.
+    assert b'"diverged"' in Path("run/metrics.jsonl").read_bytes()
 
 
 def test_names_with_brackets_are_printed_as_they_are(folder, capsys):

@@ -3,7 +3,9 @@
 import errno
 import hashlib
 import json
+import os
 import re
+import shlex
 import shutil
 
 import numpy as np
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 
 from kilolayer.config import run_config
 from kilolayer.run_directory import RunDirectory, begun, claimed
-from kilolayer.runtime.files import guard_disk, read_json, write_atomically
+from kilolayer.runtime.files import guard_disk, put_in_place, read_json, write_atomically
 from kilolayer.types import UserError
 
 
@@ -346,3 +348,39 @@ def test_a_run_that_learnt_something_stays(tmp_path, event):
         run.append_event({"event": event, "round": 1})
         raise ValueError("boom")
     assert rounds(RunDirectory.open(tmp_path / "run")) == [(event, 1)]
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    """After a loss of power a name would lead to an empty file."""
+    done: list[tuple[str, str]] = []
+    real_sync, real_replace = os.fsync, os.replace
+
+    def sync(descriptor):
+        done.append(("sync", os.readlink(f"/proc/self/fd/{descriptor}")))
+        real_sync(descriptor)
+
+    def replace(source, target):
+        done.append(("name", str(target)))
+        real_replace(source, target)
+
+    monkeypatch.setattr("os.fsync", sync)
+    monkeypatch.setattr("os.replace", replace)
+    whole = tmp_path / "whole"
+    for inside in ("written/a", "written/deep/b"):
+        (tmp_path / inside).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / inside).write_text("x")
+    put_in_place(tmp_path / "written", whole)
+    named = done.index(("name", str(whole)))
+    for inside in ("", "/a", "/deep", "/deep/b"):
+        assert ("sync", f"{tmp_path}/written{inside}") in done[:named]
+    assert done[named + 1 :] == [("sync", str(tmp_path))]  # the folder that holds the name
+
+
+@pytest.mark.parametrize("name", ["two words", "a'b", "sweep[lr=0.1]", "$HOME", "a;b", "st*r"])
+def test_a_command_that_is_suggested_can_be_copied(tmp_path, name):
+    run = RunDirectory.create(tmp_path / name, run_config(), {})
+    with pytest.raises(UserError) as error:
+        RunDirectory.create(run.path, run_config(), {})
+    command = re.search(r"`(kilolayer train --resume .*)`", str(error.value))
+    assert command is not None
+    assert shlex.split(command[1])[-1] == str(run.path)
