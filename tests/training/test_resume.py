@@ -96,7 +96,7 @@ def test_a_run_killed_at_random_moments_ends_bit_identical(tmp_path: Path) -> No
     moments = random.Random(7)
     process = start(TRAIN, config, killed)
     kills = 0
-    for events in (moments.randint(15, 60), moments.randint(90, 140), moments.randint(160, 200)):
+    for events in (moments.randint(15, 60), moments.randint(120, 180)):
         metrics = killed / "metrics.jsonl"
         while process.poll() is None:
             if metrics.exists() and metrics.read_text().count("\n") >= events:
