@@ -19,7 +19,7 @@ from kilolayer.analysis.depth import critical_depth, monotonicity, saturation_de
 from kilolayer.analysis.depth_scores import DepthScores, difference
 from kilolayer.analysis.published import STEPS_BETWEEN, read_published
 from kilolayer.analysis.statistics import Estimate, share_interval
-from kilolayer.analysis.threshold import steps_to_share
+from kilolayer.analysis.threshold import WINDOW, steps_to_share, trailing_mean
 
 DEFAULT = Path(__file__).parents[3] / "shared" / "reference"
 FOLDER = Path(os.environ.get("KILOLAYER_REFERENCE", DEFAULT))
@@ -45,7 +45,11 @@ def read(name: str) -> dict:
 
 
 def published_tasks() -> dict[str, Task]:
-    """Hours grow in proportion to steps, as nothing finer is published."""
+    """Hours grow in proportion to steps, as nothing finer is published.
+
+    The trailing mean of the standard errors is an upper bound of the error of the trailing mean: the
+    two are equal where a seed that is good at one evaluation is as good at the next.
+    """
     hours = read("published.json")["wall_clock_hours_by_depth"]
     tasks = {}
     for name, by_depth in read_published(FOLDER / "curves_depth.json").items():
@@ -54,7 +58,8 @@ def published_tasks() -> dict[str, Task]:
         curves = []
         for depth, curve in by_depth.items():
             cost = hours[name][str(depth)] * steps / len(steps)
-            curves.append(CostCurve.from_means(depth, cost, curve.mean, curve.error, SEEDS))
+            mean, error = trailing_mean(curve.mean), trailing_mean(curve.error)
+            curves.append(CostCurve(depth, cost[WINDOW - 1 :], mean, error, SEEDS))
         tasks[name] = Task(curves, steps, deepest.mean)
     return tasks
 
