@@ -73,6 +73,20 @@ def test_waypoints_go_around_the_wall() -> None:
     np.testing.assert_array_equal(near, np.tile([4, 0], (13, 1)))
 
 
+def test_the_first_waypoint_lies_ahead() -> None:
+    """Not the node that the agent stands at: with every new plan it would return there."""
+    start = jnp.asarray(FREE, jnp.float32)
+    goal = jnp.broadcast_to(jnp.array([4.0, 0.0]), start.shape)
+    first = planned(planner_on_grid(), start, start, goal)[:, 0]
+    oracle = walled_grid(100.0)
+
+    def steps_left(place: Array) -> np.ndarray:
+        return -np.asarray(oracle(jnp.asarray(place), goal, goal))
+
+    moving = (FREE != [4, 0]).any(1)
+    assert (steps_left(first)[moving] < steps_left(start)[moving]).all()
+
+
 def test_trusting_far_pairs_goes_through_the_wall() -> None:
     """Why only confidently near pairs are joined: this critic saturates at 4."""
     start, goal = jnp.array([[0.0, 0.0]]), jnp.array([[4.0, 0.0]])

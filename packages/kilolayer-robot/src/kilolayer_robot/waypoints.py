@@ -24,6 +24,8 @@ from kilolayer_robot.policy import open_session, require_inputs
 from kilolayer_robot.robot import Sensed
 
 NODES, VALUE = "waypoints.npz", "value.onnx"
+# Paths count as alike within this share of the longest trusted distance.
+TOLERANCE = 0.1
 
 
 class Graph(NamedTuple):
@@ -69,7 +71,11 @@ def _way(xp: Any, graph: Graph, here: Any, onward: Any, direct: Any) -> tuple[An
     until_last = from_start[..., None] + graph.length
     whole = until_last.min(1) + to_goal
     last = whole.argmin(-1)
-    first = xp.take_along_axis(until_last.argmin(1), last[:, None], axis=1)[:, 0]
+    total = xp.take_along_axis(until_last, last[:, None, None], axis=2)[..., 0]
+    # Among paths of nearly the same length, the longest first hop. The nearest node may lie behind:
+    # a robot that plans often would return to it with every plan.
+    alike = total <= total.min(-1, keepdims=True) + TOLERANCE * graph.limit
+    first = xp.where(alike, from_start, -1.0).argmax(-1)
     return first, last, whole.min(-1) < straight
 
 
