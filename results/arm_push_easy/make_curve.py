@@ -9,8 +9,9 @@ from results.curves import draw
 
 RUNS = {
     "evaluations-before.jsonl": "before: preset arm",
-    "evaluations-phases.jsonl": "now, without noise",
-    "evaluations-noise.jsonl": "now, goals blurred by 0.3 radii",
+    "evaluations-phases.jsonl": "three phases, without goal noise",
+    "evaluations-noise.jsonl": "the fourth, with goal noise",
+    "evaluations-one-run.jsonl": "one run, with goal noise",
 }
 PANELS = {
     "success": "share of episodes within 0.1 m",

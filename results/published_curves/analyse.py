@@ -47,8 +47,8 @@ def read(name: str) -> dict:
 def published_tasks() -> dict[str, Task]:
     """Hours grow in proportion to steps, as nothing finer is published.
 
-    The trailing mean of the standard errors is an upper bound of the error of the trailing mean: the
-    two are equal where a seed that is good at one evaluation is as good at the next.
+    The trailing mean of the standard errors is an upper bound of the error of the trailing mean.
+    The two are equal where a seed that is good at one evaluation is as good at the next.
     """
     hours = read("published.json")["wall_clock_hours_by_depth"]
     tasks = {}
