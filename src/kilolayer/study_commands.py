@@ -10,7 +10,7 @@ from kilolayer.terminal import OUTPUT
 
 def study(
     name: str | None = None,
-    size: Literal["quick", "laptop", "paper"] = "quick",
+    size: Literal["quick", "laptop", "body", "paper"] = "quick",
     out: Path | None = None,
     task: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = (),
     depths: tuple[int, ...] = (),
@@ -30,7 +30,8 @@ def study(
 
     Args:
         name: The question, or module:function of your own.
-        size: quick takes minutes on two cores, laptop takes hours, paper needs GPUs.
+        size: quick trains on a point maze, minutes on two cores; laptop on the hardest one,
+            hours; body trains an arm that pushes, a day; paper is for GPUs.
         out: The study directory. Default: studies/NAME-SIZE.
         task: Train on this task instead of the study's. Repeat the option for several tasks.
         depths: Depths to compare instead of the study's.

@@ -142,7 +142,7 @@ AGENTS = {
 QUESTIONS = {
     "number": r"returns a value of type int where a \S+\.Question is needed",
     "name_number": r"its name is 3 where a text",
-    "setups_list": r"its setups is .*list.* where a dictionary of quick, laptop, paper",
+    "setups_list": r"its setups is .*list.* where a dictionary of quick, laptop, body, paper",
     "setups_none": r"its setups is None where",
     "setups_other": r"its setups is .*dict where a dictionary of quick",
     "setups_text": r"its setups\['quick'\] is 'small' where a Setup",

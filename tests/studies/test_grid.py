@@ -6,7 +6,6 @@ import pytest
 
 from kilolayer.recipes import RECIPES
 from kilolayer.studies.grid import Grid, all_cells, field_factor
-from kilolayer.studies.question import SIZES
 from kilolayer.studies.questions import QUESTIONS
 from kilolayer.types import UserError
 
@@ -66,22 +65,22 @@ def test_what_is_refused(factors, seeds, sentence, tiny_config):
         all_cells([])
 
 
-# Runs at quick, laptop and paper size, counted by hand.
+# Runs at each size that the question has, in their order, counted by hand.
 COUNTS = {
-    "depth": (9, 15, 25),
-    "cost": (9, 15, 25),
-    "threshold": (9, 15, 25),
-    "collector-learner": (12, 20, 20),  # 2 x 2
-    "attribution": (24, 40, 40),  # 2 x 2 x 2
-    "width-depth": (18, 30, 50),  # twice
-    "actor-critic-depth": (27, 45, 125),  # squared
-    "batch-depth": (18, 30, 30),  # (2 + 1) batches x 2
-    "feedback": (9, 15, 25),
+    "depth": (9, 15, 20, 25),
+    "cost": (9, 15, 20, 25),
+    "threshold": (9, 15, 20, 25),
+    "collector-learner": (12, 20, 20, 20),  # 2 x 2
+    "attribution": (24, 40, 40, 40),  # 2 x 2 x 2
+    "width-depth": (18, 30, 40, 50),  # twice
+    "actor-critic-depth": (27, 45, 80, 125),  # squared
+    "batch-depth": (18, 30, 30, 30),  # (2 + 1) batches x 2
+    "feedback": (9, 15, 20, 25),
     "stitching": (6, 15, 15),
-    "recipe": (36, 60, 60),  # (1 + 5) x 2
+    "recipe": (36, 60, 60, 60),  # (1 + 5) x 2
     "limits": (6, 8, 12),
-    "seeds": (9, 15, 25),
-    "test-time": (9, 15, 25),
+    "seeds": (9, 15, 20, 25),
+    "test-time": (9, 15, 20, 25),
 }
 
 
@@ -91,7 +90,7 @@ def test_every_question_has_the_runs_it_says(name):
     question = QUESTIONS[name]()
     assert question.name == name
     assert question.asks.endswith("?")
-    for size, count in zip(SIZES, COUNTS[name], strict=True):
+    for size, count in zip(question.setups, COUNTS[name], strict=True):
         setup = question.setup(size)
         grids = question.grids(setup)
         assert all(question.needs in {*grid.factors, *grid.labels} for grid in grids)
@@ -117,6 +116,6 @@ def test_the_user_changes_tasks_depths_and_seeds():
     ]
     assert {cell.config.task.task for cell in cells.values()} == {"point_u_maze", "point_big_maze"}
     with pytest.raises(
-        UserError, match="size = 'huge' is not allowed: one of quick, laptop, paper"
+        UserError, match="size = 'huge' is not allowed: one of quick, laptop, body, paper"
     ):
         question.setup("huge")  # type: ignore[arg-type]

@@ -63,7 +63,7 @@ class StudyRun:
 
 @dataclass(frozen=True)
 class Study:
-    """question: its short name; asks: the question in a sentence; size: quick, laptop or paper.
+    """question: its short name; asks: the question in a sentence; size: one of the question's.
 
     source: the study directory that holds the runs, if it is another one. smallest_effect: the
     largest difference that does not matter, as a share of the score's range.

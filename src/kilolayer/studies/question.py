@@ -1,4 +1,4 @@
-"""A question: a grid of runs at three sizes, and an analysis of the runs."""
+"""A question: a grid of runs at several sizes, and an analysis of the runs."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ from kilolayer.own_code import OwnCode, all_are
 from kilolayer.studies.grid import Cell, Grid, all_cells, field_factor
 from kilolayer.types import UserError, bad_field
 
-Size = Literal["quick", "laptop", "paper"]
+Size = Literal["quick", "laptop", "body", "paper"]
 SIZES: tuple[Size, ...] = get_args(Size)
 
 
