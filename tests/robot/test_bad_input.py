@@ -105,6 +105,7 @@ def test_a_graph_of_another_shape(folder, capsys) -> None:
     ("options", "words"),
     [
         (["--goal", "1,2"], "goal = '1,2' is not allowed: cart takes 1 numbers"),
+        (["--goal", "-1,2"], "goal = '-1,2' is not allowed: cart takes 1 numbers"),
         (["--goal", "nan"], "goal = 'nan' is not allowed"),
         (["--goal", "north"], "goal = 'north' is not allowed"),
         (["--rate", "0"], "rate = 0.0 is not allowed: it must be above 0"),

@@ -14,7 +14,7 @@ DONE, FAILED, USER_ERROR = 0, 1, 2
 
 def main(arguments: list[str] | None = None) -> None:
     """A user error gives one sentence and exit code 2; a robot that fails, one and exit code 1."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args(_joined(sys.argv[1:] if arguments is None else arguments))
     try:
         options.command(options)
     except UserError as error:
@@ -24,6 +24,18 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:
         # The loop has sent the safe action; the traceback is in the log.
         _leave(f"error: the loop ended with {type(error).__name__}: {error}", FAILED)
+
+
+def _joined(arguments: list[str]) -> list[str]:
+    """`--goal -1,0` as `--goal=-1,0`: argparse takes a value that begins with a minus for an
+    option."""
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and joined[-1] == "--goal":
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
 
 
 def _leave(sentence: str, code: int) -> None:
