@@ -4,8 +4,7 @@ The robot is the two-link arm of DeepMind's dm_control (`pip install dm_control`
 has it. Train it, make it small, export it:
 
     REACHER=$(python -m examples.socket_simulation --where)
-    kilolayer train --mjcf $REACHER --goal-body finger --episode-length 100 \\
-        --total-steps 600000 --num-envs 32 --out runs/reacher
+    kilolayer train --mjcf $REACHER --goal-body finger --out runs/reacher
     kilolayer distil runs/reacher --depth 4 --width 32 --out runs/reacher-small
     kilolayer export runs/reacher-small --to policy/
 
