@@ -34,16 +34,16 @@ class Features(NamedTuple):
 class Encoder(Protocol):
     """A frozen pretrained network: no gradient, no update, no noise.
 
-    name: the user's name for it, which also opens it again. reads, sees: whether it takes sentences
-    and whether it takes pictures. The method of a missing half raises UserError.
+    name: the user's name for it, which also opens it again. encodes_text, encodes_images: whether
+    it takes sentences and pictures. The method of a missing half raises UserError.
     """
 
     @property
     def name(self) -> str: ...
     @property
-    def reads(self) -> bool: ...
+    def encodes_text(self) -> bool: ...
     @property
-    def sees(self) -> bool: ...
+    def encodes_images(self) -> bool: ...
 
     def fingerprint(self) -> str:
         """SHA-256 of the current parameters and of everything else that determines features."""

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kilolayer.config import RunConfig
-from kilolayer.language.score import Follower
+from kilolayer.language.evaluation_set import ConditionedPolicy, rollout
 from kilolayer.physics.build import build_physics
 from kilolayer.render.marks import Mark
 from kilolayer.render.media import require_drawable, require_film_name
@@ -19,20 +19,20 @@ from kilolayer.report.film import Film, film_episodes
 from kilolayer.report.language_report import FILM, FILM_ABOUT
 from kilolayer.runtime.files import write_atomically
 from kilolayer.tasks.base import Task, is_success
-from kilolayer.training.evaluate import evaluation_key, evaluation_start, play
+from kilolayer.training.evaluate import Episodes, evaluation_key, evaluation_start
 
 PIXELS = 360
 
 
 @dataclass(frozen=True)
 class Acting:
-    """An agent, its state and its task. told: the instruction or goal; every leaf has one row."""
+    """A policy, its state and its task. condition: embedding or goal; every leaf has one row."""
 
     task: Task
     config: RunConfig
-    follower: Follower
+    policy: ConditionedPolicy
     state: Any
-    told: Any
+    condition: Any
 
 
 def film_said(
@@ -43,7 +43,7 @@ def film_said(
     goal `[goal]`: the goal that is drawn and that defines success. Raises UserError if the film
     cannot be drawn or written.
     """
-    task, config, follower = acting.task, acting.config, acting.follower
+    task, config, policy = acting.task, acting.config, acting.policy
     require_drawable(task)
     require_film_name(out)
     key = evaluation_key(seed, 0)
@@ -51,14 +51,10 @@ def film_said(
     physics = build_physics(task.world, 1, config.physics)
 
     @jax.jit
-    def run(state: Any, told: Any) -> Any:
-        def policy(memory: Any, observation: Any, goal: Any, key: Any) -> tuple:
-            return follower.act(state, memory, observation)
+    def run(state: Any, condition: Any) -> Episodes:
+        return rollout(task, physics, policy, state, condition, key, start)
 
-        memory = follower.begin(state, told)
-        return play(task, physics, policy, memory, key, start, task.episode_length)
-
-    played = run(acting.state, acting.told)
+    played = run(acting.state, acting.condition)
     close = np.asarray(is_success(task, played.achieved, played.goal))[:, 0]
     reached = close & np.asarray(played.alive)[:, 0]
     film = film_episodes(task, played, out, marks, PIXELS)
