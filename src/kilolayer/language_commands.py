@@ -67,12 +67,12 @@ def ground(
 
     encoder = sentences.EncoderChoice(text, image, allow_download, encoder_updates)
     recipe, size = Recipe(examples, updates), HeadSize(depth, width)
-    found = sentences.ground(run, encoder, recipe, size, episodes, seed, out)
-    _print_scores(found)
+    result = sentences.ground(run, encoder, recipe, size, episodes, seed, out)
+    _print_scores(result)
     _print_next_steps(
-        f"kilolayer play {shell(run)} --say {shlex.quote(found.sentence)} --seed {seed}",
-        f"kilolayer serve {run} --grounding {found.path}",
-        f"kilolayer train-vla {shell(run)} --grounding {shell(found.path)}",
+        f"kilolayer play {shell(run)} --say {shlex.quote(result.sentence)} --seed {seed}",
+        f"kilolayer serve {run} --grounding {result.path}",
+        f"kilolayer train-vla {shell(run)} --grounding {shell(result.path)}",
     )
 
 
@@ -138,12 +138,12 @@ def train_vla(
     encoder = sentences.EncoderChoice(text, image, allow_download, encoder_updates)
     recipe = Recipe(steps, updates=updates)
     mixture = MixtureSpec(width, depth, experts=experts, top_k=top_k)
-    found = sentences.train_vla(
+    result = sentences.train_vla(
         run, trunk, encoder, grounding, recipe, mixture, chunk, execute, examples, episodes, seed,
         out,
     )  # fmt: skip
-    _print_scores(found)
-    options = f"--say {shlex.quote(found.sentence)} --module {found.path} --seed {seed}"
+    _print_scores(result)
+    options = f"--say {shlex.quote(result.sentence)} --module {result.path} --seed {seed}"
     _print_next_steps(*(f"kilolayer {name} {shell(run)} {options}" for name in ("play", "control")))
 
 
@@ -175,12 +175,12 @@ def print_interpretation(heard: "Heard", task: "Task") -> None:
     )
 
 
-def _print_scores(found: "Taught") -> None:
+def _print_scores(result: "Taught") -> None:
     """Print success by split, and the paths of the result and its report."""
     from kilolayer.language.base import SPLITS
     from kilolayer.language.evidence import Evidence
 
-    evidence = Evidence.read(found.path)
+    evidence = Evidence.read(result.path)
     table = Table(title="success by split (95 % interval)", title_justify="left")
     table.add_column("condition")
     for split in SPLITS:
@@ -192,7 +192,7 @@ def _print_scores(found: "Taught") -> None:
     console(max(OUTPUT.width, 120)).print(table)
     if evidence.advice:
         OUTPUT.print(evidence.advice)
-    OUTPUT.print(f"{evidence.kind:<9} {found.path}\nreport    {found.report}")
+    OUTPUT.print(f"{evidence.kind:<9} {result.path}\nreport    {result.report}")
 
 
 def _print_next_steps(*commands: str) -> None:

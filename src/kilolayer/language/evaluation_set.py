@@ -73,24 +73,6 @@ class ModulePolicy:
         return action, (embedding, chunk)
 
 
-def rollout(
-    task: Task,
-    physics: Physics,
-    policy: ConditionedPolicy,
-    state: Any,
-    condition: Any,
-    key: Array,
-    start: Start,
-) -> Episodes:
-    """Whole episodes from `start`; can be traced by JAX."""
-
-    def act(memory: Any, observation: Array, goal: Array, key: Array) -> tuple[Array, Any]:
-        return policy.act(state, memory, observation)
-
-    memory = policy.begin(state, condition)
-    return play(task, physics, act, memory, key, start, task.episode_length)
-
-
 @dataclass(frozen=True)
 class EvaluationSet:
     """One episode per example, with the same starts and intended goals for every policy.
@@ -156,7 +138,12 @@ class EvaluationSet:
 
         @jax.jit
         def run(state: Any, condition: Any, start: Start) -> Episodes:
-            return rollout(self.task, self.physics, policy, state, condition, self.key, start)
+            def act(memory: Any, observation: Array, goal: Array, key: Array) -> tuple[Array, Any]:
+                return policy.act(state, memory, observation)
+
+            memory = policy.begin(state, condition)
+            length = self.task.episode_length
+            return play(self.task, self.physics, act, memory, self.key, start, length)
 
         return lambda state, condition: jax.tree.map(np.asarray, run(state, condition, self.start))
 

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from kilolayer.language.base import SPLITS, Example, Marker, Split
+from kilolayer.language.base import SPLITS, Example, Kind, Marker, Split
 from kilolayer.language.board import Board, Place, board_of
 from kilolayer.language.descriptions import (
     WITHHELD_PAIRS,
@@ -18,7 +18,7 @@ from kilolayer.language.descriptions import (
     landmarks,
     withheld_goals,
 )
-from kilolayer.language.words import COLOUR_NAMES, SIDES, Kind, split_wordings
+from kilolayer.language.words import COLOUR_NAMES, SIDES, split_wordings
 from kilolayer.tasks.base import Task
 
 MIN_MARKERS, MAX_MARKERS = 3, 5

@@ -129,7 +129,6 @@ def train_module(
     encoder: Encoder,
     out: str | Path | None = None,
     trunk: Trunk = "mixture",
-    steps: int | None = None,
     seed: int = 0,
     shuffled: bool = False,
     display: ProgressDisplay | None = None,
@@ -143,16 +142,13 @@ def train_module(
     """Train an action module with the policy of a run or policy directory as teacher; write it.
 
     out: the directory to write. Default: under `modules/` in the run, named after trunk and
-    encoder. steps: environment steps. Default: the recipe's. shuffled: give every environment the
-    instruction of another goal, a control that can learn only what all goals share. examples:
-    number of examples of the split `seen`. grounding: encodes the instructions and must use the
-    same encoder. Default: one is trained first. Raises UserError for invalid arguments before any
-    work.
+    encoder. shuffled: give every environment the instruction of another goal, a control that can
+    learn only what all goals share. examples: number of examples of the split `seen`. grounding:
+    encodes the instructions and must use the same encoder. Default: one is trained first. Raises
+    UserError for invalid arguments before any work.
     """
     run, display = Path(run), display or Silent()
     recipe = recipe or Recipe()
-    if steps is not None:
-        recipe = dataclasses.replace(recipe, steps=steps)
     if examples < 2:
         raise bad_field("examples", examples, "it must be at least 2", 2)
     teacher = open_policy(run)

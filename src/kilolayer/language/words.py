@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from kilolayer.language.base import Split
+from kilolayer.language.base import Kind, Split
 from kilolayer.language.board import board_of
 from kilolayer.tasks.base import Task
 
-Kind = Literal["absolute", "marker", "relative"]
 Shape = Literal["square", "corner", "row end", "column end", "middle", "marker", "side", "between"]
 """The type of description that a frame expresses."""
 

@@ -185,10 +185,9 @@ SECTIONS: tuple[Plan[Source], ...] = (
     Plan(
         "success",
         "Success by split",
-        "Each split withholds one thing from training. The upper bound is the policy with the true "
-        "goal: the difference to it was lost in the interpretation of the sentence. With the "
-        "instruction of another example success must fall to chance, otherwise the words do not "
-        "matter. Intervals cover the episodes, not the seeds.",
+        "Each split withholds one thing from training. The bound is the same agent told the true "
+        "goal: what is missing to it was lost in understanding. Who hears another instruction must "
+        "fall to chance, or words do not matter. Intervals are of the episodes, not of seeds.",
         success_section,
     ),
     Plan(

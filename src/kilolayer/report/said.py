@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kilolayer.config import RunConfig
-from kilolayer.language.evaluation_set import ConditionedPolicy, rollout
+from kilolayer.language.evaluation_set import ConditionedPolicy
 from kilolayer.physics.build import build_physics
 from kilolayer.render.marks import Mark
 from kilolayer.render.media import require_drawable, require_film_name
@@ -19,20 +19,20 @@ from kilolayer.report.film import Film, film_episodes
 from kilolayer.report.language_report import FILM, FILM_ABOUT
 from kilolayer.runtime.files import write_atomically
 from kilolayer.tasks.base import Task, is_success
-from kilolayer.training.evaluate import Episodes, evaluation_key, evaluation_start
+from kilolayer.training.evaluate import evaluation_key, evaluation_start, play
 
 PIXELS = 360
 
 
 @dataclass(frozen=True)
 class Acting:
-    """A policy, its state and its task. condition: embedding or goal; every leaf has one row."""
+    """An agent, its state and its task. told: the instruction or goal; every leaf has one row."""
 
     task: Task
     config: RunConfig
-    policy: ConditionedPolicy
+    follower: ConditionedPolicy
     state: Any
-    condition: Any
+    told: Any
 
 
 def film_said(
@@ -43,7 +43,7 @@ def film_said(
     goal `[goal]`: the goal that is drawn and that defines success. Raises UserError if the film
     cannot be drawn or written.
     """
-    task, config, policy = acting.task, acting.config, acting.policy
+    task, config, follower = acting.task, acting.config, acting.follower
     require_drawable(task)
     require_film_name(out)
     key = evaluation_key(seed, 0)
@@ -51,10 +51,14 @@ def film_said(
     physics = build_physics(task.world, 1, config.physics)
 
     @jax.jit
-    def run(state: Any, condition: Any) -> Episodes:
-        return rollout(task, physics, policy, state, condition, key, start)
+    def run(state: Any, told: Any) -> Any:
+        def policy(memory: Any, observation: Any, goal: Any, key: Any) -> tuple:
+            return follower.act(state, memory, observation)
 
-    played = run(acting.state, acting.condition)
+        memory = follower.begin(state, told)
+        return play(task, physics, policy, memory, key, start, task.episode_length)
+
+    played = run(acting.state, acting.told)
     close = np.asarray(is_success(task, played.achieved, played.goal))[:, 0]
     reached = close & np.asarray(played.alive)[:, 0]
     film = film_episodes(task, played, out, marks, PIXELS)
