@@ -23,7 +23,7 @@ keep_compiled_programs()
 MODULES = (
     "kilolayer.cli", "kilolayer.api", "kilolayer.api.deployment", "kilolayer.api.sentences",
     "kilolayer.arguments", "kilolayer.studies.run", "kilolayer.report.run_report",
-    "kilolayer.training.loop", "kilolayer.deploy.export", "kilolayer.language.ground_run",
+    "kilolayer.training.loop", "kilolayer.deploy.export", "kilolayer.language.train_grounding",
 )  # fmt: skip
 MOST_PROCESSOR_SECONDS = 300
 TICK = 1 / os.sysconf("SC_CLK_TCK")

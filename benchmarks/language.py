@@ -1,4 +1,4 @@
-"""What is worth what when a task is told in words: success by split, with the controls beside it.
+"""Success with instructions by split, of groundings and action modules and their controls.
 
 python -m benchmarks.language RUN... --encoders LABEL=NAME... [--methods METHOD...] [--seeds 0 1 2]
 
@@ -8,13 +8,14 @@ teacher, by default the teacher's own. A cell is one method on one teacher with 
 seed; what is done is kept in `--out` as `cells/TASK/METHOD-ENCODER-depthN-seedN.json` and never
 repeated. The tables are made of all cells there are.
 
-teacher: told the goal that is meant. chance: told the goal of another example. grounded: told what
-the grounding says, by coordinates. grounded-embedding: by the critic's goal embeddings. shuffled:
-the grounding is given sentence and picture of another example, the same one as for chance.
-module-...: the action module with its trunk. module-shuffled: the mixture, likewise. encoder: its
-cache, and whether any of its bits changed since the groundings and modules were trained.
+teacher: the policy with the intended goal. chance: the policy with the goal of another example.
+grounded: the policy with the goal that the grounding predicts, by coordinates. grounded-embedding:
+by the critic's goal embeddings. shuffled: the grounding gets sentence and picture of another
+example, the same one as for chance. module-...: the action module with its trunk. module-shuffled:
+the mixture, likewise. encoder: its cache, and whether any of its bits changed since the groundings
+and modules were trained.
 
-All play the same starts, and success is of the goals that are meant.
+All have the same starts, and success refers to the intended goals.
 """
 
 import argparse
@@ -35,22 +36,27 @@ from benchmarks.distillation import told
 from kilolayer.analysis.load import Run, load
 from kilolayer.deploy.policy import DeployedPolicy, open_policy
 from kilolayer.language.base import SPLITS, Context, Encoder, Example, Split
-from kilolayer.language.contexts import contexts
-from kilolayer.language.encoders.cache import Cached
+from kilolayer.language.contexts import encode_context, encode_examples
+from kilolayer.language.dagger import Recipe as ModuleRecipe
+from kilolayer.language.encoders.cache import CachedEncoder
 from kilolayer.language.encoders.open import open_encoder
-from kilolayer.language.ground_run import Recipe, ground_run
+from kilolayer.language.evaluation_set import (
+    EvaluationSet,
+    GoalPolicy,
+    ModulePolicy,
+    derangement,
+)
 from kilolayer.language.grounding import Grounding, is_grounding, open_grounding
 from kilolayer.language.instructions import draw_examples
 from kilolayer.language.module import Trunk
 from kilolayer.language.scenes import draw_pictures
-from kilolayer.language.score import Acting, Exam, Told, others
-from kilolayer.language.teach import Recipe as Lesson
-from kilolayer.language.teach_run import is_module, open_module, teach_run
+from kilolayer.language.train_grounding import Recipe, train_grounding
+from kilolayer.language.train_module import TrainedModule, is_module, open_module, train_module
 from kilolayer.runtime.files import write_atomically
 from kilolayer.runtime.progress import LiveDisplay
 from kilolayer.tasks.base import Task
 
-EXAM_SEED = 1_000_000  # of examples and episodes that no training has seen
+EVALUATION_SEED = 1_000_000  # of examples and episodes that no training has seen
 WITHOUT_ENCODER = ("teacher", "chance")
 TRUNKS: dict[str, Trunk] = {
     "module-moe": "mixture",
@@ -64,11 +70,11 @@ TIMED_STEPS = 2_000
 
 @dataclass(frozen=True)
 class Setting:
-    """recipe: of groundings. lesson: of modules, whose chunks are done up to `execute`. episodes:
-    of each split. work: where groundings, modules and features go."""
+    """recipe: of groundings. module_recipe: of modules. execute: executed actions of a chunk.
+    episodes: of each split. work: where groundings, modules and features go."""
 
     recipe: Recipe
-    lesson: Lesson
+    module_recipe: ModuleRecipe
     execute: int
     episodes: int
     work: Path
@@ -104,42 +110,43 @@ class Cell:
     @cached_property
     def encoder(self) -> Encoder:
         plain = open_encoder(self.encoder_name.replace("{seed}", str(self.seed)))
-        return Cached(plain, self.setting.work / "features")
+        return CachedEncoder(plain, self.setting.work / "features")
 
     def place(self, kind: str) -> Path:
         return self.setting.work / self.task.name / f"{kind}-{self.name}"
 
-    def exams(self) -> Iterator[tuple[Split, Exam]]:
+    def evaluation_sets(self) -> Iterator[tuple[Split, EvaluationSet]]:
         for split in SPLITS:
-            examples = draw_examples(self.task, split, self.setting.episodes, EXAM_SEED)
-            yield split, Exam(self.task, self.run.config, examples, EXAM_SEED)
+            examples = draw_examples(self.task, split, self.setting.episodes, EVALUATION_SEED)
+            yield split, EvaluationSet(self.task, self.run.config, examples, EVALUATION_SEED)
 
     def context(self, examples: Sequence[Example]) -> Context:
-        pictures = draw_pictures(self.task, [example.markers for example in examples])
-        return contexts(self.encoder, [example.sentence for example in examples], pictures)
+        return encode_examples(self.task, self.encoder, examples)
 
 
 Scores = dict[str, Any]
 
 
 def teacher(cell: Cell) -> Scores:
-    return {"splits": {split: play(cell, exam, exam.goal) for split, exam in cell.exams()}}
+    return {
+        "splits": {split: play(cell, each, each.goal) for split, each in cell.evaluation_sets()}
+    }
 
 
 def chance(cell: Cell) -> Scores:
+    order = derangement(cell.setting.episodes, EVALUATION_SEED)
     return {
         "splits": {
-            split: play(cell, exam, exam.goal[others(len(exam.examples), EXAM_SEED)])
-            for split, exam in cell.exams()
+            split: play(cell, each, each.goal[order]) for split, each in cell.evaluation_sets()
         }
     }
 
 
-def play(cell: Cell, exam: Exam, goals: Any) -> Scores:
-    """What the teacher makes of goals that it is told, and how good those are."""
+def play(cell: Cell, evaluation: EvaluationSet, goals: Any) -> Scores:
+    """Scores of the teacher with these goals, and of the goals themselves."""
     policy = cell.policy
-    scores = exam.scores(Told(policy.agent), policy.agent_state, goals)
-    return scores | {"goals": exam.goal_scores(np.asarray(goals))}
+    scores = evaluation.scores(GoalPolicy(policy.agent), policy.agent_state, goals)
+    return scores | {"goals": evaluation.goal_scores(np.asarray(goals))}
 
 
 def grounding_of(cell: Cell) -> Grounding:
@@ -147,25 +154,25 @@ def grounding_of(cell: Cell) -> Grounding:
     if is_grounding(place):
         return open_grounding(place, cell.encoder)
     with displayed() as display:
-        return ground_run(
+        return train_grounding(
             cell.run.path, cell.encoder, place, cell.setting.recipe, seed=cell.seed, display=display
         )
 
 
 def grounded(cell: Cell, embedded: bool = False, shuffled: bool = False) -> Scores:
     grounding, splits = grounding_of(cell), {}
-    for split, exam in cell.exams():
-        context, count = cell.context(exam.examples), len(exam.examples)
+    order = derangement(cell.setting.episodes, EVALUATION_SEED)
+    for split, evaluation in cell.evaluation_sets():
+        context = cell.context(evaluation.examples)
         if shuffled:
-            order = others(count, EXAM_SEED)
             context = Context(context.text[order], context.patches[order])
-        found = grounding.ground(context)
+        found = grounding.predict(context)
         goals = found.embedded_goal if embedded else found.goal
         if goals is None:
-            raise SystemExit(f"{cell.run.path} has no contrastive critic: leave the method out.")
-        splits[split] = play(cell, exam, goals) | {"familiar": float(found.familiar.mean())}
+            raise SystemExit(f"{cell.run.path} has no contrastive critic: omit the method.")
+        splits[split] = play(cell, evaluation, goals) | {"familiar": float(found.familiar.mean())}
         if not embedded:
-            splits[split]["goals"] = exam.goal_scores(goals, found.confidence)
+            splits[split]["goals"] = evaluation.goal_scores(goals, found.confidence)
     return {"splits": splits, "details": grounding.details}
 
 
@@ -173,63 +180,64 @@ def module(cell: Cell, shuffled: bool = False) -> Scores:
     trunk = TRUNKS[cell.method]
     place, splits = cell.place(f"module-{trunk}"), {}
     if is_module(place):
-        taught = open_module(place)
-        taught.require_encoder(cell.encoder)
+        trained = open_module(place)
+        trained.require_encoder(cell.encoder)
     else:
-        reads = grounding_of(cell)
+        grounding = grounding_of(cell)
         with displayed() as display:
-            taught = teach_run(
+            trained = train_module(
                 cell.run.path,
                 cell.encoder,
                 place,
                 trunk=trunk,
                 seed=cell.seed,
                 display=display,
-                recipe=cell.setting.lesson,
+                recipe=cell.setting.module_recipe,
                 execute=cell.setting.execute,
                 examples=cell.setting.recipe.examples,
-                grounding=reads,
+                grounding=grounding,
             )
-    for split, exam in cell.exams():
-        reading = taught.read(cell.context(exam.examples))
+    order = derangement(cell.setting.episodes, EVALUATION_SEED)
+    for split, evaluation in cell.evaluation_sets():
+        embedding = trained.embed(cell.context(evaluation.examples))
         if shuffled:
-            reading = reading[others(len(exam.examples), EXAM_SEED)]
-        splits[split] = exam.scores(Acting(), taught.module, reading)
-    details = {name: taught.details[name] for name in ("counts", "seconds", "examples")}
-    return {"splits": splits, "details": details, "act_ms": act_time(cell, taught)}
+            embedding = embedding[order]
+        splits[split] = evaluation.scores(ModulePolicy(), trained.module, embedding)
+    details = {name: trained.details[name] for name in ("counts", "seconds", "examples")}
+    return {"splits": splits, "details": details, "act_ms": act_time(trained)}
 
 
-def act_time(cell: Cell, taught: Any) -> dict[str, float]:
+def act_time(trained: TrainedModule) -> dict[str, float]:
     """Milliseconds of a control step of the module alone, one row, observation in and action out.
 
     median: of all steps. chunk: of those that make a chunk.
     """
-    step = jax.jit(type(taught.module).act)
-    reading = np.zeros((1, taught.spec.reading), np.float32)
-    observation = np.zeros((1, taught.spec.task.observation_dim), np.float32)
-    carry, seconds = taught.module.begin(1), []
+    step = jax.jit(type(trained.module).act)
+    embedding = np.zeros((1, trained.spec.embedding_dim), np.float32)
+    observation = np.zeros((1, trained.spec.task.observation_dim), np.float32)
+    carry, seconds = trained.module.initial_carry(1), []
     for _ in range(TIMED_STEPS):
         began = time.perf_counter()
-        action, carry = step(taught.module, carry, observation, reading)
+        action, carry = step(trained.module, carry, observation, embedding)
         np.asarray(action)
         seconds.append(time.perf_counter() - began)
-    steps = 1e3 * np.array(seconds[100 * taught.spec.execute :])
-    chunks = steps[:: taught.spec.execute]
+    steps = 1e3 * np.array(seconds[100 * trained.spec.execute :])
+    chunks = steps[:: trained.spec.execute]
     return {"median": float(np.median(steps)), "chunk": float(np.median(chunks))}
 
 
 def encoder(cell: Cell) -> Scores:
     """Times of a first and a second pass, and fingerprints then and now."""
     plain = open_encoder(cell.encoder_name.replace("{seed}", str(cell.seed)))
-    examples = draw_examples(cell.task, "seen", CACHED_EXAMPLES, EXAM_SEED)
+    examples = draw_examples(cell.task, "seen", CACHED_EXAMPLES, EVALUATION_SEED)
     sentences = [example.sentence for example in examples]
     pictures = draw_pictures(cell.task, [example.markers for example in examples])
-    contexts(plain, sentences, pictures)  # compiles
+    encode_context(plain, sentences, pictures)  # compiles
     with tempfile.TemporaryDirectory() as directory:
         seconds = []
         for _ in range(2):
             began = time.perf_counter()
-            contexts(Cached(plain, directory), sentences, pictures)
+            encode_context(CachedEncoder(plain, directory), sentences, pictures)
             seconds.append(time.perf_counter() - began)
     modules = {f"module-{trunk}": "module" for trunk in TRUNKS.values()}
     written = [
@@ -403,16 +411,16 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=Recipe().examples)
     parser.add_argument("--updates", type=int, default=Recipe().updates)
     for name in ("steps", "module-updates"):
-        value = getattr(Lesson(), name.removeprefix("module-"))
+        value = getattr(ModuleRecipe(), name.removeprefix("module-"))
         parser.add_argument(f"--{name}", type=int, default=value, help="of an action module")
-    parser.add_argument("--execute", type=int, default=1, help="actions of a chunk to be done")
+    parser.add_argument("--execute", type=int, default=1, help="executed actions of a chunk")
     parser.add_argument("--episodes", type=int, default=256, help="of each split")
     parser.add_argument("--out", type=Path, default=Path("results/language"))
     parser.add_argument("--work", type=Path, default=Path("runs/language"))
     arguments = parser.parse_args()
     recipe = Recipe(examples=arguments.examples, updates=arguments.updates)
-    lesson = Lesson(steps=arguments.steps, updates=arguments.module_updates)
-    setting = Setting(recipe, lesson, arguments.execute, arguments.episodes, arguments.work)
+    module_recipe = ModuleRecipe(steps=arguments.steps, updates=arguments.module_updates)
+    setting = Setting(recipe, module_recipe, arguments.execute, arguments.episodes, arguments.work)
     directories = set()
     for cell in cells_to_do(arguments, setting):
         directory = arguments.out / "cells" / cell.task.name
@@ -423,7 +431,7 @@ def main() -> None:
         print(f"{cell.method} {cell.name}", flush=True)
         directory.mkdir(parents=True, exist_ok=True)
         cell.place("grounding").parent.mkdir(parents=True, exist_ok=True)
-        said = {
+        description = {
             "method": cell.method,
             "encoder": cell.label,
             "depth": cell.depth,
@@ -431,7 +439,7 @@ def main() -> None:
             "task": cell.task.name,
         }
         found = METHODS[cell.method](cell)
-        write_atomically(path, json.dumps(said | found, indent=1) + "\n")
+        write_atomically(path, json.dumps(description | found, indent=1) + "\n")
     for directory in directories:
         text = tables(read_cells(directory))
         write_atomically(arguments.out / f"{directory.name}.md", text)

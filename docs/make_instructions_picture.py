@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib import pyplot as plt
 
+from kilolayer.language.base import Kind
 from kilolayer.language.instructions import draw_examples
 from kilolayer.language.scenes import draw_pictures
-from kilolayer.language.words import Kind
 from kilolayer.tasks.registry import make_task
 
 SHOWN: tuple[tuple[str, Kind], ...] = (

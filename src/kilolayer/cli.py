@@ -24,11 +24,11 @@ from kilolayer import (
 )
 from kilolayer.boundary import answered
 from kilolayer.errors import bad_field
+from kilolayer.language_commands import check_say_options, print_interpretation
 from kilolayer.runtime.compilation import keep_compiled_programs
 from kilolayer.runtime.devices import refuse_wrong_jax
 from kilolayer.runtime.files import cannot_write, shell
 from kilolayer.runtime.graphics import load_mujoco
-from kilolayer.sayings import require_alone, tell_heard
 from kilolayer.settings import MAX_SEED
 from kilolayer.terminal import OUTPUT
 
@@ -273,12 +273,12 @@ def play(
         seed: Seed of the start, the goals and the markers.
     """
     words = {"grounding": grounding, "module": module, "picture": picture}
-    require_alone(say, words, {"goal": goal})
+    check_say_options(say, words, {"goal": goal})
     if say is not None:
         from kilolayer.api import sentences
 
         said = sentences.play_said(run, say, grounding, module, picture, out, seed)
-        tell_heard(said.heard, said.task)
+        print_interpretation(said.heard, said.task)
         OUTPUT.print(
             f"not reached within {said.limit:g} s"
             if said.reached is None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 from rich.table import Table
 
-from kilolayer.sayings import require_alone, tell_heard
+from kilolayer.language_commands import check_say_options, print_interpretation
 from kilolayer.terminal import OUTPUT
 
 if TYPE_CHECKING:
@@ -138,14 +138,14 @@ def control(
     from kilolayer_robot.timing import Timing
 
     timing = Timing(rate, plan_rate, plan_limit, planner_delay)
-    require_alone(
+    check_say_options(
         say, {"grounding": grounding, "module": module}, {"planner": planner, "goal": goal}
     )
     if say is not None:
         said = sentences.control_said(
             run, say, controller, grounding, module, timing, seconds, seed, out
         )
-        tell_heard(said.heard, said.task)
+        print_interpretation(said.heard, said.task)
         done = said.done
     else:
         pursuit = Pursuit.of(max(1, round(rate / plan_rate)), chunk, execute, patience)

@@ -1,17 +1,21 @@
-"""The commands that let a sentence set the goal of a run. Like `cli.py`, no logic."""
+"""Commands and options that let a sentence set the goal of a run. Like `cli.py`, no logic."""
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 from rich.table import Table
 
+from kilolayer.errors import bad_field
 from kilolayer.runtime.files import shell
 from kilolayer.terminal import OUTPUT, console
 
 if TYPE_CHECKING:
     from kilolayer.api.sentences import Taught
+    from kilolayer.deploy.listener import Heard
+    from kilolayer.tasks.base import Task
 
 RunPath = tyro.conf.Positional[Path]
 
@@ -39,16 +43,16 @@ def ground(
     encoder too. Nothing is downloaded without --allow-download.
 
     Look for: the success of each split beside that of the same policy with the true goal. `seen`
-    must be near it; the others show how far language generalises. With another instruction, success
-    must fall to chance. The report shows what was misunderstood.
+    must be near it; the others show how far language generalises. With the instruction of another
+    example, success must fall to chance. The report shows wrongly predicted goals.
 
     Args:
         run: The run directory, or a policy directory.
         text: Text encoder: minilm, own, the folder of a CLIP or SigLIP model, or its id on the hub.
             Default: minilm if it is installed, else own.
         image: Image encoder: own, such a folder or such an id.
-        allow_download: Allow asking the hub for a model that is not here.
-        examples: Instructions with pictures to learn from.
+        allow_download: Allow downloading a model from the hub.
+        examples: Training examples: instructions with pictures.
         updates: Gradient updates of the trained network.
         depth: Layers of the trained network.
         width: Units per layer of the trained network.
@@ -59,16 +63,16 @@ def ground(
     """
     from kilolayer.api import sentences
     from kilolayer.language.goal_head import HeadSize
-    from kilolayer.language.ground_run import Recipe
+    from kilolayer.language.train_grounding import Recipe
 
     encoder = sentences.EncoderChoice(text, image, allow_download, encoder_updates)
     recipe, size = Recipe(examples, updates), HeadSize(depth, width)
-    found = sentences.ground(run, encoder, recipe, size, episodes, seed, out)
-    _tell_scores(found)
-    _next(
-        f"kilolayer play {shell(run)} --say {shlex.quote(found.sentence)} --seed {seed}",
-        f"kilolayer serve {run} --grounding {found.path}",
-        f"kilolayer train-vla {shell(run)} --grounding {shell(found.path)}",
+    result = sentences.ground(run, encoder, recipe, size, episodes, seed, out)
+    _print_scores(result)
+    _print_next_steps(
+        f"kilolayer play {shell(run)} --say {shlex.quote(result.sentence)} --seed {seed}",
+        f"kilolayer serve {run} --grounding {result.path}",
+        f"kilolayer train-vla {shell(run)} --grounding {shell(result.path)}",
     )
 
 
@@ -96,8 +100,8 @@ def train_vla(
     """Train an action module: from an observation and an instruction to a chunk of actions.
 
     The teacher is the run's policy with the true goal, on the states that the module itself visits.
-    The module gets what the head of a grounding reads in a picture and a sentence. Its trunk is a
-    mixture of experts, or a dense stack for comparison. Encoders are those of `kilolayer ground`.
+    The module gets the embedding of a picture and a sentence by the head of a grounding. Its trunk
+    is a mixture of experts, or a dense stack for comparison. Encoders: as in `kilolayer ground`.
 
     Look for: the success of each split beside the teacher's; the same with a dense trunk of equal
     operations, which the experts must beat to be worth it; unused experts (see the report).
@@ -107,8 +111,8 @@ def train_vla(
         text: Text encoder: minilm, own, the folder of a CLIP or SigLIP model, or its id on the hub.
             Default: minilm if it is installed, else own.
         image: Image encoder: own, such a folder or such an id.
-        allow_download: Allow asking the hub for a model that is not here.
-        grounding: A grounding directory whose head and encoders read the instructions. Default: a
+        allow_download: Allow downloading a model from the hub.
+        grounding: A grounding directory whose head and encoders encode the instructions. Default: a
             head is trained first.
         trunk: mixture; or one dense stack with as many parameters, or as many operations per step.
         chunk: Actions per chunk.
@@ -119,51 +123,79 @@ def train_vla(
         top_k: Number of experts that each step passes through.
         depth: Layers of an expert.
         width: Units of all layers.
-        steps: Environment steps to learn from, over all environments.
+        steps: Environment steps of training, over all environments.
         updates: Gradient updates, spread over the steps.
-        examples: Instructions with pictures to learn from.
+        examples: Training examples: instructions with pictures.
         encoder_updates: Gradient updates of our own encoder, if it is trained.
         episodes: Test episodes per split.
         seed: Seed of the examples, the networks and the episodes.
         out: The directory to write. Default: a new one in the run's modules/.
     """
     from kilolayer.api import sentences
-    from kilolayer.language.teach import Recipe
+    from kilolayer.language.dagger import Recipe
     from kilolayer.networks.mixture import MixtureSpec
 
     encoder = sentences.EncoderChoice(text, image, allow_download, encoder_updates)
     recipe = Recipe(steps, updates=updates)
     mixture = MixtureSpec(width, depth, experts=experts, top_k=top_k)
-    found = sentences.train_vla(
+    result = sentences.train_vla(
         run, trunk, encoder, grounding, recipe, mixture, chunk, execute, examples, episodes, seed,
         out,
     )  # fmt: skip
-    _tell_scores(found)
-    said = f"--say {shlex.quote(found.sentence)} --module {found.path} --seed {seed}"
-    _next(f"kilolayer play {shell(run)} {said}", f"kilolayer control {shell(run)} {said}")
+    _print_scores(result)
+    options = f"--say {shlex.quote(result.sentence)} --module {result.path} --seed {seed}"
+    _print_next_steps(*(f"kilolayer {name} {shell(run)} {options}" for name in ("play", "control")))
 
 
-def _tell_scores(found: "Taught") -> None:
+def check_say_options(
+    sentence: str | None, needs_sentence: Mapping[str, Any], excludes_sentence: Mapping[str, Any]
+) -> None:
+    """Raises UserError for options that need --say, and for options that exclude it."""
+    if sentence is None:
+        for name, value in needs_sentence.items():
+            if value is not None:
+                raise bad_field(name, str(value), "it needs a sentence, add --say SENTENCE")
+        return
+    for name, value in excludes_sentence.items():
+        if value:
+            raise bad_field(name, value, "--say sets the goal already, omit one of the two")
+
+
+def print_interpretation(heard: "Heard", task: "Task") -> None:
+    """Print the predicted goal of a sentence, and the confidence."""
+    goal = ", ".join(
+        f"{coordinate.name} {value:.2f} {coordinate.unit}"
+        for coordinate, value in zip(task.goal.coordinates, heard.goal, strict=True)
+    )
+    OUTPUT.print(f"understood  {goal}   confidence {heard.confidence:.0%}")
+    OUTPUT.print(
+        "the sentence is like the training sentences"
+        if heard.familiar
+        else f"the sentence is unlike the training sentences; the nearest is “{heard.nearest}”"
+    )
+
+
+def _print_scores(result: "Taught") -> None:
     """Print success by split, and the paths of the result and its report."""
     from kilolayer.language.base import SPLITS
     from kilolayer.language.evidence import Evidence
 
-    evidence = Evidence.read(found.path)
+    evidence = Evidence.read(result.path)
     table = Table(title="success by split (95 % interval)", title_justify="left")
-    table.add_column("who acts")
+    table.add_column("condition")
     for split in SPLITS:
         table.add_column(split.replace("-", " "), justify="right")
-    for who in evidence.actors:
-        shares = [evidence.score(who, split).share for split in SPLITS]
-        table.add_row(who, *(f"{s.value:.2f} ({s.low:.2f}-{s.high:.2f})" for s in shares))
+    for name in evidence.actors:
+        shares = [evidence.score(name, split).share for split in SPLITS]
+        table.add_row(name, *(f"{s.value:.2f} ({s.low:.2f}-{s.high:.2f})" for s in shares))
     # A row that a narrow terminal wraps is easier to read than columns cut short.
     console(max(OUTPUT.width, 120)).print(table)
     if evidence.advice:
         OUTPUT.print(evidence.advice)
-    OUTPUT.print(f"{evidence.kind:<9} {found.path}\nreport    {found.report}")
+    OUTPUT.print(f"{evidence.kind:<9} {result.path}\nreport    {result.report}")
 
 
-def _next(*commands: str) -> None:
+def _print_next_steps(*commands: str) -> None:
     OUTPUT.print("\nwhat to try next:")
     for command in commands:
         OUTPUT.print(f"  {command}")

@@ -1,4 +1,4 @@
-"""Shared by the tests of commands with words."""
+"""Shared by the tests of commands with instructions."""
 
 from pathlib import Path
 

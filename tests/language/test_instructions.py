@@ -1,4 +1,4 @@
-"""Tests for kilolayer.language.instructions, words and captions."""
+"""Tests for kilolayer.language.instructions, words, descriptions and captions."""
 
 import re
 from collections import Counter
@@ -12,36 +12,39 @@ from hypothesis import strategies as st
 from kilolayer.language.base import SPLITS, Marker
 from kilolayer.language.board import board_of
 from kilolayer.language.captions import captions
-from kilolayer.language.instructions import (
-    draw_examples,
-    draw_scene,
-    foreign_words,
-    matching_template,
-)
-from kilolayer.language.places import (
+from kilolayer.language.descriptions import (
     RELATIONS,
     STEPS,
     WITHHELD_PAIRS,
-    names,
+    absolute_descriptions,
     withheld_goals,
 )
-from kilolayer.language.words import COLOUR_NAMES, FRAMES, SIDES, VERBS, wordings
+from kilolayer.language.instructions import draw_examples, draw_scene
+from kilolayer.language.words import (
+    COLOUR_NAMES,
+    FRAMES,
+    SIDES,
+    VERBS,
+    foreign_words,
+    matching_template,
+    wordings,
+)
 from kilolayer.tasks.registry import TASKS, make_task
 from kilolayer.types import UserError
 
 U_MAZE, ARM = make_task("point_u_maze"), make_task("arm_push_hard")
-NAMES = ("point_u_maze", "point_hardest_maze", "arm_push_easy", "arm_reach", "pusher_hard")
-SAID = {word: relation for relation, words in SIDES.items() for word in words}
+TASK_NAMES = ("point_u_maze", "point_hardest_maze", "arm_push_easy", "arm_reach", "pusher_hard")
+RELATION_OF = {word: relation for relation, words in SIDES.items() for word in words}
 
 
-def tasks_with_words() -> list[str]:
-    def has_words(name: str) -> bool:
+def tasks_with_instructions() -> list[str]:
+    def has_instructions(name: str) -> bool:
         try:
             return bool(board_of(make_task(name)))
         except UserError:
             return False
 
-    return list(filter(has_words, TASKS))
+    return list(filter(has_instructions, TASKS))
 
 
 def pairs_of(combination: str) -> set[tuple[str, str]]:
@@ -49,16 +52,18 @@ def pairs_of(combination: str) -> set[tuple[str, str]]:
     return {(relation, colour) for colour in colours.split(" and ")}
 
 
-def meaning(task, example) -> tuple[float, ...]:
-    """The planar goal that a sentence means in its picture, read anew from its words."""
+def parse_goal(task, example) -> tuple[float, ...]:
+    """The planar goal of a sentence in its picture, from its words, by other code than the
+    library's."""
     board, sentence = board_of(task), example.sentence
     places = {marker.colour: marker.place for marker in example.markers}
     colours = [word for word in re.findall(r"\w+", sentence) if word in COLOUR_NAMES]
     if len(colours) == 2:
         return tuple(np.mean([places[colour] for colour in colours], axis=0))
-    side = next((word for word in sorted(SAID, key=len)[::-1] if f" {word} the" in sentence), None)
+    longest_first = sorted(RELATION_OF, key=len)[::-1]
+    side = next((word for word in longest_first if f" {word} the" in sentence), None)
     if colours and side:
-        return board.moved(places[colours[0]], *STEPS[SAID[side]])
+        return board.moved(places[colours[0]], *STEPS[RELATION_OF[side]])
     if colours:
         return places[colours[0]]
     phrases = {phrase: cell for cell in board.goals for phrase in phrases_for(board, cell)}
@@ -67,46 +72,46 @@ def meaning(task, example) -> tuple[float, ...]:
 
 
 def phrases_for(board, cell) -> set[str]:
-    """Everything that may be said of a square by its place alone, held-back frames too."""
+    """All absolute descriptions of a square, with the withheld frames."""
     place = "maze" if board.family == "maze" else "table"
-    said = set()
-    for shape, slots, _ in names(board, cell):
+    phrases = set()
+    for shape, slots, _ in absolute_descriptions(board, cell):
         for frame in FRAMES:
             if frame.shape == shape:
                 for words in product(*slots.values()):
                     filled = dict(zip(slots, words, strict=True), place=place)
-                    said.add(f" {frame.text.format(**filled)}")
-    return said
+                    phrases.add(f" {frame.text.format(**filled)}")
+    return phrases
 
 
-def test_the_u_maze_says_what_a_person_would():
+def test_descriptions_of_the_u_maze():
     board = board_of(U_MAZE)
     top_left, right = phrases_for(board, (1, 1)), phrases_for(board, (2, 3))
     assert {" the far left corner", " the top left", " row one, column one"} <= top_left
-    # The second row has a wall in its middle: its ends are the left and the right passage.
+    # The second row has a wall in its middle: its ends are the left and the right cell.
     assert {" the right end of row two", " column three, row two"} <= right
     assert not any("corner" in phrase for phrase in right)
     assert " the bottom end of column three" in phrases_for(board, (3, 3))
-    # Its only way down on the left ends at the start, which is no goal.
+    # The bottom end of the first column is the start, which is not a goal.
     assert not any("column one" in phrase and "bottom" in phrase for phrase in top_left)
     assert withheld_goals(U_MAZE) == {(2, 1)}
 
 
-@pytest.mark.parametrize("name", tasks_with_words())
+@pytest.mark.parametrize("name", tasks_with_instructions())
 def test_no_two_squares_share_a_phrase(name):
     board = board_of(make_task(name))
-    said = Counter(phrase for cell in board.goals for phrase in phrases_for(board, cell))
-    assert max(said.values()) == 1
+    counts = Counter(phrase for cell in board.goals for phrase in phrases_for(board, cell))
+    assert max(counts.values()) == 1
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TASK_NAMES)
 @given(split=st.sampled_from(SPLITS), seed=st.integers(0, 2**32 - 1))
-def test_every_sentence_means_its_goal_which_can_be_one(name, split, seed):
+def test_every_sentence_means_its_goal(name, split, seed):
     task = make_task(name)
     board = board_of(task)
     for example in draw_examples(task, split, 6, seed):
         assert len(example.goal) == task.goal.dim
-        np.testing.assert_allclose(meaning(task, example), example.goal[:2], atol=1e-9)
+        np.testing.assert_allclose(parse_goal(task, example), example.goal[:2], atol=1e-9)
         assert board.cell_of(example.goal[:2]) in board.goals
         if task.goal_box is not None:
             low, high = np.array(task.goal_box)
@@ -118,22 +123,22 @@ def test_every_sentence_means_its_goal_which_can_be_one(name, split, seed):
         assert matching_template(task, f"{example.sentence.capitalize()}!") == example.template
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_each_split_withholds_the_one_thing_that_it_is_named_after(name):
+@pytest.mark.parametrize("name", TASK_NAMES)
+def test_each_split_withholds_only_what_its_name_says(name):
     task = make_task(name)
     board, withheld = board_of(task), withheld_goals(task)
     assert 1 <= len(withheld) <= len(board.goals) / 5
     seen_wordings = {wording.template for wording in wordings(board.family) if wording.seen}
     words = {}
     for split in SPLITS:
-        # So many that training's words, however rare, have all been said.
+        # Enough examples for every word of training to occur.
         examples = draw_examples(task, split, 2500 if split == "seen" else 400, seed=1)
         words[split] = {word for example in examples for word in example.sentence.split()}
         for example in examples:
             colours = re.findall("|".join(COLOUR_NAMES), example.sentence)
-            meant = [m.place for m in example.markers if m.colour in colours]
+            landmarks = [m.place for m in example.markers if m.colour in colours]
             if example.kind == "relative":
-                assert not withheld & set(map(board.cell_of, meant))
+                assert not withheld & set(map(board.cell_of, landmarks))
                 unseen = bool(pairs_of(example.combination) & WITHHELD_PAIRS)
                 assert unseen == (split == "unseen-combination")
             goal = board.cell_of(example.goal[:2])
@@ -144,8 +149,8 @@ def test_each_split_withholds_the_one_thing_that_it_is_named_after(name):
     assert not words["unseen-paraphrase"] <= words["seen"]
 
 
-@pytest.mark.parametrize("name", tasks_with_words())
-def test_every_task_has_every_split_with_its_kinds_in_equal_parts(name):
+@pytest.mark.parametrize("name", tasks_with_instructions())
+def test_every_split_has_equal_numbers_of_each_kind(name):
     task = make_task(name)
     for split in SPLITS:
         kinds = Counter(example.kind for example in draw_examples(task, split, 31, seed=0))
@@ -153,7 +158,7 @@ def test_every_task_has_every_split_with_its_kinds_in_equal_parts(name):
         assert sorted(kinds.values()) == expected
 
 
-def test_relations_and_colours_come_about_equally_often():
+def test_relations_and_colours_are_balanced():
     examples = draw_examples(ARM, "seen", 1500, seed=0)
     relations = Counter(
         example.combination.split(",")[0] for example in examples if example.kind == "relative"
@@ -165,7 +170,7 @@ def test_relations_and_colours_come_about_equally_often():
     assert min(colours.values()) > 60
 
 
-def test_withheld_pairs_are_a_fifth_and_each_part_is_in_pairs_that_are_not():
+def test_withheld_pairs_are_a_fifth_and_their_parts_occur_in_training():
     pairs = set(product(RELATIONS, COLOUR_NAMES))
     assert len(WITHHELD_PAIRS) == len(pairs) / 5
     assert {relation for relation, _ in pairs - WITHHELD_PAIRS} == set(RELATIONS)
@@ -174,26 +179,26 @@ def test_withheld_pairs_are_a_fifth_and_each_part_is_in_pairs_that_are_not():
 
 @pytest.mark.parametrize("family", VERBS)
 @pytest.mark.parametrize("kind", ["absolute", "marker", "relative"])
-def test_a_fifth_of_many_wordings_is_held_back(family, kind):
+def test_a_fifth_of_the_wordings_is_withheld(family, kind):
     seen = [wording.seen for wording in wordings(family) if wording.kind == kind]
     assert len(seen) >= 80
     assert 0.17 <= 1 - np.mean(seen) <= 0.23
 
 
-def test_equal_seeds_give_equal_examples_and_others_do_not():
+def test_examples_depend_on_the_seed():
     assert draw_examples(ARM, "seen", 20, 3) == draw_examples(ARM, "seen", 20, 3)
     assert draw_examples(ARM, "seen", 20, 3) != draw_examples(ARM, "seen", 20, 4)
     assert draw_examples(ARM, "seen", 0, 3) == []
 
 
 def test_the_same_sentence_and_picture_mean_the_same_goal():
-    meant, again = {}, 0
+    goals, repeated = {}, 0
     for seed in range(3):
         for example in draw_examples(U_MAZE, "seen", 1000, seed):
             key = example.sentence, frozenset(example.markers)
-            again += key in meant
-            assert meant.setdefault(key, example.goal) == example.goal
-    assert again > 0
+            repeated += key in goals
+            assert goals.setdefault(key, example.goal) == example.goal
+    assert repeated > 0
 
 
 def test_captions_of_a_known_picture():
@@ -204,45 +209,50 @@ def test_captions_of_a_known_picture():
         Marker("yellow", (1.0, 2.0)),
         Marker("green", (3.0, 1.0)),
     )
-    said = [
+    sentences = [
         s for seed in range(150) for s in captions(U_MAZE, markers, np.random.default_rng(seed))
     ]
 
-    def is_said(pattern: str) -> bool:
-        return any(re.fullmatch(pattern, sentence) for sentence in said)
+    def occurs(pattern: str) -> bool:
+        return any(re.fullmatch(pattern, sentence) for sentence in sentences)
 
-    assert "there are red, blue, yellow and green markers" in said
-    assert is_said(r"the red \w+ (is|lies) at the (top|upper|far) left corner")
-    assert is_said(r"the red \w+ (is|lies) one step (to the )?left of the blue marker")
-    assert is_said(r"the blue \w+ (is|lies) just (to the )?right of the red disc")
-    assert is_said(r"the green \w+ is further down than the red \w+")
-    assert is_said(r"the red \w+ .* and the blue \w+ (is|lies) at .*column two.*")
-    # Nothing of what lies in the withheld square, and `right of` is never put with green.
-    assert not any("yellow" in sentence for sentence in said if "there are" not in sentence)
-    assert not is_said(r".*(right than|right of) the green.*")
+    assert "there are red, blue, yellow and green markers" in sentences
+    assert occurs(r"the red \w+ (is|lies) at the (top|upper|far) left corner")
+    assert occurs(r"the red \w+ (is|lies) one step (to the )?left of the blue marker")
+    assert occurs(r"the blue \w+ (is|lies) just (to the )?right of the red disc")
+    assert occurs(r"the green \w+ is further down than the red \w+")
+    assert occurs(r"the red \w+ .* and the blue \w+ (is|lies) at .*column two.*")
+    # No caption places the marker in the withheld square, and `right of` never occurs with green.
+    assert not any("yellow" in sentence for sentence in sentences if "there are" not in sentence)
+    assert not occurs(r".*(right than|right of) the green.*")
 
 
 @pytest.mark.parametrize("name", ["point_u_maze", "arm_push_hard"])
-def test_captions_hold_nothing_that_is_withheld(name):
+def test_captions_contain_nothing_withheld(name):
     task = make_task(name)
     generator = np.random.default_rng(0)
-    said = [
+    sentences = [
         caption
         for _ in range(300)
         for caption in captions(task, draw_scene(task, generator), generator)
     ]
-    unseen = [frame.text for frame in FRAMES if not frame.seen]
-    # Words that only withheld frames have.
-    told = {word for frame in FRAMES if frame.seen for word in frame.text.split()}
-    telling = {word for text in unseen for word in text.split()} - told
-    assert {"coloured", "meets", "immediately"} <= telling
-    assert not telling & {word for caption in said for word in caption.split()}
-    pattern = re.compile(rf"({'|'.join(SAID)}) the ({'|'.join(COLOUR_NAMES)})")
-    pairs = {(SAID[word], colour) for caption in said for word, colour in pattern.findall(caption)}
+
+    def frame_words(seen: bool) -> set[str]:
+        return {word for frame in FRAMES if frame.seen == seen for word in frame.text.split()}
+
+    withheld = frame_words(seen=False) - frame_words(seen=True)
+    assert {"coloured", "meets", "immediately"} <= withheld
+    assert not withheld & {word for caption in sentences for word in caption.split()}
+    pattern = re.compile(rf"({'|'.join(RELATION_OF)}) the ({'|'.join(COLOUR_NAMES)})")
+    pairs = {
+        (RELATION_OF[word], colour)
+        for caption in sentences
+        for word, colour in pattern.findall(caption)
+    }
     assert pairs
     assert not pairs & WITHHELD_PAIRS
     between = re.compile(rf"between the (\w+) .*the ({'|'.join(COLOUR_NAMES)})")
-    for caption in said:
+    for caption in sentences:
         for colours in between.findall(caption):
             assert not {("between", colour) for colour in colours} & WITHHELD_PAIRS
 
@@ -259,7 +269,7 @@ def test_captions_hold_nothing_that_is_withheld(name):
         ("go " * 5000, None),
     ],
 )
-def test_sentences_by_hand_fit_a_template_or_none(sentence, template):
+def test_matching_template(sentence, template):
     assert matching_template(U_MAZE, sentence) == template
 
 
@@ -273,5 +283,5 @@ def test_sentences_by_hand_fit_a_template_or_none(sentence, template):
         ("ant_u_maze", "go to the red marker", ()),
     ],
 )
-def test_an_instruction_for_another_task_is_told_by_its_words(name, sentence, words):
+def test_foreign_words(name, sentence, words):
     assert foreign_words(make_task(name), sentence) == words

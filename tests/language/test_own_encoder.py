@@ -1,4 +1,4 @@
-"""Tests for the small encoder of our own."""
+"""Tests for the package's own small encoder."""
 
 import itertools
 
@@ -11,7 +11,7 @@ from kilolayer.language.base import PICTURE_SIZE, Marker
 from kilolayer.language.encoders.open import open_encoder
 from kilolayer.language.encoders.own import OwnEncoder, Vocabulary, open_own
 from kilolayer.language.encoders.own_network import BUCKETS, MAX_WORDS, OwnNetwork, Sizes
-from kilolayer.language.encoders.own_pairs import Pairs, Shown, exchanged, retrieval
+from kilolayer.language.encoders.own_pairs import ForegroundPatches, Pairs, retrieval, swap_colours
 from kilolayer.language.encoders.train_own import Recipe, fit, train_own
 from kilolayer.runtime.progress import Silent
 from kilolayer.tasks.registry import make_task
@@ -46,8 +46,8 @@ def encoder() -> OwnEncoder:
     return train(seed=0)
 
 
-def test_finds_the_sentence_of_every_picture_by_its_word_order(encoder: OwnEncoder) -> None:
-    """All six sentences hold words of one another: what tells them apart is who is left of whom."""
+def test_retrieval_distinguishes_sentences_by_word_order(encoder: OwnEncoder) -> None:
+    """The six sentences share their words: only the order of the colours differs."""
     pairs = toy()
     found = retrieval(encoder, pairs, seed=0)
     assert found == {"found": 1.0, "found_twin": 1.0}
@@ -56,7 +56,7 @@ def test_finds_the_sentence_of_every_picture_by_its_word_order(encoder: OwnEncod
     np.testing.assert_array_equal((pictures @ sentences.T).argmax(-1), range(6))
 
 
-def test_an_encoder_that_knows_nothing_does_not(encoder: OwnEncoder) -> None:
+def test_untrained_encoder_does_not_retrieve(encoder: OwnEncoder) -> None:
     network = OwnNetwork.init(jax.random.key(1), SIZES, len(encoder.vocabulary.words))
     untrained = OwnEncoder("untrained", network, encoder.vocabulary, SIZES)
     assert retrieval(untrained, toy(), seed=0)["found"] < 0.7
@@ -77,7 +77,7 @@ def test_shapes_and_sizes_of_features(encoder: OwnEncoder) -> None:
         np.testing.assert_allclose(np.square(each).mean(-1), 1, atol=1e-3)
 
 
-def test_a_token_tells_of_its_own_patch_alone(encoder: OwnEncoder) -> None:
+def test_picture_token_depends_only_on_its_patch(encoder: OwnEncoder) -> None:
     picture = toy().pictures[0]
     changed = picture.copy()
     changed[8:16, 80:88] = 0  # row 1, column 10 of twelve
@@ -87,38 +87,39 @@ def test_a_token_tells_of_its_own_patch_alone(encoder: OwnEncoder) -> None:
     np.testing.assert_array_equal(np.flatnonzero((before != after).any(-1)), [22])
 
 
-def test_patches_that_show_the_ground_may_be_left_out(encoder: OwnEncoder) -> None:
+def test_background_patches_do_not_change_the_pooled_vector(encoder: OwnEncoder) -> None:
     pictures = toy().pictures
-    ground = np.median(pictures, axis=0).astype(np.uint8)
-    shown = Shown(pictures, ground)
-    assert shown.patches.shape[1] < 10
-    some = encoder.network.picture.pooled_of(jnp.asarray(shown.patches), jnp.asarray(shown.places))
-    np.testing.assert_allclose(some, encoder.image(pictures).pooled, atol=2e-5)
+    background = np.median(pictures, axis=0).astype(np.uint8)
+    foreground = ForegroundPatches(pictures, background)
+    assert foreground.patches.shape[1] < 10
+    arrays = map(jnp.asarray, (foreground.patches, foreground.indices))
+    pooled = encoder.network.picture.pool_foreground(*arrays)
+    np.testing.assert_allclose(pooled, encoder.image(pictures).pooled, atol=2e-5)
 
 
-def test_a_row_is_the_same_whatever_its_neighbours(encoder: OwnEncoder) -> None:
-    pictures = np.concatenate([toy().pictures] * 11)  # 66, more than are taken at once
+def test_features_do_not_depend_on_the_batch(encoder: OwnEncoder) -> None:
+    pictures = np.concatenate([toy().pictures] * 11)  # 66, more than one batch
     together, alone = encoder.image(pictures).pooled, encoder.image(pictures[64:65]).pooled
     np.testing.assert_allclose(together[64:65], alone, atol=2e-5)
 
 
-def test_numbers_of_words() -> None:
+def test_token_ids_of_words() -> None:
     vocabulary = Vocabulary.of(["Go to the RED marker!", "row 2"])
     assert vocabulary.words == ("2", "go", "marker", "red", "row", "the", "to")
-    (row,) = vocabulary.numbers(["red, go zanzibar"])
+    (row,) = vocabulary.encode(["red, go zanzibar"])
     first = 1 + BUCKETS
     assert row[:2].tolist() == [first + 3, first + 1]
     assert 1 <= row[2] <= BUCKETS
     assert not row[3:].any()
-    assert vocabulary.numbers(["red " * 100]).shape == (1, MAX_WORDS)
+    assert vocabulary.encode(["red " * 100]).shape == (1, MAX_WORDS)
 
 
-def test_sentences_without_a_known_word_are_read(encoder: OwnEncoder) -> None:
+def test_sentences_without_a_known_word_have_finite_features(encoder: OwnEncoder) -> None:
     features = encoder.text(["xyzzy", "?!", "Zug um Zug", "赤い印へ"])
     assert np.isfinite(features.pooled).all()
 
 
-def test_sentences_and_pictures_that_are_none_are_refused(encoder: OwnEncoder) -> None:
+def test_invalid_sentences_and_pictures_are_refused(encoder: OwnEncoder) -> None:
     with pytest.raises(UserError, match="the sentence is empty"):
         encoder.text([" "])
     with pytest.raises(UserError, match=r"10,000 characters"):
@@ -133,7 +134,7 @@ def test_the_same_seed_gives_the_same_bits(encoder: OwnEncoder) -> None:
     assert train(seed=0).fingerprint() == encoder.fingerprint()
 
 
-def test_the_fingerprint_sees_every_bit_and_every_word(encoder: OwnEncoder) -> None:
+def test_fingerprint_depends_on_every_bit_and_every_word(encoder: OwnEncoder) -> None:
     def with_(network: OwnNetwork, words: tuple[str, ...]) -> str:
         return OwnEncoder("other", network, Vocabulary(words), encoder.sizes).fingerprint()
 
@@ -147,14 +148,14 @@ def test_the_fingerprint_sees_every_bit_and_every_word(encoder: OwnEncoder) -> N
     assert with_(jax.tree.unflatten(structure, leaves), words) != encoder.fingerprint()
 
 
-def test_a_saved_encoder_opens_as_it_was(encoder: OwnEncoder, tmp_path) -> None:
+def test_saved_encoder_opens_unchanged(encoder: OwnEncoder, tmp_path) -> None:
     saved = encoder.save(tmp_path / "own")
     opened = open_encoder(saved.name)
     assert isinstance(opened, OwnEncoder)
     assert opened.fingerprint() == encoder.fingerprint()
     assert opened.name == str(tmp_path / "own")
-    assert opened.reads
-    assert opened.sees
+    assert opened.encodes_text
+    assert opened.encodes_images
     pictures = toy().pictures
     np.testing.assert_array_equal(opened.image(pictures).tokens, encoder.image(pictures).tokens)
     with pytest.raises(UserError, match="exists already"):
@@ -168,17 +169,17 @@ def test_a_saved_encoder_opens_as_it_was(encoder: OwnEncoder, tmp_path) -> None:
         open_own(tmp_path / "own")
 
 
-def test_twins_differ_by_two_colours() -> None:
+def test_swap_colours_exchanges_two_colours() -> None:
     scene = tuple(
         Marker(colour, (float(at), 0.0)) for at, colour in enumerate(("red", "green", "blue"))
     )
-    twin = exchanged(scene, np.random.default_rng(0))
+    twin = swap_colours(scene, np.random.default_rng(0))
     assert [each.place for each in twin] == [each.place for each in scene]
     assert sorted(each.colour for each in twin) == ["blue", "green", "red"]
     assert sum(a.colour != b.colour for a, b in zip(scene, twin, strict=True)) == 2
 
 
-def test_training_on_a_task_tells_its_score(tmp_path, monkeypatch) -> None:
+def test_train_own_records_its_retrieval_score(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("kilolayer.language.encoders.train_own.SCENES", 32)
     monkeypatch.setattr("kilolayer.language.encoders.train_own.HELD_OUT_SCENES", 33)
     task = make_task("point_u_maze")

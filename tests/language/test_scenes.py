@@ -1,4 +1,4 @@
-"""Tests for kilolayer.language.scenes and board: colours where markers lie, x right and y up."""
+"""Tests for kilolayer.language.scenes and board: positions and colours of markers."""
 
 # MuJoCo ships no type stubs for its compiled module.
 # pyright: reportAttributeAccessIssue=false
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import ImageColor
 
 from kilolayer.language.base import PICTURE_SIZE, Marker
-from kilolayer.language.board import board_of, require_words
+from kilolayer.language.board import board_of, require_instructions
 from kilolayer.language.instructions import draw_scene
 from kilolayer.language.scenes import COLOURS, draw_pictures, look_down, to_pixels
 from kilolayer.language.words import COLOUR_NAMES
@@ -37,7 +37,7 @@ def colour_at(task, picture: np.ndarray, marker: Marker) -> list[int]:
     return picture[int(top), int(left)].tolist()
 
 
-def test_the_u_maze_is_three_by_three_squares_with_the_start_at_the_bottom_left():
+def test_board_of_the_u_maze():
     board = board_of(U_MAZE)
     assert (board.rows, board.columns) == (3, 3)
     assert board.goals == ((1, 1), (1, 2), (1, 3), (2, 1), (2, 3), (3, 3))
@@ -48,7 +48,7 @@ def test_the_u_maze_is_three_by_three_squares_with_the_start_at_the_bottom_left(
     assert to_pixels(board, (1.0, 1.0), 100) == pytest.approx((30, 70))
 
 
-def test_cells_of_the_largest_maze_are_whole_patches_of_eight_pixels():
+def test_cells_of_the_largest_maze_align_with_patches_of_eight_pixels():
     board = board_of(HARDEST)
     corners = [to_pixels(board, board.moved(board.centre(c), 0.5, 0.5), 96) for c in board.free]
     np.testing.assert_allclose(np.array(corners) % 8, 0, atol=1e-9)
@@ -57,7 +57,7 @@ def test_cells_of_the_largest_maze_are_whole_patches_of_eight_pixels():
 
 @pytest.mark.parametrize("task", [U_MAZE, HARDEST], ids=lambda task: task.name)
 @given(seed=st.integers(0, 2**32 - 1))
-def test_a_maze_has_each_marker_in_its_colour_at_its_place(task, seed):
+def test_markers_in_mazes_have_their_colour_at_their_place(task, seed):
     markers = draw_scene(task, np.random.default_rng(seed))
     (picture,) = draw_pictures(task, [markers])
     for marker in markers:
@@ -74,13 +74,13 @@ def test_rendered_environments_are_grey_and_their_markers_have_colour(task):
     assert np.ptp(pictures[0].astype(int), axis=-1).max() == 0
     for markers, picture in zip(rows, pictures[1:], strict=True):
         for marker in markers:
-            wanted = ImageColor.getrgb(COLOURS[marker.colour])
-            np.testing.assert_allclose(colour_at(task, picture, marker), wanted, atol=2)
+            expected = ImageColor.getrgb(COLOURS[marker.colour])
+            np.testing.assert_allclose(colour_at(task, picture, marker), expected, atol=2)
 
 
 @pytest.mark.usefixtures("_rendering")
-def test_places_are_where_mujoco_renders_them():
-    """A ball that MuJoCo draws through the same camera, above the table and on it."""
+def test_to_pixels_agrees_with_the_rendering_of_mujoco():
+    """A ball that MuJoCo renders with the same camera, above the table and on it."""
     board, model, size = board_of(ARM), ARM.world.model, 200
     data, option, camera = mujoco.MjData(model), mujoco.MjvOption(), mujoco.MjvCamera()
     mujoco.mj_forward(model, data)
@@ -89,7 +89,7 @@ def test_places_are_where_mujoco_renders_them():
         with OffScreen(model, size, size) as screen:
             mujoco.mjv_updateScene(model, data, option, None, camera, everything, screen.scene)
             look_down(screen.scene, board)
-            screen.scene.ngeom = 1  # the ball alone
+            screen.scene.ngeom = 1  # only the ball
             mujoco.mjv_initGeom(
                 screen.scene.geoms[0],
                 int(mujoco.mjtGeom.mjGEOM_SPHERE),
@@ -112,7 +112,7 @@ def test_equal_markers_give_equal_pictures_in_any_order():
     assert draw_pictures(U_MAZE, []).shape == (0, PICTURE_SIZE, PICTURE_SIZE, 3)
 
 
-def test_colours_are_told_apart():
+def test_colours_are_distinguishable():
     assert tuple(COLOURS) == COLOUR_NAMES
     values = np.array([ImageColor.getrgb(colour) for colour in COLOURS.values()], float)
     gaps = np.linalg.norm(values[:, None] - values[None], axis=-1)
@@ -120,7 +120,7 @@ def test_colours_are_told_apart():
 
 
 @pytest.mark.parametrize("name", [name for name in TASKS if make_task(name).goal_box])
-def test_goals_fill_the_box_that_their_task_states(name):
+def test_sampled_goals_fill_the_goal_box(name):
     task = make_task(name)
     goals = np.asarray(task.sample_goal(jax.random.key(0), 1000, "evaluation"))
     low, high = np.array(task.goal_box)
@@ -132,12 +132,12 @@ def test_goals_fill_the_box_that_their_task_states(name):
 
 
 @pytest.mark.parametrize("name", ["ant", "ant_push", "half_cheetah", "arm_grasp", "reacher"])
-def test_a_task_without_words_says_which_have_them(name):
+def test_task_without_instructions_is_refused(name):
     with pytest.raises(UserError, match=rf"task {name} has no instructions: only .*arm_reach"):
-        require_words(make_task(name))
+        require_instructions(make_task(name))
 
 
-def test_a_machine_that_cannot_render_says_so(monkeypatch):
+def test_missing_renderer_is_reported(monkeypatch):
     def fail(name):
         raise ImportError("no EGL here")
 

@@ -1,4 +1,4 @@
-"""Models of the kind of CLIP and SigLIP, drawn at random and saved by the test."""
+"""Models like CLIP and SigLIP with random weights, saved by the test."""
 
 import json
 import shutil
@@ -40,9 +40,9 @@ def clip(tmp_path: Path) -> Path:
     return write_clip(tmp_path)
 
 
-def test_features_are_finite_and_the_same_again(encoder: TransformersEncoder) -> None:
-    for ask in (lambda: encoder.text(SENTENCES), lambda: encoder.image(PICTURES)):
-        first, second = ask(), ask()
+def test_features_are_finite_and_deterministic(encoder: TransformersEncoder) -> None:
+    for encode in (lambda: encoder.text(SENTENCES), lambda: encoder.image(PICTURES)):
+        first, second = encode(), encode()
         assert first.tokens is not None
         assert second.tokens is not None
         assert first.pooled.dtype == first.tokens.dtype == np.float32
@@ -50,18 +50,18 @@ def test_features_are_finite_and_the_same_again(encoder: TransformersEncoder) ->
         assert np.isfinite(first.tokens).all()
         assert first.pooled.tobytes() == second.pooled.tobytes()
         assert first.tokens.tobytes() == second.tokens.tobytes()
-        # Not one answer to everything.
+        # Features depend on the input.
         assert first.pooled.std(0).min() > 1e-3
 
 
-def test_features_do_not_depend_on_what_is_beside(encoder: TransformersEncoder) -> None:
+def test_features_do_not_depend_on_the_batch(encoder: TransformersEncoder) -> None:
     together, alone = encoder.text(SENTENCES), encoder.text(SENTENCES[1:2])
     np.testing.assert_allclose(together.pooled[1:2], alone.pooled, atol=1e-5)
     together, alone = encoder.image(PICTURES), encoder.image(PICTURES[1:2])
     np.testing.assert_allclose(together.pooled[1:2], alone.pooled, atol=1e-5)
 
 
-def test_tokens_of_a_picture_are_its_patches_alone(encoder: TransformersEncoder) -> None:
+def test_picture_tokens_are_the_patches(encoder: TransformersEncoder) -> None:
     pooled, tokens, mask = encoder.image(PICTURES)
     assert tokens is not None
     inputs = encoder.image_processor(list(PICTURES), return_tensors="pt")
@@ -74,8 +74,8 @@ def test_tokens_of_a_picture_are_its_patches_alone(encoder: TransformersEncoder)
     assert pooled.shape == (3, 12 if is_clip else 16)
 
 
-def test_the_order_of_colours_and_axes_is_kept(encoder: TransformersEncoder) -> None:
-    """A picture three pixels high must not be taken for one with its colours first."""
+def test_channel_order_is_kept(encoder: TransformersEncoder) -> None:
+    """A picture three pixels high must not be taken for one with the channels first."""
     low = np.zeros((2, 3, 24, 3), np.uint8)
     low[0, ..., 0] = 255
     low[1, ..., 2] = 255
@@ -83,12 +83,12 @@ def test_the_order_of_colours_and_axes_is_kept(encoder: TransformersEncoder) -> 
     assert np.abs(red - blue).max() > 1e-3
 
 
-def test_word_pieces_past_the_end_are_cut(encoder: TransformersEncoder) -> None:
+def test_long_sentences_are_truncated(encoder: TransformersEncoder) -> None:
     longer = [f"{SENTENCES[2]} left left left"]
     np.testing.assert_array_equal(encoder.text(longer).pooled, encoder.text(SENTENCES[2:]).pooled)
 
 
-def test_padding_is_masked_where_the_model_masks_it(encoder: TransformersEncoder) -> None:
+def test_mask_of_padding_follows_the_model(encoder: TransformersEncoder) -> None:
     mask = encoder.text(SENTENCES).mask
     if encoder.model.config.model_type == "clip":
         assert mask is not None
@@ -97,12 +97,12 @@ def test_padding_is_masked_where_the_model_masks_it(encoder: TransformersEncoder
         assert mask is None
 
 
-def test_nothing_learns(encoder: TransformersEncoder) -> None:
+def test_model_is_frozen(encoder: TransformersEncoder) -> None:
     assert not any(parameter.requires_grad for parameter in encoder.model.parameters())
     assert not encoder.model.training
 
 
-def test_the_fingerprint_is_of_the_weights_and_not_of_the_place(
+def test_fingerprint_depends_on_weights_and_not_on_the_directory(
     folder: Path, tmp_path: Path
 ) -> None:
     encoder = open_encoder(str(shutil.copytree(folder, tmp_path / "copy")))
@@ -117,10 +117,10 @@ def test_the_fingerprint_is_of_the_weights_and_not_of_the_place(
     assert encoder.fingerprint() != before
 
 
-def test_the_fingerprint_is_of_the_tokenizer_and_the_picture_too(clip: Path) -> None:
+def test_fingerprint_depends_on_tokenizer_and_image_processor(clip: Path) -> None:
     before = open_encoder(str(clip)).fingerprint()
-    told = clip / "preprocessor_config.json"
-    told.write_text(json.dumps({**json.loads(told.read_text()), "image_mean": [0.5, 0.5, 0.5]}))
+    file = clip / "preprocessor_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "image_mean": [0.5, 0.5, 0.5]}))
     after = open_encoder(str(clip)).fingerprint()
     assert after != before
     words = clip / "tokenizer.json"
@@ -134,19 +134,19 @@ def refusal(name: object, allow_download: bool = False) -> str:
     return str(caught.value)
 
 
-def test_a_folder_without_weights_is_named(clip: Path) -> None:
+def test_folder_without_weights_is_refused(clip: Path) -> None:
     (clip / "model.safetensors").unlink()
     assert "it needs config.json, model.safetensors" in refusal(clip)
 
 
-def test_pickled_weights_are_never_read(clip: Path) -> None:
+def test_pickled_weights_are_refused(clip: Path) -> None:
     (clip / "model.safetensors").unlink()
     torch.save({}, clip / "pytorch_model.bin")
     assert "it needs config.json, model.safetensors" in refusal(clip)
 
 
-def test_an_empty_folder_is_named(tmp_path: Path) -> None:
-    assert "holds no whole transformers model" in refusal(tmp_path)
+def test_empty_folder_is_refused(tmp_path: Path) -> None:
+    assert "is not a complete transformers model" in refusal(tmp_path)
 
 
 def without_image_processor(folder: Path) -> None:
@@ -159,74 +159,77 @@ def with_half_the_weights(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [without_image_processor, with_half_the_weights])
-def test_what_is_not_whole_is_named(clip: Path, damage: Callable[[Path], None]) -> None:
+def test_incomplete_folder_is_refused(clip: Path, damage: Callable[[Path], None]) -> None:
     damage(clip)
-    assert "holds no whole transformers model" in refusal(clip)
+    assert "is not a complete transformers model" in refusal(clip)
 
 
-def test_a_tokenizer_without_words_is_named(clip: Path) -> None:
+def test_tokenizer_without_vocabulary_is_refused(clip: Path) -> None:
     (clip / "tokenizer.json").unlink()
     (clip / "tokenizer_config.json").unlink()
     assert "has no vocabulary: the files of its tokenizer are missing" in refusal(clip)
 
 
-def test_weights_that_would_be_drawn_at_random_are_refused(clip: Path) -> None:
+def test_missing_weights_are_refused(clip: Path) -> None:
     from safetensors.numpy import load_file, save_file
 
     weights = load_file(clip / "model.safetensors")
     del weights["visual_projection.weight"]
     save_file(weights, clip / "model.safetensors", {"format": "pt"})
-    assert "1 arrays are missing or of another shape, as visual_projection.weight" in refusal(clip)
+    assert (
+        "1 arrays are missing or have another shape, such as visual_projection.weight"
+        in refusal(clip)
+    )
 
 
-def test_a_missing_package_is_named(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_is_named(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def lacking(name: str, **options: Any) -> None:
         raise ImportError("\nThis requires the SentencePiece library. Check out\nthe page.")
 
     monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", lacking)
-    assert "(This requires the SentencePiece library): install that" in refusal(clip)
+    assert "(This requires the SentencePiece library): install it" in refusal(clip)
 
 
-def test_a_model_without_halves_is_named(tmp_path: Path) -> None:
+def test_model_without_text_and_image_features_is_refused(tmp_path: Path) -> None:
     layers = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
     config = transformers.BertConfig(**layers, num_attention_heads=2, vocab_size=14)
     transformers.BertModel(config).save_pretrained(tmp_path)
     assert "of the type bert, which takes no sentences and no pictures" in refusal(tmp_path)
 
 
-def test_an_unknown_type_is_named(clip: Path) -> None:
+def test_unknown_model_type_is_named(clip: Path) -> None:
     (clip / "config.json").write_text(json.dumps({"model_type": "eye"}))
     assert "eye" in refusal(clip)
 
 
-def test_a_hub_id_is_not_downloaded_unless_allowed() -> None:
+def test_hub_id_is_not_downloaded_unless_allowed() -> None:
     assert "allow the download with --allow-download" in refusal("nobody/has-this-model")
 
 
-def test_a_hub_that_is_not_reached_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+def test_unreachable_hub_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    local_only = []
 
     def offline(name: str, **options: Any) -> None:
-        asked.append(options["local_files_only"])
+        local_only.append(options["local_files_only"])
         raise OSError("We couldn't connect to the hub.\nA long story.")
 
     monkeypatch.setattr(transformers.AutoModel, "from_pretrained", offline)
     message = refusal("nobody/has-this-model", allow_download=True)
-    assert asked == [False]
-    assert "could not be had from the hub (We couldn't connect to the hub): check" in message
+    assert local_only == [False]
+    assert "cannot be downloaded from the hub (We couldn't connect to the hub): check" in message
 
 
 @pytest.mark.parametrize("name", ["minilmm", "/no/such/folder", "", "x" * 5000, "~x/y/z"])
-def test_names_that_mean_nothing_are_refused(name: str) -> None:
+def test_unknown_names_are_refused(name: str) -> None:
     assert "there is no encoder" in refusal(name)
 
 
 @pytest.mark.parametrize("name", ["minilm+", "a+b+c"])
-def test_a_pair_is_of_two(name: str) -> None:
-    assert "two names and no more" in refusal(name)
+def test_pair_needs_two_names(name: str) -> None:
+    assert "exactly two names are needed" in refusal(name)
 
 
-def test_a_pair_is_opened_by_the_names_of_both(clip: Path) -> None:
+def test_pair_is_opened_by_both_names(clip: Path) -> None:
     pair = open_encoder(f"{clip}+{clip}")
     assert pair.name == f"{clip}+{clip}"
     assert pair.text(SENTENCES).pooled.shape == pair.image(PICTURES).pooled.shape == (3, 12)

@@ -14,19 +14,18 @@ from kilolayer.deploy.control.run import Controlled, drive_simulation
 from kilolayer.deploy.listener import Heard
 from kilolayer.deploy.policy import DeployedPolicy, open_actor
 from kilolayer.language.base import Encoder
-from kilolayer.language.choose import choose_encoder, fresh_directory, open_again
-from kilolayer.language.contexts import contexts
-from kilolayer.language.examine import examine_grounding
-from kilolayer.language.examine_module import Chunks, examine_module
+from kilolayer.language.choose_encoder import choose_encoder, reopen_encoder, unused_path
+from kilolayer.language.contexts import encode_context
+from kilolayer.language.control import grounding_controller, module_controller
+from kilolayer.language.dagger import Recipe as ModuleRecipe
+from kilolayer.language.evaluate_grounding import evaluate_grounding
+from kilolayer.language.evaluate_module import evaluate_module
+from kilolayer.language.evaluation_set import GoalPolicy, ModulePolicy
 from kilolayer.language.goal_head import HeadSize
-from kilolayer.language.ground_run import Recipe, ground_run
-from kilolayer.language.grounding import DIRECTORY, Grounding, is_grounding, open_grounding
-from kilolayer.language.loop import grounded_loop
-from kilolayer.language.module_loop import module_loop
-from kilolayer.language.say import Ear, Scene, newest, read_picture
-from kilolayer.language.score import Told
-from kilolayer.language.teach import Recipe as ModuleRecipe
-from kilolayer.language.teach_run import TaughtModule, open_module, teach_run
+from kilolayer.language.grounding import DIRECTORY, Grounding, open_grounding
+from kilolayer.language.interpret import Scene, SceneInterpreter, newest_grounding, read_picture
+from kilolayer.language.train_grounding import Recipe, train_grounding
+from kilolayer.language.train_module import TrainedModule, open_module, train_module
 from kilolayer.networks.mixture import MixtureSpec
 from kilolayer.report.language_report import write_language_report
 from kilolayer.report.said import Acting, film_for_report, film_said
@@ -105,11 +104,11 @@ def ground(
     with closing(shown(progress)) as display:
         chosen, name = _encoder(run, policy.task, encoder, seed, display)
         path = _out(out, run, "groundings", f"{name}-seed{seed}")
-        found = ground_run(run, chosen, path, recipe or Recipe(), size or HeadSize(), seed, display)
-        examine_grounding(found, policy, episodes, seed, display).write(found.path)
+        found = train_grounding(run, chosen, path, recipe, size, seed, display)
+        evaluate_grounding(found, policy, episodes, seed, display).write(found.path)
         scene = Scene(policy.task, seed)
-        told = Ear(found, seed).hear(scene.example.sentence).goal
-        return _filmed(found.path, policy_acting(policy, told), scene, seed)
+        goal = SceneInterpreter(found, seed).hear(scene.example.sentence).goal
+        return _filmed(found.path, policy_acting(policy, goal), scene, seed)
 
 
 def train_vla(
@@ -141,12 +140,12 @@ def train_vla(
         else:
             chosen, name = reads.encoder, reads.path.name
         path = _out(out, run, "modules", f"{trunk}-{name}-seed{seed}")
-        found = teach_run(
+        found = train_module(
             run, chosen, path, trunk, seed=seed, display=display, recipe=recipe or ModuleRecipe(),
             mixture=mixture or MixtureSpec(64, 4, experts=8, top_k=2), chunk=chunk,
             execute=execute, examples=examples, grounding=reads,
         )  # fmt: skip
-        examine_module(found, chosen, policy, episodes, seed, display).write(found.path)
+        evaluate_module(found, chosen, policy, episodes, seed, display).write(found.path)
         scene = Scene(policy.task, seed)
         acting = module_acting(found, chosen, scene.example.sentence, scene.picture())
         return _filmed(found.path, acting, scene, seed)
@@ -169,7 +168,7 @@ def play_said(
     """
     run, policy = Path(run), open_actor(run)
     seen = None if picture is None else read_picture(Path(picture))
-    ear = Ear(grounding_of(run, grounding, policy.task), seed, seen)
+    ear = SceneInterpreter(grounding_of(run, grounding, policy.task), seed, seen)
     heard = ear.hear(sentence)
     out = beside(run, "media/say.mp4") if out is None else Path(out)
     if module is None:
@@ -203,10 +202,10 @@ def control_said(
     reads = grounding_of(run, grounding, policy.task)
     kept = beside(run, "features"), seed
     if module is None:
-        spoken = grounded_loop(reads, policy, sentence, *kept)
+        spoken = grounding_controller(reads, policy, sentence, *kept)
     else:
         taught, encoder = module_of(run, module, policy.task)
-        spoken = module_loop(taught, encoder, reads, sentence, *kept)
+        spoken = module_controller(taught, encoder, reads, sentence, *kept)
     pursuit = Pursuit(max(1, round(timing.rate / timing.plan_rate)), 1, 1)
     with closing(shown(progress)) as display:
         done = drive_simulation(
@@ -216,22 +215,22 @@ def control_said(
     return SaidControl(spoken.heard, policy.task, done)
 
 
-def listener(run: str | Path, grounding: str | Path, seed: int) -> Ear:
+def listener(run: str | Path, grounding: str | Path, seed: int) -> SceneInterpreter:
     """What maps sentences to goals on the local page."""
-    return Ear(grounding_of(run, grounding, open_actor(run).task), seed)
+    return SceneInterpreter(grounding_of(run, grounding, open_actor(run).task), seed)
 
 
 def grounding_of(run: str | Path, path: str | Path | None, task: Task) -> Grounding:
     """The grounding at `path`, by default the run's newest; raises UserError for another task."""
     run = Path(run)
-    path = newest(run, "groundings", is_grounding, "ground") if path is None else Path(path)
+    path = newest_grounding(run) if path is None else Path(path)
     name = DIRECTORY.card(path)["encoder"]["name"]
-    found = open_grounding(path, open_again(name, run, task))
+    found = open_grounding(path, reopen_encoder(name, run, task))
     found.require_task(task)
     return found
 
 
-def module_of(run: str | Path, path: str | Path, task: Task) -> tuple[TaughtModule, Encoder]:
+def module_of(run: str | Path, path: str | Path, task: Task) -> tuple[TrainedModule, Encoder]:
     """An action module and its encoder; raises UserError for another task."""
     module = open_module(Path(path))
     if module.task.name != task.name:
@@ -239,21 +238,21 @@ def module_of(run: str | Path, path: str | Path, task: Task) -> tuple[TaughtModu
             f"the module {path} acts in the task {module.task.name} and this is {task.name}: train "
             "one for it with `kilolayer train-vla`."
         )
-    encoder = open_again(module.encoder["name"], Path(run), task)
+    encoder = reopen_encoder(module.encoder["name"], Path(run), task)
     module.require_encoder(encoder)
     return module, encoder
 
 
-def module_acting(module: TaughtModule, encoder: Encoder, sentence: str, picture: Any) -> Acting:
+def module_acting(module: TrainedModule, encoder: Encoder, sentence: str, picture: Any) -> Acting:
     """A module with a sentence about a picture as its instruction."""
-    reading = module.read(contexts(encoder, [sentence], picture[None]))
-    return Acting(module.task, module.config, Chunks(), module.module, reading)
+    embedding = module.embed(encode_context(encoder, [sentence], picture[None]))
+    return Acting(module.task, module.config, ModulePolicy(), module.module, embedding)
 
 
 def policy_acting(policy: Run | DeployedPolicy, goal: Any) -> Acting:
     """A policy with the commanded goal `[goal]`."""
-    told = np.asarray(goal, np.float32)[None]
-    return Acting(policy.task, policy.config, Told(policy.agent), policy.agent_state, told)
+    goals = np.asarray(goal, np.float32)[None]
+    return Acting(policy.task, policy.config, GoalPolicy(policy.agent), policy.agent_state, goals)
 
 
 def _encoder(
@@ -266,7 +265,7 @@ def _encoder(
 
 
 def _out(out: str | Path | None, run: Path, folder: str, name: str) -> Path:
-    return fresh_directory(beside(run, folder) / name) if out is None else Path(out)
+    return unused_path(beside(run, folder) / name) if out is None else Path(out)
 
 
 def _filmed(path: Path, acting: Acting, scene: Scene, seed: int) -> Taught:

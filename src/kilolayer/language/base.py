@@ -18,6 +18,11 @@ part in its name was withheld from training."""
 SPLITS: tuple[Split, ...] = ("seen", "unseen-paraphrase", "unseen-goal", "unseen-combination")
 
 
+Kind = Literal["absolute", "marker", "relative"]
+"""What an instruction names: a place, the colour of a marker, or a place beside or between
+markers."""
+
+
 class Features(NamedTuple):
     """An encoder's output for sentences or pictures, float32.
 
@@ -34,16 +39,16 @@ class Features(NamedTuple):
 class Encoder(Protocol):
     """A frozen pretrained network: no gradient, no update, no noise.
 
-    name: the user's name for it, which also opens it again. reads, sees: whether it takes sentences
-    and whether it takes pictures. The method of a missing half raises UserError.
+    name: the user's name for it, which also opens it again. encodes_text, encodes_images: whether
+    it takes sentences and pictures. The method of a missing half raises UserError.
     """
 
     @property
     def name(self) -> str: ...
     @property
-    def reads(self) -> bool: ...
+    def encodes_text(self) -> bool: ...
     @property
-    def sees(self) -> bool: ...
+    def encodes_images(self) -> bool: ...
 
     def fingerprint(self) -> str:
         """SHA-256 of the current parameters and of everything else that determines features."""
@@ -69,15 +74,14 @@ class Example:
     """A picture, an instruction and the goal that it means.
 
     markers: shown in the picture in addition to the task's start. goal: one number per goal
-    coordinate of the task. kind: `absolute` (names a place), `marker` (names a marker's colour) or
-    `relative` (a place beside or between markers). template: the wording. combination: the combined
-    parts, such as `left of, red`, for the split that withholds some combinations.
+    coordinate of the task. template: the wording. combination: the combined parts, such as `left
+    of, red`, for the split that withholds some combinations.
     """
 
     sentence: str
     markers: tuple[Marker, ...]
     goal: tuple[float, ...]
-    kind: Literal["absolute", "marker", "relative"]
+    kind: Kind
     template: str
     combination: str
     split: Split

@@ -19,9 +19,9 @@ Place = tuple[float, float]
 
 TABLE_SQUARES = 5
 TABLE_MARGIN = 0.375  # margin around a table's goal region, in units of the region's longer side
-LEAST_GOALS = 6  # a maze with fewer goal cells gains nothing from instructions
+MIN_GOALS = 6  # a maze with fewer goal cells gains nothing from instructions
 FAMILIES = {"cube x": "cube", "end effector x": "hand", "puck x": "puck"}
-SLACK = 1e-6  # squares; allows for rounding, since places are sums of floats
+ROUNDING = 1e-6  # squares; margin for rounding errors, since places are sums of floats
 
 
 @dataclass(frozen=True)
@@ -63,16 +63,11 @@ class Board:
         right, up = self.squares_between(self.first, place)
         return 1 - int(np.floor(up + 0.5)), 1 + int(np.floor(right + 0.5))
 
-    @property
-    def goal_set(self) -> frozenset[Cell]:
-        """`goals` as a set, for lookups."""
-        return frozenset(self.goals)
-
     def draw(self, cell: Cell, generator: np.random.Generator) -> Place:
         """Draw a possible goal in this square, x and y."""
         if not self.scattered:
             return self.centre(cell)
-        right, up = generator.uniform(-0.5 + SLACK, 0.5 - SLACK, 2)
+        right, up = generator.uniform(-0.5 + ROUNDING, 0.5 - ROUNDING, 2)
         return self.moved(self.centre(cell), float(right), float(up))
 
     def goal(self, place: Place) -> tuple[float, ...]:
@@ -80,7 +75,7 @@ class Board:
         return (*place, *self.rest)
 
 
-def require_words(task: Task) -> None:
+def require_instructions(task: Task) -> None:
     """Raise UserError for a task that has no instructions."""
     board_of(task)
 
@@ -88,12 +83,12 @@ def require_words(task: Task) -> None:
 @cache
 def board_of(task: Task) -> Board:
     """The board of a task; raises UserError for a task that has no instructions."""
-    if task.maze is not None and len(task.maze.goals("training")) >= LEAST_GOALS:
+    if task.maze is not None and len(task.maze.goals("training")) >= MIN_GOALS:
         return _maze_board(task)
     if task.goal_box is not None and task.goal.coordinates[0].name in FAMILIES:
         return _table_board(task)
     raise UserError(
-        f"task {task.name} has no instructions: only the mazes with at least {LEAST_GOALS} goal "
+        f"task {task.name} has no instructions: only the mazes with at least {MIN_GOALS} goal "
         "cells (point, ant, humanoid), arm_reach, arm_push_*, arm_binpick_* and pusher_* have."
     )
 

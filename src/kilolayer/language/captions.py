@@ -11,15 +11,21 @@ import numpy as np
 
 from kilolayer.language.base import Marker
 from kilolayer.language.board import Board, board_of
-from kilolayer.language.instructions import Markers, fill
-from kilolayer.language.places import STEPS, WITHHELD_PAIRS, Told, names, withheld_goals
-from kilolayer.language.words import SIDES, frames
+from kilolayer.language.descriptions import (
+    STEPS,
+    WITHHELD_PAIRS,
+    Description,
+    absolute_descriptions,
+    withheld_goals,
+)
+from kilolayer.language.instructions import Markers, choose, fill_template
+from kilolayer.language.words import SIDES, training_frames
 from kilolayer.tasks.base import Task
 
 NOUNS = ("marker", "disc", "spot", "circle", "dot")
-AT, IS = ("is at", "lies at"), ("is", "lies")
-EXACT = 0.25  # largest deviation from a relation's exact place, in squares
-CLEAR = 0.5  # least distance that counts as further to one side, in squares
+PLACE_VERBS, RELATION_VERBS = ("is at", "lies at"), ("is", "lies")
+MAX_DEVIATION = 0.25  # from a relation's exact place, in squares
+MIN_DISTANCE = 0.5  # that counts as further to one side, in squares
 
 
 def captions(task: Task, markers: Markers, generator: np.random.Generator) -> list[str]:
@@ -30,41 +36,46 @@ def captions(task: Task, markers: Markers, generator: np.random.Generator) -> li
     """
     board, withheld = board_of(task), withheld_goals(task)
     seen = [marker for marker in markers if board.cell_of(marker.place) not in withheld]
-    places = [_place(board, marker, generator) for marker in seen]
+    places = [_place_caption(board, marker, generator) for marker in seen]
     *colours, last = (marker.colour for marker in markers)
-    said = [f"there are {', '.join(colours)} and {last} markers", *places]
-    said += [" and ".join(pair) for pair in zip(places[::2], places[1::2], strict=False)]
-    said += _sides(board, seen, generator)
-    said += _betweens(board, seen, generator)
-    said += _comparisons(board, seen, generator)
-    return [said[index] for index in generator.permutation(len(said))]
+    sentences = [f"there are {', '.join(colours)} and {last} markers", *places]
+    sentences += [" and ".join(pair) for pair in zip(places[::2], places[1::2], strict=False)]
+    sentences += _side_captions(board, seen, generator)
+    sentences += _between_captions(board, seen, generator)
+    sentences += _comparisons(board, seen, generator)
+    return [sentences[index] for index in generator.permutation(len(sentences))]
 
 
-def _place(board: Board, marker: Marker, generator: np.random.Generator) -> str:
-    choices = list(names(board, board.cell_of(marker.place)))
-    told = choices[int(generator.integers(len(choices)))]
-    return _say(board, marker, AT, told, generator)
+def _place_caption(board: Board, marker: Marker, generator: np.random.Generator) -> str:
+    choices = list(absolute_descriptions(board, board.cell_of(marker.place)))
+    return _caption(board, marker, PLACE_VERBS, choose(generator, choices), generator)
 
 
-def _sides(board: Board, markers: list[Marker], generator: np.random.Generator) -> Iterator[str]:
+def _side_captions(
+    board: Board, markers: list[Marker], generator: np.random.Generator
+) -> Iterator[str]:
     for marker, other in permutations(markers, 2):
         for relation, (right, up) in STEPS.items():
-            there = board.moved(other.place, right, up)
-            if (relation, other.colour) not in WITHHELD_PAIRS and _near(board, marker, there):
+            place = board.moved(other.place, right, up)
+            if (relation, other.colour) not in WITHHELD_PAIRS and _is_at(board, marker, place):
                 slots = {"side": SIDES[relation], "colour": (other.colour,)}
-                yield _say(board, marker, IS, Told("side", slots, relation), generator)
+                description = Description("side", slots, relation)
+                yield _caption(board, marker, RELATION_VERBS, description, generator)
 
 
-def _betweens(board: Board, markers: list[Marker], generator: np.random.Generator) -> Iterator[str]:
+def _between_captions(
+    board: Board, markers: list[Marker], generator: np.random.Generator
+) -> Iterator[str]:
     for marker in markers:
         others = [other for other in markers if other is not marker]
         for first, second in combinations(others, 2):
             if {("between", first.colour), ("between", second.colour)} & WITHHELD_PAIRS:
                 continue
             right, up = board.squares_between(first.place, second.place)
-            if _near(board, marker, board.moved(first.place, right / 2, up / 2)):
+            if _is_at(board, marker, board.moved(first.place, right / 2, up / 2)):
                 slots = {"colour": (first.colour,), "other": (second.colour,)}
-                yield _say(board, marker, IS, Told("between", slots, "between"), generator)
+                description = Description("between", slots, "between")
+                yield _caption(board, marker, RELATION_VERBS, description, generator)
 
 
 def _comparisons(
@@ -78,27 +89,27 @@ def _comparisons(
         right, up = board.squares_between(other.place, marker.place)
         for relation, (along, across) in STEPS.items():
             further = right * along + up * across
-            if further >= CLEAR and (relation, other.colour) not in WITHHELD_PAIRS:
-                subject, thing = _thing(marker, generator), _thing(other, generator)
-                yield f"{subject} is further {words[relation]} than {thing}"
+            if further >= MIN_DISTANCE and (relation, other.colour) not in WITHHELD_PAIRS:
+                subject, reference = _noun(marker, generator), _noun(other, generator)
+                yield f"{subject} is further {words[relation]} than {reference}"
 
 
-def _say(
+def _caption(
     board: Board,
     marker: Marker,
     verbs: tuple[str, ...],
-    told: Told,
+    description: Description,
     generator: np.random.Generator,
 ) -> str:
-    choices = frames(board.family, told.shape)
-    frame = choices[int(generator.integers(len(choices)))]
-    verb = verbs[int(generator.integers(len(verbs)))]
-    return f"{_thing(marker, generator)} {verb} {fill(frame, told.slots, generator)}"
+    frame = choose(generator, training_frames(board.family, description.shape))
+    verb = choose(generator, verbs)
+    subject = _noun(marker, generator)
+    return f"{subject} {verb} {fill_template(frame, description.slots, generator)}"
 
 
-def _thing(marker: Marker, generator: np.random.Generator) -> str:
-    return f"the {marker.colour} {NOUNS[int(generator.integers(len(NOUNS)))]}"
+def _noun(marker: Marker, generator: np.random.Generator) -> str:
+    return f"the {marker.colour} {choose(generator, NOUNS)}"
 
 
-def _near(board: Board, marker: Marker, place: tuple[float, float]) -> bool:
-    return max(map(abs, board.squares_between(marker.place, place))) <= EXACT
+def _is_at(board: Board, marker: Marker, place: tuple[float, float]) -> bool:
+    return max(map(abs, board.squares_between(marker.place, place))) <= MAX_DEVIATION

@@ -5,16 +5,29 @@ from hashlib import sha256
 
 import numpy as np
 
-from kilolayer.language.base import Context, Encoder, Features
+from kilolayer.language.base import Context, Encoder, Example, Features
 from kilolayer.language.encoders.checks import check_pictures, check_sentences
+from kilolayer.language.scenes import draw_pictures
 from kilolayer.runtime.progress import ProgressDisplay, Silent
+from kilolayer.tasks.base import Task
 from kilolayer.types import UserError
 
 CHUNK = 64
 """Rows per call of an encoder. Bounds its memory and sets the steps of the progress display."""
 
 
-def contexts(
+def encode_examples(
+    task: Task,
+    encoder: Encoder,
+    examples: Sequence[Example],
+    display: ProgressDisplay | None = None,
+) -> Context:
+    """Features of the examples' sentences and of their pictures, which are drawn first."""
+    pictures = draw_pictures(task, [example.markers for example in examples])
+    return encode_context(encoder, [example.sentence for example in examples], pictures, display)
+
+
+def encode_context(
     encoder: Encoder,
     sentences: Sequence[str],
     pictures: np.ndarray,
@@ -53,16 +66,13 @@ def _encode_once(
     display: ProgressDisplay,
 ) -> np.ndarray:
     """One row of features per entry of `contents`; `encode` gets only the first of equal rows."""
-    place: dict[Hashable, int] = {}
-    first: list[int] = []
-    places = []
+    contents = list(contents)
+    first: dict[Hashable, int] = {}
     for row, content in enumerate(contents):
-        if content not in place:
-            place[content] = len(first)
-            first.append(row)
-        places.append(place[content])
+        first.setdefault(content, row)
+    rows, index = list(first.values()), {content: number for number, content in enumerate(first)}
     parts = []
-    for start in range(0, len(first), CHUNK):
-        parts.append(encode(first[start : start + CHUNK]))
-        display.advance(min(start + CHUNK, len(first)), len(first))
-    return np.concatenate(parts)[places]
+    for start in range(0, len(rows), CHUNK):
+        parts.append(encode(rows[start : start + CHUNK]))
+        display.advance(min(start + CHUNK, len(rows)), len(rows))
+    return np.concatenate(parts)[[index[content] for content in contents]]

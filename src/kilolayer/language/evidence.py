@@ -15,16 +15,26 @@ from kilolayer.runtime.files import write_atomically
 from kilolayer.types import UserError
 
 FILE = "evidence.json"
-BOUND = "told the true goal"
-"""Name of the upper bound: the policy with the true goal."""
-FAR_BELOW = 0.6  # share of the bound's success on the split `seen` below which training was short
+BOUND = "true goal (upper bound)"
+CHANCE = "goal of another example (chance)"
+SHUFFLED = "instruction of another example"
+CORRECT = "predicted goal is correct"
+# The names of the same conditions in files of earlier versions.
+OLD_NAMES = {
+    "told the true goal": BOUND,
+    "told another goal, by chance": CHANCE,
+    "hearing another instruction": SHUFFLED,
+    "goal understood": CORRECT,
+}
+# Below this share of the bound's success on the split `seen`, training was too short.
+SHORT_TRAINING = 0.6
 
 
 @dataclass(frozen=True)
 class Score:
     """Number of successful episodes with instructions of one split and kind.
 
-    who: what acted, such as `this grounding` or `told the true goal`.
+    who: the condition, such as `this grounding` or BOUND.
     """
 
     who: str
@@ -43,7 +53,7 @@ class Score:
 class Failure:
     """An instruction that was not followed.
 
-    markers: colour, x and y of each. goal: the goal that was meant. place: the goal that a
+    markers: colour, x and y of each. goal: the intended goal. place: the goal that a
     grounding predicted, or where the agent of a module ended. nearest: nearest training
     instructions with their cosine similarity. attention `[rows, columns]`: of the sentence over the
     patches of the picture, mean over heads, the upper row first; None if the encoder has no
@@ -93,7 +103,7 @@ class Evidence:
 
     @property
     def actors(self) -> list[str]:
-        """Names of all that were scored, in order; the first is the evaluated network."""
+        """Names of all scored conditions, in order; the first is the evaluated network."""
         return list(dict.fromkeys(score.who for score in self.scores))
 
     def score(self, who: str, split: str, kind: str | None = None) -> Score:
@@ -112,11 +122,11 @@ class Evidence:
     def advice(self) -> str | None:
         """A warning if the training was too short to compare splits, else None."""
         own, bound = self.score(self.actors[0], "seen"), self.score(BOUND, "seen")
-        if own.share.value >= FAR_BELOW * bound.share.value:
+        if own.share.value >= SHORT_TRAINING * bound.share.value:
             return None
         return (
             f"Only {own.share.value:.0%} of instructions like those trained on succeed, against "
-            f"{bound.share.value:.0%} when {BOUND}: train longer (--updates, --examples, "
+            f"{bound.share.value:.0%} with the true goal: train longer (--updates, --examples, "
             "--encoder-updates, for a module --steps) before comparing splits."
         )
 
@@ -132,7 +142,10 @@ class Evidence:
             return Evidence(
                 **values
                 | {
-                    "scores": [Score(**each) for each in values["scores"]],
+                    "scores": [
+                        Score(**each | {"who": OLD_NAMES.get(each["who"], each["who"])})
+                        for each in values["scores"]
+                    ],
                     "failures": [Failure(**each) for each in values["failures"]],
                     "routers": [RouterUse(**each) for each in values["routers"]],
                     "latency": {n: Timing(**each) for n, each in values["latency"].items()},
@@ -140,8 +153,8 @@ class Evidence:
             )
         except FileNotFoundError as error:
             raise UserError(
-                f"{directory} was never tried out, so there is nothing to report: train it with "
-                "`kilolayer ground` or `kilolayer train-vla`, which do."
+                f"{directory} was not evaluated, so there is nothing to report: train it with "
+                "`kilolayer ground` or `kilolayer train-vla`, which evaluate it."
             ) from error
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{directory / FILE} cannot be read: {error}.") from error

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.stats import norm, qmc
 
 from kilolayer.language.base import Context
-from kilolayer.language.fusion import Fusion, grid
+from kilolayer.language.fusion import ContextScale, Fusion, patch_positions
 from kilolayer.losses.energies import Energy, pairwise
 from kilolayer.networks.block import Dense, NormedLayer
 from kilolayer.networks.stack import Stack
@@ -20,15 +20,16 @@ from kilolayer.types import Array, Metrics, bad_field
 LAYERS_PER_BLOCK = 4
 # Least deviation as a share of the success radius. Without it, goals at exact cell centres would
 # drive the deviations to zero and the density to infinity.
-LEAST_DEVIATION = 0.2
-DRAWS = 256  # samples per Gaussian that estimate the mass within the success radius
+MIN_DEVIATION = 0.2
+SAMPLES = 256  # per Gaussian, to estimate the mass within the success radius
 
 
 @dataclass(frozen=True)
 class HeadSize:
     """Size of the network, set by the user. depth counts layers, as everywhere in this package.
 
-    components: Gaussians of the mixture. heads: attention heads.
+    components: Gaussians of the mixture. heads: attention heads. Raises UserError for an invalid
+    size.
     """
 
     depth: int = 8
@@ -36,8 +37,7 @@ class HeadSize:
     components: int = 8
     heads: int = 4
 
-    def check(self) -> None:
-        """Raises UserError for an invalid size."""
+    def __post_init__(self) -> None:
         for name in ("depth", "width", "components", "heads"):
             if getattr(self, name) < 1:
                 raise bad_field(name, getattr(self, name), "it must be at least 1", 1)
@@ -50,7 +50,7 @@ class HeadSize:
             raise bad_field("width", self.width, f"{self.heads} heads must divide it", nearest)
 
 
-class Mixture(NamedTuple):
+class GaussianMixture(NamedTuple):
     """A mixture of diagonal Gaussians over the goal coordinates that vary, in the goal's unit.
 
     log_weight `[rows, components]`; mean and deviation `[rows, components, varying]`.
@@ -62,9 +62,9 @@ class Mixture(NamedTuple):
 
     def log_prob(self, point: Array) -> Array:
         """Log density of `point [rows, varying]`, `[rows]`."""
-        away = (point[:, None] - self.mean) / self.deviation
-        each = -0.5 * jnp.square(away) - jnp.log(self.deviation) - 0.5 * jnp.log(2 * jnp.pi)
-        return jax.nn.logsumexp(self.log_weight + each.sum(-1), axis=-1)
+        z = (point[:, None] - self.mean) / self.deviation
+        log_density = -0.5 * jnp.square(z) - jnp.log(self.deviation) - 0.5 * jnp.log(2 * jnp.pi)
+        return jax.nn.logsumexp(self.log_weight + log_density.sum(-1), axis=-1)
 
 
 class GoalScale(eqx.Module):
@@ -88,18 +88,18 @@ class GoalScale(eqx.Module):
         return GoalScale(
             jnp.asarray(goals.mean(0), jnp.float32),
             jnp.asarray(spread[list(varying)], jnp.float32),
-            jnp.float32(LEAST_DEVIATION * radius),
+            jnp.float32(MIN_DEVIATION * radius),
             varying,
         )
 
-    def part(self, goal: Array) -> Array:
+    def select_varying(self, goal: Array) -> Array:
         """The coordinates that vary, `[..., goal] -> [..., varying]`."""
         return goal[..., np.array(self.varying)]
 
-    def whole(self, part: Array) -> Array:
+    def fill_constant(self, varying: Array) -> Array:
         """The full goal from the coordinates that vary, `[..., varying] -> [..., goal]`."""
-        goal = jnp.broadcast_to(self.centre, (*part.shape[:-1], len(self.centre)))
-        return goal.at[..., np.array(self.varying)].set(part)
+        goal = jnp.broadcast_to(self.centre, (*varying.shape[:-1], len(self.centre)))
+        return goal.at[..., np.array(self.varying)].set(varying)
 
 
 class EmbeddingScale(NamedTuple):
@@ -116,6 +116,9 @@ class GoalHead(eqx.Module):
     The same words therefore act the same at every place, which lets the head predict goals that
     never occur in training. A stack over text and picture gives weights and deviations, and the
     point in the goal-embedding space of the run's contrastive critic, if it has one.
+
+    words, saying, recipe: the layers over the text. to_goal: from a place in the picture to goal
+    coordinates. The fields name the arrays in the files of groundings.
     """
 
     fusion: Fusion
@@ -153,37 +156,54 @@ class GoalHead(eqx.Module):
 
     def __call__(
         self, context: Context, goals: GoalScale, embeddings: EmbeddingScale | None
-    ) -> tuple[Mixture, Array | None]:
+    ) -> tuple[GaussianMixture, Array | None]:
         """The distribution, and the point `[rows, representation]` or None without a critic."""
-        mixture, features = self.read(context, goals)
+        mixture, features = self.predict(context, goals)
         if self.point is None or embeddings is None:
             return mixture, None
         return mixture, embeddings.centre + embeddings.spread * self.point(features)
 
-    def read(self, context: Context, goals: GoalScale) -> tuple[Mixture, Array]:
+    def predict(self, context: Context, goals: GoalScale) -> tuple[GaussianMixture, Array]:
         """The distribution, and the features that give its certainty, `[rows, width]`."""
         fused, attention = self.fusion.attend(context)
         features = self.stack(fused)
-        places = self.to_goal(attention @ grid(self.fusion.patches))  # [rows, heads, varying]
-        said = self.recipe(self.saying(self.words(context.text)))
-        said = said.reshape(len(said), self.components, -1)
-        offset, weight = jnp.split(said, [places.shape[-1]], -1)
+        positions = patch_positions(self.fusion.patches)
+        places = self.to_goal(attention @ positions)  # [rows, heads, varying]
+        text = self.recipe(self.saying(self.words(context.text)))
+        text = text.reshape(len(text), self.components, -1)
+        offset, weight = jnp.split(text, [places.shape[-1]], -1)
         # Initially the mean is the average of the heads' places: with weights near zero, the
         # attention would get almost no gradient.
         weight = weight + 1 / self.fusion.heads
-        certainty = self.certainty(features).reshape(len(said), self.components, -1)
-        mixture = Mixture(
+        certainty = self.certainty(features).reshape(len(text), self.components, -1)
+        mixture = GaussianMixture(
             jax.nn.log_softmax(certainty[..., 0]),
-            goals.part(goals.centre) + goals.spread * (offset + weight @ places),
+            goals.select_varying(goals.centre) + goals.spread * (offset + weight @ places),
             goals.least + goals.spread * jax.nn.softplus(certainty[..., 1:]),
         )
         return mixture, features
 
 
-def likelihood_loss(mixture: Mixture, part: Array) -> Array:
-    """Mean negative log likelihood of `part`, the goals' varying coordinates `[rows, varying]`,
-    in nats."""
-    return -mixture.log_prob(part).mean()
+def untrained_head(
+    size: HeadSize,
+    text_dim: int,
+    patches: int,
+    patch_dim: int,
+    goal_dim: int,
+    varying: tuple[int, ...],
+    representation: int | None = None,
+) -> tuple[GoalHead, ContextScale, GoalScale]:
+    """A head and the scales of its inputs and outputs, for the shapes of their arrays."""
+    context = Context(jnp.zeros((1, text_dim)), jnp.zeros((1, patches, patch_dim)))
+    head = GoalHead.init(jax.random.key(0), context, size, len(varying), representation)
+    text, spread = jnp.zeros(text_dim), jnp.zeros(len(varying))
+    features = ContextScale(text, text, context.patches[0], jnp.zeros(patch_dim))
+    return head, features, GoalScale(jnp.zeros(goal_dim), spread, jnp.float32(0), varying)
+
+
+def likelihood_loss(mixture: GaussianMixture, goal: Array) -> Array:
+    """Mean negative log likelihood of the goals' varying coordinates `[rows, varying]`, in nats."""
+    return -mixture.log_prob(goal).mean()
 
 
 def nearest_loss(
@@ -196,13 +216,15 @@ def nearest_loss(
     """
     energies = sharpness * pairwise(energy, point, embedding)
     same = (goal[:, None] == goal[None]).all(-1)
-    right = jax.nn.logsumexp(jnp.where(same, energies, -jnp.inf), axis=1)
-    loss = (jax.nn.logsumexp(energies, axis=1) - right).mean()
+    correct = jax.nn.logsumexp(jnp.where(same, energies, -jnp.inf), axis=1)
+    loss = (jax.nn.logsumexp(energies, axis=1) - correct).mean()
     nearest = jnp.take_along_axis(same, energies.argmax(1)[:, None], axis=1)
     return loss, {"nearest_accuracy": nearest.mean()}
 
 
-def probable_goal(task: Task, mixture: Mixture, scale: GoalScale) -> tuple[Array, Array]:
+def most_probable_goal(
+    task: Task, mixture: GaussianMixture, scale: GoalScale
+) -> tuple[Array, Array]:
     """The goal `[rows, goal]` most likely to count as success, and its probability `[rows]`.
 
     The candidates are the means of the Gaussians, in a maze moved to the centre of the nearest free
@@ -210,30 +232,32 @@ def probable_goal(task: Task, mixture: Mixture, scale: GoalScale) -> tuple[Array
     radius. This is the mode of the distribution blurred by the radius, so a narrow peak of small
     weight does not win.
     """
-    answers = where_goals_can_be(task, scale.whole(mixture.mean))
-    probability = success_mass(task, mixture, scale, answers)
+    candidates = nearest_free_cell(task, scale.fill_constant(mixture.mean))
+    probability = success_mass(task, mixture, scale, candidates)
     best = probability.argmax(1)[:, None]
-    goal = jnp.take_along_axis(answers, best[..., None], axis=1)[:, 0]
+    goal = jnp.take_along_axis(candidates, best[..., None], axis=1)[:, 0]
     return goal, jnp.take_along_axis(probability, best, axis=1)[:, 0]
 
 
-def success_mass(task: Task, mixture: Mixture, scale: GoalScale, answers: Array) -> Array:
-    """Mass of the distribution within the success radius of `answers [rows, answers, goal]`,
-    `[rows, answers]`. The quasi-random samples are the same in every call."""
-    sobol = qmc.Sobol(len(scale.varying), scramble=False).random(2 * DRAWS)[1 : DRAWS + 1]
+def success_mass(
+    task: Task, mixture: GaussianMixture, scale: GoalScale, candidates: Array
+) -> Array:
+    """Mass of the distribution within the success radius of `candidates [rows, candidates, goal]`,
+    `[rows, candidates]`. The quasi-random samples are the same in every call."""
+    sobol = qmc.Sobol(len(scale.varying), scramble=False).random(2 * SAMPLES)[1 : SAMPLES + 1]
     noise = jnp.asarray(norm.ppf(sobol), jnp.float32)
-    drawn = mixture.mean[:, :, None] + mixture.deviation[:, :, None] * noise
-    goals = scale.whole(drawn)[:, None]  # [rows, 1, components, draws, goal]
-    close = task.distance(goals, answers[:, :, None, None]) < task.goal.radius
+    samples = mixture.mean[:, :, None] + mixture.deviation[:, :, None] * noise
+    goals = scale.fill_constant(samples)[:, None]  # [rows, 1, components, samples, goal]
+    close = task.distance(goals, candidates[:, :, None, None]) < task.goal.radius
     return jnp.einsum("rk,rak->ra", jnp.exp(mixture.log_weight), close.mean(-1))
 
 
-def where_goals_can_be(task: Task, goals: Array) -> Array:
+def nearest_free_cell(task: Task, goals: Array) -> Array:
     """The centre of the nearest free cell for goals in a maze; other goals are unchanged.
 
     `[..., goal] -> same`.
     """
-    if not in_cells(task):
+    if not is_maze_position(task):
         return goals
     assert task.maze is not None
     cells = jnp.asarray(task.maze.free_cells, jnp.float32)
@@ -241,15 +265,15 @@ def where_goals_can_be(task: Task, goals: Array) -> Array:
     return cells[nearest]
 
 
-def in_cells(task: Task) -> bool:
-    """Whether a goal is a place in a maze, without other coordinates."""
+def is_maze_position(task: Task) -> bool:
+    """Whether a goal is a position in a maze, without other coordinates."""
     return task.maze is not None and [c.name for c in task.goal.coordinates] == ["x", "y"]
 
 
 def candidate_goals(task: Task, count: int = 1024) -> Array:
     """Candidate goals for the embedding space, `[candidates, goal]`: the free cells of a maze, or
     `count` training goals drawn from the task."""
-    if in_cells(task):
+    if is_maze_position(task):
         assert task.maze is not None
         return jnp.asarray(task.maze.free_cells, jnp.float32)
     return task.sample_goal(jax.random.key(0), count, "training")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,8 +22,8 @@ from kilolayer.language.goal_head import (
     GoalHead,
     GoalScale,
     HeadSize,
-    Mixture,
-    probable_goal,
+    most_probable_goal,
+    untrained_head,
 )
 from kilolayer.losses.energies import Energy, pairwise
 from kilolayer.migrate import ENERGIES
@@ -34,13 +35,13 @@ from kilolayer.types import Array, UserError
 DIRECTORY = TensorDirectory("grounding", version=1)
 
 
-class Grounded(NamedTuple):
-    """The predicted meaning of instructions, one row each.
+class GoalPrediction(NamedTuple):
+    """The predicted goals of instructions, one row each.
 
-    goal `[rows, goal]` and confidence `[rows]`: see `probable_goal`. familiarity `[rows]`: cosine
-    similarity to the nearest training sentence. familiar `[rows]`: whether the familiarity is as
-    high as among the training sentences. embedded_goal `[rows, goal]`: the candidate goal with the
-    nearest embedding; None if the run has no contrastive critic.
+    goal `[rows, goal]` and confidence `[rows]`: see `most_probable_goal`. familiarity `[rows]`:
+    cosine similarity to the nearest training sentence. familiar `[rows]`: whether the familiarity
+    is as high as among the training sentences. embedded_goal `[rows, goal]`: the candidate goal
+    with the nearest embedding; None if the run has no contrastive critic.
     """
 
     goal: np.ndarray
@@ -75,17 +76,17 @@ class Arrays(eqx.Module):
     sentences: Array
     threshold: Array
 
-    def answer(self, task: Task, energy: Energy, context: Context) -> Grounded:
-        """The meaning of instructions; can be traced by JAX."""
-        goals, points = self.scale, self.embeddings
-        mixture, point = self.head(self.features(context), goals, points and points.scale)
-        goal, confidence = probable_goal(task, mixture, goals)
-        familiarity = (unit(context.text) @ self.sentences.T).max(-1)
+    def predict(self, task: Task, energy: Energy, context: Context) -> GoalPrediction:
+        """The goals of instructions; can be traced by JAX."""
+        scale, space = self.scale, self.embeddings
+        mixture, point = self.head(self.features(context), scale, space and space.scale)
+        goal, confidence = most_probable_goal(task, mixture, scale)
+        familiarity = (unit_norm(context.text) @ self.sentences.T).max(-1)
         embedded = None
-        if point is not None and points is not None:
-            embedded = points.goals[pairwise(energy, point, points.points).argmax(-1)]
-        found: Any = (goal, confidence, familiarity, familiarity >= self.threshold, embedded)
-        return Grounded(*found)
+        if point is not None and space is not None:
+            embedded = space.goals[pairwise(energy, point, space.points).argmax(-1)]
+        fields: Any = (goal, confidence, familiarity, familiarity >= self.threshold, embedded)
+        return GoalPrediction(*fields)
 
 
 @dataclass(frozen=True)
@@ -108,17 +109,11 @@ class Shapes:
         """The arrays as `jax.ShapeDtypeStruct`, from `jax.eval_shape`."""
 
         def build() -> Arrays:
-            context = Context(
-                jnp.zeros((1, self.text_dim)), jnp.zeros((1, self.patches, self.patch_dim))
-            )
-            key, dim = jax.random.key(0), len(self.varying)
-            head = GoalHead.init(key, context, size, dim, self.representation)
-            scale = GoalScale(
-                jnp.zeros(self.goal_dim), jnp.zeros(dim), jnp.float32(0), self.varying
-            )
+            head, features, scale = untrained_head(
+                size, self.text_dim, self.patches, self.patch_dim, self.goal_dim, self.varying,
+                self.representation,
+            )  # fmt: skip
             sentences = jnp.zeros((self.sentences, self.text_dim))
-            text, patch = jnp.zeros(self.text_dim), jnp.zeros(self.patch_dim)
-            features = ContextScale(text, text, context.patches[0], patch)
             return Arrays(head, features, scale, self._embeddings(), sentences, jnp.float32(0))
 
         return jax.eval_shape(build)
@@ -156,34 +151,38 @@ class Grounding:
     def task(self) -> Task:
         return task_of(self.config.task)
 
-    def ground(self, context: Context) -> Grounded:
-        """The meaning of instructions, from features made by `kilolayer.language.contexts`."""
-        return jax.tree.map(np.asarray, self._answer(context))
+    @property
+    def shapes(self) -> Shapes:
+        arrays, embeddings = self.arrays, self.arrays.embeddings
+        return Shapes(
+            text_dim=arrays.sentences.shape[1],
+            patches=arrays.head.fusion.patches,
+            patch_dim=arrays.head.fusion.key.shape[0],
+            goal_dim=len(arrays.scale.centre),
+            varying=arrays.scale.varying,
+            sentences=len(self.sentences),
+            representation=embeddings and embeddings.points.shape[1],
+            candidates=embeddings and embeddings.points.shape[0],
+        )
 
-    def mixture(self, context: Context) -> Mixture:
-        """The distribution over goal coordinates."""
-        points = self.arrays.embeddings
-        context = self.arrays.features(context)
-        return self.arrays.head(context, self.arrays.scale, points and points.scale)[0]
+    def predict(self, context: Context) -> GoalPrediction:
+        """The goals of instructions, from features made by `encode_context`."""
+        return jax.tree.map(np.asarray, self._predict(context))
 
     def attention(self, context: Context) -> np.ndarray:
         """Attention of the sentence over the picture's patches, `[rows, heads, patches]`."""
         return np.asarray(self.arrays.head.fusion.attend(self.arrays.features(context))[1])
 
-    def nearest(self, context: Context, count: int = 3) -> list[list[tuple[str, float]]]:
+    def nearest_sentences(self, context: Context, count: int = 3) -> list[list[tuple[str, float]]]:
         """The nearest training sentences of each row, with their cosine similarity."""
-        similar = np.asarray(unit(context.text) @ self.arrays.sentences.T)
-        best = np.argsort(-similar, axis=1, kind="stable")[:, :count]
-        return [
-            [(self.sentences[index], float(row[index])) for index in indices]
-            for row, indices in zip(similar, best, strict=True)
-        ]
+        similarity = np.asarray(unit_norm(context.text) @ self.arrays.sentences.T)
+        return most_similar(similarity, self.sentences, count)
 
     def require_task(self, task: Task) -> None:
         """Raises UserError unless the grounding was trained on this task."""
         if task.name != self.task.name:
             raise UserError(
-                f"the grounding {self.path} speaks of the task {self.task.name} and this is "
+                f"the grounding {self.path} was trained for the task {self.task.name} and this is "
                 f"{task.name}: train one for it with `kilolayer ground`."
             )
 
@@ -192,23 +191,11 @@ class Grounding:
 
         Raises UserError if the path exists or cannot be written.
         """
-        embeddings = self.arrays.embeddings
-        head = self.arrays.head
-        shapes = Shapes(
-            text_dim=self.arrays.sentences.shape[1],
-            patches=head.fusion.patches,
-            patch_dim=head.fusion.key.shape[0],
-            goal_dim=len(self.arrays.scale.centre),
-            varying=self.arrays.scale.varying,
-            sentences=len(self.sentences),
-            representation=embeddings and embeddings.points.shape[1],
-            candidates=embeddings and embeddings.points.shape[0],
-        )
         card = {
             "encoder": {"name": self.encoder.name, "fingerprint": self.encoder.fingerprint()},
             "config": json.loads(self.config.to_json()),
             "size": dataclasses.asdict(self.size),
-            "shapes": dataclasses.asdict(shapes),
+            "shapes": dataclasses.asdict(self.shapes),
             "energy": self.energy,
             "details": self.details,
             "sentences": self.sentences,
@@ -217,10 +204,10 @@ class Grounding:
         return dataclasses.replace(self, path=path)
 
     @cached_property
-    def _answer(self) -> Any:
+    def _predict(self) -> Any:
         # Pass the arrays as an argument: XLA would fold constants into the program.
-        answer = jax.jit(lambda arrays, context: arrays.answer(self.task, self.energy, context))
-        return lambda context: answer(self.arrays, context)
+        predict = jax.jit(lambda arrays, context: arrays.predict(self.task, self.energy, context))
+        return lambda context: predict(self.arrays, context)
 
 
 def is_grounding(path: str | Path) -> bool:
@@ -237,7 +224,7 @@ def open_grounding(path: str | Path, encoder: Encoder | None = None) -> Groundin
     path = Path(path)
     card = DIRECTORY.card(path)
     try:
-        name, trained_with = card["encoder"]["name"], card["encoder"]["fingerprint"]
+        name, fingerprint = card["encoder"]["name"], card["encoder"]["fingerprint"]
         config = RunConfig.from_json(json.dumps(card["config"]), str(path / DIRECTORY.card_name))
         size, details = HeadSize(**card["size"]), card["details"]
         energy: Any = ENERGIES.get(card["energy"], card["energy"])
@@ -249,16 +236,27 @@ def open_grounding(path: str | Path, encoder: Encoder | None = None) -> Groundin
         from kilolayer.language.encoders.open import open_encoder
 
         encoder = open_encoder(name)
-    if encoder.fingerprint() != trained_with:
+    if encoder.fingerprint() != fingerprint:
         raise UserError(
             f"the encoder {encoder.name} is not the one that {path} was trained with ({name}, "
-            f"{trained_with[:12]}): give that one, or train a grounding anew."
+            f"{fingerprint[:12]}): use that one, or train a new grounding."
         )
     arrays = DIRECTORY.fill(shapes.arrays(size), path)
     return Grounding(path, config, encoder, size, energy, arrays, sentences, details)
 
 
-def unit(rows: ArrayLike) -> Array:
+def most_similar(
+    similarity: np.ndarray, sentences: Sequence[str], count: int
+) -> list[list[tuple[str, float]]]:
+    """The most similar sentences of each row of `similarity [rows, sentences]`, best first."""
+    best = np.argsort(-similarity, axis=1, kind="stable")[:, :count]
+    return [
+        [(sentences[int(index)], float(row[index])) for index in indices]
+        for row, indices in zip(similarity, best, strict=True)
+    ]
+
+
+def unit_norm(rows: ArrayLike) -> Array:
     """The rows scaled to norm 1, so that their dot products are cosines."""
     rows = jnp.asarray(rows)
     return rows / jnp.maximum(jnp.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)

@@ -1,7 +1,7 @@
 """The action module: maps an observation and an instruction to a chunk of actions.
 
-The frozen features of sentence and picture become one vector per instruction, the reading. Every
-chunk is made from the reading and the newest observation. The first few actions of a chunk are
+The frozen features of sentence and picture become one vector per instruction, its embedding. Every
+chunk is made from the embedding and the newest observation. The first few actions of a chunk are
 executed before the next chunk is made.
 """
 
@@ -28,13 +28,13 @@ TRUNKS: tuple[Trunk, ...] = ("mixture", "dense-parameters", "dense-operations")
 class ModuleSpec:
     """The network of an action module.
 
-    reading: size of an instruction's reading. trunk: a mixture, or one dense stack with as many
-    parameters or as many operations per row. chunk: actions made at once. execute: actions of a
-    chunk that are executed before the next chunk. Raises UserError for values out of range.
+    embedding_dim: size of an instruction embedding. trunk: a mixture, or one dense stack with as
+    many parameters or as many operations per row. chunk: actions made at once. execute: actions of
+    a chunk that are executed before the next chunk. Raises UserError for values out of range.
     """
 
     task: TaskSpec
-    reading: int
+    embedding_dim: int
     trunk: Trunk = "mixture"
     mixture: MixtureSpec = dataclasses.field(default_factory=lambda: MixtureSpec(width=64))
     chunk: int = 4
@@ -54,7 +54,7 @@ class ModuleSpec:
         keys = jax.random.split(key, 3)
         width, task = self.mixture.width, self.task
         return ActionModule(
-            inputs=NormedLayer.init(keys[0], task.observation_dim + self.reading, width),
+            inputs=NormedLayer.init(keys[0], task.observation_dim + self.embedding_dim, width),
             trunk=self._trunk(keys[1]),
             outputs=Dense.init(keys[2], width, self.chunk * task.action_dim),
             centre=jnp.zeros(task.observation_dim),
@@ -76,29 +76,38 @@ class ModuleSpec:
         """The branch scale by this package's usual rule, from the depth that a row passes."""
         return min(1.0, UNSCALED_BLOCKS * self.mixture.layers_per_block / depth)
 
+    def to_json(self) -> dict[str, Any]:
+        """JSON values, in which `embedding_dim` has the name `reading`."""
+        values = dataclasses.asdict(self)
+        return {"reading" if name == "embedding_dim" else name: values[name] for name in values}
+
     @staticmethod
     def from_json(values: dict[str, Any]) -> "ModuleSpec":
-        task, mixture = TaskSpec(**values["task"]), MixtureSpec(**values["mixture"])
-        return ModuleSpec(**{**values, "task": task, "mixture": mixture})
+        changed = {
+            "task": TaskSpec(**values["task"]),
+            "embedding_dim": values["reading"],
+            "mixture": MixtureSpec(**values["mixture"]),
+        }
+        return ModuleSpec(**{n: v for n, v in values.items() if n != "reading"} | changed)
 
 
 class Carry(eqx.Module):
     """State between two control steps.
 
-    actions: the newest chunks, `[rows, chunk, action]`. done: executed actions of each chunk,
-    `[rows]`. use: router gates of the newest chunks, `[layers, rows, experts]`.
+    actions: the newest chunks, `[rows, chunk, action]`. executed: number of executed actions of
+    each chunk, `[rows]`. gates: router gates of the newest chunks, `[layers, rows, experts]`.
     """
 
     actions: Array
-    done: Array
-    use: Array
+    executed: Array
+    gates: Array
 
 
 class ActionModule(eqx.Module):
-    """`(observation, reading) -> chunk of actions`; see `ModuleSpec`.
+    """`(observation, embedding) -> chunk of actions`; see `ModuleSpec`.
 
     `centre` and `spread`, `[observation]`, standardise the observations. They are measured before
-    training and never trained. Without them the reading, a hundred numbers near 1, would drown a
+    training and never trained. Without them the embedding, a hundred numbers near 1, would drown a
     cube's few centimetres.
     """
 
@@ -115,20 +124,20 @@ class ActionModule(eqx.Module):
         return self.outputs.bias.shape[0] // self.chunk
 
     def __call__(
-        self, observation: Array, reading: Array, training: bool = False
+        self, observation: Array, embedding: Array, training: bool = False
     ) -> tuple[Array, Routed | None]:
-        """`([rows, observation], [rows, reading]) ->` actions in (-1, 1), `[rows, chunk, action]`,
+        """`([rows, observation], [rows, embedding]) ->` actions in (-1, 1) `[rows, chunk, action]`,
         and the routers' output, or None without routers."""
         centre, spread = jax.lax.stop_gradient((self.centre, self.spread))
-        standard = (observation - centre) / spread
-        x, routed = self.inputs(jnp.concatenate([standard, reading], -1)), None
+        standardised = (observation - centre) / spread
+        x, routed = self.inputs(jnp.concatenate([standardised, embedding], -1)), None
         if isinstance(self.trunk, Mixture):
             x, routed = self.trunk(x, training)
         else:
             x = self.trunk(x)
         return jnp.tanh(self.outputs(x)).reshape(len(x), self.chunk, -1), routed
 
-    def begin(self, rows: int) -> Carry:
+    def initial_carry(self, rows: int) -> Carry:
         """The carry before the first step; every row needs a chunk."""
         shape = (0, rows, 0)
         if isinstance(self.trunk, Mixture):
@@ -137,23 +146,23 @@ class ActionModule(eqx.Module):
         actions = jnp.zeros((rows, self.chunk, self.action_dim))
         return Carry(actions, jnp.full(rows, self.execute, jnp.int32), jnp.zeros(shape))
 
-    def act(self, carry: Carry, observation: Array, reading: Array) -> tuple[Array, Carry]:
+    def act(self, carry: Carry, observation: Array, embedding: Array) -> tuple[Array, Carry]:
         """The actions `[rows, action]` of one control step, and the carry after it.
 
-        A row with a used-up chunk gets a new one, made from its observation. The network is not
+        A row whose chunk was executed gets a new one, made from its observation. The network is not
         computed while no row needs a chunk.
         """
-        due = carry.done >= self.execute
+        due = carry.executed >= self.execute
 
-        def anew() -> tuple[Array, Array]:
-            actions, routed = self(observation, reading)
-            use = carry.use if routed is None else routed.use
+        def new_chunks() -> tuple[Array, Array]:
+            actions, routed = self(observation, embedding)
+            gates = carry.gates if routed is None else routed.use
             return (
                 jnp.where(due[:, None, None], actions, carry.actions),
-                jnp.where(due[:, None], use, carry.use),
+                jnp.where(due[:, None], gates, carry.gates),
             )
 
-        actions, use = jax.lax.cond(due.any(), anew, lambda: (carry.actions, carry.use))
-        done = jnp.where(due, 0, carry.done)
-        action = jnp.take_along_axis(actions, done[:, None, None], axis=1)[:, 0]
-        return action, Carry(actions, done + 1, use)
+        actions, gates = jax.lax.cond(due.any(), new_chunks, lambda: (carry.actions, carry.gates))
+        executed = jnp.where(due, 0, carry.executed)
+        action = jnp.take_along_axis(actions, executed[:, None, None], axis=1)[:, 0]
+        return action, Carry(actions, executed + 1, gates)

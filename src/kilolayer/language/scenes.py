@@ -68,7 +68,7 @@ def _background(task: Task, size: int) -> Image.Image:
     board, pixels = board_of(task), size * OVERSAMPLING
     if isinstance(task.world, MujocoWorld):
         image = _render(task, board, pixels)
-        _rule(image, board, LINE_ON_GREY)
+        _outline_squares(image, board, LINE_ON_GREY)
         return image
     assert task.maze is not None
     image = Image.new("RGB", (pixels, pixels), PAPER)
@@ -76,13 +76,13 @@ def _background(task: Task, size: int) -> Image.Image:
     drawn = draw_maze(task.maze, pixels * size_of_cell / board.side)
     left, bottom = to_pixels(board, (-size_of_cell / 2, -size_of_cell / 2), pixels)
     image.paste(drawn, (round(left), round(bottom) - drawn.height))
-    _rule(image, board, LINE_ON_WHITE)
+    _outline_squares(image, board, LINE_ON_WHITE)
     x, y = to_pixels(board, task.maze.start.tolist(), pixels)
     draw_disc(ImageDraw.Draw(image), x, y, AGENT_RADIUS * size_of_cell / board.side * pixels, INK)
     return image
 
 
-def _rule(image: Image.Image, board: Board, colour: str) -> None:
+def _outline_squares(image: Image.Image, board: Board, colour: str) -> None:
     """Outline the squares without a wall."""
     canvas = ImageDraw.Draw(image)
     for cell in board.free:

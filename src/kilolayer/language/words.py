@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from kilolayer.language.base import Split
+from kilolayer.language.base import Kind, Split
+from kilolayer.language.board import board_of
+from kilolayer.tasks.base import Task
 
-Kind = Literal["absolute", "marker", "relative"]
 Shape = Literal["square", "corner", "row end", "column end", "middle", "marker", "side", "between"]
 """The type of description that a frame expresses."""
 
@@ -102,15 +103,14 @@ VERBS: dict[str, tuple[Verb, ...]] = {
         Verb("shove the puck", "to", seen=False),
     ),
 }
-TELLTALES: dict[str, frozenset[str]] = {
+FAMILY_WORDS: dict[str, frozenset[str]] = {
     "maze": frozenset({"maze", "walk", "run", "travel"}),
     "cube": frozenset({"cube", "block", "table", "push", "slide", "shove"}),
     "hand": frozenset({"hand", "gripper", "table", "reach"}),
     "puck": frozenset({"puck", "disk", "table", "push", "slide", "shove"}),
 }
 """Words that identify the family of an instruction. Words such as `go` or `bring` fit several."""
-PLACES = {"maze": "maze", "cube": "table", "hand": "table", "puck": "table"}
-"""The noun for the whole board."""
+BOARD_NOUNS = {"maze": "maze", "cube": "table", "hand": "table", "puck": "table"}
 
 FRAMES: tuple[Frame, ...] = (
     Frame("square", "row {row}, column {column}"),
@@ -189,27 +189,28 @@ def wordings(family: str) -> tuple[Wording, ...]:
 
 def _wording(family: str, verb: Verb, frame: Frame) -> Wording:
     start = verb.stem if frame.kind == "relative" else f"{verb.stem} {verb.preposition}"
-    text = frame.text.replace("{place}", PLACES[family])
+    text = frame.text.replace("{place}", BOARD_NOUNS[family])
     return Wording(f"{start} {text}", frame.kind, frame.shape, verb.seen and frame.seen)
 
 
-def frames(family: str, shape: Shape) -> tuple[str, ...]:
+def training_frames(family: str, shape: Shape) -> tuple[str, ...]:
     """The training frames of this shape, for captions."""
     texts = (frame.text for frame in FRAMES if frame.shape == shape and frame.seen)
-    return tuple(text.replace("{place}", PLACES[family]) for text in texts)
+    return tuple(text.replace("{place}", BOARD_NOUNS[family]) for text in texts)
 
 
-def fits(wording: Wording, split: Split) -> bool:
-    return wording.seen != (split == "unseen-paraphrase")
+@cache
+def split_wordings(family: str, shape: Shape, split: Split) -> tuple[Wording, ...]:
+    """The wordings of this shape that a split uses."""
+    seen = split != "unseen-paraphrase"
+    return tuple(w for w in wordings(family) if w.shape == shape and w.seen == seen)
 
 
-def matching_wording(family: str, sentence: str) -> str | None:
+def matching_template(task: Task, sentence: str) -> str | None:
     """The template that a sentence matches, or None. Case and punctuation are ignored."""
-    said = " ".join(_words(sentence))
-    for template, pattern in _patterns(family):
-        if pattern.fullmatch(said):
-            return template
-    return None
+    words, patterns = " ".join(_words(sentence)), _patterns(board_of(task).family)
+    matches = (template for template, pattern in patterns if pattern.fullmatch(words))
+    return next(matches, None)
 
 
 @cache
@@ -222,10 +223,10 @@ def _pattern(template: str) -> str:
     return re.sub(r"\{(\w+)\}", lambda slot: f"(?:{'|'.join(SLOTS[slot[1]])})", plain)
 
 
-def words_of_others(family: str, sentence: str) -> tuple[str, ...]:
-    """The sentence's words that identify other families but not this one, in order, each once."""
-    others = frozenset[str]().union(*TELLTALES.values()) - TELLTALES[family]
-    return tuple(dict.fromkeys(word for word in _words(sentence) if word in others))
+def foreign_words(task: Task, sentence: str) -> tuple[str, ...]:
+    """The sentence's words that belong only to other tasks, such as `cube` in a maze, in order."""
+    foreign = frozenset[str]().union(*FAMILY_WORDS.values()) - FAMILY_WORDS[board_of(task).family]
+    return tuple(dict.fromkeys(word for word in _words(sentence) if word in foreign))
 
 
 def _words(sentence: str) -> list[str]:

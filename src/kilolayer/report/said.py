@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kilolayer.config import RunConfig
-from kilolayer.language.score import Follower
+from kilolayer.language.evaluation_set import ConditionedPolicy
 from kilolayer.physics.build import build_physics
 from kilolayer.render.marks import Mark
 from kilolayer.render.media import require_drawable, require_film_name
@@ -30,7 +30,7 @@ class Acting:
 
     task: Task
     config: RunConfig
-    follower: Follower
+    follower: ConditionedPolicy
     state: Any
     told: Any
 

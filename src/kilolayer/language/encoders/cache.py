@@ -20,7 +20,7 @@ CHUNK = 64
 """Rows encoded between two writes. A killed process loses at most this many."""
 
 
-class Cached:
+class CachedEncoder:
     """An Encoder that caches the features of `encoder` in `directory`.
 
     Each sentence or picture has a file, named by the SHA-256 of the encoder's fingerprint and the
@@ -31,24 +31,14 @@ class Cached:
 
     def __init__(self, encoder: Encoder, directory: str | Path):
         self._encoder, self._directory = encoder, Path(directory).expanduser()
-
-    @property
-    def name(self) -> str:
-        return self._encoder.name
-
-    @property
-    def reads(self) -> bool:
-        return self._encoder.reads
-
-    @property
-    def sees(self) -> bool:
-        return self._encoder.sees
+        self.name = encoder.name
+        self.encodes_text, self.encodes_images = encoder.encodes_text, encoder.encodes_images
 
     def fingerprint(self) -> str:
         return self._encoder.fingerprint()
 
     def text(self, sentences: Sequence[str]) -> Features:
-        if not self.reads:
+        if not self.encodes_text:
             return self._encoder.text(sentences)
         sentences = check_sentences(sentences)
         keys = [self._key(b"text", sentence.encode()) for sentence in sentences]
@@ -61,7 +51,7 @@ class Cached:
         return self._look_up(keys, encode)
 
     def image(self, pictures: np.ndarray) -> Features:
-        if not self.sees:
+        if not self.encodes_images:
             return self._encoder.image(pictures)
         pictures = check_pictures(pictures)
         shape = str(pictures.shape[1:]).encode()
@@ -121,7 +111,7 @@ class Cached:
             with suppress(OSError):
                 writing.unlink(missing_ok=True)
             raise UserError(
-                f"cannot keep features in {self._directory} ({error}): free some space or choose "
+                f"cannot write features to {self._directory} ({error}): free some space or choose "
                 "another directory."
             ) from error
 

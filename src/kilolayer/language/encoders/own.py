@@ -6,7 +6,7 @@
 import re
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,57 +28,51 @@ from kilolayer.runtime.tensors import TensorDirectory, fingerprint
 from kilolayer.types import Array, UserError
 
 DIRECTORY = TensorDirectory("encoder", 1)
-ROWS = (1, 64)  # batch sizes of the network; a batch is padded to the next of them
+BATCH_SIZES = (1, 64)  # a batch is padded to the next of them, so that two programs are compiled
 
 
 class Vocabulary:
-    """Numbers for words: 0 is padding, then the buckets of unknown words, then the known words."""
+    """Token ids of words: 0 is padding, then the buckets of unknown words, then the known words."""
 
     def __init__(self, words: Sequence[str]):
         self.words = tuple(words)
-        self._number = {word: 1 + BUCKETS + index for index, word in enumerate(self.words)}
+        self._ids = {word: 1 + BUCKETS + index for index, word in enumerate(self.words)}
 
     @staticmethod
     def of(sentences: Iterable[str]) -> "Vocabulary":
         """The vocabulary of all words of these sentences, in alphabetical order."""
-        return Vocabulary(sorted({word for each in sentences for word in split(each)}))
+        return Vocabulary(sorted({word for each in sentences for word in split_words(each)}))
 
-    def numbers(self, sentences: Sequence[str]) -> np.ndarray:
-        """Word numbers `[sentences, MAX_WORDS]`, int32. An empty sentence gets one unknown word."""
+    def encode(self, sentences: Sequence[str]) -> np.ndarray:
+        """Token ids `[sentences, MAX_WORDS]`, int32. An empty sentence gets one unknown word."""
         rows = np.full((len(sentences), MAX_WORDS), PADDING, np.int32)
         for row, sentence in zip(rows, sentences, strict=True):
-            words = split(sentence)[:MAX_WORDS] or [""]
-            row[: len(words)] = [self._of(word) for word in words]
+            words = split_words(sentence)[:MAX_WORDS] or [""]
+            # A checksum, because `hash` differs between processes.
+            row[: len(words)] = [
+                self._ids.get(word) or 1 + zlib.crc32(word.encode()) % BUCKETS for word in words
+            ]
         return rows
 
-    def _of(self, word: str) -> int:
-        # A checksum, because `hash` differs between processes.
-        return self._number.get(word) or 1 + zlib.crc32(word.encode()) % BUCKETS
 
-
-def split(sentence: str) -> list[str]:
+def split_words(sentence: str) -> list[str]:
     """The words and numbers of a sentence, in lower case. All other characters are separators."""
     return re.findall(r"\w+", sentence.lower())
 
 
+@dataclass(eq=False)
 class OwnEncoder:
     """An `Encoder` for sentences and pictures.
 
     name: the directory that it was opened from. details: facts about its training and its score.
     """
 
-    reads = sees = True
-
-    def __init__(
-        self,
-        name: str,
-        network: OwnNetwork,
-        vocabulary: Vocabulary,
-        sizes: Sizes,
-        details: dict[str, Any] | None = None,
-    ):
-        self.name, self.network, self.vocabulary = name, network, vocabulary
-        self.sizes, self.details = sizes, details or {}
+    name: str
+    network: OwnNetwork
+    vocabulary: Vocabulary
+    sizes: Sizes
+    details: dict[str, Any] = field(default_factory=dict)
+    encodes_text = encodes_images = True
 
     def fingerprint(self) -> str:
         """SHA-256 of the parameters, the sizes and the vocabulary."""
@@ -90,9 +84,9 @@ class OwnEncoder:
 
         Raises UserError for invalid sentences.
         """
-        words = self.vocabulary.numbers(check_sentences(sentences))
-        tokens, pooled = _in_chunks(self.network.sentence, words)
-        return Features(pooled, tokens, words != PADDING)
+        ids = self.vocabulary.encode(check_sentences(sentences))
+        tokens, pooled = _in_batches(self.network.sentence, ids)
+        return Features(pooled, tokens, ids != PADDING)
 
     def image(self, pictures: np.ndarray) -> Features:
         """Features of pictures `[rows, PICTURE_SIZE, PICTURE_SIZE, 3]`, uint8; raises UserError for
@@ -103,7 +97,7 @@ class OwnEncoder:
                 f"pictures of {pictures.shape[2]} x {pictures.shape[1]} pixels are not allowed: "
                 f"the encoder {self.name} takes {PICTURE_SIZE} x {PICTURE_SIZE}."
             )
-        tokens, pooled = _in_chunks(self.network.picture, pictures)
+        tokens, pooled = _in_batches(self.network.picture, pictures)
         return Features(pooled, tokens)
 
     def save(self, path: Path) -> "OwnEncoder":
@@ -115,7 +109,7 @@ class OwnEncoder:
             "details": self.details,
         }
         DIRECTORY.write(path, self.network, card)
-        return OwnEncoder(str(path), self.network, self.vocabulary, self.sizes, self.details)
+        return replace(self, name=str(path))
 
 
 def open_own(path: str | Path) -> OwnEncoder:
@@ -124,12 +118,12 @@ def open_own(path: str | Path) -> OwnEncoder:
     card = DIRECTORY.card(path)
     try:
         sizes, vocabulary = Sizes(**card["sizes"]), Vocabulary(card["vocabulary"])
-        known = len(vocabulary.words)
-        like = jax.eval_shape(lambda: OwnNetwork.init(jax.random.key(0), sizes, known))
+        count = len(vocabulary.words)
+        like = jax.eval_shape(lambda: OwnNetwork.init(jax.random.key(0), sizes, count))
     except (KeyError, TypeError) as error:
         raise DIRECTORY.broken(path, error) from error
     network = DIRECTORY.fill(like, path)
-    return OwnEncoder(str(path), network, vocabulary, sizes, card.get("details"))
+    return OwnEncoder(str(path), network, vocabulary, sizes, card.get("details") or {})
 
 
 @eqx.filter_jit
@@ -137,15 +131,13 @@ def _apply(network: Callable, rows: Array) -> tuple[Array, Array]:
     return network(rows)
 
 
-def _in_chunks(network: Callable, rows: np.ndarray) -> tuple[np.ndarray, ...]:
+def _in_batches(network: Callable, rows: np.ndarray) -> tuple[np.ndarray, ...]:
     """The network's outputs for the rows, computed in batches."""
-    parts = []
-    for start in range(0, len(rows), ROWS[-1]):
-        chunk = rows[start : start + ROWS[-1]]
-        filled = next(each for each in ROWS if each >= len(chunk))
-        padding = np.zeros((filled - len(chunk), *rows.shape[1:]), rows.dtype)
-        padded = np.concatenate([chunk, padding])
-        parts.append(
-            [np.asarray(each)[: len(chunk)] for each in _apply(network, jnp.asarray(padded))]
-        )
-    return tuple(np.concatenate(each) for each in zip(*parts, strict=True))
+    outputs = []
+    for start in range(0, len(rows), BATCH_SIZES[-1]):
+        batch = rows[start : start + BATCH_SIZES[-1]]
+        count = len(batch)
+        size = next(each for each in BATCH_SIZES if each >= count)
+        padded = np.concatenate([batch, np.zeros((size - count, *rows.shape[1:]), rows.dtype)])
+        outputs.append([np.asarray(each)[:count] for each in _apply(network, jnp.asarray(padded))])
+    return tuple(np.concatenate(each) for each in zip(*outputs, strict=True))

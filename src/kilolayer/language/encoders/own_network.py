@@ -21,9 +21,9 @@ PATCH = 8  # pixels of a side
 SIDE = PICTURE_SIZE // PATCH  # patches of a row
 PATCHES = SIDE**2
 MAX_WORDS = 20  # of a sentence; later words are ignored
-BUCKETS = 8  # for words outside the vocabulary
-PADDING = 0  # word number of padding
-HIDDEN = -1e9  # attention score of padding; finite, because a row may be all padding
+BUCKETS = 8  # token ids shared by the words outside the vocabulary
+PADDING = 0  # token id of padding
+MASKED_SCORE = -1e9  # attention score of padding; finite, because a row may be all padding
 # The layers on patches are most of the work. They have no norms, which would cost more than the
 # matrix products.
 PLAIN = Architecture(norm="none", activation="relu")
@@ -47,7 +47,7 @@ class PictureNetwork(eqx.Module):
     """`[rows, height, width, 3]` uint8 -> patches `[rows, patches, token_dim]`, pooled `[rows,
     token_dim]`."""
 
-    ground: Array  # [patches, pixels]: subtracted from every picture, and not trained
+    ground: Array  # [patches, pixels]: the background, subtracted from every picture, not trained
     inputs: NormedLayer
     rows: Array  # [side, width]: with `columns`, the position embedding
     columns: Array  # [side, width]
@@ -75,19 +75,20 @@ class PictureNetwork(eqx.Module):
 
     def __call__(self, pictures: Array) -> tuple[Array, Array]:
         tokens = self._embed(to_patches(pictures), self.ground, self._position())
-        return tokens, self._pool(tokens, self._bare())
+        return tokens, self._pool(tokens, self._background_values())
 
-    def pooled_of(self, patches: Array, places: Array) -> Array:
-        """The pooled vectors of pictures from only the patches that differ from the ground.
+    def pool_foreground(self, patches: Array, indices: Array) -> Array:
+        """The pooled vectors of pictures, from only the patches that differ from the background.
 
-        patches: `[rows, shown, pixels]`, uint8. places: their indices, `[rows, shown]`. All other
-        patches must show the ground.
+        patches: `[rows, foreground, pixels]`, uint8. indices: their positions in the picture,
+        `[rows, foreground]`. All other patches must show the background.
         """
-        ground, position = self.ground[places], self._position()[places]
-        return self._pool(self._embed(patches, ground, position), self._bare()[places])
+        background, position = self.ground[indices], self._position()[indices]
+        tokens = self._embed(patches, background, position)
+        return self._pool(tokens, self._background_values()[indices])
 
-    def _embed(self, patches: Array, ground: Array, position: Array) -> Array:
-        x = patches.astype(jnp.float32) / 255 - jax.lax.stop_gradient(ground)
+    def _embed(self, patches: Array, background: Array, position: Array) -> Array:
+        x = patches.astype(jnp.float32) / 255 - jax.lax.stop_gradient(background)
         return rms_norm(self.tokens(self.stack(self.inputs(x) + position)))
 
     def _position(self) -> Array:
@@ -95,15 +96,15 @@ class PictureNetwork(eqx.Module):
         learning about a row applies to all its columns."""
         return (self.rows[:, None] + self.columns).reshape(PATCHES, -1)
 
-    def _bare(self) -> Array:
-        """The values of the tokens of the bare ground, `[patches, dim]`."""
+    def _background_values(self) -> Array:
+        """The values of the background's tokens, `[patches, dim]`."""
         x = self.inputs(jnp.zeros_like(self.ground)) + self._position()
         return self.values(rms_norm(self.tokens(self.stack(x))))
 
-    def _pool(self, tokens: Array, bare: Array) -> Array:
-        # Patches that show the ground add nothing; otherwise they would outweigh a few markers.
-        found = (self.values(tokens) - bare).sum(-2)
-        return rms_norm(self.pooled(jnp.concatenate([found, self.hidden(found)], -1)))
+    def _pool(self, tokens: Array, background: Array) -> Array:
+        # Background patches add nothing; otherwise they would outweigh a few markers.
+        values = (self.values(tokens) - background).sum(-2)
+        return rms_norm(self.pooled(jnp.concatenate([values, self.hidden(values)], -1)))
 
 
 def _plain(key: Array, fan_in: int, fan_out: int) -> NormedLayer:
@@ -118,7 +119,7 @@ def to_patches(pictures: Any) -> Any:
     return x.reshape(*rows, side**2, 3 * PATCH**2)
 
 
-class LookAround(eqx.Module):
+class SelfAttentionBlock(eqx.Module):
     """`[rows, words, width] -> same`: self-attention (arXiv 1706.03762, section 3.2), then a
     residual block."""
 
@@ -128,9 +129,9 @@ class LookAround(eqx.Module):
     heads: int = eqx.field(static=True)
 
     @staticmethod
-    def init(key: Array, width: int, heads: int) -> "LookAround":
+    def init(key: Array, width: int, heads: int) -> "SelfAttentionBlock":
         keys = jax.random.split(key, 3)
-        return LookAround(
+        return SelfAttentionBlock(
             NormedLayer.init(keys[0], width, 3 * width, norm_first=True, activation="linear"),
             Dense.init(keys[1], width, width),
             Stack.init(keys[2], 1, 2, width),
@@ -141,12 +142,12 @@ class LookAround(eqx.Module):
         projected = self.projections(x)
         query, key, value = jnp.split(projected.reshape(*x.shape[:-1], self.heads, -1), 3, axis=-1)
         scores = jnp.einsum("rqhd,rkhd->rhqk", query, key) / jnp.sqrt(query.shape[-1])
-        scores = jnp.where(mask[:, None, None], scores, HIDDEN)
-        found = jnp.einsum("rhqk,rkhd->rqhd", jax.nn.softmax(scores, axis=-1), value)
-        return self.block(x + self.output(found.reshape(x.shape)))
+        scores = jnp.where(mask[:, None, None], scores, MASKED_SCORE)
+        attended = jnp.einsum("rhqk,rkhd->rqhd", jax.nn.softmax(scores, axis=-1), value)
+        return self.block(x + self.output(attended.reshape(x.shape)))
 
 
-class Pool(eqx.Module):
+class AttentionPool(eqx.Module):
     """`[rows, tokens, width] -> [rows, dim]`: attention pooling with learned scores per head, then
     a layer over the outputs of all heads."""
 
@@ -156,9 +157,9 @@ class Pool(eqx.Module):
     output: Dense
 
     @staticmethod
-    def init(key: Array, width: int, heads: int, dim: int) -> "Pool":
+    def init(key: Array, width: int, heads: int, dim: int) -> "AttentionPool":
         keys = jax.random.split(key, 4)
-        return Pool(
+        return AttentionPool(
             scores=Dense.init(keys[0], width, heads),
             values=Dense.init(keys[1], width, 2 * width),
             hidden=NormedLayer.init(keys[2], 2 * width, 2 * width),
@@ -168,37 +169,37 @@ class Pool(eqx.Module):
     def __call__(self, x: Array, mask: Array | None = None) -> Array:
         scores = self.scores(x)
         if mask is not None:
-            scores = jnp.where(mask[..., None], scores, HIDDEN)
+            scores = jnp.where(mask[..., None], scores, MASKED_SCORE)
         weights = jax.nn.softmax(scores, axis=-2)
         values = self.values(x)
         values = values.reshape(*values.shape[:-1], weights.shape[-1], -1)
-        found = jnp.einsum("rth,rthd->rhd", weights, values)
-        return rms_norm(self.output(self.hidden(found.reshape(len(found), -1))))
+        pooled = jnp.einsum("rth,rthd->rhd", weights, values)
+        return rms_norm(self.output(self.hidden(pooled.reshape(len(pooled), -1))))
 
 
 class SentenceNetwork(eqx.Module):
-    """Word numbers `[rows, words]` -> word tokens `[rows, words, token_dim]`, pooled `[rows,
+    """Token ids `[rows, words]` -> word tokens `[rows, words, token_dim]`, pooled `[rows,
     token_dim]`."""
 
     embedding: Array  # [1 + buckets + vocabulary, width]
     position: Array  # [MAX_WORDS, width]
-    layers: tuple[LookAround, ...]
+    layers: tuple[SelfAttentionBlock, ...]
     tokens: Dense
-    pool: Pool
+    pool: AttentionPool
 
     @staticmethod
-    def init(key: Array, sizes: Sizes, known: int) -> "SentenceNetwork":
+    def init(key: Array, sizes: Sizes, vocabulary_size: int) -> "SentenceNetwork":
         keys = jax.random.split(key, 5)
         width = sizes.width
         return SentenceNetwork(
-            embedding=jax.random.normal(keys[0], (1 + BUCKETS + known, width)),
+            embedding=jax.random.normal(keys[0], (1 + BUCKETS + vocabulary_size, width)),
             position=POSITION_SPREAD * jax.random.normal(keys[1], (MAX_WORDS, width)),
             layers=tuple(
-                LookAround.init(each, width, sizes.heads)
+                SelfAttentionBlock.init(each, width, sizes.heads)
                 for each in jax.random.split(keys[2], sizes.word_layers)
             ),
             tokens=Dense.init(keys[3], width, sizes.token_dim),
-            pool=Pool.init(keys[4], width, sizes.heads, sizes.token_dim),
+            pool=AttentionPool.init(keys[4], width, sizes.heads, sizes.token_dim),
         )
 
     def __call__(self, words: Array) -> tuple[Array, Array]:
@@ -216,14 +217,14 @@ class OwnNetwork(eqx.Module):
     sentence: SentenceNetwork
 
     @staticmethod
-    def init(key: Array, sizes: Sizes, known: int) -> "OwnNetwork":
-        """known: number of words in the vocabulary."""
+    def init(key: Array, sizes: Sizes, vocabulary_size: int) -> "OwnNetwork":
         picture, sentence = jax.random.split(key)
         return OwnNetwork(
-            PictureNetwork.init(picture, sizes), SentenceNetwork.init(sentence, sizes, known)
+            PictureNetwork.init(picture, sizes),
+            SentenceNetwork.init(sentence, sizes, vocabulary_size),
         )
 
-    def on_ground(self, picture: np.ndarray) -> "OwnNetwork":
-        """The network with this picture, `[size, size, 3]`, as the ground to subtract."""
-        ground = to_patches(jnp.asarray(picture, jnp.float32)) / 255
-        return eqx.tree_at(lambda network: network.picture.ground, self, ground)
+    def with_background(self, picture: np.ndarray) -> "OwnNetwork":
+        """The network with this picture, `[size, size, 3]`, as the background to subtract."""
+        background = to_patches(jnp.asarray(picture, jnp.float32)) / 255
+        return eqx.tree_at(lambda network: network.picture.ground, self, background)

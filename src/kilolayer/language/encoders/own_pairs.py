@@ -6,15 +6,15 @@ import numpy as np
 
 from kilolayer.language.base import Marker
 from kilolayer.language.captions import captions
-from kilolayer.language.encoders.own import OwnEncoder, split
+from kilolayer.language.encoders.own import OwnEncoder, split_words
 from kilolayer.language.encoders.own_network import MAX_WORDS, to_patches
 from kilolayer.language.instructions import draw_scene
 from kilolayer.language.scenes import draw_pictures
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.tasks.base import Task
 
-DRAWN_AT_ONCE = 200  # pictures drawn between two progress reports
-CANDIDATES = 64  # captions among which a picture must find its own
+PROGRESS_EVERY = 200  # pictures
+CANDIDATES = 64  # captions among which a picture must retrieve its own
 
 
 @dataclass(frozen=True)
@@ -29,24 +29,21 @@ class Pairs:
     captions: list[list[str]]
 
 
-class Shown:
-    """The patches that differ from the ground.
+class ForegroundPatches:
+    """The patches that differ from the background.
 
     All other patches add nothing to a pooled vector and get no gradient, but would be most of the
-    work. patches: `[pictures, shown, pixels]`, uint8, padded with patches of the ground. places:
-    their indices in the picture, `[pictures, shown]`.
+    work. patches: `[pictures, foreground, pixels]`, uint8, padded with background patches. indices:
+    their positions in the picture, `[pictures, foreground]`.
     """
 
-    def __init__(self, pictures: np.ndarray, ground: np.ndarray):
-        differ = np.stack([(to_patches(each) != to_patches(ground)).any(-1) for each in pictures])
-        most = max(1, int(differ.sum(-1).max()))
-        self.places = np.argsort(~differ, axis=-1, kind="stable")[:, :most]
-        self.patches = np.stack(
-            [
-                to_patches(picture)[places]
-                for picture, places in zip(pictures, self.places, strict=True)
-            ]
-        )
+    def __init__(self, pictures: np.ndarray, background: np.ndarray):
+        empty = to_patches(background)
+        differ = np.stack([(to_patches(each) != empty).any(-1) for each in pictures])
+        count = max(1, int(differ.sum(-1).max()))
+        self.indices = np.argsort(~differ, axis=-1, kind="stable")[:, :count]
+        pairs = zip(pictures, self.indices, strict=True)
+        self.patches = np.stack([to_patches(picture)[indices] for picture, indices in pairs])
 
 
 def draw_pairs(task: Task, scenes: int, seed: int, display: ProgressDisplay) -> Pairs:
@@ -55,25 +52,23 @@ def draw_pairs(task: Task, scenes: int, seed: int, display: ProgressDisplay) -> 
     markers = []
     for _ in range(scenes):
         scene = draw_scene(task, generator)
-        markers += [scene, exchanged(scene, generator)]
+        markers += [scene, swap_colours(scene, generator)]
     display.phase("pictures")
     pictures = []
-    for start in range(0, len(markers), DRAWN_AT_ONCE):
-        pictures.append(draw_pictures(task, markers[start : start + DRAWN_AT_ONCE]))
-        display.advance(min(start + DRAWN_AT_ONCE, len(markers)), len(markers))
-    said = [captions(task, each, generator) for each in markers]
-    short = [[each for each in row if len(split(each)) <= MAX_WORDS] for row in said]
+    for start in range(0, len(markers), PROGRESS_EVERY):
+        pictures.append(draw_pictures(task, markers[start : start + PROGRESS_EVERY]))
+        display.advance(min(start + PROGRESS_EVERY, len(markers)), len(markers))
+    sentences = [captions(task, each, generator) for each in markers]
+    short = [[each for each in row if len(split_words(each)) <= MAX_WORDS] for row in sentences]
     return Pairs(np.concatenate(pictures), short)
 
 
-def exchanged(markers: tuple[Marker, ...], generator: np.random.Generator) -> tuple[Marker, ...]:
+def swap_colours(markers: tuple[Marker, ...], generator: np.random.Generator) -> tuple[Marker, ...]:
     """The scene with the colours of two random markers exchanged."""
     first, second = generator.choice(len(markers), 2, replace=False)
     colours = [marker.colour for marker in markers]
     colours[first], colours[second] = colours[second], colours[first]
-    return tuple(
-        Marker(colour, marker.place) for colour, marker in zip(colours, markers, strict=True)
-    )
+    return tuple(Marker(colour, each.place) for colour, each in zip(colours, markers, strict=True))
 
 
 def retrieval(encoder: OwnEncoder, pairs: Pairs, seed: int) -> dict[str, float]:
@@ -86,22 +81,18 @@ def retrieval(encoder: OwnEncoder, pairs: Pairs, seed: int) -> dict[str, float]:
     """
     generator = np.random.default_rng(seed)
     captions = [str(generator.choice(each)) for each in pairs.captions]
-    of_picture = encoder.image(pairs.pictures).pooled
-    of_caption = encoder.text(captions).pooled
-    agreement = of_picture @ of_caption.T
+    similarity = encoder.image(pairs.pictures).pooled @ encoder.text(captions).pooled.T
     rows = np.arange(len(captions))
     true = np.array([[each in set(known) for each in captions] for known in pairs.captions])
-    wrong = np.where(true, -np.inf, agreement)
-    twin = wrong[rows, rows ^ 1]
-    own = agreement[rows, rows]
-    others = np.stack(
+    negative = np.where(true, -np.inf, similarity)
+    twin, positive = negative[rows, rows ^ 1], similarity[rows, rows]
+    random = np.stack(
         [
-            wrong[row, generator.choice(np.delete(rows, [row, row ^ 1]), CANDIDATES - 2)]
+            negative[row, generator.choice(np.delete(rows, [row, row ^ 1]), CANDIDATES - 2)]
             for row in rows
         ]
     )
-    hard = np.isfinite(twin)
     return {
-        "found": float((own > np.maximum(twin, others.max(1))).mean()),
-        "found_twin": float((own > twin)[hard].mean()),
+        "found": float((positive > np.maximum(twin, random.max(1))).mean()),
+        "found_twin": float((positive > twin)[np.isfinite(twin)].mean()),
     }

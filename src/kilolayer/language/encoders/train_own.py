@@ -1,6 +1,6 @@
 """Trains the package's own encoder by contrastive learning on matching pictures and captions."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,13 +12,13 @@ import numpy as np
 import optax
 
 from kilolayer.agents.optimiser import network_optimiser
-from kilolayer.language.board import require_words
+from kilolayer.language.board import require_instructions
 from kilolayer.language.encoders.own import OwnEncoder, Vocabulary
 from kilolayer.language.encoders.own_network import BUCKETS, PADDING, OwnNetwork, Sizes
 from kilolayer.language.encoders.own_pairs import (
     CANDIDATES,
+    ForegroundPatches,
     Pairs,
-    Shown,
     draw_pairs,
     retrieval,
 )
@@ -29,10 +29,12 @@ from kilolayer.types import Array, UserError, bad_field
 
 SCENES = 2000  # each with its twin
 HELD_OUT_SCENES = 256
-GROUND_FROM = 256  # pictures whose median is the ground without markers
-SHOW_EVERY = 10  # updates
-LONGEST_START = 5  # words
-FIRST_SCALE = 10.0  # initial scale of cosines in the loss; learned (arXiv 2103.00020, section 2.5)
+BACKGROUND_PICTURES = 256  # their median is the background without markers
+PROGRESS_EVERY = 10  # updates
+MAX_START = 5  # words
+INITIAL_SCALE = (
+    10.0  # initial scale of cosines in the loss; learned (arXiv 2103.00020, section 2.5)
+)
 
 
 @dataclass(frozen=True)
@@ -55,36 +57,33 @@ class Recipe:
     warm_up: float = 0.05
 
 
-class Learner(eqx.Module):
+class Parameters(eqx.Module):
     """The trained parameters: the network and the log scale of cosines in the loss."""
 
     network: OwnNetwork
     log_scale: Array
 
-    @staticmethod
-    def init(network: OwnNetwork) -> "Learner":
-        return Learner(network, jnp.log(FIRST_SCALE))
-
 
 class Batch(NamedTuple):
-    """patches `[pictures, shown, pixels]` at `places [pictures, shown]`: see `Shown`. words:
-    `[captions, pictures, words]`, several captions per picture."""
+    """patches `[pictures, foreground, pixels]` at `indices [pictures, foreground]`: see
+    `ForegroundPatches`. ids: token ids of several captions per picture, `[captions, pictures,
+    words]`."""
 
     patches: Array
-    places: Array
-    words: Array
+    indices: Array
+    ids: Array
 
 
-def loss(learner: Learner, batch: Batch) -> tuple[Array, dict[str, Array]]:
+def loss(parameters: Parameters, batch: Batch) -> tuple[Array, dict[str, Array]]:
     """Symmetric InfoNCE of pooled vectors (arXiv 2103.00020), and metrics."""
-    words = batch.words
-    of_pictures = learner.network.picture.pooled_of(batch.patches, batch.places)
-    _, of_sentences = learner.network.sentence(words.reshape(-1, words.shape[-1]))
-    of_sentences = of_sentences.reshape(*words.shape[:-1], -1)
-    scale = jnp.exp(learner.log_scale) / of_pictures.shape[-1]
-    logits = scale * jnp.einsum("csd,pd->csp", of_sentences, of_pictures)
-    losses, figures = jax.vmap(lambda each: contrastive_loss("symmetric", each, 0.0))(logits)
-    return losses.mean(), {"loss": losses.mean(), "found": figures["accuracy"].mean()}
+    network, ids = parameters.network, batch.ids
+    pictures = network.picture.pool_foreground(batch.patches, batch.indices)
+    _, sentences = network.sentence(ids.reshape(-1, ids.shape[-1]))
+    sentences = sentences.reshape(*ids.shape[:-1], -1)
+    scale = jnp.exp(parameters.log_scale) / pictures.shape[-1]
+    logits = scale * jnp.einsum("csd,pd->csp", sentences, pictures)
+    losses, metrics = jax.vmap(lambda each: contrastive_loss("symmetric", each, 0.0))(logits)
+    return losses.mean(), {"loss": losses.mean(), "found": metrics["accuracy"].mean()}
 
 
 def train_own(
@@ -100,7 +99,7 @@ def train_own(
     Its details contain the retrieval score on held-out pictures. The same seed gives the same bits.
     Raises UserError for a task without instructions, if `out` exists, or if the training diverges.
     """
-    require_words(task)
+    require_instructions(task)
     out, recipe, sizes = Path(out), Recipe(updates), Sizes()
     if updates < 1:
         raise bad_field("updates", updates, "it must be at least 1", 1)
@@ -121,8 +120,8 @@ def train_own(
         "score": score,
     }
     display.note(
-        f"{score['found']:.0%} of new pictures find their caption among {CANDIDATES}, "
-        f"{score['found_twin']:.0%} tell it from one with two colours exchanged."
+        f"{score['found']:.0%} of held-out pictures retrieve their caption among {CANDIDATES}, "
+        f"{score['found_twin']:.0%} distinguish it from one with two colours exchanged."
     )
     return encoder.save(out)
 
@@ -135,26 +134,32 @@ def fit(
     Raises UserError if the training diverges.
     """
     vocabulary = Vocabulary.of(each for captions in pairs.captions for each in captions)
-    ground = np.median(pairs.pictures[:GROUND_FROM], axis=0).astype(np.uint8)
+    background = np.median(pairs.pictures[:BACKGROUND_PICTURES], axis=0).astype(np.uint8)
     network = OwnNetwork.init(jax.random.key(seed), sizes, len(vocabulary.words))
-    learner: Any = Learner.init(network.on_ground(ground))
+    parameters: Any = Parameters(network.with_background(background), jnp.log(INITIAL_SCALE))
     optimiser = network_optimiser(_learning_rate(recipe))
-    moments = optimiser.init(learner)
-    shown = Shown(pairs.pictures, ground)
-    batches = _Batches(shown, pairs.captions, vocabulary, recipe, np.random.default_rng(seed))
-    update = _updater(optimiser)
+    state = optimiser.init(parameters)
+
+    @jax.jit
+    def update(parameters: Any, state: Any, batch: Batch) -> tuple:
+        gradient, metrics = jax.grad(loss, has_aux=True)(parameters, batch)
+        change, state = optimiser.update(gradient, state, parameters)
+        return optax.apply_updates(parameters, change), state, metrics
+
+    patches = ForegroundPatches(pairs.pictures, background)
+    batches = _batches(patches, pairs.captions, vocabulary, recipe, np.random.default_rng(seed))
     display.phase("encoder")
     for done in range(1, recipe.updates + 1):
-        learner, moments, figures = update(learner, moments, batches.draw())
-        if done % SHOW_EVERY == 0 or done == recipe.updates:
-            values = {name: float(value) for name, value in figures.items()}
+        parameters, state, metrics = update(parameters, state, next(batches))
+        if done % PROGRESS_EVERY == 0 or done == recipe.updates:
+            values = {name: float(value) for name, value in metrics.items()}
             if not np.isfinite(values["loss"]):
                 raise UserError(
                     f"the encoder diverged within {done:,} updates: lower learning_rate = "
                     f"{recipe.learning_rate}."
                 )
             display.advance(done, recipe.updates, **values)
-    return learner.network, vocabulary
+    return parameters.network, vocabulary
 
 
 def _learning_rate(recipe: Recipe) -> optax.Schedule:
@@ -166,48 +171,29 @@ def _learning_rate(recipe: Recipe) -> optax.Schedule:
     return rate
 
 
-def _updater(optimiser: optax.GradientTransformation) -> Callable:
-    @jax.jit
-    def update(learner: Any, moments: Any, batch: Batch) -> tuple:
-        gradient, figures = jax.grad(loss, has_aux=True)(learner, batch)
-        change, moments = optimiser.update(gradient, moments, learner)
-        return optax.apply_updates(learner, change), moments, figures
-
-    return update
-
-
-class _Batches:
-    """Draws batches of twins with several captions per picture and some words replaced."""
-
-    def __init__(
-        self,
-        shown: Shown,
-        captions: list[list[str]],
-        vocabulary: Vocabulary,
-        recipe: Recipe,
-        generator: np.random.Generator,
-    ):
-        self._shown, self._recipe, self._generator = shown, recipe, generator
-        self._words = [vocabulary.numbers(each) for each in captions]
-        # Drop columns that are padding in every caption, to save time.
-        self._longest = max(int((each != PADDING).sum(1).max()) for each in self._words)
-
-    def draw(self) -> Batch:
-        generator, recipe = self._generator, self._recipe
-        scenes = len(self._words) // 2
+def _batches(
+    patches: ForegroundPatches,
+    captions: list[list[str]],
+    vocabulary: Vocabulary,
+    recipe: Recipe,
+    generator: np.random.Generator,
+) -> Iterator[Batch]:
+    """Endless batches of twins with several captions per picture and some words replaced."""
+    encoded = [vocabulary.encode(each) for each in captions]
+    # Drop columns that are padding in every caption, to save time.
+    length = max(int((each != PADDING).sum(1).max()) for each in encoded)
+    scenes = len(captions) // 2
+    while True:
         count = min(recipe.batch_size // 2, scenes)
         first = 2 * generator.choice(scenes, count, replace=False)
         rows = np.stack([first, first + 1], 1).reshape(-1)
-        words = np.stack(
-            [generator.choice(self._words[row], recipe.captions) for row in rows], axis=1
-        )[..., : self._longest]
-        starts = generator.integers(1, LONGEST_START + 1, words.shape[:2])
+        drawn = [generator.choice(encoded[row], recipe.captions) for row in rows]
+        ids = np.stack(drawn, axis=1)[..., :length]
+        starts = generator.integers(1, MAX_START + 1, ids.shape[:2])
         starts *= generator.random(starts.shape) < recipe.forget_start
-        forgotten = generator.random(words.shape) < recipe.forget
-        forgotten |= np.arange(words.shape[-1]) < starts[..., None]
-        forgotten &= words != PADDING
-        unknown = generator.integers(1, 1 + BUCKETS, words.shape)
-        words = np.where(forgotten, unknown, words).astype(np.int32)
-        return Batch(
-            *map(jnp.asarray, (self._shown.patches[rows], self._shown.places[rows], words))
-        )
+        replaced = generator.random(ids.shape) < recipe.forget
+        replaced |= np.arange(ids.shape[-1]) < starts[..., None]
+        replaced &= ids != PADDING
+        unknown = generator.integers(1, 1 + BUCKETS, ids.shape)
+        ids = np.where(replaced, unknown, ids).astype(np.int32)
+        yield Batch(*map(jnp.asarray, (patches.patches[rows], patches.indices[rows], ids)))

@@ -36,8 +36,8 @@ class TransformersEncoder:
     tokenizer: Any
     image_processor: Any
     settings: str
-    reads: bool = True
-    sees: bool = True
+    encodes_text: bool = True
+    encodes_images: bool = True
 
     def fingerprint(self) -> str:
         digest = hashlib.sha256(self.settings.encode())
@@ -105,11 +105,11 @@ class TransformersEncoder:
         for start in range(0, rows, BATCH):
             batch = {name: values[start : start + BATCH] for name, values in inputs.items()}
             with torch.inference_mode():
-                answer = features_of(**batch)
+                output = features_of(**batch)
             # transformers 5 returns an output with all states, older versions only the pooled
             # features.
-            pooled.append(getattr(answer, "pooler_output", answer).numpy())
-            hidden = getattr(answer, "last_hidden_state", None)
+            pooled.append(getattr(output, "pooler_output", output).numpy())
+            hidden = getattr(output, "last_hidden_state", None)
             if hidden is not None:
                 tokens.append(hidden.numpy())
         return np.concatenate(pooled), np.concatenate(tokens) if tokens else None
@@ -129,7 +129,7 @@ def open_transformers(name: str, allow_download: bool = False) -> TransformersEn
     except ImportError as error:
         raise UserError(
             f"the encoder {name} needs the packages torch and transformers: "
-            "`pip install 'kilolayer[vlm]'` brings them."
+            "`pip install 'kilolayer[vlm]'` installs them."
         ) from error
     folder = os.path.expanduser(name)
     is_folder = os.path.isdir(folder)
@@ -148,7 +148,7 @@ def open_transformers(name: str, allow_download: bool = False) -> TransformersEn
         raise
     except ImportError as error:
         raise UserError(
-            f"the model {name} needs one more package ({_reason(error)}): install that."
+            f"the model {name} needs another package ({_reason(error)}): install it."
         ) from error
     except Exception as error:
         raise _no_model(name, is_folder, allow_download, error) from error
@@ -178,17 +178,17 @@ def _check_model(name: str, model: Any, loading: Any) -> None:
     """Raise UserError for a model without one half, and for missing weights, which transformers
     would replace by random ones."""
     halves = {"sentences": "get_text_features", "pictures": "get_image_features"}
-    lacks = [half for half, method in halves.items() if not hasattr(model, method)]
-    if lacks:
+    lacking = [half for half, method in halves.items() if not hasattr(model, method)]
+    if lacking:
         raise UserError(
             f"{name} is a model of the type {model.config.model_type}, which takes no "
-            f"{' and no '.join(lacks)}: a model of the kind of CLIP or SigLIP is needed."
+            f"{' and no '.join(lacking)}: a model like CLIP or SigLIP is needed."
         )
     missing = sorted(loading["missing_keys"]) + sorted(map(str, loading["mismatched_keys"]))
     if missing:
         raise UserError(
-            f"the weights of {name} are not whole: {len(missing)} arrays are missing or of another "
-            f"shape, as {missing[0]}; get the model again."
+            f"the weights of {name} are incomplete: {len(missing)} arrays are missing or have "
+            f"another shape, such as {missing[0]}: download the model again."
         )
 
 
@@ -198,8 +198,8 @@ def _check_tokenizer(name: str, tokenizer: Any) -> None:
     left, down = tokenizer(["left", "down"])["input_ids"]
     if left == down:
         raise UserError(
-            f"the model {name} has no vocabulary: the files of its tokenizer are missing; get the "
-            "model again."
+            f"the model {name} has no vocabulary: the files of its tokenizer are missing: download "
+            "the model again."
         )
 
 
@@ -207,18 +207,17 @@ def _no_model(name: str, is_folder: bool, allow_download: bool, error: Exception
     reason = _reason(error)
     if is_folder:
         return UserError(
-            f"{name} holds no whole transformers model ({reason}): it needs config.json, "
+            f"{name} is not a complete transformers model ({reason}): it needs config.json, "
             "model.safetensors, and the files of a tokenizer and an image processor."
         )
     if allow_download:
         return UserError(
-            f"the model {name} could not be had from the hub ({reason}): check the name and the "
-            "network, or name a directory that holds it."
+            f"the model {name} cannot be downloaded from the hub ({reason}): check the name and "
+            "the network, or name a directory that contains it."
         )
     return UserError(
-        f"{name} is no directory here, and the local cache of the hub holds no model of that name: "
-        "allow the download with --allow-download (in Python, allow_download=True), or name a "
-        "directory."
+        f"{name} is not a directory, and the hub's local cache has no model of that name: allow "
+        "the download with --allow-download (in Python, allow_download=True), or name a directory."
     )
 
 

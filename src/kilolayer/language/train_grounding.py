@@ -2,6 +2,8 @@
 
 import dataclasses
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,8 +20,8 @@ from kilolayer.analysis.load import load
 from kilolayer.config import RunConfig
 from kilolayer.deploy.policy import is_policy, open_policy
 from kilolayer.language.base import Context, Encoder, Example
-from kilolayer.language.board import require_words
-from kilolayer.language.contexts import contexts
+from kilolayer.language.board import require_instructions
+from kilolayer.language.contexts import encode_examples
 from kilolayer.language.fusion import ContextScale
 from kilolayer.language.goal_head import (
     EmbeddingScale,
@@ -35,10 +37,9 @@ from kilolayer.language.grounding import (
     Embeddings,
     Grounding,
     open_grounding,
-    unit,
+    unit_norm,
 )
 from kilolayer.language.instructions import draw_examples
-from kilolayer.language.scenes import draw_pictures
 from kilolayer.losses.energies import Energy, pairwise
 from kilolayer.runtime.progress import ProgressDisplay, Silent
 from kilolayer.runtime.zoo import beside
@@ -48,15 +49,16 @@ from kilolayer.types import Array, Metrics, UserError, bad_field
 
 HELD_OUT = 0.125  # share of the examples used only for validation
 FAMILIAR_QUANTILE = 0.01
-SHOWN_EVERY = 50  # updates
-SPREAD = 8.0  # standard deviation of the scaled energies in the nearest-goal loss
+PROGRESS_EVERY = 50  # updates
+ENERGY_DEVIATION = 8.0  # standard deviation of the scaled energies in the nearest-goal loss
 
 
 @dataclass(frozen=True)
 class Recipe:
     """Settings of the training. The learning rate falls to zero on a cosine schedule.
 
-    examples: number of examples of the split `seen`; an eighth is held out.
+    examples: number of examples of the split `seen`; an eighth is held out. Raises UserError for a
+    value out of range.
     """
 
     examples: int = 4096
@@ -65,8 +67,7 @@ class Recipe:
     learning_rate: float = 3e-3
     weight_decay: float = 1e-4
 
-    def check(self) -> None:
-        """Raises UserError for a value out of range."""
+    def __post_init__(self) -> None:
         for name, least in (("examples", 16), ("updates", 1), ("batch_size", 2)):
             if getattr(self, name) < least:
                 raise bad_field(name, getattr(self, name), f"it must be at least {least}", least)
@@ -92,7 +93,7 @@ class Data(NamedTuple):
     embedding: Array | None
 
 
-def source_of(path: str | Path) -> Source:
+def load_source(path: str | Path) -> Source:
     """The source in a run or policy directory; raises UserError if it is neither."""
     path = Path(path)
     if is_policy(path):
@@ -104,7 +105,7 @@ def source_of(path: str | Path) -> Source:
     return Source(run.config, run.agent_state.parameters.critic, agent.energy)
 
 
-def ground_run(
+def train_grounding(
     run: str | Path,
     encoder: Encoder,
     out: str | Path | None = None,
@@ -121,27 +122,47 @@ def ground_run(
     """
     run, recipe, size = Path(run), recipe or Recipe(), size or HeadSize()
     display = display or Silent()
-    recipe.check()
-    size.check()
-    source = source_of(run)
+    source = load_source(run)
     task = task_of(source.config.task)
-    require_words(task)
-    name = encoder.name.replace("/", "-").strip("-.")
-    out = Path(out) if out is not None else beside(run, "groundings") / f"{name}-seed{seed}"
-    if out.exists():
-        raise bad_field("out", str(out), "it exists already, choose another")
-    before = encoder.fingerprint()
-    display.phase("draw")
-    examples = draw_examples(task, "seen", recipe.examples, seed)
-    pictures = draw_pictures(task, [example.markers for example in examples])
-    sentences = [example.sentence for example in examples]
-    context = contexts(encoder, sentences, pictures, display)
-    grounding = fit(source, encoder, examples, context, recipe, size, seed, display)
-    if encoder.fingerprint() != before:
-        raise UserError(f"the encoder {encoder.name} changed while it was used: it is not frozen.")
+    require_instructions(task)
+    out = output_path(run, out, "groundings", f"{directory_name(encoder)}-seed{seed}")
+    with require_frozen(encoder):
+        examples, context = training_examples(task, encoder, recipe.examples, seed, display)
+        grounding = fit(source, encoder, examples, context, recipe, size, seed, display)
     details = {"run": str(run), "seed": seed, **grounding.details}
     saved = dataclasses.replace(grounding, details=details).save(out)
     return open_grounding(saved.path, encoder)
+
+
+def directory_name(encoder: Encoder) -> str:
+    """The encoder's name as a part of a directory's name."""
+    return encoder.name.replace("/", "-").strip("-.")
+
+
+def output_path(run: Path, out: str | Path | None, folder: str, name: str) -> Path:
+    """`out`, by default `name` in a folder of the run; raises UserError if it exists."""
+    path = beside(run, folder) / name if out is None else Path(out)
+    if path.exists():
+        raise bad_field("out", str(path), "it exists already, choose another")
+    return path
+
+
+@contextmanager
+def require_frozen(encoder: Encoder) -> Iterator[str]:
+    """Yield the encoder's fingerprint; raise UserError if it changes inside the block."""
+    before = encoder.fingerprint()
+    yield before
+    if encoder.fingerprint() != before:
+        raise UserError(f"the encoder {encoder.name} changed while it was used: it is not frozen.")
+
+
+def training_examples(
+    task: Task, encoder: Encoder, count: int, seed: int, display: ProgressDisplay
+) -> tuple[list[Example], Context]:
+    """Examples of the split `seen` and their frozen features."""
+    display.phase("draw")
+    examples = draw_examples(task, "seen", count, seed)
+    return examples, encode_examples(task, encoder, examples, display)
 
 
 def fit(
@@ -157,16 +178,16 @@ def fit(
     """A grounding trained on examples and their features; the last eighth is for validation."""
     task, began = task_of(source.config.task), time.perf_counter()
     goals = np.array([example.goal for example in examples], np.float32)
-    learnt = len(examples) - max(1, int(HELD_OUT * len(examples)))
-    scale = GoalScale.of(goals[:learnt], task.goal.radius)
+    count = len(examples) - max(1, int(HELD_OUT * len(examples)))
+    scale = GoalScale.of(goals[:count], task.goal.radius)
     if not scale.varying:
         raise UserError(
             f"all instructions of the task {task.name} mean the same goal: nothing to learn."
         )
-    embeddings = goal_space(source.critic, task, goals[:learnt])
+    embeddings = critic_embeddings(source.critic, task, goals[:count])
     psi = None if source.critic is None else _embed(source.critic, jnp.asarray(goals))
     data = Data(jax.tree.map(jnp.asarray, context), jnp.asarray(goals), psi)
-    features = ContextScale.of(_rows(context, slice(learnt)))
+    features = ContextScale.of(_rows(context, slice(count)))
     key = jax.random.key(seed)
     representation = embeddings and embeddings.points.shape[1]
     init = jax.jit(
@@ -174,17 +195,17 @@ def fit(
     )
     head = init(jax.random.fold_in(key, 0))
     display.phase("ground")
-    sharp = sharpness(embeddings, source.energy)
-    trainer = Trainer(recipe, features, scale, embeddings, source.energy, sharp)
-    train, held_out = _rows(data, slice(learnt)), _rows(data, slice(learnt, None))
-    head, figures = trainer.train(head, train, held_out, jax.random.fold_in(key, 1), display)
-    sentences, directions, threshold = familiar(
-        [example.sentence for example in examples[:learnt]], context.text[:learnt]
+    energy_scale = scale_of_energies(embeddings, source.energy)
+    trainer = Trainer(recipe, features, scale, embeddings, source.energy, energy_scale)
+    train, held_out = _rows(data, slice(count)), _rows(data, slice(count, None))
+    head, losses = trainer.train(head, train, held_out, jax.random.fold_in(key, 1), display)
+    sentences, text, threshold = familiar_sentences(
+        [example.sentence for example in examples[:count]], context.text[:count]
     )
-    arrays = Arrays(head, features, scale, embeddings, directions, threshold)
+    arrays = Arrays(head, features, scale, embeddings, text, threshold)
     details = {
         "recipe": dataclasses.asdict(recipe),
-        "losses": figures,
+        "losses": losses,
         "seconds": round(time.perf_counter() - began, 2),
     }
     grounding = Grounding(
@@ -194,7 +215,7 @@ def fit(
     return grounding
 
 
-def goal_space(critic: Critic | None, task: Task, goals: np.ndarray) -> Embeddings | None:
+def critic_embeddings(critic: Critic | None, task: Task, goals: np.ndarray) -> Embeddings | None:
     """A critic's embedding space and candidate goals. goals `[rows, goal]`: training goals."""
     if critic is None:
         return None
@@ -204,7 +225,9 @@ def goal_space(critic: Critic | None, task: Task, goals: np.ndarray) -> Embeddin
     return Embeddings(scale, candidates, _embed(critic, candidates))
 
 
-def familiar(sentences: list[str], text: ArrayLike) -> tuple[tuple[str, ...], Array, Array]:
+def familiar_sentences(
+    sentences: list[str], text: ArrayLike
+) -> tuple[tuple[str, ...], Array, Array]:
     """The distinct sentences, their unit features, and the least similarity of a familiar sentence.
 
     The threshold is the 1 % quantile, over the training sentences, of the similarity to the nearest
@@ -212,35 +235,35 @@ def familiar(sentences: list[str], text: ArrayLike) -> tuple[tuple[str, ...], Ar
     """
     first = {sentence: index for index, sentence in reversed(list(enumerate(sentences)))}
     unique = tuple(sorted(first))
-    features = unit(jnp.asarray(text)[np.array([first[sentence] for sentence in unique])])
+    features = unit_norm(jnp.asarray(text)[np.array([first[sentence] for sentence in unique])])
     if len(unique) < 2:
         return unique, features, jnp.float32(-1)
-    others = np.asarray(features @ features.T) - 2 * np.eye(len(unique))
-    return unique, features, jnp.float32(np.quantile(others.max(-1), FAMILIAR_QUANTILE))
+    similarity = np.asarray(features @ features.T) - 2 * np.eye(len(unique))
+    return unique, features, jnp.float32(np.quantile(similarity.max(-1), FAMILIAR_QUANTILE))
 
 
 def held_out_scores(grounding: Grounding, data: Data) -> dict[str, float]:
     """Scores on the held-out examples of the training split; errors in the goal's unit."""
-    task, found = grounding.task, grounding.ground(data.context)
-    goal = np.asarray(data.goal)
+    task, prediction = grounding.task, grounding.predict(data.context)
+    goal, embedded = np.asarray(data.goal), prediction.embedded_goal
     scores = {
-        "goal_error": np.asarray(task.distance(jnp.asarray(found.goal), data.goal)).mean(),
-        "right": np.asarray(is_success(task, found.goal, goal)).mean(),
-        "confidence": found.confidence.mean(),
-        "familiar": found.familiar.mean(),
+        "goal_error": np.asarray(task.distance(jnp.asarray(prediction.goal), data.goal)).mean(),
+        "right": np.asarray(is_success(task, prediction.goal, goal)).mean(),
+        "confidence": prediction.confidence.mean(),
+        "familiar": prediction.familiar.mean(),
     }
-    if found.embedded_goal is not None:
-        scores["right_embedded"] = np.asarray(is_success(task, found.embedded_goal, goal)).mean()
+    if embedded is not None:
+        scores["right_embedded"] = np.asarray(is_success(task, embedded, goal)).mean()
     return {name: float(value) for name, value in scores.items()}
 
 
-def sharpness(embeddings: Embeddings | None, energy: Energy) -> float:
-    """The factor that gives the energies between candidate goals the standard deviation SPREAD,
-    for any critic."""
+def scale_of_energies(embeddings: Embeddings | None, energy: Energy) -> float:
+    """The factor that gives the energies between candidate goals the standard deviation
+    ENERGY_DEVIATION, for any critic."""
     if embeddings is None:
         return 1.0
     points = embeddings.points[:256]
-    return SPREAD / max(float(pairwise(energy, points, points).std()), 1e-6)
+    return ENERGY_DEVIATION / max(float(pairwise(energy, points, points).std()), 1e-6)
 
 
 @dataclass(frozen=True)
@@ -252,19 +275,21 @@ class Trainer:
     scale: GoalScale
     embeddings: Embeddings | None
     energy: Energy
-    sharpness: float
+    energy_scale: float
 
     def loss(self, head: GoalHead, data: Data) -> tuple[Array, Metrics]:
         """Loss and metrics of a batch. The likelihood is in nats, with goals in the goal's unit."""
         mixture, point = head(
             self.features(data.context), self.scale, self.embeddings and self.embeddings.scale
         )
-        likelihood = likelihood_loss(mixture, self.scale.part(data.goal))
+        likelihood = likelihood_loss(mixture, self.scale.select_varying(data.goal))
         metrics = {"negative_log_likelihood": likelihood}
         if point is None or data.embedding is None:
             return likelihood, metrics
-        nearest, more = nearest_loss(self.energy, point, data.embedding, data.goal, self.sharpness)
-        return likelihood + nearest, metrics | {"nearest": nearest} | more
+        nearest, accuracy = nearest_loss(
+            self.energy, point, data.embedding, data.goal, self.energy_scale
+        )
+        return likelihood + nearest, metrics | {"nearest": nearest} | accuracy
 
     def train(
         self, head: GoalHead, data: Data, held_out: Data, key: Array, display: ProgressDisplay
@@ -277,30 +302,33 @@ class Trainer:
         @jax.jit
         def updates(carry: tuple, data: Data, keys: Array) -> tuple[tuple, Metrics]:
             def update(carry: tuple, key: Array) -> tuple[tuple, Metrics]:
-                head, moments = carry
-                chosen = jax.random.randint(key, (recipe.batch_size,), 0, len(data.goal))
-                gradient, metrics = jax.grad(self.loss, has_aux=True)(head, _rows(data, chosen))
-                change, moments = optimiser.update(gradient, moments, head)
-                return (optax.apply_updates(head, change), moments), metrics
+                head, state = carry
+                batch = _rows(
+                    data, jax.random.randint(key, (recipe.batch_size,), 0, len(data.goal))
+                )
+                gradient, metrics = jax.grad(self.loss, has_aux=True)(head, batch)
+                change, state = optimiser.update(gradient, state, head)
+                return (optax.apply_updates(head, change), state), metrics
 
             return jax.lax.scan(update, carry, keys)
 
         parameters: Any = head
         carry, metrics = (parameters, optimiser.init(parameters)), {}
         keys = jax.random.split(key, recipe.updates)
-        for done in range(0, recipe.updates, SHOWN_EVERY):
-            carry, metrics = updates(carry, data, keys[done : done + SHOWN_EVERY])
+        for start in range(0, recipe.updates, PROGRESS_EVERY):
+            done = min(start + PROGRESS_EVERY, recipe.updates)
+            carry, metrics = updates(carry, data, keys[start:done])
             loss = float(metrics["negative_log_likelihood"].mean())
             if not np.isfinite(loss):
                 raise UserError(
-                    f"the grounding diverged after {done + SHOWN_EVERY:,} updates: lower "
+                    f"the grounding diverged after {done:,} updates: lower "
                     f"learning_rate = {recipe.learning_rate}."
                 )
-            display.advance(min(done + SHOWN_EVERY, recipe.updates), recipe.updates, loss=loss)
-        figures = {f"last/{name}": float(value.mean()) for name, value in metrics.items()}
+            display.advance(done, recipe.updates, loss=loss)
+        losses = {f"last/{name}": float(value.mean()) for name, value in metrics.items()}
         _, metrics = jax.jit(self.loss)(carry[0], held_out)
-        figures |= {f"held_out/{name}": float(value) for name, value in metrics.items()}
-        return carry[0], figures
+        losses |= {f"held_out/{name}": float(value) for name, value in metrics.items()}
+        return carry[0], losses
 
 
 @jax.jit

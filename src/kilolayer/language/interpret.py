@@ -1,19 +1,20 @@
 """Interprets a sentence about a scene with a grounding."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from kilolayer.deploy.listener import Heard
-from kilolayer.language.base import PICTURE_SIZE, Context, Example
+from kilolayer.language.base import PICTURE_SIZE, Example
 from kilolayer.language.board import board_of
-from kilolayer.language.contexts import contexts
-from kilolayer.language.grounding import Grounding
-from kilolayer.language.instructions import draw_examples, foreign_words
+from kilolayer.language.contexts import encode_context
+from kilolayer.language.grounding import Grounding, is_grounding
+from kilolayer.language.instructions import draw_examples
 from kilolayer.language.scenes import COLOURS, MARKER_RADIUS, draw_pictures
+from kilolayer.language.words import foreign_words
 from kilolayer.render.marks import Mark
 from kilolayer.runtime.files import shell
 from kilolayer.runtime.zoo import beside
@@ -45,19 +46,19 @@ class Scene:
         ]
 
 
-class Ear:
+class SceneInterpreter:
     """A `Listener` that interprets sentences about a scene, which `rearrange` replaces.
 
     picture: given to the encoder instead of a drawn scene; there are no marks then.
     """
 
     def __init__(self, grounding: Grounding, seed: int = 0, picture: np.ndarray | None = None):
-        self.grounding, self._seed, self._given = grounding, seed, picture
-        self._look()
+        self.grounding, self._seed, self._given_picture = grounding, seed, picture
+        self._draw_scene()
 
     @property
     def marks(self) -> Sequence[Mark]:
-        return self.scene.marks if self._given is None else ()
+        return self.scene.marks if self._given_picture is None else ()
 
     @property
     def example(self) -> str:
@@ -65,7 +66,7 @@ class Ear:
 
     def rearrange(self) -> None:
         self._seed += 1
-        self._look()
+        self._draw_scene()
 
     def hear(self, sentence: str) -> Heard:
         """Interpret a sentence.
@@ -73,58 +74,48 @@ class Ear:
         Raises UserError for a sentence that is empty, too long or not text, that contains words of
         other tasks, or that names a colour without a mark.
         """
-        context = self.context(sentence)
-        require_own_words(self.grounding.task, sentence, self.example)
-        if self._given is None:
-            require_colours(self.marks, sentence)
-        return heard(self.grounding, context)
+        context = encode_context(self.grounding.encoder, [sentence], self.picture[None])
+        require_task_words(self.grounding.task, sentence, self.example)
+        if self._given_picture is None:
+            require_visible_colours(self.marks, sentence)
+        prediction = self.grounding.predict(context)
+        nearest = self.grounding.nearest_sentences(context, 1)[0][0][0]
+        confidence, familiar = float(prediction.confidence[0]), bool(prediction.familiar[0])
+        return Heard(prediction.goal[0], confidence, familiar, nearest)
 
-    def context(self, sentence: str) -> Context:
-        """The features of a sentence and of the picture, one row."""
-        return contexts(self.grounding.encoder, [sentence], self.picture[None])
-
-    def _look(self) -> None:
+    def _draw_scene(self) -> None:
         self.scene = Scene(self.grounding.task, self._seed)
-        self.picture = self.scene.picture() if self._given is None else self._given
+        given = self._given_picture
+        self.picture = self.scene.picture() if given is None else given
 
 
-def require_own_words(task: Task, sentence: str, example: str) -> None:
+def require_task_words(task: Task, sentence: str, example: str) -> None:
     """Raises UserError for a sentence with words that belong only to other tasks."""
     foreign = foreign_words(task, sentence)
     if foreign:
         raise UserError(
-            f"the sentence speaks of another task ({', '.join(foreign)}), and there is nothing of "
-            f"that in {task.name}: say where to go there, as in “{example}”."
+            f"the sentence has words of another task ({', '.join(foreign)}), which do not occur in "
+            f"{task.name}: name a place there, as in “{example}”."
         )
 
 
-def require_colours(marks: Sequence[Mark], sentence: str) -> None:
+def require_visible_colours(marks: Sequence[Mark], sentence: str) -> None:
     """Raises UserError for a sentence that names a colour without a mark.
 
     Such sentences do not occur in training, so a network would answer with an arbitrary place at
     high confidence.
     """
-    there = [mark.name for mark in marks]
-    missing = [
-        word
-        for word in re.findall(r"\w+", sentence.lower())
-        if word in COLOURS and word not in there
-    ]
-    if missing:
-        raise UserError(
-            f"there is no {missing[0]} marker in this scene: {', '.join(there)} are there."
-        )
-
-
-def heard(grounding: Grounding, context: Context) -> Heard:
-    """The meaning of the only row of features."""
-    found = grounding.ground(context)
-    nearest = grounding.nearest(context, 1)[0][0][0]
-    return Heard(found.goal[0], float(found.confidence[0]), bool(found.familiar[0]), nearest)
+    visible = [mark.name for mark in marks]
+    for word in re.findall(r"\w+", sentence.lower()):
+        if word in COLOURS and word not in visible:
+            raise UserError(
+                f"there is no {word} marker in this scene: its markers are {', '.join(visible)}."
+            )
 
 
 def read_picture(path: Path) -> np.ndarray:
-    """Read a picture for `Ear` from a file; raises UserError unless it has the training size.
+    """Read a picture for `SceneInterpreter` from a file; raises UserError unless it has the
+    training size.
 
     Transparency, as in screenshots, is dropped.
     """
@@ -136,22 +127,19 @@ def read_picture(path: Path) -> np.ndarray:
     if pixels.shape != (PICTURE_SIZE, PICTURE_SIZE, 3):
         height, width = pixels.shape[:2]
         raise UserError(
-            f"the picture {path} has {width} x {height} pixels, and groundings learn on "
-            f"{PICTURE_SIZE} x {PICTURE_SIZE}: give one such as `kilolayer play RUN --say` writes "
-            "beside its video."
+            f"the picture {path} has {width} x {height} pixels, and groundings are trained on "
+            f"{PICTURE_SIZE} x {PICTURE_SIZE}: use one like the picture that `kilolayer play RUN "
+            "--say` writes beside its video."
         )
     return pixels
 
 
-def newest(run: Path, kind: str, is_one: Callable[[Path], bool], command: str) -> Path:
-    """The newest directory in a run's folder `kind`, such as `groundings`.
-
-    Raises UserError with the `command` that makes one if there is none.
-    """
-    found = [path for path in beside(run, kind).glob("*") if is_one(path)]
+def newest_grounding(run: Path) -> Path:
+    """The newest grounding of a run; raises UserError if there is none."""
+    found = [path for path in beside(run, "groundings").glob("*") if is_grounding(path)]
     if not found:
         raise UserError(
-            f"{run} has no {kind.removesuffix('s')} yet, so nobody understands sentences: "
-            f"`kilolayer {command} {shell(run)}` trains one."
+            f"{run} has no grounding yet, which sentences need: `kilolayer ground {shell(run)}` "
+            "trains one."
         )
     return max(found, key=lambda path: path.stat().st_mtime)

@@ -4,11 +4,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from kilolayer.language.base import Encoder
-from kilolayer.language.board import require_words
+from kilolayer.language.board import require_instructions
 from kilolayer.language.encoders.minilm import PACKAGE
-from kilolayer.language.encoders.open import open_encoder
+from kilolayer.language.encoders.open import EncoderPair, open_encoder
 from kilolayer.language.encoders.own import DIRECTORY
-from kilolayer.language.encoders.pair import Pair
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.runtime.zoo import zoo_name
 from kilolayer.tasks.base import Task
@@ -46,21 +45,21 @@ def choose_encoder(
     trained with `updates` updates if it does not exist yet. Default of text: `default_text`. Raises
     UserError if an encoder does not exist or does not take sentences or pictures as needed.
     """
-    require_words(task)
+    require_instructions(task)
     text, own = text or default_text(), own_directory(run, task)
-    display.note(f"sentences through {text}, pictures through {image}")
+    display.note(f"encoders: {text} for sentences, {image} for pictures")
     names = [str(own) if name == "own" else name for name in (text, image)]
     # Open the other encoders first, so that errors come before minutes of training.
     opened = {name: open_encoder(name, allow_download) for name in names if name != str(own)}
     if str(own) in names:
-        opened[str(own)] = _own(own, task, updates, seed, display)
+        opened[str(own)] = _open_or_train_own(own, task, updates, seed, display)
     texts, images = (opened[name] for name in names)
-    encoder = texts if texts is images else Pair(texts, images)
+    encoder = texts if texts is images else EncoderPair(texts, images)
     halves = dict.fromkeys(Path(name).name for name in (text, image))
     return encoder, "+".join(halves)
 
 
-def fresh_directory(path: Path) -> Path:
+def unused_path(path: Path) -> Path:
     """This path if it does not exist, else the path with the first free number appended."""
     candidate, count = path, 1
     while candidate.exists():
@@ -69,7 +68,7 @@ def fresh_directory(path: Path) -> Path:
     return candidate
 
 
-def open_again(name: str, run: Path, task: Task) -> Encoder:
+def reopen_encoder(name: str, run: Path, task: Task) -> Encoder:
     """Open the encoder that a card names. The package's own encoder is looked up beside the run,
     even if the run has moved.
 
@@ -83,11 +82,13 @@ def open_again(name: str, run: Path, task: Task) -> Encoder:
     return open_encoder("+".join(halves))
 
 
-def _own(path: Path, task: Task, updates: int, seed: int, display: ProgressDisplay) -> Encoder:
+def _open_or_train_own(
+    path: Path, task: Task, updates: int, seed: int, display: ProgressDisplay
+) -> Encoder:
     if DIRECTORY.is_one(path):
-        display.note(f"pictures and words of this task: the encoder {path}, trained before")
+        display.note(f"the encoder {path} of this task exists already")
         return open_encoder(str(path))
     from kilolayer.language.encoders.train_own import train_own
 
-    display.note(f"training an encoder of this task's pictures and words: {path}")
+    display.note(f"training an encoder for this task: {path}")
     return train_own(task, path, updates, seed, display=display)

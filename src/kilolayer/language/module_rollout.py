@@ -13,39 +13,38 @@ from kilolayer.training.evaluate import Episodes, Start, begin, play_step
 from kilolayer.types import Array
 
 PHASES = ("first third", "second third", "last third")
-PLACES = ("near", "far")
 NEAR = 2.0  # success radii from the goal
 
 
-class Played(eqx.Module):
-    """Episodes, and the router gates in each step, use `[time, layers, envs, experts]`."""
+class ModuleEpisodes(eqx.Module):
+    """Episodes, and the router gates in each step, `[time, layers, envs, experts]`."""
 
     episodes: Episodes
-    use: Array
+    gates: Array
 
 
-def play(
-    task: Task, physics: Physics, module: ActionModule, reading: Array, start: Start
-) -> Played:
-    """Play episodes from `start`, each with the instruction whose reading is in its row.
+def rollout(
+    task: Task, physics: Physics, module: ActionModule, embedding: Array, start: Start
+) -> ModuleEpisodes:
+    """Episodes from `start`, each with the instruction whose embedding is in its row.
 
-    reading `[envs, reading]`; physics for as many environments. Actions have no noise, so the
+    embedding `[envs, embedding]`; physics for as many environments. Actions have no noise, so the
     result is deterministic.
     """
 
     def control_step(carry: tuple, _: None) -> tuple[tuple, tuple]:
         playing, chunk = carry
-        action, chunk = module.act(chunk, task.observe(playing.physics), reading)
-        playing, seen = play_step(task, physics, playing, action)
-        return (playing, chunk), (seen, chunk.use)
+        action, chunk = module.act(chunk, task.observe(playing.physics), embedding)
+        playing, step = play_step(task, physics, playing, action)
+        return (playing, chunk), (step, chunk.gates)
 
     playing = begin(task, physics, start)
-    carry = (playing, module.begin(len(playing.goal)))
-    _, (seen, use) = jax.lax.scan(control_step, carry, length=task.episode_length)
-    return Played(Episodes(task.achieved_goal(playing.physics), *seen), use)
+    carry = (playing, module.initial_carry(len(playing.goal)))
+    _, (steps, gates) = jax.lax.scan(control_step, carry, length=task.episode_length)
+    return ModuleEpisodes(Episodes(task.achieved_goal(playing.physics), *steps), gates)
 
 
-def router_use(task: Task, played: Played, kinds: list[str]) -> dict[str, Any]:
+def mean_gates(task: Task, rollouts: ModuleEpisodes, kinds: list[str]) -> dict[str, Any]:
     """Mean gate of every expert, by kind of instruction and by phase of movement, as JSON values.
 
     kinds: kind of each environment's instruction. `by_kind` and `by_phase` map a name to shares
@@ -53,7 +52,7 @@ def router_use(task: Task, played: Played, kinds: list[str]) -> dict[str, Any]:
     the goal is first reached, or of the episode if it never is. `near` is within `NEAR` success
     radii of the goal.
     """
-    episodes, use = played.episodes, np.moveaxis(np.asarray(played.use), 1, 2)
+    episodes, gates = rollouts.episodes, np.moveaxis(np.asarray(rollouts.gates), 1, 2)
     distance = np.asarray(task.distance(episodes.achieved, episodes.goal))
     alive = np.asarray(episodes.alive)
     reached = alive & (distance < task.goal.radius)
@@ -66,16 +65,16 @@ def router_use(task: Task, played: Played, kinds: list[str]) -> dict[str, Any]:
     by_phase |= {"near": alive & near, "far": alive & ~near}
     by_kind = {kind: moving & (np.array(kinds) == kind)[None] for kind in sorted(set(kinds))}
     return {
-        "by_kind": {name: _shares(use, chosen) for name, chosen in by_kind.items()},
-        "by_phase": {name: _shares(use, chosen) for name, chosen in by_phase.items()},
+        "by_kind": {name: _masked_mean(gates, mask) for name, mask in by_kind.items()},
+        "by_phase": {name: _masked_mean(gates, mask) for name, mask in by_phase.items()},
     }
 
 
-def _shares(use: np.ndarray, chosen: np.ndarray) -> list[list[float]] | None:
-    """Mean gates `[layers][experts]` over the chosen steps; None if no step is chosen.
+def _masked_mean(gates: np.ndarray, mask: np.ndarray) -> list[list[float]] | None:
+    """Mean gates `[layers][experts]` over the steps of the mask; None if it has no step.
 
-    use `[time, envs, layers, experts]`, chosen `[time, envs]`.
+    gates `[time, envs, layers, experts]`, mask `[time, envs]`.
     """
-    if not chosen.any():
+    if not mask.any():
         return None
-    return np.round(use[chosen].mean(0, dtype=np.float64), 4).tolist()
+    return np.round(gates[mask].mean(0, dtype=np.float64), 4).tolist()

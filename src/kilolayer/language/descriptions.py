@@ -41,7 +41,7 @@ Slots = dict[str, tuple[str, ...]]
 """The words that may fill each slot of a template. Words of one slot have the same meaning."""
 
 
-class Told(NamedTuple):
+class Description(NamedTuple):
     """A description of a place: the frame's shape, the words for its slots, and a short name."""
 
     shape: Shape
@@ -49,7 +49,7 @@ class Told(NamedTuple):
     combination: str
 
 
-def names(board: Board, cell: Cell) -> Iterator[Told]:
+def absolute_descriptions(board: Board, cell: Cell) -> Iterator[Description]:
     """The absolute descriptions of a square, without markers.
 
     An end of a row or a column is its outermost square without a wall.
@@ -61,26 +61,26 @@ def names(board: Board, cell: Cell) -> Iterator[Told]:
         "rowth": (ORDINALS[row - 1],),
         "columnth": (ORDINALS[column - 1],),
     }
-    yield Told("square", numbers, f"row {row}, column {column}")
+    yield Description("square", numbers, f"row {row}, column {column}")
     for height, edge in (("top", 1), ("bottom", board.rows)):
         for hand, side in (("left", 1), ("right", board.columns)):
             if cell == (edge, side):
                 corner = {"height": HEIGHTS[height], "hand": HANDS[hand]}
-                yield Told("corner", corner, f"{height}, {hand}")
+                yield Description("corner", corner, f"{height}, {hand}")
     in_row = [c for r, c in board.free if r == row]
     for hand, side in (("left", min(in_row)), ("right", max(in_row))):
         if column == side:
-            yield Told("row end", {**numbers, "hand": HANDS[hand]}, f"{hand} end, row {row}")
+            yield Description("row end", {**numbers, "hand": HANDS[hand]}, f"{hand} end, row {row}")
     in_column = [r for r, c in board.free if c == column]
     for height, edge in (("top", min(in_column)), ("bottom", max(in_column))):
         if row == edge:
             slots = {**numbers, "height": HEIGHTS[height]}
-            yield Told("column end", slots, f"{height} end, column {column}")
+            yield Description("column end", slots, f"{height} end, column {column}")
     if cell == ((board.rows + 1) / 2, (board.columns + 1) / 2):
-        yield Told("middle", {}, "middle")
+        yield Description("middle", {}, "middle")
 
 
-def references(board: Board, relation: str, goal: Place, first: Place) -> tuple[Place, ...]:
+def landmarks(board: Board, relation: str, goal: Place, first: Place) -> tuple[Place, ...]:
     """The marker places for which a relation means the goal. Of two markers, one is at `first`."""
     if relation != "between":
         right, up = STEPS[relation]
@@ -103,8 +103,8 @@ def withheld_goals(task: Task) -> frozenset[Cell]:
         if len(withheld) == max(1, len(board.goals) // WITHHELD_GOALS):
             break
         neighbours = {(cell[0] + up, cell[1] + right) for right, up in STEPS.values()}
-        others = kept - {cell}
-        if not withheld & neighbours and _words_for(board, [cell]) <= _words_for(board, others):
+        words, other_words = _words_for(board, [cell]), _words_for(board, kept - {cell})
+        if not withheld & neighbours and words <= other_words:
             kept.remove(cell)
             withheld.add(cell)
     return frozenset(withheld)
@@ -112,10 +112,10 @@ def withheld_goals(task: Task) -> frozenset[Cell]:
 
 def _words_for(board: Board, cells: Iterable[Cell]) -> set[tuple[Shape, str, str]]:
     return {
-        (told.shape, slot, words[0])
+        (description.shape, slot, words[0])
         for cell in cells
-        for told in names(board, cell)
-        for slot, words in [("", ("",)), *told.slots.items()]
+        for description in absolute_descriptions(board, cell)
+        for slot, words in [("", ("",)), *description.slots.items()]
     }
 
 
@@ -134,15 +134,17 @@ def goals_by_relation(task: Task, split: Split) -> dict[str, tuple[Cell, ...]]:
     A relation without such a square is left out.
     """
     board, markers = board_of(task), goals_of(task, "seen")
-    centres = {cell: board.centre(cell) for cell in board.goals}
 
     def can_mean(relation: str, goal: Cell) -> bool:
-        told_by = (references(board, relation, centres[goal], centres[cell]) for cell in markers)
-        cells = ({board.cell_of(place) for place in places} for places in told_by)
-        return any(refer <= set(markers) and goal not in refer for refer in cells)
+        for marker in markers:
+            places = landmarks(board, relation, board.centre(goal), board.centre(marker))
+            cells = set(map(board.cell_of, places))
+            if cells <= set(markers) and goal not in cells:
+                return True
+        return False
 
-    able = {
+    possible = {
         relation: tuple(goal for goal in goals_of(task, split) if can_mean(relation, goal))
         for relation in RELATIONS
     }
-    return {relation: goals for relation, goals in able.items() if goals}
+    return {relation: goals for relation, goals in possible.items() if goals}
