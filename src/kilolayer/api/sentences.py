@@ -28,8 +28,8 @@ from kilolayer.language.score import Told
 from kilolayer.language.teach import Recipe as ModuleRecipe
 from kilolayer.language.teach_run import TaughtModule, open_module, teach_run
 from kilolayer.networks.mixture import MixtureSpec
+from kilolayer.report.instruction_film import InstructedAgent, film_for_report, film_instruction
 from kilolayer.report.language_report import write_language_report
-from kilolayer.report.said import Acting, film_for_report, film_said
 from kilolayer.runtime.files import guard_disk
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.runtime.zoo import beside
@@ -177,7 +177,7 @@ def play_said(
     else:
         taught, encoder = module_of(run, module, policy.task)
         acting = module_acting(taught, encoder, sentence, ear.picture)
-    film, reached = film_said(acting, heard.goal, ear.marks, out, seed)
+    film, reached = film_instruction(acting, heard.goal, ear.marks, out, seed)
     shot = out.with_name(f"{out.stem}-picture.png")
     with guard_disk(shot):
         Image.fromarray(ear.picture).save(shot)
@@ -244,16 +244,18 @@ def module_of(run: str | Path, path: str | Path, task: Task) -> tuple[TaughtModu
     return module, encoder
 
 
-def module_acting(module: TaughtModule, encoder: Encoder, sentence: str, picture: Any) -> Acting:
+def module_acting(
+    module: TaughtModule, encoder: Encoder, sentence: str, picture: Any
+) -> InstructedAgent:
     """A module with a sentence about a picture as its instruction."""
     reading = module.read(contexts(encoder, [sentence], picture[None]))
-    return Acting(module.task, module.config, Chunks(), module.module, reading)
+    return InstructedAgent(module.task, module.config, Chunks(), module.module, reading)
 
 
-def policy_acting(policy: Run | DeployedPolicy, goal: Any) -> Acting:
+def policy_acting(policy: Run | DeployedPolicy, goal: Any) -> InstructedAgent:
     """A policy with the commanded goal `[goal]`."""
     told = np.asarray(goal, np.float32)[None]
-    return Acting(policy.task, policy.config, Told(policy.agent), policy.agent_state, told)
+    return InstructedAgent(policy.task, policy.config, Told(policy.agent), policy.agent_state, told)
 
 
 def _encoder(
@@ -269,7 +271,7 @@ def _out(out: str | Path | None, run: Path, folder: str, name: str) -> Path:
     return fresh_directory(beside(run, folder) / name) if out is None else Path(out)
 
 
-def _filmed(path: Path, acting: Acting, scene: Scene, seed: int) -> Taught:
+def _filmed(path: Path, acting: InstructedAgent, scene: Scene, seed: int) -> Taught:
     """Film the scene's example for the report, then write the report."""
     sentence, goal = scene.example.sentence, np.array(scene.example.goal, np.float32)
     film_for_report(acting, sentence, goal, scene.marks, path, seed)

@@ -8,7 +8,7 @@ from kilolayer.forecasting.forecast import Forecast
 
 
 def forecast_tables(forecast: Forecast) -> Iterator[Table]:
-    """Network, arithmetic, memory, disk and time of the run, and options that need less memory."""
+    """Network, arithmetic, memory, disk and time of the run; options that need less memory."""
     yield _table(
         "network",
         ("parameters",),
@@ -21,8 +21,8 @@ def forecast_tables(forecast: Forecast) -> Iterator[Table]:
         ),
     )
     yield _table(
-        "arithmetic per",
-        ("floating-point operations", "how many"),
+        "arithmetic",
+        ("floating-point operations", "count"),
         (
             (name, _engineering(forecast.flops[name]), f"{count:,}")
             for name, count in (
@@ -32,22 +32,26 @@ def forecast_tables(forecast: Forecast) -> Iterator[Table]:
             )
         ),
     )
-    share = "" if forecast.devices == 1 else f", each of {forecast.devices}"
+    devices = "" if forecast.devices == 1 else f", each of {forecast.devices} devices"
     verdict = "fits" if forecast.fits else "does not fit"
     memory = {**forecast.memory, "peak": forecast.peak_bytes}
     memory[f"{forecast.device}: {verdict}"] = forecast.device_bytes
     yield _table(
-        f"memory{share}", ("GB",), ((name, f"{size / 1e9:.3f}") for name, size in memory.items())
+        f"memory{devices}", ("GB",), ((name, f"{size / 1e9:.3f}") for name, size in memory.items())
     )
     yield _table("disk", ("GB",), [("checkpoints, at most", f"{forecast.disk_bytes / 1e9:.3f}")])
     yield _table("time", ("",), _times(forecast))
     if forecast.advice:
         yield _table(
-            "instead",
-            ("peak, GB", ""),
+            "option",
+            ("peak memory, GB", ""),
             (
-                (each.option, f"{each.peak_bytes / 1e9:.3f}", "fits" if each.fits else "too much")
-                for each in forecast.advice
+                (
+                    option.option,
+                    f"{option.peak_bytes / 1e9:.3f}",
+                    "fits" if option.fits else "does not fit",
+                )
+                for option in forecast.advice
             ),
         )
 

@@ -1,18 +1,18 @@
-"""Latency and score of policies, as one HTML file."""
+"""The report on latency and score of policies, as one HTML file."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from kilolayer.deploy.latency import Latencies, Latency
 from kilolayer.render.style import INK, LINES, MARKERS, VERMILLION
-from kilolayer.report.page import Section, bullets, page, paragraph, table
-from kilolayer.report.svg import FONT_SIZE, dress, new_figure, to_svg
+from kilolayer.report.page import Section, bullet_list, page, paragraph, table
+from kilolayer.report.svg import FONT_SIZE, figure_legend, new_figure, style_axes, to_svg
 from kilolayer.runtime.files import write_atomically
 
 HEADER = (
     "",
     "policy",
-    "made by",
+    "method",
     "runtime",
     "depth",
     "width",
@@ -22,19 +22,18 @@ HEADER = (
     "99th %, ms",
     "batch {batch}, ms",
     "99th %, ms",
-    "MFLOP each",
+    "MFLOP per action",
     "time at goal",
-    "front",
+    "Pareto front",
 )
 
-
 # The columns that are printed in a terminal.
-BRIEF = (0, 1, 3, 4, 6, 7, 8, 9, 10, 13, 14)
+BRIEF_COLUMNS = (0, 1, 3, 4, 6, 7, 8, 9, 10, 13, 14)
 
 
-def brief(cells: Sequence[str]) -> list[str]:
+def brief_cells(cells: Sequence[str]) -> list[str]:
     """The most important columns of `header` or of a row."""
-    return [cells[index] for index in BRIEF]
+    return [cells[index] for index in BRIEF_COLUMNS]
 
 
 def header(found: Latencies) -> list[str]:
@@ -75,45 +74,47 @@ def write_latency(found: Latencies, target: Path) -> Path:
     sections = [
         Section(
             "figures",
-            "Figures",
-            "Milliseconds of a call at batch 1 and of a whole batch, numpy in and numpy out: "
-            "median and 99th percentile. MFLOP: millions of floating-point operations of an "
-            "action's matrix products, at batch 1 and in the batch. Time at goal: control steps.",
+            "Latency",
+            "Milliseconds per call at batch 1 and per batch, with numpy input and output: median "
+            "and 99th percentile. MFLOP: millions of floating-point operations of the matrix "
+            "products per action, at batch 1 and in the batch. Time at goal: control steps.",
             table(header(found), rows(found), changed=found.front),
         ),
-        Section("notes", "Methods", "How the figures were made.", bullets(notes(found))),
+        Section(
+            "notes", "Methods", "How latencies and scores were measured.", bullet_list(notes(found))
+        ),
     ]
     if found.episodes:
         plot = Section(
             "plot",
             "Score against latency",
-            "Up and to the left is better. No policy is at once faster and better than one on the "
-            "line, the Pareto front. Numbers are the rows of the table.",
+            "Upper left is better. For a policy on the line, the Pareto front, no other policy has "
+            "both lower latency and a higher score. Numbers are rows of the table.",
             latency_plot(found),
         )
         sections.insert(0, plot)
-    top = paragraph(f"{len(found.rows)} ways to act. {found.machine}")
+    top = paragraph(f"{len(found.rows)} combinations of policy and runtime. {found.machine}")
     write_atomically(target.with_suffix(".json"), found.to_json())
     write_atomically(target, page(f"{found.task}: latency of policies", top, sections))
     return target
 
 
 def notes(found: Latencies) -> list[str]:
-    """How the figures were made, a sentence each."""
+    """How latencies and scores were measured, a sentence each."""
     return [
-        f"{found.repeats} calls at batch 1, each with another observation that the policy met in "
-        "its task; the ways were timed in turn in one process.",
-        "onnx runs on one thread with all graph optimisations of ONNX Runtime; jax and early-exit "
-        "use as many threads as XLA takes.",
-        "early-exit stops at the first block after which the action has settled. In a batch all go "
-        "on until the last has, so a batch saves less.",
-        "A planner's row is the policy led by it: at the median an action and its share of a "
-        "plan, at the 99th percentile an action and a whole plan, as if it were made between two "
-        "actions; in the control loop a thread of its own makes it.",
-        f"Scores are of {found.episodes} episodes, the same starts and goals for all; onnx has "
-        "that of jax, from which its actions differ by rounding alone."
+        f"{found.repeats} calls at batch 1, each with a different observation from the policy's "
+        "own episodes. All combinations were timed alternately in one process.",
+        "onnx: one thread, with all graph optimisations of ONNX Runtime. jax and early-exit: XLA "
+        "chooses the number of threads.",
+        "early-exit stops at the first block after which the action no longer changes. A batch "
+        "stops only when all its actions have converged, so it saves less.",
+        "Rows with a planner: the median is the time of an action plus its share of a plan. The "
+        "99th percentile is the time of an action plus a whole plan, as if planning blocked the "
+        "action. In the control loop a separate thread plans.",
+        f"Scores are those of {found.episodes} episodes with the same starts and goals for all. "
+        "The score of onnx is that of jax, since their actions differ only by rounding."
         if found.episodes
-        else "No episodes were played, so there are no scores and no front.",
+        else "No episodes were played, so there are no scores and no Pareto front.",
     ]
 
 
@@ -121,9 +122,9 @@ def latency_plot(found: Latencies) -> str:
     """Score against the median latency at batch 1. Colour: the method; marker: the runtime."""
     figure = new_figure(11, 5)
     axes = figure.subplots()
-    methods = _in_order(row.method for row in found.rows)
-    runtimes = _in_order(row.runtime for row in found.rows)
-    seen = set()
+    methods = _unique(row.method for row in found.rows)
+    runtimes = _unique(row.runtime for row in found.rows)
+    labelled = set()
     for number, row in enumerate(found.rows, 1):
         kind = (row.method, row.runtime)
         axes.plot(
@@ -132,9 +133,9 @@ def latency_plot(found: Latencies) -> str:
             linestyle="",
             marker=MARKERS[runtimes.index(row.runtime) % len(MARKERS)],
             color=LINES[methods.index(row.method) % len(LINES)],
-            label=None if kind in seen else f"{row.method}, {row.runtime}",
+            label=None if kind in labelled else f"{row.method}, {row.runtime}",
         )
-        seen.add(kind)
+        labelled.add(kind)
         axes.annotate(
             str(number),
             (1e3 * row.single.median, row.score or 0.0),
@@ -151,10 +152,10 @@ def latency_plot(found: Latencies) -> str:
     axes.plot(*zip(*front, strict=True), color=VERMILLION, linewidth=1, label="Pareto front")
     axes.set_xscale("log")
     axes.margins(x=0.1, y=0.15)
-    dress(axes, "", "median latency at batch 1, ms", "time at goal, control steps")
-    figure.legend(loc="outside right upper", fontsize=FONT_SIZE, frameon=False)
-    return to_svg(figure, "latency", "Score of each policy over its latency")
+    style_axes(axes, "", "median latency at batch 1, ms", "time at goal, control steps")
+    figure_legend(figure, loc="right upper")
+    return to_svg(figure, "latency", "Score of each policy against its latency")
 
 
-def _in_order(names: Iterable[str]) -> list[str]:
+def _unique(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(names))

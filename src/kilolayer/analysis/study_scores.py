@@ -1,6 +1,6 @@
 """Scores of a study's finished runs, by the factors of its grid."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,9 +8,9 @@ import numpy as np
 from kilolayer.analysis.answer import Plot, Series, Table
 from kilolayer.analysis.claims import Claim
 from kilolayer.analysis.differences import Difference
-from kilolayer.analysis.groups import score_bounds, with_interval
+from kilolayer.analysis.groups import mean_text, score_bounds
 from kilolayer.analysis.load import Run
-from kilolayer.analysis.run_cost import wall_clock
+from kilolayer.analysis.run_cost import wall_clock_seconds
 from kilolayer.analysis.statistics import Estimate, mean_interval
 from kilolayer.analysis.study import Study, StudyRun
 from kilolayer.analysis.threshold import trailing_mean
@@ -22,11 +22,11 @@ DEPTH_AXIS = "depth, layers"
 SCORE_AXIS = "time at goal, control steps"
 SCORE_NOTE = (
     "Scores are time at goal: control steps of an episode within the success radius, mean of the "
-    "last five evaluations of a run. Intervals are 95 %, cut to what a score can be."
+    "last five evaluations of a run. Intervals are 95 %, cut to the range of possible scores."
 )
 
 
-def group(runs: Iterable[StudyRun], *factors: str) -> dict[tuple[Any, ...], list[StudyRun]]:
+def group_runs(runs: Iterable[StudyRun], *factors: str) -> dict[tuple[Any, ...], list[StudyRun]]:
     """Runs by the values of these factors: numbers in rising order, words in the grid's order.
 
     Raises UserError if a run lacks a factor.
@@ -34,18 +34,24 @@ def group(runs: Iterable[StudyRun], *factors: str) -> dict[tuple[Any, ...], list
     groups: dict[tuple[Any, ...], list[StudyRun]] = {}
     seen: dict[Any, int] = {}
     for run in runs:
-        lacking = [factor for factor in factors if factor not in run.factors]
-        if lacking:
-            raise UserError(f"the run {run.name} has no factor {lacking[0]}.")
+        missing = [factor for factor in factors if factor not in run.factors]
+        if missing:
+            raise UserError(f"the run {run.name} has no factor {missing[0]}.")
         values = tuple(run.factors[factor] for factor in factors)
         groups.setdefault(values, []).append(run)
         for value in values:
             seen.setdefault(value, len(seen))
 
-    def place(values: tuple[Any, ...]) -> tuple[float, ...]:
+    def order(values: tuple[Any, ...]) -> tuple[float, ...]:
         return tuple(seen[value] if isinstance(value, str) else value for value in values)
 
-    return {values: groups[values] for values in sorted(groups, key=place)}
+    return {values: groups[values] for values in sorted(groups, key=order)}
+
+
+def replicated_runs_by_depth(study: Study) -> dict[int, list[StudyRun]]:
+    """Finished runs of each depth with at least two seeds."""
+    groups = group_runs(study.finished, "depth")
+    return {depth: runs for (depth,), runs in groups.items() if len(runs) > 1}
 
 
 def final_score(run: Run, metric: str = TIME_AT_GOAL) -> float:
@@ -63,7 +69,7 @@ def scores_by(study: Study, *factors: str, metric: str = TIME_AT_GOAL) -> dict[A
 
     Raises UserError if no run has finished.
     """
-    groups = group(study.finished, *factors)
+    groups = group_runs(study.finished, *factors)
     if not groups:
         raise UserError("no run has finished: finish the study first.")
     return {
@@ -72,34 +78,39 @@ def scores_by(study: Study, *factors: str, metric: str = TIME_AT_GOAL) -> dict[A
     }
 
 
-def bounds_of(study: Study, metric: str = TIME_AT_GOAL) -> tuple[float, float]:
-    """Least and greatest value of a metric; all finished runs of the study are of one task."""
+def study_score_bounds(study: Study, metric: str = TIME_AT_GOAL) -> tuple[float, float]:
+    """Smallest and largest value of a metric; all finished runs of the study have one task."""
     return score_bounds(study.finished[0].run.task, metric)
 
 
-def margin_of(study: Study, metric: str = TIME_AT_GOAL) -> float | None:
+def equivalence_margin(study: Study, metric: str = TIME_AT_GOAL) -> float | None:
     """The largest difference in a metric that does not matter, in the metric's unit; None for a
     metric without bounds."""
-    low, high = bounds_of(study, metric)
+    low, high = study_score_bounds(study, metric)
     return study.smallest_effect * (high - low) if np.isfinite(high - low) else None
 
 
-def change_claim(study: Study, says: str, change: Difference, metric: str = TIME_AT_GOAL) -> Claim:
-    """Claim that a score changes. says: the sentence up to the size of the change."""
-    return Claim(says, change.value, change.p, study.failed, margin_of(study, metric))
+def difference_claim(
+    study: Study, statement: str, difference: Difference, metric: str = TIME_AT_GOAL
+) -> Claim:
+    """Claim that a score differs. statement: the sentence up to the size of the difference."""
+    margin = equivalence_margin(study, metric)
+    return Claim(statement, difference.estimate, difference.p, study.failed, margin)
 
 
-def curves(runs: list[StudyRun], metric: str = TIME_AT_GOAL) -> tuple[np.ndarray, np.ndarray]:
+def learning_curves(
+    runs: list[StudyRun], metric: str = TIME_AT_GOAL
+) -> tuple[np.ndarray, np.ndarray]:
     """Environment steps `[evaluations]` and scores `[seeds, evaluations]` of one group's runs.
 
     Raises UserError if they were evaluated at different steps.
     """
-    found = [run.run.curve(metric) for run in runs]
-    steps = found[0][0]
-    for run, (others, _) in zip(runs, found, strict=True):
-        if not np.array_equal(others, steps):
+    curves = [run.run.curve(metric) for run in runs]
+    steps = curves[0][0]
+    for run, (own_steps, _) in zip(runs, curves, strict=True):
+        if not np.array_equal(own_steps, steps):
             raise UserError(f"{run.name} was evaluated at other steps than {runs[0].name}.")
-    return steps, np.stack([scores for _, scores in found])
+    return steps, np.stack([scores for _, scores in curves])
 
 
 def score_table(title: str, columns: tuple[str, ...], groups: dict[Any, list[StudyRun]]) -> Table:
@@ -107,44 +118,40 @@ def score_table(title: str, columns: tuple[str, ...], groups: dict[Any, list[Stu
     rows = []
     for values, runs in groups.items():
         task = runs[0].run.task
-        measured = [
-            with_interval(final_scores(runs, metric), score_bounds(task, metric))
+        means = (
+            mean_text(final_scores(runs, metric), score_bounds(task, metric))
             for metric in (TIME_AT_GOAL, SUCCESS)
-        ]
-        rows.append(
-            (
-                *map(str, values),
-                str(len(runs)),
-                *measured,
-                f"{minutes(runs):.1f}",
-            )
         )
-    names = ("seeds", "time at goal", "success", "minutes of a run")
+        rows.append((*map(str, values), str(len(runs)), *means, f"{mean_minutes(runs):.1f}"))
+    names = ("seeds", "time at goal", "success", "minutes per run")
     return Table(title, (*columns, *names), tuple(rows))
 
 
-def minutes(runs: Iterable[StudyRun]) -> float:
+def mean_minutes(runs: Iterable[StudyRun]) -> float:
     """Wall-clock minutes that the runs logged, mean over the runs."""
-    return float(np.mean([wall_clock(run.run.events) for run in runs])) / 60
+    return float(np.mean([wall_clock_seconds(run.run.events) for run in runs])) / 60
+
+
+def estimate_series(name: str, x: Iterable[float], estimates: Sequence[Estimate]) -> Series:
+    """Estimates with their intervals, at the positions x."""
+    return Series(
+        name,
+        tuple(map(float, x)),
+        tuple(estimate.value for estimate in estimates),
+        tuple(estimate.low for estimate in estimates),
+        tuple(estimate.high for estimate in estimates),
+    )
 
 
 def score_series(name: str, scores: dict[Any, np.ndarray], bounds: tuple[float, float]) -> Series:
     """Mean scores by a numeric factor, with intervals if every value has at least two seeds."""
-    x, y = tuple(map(float, scores)), tuple(float(row.mean()) for row in scores.values())
     if min(map(len, scores.values())) < 2:
-        return Series(name, x, y)
-    found = [mean_interval(row, bounds) for row in scores.values()]
-    return Series(name, x, y, tuple(e.low for e in found), tuple(e.high for e in found))
+        means = tuple(float(row.mean()) for row in scores.values())
+        return Series(name, tuple(map(float, scores)), means)
+    return estimate_series(name, scores, [mean_interval(row, bounds) for row in scores.values()])
 
 
-def bars(title: str, y_label: str, found: dict[str, Estimate]) -> Plot:
+def bar_plot(title: str, y_label: str, estimates: dict[str, Estimate]) -> Plot:
     """A bar with its interval for each named estimate."""
-    estimates = list(found.values())
-    series = Series(
-        y_label,
-        tuple(map(float, range(len(found)))),
-        tuple(e.value for e in estimates),
-        tuple(e.low for e in estimates),
-        tuple(e.high for e in estimates),
-    )
-    return Plot(title, "", y_label, (series,), kind="bars", names=tuple(found))
+    series = estimate_series(y_label, range(len(estimates)), list(estimates.values()))
+    return Plot(title, "", y_label, (series,), kind="bars", names=tuple(estimates))
