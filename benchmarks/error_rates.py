@@ -1,7 +1,7 @@
-"""How often the statistics err: false claims, power and coverage, by simulation.
+"""Error rates of the statistics by simulation: false claims, power and coverage.
 
-`python -m benchmarks.error_rates` writes `results/statistics/README.md`. Whole studies are drawn
-and judged by the code that judges real ones.
+`python -m benchmarks.error_rates` writes `results/statistics/README.md`. Whole studies are
+simulated and analysed by the code for real studies.
 """
 
 import argparse
@@ -12,34 +12,34 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from kilolayer.analysis.claims import NO_DIFFERENCE, Claim, judged
-from kilolayer.analysis.contrasts import Cells
-from kilolayer.analysis.cost import CostCurve, recommended_depth
+from kilolayer.analysis.claims import NO_DIFFERENCE, Claim, assess_claims
+from kilolayer.analysis.contrasts import CellMeans
+from kilolayer.analysis.cost_curves import CostCurve, recommend_depth
 from kilolayer.analysis.depth import critical_depth, jump_p_values, monotonicity, saturation_depth
 from kilolayer.analysis.depth_scores import DepthScores
 from kilolayer.analysis.differences import (
-    difference,
     difference_of_means,
-    permutation_p,
-    sign_p,
+    mean_difference,
+    permutation_p_value,
+    sign_flip_p_value,
 )
 from kilolayer.analysis.statistics import (
     Estimate,
-    improvement_p,
+    improvement_p_value,
     interquartile_mean,
     mean_interval,
     probability_of_improvement,
-    share_interval,
+    proportion_interval,
     stratified_bootstrap,
 )
-from kilolayer.analysis.threshold import later
+from kilolayer.analysis.threshold import steps_to_share_delay
 
 PAGE = Path(__file__).parents[1] / "results" / "statistics" / "README.md"
 DEPTHS = np.array([4, 8, 16, 32, 64])
 STEPS = np.arange(len(DEPTHS))
 SEEDS = (3, 5, 10)
 LEVELS = (0.05, 0.1)
-SEVERAL = 500  # studies at once, by what they take of memory
+BATCH = 500  # studies at the same time, limited by memory
 Studies = np.ndarray
 """Scores `[studies, cells, seeds]`."""
 
@@ -78,7 +78,7 @@ def jump(share: float, step: int) -> np.ndarray:
 def simulate(
     mean: np.ndarray, spread: float, seeds: int, repeats: int, generator: np.random.Generator
 ) -> DepthScores:
-    """Whole studies, each seed normal around the mean with a deviation of `spread`."""
+    """Whole studies, each seed normal around the mean with a SD of `spread`."""
     return by_depth(mean[:, None] + spread * generator.normal(size=(repeats, len(mean), seeds)))
 
 
@@ -95,7 +95,7 @@ def found(scores: DepthScores, step: int, level: float) -> float:
     return float(((p.argmin(-1) == step - 1) & (p.min(-1) <= level)).mean())
 
 
-# Seeds around means in units of their spread, `(means [cells], shape) -> [studies, cells, seeds]`.
+# Seeds around means in units of their SD, `(means [cells], shape) -> [studies, cells, seeds]`.
 Noise = Callable[[np.ndarray, tuple[int, ...], np.random.Generator], Studies]
 
 
@@ -108,7 +108,7 @@ def skewed(means: np.ndarray, shape: tuple[int, ...], generator: np.random.Gener
 
 
 def unequal(means: np.ndarray, shape: tuple[int, ...], generator: np.random.Generator) -> Studies:
-    """The last cell spreads three times as far as the first."""
+    """The last cell has three times the SD of the first."""
     spread = np.linspace(0.5, 1.5, len(means))[:, None]
     return means[:, None] + spread * generator.normal(size=shape)
 
@@ -121,39 +121,39 @@ def learns(means: np.ndarray, shape: tuple[int, ...], generator: np.random.Gener
 
 
 NOISES: dict[str, Noise] = {
-    "normal": normal, "skewed": skewed, "unequal spreads": unequal, "learns or not": learns,
+    "normal": normal, "skewed": skewed, "unequal SD": unequal, "binary": learns,
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Test:
-    """p: of every study. nothing: means where its claim is false, of which the worst is reported;
-    something: where it is true, told in `effect`. share: of the repeats, for slow ones."""
+    """p: of every study. null: means for which the claim is false, of which the worst is reported.
+    alternative: means for which it is true; effect: their description. share: of the repeats, for
+    slow tests."""
 
     name: str
     p: Callable[[Studies], np.ndarray]
-    nothing: tuple[np.ndarray, ...]
-    something: np.ndarray
+    null: tuple[np.ndarray, ...]
+    alternative: np.ndarray
     effect: str
     share: float = 1.0
     noises: tuple[str, ...] = tuple(NOISES)
 
 
 def two_groups(studies: Studies) -> np.ndarray:
-    parts = np.array_split(studies, max(1, len(studies) * studies.shape[-1] ** 2 // SEVERAL))
+    parts = np.array_split(studies, max(1, len(studies) * studies.shape[-1] ** 2 // BATCH))
     return np.concatenate(
-        [permutation_p(part[:, 1], part[:, 0], difference_of_means) for part in parts]
+        [permutation_p_value(part[:, 1], part[:, 0], difference_of_means) for part in parts]
     )
 
 
 def interaction(studies: Studies) -> np.ndarray:
-    cells = by_depth(studies)
     both = np.array([[1.0, -1, -1, 1], [-1.0, 1, 1, -1]])
-    return np.minimum(1, 2 * Cells(cells.mean, cells.error, cells.seeds).p_above_zero(both).min(-1))
+    return np.minimum(1, 2 * by_depth(studies).cells.p_above_zero(both).min(-1))
 
 
-def each(test: Callable[[np.ndarray], float]) -> Callable[[Studies], np.ndarray]:
-    """A test of one study, of every one."""
+def for_each(test: Callable[[np.ndarray], float]) -> Callable[[Studies], np.ndarray]:
+    """Apply a test of one study to every study."""
     return lambda studies: np.array([test(study) for study in studies])
 
 
@@ -169,18 +169,20 @@ def best_is_last(study: np.ndarray) -> float:
         CostCurve(int(depth), np.ones(1), mean[None], error[None], study.shape[-1])
         for depth, mean, error in zip(scores.depth, scores.mean, scores.error, strict=True)
     ]
-    return recommended_depth(curves, 1).p
+    return recommend_depth(curves, 1).p
 
 
-def sooner(study: np.ndarray) -> float:
+def delay(study: np.ndarray) -> float:
     """Curves that rise from 0 to 1 around step 15, each later by its score."""
     steps = np.arange(40.0)
     curves = 1 / (1 + np.exp(-(steps - 15 - 2 * study[..., None]) / 2))
-    return later(steps, curves[1], curves[0], 0.5, np.random.default_rng(0), resamples=10).p
+    return steps_to_share_delay(
+        steps, curves[1], curves[0], 0.5, np.random.default_rng(0), resamples=10
+    ).p
 
 
 def four_tasks(study: np.ndarray) -> float:
-    return improvement_p(list(study[1::2]), list(study[::2]), np.random.default_rng(0))
+    return improvement_p_value(list(study[1::2]), list(study[::2]), np.random.default_rng(0))
 
 
 def failures(study: np.ndarray) -> float:
@@ -199,43 +201,44 @@ def rows_of(*rows: list[float]) -> tuple[np.ndarray, ...]:
 
 FLAT = np.zeros(5)
 TESTS = (
-    Test("difference of two groups (permutations)", two_groups, rows_of([0, 0]),
-         np.array([0, 1.5]), "1.5 spreads"),
-    Test("gain of single runs (signs)", lambda x: sign_p(x[:, 1] - x[:, 0]), rows_of([0, 0]),
-         np.array([0, 1.5]), "1.5 spreads"),
+    Test("mean difference (permutations)", two_groups, rows_of([0, 0]),
+         np.array([0, 1.5]), "1.5 SD"),
+    Test("paired difference (sign flips)", lambda x: sign_flip_p_value(x[:, 1] - x[:, 0]),
+         rows_of([0, 0]), np.array([0, 1.5]), "1.5 SD"),
     Test("interaction, two by two (Welch)", interaction, rows_of([0, 0, 0, 0], [0, 1, 1, 2]),
-         np.array([0.0, 0, 0, 2]), "2 spreads"),
+         np.array([0.0, 0, 0, 2]), "2 SD"),
     Test("a depth is critical (Welch)", lambda x: jump_p_values(by_depth(x)).min(-1),
          tuple(scale * mean for mean in NO_JUMP.values() for scale in (1, 5, 20)),
-         5 * jump(0.85, 3), "0.85 of a gain of 5 spreads"),
-    Test("no depth is critical (Welch)", each(lambda x: critical_depth(by_depth(x)).p_spread),
+         5 * jump(0.85, 3), "0.85 of a gain of 5 SD"),
+    Test("no depth is critical (Welch)", for_each(lambda x: critical_depth(by_depth(x)).p_gradual),
          (10 * NO_JUMP["two equal gains"], 10 * jump(0.6, 2), FLAT), 10 * STEPS / 4.0,
-         "a line of 10 spreads", 0.05),
-    Test("shallowest with 90 % of the best (Welch)", each(saturates_at_16),
+         "a line of 10 SD", 0.05),
+    Test("shallowest with 90 % of the best (Welch)", for_each(saturates_at_16),
          rows_of([20, 60, 89, 100, 100], [20, 90, 92, 100, 100]),
-         np.array([20.0, 60, 97, 100, 100]), "97 of 100 spreads", 0.05,
-         ("normal", "skewed", "unequal spreads")),
-    Test("the score falls (Welch)", each(lambda x: monotonicity(by_depth(x)).fall.p),
-         (FLAT, STEPS.astype(float)), np.array([0, 2.0, 2, 2, -1]), "3 spreads", 0.2),
-    Test("every step rises (Welch)", each(lambda x: monotonicity(by_depth(x)).rise.p),
-         rows_of([0, 3, 3, 6, 9]), 3.0 * STEPS, "3 spreads a step", 0.2),
-    Test("the best depth for a budget (Welch)", each(best_is_last), rows_of([0, 0, 0], [0, 3, 3]),
-         np.array([0, 0, 3.0]), "3 spreads", 0.2),
-    Test("who needs fewer steps (permutations)", each(sooner), rows_of([0, 0]), np.array([0, 1.5]),
-         "1.5 spreads", 0.1),
-    Test("improvement over four tasks (ranks)", each(four_tasks), (np.zeros(8),),
-         np.array([0, 1.0] * 4), "1 spread on each", 0.1),
-    Test("runs that fail (Fisher)", each(failures), rows_of([0, 0]), np.array([0, 1.0]),
-         "0.1 against 0.9", 0.5, ("learns or not",)),
-    Test("most runs learn (binomial)", each(mostly_learn), rows_of([0]), np.array([0.0]),
-         "none: a chance of a half", 0.5, ("learns or not",)),
+         np.array([20.0, 60, 97, 100, 100]), "97 of 100 SD", 0.05,
+         ("normal", "skewed", "unequal SD")),
+    Test("the score decreases (Welch)", for_each(lambda x: monotonicity(by_depth(x)).decrease.p),
+         (FLAT, STEPS.astype(float)), np.array([0, 2.0, 2, 2, -1]), "3 SD", 0.2),
+    Test("every step is an increase (Welch)",
+         for_each(lambda x: monotonicity(by_depth(x)).increase.p),
+         rows_of([0, 3, 3, 6, 9]), 3.0 * STEPS, "3 SD per step", 0.2),
+    Test("the best depth for a budget (Welch)", for_each(best_is_last),
+         rows_of([0, 0, 0], [0, 3, 3]), np.array([0, 0, 3.0]), "3 SD", 0.2),
+    Test("steps to a share (permutations)", for_each(delay), rows_of([0, 0]), np.array([0, 1.5]),
+         "1.5 SD", 0.1),
+    Test("improvement over four tasks (ranks)", for_each(four_tasks), (np.zeros(8),),
+         np.array([0, 1.0] * 4), "1 SD on each", 0.1),
+    Test("share of failed runs (Fisher)", for_each(failures), rows_of([0, 0]), np.array([0, 1.0]),
+         "0.1 against 0.9", 0.5, ("binary",)),
+    Test("most runs learn (binomial)", for_each(mostly_learn), rows_of([0]), np.array([0.0]),
+         "none: probability 0.5", 0.5, ("binary",)),
 )  # fmt: skip
 
 
 def rates(
     test: Test, means: np.ndarray, noise: str, seeds: int, repeats: int, draw: np.random.Generator
 ) -> np.ndarray:
-    """Share of studies that the claim is made in, at each of the levels."""
+    """Share of studies with a significant claim, at each of the levels."""
     count = max(20, round(test.share * repeats))
     p = test.p(NOISES[noise](means, (count, len(means), seeds), draw))
     return np.array([(p <= level).mean() for level in LEVELS])
@@ -244,17 +247,17 @@ def rates(
 def test_rows(repeats: int, draw: np.random.Generator) -> list[str]:
     names = " | ".join(NOISES)
     rows = [
-        f"| test | seeds | false: {names} | effect | power: normal | learns or not |",
+        f"| test | seeds | false: {names} | effect | power: normal | binary |",
         "|---|---|" + "---|" * len(NOISES) + "---|---|---|",
     ]
     for test in TESTS:
         for seeds in SEEDS:
             false = [_worst(test, noise, seeds, repeats, draw) for noise in NOISES]
             power = [
-                _cell(rates(test, test.something, noise, seeds, repeats, draw))
-                if noise in test.noises and not np.array_equal(test.something, test.nothing[0])
+                _cell(rates(test, test.alternative, noise, seeds, repeats, draw))
+                if noise in test.noises and not np.array_equal(test.alternative, test.null[0])
                 else ""
-                for noise in ("normal", "learns or not")
+                for noise in ("normal", "binary")
             ]
             cells = [test.name, str(seeds), *false, test.effect, *power]
             rows.append(f"| {' | '.join(cells)} |")
@@ -264,7 +267,7 @@ def test_rows(repeats: int, draw: np.random.Generator) -> list[str]:
 def _worst(test: Test, noise: str, seeds: int, repeats: int, draw: np.random.Generator) -> str:
     if noise not in test.noises:
         return ""
-    found = [rates(test, means, noise, seeds, repeats, draw) for means in test.nothing]
+    found = [rates(test, means, noise, seeds, repeats, draw) for means in test.null]
     return _cell(np.max(found, axis=0))
 
 
@@ -276,7 +279,7 @@ def shape_rows(repeats: int, draw: np.random.Generator) -> list[str]:
     """Of a critical depth on every shape without one, five seeds."""
     spreads = (0.05, 0.1, 0.3, 1.0)
     rows = [
-        "| shape | " + " | ".join(f"spread {spread}" for spread in spreads) + " |",
+        "| shape | " + " | ".join(f"SD {spread}" for spread in spreads) + " |",
         "|---|" + "---|" * len(spreads),
     ]
     for name, mean in NO_JUMP.items():
@@ -287,10 +290,10 @@ def shape_rows(repeats: int, draw: np.random.Generator) -> list[str]:
 
 
 def power_rows(repeats: int, draw: np.random.Generator) -> list[str]:
-    """Of a critical depth, by the share of the jump (third step), the spread and the seeds."""
+    """Of a critical depth, by the share of the jump (third step), the SD and the seeds."""
     counts = (3, 5, 10, 20)
     rows = [
-        "| share of the jump | spread | " + " | ".join(f"{n} seeds" for n in counts) + " |",
+        "| share of the jump | SD | " + " | ".join(f"{n} seeds" for n in counts) + " |",
         "|---|---|" + "---|" * len(counts),
     ]
     for share in (0.7, 0.85, 1.0):
@@ -302,35 +305,35 @@ def power_rows(repeats: int, draw: np.random.Generator) -> list[str]:
 
 
 def margin_rows(repeats: int, draw: np.random.Generator) -> list[str]:
-    """How often "no difference that matters" is said where the difference is just the margin."""
+    """Share of the verdict "no difference that matters" if the difference is the margin, or 0."""
     rows = [
-        "| seeds | false: normal, margin of 2 spreads | learns or not, 0.95 against 0.75, margin "
-        "0.2 | power: normal | learns or not, both 0.95 |",
+        "| seeds | false: normal, margin of 2 SD | binary, 0.95 against 0.75, margin "
+        "0.2 | power: normal | binary, both 0.95 |",
         "|---|---|---|---|---|",
     ]
     for seeds in (5, 10, 20):
         cells = []
         for gap in (1.0, 0.0):
             shape = (repeats, 2, seeds)
-            apart = np.array([0.0, 2 * gap])
+            means = np.array([0.0, 2 * gap])
             chance = np.array([0.95, 0.95 - 0.2 * gap])[:, None]
             learnt = (draw.uniform(size=shape) < chance).astype(float)
-            for studies, margin in ((normal(apart, shape, draw), 2.0), (learnt, 0.2)):
-                said = [_says_no_difference(study, margin) for study in studies]
-                cells.append(f"{np.mean(said):.3f}")
+            for studies, margin in ((normal(means, shape, draw), 2.0), (learnt, 0.2)):
+                share = np.mean([_is_equivalent(study, margin) for study in studies])
+                cells.append(f"{share:.3f}")
         rows.append(f"| {seeds} | {' | '.join(cells)} |")
     return rows
 
 
-def _says_no_difference(study: np.ndarray, margin: float) -> bool:
-    value = Cells.from_seeds(list(study)).estimate(np.array([-1.0, 1.0]))
-    return judged([Claim("", value, 1.0, 0, margin)])[0].strength == NO_DIFFERENCE
+def _is_equivalent(study: np.ndarray, margin: float) -> bool:
+    value = CellMeans.from_seeds(list(study)).estimate(np.array([-1.0, 1.0]))
+    return assess_claims([Claim("", value, 1.0, 0, margin)])[0].strength == NO_DIFFERENCE
 
 
 def coverage_rows(repeats: int, draw: np.random.Generator) -> list[str]:
-    """How often each 95 % interval holds what it should: a mean of 0, a chance of 0.7."""
+    """Share of 95 % intervals that contain the truth: a mean of 0, a probability of 0.7."""
     rows = [
-        "| interval | tasks | seeds | normal | learns or not, 0.7 |",
+        "| interval | tasks | seeds | normal | binary, 0.7 |",
         "|---|---|---|---|---|",
     ]
 
@@ -339,10 +342,10 @@ def coverage_rows(repeats: int, draw: np.random.Generator) -> list[str]:
         for _ in range(repeats):
             noise = draw.normal(size=(tasks, seeds))
             learnt = (draw.uniform(size=(tasks, seeds)) < 0.7).astype(float)
-            for place, scores in enumerate((noise, learnt)):
-                if truths[place] is not None:
-                    held: Estimate = interval(scores)
-                    hits[place] += held.low - 1e-9 <= truths[place] <= held.high + 1e-9
+            for index, scores in enumerate((noise, learnt)):
+                if truths[index] is not None:
+                    found: Estimate = interval(scores)
+                    hits[index] += found.low - 1e-9 <= truths[index] <= found.high + 1e-9
         cells = [
             "" if truth is None else f"{hit / repeats:.2f}"
             for truth, hit in zip(truths, hits, strict=True)
@@ -352,11 +355,12 @@ def coverage_rows(repeats: int, draw: np.random.Generator) -> list[str]:
     for seeds in SEEDS:
         add("mean (Student, cut to the range)", 1, seeds, lambda x: mean_interval(x[0]), (0, 0.7))
     for seeds in SEEDS:
-        add("difference of means (Welch)", 2, seeds, lambda x: difference(x[1], x[0]).value, (0, 0))
+        add("difference of means (Welch)", 2, seeds,
+            lambda x: mean_difference(x[1], x[0]).estimate, (0, 0))  # fmt: skip
     for trials in (5, 20, 128):
         share = (None, 0.7)
         add("share of trials (Wilson)", 1, trials,
-            lambda x: share_interval(int(x.sum()), x.size), share)  # fmt: skip
+            lambda x: proportion_interval(int(x.sum()), x.size), share)  # fmt: skip
     for tasks, seeds in ((4, 3), (4, 5), (10, 3)):
         add("interquartile mean (bootstrap)", tasks, seeds, lambda x: stratified_bootstrap(
             list(x), interquartile_mean, draw, 300), (0, None))  # fmt: skip
@@ -382,60 +386,60 @@ def page(repeats: int) -> str:
     return text
 
 
-TEMPLATE = """# How often the tests err
+TEMPLATE = """# Error rates and power of the statistical tests
 
-Every test that `kilolayer` judges runs by, on simulated studies whose truth is known.
-`python -m benchmarks.error_rates` writes this page (<repeats> studies for each figure, fewer for
-slow tests; some minutes of one core).
+Every statistical test of `kilolayer`, on simulated studies with known truth.
+`python -m benchmarks.error_rates` writes this page (<repeats> studies per cell, fewer for slow
+tests; some minutes of one core).
 
 ## False claims and power
 
-A cell is the share of studies in which the claim is made at p <= 0.05, and in brackets at 0.1.
-Under *false* the claim is false and the cell should be at most 0.05 (0.1); where several truths
-make it false, it is the worst of them. Under *power* it is true, by the effect named, in units of
-the spread of seeds. *Learns or not*: each seed scores 1 or 0; where groups differ, with a chance of
-0.1 against 0.9.
+A cell is the share of studies with p <= 0.05 for the claim, and in brackets with p <= 0.1. Under
+*false* the claim is false, and the cell should be at most 0.05 (0.1); if several truths make it
+false, the cell is the worst of them. Under *power* the claim is true, with the given effect in
+standard deviations over seeds (SD). *Binary*: each seed scores 1 or 0; where groups differ, with
+probabilities 0.1 and 0.9.
 
 <tests>
 
-- Three seeds against three give p = 0.1 at best, so at 0.05 they find nothing; five signs give
-  0.06.
-- The worst of several truths is raised by chance: the standard error of a cell near 0.05 is 0.005
-  with 2,000 studies, and 0.02 where a slow test has 100.
-- Two groups of three seeds whose spreads differ threefold pass 0.1 too often.
+- With three seeds against three p is at least 0.1, so the power at 0.05 is 0; with five sign flips
+  p is at least 0.06.
+- The worst of several truths is biased upward: the standard error of a cell near 0.05 is 0.005
+  with 2,000 studies, and 0.02 with 100 studies of a slow test.
+- Two groups of three seeds whose standard deviations differ threefold have a false rate above 0.1
+  at the level 0.1.
 
-## A critical depth where there is none
+## False critical depths
 
-Five seeds; the spread of seeds is in units of the whole gain. The last four shapes are the worst of
-all 583 that go in steps of a quarter and lie on the edge of having a jump.
+Five seeds; the standard deviation (SD) over seeds is in units of the total gain. The last four
+shapes are the worst of all 583 shapes with steps of a quarter at the boundary of having a jump.
 
 <shapes>
 
-## A critical depth where there is one
+## Power to find a critical depth
 
-The share of studies that name the right step at p <= 0.05 (0.1). The rest of the gain is a straight
+The share of studies with the right step and p <= 0.05 (0.1). The rest of the gain is a straight
 line.
 
 <power>
 
 ## No difference that matters
 
-How often it is said where the difference is as large as the margin (*false*), and where there is
-none.
+Share of this verdict if the difference equals the margin (*false*), and without a difference
+(*power*).
 
 <margin>
 
-Seeds that all agree have an interval without a width. It is not taken for evidence, however many
-they are.
+Seeds that all agree have an interval of width 0. It is not evidence, for any number of seeds.
 
 ## Coverage of the 95 % intervals
 
-How often an interval holds the truth.
+Share of intervals that contain the truth.
 
 <coverage>
 
-Three seeds that learn or not all agree in a third of the studies, and no interval can be made of
-them. Tables then give the value and say "all 3 seeds".
+Three binary seeds all agree in a third of the studies, and then have no interval. Tables give the
+value and "all 3 seeds".
 """
 
 

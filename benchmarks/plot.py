@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from benchmarks.measure import Figures, Row
 from benchmarks.page import Measured
 from kilolayer.render.style import BLUE, ORANGE, SERIES
-from kilolayer.report.svg import FONT_SIZE, dress, new_figure
+from kilolayer.report.svg import FONT_SIZE, new_figure, style_axes
 
 SIDES = {"ours": ("kilolayer", BLUE), "yardstick": ("straightforward", ORANGE)}
 
@@ -19,18 +19,18 @@ def plot(found: Measured) -> Figure:
     axes = figure.subplots(2, 3)
     sizes = f"width {found.narrow}, batch {found.narrow}"
     curves(axes[0, 0], found.sweep, lambda figures: figures.compile_seconds)
-    dress(axes[0, 0], "Trace and compile", "depth", "s")
+    style_axes(axes[0, 0], "Trace and compile", "depth", "s")
     curves(axes[0, 1], found.sweep, lambda figures: 1e3 * figures.each)
-    dress(axes[0, 1], f"Update, {sizes}", "depth", "ms")
+    style_axes(axes[0, 1], f"Update, {sizes}", "depth", "ms")
     curves(axes[0, 2], found.sweep, lambda figures: figures.peak_bytes / 1e6)
-    dress(axes[0, 2], f"Memory of an update, {sizes}", "depth", "MB")
+    style_axes(axes[0, 2], f"Memory of an update, {sizes}", "depth", "MB")
     curves(axes[1, 0], found.energies, lambda figures: 1e3 * figures.each)
-    dress(axes[1, 0], "Pairwise energies, both ways", "batch", "ms")
+    style_axes(axes[1, 0], "Pairwise energies, both ways", "batch", "ms")
     speeds(axes[1, 1], found)
-    dress(axes[1, 1], "Against the straightforward formulation", "times faster")
+    style_axes(axes[1, 1], "Against the straightforward formulation", "times faster")
     parts(axes[1, 2], found)
     title = f"Parts of an update: depth {found.headline.size}, width {found.width}"
-    dress(axes[1, 2], title, "share of its time")
+    style_axes(axes[1, 2], title, "share of its time")
     axes[0, 0].legend(fontsize=FONT_SIZE - 1, frameon=False)
     return figure
 

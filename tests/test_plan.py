@@ -1,4 +1,4 @@
-"""The plan: counts by hand, and one refusal for every check."""
+"""The plan: hand computations, and one refusal per check."""
 
 import re
 
@@ -31,7 +31,7 @@ def depths(plan: TrainPlan) -> tuple[int, int]:
     return plan.actor_torso.depth, plan.critic_torso.depth
 
 
-def test_the_published_numbers():
+def test_plan_matches_published_counts():
     plan = derive(
         num_envs=512, unroll_length=62, update_to_data=1 / 40, batch_size=512,
         total_steps=100_000_000, min_replay_steps_per_env=1000, replay_steps_per_env=10_000,
@@ -51,12 +51,12 @@ def test_the_published_numbers():
     assert plan.evaluate_after[-1] == plan.training_unrolls
 
 
-def test_the_batch_size_does_not_change_the_number_of_updates():
+def test_batch_size_does_not_change_number_of_updates():
     counts = {derive(batch_size=size).updates_per_unroll for size in (2, 64, 256, 4096)}
     assert len(counts) == 1
 
 
-def test_depths_and_episode_length_can_be_set_apart():
+def test_actor_critic_depth_and_episode_length_are_independent():
     plan = derive(depth=8, critic_depth=16, episode_length=50)
     assert depths(plan) == (8, 16)
     assert plan.episode_length == 50
@@ -77,7 +77,7 @@ def test_depths_and_episode_length_can_be_set_apart():
         ({"actor_depth": 4, "critic_depth": 12, "residual": "interpolate"}, 1 / 2, 1 / 4),
     ],
 )
-def test_branches_of_a_deep_stack_add_up_to_those_of_two_blocks(changes, actor, critic):
+def test_branch_scale_of_deep_stacks(changes, actor, critic):
     plan = derive(**changes)
     assert plan.actor_torso.branch_scale == pytest.approx(actor)
     assert plan.critic_torso.branch_scale == pytest.approx(critic)
@@ -103,7 +103,7 @@ def test_branches_of_a_deep_stack_add_up_to_those_of_two_blocks(changes, actor, 
         ({"depth": 4, "rematerialisation": "nested"}, "cpu", "nested"),
     ],
 )
-def test_rematerialisation_is_the_first_that_fits_the_platform(changes, platform, expected):
+def test_rematerialisation_is_the_cheapest_that_fits(changes, platform, expected):
     config = run_config(**{"batch_size": 512, **changes})
     plan = TrainPlan.derive(config, 1000, platform)
     assert plan.rematerialisation == expected
@@ -121,7 +121,7 @@ def test_rematerialisation_is_the_first_that_fits_the_platform(changes, platform
         ({"activation": "relu"}, "gpu", False),
     ],
 )
-def test_gradients_are_lean_where_that_pays(changes, platform, lean):
+def test_lean_gradients_are_used_where_faster(changes, platform, lean):
     plan = TrainPlan.derive(run_config(**changes), 1000, platform)
     assert plan.actor_torso.lean is plan.critic_torso.lean is lean
     said = ", lean gradients, " if lean else ", gradients by autodiff, "
@@ -135,7 +135,7 @@ def test_gradients_are_lean_where_that_pays(changes, platform, lean):
     evaluations=st.integers(1, 40),
     checkpoints=st.none() | st.integers(1, 40),
 )
-def test_counts_hold_together(total, envs, length, evaluations, checkpoints):
+def test_plan_counts_are_consistent(total, envs, length, evaluations, checkpoints):
     config = run_config(
         total_steps=total, num_envs=envs, unroll_length=length, num_evaluations=evaluations,
         num_checkpoints=checkpoints, batch_size=2, update_to_data=1.0,
@@ -154,7 +154,7 @@ def test_counts_hold_together(total, envs, length, evaluations, checkpoints):
 
 
 def refusal(changes: dict) -> str:
-    """The message with which the changes are refused; empty if they are not."""
+    """The error message for the changes; empty if they are valid."""
     try:
         derive(**changes)
     except UserError as error:
@@ -162,7 +162,7 @@ def refusal(changes: dict) -> str:
     return ""
 
 
-# (changes, the field named, words of the message, nearest valid choice or None)
+# (changes, field of the message, words of the message, nearest valid choice or None)
 REFUSED = [
     ({"depth": 6}, "depth", "a multiple of layers_per_block = 4, at least 4", 8),
     ({"depth": 5}, "depth", "a multiple of layers_per_block = 4", 4),
@@ -203,7 +203,7 @@ REFUSED = [
     ({"update_to_data": 0.0}, "update_to_data", "greater than 0", 0.025),
     ({"update_to_data": -1.0}, "update_to_data", "greater than 0", 0.025),
     ({"update_to_data": 1e-9, "num_envs": 10, "unroll_length": 50}, "update_to_data",
-     "an unroll of 500 steps must be followed by one update", 0.002),
+     "an unroll of 500 steps needs at least one update", 0.002),
     ({"logsumexp_penalty": -0.1}, "logsumexp_penalty", "at least 0", 0.0),
     ({"shuffled_goal_share": 1.5}, "shuffled_goal_share", "[0, 1]", 1.0),
     ({"shuffled_goal_share": -0.5}, "shuffled_goal_share", "[0, 1]", 0.0),
@@ -228,7 +228,7 @@ REFUSED = [
     ({"batch_size": 1000, "num_envs": 4, "min_replay_steps_per_env": 100, "unroll_length": 50},
      "batch_size", "(4 environments x 99 steps)", 396),
     ({"num_envs": 1, "min_replay_steps_per_env": 1, "unroll_length": 1, "update_to_data": 1.0},
-     "min_replay_steps_per_env", "two steps with a future", 3),
+     "min_replay_steps_per_env", "two steps with a successor", 3),
     ({"depth": 8.0}, "depth", "whole number", None),
     ({"policy_delay": 0}, "policy_delay", "at least 1", 1),
     ({"seed": True}, "seed", "whole number", None),
@@ -252,7 +252,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("changes", "field", "allowed", "nearest"), REFUSED)
-def test_what_is_refused_names_field_value_range_and_nearest(changes, field, allowed, nearest):
+def test_plan_errors_name_field_value_range_and_nearest(changes, field, allowed, nearest):
     message = refusal(changes)
     value = changes.get(field, run_config().flat().get(field))
     assert message.startswith(f"{field} = {value!r} is not allowed: ")
@@ -263,17 +263,17 @@ def test_what_is_refused_names_field_value_range_and_nearest(changes, field, all
         return
     assert found is not None
     assert float(found[1]) == pytest.approx(nearest)
-    # The advice is good: following it, this field is refused no more.
+    # With the nearest valid choice this field is no longer refused.
     assert not refusal({**changes, field: type(nearest)(nearest)}).startswith(f"{field} = ")
 
 
-def test_every_ranged_field_has_a_refusal_above():
+def test_every_ranged_field_has_a_refusal_test():
     refused = {field for _, field, *_ in REFUSED}
     free = {"agent", "rematerialisation", "branch_scale", "tensorboard", "wandb",
             "contrastive_loss", "absorbing_termination", "residual", "activation",
             "branch_activation", "evaluate_training_goals",
             "profile", "final_target_entropy_per_action"}  # fmt: skip
-    # What says which task is checked where the task is made.
+    # The choice of the task is checked when the task is built.
     free |= {"dataset", "start_from"} | set(settings_of(TaskChoice))
     known = set(run_config().flat())
     for agent in AGENTS:
@@ -282,7 +282,7 @@ def test_every_ranged_field_has_a_refusal_above():
 
 
 @pytest.mark.parametrize(("batch_size", "nearest"), [(2, "4"), (3, "4"), (5, "4 or 8")])
-def test_no_nearest_choice_is_0(batch_size, nearest):
+def test_nearest_choice_is_never_zero(batch_size, nearest):
     config = run_config(batch_size=batch_size, num_envs=8, eval_envs=4)
     with pytest.raises(UserError, match=f"batch_size = .*the nearest valid choice is {nearest}\\."):
         TrainPlan.derive(config, 100, devices=4)

@@ -151,7 +151,7 @@ def train(arguments: "TrainArguments") -> None:
 
 
 def _tell_results(runs: Sequence["Run"]) -> None:
-    from kilolayer.report.ledger import diverged_sentence
+    from kilolayer.report.run_metadata import divergence_notes
     from kilolayer.report.run_report import write_report
 
     for run in runs:
@@ -160,8 +160,8 @@ def _tell_results(runs: Sequence["Run"]) -> None:
         steps = int(run.curve("evaluation/success")[0][-1])
         seed = f", seed {run.config.seed}" if len(runs) > 1 else ""
         rate = Text(f"\nsuccess rate {success:.2f}", "bold")
-        OUTPUT.print(rate.append(f" after {steps:,} {run.clock}{seed}", "not bold"))
-        for sentence in diverged_sentence(run):
+        OUTPUT.print(rate.append(f" after {steps:,} {run.progress_unit}{seed}", "not bold"))
+        for sentence in divergence_notes(run):
             OUTPUT.print(sentence)
         film = run.path / "media" / "evaluation.mp4"
         if film.is_file():

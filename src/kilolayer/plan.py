@@ -1,4 +1,4 @@
-"""The counts that a config implies for one task. Settings of several groups are checked here."""
+"""Counts derived from a config and its task, and checks that involve several groups of settings."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ class TrainPlan:
     """Counts derived from a config and the task's episode length.
 
     steps_per_unroll: environment steps of one unroll, over all environments; 0 with a dataset,
-    where a round has updates only.
+    since its rounds have updates only.
     updates_per_unroll: gradient updates that follow each unroll.
     prefill_unrolls: unrolls before the first update; training_unrolls: unrolls with updates.
     replay_capacity: steps per environment in the buffer, a multiple of the unroll's length; with a
-    dataset its number of steps, see `holding`.
+    dataset its number of steps, see `with_dataset`.
     evaluate_after, save_after: numbers of training unrolls after which an evaluation, or a
     checkpoint, follows, ascending.
     actor_torso, critic_torso: the deep parts of the networks, with all derived settings.
@@ -53,8 +53,8 @@ class TrainPlan:
     def rematerialisation(self) -> Rematerialisation:
         return self.actor_torso.rematerialisation
 
-    def holding(self, steps: int, longest: int) -> "TrainPlan":
-        """The plan for a dataset of `steps` steps, whose longest trajectory has `longest`."""
+    def with_dataset(self, steps: int, longest: int) -> "TrainPlan":
+        """The plan for a dataset of `steps` steps, whose longest trajectory has `longest` steps."""
         return dataclasses.replace(self, replay_capacity=steps, episode_length=longest)
 
     def describe(self) -> str:
@@ -62,20 +62,20 @@ class TrainPlan:
         torsos = (self.actor_torso, self.critic_torso, *self.own_torsos)
         depths = {torso.depth: torso.branch_scale for torso in torsos}
         scales = ", ".join(f"{scale:.3g} at depth {depth}" for depth, scale in depths.items())
-        way = "lean gradients" if self.actor_torso.lean else "gradients by autodiff"
-        kept = "no" if self.rematerialisation == "none" else self.rematerialisation
-        return f"residual branches scaled by {scales}, {way}, {kept} rematerialisation"
+        gradients = "lean gradients" if self.actor_torso.lean else "gradients by autodiff"
+        mode = "no" if self.rematerialisation == "none" else self.rematerialisation
+        return f"residual branches scaled by {scales}, {gradients}, {mode} rematerialisation"
 
     @staticmethod
     def derive(
         config: RunConfig, task_episode_length: int, platform: str = "cpu", devices: int = 1
     ) -> "TrainPlan":
-        """Derive the counts; raises UserError for settings of several groups that do not fit.
+        """Derive the counts; raises UserError for settings that contradict each other.
 
-        platform: where the run will train, `cpu` or `gpu`. devices: how many share the work.
+        platform: where the run will train, `cpu` or `gpu`. devices: number of devices.
         """
         collection, replay, network = config.collection, config.replay, config.network
-        _check_shares(config, devices)
+        _check_device_split(config, devices)
         steps_per_unroll = collection.num_envs * collection.unroll_length
         online = collection.dataset is None
         unroll = collection.unroll_length
@@ -84,7 +84,7 @@ class TrainPlan:
         if online:
             _check_replay(config, prefill * unroll, capacity * unroll)
         elif config.agent.sampling.absorbing:
-            allowed = "a dataset does not tell a trajectory that terminated from one that was cut"
+            allowed = "a dataset does not distinguish terminated from truncated trajectories"
             raise bad_field("absorbing_termination", True, allowed, False)
         on_policy = isinstance(config.agent, OnPolicyAgent)
         if on_policy:
@@ -94,35 +94,36 @@ class TrainPlan:
             raise bad_field(
                 "update_to_data",
                 collection.update_to_data,
-                f"an unroll of {steps_per_unroll} steps must be followed by one update at least",
+                f"an unroll of {steps_per_unroll} steps needs at least one update",
                 1 / steps_per_unroll,
             )
         training = max(1, _round_up(collection.total_steps, steps_per_unroll) - prefill)
         evaluations = config.evaluation.num_evaluations
         actor, critic = network.depth_of_actor, network.depth_of_critic
         deepest = max(critic + max(actor, critic), sum(config.agent.own_depths))
-        again = network.rematerialisation_at(deepest, config.agent.batch_size, platform)
+        rematerialisation = network.rematerialisation_at(deepest, config.agent.batch_size, platform)
         return TrainPlan(
             episode_length=collection.episode_length or task_episode_length,
             steps_per_unroll=steps_per_unroll if online else 0,
             updates_per_unroll=updates,
             prefill_unrolls=prefill,
             training_unrolls=training,
-            # On-policy agents read only the newest unroll.
+            # On-policy agents use only the newest unroll.
             replay_capacity=unroll if on_policy else capacity * unroll,
-            evaluate_after=_spread(training, evaluations),
-            save_after=_spread(training, config.checkpoints.num_checkpoints or evaluations),
-            actor_torso=network.torso(actor, again, platform),
-            critic_torso=network.torso(critic, again, platform),
+            evaluate_after=_evenly_spaced(training, evaluations),
+            save_after=_evenly_spaced(training, config.checkpoints.num_checkpoints or evaluations),
+            actor_torso=network.torso(actor, rematerialisation, platform),
+            critic_torso=network.torso(critic, rematerialisation, platform),
             own_torsos=tuple(
-                network.torso(depth, again, platform) for depth in config.agent.own_depths
+                network.torso(depth, rematerialisation, platform)
+                for depth in config.agent.own_depths
             ),
         )
 
 
 def build_agent(config: RunConfig, plan: TrainPlan, task: Task) -> Agent:
-    """The config's agent, ready to learn the task; raises UserError if one of the user's own does
-    not fit."""
+    """The config's agent, bound to the task; raises UserError if a user's own agent is not
+    compatible."""
     problem = Problem(
         task=task_spec(task),
         actor_torso=plan.actor_torso,
@@ -138,19 +139,19 @@ def build_agent(config: RunConfig, plan: TrainPlan, task: Task) -> Agent:
     return config.agent.on(problem)
 
 
-def check_source(config: RunConfig) -> None:
-    """Raises UserError if the agent cannot learn from the source that the config gives."""
+def check_data_source(config: RunConfig) -> None:
+    """Raises UserError if the agent cannot learn from the config's source of data."""
     agent, name = config.agent, config.agent_name
     if config.collection.dataset is None and "steps" not in agent.learns_from:
-        allowed = "it learns from a dataset, so give one with --dataset"
+        allowed = "it learns from a dataset: set --dataset"
         raise bad_field("agent", name, allowed, "gcsl")
     if config.collection.dataset is not None and "dataset" not in agent.learns_from:
-        able = [name for name, kind in AGENTS.items() if "dataset" in kind.learns_from]
-        allowed = f"it learns from its own steps, and from a dataset learn {', '.join(able)}"
+        offline = [name for name, kind in AGENTS.items() if "dataset" in kind.learns_from]
+        allowed = f"it cannot learn from a dataset, unlike {', '.join(offline)}"
         raise bad_field("agent", name, allowed, "gcbc" if name == "gcsl" else "crl")
 
 
-def _spread(unrolls: int, count: int) -> tuple[int, ...]:
+def _evenly_spaced(unrolls: int, count: int) -> tuple[int, ...]:
     """Up to `count` of the numbers 1 to `unrolls`, evenly spread, the last among them."""
     count = min(count, unrolls)
     return tuple(round(unrolls * (index + 1) / count) for index in range(count))
@@ -160,7 +161,7 @@ def _round_up(steps: int, unit: int) -> int:
     return -(-steps // unit)
 
 
-def _check_shares(config: RunConfig, devices: int) -> None:
+def _check_device_split(config: RunConfig, devices: int) -> None:
     counts = {
         "num_envs": config.collection.num_envs,
         "eval_envs": config.evaluation.eval_envs,
@@ -170,21 +171,21 @@ def _check_shares(config: RunConfig, devices: int) -> None:
         if count % devices:
             below = count // devices * devices
             nearest = " or ".join(str(n) for n in (below, below + devices) if n > 0)
-            allowed = f"{devices} devices must share it equally (--devices sets how many)"
+            allowed = f"it must be a multiple of the number of devices ({devices}; see --devices)"
             raise bad_field(field, count, allowed, nearest)
 
 
 def _check_unroll(config: RunConfig) -> None:
-    """Raises UserError if an unroll, the agent's only source, has fewer steps than a batch."""
+    """Raises UserError if an unroll, the only data of an update, has fewer steps than a batch."""
     steps = (config.collection.unroll_length - 1) * config.collection.num_envs
     if config.agent.batch_size > steps:
         allowed = (
-            f"an unroll holds {steps} steps with a successor, and {config.agent_name} learns from "
-            "one alone"
+            f"an unroll has {steps} steps with a successor, and {config.agent_name} samples each "
+            "batch from one unroll"
         )
         if steps < 2:
             allowed, unroll = (
-                f"{allowed}: a batch takes 2",
+                f"{allowed}: a batch needs 2",
                 1 + _round_up(2, config.collection.num_envs),
             )
             raise bad_field("unroll_length", config.collection.unroll_length, allowed, unroll)
@@ -200,20 +201,20 @@ def _check_replay(config: RunConfig, prefill: int, capacity: int) -> None:
             f"it must not exceed replay_steps_per_env = {replay.replay_steps_per_env}",
             replay.replay_steps_per_env,
         )
-    # The newest step of each environment never has a future yet.
-    drawable = num_envs * (prefill - 1)
-    if drawable < 2:
+    # The newest step of each environment has no successor yet.
+    available = num_envs * (prefill - 1)
+    if available < 2:
         raise bad_field(
             "min_replay_steps_per_env",
             replay.min_replay_steps_per_env,
-            "when updates begin the buffer must hold two steps with a future at least",
+            "when updates begin the buffer must hold at least two steps with a successor",
             1 + _round_up(2, num_envs),
         )
-    if config.agent.batch_size > drawable:
+    if config.agent.batch_size > available:
         raise bad_field(
             "batch_size",
             config.agent.batch_size,
-            f"when updates begin the buffer holds {drawable} steps with a future "
+            f"when updates begin the buffer holds {available} steps with a successor "
             f"({num_envs} environments x {prefill - 1} steps)",
-            drawable,
+            available,
         )

@@ -1,4 +1,4 @@
-"""The command that answers a question about depth. Like `cli.py`, no logic."""
+"""The command `kilolayer study`: parses and prints only."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -23,49 +23,57 @@ def study(
     calibration: bool = False,
 ) -> None:
     """Answer a question about depth with many runs: `kilolayer study NAME`. Without a name, list
-    the questions that there are.
+    all questions.
 
-    Finished runs are never repeated: the same command continues an interrupted study, and more
-    seeds or depths extend it.
+    Finished runs are never repeated. The same command continues an interrupted study. More seeds
+    or depths extend it.
 
     Args:
-        name: The question, or module:function of your own.
-        size: quick trains on a point maze, minutes on two cores; laptop on the hardest one,
-            hours; body trains an arm that pushes, a day; paper is for GPUs.
-        out: The study directory. Default: studies/NAME-SIZE.
-        task: Train on this task instead of the study's. Repeat the option for several tasks.
-        depths: Depths to compare instead of the study's.
-        seeds: Seeds of every combination instead of the study's. An interval needs at least two.
-        executor: Where the runs go: local processes, a Ray cluster or Slurm jobs.
-        jobs: Runs at once. Default: as many as cores and memory allow.
-        from_: Analyse the runs of this study directory instead of training.
-        smallest_effect: The largest difference that does not matter, as a share of the best
-            possible score, such as 0.1. Default: that of the study, 0.05 for a new one.
-        dry_run: Print the grid and its cost, and train nothing.
-        calibration: Compile and time one run for the hours and the memory of a dry run.
+        name: The question to answer, or module:function of your own question. Default: list the
+            questions and train nothing.
+        size: Size of the grid. quick rehearses the question on a point maze, minutes on two cores;
+            laptop trains on the hardest point maze, hours; body trains an arm that pushes, a day;
+            paper needs GPUs.
+        out: The study directory. Default: studies/NAME-SIZE. Set it to keep two studies of one
+            question and size.
+        task: Task of the runs. Repeat the option for several tasks. Default: the task of the size.
+        depths: Depths to compare. Default: the depths of the size.
+        seeds: Seeds per combination. Default: the seeds of the size. An interval needs at least
+            two, a p-value below 0.05 at least four.
+        executor: Where the runs train: local processes, a Ray cluster or Slurm jobs.
+        jobs: Number of runs at the same time. Default: as many as cores and memory allow. Reduce it
+            if the machine has other work.
+        from_: Analyse the runs of this study directory instead of training. Default: train. Use it
+            to answer another question with existing runs.
+        smallest_effect: The largest difference that does not matter, as a share of the score's
+            range, such as 0.1. Default: that of the existing study, 0.05 for a new study. Set it
+            before the runs.
+        dry_run: Print the runs and their cost, and train nothing. Default: train.
+        calibration: With --dry-run: compile and time one run to forecast hours and memory. Default:
+            count operations only, which takes about a second per run.
     """
     from kilolayer.studies import run as studies
     from kilolayer.studies.tables import cost_table, memory_sentence, question_table
 
     if name is None:
-        asked = {key: question().asks for key, question in studies.QUESTIONS.items()}
-        OUTPUT.print(question_table(asked))
+        questions = {key: question().text for key, question in studies.QUESTIONS.items()}
+        OUTPUT.print(question_table(questions))
         return
     if dry_run:
         cells, cost = studies.dry_run(name, size, task, depths, seeds, calibration)
         OUTPUT.print(cost_table(cells, cost))
         OUTPUT.print(memory_sentence(cost))
         return
-    found = studies.study(
+    result = studies.study(
         name, size, out, task, depths, seeds, executor, jobs, from_, smallest_effect
     )
-    OUTPUT.print(f"\n{found.study.asks}", style="bold")
-    for verdict in found.answer.verdicts:
+    OUTPUT.print(f"\n{result.study.question_text}", style="bold")
+    for verdict in result.answer.verdicts:
         OUTPUT.print(f"- {verdict}")
-    for run in found.study.runs:
+    for run in result.study.runs:
         if run.failure is not None:
-            OUTPUT.print(f"failed: {run.name}, see {found.study.path}/failures/{run.name}.txt")
-    OUTPUT.print(f"report  {found.report}")
+            OUTPUT.print(f"failed: {run.name}, see {result.study.path}/failures/{run.name}.txt")
+    OUTPUT.print(f"report  {result.report}")
 
 
 COMMANDS = {"study": study}

@@ -13,7 +13,7 @@ from kilolayer.agents.base import Problem, TaskSpec
 from kilolayer.agents.imitation import Cloning, GoalCloning, Imitation, ImitationState
 from kilolayer.config import run_config
 from kilolayer.networks.encoders import TorsoSpec
-from kilolayer.plan import check_source
+from kilolayer.plan import check_data_source
 from kilolayer.replay import buffer as ring
 from kilolayer.replay import hindsight
 from kilolayer.replay.buffer import Transition
@@ -148,17 +148,17 @@ def test_self_imitation_learns_to_reach_what_it_is_told():
     ("agent", "dataset", "words"),
     [
         ("gcbc", None, "agent = 'gcbc' is not allowed: it learns from a dataset.*choice is gcsl"),
-        ("bc", None, "give one with --dataset"),
+        ("bc", None, "set --dataset"),
         (
             "gcsl",
             "some.npz",
-            "agent = 'gcsl' .*from its own steps.*crl, gcbc, bc; .*choice is gcbc",
+            "agent = 'gcsl' .*cannot learn from a dataset, unlike crl, gcbc, bc; .*choice is gcbc",
         ),
     ],
 )
 def test_an_agent_that_cannot_learn_from_what_there_is(agent, dataset, words):
     with pytest.raises(UserError, match=words):
-        check_source(run_config(agent=agent, dataset=dataset))
+        check_data_source(run_config(agent=agent, dataset=dataset))
 
 
 @pytest.mark.parametrize(
@@ -166,4 +166,4 @@ def test_an_agent_that_cannot_learn_from_what_there_is(agent, dataset, words):
     [("crl", None), ("gcsl", None), ("crl", "d"), ("gcbc", "d"), ("bc", "d")],
 )
 def test_an_agent_that_can(agent, dataset):
-    check_source(run_config(agent=agent, dataset=dataset))
+    check_data_source(run_config(agent=agent, dataset=dataset))

@@ -1,4 +1,4 @@
-"""Claims become verdicts in one place: corrected, with failures, and "no difference" where due."""
+"""Claims and verdicts: correction, failed runs, "no difference", inconclusive."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kilolayer.analysis.claims import NO_DIFFERENCE, NOT_ENOUGH, Claim, holm, judged
+from kilolayer.analysis.claims import (
+    INCONCLUSIVE,
+    NO_DIFFERENCE,
+    Claim,
+    assess_claims,
+    holm_correction,
+)
 from kilolayer.analysis.statistics import Estimate
 
 PACKAGE = Path(__file__).parents[2] / "src" / "kilolayer"
@@ -20,60 +26,59 @@ def claim(p: float, low: float = 1, high: float = 3, seeds: int = 5, **more) -> 
 
 @pytest.mark.parametrize(
     ("p", "strength"),
-    [(0.01, "strong"), (0.05, "moderate"), (0.1, "weak"), (0.11, NOT_ENOUGH)],
+    [(0.01, "strong"), (0.05, "moderate"), (0.1, "weak"), (0.11, INCONCLUSIVE)],
 )
-def test_the_words_for_a_p_value(p, strength):
-    (verdict,) = judged([claim(p)])
+def test_p_value_determines_strength(p, strength):
+    (verdict,) = assess_claims([claim(p)])
     assert verdict.strength == strength
     assert verdict.sentence == f"It changes by 2 (95 %: 1 to 3; 5 seeds), p = {p}."
 
 
-def test_several_claims_are_corrected_for_their_number():
-    """Holm by hand: 0.02 * 3, then 0.03 * 2 which is raised to it, then 0.5."""
-    assert holm([0.5, 0.02, 0.03]) == pytest.approx([0.5, 0.06, 0.06])
-    found = judged([claim(0.5), claim(0.02), claim(0.03)])
-    assert [verdict.strength for verdict in found] == [NOT_ENOUGH, "weak", "weak"]
+def test_p_values_of_several_claims_are_holm_corrected():
+    """Holm by hand: 0.02 * 3; 0.03 * 2, which is not below it; 0.5."""
+    assert holm_correction([0.5, 0.02, 0.03]) == pytest.approx([0.5, 0.06, 0.06])
+    found = assess_claims([claim(0.5), claim(0.02), claim(0.03)])
+    assert [verdict.strength for verdict in found] == [INCONCLUSIVE, "weak", "weak"]
     assert found[1].sentence.endswith("p = 0.06 after correction for 3 claims.")
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
-def test_corrected_p_values_keep_their_order_and_lie_between_alone_and_all(p):
-    corrected = holm(p)
+def test_holm_correction_keeps_order_and_is_at_most_bonferroni(p):
+    corrected = holm_correction(p)
     for alone, after in zip(p, corrected, strict=True):
         assert alone - 1e-12 <= after <= min(1, alone * len(p)) + 1e-12 or after == max(corrected)
     order = sorted(range(len(p)), key=p.__getitem__)
     assert [corrected[i] for i in order] == sorted(corrected)
 
 
-def test_an_interval_within_the_margin_is_no_difference_that_matters():
-    (verdict,) = judged([claim(0.6, -2, 3, margin=5.0, otherwise="It may change by")])
+def test_interval_within_margin_is_no_difference():
+    (verdict,) = assess_claims([claim(0.6, -2, 3, margin=5.0, fallback="It may change by")])
     assert verdict.strength == NO_DIFFERENCE
     assert verdict.sentence == (
-        "It may change by 0.5 (95 %: -2 to 3; 5 seeds), p = 0.6; less than 5 either way does not "
-        "matter."
+        "It may change by 0.5 (95 %: -2 to 3; 5 seeds), p = 0.6; an effect below 5 does not matter."
     )
-    # A difference for certain that is too small to matter is none that does.
-    assert judged([claim(0.001, 1, 3, margin=5.0)])[0].strength == NO_DIFFERENCE
+    # A significant difference below the margin does not matter.
+    assert assess_claims([claim(0.001, 1, 3, margin=5.0)])[0].strength == NO_DIFFERENCE
 
 
 @pytest.mark.parametrize(
-    "open_still",
+    "undecided",
     [
         claim(0.6, -2, 6, margin=5.0),
         claim(0.6, -1, 1, seeds=4, margin=5.0),
         claim(1.0, 0, 0, seeds=9, margin=5.0),
     ],
 )
-def test_a_wide_interval_few_seeds_and_seeds_that_all_agree_leave_it_open(open_still):
-    assert judged([open_still])[0].strength == NOT_ENOUGH
+def test_wide_interval_few_seeds_or_zero_variance_is_inconclusive(undecided):
+    assert assess_claims([undecided])[0].strength == INCONCLUSIVE
 
 
-def test_failed_runs_are_part_of_the_sentence():
-    assert judged([claim(0.6, failed=1)])[0].sentence.endswith("; 1 run failed and count nowhere.")
+def test_verdict_states_number_of_failed_runs():
+    assert assess_claims([claim(0.6, failed=1)])[0].sentence.endswith("; 1 failed run is excluded.")
 
 
-def test_no_other_module_grades_a_finding():
-    """A strength is a word of `claims`: elsewhere nothing is graded, and no Verdict is made."""
+def test_only_claims_module_grades_evidence():
+    """Other modules contain no grade of evidence and create no Verdict."""
     graded = re.compile(r"Verdict\(|[^=][\"'](strong|moderate|weak)[\"']")
     others = [path for path in PACKAGE.rglob("*.py") if path.name != "claims.py"]
     found = {
@@ -82,5 +87,5 @@ def test_no_other_module_grades_a_finding():
         for line in path.read_text().splitlines()
         if graded.search(line)
     }
-    # `answer` reads back what was written.
+    # `answer` reads verdicts from a file.
     assert found == {"answer.py"}

@@ -1,20 +1,20 @@
-"""Thresholds, costs and budgets, by hand and on simulated seeds."""
+"""Steps to a share, cost curves and budgets: hand computations and simulations."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kilolayer.analysis.claims import NOT_ENOUGH, judged
-from kilolayer.analysis.cost import (
+from kilolayer.analysis.claims import INCONCLUSIVE, assess_claims
+from kilolayer.analysis.cost_curves import (
     CostCurve,
-    at_budget,
-    best_depths,
+    depth_pareto_front,
     pareto_front,
-    recommended_depth,
+    recommend_depth,
+    scores_at_budget,
 )
 from kilolayer.analysis.depth_claims import recommendation_claim
-from kilolayer.analysis.threshold import steps_to_share, threshold, trailing_mean
+from kilolayer.analysis.threshold import estimate_steps_to_share, steps_to_share, trailing_mean
 from kilolayer.types import UserError
 
 
@@ -24,7 +24,7 @@ def curve(depth, mean, cost_each=1.0, error=1.0, seeds=5):
     return CostCurve(depth, cost, mean, np.full(len(mean), error), seeds)
 
 
-def test_the_trailing_mean_reaches_a_share_by_hand():
+def test_steps_to_share_matches_hand_computation():
     # Trailing means of five: 0 at step 5, then 2, 4, 6, 8, 10 at steps 6 to 10, and 10 again.
     scores = np.array([0.0] * 5 + [10] * 6)
     steps = np.arange(1, 12)
@@ -35,33 +35,33 @@ def test_the_trailing_mean_reaches_a_share_by_hand():
     np.testing.assert_array_equal(both, [7, np.inf])
 
 
-def test_the_interval_of_a_threshold_covers_it():
-    """Seeds rise from 0 to 1 at times around step 50: their mean passes one half there."""
+def test_steps_to_share_interval_covers_truth():
+    """Seeds rise from 0 to 1 around step 50, so the mean reaches one half there."""
     generator, steps = np.random.default_rng(0), np.arange(100.0)
     covered = 0
     for _ in range(150):
         times = 50 + 8 * generator.normal(size=(10, 1))
         scores = 1 / (1 + np.exp(-(steps - times) / 4))
-        estimate = threshold(steps, scores, 0.5, generator, resamples=300)
+        estimate = estimate_steps_to_share(steps, scores, 0.5, generator, resamples=300)
         assert estimate.low <= estimate.value <= estimate.high
         covered += estimate.low <= 52 <= estimate.high  # the trailing mean lags by two steps
     assert covered / 150 >= 0.92
 
 
-def test_a_threshold_needs_seeds_evaluations_and_a_score():
+def test_steps_to_share_refuses_invalid_input():
     generator, steps = np.random.default_rng(0), np.arange(10)
     with pytest.raises(UserError, match="at least two seeds"):
-        threshold(steps, np.ones((1, 10)), 0.5, generator)
+        estimate_steps_to_share(steps, np.ones((1, 10)), 0.5, generator)
     with pytest.raises(UserError, match="final score is not positive"):
-        threshold(steps, np.zeros((2, 10)), 0.5, generator)
+        estimate_steps_to_share(steps, np.zeros((2, 10)), 0.5, generator)
     with pytest.raises(UserError, match="trailing mean of 5 evaluations"):
         steps_to_share(steps[:4], np.ones(4), 0.5)
     with pytest.raises(UserError, match=r"share = 0 "):
         steps_to_share(steps, np.ones(10), 0)
 
 
-def test_a_curve_from_seeds_averages_each_seed_first():
-    # Seeds that alternate in opposite phase: at each evaluation they differ, over six they do not.
+def test_cost_curve_standard_error_uses_trailing_means_per_seed():
+    # Seeds alternate in opposite phase: they differ at each evaluation, but not over six.
     seeds = np.array([[0.0, 2] * 6, [2.0, 0] * 6])
     found = CostCurve.from_seeds(8, np.arange(12), seeds)
     np.testing.assert_allclose(found.mean, 1)
@@ -70,40 +70,44 @@ def test_a_curve_from_seeds_averages_each_seed_first():
     np.testing.assert_array_equal(found.cost, np.arange(4, 12))
 
 
-def test_scores_at_a_budget():
+def test_scores_at_budget():
     curves = [curve(16, [5, 9], cost_each=4), curve(4, [1, 2, 3]), curve(64, [7], cost_each=10)]
-    scores = at_budget(curves, 7.9)
+    scores = scores_at_budget(curves, 7.9)
     np.testing.assert_array_equal(scores.depth, [4, 16])  # 64 is not evaluated yet
     np.testing.assert_array_equal(scores.mean, [3, 5])  # 4 ended early, 16 has one evaluation
     with pytest.raises(UserError, match=r"within 0\.5: allow at least 1"):
-        at_budget(curves, 0.5)
+        scores_at_budget(curves, 0.5)
 
 
-def test_the_recommended_depth_and_the_shallowest_that_may_do():
+def test_recommendation_lists_depths_that_are_not_significantly_worse():
     curves = [curve(4, [10]), curve(8, [49]), curve(16, [50])]
-    found = recommended_depth(curves, 1)
-    assert (found.depth, found.enough) == (16, 8)
-    (verdict,) = judged([recommendation_claim(found, "hours", failed=0)])
-    assert verdict.strength == NOT_ENOUGH
-    assert "but 8 may do as well, depth 8 the shallowest; it is ahead of the next by 1 (" in str(
-        verdict
+    found = recommend_depth(curves, 1)
+    assert (found.depth, found.shallowest_candidate) == (16, 8)
+    (verdict,) = assess_claims([recommendation_claim(found, "hours", failed=0)])
+    assert verdict.strength == INCONCLUSIVE
+    assert verdict.sentence.startswith(
+        "Within 1 hours depth 16 scores best, but depth 8 is not significantly worse; the "
+        "shallowest candidate is depth 8; the lead over the next depth is 1 ("
     )
-    clear = recommended_depth([curve(4, [10]), curve(8, [50])], 1)
-    assert (clear.depth, clear.enough) == (8, 8)
-    (verdict,) = judged([recommendation_claim(clear, "hours", failed=2)])
+    clear = recommend_depth([curve(4, [10]), curve(8, [50])], 1)
+    assert (clear.depth, clear.shallowest_candidate) == (8, 8)
+    (verdict,) = assess_claims([recommendation_claim(clear, "hours", failed=2)])
     assert verdict.strength == "strong"
-    assert "Within 1 hours depth 8 scores best, ahead of the next by 40 (95 %" in verdict.sentence
-    assert verdict.sentence.endswith("; 2 runs failed and count nowhere.")
-    shallow = recommended_depth([curve(4, [50]), curve(8, [49])], 1)
-    assert (shallow.depth, shallow.rivals) == (4, (4, 8))
+    assert (
+        "Within 1 hours depth 8 scores best, ahead of the next depth by 40 (95 %"
+        in verdict.sentence
+    )
+    assert verdict.sentence.endswith("; 2 failed runs are excluded.")
+    shallow = recommend_depth([curve(4, [50]), curve(8, [49])], 1)
+    assert (shallow.depth, shallow.candidates) == (4, (4, 8))
 
 
-def test_the_pareto_front_by_hand():
+def test_pareto_front_matches_hand_computation():
     cost, score = np.array([1.0, 2, 2, 3, 4, 1]), np.array([5.0, 4, 7, 7, 8, 5])
     np.testing.assert_array_equal(
         pareto_front(cost, score), [True, False, True, False, True, False]
     )
-    assert best_depths([curve(4, [1, 2, 3]), curve(8, [4, 9], cost_each=2)]) == [
+    assert depth_pareto_front([curve(4, [1, 2, 3]), curve(8, [4, 9], cost_each=2)]) == [
         (1, 4, 1),
         (2, 8, 4),
         (4, 8, 9),
@@ -111,7 +115,7 @@ def test_the_pareto_front_by_hand():
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=12))
-def test_the_pareto_front_is_what_no_point_beats(points):
+def test_pareto_front_is_the_set_of_undominated_points(points):
     cost, score = np.array(points, float).T
     beaten = [
         any(
@@ -126,11 +130,11 @@ def test_the_pareto_front_is_what_no_point_beats(points):
     }
 
 
-def test_what_cannot_be_compared_is_one_sentence():
+def test_cost_analysis_refuses_invalid_input():
     with pytest.raises(UserError, match="only depth 4 was evaluated within 1"):
-        recommended_depth([curve(4, [1])], 1)
+        recommend_depth([curve(4, [1])], 1)
     with pytest.raises(UserError, match="no curves"):
-        at_budget([], 1)
+        scores_at_budget([], 1)
     with pytest.raises(UserError, match="one rising cost"):
         CostCurve(4, np.zeros(3), np.zeros(3), np.zeros(3), 5)
     with pytest.raises(UserError, match="at least two seeds at depth 4"):

@@ -1,4 +1,4 @@
-"""Depth diagnostics against arithmetic worked by hand."""
+"""Depth diagnostics: hand computations, and diagnostics of a trained run."""
 
 import dataclasses
 
@@ -40,15 +40,15 @@ def test_effective_rank_ignores_the_scale():
     assert effective_rank(1e-3 * matrix) == pytest.approx(effective_rank(matrix))
 
 
-def test_dormant_share_by_hand():
+def test_dormant_share_matches_hand_computation():
     # Two blocks of two layers, the second twice as wide. The first has the mean 1.0, so 0.025 is
-    # just dormant and 0.026 is not; in the first block the second is silent.
+    # just dormant and 0.026 is not; in the first block the second layer is inactive.
     first = np.array([[1.975, 2.0, 0.025, 0.0], [2.974, 1.0, 0.026, 0.0]])
     second = np.array([np.zeros(8), np.ones(8)])
     np.testing.assert_allclose(dormant_share([first, second]), [10 / 12, 1 / 12])
 
 
-def test_block_norms_separate_the_blocks():
+def test_block_norms_are_computed_per_block():
     stack = Stack.init(jax.random.key(0), num_blocks=3, layers_per_block=2, width=4)
     factor = jnp.array([0.0, 1.0, 2.0])
     ones = jax.tree.map(
@@ -58,7 +58,7 @@ def test_block_norms_separate_the_blocks():
     np.testing.assert_allclose(block_norms(ones), np.sqrt(56) * np.array([0, 1, 2]), rtol=1e-6)
 
 
-def test_every_network_gets_one_finite_value_per_block(run_copy):
+def test_every_network_has_one_finite_value_per_block(run_copy):
     networks = block_diagnostics(run_copy)
     assert set(networks) == {"actor", "state-action encoder", "goal encoder"}
     blocks = run_copy.config.network.depth // run_copy.config.network.layers_per_block
@@ -71,7 +71,7 @@ def test_every_network_gets_one_finite_value_per_block(run_copy):
         assert (values["effective_rank"] <= run_copy.config.network.width).all()
 
 
-def test_gradients_are_those_of_the_losses(run_copy):
+def test_block_gradients_match_the_losses(run_copy):
     batch, parameters = replay_batch(run_copy), run_copy.agent_state.parameters
     gradient = jax.grad(lambda critic: run_copy.agent.critic_loss(critic, batch)[0])(
         parameters.critic
@@ -80,14 +80,14 @@ def test_gradients_are_those_of_the_losses(run_copy):
     np.testing.assert_allclose(found, block_norms(gradient.goal.stack), rtol=1e-4)
 
 
-def test_a_missing_batch_is_one_sentence(run_copy):
+def test_missing_batch_is_reported(run_copy):
     (run_copy.path / "episodes" / "batch.npz").unlink()
     with pytest.raises(UserError, match=r"no batch\.npz yet"):
         block_diagnostics(run_copy)
 
 
 @pytest.mark.parametrize("damage", ["cut", "text", "shape", "nan", "name"])
-def test_a_damaged_batch_is_named(run_copy, damage):
+def test_damaged_batch_is_reported(run_copy, damage):
     path = run_copy.path / "episodes" / "batch.npz"
     with np.load(path) as stored:
         arrays = dict(stored)
@@ -106,7 +106,7 @@ def test_a_damaged_batch_is_named(run_copy, damage):
         replay_batch(run_copy)
 
 
-def test_pickles_are_refused(tmp_path):
+def test_pickled_arrays_are_refused(tmp_path):
     np.savez(tmp_path / "batch.npz", goal=np.array([{"a": 1}], dtype=object))
     with pytest.raises(UserError, match="damaged"):
         read_arrays(tmp_path / "batch.npz", ["goal"])

@@ -1,4 +1,4 @@
-"""The table of runs: what each run directory says, however it ended."""
+"""The list of runs: finished, unfinished, failed and damaged run directories."""
 
 import os
 import re
@@ -19,7 +19,7 @@ def by_name(folder: Path) -> dict[str, ListedRun]:
     return {run.name: run for run in list_runs(folder)}
 
 
-def test_a_finished_run_shows_its_settings_its_newest_score_and_its_size(tmp_path):
+def test_finished_run_has_settings_newest_score_and_size(tmp_path):
     write_run(tmp_path / "a", TINY.having(depth=8, seed=3, task="ant"), (0.0, 10.0, 20.0))
     (run,) = list_runs(tmp_path)
     assert (run.name, run.task, run.depth, run.seed) == ("a", "ant", 8, 3)
@@ -29,7 +29,7 @@ def test_a_finished_run_shows_its_settings_its_newest_score_and_its_size(tmp_pat
     assert run.bytes == sum(len(path.read_bytes()) for path in files)
 
 
-def test_an_unfinished_run_shows_how_much_of_its_training_is_logged(tmp_path):
+def test_unfinished_run_has_progress(tmp_path):
     write_run(tmp_path / "a", TINY.having(total_steps=4000), finished=False)
     write_run(tmp_path / "b", TINY.having(total_steps=1000), time_at_goal=(), finished=False)
     runs = by_name(tmp_path)
@@ -38,7 +38,7 @@ def test_an_unfinished_run_shows_how_much_of_its_training_is_logged(tmp_path):
 
 
 @pytest.mark.parametrize("event", [{"event": "nonfinite"}, {"event": "diverged", "stopped": True}])
-def test_a_run_that_stopped_itself_has_failed_until_it_is_resumed(tmp_path, event):
+def test_run_stopped_by_an_error_has_failed_until_resumed(tmp_path, event):
     run = RunDirectory(write_run(tmp_path / "a", finished=False))
     run.append_event({**event, "round": 9})
     assert by_name(tmp_path)["a"].state == "failed"
@@ -46,7 +46,7 @@ def test_a_run_that_stopped_itself_has_failed_until_it_is_resumed(tmp_path, even
     assert by_name(tmp_path)["a"].state == "unfinished"
 
 
-def test_runs_of_studies_and_seeds_are_found_in_their_subfolders(tmp_path):
+def test_runs_of_studies_and_seeds_are_found_in_subfolders(tmp_path):
     write_run(tmp_path / "study" / "runs" / "depth-4")
     RunDirectory.create(tmp_path / "together", TINY, {}, seeds=[0, 1])
     write_run(tmp_path / "alone")
@@ -56,7 +56,7 @@ def test_runs_of_studies_and_seeds_are_found_in_their_subfolders(tmp_path):
     ]  # fmt: skip
 
 
-def test_the_folder_may_be_a_run_itself(tmp_path):
+def test_folder_may_be_a_run(tmp_path):
     assert list(by_name(write_run(tmp_path / "only"))) == ["only"]
 
 
@@ -64,7 +64,7 @@ def test_the_folder_may_be_a_run_itself(tmp_path):
     ("file", "text"),
     [("config.json", "{"), ("config.json", '{"dpeth": 3}')],
 )
-def test_a_damaged_run_is_listed_as_one_and_hides_no_other(tmp_path, file, text):
+def test_damaged_run_is_listed_with_others(tmp_path, file, text):
     write_run(tmp_path / "good")
     (write_run(tmp_path / "bad") / file).write_text(text)
     runs = by_name(tmp_path)
@@ -72,14 +72,14 @@ def test_a_damaged_run_is_listed_as_one_and_hides_no_other(tmp_path, file, text)
     assert runs["good"].state == "finished"
 
 
-def test_a_dataset_is_counted_in_updates(tmp_path):
+def test_progress_of_offline_run_is_counted_in_updates(tmp_path):
     config = TINY.having(dataset="d.npz", total_steps=4000, update_to_data=1 / 20, agent="gcbc")
     write_run(tmp_path / "a", config, finished=False)
     # The synthetic run has logged 75 of 200 updates.
     assert by_name(tmp_path)["a"].progress == pytest.approx(0.375)
 
 
-def test_the_command_prints_a_row_for_each_run(tmp_path, capsys):
+def test_runs_command_prints_one_row_per_run(tmp_path, capsys):
     write_run(tmp_path / "deep", TINY.having(depth=64, seed=7), (0.0, 50.0), finished=False)
     write_run(tmp_path / "shallow", time_at_goal=())
     main(["runs", str(tmp_path)])
@@ -91,7 +91,7 @@ def test_the_command_prints_a_row_for_each_run(tmp_path, capsys):
     assert re.search(r"- .*- .*finished", shallow)
 
 
-def test_open_shows_the_report_of_a_run_and_writes_it_where_it_is_old(run_copy, monkeypatch):
+def test_open_shows_report_and_rewrites_outdated_report(run_copy, monkeypatch):
     opened: list[str] = []
     monkeypatch.setattr(webbrowser, "open", lambda address: opened.append(address) or True)
     folder, report = run_copy.path.parent, run_copy.path / "report.html"
@@ -107,7 +107,7 @@ def test_open_shows_the_report_of_a_run_and_writes_it_where_it_is_old(run_copy, 
     assert "<title>point_u_maze, depth 8" in report.read_text()
 
 
-def test_a_machine_without_a_browser_gets_the_path(tmp_path, capsys, monkeypatch):
+def test_open_without_browser_prints_path(tmp_path, capsys, monkeypatch):
     def fails(address: str) -> bool:
         raise webbrowser.Error("no browser")
 
@@ -128,7 +128,7 @@ def test_a_machine_without_a_browser_gets_the_path(tmp_path, capsys, monkeypatch
         (["full", "--open", "depth"], "no run 'depth' here; the nearest name is 'depth8'"),
     ],
 )
-def test_bad_input_is_told_in_one_sentence(arguments, sentence, tmp_path, monkeypatch, capsys):
+def test_runs_command_refuses_invalid_input(arguments, sentence, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     write_run(tmp_path / "full" / "depth8")
@@ -140,7 +140,7 @@ def test_bad_input_is_told_in_one_sentence(arguments, sentence, tmp_path, monkey
     assert error.count("\n") == 1
 
 
-def test_python_lists_runs_too(tmp_path):
+def test_runs_function_lists_runs(tmp_path):
     write_run(tmp_path / "a")
     assert [run.name for run in api.runs(tmp_path)] == ["a"]
     with pytest.raises(UserError, match="no folder"):

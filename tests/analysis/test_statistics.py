@@ -8,12 +8,12 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from kilolayer.analysis.statistics import (
-    expanded_interval,
+    expanded_percentile_interval,
     interquartile_mean,
     mean_interval,
     performance_profile,
     probability_of_improvement,
-    share_interval,
+    proportion_interval,
     stratified_bootstrap,
 )
 from kilolayer.types import UserError
@@ -28,21 +28,21 @@ def mean(scores):
     return scores.mean(-1)
 
 
-def test_the_interquartile_mean_by_hand():
-    # Of five, 1.25 are cut at each end: weights 3/4, 1, 3/4 of the middle three.
+def test_interquartile_mean_matches_hand_computation():
+    # Of five, 1.25 are trimmed at each end: the middle three have weights 3/4, 1, 3/4.
     scores = np.array([100.0, 1, 2, 4, -50])
     assert interquartile_mean(scores) == pytest.approx((0.75 * 1 + 2 + 0.75 * 4) / 2.5)
     assert interquartile_mean(np.array([0.0, 0, 3])) == pytest.approx(0.25 * 3 / 1.5)
 
 
 @given(arrays(np.float64, (2, 12), elements=st.integers(-1000, 1000).map(float)))
-def test_the_interquartile_mean_is_the_trimmed_mean_where_quarters_are_whole(scores):
+def test_interquartile_mean_equals_trimmed_mean_for_multiples_of_four(scores):
     np.testing.assert_allclose(
         interquartile_mean(scores), stats.trim_mean(scores, 0.25, axis=-1), atol=1e-9
     )
 
 
-def test_the_interval_of_a_mean_is_students():
+def test_mean_interval_is_students():
     # Mean 2, deviation 1, t(0.975, 2 degrees) = 4.303: the margin is 4.303 / sqrt(3).
     estimate = mean_interval(np.array([1.0, 2, 3]))
     assert (estimate.value, estimate.seeds) == (2, 3)
@@ -50,7 +50,7 @@ def test_the_interval_of_a_mean_is_students():
 
 
 @given(strata, st.integers(-50, 50), st.integers(1, 9))
-def test_the_bootstrap_moves_and_stretches_with_the_scores(scores, shift, scale):
+def test_bootstrap_is_equivariant_to_affine_transformations(scores, shift, scale):
     def interval(of):
         return stratified_bootstrap(of, mean, np.random.default_rng(0), resamples=50)
 
@@ -61,8 +61,8 @@ def test_the_bootstrap_moves_and_stretches_with_the_scores(scores, shift, scale)
     assert before.low <= before.high
 
 
-def test_the_bootstrap_draws_within_each_task():
-    # Constant within each task: were seeds drawn across tasks, the interval would have a width.
+def test_bootstrap_resamples_within_tasks():
+    # Scores are constant within tasks, so only resampling across tasks gives a positive width.
     estimate = stratified_bootstrap(
         [np.zeros(3), np.full(4, 100.0)], mean, np.random.default_rng(0)
     )
@@ -70,7 +70,7 @@ def test_the_bootstrap_draws_within_each_task():
     assert estimate.seeds == 3
 
 
-def test_the_bootstrap_repeats_with_its_generator():
+def test_bootstrap_is_reproducible():
     scores = [np.random.default_rng(1).normal(size=20)]
     first, again, other = (
         stratified_bootstrap(scores, interquartile_mean, np.random.default_rng(seed))
@@ -79,16 +79,16 @@ def test_the_bootstrap_repeats_with_its_generator():
     assert first == again != other
 
 
-def test_the_expanded_percentiles_by_hand():
+def test_expanded_percentiles_match_hand_computation():
     # Two strata of five: sqrt(5/4) t(0.975, 8 degrees) = 2.578, so 0.497 % and 99.503 %.
-    estimate = expanded_interval(0.5, np.linspace(0, 1, 10_001), [5, 5])
+    estimate = expanded_percentile_interval(0.5, np.linspace(0, 1, 10_001), [5, 5])
     assert [estimate.low, estimate.high] == pytest.approx([0.0050, 0.9950], abs=2e-4)
 
 
 @pytest.mark.parametrize(
     ("tasks", "seeds", "least"), [(1, 10, 0.94), (4, 5, 0.925), (10, 3, 0.915)]
 )
-def test_the_bootstrap_covers_the_truth(tasks, seeds, least):
+def test_bootstrap_interval_covers_truth(tasks, seeds, least):
     """Interquartile mean of normal scores with a different spread for every task, truth 0.
 
     Plain percentiles hold it in 0.93, 0.91 and 0.88 of the studies.
@@ -103,7 +103,7 @@ def test_the_bootstrap_covers_the_truth(tasks, seeds, least):
     assert least <= covered / repeats <= 0.985
 
 
-def test_probability_of_improvement_by_hand():
+def test_probability_of_improvement_matches_hand_computation():
     # Pairs of task one: 2 of 4 won, one tie: 0.625; all of task two.
     estimate = probability_of_improvement(
         [np.array([1.0, 3]), np.array([5.0, 6, 7])], [np.array([1.0, 2]), np.array([1.0, 2, 3])]
@@ -112,7 +112,7 @@ def test_probability_of_improvement_by_hand():
     assert estimate.seeds == 2
 
 
-def test_winning_every_pair_of_three_seeds_hardly_excludes_chance():
+def test_improvement_interval_of_three_seeds_is_wide():
     # At p = 1/2: V = 1/4 (1 + 2 (1/3 + 1/3)) / 9 = 0.0648, z^2 V = 0.249, against (1 - p)^2 = 0.25.
     estimate = probability_of_improvement([np.array([4.0, 5, 6])], [np.array([1.0, 2, 3])])
     assert (estimate.value, estimate.high) == (1, 1)
@@ -120,7 +120,7 @@ def test_winning_every_pair_of_three_seeds_hardly_excludes_chance():
 
 
 @given(strata, st.data())
-def test_improvement_one_way_is_lack_of_it_the_other_way(scores, data):
+def test_improvement_is_antisymmetric(scores, data):
     baseline = [data.draw(rows) for _ in scores]
     there = probability_of_improvement(scores, baseline)
     back = probability_of_improvement(baseline, scores)
@@ -129,7 +129,7 @@ def test_improvement_one_way_is_lack_of_it_the_other_way(scores, data):
     assert there.low - 1e-12 <= there.value <= there.high + 1e-12
 
 
-def test_the_interval_of_improvement_covers_the_truth():
+def test_improvement_interval_covers_truth():
     generator, repeats = np.random.default_rng(0), 300
     truth = stats.norm.cdf(1 / np.sqrt(2))  # one deviation apart
     covered = 0
@@ -140,7 +140,7 @@ def test_the_interval_of_improvement_covers_the_truth():
     assert covered / repeats >= 0.93
 
 
-def test_a_performance_profile_by_hand():
+def test_performance_profile_matches_hand_computation():
     profile = performance_profile([np.array([0.0, 1]), np.array([2.0, 3])], np.array([-1, 1, 3]))
     np.testing.assert_array_equal(profile.value, [1, 0.5, 0])
     for threshold, wins in enumerate((4, 2, 0)):
@@ -149,7 +149,7 @@ def test_a_performance_profile_by_hand():
 
 
 @given(strata)
-def test_a_profile_falls_and_contains_its_value(scores):
+def test_performance_profile_is_decreasing_and_within_its_interval(scores):
     profile = performance_profile(scores, np.linspace(-1001, 1001, 9))
     assert (np.diff(profile.value) <= 0).all()
     assert profile.value[0] == 1
@@ -164,29 +164,29 @@ def test_a_profile_falls_and_contains_its_value(scores):
         ([np.ones(1)], "at least two seeds"),
         ([np.ones(3), np.ones(1)], "at least two seeds"),
         ([np.array([1, np.nan])], "not finite"),
-        ([np.ones((2, 2))], "one row of seeds"),
+        ([np.ones((2, 2))], "one array of seeds"),
         ([], "no scores"),
     ],
 )
-def test_bad_scores_are_one_sentence(scores, message):
+def test_statistics_refuse_invalid_scores(scores, message):
     with pytest.raises(UserError, match=message):
         stratified_bootstrap(scores, mean, np.random.default_rng(0))
     with pytest.raises(UserError, match=message):
         performance_profile(scores, np.zeros(1))
 
 
-def test_different_numbers_of_tasks_are_not_compared():
+def test_improvement_refuses_different_numbers_of_tasks():
     with pytest.raises(UserError, match="2 tasks cannot be compared with 1"):
         probability_of_improvement([np.ones(2)] * 2, [np.ones(2)])
 
 
-def test_share_of_trials_by_hand():
+def test_proportion_interval_matches_hand_computation():
     """Wilson's interval of 5 in 10: with z = 1.96, (0.5 +- z sqrt(0.025 + z^2 / 400) + z^2 / 20) /
     (1 + z^2 / 10)."""
-    found = share_interval(5, 10)
+    found = proportion_interval(5, 10)
     assert (found.value, found.seeds) == (0.5, 10)
     assert (found.low, found.high) == pytest.approx((0.2366, 0.7634), abs=1e-4)
-    assert share_interval(0, 8).low == 0
-    assert share_interval(0, 8).high > 0.3
-    with pytest.raises(UserError, match="no trials"):
-        share_interval(0, 0)
+    assert proportion_interval(0, 8).low == 0
+    assert proportion_interval(0, 8).high > 0.3
+    with pytest.raises(UserError, match="at least one trial"):
+        proportion_interval(0, 0)

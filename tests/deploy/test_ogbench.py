@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kilolayer.agents.base import TaskSpec
-from kilolayer.analysis.statistics import share_interval
+from kilolayer.analysis.statistics import proportion_interval
 from kilolayer.cli import main
 from kilolayer.config import run_config
 from kilolayer.deploy import ogbench
@@ -218,7 +218,7 @@ def test_success_is_what_ends_ogbenchs_own_episodes(monkeypatch, tmp_path):
 
 def test_scores_worked_by_hand():
     scores = ogbench._scores(np.array([0, 10, 0, 30]))
-    interval = share_interval(2, 4)
+    interval = proportion_interval(2, 4)
     assert scores == {
         "success": 0.5,
         "success_low": interval.low,

@@ -1,4 +1,4 @@
-"""Arithmetic and bytes by hand, and against XLA's own count."""
+"""Arithmetic and memory: hand computations and XLA's count."""
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +36,7 @@ def layers(inputs: int, outputs: int, width: int = WIDTH) -> int:
     return inputs * width + DEPTH * width**2 + width * outputs
 
 
-def test_parameters_by_hand() -> None:
+def test_parameter_count_matches_hand_computation() -> None:
     def network(inputs: int, outputs: int) -> int:
         kernels = layers(inputs, outputs)
         return kernels + (DEPTH + 1) * 3 * WIDTH + outputs  # bias, scale and offset; last bias
@@ -51,7 +51,7 @@ def test_parameters_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("way", "again"), [("none", 0), ("block", 1), ("nested", 2)])
-def test_operations_of_an_update_by_hand(way: str, again: int) -> None:
+def test_update_flops_match_hand_computation(way: str, again: int) -> None:
     """A network that learns is passed once forward, once back for its kernels and once for its
     inputs, but for the gradient of the first layer's inputs; the encoder through which the actor
     learns has no kernels' gradient. Rematerialisation passes the blocks again."""
@@ -65,8 +65,8 @@ def test_operations_of_an_update_by_hand(way: str, again: int) -> None:
     assert commanded == expected + 2 * BATCH * layers(2, OUT)
 
 
-def test_operations_of_an_actor_critic_by_hand() -> None:
-    """Both critics learn, both targets and a new action judge the next step, and the actor learns
+def test_actor_critic_flops_match_hand_computation() -> None:
+    """Both critics learn; both targets evaluate a new action at the next step; the actor learns
     through both critics."""
     critic, actor = layers(8, 1), layers(6, 4)
     learns = 2 * (3 * critic - 8 * WIDTH) + 3 * actor - 6 * WIDTH
@@ -75,22 +75,22 @@ def test_operations_of_an_actor_critic_by_hand() -> None:
     assert found == 2 * BATCH * (learns + through + judged)
 
 
-def test_what_a_round_computes_once_is_shared_by_its_updates() -> None:
-    """PPO judges its unroll of 10 steps by 8 environments before the 10 updates: a value of each
-    step, and a density of each but the last."""
+def test_work_once_per_round_is_divided_among_updates() -> None:
+    """PPO evaluates its unroll of 10 steps and 8 environments before the 10 updates: the value of
+    every step, and the density of every step but the last."""
     critic, actor = layers(6, 1), layers(6, 4)
     learns = 3 * critic - 6 * WIDTH + 3 * actor - 6 * WIDTH
     once = 2 * 8 * (10 * critic + 9 * actor)
     assert update_arithmetic(trainer(agent="ppo")).flops == 2 * BATCH * learns + once // 10
 
 
-def test_operations_of_an_action_by_hand() -> None:
+def test_action_flops_match_hand_computation() -> None:
     work = action_arithmetic(trainer())
     assert work.flops == 2 * 8 * layers(6, 4)
     assert work.products == DEPTH + 2
 
 
-def test_loops_count_each_turn_and_branches_their_dearer_side() -> None:
+def test_flops_count_loop_iterations_and_the_larger_branch() -> None:
     def function(x):
         x = jax.lax.scan(lambda carry, _: (carry @ carry, None), x, length=5)[0]
         return jax.lax.cond(x[0, 0] > 0, lambda: x @ x @ x, lambda: x)
@@ -100,8 +100,8 @@ def test_loops_count_each_turn_and_branches_their_dearer_side() -> None:
 
 
 @pytest.mark.parametrize("recipe", [{"depth": 4}, {"depth": 2, **RECIPES["simba-v2"]}])
-def test_operations_are_those_that_xla_counts(recipe) -> None:
-    """XLA also counts what is no product, a few per cent at this width, and a loop's body once:
+def test_flops_match_xla_cost_analysis(recipe) -> None:
+    """XLA also counts other operations, a few per cent at this width, and the body of a loop once;
     here the stack is one block."""
     wide = trainer(width=512, batch_size=152, **recipe)
     state, key = jax.eval_shape(wide.init), jax.random.key(0)
@@ -112,7 +112,7 @@ def test_operations_are_those_that_xla_counts(recipe) -> None:
     assert 1.0 <= counted["flops"] / update_arithmetic(wide).flops < 1.1
 
 
-def test_bytes_of_a_round_by_hand() -> None:
+def test_round_memory_matches_hand_computation() -> None:
     memory, _ = device_memory(trainer())
     parameters = 4 * sum(parameters_of(jax.eval_shape(trainer().init).agent).values())
     assert memory["parameters"] == memory["gradients"] == parameters

@@ -1,4 +1,4 @@
-"""What a forecast says of time and room, with figures by hand, and what it refuses."""
+"""Forecasts of time and memory: hand computations and refusals."""
 
 import json
 
@@ -8,7 +8,7 @@ import pytest
 import kilolayer
 from kilolayer.cli import main
 from kilolayer.config import run_config
-from kilolayer.forecasting.forecast import Change
+from kilolayer.forecasting.forecast import MemoryOption
 from kilolayer.networks.arithmetic import bytes_of
 from kilolayer.recommendations import recommended
 from kilolayer.runtime.devices import ACCELERATORS, Accelerator
@@ -31,8 +31,8 @@ CONFIG = run_config(
 
 @pytest.fixture
 def account(monkeypatch):
-    """Stands in for the compiled program's account, which takes seconds to make: a round needs
-    10 kB for every row of the batch."""
+    """Replaces the memory analysis of the compiled program, which takes seconds: a round needs
+    10 kB per row of the batch."""
 
     def known_memory(trainer: Trainer) -> tuple[dict[str, int], float]:
         state = jax.eval_shape(trainer.init)
@@ -51,7 +51,7 @@ def account(monkeypatch):
 
 @pytest.fixture
 def toy_device(monkeypatch, account):
-    """`toy_device(memory)`: makes `toy` an accelerator with that much memory."""
+    """`toy_device(memory)`: registers the accelerator `toy` with this memory."""
 
     def make(memory: float) -> None:
         toy = Accelerator("Toy", memory, 1e6, None, None, 1e9, "invented")
@@ -60,7 +60,7 @@ def toy_device(monkeypatch, account):
     return make
 
 
-def test_hours_from_stated_rates(toy_device) -> None:
+def test_hours_from_nominal_rates(toy_device) -> None:
     toy_device(1e9)
     found = kilolayer.forecast(CONFIG, "toy", progress=False)
     assert found.fits
@@ -69,7 +69,7 @@ def test_hours_from_stated_rates(toy_device) -> None:
     assert "program and libraries" not in found.memory
     # Three rounds of ten updates after two of collecting.
     assert (found.rounds, found.updates, found.env_steps) == (5, 30, 400)
-    # At half of 1e6 operations a second no product is so small that its launch counts.
+    # At 0.5e6 operations a second every product takes longer than its launch.
     optimiser = 7 * found.memory["parameters"] / 1e9
     update = found.flops["update"] / 0.5e6 + optimiser
     acting = found.flops["environment step"] / 0.5e6
@@ -87,7 +87,7 @@ def test_hours_from_stated_rates(toy_device) -> None:
     )
 
 
-def test_what_does_not_fit_comes_with_advice(toy_device) -> None:
+def test_forecast_that_does_not_fit_has_advice(toy_device) -> None:
     toy_device(1e9)
     peak = kilolayer.forecast(CONFIG, "toy", progress=False).peak_bytes
     toy_device(peak - 50_000)
@@ -100,13 +100,13 @@ def test_what_does_not_fit_comes_with_advice(toy_device) -> None:
     smaller = changes["--replay-steps-per-env 350"]
     assert smaller.fits
     assert smaller.peak_bytes == pytest.approx(peak - 150 * 8 * 11 * 4, abs=10)
-    assert changes["--batch-size 8"] == Change("--batch-size 8", peak - 80_000, True)
+    assert changes["--batch-size 8"] == MemoryOption("--batch-size 8", peak - 80_000, True)
     assert changes["--num-envs 4"].peak_bytes < peak
-    # It has no units for bfloat16, so that is not proposed.
+    # The device has no bfloat16, so this option is not proposed.
     assert not any("bfloat16" in option for option in changes)
 
 
-def test_what_does_not_fit_on_this_machine_is_not_run(account, monkeypatch) -> None:
+def test_run_that_does_not_fit_is_not_timed(account, monkeypatch) -> None:
     monkeypatch.setattr("kilolayer.forecasting.forecast.memory_here", lambda: 1_000)
     monkeypatch.setattr("kilolayer.forecasting.forecast.resident_bytes", lambda: 5_000_000)
     config = CONFIG.having(replay_steps_per_env=5_000)
@@ -115,11 +115,11 @@ def test_what_does_not_fit_on_this_machine_is_not_run(account, monkeypatch) -> N
     buffer = 5_000 * 8 * 11 * 4 + 4
     assert found.memory["replay buffer"] == buffer
     assert found.memory["program and libraries"] == 5_000_000
-    # A checkpoint takes a second state, and the pieces that are read back.
+    # A checkpoint needs a copy of the state and read buffers.
     state = ("parameters", "optimiser", "replay buffer", "environments")
     saving = sum(found.memory[kind] for kind in state) + 64_000_000
     assert found.memory["saving a checkpoint"] == saving
-    # No buffer fits, so the smallest is named: the two unrolls before the first update.
+    # No buffer fits, so the smallest is proposed: the two unrolls before the first update.
     assert found.advice[0].option == "--replay-steps-per-env 20"
     assert not found.advice[0].fits
 
@@ -140,17 +140,17 @@ def test_devices_share_environments_and_batch_but_not_parameters(toy_device) -> 
         ("h100", 1, {}, r"device = 'h100' is not allowed: one of .*; .* is h100-80g\."),
         ("RTX 4090", 1, {}, r"device = 'RTX 4090' is not allowed: .* is rtx4090\."),
         ("v100-32g", 1, {"compute_dtype": "bfloat16"}, r"compute_dtype = .* is float32\."),
-        ("h100-80g", 3, {}, r"num_envs = 8 is not allowed: 3 devices .* is 6 or 9\."),
+        ("h100-80g", 3, {}, r"num_envs = 8 is not allowed: .* \(3; see --devices\); .* is 6 or 9"),
         ("h100-80g", 0, {}, r"devices = 0 is not allowed: it must be at least 1"),
     ],
 )
-def test_what_is_refused(device, devices, changes, sentence) -> None:
+def test_forecast_refuses_invalid_input(device, devices, changes, sentence) -> None:
     with pytest.raises(UserError, match=sentence):
         kilolayer.forecast(CONFIG.having(**changes), device, devices, progress=False)
 
 
-def test_the_command_on_this_machine(tmp_path, capsys) -> None:
-    """The whole way: compile, calibrate, print."""
+def test_plan_command_on_this_machine(tmp_path, capsys) -> None:
+    """Compile, calibrate, print."""
     config, target = tmp_path / "config.json", tmp_path / "plan.json"
     config.write_text(CONFIG.to_json())
     main(["plan", "--config", str(config), "--width", "16", "--json", str(target)])
@@ -167,7 +167,7 @@ def test_the_command_on_this_machine(tmp_path, capsys) -> None:
     assert "10 updates at depth 4 and 80 environment steps" in printed
 
 
-def test_the_command_prints_figures_alone_for_machines(toy_device, capsys) -> None:
+def test_plan_command_prints_json(toy_device, capsys) -> None:
     toy_device(1e9)
     main(["plan", "--task", "ant", "--device", "toy", "--json", "-"])
     found = json.loads(capsys.readouterr().out)
@@ -175,7 +175,7 @@ def test_the_command_prints_figures_alone_for_machines(toy_device, capsys) -> No
     assert found["compile_seconds"] == 1.5
 
 
-def test_the_command_refuses_an_unknown_device(capsys) -> None:
+def test_plan_command_refuses_unknown_device(capsys) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["plan", "--task", "ant", "--device", "a100"])
     assert stop.value.code == 2

@@ -45,14 +45,14 @@ def standing_ants(*places: tuple[float, float], times: int = 1) -> np.ndarray:
 
 
 def frames_of(task, qpos: np.ndarray, goals, reached=False, **options) -> np.ndarray:
-    """Frames of environments whose goals `[envs, goal]` stand still."""
+    """Frames of environments with constant goals `[envs, goal]`."""
     goal = np.broadcast_to(goals, (*qpos.shape[:2], task.goal.dim))
     reached = np.broadcast_to(np.asarray(reached).reshape(-1, 1), qpos.shape[:2])
     return render_frames(task, qpos, goal, reached, **options)
 
 
 @pytest.mark.parametrize("radius", [0.3, 0.9])
-def test_a_mark_and_a_goal_at_one_place_are_both_seen(radius):
+def test_mark_and_goal_at_one_position_are_both_visible(radius):
     place = (3.0, 1.0)
     mark = Mark("red", "#E02020", place, radius)
     image = frames_of(POINT, np.ones((1, 1, 2)), [place], size=240, marks=[mark])[0]
@@ -74,7 +74,7 @@ def _rendering():
         pytest.skip(str(error))
 
 
-def test_point_frames_show_the_goal_and_whether_it_is_reached():
+def test_point_frames_show_goal_and_success():
     qpos = np.array([[[1.0, 1.0]], [[2.0, 3.0]], [[3.0, 1.2]]])
     frames = frames_of(POINT, qpos, [3.0, 1.0], [False, False, True], size=100)
     assert frames.shape == (3, 100, 100, 3)
@@ -93,7 +93,7 @@ def test_point_frames_have_x_to_the_right_and_y_up():
     assert rows.mean() == pytest.approx(69.5, abs=1)  # y = 1, from below
 
 
-def test_environments_stand_in_a_grid():
+def test_environments_are_tiled():
     qpos = np.tile([1.0, 1.0], (4, 3, 1))
     frames = frames_of(POINT, qpos, [3.0, 1.0], size=50, every=3)
     assert frames.shape == (2, 100 + GAP, 100 + GAP, 3)
@@ -101,7 +101,7 @@ def test_environments_stand_in_a_grid():
 
 
 @pytest.mark.usefixtures("_rendering")
-def test_open_ground_shows_ant_and_goal_wherever_they_are():
+def test_open_ground_camera_shows_ant_and_goal():
     places = [(0, 0), (-8, 5), (3, 0)]
     goals = np.array([[10.0, 0.0], [0.0, 10.0], [3.0, 0.3]])
     frames = frames_of(ANT, standing_ants(*places), goals, size=160)
@@ -114,7 +114,7 @@ def test_open_ground_shows_ant_and_goal_wherever_they_are():
 
 
 @pytest.mark.usefixtures("_rendering")
-def test_a_maze_is_seen_from_above_as_it_is_drawn():
+def test_maze_is_rendered_from_above():
     task = make_task("ant_u_maze")
     frames = frames_of(task, standing_ants((4, 4)), [12.0, 8.0], size=100)
     _, green, blue = frames[0].astype(int).transpose(2, 0, 1)
@@ -124,13 +124,13 @@ def test_a_maze_is_seen_from_above_as_it_is_drawn():
 
 
 @pytest.mark.usefixtures("_rendering")
-def test_rendering_leaves_the_physics_model_alone():
+def test_rendering_does_not_change_the_physics_model():
     before = mujoco.mj_sizeModel(ANT.world.model), ANT.world.model.ngeom
     frames_of(ANT, standing_ants((0, 0)), [5.0, 0.0], size=64)
     assert (mujoco.mj_sizeModel(ANT.world.model), ANT.world.model.ngeom) == before
 
 
-def test_a_machine_that_cannot_render_says_so(monkeypatch):
+def test_rendering_failure_is_reported(monkeypatch):
     def fail(name):
         raise ImportError("no EGL here")
 
@@ -152,12 +152,12 @@ def test_a_machine_that_cannot_render_says_so(monkeypatch):
         (np.zeros((5, 2, 2)), np.zeros((5, 2, 2)), 64, 0),
     ],
 )
-def test_arrays_that_do_not_fit_are_refused(qpos, goal, size, every):
+def test_render_frames_refuses_invalid_arrays(qpos, goal, size, every):
     with pytest.raises(UserError):
         render_frames(POINT, qpos, goal, np.zeros((5, 2), bool), size=size, every=every)
 
 
-def test_an_environment_stands_still_after_its_end():
+def test_positions_are_frozen_after_termination():
     qpos = np.arange(8.0).reshape(4, 2, 1)
     alive = np.array([[True, False], [True, False], [False, False], [False, False]])
     frozen = freeze_after_termination(qpos, alive)[..., 0]
@@ -185,7 +185,7 @@ def test_gif_keeps_frames_size_and_speed(tmp_path):
         assert (film.n_frames, film.size, film.info["duration"]) == (5, (30, 20), 100)
 
 
-def test_png_shows_moments_from_the_first_to_the_last(tmp_path):
+def test_png_shows_frames_from_first_to_last(tmp_path):
     frames = np.zeros((11, 4, 4, 3), np.uint8)
     frames[:] = 10 * np.arange(11)[:, None, None, None]
     write_video(tmp_path / "a.png", frames, fps=10)
@@ -204,13 +204,13 @@ def test_png_shows_moments_from_the_first_to_the_last(tmp_path):
         ("a.gif", np.zeros((2, 8, 8, 3))),
     ],
 )
-def test_what_is_no_video_is_refused(tmp_path, name, frames):
+def test_write_video_refuses_invalid_input(tmp_path, name, frames):
     with pytest.raises(UserError):
         write_video(tmp_path / name, frames, fps=10)
     assert not list(tmp_path.iterdir())
 
 
-def test_an_old_video_survives_a_failed_write(tmp_path, monkeypatch):
+def test_failed_write_keeps_old_video(tmp_path, monkeypatch):
     path = tmp_path / "a.mp4"
     path.write_text("old")
     monkeypatch.setattr("kilolayer.render.media.QUALITY", "not a number")

@@ -1,4 +1,4 @@
-"""Whole runs of agents other than contrastive RL: the loop, the metrics and the report."""
+"""Complete runs of agents other than contrastive RL: training, metrics and report."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 from kilolayer.analysis.load import load
 from kilolayer.api import forecast, train
 from kilolayer.config import run_config
-from kilolayer.report.plots import learning_curves
+from kilolayer.report.run_plots import learning_curves
 from kilolayer.report.run_report import SECTIONS, write_report
 from probes import slow
 
@@ -28,7 +28,7 @@ CONFIG = run_config(
 
 @slow
 @pytest.mark.parametrize("agent", ["sac", "sac-her", "td3-her", "ppo"])
-def test_a_run_of_any_agent_leaves_a_whole_report(agent, tmp_path):
+def test_report_of_every_agent_is_complete(agent, tmp_path):
     config = run_config(**{**vars(CONFIG), "agent": agent})
     run = train(config, tmp_path / agent, progress=False)
     series: dict[str, list[float]] = {}
@@ -45,8 +45,8 @@ def test_a_run_of_any_agent_leaves_a_whole_report(agent, tmp_path):
     assert found.updates == run.events[-1]["updates"]
 
 
-def test_curves_show_what_the_agent_measures(run_copy):
-    """Of an agent that has a value and no accuracy."""
+def test_curves_show_the_metrics_of_the_agent(run_copy):
+    """An agent with a value metric and without accuracy."""
     events = []
     for event in run_copy.events:
         metrics = event.get("metrics", {})

@@ -1,4 +1,4 @@
-"""The gallery: every policy of the zoo in motion on one page that stands alone."""
+"""The gallery: films of all policies of the zoo on one self-contained page."""
 
 import re
 
@@ -12,13 +12,13 @@ from pages import assert_alone, read_page
 
 @pytest.fixture
 def two(monkeypatch):
-    """A zoo of the two policies that play quickest."""
+    """A zoo of the two fastest policies."""
     found = [each for each in exhibits() if each.name in ("arm_reach_easy", "point_u_maze")]
     monkeypatch.setattr(showing, "exhibits", lambda: found)
     return found
 
 
-def test_the_page_shows_a_film_and_the_score_of_every_policy(two, tmp_path, capsys):
+def test_gallery_shows_film_and_score_of_every_policy(two, tmp_path, capsys):
     out = tmp_path / "gallery.html"
     main(["gallery", "--out", str(out)])
     assert str(out) in capsys.readouterr().out
@@ -40,7 +40,7 @@ def test_the_page_shows_a_film_and_the_score_of_every_policy(two, tmp_path, caps
         ("no/gallery.html", "there is no such directory"),
     ],
 )
-def test_a_page_that_cannot_be_written_is_told_before_any_film(
+def test_gallery_refuses_invalid_path_before_rendering(
     out, sentence, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
@@ -51,7 +51,7 @@ def test_a_page_that_cannot_be_written_is_told_before_any_film(
     assert re.search(sentence, capsys.readouterr().err)
 
 
-def test_an_installation_without_a_zoo_says_so(monkeypatch, tmp_path, capsys):
+def test_gallery_without_zoo_is_refused(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(showing, "exhibits", list)
     with pytest.raises(SystemExit) as stop:
         main(["gallery", "--out", str(tmp_path / "g.html")])

@@ -1,4 +1,4 @@
-"""The report as a reader gets it: whole, alone and honest about what is missing."""
+"""The report of a run: complete, self-contained, with reasons for missing sections."""
 
 import json
 import re
@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from kilolayer.analysis.load import load
-from kilolayer.analysis.run_cost import wall_clock
+from kilolayer.analysis.run_cost import wall_clock_seconds
 from kilolayer.cli import _tell_results
 from kilolayer.render.style import SERIES
 from kilolayer.report import run_report
-from kilolayer.report.plots import LONGEST_LINE, short_count, thinned
+from kilolayer.report.run_plots import MAX_POINTS, downsample
 from kilolayer.report.run_report import SECTIONS, write_report
+from kilolayer.report.svg import short_count
 from pages import Page, assert_alone, read_page
 
 
@@ -29,7 +30,7 @@ def rewrite_events(run, keep) -> None:
 
 @pytest.fixture
 def only(monkeypatch):
-    """`only(anchor, ...)`: reports of this test draw these sections alone, to be quick."""
+    """`only(anchor, ...)`: reports draw only these sections, to save time."""
 
     def choose(*anchors: str) -> None:
         chosen = tuple(section for section in SECTIONS if section.anchor in anchors)
@@ -48,27 +49,27 @@ def whole(reported):
     return read(reported)
 
 
-def test_every_section_is_there_and_drawn(whole):
+def test_every_section_is_drawn(whole):
     text, reader = whole
     for section in SECTIONS:
         assert f'<section id="{section.anchor}">' in text
-        assert section.how in reader.text
+        assert section.caption in reader.text
     assert "Not shown" not in reader.text
     assert text.count("<svg") == 7
     assert text.count("<video") == 1
 
 
-def test_the_score_and_the_film_come_before_everything_else(whole):
+def test_score_and_film_come_first(whole):
     text = whole[0]
     places = [text.index(part) for part in ('class="cards"', "<video", "<nav>", "<svg")]
     assert places == sorted(places)
 
 
-def test_nothing_outside_the_file_is_asked_for(whole):
+def test_report_is_self_contained(whole):
     assert_alone(*whole)
 
 
-def test_numbers_config_and_environment_are_shown(whole, reported):
+def test_report_shows_scores_config_and_environment(whole, reported):
     text, reader = whole
     run = reported
     assert f"{run.final('evaluation/time_at_goal'):.1f}" in reader.text
@@ -82,23 +83,23 @@ def test_numbers_config_and_environment_are_shown(whole, reported):
     assert "update" in reader.text
 
 
-def test_a_second_report_is_the_same(whole, reported):
+def test_report_is_reproducible(whole, reported):
     text = whole[0]
     again = write_report(load(reported.path)).read_text()
     assert again == text
     assert not list(reported.path.glob(".*"))
 
 
-def test_an_unfinished_run_says_so(run_copy, only):
+def test_report_of_unfinished_run_says_so(run_copy, only):
     only("curves", "time")
     (run_copy.path / "DONE").unlink()
     rewrite_events(run_copy, lambda event: event["event"] != "profile")
     _, reader = read(load(run_copy.path))
     assert "This run is unfinished" in reader.text
-    assert "only these are known" in reader.text
+    assert "Only these times are known" in reader.text
 
 
-def test_environments_that_diverged_are_told_and_only_then(run_copy, only, capsys):
+def test_diverged_environments_are_reported(run_copy, only, capsys):
     only()
     assert "iverged" not in read(load(run_copy.path))[1].text
     for number, count in ((2, 3.0), (5, 1.0)):
@@ -106,7 +107,7 @@ def test_environments_that_diverged_are_told_and_only_then(run_copy, only, capsy
         metrics = {"collect/diverged": count}
         run_copy.directory.append_event({"event": "diverged", **counts, "metrics": metrics})
     run = load(run_copy.path)
-    sentence = "Environments diverged 4 times while training, in 0.0063 of the environment steps"
+    sentence = "Environments diverged 4 times during training (0.0063 of the environment steps)"
     assert sentence in read(run)[1].text
     capsys.readouterr()
     _tell_results([run])
@@ -114,14 +115,14 @@ def test_environments_that_diverged_are_told_and_only_then(run_copy, only, capsy
     assert "stopped" not in read(run)[1].text
 
 
-def test_a_run_without_train_events_gets_a_report(run_copy, only):
+def test_report_without_train_events(run_copy, only):
     only("curves", "time")
     rewrite_events(run_copy, lambda event: event["event"] == "evaluation")
     _, reader = read(load(run_copy.path))
     assert "No training round was logged" in reader.text
 
 
-def test_a_run_without_events_gets_a_report(run_copy, only):
+def test_report_without_events(run_copy, only):
     only("curves", "paths", "time")
     (run_copy.path / "metrics.jsonl").write_text("")
     _, reader = read(load(run_copy.path))
@@ -129,7 +130,7 @@ def test_a_run_without_events_gets_a_report(run_copy, only):
     assert "none yet" in reader.text
 
 
-def test_damaged_files_leave_a_sentence_each(run_copy, only):
+def test_damaged_files_are_reported_in_their_sections(run_copy, only):
     only("trajectories", "blocks", "video", "environment")
     for name in ("evaluation", "training", "batch"):
         path = run_copy.path / "episodes" / f"{name}.npz"
@@ -160,23 +161,23 @@ def test_text_from_the_run_is_escaped(run_copy, only):
     assert "<script>alert(1)</script> & more" in reader.text
 
 
-def test_wall_clock_is_what_the_newest_checkpoint_or_profile_knows():
+def test_wall_clock_is_that_of_the_newest_checkpoint_or_profile():
     events = [
         {"event": "checkpoint", "seconds": {"compile": 4.0, "train": 3.0}},
         {"event": "resume", "time": 1000.0},
         {"event": "profile", "seconds": {"compile": 5.0, "train": 7.0}},
     ]
-    assert wall_clock(events) == 12
-    assert wall_clock([]) == 0
+    assert wall_clock_seconds(events) == 12
+    assert wall_clock_seconds([]) == 0
 
 
-def test_thinning_keeps_the_mean_and_the_last_step():
+def test_downsampling_keeps_mean_and_last_step():
     steps = np.arange(1000.0)
-    thin_steps, thin_values = thinned(steps, 2 * steps)
-    assert len(thin_steps) <= LONGEST_LINE
+    thin_steps, thin_values = downsample(steps, 2 * steps)
+    assert len(thin_steps) <= MAX_POINTS
     assert thin_steps[-1] == 999
     assert thin_values[:2].tolist() == [2.0, 8.0]  # means over three
-    assert thinned(steps[:5], steps[:5])[0].tolist() == [0, 1, 2, 3, 4]
+    assert downsample(steps[:5], steps[:5])[0].tolist() == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(

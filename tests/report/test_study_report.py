@@ -1,4 +1,4 @@
-"""The page of a study as a sceptical reader gets it, from runs made by hand."""
+"""The report of a study, from synthetic runs."""
 
 import json
 import re
@@ -9,11 +9,11 @@ import pytest
 
 from browser import needs_browser
 from kilolayer.analysis.answer import Answer, Plot, Series, Table
-from kilolayer.analysis.claims import NOT_ENOUGH, Verdict
+from kilolayer.analysis.claims import INCONCLUSIVE, Verdict
 from kilolayer.analysis.published import read_published
 from kilolayer.analysis.study import load_answer, load_study
 from kilolayer.cli import main
-from kilolayer.render.style import look
+from kilolayer.render.style import line_style
 from kilolayer.report.study_report import write_study_report
 from kilolayer.types import UserError
 from pages import assert_alone, read_page
@@ -22,7 +22,7 @@ from synthetic_runs import TINY, write_run, write_study
 ANSWER = Answer(
     verdicts=(
         Verdict("Depth 8 is critical.", "moderate"),
-        Verdict("Whether more depth helps stays open.", NOT_ENOUGH),
+        Verdict("Whether more depth helps stays open.", INCONCLUSIVE),
     ),
     plots=(
         Plot(
@@ -60,7 +60,7 @@ def make_study(path, final, extra=(), asks="Does depth help?"):
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """Two depths of three seeds, and a cell each that failed, has not ended and was never begun."""
+    """Two depths of three seeds, and one failed, one unfinished and one missing run."""
     path = tmp_path_factory.mktemp("studies") / "depth"
     make_study(path, FINAL, extra=("lost", "<i>broken", "half"), asks="1 < 2 & depth?")
     (path / "failures" / "<i>broken.txt").write_text("Traceback\nMemoryError: <b>no room</b>")
@@ -76,23 +76,23 @@ def whole(study):
     return text, read_page(text)
 
 
-def test_question_verdicts_and_their_strength_come_first(whole):
+def test_question_and_verdicts_come_first(whole):
     text, page = whole
     assert "<h1>1 &lt; 2 &amp; depth?</h1>" in text
     top = page.text[: page.text.index("Evidence")]
     assert "moderate evidenceDepth 8 is critical." in top
-    assert f"{NOT_ENOUGH}Whether more depth helps stays open." in top
+    assert f"{INCONCLUSIVE}Whether more depth helps stays open." in top
     assert "3 of 9 runs did not finish" in top
     assert "lost (missing); <i>broken (failed); half (unfinished)" in top
 
 
-def test_the_page_stands_alone(whole):
+def test_study_report_is_self_contained(whole):
     assert_alone(*whole)
 
 
 def test_plots_have_axes_marks_and_legends(whole):
     text, page = whole
-    evidence = page.text[page.text.index("What the verdicts rest on") :]
+    evidence = page.text[page.text.index("The plots and tables behind the verdicts") :]
     for words in ("depth, layers", "time at goal, control steps", "critical depth 8", "objective"):
         assert words in evidence
     assert "depth 4 (3 seeds)" in page.text
@@ -101,15 +101,15 @@ def test_plots_have_axes_marks_and_legends(whole):
     assert text.count("<svg") == 4  # three plots, the learning curves
 
 
-def test_behaviour_is_a_mean_with_its_interval_by_depth(whole):
+def test_movement_table_has_means_with_intervals_by_depth(whole):
     _, page = whole
     assert "depth 8 (3 seeds)" in page.text
     # Student's: 2 -+ 4.3027 * 1 / sqrt(3) = 2 -+ 2.484
     assert "2 (-0.484 to 4.48)" in page.text
-    assert "No film with depth 4: the run has no evaluation.npz yet" in page.text
+    assert "No film for depth 4: the run has no evaluation.npz yet" in page.text
 
 
-def test_every_cell_is_listed_with_its_state_and_reason(whole):
+def test_every_run_is_listed_with_state_and_failure(whole):
     text, page = whole
     assert "The grid has 9 runs: 6 finished, 1 missing, 1 failed, 1 unfinished." in page.text
     assert "<i>broken failed: MemoryError: <b>no room</b>" in page.text
@@ -121,7 +121,7 @@ def test_every_cell_is_listed_with_its_state_and_reason(whole):
     assert '<td class="number">180</td>' in text  # seconds of a finished run
 
 
-def test_cost_notes_and_environment(whole):
+def test_report_has_cost_notes_and_environment(whole):
     _, page = whole
     assert "3,000" in page.text
     assert "not counted" in page.text  # there is no stored batch to count operations for
@@ -130,14 +130,14 @@ def test_cost_notes_and_environment(whole):
     assert "no published curves were given" in page.text
 
 
-def test_a_second_page_is_the_same(whole, study):
+def test_study_report_is_reproducible(whole, study):
     assert write_study_report(load_study(study.path), ANSWER).read_text() == whole[0]
 
 
 @needs_browser
-def test_a_browser_shows_the_verdict_and_asks_for_nothing(whole, tmp_path):
+def test_browser_shows_verdict_without_requests(whole, tmp_path):
     def browse(name: str, text: str) -> tuple[str, bool]:
-        """What the browser makes of a page, and whether the page made it ask for anything."""
+        """The DOM of a page, and whether the page sent a request."""
         page, log = tmp_path / f"{name}.html", tmp_path / f"{name}.json"
         page.write_text(text)
         command = [
@@ -146,7 +146,7 @@ def test_a_browser_shows_the_verdict_and_asks_for_nothing(whole, tmp_path):
             f"--log-net-log={log}", "--dump-dom", page.as_uri(),
         ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-        # The browser's own requests are logged too, but not as those of a file.
+        # The browser's own requests are logged too, but with another origin.
         return done.stdout, '"network_isolation_key":"file://' in log.read_text()
 
     shown, asked = browse("report", whole[0])
@@ -156,7 +156,7 @@ def test_a_browser_shows_the_verdict_and_asks_for_nothing(whole, tmp_path):
     assert asked
 
 
-def test_one_seed_has_no_interval_and_the_page_says_so(tmp_path):
+def test_report_marks_groups_of_one_seed(tmp_path):
     study = make_study(tmp_path / "study", {4: (10.0,), 8: (60.0,)})
     page = read_page(write_study_report(study, ANSWER).read_text())
     assert "Fewer than three seeds: depth 4; depth 8." in page.text
@@ -164,7 +164,7 @@ def test_one_seed_has_no_interval_and_the_page_says_so(tmp_path):
     assert "6 (one seed)" in page.text
 
 
-def test_a_study_without_a_finished_run_gets_a_page(tmp_path):
+def test_report_without_finished_runs(tmp_path):
     study = make_study(tmp_path / "study", {}, extra=("a", "b"))
     text = write_study_report(study, Answer(())).read_text()
     page = read_page(text)
@@ -175,14 +175,14 @@ def test_a_study_without_a_finished_run_gets_a_page(tmp_path):
     assert "<svg" not in text
 
 
-def test_films_and_maps_come_from_the_runs(tiny_run, tmp_path):
+def test_report_has_films_and_value_maps(tiny_run, tmp_path):
     study = write_study(tmp_path / "study", {"a": {"depth": 8, "seed": 0}})
     shutil.copytree(tiny_run.path, study.path / "runs" / "a")
     text = write_study_report(study, ANSWER).read_text()
     page = read_page(text)
     assert text.count("<video") == 1
     assert (study.path / "media" / "a.mp4").is_file()
-    assert "of each map" in page.text
+    assert "scaled per map" in page.text
     assert "Rank correlation of the value" in page.text
     assert "not counted" not in page.text
     assert_alone(text, page)
@@ -193,7 +193,7 @@ def curves(**changes):
     return {"point_u_maze": task | changes}
 
 
-def test_published_curves_are_drawn_beside_ours(study, tmp_path):
+def test_report_shows_published_curves(study, tmp_path):
     file = tmp_path / "published.json"
     file.write_text(json.dumps(curves()))
     curve = read_published(file)["point_u_maze"][4]
@@ -213,7 +213,7 @@ def test_published_curves_are_drawn_beside_ours(study, tmp_path):
         (json.dumps(curves(depth_std_error={"4": [0]})), "does not hold published curves"),
     ],
 )
-def test_a_file_that_holds_no_published_curves(text, sentence, tmp_path):
+def test_invalid_published_curves_are_refused(text, sentence, tmp_path):
     file = tmp_path / "published.json"
     file.write_text(text)
     with pytest.raises(UserError, match=sentence):
@@ -222,7 +222,7 @@ def test_a_file_that_holds_no_published_curves(text, sentence, tmp_path):
         read_published(tmp_path / "none.json")
 
 
-def test_an_answer_comes_back_as_it_was_written(study, tmp_path):
+def test_answer_round_trip(study, tmp_path):
     assert load_answer(study.path) == ANSWER
     with pytest.raises(UserError, match=r"has no answer\.json yet"):
         load_answer(tmp_path)
@@ -231,7 +231,7 @@ def test_an_answer_comes_back_as_it_was_written(study, tmp_path):
         load_answer(tmp_path)
 
 
-def test_compare_prints_a_table_and_writes_a_page(study, tmp_path, capsys):
+def test_compare_command_prints_table_and_writes_page(study, tmp_path, capsys):
     runs = [str(run.path) for run in study.finished]
     out = tmp_path / "compare.html"
     main(["compare", *runs, "--out", str(out)])
@@ -254,7 +254,7 @@ def test_compare_prints_a_table_and_writes_a_page(study, tmp_path, capsys):
         assert sentence in capsys.readouterr().err
 
 
-def test_lines_differ_by_more_than_colour():
-    looks = [look(index) for index in range(28)]
+def test_line_styles_differ_in_dash_and_marker():
+    looks = [line_style(index) for index in range(28)]
     assert len(set(looks)) == 28
     assert len({(each.dash, each.marker) for each in looks[:7]}) == 7

@@ -1,4 +1,4 @@
-"""One collects, the other is evaluated, and both learn what each would learn alone."""
+"""Collector and learner: exploration, evaluation, and updates equal to separate agents."""
 
 import dataclasses
 
@@ -44,14 +44,14 @@ def agent() -> CollectorLearner:
     return found
 
 
-def test_depths_are_the_configs(agent):
+def test_collector_and_learner_have_their_depths(agent):
     assert agent.learner.bound.actor_torso.depth == 1
     assert agent.collector.bound.actor_torso.depth == 3
     assert agent.collector.bound.critic_torso.depth == 3
     assert agent.collector.bound.actor_torso.branch_scale == pytest.approx(2 / 3)
 
 
-def test_each_updates_as_it_would_alone(agent, normal):
+def test_collector_and_learner_update_as_separate_agents(agent, normal):
     state, key = jax.jit(agent.init)(jax.random.key(0)), jax.random.key(1)
     batch = contrastive_batch(
         normal(0, 8, 4), jnp.tanh(normal(1, 8, 2)), normal(2, 8, 2), normal(3, 8, 2)
@@ -67,7 +67,7 @@ def test_each_updates_as_it_would_alone(agent, normal):
             assert metrics[f"{name}{metric}"] == pytest.approx(float(value), rel=1e-4, abs=1e-6)
 
 
-def test_the_collector_fills_the_buffer_and_the_learner_is_rated(agent):
+def test_collector_explores_and_learner_is_evaluated(agent):
     """A change of the collector changes what is stored; a change of the learner does not."""
     trainer = build_trainer(CONFIG)
     state, collect = jax.jit(trainer.init)(), jax.jit(lambda state: trainer.collect(state)[0])
@@ -89,11 +89,11 @@ def test_the_collector_fills_the_buffer_and_the_learner_is_rated(agent):
         assert np.array_equal(act, own)
 
 
-def test_a_depth_without_whole_blocks_is_refused():
+def test_collector_depth_must_be_a_multiple_of_the_block():
     with pytest.raises(UserError, match=r"depth = 6 .* is 8"):
         build(CONFIG.having(collector_depth=6, layers_per_block=4, depth=4))
 
 
-def test_a_collector_depth_belongs_to_this_agent():
+def test_collector_depth_is_refused_by_other_agents():
     with pytest.raises(UserError, match="no setting 'collector_depth'"):
         run_config(collector_depth=8)

@@ -1,4 +1,4 @@
-"""Runs are brought to their end: retries, failures, what is never repeated, and where they go."""
+"""Execution of studies: retries, failures, finished runs, executors."""
 
 import json
 import os
@@ -16,12 +16,12 @@ from kilolayer.studies import run as studies
 from kilolayer.studies.execute import execute
 from kilolayer.studies.executors import (
     SLURM_CORES,
-    Local,
-    Ray,
-    Slurm,
-    cores_here,
-    gpus_here,
-    run_command,
+    LocalExecutor,
+    RayExecutor,
+    SlurmExecutor,
+    available_cores,
+    available_gpus,
+    run_remote_command,
 )
 from kilolayer.types import UserError
 from probes import slow
@@ -41,7 +41,7 @@ class Done:
 
 
 class Pretend:
-    """Runs nothing: `codes` are the exit codes of each run's attempts, None if it goes on."""
+    """A fake executor. codes: exit codes of each run's attempts, None while it runs."""
 
     jobs = 2
 
@@ -72,7 +72,7 @@ def study(write_study, monkeypatch):
     return study
 
 
-def test_a_finished_run_is_not_repeated_and_a_crash_is_retried_once(study):
+def test_finished_run_is_not_repeated_and_crash_is_retried_once(study):
     executor = Pretend(study.path / "runs", {"run1": [137, 0], "run2": [1, 2]})
     execute(study.path, executor, Silent())
     assert sorted(executor.started) == ["run1", "run1", "run2", "run2"]
@@ -89,7 +89,7 @@ def test_a_finished_run_is_not_repeated_and_a_crash_is_retried_once(study):
     assert again.started == ["run2"]
 
 
-# A worker that is killed after each checkpoint, as by a time limit, until the fourth is the last.
+# A worker that is killed after each of four checkpoints, as by a time limit.
 IN_FOUR_PIECES = """
 import json, pathlib, sys
 folder = pathlib.Path(sys.argv[1]) / "runs" / sys.argv[2]
@@ -106,13 +106,13 @@ def in_four_pieces(study: Path, name: str) -> list[str]:
     return [sys.executable, "-c", IN_FOUR_PIECES, str(study), name]
 
 
-def test_a_run_goes_on_as_long_as_every_attempt_leaves_a_checkpoint(study, monkeypatch):
+def test_run_is_resumed_while_it_makes_progress(study, monkeypatch):
     monkeypatch.setattr(execution, "worker_command", in_four_pieces)
-    execute(study.path, Local(1), Silent())
+    execute(study.path, LocalExecutor(1), Silent())
     assert [run.state for run in load_study(study.path).runs] == ["finished"] * 3
 
 
-def test_an_interrupt_stops_what_runs(study, monkeypatch):
+def test_interrupt_stops_running_jobs(study, monkeypatch):
     executor = Pretend(study.path / "runs", {"run1": [None], "run2": [None]})
 
     def interrupt(seconds: float) -> None:
@@ -127,9 +127,9 @@ def test_an_interrupt_stops_what_runs(study, monkeypatch):
     ]  # fmt: skip
 
 
-def test_the_share_that_is_done_is_that_of_its_steps(write_study):
+def test_progress_share_is_the_share_of_environment_steps(write_study):
     study = write_study("depth", [({"seed": 0}, [1.0, 2.0, 3.0], {"total_steps": 800})])
-    assert execution.share_done(study.runs[0]) == pytest.approx(200 / 800)
+    assert execution.progress_share(study.runs[0]) == pytest.approx(200 / 800)
 
 
 def wait(job) -> int:
@@ -141,19 +141,19 @@ def wait(job) -> int:
     raise AssertionError("the job does not end")
 
 
-def test_local_processes_keep_to_their_cores_and_tell_their_code(tmp_path):
-    executor, log = Local(1), tmp_path / "log.txt"
+def test_local_process_is_pinned_and_returns_exit_code(tmp_path):
+    executor, log = LocalExecutor(1), tmp_path / "log.txt"
     assert wait(executor.start(EXIT_3, log)) == 3
     show = "import os; print(sorted(os.sched_getaffinity(0)))"
     assert wait(executor.start([sys.executable, "-c", show], log)) == 0
     lines = log.read_text().splitlines()
     assert lines[0] == "broken"
     if hasattr(os, "sched_getaffinity"):
-        assert set(json.loads(lines[1])) <= set(cores_here())
+        assert set(json.loads(lines[1])) <= set(available_cores())
 
 
-def test_a_local_process_can_be_stopped(tmp_path):
-    executor = Local(1)
+def test_local_process_can_be_stopped(tmp_path):
+    executor = LocalExecutor(1)
     sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
     job, began = executor.start(sleep, tmp_path / "log.txt"), time.perf_counter()
     assert job.poll() is None
@@ -163,38 +163,38 @@ def test_a_local_process_can_be_stopped(tmp_path):
     assert executor._free == [0]
 
 
-def test_slurm_jobs_through_submitits_local_executor(tmp_path):
-    executor = Slurm(None, 2**30, tmp_path / "slurm", cluster="local")
+def test_slurm_jobs_with_submitits_local_executor(tmp_path):
+    executor = SlurmExecutor(None, 2**30, tmp_path / "slurm", cluster="local")
     log = tmp_path / "log.txt"
     assert wait(executor.start(EXIT_3, log)) == 3
     assert log.read_text() == "broken\n"
     assert executor.jobs > 1
 
 
-def test_a_run_goes_on_through_the_time_limits_of_slurm(study, monkeypatch, tmp_path):
-    """On submitit's local engine, which starts a job of its own for every piece."""
+def test_run_continues_after_slurm_time_limits(study, monkeypatch, tmp_path):
+    """With submitit's local executor, which starts one job per attempt."""
     monkeypatch.setattr(execution, "worker_command", in_four_pieces)
     monkeypatch.setattr(execution, "POLL_SECONDS", 0.1)
-    execute(study.path, Slurm(2, 2**30, tmp_path / "slurm", cluster="local"), Silent())
+    execute(study.path, SlurmExecutor(2, 2**30, tmp_path / "slurm", cluster="local"), Silent())
     assert [run.state for run in load_study(study.path).runs] == ["finished"] * 3
 
 
-def test_slurm_jobs_ask_for_cores(tmp_path, monkeypatch):
+def test_slurm_jobs_request_cores(tmp_path, monkeypatch):
     asked = {}
     monkeypatch.setattr("submitit.AutoExecutor.update_parameters", lambda _, **k: asked.update(k))
-    Slurm(None, 2**30, tmp_path, cluster="local")
+    SlurmExecutor(None, 2**30, tmp_path, cluster="local")
     assert asked["cpus_per_task"] == SLURM_CORES
     monkeypatch.setenv("SBATCH_CPUS_PER_TASK", "16")
-    Slurm(None, 2**30, tmp_path, cluster="local")
+    SlurmExecutor(None, 2**30, tmp_path, cluster="local")
     assert asked["cpus_per_task"] == 16
     monkeypatch.setenv("SBATCH_CPUS_PER_TASK", "many")
     with pytest.raises(UserError, match="SBATCH_CPUS_PER_TASK = 'many' is not allowed"):
-        Slurm(None, 2**30, tmp_path, cluster="local")
+        SlurmExecutor(None, 2**30, tmp_path, cluster="local")
 
 
-def test_the_gpus_that_the_user_allows_are_shared_out(tmp_path, monkeypatch):
+def test_visible_gpus_are_assigned_to_jobs(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5a")
-    executor, log = Local(3, gpus_here(2)), tmp_path / "log.txt"
+    executor, log = LocalExecutor(3, available_gpus(2)), tmp_path / "log.txt"
     names = ("CUDA_VISIBLE_DEVICES", "XLA_PYTHON_CLIENT_MEM_FRACTION")
     show = [sys.executable, "-c", f"import os; print([os.environ.get(n) for n in {names}])"]
     jobs = [executor.start(show, log) for _ in range(3)]
@@ -202,23 +202,23 @@ def test_the_gpus_that_the_user_allows_are_shared_out(tmp_path, monkeypatch):
     told = sorted(log.read_text().splitlines())
     assert told == ["['3', '0.45']", "['3', '0.45']", "['GPU-5a', '0.45']"]
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    assert gpus_here(3) == ("0", "1", "2")
+    assert available_gpus(3) == ("0", "1", "2")
 
 
-def test_a_number_of_jobs_keeps_the_gpus(study, monkeypatch):
-    monkeypatch.setattr(studies, "gpus_here", lambda count=None: ("0", "1"))
-    assert studies._executor("local", 4, study.path).gpus == ("0", "1")
+def test_number_of_jobs_does_not_change_gpus(study, monkeypatch):
+    monkeypatch.setattr(studies, "available_gpus", lambda count=None: ("0", "1"))
+    assert studies._make_executor("local", 4, study.path).gpus == ("0", "1")
 
 
-def test_a_remote_worker_has_the_environment_of_the_study(tmp_path):
+def test_remote_command_gets_environment(tmp_path):
     show = [sys.executable, "-c", "import os; print(os.environ['COLOUR'])"]
-    assert run_command(show, str(tmp_path / "log.txt"), {"COLOUR": "green"}) == 0
+    assert run_remote_command(show, str(tmp_path / "log.txt"), {"COLOUR": "green"}) == 0
     assert (tmp_path / "log.txt").read_text() == "green\n"
 
 
 @slow  # a Ray cluster takes ten seconds to start
 @pytest.mark.filterwarnings("ignore")  # Ray's own
-def test_a_study_on_a_local_ray(tiny_config, tmp_path, monkeypatch):
+def test_study_on_local_ray(tiny_config, tmp_path, monkeypatch):
     """Two real runs on a real local cluster."""
     from kilolayer.studies.question import Setup
     from kilolayer.studies.questions import depth
@@ -234,14 +234,12 @@ def test_a_study_on_a_local_ray(tiny_config, tmp_path, monkeypatch):
 
 @slow
 @pytest.mark.filterwarnings("ignore")  # Ray's own
-def test_ray_refuses_what_no_machine_can_take_and_goes_on_with_what_makes_progress(
-    study, monkeypatch
-):
+def test_ray_refuses_too_much_memory_and_resumes_runs_with_progress(study, monkeypatch):
     with pytest.raises(UserError, match=r"needs 1048576\.0 GiB, and the largest machine .* has"):
-        Ray(1, 2**50)
+        RayExecutor(1, 2**50)
     monkeypatch.setattr(execution, "worker_command", in_four_pieces)
     monkeypatch.setattr(execution, "POLL_SECONDS", 0.1)
-    executor = Ray(2, 2**20)
+    executor = RayExecutor(2, 2**20)
     try:
         execute(study.path, executor, Silent())
     finally:
@@ -249,19 +247,19 @@ def test_ray_refuses_what_no_machine_can_take_and_goes_on_with_what_makes_progre
     assert [run.state for run in load_study(study.path).runs] == ["finished"] * 3
 
 
-def test_what_is_not_there_is_named(monkeypatch, tmp_path):
+def test_missing_executors_are_reported(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match=r"needs a machine that submits to Slurm, .* no sbatch"):
-        Slurm(None, 1, tmp_path)
+    with pytest.raises(UserError, match=r"needs the program sbatch, and this machine has none"):
+        SlurmExecutor(None, 1, tmp_path)
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(UserError, match=r"needs the package submitit: `pip install 'kilolayer\[sl"):
-        Slurm(None, 1, tmp_path)
+        SlurmExecutor(None, 1, tmp_path)
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"needs the package ray: `pip install 'kilolayer\[ray\]'`"):
-        Ray(None, 1)
+        RayExecutor(None, 1)
 
 
-def test_a_lock_is_held_by_one(tmp_path):
+def test_lock_is_exclusive(tmp_path):
     with (
         locked(tmp_path / "a.lock"),
         pytest.raises(UserError, match="taken"),

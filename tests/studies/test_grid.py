@@ -1,18 +1,18 @@
-"""Grids: names and counts by hand, and what is refused."""
+"""Grids: names, numbers of runs, refusals."""
 
 import dataclasses
 
 import pytest
 
 from kilolayer.recipes import RECIPES
-from kilolayer.studies.grid import Grid, all_cells, field_factor
+from kilolayer.studies.grid import Grid, field_factor, merge_grids
 from kilolayer.studies.questions import QUESTIONS
 from kilolayer.types import UserError
 
 DEPTHS = field_factor("depth", (4, 8))
 
 
-def test_names_and_configs_of_every_combination(tiny_config):
+def test_grid_names_and_configs(tiny_config):
     objectives = {"a b": {"energy": "dot"}, "l2": {}}
     cells = Grid(tiny_config, {"objective": objectives, "depth": DEPTHS}, 2).cells()
     assert list(cells) == [
@@ -24,7 +24,7 @@ def test_names_and_configs_of_every_combination(tiny_config):
     assert cell.config == tiny_config.having(energy="dot", depth=8, seed=1)
 
 
-def test_a_recipe_comes_first_and_other_fields_change_it(tiny_config):
+def test_recipe_is_applied_before_other_fields(tiny_config):
     change = {"recipe": "wang2025", "discount": 0.5, "depth": 4}
     config = Grid(tiny_config, {"recipe": {"x": change}}, 1).cells()["x-seed0"].config
     assert config.agent.discount == 0.5
@@ -33,22 +33,22 @@ def test_a_recipe_comes_first_and_other_fields_change_it(tiny_config):
     assert config.network.width == tiny_config.network.width
 
 
-def test_grids_together(tiny_config):
+def test_merge_grids(tiny_config):
     labelled = [
         dataclasses.replace(Grid(tiny_config, {"depth": DEPTHS}, 1), labels={"held": held})
         for held in ("updates", "samples")
     ]
-    cells = all_cells(labelled)
+    cells = merge_grids(labelled)
     assert list(cells)[::2] == ["updates-depth4-seed0", "samples-depth4-seed0"]
     with pytest.raises(UserError, match="two runs called updates-depth4-seed0"):
-        all_cells([labelled[0], labelled[0]])
+        merge_grids([labelled[0], labelled[0]])
 
 
 @pytest.mark.parametrize(
     ("factors", "seeds", "sentence"),
     [
         ({"depth": {}}, 1, "the grid is empty: depth has no values"),
-        ({"depth": DEPTHS}, 0, "seeds = 0 is not allowed: a study needs one at least"),
+        ({"depth": DEPTHS}, 0, "seeds = 0 is not allowed: a study needs at least one"),
         ({"x": {1: {"dept": 4}}}, 1, "no setting 'dept'; the nearest is 'depth'"),
         ({"x": {1: {"recipe": "wang"}}}, 1, "recipe = 'wang' .*nearest valid choice is wang2025"),
         ({"x": {1: {"agent": "crll"}}}, 1, "run x1-seed0 .*cannot be trained: agent = 'crll'"),
@@ -58,11 +58,11 @@ def test_grids_together(tiny_config):
         ),
     ],
 )  # fmt: skip
-def test_what_is_refused(factors, seeds, sentence, tiny_config):
+def test_grid_refuses_invalid_input(factors, seeds, sentence, tiny_config):
     with pytest.raises(UserError, match=sentence):
-        all_cells([Grid(tiny_config, factors, seeds)])
+        merge_grids([Grid(tiny_config, factors, seeds)])
     with pytest.raises(UserError, match="the grid is empty"):
-        all_cells([])
+        merge_grids([])
 
 
 # Runs at each size that the question has, in their order, counted by hand.
@@ -85,15 +85,15 @@ COUNTS = {
 
 
 @pytest.mark.parametrize("name", QUESTIONS)
-def test_every_question_has_the_runs_it_says(name):
-    """Counted without checking configs, so that grids may name what another extra brings."""
+def test_every_question_has_valid_runs(name):
+    """Without a check of the configs, since a grid may need an optional package."""
     question = QUESTIONS[name]()
     assert question.name == name
-    assert question.asks.endswith("?")
+    assert question.text.endswith("?")
     for size, count in zip(question.setups, COUNTS[name], strict=True):
         setup = question.setup(size)
         grids = question.grids(setup)
-        assert all(question.needs in {*grid.factors, *grid.labels} for grid in grids)
+        assert all(question.required_factor in {*grid.factors, *grid.labels} for grid in grids)
         assert sum(map(_size, grids)) == count
 
 
@@ -104,7 +104,7 @@ def _size(grid: Grid) -> int:
     return size
 
 
-def test_the_user_changes_tasks_depths_and_seeds():
+def test_setup_arguments_replace_tasks_depths_and_seeds():
     question = QUESTIONS["depth"]()
     setup = question.setup("quick", ["point_u_maze", "point_big_maze"], [8, 4], 2)
     cells = question.cells(setup)

@@ -1,4 +1,4 @@
-"""A study from the command to the answer, by the worked example of the docs, on tiny real runs."""
+"""The documented example study with tiny runs, from the command to the answer."""
 
 import json
 import re
@@ -27,14 +27,13 @@ SMALLER = (
 
 
 def no_page(study: Study, answer: Answer) -> Path:
-    """Films and maps of trained networks take longer than all the rest."""
+    """Replaces the report, since films and value maps take most of the time."""
     return study.path / "answer.json"
 
 
 @pytest.fixture(scope="module")
 def example(tmp_path_factory) -> SimpleNamespace:
-    """The example's study, run once by the command line; its folder is read only, but one test
-    after the other may continue it."""
+    """The example's study, run once by the command line. Tests may continue it one by one."""
     folder = tmp_path_factory.mktemp("example")
     (source,) = re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL)
     for old, new in SMALLER:
@@ -54,47 +53,50 @@ def in_its_folder(example, monkeypatch) -> None:
     monkeypatch.setattr("kilolayer.report.study_report.write_study_report", no_page)
 
 
-def test_the_example_answers(example):
+def test_documented_example_study(example):
     study = load_study(example.study)
-    assert (study.question, study.asks) == ("representation", "Does a larger representation help?")
+    assert (study.question, study.question_text) == (
+        "representation",
+        "Does a larger representation help?",
+    )
     assert [run.name for run in study.finished] == [
         "representation4-seed0", "representation4-seed1",
     ]  # fmt: skip
     answer = json.loads((example.study / "answer.json").read_text())
     (verdict,) = answer["verdicts"]
-    # The same cell twice: no change, and no claim.
-    assert verdict["sentence"].startswith("64 numbers instead of 4 change the score by 0 (95 %:")
-    assert verdict["strength"] == "not enough seeds to tell"
+    # The same runs twice: no difference.
+    assert verdict["sentence"].startswith("64 dimensions instead of 4 change the score by 0 (95 %:")
+    assert verdict["strength"] == "inconclusive"
     assert answer["tables"][0]["rows"][0][:2] == ["4", "2"]
 
 
-def test_the_smallest_effect_of_a_study_is_part_of_its_plan(example):
+def test_smallest_effect_is_stored_in_the_plan(example):
     assert load_study(example.study).smallest_effect == 0.05
     studies.study(OWN, source="study", out="margin", smallest_effect=0.2, progress=False)
     assert load_study(Path("margin")).smallest_effect == 0.2
 
 
-def test_the_same_command_again_trains_nothing_and_answers_again(example, monkeypatch, capsys):
+def test_repeated_command_trains_nothing(example, monkeypatch, capsys):
     monkeypatch.setattr(studies, "execute", None)  # would be called to train
     (example.study / "answer.json").unlink()
     main(["study", OWN, "--out", "study"])
     printed = capsys.readouterr().out
     assert "Does a larger representation help?" in printed
-    assert "(not enough seeds to tell)" in printed
+    assert "(inconclusive)" in printed
     assert (example.study / "answer.json").exists()
 
 
-def test_a_dry_run_counts_and_trains_nothing(example, capsys):
+def test_dry_run_trains_nothing(example, capsys):
     main(["study", OWN, "--out", "other", "--seeds", "3", "--dry-run"])
     printed = capsys.readouterr().out
     assert "3 runs" in printed
     assert printed.count("representation4-seed") == 3
     assert "untimed" in printed
-    assert "The largest run keeps" in printed
+    assert "The state of the largest run has" in printed
     assert not (example.folder / "other").exists()
 
 
-def test_other_questions_of_the_same_runs(example):
+def test_other_questions_reuse_runs(example):
     with pytest.raises(UserError, match=r"study cannot answer seeds: .* has no factor depth"):
         studies.study("seeds", source="study", out="seeds", progress=False)
     again = studies.study(OWN, source="study", out="again", progress=False)
@@ -113,7 +115,7 @@ def refused(sentence: str, capsys, *arguments: str) -> None:
     assert re.search(sentence, error), error
 
 
-def test_bad_input_is_one_sentence_and_nothing_is_lost(example, capsys):
+def test_study_command_refuses_invalid_input(example, capsys):
     before = sorted(example.study.rglob("*"))
     refused("question = 'dept' is not allowed.*nearest valid choice is depth", capsys, "dept")
     refused("study holds the study representation at size quick, not depth", capsys, "depth",
@@ -131,16 +133,16 @@ def test_bad_input_is_one_sentence_and_nothing_is_lost(example, capsys):
     assert sorted(example.study.rglob("*")) == before
 
 
-def test_a_study_of_another_version_is_refused(example, capsys, tmp_path):
+def test_study_of_another_format_is_refused(example, capsys, tmp_path):
     found = json.loads((example.study / "study.json").read_text())
     (tmp_path / "study.json").write_text(json.dumps({**found, "format": 0, "version": "0.0.1"}))
     refused(r"made by another version of Kilolayer \(format 0, this one reads 1\).*0\.0\.1", capsys,
             OWN, "--out", str(tmp_path))  # fmt: skip
 
 
-def test_the_questions_are_listed_and_the_page_names_them_all(capsys):
+def test_questions_are_listed_and_documented(capsys):
     main(["study"])
     printed = capsys.readouterr().out
     for name, question in studies.QUESTIONS.items():
         assert name in printed
-        assert f"| `{name}` | {question().asks} |" in DOCS
+        assert f"| `{name}` | {question().text} |" in DOCS

@@ -15,7 +15,7 @@ from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.build import build_physics
 from kilolayer.physics.config import PhysicsConfig
 from kilolayer.replay import buffer as ring
-from kilolayer.report.ledger import headline
+from kilolayer.report.run_metadata import headline
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.progress import Silent
@@ -252,9 +252,7 @@ def test_what_diverged_is_logged_where_it_did_and_told(wild):
     count, share = wild.diverged
     assert count == sum(count for _, count in events)
     assert share == pytest.approx(count / 3_200)
-    assert f"Environments diverged {count} times while training, in {share:.2g} of" in headline(
-        wild
-    )
+    assert f"Environments diverged {count} times during training ({share:.2g} of" in headline(wild)
     assert all("collect/diverged" not in e["metrics"] for e in wild.events if e["event"] == "train")
     scores = [e["metrics"] for e in wild.events if e["event"] == "evaluation"]
     assert all(0 <= each["evaluation/diverged"] <= 1 for each in scores)

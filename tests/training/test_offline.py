@@ -15,8 +15,8 @@ from kilolayer.config import RunConfig, run_config
 from kilolayer.physics.gymnasium import GymnasiumWorld
 from kilolayer.replay import hindsight
 from kilolayer.replay.dataset import Dataset, write_dataset
-from kilolayer.report.ledger import headline
-from kilolayer.report.plots import learning_curves
+from kilolayer.report.run_metadata import headline
+from kilolayer.report.run_plots import learning_curves
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.progress import Silent
@@ -167,9 +167,9 @@ def test_a_dataset_that_changed_is_not_resumed_from(unbroken, config, tmp_path) 
         ({"batch_size": 5_000}, "batch_size = 5000 .*holds 995 steps with a future, .*is 995"),
         (
             {"agent": "crl", "absorbing_termination": True},
-            "absorbing_termination = True .*terminated from one",
+            "absorbing_termination = True .*terminated from truncated",
         ),
-        ({"agent": "gcsl"}, "agent = 'gcsl' is not allowed: it learns from its own steps"),
+        ({"agent": "gcsl"}, "agent = 'gcsl' is not allowed: it cannot learn from a dataset"),
         ({"dataset": None}, "agent = 'gcbc' is not allowed: it learns from a dataset"),
     ],
 )

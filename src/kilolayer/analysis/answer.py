@@ -1,4 +1,4 @@
-"""The result of a study as plain data: verdicts in words, plots and tables."""
+"""The result of a study as plain data: verdicts, plots and tables."""
 
 import dataclasses
 import json
@@ -49,7 +49,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Answer:
-    """verdicts: the most important first. notes: methods, assumptions and what was left out."""
+    """verdicts: the most important first. notes: methods, assumptions and excluded runs."""
 
     verdicts: tuple[Verdict, ...]
     plots: tuple[Plot, ...] = ()
@@ -63,12 +63,12 @@ class Answer:
     def from_json(text: str, source: str) -> "Answer":
         """Read the output of `to_json`; raises UserError, which names `source`, for other text."""
         try:
-            found = json.loads(text)
+            values = json.loads(text)
             return Answer(
-                tuple(Verdict(**each) for each in found["verdicts"]),
-                tuple(_plot(each) for each in found["plots"]),
-                tuple(Table(**_frozen(each)) for each in found["tables"]),
-                tuple(found["notes"]),
+                tuple(Verdict(**verdict) for verdict in values["verdicts"]),
+                tuple(_plot_from_json(plot) for plot in values["plots"]),
+                tuple(Table(**_with_tuples(table)) for table in values["tables"]),
+                tuple(values["notes"]),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
@@ -77,37 +77,40 @@ class Answer:
             ) from error
 
 
-def followed(first: Answer, second: Answer) -> Answer:
+def concatenate_answers(first: Answer, second: Answer) -> Answer:
     """One answer with all parts of `first`, followed by all parts of `second`."""
     parts = (field.name for field in dataclasses.fields(Answer))
     return Answer(**{name: getattr(first, name) + getattr(second, name) for name in parts})
 
 
-def joined(answers: Mapping[str, Answer]) -> Answer:
+def merge_task_answers(answers: Mapping[str, Answer]) -> Answer:
     """Merge the answers of several tasks; every verdict, plot and table names its task."""
 
-    def named(part: Any, field: str, task: str) -> Any:
-        return dataclasses.replace(part, **{field: f"{task}: {getattr(part, field)}"})
+    def with_task(part: str, text_field: str) -> tuple[Any, ...]:
+        return tuple(
+            dataclasses.replace(item, **{text_field: f"{task}: {getattr(item, text_field)}"})
+            for task, answer in answers.items()
+            for item in getattr(answer, part)
+        )
 
-    found = answers.items()
     notes = dict.fromkeys(note for answer in answers.values() for note in answer.notes)
     return Answer(
-        tuple(named(each, "sentence", task) for task, answer in found for each in answer.verdicts),
-        tuple(named(each, "title", task) for task, answer in found for each in answer.plots),
-        tuple(named(each, "title", task) for task, answer in found for each in answer.tables),
+        with_task("verdicts", "sentence"),
+        with_task("plots", "title"),
+        with_task("tables", "title"),
         tuple(notes),
     )
 
 
-def _plot(found: dict[str, Any]) -> Plot:
-    series = tuple(Series(**_frozen(each)) for each in found.pop("series"))
-    return Plot(series=series, **_frozen(found))
+def _plot_from_json(values: dict[str, Any]) -> Plot:
+    series = tuple(Series(**_with_tuples(line)) for line in values.pop("series"))
+    return Plot(series=series, **_with_tuples(values))
 
 
-def _frozen(found: dict[str, Any]) -> dict[str, Any]:
+def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
     """Convert lists to tuples, nested lists too."""
-    return {name: _tuple(value) for name, value in found.items()}
+    return {name: _to_tuple(value) for name, value in values.items()}
 
 
-def _tuple(value: Any) -> Any:
-    return tuple(map(_tuple, value)) if isinstance(value, list) else value
+def _to_tuple(value: Any) -> Any:
+    return tuple(map(_to_tuple, value)) if isinstance(value, list) else value

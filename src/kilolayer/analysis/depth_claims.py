@@ -1,50 +1,54 @@
 """Claims about the effect of depth."""
 
 from kilolayer.analysis.claims import Claim
-from kilolayer.analysis.cost import Recommendation
+from kilolayer.analysis.cost_curves import Recommendation
 from kilolayer.analysis.depth import CriticalDepth, Monotonicity, Saturation
 
 
-def critical_claim(found: CriticalDepth, failed: int) -> Claim:
-    """Whether one step in depth brings more than half of the total gain from depth."""
-    step = f"the step from depth {found.shallower} to {found.depth}"
-    share = "this share of what depth brings:"
-    says = f"Depth {found.depth} is critical: {step} brings {share}"
-    if found.p_spread < found.p_jump:
-        says = f"No depth is critical: no step brings half; {step} brings {share}"
-    open_still = f"Whether a depth is critical stays open: {step} brings {share}"
-    p = min(found.p_jump, found.p_spread)
-    return Claim(says, found.share, p, failed, None, open_still)
+def critical_claim(critical: CriticalDepth, failed: int) -> Claim:
+    """Whether one step in depth contributes more than half of the total gain from depth."""
+    step = f"the step from depth {critical.shallower} to {critical.depth}"
+    share = f"{step} contributes this share of the gain from depth:"
+    statement = f"Depth {critical.depth} is critical: {share}"
+    if critical.p_gradual < critical.p_jump:
+        statement = f"No depth is critical: no step contributes half of the gain; {share}"
+    fallback = f"It is uncertain whether a depth is critical: {share}"
+    p = min(critical.p_jump, critical.p_gradual)
+    return Claim(statement, critical.share, p, failed, None, fallback)
 
 
-def saturation_claim(found: Saturation, failed: int) -> Claim:
+def saturation_claim(saturation: Saturation, failed: int) -> Claim:
     """The shallowest depth whose score is close to the best score."""
-    says = f"The shallowest depth with {100 * found.share:.0f} % of the best score is"
-    if found.depth.value == found.deepest:
-        says = f"No saturation up to depth {found.deepest}: {says[0].lower()}{says[1:]}"
-    return Claim(says, found.depth, found.p, failed, None)
+    statement = f"The shallowest depth with {100 * saturation.share:.0f} % of the best score is"
+    if saturation.depth.value == saturation.deepest:
+        statement = (
+            f"No saturation up to depth {saturation.deepest}: {statement[0].lower()}{statement[1:]}"
+        )
+    return Claim(statement, saturation.depth, saturation.p, failed, None)
 
 
-def monotonicity_claim(found: Monotonicity, failed: int) -> Claim:
-    """Whether the score rises with every step in depth or falls somewhere; both cannot be true."""
-    rise, fall = found.rise, found.fall
-    clearest = f"from depth {fall.shallower} to {fall.deeper}"
-    if fall.p <= rise.p:
-        says = f"Deeper is not always better: {clearest} the score changes by"
-        open_still = f"A fall with depth is not certain: {clearest} the score changes by"
-        return Claim(says, fall.value, fall.p, failed, None, open_still)
-    least = f"from depth {rise.shallower} to {rise.deeper}"
-    says = f"Every step in depth raises the score; the least certain, {least}, by"
-    open_still = f"Not every rise with depth is certain: {least} the score changes by"
-    return Claim(says, rise.value, rise.p, failed, None, open_still)
+def monotonicity_claim(trend: Monotonicity, failed: int) -> Claim:
+    """Whether the score increases with every step or decreases somewhere; both cannot be true."""
+    increase, decrease = trend.increase, trend.decrease
+    step = f"from depth {decrease.shallower} to {decrease.deeper} the score changes by"
+    if decrease.p <= increase.p:
+        statement = f"Deeper is not always better: {step}"
+        fallback = f"It is uncertain whether the score decreases with depth: {step}"
+        return Claim(statement, decrease.estimate, decrease.p, failed, None, fallback)
+    step = f"from depth {increase.shallower} to {increase.deeper}"
+    statement = f"Every step in depth raises the score; the least certain step, {step}, by"
+    fallback = f"Not every increase with depth is certain: {step} the score changes by"
+    return Claim(statement, increase.estimate, increase.p, failed, None, fallback)
 
 
 def recommendation_claim(found: Recommendation, unit: str, failed: int) -> Claim:
     """Which depth to train for a budget in the given unit."""
-    says = f"Within {found.budget:g} {unit} depth {found.depth} scores best, ahead of the next by"
-    others = ", ".join(str(depth) for depth in found.rivals if depth != found.depth)
-    open_still = (
-        f"Within {found.budget:g} {unit} depth {found.depth} scores best, but {others or 'others'} "
-        f"may do as well, depth {found.enough} the shallowest; it is ahead of the next by"
+    best = f"Within {found.budget:g} {unit} depth {found.depth} scores best"
+    others = ", ".join(str(depth) for depth in found.candidates if depth != found.depth)
+    rivals = f", but depth {others} is not significantly worse" if others else ""
+    fallback = (
+        f"{best}{rivals}; the shallowest candidate is depth {found.shallowest_candidate}; the lead "
+        "over the next depth is"
     )
-    return Claim(says, found.lead, found.p, failed, None, open_still)
+    statement = f"{best}, ahead of the next depth by"
+    return Claim(statement, found.lead, found.p, failed, None, fallback)

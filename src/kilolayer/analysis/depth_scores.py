@@ -1,12 +1,11 @@
-"""Scores at several depths of one task, and tests of differences between them."""
+"""Scores at several depths of one task, and tests of contrasts between them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from kilolayer.analysis.contrasts import Cells
-from kilolayer.analysis.statistics import Estimate, checked
+from kilolayer.analysis.contrasts import CellMeans
 from kilolayer.types import UserError
 
 
@@ -30,7 +29,7 @@ class DepthScores:
             object.__setattr__(self, name, np.asarray(getattr(self, name), dtype))
         shape = self.depth.shape
         if not (self.mean.shape == self.error.shape and self.mean.shape[-1:] == shape):
-            raise UserError("means and standard errors must be given for every depth alike.")
+            raise UserError("every depth needs one mean and one standard error.")
         if self.seeds.shape != shape or (self.seeds < 2).any():
             raise UserError(
                 f"an interval needs at least two seeds at every depth, and there are "
@@ -39,35 +38,23 @@ class DepthScores:
         if (np.diff(self.depth) <= 0).any() or (self.depth < 1).any():
             raise UserError(f"depths must be positive and rise; they are {self.depth.tolist()}.")
         if not (np.isfinite(self.mean).all() and (self.error >= 0).all()):
-            raise UserError("a score is not finite: leave out the run it comes from and say so.")
+            raise UserError("a score is not finite: exclude its run and say so.")
 
     @classmethod
     def from_seeds(cls, scores: Mapping[int, np.ndarray]) -> "DepthScores":
         """From the final score of every seed, `{depth: [seeds]}`."""
         depths = sorted(scores)
-        rows = checked([scores[depth] for depth in depths])
-        return cls(
-            np.array(depths),
-            np.array([row.mean() for row in rows]),
-            np.array([row.std(ddof=1) / np.sqrt(len(row)) for row in rows]),
-            np.array([len(row) for row in rows]),
-        )
-
-    def p_above_zero(self, weights: np.ndarray) -> np.ndarray:
-        """One-sided p-value of "the weighted sum of means is at most 0", per row; see `Cells`."""
-        return self._cells.p_above_zero(weights)
-
-    def estimate(self, weights: np.ndarray) -> Estimate:
-        """A weighted sum of means, weights `[depths]`, with Welch's interval."""
-        return self._cells.estimate(weights)
+        cells = CellMeans.from_seeds([scores[depth] for depth in depths])
+        return cls(np.array(depths), cells.mean, cells.error, cells.seeds)
 
     @property
-    def _cells(self) -> Cells:
-        return Cells(self.mean, self.error, self.seeds)
+    def cells(self) -> CellMeans:
+        """The means for tests of contrasts."""
+        return CellMeans(self.mean, self.error, self.seeds)
 
 
-def difference(depths: int, deeper: int, shallower: int, share: float = 1.0) -> np.ndarray:
-    """Weights `[depths]` of `mean[deeper] - share * mean[shallower]`, both given as positions."""
+def depth_contrast(depths: int, deeper: int, shallower: int, share: float = 1.0) -> np.ndarray:
+    """Weights `[depths]` of `mean[deeper] - share * mean[shallower]`, both given as indices."""
     weights = np.zeros(depths)
     weights[deeper] += 1
     weights[shallower] -= share

@@ -1,4 +1,4 @@
-"""Depth diagnostics: what every residual block of a trained network does on real data."""
+"""Depth diagnostics: statistics of every residual block of a trained network on real data."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,18 +36,19 @@ class BlockDiagnostics:
 
 
 def block_diagnostics(run: Run) -> dict[str, BlockDiagnostics]:
-    """Diagnostics of every deep network that the agent names, on a batch from the replay buffer.
+    """Diagnostics of every deep network of the agent, on a batch from the replay buffer.
 
-    Raises UserError if the run has no checkpoint or no batch yet, or if its agent names no network.
+    Raises UserError if the run has no checkpoint or no batch yet, or if its agent has no method
+    `networks`.
     """
     agent = run.agent
     networks = jax.jit(agent.networks)(run.agent_state, replay_batch(run), jax.random.key(0))
     if not networks:
         raise UserError(
-            f"depth diagnostics need to know the networks of {run.config.agent_name}: give it "
-            "a function `networks`, which kilolayer.agents.base describes."
+            f"depth diagnostics need the networks of {run.config.agent_name}: add the method "
+            "`networks`, which kilolayer.agents.base describes."
         )
-    return {name: _of_network(network) for name, network in networks.items()}
+    return {name: _network_diagnostics(network) for name, network in networks.items()}
 
 
 def replay_batch(run: Run) -> Batch:
@@ -67,11 +68,11 @@ def replay_batch(run: Run) -> Batch:
     }
     arrays = read_arrays(path, list(sizes))
     for name, size in sizes.items():
-        wanted = (len(arrays["observation"]), *size)
-        if arrays[name].shape != wanted:
+        expected = (len(arrays["observation"]), *size)
+        if arrays[name].shape != expected:
             raise UserError(
                 f"{path} is not a batch of this run: {name} has the shape {arrays[name].shape}, "
-                f"where it should be {wanted}."
+                f"and should have {expected}."
             )
         if not np.isfinite(arrays[name]).all():
             raise UserError(f"{path} is not a batch of this run: {name} is not finite.")
@@ -104,7 +105,7 @@ def dormant_share(activity: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate(dormant, axis=-1).mean(-1)
 
 
-def _of_network(network: DeepNetwork) -> BlockDiagnostics:
+def _network_diagnostics(network: DeepNetwork) -> BlockDiagnostics:
     statistics = jax.jit(type(network.encoder).statistics)(network.encoder, network.inputs)
     residual = np.asarray(statistics.residual.astype(jnp.float32))
     return BlockDiagnostics(

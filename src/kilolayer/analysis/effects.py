@@ -1,4 +1,4 @@
-"""Effects of factors in words, bars and tables."""
+"""Effects of factors as claims, bar plots and tables."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,14 +7,14 @@ import numpy as np
 
 from kilolayer.analysis.answer import Plot, Table
 from kilolayer.analysis.claims import Claim
-from kilolayer.analysis.factorial import Levels, Split
-from kilolayer.analysis.outcomes import bars, margin_of
+from kilolayer.analysis.factorial import Decomposition, Levels, decompose_two_by_two
 from kilolayer.analysis.statistics import Estimate
 from kilolayer.analysis.study import Study
+from kilolayer.analysis.study_scores import bar_plot, equivalence_margin
 from kilolayer.types import UserError
 
 
-def two_levels(scores: Mapping[tuple[Any, ...], np.ndarray]) -> dict[Levels, np.ndarray]:
+def code_two_levels(scores: Mapping[tuple[Any, ...], np.ndarray]) -> dict[Levels, np.ndarray]:
     """Code the first value of each factor as 0 and the last as 1; leave out all other cells.
 
     Raises UserError if a factor has one value only.
@@ -32,40 +32,51 @@ def two_levels(scores: Mapping[tuple[Any, ...], np.ndarray]) -> dict[Levels, np.
     }
 
 
-def split_parts(study: Study, split: Split, whole: str) -> tuple[list[Claim], Plot, Table]:
-    """One claim for the gain and for each part, a bar plot, and a table with shares.
+def two_by_two_evidence(
+    study: Study,
+    scores: Mapping[tuple[Any, ...], np.ndarray],
+    names: tuple[str, str],
+    interaction: str,
+    total: str,
+) -> tuple[list[Claim], Plot, Table]:
+    """The evidence of `decompose_two_by_two` between the first and last value of two factors."""
+    generator = np.random.default_rng(0)
+    decomposition = decompose_two_by_two(code_two_levels(scores), names, interaction, generator)
+    return decomposition_evidence(study, decomposition, total)
 
-    whole: what the parts add up to, such as "the gain from depth".
+
+def decomposition_evidence(
+    study: Study, decomposition: Decomposition, total: str
+) -> tuple[list[Claim], Plot, Table]:
+    """One claim for the total and for each part, a bar plot, and a table with shares.
+
+    total: name of the sum of all parts, such as "the gain from depth".
     """
-    effects = {whole: split.total, **split.parts}
-    margin = margin_of(study)
+    effects = {total: decomposition.total, **decomposition.parts}
+    margin = equivalence_margin(study)
     claims = [
         Claim(
-            f"{name.capitalize()} {'is' if name == whole else 'brings'}",
-            effect.value, effect.p, study.failed, margin,
+            f"{name.capitalize()} {'is' if name == total else 'contributes'}",
+            effect.estimate, effect.p, study.failed, margin,
         )
         for name, effect in effects.items()
     ]  # fmt: skip
     rows = tuple(
-        (name, str(effect.value), _percent(effect.share), f"{effect.p:.2g}")
+        (name, str(effect.estimate), _percent(effect.share), f"{effect.p:.2g}")
         for name, effect in effects.items()
     )
-    estimates = {name: effect.value for name, effect in effects.items()}
-    return (
-        claims,
-        bars("What belongs to which", "change of the score", estimates),
-        Table("What belongs to which", ("part", "change of the score", "share", "p"), rows),
-    )
+    title, unit = "Contributions to the gain", "change of the score"
+    estimates = {name: effect.estimate for name, effect in effects.items()}
+    columns = ("part", unit, "share of the total", "p")
+    return claims, bar_plot(title, unit, estimates), Table(title, columns, rows)
 
 
-def interaction_table(found: Mapping[tuple[str, str], tuple[Estimate, float]]) -> Table:
+def interaction_table(effects: Mapping[tuple[str, str], tuple[Estimate, float]]) -> Table:
     """Two-way interactions with their tests."""
     rows = tuple(
-        (" x ".join(pair), str(estimate), f"{p:.2g}") for pair, (estimate, p) in found.items()
+        (" x ".join(pair), str(estimate), f"{p:.2g}") for pair, (estimate, p) in effects.items()
     )
-    return Table(
-        "How much more one brings beside the other", ("factors", "change of the score", "p"), rows
-    )
+    return Table("Two-way interactions", ("factors", "change of the score", "p"), rows)
 
 
 def _percent(share: Estimate) -> str:

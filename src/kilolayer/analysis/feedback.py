@@ -1,10 +1,10 @@
 """How much information the learning signal carries: contrastive loss against a sparse reward.
 
 Contrastive: forward InfoNCE with loss L on a batch of B gives the lower bound log B - L on the
-information of a pair about its goal. The bound never exceeds log B (arXiv 1807.03748, section 2.3).
-Reward: a transition within the success radius with probability p carries at most the entropy
-H(p) <= log 2. Both are counted for every transition of every update. A transition that is sampled
-again counts again: the sum measures the signal given, not distinct facts.
+mutual information of a state-action pair and its goal. The bound never exceeds log B (arXiv
+1807.03748, section 2.3). Reward: a transition within the success radius with probability p carries
+at most the entropy H(p) <= log 2. Both are counted for every transition of every update. A
+transition that is sampled again counts again: the sum measures the signal, not distinct facts.
 """
 
 from dataclasses import dataclass
@@ -34,18 +34,17 @@ def feedback(
 
     updates `[rounds]`: cumulative. A loss above log B, worse than chance, counts as no information.
     """
-    done = np.diff(updates, prepend=0)
-    pairs = done * batch_size
+    pairs = np.diff(updates, prepend=0) * batch_size
     information = np.clip(np.log(batch_size) - loss, 0, None) / NATS_PER_BIT
     return Feedback(
         updates=np.asarray(updates),
         contrastive=np.cumsum(pairs * information),
         bound=np.cumsum(pairs * np.log2(batch_size)),
-        reward=np.cumsum(pairs * entropy(success)),
+        reward=np.cumsum(pairs * bernoulli_entropy(success)),
     )
 
 
-def entropy(chance: np.ndarray) -> np.ndarray:
-    """Entropy in bits of a binary event with each probability `chance`."""
-    chance = np.clip(np.asarray(chance, np.float64), 1e-12, 1 - 1e-12)
-    return -(chance * np.log2(chance) + (1 - chance) * np.log2(1 - chance))
+def bernoulli_entropy(p: np.ndarray) -> np.ndarray:
+    """Entropy in bits of a binary event with probability `p`, elementwise."""
+    p = np.clip(np.asarray(p, np.float64), 1e-12, 1 - 1e-12)
+    return -(p * np.log2(p) + (1 - p) * np.log2(1 - p))

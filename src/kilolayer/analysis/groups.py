@@ -1,7 +1,7 @@
 """Groups of runs that differ only by their seed."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,7 @@ class Group:
 
     def curve(self, metric: str) -> tuple[np.ndarray, np.ndarray]:
         """Environment steps `[evaluations]` at which every run was evaluated, and the values
-        `[seeds, evaluations]`. Runs that never logged the metric are left out."""
+        `[seeds, evaluations]`. Runs without the metric are left out."""
         curves = [run.curve(metric) for run in self.runs]
         logged = [dict(zip(*curve, strict=True)) for curve in curves if len(curve[0])]
         if not logged:
@@ -48,46 +48,53 @@ class Group:
 
 def study_groups(study: Study) -> tuple[Group, ...]:
     """Group the finished runs of a study by the factors that vary over its grid."""
-    varying = varying_names([run.factors for run in study.runs])
-    cells: dict[str, tuple[dict[str, Any], list[Run]]] = {}
-    for cell in study.finished:
-        factors = {name: cell.factors.get(name) for name in varying}
-        cells.setdefault(json.dumps(factors), (factors, []))[1].append(cell.run)
-    return tuple(Group(factors, tuple(runs)) for factors, runs in cells.values())
+    varying = varying_factors([run.factors for run in study.runs])
+    return group_by(varying, [(cell.factors, cell.run) for cell in study.finished])
 
 
-def varying_names(factors: Sequence[Mapping[str, Any]]) -> list[str]:
+def group_by(
+    names: Sequence[str], runs: Iterable[tuple[Mapping[str, Any], Run]]
+) -> tuple[Group, ...]:
+    """Group runs by the named factors. runs: the factors of each run, and the run."""
+    groups: dict[str, tuple[dict[str, Any], list[Run]]] = {}
+    for values, run in runs:
+        factors = {name: values.get(name) for name in names}
+        groups.setdefault(json.dumps(factors), (factors, []))[1].append(run)
+    return tuple(Group(factors, tuple(members)) for factors, members in groups.values())
+
+
+def varying_factors(factors: Sequence[Mapping[str, Any]]) -> list[str]:
     """Names of the factors that vary, without the seed, in order of first appearance."""
     names = dict.fromkeys(name for each in factors for name in each if name != SEED)
     return [name for name in names if len({json.dumps(each.get(name)) for each in factors}) > 1]
 
 
 def leading_factor(groups: Sequence[Group]) -> str | None:
-    """The factor to compare the groups by: depth if it varies, else the first but the task."""
-    names = varying_names([group.factors for group in groups])
+    """The factor to compare: depth if it varies, else the first factor other than the task."""
+    names = varying_factors([group.factors for group in groups])
     if "depth" in names:
         return "depth"
     return next((name for name in names if name != TASK), next(iter(names), None))
 
 
-def by_rest(groups: Iterable[Group], leading: str | None) -> dict[str, list[Group]]:
+def group_rows(groups: Iterable[Group], leading: str | None) -> dict[str, list[Group]]:
     """Lists of groups that differ only by the leading factor, keyed by the other factors' text."""
     rows: dict[str, list[Group]] = {}
     for group in groups:
-        rest = {name: value for name, value in group.factors.items() if name != leading}
-        rows.setdefault(factor_text(rest), []).append(group)
+        others = {name: value for name, value in group.factors.items() if name != leading}
+        rows.setdefault(factor_text(others), []).append(group)
     return rows
 
 
 def factor_text(factors: Mapping[str, Any]) -> str:
-    """Text such as `depth 8, batch size 256`; a task appears as its name alone."""
+    """Text such as `depth 8, batch size 256`; of a task only the name is given."""
     return ", ".join(
-        str(value) if name == TASK else f"{name.replace('_', ' ')} {_text(value)}"
+        str(value) if name == TASK else f"{name.replace('_', ' ')} {_value_text(value)}"
         for name, value in factors.items()
     )
 
 
-def _text(value: Any) -> str:
+def _value_text(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, float):
@@ -95,12 +102,12 @@ def _text(value: Any) -> str:
     return "default" if value is None else str(value)
 
 
-def with_interval(
+def mean_text(
     values: np.ndarray, bounds: tuple[float, float] = UNBOUNDED, form: str = ".3g"
 ) -> str:
     """Mean of `values [seeds]` with its 95 % interval within the bounds, as text.
 
-    One seed, or seeds that all agree, show no spread: the text has their value and says so."""
+    One seed, or seeds that all agree, have no interval: the text gives their value and says so."""
     if len(values) == 0:
         return "not measured"
     if len(values) == 1:
@@ -111,8 +118,22 @@ def with_interval(
     return f"{mean.value:{form}} ({mean.low:{form}} to {mean.high:{form}})"
 
 
+def range_text(values: Sequence[float], text: Callable[[float], str]) -> str:
+    """Lowest and highest value as text; one value if both texts are equal."""
+    return " to ".join(dict.fromkeys((text(min(values)), text(max(values)))))
+
+
+def score_labels(task: Task) -> dict[str, str]:
+    """Labels of the evaluation metrics that compare groups."""
+    return {
+        "evaluation/success": "success, share of episodes",
+        "evaluation/time_at_goal": f"time at goal, control steps of {task.episode_length}",
+        "evaluation/smallest_distance": f"smallest distance, {task.goal.coordinates[0].unit}",
+    }
+
+
 def score_bounds(task: Task, metric: str) -> tuple[float, float]:
-    """The least and the greatest value that a metric such as `evaluation/success` can have."""
+    """The smallest and the largest possible value of a metric such as `evaluation/success`."""
     name = metric.rsplit("/", 1)[-1]
     if name == "time_at_goal":
         return 0.0, float(task.episode_length)

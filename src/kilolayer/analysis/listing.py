@@ -20,9 +20,9 @@ class ListedRun:
 
     name: its path below the folder. task, depth, seed: None where the config cannot be read.
     success, time_at_goal: of the newest evaluation, None before the first; time in control steps.
-    state: failed where the run stopped itself (a number was not finite, or environments diverged),
-    damaged where config or metrics cannot be read. progress: share of the training that is logged.
-    bytes: size of all files.
+    state: failed if training stopped on an error (a number was not finite, or environments
+    diverged), damaged if config or metrics cannot be read. progress: share of the training that is
+    logged. bytes: size of all files.
     """
 
     name: str
@@ -45,19 +45,19 @@ def list_runs(folder: Path) -> list[ListedRun]:
     """
     if not folder.is_dir():
         raise UserError(
-            f"there is no folder {folder}: give the one that holds your runs, or make a first run "
-            "with `kilolayer train`."
+            f"there is no folder {folder}: give the folder that holds your runs, or make a first "
+            "run with `kilolayer train`."
         )
-    found = [_listed(path, folder) for path in sorted(_run_directories(folder))]
-    if not found:
+    runs = [_summarise(path, folder) for path in sorted(_run_directories(folder))]
+    if not runs:
         raise UserError(
             f"there is no run in {folder}: give the folder that holds your runs, or make a first "
             "run with `kilolayer train`."
         )
-    return found
+    return runs
 
 
-def named(runs: Sequence[ListedRun], name: str) -> ListedRun:
+def find_run(runs: Sequence[ListedRun], name: str) -> ListedRun:
     """The run of this name; raises UserError with the nearest name if there is none."""
     by_name = {run.name: run for run in runs}
     if name not in by_name:
@@ -77,7 +77,7 @@ def _run_directories(folder: Path) -> Iterator[Path]:
         directories[:] = [name for name in directories if name.startswith("seed_")]
 
 
-def _listed(path: Path, folder: Path) -> ListedRun:
+def _summarise(path: Path, folder: Path) -> ListedRun:
     run = RunDirectory(path)
     name = path.name if path == folder else str(path.relative_to(folder))
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

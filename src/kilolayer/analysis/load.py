@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -88,8 +88,8 @@ class Run:
         return TrainPlan.derive(self.config, self.task.episode_length)
 
     @property
-    def clock(self) -> str:
-        """The unit of the run's progress."""
+    def progress_unit(self) -> str:
+        """The unit in which the run's progress is counted."""
         return "environment steps" if self.config.collection.dataset is None else "updates"
 
     @cached_property
@@ -97,10 +97,19 @@ class Run:
         """The run's events in order; see `RunDirectory.read_events`."""
         return self.directory.read_events()
 
+    @cached_property
+    def metric_names(self) -> frozenset[str]:
+        """Names of all metrics that the run has logged."""
+        return frozenset(name for event in self.events for name in event.get("metrics", {}))
+
+    def newest_count(self, name: Literal["env_steps", "updates"]) -> int:
+        """The newest value of a counter, 0 before the first event."""
+        return max((event.get(name, 0) for event in self.events), default=0)
+
     def curve(self, metric: str) -> tuple[np.ndarray, np.ndarray]:
         """`(environment steps, values)` of a metric such as `evaluation/success`.
 
-        For a run that learns from a dataset, updates in place of steps: see `clock`.
+        A run that learns from a dataset has updates in place of steps: see `progress_unit`.
         """
         points = [
             (event["env_steps"] or event["updates"], event["metrics"][metric])
@@ -118,11 +127,9 @@ class Run:
 
     @property
     def diverged(self) -> tuple[int, float]:
-        """How often environments diverged while training, and in which share of the environment
-        steps."""
+        """How often environments diverged during training, and that count per environment step."""
         count = int(self.curve("collect/diverged")[1].sum())
-        steps = max((event.get("env_steps", 0) for event in self.events), default=0)
-        return count, count / max(steps, 1)
+        return count, count / max(self.newest_count("env_steps"), 1)
 
     @cached_property
     def agent(self) -> Agent:
@@ -138,11 +145,11 @@ class Run:
                 f"the run in {self.path} has no checkpoint yet: wait for its first one, or "
                 f"continue it with `kilolayer train --resume {shell(self.path)}`."
             )
-        like = jax.eval_shape(self.agent.init, jax.random.key(0))
-        averages = self.config.agent.average_decay > 0
-        like = Averaged(like, actor_of(like)) if averages else like
-        arrays = checkpoint.restore(self.directory.checkpoints, step, checkpoint.AGENT, like)
-        arrays = with_actor(arrays.agent, arrays.average) if averages else arrays
+        shapes = jax.eval_shape(self.agent.init, jax.random.key(0))
+        has_average = self.config.agent.average_decay > 0
+        shapes = Averaged(shapes, actor_of(shapes)) if has_average else shapes
+        arrays = checkpoint.restore(self.directory.checkpoints, step, checkpoint.AGENT, shapes)
+        arrays = with_actor(arrays.agent, arrays.average) if has_average else arrays
         return jax.tree.map(jnp.asarray, arrays)
 
     @cached_property
@@ -156,7 +163,7 @@ class Run:
 
 def load(path: str | Path) -> Run:
     """Open a run directory; raises UserError if the path is no run, if it holds several runs, or if
-    this version of JAX returns wrong sums."""
+    this version of JAX computes wrong sums."""
     refuse_wrong_jax()
     directory = RunDirectory.open(Path(path))
     members = directory.members

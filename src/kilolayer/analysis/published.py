@@ -13,8 +13,8 @@ import numpy as np
 
 from kilolayer.types import UserError
 
-STEPS_BETWEEN = 1_000_000  # environment steps between two evaluations
-EPISODE = 1000  # control steps of a published episode
+EVALUATION_INTERVAL = 1_000_000  # environment steps
+EPISODE_LENGTH = 1000  # control steps of a published episode
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class PublishedCurve:
 
 
 def read_published(file: Path) -> dict[str, dict[int, PublishedCurve]]:
-    """The curves by task and depth; raises UserError if the file does not hold such curves."""
+    """The curves by task and depth; raises UserError if the file has another format."""
     try:
         tasks = json.loads(file.read_text(encoding="utf-8"))
         return {
@@ -48,7 +48,7 @@ def read_published(file: Path) -> dict[str, dict[int, PublishedCurve]]:
 
 
 def _curve(mean: list[float], error: list[float]) -> PublishedCurve:
-    steps = STEPS_BETWEEN * np.arange(1, len(mean) + 1)
+    steps = EVALUATION_INTERVAL * np.arange(1, len(mean) + 1)
     values, errors = np.array(mean, np.float64), np.array(error, np.float64)
     if values.shape != errors.shape or values.ndim != 1:
         raise ValueError(f"{values.shape} means and {errors.shape} errors")

@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from kilolayer.analysis.differences import Difference, permutation_p
-from kilolayer.analysis.statistics import RESAMPLES, Estimate, expanded_interval
+from kilolayer.analysis.differences import Difference, permutation_p_value
+from kilolayer.analysis.statistics import RESAMPLES, Estimate, expanded_percentile_interval
 from kilolayer.types import UserError
 
 WINDOW = 5  # evaluations of a trailing mean, as in the published figures (arXiv 2503.14858)
@@ -19,7 +19,7 @@ def trailing_mean(values: np.ndarray, window: int = WINDOW) -> np.ndarray:
     values = np.asarray(values, np.float64)
     if values.shape[-1] < window:
         raise UserError(
-            f"a trailing mean of {window} evaluations needs as many and there are "
+            f"a trailing mean of {window} evaluations needs {window} evaluations and there are "
             f"{values.shape[-1]}: evaluate more often."
         )
     return np.lib.stride_tricks.sliding_window_view(values, window, -1).mean(-1)
@@ -39,7 +39,7 @@ def steps_to_share(steps: np.ndarray, scores: np.ndarray, share: float) -> np.nd
     return np.where(final > 0, np.asarray(steps, np.float64)[WINDOW - 1 :][reached], np.inf)
 
 
-def threshold(
+def estimate_steps_to_share(
     steps: np.ndarray,
     scores: np.ndarray,
     share: float,
@@ -51,15 +51,15 @@ def threshold(
     The interval is cut at the end of the run. Raises UserError for a single seed and where the
     final score is not positive.
     """
-    value = float(steps_to_share(steps, _checked(scores).mean(0), share))
+    value = float(steps_to_share(steps, _validated(scores).mean(0), share))
     if not np.isfinite(value):
-        raise UserError("the final score is not positive: there is no share of it to reach.")
-    samples = _resampled(steps, scores, share, generator, resamples)
-    found = expanded_interval(value, samples, [len(scores)])
-    return dataclasses.replace(found, high=min(found.high, float(steps[-1])))
+        raise UserError("the final score is not positive, so a share of it is not defined.")
+    samples = _bootstrap_steps(steps, scores, share, generator, resamples)
+    estimate = expanded_percentile_interval(value, samples, [len(scores)])
+    return dataclasses.replace(estimate, high=min(estimate.high, float(steps[-1])))
 
 
-def later(
+def steps_to_share_delay(
     steps: np.ndarray,
     scores: np.ndarray,
     baseline: np.ndarray,
@@ -67,36 +67,37 @@ def later(
     generator: np.random.Generator,
     resamples: int = RESAMPLES,
 ) -> Difference:
-    """How many steps later the mean curve of `scores` reaches its share than that of `baseline`.
+    """Steps by which the mean curve of `scores` reaches its share later than that of `baseline`.
 
     Both are `[seeds, evaluations]`. The test permutes the seeds' curves between the two groups. A
-    curve that never reaches its share counts as the end of the run.
+    curve that never reaches its share is counted with the last step of the run.
     """
-    curves = np.concatenate([_checked(scores), _checked(baseline)])
+    curves = np.concatenate([_validated(scores), _validated(baseline)])
 
-    def gap(ours: np.ndarray, theirs: np.ndarray, axis: int) -> np.ndarray:
+    def delay(group: np.ndarray, reference: np.ndarray, axis: int) -> np.ndarray:
         first, second = (
-            _within(steps, steps_to_share(steps, curves[rows].mean(-2), share))
-            for rows in (np.moveaxis(ours, axis, -1), np.moveaxis(theirs, axis, -1))
+            _capped(steps, steps_to_share(steps, curves[rows].mean(-2), share))
+            for rows in (np.moveaxis(group, axis, -1), np.moveaxis(reference, axis, -1))
         )
         return first - second
 
-    order = np.arange(len(curves))
     samples = [
-        _within(steps, _resampled(steps, each, share, generator, resamples))
+        _capped(steps, _bootstrap_steps(steps, each, share, generator, resamples))
         for each in (scores, baseline)
     ]
-    ours, theirs = order[: len(scores)], order[len(scores) :]
-    value = float(gap(ours, theirs, -1))
-    interval = expanded_interval(value, samples[0] - samples[1], [len(scores), len(baseline)])
-    return Difference(interval, float(permutation_p(ours, theirs, gap)))
+    group, reference = np.split(np.arange(len(curves)), [len(scores)])
+    value = float(delay(group, reference, -1))
+    interval = expanded_percentile_interval(
+        value, samples[0] - samples[1], [len(scores), len(baseline)]
+    )
+    return Difference(interval, float(permutation_p_value(group, reference, delay)))
 
 
-def _within(steps: np.ndarray, reached: np.ndarray) -> np.ndarray:
+def _capped(steps: np.ndarray, reached: np.ndarray) -> np.ndarray:
     return np.minimum(reached, steps[-1])
 
 
-def _resampled(
+def _bootstrap_steps(
     steps: np.ndarray,
     scores: np.ndarray,
     share: float,
@@ -105,12 +106,12 @@ def _resampled(
 ) -> np.ndarray:
     """`steps_to_share` of resampled mean curves, `[resamples]`."""
     seeds = len(scores)
-    # Counts of each seed: a product with the curves avoids a copy of them per resample.
+    # Counts per seed: their product with the curves avoids a copy of the curves per resample.
     counts = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples)
     return steps_to_share(steps, counts @ scores / seeds, share)
 
 
-def _checked(scores: np.ndarray) -> np.ndarray:
+def _validated(scores: np.ndarray) -> np.ndarray:
     if len(scores) < 2:
         raise UserError("an interval needs at least two seeds and there is one: run more seeds.")
     return np.asarray(scores, np.float64)

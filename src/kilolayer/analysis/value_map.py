@@ -1,4 +1,4 @@
-"""The critic's value over the plane, and whether it follows the walls or the straight line."""
+"""The critic's value over the plane, and its correlation with path length and distance."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -15,10 +15,10 @@ from kilolayer.tasks.base import Task, goals_are_places
 from kilolayer.tasks.mazes import Maze
 from kilolayer.types import Array, UserError
 
-# Open ground is shown up to this multiple of the goal's distance from the origin.
+# A map of open ground extends to this multiple of the goal's distance from the origin.
 OPEN_MARGIN = 1.25
-# Correlations that differ by less count as equal.
-TELLING_DIFFERENCE = 0.05
+# Correlations with a smaller difference are treated as equal.
+MIN_CORRELATION_GAP = 0.05
 
 
 @dataclass(frozen=True)
@@ -36,49 +36,50 @@ class ValueMap:
 
 
 @dataclass(frozen=True)
-class ValueOrder:
+class ValueCorrelation:
     """Spearman rank correlations, in -1 to 1, of the value with the negative distance to the goal.
 
-    path: the shortest path around the walls, None on open ground. line: the straight line. places:
-    how many places were ranked.
+    path: with the length of the shortest path around the walls, None on open ground.
+    straight_line: with the Euclidean distance. positions: number of ranked positions.
     """
 
     path: float | None
-    line: float
-    places: int
+    straight_line: float
+    positions: int
 
     @property
-    def verdict(self) -> str:
-        """The two correlations in words, as the end of a sentence."""
+    def conclusion(self) -> str:
+        """The interpretation of the two correlations, as the end of a sentence."""
         if self.path is None:
-            return "there are no walls to follow here"
-        if not np.isfinite([self.path, self.line]).all():
-            return "the value is the same everywhere, so it follows neither"
-        if max(self.path, self.line) < 0.5:
-            return "it follows neither closely"
-        if abs(self.path - self.line) < TELLING_DIFFERENCE:
-            return "the two cannot be told apart for this goal"
-        return "it follows the " + ("walls" if self.path > self.line else "straight line")
+            return "the task has no walls"
+        if not np.isfinite([self.path, self.straight_line]).all():
+            return "the value is constant, so it has no correlation"
+        if max(self.path, self.straight_line) < 0.5:
+            return "the value follows neither closely"
+        if abs(self.path - self.straight_line) < MIN_CORRELATION_GAP:
+            return "for this goal the two distances cannot be distinguished"
+        nearer = "shortest path" if self.path > self.straight_line else "straight line"
+        return f"the value follows the {nearer}"
 
 
-def require_place_goals(task: Task) -> None:
-    """Raises UserError unless goals are places x, y and observations begin with them."""
+def require_position_goals(task: Task) -> None:
+    """Raises UserError unless goals are positions x, y and observations begin with them."""
     first = [coordinate.name for coordinate in task.observation[:2]]
     if not goals_are_places(task) or first != ["x", "y"]:
-        raise UserError(f"task {task.name} has no map: its goals are not places x, y.")
+        raise UserError(f"task {task.name} has no value map: its goals are not positions x, y.")
 
 
-class ValueMaps:
+class ValueMapper:
     """Maps of a run's critic for any goal, compiled once for each size.
 
-    Raises UserError if the task's goals are not places or the run has no checkpoint.
+    Raises UserError if the task's goals are not positions or the run has no checkpoint.
     """
 
     def __init__(self, run: Run):
-        require_place_goals(run.task)
+        require_position_goals(run.task)
         self._task, self._agent_state = run.task, run.agent_state
         self._physics = build_physics(run.task.world, 1)
-        self._rate = jax.jit(partial(_policy_value, run.agent))
+        self._policy_value = jax.jit(partial(_policy_value, run.agent))
 
     def __call__(self, goal: Any, x: np.ndarray, y: np.ndarray) -> ValueMap:
         """The critic's value of the policy's action at each position of `x [columns]`, `y [rows]`.
@@ -86,14 +87,14 @@ class ValueMaps:
         The body has the pose of one reset, moved to the position. goal `[goal]` in the goal's unit.
         """
         task, goal = self._task, np.asarray(goal, np.float32)
-        places = np.stack(np.meshgrid(x, y, indexing="ij"), -1).reshape(-1, 2)
+        positions = np.stack(np.meshgrid(x, y, indexing="ij"), -1).reshape(-1, 2)
         physics = self._physics.init(
             *task.reset(jax.random.key(0), jnp.asarray(goal[None]), "evaluation")
         )
-        pose = jnp.repeat(task.observe(physics), len(places), axis=0)
-        observation = pose.at[:, :2].set(places)
-        goals = jnp.broadcast_to(goal, (len(places), len(goal)))
-        value = self._rate(self._agent_state, observation, goals)
+        pose = jnp.repeat(task.observe(physics), len(positions), axis=0)
+        observation = pose.at[:, :2].set(positions)
+        goals = jnp.broadcast_to(goal, (len(positions), len(goal)))
+        value = self._policy_value(self._agent_state, observation, goals)
         grid = np.asarray(value, np.float64).reshape(len(x), len(y))
         if task.maze is not None:
             grid = np.where(in_walls(task.maze, x, y), np.nan, grid)
@@ -101,20 +102,20 @@ class ValueMaps:
 
 
 def value_map(run: Run, goal: Any, resolution: int) -> ValueMap:
-    """The map of one goal, `[goal]` in the goal's unit; see `ValueMaps`.
+    """The map of one goal, `[goal]` in the goal's unit; see `ValueMapper`.
 
     resolution: points along the longer side, rounded up to a whole number per cell of a maze.
-    Raises UserError if the task's goals are not places or the run has no checkpoint.
+    Raises UserError if the task's goals are not positions or the run has no checkpoint.
     """
     task = run.task
-    require_place_goals(task)
+    require_position_goals(task)
     goal = np.asarray(goal, np.float32)
     if goal.shape != (task.goal.dim,) or resolution < 2:
         raise UserError(
             f"a value map takes a goal of {task.goal.dim} numbers and a resolution of at least 2, "
             f"not {goal.tolist()} and {resolution}."
         )
-    return ValueMaps(run)(goal, *map_axes(task.maze, goal[:2], resolution))
+    return ValueMapper(run)(goal, *map_axes(task.maze, goal[:2], resolution))
 
 
 def _policy_value(agent: Player, state: Any, observation: Array, goal: Array) -> Array:
@@ -138,21 +139,23 @@ def map_axes(maze: Maze | None, goal: np.ndarray, resolution: int) -> tuple[np.n
 
 
 def in_walls(maze: Maze, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Booleans `[columns, rows]`: whether each place of the grid lies in a wall."""
+    """Booleans `[columns, rows]`: whether each position of the grid lies in a wall."""
     cells = maze.cell_of(np.stack(np.meshgrid(x, y, indexing="ij"), -1))
     return maze.walls[cells[..., 0], cells[..., 1]]
 
 
-def value_order(values: ValueMap, maze: Maze | None) -> ValueOrder:
-    """Whether the value falls with the path to the goal or with the straight line.
+def value_correlation(values: ValueMap, maze: Maze | None) -> ValueCorrelation:
+    """Rank correlation of the value with path length and with Euclidean distance to the goal.
 
-    In a maze the places are the free cells from which a path leads to the goal, each with the mean
-    value of its points. On open ground the places are all points of the map.
+    In a maze the positions are the free cells from which a path leads to the goal, each with the
+    mean value of its points. On open ground they are all points of the map.
     """
     if maze is None:
-        places = np.stack(np.meshgrid(values.x, values.y, indexing="ij"), -1)
-        distance = np.linalg.norm(places - values.goal[:2], axis=-1)
-        return ValueOrder(None, spearman(values.value.ravel(), -distance.ravel()), distance.size)
+        positions = np.stack(np.meshgrid(values.x, values.y, indexing="ij"), -1)
+        distance = np.linalg.norm(positions - values.goal[:2], axis=-1)
+        return ValueCorrelation(
+            None, spearman(values.value.ravel(), -distance.ravel()), distance.size
+        )
     goal = values.goal[:2]
     row, column = maze.cell_of(goal)
     lengths = maze.path_lengths[row, column]
@@ -164,11 +167,11 @@ def value_order(values: ValueMap, maze: Maze | None) -> ValueOrder:
     value = np.array([values.value[np.ix_(rows == r, columns == c)].mean() for r, c in cells])
     line = np.linalg.norm(cells * maze.cell_size - goal, axis=-1)
     path = lengths[cells[:, 0], cells[:, 1]]
-    return ValueOrder(spearman(value, -path), spearman(value, -line), len(cells))
+    return ValueCorrelation(spearman(value, -path), spearman(value, -line), len(cells))
 
 
 def spearman(first: np.ndarray, second: np.ndarray) -> float:
-    """Spearman's rank correlation of two `[places]`; ties share their mean rank.
+    """Spearman's rank correlation of two `[positions]`; ties share their mean rank.
 
     NaN if either is constant.
     """
@@ -183,12 +186,12 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     return (np.cumsum(counts) - (counts - 1) / 2)[group]
 
 
-def chosen_goals(task: Task, count: int = 3) -> np.ndarray:
-    """Goals to draw maps for, `[count, goal]`.
+def representative_goals(task: Task, count: int = 3) -> np.ndarray:
+    """Goals for value maps, `[count, goal]`.
 
-    In a maze: from near to far by the path from the start. On open ground: commanded goals that lie
-    far from each other."""
-    require_place_goals(task)
+    In a maze: from near to far by the path from the start. On open ground: commanded goals with
+    large distances between them."""
+    require_position_goals(task)
     split = "training" if task.maze is not None else "evaluation"
     goals = np.asarray(task.sample_goal(jax.random.key(0), 256, split))
     if task.maze is not None:

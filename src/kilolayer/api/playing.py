@@ -123,13 +123,13 @@ def play(
     run: a run or a policy, or the directory of either. out: an .mp4, a .gif, or a .png with a few
     frames of the video.
     """
-    from kilolayer.render.media import require_drawable, require_film_name
+    from kilolayer.render.media import require_drawable, require_video_suffix
     from kilolayer.report.film import film_episodes
 
     run = _opened(run)
     require_drawable(run.task)
     out = Path(out) if out is not None else beside(run.path, "media/play.mp4")
-    require_film_name(out)
+    require_video_suffix(out)
     if len(goals) > 9:
         raise UserError(f"{len(goals)} goals do not fit in one picture: give 9 at most.")
     key = evaluation_key(seed, 0)

@@ -128,7 +128,7 @@ def report(directory: str | Path, published: str | Path | None = None) -> Path:
 
     published: for a study, a file of published curves; the page draws the study's curves over them.
     """
-    from kilolayer.report.language_report import is_language, write_language_report
+    from kilolayer.report.language_report import is_language_directory, write_language_report
     from kilolayer.report.run_report import write_report
     from kilolayer.report.study_report import write_study_report
 
@@ -138,7 +138,7 @@ def report(directory: str | Path, published: str | Path | None = None) -> Path:
         return write_study_report(load_study(path), load_answer(path), curves)
     if published is not None:
         raise bad_field("published", str(published), f"{path} is no study, which alone takes it")
-    return write_language_report(path) if is_language(path) else write_report(load(path))
+    return write_language_report(path) if is_language_directory(path) else write_report(load(path))
 
 
 def fresh_directory(config: RunConfig) -> Path:

@@ -27,8 +27,8 @@ from kilolayer.language.interpret import Scene, SceneInterpreter, newest_groundi
 from kilolayer.language.train_grounding import Recipe, train_grounding
 from kilolayer.language.train_module import TrainedModule, open_module, train_module
 from kilolayer.networks.mixture import MixtureSpec
+from kilolayer.report.instruction_film import InstructedAgent, film_for_report, film_instruction
 from kilolayer.report.language_report import write_language_report
-from kilolayer.report.said import Acting, film_for_report, film_said
 from kilolayer.runtime.files import guard_disk
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.runtime.zoo import beside
@@ -176,7 +176,7 @@ def play_said(
     else:
         taught, encoder = module_of(run, module, policy.task)
         acting = module_acting(taught, encoder, sentence, ear.picture)
-    film, reached = film_said(acting, heard.goal, ear.marks, out, seed)
+    film, reached = film_instruction(acting, heard.goal, ear.marks, out, seed)
     shot = out.with_name(f"{out.stem}-picture.png")
     with guard_disk(shot):
         Image.fromarray(ear.picture).save(shot)
@@ -243,16 +243,19 @@ def module_of(run: str | Path, path: str | Path, task: Task) -> tuple[TrainedMod
     return module, encoder
 
 
-def module_acting(module: TrainedModule, encoder: Encoder, sentence: str, picture: Any) -> Acting:
+def module_acting(
+    module: TrainedModule, encoder: Encoder, sentence: str, picture: Any
+) -> InstructedAgent:
     """A module with a sentence about a picture as its instruction."""
     embedding = module.embed(encode_context(encoder, [sentence], picture[None]))
-    return Acting(module.task, module.config, ModulePolicy(), module.module, embedding)
+    return InstructedAgent(module.task, module.config, ModulePolicy(), module.module, embedding)
 
 
-def policy_acting(policy: Run | DeployedPolicy, goal: Any) -> Acting:
+def policy_acting(policy: Run | DeployedPolicy, goal: Any) -> InstructedAgent:
     """A policy with the commanded goal `[goal]`."""
     goals = np.asarray(goal, np.float32)[None]
-    return Acting(policy.task, policy.config, GoalPolicy(policy.agent), policy.agent_state, goals)
+    actor = GoalPolicy(policy.agent)
+    return InstructedAgent(policy.task, policy.config, actor, policy.agent_state, goals)
 
 
 def _encoder(
@@ -268,7 +271,7 @@ def _out(out: str | Path | None, run: Path, folder: str, name: str) -> Path:
     return unused_path(beside(run, folder) / name) if out is None else Path(out)
 
 
-def _filmed(path: Path, acting: Acting, scene: Scene, seed: int) -> Taught:
+def _filmed(path: Path, acting: InstructedAgent, scene: Scene, seed: int) -> Taught:
     """Film the scene's example for the report, then write the report."""
     sentence, goal = scene.example.sentence, np.array(scene.example.goal, np.float32)
     film_for_report(acting, sentence, goal, scene.marks, path, seed)

@@ -4,7 +4,7 @@ import tempfile
 from contextlib import closing
 from pathlib import Path
 
-from kilolayer.analysis.listing import ListedRun, list_runs, named
+from kilolayer.analysis.listing import ListedRun, find_run, list_runs
 from kilolayer.api.display import shown
 from kilolayer.api.playing import play
 from kilolayer.api.runs import report
@@ -28,7 +28,7 @@ def open_report(folder: str | Path, name: str) -> tuple[Path, bool]:
     Returns its path and whether a browser opened. A report that is missing or older than the run's
     metrics is written first. Raises UserError with the nearest name if there is no such run.
     """
-    run = named(list_runs(Path(folder)), name)
+    run = find_run(list_runs(Path(folder)), name)
     path, metrics = run.path / "report.html", run.path / "metrics.jsonl"
     current = path.is_file() and (
         not metrics.is_file() or metrics.stat().st_mtime <= path.stat().st_mtime
@@ -43,7 +43,7 @@ def gallery(out: str | Path = "gallery.html", progress: bool = True) -> Path:
     out: an .html file. progress: show a live display. Raises UserError if there is no zoo, the file
     cannot be written, or nothing can be rendered here.
     """
-    from kilolayer.report.gallery import Piece, write_gallery
+    from kilolayer.report.gallery import GalleryEntry, write_gallery
 
     out = Path(out)
     if out.suffix != ".html":
@@ -58,6 +58,6 @@ def gallery(out: str | Path = "gallery.html", progress: bool = True) -> Path:
         display.phase("film")
         for index, exhibit in enumerate(found):
             film = play(PREFIX + exhibit.name, out=Path(folder) / f"{exhibit.name}.mp4")
-            pieces.append(Piece(exhibit, film))
+            pieces.append(GalleryEntry(exhibit, film))
             display.advance(index + 1, len(found))
         return write_gallery(pieces, out)

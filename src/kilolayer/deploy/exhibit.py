@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kilolayer.analysis.statistics import Estimate, mean_interval, share_interval
+from kilolayer.analysis.statistics import Estimate, mean_interval, proportion_interval
 from kilolayer.config import RunConfig
 from kilolayer.deploy.policy import DIRECTORY, DeployedPolicy
 from kilolayer.deploy.score import Scorer
@@ -74,7 +74,7 @@ def score_policy(policy: DeployedPolicy, episodes: int, seed: int) -> Score:
     return Score(
         episodes,
         seed,
-        share_interval(int(found["success"].sum()), episodes),
+        proportion_interval(int(found["success"].sum()), episodes),
         mean_interval(found["time_at_goal"]),
         mean_interval(found["final_distance"]),
     )

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from kilolayer.analysis.load import Run
-from kilolayer.analysis.statistics import share_interval
+from kilolayer.analysis.statistics import proportion_interval
 from kilolayer.deploy.policy import DeployedPolicy
 from kilolayer.runtime.progress import ProgressDisplay, Silent
 from kilolayer.tasks.ant import OPEN_GOAL_DISTANCE, Ant
@@ -137,7 +137,7 @@ def _require_fit(task: Task, name: str, layout: str, display: ProgressDisplay) -
 
 def _scores(time_at_goal: np.ndarray) -> dict[str, float]:
     """Scores from each episode's control steps at the goal, `[episodes]`."""
-    share = share_interval(int((time_at_goal > 0).sum()), len(time_at_goal))
+    share = proportion_interval(int((time_at_goal > 0).sum()), len(time_at_goal))
     return {
         "success": share.value,
         "success_low": share.low,

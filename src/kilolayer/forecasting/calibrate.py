@@ -1,7 +1,8 @@
-"""Measure how fast this machine trains a config: time a few shortened rounds."""
+"""Measure the seconds of an update and of an environment step: time a few shortened rounds."""
 
 import dataclasses
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -13,68 +14,75 @@ from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.training.build import build_trainer
 from kilolayer.training.step import Trainer
 
-# Each limit takes a few tenths of a second to a few seconds on a CPU.
+# Work within each limit takes a few tenths of a second to a few seconds on a CPU.
 UPDATE_FLOPS = 4e10
 ROUND_FLOPS = 6e10
 COLLECTED_STEPS = 8192
-SECONDS = 6.0
-LEAST_REPEATS, MOST_REPEATS = 3, 8
+MAX_SECONDS = 6.0
+MIN_REPEATS, MAX_REPEATS = 3, 8
 
 Range = tuple[float, float]
+"""Lowest and highest value."""
 
 
 @dataclass(frozen=True)
-class Pace:
-    """Seconds of the fastest and the slowest repeat, and how they were measured.
+class StepTimes:
+    """Seconds of the fastest and the slowest repeat; source: how they were measured.
 
-    update: one update, including sampling. step: one environment step, including the action.
+    update: one update, including sampling. env_step: one environment step, including the action.
     """
 
     update: Range
-    step: Range
-    how: str
+    env_step: Range
+    source: str
 
 
-def calibrate(trainer: Trainer, display: ProgressDisplay) -> Pace:
+def combine_ranges(function: Callable[..., float], *ranges: Range) -> Range:
+    """Apply a function to the lowest values and to the highest values."""
+    low, high = (function(*ends) for ends in zip(*ranges, strict=True))
+    return low, high
+
+
+def calibrate(trainer: Trainer, display: ProgressDisplay) -> StepTimes:
     """Time rounds of the trainer's config with few updates and few steps, and a small buffer.
 
-    Networks with long updates are cut to a smaller depth; the seconds are then scaled up with the
+    Networks with slow updates are timed at a smaller depth; the seconds are then scaled with the
     arithmetic.
     """
     display.phase("calibrate")
     config, plan = trainer.config, trainer.plan
     full = update_arithmetic(trainer).flops
-    cut = build_trainer(_cut_short(config, plan, full))
-    short = update_arithmetic(cut).flops
-    updates = max(1, min(plan.updates_per_unroll, round(ROUND_FLOPS / short)))
-    cut = dataclasses.replace(cut, plan=dataclasses.replace(cut.plan, updates_per_unroll=updates))
-    update_seconds, collect_seconds = _time_rounds(cut)
-    steps = cut.plan.steps_per_unroll
-    policy = (
-        action_arithmetic(trainer).flops - action_arithmetic(cut).flops
-    ) / config.collection.num_envs
-    pace_of_updates = [seconds / updates / short for seconds in update_seconds]
-    depth = max(cut.plan.actor_torso.depth, cut.plan.critic_torso.depth)
-    return Pace(
-        update=(full * pace_of_updates[0], full * pace_of_updates[1]),
-        step=(
-            collect_seconds[0] / steps + policy * pace_of_updates[0],
-            collect_seconds[1] / steps + policy * pace_of_updates[1],
+    short = build_trainer(_shortened_config(config, plan, full))
+    flops = update_arithmetic(short).flops
+    updates = max(1, min(plan.updates_per_unroll, round(ROUND_FLOPS / flops)))
+    short_plan = dataclasses.replace(short.plan, updates_per_unroll=updates)
+    short = dataclasses.replace(short, plan=short_plan)
+    update_seconds, collect_seconds = _time_rounds(short)
+    steps = short_plan.steps_per_unroll
+    # The policy of the whole depth does more arithmetic per environment step.
+    policy = action_arithmetic(trainer).flops - action_arithmetic(short).flops
+    policy /= config.collection.num_envs
+    seconds_per_flop = combine_ranges(lambda seconds: seconds / updates / flops, update_seconds)
+    depth = max(short_plan.actor_torso.depth, short_plan.critic_torso.depth)
+    return StepTimes(
+        update=combine_ranges(lambda each: full * each, seconds_per_flop),
+        env_step=combine_ranges(
+            lambda collect, each: collect / steps + policy * each, collect_seconds, seconds_per_flop
         ),
-        how=f"{updates} updates at depth {depth} and {steps:,} environment steps, timed here",
+        source=f"{updates} updates at depth {depth} and {steps:,} environment steps, timed here",
     )
 
 
-def _cut_short(config: RunConfig, plan: TrainPlan, update_flops: int) -> RunConfig:
+def _shortened_config(config: RunConfig, plan: TrainPlan, update_flops: int) -> RunConfig:
     unit, share = config.network.layers_per_block, min(1.0, UPDATE_FLOPS / update_flops)
 
     def shallower(depth: int) -> int:
         return max(unit, int(depth * share) // unit * unit)
 
-    filled = plan.prefill_unrolls * config.collection.unroll_length
+    replay_steps = plan.prefill_unrolls * config.collection.unroll_length
     if config.collection.dataset is not None:
         # An update on collected data costs the same, and evaluations need the seconds of a step.
-        filled = config.agent.batch_size + 1
+        replay_steps = config.agent.batch_size + 1
     collection = config.collection
     return config.having(
         dataset=None,
@@ -83,13 +91,13 @@ def _cut_short(config: RunConfig, plan: TrainPlan, update_flops: int) -> RunConf
         rematerialisation=plan.rematerialisation,
         unroll_length=max(2, min(collection.unroll_length, COLLECTED_STEPS // collection.num_envs)),
         update_to_data=1.0,
-        min_replay_steps_per_env=filled,
-        replay_steps_per_env=filled,
+        min_replay_steps_per_env=replay_steps,
+        replay_steps_per_env=replay_steps,
     )
 
 
 def _time_rounds(trainer: Trainer) -> tuple[Range, Range]:
-    """Seconds of updating and of collecting in a round, each of the fastest and slowest repeat."""
+    """Seconds of updates and of collection in a round, of the fastest and the slowest repeat."""
     state = jax.jit(trainer.init)()
     collect, train_round = (
         jax.jit(function, donate_argnums=0).lower(state).compile()
@@ -99,8 +107,8 @@ def _time_rounds(trainer: Trainer) -> tuple[Range, Range]:
     state, _ = jax.block_until_ready(train_round(collect(state)[0]))
     updating, collecting = [], []
     began = time.perf_counter()
-    while len(updating) < LEAST_REPEATS or (
-        len(updating) < MOST_REPEATS and time.perf_counter() - began < SECONDS
+    while len(updating) < MIN_REPEATS or (
+        len(updating) < MAX_REPEATS and time.perf_counter() - began < MAX_SECONDS
     ):
         start = time.perf_counter()
         state, _ = jax.block_until_ready(collect(state))

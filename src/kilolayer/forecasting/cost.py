@@ -1,4 +1,4 @@
-"""Arithmetic and memory of a run from shapes alone: nothing is run and no array is made."""
+"""Arithmetic and memory of a run from shapes: nothing is executed and no array is created."""
 
 import time
 from typing import Any
@@ -11,10 +11,11 @@ from kilolayer.training.step import Trainer
 
 
 def update_arithmetic(trainer: Trainer) -> Arithmetic:
-    """Arithmetic of one update, with its share of what a round computes for all its updates."""
+    """Arithmetic of one update, with its share of the work that a round does once for all
+    updates."""
     state, updates = jax.eval_shape(trainer.init), trainer.plan.updates_per_unroll
-    of_a_round = arithmetic(trainer.learn, state)
-    return Arithmetic(of_a_round.products // updates, of_a_round.flops // updates)
+    per_round = arithmetic(trainer.learn, state)
+    return Arithmetic(per_round.products // updates, per_round.flops // updates)
 
 
 def action_arithmetic(trainer: Trainer) -> Arithmetic:
@@ -29,21 +30,21 @@ def action_arithmetic(trainer: Trainer) -> Arithmetic:
 
 
 def device_memory(trainer: Trainer) -> tuple[dict[str, int], float]:
-    """Bytes by kind that one device holds at the peak of a round, and the seconds to compile it.
+    """Peak bytes on one device during a round, by kind, and the seconds to compile the round.
 
     Target networks and an averaged actor, if any, are counted with the optimiser. The compiled
     program reports the peak. Gradients are as large as the parameters; all other temporary memory
-    of a round holds activations and smaller temporaries.
+    of a round is counted as activations and temporaries.
     """
     state = jax.eval_shape(trainer.init)
     shardings = (trainer.shardings, whole(trainer.mesh))
     began = time.perf_counter()
     program = jax.jit(trainer.round, out_shardings=shardings, donate_argnums=0).lower(state)
-    account: Any = program.compile().memory_analysis()
+    analysis: Any = program.compile().memory_analysis()
     seconds = time.perf_counter() - began
     parameters = bytes_of(getattr(state.agent, "parameters", state.agent))
-    working = account.temp_size_in_bytes + max(
-        0, account.output_size_in_bytes - account.alias_size_in_bytes
+    working = analysis.temp_size_in_bytes + max(
+        0, analysis.output_size_in_bytes - analysis.alias_size_in_bytes
     )
     gradients = min(parameters, working)
     return {

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kilolayer.analysis.statistics import Estimate, share_interval
+from kilolayer.analysis.statistics import Estimate, proportion_interval
 from kilolayer.deploy.latency import Timing
 from kilolayer.runtime.files import write_atomically
 from kilolayer.types import UserError
@@ -46,7 +46,7 @@ class Score:
     @property
     def share(self) -> Estimate:
         """Success rate with a 95 % interval over episodes; raises UserError without episodes."""
-        return share_interval(self.successes, self.episodes)
+        return proportion_interval(self.successes, self.episodes)
 
 
 @dataclass(frozen=True)

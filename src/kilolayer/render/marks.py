@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Mark:
-    """A coloured disc that an instruction can refer to.
+    """A coloured disc on the ground, for instructions such as "go to the red disc".
 
-    colour: #rrggbb. place: x, y. place and radius are in the goal's unit.
+    colour: #rrggbb. place: position x, y. place and radius are in the goal's unit.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Frames of recorded episodes, side by side, and video files of such frames."""
+"""Frames of recorded episodes side by side, and video files."""
 
 import math
 import os
@@ -22,9 +22,9 @@ from kilolayer.types import UserError, bad_field
 
 GAP = 4  # pixels between environments
 WHITE = 255
-# Constant quality of x264, 0 (lossless) to 51; at 28 a frame of a plain scene takes 1-3 kB.
+# Constant quality of x264, 0 (lossless) to 51; at 28 a frame of a simple scene has 1-3 kB.
 QUALITY = "28"
-MOMENTS = 6  # frames of an episode in one still picture
+STILL_FRAMES = 6  # of an episode in one .png
 
 
 def render_frames(
@@ -41,22 +41,21 @@ def render_frames(
     qpos `[time, envs, nq]`: recorded positions. goal `[time, envs, goal]`: drawn with the success
     radius, in another colour while `reached [time, envs]`. size: pixels of the longer side of one
     environment. every: control steps per frame; the first step is included. marks: drawn in every
-    environment. The camera sees a maze from above, x to the right and y up; open ground from behind
-    the agent, with the goal ahead; a robot that stays in place from the model's own camera angles.
+    environment. The camera shows a maze from above, x to the right and y up; open ground from
+    behind the agent, towards the goal; a stationary robot from the camera angles of its model.
     Raises UserError if the arrays do not fit the task or this machine cannot render.
     """
     qpos, goal = np.asarray(qpos), np.asarray(goal)
-    _check(task, qpos, goal, reached, size, every)
+    _check_arrays(task, qpos, goal, reached, size, every)
     with make_scene(task, size, marks) as scene:
-        shown = range(0, len(qpos), every)
         frames = [
             _tile(
                 [
-                    scene.draw(qpos[: time + 1, world], goal[time, world], reached[time, world])
-                    for world in range(qpos.shape[1])
+                    scene.draw(qpos[: time + 1, env], goal[time, env], reached[time, env])
+                    for env in range(qpos.shape[1])
                 ]
             )
-            for time in shown
+            for time in range(0, len(qpos), every)
         ]
     return np.stack(frames)
 
@@ -80,7 +79,7 @@ def require_drawable(task: Task) -> None:
             "(`kilolayer.load(RUN).policy`), and call its render."
         )
     if task.maze is None and not isinstance(task.world, MujocoWorld):
-        raise UserError(f"task {task.name} cannot be drawn: its points move in no known maze.")
+        raise UserError(f"task {task.name} cannot be drawn: it has no maze and no MuJoCo model.")
 
 
 def render_start(task: Task, size: int) -> np.ndarray:
@@ -95,7 +94,7 @@ def render_start(task: Task, size: int) -> np.ndarray:
     return render_frames(task, np.asarray(start.qpos)[None], goal[None], np.zeros((1, 1)), size)[0]
 
 
-def _check(
+def _check_arrays(
     task: Task, qpos: np.ndarray, goal: np.ndarray, reached: np.ndarray, size: int, every: int
 ) -> None:
     require_drawable(task)
@@ -119,13 +118,13 @@ def _check(
         raise UserError("positions or goals that are not finite cannot be drawn.")
     if size < 16 or every < 1:
         raise UserError(
-            f"size = {size} and every = {every} are not allowed: a world needs at least 16 pixels "
-            "and a frame at least 1 control step."
+            f"size = {size} and every = {every} are not allowed: an environment needs at least 16 "
+            "pixels and a frame at least 1 control step."
         )
 
 
 def freeze_after_termination(qpos: np.ndarray, alive: np.ndarray) -> np.ndarray:
-    """Positions `[time, envs, nq]`; each environment repeats its last one after termination.
+    """Positions `[time, envs, nq]`; each environment keeps its last position after termination.
 
     alive `[time, envs]`: whether the episode has not yet terminated.
     """
@@ -135,7 +134,7 @@ def freeze_after_termination(qpos: np.ndarray, alive: np.ndarray) -> np.ndarray:
 
 
 def _tile(images: list[np.ndarray]) -> np.ndarray:
-    """Images `[height, width, 3]` in a grid that is as square as possible, with white gaps."""
+    """Images `[height, width, 3]` in an almost square grid with white gaps."""
     columns = math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
     height, width = images[0].shape[:2]
@@ -154,7 +153,7 @@ def write_video(path: Path, frames: np.ndarray, fps: float) -> None:
     first and the last included. H.264 needs even sides, so an odd side is padded by one pixel.
     Raises UserError for another suffix, invalid frames, or a file that cannot be written.
     """
-    require_film_name(path)
+    require_video_suffix(path)
     if frames.ndim != 4 or frames.shape[3] != 3 or len(frames) == 0 or frames.dtype != np.uint8:
         raise UserError(
             f"frames must be [frames, height, width, 3] of uint8, not {frames.shape} of "
@@ -171,8 +170,8 @@ def write_video(path: Path, frames: np.ndarray, fps: float) -> None:
 
 
 def _write_mp4(path: Path, frames: np.ndarray, fps: float) -> None:
-    odd = [(0, 0), *((0, side % 2) for side in frames.shape[1:3]), (0, 0)]
-    frames = np.pad(frames, odd, mode="edge")
+    padding = [(0, 0), *((0, side % 2) for side in frames.shape[1:3]), (0, 0)]
+    frames = np.pad(frames, padding, mode="edge")
     height, width = frames.shape[1:3]
     raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{fps:g}"]
     # Only the yuv420p layout is decoded by every browser; faststart puts the index first.
@@ -196,7 +195,7 @@ def ffmpeg_path() -> str:
         return imageio_ffmpeg.get_ffmpeg_exe()
     except RuntimeError as error:
         raise UserError(
-            "no ffmpeg was found: install imageio-ffmpeg anew, or write a .gif instead."
+            "there is no ffmpeg: install the package imageio-ffmpeg again, or write a .gif instead."
         ) from error
 
 
@@ -209,14 +208,14 @@ def _write_gif(path: Path, frames: np.ndarray, fps: float) -> None:
 
 def _write_png(path: Path, frames: np.ndarray, fps: float) -> None:
     del fps
-    moments = np.linspace(0, len(frames) - 1, min(MOMENTS, len(frames))).round().astype(int)
-    Image.fromarray(_tile(list(frames[moments]))).save(path)
+    shown = np.linspace(0, len(frames) - 1, min(STILL_FRAMES, len(frames))).round().astype(int)
+    Image.fromarray(_tile(list(frames[shown]))).save(path)
 
 
 WRITERS = {".mp4": _write_mp4, ".gif": _write_gif, ".png": _write_png}
 
 
-def require_film_name(path: Path) -> None:
+def require_video_suffix(path: Path) -> None:
     """Raises UserError unless the file's suffix is .mp4, .gif or .png."""
     if path.suffix not in WRITERS:
         raise bad_field("out", str(path), f"a name that ends in {', '.join(WRITERS)}")

@@ -1,4 +1,4 @@
-"""Pictures of one environment: Pillow draws point mazes, MuJoCo renders bodies off screen."""
+"""Pictures of one environment: Pillow draws point mazes, MuJoCo renders robots off screen."""
 
 # MuJoCo ships no type stubs for its compiled module.
 # pyright: reportAttributeAccessIssue=false
@@ -16,10 +16,10 @@ from kilolayer.render.style import FAILURE, SUCCESS, rgb
 from kilolayer.tasks.base import Task, goals_are_places
 from kilolayer.tasks.drawing import OffScreen, draw_disc, draw_maze
 
-OVERSAMPLING = 2  # Pillow draws hard edges; shrinking smooths them
+OVERSAMPLING = 2  # Pillow does not antialias; shrinking the picture does
 AGENT = "#0072B2"
 TRAIL = "#8FBFDD"
-POINT_RADIUS = 0.12  # cells; slightly larger than the physical point, to be visible
+POINT_RADIUS = 0.12  # cells; larger than the physical point, so that it is visible
 CAMERA_EXTENTS = 1.5  # distance from the model's centre to the camera, in model extents
 DISC_HEIGHT = 0.03  # m, height of a disc's centre above the ground
 FIELD_OF_VIEW = math.radians(45)  # MuJoCo's default, vertical
@@ -96,33 +96,34 @@ class MujocoScene:
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_camlight(self._model, self._data)
         points = self._task.goal_points(goal)
-        self._aim(qpos, points[0])
-        everything = int(mujoco.mjtCatBit.mjCAT_ALL)
+        self._aim_camera(qpos, points[0])
+        all_categories = int(mujoco.mjtCatBit.mjCAT_ALL)
         mujoco.mjv_updateScene(
             self._model,
             self._data,
             self._option,
             None,
             self._camera,
-            everything,
+            all_categories,
             self._screen.scene,
         )
         for point in points:
             self._show_goal(point, SUCCESS if reached else FAILURE)
         for mark in self._marks:
-            # At the goal's height. The smaller disc, mark or goal, lies on top.
-            over = 2.0 if mark.radius < self._task.goal.radius else 0.5
-            place = np.array([*mark.place, points[0][2] + over * DISC_HEIGHT])
+            # At the goal's height. The smaller disc, mark or goal, is drawn above the larger.
+            layer = 2.0 if mark.radius < self._task.goal.radius else 0.5
+            place = np.array([*mark.place, points[0][2] + layer * DISC_HEIGHT])
             self._add(mujoco.mjtGeom.mjGEOM_CYLINDER, [mark.radius, 0.01, 0], place, mark.colour)
         return self._screen.render()
 
-    def _aim(self, qpos: np.ndarray, goal: np.ndarray) -> None:
+    def _aim_camera(self, qpos: np.ndarray, goal: np.ndarray) -> None:
         camera, maze = self._camera, self._task.maze
         if maze is not None:
             rows, columns = maze.walls.shape
             camera.lookat[:] = [*(np.array([rows - 1, columns - 1]) * maze.cell_size / 2), 0]
             camera.azimuth, camera.elevation = 90, -90
-            # The tops of the walls are closer to the camera than the ground and need more room.
+            # The tops of the walls are closer to the camera than the ground, so they need more
+            # distance.
             half_height = columns * maze.cell_size / 2
             camera.distance = half_height / math.tan(FIELD_OF_VIEW / 2) + maze.cell_size / 2
             return
@@ -167,7 +168,7 @@ class MujocoScene:
             np.eye(3).ravel(),
             np.array([*rgb(colour), opacity], np.float32),
         )
-        geom.emission = 0.2  # keeps its colour in any light
+        geom.emission = 0.2  # visible in any light
         scene.ngeom += 1
 
 

@@ -21,7 +21,7 @@ SUCCESS, FAILURE = GREEN, ORANGE
 
 
 @dataclass(frozen=True)
-class Look:
+class LineStyle:
     """Colour, dash and marker of a line, so that lines also differ in black and white."""
 
     colour: str
@@ -29,9 +29,9 @@ class Look:
     marker: str
 
 
-def look(index: int) -> Look:
+def line_style(index: int) -> LineStyle:
     """Colour, dash and marker of line number `index`."""
-    return Look(
+    return LineStyle(
         LINES[index % len(LINES)], DASHES[index % len(DASHES)], MARKERS[index % len(MARKERS)]
     )
 

@@ -1,4 +1,4 @@
-"""Write a run, a study or a comparison as one HTML file.
+"""Write a run, a study, a comparison, a language policy or latencies as one HTML file.
 
 This package reads runs through `analysis` and draws with `render`.
 """

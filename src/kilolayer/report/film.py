@@ -1,4 +1,4 @@
-"""Films of recorded evaluation episodes, kept as a file and embedded in a page."""
+"""Films of recorded evaluation episodes, stored as a file and embedded in a page."""
 
 import base64
 from collections.abc import Sequence
@@ -16,14 +16,15 @@ from kilolayer.training.evaluate import Episodes
 from kilolayer.types import UserError
 
 FPS = 20
-LONGEST = 10  # seconds of a film, however long the episode
-MARK_OF_GOALS = "The mark is the goal; it turns green while the agent is within it."
+MAX_SECONDS = 10  # of a film, for episodes of any length
+GOAL_LEGEND = (
+    "The coloured marker is the goal; it is green while the agent is within the success radius."
+)
 
 
 @dataclass(frozen=True)
 class Film:
-    """envs: number of environments side by side. speed: in multiples of simulated time.
-    width: pixels."""
+    """envs: number of environments side by side. speed: multiple of real time. width: pixels."""
 
     path: Path
     envs: int
@@ -32,10 +33,10 @@ class Film:
 
 
 def write_film(run: Run, path: Path, envs: int, pixels: int, frames: int) -> Film:
-    """Film the first environments of the newest evaluation, unselected, in at most `frames` frames.
+    """Film the first environments of the newest evaluation in at most `frames` frames.
 
     pixels: longer side of one environment. Raises UserError if there are no episodes or if this
-    machine cannot draw them.
+    machine cannot render them.
     """
     episodes = read_episodes(run, "evaluation")
     envs = min(envs, episodes["qpos"].shape[1])
@@ -43,9 +44,9 @@ def write_film(run: Run, path: Path, envs: int, pixels: int, frames: int) -> Fil
     every = -(-len(qpos) // frames)
     goal, achieved = episodes["goal"][:, :envs], episodes["achieved"][:, :envs]
     reached = np.asarray(is_success(run.task, achieved, goal))
-    drawn = render_frames(run.task, qpos, goal, reached, pixels, every)
-    write_video(path, drawn, FPS)
-    return Film(path, envs, every * FPS * run.task.world.control_step, drawn.shape[2])
+    images = render_frames(run.task, qpos, goal, reached, pixels, every)
+    write_video(path, images, FPS)
+    return Film(path, envs, every * FPS * run.task.world.control_step, images.shape[2])
 
 
 def film_episodes(
@@ -56,22 +57,22 @@ def film_episodes(
     Raises UserError if the episodes cannot be drawn or the file cannot be written.
     """
     qpos = freeze_after_termination(np.asarray(played.qpos), np.asarray(played.alive))
-    every = -(-len(qpos) // (LONGEST * FPS))
+    every = -(-len(qpos) // (MAX_SECONDS * FPS))
     reached = np.asarray(is_success(task, played.achieved, played.goal))
     frames = render_frames(task, qpos, np.asarray(played.goal), reached, pixels, every, marks)
     write_video(path, frames, FPS)
     return Film(path, qpos.shape[1], every * FPS * task.world.control_step, frames.shape[2])
 
 
-def embedded(film: Film, largest: int) -> str:
+def embed_film(film: Film, largest: int) -> str:
     """The film as HTML; raises UserError if its file has more than `largest` bytes."""
-    return embedded_file(film.path, film.width, largest)
+    return embed_video(film.path, film.width, largest)
 
 
-def embedded_file(path: Path, width: int, largest: int) -> str:
+def embed_video(path: Path, width: int, largest: int) -> str:
     """An .mp4 as HTML, `width` pixels wide; raises UserError above `largest` bytes."""
     if path.stat().st_size > largest:
-        raise UserError(f"The video is too large to be embedded: see media/{path.name}.")
+        raise UserError(f"The video is too large to embed: see media/{path.name}.")
     data = base64.b64encode(path.read_bytes()).decode()
     source = f"data:video/mp4;base64,{data}"
     return (

@@ -1,11 +1,11 @@
-"""The zoo as one HTML file: a film and the score of every policy."""
+"""The zoo as one HTML file: film and score of every policy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from kilolayer.deploy.exhibit import Exhibit, brief
-from kilolayer.report.film import MARK_OF_GOALS, embedded_file
+from kilolayer.report.film import GOAL_LEGEND, embed_video
 from kilolayer.report.page import Section, page, paragraph, table
 from kilolayer.runtime.files import write_atomically
 from kilolayer.tasks.registry import make_task
@@ -15,27 +15,27 @@ LARGEST_FILM = 5_000_000  # bytes
 
 
 @dataclass(frozen=True)
-class Piece:
+class GalleryEntry:
     """A policy and the .mp4 of its film."""
 
     exhibit: Exhibit
     film: Path
 
 
-def write_gallery(pieces: Sequence[Piece], target: Path) -> Path:
+def write_gallery(entries: Sequence[GalleryEntry], target: Path) -> Path:
     """Write the page and return its path; raises UserError if the file cannot be written."""
     top = paragraph(
-        "Every policy of the zoo in four episodes of the evaluation, good or bad: nothing is "
-        f"picked. {MARK_OF_GOALS}",
-        "how",
+        "Every policy of the zoo in four evaluation episodes, not selected by score. "
+        f"{GOAL_LEGEND}",
+        "caption",
     )
-    sections = [_section(piece) for piece in pieces]
+    sections = [_section(entry) for entry in entries]
     write_atomically(target, page("Trained policies", top, sections))
     return target
 
 
-def _section(piece: Piece) -> Section:
-    exhibit = piece.exhibit
+def _section(entry: GalleryEntry) -> Section:
+    exhibit = entry.exhibit
     score, task = exhibit.score, make_task(exhibit.task)
     unit = task.goal.coordinates[0].unit
     rows = [
@@ -44,10 +44,10 @@ def _section(piece: Piece) -> Section:
         (f"final distance, {unit}", brief(score.final_distance, 2)),
         ("depth x width", f"{exhibit.depth} x {exhibit.width}"),
         ("size", f"{exhibit.bytes / 1e6:.2f} MB"),
-        ("trained in", f"{exhibit.training.minutes:g} minutes on {exhibit.training.machine}"),
-        ("play it", f"kilolayer play zoo:{exhibit.name}"),
+        ("training time", f"{exhibit.training.minutes:g} minutes on {exhibit.training.machine}"),
+        ("command", f"kilolayer play zoo:{exhibit.name}"),
     ]
-    film = embedded_file(piece.film, FILM_PIXELS, LARGEST_FILM)
+    film = embed_video(entry.film, FILM_PIXELS, LARGEST_FILM)
     body = f'<div class="films">{film}<div>{table(("", ""), rows)}</div></div>'
-    how = f"Task {exhibit.task}. Mean of {score.episodes} episodes, with its 95 % interval."
-    return Section(exhibit.name, f"zoo:{exhibit.name}", how, body)
+    caption = f"Task {exhibit.task}. Mean of {score.episodes} episodes, with its 95 % interval."
+    return Section(exhibit.name, f"zoo:{exhibit.name}", caption, body)

@@ -12,7 +12,7 @@ from kilolayer.language.board import board_of
 from kilolayer.language.evidence import Evidence, Failure, RouterUse
 from kilolayer.language.scenes import draw_pictures, to_pixels
 from kilolayer.render.style import BLUE, FAILURE, GREY, INK, LINES, MARKERS, PAPER, SUCCESS
-from kilolayer.report.svg import FONT_SIZE, dress, new_figure, to_svg
+from kilolayer.report.svg import FONT_SIZE, new_figure, panel_grid, side_legend, style_axes, to_svg
 from kilolayer.tasks.base import Task
 
 SPREAD = 0.6  # width of one split's points, divided by the distance between two splits
@@ -20,13 +20,13 @@ PICTURE_SCALE = 2  # pixels of a failure's picture per pixel that the encoder sa
 
 
 def success_plot(evidence: Evidence, splits: Sequence[str]) -> str:
-    """For every split, one point with its interval per agent that was scored."""
+    """Success on every split with its interval, one point per scored agent."""
     figure = new_figure(11, 3.9)
     axes = figure.subplots()
     actors = evidence.actors
-    for index, who in enumerate(actors):
+    for index, actor in enumerate(actors):
         offset = SPREAD * (index / max(1, len(actors) - 1) - 0.5)
-        shares = [evidence.score(who, split).share for split in splits]
+        shares = [evidence.score(actor, split).share for split in splits]
         value = np.array([share.value for share in shares])
         low, high = (np.array([getattr(share, end) for share in shares]) for end in ("low", "high"))
         axes.errorbar(
@@ -38,44 +38,42 @@ def success_plot(evidence: Evidence, splits: Sequence[str]) -> str:
             markersize=8 if index == 0 else 5,
             color=LINES[index % len(LINES)],
             capsize=3,
-            label=who,
+            label=actor,
         )
     axes.set_xticks(range(len(splits)), [split.replace("-", " ") for split in splits])
     axes.set_ylim(-0.03, 1.03)
-    dress(axes, "", "", "success, share of episodes")
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=FONT_SIZE)
-    return to_svg(figure, "success", "Success by split of everyone who was scored")
+    style_axes(axes, "", "", "success, share of episodes")
+    side_legend(axes)
+    return to_svg(figure, "success", "Success of every scored agent by split")
 
 
 def failure_pictures(task: Task, failures: Sequence[Failure]) -> str:
-    """The encoder's pictures, clear where the attention is high, with intended and actual goal."""
-    rows = -(-len(failures) // 3)
-    figure = new_figure(11, 3.9 * rows)
-    panels = np.ravel(figure.subplots(rows, 3, squeeze=False))
-    for number, (axes, failure) in enumerate(zip(panels, failures, strict=False), 1):
-        _failure(axes, task, failure, number)
-    for axes in panels[len(failures) :]:
-        axes.set_visible(False)
-    return to_svg(figure, "failures", "Pictures of instructions that were taken for another goal")
+    """The encoder's pictures, shaded by low attention, with the intended and the actual goal."""
+    figure, panels = panel_grid(len(failures), 3, 11, 3.9)
+    for number, (axes, failure) in enumerate(zip(panels, failures, strict=True), 1):
+        _draw_failure(axes, task, failure, number)
+    return to_svg(figure, "failures", "Pictures of instructions that led to another goal")
 
 
-def _failure(axes: Axes, task: Task, failure: Failure, number: int) -> None:
+def _draw_failure(axes: Axes, task: Task, failure: Failure, number: int) -> None:
     size = PICTURE_SCALE * PICTURE_SIZE
     markers = tuple(Marker(colour, (x, y)) for colour, x, y in failure.markers)
     extent = (0, size, size, 0)
     axes.imshow(draw_pictures(task, [markers], size)[0], extent=extent)
     if failure.attention is not None:
-        seen = np.array(failure.attention)
-        # A grey veil covers parts of low attention.
-        veil = np.zeros((*seen.shape, 4))
-        veil[..., 3] = 0.7 * (1 - seen / seen.max())
-        axes.imshow(veil, extent=extent, interpolation="nearest")
+        attention = np.array(failure.attention)
+        # Grey with an opacity that rises as attention falls.
+        shade = np.zeros((*attention.shape, 4))
+        shade[..., 3] = 0.7 * (1 - attention / attention.max())
+        axes.imshow(shade, extent=extent, interpolation="nearest")
     board = board_of(task)
-    reach = task.goal.radius * size / board.side
+    radius = task.goal.radius * size / board.side
     for goal, colour, dash in ((failure.goal, SUCCESS, "-"), (failure.place, FAILURE, "--")):
         place = to_pixels(board, goal[:2], size)
         for width, line in ((4.5, PAPER), (2.2, colour)):
-            ring = Circle(place, reach, fill=False, linewidth=width, edgecolor=line, linestyle=dash)
+            ring = Circle(
+                place, radius, fill=False, linewidth=width, edgecolor=line, linestyle=dash
+            )
             axes.add_patch(ring)
     axes.set_axis_off()
     axes.set_xlim(0, size)
@@ -84,7 +82,7 @@ def _failure(axes: Axes, task: Task, failure: Failure, number: int) -> None:
 
 
 def router_plot(routers: Sequence[RouterUse], name: str) -> str:
-    """Every expert's mean gate, a panel for each layer, a row for each group."""
+    """Mean gate of every expert, a panel for each layer, a row for each group."""
     layers = len(routers[0].use)
     figure = new_figure(11, 0.9 + 0.34 * len(routers))
     panels = np.ravel(figure.subplots(1, layers, squeeze=False, sharey=True))
@@ -99,26 +97,26 @@ def router_plot(routers: Sequence[RouterUse], name: str) -> str:
             )
         axes.set_xticks(range(use.shape[1]), [str(expert + 1) for expert in range(use.shape[1])])
         axes.set_yticks(range(len(routers)), [router.of for router in routers])
-        dress(axes, f"layer {layer + 1}", "expert", "", grid=False)
+        style_axes(axes, f"layer {layer + 1}", "expert", "", grid=False)
     return to_svg(figure, f"routers-{name}", "Mean gate of every expert")
 
 
 def latency_plot(evidence: Evidence) -> str:
-    """Median of every part as a point, with a line to the 99th percentile; logarithmic axis."""
+    """Median of every part as a point, a line to the 99th percentile, logarithmic axis."""
     parts = list(evidence.latency)
     figure = new_figure(11, 0.9 + 0.32 * len(parts))
     axes = figure.subplots()
-    median, late = (
+    median, p99 = (
         np.array([1e3 * getattr(evidence.latency[part], end) for part in parts])
         for end in ("median", "p99")
     )
     rows = np.arange(len(parts))
-    axes.hlines(rows, median, late, color=GREY, linewidth=2)
+    axes.hlines(rows, median, p99, color=GREY, linewidth=2)
     axes.plot(median, rows, "o", color=BLUE)
     axes.set_yticks(rows, parts)
     axes.invert_yaxis()
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.margins(x=0.08, y=0.12)
-    dress(axes, "", "ms at batch 1: median (point) to 99th percentile", "")
+    style_axes(axes, "", "ms at batch 1: median (point) to 99th percentile", "")
     return to_svg(figure, "latency", "Milliseconds of every part")

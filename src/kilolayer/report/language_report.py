@@ -1,4 +1,4 @@
-"""A grounding or an action module as one HTML file: what it understands, and where it fails."""
+"""The report of a grounding or an action module: success by split, failures, latency."""
 
 import json
 from dataclasses import dataclass
@@ -6,33 +6,34 @@ from pathlib import Path
 
 from kilolayer.config import RunConfig
 from kilolayer.language.evidence import BOUND, Evidence, RouterUse, Score
-from kilolayer.report.film import embedded_file
+from kilolayer.report.film import embed_video
 from kilolayer.report.language_plots import (
     failure_pictures,
     latency_plot,
     router_plot,
     success_plot,
 )
-from kilolayer.report.ledger import entries
-from kilolayer.report.page import Plan, bullets, cards, heading, page, paragraph, table
+from kilolayer.report.page import SectionSpec, bullet_list, cards, heading, page, paragraph, table
+from kilolayer.report.run_metadata import entries
 from kilolayer.runtime.files import write_atomically
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.registry import task_of
 from kilolayer.types import UserError
 
-FILM, FILM_ABOUT = "say.mp4", "say.json"
+FILM, FILM_METADATA = "say.mp4", "say.json"
 LARGEST_FILM = 1_500_000  # bytes
-NAMES = {"grounding": "from a sentence to a goal", "module": "from a sentence to actions"}
-MEANING = {
-    "seen": "wording, goal and combination were all trained on, never in this picture",
-    "unseen-paraphrase": "a wording that training never had",
-    "unseen-goal": "a goal square that training never had",
-    "unseen-combination": "a relation and a colour that training never had together",
+TITLES = {"grounding": "language grounding", "module": "language-conditioned action module"}
+SPLIT_DESCRIPTIONS = {
+    "seen": "wording, goal and combination occur in training; the pictures are new",
+    "unseen-paraphrase": "a wording that does not occur in training",
+    "unseen-goal": "a goal square that does not occur in training",
+    "unseen-combination": "a relation and a colour whose combination does not occur in training",
 }
+SPLIT_NAMES = [split.replace("-", " ") for split in SPLIT_DESCRIPTIONS]
 
 
 @dataclass(frozen=True)
-class Source:
+class LanguageSource:
     """A directory and its evidence."""
 
     path: Path
@@ -44,9 +45,9 @@ class Source:
         return task_of(config.task)
 
 
-def is_language(path: Path) -> bool:
-    """Whether there is a grounding or an action module to report on."""
-    return any((path / f"{kind}.json").is_file() for kind in NAMES)
+def is_language_directory(path: Path) -> bool:
+    """Whether the directory holds a grounding or an action module."""
+    return any((path / f"{kind}.json").is_file() for kind in TITLES)
 
 
 def write_language_report(path: Path) -> Path:
@@ -54,60 +55,61 @@ def write_language_report(path: Path) -> Path:
 
     Raises UserError if it has no evidence yet or the file cannot be written.
     """
-    source = Source(path, Evidence.read(path))
-    title = f"{source.evidence.task}, {NAMES[source.evidence.kind]}"
+    source = LanguageSource(path, Evidence.read(path))
+    title = f"{source.evidence.task}, {TITLES[source.evidence.kind]}"
     # A grounding has no experts.
-    without = {"routers"} if source.evidence.kind == "grounding" else set()
-    sections = [plan.section(source) for plan in SECTIONS if plan.anchor not in without]
+    excluded = {"routers"} if source.evidence.kind == "grounding" else set()
+    sections = [spec.section(source) for spec in SECTIONS if spec.anchor not in excluded]
     target = path / "report.html"
     write_atomically(target, page(title, headline(source), sections))
     return target
 
 
-def headline(source: Source) -> str:
-    """A description in a sentence, and success by split in large figures."""
+def headline(source: LanguageSource) -> str:
+    """A description, and success by split as headline figures."""
     evidence = source.evidence
-    own, about = evidence.actors[0], evidence.about
+    actor, about = evidence.actors[0], evidence.about
     text = (
-        f"{about['acts']}, acts; sentences and pictures through {_short(about['encoder'])}, which "
-        f"stayed as it was to the bit. {about['episodes of each split']} episodes of each split, "
-        f"from the task's own starts. Directory: {source.path.name}."
+        f"Acting network: {about['acts']}. Encoder of sentences and pictures: "
+        f"{_encoder_name(about['encoder'])}, with frozen weights. "
+        f"{about['episodes of each split']} episodes per split, from the task's start "
+        f"distribution. Directory: {source.path.name}."
     )
     figures = [
-        (f"{evidence.score(own, split).share.value:.0%}", f"success, {split.replace('-', ' ')}")
-        for split in MEANING
+        (f"{evidence.score(actor, split).share.value:.0%}", f"success, {split.replace('-', ' ')}")
+        for split in SPLIT_DESCRIPTIONS
     ]
     bound = evidence.score(BOUND, "seen").share.value
     figures.append((f"{bound:.0%}", f"seen, {BOUND}"))
     advice = paragraph(evidence.advice, "notice") if evidence.advice else ""
-    return paragraph(text[0].upper() + text[1:], "how") + advice + cards(figures)
+    return paragraph(text, "caption") + advice + cards(figures)
 
 
-def _short(encoder: str) -> str:
+def _encoder_name(encoder: str) -> str:
     """The name of an encoder without the paths of its directories."""
     return "+".join(half.rstrip("/").rsplit("/", 1)[-1] for half in encoder.split("+"))
 
 
-def success_section(source: Source) -> str:
-    evidence, splits = source.evidence, list(MEANING)
+def success_section(source: LanguageSource) -> str:
+    evidence, splits = source.evidence, list(SPLIT_DESCRIPTIONS)
     rows = [
-        [who, *(_share(evidence.score(who, split)) for split in splits)] for who in evidence.actors
+        [actor, *(_share(evidence.score(actor, split)) for split in splits)]
+        for actor in evidence.actors
     ]
-    header = ("success (95 % interval)", *(split.replace("-", " ") for split in splits))
-    meanings = [f"{split.replace('-', ' ')}: {text}" for split, text in MEANING.items()]
-    return success_plot(evidence, splits) + table(header, rows) + bullets(meanings)
+    header = ("success (95 % interval)", *SPLIT_NAMES)
+    texts = zip(SPLIT_NAMES, SPLIT_DESCRIPTIONS.values(), strict=True)
+    descriptions = [f"{split}: {text}" for split, text in texts]
+    return success_plot(evidence, splits) + table(header, rows) + bullet_list(descriptions)
 
 
-def kinds_section(source: Source) -> str:
-    """Success by kind of instruction, of this grounding or module alone."""
+def kinds_section(source: LanguageSource) -> str:
+    """Success by kind of instruction, of the evaluated grounding or module."""
     evidence = source.evidence
-    own = evidence.actors[0]
-    kinds = list(dict.fromkeys(score.kind for score in evidence.scores))
     rows = [
-        [kind, *(_share(evidence.score(own, split, kind)) for split in MEANING)]
-        for kind in sorted(kinds)
+        [kind, *(_share(evidence.score(evidence.actors[0], s, kind)) for s in SPLIT_DESCRIPTIONS)]
+        for kind in sorted({score.kind for score in evidence.scores})
     ]
-    return table(("instruction", *(split.replace("-", " ") for split in MEANING)), rows)
+    return table(("instruction", *SPLIT_NAMES), rows)
 
 
 def _share(score: Score) -> str:
@@ -117,45 +119,45 @@ def _share(score: Score) -> str:
     return f"{share.value:.2f} ({share.low:.2f} to {share.high:.2f})"
 
 
-def failures_section(source: Source) -> str:
+def failures_section(source: LanguageSource) -> str:
     failures = source.evidence.failures
     if not failures:
-        raise UserError("all instructions that were tried were followed.")
-    grounds = source.evidence.kind == "grounding"
+        raise UserError("no instruction of the evaluation failed.")
+    is_grounding = source.evidence.kind == "grounding"
     rows = [
         [
             str(number),
             failure.sentence,
-            _place(failure.goal),
-            _place(failure.place),
-            *([f"{failure.confidence:.0%}"] if grounds else []),
+            _coordinates(failure.goal),
+            _coordinates(failure.place),
+            *([f"{failure.confidence:.0%}"] if is_grounding else []),
             "; ".join(f"{text} ({cosine:.3f})" for text, cosine in failure.nearest),
         ]
         for number, failure in enumerate(failures, 1)
     ]
-    answers = ["understood", "confidence"] if grounds else ["ended at"]
-    header = ["", "sentence", "meant", *answers, "nearest in training (cosine)"]
+    outcome = ["predicted goal", "confidence"] if is_grounding else ["final position"]
+    header = ["", "sentence", "true goal", *outcome, "nearest training sentences (cosine)"]
     return failure_pictures(source.task, failures) + table(header, rows)
 
 
-def _place(goal: list[float]) -> str:
+def _coordinates(goal: list[float]) -> str:
     return ", ".join(f"{value:.2f}" for value in goal)
 
 
-def routers_section(source: Source) -> str:
+def routers_section(source: LanguageSource) -> str:
     routers = source.evidence.routers
     if not routers:
-        raise UserError("the trunk is dense, so there is no router.")
-    by: dict[str, list[RouterUse]] = {}
+        raise UserError("the network has no experts, so there is no router.")
+    by_criterion: dict[str, list[RouterUse]] = {}
     for router in routers:
-        by.setdefault(router.by, []).append(router)
+        by_criterion.setdefault(router.by, []).append(router)
     return "".join(
-        heading(f"By {by_what}") + router_plot(group, f"{index}")
-        for index, (by_what, group) in enumerate(by.items())
+        heading(f"By {criterion}") + router_plot(group, f"{index}")
+        for index, (criterion, group) in enumerate(by_criterion.items())
     )
 
 
-def latency_section(source: Source) -> str:
+def latency_section(source: LanguageSource) -> str:
     evidence = source.evidence
     rows = [
         (part, f"{1e3 * timing.median:.3g}", f"{1e3 * timing.p99:.3g}")
@@ -165,72 +167,74 @@ def latency_section(source: Source) -> str:
     return latency_plot(evidence) + table(header, rows)
 
 
-def video_section(source: Source) -> str:
-    about = source.path / FILM_ABOUT
-    if not about.is_file():
-        raise UserError("no video was made: `kilolayer play RUN --say SENTENCE` makes one.")
-    said = json.loads(about.read_text(encoding="utf-8"))
-    return paragraph(said["text"]) + embedded_file(source.path / FILM, said["width"], LARGEST_FILM)
+def video_section(source: LanguageSource) -> str:
+    file = source.path / FILM_METADATA
+    if not file.is_file():
+        raise UserError("there is no video: `kilolayer play RUN --say SENTENCE` records one.")
+    film = json.loads(file.read_text(encoding="utf-8"))
+    return paragraph(film["text"]) + embed_video(source.path / FILM, film["width"], LARGEST_FILM)
 
 
-def config_section(source: Source) -> str:
-    return table(("what", "value"), list(entries(source.evidence.about)))
+def config_section(source: LanguageSource) -> str:
+    return table(("entry", "value"), list(entries(source.evidence.about)))
 
 
-def environment_section(source: Source) -> str:
-    return table(("what", "value"), list(entries(source.evidence.manifest)))
+def environment_section(source: LanguageSource) -> str:
+    return table(("entry", "value"), list(entries(source.evidence.manifest)))
 
 
-SECTIONS: tuple[Plan[Source], ...] = (
-    Plan(
+SECTIONS: tuple[SectionSpec[LanguageSource], ...] = (
+    SectionSpec(
         "success",
         "Success by split",
-        "Each split withholds one thing from training. The bound is the same agent told the true "
-        "goal: what is missing to it was lost in understanding. Who hears another instruction must "
-        "fall to chance, or words do not matter. Intervals are of the episodes, not of seeds.",
+        "Each split other than `seen` contains one kind of instruction that training lacks. The "
+        "agent with the true goal is an upper bound: the difference to it is the error of the "
+        "language part. The agent with a wrong instruction is a control: if its success is above "
+        "chance, the words are ignored. Intervals are over episodes, not over seeds.",
         success_section,
     ),
-    Plan(
+    SectionSpec(
         "kinds",
-        "By kind of instruction",
-        "Absolute: a place by its name. Marker: by the colour of what lies there. Relative: beside "
-        "a marker, or between two.",
+        "Success by kind of instruction",
+        "Absolute: a named place. Marker: the place of a marker of a named colour. Relative: "
+        "beside a marker, or between two markers.",
         kinds_section,
     ),
-    Plan(
+    SectionSpec(
         "failures",
-        "What went wrong",
-        "The picture as the encoder saw it, veiled where the sentence did not look. Full green "
-        "ring: the goal that was meant. Dashed orange ring: the goal understood, or where the "
-        "agent of a module ended. Of the nearest sentences of training, look for the word that "
-        "they miss.",
+        "Failures",
+        "The encoder's input picture; grey areas have low attention. Solid green ring: the true "
+        "goal. Dashed orange ring: the predicted goal of a grounding, or the final position of a "
+        "module's agent. The nearest training sentences show which words training lacks.",
         failures_section,
     ),
-    Plan(
+    SectionSpec(
         "routers",
-        "Which experts are used",
-        "Mean gate of every expert; a row adds up to one in each layer. Rows that differ say that "
-        "experts have parted the work; equal rows, that the router looks at nothing of this.",
+        "Use of experts",
+        "Mean gate of every expert; the gates of a row add up to one in each layer. Different rows "
+        "show that experts specialise by this criterion; equal rows show that they do not.",
         routers_section,
     ),
-    Plan(
+    SectionSpec(
         "video",
         "Video",
-        "What `kilolayer play RUN --say` films: markers, the goal understood, the agent's way.",
+        "The film of `kilolayer play RUN --say`: markers, predicted goal and trajectory.",
         video_section,
     ),
-    Plan(
+    SectionSpec(
         "latency",
         "Latency by part",
-        "One sentence and one picture, on this machine. An encoder runs only when sentence or "
-        "picture is new, at the rate of plans; what acts runs at every control step.",
+        "One sentence and one picture, on the machine of the evaluation. The encoder runs only for "
+        "a new sentence or picture; the acting network runs at every control step.",
         latency_section,
     ),
-    Plan("config", "Config", "What was trained, and on what.", config_section),
-    Plan(
+    SectionSpec(
+        "config", "Config", "Settings of the training and of the evaluation.", config_section
+    ),
+    SectionSpec(
         "environment",
         "Environment",
-        "What a repeat needs: the command, versions, code and devices.",
+        "What is needed to reproduce the run: command, versions, code and devices.",
         environment_section,
     ),
 )

@@ -1,18 +1,19 @@
-"""Latency and score of policies, as one HTML file."""
+"""The report on latency and score of policies, as one HTML file."""
 
+import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from kilolayer.deploy.latency import Latencies, Latency
 from kilolayer.render.style import INK, LINES, MARKERS, VERMILLION
-from kilolayer.report.page import Section, bullets, page, paragraph, table
-from kilolayer.report.svg import FONT_SIZE, dress, new_figure, to_svg
+from kilolayer.report.page import Section, bullet_list, page, paragraph, table
+from kilolayer.report.svg import FONT_SIZE, figure_legend, new_figure, style_axes, to_svg
 from kilolayer.runtime.files import write_atomically
 
 HEADER = (
     "",
     "policy",
-    "made by",
+    "method",
     "runtime",
     "depth",
     "width",
@@ -22,27 +23,26 @@ HEADER = (
     "99th %, ms",
     "batch {batch}, ms",
     "99th %, ms",
-    "MFLOP each",
+    "MFLOP per action",
     "time at goal",
-    "front",
+    "Pareto front",
 )
 
-
 # The columns that are printed in a terminal.
-BRIEF = (0, 1, 3, 4, 6, 7, 8, 9, 10, 13, 14)
+BRIEF_COLUMNS = (0, 1, 3, 4, 6, 7, 8, 9, 10, 13, 14)
 
 
-def brief(cells: Sequence[str]) -> list[str]:
+def brief_cells(cells: Sequence[str]) -> list[str]:
     """The most important columns of `header` or of a row."""
-    return [cells[index] for index in BRIEF]
+    return [cells[index] for index in BRIEF_COLUMNS]
 
 
-def header(found: Latencies) -> list[str]:
+def header(latencies: Latencies) -> list[str]:
     """The names of the columns of `rows`."""
-    return [name.format(batch=found.batch) for name in HEADER]
+    return [name.format(batch=latencies.batch) for name in HEADER]
 
 
-def rows(found: Latencies) -> list[list[str]]:
+def rows(latencies: Latencies) -> list[list[str]]:
     """A row of text for each policy and runtime, numbered as in the plot."""
     return [
         [
@@ -59,7 +59,7 @@ def rows(found: Latencies) -> list[list[str]]:
             "" if row.score is None else f"{row.score:.1f}",
             "yes" if best else "",
         ]
-        for number, (row, best) in enumerate(zip(found.rows, found.front, strict=True), 1)
+        for number, (row, best) in enumerate(zip(latencies.rows, latencies.front, strict=True), 1)
     ]
 
 
@@ -67,7 +67,7 @@ def _seconds(row: Latency) -> tuple[float, ...]:
     return row.single.median, row.single.p99, row.batched.median, row.batched.p99
 
 
-def write_latency(found: Latencies, target: Path) -> Path:
+def write_latency(latencies: Latencies, target: Path) -> Path:
     """Write the page and, beside it under the same name, the JSON of all figures.
 
     Raises UserError if they cannot be written.
@@ -75,86 +75,89 @@ def write_latency(found: Latencies, target: Path) -> Path:
     sections = [
         Section(
             "figures",
-            "Figures",
-            "Milliseconds of a call at batch 1 and of a whole batch, numpy in and numpy out: "
-            "median and 99th percentile. MFLOP: millions of floating-point operations of an "
-            "action's matrix products, at batch 1 and in the batch. Time at goal: control steps.",
-            table(header(found), rows(found), changed=found.front),
+            "Latency",
+            "Milliseconds per call at batch 1 and per batch, with numpy input and output: median "
+            "and 99th percentile. MFLOP: millions of floating-point operations of the matrix "
+            "products per action, at batch 1 and in the batch. Time at goal: control steps.",
+            table(header(latencies), rows(latencies), changed=latencies.front),
         ),
-        Section("notes", "Methods", "How the figures were made.", bullets(notes(found))),
+        Section(
+            "notes",
+            "Methods",
+            "How latencies and scores were measured.",
+            bullet_list(notes(latencies)),
+        ),
     ]
-    if found.episodes:
+    if latencies.episodes:
         plot = Section(
             "plot",
             "Score against latency",
-            "Up and to the left is better. No policy is at once faster and better than one on the "
-            "line, the Pareto front. Numbers are the rows of the table.",
-            latency_plot(found),
+            "Upper left is better. For a policy on the line, the Pareto front, no other policy has "
+            "both lower latency and a higher score. Numbers are rows of the table.",
+            latency_plot(latencies),
         )
         sections.insert(0, plot)
-    top = paragraph(f"{len(found.rows)} ways to act. {found.machine}")
-    write_atomically(target.with_suffix(".json"), found.to_json())
-    write_atomically(target, page(f"{found.task}: latency of policies", top, sections))
+    top = paragraph(
+        f"{len(latencies.rows)} combinations of policy and runtime. {latencies.machine}"
+    )
+    write_atomically(target.with_suffix(".json"), latencies.to_json())
+    write_atomically(target, page(f"{latencies.task}: latency of policies", top, sections))
     return target
 
 
-def notes(found: Latencies) -> list[str]:
-    """How the figures were made, a sentence each."""
+def notes(latencies: Latencies) -> list[str]:
+    """How latencies and scores were measured, a sentence each."""
     return [
-        f"{found.repeats} calls at batch 1, each with another observation that the policy met in "
-        "its task; the ways were timed in turn in one process.",
-        "onnx runs on one thread with all graph optimisations of ONNX Runtime; jax and early-exit "
-        "use as many threads as XLA takes.",
-        "early-exit stops at the first block after which the action has settled. In a batch all go "
-        "on until the last has, so a batch saves less.",
-        "A planner's row is the policy led by it: at the median an action and its share of a "
-        "plan, at the 99th percentile an action and a whole plan, as if it were made between two "
-        "actions; in the control loop a thread of its own makes it.",
-        f"Scores are of {found.episodes} episodes, the same starts and goals for all; onnx has "
-        "that of jax, from which its actions differ by rounding alone."
-        if found.episodes
-        else "No episodes were played, so there are no scores and no front.",
+        f"{latencies.repeats} calls at batch 1, each with a different observation from the "
+        "policy's own episodes. All combinations were timed alternately in one process.",
+        "onnx: one thread, with all graph optimisations of ONNX Runtime. jax and early-exit: XLA "
+        "chooses the number of threads.",
+        "early-exit stops at the first block after which the action no longer changes. A batch "
+        "stops only when all its actions have converged, so it saves less.",
+        "Rows with a planner: the median is the time of an action plus its share of a plan. The "
+        "99th percentile is the time of an action plus a whole plan, as if planning blocked the "
+        "action. In the control loop a separate thread plans.",
+        f"Scores are those of {latencies.episodes} episodes with the same starts and goals for "
+        "all. The score of onnx is that of jax, since their actions differ only by rounding."
+        if latencies.episodes
+        else "No episodes were played, so there are no scores and no Pareto front.",
     ]
 
 
-def latency_plot(found: Latencies) -> str:
+def latency_plot(latencies: Latencies) -> str:
     """Score against the median latency at batch 1. Colour: the method; marker: the runtime."""
     figure = new_figure(11, 5)
     axes = figure.subplots()
-    methods = _in_order(row.method for row in found.rows)
-    runtimes = _in_order(row.runtime for row in found.rows)
-    seen = set()
-    for number, row in enumerate(found.rows, 1):
+    methods = _unique(row.method for row in latencies.rows)
+    runtimes = _unique(row.runtime for row in latencies.rows)
+    points = [(1e3 * row.single.median, row.score or 0.0) for row in latencies.rows]
+    labelled = set()
+    for number, (row, point) in enumerate(zip(latencies.rows, points, strict=True), 1):
         kind = (row.method, row.runtime)
         axes.plot(
-            1e3 * row.single.median,
-            row.score or 0.0,
+            *point,
             linestyle="",
             marker=MARKERS[runtimes.index(row.runtime) % len(MARKERS)],
             color=LINES[methods.index(row.method) % len(LINES)],
-            label=None if kind in seen else f"{row.method}, {row.runtime}",
+            label=None if kind in labelled else f"{row.method}, {row.runtime}",
         )
-        seen.add(kind)
+        labelled.add(kind)
         axes.annotate(
             str(number),
-            (1e3 * row.single.median, row.score or 0.0),
+            point,
             xytext=(5, 4),
             textcoords="offset points",
             fontsize=FONT_SIZE - 1,
             color=INK,
         )
-    front = sorted(
-        (1e3 * row.single.median, row.score or 0.0)
-        for row, best in zip(found.rows, found.front, strict=True)
-        if best
-    )
+    front = sorted(itertools.compress(points, latencies.front))
     axes.plot(*zip(*front, strict=True), color=VERMILLION, linewidth=1, label="Pareto front")
     axes.set_xscale("log")
     axes.margins(x=0.1, y=0.15)
-    dress(axes, "", "median latency at batch 1, ms", "time at goal, control steps")
-    figure.legend(loc="outside right upper", fontsize=FONT_SIZE, frameon=False)
-    return to_svg(figure, "latency", "Score of each policy over its latency")
+    style_axes(axes, "", "median latency at batch 1, ms", "time at goal, control steps")
+    figure_legend(figure, loc="right upper")
+    return to_svg(figure, "latency", "Score of each policy against its latency")
 
 
-def _in_order(names: Iterable[str]) -> list[str]:
+def _unique(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(names))

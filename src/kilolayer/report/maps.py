@@ -1,4 +1,4 @@
-"""Pictures of the plane as inline SVG: trajectories and the critic's values."""
+"""Maps of the plane as inline SVG: trajectories and the critic's values."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,16 +13,16 @@ from matplotlib.patches import Circle, Rectangle
 
 from kilolayer.analysis.value_map import ValueMap
 from kilolayer.render.style import FAILURE, INK, PAPER, PURPLE, SUCCESS, WALL
-from kilolayer.report.svg import FONT_SIZE, dress, new_figure, to_svg
+from kilolayer.report.svg import FONT_SIZE, figure_legend, new_figure, style_axes, to_svg
 from kilolayer.tasks.base import Task, is_success
 
 COLOURS = "viridis"  # of values; keeps its brightness in greyscale
-MOST_TRAJECTORIES = 48  # more hide each other
-MOST_POINTS = 150  # of a trajectory
+MAX_TRAJECTORIES = 48  # more would hide each other
+MAX_POINTS = 150  # of a trajectory
 
 
 def trajectory_map(task: Task, episodes: Mapping[str, Mapping[str, np.ndarray]]) -> str:
-    """Paths of the first episodes of each goal split, one panel per split.
+    """Trajectories of the first episodes of each goal split, one panel per split.
 
     episodes: by split, the arrays of `kilolayer.training.evaluate.Episodes`. The plot shows the
     first two coordinates of a goal; a single coordinate is shown over time.
@@ -30,31 +30,25 @@ def trajectory_map(task: Task, episodes: Mapping[str, Mapping[str, np.ndarray]])
     figure = _panels(task, len(episodes))
     grid = figure.subplots(1, len(episodes), squeeze=False)[0]
     for axes, (split, arrays) in zip(grid, episodes.items(), strict=True):
-        _ground(axes, task, f"{split} goals")
+        _draw_ground(axes, task, f"{split} goals")
         _draw_trajectories(axes, task, arrays)
     handles = [
         Line2D([], [], color=SUCCESS, label="reached the goal"),
-        Line2D([], [], color=FAILURE, label="did not"),
+        Line2D([], [], color=FAILURE, label="did not reach it"),
         Line2D([], [], color=INK, marker="s", linestyle="", markersize=5, label="start"),
         Line2D([], [], color=PURPLE, marker="o", fillstyle="none", linestyle="", label="goal"),
     ]
-    figure.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=2 * len(episodes),
-        fontsize=FONT_SIZE,
-        frameon=False,
-    )
+    figure_legend(figure, handles=handles, loc="lower center", ncols=2 * len(episodes))
     return to_svg(figure, "trajectories", "Trajectories of the newest evaluation")
 
 
 def _draw_trajectories(axes: Axes, task: Task, arrays: Mapping[str, np.ndarray]) -> None:
-    achieved, alive = arrays["achieved"][:, :MOST_TRAJECTORIES], arrays["alive"]
-    for world in range(achieved.shape[1]):
-        lived = int(alive[:, world].sum())
-        path, goal = achieved[: max(1, lived), world], arrays["goal"][: max(1, lived), world]
-        reached = np.asarray(is_success(task, path, goal))[:lived].any()
-        shown = np.linspace(0, len(path) - 1, min(len(path), MOST_POINTS)).astype(int)
+    achieved, alive = arrays["achieved"][:, :MAX_TRAJECTORIES], arrays["alive"]
+    for env in range(achieved.shape[1]):
+        steps = int(alive[:, env].sum())
+        path, goal = achieved[: max(1, steps), env], arrays["goal"][: max(1, steps), env]
+        reached = np.asarray(is_success(task, path, goal))[:steps].any()
+        shown = np.linspace(0, len(path) - 1, min(len(path), MAX_POINTS)).astype(int)
         colour, order = (SUCCESS, 3) if reached else (FAILURE, 2)
         line = {"color": colour, "linewidth": 0.9, "alpha": 0.75, "zorder": order}
         if task.goal.dim == 1:
@@ -70,10 +64,10 @@ def _draw_trajectories(axes: Axes, task: Task, arrays: Mapping[str, np.ndarray])
     starts = arrays["start"][: achieved.shape[1], :2]
     axes.plot(*starts.T, color=INK, marker="s", markersize=3, linestyle="", zorder=4)
     if task.maze is None:
-        places = np.concatenate([achieved[..., :2], arrays["goal"][:, : achieved.shape[1], :2]])
-        places = places.reshape(-1, 2)
-        middle = (places.max(0) + places.min(0)) / 2
-        half = 0.55 * np.ptp(places, axis=0).max() + task.goal.radius
+        positions = np.concatenate([achieved[..., :2], arrays["goal"][:, : achieved.shape[1], :2]])
+        positions = positions.reshape(-1, 2)
+        middle = (positions.max(0) + positions.min(0)) / 2
+        half = 0.55 * np.ptp(positions, axis=0).max() + task.goal.radius
         axes.set_xlim(middle[0] - half, middle[0] + half)
         axes.set_ylim(middle[1] - half, middle[1] + half)
 
@@ -83,7 +77,7 @@ def value_maps(task: Task, maps: Sequence[ValueMap], titles: Sequence[str]) -> s
     figure = _panels(task, len(maps), extra_width=0.7)
     grid = figure.subplots(1, len(maps), squeeze=False)[0]
     for axes, values, title in zip(grid, maps, titles, strict=True):
-        _ground(axes, task, title)
+        _draw_ground(axes, task, title)
         bar = figure.colorbar(_draw_values(axes, values), ax=axes, shrink=0.8)
         bar.set_label("energy", fontsize=FONT_SIZE)
         bar.ax.tick_params(labelsize=FONT_SIZE - 1)
@@ -93,23 +87,23 @@ def value_maps(task: Task, maps: Sequence[ValueMap], titles: Sequence[str]) -> s
 def value_grid(task: Task, columns: Mapping[str, Sequence[ValueMap]], name: str) -> str:
     """Values of several critics for the same goals: a column for each critic, a row for each goal.
 
-    Each map is coloured from its own lowest energy to its highest, since energies of different
-    networks have no common scale. name: unique on the page.
+    Each map has its own colour scale from lowest to highest energy, since energies of different
+    networks are not comparable. name: unique on the page.
     """
     rows = len(next(iter(columns.values())))
     size = 2.2  # inches of a map
-    figure = new_figure(len(columns) * size + 1.4, rows * size * _tallness(task) + 0.7)
+    figure = new_figure(len(columns) * size + 1.4, rows * size * _aspect_ratio(task) + 0.7)
     grid = figure.subplots(rows, len(columns), squeeze=False)
     for index, (title, maps) in enumerate(columns.items()):
         for row, values in enumerate(maps):
             axes = grid[row, index]
-            _ground(axes, task, title if row == 0 else "")
+            _draw_ground(axes, task, title if row == 0 else "")
             _draw_values(axes, values)
             axes.label_outer()
     scale = ScalarMappable(Normalize(0, 1), cmap=COLOURS)
     bar = figure.colorbar(scale, ax=grid, shrink=0.8 / rows, aspect=12, pad=0.01)
     bar.set_ticks([0, 1], labels=["lowest", "highest"])
-    bar.set_label("energy, of each map", fontsize=FONT_SIZE)
+    bar.set_label("energy, scaled per map", fontsize=FONT_SIZE)
     bar.ax.tick_params(labelsize=FONT_SIZE - 1)
     return to_svg(figure, name, "The critics' values for the same goals")
 
@@ -127,34 +121,29 @@ def _draw_values(axes: Axes, values: ValueMap) -> AxesImage:
         values.value.T, origin="lower", extent=edges, cmap=COLOURS, interpolation="nearest"
     )
     axes.plot(
-        *values.goal[:2],
-        marker="*",
-        markersize=13,
-        color=PAPER,
-        markeredgecolor=INK,
-        zorder=4,
+        *values.goal[:2], marker="*", markersize=13, color=PAPER, markeredgecolor=INK, zorder=4
     )
     return image
 
 
 def _panels(task: Task, count: int, extra_width: float = 0.0) -> Figure:
-    """A figure with room for `count` maps of the task's proportions."""
+    """A figure for `count` maps with the task's aspect ratio."""
     width = 3.6
-    return new_figure(count * (width + extra_width), width * _tallness(task) + 0.9)
+    return new_figure(count * (width + extra_width), width * _aspect_ratio(task) + 0.9)
 
 
-def _tallness(task: Task) -> float:
+def _aspect_ratio(task: Task) -> float:
     """Height of a map over its width."""
     columns, rows = (1, 1) if task.maze is None else task.maze.walls.shape
     return rows / columns
 
 
-def _ground(axes: Axes, task: Task, title: str) -> None:
+def _draw_ground(axes: Axes, task: Task, title: str) -> None:
     names = [f"{c.name}, {c.unit}" for c in task.goal.coordinates]
     if len(names) == 1:
-        dress(axes, title, "control steps", names[0])
+        style_axes(axes, title, "control steps", names[0])
         return
-    dress(axes, title, *names[:2], grid=False)
+    style_axes(axes, title, *names[:2], grid=False)
     axes.set_aspect("equal")
     if task.maze is None:
         return

@@ -19,7 +19,7 @@ nav { display: flex; flex-wrap: wrap; gap: 2px 14px; margin: 12px 0; font-size: 
 nav a { color: #0072b2; }
 svg { display: block; width: 100%; height: auto; margin: 8px 0; }
 video { display: block; max-width: 100%; margin: 8px 0; border: 1px solid #e3e6ea; }
-.how { color: #57606a; }
+.caption { color: #57606a; }
 .notice { padding: 8px 12px; background: #fff8e5; border-left: 4px solid #e69f00; }
 .verdicts { list-style: none; margin: 14px 0; padding: 0; }
 .verdicts li { display: flex; gap: 14px; margin: 8px 0; padding: 10px 14px; font-size: 17px;
@@ -50,16 +50,16 @@ tr.changed td { font-weight: 600; background: #eef6fb; }
 """
 
 
-LONGEST_UNBROKEN = 28  # characters of a cell that stays on one line
+MAX_NOWRAP_LENGTH = 28  # characters of a cell that stays on one line
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page; `how` says in a sentence how to read it; `body` is HTML."""
+    """A part of the page. caption: how to read it; body: HTML."""
 
     anchor: str
     title: str
-    how: str
+    caption: str
     body: str
 
 
@@ -67,25 +67,28 @@ Source = TypeVar("Source")
 
 
 @dataclass(frozen=True)
-class Plan(Generic[Source]):
-    """A section that is not drawn yet: its anchor, its texts and the function that draws it."""
+class SectionSpec(Generic[Source]):
+    """A section before it is drawn. draw: returns the body or raises UserError."""
 
     anchor: str
     title: str
-    how: str
+    caption: str
     draw: Callable[[Source], str]
 
     def section(self, source: Source) -> Section:
-        """The drawn section, or the section with a sentence that says why it cannot be drawn."""
+        """The section with its body, or with the reason why it cannot be drawn."""
         try:
             body = self.draw(source)
         except UserError as error:
             body = paragraph(f"Not shown: {error}", "notice")
-        return Section(self.anchor, self.title, self.how, body)
+        return Section(self.anchor, self.title, self.caption, body)
 
 
 def page(title: str, top: str, sections: Sequence[Section]) -> str:
-    """The whole document. It loads nothing from outside."""
+    """The whole document, which needs no other file.
+
+    top: HTML between the title and the links to the sections.
+    """
     links = "".join(f'<a href="#{part.anchor}">{escape(part.title)}</a>' for part in sections)
     body = "\n".join(map(section_html, sections))
     return f"""<!DOCTYPE html>
@@ -110,7 +113,7 @@ def section_html(part: Section) -> str:
     """A section as HTML."""
     return (
         f'<section id="{part.anchor}">\n<h2>{escape(part.title)}</h2>\n'
-        f'<p class="how">{escape(part.how)}</p>\n{part.body}\n</section>'
+        f'<p class="caption">{escape(part.caption)}</p>\n{part.body}\n</section>'
     )
 
 
@@ -120,10 +123,10 @@ def paragraph(text: str, kind: str = "") -> str:
 
 
 def cards(figures: Sequence[tuple[str, str]]) -> str:
-    """Headline figures, each `(figure, what it is)`."""
+    """Headline figures, each `(figure, label)`."""
     inner = "".join(
-        f'<div class="card"><b>{escape(figure)}</b><span>{escape(what)}</span></div>'
-        for figure, what in figures
+        f'<div class="card"><b>{escape(figure)}</b><span>{escape(label)}</span></div>'
+        for figure, label in figures
     )
     return f'<div class="cards">{inner}</div>'
 
@@ -133,21 +136,21 @@ def heading(text: str) -> str:
     return f"<h3>{escape(text)}</h3>"
 
 
-def bullets(texts: Sequence[str]) -> str:
+def bullet_list(texts: Sequence[str]) -> str:
     """A list of sentences."""
     return "<ul>" + "".join(f"<li>{escape(text)}</li>" for text in texts) + "</ul>"
 
 
 def verdict_list(verdicts: Sequence[tuple[str, str, str]]) -> str:
-    """Findings, each `(kind, strength in words, sentence)`; kind: its class in the style sheet."""
+    """Findings, each `(kind, strength, sentence)`; kind: its class in the style sheet."""
     items = "".join(
-        f'<li class="{kind}"><b>{escape(words)}</b><span>{escape(sentence)}</span></li>'
-        for kind, words, sentence in verdicts
+        f'<li class="{kind}"><b>{escape(strength)}</b><span>{escape(sentence)}</span></li>'
+        for kind, strength, sentence in verdicts
     )
     return f'<ul class="verdicts">{items}</ul>'
 
 
-def films(videos: Sequence[tuple[str, str]]) -> str:
+def video_row(videos: Sequence[tuple[str, str]]) -> str:
     """Videos side by side, each `(caption, HTML of the video)`."""
     figures = "".join(
         f"<figure><figcaption>{escape(caption)}</figcaption>{video}</figure>"
@@ -156,8 +159,8 @@ def films(videos: Sequence[tuple[str, str]]) -> str:
     return f'<div class="films">{figures}</div>'
 
 
-def folded(summary: str, text: str) -> str:
-    """Long text, folded under its summary."""
+def collapsible(summary: str, text: str) -> str:
+    """Long text that a click on its summary shows."""
     return f"<details><summary>{escape(summary)}</summary><pre>{escape(text)}</pre></details>"
 
 
@@ -165,7 +168,7 @@ def table(
     header: Sequence[str], rows: Sequence[Sequence[str]], changed: Sequence[bool] | None = None
 ) -> str:
     """A table of plain text. Numeric columns are right-aligned; `changed` rows are highlighted."""
-    marks = changed or [False] * len(rows)
+    highlights = changed or [False] * len(rows)
     numeric = [
         bool(rows) and all(_is_number(row[index]) or not row[index] for row in rows)
         for index in range(len(header))
@@ -175,14 +178,14 @@ def table(
         for name, number in zip(header, numeric, strict=True)
     )
     lines = [
-        f"<tr{' class=changed' if mark else ''}>{''.join(map(_cell, row, numeric))}</tr>"
-        for row, mark in zip(rows, marks, strict=True)
+        f"<tr{' class=changed' if highlight else ''}>{''.join(map(_cell, row, numeric))}</tr>"
+        for row, highlight in zip(rows, highlights, strict=True)
     ]
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
 
 
 def _cell(text: str, number: bool) -> str:
-    kind = "number" if number else "short" if len(text) <= LONGEST_UNBROKEN else ""
+    kind = "number" if number else "short" if len(text) <= MAX_NOWRAP_LENGTH else ""
     return f'<td class="{kind}">{escape(text)}</td>' if kind else f"<td>{escape(text)}</td>"
 
 

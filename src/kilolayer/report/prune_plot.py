@@ -1,4 +1,4 @@
-"""Plot of a pruning: the score against the number of blocks kept, and each block's influence."""
+"""Plot of a pruning: score by number of blocks kept, and the influence of each block."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from kilolayer.deploy.smaller.prune import Curve
-from kilolayer.render.style import BLUE, GREY, INK, VERMILLION, look
-from kilolayer.report.svg import FONT_SIZE, dress, new_figure
+from kilolayer.render.style import BLUE, GREY, INK, VERMILLION, line_style
+from kilolayer.report.svg import FONT_SIZE, new_figure, style_axes
 from kilolayer.types import UserError
 
 
@@ -29,7 +29,7 @@ def _draw_scores(axes: Axes, curve: Curve) -> None:
     lines = dict.fromkeys((point.order, point.healed) for point in curve.points)
     for index, (order, healed) in enumerate(lines):
         points = [each for each in curve.points if (each.order, each.healed) == (order, healed)]
-        style = look(index)
+        style = line_style(index)
         axes.plot(
             [each.blocks for each in points],
             [each.score for each in points],
@@ -43,7 +43,7 @@ def _draw_scores(axes: Axes, curve: Curve) -> None:
         level = curve.wish.keep_score * whole.score
         axes.axhline(level, color=GREY, linewidth=0.8)
         axes.annotate(
-            f"{curve.wish.keep_score:.0%} of the whole",
+            f"{curve.wish.keep_score:.0%} of the unpruned score",
             (whole.blocks, level),
             ha="left",
             va="bottom",
@@ -59,13 +59,13 @@ def _draw_scores(axes: Axes, curve: Curve) -> None:
         markersize=12,
         fillstyle="none",
         color=INK,
-        label="taken",
+        label="selected",
     )
     axes.set_ylim(0, None)
     axes.invert_xaxis()
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=FONT_SIZE - 1, frameon=False, loc="lower left")
-    dress(axes, f"{curve.episodes} episodes", "blocks kept", "time at goal (control steps)")
+    style_axes(axes, f"{curve.episodes} episodes", "blocks kept", "time at goal (control steps)")
 
 
 def _draw_influence(axes: Axes, curve: Curve) -> None:
@@ -75,4 +75,6 @@ def _draw_influence(axes: Axes, curve: Curve) -> None:
     colours = [BLUE if number in kept else VERMILLION for number in numbers]
     axes.bar(numbers, values, color=colours)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    dress(axes, "without the block (blue: kept)", "block", "KL from the whole policy (nats)")
+    style_axes(
+        axes, "Influence of each block (blue: kept)", "block", "KL divergence without it (nats)"
+    )

@@ -1,17 +1,17 @@
-"""A run directory as one HTML file that opens anywhere, without a network."""
+"""The report of a run: one HTML file that needs no network."""
 
 from pathlib import Path
 
 from kilolayer.analysis.load import Run
-from kilolayer.report.ledger import (
-    caveat,
+from kilolayer.report.page import SectionSpec, page, section_html
+from kilolayer.report.run_metadata import (
+    comparability_notice,
     config_section,
     environment_section,
     headline,
     time_section,
 )
-from kilolayer.report.page import Plan, page, section_html
-from kilolayer.report.sections import (
+from kilolayer.report.run_sections import (
     behaviour_section,
     blocks_section,
     curves_section,
@@ -22,75 +22,71 @@ from kilolayer.report.sections import (
 )
 from kilolayer.runtime.files import write_atomically
 
-FILM = "video"
+FILM_ANCHOR = "video"
 
-SECTIONS: tuple[Plan[Run], ...] = (
-    Plan(
-        FILM,
+SECTIONS: tuple[SectionSpec[Run], ...] = (
+    SectionSpec(
+        FILM_ANCHOR,
         "Film",
-        "The first environments of the newest evaluation, good or bad.",
+        "The first environments of the newest evaluation, not selected by score.",
         video_section,
     ),
-    Plan(
+    SectionSpec(
         "curves",
         "Learning curves",
-        "Upper row: evaluations with the deterministic policy, higher is better except for the "
-        "distance. Lower row: every round of training; a contrastive critic's accuracy is the "
-        "share of state-action pairs that find their own goal in the batch.",
+        "Upper row: evaluations with the deterministic policy. Higher is better, except for the "
+        "distance. Lower row: metrics of every training round. A contrastive critic's accuracy is "
+        "the share of state-action pairs with the highest energy for their own goal in the batch.",
         curves_section,
     ),
-    Plan(
+    SectionSpec(
         "trajectories",
-        "Where the agent went",
-        "The environment from above; each line is one episode, each circle a goal with its success "
+        "Trajectories",
+        "The environment from above. A line is one episode; a circle is a goal with its success "
         "radius.",
         trajectories_section,
     ),
-    Plan(
+    SectionSpec(
         "paths",
-        "Success by distance",
-        "Share of successful episodes for each length of the shortest path; an agent that knows "
-        "the way keeps its bars high to the right.",
+        "Success by path length",
+        "Share of successful episodes for each length of the shortest path from start to goal.",
         paths_section,
     ),
-    Plan(
+    SectionSpec(
         "behaviour",
-        "How it moves",
-        "Measures of the movement in each evaluation: they tell a new way of moving from a better "
-        "score. Path efficiency is the shortest way over the way taken, of successful episodes.",
+        "Movement",
+        "Movement metrics of each evaluation. They show changes of behaviour that the score does "
+        "not show. Path efficiency is the length of the shortest path divided by the length of "
+        "the path taken, in successful episodes.",
         behaviour_section,
     ),
-    Plan(
+    SectionSpec(
         "values",
-        "What the critic believes",
-        "Brighter places are closer to the goal (star) in the critic's view, had the body stood "
-        "there; where it knows the walls, brightness fades along the corridors and not through "
-        "them.",
+        "Value maps",
+        "The critic's value with the body at each position, for the goal at the star. Brighter is "
+        "higher. If the critic has learnt the walls, values fall along the corridors; otherwise "
+        "they fall along the straight line through the walls.",
         values_section,
     ),
-    Plan(
+    SectionSpec(
         "blocks",
-        "What each block does",
-        "From the first block to the last, on a batch from the replay buffer: a rank that falls, a "
-        "norm that explodes, dormant units or a vanishing gradient show depth that is not used.",
+        "Residual blocks",
+        "Diagnostics from the first block to the last, on a batch from the replay buffer. A "
+        "falling rank, an exploding norm, dormant units or a vanishing gradient show that depth "
+        "is not used.",
         blocks_section,
     ),
-    Plan(
-        "time",
-        "Where the time went",
-        "Seconds of the whole run; the widest part is what to speed up first.",
-        time_section,
-    ),
-    Plan(
+    SectionSpec("time", "Time", "Wall-clock seconds of the whole run, by part.", time_section),
+    SectionSpec(
         "config",
         "Config",
-        "What was asked for; marked rows differ from the defaults of RunConfig.",
+        "The config of the run. Highlighted rows differ from the defaults of RunConfig.",
         config_section,
     ),
-    Plan(
+    SectionSpec(
         "environment",
         "Environment",
-        "What a repeat needs: the command, versions, code and devices.",
+        "What is needed to reproduce the run: command, versions, code and devices.",
         environment_section,
     ),
 )
@@ -99,14 +95,14 @@ SECTIONS: tuple[Plan[Run], ...] = (
 def write_report(run: Run) -> Path:
     """Write `report.html` into the run directory and return its path.
 
-    An unfinished run works too. A section that cannot be drawn shows the reason in a sentence. The
-    film is also kept in `media/`. Raises UserError if the file cannot be written.
+    The run may be unfinished. A section that cannot be drawn shows the reason. The film is also
+    stored in `media/`. Raises UserError if the file cannot be written.
     """
     title = f"{run.task.name}, depth {run.config.network.depth}"
-    sections = [plan.section(run) for plan in SECTIONS]
-    # The score and the film come first, before the list of contents.
-    film = "".join(section_html(part) for part in sections if part.anchor == FILM)
-    others = [part for part in sections if part.anchor != FILM]
+    sections = [spec.section(run) for spec in SECTIONS]
+    # Score and film come before the table of contents.
+    film = "".join(section_html(part) for part in sections if part.anchor == FILM_ANCHOR)
+    others = [part for part in sections if part.anchor != FILM_ANCHOR]
     target = run.path / "report.html"
-    write_atomically(target, page(title, headline(run) + film + caveat(run), others))
+    write_atomically(target, page(title, headline(run) + film + comparability_notice(run), others))
     return target

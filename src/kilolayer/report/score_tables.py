@@ -10,7 +10,7 @@ Scores = Mapping[str, Mapping[str, float]]
 def score_tables(scores: Scores, episodes: int, environment: str | None) -> list[Table]:
     """Tables of what `kilolayer.evaluate` returned. episodes: per goal split.
 
-    environment: the maze of OGBench that was scored, if any."""
+    environment: OGBench's environment, if it was evaluated."""
     return [_task_table(scores, environment)] if environment else _split_tables(scores, episodes)
 
 
@@ -30,16 +30,16 @@ def _split_tables(scores: Scores, episodes: int) -> list[Table]:
 def _task_table(scores: Scores, environment: str) -> Table:
     """One row for each task of OGBench's environment."""
     table = Table(title=environment, title_justify="left")
-    table.add_column("")
+    table.add_column("task")
     for column in ("episodes", "success", "95 % interval", "time at goal"):
         table.add_column(column, justify="right")
-    for task, found in scores.items():
-        low, high = found["success_low"], found["success_high"]
+    for task, metrics in scores.items():
+        low, high = metrics["success_low"], metrics["success_high"]
         table.add_row(
             task,
-            f"{found['episodes']:.0f}",
-            f"{found['success']:.3f}",
+            f"{metrics['episodes']:.0f}",
+            f"{metrics['success']:.3f}",
             f"{low:.3f} to {high:.3f}",
-            f"{found['time_at_goal']:.1f}",
+            f"{metrics['time_at_goal']:.1f}",
         )
     return table

@@ -1,11 +1,17 @@
-"""How the finished runs of a study are laid out on its page."""
+"""The layout of a study's finished runs on its page."""
 
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from kilolayer.analysis.answer import Answer
-from kilolayer.analysis.groups import Group, by_rest, factor_text, leading_factor, study_groups
+from kilolayer.analysis.groups import (
+    Group,
+    factor_text,
+    group_rows,
+    leading_factor,
+    study_groups,
+)
 from kilolayer.analysis.load import Run
 from kilolayer.analysis.study import Study
 from kilolayer.types import UserError
@@ -13,7 +19,7 @@ from kilolayer.types import UserError
 
 @dataclass(frozen=True)
 class Layout:
-    """The study with its finished runs grouped: columns by the leading factor, rows by the rest.
+    """The finished runs of a study in groups: columns by the leading factor, rows by the others.
 
     published: a file of published curves, if one was given.
     """
@@ -24,7 +30,7 @@ class Layout:
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
-        """Raises UserError where no run has finished."""
+        """Raises UserError if no run has finished."""
         groups = study_groups(self.study)
         if not groups:
             raise UserError("no run of this study has finished yet: continue it.")
@@ -37,7 +43,7 @@ class Layout:
     @cached_property
     def rows(self) -> dict[str, list[Group]]:
         """Lists of groups that differ only by the leading factor, keyed by the other factors."""
-        return by_rest(self.groups, self.leading)
+        return group_rows(self.groups, self.leading)
 
     @cached_property
     def names(self) -> dict[str, str]:
@@ -51,11 +57,11 @@ class Layout:
 
 
 def first_seed(group: Group) -> Run:
-    """The run of the lowest seed, a choice that does not depend on any result."""
+    """The run of the lowest seed, a selection that does not depend on results."""
     return min(group.runs, key=lambda run: run.config.seed)
 
 
-def shown(groups: list[Group], most: int) -> list[Group]:
+def evenly_spaced(groups: list[Group], most: int) -> list[Group]:
     """At most `most` groups, including the first and the last."""
     if len(groups) <= most:
         return groups

@@ -1,137 +1,127 @@
-"""The sections of a study's page that show what the agents learnt. Each returns HTML.
+"""The sections of a study's page on learning curves, movement and value maps. Each returns HTML.
 
-A section that cannot be drawn raises UserError; the page then shows the error's sentence instead.
+A section that cannot be drawn raises UserError; the page then shows the error message.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 
-from kilolayer.analysis.groups import Group, score_bounds, with_interval
-from kilolayer.analysis.value_map import ValueMap, chosen_goals, value_map, value_order
-from kilolayer.report.film import MARK_OF_GOALS, embedded, write_film
+from kilolayer.analysis.groups import Group, mean_text, score_bounds
+from kilolayer.analysis.value_map import (
+    ValueMap,
+    representative_goals,
+    value_correlation,
+    value_map,
+)
+from kilolayer.report.film import GOAL_LEGEND, embed_film, write_film
 from kilolayer.report.group_curves import group_curves
 from kilolayer.report.maps import value_grid
-from kilolayer.report.page import films, heading, paragraph, table
-from kilolayer.report.plots import BEHAVIOUR_UNITS
-from kilolayer.report.sections import place_text
-from kilolayer.report.study_layout import Layout, first_seed, shown
+from kilolayer.report.page import heading, paragraph, table, video_row
+from kilolayer.report.run_plots import behaviour_label, behaviour_metrics
+from kilolayer.report.run_sections import NO_MOVEMENT, goal_text
+from kilolayer.report.study_layout import Layout, evenly_spaced, first_seed
 from kilolayer.tasks.base import Task
 from kilolayer.types import UserError
 
-MOST_ROWS = 8  # of learning curves and tables
-MOST_PICTURED = 3  # rows with films and maps
-MOST_COLUMNS = 5  # films and maps in a row
+MAX_CURVE_ROWS = 8  # of learning curves
+MAX_PICTURE_ROWS = 3  # of films and maps
+MAX_COLUMNS = 5  # films and maps in a row
 MAP_RESOLUTION = 48
 FILM_ENVS, FILM_PIXELS, FILM_FRAMES = 4, 160, 120
-# Bytes of all films together: a page stays below 15 MB, and base64 adds a third.
+# Bytes of all films: the page stays below 15 MB, and base64 adds a third.
 FILM_BUDGET = 8_000_000
 
 
 def curves_section(layout: Layout) -> str:
-    rows = dict(list(layout.rows.items())[:MOST_ROWS])
-    return _left_out(layout, MOST_ROWS) + group_curves(rows, layout.names)
+    rows = dict(list(layout.rows.items())[:MAX_CURVE_ROWS])
+    return _truncation_notice(layout, MAX_CURVE_ROWS) + group_curves(rows, layout.names)
 
 
 def behaviour_section(layout: Layout) -> str:
-    spent = 0
+    used_bytes = 0
 
     def draw(title: str, groups: list[Group]) -> str:
-        nonlocal spent
+        nonlocal used_bytes
         videos, notes = [], []
-        for group in shown(groups, MOST_COLUMNS):
+        for group in evenly_spaced(groups, MAX_COLUMNS):
             try:
-                video, size = _film(layout, group, FILM_BUDGET - spent)
+                video, size = _film(layout, group, FILM_BUDGET - used_bytes)
                 videos.append((layout.column(group), video))
-                spent += size
+                used_bytes += size
             except UserError as error:
-                notes.append(paragraph(f"No film with {layout.column(group)}: {error}", "notice"))
+                notes.append(paragraph(f"No film for {layout.column(group)}: {error}", "notice"))
         if not videos:
-            notes = notes[:1]  # all films fail for the same reason
-        return films(videos) + "".join(notes) + _measures(layout, groups)
+            notes = notes[:1]  # all films failed for the same reason
+        return video_row(videos) + "".join(notes) + _movement_table(layout, groups)
 
     text = (
-        f"Films: the first {FILM_ENVS} episodes of the newest evaluation of the lowest seed, "
-        f"nothing picked; runs of equal length and seed face the same goals. {MARK_OF_GOALS} "
+        f"Films: the first {FILM_ENVS} episodes of the newest evaluation of the lowest seed, not "
+        f"selected by score. Runs of equal length and seed have the same goals. {GOAL_LEGEND} "
         "Tables: newest evaluation, mean over seeds with its 95 % interval."
     )
-    return paragraph(text) + _pictured(layout, draw)
+    return paragraph(text) + _picture_rows(layout, draw)
 
 
 def _film(layout: Layout, group: Group, budget: int) -> tuple[str, int]:
     run = first_seed(group)
     path = layout.study.path / "media" / f"{run.path.name}.mp4"
     film = write_film(run, path, FILM_ENVS, FILM_PIXELS, FILM_FRAMES)
-    return embedded(film, budget), film.path.stat().st_size
+    return embed_film(film, budget), film.path.stat().st_size
 
 
-def _measures(layout: Layout, groups: list[Group]) -> str:
-    """A row for each measure of movement, a column for each group."""
-    prefix = "evaluation/behaviour/"
-    logged = {
-        name
-        for group in groups
-        for run in group.runs
-        for event in run.events
-        for name in event.get("metrics", {})
-    }
-    names = sorted(name for name in logged if name.startswith(prefix))
-    names += ["evaluation/path_efficiency"] * ("evaluation/path_efficiency" in logged)
+def _movement_table(layout: Layout, groups: list[Group]) -> str:
+    """A row for each movement metric, a column for each group."""
+    names = behaviour_metrics(run for group in groups for run in group.runs)
     if not names:
-        return paragraph("This task measures no movement, and no episode has succeeded yet.")
+        return paragraph(NO_MOVEMENT)
     task = groups[0].runs[0].task
-    unit = task.goal.coordinates[0].unit
     rows = []
     for name in names:
-        measure = name.rsplit("/", 1)[-1]
-        unit_of = BEHAVIOUR_UNITS.get(measure, "").format(unit)
-        cells = [with_interval(group.final(name), score_bounds(task, name)) for group in groups]
-        rows.append((measure.replace("_", " "), unit_of, *cells))
-    header = ("measure", "unit", *(_seeded(layout, group) for group in groups))
-    return table(header, rows)
-
-
-def _seeded(layout: Layout, group: Group) -> str:
-    return f"{layout.column(group)} ({group.seeds} seed{'s' * (group.seeds > 1)})"
+        cells = (mean_text(group.final(name), score_bounds(task, name)) for group in groups)
+        rows.append((*behaviour_label(task, name), *cells))
+    seeds = [f"{group.seeds} seed{'s' * (group.seeds > 1)}" for group in groups]
+    columns = [f"{layout.column(group)} ({n})" for group, n in zip(groups, seeds, strict=True)]
+    return table(("metric", "unit", *columns), rows)
 
 
 def maps_section(layout: Layout) -> str:
     def draw(title: str, groups: list[Group]) -> str:
         task = groups[0].runs[0].task
         if task.maze is None:
-            raise UserError("this task has no maze, so there are no walls for a critic to know.")
-        goals = chosen_goals(task)
+            raise UserError("this task has no maze, so there are no walls.")
+        goals = representative_goals(task)
         columns, notes = {}, []
-        for group in shown(groups, MOST_COLUMNS):
+        for group in evenly_spaced(groups, MAX_COLUMNS):
             name, run = layout.column(group), first_seed(group)
             try:
                 columns[name] = [value_map(run, goal, MAP_RESOLUTION) for goal in goals]
             except UserError as error:
-                notes.append(paragraph(f"No map with {name}: {error}", "notice"))
+                notes.append(paragraph(f"No map for {name}: {error}", "notice"))
         if not columns:
             return "".join(notes)
         grid = value_grid(task, columns, f"maps-{list(layout.rows).index(title)}")
-        return grid + _orders(task, columns) + "".join(notes)
+        return grid + _correlation_table(task, columns) + "".join(notes)
 
-    return paragraph("The critic of the lowest seed.") + _pictured(layout, draw)
+    return paragraph("The critic of the lowest seed.") + _picture_rows(layout, draw)
 
 
-def _orders(task: Task, columns: Mapping[str, Sequence[ValueMap]]) -> str:
-    """For each goal and critic: whether the value follows the walls or the straight line."""
+def _correlation_table(task: Task, columns: Mapping[str, Sequence[ValueMap]]) -> str:
+    """Rank correlations of the value with path length and distance, for each goal and critic."""
     rows = []
     for maps in zip(*columns.values(), strict=True):
-        orders = [value_order(values, task.maze) for values in maps]
-        cells = [f"{order.path:.2f}, {order.line:.2f}: {order.verdict}" for order in orders]
-        rows.append((place_text(task, maps[0]), *cells))
+        correlations = [value_correlation(values, task.maze) for values in maps]
+        cells = [f"{c.path:.2f}, {c.straight_line:.2f}: {c.conclusion}" for c in correlations]
+        rows.append((goal_text(task, maps[0]), *cells))
     text = (
-        "Rank correlation of the value with nearness along the shortest path, then along the "
-        "straight line (1: strictly), over the free cells:"
+        "Rank correlation of the value with the negative length of the shortest path, then with "
+        "the negative straight-line distance, over the free cells:"
     )
     return paragraph(text) + table(("goal", *columns), rows)
 
 
-def _pictured(layout: Layout, draw: Callable[[str, list[Group]], str]) -> str:
+def _picture_rows(layout: Layout, draw: Callable[[str, list[Group]], str]) -> str:
     """Draw the first rows; raises the first UserError if no row can be drawn."""
     parts, errors = [], []
-    for title, groups in list(layout.rows.items())[:MOST_PICTURED]:
+    for title, groups in list(layout.rows.items())[:MAX_PICTURE_ROWS]:
         try:
             parts.append((heading(title) if title else "") + draw(title, groups))
         except UserError as error:
@@ -139,15 +129,15 @@ def _pictured(layout: Layout, draw: Callable[[str, list[Group]], str]) -> str:
             parts.append(paragraph(f"Not shown for {title}: {error}", "notice"))
     if len(errors) == len(parts):
         raise UserError(errors[0])
-    return _left_out(layout, MOST_PICTURED) + "".join(parts)
+    return _truncation_notice(layout, MAX_PICTURE_ROWS) + "".join(parts)
 
 
-def _left_out(layout: Layout, most: int) -> str:
+def _truncation_notice(layout: Layout, most: int) -> str:
     count = len(layout.rows)
     if count <= most:
         return ""
     return paragraph(
-        f"Shown are the first {most} of {count} combinations of the other factors; the table of "
-        "costs has all of them.",
+        f"Only the first {most} of {count} combinations of the other factors are shown. The table "
+        "of costs has all.",
         "notice",
     )

@@ -1,12 +1,16 @@
-"""Matplotlib figures as SVG inside an HTML page."""
+"""Matplotlib figures as SVG inside an HTML page, and the style of their axes."""
 
 import io
 import re
+from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from kilolayer.render.style import GRID, INK
 
@@ -19,7 +23,21 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def dress(axes: Axes, title: str = "", x: str = "", y: str = "", grid: bool = True) -> None:
+def panel_grid(count: int, columns: int, width: float, row_height: float) -> tuple[Figure, Any]:
+    """A figure with `count` visible panels in rows of `columns`, and its axes `[count]`."""
+    rows = -(-count // columns)
+    figure = new_figure(width, row_height * rows)
+    panels = np.ravel(figure.subplots(rows, columns, squeeze=False))
+    hide_unused(panels[count:])
+    return figure, panels[:count]
+
+
+def hide_unused(panels: Sequence[Axes] | np.ndarray) -> None:
+    for axes in panels:
+        axes.set_visible(False)
+
+
+def style_axes(axes: Axes, title: str = "", x: str = "", y: str = "", grid: bool = True) -> None:
     """Title, axis labels and a light frame."""
     axes.set_title(title, fontsize=FONT_SIZE + 1, color=INK, loc="left")
     axes.set_xlabel(x, fontsize=FONT_SIZE, color=INK)
@@ -30,6 +48,37 @@ def dress(axes: Axes, title: str = "", x: str = "", y: str = "", grid: bool = Tr
     axes.set_axisbelow(True)
     if grid:
         axes.grid(color=GRID, linewidth=0.6)
+
+
+def count_axis(axes: Axes, ticks: int) -> None:
+    """At most `ticks` intervals on the x axis, with labels such as 250k."""
+    axes.xaxis.set_major_locator(MaxNLocator(ticks))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
+
+
+def side_legend(axes: Axes, **options: Any) -> None:
+    """A legend to the right of the axes."""
+    style = {"fontsize": FONT_SIZE, "frameon": False, **options}
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), **style)
+
+
+def figure_legend(figure: Figure, *handles_and_labels: Any, loc: str, **options: Any) -> None:
+    """A legend outside all panels of the figure."""
+    style: dict[str, Any] = {"fontsize": FONT_SIZE, "frameon": False, **options}
+    figure.legend(*handles_and_labels, **style | {"loc": f"outside {loc}"})
+
+
+def short_count(value: float) -> str:
+    """A count for an axis: 250k, 1.5M."""
+    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= unit:
+            return f"{value / unit:g}{letter}"
+    return f"{value:g}"
+
+
+def rounded_count(value: float) -> str:
+    """A count to three digits: 22.4M."""
+    return short_count(float(f"{value:.3g}"))
 
 
 def to_svg(figure: Figure, name: str, description: str) -> str:

@@ -1,1 +1,1 @@
-"""Questions about depth, answered with grids of runs: questions, grids, executors, verdicts."""
+"""Answer questions about depth with grids of runs: questions, grids, executors, verdicts."""

@@ -1,7 +1,7 @@
-"""Two agents on one buffer: one collects, the other is evaluated, and both learn from the buffer.
+"""Two agents with one replay buffer: the collector fills it, both learn, the learner is evaluated.
 
-This separates the effect of depth on exploration from its effect on learning: the learner sees only
-data that a collector of another depth has reached (the question of arXiv 2503.14858, section 4.4).
+This separates the effect of depth on exploration from its effect on learning: the learner is
+trained only on data from a collector of another depth (arXiv 2503.14858, section 4.4).
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ class CollectorLearnerState(eqx.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class CollectorLearner(CRL):
-    """Contrastive reinforcement learning from the data of a collector of another depth.
+    """Contrastive reinforcement learning from data that an agent of another depth collects.
 
     Learner and collector have separate initial weights, even at equal depth.
     """
@@ -72,11 +72,12 @@ class CollectorLearner(CRL):
         return self.learner.rate(state.learner, observation, action, goal)
 
     def update(self, state: Any, batch: Batch, key: Array) -> tuple[Any, Metrics]:
-        """Update both on the same batch; metrics of the collector have the prefix `collector_`."""
+        """Update both agents on the same batch; metrics of the collector have the prefix
+        `collector_`."""
         learner_key, collector_key = jax.random.split(key)
         learner, metrics = self.learner.update(state.learner, batch, learner_key)
-        collector, others = self.collector.update(state.collector, batch, collector_key)
-        metrics |= {f"collector_{name}": value for name, value in others.items()}
+        collector, collector_metrics = self.collector.update(state.collector, batch, collector_key)
+        metrics |= {f"collector_{name}": value for name, value in collector_metrics.items()}
         return CollectorLearnerState(learner, collector), metrics
 
     def networks(self, state: Any, batch: Batch, key: Array) -> dict[str, DeepNetwork]:

@@ -1,6 +1,6 @@
 """The cost of a grid: operations of every run, hours from one timing, memory of the largest run.
 
-Operations are counted from shapes alone, in a second per run; nothing is trained.
+Operations are counted from shapes, in about a second per run; nothing is trained.
 """
 
 import json
@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from kilolayer.agents.registry import task_spec
 from kilolayer.config import RunConfig
-from kilolayer.forecasting.calibrate import Pace, Range, calibrate
+from kilolayer.forecasting.calibrate import Range, StepTimes, calibrate, combine_ranges
 from kilolayer.forecasting.cost import action_arithmetic, update_arithmetic
 from kilolayer.forecasting.forecast import Forecast, forecast_run
 from kilolayer.networks.arithmetic import arithmetic, bytes_of, parameters_of
@@ -37,7 +37,7 @@ from kilolayer.types import UserError
 class Operations:
     """Floating-point operations of matrix products, per update and per environment step.
 
-    parameters: their number in all networks. updates, env_steps: of the whole run.
+    parameters: number in all networks. updates, env_steps: of the whole run.
     """
 
     update: int
@@ -47,10 +47,11 @@ class Operations:
     env_steps: int
 
     @property
-    def run(self) -> int:
+    def total(self) -> int:
+        """Operations of the whole run."""
         return self.updates * self.update + self.env_steps * self.env_step
 
-    def until(self, updates: float, env_steps: float) -> float:
+    def up_to(self, updates: float, env_steps: float) -> float:
         """Operations up to this number of updates and environment steps."""
         return updates * self.update + env_steps * self.env_step
 
@@ -92,8 +93,8 @@ def inference_operations(config: RunConfig, samples: int) -> int:
 class GridCost:
     """operations: of each run by name. hours: of each run, lowest and highest; None without timing.
 
-    largest: the forecast of the run with most parameters, which needs the most memory. Without
-    timing: only the bytes that this run keeps between two rounds.
+    largest: forecast of the run with most parameters, which needs the most memory. Without timing:
+    only the bytes of this run's state between two rounds.
     """
 
     operations: Mapping[str, Operations]
@@ -104,58 +105,58 @@ class GridCost:
     def total_hours(self) -> Range | None:
         if self.hours is None:
             return None
-        low, high = (sum(ends) for ends in zip(*self.hours.values(), strict=True))
-        return low, high
+        return combine_ranges(lambda *hours: sum(hours), *self.hours.values())
 
 
 def grid_cost(cells: Mapping[str, Cell], calibration: bool, display: ProgressDisplay) -> GridCost:
     """Forecast the cost of all cells.
 
-    With calibration, one run is compiled and timed, in a minute or so; the others are scaled from
-    it by their operations. Without calibration, everything is counted from shapes. All cells must
-    be of one task, since the hours use the physics of the timed run.
+    With calibration, one run is compiled and timed, which takes about a minute; the hours of the
+    others are scaled by their operations. Without calibration, everything is counted from shapes.
+    All cells must have one task, since the hours use the physics of the timed run.
     """
     display.phase("operations")
-    counted = {name: operations(cell.config) for name, cell in cells.items()}
-    by_size = sorted(cells, key=lambda name: counted[name].parameters)
+    by_run = {name: operations(cell.config) for name, cell in cells.items()}
+    by_size = sorted(cells, key=lambda name: by_run[name].parameters)
     largest = cells[by_size[-1]].config
     if not calibration:
         state = jax.eval_shape(build_trainer(largest, room=BEYOND_ANY).init)
-        return GridCost(counted, None, bytes_of(state))
+        return GridCost(by_run, None, bytes_of(state))
     display.phase("memory")
     forecast = forecast_run(largest, "cpu", 1, False, display)
-    # The smallest network of the grid, whose updates are the quickest to time.
+    # The smallest network of the grid, since its updates take the least time.
     config = cells[by_size[0]].config
-    pace = calibrate(build_trainer(config), display)
-    hours = {name: _hours(each, operations(config), pace) for name, each in counted.items()}
-    return GridCost(counted, hours, forecast)
+    times = calibrate(build_trainer(config), display)
+    hours = {name: _hours(own, operations(config), times) for name, own in by_run.items()}
+    return GridCost(by_run, hours, forecast)
 
 
-def _hours(run: Operations, timed: Operations, pace: Pace) -> Range:
-    """Hours without evaluations and checkpoints, which take a few percent."""
-    low, high = (
-        (run.updates * update * run.update / timed.update + run.env_steps * step) / 3600
-        for update, step in zip(pace.update, pace.step, strict=True)
-    )
-    return low, high
+def _hours(run: Operations, timed: Operations, times: StepTimes) -> Range:
+    """Hours without evaluations and checkpoints, which add a few percent."""
+
+    def hours(update: float, step: float) -> float:
+        return (run.updates * update * run.update / timed.update + run.env_steps * step) / 3600
+
+    return combine_ranges(hours, times.update, times.env_step)
 
 
 @dataclass(frozen=True)
-class Need:
-    """bytes: of the largest run, on one device. room: bytes of that device. gpus: 0 for none."""
+class MemoryRequirement:
+    """bytes: of the largest run, on one device. device_bytes: memory of that device. gpus: 0 if
+    there are none."""
 
     bytes: int
-    room: int
+    device_bytes: int
     gpus: int
 
 
-def memory_of_largest(configs: Sequence[Mapping[str, Any]]) -> Need:
-    """Run `kilolayer plan` in a separate process, so that this process holds no accelerator.
+def memory_of_largest(configs: Sequence[Mapping[str, Any]]) -> MemoryRequirement:
+    """Forecast by `kilolayer plan` in a separate process, so that this process uses no accelerator.
 
     Raises UserError if the run cannot be planned.
     """
 
-    def size(values: Mapping[str, Any]) -> float:
+    def relative_size(values: Mapping[str, Any]) -> float:
         config = RunConfig.from_json(json.dumps(values), "the study's config")
         network, steps = config.network, config.replay.replay_steps_per_env
         depths = (network.depth_of_actor, network.depth_of_critic, *config.agent.own_depths)
@@ -164,12 +165,12 @@ def memory_of_largest(configs: Sequence[Mapping[str, Any]]) -> Need:
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "config.json"
-        file.write_text(json.dumps(dict(max(configs, key=size))), encoding="utf-8")
+        file.write_text(json.dumps(dict(max(configs, key=relative_size))), encoding="utf-8")
         command = [sys.executable, "-m", "kilolayer", "plan", "--config", str(file)]
         command += ["--no-calibration", "--json", "-"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise UserError(f"the study's largest run cannot be planned: {done.stderr.strip()}")
-    found = json.loads(done.stdout)
-    gpus = found["devices"] if "(gpu)" in found["device"] else 0
-    return Need(found["peak_bytes"], found["device_bytes"], gpus)
+    forecast = json.loads(done.stdout)
+    gpus = forecast["devices"] if "(gpu)" in forecast["device"] else 0
+    return MemoryRequirement(forecast["peak_bytes"], forecast["device_bytes"], gpus)

@@ -1,7 +1,7 @@
-"""Finish the runs of a study: several at once, and robust to kills.
+"""Finish the runs of a study: several at a time, with restarts of interrupted runs.
 
 A run that ends early is resumed. A run fails when it ends twice in a row without a new checkpoint.
-So a run of days continues through every time limit of its queue.
+Therefore a run of several days continues after every time limit of its queue.
 """
 
 import sys
@@ -18,15 +18,15 @@ from kilolayer.studies.executors import Executor, Job
 
 ATTEMPTS = 2  # without progress
 POLL_SECONDS = 1.0
-LOG_LINES = 40  # of a run's output, in the report of its failure
+LOG_LINES = 40  # of a run's output, in its failure file
 
 
 @dataclass
 class Execution:
     """The state of one pass over a study.
 
-    attempts: how often each run was started since it last made progress. reached: updates in the
-    run's newest checkpoint when it was last started.
+    attempts: starts of each run since its last progress. updates_at_start: updates in the run's
+    newest checkpoint at its last start.
     """
 
     study: Study
@@ -35,69 +35,68 @@ class Execution:
     waiting: deque[StudyRun]
     running: dict[str, tuple[StudyRun, Job]] = field(default_factory=dict)
     attempts: dict[str, int] = field(default_factory=dict)
-    reached: dict[str, int] = field(default_factory=dict)
+    updates_at_start: dict[str, int] = field(default_factory=dict)
     failed: int = 0
 
     def run_all(self) -> None:
-        """Return when every run has finished or failed; stop all running jobs if interrupted."""
+        """Return when every run has finished or failed; stop all running jobs on an interrupt."""
         try:
             while self.waiting or self.running:
                 while self.waiting and len(self.running) < self.executor.jobs:
                     self._start(self.waiting.popleft())
-                self._show()
+                self._show_progress()
                 time.sleep(POLL_SECONDS)
                 for name, (run, job) in list(self.running.items()):
                     code = job.poll()
                     if code is not None:
                         del self.running[name]
-                        self._ended(run, code)
-            self._show()
+                        self._handle_exit(run, code)
+            self._show_progress()
         finally:
             for _, job in self.running.values():
                 job.stop()
 
     def _start(self, run: StudyRun) -> None:
         self.attempts[run.name] = self.attempts.get(run.name, 0) + 1
-        self.reached[run.name] = checkpointed(run)
+        self.updates_at_start[run.name] = checkpointed_updates(run)
         # Absolute, since a remote worker starts in another folder.
         command = worker_command(self.study.path.resolve(), run.name)
-        self.running[run.name] = (run, self.executor.start(command, self._log(run)))
+        self.running[run.name] = (run, self.executor.start(command, self._log_path(run)))
 
-    def _ended(self, run: StudyRun, code: int) -> None:
-        if finished(run):
+    def _handle_exit(self, run: StudyRun, code: int) -> None:
+        if is_finished(run):
             return
-        if checkpointed(run) > self.reached[run.name]:
+        if checkpointed_updates(run) > self.updates_at_start[run.name]:
             self.attempts[run.name] = 0
         if self.attempts[run.name] < ATTEMPTS:
-            self.display.note(f"{run.name} ended with exit code {code}: it is resumed")
+            self.display.note(f"{run.name} ended with exit code {code} and is resumed")
             self.waiting.appendleft(run)
             return
-        lines = (
-            self._log(run).read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:]
-        )
+        output = self._log_path(run).read_text(encoding="utf-8", errors="replace")
         failure = self.study.path / "failures" / f"{run.name}.txt"
         failure.parent.mkdir(exist_ok=True)
-        times = (
-            f"{ATTEMPTS} times without progress, the last time with exit code {code}. The end of "
-            "its output:"
+        reason = (
+            f"{run.name} failed {ATTEMPTS} times without progress, the last time with exit code "
+            f"{code}. The end of its output:"
         )
-        write_atomically(failure, "\n".join([f"{run.name} failed {times}", "", *lines]) + "\n")
+        lines = [reason, "", *output.splitlines()[-LOG_LINES:]]
+        write_atomically(failure, "\n".join(lines) + "\n")
         self.failed += 1
         self.display.note(f"{run.name} failed twice: see {failure}")
 
-    def _log(self, run: StudyRun) -> Path:
+    def _log_path(self, run: StudyRun) -> Path:
         folder = self.study.path.resolve() / "logs"
         folder.mkdir(exist_ok=True)
         return folder / f"{run.name}.txt"
 
-    def _show(self) -> None:
+    def _show_progress(self) -> None:
         total = len(self.study.runs)
-        over = total - len(self.waiting) - len(self.running)
-        parts = sum(share_done(run) for run, _ in self.running.values())
+        ended = total - len(self.waiting) - len(self.running)
+        partial = sum(progress_share(run) for run, _ in self.running.values())
         self.display.advance(
-            round(100 * (over + parts)),
+            round(100 * (ended + partial)),
             100 * total,
-            finished=over - self.failed,
+            finished=ended - self.failed,
             running=len(self.running),
             failed=self.failed,
         )
@@ -108,7 +107,7 @@ def execute(path: Path, executor: Executor, display: ProgressDisplay) -> None:
     for failure in (path / "failures").glob("*.txt"):
         failure.unlink()
     study = load_study(path)
-    waiting = deque(run for run in study.runs if not finished(run))
+    waiting = deque(run for run in study.runs if not is_finished(run))
     display.phase("study")
     Execution(study, executor, display, waiting).run_all()
 
@@ -118,24 +117,20 @@ def worker_command(study: Path, name: str) -> list[str]:
     return [sys.executable, "-m", "kilolayer.studies.worker", str(study), name]
 
 
-def checkpointed(run: StudyRun) -> int:
-    """Updates in the newest checkpoint, as the run logged them; 0 before the first."""
+def checkpointed_updates(run: StudyRun) -> int:
+    """Updates in the newest checkpoint, 0 before the first."""
     events = RunDirectory(run.path).read_events()
     saved = [event.get("updates", 0) for event in events if event["event"] == "checkpoint"]
     return max(saved, default=0)
 
 
-def finished(run: StudyRun) -> bool:
+def is_finished(run: StudyRun) -> bool:
     return RunDirectory(run.path).finished
 
 
-def share_done(run: StudyRun) -> float:
-    """Share of a run's environment steps that are done, 0 to 1."""
-    if run.state == "missing":
+def progress_share(run: StudyRun) -> float:
+    """Share of a run's environment steps that are logged, 0 to 1."""
+    events = RunDirectory(run.path).read_events()
+    if not events:
         return 0.0
-    events = run.run.directory.read_events()
-    return (
-        min(1.0, events[-1].get("env_steps", 0) / run.run.config.collection.total_steps)
-        if events
-        else 0.0
-    )
+    return min(1.0, events[-1].get("env_steps", 0) / run.planned_config.collection.total_steps)

@@ -1,7 +1,6 @@
 """Executors for the runs of a study: local processes, Ray, or Slurm through submitit.
 
-Every executor starts the same command and returns its exit code. `execute` decides what to start
-and when.
+Every executor starts the same command and returns its exit code. `execute` schedules the commands.
 """
 
 import contextlib
@@ -13,12 +12,11 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, get_args
+from typing import Protocol
 
 from kilolayer.types import UserError, bad_field
 
-ExecutorName = Literal["local", "ray", "slurm"]
-SLURM_JOBS = 100  # at once, by default
+SLURM_JOBS = 100  # in the queue, by default
 SLURM_MINUTES = 24 * 60  # per job; SBATCH_TIMELIMIT overrides it
 SLURM_CORES = 4  # per job; SBATCH_CPUS_PER_TASK overrides it
 STOP_SECONDS = 10.0
@@ -32,12 +30,12 @@ class Job(Protocol):
         ...
 
     def stop(self) -> None:
-        """End the job, if it has not ended."""
+        """Stop the job if it has not ended."""
         ...
 
 
 class Executor(Protocol):
-    """jobs: how many commands run at once."""
+    """jobs: number of commands that run at the same time."""
 
     jobs: int
 
@@ -50,18 +48,18 @@ class Executor(Protocol):
 
 @dataclass
 class LocalJob:
-    """slot: the executor's slot of this job. free: the free slots, to which the slot returns."""
+    """slot: index of this job. free_slots: the executor's free indices, which get it back."""
 
     process: subprocess.Popen
     slot: int
-    free: list[int]
-    over: bool = False
+    free_slots: list[int]
+    released: bool = False
 
     def poll(self) -> int | None:
         code = self.process.poll()
-        if code is not None and not self.over:
-            self.over = True
-            self.free.append(self.slot)
+        if code is not None and not self.released:
+            self.released = True
+            self.free_slots.append(self.slot)
         return code
 
     def stop(self) -> None:
@@ -74,10 +72,11 @@ class LocalJob:
         self.poll()
 
 
-class Local:
-    """Processes on this machine; each one is pinned to its share of the cores if the system can.
+class LocalExecutor:
+    """Processes on this machine; each is pinned to its share of the cores if the system supports
+    it.
 
-    gpus: CUDA's names of the GPUs to use. Each job sees one GPU; several jobs on one GPU share its
+    gpus: CUDA's names of the GPUs to use. Each job uses one GPU; several jobs on one GPU share its
     memory.
     """
 
@@ -87,45 +86,46 @@ class Local:
 
     def start(self, command: list[str], log: Path) -> LocalJob:
         slot = self._free.pop(0)
-        # Runs of equal shapes are one program, which the first run compiles for all on this host.
-        programs = log.parent / f"compiled-{platform.node()}"
-        environment = {"JAX_COMPILATION_CACHE_DIR": str(programs), **os.environ}
+        # Runs of equal shapes share one program, which the first run on this host compiles.
+        cache = log.parent / f"compiled-{platform.node()}"
+        environment = {"JAX_COMPILATION_CACHE_DIR": str(cache), **os.environ}
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
-            sharers = -(-self.jobs // len(self.gpus))
-            if sharers > 1:
-                environment.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{0.9 / sharers:.2f}")
+            jobs_per_gpu = -(-self.jobs // len(self.gpus))
+            if jobs_per_gpu > 1:
+                fraction = f"{0.9 / jobs_per_gpu:.2f}"
+                environment.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", fraction)
         with log.open("ab") as output:
-            # A new process group: Ctrl-C reaches the study alone, which then stops its runs.
+            # A new process group: only the study receives Ctrl-C, and it stops its runs.
             process = subprocess.Popen(
                 command, stdout=output, stderr=output, env=environment, start_new_session=True
             )
         if hasattr(os, "sched_setaffinity"):
-            cores = cores_here()
+            cores = available_cores()
             share = min(self.jobs, len(cores))  # more jobs than cores share them
-            with contextlib.suppress(ProcessLookupError):  # the process has ended already
+            with contextlib.suppress(ProcessLookupError):  # the process has already ended
                 os.sched_setaffinity(process.pid, cores[slot % share :: share])
         return LocalJob(process, slot, self._free)
 
     def close(self) -> None: ...
 
 
-def gpus_here(count: int | None = None) -> tuple[str, ...]:
+def available_gpus(count: int | None = None) -> tuple[str, ...]:
     """CUDA's names of the GPUs that this process may use, from CUDA_VISIBLE_DEVICES if it is set.
 
-    count: number of GPUs that JAX sees. By default a separate process counts them, so that this
-    process holds no GPU.
+    count: number of GPUs that JAX finds. By default a separate process counts them, so that this
+    process uses no GPU.
     """
     if count is None:
         script = "import jax; print(sum(d.platform == 'gpu' for d in jax.local_devices()))"
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
         count = int(done.stdout) if done.returncode == 0 else 0
-    told = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = told.split(",") if told else [str(place) for place in range(count)]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else [str(index) for index in range(count)]
     return tuple(names[:count])
 
 
-def cores_here() -> list[int]:
+def available_cores() -> list[int]:
     """The cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
@@ -145,65 +145,66 @@ class FutureJob:
             return None
         try:
             return self.result()
-        except Exception:  # any error of the worker: the run is resumed in another job
+        except Exception:  # the worker failed: the run is resumed in another job
             return 1
 
     def stop(self) -> None:
         self.cancel()
 
 
-def run_command(command: list[str], log: str, environment: dict[str, str]) -> int:
-    """Run a command on a remote worker; the study's folder must be on a disk that it shares."""
+def run_remote_command(command: list[str], log: str, environment: dict[str, str]) -> int:
+    """Run a command on a remote worker; the study's folder must be on a shared disk."""
     with open(log, "ab") as output:
         return subprocess.run(
             command, stdout=output, stderr=output, env={**os.environ, **environment}, check=False
         ).returncode
 
 
-# Variables that a remote worker gets from this process.
-ENVIRONMENT = ("PYTHONPATH", "JAX_COMPILATION_CACHE_DIR", "XLA_FLAGS", "JAX_PLATFORMS")
+# Environment variables that a remote worker gets from this process.
+FORWARDED_VARIABLES = ("PYTHONPATH", "JAX_COMPILATION_CACHE_DIR", "XLA_FLAGS", "JAX_PLATFORMS")
 
 
-def _environment() -> dict[str, str]:
-    return {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+def _forwarded_environment() -> dict[str, str]:
+    return {name: os.environ[name] for name in FORWARDED_VARIABLES if name in os.environ}
 
 
-class Ray:
-    """An existing cluster (RAY_ADDRESS, or one started on this machine), or else a local one."""
+class RayExecutor:
+    """An existing Ray cluster (RAY_ADDRESS, or one started on this machine), or else a local
+    one."""
 
     def __init__(self, jobs: int | None, memory: int):
         try:
             import ray
         except ImportError:
-            raise _missing("ray", "ray") from None
-        self._ray, self._began = ray, not ray.is_initialized()
-        if self._began:
+            raise _missing_package("ray", "ray") from None
+        self._ray, self._started_ray = ray, not ray.is_initialized()
+        if self._started_ray:
             try:
                 ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
             except Exception as error:
                 raise UserError(
                     f"no Ray cluster answers ({str(error).splitlines()[0]}): check RAY_ADDRESS, or "
-                    "unset it to start a local one."
+                    "unset it to start a local cluster."
                 ) from error
-        found = ray.cluster_resources()
-        gpus = int(found.get("GPU", 0))
+        resources = ray.cluster_resources()
+        gpus = int(resources.get("GPU", 0))
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        able = [node for node in nodes if node.get("GPU", 0) >= min(1, gpus)]
-        largest = max((node.get("memory", 0) for node in able), default=0)
+        suitable = [node for node in nodes if node.get("GPU", 0) >= min(1, gpus)]
+        largest = max((node.get("memory", 0) for node in suitable), default=0)
         if memory > largest:
             self.close()
             raise UserError(
-                f"a run needs {memory / 2**30:.1f} GiB, and the largest machine of the Ray cluster "
-                f"that could take it has {largest / 2**30:.1f} GiB: add a larger one, or shrink "
-                "the buffer."
+                f"a run needs {memory / 2**30:.1f} GiB, and the largest suitable machine of the "
+                f"Ray cluster has {largest / 2**30:.1f} GiB: add a larger machine, or reduce "
+                "replay_steps_per_env."
             )
         remote = ray.remote(num_cpus=1, num_gpus=min(1, gpus), memory=memory, max_retries=0)
-        self._run = remote(run_command)
-        self.jobs = jobs or gpus or max(1, int(found.get("CPU", 1)))
+        self._run = remote(run_remote_command)
+        self.jobs = jobs or gpus or max(1, int(resources.get("CPU", 1)))
 
     def start(self, command: list[str], log: Path) -> FutureJob:
         ray = self._ray
-        reference = self._run.remote(command, str(log), _environment())
+        reference = self._run.remote(command, str(log), _forwarded_environment())
 
         def done() -> bool:
             return bool(ray.wait([reference], timeout=0)[0])
@@ -211,25 +212,25 @@ class Ray:
         return FutureJob(done, lambda: ray.get(reference), lambda: ray.cancel(reference))
 
     def close(self) -> None:
-        if self._began:
+        if self._started_ray:
             self._ray.shutdown()
 
 
-class Slurm:
-    """One Slurm job for each run. Partition, account and the like come from SBATCH_ variables.
+class SlurmExecutor:
+    """One Slurm job per run. Partition, account and other options come from SBATCH_ variables.
 
-    cluster: submitit's name for it; `local` runs the jobs as processes here, for tests.
+    cluster: submitit's name of the cluster; `local` runs the jobs as local processes, for tests.
     """
 
     def __init__(self, jobs: int | None, memory: int, folder: Path, cluster: str = "slurm"):
         try:
             import submitit
         except ImportError:
-            raise _missing("slurm", "submitit") from None
+            raise _missing_package("slurm", "submitit") from None
         if cluster == "slurm" and submitit.SlurmExecutor.affinity() < 0:
             raise UserError(
-                "executor = 'slurm' needs a machine that submits to Slurm, and there is no sbatch "
-                "here: go to a login node, or leave --executor out."
+                "executor = 'slurm' needs the program sbatch, and this machine has none: use a "
+                "login node of the cluster, or omit --executor."
             )
         self.jobs = jobs or SLURM_JOBS
         self._executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
@@ -242,11 +243,13 @@ class Slurm:
 
     def start(self, command: list[str], log: Path) -> FutureJob:
         try:
-            job = self._executor.submit(run_command, command, str(log), _environment())
+            job = self._executor.submit(
+                run_remote_command, command, str(log), _forwarded_environment()
+            )
         except Exception as error:
             raise UserError(
-                f"Slurm takes no job ({str(error).splitlines()[0]}): check the SBATCH_ variables; "
-                "the same command then goes on with what has finished."
+                f"Slurm accepts no job ({str(error).splitlines()[0]}): check the SBATCH_ "
+                "variables and repeat the command, which repeats no finished run."
             ) from error
         return FutureJob(job.done, job.result, job.cancel)
 
@@ -254,19 +257,13 @@ class Slurm:
 
 
 def _slurm_cores() -> int:
-    told = os.environ.get("SBATCH_CPUS_PER_TASK", str(SLURM_CORES))
-    if not (told.isdigit() and int(told) > 0):
-        raise bad_field("SBATCH_CPUS_PER_TASK", told, "a number of cores", SLURM_CORES)
-    return int(told)
+    cores = os.environ.get("SBATCH_CPUS_PER_TASK", str(SLURM_CORES))
+    if not (cores.isdigit() and int(cores) > 0):
+        raise bad_field("SBATCH_CPUS_PER_TASK", cores, "a number of cores", SLURM_CORES)
+    return int(cores)
 
 
-def _missing(extra: str, package: str) -> UserError:
+def _missing_package(extra: str, package: str) -> UserError:
     return UserError(
         f"executor = {extra!r} needs the package {package}: `pip install 'kilolayer[{extra}]'`."
     )
-
-
-def check_executor(name: str) -> None:
-    """Raises UserError for an unknown name."""
-    if name not in get_args(ExecutorName):
-        raise bad_field("executor", name, f"one of {', '.join(get_args(ExecutorName))}", "local")

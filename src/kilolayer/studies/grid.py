@@ -30,7 +30,7 @@ class Cell:
 class Grid:
     """Every combination of the factors' values, with `seeds` seeds each, from the base's seed on.
 
-    labels: factors that all cells of this grid share, to distinguish it from other grids.
+    labels: constant factors of this grid, which distinguish it from other grids.
     """
 
     base: RunConfig
@@ -41,23 +41,23 @@ class Grid:
     def cells(self) -> dict[str, Cell]:
         """The runs by name, such as `depth8-seed1`; raises UserError if there are none."""
         if self.seeds < 1:
-            raise bad_field("seeds", self.seeds, "a study needs one at least", 1)
+            raise bad_field("seeds", self.seeds, "a study needs at least one", 1)
         empty = [name for name, factor in self.factors.items() if not factor]
         if empty:
-            raise UserError(f"the grid is empty: {empty[0]} has no values, give it one at least.")
+            raise UserError(f"the grid is empty: {empty[0]} has no values, give it at least one.")
         cells = {}
         for values in itertools.product(*(factor.items() for factor in self.factors.values())):
             chosen = dict(zip(self.factors, (value for value, _ in values), strict=True))
             for seed in range(self.base.seed, self.base.seed + self.seeds):
                 factors: dict[str, Value] = {**self.labels, **chosen, "seed": seed}
-                with _run_named(name := _name(factors)):
-                    config = _changed(self.base, [change for _, change in values])
+                with _named_errors(name := _run_name(factors)):
+                    config = _apply_changes(self.base, [change for _, change in values])
                     cells[name] = Cell(factors, config.having(seed=seed))
         return cells
 
 
-def all_cells(grids: Iterable[Grid]) -> dict[str, Cell]:
-    """The cells of several grids together, each checked as a config that can be trained.
+def merge_grids(grids: Iterable[Grid]) -> dict[str, Cell]:
+    """The cells of several grids together, after a check that every config can be trained.
 
     Raises UserError for an empty grid, two cells of one name, and a config that cannot be run.
     """
@@ -65,12 +65,14 @@ def all_cells(grids: Iterable[Grid]) -> dict[str, Cell]:
     for grid in grids:
         for name, cell in grid.cells().items():
             if name in cells:
-                raise UserError(f"the grid has two runs called {name}: name their factors apart.")
+                raise UserError(
+                    f"the grid has two runs called {name}: give them different factors."
+                )
             cells[name] = cell
     if not cells:
-        raise UserError("the grid is empty: give it one run at least.")
+        raise UserError("the grid is empty: give it at least one run.")
     for name, cell in cells.items():
-        _check(name, cell.config)
+        _check_config(name, cell.config)
     return cells
 
 
@@ -79,34 +81,34 @@ def field_factor(field: str, values: Iterable[Value]) -> dict[Value, Change]:
     return {value: {field: value} for value in values}
 
 
-def _name(factors: Mapping[str, Value]) -> str:
-    """A run's name: words stand alone, numbers follow their factor's name."""
+def _run_name(factors: Mapping[str, Value]) -> str:
+    """A run's name, such as `crl-depth8-seed0`: numbers follow the name of their factor."""
     parts = [
         value if isinstance(value, str) else f"{name}{value:g}" for name, value in factors.items()
     ]
     return "-".join(part.replace(" ", "_") for part in parts)
 
 
-def _changed(config: RunConfig, changes: Iterable[Change]) -> RunConfig:
-    """The config with all changes applied at once, since one alone may not fit without the rest."""
+def _apply_changes(config: RunConfig, changes: Iterable[Change]) -> RunConfig:
+    """The config with all changes applied at once, since a part of them may be invalid."""
     settings: dict[str, Any] = {}
     for change in changes:
-        own = dict(change)
-        if (recipe := own.pop("recipe", None)) is not None:
+        fields = dict(change)
+        if (recipe := fields.pop("recipe", None)) is not None:
             settings |= recipe_named(str(recipe))
-        settings |= own
+        settings |= fields
     return config.having(**settings)
 
 
-def _check(name: str, config: RunConfig) -> None:
-    """Make every check that a run makes before it compiles."""
-    with _run_named(name):
+def _check_config(name: str, config: RunConfig) -> None:
+    """Raises UserError if the run would be refused before compilation."""
+    with _named_errors(name):
         task = task_of(config.task)
         build_agent(config, TrainPlan.derive(config, task.episode_length), task)
 
 
 @contextmanager
-def _run_named(name: str) -> Iterator[None]:
+def _named_errors(name: str) -> Iterator[None]:
     """Add the run's name to a UserError about its settings."""
     try:
         yield

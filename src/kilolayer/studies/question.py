@@ -5,16 +5,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from kilolayer.analysis.aggregate import over_tasks
-from kilolayer.analysis.answer import Answer, followed, joined
-from kilolayer.analysis.claims import unsettled
+from kilolayer.analysis.aggregate import aggregate_over_tasks
+from kilolayer.analysis.answer import Answer, concatenate_answers, merge_task_answers
+from kilolayer.analysis.claims import inconclusive
 from kilolayer.analysis.groups import study_groups
-from kilolayer.analysis.outcomes import final_score
 from kilolayer.analysis.study import Study
+from kilolayer.analysis.study_scores import final_score
 from kilolayer.config import RunConfig
 from kilolayer.errors import OutsideError
 from kilolayer.own_code import OwnCode, all_are
-from kilolayer.studies.grid import Cell, Grid, all_cells, field_factor
+from kilolayer.studies.grid import Cell, Grid, Value, field_factor, merge_grids
 from kilolayer.types import UserError, bad_field
 
 Size = Literal["quick", "laptop", "body", "paper"]
@@ -23,16 +23,21 @@ SIZES: tuple[Size, ...] = get_args(Size)
 
 @dataclass(frozen=True)
 class Setup:
-    """What one size of a question sets and a user may change: config, tasks, depths, seeds."""
+    """The settings of one size of a question: config, tasks, depths, seeds."""
 
     base: RunConfig
     depths: tuple[int, ...]
     seeds: int
     tasks: tuple[str, ...] = ()
 
-    def grid(self, factors: Mapping[str, Mapping], **fields: object) -> Grid:
-        """A grid of these factors; `fields` change the base config."""
-        return Grid(self.base.having(**fields), factors, self.seeds)
+    def grid(
+        self,
+        factors: Mapping[str, Mapping],
+        labels: Mapping[str, Value] | None = None,
+        **fields: object,
+    ) -> Grid:
+        """A grid of these factors; see `Grid` for labels. fields: changes of the base config."""
+        return Grid(self.base.having(**fields), factors, self.seeds, labels or {})
 
     @property
     def depth_factor(self) -> dict:
@@ -41,33 +46,33 @@ class Setup:
 
 @dataclass(frozen=True)
 class Question:
-    """name: as in `kilolayer study NAME`; asks: the question in a sentence.
+    """name: as in `kilolayer study NAME`; text: the question as a sentence.
 
     grids: the runs of a setup. analyse: gets the finished and failed runs of one task, and may
-    raise UserError if too few runs have finished. needs: the factor that the runs of another study
-    must have to answer this question.
+    raise UserError if too few runs have finished. required_factor: a factor that the runs of
+    another study need, if its runs are to be analysed for this question.
     """
 
     name: str
-    asks: str
+    text: str
     setups: Mapping[Size, Setup]
     grids: Callable[[Setup], Sequence[Grid]]
     analyse: Callable[[Study], Answer]
-    needs: str = "seed"
+    required_factor: str = "seed"
 
-    def require_whole(self, name: str) -> None:
-        """Raises UserError, calling the question `name`, for a field that holds something else."""
+    def validate(self, name: str) -> None:
+        """Raises UserError for a field of a wrong type. name: of the question in the message."""
         own = OwnCode(f"question = {name!r}")
-        for field in ("name", "asks", "needs"):
+        for field in ("name", "text", "required_factor"):
             value = getattr(self, field)
             own.require(isinstance(value, str), field, value, "a text")
         for field in ("grids", "analyse"):
             value = getattr(self, field)
             own.require(callable(value), field, value, "a function")
-        known = (
+        valid = (
             isinstance(self.setups, Mapping) and bool(self.setups) and set(self.setups) <= {*SIZES}
         )
-        own.require(known, "setups", self.setups, f"a dictionary of {', '.join(SIZES)}")
+        own.require(valid, "setups", self.setups, f"a dictionary of {', '.join(SIZES)}")
         for size, setup in self.setups.items():
             own.require(isinstance(setup, Setup), f"setups[{size!r}]", setup, "a Setup")
 
@@ -78,7 +83,7 @@ class Question:
         depths: Sequence[int] = (),
         seeds: int | None = None,
     ) -> Setup:
-        """The setup of a size; values that the user gave replace those of the size."""
+        """The setup of a size; the arguments replace its values."""
         if size not in self.setups:
             raise bad_field("size", size, f"one of {', '.join(self.setups)}", SIZES[0])
         chosen = self.setups[size]
@@ -96,37 +101,39 @@ class Question:
         for task in tasks:
             base = setup.base.having(task=task)
             labels = {"task": task} if len(tasks) > 1 else {}
-            asked = dataclasses.replace(setup, base=base)
-            found = own.call_if_own("grids", self.grids, asked)
-            own.require(all_are(found, Grid), "grids", found, "a list of Grid")
-            grids += [dataclasses.replace(grid, labels={**labels, **grid.labels}) for grid in found]
-        return all_cells(grids)
+            task_setup = dataclasses.replace(setup, base=base)
+            task_grids = own.call_if_own("grids", self.grids, task_setup)
+            own.require(all_are(task_grids, Grid), "grids", task_grids, "a list of Grid")
+            grids += [
+                dataclasses.replace(grid, labels={**labels, **grid.labels}) for grid in task_grids
+            ]
+        return merge_grids(grids)
 
     def answer(self, study: Study) -> Answer:
-        """Analyse every task by itself; too few runs give a verdict, not an error."""
+        """Analyse every task separately; too few runs give an inconclusive verdict."""
         by_task: dict[str, list] = {}
         for run in study.runs:
             if run.state in ("finished", "failed"):
                 by_task.setdefault(run.task, []).append(run)
         if not study.finished:
-            return Answer((unsettled("No run has finished yet."),))
+            return Answer((inconclusive("No run has finished yet."),))
         own, answers = OwnCode(f"question {self.name}"), {}
         for task, runs in by_task.items():
             try:
                 part = dataclasses.replace(study, runs=tuple(runs))
-                found = own.call_if_own("analyse", self.analyse, part)
+                answer = own.call_if_own("analyse", self.analyse, part)
             except OutsideError:
                 raise
             except UserError as error:
-                found = Answer((unsettled(f"Nothing can be said: {error}"),))
-            own.require(isinstance(found, Answer), "analyse", found, "an Answer")
-            answers[task] = found
+                answer = Answer((inconclusive(f"The question cannot be answered: {error}"),))
+            own.require(isinstance(answer, Answer), "analyse", answer, "an Answer")
+            answers[task] = answer
         answer = next(iter(answers.values()))
         if len(answers) > 1:
-            together = over_tasks(study_groups(study), final_score, study.failed)
-            answer = followed(together, joined(answers))
+            aggregate = aggregate_over_tasks(study_groups(study), final_score, study.failed)
+            answer = concatenate_answers(aggregate, merge_task_answers(answers))
         missing = [run.name for run in study.runs if run.state != "finished"]
         if missing:
-            left_out = f"Left out, for they have not finished: {', '.join(missing)}."
-            answer = dataclasses.replace(answer, notes=(*answer.notes, left_out))
+            note = f"Excluded, since they have not finished: {', '.join(missing)}."
+            answer = dataclasses.replace(answer, notes=(*answer.notes, note))
         return answer

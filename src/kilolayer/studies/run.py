@@ -1,8 +1,9 @@
-"""`kilolayer study`: make or continue a study directory, finish its runs and analyse them."""
+"""`kilolayer study`: create or continue a study directory, finish its runs and analyse them."""
 
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,8 @@ from kilolayer.analysis.study import (
     SMALLEST_EFFECT,
     Study,
     load_study,
-    require_planned,
+    require_matching_plan,
 )
-from kilolayer.config import RunConfig
 from kilolayer.lookup import make
 from kilolayer.runtime.files import write_atomically
 from kilolayer.runtime.lock import locked
@@ -25,12 +25,11 @@ from kilolayer.studies.cost import GridCost, grid_cost, memory_of_largest
 from kilolayer.studies.execute import execute
 from kilolayer.studies.executors import (
     Executor,
-    Local,
-    Ray,
-    Slurm,
-    check_executor,
-    cores_here,
-    gpus_here,
+    LocalExecutor,
+    RayExecutor,
+    SlurmExecutor,
+    available_cores,
+    available_gpus,
 )
 from kilolayer.studies.grid import Cell
 from kilolayer.studies.question import Question, Size
@@ -38,6 +37,7 @@ from kilolayer.studies.questions import QUESTIONS
 from kilolayer.types import UserError, bad_field
 
 LOCK = "study.lock"
+EXECUTORS = ("local", "ray", "slurm")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def find_question(name: str) -> Question:
     """A question by name, or the question that a user's `module:function` returns."""
     question = make("question", name, QUESTIONS, Question)
     if ":" in name:
-        question.require_whole(name)
+        question.validate(name)
     return question
 
 
@@ -70,38 +70,38 @@ def study(
     smallest_effect: float | None = None,
     progress: bool = True,
 ) -> StudyResult:
-    """Answer a question with runs: train the missing runs of its grid, then analyse all of them.
+    """Answer a question with runs: train the missing runs of its grid, then analyse all runs.
 
     name: of the question, or `module:function` for your own. out: the study directory, by default
     `studies/NAME-SIZE`; an existing study of the same question is continued. tasks, depths, seeds:
-    replace those of the size. executor: `local`, `ray` or `slurm`. jobs: runs at once, by default
-    as many as cores and memory allow. source: analyse the runs of this study directory instead of
-    training. smallest_effect: the largest difference that does not matter, as a share of the
-    score's range; by default that of the existing study, 0.05 for a new one. Raises UserError
-    before anything is trained.
+    replace those of the size. executor: `local`, `ray` or `slurm`. jobs: number of runs at the same
+    time, by default limited by cores and memory. source: analyse the runs of this study directory
+    instead of training. smallest_effect: the largest difference that does not matter, as a share
+    of the score's range; by default that of the existing study, 0.05 for a new study. Raises
+    UserError before anything is trained.
     """
-    check_executor(executor)
+    if executor not in EXECUTORS:
+        raise bad_field("executor", executor, f"one of {', '.join(EXECUTORS)}", "local")
     if jobs is not None and jobs < 1:
         raise bad_field("jobs", jobs, "it must be at least 1", 1)
     if smallest_effect is not None and not 0 < smallest_effect < 1:
         raise bad_field("smallest_effect", smallest_effect, "it lies between 0 and 1", 0.05)
     question = find_question(name)
-    display = LiveDisplay() if progress else Silent()
-    try:
-        if source is not None:
-            return _analysed(question, _borrow(question, Path(source), out, smallest_effect))
-        cells = question.cells(question.setup(size, tasks, depths, seeds))
-        path = Path(out) if out is not None else Path("studies") / f"{_short(name)}-{size}"
-        _merged(path, question, size, cells)  # refused before anything is written
-        with locked(path / LOCK, f"another command is working on {path}: wait for it."):
-            runs = _merged(path, question, size, cells)
-            margin = smallest_effect or _smallest_effect(path)
-            _write_study(path, question, size, runs, smallest_effect=margin)
-            _finish(path, executor, jobs, display)
-            display.phase("analyse")
-            return _analysed(question, load_study(path))
-    finally:
-        display.close()
+    if source is not None:
+        return _analyse(question, _reuse_runs(question, Path(source), out, smallest_effect))
+    cells = question.cells(question.setup(size, tasks, depths, seeds))
+    path = Path(out) if out is not None else Path("studies") / f"{_short_name(name)}-{size}"
+    _planned_runs(path, question, size, cells)  # refuses before anything is written
+    busy = f"another command is working on {path}: wait for it."
+    with closing(_display(progress)) as display, locked(path / LOCK, busy):
+        runs = _planned_runs(path, question, size, cells)
+        exists = (path / "study.json").exists()
+        stored_effect = load_study(path).smallest_effect if exists else SMALLEST_EFFECT
+        margin = smallest_effect or stored_effect
+        _write_plan(path, question, size, runs, smallest_effect=margin)
+        _finish(path, executor, jobs, display)
+        display.phase("analyse")
+        return _analyse(question, load_study(path))
 
 
 def dry_run(
@@ -113,47 +113,52 @@ def dry_run(
     calibration: bool = False,
     progress: bool = True,
 ) -> tuple[Mapping[str, Cell], GridCost]:
-    """The runs that `study` would train and what they will cost here; trains and writes nothing."""
+    """The runs that `study` would train and their cost on this machine; trains and writes
+    nothing."""
     question = find_question(name)
     cells = question.cells(question.setup(size, tasks, depths, seeds))
-    display = LiveDisplay() if progress else Silent()
-    try:
+    with closing(_display(progress)) as display:
         return cells, grid_cost(cells, calibration, display)
-    finally:
-        display.close()
+
+
+def _display(progress: bool) -> ProgressDisplay:
+    return LiveDisplay() if progress else Silent()
 
 
 def _finish(path: Path, executor: str, jobs: int | None, display: ProgressDisplay) -> None:
-    """Train the missing runs; start no executor if none is missing."""
+    """Train the missing runs; start no executor if all runs have finished."""
     if all(run.state == "finished" for run in load_study(path).runs):
         return
-    chosen = _executor(executor, jobs, path)
+    workers = _make_executor(executor, jobs, path)
     try:
-        execute(path, chosen, display)
+        execute(path, workers, display)
     finally:
-        chosen.close()
+        workers.close()
 
 
-def _executor(name: str, jobs: int | None, path: Path) -> Executor:
-    if name == "local" and (jobs is not None or len(cores_here()) == 1):
-        return Local(jobs or 1, gpus_here())
-    need = memory_of_largest(load_configs(path))
+def _make_executor(name: str, jobs: int | None, path: Path) -> Executor:
+    if name == "local" and (jobs is not None or len(available_cores()) == 1):
+        return LocalExecutor(jobs or 1, available_gpus())
+    need = memory_of_largest([run.config_values for run in load_study(path).runs])
     if name == "ray":
-        return Ray(jobs, need.bytes)
+        return RayExecutor(jobs, need.bytes)
     if name == "slurm":
-        return Slurm(jobs, need.bytes, path / "slurm")
-    fitting = max(1, need.room // need.bytes)
-    return Local(need.gpus or min(len(cores_here()), fitting), gpus_here(need.gpus))
+        return SlurmExecutor(jobs, need.bytes, path / "slurm")
+    fitting = max(1, need.device_bytes // need.bytes)
+    return LocalExecutor(
+        need.gpus or min(len(available_cores()), fitting), available_gpus(need.gpus)
+    )
 
 
-def load_configs(path: Path) -> list[dict[str, Any]]:
-    """The config of every run in a study directory."""
-    cells = json.loads((path / "study.json").read_text(encoding="utf-8"))["runs"].values()
-    return [cell["config"] for cell in cells]
+def _stored_runs(study: Study) -> dict[str, Any]:
+    """The runs of an existing study, as in study.json."""
+    return {run.name: {"factors": run.factors, "config": run.config_values} for run in study.runs}
 
 
-def _merged(path: Path, question: Question, size: str, cells: Mapping[str, Cell]) -> dict[str, Any]:
-    """The runs of a study directory: its existing runs and the missing ones of `cells`.
+def _planned_runs(
+    path: Path, question: Question, size: str, cells: Mapping[str, Cell]
+) -> dict[str, Any]:
+    """The runs of a study directory: its existing runs and the missing runs of `cells`.
 
     Raises UserError if the directory holds another question, another size or other runs of the
     same names.
@@ -166,86 +171,75 @@ def _merged(path: Path, question: Question, size: str, cells: Mapping[str, Cell]
         if path.exists() and {entry.name for entry in path.iterdir()} - {LOCK}:
             raise UserError(f"{path} holds something else: choose another folder with --out.")
         return runs
-    there = load_study(path)
-    if (there.question, there.size) != (question.name, size):
+    existing = load_study(path)
+    if (existing.question, existing.size) != (question.name, size):
         raise UserError(
-            f"{path} holds the study {there.question} at size {there.size}, not "
+            f"{path} holds the study {existing.question} at size {existing.size}, not "
             f"{question.name} at {size}: choose another folder with --out."
         )
-    if there.source is not None:
+    if existing.source is not None:
         raise UserError(
-            f"{path} analyses the runs of {there.source}: choose another folder with --out to "
-            "train runs of its own."
+            f"{path} analyses the runs of {existing.source}: choose another folder with --out to "
+            "train its own runs."
         )
-    old = json.loads((path / "study.json").read_text(encoding="utf-8"))["runs"]
     # Compared as configs, so that an option newer than the study has its default.
     changed = [
-        name
-        for name, cell in cells.items()
-        if name in old and _config(old[name]["config"], path) != cell.config
+        run.name
+        for run in existing.runs
+        if run.name in cells and run.planned_config != cells[run.name].config
     ]
     if changed:
         raise UserError(
             f"{path} holds a run {changed[0]} with another config: choose another folder with "
             "--out for the changed study."
         )
-    return runs | old
+    return runs | _stored_runs(existing)
 
 
-def _config(values: Mapping[str, Any], path: Path) -> RunConfig:
-    return RunConfig.from_json(json.dumps(values), f"the study in {path}")
-
-
-def _smallest_effect(path: Path) -> float:
-    """The value of the existing study, or the default of a new one."""
-    there = (path / "study.json").exists()
-    return load_study(path).smallest_effect if there else SMALLEST_EFFECT
-
-
-def _write_study(path: Path, question: Question, size: str, runs: Mapping, **more: Any) -> None:
-    found = {
+def _write_plan(path: Path, question: Question, size: str, runs: Mapping, **more: Any) -> None:
+    plan = {
         "format": FORMAT,
         "version": kilolayer.__version__,
         "question": question.name,
-        "asks": question.asks,
+        "asks": question.text,
         "size": size,
         **more,
         "runs": runs,
     }
     path.mkdir(parents=True, exist_ok=True)
-    write_atomically(path / "study.json", json.dumps(found, indent=2) + "\n")
+    write_atomically(path / "study.json", json.dumps(plan, indent=2) + "\n")
 
 
-def _borrow(
+def _reuse_runs(
     question: Question, source: Path, out: str | Path | None, smallest_effect: float | None
 ) -> Study:
     """A study directory of this question that uses the runs of the study `source`."""
-    there = load_study(source)
-    lacking = [run.name for run in there.runs if question.needs not in run.factors]
-    if lacking:
+    existing = load_study(source)
+    missing = [run.name for run in existing.runs if question.required_factor not in run.factors]
+    if missing:
         raise UserError(
-            f"{source} cannot answer {question.name}: its run {lacking[0]} has no factor "
-            f"{question.needs}. Train a study of its own, without --from."
+            f"{source} cannot answer {question.name}: its run {missing[0]} has no factor "
+            f"{question.required_factor}. Train a new study, without --from."
         )
-    path = Path(out) if out else source.parent / f"{_short(question.name)}-from-{source.name}"
+    path = Path(out) if out else source.parent / f"{_short_name(question.name)}-from-{source.name}"
     if (path / "study.json").exists() and load_study(path).question != question.name:
         raise UserError(f"{path} holds another study: choose another folder with --out.")
-    runs = json.loads((source / "study.json").read_text(encoding="utf-8"))["runs"]
-    where = os.path.relpath(there.source or there.path, path)
-    margin = smallest_effect or there.smallest_effect
-    _write_study(path, question, there.size, runs, source=where, smallest_effect=margin)
+    runs_in = os.path.relpath(existing.source or existing.path, path)
+    margin = smallest_effect or existing.smallest_effect
+    runs = _stored_runs(existing)
+    _write_plan(path, question, existing.size, runs, source=runs_in, smallest_effect=margin)
     return load_study(path)
 
 
-def _analysed(question: Question, found: Study) -> StudyResult:
-    require_planned(found)
+def _analyse(question: Question, study: Study) -> StudyResult:
+    require_matching_plan(study)
     # Imported here, since a dry run draws nothing.
     from kilolayer.report.study_report import write_study_report
 
-    answer = question.answer(found)
-    write_atomically(found.path / "answer.json", answer.to_json())
-    return StudyResult(found, answer, write_study_report(found, answer))
+    answer = question.answer(study)
+    write_atomically(study.path / "answer.json", answer.to_json())
+    return StudyResult(study, answer, write_study_report(study, answer))
 
 
-def _short(name: str) -> str:
+def _short_name(name: str) -> str:
     return name.rsplit(":", 1)[-1]

@@ -1,7 +1,7 @@
 """The base configs of the questions, by size.
 
-Three seeds only rehearse a study. Fewer than four seeds cannot reach 5 %, since three against three
-can be divided in only twenty ways.
+Three seeds only rehearse a study: with fewer than four seeds per group no p-value is below 5 %,
+since three against three can be divided in only twenty ways.
 """
 
 import dataclasses
@@ -10,8 +10,8 @@ from kilolayer.config import RunConfig
 from kilolayer.recommendations import recommended
 from kilolayer.studies.question import Setup, Size
 
-# A point U-maze, half a minute per run. A shallow network learns it near the end of training. So
-# these runs show which depth learns faster, but say little about what deep networks are good for.
+# A point U-maze, half a minute per run. A shallow network solves it near the end of training, so
+# these runs compare learning speed and not final performance.
 POINT: RunConfig = recommended(
     "point_u_maze",
     total_steps=60_000,
@@ -22,7 +22,7 @@ POINT: RunConfig = recommended(
     eval_envs=64,
     tensorboard=False,
 )
-# The hardest point maze, paths of up to 15 cells: minutes per run; no run so far solved it fully.
+# The hardest point maze, paths of up to 15 cells, minutes per run; no run so far solved it fully.
 MAZE: RunConfig = recommended("point_hardest_maze", tensorboard=False)
 # A robot arm that pushes a cube, in MuJoCo. On arms the published curves of depths 4 and 8 part
 # early: 170 and 340 of 1,000 steps at the goal after 200,000 steps of the published recipe.
@@ -46,7 +46,7 @@ PAPER: RunConfig = recommended(
 
 
 def by_depth() -> dict[Size, Setup]:
-    """The setups of most questions about depth."""
+    """The setups of most questions."""
     return {
         "quick": Setup(POINT, (4, 8, 16), 3),
         "laptop": Setup(MAZE, (4, 8, 16), 5),
@@ -56,7 +56,7 @@ def by_depth() -> dict[Size, Setup]:
 
 
 def with_training_goals(setups: dict[Size, Setup]) -> dict[Size, Setup]:
-    """The same setups with evaluations of the training goals, for questions about their curves."""
+    """The same setups with evaluations of the training goals."""
     return {
         size: dataclasses.replace(setup, base=setup.base.having(evaluate_training_goals=True))
         for size, setup in setups.items()

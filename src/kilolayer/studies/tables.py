@@ -10,38 +10,38 @@ from kilolayer.studies.cost import GridCost
 from kilolayer.studies.grid import Cell
 
 
-def question_table(asks: Mapping[str, str]) -> Table:
+def question_table(questions: Mapping[str, str]) -> Table:
     """The questions by name."""
     table = Table(title="kilolayer study NAME", title_justify="left")
     table.add_column("name")
     table.add_column("question")
-    for name, sentence in asks.items():
-        table.add_row(name, sentence)
+    for name, text in questions.items():
+        table.add_row(name, text)
     return table
 
 
 def cost_table(cells: Mapping[str, Cell], cost: GridCost) -> Table:
     """A row for each run, and the total of all runs."""
     table = Table(title=f"{len(cells)} runs", title_justify="left", show_footer=True)
-    table.add_column("run", "all in turn", no_wrap=True)
-    operations = sum(each.run for each in cost.operations.values())
+    table.add_column("run", "all runs", no_wrap=True)
+    operations = sum(each.total for each in cost.operations.values())
     for column, footer in (
         ("parameters", ""),
         ("updates", ""),
         ("env steps", ""),
         ("operations", f"{operations:.2g}"),
-        ("hours here", _hours(cost.total_hours)),
+        ("hours on this machine", _hours(cost.total_hours)),
     ):
         table.add_column(column, footer, justify="right")
     for name in cells:
-        run = cost.operations[name]
+        own = cost.operations[name]
         hours = cost.hours[name] if cost.hours else None
         table.add_row(
             name,
-            f"{run.parameters:,}",
-            f"{run.updates:,}",
-            f"{run.env_steps:,}",
-            f"{run.run:.2g}",
+            f"{own.parameters:,}",
+            f"{own.updates:,}",
+            f"{own.env_steps:,}",
+            f"{own.total:.2g}",
             _hours(hours),
         )
     return table
@@ -52,14 +52,14 @@ def memory_sentence(cost: GridCost) -> str:
     largest = cost.largest
     if isinstance(largest, int):
         return (
-            f"The largest run keeps {gibibytes(largest)} of the {gibibytes(memory_here())} here. "
-            "With --calibration it is compiled for what an update takes beside that, and one run "
-            "is timed for the hours."
+            f"The state of the largest run has {gibibytes(largest)}; this machine has "
+            f"{gibibytes(memory_here())}. With --calibration the forecast includes the memory of "
+            "an update, and one run is timed to forecast the hours."
         )
     fits = "fits" if largest.fits else "does not fit"
     return (
-        f"The largest run takes {largest.peak_bytes / 2**30:.1f} GiB and {fits} into the "
-        f"{largest.device_bytes / 2**30:.1f} GiB here. Hours leave out evaluations."
+        f"The largest run needs {largest.peak_bytes / 2**30:.1f} GiB and {fits} into the "
+        f"{largest.device_bytes / 2**30:.1f} GiB of this machine. Hours exclude evaluations."
     )
 
 

@@ -1,16 +1,14 @@
 """`python -m kilolayer.studies.worker STUDY NAME`: finish one run of a study.
 
-Every executor starts this command, any number of times. The worker leaves a finished run alone and
-resumes a killed one. It waits for another worker of the same run, which may have outlived its
-study.
+Every executor starts this command, any number of times. The worker does nothing for a finished run
+and resumes an interrupted run. It waits if another worker of the same run still works.
 """
 
-import json
 import sys
 from pathlib import Path
 
 from kilolayer import api
-from kilolayer.config import RunConfig
+from kilolayer.analysis.study import load_study
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime.lock import locked
 from kilolayer.types import UserError
@@ -29,9 +27,8 @@ def _finish(study: Path, name: str) -> None:
     if (directory.path / "config.json").exists():
         api.resume(directory.path, progress=False)
         return
-    cells = json.loads((study / "study.json").read_text(encoding="utf-8"))["runs"]
-    config = RunConfig.from_json(json.dumps(cells[name]["config"]), f"the study's run {name}")
-    api.train(config, directory.path, progress=False)
+    run = next(run for run in load_study(study).runs if run.name == name)
+    api.train(run.planned_config, directory.path, progress=False)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def build_trainer(
     require_fitting(config, task, room, len(seeds.values) if seeds else 1)
     dataset = dataset_of(config, task)
     if dataset is not None:
-        plan = plan.holding(dataset.steps, dataset.longest)
+        plan = plan.with_dataset(dataset.steps, dataset.longest)
     physics = physics_on(mesh, task.world, config)
     return Trainer(config, plan, task, physics, build_agent(config, plan, task), mesh, dataset)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 
 from kilolayer.config import RunConfig
-from kilolayer.plan import check_source
+from kilolayer.plan import check_data_source
 from kilolayer.run_directory import RunDirectory, begun, claimed
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.files import shell
@@ -40,7 +40,7 @@ def start_run(
     model_devices: how many share the width of the networks. on_evaluation: called after every
     evaluation but the first, before any update; what it raises ends the run.
     """
-    check_source(config)
+    check_data_source(config)
     chosen = Seeds.starting_at(config.seed, seeds)
     trainer = build_trainer(config, make_mesh(devices, model_devices), chosen)
     source = config.start_from

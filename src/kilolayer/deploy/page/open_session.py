@@ -4,7 +4,7 @@ from pathlib import Path
 
 from kilolayer.agents.registry import task_spec
 from kilolayer.analysis.load import Run, load
-from kilolayer.analysis.value_map import ValueMaps
+from kilolayer.analysis.value_map import ValueMapper
 from kilolayer.deploy.listener import Listener
 from kilolayer.deploy.page.lane import Planner, Player
 from kilolayer.deploy.page.session import MapMaker, Session
@@ -53,7 +53,7 @@ def _open(name: str, path: Path) -> tuple[Player, Task, MapMaker | None]:
 
 def _maps(run: Run) -> MapMaker | None:
     try:
-        return ValueMaps(run)
+        return ValueMapper(run)
     except UserError:
         return None
 

@@ -1,21 +1,16 @@
-"""Is it the actor or the critic that must be deep?"""
-
-import numpy as np
+"""Does depth help in the actor, in the critic, or in both?"""
 
 from kilolayer.analysis.answer import Answer, Plot
-from kilolayer.analysis.claims import judged
-from kilolayer.analysis.effects import split_parts, two_levels
-from kilolayer.analysis.factorial import two_by_two
-from kilolayer.analysis.outcomes import (
+from kilolayer.analysis.claims import assess_claims
+from kilolayer.analysis.effects import two_by_two_evidence
+from kilolayer.analysis.study import Study
+from kilolayer.analysis.study_scores import (
     SCORE_AXIS,
     SCORE_NOTE,
-    bounds_of,
-    group,
     score_series,
     score_table,
     scores_by,
 )
-from kilolayer.analysis.study import Study
 from kilolayer.studies.grid import Grid, field_factor
 from kilolayer.studies.question import Question, Setup
 from kilolayer.studies.setups import by_depth
@@ -29,39 +24,45 @@ def grids(setup: Setup) -> list[Grid]:
 
 
 def analyse(study: Study) -> Answer:
-    scores, groups = scores_by(study, *FACTORS), group(study.finished, *FACTORS)
-    split = two_by_two(
-        two_levels(scores),
+    scores = scores_by(study, *FACTORS)
+    claims, plot, table = two_by_two_evidence(
+        study,
+        scores,
         ("a deep actor alone", "a deep critic alone"),
-        "what only both bring",
-        np.random.default_rng(0),
+        "their interaction",
+        "the gain from depth in both networks",
     )
-    claims, plot, table = split_parts(study, split, "the gain from depth in both")
     lines = tuple(
         score_series(
+            study,
             f"critic {depth}",
             {actor: row for (actor, critic), row in scores.items() if critic == depth},
-            bounds_of(study),
         )
         for depth in sorted({critic for _, critic in scores})
     )
     return Answer(
-        verdicts=judged(claims),
+        verdicts=assess_claims(claims),
         plots=(
-            Plot("Score by depths", "depth of the actor", SCORE_AXIS, lines, log_x=True),
+            Plot(
+                "Score by depth of actor and critic",
+                "depth of the actor",
+                SCORE_AXIS,
+                lines,
+                log_x=True,
+            ),
             plot,
         ),
-        tables=(table, score_table("Scores", FACTORS, groups)),
-        notes=(SCORE_NOTE, "Verdicts compare the shallowest with the deepest of each."),
+        tables=(table, score_table(study, *FACTORS)),
+        notes=(SCORE_NOTE, "Verdicts compare the shallowest with the deepest network."),
     )
 
 
 def question() -> Question:
     return Question(
         name="actor-critic-depth",
-        asks="Is it the actor or the critic that must be deep?",
+        text="Does depth help in the actor, in the critic, or in both?",
         setups=by_depth(),
         grids=grids,
         analyse=analyse,
-        needs="critic",
+        required_factor="critic",
     )

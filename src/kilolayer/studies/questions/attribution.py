@@ -1,18 +1,13 @@
-"""How much of the gain belongs to the objective, the stabilising recipe and depth?"""
+"""How much do the objective, the stabilising recipe and depth each contribute to the gain?"""
 
 import numpy as np
 
 from kilolayer.analysis.answer import Answer
-from kilolayer.analysis.claims import judged
-from kilolayer.analysis.effects import interaction_table, split_parts, two_levels
-from kilolayer.analysis.factorial import interactions, shapley_values
-from kilolayer.analysis.outcomes import (
-    SCORE_NOTE,
-    group,
-    score_table,
-    scores_by,
-)
+from kilolayer.analysis.claims import assess_claims
+from kilolayer.analysis.effects import code_two_levels, decomposition_evidence, interaction_table
+from kilolayer.analysis.factorial import shapley_decomposition, two_way_interactions
 from kilolayer.analysis.study import Study
+from kilolayer.analysis.study_scores import SCORE_NOTE, score_table, scores_by
 from kilolayer.studies.grid import Factor, Grid
 from kilolayer.studies.question import Question, Setup
 from kilolayer.studies.setups import extremes
@@ -33,24 +28,23 @@ def grids(
 
 
 def analyse(study: Study) -> Answer:
-    scores = two_levels(scores_by(study, *FACTORS))
-    split = shapley_values(scores, FACTORS, np.random.default_rng(0))
-    groups = group(study.finished, *FACTORS)
-    claims, plot, table = split_parts(study, split, "the gain from all three")
+    scores = code_two_levels(scores_by(study, *FACTORS))
+    decomposition = shapley_decomposition(scores, FACTORS, np.random.default_rng(0))
+    claims, plot, table = decomposition_evidence(study, decomposition, "the gain from all three")
     return Answer(
-        verdicts=judged(claims),
+        verdicts=assess_claims(claims),
         plots=(plot,),
         tables=(
             table,
-            interaction_table(interactions(scores, FACTORS)),
-            score_table("Scores", FACTORS, groups),
+            interaction_table(two_way_interactions(scores, FACTORS)),
+            score_table(study, *FACTORS),
         ),
         notes=(
             SCORE_NOTE,
-            "Shapley values: what a factor adds, averaged over all orders in which the three can "
-            "be switched on; they add up to the whole gain. With three factors and few seeds "
-            "their intervals are wide, and a factor that helps only beside another is shared "
-            "between the two.",
+            "Shapley values: the gain from a factor, averaged over all orders in which the three "
+            "factors can be switched on. They add up to the total gain. With three factors and few "
+            "seeds their intervals are wide. The gain of an interaction is divided equally between "
+            "its factors.",
         ),
     )
 
@@ -58,9 +52,9 @@ def analyse(study: Study) -> Answer:
 def question() -> Question:
     return Question(
         name="attribution",
-        asks="How much of the gain belongs to the objective, the recipe and depth each?",
+        text="How much do the objective, the recipe and depth each contribute to the gain?",
         setups=extremes(),
         grids=grids,
         analyse=analyse,
-        needs="objective",
+        required_factor="objective",
     )

@@ -1,19 +1,11 @@
-"""Does depth help because it collects other data, or because it learns more from the same data?"""
-
-import numpy as np
+"""Does depth help exploration, or learning from given data?"""
 
 from kilolayer.agents.registry import name_of
 from kilolayer.analysis.answer import Answer
-from kilolayer.analysis.claims import judged
-from kilolayer.analysis.effects import split_parts, two_levels
-from kilolayer.analysis.factorial import two_by_two
-from kilolayer.analysis.outcomes import (
-    SCORE_NOTE,
-    group,
-    score_table,
-    scores_by,
-)
+from kilolayer.analysis.claims import assess_claims
+from kilolayer.analysis.effects import two_by_two_evidence
 from kilolayer.analysis.study import Study
+from kilolayer.analysis.study_scores import SCORE_NOTE, score_table, scores_by
 from kilolayer.studies.collector_learner import CollectorLearner
 from kilolayer.studies.grid import Grid, field_factor
 from kilolayer.studies.question import Question, Setup
@@ -29,24 +21,23 @@ def grids(setup: Setup) -> list[Grid]:
 
 
 def analyse(study: Study) -> Answer:
-    scores = two_levels(scores_by(study, *FACTORS))
-    split = two_by_two(
-        scores, ("exploration", "expressivity"), "interaction", np.random.default_rng(0)
+    scores = scores_by(study, *FACTORS)
+    names = ("exploration", "expressivity")
+    claims, plot, table = two_by_two_evidence(
+        study, scores, names, "interaction", "the gain from depth"
     )
-    groups = group(study.finished, *FACTORS)
-    claims, plot, table = split_parts(study, split, "the gain from depth")
     return Answer(
-        verdicts=judged(claims),
+        verdicts=assess_claims(claims),
         plots=(plot,),
-        tables=(table, score_table("Scores", FACTORS, groups)),
+        tables=(table, score_table(study, *FACTORS)),
         notes=(
             SCORE_NOTE,
-            "Collector and learner train on the same batches of one buffer that the collector "
-            "fills; the learner is evaluated. Exploration: a deep collector before a shallow "
-            "learner, less shallow before shallow. Expressivity: a deep learner behind a shallow "
-            "collector, less the same. Interaction: what both bring beyond that.",
-            "A learner behind a collector never tests what it believes, so its scores may lie "
-            "below those of an agent that collects for itself.",
+            "The collector fills the replay buffer; collector and learner train on the same "
+            "batches of it, and the learner is evaluated. Exploration: the gain from a deep "
+            "collector with a shallow learner. Expressivity: the gain from a deep learner with a "
+            "shallow collector. Interaction: the gain from both, minus these two gains.",
+            "The learner never collects data with its own policy, so its scores may be lower than "
+            "those of an agent that does.",
         ),
     )
 
@@ -54,9 +45,9 @@ def analyse(study: Study) -> Answer:
 def question() -> Question:
     return Question(
         name="collector-learner",
-        asks="Does depth help by what it explores, by what it learns from the data, or by both?",
+        text="Does depth help exploration, learning from given data, or both?",
         setups=extremes(),
         grids=grids,
         analyse=analyse,
-        needs="collector",
+        required_factor="collector",
     )

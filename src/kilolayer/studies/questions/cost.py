@@ -1,16 +1,26 @@
-"""Which depth is best for a budget of steps, updates, hours or operations?"""
+"""Which depth scores best at equal environment steps, updates, seconds or operations?"""
 
 from collections.abc import Callable
 
 import numpy as np
 
 from kilolayer.analysis.answer import Answer, Plot, Series, Table
-from kilolayer.analysis.claims import judged, unsettled
-from kilolayer.analysis.cost import CostCurve, at_budget, best_depths, recommended_depth
+from kilolayer.analysis.claims import assess_claims, inconclusive
+from kilolayer.analysis.cost_curves import (
+    CostCurve,
+    depth_pareto_front,
+    recommend_depth,
+    scores_at_budget,
+)
 from kilolayer.analysis.depth_claims import recommendation_claim
 from kilolayer.analysis.load import Run
-from kilolayer.analysis.outcomes import SCORE_AXIS, TIME_AT_GOAL, curves, group
 from kilolayer.analysis.study import Study, StudyRun
+from kilolayer.analysis.study_scores import (
+    SCORE_AXIS,
+    TIME_AT_GOAL,
+    learning_curves,
+    replicated_runs_by_depth,
+)
 from kilolayer.analysis.threshold import WINDOW
 from kilolayer.studies.cost import operations
 from kilolayer.studies.question import Question
@@ -28,9 +38,9 @@ def counted(run: Run, name: str) -> np.ndarray:
 
 
 def seconds(run: Run) -> np.ndarray:
-    """Seconds of acting and learning up to each evaluation.
+    """Seconds of collecting and updating up to each evaluation.
 
-    Compiling, evaluating and saving are left out."""
+    Compilation, evaluations and checkpoints are excluded."""
     spent = [
         (event["updates"], event["seconds"].get("prefill", 0.0) + event["seconds"]["train"])
         for event in run.events
@@ -41,8 +51,8 @@ def seconds(run: Run) -> np.ndarray:
 
 
 def floating_point(run: Run) -> np.ndarray:
-    each = operations(run.config)
-    return each.until(counted(run, "updates"), counted(run, "env_steps"))  # type: ignore[arg-type]
+    own = operations(run.config)
+    return own.up_to(counted(run, "updates"), counted(run, "env_steps"))  # type: ignore[arg-type]
 
 
 COSTS: dict[str, CostOf] = {
@@ -54,48 +64,47 @@ COSTS: dict[str, CostOf] = {
 
 
 def cost_curve(depth: int, runs: list[StudyRun], cost: CostOf) -> CostCurve:
-    """The seeds' mean cost at each evaluation; evaluations before the first update are left out."""
-    _, scores = curves(runs)
+    """The score over the seeds' mean cost, without evaluations before the first update."""
+    _, scores = learning_curves(runs)
     mean_cost = np.mean([cost(run.run) for run in runs], axis=0)
-    # A score before the first update cost no updates.
     kept = counted(runs[0].run, "updates") > 0
     return CostCurve.from_seeds(depth, mean_cost[kept], scores[:, kept])
 
 
 def analyse(study: Study) -> Answer:
-    groups = {d[0]: runs for d, runs in group(study.finished, "depth").items() if len(runs) > 1}
-    if len(groups) < 2:
-        raise UserError("a comparison needs two depths with two seeds each: run more of them.")
-    claims, open_still, plots, rows = [], [], [], []
+    groups = replicated_runs_by_depth(study, min_depths=2)
+    claims, untested, plots, rows = [], [], [], []
     for name, cost in COSTS.items():
-        found = [cost_curve(depth, runs, cost) for depth, runs in groups.items()]
-        budget = min(curve.cost[-1] for curve in found)
-        scores = at_budget(found, budget)
+        curves = [cost_curve(depth, runs, cost) for depth, runs in groups.items()]
+        budget = min(curve.cost[-1] for curve in curves)
+        scores = scores_at_budget(curves, budget)
         try:
-            best = recommended_depth(found, budget)
-            claims.append(recommendation_claim(best, name, study.failed))
+            recommendation = recommend_depth(curves, budget)
+            claims.append(recommendation_claim(recommendation, name, study.failed))
         except UserError as error:
-            open_still.append(unsettled(f"At equal {name}: {error}"))
-        plots.append(_plot(name, found))
-        front = sorted({depth for _, depth, _ in best_depths(found)})
-        at = ", ".join(
+            untested.append(inconclusive(f"At equal {name}: {error}"))
+        plots.append(_plot(name, curves))
+        front = sorted({depth for _, depth, _ in depth_pareto_front(curves)})
+        means = ", ".join(
             f"{depth}: {mean:.3g}" for depth, mean in zip(scores.depth, scores.mean, strict=True)
         )
-        rows.append((name, f"{budget:.3g}", at, ", ".join(map(str, front))))
-    columns = ("cost", "budget: the cheapest depth's whole run", "score there", "Pareto front")
+        rows.append((name, f"{budget:.3g}", means, ", ".join(map(str, front))))
+    columns = ("cost", "budget: run of the cheapest depth", "scores by depth", "Pareto front")
     return Answer(
-        verdicts=(*judged(claims), *open_still),
+        verdicts=(*assess_claims(claims), *untested),
         plots=tuple(plots),
         tables=(Table("Depths at equal cost", columns, tuple(rows)),),
         notes=(
-            f"Scores are trailing means of {WINDOW} evaluations of time at goal, means of seeds.",
-            "Seconds are those of acting and learning, on the machine and as busy as it was.",
-            "Operations are those of matrix products, two for each pair of factors.",
+            f"Scores are time at goal: trailing mean of {WINDOW} evaluations, mean over seeds.",
+            "Seconds are those of collecting and updating. They depend on the machine and its "
+            "load.",
+            "Floating-point operations are those of matrix products, two per multiplication and "
+            "addition.",
         ),
     )
 
 
-def _plot(name: str, found: list[CostCurve]) -> Plot:
+def _plot(name: str, curves: list[CostCurve]) -> Plot:
     series = tuple(
         Series(
             f"depth {curve.depth}",
@@ -104,7 +113,7 @@ def _plot(name: str, found: list[CostCurve]) -> Plot:
             tuple((curve.mean - curve.error).tolist()),
             tuple((curve.mean + curve.error).tolist()),
         )
-        for curve in found
+        for curve in curves
     )
     return Plot(f"Score against {name} (band: one standard error)", name, SCORE_AXIS, series)
 
@@ -112,9 +121,9 @@ def _plot(name: str, found: list[CostCurve]) -> Plot:
 def question() -> Question:
     return Question(
         name="cost",
-        asks="Which depth scores best at equal environment steps, updates, seconds and operations?",
+        text="Which depth scores best at equal environment steps, updates, seconds and operations?",
         setups=by_depth(),
         grids=grids,
         analyse=analyse,
-        needs="depth",
+        required_factor="depth",
     )

@@ -6,31 +6,30 @@ from dataclasses import dataclass
 import numpy as np
 
 from kilolayer.analysis.answer import Answer, Plot
-from kilolayer.analysis.claims import Claim, judged, unsettled
+from kilolayer.analysis.claims import Claim, assess_claims, inconclusive
 from kilolayer.analysis.depth import critical_depth, monotonicity, saturation_depth
 from kilolayer.analysis.depth_claims import critical_claim, monotonicity_claim, saturation_claim
 from kilolayer.analysis.depth_scores import DepthScores
-from kilolayer.analysis.differences import difference
-from kilolayer.analysis.outcomes import (
+from kilolayer.analysis.differences import mean_difference
+from kilolayer.analysis.study import Study
+from kilolayer.analysis.study_scores import (
     DEPTH_AXIS,
     SCORE_AXIS,
     SCORE_NOTE,
-    bounds_of,
-    change_claim,
-    group,
+    difference_claim,
     score_series,
     score_table,
     scores_by,
 )
-from kilolayer.analysis.study import Study
 from kilolayer.studies.grid import Grid
 from kilolayer.studies.question import Question, Setup
 from kilolayer.studies.setups import by_depth
 
-TOO_FEW = "Two depths with two seeds each are the least that can be compared."
+TOO_FEW = "A comparison needs two depths with two seeds each."
 CRITICAL_NOTE = (
-    "A depth is critical if one step brings more than half of what depth brings and no deeper "
-    "network loses it again: an intersection of Welch tests, doubled for the choice of the step."
+    "A depth is critical if one step in depth contributes more than half of the total gain from "
+    "depth and no deeper network loses it. The test is an intersection of Welch tests; its p-value "
+    "is doubled for the selection of the step."
 )
 
 
@@ -39,22 +38,24 @@ def grids(setup: Setup) -> list[Grid]:
 
 
 def analyse(study: Study) -> Answer:
-    scores, groups = scores_by(study, "depth"), group(study.finished, "depth")
-    found = depth_claims(study, scores)
-    series = (score_series("final score", scores, bounds_of(study)),)
+    scores = scores_by(study, "depth")
+    evidence = depth_claims(study, scores)
+    series = (score_series(study, "final score", scores),)
     return Answer(
-        verdicts=judged(found.claims) or (unsettled(TOO_FEW),),
+        verdicts=assess_claims(evidence.claims) or (inconclusive(TOO_FEW),),
         plots=(
-            Plot("Score by depth", DEPTH_AXIS, SCORE_AXIS, series, log_x=True, marks=found.marks),
+            Plot(
+                "Score by depth", DEPTH_AXIS, SCORE_AXIS, series, log_x=True, marks=evidence.marks
+            ),
         ),
-        tables=(score_table("Scores", ("depth",), groups),),
-        notes=(SCORE_NOTE, *found.notes),
+        tables=(score_table(study, "depth"),),
+        notes=(SCORE_NOTE, *evidence.notes),
     )
 
 
 @dataclass(frozen=True)
 class DepthClaims:
-    """marks: of the plot. notes: on the methods, and on depths that were left out."""
+    """marks: of the plot. notes: on the methods and on excluded depths."""
 
     claims: tuple[Claim, ...]
     marks: tuple[tuple[float, str], ...]
@@ -62,22 +63,22 @@ class DepthClaims:
 
 
 def depth_claims(study: Study, scores: Mapping[int, np.ndarray]) -> DepthClaims:
-    """Claims about depth from scores `{depth: [seeds]}`, first the deepest against the shallowest.
+    """Claims about depth from scores `{depth: [seeds]}`; the first compares the two extreme depths.
 
-    Depths with one seed are left out, and a note lists them. If fewer than two depths are left,
+    Depths with one seed are excluded, and a note lists them. If fewer than two depths remain,
     there are no claims.
     """
-    ample = {depth: row for depth, row in scores.items() if len(row) > 1}
-    single = [depth for depth in scores if depth not in ample]
-    notes = [f"Depths with one seed, left out of the tests: {single}."] if single else []
-    if len(ample) < 2:
+    replicated = {depth: row for depth, row in scores.items() if len(row) > 1}
+    single = [depth for depth in scores if depth not in replicated]
+    notes = [f"Depths with one seed, excluded from the tests: {single}."] if single else []
+    if len(replicated) < 2:
         return DepthClaims((), (), tuple(notes))
-    shallow, deep = min(ample), max(ample)
-    change = difference(ample[deep], ample[shallow])
-    says = f"From depth {shallow} to {deep} the score changes by"
-    claims, marks = [change_claim(study, says, change)], []
-    by_depth = DepthScores.from_seeds(ample)
-    if len(ample) > 2:
+    shallow, deep = min(replicated), max(replicated)
+    change = mean_difference(replicated[deep], replicated[shallow])
+    statement = f"From depth {shallow} to {deep} the score changes by"
+    claims, marks = [difference_claim(study, statement, change)], []
+    by_depth = DepthScores.from_seeds(replicated)
+    if len(replicated) > 2:
         critical = critical_depth(by_depth)
         claims.append(critical_claim(critical, study.failed))
         marks.append((float(critical.depth), f"largest step: to depth {critical.depth}"))
@@ -91,9 +92,9 @@ def depth_claims(study: Study, scores: Mapping[int, np.ndarray]) -> DepthClaims:
 def question() -> Question:
     return Question(
         name="depth",
-        asks="Does depth raise the score, where does it jump, and where does it saturate?",
+        text="Does depth raise the score, where does it jump, and where does it saturate?",
         setups=by_depth(),
         grids=grids,
         analyse=analyse,
-        needs="depth",
+        required_factor="depth",
     )

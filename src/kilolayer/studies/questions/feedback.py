@@ -1,16 +1,16 @@
-"""Does self-supervision give a network more to learn from than a sparse reward would?"""
+"""Does the contrastive objective supply more bits per parameter than a sparse reward?"""
 
 import numpy as np
 
 from kilolayer.agents.crl import CRL
 from kilolayer.analysis.answer import Answer, Plot, Series, Table
-from kilolayer.analysis.claims import Claim, judged
-from kilolayer.analysis.differences import Difference, gain
+from kilolayer.analysis.claims import Claim, assess_claims
+from kilolayer.analysis.differences import Difference, paired_difference
 from kilolayer.analysis.feedback import Feedback, feedback
 from kilolayer.analysis.load import Run
-from kilolayer.analysis.outcomes import TIME_AT_GOAL, group
 from kilolayer.analysis.statistics import Estimate, mean_interval
 from kilolayer.analysis.study import Study
+from kilolayer.analysis.study_scores import TIME_AT_GOAL, group_runs
 from kilolayer.studies.cost import operations
 from kilolayer.studies.question import Question
 from kilolayer.studies.questions.depth import grids
@@ -33,8 +33,8 @@ def feedback_of(run: Run) -> Feedback:
     rounds = [event for event in run.events if LOSS in event.get("metrics", {})]
     updates = np.array([event["updates"] for event in rounds], float)
     loss = np.array([event["metrics"][LOSS] for event in rounds])
-    # Evaluations measure how often a step lies within the radius. The training goals are preferred
-    # if every evaluation played them, since the data are collected with those goals.
+    # Evaluations measure how often a step lies within the radius. Training goals are preferred if
+    # every evaluation includes them, since the data are collected with those goals.
     training = "evaluation_training_goals/time_at_goal"
     steps, time = run.curve(training)
     if len(steps) < len(run.curve(TIME_AT_GOAL)[0]):
@@ -46,21 +46,21 @@ def feedback_of(run: Run) -> Feedback:
 
 def analyse(study: Study) -> Answer:
     series, rows, claims = [], [], []
-    for (depth,), runs in group(study.finished, "depth").items():
-        found = [feedback_of(run.run) for run in runs]
+    for (depth,), runs in group_runs(study.finished, "depth").items():
+        results = [feedback_of(run.run) for run in runs]
         parameters = operations(runs[0].run.config).parameters
         for name in ("contrastive", "bound", "reward"):
-            total = np.array([getattr(each, name) for each in found]).mean(0) / parameters
+            total = np.array([getattr(result, name) for result in results]).mean(0) / parameters
             series.append(
-                Series(f"{name}, depth {depth}", tuple(found[0].updates.tolist()), tuple(total))
+                Series(f"{name}, depth {depth}", tuple(results[0].updates.tolist()), tuple(total))
             )
         contrastive, reward, bound = (
-            np.array([getattr(each, name)[-1] / parameters for each in found])
+            np.array([getattr(result, name)[-1] / parameters for result in results])
             for name in ("contrastive", "reward", "bound")
         )
         if len(runs) < 2:
             continue
-        claims.append(_claim(study, depth, gain(np.log2(contrastive / reward))))
+        claims.append(_claim(study, depth, paired_difference(np.log2(contrastive / reward))))
         rows.append(
             (
                 str(depth),
@@ -71,42 +71,43 @@ def analyse(study: Study) -> Answer:
             )
         )
     if not claims:
-        raise UserError("an interval needs two seeds at one depth at least: run more seeds.")
-    columns = ("depth", "parameters", "contrastive, bits", "at most (log2 B)", "reward, bits")
+        raise UserError("an interval needs at least two seeds at one depth: run more seeds.")
+    columns = ("depth", "parameters", "contrastive, bits", "upper bound (log2 B)", "reward, bits")
     return Answer(
-        verdicts=judged(claims),
-        plots=(Plot("Bits per parameter so far", "updates", "bits per parameter", tuple(series)),),
+        verdicts=assess_claims(claims),
+        plots=(
+            Plot("Cumulative bits per parameter", "updates", "bits per parameter", tuple(series)),
+        ),
         tables=(Table("Bits per parameter at the end", columns, tuple(rows)),),
         notes=(
-            "Contrastive: log2 B minus the InfoNCE loss, a lower bound of what a pair tells of its "
-            "goal that cannot exceed log2 B; penalties are left out. Reward: the entropy of being "
-            "within the success radius at a step, an upper bound of what a sparse reward tells. "
-            "Each is counted for every transition of every update, so one that is drawn again "
-            "counts again.",
-            "The reward is that of the same runs' data, by the share of steps at the goal in "
-            "evaluations; what an agent trained on that reward would have collected is another "
-            "question.",
+            "Contrastive: log2 B minus the InfoNCE loss, without penalties. It is a lower bound "
+            "of the mutual information of a state-action pair and its goal, and at most log2 B. "
+            "Reward: the entropy of the event that a step lies within the success radius, an "
+            "upper bound of the information in a sparse reward. Both are counted for every "
+            "transition of every update. A transition that is sampled again counts again.",
+            "The reward is computed for the data of the same runs, from the share of steps at the "
+            "goal in evaluations. An agent trained on that reward would collect other data.",
         ),
     )
 
 
 def _claim(study: Study, depth: int, ratio: Difference) -> Claim:
-    """ratio: log2 of contrastive over reward; 0 if both supply the same."""
-    log2 = ratio.value
+    """ratio: log2 of contrastive over reward; 0 if both supply equal information."""
+    log2 = ratio.estimate
     times = Estimate(2.0**log2.value, 2.0**log2.low, 2.0**log2.high, log2.seeds)
-    says = (
-        f"At depth {depth} the contrastive objective supplies, of the bits of a sparse reward on "
-        "the same data, times"
+    statement = (
+        f"At depth {depth} the contrastive objective supplies more bits than a sparse reward on "
+        "the same data, by a factor of"
     )
-    return Claim(says, times, ratio.p, study.failed, None)
+    return Claim(statement, times, ratio.p, study.failed, None)
 
 
 def question() -> Question:
     return Question(
         name="feedback",
-        asks="How many bits per parameter does the contrastive objective supply, and a reward?",
+        text="How many bits per parameter do the contrastive objective and a sparse reward supply?",
         setups=with_training_goals(by_depth()),
         grids=grids,
         analyse=analyse,
-        needs="depth",
+        required_factor="depth",
     )

@@ -1,4 +1,4 @@
-"""From which depth on do signals, gradients or representations fail?"""
+"""At which depth do signals, gradients or representations fail?"""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ import numpy as np
 from scipy import stats
 
 from kilolayer.analysis.answer import Answer, Plot, Series, Table
-from kilolayer.analysis.claims import Claim, judged
+from kilolayer.analysis.claims import Claim, assess_claims
 from kilolayer.analysis.diagnostics import block_diagnostics
-from kilolayer.analysis.groups import with_interval
-from kilolayer.analysis.outcomes import group, minutes
-from kilolayer.analysis.statistics import share_interval
+from kilolayer.analysis.groups import mean_text
+from kilolayer.analysis.statistics import proportion_interval
 from kilolayer.analysis.study import Study, StudyRun
+from kilolayer.analysis.study_scores import group_runs, mean_minutes
 from kilolayer.studies.question import Question, Setup
 from kilolayer.studies.questions.depth import grids
 from kilolayer.studies.setups import PAPER, POINT
@@ -19,43 +19,43 @@ from kilolayer.types import UserError
 
 ACCURACY, LOSS = "critic/accuracy", "critic/contrastive_loss"
 DEPTHS = (64, 256, 1024, 4096)
-# A critic learns if its accuracy is this many times chance, mean of the last quarter of training.
+# A critic learns if its mean accuracy in the last quarter of training is this multiple of chance.
 LEARNT = 2.0
 SHORT: dict[str, Any] = {"num_evaluations": 2, "eval_envs": 16}
 
 
-def late(run: StudyRun, metric: str) -> float:
+def late_mean(run: StudyRun, metric: str) -> float:
     """Mean over the last quarter of the rounds."""
     values = run.run.curve(metric)[1]
     if len(values) == 0:
-        raise UserError(f"{run.name} has no {metric}: this question is about the agent crl.")
+        raise UserError(f"{run.name} has no {metric}: this question needs runs of the agent crl.")
     return float(values[-max(1, len(values) // 4) :].mean())
 
 
 def analyse(study: Study) -> Answer:
-    groups = group(study.finished, "depth")
+    groups = group_runs(study.finished, "depth")
     if not groups:
-        raise UserError("every run broke off: see the study's failures.")
-    failed = group([run for run in study.runs if run.state == "failed"], "depth")
-    rows, series, learns = [], {"first block": [], "last block": []}, {}
+        raise UserError("every run failed: see the study's folder failures.")
+    failed = group_runs([run for run in study.runs if run.state == "failed"], "depth")
+    rows, series, learning = [], {"first block": [], "last block": []}, {}
     for (depth,), runs in groups.items():
         chance = 1 / runs[0].run.config.agent.batch_size
-        accuracy = np.array([late(run, ACCURACY) for run in runs])
-        loss = np.array([late(run, LOSS) for run in runs])
+        accuracy = np.array([late_mean(run, ACCURACY) for run in runs])
+        loss = np.array([late_mean(run, LOSS) for run in runs])
         blocks = block_diagnostics(runs[0].run)["state-action encoder"]
-        learns[depth] = int((accuracy > LEARNT * chance).sum())
-        for name, place in (("first block", 0), ("last block", -1)):
-            series[name].append((depth, float(blocks.gradient_norm[place])))
+        learning[depth] = int((accuracy > LEARNT * chance).sum())
+        for name, index in (("first block", 0), ("last block", -1)):
+            series[name].append((depth, float(blocks.gradient_norm[index])))
         rows.append(
             (
                 str(depth),
                 f"{len(runs)} of {len(runs) + len(failed.get((depth,), ()))}",
-                with_interval(accuracy / chance, (0.0, 1 / chance)),
-                with_interval(np.log(runs[0].run.config.agent.batch_size) - loss),
+                mean_text(accuracy / chance, (0.0, 1 / chance)),
+                mean_text(np.log(runs[0].run.config.agent.batch_size) - loss),
                 f"{blocks.residual_norm[-1]:.3g}",
                 f"{blocks.effective_rank[-1]:.3g}",
                 f"{blocks.dormant_share.mean():.2f}",
-                f"{minutes(runs):.1f}",
+                f"{mean_minutes(runs):.1f}",
             )
         )
     columns = (
@@ -67,7 +67,7 @@ def analyse(study: Study) -> Answer:
         for name, points in series.items()
     )
     return Answer(
-        verdicts=judged(_claims(study, learns)),
+        verdicts=assess_claims(_claims(study, learning)),
         plots=(
             Plot(
                 "Gradient of the state-action encoder's blocks", "depth", "norm", lines, log_x=True
@@ -75,24 +75,24 @@ def analyse(study: Study) -> Answer:
         ),
         tables=(Table("Short runs", columns, tuple(rows)),),
         notes=(
-            "Short runs: they show what starts, not what is learnt in the end. A depth learns here "
-            f"if the critic finds the right goal {LEARNT:g} times as often as chance in the last "
-            "quarter of training. p is that of a coin deciding which runs learn; a run that failed "
-            "did not learn. Norms and ranks are those of the first seed.",
+            "Short runs show whether learning starts, not the final performance. A run learns if "
+            f"the critic's accuracy in the last quarter of training is {LEARNT:g} times that of "
+            "chance. p is that of a binomial test against a probability of 0.5; a failed run "
+            "counts as not learning. Norms and ranks are those of the first seed.",
         ),
     )
 
 
-def _claims(study: Study, learns: dict[int, int]) -> list[Claim]:
-    """For every depth, the share of runs in which the critic learns; failed runs do not learn."""
+def _claims(study: Study, learning: dict[int, int]) -> list[Claim]:
+    """The share of runs in which the critic learns, by depth; a failed run does not learn."""
     ended = [run for run in study.runs if run.state in ("finished", "failed")]
-    counts = {depth: len(runs) for (depth,), runs in group(ended, "depth").items()}
+    counts = {depth: len(runs) for (depth,), runs in group_runs(ended, "depth").items()}
     return [
         Claim(
-            f"At depth {depth} the critic starts to learn in {learns.get(depth, 0)} of {count} "
-            "runs; as a share",
-            share_interval(learns.get(depth, 0), count),
-            float(stats.binomtest(learns.get(depth, 0), count, 0.5).pvalue),
+            f"At depth {depth} the critic learns in {learning.get(depth, 0)} of {count} runs; the "
+            "share is",
+            proportion_interval(learning.get(depth, 0), count),
+            float(stats.binomtest(learning.get(depth, 0), count, 0.5).pvalue),
             0,
             None,
         )
@@ -101,13 +101,13 @@ def _claims(study: Study, learns: dict[int, int]) -> list[Claim]:
 
 
 def question() -> Question:
-    # A fraction of the quick size's steps, in networks up to 512 times as deep.
+    # Fewer steps than the size quick of other questions, in networks up to 512 times as deep.
     point = POINT.having(total_steps=16_000, width=16, batch_size=64, **SHORT)
     laptop = POINT.having(total_steps=40_000, **SHORT)
     paper = PAPER.having(total_steps=1_000_000, **SHORT)
     return Question(
         name="limits",
-        asks="From which depth on do signals, gradients or representations fail?",
+        text="At which depth do signals, gradients or representations fail?",
         setups={
             "quick": Setup(point, (64, 256, 1024), 2),
             "laptop": Setup(laptop, DEPTHS, 2),
@@ -115,5 +115,5 @@ def question() -> Question:
         },
         grids=grids,
         analyse=analyse,
-        needs="depth",
+        required_factor="depth",
     )

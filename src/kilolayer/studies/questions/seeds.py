@@ -1,8 +1,7 @@
 """How many seeds does a claim about depth need?"""
 
 from kilolayer.analysis.answer import Answer, Plot, Series, Table
-from kilolayer.analysis.claims import Verdict, estimated
-from kilolayer.analysis.outcomes import SCORE_NOTE, scores_by
+from kilolayer.analysis.claims import Verdict, untested_estimate
 from kilolayer.analysis.power import (
     LEVEL,
     MOST_SEEDS,
@@ -12,6 +11,7 @@ from kilolayer.analysis.power import (
     seeds_needed,
 )
 from kilolayer.analysis.study import Study
+from kilolayer.analysis.study_scores import SCORE_NOTE, scores_by
 from kilolayer.studies.question import Question
 from kilolayer.studies.questions.depth import grids
 from kilolayer.studies.setups import by_depth
@@ -22,66 +22,70 @@ COUNTS = (2, 3, 5, 10, 20, 50, 100)
 
 
 def analyse(study: Study) -> Answer:
-    scores = {d: row for d, row in scores_by(study, "depth").items() if len(row) > 1}
+    scores = {depth: row for depth, row in scores_by(study, "depth").items() if len(row) > 1}
     if len(scores) < 2:
-        raise UserError("a power analysis needs two depths with two seeds each: run more.")
+        raise UserError(
+            "a power analysis needs two depths with two seeds each: run more seeds or depths."
+        )
     shallow, deep = min(scores), max(scores)
     pair = f"depth {shallow} and {deep}"
-    found = {share: seeds_needed(scores[deep], scores[shallow], share) for share in SHARES}
-    here = min(len(scores[shallow]), len(scores[deep]))
-    verdicts = tuple(_verdict(pair, share, each, here) for share, each in found.items())
+    needs = {share: seeds_needed(scores[deep], scores[shallow], share) for share in SHARES}
+    existing = min(len(scores[shallow]), len(scores[deep]))
+    verdicts = tuple(_verdict(pair, share, each, existing) for share, each in needs.items())
     rows = tuple(
         (
-            f"{100 * share:.0f} % of what was seen",
+            f"{100 * share:.0f} % of the observed difference",
             f"{each.effect:.3g}",
-            f"{abs(each.standardised):.2f}",
+            f"{abs(each.effect_size):.2f}",
             _count(each),
             f"{each.power:.2f}",
         )
-        for share, each in found.items()
+        for share, each in needs.items()
     )
-    columns = ("difference", "in score units", "in spreads", "seeds each", f"power with {here}")
+    power = f"power with {existing} seeds"
+    columns = ("difference", "in score units", "Cohen's d", "seeds per depth", power)
     series = tuple(
         Series(
-            f"{100 * share:.0f} % of the difference seen",
+            f"{100 * share:.0f} % of the observed difference",
             tuple(map(float, COUNTS)),
-            tuple(power_of_difference(each.standardised, count) for count in COUNTS),
+            tuple(power_of_difference(each.effect_size, count) for count in COUNTS),
         )
-        for share, each in found.items()
+        for share, each in needs.items()
     )
     return Answer(
         verdicts=verdicts,
-        plots=(Plot("Power by seeds", "seeds of each depth", "power", series, log_x=True),),
-        tables=(Table(f"Seeds to tell {pair} apart", columns, rows),),
+        plots=(Plot("Power by number of seeds", "seeds per depth", "power", series, log_x=True),),
+        tables=(Table(f"Seeds needed to distinguish {pair}", columns, rows),),
         notes=(
             SCORE_NOTE,
-            f"Seeds of each depth with which a two-sided test at {LEVEL:g} finds the difference "
-            f"with a chance of {POWER:g}, for normal scores of one spread. Difference and spread "
-            f"are themselves estimated from {here} seeds, so take the numbers as orders of "
-            "magnitude; a difference that was found because it was large is likely smaller.",
+            f"Seeds per depth with which a two-sided test at level {LEVEL:g} has a power of "
+            f"{POWER:g}, for normal scores of equal variance. Difference and standard deviation "
+            f"are estimated from {existing} seeds, so the numbers are orders of magnitude. A "
+            "difference that was selected because it is large is likely overestimated.",
         ),
     )
 
 
-def _verdict(pair: str, share: float, found: SeedsNeeded, here: int) -> Verdict:
-    difference = "the difference seen" if share == 1 else f"{100 * share:.0f} % of it"
-    enough = found.seeds is not None and here >= found.seeds
-    tail = f"there are {here}" + (", which is enough." if enough else ".")
-    return estimated(
-        f"To tell {pair} apart by {difference} takes {_count(found)} seeds each; {tail}"
+def _verdict(pair: str, share: float, needed: SeedsNeeded, existing: int) -> Verdict:
+    part = "" if share == 1 else f"{100 * share:.0f} % of "
+    enough = needed.seeds is not None and existing >= needed.seeds
+    conclusion = f"there are {existing}" + (", which is enough." if enough else ".")
+    return untested_estimate(
+        f"To detect {part}the observed difference between {pair}, {_count(needed)} seeds per depth "
+        f"are needed; {conclusion}"
     )
 
 
-def _count(found: SeedsNeeded) -> str:
-    return f"more than {MOST_SEEDS:,}" if found.seeds is None else str(found.seeds)
+def _count(needed: SeedsNeeded) -> str:
+    return f"more than {MOST_SEEDS:,}" if needed.seeds is None else str(needed.seeds)
 
 
 def question() -> Question:
     return Question(
         name="seeds",
-        asks="How many seeds does a claim about depth need, by the spread of these runs?",
+        text="How many seeds does a claim about depth need, given the variance of these runs?",
         setups=by_depth(),
         grids=grids,
         analyse=analyse,
-        needs="depth",
+        required_factor="depth",
     )

@@ -1,20 +1,20 @@
-"""Trained on near goals, tested on far goals: does depth help to combine known paths?"""
+"""Does depth help to reach far goals after training on near goals (trajectory stitching)?"""
 
 import numpy as np
 
 from kilolayer.analysis.answer import Answer, Plot, Table
-from kilolayer.analysis.claims import judged
-from kilolayer.analysis.differences import difference
-from kilolayer.analysis.groups import with_interval
-from kilolayer.analysis.outcomes import (
+from kilolayer.analysis.claims import assess_claims
+from kilolayer.analysis.differences import mean_difference
+from kilolayer.analysis.groups import mean_text
+from kilolayer.analysis.study import Study
+from kilolayer.analysis.study_scores import (
     DEPTH_AXIS,
     SCORE_NOTE,
-    bounds_of,
-    change_claim,
+    difference_claim,
     score_series,
     scores_by,
+    study_score_bounds,
 )
-from kilolayer.analysis.study import Study
 from kilolayer.config import RunConfig
 from kilolayer.recommendations import recommended
 from kilolayer.studies.question import Question, Setup
@@ -25,14 +25,14 @@ from kilolayer.training.evaluate import evaluation_key, evaluation_start
 from kilolayer.types import UserError
 
 FAR, NEAR = "evaluation/success", "evaluation_training_goals/success"
-DRAWN = 512  # pairs of start and goal, sampled to measure how far apart they are
+PAIRS = 512  # of start and goal, sampled to measure their distance
 TASK = "ant_u4_maze_stitching"
 LAPTOP: RunConfig = recommended(TASK, tensorboard=False)
 
 
 def analyse(study: Study) -> Answer:
     if any(len(run.run.curve(NEAR)[0]) == 0 for run in study.finished):
-        raise UserError("the task has no goals of its own for training, so nothing is stitched.")
+        raise UserError("the task has no separate training goals, so no trajectories are stitched.")
     far, near = (scores_by(study, "depth", metric=metric) for metric in (FAR, NEAR))
     if len(far) < 2:
         raise UserError("a comparison needs two depths: add depths to the study.")
@@ -40,61 +40,61 @@ def analyse(study: Study) -> Answer:
     # The gap is taken within each run, since one network has both scores.
     gaps = {depth: near[depth] - far[depth] for depth in far}
     claims = [
-        change_claim(study, says, difference(scores[deep], scores[shallow]), FAR)
-        for says, scores in (
+        difference_claim(study, statement, mean_difference(scores[deep], scores[shallow]), FAR)
+        for statement, scores in (
             (f"From depth {shallow} to {deep} success on far goals changes by", far),
             ("The gap between near and far goals changes by", gaps),
         )
     ]
-    share = bounds_of(study, FAR)
+    bounds = study_score_bounds(study, FAR)
     rows = tuple(
         (
             str(depth),
             str(len(far[depth])),
-            with_interval(near[depth], share),
-            with_interval(far[depth], share),
-            with_interval(gaps[depth], (-1.0, 1.0)),
+            mean_text(near[depth], bounds),
+            mean_text(far[depth], bounds),
+            mean_text(gaps[depth], (-1.0, 1.0)),
         )
         for depth in far
     )
     series = (
-        score_series("far goals", far, share),
-        score_series("goals as in training", near, share),
+        score_series(study, "far goals", far, FAR),
+        score_series(study, "training goals", near, FAR),
     )
     return Answer(
-        verdicts=judged(claims),
+        verdicts=assess_claims(claims),
         plots=(Plot("Success by depth", DEPTH_AXIS, "success", series, log_x=True),),
         tables=(Table("Success", ("depth", "seeds", "near goals", "far goals", "gap"), rows),),
         notes=(
             SCORE_NOTE,
-            "Success: share of episodes with any step within the radius.",
-            what_is_stitched(study.finished[0].run.task),
+            "Success: share of episodes with at least one step within the success radius.",
+            stitching_note(study.finished[0].run.task),
         ),
     )
 
 
-def what_is_stitched(task: Task) -> str:
-    """Whether training samples pairs of start and goal as far apart as the evaluation does."""
+def stitching_note(task: Task) -> str:
+    """Whether training samples pairs of start and goal as distant as those of the evaluation."""
     lengths = {split: path_lengths(task, split) for split in ("training", "evaluation")}
     farthest, nearest = lengths["training"].max(), np.median(lengths["evaluation"])
     if farthest < nearest:
         return (
-            f"Training never asks for a way of more than {farthest} cells, and half of the "
-            f"evaluation's ways have {nearest:g} cells or more: those must be put together."
+            f"Training paths have at most {farthest} cells, and half of the evaluation paths have "
+            f"{nearest:g} cells or more: these need stitching of shorter paths."
         )
     share = (lengths["training"] >= nearest).mean()
     return (
-        f"Training goals lie far away too: {100 * share:.0f} % of the training episodes ask for a "
-        f"way of {nearest:g} cells or more, which half of the evaluation's have. So nothing need "
-        "be put together, and this is a rehearsal of the question."
+        f"Training goals are far away too: {100 * share:.0f} % of the training paths have "
+        f"{nearest:g} cells or more, as have half of the evaluation paths. No stitching is needed, "
+        "so this study only rehearses the question."
     )
 
 
 def path_lengths(task: Task, split: GoalSplit) -> np.ndarray:
-    """Cells from start to goal, `[DRAWN]`; raises UserError for a task without a maze."""
+    """Cells from start to goal, `[PAIRS]`; raises UserError for a task without a maze."""
     if task.maze is None:
-        raise UserError("the task has no maze, so no way is put together from others.")
-    start = evaluation_start(task, evaluation_key(0, 0), DRAWN, split)
+        raise UserError("the task has no maze, so path lengths are not defined.")
+    start = evaluation_start(task, evaluation_key(0, 0), PAIRS, split)
     return task.maze.path_lengths_between(
         np.asarray(start.qpos[:, :2]), np.asarray(start.goal[:, :2])
     )
@@ -103,11 +103,11 @@ def path_lengths(task: Task, split: GoalSplit) -> np.ndarray:
 def question() -> Question:
     return Question(
         name="stitching",
-        asks="Trained on near pairs of start and goal, does depth help to reach far ones?",
+        text="Does depth help to reach far goals after training on near goals?",
         setups=with_training_goals(
             {
-                # In the point mazes training goals are drawn in all cells and evaluation goals in
-                # the far ones, so this size is a rehearsal.
+                # Point mazes draw training goals in all cells and evaluation goals in far cells, so
+                # this size is a rehearsal.
                 "quick": Setup(POINT, (4, 16), 3),
                 "laptop": Setup(LAPTOP, (4, 8, 16), 5),
                 "paper": Setup(PAPER.having(task=TASK), (4, 16, 64), 5),
@@ -115,5 +115,5 @@ def question() -> Question:
         ),
         grids=grids,
         analyse=analyse,
-        needs="depth",
+        required_factor="depth",
     )

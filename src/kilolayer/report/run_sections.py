@@ -1,30 +1,36 @@
-"""The sections of a run's report that show what the agent learnt. Each returns HTML.
+"""The sections of a run's report on learning curves, movement and networks. Each returns HTML.
 
-A section that cannot be drawn raises UserError; the page then shows the error's sentence instead.
+A section that cannot be drawn raises UserError; the page then shows the error message.
 """
 
 from kilolayer.analysis.diagnostics import BlockDiagnostics, block_diagnostics
 from kilolayer.analysis.load import Run
 from kilolayer.analysis.value_map import (
+    ValueCorrelation,
     ValueMap,
-    ValueOrder,
-    chosen_goals,
+    representative_goals,
+    value_correlation,
     value_map,
-    value_order,
 )
-from kilolayer.report.film import MARK_OF_GOALS, embedded, read_episodes, write_film
-from kilolayer.report.maps import MOST_TRAJECTORIES, trajectory_map, value_maps
+from kilolayer.report.film import GOAL_LEGEND, embed_film, read_episodes, write_film
+from kilolayer.report.maps import MAX_TRAJECTORIES, trajectory_map, value_maps
 from kilolayer.report.page import paragraph, table
-from kilolayer.report.plots import behaviour_curves, block_curves, learning_curves, success_by_path
+from kilolayer.report.run_plots import (
+    behaviour_curves,
+    behaviour_metrics,
+    block_curves,
+    learning_curves,
+    success_by_path,
+)
 from kilolayer.tasks.base import Task
 from kilolayer.types import UserError
 
 VALUE_RESOLUTION = 64
-# The first environments of the evaluation, not selected by their score.
 VIDEO_ENVS = 4
 VIDEO_ENV_PIXELS = 240
 VIDEO_FRAMES = 200
 LARGEST_VIDEO = 1_500_000  # bytes
+NO_MOVEMENT = "This task has no movement metrics, and no episode has succeeded yet."
 
 
 def curves_section(run: Run) -> str:
@@ -37,58 +43,55 @@ def curves_section(run: Run) -> str:
 
 
 def trajectories_section(run: Run) -> str:
-    headline, *others = run.task.splits
-    episodes = {headline: read_episodes(run, headline)}
-    for split in others:
+    main_split, *other_splits = run.task.splits
+    episodes = {main_split: read_episodes(run, main_split)}
+    for split in other_splits:
         # An unfinished run may have no evaluation of the training goals yet.
         if (run.path / "episodes" / f"{split}.npz").exists():
             episodes[split] = read_episodes(run, split)
     envs = episodes["evaluation"]["goal"].shape[1]
-    shown = min(envs, MOST_TRAJECTORIES)
+    shown = min(envs, MAX_TRAJECTORIES)
     text = f"The first {shown} of {envs} episodes of the newest evaluation of each goal split."
     return paragraph(text) + trajectory_map(run.task, episodes)
 
 
 def paths_section(run: Run) -> str:
     if run.task.maze is None:
-        raise UserError("This task has no maze, so its ways have no length in cells.")
+        raise UserError("This task has no maze, so path lengths are not defined.")
     return success_by_path(run)
 
 
 def behaviour_section(run: Run) -> str:
-    names = {name for event in run.events for name in event.get("metrics", {})}
-    if not any("/behaviour/" in name or name.endswith("path_efficiency") for name in names):
-        raise UserError("This task measures no movement, and no episode has succeeded yet.")
+    if not behaviour_metrics([run]):
+        raise UserError(NO_MOVEMENT)
     return behaviour_curves(run)
 
 
 def values_section(run: Run) -> str:
-    maze = run.task.maze
-    maps = [value_map(run, goal, VALUE_RESOLUTION) for goal in chosen_goals(run.task)]
-    orders = [value_order(values, maze) for values in maps]
-    titles = [f"goal {place_text(run.task, values)}" for values in maps]
+    maps = [value_map(run, goal, VALUE_RESOLUTION) for goal in representative_goals(run.task)]
+    titles = [f"goal {goal_text(run.task, values)}" for values in maps]
     sentences = [
-        paragraph(_order_sentence(run.task, values, order))
-        for values, order in zip(maps, orders, strict=True)
+        paragraph(_correlation_sentence(run.task, values, value_correlation(values, run.task.maze)))
+        for values in maps
     ]
     return value_maps(run.task, maps, titles) + "".join(sentences)
 
 
-def _order_sentence(task: Task, values: ValueMap, order: ValueOrder) -> str:
-    goal = f"For the goal {place_text(task, values)}"
-    if order.path is None:
+def _correlation_sentence(task: Task, values: ValueMap, found: ValueCorrelation) -> str:
+    goal = f"For the goal {goal_text(task, values)}"
+    if found.path is None:
         return (
-            f"{goal} the value falls with the straight-line distance with a rank correlation of "
-            f"{order.line:.2f} (1: strictly); {order.verdict}."
+            f"{goal} the rank correlation of the value with the negative straight-line distance is "
+            f"{found.straight_line:.2f}; {found.conclusion}."
         )
     return (
-        f"{goal} the value's rank correlation with nearness along the shortest path is "
-        f"{order.path:.2f}, with nearness along the straight line {order.line:.2f}, over "
-        f"{order.places} free cells: {order.verdict}."
+        f"{goal} the rank correlation of the value with the negative length of the shortest path "
+        f"is {found.path:.2f}, with the negative straight-line distance "
+        f"{found.straight_line:.2f}, over {found.positions} free cells: {found.conclusion}."
     )
 
 
-def place_text(task: Task, values: ValueMap) -> str:
+def goal_text(task: Task, values: ValueMap) -> str:
     x, y = values.goal[:2]
     return f"({x:.3g}, {y:.3g}) {task.goal.coordinates[0].unit}"
 
@@ -124,7 +127,7 @@ def video_section(run: Run) -> str:
     )
     speed = "in real time" if film.speed == 1 else f"at {film.speed:.2g} times real time"
     text = (
-        f"The first {film.envs} episodes of the newest evaluation, {speed}; also in "
-        f"media/{film.path.name}. {MARK_OF_GOALS}"
+        f"The first {film.envs} episodes of the newest evaluation, {speed}, also stored "
+        f"in media/{film.path.name}. {GOAL_LEGEND}"
     )
-    return paragraph(text) + embedded(film, LARGEST_VIDEO)
+    return paragraph(text) + embed_film(film, LARGEST_VIDEO)

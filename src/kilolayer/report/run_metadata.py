@@ -1,4 +1,4 @@
-"""The sections of a run's report on time, config and environment."""
+"""The headline of a run's report, and its sections on time, config and environment."""
 
 import json
 from collections.abc import Iterator
@@ -6,30 +6,30 @@ from pathlib import Path
 from typing import Any
 
 from kilolayer.analysis.load import Run
-from kilolayer.analysis.run_cost import wall_clock
+from kilolayer.analysis.run_cost import wall_clock_seconds
 from kilolayer.config import RunConfig
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.report.page import cards, paragraph, table
-from kilolayer.report.plots import short_count, time_bar
+from kilolayer.report.run_plots import time_bar
+from kilolayer.report.svg import short_count
 from kilolayer.runtime.progress import duration
 from kilolayer.tasks.registry import TASKS
 from kilolayer.types import UserError
 
-NOT_COMPARABLE = (
-    "Scores of this task are comparable with published ones in kind, not to the digit: published "
-    "figures come from another physics engine, and contacts, solver and integrator differ."
+COMPARABILITY_NOTE = (
+    "Compare trends with published scores of this task, not absolute scores: contacts, solver and "
+    "integrator of the published simulator differ."
 )
 
 
 def headline(run: Run) -> str:
     """Notices on the run's state, and its headline figures."""
     config, task, unit = run.config, run.task, run.task.goal.coordinates[0].unit
-    steps = max((event.get("env_steps", 0) for event in run.events), default=0)
-    updates = max((event.get("updates", 0) for event in run.events), default=0)
+    steps, updates = run.newest_count("env_steps"), run.newest_count("updates")
     actor, critic = run.plan.actor_torso.depth, run.plan.critic_torso.depth
-    depths = {actor, critic}
-    depth = str(depths.pop()) if len(depths) == 1 else f"{actor} / {critic}"
-    what = "layers deep" if "/" not in depth else "layers deep: actor / critic"
+    depth = (str(actor), "layers deep")
+    if actor != critic:
+        depth = (f"{actor} / {critic}", "layers deep: actor / critic")
     figures = [
         (_last(run, "evaluation/success", ".0%"), "success, share of episodes"),
         (
@@ -38,11 +38,11 @@ def headline(run: Run) -> str:
         ),
         (_last(run, "evaluation/smallest_distance", ".2f"), f"{unit}, smallest distance (mean)"),
         _progress(run, steps, updates),
-        (duration(wall_clock(run.events)), "wall-clock"),
-        (depth, what),
+        (duration(wall_clock_seconds(run.events)), "wall-clock time"),
+        depth,
         (str(config.network.width), "units wide"),
     ]
-    return _notices(run, steps, updates) + cards(figures) + paragraph(_subtitle(run), "how")
+    return _notices(run, steps, updates) + cards(figures) + paragraph(_subtitle(run), "caption")
 
 
 def _progress(run: Run, steps: int, updates: int) -> tuple[str, str]:
@@ -53,63 +53,67 @@ def _progress(run: Run, steps: int, updates: int) -> tuple[str, str]:
 
 def _subtitle(run: Run) -> str:
     return (
-        f"Deterministic policy, goals of the evaluation split, newest evaluation. A step counts as "
-        f"a success within {run.task.goal.radius:.3g} {run.task.goal.coordinates[0].unit} of the "
+        f"Newest evaluation: deterministic policy, goals of the evaluation split. A step is a "
+        f"success within {run.task.goal.radius:.3g} {run.task.goal.coordinates[0].unit} of the "
         f"goal. Seed {run.config.seed}. Directory: {run.path.name}."
     )
 
 
 def _notices(run: Run, steps: int, updates: int) -> str:
     notices = []
-    bad = [event for event in run.events if event["event"] == "nonfinite"]
+    nonfinite = [event for event in run.events if event["event"] == "nonfinite"]
     if not run.directory.finished:
         done, total = steps, run.plan.total_steps
         if run.config.collection.dataset is not None:
             done, total = updates, run.plan.training_unrolls * run.plan.updates_per_unroll
         notices.append(
-            f"This run is unfinished: {done:,} of {total:,} {run.clock} are logged. The report "
-            "shows it as it stands."
+            f"This run is unfinished: {done:,} of {total:,} {run.progress_unit} are logged."
         )
-    if bad and not run.directory.finished:
-        notices.append(f"It stopped because {bad[-1].get('tensor')} was not finite.")
+    if nonfinite and not run.directory.finished:
+        notices.append(f"Training stopped because {nonfinite[-1].get('tensor')} was not finite.")
     if any(event.get("stopped") for event in run.events) and not run.directory.finished:
-        notices.append("It stopped because too many environments diverged in one unroll.")
-    notices += diverged_sentence(run)
+        notices.append("Training stopped because too many environments diverged in one unroll.")
+    notices += divergence_notes(run)
     return "".join(paragraph(text, "notice") for text in notices)
 
 
-def caveat(run: Run) -> str:
-    """Notice on comparisons with published scores; empty for a task without published scores."""
+def comparability_notice(run: Run) -> str:
+    """Notice on comparisons with published scores; empty for a task without them."""
     published = run.task.name in TASKS and isinstance(run.task.world, MujocoWorld)
-    return paragraph(NOT_COMPARABLE, "notice") if published else ""
+    return paragraph(COMPARABILITY_NOTE, "notice") if published else ""
 
 
-def diverged_sentence(run: Run) -> list[str]:
-    """One sentence on environments that diverged while training, none if none did."""
+def divergence_notes(run: Run) -> list[str]:
+    """One sentence on environments that diverged during training, an empty list if none did."""
     count, share = run.diverged
     if count == 0:
         return []
     return [
-        f"Environments diverged {count:,} times while training, in {share:.2g} of the environment "
-        "steps, and were reset: a smaller time step or softer actuators would keep them finite."
+        f"Environments diverged {count:,} times during training ({share:.2g} of the environment "
+        "steps) and were reset. A smaller time step or weaker actuators prevent this."
     ]
 
 
 def time_section(run: Run) -> str:
-    """The bar and the table of the run's seconds."""
+    """Bar and table of the run's seconds by part."""
     profiles = [event for event in run.events if event["event"] == "profile"]
     if not profiles or not profiles[-1]["seconds_per_round"]:
-        return _time_so_far(run)
+        return _time_of_unprofiled(run)
     seconds, per_round = profiles[-1]["seconds"], profiles[-1]["seconds_per_round"]
     parts = _split_training(seconds, per_round)
     total = sum(parts.values()) or 1.0
     rows = [
-        (name, f"{value:,.1f}", f"{value / total:.1%}", _per_round(per_round, name))
+        (
+            name,
+            f"{value:,.1f}",
+            f"{value / total:.1%}",
+            f"{1000 * per_round[name]:,.1f}" if name in per_round else "",
+        )
         for name, value in parts.items()
     ]
     notes = (
-        "Physics, policy, sampling and update are shares of the training rounds, measured apart on "
-        "the final state; evaluation includes its own compilation."
+        "Physics, policy, sampling and update are shares of the training rounds, measured "
+        "separately on the final state. Evaluation includes its compilation."
     )
     header = ("part", "seconds", "share", "milliseconds per round")
     return time_bar(parts) + table(header, rows) + paragraph(notes)
@@ -117,25 +121,21 @@ def time_section(run: Run) -> str:
 
 def _split_training(seconds: dict[str, float], per_round: dict[str, float]) -> dict[str, float]:
     """Seconds of the whole run; training is divided in the proportions of the profiled round."""
-    whole = sum(per_round.values()) or 1.0
+    round_seconds = sum(per_round.values()) or 1.0
     train = seconds.get("train", 0.0)
     parts = {name: seconds[name] for name in ("compile", "prefill") if name in seconds}
-    parts |= {name: train * value / whole for name, value in per_round.items()}
+    parts |= {name: train * value / round_seconds for name, value in per_round.items()}
     return parts | {name: value for name, value in seconds.items() if name not in (*parts, "train")}
 
 
-def _per_round(per_round: dict[str, float], name: str) -> str:
-    return f"{1000 * per_round[name]:,.1f}" if name in per_round else ""
-
-
-def _time_so_far(run: Run) -> str:
-    spent = [event["seconds"] for event in run.events if "seconds" in event]
-    if not spent:
-        raise UserError("The run has no checkpoint yet, so there is nothing to time.")
-    rows = [(name, f"{seconds:,.1f}") for name, seconds in spent[-1].items()]
+def _time_of_unprofiled(run: Run) -> str:
+    seconds = [event["seconds"] for event in run.events if "seconds" in event]
+    if not seconds:
+        raise UserError("The run has no checkpoint yet, so no times are known.")
+    rows = [(name, f"{value:,.1f}") for name, value in seconds[-1].items()]
     text = (
-        "The parts of a round are measured when the run finishes, unless it trains with "
-        "--no-profile; only these are known."
+        "The parts of a round are measured at the end of training, unless the run has "
+        "--no-profile. Only these times are known."
     )
     return paragraph(text, "notice") + table(("part", "seconds"), rows)
 
@@ -146,12 +146,7 @@ def config_section(run: Run) -> str:
     defaults = RunConfig().having(agent=run.config.agent_name).flat()
     changed = [values[name] != defaults[name] for name in values]
     rows = [
-        (
-            name,
-            _value(values[name]),
-            _value(defaults[name]),
-            "changed" if differs else "",
-        )
+        (name, _value(values[name]), _value(defaults[name]), "changed" if differs else "")
         for name, differs in zip(values, changed, strict=True)
     ]
     return table(("field", "value", "default", ""), rows, changed)
@@ -159,7 +154,7 @@ def config_section(run: Run) -> str:
 
 def environment_section(run: Run) -> str:
     """The manifest, one line per entry."""
-    return table(("what", "value"), list(manifest_entries(run.path / "manifest.json")))
+    return table(("entry", "value"), list(manifest_entries(run.path / "manifest.json")))
 
 
 def manifest_entries(path: Path) -> Iterator[tuple[str, str]]:
@@ -172,7 +167,7 @@ def manifest_entries(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def entries(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """All values of nested JSON; the name of each value is its path."""
+    """All values of nested JSON, each with its path as its name."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from entries(inner, f"{name} {key}".strip())

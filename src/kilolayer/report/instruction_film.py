@@ -14,9 +14,9 @@ from kilolayer.config import RunConfig
 from kilolayer.language.evaluation_set import ConditionedPolicy
 from kilolayer.physics.build import build_physics
 from kilolayer.render.marks import Mark
-from kilolayer.render.media import require_drawable, require_film_name
+from kilolayer.render.media import require_drawable, require_video_suffix
 from kilolayer.report.film import Film, film_episodes
-from kilolayer.report.language_report import FILM, FILM_ABOUT
+from kilolayer.report.language_report import FILM, FILM_METADATA
 from kilolayer.runtime.files import write_atomically
 from kilolayer.tasks.base import Task, is_success
 from kilolayer.training.evaluate import evaluation_key, evaluation_start, play
@@ -25,48 +25,48 @@ PIXELS = 360
 
 
 @dataclass(frozen=True)
-class Acting:
-    """An agent, its state and its task. told: the instruction or goal; every leaf has one row."""
+class InstructedAgent:
+    """An agent, its state and its task. instruction: an instruction or goal, one row per leaf."""
 
     task: Task
     config: RunConfig
     follower: ConditionedPolicy
     state: Any
-    told: Any
+    instruction: Any
 
 
-def film_said(
-    acting: Acting, goal: np.ndarray, marks: Sequence[Mark], out: Path, seed: int = 0
+def film_instruction(
+    agent: InstructedAgent, goal: np.ndarray, marks: Sequence[Mark], out: Path, seed: int = 0
 ) -> tuple[Film, int | None]:
     """Film one episode to `out`; returns the film and the control steps until success, or None.
 
     goal `[goal]`: the goal that is drawn and that defines success. Raises UserError if the film
     cannot be drawn or written.
     """
-    task, config, follower = acting.task, acting.config, acting.follower
+    task, config, follower = agent.task, agent.config, agent.follower
     require_drawable(task)
-    require_film_name(out)
+    require_video_suffix(out)
     key = evaluation_key(seed, 0)
     start = evaluation_start(task, key, 1, "evaluation", jnp.asarray(goal))
     physics = build_physics(task.world, 1, config.physics)
 
     @jax.jit
-    def run(state: Any, told: Any) -> Any:
+    def run(state: Any, instruction: Any) -> Any:
         def policy(memory: Any, observation: Any, goal: Any, key: Any) -> tuple:
             return follower.act(state, memory, observation)
 
-        memory = follower.begin(state, told)
+        memory = follower.begin(state, instruction)
         return play(task, physics, policy, memory, key, start, task.episode_length)
 
-    played = run(acting.state, acting.told)
-    close = np.asarray(is_success(task, played.achieved, played.goal))[:, 0]
-    reached = close & np.asarray(played.alive)[:, 0]
+    played = run(agent.state, agent.instruction)
+    within = np.asarray(is_success(task, played.achieved, played.goal))[:, 0]
+    reached = within & np.asarray(played.alive)[:, 0]
     film = film_episodes(task, played, out, marks, PIXELS)
     return film, int(reached.argmax()) + 1 if reached.any() else None
 
 
 def film_for_report(
-    acting: Acting,
+    agent: InstructedAgent,
     sentence: str,
     goal: np.ndarray,
     marks: Sequence[Mark],
@@ -74,11 +74,11 @@ def film_for_report(
     seed: int,
 ) -> None:
     """Film an episode into the directory of a grounding or a module, for its report."""
-    film, reached = film_said(acting, goal, marks, directory / FILM, seed)
-    step = acting.task.world.control_step
-    end = "not reached" if reached is None else f"reached after {reached * step:.1f} s"
+    film, steps = film_instruction(agent, goal, marks, directory / FILM, seed)
+    seconds = agent.task.world.control_step * (steps or 0)
+    result = "not reached" if steps is None else f"reached after {seconds:.1f} s"
     text = (
-        f"“{sentence}”: {end}. {film.speed:.2g} times its own speed. The large disc "
-        "is the goal with its success radius, green while the agent is within it."
+        f"“{sentence}”: {result}. {film.speed:.2g} times real time. The large disc is the goal "
+        "with its success radius; it is green while the agent is within it."
     )
-    write_atomically(directory / FILM_ABOUT, json.dumps({"text": text, "width": film.width}))
+    write_atomically(directory / FILM_METADATA, json.dumps({"text": text, "width": film.width}))

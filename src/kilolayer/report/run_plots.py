@@ -1,32 +1,45 @@
 """Curves and bars of a run, each as inline SVG."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import cycle
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from kilolayer.analysis.diagnostics import BlockDiagnostics
 from kilolayer.analysis.load import Run
 from kilolayer.render.style import BLUE, INK, ORANGE, PAPER, SERIES, luminance
-from kilolayer.report.svg import FONT_SIZE, dress, new_figure, to_svg
+from kilolayer.report.svg import (
+    FONT_SIZE,
+    count_axis,
+    figure_legend,
+    hide_unused,
+    new_figure,
+    panel_grid,
+    side_legend,
+    style_axes,
+    to_svg,
+)
+from kilolayer.tasks.base import Task
 
-LONGEST_LINE = 400  # points of a curve; more points are not visible at the plot's size
+MAX_POINTS = 400  # of a curve; more points are not visible at the plot's size
+BEHAVIOUR = "evaluation/behaviour/"
+PATH_EFFICIENCY = "evaluation/path_efficiency"
 BEHAVIOUR_UNITS = {
     "torso_height": "m",
     "upright_share": "share of steps",
     "speed": "{}/s",
-    "contacts": "at once",
+    "contacts": "simultaneous contacts",
     "falls": "share of episodes",
     "puck_travel": "m",
     "cube_travel": "m",
     "cube_height": "m",
     "grasp_share": "share of steps",
-    "path_efficiency": "shortest / taken",
+    "path_efficiency": "shortest / taken path",
 }
 # The first four that a run has logged are shown.
-MEASURES = {
+TRAINING_METRICS = {
     "critic/loss": ("Critic loss", "loss"),
     "critic/accuracy": ("Critic accuracy", "share of batch"),
     "critic/value": ("Critic value", "discounted reward"),
@@ -49,56 +62,58 @@ def learning_curves(run: Run) -> str:
         "time_at_goal": ("Time at goal", "control steps"),
         "smallest_distance": ("Smallest distance to the goal", unit),
     }
-    logged = {name: text for name, text in MEASURES.items() if len(run.curve(name)[0])}
+    logged = {name: text for name, text in TRAINING_METRICS.items() if len(run.curve(name)[0])}
     figure = new_figure(11, 5)
     grid = figure.subplots(2, 4)
     for axes, (name, (title, label)) in zip(grid[0], scores.items(), strict=True):
-        for split, called in SPLITS.items():
+        for split, split_name in SPLITS.items():
             steps, values = run.curve(f"{split}/{name}")
             if len(steps):
                 colour = SPLIT_COLOURS[split]
-                axes.plot(steps, values, color=colour, marker="o", markersize=3, label=called)
-        dress(axes, title, run.clock, label)
+                axes.plot(steps, values, color=colour, marker="o", markersize=3, label=split_name)
+        style_axes(axes, title, run.progress_unit, label)
         if label == "share of episodes":
             axes.set_ylim(-0.03, 1.03)
-    measures = list((logged or MEASURES).items())[:4]
-    for axes in grid[1, len(measures) :]:
-        axes.set_visible(False)
-    for axes, (name, (title, label)) in zip(grid[1], measures, strict=False):
-        steps, values = thinned(*run.curve(name))
+    metrics = list((logged or TRAINING_METRICS).items())[:4]
+    hide_unused(grid[1, len(metrics) :])
+    for axes, (name, (title, label)) in zip(grid[1], metrics, strict=False):
+        steps, values = downsample(*run.curve(name))
         axes.plot(steps, values, color=BLUE, linewidth=1)
-        dress(axes, title, run.clock, label)
+        style_axes(axes, title, run.progress_unit, label)
         if not len(steps):
-            _say_empty(axes)
+            _annotate_empty(axes)
     for axes in grid.flat:
-        axes.xaxis.set_major_locator(MaxNLocator(4))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
+        count_axis(axes, 4)
     handles, labels = grid[0, 0].get_legend_handles_labels()
     if len(labels) > 1:
-        figure.legend(
-            handles, labels, loc="outside upper right", ncols=2, fontsize=FONT_SIZE, frameon=False
-        )
-    return to_svg(figure, "curves", f"Learning curves over {run.clock}")
+        figure_legend(figure, handles, labels, loc="upper right", ncols=2)
+    return to_svg(figure, "curves", f"Learning curves over {run.progress_unit}")
+
+
+def behaviour_metrics(runs: Iterable[Run]) -> list[str]:
+    """Names of the movement metrics that at least one of the runs has logged."""
+    logged = set().union(*(run.metric_names for run in runs))
+    names = sorted(name for name in logged if name.startswith(BEHAVIOUR))
+    return names + [PATH_EFFICIENCY] * (PATH_EFFICIENCY in logged)
+
+
+def behaviour_label(task: Task, name: str) -> tuple[str, str]:
+    """Title and unit of a movement metric."""
+    metric = name.rsplit("/", 1)[-1]
+    unit = BEHAVIOUR_UNITS.get(metric, "").format(task.goal.coordinates[0].unit)
+    return metric.replace("_", " "), unit
 
 
 def behaviour_curves(run: Run) -> str:
-    """How the agent moved in each evaluation, a panel for each measure of the task."""
-    names = sorted({name for event in run.events for name in event.get("metrics", {})})
-    prefix = "evaluation/behaviour/"
-    names = [name for name in names if name.startswith(prefix)]
-    names += ["evaluation/path_efficiency"] * bool(len(run.curve("evaluation/path_efficiency")[0]))
-    figure = new_figure(11, 2.6 * -(-len(names) // 4))
-    grid = figure.subplots(-(-len(names) // 4), 4, squeeze=False)
-    for axes in grid.flat[len(names) :]:
-        axes.set_visible(False)
-    for axes, name in zip(grid.flat, names, strict=False):
+    """Movement in each evaluation, a panel for each metric of the task."""
+    names = behaviour_metrics([run])
+    figure, panels = panel_grid(len(names), 4, 11, 2.6)
+    for axes, name in zip(panels, names, strict=True):
         axes.plot(*run.curve(name), color=BLUE, marker="o", markersize=3)
-        measure = name.rsplit("/", 1)[-1]
-        unit = BEHAVIOUR_UNITS.get(measure, "").format(run.task.goal.coordinates[0].unit)
-        dress(axes, measure.replace("_", " "), run.clock, unit)
-        axes.xaxis.set_major_locator(MaxNLocator(4))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
-    return to_svg(figure, "behaviour", f"How the agent moved, over {run.clock}")
+        title, unit = behaviour_label(run.task, name)
+        style_axes(axes, title, run.progress_unit, unit)
+        count_axis(axes, 4)
+    return to_svg(figure, "behaviour", f"Movement of the agent over {run.progress_unit}")
 
 
 def success_by_path(run: Run) -> str:
@@ -119,11 +134,11 @@ def success_by_path(run: Run) -> str:
             label=SPLITS[split],
         )
         axes.bar_label(bars, fmt="%.2f", fontsize=FONT_SIZE - 2, color=INK)
-    dress(axes, "", "shortest path from start to goal, cells", "share of episodes")
+    style_axes(axes, "", "shortest path from start to goal, cells", "share of episodes")
     axes.set_ylim(0, 1.1)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if len(scores) > 1:
-        axes.legend(fontsize=FONT_SIZE, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+        side_legend(axes)
     return to_svg(figure, "paths", "Success by length of the shortest path")
 
 
@@ -131,14 +146,13 @@ def _by_path(run: Run, split: str) -> dict[int, float]:
     """Success for each path length in cells, of the split's newest evaluation."""
     prefix = f"{split}/success_by_path/"
     for event in reversed(run.events):
-        metrics = event.get("metrics", {})
-        found = {
+        by_path = {
             int(name.removeprefix(prefix)): value
-            for name, value in metrics.items()
+            for name, value in event.get("metrics", {}).items()
             if name.startswith(prefix)
         }
-        if found:
-            return dict(sorted(found.items()))
+        if by_path:
+            return dict(sorted(by_path.items()))
     return {}
 
 
@@ -148,7 +162,7 @@ def block_curves(diagnostics: Mapping[str, BlockDiagnostics]) -> str:
         "residual_norm": ("Residual stream after the block", "mean norm"),
         "effective_rank": ("Effective rank after the block", "dimensions"),
         "dormant_share": ("Dormant units", "share of the block's units"),
-        "gradient_norm": ("Gradient of the own loss", "norm"),
+        "gradient_norm": ("Gradient of the network's loss", "norm"),
     }
     figure = new_figure(11, 2.9)
     grid = figure.subplots(1, 4)
@@ -156,19 +170,13 @@ def block_curves(diagnostics: Mapping[str, BlockDiagnostics]) -> str:
         for (name, blocks), colour in zip(diagnostics.items(), cycle(SERIES), strict=False):
             values = getattr(blocks, field)
             numbers = np.arange(1, len(values) + 1)
-            # Markers show single blocks, but only while there are few.
+            # Markers show single blocks if there are few.
             marker = "o" if len(values) <= 32 else ""
             axes.plot(numbers, values, color=colour, marker=marker, markersize=4, label=name)
-        dress(axes, title, "block", label)
+        style_axes(axes, title, "block", label)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
         axes.set_ylim(bottom=0)
-    figure.legend(
-        *grid[0].get_legend_handles_labels(),
-        loc="outside upper right",
-        ncols=3,
-        fontsize=FONT_SIZE,
-        frameon=False,
-    )
+    figure_legend(figure, *grid[0].get_legend_handles_labels(), loc="upper right", ncols=3)
     return to_svg(figure, "blocks", "Diagnostics of every residual block")
 
 
@@ -185,43 +193,25 @@ def time_bar(seconds: Mapping[str, float]) -> str:
             middle = start + value / 2
             axes.text(middle, 0, share, ha="center", va="center", fontsize=FONT_SIZE, color=ink)
         start += value
-    dress(axes, "", "seconds", "", grid=False)
+    style_axes(axes, "", "seconds", "", grid=False)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.margins(x=0)
-    figure.legend(
-        *axes.get_legend_handles_labels(),
-        loc="outside upper left",
-        ncols=len(seconds),
-        fontsize=FONT_SIZE,
-        frameon=False,
-    )
-    return to_svg(figure, "time", "Where the time went")
+    handles = axes.get_legend_handles_labels()
+    figure_legend(figure, *handles, loc="upper left", ncols=len(seconds))
+    return to_svg(figure, "time", "Wall-clock time by part of the run")
 
 
-def thinned(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """At most `LONGEST_LINE` points: means of equally long windows, each at its last step."""
-    stretch = -(-len(steps) // LONGEST_LINE)
-    if stretch <= 1:
+def downsample(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """At most `MAX_POINTS` points: means of equally long windows, each at its last step."""
+    window = -(-len(steps) // MAX_POINTS)
+    if window <= 1:
         return steps, values
-    starts = np.arange(0, len(steps), stretch)
-    ends = np.minimum(starts + stretch, len(steps))
+    starts = np.arange(0, len(steps), window)
+    ends = np.minimum(starts + window, len(steps))
     return steps[ends - 1], np.add.reduceat(values, starts) / (ends - starts)
 
 
-def short_count(value: float) -> str:
-    """A count for an axis: 250k, 1.5M."""
-    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= unit:
-            return f"{value / unit:g}{letter}"
-    return f"{value:g}"
-
-
-def rounded_count(value: float) -> str:
-    """A count to three digits: 22.4M."""
-    return short_count(float(f"{value:.3g}"))
-
-
-def _say_empty(axes: Axes) -> None:
+def _annotate_empty(axes: Axes) -> None:
     axes.set_xlim(0, 1)
-    axes.text(0.5, 0.5, "nothing yet", ha="center", transform=axes.transAxes, fontsize=FONT_SIZE)
+    axes.text(0.5, 0.5, "no data yet", ha="center", transform=axes.transAxes, fontsize=FONT_SIZE)

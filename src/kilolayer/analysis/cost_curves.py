@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kilolayer.analysis.depth_scores import DepthScores, difference
+from kilolayer.analysis.depth_scores import DepthScores, depth_contrast
 from kilolayer.analysis.statistics import Estimate
 from kilolayer.analysis.threshold import WINDOW, trailing_mean
 from kilolayer.types import UserError
@@ -18,7 +18,7 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class CostCurve:
-    """How the score of one depth grows with its cost.
+    """The score of one depth as a function of its cost.
 
     cost, mean, error `[evaluations]`: cumulative cost, trailing mean of the score over five
     evaluations, and its standard error over seeds.
@@ -34,7 +34,7 @@ class CostCurve:
         shapes = {array.shape for array in (self.cost, self.mean, self.error)}
         if len(shapes) != 1 or not len(self.cost) or not (np.diff(self.cost) > 0).all():
             raise UserError(
-                f"the curve of depth {self.depth} needs one score and one rising cost for every "
+                f"the curve of depth {self.depth} needs one score and one rising cost per "
                 "evaluation."
             )
 
@@ -42,7 +42,9 @@ class CostCurve:
     def from_seeds(cls, depth: int, cost: np.ndarray, scores: np.ndarray) -> "CostCurve":
         """From every seed's scores, `[seeds, all evaluations]`; raises UserError for one seed."""
         if len(scores) < 2:
-            raise UserError(f"an interval needs at least two seeds at depth {depth}: run more.")
+            raise UserError(
+                f"an interval needs at least two seeds at depth {depth}: run more seeds."
+            )
         smooth = trailing_mean(scores)
         error = smooth.std(0, ddof=1) / np.sqrt(len(scores))
         return cls(depth, np.asarray(cost)[WINDOW - 1 :], smooth.mean(0), error, len(scores))
@@ -50,27 +52,28 @@ class CostCurve:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """depth: the one with the best mean score within the budget. rivals: depths that are not
-    clearly worse (5 %, corrected for the number of depths), `depth` included. lead: of `depth` over
-    the second best. p: of "another depth is as good", corrected for the choice of the best.
+    """depth: the one with the best mean score within the budget. candidates: depths that are
+    not significantly worse (5 %, corrected for the number of depths), `depth` included. lead: of
+    `depth` over the second best. p: of "another depth is as good", corrected for the selection of
+    the best.
     """
 
     budget: float
     depth: int
-    rivals: tuple[int, ...]
+    candidates: tuple[int, ...]
     lead: Estimate
     p: float
 
     @property
-    def enough(self) -> int:
-        """The shallowest depth that may do as well."""
-        return self.rivals[0]
+    def shallowest_candidate(self) -> int:
+        """The shallowest depth that is not significantly worse."""
+        return self.candidates[0]
 
 
-def at_budget(curves: Sequence[CostCurve], budget: float) -> DepthScores:
+def scores_at_budget(curves: Sequence[CostCurve], budget: float) -> DepthScores:
     """The score of each depth at the cost `budget`.
 
-    A curve that ends below the budget counts with its last score, a lower bound of the score after
+    A curve that ends below the budget contributes its last score, a lower bound of the score after
     more training. A depth without an evaluation within the budget is left out. Raises UserError if
     no depth has one.
     """
@@ -89,20 +92,20 @@ def at_budget(curves: Sequence[CostCurve], budget: float) -> DepthScores:
     )
 
 
-def recommended_depth(curves: Sequence[CostCurve], budget: float) -> Recommendation:
+def recommend_depth(curves: Sequence[CostCurve], budget: float) -> Recommendation:
     """The depth to train for a budget, and the depths that may score as well.
 
     Raises UserError for a single depth.
     """
-    scores = at_budget(curves, budget)
+    scores = scores_at_budget(curves, budget)
     count, best = len(scores.depth), int(scores.mean.argmax())
     if count < 2:
         raise UserError(
-            f"only depth {scores.depth[0]} was evaluated within {budget:g}: train another one as "
-            "well, or evaluate earlier."
+            f"only depth {scores.depth[0]} was evaluated within {budget:g}: train another depth, "
+            "or evaluate earlier."
         )
     others = [k for k in range(count) if k != best]
-    p = scores.p_above_zero(np.array([difference(count, best, k) for k in others]))
+    p = scores.cells.p_above_zero(np.array([depth_contrast(count, best, k) for k in others]))
     worse = np.zeros(count, bool)
     worse[others] = p < LEVEL / len(others)
     second = max(others, key=lambda k: scores.mean[k])
@@ -110,7 +113,7 @@ def recommended_depth(curves: Sequence[CostCurve], budget: float) -> Recommendat
         budget,
         int(scores.depth[best]),
         tuple(scores.depth[~worse].tolist()),
-        scores.estimate(difference(count, best, second)),
+        scores.cells.estimate(depth_contrast(count, best, second)),
         min(1.0, count * float(p.max())),
     )
 
@@ -128,7 +131,7 @@ def pareto_front(cost: np.ndarray, score: np.ndarray) -> np.ndarray:
     return front
 
 
-def best_depths(curves: Sequence[CostCurve]) -> list[tuple[float, int, float]]:
+def depth_pareto_front(curves: Sequence[CostCurve]) -> list[tuple[float, int, float]]:
     """The Pareto front over all evaluations of all depths: `(cost, depth, score)`, cost rising."""
     cost = np.concatenate([c.cost for c in curves])
     score = np.concatenate([c.mean for c in curves])

@@ -1,0 +1,118 @@
+"""Draws score against depth for a study: curves with intervals, and film strips of two depths.
+
+Run from the root of the repository: python -m docs.make_depth_picture STUDY PICTURE.png
+
+Curves: mean over seeds and its 95 % interval (Student's t, cut to what a score can be). Film
+strips: the first episodes of the last evaluation, unselected, of the first seed that the shallowest
+and the deepest network share. Both play the same starts and goals.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from kilolayer.analysis.groups import Group, study_groups
+from kilolayer.analysis.load import Run
+from kilolayer.analysis.outcomes import score_bounds
+from kilolayer.analysis.study import load_study
+from kilolayer.render.media import freeze_after_termination, render_frames
+from kilolayer.render.style import look
+from kilolayer.report.film import read_episodes
+from kilolayer.report.group_curves import student_margin
+from kilolayer.report.plots import short_count
+from kilolayer.report.svg import new_figure
+from kilolayer.tasks.base import is_success
+from kilolayer.types import UserError
+
+SCORE = "evaluation/time_at_goal"
+GOALS = 2  # film strips of each depth
+MOMENTS = 6  # frames in a strip
+PIXELS = 240  # of a frame
+
+
+def by_depth(path: Path) -> dict[int, Group]:
+    """The groups of a study over depth, ascending; raises UserError if it varies anything else."""
+    groups = study_groups(load_study(path))
+    if len(groups) < 2 or any(set(group.factors) != {"depth"} for group in groups):
+        raise UserError(f"{path} holds no two depths, or varies more than depth: take another.")
+    return dict(sorted((group.factors["depth"], group) for group in groups))
+
+
+def draw_curves(axes: Axes, groups: dict[int, Group]) -> None:
+    for index, (depth, group) in enumerate(groups.items()):
+        steps, values = group.curve(SCORE)
+        mean, style = values.mean(0), look(index)
+        label = f"depth {depth}, {group.seeds} seeds"
+        axes.plot(steps, mean, color=style.colour, linestyle=style.dash, label=label)
+        if len(values) > 1:
+            margin = student_margin(values)
+            bounds = score_bounds(group.runs[0].task, SCORE)
+            low, high = np.clip([mean - margin, mean + margin], *bounds)
+            axes.fill_between(steps, low, high, color=style.colour, alpha=0.15, linewidth=0)
+    task = next(iter(groups.values())).runs[0].task
+    axes.set_title(task.name, fontsize=10)
+    axes.set_xlabel("environment steps")
+    axes.set_ylabel(f"steps at the goal, of {task.episode_length}")
+    axes.xaxis.set_major_formatter(lambda value, _: short_count(value))
+    axes.legend(frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def shared_seed(shallow: Group, deep: Group) -> tuple[Run, Run]:
+    """The runs of the first seed that both have; raises UserError if they share none."""
+    of_deep = {run.config.seed: run for run in deep.runs}
+    for run in shallow.runs:
+        if run.config.seed in of_deep:
+            return run, of_deep[run.config.seed]
+    raise UserError(f"{shallow.name} and {deep.name} share no seed to film.")
+
+
+def strips(run: Run, goals: int) -> tuple[np.ndarray, np.ndarray]:
+    """Frames `[moments, height, width of all goals, 3]` and the goals `[goals, goal]`."""
+    episodes = read_episodes(run, "evaluation")
+    qpos, goal = episodes["qpos"][:, :goals], episodes["goal"][:, :goals]
+    qpos = freeze_after_termination(qpos, episodes["alive"][:, :goals])
+    reached = np.asarray(is_success(run.task, episodes["achieved"][:, :goals], goal))
+    moments = np.linspace(0, len(qpos) - 1, MOMENTS).round().astype(int)
+    frames = []
+    for k in range(qpos.shape[1]):
+        shown = (moments, slice(k, k + 1))
+        frames.append(render_frames(run.task, qpos[shown], goal[shown], reached[shown], PIXELS))
+    return np.stack(frames), goal[0]
+
+
+def draw(path: Path, picture: Path) -> None:
+    groups = by_depth(path)
+    shallow, deep = min(groups), max(groups)
+    runs = dict(zip((shallow, deep), shared_seed(groups[shallow], groups[deep]), strict=True))
+    drawn = {depth: strips(run, GOALS) for depth, run in runs.items()}
+    if not np.allclose(drawn[shallow][1], drawn[deep][1]):
+        raise UserError(f"depths {shallow} and {deep} were evaluated with other goals.")
+    figure: Figure = new_figure(12, 4.2)
+    left, right = figure.subfigures(1, 2, width_ratios=(1, 2))
+    draw_curves(left.subplots(), groups)
+    rows = right.subplots(2 * GOALS, 1)
+    for index, axes in enumerate(rows):
+        goal, depth = divmod(index, 2)
+        depth = (shallow, deep)[depth]
+        axes.imshow(np.concatenate(list(drawn[depth][0][goal]), axis=1), interpolation="lanczos")
+        axes.set(xticks=[], yticks=[])
+        axes.set_ylabel(f"goal {goal + 1}\ndepth {depth}", fontsize=8)
+    control_step, length = runs[deep].task.world.control_step, runs[deep].task.episode_length
+    rows[-1].set_xlabel(f"time, 0 to {control_step * length:.3g} s", fontsize=8)
+    figure.savefig(picture, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("study", type=Path)
+    parser.add_argument("picture", type=Path)
+    arguments = parser.parse_args()
+    draw(arguments.study, arguments.picture)
+
+
+if __name__ == "__main__":
+    main()
