@@ -9,7 +9,7 @@ import kilolayer
 from kilolayer.cli import main
 from kilolayer.config import run_config
 from kilolayer.forecasting.forecast import Change
-from kilolayer.networks.arithmetic import bytes_of
+from kilolayer.networks.arithmetic import tree_bytes
 from kilolayer.recommendations import recommended
 from kilolayer.runtime.devices import ACCELERATORS, Accelerator
 from kilolayer.training.step import Trainer
@@ -36,14 +36,14 @@ def account(monkeypatch):
 
     def known_memory(trainer: Trainer) -> tuple[dict[str, int], float]:
         state = jax.eval_shape(trainer.init)
-        parameters = bytes_of(state.agent.parameters)
+        parameters = tree_bytes(state.agent.parameters)
         return {
             "parameters": parameters,
             "optimiser": 2 * parameters,
             "gradients": parameters,
             "activations and temporaries": 10_000 * trainer.config.agent.batch_size,
-            "replay buffer": bytes_of(state.buffer),
-            "environments": bytes_of(state.envs),
+            "replay buffer": tree_bytes(state.buffer),
+            "environments": tree_bytes(state.envs),
         }, 1.5
 
     monkeypatch.setattr("kilolayer.forecasting.forecast.device_memory", known_memory)

@@ -242,14 +242,14 @@ def test_learning_rates_fall_to_their_share_and_begin_again_with_a_new_run(tmp_p
     run = load(source.path)
     updates = run.plan.training_unrolls * run.plan.updates_per_unroll
     assert rate_counts(run.agent_state) == [updates, updates]
-    rate = run.agent.falling(run.agent.critic_learning_rate)
+    rate = run.agent.schedule(run.agent.critic_learning_rate)
     assert float(rate(0)) == pytest.approx(falling.agent.critic_learning_rate)
     assert float(rate(updates // 2)) == pytest.approx(
         0.55 * falling.agent.critic_learning_rate, rel=0.1
     )
     assert float(rate(updates)) == pytest.approx(0.1 * falling.agent.critic_learning_rate)
     late = falling.having(constant_share=0.5).agent.on(run.agent.bound)
-    rate = late.falling(1.0)
+    rate = late.schedule(1.0)
     shares = [float(rate(round(updates * done))) for done in (0, 0.5, 0.75, 1)]
     np.testing.assert_allclose(shares, [1, 1, 0.55, 0.1], rtol=0.1)
     going_on = falling.having(start_from=str(source.path))

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kilolayer.agents.averaging import Averaged, actor_of, with_actor
-from kilolayer.agents.base import Agent, Player, TaskSpec
+from kilolayer.agents.averaging import AveragedAgent, actor_of, with_actor
+from kilolayer.agents.base import ActingAgent, Agent, TaskSpec
 from kilolayer.agents.registry import task_spec
 from kilolayer.analysis.arrays import read_arrays
 from kilolayer.config import RunConfig
@@ -35,7 +35,7 @@ class Policy:
     returns `[action]` or `[batch, action]` in [-1, 1].
     """
 
-    agent: Player
+    agent: ActingAgent
     state: Any
     task: TaskSpec
 
@@ -140,7 +140,7 @@ class Run:
             )
         like = jax.eval_shape(self.agent.init, jax.random.key(0))
         averages = self.config.agent.average_decay > 0
-        like = Averaged(like, actor_of(like)) if averages else like
+        like = AveragedAgent(like, actor_of(like)) if averages else like
         arrays = checkpoint.restore(self.directory.checkpoints, step, checkpoint.AGENT, like)
         arrays = with_actor(arrays.agent, arrays.average) if averages else arrays
         return jax.tree.map(jnp.asarray, arrays)

@@ -7,7 +7,7 @@ import jax
 
 from kilolayer.analysis.diagnostics import replay_batch
 from kilolayer.analysis.load import Run
-from kilolayer.networks.arithmetic import arithmetic, parameters_of
+from kilolayer.networks.arithmetic import arithmetic, parameter_counts
 from kilolayer.types import UserError
 
 
@@ -23,7 +23,7 @@ class NetworkCost:
 def network_cost(run: Run) -> NetworkCost:
     """Count from the shapes of the run's agent, without computing anything."""
     state = jax.eval_shape(run.agent.init, jax.random.key(0))
-    return NetworkCost(sum(parameters_of(state).values()), _flops_per_update(run, state))
+    return NetworkCost(sum(parameter_counts(state).values()), _flops_per_update(run, state))
 
 
 def _flops_per_update(run: Run, state: Any) -> int | None:

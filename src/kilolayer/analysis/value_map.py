@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kilolayer.agents.base import Player
+from kilolayer.agents.base import ActingAgent
 from kilolayer.analysis.load import Run
 from kilolayer.physics.build import build_physics
 from kilolayer.tasks.base import Task, goals_are_places
@@ -117,7 +117,7 @@ def value_map(run: Run, goal: Any, resolution: int) -> ValueMap:
     return ValueMaps(run)(goal, *map_axes(task.maze, goal[:2], resolution))
 
 
-def _policy_value(agent: Player, state: Any, observation: Array, goal: Array) -> Array:
+def _policy_value(agent: ActingAgent, state: Any, observation: Array, goal: Array) -> Array:
     action = agent.act(state, observation, goal, jax.random.key(0), deterministic=True)
     return agent.rate(state, observation, action, goal)
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from kilolayer.agents.base import Player
+from kilolayer.agents.base import ActingAgent
 from kilolayer.analysis.load import Run
 from kilolayer.api.display import shown
 from kilolayer.config import RunConfig
@@ -247,7 +247,7 @@ class _Program:
     samples: int
     steps: int | None
     task: Task = field(compare=False)
-    agent: Player = field(compare=False)
+    agent: ActingAgent = field(compare=False)
 
     def compile(self) -> Any:
         config, task = self.config, self.task

@@ -10,7 +10,7 @@ import jax
 from kilolayer.config import RunConfig
 from kilolayer.forecasting.calibrate import Pace, Range, calibrate
 from kilolayer.forecasting.cost import action_arithmetic, device_memory, update_arithmetic
-from kilolayer.networks.arithmetic import Arithmetic, bytes_of, parameters_of
+from kilolayer.networks.arithmetic import Arithmetic, parameter_counts, tree_bytes
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.plan import TrainPlan, check_source
 from kilolayer.runtime.devices import (
@@ -181,7 +181,7 @@ def forecast_run(
         rounds=plan.prefill_unrolls + plan.training_unrolls,
         updates=updates,
         env_steps=plan.total_steps,
-        parameters=parameters_of(state.agent),
+        parameters=parameter_counts(state.agent),
         flops={
             "update": update.flops,
             "environment step": per_step,
@@ -194,7 +194,7 @@ def forecast_run(
         disk_bytes=_disk_bytes(case, state),
         compile_seconds=compile_seconds,
         seconds_per_round=pace and _round_seconds(pace, plan),
-        hours=pace and _hours(pace, case, bytes_of(state)),
+        hours=pace and _hours(pace, case, tree_bytes(state)),
         assumptions=_assumptions(case, pace, peak),
         advice=() if peak <= room else _advice(case, memory, room, display),
     )
@@ -221,7 +221,7 @@ def _disk_bytes(case: _Case, state: TrainState) -> int:
     # A dataset stays in its own file.
     buffer = state.buffer if config.collection.dataset is None else None
     loop = (buffer, state.envs, state.key)
-    return agents * bytes_of(state.learnt) + min(agents, 3) * bytes_of(loop)
+    return agents * tree_bytes(state.learnt) + min(agents, 3) * tree_bytes(loop)
 
 
 def _evaluation_steps(case: _Case) -> int:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kilolayer.agents.base import Player
+from kilolayer.agents.base import ActingAgent
 from kilolayer.config import RunConfig
 from kilolayer.language.base import Example
 from kilolayer.physics.build import build_physics
@@ -47,7 +47,7 @@ class Follower(Protocol):
 class Told:
     """A goal-reaching agent as a Follower. `told` are the commanded goals of whole episodes."""
 
-    agent: Player
+    agent: ActingAgent
 
     def begin(self, state: Any, told: Array) -> Array:
         return jnp.asarray(told)

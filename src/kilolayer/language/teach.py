@@ -19,7 +19,7 @@ import optax
 from kilolayer.agents.optimiser import network_optimiser
 from kilolayer.language.module import ActionModule
 from kilolayer.networks.actor import Gaussian, unsquash
-from kilolayer.networks.mixture import Routed
+from kilolayer.networks.mixture import RoutingStatistics
 from kilolayer.physics.base import Physics
 from kilolayer.tasks.base import Task
 from kilolayer.training.evaluate import play_step, playing_on
@@ -317,7 +317,7 @@ class Batch(NamedTuple):
     counts: Array
 
 
-def router_metrics(routed: Routed) -> Metrics:
+def router_metrics(routed: RoutingStatistics) -> Metrics:
     """Router metrics of every layer, `[layers]`, and the load, `[layers, experts]`."""
     names = [field.name for field in dataclasses.fields(routed) if field.name != "use"]
     return {f"router/{name}": getattr(routed, name) for name in names}

@@ -22,7 +22,7 @@ from kilolayer.config import RunConfig
 from kilolayer.forecasting.calibrate import Pace, Range, calibrate
 from kilolayer.forecasting.cost import action_arithmetic, update_arithmetic
 from kilolayer.forecasting.forecast import Forecast, forecast_run
-from kilolayer.networks.arithmetic import arithmetic, bytes_of, parameters_of
+from kilolayer.networks.arithmetic import arithmetic, parameter_counts, tree_bytes
 from kilolayer.plan import TrainPlan, build_agent
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.studies.grid import Cell
@@ -64,7 +64,7 @@ def operations(config: RunConfig) -> Operations:
 def _operations(config: RunConfig) -> Operations:
     trainer = build_trainer(config, room=BEYOND_ANY)
     agent, plan = jax.eval_shape(trainer.agent.init, jax.random.key(0)), trainer.plan
-    parameters = parameters_of(agent)
+    parameters = parameter_counts(agent)
     return Operations(
         update=update_arithmetic(trainer).flops,
         env_step=action_arithmetic(trainer).flops // config.collection.num_envs,
@@ -121,7 +121,7 @@ def grid_cost(cells: Mapping[str, Cell], calibration: bool, display: ProgressDis
     largest = cells[by_size[-1]].config
     if not calibration:
         state = jax.eval_shape(build_trainer(largest, room=BEYOND_ANY).init)
-        return GridCost(counted, None, bytes_of(state))
+        return GridCost(counted, None, tree_bytes(state))
     display.phase("memory")
     forecast = forecast_run(largest, "cpu", 1, False, display)
     # The smallest network of the grid, whose updates are the quickest to time.

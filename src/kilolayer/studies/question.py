@@ -13,9 +13,9 @@ from kilolayer.analysis.outcomes import final_score
 from kilolayer.analysis.study import Study
 from kilolayer.config import RunConfig
 from kilolayer.errors import OutsideError
-from kilolayer.own_code import OwnCode, all_are
 from kilolayer.studies.grid import Cell, Grid, all_cells, field_factor
 from kilolayer.types import UserError, bad_field
+from kilolayer.user_code import UserCode, all_are
 
 Size = Literal["quick", "laptop", "paper"]
 SIZES: tuple[Size, ...] = get_args(Size)
@@ -57,7 +57,7 @@ class Question:
 
     def require_whole(self, name: str) -> None:
         """Raises UserError, calling the question `name`, for a field that holds something else."""
-        own = OwnCode(f"question = {name!r}")
+        own = UserCode(f"question = {name!r}")
         for field in ("name", "asks", "needs"):
             value = getattr(self, field)
             own.require(isinstance(value, str), field, value, "a text")
@@ -92,12 +92,12 @@ class Question:
     def cells(self, setup: Setup) -> dict[str, Cell]:
         """The runs by name, each checked; raises UserError if one cannot be trained."""
         tasks = setup.tasks or (setup.base.task.task,)
-        own, grids = OwnCode(f"question {self.name}"), []
+        own, grids = UserCode(f"question {self.name}"), []
         for task in tasks:
             base = setup.base.having(task=task)
             labels = {"task": task} if len(tasks) > 1 else {}
             asked = dataclasses.replace(setup, base=base)
-            found = own.call_if_own("grids", self.grids, asked)
+            found = own.call_if_user_code("grids", self.grids, asked)
             own.require(all_are(found, Grid), "grids", found, "a list of Grid")
             grids += [dataclasses.replace(grid, labels={**labels, **grid.labels}) for grid in found]
         return all_cells(grids)
@@ -110,11 +110,11 @@ class Question:
                 by_task.setdefault(run.task, []).append(run)
         if not study.finished:
             return Answer((unsettled("No run has finished yet."),))
-        own, answers = OwnCode(f"question {self.name}"), {}
+        own, answers = UserCode(f"question {self.name}"), {}
         for task, runs in by_task.items():
             try:
                 part = dataclasses.replace(study, runs=tuple(runs))
-                found = own.call_if_own("analyse", self.analyse, part)
+                found = own.call_if_user_code("analyse", self.analyse, part)
             except OutsideError:
                 raise
             except UserError as error:

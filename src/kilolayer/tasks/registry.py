@@ -15,7 +15,7 @@ from kilolayer.tasks.own import own_robot
 from kilolayer.tasks.point import PointMaze
 from kilolayer.tasks.pusher import Pusher
 from kilolayer.tasks.reacher import Reacher
-from kilolayer.tasks.trial import require_sound
+from kilolayer.tasks.validation import require_valid
 from kilolayer.types import bad_field
 
 # Fields of a config that apply only to a robot of the user's own.
@@ -95,6 +95,6 @@ def make_task(name: str) -> Task:
     """
     task = make("task", name, TASKS, Task)
     if ":" in name and name not in _SOUND:
-        require_sound(name, task)
+        require_valid(name, task)
         _SOUND.add(name)
     return task

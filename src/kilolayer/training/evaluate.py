@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kilolayer.agents.base import Player
+from kilolayer.agents.base import ActingAgent
 from kilolayer.physics.base import Physics, PhysicsState
 from kilolayer.tasks.base import GoalSplit, Task, has_ended, is_success
 from kilolayer.training.divergence import held, is_sound
@@ -84,7 +84,7 @@ def evaluation_start(
     return Start(goal, *task.reset(start_key, goal, split))
 
 
-def evaluation_policy(agent: Player, state: Any, samples: int) -> Policy:
+def evaluation_policy(agent: ActingAgent, state: Any, samples: int) -> Policy:
     """The deterministic action, or the best rated of `samples` drawn actions if above one."""
     if samples == 1:
         return lambda observation, goal, key: agent.act(state, observation, goal, key, True)
@@ -107,7 +107,7 @@ class Evaluator:
 
     task: Task
     physics: Physics
-    agent: Player
+    agent: ActingAgent
     episode_length: int
     samples: int = 1
 

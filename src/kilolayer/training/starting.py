@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kilolayer.agents.averaging import Averaged, actor_of
+from kilolayer.agents.averaging import AveragedAgent, actor_of
 from kilolayer.config import RunConfig
 from kilolayer.plan import TrainPlan
 from kilolayer.run_directory import RunDirectory
@@ -38,7 +38,7 @@ class StartingPoint:
     run, its round and the checksum of that checkpoint, for the manifest.
     """
 
-    learnt: Averaged
+    learnt: AveragedAgent
     origin: dict[str, Any]
 
 
@@ -56,7 +56,7 @@ def starting_point(path: Path, trainer: Trainer) -> StartingPoint:
         raise bad_field(MANIFEST_KEY, str(path), "it has no checkpoint yet")
     like = jax.eval_shape(trainer.agent.init, jax.random.key(0))
     averages = config.agent.average_decay > 0
-    kept = Averaged(like, actor_of(like)) if averages else like
+    kept = AveragedAgent(like, actor_of(like)) if averages else like
     try:
         learnt = checkpoint.restore(source.checkpoints, newest, checkpoint.AGENT, kept)
     except UserError as error:
@@ -73,7 +73,7 @@ def starting_point(path: Path, trainer: Trainer) -> StartingPoint:
         "round": newest,
         "sha256": checkpoint.fingerprint(source.checkpoints, newest, checkpoint.AGENT),
     }
-    return StartingPoint(Averaged(agent, average), origin)
+    return StartingPoint(AveragedAgent(agent, average), origin)
 
 
 def same_starting_point(run: RunDirectory, trainer: Trainer) -> StartingPoint | None:

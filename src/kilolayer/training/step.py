@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from kilolayer.agents.averaging import Averaged, actor_of, with_actor
+from kilolayer.agents.averaging import AveragedAgent, actor_of, with_actor
 from kilolayer.agents.base import Agent, OnPolicyAgent
 from kilolayer.agents.optimiser import polyak_update
 from kilolayer.config import RunConfig
@@ -53,7 +53,7 @@ class TrainState(eqx.Module):
     @property
     def learnt(self) -> Any:
         """What a checkpoint keeps as the agent."""
-        return self.agent if self.average is None else Averaged(self.agent, self.average)
+        return self.agent if self.average is None else AveragedAgent(self.agent, self.average)
 
 
 @dataclass(frozen=True)
