@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 from rich.table import Table
 
-from kilolayer.runtime.files import shell
+from kilolayer.runtime.files import shell_quoted
 from kilolayer.terminal import OUTPUT, console
 
 if TYPE_CHECKING:
@@ -66,9 +66,9 @@ def ground(
     found = sentences.ground(run, encoder, recipe, size, episodes, seed, out)
     _tell_scores(found)
     _next(
-        f"kilolayer play {shell(run)} --say {shlex.quote(found.sentence)} --seed {seed}",
+        f"kilolayer play {shell_quoted(run)} --say {shlex.quote(found.sentence)} --seed {seed}",
         f"kilolayer serve {run} --grounding {found.path}",
-        f"kilolayer train-vla {shell(run)} --grounding {shell(found.path)}",
+        f"kilolayer train-vla {shell_quoted(run)} --grounding {shell_quoted(found.path)}",
     )
 
 
@@ -140,7 +140,10 @@ def train_vla(
     )  # fmt: skip
     _tell_scores(found)
     said = f"--say {shlex.quote(found.sentence)} --module {found.path} --seed {seed}"
-    _next(f"kilolayer play {shell(run)} {said}", f"kilolayer control {shell(run)} {said}")
+    _next(
+        f"kilolayer play {shell_quoted(run)} {said}",
+        f"kilolayer control {shell_quoted(run)} {said}",
+    )
 
 
 def _tell_scores(found: "Taught") -> None:

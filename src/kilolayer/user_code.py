@@ -54,12 +54,12 @@ class UserCode:
         except UserError:
             raise
         except FAILURES as error:
-            way_out = "correct what it raises"
+            remedy = "correct what it raises"
             if isinstance(error, TRACING_ERRORS):
-                way_out = (
+                remedy = (
                     "it is compiled, so write it with jax.numpy, and jnp.where in the place of if"
                 )
-            raise OutsideError.of(f"{self.label}: its {name} fails", error, way_out) from error
+            raise OutsideError.of(f"{self.label}: its {name} fails", error, remedy) from error
 
     def call_if_user_code(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         """Like `call`, but an error in a function of this package is raised unchanged."""

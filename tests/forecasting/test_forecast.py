@@ -72,14 +72,14 @@ def test_hours_from_stated_rates(toy_device) -> None:
     # At half of 1e6 operations a second no product is so small that its launch counts.
     optimiser = 7 * found.memory["parameters"] / 1e9
     update = found.flops["update"] / 0.5e6 + optimiser
-    acting = found.flops["environment step"] / 0.5e6
+    evaluated = found.flops["environment step"] / 0.5e6
     assert found.seconds_per_round is not None
     assert found.hours is not None
-    assert found.seconds_per_round[0] == pytest.approx(10 * update + 80 * acting)
+    assert found.seconds_per_round[0] == pytest.approx(10 * update + 80 * evaluated)
     evaluated = (2 + 1) * 4 * 200  # two evaluations of four episodes, the last of two goal splits
     kept = ("parameters", "optimiser", "replay buffer", "environments")
     saving = sum(found.memory[kind] for kind in kept) / 5e8  # one checkpoint
-    seconds = 30 * update + (400 + evaluated) * acting + saving
+    seconds = 30 * update + (400 + evaluated) * evaluated + saving
     assert found.hours[0] * 3600 == pytest.approx(seconds)
     assert found.hours[1] == pytest.approx(5 * found.hours[0], rel=0.01)
     assert found.flops["run"] == (
@@ -107,7 +107,7 @@ def test_what_does_not_fit_comes_with_advice(toy_device) -> None:
 
 
 def test_what_does_not_fit_on_this_machine_is_not_run(account, monkeypatch) -> None:
-    monkeypatch.setattr("kilolayer.forecasting.forecast.memory_here", lambda: 1_000)
+    monkeypatch.setattr("kilolayer.forecasting.forecast.local_memory", lambda: 1_000)
     monkeypatch.setattr("kilolayer.forecasting.forecast.resident_bytes", lambda: 5_000_000)
     config = CONFIG.having(replay_steps_per_env=5_000)
     found = kilolayer.forecast(config, progress=False)

@@ -20,7 +20,7 @@ from kilolayer.language.teach import Lessons, Recipe, Table, Teaching
 from kilolayer.language.teach_run import open_module, permuted, teach_run
 from kilolayer.networks.mixture import MixtureSpec
 from kilolayer.physics.build import build_physics
-from kilolayer.runtime.progress import Silent
+from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.runtime.tensors import named_leaves
 from kilolayer.tasks.registry import make_task
 from kilolayer.training.evaluate import Episodes
@@ -208,7 +208,12 @@ def letters(tiny_run, tmp_path_factory):
 
 
 def teach_letters(grounding, path, out, **options):
-    options = {"recipe": SHORT, "mixture": MIXTURE, "examples": 12, "display": Silent()} | options
+    options = {
+        "recipe": SHORT,
+        "mixture": MIXTURE,
+        "examples": 12,
+        "display": SilentDisplay(),
+    } | options
     return teach_run(path, Letters(), out, grounding=grounding, **options)
 
 

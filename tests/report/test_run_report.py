@@ -9,7 +9,7 @@ import pytest
 
 from kilolayer.analysis.load import load
 from kilolayer.analysis.run_cost import wall_clock
-from kilolayer.cli import _tell_results
+from kilolayer.cli import _print_results
 from kilolayer.render.style import SERIES
 from kilolayer.report import run_report
 from kilolayer.report.plots import LONGEST_LINE, short_count, thinned
@@ -109,7 +109,7 @@ def test_environments_that_diverged_are_told_and_only_then(run_copy, only, capsy
     sentence = "Environments diverged 4 times while training, in 0.0063 of the environment steps"
     assert sentence in read(run)[1].text
     capsys.readouterr()
-    _tell_results([run])
+    _print_results([run])
     assert sentence in capsys.readouterr().out
     assert "stopped" not in read(run)[1].text
 

@@ -11,7 +11,7 @@ import pytest
 
 from kilolayer_robot import log as log_module
 from kilolayer_robot.errors import UserError
-from kilolayer_robot.interpreter import IdleCollector, calm_interpreter
+from kilolayer_robot.interpreter import IdleCollector, controlled_gc
 from kilolayer_robot.log import NEWEST, WAITING, ControlLog
 from kilolayer_robot.realtime import Realtime
 from kilolayer_robot.records import PlanRecord, StepRecord, Summary
@@ -101,7 +101,7 @@ class Cycle:
 
 
 def test_garbage_is_collected_in_idle_time_alone(monkeypatch) -> None:
-    with calm_interpreter() as collector:
+    with controlled_gc() as collector:
         assert not gc.isenabled()
         assert gc.get_freeze_count() > 0
         before = gc.get_count()[0]

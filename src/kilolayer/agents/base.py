@@ -21,7 +21,15 @@ from kilolayer.networks.actor import Actor, sample_action
 from kilolayer.networks.encoders import Encoder, TorsoSpec
 from kilolayer.replay.buffer import Transition
 from kilolayer.replay.hindsight import Batch
-from kilolayer.settings import MOST, NOT_A_SETTING, Decay, NonNegative, Positive, Settings, Share
+from kilolayer.settings import (
+    MAX_INT32,
+    NOT_A_SETTING,
+    Decay,
+    NonNegative,
+    Positive,
+    Settings,
+    Share,
+)
 from kilolayer.types import Array, Metrics, bad_field
 
 # (achieved goal [..., goal], goal [..., goal]) -> reward [...]
@@ -99,7 +107,7 @@ class Agent(Settings, abc.ABC):
     # Sources of training data: the agent's own steps, a dataset, or both.
     learns_from: ClassVar[tuple[Literal["steps", "dataset"], ...]] = ("steps",)
 
-    batch_size: Annotated[int, Interval(ge=2, le=MOST)] = 256
+    batch_size: Annotated[int, Interval(ge=2, le=MAX_INT32)] = 256
     """Transitions per update. A larger batch gives less noisy gradients and costs more time."""
     actor_learning_rate: Positive = 3e-4
     """Adam's step size for the actor. Lower it if scores fluctuate."""

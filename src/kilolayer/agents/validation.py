@@ -41,8 +41,8 @@ def require_valid_class(name: str, kind: type[Agent]) -> None:
     except UserError:
         raise
     except FAILURES as error:
-        way_out = "each field needs a default and a type that kilolayer.settings knows"
-        raise OutsideError.of(f"agent = {name!r} cannot be made", error, way_out) from error
+        remedy = "each field needs a default and a type that kilolayer.settings knows"
+        raise OutsideError.of(f"agent = {name!r} cannot be made", error, remedy) from error
     own, sources = UserCode(f"agent = {name!r}"), kind.learns_from
     known = isinstance(sources, tuple | list) and len(sources) > 0 and set(sources) <= set(SOURCES)
     own.require(known, "learns_from", sources, f"a tuple of {' or '.join(SOURCES)}")

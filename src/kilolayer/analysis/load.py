@@ -18,7 +18,7 @@ from kilolayer.plan import TrainPlan, build_agent
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.devices import refuse_wrong_jax
-from kilolayer.runtime.files import shell
+from kilolayer.runtime.files import shell_quoted
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.registry import task_of
 from kilolayer.types import UserError
@@ -136,7 +136,7 @@ class Run:
         if step is None:
             raise UserError(
                 f"the run in {self.path} has no checkpoint yet: wait for its first one, or "
-                f"continue it with `kilolayer train --resume {shell(self.path)}`."
+                f"continue it with `kilolayer train --resume {shell_quoted(self.path)}`."
             )
         like = jax.eval_shape(self.agent.init, jax.random.key(0))
         averages = self.config.agent.average_decay > 0

@@ -11,7 +11,7 @@ import numpy as np
 from kilolayer.agents.base import ActingAgent
 from kilolayer.analysis.load import Run
 from kilolayer.physics.build import build_physics
-from kilolayer.tasks.base import Task, goals_are_places
+from kilolayer.tasks.base import Task, goals_are_positions
 from kilolayer.tasks.mazes import Maze
 from kilolayer.types import Array, UserError
 
@@ -64,7 +64,7 @@ class ValueOrder:
 def require_place_goals(task: Task) -> None:
     """Raises UserError unless goals are places x, y and observations begin with them."""
     first = [coordinate.name for coordinate in task.observation[:2]]
-    if not goals_are_places(task) or first != ["x", "y"]:
+    if not goals_are_positions(task) or first != ["x", "y"]:
         raise UserError(f"task {task.name} has no map: its goals are not places x, y.")
 
 

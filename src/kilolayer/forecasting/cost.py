@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from kilolayer.networks.arithmetic import Arithmetic, arithmetic, tree_bytes
-from kilolayer.runtime.mesh import whole
+from kilolayer.runtime.mesh import replicated
 from kilolayer.training.step import Trainer
 
 
@@ -36,7 +36,7 @@ def device_memory(trainer: Trainer) -> tuple[dict[str, int], float]:
     of a round holds activations and smaller temporaries.
     """
     state = jax.eval_shape(trainer.init)
-    shardings = (trainer.shardings, whole(trainer.mesh))
+    shardings = (trainer.shardings, replicated(trainer.mesh))
     began = time.perf_counter()
     program = jax.jit(trainer.round, out_shardings=shardings, donate_argnums=0).lower(state)
     account: Any = program.compile().memory_analysis()

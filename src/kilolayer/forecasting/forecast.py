@@ -16,7 +16,7 @@ from kilolayer.plan import TrainPlan, check_source
 from kilolayer.runtime.devices import (
     Accelerator,
     find_accelerator,
-    memory_here,
+    local_memory,
     resident_bytes,
 )
 from kilolayer.runtime.mesh import make_mesh
@@ -24,7 +24,7 @@ from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.registry import task_of
 from kilolayer.training.build import build_trainer
-from kilolayer.training.sizes import BEYOND_ANY
+from kilolayer.training.sizes import MAX_MEMORY
 from kilolayer.training.step import TrainState
 from kilolayer.types import UserError, bad_field
 
@@ -140,7 +140,7 @@ class _Case:
             batch_size=whole.agent.batch_size // self.devices,
             update_to_data=whole.collection.update_to_data * self.devices,
         )
-        kinds, seconds = device_memory(build_trainer(share, room=BEYOND_ANY))
+        kinds, seconds = device_memory(build_trainer(share, memory=MAX_MEMORY))
         times = self.devices if self.memory_is_shared else 1
         return {name: times * size for name, size in kinds.items()}, seconds
 
@@ -162,9 +162,9 @@ def forecast_run(
     memory, compile_seconds = case.memory()
     if case.memory_is_shared:
         memory = _in_one_memory(memory, resident_bytes())
-    room = int(accelerator.memory) if accelerator else memory_here()
+    room = int(accelerator.memory) if accelerator else local_memory()
     peak = sum(memory.values())
-    trainer = build_trainer(case.settled, room=BEYOND_ANY)
+    trainer = build_trainer(case.settled, memory=MAX_MEMORY)
     state = jax.eval_shape(trainer.init)
     update, action = update_arithmetic(trainer), action_arithmetic(trainer)
     if accelerator is not None:
@@ -221,7 +221,7 @@ def _disk_bytes(case: _Case, state: TrainState) -> int:
     # A dataset stays in its own file.
     buffer = state.buffer if config.collection.dataset is None else None
     loop = (buffer, state.envs, state.key)
-    return agents * tree_bytes(state.learnt) + min(agents, 3) * tree_bytes(loop)
+    return agents * tree_bytes(state.checkpointed) + min(agents, 3) * tree_bytes(loop)
 
 
 def _evaluation_steps(case: _Case) -> int:
@@ -241,9 +241,9 @@ def _round_seconds(pace: Pace, plan: TrainPlan) -> Range:
 
 def _hours(pace: Pace, case: _Case, state_bytes: int) -> Range:
     plan, saved = case.plan, len(case.plan.save_after) * state_bytes
-    acting = plan.prefill_unrolls * plan.steps_per_unroll + _evaluation_steps(case)
+    evaluated = plan.prefill_unrolls * plan.steps_per_unroll + _evaluation_steps(case)
     low, high = (
-        (plan.training_unrolls * each_round + acting * step + saved / rate) / 3600
+        (plan.training_unrolls * each_round + evaluated * step + saved / rate) / 3600
         for each_round, step, rate in zip(
             _round_seconds(pace, plan), pace.step, SAVING_RATE, strict=True
         )
@@ -305,7 +305,7 @@ def _advice(
     """Options that each take less memory than `memory`."""
     peak, found = sum(memory.values()), []
     if (
-        build_trainer(case.config, room=BEYOND_ANY).plan.replay_capacity
+        build_trainer(case.config, memory=MAX_MEMORY).plan.replay_capacity
         > case.config.collection.unroll_length
     ):
         found.append(_smaller_replay(case, memory, room))

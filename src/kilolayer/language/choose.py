@@ -84,7 +84,7 @@ def open_again(name: str, run: Path, task: Task) -> Encoder:
 
 
 def _own(path: Path, task: Task, updates: int, seed: int, display: ProgressDisplay) -> Encoder:
-    if DIRECTORY.is_one(path):
+    if DIRECTORY.exists(path):
         display.note(f"pictures and words of this task: the encoder {path}, trained before")
         return open_encoder(str(path))
     from kilolayer.language.encoders.train_own import train_own

@@ -40,8 +40,8 @@ from kilolayer.language.grounding import (
 from kilolayer.language.instructions import draw_examples
 from kilolayer.language.scenes import draw_pictures
 from kilolayer.losses.energies import Energy, pairwise
-from kilolayer.runtime.progress import ProgressDisplay, Silent
-from kilolayer.runtime.zoo import beside
+from kilolayer.runtime.progress import ProgressDisplay, SilentDisplay
+from kilolayer.runtime.zoo import default_output
 from kilolayer.tasks.base import Task, is_success
 from kilolayer.tasks.registry import task_of
 from kilolayer.types import Array, Metrics, UserError, bad_field
@@ -120,14 +120,14 @@ def ground_run(
     arguments before any work.
     """
     run, recipe, size = Path(run), recipe or Recipe(), size or HeadSize()
-    display = display or Silent()
+    display = display or SilentDisplay()
     recipe.check()
     size.check()
     source = source_of(run)
     task = task_of(source.config.task)
     require_words(task)
     name = encoder.name.replace("/", "-").strip("-.")
-    out = Path(out) if out is not None else beside(run, "groundings") / f"{name}-seed{seed}"
+    out = Path(out) if out is not None else default_output(run, "groundings") / f"{name}-seed{seed}"
     if out.exists():
         raise bad_field("out", str(out), "it exists already, choose another")
     before = encoder.fingerprint()

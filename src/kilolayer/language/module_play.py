@@ -9,7 +9,7 @@ import numpy as np
 from kilolayer.language.module import ActionModule
 from kilolayer.physics.base import Physics
 from kilolayer.tasks.base import Task
-from kilolayer.training.evaluate import Episodes, Start, begin, play_step
+from kilolayer.training.evaluate import Episodes, EpisodeStart, start_episodes, step_episodes
 from kilolayer.types import Array
 
 PHASES = ("first third", "second third", "last third")
@@ -25,7 +25,7 @@ class Played(eqx.Module):
 
 
 def play(
-    task: Task, physics: Physics, module: ActionModule, reading: Array, start: Start
+    task: Task, physics: Physics, module: ActionModule, reading: Array, start: EpisodeStart
 ) -> Played:
     """Play episodes from `start`, each with the instruction whose reading is in its row.
 
@@ -36,10 +36,10 @@ def play(
     def control_step(carry: tuple, _: None) -> tuple[tuple, tuple]:
         playing, chunk = carry
         action, chunk = module.act(chunk, task.observe(playing.physics), reading)
-        playing, seen = play_step(task, physics, playing, action)
+        playing, seen = step_episodes(task, physics, playing, action)
         return (playing, chunk), (seen, chunk.use)
 
-    playing = begin(task, physics, start)
+    playing = start_episodes(task, physics, start)
     carry = (playing, module.begin(len(playing.goal)))
     _, (seen, use) = jax.lax.scan(control_step, carry, length=task.episode_length)
     return Played(Episodes(task.achieved_goal(playing.physics), *seen), use)

@@ -15,8 +15,8 @@ from kilolayer.language.grounding import Grounding
 from kilolayer.language.instructions import draw_examples, foreign_words
 from kilolayer.language.scenes import COLOURS, MARKER_RADIUS, draw_pictures
 from kilolayer.render.marks import Mark
-from kilolayer.runtime.files import shell
-from kilolayer.runtime.zoo import beside
+from kilolayer.runtime.files import shell_quoted
+from kilolayer.runtime.zoo import default_output
 from kilolayer.tasks.base import Task
 from kilolayer.types import UserError
 
@@ -143,15 +143,15 @@ def read_picture(path: Path) -> np.ndarray:
     return pixels
 
 
-def newest(run: Path, kind: str, is_one: Callable[[Path], bool], command: str) -> Path:
+def newest(run: Path, kind: str, exists: Callable[[Path], bool], command: str) -> Path:
     """The newest directory in a run's folder `kind`, such as `groundings`.
 
     Raises UserError with the `command` that makes one if there is none.
     """
-    found = [path for path in beside(run, kind).glob("*") if is_one(path)]
+    found = [path for path in default_output(run, kind).glob("*") if exists(path)]
     if not found:
         raise UserError(
             f"{run} has no {kind.removesuffix('s')} yet, so nobody understands sentences: "
-            f"`kilolayer {command} {shell(run)}` trains one."
+            f"`kilolayer {command} {shell_quoted(run)}` trains one."
         )
     return max(found, key=lambda path: path.stat().st_mtime)

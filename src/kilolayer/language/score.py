@@ -17,11 +17,11 @@ from kilolayer.tasks.base import Task, is_success
 from kilolayer.training.evaluate import (
     RECORDED_ENVS,
     Episodes,
-    Start,
+    EpisodeStart,
     episode_metrics,
     evaluation_key,
     evaluation_start,
-    play,
+    play_episodes,
 )
 from kilolayer.types import Array
 
@@ -134,13 +134,13 @@ class Exam:
         """`(state, told) -> Episodes`, numpy, compiled at the first call."""
 
         @jax.jit
-        def run(state: Any, told: Any, start: Start) -> Episodes:
+        def run(state: Any, told: Any, start: EpisodeStart) -> Episodes:
             def policy(memory: Any, observation: Array, goal: Array, key: Array) -> tuple:
                 return follower.act(state, memory, observation)
 
             memory = follower.begin(state, told)
             length = self.task.episode_length
-            return play(self.task, self.physics, policy, memory, self.key, start, length)
+            return play_episodes(self.task, self.physics, policy, memory, self.key, start, length)
 
         return lambda state, told: jax.tree.map(np.asarray, run(state, told, self.start))
 
@@ -163,7 +163,7 @@ class Exam:
         return evaluation_key(self.seed, 0)
 
     @cached_property
-    def start(self) -> Start:
+    def start(self) -> EpisodeStart:
         count = len(self.examples)
         return evaluation_start(self.task, self.key, count, "evaluation", self.goal)
 

@@ -22,7 +22,7 @@ from kilolayer.networks.actor import Gaussian, unsquash
 from kilolayer.networks.mixture import RoutingStatistics
 from kilolayer.physics.base import Physics
 from kilolayer.tasks.base import Task
-from kilolayer.training.evaluate import play_step, playing_on
+from kilolayer.training.evaluate import continue_episodes, step_episodes
 from kilolayer.training.rollout import EnvState, reset
 from kilolayer.types import Array, Metrics, bad_field
 
@@ -225,20 +225,20 @@ class Teaching:
         envs = self._tell(state, table.goal[example], reset_key)
         reading = table.reading[example]
         by_teacher = jnp.arange(count) < jnp.round(count * self.teacher_share(state.rounds))
-        noisy = (jnp.arange(count) % 2)[:, None]
+        with_noise = (jnp.arange(count) % 2)[:, None]
 
         def control_step(carry: tuple, key: Array) -> tuple[tuple, tuple]:
             playing, chunk = carry
             observation = task.observe(playing.physics)
             mean, log_std = state.teacher(observation, playing.goal)
             own, chunk = module.act(chunk, observation, reading)
-            away = noisy * jnp.exp(log_std) * jax.random.normal(key, mean.shape)
+            away = with_noise * jnp.exp(log_std) * jax.random.normal(key, mean.shape)
             acting = jnp.where(by_teacher[:, None], mean, unsquash(own))
             seen = (observation, jnp.tanh(mean), playing.alive)
-            playing, _ = play_step(task, self.physics, playing, jnp.tanh(acting + away))
+            playing, _ = step_episodes(task, self.physics, playing, jnp.tanh(acting + away))
             return (playing, chunk), seen
 
-        carry = (playing_on(envs.physics, envs.goal), module.begin(count))
+        carry = (continue_episodes(envs.physics, envs.goal), module.begin(count))
         (playing, _), seen = jax.lax.scan(
             control_step, carry, jax.random.split(steps_key, self.interval)
         )

@@ -33,9 +33,9 @@ from kilolayer.networks.actor import Actor
 from kilolayer.networks.arithmetic import arithmetic
 from kilolayer.networks.mixture import MixtureSpec
 from kilolayer.physics.build import build_physics
-from kilolayer.runtime.progress import ProgressDisplay, Silent
+from kilolayer.runtime.progress import ProgressDisplay, SilentDisplay
 from kilolayer.runtime.tensors import TensorDirectory
-from kilolayer.runtime.zoo import beside
+from kilolayer.runtime.zoo import default_output
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.registry import task_of
 from kilolayer.training.evaluate import episode_metrics, evaluation_key, evaluation_start
@@ -104,7 +104,7 @@ def _arrays(spec: ModuleSpec, reader: ReaderSpec) -> dict[str, Any]:
 
 def is_module(path: str | Path) -> bool:
     """Whether the path is a module directory."""
-    return DIRECTORY.is_one(path)
+    return DIRECTORY.exists(path)
 
 
 def open_module(path: str | Path) -> TaughtModule:
@@ -117,7 +117,7 @@ def open_module(path: str | Path) -> TaughtModule:
         config = RunConfig.from_json(json.dumps(card["config"]), str(path / DIRECTORY.card_name))
         encoder, details = card["encoder"], card["details"]
     except (KeyError, TypeError) as error:
-        raise DIRECTORY.broken(path, error) from error
+        raise DIRECTORY.damaged(path, error) from error
     arrays = DIRECTORY.fill(jax.eval_shape(lambda: _arrays(spec, reader)), path)
     return TaughtModule(path, config, spec, arrays["module"], arrays["reader"], encoder, details)
 
@@ -146,7 +146,7 @@ def teach_run(
     number of examples of the split `seen`. grounding: reads the instructions and must use the same
     encoder. Default: one is trained first. Raises UserError for invalid arguments before any work.
     """
-    run, display = Path(run), display or Silent()
+    run, display = Path(run), display or SilentDisplay()
     recipe = recipe or Recipe()
     if steps is not None:
         recipe = dataclasses.replace(recipe, steps=steps)
@@ -307,7 +307,9 @@ def _place(
     name = encoder.name.replace("/", "-").strip("-.")
     control = "-shuffled" if shuffled else ""
     place = (
-        beside(run, "modules") / f"{trunk}-{name}{control}-seed{seed}" if out is None else Path(out)
+        default_output(run, "modules") / f"{trunk}-{name}{control}-seed{seed}"
+        if out is None
+        else Path(out)
     )
     if place.exists():
         raise bad_field("out", str(place), "it exists already, choose another")

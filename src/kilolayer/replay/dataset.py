@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from kilolayer.runtime.files import cannot_write, put_in_place
+from kilolayer.runtime.files import cannot_write, replace_atomically
 from kilolayer.types import UserError, bad_field
 
 KEYS = ("observations", "actions", "terminals", "qpos", "qvel")
@@ -121,7 +121,7 @@ def write_dataset(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     writing = path.with_name(f".{path.name}.writing.npz")
     try:
         np.savez_compressed(writing, allow_pickle=False, **{name: arrays[name] for name in KEYS})
-        put_in_place(writing, path)
+        replace_atomically(writing, path)
     except OSError as error:
         with suppress(OSError):
             writing.unlink(missing_ok=True)

@@ -29,7 +29,7 @@ from kilolayer.studies.grid import Cell
 from kilolayer.tasks.registry import task_of
 from kilolayer.training.build import build_trainer
 from kilolayer.training.evaluate import evaluation_policy
-from kilolayer.training.sizes import BEYOND_ANY
+from kilolayer.training.sizes import MAX_MEMORY
 from kilolayer.types import UserError
 
 
@@ -62,7 +62,7 @@ def operations(config: RunConfig) -> Operations:
 
 @cache
 def _operations(config: RunConfig) -> Operations:
-    trainer = build_trainer(config, room=BEYOND_ANY)
+    trainer = build_trainer(config, memory=MAX_MEMORY)
     agent, plan = jax.eval_shape(trainer.agent.init, jax.random.key(0)), trainer.plan
     parameters = parameter_counts(agent)
     return Operations(
@@ -120,7 +120,7 @@ def grid_cost(cells: Mapping[str, Cell], calibration: bool, display: ProgressDis
     by_size = sorted(cells, key=lambda name: counted[name].parameters)
     largest = cells[by_size[-1]].config
     if not calibration:
-        state = jax.eval_shape(build_trainer(largest, room=BEYOND_ANY).init)
+        state = jax.eval_shape(build_trainer(largest, memory=MAX_MEMORY).init)
         return GridCost(counted, None, tree_bytes(state))
     display.phase("memory")
     forecast = forecast_run(largest, "cpu", 1, False, display)

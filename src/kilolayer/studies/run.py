@@ -19,8 +19,8 @@ from kilolayer.analysis.study import (
 from kilolayer.config import RunConfig
 from kilolayer.lookup import make
 from kilolayer.runtime.files import write_atomically
-from kilolayer.runtime.lock import locked
-from kilolayer.runtime.progress import LiveDisplay, ProgressDisplay, Silent
+from kilolayer.runtime.lock import file_lock
+from kilolayer.runtime.progress import LiveDisplay, ProgressDisplay, SilentDisplay
 from kilolayer.studies.cost import GridCost, grid_cost, memory_of_largest
 from kilolayer.studies.execute import execute
 from kilolayer.studies.executors import (
@@ -86,14 +86,14 @@ def study(
     if smallest_effect is not None and not 0 < smallest_effect < 1:
         raise bad_field("smallest_effect", smallest_effect, "it lies between 0 and 1", 0.05)
     question = find_question(name)
-    display = LiveDisplay() if progress else Silent()
+    display = LiveDisplay() if progress else SilentDisplay()
     try:
         if source is not None:
             return _analysed(question, _borrow(question, Path(source), out, smallest_effect))
         cells = question.cells(question.setup(size, tasks, depths, seeds))
         path = Path(out) if out is not None else Path("studies") / f"{_short(name)}-{size}"
         _merged(path, question, size, cells)  # refused before anything is written
-        with locked(path / LOCK, f"another command is working on {path}: wait for it."):
+        with file_lock(path / LOCK, f"another command is working on {path}: wait for it."):
             runs = _merged(path, question, size, cells)
             margin = smallest_effect or _smallest_effect(path)
             _write_study(path, question, size, runs, smallest_effect=margin)
@@ -116,7 +116,7 @@ def dry_run(
     """The runs that `study` would train and what they will cost here; trains and writes nothing."""
     question = find_question(name)
     cells = question.cells(question.setup(size, tasks, depths, seeds))
-    display = LiveDisplay() if progress else Silent()
+    display = LiveDisplay() if progress else SilentDisplay()
     try:
         return cells, grid_cost(cells, calibration, display)
     finally:

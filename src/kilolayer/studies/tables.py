@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from rich.table import Table
 
 from kilolayer.forecasting.calibrate import Range
-from kilolayer.runtime.devices import gibibytes, memory_here
+from kilolayer.runtime.devices import gibibytes, local_memory
 from kilolayer.studies.cost import GridCost
 from kilolayer.studies.grid import Cell
 
@@ -52,7 +52,7 @@ def memory_sentence(cost: GridCost) -> str:
     largest = cost.largest
     if isinstance(largest, int):
         return (
-            f"The largest run keeps {gibibytes(largest)} of the {gibibytes(memory_here())} here. "
+            f"The largest run keeps {gibibytes(largest)} of the {gibibytes(local_memory())} here. "
             "With --calibration it is compiled for what an update takes beside that, and one run "
             "is timed for the hours."
         )

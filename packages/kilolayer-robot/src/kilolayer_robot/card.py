@@ -109,15 +109,17 @@ class Card:
             values = []
         return self.checked_goal(values, text)
 
-    def checked_goal(self, values: Sequence[float] | np.ndarray, told: object = None) -> np.ndarray:
+    def checked_goal(
+        self, values: Sequence[float] | np.ndarray, given: object = None
+    ) -> np.ndarray:
         """The goal `[goal]` in float32; raises UserError unless it is one finite number per
         coordinate."""
         found = np.asarray(values, np.float32)
         if found.shape != (len(self.goal),) or not np.isfinite(found).all():
             names = ", ".join(f"{each.name} ({each.unit})" for each in self.goal)
-            told = told if told is not None else np.asarray(values).tolist()
+            given = given if given is not None else np.asarray(values).tolist()
             raise UserError(
-                f"goal = {told!r} is not allowed: {self.name} takes {len(self.goal)} numbers "
+                f"goal = {given!r} is not allowed: {self.name} takes {len(self.goal)} numbers "
                 f"separated by commas, {names}."
             )
         return found

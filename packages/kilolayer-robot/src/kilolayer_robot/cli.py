@@ -18,15 +18,15 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         options.command(options)
     except UserError as error:
-        _leave(f"error: {error}", USER_ERROR)
+        _exit_with(f"error: {error}", USER_ERROR)
     except KeyboardInterrupt:  # before the loop began, or after it had ended
-        _leave("stopped", 130)
+        _exit_with("stopped", 130)
     except Exception as error:
         # The loop has sent the safe action; the traceback is in the log.
-        _leave(f"error: the loop ended with {type(error).__name__}: {error}", FAILED)
+        _exit_with(f"error: the loop ended with {type(error).__name__}: {error}", FAILED)
 
 
-def _leave(sentence: str, code: int) -> None:
+def _exit_with(sentence: str, code: int) -> None:
     with contextlib.suppress(OSError):  # the terminal may be closed
         print(sentence, file=sys.stderr)
     raise SystemExit(code) from None
@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> None:
     from kilolayer_robot.lock import robot_lock
     from kilolayer_robot.log import ControlLog
     from kilolayer_robot.loop import ControlLoop
-    from kilolayer_robot.planning import Pursuit, head_straight
+    from kilolayer_robot.planning import Pursuit, direct_planner
     from kilolayer_robot.policy import Policy
     from kilolayer_robot.realtime import Realtime
     from kilolayer_robot.robot import open_robot
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> None:
     handling = Handling(options.bad_action, options.bad_observation)
     realtime = Realtime(options.priority, options.cpu)
     goal = None if options.goal is None else card.parse_goal(options.goal)
-    planner = head_straight
+    planner = direct_planner
     if options.planner == "waypoints":
         from kilolayer_robot.waypoints import open_waypoints
 
@@ -92,7 +92,9 @@ def run(options: argparse.Namespace) -> None:
     for line in _lines(summary):
         print(line)
     if not summary.ended_safely:
-        _leave("error: the last action was not the safe one: act() of the robot failed.", FAILED)
+        _exit_with(
+            "error: the last action was not the safe one: act() of the robot failed.", FAILED
+        )
 
 
 def show(options: argparse.Namespace) -> None:
@@ -136,8 +138,8 @@ def _lines(summary: Any) -> list[str]:
         ("flaws", summary.flaws),
         ("plans", summary.plans),
     ):
-        told = ", ".join(f"{name} {count:,}" for name, count in counts.items())
-        found.append(f"{title}: {told or 'none'}")
+        counts_text = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+        found.append(f"{title}: {counts_text or 'none'}")
     found.append("ms (median, 99th percentile, largest):")
     for title, spread in (("begun late", summary.late), ("a step takes", summary.took)):
         found.append(f"  {title} {spread or '-'}")

@@ -13,7 +13,7 @@ SWITCH_INTERVAL = 0.0005
 YOUNG_EVERY, ALL_EVERY = 1.0, 30.0
 # A collection starts only if the last of its kind took less than this share of the idle time. One
 # that never fits is made after this many intervals anyway, because garbage grows without limit.
-SHARE, OVERDUE = 0.5, 20
+IDLE_SHARE, OVERDUE = 0.5, 20
 
 
 class IdleCollector:
@@ -35,7 +35,7 @@ class IdleCollector:
         now = time.monotonic()
         for generation, every in ((2, ALL_EVERY), (0, YOUNG_EVERY)):
             since = now - self._last[generation]
-            fits = self._took[generation] < SHARE * idle
+            fits = self._took[generation] < IDLE_SHARE * idle
             if since > every and (fits or since > OVERDUE * every):
                 gc.collect(generation)
                 done = time.monotonic()
@@ -46,7 +46,7 @@ class IdleCollector:
 
 
 @contextmanager
-def calm_interpreter() -> Iterator[IdleCollector]:
+def controlled_gc() -> Iterator[IdleCollector]:
     """In the context only the returned collector collects garbage, and threads switch sooner."""
     interval, enabled = sys.getswitchinterval(), gc.isenabled()
     gc.collect()

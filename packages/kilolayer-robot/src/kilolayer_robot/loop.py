@@ -18,10 +18,10 @@ import numpy as np
 from kilolayer_robot.card import Card
 from kilolayer_robot.errors import bad_field
 from kilolayer_robot.gate import Gate, Handling
-from kilolayer_robot.interpreter import IdleCollector, calm_interpreter
+from kilolayer_robot.interpreter import IdleCollector, controlled_gc
 from kilolayer_robot.lock import robot_lock
 from kilolayer_robot.log import ControlLog
-from kilolayer_robot.planning import Plan, PlannerThread, Pursuit, head_straight
+from kilolayer_robot.planning import Plan, PlannerThread, Pursuit, direct_planner
 from kilolayer_robot.realtime import Realtime
 from kilolayer_robot.records import StepRecord, Summary
 from kilolayer_robot.robot import Robot, Sensed, require_robot
@@ -46,7 +46,7 @@ class ControlLoop:
     robot: Robot
     card: Card
     controller: Callable[[np.ndarray, np.ndarray], Any]
-    planner: Callable[[Sensed], Any] = head_straight
+    planner: Callable[[Sensed], Any] = direct_planner
     goal: Any = None
     reached: Callable[[np.ndarray, np.ndarray], Any] | None = None
     pursuit: Pursuit = field(default_factory=Pursuit)
@@ -70,8 +70,8 @@ class ControlLoop:
         )
         self._reached = self.reached or self.card.reached
         self._begun = self.clock.now()
-        self._good: tuple[Sensed, float] | None = None
-        self._followed: Plan | None = None
+        self._last_good: tuple[Sensed, float] | None = None
+        self._current_plan: Plan | None = None
         self._index = self._waited = 0
         self._stop = threading.Event()
         self._collector: IdleCollector | None = None
@@ -100,13 +100,13 @@ class ControlLoop:
         stopped_by, ended_safely = "time", False
         self.log.open()
         with Signals() as signals:
-            watchdog = Watchdog(self.gate, signals, self._favour_watchdog, self.grace)
+            watchdog = Watchdog(self.gate, signals, self._raise_watchdog_priority, self.grace)
             try:
                 if not signals.installed:
                     self.log.note("not in the main thread, so signals do not stop the loop")
                 for refused in self.realtime.apply():
                     self.log.note(refused)
-                with calm_interpreter() as self._collector:
+                with controlled_gc() as self._collector:
                     self._begun = self.clock.now()
                     watchdog.start()
                     self.plans.start()
@@ -121,14 +121,14 @@ class ControlLoop:
                 raise
             finally:
                 ended_safely = self.gate.close()
-                self.plans.tell_to_end()
+                self.plans.request_end()
                 watchdog.end()
                 self.plans.join()
                 summary = self._summary(signals.received or stopped_by, ended_safely)
                 self.log.close(summary)
         return summary
 
-    def _favour_watchdog(self) -> None:
+    def _raise_watchdog_priority(self) -> None:
         for refused in self.realtime.apply(above=1):
             self.log.note(refused)
 
@@ -173,8 +173,8 @@ class ControlLoop:
         action, plan, safe, flaw = self._decide(begun)
         refused, clipped = self.gate.send(step, action)
         ended = self.clock.now()
-        onward = tick + max(1, math.floor((ended - due) / period))
-        onward = onward if ticks is None else min(onward, ticks)
+        next_tick = tick + max(1, math.floor((ended - due) / period))
+        next_tick = next_tick if ticks is None else min(next_tick, ticks)
         self.log.step(
             StepRecord(
                 tick=tick,
@@ -187,17 +187,17 @@ class ControlLoop:
                 flaw=flaw,
                 clipped=clipped,
                 missed=ended > due + period,
-                skipped=onward - tick - 1,
+                skipped=next_tick - tick - 1,
             )
         )
-        return onward
+        return next_tick
 
     def _decide(self, now: float) -> tuple[Any, Plan | None, str | None, str | None]:
         """The action, the plan behind it, why the action is None, and the observation's flaw."""
-        sensed, measured_at, flaw = self._sense()
+        sensed, measured_at, flaw = self._usable_observation()
         if sensed is None:
             return None, None, flaw, flaw
-        self.plans.see(sensed, measured_at)
+        self.plans.set_measurement(sensed, measured_at)
         plan = self.plans.plan
         if plan is None or plan.errand != sensed.errand:
             return None, None, "no plan", flaw
@@ -210,20 +210,20 @@ class ControlLoop:
             return None, plan, "controller failed", flaw
         return action, plan, None if action is not None else "bad action", flaw
 
-    def _sense(self) -> tuple[Sensed | None, float, str | None]:
+    def _usable_observation(self) -> tuple[Sensed | None, float, str | None]:
         """What to act on, when it was measured, and the flaw of the observation."""
         limit = self.timing.observation_limit * self.timing.period
-        sensed, measured_at, flaw = self._observed(limit)
+        sensed, measured_at, flaw = self._observe(limit)
         if sensed is not None:
-            self._good = (sensed, measured_at)
+            self._last_good = (sensed, measured_at)
             return sensed, measured_at, None
-        if self.handling.bad_observation == "last" and self._good is not None:
-            last, at = self._good
+        if self.handling.bad_observation == "last" and self._last_good is not None:
+            last, at = self._last_good
             if self.clock.now() - at <= limit:
                 return last, at, flaw
         return None, self.clock.now(), flaw
 
-    def _observed(self, limit: float) -> tuple[Sensed | None, float, str | None]:
+    def _observe(self, limit: float) -> tuple[Sensed | None, float, str | None]:
         begun = self.clock.now()
         try:
             sensed = self.robot.observe()
@@ -236,8 +236,10 @@ class ControlLoop:
             self.log.error(traceback.format_exc())
             return None, begun, "bad observation"
         card = self.card
-        wanted = [(len(card.observation),), (len(card.goal),), (len(card.goal),)]
-        if [row.shape for row in rows] != wanted or not all(np.isfinite(row).all() for row in rows):
+        expected = [(len(card.observation),), (len(card.goal),), (len(card.goal),)]
+        if [row.shape for row in rows] != expected or not all(
+            np.isfinite(row).all() for row in rows
+        ):
             return None, begun, "bad observation"
         # `not ... <=` instead of `>`, which NaN would pass.
         if not self.clock.now() - measured_at <= limit:
@@ -245,8 +247,8 @@ class ControlLoop:
         return Sensed(*rows, errand=errand, measured_at=measured_at), measured_at, None
 
     def _subgoal(self, plan: Plan, sensed: Sensed) -> np.ndarray:
-        if plan is not self._followed:
-            self._followed, self._index, self._waited = plan, 0, 0
+        if plan is not self._current_plan:
+            self._current_plan, self._index, self._waited = plan, 0, 0
         assert sensed.goal is not None
         reached = bool(self._reached(sensed.achieved_goal, plan.subgoals[self._index]))
         self._index, self._waited = self.pursuit.advance(

@@ -17,7 +17,7 @@ from kilolayer_robot.robot import Sensed
 from kilolayer_robot.timing import Clock, Timing
 
 # Seconds to wait at the end for a planner that is still at work.
-LONGEST_GOODBYE = 5.0
+JOIN_TIMEOUT = 5.0
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Plan:
     subgoals: np.ndarray
 
 
-def head_straight(sensed: Sensed) -> np.ndarray:
+def direct_planner(sensed: Sensed) -> np.ndarray:
     """The planner without plans: its only subgoal is the goal itself."""
     assert sensed.goal is not None
     return sensed.goal[None]
@@ -107,20 +107,20 @@ class PlannerThread:
         self._begun = self._clock.now()
         self._thread.start()
 
-    def see(self, sensed: Sensed, measured_at: float) -> None:
+    def set_measurement(self, sensed: Sensed, measured_at: float) -> None:
         """Set the measurement to plan from."""
         new_errand = self._seen is None or self._seen[0].errand != sensed.errand
         self._seen = (sensed, measured_at)
         if new_errand:
             self._wake.put(None)
 
-    def tell_to_end(self) -> None:
+    def request_end(self) -> None:
         self._over.set()
         self._wake.put(None)
 
     def join(self) -> None:
         if self._thread.ident is not None:
-            self._thread.join(LONGEST_GOODBYE)
+            self._thread.join(JOIN_TIMEOUT)
 
     def _run(self) -> None:
         period = 1 / self._timing.plan_rate
@@ -142,7 +142,7 @@ class PlannerThread:
             found = self._planner(sensed)
             if self._timing.planner_delay > 0:
                 self._clock.sleep_until(self._clock.now() + self._timing.planner_delay)
-            subgoals, error = whole_subgoals(found, self._goal_dim)
+            subgoals, error = validated_subgoals(found, self._goal_dim)
             outcome = "malformed" if error else "made"
         except Exception as raised:
             self._log.error(traceback.format_exc())
@@ -155,7 +155,7 @@ class PlannerThread:
         self._log.plan(PlanRecord(number, begun - self._begun, took, outcome, error, listed))
 
 
-def whole_subgoals(found: Any, goal_dim: int) -> tuple[np.ndarray | None, str | None]:
+def validated_subgoals(found: Any, goal_dim: int) -> tuple[np.ndarray | None, str | None]:
     """A read-only copy `[chunk, goal]`, or None and the fault of `found`."""
     try:
         subgoals = np.array(found, np.float32)

@@ -73,10 +73,10 @@ def open_robot(spec: str, options: dict[str, Any] | None = None) -> Robot:
         found: Any = getattr(importlib.import_module(module_name), class_name)
     # The user's module may fail in any way, and may be a script that ends the program.
     except (Exception, SystemExit) as error:
-        said = f"{type(error).__name__}: {error}"
+        reason = f"{type(error).__name__}: {error}"
         if isinstance(error, ImportError | AttributeError):
-            said = str(error)
-        raise bad_field("robot", spec, f"it cannot be imported ({said})") from error
+            reason = str(error)
+        raise bad_field("robot", spec, f"it cannot be imported ({reason})") from error
     if inspect.isclass(found):
         require_robot(found, spec)
     try:

@@ -9,9 +9,9 @@ from kilolayer_robot.gate import Gate
 from kilolayer_robot.stopping import Signals
 
 # Longest wait in seconds while nothing is due.
-LONGEST_WAIT = 0.5
+MAX_WAIT = 0.5
 # Seconds to wait for the thread at the end.
-LONGEST_GOODBYE = 2.0
+JOIN_TIMEOUT = 2.0
 STUCK_EXIT_CODE = 3
 STUCK = "error: the control loop did not end in time, so its process was ended.\n"
 
@@ -41,12 +41,12 @@ class Watchdog:
         self._over.set()
         self._signals.wake()
         # Not forever, because the thread may be stuck in an `act` that does not return.
-        self._thread.join(LONGEST_GOODBYE)
+        self._thread.join(JOIN_TIMEOUT)
 
     def _run(self) -> None:
         self._on_start()
         while not self._over.is_set():
-            if self._signals.wait(min(self._gate.watch(), LONGEST_WAIT)):
+            if self._signals.wait(min(self._gate.watch(), MAX_WAIT)):
                 self._gate.close()
                 if not self._over.wait(self._grace):
                     # The loop's thread is stuck, for instance in a driver, and will not end.

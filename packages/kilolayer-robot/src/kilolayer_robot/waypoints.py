@@ -44,7 +44,7 @@ def subgoals(xp: Any, graph: Graph, energies: tuple[Any, Any, Any], goal: Any, c
     energies: from the present state to each node and from each node to the goal, `[batch, nodes]`,
     and from the present state to the goal, `[batch]`. goal `[batch, goal]`.
     """
-    first, last, through = _way(xp, graph, *energies)
+    first, last, through = _best_path(xp, graph, *energies)
     node, nodes = xp.where(through, first, -1), []
     for _ in range(chunk):
         nodes.append(node)
@@ -55,9 +55,11 @@ def subgoals(xp: Any, graph: Graph, energies: tuple[Any, Any, Any], goal: Any, c
     return xp.where(found < 0, goal[:, None], graph.place[found[..., 0]])
 
 
-def _way(xp: Any, graph: Graph, here: Any, onward: Any, direct: Any) -> tuple[Any, Any, Any]:
+def _best_path(
+    xp: Any, graph: Graph, from_state: Any, onward: Any, direct: Any
+) -> tuple[Any, Any, Any]:
     """First and last node of the best path, `[batch]` each, and whether it beats going directly."""
-    from_start = graph.own - here
+    from_start = graph.own - from_state
     # A start that is far from every node still goes to the nearest node.
     nearest = from_start.min(-1, keepdims=True)
     from_start = _within(xp, from_start, xp.maximum(graph.limit, nearest))
@@ -67,10 +69,10 @@ def _way(xp: Any, graph: Graph, here: Any, onward: Any, direct: Any) -> tuple[An
     to_goal = _within(xp, own[:, None] - onward, graph.limit)
     straight = _within(xp, own - direct, graph.limit)
     until_last = from_start[..., None] + graph.length
-    whole = until_last.min(1) + to_goal
-    last = whole.argmin(-1)
+    total = until_last.min(1) + to_goal
+    last = total.argmin(-1)
     first = xp.take_along_axis(until_last.argmin(1), last[:, None], axis=1)[:, 0]
-    return first, last, whole.min(-1) < straight
+    return first, last, total.min(-1) < straight
 
 
 def _within(xp: Any, cost: Any, limit: Any) -> Any:
@@ -93,9 +95,9 @@ class RecordedWaypoints:
 
     def __call__(self, sensed: Sensed) -> np.ndarray:
         place, goal = self.graph.place, np.asarray(sensed.goal, np.float32)
-        here, nodes = np.asarray(sensed.observation, np.float32)[None], len(place)
+        from_state, nodes = np.asarray(sensed.observation, np.float32)[None], len(place)
         # One call for all pairs: present state to nodes, nodes to goal, present state to goal.
-        observed = np.concatenate([np.repeat(here, nodes, 0), self.observation, here])
+        observed = np.concatenate([np.repeat(from_state, nodes, 0), self.observation, from_state])
         toward = np.concatenate([place, np.repeat(goal[None], nodes + 1, 0)])
         found = self.value(observed, toward)
         energies = found[None, :nodes], found[None, nodes:-1], found[-1:]
