@@ -10,7 +10,7 @@ from kilolayer.sayings import require_alone, tell_heard
 from kilolayer.terminal import OUTPUT
 
 if TYPE_CHECKING:
-    pass
+    from kilolayer.deploy.control.run import ControlResult
 
 RunPath = tyro.conf.Positional[Path]
 Planner = Literal["waypoints", "interpolation", "proposal", "direct"]

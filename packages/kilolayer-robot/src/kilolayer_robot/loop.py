@@ -36,7 +36,7 @@ class ControlLoop:
 
     card: sizes, bounds and success radius. controller:
     `(observation [observation], subgoal [goal]) -> action [action]`, such as `Policy`. planner:
-    maps what was sensed to subgoals `[chunk, goal]`, in its own thread; default: the goal itself.
+    maps a measurement to subgoals `[chunk, goal]`, in its own thread; default: the goal itself.
     goal `[goal]`: replaces the robot's own goal. reached: whether `achieved_goal [goal]` reaches
     `subgoal [goal]`; default: the card's rule. lock: name of a lock that no second loop may hold;
     None: no lock. grace: seconds after a signal within which the loop must end; after that its
@@ -69,7 +69,7 @@ class ControlLoop:
             self.planner, len(self.card.goal), self.timing, self.clock, self.log
         )
         self._reached = self.reached or self.card.reached
-        self._begun = self.clock.now()
+        self._start_time = self.clock.now()
         self._last_good: tuple[Sensed, float] | None = None
         self._current_plan: Plan | None = None
         self._index = self._waited = 0
@@ -77,11 +77,11 @@ class ControlLoop:
         self._collector: IdleCollector | None = None
 
     def stop(self) -> None:
-        """End the loop after its present step; may be called from any thread."""
+        """End the loop after its current step; may be called from any thread."""
         self._stop.set()
 
     def run(self, seconds: float | None = None) -> Summary:
-        """Control for this long, or until a signal or `stop`, and return what happened.
+        """Control for this long, or until a signal or `stop`, and return a summary.
 
         However the loop ends, the last action is the safe one. Raises UserError before the first
         action if `safe_action()` returns no valid action or another loop holds the lock; raises
@@ -89,7 +89,9 @@ class ControlLoop:
         """
         ticks = None if seconds is None else round(seconds * self.timing.rate)
         if ticks is not None and ticks < 1:
-            raise bad_field("seconds", seconds, "it must last a control step", self.timing.period)
+            raise bad_field(
+                "seconds", seconds, "it must be at least one control step", self.timing.period
+            )
         with contextlib.ExitStack() as stack:
             if self.lock is not None:
                 stack.enter_context(robot_lock(self.lock))
@@ -107,7 +109,7 @@ class ControlLoop:
                 for refused in self.realtime.apply():
                     self.log.note(refused)
                 with controlled_gc() as self._collector:
-                    self._begun = self.clock.now()
+                    self._start_time = self.clock.now()
                     watchdog.start()
                     self.plans.start()
                     self._control(ticks, signals)
@@ -138,7 +140,7 @@ class ControlLoop:
             self.log.note(f"act() of the robot made the watchdog wait {gate.blocked} times")
         if gate.safe_failures:
             self.log.note(
-                f"safe_action() failed {gate.safe_failures} times, an earlier one was sent"
+                f"safe_action() failed {gate.safe_failures} times, so an earlier safe action was sent"
             )
         return self.log.summary(
             rate=self.timing.rate,
@@ -153,24 +155,24 @@ class ControlLoop:
     def _control(self, ticks: int | None, signals: Signals) -> None:
         period, tick = self.timing.period, 0
         while ticks is None or tick < ticks:
-            due = self._begun + tick * period
+            due = self._start_time + tick * period
             self.clock.sleep_until(due)
             if self.gate.closing or signals.received is not None or self._stop.is_set():
                 return
             tick = self.control_step(tick, due, ticks)
             if self._collector is not None:
-                self._collector.collect(self._begun + tick * period - self.clock.now())
+                self._collector.collect(self._start_time + tick * period - self.clock.now())
 
     def control_step(self, tick: int, due: float, ticks: int | None = None) -> int:
-        """Sense and act once; returns the number of the next step, of `ticks` in all.
+        """Observe and act once; returns the number of the next step, of `ticks` in all.
 
         A step that ends after the next step was due has missed its deadline. Steps whose whole time
         has passed by then are skipped, because a burst of late actions does not help.
         """
         period = self.timing.period
-        begun = self.clock.now()
+        start = self.clock.now()
         step = self.gate.begin_step()
-        action, plan, safe, flaw = self._decide(begun)
+        action, plan, safe, flaw = self._decide(start)
         refused, clipped = self.gate.send(step, action)
         ended = self.clock.now()
         next_tick = tick + max(1, math.floor((ended - due) / period))
@@ -178,10 +180,10 @@ class ControlLoop:
         self.log.step(
             StepRecord(
                 tick=tick,
-                late=begun - due,
-                took=ended - begun,
+                late=start - due,
+                took=ended - start,
                 plan=None if plan is None else plan.number,
-                plan_age=None if plan is None else begun - plan.measured_at,
+                plan_age=None if plan is None else start - plan.measured_at,
                 subgoal=None if plan is None else self._index,
                 safe=refused or safe,
                 flaw=flaw,
@@ -211,7 +213,7 @@ class ControlLoop:
         return action, plan, None if action is not None else "bad action", flaw
 
     def _usable_observation(self) -> tuple[Sensed | None, float, str | None]:
-        """What to act on, when it was measured, and the flaw of the observation."""
+        """The measurement to act on, its time, and the flaw of the observation."""
         limit = self.timing.observation_limit * self.timing.period
         sensed, measured_at, flaw = self._observe(limit)
         if sensed is not None:
@@ -224,26 +226,26 @@ class ControlLoop:
         return None, self.clock.now(), flaw
 
     def _observe(self, limit: float) -> tuple[Sensed | None, float, str | None]:
-        begun = self.clock.now()
+        start = self.clock.now()
         try:
             sensed = self.robot.observe()
             goal = sensed.goal if self.goal is None else self.goal
             parts = (sensed.observation, sensed.achieved_goal, goal)
             rows = [np.array(part, np.float32) for part in parts]
-            measured_at = begun if sensed.measured_at is None else float(sensed.measured_at)
+            measured_at = start if sensed.measured_at is None else float(sensed.measured_at)
             errand = int(sensed.errand)
         except Exception:
             self.log.error(traceback.format_exc())
-            return None, begun, "bad observation"
+            return None, start, "bad observation"
         card = self.card
         expected = [(len(card.observation),), (len(card.goal),), (len(card.goal),)]
         if [row.shape for row in rows] != expected or not all(
             np.isfinite(row).all() for row in rows
         ):
-            return None, begun, "bad observation"
+            return None, start, "bad observation"
         # `not ... <=` instead of `>`, which NaN would pass.
         if not self.clock.now() - measured_at <= limit:
-            return None, begun, "late observation"
+            return None, start, "late observation"
         return Sensed(*rows, errand=errand, measured_at=measured_at), measured_at, None
 
     def _subgoal(self, plan: Plan, sensed: Sensed) -> np.ndarray:

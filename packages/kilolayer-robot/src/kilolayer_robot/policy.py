@@ -52,7 +52,7 @@ class Policy:
 
 
 def open_session(path: Path, checksum: str | None = None) -> Any:
-    """An ONNX Runtime session on one thread, because a policy at batch 1 has no work to share.
+    """An ONNX Runtime session on one thread: at batch 1, more threads do not make it faster.
 
     Raises UserError if the file is missing, has another SHA-256, or is not a graph.
     """

@@ -1,4 +1,4 @@
-"""Real-time priority and a core for the loop alone, where the system permits them."""
+"""Real-time priority and core pinning for the loop, where the system permits them."""
 
 import os
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Realtime:
     def __post_init__(self) -> None:
         if not 0 <= self.priority <= MAX_PRIORITY:
             nearest = min(max(self.priority, 0), MAX_PRIORITY)
-            raise bad_field("priority", self.priority, f"it is 0 to {MAX_PRIORITY}", nearest)
+            raise bad_field("priority", self.priority, f"it must be 0 to {MAX_PRIORITY}", nearest)
         cores = _cores()
         if self.cpu is not None and cores and self.cpu not in cores:
             named = ", ".join(map(str, sorted(cores)))

@@ -33,7 +33,7 @@ def open_session(
         second, second_task, _ = _open("student", Path(student))
         if (second_task.name, task_spec(second_task)) != (task.name, task_spec(task)):
             raise UserError(
-                f"the student {student} plays {other_task.name} and the teacher {teacher} plays "
+                f"the student {student} plays {second_task.name} and the teacher {teacher} plays "
                 f"{task.name}: give two policies of one task."
             )
         players.append(second)

@@ -170,8 +170,8 @@ class Session:
     def _require_listener(self) -> Listener:
         if self.listener is None:
             raise UserError(
-                "this page has no grounding, so it cannot interpret sentences: use `kilolayer serve "
-                "RUN --grounding DIR`; `kilolayer ground RUN` makes a grounding."
+                "this page has no grounding, so it cannot interpret sentences: use "
+                "`kilolayer serve RUN --grounding DIR`; `kilolayer ground RUN` makes a grounding."
             )
         return self.listener
 
