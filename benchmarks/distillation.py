@@ -32,7 +32,7 @@ from kilolayer.config import RunConfig
 from kilolayer.deploy.policy import is_policy, open_policy
 from kilolayer.deploy.score import Scorer
 from kilolayer.deploy.smaller.distil import Recipe, distil_run
-from kilolayer.deploy.smaller.prune import Wish, prune_run
+from kilolayer.deploy.smaller.prune import SelectionRule, prune_run
 from kilolayer.runtime.files import write_atomically
 from kilolayer.runtime.progress import LiveDisplay
 
@@ -134,7 +134,7 @@ def pruned(teacher: Run, setting: Setting) -> dict[str, Any]:
         try:
             prune_run(
                 teacher.path,
-                Wish(keep_score=KEPT),
+                SelectionRule(keep_score=KEPT),
                 orders=("greedy", "one-shot"),
                 heal_steps=setting.heal_steps,
                 episodes=setting.episodes,

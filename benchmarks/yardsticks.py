@@ -27,7 +27,7 @@ Layer = dict[str, Array]
 Network = dict[str, Any]  # inputs: a layer; blocks: lists of layers; outputs: a layer
 
 
-def parameters_of(state: CRLState) -> dict[str, Any]:
+def parameter_counts(state: CRLState) -> dict[str, Any]:
     """The same parameters, every layer's its own."""
     parameters = state.parameters
     return {
@@ -90,7 +90,7 @@ class UnrolledUpdate:
 
     def init(self, state: CRLState) -> tuple[Any, Any]:
         """Parameters and moments, the same as the agent's."""
-        parameters = parameters_of(state)
+        parameters = parameter_counts(state)
         return parameters, self.optimiser.init(parameters)
 
     def __call__(self, state: tuple[Any, Any], batch: Batch, key: Array) -> tuple[Any, Any]:

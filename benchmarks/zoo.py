@@ -19,18 +19,18 @@ from typing import Any
 from kilolayer.analysis.load import Run, load
 from kilolayer.analysis.run_cost import wall_clock_seconds
 from kilolayer.config import RunConfig
-from kilolayer.deploy.exhibit import (
-    Exhibit,
+from kilolayer.deploy.policy import DeployedPolicy, is_policy, open_policy
+from kilolayer.deploy.portable import portable, without_paths
+from kilolayer.deploy.zoo_entry import (
     Training,
-    brief,
-    exhibits,
-    open_exhibit,
+    ZooEntry,
+    interval_text,
+    open_zoo_entry,
     score_policy,
     section,
     size_of,
+    zoo_entries,
 )
-from kilolayer.deploy.policy import DeployedPolicy, is_policy, open_policy
-from kilolayer.deploy.portable import portable, without_places
 from kilolayer.runtime.manifest import describe_run
 from kilolayer.types import UserError
 
@@ -42,7 +42,7 @@ EPISODES, SEED = 512, 12345  # a seed that no run is evaluated with
 PACKAGES = ("kilolayer", "jax", "mujoco")
 
 
-def add(source: Path, place: Path, training: Training, episodes: int = EPISODES) -> Exhibit:
+def add(source: Path, place: Path, training: Training, episodes: int = EPISODES) -> ZooEntry:
     """Score the policy of a run or policy directory and write it to `place`, which it replaces.
 
     Raises UserError for a task that others cannot make, or for more than 2 MB.
@@ -66,7 +66,7 @@ def add(source: Path, place: Path, training: Training, episodes: int = EPISODES)
         writing.rename(place)
     finally:
         shutil.rmtree(writing, ignore_errors=True)
-    return open_exhibit(place)
+    return open_zoo_entry(place)
 
 
 def _saved(
@@ -87,7 +87,7 @@ def training_of(run: Run, machine: str) -> Training:
         earlier = chain[0].config.start_from
     manifest = _manifest(run)
     return Training(
-        commands=tuple(without_places(_manifest(each)["command"]) for each in chain),
+        commands=tuple(without_paths(_manifest(each)["command"]) for each in chain),
         seed=run.config.seed,
         env_steps=sum(_counted(each, "env_steps") for each in chain),
         updates=sum(_counted(each, "updates") for each in chain),
@@ -110,18 +110,18 @@ def _manifest(run: Run) -> dict[str, Any]:
     return json.loads((run.path / "manifest.json").read_text())
 
 
-def page(found: Sequence[Exhibit]) -> str:
+def page(found: Sequence[ZooEntry]) -> str:
     """zoo/README.md."""
     rows = [
         f"| `zoo:{each.name}` | {each.task} | {each.depth} x {each.width} "
-        f"| {brief(each.score.success, 3)} | {brief(each.score.time_at_goal, 0)} "
-        f"| {brief(each.score.final_distance, 2)} | {each.bytes / 1e6:.2f} MB |"
+        f"| {interval_text(each.score.success, 3)} | {interval_text(each.score.time_at_goal, 0)} "
+        f"| {interval_text(each.score.final_distance, 2)} | {each.bytes / 1e6:.2f} MB |"
         for each in found
     ]
     return TEXT + "\n".join(rows) + "\n" + AFTER + "".join(map(_made, found))
 
 
-def _made(each: Exhibit) -> str:
+def _made(each: ZooEntry) -> str:
     training = each.training
     counts = (
         f"{training.env_steps:,} environment steps and {training.updates:,} updates in "
@@ -192,8 +192,10 @@ def main() -> None:
             parser.error("a policy to add needs a place, such as zoo/ant, and --machine")
         training = _told(arguments, parser)
         added = add(arguments.source, arguments.place, training, arguments.episodes)
-        print(f"{added.path}  success {brief(added.score.success, 3)}, {added.bytes:,} bytes")
-    (ZOO / PAGE).write_text(page(exhibits()))
+        print(
+            f"{added.path}  success {interval_text(added.score.success, 3)}, {added.bytes:,} bytes"
+        )
+    (ZOO / PAGE).write_text(page(zoo_entries()))
 
 
 def _told(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> Training:

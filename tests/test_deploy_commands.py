@@ -10,8 +10,8 @@ from kilolayer.analysis.statistics import Estimate
 from kilolayer.cli import main
 from kilolayer.config import run_config
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy
-from kilolayer.deploy.score import Paired
-from kilolayer.deploy.smaller.prune import Curve, Point, Pruned, Wish
+from kilolayer.deploy.score import PairedScores
+from kilolayer.deploy.smaller.prune import Curve, Point, Pruned, SelectionRule
 from kilolayer.networks.encoders import TorsoSpec
 
 SPEC = ActorSpec(TaskSpec(4, 2, 2), TorsoSpec(depth=8, width=16))
@@ -59,12 +59,12 @@ def test_a_curve_is_told_with_the_point_that_was_taken(policy, monkeypatch, caps
         Point("greedy", [1], True, 0.1, 0.1, scores(78.0)),
     ]
     influence = {"divergence": [0.5, 0.7]}
-    fresh = Paired(scores(75.0), scores(80.0), Estimate(-5.0, -9.0, -1.0, 128))
-    curve = Curve("runs/a", 0, 128, 1024, 100, Wish(), influence, points, 2, fresh)
+    fresh = PairedScores(scores(75.0), scores(80.0), Estimate(-5.0, -9.0, -1.0, 128))
+    curve = Curve("runs/a", 0, 128, 1024, 100, SelectionRule(), influence, points, 2, fresh)
     monkeypatch.setattr("kilolayer.api.policies.prune_run", lambda *_, **__: Pruned(policy, curve))
     main(["prune", "runs/a", "--heal", "100"])
     printed = capsys.readouterr().out
-    assert "1 of 2 blocks go; on 128 episodes that chose nothing time at goal is 75.0 of 80.0" in (
+    assert "1 of 2 blocks removed; on 128 new episodes the time at goal is 75.0 of 80.0" in (
         printed
     )
     assert "a change of -5.0 (95 %: -9.0 to -1.0)" in printed

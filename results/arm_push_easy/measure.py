@@ -17,7 +17,7 @@ from kilolayer.analysis.load import load
 from kilolayer.physics.build import build_physics
 from kilolayer.tasks.base import is_success
 from kilolayer.tasks.registry import make_task
-from kilolayer.training.evaluate import Evaluator, evaluation_key, evaluation_start, play
+from kilolayer.training.evaluate import Evaluator, evaluation_key, evaluation_start, play_episodes
 
 SHORT = 50
 
@@ -39,7 +39,9 @@ def main() -> None:
         def act(memory, observation, goal, key):
             return still, memory
 
-        episodes = jax.jit(lambda: play(task, physics, act, None, key, start, options.steps))()
+        episodes = jax.jit(
+            lambda: play_episodes(task, physics, act, None, key, start, options.steps)
+        )()
     else:
         run = load(options.run)
         evaluator = Evaluator(run.task, physics, run.agent, options.steps)

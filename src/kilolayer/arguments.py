@@ -1,6 +1,6 @@
 """The command-line options of `train` and `plan`: all settings of a run, and their defaults.
 
-The agent's options are those of the run's agent, which `--agent NAME` chooses.
+`--agent NAME` chooses the agent, and with it the agent's options.
 """
 
 import dataclasses
@@ -22,19 +22,21 @@ from kilolayer.types import UserError
 
 @dataclasses.dataclass(frozen=True)
 class ConfigArguments:
-    """A config, its agent and its devices."""
+    """The config of a run, its agent and its devices."""
 
     config: Annotated[RunConfig, tyro.conf.arg(name="")]
     agent: str = "crl"
-    """Agent: crl, sac, sac-her, td3-her, ppo or gcsl; with a dataset crl, gcbc or bc; or
-    module:Class of your own. The agent options below are those of this agent."""
+    """Algorithm: crl, sac, sac-her, td3-her, ppo or gcsl; with a dataset crl, gcbc or bc; or
+    module:Class of your own. Change it to compare algorithms. The agent options below are those of
+    this agent."""
     devices: int | None = None
-    """Number of devices to train on. Default: all devices of all processes."""
+    """Number of devices to train on. Default: all devices of all processes. Lower it to leave
+    devices to other programs."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainArguments(ConfigArguments):
-    """Train an agent, evaluate it on the way and write its report."""
+    """Train an agent, evaluate it during training and write its report."""
 
     out: Path | None = None
     """Run directory to create. Default: a new one under runs/."""
@@ -42,15 +44,17 @@ class TrainArguments(ConfigArguments):
     """Continue the killed run in this directory, with the options that it was started with."""
     seeds: int = 1
     """Number of seeds, from `seed` on, that train together as one program on one device. Each seed
-    has a run of its own."""
+    has its own run. Raise it to see how much scores vary by chance."""
     model_devices: int = 1
-    """Number of devices that share the width of the networks, for networks too large for one."""
+    """Number of devices that share the width of the networks. Default: 1. Raise it for networks
+    that are too large for one device."""
     coordinator: str | None = None
-    """Train as one of several processes: host:port of process 0. Slurm tasks find it themselves."""
+    """host:port of process 0, if several processes train together. Default: one process. Slurm
+    tasks need no option."""
     num_processes: int | None = None
-    """Number of processes that train together."""
+    """Number of processes that train together. Only with --coordinator."""
     process_id: int | None = None
-    """Number of this process, from 0."""
+    """Number of this process, from 0. Only with --coordinator."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,19 +85,19 @@ def with_config(kind: type[Arguments], command: str, arguments: list[str]) -> Ar
         default=kind(config=base, agent=base.agent_name),
         config=(tyro.conf.OmitArgPrefixes,),
         description=(
-            f"{kind.__doc__} --task NAME starts from the settings that the task learns best with: "
+            f"{kind.__doc__} --task NAME starts from the recommended settings of the task: "
             f"`kilolayer {command} --task NAME --help` shows them as the defaults. --agent NAME "
-            "chooses how it learns, and the options of that agent are shown. --recipe NAME "
-            f"({', '.join(RECIPES)}) puts a published method over them; wang2025 is the paper's. "
-            "--config FILE.json starts from a file instead. Every other option goes over all of "
-            f"these. The defaults shown here are those of {base.task.name}."
+            "chooses the algorithm and shows its options. --recipe NAME "
+            f"({', '.join(RECIPES)}) applies the settings of a published method; wang2025 is the "
+            "paper's. --config FILE.json starts from a file instead. Every other option overrides "
+            f"all of these. The defaults shown here are those of {base.task.name}."
         ),
     )
 
 
 def _base_config(arguments: list[str]) -> tuple[RunConfig, list[str]]:
-    """The config that the options override, and the options without those that chose it."""
-    rest = [_renamed(argument) for argument in arguments]
+    """The config that the options override, and the remaining options."""
+    rest = [_with_present_name(argument) for argument in arguments]
     file, recipe = _take(rest, "--config"), _take(rest, "--recipe")
     agent = _value(rest, "--agent")
     if file is not None:
@@ -120,13 +124,13 @@ def _check_owner(option: str, base: RunConfig) -> None:
         )
 
 
-def _renamed(argument: str) -> str:
+def _with_present_name(argument: str) -> str:
     """The argument, with a former option value replaced by its present name and a warning."""
     option, _, value = argument.rpartition("=")
     if value in ENERGIES and option in ("", "--energy"):
-        now = ENERGIES[value]
-        warnings.warn(f"energy {value} is called {now} now", FutureWarning, stacklevel=2)
-        return f"{option}={now}" if option else now
+        present = ENERGIES[value]
+        warnings.warn(f"energy {value} is called {present} now", FutureWarning, stacklevel=2)
+        return f"{option}={present}" if option else present
     return argument
 
 

@@ -27,7 +27,7 @@ from kilolayer.errors import bad_field
 from kilolayer.language_commands import check_say_options, print_interpretation
 from kilolayer.runtime.compilation import keep_compiled_programs
 from kilolayer.runtime.devices import refuse_wrong_jax
-from kilolayer.runtime.files import cannot_write, shell
+from kilolayer.runtime.files import cannot_write, shell_quoted
 from kilolayer.runtime.graphics import load_mujoco
 from kilolayer.settings import MAX_SEED
 from kilolayer.terminal import OUTPUT
@@ -41,8 +41,8 @@ RunPath = tyro.conf.Positional[Path]
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; a user error is one sentence and exit code 2."""
-    arguments = [_at_home(each) for each in (sys.argv[1:] if arguments is None else arguments)]
-    # These log pages of traceback before an error that we report in one sentence.
+    arguments = [_expand_home(each) for each in (sys.argv[1:] if arguments is None else arguments)]
+    # These loggers print tracebacks of errors that the command reports in one sentence.
     for name in ("absl", "jax._src.callback"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     for command, option in (("study", "--name"), ("inspect", "--task")):
@@ -89,8 +89,8 @@ def _dispatch(arguments: list[str]) -> None:
     )
 
 
-def _at_home(argument: str) -> str:
-    """The argument with ~ at the start of its value expanded, as the shell does elsewhere."""
+def _expand_home(argument: str) -> str:
+    """Expand ~ at the start of an argument or of an option's value, which shells do not expand."""
     option, _, value = argument.rpartition("=") if argument.startswith("--") else ("", "", argument)
     if not value.startswith("~"):
         return argument
@@ -110,7 +110,7 @@ def check_seed(arguments: list[str]) -> None:
 
 
 def _about_train() -> None:
-    """Train an agent, evaluate it on the way and write its report."""
+    """Train an agent, evaluate it during training and write its report."""
 
 
 def _about_plan() -> None:
@@ -122,9 +122,9 @@ def _about_plan() -> None:
 
 
 def train(arguments: "TrainArguments") -> None:
-    """Train an agent, evaluate it on the way and write its report."""
+    """Train an agent, evaluate it during training and write its report."""
     from kilolayer import api
-    from kilolayer.run_directory import never_begun
+    from kilolayer.run_directory import is_unstarted
     from kilolayer.runtime.processes import Processes, find_address
 
     address = find_address(arguments.coordinator, arguments.num_processes, arguments.process_id)
@@ -135,7 +135,7 @@ def train(arguments: "TrainArguments") -> None:
             "model_devices": arguments.model_devices,
         }
         out = arguments.out
-        if arguments.resume is not None and never_begun(arguments.resume):
+        if arguments.resume is not None and is_unstarted(arguments.resume):
             out = arguments.resume
             OUTPUT.print(f"{out} holds no run yet: one begins there, with this command's options.")
         if arguments.resume not in (None, out):
@@ -147,10 +147,10 @@ def train(arguments: "TrainArguments") -> None:
         else:
             raise bad_field("seeds", arguments.seeds, "several train on one device only", 1)
     if runs[0].directory.writes:
-        _tell_results(runs)
+        _print_results(runs)
 
 
-def _tell_results(runs: Sequence["Run"]) -> None:
+def _print_results(runs: Sequence["Run"]) -> None:
     from kilolayer.report.run_metadata import divergence_notes
     from kilolayer.report.run_report import write_report
 
@@ -167,18 +167,19 @@ def _tell_results(runs: Sequence["Run"]) -> None:
         if film.is_file():
             OUTPUT.print(f"film    {film}")
         OUTPUT.print(f"report  {path}")
-    run, path = runs[0], shell(runs[0].path)
+    run, path = runs[0], shell_quoted(runs[0].path)
     OUTPUT.print("\nwhat to try next:")
     goal = ",".join(f"{value:g}" for value in run.episodes("evaluation")["goal"][0, 0].round(2))
     # Gymnasium's environments cannot be drawn.
     play = [] if run.config.task.gym else [f"kilolayer play {path} --goal {goal}"]
-    # Networks of another size cannot start from the run that this one started from.
-    afresh = "" if run.config.start_from is None else " --start-from None"
+    # Deeper networks cannot start from the run that this one started from.
+    start_option = "" if run.config.start_from is None else " --start-from None"
     depth = 4 * run.config.network.depth
+    config = shell_quoted(run.path / "config.json")
     for command in (
         *play,
         f"kilolayer evaluate {path} --samples 16",
-        f"kilolayer train --config {shell(run.path / 'config.json')} --depth {depth}{afresh}",
+        f"kilolayer train --config {config} --depth {depth}{start_option}",
     ):
         OUTPUT.print(f"  {command}")
 
@@ -225,15 +226,17 @@ def evaluate(
 
     Args:
         run: The run directory, a policy directory or zoo:NAME.
-        episodes: Episodes per goal split. Default: 128; with --gym 10 per task.
-        goal: Use this goal, such as 8,0, in every episode. Default: draw goals.
-        samples: Actions drawn per step, of which the critic picks one. 1 is the deterministic
-            action.
-        seed: Seed of starts, goals and drawn actions.
-        steps: Control steps of an episode. Default: the task's own. Times at the goal are out of
+        episodes: Episodes per goal split. Default: 128; with --gym 10 per task. Raise it for
+            narrower intervals.
+        goal: Use this goal, such as 8,0, in every episode. Default: sample goals of the task.
+        samples: Actions sampled per step, of which the critic chooses the best. 1 takes the
+            deterministic action. Raise it if the policy is worse than its critic.
+        seed: Seed of starts, goals and sampled actions. Change it for other episodes.
+        steps: Control steps of an episode. Default: the task's own. The time at goal is at most
             this number.
-        gym: Score an ant in OGBench's own environment, unchanged: ogbench:antmaze-medium-v0, large,
-            giant, or arena for the open task ant. Needs the extra ogbench; see docs/gymnasium.md.
+        gym: Score an ant in an unchanged environment of OGBench: ogbench:antmaze-medium-v0, large,
+            giant, or arena for the open task ant. Default: the policy's own task. Needs the extra
+            ogbench; see docs/gymnasium.md.
     """
     from kilolayer import api
     from kilolayer.report.score_tables import score_tables
@@ -253,11 +256,11 @@ def play(
     out: Path | None = None,
     seed: int = 0,
 ) -> None:
-    """Write a video of the agent on its way to goals, or to the goal that a sentence names.
+    """Write a video of the agent, with goals or with a sentence that names a goal.
 
     With --say the video shows coloured markers that the sentence can name. The command prints the
-    goal that it understood, its confidence, and whether the sentence is like the training
-    sentences. The picture that it used is saved beside the video.
+    interpreted goal, its confidence, and whether the sentence is like the training sentences. The
+    picture that the encoder used is saved beside the video.
 
     Args:
         run: The run directory, a policy directory or zoo:NAME.
@@ -267,8 +270,9 @@ def play(
         grounding: The grounding that interprets the sentence, a directory made by
             `kilolayer ground`. Default: the run's newest.
         module: An action module of `kilolayer train-vla` that acts instead of the policy.
-        picture: A picture to use instead of markers drawn by seed, a .png of 96 x 96 pixels.
-        out: The file to write, .mp4, .gif or .png (a few moments). Default: in the run's media/, or
+        picture: A picture for the encoder, a .png of 96 x 96 pixels. Default: markers drawn from
+            the seed.
+        out: The file to write, .mp4, .gif or .png (a few frames). Default: in the run's media/, or
             play_NAME.mp4 for zoo:NAME.
         seed: Seed of the start, the goals and the markers.
     """
@@ -306,8 +310,9 @@ def collect(
             actions.
         out: A new .npz file to write, or with --to minari a name such as maze/random-v0.
         steps: Control steps to record, over all episodes.
-        noise: Standard deviation of the noise on the policy's actions. Default: 0.2.
-        seed: Seed of starts, goals, noise and random actions.
+        noise: Standard deviation of the noise on the policy's actions. Default: 0.2. Raise it for
+            more varied states. Not allowed for a task.
+        seed: Seed of starts, goals, noise and random actions. Change it for another dataset.
         to: Format. ogbench: a file in OGBench's layout. minari: a local data set of Minari (extra
             `minari`), which `train --dataset minari:NAME` reads; it also takes Gymnasium
             environments.
@@ -326,8 +331,8 @@ def report(run: RunPath, published: Path | None = None) -> None:
     """Write the report.html of a run, a study, a grounding or an action module again.
 
     Args:
-        run: The directory of any of these.
-        published: For a study: a file of published curves to draw beneath the study's own.
+        run: The directory of the run, study, grounding or action module.
+        published: For a study: a file of published curves to draw with the study's curves.
     """
     from kilolayer import api
 
@@ -337,9 +342,9 @@ def report(run: RunPath, published: Path | None = None) -> None:
 def compare(runs: tyro.conf.Positional[tuple[Path, ...]], out: Path = Path("compare.html")) -> None:
     """Compare runs: scores with intervals, curves, and which runs are better.
 
-    Runs that differ only by their seed count as one group. Several tasks are compared one by one
-    and then together. Look for: a single seed (its score does not show the effect of chance),
-    intervals that overlap, runs of unequal length.
+    Runs that differ only by their seed form one group. Several tasks are compared one by one and
+    then together. Look for: a single seed (its score does not show the effect of chance), intervals
+    that overlap, runs of unequal length.
 
     Args:
         runs: The run directories, at least two.

@@ -1,7 +1,7 @@
-"""What the user says: a run as one frozen value made of the settings of each room.
+"""The config of a run: one frozen value that contains the settings of each package.
 
 Every setting is an option of `kilolayer train` of the same name, and the text below it is the
-option's help. `config.json` holds them by group; `kilolayer.migrate` reads older files.
+option's help. `config.json` holds the settings by group; `kilolayer.migrate` reads older files.
 """
 
 import dataclasses
@@ -22,8 +22,8 @@ from kilolayer.physics.config import PhysicsConfig
 from kilolayer.replay.config import ReplayConfig
 from kilolayer.runtime.tracking import TrackingConfig
 from kilolayer.settings import (
+    MAX_INT32,
     MAX_SEED,
-    MOST,
     NOT_A_SETTING,
     Count,
     Positive,
@@ -38,20 +38,19 @@ from kilolayer.types import UserError, nearest
 
 @dataclass(frozen=True, kw_only=True)
 class CollectionConfig(Settings):
-    """How steps are taken, and how many updates follow them."""
+    """Environments, steps and updates per step."""
 
     total_steps: Steps = 1_000_000
     """Environment steps of the whole run, summed over all environments and rounded up to whole
-    unrolls. Raise it while scores still rise. With --dataset it sets the number of updates
-    alone."""
+    unrolls. Raise it while scores still rise. With --dataset it sets only the number of
+    updates."""
     num_envs: Count = 256
     """Environments that run in parallel. Raise it to use more cores, lower it to save memory."""
     unroll_length: Count = 62
     """Control steps of every environment between two rounds of updates. Raise it for less overhead,
     lower it for fresher data."""
-    episode_length: Annotated[int, Interval(ge=2, le=MOST)] | None = None
-    """Control steps of a training episode. Default: the task's own. Shorter episodes start more
-    often."""
+    episode_length: Annotated[int, Interval(ge=2, le=MAX_INT32)] | None = None
+    """Control steps of a training episode. Default: the task's own. Lower it for more starts."""
     goal_interval: Count | None = None
     """Resample each environment's goal every N control steps without a reset. Default: one goal per
     episode. Set it if some goals are never reached."""
@@ -59,45 +58,45 @@ class CollectionConfig(Settings):
     """Gradient updates per environment step. Raise it to learn more from each step at more
     computation."""
     dataset: str | None = None
-    """Learn from this .npz file in OGBench's layout, or from minari:NAME, a local data set of
-    Minari (extra `minari`), and collect no steps. See docs/offline.md."""
+    """Train offline from this .npz file in OGBench's layout, or from minari:NAME, a local data set
+    of Minari (extra `minari`). Default: the agent collects its own steps. See docs/offline.md."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig(Settings):
-    """How often the agent is scored, and on how many episodes."""
+    """Number of evaluations and of their episodes."""
 
     num_evaluations: Annotated[int, Interval(ge=1, le=1_000_000)] = 20
-    """Evaluations during training, evenly spread. One more comes before the first update. Lower it
-    to save time."""
+    """Evaluations during training, evenly spaced. One more precedes the first update. Lower it to
+    save time."""
     evaluate_training_goals: bool = False
-    """Play the training goals at every evaluation too, where they differ from the evaluation goals.
-    Default: at the last evaluation alone."""
+    """Also score the training goals at every evaluation, if they differ from the evaluation goals.
+    Default: only at the last evaluation. Set it to see whether training goals are learnt first."""
     eval_envs: Count = 128
     """Episodes per evaluation. Raise it for narrower intervals."""
     samples: Count = 1
-    """Actions drawn per evaluation step, of which the critic chooses the best. 1 takes the
-    deterministic action."""
+    """Actions sampled per evaluation step, of which the critic chooses the best. 1 takes the
+    deterministic action. Raise it if the policy is worse than its critic."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointConfig(Settings):
-    """What is kept of a run on the way."""
+    """Checkpoints during training."""
 
     num_checkpoints: Count | None = None
-    """Checkpoints during training, evenly spread, the last one at its end. Default: one after each
-    evaluation. Lower it where the replay buffer is large, raise it to lose less when a run is
+    """Checkpoints during training, evenly spaced, the last one at the end. Default: one after each
+    evaluation. Lower it if the replay buffer is large; raise it to lose less when a run is
     killed."""
     keep_checkpoints: Count = 2
-    """Newest checkpoints to keep, beside the one with the best evaluation. Older ones are deleted.
-    Raise it to compare policies of different ages."""
+    """Newest checkpoints to keep, in addition to the one with the best evaluation. Older ones are
+    deleted. Raise it to compare policies from different times of the run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(Settings):
-    """A training run. `kilolayer.recommended(task)` has the settings that a task learns best with;
-    the plain defaults are those of arXiv 2503.14858 at laptop size, with branches scaled where the
-    network is deeper than 8 (`branch_scale`)."""
+    """The config of a training run. `kilolayer.recommended(task)` returns the recommended settings
+    of a task. The plain defaults are those of arXiv 2503.14858 at laptop size, with scaled branches
+    in networks deeper than 8 (`branch_scale`)."""
 
     task: TaskChoice = field(default_factory=TaskChoice, metadata=NOT_A_SETTING)
     agent: Agent = field(default_factory=CRL, metadata=NOT_A_SETTING)
@@ -108,12 +107,13 @@ class RunConfig(Settings):
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig, metadata=NOT_A_SETTING)
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig, metadata=NOT_A_SETTING)
     tracking: TrackingConfig = field(default_factory=TrackingConfig, metadata=NOT_A_SETTING)
-    # JAX drops the bits above, and two seeds would give one run.
+    # JAX ignores higher bits, so that two larger seeds could give the same run.
     seed: Annotated[int, Interval(ge=0, lt=MAX_SEED)] = 0
-    """Seed of all random numbers. Same seed and same machine give the same result, bit for bit."""
+    """Seed of all random numbers. The same seed on the same machine gives a bit-identical result.
+    Change it to repeat a run."""
     start_from: str | None = None
-    """Continue from the networks and optimisers of this run, with other options. Default: networks
-    drawn from the seed."""
+    """Continue from the networks and optimisers of this run, with other options. Default: random
+    networks from the seed."""
 
     def check(self) -> None:
         for name, kind in GROUPS.items():
@@ -122,7 +122,7 @@ class RunConfig(Settings):
 
     @property
     def agent_name(self) -> str:
-        """How the agent is called: a name of ours, or module:Class."""
+        """The agent's registered name, or module:Class."""
         return name_of(self.agent)
 
     @property
@@ -133,8 +133,8 @@ class RunConfig(Settings):
     def having(self, **settings: Any) -> "RunConfig":
         """The config with other settings, each by its own name: `config.having(depth=16)`.
 
-        agent: an agent, or the name of one, which then keeps the settings that it shares with the
-        present one. Raises UserError for a setting that is none, or that only other agents have.
+        agent: an agent, or the name of one; a name keeps the settings that both agents have. Raises
+        UserError for an unknown setting, or one that only other agents have.
         """
         config, changed = self, dict(settings)
         if "agent" in changed:
@@ -153,14 +153,14 @@ class RunConfig(Settings):
         return dataclasses.replace(config, **own)
 
     def taking(self, settings: Mapping[str, Any]) -> "RunConfig":
-        """The config with those of the settings that it has: other agents' are passed over."""
+        """The config with other settings; settings that it does not have are ignored."""
         known = self.flat()
         return self.having(**{name: value for name, value in settings.items() if name in known})
 
     def group_of(self, setting: str) -> str:
-        """The group that a setting belongs to, "" for the run's own.
+        """The group that a setting belongs to, "" for the run's own settings.
 
-        Raises UserError for a setting that is none, or that only other agents have.
+        Raises UserError for an unknown setting, or one that only other agents have.
         """
         if setting in settings_of(self):
             return ""
@@ -186,7 +186,7 @@ class RunConfig(Settings):
         return found | values_of(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """What `to_json` writes: every setting by group, and the version of the format."""
+        """The content of `to_json`: every setting by group, and the version of the format."""
         groups = {name: values_of(group) for name, group in self.groups.items()}
         groups["agent"] = {"name": self.agent_name, **groups["agent"]}
         return {"version": VERSION, **groups, **values_of(self)}
@@ -198,8 +198,8 @@ class RunConfig(Settings):
     def from_json(text: str, source: str) -> "RunConfig":
         """Read a config file's text, of this format or an older one; `source` names it in errors.
 
-        Raises UserError for broken JSON, an unknown key, a value of the wrong type, and a config of
-        a task that has changed since it was written.
+        Raises UserError for invalid JSON, an unknown key, a value of the wrong type, and a config
+        of a task that has changed since the file was written.
         """
         try:
             values = json.loads(text)
@@ -218,8 +218,7 @@ class RunConfig(Settings):
             raise UserError(f"cannot read the config file {path}: {error.strerror}.") from error
         except UnicodeDecodeError as error:
             raise UserError(
-                f"the config file {path} is no UTF-8 text: write it anew, or put it back from a "
-                "copy."
+                f"the config file {path} is no UTF-8 text: write it again, or restore a copy."
             ) from error
         return RunConfig.from_json(text, str(path))
 

@@ -10,7 +10,7 @@ from kilolayer.language_commands import check_say_options, print_interpretation
 from kilolayer.terminal import OUTPUT
 
 if TYPE_CHECKING:
-    from kilolayer.deploy.control.run import Controlled
+    from kilolayer.deploy.control.run import ControlResult
 
 RunPath = tyro.conf.Positional[Path]
 Planner = Literal["waypoints", "interpolation", "proposal", "direct"]
@@ -35,24 +35,25 @@ def hierarchy(
     The run provides the planner's critic and replay buffer, and the deep flat policy. The
     controller is any policy of the same task. waypoints: shortest path over states that were
     reached, with the critic's distances. interpolation: points on the line between two goals in the
-    critic's encoding. proposal: a small policy that proposes subgoals, trained in a minute and kept
-    beside the run. direct: the goal itself. All of them play the same starts and goals.
+    critic's encoding. proposal: a small policy that proposes subgoals; it is trained in a minute
+    and saved in the run directory. direct: the goal itself. All of them get the same starts and
+    goals.
 
-    Look for: a controller that fails on long ways alone and not under a planner; more operations
-    than the flat run (plan less often, or over fewer nodes).
+    Look for: a controller that reaches distant goals only with a planner; more operations than the
+    flat run (plan less often, or with fewer nodes).
 
     Args:
         run: The run directory.
         controller: A policy directory or another run. Default: the run's own policy.
         planner: Planners to compare.
-        replan: Control steps from one plan to the next.
+        replan: Control steps between two plans. Raise it to plan less often.
         chunk: Subgoals in a plan.
         execute: Subgoals of a plan to pursue before the next plan. Default: all.
         patience: Control steps after which the controller turns to the next subgoal without
-            reaching this one. Default: the control steps from one plan to the next.
-        nodes: Number of states from which waypoints are chosen.
-        episodes: Episodes, with the evaluation's goals.
-        seed: Seed of starts, goals and nodes.
+            reaching the present one. Default: the control steps between two plans.
+        nodes: Number of states from which waypoints are chosen. Raise it for larger mazes.
+        episodes: Number of episodes, with the evaluation's goals. Raise it for narrower intervals.
+        seed: Seed of starts, goals and nodes. Change it for other episodes.
         out: The JSON file to write. Default: hierarchy.json in the run directory.
     """
     from kilolayer.api import deployment
@@ -98,15 +99,15 @@ def control(
     seed: int = 0,
     out: Path | None = None,
 ) -> None:
-    """Run planner and controller in the control loop, each in its thread and at its rate, around a
+    """Run planner and controller in the control loop, each in its thread and at its rate, on a
     simulation of the run's task.
 
     The controller never waits: it acts on the newest complete plan. If no plan is recent enough or
-    an observation is not valid, it takes the safe action. The command counts all such events.
+    an observation is not valid, the loop sends the safe action. The command counts all such events.
     `examples/own_robot_loop.py` replaces the simulation by your own robot.
 
-    Look for: deadline misses, a 99th percentile of the lateness near the length of a step, safe
-    actions, plans that come late.
+    Look for: deadline misses, a 99th percentile of the start delay near the length of a step, safe
+    actions, late plans.
 
     Args:
         run: The run directory; or a policy directory or zoo:NAME, which have no critic for
@@ -114,24 +115,25 @@ def control(
         controller: A policy directory or another run. Default: the run's own policy.
         planner: The planner: see `kilolayer hierarchy --help`. Default: waypoints for a run, direct
             for a policy.
-        goal: Use this goal, such as 8,0, in every episode. Default: draw goals.
-        say: Use the goal that this sentence names in every episode. A plan then encodes the picture
-            and the sentence again: into the goal for the controller, or into the features for a
-            module.
+        goal: Use this goal, such as 8,0, in every episode. Default: sample goals of the task.
+        say: Use the goal that this sentence names in every episode. Every plan encodes the picture
+            and the sentence: into a goal for the controller, or into features for a module.
         grounding: The grounding that interprets the sentence. Default: the run's newest.
         module: An action module of `kilolayer train-vla` that replaces the controller.
         seconds: Duration by the monotonic clock. None: until Ctrl-C or another signal.
-        rate: Control steps per second.
+        rate: Control steps per second. Set it to the robot's rate.
         plan_rate: Plans per second.
-        plan_limit: Seconds for which a plan is used, counted from the observation it was made from.
-        planner_delay: Seconds by which every plan is held back, to test a slow planner.
+        plan_limit: Seconds for which a plan is used, counted from the observation that it was made
+            from.
+        planner_delay: Seconds by which every plan is delayed, to test a slow planner.
         chunk: Subgoals in a plan.
         execute: Subgoals of a plan to pursue. Default: all.
         patience: Control steps after which the controller turns to the next subgoal without
-            reaching this one. Default: the control steps from one plan to the next.
+            reaching the present one. Default: the control steps between two plans.
         nodes: Number of states from which waypoints are chosen.
         seed: Seed of starts, goals, nodes and markers.
-        out: A file for the log, one JSON object per line: every step, plan and error.
+        out: A file for the log, one JSON object per line: every step, plan and error. Default: no
+            log.
     """
     from kilolayer.api import deployment, sentences
     from kilolayer_robot.planning import Pursuit
@@ -152,10 +154,10 @@ def control(
         done = deployment.control(
             run, controller, planner, timing, seconds, goal, pursuit, nodes, seed, out
         )
-    _tell_control(done, rate)
+    _print_control(done, rate)
 
 
-def _tell_control(done: "Controlled", rate: float) -> None:
+def _print_control(done: "ControlResult", rate: float) -> None:
     found = done.summary
     table = Table(title=f"{found.ticks:,} control steps at {rate:g} Hz", title_justify="left")
     table.add_column("quantity")
@@ -163,18 +165,18 @@ def _tell_control(done: "Controlled", rate: float) -> None:
     for name, value in (
         ("steps taken", f"{found.steps:,}"),
         ("deadline misses", f"{found.deadline_misses:,}"),
-        ("steps left out behind them", f"{found.skipped:,}"),
+        ("skipped steps", f"{found.skipped:,}"),
         ("stalls", f"{found.stalls:,}"),
         ("safe actions by the watchdog", f"{found.watchdog_actions:,}"),
         *((f"safe actions, {why}", f"{count:,}") for why, count in found.safe.items()),
         *((f"flaws, {what}", f"{count:,}") for what, count in found.flaws.items()),
         *((f"plans {outcome}", f"{count:,}") for outcome, count in found.plans.items()),
-        ("begun late", str(found.late or "-")),
-        ("a step takes", str(found.took or "-")),
-        ("age of the plan", str(found.plan_age or "-")),
-        ("a plan takes", str(found.planning or "-")),
-        ("simulated seconds a second", f"{done.speed:g}"),
-        ("whole episodes", f"{len(done.errands):,}"),
+        ("start delay", str(found.late or "-")),
+        ("step duration", str(found.took or "-")),
+        ("plan age", str(found.plan_age or "-")),
+        ("plan duration", str(found.planning or "-")),
+        ("simulated seconds per second", f"{done.speed:g}"),
+        ("finished episodes", f"{len(done.episodes):,}"),
         ("success", "-" if done.success is None else f"{done.success:.2f}"),
     ):
         table.add_row(name, value)
@@ -194,23 +196,23 @@ def serve(
     open_browser: Annotated[bool, tyro.conf.arg(name="open")] = False,
     seed: int = 0,
 ) -> None:
-    """Open a page on this machine where you set a goal and watch the agent; Ctrl-C ends it.
+    """Serve a page where you set a goal and watch the agent; Ctrl-C ends it.
 
-    The page shows the task in 3D, the critic's map for the goal, the time until the goal was
+    The page shows the task in 3D, the critic's value map for the goal, the time until the goal was
     reached and the latency of the policy in this process: one observation in, one action out. Click
-    a position on the floor, or move a slider for each coordinate of the goal. A student starts
-    beside the teacher, with the same goal and one clock.
+    a position on the floor, or move a slider for each coordinate of the goal. A student runs beside
+    the teacher, with the same start, goal and clock.
 
     Only this machine can reach the page. From another: ssh -L 8765:localhost:8765 HOST.
 
     Args:
         run: The run directory; or a policy directory or zoo:NAME, which have no critic and no map.
-        student: A run or a policy directory to watch beside it.
+        student: A run or a policy directory to show beside the first. Default: none.
         planner: The planner of the policies' subgoals, which the page draws: see
             `kilolayer hierarchy --help`. Needs a run. Default: no planner.
         grounding: A directory made by `kilolayer ground`. The page then takes a sentence and shows
-            the markers that the sentence can name.
-        port: Port of the page; 0 takes any free port.
+            the markers that the sentence can name. Default: no sentences.
+        port: Port of the page; 0 takes any free port. Change it if the port is in use.
         host: An address of this machine. With another address than the default, other machines
             reach the page by a URL with a random token. Nothing is encrypted.
         open_browser: Open the page in the default browser.
@@ -218,10 +220,10 @@ def serve(
     """
     from kilolayer.analysis.load import load
     from kilolayer.api import sentences
-    from kilolayer.deploy.page.lane import REPLAN_EVERY
     from kilolayer.deploy.page.open_session import open_session
     from kilolayer.deploy.page.serve import PageServer
-    from kilolayer.deploy.planning.build import build_planner, for_one
+    from kilolayer.deploy.page.simulation import REPLAN_EVERY
+    from kilolayer.deploy.planning.build import build_planner, for_single_env
     from kilolayer.deploy.policy import open_policy
     from kilolayer.runtime.browser import open_page
     from kilolayer.runtime.progress import LiveDisplay
@@ -234,7 +236,7 @@ def serve(
         if planner is not None:
             pursuit = Pursuit.of(REPLAN_EVERY, 5, None, None)
             opened = load(run), open_policy(run)
-            plan = for_one(build_planner(planner, *opened, pursuit, display, seed=seed))
+            plan = for_single_env(build_planner(planner, *opened, pursuit, display, seed=seed))
         ear = None if grounding is None else sentences.listener(run, grounding, seed)
         session = open_session(run, student, plan, ear, seed)
         with PageServer(session, port, host) as server:

@@ -34,24 +34,25 @@ def prune(
     and each remaining policy plays whole episodes. Writes a policy directory with the chosen
     policy, the whole curve (prune.json) and its picture (prune.png).
 
-    Look for: a curve that stays level and then falls (the level part can go); healed points above
-    the others (a short distillation pays); a choice at the very edge of a fall (more --episodes).
+    Look for: a curve that stays level and then falls (the blocks of the level part can be removed);
+    healed points above the others (a short distillation helps); a choice just before the fall (use
+    more --episodes).
 
     Args:
         policy: A run directory, a policy directory or zoo:NAME.
-        keep_score: Share of the whole policy's time at goal to keep. The policy with the fewest
-            blocks that keeps it is chosen.
-        target_latency: Milliseconds that one action may take on this machine, in JAX, at batch 1.
-            The policy with the best score within this limit is then chosen, whatever keep_score
-            says.
+        keep_score: Share of the unpruned policy's time at goal to keep. The policy with the fewest
+            blocks that keeps it is chosen. Lower it for a smaller policy.
+        target_latency: Largest latency of one action on this machine in ms, in JAX, at batch 1. If
+            set, the policy with the best score within this limit is chosen, and keep_score is
+            ignored. Default: no limit.
         order: greedy: remove one block after the other and measure again each time. one-shot:
             measure all blocks once. Give both for two curves.
         measure: Measure that one-shot uses: the divergence of the policy without the block, or how
-            much the block turns (cosine) or changes (norm) the residual stream.
-        heal: Environment steps of a distillation from the whole policy after every removal, such as
-            100000; 0 for none. The curve then shows both.
-        episodes: Episodes to score each point on.
-        seed: Seed of states, episodes and healing.
+            much the block rotates (cosine) or changes (norm) the residual stream.
+        heal: Environment steps of a distillation from the unpruned policy after every removal, such
+            as 100000. The curve then has points with and without it. 0: no distillation.
+        episodes: Episodes that score each point. Raise it for narrower intervals.
+        seed: Seed of states, episodes and healing. Change it for other episodes.
         out: The policy directory to write. Default: policies/prune in the given one, or
             policies_NAME/prune for zoo:NAME.
     """
@@ -76,15 +77,11 @@ def prune(
             style="bold" if point is chosen else None,
         )
     OUTPUT.print(table)
-    gone = (
-        "no block can go"
-        if chosen.blocks == whole.blocks
-        else (f"{whole.blocks - chosen.blocks} of {whole.blocks} blocks go")
-    )
+    removed = f"{whole.blocks - chosen.blocks} of {whole.blocks} blocks removed"
     fresh = curve.fresh
     kept = f"{fresh.scores['time_at_goal']:.1f} of {fresh.baseline['time_at_goal']:.1f}"
     OUTPUT.print(
-        f"{gone}; on {episodes} episodes that chose nothing time at goal is {kept} control steps, "
+        f"{removed}; on {episodes} new episodes the time at goal is {kept} control steps, "
         f"a change of {fresh.change.value:.1f} (95 %: {fresh.change.low:.1f} to "
         f"{fresh.change.high:.1f})"
     )
@@ -110,29 +107,32 @@ def distil(
 ) -> None:
     """Train small policies to act like a large one.
 
-    The student acts in the task's environments. For every state that the student visits, the
-    teacher gives its own action, for the commanded goal and for hindsight goals. Each depth, width
+    The student acts in the task's environments. The teacher labels every state that the student
+    visits with its own action, for the commanded goal and for hindsight goals. Each depth, width
     and seed gives one student. Writes a policy directory for each student.
 
-    Look for: a share of the teacher's score near 1 (try a smaller student), or far below (more
-    --steps, a deeper or wider student); scores that differ much between --seeds.
+    Look for: a share of the teacher's score near 1 (try a smaller student), or far below (use more
+    --steps, a deeper or wider student); scores that vary strongly between --seeds.
 
     Args:
         policy: The teacher: a run directory, a policy directory or zoo:NAME.
         depth: Depths of the students, such as --depth 4 8.
         width: Widths of the students. Default: the teacher's.
-        steps: Environment steps of each student, over all environments.
-        seeds: Number of students of each size, from `seed` on.
-        seed: Seed of everything random but the scores' episodes.
-        critic_weighted: Give more weight to rows where the student's action costs something
-            according to the teacher's critic. Needs a run with a critic.
+        steps: Environment steps of each student, over all environments. Raise it if the score is
+            below the teacher's.
+        seeds: Number of students of each size, from `seed` on. Raise it to see how much scores
+            vary.
+        seed: Seed of everything random except the scored episodes.
+        critic_weighted: Give more weight to rows where the student's action is worse according to
+            the teacher's critic. Needs a run with a critic.
         hindsight_share: Share of the rows with a hindsight goal, in 0 to 1.
-        teacher_acts: Share of the steps during which the teacher acts in some environments; their
-            share falls from all to none.
+        teacher_acts: Share of the steps during which the teacher acts in some environments; the
+            share of these environments falls from all to none.
         batch_size: Rows per update.
         updates_per_step: Updates of the student per environment step.
-        learning_rate: Adam's step size at first; it falls to zero along a cosine.
-        episodes: Episodes to score teacher and students on.
+        learning_rate: Initial step size of Adam; it falls to zero along a cosine. Lower it if the
+            student diverges.
+        episodes: Episodes that score teacher and students. Raise it for narrower intervals.
         out: The policy directory to write, or the parent of several students' directories. Default:
             policies/ in the teacher's directory, or policies_NAME/ for zoo:NAME.
     """
@@ -192,22 +192,23 @@ def export(
     alone). stablehlo: the output of `jax.export`, for CPU and CUDA. safetensors: the arrays with a
     JSON card, which every command here accepts as a policy.
 
-    Each file is loaded back and compared with the policy, on random observations and on
-    observations from the task. If an action differs by more than 4 times the effect of rounding and
+    Each file is loaded again and compared with the policy, on random observations and on
+    observations of the task. If an action differs by more than 4 times the effect of rounding and
     by more than 1e-5, nothing is written.
 
     Args:
         policy: A run directory, a policy directory or zoo:NAME.
         out: The directory to create. Default: `export` in the policy's own, or export_NAME for
             zoo:NAME.
-        format: Which files to write.
-        opset: Version of ONNX's operators, at least 17.
+        format: Files to write. Default: all.
+        opset: Version of ONNX's operators, at least 17. Lower it for an older runtime.
         to: Create this folder for `kilolayer-robot run` instead. The options below apply only to
-            it.
+            this folder.
         planner: Record waypoints for `kilolayer-robot run --planner waypoints`. Needs a run.
+            Default: no waypoints.
         nodes: Number of states from which waypoints are chosen.
-        weights: How the graph stores its kernels. float16 takes half the space, int8 a quarter; it
-            computes in float32. Give --episodes to see how much of the score is kept.
+        weights: Storage type of the graph's kernels. float16 takes half the space, int8 a quarter;
+            the graph computes in float32. Set --episodes to see how much of the score is kept.
         episodes: Score the policy and its graph in this number of episodes, for the card. 0: no
             score.
     """
@@ -224,7 +225,7 @@ def export(
         ("episodes", episodes, 0),
     ):
         if value != default:
-            raise bad_field(name, value, "it goes with --to FOLDER")
+            raise bad_field(name, value, "it needs --to FOLDER")
     written = api.export(policy, out, format, opset)
     for line in written.lines():
         OUTPUT.print(line)
@@ -247,36 +248,38 @@ def latency(
 ) -> None:
     """Measure the latency of policies on this machine and compare it with their score.
 
-    Look for: a policy on the Pareto front with a latency that the control loop allows; a 99th
-    percentile far above the median (the machine was busy); blocks that early exit does not use; a
-    small policy with a planner that scores like a deep policy.
+    Look for: a policy on the Pareto front whose latency suits the control loop; a 99th percentile
+    far above the median (the machine was busy); blocks that early exit does not use; a small policy
+    with a planner that scores like a deep policy.
 
     Args:
         policies: Run directories, policy directories and zoo:NAMEs, all of one task.
-        out: The page to write, an .html file; all figures go beside it, as .json.
+        out: The page to write, an .html file; all figures are written beside it, as .json.
         batch: Rows of the larger batch.
-        repeats: Calls at batch 1; the larger batch is called a tenth as often.
-        episodes: Episodes to score each policy on; 0: no scores.
-        runtime: Runtimes to measure each policy on; onnx needs the extra `export`.
-        tolerance: Largest change over a block at which an action, in [-1, 1], counts as settled.
-        patience: Blocks in a row over which the action must be settled before early exit.
-        planner: Planners to put over each policy too, as `kilolayer hierarchy` does.
+        repeats: Calls at batch 1; the larger batch has a tenth of the calls. Raise it on a busy
+            machine.
+        episodes: Episodes that score each policy; 0: no scores.
+        runtime: Runtimes to measure each policy on; onnx needs the extra `export`. Default: all.
+        tolerance: Early exit: largest change of an action, in [-1, 1], over a block without effect.
+            Raise it to exit earlier.
+        patience: Early exit: number of consecutive blocks without effect before the exit.
+        planner: Planners to measure over each policy, as in `kilolayer hierarchy`. Default: none.
         plan_run: The run whose critic and buffer the planners use. Default: the first policy.
-        replan: Control steps from one plan to the next.
+        replan: Control steps between two plans.
         chunk: Subgoals in a plan.
         nodes: Number of states from which waypoints are chosen.
     """
     from kilolayer.analysis.load import load
     from kilolayer.api import deployment
     from kilolayer.deploy.smaller.early_exit import EarlyExit
-    from kilolayer.deploy.ways import Planned
+    from kilolayer.deploy.variants import PlannerSettings
     from kilolayer.report.latency_report import brief_cells, header, rows
     from kilolayer_robot.planning import Pursuit
 
     planned = None
     if planner and policies:
         pursuit = Pursuit.of(replan, chunk, execute=None, patience=None)
-        planned = Planned(load(plan_run or policies[0]), planner, pursuit, nodes)
+        planned = PlannerSettings(load(plan_run or policies[0]), planner, pursuit, nodes)
     exiting = EarlyExit(tolerance, patience)
     found = deployment.latency(policies, out, batch, repeats, episodes, runtime, exiting, planned)
     table = Table(title=f"{found.task}: latency", title_justify="left")
@@ -295,9 +298,9 @@ def zoo() -> None:
 
     Scores have 95 % intervals over the episodes. zoo/README.md explains the columns.
     """
-    from kilolayer.deploy.exhibit import brief, exhibits
+    from kilolayer.deploy.zoo_entry import interval_text, zoo_entries
 
-    found = exhibits()
+    found = zoo_entries()
     table = Table(title="trained policies (95 % interval)", title_justify="left")
     for name in ("policy", "task", "size", "episodes", "success", "time at goal", "final distance"):
         table.add_column(name, justify="left" if name in ("policy", "task") else "right")
@@ -306,12 +309,12 @@ def zoo() -> None:
         figures = (
             f"{each.bytes / 1e6:.2f} MB",
             f"{score.episodes}",
-            brief(score.success, 3),
-            brief(score.time_at_goal, 0),
-            brief(score.final_distance, 2),
+            interval_text(score.success, 3),
+            interval_text(score.time_at_goal, 0),
+            interval_text(score.final_distance, 2),
         )
         table.add_row(f"zoo:{each.name}", each.task, *figures)
-    # A row that a narrow terminal wraps is easier to read than columns cut short.
+    # A wrapped row is easier to read than truncated columns.
     console(max(OUTPUT.width, 140)).print(table)
     for each in found:
         trained = each.training
@@ -338,9 +341,9 @@ def push(
         policy: A run directory, a policy directory or zoo:NAME.
         repository: The repository to create.
         private: Make the repository private. Default: public.
-        update: Replace the files of a repository that exists. Default: refuse.
+        update: Replace the files of an existing repository. Default: refuse.
         licence: Licence of the policy, as the hub names it.
-        episodes: Episodes to score the policy in. A zoo policy keeps the score of its card.
+        episodes: Episodes that score the policy. A zoo policy keeps the score of its card.
     """
     from kilolayer import api
 

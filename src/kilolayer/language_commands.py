@@ -9,7 +9,7 @@ import tyro
 from rich.table import Table
 
 from kilolayer.errors import bad_field
-from kilolayer.runtime.files import shell
+from kilolayer.runtime.files import shell_quoted
 from kilolayer.terminal import OUTPUT, console
 
 if TYPE_CHECKING:
@@ -70,9 +70,9 @@ def ground(
     result = sentences.ground(run, encoder, recipe, size, episodes, seed, out)
     _print_scores(result)
     _print_next_steps(
-        f"kilolayer play {shell(run)} --say {shlex.quote(result.sentence)} --seed {seed}",
+        f"kilolayer play {shell_quoted(run)} --say {shlex.quote(result.sentence)} --seed {seed}",
         f"kilolayer serve {run} --grounding {result.path}",
-        f"kilolayer train-vla {shell(run)} --grounding {shell(result.path)}",
+        f"kilolayer train-vla {shell_quoted(run)} --grounding {shell_quoted(result.path)}",
     )
 
 
@@ -144,7 +144,9 @@ def train_vla(
     )  # fmt: skip
     _print_scores(result)
     options = f"--say {shlex.quote(result.sentence)} --module {result.path} --seed {seed}"
-    _print_next_steps(*(f"kilolayer {name} {shell(run)} {options}" for name in ("play", "control")))
+    _print_next_steps(
+        *(f"kilolayer {name} {shell_quoted(run)} {options}" for name in ("play", "control"))
+    )
 
 
 def check_say_options(

@@ -1,4 +1,4 @@
-"""Finds things by name: in a table of ours, or as the user's own `module:function`."""
+"""Finds functions by name: in a table of the package, or as the user's own `module:function`."""
 
 import importlib
 import inspect
@@ -12,15 +12,16 @@ from kilolayer.errors import OutsideError, UserError, bad_field, nearest
 
 Made = TypeVar("Made")
 
-# A module or a function that leaves the program, such as a script without a main guard, has failed.
+# SystemExit: a module or function that ends the program has failed too, such as a script without a
+# main guard.
 FAILURES = (Exception, SystemExit)
 
 
 def find(field: str, name: str, table: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
     """The function called `name`: an entry of the table, or a function of the user's own module.
 
-    Modules are searched for in the current directory too. Raises UserError with the nearest name,
-    or with what is wrong with the user's function.
+    Modules may be in the current directory. Raises UserError with the nearest name, or with the
+    fault of the user's function.
     """
     if ":" in name:
         return _from_module(field, name)
@@ -31,7 +32,7 @@ def find(field: str, name: str, table: Mapping[str, Callable[..., Any]]) -> Call
 
 
 def make(field: str, name: str, table: Mapping[str, Callable[..., Any]], kind: type[Made]) -> Made:
-    """What the function called `name` returns when called without arguments, a `kind`.
+    """Call the function called `name` without arguments and return its result, a `kind`.
 
     Raises UserError as `find` does, and if the user's own function fails or returns something else.
     """
@@ -43,13 +44,13 @@ def make(field: str, name: str, table: Mapping[str, Callable[..., Any]], kind: t
     except UserError:
         raise
     except FAILURES as error:
-        way_out = "it is called without arguments, correct what it raises"
-        raise OutsideError.of(f"{field} = {name!r} fails", error, way_out) from error
+        remedy = "it is called without arguments, correct what it raises"
+        raise OutsideError.of(f"{field} = {name!r} fails", error, remedy) from error
     if not isinstance(made, kind):
         if inspect.iscoroutine(made):
-            made.close()  # lest Python warns that nothing awaited it
+            made.close()  # prevents Python's warning about a coroutine without await
         raise UserError(
-            f"{field} = {name!r} returns {_described(made)} where a {kind.__module__}."
+            f"{field} = {name!r} returns {_describe(made)} where a {kind.__module__}."
             f"{kind.__name__} is needed: return one."
         )
     return made
@@ -57,12 +58,11 @@ def make(field: str, name: str, table: Mapping[str, Callable[..., Any]], kind: t
 
 def _from_module(field: str, name: str) -> Callable[..., Any]:
     module_name, function_name = name.split(":", 1)
-    named = all(part.isidentifier() for part in module_name.split("."))
-    if not named or module_name.endswith(".py"):
-        path = module_name.removesuffix(".py").removeprefix("./").replace("/", ".")
+    if not _is_module_name(module_name) or module_name.endswith(".py"):
+        guess = module_name.removesuffix(".py").removeprefix("./").replace("/", ".")
         allowed = "write module:function, the module's name as in `import`"
-        plain = all(part.isidentifier() for part in path.split("."))
-        raise bad_field(field, name, allowed, f"{path}:{function_name}" if plain else None)
+        nearest_name = f"{guess}:{function_name}" if _is_module_name(guess) else None
+        raise bad_field(field, name, allowed, nearest_name)
     try:
         with current_directory_importable():
             module = importlib.import_module(module_name)
@@ -71,14 +71,11 @@ def _from_module(field: str, name: str) -> Callable[..., Any]:
         raise
     # The user's module may fail in any way.
     except FAILURES as error:
-        own = isinstance(error, ModuleNotFoundError) and error.name in _parts(module_name)
-        way_out = (
-            "write module:function, with the module in the current directory or installed"
-            if own
-            else "correct the module"
-        )
+        remedy = "correct the module"
+        if isinstance(error, ModuleNotFoundError) and error.name in _parts(module_name):
+            remedy = "write module:function, with the module in the current directory or installed"
         what = f"{field} = {name!r}: the module {module_name!r} cannot be imported"
-        raise OutsideError.of(what, error, way_out) from error
+        raise OutsideError.of(what, error, remedy) from error
     if found is None:
         file = getattr(module, "__file__", None) or "built into Python"
         names = [each for each, value in vars(module).items() if callable(value)]
@@ -86,17 +83,21 @@ def _from_module(field: str, name: str) -> Callable[..., Any]:
         allowed = f"the module {module_name} ({file}) has no {function_name!r}"
         raise bad_field(field, name, allowed, close and f"{module_name}:{close}")
     if not callable(found):
-        raise bad_field(field, name, f"it is {_described(found)}, which cannot be called")
+        raise bad_field(field, name, f"it is {_describe(found)}, which cannot be called")
     return found
 
 
+def _is_module_name(name: str) -> bool:
+    return all(part.isidentifier() for part in name.split("."))
+
+
 def _parts(module_name: str) -> list[str]:
-    """A module's name and those of the packages that it lies in."""
+    """The names of a module and of the packages that contain it."""
     parts = module_name.split(".")
     return [".".join(parts[: count + 1]) for count in range(len(parts))]
 
 
-def _described(value: Any) -> str:
+def _describe(value: Any) -> str:
     if isinstance(value, type):
         return f"the class {value.__name__} itself"
     return "None" if value is None else f"a value of type {type(value).__name__}"
@@ -104,7 +105,7 @@ def _described(value: Any) -> str:
 
 @contextmanager
 def current_directory_importable() -> Iterator[None]:
-    """Within the context, modules of the current directory can be imported, also by an installed
+    """In the context, modules of the current directory can be imported, also by an installed
     command of this package."""
     here = str(Path.cwd())
     added = here not in sys.path

@@ -50,8 +50,8 @@ COLLECTOR_LEARNER = "kilolayer.studies.collector_learner:CollectorLearner"
 def migrated(values: dict[str, Any], source: str) -> dict[str, Any]:
     """The values of a config file in the present format; `source` names it in errors.
 
-    Raises UserError for a file of a later format, for a key that no format had, and if the task
-    meant another body.
+    Raises UserError for a file of a later format, for an unknown key, and for a task whose body has
+    changed since.
     """
     version = values.get("version", 1)
     if type(version) is not int or version not in range(1, VERSION + 1):
@@ -77,7 +77,8 @@ def _check_body(version: int, values: dict[str, Any], source: str) -> None:
 
 
 def _grouped(values: dict[str, Any], source: str) -> dict[str, Any]:
-    """A flat object, in groups. It has the settings of all agents; those of others are dropped."""
+    """A flat object, by groups. Flat files have the settings of all agents; other agents' settings
+    are dropped."""
     home = {name: group for group, names in FLAT.items() for name in names}
     known = (*home, *FLAT_AGENT)
     groups: dict[str, Any] = {name: {} for name in FLAT if name}

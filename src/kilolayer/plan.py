@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 from kilolayer.agents.base import Agent, OnPolicyAgent, Problem
 from kilolayer.agents.registry import AGENTS, sparse_reward, task_spec
-from kilolayer.agents.trial import on_problem
+from kilolayer.agents.validation import bind_checked
 from kilolayer.config import RunConfig
 from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.networks.stack import Rematerialisation
-from kilolayer.own_code import is_own
 from kilolayer.tasks.base import Task
 from kilolayer.types import bad_field
+from kilolayer.user_code import is_user_code
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,8 @@ def build_agent(config: RunConfig, plan: TrainPlan, task: Task) -> Agent:
         updates=plan.updates,
         own_torsos=plan.own_torsos,
     )
-    if is_own(type(config.agent)):
-        return on_problem(config.agent_name, config.agent, problem)
+    if is_user_code(type(config.agent)):
+        return bind_checked(config.agent_name, config.agent, problem)
     return config.agent.on(problem)
 
 

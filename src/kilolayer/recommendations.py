@@ -1,4 +1,4 @@
-"""The settings that belong to a task: the defaults of the command line, Python and the studies.
+"""The recommended settings of each task: the defaults of the command line, Python and the studies.
 
 `recommended("ant")` is a whole config. A comment at each setting gives its purpose. The
 measurements are in the folder of `results/` that the task's family names. `--recipe wang2025` gives
@@ -200,7 +200,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 
 
 def recommended(task: str | None = None, recipe: str | None = None, **settings: Any) -> RunConfig:
-    """The config with which a task learns best here. Default: that of the point U-maze.
+    """The recommended config of a task. Default: that of the point U-maze.
 
     task: its name. A Gymnasium environment or the user's own robot is given as `gym=` or `mjcf=`
     instead. An environment, like a `module:function`, starts from the settings of the point mazes;

@@ -26,8 +26,8 @@ def runs(
     from kilolayer import api
 
     if open_ is not None:
-        path, shown = api.open_report(folder, open_)
-        OUTPUT.print(f"report  {path}{'' if shown else '  (no browser here: open it by hand)'}")
+        path, opened = api.open_report(folder, open_)
+        OUTPUT.print(f"report  {path}{'' if opened else '  (no browser here: open it by hand)'}")
         return
     found = api.runs(folder)
     table = Table(title=f"runs in {folder}", title_justify="left")
@@ -36,7 +36,7 @@ def runs(
         table.add_column(name, justify="left" if left else "right", no_wrap=name == "run")
     for run in found:
         table.add_row(*_row(run))
-    # A row that a narrow terminal wraps is easier to read than columns cut short.
+    # A wrapped row is easier to read than truncated columns.
     console(max(OUTPUT.width, 140)).print(table)
 
 

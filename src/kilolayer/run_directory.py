@@ -1,13 +1,12 @@
-"""The run directory: the one place that holds everything a run writes.
+"""The run directory: holds all files of a run.
 
-config.json      the run's config; reading it gives the same config back. It is the last file to be
-                 written into a new run directory: without it no run has begun
+config.json      the run's config. It is the last file that is written into a new run directory, so
+                 without it no run has begun
 manifest.json    command, versions, git state, devices, seed, SHA-256 of config.json
 lock             held by the process that trains here
-metrics.jsonl    append-only, one event a line, all numbers finite: train, evaluation, checkpoint,
-                 profile, resume; diverged, in a round in which environments were reset because
-                 their physics was no longer finite; nonfinite, if a number of the agent that is not
-                 finite stops the run
+metrics.jsonl    append-only, one event per line, all numbers finite: train, evaluation, checkpoint,
+                 profile, resume; diverged: environments were reset because their physics was not
+                 finite; nonfinite: a value of the agent was not finite and stopped the run
 checkpoints/     see `kilolayer.runtime.checkpoint`
 episodes/        the newest evaluation episodes of each goal split and one training batch
                  (batch.npz), as .npz arrays
@@ -41,17 +40,17 @@ from kilolayer.runtime.files import (
     guard_disk,
     read_json,
     replacing,
-    shell,
+    shell_quoted,
     write_atomically,
 )
-from kilolayer.runtime.lock import locked
+from kilolayer.runtime.lock import file_lock
 from kilolayer.runtime.zoo import CARD, resolve
 from kilolayer.types import UserError
 
 CONFIG_KEY = "config_sha256"  # in the manifest
 LOCK = "lock"
 FOLDERS = ("checkpoints", "episodes", "media")
-# Files that a process may leave anywhere in a run directory if it is killed while making it.
+# Files that a process may leave anywhere in a run directory if it is killed during its creation.
 FIRST_FILES = ("manifest.json", "seeds.json", LOCK)
 # Events that an untrained run can have too.
 BEFORE_LEARNING = ("evaluation", "resume")
@@ -72,9 +71,10 @@ class RunDirectory:
         writes: bool = True,
         seeds: Sequence[int] = (),
     ) -> "RunDirectory":
-        """Make a new run directory; raises UserError if something is there already.
+        """Create a run directory; raises UserError if the path exists and holds a run or other
+        files.
 
-        seeds: those that train together, each in a run directory inside this one.
+        seeds: the seeds that train together; each has a run directory inside this one.
         """
         if not writes:
             return RunDirectory(path, writes)
@@ -111,26 +111,25 @@ class RunDirectory:
         return RunDirectory(path, writes)
 
     def require_same_config(self) -> None:
-        """Raises UserError if config.json was changed since the run began, because its results
-        would belong to neither config."""
-        way_out = f"put it back from a copy, or {self._other_options}"
+        """Raises UserError if config.json was changed since the run began."""
+        remedy = f"put it back from a copy, or {self._other_options}"
         for run in dict.fromkeys((self, *self.members)):
-            manifest = read_json(run.path / "manifest.json", way_out)
-            began_with = manifest.get(CONFIG_KEY) if isinstance(manifest, dict) else None
+            manifest = read_json(run.path / "manifest.json", remedy)
+            recorded = manifest.get(CONFIG_KEY) if isinstance(manifest, dict) else None
             file = run.path / "config.json"
             # Runs of earlier releases have no checksum.
-            if began_with is not None and began_with != _sha256(file.read_bytes()):
+            if recorded is not None and recorded != _sha256(file.read_bytes()):
                 raise UserError(
                     f"{file} was changed since the run began, and a run goes on with the options "
-                    f"that it began with: {way_out}."
+                    f"that it began with: {remedy}."
                 )
 
     @property
     def _other_options(self) -> str:
-        path = shell(self.path)
+        path = shell_quoted(self.path)
         return (
             "train on with other options in a new run: `kilolayer train --config "
-            f"{shell(self.path / 'config.json')} --start-from {path}`"
+            f"{shell_quoted(self.path / 'config.json')} --start-from {path}`"
         )
 
     @property
@@ -141,10 +140,10 @@ class RunDirectory:
         inside = sorted(int(name) for name in folders if name.isdecimal())
         if not inside and not listed.exists():
             return (self.config.seed,)
-        way_out = f"write the numbers of its folders seed_N into it, {json.dumps(inside)}"
-        found = read_json(listed, way_out)
+        remedy = f"write the numbers of its folders seed_N into it, {json.dumps(inside)}"
+        found = read_json(listed, remedy)
         if not isinstance(found, list) or sorted(map(str, found)) != sorted(map(str, inside)):
-            raise UserError(f"{listed} is damaged: {way_out}.")
+            raise UserError(f"{listed} is damaged: {remedy}.")
         return tuple(map(int, found))
 
     @property
@@ -180,39 +179,39 @@ class RunDirectory:
             np.savez_compressed(temporary, allow_pickle=False, **dict(arrays))
 
     def append_event(self, event: Mapping[str, Any]) -> None:
-        """Append one line to metrics.jsonl, with the time, and pass it to the operating system.
+        """Append one line with the time to metrics.jsonl, and flush the file.
 
-        Raises ValueError for a number that is not finite: it would not be JSON.
+        Raises ValueError for a number that is not finite, which JSON cannot express.
         """
         if not self.writes:
             return
         line = json.dumps({**event, "time": time.time()}, allow_nan=False)
         target = self.path / "metrics.jsonl"
         with guard_disk(target), target.open("a", encoding="utf-8") as file:
-            # A killed writer may have left half a line, which must not merge with this one.
-            torn = file.tell() > 0 and not _ends_with_newline(target)
-            file.write(("\n" if torn else "") + line + "\n")
+            # A killed process may have left a partial line, which must not merge with this one.
+            partial = file.tell() > 0 and not _ends_with_newline(target)
+            file.write(("\n" if partial else "") + line + "\n")
 
     def read_events(self) -> list[dict[str, Any]]:
-        """All events that count, in order.
+        """All valid events, in order.
 
-        A resumed run repeats what came after its checkpoint: a `resume` event at round n cancels
-        every earlier event beyond n. A line torn by a kill is skipped. A line that is damaged in
-        another way is skipped with a warning.
+        A resumed run repeats the rounds after its checkpoint: a `resume` event at round n cancels
+        all earlier events of later rounds. A partial line that a killed process left is skipped.
+        Other damaged lines are skipped with a warning.
         """
         events: list[dict[str, Any]] = []
-        torn = damaged = 0
+        unreadable = damaged = 0
         for line in self._lines():
             event = _event(line)
             if event is None:
-                torn += 1
+                unreadable += 1
                 continue
             if event["event"] == "resume":
-                kept = event["round"]  # 0: there was no checkpoint, so everything is repeated
-                events = [earlier for earlier in events if kept and earlier["round"] <= kept]
+                last = event["round"]  # 0: there was no checkpoint, so all rounds are repeated
+                events = [earlier for earlier in events if last and earlier["round"] <= last]
             else:
-                damaged += torn  # a line torn by a kill is followed by a resume only
-            torn = 0
+                damaged += unreadable  # after a kill, only a resume event follows a partial line
+            unreadable = 0
             events.append(event)
         if damaged:
             target = self.path / "metrics.jsonl"
@@ -224,8 +223,8 @@ class RunDirectory:
         return target.read_bytes().splitlines() if target.is_file() else []
 
     @property
-    def learnt(self) -> bool:
-        """Whether the run has learnt anything: it has a checkpoint, or an event of its training."""
+    def has_trained(self) -> bool:
+        """Whether the run has a checkpoint or an event of its training."""
         if self.path.is_dir() and checkpoint.steps(self.checkpoints):
             return True
         files = self.path.glob("**/metrics.jsonl")
@@ -234,62 +233,62 @@ class RunDirectory:
 
 
 @contextmanager
-def claimed(path: Path) -> Iterator[None]:
-    """Hold a run directory, so that no other process trains in it.
+def run_lock(path: Path) -> Iterator[None]:
+    """Lock a run directory, so that no other process trains in it.
 
-    Raises UserError if another process does, or if the directory cannot be written.
+    Raises UserError if another process trains in it, or if it cannot be written.
     """
     busy = f"another process trains in {path}: wait for it, or choose another directory with --out."
-    with locked(path / LOCK, busy):
+    with file_lock(path / LOCK, busy):
         yield
 
 
 @contextmanager
-def begun(path: Path) -> Iterator[None]:
-    """Hold a new run directory. If an error ends the run before anything was learnt, remove all
-    that was created."""
+def new_run_lock(path: Path) -> Iterator[None]:
+    """Lock a new run directory. If an error ends the run before it has trained, delete all created
+    files and folders."""
     require_free(path)
-    made = [folder for folder in (path, *path.absolute().parents) if not folder.exists()]
+    created = [folder for folder in (path, *path.absolute().parents) if not folder.exists()]
     try:
-        with claimed(path):
+        with run_lock(path):
             yield
     except BaseException as error:
-        if path.is_dir() and not RunDirectory(path).learnt and not _held(path):
+        if path.is_dir() and not RunDirectory(path).has_trained and not _is_locked(path):
             _clear(path)
-            error.add_note("nothing was learnt, and nothing is left")
-            with suppress(OSError):  # a folder that holds something else stays
-                for folder in made:
+            error.add_note("the run had not trained yet, so its directory was deleted")
+            with suppress(OSError):  # a folder with other files stays
+                for folder in created:
                     folder.rmdir()
         raise
 
 
 def require_free(path: Path) -> None:
     """Raises UserError unless a new run may be created there."""
-    if path.exists() and not never_begun(path):
+    if path.exists() and not is_unstarted(path):
         raise UserError(
             f"the run directory {path} exists already: choose another with --out, or continue "
-            f"its run with `kilolayer train --resume {shell(path)}`."
+            f"its run with `kilolayer train --resume {shell_quoted(path)}`."
         )
 
 
-def never_begun(path: Path) -> bool:
-    """Whether a directory is empty, or holds only what a process leaves if it is killed while
-    making it a run directory."""
+def is_unstarted(path: Path) -> bool:
+    """Whether a directory is empty, or holds only files of a run directory whose creation was
+    killed."""
     if not path.is_dir() or (path / "config.json").exists():
         return False
     for inside in path.rglob("*"):
-        ours = inside.name in FOLDERS or inside.name.startswith("seed_")
-        written = inside.name.endswith(".writing") or inside.name in FIRST_FILES
-        of_a_member = inside.name == "config.json" and inside.parent != path
-        if not (ours if inside.is_dir() else written or of_a_member):
+        known_folder = inside.name in FOLDERS or inside.name.startswith("seed_")
+        known_file = inside.name.endswith(".writing") or inside.name in FIRST_FILES
+        seed_config = inside.name == "config.json" and inside.parent != path
+        if not (known_folder if inside.is_dir() else known_file or seed_config):
             return False
     return True
 
 
-def _held(path: Path) -> bool:
+def _is_locked(path: Path) -> bool:
     """Whether another process trains there."""
     try:
-        with claimed(path):
+        with run_lock(path):
             return False
     except UserError:
         return True

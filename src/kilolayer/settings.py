@@ -14,8 +14,8 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from kilolayer.errors import UserError, bad_field
 
-MOST = 2**31 - 1  # the largest index of an array here, which has 32 bits
-Count = Annotated[int, Interval(ge=1, le=MOST)]
+MAX_INT32 = 2**31 - 1  # array indices have 32 bits
+Count = Annotated[int, Interval(ge=1, le=MAX_INT32)]
 # The host counts environment steps, so they may exceed 32 bits.
 Steps = Annotated[int, Interval(ge=1, le=2**53)]
 Positive = Annotated[float, Gt(0)]
@@ -26,7 +26,7 @@ Decay = Annotated[float, Interval(ge=0, lt=1)]
 
 MAX_SEED = 2**32
 
-# Metadata of a dataclass field that no user sets.
+# Metadata of a dataclass field that is not a setting.
 NOT_A_SETTING = {"setting": False}
 
 
@@ -78,7 +78,7 @@ def _wrong(group: type, name: str, value: Any, error: ValidationError) -> UserEr
         return bad_field(name, value, "it must be a finite number")
     bounds = _bounds(hint)
     if bounds:
-        return bad_field(name, value, _told(bounds, value), _nearest(bounds, value, default))
+        return bad_field(name, value, _describe(bounds, value), _nearest(bounds, value, default))
     # A type of the user's own agent may have parts without a name: tuple[int, ...].
     parts = [getattr(each, "__name__", None) for each in get_args(hint) or (hint,)]
     kind = " or ".join(map(str, parts if all(parts) else [hint]))
@@ -102,8 +102,8 @@ def _bounds(hint: Any) -> dict[str, float]:
     return found
 
 
-def _told(bounds: dict[str, float], value: float) -> str:
-    if bounds.get("le", 0) >= MOST:  # a limit this large is named only if it is exceeded
+def _describe(bounds: dict[str, float], value: float) -> str:
+    if bounds.get("le", 0) >= MAX_INT32:  # a limit this large is named only if it is exceeded
         above = value > bounds["le"]
         bounds = {kind: end for kind, end in bounds.items() if (kind == "le") == above}
     low, high = ("ge" in bounds or "gt" in bounds), ("le" in bounds or "lt" in bounds)

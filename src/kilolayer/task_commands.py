@@ -19,9 +19,9 @@ def inspect(task: Annotated[TaskChoice, tyro.conf.arg(name="")], out: Path | Non
     actions; the actuators, the control step and the episode; how often random actions succeed;
     control steps per second on this machine. Writes a picture of a start with its goal.
 
-    Look for: a coordinate that never changes (is it wired?), values in the thousands (another unit
-    would learn better), a success of random actions near 1 (the radius is too wide) or goals
-    outside of what random actions achieve (exploration will be hard).
+    Look for: a coordinate that never changes (is it connected?), values in the thousands (choose a
+    larger unit), a success rate of random actions near 1 (the radius is too large) or goals outside
+    the range that random actions achieve (exploration will be hard).
 
     Args:
         task: The task.
@@ -37,7 +37,9 @@ def inspect(task: Annotated[TaskChoice, tyro.conf.arg(name="")], out: Path | Non
     goal, name = found.task.goal, found.task.name
     for table in (
         _ranges("observation", found.task.observation, {"random actions": found.observation}),
-        _ranges("goal", goal.coordinates, {"random actions": found.achieved, "drawn": found.drawn}),
+        _ranges(
+            "goal", goal.coordinates, {"random actions": found.achieved, "drawn": found.commanded}
+        ),
     ):
         OUTPUT.print(table)
     table = Table(title=f"task {name}", title_justify="left", show_header=False)
@@ -50,7 +52,7 @@ def inspect(task: Annotated[TaskChoice, tyro.conf.arg(name="")], out: Path | Non
         ("easy radius", f"{goal.easy_radius:.3g} {goal.coordinates[0].unit}"),
         ("random actions", f"{found.envs} environments, {found.steps} control steps"),
         ("  reach their goal", f"{found.success:.0%}"),
-        ("  end early", f"{found.ended:.0%}"),
+        ("  end early", f"{found.ended_early:.0%}"),
         ("  diverge", f"{found.diverged} environments"),
         ("speed here", f"{found.steps_per_second:,.0f} control steps/s with the observation"),
     ):

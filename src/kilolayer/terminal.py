@@ -1,4 +1,5 @@
-"""The console of the commands. It prints text as it is: a name may hold [brackets] or :colons:."""
+"""The console of the commands. It prints text unchanged: names may contain [brackets] or
+:colons:."""
 
 from rich.console import Console
 

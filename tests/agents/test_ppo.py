@@ -11,7 +11,7 @@ from kilolayer.agents.base import Problem, TaskSpec
 from kilolayer.agents.ppo import PPO
 from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.replay.buffer import CUT_OFF, Transition
-from kilolayer.training.step import passes
+from kilolayer.training.step import shuffled_passes
 from probes import contrastive_batch
 
 TORSO = TorsoSpec(depth=2, width=16, layers_per_block=2)
@@ -56,7 +56,7 @@ def learn(state, key):
         rows, key = numbered
         return AGENT.update(state, jax.tree.map(lambda leaf: leaf[rows], steps), key)
 
-    rows = passes(order_key, (TIME - 1) * ENVS, UPDATES, BATCH)
+    rows = shuffled_passes(order_key, (TIME - 1) * ENVS, UPDATES, BATCH)
     keys = jax.random.split(update_key, UPDATES)
     state, metrics = jax.lax.scan(update, state, (rows, keys))
     return state, reward(unroll.achieved_goal, unroll.goal)[1:4].mean(), metrics
@@ -163,7 +163,7 @@ def test_the_likeliest_action_has_the_highest_energy():
 
 
 def test_every_step_is_passed_once_before_any_is_again():
-    rows = np.asarray(passes(jax.random.key(0), 10, 6, 4))
+    rows = np.asarray(shuffled_passes(jax.random.key(0), 10, 6, 4))
     assert rows.shape == (6, 4)
     flat = rows.ravel()
     for first in (0, 10):

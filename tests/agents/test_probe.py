@@ -20,7 +20,7 @@ ENVS, EPISODES = 2048, 2
 UPDATES, BATCH = 600, 128
 
 
-def filled_buffer() -> ring.Buffer:
+def buffer_from_dataset() -> ring.Buffer:
     """Recorded play; the ring wraps, and what it holds is whole episodes."""
     length, states = CHAIN.episode_length, CHAIN.states
     buffer = ring.init(EPISODES * length, ENVS, states, 2, states)
@@ -53,7 +53,7 @@ def train_critic(agent: CRL, buffer: ring.Buffer) -> Critic:
 
 @pytest.fixture(scope="module")
 def buffer() -> ring.Buffer:
-    return filled_buffer()
+    return buffer_from_dataset()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from kilolayer.agents.base import TaskSpec
 from kilolayer.config import RunConfig, run_config
-from kilolayer.networks.arithmetic import arithmetic, parameters_of
+from kilolayer.networks.arithmetic import arithmetic, parameter_counts
 from kilolayer.plan import TrainPlan, build_agent
 from kilolayer.recipes import RECIPES, with_recipe
 from kilolayer.recommendations import recommended
@@ -137,7 +137,7 @@ def test_parameters_and_operations_of_a_recipe_by_hand(name, layers, vectors):
     agent = agent_of(name)
     state = jax.eval_shape(agent.init, jax.random.key(0))
     kernels = 10 * 16 + layers + 16 * 4
-    assert parameters_of(state)["actor encoder"] == kernels + vectors + 4
+    assert parameter_counts(state)["actor encoder"] == kernels + vectors + 4
     observation = jnp.zeros((7, CHAIN.states))
     work = arithmetic(lambda s, o: agent.act(s, o, o, jax.random.key(0), True), state, observation)
     assert work.flops == 2 * 7 * kernels

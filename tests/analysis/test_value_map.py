@@ -13,13 +13,13 @@ from kilolayer.analysis.value_map import (
     value_correlation,
     value_map,
 )
-from kilolayer.tasks.base import goals_are_places
+from kilolayer.tasks.base import goals_are_positions
 from kilolayer.tasks.mazes import Maze
 from kilolayer.tasks.registry import TASKS, make_task
 from kilolayer.types import UserError
 
 MAZE = Maze("u", 4.0)
-PLACES = [name for name in TASKS if goals_are_places(make_task(name))]
+PLACES = [name for name in TASKS if goals_are_positions(make_task(name))]
 # The far end of the U: adjacent to the start in a straight line, six cells along the corridor.
 GOAL = np.array([12.0, 4.0])
 

@@ -14,10 +14,10 @@ import pytest
 
 from kilolayer_robot.card import Card
 from kilolayer_robot.errors import UserError
-from kilolayer_robot.interpreter import calm_interpreter
+from kilolayer_robot.interpreter import controlled_gc
 from kilolayer_robot.log import ControlLog
 from kilolayer_robot.loop import ControlLoop
-from kilolayer_robot.planning import Pursuit, whole_subgoals
+from kilolayer_robot.planning import Pursuit, validated_subgoals
 from kilolayer_robot.records import Histogram, Spread
 from kilolayer_robot.robot import Sensed
 from kilolayer_robot.timing import Timing, WallClock
@@ -167,7 +167,7 @@ def test_a_malformed_plan_is_counted_and_the_last_good_one_kept(found, why) -> N
 
 def test_a_plan_cannot_be_changed_once_it_is_there() -> None:
     mine = two_subgoals(sensed())
-    subgoals, _ = whole_subgoals(mine, 2)
+    subgoals, _ = validated_subgoals(mine, 2)
     assert subgoals is not None
     mine[:] = 7
     np.testing.assert_array_equal(subgoals, two_subgoals(sensed()))
@@ -353,7 +353,7 @@ def test_the_spread_of_times() -> None:
 
 def test_the_interpreter_is_as_before() -> None:
     interval = sys.getswitchinterval()
-    with calm_interpreter():
+    with controlled_gc():
         assert sys.getswitchinterval() < interval
         assert gc.get_freeze_count() > 0
     assert (sys.getswitchinterval(), gc.get_freeze_count()) == (interval, 0)

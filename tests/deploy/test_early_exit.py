@@ -68,10 +68,10 @@ def test_operations_are_those_of_the_products(actor, inputs):
     output = 2 * WIDTH * 2 * ACTION
     assert operations == Operations(embedding, block, output)
     row = [each[:1] for each in inputs]
-    assert operations.whole(BLOCKS) == arithmetic(actor, *row).flops
+    assert operations.without_exit(BLOCKS) == arithmetic(actor, *row).flops
     used = np.array([1, 3])
-    assert operations.exiting(used) == embedding + 2 * block + 3 * output
-    assert operations.exiting_together(used) == embedding + 3 * block + 4 * output
+    assert operations.early_exit(used) == embedding + 2 * block + 3 * output
+    assert operations.early_exit_batch(used) == embedding + 3 * block + 4 * output
 
 
 def test_it_has_no_random_action(actor, inputs):

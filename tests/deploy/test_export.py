@@ -92,7 +92,7 @@ def test_a_missing_package_is_named_with_its_extra(package, tiny_run, tmp_path, 
     ("options", "sentence"),
     [
         ("--opset 16", "opset = 16 is not allowed: the graph needs LayerNormalization"),
-        ("--opset 999", "opset = 999 is not allowed: onnx here goes up to"),
+        ("--opset 999", "opset = 999 is not allowed: the installed onnx goes up to"),
     ],
 )
 def test_bad_options_are_one_sentence(options, sentence, tiny_run, tmp_path, capsys):

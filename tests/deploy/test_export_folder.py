@@ -14,13 +14,13 @@ from kilolayer.deploy.export.onnx_graph import policy_graph
 from kilolayer.deploy.export.onnx_session import open_session, session_of
 from kilolayer.deploy.export.value_graph import value_graph
 from kilolayer.deploy.export.write import difference, policy_noise, reference
-from kilolayer.deploy.planning.build import build_planner, for_one
+from kilolayer.deploy.planning.build import build_planner, for_single_env
 from kilolayer.deploy.planning.planners import CriticValue
 from kilolayer.deploy.policy import open_policy
 from kilolayer.networks.actor import Actor
 from kilolayer.networks.block import Architecture
 from kilolayer.networks.encoders import TorsoSpec
-from kilolayer.runtime.progress import Silent
+from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.types import UserError
 from kilolayer_robot.card import Card
 from kilolayer_robot.planning import Pursuit
@@ -63,9 +63,9 @@ def test_the_card_says_what_the_numbers_mean(exported, tiny_run) -> None:
 
 
 def test_recorded_waypoints_plan_as_the_run_does(exported, tiny_run, normal) -> None:
-    planner = for_one(
+    planner = for_single_env(
         build_planner(
-            "waypoints", tiny_run, open_policy(tiny_run.path), Pursuit(), Silent(), nodes=8
+            "waypoints", tiny_run, open_policy(tiny_run.path), Pursuit(), SilentDisplay(), nodes=8
         )
     )
     recorded = open_waypoints(exported, Card.read(exported), Pursuit().chunk)
@@ -149,8 +149,8 @@ def test_a_graph_that_is_wrong_is_not_left(tiny_run, tmp_path, monkeypatch) -> N
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ("--weights int8", "weights = 'int8' is not allowed: it goes with --to FOLDER"),
-        ("--planner waypoints", "planner = 'waypoints' is not allowed: it goes with --to"),
+        ("--weights int8", "weights = 'int8' is not allowed: it needs --to FOLDER"),
+        ("--planner waypoints", "planner = 'waypoints' is not allowed: it needs --to"),
         ("--to {out} --episodes -1", "episodes = -1 is not allowed"),
         ("--to {taken}", "exists already: choose another with --to"),
         ("--to {out} --opset 16", "opset = 16 is not allowed"),

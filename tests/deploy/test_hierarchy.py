@@ -26,7 +26,7 @@ from kilolayer.deploy.planning.waypoints import build_waypoints
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, open_policy
 from kilolayer.deploy.score import Scorer
 from kilolayer.networks.encoders import TorsoSpec
-from kilolayer.runtime.progress import Silent
+from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.tasks.point import PointMaze
 from kilolayer.training.evaluate import episode_metrics
 from kilolayer.types import Array, UserError
@@ -103,7 +103,7 @@ def test_a_planner_leads_a_straight_controller_around_the_wall() -> None:
     oracle = MazeOracle(jnp.asarray(np.where(lengths < 0, 99.0, lengths)))
     cells = MAZE.maze.free_cells
     observation = np.pad(cells, ((0, 0), (0, 2)))
-    planner = build_waypoints(oracle, observation, cells, 3, Silent())
+    planner = build_waypoints(oracle, observation, cells, 3, SilentDisplay())
     hierarchy = Hierarchy(MAZE, scorer.physics, Straight(), Pursuit(20, 3, 3, 20))
     led = jax.jit(hierarchy.run)(planner, jnp.zeros(1), scorer.key, scorer.start)
     scores = episode_metrics(MAZE, led)
@@ -140,7 +140,7 @@ def test_a_run_and_its_planner_in_a_table(tiny_run, capsys, tmp_path) -> None:
     # Both ends, and three points against the 2,048 places: in eight coordinates.
     policy = open_policy(tiny_run.path)
     interpolation = build_planner(
-        "interpolation", tiny_run, policy, Pursuit(chunk=3, execute=3), Silent()
+        "interpolation", tiny_run, policy, Pursuit(chunk=3, execute=3), SilentDisplay()
     )
     assert plan_operations(interpolation, policy) == 2 * goal + 2 * 3 * 2048 * 8
 
@@ -167,7 +167,7 @@ def test_what_does_not_fit_is_told(run_copy, tmp_path) -> None:
     other = ActorSpec(TaskSpec(27, 8, 2), TorsoSpec(depth=4, width=16))
     ant = DeployedPolicy(tmp_path, run_config(), other, other.init(jax.random.key(0)), "train", {})
     with pytest.raises(UserError, match="of 27, 8 and 2 numbers, and the task point_u_maze has 4"):
-        build_planner("direct", run_copy, ant, Pursuit(), Silent())
+        build_planner("direct", run_copy, ant, Pursuit(), SilentDisplay())
     config = json.loads((run_copy.path / "config.json").read_text())
     for checkpoint in (run_copy.path / "checkpoints").iterdir():
         for part in ("agent", "loop"):
@@ -193,7 +193,7 @@ def test_the_simulation_in_the_loop_for_a_second(tiny_run, capsys, tmp_path) -> 
     assert len(acted) > len(steps) / 2
     assert {step["safe"] for step in steps} <= {None, "no plan", "old plan"}
     assert "deadline misses" in printed
-    assert "simulated seconds a second" in printed
+    assert "simulated seconds per second" in printed
 
 
 def test_a_simulated_robot_plays_episode_after_episode() -> None:
@@ -203,9 +203,9 @@ def test_a_simulated_robot_plays_episode_after_episode() -> None:
     for _ in range(MAZE.episode_length):
         place = robot.observe().achieved_goal
         robot.act(np.clip(3 * (first.goal - place), -1, 1))
-    (errand,) = robot.errands
-    assert errand.success
-    assert 100 < errand.time_at_goal < errand.steps == MAZE.episode_length
+    (result,) = robot.episodes
+    assert result.success
+    assert 100 < result.time_at_goal < result.steps == MAZE.episode_length
     assert robot.observe().errand == first.errand + 1
     # Back at the start.
     assert np.abs(robot.observe().achieved_goal - MAZE.maze.start).max() <= 0.25

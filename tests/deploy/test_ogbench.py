@@ -16,7 +16,7 @@ from kilolayer.config import run_config
 from kilolayer.deploy import ogbench
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy
 from kilolayer.networks.encoders import TorsoSpec
-from kilolayer.runtime.progress import Silent
+from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.tasks.registry import make_task
 from kilolayer.types import UserError
 
@@ -57,7 +57,7 @@ def seen_by(monkeypatch, task: str, name: str, **arguments) -> tuple[np.ndarray,
     return np.stack(observations), np.stack(goals)
 
 
-class Notes(Silent):
+class Notes(SilentDisplay):
     def __init__(self) -> None:
         self.notes: list[str] = []
 
@@ -66,7 +66,7 @@ class Notes(Silent):
 
 
 def test_the_mazes_are_those_that_ogbench_registers():
-    ogbench._maker()  # imports OGBench
+    ogbench._make_maze_env()  # imports OGBench
     for name, layout in ogbench.MAZES.items():
         if layout == "arena":
             assert name not in gymnasium.registry
@@ -89,12 +89,12 @@ def test_a_dataset_is_judged_in_the_maze_that_it_was_played_in(words):
         ("ogbench:antmaze-medum-v0", "nearest valid choice is ogbench:antmaze-medium-v0"),
         ("antmaze-giant-v0", "nearest valid choice is ogbench:antmaze-giant-v0"),
         ("PointMaze_UMaze-v3", r"scored in ogbench:antmaze-medium-v0, .*ogbench:antmaze-arena-v0"),
-        ("ogbench:antmaze-teleport-navigate-v0", "throws the ant to places at random"),
-        ("ogbench:visual-antmaze-medium-v0", "it shows pictures"),
-        ("ogbench:humanoidmaze-large-v0", "senses 69 numbers"),
-        ("ogbench:antsoccer-arena-v0", "senses 42 numbers"),
-        ("ogbench:pointmaze-medium-v0", "senses 2 numbers, where the point here senses 4"),
-        ("ogbench:antmaze-medium-singletask-task2-v0", "tells no goal"),
+        ("ogbench:antmaze-teleport-navigate-v0", "teleports the ant to random places"),
+        ("ogbench:visual-antmaze-medium-v0", "its observations are images"),
+        ("ogbench:humanoidmaze-large-v0", "69 observations"),
+        ("ogbench:antsoccer-arena-v0", "42 observations"),
+        ("ogbench:pointmaze-medium-v0", "2 observations; the point of this package has 4"),
+        ("ogbench:antmaze-medium-singletask-task2-v0", "gives the policy no goal"),
         ("ogbench:cube-single-v0", "nearest valid choice is"),
     ],
 )
@@ -107,10 +107,10 @@ def test_a_name_that_cannot_be_scored_in(name, sentence):
 @pytest.mark.parametrize(
     ("task", "sentence"),
     [
-        ("point_medium_maze", "senses 4 numbers and gives 2 actions, not 29 and 8"),
-        ("ant_ball", "senses 31 numbers"),
-        ("gym_ant", "other motors or another time step"),
-        ("gym_ant_u_maze", "other motors or another time step"),
+        ("point_medium_maze", "has 4 observations and 2 actions, not 29 and 8"),
+        ("ant_ball", "has 31 observations"),
+        ("gym_ant", "its actuators or its time step differ"),
+        ("gym_ant_u_maze", "its actuators or its time step differ"),
     ],
 )
 def test_a_policy_of_another_body_is_refused(task, sentence):
@@ -179,7 +179,7 @@ def test_the_same_seed_gives_the_same_scores_and_leaves_numpy_alone(monkeypatch)
 def test_episodes_do_not_depend_on_how_many_are_played_at_once(monkeypatch):
     whole = ogbench.score(policy_of("ant_medium_maze"), MEDIUM, episodes=1, steps=3)
     together = seen_by(monkeypatch, "ant_medium_maze", MEDIUM, episodes=1, steps=3)[0]
-    monkeypatch.setattr(ogbench, "AT_ONCE", 2)
+    monkeypatch.setattr(ogbench, "BATCH_ENVS", 2)
     apart = seen_by(monkeypatch, "ant_medium_maze", MEDIUM, episodes=1, steps=3)[0]
     # Five episodes in batches of two, the last of which has one place over.
     assert apart.shape == (9, 2, 29)
@@ -189,9 +189,9 @@ def test_episodes_do_not_depend_on_how_many_are_played_at_once(monkeypatch):
 
 
 def test_an_ant_that_begins_at_its_goal_succeeds_and_one_that_begins_beyond_it_does_not():
-    judge = ogbench._Judge(policy_of("ant_medium_maze"), "medium", samples=1, seed=0)
-    trials = [ogbench.Trial(1, 0, np.zeros(2), np.array([gap, 0.0])) for gap in (0.0, 3.0)]
-    assert judge.play(trials, 4, Silent()).tolist() == [4, 0]
+    judge = ogbench._EpisodePlayer(policy_of("ant_medium_maze"), "medium", samples=1, seed=0)
+    trials = [ogbench.EpisodeSpec(1, 0, np.zeros(2), np.array([gap, 0.0])) for gap in (0.0, 3.0)]
+    assert judge.play(trials, 4, SilentDisplay()).tolist() == [4, 0]
 
 
 def test_success_is_what_ends_ogbenchs_own_episodes(monkeypatch, tmp_path):
@@ -201,8 +201,10 @@ def test_success_is_what_ends_ogbenchs_own_episodes(monkeypatch, tmp_path):
     # The ant is thrown past its goal, 2 m ahead: it arrives later than at once, and leaves again.
     found = {}
     for ends in (True, False):
-        environment = ogbench._maker()("ant", "maze", maze_type="medium", terminate_at_goal=ends)
-        ogbench._begin(environment, ogbench.Trial(1, 0, place, goal))
+        environment = ogbench._make_maze_env()(
+            "ant", "maze", maze_type="medium", terminate_at_goal=ends
+        )
+        ogbench._reset(environment, ogbench.EpisodeSpec(1, 0, place, goal))
         velocity = np.zeros(14)
         velocity[0] = 8.0
         environment.set_state(environment.data.qpos.copy(), velocity)
@@ -243,7 +245,7 @@ def test_a_goal_given_by_hand_is_refused(tmp_path, capsys):
     assert stop.value.code == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert "goal = '8,0' is not allowed: the tasks of OGBench have goals of their own" in error
+    assert "goal = '8,0' is not allowed: OGBench's tasks have fixed goals" in error
 
 
 @pytest.mark.parametrize("field", ["episodes", "steps", "samples"])

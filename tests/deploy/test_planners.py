@@ -12,12 +12,12 @@ from scipy.sparse.csgraph import dijkstra
 from kilolayer.agents.base import TaskSpec
 from kilolayer.deploy.planning.planners import Interpolation, Planner, Waypoints
 from kilolayer.deploy.planning.proposal import Chunks, draw_chunks, proposal_spec, train_proposal
-from kilolayer.deploy.planning.recorded import Recorded, _kept, well_spread
+from kilolayer.deploy.planning.recorded import RecordedSteps, _from_buffer, farthest_points
 from kilolayer.deploy.planning.waypoints import build_waypoints, connecting_limit
 from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.replay import buffer as ring
 from kilolayer.runtime import checkpoint
-from kilolayer.runtime.progress import Silent
+from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.types import Array, UserError
 from probes import ages_of_episodes, labelled_transitions
 
@@ -51,7 +51,7 @@ def walled_grid(saturation: float) -> Oracle:
 
 
 def planner_on_grid(slack: float = 1.5, chunk: int = 13) -> Waypoints:
-    return build_waypoints(walled_grid(4.0), FREE, FREE, chunk, Silent(), slack)
+    return build_waypoints(walled_grid(4.0), FREE, FREE, chunk, SilentDisplay(), slack)
 
 
 def planned(planner: Planner, *rows: Array) -> np.ndarray:
@@ -117,13 +117,13 @@ def test_a_node_that_cannot_be_left_is_dropped() -> None:
             first, second = observation[..., 0].astype(int), encoding[..., 0].astype(int)
             return -self.distance[first, second]
 
-    planner = build_waypoints(Line(jnp.asarray(distance)), places, places, 2, Silent())
+    planner = build_waypoints(Line(jnp.asarray(distance)), places, places, 2, SilentDisplay())
     assert planner.place[:, 0].tolist() == list(range(20))
 
 
 def test_a_robot_that_never_moved_is_told() -> None:
     with pytest.raises(UserError, match="train longer, or plan with --planner proposal"):
-        build_waypoints(walled_grid(4.0), FREE[:1], FREE[:1], 2, Silent())
+        build_waypoints(walled_grid(4.0), FREE[:1], FREE[:1], 2, SilentDisplay())
 
 
 def test_interpolation_decodes_the_line_by_what_is_nearest() -> None:
@@ -139,7 +139,7 @@ def test_interpolation_decodes_the_line_by_what_is_nearest() -> None:
 def test_what_is_proposed_lies_ahead_in_the_same_episode() -> None:
     episode_steps = np.stack([ages_of_episodes([5, 9], 40), ages_of_episodes([7], 40)], -1)
     steps = labelled_transitions(episode_steps)
-    recorded = Recorded(
+    recorded = RecordedSteps(
         *map(np.asarray, (steps.observation, steps.achieved_goal, steps.episode_step))
     )
     generator = np.random.default_rng(0)
@@ -163,7 +163,7 @@ def test_a_proposal_learns_what_follows() -> None:
     angle = generator.uniform(0, 2 * np.pi, 64)
     velocity = np.stack([np.cos(angle), np.sin(angle)], -1)
     place = np.arange(60)[:, None, None] * velocity
-    recorded = Recorded(
+    recorded = RecordedSteps(
         np.broadcast_to(velocity, place.shape).astype(np.float32),
         place.astype(np.float32),
         np.broadcast_to(np.arange(60)[:, None], (60, 64)),
@@ -172,7 +172,7 @@ def test_a_proposal_learns_what_follows() -> None:
     spec = proposal_spec(task, 2, TorsoSpec(depth=2, width=64, layers_per_block=2))
     # A discount of almost 1: hindsight goals lie at the end, so that none cuts the chunk short.
     chunks = Chunks(chunk=2, interval=3, discount=0.999999)
-    proposal = train_proposal(spec, recorded, chunks, Silent(), 400, 0, 3e-3)
+    proposal = train_proposal(spec, recorded, chunks, SilentDisplay(), 400, 0, 3e-3)
     here = jnp.asarray(place[10], jnp.float32)
     plan = planned(proposal, jnp.asarray(velocity), here, jnp.asarray(place[59]))
     wanted = np.stack([place[13], place[16]], 1)
@@ -182,8 +182,8 @@ def test_a_proposal_learns_what_follows() -> None:
 
 def test_places_that_are_kept_are_far_apart() -> None:
     line = np.arange(11.0)[:, None] * [1.0, 0.0]
-    assert sorted(well_spread(line, 3).tolist()) == [0, 5, 10]
-    assert len(well_spread(np.ones((7, 2)), 4)) == 1
+    assert sorted(farthest_points(line, 3).tolist()) == [0, 5, 10]
+    assert len(farthest_points(np.ones((7, 2)), 4)) == 1
 
 
 def test_the_buffer_is_read_in_order_of_time(tmp_path) -> None:
@@ -196,11 +196,11 @@ def test_the_buffer_is_read_in_order_of_time(tmp_path) -> None:
     loop = (buffer, jnp.zeros(3), jnp.zeros(2, jnp.uint32), jnp.zeros((), jnp.int32))
     checkpoint.save(tmp_path, 1, {"weights": np.ones(2)}, loop)
     run = SimpleNamespace(directory=SimpleNamespace(checkpoints=tmp_path))
-    kept = _kept(run)  # type: ignore[arg-type]
+    kept = _from_buffer(run)  # type: ignore[arg-type]
     assert kept is not None
     np.testing.assert_array_equal(kept.observation[:, 0, 1], np.arange(4, 12))
     np.testing.assert_array_equal(kept.episode_step[:, 1], steps.episode_step[4:, 1])
     np.testing.assert_array_equal(kept.remaining[:, 0], [0, 4, 3, 2, 1, 0, 1, 0])
     # A run whose buffer was kept elsewhere, or never.
     checkpoint.save(tmp_path, 2, {"weights": np.ones(2)})
-    assert _kept(run) is None  # type: ignore[arg-type]
+    assert _from_buffer(run) is None  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kilolayer.deploy.policy import open_policy
-from kilolayer.deploy.score import FRESH, Scorer, paired
+from kilolayer.deploy.score import NEW_EPISODES, Scorer, compare_paired
 from kilolayer.deploy.smaller import prune as module
 from kilolayer.deploy.smaller.influence import (
     Visited,
@@ -18,12 +18,12 @@ from kilolayer.deploy.smaller.influence import (
     visited_states,
     without_each,
 )
-from kilolayer.deploy.smaller.prune import Point, Wish, choose, point_counts, prune_run
+from kilolayer.deploy.smaller.prune import Point, SelectionRule, choose, point_counts, prune_run
 from kilolayer.networks.actor import Actor
 from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.networks.surgery import select_blocks
 from kilolayer.report.prune_plot import write_plot
-from kilolayer.runtime.progress import Silent
+from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.training.evaluate import Episodes
 from kilolayer.types import UserError
 
@@ -50,12 +50,12 @@ def point(blocks: int, score: float, latency: float = 1.0, healed: bool = False)
 @pytest.mark.parametrize(
     ("wish", "expected"),
     [
-        (Wish(0.95), 1),
-        (Wish(0.9), 3),
-        (Wish(1.0), 0),
-        (Wish(target_latency=3.0), 1),
-        (Wish(target_latency=2.5), 3),
-        (Wish(target_latency=1.0), 4),
+        (SelectionRule(0.95), 1),
+        (SelectionRule(0.9), 3),
+        (SelectionRule(1.0), 0),
+        (SelectionRule(target_latency=3.0), 1),
+        (SelectionRule(target_latency=2.5), 3),
+        (SelectionRule(target_latency=1.0), 4),
     ],
 )
 def test_the_point_that_was_wished_for(wish, expected):
@@ -70,8 +70,8 @@ def test_the_point_that_was_wished_for(wish, expected):
 
 
 def test_a_policy_that_is_never_at_its_goal_has_nothing_to_keep():
-    with pytest.raises(UserError, match="never at its goal"):
-        choose([point(2, 0.0), point(1, 0.0)], Wish())
+    with pytest.raises(UserError, match="never reaches its goal"):
+        choose([point(2, 0.0), point(1, 0.0)], SelectionRule())
 
 
 @pytest.fixture
@@ -133,11 +133,11 @@ def pruned(tiny_run, tmp_path_factory) -> module.Pruned:
     out = tmp_path_factory.mktemp("pruned") / "policy"
     return prune_run(
         tiny_run.path,
-        Wish(target_latency=1e9),
+        SelectionRule(target_latency=1e9),
         heal_steps=3_200,
         episodes=EPISODES,
         out=out,
-        display=Silent(),
+        display=SilentDisplay(),
     )
 
 
@@ -170,7 +170,9 @@ def test_the_point_is_scored_again_beside_the_whole_on_episodes_that_did_not_cho
 ):
     curve, opened = pruned.curve, open_policy(pruned.policy.path)
     whole = open_policy(tiny_run.path)
-    chose, fresh = (Scorer(whole.task, whole.config, EPISODES, index=index) for index in (0, FRESH))
+    chose, fresh = (
+        Scorer(whole.task, whole.config, EPISODES, index=index) for index in (0, NEW_EPISODES)
+    )
     assert not np.array_equal(chose.start.goal, fresh.start.goal)
     # Both are those of the same fresh episodes, which the policy written plays again.
     assert (
@@ -196,7 +198,7 @@ def test_a_change_is_taken_episode_by_episode(tiny_run):
         alive = np.ones((200, 2), bool)
         return Episodes(goal[0], goal, achieved, alive, np.zeros((200, 2, 2)), ~alive)
 
-    change = paired(task, episodes(later), episodes(at_goal)).change
+    change = compare_paired(task, episodes(later), episodes(at_goal)).change
     assert (change.value, change.low, change.high, change.seeds) == (1, 1, 1, 2)
 
 
@@ -207,16 +209,24 @@ def test_the_picture_is_drawn(pruned, tmp_path):
 @pytest.mark.parametrize(
     ("wish", "changes", "sentence"),
     [
-        (Wish(target_latency=1e-6), {}, r"target_latency = 1e-06 ms .*smallest reached is .* of 2"),
-        (Wish(keep_score=1.5), {}, "keep_score = 1.5 is not allowed"),
-        (Wish(target_latency=-1.0), {}, "target_latency = -1.0 is not allowed"),
-        (Wish(), {"episodes": 1}, "episodes = 1 is not allowed: an interval needs two"),
-        (Wish(), {"heal_steps": -1}, "heal_steps = -1 is not allowed"),
+        (
+            SelectionRule(target_latency=1e-6),
+            {},
+            r"target_latency = 1e-06 ms .*smallest latency is .* of 2",
+        ),
+        (SelectionRule(keep_score=1.5), {}, "keep_score = 1.5 is not allowed"),
+        (SelectionRule(target_latency=-1.0), {}, "target_latency = -1.0 is not allowed"),
+        (
+            SelectionRule(),
+            {"episodes": 1},
+            "episodes = 1 is not allowed: an interval needs at least two",
+        ),
+        (SelectionRule(), {"heal_steps": -1}, "heal_steps = -1 is not allowed"),
     ],
 )
 def test_what_cannot_be_pruned_is_told(wish, changes, sentence, tiny_run, tmp_path):
     with pytest.raises(UserError, match=sentence):
-        prune_run(tiny_run.path, wish, **changes, out=tmp_path / "out", display=Silent())
+        prune_run(tiny_run.path, wish, **changes, out=tmp_path / "out", display=SilentDisplay())
     assert not (tmp_path / "out").exists()
 
 
@@ -226,4 +236,4 @@ def test_a_single_block_cannot_go(tiny_run, tmp_path):
     actor = select_blocks(whole.agent_state, [0])
     one = dataclasses.replace(whole, spec=spec, agent_state=actor).save(tmp_path / "one")
     with pytest.raises(UserError, match="single block"):
-        prune_run(one.path, display=Silent())
+        prune_run(one.path, display=SilentDisplay())

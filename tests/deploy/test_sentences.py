@@ -11,9 +11,9 @@ import pytest
 
 from browser import Browser, browser, needs_browser
 from kilolayer.deploy.listener import Heard
-from kilolayer.deploy.page.lane import Player
 from kilolayer.deploy.page.serve import PageServer
 from kilolayer.deploy.page.session import Session
+from kilolayer.deploy.page.simulation import NamedPolicy
 from kilolayer.render.marks import Mark
 from kilolayer.tasks.point import PointMaze
 from kilolayer.types import UserError
@@ -52,7 +52,7 @@ def straight(observation: np.ndarray, goal: np.ndarray) -> np.ndarray:
 
 @pytest.fixture
 def session() -> Session:
-    session = Session(MAZE, [Player("agent", "", straight)], listener=Colours())
+    session = Session(MAZE, [NamedPolicy("agent", "", straight)], listener=Colours())
     session.warm_up()
     return session
 
@@ -90,7 +90,7 @@ def test_what_is_no_sentence_leaves_the_goal_as_it_is(session):
 
 
 def test_a_page_without_a_listener_says_how_to_get_one():
-    session = Session(MAZE, [Player("agent", "", straight)])
+    session = Session(MAZE, [NamedPolicy("agent", "", straight)])
     with pytest.raises(UserError, match="kilolayer serve RUN --grounding DIR"):
         session.say("go to the red marker", True)
     with pytest.raises(UserError, match="--grounding"):
@@ -121,7 +121,7 @@ def test_a_person_says_where_to_go_and_sees_it_reached(server, tmp_path):
     scene = server.view.server.scene
     with browser(tmp_path / "profile") as tab:
         tab.open(server.url, width=900, height=500)
-        tab.wait_for(SHOWS % "Click a place on the floor")
+        tab.wait_for(SHOWS % "Click on the floor")
         red, blue = (scene.get_handle_by_name(f"/agent/mark {name}") for name in ("red", "blue"))
         assert (red.color, red.position[:2].tolist()) == ((208, 32, 32), [1, 3])
         assert blue.position[:2].tolist() == [3, 3]
@@ -135,11 +135,11 @@ def test_a_person_says_where_to_go_and_sees_it_reached(server, tmp_path):
         # What was never learnt is answered with its doubt; what is no sentence, with the reason.
         type_sentence(tab, server, Colours.example, "sing <b>a song</b>")
         tab.wait_for(SHOWS % "confidence 20 %")
-        assert tab.evaluate(SHOWS % f"nearest known sentence is “{Colours.example}”")
+        assert tab.evaluate(SHOWS % f"the nearest is “{Colours.example}”")
         type_sentence(tab, server, "sing <b>a song</b>", "   ")
         tab.wait_for(SHOWS % "the sentence is empty")
         assert server.session.frame().goal.tolist() == [2.75, 1.0]
         tab.evaluate(PRESS % "Other markers")
-        tab.wait_for(SHOWS % "Click a place on the floor")
+        tab.wait_for(SHOWS % "Click on the floor")
         assert scene.get_handle_by_name("/agent/mark red").position[:2].tolist() == [3, 3]
         assert not tab.evaluate(SHOWS % "Understood")

@@ -28,10 +28,10 @@ from kilolayer.deploy.page import guard as guard_module
 from kilolayer.deploy.page import session as session_module
 from kilolayer.deploy.page.bodies import poses, shapes
 from kilolayer.deploy.page.ground import Ground
-from kilolayer.deploy.page.lane import Lane, Player, Simulator
 from kilolayer.deploy.page.open_session import open_session
 from kilolayer.deploy.page.serve import PageServer
 from kilolayer.deploy.page.session import MAP_RESOLUTION, Frame, Session
+from kilolayer.deploy.page.simulation import NamedPolicy, RobotSimulation, Simulator
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy
 from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.physics.gymnasium import GymnasiumWorld
@@ -59,8 +59,8 @@ def slope(goal: np.ndarray, x: np.ndarray, y: np.ndarray) -> ValueMap:
     return ValueMap(goal, x, y, np.add.outer(x, 10 * y))
 
 
-TEACHER = Player("teacher", "depth 16", straight)
-STUDENT = Player("student", "depth 4", idle)
+TEACHER = NamedPolicy("teacher", "depth 16", straight)
+STUDENT = NamedPolicy("student", "depth 4", idle)
 
 
 @pytest.fixture
@@ -211,23 +211,23 @@ def test_an_ant_has_its_torso_and_its_legs():
 
 def test_a_lane_steps_the_task_and_keeps_the_record():
     simulator = Simulator(MAZE)
-    player = Player("agent", "", lambda observation, goal: np.array([0.0, 1.0], np.float32))
-    lane = Lane(player, MAZE, simulator, None)
-    lane.begin(simulator.begin(jax.random.key(0), jnp.array([1.0, 3.0])))
-    start = lane.frame().qpos
-    lane.step()
-    lane.step()
-    frame = lane.frame()
+    player = NamedPolicy("agent", "", lambda observation, goal: np.array([0.0, 1.0], np.float32))
+    robot = RobotSimulation(player, MAZE, simulator, None)
+    robot.begin(simulator.begin(jax.random.key(0), jnp.array([1.0, 3.0])))
+    start = robot.frame().qpos
+    robot.step()
+    robot.step()
+    frame = robot.frame()
     # Acceleration 6, drag 3, steps of 0.1 s: speeds 0.6 and 0.6 + 0.1 * (6 - 1.8) = 1.02.
     assert frame.qpos == pytest.approx([start[0], start[1] + 0.162], abs=2e-4)
-    assert (len(frame.way), frame.reached, frame.at_goal) == (3, None, 0)
-    while lane.frame().reached is None:
-        lane.step()
-    lane.step()
-    frame = lane.frame()
-    inside = [abs(place[1] - 3) < 0.5 for place in frame.way]
+    assert (len(frame.path), frame.reached, frame.at_goal) == (3, None, 0)
+    while robot.frame().reached is None:
+        robot.step()
+    robot.step()
+    frame = robot.frame()
+    inside = [abs(place[1] - 3) < 0.5 for place in frame.path]
     assert frame.reached == pytest.approx(0.1 * inside.index(True))
-    assert frame.reached == pytest.approx(0.1 * (len(frame.way) - 2))
+    assert frame.reached == pytest.approx(0.1 * (len(frame.path) - 2))
     assert frame.at_goal == pytest.approx(0.2)
 
 
@@ -238,7 +238,7 @@ def test_a_planner_leads_from_subgoal_to_subgoal():
         told.append(goal.round(4).tolist())
         return straight(observation, goal)
 
-    session = Session(MAZE, [Player("agent", "", follow)], planner=lambda *_: SUBGOALS)
+    session = Session(MAZE, [NamedPolicy("agent", "", follow)], planner=lambda *_: SUBGOALS)
     session.set_goal(np.array([1.0, 3.0]), restart=True)
     for _ in range(25):
         session._step()
@@ -249,10 +249,10 @@ def test_a_planner_leads_from_subgoal_to_subgoal():
 
 def test_both_start_alike_and_go_on_alone(session):
     assert session.set_goal(np.array([1.0, 3.0]), restart=True) is False
-    first, second = session.frame().lanes
-    np.testing.assert_array_equal(first.way[0], second.way[0])
-    frame = wait_for_frame(session, lambda frame: frame.lanes[0].reached)
-    teacher, student = frame.lanes
+    first, second = session.frame().robots
+    np.testing.assert_array_equal(first.path[0], second.path[0])
+    frame = wait_for_frame(session, lambda frame: frame.robots[0].reached)
+    teacher, student = frame.robots
     assert (frame.phase, student.reached) == ("moving", None)
     np.testing.assert_array_equal(student.qpos, second.qpos)
     median, late = teacher.latency
@@ -261,10 +261,10 @@ def test_both_start_alike_and_go_on_alone(session):
     session.pause(True)
     session.set_goal(np.array([1.0, 1.0]), restart=False)
     after = session.frame()
-    assert (after.episode, after.time, after.lanes[0].reached) == (frame.episode, 0, None)
-    assert after.lanes[0].qpos[1] > 2
+    assert (after.episode, after.time, after.robots[0].reached) == (frame.episode, 0, None)
+    assert after.robots[0].qpos[1] > 2
     session.reset()
-    assert session.frame().lanes[0].qpos[1] < 1.5
+    assert session.frame().robots[0].qpos[1] < 1.5
 
 
 def test_a_pause_stops_the_clock_and_ends(session):
@@ -278,14 +278,14 @@ def test_a_pause_stops_the_clock_and_ends(session):
 
 
 def test_the_clock_stands_while_nobody_watches(session, monkeypatch):
-    monkeypatch.setattr(session_module, "LINGER", 0.0)
+    monkeypatch.setattr(session_module, "GRACE_PERIOD", 0.0)
     watchers = [0]
     session.attach(lambda frame: None, lambda: watchers[0])
     session.set_goal(np.array([1.0, 3.0]), restart=True)
     time.sleep(0.4)
     assert session.frame().time == 0
     watchers[0] = 1
-    session.look()
+    session.redraw()
     frame = wait_for_frame(session, lambda frame: frame.time > 0.8)
     # At real time, but on a machine that is busy: never faster.
     assert 0.05 < frame.pace < 1.3
@@ -319,14 +319,14 @@ def test_the_map_is_the_critics(tiny_run):
 )
 def test_every_kind_of_task_is_shown(name, sliders):
     task = make_task(name)
-    idle = Player("agent", "", lambda *_: np.zeros(task.action_dim, np.float32))
+    idle = NamedPolicy("agent", "", lambda *_: np.zeros(task.action_dim, np.float32))
     session = Session(task, [idle])
     with PageServer(session, 0) as server:
         server.start()
         session.pause(True)
         session.new_goal(restart=True)
         frame, scene = session.frame(), server.view.server.scene
-        position, _ = poses(task.world.model)(frame.lanes[0].qpos)
+        position, _ = poses(task.world.model)(frame.robots[0].qpos)
         for body in range(task.world.model.nbody):
             shown = scene.get_handle_by_name(f"/agent/body {body}").position
             np.testing.assert_allclose(shown, position[body], atol=1e-6)
@@ -334,7 +334,7 @@ def test_every_kind_of_task_is_shown(name, sliders):
         assert goal.visible
         # The goal on the floor is lifted out of it.
         np.testing.assert_allclose(
-            goal.position, task.goal_points(frame.lanes[0].goal)[0], atol=0.1
+            goal.position, task.goal_points(frame.robots[0].goal)[0], atol=0.1
         )
         coordinates = task.goal.coordinates
         found = [coordinates[number].name for number in server.view._sliders]
@@ -343,7 +343,7 @@ def test_every_kind_of_task_is_shown(name, sliders):
         for number, slider in server.view._sliders.items():
             slider._impl.value = [math.nan, 1e300][number % 2]
         with pytest.raises(UserError, match="finite numbers") if sliders else nullcontext():
-            server.view._send(server.view._slid())
+            server.view._send(server.view._slider_goal())
 
 
 def ask(server: PageServer, path: str = "/", method: str = "GET", **headers) -> tuple[int, str]:
@@ -448,7 +448,7 @@ def test_what_is_no_request_of_the_page_is_refused_without_a_word_on_the_termina
 
 def test_long_messages_and_many_pages_are_refused(server):
     with page_socket(server) as page:
-        page.send(b"x" * (guard_module.LONGEST_MESSAGE + 1))
+        page.send(b"x" * (guard_module.MAX_MESSAGE_BYTES + 1))
         with pytest.raises(ConnectionClosed, match="1009"):
             drain(page)
     wait_until(lambda: not server.view.server._websock_server._live_connections)
@@ -515,7 +515,7 @@ def test_a_port_in_use_is_told_with_the_next_free_one(server, policy_path, capsy
     PageServer(server.session, free).stop()
     with pytest.raises(UserError, match="port = 70000 is not allowed"):
         PageServer(server.session, 70000)
-    with pytest.raises(UserError, match=r"of 192\.0\.2\.1 cannot be taken"):
+    with pytest.raises(UserError, match=r"of 192\.0\.2\.1 cannot be opened"):
         PageServer(server.session, 0, host="192.0.2.1")
 
 
@@ -595,14 +595,14 @@ def press(tab: Browser, label: str) -> None:
 def test_a_person_clicks_a_goal_and_sees_it_reached(server, tmp_path):
     with browser(tmp_path / "profile") as tab:
         open_page(tab, server)
-        tab.wait_for("document.body.innerText.includes('Click a place on the floor')")
+        tab.wait_for("document.body.innerText.includes('Click on the floor')")
         session = server.session
         tab.click(*pixel(tab, server, (1.0, 3.0, 0.0)))
         tab.wait_for("document.body.innerText.includes('The teacher reached the goal.')")
         frame = session.frame()
         # The click went where it was aimed.
         assert frame.goal == pytest.approx([1.0, 3.0], abs=0.1)
-        assert (frame.lanes[0].reached is not None, frame.lanes[1].reached) == (True, None)
+        assert (frame.robots[0].reached is not None, frame.robots[1].reached) == (True, None)
         text = tab.evaluate("document.body.innerText")
         for words in ("teacher", "depth 16", "median latency", " ms", "reached after"):
             assert words in text
@@ -622,7 +622,7 @@ def test_a_person_clicks_a_goal_and_sees_it_reached(server, tmp_path):
         assert green > blue, (red, green, blue)
         # A wall: the nearest place, said so; a button: a goal of the task.
         tab.click(*pixel(tab, server, (2.1 + away, 1.0, 0.0)))
-        tab.wait_for("document.body.innerText.includes('No goal can be there')")
+        tab.wait_for("document.body.innerText.includes('No goal is allowed there')")
         assert session.frame().goal[0] == 2.75
         press(tab, "New goal")
         wait_until(lambda: tab.evaluate("1") and session.frame().goal[0] != 2.75)
@@ -631,14 +631,14 @@ def test_a_person_clicks_a_goal_and_sees_it_reached(server, tmp_path):
 
 @needs_browser
 def test_an_arm_goes_where_its_sliders_are_set(tmp_path):
-    session = Session(ArmReach(), [Player("agent", "", lambda *_: np.zeros(4, np.float32))])
+    session = Session(ArmReach(), [NamedPolicy("agent", "", lambda *_: np.zeros(4, np.float32))])
     session.warm_up()
     with PageServer(session, 0) as server, browser(tmp_path / "profile") as tab:
         server.start()
         open_page(tab, server)
         tab.wait_for("document.body.innerText.includes('Move the sliders')")
         tab.evaluate("document.querySelectorAll('[role=slider]')[2].focus()")
-        before = server.view._slid()
+        before = server.view._slider_goal()
         tab.press("ArrowRight")
         wait_until(lambda: tab.evaluate("1") and session.frame().goal is not None)
         assert session.frame().goal - before == pytest.approx([0, 0, 0.001], abs=2e-4)

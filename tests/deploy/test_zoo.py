@@ -8,19 +8,19 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from benchmarks.zoo import MOST_BYTES, Training, add, page, portable, training_of, without_places
+from benchmarks.zoo import MOST_BYTES, Training, add, page, portable, training_of, without_paths
 from scipy import stats
 
 from kilolayer.api import collect, evaluate, play
 from kilolayer.cli import main
 from kilolayer.config import run_config
-from kilolayer.deploy.exhibit import exhibits, open_exhibit, score_policy
 from kilolayer.deploy.export.write import export_policy
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, open_policy
 from kilolayer.deploy.smaller.distil import Recipe, distil_run
+from kilolayer.deploy.zoo_entry import open_zoo_entry, score_policy, zoo_entries
 from kilolayer.networks.encoders import TorsoSpec
-from kilolayer.runtime.progress import Silent
-from kilolayer.runtime.zoo import beside, resolve, zoo_directories, zoo_name
+from kilolayer.runtime.progress import SilentDisplay
+from kilolayer.runtime.zoo import default_output, resolve, zoo_directories, zoo_name
 from kilolayer.tasks.registry import TASKS
 from kilolayer.types import UserError
 
@@ -37,15 +37,15 @@ def test_the_zoo_holds_the_directories_of_the_repository():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_policy_reaches_the_score_that_its_card_states(name):
-    exhibit, policy = open_exhibit(ROOT / name), open_policy(f"zoo:{name}")
-    assert exhibit.task in TASKS
-    assert policy.task.name == exhibit.task
+    entry, policy = open_zoo_entry(ROOT / name), open_policy(f"zoo:{name}")
+    assert entry.task in TASKS
+    assert policy.task.name == entry.task
     files = list((ROOT / name).iterdir())
     assert {file.name for file in files} == {"policy.json", "policy.safetensors"}
-    assert sum(file.stat().st_size for file in files) == exhibit.bytes <= MOST_BYTES
-    stated = exhibit.score.success
+    assert sum(file.stat().st_size for file in files) == entry.bytes <= MOST_BYTES
+    stated = entry.score.success
     assert 0 <= stated.low <= stated.value <= stated.high <= 1
-    found = score_policy(policy, EPISODES, seed=exhibit.score.seed + 1)
+    found = score_policy(policy, EPISODES, seed=entry.score.seed + 1)
     reached = round(found.success.value * EPISODES)
     # One in a hundred of such policies would do worse by chance.
     assert stats.binomtest(reached, EPISODES, stated.low, "less").pvalue > 0.01
@@ -60,7 +60,7 @@ def test_a_card_names_no_directory_of_the_machine_it_was_made_on(name):
 
 
 def test_the_page_of_the_zoo_is_current():
-    assert (ROOT / "README.md").read_text() == page(exhibits()), "run: python -m benchmarks.zoo"
+    assert (ROOT / "README.md").read_text() == page(zoo_entries()), "run: python -m benchmarks.zoo"
 
 
 def test_a_name_that_the_zoo_lacks_is_told_with_the_nearest(capsys):
@@ -88,10 +88,10 @@ def test_what_needs_a_run_says_that_a_policy_is_none(capsys):
 def test_other_paths_stay_as_they_are(tmp_path):
     assert resolve(tmp_path) == tmp_path
     assert zoo_name(tmp_path) is None
-    assert beside(tmp_path, "media/play.mp4") == tmp_path / "media" / "play.mp4"
+    assert default_output(tmp_path, "media/play.mp4") == tmp_path / "media" / "play.mp4"
     # By its directory too, so that nothing is ever written into the zoo.
-    assert beside(ROOT / "ant", "media/play.mp4") == Path("play_ant.mp4")
-    assert beside("zoo:ant", "policies") == Path("policies_ant")
+    assert default_output(ROOT / "ant", "media/play.mp4") == Path("play_ant.mp4")
+    assert default_output("zoo:ant", "policies") == Path("policies_ant")
 
 
 def test_a_policy_of_the_zoo_writes_into_the_current_directory(tmp_path, monkeypatch):
@@ -101,7 +101,7 @@ def test_a_policy_of_the_zoo_writes_into_the_current_directory(tmp_path, monkeyp
     assert play(name, ["3,1"]) == Path("play_point_u_maze.mp4")
     assert export_policy(name, formats=["safetensors"]).path == Path("export_point_u_maze")
     recipe = Recipe(steps=6_400, batch_size=16, updates_per_step=1 / 640)
-    (student,) = distil_run(name, [4], [8], recipe=recipe, episodes=2, display=Silent())
+    (student,) = distil_run(name, [4], [8], recipe=recipe, episodes=2, display=SilentDisplay())
     assert student.path.parent == Path("policies_point_u_maze")
     written = {path.name for path in tmp_path.iterdir()}
     assert written == {"play_point_u_maze.mp4", "export_point_u_maze", "policies_point_u_maze"}
@@ -118,7 +118,7 @@ def test_it_is_controlled_and_listed(capsys):
     main(["zoo"])
     printed = capsys.readouterr().out
     assert "steps taken" in printed
-    for each in exhibits():
+    for each in zoo_entries():
         assert f"zoo:{each.name}" in printed
         assert f"{each.score.success.value:.3f}" in printed
         assert all(command in printed for command in each.training.commands)
@@ -130,7 +130,7 @@ def test_a_run_is_added_and_replaced(tiny_run, tmp_path):
     assert training.minutes >= 0
     place = tmp_path / "tiny"
     first = add(tiny_run.path, place, training, episodes=4)
-    assert first == open_exhibit(place)
+    assert first == open_zoo_entry(place)
     assert (first.task, first.depth, first.width) == ("point_u_maze", 8, 16)
     assert (first.training, first.score.episodes) == (training, 4)
     opened = open_policy(place)
@@ -170,7 +170,7 @@ def test_a_card_and_a_config_lose_the_directories_of_the_machine():
     config = portable(run_config(start_from="/home/me/runs/first"))
     assert config == run_config(start_from="first")
     command = "kilolayer train --out /a/b --preset laptop --start-from=/a/c --seed 1"
-    assert without_places(command) == "kilolayer train --preset laptop --start-from RUN --seed 1"
+    assert without_paths(command) == "kilolayer train --preset laptop --start-from RUN --seed 1"
 
 
 def test_a_card_that_says_too_little_is_told(tmp_path):
@@ -179,10 +179,10 @@ def test_a_card_that_says_too_little_is_told(tmp_path):
     other = {**card, "details": {"zoo": {**card["details"]["zoo"], "version": 2}}}
     (copied / "policy.json").write_text(json.dumps(other))
     with pytest.raises(UserError, match="version 2, and this package reads 1"):
-        open_exhibit(copied)
+        open_zoo_entry(copied)
     (copied / "policy.json").write_text(json.dumps({**card, "details": {}}))
     with pytest.raises(UserError, match="no whole policy directory"):
-        open_exhibit(copied)
+        open_zoo_entry(copied)
 
 
 def test_a_chain_of_runs_is_told_in_full(run_copy, tiny_run):

@@ -67,7 +67,7 @@ def test_a_disk_that_fills_up_ends_the_run_with_a_sentence_and_it_goes_on_later(
     assert "kilolayer train --resume" in last
     assert "read-only" not in last.lower()
     filler.unlink()
-    newest, problems = checkpoint.newest_whole(disk / "run" / "checkpoints")
+    newest, problems = checkpoint.newest_intact(disk / "run" / "checkpoints")
     assert newest
     assert not problems
     other = start("train", "--resume", "disk/run")
@@ -96,7 +96,7 @@ def test_a_disk_that_becomes_read_only_ends_the_run_with_a_sentence(disk):
     assert code == 2, errors
     assert "Read-only file system" in errors.splitlines()[-1]
     subprocess.run(["umount", "--lazy", str(disk)], check=True)
-    newest, problems = checkpoint.newest_whole(disk / "run" / "checkpoints")
+    newest, problems = checkpoint.newest_intact(disk / "run" / "checkpoints")
     assert newest
     assert not problems
 

@@ -13,7 +13,7 @@ from faults.conftest import TINY
 from kilolayer.cli import main
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
-from kilolayer.runtime.stopping import Terminated, held_back, signals_raise
+from kilolayer.runtime.stopping import Terminated, defer_signals, signals_raise
 
 
 def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
@@ -42,7 +42,7 @@ def test_a_run_that_is_asked_to_end_saves_and_says_how_to_go_on(folder, number, 
     assert errors.splitlines()[-1] == "stopped; `kilolayer train --resume run` goes on"
     run = RunDirectory.open(folder / "run")
     last = [event["round"] for event in run.read_events() if event["event"] == "train"][-1]
-    assert checkpoint.newest_whole(run.checkpoints) == (last, [])
+    assert checkpoint.newest_intact(run.checkpoints) == (last, [])
 
 
 class Collected:
@@ -71,10 +71,10 @@ def test_a_signal_that_python_would_lose_comes_again(number, kind, capfd):
                 collect_and_wait(number)
             assert type(stop.value) is kind
             told: list[str] = []
-            with held_back(told.append) as held:
+            with defer_signals(told.append) as held:
                 Collected(number)
                 time.sleep(0.2)
-                assert type(held.asked) is kind
+                assert type(held.interrupt) is kind
             assert len(told) == 1
     finally:
         signal.signal(signal.SIGINT, before)

@@ -6,7 +6,7 @@ import pytest
 
 from kilolayer.config import run_config
 from kilolayer.forecasting.cost import action_arithmetic, device_memory, update_arithmetic
-from kilolayer.networks.arithmetic import arithmetic, bytes_of, parameters_of
+from kilolayer.networks.arithmetic import arithmetic, parameter_counts, tree_bytes
 from kilolayer.recipes import RECIPES
 from kilolayer.training.build import build_trainer
 from kilolayer.training.step import Trainer
@@ -42,7 +42,7 @@ def test_parameter_count_matches_hand_computation() -> None:
         return kernels + (DEPTH + 1) * 3 * WIDTH + outputs  # bias, scale and offset; last bias
 
     state = jax.eval_shape(trainer().init)
-    assert parameters_of(state.agent) == {
+    assert parameter_counts(state.agent) == {
         "actor encoder": network(4 + 2, 2 * 2),
         "critic state_action": network(4 + 2, OUT),
         "critic goal": network(2, OUT),
@@ -114,11 +114,11 @@ def test_flops_match_xla_cost_analysis(recipe) -> None:
 
 def test_round_memory_matches_hand_computation() -> None:
     memory, _ = device_memory(trainer())
-    parameters = 4 * sum(parameters_of(jax.eval_shape(trainer().init).agent).values())
+    parameters = 4 * sum(parameter_counts(jax.eval_shape(trainer().init).agent).values())
     assert memory["parameters"] == memory["gradients"] == parameters
     assert memory["optimiser"] == 2 * parameters + 3 * 4  # two moments, and three counts
     # 95 steps are rounded up to ten unrolls; one number says where the buffer's head is.
     assert memory["replay buffer"] == 4 * (100 * 8 * (4 + 2 + 2 + 2 + 1) + 1)
     # qpos, qvel, goal, age
     assert memory["environments"] == 4 * 8 * (2 + 2 + 2 + 1)
-    assert bytes_of(jax.eval_shape(trainer().init).envs) == memory["environments"]
+    assert tree_bytes(jax.eval_shape(trainer().init).envs) == memory["environments"]

@@ -9,7 +9,7 @@ import kilolayer
 from kilolayer.cli import main
 from kilolayer.config import run_config
 from kilolayer.forecasting.forecast import MemoryOption
-from kilolayer.networks.arithmetic import bytes_of
+from kilolayer.networks.arithmetic import tree_bytes
 from kilolayer.recommendations import recommended
 from kilolayer.runtime.devices import ACCELERATORS, Accelerator
 from kilolayer.training.step import Trainer
@@ -36,14 +36,14 @@ def account(monkeypatch):
 
     def known_memory(trainer: Trainer) -> tuple[dict[str, int], float]:
         state = jax.eval_shape(trainer.init)
-        parameters = bytes_of(state.agent.parameters)
+        parameters = tree_bytes(state.agent.parameters)
         return {
             "parameters": parameters,
             "optimiser": 2 * parameters,
             "gradients": parameters,
             "activations and temporaries": 10_000 * trainer.config.agent.batch_size,
-            "replay buffer": bytes_of(state.buffer),
-            "environments": bytes_of(state.envs),
+            "replay buffer": tree_bytes(state.buffer),
+            "environments": tree_bytes(state.envs),
         }, 1.5
 
     monkeypatch.setattr("kilolayer.forecasting.forecast.device_memory", known_memory)
@@ -72,14 +72,14 @@ def test_hours_from_nominal_rates(toy_device) -> None:
     # At 0.5e6 operations a second every product takes longer than its launch.
     optimiser = 7 * found.memory["parameters"] / 1e9
     update = found.flops["update"] / 0.5e6 + optimiser
-    acting = found.flops["environment step"] / 0.5e6
+    evaluated = found.flops["environment step"] / 0.5e6
     assert found.seconds_per_round is not None
     assert found.hours is not None
-    assert found.seconds_per_round[0] == pytest.approx(10 * update + 80 * acting)
+    assert found.seconds_per_round[0] == pytest.approx(10 * update + 80 * evaluated)
     evaluated = (2 + 1) * 4 * 200  # two evaluations of four episodes, the last of two goal splits
     kept = ("parameters", "optimiser", "replay buffer", "environments")
     saving = sum(found.memory[kind] for kind in kept) / 5e8  # one checkpoint
-    seconds = 30 * update + (400 + evaluated) * acting + saving
+    seconds = 30 * update + (400 + evaluated) * evaluated + saving
     assert found.hours[0] * 3600 == pytest.approx(seconds)
     assert found.hours[1] == pytest.approx(5 * found.hours[0], rel=0.01)
     assert found.flops["run"] == (
@@ -107,7 +107,7 @@ def test_forecast_that_does_not_fit_has_advice(toy_device) -> None:
 
 
 def test_run_that_does_not_fit_is_not_timed(account, monkeypatch) -> None:
-    monkeypatch.setattr("kilolayer.forecasting.forecast.memory_here", lambda: 1_000)
+    monkeypatch.setattr("kilolayer.forecasting.forecast.local_memory", lambda: 1_000)
     monkeypatch.setattr("kilolayer.forecasting.forecast.resident_bytes", lambda: 5_000_000)
     config = CONFIG.having(replay_steps_per_env=5_000)
     found = kilolayer.forecast(config, progress=False)

@@ -20,7 +20,7 @@ from kilolayer.language.train_grounding import train_grounding
 from kilolayer.language.train_module import open_module, permute_goals, train_module
 from kilolayer.networks.mixture import MixtureSpec
 from kilolayer.physics.build import build_physics
-from kilolayer.runtime.progress import Silent
+from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.runtime.tensors import named_leaves
 from kilolayer.tasks.registry import make_task
 from kilolayer.training.evaluate import Episodes
@@ -209,7 +209,12 @@ def letters(tiny_run, tmp_path_factory):
 
 
 def train_on_letters(grounding, path, out, **options):
-    options = {"recipe": SHORT, "mixture": MIXTURE, "examples": 12, "display": Silent()} | options
+    options = {
+        "recipe": SHORT,
+        "mixture": MIXTURE,
+        "examples": 12,
+        "display": SilentDisplay(),
+    } | options
     return train_module(path, Letters(), out, grounding=grounding, **options)
 
 

@@ -24,7 +24,7 @@ from kilolayer.language.goal_head import (
 from kilolayer.language.grounding import open_grounding
 from kilolayer.language.train_grounding import Recipe, Source, fit
 from kilolayer.networks.encoders import Encoder, TorsoSpec
-from kilolayer.runtime.progress import Silent
+from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.tasks.registry import make_task
 from kilolayer.types import UserError
 
@@ -124,7 +124,7 @@ def trained(critic: Critic):
     source = Source(run_config(task="point_u_maze"), critic, "euclidean")
     recipe = Recipe(updates=300, batch_size=32, learning_rate=1e-2)
     size = HeadSize(depth=4, width=16, components=3, heads=2)
-    return fit(source, encoder, examples, context, recipe, size, 0, Silent())
+    return fit(source, encoder, examples, context, recipe, size, 0, SilentDisplay())
 
 
 @pytest.fixture(scope="module")

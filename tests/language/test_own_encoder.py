@@ -13,7 +13,7 @@ from kilolayer.language.encoders.own import OwnEncoder, Vocabulary, open_own
 from kilolayer.language.encoders.own_network import BUCKETS, MAX_WORDS, OwnNetwork, Sizes
 from kilolayer.language.encoders.own_pairs import ForegroundPatches, Pairs, retrieval, swap_colours
 from kilolayer.language.encoders.train_own import Recipe, fit, train_own
-from kilolayer.runtime.progress import Silent
+from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.tasks.registry import make_task
 from kilolayer.types import UserError
 
@@ -37,7 +37,7 @@ def toy() -> Pairs:
 
 def train(seed: int) -> OwnEncoder:
     recipe = Recipe(120, batch_size=6, captions=1, learning_rate=1e-2, forget=0.0, forget_start=0.0)
-    network, vocabulary = fit(toy(), recipe, SIZES, seed, Silent())
+    network, vocabulary = fit(toy(), recipe, SIZES, seed, SilentDisplay())
     return OwnEncoder("toy", network, vocabulary, SIZES)
 
 
@@ -183,13 +183,13 @@ def test_train_own_records_its_retrieval_score(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("kilolayer.language.encoders.train_own.SCENES", 32)
     monkeypatch.setattr("kilolayer.language.encoders.train_own.HELD_OUT_SCENES", 33)
     task = make_task("point_u_maze")
-    encoder = train_own(task, tmp_path / "own", updates=1, seed=0, display=Silent())
+    encoder = train_own(task, tmp_path / "own", updates=1, seed=0, display=SilentDisplay())
     assert open_own(tmp_path / "own").details == encoder.details
     assert encoder.details["task"] == "point_u_maze"
     assert 0 <= encoder.details["score"]["found"] <= encoder.details["score"]["found_twin"] <= 1
     with pytest.raises(UserError, match="exists already"):
-        train_own(task, tmp_path / "own", display=Silent())
+        train_own(task, tmp_path / "own", display=SilentDisplay())
     with pytest.raises(UserError, match="updates = 0 is not allowed"):
-        train_own(task, tmp_path / "other", 0, display=Silent())
+        train_own(task, tmp_path / "other", 0, display=SilentDisplay())
     with pytest.raises(UserError, match="has no instructions"):
-        train_own(make_task("reacher"), tmp_path / "other", display=Silent())
+        train_own(make_task("reacher"), tmp_path / "other", display=SilentDisplay())

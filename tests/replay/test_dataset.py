@@ -85,7 +85,7 @@ def poison(array):
         ({"qpos": lambda a: None}, "it has no 'qpos'; OGBench's layout has observations, actions"),
         ({"actions": lambda a: a[:3]}, "arrays differ in length: .*actions 3"),
         ({"observations": poison}, "observations is not finite at step 2"),
-        ({"terminals": lambda a: 0 * a}, "terminals has no 1, so where its trajectories end"),
+        ({"terminals": lambda a: 0 * a}, "terminals has no 1, so the ends of its trajectories"),
         ({"terminals": lambda a: 3 * a}, "terminals must be 0 or 1"),
         (
             {"terminals": lambda a: a[:, None]},

@@ -14,10 +14,10 @@ from kilolayer.cli import main
 from kilolayer.config import run_config
 from kilolayer.replay.dataset import Dataset
 from kilolayer.replay.minari_format import read_minari, write_minari
-from kilolayer.runtime.progress import Silent
+from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.tasks.gymnasium import make_gymnasium_task
 from kilolayer.tasks.registry import make_task
-from kilolayer.training.offline import filled_buffer
+from kilolayer.training.offline import buffer_from_dataset
 from kilolayer.types import UserError
 
 minari = pytest.importorskip("minari")
@@ -127,7 +127,7 @@ def test_a_gymnasium_environment_gives_and_takes_a_data_set():
     (first, *_) = minari.load_dataset("toy-v0").iterate_episodes()
     assert np.ptp(first.actions, axis=0).max() > 0
     assert all(action in Toy.action_space for action in first.actions)
-    buffer = filled_buffer(run_config(), task, dataset, Silent())
+    buffer = buffer_from_dataset(run_config(), task, dataset, SilentDisplay())
     steps = jax.tree.map(lambda leaf: np.asarray(leaf)[:, 0], buffer.steps)
     np.testing.assert_array_equal(steps.achieved_goal, dataset.achieved_goals)
     np.testing.assert_array_equal(steps.goal, dataset.goals)

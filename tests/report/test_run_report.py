@@ -9,7 +9,7 @@ import pytest
 
 from kilolayer.analysis.load import load
 from kilolayer.analysis.run_cost import wall_clock_seconds
-from kilolayer.cli import _tell_results
+from kilolayer.cli import _print_results
 from kilolayer.render.style import SERIES
 from kilolayer.report import run_report
 from kilolayer.report.run_plots import MAX_POINTS, downsample
@@ -110,7 +110,7 @@ def test_diverged_environments_are_reported(run_copy, only, capsys):
     sentence = "Environments diverged 4 times during training (0.0063 of the environment steps)"
     assert sentence in read(run)[1].text
     capsys.readouterr()
-    _tell_results([run])
+    _print_results([run])
     assert sentence in capsys.readouterr().out
     assert "stopped" not in read(run)[1].text
 

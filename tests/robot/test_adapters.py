@@ -61,7 +61,7 @@ def test_an_environment_with_goals() -> None:
 
 def test_an_environment_without_goals_takes_one_from_the_loop() -> None:
     env = Point(goals=False)
-    with pytest.raises(UserError, match="say with achieved="):
+    with pytest.raises(UserError, match="with achieved="):
         GymnasiumRobot(env)
     robot = GymnasiumRobot(env, achieved=[0])
     card = Card.plain(observation=2, goal=1, action=1)

@@ -60,7 +60,7 @@ def test_a_card_of_another_version(folder, tmp_path, capsys) -> None:
             {"action": [{"name": "speed", "unit": "m/s", "low": 1.0, "high": 1.0}]},
             "has no finite bounds low < high",
         ),
-        ({"control_step": 0}, "control_step = 0: it must be above 0"),
+        ({"control_step": 0}, "control_step = 0: the value must be above 0"),
         ({"safe_action": [5.0]}, "the safe action on the card of cart is outside the bounds"),
         ({"format": "other"}, "is not the card of a robot policy"),
         ({"goal": "north"}, "is damaged or incomplete"),
@@ -116,12 +116,12 @@ def test_a_graph_of_another_shape(folder, capsys) -> None:
         (["--robot", "faults.inputs.broken_module:Cart"], "(RuntimeError: this module breaks"),
         (["--robot", "faults.inputs.no_python:Cart"], "it cannot be imported (SyntaxError"),
         (["--robot", "faults.inputs.a_script:Cart"], "it cannot be imported (SystemExit"),
-        (["--robot", "cart"], "it is module:Class"),
+        (["--robot", "cart"], "the form is module:Class"),
         (["--robot", "pathlib:Path"], "pathlib:Path has no method observe, act, safe_action"),
         (["--set", "wheels=4"], "could not be opened: TypeError"),
-        (["--set", "wheels"], "set = 'wheels' is not allowed: it is NAME=VALUE"),
+        (["--set", "wheels"], "set = 'wheels' is not allowed: the form is NAME=VALUE"),
         (["--out", "no/such/place"], "cannot write the log no/such/place"),
-        (["--planner", "waypoints"], "holds no waypoints"),
+        (["--planner", "waypoints"], "contains no waypoints"),
         (["--priority", "100"], "priority = 100 is not allowed"),
     ],
 )
@@ -134,7 +134,7 @@ def test_options(options, words, policy_folder, tmp_path, capsys) -> None:
 def test_a_robot_that_names_no_goal(policy_folder, tmp_path, capsys) -> None:
     arguments = list(run(policy_folder, tmp_path / "record"))
     del arguments[arguments.index("--goal") : arguments.index("--goal") + 2]
-    assert "names no goal in what it observes: give one with --goal" in sentence(capsys, *arguments)
+    assert "gives no goal in its observations: set one with --goal" in sentence(capsys, *arguments)
 
 
 def test_a_second_loop_in_another_process(start_loop, policy_folder, tmp_path, capsys) -> None:
@@ -180,7 +180,7 @@ def test_the_card_survives_a_round_trip(policy_folder) -> None:
 def test_show_prints_names_units_and_bounds(policy_folder, capsys) -> None:
     main(["show", str(policy_folder)])
     printed = capsys.readouterr().out
-    assert "cart: a goal is reached within 0.05, 20 Hz" in printed
+    assert "cart: success radius 0.05, control rate 20 Hz" in printed
     assert "action      speed (m/s)  -1 to 1" in printed
 
 

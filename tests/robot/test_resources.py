@@ -11,15 +11,15 @@ import pytest
 
 from kilolayer_robot import log as log_module
 from kilolayer_robot.errors import UserError
-from kilolayer_robot.interpreter import IdleCollector, calm_interpreter
-from kilolayer_robot.log import NEWEST, WAITING, ControlLog
+from kilolayer_robot.interpreter import IdleCollector, controlled_gc
+from kilolayer_robot.log import MAX_NEWEST, MAX_WAITING, ControlLog
 from kilolayer_robot.realtime import Realtime
 from kilolayer_robot.records import PlanRecord, StepRecord, Summary
 
 
 @pytest.fixture(autouse=True)
 def write_often(monkeypatch) -> None:
-    monkeypatch.setattr(log_module, "WRITE_EVERY", 0.005)
+    monkeypatch.setattr(log_module, "WRITE_INTERVAL", 0.005)
 
 
 def record_steps(log: ControlLog, first: int, count: int) -> None:
@@ -58,16 +58,16 @@ def test_memory_does_not_grow_with_time(tmp_path) -> None:
     end(log)
     # 4,000 steps and as many plans, each some 200 bytes, would be 1.6 MB.
     assert after - before < 100_000
-    assert (len(log.steps), len(log.plans)) == (NEWEST, NEWEST)
+    assert (len(log.steps), len(log.plans)) == (MAX_NEWEST, MAX_NEWEST)
     assert (log.tally.steps, log.tally.late.count) == (8000, 8000)
 
 
 def test_a_disk_that_is_too_slow_loses_records_and_says_so(tmp_path) -> None:
     log = ControlLog(tmp_path / "log.jsonl")  # whose writer was not started
-    record_steps(log, 0, WAITING)
-    assert len(log._lines) <= WAITING
-    assert log.lost > WAITING / 2
-    assert log.tally.steps == WAITING
+    record_steps(log, 0, MAX_WAITING)
+    assert len(log._lines) <= MAX_WAITING
+    assert log.lost > MAX_WAITING / 2
+    assert log.tally.steps == MAX_WAITING
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
@@ -101,7 +101,7 @@ class Cycle:
 
 
 def test_garbage_is_collected_in_idle_time_alone(monkeypatch) -> None:
-    with calm_interpreter() as collector:
+    with controlled_gc() as collector:
         assert not gc.isenabled()
         assert gc.get_freeze_count() > 0
         before = gc.get_count()[0]

@@ -88,7 +88,7 @@ LITTLE_MEMORY = """
     limit = 1024 * taken + buffer.nbytes // 2
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     checkpoint.save(root, 2, {"weight": np.ones(3)}, {"buffer": buffer})
-    print(checkpoint.newest_whole(root))
+    print(checkpoint.newest_intact(root))
 """
 
 
@@ -163,7 +163,7 @@ def test_a_part_that_cannot_be_read_back_leaves_the_older_checkpoint(
     monkeypatch.setattr(checkpoint, "write_tensors", write_and_damage)
     with pytest.raises(UserError, match="Nothing was lost: round 1 is the last good checkpoint"):
         checkpoint.save(tmp_path, 2, agent_tree(), LOOP)
-    assert checkpoint.newest_whole(tmp_path) == (1, [])
+    assert checkpoint.newest_intact(tmp_path) == (1, [])
     assert_trees_equal(checkpoint.restore(tmp_path, 1, checkpoint.LOOP, LOOP), LOOP)
 
 
@@ -251,7 +251,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     for step in (1, 2, 3):
         checkpoint.save(tmp_path, step, agent_tree(step), LOOP)
     damage(tmp_path / f"{3:012d}")
-    step, problems = checkpoint.newest_whole(tmp_path)
+    step, problems = checkpoint.newest_intact(tmp_path)
     assert step == 2
     assert len(problems) == 1
     assert f"{3:012d}" in problems[0]
@@ -259,15 +259,15 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     assert checkpoint.steps(tmp_path) == [1, 2]
     assert_trees_equal(checkpoint.restore(tmp_path, 2, checkpoint.LOOP, LOOP), LOOP)
     checkpoint.save(tmp_path, 3, agent_tree(3), LOOP)
-    assert checkpoint.newest_whole(tmp_path) == (3, [])
+    assert checkpoint.newest_intact(tmp_path) == (3, [])
     assert not list(tmp_path.glob(".damaged-*"))
 
 
 def test_without_a_whole_checkpoint_there_is_none_to_go_on_from(tmp_path):
-    assert checkpoint.newest_whole(tmp_path) == (None, [])
+    assert checkpoint.newest_intact(tmp_path) == (None, [])
     checkpoint.save(tmp_path, 1, agent_tree(), LOOP)
     DAMAGES["every file empty"](tmp_path)
-    step, problems = checkpoint.newest_whole(tmp_path)
+    step, problems = checkpoint.newest_intact(tmp_path)
     assert step is None
     assert len(problems) == 1
 

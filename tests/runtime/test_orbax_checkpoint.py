@@ -36,7 +36,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_every_leaf_comes_back_bit_for_bit(root, assert_trees_equal) -> None:
-    assert checkpoint.newest_whole(root) == (2, [])
+    assert checkpoint.newest_intact(root) == (2, [])
     assert_trees_equal(checkpoint.restore(root, 2, checkpoint.AGENT, AGENT), AGENT)
     stored = checkpoint.stored_arrays(root, 2, checkpoint.LOOP)
     assert stored is not None
@@ -60,12 +60,12 @@ def test_every_damaged_file_is_found(root) -> None:
         for damaged in (b"", whole[:-1], bytes([whole[0] ^ 1]) + whole[1:] if whole else b"x"):
             if damaged != whole:
                 file.write_bytes(damaged)
-                assert checkpoint.newest_whole(root)[0] == 1, file
+                assert checkpoint.newest_intact(root)[0] == 1, file
         file.unlink()
-        assert checkpoint.newest_whole(root)[0] == 1, file
+        assert checkpoint.newest_intact(root)[0] == 1, file
         file.write_bytes(whole)
     (root / f"{2:012d}" / "agent" / "new").write_text("1")
-    assert checkpoint.newest_whole(root)[0] == 1
+    assert checkpoint.newest_intact(root)[0] == 1
 
 
 def test_a_run_that_goes_on_writes_safetensors_and_drops_old_loops(root, assert_trees_equal):
@@ -75,7 +75,7 @@ def test_a_run_that_goes_on_writes_safetensors_and_drops_old_loops(root, assert_
     for step in (1, 2, 3):
         assert_trees_equal(checkpoint.restore(root, step, checkpoint.AGENT, AGENT), AGENT)
     shutil.rmtree(root / f"{3:012d}")
-    assert checkpoint.newest_whole(root) == (2, [])
+    assert checkpoint.newest_intact(root) == (2, [])
 
 
 def test_without_orbax_one_sentence_says_how_to_get_it(root, monkeypatch) -> None:

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kilolayer.config import run_config
-from kilolayer.run_directory import RunDirectory, begun, claimed
-from kilolayer.runtime.files import guard_disk, put_in_place, read_json, write_atomically
+from kilolayer.run_directory import RunDirectory, new_run_lock, run_lock
+from kilolayer.runtime.files import guard_disk, read_json, replace_atomically, write_atomically
 from kilolayer.types import UserError
 
 
@@ -310,21 +310,21 @@ def test_a_directory_with_anything_else_is_not_used(tmp_path, name):
     file = tmp_path / "run" / name
     file.parent.mkdir(parents=True)
     file.write_text("precious")
-    with pytest.raises(UserError, match="exists already"), begun(tmp_path / "run"):
+    with pytest.raises(UserError, match="exists already"), new_run_lock(tmp_path / "run"):
         pass
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [file]
 
 
 def test_a_run_is_held_by_one_process(tmp_path):
-    with begun(tmp_path / "run"):
-        for hold in (begun, claimed):
+    with new_run_lock(tmp_path / "run"):
+        for hold in (new_run_lock, run_lock):
             with (
                 pytest.raises(UserError, match="another process trains in"),
                 hold(tmp_path / "run"),
             ):
                 pass
         RunDirectory.create(tmp_path / "run", run_config(), {})
-    with claimed(tmp_path / "run"):
+    with run_lock(tmp_path / "run"):
         pass
     assert (tmp_path / "run" / "config.json").is_file()
 
@@ -334,7 +334,7 @@ def test_a_run_is_held_by_one_process(tmp_path):
 def test_a_run_that_learnt_nothing_leaves_nothing(tmp_path, there, error):
     (tmp_path / there).mkdir(exist_ok=True, parents=True)
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(error), begun(tmp_path / "a" / "run"):  # noqa: PT012
+    with pytest.raises(error), new_run_lock(tmp_path / "a" / "run"):  # noqa: PT012
         run = RunDirectory.create(tmp_path / "a" / "run", run_config(), {}, seeds=(0, 1))
         run.append_event({"event": "evaluation", "round": 0})
         raise error
@@ -343,7 +343,7 @@ def test_a_run_that_learnt_nothing_leaves_nothing(tmp_path, there, error):
 
 @pytest.mark.parametrize("event", ["train", "diverged", "nonfinite"])
 def test_a_run_that_learnt_something_stays(tmp_path, event):
-    with pytest.raises(ValueError, match="boom"), begun(tmp_path / "run"):  # noqa: PT012
+    with pytest.raises(ValueError, match="boom"), new_run_lock(tmp_path / "run"):  # noqa: PT012
         run = RunDirectory.create(tmp_path / "run", run_config(), {})
         run.append_event({"event": event, "round": 1})
         raise ValueError("boom")
@@ -369,7 +369,7 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
     for inside in ("written/a", "written/deep/b"):
         (tmp_path / inside).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / inside).write_text("x")
-    put_in_place(tmp_path / "written", whole)
+    replace_atomically(tmp_path / "written", whole)
     named = done.index(("name", str(whole)))
     for inside in ("", "/a", "/deep", "/deep/b"):
         assert ("sync", f"{tmp_path}/written{inside}") in done[:named]

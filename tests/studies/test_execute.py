@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from kilolayer.analysis.study import load_study
-from kilolayer.runtime.lock import locked
-from kilolayer.runtime.progress import Silent
+from kilolayer.runtime.lock import file_lock
+from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.studies import execute as execution
 from kilolayer.studies import run as studies
 from kilolayer.studies.execute import execute
@@ -74,7 +74,7 @@ def study(write_study, monkeypatch):
 
 def test_finished_run_is_not_repeated_and_crash_is_retried_once(study):
     executor = Pretend(study.path / "runs", {"run1": [137, 0], "run2": [1, 2]})
-    execute(study.path, executor, Silent())
+    execute(study.path, executor, SilentDisplay())
     assert sorted(executor.started) == ["run1", "run1", "run2", "run2"]
     found = load_study(study.path)
     assert [run.state for run in found.runs] == ["finished", "finished", "failed"]
@@ -82,10 +82,10 @@ def test_finished_run_is_not_repeated_and_crash_is_retried_once(study):
     assert "run2 failed 2 times without progress, the last time with exit code 2" in failure
     assert "output of run2, attempt 2" in failure
     again = Pretend(study.path / "runs", {})
-    execute(study.path, again, Silent())
+    execute(study.path, again, SilentDisplay())
     assert again.started == ["run2"]  # a failed run has another chance in the next pass
     assert load_study(study.path).runs[2].state == "finished"
-    execute(study.path, again, Silent())
+    execute(study.path, again, SilentDisplay())
     assert again.started == ["run2"]
 
 
@@ -108,7 +108,7 @@ def in_four_pieces(study: Path, name: str) -> list[str]:
 
 def test_run_is_resumed_while_it_makes_progress(study, monkeypatch):
     monkeypatch.setattr(execution, "worker_command", in_four_pieces)
-    execute(study.path, LocalExecutor(1), Silent())
+    execute(study.path, LocalExecutor(1), SilentDisplay())
     assert [run.state for run in load_study(study.path).runs] == ["finished"] * 3
 
 
@@ -120,7 +120,7 @@ def test_interrupt_stops_running_jobs(study, monkeypatch):
 
     monkeypatch.setattr(time, "sleep", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        execute(study.path, executor, Silent())
+        execute(study.path, executor, SilentDisplay())
     assert [job.stopped for job in executor.live] == [True, True]
     assert [run.state for run in load_study(study.path).runs] == [
         "finished", "unfinished", "unfinished",
@@ -175,7 +175,9 @@ def test_run_continues_after_slurm_time_limits(study, monkeypatch, tmp_path):
     """With submitit's local executor, which starts one job per attempt."""
     monkeypatch.setattr(execution, "worker_command", in_four_pieces)
     monkeypatch.setattr(execution, "POLL_SECONDS", 0.1)
-    execute(study.path, SlurmExecutor(2, 2**30, tmp_path / "slurm", cluster="local"), Silent())
+    execute(
+        study.path, SlurmExecutor(2, 2**30, tmp_path / "slurm", cluster="local"), SilentDisplay()
+    )
     assert [run.state for run in load_study(study.path).runs] == ["finished"] * 3
 
 
@@ -241,7 +243,7 @@ def test_ray_refuses_too_much_memory_and_resumes_runs_with_progress(study, monke
     monkeypatch.setattr(execution, "POLL_SECONDS", 0.1)
     executor = RayExecutor(2, 2**20)
     try:
-        execute(study.path, executor, Silent())
+        execute(study.path, executor, SilentDisplay())
     finally:
         executor.close()
     assert [run.state for run in load_study(study.path).runs] == ["finished"] * 3
@@ -261,10 +263,10 @@ def test_missing_executors_are_reported(monkeypatch, tmp_path):
 
 def test_lock_is_exclusive(tmp_path):
     with (
-        locked(tmp_path / "a.lock"),
+        file_lock(tmp_path / "a.lock"),
         pytest.raises(UserError, match="taken"),
-        locked(tmp_path / "a.lock", "taken"),
+        file_lock(tmp_path / "a.lock", "taken"),
     ):
         pass
-    with locked(tmp_path / "a.lock", "taken"):
+    with file_lock(tmp_path / "a.lock", "taken"):
         pass

@@ -12,7 +12,7 @@ from kilolayer import api
 from kilolayer.cli import main
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.kinematic import PointWorld
-from kilolayer.runtime.progress import Silent
+from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.settings import settings_of
 from kilolayer.tasks import drawing
 from kilolayer.tasks.base import Coordinate, GoalSpec, Task
@@ -62,44 +62,46 @@ class Line(Task):
 
 def test_ranges_of_what_random_actions_do():
     """The walls' faces are at 0.6 and 5.4 for a point of radius 0.1."""
-    found = inspect_task(Line(), Silent())
+    found = inspect_task(Line(), SilentDisplay())
     assert (found.envs, found.steps, found.diverged) == (128, 50, 0)
     assert found.actions == ("action 0", "action 1")
     low, high = found.observation
     assert 0.6 - 1e-5 <= low[0] < 3 < high[0] <= 5.4 + 1e-5
     np.testing.assert_array_equal([low[1], high[1]], [7, 7])
     np.testing.assert_array_equal(found.achieved[:, 0], found.observation[:, 0])
-    np.testing.assert_array_equal(found.drawn[:, 0], [0, 127])
-    assert found.ended == 0
+    np.testing.assert_array_equal(found.commanded[:, 0], [0, 127])
+    assert found.ended_early == 0
     assert found.steps_per_second > 0
 
 
 def test_success_is_the_share_that_was_ever_within_the_radius():
     # World 3 starts at its goal; environments 0 and 6 upwards cannot come within 0.1 through the
     # walls.
-    found = inspect_task(Line(radius=0.1), Silent())
+    found = inspect_task(Line(radius=0.1), SilentDisplay())
     assert 1 / 128 <= found.success <= 5 / 128
-    assert inspect_task(Line(radius=200.0), Silent()).success == 1
-    assert inspect_task(Line(radius=1e-6), Silent()).success <= 1 / 128
+    assert inspect_task(Line(radius=200.0), SilentDisplay()).success == 1
+    assert inspect_task(Line(radius=1e-6), SilentDisplay()).success <= 1 / 128
 
 
 def test_what_comes_after_an_early_end_does_not_count():
-    found = inspect_task(Line(ends=3.2), Silent())
-    assert 0.2 < found.ended < 0.9
+    found = inspect_task(Line(ends=3.2), SilentDisplay())
+    assert 0.2 < found.ended_early < 0.9
     assert found.observation[1, 0] <= 3.2
-    at_once = inspect_task(Line(ends=-1.0, radius=200.0), Silent())
-    assert at_once.ended == 1
+    at_once = inspect_task(Line(ends=-1.0, radius=200.0), SilentDisplay())
+    assert at_once.ended_early == 1
     assert at_once.success == 0
     # One step of 0.1 s from rest at an acceleration of 6 moves by 0.06 at most.
     np.testing.assert_allclose(at_once.observation[:, 0], [2.94, 3.06], atol=2e-3)
 
 
 def test_environments_that_diverge_are_counted_and_left_out():
-    found = inspect_task(Line(bad=5), Silent())
+    found = inspect_task(Line(bad=5), SilentDisplay())
     assert found.diverged == 5
     assert np.isfinite(found.observation).all()
-    with pytest.raises(UserError, match="task line diverges under random actions in every world"):
-        inspect_task(Line(bad=128), Silent())
+    with pytest.raises(
+        UserError, match="task line diverges under random actions in every environment"
+    ):
+        inspect_task(Line(bad=128), SilentDisplay())
 
 
 def test_the_command_prints_names_units_and_a_picture(tmp_path, monkeypatch, capsys):

@@ -14,17 +14,17 @@ from kilolayer.config import run_config
 from kilolayer.physics.build import build_physics
 from kilolayer.physics.gymnasium import GymnasiumWorld
 from kilolayer.replay.dataset import Dataset, read_dataset
-from kilolayer.runtime.progress import Silent
+from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.registry import make_task
 from kilolayer.training.collect import require_states
-from kilolayer.training.offline import filled_buffer
+from kilolayer.training.offline import buffer_from_dataset
 from kilolayer.types import UserError
 
 
 def read_back(task: str, dataset: Dataset):
     """The steps of the one environment that the buffer then holds."""
-    buffer = filled_buffer(run_config(task=task), make_task(task), dataset, Silent())
+    buffer = buffer_from_dataset(run_config(task=task), make_task(task), dataset, SilentDisplay())
     assert int(buffer.size) == buffer.capacity == dataset.steps
     assert buffer.num_envs == 1
     return jax.tree.map(lambda leaf: np.asarray(leaf)[:, 0], buffer.steps)
@@ -102,7 +102,7 @@ def test_the_command_tells_the_size_and_the_checksum(tmp_path: Path, capsys) -> 
         (["ant", "--out", "d.hdf5"], r"out = 'd.hdf5' .*ends in .npz; .*is d.npz"),
         (["ant", "--out", "none/d.npz"], "there is no such directory"),
         (["ant", "--out", "old.npz"], "out = 'old.npz' is not allowed: it exists already"),
-        (["ant", "--out", "d.npz", "--noise", "0.1"], "noise = 0.1 .*random anyway"),
+        (["ant", "--out", "d.npz", "--noise", "0.1"], "noise = 0.1 .*noise has no effect"),
         (["ant", "--out", "d.npz", "--steps", "1"], "steps = 1 .*at least 2"),
     ],
 )

@@ -15,7 +15,7 @@ from kilolayer.config import run_config
 from kilolayer.physics.native import NativePhysics
 from kilolayer.plan import TrainPlan
 from kilolayer.run_directory import RunDirectory
-from kilolayer.runtime.mesh import fetch, make_mesh
+from kilolayer.runtime.mesh import fetch_to_host, make_mesh
 from kilolayer.tasks.registry import make_task
 from kilolayer.training.build import build_trainer
 from kilolayer.training.saving import restore_state, write_state
@@ -49,7 +49,9 @@ FOUR_DEVICES = """
     from kilolayer.config import RunConfig, run_config
     from kilolayer.physics.native import NativePhysics
     from kilolayer.physics.sharded import ShardedPhysics
-    from kilolayer.runtime.mesh import fetch, make_mesh, place, shared_out, whole
+    from kilolayer.runtime.mesh import (
+        data_sharded, fetch_to_host, make_mesh, put_on_devices, replicated,
+    )
     from kilolayer.run_directory import RunDirectory
     from kilolayer.tasks.registry import make_task
     from kilolayer.training.build import build_trainer
@@ -61,7 +63,7 @@ FOUR_DEVICES = """
     shardings = trainer.shardings
     state = jax.jit(trainer.init, out_shardings=shardings)()
     collect = jax.jit(lambda state: trainer.collect(state)[0], out_shardings=shardings)
-    train_round = jax.jit(trainer.round, out_shardings=(shardings, whole(mesh)))
+    train_round = jax.jit(trainer.round, out_shardings=(shardings, replicated(mesh)))
     state, losses = collect(collect(state)), []
     for _ in range(5):
         state, metrics = train_round(state)
@@ -71,12 +73,12 @@ FOUR_DEVICES = """
     print(json.dumps(losses))
 
     state = restore_state(RunDirectory(root / "saved"), 2, trainer)
-    write_state(RunDirectory(root / "saved_again"), 2, fetch(state))
+    write_state(RunDirectory(root / "saved_again"), 2, fetch_to_host(state))
 
     mesh = make_mesh(model_devices=2)
     trainer = build_trainer(RunConfig.read(root / "config.json"), mesh)
     state = restore_state(RunDirectory(root / "saved"), 2, trainer)
-    train_round = jax.jit(trainer.round, out_shardings=(trainer.shardings, whole(mesh)))
+    train_round = jax.jit(trainer.round, out_shardings=(trainer.shardings, replicated(mesh)))
     losses = []
     for _ in range(2):
         state, metrics = train_round(state)
@@ -91,11 +93,12 @@ FOUR_DEVICES = """
     mesh = make_mesh()
     task, arrays = make_task("reacher"), np.load(root / "envs.npz")
     physics = ShardedPhysics(NativePhysics(task.world, 2, threads=1), mesh)
-    envs = jax.jit(physics.init)(*place((arrays["qpos"], arrays["qvel"]), shared_out(mesh)))
+    start = put_on_devices((arrays["qpos"], arrays["qvel"]), data_sharded(mesh))
+    envs = jax.jit(physics.init)(*start)
     envs = jax.jit(physics.step)(envs, arrays["control"])
     envs = jax.jit(physics.reset)(envs, arrays["mask"], arrays["qpos"], arrays["qvel"])
     assert {part.data.shape[0] for part in envs.qpos.addressable_shards} == {2}
-    np.savez(root / "stepped.npz", *jax.tree.leaves(fetch(envs)))
+    np.savez(root / "stepped.npz", *jax.tree.leaves(fetch_to_host(envs)))
 """
 
 
@@ -108,7 +111,7 @@ def four_devices(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list, 
     collect = jax.jit(lambda state: trainer.collect(state)[0])
     train_round = jax.jit(trainer.round)
     state, losses = collect(collect(jax.jit(trainer.init)())), []
-    write_state(RunDirectory(root / "saved"), 2, fetch(state))
+    write_state(RunDirectory(root / "saved"), 2, fetch_to_host(state))
     for _ in range(5):
         state, metrics = train_round(state)
         losses.append([float(metrics["critic/loss"]), float(metrics["actor/loss"])])
@@ -128,9 +131,9 @@ def four_devices(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list, 
 
 
 def test_four_devices_give_the_losses_of_one(four_devices) -> None:
-    _, one, four, by_width = four_devices
+    _, one, four, width_sharded = four_devices
     np.testing.assert_allclose(four, one, rtol=1e-4)
-    np.testing.assert_allclose(by_width, one[:2], rtol=1e-4)
+    np.testing.assert_allclose(width_sharded, one[:2], rtol=1e-4)
     assert len({tuple(round_losses) for round_losses in one}) == 5
 
 

@@ -18,10 +18,10 @@ from kilolayer.replay import buffer as ring
 from kilolayer.report.run_metadata import headline
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
-from kilolayer.runtime.progress import Silent
+from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.tasks.registry import make_task, task_of
 from kilolayer.training import divergence
-from kilolayer.training.evaluate import Start, episode_metrics, play
+from kilolayer.training.evaluate import EpisodeStart, episode_metrics, play_episodes
 from kilolayer.training.loop import resume_run, start_run
 from kilolayer.training.rollout import reset, unroll
 from kilolayer.types import UserError
@@ -137,7 +137,7 @@ def test_an_environment_is_sound_if_all_its_numbers_are_finite_and_of_reasonable
     engine = {"seed": jnp.full((6, 2), 2**32 - 1, jnp.uint32), "warm": jnp.zeros(6)}
     state = PhysicsState(qpos, jnp.zeros((6, 2)), {"sensor": field}, engine)
     sound = [False, False, False, True, False, False]
-    np.testing.assert_array_equal(divergence.is_sound(task, state, goal), sound)
+    np.testing.assert_array_equal(divergence.is_valid(task, state, goal), sound)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -145,14 +145,14 @@ def test_in_an_evaluation_it_stands_still_and_its_episode_is_over(engine, tmp_pa
     task = task_of(config(tmp_path).task)
     physics = build_physics(task.world, 4, PhysicsConfig(physics=engine))
     goal = jnp.array([[0.5, 0.0, 0.2], [0.9, 0.0, 0.2], [0.9, 0.0, 0.2], [0.0, 0.0, 0.2]])
-    start = Start(goal, jnp.zeros((4, 1)), jnp.zeros((4, 1)))
+    start = EpisodeStart(goal, jnp.zeros((4, 1)), jnp.zeros((4, 1)))
 
     @jax.jit
     def run(push):
         def policy(memory, observation, goal, key):
             return push[:, None], memory
 
-        return play(task, physics, policy, None, jax.random.key(0), start, 60)
+        return play_episodes(task, physics, policy, None, jax.random.key(0), start, 60)
 
     episodes, calm = jax.tree.map(np.asarray, (run(WILD), run(CALM)))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(episodes))
@@ -197,7 +197,7 @@ def diverged_events(run: RunDirectory) -> list[tuple[int, float]]:
     return [(event["round"], event["metrics"]["collect/diverged"]) for event in events]
 
 
-class Killed(Silent):
+class Killed(SilentDisplay):
     """Ends the run after so many rounds."""
 
     def __init__(self, rounds: int):
@@ -212,7 +212,7 @@ class Killed(Silent):
 def forgiving():
     """As many environments may diverge as like."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(divergence, "LARGEST_SHARE", 1e9)
+        patch.setattr(divergence, "MAX_DIVERGED_SHARE", 1e9)
         yield
 
 
@@ -222,7 +222,7 @@ def wild(tmp_path_factory) -> Run:
     directory = tmp_path_factory.mktemp("wild")
     with contextlib.chdir(directory), forgiving():
         start = config(directory, gear=5.0, absorbing_termination=True)
-        return load(start_run(start, directory / "run", Silent()).path)
+        return load(start_run(start, directory / "run", SilentDisplay()).path)
 
 
 def test_a_run_goes_on_and_keeps_nothing_that_is_not_finite(wild):
@@ -265,7 +265,7 @@ def test_a_run_killed_after_a_divergence_ends_as_one_that_was_not(wild, tmp_path
     with forgiving():
         with pytest.raises(KeyboardInterrupt):
             start_run(wild.config, tmp_path / "run", killed)
-        run = resume_run(tmp_path / "run", Silent())
+        run = resume_run(tmp_path / "run", SilentDisplay())
     assert diverged_events(run) == diverged_events(wild.directory)
     expected, found = arrays_of(wild.directory), arrays_of(run)
     assert expected.keys() == found.keys()
@@ -281,7 +281,7 @@ def test_too_many_stop_the_run_and_each_seed_tells_its_own(tmp_path):
     )
     start = config(tmp_path, gear=8.0).having(total_steps=1_600)
     with pytest.raises(UserError, match=sentence):
-        start_run(start, tmp_path / "run", Silent(), seeds=2)
+        start_run(start, tmp_path / "run", SilentDisplay(), seeds=2)
     members = RunDirectory.open(tmp_path / "run").members
     assert len({tuple(diverged_events(run)) for run in members}) == 2
     for run in members:
@@ -291,4 +291,4 @@ def test_too_many_stop_the_run_and_each_seed_tells_its_own(tmp_path):
 
 @pytest.mark.parametrize(("envs", "forgiven"), [(1, 1), (8, 1), (10, 1), (30, 3), (512, 51)])
 def test_one_environment_in_ten_is_forgiven_and_a_single_one_always(envs, forgiven):
-    assert int(divergence.most_forgiven(envs)) == forgiven
+    assert int(divergence.max_divergences(envs)) == forgiven

@@ -9,7 +9,7 @@ from draws import recorded_draws
 from kilolayer.config import run_config
 from kilolayer.deploy.visited import visited
 from kilolayer.plan import TrainPlan, build_agent
-from kilolayer.runtime.progress import Silent
+from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.tasks.registry import TASKS, make_task
 from kilolayer.training.loop import start_run
 
@@ -44,7 +44,7 @@ def test_no_two_draws_of_a_run_share_a_key(
     monkeypatch.setattr("kilolayer.training.rounds.profile_round", lambda *_: {})
     config = CONFIG.having(agent=agent)
     with recorded_draws() as record:
-        start_run(config, tmp_path / "run", Silent())
+        start_run(config, tmp_path / "run", SilentDisplay())
         record.assert_independent()
 
 

@@ -15,13 +15,13 @@ from kilolayer.config import run_config
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.mesh import make_mesh
-from kilolayer.runtime.progress import Silent
+from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.training.build import build_trainer
 from kilolayer.training.loop import start_run
 from kilolayer.training.members import open_members
 from kilolayer.training.saving import first_nonfinite
 from kilolayer.training.seeds import Seeds
-from kilolayer.training.starting import starting_point
+from kilolayer.training.starting import load_starting_point
 from kilolayer.types import UserError
 
 SMALL = run_config(
@@ -41,7 +41,7 @@ SMALL = run_config(
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory):
-    return start_run(SMALL, tmp_path_factory.mktemp("runs") / "small", Silent())
+    return start_run(SMALL, tmp_path_factory.mktemp("runs") / "small", SilentDisplay())
 
 
 def test_the_run_directory_holds_everything(finished) -> None:
@@ -77,7 +77,7 @@ def test_training_goals_are_played_at_the_last_evaluation_or_at_all(finished, tm
     assert len(evaluated) == 1 + SMALL.evaluation.num_evaluations
     assert rounds_with(finished, "evaluation_training_goals/success") == evaluated[-1:]
     always = SMALL.having(total_steps=800, evaluate_training_goals=True)
-    run = start_run(always, tmp_path / "run", Silent())
+    run = start_run(always, tmp_path / "run", SilentDisplay())
     evaluated = rounds_with(run, "evaluation/success")
     assert rounds_with(run, "evaluation_training_goals/success") == evaluated
     assert len(evaluated) > 1
@@ -111,13 +111,13 @@ def test_the_newest_checkpoints_and_the_best_are_kept(keep, scores, kept, tmp_pa
         member.note_score(score, number)
         if number > 0:
             checkpoint.save(run.checkpoints, number, {"weight": np.ones(3)}, {"key": np.ones(2)})
-            checkpoint.thin(run.checkpoints, keep, member.best_round())
+            checkpoint.remove_old(run.checkpoints, keep, member.best_round())
     assert checkpoint.steps(run.checkpoints) == kept
 
 
 def test_a_run_thins_its_checkpoints(tmp_path: Path) -> None:
     config = SMALL.having(total_steps=1600, num_evaluations=5, keep_checkpoints=1)
-    run = start_run(config, tmp_path / "run", Silent(), seeds=2)
+    run = start_run(config, tmp_path / "run", SilentDisplay(), seeds=2)
     events = run.members[0].read_events()
     saved = [event["round"] for event in events if event["event"] == "checkpoint"]
     assert len(saved) == 5
@@ -137,7 +137,7 @@ def test_checkpoints_are_apart_from_evaluations(tmp_path: Path, evaluations, che
         total_steps=1600, num_evaluations=evaluations, num_checkpoints=checkpoints,
         keep_checkpoints=1, tensorboard=False, profile=False,
     )  # fmt: skip
-    run = start_run(config, tmp_path / "run", Silent())
+    run = start_run(config, tmp_path / "run", SilentDisplay())
     saved = [event["round"] for event in run.read_events() if event["event"] == "checkpoint"]
     evaluated = rounds_with(run, "evaluation/success")[1:]
     plan = build_trainer(config).plan
@@ -164,7 +164,7 @@ def test_no_metric_is_constant(finished) -> None:
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path: Path) -> None:
     def losses(seed: int, name: str) -> list[float]:
-        run = start_run(SMALL.having(seed=seed), tmp_path / name, Silent())
+        run = start_run(SMALL.having(seed=seed), tmp_path / name, SilentDisplay())
         events = run.read_events()
         return [e["metrics"]["critic/loss"] for e in events if e["event"] == "train"]
 
@@ -177,7 +177,7 @@ def test_a_nan_of_the_agent_stops_the_run_and_is_named(tmp_path: Path) -> None:
     """Its first update sends it beyond every float."""
     wild = SMALL.having(critic_learning_rate=1e38, actor_learning_rate=1e38)
     with pytest.raises(UserError, match=r"agent\.\S+ is not finite after \d+ env.*checkpoint"):
-        start_run(wild, tmp_path / "run", Silent())
+        start_run(wild, tmp_path / "run", SilentDisplay())
     events = RunDirectory.open(tmp_path / "run").read_events()
     assert events[-1]["event"] == "nonfinite"
     assert events[-1]["tensor"].startswith("agent.")
@@ -198,7 +198,7 @@ def test_a_nan_in_a_parameter_is_named() -> None:
 
 def test_a_run_directory_that_exists_is_refused(finished) -> None:
     with pytest.raises(UserError, match=r"exists already.*--out.*--resume"):
-        start_run(SMALL, finished.path, Silent())
+        start_run(SMALL, finished.path, SilentDisplay())
 
 
 GOING_ON = [((0.0, 0.0), 1), ((0.9, 1 - 1e-6), 1), ((0.0, 0.9), 2)]
@@ -208,7 +208,7 @@ GOING_ON = [((0.0, 0.0), 1), ((0.9, 1 - 1e-6), 1), ((0.0, 0.9), 2)]
 def test_a_run_goes_on_with_the_networks_of_another(decays, seeds, tmp_path) -> None:
     """With steps too small to change a weight it ends as it began."""
     first, second = (SMALL.having(average_decay=decay) for decay in decays)
-    source = start_run(first.having(total_steps=400), tmp_path / "first", Silent())
+    source = start_run(first.having(total_steps=400), tmp_path / "first", SilentDisplay())
     going_on = second.having(
         start_from=str(source.path),
         seed=7,
@@ -217,7 +217,7 @@ def test_a_run_goes_on_with_the_networks_of_another(decays, seeds, tmp_path) -> 
         actor_learning_rate=1e-30,
         critic_learning_rate=1e-30,
     )
-    run = start_run(going_on, tmp_path / "second", Silent(), seeds=seeds)
+    run = start_run(going_on, tmp_path / "second", SilentDisplay(), seeds=seeds)
     before = load(source.path)
     for member in run.members:
         after = load(member.path)
@@ -238,30 +238,30 @@ def rate_counts(state) -> list[int]:
 
 def test_learning_rates_fall_to_their_share_and_begin_again_with_a_new_run(tmp_path) -> None:
     falling = SMALL.having(total_steps=400, final_learning_rate_share=0.1)
-    source = start_run(falling, tmp_path / "first", Silent())
+    source = start_run(falling, tmp_path / "first", SilentDisplay())
     run = load(source.path)
     updates = run.plan.training_unrolls * run.plan.updates_per_unroll
     assert rate_counts(run.agent_state) == [updates, updates]
-    rate = run.agent.falling(run.agent.critic_learning_rate)
+    rate = run.agent.schedule(run.agent.critic_learning_rate)
     assert float(rate(0)) == pytest.approx(falling.agent.critic_learning_rate)
     assert float(rate(updates // 2)) == pytest.approx(
         0.55 * falling.agent.critic_learning_rate, rel=0.1
     )
     assert float(rate(updates)) == pytest.approx(0.1 * falling.agent.critic_learning_rate)
     late = falling.having(constant_share=0.5).agent.on(run.agent.bound)
-    rate = late.falling(1.0)
+    rate = late.schedule(1.0)
     shares = [float(rate(round(updates * done))) for done in (0, 0.5, 0.75, 1)]
     np.testing.assert_allclose(shares, [1, 1, 0.55, 0.1], rtol=0.1)
     going_on = falling.having(start_from=str(source.path))
     trainer = build_trainer(going_on, make_mesh(1), Seeds((0,)))
-    assert rate_counts(starting_point(source.path, trainer).learnt) == [0, 0]
+    assert rate_counts(load_starting_point(source.path, trainer).learnt) == [0, 0]
 
 
 def test_what_cannot_be_gone_on_with_is_refused_before_a_run_is_made(finished, tmp_path) -> None:
     deeper = SMALL.having(depth=4, start_from=str(finished.path))
     with pytest.raises(UserError, match=r"depth = 4 is not allowed: the run to start from"):
-        start_run(deeper, tmp_path / "run", Silent())
+        start_run(deeper, tmp_path / "run", SilentDisplay())
     nowhere = SMALL.having(start_from=str(tmp_path / "nowhere"))
     with pytest.raises(UserError, match="is not a run directory"):
-        start_run(nowhere, tmp_path / "run", Silent())
+        start_run(nowhere, tmp_path / "run", SilentDisplay())
     assert not (tmp_path / "run").exists()

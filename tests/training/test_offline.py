@@ -19,11 +19,11 @@ from kilolayer.report.run_metadata import headline
 from kilolayer.report.run_plots import learning_curves
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
-from kilolayer.runtime.progress import Silent
+from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.tasks.registry import make_task
 from kilolayer.training.build import build_trainer
 from kilolayer.training.loop import resume_run, start_run
-from kilolayer.training.offline import dataset_of, filled_buffer
+from kilolayer.training.offline import buffer_from_dataset, open_dataset
 from kilolayer.training.saving import restore_state
 from kilolayer.types import UserError
 
@@ -57,7 +57,7 @@ def config(dataset_file: Path) -> RunConfig:
 
 @pytest.fixture(scope="module")
 def unbroken(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
-    return start_run(config, tmp_path_factory.mktemp("runs") / "unbroken", Silent())
+    return start_run(config, tmp_path_factory.mktemp("runs") / "unbroken", SilentDisplay())
 
 
 def test_goals_are_later_steps_of_the_same_trajectory() -> None:
@@ -69,7 +69,7 @@ def test_goals_are_later_steps_of_the_same_trajectory() -> None:
     dataset = Dataset(label.repeat(2, 1), label / 256, ends, label, 0 * label, {})
     task = make_task("point_u_maze")
     assert dataset.longest > task.episode_length
-    buffer = filled_buffer(run_config(), task, dataset, Silent())
+    buffer = buffer_from_dataset(run_config(), task, dataset, SilentDisplay())
     sample = jax.jit(lambda b, key: hindsight.sample(b, key, 20_000, 1.0, dataset.longest))
     batch = sample(buffer, jax.random.key(0))
     step, goal = np.asarray(batch.observation)[:, 0], np.asarray(batch.goal)[:, 0]
@@ -118,7 +118,7 @@ def test_the_report_counts_updates(unbroken: RunDirectory) -> None:
     assert "environment steps" not in curves
 
 
-class Killed(Silent):
+class Killed(SilentDisplay):
     """Ends the process's work, as a kill would, when so many rounds are done."""
 
     def __init__(self, after: int):
@@ -134,7 +134,7 @@ def test_a_resumed_run_ends_bit_identical(unbroken, config, tmp_path, assert_tre
         start_run(config, tmp_path / "killed", Killed(after=12))
     killed = RunDirectory.open(tmp_path / "killed")
     assert checkpoint.latest(killed.checkpoints) == 10
-    resume_run(killed.path, Silent())
+    resume_run(killed.path, SilentDisplay())
     trainer = build_trainer(config)
     states = [restore_state(run, 20, trainer) for run in (unbroken, killed)]
     assert_trees_equal(*states)
@@ -154,10 +154,10 @@ def test_a_dataset_that_changed_is_not_resumed_from(unbroken, config, tmp_path) 
     run = RunDirectory.create(tmp_path / "run", config.having(dataset=str(file)), manifest).path
     shutil.copytree(unbroken.checkpoints, run / "checkpoints", dirs_exist_ok=True)
     with pytest.raises(UserError, match=r"other.npz has changed since the run .*put the old file"):
-        resume_run(run, Silent())
+        resume_run(run, SilentDisplay())
     file.unlink()
     with pytest.raises(UserError, match="there is no such file"):
-        resume_run(run, Silent())
+        resume_run(run, SilentDisplay())
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_a_dataset_that_changed_is_not_resumed_from(unbroken, config, tmp_path) 
 )
 def test_what_does_not_fit_the_dataset(changes, words, config, tmp_path) -> None:
     with pytest.raises(UserError, match=words):
-        start_run(config.having(**changes), tmp_path / "run", Silent())
+        start_run(config.having(**changes), tmp_path / "run", SilentDisplay())
     assert not (tmp_path / "run").exists()
 
 
@@ -184,10 +184,10 @@ def test_actions_of_another_size_are_named(config, tmp_path) -> None:
     write_dataset(tmp_path / "d.npz", stored | {"actions": stored["actions"][:, :1]})
     own = config.having(dataset=str(tmp_path / "d.npz"))
     with pytest.raises(UserError, match="actions have 1 numbers where task point_u_maze has 2"):
-        dataset_of(own, make_task("point_u_maze"))
+        open_dataset(own, make_task("point_u_maze"))
 
 
 def test_gymnasium_environments_take_no_dataset(config) -> None:
     task = SimpleNamespace(world=GymnasiumWorld("PointMaze_UMaze-v3", 0.1))
     with pytest.raises(UserError, match="minari:NAME, or leave --gym out"):
-        dataset_of(config, task)  # type: ignore[arg-type]
+        open_dataset(config, task)  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ from kilolayer.config import run_config
 from kilolayer.report.run_report import write_report
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
-from kilolayer.runtime.progress import Silent
+from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.runtime.stopping import Terminated
 from kilolayer.training import profile
 from kilolayer.training.build import build_trainer
@@ -183,7 +183,7 @@ TINY = run_config(
 )
 
 
-class KilledAt(Silent):
+class KilledAt(SilentDisplay):
     """Ends a run when a phase begins for the given time."""
 
     def __init__(self, name: str, count: int = 1):
@@ -196,9 +196,9 @@ class KilledAt(Silent):
 
 
 def test_a_finished_run_cannot_be_resumed(tmp_path: Path) -> None:
-    start_run(TINY, tmp_path / "run", Silent())
+    start_run(TINY, tmp_path / "run", SilentDisplay())
     with pytest.raises(UserError, match="has finished: there is nothing to resume"):
-        resume_run(tmp_path / "run", Silent())
+        resume_run(tmp_path / "run", SilentDisplay())
 
 
 def empty_files(directory: Path) -> None:
@@ -216,14 +216,14 @@ def flip_a_bit(directory: Path) -> None:
 
 @pytest.mark.parametrize("damage", [empty_files, flip_a_bit])
 def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(tmp_path: Path, damage) -> None:
-    unbroken = start_run(TINY, tmp_path / "unbroken", Silent())
+    unbroken = start_run(TINY, tmp_path / "unbroken", SilentDisplay())
     with pytest.raises(KeyboardInterrupt):
         start_run(TINY, tmp_path / "run", KilledAt("profile"))
     run = RunDirectory.open(tmp_path / "run")
     before, newest = checkpoint.steps(run.checkpoints)
     damage(run.checkpoints / f"{newest:012d}")
     told: list[str] = []
-    display = Silent()
+    display = SilentDisplay()
     display.note = told.append  # type: ignore[method-assign]
     resume_run(run.path, display)
     assert any("damaged" in note and f"goes on from round {before}" in note for note in told)
@@ -232,7 +232,7 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(tmp_path: Path, 
 
 
 def test_a_run_whose_checkpoints_orbax_wrote_goes_on_bit_identically(tmp_path: Path) -> None:
-    unbroken = start_run(TINY, tmp_path / "unbroken", Silent())
+    unbroken = start_run(TINY, tmp_path / "unbroken", SilentDisplay())
     with pytest.raises(KeyboardInterrupt):
         start_run(TINY, tmp_path / "run", KilledAt("train", 20))
     run = RunDirectory.open(tmp_path / "run")
@@ -240,14 +240,14 @@ def test_a_run_whose_checkpoints_orbax_wrote_goes_on_bit_identically(tmp_path: P
     before = checkpoint.steps(run.checkpoints)
     assert before
     assert not list(run.checkpoints.rglob("*.safetensors"))
-    resume_run(run.path, Silent())
+    resume_run(run.path, SilentDisplay())
     assert checkpoint.steps(run.checkpoints)[-1] > before[-1]
     assert_same(arrays_of(unbroken.path), arrays_of(run.path))
 
 
 def test_evaluations_since_the_last_checkpoint_are_played_again(tmp_path: Path) -> None:
     config = TINY.having(num_evaluations=6, num_checkpoints=2, profile=False)
-    unbroken = start_run(config, tmp_path / "unbroken", Silent())
+    unbroken = start_run(config, tmp_path / "unbroken", SilentDisplay())
     with pytest.raises(KeyboardInterrupt):
         start_run(config, tmp_path / "run", KilledAt("train", 20))
     run = RunDirectory.open(tmp_path / "run")
@@ -255,7 +255,7 @@ def test_evaluations_since_the_last_checkpoint_are_played_again(tmp_path: Path) 
     assert last is not None
     evaluated = evaluations_of(run)
     assert [rounds for rounds in evaluated if rounds > last]
-    resume_run(run.path, Silent())
+    resume_run(run.path, SilentDisplay())
     assert evaluations_of(run) == evaluations_of(unbroken)
     assert checkpoint.steps(run.checkpoints) == checkpoint.steps(unbroken.checkpoints)
     assert_same(arrays_of(unbroken.path), arrays_of(run.path))
@@ -274,11 +274,11 @@ def is_headline(event: dict) -> bool:
 
 
 def test_a_run_without_a_whole_checkpoint_is_not_begun_anew(tmp_path: Path) -> None:
-    run = start_run(TINY, tmp_path / "run", Silent())
+    run = start_run(TINY, tmp_path / "run", SilentDisplay())
     (run.path / "DONE").unlink()
     empty_files(run.checkpoints)
     with pytest.raises(UserError, match=r"damaged.*There is no other checkpoint to go on from"):
-        resume_run(run.path, Silent())
+        resume_run(run.path, SilentDisplay())
 
 
 @pytest.mark.parametrize("setting", [{"seed": 1}, {"discount": 0.9}, {"batch_size": 16}])
@@ -288,19 +288,19 @@ def test_a_config_edited_between_kill_and_resume_is_refused(tmp_path: Path, sett
     config = tmp_path / "run" / "config.json"
     config.write_text(TINY.having(**setting).to_json())
     with pytest.raises(UserError, match=r"was changed since the run began.*--start-from"):
-        resume_run(tmp_path / "run", Silent())
+        resume_run(tmp_path / "run", SilentDisplay())
 
 
 def test_metrics_that_were_lost_leave_a_run_that_can_be_read(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         start_run(TINY, tmp_path / "run", KilledAt("profile"))
     (tmp_path / "run" / "metrics.jsonl").write_bytes(b"")
-    run = Run(resume_run(tmp_path / "run", Silent()))
+    run = Run(resume_run(tmp_path / "run", SilentDisplay()))
     assert 0 <= run.final("evaluation/success") <= 1
     assert write_report(run).is_file()
 
 
-class AskedAt(Silent):
+class AskedAt(SilentDisplay):
     """Sends this process a signal when a phase begins for the given time."""
 
     def __init__(self, name: str, number: signal.Signals, count: int = 1):
@@ -319,7 +319,7 @@ class AskedAt(Silent):
 def test_a_run_that_is_asked_to_end_saves_first_and_goes_on_bit_identically(
     tmp_path: Path, number, kind
 ) -> None:
-    unbroken = start_run(TINY, tmp_path / "unbroken", Silent())
+    unbroken = start_run(TINY, tmp_path / "unbroken", SilentDisplay())
     handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(kind) as stop:
         start_run(TINY, tmp_path / "run", AskedAt("train", number, 4))
@@ -328,8 +328,8 @@ def test_a_run_that_is_asked_to_end_saves_first_and_goes_on_bit_identically(
     run = RunDirectory.open(tmp_path / "run")
     trained = [event["round"] for event in run.read_events() if event["event"] == "train"]
     assert len(trained) == 4
-    assert checkpoint.newest_whole(run.checkpoints) == (trained[-1], [])
-    assert_same(arrays_of(unbroken.path), arrays_of(resume_run(run.path, Silent()).path))
+    assert checkpoint.newest_intact(run.checkpoints) == (trained[-1], [])
+    assert_same(arrays_of(unbroken.path), arrays_of(resume_run(run.path, SilentDisplay()).path))
 
 
 @pytest.fixture
@@ -345,16 +345,16 @@ def interruptible():
 def test_a_run_that_is_stopped_before_it_learnt_leaves_nothing(tmp_path: Path, phase) -> None:
     with pytest.raises(KeyboardInterrupt) as stop:
         start_run(TINY, tmp_path / "run", AskedAt(phase, signal.SIGINT))
-    assert stop.value.__notes__ == ["nothing was learnt, and nothing is left"]
+    assert stop.value.__notes__ == ["the run had not trained yet, so its directory was deleted"]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_two_processes_cannot_train_in_one_directory(tmp_path: Path) -> None:
-    class Second(Silent):
+    class Second(SilentDisplay):
         def phase(self, name: str) -> None:
             for again in (start_run, lambda _, path, display: resume_run(path, display)):
                 with pytest.raises(UserError, match=r"exists already|another process trains"):
-                    again(TINY, tmp_path / "run", Silent())
+                    again(TINY, tmp_path / "run", SilentDisplay())
 
     start_run(TINY, tmp_path / "run", Second())
     assert RunDirectory.open(tmp_path / "run").finished
@@ -362,14 +362,14 @@ def test_two_processes_cannot_train_in_one_directory(tmp_path: Path) -> None:
 
 def test_a_directory_that_is_no_run_cannot_be_resumed(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not a run directory"):
-        resume_run(tmp_path, Silent())
+        resume_run(tmp_path, SilentDisplay())
 
 
 def test_evaluation_never_touches_training_randomness(tmp_path: Path) -> None:
 
     often = TINY.having(num_evaluations=5, eval_envs=3)
-    one = arrays_of(start_run(TINY, tmp_path / "seldom", Silent()).path)
-    other = arrays_of(start_run(often, tmp_path / "often", Silent()).path)
+    one = arrays_of(start_run(TINY, tmp_path / "seldom", SilentDisplay()).path)
+    other = arrays_of(start_run(often, tmp_path / "often", SilentDisplay()).path)
     assert_same(one, other)
 
 
@@ -377,10 +377,10 @@ def test_evaluation_never_touches_training_randomness(tmp_path: Path) -> None:
 def test_a_resumed_run_shows_every_point_of_tensorboard(tmp_path: Path, updates: int) -> None:
     """Killed before its first checkpoint, and a few updates after it."""
     config = TINY.having(tensorboard=True)
-    unbroken = start_run(config, tmp_path / "unbroken", Silent())
+    unbroken = start_run(config, tmp_path / "unbroken", SilentDisplay())
     with pytest.raises(KeyboardInterrupt):
         start_run(config, tmp_path / "killed", KilledAt("train", updates))
-    resumed = resume_run(tmp_path / "killed", Silent())
+    resumed = resume_run(tmp_path / "killed", SilentDisplay())
     shown = scalars_shown(unbroken.path)
     assert len({step for tag, step in shown if tag == "critic/loss"}) > 20
     assert scalars_shown(resumed.path) == shown
@@ -393,7 +393,7 @@ def test_a_run_killed_after_its_last_checkpoint_still_tells_the_time_of_its_upda
     monkeypatch.setattr(profile, "_time", lambda *_: 1e-9)
     with pytest.raises(KeyboardInterrupt):
         start_run(TINY, tmp_path / "run", KilledAt("profile"))
-    run = resume_run(tmp_path / "run", Silent())
+    run = resume_run(tmp_path / "run", SilentDisplay())
     events = run.read_events()
     profiles = [event for event in events if event["event"] == "profile"]
     assert [each["seconds_per_round"]["update"] > 0 for each in profiles] == [True]

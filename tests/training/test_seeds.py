@@ -13,7 +13,7 @@ from kilolayer.physics.native import NativePhysics
 from kilolayer.report.run_metadata import time_section
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
-from kilolayer.runtime.progress import Silent
+from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.tasks.registry import make_task
 from kilolayer.training.build import build_trainer
 from kilolayer.training.loop import resume_run, start_run
@@ -40,7 +40,7 @@ TINY = run_config(
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
-    return start_run(TINY, tmp_path_factory.mktemp("seeds") / "runs", Silent(), seeds=3)
+    return start_run(TINY, tmp_path_factory.mktemp("seeds") / "runs", SilentDisplay(), seeds=3)
 
 
 def train_metrics(run: RunDirectory) -> list[dict[str, float]]:
@@ -49,7 +49,7 @@ def train_metrics(run: RunDirectory) -> list[dict[str, float]]:
 
 def test_each_seed_is_the_run_it_would_be_alone(together, tmp_path) -> None:
     assert [member.config.seed for member in together.members] == [3, 4, 5]
-    alone = start_run(TINY.having(seed=4), tmp_path / "alone", Silent())
+    alone = start_run(TINY.having(seed=4), tmp_path / "alone", SilentDisplay())
     one, other = train_metrics(alone), train_metrics(together.members[1])
     assert len(one) == len(other) > 10
     # Rounding differs where a product runs over a batch of matrices, and grows from there.
@@ -78,9 +78,9 @@ def test_killed_seeds_continue_bit_identically(together, tmp_path, monkeypatch) 
     monkeypatch.setattr(checkpoint, "save", die_in_the_middle)
     path = tmp_path / "killed"
     with pytest.raises(KeyboardInterrupt):
-        start_run(TINY, path, Silent(), seeds=3)
+        start_run(TINY, path, SilentDisplay(), seeds=3)
     monkeypatch.setattr(checkpoint, "save", save)
-    resumed = resume_run(path, Silent())
+    resumed = resume_run(path, SilentDisplay())
     trainer, seeds = build_trainer(TINY), Seeds((3, 4, 5))
     last = checkpoint.latest(together.checkpoints)
     assert last is not None
@@ -110,12 +110,12 @@ def test_native_environments_of_several_seeds_step_as_those_of_one() -> None:
 
 def test_seeds_that_cannot_train_together(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="seeds = 0 is not allowed"):
-        start_run(TINY, tmp_path / "none", Silent(), seeds=0)
+        start_run(TINY, tmp_path / "none", SilentDisplay(), seeds=0)
 
 
 def test_the_largest_seed_trains(tmp_path: Path) -> None:
     last = TINY.having(seed=2**32 - 1, total_steps=80, num_evaluations=1)
-    assert start_run(last, tmp_path / "run", Silent()).finished
+    assert start_run(last, tmp_path / "run", SilentDisplay()).finished
 
 
 def test_no_bit_of_a_seed_is_lost() -> None:
@@ -128,7 +128,7 @@ def test_no_bit_of_a_seed_is_lost() -> None:
 def test_seeds_in_a_row_must_all_be_seeds(tmp_path: Path) -> None:
     last = TINY.having(seed=2**32 - 2)
     with pytest.raises(UserError, match=r"seeds = 3 is not allowed: .* nearest valid choice is 2"):
-        start_run(last, tmp_path / "run", Silent(), seeds=3)
+        start_run(last, tmp_path / "run", SilentDisplay(), seeds=3)
     assert not (tmp_path / "run").exists()
 
 
@@ -148,6 +148,6 @@ def test_a_run_can_end_without_timing_its_parts(tmp_path: Path, monkeypatch) -> 
 
     monkeypatch.setattr("kilolayer.training.rounds.profile_round", never)
     config = TINY.having(profile=False, total_steps=80, num_evaluations=1)
-    run = start_run(config, tmp_path / "run", Silent())
+    run = start_run(config, tmp_path / "run", SilentDisplay())
     assert run.finished
     assert "--no-profile" in time_section(load(run.path))

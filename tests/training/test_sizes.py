@@ -35,7 +35,7 @@ def refused(config: RunConfig, monkeypatch) -> tuple[str, float]:
     """The field that the refusal names, and the value that it says would fit."""
     monkeypatch.setattr(sizes, "host_memory", lambda: ROOM)
     with pytest.raises(UserError, match=r"GiB at least") as error:
-        sizes.require_fitting(config, task_of(config.task), ROOM)
+        sizes.require_run_fits(config, task_of(config.task), ROOM)
     found = re.search(r"^(\w+) = .* nearest valid choice is (.+)\.$", str(error.value))
     assert found, str(error.value)
     return found[1], float(found[2])
@@ -52,7 +52,7 @@ def test_a_size_beyond_memory_is_refused_by_name_and_what_it_says_fits(
     assert 0 < fitting < value
     unit = config.network.layers_per_block if field == "depth" else 1
     smaller = fitting if field == "update_to_data" else int(fitting) // unit * unit
-    sizes.require_fitting(config.having(**{field: smaller}), task_of(config.task), ROOM)
+    sizes.require_run_fits(config.having(**{field: smaller}), task_of(config.task), ROOM)
 
 
 @pytest.mark.parametrize(("field", "value"), TOO_LARGE)
@@ -75,12 +75,12 @@ def test_a_number_that_32_bits_do_not_hold_is_refused(field, value):
 def test_seeds_share_the_memory(monkeypatch):
     config = run_config()
     task = task_of(config.task)
-    sizes.require_fitting(config, task, ROOM)
+    sizes.require_run_fits(config, task, ROOM)
     with pytest.raises(UserError, match=r"^seeds = 4000 .* nearest valid choice is \d+\.$"):
-        sizes.require_fitting(config, task, ROOM, seeds=4000)
+        sizes.require_run_fits(config, task, ROOM, seeds=4000)
 
 
 @pytest.mark.parametrize("task", ["point_u_maze", "ant", "humanoid", "arm_binpick_hard"])
 def test_recommended_settings_are_far_below_what_a_laptop_has(task):
     config = recommended(task)
-    sizes.require_fitting(config, task_of(config.task), 2**33)
+    sizes.require_run_fits(config, task_of(config.task), 2**33)

@@ -11,10 +11,10 @@ import pytest
 from kilolayer.config import RunConfig, run_config
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
-from kilolayer.runtime.progress import Silent
+from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.training.build import build_trainer
 from kilolayer.training.loop import resume_run, start_run
-from kilolayer.training.starting import starting_point
+from kilolayer.training.starting import load_starting_point
 from kilolayer.types import UserError
 
 SOURCE = run_config(
@@ -33,7 +33,7 @@ SOURCE = run_config(
 )
 
 
-class KilledInTraining(Silent):
+class KilledInTraining(SilentDisplay):
     """Ends a run before its first update, when it has no checkpoint yet. An interrupted run clears
     its directory away; `killed` is what a kill leaves of it."""
 
@@ -48,7 +48,7 @@ class KilledInTraining(Silent):
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
-    return start_run(SOURCE, tmp_path_factory.mktemp("runs") / "source", Silent())
+    return start_run(SOURCE, tmp_path_factory.mktemp("runs") / "source", SilentDisplay())
 
 
 def going_on(source: RunDirectory, **changes: Any) -> RunConfig:
@@ -62,7 +62,9 @@ def losses(run: RunDirectory) -> list[float]:
 
 @pytest.fixture(scope="module")
 def unbroken(source: RunDirectory, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
-    return start_run(going_on(source), tmp_path_factory.mktemp("runs") / "unbroken", Silent())
+    return start_run(
+        going_on(source), tmp_path_factory.mktemp("runs") / "unbroken", SilentDisplay()
+    )
 
 
 def test_a_run_killed_before_its_first_checkpoint_starts_from_the_other_run_again(
@@ -72,7 +74,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_from_the_other_run_agai
     with pytest.raises(KeyboardInterrupt):
         start_run(going_on(source), tmp_path / "run", display)
     assert not (tmp_path / "run").exists()
-    resumed = resume_run(tmp_path / "killed", Silent())
+    resumed = resume_run(tmp_path / "killed", SilentDisplay())
     assert len(losses(resumed)) > 1
     assert losses(resumed) == losses(unbroken)
 
@@ -100,7 +102,7 @@ def test_a_run_that_cannot_begin_as_it_did_is_refused(source: RunDirectory, tmp_
     first = next(iter(agent))
     checkpoint.save(source.checkpoints, newest + 1, agent | {first: agent[first] + 1})
     with pytest.raises(UserError, match=rf"began with round {newest} of .* \(round {newest + 1}\)"):
-        resume_run(tmp_path / "killed", Silent())
+        resume_run(tmp_path / "killed", SilentDisplay())
 
 
 OTHER_NETWORKS = [
@@ -132,7 +134,7 @@ def test_a_run_with_other_networks_is_refused_by_the_field(
     nearest = SOURCE.network.depth if before is None else before
     expected = f"^{field} = {value!r} is not allowed: .* valid choice is {nearest}.$"
     with pytest.raises(UserError, match=expected):
-        start_run(going_on(source, **{field: value}), tmp_path / "run", Silent())
+        start_run(going_on(source, **{field: value}), tmp_path / "run", SilentDisplay())
     assert not (tmp_path / "run").exists()
 
 
@@ -143,4 +145,4 @@ def test_a_branch_scale_that_changes_nothing_is_no_other_network(tmp_path: Path)
     trainer = build_trainer(config)
     source = RunDirectory.create(tmp_path / "source", shallow, {})
     checkpoint.save(source.checkpoints, 5, jax.jit(trainer.agent.init)(jax.random.key(0)))
-    assert starting_point(source.path, trainer).origin["round"] == 5
+    assert load_starting_point(source.path, trainer).origin["round"] == 5

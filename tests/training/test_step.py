@@ -12,7 +12,7 @@ from kilolayer.agents.base import Sampling
 from kilolayer.analysis.load import load
 from kilolayer.config import run_config
 from kilolayer.run_directory import RunDirectory
-from kilolayer.runtime.mesh import fetch
+from kilolayer.runtime.mesh import fetch_to_host
 from kilolayer.training.build import build_trainer, check_dtype
 from kilolayer.training.saving import write_state
 from kilolayer.types import UserError
@@ -142,12 +142,12 @@ def test_the_average_moves_towards_the_newest_weights_at_every_update_and_acts(
         state, _ = step(state)
         newest = jax.tree.leaves(state.agent.parameters.actor)
         expected = [0.9 * old + 0.1 * new for old, new in zip(expected, newest, strict=True)]
-    for found in (state.average, state.acting.parameters.actor):
+    for found in (state.average, state.evaluated.parameters.actor):
         for got, wanted in zip(jax.tree.leaves(found), expected, strict=True):
             np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-7)
-    assert_trees_equal(state.acting.parameters.critic, state.agent.parameters.critic)
+    assert_trees_equal(state.evaluated.parameters.critic, state.agent.parameters.critic)
     run = RunDirectory.create(tmp_path / "run", config, {})
-    write_state(run, 3, fetch(state))
+    write_state(run, 3, fetch_to_host(state))
     kept = load(run.path).agent_state.parameters.actor
     for got, wanted in zip(jax.tree.leaves(kept), jax.tree.leaves(state.average), strict=True):
         np.testing.assert_array_equal(got, wanted)

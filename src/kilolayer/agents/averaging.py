@@ -1,4 +1,4 @@
-"""The running average of an actor's weights. It acts in evaluations and is saved with a policy.
+"""The running average of an actor's weights. Evaluations use it, and policies are saved with it.
 
 With a constant learning rate, a policy keeps moving around a good one. The average over many
 updates stays close to the good one (Polyak and Juditsky 1992, SIAM J. Control and Optimization 30,
@@ -12,7 +12,7 @@ import equinox as eqx
 from kilolayer.types import bad_field
 
 
-class Averaged(eqx.Module):
+class AveragedAgent(eqx.Module):
     """An agent state and the average of its actor, as a checkpoint stores them."""
 
     agent: Any

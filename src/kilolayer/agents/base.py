@@ -1,8 +1,8 @@
-"""What an agent is: its hyperparameters, which are its fields, and pure functions on its state.
+"""The base class of agents: hyperparameters as fields, and pure functions on an agent state.
 
 An agent is a frozen dataclass. Its fields are the settings of its algorithm and become options of
-`kilolayer train`. Nothing is copied out of a config. `on` returns the copy that can be run: it
-holds its `Problem`, the sizes and networks of one run.
+`kilolayer train`. Nothing is copied out of a config. `on` returns a copy bound to a `Problem`: the
+sizes and networks of one run. Only a bound agent can be run.
 """
 
 import abc
@@ -17,11 +17,19 @@ from annotated_types import Interval
 from tyro.conf import Suppress
 
 from kilolayer.agents.optimiser import network_optimiser
-from kilolayer.networks.actor import sample_action
+from kilolayer.networks.actor import Actor, sample_action
 from kilolayer.networks.encoders import Encoder, TorsoSpec
 from kilolayer.replay.buffer import Transition
 from kilolayer.replay.hindsight import Batch
-from kilolayer.settings import MOST, NOT_A_SETTING, Decay, NonNegative, Positive, Settings, Share
+from kilolayer.settings import (
+    MAX_INT32,
+    NOT_A_SETTING,
+    Decay,
+    NonNegative,
+    Positive,
+    Settings,
+    Share,
+)
 from kilolayer.types import Array, Metrics, bad_field
 
 # (achieved goal [..., goal], goal [..., goal]) -> reward [...]
@@ -39,7 +47,7 @@ class TaskSpec:
 
 @dataclass(frozen=True)
 class Problem:
-    """What an agent learns, and the shapes of its networks.
+    """The learning problem of a run, and the shapes of the agent's networks.
 
     reward: 1 within the goal's success radius, else 0. episode_length: control steps of a training
     episode. goal_interval: control steps after which an environment's goal changes; None: never.
@@ -57,8 +65,8 @@ class Problem:
     own_torsos: tuple[TorsoSpec, ...] = ()
 
 
-class Player(Protocol):
-    """What acts in an evaluation: an agent, or a policy without a critic."""
+class ActingAgent(Protocol):
+    """The interface that an evaluation needs: an agent, or a policy without a critic."""
 
     def act(
         self, state: Any, observation: Array, goal: Array, key: Array, deterministic: bool
@@ -96,16 +104,16 @@ class DeepNetwork(NamedTuple):
 class Agent(Settings, abc.ABC):
     """The base class of every agent. It declares everything that the training loop calls."""
 
-    # What the agent can learn from: its own steps, a dataset, or both.
+    # Sources of training data: the agent's own steps, a dataset, or both.
     learns_from: ClassVar[tuple[Literal["steps", "dataset"], ...]] = ("steps",)
 
-    batch_size: Annotated[int, Interval(ge=2, le=MOST)] = 256
+    batch_size: Annotated[int, Interval(ge=2, le=MAX_INT32)] = 256
     """Transitions per update. A larger batch gives less noisy gradients and costs more time."""
     actor_learning_rate: Positive = 3e-4
     """Adam's step size for the actor. Lower it if scores fluctuate."""
     final_learning_rate_share: Share = 1.0
-    """Share of the networks' learning rates that is left at the end of the run; they fall linearly.
-    1 keeps them constant. Lower it if late scores fluctuate."""
+    """Final learning rate of the networks as a share of the initial one; it falls linearly. 1 keeps
+    it constant. Lower it if late scores fluctuate."""
     constant_share: Share = 0.0
     """Share of the run before the learning rates start to fall. A falling target entropy starts to
     fall at the same time."""
@@ -122,8 +130,8 @@ class Agent(Settings, abc.ABC):
 
     @property
     def bound(self) -> Problem:
-        """The problem that the agent learns."""
-        assert self.problem is not None, "an agent learns a problem: agent.on(problem)"
+        """The problem that the agent is bound to."""
+        assert self.problem is not None, "bind the agent to a problem first: agent.on(problem)"
         return self.problem
 
     @abc.abstractmethod
@@ -167,34 +175,55 @@ class Agent(Settings, abc.ABC):
         """Depths of further networks that the agent has besides those of the problem."""
         return ()
 
-    def horizon_discount(self, done: Array | float) -> Array | float:
-        """Discount of geometric hindsight goals after the share `done` of the run."""
+    def horizon_discount(self, progress: Array | float) -> Array | float:
+        """Discount of geometric hindsight goals; progress: completed share of the run."""
         return 1.0
 
     def networks(self, state: Any, batch: Batch, key: Array) -> dict[str, DeepNetwork]:
         """The agent's deep networks by name, on a batch from the replay buffer, for the report."""
         return {}
 
-    def falling(self, rate: float) -> optax.ScalarOrSchedule:
-        """A learning rate, or its schedule if it falls to its final share."""
-        if self.final_learning_rate_share == 1:
-            return rate
-        return self.settling(rate, self.final_learning_rate_share * rate)
-
-    def settling(self, first: float, last: float) -> optax.Schedule:
-        """A schedule over updates: constant at
-        `first` for the constant share, then linear to `last`."""
+    def constant_then_linear(self, first: float, last: float) -> optax.Schedule:
+        """A schedule over updates: `first` for the constant share, then linear to `last`."""
         constant = round(self.constant_share * self.bound.updates)
         return optax.linear_schedule(first, last, max(1, self.bound.updates - constant), constant)
 
-    def optimiser(self, rate: float) -> optax.GradientTransformation:
-        """The optimiser of a network with this learning rate."""
-        return network_optimiser(self.falling(rate), self.weight_decay)
+    def schedule(self, learning_rate: float) -> optax.ScalarOrSchedule:
+        """The learning rate over updates: a number if it is constant."""
+        if self.final_learning_rate_share == 1:
+            return learning_rate
+        final = self.final_learning_rate_share * learning_rate
+        return self.constant_then_linear(learning_rate, final)
+
+    def optimiser(self, learning_rate: float) -> optax.GradientTransformation:
+        """The optimiser of a network with this initial learning rate."""
+        return network_optimiser(self.schedule(learning_rate), self.weight_decay)
+
+    def init_actor(self, key: Array) -> Actor:
+        """Draw the parameters of a Gaussian actor of the problem's sizes."""
+        task, torso = self.bound.task, self.bound.actor_torso
+        return Actor.init(key, task.observation_dim, task.goal_dim, task.action_dim, torso)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActorCritic(Agent):
+    """An agent whose parameters have the parts `actor` and `critic`."""
+
+    critic_learning_rate: Positive = 3e-4
+    """Adam's step size for the critic. Lower it if the critic's loss grows."""
+
+    @property
+    def optimisers(self) -> dict[str, optax.GradientTransformation]:
+        """The optimiser of each part; weight decay applies to the networks only."""
+        return {
+            "actor": self.optimiser(self.actor_learning_rate),
+            "critic": self.optimiser(self.critic_learning_rate),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
 class OnPolicyAgent(Agent):
-    """An agent that learns from the newest unroll only, and from each unroll in one round only."""
+    """An agent that learns from each unroll once: in the round that collected it."""
 
     @abc.abstractmethod
     def prepare(self, state: Any, unroll: Transition) -> Any:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kilolayer.agents.base import Agent, DeepNetwork, Sampling
+from kilolayer.agents.base import ActorCritic, DeepNetwork, Sampling
 from kilolayer.agents.optimiser import apply_gradients, init_moments
 from kilolayer.losses.actor import actor_loss, temperature_loss
 from kilolayer.losses.contrastive import ContrastiveLoss, contrastive_loss
@@ -46,13 +46,11 @@ class CRLState(eqx.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CRL(Agent):
+class CRL(ActorCritic):
     """Contrastive reinforcement learning: contrasts each transition with the goals of others."""
 
     learns_from = ("steps", "dataset")
 
-    critic_learning_rate: Positive = 3e-4
-    """Adam's step size for the critic. Lower it if the critic's loss grows."""
     temperature_learning_rate: Positive = 3e-4
     """Adam's step size for the temperature. Raise it if the entropy follows its target too
     slowly."""
@@ -63,19 +61,21 @@ class CRL(Agent):
     """Discount of hindsight goals at the start of the run; the horizon then grows linearly.
     Default: the horizon is constant. Set a lower value if learning does not start."""
     horizon_growth_share: PositiveShare = 1.0
-    """Share of the run over which the horizon grows from `initial_discount`; then it stays."""
+    """Share of the run over which the horizon grows from `initial_discount`; after that it is
+    constant. Lower it to train longer with the final horizon."""
     representation_dim: Count = 64
-    """Dimension of the critic's two encodings."""
+    """Dimension of the critic's two encodings. Raise it if goals have many coordinates."""
     energy: Energy = "euclidean"
-    """Similarity of the critic's two encodings. `euclidean` is the negative distance."""
+    """Similarity of the critic's two encodings. `euclidean` is the negative distance. Change it to
+    compare critics."""
     contrastive_loss: ContrastiveLoss = "forward"
     """InfoNCE over goals (`forward`), over state-action pairs (`backward`) or both (`symmetric`),
-    or `binary` cross-entropy."""
+    or `binary` cross-entropy. Change it to compare critics."""
     logsumexp_penalty: NonNegative = 0.1
     """Weight of the squared log-partition, which keeps energies from drifting. Raise it if energies
     grow without bound."""
     initial_temperature: Positive = 1.0
-    """Weight of the entropy at the start; updates tune it. Raise it to explore more at first."""
+    """Initial weight of the entropy; updates tune it. Raise it to explore more at first."""
     target_entropy_per_action: float = -0.5
     """Target entropy of the policy divided by the number of action coordinates. Higher values
     explore more."""
@@ -93,9 +93,10 @@ class CRL(Agent):
     agent overshoots small distances."""
     deterministic_env_share: Share = 0.0
     """Share of the environments that act without exploration noise while collecting. Raise it if
-    the deterministic policy freezes in states that the noisy one leaves."""
+    the deterministic policy freezes in states that the stochastic policy leaves."""
     absorbing_termination: bool = False
-    """Treat termination as an absorbing state when sampling hindsight goals."""
+    """Treat termination as an absorbing state when sampling hindsight goals. Set it for bodies that
+    fall."""
 
     def check(self) -> None:
         first = self.initial_discount
@@ -111,25 +112,22 @@ class CRL(Agent):
 
     def init(self, key: Array) -> CRLState:
         actor_key, pair_key, goal_key = jax.random.split(key, 3)
-        task, out = self.bound.task, self.representation_dim
-        actor_torso, critic_torso = self.bound.actor_torso, self.bound.critic_torso
+        task, torso, out = self.bound.task, self.bound.critic_torso, self.representation_dim
         pair_dim = task.observation_dim + task.action_dim
         parameters = Parameters(
-            actor=Actor.init(
-                actor_key, task.observation_dim, task.goal_dim, task.action_dim, actor_torso
-            ),
+            actor=self.init_actor(actor_key),
             critic=Critic(
-                state_action=Encoder.init(pair_key, pair_dim, out, critic_torso),
-                goal=Encoder.init(goal_key, task.goal_dim, out, critic_torso),
+                state_action=Encoder.init(pair_key, pair_dim, out, torso),
+                goal=Encoder.init(goal_key, task.goal_dim, out, torso),
             ),
             log_temperature=jnp.log(jnp.float32(self.initial_temperature)),
         )
         return CRLState(parameters, init_moments(self.optimisers, parameters))
 
     def explore(self, state: CRLState, observation: Array, goal: Array, key: Array) -> Array:
-        """The first environments, a share `deterministic_env_share`, act without noise, as in an
-        evaluation. The buffer then also holds states in which the deterministic policy stands
-        still, and the critic learns that they lead nowhere."""
+        """The first `deterministic_env_share` of the environments act without noise, as in an
+        evaluation. The buffer then also holds states in which the deterministic policy freezes, and
+        the critic learns that no goal is reached from them."""
         mean, log_std = self.distribution(state, observation, goal)
         noisy = sample_action(mean, log_std, key)[0]
         if self.deterministic_env_share == 0:
@@ -172,12 +170,12 @@ class CRL(Agent):
                 jnp.concatenate([batch.observation, goal], -1),
             ),
         )
-        critic_loss, critic_metrics = self.contrast(phi, psi)
+        critic_loss, critic_metrics = self.critic_loss_from_encodings(phi, psi)
         psi = jax.lax.stop_gradient(psi)
         # Encoding the commanded goals takes a forward pass of its own, so it is done only if the
         # actor trains on some of them.
         commanded = fixed.critic.goal(batch.commanded_goal) if self.commanded_goal_share else psi
-        actor_loss, (actor_metrics, log_prob) = self.improve(
+        actor_loss, (actor_metrics, log_prob) = self.actor_loss_from_encodings(
             gaussian(policy),
             fixed,
             batch.observation,
@@ -195,25 +193,22 @@ class CRL(Agent):
         dim = self.bound.task.action_dim
         if last is None:
             return first * dim
-        done = optax.tree.get(state.optimiser["log_temperature"], "count")
-        return jnp.asarray(self.settling(first, last)(done)) * dim
+        updates = optax.tree.get(state.optimiser["log_temperature"], "count")
+        return jnp.asarray(self.constant_then_linear(first, last)(updates)) * dim
 
     @property
     def optimisers(self) -> dict[str, optax.GradientTransformation]:
-        """The optimiser of each part; weight decay applies to the networks only."""
-        return {
-            "actor": self.optimiser(self.actor_learning_rate),
-            "critic": self.optimiser(self.critic_learning_rate),
-            "log_temperature": optax.adam(self.temperature_learning_rate),
-        }
+        temperature = optax.adam(self.temperature_learning_rate)
+        return super().optimisers | {"log_temperature": temperature}
 
     def critic_loss(self, critic: Critic, batch: Batch) -> tuple[Array, tuple[Metrics, Array]]:
         """Contrastive loss; also returns the goal encodings psi, which the actor's loss reuses."""
         psi = critic.goal(batch.goal)
-        loss, metrics = self.contrast(critic.encode_pair(batch.observation, batch.action), psi)
+        phi = critic.encode_pair(batch.observation, batch.action)
+        loss, metrics = self.critic_loss_from_encodings(phi, psi)
         return loss, (metrics, psi)
 
-    def contrast(self, phi: Array, psi: Array) -> tuple[Array, Metrics]:
+    def critic_loss_from_encodings(self, phi: Array, psi: Array) -> tuple[Array, Metrics]:
         """The critic's loss for its encodings phi and psi, `[batch, representation]` each."""
         logits = pairwise(self.energy, phi, psi)
         return contrastive_loss(self.contrastive_loss, logits, self.logsumexp_penalty)
@@ -228,9 +223,10 @@ class CRL(Agent):
         key: Array,
     ) -> tuple[Array, tuple[Metrics, Array]]:
         """`mean[alpha log pi - f]`; also returns the log densities for the temperature."""
-        return self.improve(actor(observation, goal), parameters, observation, psi, key)
+        policy = actor(observation, goal)
+        return self.actor_loss_from_encodings(policy, parameters, observation, psi, key)
 
-    def improve(
+    def actor_loss_from_encodings(
         self, policy: Gaussian, parameters: Parameters, observation: Array, psi: Array, key: Array
     ) -> tuple[Array, tuple[Metrics, Array]]:
         """The actor's loss for its output `policy`; psi: encodings of the actor's goals."""
@@ -256,24 +252,27 @@ class CRL(Agent):
     def sampling(self) -> Sampling:
         return Sampling(absorbing=self.absorbing_termination, goal_noise=self.hindsight_goal_noise)
 
-    def horizon_discount(self, done: Array | float) -> Array | float:
+    def horizon_discount(self, progress: Array | float) -> Array | float:
         if self.initial_discount is None:
             return self.discount
         first, last = 1 / (1 - self.initial_discount), 1 / (1 - self.discount)
-        return 1 - 1 / (first + (last - first) * jnp.clip(done / self.horizon_growth_share, 0, 1))
+        grown = jnp.clip(progress / self.horizon_growth_share, 0, 1)
+        return 1 - 1 / (first + (last - first) * grown)
 
     def networks(self, state: CRLState, batch: Batch, key: Array) -> dict[str, DeepNetwork]:
         """The actor, on the batch's hindsight goals only, and the critic's two encoders."""
         parameters = state.parameters
         actor, critic = parameters.actor, parameters.critic
-        of_critic, (_, psi) = jax.grad(self.critic_loss, has_aux=True)(critic, batch)
-        of_actor, _ = jax.grad(self.actor_loss, has_aux=True)(
+        critic_gradient, (_, psi) = jax.grad(self.critic_loss, has_aux=True)(critic, batch)
+        actor_gradient, _ = jax.grad(self.actor_loss, has_aux=True)(
             actor, parameters, batch.observation, batch.goal, psi, key
         )
         states = jnp.concatenate([batch.observation, batch.goal], -1)
         pairs = jnp.concatenate([batch.observation, batch.action], -1)
         return {
-            "actor": DeepNetwork(actor.encoder, states, of_actor.encoder),
-            "state-action encoder": DeepNetwork(critic.state_action, pairs, of_critic.state_action),
-            "goal encoder": DeepNetwork(critic.goal, batch.goal, of_critic.goal),
+            "actor": DeepNetwork(actor.encoder, states, actor_gradient.encoder),
+            "state-action encoder": DeepNetwork(
+                critic.state_action, pairs, critic_gradient.state_action
+            ),
+            "goal encoder": DeepNetwork(critic.goal, batch.goal, critic_gradient.goal),
         }

@@ -1,8 +1,8 @@
-"""On-policy distillation: a student acts, and a teacher shows what it would have done.
+"""On-policy distillation: the student collects, and the teacher labels its states with actions.
 
 As in DAgger (arXiv 1011.0686), the states are those that the student visits, so that it learns to
-recover from its own errors. All of them are kept. The teacher runs again at every update, because
-it must also act for hindsight goals.
+recover from its own errors. The buffer keeps all of them. The teacher runs again at every update,
+because it must also act for hindsight goals.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ import optax
 from kilolayer.agents.base import Agent, Sampling
 from kilolayer.agents.optimiser import apply_gradients, network_optimiser
 from kilolayer.losses.distillation import critic_weights, gaussian_divergence
-from kilolayer.networks.actor import Actor, sample_action
+from kilolayer.networks.actor import Actor, Gaussian, sample_action
 from kilolayer.replay.hindsight import Batch
 from kilolayer.settings import NOT_A_SETTING, PositiveShare, Share
 from kilolayer.types import Array, Metrics, UserError
@@ -58,11 +58,7 @@ class Distillation(Agent):
     critic: Any = field(default=None, metadata=NOT_A_SETTING)
 
     def init(self, key: Array) -> DistillationState:
-        task, student = self.bound.task, self.start
-        if student is None:
-            student = Actor.init(
-                key, task.observation_dim, task.goal_dim, task.action_dim, self.bound.actor_torso
-            )
+        student = self.init_actor(key) if self.start is None else self.start
         # Copies, because a training round donates the memory of its state.
         student, teacher, critic = jax.tree.map(jnp.copy, (student, self.teacher, self.critic))
         moments: dict[str, Any] = {"student": self.optimisers["student"].init(student)}
@@ -82,64 +78,64 @@ class Distillation(Agent):
     def sampling(self) -> Sampling:
         return Sampling(absorbing=self.absorbing_termination)
 
-    def horizon_discount(self, done: Array | float) -> float:
+    def horizon_discount(self, progress: Array | float) -> float:
         return self.discount
 
     def explore(
         self, state: DistillationState, observation: Array, goal: Array, key: Array
     ) -> Array:
-        """In the first environments the teacher's action, while it acts; else the student's action.
+        """The teacher acts in the first `teacher_share` of the environments, else the student.
 
-        Every other environment acts without noise, as a deployed student does. The noisy
-        environments visit more states.
+        Every second environment acts without noise, as a deployed student does. The environments
+        with noise visit more states.
         """
-        student = _every_other_noisy(state.student, observation, goal, key)
+        student = _half_noisy_actions(state.student, observation, goal, key)
         envs = observation.shape[0]
         by_teacher = jnp.arange(envs) < jnp.round(envs * self.teacher_share(state.updates))
 
         def mixed() -> Array:
-            teacher = _every_other_noisy(state.teacher, observation, goal, key)
+            teacher = _half_noisy_actions(state.teacher, observation, goal, key)
             return jnp.where(by_teacher[:, None], teacher, student)
 
         return jax.lax.cond(by_teacher.any(), mixed, lambda: student)
 
     def teacher_share(self, updates: Array) -> Array:
         """Share of the environments in which the teacher acts after this number of updates."""
-        last = max(1.0, self.teacher_acts * self.bound.updates)
-        return jnp.clip(1 - (updates + 1) / last, 0, 1)
+        duration = max(1.0, self.teacher_acts * self.bound.updates)
+        return jnp.clip(1 - (updates + 1) / duration, 0, 1)
 
     def update(
         self, state: DistillationState, batch: Batch, key: Array
     ) -> tuple[DistillationState, Metrics]:
         goal = batch.mixed_goals(self.hindsight_share, key)
-        wanted = state.teacher(batch.observation, goal)
+        target = state.teacher(batch.observation, goal)
         gradient, metrics = jax.grad(self.loss, has_aux=True)(
-            state.student, wanted, state.critic, batch.observation, goal
+            state.student, target, state.critic, batch.observation, goal
         )
         metrics |= {
             "student/gradient_norm": optax.tree.norm(gradient),
             "student/teacher_share": self.teacher_share(state.updates),
         }
         gradients = {"student": gradient}
-        learnt, moments = apply_gradients(self.optimisers, state, gradients, state.optimiser)
-        return dataclasses.replace(learnt, optimiser=moments, updates=state.updates + 1), metrics
+        updated, moments = apply_gradients(self.optimisers, state, gradients, state.optimiser)
+        return dataclasses.replace(updated, optimiser=moments, updates=state.updates + 1), metrics
 
     def loss(
         self,
         student: Actor,
-        wanted: tuple[Array, Array],
+        target: Gaussian,
         critic: Any,
         observation: Array,
         goal: Array,
     ) -> tuple[Array, Metrics]:
-        """Weighted mean of `KL(teacher || student)` over the rows, and what to log.
+        """Weighted mean of `KL(teacher || student)` over the rows, and metrics.
 
-        wanted: the teacher's mean and log standard deviation, `[batch, action]`. squared_error: of
+        target: the teacher's mean and log standard deviation, `[batch, action]`. squared_error: of
         the deterministic action, per coordinate.
         """
-        found = student(observation, goal)
-        divergence = gaussian_divergence(wanted, found)
-        actions = jnp.tanh(wanted[0]), jnp.tanh(found[0])
+        policy = student(observation, goal)
+        divergence = gaussian_divergence(target, policy)
+        actions = jnp.tanh(target[0]), jnp.tanh(policy[0])
         weights = jnp.ones_like(divergence)
         if self.rate_of is not None:
             energies = [self.rate_of(critic, observation, action, goal) for action in actions]
@@ -157,7 +153,8 @@ class Distillation(Agent):
         raise UserError("a student has no critic to choose among actions: use 1 sample.")
 
 
-def _every_other_noisy(actor: Actor, observation: Array, goal: Array, key: Array) -> Array:
+def _half_noisy_actions(actor: Actor, observation: Array, goal: Array, key: Array) -> Array:
+    """Sampled actions in even rows, deterministic actions in odd rows."""
     mean, log_std = actor(observation, goal)
     noisy = sample_action(mean, log_std, key)[0]
     return jnp.where(jnp.arange(len(mean))[:, None] % 2 == 0, noisy, jnp.tanh(mean))

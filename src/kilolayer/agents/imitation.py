@@ -19,9 +19,9 @@ from kilolayer.networks.actor import Actor, action_log_prob, sample_action
 from kilolayer.replay.hindsight import Batch
 from kilolayer.types import Array, Metrics
 
-# A recorded action at its bound was clipped. Before the tanh it would lie far out, and its density
-# would outweigh all others. It counts as this action, which is 3.8 before the tanh.
-LARGEST_CLONED = 0.999
+# Larger recorded actions are clipped to this value, 3.8 before the tanh. An action at its bound has
+# an infinite value before the tanh, and its log density would dominate the loss.
+MAX_CLONED_ACTION = 0.999
 
 
 class Parameters(eqx.Module):
@@ -41,10 +41,7 @@ class Imitation(Agent):
     sees_goal: ClassVar[bool] = True
 
     def init(self, key: Array) -> ImitationState:
-        task, torso = self.bound.task, self.bound.actor_torso
-        parameters = Parameters(
-            Actor.init(key, task.observation_dim, task.goal_dim, task.action_dim, torso)
-        )
+        parameters = Parameters(self.init_actor(key))
         return ImitationState(parameters, init_moments(self.optimisers, parameters))
 
     @property
@@ -68,16 +65,16 @@ class Imitation(Agent):
         gradients = {"actor": gradient.actor}
         metrics = {f"actor/{name}": value for name, value in metrics.items()}
         metrics["actor/gradient_norm"] = optax.tree.norm(gradient)
-        descended = apply_gradients(self.optimisers, state.parameters, gradients, state.optimiser)
-        return ImitationState(*descended), metrics
+        updated = apply_gradients(self.optimisers, state.parameters, gradients, state.optimiser)
+        return ImitationState(*updated), metrics
 
     def loss(self, parameters: Parameters, batch: Batch, key: Array) -> tuple[Array, Metrics]:
-        """`-mean log pi(a|s,g)` of the actions taken, and what to log.
+        """`-mean log pi(a|s,g)` of the actions taken, and metrics.
 
-        squared_error: of the mean action, per coordinate. entropy: from one drawn action per row.
+        squared_error: of the mean action, per coordinate. entropy: from one sampled action per row.
         """
         mean, log_std = self._policy(parameters, batch.observation, batch.goal)
-        action = jnp.clip(batch.action, -LARGEST_CLONED, LARGEST_CLONED)
+        action = jnp.clip(batch.action, -MAX_CLONED_ACTION, MAX_CLONED_ACTION)
         loss = -jnp.mean(action_log_prob(mean, log_std, action))
         return loss, {
             "loss": loss,
@@ -88,7 +85,7 @@ class Imitation(Agent):
     def networks(self, state: ImitationState, batch: Batch, key: Array) -> dict[str, DeepNetwork]:
         """The actor, on the batch's hindsight goals."""
         gradient, _ = jax.grad(self.loss, has_aux=True)(state.parameters, batch, key)
-        inputs = jnp.concatenate([batch.observation, self._told(batch.goal)], -1)
+        inputs = jnp.concatenate([batch.observation, self._goal_input(batch.goal)], -1)
         return {
             "actor": DeepNetwork(state.parameters.actor.encoder, inputs, gradient.actor.encoder)
         }
@@ -96,9 +93,9 @@ class Imitation(Agent):
     def _policy(
         self, parameters: Parameters, observation: Array, goal: Array
     ) -> tuple[Array, Array]:
-        return parameters.actor(observation, self._told(goal))
+        return parameters.actor(observation, self._goal_input(goal))
 
-    def _told(self, goal: Array) -> Array:
+    def _goal_input(self, goal: Array) -> Array:
         return goal if self.sees_goal else jnp.zeros_like(goal)
 
     @property

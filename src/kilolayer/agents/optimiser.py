@@ -19,13 +19,12 @@ Optimisers = Mapping[str, optax.GradientTransformation]
 def network_optimiser(
     learning_rate: optax.ScalarOrSchedule, weight_decay: float = 0.0
 ) -> optax.GradientTransformation:
-    """Adam (arXiv 1412.6980), with decoupled weight decay if there is any (arXiv 1711.05101).
+    """Adam (arXiv 1412.6980), with decoupled weight decay if it is not 0 (arXiv 1711.05101).
 
-    learning_rate: a number, or a function of the number of updates done.
-
-    weight_decay: each step shrinks every parameter by the share `learning_rate * weight_decay`. The
-    kernels of hyperspherical layers are projected back to columns of norm 1 after the step
-    (2502.15280). All other parameters get the optimiser's step unchanged, bit for bit.
+    learning_rate: a number, or a schedule over the number of updates. weight_decay: each step
+    shrinks every parameter by the share `learning_rate * weight_decay`. The kernels of
+    hyperspherical layers are projected back to columns of norm 1 after the step (2502.15280). All
+    other parameters get the optimiser's step unchanged, bit for bit.
     """
     steps = [optax.scale_by_adam()]
     if weight_decay > 0:
@@ -46,12 +45,12 @@ def apply_gradients(
     moments: Mapping[str, Any],
 ) -> tuple[Parameters, dict[str, Any]]:
     """One step of the parts that have a gradient: `(parameters, moments)`."""
-    parts, after = {}, dict(moments)
+    parts, new_moments = {}, dict(moments)
     for name, gradient in gradients.items():
         part = getattr(parameters, name)
-        change, after[name] = optimisers[name].update(gradient, moments[name], part)
+        change, new_moments[name] = optimisers[name].update(gradient, moments[name], part)
         parts[name] = optax.apply_updates(part, change)
-    return dataclasses.replace(parameters, **parts), after  # type: ignore[type-var]
+    return dataclasses.replace(parameters, **parts), new_moments  # type: ignore[type-var]
 
 
 def polyak_update(target: Tree, parameters: Tree, rate: float) -> Tree:

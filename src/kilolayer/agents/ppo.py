@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kilolayer.agents.base import DeepNetwork, OnPolicyAgent, check_discount
+from kilolayer.agents.base import ActorCritic, DeepNetwork, OnPolicyAgent, check_discount
 from kilolayer.agents.optimiser import apply_gradients, init_moments
 from kilolayer.losses.temporal_difference import (
     bootstrapped_target,
@@ -55,15 +55,13 @@ class PPOBatch(eqx.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PPO(OnPolicyAgent):
+class PPO(OnPolicyAgent, ActorCritic):
     """Proximal policy optimisation.
 
     Each update takes a batch of the newest unroll. A round passes over the unroll
     `updates * batch_size / steps` times.
     """
 
-    critic_learning_rate: Positive = 3e-4
-    """Adam's step size for the critic. Lower it if the critic's loss grows."""
     discount: PositiveShare = 0.99
     """A reward k steps ahead counts discount^k. It must be below 1."""
     clip: Positive = 0.2
@@ -80,37 +78,37 @@ class PPO(OnPolicyAgent):
 
     def init(self, key: Array) -> PPOState:
         actor_key, critic_key = jax.random.split(key)
-        task = self.bound.task
-        sizes = task.observation_dim, task.goal_dim
+        inputs = self.bound.task.observation_dim + self.bound.task.goal_dim
         parameters = Parameters(
-            actor=Actor.init(actor_key, *sizes, task.action_dim, self.bound.actor_torso),
-            critic=Encoder.init(critic_key, sum(sizes), 1, self.bound.critic_torso),
+            actor=self.init_actor(actor_key),
+            critic=Encoder.init(critic_key, inputs, 1, self.bound.critic_torso),
         )
         return PPOState(parameters, init_moments(self.optimisers, parameters))
 
     def rate(self, state: PPOState, observation: Array, action: Array, goal: Array) -> Array:
         """The state's value minus half the squared distance of the action from the policy's mean,
-        in standard deviations. There is no critic of actions, so the likeliest action is rated
+        in standard deviations. PPO has no critic of actions, so the most likely action is rated
         best."""
-        away = deviations(*state.parameters.actor(observation, goal), action)
+        standardised = deviations(*state.parameters.actor(observation, goal), action)
         value = _value(state.parameters.critic, observation, goal)
-        return value - 0.5 * jnp.square(away).sum(-1)
+        return value - 0.5 * jnp.square(standardised).sum(-1)
 
     def prepare(self, state: PPOState, unroll: Transition) -> PPOBatch:
         """All steps of the unroll except the last, whose successor is not in the unroll.
 
-        The advantage is 0 for each step whose successor is unknown: the last step of an episode
-        whose time was up, the last step before a goal change, and the last step before a cut-off.
+        The advantage is 0 for each step whose successor is unknown: the last step of a truncated
+        episode, the last step before a goal change, and the last step before a cut-off.
         """
-        now, later = (jax.tree.map(lambda leaf, s=s: leaf[s], unroll) for s in _NOW_AND_LATER)
+        step = jax.tree.map(lambda leaf: leaf[:-1], unroll)
+        successor = jax.tree.map(lambda leaf: leaf[1:], unroll)
         value = _value(state.parameters.critic, unroll.observation, unroll.goal)
-        continues = later.episode_step == now.episode_step + 1
-        cut_off = (now.episode_step == CUT_OFF) | (later.episode_step == CUT_OFF)
-        terminated = ~continues & ~cut_off & (now.episode_step + 1 < self.bound.episode_length)
+        continues = successor.episode_step == step.episode_step + 1
+        cut_off = (step.episode_step == CUT_OFF) | (successor.episode_step == CUT_OFF)
+        terminated = ~continues & ~cut_off & (step.episode_step + 1 < self.bound.episode_length)
         if self.bound.goal_interval is not None:
-            continues &= later.episode_step % self.bound.goal_interval != 0
+            continues &= successor.episode_step % self.bound.goal_interval != 0
         advantage = gae(
-            self.bound.reward(now.achieved_goal, now.goal),
+            self.bound.reward(step.achieved_goal, step.goal),
             value[:-1],
             value[1:],
             continues,
@@ -121,10 +119,10 @@ class PPO(OnPolicyAgent):
         known = continues | terminated
         mean, deviation = advantage.mean(where=known), advantage.std(where=known)
         steps = PPOBatch(
-            observation=now.observation,
-            action=now.action,
-            goal=now.goal,
-            log_prob=_log_prob(state.parameters.actor, now.observation, now.goal, now.action),
+            observation=step.observation,
+            action=step.action,
+            goal=step.goal,
+            log_prob=_log_prob(state.parameters.actor, step.observation, step.goal, step.action),
             advantage=jnp.where(known, (advantage - mean) / (deviation + 1e-8), 0.0),
             returns=advantage + value[:-1],
         )
@@ -139,37 +137,29 @@ class PPO(OnPolicyAgent):
         )
         return state, metrics
 
-    @property
-    def optimisers(self) -> dict[str, optax.GradientTransformation]:
-        """The optimiser of each part; weight decay applies to the networks only."""
-        return {
-            "actor": self.optimiser(self.actor_learning_rate),
-            "critic": self.optimiser(self.critic_learning_rate),
-        }
-
     def gradients(
         self, parameters: Parameters, batch: PPOBatch, key: Array
     ) -> tuple[dict[str, Any], Metrics]:
         """Gradients of the critic's and the actor's loss on the batch, and metrics."""
 
-        def of_critic(critic: Encoder) -> tuple[Array, Metrics]:
+        def critic_objective(critic: Encoder) -> tuple[Array, Metrics]:
             return critic_loss(_value(critic, batch.observation, batch.goal)[None], batch.returns)
 
-        def of_actor(actor: Actor) -> tuple[Array, Metrics]:
+        def actor_objective(actor: Actor) -> tuple[Array, Metrics]:
             mean, log_std = actor(batch.observation, batch.goal)
             log_ratio = action_log_prob(mean, log_std, batch.action) - batch.log_prob
             loss, metrics = clipped_policy_loss(log_ratio, batch.advantage, self.clip)
             entropy = -sample_action(mean, log_std, key)[1].mean()
             return loss - self.entropy_weight * entropy, metrics | {"entropy": entropy}
 
-        critic, critic_metrics = jax.grad(of_critic, has_aux=True)(parameters.critic)
-        actor, actor_metrics = jax.grad(of_actor, has_aux=True)(parameters.actor)
+        critic, critic_metrics = jax.grad(critic_objective, has_aux=True)(parameters.critic)
+        actor, actor_metrics = jax.grad(actor_objective, has_aux=True)(parameters.actor)
         metrics = {f"critic/{name}": value for name, value in critic_metrics.items()}
         metrics |= {f"actor/{name}": value for name, value in actor_metrics.items()}
         return {"actor": actor, "critic": critic}, metrics
 
     def networks(self, state: PPOState, batch: Batch, key: Array) -> dict[str, DeepNetwork]:
-        """The actor and the critic. Without an unroll, the advantages look one step ahead."""
+        """The actor and the critic. The batch is no unroll, so the advantages are one-step."""
         actor, critic = state.parameters.actor, state.parameters.critic
         goal = batch.commanded_goal
         reward = self.bound.reward(batch.achieved_goal, goal)
@@ -189,9 +179,6 @@ class PPO(OnPolicyAgent):
             "actor": DeepNetwork(actor.encoder, inputs, gradients["actor"].encoder),
             "critic": DeepNetwork(critic, inputs, gradients["critic"]),
         }
-
-
-_NOW_AND_LATER = (slice(None, -1), slice(1, None))
 
 
 def _value(critic: Encoder, observation: Array, goal: Array) -> Array:

@@ -8,11 +8,11 @@ from kilolayer.agents.imitation import Cloning, GoalCloning, Imitation
 from kilolayer.agents.ppo import PPO
 from kilolayer.agents.sac import SAC, HindsightSAC
 from kilolayer.agents.td3 import TD3
-from kilolayer.agents.trial import require_usable
+from kilolayer.agents.validation import require_valid_class
 from kilolayer.lookup import find
-from kilolayer.own_code import is_own
 from kilolayer.tasks.base import Task, is_success
 from kilolayer.types import Array, UserError
+from kilolayer.user_code import is_user_code
 
 AGENTS: Mapping[str, type[Agent]] = {
     "crl": CRL,
@@ -37,8 +37,8 @@ def agent_class(name: str) -> type[Agent]:
             f"agent = {name!r} is no subclass of kilolayer.agents.base.Agent: name the class "
             "itself, derived from it."
         )
-    if is_own(found):
-        require_usable(name, found)
+    if is_user_code(found):
+        require_valid_class(name, found)
     return found
 
 

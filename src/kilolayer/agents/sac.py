@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kilolayer.agents.base import Agent, DeepNetwork, Sampling, check_discount
+from kilolayer.agents.base import ActorCritic, DeepNetwork, Sampling, check_discount
 from kilolayer.agents.optimiser import apply_gradients, init_moments, polyak_update
 from kilolayer.losses.actor import actor_loss, temperature_loss
 from kilolayer.losses.temporal_difference import bootstrapped_target, critic_loss, soft_value
@@ -38,11 +38,9 @@ class SACState(eqx.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SAC(Agent):
+class SAC(ActorCritic):
     """Soft actor-critic on commanded goals."""
 
-    critic_learning_rate: Positive = 3e-4
-    """Adam's step size for the critic. Lower it if the critic's loss grows."""
     temperature_learning_rate: Positive = 3e-4
     """Adam's step size for the temperature. Raise it if the entropy follows its target too
     slowly."""
@@ -55,7 +53,7 @@ class SAC(Agent):
     """Polyak rate: share of the way that target networks move at each update. Lower it if the
     critic is unstable."""
     initial_temperature: Positive = 1.0
-    """Weight of the entropy at the start; updates tune it. Raise it to explore more at first."""
+    """Initial weight of the entropy; updates tune it. Raise it to explore more at first."""
     target_entropy_per_action: float = -0.5
     """Target entropy of the policy divided by the number of action coordinates. Higher values
     explore more."""
@@ -72,13 +70,7 @@ class SAC(Agent):
         task = self.bound.task
         inputs = task.observation_dim + task.action_dim + task.goal_dim
         parameters = Parameters(
-            actor=Actor.init(
-                actor_key,
-                task.observation_dim,
-                task.goal_dim,
-                task.action_dim,
-                self.bound.actor_torso,
-            ),
+            actor=self.init_actor(actor_key),
             critic=TwinCritic.init(critic_key, inputs, self.bound.critic_torso),
             log_temperature=jnp.log(jnp.float32(self.initial_temperature)),
         )
@@ -111,17 +103,13 @@ class SAC(Agent):
 
     @property
     def optimisers(self) -> dict[str, optax.GradientTransformation]:
-        """The optimiser of each part; weight decay applies to the networks only."""
-        return {
-            "actor": self.optimiser(self.actor_learning_rate),
-            "critic": self.optimiser(self.critic_learning_rate),
-            "log_temperature": optax.adam(self.temperature_learning_rate),
-        }
+        temperature = optax.adam(self.temperature_learning_rate)
+        return super().optimisers | {"log_temperature": temperature}
 
     def gradients(
         self, state: SACState, batch: Batch, key: Array
     ) -> tuple[dict[str, Any], Metrics, Array]:
-        """Gradients of the losses of critic and actor, metrics, log densities of new actions."""
+        """Gradients of the critic's and the actor's loss, metrics, log densities of new actions."""
         goal_key, next_key, action_key = jax.random.split(key, 3)
         parameters = state.parameters
         goal = batch.mixed_goals(self.hindsight_goal_share, goal_key)
@@ -129,18 +117,18 @@ class SAC(Agent):
         next_value = self.next_value(state, batch.next_observation, goal, next_key)
         target = bootstrapped_target(reward, next_value, batch.terminated, self.discount)
 
-        def of_critic(critic: TwinCritic) -> tuple[Array, Metrics]:
+        def critic_objective(critic: TwinCritic) -> tuple[Array, Metrics]:
             return critic_loss(critic(batch.observation, batch.action, goal), target)
 
-        def of_actor(actor: Actor) -> tuple[Array, tuple[Metrics, Array]]:
+        def actor_objective(actor: Actor) -> tuple[Array, tuple[Metrics, Array]]:
             action, log_prob = sample_action(*actor(batch.observation, goal), action_key)
             value = parameters.critic(batch.observation, action, goal).min(0)
             temperature = jnp.exp(parameters.log_temperature)
             loss, metrics = actor_loss(value, log_prob, temperature)
             return loss, (metrics, log_prob)
 
-        critic, critic_metrics = jax.grad(of_critic, has_aux=True)(parameters.critic)
-        actor, (actor_metrics, log_prob) = jax.grad(of_actor, has_aux=True)(parameters.actor)
+        critic, critic_metrics = jax.grad(critic_objective, has_aux=True)(parameters.critic)
+        actor, (actor_metrics, log_prob) = jax.grad(actor_objective, has_aux=True)(parameters.actor)
         metrics = {f"critic/{name}": value for name, value in critic_metrics.items()}
         metrics |= {f"actor/{name}": value for name, value in actor_metrics.items()}
         metrics["critic/reward"] = reward.mean()
@@ -179,6 +167,6 @@ def critic_networks(
     inputs = jnp.concatenate([batch.observation, batch.action, batch.goal], -1)
     pairs = zip(critic.split(), gradient.split(), strict=True)
     return {
-        f"critic {number}": DeepNetwork(encoder, inputs, own)
-        for number, (encoder, own) in enumerate(pairs, start=1)
+        f"critic {number}": DeepNetwork(encoder, inputs, its_gradient)
+        for number, (encoder, its_gradient) in enumerate(pairs, start=1)
     }

@@ -9,27 +9,27 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kilolayer.agents.base import Agent, DeepNetwork, Sampling, check_discount
+from kilolayer.agents.base import ActorCritic, DeepNetwork, Sampling, check_discount
 from kilolayer.agents.optimiser import apply_gradients, init_moments, polyak_update
 from kilolayer.agents.sac import critic_networks
 from kilolayer.losses.temporal_difference import bootstrapped_target, critic_loss
 from kilolayer.networks.critics import TwinCritic
 from kilolayer.networks.encoders import Encoder
 from kilolayer.replay.hindsight import Batch
-from kilolayer.settings import Count, NonNegative, Positive, PositiveShare, Share
+from kilolayer.settings import Count, NonNegative, PositiveShare, Share
 from kilolayer.types import Array, Metrics
 
 
 class Parameters(eqx.Module):
-    """actor: deterministic; noise is added to its action outside of it."""
+    """actor: deterministic; `act` adds the exploration noise."""
 
     actor: Encoder
     critic: TwinCritic
 
 
 class TD3State(eqx.Module):
-    """target: slow copies of the parameters. optimiser: Adam's state by part. updates: number of
-    updates done. policy_loss: at the newest update of the policy; 0 before the first."""
+    """target: Polyak averages of the parameters. optimiser: Adam's state by part. updates: their
+    number. policy_loss: at the newest update of the policy; 0 before the first."""
 
     parameters: Parameters
     target: Parameters
@@ -39,15 +39,13 @@ class TD3State(eqx.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TD3(Agent):
+class TD3(ActorCritic):
     """Twin delayed deep deterministic policy gradient with hindsight goals.
 
     The standard deviations of the noise are those of arXiv 1802.09477, section 6.1, for actions in
     [-1, 1].
     """
 
-    critic_learning_rate: Positive = 3e-4
-    """Adam's step size for the critic. Lower it if the critic's loss grows."""
     discount: PositiveShare = 0.99
     """A reward k steps ahead counts discount^k. It must be below 1."""
     hindsight_goal_share: Share = 0.8
@@ -110,20 +108,12 @@ class TD3(Agent):
         state = TD3State(parameters, state.target, moments, updates, state.policy_loss)
         state = jax.lax.cond(
             updates % self.policy_delay == 0,
-            self._improve_policy,
+            self._update_policy,
             lambda state, *_: state,
             *(state, batch.observation, goal),
         )
         metrics["actor/loss"] = state.policy_loss
         return state, metrics
-
-    @property
-    def optimisers(self) -> dict[str, optax.GradientTransformation]:
-        """The optimiser of each part; weight decay applies to the networks only."""
-        return {
-            "actor": self.optimiser(self.actor_learning_rate),
-            "critic": self.optimiser(self.critic_learning_rate),
-        }
 
     def critic_gradient(
         self, state: TD3State, batch: Batch, goal: Array, key: Array
@@ -148,7 +138,7 @@ class TD3(Agent):
         noise = jnp.clip(noise, -self.smoothing_limit, self.smoothing_limit)
         return jnp.clip(action + noise, -1, 1)
 
-    def _improve_policy(self, state: TD3State, observation: Array, goal: Array) -> TD3State:
+    def _update_policy(self, state: TD3State, observation: Array, goal: Array) -> TD3State:
         actor, critic = state.parameters.actor, state.parameters.critic
         loss, gradient = jax.value_and_grad(_policy_loss)(actor, critic, observation, goal)
         parameters, moments = apply_gradients(
@@ -160,12 +150,12 @@ class TD3(Agent):
     def networks(self, state: TD3State, batch: Batch, key: Array) -> dict[str, DeepNetwork]:
         """The actor and the two critics, with the batch's hindsight goals as inputs."""
         actor, critic = state.parameters.actor, state.parameters.critic
-        of_critic, _ = self.critic_gradient(state, batch, batch.goal, key)
-        of_actor = jax.grad(_policy_loss)(actor, critic, batch.observation, batch.goal)
+        critic_gradient, _ = self.critic_gradient(state, batch, batch.goal, key)
+        actor_gradient = jax.grad(_policy_loss)(actor, critic, batch.observation, batch.goal)
         states = jnp.concatenate([batch.observation, batch.goal], -1)
         return {
-            "actor": DeepNetwork(actor, states, of_actor),
-            **critic_networks(critic, batch, of_critic),
+            "actor": DeepNetwork(actor, states, actor_gradient),
+            **critic_networks(critic, batch, critic_gradient),
         }
 
 

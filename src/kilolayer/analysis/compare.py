@@ -22,7 +22,7 @@ from kilolayer.analysis.load import Run
 from kilolayer.analysis.statistics import probability_of_improvement
 from kilolayer.analysis.study import SMALLEST_EFFECT
 from kilolayer.run_directory import RunDirectory
-from kilolayer.runtime.files import shell
+from kilolayer.runtime.files import shell_quoted
 from kilolayer.settings import values_of
 from kilolayer.types import UserError
 
@@ -47,7 +47,7 @@ def load_groups(paths: Sequence[str | Path]) -> tuple[Group, ...]:
         if len(run.curve(SCORE)[0]) == 0:
             raise UserError(
                 f"the run in {run.path} has no evaluation yet: wait for its first, or continue it "
-                f"with `kilolayer train --resume {shell(run.path)}`."
+                f"with `kilolayer train --resume {shell_quoted(run.path)}`."
             )
     return _group(runs)
 

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kilolayer.agents.averaging import Averaged, actor_of, with_actor
-from kilolayer.agents.base import Agent, Player, TaskSpec
+from kilolayer.agents.averaging import AveragedAgent, actor_of, with_actor
+from kilolayer.agents.base import ActingAgent, Agent, TaskSpec
 from kilolayer.agents.registry import task_spec
 from kilolayer.analysis.arrays import read_arrays
 from kilolayer.config import RunConfig
@@ -18,7 +18,7 @@ from kilolayer.plan import TrainPlan, build_agent
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.devices import refuse_wrong_jax
-from kilolayer.runtime.files import shell
+from kilolayer.runtime.files import shell_quoted
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.registry import task_of
 from kilolayer.types import UserError
@@ -35,7 +35,7 @@ class Policy:
     returns `[action]` or `[batch, action]` in [-1, 1].
     """
 
-    agent: Player
+    agent: ActingAgent
     state: Any
     task: TaskSpec
 
@@ -143,11 +143,11 @@ class Run:
         if step is None:
             raise UserError(
                 f"the run in {self.path} has no checkpoint yet: wait for its first one, or "
-                f"continue it with `kilolayer train --resume {shell(self.path)}`."
+                f"continue it with `kilolayer train --resume {shell_quoted(self.path)}`."
             )
         shapes = jax.eval_shape(self.agent.init, jax.random.key(0))
         has_average = self.config.agent.average_decay > 0
-        shapes = Averaged(shapes, actor_of(shapes)) if has_average else shapes
+        shapes = AveragedAgent(shapes, actor_of(shapes)) if has_average else shapes
         arrays = checkpoint.restore(self.directory.checkpoints, step, checkpoint.AGENT, shapes)
         arrays = with_actor(arrays.agent, arrays.average) if has_average else arrays
         return jax.tree.map(jnp.asarray, arrays)

@@ -6,13 +6,13 @@ import jax
 
 from kilolayer.analysis.diagnostics import replay_batch
 from kilolayer.analysis.load import Run
-from kilolayer.networks.arithmetic import arithmetic, parameters_of
+from kilolayer.networks.arithmetic import arithmetic, parameter_counts
 from kilolayer.types import UserError
 
 
 def parameter_count(run: Run) -> int:
     """Parameters of all networks, counted from shapes."""
-    return sum(parameters_of(jax.eval_shape(run.agent.init, jax.random.key(0))).values())
+    return sum(parameter_counts(jax.eval_shape(run.agent.init, jax.random.key(0))).values())
 
 
 def flops_per_update(run: Run) -> int | None:

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kilolayer.agents.base import Player
+from kilolayer.agents.base import ActingAgent
 from kilolayer.analysis.load import Run
 from kilolayer.physics.build import build_physics
-from kilolayer.tasks.base import Task, goals_are_places
+from kilolayer.tasks.base import Task, goals_are_positions
 from kilolayer.tasks.mazes import Maze
 from kilolayer.types import Array, UserError
 
@@ -65,7 +65,7 @@ class ValueCorrelation:
 def require_position_goals(task: Task) -> None:
     """Raises UserError unless goals are positions x, y and observations begin with them."""
     first = [coordinate.name for coordinate in task.observation[:2]]
-    if not goals_are_places(task) or first != ["x", "y"]:
+    if not goals_are_positions(task) or first != ["x", "y"]:
         raise UserError(f"task {task.name} has no value map: its goals are not positions x, y.")
 
 
@@ -118,7 +118,7 @@ def value_map(run: Run, goal: Any, resolution: int) -> ValueMap:
     return ValueMapper(run)(goal, *map_axes(task.maze, goal[:2], resolution))
 
 
-def _policy_value(agent: Player, state: Any, observation: Array, goal: Array) -> Array:
+def _policy_value(agent: ActingAgent, state: Any, observation: Array, goal: Array) -> Array:
     action = agent.act(state, observation, goal, jax.random.key(0), deterministic=True)
     return agent.rate(state, observation, action, goal)
 

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Literal
 
 from kilolayer.analysis.load import load
-from kilolayer.api.display import shown
-from kilolayer.deploy.control.run import Controlled, control_simulation
+from kilolayer.api.display import make_display
+from kilolayer.deploy.control.run import ControlResult, control_simulation
 from kilolayer.deploy.latency import Latencies, measure_latency
 from kilolayer.deploy.planning.build import PlannerName, build_planner, compare_planners
-from kilolayer.deploy.planning.hierarchy import Row, write_rows
-from kilolayer.deploy.policy import is_policy, open_actor, open_policy
+from kilolayer.deploy.planning.hierarchy import PlannerScore, write_rows
+from kilolayer.deploy.policy import is_policy, open_policy, open_run_or_policy
 from kilolayer.deploy.smaller.early_exit import EarlyExit
-from kilolayer.deploy.ways import RUNTIMES, Planned
+from kilolayer.deploy.variants import RUNTIMES, PlannerSettings
 from kilolayer.report.latency_report import write_latency
 from kilolayer.types import bad_field
 from kilolayer_robot.planning import Pursuit
@@ -32,7 +32,7 @@ def hierarchy(
     seed: int = 0,
     out: str | Path | None = None,
     progress: bool = True,
-) -> list[Row]:
+) -> list[PlannerScore]:
     """Compare planners over a controller with flat policies, and write the rows as JSON.
 
     run: its critic and replay buffer serve the planners. controller: a policy directory or another
@@ -44,9 +44,9 @@ def hierarchy(
     out = opened.path / "hierarchy.json" if out is None else Path(out)
     _require_directory(out)
     pursuit = pursuit or Pursuit.of(20, 5, None, None)
-    acts = open_policy(controller or run)
-    with closing(shown(progress)) as display:
-        rows = compare_planners(opened, acts, planners, pursuit, display, episodes, nodes, seed)
+    policy = open_policy(controller or run)
+    with closing(make_display(progress)) as display:
+        rows = compare_planners(opened, policy, planners, pursuit, display, episodes, nodes, seed)
     write_rows(out, rows, pursuit, episodes, seed)
     return rows
 
@@ -63,7 +63,7 @@ def control(
     seed: int = 0,
     out: str | Path | None = None,
     progress: bool = True,
-) -> Controlled:
+) -> ControlResult:
     """Run planner and controller in the control loop, around a simulation of the run's task.
 
     run: a run, or a policy, which has no critic for planning. planner: by default waypoints for a
@@ -74,13 +74,13 @@ def control(
     """
     timing = timing or Timing(100.0, 5.0)
     pursuit = pursuit or Pursuit.of(max(1, round(timing.rate / timing.plan_rate)), 5, None, None)
-    opened, acts = open_actor(run), open_policy(controller or run)
+    opened, policy = open_run_or_policy(run), open_policy(controller or run)
     name = planner or ("direct" if is_policy(run) else "waypoints")
     log = None if out is None else Path(out)
-    with closing(shown(progress)) as display:
-        plans = build_planner(name, opened, acts, pursuit, display, nodes, seed)
+    with closing(make_display(progress)) as display:
+        built = build_planner(name, opened, policy, pursuit, display, nodes, seed)
         return control_simulation(
-            opened, acts, plans, pursuit, timing, seconds, display, goal, log, seed
+            opened, policy, built, pursuit, timing, seconds, display, goal, log, seed
         )
 
 
@@ -92,7 +92,7 @@ def latency(
     episodes: int = 64,
     runtimes: Sequence[Literal["jax", "onnx", "early-exit"]] = RUNTIMES,
     exiting: EarlyExit | None = None,
-    planned: Planned | None = None,
+    planned: PlannerSettings | None = None,
     progress: bool = True,
 ) -> Latencies:
     """Time policies of one task on this machine and compare their latency with their score.
@@ -103,8 +103,8 @@ def latency(
     to put over each policy. Raises UserError for policies of several tasks.
     """
     if out is not None:
-        _require_page(Path(out))
-    with closing(shown(progress)) as display:
+        require_page(Path(out))
+    with closing(make_display(progress)) as display:
         exiting = exiting or EarlyExit()
         found = measure_latency(
             [Path(each) for each in policies], batch, repeats, episodes, runtimes, exiting, planned,
@@ -115,7 +115,7 @@ def latency(
     return found
 
 
-def _require_page(out: Path) -> None:
+def require_page(out: Path) -> None:
     """Raises UserError unless a page can be written there."""
     if out.suffix != ".html":
         raise bad_field("out", str(out), "a name that ends in .html", out.stem + ".html")

@@ -10,27 +10,27 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from kilolayer.agents.base import Player
+from kilolayer.agents.base import ActingAgent
 from kilolayer.analysis.load import Run
-from kilolayer.api.display import shown
+from kilolayer.api.display import make_display
 from kilolayer.config import RunConfig
 from kilolayer.deploy import ogbench
-from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, is_policy, open_actor
+from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, is_policy, open_run_or_policy
 from kilolayer.physics.build import build_physics
 from kilolayer.replay.dataset import Dataset, read_dataset, write_dataset
 from kilolayer.replay.minari_format import read_minari, require_new, write_minari
 from kilolayer.runtime.devices import require_memory
-from kilolayer.runtime.zoo import beside
+from kilolayer.runtime.zoo import default_output
 from kilolayer.tasks.base import Task, parse_goal
 from kilolayer.tasks.choice import TaskChoice
 from kilolayer.tasks.inspect import Inspection, inspect_task
 from kilolayer.tasks.registry import make_task, task_of
 from kilolayer.training.collect import (
     collect_steps,
-    envs_for,
-    noisy,
+    num_envs_for,
     random_policy,
     require_states,
+    with_noise,
 )
 from kilolayer.training.evaluate import (
     Evaluator,
@@ -66,9 +66,9 @@ def evaluate(
     with 10 episodes each by default; see `kilolayer.deploy.ogbench.score`. progress: show a live
     display, only with `gym`.
     """
-    run = _opened(run)
+    run = _open(run)
     if gym is not None:
-        return _scored_by_ogbench(run, gym, goal, samples, seed, episodes, steps, progress)
+        return _evaluate_in_ogbench(run, gym, goal, samples, seed, episodes, steps, progress)
     episodes = EVALUATION_EPISODES if episodes is None else episodes
     for name, value in (("episodes", episodes), ("samples", samples), ("steps", steps)):
         if value is not None and value < 1:
@@ -78,20 +78,20 @@ def evaluate(
     require_memory("samples", samples, 4 * run.task.action_dim * episodes)
     require_memory("steps", length, recorded)
     require_memory("episodes", episodes, recorded * length)
-    play_episodes = _episode_player(run, episodes, samples, steps)
-    wanted = None if goal is None else jnp.array(parse_goal(run.task, goal))
+    play_episodes = _compiled_evaluator(run, episodes, samples, steps)
+    commanded = None if goal is None else jnp.array(parse_goal(run.task, goal))
     splits = run.task.splits if goal is None else ("evaluation",)
     scores = {}
     for split in splits:
         key = split_key(evaluation_key(seed, 0), split)
-        start = evaluation_start(run.task, key, episodes, split, wanted)
+        start = evaluation_start(run.task, key, episodes, split, commanded)
         played = play_episodes(run.agent_state, key, start)
         name = f"{split} goals" if goal is None else f"goal {goal}"
         scores[name] = episode_metrics(run.task, played)
     return scores
 
 
-def _scored_by_ogbench(
+def _evaluate_in_ogbench(
     run: Run | DeployedPolicy,
     gym: str,
     goal: str | None,
@@ -102,10 +102,10 @@ def _scored_by_ogbench(
     progress: bool,
 ) -> dict[str, dict[str, float]]:
     if goal is not None:
-        raise bad_field("goal", goal, "the tasks of OGBench have goals of their own, leave it out")
+        raise bad_field("goal", goal, "OGBench's tasks have fixed goals, omit it")
     episodes = ogbench.EPISODES if episodes is None else episodes
     steps = ogbench.STEPS if steps is None else steps
-    display = shown(progress)
+    display = make_display(progress)
     try:
         return ogbench.score(run, gym, episodes, seed, samples, steps, display)
     finally:
@@ -126,17 +126,17 @@ def play(
     from kilolayer.render.media import require_drawable, require_video_suffix
     from kilolayer.report.film import film_episodes
 
-    run = _opened(run)
+    run = _open(run)
     require_drawable(run.task)
-    out = Path(out) if out is not None else beside(run.path, "media/play.mp4")
+    out = Path(out) if out is not None else default_output(run.path, "media/play.mp4")
     require_video_suffix(out)
     if len(goals) > 9:
         raise UserError(f"{len(goals)} goals do not fit in one picture: give 9 at most.")
     key = evaluation_key(seed, 0)
     count = len(goals) or 4
-    wanted = jnp.array([parse_goal(run.task, goal) for goal in goals]) if goals else None
-    start = evaluation_start(run.task, key, count, "evaluation", wanted)
-    played = _episode_player(run, count, 1)(run.agent_state, key, start)
+    commanded = jnp.array([parse_goal(run.task, goal) for goal in goals]) if goals else None
+    start = evaluation_start(run.task, key, count, "evaluation", commanded)
+    played = _compiled_evaluator(run, count, 1)(run.agent_state, key, start)
     return film_episodes(run.task, played, out).path
 
 
@@ -166,12 +166,12 @@ def collect(
         raise bad_field("steps", steps, "it must be at least 2", 2)
     if noise is not None and not 0 <= noise < math.inf:
         raise bad_field("noise", noise, "it must be 0 or more", 0)
-    task, config, policy = _player(source, noise)
+    task, config, policy = _resolve_source(source, noise)
     if to == "ogbench":
         require_states(task)
-    envs = envs_for(task, steps)
+    envs = num_envs_for(task, steps)
     physics = build_physics(task.world, envs, config.physics)
-    display = shown(progress)
+    display = make_display(progress)
     try:
         arrays = collect_steps(task, physics, envs, policy, steps, seed, display)
     finally:
@@ -191,26 +191,30 @@ def _require_new_file(out: Path) -> None:
         raise bad_field("out", str(out), wrong)
 
 
-def _player(
+def _resolve_source(
     source: Run | DeployedPolicy | str | Path, noise: float | None
 ) -> tuple[Task, RunConfig, Policy]:
     """The task to play, the config that names the physics engine, and the policy that acts."""
     if not isinstance(source, Run | DeployedPolicy):
         is_run = (Path(source) / "config.json").is_file() or "/" in str(source)
-        source = _opened(source) if is_run or is_policy(source) else source
+        source = _open(source) if is_run or is_policy(source) else source
     if isinstance(source, Run | DeployedPolicy):
         policy = evaluation_policy(source.agent, source.agent_state, samples=1)
         noise = DEFAULT_NOISE if noise is None else noise
-        return source.task, source.config, noisy(policy, noise)
+        return source.task, source.config, with_noise(policy, noise)
     if noise is not None:
-        raise bad_field("noise", noise, "the actions on a task are random anyway, leave it away")
+        raise bad_field(
+            "noise",
+            noise,
+            "a task without a policy has random actions, so noise has no effect, omit it",
+        )
     task = make_task(str(source))
     return task, RunConfig(), random_policy(task.action_dim)
 
 
 def inspect(choice: TaskChoice, progress: bool = True) -> Inspection:
     """Describe a task: its numbers, their values under random actions, and its speed."""
-    display = shown(progress)
+    display = make_display(progress)
     try:
         display.phase("task")
         return inspect_task(task_of(choice), display)
@@ -230,8 +234,8 @@ def picture(task: Task, out: str | Path) -> Path:
     return Path(out)
 
 
-def _opened(run: Run | DeployedPolicy | str | Path) -> Run | DeployedPolicy:
-    return run if isinstance(run, Run | DeployedPolicy) else open_actor(run)
+def _open(run: Run | DeployedPolicy | str | Path) -> Run | DeployedPolicy:
+    return run if isinstance(run, Run | DeployedPolicy) else open_run_or_policy(run)
 
 
 @dataclass(frozen=True)
@@ -247,7 +251,7 @@ class _Program:
     samples: int
     steps: int | None
     task: Task = field(compare=False)
-    agent: Player = field(compare=False)
+    agent: ActingAgent = field(compare=False)
 
     def compile(self) -> Any:
         config, task = self.config, self.task
@@ -260,15 +264,15 @@ class _Program:
 _compiled = lru_cache(maxsize=4)(_Program.compile)
 
 
-def _episode_player(
+def _compiled_evaluator(
     run: Run | DeployedPolicy, num_envs: int, samples: int, steps: int | None = None
 ) -> Any:
     """`Evaluator.run`, compiled; an earlier program is reused if only the weights differ."""
     spec = run.spec if isinstance(run, DeployedPolicy) else None
     config = run.config.having(seed=0, start_from=None)
     program = _Program(config, spec, num_envs, samples, steps, run.task, run.agent)
-    # A user's own task or agent may change between two calls, and Gymnasium's environments keep a
+    # A user's own task or agent may change between two calls. Gymnasium's environments keep a
     # state.
     task = config.task
-    own = task.mjcf or task.gym or ":" in task.task or ":" in config.agent_name
-    return program.compile() if own else _compiled(program)
+    user_code = task.mjcf or task.gym or ":" in task.task or ":" in config.agent_name
+    return program.compile() if user_code else _compiled(program)

@@ -6,7 +6,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Literal
 
-from kilolayer.api.display import shown
+from kilolayer.api.display import make_display
 from kilolayer.api.playing import play
 from kilolayer.deploy.export.folder import Folder, export_folder
 from kilolayer.deploy.export.onnx_graph import DEFAULT_OPSET
@@ -15,7 +15,7 @@ from kilolayer.deploy.hub import PICTURE, require_repository, send, write_card, 
 from kilolayer.deploy.policy import DeployedPolicy, open_policy
 from kilolayer.deploy.portable import portable
 from kilolayer.deploy.smaller.distil import Recipe, distil_run
-from kilolayer.deploy.smaller.prune import Measure, Order, Pruned, Wish, prune_run
+from kilolayer.deploy.smaller.prune import Measure, Order, Pruned, SelectionRule, prune_run
 from kilolayer.types import UserError, bad_field
 
 
@@ -33,13 +33,14 @@ def prune(
 ) -> Pruned:
     """Remove blocks from a trained policy and return the smallest policy that keeps its score.
 
-    policy: a run directory, a policy directory or zoo:NAME. keep_score: share of the whole policy's
-    time at goal to keep. target_latency: milliseconds of one action on this machine; if given, the
-    best score within this latency is chosen instead. heal: environment steps of distillation after
-    every removal. Raises UserError for a policy that cannot be pruned or a directory that exists.
+    policy: a run directory, a policy directory or zoo:NAME. keep_score: share of the unpruned
+    policy's time at goal to keep. target_latency: milliseconds of one action on this machine; if
+    given, the best score within this latency is chosen instead. heal: environment steps of
+    distillation after every removal. Raises UserError for a policy that cannot be pruned or a
+    directory that exists.
     """
-    wish = Wish(keep_score, target_latency)
-    with closing(shown(progress)) as display:
+    wish = SelectionRule(keep_score, target_latency)
+    with closing(make_display(progress)) as display:
         return prune_run(policy, wish, orders, measure, heal, episodes, seed, out, display=display)
 
 
@@ -58,7 +59,7 @@ def distil(
     policy: a run directory, a policy directory or zoo:NAME. widths: by default the teacher's.
     Raises UserError for invalid arguments before any work.
     """
-    with closing(shown(progress)) as display:
+    with closing(make_display(progress)) as display:
         return distil_run(policy, depths, widths, seeds, recipe, episodes, out, display=display)
 
 
@@ -73,7 +74,7 @@ def export(
 
     Raises UserError if the directory exists, a package is missing, or a file gives other actions.
     """
-    with closing(shown(progress)) as display:
+    with closing(make_display(progress)) as display:
         return export_policy(policy, out, formats, opset, display)
 
 
@@ -88,7 +89,7 @@ def export_robot(
     progress: bool = True,
 ) -> Folder:
     """Write the folder that `kilolayer-robot run` takes: an ONNX graph and its card."""
-    with closing(shown(progress)) as display:
+    with closing(make_display(progress)) as display:
         return export_folder(policy, Path(to), planner, nodes, weights, episodes, opset, display)
 
 
@@ -113,7 +114,7 @@ def push(
     require_repository(repository)
     opened = open_policy(policy)
     portable(opened.config)
-    with tempfile.TemporaryDirectory() as place, closing(shown(progress)) as display:
+    with tempfile.TemporaryDirectory() as place, closing(make_display(progress)) as display:
         folder = Path(place) / "policy"
         display.phase("score")
         score = write_folder(opened, folder, episodes)

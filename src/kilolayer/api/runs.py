@@ -7,7 +7,7 @@ from kilolayer.analysis.answer import Answer
 from kilolayer.analysis.compare import compare_groups, load_groups
 from kilolayer.analysis.load import Run, load
 from kilolayer.analysis.study import load_answer, load_study
-from kilolayer.api.display import shown
+from kilolayer.api.display import make_display
 from kilolayer.config import RunConfig
 from kilolayer.forecasting.forecast import Forecast, forecast_run
 from kilolayer.recommendations import recommended
@@ -38,7 +38,7 @@ def train(
     """
     config = config or recommended()
     directory = Path(directory) if directory is not None else fresh_directory(config)
-    display = shown(progress)
+    display = make_display(progress)
     run = start_run(
         config,
         directory,
@@ -64,7 +64,7 @@ def train_seeds(
     """
     config = config or recommended()
     directory = Path(directory) if directory is not None else fresh_directory(config)
-    run = start_run(config, directory, shown(progress), seeds=seeds)
+    run = start_run(config, directory, make_display(progress), seeds=seeds)
     return [Run(member) for member in run.members]
 
 
@@ -79,7 +79,7 @@ def resume(
 
     Returns a list, since several seeds may have trained together; usually it holds one run.
     """
-    run = resume_run(Path(directory), shown(progress), devices, processes, model_devices)
+    run = resume_run(Path(directory), make_display(progress), devices, processes, model_devices)
     return [Run(member) for member in run.members]
 
 
@@ -96,7 +96,7 @@ def forecast(
     devices: their number. calibration: time a few updates and steps on this machine, about 20
     seconds. Raises UserError for a config that cannot be run or a device that is not known.
     """
-    display = shown(progress)
+    display = make_display(progress)
     try:
         return forecast_run(config or recommended(), device, devices, calibration, display)
     finally:

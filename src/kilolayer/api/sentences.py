@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 
 from kilolayer.analysis.load import Run
-from kilolayer.api.display import shown
-from kilolayer.deploy.control.run import Controlled, drive_simulation
+from kilolayer.api.display import make_display
+from kilolayer.deploy.control.run import ControlResult, drive_simulation
 from kilolayer.deploy.listener import Heard
-from kilolayer.deploy.policy import DeployedPolicy, open_actor
+from kilolayer.deploy.policy import DeployedPolicy, open_run_or_policy
 from kilolayer.language.base import Encoder
 from kilolayer.language.choose_encoder import choose_encoder, reopen_encoder, unused_path
 from kilolayer.language.contexts import encode_context
@@ -31,7 +31,7 @@ from kilolayer.report.instruction_film import InstructedAgent, film_for_report, 
 from kilolayer.report.language_report import write_language_report
 from kilolayer.runtime.files import guard_disk
 from kilolayer.runtime.progress import ProgressDisplay
-from kilolayer.runtime.zoo import beside
+from kilolayer.runtime.zoo import default_output
 from kilolayer.tasks.base import Task
 from kilolayer.types import UserError
 from kilolayer_robot.planning import Pursuit
@@ -82,7 +82,7 @@ class SaidControl:
 
     heard: Heard
     task: Task
-    done: Controlled
+    done: ControlResult
 
 
 def ground(
@@ -100,8 +100,8 @@ def ground(
     run: a run or a policy directory. out: by default a new directory in the run's groundings/.
     Raises UserError for a task without instructions or a missing encoder.
     """
-    run, policy = Path(run), open_actor(run)
-    with closing(shown(progress)) as display:
+    run, policy = Path(run), open_run_or_policy(run)
+    with closing(make_display(progress)) as display:
         chosen, name = _encoder(run, policy.task, encoder, seed, display)
         path = _out(out, run, "groundings", f"{name}-seed{seed}")
         found = train_grounding(run, chosen, path, recipe, size, seed, display)
@@ -132,8 +132,8 @@ def train_vla(
     chunk: actions predicted at once. execute: actions executed before the next chunk. out: by
     default a new directory in the run's modules/. Raises UserError as `ground` does.
     """
-    run, policy = Path(run), open_actor(run)
-    with closing(shown(progress)) as display:
+    run, policy = Path(run), open_run_or_policy(run)
+    with closing(make_display(progress)) as display:
         reads = None if grounding is None else grounding_of(run, Path(grounding), policy.task)
         if reads is None:
             chosen, name = _encoder(run, policy.task, encoder, seed, display)
@@ -166,11 +166,11 @@ def play_said(
     policy. picture: a .png for the encoder, by default a scene with markers sampled with the seed.
     Raises UserError if the run has no grounding.
     """
-    run, policy = Path(run), open_actor(run)
+    run, policy = Path(run), open_run_or_policy(run)
     seen = None if picture is None else read_picture(Path(picture))
     ear = SceneInterpreter(grounding_of(run, grounding, policy.task), seed, seen)
     heard = ear.hear(sentence)
-    out = beside(run, "media/say.mp4") if out is None else Path(out)
+    out = default_output(run, "media/say.mp4") if out is None else Path(out)
     if module is None:
         acting = policy_acting(policy, heard.goal)
     else:
@@ -198,16 +198,16 @@ def control_said(
     progress: bool = True,
 ) -> SaidControl:
     """`control` with an instruction: every plan encodes the picture and the sentence again."""
-    run, policy, timing = Path(run), open_actor(controller or run), timing or Timing()
+    run, policy, timing = Path(run), open_run_or_policy(controller or run), timing or Timing()
     reads = grounding_of(run, grounding, policy.task)
-    kept = beside(run, "features"), seed
+    kept = default_output(run, "features"), seed
     if module is None:
         spoken = grounding_controller(reads, policy, sentence, *kept)
     else:
         taught, encoder = module_of(run, module, policy.task)
         spoken = module_controller(taught, encoder, reads, sentence, *kept)
     pursuit = Pursuit(max(1, round(timing.rate / timing.plan_rate)), 1, 1)
-    with closing(shown(progress)) as display:
+    with closing(make_display(progress)) as display:
         done = drive_simulation(
             policy.task, policy.config, spoken.plan, spoken.act, pursuit, timing, seconds, display,
             spoken.heard.goal, None if out is None else Path(out), seed, spoken.plan_dim,
@@ -217,7 +217,7 @@ def control_said(
 
 def listener(run: str | Path, grounding: str | Path, seed: int) -> SceneInterpreter:
     """What maps sentences to goals on the local page."""
-    return SceneInterpreter(grounding_of(run, grounding, open_actor(run).task), seed)
+    return SceneInterpreter(grounding_of(run, grounding, open_run_or_policy(run).task), seed)
 
 
 def grounding_of(run: str | Path, path: str | Path | None, task: Task) -> Grounding:
@@ -268,7 +268,7 @@ def _encoder(
 
 
 def _out(out: str | Path | None, run: Path, folder: str, name: str) -> Path:
-    return unused_path(beside(run, folder) / name) if out is None else Path(out)
+    return unused_path(default_output(run, folder) / name) if out is None else Path(out)
 
 
 def _filmed(path: Path, acting: InstructedAgent, scene: Scene, seed: int) -> Taught:

@@ -5,13 +5,14 @@ from contextlib import closing
 from pathlib import Path
 
 from kilolayer.analysis.listing import ListedRun, find_run, list_runs
-from kilolayer.api.display import shown
+from kilolayer.api.deployment import require_page
+from kilolayer.api.display import make_display
 from kilolayer.api.playing import play
 from kilolayer.api.runs import report
-from kilolayer.deploy.exhibit import exhibits
+from kilolayer.deploy.zoo_entry import zoo_entries
 from kilolayer.runtime.browser import open_page
 from kilolayer.runtime.zoo import PREFIX
-from kilolayer.types import UserError, bad_field
+from kilolayer.types import UserError
 
 
 def runs(folder: str | Path = "runs") -> list[ListedRun]:
@@ -46,18 +47,15 @@ def gallery(out: str | Path = "gallery.html", progress: bool = True) -> Path:
     from kilolayer.report.gallery import GalleryEntry, write_gallery
 
     out = Path(out)
-    if out.suffix != ".html":
-        raise bad_field("out", str(out), "a name that ends in .html", out.stem + ".html")
-    if not out.parent.is_dir():
-        raise bad_field("out", str(out), "there is no such directory, make it first")
-    found = exhibits()
+    require_page(out)
+    found = zoo_entries()
     if not found:
         raise UserError("this installation has no zoo: install the package from its wheel.")
     pieces = []
-    with tempfile.TemporaryDirectory() as folder, closing(shown(progress)) as display:
+    with tempfile.TemporaryDirectory() as folder, closing(make_display(progress)) as display:
         display.phase("film")
-        for index, exhibit in enumerate(found):
-            film = play(PREFIX + exhibit.name, out=Path(folder) / f"{exhibit.name}.mp4")
-            pieces.append(GalleryEntry(exhibit, film))
+        for index, zoo_entry in enumerate(found):
+            film = play(PREFIX + zoo_entry.name, out=Path(folder) / f"{zoo_entry.name}.mp4")
+            pieces.append(GalleryEntry(zoo_entry, film))
             display.advance(index + 1, len(found))
         return write_gallery(pieces, out)

@@ -24,18 +24,18 @@ def objective(
     on_evaluation: called with environment steps and the score after every evaluation; an exception
     raised in it, such as `optuna.TrialPruned`, stops a poor run early. metric: a score of an
     evaluation, such as time_at_goal (control steps, higher is better), success or
-    smallest_distance. directory: where the run is kept; by default a fresh one under `runs/`. Each
+    smallest_distance. directory: where the run is kept; by default a new one under `runs/`. Each
     run of a parallel search needs its own directory. Raises UserError for settings that cannot be
     run or an unknown metric.
     """
     scores: list[float] = []
 
-    def hear(steps: int, found: Mapping[str, float]) -> None:
+    def record_score(steps: int, found: Mapping[str, float]) -> None:
         if metric not in found:
             raise bad_field("metric", metric, "no such score", nearest(metric, found))
         scores.append(found[metric])
         if on_evaluation is not None:
             on_evaluation(steps, scores[-1])
 
-    train(recommended(**(overrides or {})), directory, progress, on_evaluation=hear)
+    train(recommended(**(overrides or {})), directory, progress, on_evaluation=record_score)
     return scores[-1]

@@ -6,9 +6,9 @@ import platform
 from importlib import import_module, metadata
 from pathlib import Path
 
-from kilolayer.deploy.exhibit import SECTION, Score, brief, open_exhibit, score_policy
 from kilolayer.deploy.policy import DeployedPolicy
-from kilolayer.deploy.portable import portable, without_places
+from kilolayer.deploy.portable import portable, without_paths
+from kilolayer.deploy.zoo_entry import SECTION, Score, interval_text, open_zoo_entry, score_policy
 from kilolayer.runtime import hub
 from kilolayer.types import bad_field
 
@@ -29,7 +29,7 @@ def write_folder(policy: DeployedPolicy, folder: Path, episodes: int) -> Score:
     config = portable(policy.config)
     dataclasses.replace(policy, config=config, details=details).save(folder)
     return (
-        open_exhibit(folder).score if SECTION in details else score_policy(policy, episodes, SEED)
+        open_zoo_entry(folder).score if SECTION in details else score_policy(policy, episodes, SEED)
     )
 
 
@@ -67,13 +67,13 @@ kilolayer evaluate {hub.PREFIX}{repository}
 ## Score
 
 {score.episodes} episodes with the task's evaluation goals, deterministic actions. 95 % intervals
-over the episodes; they say nothing of other training seeds.
+over the episodes. They do not cover the variation between training seeds.
 
 | measure | value |
 |---|---|
-| success, share of episodes | {brief(score.success, 3)} |
-| time at goal, of {task.episode_length} control steps | {brief(score.time_at_goal, 1)} |
-| final distance, {unit} | {brief(score.final_distance, 3)} |
+| success, share of episodes | {interval_text(score.success, 3)} |
+| time at goal, of {task.episode_length} control steps | {interval_text(score.time_at_goal, 1)} |
+| final distance, {unit} | {interval_text(score.final_distance, 3)} |
 
 ## How it was made
 
@@ -93,23 +93,23 @@ def send(folder: Path, repository: str, private: bool, update: bool) -> str:
     Raises UserError if the repository exists and `update` is false, if there is no token, and if
     the hub cannot be reached.
     """
-    library = hub.open_library()
-    with hub.told(hub.PREFIX + repository):
+    library = hub.import_hub()
+    with hub.hub_errors(hub.PREFIX + repository):
         interface = library.HfApi()
-        made = interface.create_repo(repository, private=private, exist_ok=update)
+        url = interface.create_repo(repository, private=private, exist_ok=update)
         interface.upload_folder(
             repo_id=repository, folder_path=folder, commit_message="A policy of Kilolayer"
         )
-    return str(made)
+    return str(url)
 
 
 def require_repository(repository: str) -> None:
     """Raises UserError if the extra `hub` is missing or the repository name is invalid."""
-    hub.open_library()
-    with hub.told(hub.PREFIX + repository):
+    hub.import_hub()
+    with hub.hub_errors(hub.PREFIX + repository):
         import_module("huggingface_hub.utils").validate_repo_id(repository)
     if repository.count("/") != 1:
-        raise bad_field("repository", repository, "a repository is named OWNER/NAME")
+        raise bad_field("repository", repository, "the name of a repository is OWNER/NAME")
 
 
 def _commands(policy: DeployedPolicy) -> list[str]:
@@ -118,5 +118,5 @@ def _commands(policy: DeployedPolicy) -> list[str]:
         return list(zoo["training"]["commands"])
     manifest = policy.path / "manifest.json"
     if manifest.is_file():
-        return [without_places(json.loads(manifest.read_text())["command"])]
+        return [without_paths(json.loads(manifest.read_text())["command"])]
     return [f"# a policy made by `kilolayer {policy.method}`; its command is not recorded"]

@@ -16,8 +16,15 @@ import numpy as np
 from kilolayer.deploy.policy import open_policy
 from kilolayer.deploy.score import Scorer
 from kilolayer.deploy.smaller.early_exit import EarlyExit
-from kilolayer.deploy.ways import RUNTIMES, Call, Planned, Way, require_one_task, ways_of
-from kilolayer.runtime.progress import ProgressDisplay, Silent
+from kilolayer.deploy.variants import (
+    RUNTIMES,
+    Call,
+    PlannerSettings,
+    Variant,
+    policy_variants,
+    require_one_task,
+)
+from kilolayer.runtime.progress import ProgressDisplay, SilentDisplay
 from kilolayer.types import UserError, bad_field
 
 ROUNDS = 10
@@ -89,14 +96,14 @@ class Latencies:
 def pareto_front(points: Sequence[tuple[float, float | None]]) -> tuple[bool, ...]:
     """Which points `(seconds, score)` no other point dominates; a point without score never is."""
 
-    def beaten(seconds: float, score: float) -> bool:
+    def dominated(seconds: float, score: float) -> bool:
         return any(
             s <= seconds and v >= score and (s, v) != (seconds, score)
             for s, v in points
             if v is not None
         )
 
-    return tuple(score is not None and not beaten(seconds, score) for seconds, score in points)
+    return tuple(score is not None and not dominated(seconds, score) for seconds, score in points)
 
 
 def measure_latency(
@@ -106,7 +113,7 @@ def measure_latency(
     episodes: int = 64,
     runtimes: Sequence[str] = RUNTIMES,
     early_exit: EarlyExit | None = None,
-    planned: Planned | None = None,
+    planned: PlannerSettings | None = None,
     display: ProgressDisplay | None = None,
 ) -> Latencies:
     """Time policies on observations of their task, in alternation, and score them.
@@ -122,18 +129,18 @@ def measure_latency(
         raise bad_field("episodes", episodes, "it must be 0, for no score, or more", 0)
     if not paths:
         raise UserError("name at least one run or policy directory to measure.")
-    display, exiting = display or Silent(), early_exit or EarlyExit()
+    display, early_exit = display or SilentDisplay(), early_exit or EarlyExit()
     policies = [open_policy(path) for path in paths]
     require_one_task(policies)
-    ways: list[Way] = []
+    variants: list[Variant] = []
     for index, policy in enumerate(policies):
         display.phase("policies")
-        ways += ways_of(policy, runtimes, exiting, planned, batch, display)
+        variants += policy_variants(policy, runtimes, early_exit, planned, batch, display)
         display.advance(index + 1, len(policies))
-    singles = _timings(ways, _one_row, repeats, display)
-    batches = _timings(ways, _all_rows, max(ROUNDS, repeats // 10), display)
-    scores = _scores(ways, episodes, display)
-    rows = tuple(map(_latency, ways, singles, batches, scores))
+    singles = _timings(variants, _one_row, repeats, display)
+    batches = _timings(variants, _all_rows, max(ROUNDS, repeats // 10), display)
+    scores = _scores(variants, episodes, display)
+    rows = tuple(map(_latency, variants, singles, batches, scores))
     return Latencies(policies[0].task.name, _machine(), batch, repeats, episodes, rows)
 
 
@@ -142,17 +149,17 @@ def _machine() -> str:
     return f"{os.cpu_count()} cores, {platform.machine()}; JAX on {device.device_kind}."
 
 
-def _latency(way: Way, single: Timing, batched: Timing, score: float | None) -> Latency:
-    torso = way.policy.spec.torso
-    operations, batch_operations = way.operations
+def _latency(variant: Variant, single: Timing, batched: Timing, score: float | None) -> Latency:
+    torso = variant.policy.spec.torso
+    operations, batch_operations = variant.operations
     return Latency(
-        policy=str(way.policy.path),
-        method=way.policy.method,
-        runtime=way.runtime,
+        policy=str(variant.policy.path),
+        method=variant.policy.method,
+        runtime=variant.runtime,
         depth=torso.depth,
         width=torso.width,
         blocks=torso.num_blocks,
-        blocks_used=float(way.blocks.mean()),
+        blocks_used=float(variant.blocks.mean()),
         operations=operations,
         batch_operations=batch_operations,
         single=single,
@@ -170,37 +177,37 @@ def _all_rows(rows: int, index: int) -> slice:
 
 
 def _timings(
-    ways: Sequence[Way],
+    variants: Sequence[Variant],
     choose: Callable[[int, int], slice],
     repeats: int,
     display: ProgressDisplay,
 ) -> list[Timing]:
-    """The timing of each way to act.
+    """The timing of each variant.
 
     With a planner, the median counts an action and its share of a plan; the 99th percentile counts
     an action and a whole plan.
     """
 
-    def timed(way: Way, call: Call) -> Callable[[int], float]:
+    def timed(variant: Variant, call: Call) -> Callable[[int], float]:
         def seconds(index: int) -> float:
-            rows = choose(len(way.blocks), index)
-            observation, goal = (each[rows] for each in way.inputs)
+            rows = choose(len(variant.blocks), index)
+            observation, goal = (each[rows] for each in variant.inputs)
             start = time.perf_counter()
             call(observation, goal)
             return time.perf_counter() - start
 
         return seconds
 
-    calls = [timed(way, way.act) for way in ways]
-    calls += [timed(way, way.plan) for way in ways if way.plan is not None]
+    calls = [timed(variant, variant.act) for variant in variants]
+    calls += [timed(variant, variant.plan) for variant in variants if variant.plan is not None]
     found = [Timing.of(seconds) for seconds in _alternate(calls, repeats, display)]
-    plans = iter(found[len(ways) :])
+    plans = iter(found[len(variants) :])
 
-    def whole(way: Way, act: Timing) -> Timing:
-        plan = Timing(0.0, 0.0) if way.plan is None else next(plans)
-        return Timing(act.median + plan.median / way.replan, act.p99 + plan.p99)
+    def with_plan(variant: Variant, act: Timing) -> Timing:
+        plan = Timing(0.0, 0.0) if variant.plan is None else next(plans)
+        return Timing(act.median + plan.median / variant.replan, act.p99 + plan.p99)
 
-    return list(map(whole, ways, found))
+    return list(map(with_plan, variants, found))
 
 
 def _alternate(
@@ -223,16 +230,18 @@ def _alternate(
     return seconds
 
 
-def _scores(ways: Sequence[Way], episodes: int, display: ProgressDisplay) -> list[float | None]:
+def _scores(
+    variants: Sequence[Variant], episodes: int, display: ProgressDisplay
+) -> list[float | None]:
     if episodes == 0:
-        return [None] * len(ways)
+        return [None] * len(variants)
     display.phase("scores")
-    first = ways[0].policy
+    first = variants[0].policy
     scorer = Scorer(first.task, first.config, episodes)
     # A policy on two runtimes has one score function, so it is scored once.
     found: dict[Callable[[Scorer], float], float] = {}
-    for index, way in enumerate(ways):
-        if way.score not in found:
-            found[way.score] = way.score(scorer)
-        display.advance(index + 1, len(ways))
-    return [found[way.score] for way in ways]
+    for index, variant in enumerate(variants):
+        if variant.score not in found:
+            found[variant.score] = variant.score(scorer)
+        display.advance(index + 1, len(variants))
+    return [found[variant.score] for variant in variants]

@@ -19,7 +19,7 @@ import numpy as np
 from kilolayer.analysis.load import Run
 from kilolayer.analysis.statistics import proportion_interval
 from kilolayer.deploy.policy import DeployedPolicy
-from kilolayer.runtime.progress import ProgressDisplay, Silent
+from kilolayer.runtime.progress import ProgressDisplay, SilentDisplay
 from kilolayer.tasks.ant import OPEN_GOAL_DISTANCE, Ant
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.mazes import EVALUATION_TASKS
@@ -36,25 +36,26 @@ MAZES = {f"antmaze-{layout}-v0": layout for layout in (*EVALUATION_TASKS, ARENA)
 DATASET_WORDS = re.compile(r"-(navigate|stitch|explore|oraclerep)(?=-)")
 # OGBench's other mazes, by a part of the name, with the reason why no policy is scored there.
 REFUSED = {
-    "visual-": "it shows pictures, and policies here sense numbers",
-    "-singletask": "it rewards one task and tells no goal; score in the maze itself",
-    "-teleport": "it throws the ant to places at random, as no task here does",
-    "pointmaze-": "its point has no velocity and senses 2 numbers, where the point here senses 4",
-    "humanoidmaze-": "its humanoid has 21 motors and senses 69 numbers, where the one here has 17 "
-    "and senses 246",
-    "antsoccer-": "its ant senses 42 numbers, where ant_ball senses 31",
+    "visual-": "its observations are images, and policies of this package observe state vectors",
+    "-singletask": "it rewards one fixed task and gives the policy no goal; use the maze without "
+    "-singletask",
+    "-teleport": "it teleports the ant to random places, which no task of this package does",
+    "pointmaze-": "its point has no velocity and 2 observations; the point of this package has 4",
+    "humanoidmaze-": "its humanoid has 21 actuators and 69 observations; the humanoid of this "
+    "package has 17 and 246",
+    "antsoccer-": "its ant has 42 observations; ant_ball has 31",
 }
 EPISODES = 10
 STEPS = 1000
-# Environments per batch of the policy; OGBench steps them one after the other.
-AT_ONCE = 20
+# Environments per batch of the policy. OGBench steps them one after the other.
+BATCH_ENVS = 20
 OBSERVATION, ACTION = 29, 8
 # Offset from OGBench's coordinates to those of the policy's task, m along x and y.
 MAZE_SHIFT, ARENA_SHIFT = np.array([4.0, 4.0]), np.array([-10.0, -10.0])
 
 
 @dataclass(frozen=True)
-class Trial:
+class EpisodeSpec:
     """One episode of an OGBench task.
 
     task: OGBench's task number, from 1. seed: of everything that the environment draws. start, goal
@@ -85,21 +86,25 @@ def score(
     maze, or if the policy's body is not OGBench's ant.
     """
     layout = find_maze(name)
-    display = display or Silent()
+    display = display or SilentDisplay()
     _require_fit(policy.task, name, layout, display)
     for field, value in (("episodes", episodes), ("samples", samples), ("steps", steps)):
         if value < 1:
             raise bad_field(field, value, "it must be at least 1", 1)
-    _maker()
-    trials = _arena_trials(episodes, seed) if layout == ARENA else _trials(layout, episodes, seed)
-    judged = _Judge(policy, layout, samples, seed).play(trials, steps, display)
-    numbers = np.array([trial.task for trial in trials])
+    _make_maze_env()  # Raises before any work if OGBench is missing.
+    specs = (
+        _arena_episodes(episodes, seed)
+        if layout == ARENA
+        else _task_episodes(layout, episodes, seed)
+    )
+    time_at_goal = _EpisodePlayer(policy, layout, samples, seed).play(specs, steps, display)
+    numbers = np.array([spec.task for spec in specs])
     if layout == ARENA:
-        return {f"goals at {OPEN_GOAL_DISTANCE:g} m": _scores(judged)}
+        return {f"goals at {OPEN_GOAL_DISTANCE:g} m": _scores(time_at_goal)}
     by_task = {
-        f"task {number}": _scores(judged[numbers == number]) for number in np.unique(numbers)
+        f"task {number}": _scores(time_at_goal[numbers == number]) for number in np.unique(numbers)
     }
-    return by_task | {"all tasks": _scores(judged)}
+    return by_task | {"all tasks": _scores(time_at_goal)}
 
 
 def find_maze(name: str) -> str:
@@ -119,15 +124,16 @@ def find_maze(name: str) -> str:
 
 
 def _require_fit(task: Task, name: str, layout: str, display: ProgressDisplay) -> None:
-    """Raise UserError unless the task's body is OGBench's ant; note a maze new to the policy."""
+    """Raise UserError unless the task's body is OGBench's ant. Print a note if the policy was not
+    trained in this maze."""
     sizes = len(task.observation), task.action_dim
     if sizes != (OBSERVATION, ACTION):
-        reason = f"it senses {sizes[0]} numbers and gives {sizes[1]} actions, not 29 and 8"
+        reason = f"it has {sizes[0]} observations and {sizes[1]} actions, not 29 and 8"
     elif type(task) is not Ant:
-        reason = "it has other motors or another time step, though its numbers are as many"
+        reason = "its actuators or its time step differ from those of OGBench's ant"
     else:
         if task.layout != (None if layout == ARENA else layout):
-            display.note(f"note: the policy's task is {task.name}, so {name} is new to it")
+            display.note(f"note: the policy was trained on {task.name}, not in {name}")
         return
     raise UserError(
         f"a policy of task {task.name} cannot be scored in {name}: {reason}; score one of the task "
@@ -152,29 +158,31 @@ def _seed(*parts: int) -> int:
     return int(np.random.SeedSequence([part % 2**32 for part in parts]).generate_state(1)[0])
 
 
-def _trials(layout: str, episodes: int, seed: int) -> list[Trial]:
+def _task_episodes(layout: str, episodes: int, seed: int) -> list[EpisodeSpec]:
     """Starts and goals as OGBench draws them."""
     numbers = range(1, len(EVALUATION_TASKS[layout]) + 1)
     return [
-        Trial(number, _seed(seed, number, episode))
+        EpisodeSpec(number, _seed(seed, number, episode))
         for number in numbers
         for episode in range(episodes)
     ]
 
 
-def _arena_trials(episodes: int, seed: int) -> list[Trial]:
+def _arena_episodes(episodes: int, seed: int) -> list[EpisodeSpec]:
     """Starts and goals of the task `ant` around the arena's centre; OGBench draws only the pose."""
     task = Ant()
-    told = evaluation_start(task, evaluation_key(seed, 0), episodes, "evaluation")
-    starts, goals = (np.asarray(a, float) - ARENA_SHIFT for a in (told.qpos[:, :2], told.goal))
+    sampled = evaluation_start(task, evaluation_key(seed, 0), episodes, "evaluation")
+    starts, goals = (
+        np.asarray(a, float) - ARENA_SHIFT for a in (sampled.qpos[:, :2], sampled.goal)
+    )
     return [
-        Trial(1, _seed(seed, 1, episode), start, goal)
+        EpisodeSpec(1, _seed(seed, 1, episode), start, goal)
         for episode, (start, goal) in enumerate(zip(starts, goals, strict=True))
     ]
 
 
-class _Judge:
-    """Plays trials of one maze. One call of the policy serves up to `AT_ONCE` trials per step."""
+class _EpisodePlayer:
+    """Plays episodes of one maze. Each step, one call of the policy acts in up to 20 of them."""
 
     def __init__(self, policy: Run | DeployedPolicy, layout: str, samples: int, seed: int):
         self._layout = layout
@@ -188,52 +196,55 @@ class _Judge:
 
         self._act = jax.jit(act)
 
-    def play(self, trials: Sequence[Trial], steps: int, display: ProgressDisplay) -> np.ndarray:
-        """Control steps at the goal, `[trials]`."""
+    def play(
+        self, specs: Sequence[EpisodeSpec], steps: int, display: ProgressDisplay
+    ) -> np.ndarray:
+        """Control steps at the goal, `[specs]`."""
         display.phase("OGBench")
-        time_at_goal = np.zeros(len(trials), int)
-        size = min(AT_ONCE, len(trials))
-        for first in range(0, len(trials), size):
+        time_at_goal = np.zeros(len(specs), int)
+        size = min(BATCH_ENVS, len(specs))
+        for first in range(0, len(specs), size):
             batch = slice(first, first + size)
             key = jax.random.fold_in(self._key, first)
-            for step, reached in enumerate(self._steps(trials[batch], size, key, steps), start=1):
+            for step, reached in enumerate(self._steps(specs[batch], size, key, steps), start=1):
                 time_at_goal[batch] += reached
                 display.advance(
                     first * steps + step * len(reached),
-                    len(trials) * steps,
+                    len(specs) * steps,
                     reached=int((time_at_goal > 0).sum()),
                 )
         return time_at_goal
 
     def _steps(
-        self, trials: Sequence[Trial], size: int, key: jax.Array, steps: int
+        self, specs: Sequence[EpisodeSpec], size: int, key: jax.Array, steps: int
     ) -> Iterator[np.ndarray]:
-        """Yields after each step which trials are at their goal. size: the policy's batch size."""
-        environments = [_environment(self._layout, number) for number in range(len(trials))]
+        """Yields after each step which episodes are at their goal. size: the policy's batch
+        size."""
+        environments = [_environment(self._layout, number) for number in range(len(specs))]
         observations, goals = np.zeros((size, OBSERVATION)), np.zeros((size, 2))
-        reached = np.zeros(len(trials), bool)
-        for world, (environment, trial) in enumerate(zip(environments, trials, strict=True)):
-            observations[world] = _begin(environment, trial)
-            goals[world] = environment.cur_goal_xy + self._shift
+        reached = np.zeros(len(specs), bool)
+        for index, (environment, spec) in enumerate(zip(environments, specs, strict=True)):
+            observations[index] = _reset(environment, spec)
+            goals[index] = environment.cur_goal_xy + self._shift
         for step_key in jax.random.split(key, steps):
             sensed = observations.astype(np.float32)
             sensed[:, :2] = observations[:, :2] + self._shift
             actions = np.asarray(self._act(self._state, sensed, goals.astype(np.float32), step_key))
-            for world, environment in enumerate(environments):
-                observations[world], _, _, _, info = environment.step(actions[world])
-                reached[world] = info["success"] > 0
+            for index, environment in enumerate(environments):
+                observations[index], _, _, _, info = environment.step(actions[index])
+                reached[index] = info["success"] > 0
             yield reached
 
 
-def _begin(environment: Any, trial: Trial) -> np.ndarray:
+def _reset(environment: Any, spec: EpisodeSpec) -> np.ndarray:
     """Begin an episode and return the ant's observation in OGBench's frame."""
-    environment.action_space.seed(trial.seed)
-    with _numpy_seed(trial.seed):
-        observation, _ = environment.reset(seed=trial.seed, options={"task_id": trial.task})
-    if trial.start is None or trial.goal is None:
+    environment.action_space.seed(spec.seed)
+    with _numpy_seed(spec.seed):
+        observation, _ = environment.reset(seed=spec.seed, options={"task_id": spec.task})
+    if spec.start is None or spec.goal is None:
         return observation
-    environment.set_goal(goal_xy=trial.goal)
-    environment.set_xy(trial.start)
+    environment.set_goal(goal_xy=spec.goal)
+    environment.set_xy(spec.start)
     return environment.get_ob()
 
 
@@ -251,16 +262,16 @@ def _numpy_seed(seed: int) -> Iterator[None]:
 @cache
 def _environment(layout: str, number: int) -> Any:
     """OGBench's maze environment. Cached because each new one leaves a temporary file open."""
-    make, own = _maker(), tempfile.tempdir
+    make, previous = _make_maze_env(), tempfile.tempdir
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         tempfile.tempdir = directory
         try:
             return make("ant", "maze", maze_type=layout, terminate_at_goal=False)
         finally:
-            tempfile.tempdir = own
+            tempfile.tempdir = previous
 
 
-def _maker() -> Any:
+def _make_maze_env() -> Any:
     try:
         return import_module("ogbench.locomaze.maze").make_maze_env
     except ImportError as error:

@@ -52,7 +52,7 @@ class ActorSpec:
 
 
 @dataclass(frozen=True)
-class Student:
+class ActorAgent:
     """An agent that acts but never learns. Its state is the actor."""
 
     spec: ActorSpec
@@ -64,7 +64,9 @@ class Student:
         return jnp.tanh(mean) if deterministic else sample_action(mean, log_std, key)[0]
 
     def rate(self, state: Actor, observation: Array, action: Array, goal: Array) -> Array:
-        raise UserError("a policy on its own has no critic to choose among actions: use 1 sample.")
+        raise UserError(
+            "a policy without its run has no critic to choose among actions: use 1 sample."
+        )
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,8 @@ class DeployedPolicy:
         return task_of(self.config.task)
 
     @property
-    def agent(self) -> Student:
-        return Student(self.spec)
+    def agent(self) -> ActorAgent:
+        return ActorAgent(self.spec)
 
     @property
     def policy(self) -> Policy:
@@ -113,10 +115,10 @@ class DeployedPolicy:
 
 def is_policy(path: str | Path) -> bool:
     """Whether the path is a policy directory; raises UserError for a name that the zoo lacks."""
-    return DIRECTORY.is_one(resolve(path))
+    return DIRECTORY.exists(resolve(path))
 
 
-def open_actor(path: str | Path) -> Run | DeployedPolicy:
+def open_run_or_policy(path: str | Path) -> Run | DeployedPolicy:
     """Open a policy directory or a zoo policy as such, and a run with its whole agent state."""
     return open_policy(path) if is_policy(path) else load(Path(path))
 
@@ -136,8 +138,8 @@ def open_policy(path: str | Path) -> DeployedPolicy:
     actor = getattr(parameters, "actor", None)
     if not isinstance(actor, Actor) or run.config.agent_name == "bc":
         raise UserError(
-            f"the agent {run.config.agent_name} of {path} has no Gaussian actor that is told "
-            "goals: crl, sac, sac-her, ppo, gcsl and gcbc have one."
+            f"the agent {run.config.agent_name} of {path} has no goal-conditioned Gaussian actor: "
+            "crl, sac, sac-her, ppo, gcsl and gcbc have one."
         )
     plan = TrainPlan.derive(run.config, run.task.episode_length)
     spec = ActorSpec(task_spec(run.task), plan.actor_torso)
@@ -151,6 +153,6 @@ def _open_directory(path: Path) -> DeployedPolicy:
         config = RunConfig.from_json(json.dumps(card["config"]), str(path / DIRECTORY.card_name))
         method, details = card["method"], card["details"]
     except (KeyError, TypeError) as error:
-        raise DIRECTORY.broken(path, error) from error
+        raise DIRECTORY.damaged(path, error) from error
     actor = DIRECTORY.fill(jax.eval_shape(spec.init, jax.random.key(0)), path)
     return DeployedPolicy(path, config, spec, actor, method, details)

@@ -7,7 +7,7 @@ from kilolayer.config import RunConfig
 from kilolayer.types import bad_field
 
 # Options of `train` that name directories, and the replacement value; None drops the option.
-PLACES = {"--out": None, "--start-from": "RUN", "--resume": "RUN"}
+PATH_OPTIONS = {"--out": None, "--start-from": "RUN", "--resume": "RUN"}
 
 
 def portable(config: RunConfig) -> RunConfig:
@@ -25,15 +25,15 @@ def portable(config: RunConfig) -> RunConfig:
     return config.having(**names)
 
 
-def without_places(command: str) -> str:
+def without_paths(command: str) -> str:
     """The command for another machine: without --out, and with RUN for other directories."""
     words, kept = iter(shlex.split(command)), []
     for word in words:
         option, joined, value = word.partition("=")
-        if option not in PLACES:
+        if option not in PATH_OPTIONS:
             kept.append(word)
             continue
         value = value if joined else next(words, "")
-        if PLACES[option] is not None:
-            kept += [option, "None" if value == "None" else str(PLACES[option])]
+        if PATH_OPTIONS[option] is not None:
+            kept += [option, "None" if value == "None" else str(PATH_OPTIONS[option])]
     return shlex.join(kept)

@@ -21,11 +21,11 @@ from kilolayer.training.evaluate import (
     evaluation_start,
 )
 
-FRESH = 2**30  # an evaluation number that no run reaches
+NEW_EPISODES = 2**30  # an evaluation number that no run reaches
 
 
 @dataclass(frozen=True)
-class Paired:
+class PairedScores:
     """Two policies on the same episodes.
 
     change: mean paired difference in time at goal from the baseline, in control steps; its `seeds`
@@ -37,11 +37,11 @@ class Paired:
     change: Estimate
 
 
-def paired(task: Task, episodes: Episodes, baseline: Episodes) -> Paired:
+def compare_paired(task: Task, episodes: Episodes, baseline: Episodes) -> PairedScores:
     """Compare two policies episode by episode; raises UserError for a single episode."""
     ours, theirs = (episode_scores(task, each)[HEADLINE] for each in (episodes, baseline))
     longest = float(task.episode_length)
-    return Paired(
+    return PairedScores(
         episode_metrics(task, episodes),
         episode_metrics(task, baseline),
         mean_interval(ours - theirs, (-longest, longest)),
@@ -54,8 +54,8 @@ class Scorer:
 
     config: of the policies' original run, for the physics. episodes: played on the task's
     evaluation goals. With one seed, the scores of two policies differ only by their actions. index:
-    number of the evaluation within the seed; `FRESH` gives starts and goals that no run has seen
-    and that selected no policy.
+    number of the evaluation within the seed; `NEW_EPISODES` gives starts and goals that no run has
+    seen and that selected no policy.
     """
 
     task: Task

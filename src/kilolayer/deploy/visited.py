@@ -38,7 +38,7 @@ def visited(
     steps = play(state)
     times = np.linspace(0, length - 1, per_env).astype(int)
 
-    def taken(leaf: jax.Array) -> np.ndarray:
+    def selected(leaf: jax.Array) -> np.ndarray:
         return np.asarray(leaf)[times].reshape(-1, leaf.shape[-1])[:rows]
 
-    return taken(steps.observation), taken(steps.goal)
+    return selected(steps.observation), selected(steps.goal)

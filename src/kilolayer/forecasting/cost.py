@@ -5,8 +5,8 @@ from typing import Any
 
 import jax
 
-from kilolayer.networks.arithmetic import Arithmetic, arithmetic, bytes_of
-from kilolayer.runtime.mesh import whole
+from kilolayer.networks.arithmetic import Arithmetic, arithmetic, tree_bytes
+from kilolayer.runtime.mesh import replicated
 from kilolayer.training.step import Trainer
 
 
@@ -37,21 +37,21 @@ def device_memory(trainer: Trainer) -> tuple[dict[str, int], float]:
     of a round is counted as activations and temporaries.
     """
     state = jax.eval_shape(trainer.init)
-    shardings = (trainer.shardings, whole(trainer.mesh))
+    shardings = (trainer.shardings, replicated(trainer.mesh))
     began = time.perf_counter()
     program = jax.jit(trainer.round, out_shardings=shardings, donate_argnums=0).lower(state)
     analysis: Any = program.compile().memory_analysis()
     seconds = time.perf_counter() - began
-    parameters = bytes_of(getattr(state.agent, "parameters", state.agent))
+    parameters = tree_bytes(getattr(state.agent, "parameters", state.agent))
     working = analysis.temp_size_in_bytes + max(
         0, analysis.output_size_in_bytes - analysis.alias_size_in_bytes
     )
     gradients = min(parameters, working)
     return {
         "parameters": parameters,
-        "optimiser": bytes_of(state.agent) - parameters + bytes_of(state.average),
+        "optimiser": tree_bytes(state.agent) - parameters + tree_bytes(state.average),
         "gradients": gradients,
         "activations and temporaries": working - gradients,
-        "replay buffer": bytes_of(state.buffer),
-        "environments": bytes_of(state.envs),
+        "replay buffer": tree_bytes(state.buffer),
+        "environments": tree_bytes(state.envs),
     }, seconds

@@ -10,16 +10,16 @@ import jax
 from kilolayer.config import RunConfig
 from kilolayer.forecasting.calibrate import Range, StepTimes, calibrate, combine_ranges
 from kilolayer.forecasting.cost import action_arithmetic, device_memory, update_arithmetic
-from kilolayer.networks.arithmetic import Arithmetic, bytes_of, parameters_of
+from kilolayer.networks.arithmetic import Arithmetic, parameter_counts, tree_bytes
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.plan import TrainPlan, check_data_source
-from kilolayer.runtime.devices import Accelerator, find_accelerator, memory_here, resident_bytes
+from kilolayer.runtime.devices import Accelerator, find_accelerator, local_memory, resident_bytes
 from kilolayer.runtime.mesh import make_mesh
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.registry import task_of
 from kilolayer.training.build import build_trainer
-from kilolayer.training.sizes import BEYOND_ANY
+from kilolayer.training.sizes import MAX_MEMORY
 from kilolayer.training.step import TrainState
 from kilolayer.types import UserError, bad_field
 
@@ -135,7 +135,7 @@ class _Target:
             batch_size=whole.agent.batch_size // self.devices,
             update_to_data=whole.collection.update_to_data * self.devices,
         )
-        kinds, seconds = device_memory(build_trainer(per_device, room=BEYOND_ANY))
+        kinds, seconds = device_memory(build_trainer(per_device, memory=MAX_MEMORY))
         copies = self.devices if self.memory_is_shared else 1
         return {name: copies * size for name, size in kinds.items()}, seconds
 
@@ -153,9 +153,9 @@ def forecast_run(
     memory, compile_seconds = target.memory()
     if target.memory_is_shared:
         memory = _shared_memory(memory, resident_bytes())
-    room = int(accelerator.memory) if accelerator else memory_here()
+    room = int(accelerator.memory) if accelerator else local_memory()
     peak = sum(memory.values())
-    trainer = build_trainer(target.device_config, room=BEYOND_ANY)
+    trainer = build_trainer(target.device_config, memory=MAX_MEMORY)
     state = jax.eval_shape(trainer.init)
     update, action = update_arithmetic(trainer), action_arithmetic(trainer)
     if accelerator is not None:
@@ -172,7 +172,7 @@ def forecast_run(
         rounds=plan.prefill_unrolls + plan.training_unrolls,
         updates=updates,
         env_steps=plan.total_steps,
-        parameters=parameters_of(state.agent),
+        parameters=parameter_counts(state.agent),
         flops={
             "update": update.flops,
             "environment step": per_step,
@@ -185,7 +185,7 @@ def forecast_run(
         disk_bytes=_disk_bytes(target, state),
         compile_seconds=compile_seconds,
         seconds_per_round=times and _round_seconds(times, plan),
-        hours=times and _hours(times, target, bytes_of(state)),
+        hours=times and _hours(times, target, tree_bytes(state)),
         assumptions=_assumptions(target, times, peak),
         advice=() if peak <= room else _advice(target, memory, room, display),
     )
@@ -212,7 +212,7 @@ def _disk_bytes(target: _Target, state: TrainState) -> int:
     # A dataset stays in its own file.
     buffer = state.buffer if config.collection.dataset is None else None
     loop = (buffer, state.envs, state.key)
-    return agents * bytes_of(state.learnt) + min(agents, 3) * bytes_of(loop)
+    return agents * tree_bytes(state.checkpointed) + min(agents, 3) * tree_bytes(loop)
 
 
 def _evaluation_steps(target: _Target) -> int:
@@ -298,7 +298,7 @@ def _advice(
     """Options that each need less memory than `memory`."""
     peak, options = sum(memory.values()), []
     if (
-        build_trainer(target.config, room=BEYOND_ANY).plan.replay_capacity
+        build_trainer(target.config, memory=MAX_MEMORY).plan.replay_capacity
         > target.config.collection.unroll_length
     ):
         options.append(_smaller_replay_buffer(target, memory, room))

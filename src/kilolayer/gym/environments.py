@@ -42,7 +42,7 @@ class TaskEnv(gymnasium.Env[Any, np.ndarray]):
         self.metadata = self.metadata | {"render_fps": 1 / task.world.control_step}
         self.observation_space = self._envs.observation_space
         self.action_space = self._envs.action_space
-        self._path: list[np.ndarray] = []  # positions since the reset, for pictures
+        self._path: list[np.ndarray] = []  # qpos since the reset, for pictures
         self._drawing = ExitStack()
         self._scene: Any = None
 
@@ -52,11 +52,11 @@ class TaskEnv(gymnasium.Env[Any, np.ndarray]):
         super().reset(seed=seed)
         outcome = self._envs.begin(_first_seed(self, self._envs, seed), options)
         self._path = []
-        return self._tell(outcome)
+        return self._result(outcome)
 
     def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         outcome = self._envs.step(np.asarray(action, np.float32)[None], np.zeros(1, bool))
-        observation, info = self._tell(outcome)
+        observation, info = self._result(outcome)
         reward = 0.0 if info["is_success"] else -1.0
         return observation, reward, bool(outcome.terminated[0]), False, info
 
@@ -81,7 +81,7 @@ class TaskEnv(gymnasium.Env[Any, np.ndarray]):
         self._drawing.close()
         self._scene = None
 
-    def _tell(self, outcome: Outcome) -> tuple[Observation, dict[str, Any]]:
+    def _result(self, outcome: Outcome) -> tuple[Observation, dict[str, Any]]:
         self._latest = outcome
         if self.render_mode is not None:
             self._path.append(np.array(self._envs.state.physics.qpos)[0])
@@ -126,25 +126,25 @@ class TaskVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
         super().reset(seed=seed)
         outcome = self._envs.begin(_first_seed(self, self._envs, seed), options)
         self._ended[:] = False
-        return self._tell(outcome)
+        return self._result(outcome)
 
     def step(
         self, actions: np.ndarray
     ) -> tuple[Observation, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        begun = self._ended
-        outcome = self._envs.step(np.asarray(actions, np.float32), begun)
-        observation, info = self._tell(outcome)
-        terminated = outcome.terminated & ~begun
+        resetting = self._ended
+        outcome = self._envs.step(np.asarray(actions, np.float32), resetting)
+        observation, info = self._result(outcome)
+        terminated = outcome.terminated & ~resetting
         truncated = outcome.steps >= self.max_episode_steps
         self._ended = terminated | truncated
-        reward = np.where(info["is_success"] | begun, 0.0, -1.0)
+        reward = np.where(info["is_success"] | resetting, 0.0, -1.0)
         return observation, reward, terminated, truncated, info
 
     def compute_reward(self, achieved_goal: Any, desired_goal: Any, info: Any) -> np.ndarray:
         """0 within the success radius and -1 elsewhere, `[..., goal] -> [...]`."""
         return self._envs.reward(achieved_goal, desired_goal)
 
-    def _tell(self, outcome: Outcome) -> tuple[Observation, dict[str, Any]]:
+    def _result(self, outcome: Outcome) -> tuple[Observation, dict[str, Any]]:
         observation = {name: np.array(value) for name, value in outcome.observation.items()}
         everywhere = np.ones(self.num_envs, bool)
         return observation, {"is_success": np.array(outcome.success), "_is_success": everywhere}

@@ -75,9 +75,9 @@ class ParallelEnvs:
             key = self.state.key
         else:
             # SeedSequence uses all bits of a seed of any size.
-            seeds = [np.random.SeedSequence(seed + world) for world in range(self.num_envs)]
+            seeds = [np.random.SeedSequence(seed + index) for index in range(self.num_envs)]
             key = np.stack([entropy.generate_state(2) for entropy in seeds])
-        self._state, outcome = self._begin(key, self._told(options))
+        self._state, outcome = self._begin(key, self._goal_option(options))
         return jax.device_get(outcome)
 
     def step(self, actions: np.ndarray, restart: np.ndarray) -> Outcome:
@@ -93,7 +93,7 @@ class ParallelEnvs:
         """0 within the success radius and -1 elsewhere, `[..., goal] -> [...]`."""
         return np.where(is_success(self.task, achieved, desired), 0.0, -1.0)
 
-    def _told(self, options: dict[str, Any] | None) -> np.ndarray | None:
+    def _goal_option(self, options: dict[str, Any] | None) -> np.ndarray | None:
         """The goals in a reset's options, `[envs, goal]`, or None. One goal `[goal]` is used for
         all environments."""
         if not options or "goal" not in options:
@@ -107,27 +107,27 @@ class ParallelEnvs:
             )
         return np.broadcast_to(goal, shape)
 
-    def _draw(self, key: Array, told: Array | None) -> tuple[Array, Array, Array, Array]:
+    def _draw(self, key: Array, commanded: Array | None) -> tuple[Array, Array, Array, Array]:
         """Goal, qpos, qvel and next key of each environment, drawn from its own key alone."""
 
-        def draw(key: Array, told: Array | None) -> tuple[Array, Array, Array, Array]:
+        def draw(key: Array, commanded: Array | None) -> tuple[Array, Array, Array, Array]:
             key, goal_key, start_key = jax.random.split(jax.random.wrap_key_data(key), 3)
             task, split = self.task, self._split
-            goal = task.sample_goal(goal_key, 1, split) if told is None else told[None]
+            goal = task.sample_goal(goal_key, 1, split) if commanded is None else commanded[None]
             qpos, qvel = task.reset(start_key, goal, split)
             return goal[0], qpos[0], qvel[0], jax.random.key_data(key)
 
-        return jax.vmap(draw)(key, told)
+        return jax.vmap(draw)(key, commanded)
 
-    def _begin_all(self, key: Array, told: Array | None) -> tuple[State, Outcome]:
-        goal, qpos, qvel, key = self._draw(key, told)
+    def _begin_all(self, key: Array, commanded: Array | None) -> tuple[State, Outcome]:
+        goal, qpos, qvel, key = self._draw(key, commanded)
         state = State(self._physics.init(qpos, qvel), goal, jnp.zeros(len(goal), jnp.int32), key)
-        return self._tell(state)
+        return self._observe(state)
 
     def _step_all(self, state: State, actions: Array, restart: Array) -> tuple[State, Outcome]:
         physics = self._physics.step(state.physics, jnp.clip(actions, -1.0, 1.0))
 
-        def anew() -> State:
+        def with_resets() -> State:
             goal, qpos, qvel, key = self._draw(state.key, None)
             each = restart[:, None]
             return State(
@@ -137,12 +137,12 @@ class ParallelEnvs:
                 jnp.where(each, key, state.key),
             )
 
-        def on() -> State:
+        def without_resets() -> State:
             return State(physics, state.goal, state.episode_step + 1, state.key)
 
-        return self._tell(jax.lax.cond(jnp.any(restart), anew, on))
+        return self._observe(jax.lax.cond(jnp.any(restart), with_resets, without_resets))
 
-    def _tell(self, state: State) -> tuple[State, Outcome]:
+    def _observe(self, state: State) -> tuple[State, Outcome]:
         task, physics = self.task, state.physics
         goal, achieved = task.current_goal(physics, state.goal), task.achieved_goal(physics)
         observation = {

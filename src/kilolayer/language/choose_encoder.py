@@ -85,7 +85,7 @@ def reopen_encoder(name: str, run: Path, task: Task) -> Encoder:
 def _open_or_train_own(
     path: Path, task: Task, updates: int, seed: int, display: ProgressDisplay
 ) -> Encoder:
-    if DIRECTORY.is_one(path):
+    if DIRECTORY.exists(path):
         display.note(f"the encoder {path} of this task exists already")
         return open_encoder(str(path))
     from kilolayer.language.encoders.train_own import train_own

@@ -8,7 +8,7 @@ import numpy as np
 from kilolayer.language.base import Context, Encoder, Example, Features
 from kilolayer.language.encoders.checks import check_pictures, check_sentences
 from kilolayer.language.scenes import draw_pictures
-from kilolayer.runtime.progress import ProgressDisplay, Silent
+from kilolayer.runtime.progress import ProgressDisplay, SilentDisplay
 from kilolayer.tasks.base import Task
 from kilolayer.types import UserError
 
@@ -42,7 +42,7 @@ def encode_context(
     sentences, pictures = check_sentences(sentences), check_pictures(pictures)
     if len(sentences) != len(pictures):
         raise UserError(f"{len(sentences)} sentences do not go with {len(pictures)} pictures.")
-    display = display or Silent()
+    display = display or SilentDisplay()
     display.phase("pictures")
     patches = _encode_once(
         (sha256(picture.tobytes()).digest() for picture in pictures),

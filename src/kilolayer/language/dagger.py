@@ -20,7 +20,7 @@ from kilolayer.language.module import ActionModule
 from kilolayer.networks.actor import Gaussian, unsquash
 from kilolayer.physics.base import Physics
 from kilolayer.tasks.base import Task
-from kilolayer.training.evaluate import play_step, playing_on
+from kilolayer.training.evaluate import continue_episodes, step_episodes
 from kilolayer.training.rollout import EnvState, reset
 from kilolayer.types import Array, Metrics, bad_field
 
@@ -224,20 +224,20 @@ class DAgger:
         envs = self._set_goals(state, instructions.goal[index], reset_key)
         embedding = instructions.embedding[index]
         by_teacher = jnp.arange(count) < jnp.round(count * self.teacher_share(state.rounds))
-        noisy = (jnp.arange(count) % 2)[:, None]
+        with_noise = (jnp.arange(count) % 2)[:, None]
 
         def control_step(carry: tuple, key: Array) -> tuple[tuple, tuple]:
             playing, chunk = carry
             observation = task.observe(playing.physics)
             mean, log_std = state.teacher(observation, playing.goal)
             action, chunk = module.act(chunk, observation, embedding)
-            noise = noisy * jnp.exp(log_std) * jax.random.normal(key, mean.shape)
+            noise = with_noise * jnp.exp(log_std) * jax.random.normal(key, mean.shape)
             before_tanh = jnp.where(by_teacher[:, None], mean, unsquash(action))
             recorded = (observation, jnp.tanh(mean), playing.alive)
-            playing, _ = play_step(task, self.physics, playing, jnp.tanh(before_tanh + noise))
+            playing, _ = step_episodes(task, self.physics, playing, jnp.tanh(before_tanh + noise))
             return (playing, chunk), recorded
 
-        carry = (playing_on(envs.physics, envs.goal), module.initial_carry(count))
+        carry = (continue_episodes(envs.physics, envs.goal), module.initial_carry(count))
         (playing, _), recorded = jax.lax.scan(
             control_step, carry, jax.random.split(steps_key, self.interval)
         )

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kilolayer.agents.base import Player
+from kilolayer.agents.base import ActingAgent
 from kilolayer.config import RunConfig
 from kilolayer.language.base import Example
 from kilolayer.physics.base import Physics
@@ -18,11 +18,11 @@ from kilolayer.tasks.base import Task, is_success
 from kilolayer.training.evaluate import (
     RECORDED_ENVS,
     Episodes,
-    Start,
+    EpisodeStart,
     episode_metrics,
     evaluation_key,
     evaluation_start,
-    play,
+    play_episodes,
 )
 from kilolayer.types import Array
 
@@ -49,7 +49,7 @@ class ConditionedPolicy(Protocol):
 class GoalPolicy:
     """A goal-reaching agent. The condition is the commanded goal of each episode."""
 
-    agent: Player
+    agent: ActingAgent
 
     def begin(self, state: Any, condition: Array) -> Array:
         return jnp.asarray(condition)
@@ -137,13 +137,13 @@ class EvaluationSet:
         """`(state, condition) -> Episodes`, numpy, compiled at the first call."""
 
         @jax.jit
-        def run(state: Any, condition: Any, start: Start) -> Episodes:
+        def run(state: Any, condition: Any, start: EpisodeStart) -> Episodes:
             def act(memory: Any, observation: Array, goal: Array, key: Array) -> tuple[Array, Any]:
                 return policy.act(state, memory, observation)
 
             memory = policy.begin(state, condition)
             length = self.task.episode_length
-            return play(self.task, self.physics, act, memory, self.key, start, length)
+            return play_episodes(self.task, self.physics, act, memory, self.key, start, length)
 
         return lambda state, condition: jax.tree.map(np.asarray, run(state, condition, self.start))
 
@@ -161,7 +161,7 @@ class EvaluationSet:
         return evaluation_key(self.seed, 0)
 
     @cached_property
-    def start(self) -> Start:
+    def start(self) -> EpisodeStart:
         count = len(self.examples)
         return evaluation_start(self.task, self.key, count, "evaluation", self.goal)
 

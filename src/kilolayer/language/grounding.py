@@ -212,7 +212,7 @@ class Grounding:
 
 def is_grounding(path: str | Path) -> bool:
     """Whether the path is a grounding directory."""
-    return DIRECTORY.is_one(path)
+    return DIRECTORY.exists(path)
 
 
 def open_grounding(path: str | Path, encoder: Encoder | None = None) -> Grounding:
@@ -231,7 +231,7 @@ def open_grounding(path: str | Path, encoder: Encoder | None = None) -> Groundin
         shapes = Shapes(**card["shapes"] | {"varying": tuple(card["shapes"]["varying"])})
         sentences = tuple(card["sentences"])
     except (KeyError, TypeError) as error:
-        raise DIRECTORY.broken(path, error) from error
+        raise DIRECTORY.damaged(path, error) from error
     if encoder is None:
         from kilolayer.language.encoders.open import open_encoder
 

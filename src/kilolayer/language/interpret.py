@@ -16,8 +16,8 @@ from kilolayer.language.instructions import draw_examples
 from kilolayer.language.scenes import COLOURS, MARKER_RADIUS, draw_pictures
 from kilolayer.language.words import foreign_words
 from kilolayer.render.marks import Mark
-from kilolayer.runtime.files import shell
-from kilolayer.runtime.zoo import beside
+from kilolayer.runtime.files import shell_quoted
+from kilolayer.runtime.zoo import default_output
 from kilolayer.tasks.base import Task
 from kilolayer.types import UserError
 
@@ -136,10 +136,10 @@ def read_picture(path: Path) -> np.ndarray:
 
 def newest_grounding(run: Path) -> Path:
     """The newest grounding of a run; raises UserError if there is none."""
-    found = [path for path in beside(run, "groundings").glob("*") if is_grounding(path)]
+    found = [path for path in default_output(run, "groundings").glob("*") if is_grounding(path)]
     if not found:
         raise UserError(
-            f"{run} has no grounding yet, which sentences need: `kilolayer ground {shell(run)}` "
-            "trains one."
+            f"{run} has no grounding yet, which sentences need: "
+            f"`kilolayer ground {shell_quoted(run)}` trains one."
         )
     return max(found, key=lambda path: path.stat().st_mtime)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from kilolayer.agents.base import TaskSpec
 from kilolayer.networks.block import Dense, NormedLayer
 from kilolayer.networks.config import UNSCALED_BLOCKS
-from kilolayer.networks.mixture import Mixture, MixtureSpec, Routed
+from kilolayer.networks.mixture import Mixture, MixtureSpec, RoutingStatistics
 from kilolayer.networks.stack import Stack
 from kilolayer.types import Array, bad_field
 
@@ -66,7 +66,7 @@ class ModuleSpec:
     def _trunk(self, key: Array) -> Mixture | Stack:
         spec = self.mixture
         if self.trunk == "mixture":
-            return Mixture.init(key, spec, self._branch_scale(spec.depth_passed))
+            return Mixture.init(key, spec, self._branch_scale(spec.depth_per_row))
         depth = spec.depth_of_equal_operations
         if self.trunk == "dense-parameters":
             depth = spec.depth_of_equal_parameters
@@ -125,7 +125,7 @@ class ActionModule(eqx.Module):
 
     def __call__(
         self, observation: Array, embedding: Array, training: bool = False
-    ) -> tuple[Array, Routed | None]:
+    ) -> tuple[Array, RoutingStatistics | None]:
         """`([rows, observation], [rows, embedding]) ->` actions in (-1, 1) `[rows, chunk, action]`,
         and the routers' output, or None without routers."""
         centre, spread = jax.lax.stop_gradient((self.centre, self.spread))

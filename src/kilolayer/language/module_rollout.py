@@ -9,7 +9,7 @@ import numpy as np
 from kilolayer.language.module import ActionModule
 from kilolayer.physics.base import Physics
 from kilolayer.tasks.base import Task
-from kilolayer.training.evaluate import Episodes, Start, begin, play_step
+from kilolayer.training.evaluate import Episodes, EpisodeStart, start_episodes, step_episodes
 from kilolayer.types import Array
 
 PHASES = ("first third", "second third", "last third")
@@ -24,7 +24,7 @@ class ModuleEpisodes(eqx.Module):
 
 
 def rollout(
-    task: Task, physics: Physics, module: ActionModule, embedding: Array, start: Start
+    task: Task, physics: Physics, module: ActionModule, embedding: Array, start: EpisodeStart
 ) -> ModuleEpisodes:
     """Episodes from `start`, each with the instruction whose embedding is in its row.
 
@@ -35,10 +35,10 @@ def rollout(
     def control_step(carry: tuple, _: None) -> tuple[tuple, tuple]:
         playing, chunk = carry
         action, chunk = module.act(chunk, task.observe(playing.physics), embedding)
-        playing, step = play_step(task, physics, playing, action)
+        playing, step = step_episodes(task, physics, playing, action)
         return (playing, chunk), (step, chunk.gates)
 
-    playing = begin(task, physics, start)
+    playing = start_episodes(task, physics, start)
     carry = (playing, module.initial_carry(len(playing.goal)))
     _, (steps, gates) = jax.lax.scan(control_step, carry, length=task.episode_length)
     return ModuleEpisodes(Episodes(task.achieved_goal(playing.physics), *steps), gates)

@@ -41,8 +41,8 @@ from kilolayer.language.grounding import (
 )
 from kilolayer.language.instructions import draw_examples
 from kilolayer.losses.energies import Energy, pairwise
-from kilolayer.runtime.progress import ProgressDisplay, Silent
-from kilolayer.runtime.zoo import beside
+from kilolayer.runtime.progress import ProgressDisplay, SilentDisplay
+from kilolayer.runtime.zoo import default_output
 from kilolayer.tasks.base import Task, is_success
 from kilolayer.tasks.registry import task_of
 from kilolayer.types import Array, Metrics, UserError, bad_field
@@ -121,7 +121,7 @@ def train_grounding(
     arguments before any work.
     """
     run, recipe, size = Path(run), recipe or Recipe(), size or HeadSize()
-    display = display or Silent()
+    display = display or SilentDisplay()
     source = load_source(run)
     task = task_of(source.config.task)
     require_instructions(task)
@@ -141,7 +141,7 @@ def directory_name(encoder: Encoder) -> str:
 
 def output_path(run: Path, out: str | Path | None, folder: str, name: str) -> Path:
     """`out`, by default `name` in a folder of the run; raises UserError if it exists."""
-    path = beside(run, folder) / name if out is None else Path(out)
+    path = default_output(run, folder) / name if out is None else Path(out)
     if path.exists():
         raise bad_field("out", str(path), "it exists already, choose another")
     return path

@@ -37,7 +37,7 @@ from kilolayer.networks.actor import Actor
 from kilolayer.networks.arithmetic import arithmetic
 from kilolayer.networks.mixture import MixtureSpec
 from kilolayer.physics.build import build_physics
-from kilolayer.runtime.progress import ProgressDisplay, Silent
+from kilolayer.runtime.progress import ProgressDisplay, SilentDisplay
 from kilolayer.runtime.tensors import TensorDirectory
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.registry import task_of
@@ -103,7 +103,7 @@ class TrainedModule:
 
 def is_module(path: str | Path) -> bool:
     """Whether the path is a module directory."""
-    return DIRECTORY.is_one(path)
+    return DIRECTORY.exists(path)
 
 
 def open_module(path: str | Path) -> TrainedModule:
@@ -116,7 +116,7 @@ def open_module(path: str | Path) -> TrainedModule:
         config = RunConfig.from_json(json.dumps(card["config"]), str(path / DIRECTORY.card_name))
         encoder, details = card["encoder"], card["details"]
     except (KeyError, TypeError) as error:
-        raise DIRECTORY.broken(path, error) from error
+        raise DIRECTORY.damaged(path, error) from error
     shapes = jax.eval_shape(
         lambda: {"module": spec.init(jax.random.key(0)), "reader": encoder_spec.init()}
     )
@@ -147,7 +147,7 @@ def train_module(
     encodes the instructions and must use the same encoder. Default: one is trained first. Raises
     UserError for invalid arguments before any work.
     """
-    run, display = Path(run), display or Silent()
+    run, display = Path(run), display or SilentDisplay()
     recipe = recipe or Recipe()
     if examples < 2:
         raise bad_field("examples", examples, "it must be at least 2", 2)

@@ -7,7 +7,7 @@ from kilolayer.types import Array
 
 # Share of the weight that is equal for all rows, so that no row is forgotten while the student errs
 # on others.
-EVEN_SHARE = 0.5
+UNIFORM_SHARE = 0.5
 
 
 def gaussian_divergence(teacher: tuple[Array, Array], student: tuple[Array, Array]) -> Array:
@@ -19,9 +19,9 @@ def gaussian_divergence(teacher: tuple[Array, Array], student: tuple[Array, Arra
     is measured in the student's standard deviations.
     """
     (mean, log_std), (student_mean, student_log_std) = teacher, student
-    narrower = log_std - student_log_std
-    away = (mean - student_mean) * jnp.exp(-student_log_std)
-    return (0.5 * (jnp.exp(2 * narrower) + jnp.square(away) - 1) - narrower).sum(-1)
+    log_ratio = log_std - student_log_std
+    standardised = (mean - student_mean) * jnp.exp(-student_log_std)
+    return (0.5 * (jnp.exp(2 * log_ratio) + jnp.square(standardised) - 1) - log_ratio).sum(-1)
 
 
 def critic_weights(teacher_energy: Array, student_energy: Array) -> Array:
@@ -36,4 +36,4 @@ def critic_weights(teacher_energy: Array, student_energy: Array) -> Array:
     loss = jax.lax.stop_gradient(jnp.maximum(teacher_energy - student_energy, 0.0))
     mean = loss.mean()
     relative = jnp.where(mean > 0, loss / jnp.where(mean > 0, mean, 1.0), 1.0)
-    return EVEN_SHARE + (1 - EVEN_SHARE) * relative
+    return UNIFORM_SHARE + (1 - UNIFORM_SHARE) * relative

@@ -39,7 +39,7 @@ def gae(
     continues: Array,
     terminated: Array,
     discount: float,
-    trace: float,
+    gae_lambda: float,
 ) -> Array:
     """Generalised advantage estimates (arXiv 1506.02438, equation 16), `[time, envs]`.
 
@@ -53,7 +53,7 @@ def gae(
 
     def backwards(later: Array, step: tuple[Array, Array]) -> tuple[Array, Array]:
         error, continues = step
-        advantage = error + jnp.where(continues, discount * trace * later, 0.0)
+        advantage = error + jnp.where(continues, discount * gae_lambda * later, 0.0)
         return advantage, advantage
 
     steps = (error, continues)

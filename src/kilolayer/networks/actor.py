@@ -9,7 +9,7 @@ from kilolayer.types import Array
 
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
 # In float32 tanh reaches 1, and its inverse would be infinite.
-LARGEST_ACTION = 1 - 1e-6
+MAX_ACTION = 1 - 1e-6
 
 # Mean and log standard deviation before tanh, each [..., action].
 Gaussian = tuple[Array, Array]
@@ -62,7 +62,7 @@ def action_log_prob(mean: Array, log_std: Array, action: Array) -> Array:
 
 def unsquash(action: Array) -> Array:
     """The inverse of tanh, finite also for an action at its limit."""
-    return jnp.arctanh(jnp.clip(action, -LARGEST_ACTION, LARGEST_ACTION))
+    return jnp.arctanh(jnp.clip(action, -MAX_ACTION, MAX_ACTION))
 
 
 def _log_prob(noise: Array, log_std: Array, unsquashed: Array) -> Array:

@@ -45,7 +45,7 @@ def arithmetic(function: Callable, *arguments: Any) -> Arithmetic:
 def _count(jaxpr: Jaxpr) -> Arithmetic:
     total = Arithmetic()
     for equation in jaxpr.eqns:
-        inner = [_count(each) for each in _inner(equation.params)]
+        counts = [_count(each) for each in _subprograms(equation.params)]
         name = equation.primitive.name
         if name == "dot_general":
             (contracted, _), _ = equation.params["dimension_numbers"]
@@ -54,13 +54,13 @@ def _count(jaxpr: Jaxpr) -> Arithmetic:
             length = math.prod(left.shape[axis] for axis in contracted)
             total += Arithmetic(1, 2 * math.prod(output.shape) * length)
         elif name == "cond":
-            total += max(inner, key=lambda each: each.flops)
+            total += max(counts, key=lambda each: each.flops)
         else:
-            total += sum(inner, Arithmetic()) * equation.params.get("length", 1)
+            total += sum(counts, Arithmetic()) * equation.params.get("length", 1)
     return total
 
 
-def _inner(parameters: dict[str, Any]) -> Iterator[Jaxpr]:
+def _subprograms(parameters: dict[str, Any]) -> Iterator[Jaxpr]:
     """The programs inside an equation of a program: loop bodies, branches, called functions."""
     for value in parameters.values():
         for each in value if isinstance(value, tuple | list) else (value,):
@@ -70,7 +70,7 @@ def _inner(parameters: dict[str, Any]) -> Iterator[Jaxpr]:
                 yield each
 
 
-def parameters_of(agent_state: Any) -> dict[str, int]:
+def parameter_counts(agent_state: Any) -> dict[str, int]:
     """Number of parameters of each network in an agent's state, and of each other parameter."""
     parameters = getattr(agent_state, "parameters", agent_state)
     parts = jax.tree_util.tree_flatten_with_path(
@@ -84,6 +84,6 @@ def parameters_of(agent_state: Any) -> dict[str, int]:
     }
 
 
-def bytes_of(tree: Any) -> int:
+def tree_bytes(tree: Any) -> int:
     """Bytes of a tree's arrays, or of the arrays that its shapes describe."""
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

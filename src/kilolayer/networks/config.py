@@ -33,11 +33,11 @@ class NetworkConfig(Settings):
     """Dense layers inside the residual blocks of every network. The input and the output layer do
     not count. Raise it to test whether depth helps; the time of an update grows with it."""
     actor_depth: int | None = None
-    """Depth of the actor alone. Default: `depth`."""
+    """Depth of the actor only. Default: `depth`. Set it to test where depth helps."""
     critic_depth: int | None = None
-    """Depth of the critic's networks alone. Default: `depth`."""
+    """Depth of the critic's networks only. Default: `depth`. Set it to test where depth helps."""
     width: Count = 256
-    """Units per layer. The time and memory of a layer grow with its square."""
+    """Units per layer. Raise it for harder tasks; a layer's parameters grow with the square."""
     layers_per_block: Count = 4
     """Dense layers per residual block. Every depth must be a multiple of it. Change it to compare
     architectures."""
@@ -45,10 +45,11 @@ class NetworkConfig(Settings):
     """How a block's output joins the residual stream: `add`, `interpolate` with learnt weights, or
     `none` to replace it. Change it to compare architectures."""
     norm: Literal["layer", "rms", "none", "hyperspherical"] = "layer"
-    """Normalisation of the layers. `hyperspherical` also keeps every kernel column at norm 1."""
+    """Normalisation of the layers. `hyperspherical` also keeps every kernel column at norm 1.
+    Change it to compare architectures."""
     norm_position: Literal["post", "pre"] = "post"
     """`post` normalises after every matrix product, `pre` once before each block and before the
-    output layer."""
+    output layer. Change it to compare architectures."""
     activation: Literal["swish", "relu", "gelu"] = "swish"
     """Activation function of every layer in a block. Change it to compare architectures."""
     branch_activation: bool = True
@@ -56,19 +57,19 @@ class NetworkConfig(Settings):
     architectures."""
     expansion: Count = 1
     """Hidden width inside a block divided by the residual width. 4 gives about four times the
-    parameters."""
+    parameters. Change it to compare architectures."""
     branch_scale: Literal["inverse", "none"] = "inverse"
-    """Factor on N added branches. `inverse`: min(1, 2/N), stable at any depth. `none`: 1, as
-    published."""
+    """Factor on each of N residual branches. `inverse`: min(1, 2/N), stable at any depth. `none`:
+    1, as published. Set `none` to reproduce the published networks."""
     rematerialisation: Literal["auto", "none", "block", "nested"] = "auto"
     """Activation checkpointing: none, per block, or nested. `auto` takes the first that fits in
-    memory."""
+    memory. Set it if `auto` runs out of memory."""
     scan_unroll: Count = 1
-    """Residual blocks per iteration of the scan over depth. Larger values compile longer and can
-    run faster on a GPU."""
+    """Residual blocks per iteration of the scan over depth. Raise it on a GPU: compilation takes
+    longer, and updates can be faster."""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
-    """Number format inside the blocks. Parameters, residual stream and losses stay float32.
-    `bfloat16` saves memory on a GPU."""
+    """Number format inside the blocks. Parameters, residual stream and losses stay float32. Set
+    `bfloat16` to save memory on a GPU."""
 
     def check(self) -> None:
         for field in ("depth", "actor_depth", "critic_depth"):

@@ -49,8 +49,8 @@ class MixtureSpec:
             raise bad_field("experts", self.experts, "a mixture has at least two", 2)
         if not 2 <= self.top_k <= self.experts:
             allowed = (
-                f"it must lie in 2 to experts = {self.experts}, for a gate that stands alone is "
-                "always 1 and its router learns nothing"
+                f"it must lie in 2 to experts = {self.experts}; a single gate is always 1, so its "
+                "router learns nothing"
             )
             raise bad_field("top_k", self.top_k, allowed, min(max(2, self.top_k), self.experts))
         if self.capacity_factor is not None and not 0 < self.capacity_factor < math.inf:
@@ -62,22 +62,22 @@ class MixtureSpec:
         return Stack.init(key, blocks, self.layers_per_block, self.width, branch_scale=branch_scale)
 
     @property
-    def depth_passed(self) -> int:
+    def depth_per_row(self) -> int:
         """Dense layers that a row passes through in all layers of the mixture."""
         return self.depth * self.layers
 
     @property
     def depth_of_equal_parameters(self) -> int:
         """Depth of one stack with as many parameters as all experts, without the routers."""
-        return self.depth_passed * self.experts
+        return self.depth_per_row * self.experts
 
     @property
     def depth_of_equal_operations(self) -> int:
         """Depth of one stack with as many operations per row as the experts that the row uses."""
-        return self.depth_passed * self.top_k
+        return self.depth_per_row * self.top_k
 
 
-class Routed(eqx.Module):
+class RoutingStatistics(eqx.Module):
     """Statistics of the routers. From a `Mixture` each has a leading layer axis.
 
     use `[rows, experts]`: each row's gates. load `[experts]`: share of the placed choices. entropy:
@@ -114,13 +114,13 @@ class MixtureLayer(eqx.Module):
         router = Dense.init(router_key, spec.width, spec.experts)
         return MixtureLayer(router, experts, spec.top_k, spec.capacity_factor)
 
-    def __call__(self, x: Array, training: bool = False) -> tuple[Array, Routed]:
-        """training: whether the capacity limit applies. Without it no row depends on another."""
+    def __call__(self, x: Array, training: bool = False) -> tuple[Array, RoutingStatistics]:
+        """training: whether the capacity limit applies. Without the limit, rows are independent."""
         logits = self.router(x.astype(jnp.float32))
         choice, blocks = self._route(logits, training)
-        added = self._added(x, blocks)
+        outputs = self._expert_outputs(x, blocks)
         gate = choice.gate[..., None].astype(x.dtype)
-        return x + jnp.sum(gate * added, axis=1), self._routed(logits, choice)
+        return x + jnp.sum(gate * outputs, axis=1), self._statistics(logits, choice)
 
     def _route(self, logits: Array, training: bool) -> tuple[Choice, Blocks]:
         rows, experts = logits.shape
@@ -131,8 +131,8 @@ class MixtureLayer(eqx.Module):
         choice = routing.choose(logits, self.top_k)
         return choice, routing.groups(choice, experts, block_size(rows * self.top_k, experts))
 
-    def _added(self, x: Array, blocks: Blocks) -> Array:
-        """What the experts add to the rows that chose them, `[rows, k, width]`."""
+    def _expert_outputs(self, x: Array, blocks: Blocks) -> Array:
+        """The experts' branch outputs for the rows that chose them, `[rows, k, width]`."""
         rows, k = blocks.slot.shape
         # The content of an unused slot is never read.
         row = jnp.broadcast_to(jnp.arange(rows)[:, None], (rows, k))
@@ -142,16 +142,16 @@ class MixtureLayer(eqx.Module):
         experts = self.experts
         if blocks.expert is not None:
             experts = jax.tree.map(lambda leaf: leaf[blocks.expert], experts)
-        added = jax.vmap(lambda expert, x: expert(x) - x)(experts, inputs)
-        return added.reshape(-1, x.shape[-1]).at[blocks.slot].get(mode="fill", fill_value=0)
+        outputs = jax.vmap(lambda expert, x: expert(x) - x)(experts, inputs)
+        return outputs.reshape(-1, x.shape[-1]).at[blocks.slot].get(mode="fill", fill_value=0)
 
-    def _routed(self, logits: Array, choice: Choice) -> Routed:
+    def _statistics(self, logits: Array, choice: Choice) -> RoutingStatistics:
         experts = logits.shape[-1]
         hot = jax.nn.one_hot(choice.expert, experts)
         placed = choice.placed[..., None] * hot
         probability = jax.nn.softmax(logits, -1)
         entropy = jax.nn.logsumexp(logits, -1) - jnp.sum(probability * logits, -1)
-        return Routed(
+        return RoutingStatistics(
             use=jnp.sum(choice.gate[..., None] * hot, axis=1),
             load=placed.sum((0, 1)) / jnp.maximum(placed.sum(), 1),
             entropy=entropy.mean(),
@@ -173,8 +173,8 @@ class Mixture(eqx.Module):
         keys = jax.random.split(key, spec.layers)
         return Mixture(jax.vmap(lambda key: MixtureLayer.init(key, spec, branch_scale))(keys))
 
-    def __call__(self, x: Array, training: bool = False) -> tuple[Array, Routed]:
-        def apply(x: Array, layer: MixtureLayer) -> tuple[Array, Routed]:
+    def __call__(self, x: Array, training: bool = False) -> tuple[Array, RoutingStatistics]:
+        def apply(x: Array, layer: MixtureLayer) -> tuple[Array, RoutingStatistics]:
             return layer(x, training)
 
         return jax.lax.scan(apply, x, self.layers)

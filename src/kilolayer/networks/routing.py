@@ -16,7 +16,7 @@ class Choice(eqx.Module):
 
     expert: its number. gate: its weight. The gates of a row sum to one over the choices that were
     placed; they are zero if none was. position: among the rows of that expert. placed: whether the
-    expert had room. rerouted: whether this is not one of the `k` experts rated highest.
+    expert had capacity. rerouted: whether this is not one of the `k` experts rated highest.
     """
 
     expert: Array
@@ -40,7 +40,7 @@ class Blocks(eqx.Module):
 
 
 def choose(logits: Array, k: int) -> Choice:
-    """The `k` experts rated highest. Each has room for all rows, so no row depends on another."""
+    """The `k` experts rated highest. Each has capacity for all rows, so rows are independent."""
     chosen, expert = jax.lax.top_k(logits, k)
     placed = jnp.ones(expert.shape, bool)
     position = _rank(expert.reshape(-1), logits.shape[-1]).reshape(expert.shape)
@@ -48,26 +48,26 @@ def choose(logits: Array, k: int) -> Choice:
 
 
 def choose_within(logits: Array, k: int, capacity: int) -> Choice:
-    """Like `choose`, with room for `capacity` rows at each expert.
+    """Like `choose`, with a capacity of `capacity` rows per expert.
 
     All first choices are placed, then all second choices, and so on. A row whose choice is full
-    moves on to its next choice, through all experts if necessary; a choice that finds no room is
+    tries its next choice, through all experts if necessary; a choice that finds no free expert is
     not placed. Among rows with the same choice, the earlier row in the batch is placed first.
     """
     rows, experts = logits.shape
     order = jnp.argsort(-logits, axis=-1)
 
-    def seat(carry: tuple[Array, Array], expert: Array) -> tuple[tuple, tuple]:
-        load, seated = carry
-        wants = jax.nn.one_hot(expert, experts, dtype=jnp.int32) * (seated < k)[:, None]
-        before = jnp.take_along_axis(jnp.cumsum(wants, 0) - wants, expert[:, None], 1)[:, 0]
+    def assign(carry: tuple[Array, Array], expert: Array) -> tuple[tuple, tuple]:
+        load, num_assigned = carry
+        requests = jax.nn.one_hot(expert, experts, dtype=jnp.int32) * (num_assigned < k)[:, None]
+        before = jnp.take_along_axis(jnp.cumsum(requests, 0) - requests, expert[:, None], 1)[:, 0]
         position = load[expert] + before
-        fits = (seated < k) & (position < capacity)
-        load = jnp.minimum(load + wants.sum(0), capacity)
-        return (load, seated + fits), (position, fits)
+        fits = (num_assigned < k) & (position < capacity)
+        load = jnp.minimum(load + requests.sum(0), capacity)
+        return (load, num_assigned + fits), (position, fits)
 
-    start = jnp.zeros(experts, jnp.int32), jnp.zeros(rows, jnp.int32)
-    _, (position, fits) = jax.lax.scan(seat, start, order.T)
+    initial = jnp.zeros(experts, jnp.int32), jnp.zeros(rows, jnp.int32)
+    _, (position, fits) = jax.lax.scan(assign, initial, order.T)
     # For each row: the ranks that were placed, then those that were not, `k` in total.
     rank = jnp.argsort(~fits.T, axis=-1, stable=True)[:, :k]
     expert, position, placed = (
@@ -81,7 +81,7 @@ def choose_within(logits: Array, k: int, capacity: int) -> Choice:
 
 
 def buffers(choice: Choice, experts: int, capacity: int) -> Blocks:
-    """One block for each expert, with room for `capacity` rows."""
+    """One block of `capacity` slots for each expert."""
     slot = choice.expert * capacity + choice.position
     slot = jnp.where(choice.placed, slot, experts * capacity)
     return Blocks(slot, None, experts, capacity)

@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 
 from kilolayer.networks.block import PUBLISHED, Architecture, ResidualBlock, rms_norm
-from kilolayer.networks.lean import Scan, apply_towers
+from kilolayer.networks.lean import ScanSettings, apply_towers
 from kilolayer.types import Array
 
 Rematerialisation = Literal["none", "block", "nested"]
 
-# Norms and activations are recomputed, because writing and reading them would take longer.
+# Norms and activations are recomputed, because storing and loading them takes longer.
 PRODUCTS_STORED = jax.checkpoint_policies.dots_saveable
 
 
@@ -87,7 +87,7 @@ class Stack(eqx.Module):
     def __call__(self, x: Array) -> Array:
         if self.lean:
             rows = x.reshape(1, -1, x.shape[-1])
-            return apply_towers(self.scan, (self.blocks,), rows).reshape(x.shape)
+            return apply_towers(self.scan_settings, (self.blocks,), rows).reshape(x.shape)
 
         def apply_block(residual: Array, block: ResidualBlock) -> tuple[Array, None]:
             return self._step(residual, block)[0], None
@@ -105,9 +105,9 @@ class Stack(eqx.Module):
         return jax.lax.scan(jax.checkpoint(apply_blocks, prevent_cse=False), x, segments)[0]
 
     @property
-    def scan(self) -> Scan:
+    def scan_settings(self) -> ScanSettings:
         """The settings that stacks must share to run with one lean gradient."""
-        return Scan(self.branch_scale, self.compute_dtype, self.unroll)
+        return ScanSettings(self.branch_scale, self.compute_dtype, self.unroll)
 
     def apply_block(self, index: Array | int, x: Array) -> Array:
         """The stream after block number `index`, which may be traced, `[batch, width] -> same`."""

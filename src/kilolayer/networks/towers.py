@@ -20,20 +20,22 @@ def apply_together(encoders: Sequence[Encoder], inputs: Sequence[Array]) -> list
     streams = [encoder.embed(x) for encoder, x in zip(encoders, inputs, strict=True)]
     groups: dict[Any, list[int]] = {}
     for index, (encoder, stream) in enumerate(zip(encoders, streams, strict=True)):
-        groups.setdefault(_shared(index, encoder, stream), []).append(index)
+        groups.setdefault(_scan_key(index, encoder, stream), []).append(index)
     for members in groups.values():
         stacks = [encoders[index].stack for index in members]
         if len(members) == 1:
-            after = [stacks[0](streams[members[0]])]
+            outputs = [stacks[0](streams[members[0]])]
         else:
-            together = jnp.stack([streams[index] for index in members])
-            after = apply_towers(stacks[0].scan, tuple(s.blocks for s in stacks), together)
-        for index, stream in zip(members, after, strict=True):
+            stacked = jnp.stack([streams[index] for index in members])
+            outputs = apply_towers(
+                stacks[0].scan_settings, tuple(s.blocks for s in stacks), stacked
+            )
+        for index, stream in zip(members, outputs, strict=True):
             streams[index] = stream
     return [encoder.outputs(stream) for encoder, stream in zip(encoders, streams, strict=True)]
 
 
-def _shared(index: int, encoder: Encoder, stream: Array) -> Any:
+def _scan_key(index: int, encoder: Encoder, stream: Array) -> Any:
     """A key that is equal for stacks that can share a scan."""
     if not encoder.stack.lean:
         return index

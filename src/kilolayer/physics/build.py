@@ -30,7 +30,7 @@ def build_physics(
         return NativePhysics(world, num_envs)
     if engine == "mjx":
         raise bad_field(
-            "physics", engine, "it steps MuJoCo's environments and not this task's", "auto"
+            "physics", engine, "it steps MuJoCo models only, and this task has none", "auto"
         )
     if isinstance(world, GymnasiumWorld):
         return GymnasiumPhysics(world, num_envs, config.gym_processes)

@@ -55,21 +55,21 @@ class GymnasiumPhysics:
         self.world = world
         specification = find_environment(world.environment)
         number = process_count(specification, num_envs, processes)
-        of_one = Group(world.environment, specification, world.arguments, num_envs)
+        group = Group(world.environment, specification, world.arguments, num_envs)
         if number == 1:
-            self._group: Group | Processes = of_one
+            self._group: Group | Processes = group
         else:
             self._group = Processes(
                 world.environment, specification, world.arguments, num_envs, number
             )
-            of_one.close()  # only its spaces were needed
-        self._low, self._high = of_one.control.low, of_one.control.high
-        self._told = np.zeros(of_one.observation_space["desired_goal"].shape, np.float32)
+            group.close()  # only its spaces are needed
+        self._low, self._high = group.control.low, group.control.high
+        self._commanded_goals = np.zeros(group.observation_space["desired_goal"].shape, np.float32)
         self._episode = np.zeros((num_envs, 2), np.uint32)
-        # Environments whose state differs from the state that they were asked to continue from.
-        self._left = np.zeros(num_envs, bool)
-        self._still = np.zeros((num_envs, *self._low.shape), self._low.dtype)
-        self._keep(of_one.reset()[0])
+        # Environments whose state differs from the state that a step should continue from.
+        self._desynchronised = np.zeros(num_envs, bool)
+        self._no_control = np.zeros((num_envs, *self._low.shape), self._low.dtype)
+        self._store(group.reset()[0])
         self._shapes = jax.tree.map(
             lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), self._read()
         )
@@ -84,43 +84,50 @@ class GymnasiumPhysics:
         return io_callback(self._host_reset, self._shapes, mask, qpos, qvel, ordered=True)
 
     def _host_init(self, seeds, goals) -> PhysicsState:
-        return self._host_reset(np.ones(len(self._left), bool), seeds, goals)
+        return self._host_reset(np.ones(len(self._desynchronised), bool), seeds, goals)
 
     def _host_reset(self, mask, seeds, goals) -> PhysicsState:
         mask, seeds, goals = np.asarray(mask), np.asarray(seeds, np.uint32), np.asarray(goals)
         seeds = seeds[:, 0]
         self._episode[mask] = np.stack([seeds, np.zeros_like(seeds)], -1)[mask]
-        self._told[mask], self._left[mask] = goals[mask], False
-        self._go(restart=mask, advance=np.zeros_like(mask), seed=seeds, control=self._still)
+        self._commanded_goals[mask], self._desynchronised[mask] = goals[mask], False
+        self._advance(
+            restart=mask, advance=np.zeros_like(mask), seed=seeds, control=self._no_control
+        )
         return self._read()
 
     def _host_step(self, engine, control) -> PhysicsState:
         unit = np.clip(np.asarray(control), -1.0, 1.0)
         actions = self._low + 0.5 * (unit + 1.0) * (self._high - self._low)
-        self._left |= (np.asarray(engine) != self._episode).any(-1)
-        # An environment whose episode has ended stands still until it is reset.
-        going = ~(self._fields["terminated"] | self._fields["truncated"] | self._left)
-        self._episode[going, 1] += 1
-        self._go(
-            restart=np.zeros_like(going), advance=going, seed=self._episode[:, 0], control=actions
+        self._desynchronised |= (np.asarray(engine) != self._episode).any(-1)
+        # An environment whose episode has ended does not move until it is reset.
+        running = ~(self._fields["terminated"] | self._fields["truncated"] | self._desynchronised)
+        self._episode[running, 1] += 1
+        self._advance(
+            restart=np.zeros_like(running),
+            advance=running,
+            seed=self._episode[:, 0],
+            control=actions,
         )
         return self._read()
 
-    def _go(self, **action: np.ndarray) -> None:
-        self._keep(self._group.step(action)[0])
+    def _advance(self, **action: np.ndarray) -> None:
+        self._store(self._group.step(action)[0])
 
-    def _keep(self, found: Mapping[str, np.ndarray]) -> None:
+    def _store(self, found: Mapping[str, np.ndarray]) -> None:
         own = found["desired_goal"]
         self._fields = {
             "observation": found["observation"],
             "achieved_goal": found["achieved_goal"],
-            "goal": np.where(np.isnan(self._told).any(-1, keepdims=True), own, self._told),
+            "goal": np.where(
+                np.isnan(self._commanded_goals).any(-1, keepdims=True), own, self._commanded_goals
+            ),
             "terminated": found["terminated"].astype(bool),
-            "truncated": found["truncated"].astype(bool) | self._left,
+            "truncated": found["truncated"].astype(bool) | self._desynchronised,
         }
 
     def _read(self) -> PhysicsState:
         """Copies, because the next call overwrites the arrays."""
-        nothing = np.zeros((len(self._left), 0), np.float32)
+        empty = np.zeros((len(self._desynchronised), 0), np.float32)
         fields = {name: array.copy() for name, array in self._fields.items()}
-        return PhysicsState(nothing, nothing, fields, self._episode.copy())  # type: ignore[arg-type]
+        return PhysicsState(empty, empty, fields, self._episode.copy())  # type: ignore[arg-type]

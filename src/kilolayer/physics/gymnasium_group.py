@@ -27,7 +27,7 @@ ROBOTICS = (
 # If one of these packages is installed, its environments are found without naming the package.
 PACKAGES = ("gymnasium_robotics",)
 # A process takes a second to start and 100 MB, so it must step at least this many environments.
-FEWEST_PER_PROCESS = 4
+MIN_PER_PROCESS = 4
 OBSERVED = ("observation", "achieved_goal", "desired_goal")
 
 
@@ -37,7 +37,7 @@ class Group:
     Observation: the arrays `observation`, `achieved_goal` and `desired_goal`, `[count, size]`
     float32, and `terminated` and `truncated`, `[count]`. Action: `control [count, action]`, the
     flags `restart` and `advance`, and the `seed` of a restart, each `[count]`. An environment with
-    neither flag stands still.
+    neither flag does not move.
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012, as Gymnasium declares it
@@ -153,7 +153,7 @@ def process_count(specification: Any, count: int, asked: int | None) -> int:
     if not isinstance(specification.entry_point, str):
         return 1
     cores = getattr(os, "process_cpu_count", os.cpu_count)() or 1  # the former since Python 3.13
-    most = min(asked or cores, count // FEWEST_PER_PROCESS)
+    most = min(asked or cores, count // MIN_PER_PROCESS)
     return max((number for number in range(1, most + 1) if count % number == 0), default=1)
 
 
@@ -175,12 +175,12 @@ def make_environment(environment: str, **arguments: Any) -> Any:
         return make_specified(specification, **arguments)
     # The code of an environment may fail in any way: a missing driver, asset or package, ...
     except Exception as error:
-        way_out = "install what it asks for, or choose another with --gym"
+        remedy = "install what it asks for, or choose another with --gym"
         robotics = str(specification.entry_point).startswith("gymnasium_robotics")
         if robotics and isinstance(error, AssertionError):
-            way_out = ROBOTICS
+            remedy = ROBOTICS
         raise OutsideError.of(
-            f"the environment {environment} cannot be made", error, way_out
+            f"the environment {environment} cannot be made", error, remedy
         ) from error
 
 
@@ -231,7 +231,7 @@ def _broken(environment: str, package: str, error: Exception) -> OutsideError:
 
 
 @contextmanager
-def outside(environment: str, function: str) -> Iterator[None]:
+def environment_errors(environment: str, function: str) -> Iterator[None]:
     """Turn an error in the environment's own code into a sentence that names the environment."""
     try:
         yield
@@ -244,20 +244,20 @@ def outside(environment: str, function: str) -> Iterator[None]:
 
 def reset(environment: str, made: Any, seed: int) -> Mapping[str, Any]:
     """The first observation of an episode; raises UserError if `reset` is not as in Gymnasium."""
-    with outside(environment, "reset"):
+    with environment_errors(environment, "reset"):
         outcome = made.reset(seed=seed)
     if not isinstance(outcome, tuple) or len(outcome) != 2:
-        raise _old(environment, "reset", "an observation and a dictionary")
+        raise _old_interface(environment, "reset", "an observation and a dictionary")
     check_observation(environment, made, outcome[0])
     return outcome[0]
 
 
 def step(environment: str, made: Any, control: np.ndarray) -> tuple[Mapping[str, Any], bool, bool]:
     """Observation, terminated and truncated; raises UserError if `step` is not as in Gymnasium."""
-    with outside(environment, "step"):
+    with environment_errors(environment, "step"):
         outcome = made.step(control)
     if not isinstance(outcome, tuple) or len(outcome) != 5:
-        raise _old(environment, "step", "five values")
+        raise _old_interface(environment, "step", "five values")
     observation, _, terminated, truncated, _ = outcome
     check_observation(environment, made, observation)
     return observation, terminated, truncated
@@ -274,14 +274,14 @@ def check_observation(environment: str, made: Any, observation: Any) -> None:
         declared = made.observation_space[key].shape
         found = np.shape(observation[key]) if key in observation else None
         if found != declared:
-            told = "lacks" if found is None else f"has the shape {found} in"
+            mismatch = "lacks" if found is None else f"has the shape {found} in"
             raise UserError(
-                f"gym = {environment!r} returns an observation that {told} its {key!r}, which it "
-                f"declares with the shape {declared}: make the two agree."
+                f"gym = {environment!r} returns an observation that {mismatch} its {key!r}, which "
+                f"it declares with the shape {declared}: make the two agree."
             )
 
 
-def _old(environment: str, function: str, returns: str) -> UserError:
+def _old_interface(environment: str, function: str, returns: str) -> UserError:
     return UserError(
         f"gym = {environment!r} has the interface of older Gym: its {function} must return "
         f"{returns}. Wrap it for Gymnasium, such as with shimmy's GymV21CompatibilityV0."

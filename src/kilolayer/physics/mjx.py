@@ -49,7 +49,7 @@ class MjxPhysics:
         room = {"naconmax": num_envs * WARP_CONTACTS, "njmax": WARP_ROWS}
         try:
             self._model = self._mjx.put_model(model, jax.local_devices()[0], impl)
-            self._rest = self._mjx.make_data(
+            self._blank_data = self._mjx.make_data(
                 model, jax.local_devices()[0], impl, **(room if impl == "warp" else {})
             )
         # MJX raises NotImplementedError for a feature that it lacks, AssertionError for a device.
@@ -77,16 +77,18 @@ class MjxPhysics:
 
     def _start_one(self, qpos: Array, qvel: Array) -> PhysicsState:
         """The state of one environment at its start."""
-        return self._read(self._rest.replace(qpos=qpos, qvel=qvel))
+        return self._read(self._blank_data.replace(qpos=qpos, qvel=qvel))
 
     def _advance_one(self, state: PhysicsState, control: Array) -> PhysicsState:
         """One control step of one environment with `control [nu]` in the actuators' own units."""
-        data = self._rest.replace(qpos=state.qpos, qvel=state.qvel, ctrl=control, **state.engine)
+        data = self._blank_data.replace(
+            qpos=state.qpos, qvel=state.qvel, ctrl=control, **state.engine
+        )
 
         def substep(data: Any, _: None) -> tuple[Any, None]:
             return self._mjx.step(self._model, data), None
 
-        with _mended():
+        with _patched_mjx():
             data = jax.lax.scan(substep, data, length=self.world.substeps)[0]
         return self._read(data)
 
@@ -94,7 +96,7 @@ class MjxPhysics:
         """The state in `data`. Its derived fields lag one substep, so they are computed again."""
         fields = {}
         if self.world.fields:
-            with _mended():
+            with _patched_mjx():
                 current = self._mjx.forward(self._model, data)
             for name, shape in self._shapes.items():
                 owner = current if name in current.__dataclass_fields__ else current._impl
@@ -118,7 +120,7 @@ def _import_mjx(impl: str) -> Any:
 
 
 @contextmanager
-def _mended() -> Iterator[None]:
+def _patched_mjx() -> Iterator[None]:
     """Fix two faults of MJX-JAX 3.17 while tracing."""
     from mujoco.mjx._src import derivative, math
 

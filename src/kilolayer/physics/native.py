@@ -24,8 +24,8 @@ from kilolayer.errors import OutsideError
 from kilolayer.physics.base import PhysicsState
 from kilolayer.types import Array
 
-# Words in MuJoCo's errors for models that compile but cannot be stepped, and the remedy for each.
-WAYS_OUT = {
+# Words in MuJoCo's errors about models that compile but cannot be stepped, with a remedy for each.
+REMEDIES = {
     "memory": 'give the model more memory, such as <size memory="100M"/>',
     "sleep": 'remove sleep="enable" from the <flag> of its <option>',
 }
@@ -33,14 +33,14 @@ WAYS_OUT = {
 
 @contextmanager
 def engine_errors() -> Iterator[None]:
-    """Turn an error of MuJoCo into a sentence with the remedy."""
+    """Raise an error of MuJoCo as one sentence with its remedy."""
     try:
         yield
     except Exception as error:
-        said = str(error).lower()
-        known = (way_out for word, way_out in WAYS_OUT.items() if word in said)
-        way_out = next(known, "change in the model's file what it names")
-        raise OutsideError.of("MuJoCo cannot step the model", error, way_out) from error
+        message = str(error).lower()
+        known = (remedy for word, remedy in REMEDIES.items() if word in message)
+        remedy = next(known, "change in the model's file what it names")
+        raise OutsideError.of("MuJoCo cannot step the model", error, remedy) from error
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,8 @@ class NativePhysics:
     """Steps `num_envs` copies of a world; `threads` 0 means all cores.
 
     The batch is scratch space: every call writes the states of all environments into it and reads
-    them back. If several devices call, each for its share of the environments, the calls take
-    turns, each with all threads.
+    them back. If several devices call, each for its share of the environments, a lock runs the
+    calls one after the other, each with all threads.
     """
 
     def __init__(self, world: MujocoWorld, num_envs: int, threads: int = 0):
@@ -99,7 +99,7 @@ class NativePhysics:
         self.num_envs = num_envs
         with engine_errors():
             self._batch = Batch(world.model, num_envs, threads)
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         self._qpos, self._qvel = self._batch.bind("qpos"), self._batch.bind("qvel")
         self._control = self._batch.bind("ctrl")
         self._fields = {name: self._batch.bind(name) for name in world.fields}
@@ -139,7 +139,7 @@ class NativePhysics:
         return self._host_reset(self._bits(), {}, everything, qpos, qvel)
 
     def _host_step(self, engine, control) -> PhysicsState:
-        with self._turn:
+        with self._lock:
             self._write(engine)
             self._control[:] = self.world.controls(np.asarray(control, np.float64))
             with engine_errors():
@@ -149,7 +149,7 @@ class NativePhysics:
     def _host_reset(self, engine, fields, mask, qpos, qvel) -> PhysicsState:
         mask = np.asarray(mask)
         envs = np.flatnonzero(mask)
-        with self._turn:
+        with self._lock:
             self._write(engine)
             self._batch.reset(envs, stage=int(mujoco.mjtStage.mjSTAGE_NONE))
             self._qpos[envs] = np.asarray(qpos)[envs]
@@ -160,8 +160,8 @@ class NativePhysics:
                     self._batch.forward(envs, stage=int(mujoco.mjtStage.mjSTAGE_ACC))
             state = self._read()
         # Derived fields are not part of the state rows: the other environments keep their old ones.
-        for name, kept in fields.items():
-            state.fields[name][~mask] = np.asarray(kept)[~mask]  # type: ignore[index]
+        for name, values in fields.items():
+            state.fields[name][~mask] = np.asarray(values)[~mask]  # type: ignore[index]
         return state
 
     def _write(self, engine) -> None:

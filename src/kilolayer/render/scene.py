@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.render.marks import Mark
 from kilolayer.render.style import FAILURE, SUCCESS, rgb
-from kilolayer.tasks.base import Task, goals_are_places
+from kilolayer.tasks.base import Task, goals_are_positions
 from kilolayer.tasks.drawing import OffScreen, draw_disc, draw_maze
 
 OVERSAMPLING = 2  # Pillow does not antialias; shrinking the picture does
@@ -127,7 +127,7 @@ class MujocoScene:
             half_height = columns * maze.cell_size / 2
             camera.distance = half_height / math.tan(FIELD_OF_VIEW / 2) + maze.cell_size / 2
             return
-        if not goals_are_places(self._task):
+        if not goals_are_positions(self._task):
             model = self._model
             camera.lookat[:] = model.stat.center
             camera.azimuth = model.vis.global_.azimuth

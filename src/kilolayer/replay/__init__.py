@@ -1,1 +1,1 @@
-"""The ring buffer, hindsight goals drawn from it, and dataset files. Pure functions on arrays."""
+"""The ring buffer, hindsight goals sampled from it, and dataset files."""

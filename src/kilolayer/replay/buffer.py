@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from kilolayer.types import Array
 
 # `episode_step` of a step after which its episode was cut off: the environment diverged, or the
-# episode was truncated before its time was up.
+# episode was truncated before the episode length.
 CUT_OFF = -2
 
 
@@ -19,8 +19,8 @@ class Transition(eqx.Module):
     """Steps of many environments; leaves are `[time, envs, ...]` in a trajectory.
 
     episode_step: control steps since the episode's reset (int32). It marks the boundaries of
-    episodes: two neighbours in time belong to one episode exactly when it grows by one. A step
-    whose episode_step is `CUT_OFF` stands alone: the episode before it was cut off there and did
+    episodes: two neighbours in time belong to one episode exactly if it grows by one. A step whose
+    episode_step is `CUT_OFF` belongs to no episode: the episode before it was cut off there and did
     not terminate.
     """
 

@@ -11,7 +11,7 @@ class ReplayConfig(Settings):
 
     replay_steps_per_env: Count = 10_000
     """Newest steps of each environment that the replay buffer keeps, rounded up to whole unrolls.
-    Lower it to save memory."""
+    Lower it to save memory or to train on newer data."""
     min_replay_steps_per_env: Count = 1_000
-    """Steps of each environment before the first update, rounded up to whole unrolls. Raise it for
-    more varied first batches."""
+    """Steps that each environment takes before the first update, rounded up to whole unrolls. Raise
+    it for more varied first batches."""

@@ -3,7 +3,7 @@
 An `.npz` with `observations`, `actions`, `qpos` and `qvel`, float32 `[steps, ...]`, and
 `terminals [steps]`, 1 at the last step of each trajectory. Trajectories follow one another. A row
 holds a state and the action taken in it. The state after a trajectory's last action is not stored,
-so that action has no outcome.
+so the last action has no outcome.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from kilolayer.runtime.files import cannot_write, put_in_place
+from kilolayer.runtime.files import cannot_write, replace_atomically
 from kilolayer.types import UserError, bad_field
 
 KEYS = ("observations", "actions", "terminals", "qpos", "qvel")
@@ -89,16 +89,15 @@ def read_dataset(path: Path) -> Dataset:
     except OSError as error:
         raise UserError(f"cannot read the dataset {path}: {error.strerror}.") from error
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise bad_field("dataset", str(path), _what_it_is(path)) from error
-    problem = _problem(arrays)
-    if problem:
+        raise bad_field("dataset", str(path), _file_kind(path)) from error
+    if (problem := _layout_error(arrays)) is not None:
         raise bad_field("dataset", str(path), problem)
     terminals = arrays.pop("terminals") > 0
     return Dataset(terminals=terminals, fingerprint=fingerprint, **arrays)
 
 
 # First bytes of files that are mistaken for datasets, and what to do with each.
-BEGINNINGS = {
+MAGIC_BYTES = {
     b"version https://git-lfs": "it is a pointer of Git LFS: fetch the file with `git lfs pull`",
     b"\x89HDF": "it is an HDF5 file: save its arrays with numpy.savez_compressed",
     b"\x93NUMPY": "it holds one array: save all of them with numpy.savez_compressed",
@@ -109,11 +108,11 @@ BEGINNINGS = {
 }
 
 
-def _what_it_is(path: Path) -> str:
-    """A sentence on a file that is not an .npz of plain arrays."""
+def _file_kind(path: Path) -> str:
+    """What a file is that is not an .npz of plain arrays, for an error message."""
     with path.open("rb") as file:
         begins = file.read(40)
-    known = (told for mark, told in BEGINNINGS.items() if begins.startswith(mark))
+    known = (advice for mark, advice in MAGIC_BYTES.items() if begins.startswith(mark))
     return next(known, "it is no .npz file, as numpy.savez_compressed writes it")
 
 
@@ -122,7 +121,7 @@ def write_dataset(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     writing = path.with_name(f".{path.name}.writing.npz")
     try:
         np.savez_compressed(writing, allow_pickle=False, **{name: arrays[name] for name in KEYS})
-        put_in_place(writing, path)
+        replace_atomically(writing, path)
     except OSError as error:
         with suppress(OSError):
             writing.unlink(missing_ok=True)
@@ -142,7 +141,7 @@ def _read_arrays(file: Any) -> dict[str, np.ndarray]:
     }
 
 
-def _problem(arrays: dict[str, np.ndarray]) -> str | None:
+def _layout_error(arrays: dict[str, np.ndarray]) -> str | None:
     """How the arrays differ from the layout, or None."""
     missing = [name for name in KEYS if name not in arrays]
     if missing:
@@ -156,8 +155,8 @@ def _problem(arrays: dict[str, np.ndarray]) -> str | None:
         return "it holds no steps; `kilolayer collect` records some"
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:
-        told = ", ".join(f"{name} {length}" for name, length in lengths.items())
-        return f"its arrays differ in length: {told}"
+        listed = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        return f"its arrays differ in length: {listed}"
     for name, array in arrays.items():
         rows = np.flatnonzero(~np.isfinite(array).reshape(len(array), -1).all(1))
         if len(rows):
@@ -165,11 +164,11 @@ def _problem(arrays: dict[str, np.ndarray]) -> str | None:
     if not np.isin(arrays["terminals"], (0, 1)).all():
         return "terminals must be 0 or 1"
     if not arrays["terminals"].any():
-        return "terminals has no 1, so where its trajectories end is not known"
-    farthest = float(np.abs(arrays["actions"]).max(initial=0))
-    if farthest > 1 + ACTION_ROUNDING:
+        return "terminals has no 1, so the ends of its trajectories are unknown"
+    largest = float(np.abs(arrays["actions"]).max(initial=0))
+    if largest > 1 + ACTION_ROUNDING:
         return (
-            f"its actions reach {farthest:.9g} where they must lie in [-1, 1]: divide them by "
+            f"its actions reach {largest:.9g} where they must lie in [-1, 1]: divide them by "
             "their largest, or clip them with numpy.clip"
         )
     return None

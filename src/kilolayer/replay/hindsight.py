@@ -12,19 +12,19 @@ import jax.numpy as jnp
 from kilolayer.replay.buffer import CUT_OFF, Buffer
 from kilolayer.types import Array
 
-# Only the last step of an episode is redrawn, so this bound is reached only if almost no step in
+# Only the last step of an episode is resampled, so this bound is reached only if almost no step in
 # the buffer has a future.
-MAX_REDRAWS = 256
+MAX_RESAMPLES = 256
 # The geometric formula divides by the logarithm of the discount.
-LARGEST_DISCOUNT = 1 - 1e-6
+MAX_DISCOUNT = 1 - 1e-6
 
 
 class Batch(eqx.Module):
     """Steps with their goals and outcomes, leaves `[batch, ...]`.
 
     goal: the hindsight goal. commanded_goal: the environment's goal at the step. achieved_goal: of
-    the step itself. terminated `[batch]`: whether the episode terminated at the step; then there is
-    no next_observation, and its values mean nothing.
+    the step itself. terminated `[batch]`: whether the episode terminated at the step; the values of
+    next_observation are then undefined.
     """
 
     observation: Array
@@ -47,7 +47,7 @@ def truncated_geometric(uniform: Array, discount: float | Array, longest: Array)
     Inverse of F(k) = (1 - discount^k) / (1 - discount^longest). discount = 1 is the uniform case.
     """
     longest_float = longest.astype(jnp.float32)
-    log_discount = jnp.log(jnp.minimum(jnp.float32(discount), LARGEST_DISCOUNT))
+    log_discount = jnp.log(jnp.minimum(jnp.float32(discount), MAX_DISCOUNT))
     # expm1 and log1p keep the tail exact where discount^longest is close to one.
     scaled = uniform * jnp.expm1(longest_float * log_discount)
     geometric = jnp.ceil(jnp.log1p(scaled) / log_discount)
@@ -64,20 +64,20 @@ def steps_remaining(buffer: Buffer, time: Array, env: Array, episode_length: int
     bisection finds the largest such k in O(log episode_length), and no stored step must be changed
     when its episode ends.
     """
-    row = _row_of(buffer, time)
+    row = _ring_row(buffer, time)
     own_step = buffer.steps.episode_step[row, env]
     low = jnp.zeros_like(time)
     high = jnp.minimum(buffer.size - 1 - time, episode_length - 1 - own_step)
     for _ in range(int(episode_length).bit_length()):
         middle = (low + high + 1) // 2
-        later_step = buffer.steps.episode_step[_row_of(buffer, time + middle), env]
+        later_step = buffer.steps.episode_step[_ring_row(buffer, time + middle), env]
         same_episode = later_step == own_step + middle
         low = jnp.where(same_episode, middle, low)
         high = jnp.where(same_episode, high, middle - 1)
     return low
 
 
-def _row_of(buffer: Buffer, time: Array) -> Array:
+def _ring_row(buffer: Buffer, time: Array) -> Array:
     """Row of the ring that holds the step `time` steps after the oldest one."""
     oldest = jnp.where(buffer.inserted > buffer.capacity, buffer.inserted % buffer.capacity, 0)
     return (oldest + time) % buffer.capacity
@@ -89,29 +89,28 @@ def futures(
     """`(stored, longest)`, each `[batch]`: how many later steps of each step's episode the buffer
     holds, and the largest offset of a hindsight goal.
 
-    The two differ only in episodes that terminated, if `absorbing`: the environment then counts as
-    staying where it ended until the episode's time is up.
+    The two differ only if `absorbing`, in episodes that terminated: the last state then counts as
+    lasting until the episode length is reached.
     """
     stored = steps_remaining(buffer, time, env, episode_length)
     if not absorbing:
         return stored, stored
-    own_step = buffer.steps.episode_step[_row_of(buffer, time), env]
-    terminates = ends_early(buffer, time, env, stored, episode_length)
-    return stored, jnp.where(terminates, episode_length - 1 - own_step, stored)
+    own_step = buffer.steps.episode_step[_ring_row(buffer, time), env]
+    terminated = episode_terminates(buffer, time, env, stored, episode_length)
+    return stored, jnp.where(terminated, episode_length - 1 - own_step, stored)
 
 
-def ends_early(
+def episode_terminates(
     buffer: Buffer, time: Array, env: Array, stored: Array, episode_length: int
 ) -> Array:
     """Whether each step's episode terminated after its `stored` later steps, `[batch]`: the episode
-    is over, and its time was not up.
+    is over and did not reach the episode length.
 
-    An episode that was cut off did not terminate: what would have followed is unknown. If a
-    diverged environment counted as staying where it is, agents could profit from breaking the
-    simulation.
+    An episode that was cut off did not terminate: its continuation is unknown. If a diverged state
+    counted as absorbing, agents could profit from making the simulation diverge.
     """
-    own_step = buffer.steps.episode_step[_row_of(buffer, time), env]
-    next_step = buffer.steps.episode_step[_row_of(buffer, time + stored + 1), env]
+    own_step = buffer.steps.episode_step[_ring_row(buffer, time), env]
+    next_step = buffer.steps.episode_step[_ring_row(buffer, time + stored + 1), env]
     is_over = time + stored + 1 < buffer.size
     cut_off = (own_step == CUT_OFF) | (next_step == CUT_OFF)
     return is_over & ~cut_off & (own_step + stored + 1 < episode_length)
@@ -129,11 +128,12 @@ def sample(
     """Draw steps uniformly among those with a future, each with a hindsight goal from its future.
 
     terminal_steps: also draw the steps at which an episode terminated; their hindsight goal is
-    their own achieved goal. All other steps are redrawn: what follows the newest step, or the last
-    step of an episode whose time was up, is unknown. If redrawing fails because almost no step has
-    a future, the goals are NaN, which stops the run instead of training on a wrong goal.
+    their own achieved goal. All other steps without a future are resampled: the successor of the
+    newest step, or of the last step of a truncated episode, is unknown. If resampling fails because
+    almost no step has a future, the goals are NaN, which stops the run instead of training on a
+    wrong goal.
     """
-    first_key, redraw_key, offset_key = jax.random.split(key, 3)
+    first_key, resample_key, offset_key = jax.random.split(key, 3)
 
     def draw(key: Array) -> tuple[Array, Array, Array, Array, Array]:
         time_key, env_key = jax.random.split(key)
@@ -142,27 +142,27 @@ def sample(
         stored, longest = futures(buffer, time, env, episode_length, absorbing)
         drawable = longest > 0
         if terminal_steps:
-            drawable |= ends_early(buffer, time, env, stored, episode_length)
+            drawable |= episode_terminates(buffer, time, env, stored, episode_length)
         return time, env, stored, longest, drawable
 
-    def redraw(carry: tuple) -> tuple:
+    def resample(carry: tuple) -> tuple:
         attempt, kept = carry
-        drawn = draw(jax.random.fold_in(redraw_key, attempt))
+        drawn = draw(jax.random.fold_in(resample_key, attempt))
         drawable = kept[-1]
         return attempt + 1, jax.tree.map(lambda a, b: jnp.where(drawable, a, b), kept, drawn)
 
-    def some_must_be_redrawn(carry: tuple) -> Array:
+    def needs_resampling(carry: tuple) -> Array:
         attempt, (*_, drawable) = carry
-        return jnp.any(~drawable) & (attempt < MAX_REDRAWS)
+        return jnp.any(~drawable) & (attempt < MAX_RESAMPLES)
 
     _, (time, env, stored, longest, drawable) = jax.lax.while_loop(
-        some_must_be_redrawn, redraw, (jnp.zeros((), jnp.int32), draw(first_key))
+        needs_resampling, resample, (jnp.zeros((), jnp.int32), draw(first_key))
     )
     uniform = jax.random.uniform(offset_key, (batch_size,))
     offset = truncated_geometric(uniform, discount, jnp.maximum(longest, 1))
     offset = jnp.minimum(offset, stored)
-    row, future_row = _row_of(buffer, time), _row_of(buffer, time + offset)
-    next_row = _row_of(buffer, time + jnp.minimum(stored, 1))
+    row, future_row = _ring_row(buffer, time), _ring_row(buffer, time + offset)
+    next_row = _ring_row(buffer, time + jnp.minimum(stored, 1))
     steps = buffer.steps
     return Batch(
         observation=steps.observation[row, env],
@@ -171,5 +171,5 @@ def sample(
         commanded_goal=steps.goal[row, env],
         achieved_goal=steps.achieved_goal[row, env],
         next_observation=steps.observation[next_row, env],
-        terminated=(stored == 0) & ends_early(buffer, time, env, stored, episode_length),
+        terminated=(stored == 0) & episode_terminates(buffer, time, env, stored, episode_length),
     )

@@ -41,11 +41,11 @@ def read_minari(name: str, task: Task) -> Dataset:
     for key, array in arrays.items():
         if not np.isfinite(array).all():
             raise bad_field("dataset", PREFIX + name, f"its {key} are not finite everywhere")
-    farthest = float(np.abs(arrays["actions"]).max())
-    if farthest > 1 + ACTION_ROUNDING:
+    largest = float(np.abs(arrays["actions"]).max())
+    if largest > 1 + ACTION_ROUNDING:
         raise bad_field("dataset", PREFIX + name, "its actions leave their own bounds")
-    nothing = np.zeros((len(arrays["terminals"]), 0), np.float32)
-    return Dataset(qpos=nothing, qvel=nothing, fingerprint=_fingerprint(name, arrays), **arrays)
+    empty = np.zeros((len(arrays["terminals"]), 0), np.float32)
+    return Dataset(qpos=empty, qvel=empty, fingerprint=_fingerprint(name, arrays), **arrays)
 
 
 def write_minari(name: str, arrays: Mapping[str, np.ndarray], task: Task) -> None:
@@ -137,14 +137,15 @@ def _specification(task: Task) -> Any:
 def _require_same_spaces(
     name: str, found: Any, observations: Any, actions: Any, task: Task
 ) -> None:
-    held = getattr(found.observation_space, "spaces", {})
-    missing = [key for key in OBSERVED if key not in held] if isinstance(held, dict) else OBSERVED
+    stored = getattr(found.observation_space, "spaces", {})
+    stored = stored if isinstance(stored, dict) else {}
+    missing = [key for key in OBSERVED if key not in stored]
     if missing:
         allowed = f"its observations lack {', '.join(missing)}, which environments with goals have"
         raise bad_field("dataset", PREFIX + name, allowed)
     for key in OBSERVED:
-        if held[key].shape != observations[key].shape:
-            shapes = f"{held[key].shape} where task {task.name} has {observations[key].shape}"
+        if stored[key].shape != observations[key].shape:
+            shapes = f"{stored[key].shape} where task {task.name} has {observations[key].shape}"
             raise bad_field("dataset", PREFIX + name, f"its {key} has the shape {shapes}")
     own = found.action_space
     same = getattr(own, "shape", None) == actions.shape and hasattr(own, "low")
@@ -155,18 +156,18 @@ def _require_same_spaces(
 
 def _rows(episode: Any, task: Task, low: np.ndarray, high: np.ndarray) -> dict[str, np.ndarray]:
     """The rows of one episode; the last row holds the state after the last action."""
-    seen = {key: np.asarray(episode.observations[key], np.float32) for key in OBSERVED}
+    observed = {key: np.asarray(episode.observations[key], np.float32) for key in OBSERVED}
     unit = 2 * (np.asarray(episode.actions, np.float32) - low) / (high - low) - 1
     count = len(unit) + 1
-    observation = seen["observation"]
+    observation = observed["observation"]
     if isinstance(task.world, GymnasiumWorld):  # these tasks put the achieved goal first
-        observation = np.concatenate([seen["achieved_goal"], observation], -1)
+        observation = np.concatenate([observed["achieved_goal"], observation], -1)
     return {
         "observations": observation,
         "actions": np.concatenate([unit, np.zeros_like(low)[None]]).astype(np.float32),
         "terminals": np.arange(count) == count - 1,
-        "achieved_goals": seen["achieved_goal"],
-        "goals": seen["desired_goal"],
+        "achieved_goals": observed["achieved_goal"],
+        "goals": observed["desired_goal"],
     }
 
 
@@ -176,10 +177,10 @@ def _episode(arrays: Mapping[str, np.ndarray], rows: slice, task: Task, space: A
     if isinstance(task.world, GymnasiumWorld):
         observation = observation[:, task.goal.dim :]
     steps = len(action)
-    seen = {"observation": observation, "achieved_goal": achieved, "desired_goal": goal}
+    observed = {"observation": observation, "achieved_goal": achieved, "desired_goal": goal}
     scaled = space.low + 0.5 * (action + 1) * (space.high - space.low)
     return import_module("minari.data_collector").EpisodeBuffer(
-        observations=seen,
+        observations=observed,
         actions=scaled.astype(space.dtype),
         rewards=np.where(is_success(task, achieved[1:], goal[1:]), 0.0, -1.0),
         terminations=np.zeros(steps, bool),

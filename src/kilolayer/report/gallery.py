@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kilolayer.deploy.exhibit import Exhibit, brief
+from kilolayer.deploy.zoo_entry import ZooEntry, interval_text
 from kilolayer.report.film import GOAL_LEGEND, embed_video
 from kilolayer.report.page import Section, page, paragraph, table
 from kilolayer.runtime.files import write_atomically
@@ -18,7 +18,7 @@ LARGEST_FILM = 5_000_000  # bytes
 class GalleryEntry:
     """A policy and the .mp4 of its film."""
 
-    exhibit: Exhibit
+    exhibit: ZooEntry
     film: Path
 
 
@@ -39,9 +39,12 @@ def _section(entry: GalleryEntry) -> Section:
     score, task = exhibit.score, make_task(exhibit.task)
     unit = task.goal.coordinates[0].unit
     rows = [
-        ("success", brief(score.success, 3)),
-        (f"time at goal, of {task.episode_length} control steps", brief(score.time_at_goal, 0)),
-        (f"final distance, {unit}", brief(score.final_distance, 2)),
+        ("success", interval_text(score.success, 3)),
+        (
+            f"time at goal, of {task.episode_length} control steps",
+            interval_text(score.time_at_goal, 0),
+        ),
+        (f"final distance, {unit}", interval_text(score.final_distance, 2)),
         ("depth x width", f"{exhibit.depth} x {exhibit.width}"),
         ("size", f"{exhibit.bytes / 1e6:.2f} MB"),
         ("training time", f"{exhibit.training.minutes:g} minutes on {exhibit.training.machine}"),

@@ -19,7 +19,7 @@ from kilolayer.report.film import Film, film_episodes
 from kilolayer.report.language_report import FILM, FILM_METADATA
 from kilolayer.runtime.files import write_atomically
 from kilolayer.tasks.base import Task, is_success
-from kilolayer.training.evaluate import evaluation_key, evaluation_start, play
+from kilolayer.training.evaluate import evaluation_key, evaluation_start, play_episodes
 
 PIXELS = 360
 
@@ -56,7 +56,7 @@ def film_instruction(
             return follower.act(state, memory, observation)
 
         memory = follower.begin(state, instruction)
-        return play(task, physics, policy, memory, key, start, task.episode_length)
+        return play_episodes(task, physics, policy, memory, key, start, task.episode_length)
 
     played = run(agent.state, agent.instruction)
     within = np.asarray(is_success(task, played.achieved, played.goal))[:, 0]

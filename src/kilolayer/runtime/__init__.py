@@ -1,4 +1,4 @@
-"""What touches the machine: checkpoints, files, devices, processes, progress, tracking.
+"""Access to the machine: checkpoints, files, devices, processes, progress, tracking.
 
-Knows nothing of reinforcement learning.
+This package contains no reinforcement learning.
 """

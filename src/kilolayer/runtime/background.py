@@ -1,4 +1,4 @@
-"""Host work that training need not wait for: scores, files."""
+"""A background thread for host work beside training: scores and files."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -6,9 +6,9 @@ from typing import Any
 
 
 class Background:
-    """Does jobs one after the other in a thread of its own, in the order they were given.
+    """Runs jobs in one thread, in the order of their submission.
 
-    An error in a job is raised by the next call of any method here.
+    An exception in a job is raised by the next call of `submit` or `wait`.
     """
 
     def __init__(self) -> None:
@@ -16,19 +16,19 @@ class Background:
         self._jobs: list[Future] = []
 
     def submit(self, job: Callable[..., Any], *arguments: Any) -> Future:
-        """Do `job` later; the future tells when it is done."""
+        """Submit a job and return its future."""
         self._raise_errors()
         self._jobs.append(self._executor.submit(job, *arguments))
         return self._jobs[-1]
 
     def wait(self) -> None:
-        """Return when everything is done."""
+        """Wait until all jobs have ended."""
         for job in self._jobs:
             job.exception()
         self._raise_errors()
 
     def close(self) -> None:
-        """Finish what was begun, also after an error elsewhere."""
+        """Run the remaining jobs and end the thread."""
         self._executor.shutdown(wait=True)
 
     def _raise_errors(self) -> None:

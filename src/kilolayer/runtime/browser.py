@@ -4,7 +4,7 @@ import webbrowser
 
 
 def open_page(address: str) -> bool:
-    """Show a page; false if there is no browser here."""
+    """Open a page in the browser; returns False if this machine has no browser."""
     try:
         return webbrowser.open(address)
     except webbrowser.Error:

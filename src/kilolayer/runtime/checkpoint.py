@@ -1,15 +1,15 @@
-"""Checkpoints: safetensors files, written whole or not at all, with checksums.
+"""Checkpoints: safetensors files with checksums, written atomically.
 
     checkpoints/000000000042/agent.safetensors   parameters, optimiser, temperature
-                            loop.safetensors     environments, replay buffer, PRNG key; the newest
-                                                 two keep it
+                            loop.safetensors     environments, replay buffer, PRNG key; only in the
+                                                 newest two
                             agent.sha256.json, loop.sha256.json
-    checkpoints/.damaged-000000000042  one that `newest_whole` passed over, until it is written anew
+    checkpoints/.damaged-000000000042  a damaged checkpoint, until its round is written again
 
-Of the older ones `thin` keeps a few.
+`remove_old` deletes older checkpoints.
 
-Each file holds the leaves of a pytree by their paths, so no code is needed to read it. Runs of
-before have folders agent/ and loop/ in their place: see `orbax_checkpoint`.
+Each file holds the leaves of a pytree by their paths, so no code is needed to read it. Older runs
+have the folders agent/ and loop/ instead: see `orbax_checkpoint`.
 """
 
 import json
@@ -22,22 +22,22 @@ import jax
 import numpy as np
 from safetensors import safe_open
 
-from kilolayer.runtime.files import cannot_write, put_in_place
+from kilolayer.runtime.files import cannot_write, replace_atomically
 from kilolayer.runtime.tensors import named_leaves, read_tensors, sha256_of, write_tensors
 from kilolayer.types import UserError
 
 AGENT, LOOP = "agent", "loop"
-# Bytes of an array that are read back at once: a replay buffer would not fit into memory twice.
+# Bytes that a verification reads at once, because a replay buffer does not fit into memory twice.
 PIECE = 2**24
 
 
 def save(root: Path, step: int, agent: Any, loop: Any = None) -> int:
     """Write the checkpoint of round `step`; returns its size in bytes.
 
-    loop: None for an agent whose loop is kept elsewhere, with those of other seeds.
-    Raises UserError if it cannot be written, naming the last good checkpoint, which stays.
+    loop: None for a seed whose loop is saved elsewhere, together with other seeds. Raises UserError
+    that names the last good checkpoint if it cannot be written; that checkpoint stays.
     """
-    writing, target = root / f".writing-{step}", _place(root, step)
+    writing, target = root / f".writing-{step}", _directory(root, step)
     try:
         shutil.rmtree(writing, ignore_errors=True)
         writing.mkdir(parents=True)
@@ -49,7 +49,7 @@ def save(root: Path, step: int, agent: Any, loop: Any = None) -> int:
             _verify_tensors(_tensors(writing, part), tree)
         size = sum(file.stat().st_size for file in writing.rglob("*") if file.is_file())
         shutil.rmtree(target, ignore_errors=True)
-        put_in_place(writing, target)
+        replace_atomically(writing, target)
     except Exception as error:
         shutil.rmtree(writing, ignore_errors=True)
         last = latest(root)
@@ -58,24 +58,24 @@ def save(root: Path, step: int, agent: Any, loop: Any = None) -> int:
             kept = f"round {last} is the last good checkpoint, from which `--resume` goes on"
         what = f"cannot write the checkpoint of round {step} in {root}"
         raise cannot_write(what, writing, error, f"Nothing was lost: {kept}. ") from error
-    shutil.rmtree(_aside(root, step), ignore_errors=True)
+    shutil.rmtree(_damaged_directory(root, step), ignore_errors=True)
     older = [each for each in steps(root) if each < step]
-    # The one before stays whole, in case the newest is damaged on the disk.
+    # The previous checkpoint keeps its loop, in case the newest is damaged on the disk.
     for each in older[:-1]:
-        _listing(_place(root, each), LOOP).unlink(missing_ok=True)
-        _tensors(_place(root, each), LOOP).unlink(missing_ok=True)
-        shutil.rmtree(_place(root, each) / LOOP, ignore_errors=True)  # where an old run goes on
+        _listing(_directory(root, each), LOOP).unlink(missing_ok=True)
+        _tensors(_directory(root, each), LOOP).unlink(missing_ok=True)
+        shutil.rmtree(_directory(root, each) / LOOP, ignore_errors=True)  # of an older format
     return size
 
 
-def thin(root: Path, keep: int, best: int | None) -> None:
-    """Remove all checkpoints but the newest `keep` and that of round `best`.
+def remove_old(root: Path, keep: int, best: int | None) -> None:
+    """Delete all checkpoints except the newest `keep` and that of round `best`.
 
-    Call it after `save`, which has read back the newest.
+    Call it after `save`, which verifies the newest.
     """
     for old in steps(root)[:-keep]:
         if old != best:
-            shutil.rmtree(_place(root, old), ignore_errors=True)
+            shutil.rmtree(_directory(root, old), ignore_errors=True)
 
 
 def steps(root: Path) -> list[int]:
@@ -89,15 +89,12 @@ def latest(root: Path) -> int | None:
     return found[-1] if found else None
 
 
-def newest_whole(root: Path) -> tuple[int | None, list[str]]:
-    """The newest round whose checkpoint a run can go on from, and what is wrong with newer ones.
-
-    None if there is no such checkpoint.
-    """
+def newest_intact(root: Path) -> tuple[int | None, list[str]]:
+    """The round of the newest intact checkpoint, or None, and the faults of newer checkpoints."""
     problems = []
     for step in reversed(steps(root)):
-        found = [_damage(_place(root, step), part) for part in (AGENT, LOOP)]
-        problem = next(filter(None, found), None)
+        damage = (_find_damage(_directory(root, step), part) for part in (AGENT, LOOP))
+        problem = next(filter(None, damage), None)
         if problem is None:
             return step, problems
         problems.append(problem)
@@ -105,18 +102,18 @@ def newest_whole(root: Path) -> tuple[int | None, list[str]]:
 
 
 def set_aside(root: Path, after: int) -> None:
-    """Let the checkpoints after round `after` no longer count; what is damaged stays for repair."""
+    """Rename the damaged checkpoints after round `after`, so that they are ignored but not lost."""
     for step in steps(root):
         if step > after:
-            shutil.rmtree(_aside(root, step), ignore_errors=True)
-            _place(root, step).rename(_aside(root, step))
+            shutil.rmtree(_damaged_directory(root, step), ignore_errors=True)
+            _directory(root, step).rename(_damaged_directory(root, step))
 
 
-def _place(root: Path, step: int) -> Path:
+def _directory(root: Path, step: int) -> Path:
     return root / f"{step:012d}"
 
 
-def _aside(root: Path, step: int) -> Path:
+def _damaged_directory(root: Path, step: int) -> Path:
     return root / f".damaged-{step:012d}"
 
 
@@ -133,41 +130,41 @@ def restore(root: Path, step: int, part: str, like: Any) -> Any:
 
     Raises UserError if the files do not match their checksums or the structure.
     """
-    directory = _place(root, step)
+    directory = _directory(root, step)
     stored, expected = _read(directory, part), named_leaves(like)
     for name, leaf in expected.items():
-        if leaf.size == 0:  # Orbax kept no empty arrays
+        if leaf.size == 0:  # Orbax stores no empty arrays
             stored.setdefault(name, np.zeros(leaf.shape, leaf.dtype))
     for name in sorted({*stored, *expected}):
-        kept, wanted = _described(stored.get(name)), _described(expected.get(name))
-        if kept != wanted:
+        found, needed = _describe(stored.get(name)), _describe(expected.get(name))
+        if found != needed:
             raise UserError(
                 f"checkpoint {directory / part} does not fit its config.json: {name} is stored as "
-                f"{kept} where the config asks for {wanted}."
+                f"{found} where the config asks for {needed}."
             )
     return jax.tree.unflatten(jax.tree.structure(like), [stored[name] for name in expected])
 
 
-def _described(array: Any) -> str:
+def _describe(array: Any) -> str:
     return "nothing" if array is None else f"{array.dtype}{list(array.shape)}"
 
 
 def fingerprint(root: Path, step: int, part: str) -> str:
     """The checksum of one part of a checkpoint, over all its files."""
-    return sha256_of(_listing(_place(root, step), part))
+    return sha256_of(_listing(_directory(root, step), part))
 
 
 def stored_arrays(root: Path, step: int, part: str) -> dict[str, np.ndarray] | None:
-    """All arrays of a part by leaf path, whatever its structure; None if it was not kept.
+    """All arrays of a part by leaf path, for any structure; None if the part was deleted.
 
     Raises UserError if the files do not match their checksums.
     """
-    directory = _place(root, step)
+    directory = _directory(root, step)
     return _read(directory, part) if _listing(directory, part).is_file() else None
 
 
 def _read(directory: Path, part: str) -> dict[str, np.ndarray]:
-    problem = _damage(directory, part)
+    problem = _find_damage(directory, part)
     if problem is not None:
         raise UserError(f"{problem} Restore it from a copy, or start a new run.")
     if (directory / part).is_dir():
@@ -178,15 +175,15 @@ def _read(directory: Path, part: str) -> dict[str, np.ndarray]:
 
 
 def _verify_tensors(file: Path, tree: Any) -> None:
-    """Read back what was written; raises UserError if it is not the same bit for bit."""
+    """Read back a written file; raises UserError unless it is bit-identical to the tree."""
     for name, leaf in named_leaves(tree).items():
         array = np.asarray(leaf)
-        if any(_bits(back) != _bits(own) for back, own in _pieces(file, name, array)):
+        if any(_bits(stored) != _bits(rows) for stored, rows in _pieces(file, name, array)):
             raise UserError(f"{name} in {file} is not what was written")
 
 
 def _pieces(file: Path, name: str, array: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """A stored array beside the one in memory, a few rows after the other."""
+    """Pairs of equal rows of a stored array and of the array in memory."""
     if array.nbytes <= PIECE:
         with safe_open(file, framework="np") as stored:
             yield stored.get_tensor(name), array
@@ -194,9 +191,9 @@ def _pieces(file: Path, name: str, array: np.ndarray) -> Iterator[tuple[np.ndarr
     rows = max(1, PIECE * len(array) // array.nbytes)
     for start in range(0, len(array), rows):
         end = min(start + rows, len(array))
-        with safe_open(file, framework="np") as stored:  # closed, it leaves no part of it in memory
-            back = stored.get_slice(name)[start:end]
-        yield back, array[start:end]
+        with safe_open(file, framework="np") as stored:  # closing it releases its memory
+            rows_on_disk = stored.get_slice(name)[start:end]
+        yield rows_on_disk, array[start:end]
 
 
 def _bits(array: np.ndarray) -> tuple[Any, ...]:
@@ -214,8 +211,8 @@ def _files(directory: Path, part: str) -> list[str]:
     return sorted(str(path.relative_to(directory)) for path in found if path.is_file())
 
 
-def _damage(directory: Path, part: str) -> str | None:
-    """A sentence on what is wrong with a part of a checkpoint, or None if it is whole."""
+def _find_damage(directory: Path, part: str) -> str | None:
+    """A sentence about the damage of a part of a checkpoint, or None if it is intact."""
     listing = _listing(directory, part)
     if not listing.is_file():
         return f"checkpoint {directory} has no whole part {part!r}; it cannot be read."

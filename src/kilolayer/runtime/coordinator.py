@@ -1,7 +1,8 @@
-"""JAX's coordination service in a process of its own, started by process 0.
+"""JAX's coordination service in a separate process, started by process 0.
 
-JAX would run it inside process 0 and abort every other process, without a word, when that one is
-lost. This one outlives process 0 for long enough that the others can tell who was lost.
+By default JAX runs the service inside process 0. If process 0 is lost, JAX then aborts all other
+processes without a message. This service outlives process 0, so that the others can name the lost
+process.
 """
 
 import sys
@@ -10,9 +11,10 @@ import time
 # The service has no public name.
 from jax._src.lib import _jax  # pyright: ignore[reportPrivateImportUsage]
 
-# Seconds without a sign of life after which JAX itself aborts all processes.
+# Seconds without a heartbeat after which JAX itself aborts all processes.
 HEARTBEAT_TIMEOUT = 30
-LINGER = 30
+# Seconds that the service continues after process 0 has ended.
+GRACE_PERIOD = 30
 
 
 def main(port: str, processes: str) -> None:
@@ -21,7 +23,7 @@ def main(port: str, processes: str) -> None:
     )
     print("ready", flush=True)
     sys.stdin.read()  # ends when process 0 does
-    time.sleep(LINGER)
+    time.sleep(GRACE_PERIOD)
     del service
 
 

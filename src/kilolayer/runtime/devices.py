@@ -1,4 +1,4 @@
-"""Devices: what the makers of accelerators state of them, and whether JAX is right on this one."""
+"""Devices: data sheets of accelerators, memory of this machine, and a check of JAX's results."""
 
 import os
 import sys
@@ -9,23 +9,23 @@ from pathlib import Path
 
 from kilolayer.errors import UserError, bad_field, nearest
 
-# The machine at hand, whatever JAX computes on here.
+# Name of this machine, for any backend of JAX.
 THIS_MACHINE = "cpu"
 
-# Files with the most memory that a container may take: control groups of version 2 and 1.
+# Files with the memory limit of a container: control groups of version 2 and 1.
 CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
-# Its CPU programs return wrong sums without an error: github.com/jax-ml/jax/issues/39103.
+# CPU programs of this version return wrong sums: github.com/jax-ml/jax/issues/39103.
 WRONG_JAXLIB = "0.10.2"
 
 
 @dataclass(frozen=True)
 class Accelerator:
-    """What one device can hold and do at most.
+    """Limits of one device.
 
-    memory in bytes; float32, tf32, bfloat16: matrix products of dense matrices with sums in
-    float32, in floating-point operations a second, None where it has no such unit; bandwidth: of
-    its memory, in bytes a second.
+    memory: bytes. float32, tf32, bfloat16: peak rate of dense matrix products with float32
+    accumulation, in floating-point operations per second; None without such a unit. bandwidth: of
+    the memory, in bytes per second.
     """
 
     title: str
@@ -37,7 +37,7 @@ class Accelerator:
     source: str
 
     def rate(self, compute_dtype: str) -> float | None:
-        """Operations a second in a number format; JAX computes float32 products in TF32."""
+        """Operations per second in a number format; JAX computes float32 products in TF32."""
         return self.bfloat16 if compute_dtype == "bfloat16" else self.tf32 or self.float32
 
 
@@ -80,7 +80,7 @@ def find_accelerator(name: str) -> Accelerator | None:
 def refuse_wrong_jax() -> None:
     """Raise UserError if this JAX returns wrong sums: jaxlib 0.10.2 on a CPU.
 
-    Call it once the processes of a program have met: it may ask JAX for the device.
+    Call it after the processes of a program are connected, because it may query JAX's devices.
     """
     if version("jaxlib") != WRONG_JAXLIB:
         return
@@ -93,7 +93,7 @@ def refuse_wrong_jax() -> None:
         )
 
 
-def memory_here() -> int:
+def local_memory() -> int:
     """Bytes of one device of this machine; all devices of a processor share its memory."""
     import jax
 
@@ -102,7 +102,7 @@ def memory_here() -> int:
 
 
 def host_memory() -> int:
-    """Bytes of this machine's memory, or of the share of it that a container has."""
+    """Bytes of this machine's memory, or the limit of its container."""
     found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for limit in CONTAINER_LIMITS:
         with suppress(OSError, ValueError):  # another system, or no limit
@@ -111,22 +111,21 @@ def host_memory() -> int:
 
 
 def gibibytes(size: float) -> str:
-    """Bytes as a user reads them."""
+    """Bytes as text in GiB."""
     return f"{size / 2**30:,.3g} GiB" if size < 1e15 else f"{size / 2**30:.3g} GiB"
 
 
 def require_memory(field: str, value: int, each: float) -> None:
-    """Raises UserError if `value` times `each` bytes are more than this machine has."""
-    room = host_memory()
-    if value * each > room:
-        allowed = (
-            f"it takes {gibibytes(value * each)} at least, and this machine has {gibibytes(room)}"
-        )
-        raise bad_field(field, value, allowed, int(0.5 * room / each))
+    """Raises UserError if `value` times `each` bytes exceed this machine's memory."""
+    available = host_memory()
+    if value * each > available:
+        needed = gibibytes(value * each)
+        allowed = f"it takes {needed} at least, and this machine has {gibibytes(available)}"
+        raise bad_field(field, value, allowed, int(0.5 * available / each))
 
 
 def resident_bytes() -> int:
-    """The most memory that this process has held so far."""
+    """Peak memory of this process, in bytes."""
     import resource  # not on every system
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,4 +1,4 @@
-"""Files: written so that nothing is lost, read as UTF-8, and one sentence for what goes wrong."""
+"""Files: atomic writes, UTF-8 reads, and one sentence for each failure."""
 
 import errno
 import json
@@ -15,7 +15,7 @@ from kilolayer.errors import UserError
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 FREE_SPACE = "Free some space there, then go on; a run goes on with `kilolayer train --resume`."
 ANOTHER_FOLDER = "or choose another folder."
-WAYS_OUT = {
+REMEDIES = {
     **dict.fromkeys(NO_SPACE, FREE_SPACE),
     errno.EROFS: f"Mount that file system for writing, {ANOTHER_FOLDER}",
     errno.EACCES: f"Ask for the right to write there, {ANOTHER_FOLDER}",
@@ -32,33 +32,34 @@ WAYS_OUT = {
 
 
 def write_atomically(target: Path, text: str) -> None:
-    """Write a file so that a reader sees the old or the new text, never half of it."""
+    """Write a file atomically: a reader sees the complete old or the complete new text."""
     with replacing(target, f".{target.name}.writing") as temporary:
-        # A file's name that the locale cannot read is written as the bytes that it has.
+        # A file name that the locale cannot decode keeps its bytes.
         temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 @contextmanager
 def replacing(target: Path, name: str) -> Iterator[Path]:
-    """A file called `name` beside the target, to write inside; it then replaces the target.
+    """In the context, write to a temporary file `name` beside the target; it then replaces the
+    target.
 
-    Where that fails it is removed: on a full disk half a file would be in the way.
+    If writing fails, the temporary file is removed.
     """
     temporary = target.with_name(name)
     with guard_disk(target):
         try:
             yield temporary
-            put_in_place(temporary, target)
+            replace_atomically(temporary, target)
         except BaseException:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
 
 
-def put_in_place(written: Path, target: Path) -> None:
-    """Rename a finished file or folder to `target`, once all of it is on the disk.
+def replace_atomically(written: Path, target: Path) -> None:
+    """Rename a finished file or folder to `target`, after syncing it to the disk.
 
-    After a loss of power the target is the old or the new one, and whole.
+    After a power failure, the target is complete: the old or the new one.
     """
     for inside in written.rglob("*") if written.is_dir() else ():
         _sync(inside)
@@ -79,7 +80,7 @@ def _sync(path: Path) -> None:
 
 
 class guard_disk:  # noqa: N801, used as a statement: `with guard_disk(path):`
-    """Turn a failure to write into one sentence that names the file and the way out."""
+    """Raise a failed write as one sentence that names the file and the remedy."""
 
     def __init__(self, target: Path, kept: str = ""):
         self.target, self.kept = target, kept
@@ -93,48 +94,49 @@ class guard_disk:  # noqa: N801, used as a statement: `with guard_disk(path):`
 
 
 def cannot_write(what: str, target: Path, error: Exception, kept: str = "") -> UserError:
-    """The error for a failed write. what: the beginning of its sentence; kept: a sentence on what
-    is still there, with a space at its end."""
+    """The error for a failed write. what: the start of its sentence. kept: a sentence about files
+    that were not lost, with a space at its end."""
     number = _number_of(error)
     free = f" ({_free_mebibytes(target)} MiB free)" if number in NO_SPACE else ""
     reason = os.strerror(number) if number else first_line(error)
-    way_out = WAYS_OUT.get(number or 0, "Check that place and its disk, then go on.")
-    found = UserError(f"{what}: {reason}{free}. {kept}{way_out}")
+    remedy = REMEDIES.get(number or 0, "Check that place and its disk, then go on.")
+    found = UserError(f"{what}: {reason}{free}. {kept}{remedy}")
     found.__cause__ = error
     return found
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line without a full stop; its kind if it says nothing."""
+    """The first line of an error's message, without a full stop; its type if the message is
+    empty."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:200].rstrip(".")
 
 
 def _number_of(error: BaseException) -> int | None:
-    """The system's number of an error; libraries that are not Python's only quote its text."""
+    """The system's error number; errors of compiled libraries contain only its text."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     if isinstance(error, MemoryError):
         return errno.ENOMEM
-    return next((number for number in WAYS_OUT if os.strerror(number) in str(error)), None)
+    return next((number for number in REMEDIES if os.strerror(number) in str(error)), None)
 
 
 def _free_mebibytes(target: Path) -> int:
-    """Of the file system that the file is, or would be, on."""
+    """Free space of the target's file system."""
     folder = next(folder for folder in target.absolute().parents if folder.exists())
     return shutil.disk_usage(folder).free // 2**20
 
 
-def read_json(path: Path, way_out: str) -> Any:
-    """What a JSON file holds; UserError with the way out if it is missing or damaged."""
+def read_json(path: Path, remedy: str) -> Any:
+    """The content of a JSON file; raises UserError with the remedy if it is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}: {way_out}.") from error
+        raise UserError(f"cannot read {path}: {error.strerror}: {remedy}.") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged ({first_line(error)}): {way_out}.") from error
+        raise UserError(f"{path} is damaged ({first_line(error)}): {remedy}.") from error
 
 
-def shell(path: str | Path) -> str:
-    """A path as it is written in a command that a user can copy."""
+def shell_quoted(path: str | Path) -> str:
+    """A path, quoted for a command that a user can copy."""
     return shlex.quote(str(path))

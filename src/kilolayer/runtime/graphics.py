@@ -1,4 +1,4 @@
-"""MuJoCo without a picture: a MUJOCO_GL that does not work here must stop no command."""
+"""Imports MuJoCo on machines where the renderer named by MUJOCO_GL does not work."""
 
 import importlib
 import os
@@ -7,20 +7,21 @@ import warnings
 
 
 def load_mujoco() -> None:
-    """Import MuJoCo, without its rendering where MUJOCO_GL names a library that is not here.
+    """Import MuJoCo, without rendering if the library that MUJOCO_GL names is missing.
 
-    MuJoCo opens that library when it is imported. Call this before any other import of it.
+    MuJoCo opens that library at its import. Call this before any other import of MuJoCo.
     """
     named = os.environ.get("MUJOCO_GL", "")
     if not named or "mujoco" in sys.modules:
         return
     try:
         importlib.import_module("mujoco")
-    # A missing library fails in a way of its own: AttributeError, RuntimeError, OSError, ...
+    # A missing library raises AttributeError, RuntimeError, OSError, ...
     except Exception as error:
         for name, module in list(sys.modules.items()):
             compiled = (getattr(module, "__file__", None) or "").endswith(".so")
-            if name.split(".")[0] == "mujoco" and not compiled:  # which cannot be loaded twice
+            # A compiled module cannot be loaded twice.
+            if name.split(".")[0] == "mujoco" and not compiled:
                 del sys.modules[name]
         os.environ["MUJOCO_GL"] = "disabled"
         warnings.warn(

@@ -1,7 +1,7 @@
-"""Policies on the Hugging Face Hub (extra `hub`), each known as `hf:OWNER/NAME`.
+"""Policies on the Hugging Face Hub (extra `hub`), named `hf:OWNER/NAME`.
 
-`hf:OWNER/NAME@REVISION` is one commit, tag or branch. Only the two files of a policy are fetched,
-into the cache of huggingface_hub, and nothing in them is executed.
+`hf:OWNER/NAME@REVISION` selects a commit, tag or branch. Only the two files of a policy are
+downloaded, into the cache of huggingface_hub. Nothing in them is executed.
 """
 
 import json
@@ -26,9 +26,9 @@ def download(name: str) -> Path:
     Raises UserError if the extra is missing, the hub cannot be reached, it has no such policy, or
     the policy's card names code that would have to be imported.
     """
-    library = open_library()
+    library = import_hub()
     repository, _, revision = name.partition("@")
-    with told(PREFIX + name):
+    with hub_errors(PREFIX + name):
         folder = library.snapshot_download(
             repository, revision=revision or None, allow_patterns=[CARD, TENSORS]
         )
@@ -47,11 +47,11 @@ def hub_name(path: str | Path) -> str | None:
     if text.startswith(PREFIX):
         return text.removeprefix(PREFIX).partition("@")[0].rpartition("/")[2]
     folder = Path(path).parent
-    held = folder.name == "snapshots" and folder.parent.name.startswith("models--")
-    return folder.parent.name.rpartition("--")[2] if held else None
+    cached = folder.name == "snapshots" and folder.parent.name.startswith("models--")
+    return folder.parent.name.rpartition("--")[2] if cached else None
 
 
-def open_library() -> Any:
+def import_hub() -> Any:
     try:
         return import_module("huggingface_hub")
     except ImportError as error:
@@ -59,8 +59,8 @@ def open_library() -> Any:
 
 
 @contextmanager
-def told(name: str) -> Iterator[None]:
-    """Turn what the hub's library raises into one sentence with the way out."""
+def hub_errors(name: str) -> Iterator[None]:
+    """Raise errors of the hub's library as one sentence with a remedy."""
     errors = import_module("huggingface_hub.errors")
     try:
         yield
@@ -99,7 +99,7 @@ def _no_token(name: str) -> str:
 
 
 def _require_no_code(name: str, path: Path) -> None:
-    """A card may name a task or an agent as module:function; others' cards must not."""
+    """Raises UserError for a card that names a task or an agent as module:function, or a file."""
     try:
         config = json.loads((path / CARD).read_text())["config"]
         named = [config["task"][key] for key in ("task", "gym", "mjcf")] + [config["agent"]["name"]]

@@ -1,4 +1,4 @@
-"""One process at a time: a lock on a file that ends with the process, however it ends."""
+"""A lock file for one process at a time; the system releases it when the process ends."""
 
 import fcntl
 from collections.abc import Iterator
@@ -10,17 +10,18 @@ from kilolayer.types import UserError
 
 
 @contextmanager
-def locked(path: Path, otherwise: str | None = None) -> Iterator[None]:
-    """Hold the lock while inside; wait for it, or raise UserError saying `otherwise`.
+def file_lock(path: Path, busy: str | None = None) -> Iterator[None]:
+    """Hold the lock in the context.
 
-    Raises UserError if the file cannot be written.
+    busy: raise UserError with this text if another process holds the lock; None: wait. Raises
+    UserError if the file cannot be written.
     """
     with guard_disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("wb")
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if otherwise else 0))
+            fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
         except BlockingIOError:
-            raise UserError(otherwise or "") from None
+            raise UserError(busy or "") from None
         yield

@@ -1,4 +1,4 @@
-"""What a reader needs to repeat a run: command, versions, git state, devices."""
+"""The manifest of a run, for its reproduction: command, versions, git state, devices."""
 
 import os
 import platform

@@ -1,9 +1,8 @@
-"""The devices of a run as a grid: environments, buffer and batch are shared out along its axis
-`data`.
+"""The device mesh of a run: environments, buffer and batch are sharded along its axis `data`.
 
-Along `model`, mostly of length 1, the width of the networks is shared out; but for that, parameters
-are whole on every device. The programs are written for the whole arrays; XLA splits them. Random
-numbers do not depend on how many devices draw them, so neither does the run.
+The width of the networks is sharded along the axis `model`, usually of length 1; otherwise
+parameters are replicated. Programs are written for whole arrays, and XLA partitions them. Random
+numbers, and therefore runs, do not depend on the number of devices.
 """
 
 from typing import Any
@@ -19,10 +18,11 @@ DATA, MODEL = "data", "model"
 
 
 def make_mesh(devices: int | None = None, model_devices: int = 1) -> Mesh:
-    """The first `devices` devices, the same number of every process; by default all there are.
+    """A mesh of `devices` devices, equally many of every process; by default all devices.
 
-    model_devices: how many share the width of one copy of the networks. Raises UserError if there
-    are not so many devices, they cannot be shared out equally, or this JAX returns wrong sums.
+    model_devices: number of devices that share the width of one copy of the networks. Raises
+    UserError if there are fewer devices, if they cannot be divided equally, or if this JAX returns
+    wrong sums.
     """
     refuse_wrong_jax()
     available, processes = jax.devices(), jax.process_count()
@@ -41,39 +41,39 @@ def make_mesh(devices: int | None = None, model_devices: int = 1) -> Mesh:
     return Mesh(grid, (DATA, MODEL), axis_types=(AxisType.Auto, AxisType.Auto))
 
 
-def data_parts(mesh: Mesh) -> int:
-    """Into how many parts environments and batch are cut."""
+def num_data_shards(mesh: Mesh) -> int:
+    """Number of shards of environments and batch."""
     return mesh.shape[DATA]
 
 
-def by_width(mesh: Mesh, tree: Any) -> Any:
-    """How a tree of parameters, or of an optimiser, lies: matrices cut along their last axis.
+def width_sharded(mesh: Mesh, tree: Any) -> Any:
+    """Shardings of a tree of parameters or moments: matrices are sharded along their last axis.
 
-    Returns a tree of shardings; arrays that do not divide, and vectors, are whole.
+    Vectors, and matrices that do not divide, are replicated.
     """
 
-    def lay(leaf: Any) -> NamedSharding:
+    def sharding(leaf: Any) -> NamedSharding:
         if leaf.ndim < 2 or leaf.shape[-1] % mesh.shape[MODEL]:
-            return whole(mesh)
+            return replicated(mesh)
         return NamedSharding(mesh, PartitionSpec(*[None] * (leaf.ndim - 1), MODEL))
 
-    return jax.tree.map(lay, tree)
+    return jax.tree.map(sharding, tree)
 
 
-def whole(mesh: Mesh) -> NamedSharding:
-    """Every device holds all of an array."""
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Every device holds the whole array."""
     return NamedSharding(mesh, PartitionSpec())
 
 
-def shared_out(mesh: Mesh, axis: int = 0) -> NamedSharding:
-    """Every device holds its part of an array, cut along `axis`."""
+def data_sharded(mesh: Mesh, axis: int = 0) -> NamedSharding:
+    """Every device holds its shard of the array along `axis`."""
     return NamedSharding(mesh, PartitionSpec(*[None] * axis, DATA))
 
 
-def place(tree: Any, shardings: Any) -> Any:
+def put_on_devices(tree: Any, shardings: Any) -> Any:
     """Put arrays that every process has in host memory onto the devices.
 
-    shardings: a tree of them, or one for each whole branch of `tree`.
+    shardings: a tree of shardings, or one sharding for each branch of `tree`.
     """
 
     def put(array: Any, sharding: NamedSharding) -> jax.Array:
@@ -83,10 +83,10 @@ def place(tree: Any, shardings: Any) -> Any:
     return jax.tree.map(put, tree, jax.tree.broadcast(shardings, tree))
 
 
-def fetch(tree: Any) -> Any:
-    """Whole arrays in host memory, wherever their parts are; every process must call this.
+def fetch_to_host(tree: Any) -> Any:
+    """Gather whole arrays in host memory; every process must call this.
 
-    Parts held by other processes pass through this process's devices, one array at a time.
+    Shards of other processes pass through this process's devices, one array at a time.
     """
 
     def get(array: jax.Array) -> np.ndarray:

@@ -14,7 +14,7 @@ from kilolayer.runtime.files import first_line
 from kilolayer.types import UserError
 
 MISSING = "it was written with Orbax, which is not installed: `pip install 'kilolayer[old-runs]'`."
-# Last parts of leaf paths that were called otherwise.
+# Former and present names of the last parts of leaf paths.
 RENAMED = {"age": "episode_step"}
 
 
@@ -29,10 +29,10 @@ def read_orbax(folder: Path) -> dict[str, np.ndarray]:
             import orbax.checkpoint as ocp
         except ImportError as error:
             raise UserError(f"cannot read the checkpoint {folder}: {MISSING}") from error
-        # Orbax takes some characters of a path for patterns, so it is given one without them.
+        # Orbax reads some characters of a path as patterns, so it gets a link without them.
         link = Path(place) / "checkpoint"
         link.symlink_to(folder.parent.absolute(), target_is_directory=True)
-        # It reads in this process alone, without waiting for others.
+        # Only this process reads, without waiting for others.
         me = jax.process_index()
         alone = ocp.options.MultiprocessingOptions(
             primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process{me}"
@@ -48,6 +48,6 @@ def read_orbax(folder: Path) -> dict[str, np.ndarray]:
 
 
 def _present_name(name: str) -> str:
-    """What a leaf that is stored as `name` is called today."""
+    """The present path of a leaf that is stored as `name`."""
     path, dot, last = name.rpartition(".")
     return path + dot + RENAMED.get(last, last)

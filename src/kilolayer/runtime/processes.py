@@ -1,7 +1,8 @@
-"""Many processes as one program: how they meet, whether they agree, whether all still live.
+"""Several processes as one program: connection, agreement on settings, and heartbeats.
 
-They share a key-value store, JAX's coordination service. Each counts up in it under a name of its
-own and watches the others: a collective operation with a lost process would wait for ever.
+The processes share a key-value store, JAX's coordination service. Each process writes a heartbeat
+count to it and watches the others, because a collective operation with a lost process would never
+return.
 """
 
 import os
@@ -21,43 +22,43 @@ from jax._src import distributed  # the store has no public name
 from kilolayer.runtime import coordinator
 from kilolayer.types import UserError, bad_field
 
-BEAT = 1.0  # seconds between two counts
-PATIENCE = 15.0  # seconds without a count after which a process is lost
-MEETING = 120  # seconds to wait for all processes to start
-LEFT = "left"
+HEARTBEAT_INTERVAL = 1.0  # seconds
+LOST_AFTER = 15.0  # seconds without a heartbeat
+STARTUP_TIMEOUT = 120  # seconds to wait for all processes to start
+FINISHED = "left"  # the last heartbeat of a process that ended without an error
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where the processes meet, how many they are and which one this is."""
+    """Address of the coordinator, number of processes, and number of this process."""
 
-    meeting: str
+    coordinator: str
     count: int
     number: int
 
 
-def find_address(meeting: str | None, count: int | None, number: int | None) -> Address | None:
-    """The address given by hand or by Slurm's environment, or None for a single process.
+def find_address(coordinator: str | None, count: int | None, number: int | None) -> Address | None:
+    """The address from the options or from Slurm's environment; None for a single process.
 
     Raises UserError if it is incomplete.
     """
     given = {"num_processes": count, "process_id": number}
-    if meeting is None:
+    if coordinator is None:
         for field, value in given.items():
             if value is not None:
                 raise bad_field(field, value, "it needs --coordinator host:port")
         return _slurm_address()
-    if not re.fullmatch(r".+:\d+", meeting):
-        raise bad_field("coordinator", meeting, "it must be host:port of process 0")
+    if not re.fullmatch(r".+:\d+", coordinator):
+        raise bad_field("coordinator", coordinator, "it must be host:port of process 0")
     if count is None or count < 1:
         raise bad_field("num_processes", count, "with a coordinator it must be at least 1")
     if number is None or not 0 <= number < count:
         raise bad_field("process_id", number, f"with a coordinator it must lie in [0, {count})")
-    return Address(meeting, count, number)
+    return Address(coordinator, count, number)
 
 
 def _slurm_address() -> Address | None:
-    """The tasks of this Slurm step: they meet on its first node."""
+    """The address for the tasks of this Slurm step: the coordinator runs on its first node."""
     try:
         count, number = (int(os.environ[f"SLURM_{name}"]) for name in ("NTASKS", "PROCID"))
         nodes, job = os.environ["SLURM_STEP_NODELIST"], int(os.environ["SLURM_JOB_ID"])
@@ -72,7 +73,7 @@ def _slurm_address() -> Address | None:
 
 
 class Processes:
-    """The processes of one program; a context that they enter and leave together."""
+    """The processes of one program: a context that all of them enter and leave."""
 
     def __init__(self, address: Address | None):
         self.address = address
@@ -84,24 +85,24 @@ class Processes:
             return self
         at = self.address
         if at.number == 0:
-            self._coordinator = _start_coordinator(at.meeting.rpartition(":")[2], at.count)
-        # It would swallow the signal that asks this process to end.
+            self._coordinator = _start_coordinator(at.coordinator.rpartition(":")[2], at.count)
+        # The preemption service would swallow SIGTERM.
         jax.config.update("jax_enable_preemption_service", False)
         try:
             jax.distributed.initialize(
-                at.meeting,
+                at.coordinator,
                 at.count,
                 at.number,
                 cluster_detection_method="deactivate",
-                initialization_timeout=MEETING,
+                initialization_timeout=STARTUP_TIMEOUT,
                 heartbeat_timeout_seconds=coordinator.HEARTBEAT_TIMEOUT,
-                # JAX starts a service in process 0 in any case; nobody uses this one.
+                # JAX always starts a service in process 0, which is not used here.
                 coordinator_bind_address="localhost:0",
             )
         except Exception as error:
             raise UserError(
-                f"process {at.number} did not meet the {at.count} at {at.meeting} within "
-                f"{MEETING} s: start all of them, and check that they reach that address."
+                f"process {at.number} did not meet the {at.count} at {at.coordinator} within "
+                f"{STARTUP_TIMEOUT} s: start all of them, and check that they reach that address."
             ) from error
         threading.Thread(target=self._watch, daemon=True).start()
         return self
@@ -111,22 +112,23 @@ class Processes:
             return
         if error is None:
             self._left.set()
-            self._put("alive", LEFT)
+            self._put("alive", FINISHED)
             jax.distributed.shutdown()
         elif not isinstance(error, UserError | KeyboardInterrupt):
-            # A lost process breaks a collective before it is missed: time for it to be named.
-            time.sleep(PATIENCE + 5 * BEAT)
+            # A lost process breaks a collective before its heartbeat is missed. Wait, so that the
+            # watching thread can name the lost process.
+            time.sleep(LOST_AFTER + 5 * HEARTBEAT_INTERVAL)
         if self._coordinator is not None and error is None:
             self._coordinator.kill()
             self._coordinator.communicate()
 
     def agree(self, what: str, values: Mapping[str, Any]) -> None:
-        """Wait until all processes came here; raises UserError if their `values` differ."""
+        """Wait for all processes; raises UserError if their `values` differ."""
         if self.address is None:
             return
         for name, value in values.items():
             self._put(f"{what}/{name}", repr(value))
-        self._store.wait_at_barrier(f"kilolayer/{what}", 1000 * MEETING)
+        self._store.wait_at_barrier(f"kilolayer/{what}", 1000 * STARTUP_TIMEOUT)
         for other in range(self.address.count):
             for name, value in values.items():
                 theirs = self._get(f"{what}/{name}", other)
@@ -149,24 +151,24 @@ class Processes:
     def _get(self, name: str, process: int) -> str:
         try:
             return self._store.key_value_try_get(f"kilolayer/{name}/{process}")
-        except Exception:  # not there yet
+        except Exception:  # not written yet
             return ""
 
     def _watch(self) -> None:
-        """Stop this process when another stands still; runs beside the main thread."""
+        """Stop this process when another is lost; runs in its own thread."""
         assert self.address is not None
         me, count = self.address.number, 0
         now = time.monotonic()
         seen = {other: ("", now) for other in range(self.address.count) if other != me}
-        while not self._left.wait(BEAT):
+        while not self._left.wait(HEARTBEAT_INTERVAL):
             count += 1
-            with suppress(Exception):  # a lost store shows itself by counts that stand still
+            with suppress(Exception):  # without the store, the counts of the others stop too
                 self._put("alive", str(count))
             for other, (last, since) in seen.items():
                 value = self._get("alive", other)
                 if value not in ("", last):
                     seen[other] = (value, time.monotonic())
-                elif last != LEFT and time.monotonic() - since > PATIENCE:
+                elif last != FINISHED and time.monotonic() - since > LOST_AFTER:
                     _stop(f"process {other} of {self.address.count} is lost")
 
 
@@ -184,7 +186,7 @@ ONE_PROCESS = Processes(None)
 
 
 def _stop(why: str) -> None:
-    """End this process from any thread: the main one may wait for ever."""
+    """End this process from any thread, because the main thread may wait forever."""
     message = (
         f"error: {why}: training stops here; the last checkpoint is whole, continue from it with "
         "`kilolayer train --resume RUN` in all processes."

@@ -9,7 +9,7 @@ from rich.text import Text
 
 
 class ProgressDisplay(Protocol):
-    """Told where a job stands; `done` and `total` in any one unit."""
+    """Shows the progress of a job; `done` and `total` have the same unit."""
 
     def note(self, text: str) -> None: ...
     def phase(self, name: str) -> None: ...
@@ -17,7 +17,7 @@ class ProgressDisplay(Protocol):
     def close(self) -> None: ...
 
 
-class Silent:
+class SilentDisplay:
     """Shows nothing."""
 
     def note(self, text: str) -> None: ...
@@ -26,8 +26,8 @@ class Silent:
     def close(self) -> None: ...
 
 
-class _TwoLines(Progress):
-    """The bar, and below it the figures, so that a narrow terminal cuts neither."""
+class _TwoLineProgress(Progress):
+    """The bar, with the figures on a second line, so that a narrow terminal truncates neither."""
 
     def get_renderables(self) -> Iterable[RenderableType]:
         yield self.make_tasks_table(self.tasks)
@@ -37,17 +37,17 @@ class _TwoLines(Progress):
 
 
 class LiveDisplay:
-    """Two lines in the terminal: phase, bar, time gone and time left; below them the figures.
+    """Two lines in the terminal: phase, bar, elapsed and remaining time; below them the figures.
 
-    Where the output is no terminal, a plain line is printed at every new phase and every tenth of
-    the way, so that a log shows where a job stands.
+    If the output is not a terminal, a plain line is printed for every new phase and for every tenth
+    of the progress.
     """
 
     def __init__(self, console: Console | None = None):
         self._console = console or Console(stderr=True)
         self._announced: set[str] = set()
         self._tenth = -1
-        self._progress = _TwoLines(
+        self._progress = _TwoLineProgress(
             TextColumn("[bold]{task.fields[phase]:<10}"),
             BarColumn(),
             TextColumn("{task.percentage:>3.0f}%"),
@@ -61,7 +61,7 @@ class LiveDisplay:
         self._progress.start()
 
     def note(self, text: str) -> None:
-        """A line that stays."""
+        """Print a line above the bar."""
         self._console.print(text, highlight=False, markup=False)
 
     def phase(self, name: str) -> None:
@@ -89,7 +89,7 @@ class LiveDisplay:
 
 
 def duration(seconds: float) -> str:
-    """A time as a reader takes it in: `35 s`, `12 min`, `3.4 h`."""
+    """A duration as text: `35 s`, `12 min`, `3.4 h`."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"

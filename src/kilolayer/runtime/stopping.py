@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: an end that waits until what was learnt is written."""
+"""Ctrl-C and SIGTERM: a run ends after its results are saved."""
 
 import _thread
 import signal
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-SOON = 0.01  # seconds
+RESEND_DELAY = 0.01  # seconds
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM: the system, or another program, asked this process to end."""
+    """The process received SIGTERM."""
 
     exit_code = 128 + signal.SIGTERM
 
@@ -22,27 +22,27 @@ class Terminated(KeyboardInterrupt):
 INTERRUPTED = 128 + signal.SIGINT  # the exit code after Ctrl-C
 
 
-def _of(number: int) -> KeyboardInterrupt:
+def _exception_for(number: int) -> KeyboardInterrupt:
     return Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
 
 
 def _raise_stop(number: int, _: Any) -> None:
-    raise _of(number)
+    raise _exception_for(number)
 
 
 @contextmanager
 def signals_raise() -> Iterator[None]:
-    """Inside, SIGTERM ends the program in order, as Ctrl-C does."""
+    """In the context, SIGTERM raises an exception, as Ctrl-C does."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     numbers = [signal.SIGTERM]
-    # A program that was begun in the background of a shell ignores Ctrl-C.
+    # A program that a shell started in the background ignores Ctrl-C.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         numbers.append(signal.SIGINT)
     before = {number: signal.signal(number, _raise_stop) for number in numbers}
     try:
-        with _none_lost():
+        with _resend_lost_signals():
             yield
     finally:
         for number, handler in before.items():
@@ -50,11 +50,11 @@ def signals_raise() -> Iterator[None]:
 
 
 @contextmanager
-def _none_lost() -> Iterator[None]:
-    """Send a signal once more whose exception Python could not raise.
+def _resend_lost_signals() -> Iterator[None]:
+    """Resend a signal whose exception Python could not raise.
 
-    Where one arrives while garbage is collected, and JAX has Python code run then, its exception is
-    printed and passed over: the program would go on as if nobody had asked.
+    If a signal arrives during garbage collection, while JAX runs Python code, Python prints the
+    exception and continues. Without a resend the program would ignore the signal.
     """
     before = sys.unraisablehook
 
@@ -63,8 +63,8 @@ def _none_lost() -> Iterator[None]:
             before(lost)
             return
         number = signal.SIGTERM if isinstance(lost.exc_value, Terminated) else signal.SIGINT
-        # Not from in here, where it would be lost too.
-        again = threading.Timer(SOON, _thread.interrupt_main, [number])
+        # An exception raised in this hook would be lost too.
+        again = threading.Timer(RESEND_DELAY, _thread.interrupt_main, [number])
         again.daemon = True
         again.start()
 
@@ -76,28 +76,28 @@ def _none_lost() -> Iterator[None]:
 
 
 @dataclass
-class Stop:
-    """asked: what to raise once all is written, None while nobody asks for an end."""
+class StopRequest:
+    """interrupt: the exception to raise after saving; None before a signal."""
 
-    asked: KeyboardInterrupt | None = None
+    interrupt: KeyboardInterrupt | None = None
 
 
 @contextmanager
-def held_back(tell: Callable[[str], None]) -> Iterator[Stop]:
-    """Inside, the first signal is noted in the `Stop` and told; a second one ends at once.
+def defer_signals(notify: Callable[[str], None]) -> Iterator[StopRequest]:
+    """In the context, the first signal is recorded and announced; a second one is raised at once.
 
-    Signals reach the main thread alone: in any other one nothing is held back.
+    Only the main thread receives signals; in other threads this has no effect.
     """
-    stop = Stop()
+    stop = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
 
     def note(number: int, _: Any) -> None:
-        if stop.asked is not None:
-            raise stop.asked
-        stop.asked = _of(number)
-        tell("stopping after this round, with a checkpoint; once more stops at once")
+        if stop.interrupt is not None:
+            raise stop.interrupt
+        stop.interrupt = _exception_for(number)
+        notify("stopping after this round, with a checkpoint; a second signal stops at once")
 
     before = {number: signal.signal(number, note) for number in SIGNALS}
     try:

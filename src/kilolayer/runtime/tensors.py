@@ -1,7 +1,7 @@
-"""A directory of arrays with a card: what is kept of a network on its own.
+"""A directory with the arrays of a network and a card.
 
-`NAME.safetensors` holds the arrays, `NAME.json` the card that says what they are, with their
-checksum. Written whole or not at all.
+`NAME.safetensors` holds the arrays; `NAME.json`, the card, describes them and has their checksum.
+The directory is written atomically.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from kilolayer.runtime.files import cannot_write, put_in_place, write_atomically
+from kilolayer.runtime.files import cannot_write, replace_atomically, write_atomically
 from kilolayer.types import UserError
 
 Tree = TypeVar("Tree")
@@ -26,10 +26,10 @@ Tree = TypeVar("Tree")
 
 @dataclass(frozen=True)
 class TensorDirectory:
-    """The one format for directories of this kind.
+    """The format of directories of one kind.
 
-    kind: what they hold, in words and in the names of the files, as `policy`. version: of the card;
-    a directory of another version is refused.
+    kind: used in messages and file names, such as `policy`. version: of the card; directories of
+    another version are refused.
     """
 
     kind: str
@@ -43,14 +43,14 @@ class TensorDirectory:
     def tensors_name(self) -> str:
         return f"{self.kind}.safetensors"
 
-    def is_one(self, path: str | Path) -> bool:
-        """Whether such a directory is there."""
+    def exists(self, path: str | Path) -> bool:
+        """Whether the path is such a directory."""
         return (Path(path) / self.card_name).is_file()
 
     def write(self, path: Path, tree: Any, card: dict[str, Any]) -> None:
-        """Write the arrays of a pytree and what the card says, JSON values.
+        """Write the arrays of a pytree and the card, JSON values.
 
-        Raises UserError if something is there already or it cannot be written.
+        Raises UserError if the path exists or cannot be written.
         """
         if path.exists():
             raise UserError(f"{path} exists already: choose another with --out.")
@@ -62,24 +62,24 @@ class TensorDirectory:
             sha256 = sha256_of(writing / self.tensors_name)
             whole = {"version": self.version, **card, "sha256": sha256}
             write_atomically(writing / self.card_name, json.dumps(whole, indent=2) + "\n")
-            put_in_place(writing, path)
-        # The writer of tensors has an error of its own for a full disk.
+            replace_atomically(writing, path)
+        # safetensors raises its own error for a full disk.
         except (OSError, SafetensorError, UserError) as error:
             shutil.rmtree(writing, ignore_errors=True)
             raise cannot_write(f"cannot write the {self.kind} {path}", path, error) from error
 
     def card(self, path: Path) -> dict[str, Any]:
-        """What the card says; raises UserError if there is none or the arrays are damaged."""
+        """The card; raises UserError if there is none or the arrays are damaged."""
         try:
             card = json.loads((path / self.card_name).read_text(encoding="utf-8"))
             version, expected = card["version"], card["sha256"]
             found = sha256_of(path / self.tensors_name)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise self.broken(path, error) from error
+            raise self.damaged(path, error) from error
         if version != self.version:
             raise UserError(
                 f"{path} was written by another version of this package (card {version}, this one "
-                f"reads {self.version}): make it anew."
+                f"reads {self.version}): make it again."
             )
         if found != expected:
             raise UserError(
@@ -89,26 +89,26 @@ class TensorDirectory:
         return card
 
     def fill(self, like: Tree, path: Path) -> Tree:
-        """The arrays in the shape of the pytree `like`, whose leaves may be shapes alone.
+        """The arrays as a pytree with the structure of `like`, whose leaves may be shapes.
 
-        Raises UserError unless names, shapes and types are the same.
+        Raises UserError unless names, shapes and dtypes are the same.
         """
         try:
             arrays = read_tensors(path / self.tensors_name)
         except (OSError, ValueError) as error:
-            raise self.broken(path, error) from error
+            raise self.damaged(path, error) from error
         named = named_leaves(like)
         shapes = {name: (leaf.shape, leaf.dtype) for name, leaf in named.items()}
         if shapes != {name: (array.shape, array.dtype) for name, array in arrays.items()}:
             raise UserError(
                 f"{path / self.tensors_name} does not hold the arrays that {self.card_name} "
-                "speaks of."
+                "describes."
             )
         leaves = [jnp.asarray(arrays[name]) for name in named]
         return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
-    def broken(self, path: Path, error: Exception) -> UserError:
-        """What to raise for a directory that is not whole."""
+    def damaged(self, path: Path, error: Exception) -> UserError:
+        """The error for an incomplete directory."""
         return UserError(f"{path} is no whole {self.kind} directory: {error}.")
 
 
@@ -117,8 +117,8 @@ def write_tensors(file: Path, tree: Any) -> None:
     save_file(
         {name: np.asarray(leaf, order="C") for name, leaf in named_leaves(tree).items()}, file
     )
-    # safetensors lets its owner alone read a file; this one is as readable as its folder.
-    with suppress(OSError):  # some file systems know no such rights
+    # safetensors writes files that only their owner can read; this gives the folder's rights.
+    with suppress(OSError):  # some file systems have no such rights
         file.chmod(file.parent.stat().st_mode & 0o666)
 
 
@@ -147,6 +147,6 @@ def fingerprint(tree: Any) -> str:
 
 
 def sha256_of(path: Path) -> str:
-    """Of a file, in hex."""
+    """SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

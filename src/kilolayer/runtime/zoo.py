@@ -1,6 +1,6 @@
-"""The zoo: trained policies that ship with the package, each known as `zoo:NAME`.
+"""The zoo: trained policies that ship with the package, named `zoo:NAME`.
 
-In an installed package they lie in `kilolayer/zoo`, in a checkout in `zoo/` at its root.
+An installed package has them in `kilolayer/zoo`, a checkout in `zoo/` at its root.
 """
 
 from importlib import resources
@@ -22,14 +22,14 @@ def zoo_directories() -> dict[str, Path]:
 
 
 def resolve(path: str | Path) -> Path:
-    """The directory that `zoo:NAME` or `hf:OWNER/NAME` stands for; any other path as it is.
+    """The directory of `zoo:NAME` or `hf:OWNER/NAME`; any other path is returned unchanged.
 
     Raises UserError with the nearest name and a list of all if the zoo has no such policy, and as
     `hub.download` does.
     """
     if str(path).startswith(hub.PREFIX):
         return hub.download(str(path).removeprefix(hub.PREFIX))
-    name = _name_after_prefix(path)
+    name = _prefixed_name(path)
     if name is None:
         return Path(path)
     found = zoo_directories()
@@ -41,11 +41,11 @@ def resolve(path: str | Path) -> Path:
     raise bad_field("policy", str(path), allowed, PREFIX + likely if likely else None)
 
 
-def beside(path: str | Path, inside: str) -> Path:
-    """Where a command writes by default: `inside` the directory of the run or policy.
+def default_output(path: str | Path, inside: str) -> Path:
+    """Default output path of a command: `inside` the directory of the run or policy.
 
-    For a policy of the zoo or the hub it is the current directory instead, since those directories
-    are not the user's: `media/play.mp4` of `zoo:ant` is `play_ant.mp4`.
+    For a policy of the zoo or the hub, the output goes to the current directory, because those
+    directories are not the user's: `media/play.mp4` of `zoo:ant` is `play_ant.mp4`.
     """
     name = zoo_name(path) or hub.hub_name(path)
     if name is None:
@@ -56,13 +56,13 @@ def beside(path: str | Path, inside: str) -> Path:
 
 def zoo_name(path: str | Path) -> str | None:
     """The name of a policy of the zoo, given as `zoo:NAME` or by its directory; else None."""
-    name, root = _name_after_prefix(path), _root()
+    name, root = _prefixed_name(path), _root()
     if name is None and root is not None and Path(path).resolve().parent == root.resolve():
         return Path(path).resolve().name
     return name
 
 
-def _name_after_prefix(path: str | Path) -> str | None:
+def _prefixed_name(path: str | Path) -> str | None:
     return str(path).removeprefix(PREFIX) if str(path).startswith(PREFIX) else None
 
 

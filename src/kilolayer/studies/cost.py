@@ -22,14 +22,14 @@ from kilolayer.config import RunConfig
 from kilolayer.forecasting.calibrate import Range, StepTimes, calibrate, combine_ranges
 from kilolayer.forecasting.cost import action_arithmetic, update_arithmetic
 from kilolayer.forecasting.forecast import Forecast, forecast_run
-from kilolayer.networks.arithmetic import arithmetic, bytes_of, parameters_of
+from kilolayer.networks.arithmetic import arithmetic, parameter_counts, tree_bytes
 from kilolayer.plan import TrainPlan, build_agent
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.studies.grid import Cell
 from kilolayer.tasks.registry import task_of
 from kilolayer.training.build import build_trainer
 from kilolayer.training.evaluate import evaluation_policy
-from kilolayer.training.sizes import BEYOND_ANY
+from kilolayer.training.sizes import MAX_MEMORY
 from kilolayer.types import UserError
 
 
@@ -63,9 +63,9 @@ def operations(config: RunConfig) -> Operations:
 
 @cache
 def _operations(config: RunConfig) -> Operations:
-    trainer = build_trainer(config, room=BEYOND_ANY)
+    trainer = build_trainer(config, memory=MAX_MEMORY)
     agent, plan = jax.eval_shape(trainer.agent.init, jax.random.key(0)), trainer.plan
-    parameters = parameters_of(agent)
+    parameters = parameter_counts(agent)
     return Operations(
         update=update_arithmetic(trainer).flops,
         env_step=action_arithmetic(trainer).flops // config.collection.num_envs,
@@ -120,8 +120,8 @@ def grid_cost(cells: Mapping[str, Cell], calibration: bool, display: ProgressDis
     by_size = sorted(cells, key=lambda name: by_run[name].parameters)
     largest = cells[by_size[-1]].config
     if not calibration:
-        state = jax.eval_shape(build_trainer(largest, room=BEYOND_ANY).init)
-        return GridCost(by_run, None, bytes_of(state))
+        state = jax.eval_shape(build_trainer(largest, memory=MAX_MEMORY).init)
+        return GridCost(by_run, None, tree_bytes(state))
     display.phase("memory")
     forecast = forecast_run(largest, "cpu", 1, False, display)
     # The smallest network of the grid, since its updates take the least time.

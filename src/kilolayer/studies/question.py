@@ -13,9 +13,9 @@ from kilolayer.analysis.study import Study
 from kilolayer.analysis.study_scores import final_score
 from kilolayer.config import RunConfig
 from kilolayer.errors import OutsideError
-from kilolayer.own_code import OwnCode, all_are
 from kilolayer.studies.grid import Cell, Grid, Value, field_factor, merge_grids
 from kilolayer.types import UserError, bad_field
+from kilolayer.user_code import UserCode, all_are
 
 Size = Literal["quick", "laptop", "body", "paper"]
 SIZES: tuple[Size, ...] = get_args(Size)
@@ -62,7 +62,7 @@ class Question:
 
     def validate(self, name: str) -> None:
         """Raises UserError for a field of a wrong type. name: of the question in the message."""
-        own = OwnCode(f"question = {name!r}")
+        own = UserCode(f"question = {name!r}")
         for field in ("name", "text", "required_factor"):
             value = getattr(self, field)
             own.require(isinstance(value, str), field, value, "a text")
@@ -97,12 +97,12 @@ class Question:
     def cells(self, setup: Setup) -> dict[str, Cell]:
         """The runs by name, each checked; raises UserError if one cannot be trained."""
         tasks = setup.tasks or (setup.base.task.task,)
-        own, grids = OwnCode(f"question {self.name}"), []
+        own, grids = UserCode(f"question {self.name}"), []
         for task in tasks:
             base = setup.base.having(task=task)
             labels = {"task": task} if len(tasks) > 1 else {}
             task_setup = dataclasses.replace(setup, base=base)
-            task_grids = own.call_if_own("grids", self.grids, task_setup)
+            task_grids = own.call_if_user_code("grids", self.grids, task_setup)
             own.require(all_are(task_grids, Grid), "grids", task_grids, "a list of Grid")
             grids += [
                 dataclasses.replace(grid, labels={**labels, **grid.labels}) for grid in task_grids
@@ -117,11 +117,11 @@ class Question:
                 by_task.setdefault(run.task, []).append(run)
         if not study.finished:
             return Answer((inconclusive("No run has finished yet."),))
-        own, answers = OwnCode(f"question {self.name}"), {}
+        own, answers = UserCode(f"question {self.name}"), {}
         for task, runs in by_task.items():
             try:
                 part = dataclasses.replace(study, runs=tuple(runs))
-                answer = own.call_if_own("analyse", self.analyse, part)
+                answer = own.call_if_user_code("analyse", self.analyse, part)
             except OutsideError:
                 raise
             except UserError as error:

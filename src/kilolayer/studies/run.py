@@ -19,8 +19,8 @@ from kilolayer.analysis.study import (
 )
 from kilolayer.lookup import make
 from kilolayer.runtime.files import write_atomically
-from kilolayer.runtime.lock import locked
-from kilolayer.runtime.progress import LiveDisplay, ProgressDisplay, Silent
+from kilolayer.runtime.lock import file_lock
+from kilolayer.runtime.progress import LiveDisplay, ProgressDisplay, SilentDisplay
 from kilolayer.studies.cost import GridCost, grid_cost, memory_of_largest
 from kilolayer.studies.execute import execute
 from kilolayer.studies.executors import (
@@ -93,7 +93,7 @@ def study(
     path = Path(out) if out is not None else Path("studies") / f"{_short_name(name)}-{size}"
     _planned_runs(path, question, size, cells)  # refuses before anything is written
     busy = f"another command is working on {path}: wait for it."
-    with closing(_display(progress)) as display, locked(path / LOCK, busy):
+    with closing(_display(progress)) as display, file_lock(path / LOCK, busy):
         runs = _planned_runs(path, question, size, cells)
         exists = (path / "study.json").exists()
         stored_effect = load_study(path).smallest_effect if exists else SMALLEST_EFFECT
@@ -122,7 +122,7 @@ def dry_run(
 
 
 def _display(progress: bool) -> ProgressDisplay:
-    return LiveDisplay() if progress else Silent()
+    return LiveDisplay() if progress else SilentDisplay()
 
 
 def _finish(path: Path, executor: str, jobs: int | None, display: ProgressDisplay) -> None:

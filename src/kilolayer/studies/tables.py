@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from rich.table import Table
 
 from kilolayer.forecasting.calibrate import Range
-from kilolayer.runtime.devices import gibibytes, memory_here
+from kilolayer.runtime.devices import gibibytes, local_memory
 from kilolayer.studies.cost import GridCost
 from kilolayer.studies.grid import Cell
 
@@ -53,7 +53,7 @@ def memory_sentence(cost: GridCost) -> str:
     if isinstance(largest, int):
         return (
             f"The state of the largest run has {gibibytes(largest)}; this machine has "
-            f"{gibibytes(memory_here())}. With --calibration the forecast includes the memory of "
+            f"{gibibytes(local_memory())}. With --calibration the forecast includes the memory of "
             "an update, and one run is timed to forecast the hours."
         )
     fits = "fits" if largest.fits else "does not fit"

@@ -10,13 +10,13 @@ from pathlib import Path
 from kilolayer import api
 from kilolayer.analysis.study import load_study
 from kilolayer.run_directory import RunDirectory
-from kilolayer.runtime.lock import locked
+from kilolayer.runtime.lock import file_lock
 from kilolayer.types import UserError
 
 
 def finish_run(study: Path, name: str) -> None:
     """Train the run, or resume it; raises UserError for a config that cannot be run."""
-    with locked(study / "logs" / f"{name}.lock"):
+    with file_lock(study / "logs" / f"{name}.lock"):
         _finish(study, name)
 
 

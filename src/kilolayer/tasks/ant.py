@@ -27,7 +27,7 @@ from kilolayer.types import Array
 # High enough that the noise at reset puts no foot inside the floor, which would throw the ant.
 STANDING_HEIGHT = 0.75
 OPEN_GOAL_DISTANCE = 10.0
-LONGEST_TRAINING_WAY = 3  # cells, in the stitching variants
+MAX_TRAINING_PATH = 3  # cells, in the stitching variants
 MAZE_CELL_SIZE = 4.0
 RESET_NOISE = 0.1
 
@@ -40,7 +40,7 @@ LEGS = (
 )
 MOTOR_ORDER = ("back_right", "front_left", "front_right", "back_left")
 STANDING_JOINTS = (0, 1, 0, -1, 0, -1, 0, 1)  # hip and ankle of each leg, rad
-# The ant's own numbers, which come first if other bodies in the scene move.
+# Sizes of the ant's qpos and qvel, which come first if other bodies in the scene move.
 NUM_POSITIONS, NUM_VELOCITIES = 15, 14
 
 WALL_HEIGHT = 0.5 * MAZE_CELL_SIZE
@@ -54,8 +54,8 @@ class Drive:
     control_step, time_step: s. gear: torque of a motor at full control, N m. solimp: impedance of
     every contact, as in MuJoCo. integrator: the files of both ants ask for Runge-Kutta of order
     four, which takes four times as long as semi-implicit Euler. With Euler, ants that act without
-    noise freeze on their way: results/ant. Gym's ant still uses Euler, because its results were
-    made with it.
+    noise freeze before they reach the goal: results/ant. Gym's ant still uses Euler, because its
+    results were made with it.
     """
 
     control_step: float
@@ -140,7 +140,7 @@ class Ant(Legged):
         if self._has_tasks:
             return self.maze.sample_task_start(key, goal, split)
         if self.stitching and split == "training":
-            return self.maze.sample_start(key, goal, LONGEST_TRAINING_WAY)
+            return self.maze.sample_start(key, goal, MAX_TRAINING_PATH)
         return jnp.asarray(self.maze.start, jnp.float32)
 
     def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:

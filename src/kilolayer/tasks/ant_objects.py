@@ -1,4 +1,4 @@
-"""The ant with an object: a ball to move to a goal, or a block in the way."""
+"""The ant with an object: a ball to move to a goal, or a block that obstructs the path."""
 
 # MuJoCo ships no type stubs for its compiled module.
 # pyright: reportAttributeAccessIssue=false
@@ -27,8 +27,9 @@ BALL_RADIUS = 0.25
 BALL_MASS = 0.2  # kg; the ant weighs 0.9
 BALL_DAMPING = 0.01  # N s/m, and N m s/rad for its rotation
 BALL_GOAL_DISTANCE = 5.0
-# Any nearer, the ball would start among the legs.
-BALL_SHARE_OF_WAY = 0.28
+# Share of the distance to the goal at which the ball starts. Any less, and it starts under the
+# legs.
+BALL_START_SHARE = 0.28
 BALL_OFFSET = 0.1
 
 BLOCK_HALF_SIZE = (1.9, 1.9, 0.5)  # a corridor is 2 m to either side
@@ -41,7 +42,7 @@ PUSH_GOAL_NOISE = 0.5
 class AntBall(Ant):
     """Observation: the ant's and the ball's x, y. Goal: the ball's x, y on a circle of 5 m.
 
-    The ball starts about a quarter of the way to its goal, clear of the legs.
+    The ball starts at about a quarter of the distance to its goal, clear of the legs.
     """
 
     goal = GoalSpec(
@@ -70,7 +71,7 @@ class AntBall(Ant):
         offset = jax.random.uniform(ball_key, goal.shape, minval=-BALL_OFFSET, maxval=BALL_OFFSET)
         pose = jnp.array([BALL_RADIUS, 1, 0, 0, 0])
         pose = jnp.broadcast_to(pose, (goal.shape[0], 5))
-        ball = jnp.concatenate([BALL_SHARE_OF_WAY * goal + offset, pose], -1)
+        ball = jnp.concatenate([BALL_START_SHARE * goal + offset, pose], -1)
         return jnp.concatenate([qpos, ball], -1), jnp.pad(qvel, ((0, 0), (0, 6)))
 
     def observe(self, state: PhysicsState) -> Array:
@@ -84,8 +85,8 @@ class AntBall(Ant):
 class AntPush(Ant):
     """Observation: the ant's and the block's x, y. Goal: torso x, y behind the block.
 
-    Both goals lie behind one block, which stands in the only crossing. The block slides and never
-    turns. Pushed toward the goal, it blocks the way for good; pushed aside, it frees the way.
+    Both goals lie behind one block in the only crossing. The block slides and never turns. Pushed
+    toward the goal, it obstructs the path permanently; pushed aside, it frees the path.
     """
 
     layout: str | None = "push"

@@ -27,9 +27,8 @@ JOINTS, FINGERS, CUBE = slice(0, 7), slice(7, 9), slice(9, 12)  # of qpos
 END_EFFECTOR, FINGERTIPS = slice(0, 6), slice(6, 12)  # of the sensors
 
 REACH_GOALS = ((-0.2, 0.3, 0.1), (0.2, 0.7, 0.5))  # lowest and highest corner
-# Random postures that show what the arm can reach, candidate goal positions, and the side of a
-# cell, m.
-POSTURES, PLACES, CELL = 12_000, 4_096, 0.02
+# Numbers of random postures and of candidate goal positions, and the side of a cell in m.
+POSTURES, CANDIDATES, CELL = 12_000, 4_096, 0.02
 GRASP_CUBES = ((-0.3, 0.3), (0.3, 0.9))
 GRASP_GAP = 0.075
 # A cube counts as grasped if the finger gap is in this range, about the cube's width, and the end
@@ -68,7 +67,7 @@ class ArmReach(Task):
         return _compile_world(cube=False)
 
     def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
-        return _draw(key, num_envs, REACH_GOALS)
+        return _sample_box(key, num_envs, REACH_GOALS)
 
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
         """Always the same pose, at rest."""
@@ -97,12 +96,12 @@ class ArmReachEasy(ArmReach):
     @property
     def goal_box(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """The bounding box of the part that can be reached."""
-        places = reachable_places(self.world)
-        return tuple(places.min(0).tolist()), tuple(places.max(0).tolist())
+        positions = reachable_positions(self.world)
+        return tuple(positions.min(0).tolist()), tuple(positions.max(0).tolist())
 
     def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
-        places = jnp.array(reachable_places(self.world))
-        return places[jax.random.randint(key, (num_envs,), 0, len(places))]
+        positions = jnp.array(reachable_positions(self.world))
+        return positions[jax.random.randint(key, (num_envs,), 0, len(positions))]
 
 
 @dataclass(frozen=True)
@@ -129,25 +128,25 @@ class ArmGrasp(Task):
         return _compile_world(cube=True)
 
     def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
-        return _around(_on_table(_draw(key, num_envs, GRASP_CUBES)))
+        return _grasp_around(_cubes_on_table(_sample_box(key, num_envs, GRASP_CUBES)))
 
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
         """Always the same pose, at rest, over a cube between the fingertips of the goal."""
-        return _start(_midpoint(goal)[:, :2])
+        return _initial_state(_midpoint(goal)[:, :2])
 
     def observe(self, state: PhysicsState) -> Array:
-        return jnp.concatenate([_sense(state), self.achieved_goal(state)], -1)
+        return jnp.concatenate([_shared_observation(state), self.achieved_goal(state)], -1)
 
     def achieved_goal(self, state: PhysicsState) -> Array:
         return jnp.concatenate([state.fields["sensordata"][:, FINGERTIPS], _gap(state)], -1)
 
     def current_goal(self, state: PhysicsState, goal: Array) -> Array:
-        return _around(state.qpos[:, CUBE])
+        return _grasp_around(state.qpos[:, CUBE])
 
     def distance(self, achieved: Array, goal: Array) -> Array:
         """The larger of the distance of the fingertips' midpoints and the gaps' difference, m."""
-        way = jnp.linalg.norm(_midpoint(achieved) - _midpoint(goal), axis=-1)
-        return jnp.maximum(way, jnp.abs(achieved[..., 6] - goal[..., 6]))
+        distance = jnp.linalg.norm(_midpoint(achieved) - _midpoint(goal), axis=-1)
+        return jnp.maximum(distance, jnp.abs(achieved[..., 6] - goal[..., 6]))
 
     def goal_points(self, goal: np.ndarray) -> np.ndarray:
         return goal[:6].reshape(2, 3)
@@ -219,14 +218,14 @@ class ArmMove(Task):
         return _compile_world(cube=True, bins=TABLES[self.kind].bins)
 
     def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
-        return _on_table(_draw(key, num_envs, _corners(*TABLES[self.kind].goal)))
+        return _cubes_on_table(_sample_box(key, num_envs, _corners(*TABLES[self.kind].goal)))
 
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
         """Always the same pose, at rest; the cube at a random position in its square."""
-        return _start(_draw(key, goal.shape[0], _corners(*TABLES[self.kind].cube)))
+        return _initial_state(_sample_box(key, goal.shape[0], _corners(*TABLES[self.kind].cube)))
 
     def observe(self, state: PhysicsState) -> Array:
-        return jnp.concatenate([_sense(state), _gap(state)], -1)
+        return jnp.concatenate([_shared_observation(state), _gap(state)], -1)
 
     def achieved_goal(self, state: PhysicsState) -> Array:
         return state.qpos[:, CUBE]
@@ -242,8 +241,8 @@ def _compile_world(cube: bool, bins: tuple[tuple[float, float], ...] = ()) -> Mu
 
 
 @cache
-def reachable_places(world: MujocoWorld) -> np.ndarray:
-    """Positions, uniform in `REACH_GOALS`, that the arm can hold, `[places, 3]`; always the same.
+def reachable_positions(world: MujocoWorld) -> np.ndarray:
+    """Fixed positions, uniform in `REACH_GOALS`, that the arm can hold, `[positions, 3]`.
 
     The first joint turns the arm about its base, and the others move it in one vertical plane. So
     the arm can hold a position if some posture has the same distance from the base's axis and the
@@ -251,49 +250,49 @@ def reachable_places(world: MujocoWorld) -> np.ndarray:
     do not touch the table.
     """
     model, random = world.model, np.random.default_rng(0)
-    data, held = mujoco.MjData(model), set()
+    data, reached = mujoco.MjData(model), set()
     for angles in world.controls(random.uniform(-1, 1, (POSTURES, len(world.driven)))):
         data.qpos[:] = angles
         mujoco.mj_fwdPosition(model, data)
         if data.ncon == 0:
-            held.add(_cell(data.site("end_effector").xpos))
-    places = random.uniform(*REACH_GOALS, (PLACES, 3)).astype(np.float32)
-    return places[[_cell(place) in held for place in places]]
+            reached.add(_cell(data.site("end_effector").xpos))
+    positions = random.uniform(*REACH_GOALS, (CANDIDATES, 3)).astype(np.float32)
+    return positions[[_cell(position) in reached for position in positions]]
 
 
-def _cell(place: np.ndarray) -> tuple[int, int]:
+def _cell(position: np.ndarray) -> tuple[int, int]:
     """The cell of a position in the vertical plane through it and the base's axis."""
-    x, y, z = place
+    x, y, z = position
     return int(np.hypot(x, y) // CELL), int(z // CELL)
 
 
 def _corners(middle: tuple[float, float], half: float) -> tuple[tuple[float, ...], ...]:
-    return tuple(tuple(place + sign * half for place in middle) for sign in (-1, 1))
+    return tuple(tuple(position + sign * half for position in middle) for sign in (-1, 1))
 
 
-def _draw(key: Array, num_envs: int, corners: tuple) -> Array:
+def _sample_box(key: Array, num_envs: int, corners: tuple) -> Array:
     """Positions drawn uniformly between two corners, `[envs, axes]`."""
     low, high = jnp.array(corners)
     return jax.random.uniform(key, (num_envs, len(low)), minval=low, maxval=high)
 
 
-def _on_table(place: Array) -> Array:
-    """The centres `[envs, 3]` of cubes that lie at `place [envs, 2]`."""
-    return jnp.concatenate([place, jnp.full_like(place[:, :1], CUBE_HALF)], -1)
+def _cubes_on_table(position: Array) -> Array:
+    """The centres `[envs, 3]` of cubes that lie at `position [envs, 2]`."""
+    return jnp.concatenate([position, jnp.full_like(position[:, :1], CUBE_HALF)], -1)
 
 
-def _start(place: Array) -> tuple[Array, Array]:
-    """qpos and qvel of the arm at rest, fingers open, and a cube at `place [envs, 2]`."""
+def _initial_state(position: Array) -> tuple[Array, Array]:
+    """qpos and qvel of the arm at rest, fingers open, and a cube at `position [envs, 2]`."""
 
     def everywhere(values: tuple) -> Array:
-        return jnp.tile(jnp.array(values, jnp.float32), (place.shape[0], 1))
+        return jnp.tile(jnp.array(values, jnp.float32), (position.shape[0], 1))
 
     arm = everywhere((*START, FINGER_TRAVEL, FINGER_TRAVEL))
-    qpos = jnp.concatenate([arm, _on_table(place), everywhere((1, 0, 0, 0))], -1)
-    return qpos, jnp.zeros((place.shape[0], 7 + 2 + 6))
+    qpos = jnp.concatenate([arm, _cubes_on_table(position), everywhere((1, 0, 0, 0))], -1)
+    return qpos, jnp.zeros((position.shape[0], 7 + 2 + 6))
 
 
-def _sense(state: PhysicsState) -> Array:
+def _shared_observation(state: PhysicsState) -> Array:
     """Cube, joints and end effector, `[envs, 16]`."""
     effector = state.fields["sensordata"][:, END_EFFECTOR]
     return jnp.concatenate([state.qpos[:, CUBE], state.qpos[:, JOINTS], effector], -1)
@@ -305,7 +304,7 @@ def _gap(state: PhysicsState) -> Array:
     return state.qpos[:, FINGERS].sum(-1, keepdims=True)
 
 
-def _around(cube: Array) -> Array:
+def _grasp_around(cube: Array) -> Array:
     """The grasp `[envs, 7]` of cubes at `cube [envs, 3]`."""
     side = jnp.array([GRASP_GAP / 2, 0, 0])
     return jnp.concatenate([cube + side, cube - side, jnp.full_like(cube[:, :1], GRASP_GAP)], -1)

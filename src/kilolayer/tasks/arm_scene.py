@@ -115,8 +115,8 @@ def build_scene(cube: bool, bins: Sequence[tuple[float, float]] = ()) -> mujoco.
     spec.worldbody.add_geom(
         type=scene.GEOM.mjGEOM_CYLINDER, size=[0.09, 0.06, 0], pos=[0, 0, 0.06], rgba=DARK, **GHOST
     )
-    for place in bins:
-        _add_bin(spec, place)
+    for position in bins:
+        _add_bin(spec, position)
     hand = _add_arm(spec)
     _add_fingers(spec, hand, movable=cube)
     if cube:
@@ -212,9 +212,9 @@ def _add_cube(spec: mujoco.MjSpec) -> None:
     )
 
 
-def _add_bin(spec: mujoco.MjSpec, place: tuple[float, float]) -> None:
+def _add_bin(spec: mujoco.MjSpec, position: tuple[float, float]) -> None:
     """Add four walls around a part of the table."""
-    centre, (half_x, half_y) = np.array([*place, BIN_HEIGHT / 2]), BIN_HALF
+    centre, (half_x, half_y) = np.array([*position, BIN_HEIGHT / 2]), BIN_HALF
     for sign in (-1, 1):
         for offset, size in (
             ((sign * (half_x - BIN_WALL), 0, 0), (BIN_WALL, half_y, BIN_HEIGHT / 2)),

@@ -1,4 +1,4 @@
-"""What a task is: a world, an observation, a goal space, resets and success.
+"""The interface of a task: world, observation, goal space, resets and success.
 
 Everything is batched over environments and written once in jax.numpy, for every engine.
 """
@@ -17,8 +17,8 @@ from kilolayer.physics.build import World
 from kilolayer.tasks.mazes import Maze
 from kilolayer.types import Array, UserError
 
-# Goals commanded while training, and the goals of the headline evaluation. Where a task has no
-# separate evaluation goals both splits draw from the same distribution.
+# `training`: goals commanded while training. `evaluation`: goals of the headline evaluation. A task
+# without separate evaluation goals uses one distribution for both.
 GoalSplit = Literal["training", "evaluation"]
 
 
@@ -85,8 +85,8 @@ class Task(ABC):
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
         """Initial `qpos [envs, nq]` and `qvel [envs, nv]` of environments with this commanded goal.
 
-        goal `[envs, goal]`: some starts depend on it, such as that of an object on the way to the
-        goal.
+        goal `[envs, goal]`: some starts depend on it, such as that of an object between the agent
+        and the goal.
         """
 
     @abstractmethod
@@ -98,13 +98,13 @@ class Task(ABC):
         """The achieved goal: the goal coordinates of the state, `[envs, goal]`."""
 
     def terminated(self, state: PhysicsState) -> Array:
-        """Whether the episode ends before its time, `[envs]` booleans."""
+        """Whether the episode ends before its episode length, `[envs]` booleans."""
         return jnp.zeros(state.qpos.shape[0], bool)
 
     def truncated(self, state: PhysicsState) -> Array:
-        """Whether the episode is cut off, although the world could go on, `[envs]` booleans.
+        """Whether the episode is cut off without terminating, `[envs]` booleans.
 
-        What would have followed is unknown, so agents learn nothing from such an end.
+        The continuation is unknown, so agents do not learn from such an end.
         """
         return jnp.zeros(state.qpos.shape[0], bool)
 
@@ -113,7 +113,7 @@ class Task(ABC):
         return goal
 
     def distance(self, achieved: Array, goal: Array) -> Array:
-        """Distance from a goal, `[..., goal] -> [...]`; within the radius it counts as reached."""
+        """Distance from a goal, `[..., goal] -> [...]`; within the radius the goal is reached."""
         return jnp.linalg.norm(achieved - goal, axis=-1)
 
     def goal_points(self, goal: np.ndarray) -> np.ndarray:
@@ -128,13 +128,13 @@ class Task(ABC):
         return {}
 
 
-def goals_are_places(task: Task) -> bool:
+def goals_are_positions(task: Task) -> bool:
     """Whether goals are positions x, y (and perhaps z) of the body that the agent moves."""
     return [coordinate.name for coordinate in task.goal.coordinates[:2]] == ["x", "y"]
 
 
 def has_ended(task: Task, state: PhysicsState) -> Array:
-    """Whether the episode is over before its time, for any reason, `[envs]`."""
+    """Whether the episode has terminated or was truncated, `[envs]`."""
     return task.terminated(state) | task.truncated(state)
 
 

@@ -26,14 +26,14 @@ def measures(
     world: MujocoWorld,
     qpos: np.ndarray,
     alive: np.ndarray,
-    place: np.ndarray,
+    position: np.ndarray,
     height: np.ndarray,
     upright: np.ndarray,
 ) -> dict[str, float]:
     """The measures of `legged` from its parts; place `[time, envs, axes]`, the others
     `[time, envs]`. Steps after the end of an episode do not count."""
     both = alive[1:] & alive[:-1]
-    moved = np.linalg.norm(np.diff(place, axis=0), axis=-1) / world.control_step
+    moved = np.linalg.norm(np.diff(position, axis=0), axis=-1) / world.control_step
     return {
         "torso_height": _mean(height, alive),
         "upright_share": _mean(upright > UPRIGHT, alive),

@@ -11,25 +11,25 @@ class TaskChoice(Settings):
     """The task: a named one, or the user's own robot."""
 
     task: str = "point_u_maze"
-    """Name of the task, or module:function of your own. `docs/tasks.md` lists them."""
+    """Name of the task, or module:function of your own. `docs/tasks.md` lists all names."""
     gym: str | None = None
     """Train in this Gymnasium environment with goals instead of `task` (extra `gym`)."""
     mjcf: str | None = None
     """Train your own robot from this MJCF file instead of `task`. Needs --goal-site or
     --goal-body."""
     goal_site: str | None = None
-    """Site of your robot whose position is the goal."""
+    """Site of your robot that should reach goal positions. Only with --mjcf."""
     goal_body: str | None = None
-    """Body of your robot whose position is the goal."""
+    """Body of your robot that should reach goal positions. Only with --mjcf."""
     goal_box: str | None = None
-    """Region of your robot's goals: x0,y0,z0,x1,y1,z1 in m. Default: places that random actions
-    reach."""
+    """Box of your robot's goals: x0,y0,z0,x1,y1,z1 in m. Default: positions that random actions
+    reach. Set it if the robot works in another region."""
     goal_radius: Positive | None = None
     """Distance within which a goal counts as reached, in the goal's unit. Default: the task's own.
-    Only for --gym and --mjcf."""
+    Only with --gym and --mjcf."""
     control_step: float | None = None
     """Seconds between two actions of your robot, a multiple of the model's time step. Default:
-    about 0.05."""
+    about 0.05. Lower it for fast robots. Only with --mjcf."""
 
     @property
     def name(self) -> str:

@@ -18,7 +18,7 @@ from kilolayer.physics.gymnasium_group import OBSERVED, reset
 from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task
 from kilolayer.types import Array, UserError
 
-UNIT = "its own unit"  # environments do not state units
+UNIT = "its own unit"  # environments do not declare units
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,9 @@ def make_gymnasium_task(
     """
     specification = find_environment(environment)
     if specification.max_episode_steps is None:
-        raise _unfit(environment, "it states no max_episode_steps: register it with one")
+        raise _unsupported(environment, "it states no max_episode_steps: register it with one")
     if specification.max_episode_steps < 2:
-        raise _unfit(
+        raise _unsupported(
             environment,
             f"its episodes end after {specification.max_episode_steps} step, and goals are taken "
             "from what follows a step: register it with a max_episode_steps of 2 or more",
@@ -102,32 +102,32 @@ def check_spaces(environment: str, sample: Any) -> None:
     keys = keys if isinstance(keys, dict) else {}
     missing = [key for key in OBSERVED if key not in keys]
     if missing:
-        raise _unfit(
+        raise _unsupported(
             environment,
             f"it is no GoalEnv, for its observations lack {', '.join(missing)}: wrap it to return "
             "a dictionary with these, or choose one such as PointMaze_UMaze-v3",
         )
     for key in OBSERVED:
         if not _is_vector(space[key]):
-            raise _unfit(
+            raise _unsupported(
                 environment,
                 f"its {key} is {space[key]} and not a vector of real numbers (Box), as networks "
                 "here need: wrap it to return one",
             )
     if space["achieved_goal"].shape != space["desired_goal"].shape:
-        raise _unfit(
+        raise _unsupported(
             environment,
             f"its achieved_goal {space['achieved_goal'].shape} and desired_goal "
             f"{space['desired_goal'].shape} differ in shape: wrap it to return equal ones",
         )
     if not _is_vector(actions):
-        raise _unfit(
+        raise _unsupported(
             environment,
             f"its actions are {actions} and not a vector of real numbers (Box), as the actor here "
             "needs: choose an environment with continuous actions",
         )
     if not (np.isfinite(actions.low).all() and np.isfinite(actions.high).all()):
-        raise _unfit(
+        raise _unsupported(
             environment,
             f"its actions {actions} have no finite bounds: wrap it with "
             "gymnasium.wrappers.TransformAction to give them some",
@@ -140,7 +140,7 @@ def _is_vector(space: Any) -> bool:
     return hasattr(space, "low") and floating and len(space.shape) == 1 and space.shape[0] > 0
 
 
-def _unfit(environment: str, reason: str) -> UserError:
+def _unsupported(environment: str, reason: str) -> UserError:
     return UserError(f"gym = {environment!r} cannot be trained in: {reason}.")
 
 
@@ -173,16 +173,16 @@ def _own_radius(environment: str, sample: Any) -> float:
 
         return reward
 
-    way_out = "give the radius within which a goal counts as reached with --goal-radius"
+    remedy = "give the radius within which a goal counts as reached with --goal-radius"
     try:
         radii = [probe_radius(reward_beside(coordinate)) for coordinate in range(len(goal))]
     # The code of an environment may fail in any way, and it may have no such function.
     except Exception as error:
         reason = f"its compute_reward fails ({type(error).__name__}: {error})"
-        raise _unfit(environment, f"{reason}: {way_out}") from error
+        raise _unsupported(environment, f"{reason}: {remedy}") from error
     radius = radii[0]
     if radius is None or not all(other and np.isclose(other, radius, rtol=1e-3) for other in radii):
-        raise _unfit(environment, f"its reward does not change at one distance: {way_out}")
+        raise _unsupported(environment, f"its reward does not change at one distance: {remedy}")
     return radius
 
 

@@ -163,7 +163,7 @@ class Humanoid(Legged):
 
     def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
         if self.maze is not None:
-            place = self.maze.sample_goal(key, num_envs, split, noise=0.0)
+            position = self.maze.sample_goal(key, num_envs, split, noise=0.0)
         else:
             distance_key, angle_key = jax.random.split(key)
             nearest, farthest = OPEN_GOAL_DISTANCES
@@ -171,8 +171,8 @@ class Humanoid(Legged):
                 distance_key, (num_envs, 1), minval=nearest, maxval=farthest
             )
             angle = jax.random.uniform(angle_key, (num_envs,), maxval=2 * jnp.pi)
-            place = distance * jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)
-        return jnp.concatenate([place, jnp.full((num_envs, 1), GOAL_HEIGHT)], -1)
+            position = distance * jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)
+        return jnp.concatenate([position, jnp.full((num_envs, 1), GOAL_HEIGHT)], -1)
 
     def observe(self, state: PhysicsState) -> Array:
         bodies = _body_observation(state.fields["cinert"], state.fields["cvel"])

@@ -22,21 +22,21 @@ STEPS = 200
 class Inspection:
     """The coordinates of a task, and the values that they take under random actions.
 
-    observation, achieved, drawn: ranges `[2, coordinates]`, lowest and highest value: of the
-    observation, of the achieved goal, and of the commanded goals at the start. success, ended:
-    share of environments that reached their goal, and whose episode ended early, within `steps`
-    control steps. diverged: environments whose numbers did not stay finite; the ranges are without
-    them.
-    steps_per_second: control steps of all environments, including the observation.
+    observation, achieved, commanded: ranges `[2, coordinates]`, lowest and highest value: of the
+    observation, of the achieved goal, and of the commanded goals at the start. success,
+    ended_early: share of environments that reached their goal, and whose episode ended early,
+    within `steps` control steps. diverged: environments whose values did not stay finite; the
+    ranges exclude them. steps_per_second: control steps of all environments, including the
+    observation.
     """
 
     task: Task
     actions: tuple[str, ...]
     observation: np.ndarray
     achieved: np.ndarray
-    drawn: np.ndarray
+    commanded: np.ndarray
     success: float
-    ended: float
+    ended_early: float
     diverged: int
     envs: int
     steps: int
@@ -66,20 +66,20 @@ def inspect_task(task: Task, display: ProgressDisplay) -> Inspection:
     finite = np.isfinite(motion.observation).all((0, 2))
     if not finite.any():
         raise UserError(
-            f"task {task.name} diverges under random actions in every world: give its model a "
-            "smaller time step, or its actuators smaller ranges."
+            f"task {task.name} diverges under random actions in every environment: give its model "
+            "a smaller time step, or its actuators smaller ranges."
         )
-    shown = motion.alive & finite
-    shown[0] |= finite  # an environment that ends at once shows its first step
+    counted = motion.alive & finite
+    counted[0] |= finite  # an environment that ends at once counts with its first step
     reached = np.asarray(is_success(task, motion.achieved, motion.goal)) & motion.alive
     return Inspection(
         task=task,
         actions=_action_names(task),
-        observation=_range(motion.observation[shown]),
-        achieved=_range(motion.achieved[shown]),
-        drawn=_range(motion.goal[0]),
+        observation=_range(motion.observation[counted]),
+        achieved=_range(motion.achieved[counted]),
+        commanded=_range(motion.goal[0]),
         success=float(reached.any(0).mean()),
-        ended=float(1 - motion.alive[-1].mean()),
+        ended_early=float(1 - motion.alive[-1].mean()),
         diverged=int(np.sum(~finite)),
         envs=ENVS,
         steps=steps,

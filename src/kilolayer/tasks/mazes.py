@@ -21,7 +21,7 @@ TRAINING_LAYOUTS = {
     "big": "########/#rg##gg#/#gg#ggg#/##ggg###/#gg#ggg#/#g#gg#g#/#ggg#gg#/########",
     "hardest": "############/#rggg#ggggg#/#g##g#g#g#g#/#gggggg#ggg#/#g####g###g#/"
     "#gg#g#ggggg#/##g#g#g#g###/#gg#ggg#ggg#/############",
-    # One block in the crossing blocks the way to both goals; the layout shows the walls only.
+    # A block in the crossing obstructs the paths to both goals; the layout shows only the walls.
     "push": "######/#r.###/#...g#/##.###/##g###/######",
     "spiral": "###########/#rgggggggg#/#########g#/#ggggggg#g#/#g#####g#g#/#g#ggg#g#g#/"
     "#g#g###g#g#/#g#ggggg#g#/#g#######g#/#ggggggggg#/###########",
@@ -60,7 +60,7 @@ TASK_NOISE = 0.25
 
 @dataclass(frozen=True)
 class Maze:
-    """A layout with its cell size in metres (or units, for points)."""
+    """A layout with its cell size in m (or units, for points)."""
 
     name: str
     cell_size: float
@@ -104,9 +104,9 @@ class Maze:
         cell_key, noise_key = jax.random.split(key)
         goals = jax.numpy.asarray(self.goals(split), jax.numpy.float32)
         chosen = goals[jax.random.randint(cell_key, (count,), 0, len(goals))]
-        return self._scattered(noise_key, chosen, noise)
+        return self._with_noise(noise_key, chosen, noise)
 
-    def _scattered(self, key: Array, centres: Array, noise: float) -> Array:
+    def _with_noise(self, key: Array, centres: Array, noise: float) -> Array:
         """`centres [count, 2]` plus uniform noise in +-noise cells."""
         spread = noise * self.cell_size
         return centres + jax.random.uniform(key, centres.shape, minval=-spread, maxval=spread)
@@ -120,22 +120,22 @@ class Maze:
         cell_key, noise_key = jax.random.split(key)
         if split == "evaluation":
             gaps = jax.numpy.abs(goals[:, None] - jax.numpy.asarray(self.tasks[:, 1]))
-            told = (gaps < 0.5 * self.cell_size).all(-1)
-            possible, starts = told | ~told.any(-1, keepdims=True), self.tasks[:, 0]
+            matches = (gaps < 0.5 * self.cell_size).all(-1)
+            possible, starts = matches | ~matches.any(-1, keepdims=True), self.tasks[:, 0]
         else:
             starts = self.free_cells
             possible = jax.numpy.ones((len(goals), len(starts)), bool)
         weights = jax.numpy.where(possible, 0.0, -jax.numpy.inf)
         chosen = jax.random.categorical(cell_key, weights)
-        return self._scattered(
+        return self._with_noise(
             noise_key, jax.numpy.asarray(starts, jax.numpy.float32)[chosen], TASK_NOISE
         )
 
     def task_numbers(self, starts: np.ndarray, goals: np.ndarray) -> np.ndarray:
         """Number of the task, from 1 on, that leads from the cell of `starts [count, 2]` to the
         cell of `goals [count, 2]`, `[count]`; 0 if there is none."""
-        ways = np.stack([self.cell_of(starts), self.cell_of(goals)], axis=-2)
-        same = (ways[:, None] == self.cell_of(self.tasks)).all((-2, -1))
+        routes = np.stack([self.cell_of(starts), self.cell_of(goals)], axis=-2)
+        same = (routes[:, None] == self.cell_of(self.tasks)).all((-2, -1))
         return (same * np.arange(1, len(self.tasks) + 1)).max(-1, initial=0)
 
     @cached_property
@@ -206,18 +206,18 @@ class Maze:
 
         Fewer, larger boxes mean fewer collision pairs for the engine.
         """
-        left = self.walls.copy()  # wall cells that no rectangle covers yet
-        rows, columns = left.shape
+        uncovered = self.walls.copy()  # wall cells that no rectangle covers yet
+        rows, columns = uncovered.shape
         rectangles = []
         for row, column in np.argwhere(self.walls):
-            if not left[row, column]:
+            if not uncovered[row, column]:
                 continue
             width = height = 1
-            while column + width < columns and left[row, column + width]:
+            while column + width < columns and uncovered[row, column + width]:
                 width += 1
-            while row + height < rows and left[row + height, column : column + width].all():
+            while row + height < rows and uncovered[row + height, column : column + width].all():
                 height += 1
-            left[row : row + height, column : column + width] = False
+            uncovered[row : row + height, column : column + width] = False
             half = np.array([height, width]) * self.cell_size / 2
             centre = np.array([row, column]) * self.cell_size + half - self.cell_size / 2
             rectangles.append((*centre.tolist(), *half.tolist()))

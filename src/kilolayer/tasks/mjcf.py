@@ -18,10 +18,10 @@ from kilolayer.types import UserError, bad_field, nearest
 DEFAULT_CONTROL_STEP = 0.05  # s
 SUFFIXES = (".xml", ".urdf")
 # More substeps would run for hours without any output.
-MOST_SUBSTEPS = 5_000
-MOST_NAMES = 12  # names that an error lists
-POSES = 4096  # random poses that show which positions a part can reach
-# Each position in reach has a drawn pose within this share of the diameter of the reached box.
+MAX_SUBSTEPS = 5_000
+MAX_LISTED_NAMES = 12  # names that an error lists
+POSES = 4096  # random poses that sample the positions that a part can reach
+# Largest distance of a goal box from the sampled positions, as a share of their box's diameter.
 POSE_GAP = 0.1
 
 JOINT = mujoco.mjtJoint
@@ -84,13 +84,13 @@ def _checked_step(control_step: float | None, time_step: float) -> float:
     wanted = DEFAULT_CONTROL_STEP if control_step is None else control_step
     finite = math.isfinite(wanted)
     substeps = max(1, round(wanted / time_step)) if finite else 1
-    if substeps > MOST_SUBSTEPS:
+    if substeps > MAX_SUBSTEPS:
         allowed = (
             f"a control step of {wanted:g} s takes {substeps:,} steps of the model's {time_step:g} "
-            f"s, and more than {MOST_SUBSTEPS:,} are too slow to learn from: give the model's "
+            f"s, and more than {MAX_SUBSTEPS:,} are too slow to learn from: give the model's "
             "<option> a larger timestep, or take a shorter control step"
         )
-        raise bad_field("control_step", wanted, allowed, f"{MOST_SUBSTEPS * time_step:g}")
+        raise bad_field("control_step", wanted, allowed, f"{MAX_SUBSTEPS * time_step:g}")
     nearest = substeps * time_step
     if control_step is not None and not (finite and math.isclose(wanted, nearest, rel_tol=1e-6)):
         allowed = f"it must be a multiple of the model's time step of {time_step:g} s"
@@ -127,7 +127,7 @@ def find_part(model: mujoco.MjModel, site: str | None, body: str | None) -> Part
     bodies = [model.body(index).name for index in range(1, model.nbody)]
     if (site is None) == (body is None):
         raise UserError(
-            "a robot needs one part whose position goals speak of, --goal-site or --goal-body: its "
+            "a robot needs one part that should reach the goals, --goal-site or --goal-body: its "
             f"sites are {listed(sites)}, its bodies {listed(bodies)}."
         )
     if site is not None:
@@ -146,18 +146,18 @@ def find_part(model: mujoco.MjModel, site: str | None, body: str | None) -> Part
 def listed(names: Sequence[str]) -> str:
     """Names for an error message."""
     named = [name for name in names if name]
-    more = f" and {len(named) - MOST_NAMES} more" if len(named) > MOST_NAMES else ""
-    return ", ".join(named[:MOST_NAMES]) + more if named else "none with a name"
+    more = f" and {len(named) - MAX_LISTED_NAMES} more" if len(named) > MAX_LISTED_NAMES else ""
+    return ", ".join(named[:MAX_LISTED_NAMES]) + more if named else "none with a name"
 
 
 def _index(field: str, name: str, names: Sequence[str]) -> int:
     if name and name in names:
         return names.index(name)
     kind = field.removeprefix("goal_")
-    likely = nearest(name, filter(None, names))
-    if likely is None:
+    closest = nearest(name, filter(None, names))
+    if closest is None:
         raise bad_field(field, name, f"the model has no {kind} with a name, give one a name first")
-    raise bad_field(field, name, f"the model has no such {kind}", likely)
+    raise bad_field(field, name, f"the model has no such {kind}", closest)
 
 
 def _joints_towards(model: mujoco.MjModel, body: int) -> list[int]:
@@ -170,7 +170,7 @@ def _joints_towards(model: mujoco.MjModel, body: int) -> list[int]:
     return joints
 
 
-def places_in_reach(model: mujoco.MjModel, part: Part, start: np.ndarray) -> np.ndarray | None:
+def reachable_positions(model: mujoco.MjModel, part: Part, start: np.ndarray) -> np.ndarray | None:
     """Positions of the part in random poses over the ranges of its joints, `[poses, 3]` m.
 
     The other joints stay as in `start [nq]`; collisions are ignored. None if the part can travel
@@ -178,12 +178,12 @@ def places_in_reach(model: mujoco.MjModel, part: Part, start: np.ndarray) -> np.
     """
     joints = _joints_towards(model, part.body)
     kinds = [int(model.jnt_type[joint]) for joint in joints]
-    endless = [
+    unlimited = [
         kind == int(JOINT.mjJNT_FREE)
         or (kind == int(JOINT.mjJNT_SLIDE) and not model.jnt_limited[joint])
         for kind, joint in zip(kinds, joints, strict=True)
     ]
-    if any(endless):
+    if any(unlimited):
         return None
     generator = np.random.default_rng(0)
     qpos = np.tile(start, (POSES, 1))
@@ -195,18 +195,18 @@ def places_in_reach(model: mujoco.MjModel, part: Part, start: np.ndarray) -> np.
             limited = bool(model.jnt_limited[joint])
             low, high = model.jnt_range[joint] if limited else (-math.pi, math.pi)
             qpos[:, at] = generator.uniform(low, high, POSES)
-    data, places = mujoco.MjData(model), np.empty((POSES, 3))
+    data, positions = mujoco.MjData(model), np.empty((POSES, 3))
     for pose in range(POSES):
         data.qpos[:] = qpos[pose]
         mujoco.mj_kinematics(model, data)
-        places[pose] = getattr(data, part.field)[part.index]
-    return places
+        positions[pose] = getattr(data, part.field)[part.index]
+    return positions
 
 
-def check_reach(box: np.ndarray, places: np.ndarray, part: Part) -> None:
-    """Raise UserError if a box `[2, 3]` (lowest, highest corner) lies beyond `places [n, 3]`."""
-    low, high = places.min(0), places.max(0)
-    outside = np.maximum(0, np.maximum(box[0] - places, places - box[1]))
+def check_reach(box: np.ndarray, positions: np.ndarray, part: Part) -> None:
+    """Raise UserError if a box `[2, 3]` (lowest, highest corner) lies beyond `positions [n, 3]`."""
+    low, high = positions.min(0), positions.max(0)
+    outside = np.maximum(0, np.maximum(box[0] - positions, positions - box[1]))
     gap = np.linalg.norm(outside, axis=-1).min()
     if gap > POSE_GAP * np.linalg.norm(high - low):
         text = ",".join(f"{value:g}" for value in box.ravel())

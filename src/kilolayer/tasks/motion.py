@@ -38,8 +38,8 @@ def random_motion(
         state, goal, alive = carry
         state = physics.step(state, control)
         goal, alive = task.current_goal(state, goal), alive & ~has_ended(task, state)
-        seen = Motion(task.observe(state), task.achieved_goal(state), goal, alive)
-        return (state, goal, alive), seen
+        recorded = Motion(task.observe(state), task.achieved_goal(state), goal, alive)
+        return (state, goal, alive), recorded
 
     state = physics.init(*task.reset(reset_key, goal, "evaluation"))
     carry = state, task.current_goal(state, goal), jnp.ones(goal.shape[0], bool)

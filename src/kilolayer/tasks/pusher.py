@@ -28,7 +28,7 @@ PUCK_HOME = np.array([0.45, -0.05, -0.275])
 PUCK_STARTS = ((-0.3, -0.2), (0.0, 0.2))
 EASY_GOALS = ((-0.55, -0.2), (-0.25, 0.2))
 HARD_GOALS = ((-0.65, -0.3), (0.05, 0.3))
-LEAST_WAY = 0.17  # from the puck to a hard goal, m
+MIN_GOAL_DISTANCE = 0.17  # from the puck to a hard goal, m
 VELOCITY_NOISE = 0.005
 # Draws of a start per environment; the first that is far enough from the goal is used. This number
 # always suffices.
@@ -87,16 +87,17 @@ class Pusher(Task):
         return EASY_GOALS if self.level == "easy" else HARD_GOALS
 
     def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
-        return _place(_draw(key, (num_envs,), self._goal_offsets))
+        return _table_position(_sample_offsets(key, (num_envs,), self._goal_offsets))
 
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
-        """The arm stretched out; the puck at a random start, if hard far enough from the goal."""
+        """The arm stretched out; the puck at a random start. `hard` keeps a least distance from the
+        goal."""
         puck_key, velocity_key = jax.random.split(key)
         num_envs = goal.shape[0]
-        starts = _draw(puck_key, (DRAWS, num_envs), PUCK_STARTS)
+        starts = _sample_offsets(puck_key, (DRAWS, num_envs), PUCK_STARTS)
         if self.level == "hard":
-            way = jnp.linalg.norm(_place(starts) - goal, axis=-1)
-            first = jnp.argmax(way >= LEAST_WAY, axis=0)
+            distance = jnp.linalg.norm(_table_position(starts) - goal, axis=-1)
+            first = jnp.argmax(distance >= MIN_GOAL_DISTANCE, axis=0)
         else:
             first = jnp.zeros(num_envs, jnp.int32)
         puck = starts[first, jnp.arange(num_envs)]
@@ -114,7 +115,7 @@ class Pusher(Task):
         )
 
     def achieved_goal(self, state: PhysicsState) -> Array:
-        return _place(state.qpos[:, len(JOINTS) :])
+        return _table_position(state.qpos[:, len(JOINTS) :])
 
     def behaviour(self, qpos: np.ndarray, alive: np.ndarray) -> dict[str, float]:
         """puck_travel: mean length of the puck's path, m."""
@@ -122,13 +123,13 @@ class Pusher(Task):
         return {"puck_travel": float(steps.sum(0).mean())}
 
 
-def _draw(key: Array, shape: tuple[int, ...], corners: tuple) -> Array:
+def _sample_offsets(key: Array, shape: tuple[int, ...], corners: tuple) -> Array:
     """Offsets from home drawn uniformly between two corners, `[*shape, 2]`."""
     low, high = jnp.array(corners)
     return jax.random.uniform(key, (*shape, 2), minval=low, maxval=high)
 
 
-def _place(offset: Array) -> Array:
+def _table_position(offset: Array) -> Array:
     """Positions `[..., 3]` on the table of offsets `[..., 2]` from the puck's home."""
     home = jnp.asarray(PUCK_HOME, jnp.float32)
     return home + jnp.concatenate([offset, jnp.zeros_like(offset[..., :1])], -1)

@@ -11,11 +11,11 @@ from kilolayer.tasks.cheetah import HalfCheetah
 from kilolayer.tasks.choice import TaskChoice
 from kilolayer.tasks.gymnasium import make_gymnasium_task
 from kilolayer.tasks.humanoid import Humanoid
-from kilolayer.tasks.own import own_robot
+from kilolayer.tasks.own_robot import make_own_robot
 from kilolayer.tasks.point import PointMaze
 from kilolayer.tasks.pusher import Pusher
 from kilolayer.tasks.reacher import Reacher
-from kilolayer.tasks.trial import require_sound
+from kilolayer.tasks.validation import require_valid
 from kilolayer.types import bad_field
 
 # Fields of a config that apply only to a robot of the user's own.
@@ -66,8 +66,8 @@ TASKS: dict[str, Callable[[], Task]] = {
 }
 
 
-# The user's own tasks that were tried in this process, which imports their modules once.
-_SOUND: set[str] = set()
+# The user's own tasks that passed their checks in this process, which imports their modules once.
+_CHECKED: set[str] = set()
 
 
 def task_of(config: TaskChoice) -> Task:
@@ -75,14 +75,14 @@ def task_of(config: TaskChoice) -> Task:
     if config.mjcf is not None and config.gym is not None:
         raise bad_field("gym", config.gym, "give either --gym or --mjcf, not both")
     if config.mjcf is not None:
-        return own_robot(config)
+        return make_own_robot(config)
     for field in OWN_ROBOT_FIELDS:
         if getattr(config, field) is not None:
             raise bad_field(field, getattr(config, field), "it needs a robot given with --mjcf")
     if config.gym is not None:
         return make_gymnasium_task(config.gym, config.goal_radius)
     if config.goal_radius is not None:
-        allowed = f"task {config.task} has a radius of its own; bring a --gym or an --mjcf for it"
+        allowed = f"task {config.task} has a fixed radius; the option is for --gym and --mjcf"
         raise bad_field("goal_radius", config.goal_radius, allowed)
     return make_task(config.task)
 
@@ -94,7 +94,7 @@ def make_task(name: str) -> Task:
     cannot work.
     """
     task = make("task", name, TASKS, Task)
-    if ":" in name and name not in _SOUND:
-        require_sound(name, task)
-        _SOUND.add(name)
+    if ":" in name and name not in _CHECKED:
+        require_valid(name, task)
+        _CHECKED.add(name)
     return task

@@ -1,4 +1,4 @@
-"""Environments played into a dataset."""
+"""Records a dataset from episodes of a policy."""
 
 from collections.abc import Iterator
 
@@ -15,14 +15,14 @@ from kilolayer.tasks.base import Task
 from kilolayer.training.rollout import EnvState, Policy, reset, unroll
 from kilolayer.types import Array, UserError
 
-MOST_ENVS = 64
-# Control steps of every environment between two signs of life.
-STEPS_AT_ONCE = 100
+MAX_ENVS = 64
+# Control steps of every environment between two updates of the display.
+CHUNK_STEPS = 100
 
 
-def envs_for(task: Task, steps: int) -> int:
-    """How many environments play side by side: no more than there are whole episodes to play."""
-    return max(1, min(MOST_ENVS, steps // task.episode_length))
+def num_envs_for(task: Task, steps: int) -> int:
+    """Number of parallel environments: at most one per whole episode."""
+    return max(1, min(MAX_ENVS, steps // task.episode_length))
 
 
 def require_states(task: Task) -> None:
@@ -30,11 +30,11 @@ def require_states(task: Task) -> None:
     if isinstance(task.world, GymnasiumWorld):
         raise UserError(
             f"{task.name} is a Gymnasium environment, whose states cannot be recorded: collect "
-            "with --to minari, which needs none, or from a task of Kilolayer."
+            "with --to minari, which needs no states, or from a task of Kilolayer."
         )
 
 
-def noisy(policy: Policy, noise: float) -> Policy:
+def with_noise(policy: Policy, noise: float) -> Policy:
     """The policy with Gaussian noise of this standard deviation on its actions, clipped."""
 
     def act(observation: Array, goal: Array, key: Array) -> Array:
@@ -61,38 +61,36 @@ def collect_steps(
     seed: int,
     display: ProgressDisplay,
 ) -> dict[str, np.ndarray]:
-    """`steps` control steps of whole episodes, one after the other, in the layout of a dataset,
-    with `achieved_goals` and `goals`.
+    """`steps` control steps in the layout of a dataset, with `achieved_goals` and `goals`.
 
-    physics: of `envs` environments. Episodes have the task's length and training goals, drawn anew
-    for each. The last one is cut where the steps are complete. An environment's last episode too,
-    if one of its episodes ended early.
+    physics: of `envs` environments. Episodes have the task's length; each has a new training goal.
+    The last episode is truncated at `steps`. If an episode of an environment ended early, the
+    environment's last episode is truncated too.
     """
     require_memory("steps", steps, 4 * (len(task.observation) + task.action_dim))
     display.phase("collect")
     length = task.episode_length
     per_env = -(-steps // (envs * length)) * length
-    recorded: list[dict[str, np.ndarray]] = []
-    for part in _play(task, physics, envs, policy, per_env, seed):
-        recorded.append(part)
-        done = sum(len(each["episode_step"]) for each in recorded)
-        display.advance(min(done, per_env), per_env)
-    played = {
-        name: np.concatenate([part[name] for part in recorded])[:per_env] for name in recorded[0]
+    chunks: list[dict[str, np.ndarray]] = []
+    for chunk in _record_chunks(task, physics, envs, policy, per_env, seed):
+        chunks.append(chunk)
+        display.advance(min(len(chunks) * CHUNK_STEPS, per_env), per_env)
+    arrays = {
+        name: np.concatenate([chunk[name] for chunk in chunks])[:per_env] for name in chunks[0]
     }
     # Environments one after the other, each from its first step to its last.
-    in_order = {
+    rows = {
         name: array.swapaxes(0, 1).reshape(envs * per_env, *array.shape[2:])[:steps]
-        for name, array in played.items()
+        for name, array in arrays.items()
     }
-    episode_step = in_order.pop("episode_step")
-    return in_order | {"terminals": np.r_[episode_step[1:] == 0, True]}
+    episode_step = rows.pop("episode_step")
+    return rows | {"terminals": np.r_[episode_step[1:] == 0, True]}
 
 
-def _play(
+def _record_chunks(
     task: Task, physics: Physics, envs: int, policy: Policy, steps: int, seed: int
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Parts of `STEPS_AT_ONCE` steps, arrays `[steps, envs, ...]`, until there are `steps`."""
+    """Chunks of `CHUNK_STEPS` steps, arrays `[steps, envs, ...]`, for at least `steps` steps."""
     goal_key, env_key, key = jax.random.split(jax.random.key(seed), 3)
 
     def record(state: PhysicsState, step: Transition) -> dict[str, Array]:
@@ -114,9 +112,9 @@ def _play(
     @jax.jit
     def play(state: EnvState, key: Array) -> tuple[EnvState, dict[str, Array]]:
         length = task.episode_length
-        return unroll(task, physics, state, policy, key, STEPS_AT_ONCE, length, record=record)[:2]
+        return unroll(task, physics, state, policy, key, CHUNK_STEPS, length, record=record)[:2]
 
     state = begin()
-    for index in range(-(-steps // STEPS_AT_ONCE)):
+    for index in range(-(-steps // CHUNK_STEPS)):
         state, part = play(state, jax.random.fold_in(key, index))
         yield jax.device_get(part)

@@ -1,8 +1,7 @@
-"""Environments that diverge: how one is recognised, and how many a run forgives.
+"""Environments that diverge: their detection, and the number that a run tolerates.
 
-While training such an environment is reset as if its episode had ended
-(`kilolayer.training.rollout`); in an evaluation it stands still from then on
-(`kilolayer.training.evaluate`). Every engine alike.
+Training resets such an environment as if its episode had ended (`kilolayer.training.rollout`); an
+evaluation freezes it (`kilolayer.training.evaluate`). This holds for every engine.
 """
 
 from functools import reduce
@@ -15,46 +14,46 @@ from kilolayer.physics.native import MujocoWorld
 from kilolayer.tasks.base import Task
 from kilolayer.types import Array
 
-# An environment that shows or carries a larger number has diverged. MuJoCo draws the line here too
-# (mjMAXVAL), and networks still compute with such numbers: their squares are finite in float32.
-LARGEST = 1e10
-# A run stops if more of its environments diverge within one unroll; a single one never stops it.
-LARGEST_SHARE = 0.1
-# The metric: how often an environment diverged in an unroll.
+# An environment with a larger value in its state or observation has diverged. MuJoCo has the same
+# limit (mjMAXVAL), and networks can compute with such values: their squares are finite in float32.
+MAX_VALUE = 1e10
+# A run stops if a larger share of its environments diverges within one unroll; one environment
+# never stops it.
+MAX_DIVERGED_SHARE = 0.1
+# Metric: number of divergences in an unroll.
 DIVERGED_METRIC = "collect/diverged"
 
 
-def is_sound(task: Task, state: PhysicsState, goal: Array) -> Array:
-    """Whether all that an environment shows and carries is finite and no larger than `LARGEST`,
-    `[envs]`; `goal [envs, goal]` is what it is told now."""
-    shown = (task.observe(state), task.achieved_goal(state), goal)
-    numbers = [
-        leaf for leaf in jax.tree.leaves((state, shown)) if jnp.issubdtype(leaf.dtype, jnp.floating)
-    ]
-    # NaN is not smaller than anything.
-    sound = (jnp.all(jnp.abs(leaf) <= LARGEST, tuple(range(1, leaf.ndim))) for leaf in numbers)
-    return reduce(jnp.logical_and, sound)
+def is_valid(task: Task, state: PhysicsState, goal: Array) -> Array:
+    """Whether state, observation and goals of an environment are finite and no larger than
+    `MAX_VALUE`, `[envs]`; goal `[envs, goal]`: the present commanded goal."""
+    outputs = (task.observe(state), task.achieved_goal(state), goal)
+    leaves = jax.tree.leaves((state, outputs))
+    floats = [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    # The comparison is false for NaN.
+    valid = (jnp.all(jnp.abs(leaf) <= MAX_VALUE, tuple(range(1, leaf.ndim))) for leaf in floats)
+    return reduce(jnp.logical_and, valid)
 
 
-def held(lost: Array, before: PhysicsState, after: PhysicsState) -> PhysicsState:
-    """The state `before` of the environments that are `lost [envs]`, and `after` of all others."""
+def freeze(diverged: Array, before: PhysicsState, after: PhysicsState) -> PhysicsState:
+    """The state `before` where an environment has `diverged [envs]`, else the state `after`."""
 
     def choose(old: Array, new: Array) -> Array:
-        return jnp.where(lost.reshape(-1, *(1,) * (new.ndim - 1)), old, new)
+        return jnp.where(diverged.reshape(-1, *(1,) * (new.ndim - 1)), old, new)
 
     return jax.tree.map(choose, before, after)
 
 
-def most_forgiven(num_envs: int) -> float:
-    """How often environments may diverge within one unroll before a run stops."""
-    return max(1.0, LARGEST_SHARE * num_envs)
+def max_divergences(num_envs: int) -> float:
+    """The number of divergences within one unroll that a run tolerates."""
+    return max(1.0, MAX_DIVERGED_SHARE * num_envs)
 
 
-def way_out_of_divergence(task: Task) -> str:
-    """A sentence on what to change so that environments stay finite."""
+def divergence_remedy(task: Task) -> str:
+    """A sentence that says what to change so that environments stay finite."""
     if isinstance(task.world, MujocoWorld):
         return (
             "Give the model a smaller time step, or its actuators smaller gains or ranges; or "
-            "look for a division by zero in what the task observes."
+            "look for a division by zero in the task's observation."
         )
-    return f"Correct the environment: what it observes must be finite and below {LARGEST:g}."
+    return f"Correct the environment: what it observes must be finite and below {MAX_VALUE:g}."

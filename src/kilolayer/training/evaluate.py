@@ -1,4 +1,4 @@
-"""Evaluation: whole episodes with keys of their own, and what they are worth."""
+"""Evaluation: whole episodes with separate random keys, and their scores."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,36 +9,36 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kilolayer.agents.base import Player
+from kilolayer.agents.base import ActingAgent
 from kilolayer.physics.base import Physics, PhysicsState
 from kilolayer.tasks.base import GoalSplit, Task, has_ended, is_success
-from kilolayer.training.divergence import held, is_sound
+from kilolayer.training.divergence import freeze, is_valid
 from kilolayer.training.rollout import Policy
 from kilolayer.types import Array
 
-# Folded into the seed, so that evaluation keys never meet training keys.
+# Folded into the seed, so that no evaluation key equals a training key.
 EVALUATION_STREAM = 0x0E7A1
-# Folded into the key of an evaluation, for what must not share a draw with its headline episodes.
+# Folded into the key of an evaluation, for draws that must be independent of its headline episodes.
 GOAL_STREAM = 0x60A15
 TRAINING_GOALS_STREAM = 0x7A16
 BATCH_STREAM = 0xBA7C
-# The score that says which of a run's agents is the best.
+# The score by which a run's best checkpoint is chosen.
 HEADLINE = "time_at_goal"
 # Environments whose generalised positions are recorded, for the video.
 RECORDED_ENVS = 16
 # (memory, observation [envs, observation], goal, key) -> action [envs, action], memory
-RememberingPolicy = Callable[[Any, Array, Array, Array], tuple[Array, Any]]
+RecurrentPolicy = Callable[[Any, Array, Array, Array], tuple[Array, Any]]
 
 
 class Episodes(eqx.Module):
-    """What happened in a batch of episodes.
+    """A recorded batch of episodes.
 
-    start `[envs, goal]`: the achieved goal before the first step. All else is taken after each
-    control step: goal `[time, envs, goal]`; achieved `[time, envs, goal]`; alive `[time,
-    environments]`: whether the episode had not ended by then; qpos `[time, recorded, nq]`:
-    generalised positions of the first `RECORDED_ENVS` environments; diverged `[time, envs]`:
-    whether the episode ended in this very step because its environment diverged. All numbers are
-    finite: those of an environment that diverged are from then on the last ones that were.
+    start `[envs, goal]`: the achieved goal before the first step. The other arrays are recorded
+    after each control step: goal `[time, envs, goal]`; achieved `[time, envs, goal]`; alive `[time,
+    envs]`: whether the episode has not ended; qpos `[time, recorded, nq]`: generalised positions of
+    the first `RECORDED_ENVS` environments; diverged `[time, envs]`: whether the episode ended in
+    this step because its environment diverged. All values are finite: an environment that diverged
+    keeps its last finite values.
     """
 
     start: Array
@@ -49,8 +49,8 @@ class Episodes(eqx.Module):
     diverged: Array
 
 
-class Start(eqx.Module):
-    """How episodes begin: the goals told, `[envs, goal]`, and qpos and qvel, `[envs, ...]`."""
+class EpisodeStart(eqx.Module):
+    """The start of episodes: commanded goals `[envs, goal]`, qpos and qvel `[envs, ...]`."""
 
     goal: Array
     qpos: Array
@@ -63,29 +63,32 @@ def evaluation_key(seed: int, index: int) -> Array:
 
 
 def split_key(key: Array, split: GoalSplit) -> Array:
-    """The key of one goal split's episodes, from that of the evaluation."""
+    """The key of one goal split's episodes, from the key of the evaluation."""
     return key if split == "evaluation" else jax.random.fold_in(key, TRAINING_GOALS_STREAM)
 
 
 def batch_key(key: Array) -> Array:
-    """The key of the training batch that is kept beside an evaluation's episodes."""
+    """The key of the training batch that is saved with an evaluation's episodes."""
     return jax.random.fold_in(key, BATCH_STREAM)
 
 
 def evaluation_start(
     task: Task, key: Array, count: int, split: GoalSplit, goal: Array | None = None
-) -> Start:
-    """How an evaluation with this key begins; `goal [goal]` or `[count, goal]` if told by hand."""
+) -> EpisodeStart:
+    """The start of an evaluation with this key.
+
+    goal: `[goal]` or `[count, goal]`; None: sampled from the split.
+    """
     if goal is None:
-        # A stream of its own: the episodes split the same key.
+        # A separate stream, because the episodes split the same key.
         goal = task.sample_goal(jax.random.fold_in(key, GOAL_STREAM), count, split)
     goal = jnp.broadcast_to(goal, (count, task.goal.dim))
     start_key, _ = jax.random.split(key)
-    return Start(goal, *task.reset(start_key, goal, split))
+    return EpisodeStart(goal, *task.reset(start_key, goal, split))
 
 
-def evaluation_policy(agent: Player, state: Any, samples: int) -> Policy:
-    """The deterministic action, or the best rated of `samples` drawn actions if above one."""
+def evaluation_policy(agent: ActingAgent, state: Any, samples: int) -> Policy:
+    """The deterministic action for one sample, else the best rated of `samples` sampled actions."""
     if samples == 1:
         return lambda observation, goal, key: agent.act(state, observation, goal, key, True)
 
@@ -103,90 +106,91 @@ def evaluation_policy(agent: Player, state: Any, samples: int) -> Policy:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Runs episodes of `episode_length` control steps; `physics` sets how many at once."""
+    """Runs episodes of `episode_length` control steps in the environments of `physics`."""
 
     task: Task
     physics: Physics
-    agent: Player
+    agent: ActingAgent
     episode_length: int
     samples: int = 1
 
-    def run(self, agent_state: Any, key: Array, start: Start) -> Episodes:
-        """Whole episodes, one from each start; `key` is the one that the start was made with."""
+    def run(self, agent_state: Any, key: Array, start: EpisodeStart) -> Episodes:
+        """Whole episodes, one from each start. key: the key that the start was made with."""
         policy = evaluation_policy(self.agent, agent_state, self.samples)
 
         def act(memory: None, observation: Array, goal: Array, key: Array) -> tuple[Array, None]:
             return policy(observation, goal, key), memory
 
-        return play(self.task, self.physics, act, None, key, start, self.episode_length)
+        return play_episodes(self.task, self.physics, act, None, key, start, self.episode_length)
 
 
-def play(
+def play_episodes(
     task: Task,
     physics: Physics,
-    policy: RememberingPolicy,
+    policy: RecurrentPolicy,
     memory: Any,
     key: Array,
-    start: Start,
+    start: EpisodeStart,
     length: int,
 ) -> Episodes:
-    """Whole episodes of a policy that hands itself a memory from step to step; see `Evaluator`."""
+    """Whole episodes of a policy with a memory that it updates at every step; see `Evaluator`."""
     _, steps_key = jax.random.split(key)
 
     def control_step(carry: tuple, key: Array) -> tuple[tuple, tuple]:
-        playing, memory = carry
-        action, memory = policy(memory, task.observe(playing.physics), playing.goal, key)
-        playing, seen = play_step(task, physics, playing, action)
-        return (playing, memory), seen
+        state, memory = carry
+        action, memory = policy(memory, task.observe(state.physics), state.goal, key)
+        state, record = step_episodes(task, physics, state, action)
+        return (state, memory), record
 
-    playing = begin(task, physics, start)
+    state = start_episodes(task, physics, start)
     keys = jax.random.split(steps_key, length)
-    _, seen = jax.lax.scan(control_step, (playing, memory), keys)
-    return Episodes(task.achieved_goal(playing.physics), *seen)
+    _, record = jax.lax.scan(control_step, (state, memory), keys)
+    return Episodes(task.achieved_goal(state.physics), *record)
 
 
-class Playing(eqx.Module):
-    """Episodes under way, between two control steps, none of which is reset before all are over.
+class EpisodeState(eqx.Module):
+    """Episodes between two control steps. No environment is reset before all episodes are over.
 
-    goal `[envs, goal]`; alive `[envs]`: whose episode has not ended; lost `[envs]`: which
-    have diverged and stand still.
+    goal `[envs, goal]`; alive `[envs]`: whether the episode has not ended; diverged `[envs]`:
+    whether the environment has diverged and is frozen.
     """
 
     physics: PhysicsState
     goal: Array
     alive: Array
-    lost: Array
+    diverged: Array
 
 
-def begin(task: Task, physics: Physics, start: Start) -> Playing:
+def start_episodes(task: Task, physics: Physics, start: EpisodeStart) -> EpisodeState:
     """Episodes before their first step."""
     state = physics.init(start.qpos, start.qvel)
-    return playing_on(state, task.current_goal(state, start.goal))
+    return continue_episodes(state, task.current_goal(state, start.goal))
 
 
-def playing_on(state: PhysicsState, goal: Array) -> Playing:
-    """Episodes that go on from a state in which all are alive, told `goal [envs, goal]`."""
+def continue_episodes(state: PhysicsState, goal: Array) -> EpisodeState:
+    """Episodes that continue from a state in which all are alive. goal `[envs, goal]`:
+    commanded."""
     alive = jnp.ones(goal.shape[0], bool)
-    return Playing(state, goal, alive, ~alive)
+    return EpisodeState(state, goal, alive, ~alive)
 
 
-def play_step(
-    task: Task, physics: Physics, playing: Playing, action: Array
-) -> tuple[Playing, tuple[Array, ...]]:
-    """One control step with `action [envs, action]`, and what `Episodes` keeps of it, in order.
+def step_episodes(
+    task: Task, physics: Physics, state: EpisodeState, action: Array
+) -> tuple[EpisodeState, tuple[Array, ...]]:
+    """One control step with `action [envs, action]`, and the arrays of `Episodes` for it, in order.
 
-    An environment that diverges is put back to where it was before and never moves again: neither a
-    policy nor a score meets a number that is not finite.
+    An environment that diverges returns to its previous state and is frozen there, so that policies
+    and scores receive only finite values.
     """
-    stepped = physics.step(playing.physics, action)
-    goal = task.current_goal(stepped, playing.goal)
-    lost = playing.lost | ~is_sound(task, stepped, goal)
-    state = held(lost, playing.physics, stepped)
-    goal = jnp.where(lost[:, None], playing.goal, goal)
-    alive = playing.alive & ~lost & ~has_ended(task, state)
-    achieved, qpos = task.achieved_goal(state), state.qpos[:RECORDED_ENVS]
-    seen = goal, achieved, alive, qpos, playing.alive & lost
-    return Playing(state, goal, alive, lost), seen
+    stepped = physics.step(state.physics, action)
+    goal = task.current_goal(stepped, state.goal)
+    diverged = state.diverged | ~is_valid(task, stepped, goal)
+    stepped = freeze(diverged, state.physics, stepped)
+    goal = jnp.where(diverged[:, None], state.goal, goal)
+    alive = state.alive & ~diverged & ~has_ended(task, stepped)
+    achieved, qpos = task.achieved_goal(stepped), stepped.qpos[:RECORDED_ENVS]
+    record = goal, achieved, alive, qpos, state.alive & diverged
+    return EpisodeState(stepped, goal, alive, diverged), record
 
 
 def episode_metrics(task: Task, episodes: Episodes) -> dict[str, float]:
@@ -196,10 +200,10 @@ def episode_metrics(task: Task, episodes: Episodes) -> dict[str, float]:
     hard_success: share of episodes with any step within the radius, the easy and the hard radius.
     An episode that ended early keeps the distance of its last step and collects no more time.
     survival, diverged: share of episodes that did not end early, and whose environment diverged.
-    path_efficiency: of the successful episodes, the shortest way over the way taken to the goal. In
-    mazes, also the success for every length of the shortest path from start to goal, in cells, and
-    for every task of a maze that has tasks.
-    behaviour/...: the task's own measures, of the recorded environments.
+    path_efficiency: length of the shortest path divided by the length of the path taken, over the
+    successful episodes. In mazes, also the success for every length of the shortest path from start
+    to goal, in cells, and for every task of a maze that has tasks. behaviour/...: the task's own
+    measures, from the recorded environments.
     """
     scores = episode_scores(task, episodes)
     metrics = {name: values.mean() for name, values in scores.items()}
@@ -224,7 +228,7 @@ def episode_metrics(task: Task, episodes: Episodes) -> dict[str, float]:
 
 
 def episode_scores(task: Task, episodes: Episodes) -> dict[str, np.ndarray]:
-    """Those of `episode_metrics` that every single episode has, `[envs]` each."""
+    """The scores of `episode_metrics` for each episode, `[envs]` each."""
     alive, at_goal = np.asarray(episodes.alive), _at_goal(task, episodes)
     distance = np.asarray(task.distance(episodes.achieved, episodes.goal))
     last = np.maximum(alive.sum(0) - 1, 0)
@@ -244,19 +248,20 @@ def episode_scores(task: Task, episodes: Episodes) -> dict[str, np.ndarray]:
 
 
 def _at_goal(task: Task, episodes: Episodes) -> np.ndarray:
-    """Whether an episode goes on and is within the success radius, `[time, envs]`."""
+    """Whether an episode is alive and within the success radius, `[time, envs]`."""
     close = np.asarray(is_success(task, episodes.achieved, episodes.goal))
     return np.logical_and(np.asarray(episodes.alive), close)
 
 
 def path_efficiency(episodes: Episodes, at_goal: np.ndarray, shortest: np.ndarray) -> np.ndarray:
-    """The shortest way over the way taken until first at the goal, in 0 to 1, `[envs]`.
+    """Length of the shortest path divided by the length of the path to the first step at the goal,
+    in 0 to 1, `[envs]`.
 
-    at_goal `[time, envs]`, shortest `[envs]` in the goal's unit. A way taken that is shorter,
-    for the radius or a corner cut, counts as 1.
+    at_goal `[time, envs]`, shortest `[envs]` in the goal's unit. The path taken can be shorter than
+    `shortest`, because of the radius or a cut corner; it then counts as 1.
     """
     first = np.argmax(at_goal, axis=0)
-    places = np.concatenate([episodes.start[None], episodes.achieved])
-    steps = np.linalg.norm(np.diff(places, axis=0), axis=-1)
-    taken = np.where(np.arange(len(steps))[:, None] <= first, steps, 0).sum(0)
-    return shortest / np.maximum(shortest, np.maximum(taken, 1e-9))
+    positions = np.concatenate([episodes.start[None], episodes.achieved])
+    steps = np.linalg.norm(np.diff(positions, axis=0), axis=-1)
+    path = np.where(np.arange(len(steps))[:, None] <= first, steps, 0).sum(0)
+    return shortest / np.maximum(shortest, np.maximum(path, 1e-9))

@@ -1,4 +1,4 @@
-"""The life of a run on the host: it is begun, or resumed at its newest whole checkpoint."""
+"""Starts a run, or resumes it at its newest intact checkpoint."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -7,9 +7,9 @@ import jax
 
 from kilolayer.config import RunConfig
 from kilolayer.plan import check_data_source
-from kilolayer.run_directory import RunDirectory, begun, claimed
+from kilolayer.run_directory import RunDirectory, new_run_lock, run_lock
 from kilolayer.runtime import checkpoint
-from kilolayer.runtime.files import shell
+from kilolayer.runtime.files import shell_quoted
 from kilolayer.runtime.manifest import describe_run
 from kilolayer.runtime.mesh import make_mesh
 from kilolayer.runtime.processes import ONE_PROCESS, Processes
@@ -17,9 +17,9 @@ from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.training.build import build_trainer
 from kilolayer.training.members import OnEvaluation, open_members
 from kilolayer.training.offline import require_same_dataset
-from kilolayer.training.rounds import Rounds
+from kilolayer.training.rounds import TrainingLoop
 from kilolayer.training.seeds import Seeds
-from kilolayer.training.starting import MANIFEST_KEY, same_starting_point, starting_point
+from kilolayer.training.starting import MANIFEST_KEY, load_starting_point, reload_starting_point
 from kilolayer.types import UserError
 
 
@@ -35,27 +35,30 @@ def start_run(
 ) -> RunDirectory:
     """Train from the beginning in a new run directory; returns when the run has finished.
 
-    devices: how many to use, None for all there are. processes: those that train together. seeds:
-    how many train as one program on one device, from the config's on; see `RunDirectory.members`.
-    model_devices: how many share the width of the networks. on_evaluation: called after every
-    evaluation but the first, before any update; what it raises ends the run.
+    devices: number of devices; None: all. processes: the processes that train together. seeds:
+    number of seeds, from the config's seed on, that train as one program on one device; see
+    `RunDirectory.members`. model_devices: number of devices that share the width of the networks.
+    on_evaluation: called after every evaluation that follows an update; an exception that it raises
+    ends the run.
     """
     check_data_source(config)
-    chosen = Seeds.starting_at(config.seed, seeds)
+    chosen = Seeds.consecutive(config.seed, seeds)
     trainer = build_trainer(config, make_mesh(devices, model_devices), chosen)
     source = config.start_from
-    start = None if source is None else starting_point(Path(source), trainer)
+    start = None if source is None else load_starting_point(Path(source), trainer)
     manifest = describe_run(config.seed) | {"devices_used": trainer.mesh.size}
     if trainer.dataset is not None:
         manifest["dataset"] = trainer.dataset.fingerprint
     if start is not None:
         manifest[MANIFEST_KEY] = start.origin
     writes = jax.process_index() == 0
-    with begun(directory) if writes else nullcontext():
+    with new_run_lock(directory) if writes else nullcontext():
         run = RunDirectory.create(directory, config, manifest, writes, chosen.values)
         processes.agree("config", config.flat())
         members = open_members(run, resume_at=None, steps_per_round=0)
-        Rounds(trainer, chosen, run, members, display, start, on_evaluation).run_all(resume_at=None)
+        TrainingLoop(trainer, chosen, run, members, display, start, on_evaluation).execute(
+            resume_at=None
+        )
     return run
 
 
@@ -68,22 +71,22 @@ def resume_run(
 ) -> RunDirectory:
     """Continue a killed run at its newest checkpoint, on any number of devices.
 
-    On as many as before the result is the same as that of an unbroken run, bit for bit.
+    With the same number of devices, the result is bit-identical to that of an uninterrupted run.
     """
     writes = jax.process_index() == 0
     run = RunDirectory.open(directory, writes)
     if run.finished:
         raise UserError(
             f"the run in {directory} has finished: there is nothing to resume. "
-            f"`kilolayer report {shell(run.members[0].path)}` shows it."
+            f"`kilolayer report {shell_quoted(run.members[0].path)}` shows it."
         )
     run.require_same_config()
-    with claimed(directory) if writes else nullcontext():
-        _go_on(run, display, devices, processes, model_devices)
+    with run_lock(directory) if writes else nullcontext():
+        _continue_run(run, display, devices, processes, model_devices)
     return run
 
 
-def _go_on(
+def _continue_run(
     run: RunDirectory,
     display: ProgressDisplay,
     devices: int | None,
@@ -94,22 +97,22 @@ def _go_on(
     trainer = build_trainer(run.config, make_mesh(devices, model_devices), seeds)
     if trainer.dataset is not None:
         require_same_dataset(run, trainer.dataset)
-    resume_at = _whole_checkpoint(run, display)
+    resume_at = _intact_checkpoint(run, display)
     processes.agree("config", run.config.flat() | {"checkpoint": resume_at})
-    # With a checkpoint of its own the run no longer needs the other.
-    start = None if resume_at else same_starting_point(run, trainer)
+    # A run with a checkpoint no longer needs the run that it started from.
+    start = None if resume_at else reload_starting_point(run, trainer)
     plan = trainer.plan
-    # Trackers count updates where no steps are taken.
+    # For a dataset, trackers count updates instead of steps.
     members = open_members(run, resume_at, plan.steps_per_unroll or plan.updates_per_unroll)
-    Rounds(trainer, seeds, run, members, display, start).run_all(resume_at=resume_at)
+    TrainingLoop(trainer, seeds, run, members, display, start).execute(resume_at=resume_at)
 
 
-def _whole_checkpoint(run: RunDirectory, display: ProgressDisplay) -> int:
-    """The round of the newest checkpoint that is whole, 0 if none was written yet.
+def _intact_checkpoint(run: RunDirectory, display: ProgressDisplay) -> int:
+    """The round of the newest intact checkpoint, 0 if none was written yet.
 
-    Newer ones that are damaged are set aside. Raises UserError if all are damaged.
+    Newer damaged checkpoints are set aside. Raises UserError if all are damaged.
     """
-    newest, problems = checkpoint.newest_whole(run.checkpoints)
+    newest, problems = checkpoint.newest_intact(run.checkpoints)
     if problems and newest is None:
         raise UserError(
             f"{problems[0]} There is no other checkpoint to go on from: restore it from a copy, or "

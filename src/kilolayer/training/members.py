@@ -1,4 +1,4 @@
-"""The seeds of one program, and where the traces of each go."""
+"""The seeds of one program: the run directory, trackers and scores of each."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from kilolayer.runtime import checkpoint
 from kilolayer.runtime.tracking import CompositeTracker, Tracker, build_tracker
 from kilolayer.training.evaluate import HEADLINE
 
-# Called with environment steps (updates, where a dataset is learnt from) and scores by name.
+# Called with environment steps (for a dataset: updates) and scores by name.
 OnEvaluation = Callable[[int, Mapping[str, float]], None]
 
 
@@ -18,29 +18,30 @@ OnEvaluation = Callable[[int, Mapping[str, float]], None]
 class Member:
     """One seed of the program.
 
-    scores: of its newest evaluation, see `episode_metrics`; empty before the first. headlines: the
-    score of each round that was evaluated.
+    scores: of the newest evaluation, see `episode_metrics`; empty before the first.
+    headline_scores: the headline score of each evaluated round.
     """
 
     run: RunDirectory
     tracker: Tracker
     scores: dict[str, float] = field(default_factory=dict)
-    headlines: dict[int, float] = field(default_factory=dict)
+    headline_scores: dict[int, float] = field(default_factory=dict)
 
     @property
     def success(self) -> float:
-        """Of the newest evaluation, 0 before the first."""
+        """Success rate of the newest evaluation, 0 before the first."""
         return self.scores.get("success", 0.0)
 
     def note_score(self, score: float, rounds: int) -> None:
         if not math.isnan(score):
-            self.headlines[rounds] = score
+            self.headline_scores[rounds] = score
 
     def best_round(self) -> int | None:
-        """Of the checkpoint with the best evaluation, the latest one where several are equal; None
-        if there is none."""
-        kept = [each for each in checkpoint.steps(self.run.checkpoints) if each in self.headlines]
-        return max(kept, key=lambda each: (self.headlines[each], each), default=None)
+        """The round of the checkpoint with the best evaluation, the latest of several equal ones;
+        None without a checkpoint."""
+        scores, rounds = self.headline_scores, checkpoint.steps(self.run.checkpoints)
+        evaluated = [each for each in rounds if each in scores]
+        return max(evaluated, key=lambda each: (scores[each], each), default=None)
 
     def log(
         self,
@@ -57,10 +58,10 @@ class Member:
 def open_members(run: RunDirectory, resume_at: int | None, steps_per_round: int) -> list[Member]:
     """A member for each seed of the run.
 
-    resume_at: the round of the checkpoint that a resumed run goes on from, None for a new run. What
-    it had logged by then stays; all later points are repeated.
+    resume_at: the round of the checkpoint that a resumed run continues from, None for a new run.
+    Events up to that round stay; all later points are repeated.
     """
-    # Without a checkpoint everything is repeated.
+    # Without a checkpoint, all points are repeated.
     purge_from = resume_at * steps_per_round + 1 if resume_at else resume_at
     members = [Member(each, _tracker(each, purge_from)) for each in run.members]
     for member in members if resume_at else ():

@@ -1,5 +1,4 @@
-"""A dataset in place of environments that act: checked against the task, then put into the
-buffer."""
+"""Offline training: a dataset is checked against the task and fills the buffer."""
 
 import json
 from pathlib import Path
@@ -20,16 +19,16 @@ from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.tasks.base import Task
 from kilolayer.types import Array, UserError, bad_field
 
-# The seed of the goals drawn here: the same for all runs, as the rest of a dataset is.
+# Seed of the goals sampled here: the same for all runs, as is the rest of a dataset.
 GOAL_SEED = 0xDA7A
-# Environments that are put into recorded states at once, to see what they achieved.
+# Recorded states whose achieved goals are computed at once.
 STATES_AT_ONCE = 1024
 
 
-def dataset_of(config: RunConfig, task: Task) -> Dataset | None:
+def open_dataset(config: RunConfig, task: Task) -> Dataset | None:
     """The dataset that the config names, or None.
 
-    Raises UserError if it cannot be read, is of another task, or holds less than a batch.
+    Raises UserError if it cannot be read, belongs to another task, or is smaller than a batch.
     """
     source = config.collection.dataset
     if source is None:
@@ -47,7 +46,7 @@ def dataset_of(config: RunConfig, task: Task) -> Dataset | None:
 
 
 def _read_states(source: str, task: Task) -> Dataset:
-    """A file of OGBench's layout, whose states the task's environments can be put into."""
+    """The dataset in a file of OGBench's layout, checked against the sizes of the task."""
     if isinstance(task.world, GymnasiumWorld):
         allowed = (
             "Gymnasium environments cannot be put into recorded states: give a data set of Minari, "
@@ -55,7 +54,7 @@ def _read_states(source: str, task: Task) -> Dataset:
         )
         raise bad_field("dataset", source, allowed)
     dataset = read_dataset(Path(source))
-    for name, size in _sizes(task).items():
+    for name, size in _row_sizes(task).items():
         found = getattr(dataset, name).shape[1]
         if found != size:
             allowed = f"its {name} have {found} numbers where task {task.name} has {size}"
@@ -63,8 +62,8 @@ def _read_states(source: str, task: Task) -> Dataset:
     return dataset
 
 
-def _sizes(task: Task) -> dict[str, int]:
-    """Numbers in each row of a dataset's arrays."""
+def _row_sizes(task: Task) -> dict[str, int]:
+    """The row size of each array of a dataset."""
 
     def reset(key: Array) -> tuple[Array, Array]:
         return task.reset(key, jnp.zeros((1, task.goal.dim)), "training")
@@ -78,14 +77,14 @@ def _sizes(task: Task) -> dict[str, int]:
     }
 
 
-def filled_buffer(
+def buffer_from_dataset(
     config: RunConfig, task: Task, dataset: Dataset, display: ProgressDisplay
 ) -> Buffer:
     """The whole dataset as the steps of one environment, in host memory."""
     display.phase("dataset")
     achieved, goals = dataset.achieved_goals, dataset.goals
     if achieved is None or goals is None:
-        achieved, goals = _goals_of(config, task, dataset, display)
+        achieved, goals = _compute_goals(config, task, dataset, display)
     recorded = Transition(
         observation=dataset.observations,  # type: ignore[arg-type]
         action=dataset.actions,  # type: ignore[arg-type]
@@ -97,44 +96,44 @@ def filled_buffer(
     return Buffer(one_env, np.int32(dataset.steps))  # type: ignore[arg-type]
 
 
-def _goals_of(
+def _compute_goals(
     config: RunConfig, task: Task, dataset: Dataset, display: ProgressDisplay
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What each step achieved, computed from its qpos and qvel, and a training goal for it, since
-    the layout does not say which goal was commanded; float32 `[steps, goal]` each."""
+    """The achieved goal of each step, computed from qpos and qvel, and a sampled training goal,
+    because the layout does not hold the commanded goals; float32 `[steps, goal]` each."""
     steps, at_once = dataset.steps, min(STATES_AT_ONCE, dataset.steps)
     physics = build_physics(task.world, at_once, config.physics)
 
     @jax.jit
     def goals(qpos: Array, qvel: Array, key: Array) -> tuple[Array, Array]:
         state = physics.init(qpos, qvel)
-        told = task.sample_goal(key, at_once, "training")
-        return task.achieved_goal(state), task.current_goal(state, told)
+        commanded = task.sample_goal(key, at_once, "training")
+        return task.achieved_goal(state), task.current_goal(state, commanded)
 
     key = jax.random.key(GOAL_SEED)
-    achieved, told = np.zeros((2, steps, task.goal.dim), np.float32)
+    achieved, commanded = np.zeros((2, steps, task.goal.dim), np.float32)
     for first in range(0, steps, at_once):
-        # The last states are as many as all others, for the engine steps a fixed number of
+        # The last slice overlaps the one before it, because the engine has a fixed number of
         # environments.
         rows = slice(min(first, steps - at_once), min(first, steps - at_once) + at_once)
         key, own_key = jax.random.split(key)
-        achieved[rows], told[rows] = goals(dataset.qpos[rows], dataset.qvel[rows], own_key)
+        achieved[rows], commanded[rows] = goals(dataset.qpos[rows], dataset.qvel[rows], own_key)
         display.advance(rows.stop, steps)
-    return achieved, told
+    return achieved, commanded
 
 
 def require_same_dataset(run: RunDirectory, dataset: Dataset) -> None:
-    """Raises UserError if the file is another than the one that the run began with."""
+    """Raises UserError if the file differs from the one that the run began with."""
     try:
-        began_with = json.loads((run.path / "manifest.json").read_text(encoding="utf-8"))[
-            "dataset"
-        ]["sha256"]
+        recorded = json.loads((run.path / "manifest.json").read_text(encoding="utf-8"))["dataset"][
+            "sha256"
+        ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"the manifest.json of {run.path} does not say which dataset it began with: {error}."
         ) from error
-    if dataset.fingerprint["sha256"] != began_with:
+    if dataset.fingerprint["sha256"] != recorded:
         raise UserError(
             f"the dataset {dataset.fingerprint['path']} has changed since the run in {run.path} "
-            "began (its SHA-256 is another): put the old file back, or start a new run."
+            "began (its SHA-256 differs): put the old file back, or start a new run."
         )

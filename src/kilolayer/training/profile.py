@@ -1,9 +1,7 @@
-"""Where the time of a round goes: physics and policy (unless a dataset is learnt from), sampling,
-update.
+"""The time of each part of a round: physics and policy (not for a dataset), sampling, update.
 
-A round is one program, so its parts cannot be timed inside it. They are timed apart, on copies of
-the final state: a round without its policy, a round without its updates, the sampling alone. What
-remains is the policy's and the update's.
+A round is one program, so its parts cannot be timed inside it. Physics, policy and sampling are
+timed as separate programs, on the final state. The rest of a round's time is the update's.
 """
 
 import time

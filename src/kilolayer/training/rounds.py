@@ -1,4 +1,4 @@
-"""The rounds of a run on the host: compile, prefill, train, evaluate, save, leave when asked."""
+"""The training loop on the host: compile, prefill, train, evaluate, save, end on a signal."""
 
 import dataclasses
 import time
@@ -14,16 +14,17 @@ import numpy as np
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.background import Background
-from kilolayer.runtime.files import shell
-from kilolayer.runtime.mesh import fetch, place, shared_out, whole
+from kilolayer.runtime.files import shell_quoted
+from kilolayer.runtime.mesh import data_sharded, fetch_to_host, put_on_devices, replicated
 from kilolayer.runtime.progress import ProgressDisplay
-from kilolayer.runtime.stopping import Stop, held_back
-from kilolayer.training.build import physics_on
+from kilolayer.runtime.stopping import StopRequest, defer_signals
+from kilolayer.training.build import sharded_physics
+from kilolayer.training.display_figures import display_figures
 from kilolayer.training.divergence import (
     DIVERGED_METRIC,
-    LARGEST_SHARE,
-    most_forgiven,
-    way_out_of_divergence,
+    MAX_DIVERGED_SHARE,
+    divergence_remedy,
+    max_divergences,
 )
 from kilolayer.training.evaluate import (
     HEADLINE,
@@ -36,24 +37,23 @@ from kilolayer.training.evaluate import (
     split_key,
 )
 from kilolayer.training.members import Member, OnEvaluation
-from kilolayer.training.offline import filled_buffer
+from kilolayer.training.offline import buffer_from_dataset
 from kilolayer.training.profile import profile_round
 from kilolayer.training.saving import first_nonfinite, restore_state, without_dataset, write_state
 from kilolayer.training.seeds import Seeds
-from kilolayer.training.standing import standing
-from kilolayer.training.starting import StartingPoint, started_from
+from kilolayer.training.starting import StartingPoint, apply_starting_point
 from kilolayer.training.step import Trainer, TrainState
 from kilolayer.types import UserError
 
 
 @dataclass
-class Rounds:
-    """The host side of one run: counts seconds and hands on what to write; computes nothing itself.
+class TrainingLoop:
+    """The host side of one run: runs compiled programs, measures times and writes results.
 
-    run: where the loop's state is kept; members: where each seed's traces go. start: what the agent
-    begins with, by default drawn from the seed. seconds: what the run
-    has spent on each phase, killed processes included up to their last checkpoint. round_seconds:
-    the newest round's.
+    run: the directory of the loop's state; members: the directories and trackers of each seed.
+    start: the initial agent; None: drawn from the seed. seconds: total duration of each phase,
+    including that of killed processes up to their last checkpoint. round_seconds: duration of the
+    newest round.
     """
 
     trainer: Trainer
@@ -68,9 +68,11 @@ class Rounds:
     seconds: dict[str, float] = field(default_factory=dict)
     round_seconds: float = 0.0
 
-    def run_all(self, resume_at: int | None) -> None:
+    def execute(self, resume_at: int | None) -> None:
+        """Train until the end of the plan; resume_at: round of a checkpoint, 0 for none, None:
+        new."""
         try:
-            state = self._resumed(resume_at) if resume_at else self._begun()
+            state = self._restored_state(resume_at) if resume_at else self._initial_state()
             if resume_at is not None:
                 for member in self.members:
                     member.run.append_event({"event": "resume", "round": resume_at})
@@ -87,43 +89,46 @@ class Rounds:
             self.display.close()
 
     def _read_times(self) -> None:
-        """Go on from the times that the killed process has written."""
+        """Read the times that the killed process has logged."""
         for event in self.members[0].run.read_events():
             self.seconds = dict(event.get("seconds", self.seconds))
             self.round_seconds = event.get("round_seconds", self.round_seconds)
 
-    def _begun(self) -> TrainState:
-        init = self.seeds.lift(self.trainer.init)
+    def _initial_state(self) -> TrainState:
+        init = self.seeds.vmap(self.trainer.init)
         state = jax.jit(init, out_shardings=self.trainer.shardings)(self.seeds.array())
         if self.start is not None:
-            state = started_from(self.start, state, self.trainer, self.seeds)
+            state = apply_starting_point(self.start, state, self.trainer, self.seeds)
         return self._with_dataset(state)
 
-    def _resumed(self, rounds: int) -> TrainState:
+    def _restored_state(self, rounds: int) -> TrainState:
         return self._with_dataset(restore_state(self.run, rounds, self.trainer, self.seeds))
 
     def _with_dataset(self, state: TrainState) -> TrainState:
-        """The state with the dataset, if there is one, in its buffer."""
+        """The state with the dataset, if there is one, as its buffer."""
         trainer = self.trainer
         if trainer.dataset is None:
             return state
-        parts = trainer.config, trainer.task, trainer.dataset, self.display
-        buffer = self._timed("dataset", filled_buffer, *parts)
+        arguments = trainer.config, trainer.task, trainer.dataset, self.display
+        buffer = self._timed("dataset", buffer_from_dataset, *arguments)
         buffer = self.seeds.stack([buffer] * len(self.seeds.values))
-        return dataclasses.replace(state, buffer=place(buffer, trainer.shardings.buffer))
+        return dataclasses.replace(state, buffer=put_on_devices(buffer, trainer.shardings.buffer))
 
     def _train(self, state: TrainState) -> None:
-        """Ctrl-C while this compiles ends the run at once; later, after the round it is in."""
+        """Compile, then run all rounds. Ctrl-C ends the compilation at once, and a round at its
+        end."""
         plan = self.trainer.plan
         self.display.note(plan.describe())
         self.display.phase("compile")
         programs = self._timed("compile", self._compile, state)
-        # Several processes would be asked at different rounds, and can only save together.
-        alone = jax.process_count() == 1
-        with held_back(self.display.note) if alone else nullcontext(Stop()) as stop:
-            self._play_rounds(programs, state, stop)
+        # Several processes would get the signal in different rounds, but they must save together.
+        single = jax.process_count() == 1
+        with defer_signals(self.display.note) if single else nullcontext(StopRequest()) as stop:
+            self._run_rounds(programs, state, stop)
 
-    def _play_rounds(self, programs: tuple[Any, Any, Any], state: TrainState, stop: Stop) -> None:
+    def _run_rounds(
+        self, programs: tuple[Any, Any, Any], state: TrainState, stop: StopRequest
+    ) -> None:
         collect, train_round, evaluate = programs
         plan = self.trainer.plan
         rounds = int(np.max(state.unrolls))
@@ -131,38 +136,39 @@ class Rounds:
             {plan.prefill_unrolls + count for count in counts}
             for counts in (plan.evaluate_after, plan.save_after)
         )
-        if rounds == 0 or (rounds in due and not self._evaluated(rounds)):
+        if rounds == 0 or (rounds in due and not self._has_evaluation(rounds)):
             self._evaluate(evaluate, state, rounds)
         while rounds < plan.prefill_unrolls:
             self.display.phase("prefill")
-            collected = self._timed("prefill", lambda s: jax.block_until_ready(collect(s)), state)
-            state, metrics = collected
+            start = time.perf_counter()
+            state, metrics = jax.block_until_ready(collect(state))
+            self._add_seconds("prefill", time.perf_counter() - start)
             rounds += 1
-            self._tell_diverged(rounds, jax.device_get(metrics))
-            self._advance(rounds)
-            if stop.asked is not None:  # nothing was learnt yet
-                raise stop.asked
+            self._check_divergence(rounds, jax.device_get(metrics))
+            self._update_display(rounds)
+            if stop.interrupt is not None:  # there is nothing to save yet
+                raise stop.interrupt
         while rounds < plan.prefill_unrolls + plan.training_unrolls:
             self.display.phase("train")
             start = time.perf_counter()
             state, metrics = jax.block_until_ready(train_round(state))
             elapsed = time.perf_counter() - start
             rounds += 1
-            self._count("train", elapsed)
+            self._add_seconds("train", elapsed)
             self.round_seconds = elapsed
             metrics = jax.device_get(metrics)
-            self._stop_at_nan(rounds, metrics, state)
-            self._tell_diverged(rounds, metrics)
+            self._require_finite(rounds, metrics, state)
+            self._check_divergence(rounds, metrics)
             self._log(rounds, "train", self.seeds.split(metrics), round_seconds=elapsed)
-            self._advance(rounds, elapsed)
+            self._update_display(rounds, elapsed)
             if rounds in due:
                 self._evaluate(evaluate, state, rounds)
-            if rounds in saved or stop.asked is not None:
+            if rounds in saved or stop.interrupt is not None:
                 self._save(state, rounds)
             if rounds in due:
-                self._tell_scores(rounds)
-            if stop.asked is not None:
-                self._leave(stop.asked)
+                self._call_on_evaluation(rounds)
+            if stop.interrupt is not None:
+                self._end_on_signal(stop.interrupt)
         parts = {}
         if self.trainer.config.tracking.profile:
             self.display.phase("profile")
@@ -170,53 +176,55 @@ class Rounds:
             parts = profile_round(self.trainer, self.seeds.first(state), seconds)
         self._log(rounds, "profile", seconds_per_round=parts, seconds=dict(self.seconds))
 
-    def _evaluated(self, rounds: int) -> bool:
-        """Whether the evaluation of a resumed run's checkpoint is still in its metrics."""
+    def _has_evaluation(self, rounds: int) -> bool:
+        """Whether the metrics of all seeds contain the evaluation after this round."""
         return all(
             any((each["event"], each["round"]) == ("evaluation", rounds) for each in events)
             for events in (member.run.read_events() for member in self.members)
         )
 
     def _compile(self, state: TrainState) -> tuple[Any, Any, Any]:
-        config, trainer, lift = self.trainer.config, self.trainer, self.seeds.lift
+        config, trainer, vmap = self.trainer.config, self.trainer, self.seeds.vmap
         evaluator = Evaluator(
             trainer.task,
-            physics_on(trainer.mesh, trainer.task.world, config, config.evaluation.eval_envs),
+            sharded_physics(trainer.mesh, trainer.task.world, config, config.evaluation.eval_envs),
             trainer.agent,
             trainer.task.episode_length,
             config.evaluation.samples,
         )
-        shardings, one = trainer.shardings, whole(trainer.mesh)
+        shardings, one = trainer.shardings, replicated(trainer.mesh)
         collect, train_round = (
-            jax.jit(lift(function), out_shardings=(shardings, one), donate_argnums=0)
+            jax.jit(vmap(function), out_shardings=(shardings, one), donate_argnums=0)
             for function in (trainer.collect, trainer.round)
         )
         return (
             collect.lower(state).compile() if trainer.plan.prefill_unrolls else None,
             train_round.lower(state).compile(),
-            jax.jit(lift(evaluator.run), out_shardings=one),
+            jax.jit(vmap(evaluator.run), out_shardings=one),
         )
 
     @cached_property
     def sample(self) -> Any:
-        """Draws one batch, for the report's diagnostics."""
-        return jax.jit(self.seeds.lift(self.trainer.sample), out_shardings=whole(self.trainer.mesh))
+        """The program that samples one batch, for the report's diagnostics."""
+        sharding = replicated(self.trainer.mesh)
+        return jax.jit(self.seeds.vmap(self.trainer.sample), out_shardings=sharding)
 
     def _evaluate(self, evaluate: Any, state: TrainState, rounds: int) -> None:
-        """Play the episodes; what they are worth is worked out while training goes on."""
+        """Play the episodes; their scores are computed in the background."""
         self.display.phase("evaluate")
-        task, mesh, began = self.trainer.task, self.trainer.mesh, time.perf_counter()
+        task, mesh, started = self.trainer.task, self.trainer.mesh, time.perf_counter()
         keys = [evaluation_key(seed, rounds) for seed in self.seeds.values]
         config, plan = self.trainer.config, self.trainer.plan
         last = rounds == plan.prefill_unrolls + plan.training_unrolls
-        every = config.evaluation.evaluate_training_goals or last
-        for split in task.splits if every else task.splits[:1]:
+        all_splits = config.evaluation.evaluate_training_goals or last
+        for split in task.splits if all_splits else task.splits[:1]:
             count = config.evaluation.eval_envs
             own_keys = [split_key(key, split) for key in keys]
             starts = [evaluation_start(task, key, count, split) for key in own_keys]
-            start = place(self.seeds.stack(starts), shared_out(mesh))
-            played = evaluate(state.acting, self.seeds.stack(own_keys), start)
-            episodes: Episodes = jax.device_get(played)
+            start = put_on_devices(self.seeds.stack(starts), data_sharded(mesh))
+            episodes: Episodes = jax.device_get(
+                evaluate(state.evaluated, self.seeds.stack(own_keys), start)
+            )
             for member, own in zip(self.members, self.seeds.split(episodes), strict=True):
                 self.background.submit(self._score, member, rounds, split, own)
         if rounds > plan.prefill_unrolls:
@@ -224,7 +232,7 @@ class Rounds:
             batch = self.seeds.split(jax.device_get(self.sample(state, key)))
             for member, own in zip(self.members, batch, strict=True):
                 self.background.submit(member.run.write_episodes, "batch", vars(own))
-        self._count("evaluate", time.perf_counter() - began)
+        self._add_seconds("evaluate", time.perf_counter() - started)
 
     def _score(self, member: Member, rounds: int, split: str, episodes: Episodes) -> None:
         scores = episode_metrics(self.trainer.task, episodes)
@@ -238,8 +246,8 @@ class Rounds:
         member.log(self._counts(rounds), "evaluation", metrics, {})
         member.run.write_episodes(split, vars(episodes))
 
-    def _tell_scores(self, rounds: int) -> None:
-        """Hand the newest scores of the first seed to whoever asked for them."""
+    def _call_on_evaluation(self, rounds: int) -> None:
+        """Call `on_evaluation` with the newest scores of the first seed."""
         if self.on_evaluation is None:
             return
         self.background.wait()
@@ -247,79 +255,83 @@ class Rounds:
         self.on_evaluation(counts["env_steps"] or counts["updates"], self.members[0].scores)
 
     def _save(self, state: TrainState, rounds: int) -> None:
-        """Copy the state to the host; it is written while training goes on."""
+        """Copy the state to the host; the background thread writes it."""
         self.display.phase("checkpoint")
         start = time.perf_counter()
         if self.saving is not None:
-            self.saving.result()  # two copies at once would be one too many
-        copy = fetch(without_dataset(self.trainer, state))
-        self._count("checkpoint", time.perf_counter() - start)
-        self.saving = self.background.submit(self._write, copy, rounds, dict(self.seconds))
+            self.saving.result()  # only one copy fits into memory
+        copy = fetch_to_host(without_dataset(self.trainer, state))
+        self._add_seconds("checkpoint", time.perf_counter() - start)
+        self.saving = self.background.submit(
+            self._write_checkpoint, copy, rounds, dict(self.seconds)
+        )
 
-    def _write(self, state: TrainState, rounds: int, seconds: dict[str, float]) -> None:
+    def _write_checkpoint(self, state: TrainState, rounds: int, seconds: dict[str, float]) -> None:
         size = 0
         keep = self.trainer.config.checkpoints.keep_checkpoints
-        for member, own in zip(self.members, self.seeds.split(state.learnt), strict=True):
-            if self.seeds.many and member.run.writes:
+        for member, own in zip(self.members, self.seeds.split(state.checkpointed), strict=True):
+            if self.seeds.several and member.run.writes:
                 size += checkpoint.save(member.run.checkpoints, rounds, own)
-        # The seeds' own are written first: what a resume goes by is written last.
+        # A resume needs the checkpoint of the whole run, so it is written last.
         size += write_state(self.run, rounds, state)
-        if self.seeds.many and self.run.writes:
-            checkpoint.thin(self.run.checkpoints, keep, best=None)
+        if self.seeds.several and self.run.writes:
+            checkpoint.remove_old(self.run.checkpoints, keep, best=None)
         for member in self.members:
             if member.run.writes:
-                checkpoint.thin(member.run.checkpoints, keep, member.best_round())
+                checkpoint.remove_old(member.run.checkpoints, keep, member.best_round())
             extra = {"megabytes": size / 1e6, "seconds": seconds}
             member.log(self._counts(rounds), "checkpoint", {}, extra)
 
-    def _leave(self, asked: KeyboardInterrupt) -> None:
-        """End the run once all that is on its way has been written."""
+    def _end_on_signal(self, interrupt: KeyboardInterrupt) -> None:
+        """End the run after all pending writes."""
         self.background.wait()
-        asked.add_note(f"`kilolayer train --resume {shell(self.run.path)}` goes on")
-        raise asked
+        interrupt.add_note(f"`kilolayer train --resume {shell_quoted(self.run.path)}` goes on")
+        raise interrupt
 
-    def _stop_at_nan(self, rounds: int, metrics: dict[str, Any], state: TrainState) -> None:
+    def _require_finite(self, rounds: int, metrics: dict[str, Any], state: TrainState) -> None:
         bad = first_nonfinite(metrics, state)
         if bad is None:
             return
         self._log(rounds, "nonfinite", tensor=bad)
         raise UserError(
-            f"{bad} is not finite {self._when(rounds)}: the run stops. {self._last_checkpoint()} "
-            "A smaller learning rate or less depth may help."
+            f"{bad} is not finite {self._progress(rounds)}: the run stops. "
+            f"{self._last_checkpoint()} A smaller learning rate or less depth may help."
         )
 
-    def _tell_diverged(self, rounds: int, metrics: dict[str, Any]) -> None:
-        """Take out of the metrics how often environments diverged in this unroll, and log it where
-        some did: in every round it would mostly be the same zero. UserError if too many did."""
-        if DIVERGED_METRIC not in metrics:  # a dataset is learnt from
+    def _check_divergence(self, rounds: int, metrics: dict[str, Any]) -> None:
+        """Remove the number of divergences from the metrics and log it if it is not 0.
+
+        Raises UserError if it exceeds `max_divergences`.
+        """
+        if DIVERGED_METRIC not in metrics:  # with a dataset
             return
         envs = self.trainer.config.collection.num_envs
-        found = [int(count) for count in self.seeds.split(metrics.pop(DIVERGED_METRIC))]
-        stops = [count > most_forgiven(envs) for count in found]
-        for member, count, stop in zip(self.members, found, stops, strict=True):
+        divergences = [int(count) for count in self.seeds.split(metrics.pop(DIVERGED_METRIC))]
+        exceeded = [count > max_divergences(envs) for count in divergences]
+        for member, count, stop in zip(self.members, divergences, exceeded, strict=True):
             if count > 0:
                 metric, extra = {DIVERGED_METRIC: float(count)}, {"stopped": True} if stop else {}
                 counts = self._counts(rounds)
                 self.background.submit(member.log, counts, "diverged", metric, extra)
-        if any(stops):
-            count = max(found)
+        if any(exceeded):
+            count = max(divergences)
             raise UserError(
                 f"task {self.trainer.task.name}: environments diverged {count} times in one unroll "
-                f"of {envs} environments ({count / envs:.0%}, more than {LARGEST_SHARE:.0%}) "
-                f"{self._when(rounds)}: the run stops. {self._last_checkpoint()} "
-                f"{way_out_of_divergence(self.trainer.task)}"
+                f"of {envs} environments ({count / envs:.0%}, more than {MAX_DIVERGED_SHARE:.0%}) "
+                f"{self._progress(rounds)}: the run stops. {self._last_checkpoint()} "
+                f"{divergence_remedy(self.trainer.task)}"
             )
 
-    def _when(self, rounds: int) -> str:
+    def _progress(self, rounds: int) -> str:
         steps = rounds * self.trainer.plan.steps_per_unroll
         return f"after {steps} environment steps (round {rounds})"
 
     def _last_checkpoint(self) -> str:
-        """A sentence on where to go on from, once all that is on its way has been written."""
+        """A sentence that names the last checkpoint, after all pending writes."""
         self.background.wait()
         last = checkpoint.latest(self.run.checkpoints)
-        kept = f"round {last} in {self.run.checkpoints}" if last else "none was written yet"
-        return f"The last good checkpoint: {kept}."
+        where = f"round {last} in {self.run.checkpoints}" if last else "none was written yet"
+        return f"The last good checkpoint: {where}."
 
     def _counts(self, rounds: int) -> dict[str, int]:
         updates = max(0, rounds - self.trainer.plan.prefill_unrolls)
@@ -332,21 +344,21 @@ class Rounds:
     def _log(
         self, rounds: int, event: str, metrics: list[dict[str, Any]] | None = None, **extra: Any
     ) -> None:
-        """An event of every seed, after all that was given to the background before."""
+        """Log an event of every seed in the background."""
         for member, own in zip(self.members, metrics or [{}] * len(self.members), strict=True):
             values = {name: float(value) for name, value in own.items()}
             self.background.submit(member.log, self._counts(rounds), event, values, extra)
 
-    def _advance(self, rounds: int, round_seconds: float | None = None) -> None:
+    def _update_display(self, rounds: int, round_seconds: float | None = None) -> None:
         plan = self.trainer.plan
-        figures = standing(plan, self.members, rounds, round_seconds)
+        figures = display_figures(plan, self.members, rounds, round_seconds)
         self.display.advance(rounds, plan.prefill_unrolls + plan.training_unrolls, **figures)
 
     def _timed(self, part: str, function: Any, *arguments: Any) -> Any:
         start = time.perf_counter()
         result = function(*arguments)
-        self._count(part, time.perf_counter() - start)
+        self._add_seconds(part, time.perf_counter() - start)
         return result
 
-    def _count(self, part: str, seconds: float) -> None:
+    def _add_seconds(self, part: str, seconds: float) -> None:
         self.seconds[part] = self.seconds.get(part, 0.0) + seconds

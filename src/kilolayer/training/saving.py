@@ -1,4 +1,4 @@
-"""Training states on disk, and whether they are worth keeping."""
+"""Training states on disk, and the check for values that are not finite."""
 
 import dataclasses
 from typing import Any
@@ -8,46 +8,46 @@ import numpy as np
 
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
-from kilolayer.runtime.mesh import place
+from kilolayer.runtime.mesh import put_on_devices
 from kilolayer.training.seeds import Seeds
 from kilolayer.training.step import Trainer, TrainState
 
 
 def without_dataset(trainer: Trainer, state: TrainState) -> TrainState:
-    """The part of a state that its checkpoint keeps: all but a dataset, which has its own file."""
+    """The state as a checkpoint stores it: without the dataset, which has its own file."""
     return state if trainer.dataset is None else dataclasses.replace(state, buffer=None)
 
 
 def write_state(run: RunDirectory, rounds: int, state: TrainState) -> int:
-    """Write the checkpoint after `rounds` of a state in host memory; returns its size in bytes, 0
-    where nothing is written."""
+    """Write the checkpoint of a state in host memory after `rounds`; returns its size in bytes, 0
+    if this process does not write."""
     loop = (state.buffer, state.envs, state.key, state.unrolls)
-    return checkpoint.save(run.checkpoints, rounds, state.learnt, loop) if run.writes else 0
+    return checkpoint.save(run.checkpoints, rounds, state.checkpointed, loop) if run.writes else 0
 
 
 def restore_state(
     run: RunDirectory, rounds: int, trainer: Trainer, seeds: Seeds | None = None
 ) -> TrainState:
-    """The state of a checkpoint, on the trainer's devices, whatever devices it was saved from.
+    """The state of a checkpoint on the trainer's devices, which may differ from the saving devices.
 
-    Without its buffer where that is a dataset.
+    The state has no buffer if the run learns from a dataset.
     """
     seeds = seeds or Seeds((trainer.config.seed,))
-    like = without_dataset(trainer, jax.eval_shape(seeds.lift(trainer.init), seeds.array()))
+    like = without_dataset(trainer, jax.eval_shape(seeds.vmap(trainer.init), seeds.array()))
     loop = (like.buffer, like.envs, like.key, like.unrolls)
-    learnt = checkpoint.restore(run.checkpoints, rounds, checkpoint.AGENT, like.learnt)
+    checkpointed = checkpoint.restore(run.checkpoints, rounds, checkpoint.AGENT, like.checkpointed)
     loop = checkpoint.restore(run.checkpoints, rounds, checkpoint.LOOP, loop)
-    agent, average = (learnt, None) if like.average is None else (learnt.agent, learnt.average)
+    agent, average = (
+        (checkpointed, None) if like.average is None else (checkpointed.agent, checkpointed.average)
+    )
     state = TrainState(agent, average, *loop)
-    return place(state, without_dataset(trainer, trainer.shardings))
+    return put_on_devices(state, without_dataset(trainer, trainer.shardings))
 
 
 def first_nonfinite(metrics: dict[str, float], state: TrainState) -> str | None:
     """The name of the first metric, parameter or environment tensor with a NaN or an infinity."""
-    checked = (
-        state.envs,
-        state.agent,
-    )  # a broken environment breaks the agent, so it is named first
+    # A diverged environment makes the agent diverge, so environments are named first.
+    checked = (state.envs, state.agent)
     for (path, _), finite in zip(
         jax.tree_util.tree_flatten_with_path(checked)[0],
         np.asarray(_finite_leaves(checked)),

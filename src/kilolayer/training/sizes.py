@@ -1,6 +1,6 @@
-"""Whether a run can fit into memory, from its settings alone: asked before anything is built.
+"""A lower bound of a run's memory, computed from its settings before anything is built.
 
-What a run takes at the very least. `kilolayer plan` tells what it takes.
+`kilolayer plan` estimates the memory itself.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,11 +16,11 @@ from kilolayer.types import bad_field
 
 FLOAT = 4  # bytes
 ADAM = 4  # arrays as large as a network: itself, its gradient, two moments
-KEY = 8  # bytes of a random key, of which each update of a round has one
-# What `kilolayer plan` can still work out: more than any one device has.
-BEYOND_ANY = 2**46
+KEY = 8  # bytes of a random key; each update of a round has one
+# Limit of `kilolayer plan`: more than any device has.
+MAX_MEMORY = 2**46
 
-# The settings that each part grows with.
+# The settings that determine the size of each part.
 FIELDS = {
     "replay buffer": ("num_envs", "replay_steps_per_env", "unroll_length"),
     "environments": ("num_envs",),
@@ -33,7 +33,7 @@ FIELDS = {
 
 
 @dataclass(frozen=True)
-class Row:
+class EntryBytes:
     """Bytes of one step in the buffer, of one goal, and of the state of one environment."""
 
     step: int
@@ -41,66 +41,68 @@ class Row:
     state: int
 
     @staticmethod
-    def of(task: Task) -> "Row":
+    def of(task: Task) -> "EntryBytes":
         observation, goal = FLOAT * len(task.observation), FLOAT * task.goal.dim
         state = observation + goal
         if isinstance(task.world, MujocoWorld):
             state += 4 * FLOAT * (task.world.model.nq + task.world.model.nv)
-        return Row(observation + FLOAT * task.action_dim + 2 * goal, goal, state)
+        return EntryBytes(observation + FLOAT * task.action_dim + 2 * goal, goal, state)
 
 
-def require_fitting(config: RunConfig, task: Task, room: int, seeds: int = 1) -> None:
-    """Raises UserError naming the setting, its bytes and what fits, if a run cannot fit into `room`
-    bytes on the device, or its environments into this machine's memory."""
-    settings, row = _settings(config), Row.of(task)
-    # The environments live in the host's memory, all else on the device.
-    limits = ((("environments",), host_memory()), (tuple(FIELDS), room))
+def require_run_fits(config: RunConfig, task: Task, memory: int, seeds: int = 1) -> None:
+    """Raises UserError that names the setting and the largest value that fits, if a run does not
+    fit into `memory` bytes on the device, or its environments into this machine's memory."""
+    settings, entry = _settings(config), EntryBytes.of(task)
+    # The environments use the host's memory, all other parts the device's.
+    limits = ((("environments",), host_memory()), (tuple(FIELDS), memory))
 
-    def taken(**changed: float) -> dict[str, int]:
-        return least_bytes({**settings, **changed}, row, task.episode_length)
+    def required(**changed: float) -> dict[str, int]:
+        return minimum_bytes({**settings, **changed}, entry, task.episode_length)
 
     def fits(seeds: int, **changed: float) -> bool:
-        parts = taken(**changed)
+        parts = required(**changed)
         return all(seeds * sum(parts[name] for name in names) <= most for names, most in limits)
 
     if fits(seeds):
         return
-    parts = taken()
+    parts = required()
     if fits(1):
-        whole = sum(parts.values())
-        allowed = f"each takes {gibibytes(whole)} at least, of the {gibibytes(room)} there are"
+        total = sum(parts.values())
+        allowed = f"each takes {gibibytes(total)} at least, of the {gibibytes(memory)} there are"
         raise bad_field("seeds", seeds, allowed, max(n for n in range(1, seeds) if fits(n)))
     largest = max(parts, key=lambda name: parts[name])
-    field = _to_blame(settings, FIELDS[largest])
+    field = _most_oversized(settings, FIELDS[largest])
     allowed = (
         f"the {largest} alone would take {gibibytes(parts[largest])} at least, of the "
-        f"{gibibytes(room)} there are"
+        f"{gibibytes(memory)} there are"
     )
-    nearest = _largest(lambda value: fits(seeds, **{field: value}), settings[field])
+    nearest = _largest_fitting(lambda value: fits(seeds, **{field: value}), settings[field])
     raise bad_field(field, settings[field], allowed, nearest)
 
 
-def least_bytes(at: Mapping[str, float], row: Row, episode_length: int) -> dict[str, int]:
-    """A lower bound of what each part takes. at: the settings by name."""
+def minimum_bytes(
+    at: Mapping[str, float], entry: EntryBytes, episode_length: int
+) -> dict[str, int]:
+    """A lower bound of the bytes of each part. at: the settings by name."""
     width, envs, batch = at["width"], at["num_envs"], at["batch_size"]
     steps = max(at["replay_steps_per_env"], at["unroll_length"])
     updates = at["update_to_data"] * envs * at["unroll_length"]
     pairs = batch if at["pairs"] else 0
     parts = {
-        "replay buffer": envs * steps * row.step,
-        "environments": envs * row.state,
+        "replay buffer": envs * steps * entry.step,
+        "environments": envs * entry.state,
         "networks": FLOAT * ADAM * at["depth"] * width**2 * at["expansion"],
         "representations": FLOAT * ADAM * width * at["representation_dim"],
         "batch": FLOAT * batch * (width + pairs),
         "updates of a round": KEY * updates,
         "evaluation": at["eval_envs"]
-        * (2 * row.goal * episode_length + FLOAT * at["samples"] * width),
+        * (2 * entry.goal * episode_length + FLOAT * at["samples"] * width),
     }
     return {name: int(size) for name, size in parts.items()}
 
 
 def _settings(config: RunConfig) -> dict[str, float]:
-    """The settings that sizes depend on. A depth that follows `depth` is left out with it."""
+    """The settings that sizes depend on."""
     own = values_of(config.agent)
     network = config.network
     online = config.collection.dataset is None
@@ -121,14 +123,14 @@ def _settings(config: RunConfig) -> dict[str, float]:
     }
 
 
-def _to_blame(settings: Mapping[str, float], fields: tuple[str, ...]) -> str:
-    """The field that is the most times its default."""
-    usual = _settings(RunConfig())
-    return max(fields, key=lambda name: settings[name] / max(usual[name], 1e-9))
+def _most_oversized(settings: Mapping[str, float], fields: tuple[str, ...]) -> str:
+    """The field with the largest ratio of its value to its default."""
+    defaults = _settings(RunConfig())
+    return max(fields, key=lambda name: settings[name] / max(defaults[name], 1e-9))
 
 
-def _largest(fits: Callable[[float], bool], value: float) -> float | None:
-    """The largest value below this one that fits, to two digits; None if none does."""
+def _largest_fitting(fits: Callable[[float], bool], value: float) -> float | None:
+    """The largest value below `value` that fits, to two digits; None if no value fits."""
     low, high = 0.0, float(value)
     for _ in range(1100):  # from the largest float to 1
         middle = (low + high) / 2

@@ -1,4 +1,4 @@
-"""What a run that goes on from another one begins with, and whether the two fit together."""
+"""The starting point of a run with --start-from, and the check that the two runs are compatible."""
 
 import dataclasses
 import json
@@ -10,23 +10,24 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kilolayer.agents.averaging import Averaged, actor_of
+from kilolayer.agents.averaging import AveragedAgent, actor_of
 from kilolayer.config import RunConfig
 from kilolayer.plan import TrainPlan
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
-from kilolayer.runtime.mesh import place
+from kilolayer.runtime.mesh import put_on_devices
 from kilolayer.settings import values_of
 from kilolayer.training.seeds import Seeds
 from kilolayer.training.step import Trainer, TrainState
 from kilolayer.types import UserError, bad_field
 
-# In the manifest: which checkpoint a run began with.
+# Key of the manifest's entry on the checkpoint that a run started from.
 MANIFEST_KEY = "start_from"
-# How a network's gradient is computed, and depths, which are compared as the plan derives them.
-WITHOUT_EFFECT = ("rematerialisation", "scan_unroll", "compute_dtype", "branch_scale")
-DEPTHS = ("depth", "actor_depth", "critic_depth")
-# Settings of agents with which the same weights compute something else.
+# Network settings that change only how gradients are computed, and the depths, which are compared
+# as derived by the plan.
+COMPUTATION_FIELDS = ("rematerialisation", "scan_unroll", "compute_dtype", "branch_scale")
+DEPTH_FIELDS = ("depth", "actor_depth", "critic_depth")
+# Agent settings that change what the same weights compute.
 AGENT_FIELDS = ("representation_dim", "energy", "collector_depth")
 
 
@@ -34,19 +35,19 @@ AGENT_FIELDS = ("representation_dim", "energy", "collector_depth")
 class StartingPoint:
     """The newest agent of another run, in host memory.
 
-    learnt: the agent and what its average begins as, None where no average is kept. origin: the
-    run, its round and the checksum of that checkpoint, for the manifest.
+    agent: the agent and the initial running average, None without an average. origin: the run, its
+    round and the checksum of that checkpoint, for the manifest.
     """
 
-    learnt: Averaged
+    agent: AveragedAgent
     origin: dict[str, Any]
 
 
-def starting_point(path: Path, trainer: Trainer) -> StartingPoint:
-    """What a run of this trainer begins with if it goes on from the run in `path`.
+def load_starting_point(path: Path, trainer: Trainer) -> StartingPoint:
+    """The starting point of a run of this trainer that continues from the run in `path`.
 
-    Raises UserError if there is no checkpoint, or if the run had another task, another agent, other
-    networks or another initial temperature.
+    Raises UserError if that run has no checkpoint, or if its task, agent, networks or initial
+    temperature differ.
     """
     source = RunDirectory.open(path)
     config = source.config
@@ -56,14 +57,14 @@ def starting_point(path: Path, trainer: Trainer) -> StartingPoint:
         raise bad_field(MANIFEST_KEY, str(path), "it has no checkpoint yet")
     like = jax.eval_shape(trainer.agent.init, jax.random.key(0))
     averages = config.agent.average_decay > 0
-    kept = Averaged(like, actor_of(like)) if averages else like
+    kept = AveragedAgent(like, actor_of(like)) if averages else like
     try:
-        learnt = checkpoint.restore(source.checkpoints, newest, checkpoint.AGENT, kept)
+        agent = checkpoint.restore(source.checkpoints, newest, checkpoint.AGENT, kept)
     except UserError as error:
         allowed = f"task, agent and sizes of its networks must be those of this run ({error})"
         raise bad_field(MANIFEST_KEY, str(path), allowed) from error
-    agent, average = (learnt.agent, learnt.average) if averages else (learnt, None)
-    agent = _at_full_rate(agent)
+    agent, average = (agent.agent, agent.average) if averages else (agent, None)
+    agent = _restart_schedules(agent)
     if trainer.config.agent.average_decay == 0:
         average = None
     elif average is None:
@@ -73,39 +74,39 @@ def starting_point(path: Path, trainer: Trainer) -> StartingPoint:
         "round": newest,
         "sha256": checkpoint.fingerprint(source.checkpoints, newest, checkpoint.AGENT),
     }
-    return StartingPoint(Averaged(agent, average), origin)
+    return StartingPoint(AveragedAgent(agent, average), origin)
 
 
-def same_starting_point(run: RunDirectory, trainer: Trainer) -> StartingPoint | None:
-    """What a run that is begun once more starts from: the same as at first, None if from nothing.
+def reload_starting_point(run: RunDirectory, trainer: Trainer) -> StartingPoint | None:
+    """The starting point of a run that is resumed without a checkpoint; None without --start-from.
 
-    Raises UserError if the run that it went on from has trained further, or is no longer there.
+    Raises UserError if the other run has trained further or no longer exists.
     """
     source = run.config.start_from
     if source is None:
         return None
-    start = starting_point(Path(source), trainer)
-    began_with = json.loads((run.path / "manifest.json").read_text(encoding="utf-8")).get(
+    start = load_starting_point(Path(source), trainer)
+    recorded = json.loads((run.path / "manifest.json").read_text(encoding="utf-8")).get(
         MANIFEST_KEY
     )
-    if began_with is not None and start.origin["sha256"] != began_with["sha256"]:
+    if recorded is not None and start.origin["sha256"] != recorded["sha256"]:
         raise UserError(
-            f"the run in {run.path} began with round {began_with['round']} of {source}, whose "
+            f"the run in {run.path} began with round {recorded['round']} of {source}, whose "
             f"newest checkpoint is now another (round {start.origin['round']}), and it has no "
             "checkpoint of its own to go on from: start a new run with --start-from."
         )
     return start
 
 
-def started_from(
+def apply_starting_point(
     start: StartingPoint, state: TrainState, trainer: Trainer, seeds: Seeds
 ) -> TrainState:
-    """A state before the first step that begins with a starting point, the same for all seeds."""
+    """The initial state with the agent of a starting point, the same for all seeds."""
     agent, average = (
-        place(seeds.stack([tree] * len(seeds.values)), shardings)
+        put_on_devices(seeds.stack([tree] * len(seeds.values)), shardings)
         for tree, shardings in (
-            (start.learnt.agent, trainer.shardings.agent),
-            (start.learnt.average, trainer.shardings.average),
+            (start.agent.agent, trainer.shardings.agent),
+            (start.agent.average, trainer.shardings.average),
         )
     )
     return dataclasses.replace(state, agent=agent, average=average)
@@ -123,7 +124,7 @@ def _require_same_networks(path: Path, theirs: RunConfig, trainer: Trainer) -> N
     for field in AGENT_FIELDS:
         _require_same(path, field, own.get(field), other.get(field))
     for field, value in values_of(ours.network).items():
-        if field not in (*WITHOUT_EFFECT, *DEPTHS):
+        if field not in (*COMPUTATION_FIELDS, *DEPTH_FIELDS):
             _require_same(path, field, value, getattr(theirs.network, field))
     # The length of an episode changes no network.
     plan, before = trainer.plan, TrainPlan.derive(theirs, task_episode_length=2)
@@ -136,8 +137,8 @@ def _require_same_networks(path: Path, theirs: RunConfig, trainer: Trainer) -> N
             _require_same(path, "branch_scale", *scales)
     if other.get("initial_temperature") != own.get("initial_temperature"):
         allowed = (
-            "with start_from the temperature goes on from where that run left it, and that run "
-            "began with another one"
+            "with start_from the temperature continues from that run, whose initial temperature "
+            "differs"
         )
         nearest = other["initial_temperature"]
         raise bad_field("initial_temperature", own["initial_temperature"], allowed, nearest)
@@ -149,13 +150,14 @@ def _require_same(path: Path, field: str, ours: Any, theirs: Any) -> None:
         raise bad_field(field, ours, allowed, theirs)
 
 
-def _at_full_rate(agent: Any) -> Any:
-    """The agent with its learning rates, if they fall, where they begin; all else as it was."""
+def _restart_schedules(agent: Any) -> Any:
+    """The agent with the schedules of its learning rates set back to their beginning."""
 
-    def begun(part: Any) -> Any:
-        falls = isinstance(part, optax.ScaleByScheduleState)
-        return optax.ScaleByScheduleState(jnp.zeros((), jnp.int32)) if falls else part
+    def is_schedule(part: Any) -> bool:
+        return isinstance(part, optax.ScaleByScheduleState)
 
-    return jax.tree.map(
-        begun, agent, is_leaf=lambda part: isinstance(part, optax.ScaleByScheduleState)
-    )
+    def restart(part: Any) -> Any:
+        zero = jnp.zeros((), jnp.int32)
+        return optax.ScaleByScheduleState(zero) if is_schedule(part) else part
+
+    return jax.tree.map(restart, agent, is_leaf=is_schedule)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from kilolayer.agents.averaging import Averaged, actor_of, with_actor
+from kilolayer.agents.averaging import AveragedAgent, actor_of, with_actor
 from kilolayer.agents.base import Agent, OnPolicyAgent
 from kilolayer.agents.optimiser import polyak_update
 from kilolayer.config import RunConfig
@@ -20,22 +20,22 @@ from kilolayer.replay import buffer as ring
 from kilolayer.replay import hindsight
 from kilolayer.replay.buffer import Buffer
 from kilolayer.replay.dataset import Dataset
-from kilolayer.runtime.mesh import by_width, shared_out, whole
+from kilolayer.runtime.mesh import data_sharded, replicated, width_sharded
 from kilolayer.tasks.base import Task
 from kilolayer.training.divergence import DIVERGED_METRIC
 from kilolayer.training.rollout import EnvState, reset, unroll
 from kilolayer.types import Array, Metrics
 
-# Folded into the key of a batch, which is split into fewer parts than this: without noise the batch
-# is what it always was.
-GOAL_NOISE = 0x0B10
+# Folded into the key of a batch. The key is split into fewer parts than this number, so a batch
+# without noise does not depend on it.
+GOAL_NOISE_STREAM = 0x0B10
 
 
 class TrainState(eqx.Module):
-    """Everything that the next round needs; saving it and loading it is a resume.
+    """The complete state of training: a run resumes from it.
 
-    average: the running average of the agent's actor, or None where none is kept. key: raw PRNG key
-    data of training; evaluation has keys of its own. unrolls: rounds done.
+    average: the running average of the agent's actor, None without an average. key: raw PRNG key
+    data of training; evaluation has separate keys. unrolls: number of completed rounds.
     """
 
     agent: Any
@@ -46,23 +46,23 @@ class TrainState(eqx.Module):
     unrolls: Array
 
     @property
-    def acting(self) -> Any:
+    def evaluated(self) -> Any:
         """The agent state that is evaluated."""
         return self.agent if self.average is None else with_actor(self.agent, self.average)
 
     @property
-    def learnt(self) -> Any:
-        """What a checkpoint keeps as the agent."""
-        return self.agent if self.average is None else Averaged(self.agent, self.average)
+    def checkpointed(self) -> Any:
+        """The agent state as a checkpoint stores it."""
+        return self.agent if self.average is None else AveragedAgent(self.agent, self.average)
 
 
 @dataclass(frozen=True)
 class Trainer:
-    """The pure functions of one training run, on all the environments and the whole batch.
+    """The pure functions of one training run, for all environments and whole batches.
 
-    Compiled with the state's `shardings` they run on every device of the mesh. dataset: what to
-    learn from in place of the environments' steps; the buffer of a new state has room for it and is
-    filled by `kilolayer.training.offline`.
+    Compiled with the state's `shardings`, they run on every device of the mesh. dataset: replaces
+    the environments' steps; the buffer of a new state has its size, and
+    `kilolayer.training.offline` fills it.
     """
 
     config: RunConfig
@@ -75,23 +75,24 @@ class Trainer:
 
     @property
     def shardings(self) -> TrainState:
-        """Where the state lives, one sharding for each array of the agent and each other branch."""
-        one, envs = whole(self.mesh), shared_out(self.mesh)
-        agent = by_width(self.mesh, jax.eval_shape(self.agent.init, jax.random.key(0)))
-        # A dataset is one environment, which cannot be shared out.
-        steps: Any = shared_out(self.mesh, axis=1) if self.dataset is None else one
+        """The shardings of the state: one for each array of the agent, and for each other
+        branch."""
+        one, envs = replicated(self.mesh), data_sharded(self.mesh)
+        agent = width_sharded(self.mesh, jax.eval_shape(self.agent.init, jax.random.key(0)))
+        # A dataset is one environment, which cannot be sharded.
+        steps: Any = data_sharded(self.mesh, axis=1) if self.dataset is None else one
         buffer: Any = Buffer(steps, one)  # type: ignore[arg-type]
         average = None if self.agent.average_decay == 0 else actor_of(agent)
         return TrainState(agent, average, buffer, envs, one, one)  # type: ignore[arg-type]
 
     def init(self, seed: Array | int | None = None) -> TrainState:
-        """The state before the first step, from the seed alone; by default the config's."""
+        """The state before the first step. seed: by default the config's."""
         keys = jax.random.split(jax.random.key(self.config.seed if seed is None else seed), 4)
         agent_key, env_key, goal_key, key = keys
         task, config = self.task, self.config
         goal = task.sample_goal(goal_key, config.collection.num_envs, "training")
         agent = self.agent.init(agent_key)
-        # A copy, for jit may give the memory of either away.
+        # A copy, because jit may donate the memory of either.
         average = None if self.agent.average_decay == 0 else jax.tree.map(jnp.copy, actor_of(agent))
         return TrainState(
             agent=agent,
@@ -109,7 +110,7 @@ class Trainer:
         )
 
     def collect(self, state: TrainState) -> tuple[TrainState, Metrics]:
-        """One unroll into the buffer, without updates; how often an environment diverged in it."""
+        """Insert one unroll into the buffer, without updates; the metric counts divergences."""
         key, unroll_key = jax.random.split(jax.random.wrap_key_data(state.key))
 
         def policy(observation: Array, goal: Array, key: Array) -> Array:
@@ -138,14 +139,14 @@ class Trainer:
         return state, {DIVERGED_METRIC: cut_off.diverged.sum()}
 
     def discount(self, unrolls: Array) -> float | Array:
-        """Of hindsight goals after so many unrolls."""
+        """Discount of hindsight goals after this number of unrolls."""
         if self.agent.sampling.horizon == "uniform":
             return 1.0
         plan = self.plan
         return self.agent.horizon_discount((unrolls - plan.prefill_unrolls) / plan.training_unrolls)
 
     def sample(self, state: TrainState, key: Array) -> hindsight.Batch:
-        """A batch from the replay buffer, of the steps and the goals that the agent asks for."""
+        """A batch from the replay buffer, sampled as the agent's `sampling` says."""
         sampling = self.agent.sampling
         batch = hindsight.sample(
             state.buffer,
@@ -157,27 +158,27 @@ class Trainer:
             sampling.terminal_steps,
         )
         if sampling.goal_noise > 0:
-            noise = jax.random.normal(jax.random.fold_in(key, GOAL_NOISE), batch.goal.shape)
+            noise = jax.random.normal(jax.random.fold_in(key, GOAL_NOISE_STREAM), batch.goal.shape)
             spread = sampling.goal_noise * self.task.goal.radius
             batch = dataclasses.replace(batch, goal=batch.goal + spread * noise)
-        return jax.lax.with_sharding_constraint(batch, shared_out(self.mesh))
+        return jax.lax.with_sharding_constraint(batch, data_sharded(self.mesh))
 
     def batches(self, state: TrainState, key: Array) -> Callable[[Array, Array], Any]:
-        """How the updates of a round get their batches: from an update's number and key."""
+        """The function that gives an update its batch: `(number, key) -> batch`."""
         if not isinstance(self.agent, OnPolicyAgent):
             return lambda number, key: self.sample(state, key)
         newest = ring.newest(state.buffer, self.config.collection.unroll_length)
         steps = self.agent.prepare(state.agent, newest)
         count = jax.tree.leaves(steps)[0].shape[0]
-        rows = passes(key, count, self.plan.updates_per_unroll, self.agent.batch_size)
+        rows = shuffled_passes(key, count, self.plan.updates_per_unroll, self.agent.batch_size)
         return lambda number, key: jax.lax.with_sharding_constraint(
-            jax.tree.map(lambda leaf: leaf[rows[number]], steps), shared_out(self.mesh)
+            jax.tree.map(lambda leaf: leaf[rows[number]], steps), data_sharded(self.mesh)
         )
 
     def round(self, state: TrainState) -> tuple[TrainState, Metrics]:
-        """One unroll, then the updates that belong to it; their metrics are means over them.
+        """One unroll, then its updates; metrics are means over the updates.
 
-        With a dataset the updates alone.
+        With a dataset, the updates only.
         """
         if self.dataset is not None:
             return self.learn(dataclasses.replace(state, unrolls=state.unrolls + 1))
@@ -190,14 +191,13 @@ class Trainer:
         key, updates_key = jax.random.split(jax.random.wrap_key_data(state.key))
         updates = self.plan.updates_per_unroll
         keys = jax.random.split(updates_key, updates + 1)
-        draw = self.batches(state, keys[-1])
-
+        batch = self.batches(state, keys[-1])
         step_size = 1 - self.agent.average_decay
 
         def update(carry: tuple[Any, Any], numbered_key: tuple[Array, Array]) -> tuple:
             (agent, average), (number, key) = carry, numbered_key
             sample_key, update_key = jax.random.split(key)
-            agent, metrics = self.agent.update(agent, draw(number, sample_key), update_key)
+            agent, metrics = self.agent.update(agent, batch(number, sample_key), update_key)
             if average is not None:
                 average = polyak_update(average, actor_of(agent), step_size)
             return (agent, average), metrics
@@ -209,9 +209,9 @@ class Trainer:
         return state, {name: values.mean() for name, values in metrics.items()}
 
 
-def passes(key: Array, count: int, updates: int, batch_size: int) -> Array:
-    """Which of `count` steps each update takes, `[updates, batch]`: one shuffled pass after the
-    other over all of them, cut into batches."""
+def shuffled_passes(key: Array, count: int, updates: int, batch_size: int) -> Array:
+    """Indices of the steps of each update, `[updates, batch]`: shuffled passes over all `count`
+    steps, cut into batches."""
     number = -(-updates * batch_size // count)
     orders = jax.vmap(lambda key: jax.random.permutation(key, count))(jax.random.split(key, number))
     return orders.ravel()[: updates * batch_size].reshape(updates, batch_size)

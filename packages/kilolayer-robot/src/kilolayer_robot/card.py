@@ -24,7 +24,7 @@ FORMAT, VERSION = "kilolayer-robot", 1
 class Coordinate:
     """One number of an observation, a goal or an action.
 
-    low, high: for an action the bounds, which no action leaves; for an observation or a goal the
+    low, high: for an action the bounds of every sent action; for an observation or a goal the
     recorded range, or None if nothing was recorded.
     """
 
@@ -36,12 +36,12 @@ class Coordinate:
 
 @dataclass(frozen=True)
 class Card:
-    """What the loop needs to know about a policy.
+    """The facts about a policy that the loop needs.
 
     radius: a goal counts as reached within this Euclidean distance, in the goal's unit.
     control_step: seconds of a control step in training.
-    safe_action `[action]`: the action to send if there is nothing to act on, for robots without a
-    better one. files: SHA-256 by file name. made_by: versions and options of the export.
+    safe_action `[action]`: the action to send without a valid observation or plan, for robots
+    without a better one. files: SHA-256 by file name. made_by: versions and options of the export.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Card:
             value = getattr(self, name)
             if not 0 < value < math.inf:
                 raise UserError(
-                    f"the card of {self.name} has {name} = {value}: it must be above 0."
+                    f"the card of {self.name} has {name} = {value}: the value must be above 0."
                 )
         problem = self.action_problem(self.safe_action)
         if problem is not None:
@@ -109,15 +109,17 @@ class Card:
             values = []
         return self.checked_goal(values, text)
 
-    def checked_goal(self, values: Sequence[float] | np.ndarray, told: object = None) -> np.ndarray:
+    def checked_goal(
+        self, values: Sequence[float] | np.ndarray, given: object = None
+    ) -> np.ndarray:
         """The goal `[goal]` in float32; raises UserError unless it is one finite number per
         coordinate."""
         found = np.asarray(values, np.float32)
         if found.shape != (len(self.goal),) or not np.isfinite(found).all():
             names = ", ".join(f"{each.name} ({each.unit})" for each in self.goal)
-            told = told if told is not None else np.asarray(values).tolist()
+            given = given if given is not None else np.asarray(values).tolist()
             raise UserError(
-                f"goal = {told!r} is not allowed: {self.name} takes {len(self.goal)} numbers "
+                f"goal = {given!r} is not allowed: {self.name} takes {len(self.goal)} numbers "
                 f"separated by commas, {names}."
             )
         return found

@@ -13,17 +13,17 @@ DONE, FAILED, USER_ERROR = 0, 1, 2
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """A user error gives one sentence and exit code 2; a robot that fails, one and exit code 1."""
+    """Run a command. A user error prints one sentence and exits with code 2, any other with 1."""
     options = _parser().parse_args(_joined(sys.argv[1:] if arguments is None else arguments))
     try:
         options.command(options)
     except UserError as error:
-        _leave(f"error: {error}", USER_ERROR)
-    except KeyboardInterrupt:  # before the loop began, or after it had ended
-        _leave("stopped", 130)
+        _exit_with(f"error: {error}", USER_ERROR)
+    except KeyboardInterrupt:  # before the loop started, or after it ended
+        _exit_with("stopped", 130)
     except Exception as error:
         # The loop has sent the safe action; the traceback is in the log.
-        _leave(f"error: the loop ended with {type(error).__name__}: {error}", FAILED)
+        _exit_with(f"error: the loop ended with {type(error).__name__}: {error}", FAILED)
 
 
 def _joined(arguments: list[str]) -> list[str]:
@@ -38,19 +38,19 @@ def _joined(arguments: list[str]) -> list[str]:
     return joined
 
 
-def _leave(sentence: str, code: int) -> None:
+def _exit_with(sentence: str, code: int) -> None:
     with contextlib.suppress(OSError):  # the terminal may be closed
         print(sentence, file=sys.stderr)
     raise SystemExit(code) from None
 
 
 def run(options: argparse.Namespace) -> None:
-    """Drive a robot with a policy folder until a signal or the time limit."""
+    """Run a policy on a robot until a signal or the time limit."""
     from kilolayer_robot.gate import Handling
     from kilolayer_robot.lock import robot_lock
     from kilolayer_robot.log import ControlLog
     from kilolayer_robot.loop import ControlLoop
-    from kilolayer_robot.planning import Pursuit, head_straight
+    from kilolayer_robot.planning import Pursuit, direct_planner
     from kilolayer_robot.policy import Policy
     from kilolayer_robot.realtime import Realtime
     from kilolayer_robot.robot import open_robot
@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> None:
     handling = Handling(options.bad_action, options.bad_observation)
     realtime = Realtime(options.priority, options.cpu)
     goal = None if options.goal is None else card.parse_goal(options.goal)
-    planner = head_straight
+    planner = direct_planner
     if options.planner == "waypoints":
         from kilolayer_robot.waypoints import open_waypoints
 
@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> None:
             stack.callback(close)
         if goal is None and getattr(robot.observe(), "goal", None) is None:
             raise UserError(
-                f"{options.robot} names no goal in what it observes: give one with --goal."
+                f"{options.robot} gives no goal in its observations: set one with --goal."
             )
         loop = ControlLoop(
             robot,
@@ -104,7 +104,9 @@ def run(options: argparse.Namespace) -> None:
     for line in _lines(summary):
         print(line)
     if not summary.ended_safely:
-        _leave("error: the last action was not the safe one: act() of the robot failed.", FAILED)
+        _exit_with(
+            "error: the last action was not the safe action: act() of the robot failed.", FAILED
+        )
 
 
 def show(options: argparse.Namespace) -> None:
@@ -112,7 +114,7 @@ def show(options: argparse.Namespace) -> None:
     from kilolayer_robot.policy import Policy
 
     card = Policy.open(options.policy).card
-    print(f"{card.name}: a goal is reached within {card.radius:g}, {1 / card.control_step:g} Hz")
+    print(f"{card.name}: success radius {card.radius:g}, control rate {1 / card.control_step:g} Hz")
     for title, coordinates in (
         ("observation", card.observation),
         ("goal", card.goal),
@@ -127,7 +129,7 @@ def show(options: argparse.Namespace) -> None:
 def _setting(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise bad_field("set", text, "it is NAME=VALUE")
+        raise bad_field("set", text, "the form is NAME=VALUE")
     try:
         return name, json.loads(value)
     except json.JSONDecodeError:
@@ -137,9 +139,8 @@ def _setting(text: str) -> tuple[str, Any]:
 def _lines(summary: Any) -> list[str]:
     found = [
         f"stopped by {summary.stopped_by} after {summary.ticks:,} control steps at "
-        f"{summary.rate:g} Hz; last action "
-        + ("safe" if summary.ended_safely else "NOT the safe one"),
-        f"steps taken {summary.steps:,}, left out {summary.skipped:,}, "
+        f"{summary.rate:g} Hz; last action " + ("safe" if summary.ended_safely else "NOT safe"),
+        f"steps taken {summary.steps:,}, skipped {summary.skipped:,}, "
         f"deadline misses {summary.deadline_misses:,}",
         f"stalls {summary.stalls:,}, safe actions by the watchdog {summary.watchdog_actions:,}",
     ]
@@ -148,10 +149,10 @@ def _lines(summary: Any) -> list[str]:
         ("flaws", summary.flaws),
         ("plans", summary.plans),
     ):
-        told = ", ".join(f"{name} {count:,}" for name, count in counts.items())
-        found.append(f"{title}: {told or 'none'}")
+        counts_text = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+        found.append(f"{title}: {counts_text or 'none'}")
     found.append("ms (median, 99th percentile, largest):")
-    for title, spread in (("begun late", summary.late), ("a step takes", summary.took)):
+    for title, spread in (("start delay", summary.late), ("step duration", summary.took)):
         found.append(f"  {title} {spread or '-'}")
     found.append(f"longest garbage collection {summary.longest_pause:.2f} ms")
     found += [f"note: {note}" for note in summary.notes]
@@ -168,54 +169,96 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     runs = commands.add_parser("run", help=run.__doc__, description=run.__doc__)
     runs.set_defaults(command=run)
-    runs.add_argument("policy", help="the folder that `kilolayer export POLICY --to FOLDER` made")
+    runs.add_argument("policy", help="the folder written by `kilolayer export POLICY --to FOLDER`")
     option = runs.add_argument
-    option("--robot", required=True, metavar="MODULE:CLASS", help="the robot's class or function")
     option(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="an argument of the class"
+        "--robot",
+        required=True,
+        metavar="MODULE:CLASS",
+        help="class or function that makes the robot",
     )
-    option("--goal", metavar="X,Y,...", help="the goal; by default the robot names it")
-    option("--planner", choices=("direct", "waypoints"), default="direct", help="default: direct")
+    option(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="argument for the robot's class, such as port=/dev/ttyACM0; repeat for more",
+    )
+    option("--goal", metavar="X,Y,...", help="goal for all steps; default: the robot's own goal")
+    option(
+        "--planner",
+        choices=("direct", "waypoints"),
+        default="direct",
+        help="direct: pursue the goal itself; waypoints: follow the recorded waypoints, for goals "
+        "that the policy alone does not reach; default direct",
+    )
     option("--chunk", type=int, default=5, help="subgoals in a plan; default 5")
-    option("--seconds", type=float, help="how long; by default until a signal")
-    option("--rate", type=float, help="control steps per second; by default as in training")
-    option("--plan-rate", type=float, default=5.0, help="plans per second; default 5")
-    option("--plan-limit", type=float, default=1.0, help="oldest plan to act on in s; default 1")
+    option("--seconds", type=float, help="length of the run; default: until a signal")
+    option(
+        "--rate",
+        type=float,
+        help="control steps per second; default: the rate of the training, which the policy needs",
+    )
+    option(
+        "--plan-rate",
+        type=float,
+        default=5.0,
+        help="plans per second; default 5; lower it if plans come late",
+    )
+    option(
+        "--plan-limit",
+        type=float,
+        default=1.0,
+        help="seconds for which a plan is used; after that the safe action is sent; default 1",
+    )
     option(
         "--watchdog",
         type=float,
         default=2.0,
         metavar="PERIODS",
-        help="control periods by which the controller may be late; default 2",
+        help="control periods by which the controller may be late before the safe action is sent; "
+        "default 2",
     )
     option(
         "--observation-limit",
         type=float,
         default=10.0,
         metavar="PERIODS",
-        help="control periods after which an observation is too old; default 10",
+        help="control periods after which an observation is too old to act on; default 10",
     )
     option(
         "--bad-action",
         choices=("clip", "safe"),
         default="clip",
-        help="an action out of bounds is clipped, or replaced by the safe one; default clip",
+        help="for an action out of bounds: clip it, or send the safe action; default clip",
     )
     option(
         "--bad-observation",
         choices=("safe", "last"),
         default="safe",
-        help="send the safe action, or act on the last good observation; default safe",
+        help="for a late or invalid observation: send the safe action, or act on the last good "
+        "observation; default safe",
     )
-    option("--out", type=Path, help="a file for the log, one JSON object per line")
-    option("--priority", type=int, default=0, help="SCHED_FIFO priority, 1 to 98; default none")
-    option("--cpu", type=int, help="the core to pin the loop to")
-    option("--lock", metavar="NAME", help="the robot's name for the lock; default MODULE:CLASS")
+    option("--out", type=Path, help="file for the log, one JSON object per line; default: none")
+    option(
+        "--priority",
+        type=int,
+        default=0,
+        help="real-time priority (SCHED_FIFO), 1 to 98; default 0, none",
+    )
+    option("--cpu", type=int, help="CPU core to which the loop is pinned; default: any core")
+    option(
+        "--lock",
+        metavar="NAME",
+        help="name of the robot for the lock against a second loop; change it to run two robots of "
+        "one class; default MODULE:CLASS",
+    )
     option(
         "--grace",
         type=float,
         default=5.0,
-        help="seconds after a signal until a loop that is stuck is ended; default 5",
+        help="seconds after a signal within which the loop must end; after that its process is "
+        "ended; default 5",
     )
     shows = commands.add_parser("show", help=show.__doc__, description=show.__doc__)
     shows.set_defaults(command=show)

@@ -1,4 +1,4 @@
-"""The only way to the robot: every action is checked here, and only one is sent at a time.
+"""The gate through which every action passes: it is checked, and only one is sent at a time.
 
 The loop opens a step, computes, and sends. If the step took too long or the watchdog acted
 meanwhile, the computed action is stale: the gate drops it and sends the safe action. `close` sends
@@ -22,7 +22,7 @@ from kilolayer_robot.timing import Clock, Timing
 # Attempts to send the last safe action when the robot's driver raises.
 CLOSING_ATTEMPTS = 3
 # Seconds to wait for an `act` that does not return before giving up on the last action.
-CLOSING_PATIENCE = 1.0
+CLOSING_TIMEOUT = 1.0
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Gate:
         self._low, self._high, self._bad_action = card.low, card.high, bad_action
         self._on_error = on_error
         self._lock = threading.Lock()
-        self._step, self._begun, self._deadline = 0, 0.0, math.inf
+        self._step, self._step_start, self._deadline = 0, 0.0, math.inf
         self._safe: np.ndarray | None = None
         self._stalled = self._closing = False
         self.closed_at: float | None = None
@@ -102,9 +102,9 @@ class Gate:
         """Open a step and return its number. The step stays open for `Timing.longest_hold`."""
         with self._lock:
             self._step += 1
-            self._begun = self._clock.now()
+            self._step_start = self._clock.now()
             if math.isinf(self._deadline):
-                self._deadline = self._begun + self._timing.longest_hold
+                self._deadline = self._step_start + self._timing.longest_hold
             return self._step
 
     def send(self, step: int, action: np.ndarray | None) -> tuple[str | None, bool]:
@@ -117,22 +117,22 @@ class Gate:
             if self._closing:
                 return "closed", False
             now = self._clock.now()
-            if step != self._step or now > self._begun + self._timing.longest_hold:
+            if step != self._step or now > self._step_start + self._timing.longest_hold:
                 if step == self._step and not self._stalled:
                     self.stalls += 1
-                self._act_safely()
-                self._sent_now()
+                self._send_safe_action()
+                self._restart_deadline()
                 return "stalled", False
-            why, clipped = None, False
+            reason, clipped = None, False
             if action is not None:
-                action, why, clipped = self._checked(action)
+                action, reason, clipped = self._checked(action)
             if action is None:
-                self._act_safely()
+                self._send_safe_action()
             else:
                 self._robot.act(action)
                 self.sent += 1
-            self._sent_now()
-            return why, clipped
+            self._restart_deadline()
+            return reason, clipped
 
     def watch(self) -> float:
         """Send the safe action if the controller is late; returns seconds until the next check."""
@@ -152,7 +152,7 @@ class Gate:
             self.watchdog_actions += 1
             self._deadline = now + self._timing.period
             try:
-                self._act_safely()
+                self._send_safe_action()
             except Exception:
                 self._on_error(traceback.format_exc())
             return self._timing.period
@@ -163,7 +163,7 @@ class Gate:
         """Send the safe action as the last action and return whether it was sent. Later calls do
         nothing."""
         self._closing = True
-        if not self._lock.acquire(timeout=CLOSING_PATIENCE):
+        if not self._lock.acquire(timeout=CLOSING_TIMEOUT):
             self._on_error("act() of the robot did not return, so the safe action was not sent")
             return False
         try:
@@ -171,7 +171,7 @@ class Gate:
                 if self.closed_at is not None:
                     break
                 try:
-                    self._act_safely()
+                    self._send_safe_action()
                     self.closed_at = self._clock.now()
                 except Exception:
                     self._on_error(traceback.format_exc())
@@ -179,7 +179,7 @@ class Gate:
         finally:
             self._lock.release()
 
-    def _sent_now(self) -> None:
+    def _restart_deadline(self) -> None:
         self._stalled = False
         self._deadline = self._clock.now() + self._timing.longest_hold
 
@@ -198,12 +198,12 @@ class Gate:
             return None, "action out of bounds", False
         return within, None, True
 
-    def _act_safely(self) -> None:
-        self._robot.act(self._safe_action())
+    def _send_safe_action(self) -> None:
+        self._robot.act(self._valid_safe_action())
         self.sent += 1
 
-    def _safe_action(self) -> np.ndarray:
-        """The robot's present safe action; if that is not valid, the newest valid one."""
+    def _valid_safe_action(self) -> np.ndarray:
+        """The robot's current safe action; if that is not valid, the newest valid one."""
         try:
             found = self._robot.safe_action()
             if self._card.action_problem(found) is None:

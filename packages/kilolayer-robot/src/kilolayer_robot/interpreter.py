@@ -10,10 +10,10 @@ from contextlib import contextmanager
 # half of a step at 100 Hz.
 SWITCH_INTERVAL = 0.0005
 # Seconds between two collections of the youngest objects, and of all objects that are not frozen.
-YOUNG_EVERY, ALL_EVERY = 1.0, 30.0
+YOUNG_INTERVAL, ALL_INTERVAL = 1.0, 30.0
 # A collection starts only if the last of its kind took less than this share of the idle time. One
 # that never fits is made after this many intervals anyway, because garbage grows without limit.
-SHARE, OVERDUE = 0.5, 20
+IDLE_SHARE, OVERDUE = 0.5, 20
 
 
 class IdleCollector:
@@ -33,10 +33,10 @@ class IdleCollector:
     def collect(self, idle: float) -> None:
         """Collect if a collection is due and fits into `idle` seconds."""
         now = time.monotonic()
-        for generation, every in ((2, ALL_EVERY), (0, YOUNG_EVERY)):
-            since = now - self._last[generation]
-            fits = self._took[generation] < SHARE * idle
-            if since > every and (fits or since > OVERDUE * every):
+        for generation, interval in ((2, ALL_INTERVAL), (0, YOUNG_INTERVAL)):
+            elapsed = now - self._last[generation]
+            fits = self._took[generation] < IDLE_SHARE * idle
+            if elapsed > interval and (fits or elapsed > OVERDUE * interval):
                 gc.collect(generation)
                 done = time.monotonic()
                 self._took[generation] = done - now
@@ -46,7 +46,7 @@ class IdleCollector:
 
 
 @contextmanager
-def calm_interpreter() -> Iterator[IdleCollector]:
+def controlled_gc() -> Iterator[IdleCollector]:
     """In the context only the returned collector collects garbage, and threads switch sooner."""
     interval, enabled = sys.getswitchinterval(), gc.isenabled()
     gc.collect()

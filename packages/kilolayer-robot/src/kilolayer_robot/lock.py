@@ -23,7 +23,7 @@ def robot_lock(name: str) -> Iterator[None]:
     holds the lock or it cannot be made.
     """
     if fcntl is None:
-        raise UserError("this system has no file locks, so a second loop would not be noticed.")
+        raise UserError("this system has no file locks, so a second loop could not be detected.")
     safe = re.sub(r"[^\w.-]", "_", name)
     path = Path(tempfile.gettempdir()) / f"kilolayer-robot-{safe}.lock"
     try:
@@ -36,8 +36,8 @@ def robot_lock(name: str) -> Iterator[None]:
         except OSError as error:
             owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
             raise UserError(
-                f"another loop drives the robot {name} (process {owner}): stop it first, or name "
-                "this robot otherwise with --lock."
+                f"another loop drives the robot {name} (process {owner}): stop it first, or give "
+                "this robot another name with --lock."
             ) from error
         os.truncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)

@@ -17,14 +17,14 @@ from kilolayer_robot.errors import UserError
 from kilolayer_robot.records import PlanRecord, StepRecord, Summary, Tally
 
 # Seconds between two writes, and between two reports of progress.
-WRITE_EVERY = 0.5
+WRITE_INTERVAL = 0.5
 # Newest records kept in memory, and records that may wait for the disk.
-NEWEST, WAITING = 1024, 16384
+MAX_NEWEST, MAX_WAITING = 1024, 16384
 # Number of different tracebacks written, so that a loop that keeps failing in new ways does not
 # fill the disk.
-ERRORS = 100
+MAX_ERRORS = 100
 # Bytes after which the log is renamed to FILE.1, replacing an older FILE.1, and started again.
-LARGEST_FILE = 256 * 2**20
+MAX_FILE_BYTES = 256 * 2**20
 
 # (ticks, misses, safe actions)
 Progress = Callable[[int, int, int], None]
@@ -42,11 +42,11 @@ class ControlLog:
         self,
         path: Path | None = None,
         progress: Progress | None = None,
-        largest_file: int = LARGEST_FILE,
+        largest_file: int = MAX_FILE_BYTES,
     ):
         self.tally = Tally()
-        self.steps: deque[StepRecord] = deque(maxlen=NEWEST)
-        self.plans: deque[PlanRecord] = deque(maxlen=NEWEST)
+        self.steps: deque[StepRecord] = deque(maxlen=MAX_NEWEST)
+        self.plans: deque[PlanRecord] = deque(maxlen=MAX_NEWEST)
         self.first_error: str | None = None
         self.notes: list[str] = []
         self.lost = 0
@@ -72,18 +72,18 @@ class ControlLog:
         self.plans.append(record)
         self._put("plan", record)
 
-    def error(self, what: str) -> None:
+    def error(self, text: str) -> None:
         """Record the traceback of a caught exception. Each different one is written once; the first
         is in the summary."""
-        self.first_error = self.first_error or what.strip().splitlines()[-1]
-        if hash(what) not in self._errors and len(self._errors) < ERRORS:
-            self._errors.add(hash(what))
-            self._put("error", {"error": what})
+        self.first_error = self.first_error or text.strip().splitlines()[-1]
+        if hash(text) not in self._errors and len(self._errors) < MAX_ERRORS:
+            self._errors.add(hash(text))
+            self._put("error", {"error": text})
 
-    def note(self, what: str) -> None:
-        """Record something that the system did not permit."""
-        self.notes.append(what)
-        self._put("note", {"note": what})
+    def note(self, text: str) -> None:
+        """Record a setting that the system did not permit, or another restriction."""
+        self.notes.append(text)
+        self._put("note", {"note": text})
 
     def open(self) -> None:
         """Start writing."""
@@ -91,7 +91,7 @@ class ControlLog:
         self._writer.start()
 
     def summary(self, **others: Any) -> Summary:
-        """others: the fields that the log does not know; see `Summary`."""
+        """others: the other fields of `Summary`."""
         return self.tally.summary(
             records_lost=self.lost, first_error=self.first_error, notes=tuple(self.notes), **others
         )
@@ -109,13 +109,13 @@ class ControlLog:
 
     def _put(self, event: str, record: Any) -> None:
         # Appending to a deque is atomic. The other thread's record may exceed the length.
-        if len(self._lines) < WAITING:
+        if len(self._lines) < MAX_WAITING:
             self._lines.append((event, record))
         else:
             self.lost += 1
 
     def _write(self) -> None:
-        while not self._stop.wait(WRITE_EVERY):
+        while not self._stop.wait(WRITE_INTERVAL):
             self._drain()
             if self._progress is not None:
                 counts = self.tally
@@ -152,10 +152,10 @@ class ControlLog:
 
 def _line(event: str, record: Any) -> str:
     fields = record if isinstance(record, dict) else record._asdict()
-    rounded = {name: _short(value) for name, value in fields.items()}
+    rounded = {name: _rounded(value) for name, value in fields.items()}
     return json.dumps({"event": event, **rounded}) + "\n"
 
 
-def _short(value: Any) -> Any:
-    """Microseconds are enough."""
+def _rounded(value: Any) -> Any:
+    """Numbers rounded to microseconds."""
     return round(value, 6) if isinstance(value, float) else value

@@ -18,10 +18,10 @@ import numpy as np
 from kilolayer_robot.card import Card
 from kilolayer_robot.errors import bad_field
 from kilolayer_robot.gate import Gate, Handling
-from kilolayer_robot.interpreter import IdleCollector, calm_interpreter
+from kilolayer_robot.interpreter import IdleCollector, controlled_gc
 from kilolayer_robot.lock import robot_lock
 from kilolayer_robot.log import ControlLog
-from kilolayer_robot.planning import Plan, PlannerThread, Pursuit, head_straight
+from kilolayer_robot.planning import Plan, PlannerThread, Pursuit, direct_planner
 from kilolayer_robot.realtime import Realtime
 from kilolayer_robot.records import StepRecord, Summary
 from kilolayer_robot.robot import Robot, Sensed, require_robot
@@ -36,7 +36,7 @@ class ControlLoop:
 
     card: sizes, bounds and success radius. controller:
     `(observation [observation], subgoal [goal]) -> action [action]`, such as `Policy`. planner:
-    maps what was sensed to subgoals `[chunk, goal]`, in its own thread; default: the goal itself.
+    maps a measurement to subgoals `[chunk, goal]`, in its own thread; default: the goal itself.
     goal `[goal]`: replaces the robot's own goal. reached: whether `achieved_goal [goal]` reaches
     `subgoal [goal]`; default: the card's rule. lock: name of a lock that no second loop may hold;
     None: no lock. grace: seconds after a signal within which the loop must end; after that its
@@ -46,7 +46,7 @@ class ControlLoop:
     robot: Robot
     card: Card
     controller: Callable[[np.ndarray, np.ndarray], Any]
-    planner: Callable[[Sensed], Any] = head_straight
+    planner: Callable[[Sensed], Any] = direct_planner
     goal: Any = None
     reached: Callable[[np.ndarray, np.ndarray], Any] | None = None
     pursuit: Pursuit = field(default_factory=Pursuit)
@@ -69,19 +69,19 @@ class ControlLoop:
             self.planner, len(self.card.goal), self.timing, self.clock, self.log
         )
         self._reached = self.reached or self.card.reached
-        self._begun = self.clock.now()
-        self._good: tuple[Sensed, float] | None = None
-        self._followed: Plan | None = None
+        self._start_time = self.clock.now()
+        self._last_good: tuple[Sensed, float] | None = None
+        self._current_plan: Plan | None = None
         self._index = self._waited = 0
         self._stop = threading.Event()
         self._collector: IdleCollector | None = None
 
     def stop(self) -> None:
-        """End the loop after its present step; may be called from any thread."""
+        """End the loop after its current step; may be called from any thread."""
         self._stop.set()
 
     def run(self, seconds: float | None = None) -> Summary:
-        """Control for this long, or until a signal or `stop`, and return what happened.
+        """Control for this long, or until a signal or `stop`, and return a summary.
 
         However the loop ends, the last action is the safe one. Raises UserError before the first
         action if `safe_action()` returns no valid action or another loop holds the lock; raises
@@ -89,7 +89,9 @@ class ControlLoop:
         """
         ticks = None if seconds is None else round(seconds * self.timing.rate)
         if ticks is not None and ticks < 1:
-            raise bad_field("seconds", seconds, "it must last a control step", self.timing.period)
+            raise bad_field(
+                "seconds", seconds, "it must be at least one control step", self.timing.period
+            )
         with contextlib.ExitStack() as stack:
             if self.lock is not None:
                 stack.enter_context(robot_lock(self.lock))
@@ -100,14 +102,14 @@ class ControlLoop:
         stopped_by, ended_safely = "time", False
         self.log.open()
         with Signals() as signals:
-            watchdog = Watchdog(self.gate, signals, self._favour_watchdog, self.grace)
+            watchdog = Watchdog(self.gate, signals, self._raise_watchdog_priority, self.grace)
             try:
                 if not signals.installed:
                     self.log.note("not in the main thread, so signals do not stop the loop")
                 for refused in self.realtime.apply():
                     self.log.note(refused)
-                with calm_interpreter() as self._collector:
-                    self._begun = self.clock.now()
+                with controlled_gc() as self._collector:
+                    self._start_time = self.clock.now()
                     watchdog.start()
                     self.plans.start()
                     self._control(ticks, signals)
@@ -121,14 +123,14 @@ class ControlLoop:
                 raise
             finally:
                 ended_safely = self.gate.close()
-                self.plans.tell_to_end()
+                self.plans.request_end()
                 watchdog.end()
                 self.plans.join()
                 summary = self._summary(signals.received or stopped_by, ended_safely)
                 self.log.close(summary)
         return summary
 
-    def _favour_watchdog(self) -> None:
+    def _raise_watchdog_priority(self) -> None:
         for refused in self.realtime.apply(above=1):
             self.log.note(refused)
 
@@ -138,7 +140,7 @@ class ControlLoop:
             self.log.note(f"act() of the robot made the watchdog wait {gate.blocked} times")
         if gate.safe_failures:
             self.log.note(
-                f"safe_action() failed {gate.safe_failures} times, an earlier one was sent"
+                f"safe_action() failed {gate.safe_failures} times: an earlier safe action was sent"
             )
         return self.log.summary(
             rate=self.timing.rate,
@@ -153,51 +155,51 @@ class ControlLoop:
     def _control(self, ticks: int | None, signals: Signals) -> None:
         period, tick = self.timing.period, 0
         while ticks is None or tick < ticks:
-            due = self._begun + tick * period
+            due = self._start_time + tick * period
             self.clock.sleep_until(due)
             if self.gate.closing or signals.received is not None or self._stop.is_set():
                 return
             tick = self.control_step(tick, due, ticks)
             if self._collector is not None:
-                self._collector.collect(self._begun + tick * period - self.clock.now())
+                self._collector.collect(self._start_time + tick * period - self.clock.now())
 
     def control_step(self, tick: int, due: float, ticks: int | None = None) -> int:
-        """Sense and act once; returns the number of the next step, of `ticks` in all.
+        """Observe and act once; returns the number of the next step, of `ticks` in all.
 
         A step that ends after the next step was due has missed its deadline. Steps whose whole time
         has passed by then are skipped, because a burst of late actions does not help.
         """
         period = self.timing.period
-        begun = self.clock.now()
+        start = self.clock.now()
         step = self.gate.begin_step()
-        action, plan, safe, flaw = self._decide(begun)
+        action, plan, safe, flaw = self._decide(start)
         refused, clipped = self.gate.send(step, action)
         ended = self.clock.now()
-        onward = tick + max(1, math.floor((ended - due) / period))
-        onward = onward if ticks is None else min(onward, ticks)
+        next_tick = tick + max(1, math.floor((ended - due) / period))
+        next_tick = next_tick if ticks is None else min(next_tick, ticks)
         self.log.step(
             StepRecord(
                 tick=tick,
-                late=begun - due,
-                took=ended - begun,
+                late=start - due,
+                took=ended - start,
                 plan=None if plan is None else plan.number,
-                plan_age=None if plan is None else begun - plan.measured_at,
+                plan_age=None if plan is None else start - plan.measured_at,
                 subgoal=None if plan is None else self._index,
                 safe=refused or safe,
                 flaw=flaw,
                 clipped=clipped,
                 missed=ended > due + period,
-                skipped=onward - tick - 1,
+                skipped=next_tick - tick - 1,
             )
         )
-        return onward
+        return next_tick
 
     def _decide(self, now: float) -> tuple[Any, Plan | None, str | None, str | None]:
         """The action, the plan behind it, why the action is None, and the observation's flaw."""
-        sensed, measured_at, flaw = self._sense()
+        sensed, measured_at, flaw = self._usable_observation()
         if sensed is None:
             return None, None, flaw, flaw
-        self.plans.see(sensed, measured_at)
+        self.plans.set_measurement(sensed, measured_at)
         plan = self.plans.plan
         if plan is None or plan.errand != sensed.errand:
             return None, None, "no plan", flaw
@@ -210,43 +212,45 @@ class ControlLoop:
             return None, plan, "controller failed", flaw
         return action, plan, None if action is not None else "bad action", flaw
 
-    def _sense(self) -> tuple[Sensed | None, float, str | None]:
-        """What to act on, when it was measured, and the flaw of the observation."""
+    def _usable_observation(self) -> tuple[Sensed | None, float, str | None]:
+        """The measurement to act on, its time, and the flaw of the observation."""
         limit = self.timing.observation_limit * self.timing.period
-        sensed, measured_at, flaw = self._observed(limit)
+        sensed, measured_at, flaw = self._observe(limit)
         if sensed is not None:
-            self._good = (sensed, measured_at)
+            self._last_good = (sensed, measured_at)
             return sensed, measured_at, None
-        if self.handling.bad_observation == "last" and self._good is not None:
-            last, at = self._good
+        if self.handling.bad_observation == "last" and self._last_good is not None:
+            last, at = self._last_good
             if self.clock.now() - at <= limit:
                 return last, at, flaw
         return None, self.clock.now(), flaw
 
-    def _observed(self, limit: float) -> tuple[Sensed | None, float, str | None]:
-        begun = self.clock.now()
+    def _observe(self, limit: float) -> tuple[Sensed | None, float, str | None]:
+        start = self.clock.now()
         try:
             sensed = self.robot.observe()
             goal = sensed.goal if self.goal is None else self.goal
             parts = (sensed.observation, sensed.achieved_goal, goal)
             rows = [np.array(part, np.float32) for part in parts]
-            measured_at = begun if sensed.measured_at is None else float(sensed.measured_at)
+            measured_at = start if sensed.measured_at is None else float(sensed.measured_at)
             errand = int(sensed.errand)
         except Exception:
             self.log.error(traceback.format_exc())
-            return None, begun, "bad observation"
+            return None, start, "bad observation"
         card = self.card
-        wanted = [(len(card.observation),), (len(card.goal),), (len(card.goal),)]
-        if [row.shape for row in rows] != wanted or not all(np.isfinite(row).all() for row in rows):
-            return None, begun, "bad observation"
+        expected = [(len(card.observation),), (len(card.goal),), (len(card.goal),)]
+        if [row.shape for row in rows] != expected or not all(
+            np.isfinite(row).all() for row in rows
+        ):
+            return None, start, "bad observation"
         # `not ... <=` instead of `>`, which NaN would pass.
         if not self.clock.now() - measured_at <= limit:
-            return None, begun, "late observation"
+            return None, start, "late observation"
         return Sensed(*rows, errand=errand, measured_at=measured_at), measured_at, None
 
     def _subgoal(self, plan: Plan, sensed: Sensed) -> np.ndarray:
-        if plan is not self._followed:
-            self._followed, self._index, self._waited = plan, 0, 0
+        if plan is not self._current_plan:
+            self._current_plan, self._index, self._waited = plan, 0, 0
         assert sensed.goal is not None
         reached = bool(self._reached(sensed.achieved_goal, plan.subgoals[self._index]))
         self._index, self._waited = self.pursuit.advance(

@@ -1,4 +1,4 @@
-"""The slow planner beside the fast controller: its thread, its plans and how they are followed."""
+"""The slow planner beside the fast controller: its thread, its plans, and their pursuit."""
 
 import contextlib
 import queue
@@ -16,8 +16,8 @@ from kilolayer_robot.records import PlanRecord
 from kilolayer_robot.robot import Sensed
 from kilolayer_robot.timing import Clock, Timing
 
-# Seconds to wait at the end for a planner that is still at work.
-LONGEST_GOODBYE = 5.0
+# Seconds to wait at the end for a planner that is still computing.
+JOIN_TIMEOUT = 5.0
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Pursuit:
 
     replan: control steps from one plan to the next. chunk: subgoals in a plan. execute: number of
     these to pursue; the last of them stays the target until the next plan. patience: control steps
-    after which the controller turns to the next subgoal without reaching this one. Within the
-    success radius of the goal, the controller pursues the goal itself, whatever the plan says.
+    after which the controller turns to the next subgoal without reaching the current one. Within
+    the success radius of the goal, the controller pursues the goal itself, whatever the plan says.
     Raises UserError for a number out of range.
     """
 
@@ -65,7 +65,7 @@ class Pursuit:
 @dataclass(frozen=True)
 class Plan:
     """A complete plan: read-only subgoals `[chunk, goal]`, made from the measurement at
-    `measured_at` on this errand."""
+    `measured_at` for the goal with the number `errand`."""
 
     number: int
     errand: int
@@ -73,14 +73,14 @@ class Plan:
     subgoals: np.ndarray
 
 
-def head_straight(sensed: Sensed) -> np.ndarray:
-    """The planner without plans: its only subgoal is the goal itself."""
+def direct_planner(sensed: Sensed) -> np.ndarray:
+    """A planner whose only subgoal is the goal itself."""
     assert sensed.goal is not None
     return sensed.goal[None]
 
 
 class PlannerThread:
-    """Calls a planner at its rate, and at once for a new errand.
+    """Calls a planner at its rate, and at once for a new goal.
 
     The controller never waits for this thread. `plan` is one reference to an immutable object,
     which this thread replaces and the controller reads. Only a complete plan replaces another.
@@ -97,34 +97,34 @@ class PlannerThread:
         self._planner, self._goal_dim = planner, goal_dim
         self._timing, self._clock, self._log = timing, clock, log
         self.plan: Plan | None = None
-        self._seen: tuple[Sensed, float] | None = None
-        self._attempts, self._begun = 0, clock.now()
+        self._measurement: tuple[Sensed, float] | None = None
+        self._attempts, self._start_time = 0, clock.now()
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._over = threading.Event()
+        self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="planner", daemon=True)
 
     def start(self) -> None:
-        self._begun = self._clock.now()
+        self._start_time = self._clock.now()
         self._thread.start()
 
-    def see(self, sensed: Sensed, measured_at: float) -> None:
+    def set_measurement(self, sensed: Sensed, measured_at: float) -> None:
         """Set the measurement to plan from."""
-        new_errand = self._seen is None or self._seen[0].errand != sensed.errand
-        self._seen = (sensed, measured_at)
+        new_errand = self._measurement is None or self._measurement[0].errand != sensed.errand
+        self._measurement = (sensed, measured_at)
         if new_errand:
             self._wake.put(None)
 
-    def tell_to_end(self) -> None:
-        self._over.set()
+    def request_end(self) -> None:
+        self._ending.set()
         self._wake.put(None)
 
     def join(self) -> None:
         if self._thread.ident is not None:
-            self._thread.join(LONGEST_GOODBYE)
+            self._thread.join(JOIN_TIMEOUT)
 
     def _run(self) -> None:
         period = 1 / self._timing.plan_rate
-        while not self._over.is_set():
+        while not self._ending.is_set():
             due = self._clock.now() + period
             self.plan_once()
             with contextlib.suppress(queue.Empty):
@@ -132,30 +132,30 @@ class PlannerThread:
 
     def plan_once(self) -> None:
         """Plan from the newest measurement, if there is one."""
-        if self._seen is None:
+        if self._measurement is None:
             return
-        sensed, measured_at = self._seen
-        number, begun = self._attempts, self._clock.now()
+        sensed, measured_at = self._measurement
+        number, start = self._attempts, self._clock.now()
         self._attempts += 1
         subgoals, error = None, None
         try:
             found = self._planner(sensed)
             if self._timing.planner_delay > 0:
                 self._clock.sleep_until(self._clock.now() + self._timing.planner_delay)
-            subgoals, error = whole_subgoals(found, self._goal_dim)
+            subgoals, error = validated_subgoals(found, self._goal_dim)
             outcome = "malformed" if error else "made"
         except Exception as raised:
             self._log.error(traceback.format_exc())
             outcome, error = "failed", f"{type(raised).__name__}: {raised}"
-        took = self._clock.now() - begun
+        took = self._clock.now() - start
         if subgoals is not None:
             self.plan = Plan(number, sensed.errand, measured_at, subgoals)
             outcome = "late" if took > 1 / self._timing.plan_rate else outcome
         listed = None if subgoals is None else subgoals.tolist()
-        self._log.plan(PlanRecord(number, begun - self._begun, took, outcome, error, listed))
+        self._log.plan(PlanRecord(number, start - self._start_time, took, outcome, error, listed))
 
 
-def whole_subgoals(found: Any, goal_dim: int) -> tuple[np.ndarray | None, str | None]:
+def validated_subgoals(found: Any, goal_dim: int) -> tuple[np.ndarray | None, str | None]:
     """A read-only copy `[chunk, goal]`, or None and the fault of `found`."""
     try:
         subgoals = np.array(found, np.float32)

@@ -52,7 +52,7 @@ class Policy:
 
 
 def open_session(path: Path, checksum: str | None = None) -> Any:
-    """An ONNX Runtime session on one thread, because a policy at batch 1 has no work to share.
+    """An ONNX Runtime session on one thread: at batch 1, more threads do not make it faster.
 
     Raises UserError if the file is missing, has another SHA-256, or is not a graph.
     """
@@ -83,8 +83,8 @@ def require_inputs(session: Any, sizes: dict[str, int], path: Path) -> None:
     """Raises UserError unless the graph takes inputs of these names and sizes."""
     found = {each.name: each.shape[-1] for each in session.get_inputs()}
     if found != sizes:
-        told = ", ".join(f"{name} of {size}" for name, size in found.items())
-        wanted = ", ".join(f"{name} of {size}" for name, size in sizes.items())
+        inputs = ", ".join(f"{name} of {size}" for name, size in found.items())
+        expected = ", ".join(f"{name} of {size}" for name, size in sizes.items())
         raise UserError(
-            f"{path} takes {told} numbers and its card says {wanted}: export the policy again."
+            f"{path} takes {inputs} numbers and its card says {expected}: export the policy again."
         )

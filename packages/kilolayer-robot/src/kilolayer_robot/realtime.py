@@ -1,11 +1,11 @@
-"""Real-time priority and a core for the loop alone, where the system permits them."""
+"""Real-time priority and core pinning for the loop, where the system permits them."""
 
 import os
 from dataclasses import dataclass
 
 from kilolayer_robot.errors import bad_field
 
-MOST = 98  # the watchdog's priority is one higher
+MAX_PRIORITY = 98  # the watchdog's priority is one higher
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,9 @@ class Realtime:
     cpu: int | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.priority <= MOST:
-            nearest = min(max(self.priority, 0), MOST)
-            raise bad_field("priority", self.priority, f"it is 0 to {MOST}", nearest)
+        if not 0 <= self.priority <= MAX_PRIORITY:
+            nearest = min(max(self.priority, 0), MAX_PRIORITY)
+            raise bad_field("priority", self.priority, f"it must be 0 to {MAX_PRIORITY}", nearest)
         cores = _cores()
         if self.cpu is not None and cores and self.cpu not in cores:
             named = ", ".join(map(str, sorted(cores)))

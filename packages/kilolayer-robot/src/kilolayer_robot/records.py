@@ -77,8 +77,8 @@ class Histogram:
         """The spread of all values; None if there are none."""
         if self.count == 0:
             return None
-        median, late = (1e3 * self._quantile(share) for share in (0.5, 0.99))
-        return Spread(median, late, 1e3 * self.largest)
+        median, p99 = (1e3 * self._quantile(share) for share in (0.5, 0.99))
+        return Spread(median, p99, 1e3 * self.largest)
 
     def _quantile(self, share: float) -> float:
         rank, seen = share * self.count, 0
@@ -92,7 +92,8 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Summary:
-    """What happened: ticks = steps + skipped; each step sent the safe action or the controller's.
+    """Summary of a loop: ticks = steps + skipped; each step sent the safe action or the
+    controller's.
 
     rate: requested steps per second. deadline_misses: steps that ended after the next was due.
     safe: steps with the safe action, by reason. flaws: bad observations and clipped actions, by
@@ -101,7 +102,7 @@ class Summary:
     sent then. actions: number sent, including the last one. longest_pause: the longest garbage
     collection in ms. records_lost: records for which the disk was too slow. stopped_by: `time`, a
     signal, `stop` or an exception. ended_safely: whether the last action was the safe one.
-    first_error: of planner, controller or robot. notes: what the system did not permit.
+    first_error: of planner, controller or robot. notes: settings that the system did not permit.
     """
 
     rate: float

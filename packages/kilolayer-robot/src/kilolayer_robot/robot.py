@@ -1,4 +1,4 @@
-"""The interface of a robot: it can be observed and takes actions."""
+"""The interface of a robot: methods to observe it and to send it actions."""
 
 import importlib
 import inspect
@@ -14,12 +14,12 @@ METHODS = ("observe", "act", "safe_action")
 
 
 class Sensed(NamedTuple):
-    """What a robot senses at one instant: observation `[observation]`, achieved_goal and goal
-    `[goal]`, in the units of the policy's card.
+    """The measurement of a robot at one instant: observation `[observation]`, achieved_goal and
+    goal `[goal]`, in the units of the policy's card.
 
-    goal: None if the loop is given the goal. errand: counts up when the robot's goal changes, so
-    that no plan for an earlier goal is followed. measured_at: the `time.monotonic()` of the
-    measurement; None if it was made within `observe`.
+    goal: None if the goal is an argument of the loop. errand: number of the robot's goal, which
+    increases when the goal changes, so that no plan for an earlier goal is followed. measured_at:
+    the `time.monotonic()` of the measurement; None if it was made within `observe`.
     """
 
     observation: np.ndarray
@@ -44,7 +44,7 @@ class Robot(Protocol):
         ...
 
     def safe_action(self) -> np.ndarray:
-        """The action to take if there is nothing to act on, `[action]` within the card's bounds."""
+        """The action without a valid observation or plan, `[action]` within the card's bounds."""
         ...
 
 
@@ -65,18 +65,18 @@ def open_robot(spec: str, options: dict[str, Any] | None = None) -> Robot:
     """
     module_name, _, class_name = spec.partition(":")
     if not module_name or not class_name:
-        raise bad_field("robot", spec, "it is module:Class, such as my_robot:Arm")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+        raise bad_field("robot", spec, "the form is module:Class, such as my_robot:Arm")
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
     try:
         found: Any = getattr(importlib.import_module(module_name), class_name)
     # The user's module may fail in any way, and may be a script that ends the program.
     except (Exception, SystemExit) as error:
-        said = f"{type(error).__name__}: {error}"
+        reason = f"{type(error).__name__}: {error}"
         if isinstance(error, ImportError | AttributeError):
-            said = str(error)
-        raise bad_field("robot", spec, f"it cannot be imported ({said})") from error
+            reason = str(error)
+        raise bad_field("robot", spec, f"it cannot be imported ({reason})") from error
     if inspect.isclass(found):
         require_robot(found, spec)
     try:

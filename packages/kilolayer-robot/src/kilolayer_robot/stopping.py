@@ -1,4 +1,4 @@
-"""Signals that end the loop, noticed even while the loop's thread is busy in compiled code.
+"""Signals that end the loop, received even while the loop's thread is busy in compiled code.
 
 Python runs a signal's handler between two bytecodes of the main thread, which may be stuck in a
 driver or in ONNX Runtime. The C part of the handler, however, writes the signal's number to a file
@@ -13,7 +13,7 @@ import socket
 import threading
 from types import FrameType, TracebackType
 
-# SIGHUP comes from a closed terminal. Names that a platform lacks are left out.
+# SIGHUP comes from a closed terminal. Names that a platform lacks are omitted.
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
 STOPPING = {int(getattr(signal, name)): name for name in NAMES if hasattr(signal, name)}
 

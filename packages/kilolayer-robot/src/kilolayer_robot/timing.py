@@ -16,7 +16,7 @@ class Timing:
 
     rate: control steps per second. plan_rate: plans per second. plan_limit: seconds for which a
     plan is used, counted from the measurement that it was made from. planner_delay: seconds by
-    which each plan is held back, to test a slow planner. watchdog: control periods by which the
+    which each plan is delayed, to test a slow planner. watchdog: control periods by which the
     controller may be late; after that the robot gets its safe action. observation_limit: control
     periods after which an observation is too old to act on. Raises UserError for a number out of
     range.

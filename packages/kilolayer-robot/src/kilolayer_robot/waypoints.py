@@ -46,37 +46,39 @@ def subgoals(xp: Any, graph: Graph, energies: tuple[Any, Any, Any], goal: Any, c
     energies: from the present state to each node and from each node to the goal, `[batch, nodes]`,
     and from the present state to the goal, `[batch]`. goal `[batch, goal]`.
     """
-    first, last, through = _way(xp, graph, *energies)
-    node, nodes = xp.where(through, first, -1), []
+    first, last, shorter = _best_path(xp, graph, *energies)
+    node, nodes = xp.where(shorter, first, -1), []
     for _ in range(chunk):
         nodes.append(node)
         # A node of -1 stands for the goal.
-        onward = xp.where(node == last, -1, graph.following[node, last])
-        node = xp.where(node < 0, -1, onward)
+        following = xp.where(node == last, -1, graph.following[node, last])
+        node = xp.where(node < 0, -1, following)
     found = xp.stack(nodes, axis=1)[..., None]
     return xp.where(found < 0, goal[:, None], graph.place[found[..., 0]])
 
 
-def _way(xp: Any, graph: Graph, here: Any, onward: Any, direct: Any) -> tuple[Any, Any, Any]:
-    """First and last node of the best path, `[batch]` each, and whether it beats going directly."""
-    from_start = graph.own - here
-    # A start that is far from every node still goes to the nearest node.
-    nearest = from_start.min(-1, keepdims=True)
-    from_start = _within(xp, from_start, xp.maximum(graph.limit, nearest))
-    # Nothing was observed at the goal, so the highest energy toward it counts as that of being
-    # there.
-    own = xp.maximum(onward.max(-1), direct)
-    to_goal = _within(xp, own[:, None] - onward, graph.limit)
+def _best_path(
+    xp: Any, graph: Graph, from_state: Any, from_nodes: Any, direct: Any
+) -> tuple[Any, Any, Any]:
+    """First and last node of the best path, `[batch]` each, and whether it is shorter than the
+    direct way to the goal."""
+    to_nodes = graph.own - from_state
+    # A state that is far from every node still connects to the nearest node.
+    nearest = to_nodes.min(-1, keepdims=True)
+    to_nodes = _within(xp, to_nodes, xp.maximum(graph.limit, nearest))
+    # No observation at the goal exists, so the highest energy toward it stands for f(goal, goal).
+    own = xp.maximum(from_nodes.max(-1), direct)
+    to_goal = _within(xp, own[:, None] - from_nodes, graph.limit)
     straight = _within(xp, own - direct, graph.limit)
-    until_last = from_start[..., None] + graph.length
-    whole = until_last.min(1) + to_goal
-    last = whole.argmin(-1)
-    total = xp.take_along_axis(until_last, last[:, None, None], axis=2)[..., 0]
+    to_last = to_nodes[..., None] + graph.length
+    total = to_last.min(1) + to_goal
+    last = total.argmin(-1)
+    through = xp.take_along_axis(to_last, last[:, None, None], axis=2)[..., 0]
     # Among paths of nearly the same length, the longest first hop. The nearest node may lie behind:
     # a robot that plans often would return to it with every plan.
-    alike = total <= total.min(-1, keepdims=True) + TOLERANCE * graph.limit
-    first = xp.where(alike, from_start, -1.0).argmax(-1)
-    return first, last, whole.min(-1) < straight
+    alike = through <= through.min(-1, keepdims=True) + TOLERANCE * graph.limit
+    first = xp.where(alike, to_nodes, -1.0).argmax(-1)
+    return first, last, total.min(-1) < straight
 
 
 def _within(xp: Any, cost: Any, limit: Any) -> Any:
@@ -86,7 +88,7 @@ def _within(xp: Any, cost: Any, limit: Any) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class RecordedWaypoints:
-    """A planner for the loop: it maps what was sensed to subgoals `[chunk, goal]`.
+    """A planner for the loop: it maps a measurement to subgoals `[chunk, goal]`.
 
     value: `(observation [batch, observation], goal [batch, goal]) -> energy [batch]`. observation:
     of each node, `[nodes, observation]`.
@@ -99,9 +101,9 @@ class RecordedWaypoints:
 
     def __call__(self, sensed: Sensed) -> np.ndarray:
         place, goal = self.graph.place, np.asarray(sensed.goal, np.float32)
-        here, nodes = np.asarray(sensed.observation, np.float32)[None], len(place)
+        from_state, nodes = np.asarray(sensed.observation, np.float32)[None], len(place)
         # One call for all pairs: present state to nodes, nodes to goal, present state to goal.
-        observed = np.concatenate([np.repeat(here, nodes, 0), self.observation, here])
+        observed = np.concatenate([np.repeat(from_state, nodes, 0), self.observation, from_state])
         toward = np.concatenate([place, np.repeat(goal[None], nodes + 1, 0)])
         found = self.value(observed, toward)
         energies = found[None, :nodes], found[None, nodes:-1], found[-1:]
@@ -112,14 +114,14 @@ def open_waypoints(folder: Path, card: Card, chunk: int) -> RecordedWaypoints:
     """The planner that was recorded in a policy folder; raises UserError if there is none."""
     if NODES not in card.files:
         raise UserError(
-            f"{folder} holds no waypoints: export with `kilolayer export RUN --to FOLDER --planner "
-            "waypoints`, or plan with --planner direct."
+            f"{folder} contains no waypoints: export with `kilolayer export RUN --to FOLDER "
+            "--planner waypoints`, or plan with --planner direct."
         )
     path = folder / NODES
     try:
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != card.files[NODES]:
-            raise ValueError("its SHA-256 is another than on the card")
+            raise ValueError("its SHA-256 differs from the card")
         with np.load(path, allow_pickle=False) as arrays:
             observation = arrays["observation"]
             graph = Graph(*(arrays[name] for name in Graph._fields))

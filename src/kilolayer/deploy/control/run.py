@@ -11,8 +11,8 @@ import numpy as np
 from kilolayer.analysis.load import Run
 from kilolayer.config import RunConfig
 from kilolayer.deploy.card import task_card
-from kilolayer.deploy.control.simulated import Errand, SimulatedRobot
-from kilolayer.deploy.planning.build import for_one
+from kilolayer.deploy.control.simulated import EpisodeResult, SimulatedRobot
+from kilolayer.deploy.planning.build import for_single_env
 from kilolayer.deploy.planning.planners import Planner
 from kilolayer.deploy.policy import DeployedPolicy
 from kilolayer.runtime.progress import ProgressDisplay
@@ -27,17 +27,17 @@ from kilolayer_robot.timing import Timing
 
 
 @dataclass(frozen=True)
-class Controlled:
+class ControlResult:
     """Result of a control loop. speed: simulated seconds per real second."""
 
     summary: Summary
-    errands: list[Errand]
+    episodes: list[EpisodeResult]
     speed: float
 
     @property
     def success(self) -> float | None:
         """Share of the complete episodes that reached their goal; None without a complete one."""
-        reached = [errand.success for errand in self.errands]
+        reached = [episode.success for episode in self.episodes]
         return sum(reached) / len(reached) if reached else None
 
 
@@ -52,14 +52,14 @@ def control_simulation(
     goal: str | None = None,
     out: Path | None = None,
     seed: int = 0,
-) -> Controlled:
+) -> ControlResult:
     """Control one simulated environment of the run's task for `seconds` of real time; None means
     until a signal.
 
     goal: such as "8,0", the commanded goal of every episode. Default: the task's evaluation goals.
     out: file of the log. Raises UserError for an invalid goal or a log that cannot be written.
     """
-    told = None if goal is None else np.array(parse_goal(run.task, goal), np.float32)
+    commanded = None if goal is None else np.array(parse_goal(run.task, goal), np.float32)
     plan = planner_function(planner)
     return drive_simulation(
         run.task,
@@ -70,7 +70,7 @@ def control_simulation(
         timing,
         seconds,
         display,
-        told,
+        commanded,
         out,
         seed,
     )
@@ -89,7 +89,7 @@ def drive_simulation(
     out: Path | None = None,
     seed: int = 0,
     plan_dim: int | None = None,
-) -> Controlled:
+) -> ControlResult:
     """Like `control_simulation`, with arbitrary functions that plan and act.
 
     plan: `Sensed -> subgoals [chunk, goal]`. act: `(observation [observation], subgoal [goal]) ->
@@ -104,8 +104,8 @@ def drive_simulation(
     reached = jax.jit(lambda achieved, subgoal: is_success(task, achieved, subgoal))
     if plan_dim is not None:
         plain = Card.plain(len(card.observation), plan_dim, len(card.action))
-        robot, card = _Goalless(simulated, plan_dim), replace(card, goal=plain.goal)
-        reached = _never
+        robot, card = _WithoutGoals(simulated, plan_dim), replace(card, goal=plain.goal)
+        reached = _never_reached
     # Compile before the clock starts.
     sensed = robot.observe()
     act(sensed.observation, np.asarray(plan(sensed))[0])
@@ -115,7 +115,7 @@ def drive_simulation(
         robot, card, act, plan, reached=reached, pursuit=pursuit, timing=timing, log=log
     )
     summary = loop.run(seconds)
-    return Controlled(summary, simulated.errands, timing.rate * task.world.control_step)
+    return ControlResult(summary, simulated.episodes, timing.rate * task.world.control_step)
 
 
 def _progress(display: ProgressDisplay, timing: Timing, seconds: float | None) -> Progress | None:
@@ -124,22 +124,22 @@ def _progress(display: ProgressDisplay, timing: Timing, seconds: float | None) -
         return None
     total = round(seconds * timing.rate)
 
-    def tell(ticks: int, misses: int, safe: int) -> None:
+    def update(ticks: int, misses: int, safe: int) -> None:
         display.advance(min(ticks, total), total, misses=misses, safe_actions=safe)
 
-    return tell
+    return update
 
 
 @dataclass(frozen=True)
-class _Goalless:
+class _WithoutGoals:
     """A robot that hides its goals from the loop, for plans whose rows are not goals."""
 
     robot: Robot
     plan_dim: int
 
     def observe(self) -> Sensed:
-        nothing = np.zeros(self.plan_dim, np.float32)
-        return self.robot.observe()._replace(achieved_goal=nothing, goal=nothing)
+        zeros = np.zeros(self.plan_dim, np.float32)
+        return self.robot.observe()._replace(achieved_goal=zeros, goal=zeros)
 
     def act(self, action: np.ndarray) -> None:
         self.robot.act(action)
@@ -148,11 +148,11 @@ class _Goalless:
         return self.robot.safe_action()
 
 
-def _never(achieved_goal: np.ndarray, subgoal: np.ndarray) -> bool:
+def _never_reached(achieved_goal: np.ndarray, subgoal: np.ndarray) -> bool:
     return False
 
 
 def planner_function(planner: Planner):
     """A planner for one robot: `Sensed -> subgoals [chunk, goal]`."""
-    plan = for_one(planner)
+    plan = for_single_env(planner)
     return lambda sensed: plan(sensed.observation, sensed.achieved_goal, sensed.goal)

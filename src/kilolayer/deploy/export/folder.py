@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import io
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -24,7 +23,9 @@ from kilolayer.deploy.export.value_graph import value_graph
 from kilolayer.deploy.export.write import (
     check_inputs,
     difference,
+    differences_text,
     in_float32,
+    new_directory,
     policy_noise,
     reference,
     require_close,
@@ -34,7 +35,7 @@ from kilolayer.deploy.planning.build import build_planner
 from kilolayer.deploy.planning.planners import CriticValue, Waypoints
 from kilolayer.deploy.policy import DeployedPolicy, is_policy, open_policy
 from kilolayer.deploy.score import Scorer
-from kilolayer.runtime.progress import ProgressDisplay, Silent
+from kilolayer.runtime.progress import ProgressDisplay, SilentDisplay
 from kilolayer.types import UserError, bad_field
 from kilolayer_robot.card import CARD
 from kilolayer_robot.planning import Pursuit
@@ -54,12 +55,13 @@ class Folder:
     def lines(self) -> list[str]:
         """Lines of text that describe the written files."""
         facts = self.facts
-        apart = ", ".join(f"{x:.1e} on {what}" for what, x in facts["differences"].items())
-        found = [f"{self.path}  {facts['weights']} weights, differs by at most {apart}"]
-        found.append(f"rounding alone moves this policy by {facts['float32_noise']:.1e}")
+        differs = differences_text(facts["differences"])
+        found = [f"{self.path}  {facts['weights']} weights, {differs}"]
+        found.append(f"rounding alone changes the actions by {facts['float32_noise']:.1e}")
         for name, scores in facts["scores"].items():
-            told = f"success {scores['success']:.2f}, time at goal {scores['time_at_goal']:.1f}"
-            found.append(f"{name}: {told} in {facts['episodes']} episodes")
+            success, time = scores["success"], scores["time_at_goal"]
+            score_text = f"success {success:.2f}, time at goal {time:.1f}"
+            found.append(f"{name}: {score_text} in {facts['episodes']} episodes")
         found.append(f"kilolayer-robot run {self.path} --robot module:Class --goal ...")
         return found
 
@@ -83,7 +85,7 @@ def export_folder(
     no files are left. Graphs with float16 or int8 weights differ by more and are not compared, so
     score them.
     """
-    display = display or Silent()
+    display = display or SilentDisplay()
     if to.exists():
         raise UserError(f"{to} exists already: choose another with --to.")
     if episodes < 0:
@@ -93,22 +95,15 @@ def export_folder(
     display.phase("policy")
     opened = open_policy(policy)
     inputs = check_inputs(opened, display)
-    writing = to.with_name(f".exporting-{to.name}")
-    shutil.rmtree(writing, ignore_errors=True)
-    try:
-        writing.mkdir(parents=True)
+    with new_directory(to) as folder:
+        folder.mkdir(parents=True)
         display.phase("onnx")
-        facts = _write_policy(opened, writing, inputs, weights, opset)
-        facts |= {"episodes": episodes, "scores": _scores(opened, writing, episodes, display)}
+        facts = _write_policy(opened, folder, inputs, weights, opset)
+        facts |= {"episodes": episodes, "scores": _scores(opened, folder, episodes, display)}
         if planner is not None:
-            facts["waypoints"] = _write_waypoints(policy, opened, writing, nodes, opset, display)
-        _write_card(opened, writing, inputs, facts)
-        Policy.open(writing)
-        writing.rename(to)
-    except OSError as error:
-        raise UserError(f"cannot write {to}: {error.strerror}.") from error
-    finally:
-        shutil.rmtree(writing, ignore_errors=True)
+            facts["waypoints"] = _write_waypoints(policy, opened, folder, nodes, opset, display)
+        _write_card(opened, folder, inputs, facts)
+        Policy.open(folder)
     return Folder(to, facts)
 
 
@@ -118,8 +113,8 @@ def _write_policy(
     content = policy_graph(policy.agent_state, sizes_of(policy), opset, weights).SerializeToString()
     (folder / MODEL).write_bytes(content)
     noise = policy_noise(policy.agent_state, inputs)
-    session, wanted = open_session(folder / MODEL), reference(in_float32(policy.agent_state))
-    differences = {what: difference(session, wanted, *each) for what, each in inputs.items()}
+    session, expected = open_session(folder / MODEL), reference(in_float32(policy.agent_state))
+    differences = {name: difference(session, expected, *each) for name, each in inputs.items()}
     if weights == "float32":
         require_close(MODEL, differences, noise)
     return {
@@ -181,12 +176,12 @@ def _write_waypoints(
     noise = float32_noise(_value, value, inputs)
     session = session_of(folder / VALUE)
     rows = dict(zip(("observation", "goal"), inputs, strict=True))
-    wanted = np.asarray(jax.jit(_value)(value, *inputs))
-    apart = float(np.abs(session.run(["energy"], rows)[0] - wanted).max())
+    expected = np.asarray(jax.jit(_value)(value, *inputs))
+    largest = float(np.abs(session.run(["energy"], rows)[0] - expected).max())
     # Energies have no fixed range, so difference and noise are taken relative to their size.
-    scale = max(1.0, float(np.abs(wanted).max()))
-    require_close(VALUE, {"the nodes": apart / scale}, noise / scale)
-    return {"nodes": len(planner.place), "float32_noise": noise, "difference": apart}
+    scale = max(1.0, float(np.abs(expected).max()))
+    require_close(VALUE, {"the nodes": largest / scale}, noise / scale)
+    return {"nodes": len(planner.place), "float32_noise": noise, "difference": largest}
 
 
 def _value(value: CriticValue, observation: Any, goal: Any) -> Any:

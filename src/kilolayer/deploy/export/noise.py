@@ -26,21 +26,21 @@ def float32_noise(function: Callable[..., Any], parameters: Any, inputs: Inputs)
     """The largest change of any output of `function(parameters, *inputs)` in four random draws."""
 
     @jax.jit
-    def moved(key: Array, parameters: Any, *inputs: Array) -> Any:
+    def perturbed(key: Array, parameters: Any, *inputs: Array) -> Any:
         leaves, structure = jax.tree.flatten((parameters, inputs))
         keys = jax.random.split(key, len(leaves))
-        leaves = [_move(*pair) for pair in zip(keys, leaves, strict=True)]
+        leaves = [_perturb(*pair) for pair in zip(keys, leaves, strict=True)]
         parameters, inputs = structure.unflatten(leaves)
         return function(parameters, *inputs)
 
     with jax.default_device(jax.devices("cpu")[0]):
-        wanted = jax.tree.leaves(jax.jit(function)(parameters, *inputs))
+        exact = jax.tree.leaves(jax.jit(function)(parameters, *inputs))
         changes = [
-            float(jnp.abs(got - want).max())
+            float(jnp.abs(output - target).max())
             for seed in range(DRAWS)
-            for got, want in zip(
-                jax.tree.leaves(moved(jax.random.key(seed), parameters, *inputs)),
-                wanted,
+            for output, target in zip(
+                jax.tree.leaves(perturbed(jax.random.key(seed), parameters, *inputs)),
+                exact,
                 strict=True,
             )
         ]
@@ -52,7 +52,7 @@ def tolerance(noise: float) -> float:
     return max(FLOOR, FACTOR * noise)
 
 
-def _move(key: Array, leaf: Array) -> Array:
+def _perturb(key: Array, leaf: Array) -> Array:
     if not jnp.issubdtype(leaf.dtype, jnp.floating):
         return leaf
     share = jax.random.uniform(key, leaf.shape, jnp.float32, -1.0, 1.0)

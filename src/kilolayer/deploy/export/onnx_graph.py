@@ -108,7 +108,7 @@ def model(graph: Graph, sizes: dict[str, int], outputs: dict[str, int | None]) -
         shape = ["batch"] if size is None else ["batch", size]
         return helper.make_tensor_value_info(name, FLOAT, shape)
 
-    made = helper.make_graph(
+    onnx_graph = helper.make_graph(
         graph.nodes,
         "policy",
         [tensor(name, sizes[name]) for name in ("observation", "goal")],
@@ -120,9 +120,11 @@ def model(graph: Graph, sizes: dict[str, int], outputs: dict[str, int | None]) -
         version = helper.find_min_ir_version_for(opsets)
     except ValueError as error:
         newest = require("onnx").defs.onnx_opset_version()
-        raise bad_field("opset", graph.opset, f"onnx here goes up to {newest}", newest) from error
+        raise bad_field(
+            "opset", graph.opset, f"the installed onnx goes up to {newest}", newest
+        ) from error
     return helper.make_model(
-        made, opset_imports=opsets, ir_version=version, producer_name="kilolayer"
+        onnx_graph, opset_imports=opsets, ir_version=version, producer_name="kilolayer"
     )
 
 
@@ -153,8 +155,8 @@ def _stack(graph: Graph, stack: Stack, x: str) -> tuple[str, float]:
     that a block is a plain addition. Readers of the stream absorb s into a kernel or into the
     epsilon of a norm.
     """
-    how, scale = stack.architecture, stack.branch_scale
-    carried = how.residual == "add" and how.norm != "hyperspherical"
+    architecture, scale = stack.architecture, stack.branch_scale
+    carried = architecture.residual == "add" and architecture.norm != "hyperspherical"
     if carried and scale != 1.0:
         x = graph.apply("Mul", x, graph.constant(1 / scale))
     for index in range(stack.num_blocks):
@@ -165,22 +167,22 @@ def _stack(graph: Graph, stack: Stack, x: str) -> tuple[str, float]:
 
 def add_block(graph: Graph, stack: Stack, block: ResidualBlock, x: str, carried: float) -> str:
     """Add one block on the stream `x`, whose true value is `carried` times its content."""
-    how = stack.architecture
+    architecture = stack.architecture
     branch = x
     for index, layer in enumerate(block.layers):
         branch = add_layer(graph, layer, branch, carried if index == 0 else 1.0)
-    if how.residual == "interpolate":
+    if architecture.residual == "interpolate":
         assert block.interpolation is not None
         towards = graph.apply("Sub", branch, x)
         weights = graph.constant(stack.branch_scale * block.interpolation)
         x = graph.apply("Add", x, graph.apply("Mul", towards, weights))
-    elif how.residual == "none":
+    elif architecture.residual == "none":
         x = branch
     else:
         if carried == 1.0 and stack.branch_scale != 1.0:
             branch = graph.apply("Mul", branch, graph.constant(stack.branch_scale))
         x = graph.apply("Add", x, branch)
-    return _rms(graph, x) if how.norm == "hyperspherical" else x
+    return _rms(graph, x) if architecture.norm == "hyperspherical" else x
 
 
 def add_layer(graph: Graph, layer: Dense | NormedLayer, x: str, carried: float = 1.0) -> str:

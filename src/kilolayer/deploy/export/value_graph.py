@@ -39,8 +39,8 @@ def _energy(graph: Graph, energy: Energy, phi: str, psi: str) -> str:
         phi, psi = _unit_rows(graph, phi), _unit_rows(graph, psi)
     if energy in ("dot", "cosine"):
         return _sum(graph, graph.apply("Mul", phi, psi))
-    apart = graph.apply("Sub", phi, psi)
-    squared = _sum(graph, graph.apply("Mul", apart, apart))
+    change = graph.apply("Sub", phi, psi)
+    squared = _sum(graph, graph.apply("Mul", change, change))
     if energy == "euclidean":
         squared = graph.apply("Sqrt", graph.apply("Max", squared, graph.constant(SQRT_FLOOR)))
     return graph.apply("Neg", squared)

@@ -3,7 +3,8 @@
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,8 @@ from kilolayer.deploy.policy import DeployedPolicy, open_policy
 from kilolayer.deploy.visited import visited
 from kilolayer.networks.actor import Actor
 from kilolayer.runtime.files import write_atomically
-from kilolayer.runtime.progress import ProgressDisplay, Silent
-from kilolayer.runtime.zoo import beside
+from kilolayer.runtime.progress import ProgressDisplay, SilentDisplay
+from kilolayer.runtime.zoo import default_output
 from kilolayer.types import UserError, bad_field
 
 ROWS = 256
@@ -40,7 +41,8 @@ Function = Callable[[np.ndarray, np.ndarray], Any]
 
 @dataclass(frozen=True)
 class Exported:
-    """path: the directory. files: by format, size in bytes and largest difference per inputs."""
+    """path: the directory. files: by format, facts such as its size in bytes and its
+    differences."""
 
     path: Path
     files: dict[str, dict[str, Any]]
@@ -49,9 +51,9 @@ class Exported:
         """One line of text for each written file."""
         found = []
         for name, facts in self.files.items():
-            apart = ", ".join(f"{x:.1e} on {what}" for what, x in facts["differences"].items())
             size = f"{facts['bytes'] / 1e6:.3g} MB"
-            found.append(f"{self.path / FILES[name]}  {size}, differs by at most {apart}")
+            differs = differences_text(facts["differences"])
+            found.append(f"{self.path / FILES[name]}  {size}, {differs}")
         return found
 
 
@@ -70,10 +72,10 @@ def export_policy(
     opset that the installed packages lack, or if an output differs by more than `tolerance` of the
     policy's float32 noise; then no files are left.
     """
-    display = display or Silent()
+    display = display or SilentDisplay()
     display.phase("policy")
     policy = policy if isinstance(policy, DeployedPolicy) else open_policy(policy)
-    path = beside(policy.path, "export") if out is None else Path(out)
+    path = default_output(policy.path, "export") if out is None else Path(out)
     if not formats:
         raise bad_field("format", "", f"at least one of {', '.join(FILES)}")
     if path.exists():
@@ -82,15 +84,13 @@ def export_policy(
         for package in NEEDED[name]:
             require(package)
     inputs = check_inputs(policy, display)
-    writing = path.with_name(f".exporting-{path.name}")
-    shutil.rmtree(writing, ignore_errors=True)
-    try:
-        _write(policy, writing, formats, opset)
+    with new_directory(path) as directory:
+        _write(policy, directory, formats, opset)
         noise = policy_noise(policy.agent_state, inputs)
         found = {}
         for index, name in enumerate(name for name in FILES if name in formats):
             display.phase(name)
-            found[name] = _checked(policy, writing, name, inputs, noise)
+            found[name] = _verified(policy, directory, name, inputs, noise)
             display.advance(index + 1, len(formats))
         card = {
             "method": policy.method,
@@ -102,13 +102,31 @@ def export_policy(
             found["onnx"]["opset"] = opset
         if "stablehlo" in found:
             found["stablehlo"]["platforms"] = PLATFORMS
-        write_atomically(writing / CARD, json.dumps(card, indent=2) + "\n")
-        writing.rename(path)
+        write_atomically(directory / CARD, json.dumps(card, indent=2) + "\n")
+    return Exported(path, found)
+
+
+@contextmanager
+def new_directory(path: Path) -> Iterator[Path]:
+    """The path of a temporary directory to make; it is renamed to `path` at the end.
+
+    After an error, no files are left. Raises UserError if the directory cannot be written.
+    """
+    temporary = path.with_name(f".exporting-{path.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        yield temporary
+        temporary.rename(path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}.") from error
     finally:
-        shutil.rmtree(writing, ignore_errors=True)
-    return Exported(path, found)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def differences_text(differences: dict[str, float]) -> str:
+    """The differences between a file and the policy, for a line of text."""
+    each = ", ".join(f"{value:.1e} on {inputs}" for inputs, value in differences.items())
+    return f"differs by at most {each}"
 
 
 def sizes_of(policy: DeployedPolicy) -> dict[str, int]:
@@ -129,13 +147,13 @@ def check_inputs(
     observation, goal = visited(policy.task, policy.config, policy.agent, policy.agent_state, rows)
     generator = np.random.default_rng(0)
 
-    def drawn(like: np.ndarray) -> np.ndarray:
+    def sampled(like: np.ndarray) -> np.ndarray:
         """Normal, with the mean of the visited values and twice their deviation (at least 0.1)."""
         noise = generator.normal(size=like.shape)
         return (like.mean(0) + 2 * np.maximum(like.std(0), 0.1) * noise).astype(np.float32)
 
     return {
-        "random observations": (drawn(observation), drawn(goal)),
+        "random observations": (sampled(observation), sampled(goal)),
         "observations of the task": (observation, goal),
     }
 
@@ -193,7 +211,7 @@ def _properties(policy: DeployedPolicy) -> dict[str, str]:
     }
 
 
-def _checked(
+def _verified(
     policy: DeployedPolicy,
     directory: Path,
     name: str,
@@ -209,7 +227,7 @@ def _checked(
     else:
         function = reference(open_policy(directory).agent_state)
     differences = {
-        what: difference(function, reference(actor), *each) for what, each in inputs.items()
+        name: difference(function, reference(actor), *each) for name, each in inputs.items()
     }
     require_close(FILES[name], differences, noise)
     return {"bytes": path.stat().st_size, "differences": differences}
@@ -218,12 +236,12 @@ def _checked(
 def require_close(file: str, differences: dict[str, float], noise: float) -> None:
     """Raises UserError if outputs differ by more than the policy's float32 noise allows."""
     allowed = tolerance(noise)
-    for what, apart in differences.items():
-        # Not `apart > allowed`, which NaN would pass.
-        if not apart <= allowed:
+    for inputs, value in differences.items():
+        # Not `value > allowed`, which NaN would pass.
+        if not value <= allowed:
             raise UserError(
-                f"nothing was written: {file} differs from the policy by {apart:.1e} on {what}, "
-                f"and {allowed:.1e} is allowed (rounding alone moves this policy by {noise:.1e})."
+                f"nothing was written: {file} differs from the policy by {value:.1e} on {inputs}, "
+                f"and {allowed:.1e} is allowed (rounding alone changes the actions by {noise:.1e})."
             )
 
 
@@ -242,13 +260,13 @@ def difference(
     function: Function, reference: Function, observation: np.ndarray, goal: np.ndarray
 ) -> float:
     """The largest absolute difference of any output, over a full batch and a batch of 1."""
-    wanted = [np.asarray(output) for output in reference(observation, goal)]
+    expected = [np.asarray(output) for output in reference(observation, goal)]
     batched = function(observation, goal)
     single = function(observation[:1], goal[:1])
     return float(
         max(
-            np.abs(np.asarray(got) - want[: len(got)]).max()
+            np.abs(np.asarray(output) - target[: len(output)]).max()
             for outputs in (batched, single)
-            for got, want in zip(outputs, wanted, strict=True)
+            for output, target in zip(outputs, expected, strict=True)
         )
     )

@@ -44,14 +44,14 @@ def shapes(model: Any) -> list[Shape]:
             key = int(model.geom_bodyid[geom]), _colour(model, geom), bool(flat)
             parts.setdefault(key, []).append(mesh)
     return [
-        Shape(body, _joined(meshes), colour, flat) for (body, colour, flat), meshes in parts.items()
+        Shape(body, _merged(meshes), colour, flat) for (body, colour, flat), meshes in parts.items()
     ]
 
 
-def _joined(meshes: list[trimesh.Trimesh]) -> trimesh.Trimesh:
-    joined = trimesh.util.concatenate(meshes)
-    assert isinstance(joined, trimesh.Trimesh)
-    return joined
+def _merged(meshes: list[trimesh.Trimesh]) -> trimesh.Trimesh:
+    merged = trimesh.util.concatenate(meshes)
+    assert isinstance(merged, trimesh.Trimesh)
+    return merged
 
 
 def _colour(model: Any, geom: int) -> tuple[float, float, float, float]:
@@ -77,7 +77,7 @@ def _mesh(model: Any, geom: int) -> trimesh.Trimesh | None:
         case GEOM.mjGEOM_CYLINDER:
             mesh = creation.cylinder(radius=size[0], height=2 * size[1])
         case GEOM.mjGEOM_MESH:
-            mesh = _own_mesh(model, model.geom_dataid[geom])
+            mesh = _mesh_asset(model, model.geom_dataid[geom])
         case _:
             return None
     pose = trimesh.transformations.quaternion_matrix(model.geom_quat[geom])
@@ -86,7 +86,7 @@ def _mesh(model: Any, geom: int) -> trimesh.Trimesh | None:
     return mesh
 
 
-def _own_mesh(model: Any, number: int) -> trimesh.Trimesh:
+def _mesh_asset(model: Any, number: int) -> trimesh.Trimesh:
     vertex, face = model.mesh_vertadr[number], model.mesh_faceadr[number]
     vertices = model.mesh_vert[vertex : vertex + model.mesh_vertnum[number]]
     faces = model.mesh_face[face : face + model.mesh_facenum[number]]

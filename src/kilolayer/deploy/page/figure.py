@@ -10,7 +10,7 @@ from viser import FrameHandle, MeshHandle, SceneApi
 from kilolayer.analysis.value_map import ValueMap
 from kilolayer.deploy.page.bodies import poses, shapes
 from kilolayer.deploy.page.ground import Ground
-from kilolayer.deploy.page.lane import LaneFrame
+from kilolayer.deploy.page.simulation import RobotFrame
 from kilolayer.physics.kinematic import PointWorld
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.render.marks import Mark
@@ -21,7 +21,7 @@ from kilolayer.render.style import FAILURE, SUCCESS, WALL, rgb
 DOT, THICKNESS, LINE = 0.01, 0.002, 0.003
 LINES = 10  # grid cells along the longer side of a floor without a maze
 WALL_HEIGHT = 0.3  # cells
-WAY_EVERY = 5  # frames between two updates of the drawn path
+PATH_EVERY = 5  # frames between two updates of the drawn path
 UNDER, BETWEEN, OVER = 1.0, 1.5, 2.0  # layers above the floor: the map, marks, path and goal
 
 
@@ -42,25 +42,25 @@ class Figure:
         self._subgoals: list[MeshHandle] = []
         self._marks: list[MeshHandle] = []
         self._frames = 0
-        self._way = scene.add_line_segments(
-            f"{self._name}/way",
+        self._path_lines = scene.add_line_segments(
+            f"{self._name}/path",
             np.zeros((1, 2, 3)),
             rgb(TRAIL),
             thickness=LINE * self._side,
         )
 
-    def draw(self, frame: LaneFrame, told: bool) -> None:
-        """Draw the player's current frame. told: whether there is a commanded goal to show."""
+    def draw(self, frame: RobotFrame, has_goal: bool) -> None:
+        """Draw the player's current frame. has_goal: whether there is a commanded goal to show."""
         self._place_bodies(frame)
         colour = SUCCESS if frame.reached is not None else FAILURE
-        goals = self._task.goal_points(frame.goal) if told else np.zeros((0, 3))
+        goals = self._task.goal_points(frame.goal) if has_goal else np.zeros((0, 3))
         radius, flat = self._task.goal.radius, self._task.goal.dim <= 2
         self._show(self._goals, "goal", goals, radius, flat, colour)
         subgoals = [point for goal in frame.subgoals for point in self._task.goal_points(goal)]
         self._show(self._subgoals, "subgoal", subgoals, 1.5 * DOT * self._side, False, AGENT)
-        if self._frames % WAY_EVERY == 0 or len(frame.way) == 1:
-            way = frame.way[[0, *range(len(frame.way))]] + self._lift(OVER)
-            self._way.points = np.stack([way[:-1], way[1:]], 1).astype(np.float32)
+        if self._frames % PATH_EVERY == 0 or len(frame.path) == 1:
+            path = frame.path[[0, *range(len(frame.path))]] + self._lift(OVER)
+            self._path_lines.points = np.stack([path[:-1], path[1:]], 1).astype(np.float32)
         self._frames += 1
 
     def show_map(self, values: ValueMap | None) -> None:
@@ -147,13 +147,10 @@ class Figure:
                 position=(x, y, height / 2),
             )
 
-    def _place_bodies(self, frame: LaneFrame) -> None:
+    def _place_bodies(self, frame: RobotFrame) -> None:
         if not isinstance(self._task.world, MujocoWorld):
-            self._bodies[0].position = self._task.goal_points(frame.achieved)[0] + [
-                0,
-                0,
-                self._radius,
-            ]
+            point = self._task.goal_points(frame.achieved)[0]
+            self._bodies[0].position = point + np.array([0, 0, self._radius])
             return
         for body, position, quaternion in zip(self._bodies, *self._poses(frame.qpos), strict=True):
             body.position, body.wxyz = position, quaternion

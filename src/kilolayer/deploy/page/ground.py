@@ -8,7 +8,7 @@ import numpy as np
 from kilolayer.analysis.value_map import OPEN_MARGIN
 from kilolayer.physics.gymnasium import GymnasiumWorld
 from kilolayer.physics.native import MujocoWorld
-from kilolayer.tasks.base import Task, goals_are_places
+from kilolayer.tasks.base import Task, goals_are_positions
 from kilolayer.types import UserError
 
 # Distance in cells that a goal keeps from the wall it is moved out of, as in training.
@@ -48,8 +48,8 @@ class Ground:
             ]
         )
         low, high = (np.array(end, float) for end in task.goal_box or (goals.min(0), goals.max(0)))
-        if not goals_are_places(task):
-            return Ground(task, _around(task, goals), low, high, goals[0])
+        if not goals_are_positions(task):
+            return Ground(task, _square_around(task, goals), low, high, goals[0])
         if task.maze is None:
             half = OPEN_MARGIN * float(np.linalg.norm(goals[:, :2], axis=-1).max())
             bounds = -half, -half, half, half
@@ -64,7 +64,7 @@ class Ground:
     @property
     def places(self) -> bool:
         """Whether a click on the floor sets a goal."""
-        return goals_are_places(self.task)
+        return goals_are_positions(self.task)
 
     @property
     def free(self) -> np.ndarray:
@@ -110,7 +110,7 @@ class Ground:
         return x, y
 
 
-def _around(task: Task, goals: np.ndarray) -> tuple[float, float, float, float]:
+def _square_around(task: Task, goals: np.ndarray) -> tuple[float, float, float, float]:
     """Bounds of a square around the model and its goal points."""
     marked = np.concatenate([task.goal_points(goal)[:, :2] for goal in goals])
     if isinstance(task.world, MujocoWorld):

@@ -24,11 +24,11 @@ from websockets.http11 import Request, Response
 
 CLIENTS = 8  # pages that may be open at once
 CONNECTIONS = 64  # of all kinds, including those that have not sent their request yet
-LONGEST_MESSAGE = 65536  # bytes, from a page
+MAX_MESSAGE_BYTES = 65536  # from a page
 # Host names that a browser uses on this machine or through a tunnel to it.
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-# Messages of viser's page that are not used here: a public tunnel and file uploads.
-UNWANTED = ("ShareUrlRequest", "ShareUrlDisconnect", "FileTransferStartUpload")
+# Messages of viser's page that are removed: a public tunnel and file uploads.
+REMOVED_MESSAGES = ("ShareUrlRequest", "ShareUrlDisconnect", "FileTransferStartUpload")
 
 _starting = threading.Lock()
 
@@ -118,7 +118,7 @@ def guarded_server(listening: socket.socket, guard: Guard, label: str) -> viser.
                 _harden(response.headers, "" if refusal else request.headers["Host"])
             return response
 
-        options |= {"process_request": process, "max_size": LONGEST_MESSAGE, "logger": _silent()}
+        options |= {"process_request": process, "max_size": MAX_MESSAGE_BYTES, "logger": _silent()}
         built.append(serve(handler, sock=listening, **options))
         return built[-1]
 
@@ -129,19 +129,19 @@ def guarded_server(listening: socket.socket, guard: Guard, label: str) -> viser.
         server.stop()
         raise RuntimeError(f"viser {viser.__version__} was started without the guard.")
     for message in list(server._websock_server._incoming_handlers):
-        if message.__name__ in UNWANTED:
+        if message.__name__ in REMOVED_MESSAGES:
             server._websock_server.unregister_handler(message)
     return server
 
 
 @contextlib.contextmanager
 def _serving_by(serve: Any) -> Iterator[None]:
-    own = websockets.serve
+    original = websockets.serve
     setattr(websockets, "serve", serve)  # noqa: B010
     try:
         yield
     finally:
-        setattr(websockets, "serve", own)  # noqa: B010
+        setattr(websockets, "serve", original)  # noqa: B010
 
 
 def _harden(headers: Headers, host: str) -> None:

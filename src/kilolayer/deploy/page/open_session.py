@@ -6,8 +6,8 @@ from kilolayer.agents.registry import task_spec
 from kilolayer.analysis.load import Run, load
 from kilolayer.analysis.value_map import ValueMapper
 from kilolayer.deploy.listener import Listener
-from kilolayer.deploy.page.lane import Planner, Player
 from kilolayer.deploy.page.session import MapMaker, Session
+from kilolayer.deploy.page.simulation import NamedPolicy, Planner
 from kilolayer.deploy.policy import is_policy, open_policy
 from kilolayer.tasks.base import Task
 from kilolayer.types import UserError
@@ -30,24 +30,24 @@ def open_session(
     player, task, maps = _open(name, Path(teacher))
     players = [player]
     if student is not None:
-        other, other_task, _ = _open("student", Path(student))
-        if (other_task.name, task_spec(other_task)) != (task.name, task_spec(task)):
+        second, second_task, _ = _open("student", Path(student))
+        if (second_task.name, task_spec(second_task)) != (task.name, task_spec(task)):
             raise UserError(
-                f"the student {student} plays {other_task.name} and the teacher {teacher} plays "
+                f"the student {student} plays {second_task.name} and the teacher {teacher} plays "
                 f"{task.name}: give two policies of one task."
             )
-        players.append(other)
+        players.append(second)
     return Session(task, players, maps, planner, listener, seed)
 
 
-def _open(name: str, path: Path) -> tuple[Player, Task, MapMaker | None]:
+def _open(name: str, path: Path) -> tuple[NamedPolicy, Task, MapMaker | None]:
     if is_policy(path):
         deployed = open_policy(path)
         about = _about(deployed.spec.torso.depth, path)
-        return Player(name, about, deployed.policy), deployed.task, None
+        return NamedPolicy(name, about, deployed.policy), deployed.task, None
     run = load(path)
     # Open the policy first: a run without a checkpoint is an error, one without a map is not.
-    player = Player(name, _about(run.plan.actor_torso.depth, path), run.policy)
+    player = NamedPolicy(name, _about(run.plan.actor_torso.depth, path), run.policy)
     return player, run.task, _maps(run)
 
 

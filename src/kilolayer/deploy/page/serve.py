@@ -72,29 +72,29 @@ class PageServer:
 
 def _bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    taken = socket.socket(family)
-    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening = socket.socket(family)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        taken.bind((host, port))
-        taken.listen()
+        listening.bind((host, port))
+        listening.listen()
     except OverflowError:
-        taken.close()
+        listening.close()
         raise bad_field("port", port, "a number from 0 to 65535", 8765) from None
     except OSError as error:
-        taken.close()
+        listening.close()
         if error.errno == errno.EADDRINUSE:
-            way_out = f"--port {_free_port(host, family, port)} is free"
-            raise UserError(f"port {port} is in use by another program: {way_out}.") from None
+            remedy = f"--port {_free_port(host, family, port)} is free"
+            raise UserError(f"port {port} is in use by another program: {remedy}.") from None
         raise UserError(
-            f"port {port} of {host} cannot be taken ({error.strerror}): try --port 8765, and an "
+            f"port {port} of {host} cannot be opened ({error.strerror}): try --port 8765, and an "
             "address of this machine for --host."
         ) from None
-    return taken
+    return listening
 
 
-def _free_port(host: str, family: socket.AddressFamily, taken: int) -> int:
-    """The next free port above `taken`, or else any free port."""
-    for port in [*range(taken + 1, min(taken + 50, 65536)), 0]:
+def _free_port(host: str, family: socket.AddressFamily, used: int) -> int:
+    """The next free port above `used`, or else any free port."""
+    for port in [*range(used + 1, min(used + 50, 65536)), 0]:
         with socket.socket(family) as attempt:
             try:
                 attempt.bind((host, port))

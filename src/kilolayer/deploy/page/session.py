@@ -14,13 +14,19 @@ import numpy as np
 from kilolayer.analysis.value_map import ValueMap
 from kilolayer.deploy.listener import Heard, Listener
 from kilolayer.deploy.page.ground import Ground
-from kilolayer.deploy.page.lane import Lane, LaneFrame, Planner, Player, Simulator
-from kilolayer.runtime.progress import ProgressDisplay, Silent
+from kilolayer.deploy.page.simulation import (
+    NamedPolicy,
+    Planner,
+    RobotFrame,
+    RobotSimulation,
+    Simulator,
+)
+from kilolayer.runtime.progress import ProgressDisplay, SilentDisplay
 from kilolayer.tasks.base import Task
 from kilolayer.types import UserError
 
 MAP_RESOLUTION = 40
-LINGER = 5.0  # seconds that the clock runs on after the last viewer has left
+GRACE_PERIOD = 5.0  # seconds that the clock runs on after the last viewer has left
 PACE_STEPS = 20  # newest steps that the shown pace covers
 FRAME_INTERVAL = 1 / 30  # least seconds between two frames
 
@@ -43,7 +49,7 @@ class Frame:
     goal: np.ndarray | None
     time: float
     pace: float | None
-    lanes: tuple[LaneFrame, ...]
+    robots: tuple[RobotFrame, ...]
 
 
 class Session:
@@ -57,7 +63,7 @@ class Session:
     def __init__(
         self,
         task: Task,
-        players: Sequence[Player],
+        players: Sequence[NamedPolicy],
         maps: MapMaker | None = None,
         planner: Planner | None = None,
         listener: Listener | None = None,
@@ -66,17 +72,19 @@ class Session:
         self.task, self.players, self.listener = task, tuple(players), listener
         self.ground, self._maps = Ground.of(task), maps
         self._simulator = Simulator(task)
-        self._lanes = [Lane(player, task, self._simulator, planner) for player in players]
+        self._robots = [
+            RobotSimulation(player, task, self._simulator, planner) for player in players
+        ]
         self._key, self._goal_key = jax.random.split(jax.random.key(seed))
-        self._changed = threading.Condition()
+        self._condition = threading.Condition()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._stopped, self._paused = False, False
         self._failure: str | None = None
         self._draw: Callable[[Frame], None] = lambda frame: None
         self._watchers: Callable[[], int] = lambda: 0
-        self._left, self._drawn = float("-inf"), 0.0
-        self._finished: deque[float] = deque(maxlen=PACE_STEPS)
-        self._episode, self._steps, self._asked = 0, 0, 0
+        self._last_watched, self._drawn = float("-inf"), 0.0
+        self._step_times: deque[float] = deque(maxlen=PACE_STEPS)
+        self._episode, self._steps, self._new_goals = 0, 0, 0
         self._goal: np.ndarray | None = None
         self._begin()
 
@@ -86,10 +94,10 @@ class Session:
 
     def warm_up(self, display: ProgressDisplay | None = None) -> None:
         """Compile all functions: takes seconds, or minutes for a very deep network."""
-        display = display or Silent()
-        for lane in self._lanes:
-            display.phase(lane.player.name)
-            lane.warm_up()
+        display = display or SilentDisplay()
+        for robot in self._robots:
+            display.phase(robot.player.name)
+            robot.warm_up()
         if self.has_map:
             display.phase("map")
             self.value_map(self.ground.template)
@@ -100,7 +108,7 @@ class Session:
 
     def attach(self, draw: Callable[[Frame], None], watchers: Callable[[], int]) -> None:
         """Draw each frame with `draw`, and step while `watchers` returns more than 0."""
-        with self._changed:
+        with self._condition:
             self._draw, self._watchers = draw, watchers
             self._publish()
 
@@ -110,9 +118,9 @@ class Session:
 
     def stop(self) -> None:
         """End the thread and stop drawing."""
-        with self._changed:
+        with self._condition:
             self._stopped, self._draw = True, lambda frame: None
-            self._changed.notify_all()
+            self._condition.notify_all()
         if self._thread.ident is not None:
             self._thread.join()
 
@@ -122,30 +130,30 @@ class Session:
         restart: begin a new episode. Otherwise the players continue from their current state,
         unless the episode is over. Returns whether the goal differs from the requested one.
         """
-        with self._changed:
+        with self._condition:
             self._goal = self.ground.nearest(np.asarray(goal, float))
             if restart or self._phase() in ("over", "failed"):
                 self._begin()
             else:
                 self._steps = 0
-                for lane in self._lanes:
-                    lane.tell(self._goal)
+                for robot in self._robots:
+                    robot.set_goal(self._goal)
             self._publish()
             return not np.allclose(self._goal, goal, atol=1e-6)
 
     def new_goal(self, restart: bool) -> None:
         """Set a goal from the evaluation distribution for all players."""
-        with self._changed:
-            key = jax.random.fold_in(self._goal_key, self._asked)
-            self._asked += 1
+        with self._condition:
+            key = jax.random.fold_in(self._goal_key, self._new_goals)
+            self._new_goals += 1
             self.set_goal(np.asarray(self.task.sample_goal(key, 1, "evaluation"))[0], restart)
 
     def say(self, sentence: str, restart: bool) -> tuple[Heard, bool]:
         """Set the goal that a sentence means, as `set_goal` does; return its interpretation and
         whether the goal differs. Raises UserError without a listener or for an invalid sentence."""
-        with self._changed:
+        with self._condition:
             heard = self._require_listener().hear(sentence)
-            self._finished.clear()
+            self._step_times.clear()
             return heard, self.set_goal(heard.goal, restart)
 
     def rearrange(self) -> None:
@@ -153,7 +161,7 @@ class Session:
 
         Raises UserError without a listener.
         """
-        with self._changed:
+        with self._condition:
             self._require_listener().rearrange()
             self._goal = None
             self._begin()
@@ -162,42 +170,42 @@ class Session:
     def _require_listener(self) -> Listener:
         if self.listener is None:
             raise UserError(
-                "nobody understands sentences here: serve the run with a grounding, "
-                "`kilolayer serve RUN --grounding DIR`; `kilolayer ground RUN` makes one."
+                "this page has no grounding, so it cannot interpret sentences: use "
+                "`kilolayer serve RUN --grounding DIR`; `kilolayer ground RUN` makes a grounding."
             )
         return self.listener
 
     def reset(self) -> None:
         """Begin a new episode with the same goal, if there is one."""
-        with self._changed:
+        with self._condition:
             self._begin()
             self._publish()
 
     def pause(self, paused: bool) -> None:
         """Stop the clock, or let it continue."""
-        with self._changed:
+        with self._condition:
             self._paused = paused
             self._publish()
 
-    def look(self) -> None:
+    def redraw(self) -> None:
         """Draw the newest frame; called also when a viewer comes or leaves."""
-        with self._changed:
+        with self._condition:
             if not self._watchers():
-                self._left = time.monotonic()
+                self._last_watched = time.monotonic()
             self._publish()
 
     def value_map(self, goal: np.ndarray) -> ValueMap:
         """The critic's value map for a goal `[goal]`; raises UserError if there is no critic."""
         if self._maps is None:
-            raise UserError("there is no critic's map: a policy on its own has no critic.")
-        with self._changed:
+            raise UserError("there is no critic's map: a policy without its run has no critic.")
+        with self._condition:
             found = self._maps(np.asarray(goal, np.float32), *self.ground.axes(MAP_RESOLUTION))
-            self._finished.clear()
+            self._step_times.clear()
             return found
 
     def frame(self) -> Frame:
         """The current visible state."""
-        with self._changed:
+        with self._condition:
             return Frame(
                 phase=self._phase(),
                 failure=self._failure,
@@ -205,41 +213,41 @@ class Session:
                 goal=self._goal,
                 time=self._steps * self.task.world.control_step,
                 pace=self._pace(),
-                lanes=tuple(lane.frame() for lane in self._lanes),
+                robots=tuple(robot.frame() for robot in self._robots),
             )
 
     def _begin(self) -> None:
-        """Begin a new episode: all players start in the same situation."""
+        """Begin a new episode: all players start in the same state."""
         goal = self.ground.template if self._goal is None else self._goal
         key = jax.random.fold_in(self._key, self._episode)
-        situation = self._simulator.begin(key, jnp.asarray(goal, jnp.float32))
-        for lane in self._lanes:
-            lane.begin(situation)
+        snapshot = self._simulator.begin(key, jnp.asarray(goal, jnp.float32))
+        for robot in self._robots:
+            robot.begin(snapshot)
         self._episode, self._steps, self._failure = self._episode + 1, 0, None
-        self._finished.clear()
+        self._step_times.clear()
 
     def _phase(self) -> Phase:
         if self._failure is not None:
             return "failed"
         if self._goal is None:
             return "waiting"
-        if all(lane.ended is not None for lane in self._lanes):
+        if all(robot.ended is not None for robot in self._robots):
             return "over"
         if self._steps >= self.task.episode_length:
             return "over"
         return "paused" if self._paused else "moving"
 
     def _may_step(self) -> bool:
-        watched = self._watchers() > 0 or time.monotonic() - self._left < LINGER
+        watched = self._watchers() > 0 or time.monotonic() - self._last_watched < GRACE_PERIOD
         return self._phase() == "moving" and watched
 
     def _run(self) -> None:
         due = time.monotonic()
         while True:
-            with self._changed:
+            with self._condition:
                 if not self._may_step():
-                    self._finished.clear()
-                self._changed.wait_for(lambda: self._stopped or self._may_step())
+                    self._step_times.clear()
+                self._condition.wait_for(lambda: self._stopped or self._may_step())
                 if self._stopped:
                     return
                 self._step()
@@ -253,20 +261,20 @@ class Session:
     def _step(self) -> None:
         try:
             # Alternate the order, since on a busy machine the second player measures as slower.
-            for lane in self._lanes[:: 1 if self._steps % 2 else -1]:
-                lane.step()
+            for robot in self._robots[:: 1 if self._steps % 2 else -1]:
+                robot.step()
         except UserError as error:
             self._failure = str(error)
         self._steps += 1
-        self._finished.append(time.monotonic())
+        self._step_times.append(time.monotonic())
 
     def _publish(self) -> None:
         self._drawn = time.monotonic()
         self._draw(self.frame())
-        self._changed.notify_all()
+        self._condition.notify_all()
 
     def _pace(self) -> float | None:
-        if len(self._finished) < 2:
+        if len(self._step_times) < 2:
             return None
-        gone = self._finished[-1] - self._finished[0]
-        return (len(self._finished) - 1) * self.task.world.control_step / gone
+        elapsed = self._step_times[-1] - self._step_times[0]
+        return (len(self._step_times) - 1) * self.task.world.control_step / elapsed

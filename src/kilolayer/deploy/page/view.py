@@ -21,8 +21,8 @@ TEXT_INTERVAL = 0.2  # seconds of an episode between two updates of the numbers
 # Initial downward angle of the camera, degrees: over open ground, into a maze, and at most.
 OPEN, MAZE, STEEPEST = 40, 65, 70
 WAITING = {
-    True: "Click a place on the floor, or move the sliders, to send the agent there.",
-    False: "Move the sliders, or press New goal, to send the agent there.",
+    True: "Click on the floor, or move the sliders, to set the agent's goal.",
+    False: "Move the sliders, or press New goal, to set the agent's goal.",
 }
 
 
@@ -35,9 +35,9 @@ class View:
     def __init__(self, server: viser.ViserServer, session: Session):
         self.server, self._session, self._ground = server, session, session.ground
         self._note, self._heard = "", ""
-        self._written: tuple[Any, ...] = ()
-        self._mapped: list[float] | None = None
-        self._arranged: list[Any] | None = None
+        self._last_text: tuple[Any, ...] = ()
+        self._mapped_goal: list[float] | None = None
+        self._shown_marks: list[Any] | None = None
         width = float(self._ground.size[0])
         self._figures = [
             Figure(server.scene, player.name, self._ground, np.array([number * GAP * width, 0]))
@@ -51,15 +51,15 @@ class View:
         self._build_panel()
         if self._ground.places:
             server.scene.on_click()(self._clicked)
-        server.on_client_connect(lambda client: session.look())
-        server.on_client_disconnect(lambda client: session.look())
+        server.on_client_connect(lambda client: session.redraw())
+        server.on_client_disconnect(lambda client: session.redraw())
         session.attach(self.draw, lambda: len(server.get_clients()))
 
     def draw(self, frame: Frame) -> None:
         """Update the page to this frame."""
         with self.server.atomic():
-            for figure, lane in zip(self._figures, frame.lanes, strict=True):
-                figure.draw(lane, told=frame.goal is not None)
+            for figure, robot in zip(self._figures, frame.robots, strict=True):
+                figure.draw(robot, has_goal=frame.goal is not None)
             self._show_map(frame)
             self._show_marks()
             self._write(frame)
@@ -78,7 +78,7 @@ class View:
         self._pause.on_update(self._guarded(lambda: session.pause(self._pause.value)))
         self._restart = gui.add_checkbox("Each goal from the start", len(session.players) > 1)
         self._map = gui.add_checkbox("Critic's map", session.has_map, visible=session.has_map)
-        self._map.on_update(self._guarded(session.look))
+        self._map.on_update(self._guarded(session.redraw))
         self._numbers = gui.add_html("")
 
     def _add_slider(self, number: int) -> Any:
@@ -93,10 +93,10 @@ class View:
         start = float(np.clip(self._ground.template[number], low, high))
         label = f"Goal {coordinate.name} ({coordinate.unit})"
         slider = self.server.gui.add_slider(label, low, high, step, start)
-        slider.on_update(self._guarded(lambda: self._send(self._slid())))
+        slider.on_update(self._guarded(lambda: self._send(self._slider_goal())))
         return slider
 
-    def _slid(self) -> np.ndarray:
+    def _slider_goal(self) -> np.ndarray:
         """The goal `[goal]` that the sliders show."""
         goal = self._ground.template.copy()
         for number, slider in self._sliders.items():
@@ -117,18 +117,18 @@ class View:
                 action()
             except UserError as error:
                 self._note = str(error)
-            self._session.look()
+            self._session.redraw()
 
         return run
 
     def _send(self, goal: np.ndarray) -> None:
         if not np.isfinite(goal).all():
             raise UserError("a goal is made of finite numbers.")
-        self._tell_moved(self._session.set_goal(goal, self._restart.value))
+        self._note_if_moved(self._session.set_goal(goal, self._restart.value))
 
-    def _tell_moved(self, moved: bool) -> None:
+    def _note_if_moved(self, moved: bool) -> None:
         if moved:
-            self._note = "No goal can be there: the nearest place that can be reached was taken."
+            self._note = "No goal is allowed there, so the goal is the nearest reachable place."
 
     def _clicked(self, event: viser.SceneClickEvent) -> None:
         """Set the goal's x and y to where the ray of the click meets the floor."""
@@ -139,27 +139,27 @@ class View:
         place = (origin + far * direction)[:2]
         centres = [figure.offset + self._ground.centre for figure in self._figures]
         nearest = np.linalg.norm(place - np.array(centres), axis=-1).argmin()
-        goal = self._slid()
+        goal = self._slider_goal()
         goal[:2] = place - self._figures[nearest].offset
         self._guarded(lambda: self._send(goal))(event)
 
     def _say(self) -> None:
         heard, moved = self._session.say(self._sentence.value, self._restart.value)
-        self._tell_moved(moved)
+        self._note_if_moved(moved)
         names = (coordinate.name for coordinate in self._ground.task.goal.coordinates)
         goal = ", ".join(f"{n} {v:.2f}" for n, v in zip(names, heard.goal, strict=False))
         self._heard = f"Understood: {goal}, confidence {100 * heard.confidence:.0f} %."
         if not heard.familiar:
             self._heard += (
-                f" This is unlike what was learnt; the nearest known sentence is “{heard.nearest}”."
+                f" The sentence is unlike the training sentences; the nearest is “{heard.nearest}”."
             )
 
     def _show_map(self, frame: Frame) -> None:
         shown = self._map.value and frame.goal is not None
         goal = frame.goal.tolist() if shown and frame.goal is not None else None
-        if goal == self._mapped:
+        if goal == self._mapped_goal:
             return
-        self._mapped = goal
+        self._mapped_goal = goal
         values = None if goal is None else self._session.value_map(np.array(goal))
         for figure in self._figures:
             figure.show_map(values)
@@ -168,64 +168,68 @@ class View:
         if self._session.listener is None:
             return
         marks = list(self._session.listener.marks)
-        if marks != self._arranged:
-            self._arranged = marks
+        if marks != self._shown_marks:
+            self._shown_marks = marks
             for figure in self._figures:
                 figure.show_marks(marks)
 
     def _write(self, frame: Frame) -> None:
         """Update status, numbers and sliders, at a rate that stays readable."""
-        told = None if frame.goal is None else tuple(frame.goal.tolist())
-        beat = int(frame.time / TEXT_INTERVAL)
-        written = (frame.phase, frame.episode, told, beat, self._note, self._heard)
-        if written == self._written:
+        goal = None if frame.goal is None else tuple(frame.goal.tolist())
+        interval = int(frame.time / TEXT_INTERVAL)
+        text_key = (frame.phase, frame.episode, goal, interval, self._note, self._heard)
+        if text_key == self._last_text:
             return
-        self._written = written
+        self._last_text = text_key
         sentences = (self._heard, self._note, self._status_of(frame))
         self._status.content = " ".join(sentence for sentence in sentences if sentence)
         self._numbers.content = self._table(frame)
         for number, slider in self._sliders.items():
-            if told is not None:
-                slider.value = round(round(told[number] / slider.step) * slider.step, 6)
+            if goal is not None:
+                slider.value = round(round(goal[number] / slider.step) * slider.step, 6)
 
     def _status_of(self, frame: Frame) -> str:
         reached = [
             player.name
-            for player, lane in zip(self._session.players, frame.lanes, strict=True)
-            if lane.reached is not None
+            for player, robot in zip(self._session.players, frame.robots, strict=True)
+            if robot.reached is not None
         ]
         if frame.failure is not None:
             return frame.failure
         if frame.phase == "waiting":
             return WAITING[self._ground.places]
-        if len(reached) == len(frame.lanes):
+        if len(reached) == len(frame.robots):
             return "Goal reached."
         if frame.phase == "over":
             return "The episode is over."
         if frame.phase == "paused":
             return "Paused."
-        return f"The {' and the '.join(reached)} reached the goal." if reached else "On the way."
+        return (
+            f"The {' and the '.join(reached)} reached the goal."
+            if reached
+            else "The agent moves toward the goal."
+        )
 
     def _table(self, frame: Frame) -> str:
         unit = self._ground.task.goal.coordinates[0].unit
         episode = self._ground.task.episode_length * self._ground.task.world.control_step
         pace = "–" if frame.pace is None else f"{100 * min(frame.pace, 1):.0f} % of real time"
-        lanes, players = frame.lanes, self._session.players
+        robots, players = frame.robots, self._session.players
         latency = [
-            ("–", "–") if lane.latency is None else [f"{ms:.3g} ms" for ms in lane.latency]
-            for lane in lanes
+            ("–", "–") if robot.latency is None else [f"{ms:.3g} ms" for ms in robot.latency]
+            for robot in robots
         ]
         rows = [
             ("", [player.name for player in players]),
             ("", [player.about for player in players]),
-            ("to the goal", [f"{lane.distance:.2f} {unit}" for lane in lanes]),
-            ("reached after", [_seconds(lane.reached) for lane in lanes]),
-            ("time at goal", [_seconds(lane.at_goal) for lane in lanes]),
+            ("to the goal", [f"{robot.distance:.2f} {unit}" for robot in robots]),
+            ("goal reached after", [_seconds(robot.reached) for robot in robots]),
+            ("time at goal", [_seconds(robot.at_goal) for robot in robots]),
             ("median latency", [median for median, _ in latency]),
-            ("99th percentile", [late for _, late in latency]),
+            ("99th percentile", [p99 for _, p99 in latency]),
         ]
-        if any(lane.ended for lane in lanes):
-            rows.append(("ended", [lane.ended or "" for lane in lanes]))
+        if any(robot.ended for robot in robots):
+            rows.append(("ended", [robot.ended or "" for robot in robots]))
         body = "".join(_row(head, cells) for head, cells in rows)
         clock = f"{frame.time:.1f} s of {episode:.1f} s; {pace}"
         style = "margin:0.5em; font-size:0.8em"

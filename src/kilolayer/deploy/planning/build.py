@@ -10,10 +10,10 @@ import numpy as np
 from kilolayer.agents.crl import CRL, Critic
 from kilolayer.agents.registry import task_spec
 from kilolayer.analysis.load import Run
-from kilolayer.deploy.planning.hierarchy import Row, flat_row, hierarchical_row
+from kilolayer.deploy.planning.hierarchy import PlannerScore, flat_row, hierarchical_row
 from kilolayer.deploy.planning.planners import CriticValue, Direct, Interpolation, Planner
 from kilolayer.deploy.planning.proposal import proposal_of
-from kilolayer.deploy.planning.recorded import recorded_steps, well_spread
+from kilolayer.deploy.planning.recorded import farthest_points, recorded_steps
 from kilolayer.deploy.planning.waypoints import build_waypoints
 from kilolayer.deploy.policy import DeployedPolicy, open_policy
 from kilolayer.deploy.score import Scorer
@@ -60,12 +60,12 @@ def build_planner(
         psi = jax.jit(lambda critic, place: critic.goal(place))(critic, place)
         return Interpolation(critic.goal, place, psi, pursuit.chunk)
     observation, place = steps.draw(CANDIDATES, seed)
-    chosen = well_spread(place, nodes)
+    chosen = farthest_points(place, nodes)
     value = CriticValue(controller.agent_state, critic, energy)
     return build_waypoints(value, observation[chosen], place[chosen], pursuit.chunk, display)
 
 
-def for_one(planner: Planner) -> Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
+def for_single_env(planner: Planner) -> Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
     """The compiled planner of one environment: `([observation], [goal], [goal]) -> [chunk,
     goal]`."""
     plan = jax.jit(lambda planner, *rows: planner.plan(*rows))
@@ -86,7 +86,7 @@ def compare_planners(
     episodes: int = 128,
     nodes: int = 64,
     seed: int = 0,
-) -> list[Row]:
+) -> list[PlannerScore]:
     """Score the run's policy and the controller alone, then the controller under each planner.
 
     All use the same starts and goals. Raises UserError as `build_planner` does, before any episode.
@@ -100,7 +100,7 @@ def compare_planners(
     scorer = Scorer(run.task, run.config, episodes, seed)
     alone = [controller] if controller.path == run.path else [open_policy(run.path), controller]
     display.phase("episodes")
-    rows: list[Row] = []
+    rows: list[PlannerScore] = []
     for policy in alone:
         rows.append(flat_row(scorer, policy))
         display.advance(len(rows), len(alone) + len(built), success=rows[-1].scores["success"])
@@ -112,13 +112,13 @@ def compare_planners(
 
 def require_fit(run: Run | DeployedPolicy, controller: DeployedPolicy) -> None:
     """Raises UserError unless the controller's input and output sizes are those of the task."""
-    wanted, found = task_spec(run.task), controller.spec.task
-    if wanted != found:
+    expected, found = task_spec(run.task), controller.spec.task
+    if expected != found:
         raise UserError(
             f"the controller {controller.path} takes observation, action and goal of "
             f"{found.observation_dim}, {found.action_dim} and {found.goal_dim} numbers, and the "
-            f"task {run.task.name} has {wanted.observation_dim}, {wanted.action_dim} and "
-            f"{wanted.goal_dim}: give a policy of the same task."
+            f"task {run.task.name} has {expected.observation_dim}, {expected.action_dim} and "
+            f"{expected.goal_dim}: give a policy of the same task."
         )
 
 

@@ -18,11 +18,11 @@ from kilolayer.runtime.files import write_atomically
 from kilolayer.tasks.base import Task, is_success
 from kilolayer.training.evaluate import (
     Episodes,
-    Playing,
-    Start,
-    begin,
+    EpisodeStart,
+    EpisodeState,
     episode_metrics,
-    play_step,
+    start_episodes,
+    step_episodes,
 )
 from kilolayer.types import Array
 from kilolayer_robot.planning import Pursuit
@@ -37,7 +37,7 @@ class Hierarchy:
     controller: Any
     pursuit: Pursuit
 
-    def run(self, planner: Planner, state: Any, key: Array, start: Start) -> Episodes:
+    def run(self, planner: Planner, state: Any, key: Array, start: EpisodeStart) -> Episodes:
         """Play whole episodes, one from each start. state: the controller's state.
 
         The random keys are those of `kilolayer.training.evaluate.Evaluator`.
@@ -48,27 +48,27 @@ class Hierarchy:
         # The last plan is filled with steps past the end of the episode, which are cut below.
         numbers = jnp.arange(plans * replan) % task.episode_length
         keys = jax.random.split(steps_key, task.episode_length)[numbers].reshape(plans, replan)
-        playing = begin(task, self.physics, start)
+        episodes = start_episodes(task, self.physics, start)
 
-        def follow_plan(playing: Playing, keys: Array) -> tuple[Playing, tuple]:
-            observation = task.observe(playing.physics)
-            achieved, goal = task.achieved_goal(playing.physics), playing.goal
+        def follow_plan(episodes: EpisodeState, keys: Array) -> tuple[EpisodeState, tuple]:
+            observation = task.observe(episodes.physics)
+            achieved, goal = task.achieved_goal(episodes.physics), episodes.goal
             subgoals = planner.plan(observation, achieved, goal)
             step = self._control_step(state, subgoals)
-            begun = (playing, *jnp.zeros((2, goal.shape[0]), jnp.int32))
-            (playing, *_), recorded = jax.lax.scan(step, begun, keys)
-            return playing, recorded
+            carry = (episodes, *jnp.zeros((2, goal.shape[0]), jnp.int32))
+            (episodes, *_), recorded = jax.lax.scan(step, carry, keys)
+            return episodes, recorded
 
-        _, recorded = jax.lax.scan(follow_plan, playing, keys)
-        whole = (leaf.reshape(-1, *leaf.shape[2:])[: task.episode_length] for leaf in recorded)
-        return Episodes(task.achieved_goal(playing.physics), *whole)
+        _, recorded = jax.lax.scan(follow_plan, episodes, keys)
+        steps = (leaf.reshape(-1, *leaf.shape[2:])[: task.episode_length] for leaf in recorded)
+        return Episodes(task.achieved_goal(episodes.physics), *steps)
 
     def _control_step(self, controller_state: Any, subgoals: Array) -> Callable:
         task, act = self.task, self.controller.act
 
         def control_step(carry: tuple, key: Array) -> tuple[tuple, tuple]:
-            playing, index, waited = carry
-            state, goal = playing.physics, playing.goal
+            episodes, index, waited = carry
+            state, goal = episodes.physics, episodes.goal
             subgoal = jnp.take_along_axis(subgoals, index[:, None, None], axis=1)[:, 0]
             achieved = task.achieved_goal(state)
             reached = is_success(task, achieved, subgoal)
@@ -76,8 +76,8 @@ class Hierarchy:
             subgoal = jnp.take_along_axis(subgoals, index[:, None, None], axis=1)[:, 0]
             subgoal = jnp.where(is_success(task, achieved, goal)[:, None], goal, subgoal)
             action = act(controller_state, task.observe(state), subgoal, key, True)
-            playing, seen = play_step(task, self.physics, playing, action)
-            return (playing, index, waited), seen
+            episodes, record = step_episodes(task, self.physics, episodes, action)
+            return (episodes, index, waited), record
 
         return control_step
 
@@ -100,8 +100,8 @@ class Operations:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One way to act: planner name or `flat`, controller, depth, scores and operations."""
+class PlannerScore:
+    """Scores of one planner over a controller. planner: its name, or `flat` without a planner."""
 
     planner: str
     controller: str
@@ -131,26 +131,28 @@ def plan_operations(planner: Planner, policy: DeployedPolicy) -> int:
     return arithmetic(lambda *rows: planner.plan(*rows), observation, goal, goal).flops
 
 
-def flat_row(scorer: Scorer, policy: DeployedPolicy) -> Row:
+def flat_row(scorer: Scorer, policy: DeployedPolicy) -> PlannerScore:
     """The policy alone, with the commanded goal."""
     scores = scorer.scores(policy.agent, policy.agent_state)
     operations = Operations(act_operations(policy))
-    return Row("flat", str(policy.path), policy.spec.torso.depth, scores, operations)
+    return PlannerScore("flat", str(policy.path), policy.spec.torso.depth, scores, operations)
 
 
 def hierarchical_row(
     scorer: Scorer, name: str, planner: Planner, policy: DeployedPolicy, pursuit: Pursuit
-) -> Row:
+) -> PlannerScore:
     """The policy under a planner, with the same starts and goals as the flat rows."""
     hierarchy = Hierarchy(scorer.task, scorer.physics, policy.agent, pursuit)
     episodes = jax.jit(hierarchy.run)(planner, policy.agent_state, scorer.key, scorer.start)
     scores = episode_metrics(scorer.task, episodes)
     plan = plan_operations(planner, policy)
     operations = Operations(act_operations(policy), plan, pursuit.replan)
-    return Row(name, str(policy.path), policy.spec.torso.depth, scores, operations)
+    return PlannerScore(name, str(policy.path), policy.spec.torso.depth, scores, operations)
 
 
-def write_rows(path: Path, rows: list[Row], pursuit: Pursuit, episodes: int, seed: int) -> None:
+def write_rows(
+    path: Path, rows: list[PlannerScore], pursuit: Pursuit, episodes: int, seed: int
+) -> None:
     """Write the rows as one JSON object."""
     content = {
         "pursuit": dataclasses.asdict(pursuit),

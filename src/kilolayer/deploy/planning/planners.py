@@ -91,12 +91,12 @@ class Waypoints(eqx.Module):
     def plan(self, observation: Array, achieved_goal: Array, goal: Array) -> Array:
         batch, nodes = len(goal), len(self.own)
         places = _each(batch, self.place, self.encoding)
-        here = self.value(_across(observation, nodes), *places)
+        from_state = self.value(_across(observation, nodes), *places)
         encoding = self.value.encode(goal)
         (observed,) = _each(batch, self.observation)
-        onward = self.value(observed, _across(goal, nodes), _across(encoding, nodes))
+        from_nodes = self.value(observed, _across(goal, nodes), _across(encoding, nodes))
         direct = self.value(observation, goal, encoding)
-        return subgoals(jnp, self.graph, (here, onward, direct), goal, self.chunk)
+        return subgoals(jnp, self.graph, (from_state, from_nodes, direct), goal, self.chunk)
 
     @property
     def graph(self) -> Graph:

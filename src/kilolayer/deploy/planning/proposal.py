@@ -17,7 +17,7 @@ from kilolayer.agents.optimiser import apply_gradients, init_moments, network_op
 from kilolayer.agents.registry import task_spec
 from kilolayer.analysis.load import Run
 from kilolayer.deploy.planning.planners import Proposal
-from kilolayer.deploy.planning.recorded import Recorded, recorded_steps
+from kilolayer.deploy.planning.recorded import RecordedSteps, recorded_steps
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, open_policy
 from kilolayer.networks.actor import Actor
 from kilolayer.networks.encoders import TorsoSpec
@@ -28,7 +28,7 @@ from kilolayer.types import Array
 TORSO = TorsoSpec(depth=4, width=256)
 UPDATES, BATCH, LEARNING_RATE = 2_000, 256, 1e-3
 # Updates between two progress reports.
-UPDATES_AT_ONCE = 50
+UPDATES_PER_REPORT = 50
 # A coordinate that never changes would divide by zero.
 SMALLEST_SPREAD = 1e-3
 
@@ -52,7 +52,7 @@ def proposal_of(
     newest = checkpoint.latest(run.directory.checkpoints)
     path = run.path / f"proposal-{newest}-{chunk}x{interval}"
     if path.exists():
-        return _opened(open_policy(path), chunk)
+        return _load_proposal(open_policy(path), chunk)
     steps = recorded_steps(run, display)
     chunks = Chunks(chunk, interval, float(run.config.agent.horizon_discount(1.0)))
     spec = proposal_spec(task_spec(run.task), chunk)
@@ -70,7 +70,7 @@ def proposal_spec(task: TaskSpec, chunk: int, torso: TorsoSpec = TORSO) -> Actor
 
 def train_proposal(
     spec: ActorSpec,
-    steps: Recorded,
+    steps: RecordedSteps,
     chunks: Chunks,
     display: ProgressDisplay,
     updates: int = UPDATES,
@@ -93,8 +93,8 @@ def train_proposal(
 
     learn = jax.jit(lambda carry, batches: jax.lax.scan(update, carry, batches))
     carry: Any = (parts, moments)
-    for done in range(0, updates, UPDATES_AT_ONCE):
-        count = min(UPDATES_AT_ONCE, updates - done)
+    for done in range(0, updates, UPDATES_PER_REPORT):
+        count = min(UPDATES_PER_REPORT, updates - done)
         observation, goal, change = draw_chunks(steps, chunks, count * BATCH, generator)
         target = (change / spread).reshape(len(change), -1)
         batches = (
@@ -107,7 +107,7 @@ def train_proposal(
 
 
 def draw_chunks(
-    steps: Recorded, chunks: Chunks, count: int, generator: np.random.Generator
+    steps: RecordedSteps, chunks: Chunks, count: int, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """`(observation [count, observation], hindsight goal [count, goal], change [count, chunk,
     goal])`.
@@ -142,6 +142,6 @@ class _Parts:
     actor: Actor
 
 
-def _opened(policy: DeployedPolicy, chunk: int) -> Proposal:
+def _load_proposal(policy: DeployedPolicy, chunk: int) -> Proposal:
     spread = jnp.asarray(policy.details["spread"], jnp.float32)
     return Proposal(policy.agent_state, spread.reshape(chunk, -1))

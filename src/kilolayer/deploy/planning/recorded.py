@@ -10,16 +10,16 @@ from kilolayer.analysis.load import Run
 from kilolayer.physics.build import build_physics
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.progress import ProgressDisplay
-from kilolayer.training.collect import STEPS_AT_ONCE, noisy
+from kilolayer.training.collect import CHUNK_STEPS, with_noise
 from kilolayer.training.evaluate import evaluation_policy
 from kilolayer.training.rollout import reset, unroll
 
 # Without a buffer: number of environments that play one episode each, and their action noise.
-FRESH_ENVS, FRESH_NOISE = 64, 0.2
+NEW_ENVS, NEW_NOISE = 64, 0.2
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordedSteps:
     """Steps in order of time.
 
     observation `[time, envs, observation]`; achieved_goal `[time, envs, goal]`; episode_step
@@ -35,8 +35,8 @@ class Recorded:
         """For each step, the number of later recorded steps of the same episode, `[time, envs]`."""
         found = np.zeros_like(self.episode_step)
         for time in range(len(found) - 2, -1, -1):
-            goes_on = self.episode_step[time + 1] == self.episode_step[time] + 1
-            found[time] = np.where(goes_on, found[time + 1] + 1, 0)
+            same_episode = self.episode_step[time + 1] == self.episode_step[time] + 1
+            found[time] = np.where(same_episode, found[time + 1] + 1, 0)
         return found
 
     def draw(self, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -46,17 +46,17 @@ class Recorded:
         return self.observation[time, env], self.achieved_goal[time, env]
 
 
-def recorded_steps(run: Run, display: ProgressDisplay, seed: int = 0) -> Recorded:
+def recorded_steps(run: Run, display: ProgressDisplay, seed: int = 0) -> RecordedSteps:
     """The replay buffer of the run's newest checkpoint, or one new episode in each of 64
     environments.
 
     Runs from a dataset and seeds that trained together have no buffer.
     """
     display.phase("recorded")
-    return _kept(run) or _played(run, display, seed)
+    return _from_buffer(run) or _from_new_episodes(run, display, seed)
 
 
-def _kept(run: Run) -> Recorded | None:
+def _from_buffer(run: Run) -> RecordedSteps | None:
     root = run.directory.checkpoints
     newest = checkpoint.latest(root)
     arrays = None if newest is None else checkpoint.stored_arrays(root, newest, checkpoint.LOOP)
@@ -68,32 +68,32 @@ def _kept(run: Run) -> Recorded | None:
     inserted, capacity = int(arrays["0.inserted"]), len(steps[-1])
     oldest = inserted % capacity if inserted > capacity else 0
     in_order = (np.roll(array, -oldest, axis=0)[:inserted] for array in steps)
-    return Recorded(*in_order)
+    return RecordedSteps(*in_order)
 
 
-def _played(run: Run, display: ProgressDisplay, seed: int) -> Recorded:
+def _from_new_episodes(run: Run, display: ProgressDisplay, seed: int) -> RecordedSteps:
     task, config = run.task, run.config
-    physics = build_physics(task.world, FRESH_ENVS, config.physics)
-    policy = noisy(evaluation_policy(run.agent, run.agent_state, samples=1), FRESH_NOISE)
+    physics = build_physics(task.world, NEW_ENVS, config.physics)
+    policy = with_noise(evaluation_policy(run.agent, run.agent_state, samples=1), NEW_NOISE)
     goal_key, env_key, key = jax.random.split(jax.random.key(seed), 3)
-    goal = task.sample_goal(goal_key, FRESH_ENVS, "training")
+    goal = task.sample_goal(goal_key, NEW_ENVS, "training")
     envs = jax.jit(lambda: reset(task, physics, env_key, goal, "training"))()
     play = jax.jit(
-        lambda envs, key: unroll(
-            task, physics, envs, policy, key, STEPS_AT_ONCE, task.episode_length
-        )
+        lambda envs, key: unroll(task, physics, envs, policy, key, CHUNK_STEPS, task.episode_length)
     )
     parts = []
-    count = -(-task.episode_length // STEPS_AT_ONCE)
+    count = -(-task.episode_length // CHUNK_STEPS)
     for index in range(count):
         envs, part, _ = play(envs, jax.random.fold_in(key, index))
         parts.append(jax.device_get(part))
         display.advance(index + 1, count)
     names = ("observation", "achieved_goal", "episode_step")
-    return Recorded(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    return RecordedSteps(
+        *(np.concatenate([getattr(part, name) for part in parts]) for name in names)
+    )
 
 
-def well_spread(places: np.ndarray, count: int) -> np.ndarray:
+def farthest_points(places: np.ndarray, count: int) -> np.ndarray:
     """Indices of `count` well-spread places among `places [n, goal]`, `[count]`.
 
     Farthest-point selection (Gonzalez 1985), starting at the place nearest to the mean. Returns

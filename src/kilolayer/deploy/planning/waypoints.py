@@ -35,21 +35,21 @@ def build_waypoints(
     own = np.diagonal(energy)
     cost = np.maximum(own - energy, SMALLEST_COST)
     limit = slack * connecting_limit(cost)
-    together = _together(cost, limit)
-    if together.sum() < 2:
+    connected = _strongly_connected(cost, limit)
+    if connected.sum() < 2:
         raise UserError(
-            "the recorded steps hold no two places that can be reached from each other, so nothing "
-            "can be planned on them: train longer, or plan with --planner proposal."
+            "the recorded steps contain no two places that can be reached from each other, so the "
+            "waypoint graph is empty: train longer, or plan with --planner proposal."
         )
-    cost = cost[np.ix_(together, together)]
+    cost = cost[np.ix_(connected, connected)]
     # Search backward from each node: the predecessor there is the next node on the path.
     length, following = dijkstra(_edges(cost, limit).T, return_predecessors=True)
     return Waypoints(
         value=value,
-        observation=jnp.asarray(observation[together]),
-        place=jnp.asarray(place[together]),
-        encoding=encoding[together],
-        own=jnp.asarray(own[together]),
+        observation=jnp.asarray(observation[connected]),
+        place=jnp.asarray(place[connected]),
+        encoding=encoding[connected],
+        own=jnp.asarray(own[connected]),
         length=jnp.asarray(length.T, jnp.float32),
         following=jnp.asarray(np.maximum(following.T, 0), jnp.int32),
         limit=jnp.float32(limit),
@@ -64,12 +64,12 @@ def connecting_limit(cost: np.ndarray) -> float:
     low, high = 0, len(limits) - 1
     while low < high:
         middle = (low + high) // 2
-        enough = _together(cost, limits[middle]).mean() >= CONNECTED
+        enough = _strongly_connected(cost, limits[middle]).mean() >= CONNECTED
         low, high = (low, middle) if enough else (middle + 1, high)
     return float(limits[low])
 
 
-def _together(cost: np.ndarray, limit: float) -> np.ndarray:
+def _strongly_connected(cost: np.ndarray, limit: float) -> np.ndarray:
     """Mask of the nodes in the largest set that all reach each other, `[nodes]`."""
     _, labels = connected_components(_edges(cost, limit), connection="strong")
     return labels == np.bincount(labels).argmax()

@@ -13,22 +13,22 @@ from kilolayer.agents.distillation import Distillation, Rate
 from kilolayer.agents.registry import task_spec
 from kilolayer.analysis.load import load
 from kilolayer.config import RunConfig
-from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, Student, is_policy, open_policy
-from kilolayer.deploy.score import FRESH, Scorer, paired
+from kilolayer.deploy.policy import ActorAgent, ActorSpec, DeployedPolicy, is_policy, open_policy
+from kilolayer.deploy.score import NEW_EPISODES, Scorer, compare_paired
 from kilolayer.networks.actor import Actor
 from kilolayer.plan import TrainPlan
 from kilolayer.runtime.mesh import make_mesh
 from kilolayer.runtime.progress import ProgressDisplay
-from kilolayer.runtime.zoo import beside
+from kilolayer.runtime.zoo import default_output
 from kilolayer.settings import Count, Positive, Settings, Share, values_of
-from kilolayer.training.build import physics_on
-from kilolayer.training.step import Trainer, TrainState
+from kilolayer.training.build import sharded_physics
+from kilolayer.training.step import Trainer
 from kilolayer.types import UserError, bad_field
 
 WITH_CRITIC = ("crl", "sac", "sac-her")
 ENVS = 128
 UNROLL_LENGTH = 25  # control steps
-MOST_KEPT = 10_000  # steps of each environment in the buffer
+MAX_BUFFER_STEPS = 10_000  # steps of each environment in the buffer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class Recipe(Settings):
             update_to_data=self.updates_per_step,
             min_replay_steps_per_env=first,
             # DAgger keeps all steps.
-            replay_steps_per_env=min(max(first, self.steps // ENVS + 1), MOST_KEPT),
+            replay_steps_per_env=min(max(first, self.steps // ENVS + 1), MAX_BUFFER_STEPS),
             num_evaluations=1,
         )
 
@@ -119,10 +119,6 @@ def distil(
             )
         steps = (plan.prefill_unrolls + done) * plan.steps_per_unroll
         display.advance(steps, plan.total_steps, KL=divergence)
-    return _distilled(state, divergence, plan)
-
-
-def _distilled(state: TrainState, divergence: float, plan: TrainPlan) -> Distilled:
     updates = plan.training_unrolls * plan.updates_per_unroll
     return Distilled(state.agent.student, divergence, plan.total_steps, updates)
 
@@ -136,7 +132,7 @@ def _trainer(
     start: Actor | None,
 ) -> Trainer:
     """The trainer of ordinary runs, with `Distillation` as the agent."""
-    task, mesh, taught = teacher.task, make_mesh(1), teacher.config.agent
+    task, mesh, teacher_agent = teacher.task, make_mesh(1), teacher.config.agent
     agent = Distillation(
         batch_size=recipe.batch_size,
         teacher=teacher.agent_state,
@@ -144,15 +140,15 @@ def _trainer(
         actor_learning_rate=recipe.learning_rate,
         hindsight_share=recipe.hindsight_share,
         teacher_acts=recipe.teacher_acts,
-        discount=values_of(taught).get("discount", Distillation.discount),
-        absorbing_termination=taught.sampling.absorbing,
+        discount=values_of(teacher_agent).get("discount", Distillation.discount),
+        absorbing_termination=teacher_agent.sampling.absorbing,
         rate_of=critic and critic.rate,
         critic=critic and critic.state,
     )
     config = recipe.config(teacher.config, agent, seed)
     plan = TrainPlan.derive(config, task.episode_length, jax.default_backend())
     agent = agent.on(Problem(student.task, student.torso, student.torso, updates=plan.updates))
-    physics = physics_on(mesh, task.world, config)
+    physics = sharded_physics(mesh, task.world, config)
     return Trainer(config, plan, task, physics, agent, mesh)
 
 
@@ -171,14 +167,14 @@ def critic_of(path: Path) -> Critic:
     """The critic of a run; raises UserError if the run has no critic that rates actions."""
     if is_policy(path):
         raise UserError(
-            f"{path} is a policy on its own, without a critic to weigh by: give the run that it "
-            "stems from, or leave --critic-weighted out."
+            f"{path} is a policy without a critic to weight the loss with: give the run that the "
+            "policy comes from, or omit --critic-weighted."
         )
     run = load(path)
     if run.config.agent_name not in WITH_CRITIC:
         raise UserError(
-            f"the agent {run.config.agent_name} of {path} has no critic of actions to weigh by "
-            f"({', '.join(WITH_CRITIC)} have one): leave --critic-weighted out."
+            f"the agent {run.config.agent_name} of {path} has no critic that rates actions "
+            f"({', '.join(WITH_CRITIC)} have one): omit --critic-weighted."
         )
     return Critic(run.agent.rate, run.agent_state)
 
@@ -203,7 +199,7 @@ def distil_run(
     """
     path, recipe = Path(path), recipe or Recipe()
     if episodes < 2:
-        raise bad_field("episodes", episodes, "an interval needs two at least", 128)
+        raise bad_field("episodes", episodes, "an interval needs at least two", 128)
     teacher = open_policy(path)
     critic = critic_of(path) if recipe.critic_weighted else None
     width = teacher.spec.torso.width
@@ -220,18 +216,20 @@ def distil_run(
         if spec.torso.depth > teacher.spec.torso.depth:
             display.note(
                 f"the student's depth {spec.torso.depth} is more than its teacher's "
-                f"{teacher.spec.torso.depth}: it will not be the faster of the two."
+                f"{teacher.spec.torso.depth}, so the student will not be faster than the teacher."
             )
-    scorer = Scorer(teacher.task, teacher.config, episodes, index=FRESH)
+    scorer = Scorer(teacher.task, teacher.config, episodes, index=NEW_EPISODES)
     display.phase("teacher")
-    of_teacher = scorer.play(teacher.agent, teacher.agent_state)
+    teacher_episodes = scorer.play(teacher.agent, teacher.agent_state)
     made = []
     for number, (spec, seed, place) in enumerate(jobs, start=1):
         if len(jobs) > 1:
             display.note(f"student {number} of {len(jobs)}: {place.name}")
         found = distil(teacher, spec, recipe, seed, display, critic)
         display.phase("score")
-        compared = paired(teacher.task, scorer.play(Student(spec), found.actor), of_teacher)
+        compared = compare_paired(
+            teacher.task, scorer.play(ActorAgent(spec), found.actor), teacher_episodes
+        )
         details = {
             "teacher": str(path),
             "teacher_depth": teacher.spec.torso.depth,
@@ -251,5 +249,5 @@ def distil_run(
 
 
 def _place(path: Path, out: str | Path | None, spec: ActorSpec, seed: int) -> Path:
-    base = beside(path, "policies") if out is None else Path(out)
+    base = default_output(path, "policies") if out is None else Path(out)
     return base / f"distil-depth{spec.torso.depth}-width{spec.torso.width}-seed{seed}"

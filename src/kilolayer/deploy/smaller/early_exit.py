@@ -42,7 +42,7 @@ class EarlyExit:
         self, state: Actor, observation: Array, goal: Array, key: Array, deterministic: bool
     ) -> Array:
         if not deterministic:
-            raise UserError("early exit has a deterministic action alone: use 1 sample.")
+            raise UserError("early exit gives only a deterministic action: use 1 sample.")
         return self.run(state, observation, goal).action
 
     def run(self, actor: Actor, observation: Array, goal: Array) -> Exit:
@@ -53,23 +53,25 @@ class EarlyExit:
         encoder = actor.encoder
         x = encoder.embed(jnp.concatenate([observation, goal], -1))
 
-        def unsettled(carry: tuple) -> Array:
-            index, _, _, quiet, _ = carry
-            return (index < encoder.stack.num_blocks) & jnp.any(quiet < self.patience)
+        def any_active(carry: tuple) -> Array:
+            index, _, _, stable_blocks, _ = carry
+            return (index < encoder.stack.num_blocks) & jnp.any(stable_blocks < self.patience)
 
         def next_block(carry: tuple) -> tuple:
-            index, x, action, quiet, blocks = carry
+            index, x, action, stable_blocks, blocks = carry
             x = encoder.stack.apply_block(index, x)
             new = _action(actor, x)
-            active = quiet < self.patience
-            still = jnp.abs(new - action).max(-1) < self.tolerance
-            quiet = jnp.where(active, jnp.where(still, quiet + 1, 0), quiet)
+            active = stable_blocks < self.patience
+            stable = jnp.abs(new - action).max(-1) < self.tolerance
+            stable_blocks = jnp.where(
+                active, jnp.where(stable, stable_blocks + 1, 0), stable_blocks
+            )
             action = jnp.where(active[:, None], new, action)
-            return index + 1, x, action, quiet, blocks + active
+            return index + 1, x, action, stable_blocks, blocks + active
 
         zeros = jnp.zeros(x.shape[0], jnp.int32)
         carry = (jnp.int32(0), x, _action(actor, x), zeros, zeros)
-        _, _, action, _, blocks = jax.lax.while_loop(unsettled, next_block, carry)
+        _, _, action, _, blocks = jax.lax.while_loop(any_active, next_block, carry)
         return Exit(action, blocks)
 
     def rate(self, state: Actor, observation: Array, action: Array, goal: Array) -> Array:
@@ -95,20 +97,20 @@ class Operations:
             arithmetic(encoder.outputs, stream).flops,
         )
 
-    def whole(self, blocks: float) -> float:
+    def without_exit(self, blocks: float) -> float:
         """Operations of a policy that computes `blocks` blocks and then its output once."""
         return self.embedding + blocks * self.block + self.output
 
-    def exiting(self, blocks: np.ndarray) -> float:
+    def early_exit(self, blocks: np.ndarray) -> float:
         """Mean operations of early exits after these numbers of blocks, each at batch 1.
 
         The output layer runs once before the first block and once after each block.
         """
         return self.embedding + float(np.mean(blocks)) * (self.block + self.output) + self.output
 
-    def exiting_together(self, blocks: np.ndarray) -> float:
+    def early_exit_batch(self, blocks: np.ndarray) -> float:
         """Operations per row of one batch: all rows continue until the last one has settled."""
-        return self.exiting(np.max(blocks))
+        return self.early_exit(np.max(blocks))
 
 
 def _action(actor: Actor, x: Array) -> Array:

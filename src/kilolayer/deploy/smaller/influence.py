@@ -98,9 +98,9 @@ def divergences(actor: Actor, visited: Visited, kept: Sequence[Sequence[int]]) -
 
 @jax.jit
 def _divergences(actor: Actor, visited: Visited, choices: Array) -> Array:
-    whole = actor(*visited)
+    unpruned = actor(*visited)
     return jax.lax.map(
-        lambda keep: gaussian_divergence(whole, select_blocks(actor, keep)(*visited)).mean(),
+        lambda keep: gaussian_divergence(unpruned, select_blocks(actor, keep)(*visited)).mean(),
         choices,
     )
 
@@ -117,7 +117,7 @@ def one_shot(influence: np.ndarray) -> list[list[int]]:
     influence: `[blocks]`.
     """
     order = np.argsort(influence, kind="stable")
-    return [sorted(order[gone:].tolist()) for gone in range(len(order))]
+    return [sorted(order[removed:].tolist()) for removed in range(len(order))]
 
 
 def greedy(actor: Actor, visited: Visited, advance: Callable[[int, int], None]) -> list[list[int]]:

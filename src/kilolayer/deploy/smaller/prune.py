@@ -12,8 +12,8 @@ import jax
 import numpy as np
 
 from kilolayer.analysis.load import Policy
-from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, Student, open_policy
-from kilolayer.deploy.score import FRESH, Paired, Scorer, paired
+from kilolayer.deploy.policy import ActorAgent, ActorSpec, DeployedPolicy, open_policy
+from kilolayer.deploy.score import NEW_EPISODES, PairedScores, Scorer, compare_paired
 from kilolayer.deploy.smaller.distil import Recipe, distil
 from kilolayer.deploy.smaller.influence import (
     Visited,
@@ -27,7 +27,7 @@ from kilolayer.networks.actor import Actor
 from kilolayer.networks.surgery import select_blocks
 from kilolayer.runtime.files import write_atomically
 from kilolayer.runtime.progress import ProgressDisplay
-from kilolayer.runtime.zoo import beside
+from kilolayer.runtime.zoo import default_output
 from kilolayer.types import UserError, bad_field
 
 Order = Literal["greedy", "one-shot"]
@@ -36,13 +36,13 @@ Measure = Literal["divergence", "cosine", "norm"]
 FILE = "prune.json"
 STATES = 1024
 # At most this many points on the curve, since each plays whole episodes.
-MOST_POINTS = 17
+MAX_POINTS = 17
 LATENCY_CALLS = 200
 HEALED_LEARNING_RATE = 3e-4
 
 
 @dataclass(frozen=True)
-class Wish:
+class SelectionRule:
     """How to choose the point to deploy.
 
     keep_score: take the fewest blocks that keep this share of the unpruned policy's score.
@@ -65,7 +65,7 @@ class Point:
     """A policy on the curve.
 
     kept: its blocks, numbered as in the unpruned policy. healed: whether it was distilled after
-    pruning. divergence: KL from the unpruned policy, in nats. latency: median of one action, ms.
+    builder. divergence: KL from the unpruned policy, in nats. latency: median of one action, ms.
     """
 
     order: Order
@@ -86,7 +86,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """All measurements of a pruning. points[0] is the unpruned policy.
+    """All measurements of a builder. points[0] is the unpruned policy.
 
     chosen: index of the chosen point. states: number of states that the influence was measured on.
     fresh: the chosen point and the unpruned policy, scored on as many new episodes that did not
@@ -98,11 +98,11 @@ class Curve:
     episodes: int
     states: int
     heal_steps: int
-    wish: Wish
+    wish: SelectionRule
     influence: dict[str, list[float]]
     points: list[Point]
     chosen: int
-    fresh: Paired
+    fresh: PairedScores
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
@@ -118,7 +118,7 @@ class Pruned:
 
 def prune_run(
     path: str | Path,
-    wish: Wish | None = None,
+    wish: SelectionRule | None = None,
     orders: Sequence[Order] = ("greedy",),
     measure: Measure = "divergence",
     heal_steps: int = 0,
@@ -134,30 +134,33 @@ def prune_run(
     measure: the influence that sorts the one-shot order. heal_steps: environment steps of a
     distillation after pruning; if not 0, the curve has each pruned point with and without it. out:
     the policy directory to write. Default: `policies/prune` in the given directory. Raises
-    UserError if no point meets the wish.
+    UserError if no point meets the rule.
     """
-    path, wish = Path(path), wish or Wish()
-    out = Path(out) if out is not None else beside(path, "policies") / "prune"
+    path, wish = Path(path), wish or SelectionRule()
+    out = Path(out) if out is not None else default_output(path, "policies") / "prune"
     wish.check()
     if out.exists():
         raise bad_field("out", str(out), "it exists already, choose another")
     if episodes < 2:
-        raise bad_field("episodes", episodes, "an interval needs two at least", 128)
+        raise bad_field("episodes", episodes, "an interval needs at least two", 128)
     if heal_steps < 0:
-        raise bad_field("heal_steps", heal_steps, "it counts what is played", 0)
-    whole = open_policy(path)
-    pruning = _Pruning(whole, episodes, seed, display)
-    counts = point_counts(whole.spec.torso.num_blocks)
+        raise bad_field("heal_steps", heal_steps, "it must be 0 or more environment steps", 0)
+    unpruned = open_policy(path)
+    builder = _CurveBuilder(unpruned, episodes, seed, display)
+    counts = point_counts(unpruned.spec.torso.num_blocks)
     if len(counts) < 2:
-        raise UserError(f"the policy in {path} has a single block, which cannot go: distil it.")
-    latencies = pruning.latencies(counts)
+        raise UserError(
+            f"the policy in {path} has a single block, which cannot be removed: use "
+            "`kilolayer distil`."
+        )
+    latencies = builder.latencies(counts)
     if wish.target_latency is not None:
         _require_reachable(wish.target_latency, latencies)
     display.phase("influence")
-    visited = visited_states(whole, STATES, seed)
-    influence = block_influence(whole.agent_state, visited)
-    choices = pruning.choices(orders, getattr(influence, measure), visited)
-    found = pruning.curve(choices, latencies, visited, heal_steps)
+    visited = visited_states(unpruned, STATES, seed)
+    influence = block_influence(unpruned.agent_state, visited)
+    choices = builder.choices(orders, getattr(influence, measure), visited)
+    found = builder.curve(choices, latencies, visited, heal_steps)
     points = [point for point, _ in found]
     chosen = choose(points, wish)
     display.phase("fresh episodes")
@@ -171,38 +174,38 @@ def prune_run(
         influence={name: array.tolist() for name, array in influence._asdict().items()},
         points=points,
         chosen=chosen,
-        fresh=pruning.on_fresh_episodes(points[chosen], found[chosen][1]),
+        fresh=builder.on_new_episodes(points[chosen], found[chosen][1]),
     )
-    return Pruned(_write(whole, curve, found[chosen][1], out), curve)
+    return Pruned(_write(unpruned, curve, found[chosen][1], out), curve)
 
 
 def point_counts(blocks: int) -> list[int]:
     """Number of blocks that each point of the curve keeps, from all to one."""
-    counts = np.linspace(blocks, 1, min(blocks, MOST_POINTS)).round().astype(int)
+    counts = np.linspace(blocks, 1, min(blocks, MAX_POINTS)).round().astype(int)
     return counts.tolist()
 
 
-def choose(points: Sequence[Point], wish: Wish) -> int:
-    """The index of the point that meets the wish; the first point is the unpruned policy.
+def choose(points: Sequence[Point], wish: SelectionRule) -> int:
+    """The index of the point that meets the rule; the first point is the unpruned policy.
 
     Raises UserError if the unpruned policy never reaches its goal, since it has no score to keep.
     """
-    whole = points[0].score
-    if whole <= 0:
+    unpruned = points[0].score
+    if unpruned <= 0:
         raise UserError(
-            "the policy is never at its goal, so it has no score to keep: train longer."
+            "the policy never reaches its goal, so it has no score to keep: train longer."
         )
     if wish.target_latency is not None:
         meets = [n for n, point in enumerate(points) if point.latency <= wish.target_latency]
         return max(meets, key=lambda n: (points[n].score, -points[n].blocks))
-    meets = [n for n, point in enumerate(points) if point.score >= wish.keep_score * whole]
+    meets = [n for n, point in enumerate(points) if point.score >= wish.keep_score * unpruned]
     return min(meets, key=lambda n: (points[n].blocks, -points[n].score))
 
 
-def pruned_spec(whole: ActorSpec, blocks: int) -> ActorSpec:
+def pruned_spec(spec: ActorSpec, blocks: int) -> ActorSpec:
     """The spec of a policy with `blocks` blocks left. The residual branches keep their scale."""
-    depth = blocks * whole.torso.layers_per_block
-    return dataclasses.replace(whole, torso=dataclasses.replace(whole.torso, depth=depth))
+    depth = blocks * spec.torso.layers_per_block
+    return dataclasses.replace(spec, torso=dataclasses.replace(spec.torso, depth=depth))
 
 
 def latency(actor: Actor, spec: ActorSpec, calls: int = LATENCY_CALLS) -> float:
@@ -210,7 +213,7 @@ def latency(actor: Actor, spec: ActorSpec, calls: int = LATENCY_CALLS) -> float:
 
     Inputs and output are numpy arrays, as in a control loop.
     """
-    policy = Policy(Student(spec), actor, spec.task)
+    policy = Policy(ActorAgent(spec), actor, spec.task)
     observation = np.zeros(spec.task.observation_dim, np.float32)
     goal = np.zeros(spec.task.goal_dim, np.float32)
     seconds = []
@@ -223,8 +226,8 @@ def latency(actor: Actor, spec: ActorSpec, calls: int = LATENCY_CALLS) -> float:
 
 
 @dataclass(frozen=True)
-class _Pruning:
-    whole: DeployedPolicy
+class _CurveBuilder:
+    unpruned: DeployedPolicy
     episodes: int
     seed: int
     display: ProgressDisplay
@@ -234,8 +237,8 @@ class _Pruning:
         self.display.phase("latency")
         found = {}
         for done, count in enumerate(counts, start=1):
-            actor = select_blocks(self.whole.agent_state, range(count))
-            found[count] = latency(actor, pruned_spec(self.whole.spec, count))
+            actor = select_blocks(self.unpruned.agent_state, range(count))
+            found[count] = latency(actor, pruned_spec(self.unpruned.spec, count))
             self.display.advance(done, len(counts), ms=found[count])
         return found
 
@@ -243,7 +246,7 @@ class _Pruning:
         self, orders: Sequence[Order], influence: np.ndarray, visited: Visited
     ) -> list[tuple[Order, list[int]]]:
         """The blocks to keep, for each order and each number of blocks."""
-        actor, choices = self.whole.agent_state, []
+        actor, choices = self.unpruned.agent_state, []
         for order in dict.fromkeys(orders):
             if order == "greedy":
                 self.display.phase("greedy")
@@ -262,7 +265,7 @@ class _Pruning:
     ) -> list[tuple[Point, Actor]]:
         """Every point with its actor, for the block counts in `latencies`."""
         choices = [(order, kept) for order, kept in choices if len(kept) in latencies]
-        scorer = Scorer(self.whole.task, self.whole.config, self.episodes, self.seed)
+        scorer = Scorer(self.unpruned.task, self.unpruned.config, self.episodes, self.seed)
         # Different orders share many choices, so each choice is measured once.
         measured: dict[tuple[int, ...], list[tuple[Point, Actor]]] = {}
         found: list[tuple[Point, Actor]] = []
@@ -271,7 +274,7 @@ class _Pruning:
             self.display.advance(done, len(choices), blocks=len(kept))
             if tuple(kept) not in measured:
                 point = Point(order, kept, False, 0.0, latencies[len(kept)], {})
-                measured[tuple(kept)] = list(self._measured(point, scorer, visited, heal_steps))
+                measured[tuple(kept)] = list(self._points(point, scorer, visited, heal_steps))
             found += [
                 (dataclasses.replace(point, order=order), actor)
                 for point, actor in measured[tuple(kept)]
@@ -279,32 +282,35 @@ class _Pruning:
         self.display.advance(len(choices), len(choices))
         return found
 
-    def on_fresh_episodes(self, point: Point, actor: Actor) -> Paired:
+    def on_new_episodes(self, point: Point, actor: Actor) -> PairedScores:
         """Score the point and the unpruned policy on episodes that did not select the point."""
-        whole = self.whole
-        scorer = Scorer(whole.task, whole.config, self.episodes, self.seed, FRESH)
-        ours = scorer.play(Student(pruned_spec(whole.spec, point.blocks)), actor)
-        return paired(whole.task, ours, scorer.play(whole.agent, whole.agent_state))
+        unpruned = self.unpruned
+        scorer = Scorer(unpruned.task, unpruned.config, self.episodes, self.seed, NEW_EPISODES)
+        ours = scorer.play(ActorAgent(pruned_spec(unpruned.spec, point.blocks)), actor)
+        baseline = scorer.play(unpruned.agent, unpruned.agent_state)
+        return compare_paired(unpruned.task, ours, baseline)
 
-    def _measured(
+    def _points(
         self, point: Point, scorer: Scorer, visited: Visited, heal_steps: int
     ) -> Iterator[tuple[Point, Actor]]:
         """The point with its divergence and scores, then the distilled point if there is one."""
-        whole, spec = self.whole.agent_state, pruned_spec(self.whole.spec, point.blocks)
+        teacher, spec = self.unpruned.agent_state, pruned_spec(self.unpruned.spec, point.blocks)
 
         def measure(actor: Actor, healed: bool) -> tuple[Point, Actor]:
-            scores = scorer.scores(Student(spec), actor)
-            far = float(_divergence(whole, actor, visited))
-            return dataclasses.replace(point, healed=healed, divergence=far, scores=scores), actor
+            scores = scorer.scores(ActorAgent(spec), actor)
+            divergence = float(_divergence(teacher, actor, visited))
+            return dataclasses.replace(
+                point, healed=healed, divergence=divergence, scores=scores
+            ), actor
 
-        actor = select_blocks(whole, point.kept)
+        actor = select_blocks(teacher, point.kept)
         yield measure(actor, healed=False)
-        if heal_steps and point.blocks < self.whole.spec.torso.num_blocks:
-            yield measure(self._healed(actor, spec, heal_steps), healed=True)
+        if heal_steps and point.blocks < self.unpruned.spec.torso.num_blocks:
+            yield measure(self._distilled(actor, spec, heal_steps), healed=True)
 
-    def _healed(self, actor: Actor, spec: ActorSpec, steps: int) -> Actor:
+    def _distilled(self, actor: Actor, spec: ActorSpec, steps: int) -> Actor:
         recipe = Recipe(steps=steps, learning_rate=HEALED_LEARNING_RATE, teacher_acts=0.0)
-        return distil(self.whole, spec, recipe, self.seed, self.display, start=actor).actor
+        return distil(self.unpruned, spec, recipe, self.seed, self.display, start=actor).actor
 
 
 @jax.jit
@@ -317,13 +323,12 @@ def _require_reachable(target: float, latencies: dict[int, float]) -> None:
     smallest = min(latencies, key=lambda count: latencies[count])
     if latencies[smallest] > target:
         raise UserError(
-            f"target_latency = {target} ms is met by no part of this policy on this machine: the "
-            f"smallest reached is {latencies[smallest]:.3g} ms, with {smallest} of "
-            f"{max(latencies)} blocks."
+            f"target_latency = {target} ms cannot be met on this machine: the smallest latency is "
+            f"{latencies[smallest]:.3g} ms, with {smallest} of {max(latencies)} blocks."
         )
 
 
-def _write(whole: DeployedPolicy, curve: Curve, actor: Actor, out: Path) -> DeployedPolicy:
+def _write(unpruned: DeployedPolicy, curve: Curve, actor: Actor, out: Path) -> DeployedPolicy:
     point = curve.points[curve.chosen]
     details: dict[str, Any] = {
         "teacher": curve.teacher,
@@ -337,7 +342,7 @@ def _write(whole: DeployedPolicy, curve: Curve, actor: Actor, out: Path) -> Depl
         "episodes": curve.episodes,
         "heal_steps": curve.heal_steps,
     }
-    spec = pruned_spec(whole.spec, point.blocks)
-    policy = DeployedPolicy(out, whole.config, spec, actor, "prune", details).save(out)
+    spec = pruned_spec(unpruned.spec, point.blocks)
+    policy = DeployedPolicy(out, unpruned.config, spec, actor, "prune", details).save(out)
     write_atomically(out / FILE, curve.to_json())
     return policy

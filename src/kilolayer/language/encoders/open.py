@@ -64,7 +64,7 @@ def open_encoder(name: str, allow_download: bool = False) -> Encoder:
     is_folder = os.path.isdir(folder)
     if name == "minilm":
         return open_minilm()
-    if is_folder and DIRECTORY.is_one(folder):
+    if is_folder and DIRECTORY.exists(folder):
         return open_own(Path(folder))
     if not is_folder and "+" in name:
         halves = name.split("+")

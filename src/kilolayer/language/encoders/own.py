@@ -121,7 +121,7 @@ def open_own(path: str | Path) -> OwnEncoder:
         count = len(vocabulary.words)
         like = jax.eval_shape(lambda: OwnNetwork.init(jax.random.key(0), sizes, count))
     except (KeyError, TypeError) as error:
-        raise DIRECTORY.broken(path, error) from error
+        raise DIRECTORY.damaged(path, error) from error
     network = DIRECTORY.fill(like, path)
     return OwnEncoder(str(path), network, vocabulary, sizes, card.get("details") or {})
 

@@ -25,7 +25,7 @@ class GymnasiumRobot:
     achieved goal in its flattened observation; the loop then needs a goal. module: imported first,
     for environments that it registers. seed: of the first reset. Actions in [-1, 1] span the
     environment's range; the safe action is the middle of the range. After an episode ends, the next
-    one begins, as a new errand. Raises UserError for an environment that does not fit.
+    one begins, with a new `errand`. Raises UserError for an environment that does not fit.
     """
 
     def __init__(
@@ -73,8 +73,8 @@ class GymnasiumRobot:
             return Sensed(*(np.ravel(observation[part]) for part in PARTS), errand=self.episodes)
         if self._achieved is None:
             raise UserError(
-                "the environment's observation has no achieved_goal: say with achieved=[...] which "
-                "of its numbers are the goal that was achieved."
+                "the environment's observation has no achieved_goal: give the indices of the "
+                "achieved goal with achieved=[...]."
             )
         found: Any = gymnasium.spaces.flatten(self.env.observation_space, observation)
         flat = np.ravel(found)

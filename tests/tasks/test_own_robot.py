@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kilolayer.physics.native import NativePhysics
-from kilolayer.tasks import own
+from kilolayer.tasks import own_robot
 from kilolayer.tasks.choice import TaskChoice
 from kilolayer.tasks.coordinates import position_names, sensor_names, velocity_names
 from kilolayer.tasks.motion import Motion
@@ -85,9 +85,9 @@ def write(tmp_path, monkeypatch):
     return write
 
 
-def arm(write, text: str = ARM, **options) -> own.OwnRobot:
+def arm(write, text: str = ARM, **options) -> own_robot.OwnRobot:
     task = task_of(TaskChoice(mjcf=write(text), **{"goal_site": "tip", **options}))
-    assert isinstance(task, own.OwnRobot)
+    assert isinstance(task, own_robot.OwnRobot)
     return task
 
 
@@ -145,35 +145,35 @@ def test_every_number_has_a_name_and_a_unit(write):
 
 def test_goals_are_places_that_random_motion_visited(write):
     task, again = arm(write), arm(write)
-    np.testing.assert_array_equal(task.places, again.places)
-    assert len(np.unique(task.places, axis=0)) == len(task.places) == own.PLACES
+    np.testing.assert_array_equal(task.positions, again.positions)
+    assert len(np.unique(task.positions, axis=0)) == len(task.positions) == own_robot.MAX_GOALS
     goals = np.asarray(task.sample_goal(jax.random.key(0), 500, "training"))
     assert {tuple(goal) for goal in goals} <= {
-        tuple(place) for place in task.places.astype(np.float32)
+        tuple(place) for place in task.positions.astype(np.float32)
     }
     # In reach: 1.5 m when stretched, hypot(1 + cos 2 / 2, sin 2 / 2) when bent as far as it goes.
     distance = np.linalg.norm(goals[:, :2], axis=-1)
     assert 0.85 < distance.min() < 1.0 < 1.4 < distance.max() < 1.51
     np.testing.assert_allclose(goals[:, 2], 0.2, atol=1e-5)
-    diagonal = np.linalg.norm(task.places.max(0) - task.places.min(0))
+    diagonal = np.linalg.norm(task.positions.max(0) - task.positions.min(0))
     assert task.goal.radius == pytest.approx(0.05 * diagonal)
     assert task.goal.easy_radius == 2 * task.goal.radius
 
 
 def test_goals_are_never_taken_from_an_environment_that_diverged(write, monkeypatch):
     """World 0 breaks half-way; what it visited before, 9 m up, does not count either."""
-    play = own.random_motion
+    play = own_robot.random_motion
 
     def diverging(*arguments) -> Motion:
         motion = play(*arguments)
         achieved = motion.achieved.at[:50, 0, 2].set(9.0).at[50:, 0].set(jnp.nan)
         return Motion(motion.observation, achieved, motion.goal, motion.alive)
 
-    monkeypatch.setattr(own, "PLACES", own.ENVS * own.STEPS)  # all of them
-    monkeypatch.setattr(own, "random_motion", diverging)
-    places = arm(write).places
-    assert places.shape == ((own.ENVS - 1) * own.STEPS, 3)
-    np.testing.assert_allclose(places[:, 2], 0.2, atol=1e-5)
+    monkeypatch.setattr(own_robot, "MAX_GOALS", own_robot.ENVS * own_robot.STEPS)  # all of them
+    monkeypatch.setattr(own_robot, "random_motion", diverging)
+    positions = arm(write).positions
+    assert positions.shape == ((own_robot.ENVS - 1) * own_robot.STEPS, 3)
+    np.testing.assert_allclose(positions[:, 2], 0.2, atol=1e-5)
 
 
 def test_goals_of_a_box_lie_in_it(write):
@@ -294,7 +294,7 @@ NO_ACTUATORS = ARM.replace("<motor", "<!--<motor").replace("</actuator>", "--></
         (ARM, {"control_step": 0.025}, r"control_step = 0.025 .*time step of 0.01 s.* is 0.02\."),
         (ARM, {"control_step": -1.0}, r"control_step = -1.0 .* is 0.01\."),
         (ARM, {"control_step": math.inf}, r"control_step = inf is not allowed"),
-        (DIVERGES, {}, r"robot robot diverges under random controls in every world"),
+        (DIVERGES, {}, r"robot robot diverges under random controls in every environment"),
         (STUCK, {}, r"tip does not move under random controls.*--goal-box"),
     ],
 )  # fmt: skip

@@ -25,7 +25,7 @@ REPLAN_EVERY = 20  # control steps
 
 
 @dataclass(frozen=True)
-class Player:
+class NamedPolicy:
     """A policy with its name, such as `student`, and a short description."""
 
     name: str
@@ -33,7 +33,7 @@ class Player:
     controller: Controller
 
 
-class Situation(eqx.Module):
+class EnvSnapshot(eqx.Module):
     """One environment after a control step. Only the physics state has an axis of environments."""
 
     physics: PhysicsState
@@ -50,32 +50,33 @@ class Simulator:
     def __init__(self, task: Task):
         physics = build_physics(task.world, 1)
 
-        def sense(state: PhysicsState, goal: Array) -> Situation:
+        def sense(state: PhysicsState, goal: Array) -> EnvSnapshot:
             achieved, goal = task.achieved_goal(state), task.current_goal(state, goal)
             observation, distance = task.observe(state), task.distance(achieved, goal)
             ended = has_ended(task, state)
-            return Situation(state, goal[0], observation[0], achieved[0], distance[0], ended[0])
+            return EnvSnapshot(state, goal[0], observation[0], achieved[0], distance[0], ended[0])
 
-        def begin(key: Array, goal: Array) -> Situation:
+        def begin(key: Array, goal: Array) -> EnvSnapshot:
             return sense(physics.init(*task.reset(key, goal[None], "evaluation")), goal[None])
 
-        def advance(situation: Situation, action: Array) -> Situation:
-            state = physics.step(situation.physics, action[None])
-            return sense(state, situation.goal[None])
+        def advance(snapshot: EnvSnapshot, action: Array) -> EnvSnapshot:
+            state = physics.step(snapshot.physics, action[None])
+            return sense(state, snapshot.goal[None])
 
-        def tell(situation: Situation, goal: Array) -> Situation:
-            return sense(situation.physics, goal[None])
+        def set_goal(snapshot: EnvSnapshot, goal: Array) -> EnvSnapshot:
+            return sense(snapshot.physics, goal[None])
 
-        self.begin, self.advance, self.tell = jax.jit(begin), jax.jit(advance), jax.jit(tell)
+        self.begin, self.advance = jax.jit(begin), jax.jit(advance)
+        self.set_goal = jax.jit(set_goal)
         self.distance = jax.jit(task.distance)
 
 
 @dataclass(frozen=True)
-class LaneFrame:
+class RobotFrame:
     """The visible state of a player.
 
-    qpos `[nq]`; achieved, goal `[goal]`; subgoals `[m, goal]`, in order. way `[steps + 1, 3]`: path
-    of the point that should reach the goal, since the start. distance: to the goal, in the goal's
+    qpos `[nq]`; achieved, goal `[goal]`; subgoals `[m, goal]`, in order. path `[steps + 1, 3]`: of
+    the point that should reach the goal, since the start. distance: to the goal, in the goal's
     unit. reached: seconds until the goal was first reached. at_goal: seconds within the success
     radius. ended: why the episode ended early. latency: median and 99th percentile of the policy's
     newest calls, ms.
@@ -85,7 +86,7 @@ class LaneFrame:
     achieved: np.ndarray
     goal: np.ndarray
     subgoals: np.ndarray
-    way: np.ndarray
+    path: np.ndarray
     distance: float
     reached: float | None
     at_goal: float
@@ -93,7 +94,7 @@ class LaneFrame:
     latency: tuple[float, float] | None
 
 
-class Lane:
+class RobotSimulation:
     """A player's robot and its record since the current goal was set.
 
     planner: if given, the player heads for the first subgoal that it has not reached.
@@ -101,7 +102,7 @@ class Lane:
 
     def __init__(
         self,
-        player: Player,
+        player: NamedPolicy,
         task: Task,
         simulator: Simulator,
         planner: Planner | None,
@@ -110,51 +111,51 @@ class Lane:
         self._planner = planner
         self._latencies: deque[float] = deque(maxlen=LATENCIES)
 
-    def begin(self, situation: Situation) -> None:
-        """Start from this situation with an empty record."""
-        self._way: list[np.ndarray] = []
-        self._enter(situation)
-        self._forget()
+    def begin(self, snapshot: EnvSnapshot) -> None:
+        """Start from this state with an empty record."""
+        self._path: list[np.ndarray] = []
+        self._append(snapshot)
+        self._reset_record()
 
-    def tell(self, goal: np.ndarray) -> None:
+    def set_goal(self, goal: np.ndarray) -> None:
         """Set a new goal `[goal]`; the robot continues from its current state."""
-        self._enter(self._simulator.tell(self.situation, jnp.asarray(goal)))
-        self._forget()
+        self._append(self._simulator.set_goal(self.snapshot, jnp.asarray(goal)))
+        self._reset_record()
 
-    def _forget(self) -> None:
+    def _reset_record(self) -> None:
         self._steps = 0
         self._reached: int | None = None
         self._at_goal = 0
         self.ended: str | None = None
         self._subgoals = np.zeros((0, self._task.goal.dim), np.float32)
 
-    def _enter(self, situation: Situation) -> None:
-        self.situation = situation
-        self._way.append(self._task.goal_points(np.asarray(situation.achieved))[0])
+    def _append(self, snapshot: EnvSnapshot) -> None:
+        self.snapshot = snapshot
+        self._path.append(self._task.goal_points(np.asarray(snapshot.achieved))[0])
 
     def step(self) -> None:
         """Take one control step, or none if the episode has ended."""
         if self.ended is not None:
             return
-        observation = np.asarray(self.situation.observation)
+        observation = np.asarray(self.snapshot.observation)
         goal = self._next_goal(observation)
-        began = time.perf_counter()
+        start = time.perf_counter()
         action = self.player.controller(observation, goal)
-        self._latencies.append(time.perf_counter() - began)
-        situation = self._simulator.advance(self.situation, jnp.asarray(action))
+        self._latencies.append(time.perf_counter() - start)
+        snapshot = self._simulator.advance(self.snapshot, jnp.asarray(action))
         self._steps += 1
-        if not np.isfinite(situation.observation).all():
+        if not np.isfinite(snapshot.observation).all():
             self.ended = "the simulation diverged"
             return
-        self._enter(situation)
-        if situation.terminated:
-            self.ended = "the episode ended early, as in a fall"
-        elif situation.distance < self._task.goal.radius:
+        self._append(snapshot)
+        if snapshot.terminated:
+            self.ended = "the episode terminated, for example by a fall"
+        elif snapshot.distance < self._task.goal.radius:
             self._at_goal += 1
             self._reached = self._reached or self._steps
 
     def _next_goal(self, observation: np.ndarray) -> np.ndarray:
-        goal, achieved = np.asarray(self.situation.goal), np.asarray(self.situation.achieved)
+        goal, achieved = np.asarray(self.snapshot.goal), np.asarray(self.snapshot.achieved)
         if self._planner is None:
             return goal
         if self._steps % REPLAN_EVERY == 0:
@@ -174,23 +175,23 @@ class Lane:
 
     def warm_up(self) -> None:
         """Compile all functions before the first visible step."""
-        self.tell(np.asarray(self.situation.goal))
+        self.set_goal(np.asarray(self.snapshot.goal))
         self.step()
         self._latencies.clear()
 
-    def frame(self) -> LaneFrame:
-        second, situation = self._task.world.control_step, self.situation
+    def frame(self) -> RobotFrame:
+        second, snapshot = self._task.world.control_step, self.snapshot
         latency = None
         if self._latencies:
-            median, late = 1e3 * np.percentile(np.array(self._latencies), [50, 99])
-            latency = float(median), float(late)
-        return LaneFrame(
-            qpos=np.asarray(situation.physics.qpos, np.float64)[0],
-            achieved=np.asarray(situation.achieved),
-            goal=np.asarray(situation.goal),
+            median, p99 = 1e3 * np.percentile(np.array(self._latencies), [50, 99])
+            latency = float(median), float(p99)
+        return RobotFrame(
+            qpos=np.asarray(snapshot.physics.qpos, np.float64)[0],
+            achieved=np.asarray(snapshot.achieved),
+            goal=np.asarray(snapshot.goal),
             subgoals=self._subgoals,
-            way=np.stack(self._way),
-            distance=float(situation.distance),
+            path=np.stack(self._path),
+            distance=float(snapshot.distance),
             reached=None if self._reached is None else self._reached * second,
             at_goal=self._at_goal * second,
             ended=self.ended,

@@ -53,7 +53,7 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Exhibit:
+class ZooEntry:
     """A policy of the zoo, as its card describes it. bytes: total size of its two files."""
 
     name: str
@@ -95,12 +95,12 @@ def section(score: Score, training: Training, licence: str) -> dict[str, Any]:
     }
 
 
-def exhibits() -> list[Exhibit]:
+def zoo_entries() -> list[ZooEntry]:
     """All policies of the zoo, sorted by name; raises UserError if a policy's files are damaged."""
-    return [open_exhibit(path) for path in zoo_directories().values()]
+    return [open_zoo_entry(path) for path in zoo_directories().values()]
 
 
-def open_exhibit(path: Path) -> Exhibit:
+def open_zoo_entry(path: Path) -> ZooEntry:
     """Read the card of one policy; raises UserError if it lacks a field of the zoo's section."""
     card, source = DIRECTORY.card(path), str(path / DIRECTORY.card_name)
     try:
@@ -115,7 +115,7 @@ def open_exhibit(path: Path) -> Exhibit:
             score[name] = Estimate(**score[name], seeds=score["episodes"])
         training["commands"] = tuple(training["commands"])
         torso = card["actor"]["torso"]
-        return Exhibit(
+        return ZooEntry(
             name=path.name,
             path=path,
             task=RunConfig.from_json(json.dumps(card["config"]), source).task.name,
@@ -127,7 +127,7 @@ def open_exhibit(path: Path) -> Exhibit:
             licence=values["licence"],
         )
     except (KeyError, TypeError) as error:
-        raise DIRECTORY.broken(path, error) from error
+        raise DIRECTORY.damaged(path, error) from error
 
 
 def size_of(path: Path) -> int:
@@ -136,7 +136,7 @@ def size_of(path: Path) -> int:
     return sum((path / name).stat().st_size for name in names)
 
 
-def brief(estimate: Estimate, digits: int) -> str:
+def interval_text(estimate: Estimate, digits: int) -> str:
     """`value (low to high)`."""
     value, low, high = (
         f"{number:,.{digits}f}" for number in (estimate.value, estimate.low, estimate.high)

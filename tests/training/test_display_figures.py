@@ -4,8 +4,8 @@ from kilolayer.config import run_config
 from kilolayer.plan import TrainPlan
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime.tracking import CompositeTracker
+from kilolayer.training.display_figures import display_figures
 from kilolayer.training.members import Member
-from kilolayer.training.standing import standing
 
 CONFIG = run_config(
     total_steps=1200,
@@ -29,19 +29,19 @@ def members(tmp_path, *success: float) -> list[Member]:
 def test_the_figures_of_a_round(tmp_path):
     plan = TrainPlan.derive(CONFIG, 100)
     assert (plan.prefill_unrolls, plan.evaluate_after) == (2, (5, 10))
-    figures = standing(plan, members(tmp_path, 0.5), 4, 2.0)
+    figures = display_figures(plan, members(tmp_path, 0.5), 4, 2.0)
     # 100 environment steps and 10 updates in 2 seconds; the evaluation is due after round 7.
     assert figures == {"steps/s": 50.0, "updates/s": 5.0, "success": 0.5, "evaluation": "in 6 s"}
-    assert standing(plan, members(tmp_path, 0.5), 7, 2.0)["evaluation"] == "now"
-    assert standing(plan, members(tmp_path, 0.5), 8, 2.0)["evaluation"] == "in 8 s"
+    assert display_figures(plan, members(tmp_path, 0.5), 7, 2.0)["evaluation"] == "now"
+    assert display_figures(plan, members(tmp_path, 0.5), 8, 2.0)["evaluation"] == "in 8 s"
 
 
 def test_several_seeds_show_their_mean_score_and_their_speed_together(tmp_path):
-    figures = standing(TrainPlan.derive(CONFIG, 100), members(tmp_path, 0.25, 0.75), 4, 2.0)
+    figures = display_figures(TrainPlan.derive(CONFIG, 100), members(tmp_path, 0.25, 0.75), 4, 2.0)
     assert (figures["success"], figures["steps/s"]) == (0.5, 100.0)
 
 
 def test_before_the_first_training_round_only_the_score_is_known(tmp_path):
-    assert standing(TrainPlan.derive(CONFIG, 100), members(tmp_path, 0.0), 1, None) == {
+    assert display_figures(TrainPlan.derive(CONFIG, 100), members(tmp_path, 0.0), 1, None) == {
         "success": 0.0
     }

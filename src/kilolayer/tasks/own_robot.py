@@ -1,7 +1,7 @@
 """The user's own robot, from an MJCF file: move one of its parts to goal positions.
 
 The only assumption is that the robot has actuators with ranges. Settings that the user does not
-give are chosen here; `docs/own_robot.md` explains how.
+give are chosen here; `docs/make_own_robot.md` explains how.
 """
 
 # MuJoCo ships no type stubs for its compiled module.
@@ -21,7 +21,7 @@ from kilolayer.physics.native import MujocoWorld, NativePhysics
 from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task
 from kilolayer.tasks.choice import TaskChoice
 from kilolayer.tasks.coordinates import position_names, sensor_names, velocity_names
-from kilolayer.tasks.mjcf import Part, check_reach, find_part, places_in_reach, read_world
+from kilolayer.tasks.mjcf import Part, check_reach, find_part, reachable_positions, read_world
 from kilolayer.tasks.motion import random_motion
 from kilolayer.types import Array, UserError, bad_field
 
@@ -32,10 +32,10 @@ SHARE_OF_RANGE = 0.05
 # By default goals are drawn from positions visited under random controls: number of environments,
 # control steps, and control steps for which each control is held.
 ENVS, STEPS, HOLD = 64, 100, 10
-PLACES = 1024
-SHARE_OF_VISITED = 0.05  # of the visited box's diameter: the default success radius
-LEAST_RADIUS = 0.01  # m
-STILL = 1e-3  # m; a part that moves less counts as still
+MAX_GOALS = 1024
+RADIUS_SHARE = 0.05  # default success radius, as a share of the diameter of the visited box
+MIN_RADIUS = 0.01  # m
+STATIONARY = 1e-3  # m; a part that moves less counts as stationary
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class OwnRobot(Task):
     """Observation: positions, velocities and sensors. Goal: position of a site or a body, m.
 
     box: `[2, 3]`, lowest and highest corner between which goals are drawn. None: goals are drawn
-    from `places [places, 3]`, which random motion visited.
+    from `positions [positions, 3]`, which random motion visited.
     """
 
     name: str
@@ -66,7 +66,7 @@ class OwnRobot(Task):
     goal: GoalSpec
     pose: Pose
     box: np.ndarray | None
-    places: np.ndarray
+    positions: np.ndarray
 
     episode_length = 500
 
@@ -83,8 +83,8 @@ class OwnRobot(Task):
         if self.box is not None:
             low, high = jnp.asarray(self.box, jnp.float32)
             return jax.random.uniform(key, (num_envs, 3), minval=low, maxval=high)
-        chosen = jax.random.randint(key, (num_envs,), 0, len(self.places))
-        return jnp.asarray(self.places, jnp.float32)[chosen]
+        chosen = jax.random.randint(key, (num_envs,), 0, len(self.positions))
+        return jnp.asarray(self.positions, jnp.float32)[chosen]
 
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
         """The model's pose plus uniform noise within the joints' limits, at rest."""
@@ -98,42 +98,43 @@ class OwnRobot(Task):
         return qpos, jnp.zeros((goal.shape[0], model.nv))
 
     def observe(self, state: PhysicsState) -> Array:
-        seen = [state.qpos, state.qvel]
+        parts = [state.qpos, state.qvel]
         if "sensordata" in state.fields:
-            seen.append(state.fields["sensordata"])
-        return jnp.concatenate(seen, -1)
+            parts.append(state.fields["sensordata"])
+        return jnp.concatenate(parts, -1)
 
     def achieved_goal(self, state: PhysicsState) -> Array:
         return state.fields[self.part.field][:, self.part.index]
 
 
-def own_robot(config: TaskChoice) -> OwnRobot:
+def make_own_robot(config: TaskChoice) -> OwnRobot:
     """The task of a robot given by `config.mjcf`.
 
     Takes about a second, because it plays random controls to find the positions that the robot
-    visits. The same file gives the same task. Raises UserError for anything that cannot work.
+    visits. The same file gives the same task. Raises UserError for a file or settings that cannot
+    be used.
     """
     assert config.mjcf is not None
     box, radius = _goal_box(config.goal_box), config.goal_radius
     if radius is not None and not 0 < radius < math.inf:
-        raise bad_field("goal_radius", radius, "it must be greater than 0", LEAST_RADIUS)
+        raise bad_field("goal_radius", radius, "it must be greater than 0", MIN_RADIUS)
     world = read_world(config.mjcf, config.control_step)
     part = find_part(world.model, config.goal_site, config.goal_body)
     world = dataclasses.replace(world, fields=(part.field, *world.fields))
     pose = _start(world.model)
     if box is not None:
-        reached = places_in_reach(world.model, part, pose.qpos)
+        reached = reachable_positions(world.model, part, pose.qpos)
         if reached is not None:
             check_reach(box, reached, part)
     coordinates = tuple(Coordinate(f"{part.name} {axis}", "m") for axis in "xyz")
-    goal = GoalSpec(coordinates, radius=LEAST_RADIUS, easy_radius=2 * LEAST_RADIUS)
+    goal = GoalSpec(coordinates, radius=MIN_RADIUS, easy_radius=2 * MIN_RADIUS)
     name = Path(config.mjcf).stem
-    task = OwnRobot(name, world, part, goal, pose, box, places=np.zeros((1, 3)))
-    places = _visited(task)
-    diameter = float(np.linalg.norm(np.ptp(places, axis=0)))
-    radius = radius or max(LEAST_RADIUS, SHARE_OF_VISITED * diameter)
+    task = OwnRobot(name, world, part, goal, pose, box, positions=np.zeros((1, 3)))
+    positions = _visited_positions(task)
+    diameter = float(np.linalg.norm(np.ptp(positions, axis=0)))
+    radius = radius or max(MIN_RADIUS, RADIUS_SHARE * diameter)
     goal = GoalSpec(coordinates, radius, easy_radius=2 * radius)
-    return dataclasses.replace(task, goal=goal, places=places)
+    return dataclasses.replace(task, goal=goal, positions=positions)
 
 
 def _goal_box(text: str | None) -> np.ndarray | None:
@@ -183,8 +184,8 @@ def _start(model: mujoco.MjModel) -> Pose:
     return Pose(qpos, noise, low, high, tuple(quaternions))
 
 
-def _visited(task: OwnRobot) -> np.ndarray:
-    """Positions `[places, 3]` that the part visited under random controls; always the same ones.
+def _visited_positions(task: OwnRobot) -> np.ndarray:
+    """Positions `[positions, 3]` that the part visited under random controls; always the same ones.
 
     Raises UserError if every environment diverged, or if there is no goal box and the part stood
     still.
@@ -196,16 +197,16 @@ def _visited(task: OwnRobot) -> np.ndarray:
     def play(key: Array) -> Array:
         return random_motion(task, physics, goal, key, STEPS, HOLD).achieved
 
-    places = np.asarray(play(jax.random.key(0)))
-    places = places[:, np.isfinite(places).all((0, 2))]
-    if places.size == 0:
+    positions = np.asarray(play(jax.random.key(0)))
+    positions = positions[:, np.isfinite(positions).all((0, 2))]
+    if positions.size == 0:
         raise UserError(
-            f"robot {task.name} diverges under random controls in every world: give its model a "
-            "smaller time step, or its actuators smaller ranges."
+            f"robot {task.name} diverges under random controls in every environment: give its "
+            "model a smaller time step, or its actuators smaller ranges."
         )
-    if task.box is None and np.ptp(places, axis=0).max() < STILL:
+    if task.box is None and np.ptp(positions, axis=0).max() < STATIONARY:
         raise UserError(
             f"{task.part.name} does not move under random controls, so no goals can be drawn from "
-            "where it went: choose a part that the actuators move, or give --goal-box."
+            "its positions: choose a part that the actuators move, or give --goal-box."
         )
-    return np.random.default_rng(0).permutation(places.reshape(-1, 3))[:PLACES]
+    return np.random.default_rng(0).permutation(positions.reshape(-1, 3))[:MAX_GOALS]

@@ -1,4 +1,4 @@
-"""Ways to act that can be timed: a policy on a runtime, with early exit, or under a planner."""
+"""Variants of a policy that can be timed: on a runtime, with early exit, or under a planner."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ Call = Callable[[np.ndarray, np.ndarray], Any]
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannerSettings:
     """Planners to measure over each policy, and the run that they plan with."""
 
     run: Run
@@ -39,12 +39,12 @@ class Planned:
 
 
 @dataclass(frozen=True, eq=False)
-class Way:
-    """One way to act.
+class Variant:
+    """One variant of a policy.
 
-    inputs: observations and goals that it visits. blocks: number of blocks used for each input.
-    plan: the planner's call, if any, made every `replan` control steps; it costs `plan_operations`.
-    score: the score of policy and planner together.
+    inputs: observations and goals that the variant visits. blocks: number of blocks used for each
+    input. plan: the planner's call, if any, made every `replan` control steps; it costs
+    `plan_operations`. score: the score of policy and planner together.
     """
 
     policy: DeployedPolicy
@@ -62,20 +62,20 @@ class Way:
         """Floating-point operations of a control step, at batch 1 and per row of a batch."""
         counts = Operations.of(self.policy.agent_state)
         if self.runtime == "early-exit":
-            return counts.exiting(self.blocks), counts.exiting_together(self.blocks)
-        whole = counts.whole(self.policy.spec.torso.num_blocks)
-        whole += self.plan_operations / self.replan
-        return whole, whole
+            return counts.early_exit(self.blocks), counts.early_exit_batch(self.blocks)
+        total = counts.without_exit(self.policy.spec.torso.num_blocks)
+        total += self.plan_operations / self.replan
+        return total, total
 
 
-def ways_of(
+def policy_variants(
     policy: DeployedPolicy,
     runtimes: Sequence[str],
-    exiting: EarlyExit,
-    planned: Planned | None,
+    early_exit: EarlyExit,
+    planned: PlannerSettings | None,
     rows: int,
     display: ProgressDisplay,
-) -> list[Way]:
+) -> list[Variant]:
     """The policy on each runtime, then under each planner, with `rows` inputs each.
 
     Raises UserError for the runtime `onnx` without onnxruntime, and if a planner does not fit.
@@ -88,42 +88,42 @@ def ways_of(
         return scorer.time_at_goal(agent, actor)
 
     act = _jitted(agent, actor)
-    ways = []
+    variants = []
     if "jax" in runtimes:
-        ways.append(Way(policy, "jax", act, inputs, blocks, alone))
+        variants.append(Variant(policy, "jax", act, inputs, blocks, alone))
     if "onnx" in runtimes:
         session = open_session(policy_graph(actor, sizes_of(policy)).SerializeToString())
         # The policy acts the same on ONNX Runtime as in JAX, so it shares the JAX score.
-        ways.append(Way(policy, "onnx", session, inputs, blocks, alone))
+        variants.append(Variant(policy, "onnx", session, inputs, blocks, alone))
     if "early-exit" in runtimes:
-        ways.append(_leaving_early(policy, exiting, rows))
+        variants.append(_early_exit_variant(policy, early_exit, rows))
     for name in planned.planners if planned else ():
         assert planned is not None
         arguments = (planned.run, policy, planned.pursuit, display, planned.nodes)
         planner = build_planner(name, *arguments)
-        ways.append(_under(name, planner, planned.pursuit, policy, act, inputs))
-    return ways
+        variants.append(_planner_variant(name, planner, planned.pursuit, policy, act, inputs))
+    return variants
 
 
-def _leaving_early(policy: DeployedPolicy, exiting: EarlyExit, rows: int) -> Way:
+def _early_exit_variant(policy: DeployedPolicy, early_exit: EarlyExit, rows: int) -> Variant:
     actor = policy.agent_state
-    inputs = visited(policy.task, policy.config, exiting, actor, rows)
-    blocks = np.asarray(jax.jit(exiting.run)(actor, *inputs).blocks)
+    inputs = visited(policy.task, policy.config, early_exit, actor, rows)
+    blocks = np.asarray(jax.jit(early_exit.run)(actor, *inputs).blocks)
 
     def score(scorer: Scorer) -> float:
-        return scorer.time_at_goal(exiting, actor)
+        return scorer.time_at_goal(early_exit, actor)
 
-    return Way(policy, "early-exit", _jitted(exiting, actor), inputs, blocks, score)
+    return Variant(policy, "early-exit", _jitted(early_exit, actor), inputs, blocks, score)
 
 
-def _under(
+def _planner_variant(
     name: PlannerName,
     planner: Planner,
     pursuit: Pursuit,
     policy: DeployedPolicy,
     act: Call,
     inputs: tuple[np.ndarray, np.ndarray],
-) -> Way:
+) -> Variant:
     compiled = jax.jit(lambda planner, *rows: planner.plan(*rows))
 
     def plan(observation: np.ndarray, goal: np.ndarray) -> np.ndarray:
@@ -136,7 +136,7 @@ def _under(
     blocks = np.full(len(inputs[0]), policy.spec.torso.num_blocks)
     operations = plan_operations(planner, policy)
     replan = pursuit.replan
-    return Way(policy, name, act, inputs, blocks, score, plan, replan, operations)
+    return Variant(policy, name, act, inputs, blocks, score, plan, replan, operations)
 
 
 def _jitted(agent: Any, actor: Any) -> Call:

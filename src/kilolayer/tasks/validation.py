@@ -1,7 +1,6 @@
-"""A task of the user's own, tried before a run is made of it: what it states and returns must fit.
+"""Checks of a user's own task before a run starts: attributes, returned shapes, a first state.
 
-Without this a wrong shape fails deep inside a program, or is broadcast over the right one without
-a word.
+Without these checks a wrong shape fails deep inside a compiled program, or is silently broadcast.
 """
 
 # MuJoCo ships no type stubs for its compiled module.
@@ -13,32 +12,32 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-from kilolayer.own_code import OwnCode, Wanted, all_are, described, is_count, is_positive
 from kilolayer.physics.build import World, build_physics
 from kilolayer.physics.gymnasium import GymnasiumWorld
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task
 from kilolayer.tasks.mazes import Maze
+from kilolayer.user_code import ExpectedArray, UserCode, all_are, describe, is_count, is_positive
 
-# Unlike the usual sizes of goals and observations, lest an axis is taken for another.
+# Differ from the usual sizes of goals and observations, so that swapped axes are noticed.
 ENVS = 7
 TIME = 3
 SPLITS: tuple[GoalSplit, ...] = get_args(GoalSplit)
 
 
-def require_sound(name: str, task: Task) -> None:
+def require_valid(name: str, task: Task) -> None:
     """Raises UserError naming the first attribute or function of the task that cannot work."""
-    own = OwnCode(f"task = {name!r}")
+    own = UserCode(f"task = {name!r}")
     _check_attributes(own, task)
-    if isinstance(task.world, GymnasiumWorld):  # its environments are checked as they start
+    if isinstance(task.world, GymnasiumWorld):  # its environments are checked at their start
         return
     observation, goals = len(task.observation), task.goal.dim
     key = jax.eval_shape(lambda: jax.random.key(0))
-    goal = Wanted((ENVS, goals), "[envs, goal]")
-    each = Wanted((ENVS,), "[envs]", "bool")
-    start = _start_of(task.world)
+    goal = ExpectedArray((ENVS, goals), "[envs, goal]")
+    each = ExpectedArray((ENVS,), "[envs]", "bool")
+    start = _start_arrays(task.world)
     physics = own.call("world", build_physics, task.world, ENVS)
-    told = state = None
+    commanded = state = None
     for split in SPLITS:
 
         def sample_goal(key: Any, split: GoalSplit = split) -> Any:
@@ -47,24 +46,25 @@ def require_sound(name: str, task: Task) -> None:
         def reset(key: Any, goal: Any, split: GoalSplit = split) -> Any:
             return task.reset(key, goal, split)
 
-        told = own.traced("sample_goal", sample_goal, goal, key)
-        state = jax.eval_shape(physics.init, *own.traced("reset", reset, start, key, told))
-    seen = Wanted((ENVS, observation), "[envs, observation]")
-    for method, wanted in (
-        ("observe", seen),
+        commanded = own.check_traced("sample_goal", sample_goal, goal, key)
+        initial = own.check_traced("reset", reset, start, key, commanded)
+        state = jax.eval_shape(physics.init, *initial)
+    observed = ExpectedArray((ENVS, observation), "[envs, observation]")
+    for method, expected in (
+        ("observe", observed),
         ("achieved_goal", goal),
         ("terminated", each),
         ("truncated", each),
     ):
-        own.traced(method, getattr(task, method), wanted, state)
-    own.traced("current_goal", task.current_goal, goal, state, told)
-    places = jax.ShapeDtypeStruct((TIME, ENVS, goals), jnp.float32)
-    apart = Wanted((TIME, ENVS), "[..., goal] -> [...]")
-    own.traced("distance", task.distance, apart, places, places)
+        own.check_traced(method, getattr(task, method), expected, state)
+    own.check_traced("current_goal", task.current_goal, goal, state, commanded)
+    many_goals = jax.ShapeDtypeStruct((TIME, ENVS, goals), jnp.float32)
+    distances = ExpectedArray((TIME, ENVS), "[..., goal] -> [...]")
+    own.check_traced("distance", task.distance, distances, many_goals, many_goals)
     _check_first_state(own, task, physics)
 
 
-def _check_attributes(own: OwnCode, task: Task) -> None:
+def _check_attributes(own: UserCode, task: Task) -> None:
     name, world, observation, goal, action_dim, length, splits, maze, box = (
         own.attribute(task, field)
         for field in (
@@ -87,17 +87,17 @@ def _check_attributes(own: OwnCode, task: Task) -> None:
     for field, radius in radii.items():
         own.require(is_positive(radius), f"goal.{field}", radius, "a number above 0")
     own.require(is_count(action_dim, 1), "action_dim", action_dim, "a whole number from 1 on")
-    takes = 2
+    controls = 2
     if isinstance(world, MujocoWorld):
         own.require(
             isinstance(world.model, mujoco.MjModel), "world.model", world.model, "an MjModel"
         )
         substeps = world.substeps
         own.require(is_count(substeps, 1), "world.substeps", substeps, "a whole number from 1 on")
-        takes = len(world.driven)
+        controls = len(world.driven)
     if not isinstance(world, GymnasiumWorld):
-        needed = f"{takes}, the number of controls that its world takes,"
-        own.require(action_dim == takes, "action_dim", action_dim, needed)
+        needed = f"{controls}, the number of controls that its world takes,"
+        own.require(action_dim == controls, "action_dim", action_dim, needed)
     own.require(is_count(length, 2), "episode_length", length, "a whole number from 2 on")
     known = all_are(splits, str) and set(splits) <= set(SPLITS)
     own.require(known, "splits", splits, f"a tuple of {', '.join(SPLITS)}")
@@ -106,20 +106,19 @@ def _check_attributes(own: OwnCode, task: Task) -> None:
     own.require(corners, "goal_box", box, f"None or two corners of {goal.dim} numbers")
 
 
-def _start_of(world: Any) -> tuple[Wanted, Wanted]:
+def _start_arrays(world: Any) -> tuple[ExpectedArray, ExpectedArray]:
     positions, velocities = (
         (world.model.nq, world.model.nv) if isinstance(world, MujocoWorld) else (2, 2)
     )
-    return Wanted((ENVS, positions), "qpos [envs, nq]"), Wanted(
+    return ExpectedArray((ENVS, positions), "qpos [envs, nq]"), ExpectedArray(
         (ENVS, velocities), "qvel [envs, nv]"
     )
 
 
-def _check_first_state(own: OwnCode, task: Task, physics: Any) -> None:
-    """What can only be seen of numbers: that they are finite, and functions of NumPy arrays."""
+def _check_first_state(own: UserCode, task: Task, physics: Any) -> None:
+    """Checks that need values: finite numbers, and functions of NumPy arrays."""
 
-    # What draws is a program of its own, which is kept for the next time; one that calls the host
-    # cannot be.
+    # Sampling is a separate program: JAX caches it, but not a program that calls the host.
     @jax.jit
     def start(key: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         goal_key, reset_key = jax.random.split(key)
@@ -136,16 +135,16 @@ def _check_first_state(own: OwnCode, task: Task, physics: Any) -> None:
     }
     for method, values in numbers.items():
         if not np.isfinite(np.asarray(values)).all():
-            raise own.unfit(f"{method} returns nan or infinity at the start", "a finite number")
+            raise own.misfit(f"{method} returns nan or infinity at the start", "a finite number")
     points = own.call("goal_points", task.goal_points, np.asarray(goal)[0])
     shaped = isinstance(points, np.ndarray) and points.ndim == 2 and points.shape[1] in (2, 3)
     if not shaped:
-        raise own.unfit(f"goal_points returns {described(points)}", "an array [points, 3] of NumPy")
+        raise own.misfit(f"goal_points returns {describe(points)}", "an array [points, 3] of NumPy")
     recorded = np.asarray(state.qpos)[None]
     measures = own.call("behaviour", task.behaviour, recorded, np.ones((1, ENVS), bool))
     if not isinstance(measures, dict):
-        raise own.unfit(f"behaviour returns {described(measures)}", "a dictionary of numbers")
+        raise own.misfit(f"behaviour returns {describe(measures)}", "a dictionary of numbers")
     for measure, value in measures.items():
         if not isinstance(measure, str) or np.ndim(value) or not np.isreal(value):
-            found = f"behaviour returns {described(value)} for {measure!r}"
-            raise own.unfit(found, "one number for each name")
+            found = f"behaviour returns {describe(value)} for {measure!r}"
+            raise own.misfit(found, "one number for each name")
