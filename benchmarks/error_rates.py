@@ -148,11 +148,8 @@ def two_groups(studies: Studies) -> np.ndarray:
 
 
 def interaction(studies: Studies) -> np.ndarray:
-    cells = by_depth(studies)
     both = np.array([[1.0, -1, -1, 1], [-1.0, 1, 1, -1]])
-    return np.minimum(
-        1, 2 * CellMeans(cells.mean, cells.error, cells.seeds).p_above_zero(both).min(-1)
-    )
+    return np.minimum(1, 2 * by_depth(studies).cells.p_above_zero(both).min(-1))
 
 
 def for_each(test: Callable[[np.ndarray], float]) -> Callable[[Studies], np.ndarray]:

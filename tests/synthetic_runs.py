@@ -1,4 +1,4 @@
-"""Run and study directories without any training: what analysis and reports read, made by hand."""
+"""Synthetic run and study directories for tests of analysis and reports."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ def write_run(
 def write_study(
     path: Path, cells: Mapping[str, Mapping[str, Any]], asks: str = "Does depth help?"
 ) -> Study:
-    """A study directory with a grid of these cells, `{name: factors}`; its runs come apart."""
+    """A study directory with these cells, `{name: factors}`, without runs."""
     (path / "failures").mkdir(parents=True)
     found = {
         "format": FORMAT,

@@ -35,7 +35,7 @@ from kilolayer.types import UserError
         ("--resume no-such-run", "no-such-run is not a run directory"),
         ("--dataset no-such.npz", "dataset = 'no-such.npz' .*there is no such file; .*collect"),
         ("--agent gcbc", "agent = 'gcbc' is not allowed: it learns from a dataset"),
-        ("--agent ppo --dataset d.npz", "agent = 'ppo' .*its own steps"),
+        ("--agent ppo --dataset d.npz", "agent = 'ppo' .*cannot learn from a dataset"),
     ],
 )
 def test_bad_options_of_train(options, sentence, capsys, tmp_path, monkeypatch) -> None:

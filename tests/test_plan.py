@@ -1,4 +1,4 @@
-"""The plan: counts by hand, and one refusal for every check."""
+"""The plan: hand computations, and one refusal per check."""
 
 import re
 
@@ -154,7 +154,7 @@ def test_plan_counts_are_consistent(total, envs, length, evaluations, checkpoint
 
 
 def refusal(changes: dict) -> str:
-    """The message with which the changes are refused; empty if they are not."""
+    """The error message for the changes; empty if they are valid."""
     try:
         derive(**changes)
     except UserError as error:
@@ -162,7 +162,7 @@ def refusal(changes: dict) -> str:
     return ""
 
 
-# (changes, the field named, words of the message, nearest valid choice or None)
+# (changes, field of the message, words of the message, nearest valid choice or None)
 REFUSED = [
     ({"depth": 6}, "depth", "a multiple of layers_per_block = 4, at least 4", 8),
     ({"depth": 5}, "depth", "a multiple of layers_per_block = 4", 4),
@@ -263,7 +263,7 @@ def test_plan_errors_name_field_value_range_and_nearest(changes, field, allowed,
         return
     assert found is not None
     assert float(found[1]) == pytest.approx(nearest)
-    # The advice is good: following it, this field is refused no more.
+    # With the nearest valid choice this field is no longer refused.
     assert not refusal({**changes, field: type(nearest)(nearest)}).startswith(f"{field} = ")
 
 
@@ -273,7 +273,7 @@ def test_every_ranged_field_has_a_refusal_test():
             "contrastive_loss", "absorbing_termination", "residual", "activation",
             "branch_activation", "evaluate_training_goals",
             "profile", "final_target_entropy_per_action"}  # fmt: skip
-    # What says which task is checked where the task is made.
+    # The choice of the task is checked when the task is built.
     free |= {"dataset", "start_from"} | set(settings_of(TaskChoice))
     known = set(run_config().flat())
     for agent in AGENTS:

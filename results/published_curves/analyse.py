@@ -76,7 +76,7 @@ def equal_hours(tasks: dict[str, Task]) -> dict[str, Estimate]:
     for name, task in tasks.items():
         pair = [curve for curve in task.curves if curve.depth in (32, 64)]
         scores = scores_at_budget(pair, min(curve.cost[-1] for curve in pair))
-        leads[name] = scores.estimate(depth_contrast(2, 0, 1))
+        leads[name] = scores.cells.estimate(depth_contrast(2, 0, 1))
     return leads
 
 

@@ -1,4 +1,4 @@
-"""Claims become verdicts in one place: corrected, with failures, and "no difference" where due."""
+"""Claims and verdicts: correction, failed runs, "no difference", inconclusive."""
 
 import re
 from pathlib import Path
@@ -35,7 +35,7 @@ def test_p_value_determines_strength(p, strength):
 
 
 def test_p_values_of_several_claims_are_holm_corrected():
-    """Holm by hand: 0.02 * 3, then 0.03 * 2 which is raised to it, then 0.5."""
+    """Holm by hand: 0.02 * 3; 0.03 * 2, which is not below it; 0.5."""
     assert holm_correction([0.5, 0.02, 0.03]) == pytest.approx([0.5, 0.06, 0.06])
     found = assess_claims([claim(0.5), claim(0.02), claim(0.03)])
     assert [verdict.strength for verdict in found] == [INCONCLUSIVE, "weak", "weak"]
@@ -57,7 +57,7 @@ def test_interval_within_margin_is_no_difference():
     assert verdict.sentence == (
         "It may change by 0.5 (95 %: -2 to 3; 5 seeds), p = 0.6; an effect below 5 does not matter."
     )
-    # A difference for certain that is too small to matter is none that does.
+    # A significant difference below the margin does not matter.
     assert assess_claims([claim(0.001, 1, 3, margin=5.0)])[0].strength == NO_DIFFERENCE
 
 
@@ -78,7 +78,7 @@ def test_verdict_states_number_of_failed_runs():
 
 
 def test_only_claims_module_grades_evidence():
-    """A strength is a word of `claims`: elsewhere nothing is graded, and no Verdict is made."""
+    """Other modules contain no grade of evidence and create no Verdict."""
     graded = re.compile(r"Verdict\(|[^=][\"'](strong|moderate|weak)[\"']")
     others = [path for path in PACKAGE.rglob("*.py") if path.name != "claims.py"]
     found = {
@@ -87,5 +87,5 @@ def test_only_claims_module_grades_evidence():
         for line in path.read_text().splitlines()
         if graded.search(line)
     }
-    # `answer` reads back what was written.
+    # `answer` reads verdicts from a file.
     assert found == {"answer.py"}

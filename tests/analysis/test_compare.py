@@ -1,4 +1,4 @@
-"""Comparisons of runs made by hand: who is grouped with whom, what is refused, what is claimed."""
+"""Comparisons of synthetic runs: groups, refusals, tables and verdicts."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from synthetic_runs import TINY, write_run
 
 @pytest.fixture
 def make(tmp_path):
-    """`make(name, *final scores, field=value)`: a run for each score, their seeds from 0 on."""
+    """`make(name, *final scores, field=value)`: a run for each score, with seeds 0, 1, ..."""
 
     def make_runs(name, *scores, **fields):
         return [
@@ -45,7 +45,7 @@ def test_group_curve_uses_steps_common_to_all_seeds(make, tmp_path):
 def test_score_table_has_intervals_and_marks_single_seeds(make):
     answer = compare_groups(load_groups([*make("a", 10, 20, 30), *make("b", 70, depth=8)]))
     (scores,) = answer.tables
-    # Student's: 20 -+ 4.3027 * 10 / sqrt(3) = 20 -+ 24.84, cut at no time at all
+    # Student's: 20 -+ 4.3027 * 10 / sqrt(3) = 20 -+ 24.84, cut at 0
     assert scores.rows[0][3] == "20 (0 to 44.8)"
     assert scores.rows[0][:2] == ("depth 4", "3")
     assert scores.rows[1][2:4] == ("0.7 (one seed)", "70 (one seed)")
@@ -124,7 +124,7 @@ def test_several_tasks_are_compared_separately_and_in_aggregate(make):
         runs += make(f"{task}-8", *range(base + 40, base + 44), task=task, depth=8)
     answer = compare_groups(load_groups(runs))
     together, first, second = answer.verdicts
-    # Every run of depth 8 wins: 2 of 70 * 70 divisions, as far as 9,999 drawn ones can tell.
+    # Every run of depth 8 wins: 2 of 70 * 70 permutations, estimated with 9,999.
     assert "Over 2 tasks, the probability that a run of depth 8 beats a run of depth 4" in str(
         together
     )

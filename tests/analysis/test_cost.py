@@ -1,4 +1,4 @@
-"""Thresholds, costs and budgets, by hand and on simulated seeds."""
+"""Steps to a share, cost curves and budgets: hand computations and simulations."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def test_steps_to_share_matches_hand_computation():
 
 
 def test_steps_to_share_interval_covers_truth():
-    """Seeds rise from 0 to 1 at times around step 50: their mean passes one half there."""
+    """Seeds rise from 0 to 1 around step 50, so the mean reaches one half there."""
     generator, steps = np.random.default_rng(0), np.arange(100.0)
     covered = 0
     for _ in range(150):
@@ -61,7 +61,7 @@ def test_steps_to_share_refuses_invalid_input():
 
 
 def test_cost_curve_standard_error_uses_trailing_means_per_seed():
-    # Seeds that alternate in opposite phase: at each evaluation they differ, over six they do not.
+    # Seeds alternate in opposite phase: they differ at each evaluation, but not over six.
     seeds = np.array([[0.0, 2] * 6, [2.0, 0] * 6])
     found = CostCurve.from_seeds(8, np.arange(12), seeds)
     np.testing.assert_allclose(found.mean, 1)

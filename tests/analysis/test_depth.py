@@ -1,4 +1,4 @@
-"""Depth analysis: hand arithmetic, error rates on simulated studies, the published curves."""
+"""Depth analysis: hand computations, error rates on simulated studies, published curves."""
 
 import numpy as np
 import pytest
@@ -40,15 +40,15 @@ def test_depth_contrast_matches_welch_test():
     summary = DepthScores.from_seeds(scores)
     expected = stats.ttest_ind(scores[8], scores[4], equal_var=False, alternative="greater")
     weights = depth_contrast(2, 1, 0)
-    assert summary.p_above_zero(weights[None])[0] == pytest.approx(expected.pvalue)
+    assert summary.cells.p_above_zero(weights[None])[0] == pytest.approx(expected.pvalue)
     both = stats.ttest_ind(scores[8], scores[4], equal_var=False).confidence_interval(0.95)
-    estimate = summary.estimate(weights)
+    estimate = summary.cells.estimate(weights)
     assert [estimate.low, estimate.high] == pytest.approx([both.low, both.high])
     assert estimate.seeds == 4
 
 
 def test_jump_share_matches_hand_computation():
-    # Gains 10, 70, 20 of 100; the errors are so small that the interval closes in.
+    # Gains 10, 70, 20 of 100; small errors give a narrow interval.
     found = critical_depth(study([0, 10, 80, 100], error=0.01))
     assert (found.shallower, found.depth) == (8, 16)
     assert found.share.value == pytest.approx(0.7)
@@ -58,15 +58,16 @@ def test_jump_share_matches_hand_computation():
 
 
 def test_jump_p_value_matches_hand_computation():
-    # Two doublings, gains 9 and 3. Contrasts of the first: over itself 9 - 4.5, over both 9 - 6,
-    # whose error is sqrt(1 + 1/4 + 1/4): t = 3 / 1.2247 with 2.25 / ((1 + 2/16) / 4) = 8 degrees.
-    # The p-value is that of the weakest one, and is doubled since two steps can bring half each.
+    # Two doublings, gains 9 and 3. Contrasts of the first step: with itself 9 - 4.5, with both 9 -
+    # 6, whose error is sqrt(1 + 1/4 + 1/4): t = 3 / 1.2247 with 2.25 / ((1 + 2/16) / 4) = 8
+    # degrees. The p-value is that of the weakest contrast, doubled since two steps can contribute
+    # half each.
     p = jump_p_values(study([0, 9, 12]))
     assert p[0] == pytest.approx(2 * stats.t.sf(3 / np.sqrt(1.5), 8))
 
 
 def test_p_value_with_zero_variance_is_bounded_by_permutations():
-    # Success of all or none: at best one of the ways to divide the seeds of two depths, doubled.
+    # All seeds succeed or none: p is one over the permutations of two depths, doubled.
     for seeds, divisions, strength in ((3, 20, "weak"), (4, 70, "moderate"), (5, 252, "strong")):
         scores = {4: np.zeros(seeds), 8: np.zeros(seeds), 16: np.ones(seeds), 32: np.ones(seeds)}
         found = critical_depth(DepthScores.from_seeds(scores))
@@ -87,7 +88,7 @@ def test_gain_that_a_deeper_network_loses_is_no_jump(means):
 
 
 def test_wide_step_must_exceed_its_share_of_the_depth_range():
-    # 8 to 64 is three of four doublings: on a straight line it brings three quarters.
+    # 8 to 64 is three of four doublings: on a straight line it contributes three quarters.
     line = DepthScores(np.array([4, 8, 64]), np.array([0, 1, 4]), np.full(3, 0.01), np.full(3, 5))
     assert jump_p_values(line).min() > 0.3
     jump = DepthScores(np.array([4, 8, 64]), np.array([0, 0.1, 4]), np.full(3, 0.01), np.full(3, 5))
@@ -96,7 +97,7 @@ def test_wide_step_must_exceed_its_share_of_the_depth_range():
 
 
 def test_decrease_at_another_step_makes_no_jump():
-    # From first to last it gains 20, of which the first step alone is all; but 40 lie in between.
+    # The first step is the whole gain from first to last depth, but the range in between is 40.
     assert jump_p_values(study([0, 20, 40, 20], error=0.01)).min() > 0.3
 
 
@@ -150,7 +151,7 @@ def test_jump_share_interval_covers_truth():
 def test_saturation_depth_matches_hand_computation():
     found = saturation_depth(study([10.0, 50, 95, 100], error=0.1))
     assert (found.depth.value, found.depth.low, found.depth.high) == (16, 16, 16)
-    # At best one of 252 divisions for each of three other depths.
+    # p is at least 1 / 252 for each of three other depths.
     assert verdict(saturation_claim(found, failed=0)).strength == "moderate"
     vague = saturation_depth(study([10.0, 50, 95, 100], error=14))
     assert (vague.depth.value, vague.depth.low, vague.depth.high) == (16, 8, 32)
@@ -177,7 +178,7 @@ def test_monotonicity_reports_decrease_and_increase():
         32,
         -40,
     )
-    # At best one of 252 divisions for each of six pairs.
+    # p is at least 1 / 252 for each of six pairs.
     assert verdict(monotonicity_claim(found, failed=0)).strength == "moderate"
     rise = verdict(monotonicity_claim(monotonicity(study([0.0, 50, 100, 160])), failed=0))
     assert "Every step in depth raises the score" in rise.sentence

@@ -1,4 +1,4 @@
-"""Depth diagnostics against arithmetic worked by hand."""
+"""Depth diagnostics: hand computations, and diagnostics of a trained run."""
 
 import dataclasses
 
@@ -42,7 +42,7 @@ def test_effective_rank_ignores_the_scale():
 
 def test_dormant_share_matches_hand_computation():
     # Two blocks of two layers, the second twice as wide. The first has the mean 1.0, so 0.025 is
-    # just dormant and 0.026 is not; in the first block the second is silent.
+    # just dormant and 0.026 is not; in the first block the second layer is inactive.
     first = np.array([[1.975, 2.0, 0.025, 0.0], [2.974, 1.0, 0.026, 0.0]])
     second = np.array([np.zeros(8), np.ones(8)])
     np.testing.assert_allclose(dormant_share([first, second]), [10 / 12, 1 / 12])

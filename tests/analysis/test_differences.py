@@ -1,4 +1,4 @@
-"""Tests of differences by counting, their continuity, and Welch's intervals by scipy."""
+"""Permutation tests by counting, their continuity, and Welch's intervals from scipy."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def test_permutation_p_values_match_hand_computation():
     assert mean_difference(np.array([4.0, 5]), np.array([1.0, 2])).p == pytest.approx(2 / 6)
     assert mean_difference(np.zeros(3), np.array([5.0, 6, 7])).p == pytest.approx(2 / 20)
     assert mean_difference(np.zeros(3), np.zeros(4)).p == 1
-    # Of five, four learn against none: 6 of 252 divisions do as well, on either side.
+    # Four of five seeds succeed against none: 6 of 252 permutations are as extreme, on each side.
     learns = np.array([1.0, 1, 1, 1, 0])
     assert mean_difference(learns, np.zeros(5)).p == pytest.approx(12 / 252)
     many = np.arange(20.0)
@@ -72,7 +72,8 @@ def test_mean_difference_refuses_invalid_scores(scores):
 
 
 def test_improvement_p_value_permutes_within_tasks():
-    """Ours wins on both tasks: 2 of 20 * 20 divisions are as extreme, however far tasks lie."""
+    """Scores win on both tasks: 2 of 20 * 20 permutations are as extreme, for any offset of
+    tasks."""
     scores, baseline = [np.array([4.0, 5, 6]), np.array([104.0, 105, 106])], [np.array([1.0, 2, 3])]
     baseline.append(np.array([101.0, 102, 103]))
     p = improvement_p_value(scores, baseline, np.random.default_rng(0))

@@ -1,4 +1,4 @@
-"""Effects of factors with known answers: additive games, a known two-by-two, Welch by scipy."""
+"""Effects with known values: additive effects, a two-by-two grid, Welch's test from scipy."""
 
 import itertools
 
@@ -47,7 +47,7 @@ def test_shapley_values_divide_a_three_way_interaction_equally():
 
 
 def test_shapley_values_are_efficient_and_symmetric(normal):
-    """Against the definition: the mean gain over all orders of switching on."""
+    """The definition: the mean gain over all orders in which factors are switched on."""
     values = dict(zip(itertools.product((0, 1), repeat=3), np.asarray(normal(0, 8)), strict=True))
     decomposition = shapley_decomposition(
         game(lambda *cell: float(values[cell])), ("a", "b", "c"), GENERATOR

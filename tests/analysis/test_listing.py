@@ -1,4 +1,4 @@
-"""The table of runs: what each run directory says, however it ended."""
+"""The list of runs: finished, unfinished, failed and damaged run directories."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Seeds and bits with known answers."""
+"""Power analysis and information of the learning signal, with known values."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def test_seeds_for_common_effect_sizes(effect, seeds):
 
 
 def test_seeds_for_small_effects_match_normal_approximation():
-    """The closed form n = 2 (z_0.975 + z_0.8)^2 / d^2 where t is normal."""
+    """Normal approximation: n = 2 (z_0.975 + z_0.8)^2 / d^2."""
     closed = 2 * (stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) ** 2 / 0.05**2
     assert seeds_for_power(0.05) == pytest.approx(closed, rel=1e-3)
 
@@ -32,7 +32,7 @@ def test_power_without_difference_is_the_level():
 @pytest.mark.parametrize("seeds", [4, 5, 100])
 @pytest.mark.parametrize("effect", [20.0, 33.0, 66.0, 1000.0])
 def test_large_effect_has_power_one(effect, seeds):
-    """Where the noncentral t distribution is beyond what can be computed."""
+    """Effects for which scipy cannot compute the noncentral t distribution."""
     assert 0.9 < power_of_difference(effect, seeds) <= 1
 
 
@@ -44,13 +44,13 @@ def test_power_matches_simulated_permutation_test():
 
 
 def test_three_seeds_per_group_have_no_power_at_five_percent():
-    """The most that they can give is 2 of 20 divisions."""
+    """Their smallest p-value is 2 of 20 permutations."""
     assert power_of_difference(1000.0, 3) == 0
     assert seeds_for_power(1000.0) == 4
 
 
 def test_seeds_needed_from_existing_runs():
-    """Both spreads are 1 and the means differ by 2."""
+    """Both standard deviations are 1 and the means differ by 2."""
     found = seeds_needed(np.array([4.0, 5, 6]), np.array([2.0, 3, 4]))
     assert found.effect == found.effect_size == 2
     assert found.seeds == seeds_for_power(2)
@@ -63,7 +63,7 @@ def test_seeds_needed_from_existing_runs():
 
 
 def test_feedback_bits_match_hand_computation():
-    """Batch 8, so 3 bits at most. Loss log 2 leaves 2 bits, loss log 16 none rather than -1."""
+    """Batch 8: at most 3 bits. Loss log 2 gives 2 bits, loss log 16 gives 0 and not -1."""
     found = feedback(
         updates=np.array([10.0, 30.0]),
         loss=np.log([2.0, 16.0]),

@@ -29,7 +29,7 @@ def mean(scores):
 
 
 def test_interquartile_mean_matches_hand_computation():
-    # Of five, 1.25 are cut at each end: weights 3/4, 1, 3/4 of the middle three.
+    # Of five, 1.25 are trimmed at each end: the middle three have weights 3/4, 1, 3/4.
     scores = np.array([100.0, 1, 2, 4, -50])
     assert interquartile_mean(scores) == pytest.approx((0.75 * 1 + 2 + 0.75 * 4) / 2.5)
     assert interquartile_mean(np.array([0.0, 0, 3])) == pytest.approx(0.25 * 3 / 1.5)
@@ -62,7 +62,7 @@ def test_bootstrap_is_equivariant_to_affine_transformations(scores, shift, scale
 
 
 def test_bootstrap_resamples_within_tasks():
-    # Constant within each task: were seeds drawn across tasks, the interval would have a width.
+    # Scores are constant within tasks, so only resampling across tasks gives a positive width.
     estimate = stratified_bootstrap(
         [np.zeros(3), np.full(4, 100.0)], mean, np.random.default_rng(0)
     )

@@ -1,4 +1,4 @@
-"""Value maps and the question whether they follow the walls."""
+"""Value maps and their rank correlations with path length and distance."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ from kilolayer.types import UserError
 
 MAZE = Maze("u", 4.0)
 PLACES = [name for name in TASKS if goals_are_places(make_task(name))]
-# The far end of the U: next to the start in a straight line, six cells along the corridor.
+# The far end of the U: adjacent to the start in a straight line, six cells along the corridor.
 GOAL = np.array([12.0, 4.0])
 
 
@@ -89,7 +89,7 @@ def test_spearman_matches_hand_computation():
 
 def test_value_map_has_maze_shape_and_wall_mask(tiny_run):
     values = value_map(tiny_run, [3.0, 1.0], resolution=12)
-    # Five cells a side: three points per cell are the fewest that make twelve.
+    # Five cells per side: three points per cell are the smallest number with twelve points.
     assert values.value.shape == (15, 15)
     assert values.x[0] == pytest.approx(-1 / 3)
     masked = np.kron(tiny_run.task.maze.walls, np.ones((3, 3), bool))

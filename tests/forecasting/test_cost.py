@@ -1,4 +1,4 @@
-"""Arithmetic and bytes by hand, and against XLA's own count."""
+"""Arithmetic and memory: hand computations and XLA's count."""
 
 import jax
 import jax.numpy as jnp
@@ -66,7 +66,7 @@ def test_update_flops_match_hand_computation(way: str, again: int) -> None:
 
 
 def test_actor_critic_flops_match_hand_computation() -> None:
-    """Both critics learn, both targets and a new action judge the next step, and the actor learns
+    """Both critics learn; both targets evaluate a new action at the next step; the actor learns
     through both critics."""
     critic, actor = layers(8, 1), layers(6, 4)
     learns = 2 * (3 * critic - 8 * WIDTH) + 3 * actor - 6 * WIDTH
@@ -76,8 +76,8 @@ def test_actor_critic_flops_match_hand_computation() -> None:
 
 
 def test_work_once_per_round_is_divided_among_updates() -> None:
-    """PPO judges its unroll of 10 steps by 8 environments before the 10 updates: a value of each
-    step, and a density of each but the last."""
+    """PPO evaluates its unroll of 10 steps and 8 environments before the 10 updates: the value of
+    every step, and the density of every step but the last."""
     critic, actor = layers(6, 1), layers(6, 4)
     learns = 3 * critic - 6 * WIDTH + 3 * actor - 6 * WIDTH
     once = 2 * 8 * (10 * critic + 9 * actor)
@@ -101,7 +101,7 @@ def test_flops_count_loop_iterations_and_the_larger_branch() -> None:
 
 @pytest.mark.parametrize("recipe", [{"depth": 4}, {"depth": 2, **RECIPES["simba-v2"]}])
 def test_flops_match_xla_cost_analysis(recipe) -> None:
-    """XLA also counts what is no product, a few per cent at this width, and a loop's body once:
+    """XLA also counts other operations, a few per cent at this width, and the body of a loop once;
     here the stack is one block."""
     wide = trainer(width=512, batch_size=152, **recipe)
     state, key = jax.eval_shape(wide.init), jax.random.key(0)

@@ -1,4 +1,4 @@
-"""What a forecast says of time and room, with figures by hand, and what it refuses."""
+"""Forecasts of time and memory: hand computations and refusals."""
 
 import json
 
@@ -31,8 +31,8 @@ CONFIG = run_config(
 
 @pytest.fixture
 def account(monkeypatch):
-    """Stands in for the compiled program's account, which takes seconds to make: a round needs
-    10 kB for every row of the batch."""
+    """Replaces the memory analysis of the compiled program, which takes seconds: a round needs
+    10 kB per row of the batch."""
 
     def known_memory(trainer: Trainer) -> tuple[dict[str, int], float]:
         state = jax.eval_shape(trainer.init)
@@ -51,7 +51,7 @@ def account(monkeypatch):
 
 @pytest.fixture
 def toy_device(monkeypatch, account):
-    """`toy_device(memory)`: makes `toy` an accelerator with that much memory."""
+    """`toy_device(memory)`: registers the accelerator `toy` with this memory."""
 
     def make(memory: float) -> None:
         toy = Accelerator("Toy", memory, 1e6, None, None, 1e9, "invented")
@@ -69,7 +69,7 @@ def test_hours_from_nominal_rates(toy_device) -> None:
     assert "program and libraries" not in found.memory
     # Three rounds of ten updates after two of collecting.
     assert (found.rounds, found.updates, found.env_steps) == (5, 30, 400)
-    # At half of 1e6 operations a second no product is so small that its launch counts.
+    # At 0.5e6 operations a second every product takes longer than its launch.
     optimiser = 7 * found.memory["parameters"] / 1e9
     update = found.flops["update"] / 0.5e6 + optimiser
     acting = found.flops["environment step"] / 0.5e6
@@ -102,7 +102,7 @@ def test_forecast_that_does_not_fit_has_advice(toy_device) -> None:
     assert smaller.peak_bytes == pytest.approx(peak - 150 * 8 * 11 * 4, abs=10)
     assert changes["--batch-size 8"] == MemoryOption("--batch-size 8", peak - 80_000, True)
     assert changes["--num-envs 4"].peak_bytes < peak
-    # It has no units for bfloat16, so that is not proposed.
+    # The device has no bfloat16, so this option is not proposed.
     assert not any("bfloat16" in option for option in changes)
 
 
@@ -115,11 +115,11 @@ def test_run_that_does_not_fit_is_not_timed(account, monkeypatch) -> None:
     buffer = 5_000 * 8 * 11 * 4 + 4
     assert found.memory["replay buffer"] == buffer
     assert found.memory["program and libraries"] == 5_000_000
-    # A checkpoint takes a second state, and the pieces that are read back.
+    # A checkpoint needs a copy of the state and read buffers.
     state = ("parameters", "optimiser", "replay buffer", "environments")
     saving = sum(found.memory[kind] for kind in state) + 64_000_000
     assert found.memory["saving a checkpoint"] == saving
-    # No buffer fits, so the smallest is named: the two unrolls before the first update.
+    # No buffer fits, so the smallest is proposed: the two unrolls before the first update.
     assert found.advice[0].option == "--replay-steps-per-env 20"
     assert not found.advice[0].fits
 
@@ -150,7 +150,7 @@ def test_forecast_refuses_invalid_input(device, devices, changes, sentence) -> N
 
 
 def test_plan_command_on_this_machine(tmp_path, capsys) -> None:
-    """The whole way: compile, calibrate, print."""
+    """Compile, calibrate, print."""
     config, target = tmp_path / "config.json", tmp_path / "plan.json"
     config.write_text(CONFIG.to_json())
     main(["plan", "--config", str(config), "--width", "16", "--json", str(target)])

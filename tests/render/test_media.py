@@ -45,7 +45,7 @@ def standing_ants(*places: tuple[float, float], times: int = 1) -> np.ndarray:
 
 
 def frames_of(task, qpos: np.ndarray, goals, reached=False, **options) -> np.ndarray:
-    """Frames of environments whose goals `[envs, goal]` stand still."""
+    """Frames of environments with constant goals `[envs, goal]`."""
     goal = np.broadcast_to(goals, (*qpos.shape[:2], task.goal.dim))
     reached = np.broadcast_to(np.asarray(reached).reshape(-1, 1), qpos.shape[:2])
     return render_frames(task, qpos, goal, reached, **options)

@@ -1,4 +1,4 @@
-"""Whole runs of agents other than contrastive RL: the loop, the metrics and the report."""
+"""Complete runs of agents other than contrastive RL: training, metrics and report."""
 
 import json
 
@@ -46,7 +46,7 @@ def test_report_of_every_agent_is_complete(agent, tmp_path):
 
 
 def test_curves_show_the_metrics_of_the_agent(run_copy):
-    """Of an agent that has a value and no accuracy."""
+    """An agent with a value metric and without accuracy."""
     events = []
     for event in run_copy.events:
         metrics = event.get("metrics", {})

@@ -1,4 +1,4 @@
-"""The gallery: every policy of the zoo in motion on one page that stands alone."""
+"""The gallery: films of all policies of the zoo on one self-contained page."""
 
 import re
 
@@ -12,7 +12,7 @@ from pages import assert_alone, read_page
 
 @pytest.fixture
 def two(monkeypatch):
-    """A zoo of the two policies that play quickest."""
+    """A zoo of the two fastest policies."""
     found = [each for each in exhibits() if each.name in ("arm_reach_easy", "point_u_maze")]
     monkeypatch.setattr(showing, "exhibits", lambda: found)
     return found

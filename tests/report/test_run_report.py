@@ -1,4 +1,4 @@
-"""The report as a reader gets it: whole, alone and honest about what is missing."""
+"""The report of a run: complete, self-contained, with reasons for missing sections."""
 
 import json
 import re
@@ -30,7 +30,7 @@ def rewrite_events(run, keep) -> None:
 
 @pytest.fixture
 def only(monkeypatch):
-    """`only(anchor, ...)`: reports of this test draw these sections alone, to be quick."""
+    """`only(anchor, ...)`: reports draw only these sections, to save time."""
 
     def choose(*anchors: str) -> None:
         chosen = tuple(section for section in SECTIONS if section.anchor in anchors)

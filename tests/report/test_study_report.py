@@ -1,4 +1,4 @@
-"""The page of a study as a sceptical reader gets it, from runs made by hand."""
+"""The report of a study, from synthetic runs."""
 
 import json
 import re
@@ -60,7 +60,7 @@ def make_study(path, final, extra=(), asks="Does depth help?"):
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """Two depths of three seeds, and a cell each that failed, has not ended and was never begun."""
+    """Two depths of three seeds, and one failed, one unfinished and one missing run."""
     path = tmp_path_factory.mktemp("studies") / "depth"
     make_study(path, FINAL, extra=("lost", "<i>broken", "half"), asks="1 < 2 & depth?")
     (path / "failures" / "<i>broken.txt").write_text("Traceback\nMemoryError: <b>no room</b>")
@@ -137,7 +137,7 @@ def test_study_report_is_reproducible(whole, study):
 @needs_browser
 def test_browser_shows_verdict_without_requests(whole, tmp_path):
     def browse(name: str, text: str) -> tuple[str, bool]:
-        """What the browser makes of a page, and whether the page made it ask for anything."""
+        """The DOM of a page, and whether the page sent a request."""
         page, log = tmp_path / f"{name}.html", tmp_path / f"{name}.json"
         page.write_text(text)
         command = [
@@ -146,7 +146,7 @@ def test_browser_shows_verdict_without_requests(whole, tmp_path):
             f"--log-net-log={log}", "--dump-dom", page.as_uri(),
         ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-        # The browser's own requests are logged too, but not as those of a file.
+        # The browser's own requests are logged too, but with another origin.
         return done.stdout, '"network_isolation_key":"file://' in log.read_text()
 
     shown, asked = browse("report", whole[0])

@@ -1,4 +1,4 @@
-"""Study directories without training: runs whose scores the test chooses."""
+"""Synthetic study directories: runs with given scores."""
 
 import json
 from collections.abc import Callable

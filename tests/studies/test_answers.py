@@ -1,4 +1,4 @@
-"""What questions answer to studies whose scores are known."""
+"""Answers of the questions to studies with known scores."""
 
 import dataclasses
 import json
@@ -114,7 +114,7 @@ def test_gain_is_split_into_exploration_expressivity_and_interaction(write_study
 
 
 def test_attribution_starts_from_the_first_value_of_each_factor(write_study):
-    """The first value of each factor is what the gain starts from, not the first letter."""
+    """The baseline is the first value of each factor in the grid, not in alphabetical order."""
     runs = [
         ({"objective": o, "recipe": r, "depth": d, "seed": seed},
          flat(20 + 5 * (o == "crl") + 2 * (r == "good") - 1 * (d == 2) + off), {"depth": d})
@@ -139,7 +139,7 @@ def test_costs_are_read_from_the_runs(write_study):
     study = write_study("depth", by_depth({1: 10, 2: 20}))
     run = study.runs[0].run
     assert counted(run, "env_steps").tolist() == [0, 100, 200, 300, 400, 500, 600]
-    # One second of prefill, then two a checkpoint.
+    # One second of prefill, then two per checkpoint.
     assert seconds(run).tolist() == [0, 3, 5, 7, 9, 11, 13]
     curve = cost_curve(1, list(study.runs[:5]), seconds)
     assert curve.cost.tolist() == [11, 13]  # trailing means of five, from the first update on
@@ -159,7 +159,7 @@ def test_threshold_study_matches_hand_computation(write_study):
         for seed, off in enumerate((-0.1, 0, 0.1))
     ]
     found = answer("threshold", write_study("threshold", runs))
-    # Trailing means of five: 31 at evaluation 9 is over 30, 55 at evaluation 12 over 54.
+    # Trailing means of five: 31 > 30 at evaluation 9, 55 > 54 at evaluation 12.
     assert found.tables[0].rows[0][1] == "900 (95 %: 900 to 900; 3 seeds)"
     assert found.tables[0].rows[0][2].startswith("1.2e+03 (95 %:")
     assert found.verdicts[0].strength == INCONCLUSIVE
@@ -183,7 +183,7 @@ def test_variants_are_compared_with_the_whole_recipe(write_study):
 
 
 def failing(study, *names: str):
-    """The study with these runs broken off."""
+    """The study with these runs failed."""
     (study.path / "failures").mkdir()
     for name in names:
         (study.path / "failures" / f"{name}.txt").write_text(f"{name} failed\nloss is not finite\n")
@@ -240,7 +240,7 @@ def test_score_verdict_states_failed_runs(write_study):
 
 
 def test_smallest_effect_determines_no_difference_verdict(write_study):
-    """Five percent of the 200 steps of an episode are 10, unless the plan says otherwise."""
+    """By default the smallest effect is 5 % of the 200 steps of an episode, that is 10."""
     study = write_study("depth", by_depth({1: 10, 2: 11}))
     assert answer("depth", study).verdicts[0].strength == NO_DIFFERENCE
     exact = dataclasses.replace(study, smallest_effect=0.001)
@@ -284,7 +284,7 @@ def test_runs_that_differ_from_the_plan_are_refused(write_study):
 
 
 def test_stitching_study_reports_gap_between_near_and_far_goals(write_study):
-    """In these studies success on near goals is twice that on far ones."""
+    """In synthetic studies success on near goals is twice that on far goals."""
     found = answer("stitching", write_study("stitching", by_depth({1: 10, 2: 30})))
     assert found.verdicts[0].sentence.startswith(
         "From depth 1 to 2 success on far goals changes by 0.2"
@@ -292,7 +292,7 @@ def test_stitching_study_reports_gap_between_near_and_far_goals(write_study):
     assert found.verdicts[1].sentence.startswith(
         "The gap between near and far goals changes by 0.2"
     )
-    # This maze draws training goals in all cells, and the page must not say otherwise.
+    # This maze draws training goals in all cells.
     assert "Training goals are far away too" in found.notes[-1]
 
 
@@ -391,7 +391,7 @@ def test_test_time_study_evaluates_once_and_uses_paired_test(write_study, monkey
     monkeypatch.setattr("kilolayer.api.evaluate", evaluate)
     study = write_study("test-time", by_depth({1: 1}))
     found = answer("test-time", study)
-    # Seeds lie ten apart, and every one gains 0.5 * (64 - 1).
+    # Seeds differ by ten, and every seed gains 0.5 * (64 - 1).
     assert found.verdicts[0].sentence.startswith(
         "At depth 1 the best of 64 samples changes the score by 31.5 (95 %: 31.5 to 31.5; 5 seeds)"
     )
@@ -399,6 +399,6 @@ def test_test_time_study_evaluates_once_and_uses_paired_test(write_study, monkey
     assert answer("test-time", study).verdicts == found.verdicts
     assert len(rated) == 20
     costs = found.plots[0].series[0].x
-    # The actor for each, the goal's encoding once there is a choice, the critic for each sample.
+    # One pass of the actor; with several samples one goal encoding and one critic pass per sample.
     assert costs[3] - costs[2] == pytest.approx(4 * (costs[2] - costs[1]))
     assert costs[1] - costs[0] > 4 / 12 * (costs[2] - costs[1])

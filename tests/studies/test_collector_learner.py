@@ -1,4 +1,4 @@
-"""One collects, the other is evaluated, and both learn what each would learn alone."""
+"""Collector and learner: exploration, evaluation, and updates equal to separate agents."""
 
 import dataclasses
 

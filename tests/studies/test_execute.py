@@ -1,4 +1,4 @@
-"""Runs are brought to their end: retries, failures, what is never repeated, and where they go."""
+"""Execution of studies: retries, failures, finished runs, executors."""
 
 import json
 import os
@@ -41,7 +41,7 @@ class Done:
 
 
 class Pretend:
-    """Runs nothing: `codes` are the exit codes of each run's attempts, None if it goes on."""
+    """A fake executor. codes: exit codes of each run's attempts, None while it runs."""
 
     jobs = 2
 
@@ -89,7 +89,7 @@ def test_finished_run_is_not_repeated_and_crash_is_retried_once(study):
     assert again.started == ["run2"]
 
 
-# A worker that is killed after each checkpoint, as by a time limit, until the fourth is the last.
+# A worker that is killed after each of four checkpoints, as by a time limit.
 IN_FOUR_PIECES = """
 import json, pathlib, sys
 folder = pathlib.Path(sys.argv[1]) / "runs" / sys.argv[2]
@@ -172,7 +172,7 @@ def test_slurm_jobs_with_submitits_local_executor(tmp_path):
 
 
 def test_run_continues_after_slurm_time_limits(study, monkeypatch, tmp_path):
-    """On submitit's local engine, which starts a job of its own for every piece."""
+    """With submitit's local executor, which starts one job per attempt."""
     monkeypatch.setattr(execution, "worker_command", in_four_pieces)
     monkeypatch.setattr(execution, "POLL_SECONDS", 0.1)
     execute(study.path, SlurmExecutor(2, 2**30, tmp_path / "slurm", cluster="local"), Silent())

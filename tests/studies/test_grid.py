@@ -1,4 +1,4 @@
-"""Grids: names and counts by hand, and what is refused."""
+"""Grids: names, numbers of runs, refusals."""
 
 import dataclasses
 
@@ -66,7 +66,7 @@ def test_grid_refuses_invalid_input(factors, seeds, sentence, tiny_config):
         merge_grids([])
 
 
-# Runs at quick, laptop and paper size, counted by hand.
+# Number of runs at the sizes quick, laptop and paper.
 COUNTS = {
     "depth": (9, 15, 25),
     "cost": (9, 15, 25),
@@ -87,7 +87,7 @@ COUNTS = {
 
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_every_question_has_valid_runs(name):
-    """Counted without checking configs, so that grids may name what another extra brings."""
+    """Without a check of the configs, since a grid may need an optional package."""
     question = QUESTIONS[name]()
     assert question.name == name
     assert question.text.endswith("?")

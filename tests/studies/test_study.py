@@ -1,4 +1,4 @@
-"""A study from the command to the answer, by the worked example of the docs, on tiny real runs."""
+"""The documented example study with tiny runs, from the command to the answer."""
 
 import json
 import re
@@ -27,14 +27,13 @@ SMALLER = (
 
 
 def no_page(study: Study, answer: Answer) -> Path:
-    """Films and maps of trained networks take longer than all the rest."""
+    """Replaces the report, since films and value maps take most of the time."""
     return study.path / "answer.json"
 
 
 @pytest.fixture(scope="module")
 def example(tmp_path_factory) -> SimpleNamespace:
-    """The example's study, run once by the command line; its folder is read only, but one test
-    after the other may continue it."""
+    """The example's study, run once by the command line. Tests may continue it one by one."""
     folder = tmp_path_factory.mktemp("example")
     (source,) = re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL)
     for old, new in SMALLER:
@@ -65,7 +64,7 @@ def test_documented_example_study(example):
     ]  # fmt: skip
     answer = json.loads((example.study / "answer.json").read_text())
     (verdict,) = answer["verdicts"]
-    # The same cell twice: no change, and no claim.
+    # The same runs twice: no difference.
     assert verdict["sentence"].startswith("64 dimensions instead of 4 change the score by 0 (95 %:")
     assert verdict["strength"] == "inconclusive"
     assert answer["tables"][0]["rows"][0][:2] == ["4", "2"]

@@ -5,6 +5,7 @@ and an equivalence margin. The p-values of all claims in one answer are correcte
 (Holm).
 """
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -52,6 +53,9 @@ class Claim:
     failed: int
     margin: float | None
     fallback: str | None = None
+
+    def with_prefix(self, prefix: str) -> "Claim":
+        return dataclasses.replace(self, statement=f"{prefix}: {self.statement}")
 
 
 def assess_claims(claims: Sequence[Claim]) -> tuple[Verdict, ...]:

@@ -15,6 +15,7 @@ from kilolayer.analysis.groups import (
     mean_text,
     range_text,
     score_bounds,
+    score_labels,
     varying_factors,
 )
 from kilolayer.analysis.load import Run
@@ -130,20 +131,12 @@ def _compare_one_task(groups: Sequence[Group]) -> Answer:
 
 def _score_table(groups: Sequence[Group]) -> Table:
     task = groups[0].runs[0].task
-    metrics = ("evaluation/success", SCORE, "evaluation/smallest_distance")
-    rows = []
+    labels, rows = score_labels(task), []
     for group in groups:
-        scores = (mean_text(group.final(name), score_bounds(task, name)) for name in metrics)
+        scores = (mean_text(group.final(name), score_bounds(task, name)) for name in labels)
         steps = range_text([run.curve(SCORE)[0][-1] for run in group.runs], "{:,.0f}".format)
         rows.append((group.name, str(group.seeds), *scores, steps))
-    columns = (
-        "group",
-        "seeds",
-        "success, share of episodes",
-        f"time at goal, control steps of {task.episode_length}",
-        f"smallest distance, {task.goal.coordinates[0].unit}",
-        "environment steps",
-    )
+    columns = ("group", "seeds", *labels.values(), "environment steps")
     return Table("Newest evaluation", columns, tuple(rows))
 
 

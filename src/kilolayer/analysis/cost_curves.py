@@ -105,7 +105,7 @@ def recommend_depth(curves: Sequence[CostCurve], budget: float) -> Recommendatio
             "or evaluate earlier."
         )
     others = [k for k in range(count) if k != best]
-    p = scores.p_above_zero(np.array([depth_contrast(count, best, k) for k in others]))
+    p = scores.cells.p_above_zero(np.array([depth_contrast(count, best, k) for k in others]))
     worse = np.zeros(count, bool)
     worse[others] = p < LEVEL / len(others)
     second = max(others, key=lambda k: scores.mean[k])
@@ -113,7 +113,7 @@ def recommend_depth(curves: Sequence[CostCurve], budget: float) -> Recommendatio
         budget,
         int(scores.depth[best]),
         tuple(scores.depth[~worse].tolist()),
-        scores.estimate(depth_contrast(count, best, second)),
+        scores.cells.estimate(depth_contrast(count, best, second)),
         min(1.0, count * float(p.max())),
     )
 

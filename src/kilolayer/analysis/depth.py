@@ -92,7 +92,7 @@ def critical_depth(scores: DepthScores) -> CriticalDepth:
         depth=int(scores.depth[step]),
         share=_share_estimate(scores, step),
         p_jump=min(1.0, float(p_jump.min())),
-        p_gradual=float(scores.p_above_zero(np.array(gradual)).max()),
+        p_gradual=float(scores.cells.p_above_zero(np.array(gradual)).max()),
     )
 
 
@@ -114,7 +114,7 @@ def jump_p_values(scores: DepthScores) -> np.ndarray:
     p = [
         np.maximum(
             _step_p_values(scores, k, np.array([share]))[..., 0],
-            scores.p_above_zero(_span_contrasts(len(scores.depth), k)).max(-1),
+            scores.cells.p_above_zero(_span_contrasts(len(scores.depth), k)).max(-1),
         )
         for k, share in enumerate(_share_thresholds(scores), start=1)
     ]
@@ -139,8 +139,8 @@ def saturation_depth(scores: DepthScores, share: float = 0.9) -> Saturation:
     p_not_reached, p_reached = np.zeros(count), np.zeros(count)
     for k in range(count - 1):
         over = np.array([depth_contrast(count, k, j, share) for j in range(count) if j != k])
-        p_not_reached[k] = scores.p_above_zero(over).max()
-        p_reached[k] = min(1.0, (count - 1) * scores.p_above_zero(-over).min())
+        p_not_reached[k] = scores.cells.p_above_zero(over).max()
+        p_reached[k] = min(1.0, (count - 1) * scores.cells.p_above_zero(-over).min())
     p_reached[-1] = 1.0
     bounds = (p_reached >= TAIL_PROBABILITY, p_not_reached < TAIL_PROBABILITY)
     low, high = (int(scores.depth[bound.argmax()]) for bound in bounds)
@@ -150,18 +150,18 @@ def saturation_depth(scores: DepthScores, share: float = 0.9) -> Saturation:
 
 
 def monotonicity(scores: DepthScores) -> Monotonicity:
-    """Test whether the score increases with every step and whether it decreases between two
-    depths."""
+    """Test whether the score increases with every step, and whether it decreases anywhere."""
     count = len(scores.depth)
     if count < 2:
         raise UserError("a trend needs at least two depths: add depths to the study.")
     steps = [(k - 1, k) for k in range(1, count)]
     pairs = [(i, j) for i in range(count) for j in range(i + 1, count)]
-    p_increase = scores.p_above_zero(np.array([depth_contrast(count, j, i) for i, j in steps]))
-    p_decrease = scores.p_above_zero(np.array([depth_contrast(count, i, j) for i, j in pairs]))
+    cells = scores.cells
+    p_increase = cells.p_above_zero(np.array([depth_contrast(count, j, i) for i, j in steps]))
+    p_decrease = cells.p_above_zero(np.array([depth_contrast(count, i, j) for i, j in pairs]))
 
     def change(i: int, j: int, p: float) -> Change:
-        estimate = scores.estimate(depth_contrast(count, j, i))
+        estimate = cells.estimate(depth_contrast(count, j, i))
         return Change(int(scores.depth[i]), int(scores.depth[j]), estimate, min(1.0, p))
 
     return Monotonicity(
@@ -189,19 +189,18 @@ def _step_p_values(scores: DepthScores, step: int, shares: np.ndarray) -> np.nda
     count = len(scores.depth)
     spans = _span_contrasts(count, step)
     over = depth_contrast(count, step, step - 1) - shares[:, None, None] * spans
-    p = scores.p_above_zero(over.reshape(-1, count))
+    p = scores.cells.p_above_zero(over.reshape(-1, count))
     return p.reshape(*p.shape[:-1], len(shares), len(spans)).max(-1)
 
 
 def _share_estimate(scores: DepthScores, step: int) -> Estimate:
-    """The step's share; its interval contains every share that is not rejected at 2.5 % on either
-    side."""
+    """The step's share; its interval contains all shares that two tests at 2.5 % do not reject."""
     count, mean = len(scores.depth), scores.mean
     gain, total = mean[step] - mean[step - 1], mean[step:].max() - mean[:step].min()
     value = float(np.clip(gain / total, 0, 1)) if total > 0 else 0.0
     shares = np.linspace(0, 1, 201)
     too_low = shares[_step_p_values(scores, step, shares) < TAIL_PROBABILITY]
     below = depth_contrast(count, step - 1, step) + shares[:, None] * depth_contrast(count, -1, 0)
-    too_high = shares[scores.p_above_zero(below) < TAIL_PROBABILITY]
+    too_high = shares[scores.cells.p_above_zero(below) < TAIL_PROBABILITY]
     low, high = max(too_low, default=0.0), min(too_high, default=1.0)
     return Estimate(value, float(low), float(high), int(scores.seeds.min()))

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from kilolayer.analysis.contrasts import CellMeans
-from kilolayer.analysis.statistics import Estimate
 from kilolayer.types import UserError
 
 
@@ -48,16 +47,9 @@ class DepthScores:
         cells = CellMeans.from_seeds([scores[depth] for depth in depths])
         return cls(np.array(depths), cells.mean, cells.error, cells.seeds)
 
-    def p_above_zero(self, weights: np.ndarray) -> np.ndarray:
-        """One-sided p-value of "the contrast is at most 0", per row; see `CellMeans`."""
-        return self._cells.p_above_zero(weights)
-
-    def estimate(self, weights: np.ndarray) -> Estimate:
-        """One contrast, weights `[depths]`, with Welch's interval."""
-        return self._cells.estimate(weights)
-
     @property
-    def _cells(self) -> CellMeans:
+    def cells(self) -> CellMeans:
+        """The means for tests of contrasts."""
         return CellMeans(self.mean, self.error, self.seeds)
 
 

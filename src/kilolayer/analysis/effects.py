@@ -7,7 +7,7 @@ import numpy as np
 
 from kilolayer.analysis.answer import Plot, Table
 from kilolayer.analysis.claims import Claim
-from kilolayer.analysis.factorial import Decomposition, Levels
+from kilolayer.analysis.factorial import Decomposition, Levels, decompose_two_by_two
 from kilolayer.analysis.statistics import Estimate
 from kilolayer.analysis.study import Study
 from kilolayer.analysis.study_scores import bar_plot, equivalence_margin
@@ -30,6 +30,19 @@ def code_two_levels(scores: Mapping[tuple[Any, ...], np.ndarray]) -> dict[Levels
         for values, row in scores.items()
         if all(value in end for value, end in zip(values, ends, strict=True))
     }
+
+
+def two_by_two_evidence(
+    study: Study,
+    scores: Mapping[tuple[Any, ...], np.ndarray],
+    names: tuple[str, str],
+    interaction: str,
+    total: str,
+) -> tuple[list[Claim], Plot, Table]:
+    """The evidence of `decompose_two_by_two` between the first and last value of two factors."""
+    generator = np.random.default_rng(0)
+    decomposition = decompose_two_by_two(code_two_levels(scores), names, interaction, generator)
+    return decomposition_evidence(study, decomposition, total)
 
 
 def decomposition_evidence(

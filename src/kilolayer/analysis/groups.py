@@ -77,7 +77,7 @@ def leading_factor(groups: Sequence[Group]) -> str | None:
     return next((name for name in names if name != TASK), next(iter(names), None))
 
 
-def group_by_other_factors(groups: Iterable[Group], leading: str | None) -> dict[str, list[Group]]:
+def group_rows(groups: Iterable[Group], leading: str | None) -> dict[str, list[Group]]:
     """Lists of groups that differ only by the leading factor, keyed by the other factors' text."""
     rows: dict[str, list[Group]] = {}
     for group in groups:
@@ -121,6 +121,15 @@ def mean_text(
 def range_text(values: Sequence[float], text: Callable[[float], str]) -> str:
     """Lowest and highest value as text; one value if both texts are equal."""
     return " to ".join(dict.fromkeys((text(min(values)), text(max(values)))))
+
+
+def score_labels(task: Task) -> dict[str, str]:
+    """Labels of the evaluation metrics that compare groups."""
+    return {
+        "evaluation/success": "success, share of episodes",
+        "evaluation/time_at_goal": f"time at goal, control steps of {task.episode_length}",
+        "evaluation/smallest_distance": f"smallest distance, {task.goal.coordinates[0].unit}",
+    }
 
 
 def score_bounds(task: Task, metric: str) -> tuple[float, float]:

@@ -148,7 +148,7 @@ def probability_of_improvement(
     inside = float(np.clip(value, 1e-9, 1 - 1e-9))
     low = 0.0 if value == 0 else optimize.root_scalar(outside, bracket=(0, inside)).root
     high = 1.0 if value == 1 else optimize.root_scalar(outside, bracket=(inside, 1)).root
-    return Estimate(value, float(low), float(high), _min_seeds([*scores, *baseline]))
+    return Estimate(value, float(low), float(high), min(map(len, [*scores, *baseline])))
 
 
 def improvement_p_value(
@@ -199,10 +199,6 @@ def validated_scores(strata: Sequence[np.ndarray]) -> list[np.ndarray]:
         if not np.isfinite(row).all():
             raise UserError("a score is not finite: exclude its run and say so.")
     return rows
-
-
-def _min_seeds(strata: Sequence[np.ndarray]) -> int:
-    return min(len(scores) for scores in strata)
 
 
 def _win_rate(scores: np.ndarray, baseline: np.ndarray) -> float:

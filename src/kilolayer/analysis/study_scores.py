@@ -48,10 +48,19 @@ def group_runs(runs: Iterable[StudyRun], *factors: str) -> dict[tuple[Any, ...],
     return {values: groups[values] for values in sorted(groups, key=order)}
 
 
-def replicated_runs_by_depth(study: Study) -> dict[int, list[StudyRun]]:
-    """Finished runs of each depth with at least two seeds."""
+def replicated_runs_by_depth(study: Study, min_depths: int = 1) -> dict[int, list[StudyRun]]:
+    """Finished runs of each depth with at least two seeds.
+
+    Raises UserError if there are fewer than `min_depths` such depths.
+    """
     groups = group_runs(study.finished, "depth")
-    return {depth: runs for (depth,), runs in groups.items() if len(runs) > 1}
+    replicated = {depth: runs for (depth,), runs in groups.items() if len(runs) > 1}
+    if len(replicated) < min_depths:
+        raise UserError(
+            f"this analysis needs at least two seeds per depth and {min_depths} such depth"
+            f"{'s' * (min_depths > 1)}: run more seeds or depths."
+        )
+    return replicated
 
 
 def final_score(run: Run, metric: str = TIME_AT_GOAL) -> float:
@@ -113,10 +122,10 @@ def learning_curves(
     return steps, np.stack([scores for _, scores in curves])
 
 
-def score_table(title: str, columns: tuple[str, ...], groups: dict[Any, list[StudyRun]]) -> Table:
-    """A row for each group: its values, seeds, time at goal and success with intervals, minutes."""
+def score_table(study: Study, *factors: str) -> Table:
+    """A row for each combination of the factors: seeds, mean scores with intervals, minutes."""
     rows = []
-    for values, runs in groups.items():
+    for values, runs in group_runs(study.finished, *factors).items():
         task = runs[0].run.task
         means = (
             mean_text(final_scores(runs, metric), score_bounds(task, metric))
@@ -124,7 +133,7 @@ def score_table(title: str, columns: tuple[str, ...], groups: dict[Any, list[Stu
         )
         rows.append((*map(str, values), str(len(runs)), *means, f"{mean_minutes(runs):.1f}"))
     names = ("seeds", "time at goal", "success", "minutes per run")
-    return Table(title, (*columns, *names), tuple(rows))
+    return Table("Scores", (*factors, *names), tuple(rows))
 
 
 def mean_minutes(runs: Iterable[StudyRun]) -> float:
@@ -143,8 +152,11 @@ def estimate_series(name: str, x: Iterable[float], estimates: Sequence[Estimate]
     )
 
 
-def score_series(name: str, scores: dict[Any, np.ndarray], bounds: tuple[float, float]) -> Series:
+def score_series(
+    study: Study, name: str, scores: dict[Any, np.ndarray], metric: str = TIME_AT_GOAL
+) -> Series:
     """Mean scores by a numeric factor, with intervals if every value has at least two seeds."""
+    bounds = study_score_bounds(study, metric)
     if min(map(len, scores.values())) < 2:
         means = tuple(float(row.mean()) for row in scores.values())
         return Series(name, tuple(map(float, scores)), means)

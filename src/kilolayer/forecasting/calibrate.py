@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -21,6 +22,7 @@ MAX_SECONDS = 6.0
 MIN_REPEATS, MAX_REPEATS = 3, 8
 
 Range = tuple[float, float]
+"""Lowest and highest value."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,12 @@ class StepTimes:
     update: Range
     env_step: Range
     source: str
+
+
+def combine_ranges(function: Callable[..., float], *ranges: Range) -> Range:
+    """Apply a function to the lowest values and to the highest values."""
+    low, high = (function(*ends) for ends in zip(*ranges, strict=True))
+    return low, high
 
 
 def calibrate(trainer: Trainer, display: ProgressDisplay) -> StepTimes:
@@ -54,13 +62,12 @@ def calibrate(trainer: Trainer, display: ProgressDisplay) -> StepTimes:
     # The policy of the whole depth does more arithmetic per environment step.
     policy = action_arithmetic(trainer).flops - action_arithmetic(short).flops
     policy /= config.collection.num_envs
-    seconds_per_flop = [seconds / updates / flops for seconds in update_seconds]
+    seconds_per_flop = combine_ranges(lambda seconds: seconds / updates / flops, update_seconds)
     depth = max(short_plan.actor_torso.depth, short_plan.critic_torso.depth)
     return StepTimes(
-        update=(full * seconds_per_flop[0], full * seconds_per_flop[1]),
-        env_step=(
-            collect_seconds[0] / steps + policy * seconds_per_flop[0],
-            collect_seconds[1] / steps + policy * seconds_per_flop[1],
+        update=combine_ranges(lambda each: full * each, seconds_per_flop),
+        env_step=combine_ranges(
+            lambda collect, each: collect / steps + policy * each, collect_seconds, seconds_per_flop
         ),
         source=f"{updates} updates at depth {depth} and {steps:,} environment steps, timed here",
     )

@@ -8,17 +8,12 @@ from typing import Any
 import jax
 
 from kilolayer.config import RunConfig
-from kilolayer.forecasting.calibrate import Range, StepTimes, calibrate
+from kilolayer.forecasting.calibrate import Range, StepTimes, calibrate, combine_ranges
 from kilolayer.forecasting.cost import action_arithmetic, device_memory, update_arithmetic
 from kilolayer.networks.arithmetic import Arithmetic, bytes_of, parameters_of
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.plan import TrainPlan, check_data_source
-from kilolayer.runtime.devices import (
-    Accelerator,
-    find_accelerator,
-    memory_here,
-    resident_bytes,
-)
+from kilolayer.runtime.devices import Accelerator, find_accelerator, memory_here, resident_bytes
 from kilolayer.runtime.mesh import make_mesh
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.tasks.base import Task
@@ -146,11 +141,7 @@ class _Target:
 
 
 def forecast_run(
-    config: RunConfig,
-    device: str,
-    devices: int | None,
-    calibrated: bool,
-    display: ProgressDisplay,
+    config: RunConfig, device: str, devices: int | None, calibrated: bool, display: ProgressDisplay
 ) -> Forecast:
     """Compile a round of the config; on this machine, also time a part of it if `calibrated`.
 
@@ -232,23 +223,21 @@ def _evaluation_steps(target: _Target) -> int:
 
 
 def _round_seconds(times: StepTimes, plan: TrainPlan) -> Range:
-    low, high = (
-        plan.updates_per_unroll * update + plan.steps_per_unroll * step
-        for update, step in zip(times.update, times.env_step, strict=True)
+    return combine_ranges(
+        lambda update, step: plan.updates_per_unroll * update + plan.steps_per_unroll * step,
+        times.update,
+        times.env_step,
     )
-    return low, high
 
 
 def _hours(times: StepTimes, target: _Target, state_bytes: int) -> Range:
     plan, saved = target.plan, len(target.plan.save_after) * state_bytes
     acting = plan.prefill_unrolls * plan.steps_per_unroll + _evaluation_steps(target)
-    low, high = (
-        (plan.training_unrolls * each_round + acting * step + saved / rate) / 3600
-        for each_round, step, rate in zip(
-            _round_seconds(times, plan), times.env_step, SAVING_RATE, strict=True
-        )
-    )
-    return low, high
+
+    def hours(per_round: float, step: float, saving_rate: float) -> float:
+        return (plan.training_unrolls * per_round + acting * step + saved / saving_rate) / 3600
+
+    return combine_ranges(hours, _round_seconds(times, plan), times.env_step, SAVING_RATE)
 
 
 def _nominal_times(
@@ -262,16 +251,18 @@ def _nominal_times(
     rate = accelerator.rate(target.config.network.compute_dtype)
     assert rate is not None
     optimiser = OPTIMISER_PASSES * parameter_bytes / accelerator.bandwidth
-    updates, steps = [], []
-    for share, launch, physics in zip(UTILISATION, PRODUCT_SECONDS, PHYSICS_RATE, strict=True):
-        seconds = [
-            max(work.flops / target.devices / (share * rate), work.products * launch)
+    has_physics = isinstance(target.task.world, MujocoWorld)
+
+    def seconds(utilisation: float, launch: float, physics_rate: float) -> tuple[float, float]:
+        updating, acting = (
+            max(work.flops / target.devices / (utilisation * rate), work.products * launch)
             for work in (update, action)
-        ]
-        updates.append(seconds[0] + optimiser)
-        physics_seconds = 1 / physics if isinstance(target.task.world, MujocoWorld) else 0.0
-        steps.append(seconds[1] / target.config.collection.num_envs + physics_seconds)
-    return StepTimes((updates[0], updates[1]), (steps[0], steps[1]), accelerator.source)
+        )
+        physics = 1 / physics_rate if has_physics else 0.0
+        return updating + optimiser, acting / target.config.collection.num_envs + physics
+
+    fast, slow = map(seconds, UTILISATION, PRODUCT_SECONDS, PHYSICS_RATE)
+    return StepTimes((fast[0], slow[0]), (fast[1], slow[1]), accelerator.source)
 
 
 def _assumptions(target: _Target, times: StepTimes | None, peak: int) -> tuple[str, ...]:

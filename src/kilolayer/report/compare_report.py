@@ -26,12 +26,7 @@ def write_comparison(groups: Sequence[Group], answer: Answer, target: Path) -> P
             "Mean over seeds with its 95 % interval. A single seed has no interval.",
             answer_body(answer),
         ),
-        Section(
-            "curves",
-            "Learning curves",
-            CURVES_CAPTION,
-            group_curves(by_task, names),
-        ),
+        Section("curves", "Learning curves", CURVES_CAPTION, group_curves(by_task, names)),
         Section(
             "runs",
             "Runs",

@@ -9,51 +9,28 @@ from kilolayer.forecasting.forecast import Forecast
 
 def forecast_tables(forecast: Forecast) -> Iterator[Table]:
     """Network, arithmetic, memory, disk and time of the run; options that need less memory."""
-    yield _table(
-        "network",
-        ("parameters",),
-        (
-            (name, f"{count:,}")
-            for name, count in [
-                *forecast.parameters.items(),
-                ("all", sum(forecast.parameters.values())),
-            ]
-        ),
-    )
-    yield _table(
-        "arithmetic",
-        ("floating-point operations", "count"),
-        (
-            (name, _engineering(forecast.flops[name]), f"{count:,}")
-            for name, count in (
-                ("update", forecast.updates),
-                ("environment step", forecast.env_steps),
-                ("run", 1),
-            )
-        ),
-    )
+    parameters = forecast.parameters | {"all": sum(forecast.parameters.values())}
+    rows = [(name, f"{count:,}") for name, count in parameters.items()]
+    yield _table("network", ("parameters",), rows)
+    counts = {"update": forecast.updates, "environment step": forecast.env_steps, "run": 1}
+    rows = [
+        (name, _engineering(forecast.flops[name]), f"{count:,}") for name, count in counts.items()
+    ]
+    yield _table("arithmetic", ("floating-point operations", "count"), rows)
     devices = "" if forecast.devices == 1 else f", each of {forecast.devices} devices"
     verdict = "fits" if forecast.fits else "does not fit"
     memory = {**forecast.memory, "peak": forecast.peak_bytes}
     memory[f"{forecast.device}: {verdict}"] = forecast.device_bytes
-    yield _table(
-        f"memory{devices}", ("GB",), ((name, f"{size / 1e9:.3f}") for name, size in memory.items())
-    )
+    rows = [(name, f"{size / 1e9:.3f}") for name, size in memory.items()]
+    yield _table(f"memory{devices}", ("GB",), rows)
     yield _table("disk", ("GB",), [("checkpoints, at most", f"{forecast.disk_bytes / 1e9:.3f}")])
     yield _table("time", ("",), _times(forecast))
     if forecast.advice:
-        yield _table(
-            "option",
-            ("peak memory, GB", ""),
-            (
-                (
-                    option.option,
-                    f"{option.peak_bytes / 1e9:.3f}",
-                    "fits" if option.fits else "does not fit",
-                )
-                for option in forecast.advice
-            ),
-        )
+        rows = [
+            (each.option, f"{each.peak_bytes / 1e9:.3f}", "fits" if each.fits else "does not fit")
+            for each in forecast.advice
+        ]
+        yield _table("option", ("peak memory, GB", ""), rows)
 
 
 def _times(forecast: Forecast) -> Iterator[tuple[str, str]]:

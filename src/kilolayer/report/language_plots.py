@@ -12,14 +12,7 @@ from kilolayer.language.board import board_of
 from kilolayer.language.evidence import Evidence, Failure, RouterUse
 from kilolayer.language.scenes import draw_pictures, to_pixels
 from kilolayer.render.style import BLUE, FAILURE, GREY, INK, LINES, MARKERS, PAPER, SUCCESS
-from kilolayer.report.svg import (
-    FONT_SIZE,
-    new_figure,
-    panel_grid,
-    side_legend,
-    style_axes,
-    to_svg,
-)
+from kilolayer.report.svg import FONT_SIZE, new_figure, panel_grid, side_legend, style_axes, to_svg
 from kilolayer.tasks.base import Task
 
 SPREAD = 0.6  # width of one split's points, divided by the distance between two splits

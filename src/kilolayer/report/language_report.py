@@ -29,6 +29,7 @@ SPLIT_DESCRIPTIONS = {
     "unseen-goal": "a goal square that does not occur in training",
     "unseen-combination": "a relation and a colour whose combination does not occur in training",
 }
+SPLIT_NAMES = [split.replace("-", " ") for split in SPLIT_DESCRIPTIONS]
 
 
 @dataclass(frozen=True)
@@ -95,23 +96,20 @@ def success_section(source: LanguageSource) -> str:
         [actor, *(_share(evidence.score(actor, split)) for split in splits)]
         for actor in evidence.actors
     ]
-    header = ("success (95 % interval)", *(split.replace("-", " ") for split in splits))
-    descriptions = [
-        f"{split.replace('-', ' ')}: {text}" for split, text in SPLIT_DESCRIPTIONS.items()
-    ]
+    header = ("success (95 % interval)", *SPLIT_NAMES)
+    texts = zip(SPLIT_NAMES, SPLIT_DESCRIPTIONS.values(), strict=True)
+    descriptions = [f"{split}: {text}" for split, text in texts]
     return success_plot(evidence, splits) + table(header, rows) + bullet_list(descriptions)
 
 
 def kinds_section(source: LanguageSource) -> str:
     """Success by kind of instruction, of the evaluated grounding or module."""
     evidence = source.evidence
-    actor = evidence.actors[0]
-    kinds = list(dict.fromkeys(score.kind for score in evidence.scores))
     rows = [
-        [kind, *(_share(evidence.score(actor, split, kind)) for split in SPLIT_DESCRIPTIONS)]
-        for kind in sorted(kinds)
+        [kind, *(_share(evidence.score(evidence.actors[0], s, kind)) for s in SPLIT_DESCRIPTIONS)]
+        for kind in sorted({score.kind for score in evidence.scores})
     ]
-    return table(("instruction", *(split.replace("-", " ") for split in SPLIT_DESCRIPTIONS)), rows)
+    return table(("instruction", *SPLIT_NAMES), rows)
 
 
 def _share(score: Score) -> str:

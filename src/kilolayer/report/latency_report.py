@@ -1,5 +1,6 @@
 """The report on latency and score of policies, as one HTML file."""
 
+import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -36,12 +37,12 @@ def brief_cells(cells: Sequence[str]) -> list[str]:
     return [cells[index] for index in BRIEF_COLUMNS]
 
 
-def header(found: Latencies) -> list[str]:
+def header(latencies: Latencies) -> list[str]:
     """The names of the columns of `rows`."""
-    return [name.format(batch=found.batch) for name in HEADER]
+    return [name.format(batch=latencies.batch) for name in HEADER]
 
 
-def rows(found: Latencies) -> list[list[str]]:
+def rows(latencies: Latencies) -> list[list[str]]:
     """A row of text for each policy and runtime, numbered as in the plot."""
     return [
         [
@@ -58,7 +59,7 @@ def rows(found: Latencies) -> list[list[str]]:
             "" if row.score is None else f"{row.score:.1f}",
             "yes" if best else "",
         ]
-        for number, (row, best) in enumerate(zip(found.rows, found.front, strict=True), 1)
+        for number, (row, best) in enumerate(zip(latencies.rows, latencies.front, strict=True), 1)
     ]
 
 
@@ -66,7 +67,7 @@ def _seconds(row: Latency) -> tuple[float, ...]:
     return row.single.median, row.single.p99, row.batched.median, row.batched.p99
 
 
-def write_latency(found: Latencies, target: Path) -> Path:
+def write_latency(latencies: Latencies, target: Path) -> Path:
     """Write the page and, beside it under the same name, the JSON of all figures.
 
     Raises UserError if they cannot be written.
@@ -78,32 +79,37 @@ def write_latency(found: Latencies, target: Path) -> Path:
             "Milliseconds per call at batch 1 and per batch, with numpy input and output: median "
             "and 99th percentile. MFLOP: millions of floating-point operations of the matrix "
             "products per action, at batch 1 and in the batch. Time at goal: control steps.",
-            table(header(found), rows(found), changed=found.front),
+            table(header(latencies), rows(latencies), changed=latencies.front),
         ),
         Section(
-            "notes", "Methods", "How latencies and scores were measured.", bullet_list(notes(found))
+            "notes",
+            "Methods",
+            "How latencies and scores were measured.",
+            bullet_list(notes(latencies)),
         ),
     ]
-    if found.episodes:
+    if latencies.episodes:
         plot = Section(
             "plot",
             "Score against latency",
             "Upper left is better. For a policy on the line, the Pareto front, no other policy has "
             "both lower latency and a higher score. Numbers are rows of the table.",
-            latency_plot(found),
+            latency_plot(latencies),
         )
         sections.insert(0, plot)
-    top = paragraph(f"{len(found.rows)} combinations of policy and runtime. {found.machine}")
-    write_atomically(target.with_suffix(".json"), found.to_json())
-    write_atomically(target, page(f"{found.task}: latency of policies", top, sections))
+    top = paragraph(
+        f"{len(latencies.rows)} combinations of policy and runtime. {latencies.machine}"
+    )
+    write_atomically(target.with_suffix(".json"), latencies.to_json())
+    write_atomically(target, page(f"{latencies.task}: latency of policies", top, sections))
     return target
 
 
-def notes(found: Latencies) -> list[str]:
+def notes(latencies: Latencies) -> list[str]:
     """How latencies and scores were measured, a sentence each."""
     return [
-        f"{found.repeats} calls at batch 1, each with a different observation from the policy's "
-        "own episodes. All combinations were timed alternately in one process.",
+        f"{latencies.repeats} calls at batch 1, each with a different observation from the "
+        "policy's own episodes. All combinations were timed alternately in one process.",
         "onnx: one thread, with all graph optimisations of ONNX Runtime. jax and early-exit: XLA "
         "chooses the number of threads.",
         "early-exit stops at the first block after which the action no longer changes. A batch "
@@ -111,25 +117,25 @@ def notes(found: Latencies) -> list[str]:
         "Rows with a planner: the median is the time of an action plus its share of a plan. The "
         "99th percentile is the time of an action plus a whole plan, as if planning blocked the "
         "action. In the control loop a separate thread plans.",
-        f"Scores are those of {found.episodes} episodes with the same starts and goals for all. "
-        "The score of onnx is that of jax, since their actions differ only by rounding."
-        if found.episodes
+        f"Scores are those of {latencies.episodes} episodes with the same starts and goals for "
+        "all. The score of onnx is that of jax, since their actions differ only by rounding."
+        if latencies.episodes
         else "No episodes were played, so there are no scores and no Pareto front.",
     ]
 
 
-def latency_plot(found: Latencies) -> str:
+def latency_plot(latencies: Latencies) -> str:
     """Score against the median latency at batch 1. Colour: the method; marker: the runtime."""
     figure = new_figure(11, 5)
     axes = figure.subplots()
-    methods = _unique(row.method for row in found.rows)
-    runtimes = _unique(row.runtime for row in found.rows)
+    methods = _unique(row.method for row in latencies.rows)
+    runtimes = _unique(row.runtime for row in latencies.rows)
+    points = [(1e3 * row.single.median, row.score or 0.0) for row in latencies.rows]
     labelled = set()
-    for number, row in enumerate(found.rows, 1):
+    for number, (row, point) in enumerate(zip(latencies.rows, points, strict=True), 1):
         kind = (row.method, row.runtime)
         axes.plot(
-            1e3 * row.single.median,
-            row.score or 0.0,
+            *point,
             linestyle="",
             marker=MARKERS[runtimes.index(row.runtime) % len(MARKERS)],
             color=LINES[methods.index(row.method) % len(LINES)],
@@ -138,17 +144,13 @@ def latency_plot(found: Latencies) -> str:
         labelled.add(kind)
         axes.annotate(
             str(number),
-            (1e3 * row.single.median, row.score or 0.0),
+            point,
             xytext=(5, 4),
             textcoords="offset points",
             fontsize=FONT_SIZE - 1,
             color=INK,
         )
-    front = sorted(
-        (1e3 * row.single.median, row.score or 0.0)
-        for row, best in zip(found.rows, found.front, strict=True)
-        if best
-    )
+    front = sorted(itertools.compress(points, latencies.front))
     axes.plot(*zip(*front, strict=True), color=VERMILLION, linewidth=1, label="Pareto front")
     axes.set_xscale("log")
     axes.margins(x=0.1, y=0.15)

@@ -121,12 +121,7 @@ def _draw_values(axes: Axes, values: ValueMap) -> AxesImage:
         values.value.T, origin="lower", extent=edges, cmap=COLOURS, interpolation="nearest"
     )
     axes.plot(
-        *values.goal[:2],
-        marker="*",
-        markersize=13,
-        color=PAPER,
-        markeredgecolor=INK,
-        zorder=4,
+        *values.goal[:2], marker="*", markersize=13, color=PAPER, markeredgecolor=INK, zorder=4
     )
     return image
 

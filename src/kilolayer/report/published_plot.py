@@ -10,21 +10,13 @@ from kilolayer.analysis.groups import Group
 from kilolayer.analysis.published import EPISODE_LENGTH, PublishedCurve
 from kilolayer.render.style import INK, line_style
 from kilolayer.report.group_curves import draw_mean
-from kilolayer.report.svg import (
-    FONT_SIZE,
-    panel_grid,
-    short_count,
-    side_legend,
-    style_axes,
-    to_svg,
-)
+from kilolayer.report.svg import FONT_SIZE, panel_grid, short_count, side_legend, style_axes, to_svg
 
 NORMAL_QUANTILE = 1.96  # half-width of a 95 % interval in standard errors
 
 
 def published_plot(
-    groups: Mapping[str, Sequence[Group]],
-    published: Mapping[str, Mapping[int, PublishedCurve]],
+    groups: Mapping[str, Sequence[Group]], published: Mapping[str, Mapping[int, PublishedCurve]]
 ) -> str:
     """A panel per task: published curves thin and dashed, the study's thick; one colour per
     depth."""

@@ -103,7 +103,12 @@ def time_section(run: Run) -> str:
     parts = _split_training(seconds, per_round)
     total = sum(parts.values()) or 1.0
     rows = [
-        (name, f"{value:,.1f}", f"{value / total:.1%}", _per_round(per_round, name))
+        (
+            name,
+            f"{value:,.1f}",
+            f"{value / total:.1%}",
+            f"{1000 * per_round[name]:,.1f}" if name in per_round else "",
+        )
         for name, value in parts.items()
     ]
     notes = (
@@ -121,10 +126,6 @@ def _split_training(seconds: dict[str, float], per_round: dict[str, float]) -> d
     parts = {name: seconds[name] for name in ("compile", "prefill") if name in seconds}
     parts |= {name: train * value / round_seconds for name, value in per_round.items()}
     return parts | {name: value for name, value in seconds.items() if name not in (*parts, "train")}
-
-
-def _per_round(per_round: dict[str, float], name: str) -> str:
-    return f"{1000 * per_round[name]:,.1f}" if name in per_round else ""
 
 
 def _time_of_unprofiled(run: Run) -> str:
@@ -145,12 +146,7 @@ def config_section(run: Run) -> str:
     defaults = RunConfig().having(agent=run.config.agent_name).flat()
     changed = [values[name] != defaults[name] for name in values]
     rows = [
-        (
-            name,
-            _value(values[name]),
-            _value(defaults[name]),
-            "changed" if differs else "",
-        )
+        (name, _value(values[name]), _value(defaults[name]), "changed" if differs else "")
         for name, differs in zip(values, changed, strict=True)
     ]
     return table(("field", "value", "default", ""), rows, changed)

@@ -76,12 +76,7 @@ SECTIONS: tuple[SectionSpec[Run], ...] = (
         "is not used.",
         blocks_section,
     ),
-    SectionSpec(
-        "time",
-        "Time",
-        "Wall-clock seconds of the whole run, by part.",
-        time_section,
-    ),
+    SectionSpec("time", "Time", "Wall-clock seconds of the whole run, by part.", time_section),
     SectionSpec(
         "config",
         "Config",

@@ -8,7 +8,7 @@ from kilolayer.analysis.answer import Answer
 from kilolayer.analysis.groups import (
     Group,
     factor_text,
-    group_by_other_factors,
+    group_rows,
     leading_factor,
     study_groups,
 )
@@ -43,7 +43,7 @@ class Layout:
     @cached_property
     def rows(self) -> dict[str, list[Group]]:
         """Lists of groups that differ only by the leading factor, keyed by the other factors."""
-        return group_by_other_factors(self.groups, self.leading)
+        return group_rows(self.groups, self.leading)
 
     @cached_property
     def names(self) -> dict[str, str]:

@@ -59,12 +59,7 @@ SECTIONS: tuple[SectionSpec[Layout], ...] = (
         "seeds. Intervals of few seeds may extend beyond the panel.",
         _evidence,
     ),
-    SectionSpec(
-        "curves",
-        "Learning curves",
-        CURVES_CAPTION,
-        curves_section,
-    ),
+    SectionSpec("curves", "Learning curves", CURVES_CAPTION, curves_section),
     SectionSpec(
         "behaviour",
         "Movement",
@@ -100,10 +95,7 @@ SECTIONS: tuple[SectionSpec[Layout], ...] = (
         runs_section,
     ),
     SectionSpec(
-        "notes",
-        "Methods",
-        "How the results were computed, and the assumptions.",
-        notes_section,
+        "notes", "Methods", "How the results were computed, and the assumptions.", notes_section
     ),
     SectionSpec(
         "environment",

@@ -78,12 +78,9 @@ def _movement_table(layout: Layout, groups: list[Group]) -> str:
     for name in names:
         cells = (mean_text(group.final(name), score_bounds(task, name)) for group in groups)
         rows.append((*behaviour_label(task, name), *cells))
-    header = ("metric", "unit", *(_column_with_seeds(layout, group) for group in groups))
-    return table(header, rows)
-
-
-def _column_with_seeds(layout: Layout, group: Group) -> str:
-    return f"{layout.column(group)} ({group.seeds} seed{'s' * (group.seeds > 1)})"
+    seeds = [f"{group.seeds} seed{'s' * (group.seeds > 1)}" for group in groups]
+    columns = [f"{layout.column(group)} ({n})" for group, n in zip(groups, seeds, strict=True)]
+    return table(("metric", "unit", *columns), rows)
 
 
 def maps_section(layout: Layout) -> str:

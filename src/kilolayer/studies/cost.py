@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from kilolayer.agents.registry import task_spec
 from kilolayer.config import RunConfig
-from kilolayer.forecasting.calibrate import Range, StepTimes, calibrate
+from kilolayer.forecasting.calibrate import Range, StepTimes, calibrate, combine_ranges
 from kilolayer.forecasting.cost import action_arithmetic, update_arithmetic
 from kilolayer.forecasting.forecast import Forecast, forecast_run
 from kilolayer.networks.arithmetic import arithmetic, bytes_of, parameters_of
@@ -105,8 +105,7 @@ class GridCost:
     def total_hours(self) -> Range | None:
         if self.hours is None:
             return None
-        low, high = (sum(ends) for ends in zip(*self.hours.values(), strict=True))
-        return low, high
+        return combine_ranges(lambda *hours: sum(hours), *self.hours.values())
 
 
 def grid_cost(cells: Mapping[str, Cell], calibration: bool, display: ProgressDisplay) -> GridCost:
@@ -134,11 +133,11 @@ def grid_cost(cells: Mapping[str, Cell], calibration: bool, display: ProgressDis
 
 def _hours(run: Operations, timed: Operations, times: StepTimes) -> Range:
     """Hours without evaluations and checkpoints, which add a few percent."""
-    low, high = (
-        (run.updates * update * run.update / timed.update + run.env_steps * step) / 3600
-        for update, step in zip(times.update, times.env_step, strict=True)
-    )
-    return low, high
+
+    def hours(update: float, step: float) -> float:
+        return (run.updates * update * run.update / timed.update + run.env_steps * step) / 3600
+
+    return combine_ranges(hours, times.update, times.env_step)
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,10 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, get_args
+from typing import Protocol
 
 from kilolayer.types import UserError, bad_field
 
-ExecutorName = Literal["local", "ray", "slurm"]
 SLURM_JOBS = 100  # in the queue, by default
 SLURM_MINUTES = 24 * 60  # per job; SBATCH_TIMELIMIT overrides it
 SLURM_CORES = 4  # per job; SBATCH_CPUS_PER_TASK overrides it
@@ -268,9 +267,3 @@ def _missing_package(extra: str, package: str) -> UserError:
     return UserError(
         f"executor = {extra!r} needs the package {package}: `pip install 'kilolayer[{extra}]'`."
     )
-
-
-def check_executor(name: str) -> None:
-    """Raises UserError for an unknown name."""
-    if name not in get_args(ExecutorName):
-        raise bad_field("executor", name, f"one of {', '.join(get_args(ExecutorName))}", "local")

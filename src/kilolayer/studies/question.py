@@ -14,7 +14,7 @@ from kilolayer.analysis.study_scores import final_score
 from kilolayer.config import RunConfig
 from kilolayer.errors import OutsideError
 from kilolayer.own_code import OwnCode, all_are
-from kilolayer.studies.grid import Cell, Grid, field_factor, merge_grids
+from kilolayer.studies.grid import Cell, Grid, Value, field_factor, merge_grids
 from kilolayer.types import UserError, bad_field
 
 Size = Literal["quick", "laptop", "paper"]
@@ -30,9 +30,14 @@ class Setup:
     seeds: int
     tasks: tuple[str, ...] = ()
 
-    def grid(self, factors: Mapping[str, Mapping], **fields: object) -> Grid:
-        """A grid of these factors; `fields` change the base config."""
-        return Grid(self.base.having(**fields), factors, self.seeds)
+    def grid(
+        self,
+        factors: Mapping[str, Mapping],
+        labels: Mapping[str, Value] | None = None,
+        **fields: object,
+    ) -> Grid:
+        """A grid of these factors; see `Grid` for labels. fields: changes of the base config."""
+        return Grid(self.base.having(**fields), factors, self.seeds, labels or {})
 
     @property
     def depth_factor(self) -> dict:

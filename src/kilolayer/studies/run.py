@@ -30,7 +30,6 @@ from kilolayer.studies.executors import (
     SlurmExecutor,
     available_cores,
     available_gpus,
-    check_executor,
 )
 from kilolayer.studies.grid import Cell
 from kilolayer.studies.question import Question, Size
@@ -38,6 +37,7 @@ from kilolayer.studies.questions import QUESTIONS
 from kilolayer.types import UserError, bad_field
 
 LOCK = "study.lock"
+EXECUTORS = ("local", "ray", "slurm")
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,8 @@ def study(
     of the score's range; by default that of the existing study, 0.05 for a new study. Raises
     UserError before anything is trained.
     """
-    check_executor(executor)
+    if executor not in EXECUTORS:
+        raise bad_field("executor", executor, f"one of {', '.join(EXECUTORS)}", "local")
     if jobs is not None and jobs < 1:
         raise bad_field("jobs", jobs, "it must be at least 1", 1)
     if smallest_effect is not None and not 0 < smallest_effect < 1:
@@ -94,7 +95,9 @@ def study(
     busy = f"another command is working on {path}: wait for it."
     with closing(_display(progress)) as display, locked(path / LOCK, busy):
         runs = _planned_runs(path, question, size, cells)
-        margin = smallest_effect or _smallest_effect(path)
+        exists = (path / "study.json").exists()
+        stored_effect = load_study(path).smallest_effect if exists else SMALLEST_EFFECT
+        margin = smallest_effect or stored_effect
         _write_plan(path, question, size, runs, smallest_effect=margin)
         _finish(path, executor, jobs, display)
         display.phase("analyse")
@@ -191,12 +194,6 @@ def _planned_runs(
             "--out for the changed study."
         )
     return runs | _stored_runs(existing)
-
-
-def _smallest_effect(path: Path) -> float:
-    """The value of the existing study, or the default of a new study."""
-    exists = (path / "study.json").exists()
-    return load_study(path).smallest_effect if exists else SMALLEST_EFFECT
 
 
 def _write_plan(path: Path, question: Question, size: str, runs: Mapping, **more: Any) -> None:

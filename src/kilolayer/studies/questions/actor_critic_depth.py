@@ -1,20 +1,15 @@
 """Does depth help in the actor, in the critic, or in both?"""
 
-import numpy as np
-
 from kilolayer.analysis.answer import Answer, Plot
 from kilolayer.analysis.claims import assess_claims
-from kilolayer.analysis.effects import code_two_levels, decomposition_evidence
-from kilolayer.analysis.factorial import decompose_two_by_two
+from kilolayer.analysis.effects import two_by_two_evidence
 from kilolayer.analysis.study import Study
 from kilolayer.analysis.study_scores import (
     SCORE_AXIS,
     SCORE_NOTE,
-    group_runs,
     score_series,
     score_table,
     scores_by,
-    study_score_bounds,
 )
 from kilolayer.studies.grid import Grid, field_factor
 from kilolayer.studies.question import Question, Setup
@@ -29,21 +24,19 @@ def grids(setup: Setup) -> list[Grid]:
 
 
 def analyse(study: Study) -> Answer:
-    scores, groups = scores_by(study, *FACTORS), group_runs(study.finished, *FACTORS)
-    decomposition = decompose_two_by_two(
-        code_two_levels(scores),
+    scores = scores_by(study, *FACTORS)
+    claims, plot, table = two_by_two_evidence(
+        study,
+        scores,
         ("a deep actor alone", "a deep critic alone"),
         "their interaction",
-        np.random.default_rng(0),
-    )
-    claims, plot, table = decomposition_evidence(
-        study, decomposition, "the gain from depth in both networks"
+        "the gain from depth in both networks",
     )
     lines = tuple(
         score_series(
+            study,
             f"critic {depth}",
             {actor: row for (actor, critic), row in scores.items() if critic == depth},
-            study_score_bounds(study),
         )
         for depth in sorted({critic for _, critic in scores})
     )
@@ -59,7 +52,7 @@ def analyse(study: Study) -> Answer:
             ),
             plot,
         ),
-        tables=(table, score_table("Scores", FACTORS, groups)),
+        tables=(table, score_table(study, *FACTORS)),
         notes=(SCORE_NOTE, "Verdicts compare the shallowest with the deepest network."),
     )
 

@@ -7,12 +7,7 @@ from kilolayer.analysis.claims import assess_claims
 from kilolayer.analysis.effects import code_two_levels, decomposition_evidence, interaction_table
 from kilolayer.analysis.factorial import shapley_decomposition, two_way_interactions
 from kilolayer.analysis.study import Study
-from kilolayer.analysis.study_scores import (
-    SCORE_NOTE,
-    group_runs,
-    score_table,
-    scores_by,
-)
+from kilolayer.analysis.study_scores import SCORE_NOTE, score_table, scores_by
 from kilolayer.studies.grid import Factor, Grid
 from kilolayer.studies.question import Question, Setup
 from kilolayer.studies.setups import extremes
@@ -35,7 +30,6 @@ def grids(
 def analyse(study: Study) -> Answer:
     scores = code_two_levels(scores_by(study, *FACTORS))
     decomposition = shapley_decomposition(scores, FACTORS, np.random.default_rng(0))
-    groups = group_runs(study.finished, *FACTORS)
     claims, plot, table = decomposition_evidence(study, decomposition, "the gain from all three")
     return Answer(
         verdicts=assess_claims(claims),
@@ -43,7 +37,7 @@ def analyse(study: Study) -> Answer:
         tables=(
             table,
             interaction_table(two_way_interactions(scores, FACTORS)),
-            score_table("Scores", FACTORS, groups),
+            score_table(study, *FACTORS),
         ),
         notes=(
             SCORE_NOTE,

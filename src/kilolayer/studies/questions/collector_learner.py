@@ -1,19 +1,11 @@
 """Does depth help exploration, or learning from given data?"""
 
-import numpy as np
-
 from kilolayer.agents.registry import name_of
 from kilolayer.analysis.answer import Answer
 from kilolayer.analysis.claims import assess_claims
-from kilolayer.analysis.effects import code_two_levels, decomposition_evidence
-from kilolayer.analysis.factorial import decompose_two_by_two
+from kilolayer.analysis.effects import two_by_two_evidence
 from kilolayer.analysis.study import Study
-from kilolayer.analysis.study_scores import (
-    SCORE_NOTE,
-    group_runs,
-    score_table,
-    scores_by,
-)
+from kilolayer.analysis.study_scores import SCORE_NOTE, score_table, scores_by
 from kilolayer.studies.collector_learner import CollectorLearner
 from kilolayer.studies.grid import Grid, field_factor
 from kilolayer.studies.question import Question, Setup
@@ -29,16 +21,15 @@ def grids(setup: Setup) -> list[Grid]:
 
 
 def analyse(study: Study) -> Answer:
-    scores = code_two_levels(scores_by(study, *FACTORS))
-    decomposition = decompose_two_by_two(
-        scores, ("exploration", "expressivity"), "interaction", np.random.default_rng(0)
+    scores = scores_by(study, *FACTORS)
+    names = ("exploration", "expressivity")
+    claims, plot, table = two_by_two_evidence(
+        study, scores, names, "interaction", "the gain from depth"
     )
-    groups = group_runs(study.finished, *FACTORS)
-    claims, plot, table = decomposition_evidence(study, decomposition, "the gain from depth")
     return Answer(
         verdicts=assess_claims(claims),
         plots=(plot,),
-        tables=(table, score_table("Scores", FACTORS, groups)),
+        tables=(table, score_table(study, *FACTORS)),
         notes=(
             SCORE_NOTE,
             "The collector fills the replay buffer; collector and learner train on the same "

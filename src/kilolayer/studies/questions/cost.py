@@ -72,11 +72,7 @@ def cost_curve(depth: int, runs: list[StudyRun], cost: CostOf) -> CostCurve:
 
 
 def analyse(study: Study) -> Answer:
-    groups = replicated_runs_by_depth(study)
-    if len(groups) < 2:
-        raise UserError(
-            "a comparison needs two depths with two seeds each: run more seeds or depths."
-        )
+    groups = replicated_runs_by_depth(study, min_depths=2)
     claims, untested, plots, rows = [], [], [], []
     for name, cost in COSTS.items():
         curves = [cost_curve(depth, runs, cost) for depth, runs in groups.items()]
@@ -93,12 +89,7 @@ def analyse(study: Study) -> Answer:
             f"{depth}: {mean:.3g}" for depth, mean in zip(scores.depth, scores.mean, strict=True)
         )
         rows.append((name, f"{budget:.3g}", means, ", ".join(map(str, front))))
-    columns = (
-        "cost",
-        "budget: whole run of the cheapest depth",
-        "score at the budget, by depth",
-        "depths on the Pareto front",
-    )
+    columns = ("cost", "budget: run of the cheapest depth", "scores by depth", "Pareto front")
     return Answer(
         verdicts=(*assess_claims(claims), *untested),
         plots=tuple(plots),

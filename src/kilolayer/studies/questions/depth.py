@@ -17,11 +17,9 @@ from kilolayer.analysis.study_scores import (
     SCORE_AXIS,
     SCORE_NOTE,
     difference_claim,
-    group_runs,
     score_series,
     score_table,
     scores_by,
-    study_score_bounds,
 )
 from kilolayer.studies.grid import Grid
 from kilolayer.studies.question import Question, Setup
@@ -40,9 +38,9 @@ def grids(setup: Setup) -> list[Grid]:
 
 
 def analyse(study: Study) -> Answer:
-    scores, groups = scores_by(study, "depth"), group_runs(study.finished, "depth")
+    scores = scores_by(study, "depth")
     evidence = depth_claims(study, scores)
-    series = (score_series("final score", scores, study_score_bounds(study)),)
+    series = (score_series(study, "final score", scores),)
     return Answer(
         verdicts=assess_claims(evidence.claims) or (inconclusive(TOO_FEW),),
         plots=(
@@ -50,7 +48,7 @@ def analyse(study: Study) -> Answer:
                 "Score by depth", DEPTH_AXIS, SCORE_AXIS, series, log_x=True, marks=evidence.marks
             ),
         ),
-        tables=(score_table("Scores", ("depth",), groups),),
+        tables=(score_table(study, "depth"),),
         notes=(SCORE_NOTE, *evidence.notes),
     )
 

@@ -63,7 +63,7 @@ def analyse(study: Study) -> Answer:
             bar_plot(f"Change of the score at depth {depth}", "change of the score", estimates)
         )
     failures = [(run.name, (run.failure or "").splitlines()[-1]) for run in ended if run.failure]
-    tables = [score_table("Scores", FACTORS, group_runs(study.finished, *FACTORS))]
+    tables = [score_table(study, *FACTORS)]
     if failures:
         tables.append(Table("Runs that failed", ("run", "last line"), tuple(failures)))
     verdicts = assess_claims(sorted(claims, key=lambda claim: claim.p))

@@ -42,13 +42,8 @@ def analyse(study: Study) -> Answer:
         )
         for share, each in needs.items()
     )
-    columns = (
-        "difference",
-        "in score units",
-        "Cohen's d",
-        "seeds per depth",
-        f"power with {existing} seeds",
-    )
+    power = f"power with {existing} seeds"
+    columns = ("difference", "in score units", "Cohen's d", "seeds per depth", power)
     series = tuple(
         Series(
             f"{100 * share:.0f} % of the observed difference",

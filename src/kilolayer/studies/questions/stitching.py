@@ -58,8 +58,8 @@ def analyse(study: Study) -> Answer:
         for depth in far
     )
     series = (
-        score_series("far goals", far, bounds),
-        score_series("training goals", near, bounds),
+        score_series(study, "far goals", far, FAR),
+        score_series(study, "training goals", near, FAR),
     )
     return Answer(
         verdicts=assess_claims(claims),

@@ -13,7 +13,6 @@ from kilolayer.analysis.study_scores import (
     score_series,
     score_table,
     scores_by,
-    study_score_bounds,
 )
 from kilolayer.studies.grid import Grid
 from kilolayer.studies.question import Question, Setup
@@ -47,8 +46,8 @@ def grids(setup: Setup) -> list[Grid]:
         for depth in setup.depths
     }
     return [
-        dataclasses.replace(setup.grid({"depth": factor}), labels={"held": held})
-        for held, factor in ((PARAMETERS, narrower), (OPERATIONS, fewer))
+        setup.grid({"depth": narrower}, {"held": PARAMETERS}),
+        setup.grid({"depth": fewer}, {"held": OPERATIONS}),
     ]
 
 
@@ -56,19 +55,15 @@ def analyse(study: Study) -> Answer:
     claims, series, notes = [], [], []
     for (held,), runs in group_runs(study.finished, "held").items():
         scores = scores_by(dataclasses.replace(study, runs=tuple(runs)), "depth")
-        series.append(score_series(held, scores, study_score_bounds(study)))
+        series.append(score_series(study, held, scores))
         evidence = depth_claims(study, scores)
-        claims += [
-            dataclasses.replace(c, statement=f"At {held}: {c.statement}")
-            for c in evidence.claims[:1]
-        ]
+        claims += [claim.with_prefix(f"At {held}") for claim in evidence.claims[:1]]
         notes += evidence.notes
-    groups = group_runs(study.finished, "held", "depth")
     title = "Score by depth at equal cost"
     return Answer(
         verdicts=assess_claims(claims) or (inconclusive(TOO_FEW),),
         plots=(Plot(title, DEPTH_AXIS, SCORE_AXIS, tuple(series), log_x=True),),
-        tables=(score_table("Scores", ("held", "depth"), groups),),
+        tables=(score_table(study, "held", "depth"),),
         notes=(
             SCORE_NOTE,
             "Equal parameters: the width is proportional to 1 / sqrt(depth), in multiples of "
