@@ -40,6 +40,7 @@ STEPS = np.arange(len(DEPTHS))
 SEEDS = (3, 5, 10)
 LEVELS = (0.05, 0.1)
 BATCH = 500  # studies at the same time, limited by memory
+FEWEST = 20  # studies for a figure that takes long, unless fewer are requested
 Studies = np.ndarray
 """Scores `[studies, cells, seeds]`."""
 
@@ -239,7 +240,7 @@ def rates(
     test: Test, means: np.ndarray, noise: str, seeds: int, repeats: int, draw: np.random.Generator
 ) -> np.ndarray:
     """Share of studies with a significant claim, at each of the levels."""
-    count = max(20, round(test.share * repeats))
+    count = max(min(FEWEST, repeats), round(test.share * repeats))
     p = test.p(NOISES[noise](means, (count, len(means), seeds), draw))
     return np.array([(p <= level).mean() for level in LEVELS])
 
@@ -376,8 +377,8 @@ def page(repeats: int) -> str:
         "tests": (test_rows, repeats),
         "shapes": (shape_rows, repeats),
         "power": (power_rows, repeats),
-        "margin": (margin_rows, max(20, repeats // 4)),
-        "coverage": (coverage_rows, max(20, repeats // 10)),
+        "margin": (margin_rows, max(min(FEWEST, repeats), repeats // 4)),
+        "coverage": (coverage_rows, max(min(FEWEST, repeats), repeats // 10)),
     }
     text = TEMPLATE.replace("<repeats>", f"{repeats:,}")
     for name, (rows, count) in parts.items():

@@ -8,12 +8,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-# Tests compile much and compute little: LLVM's slow passes cost more than they gain.
-# Later versions do not know the last flag, and an unknown one ends the process.
+# Tests compile much and compute little: LLVM's slow passes cost more than they gain, and so does
+# code generation in parts. Later versions may not know the last two flags, and an unknown one ends
+# the process.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    + (" --xla_cpu_use_fusion_emitters=false" if version("jaxlib").startswith("0.10.") else ""),
+    + (
+        " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+        if version("jaxlib").startswith("0.10.")
+        else ""
+    ),
 )
 
 # XLA's pages about each program that comes from the cache would bury what a failed test prints.
@@ -36,6 +41,9 @@ settings.load_profile("kilolayer")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Programs compiled once are kept, for the other tests and for the next session."""
+    # JAX makes many objects while it traces and keeps most of them: to look for garbage after every
+    # 700, as Python does, takes a tenth of the processor time.
+    gc.set_threshold(100_000, 10, 10)
     assert config.cache is not None
     directory = str(config.cache.mkdir("jax"))
     jax.config.update("jax_compilation_cache_dir", directory)

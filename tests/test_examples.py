@@ -31,7 +31,12 @@ QUICK = run_config(
     replay_steps_per_env=200,
     min_replay_steps_per_env=40,
     tensorboard=False,
+    profile=False,
 )
+SIZES = (
+    "total_steps", "num_envs", "unroll_length", "width", "batch_size", "eval_envs",
+    "num_evaluations", "replay_steps_per_env", "min_replay_steps_per_env", "profile",
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -119,7 +124,8 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert blocks
     monkeypatch.chdir(tmp_path)
-    source = blocks[0].replace("seed=1", "total_steps=40_000, num_evaluations=1, eval_envs=4")
+    smaller = {name: value for name, value in QUICK.flat().items() if name in SIZES}
+    source = blocks[0].replace("seed=1", ", ".join(f"{k}={v!r}" for k, v in smaller.items()))
     assert "eval_envs=4" in source
     names: dict = {}
     exec(compile(source, "README.md", "exec"), names)

@@ -17,6 +17,7 @@ import kilolayer
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = {"kilolayer": ROOT, "kilolayer_robot": ROOT / "packages" / "kilolayer-robot"}
+PIP = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
 SOURCES = ("src", "packages", "zoo", "pyproject.toml", "README.md", "LICENSE")
 
 
@@ -46,8 +47,7 @@ def wheels(tmp_path_factory) -> dict[str, Path]:
                 shutil.copytree(entry, source / entry.name, ignore=ignored)
             else:
                 shutil.copy(entry, source)
-        pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-        run(*pip, "wheel", "--no-deps", "--wheel-dir", directory, source)
+        run(*PIP, "wheel", "--no-deps", "--wheel-dir", directory, source)
         (found[name],) = directory.glob(f"{name}-*.whl")
     return found
 
@@ -75,9 +75,9 @@ def test_a_wheel_holds_types_licence_and_what_an_index_shows(wheels, name) -> No
 
 def test_the_wheel_alone_trains_and_plays(wheels, tmp_path) -> None:
     """In an environment with the packages that it asks for and no others."""
-    venv.create(tmp_path / "venv", with_pip=True)
+    venv.create(tmp_path / "venv")
     commands = tmp_path / "venv" / "bin"
-    pip = [commands / "python", "-m", "pip", "--quiet", "--disable-pip-version-check", "install"]
+    pip = [*PIP, "--python", commands / "python", "install", "--no-compile"]
     run(*pip, "--constraint", ROOT / "constraints.txt", wheels["kilolayer"])
     place = run(commands / "python", "-c", "import kilolayer; print(kilolayer.__file__)")
     assert str(tmp_path / "venv") in place

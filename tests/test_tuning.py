@@ -15,8 +15,10 @@ SMALL = {
     "total_steps": 640,
     "num_envs": 8,
     "unroll_length": 10,
-    "depth": 4,
+    "layers_per_block": 1,
+    "depth": 2,
     "width": 16,
+    "discount": 0.9,
     "representation_dim": 8,
     "batch_size": 16,
     "min_replay_steps_per_env": 20,
@@ -35,15 +37,14 @@ def elsewhere(tmp_path, monkeypatch):
 
 def test_the_score_is_that_of_the_run_and_of_its_last_evaluation():
     heard: list[tuple[int, float]] = []
-    score = kilolayer.objective(
-        {**SMALL, "discount": 0.9}, lambda *told: heard.append(told), "smallest_distance"
-    )
-    run = kilolayer.load("runs/point_u_maze-depth4-seed0")
+    score = kilolayer.objective(SMALL, lambda *told: heard.append(told), "smallest_distance")
+    run = kilolayer.load("runs/point_u_maze-depth2-seed0")
     steps, distances = run.curve("evaluation/smallest_distance")
     assert score == distances[-1] > 0
     # All but the evaluation before the first update.
     assert heard == list(zip(steps[1:], distances[1:], strict=True))
-    assert run.config == kilolayer.recommended(**SMALL, discount=0.9)
+    assert run.config == kilolayer.recommended(**SMALL)
+    assert kilolayer.recommended().flat()["discount"] != SMALL["discount"]
 
 
 def test_a_run_that_is_stopped_can_be_continued_to_the_same_end():
@@ -108,7 +109,7 @@ def test_a_sweep_logs_every_evaluation(monkeypatch):
         def log(self, values):
             logged.append(values)
 
-    config = {"task": "point_u_maze", "discount": 0.95, **SMALL}
+    config = {"task": "point_u_maze", **SMALL}
     vars(wandb).update(
         init=lambda: Run(config=config),
         sweep=lambda sweep, project: swept.append(sweep) or "id",
@@ -116,7 +117,7 @@ def test_a_sweep_logs_every_evaluation(monkeypatch):
     )
     monkeypatch.setitem(sys.modules, "wandb", wandb)
     runpy.run_module("examples.wandb_sweep", run_name="__main__")
-    run = kilolayer.load("runs/point_u_maze-depth4-seed0")
+    run = kilolayer.load("runs/point_u_maze-depth2-seed0")
     steps, scores = run.curve("evaluation/time_at_goal")
     assert [values["env_steps"] for values in logged] == list(steps[1:])
     assert [values["time_at_goal"] for values in logged] == list(scores[1:])

@@ -82,12 +82,12 @@ def assert_alike(name: str, world: MujocoWorld, bounds: tuple[float, float, floa
             state = mjx.step(state, control)
             return state, (state.qpos, state.qvel, task.observe(state))
 
-        state = mjx.init(*start)
-        # The start's derived fields are not looked at; so they need not be compiled.
-        state = dataclasses.replace(state, fields=jax.tree.map(jnp.zeros_like, state.fields))
-        return jax.lax.scan(step, state, controls)[1]
+        return jax.lax.scan(step, blank, controls)[1]
 
     state = native.init(*start)
+    # The start's derived fields are not looked at; so they need not be traced.
+    blank = MjxPhysics(dataclasses.replace(world, fields=()), ENVS).init(*start)
+    blank = dataclasses.replace(blank, fields=jax.tree.map(jnp.zeros_like, state.fields))
     for control, qpos, qvel, observation in zip(controls, *play(controls), strict=True):
         state = native.step(state, control)
         np.testing.assert_allclose(qpos, state.qpos, rtol=0, atol=position_bound)

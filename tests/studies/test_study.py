@@ -19,7 +19,7 @@ OWN = "own_question:question"
 SMALLER = (
     ("total_steps=100_000", "total_steps=600, num_envs=8, unroll_length=10, depth=1, "
      "layers_per_block=1, width=8, batch_size=8, eval_envs=2, num_evaluations=5, "
-     "min_replay_steps_per_env=20, replay_steps_per_env=40, tensorboard=False"),
+     "min_replay_steps_per_env=20, replay_steps_per_env=40, tensorboard=False, profile=False"),
     ("(4, 64)", "(4,)"),
     ("depths=(8,), seeds=3", "depths=(1,), seeds=2"),
     ("scores[64], scores[4]", "scores[4], scores[4]"),
