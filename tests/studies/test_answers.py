@@ -192,19 +192,13 @@ def failing(study, *names: str):
 
 def recipe_study(write_study):
     """Runs 0 to 4 of the whole recipe, 5 to 9 without a norm, at depth 1; 10 on at depth 2."""
-    return write_study(
-        "recipe",
-        [
-            (
-                {"removed": removed, "depth": depth, "seed": seed},
-                flat(score + off),
-                {"depth": depth},
-            )
-            for depth in (1, 2)
-            for removed, score in (("whole", 20.0), ("no norm", 5.0))
-            for seed, off in enumerate(NOISE)
-        ],
-    )
+    runs = [
+        ({"removed": removed, "depth": depth, "seed": seed}, flat(score + off), {"depth": depth})
+        for depth in (1, 2)
+        for removed, score in (("whole", 20.0), ("no norm", 5.0))
+        for seed, off in enumerate(NOISE)
+    ]
+    return write_study("recipe", runs)
 
 
 def test_variant_whose_runs_all_fail_has_a_failure_verdict(write_study):

@@ -37,7 +37,7 @@ def cost_section(layout: Layout) -> str:
     )
     header = (
         "runs", "seeds", "minutes", "environment steps", "updates", "parameters",
-        "floating-point operations per update", "of all updates",
+        "floating-point operations per update", "floating-point operations in total",
     )  # fmt: skip
     return paragraph(text) + table(header, rows)
 
