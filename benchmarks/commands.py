@@ -103,7 +103,7 @@ def _become(arguments: list[str], output: Path, fresh: bool, quick: bool) -> Non
     sys.argv, sys.dont_write_bytecode = ["kilolayer", *arguments], True
     cli: Any = import_module("kilolayer.cli")
     if quick:
-        cli._tell_results = lambda runs: None
+        cli._print_results = lambda runs: None
     _end(lambda: cli.main(arguments))
 
 

@@ -193,7 +193,7 @@ def test_the_simulation_in_the_loop_for_a_second(tiny_run, capsys, tmp_path) -> 
     assert len(acted) > len(steps) / 2
     assert {step["safe"] for step in steps} <= {None, "no plan", "old plan"}
     assert "deadline misses" in printed
-    assert "simulated seconds a second" in printed
+    assert "simulated seconds per second" in printed
 
 
 def test_a_simulated_robot_plays_episode_after_episode() -> None:
@@ -206,6 +206,6 @@ def test_a_simulated_robot_plays_episode_after_episode() -> None:
     (result,) = robot.episodes
     assert result.success
     assert 100 < result.time_at_goal < result.steps == MAZE.episode_length
-    assert robot.observe().result == first.result + 1
+    assert robot.observe().errand == first.errand + 1
     # Back at the start.
     assert np.abs(robot.observe().achieved_goal - MAZE.maze.start).max() <= 0.25

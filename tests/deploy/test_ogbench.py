@@ -245,7 +245,7 @@ def test_a_goal_given_by_hand_is_refused(tmp_path, capsys):
     assert stop.value.code == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert "goal = '8,0' is not allowed: the tasks of OGBench have goals of their own" in error
+    assert "goal = '8,0' is not allowed: OGBench's tasks have fixed goals" in error
 
 
 @pytest.mark.parametrize("field", ["episodes", "steps", "samples"])

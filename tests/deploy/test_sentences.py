@@ -135,7 +135,7 @@ def test_a_person_says_where_to_go_and_sees_it_reached(server, tmp_path):
         # What was never learnt is answered with its doubt; what is no sentence, with the reason.
         type_sentence(tab, server, Colours.example, "sing <b>a song</b>")
         tab.wait_for(SHOWS % "confidence 20 %")
-        assert tab.evaluate(SHOWS % f"nearest known sentence is “{Colours.example}”")
+        assert tab.evaluate(SHOWS % f"the nearest is “{Colours.example}”")
         type_sentence(tab, server, "sing <b>a song</b>", "   ")
         tab.wait_for(SHOWS % "the sentence is empty")
         assert server.session.frame().goal.tolist() == [2.75, 1.0]

@@ -343,7 +343,7 @@ def test_every_kind_of_task_is_shown(name, sliders):
         for number, slider in server.view._sliders.items():
             slider._impl.value = [math.nan, 1e300][number % 2]
         with pytest.raises(UserError, match="finite numbers") if sliders else nullcontext():
-            server.view._send(server.view._slid())
+            server.view._send(server.view._slider_goal())
 
 
 def ask(server: PageServer, path: str = "/", method: str = "GET", **headers) -> tuple[int, str]:
@@ -622,7 +622,7 @@ def test_a_person_clicks_a_goal_and_sees_it_reached(server, tmp_path):
         assert green > blue, (red, green, blue)
         # A wall: the nearest place, said so; a button: a goal of the task.
         tab.click(*pixel(tab, server, (2.1 + away, 1.0, 0.0)))
-        tab.wait_for("document.body.innerText.includes('No goal can be there')")
+        tab.wait_for("document.body.innerText.includes('No goal is allowed there')")
         assert session.frame().goal[0] == 2.75
         press(tab, "New goal")
         wait_until(lambda: tab.evaluate("1") and session.frame().goal[0] != 2.75)
@@ -638,7 +638,7 @@ def test_an_arm_goes_where_its_sliders_are_set(tmp_path):
         open_page(tab, server)
         tab.wait_for("document.body.innerText.includes('Move the sliders')")
         tab.evaluate("document.querySelectorAll('[role=slider]')[2].focus()")
-        before = server.view._slid()
+        before = server.view._slider_goal()
         tab.press("ArrowRight")
         wait_until(lambda: tab.evaluate("1") and session.frame().goal is not None)
         assert session.frame().goal - before == pytest.approx([0, 0, 0.001], abs=2e-4)

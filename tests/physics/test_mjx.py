@@ -227,5 +227,5 @@ def test_the_engine_is_the_one_asked_for(scene):
     assert isinstance(
         build_physics(corridor, ENVS, PhysicsConfig(physics="auto")), KinematicPhysics
     )
-    with pytest.raises(UserError, match=r"physics = 'mjx'.*not this task's.*nearest.*auto"):
+    with pytest.raises(UserError, match=r"physics = 'mjx'.*this task has none.*nearest.*auto"):
         build_physics(corridor, ENVS, PhysicsConfig(physics="mjx"))

@@ -60,7 +60,7 @@ def test_a_card_of_another_version(folder, tmp_path, capsys) -> None:
             {"action": [{"name": "speed", "unit": "m/s", "low": 1.0, "high": 1.0}]},
             "has no finite bounds low < high",
         ),
-        ({"control_step": 0}, "control_step = 0: it must be above 0"),
+        ({"control_step": 0}, "control_step = 0: the value must be above 0"),
         ({"safe_action": [5.0]}, "the safe action on the card of cart is outside the bounds"),
         ({"format": "other"}, "is not the card of a robot policy"),
         ({"goal": "north"}, "is damaged or incomplete"),

@@ -311,7 +311,7 @@ def test_what_cannot_be_trained_in_is_told_in_a_sentence(name, message) -> None:
 
 
 def test_a_radius_for_a_task_that_has_one_is_refused() -> None:
-    with pytest.raises(UserError, match=r"goal_radius = 1.0.*point_u_maze has a radius of its own"):
+    with pytest.raises(UserError, match=r"goal_radius = 1.0.*point_u_maze has a fixed radius"):
         task_of(TaskChoice(goal_radius=1.0))
 
 

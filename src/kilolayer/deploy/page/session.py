@@ -197,7 +197,7 @@ class Session:
     def value_map(self, goal: np.ndarray) -> ValueMap:
         """The critic's value map for a goal `[goal]`; raises UserError if there is no critic."""
         if self._maps is None:
-            raise UserError("there is no value map: a policy without its run has no critic.")
+            raise UserError("there is no critic's map: a policy without its run has no critic.")
         with self._condition:
             found = self._maps(np.asarray(goal, np.float32), *self.ground.axes(MAP_RESOLUTION))
             self._step_times.clear()

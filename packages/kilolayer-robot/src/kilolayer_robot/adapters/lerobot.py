@@ -45,7 +45,7 @@ class LeRobotRobot:
     ):
         missing = [name for name in METHODS if not callable(getattr(robot, name, None))]
         if missing:
-            raise UserError(f"{robot} is not a LeRobot robot: it has no {', '.join(missing)}.")
+            raise UserError(f"{robot} is not a LeRobot robot: it lacks {', '.join(missing)}.")
         self._robot = robot
         self._names, self._achieved, self._actions = tuple(observation), achieved, dict(action)
         measured = () if callable(achieved) else achieved
