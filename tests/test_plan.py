@@ -31,7 +31,7 @@ def depths(plan: TrainPlan) -> tuple[int, int]:
     return plan.actor_torso.depth, plan.critic_torso.depth
 
 
-def test_the_published_numbers():
+def test_plan_matches_the_published_numbers():
     plan = derive(
         num_envs=512, unroll_length=62, update_to_data=1 / 40, batch_size=512,
         total_steps=100_000_000, min_replay_steps_per_env=1000, replay_steps_per_env=10_000,
@@ -56,7 +56,7 @@ def test_the_batch_size_does_not_change_the_number_of_updates():
     assert len(counts) == 1
 
 
-def test_depths_and_episode_length_can_be_set_apart():
+def test_actor_and_critic_depths_can_differ():
     plan = derive(depth=8, critic_depth=16, episode_length=50)
     assert depths(plan) == (8, 16)
     assert plan.episode_length == 50
@@ -121,7 +121,7 @@ def test_rematerialisation_is_the_first_that_fits_the_platform(changes, platform
         ({"activation": "relu"}, "gpu", False),
     ],
 )
-def test_gradients_are_lean_where_that_pays(changes, platform, lean):
+def test_lean_gradients_are_chosen_where_faster(changes, platform, lean):
     plan = TrainPlan.derive(run_config(**changes), 1000, platform)
     assert plan.actor_torso.lean is plan.critic_torso.lean is lean
     said = ", lean gradients, " if lean else ", gradients by autodiff, "
@@ -135,7 +135,7 @@ def test_gradients_are_lean_where_that_pays(changes, platform, lean):
     evaluations=st.integers(1, 40),
     checkpoints=st.none() | st.integers(1, 40),
 )
-def test_counts_hold_together(total, envs, length, evaluations, checkpoints):
+def test_plan_counts_are_consistent(total, envs, length, evaluations, checkpoints):
     config = run_config(
         total_steps=total, num_envs=envs, unroll_length=length, num_evaluations=evaluations,
         num_checkpoints=checkpoints, batch_size=2, update_to_data=1.0,
@@ -252,7 +252,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("changes", "field", "allowed", "nearest"), REFUSED)
-def test_what_is_refused_names_field_value_range_and_nearest(changes, field, allowed, nearest):
+def test_refusals_name_field_value_range_and_nearest(changes, field, allowed, nearest):
     message = refusal(changes)
     value = changes.get(field, run_config().flat().get(field))
     assert message.startswith(f"{field} = {value!r} is not allowed: ")
@@ -267,7 +267,7 @@ def test_what_is_refused_names_field_value_range_and_nearest(changes, field, all
     assert not refusal({**changes, field: type(nearest)(nearest)}).startswith(f"{field} = ")
 
 
-def test_every_ranged_field_has_a_refusal_above():
+def test_every_ranged_field_has_a_refusal_test():
     refused = {field for _, field, *_ in REFUSED}
     free = {"agent", "rematerialisation", "branch_scale", "tensorboard", "wandb",
             "contrastive_loss", "absorbing_termination", "residual", "activation",
@@ -282,7 +282,7 @@ def test_every_ranged_field_has_a_refusal_above():
 
 
 @pytest.mark.parametrize(("batch_size", "nearest"), [(2, "4"), (3, "4"), (5, "4 or 8")])
-def test_no_nearest_choice_is_0(batch_size, nearest):
+def test_nearest_choice_is_never_0(batch_size, nearest):
     config = run_config(batch_size=batch_size, num_envs=8, eval_envs=4)
     with pytest.raises(UserError, match=f"batch_size = .*the nearest valid choice is {nearest}\\."):
         TrainPlan.derive(config, 100, devices=4)

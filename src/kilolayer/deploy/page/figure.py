@@ -150,7 +150,7 @@ class Figure:
     def _place_bodies(self, frame: RobotFrame) -> None:
         if not isinstance(self._task.world, MujocoWorld):
             point = self._task.goal_points(frame.achieved)[0]
-            self._bodies[0].position = point + [0, 0, self._radius]
+            self._bodies[0].position = point + np.array([0, 0, self._radius])
             return
         for body, position, quaternion in zip(self._bodies, *self._poses(frame.qpos), strict=True):
             body.position, body.wxyz = position, quaternion

@@ -73,8 +73,8 @@ class GymnasiumRobot:
             return Sensed(*(np.ravel(observation[part]) for part in PARTS), errand=self.episodes)
         if self._achieved is None:
             raise UserError(
-                "the environment's observation has no achieved_goal: give the indices of the achieved "
-                "goal with achieved=[...]."
+                "the environment's observation has no achieved_goal: give the indices of the "
+                "achieved goal with achieved=[...]."
             )
         found: Any = gymnasium.spaces.flatten(self.env.observation_space, observation)
         flat = np.ravel(found)
