@@ -55,7 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _short_collections() -> Iterator[None]:
-    """JAX keeps what it has traced, some GB in the end, and each collection would walk it all."""
+    """JAX keeps its traces, up to some GB, and each garbage collection would visit all of them."""
     yield
     gc.collect()
     gc.freeze()

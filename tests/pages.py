@@ -51,6 +51,6 @@ def assert_alone(text: str, page: Page) -> None:
     assert "@import" not in text
     assert set(re.findall(r"url\((.)", text)) <= {"#"}
     assert len(page.ids) == len(set(page.ids))
-    wanted = {address[1:] for address in page.addresses if address.startswith("#")}
-    wanted |= set(re.findall(r"url\(#([^)]+)\)", text))
-    assert wanted <= set(page.ids)
+    targets = {address[1:] for address in page.addresses if address.startswith("#")}
+    targets |= set(re.findall(r"url\(#([^)]+)\)", text))
+    assert targets <= set(page.ids)

@@ -38,7 +38,7 @@ def test_evaluate_compiles_once_for_runs_that_differ_by_their_weights(
     assert compiled == [3]
 
 
-def test_evaluate_compiles_anew_for_another_program(tiny_run: Run, compiled: list[int]) -> None:
+def test_evaluate_recompiles_for_another_program(tiny_run: Run, compiled: list[int]) -> None:
     api.evaluate(tiny_run.path, episodes=3, steps=20)
     api.evaluate(tiny_run.path, episodes=2, steps=20)
     api.evaluate(tiny_run.path, episodes=2, steps=21)

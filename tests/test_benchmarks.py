@@ -1,4 +1,4 @@
-"""Every benchmark still runs and prints what it measures; the figures are not judged here."""
+"""Every benchmark still runs and prints what it measures; the figures are not checked here."""
 
 import importlib
 import sys

@@ -38,7 +38,9 @@ from kilolayer.types import UserError
         ("--agent ppo --dataset d.npz", "agent = 'ppo' .*cannot learn from a dataset"),
     ],
 )
-def test_bad_options_of_train(options, sentence, capsys, tmp_path, monkeypatch) -> None:
+def test_invalid_train_options_are_refused(
+    options, sentence, capsys, tmp_path, monkeypatch
+) -> None:
     import re
 
     monkeypatch.chdir(tmp_path)
@@ -51,7 +53,7 @@ def test_bad_options_of_train(options, sentence, capsys, tmp_path, monkeypatch) 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_config_file_with_an_unknown_key(tmp_path: Path, capsys) -> None:
+def test_config_file_with_an_unknown_key_is_refused(tmp_path: Path, capsys) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"dpeth": 8}))
     with pytest.raises(SystemExit) as stop:
         main(["train", "--config", str(tmp_path / "config.json")])
@@ -59,7 +61,7 @@ def test_a_config_file_with_an_unknown_key(tmp_path: Path, capsys) -> None:
     assert "unknown key 'dpeth'; the nearest is 'depth'" in capsys.readouterr().err
 
 
-def test_help_teaches_every_field(capsys) -> None:
+def test_help_explains_every_field(capsys) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["train", "--help"])
     assert stop.value.code == 0
@@ -70,7 +72,7 @@ def test_help_teaches_every_field(capsys) -> None:
 
 
 @pytest.mark.parametrize("agent", AGENTS)
-def test_help_shows_the_options_of_the_agent_and_of_no_other(agent, capsys) -> None:
+def test_help_shows_only_the_agents_options(agent, capsys) -> None:
     with pytest.raises(SystemExit):
         main(["train", "--agent", agent, "--help"])
     shown = set(re.findall(r"--([a-z][a-z-]+)", capsys.readouterr().out))
@@ -89,7 +91,7 @@ def test_an_option_of_another_agent_is_refused_by_name(option, capsys) -> None:
     assert re.search(r"is an option of the agents crl.* agent is ppo", error)
 
 
-def test_a_former_name_of_an_energy_is_read_with_a_warning(monkeypatch) -> None:
+def test_old_energy_name_is_read_with_a_warning(monkeypatch) -> None:
     with pytest.warns(FutureWarning, match="energy l2 is called euclidean now"):
         config = take_config(monkeypatch, "--energy", "l2")
     assert config == recommended(energy="euclidean")
@@ -97,16 +99,16 @@ def test_a_former_name_of_an_energy_is_read_with_a_warning(monkeypatch) -> None:
 
 def take_config(monkeypatch, *options: str) -> RunConfig:
     """The config that `kilolayer train` would train."""
-    asked: list[RunConfig] = []
+    configs: list[RunConfig] = []
 
     def take(config: RunConfig, out: object, **together: object) -> None:
-        asked.append(config)
+        configs.append(config)
         raise UserError("enough")
 
     monkeypatch.setattr("kilolayer.api.train", take)
     with pytest.raises(SystemExit):
         main(["train", *options])
-    return asked[0]
+    return configs[0]
 
 
 @pytest.mark.parametrize(
@@ -144,26 +146,26 @@ def test_a_recipe_comes_after_the_task_and_before_the_options(monkeypatch) -> No
 
 
 @pytest.mark.parametrize("command", ["evaluate", "play", "report"])
-def test_commands_on_something_that_is_no_run(command, tmp_path, capsys) -> None:
+def test_commands_refuse_a_directory_without_a_run(command, tmp_path, capsys) -> None:
     with pytest.raises(SystemExit) as stop:
         main([command, str(tmp_path)])
     assert stop.value.code == 2
     assert "is not a run directory" in capsys.readouterr().err
 
 
-def test_a_goal_of_the_wrong_dimension(tiny_run, capsys) -> None:
+def test_goal_of_the_wrong_dimension_is_refused(tiny_run, capsys) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["evaluate", str(tiny_run.path), "--goal", "1,2,3"])
     assert stop.value.code == 2
     assert "takes 2 numbers separated by commas, x (cell), y (cell)" in capsys.readouterr().err
 
 
-def test_evaluate_prints_scores_for_a_goal_given_by_hand(tiny_run, capsys) -> None:
+def test_evaluate_prints_scores_for_a_given_goal(tiny_run, capsys) -> None:
     main(["evaluate", str(tiny_run.path), "--goal", "1,1", "--episodes", "3"])
     assert "smallest_distance" in capsys.readouterr().out
 
 
-def test_play_writes_a_picture_of_the_goals_given(tiny_run, tmp_path, capsys) -> None:
+def test_play_writes_a_picture_of_given_goals(tiny_run, tmp_path, capsys) -> None:
     target = tmp_path / "play.gif"
     main(["play", str(tiny_run.path), "--goal", "1,2", "--goal", "3,3", "--out", str(target)])
     assert target.read_bytes()[:4] == b"GIF8"

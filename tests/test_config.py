@@ -78,7 +78,7 @@ def test_every_agent_round_trips(agent):
     assert type(config.agent) is AGENTS[agent]
 
 
-def test_a_file_may_name_a_few_fields_only(tmp_path):
+def test_partial_config_file_is_accepted(tmp_path):
     path = tmp_path / "config.json"
     path.write_text('{"depth": 64, "discount": 1}')
     config = RunConfig.read(path)
@@ -116,14 +116,14 @@ def test_a_config_is_frozen():
         ("[1]", ["somewhere", "one JSON object"]),
     ],
 )
-def test_what_is_refused_says_where_and_why(text, words):
+def test_refused_values_name_field_and_reason(text, words):
     with pytest.raises(UserError) as error:
         RunConfig.from_json(text, "somewhere")
     for word in words:
         assert word in str(error.value)
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path):
+def test_unreadable_file_is_named(tmp_path):
     path = tmp_path / "missing.json"
     with pytest.raises(UserError, match=re.escape(f"cannot read the config file {path}: No such")):
         RunConfig.read(path)
@@ -163,7 +163,7 @@ def test_json_is_readable():
 
 
 @pytest.mark.parametrize("task", ["ant", "ant_u_maze", "ant_u4_maze_stitching"])
-def test_a_file_from_before_the_ants_motors_changed_says_how_to_go_on(task, tmp_path):
+def test_file_with_the_old_ant_is_refused_with_a_remedy(task, tmp_path):
     old = {"task": task, "depth": 8}
     with pytest.raises(UserError, match=f"write gym_{task} as its task") as error:
         RunConfig.from_json(json.dumps(old), "old.json")
@@ -174,7 +174,7 @@ def test_a_file_from_before_the_ants_motors_changed_says_how_to_go_on(task, tmp_
     assert make_task(moved.task.task).world.model.actuator_gear[0, 0] == 30
 
 
-def test_the_ball_and_the_block_have_no_gym_ant_to_go_on_with():
+def test_old_ball_and_block_files_are_refused():
     with pytest.raises(UserError, match='add "version": 2') as error:
         RunConfig.from_json('{"task": "ant_ball"}', "old.json")
     assert "gym_ant" not in str(error.value)
@@ -211,7 +211,7 @@ def test_committed_configs_open(path):
     assert config.seed == values["seed"]
 
 
-def test_settings_go_by_their_own_names():
+def test_settings_are_found_by_name():
     config = run_config(depth=16, num_envs=7, task="ant")
     assert (config.network.depth, config.collection.num_envs, config.task.task) == (16, 7, "ant")
     assert config.having(network=NetworkConfig(width=32)).network == NetworkConfig(width=32)
@@ -225,7 +225,7 @@ def test_a_setting_of_another_agent_is_named_with_its_owners():
     assert run_config(agent="ppo", clip=0.1).agent == PPO(clip=0.1)
 
 
-def test_another_agent_keeps_the_settings_that_it_shares():
+def test_switching_agents_keeps_shared_settings():
     before = run_config(discount=0.97, energy="dot", batch_size=64)
     after = before.having(agent="sac")
     assert after.agent == SAC(discount=0.97, batch_size=64)

@@ -35,24 +35,24 @@ def policy(tmp_path) -> DeployedPolicy:
     return made.save(tmp_path / "made")
 
 
-def test_students_are_told_beside_their_teacher(policy, monkeypatch, capsys):
-    asked = []
+def test_distil_prints_students_beside_the_teacher(policy, monkeypatch, capsys):
+    calls = []
 
     def take(path, depths, widths, seeds, recipe, episodes, out, display):
-        asked.append((str(path), depths, widths, list(seeds), recipe.steps, episodes, out))
+        calls.append((str(path), depths, widths, list(seeds), recipe.steps, episodes, out))
         return [policy]
 
     monkeypatch.setattr("kilolayer.api.policies.distil_run", take)
     command = "distil runs/a --depth 4 8 --width 64 --seeds 2 --seed 3 --steps 1000"
     main(command.split())
-    assert asked == [("runs/a", (4, 8), (64,), [3, 4], 1000, 128, None)]
+    assert calls == [("runs/a", (4, 8), (64,), [3, 4], 1000, 128, None)]
     printed = capsys.readouterr().out
     assert "teacher: time at goal 80.0" in printed
     assert re.search(r"8\D+16\D+3\D+76\.0\D+95%\D+4\.0", printed)
     assert re.search(r"0\.75\D+0\.25", printed)
 
 
-def test_a_curve_is_told_with_the_point_that_was_taken(policy, monkeypatch, capsys):
+def test_prune_prints_the_curve_with_the_chosen_point(policy, monkeypatch, capsys):
     points = [
         Point("greedy", [0, 1], False, 0.0, 0.2, scores(80.0)),
         Point("greedy", [1], False, 0.5, 0.1, scores(40.0)),
@@ -79,7 +79,7 @@ def test_a_curve_is_told_with_the_point_that_was_taken(policy, monkeypatch, caps
         ("prune no-such-run --keep-score 2", "keep_score = 2.0 is not allowed"),
     ],
 )
-def test_what_cannot_be_done_is_one_sentence(arguments, sentence, tmp_path, monkeypatch, capsys):
+def test_invalid_options_give_one_sentence(arguments, sentence, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:
         main(arguments.split())
@@ -90,7 +90,7 @@ def test_what_cannot_be_done_is_one_sentence(arguments, sentence, tmp_path, monk
 
 
 @pytest.mark.parametrize("command", ["prune", "distil"])
-def test_help_teaches(command, capsys):
+def test_help_explains_every_option(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])
     assert stop.value.code == 0

@@ -14,7 +14,7 @@ def point(order: str, healed: bool, blocks: int, time_at_goal: float) -> dict:
     return {"order": order, "healed": healed, "blocks": blocks, "time_at_goal": time_at_goal}
 
 
-def test_blocks_that_can_go_at_95_percent():
+def test_removable_blocks_at_95_percent():
     points = [
         point("greedy", False, 4, 100.0),
         point("greedy", False, 3, 95.0),
@@ -49,6 +49,6 @@ def test_a_student_is_compared_with_its_own_teacher(tmp_path):
     assert "| 80.0 (one seed) | 0.80 (one seed) |" in rows[2]
 
 
-def test_pruning_has_a_table_of_its_own():
+def test_pruning_has_its_own_table():
     cells = {"teacher": {0: cell(1.0)}, "pruned": {0: {"gone": {"greedy": 0.25}}}}
     assert tables(cells).endswith("| greedy | 0.25 (one seed) |\n")

@@ -1,4 +1,4 @@
-"""Pages that are made from the code say what it says."""
+"""Generated pages match the code."""
 
 from pathlib import Path
 

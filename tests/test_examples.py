@@ -44,14 +44,14 @@ def at_the_root(monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
 
 
-def test_a_task_of_ones_own_trains(tmp_path) -> None:
+def test_user_task_trains(tmp_path) -> None:
     config = QUICK.having(task="examples.puck:make_puck")
     run = kilolayer.train(config, tmp_path / "run", progress=False)
     assert run.task.name == "puck"
     assert run.final("evaluation/smallest_distance") < 1.5
 
 
-def test_an_agent_of_ones_own_trains(tmp_path) -> None:
+def test_user_agent_trains(tmp_path) -> None:
     config = QUICK.having(agent="examples.behaviour_cloning:BehaviourCloning")
     run = kilolayer.train(config, tmp_path / "run", progress=False)
     first, last = run.curve("actor/loss")[1][[0, -1]]
@@ -59,7 +59,7 @@ def test_an_agent_of_ones_own_trains(tmp_path) -> None:
     assert run.policy([1, 1, 0, 0], [3, 1]).shape == (2,)
 
 
-def test_a_robot_of_ones_own_trains_from_its_file(tmp_path, monkeypatch, capsys) -> None:
+def test_user_robot_trains_from_its_file(tmp_path, monkeypatch, capsys) -> None:
     """With the commands that the example prints, and smaller counts."""
     commands = re.findall(r"^    kilolayer (.*)$", own_robot.__doc__ or "", re.MULTILINE)
     assert commands == [
@@ -105,14 +105,14 @@ def test_the_field_of_the_example_is_the_point_world() -> None:
     push = np.array([0.5, -0.25])
     found = run_onnx.distances_in_the_field(lambda *_: push, goal=np.array([3.0, 1.0]), steps=5)
     open_field = KinematicPhysics(PointWorld(walls=((False,) * 9,) * 9))
-    state, wanted = open_field.init(jnp.ones((1, 2)), jnp.zeros((1, 2))), []
+    state, expected = open_field.init(jnp.ones((1, 2)), jnp.zeros((1, 2))), []
     for _ in range(5):
         state = open_field.step(state, jnp.asarray(push, jnp.float32)[None])
-        wanted.append(float(np.linalg.norm(state.qpos[0] - np.array([3.0, 1.0]))))
-    np.testing.assert_allclose(found, wanted, atol=1e-5)
+        expected.append(float(np.linalg.norm(state.qpos[0] - np.array([3.0, 1.0]))))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_a_module_that_does_not_exist_is_named() -> None:
+def test_missing_module_is_named() -> None:
     with pytest.raises(
         kilolayer.UserError, match=r"task = 'nowhere:make': the module 'nowhere' cannot be imported"
     ):
@@ -133,7 +133,7 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch) -> None:
     assert names["action"].shape == (2,)
 
 
-def test_a_robot_of_ones_own_in_the_control_loop() -> None:
+def test_user_robot_runs_in_the_control_loop() -> None:
     cart = own_robot_loop.Cart(goal=0.3)
     summary = own_robot_loop.drive(cart, seconds=1.0)
     assert cart.place == pytest.approx(0.3, abs=own_robot_loop.RADIUS)

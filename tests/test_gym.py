@@ -41,12 +41,12 @@ def test_every_task_is_registered_with_its_episode_length() -> None:
 
 @pytest.mark.filterwarnings(UNBOUNDED)
 @pytest.mark.parametrize("name", ["point_u_maze", "humanoid", "half_cheetah"])
-def test_gymnasiums_own_checker_is_content(name: str, renders: bool) -> None:
+def test_gymnasiums_checker_passes(name: str, renders: bool) -> None:
     environment = gymnasium.make(f"Kilolayer/{name}-v0").unwrapped
     check_env(environment, skip_render_check=not renders)
 
 
-def test_frames_per_second_and_control_steps_read_back_are_the_tasks_own() -> None:
+def test_render_fps_and_control_step_match_the_task() -> None:
     """Reacher steps 0.04 s, an arm 0.05 s, a point 0.1 s: none is taken for another."""
     steps = {"point_u_maze": 0.1, "arm_reach": 0.05, "reacher": 0.04}
     for name, step in steps.items():
@@ -67,7 +67,7 @@ def test_the_reward_is_zero_within_half_a_cell_and_minus_one_elsewhere() -> None
     assert isinstance(environment.compute_reward(achieved[0], desired[0], {}), float)
 
 
-def test_a_point_that_is_told_where_it_stands_has_succeeded() -> None:
+def test_goal_at_the_current_position_is_a_success() -> None:
     environment = gymnasium.make(POINT)
     start, _ = environment.reset(seed=4)
     np.testing.assert_array_equal(start["observation"][:2], start["achieved_goal"])
@@ -81,7 +81,7 @@ def test_a_point_that_is_told_where_it_stands_has_succeeded() -> None:
     assert far["achieved_goal"][1] > goal[1]
 
 
-def test_an_episode_lasts_as_long_as_the_tasks_and_begins_elsewhere_next_time() -> None:
+def test_episode_length_matches_the_task_and_starts_differ() -> None:
     environment = gymnasium.make(POINT)
     first, _ = environment.reset(seed=1)
     for step in range(200):
@@ -104,7 +104,7 @@ def test_evaluation_goals_lie_in_evaluation_cells() -> None:
 @pytest.mark.parametrize(
     ("name", "steps", "limit"), [("point_u_maze", 25, 10), ("ant_u_maze", 60, 40)]
 )
-def test_the_fast_face_goes_the_way_of_single_environments(name, steps, limit) -> None:
+def test_vector_environment_matches_single_environments(name, steps, limit) -> None:
     options = {"num_envs": 3, "task": name}
     fast = gymnasium.make_vec(f"Kilolayer/{name}-v0", max_episode_steps=limit, **options)
     single = [
@@ -132,7 +132,7 @@ def test_the_fast_face_goes_the_way_of_single_environments(name, steps, limit) -
     assert ends >= 3
 
 
-def test_pictures_show_the_way_so_far() -> None:
+def test_pictures_show_the_path() -> None:
     environment = gymnasium.make(POINT, render_mode="rgb_array")
     environment.reset(seed=0)
     first = environment.render()
@@ -151,7 +151,7 @@ def test_a_goal_that_does_not_fit_says_what_the_task_takes(goal) -> None:
         environment.reset(seed=0, options={"goal": goal})
 
 
-def test_wrong_uses_are_told_in_a_sentence() -> None:
+def test_wrong_uses_give_one_sentence() -> None:
     environments = kilolayer.gym.make_vec("point_u_maze", 2)
     with pytest.raises(UserError, match=r"call reset\(\) first"):
         environments.step(np.zeros((2, 2)))

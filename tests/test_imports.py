@@ -1,4 +1,4 @@
-"""What is loaded when: nothing heavy before it is needed."""
+"""Imports: no heavy module is loaded before it is needed."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ def test_importing_the_package_loads_nothing_heavy():
     assert loaded("import kilolayer") == set()
 
 
-def test_our_gymnasium_environments_need_no_drawing_and_no_checkpoints():
+def test_gymnasium_environments_import_no_rendering_or_checkpoints():
     drawing = {"matplotlib", "orbax", "imageio", "tensorboardX"}
     assert not loaded("import kilolayer.gym") & drawing
 
@@ -31,7 +31,7 @@ def test_every_public_name_is_found(name):
     assert getattr(kilolayer, name) is not None
 
 
-def test_a_name_that_is_none_is_told():
+def test_unknown_public_name_is_refused():
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         _ = kilolayer.trian
 

@@ -43,7 +43,7 @@ condition:
 """
 
 
-def test_what_a_program_starts_is_counted_by_loop():
+def test_kernel_launches_are_counted_per_loop():
     program = nodes.read_thunks(LISTING)
     assert program.nodes == 3
     segments, blocks = program.inner
@@ -55,7 +55,7 @@ def test_what_a_program_starts_is_counted_by_loop():
 
 @slow
 @pytest.mark.skipif(not nodes.installed(), reason=nodes.MISSING)
-def test_an_update_starts_a_third_of_the_kernels_that_autodiff_does_at_most():
+def test_update_launches_at_most_a_third_of_autodiffs_kernels():
     root = Path(nodes.__file__).parents[1]
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     environment["PYTHONPATH"] = os.pathsep.join(sys.path)

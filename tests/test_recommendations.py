@@ -27,7 +27,7 @@ def test_the_settings_of_every_task_derive_a_plan(name):
     assert RunConfig.from_json(config.to_json(), name) == config
 
 
-def test_every_family_has_a_task_and_states_settings_that_exist():
+def test_every_family_has_a_task_and_valid_settings():
     known = set(run_config().flat())
     for family, settings in FAMILIES.items():
         assert any(name.startswith(family) for name in TASKS), family
@@ -35,7 +35,7 @@ def test_every_family_has_a_task_and_states_settings_that_exist():
         assert "task" not in settings
 
 
-def test_the_longest_name_that_fits_chooses_the_family():
+def test_longest_matching_prefix_selects_the_family():
     assert recommended("ant").agent.discount == ANT["discount"]
     assert recommended("ant_big_maze").agent.discount == ANT_MAZE["discount"] != ANT["discount"]
     assert recommended("ant_push").agent.discount == ANT_FAR["discount"]
@@ -47,16 +47,16 @@ def test_the_longest_name_that_fits_chooses_the_family():
 
 
 @pytest.mark.parametrize(
-    ("what", "expected"),
+    ("arguments", "expected"),
     [
         ({"task": "examples.puck:make_puck"}, POINT),
         ({"gym": "Some-v0"}, POINT),
         ({"mjcf": "not-there.xml"}, OWN_ARM),
     ],
 )
-def test_where_a_task_of_the_users_own_starts_from(what, expected):
-    config = recommended(**what)
-    assert config == run_config(**{"task": config.task.task, **what}, **expected)
+def test_default_settings_of_user_tasks(arguments, expected):
+    config = recommended(**arguments)
+    assert config == run_config(**{"task": config.task.task, **arguments}, **expected)
 
 
 @pytest.mark.parametrize(("joint", "expected"), [("hinge", OWN_ARM), ("free", OWN_LEGS)])
@@ -68,7 +68,7 @@ def test_a_robot_with_a_free_joint_starts_from_the_ant(tmp_path, joint, expected
     assert config == run_config(mjcf=str(robot), **expected)
 
 
-def test_fields_go_over_a_recipe_and_a_recipe_over_the_task():
+def test_fields_override_recipe_and_recipe_overrides_task():
     config = recommended("arm_reach", recipe="wang2025", depth=64, energy="dot")
     expected = RECIPES["wang2025"] | {"depth": 64, "energy": "dot", "task": "arm_reach"}
     assert {name: config.flat()[name] for name in expected} == expected
@@ -113,7 +113,7 @@ def test_gyms_ant_has_the_settings_of_its_results():
     assert config == RunConfig.read(kept)
 
 
-def test_another_agent_takes_the_settings_that_it_shares():
+def test_switching_agents_keeps_shared_settings():
     config = recommended("ant", agent="ppo")
     assert config.agent_name == "ppo"
     assert config.agent.discount == ANT["discount"]

@@ -35,19 +35,19 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def test_the_score_is_that_of_the_run_and_of_its_last_evaluation():
-    heard: list[tuple[int, float]] = []
-    score = kilolayer.objective(SMALL, lambda *told: heard.append(told), "smallest_distance")
+def test_score_is_that_of_the_last_evaluation():
+    scores: list[tuple[int, float]] = []
+    score = kilolayer.objective(SMALL, lambda *score: scores.append(score), "smallest_distance")
     run = kilolayer.load("runs/point_u_maze-depth2-seed0")
     steps, distances = run.curve("evaluation/smallest_distance")
     assert score == distances[-1] > 0
     # All but the evaluation before the first update.
-    assert heard == list(zip(steps[1:], distances[1:], strict=True))
+    assert scores == list(zip(steps[1:], distances[1:], strict=True))
     assert run.config == kilolayer.recommended(**SMALL)
     assert kilolayer.recommended().flat()["discount"] != SMALL["discount"]
 
 
-def test_a_run_that_is_stopped_can_be_continued_to_the_same_end():
+def test_stopped_objective_resumes_to_the_same_result():
     class PoorError(Exception):
         pass
 
@@ -72,7 +72,7 @@ def test_a_run_that_is_stopped_can_be_continued_to_the_same_end():
         (SMALL, "sucess", r"metric = 'sucess' is not allowed: no such score; .* is success"),
     ],
 )
-def test_bad_settings_and_scores_are_told(overrides, metric, sentence):
+def test_invalid_settings_and_scores_are_refused(overrides, metric, sentence):
     with pytest.raises(UserError, match=sentence):
         kilolayer.objective(overrides, metric=metric)
 

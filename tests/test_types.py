@@ -16,10 +16,10 @@ TASKS = ("point_u_maze", "ant_u_maze", "ant_U4_maze", "reacher")
         ("papr", "paper"),
     ],
 )
-def test_the_option_most_like_the_name_is_found(name: str, expected: str) -> None:
+def test_nearest_option_is_found(name: str, expected: str) -> None:
     assert nearest(name, (*TASKS, "quickstart", "paper")) == expected
 
 
-def test_some_option_is_always_named_unless_there_is_none() -> None:
+def test_nearest_always_names_an_option() -> None:
     assert nearest("xyz", TASKS) in TASKS
     assert nearest("xyz", ()) is None

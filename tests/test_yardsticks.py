@@ -19,7 +19,7 @@ from kilolayer.replay.buffer import Buffer, Transition
 from kilolayer.tasks.registry import make_task
 
 
-def test_the_unrolled_update_learns_the_same():
+def test_unrolled_update_matches_the_scan():
     agent, batch = make_agent(depth=12, width=8), random_batch(16)
     unrolled = UnrolledUpdate(agent)
     state = agent.init(jax.random.key(0))
@@ -56,7 +56,7 @@ def test_the_matrix_of_time_draws_the_truncated_geometric_distance():
     assert float(offset[:, [0, 3]].mean()) == pytest.approx(4 / 3, abs=0.02)
 
 
-def test_environments_one_after_the_other_go_where_the_batch_goes():
+def test_sequential_environments_match_the_batch():
     task = make_task("ant")
     qpos, qvel = task.reset(
         jax.random.key(0), task.sample_goal(jax.random.key(1), 2, "training"), "training"
@@ -70,7 +70,7 @@ def test_environments_one_after_the_other_go_where_the_batch_goes():
     np.testing.assert_allclose(found, expected.qpos, atol=1e-5)
 
 
-def test_operations_of_an_update_counted_by_hand():
+def test_update_operations_match_hand_computation():
     agent = make_agent(depth=4, width=10)
     deep, out = 4 * 100, 10 * 64
     pair, goal, actor = (29 + 8) * 10, 2 * 10, (29 + 2) * 10

@@ -218,7 +218,7 @@ class RunConfig(Settings):
             raise UserError(f"cannot read the config file {path}: {error.strerror}.") from error
         except UnicodeDecodeError as error:
             raise UserError(
-                f"the config file {path} is no UTF-8 text: write it again, or restore a copy."
+                f"the config file {path} is not UTF-8 text: write it again or restore a copy."
             ) from error
         return RunConfig.from_json(text, str(path))
 

@@ -93,7 +93,7 @@ def test_no_metric_is_constant():
     assert parts == {"critic", "actor"}
 
 
-def test_updates_are_pure_and_their_key_matters(assert_trees_equal):
+def test_updates_are_pure_and_depend_on_the_key(assert_trees_equal):
     state, batch = start(AGENT, 0), random_batch(1)
     first, again, other = (update(AGENT, state, batch, seed)[0] for seed in (0, 0, 1))
     assert_trees_equal(first, again)
@@ -102,7 +102,7 @@ def test_updates_are_pure_and_their_key_matters(assert_trees_equal):
     assert not any(changed(first.parameters.critic, other.parameters.critic))
 
 
-def test_seeds_give_different_networks_whose_parts_differ_too():
+def test_seeds_and_networks_have_different_initial_parameters():
     first, second = start(AGENT, 0), start(AGENT, 1)
     kernels = [
         leaf.ravel()[0]
@@ -113,7 +113,7 @@ def test_seeds_give_different_networks_whose_parts_differ_too():
     assert any(changed(first.parameters, second.parameters))
 
 
-def test_learning_lowers_the_critics_loss_on_a_fixed_batch():
+def test_updates_lower_the_critic_loss_on_a_fixed_batch():
     state, batch, losses = start(OTHER, 0), random_batch(1), []
     for index in range(60):
         state, metrics = update(OTHER, state, batch, index)
@@ -122,7 +122,7 @@ def test_learning_lowers_the_critics_loss_on_a_fixed_batch():
     assert float(metrics["critic/accuracy"]) > 0.8
 
 
-def test_deterministic_actions_ignore_the_key_and_drawn_ones_do_not():
+def test_only_sampled_actions_depend_on_the_key():
     state = start(AGENT, 0)
     means = [np.asarray(act(AGENT, state, seed, True)) for seed in (0, 1)]
     draws = [np.asarray(act(AGENT, state, seed, False)) for seed in (0, 0, 1)]
@@ -136,7 +136,7 @@ def test_deterministic_actions_ignore_the_key_and_drawn_ones_do_not():
     assert len(np.unique(np.arctanh(draws[0]) - np.arctanh(means[0]))) == BATCH * ACTION
 
 
-def test_each_part_has_a_learning_rate_of_its_own():
+def test_each_network_has_its_own_learning_rate():
     """Adam's first step moves each parameter by its rate, up to epsilon."""
     state = start(OTHER, 0)
     after, _ = update(OTHER, state, random_batch(1), 0)
@@ -147,7 +147,7 @@ def test_each_part_has_a_learning_rate_of_its_own():
 
 
 @pytest.mark.parametrize(("agent", "first"), [(AGENT, 1.0), (OTHER, 0.5)])
-def test_the_temperature_follows_its_target(agent, first):
+def test_temperature_follows_the_target_entropy(agent, first):
     state = start(agent, 0)
     after, metrics = update(agent, state, random_batch(1), 0)
     assert float(metrics["actor/temperature"]) == pytest.approx(first)
@@ -172,7 +172,7 @@ def test_the_target_entropy_falls_after_the_constant_share_of_the_updates():
     np.testing.assert_allclose(targets, [0, 0, 0, -0.5, -1.0])
 
 
-def test_energy_is_the_diagonal_of_what_the_critic_learns_from():
+def test_energy_is_the_diagonal_of_the_critic_logits():
     state, batch = start(AGENT, 0), random_batch(1)
     energies = AGENT.rate(state, batch.observation, batch.action, batch.goal)
     _, (metrics, _) = AGENT.critic_loss(state.parameters.critic, batch)
@@ -180,7 +180,7 @@ def test_energy_is_the_diagonal_of_what_the_critic_learns_from():
     assert float(energies.mean()) == pytest.approx(float(metrics["positive_energy"]), abs=1e-4)
 
 
-def test_shuffled_goals_reach_the_actor_alone():
+def test_shuffled_goals_affect_only_the_actor():
     state, batch = start(AGENT, 0), random_batch(1)
     plain, shuffled = (update(agent, state, batch, 0)[0] for agent in (AGENT, SHUFFLED))
     assert any(changed(plain.parameters.actor, shuffled.parameters.actor))
@@ -208,7 +208,7 @@ def test_a_share_of_the_actors_goals_is_shuffled_and_another_commanded():
 
 
 @pytest.mark.parametrize("lean", [False, True])
-def test_losses_together_have_the_gradients_of_each_alone(lean):
+def test_combined_loss_has_the_gradients_of_separate_losses(lean):
     """After a first update Adam's means are a tenth of the gradients."""
     torso = dataclasses.replace(TORSO, depth=4, lean=lean)
     mixed = dataclasses.replace(AGENT, shuffled_goal_share=0.5, commanded_goal_share=0.25)
@@ -224,7 +224,7 @@ def test_losses_together_have_the_gradients_of_each_alone(lean):
         assert float(jnp.abs(ours - theirs).max()) <= 2e-6 * float(jnp.abs(theirs).max())
 
 
-def test_a_config_builds_the_agent_that_it_describes():
+def test_config_builds_the_described_agent():
     config = run_config(
         task="ant", actor_depth=16, critic_depth=4, width=16, layers_per_block=2, energy="dot",
         contrastive_loss="symmetric", representation_dim=7, logsumexp_penalty=0.3,
@@ -261,7 +261,7 @@ def lower_update(depth: int):
 
 
 @pytest.mark.usefixtures("without_compilation_cache")
-def test_compiling_an_update_at_depth_256_takes_no_longer_than_at_depth_8():
+def test_compile_time_does_not_grow_with_depth():
     """A ratio of processor times, the better of two attempts: the machine's load has no part."""
 
     def seconds(depth: int) -> float:
@@ -275,7 +275,7 @@ def test_compiling_an_update_at_depth_256_takes_no_longer_than_at_depth_8():
     assert ratio <= 1.5
 
 
-def test_the_update_is_one_program_however_deep():
+def test_program_size_does_not_grow_with_depth():
     """The same claim without a clock: the number of operations does not depend on depth."""
     shallow, deep = (len(lower_update(depth).as_text().splitlines()) for depth in (8, 256))
     assert shallow == deep > 100
@@ -286,7 +286,7 @@ def test_the_state_is_a_tree_of_arrays():
     assert all(eqx.is_array(leaf) for leaf in jax.tree.leaves(state))
 
 
-def test_a_share_of_the_environments_explores_without_noise():
+def test_deterministic_share_of_environments_has_no_noise():
     agent = dataclasses.replace(AGENT, deterministic_env_share=0.25)
     state, batch, key = start(AGENT, 0), random_batch(0), jax.random.key(3)
     inputs = (batch.observation, batch.goal, key)

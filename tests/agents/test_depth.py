@@ -39,7 +39,7 @@ def losses():
     return train
 
 
-def test_the_default_takes_stable_steps_at_depth_256(losses):
+def test_default_settings_are_stable_at_depth_256(losses):
     found = losses(DEEP)
     assert all(np.isfinite(values).all() for values in found.values())
     contrastive = found["critic/contrastive_loss"]
@@ -50,7 +50,7 @@ def test_the_default_takes_stable_steps_at_depth_256(losses):
     assert np.abs(found["actor/loss"]).max() < 20
 
 
-def test_the_published_form_starts_far_from_chance_at_depth_256(losses):
+def test_published_form_starts_far_from_chance_loss_at_depth_256(losses):
     found = losses(with_recipe(DEEP, "wang2025"))
     assert found["critic/loss"][0] > 30 * CHANCE
     assert found["critic/gradient_norm"][0] > 100

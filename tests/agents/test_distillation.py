@@ -1,4 +1,4 @@
-"""A student that learns from a teacher: who acts, what is learnt, what is left alone."""
+"""Distillation: which policy acts, what the student learns, which parameters stay fixed."""
 
 import dataclasses
 
@@ -26,7 +26,7 @@ def agent(random_module) -> Distillation:
     return agent.on(Problem(TASK, torso, torso, updates=60))
 
 
-def test_the_share_of_the_teacher_falls_from_all_to_none(agent):
+def test_teacher_share_falls_from_one_to_zero(agent):
     # To none after half of the 60 updates.
     shares = agent.teacher_share(jnp.array([-1, 14, 29, 59]))
     np.testing.assert_allclose(shares, [1, 0.5, 0, 0], atol=1e-6)
@@ -56,7 +56,7 @@ def learnt(agent: Distillation, batch) -> tuple[DistillationState, dict]:
     return jax.jit(lambda state: jax.lax.scan(update, state, keys))(agent.init(jax.random.key(0)))
 
 
-def test_the_student_comes_to_act_as_the_teacher_does(agent, normal, assert_trees_equal):
+def test_student_learns_the_teachers_actions(agent, normal, assert_trees_equal):
     observation, goal = normal(0, 32, 3), normal(1, 32, 2)
     action, unused = jnp.zeros((32, 2)), jnp.full((32, 2), jnp.nan)
     state, metrics = learnt(agent, contrastive_batch(observation, action, goal, unused))
@@ -67,28 +67,29 @@ def test_the_student_comes_to_act_as_the_teacher_does(agent, normal, assert_tree
     assert_trees_equal(state.teacher, agent.teacher)
 
 
-def test_what_the_critic_minds_weighs_more(agent, normal):
-    """A critic that minds the first half of the rows alone leaves the others their even share."""
+def test_critic_weights_emphasise_costly_actions(agent, normal):
+    """A critic that depends only on the first half of the rows gives the other rows equal
+    weights."""
     observation, goal = normal(0, 32, 3), normal(1, 32, 2)
-    minded = jnp.arange(32) < 16
+    affected = jnp.arange(32) < 16
 
     def energy(critic, observation, action, goal):
         teacher = jnp.tanh(agent.teacher(observation, goal)[0])
-        return -critic * minded * jnp.square(action - teacher).sum(-1)
+        return -critic * affected * jnp.square(action - teacher).sum(-1)
 
     weighted = dataclasses.replace(agent, rate_of=energy, critic=jnp.float32(2.0))
     state = weighted.init(jax.random.key(0))
-    wanted = state.teacher(observation, goal)
+    targets = state.teacher(observation, goal)
     rows = np.asarray(
         jax.vmap(
             lambda o, g, m, s: agent.loss(
                 state.student, (m[None], s[None]), None, o[None], g[None]
             )[0]
-        )(observation, goal, *wanted)
+        )(observation, goal, *targets)
     )
-    away = np.square(np.tanh(state.student(observation, goal)[0]) - np.tanh(wanted[0])).sum(-1)
-    cost = 2.0 * np.asarray(minded) * away
+    change = np.square(np.tanh(state.student(observation, goal)[0]) - np.tanh(targets[0])).sum(-1)
+    cost = 2.0 * np.asarray(affected) * change
     expected = np.mean((0.5 + 0.5 * cost / cost.mean()) * rows)
-    loss, metrics = weighted.loss(state.student, wanted, state.critic, observation, goal)
+    loss, metrics = weighted.loss(state.student, targets, state.critic, observation, goal)
     assert float(loss) == pytest.approx(expected, rel=1e-4)
     assert float(metrics["student/divergence"]) == pytest.approx(rows.mean(), rel=1e-4)

@@ -68,7 +68,7 @@ def test_actions_at_their_bounds_have_finite_gradients(normal):
 
 
 @pytest.mark.parametrize("sees_goal", [True, False])
-def test_behaviour_cloning_sees_no_goal_and_the_others_do(sees_goal, normal):
+def test_only_behaviour_cloning_ignores_the_goal(sees_goal, normal):
     kind = GoalCloning if sees_goal else Cloning
     agent, batch = kind().on(PROBLEM), random_batch(normal, 5, ONE)
 
@@ -103,7 +103,7 @@ def noisy_recording(episodes: int) -> ring.Buffer:
 @pytest.mark.parametrize(
     ("sees_goal", "slope", "deviation"), [(True, 0.5, 8**-0.5), (False, 0, 0.5)]
 )
-def test_cloning_learns_the_posterior_of_the_action(sees_goal, slope, deviation):
+def test_cloning_learns_the_action_distribution(sees_goal, slope, deviation):
     kind = GoalCloning if sees_goal else Cloning
     agent = kind(actor_learning_rate=2e-3).on(PROBLEM)
     buffer = noisy_recording(20_000)
@@ -121,7 +121,7 @@ def test_cloning_learns_the_posterior_of_the_action(sees_goal, slope, deviation)
     assert metrics["actor/loss"][-50:].mean() < metrics["actor/loss"][:20].mean()
 
 
-def test_self_imitation_learns_to_reach_what_it_is_told():
+def test_gcsl_learns_to_reach_commanded_goals():
     """One step in which the action is what is achieved: the only right answer is the goal itself.
 
     The policy collects all data by itself, and begins with actions near zero.
@@ -131,9 +131,9 @@ def test_self_imitation_learns_to_reach_what_it_is_told():
 
     def practise(state, key):
         goal_key, act_key, update_key = jax.random.split(key, 3)
-        told = jax.random.uniform(goal_key, (128, 1), minval=-0.8, maxval=0.8)
-        action = agent.act(state, 0 * told, told, act_key, deterministic=False)
-        return agent.update(state, batch_of(0 * told, action, action), update_key)
+        commanded = jax.random.uniform(goal_key, (128, 1), minval=-0.8, maxval=0.8)
+        action = agent.act(state, 0 * commanded, commanded, act_key, deterministic=False)
+        return agent.update(state, batch_of(0 * commanded, action, action), update_key)
 
     run = jax.jit(lambda state, keys: jax.lax.scan(practise, state, keys)[0])
     before = begin(agent)
@@ -156,7 +156,7 @@ def test_self_imitation_learns_to_reach_what_it_is_told():
         ),
     ],
 )
-def test_an_agent_that_cannot_learn_from_what_there_is(agent, dataset, words):
+def test_agent_requires_matching_data_source(agent, dataset, words):
     with pytest.raises(UserError, match=words):
         check_data_source(run_config(agent=agent, dataset=dataset))
 
@@ -165,5 +165,5 @@ def test_an_agent_that_cannot_learn_from_what_there_is(agent, dataset, words):
     ("agent", "dataset"),
     [("crl", None), ("gcsl", None), ("crl", "d"), ("gcbc", "d"), ("bc", "d")],
 )
-def test_an_agent_that_can(agent, dataset):
+def test_agent_with_matching_data_source_is_accepted(agent, dataset):
     check_data_source(run_config(agent=agent, dataset=dataset))

@@ -33,7 +33,7 @@ def steps(optimiser, parameters, count: int):
     return jax.jit(lambda carry: jax.lax.scan(step, carry, keys)[0])(carry)
 
 
-def test_without_constraints_it_is_adam_bit_for_bit(assert_trees_equal):
+def test_unconstrained_optimiser_is_bit_identical_to_adam(assert_trees_equal):
     parameters = network(Architecture())
     ours, state = steps(network_optimiser(RATE), parameters, 5)
     theirs, moments = steps(optax.adam(RATE), parameters, 5)
@@ -45,7 +45,7 @@ def test_without_constraints_it_is_adam_bit_for_bit(assert_trees_equal):
     assert names[0] == names[1]  # so that checkpoints of either can be read
 
 
-def test_weight_decay_shrinks_beside_the_step():
+def test_weight_decay_is_decoupled_from_the_step():
     """Adam's first step is the rate, towards which the decay adds its share of the parameter."""
     optimiser = network_optimiser(RATE, weight_decay=0.5)
     parameter, gradient = jnp.array([2.0, -3.0]), jnp.array([7.0, 0.1])
@@ -54,7 +54,7 @@ def test_weight_decay_shrinks_beside_the_step():
     np.testing.assert_allclose(change, expected, rtol=1e-4)
 
 
-def test_hyperspherical_kernels_keep_columns_of_norm_one():
+def test_hyperspherical_kernels_keep_unit_columns():
     before = network(SPHERE)
     after, _ = steps(network_optimiser(RATE), before, 50)
     free, _ = steps(optax.adam(RATE), before, 50)
@@ -75,7 +75,7 @@ def test_hyperspherical_kernels_keep_columns_of_norm_one():
     np.testing.assert_array_equal(after.inputs.scale, free.inputs.scale)
 
 
-def test_the_projection_gives_back_the_direction_of_the_step():
+def test_projection_preserves_the_step_direction():
     """(1, 0) moved by (0, 3/4) is (1, 3/4), of norm 5/4: projected (4/5, 3/5)."""
     from kilolayer.agents.optimiser import _keep_unit_columns
     from kilolayer.networks.block import Dense, NormedLayer

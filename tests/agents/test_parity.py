@@ -70,7 +70,7 @@ def actor_loss(actor, critic, temperature, batch, noise):
 
 
 def temperature_loss(log_temperature, log_prob):
-    """Of the log temperature: its gradient is temperature times what entropy there is too much."""
+    """Loss of the log temperature; its gradient is the temperature times the excess entropy."""
     return jnp.exp(log_temperature) * (-jnp.mean(log_prob) - TARGET_ENTROPY)
 
 
@@ -110,7 +110,7 @@ def parts_of(parameters):
 
 
 def assert_close(ours, theirs):
-    """Every array to 1e-5 of its own size: of its largest entry, for rounding is of that order."""
+    """Every array within 1e-5 of its largest entry, since rounding is of that order."""
     ours, theirs = (dict(jax.tree_util.tree_leaves_with_path(tree)) for tree in (ours, theirs))
     assert ours.keys() == theirs.keys()
     for path, expected in theirs.items():
@@ -197,23 +197,23 @@ def package(setting):
     return jax.jit(compute)(state)
 
 
-def test_losses_and_gradients_are_those_of_the_published_update(package, independent):
+def test_losses_and_gradients_match_the_published_update(package, independent):
     (losses, gradients, _), (expected, expected_gradients, _) = package, independent
     for part, loss in expected.items():
         np.testing.assert_allclose(losses[part], loss, rtol=TOLERANCE)
     assert_close(parts_of(gradients), expected_gradients)
 
 
-def test_an_update_leads_to_the_parameters_of_the_published_one(package, independent):
-    """With the losses that it reports, so that what is compared is the update that trains."""
+def test_updated_parameters_match_the_published_update(package, independent):
+    """With the reported losses, so that the comparison covers the training update."""
     (_, _, (after, metrics)), (losses, _, expected) = package, independent
     for part in ("critic", "actor"):
         np.testing.assert_allclose(metrics[f"{part}/loss"], losses[part], rtol=TOLERANCE)
     assert_close(parts_of(after.parameters), expected)
 
 
-def test_a_step_is_larger_than_what_the_comparison_lets_pass(setting, independent):
-    """So that it can fail: every array moves by more than the tolerance."""
+def test_step_exceeds_the_comparison_tolerance(setting, independent):
+    """The comparison can fail: every array changes by more than the tolerance."""
     before = jax.tree.leaves(parts_of(setting[1].parameters))
     for old, new in zip(before, jax.tree.leaves(independent[2]), strict=True):
         assert float(jnp.abs(new - old).max()) > 10 * TOLERANCE * float(jnp.abs(old).max())

@@ -1,4 +1,4 @@
-"""PPO: what it makes of an unroll, and that it learns a task of one decision at a time."""
+"""PPO: returns and advantages of an unroll, and learning on a one-step task."""
 
 import dataclasses
 
@@ -30,13 +30,13 @@ def echo(state, key) -> Transition:
     """An unroll in an environment where each step achieves the action before it; goals are 0.6 or
     -0.6, episodes of four steps begin at 0."""
     goal_key, key = jax.random.split(key)
-    told = jax.random.choice(goal_key, jnp.array([-0.6, 0.6]), (TIME, ENVS, 1))
+    new_goals = jax.random.choice(goal_key, jnp.array([-0.6, 0.6]), (TIME, ENVS, 1))
     episode_step = jnp.arange(TIME) % 4
 
     def step(carry, time):
         place, goal = carry
         began = episode_step[time] == 0
-        place, goal = jnp.where(began, 0.0, place), jnp.where(began, told[time], goal)
+        place, goal = jnp.where(began, 0.0, place), jnp.where(began, new_goals[time], goal)
         action = AGENT.act(state, place, goal, jax.random.fold_in(key, time), False)
         episode_steps = jnp.full(ENVS, episode_step[time])
         return (action, goal), Transition(place, action, place, goal, episode_steps)
@@ -62,7 +62,7 @@ def learn(state, key):
     return state, reward(unroll.achieved_goal, unroll.goal)[1:4].mean(), metrics
 
 
-def test_it_learns_to_go_where_it_is_told():
+def test_ppo_learns_to_reach_commanded_goals():
     state, scores, seen = AGENT.init(jax.random.key(0)), [], []
     for key in jax.random.split(jax.random.key(1), 40):
         state, score, metrics = learn(state, key)
@@ -93,7 +93,7 @@ def values_of(state, unroll) -> np.ndarray:
     return np.asarray(AGENT.rate(state, unroll.observation, jnp.tanh(mean), unroll.goal))
 
 
-def test_returns_end_where_episodes_terminate_and_stop_where_they_are_cut(batch_of_steps):
+def test_returns_handle_termination_and_truncation(batch_of_steps):
     state, unroll, steps = batch_of_steps
     value = values_of(state, unroll)
     rewards = np.asarray(reward(unroll.achieved_goal, unroll.goal))
@@ -108,8 +108,8 @@ def test_returns_end_where_episodes_terminate_and_stop_where_they_are_cut(batch_
     assert returns[1, 1] == pytest.approx(expected, abs=1e-4)
 
 
-def test_what_follows_a_divergence_is_not_a_return(batch_of_steps):
-    """The second environment diverges after its third step, which is known by its age alone."""
+def test_returns_exclude_steps_after_a_divergence(batch_of_steps):
+    """The second environment diverges after its third step, which only its episode step shows."""
     state, unroll, steps = batch_of_steps
     diverged = dataclasses.replace(unroll, episode_step=unroll.episode_step.at[2, 1].set(CUT_OFF))
     cut = AGENT.prepare(state, diverged)
@@ -120,8 +120,8 @@ def test_what_follows_a_divergence_is_not_a_return(batch_of_steps):
         assert np.asarray(steps.advantage).reshape(5, 2)[row, 1] != 0.0
 
 
-def test_what_follows_the_last_step_for_a_goal_is_not_its_return(batch_of_steps):
-    """Told another goal at age 2, the second environment's steps to that age are cut there."""
+def test_returns_exclude_steps_for_another_goal(batch_of_steps):
+    """With another goal at episode step 2, the second environment's earlier steps are cut there."""
     state, unroll, steps = batch_of_steps
     cut = AGENT.on(dataclasses.replace(PROBLEM, goal_interval=2)).prepare(state, unroll)
     before = np.flatnonzero(np.asarray(unroll.episode_step)[1:, 1] == 2)[0]
@@ -131,7 +131,7 @@ def test_what_follows_the_last_step_for_a_goal_is_not_its_return(batch_of_steps)
     assert np.asarray(steps.advantage).reshape(5, 2)[before, 1] != 0.0
 
 
-def test_advantages_are_whitened_over_the_steps_that_are_known(batch_of_steps):
+def test_advantages_are_normalised_over_valid_steps(batch_of_steps):
     _, _, steps = batch_of_steps
     advantage = np.asarray(steps.advantage).reshape(5, 2)
     assert advantage[3, 0] == 0.0
@@ -140,14 +140,14 @@ def test_advantages_are_whitened_over_the_steps_that_are_known(batch_of_steps):
     assert known.std() == pytest.approx(1.0, abs=1e-4)
 
 
-def test_the_first_update_starts_from_the_policy_that_acted(batch_of_steps):
+def test_first_ppo_update_has_ratio_one(batch_of_steps):
     state, _, steps = batch_of_steps
     _, metrics = AGENT.gradients(state.parameters, steps, jax.random.key(0))
     assert float(metrics["actor/clipped_share"]) == 0.0
     assert float(metrics["actor/loss"]) == pytest.approx(-float(steps.advantage.mean()), abs=1e-5)
 
 
-def test_the_likeliest_action_has_the_highest_energy():
+def test_most_likely_action_has_the_highest_energy():
     state = AGENT.init(jax.random.key(0))
     place, goal = jnp.zeros((41, 1)), jnp.full((41, 1), 0.6)
     mean, log_std = state.parameters.actor(place[:1], goal[:1])
@@ -162,7 +162,7 @@ def test_the_likeliest_action_has_the_highest_energy():
     )
 
 
-def test_every_step_is_passed_once_before_any_is_again():
+def test_every_step_is_used_once_per_pass():
     rows = np.asarray(shuffled_passes(jax.random.key(0), 10, 6, 4))
     assert rows.shape == (6, 4)
     flat = rows.ravel()
@@ -172,7 +172,7 @@ def test_every_step_is_passed_once_before_any_is_again():
     assert not np.array_equal(flat[:10], flat[10:20])
 
 
-def test_the_report_sees_actor_and_critic():
+def test_report_covers_actor_and_critic():
     state = AGENT.init(jax.random.key(0))
     rows = jax.random.normal(jax.random.key(1), (4, 32, 1))
     batch = contrastive_batch(rows[0], jnp.tanh(rows[1]), rows[2], rows[3])

@@ -21,7 +21,7 @@ UPDATES, BATCH = 600, 128
 
 
 def buffer_from_dataset() -> ring.Buffer:
-    """Recorded play; the ring wraps, and what it holds is whole episodes."""
+    """Recorded steps; the ring buffer wraps and holds complete episodes."""
     length, states = CHAIN.episode_length, CHAIN.states
     buffer = ring.init(EPISODES * length, ENVS, states, 2, states)
     play = CHAIN.play(ENVS, EPISODES + 1, seed=0)
@@ -33,7 +33,7 @@ def buffer_from_dataset() -> ring.Buffer:
 
 
 def train_critic(agent: CRL, buffer: ring.Buffer) -> Critic:
-    """The agent's own critic loss on the buffer's own batches; the step size decays to zero."""
+    """The agent's critic loss on batches of the buffer; the step size decays to zero."""
     critic = jax.jit(agent.init)(jax.random.key(0)).parameters.critic
     optimiser = optax.adam(optax.cosine_decay_schedule(3e-3, UPDATES))
 
@@ -84,7 +84,7 @@ def test_energies_are_the_log_occupancy_ratio(energy, loss, buffer):
 
 
 def test_hindsight_batches_follow_the_chains_joint_distribution(buffer):
-    """The other half of the claim: what the buffer and the sampler hand to the critic."""
+    """The second part of the claim: the batches that buffer and sampler give to the critic."""
     batch = jax.jit(lambda key: hindsight.sample(buffer, key, 200_000, DISCOUNT, 10))(
         jax.random.key(3)
     )
@@ -94,7 +94,7 @@ def test_hindsight_batches_follow_the_chains_joint_distribution(buffer):
     np.testing.assert_allclose(counts / counts.sum(), CHAIN.joint(DISCOUNT), atol=3e-3)
 
 
-def test_the_answer_is_far_from_flat_and_depends_on_the_action():
+def test_exact_log_ratio_varies_and_depends_on_the_action():
     """So that the comparison above can fail."""
     ratio, joint = CHAIN.log_ratio(DISCOUNT), CHAIN.joint(DISCOUNT)
     assert joint.sum() == pytest.approx(1.0)

@@ -78,7 +78,7 @@ def test_a_recipe_takes_finite_updates_and_lowers_the_contrastive_loss(name, tra
 
 
 @pytest.mark.parametrize(("name", "on_sphere"), [("simba-v2", True), ("plain-mlp", False)])
-def test_the_second_simba_alone_stays_on_its_sphere(name, on_sphere, trained):
+def test_only_simba_v2_kernels_stay_normalised(name, on_sphere, trained):
     parameters = trained(name)[1].parameters
     networks = (parameters.actor.encoder, parameters.critic.state_action, parameters.critic.goal)
     layers = [layer for each in networks for layer in (each.inputs, *each.stack.blocks.layers)]
@@ -86,7 +86,7 @@ def test_the_second_simba_alone_stays_on_its_sphere(name, on_sphere, trained):
     assert (np.abs(np.concatenate(norms) - 1).max() < 1e-5) == on_sphere
 
 
-def test_weight_decay_reaches_the_networks_and_leaves_the_temperature():
+def test_weight_decay_applies_to_networks_but_not_temperature():
     """Adam's first step along a gradient of 1 is the rate; the decay of a parameter of 1 adds to it
     its share of the rate."""
     agent = dataclasses.replace(agent_of("simba"), weight_decay=0.5)
@@ -100,7 +100,7 @@ def test_weight_decay_reaches_the_networks_and_leaves_the_temperature():
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_fits_every_task_and_its_file(name):
+def test_recipe_fits_every_task_and_round_trips(name):
     for task in ("point_u_maze", "ant", "arm_push_easy", "humanoid"):
         config = with_recipe(recommended(task), name)
         assert RunConfig.from_json(config.to_json(), name) == config
@@ -112,7 +112,7 @@ def test_a_recipe_fits_every_task_and_its_file(name):
             assert config.flat()[field] == recommended(task).flat()[field]
 
 
-def test_every_recipe_says_all_about_the_architecture():
+def test_every_recipe_sets_all_architecture_fields():
     """None keeps part of another: a recipe over a recipe is the last one."""
     architecture = set.intersection(*(set(fields) for fields in RECIPES.values()))
     assert architecture == {
@@ -133,7 +133,7 @@ def test_every_recipe_says_all_about_the_architecture():
         ("plain-mlp", 4 * 16 * 16, 5 * 16),
     ],
 )
-def test_parameters_and_operations_of_a_recipe_by_hand(name, layers, vectors):
+def test_recipe_parameters_and_operations_match_hand_computation(name, layers, vectors):
     agent = agent_of(name)
     state = jax.eval_shape(agent.init, jax.random.key(0))
     kernels = 10 * 16 + layers + 16 * 4

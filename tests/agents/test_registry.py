@@ -1,4 +1,4 @@
-"""A name and a config give the agent that they describe, with the same torso whoever it is."""
+"""A name and a config build the described agent, with the same torso for every agent."""
 
 import jax.numpy as jnp
 import pytest
@@ -26,7 +26,7 @@ def build(agent="crl", **changes):
 
 
 @pytest.mark.parametrize("name", ["sac", "sac-her", "td3-her", "ppo"])
-def test_every_agent_is_as_deep_as_contrastive_learning(name):
+def test_every_agent_has_the_configured_depth(name):
     agent, crl = build(agent=name), build(agent="crl")
     ours, theirs = agent.bound, crl.bound
     assert (ours.actor_torso, ours.critic_torso) == (theirs.actor_torso, theirs.critic_torso)
@@ -35,7 +35,7 @@ def test_every_agent_is_as_deep_as_contrastive_learning(name):
     assert (ours.episode_length, ours.goal_interval) == (70, 30)
 
 
-def test_an_agent_keeps_the_settings_that_it_shares_with_the_one_before():
+def test_switching_agents_keeps_shared_settings():
     shared = {"discount": 0.9, "actor_learning_rate": 1e-3, "critic_learning_rate": 2e-3}
     soft = {"temperature_learning_rate": 3e-3, "initial_temperature": 0.4,
             "target_entropy_per_action": -0.2}  # fmt: skip
@@ -52,11 +52,11 @@ def test_an_agent_keeps_the_settings_that_it_shares_with_the_one_before():
 
 
 @pytest.mark.parametrize("name", AGENTS)
-def test_names_lead_to_agents_and_back(name):
+def test_agent_names_round_trip(name):
     assert name_of(agent_class(name)) == name_of(AGENTS[name]()) == name
 
 
-def test_an_agent_of_ones_own_is_found_and_named():
+def test_user_agent_is_loaded_and_named():
     name = "examples.behaviour_cloning:BehaviourCloning"
     assert name_of(agent_class(name)) == name
     with pytest.raises(UserError, match=r"is no subclass of kilolayer\.agents\.base\.Agent"):
@@ -76,7 +76,7 @@ def test_rewards_without_a_discount_are_refused(name):
         build(agent=name, discount=1.0)
 
 
-def test_a_batch_larger_than_the_unroll_that_ppo_learns_from_is_refused():
+def test_ppo_batch_larger_than_the_unroll_is_refused():
     sizes = {"num_envs": 8, "unroll_length": 10, "min_replay_steps_per_env": 100}
     with pytest.raises(UserError, match=r"batch_size = 100 .* 72 steps .*choice is 72"):
         build(agent="ppo", batch_size=100, **sizes)

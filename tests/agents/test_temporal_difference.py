@@ -48,12 +48,12 @@ def two_ways() -> ring.Buffer:
     state = np.where(np.arange(ENVS) % 2, 3 + episode_step % 2, episode_step)
     generator = np.random.default_rng(0)
     place = jnp.asarray(np.eye(STATES)[state], jnp.float32)
-    told = generator.integers(STATES, size=state.shape)
+    goals = generator.integers(STATES, size=state.shape)
     steps = Transition(
         observation=place,
         action=jnp.asarray(generator.uniform(-1, 1, (*state.shape, 1)), jnp.float32),
         achieved_goal=place,
-        goal=jnp.asarray(np.eye(STATES)[told], jnp.float32),
+        goal=jnp.asarray(np.eye(STATES)[goals], jnp.float32),
         episode_step=jnp.asarray(episode_step, jnp.int32),
     )
     return ring.insert(ring.init(LENGTH, ENVS, STATES, 1, STATES), steps)
@@ -94,7 +94,7 @@ def test_values_are_the_discounted_visits(trained):
     np.testing.assert_allclose(found, discounted_visits(), atol=0.2)
 
 
-def test_every_metric_moves_and_stays_finite(trained):
+def test_every_metric_changes_and_is_finite(trained):
     _, _, metrics = trained
     for name, values in metrics.items():
         assert np.isfinite(values).all(), name
@@ -120,7 +120,7 @@ def moved(before, after) -> bool:
     return any(not np.array_equal(a, b) for a, b in pairs)
 
 
-def test_td3_moves_actor_and_targets_at_every_second_update(batch):
+def test_td3_updates_actor_and_targets_every_second_update(batch):
     agent = AGENTS["td3"]
     update = jax.jit(agent.update)
     states = [start(agent)]
@@ -132,7 +132,7 @@ def test_td3_moves_actor_and_targets_at_every_second_update(batch):
         assert [moved(part(a), part(b)) for a, b in pairs] == [False, True, False, True]
 
 
-def test_td3_logs_the_loss_of_the_newest_update_of_its_policy(batch):
+def test_td3_logs_the_newest_actor_loss(batch):
     agent = AGENTS["td3"]
     all_commanded = dataclasses.replace(agent, hindsight_goal_share=0.0)
     update, state, losses, expected = jax.jit(all_commanded.update), start(agent), [], 0.0
@@ -150,7 +150,7 @@ def test_td3_logs_the_loss_of_the_newest_update_of_its_policy(batch):
     assert losses[1] == losses[2]
 
 
-def test_the_policy_of_td3_runs_one_critic_of_two(batch):
+def test_td3_actor_loss_evaluates_one_critic(batch):
     critic = start(AGENTS["td3"]).parameters.critic
     rows = (batch.observation, batch.action, batch.goal)
     np.testing.assert_allclose(critic.first(*rows), critic(*rows)[0], atol=1e-5)
@@ -188,7 +188,7 @@ def test_the_target_takes_the_smaller_critic_and_smoothed_actions(batch):
     assert 0 < np.mean(values[0] < values[1]) < 1
 
 
-def test_the_two_critics_are_networks_of_their_own(batch):
+def test_the_two_critics_have_separate_parameters(batch):
     agent = AGENTS["sac"]
     state = start(agent)
     rows = jnp.concatenate([batch.observation, batch.action, batch.goal], -1)
@@ -197,7 +197,7 @@ def test_the_two_critics_are_networks_of_their_own(batch):
         np.testing.assert_allclose(encoder(rows)[:, 0], values, atol=1e-5)
 
 
-def test_noise_explores_and_the_deterministic_action_has_none(batch):
+def test_only_the_exploring_action_has_noise(batch):
     agent = AGENTS["td3"]
     state = start(agent)
     rows = (batch.observation, batch.goal)
@@ -210,7 +210,7 @@ def test_noise_explores_and_the_deterministic_action_has_none(batch):
     assert np.abs(drawn).max() <= 1
 
 
-def test_the_report_sees_actor_and_both_critics(trained, batch):
+def test_report_covers_actor_and_both_critics(trained, batch):
     agent, state, _ = trained
     networks = jax.jit(agent.networks)(state, batch, jax.random.key(0))
     assert set(networks) == {"actor", "critic 1", "critic 2"}

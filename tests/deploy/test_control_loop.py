@@ -1,4 +1,4 @@
-"""The control loop under faults that are injected, with counts worked by hand."""
+"""The control loop under faults that are injected, with counts computed by hand."""
 
 import gc
 import json
@@ -45,7 +45,7 @@ class FakeClock:
 
 
 class FakeRobot:
-    """Senses what `sense` returns and remembers what it was told."""
+    """Observes what `sense` returns and records the sent actions."""
 
     def __init__(self, sense: Callable[[], Any] | None = None):
         self.sense = sense or (lambda: sensed())
@@ -75,7 +75,7 @@ def two_subgoals(_: Sensed) -> np.ndarray:
 
 
 def toward(_: np.ndarray, subgoal: np.ndarray) -> np.ndarray:
-    """An action that tells which subgoal it is for."""
+    """An action that encodes its subgoal."""
     return subgoal / 10
 
 
@@ -90,27 +90,27 @@ def make_loop(robot=None, planner=two_subgoals, controller=toward, **others) -> 
 
 
 def run_steps(loop: ControlLoop, count: int, first: int = 0) -> list[str | None]:
-    """Steps that are due when they begin; why each was safe, None where the controller acted."""
+    """Steps that are due when they begin; reason each was safe, None where the controller acted."""
     for tick in range(first, first + count):
         loop.clock.sleep_until(tick * PERIOD)
         loop.control_step(tick, tick * PERIOD, TICKS)
     return [step.safe for step in list(loop.log.steps)[-count:]]
 
 
-def test_a_plan_is_followed_subgoal_by_subgoal() -> None:
+def test_plan_subgoals_are_pursued_in_order() -> None:
     places = iter([0.0, 0.5, 1.0, 1.5, 2.0, 2.0])
     robot = FakeRobot(lambda: sensed(place=next(places)))
     loop = make_loop(robot)
     assert run_steps(loop, 1) == ["no plan"]
     loop.plans.plan_once()
     assert run_steps(loop, 5, first=1) == [None] * 5
-    told = [action[0] for action in robot.actions]
+    sent = [action[0] for action in robot.actions]
     # Held in safety, then the first subgoal until it is reached, then the last.
-    np.testing.assert_allclose(told, [0, 0.1, 0.2, 0.2, 0.2, 0.2])
+    np.testing.assert_allclose(sent, [0, 0.1, 0.2, 0.2, 0.2, 0.2])
     assert [step.subgoal for step in loop.log.steps] == [None, 0, 1, 1, 1, 1]
 
 
-def test_after_its_patience_the_next_subgoal_is_headed_for() -> None:
+def test_next_subgoal_follows_after_patience() -> None:
     loop = make_loop(pursuit=Pursuit(20, 2, 2, patience=3))
     run_steps(loop, 1)
     loop.plans.plan_once()
@@ -118,7 +118,7 @@ def test_after_its_patience_the_next_subgoal_is_headed_for() -> None:
     assert [step.subgoal for step in list(loop.log.steps)[1:]] == [0, 0, 0, 1, 1]
 
 
-def test_at_the_goal_it_is_the_goal_that_is_headed_for() -> None:
+def test_goal_is_pursued_within_its_radius() -> None:
     robot = FakeRobot(lambda: sensed(place=9.05))
     loop = make_loop(robot)
     run_steps(loop, 1)
@@ -127,7 +127,7 @@ def test_at_the_goal_it_is_the_goal_that_is_headed_for() -> None:
     np.testing.assert_allclose(robot.actions[-1], 0.9)
 
 
-def test_a_missing_plan_leads_to_the_last_one_and_then_to_the_safe_action() -> None:
+def test_old_plan_is_used_until_its_limit_then_the_safe_action() -> None:
     robot = SafeRobot()
     loop = make_loop(robot)
     run_steps(loop, 1)
@@ -142,7 +142,7 @@ def test_a_missing_plan_leads_to_the_last_one_and_then_to_the_safe_action() -> N
 
 
 @pytest.mark.parametrize(
-    ("found", "why"),
+    ("found", "reason"),
     [
         (np.zeros((2, 3)), r"shape \(2, 3\) in place of \[chunk, 2\]"),
         (np.zeros(2), r"shape \(2,\)"),
@@ -153,7 +153,7 @@ def test_a_missing_plan_leads_to_the_last_one_and_then_to_the_safe_action() -> N
         ("left", "not an array of numbers"),
     ],
 )
-def test_a_malformed_plan_is_counted_and_the_last_good_one_kept(found, why) -> None:
+def test_malformed_plan_is_counted_and_the_previous_kept(found, reason) -> None:
     plans = iter([two_subgoals(sensed()), found])
     loop = make_loop(planner=lambda _: next(plans))
     run_steps(loop, 1)
@@ -162,10 +162,10 @@ def test_a_malformed_plan_is_counted_and_the_last_good_one_kept(found, why) -> N
     assert run_steps(loop, 1, first=1) == [None]
     assert loop.log.steps[-1].plan == 0
     assert [plan.outcome for plan in loop.log.plans] == ["made", "malformed"]
-    assert re.search(why, str(loop.log.plans[1].error))
+    assert re.search(reason, str(loop.log.plans[1].error))
 
 
-def test_a_plan_cannot_be_changed_once_it_is_there() -> None:
+def test_plans_are_immutable() -> None:
     mine = two_subgoals(sensed())
     subgoals, _ = validated_subgoals(mine, 2)
     assert subgoals is not None
@@ -175,7 +175,7 @@ def test_a_plan_cannot_be_changed_once_it_is_there() -> None:
         subgoals[0] = 0
 
 
-def test_a_late_plan_is_counted_and_used_with_its_true_age() -> None:
+def test_late_plan_is_counted_and_used_with_its_age() -> None:
     clock = FakeClock()
 
     def slow(_: Sensed) -> np.ndarray:
@@ -190,7 +190,7 @@ def test_a_late_plan_is_counted_and_used_with_its_true_age() -> None:
     assert [(plan.outcome, plan.took) for plan in loop.log.plans] == [("late", 0.75)]
 
 
-def test_the_injected_delay_holds_plans_back() -> None:
+def test_planner_delay_delays_plans() -> None:
     timing = Timing(rate=1 / PERIOD, plan_rate=2.0, planner_delay=0.3)
     loop = make_loop(timing=timing)
     run_steps(loop, 1)
@@ -219,7 +219,7 @@ def test_a_plan_for_an_earlier_errand_is_not_followed() -> None:
         None,
     ],
 )
-def test_an_observation_that_cannot_be_one_gives_the_safe_action(broken) -> None:
+def test_invalid_observation_gives_the_safe_action(broken) -> None:
     robot = SafeRobot()
     loop = make_loop(robot)
     run_steps(loop, 1)
@@ -231,7 +231,7 @@ def test_an_observation_that_cannot_be_one_gives_the_safe_action(broken) -> None
     assert run_steps(loop, 1, first=4) == [None]
 
 
-def test_errors_are_told_and_not_lost() -> None:
+def test_errors_are_reported() -> None:
     def broken(*_: Any) -> Any:
         raise RuntimeError("the planner's map is gone")
 
@@ -249,7 +249,7 @@ def test_errors_are_told_and_not_lost() -> None:
 
 
 @pytest.mark.parametrize("action", [np.zeros(3), np.array([np.nan, 0.0])])
-def test_an_action_that_cannot_be_one_is_not_done(action) -> None:
+def test_invalid_action_is_not_sent(action) -> None:
     robot = FakeRobot()
     loop = make_loop(robot, controller=lambda *_: action)
     run_steps(loop, 1)
@@ -262,7 +262,7 @@ def test_an_action_that_cannot_be_one_is_not_done(action) -> None:
     ("takes", "missed", "skipped"),
     [(0.5, False, 0), (1.0, False, 0), (1.5, True, 0), (2.0, True, 1), (3.5, True, 2)],
 )
-def test_deadlines_in_periods(takes, missed, skipped) -> None:
+def test_deadline_misses_and_skipped_steps(takes, missed, skipped) -> None:
     clock = FakeClock()
 
     def slow(*_: Any) -> np.ndarray:
@@ -279,8 +279,8 @@ def test_deadlines_in_periods(takes, missed, skipped) -> None:
     assert onward == 2 + skipped
 
 
-def test_no_step_is_lost_in_the_counts() -> None:
-    """A whole run on a clock that only passes where it is told: the planner's thread finds no time
+def test_steps_and_skipped_steps_add_up() -> None:
+    """A complete run on a clock that advances only on request: the planner's thread finds no time
     between steps, so every step is safe."""
     clock, calls = FakeClock(), iter(range(TICKS))
 
@@ -300,7 +300,7 @@ def test_no_step_is_lost_in_the_counts() -> None:
     assert len(robot.actions) == summary.steps + 1
 
 
-def test_the_log_says_what_the_summary_says(tmp_path) -> None:
+def test_log_matches_the_summary(tmp_path) -> None:
     """Real threads, half a second."""
     looks = iter(range(1000))
 
@@ -324,7 +324,7 @@ def test_the_log_says_what_the_summary_says(tmp_path) -> None:
     assert not any(thread.name == "planner" for thread in threading.enumerate())
 
 
-def test_a_robot_that_fails_ends_the_loop_and_its_threads() -> None:
+def test_failing_robot_ends_the_loop_and_its_threads() -> None:
     class Broken(FakeRobot):
         def act(self, action: np.ndarray) -> None:
             raise OSError("the cable is out")
@@ -351,7 +351,7 @@ def test_the_spread_of_times() -> None:
     assert times.count == 102
 
 
-def test_the_interpreter_is_as_before() -> None:
+def test_interpreter_settings_are_restored() -> None:
     interval = sys.getswitchinterval()
     with controlled_gc():
         assert sys.getswitchinterval() < interval
@@ -362,7 +362,7 @@ def test_the_interpreter_is_as_before() -> None:
 @pytest.mark.parametrize(
     ("field", "value"), [("rate", 0.0), ("plan_rate", -1.0), ("planner_delay", -0.1)]
 )
-def test_a_rate_out_of_range_is_told(field, value) -> None:
+def test_rate_out_of_range_is_refused(field, value) -> None:
     with pytest.raises(UserError, match=f"{field} = {value} is not allowed"):
         Timing(**{field: value})
     with pytest.raises(UserError, match="seconds = 0 is not allowed"):

@@ -78,7 +78,7 @@ def test_the_same_seed_gives_the_same_student(student, tiny_run, tmp_path, asser
         ([4], {"steps": 0}, "steps = 0 is not allowed"),
     ],
 )
-def test_what_cannot_be_distilled_is_told_before_any_work(
+def test_invalid_distillation_is_refused_before_any_work(
     depths, changes, sentence, tiny_run, tmp_path
 ):
     def distil_all():
@@ -92,24 +92,24 @@ def test_what_cannot_be_distilled_is_told_before_any_work(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_place_that_is_taken_is_told_before_any_work(tiny_run, tmp_path):
+def test_existing_output_is_refused_before_any_work(tiny_run, tmp_path):
     with pytest.raises(UserError, match="exists already"):
         distil_run(tiny_run.path, [4], recipe=SHORT, out=tmp_path, display=SilentDisplay())
 
 
-def test_a_policy_on_its_own_has_no_critic(student):
+def test_policy_without_a_run_has_no_critic(student):
     with pytest.raises(UserError, match=r"without a critic.*--critic-weighted"):
         critic_of(student.path)
 
 
-def test_a_run_without_a_checkpoint_is_told(run_copy, tmp_path):
+def test_run_without_a_checkpoint_is_refused(run_copy, tmp_path):
     for checkpoint in (run_copy.path / "checkpoints").iterdir():
         checkpoint.rename(tmp_path / checkpoint.name)
     with pytest.raises(UserError, match="has no checkpoint yet"):
         distil_run(run_copy.path, [4], recipe=SHORT, display=SilentDisplay())
 
 
-def test_a_student_that_diverges_is_told(student, tiny_run):
+def test_diverging_student_is_reported(student, tiny_run):
     teacher = open_policy(tiny_run.path)
     broken = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), teacher.agent_state)
     teacher = dataclasses.replace(teacher, agent_state=broken)

@@ -1,4 +1,4 @@
-"""Early exit: where it stops is known, and what it saves is counted by hand."""
+"""Early exit: known stopping blocks, and operations counted by hand."""
 
 import dataclasses
 
@@ -39,19 +39,19 @@ def inputs(normal):
 
 
 @pytest.mark.parametrize(("patience", "blocks"), [(1, 3), (2, 4), (3, 5)])
-def test_it_stops_once_the_action_has_not_moved(patience, blocks, actor, inputs):
+def test_early_exit_stops_when_the_action_settles(patience, blocks, actor, inputs):
     found = EarlyExit(tolerance=1e-4, patience=patience).run(actor, *inputs)
     assert found.blocks.tolist() == [blocks] * 6
     np.testing.assert_allclose(found.action, jnp.tanh(actor(*inputs)[0]), atol=1e-6)
 
 
-def test_without_tolerance_it_is_the_whole_policy(actor, inputs):
+def test_zero_tolerance_equals_the_full_policy(actor, inputs):
     found = EarlyExit(tolerance=0.0).run(actor, *inputs)
     assert found.blocks.tolist() == [BLOCKS] * 6
     np.testing.assert_allclose(found.action, jnp.tanh(actor(*inputs)[0]), atol=1e-6)
 
 
-def test_a_row_of_a_batch_leaves_when_it_would_alone(actor, inputs):
+def test_batch_rows_exit_as_single_rows_do(actor, inputs):
     exiting = EarlyExit(tolerance=0.1)
     together = exiting.run(actor, *inputs)
     assert len(set(together.blocks.tolist())) > 1
@@ -62,7 +62,7 @@ def test_a_row_of_a_batch_leaves_when_it_would_alone(actor, inputs):
         np.testing.assert_allclose(alone.action[0], together.action[row], atol=1e-6)
 
 
-def test_operations_are_those_of_the_products(actor, inputs):
+def test_operations_count_the_matrix_products(actor, inputs):
     operations = Operations.of(actor)
     embedding, block = 2 * (OBSERVATION + GOAL) * WIDTH, 4 * 2 * WIDTH**2
     output = 2 * WIDTH * 2 * ACTION
@@ -74,12 +74,12 @@ def test_operations_are_those_of_the_products(actor, inputs):
     assert operations.early_exit_batch(used) == embedding + 3 * block + 4 * output
 
 
-def test_it_has_no_random_action(actor, inputs):
+def test_random_actions_are_refused(actor, inputs):
     with pytest.raises(UserError, match="deterministic"):
         EarlyExit().act(actor, *inputs, jax.random.key(0), False)
 
 
 @pytest.mark.parametrize("wrong", [{"tolerance": -1.0}, {"tolerance": np.nan}, {"patience": 0}])
-def test_what_it_cannot_be_told(wrong):
+def test_invalid_settings_are_refused(wrong):
     with pytest.raises(UserError, match=f"{next(iter(wrong))} = "):
         EarlyExit(**wrong)

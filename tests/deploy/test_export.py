@@ -1,4 +1,4 @@
-"""Exported files do what the policy does, or are not there."""
+"""Exported files match the policy, or are not written."""
 
 import json
 import sys
@@ -24,9 +24,9 @@ def exported(tiny_run, tmp_path_factory):
     return out
 
 
-def test_every_file_acts_like_the_run(exported, tiny_run, normal):
+def test_every_exported_file_acts_like_the_run(exported, tiny_run, normal):
     observation, goal = np.asarray(normal(0, 3, 4)), np.asarray(normal(1, 3, 2))
-    wanted = tiny_run.policy(observation, goal)
+    expected = tiny_run.policy(observation, goal)
     session = onnxruntime.InferenceSession(exported / "policy.onnx")
     inputs = {"observation": observation, "goal": goal}
     program = open_serialised(exported / "policy.stablehlo")
@@ -35,16 +35,16 @@ def test_every_file_acts_like_the_run(exported, tiny_run, normal):
         program(observation, goal)[0],
         open_policy(exported).policy(observation, goal),
     ):
-        np.testing.assert_allclose(actions, wanted, atol=1e-5)
+        np.testing.assert_allclose(actions, expected, atol=1e-5)
 
 
-def test_the_card_tells_what_was_compared(exported):
+def test_export_card_lists_the_comparisons(exported):
     files = json.loads((exported / "export.json").read_text())["files"]
     assert set(files) == {"onnx", "stablehlo", "safetensors"}
     for facts in files.values():
-        apart = facts["differences"]
-        assert set(apart) == {"random observations", "observations of the task"}
-        assert all(0 <= each <= 1e-5 for each in apart.values())
+        differences = facts["differences"]
+        assert set(differences) == {"random observations", "observations of the task"}
+        assert all(0 <= each <= 1e-5 for each in differences.values())
 
 
 def test_the_program_is_lowered_for_both_platforms(exported):
@@ -52,13 +52,13 @@ def test_the_program_is_lowered_for_both_platforms(exported):
     assert program.platforms == ("cpu", "cuda")
 
 
-def test_the_onnx_file_says_what_it_is_of(exported):
+def test_onnx_file_has_metadata(exported):
     facts = {each.key: each.value for each in onnx.load(exported / "policy.onnx").metadata_props}
     assert facts["task"] == "point_u_maze"
     assert facts["goal"] == "x (cell), y (cell)"
 
 
-def test_what_differs_is_told_and_not_written(tiny_run, tmp_path, monkeypatch):
+def test_differing_file_is_refused(tiny_run, tmp_path, monkeypatch):
     def shifted(actor, sizes, opset):
         graph = build(actor, sizes, opset)
         bias = graph.graph.initializer[-4]  # of the output, and half of log_std's range is 3.5
@@ -76,7 +76,7 @@ def test_what_differs_is_told_and_not_written(tiny_run, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_place_that_is_taken_is_left_alone(exported, tiny_run):
+def test_existing_output_is_not_overwritten(exported, tiny_run):
     with pytest.raises(UserError, match="exists already"):
         export_policy(tiny_run.path, exported)
 
@@ -95,7 +95,7 @@ def test_a_missing_package_is_named_with_its_extra(package, tiny_run, tmp_path, 
         ("--opset 999", "opset = 999 is not allowed: the installed onnx goes up to"),
     ],
 )
-def test_bad_options_are_one_sentence(options, sentence, tiny_run, tmp_path, capsys):
+def test_invalid_options_give_one_sentence(options, sentence, tiny_run, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["export", str(tiny_run.path), "--out", str(tmp_path / "out"), *options.split()])
     assert stop.value.code == 2

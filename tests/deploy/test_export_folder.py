@@ -1,4 +1,4 @@
-"""`kilolayer export --to` makes what `kilolayer-robot run` takes, and refuses what it must."""
+"""`kilolayer export --to` writes the folder for `kilolayer-robot run` and refuses invalid input."""
 
 import json
 
@@ -39,14 +39,14 @@ def exported(tiny_run, tmp_path_factory):
     return to
 
 
-def test_the_folder_acts_like_the_run(exported, tiny_run, normal) -> None:
+def test_exported_folder_acts_like_the_run(exported, tiny_run, normal) -> None:
     observation, goal = np.asarray(normal(0, 3, 4)), np.asarray(normal(1, 3, 2))
     policy = Policy.open(exported)
-    wanted = tiny_run.policy(observation, goal)
-    np.testing.assert_allclose(policy(observation, goal), wanted, atol=1e-5)
+    expected = tiny_run.policy(observation, goal)
+    np.testing.assert_allclose(policy(observation, goal), expected, atol=1e-5)
 
 
-def test_the_card_says_what_the_numbers_mean(exported, tiny_run) -> None:
+def test_card_describes_the_coordinates(exported, tiny_run) -> None:
     card, task = Card.read(exported), tiny_run.task
     assert [each.name for each in card.goal] == ["x", "y"]
     assert {each.unit for each in card.goal} == {"cell"}
@@ -73,10 +73,10 @@ def test_recorded_waypoints_plan_as_the_run_does(exported, tiny_run, normal) -> 
     for row in range(20):
         observation = np.abs(np.asarray(normal(row, 4)))
         goal = 1 + np.abs(np.asarray(normal(100 + row, 2)))
-        wanted = planner(observation, observation[:2], goal)
+        expected = planner(observation, observation[:2], goal)
         found = recorded(Sensed(observation, observation[:2], goal))
-        assert found.shape == wanted.shape == (5, 2)
-        same += np.allclose(found, wanted, atol=1e-5)
+        assert found.shape == expected.shape == (5, 2)
+        same += np.allclose(found, expected, atol=1e-5)
     # Rounding may decide between two ways of equal length.
     assert same >= 19
 
@@ -90,27 +90,27 @@ def test_the_graph_of_the_value(energy, tiny_run, normal) -> None:
     observation, goal = np.asarray(normal(0, 6, 4)), np.asarray(normal(1, 6, 2))
     rows = {"observation": observation, "goal": goal}
     (found,) = session_of(graph.SerializeToString()).run(["energy"], rows)
-    wanted = jax.jit(lambda value: value(observation, goal, value.encode(goal)))(value)
-    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    expected = jax.jit(lambda value: value(observation, goal, value.encode(goal)))(value)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("depth", "width", "scale"), [(256, 64, 1.0), (1024, 16, 1.0), (1024, 16, 2 / 256)]
 )
-def test_deep_graphs_are_within_their_own_noise(depth, width, scale, normal) -> None:
+def test_deep_graphs_are_within_float32_noise(depth, width, scale, normal) -> None:
     """Depth 256 of the published form differs by more than 1e-5, and by no more than rounding."""
     torso = TorsoSpec(depth, width, branch_scale=scale)
     actor = Actor.init(jax.random.key(0), *SIZES.values(), torso)
     inputs = np.asarray(normal(0, 32, 5)), np.asarray(normal(1, 32, 3))
     noise = policy_noise(actor, {"random": inputs})
     session = open_session(policy_graph(actor, SIZES).SerializeToString())
-    apart = difference(session, reference(actor), *inputs)
-    assert apart <= tolerance(noise)
+    largest = difference(session, reference(actor), *inputs)
+    assert largest <= tolerance(noise)
     # A graph that is wrong by a hundredth of a weight is far outside.
     assert tolerance(noise) < 1e-3
 
 
-def test_noise_by_hand() -> None:
+def test_noise_matches_hand_computation() -> None:
     """Both factors of x w move by 2^-23 of themselves, and the product is rounded once more."""
     inputs = np.full((500, 1), 3.0, np.float32), np.zeros((500, 1), np.float32)
     noise = float32_noise(lambda w, x, _: x * w, np.full(500, 5.0, np.float32)[:, None], inputs)
@@ -120,18 +120,18 @@ def test_noise_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("weights", "most"), [("float16", 2e-3), ("int8", 0.1)])
-def test_small_weights(weights, most, random_module, normal) -> None:
+def test_float16_and_int8_weights(weights, most, random_module, normal) -> None:
     torso = TorsoSpec(4, 32, 2, architecture=Architecture())
     actor = random_module(Actor.init, *SIZES.values(), torso)
     content = policy_graph(actor, SIZES, weights=weights).SerializeToString()
     whole = policy_graph(actor, SIZES).SerializeToString()
     assert len(content) < {"float16": 0.65, "int8": 0.5}[weights] * len(whole)
     inputs = np.asarray(normal(0, 32, 5)), np.asarray(normal(1, 32, 3))
-    apart = np.abs(open_session(content)(*inputs)[0] - reference(actor)(*inputs)[0]).max()
-    assert 0 < apart < most
+    largest = np.abs(open_session(content)(*inputs)[0] - reference(actor)(*inputs)[0]).max()
+    assert 0 < largest < most
 
 
-def test_a_graph_that_is_wrong_is_not_left(tiny_run, tmp_path, monkeypatch) -> None:
+def test_wrong_graph_leaves_no_files(tiny_run, tmp_path, monkeypatch) -> None:
     def shifted(*arguments):
         graph = build(*arguments)
         bias = graph.graph.initializer[-4]
@@ -156,7 +156,9 @@ def test_a_graph_that_is_wrong_is_not_left(tiny_run, tmp_path, monkeypatch) -> N
         ("--to {out} --opset 16", "opset = 16 is not allowed"),
     ],
 )
-def test_bad_options(options, sentence, tiny_run, exported, tmp_path, capsys) -> None:
+def test_invalid_options_are_refused(
+    options, sentence, tiny_run, exported, tmp_path, capsys
+) -> None:
     options = options.format(out=tmp_path / "out", taken=exported)
     with pytest.raises(SystemExit) as stop:
         main(["export", str(tiny_run.path), *options.split()])
@@ -165,14 +167,14 @@ def test_bad_options(options, sentence, tiny_run, exported, tmp_path, capsys) ->
     assert list(tmp_path.iterdir()) == []
 
 
-def test_waypoints_take_a_run(exported, tmp_path, capsys) -> None:
+def test_waypoints_need_a_run(exported, tmp_path, capsys) -> None:
     with pytest.raises(SystemExit):
         main(f"export zoo:point_u_maze --to {tmp_path / 'out'} --planner waypoints".split())
     assert "is a policy on its own and has no critic to plan with" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
-def test_damaged_waypoints_are_told(exported, tmp_path) -> None:
+def test_damaged_waypoints_are_refused(exported, tmp_path) -> None:
     card = Card.read(exported)
     (tmp_path / "waypoints.npz").write_bytes((exported / "waypoints.npz").read_bytes()[:-9])
     with pytest.raises(UserError, match=r"waypoints.npz is missing or damaged: its SHA-256"):

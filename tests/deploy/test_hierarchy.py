@@ -1,4 +1,4 @@
-"""Planner over controller: the episodes of either alone, the way around a wall, operations."""
+"""Planner over controller: episodes of each, a path around a wall, operations."""
 
 import json
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ SPEC = ActorSpec(TaskSpec(4, 2, 2), TorsoSpec(depth=4, width=16))
 
 @dataclass(frozen=True)
 class Straight:
-    """Goes straight for what it is told, with a brake."""
+    """Moves straight to its subgoal, with damping."""
 
     def act(self, state, observation, goal, key, deterministic) -> Array:
         return jnp.clip(3 * (goal - observation[:, :2]) - observation[:, 2:], -1, 1)
@@ -57,7 +57,7 @@ class MazeOracle(eqx.Module):
         return -self.lengths[first[..., 0], first[..., 1], second[..., 0], second[..., 1]]
 
 
-def test_subgoals_in_turn_and_the_last_that_is_executed_held() -> None:
+def test_subgoals_are_pursued_in_order_and_the_last_is_held() -> None:
     pursuit = Pursuit(replan=20, chunk=5, execute=2, patience=4)
     index, waited = jnp.array([0, 0, 0, 1]), jnp.array([2, 4, 1, 9])
     reached = jnp.array([True, False, False, True])
@@ -76,12 +76,12 @@ def test_subgoals_in_turn_and_the_last_that_is_executed_held() -> None:
         ({"patience": -1}, "patience = -1"),
     ],
 )
-def test_bad_options_of_a_pursuit(options, sentence) -> None:
+def test_invalid_pursuit_is_refused(options, sentence) -> None:
     with pytest.raises(UserError, match=sentence):
         Pursuit(**options)
 
 
-def test_a_planner_that_tells_the_goal_changes_nothing(tmp_path) -> None:
+def test_direct_planner_equals_the_flat_policy(tmp_path) -> None:
     """The last of seven plans is cut by the episode's end."""
     policy = DeployedPolicy(tmp_path, run_config(), SPEC, SPEC.init(jax.random.key(1)), "train", {})
     scorer = Scorer(MAZE, run_config(), episodes=3)
@@ -89,14 +89,14 @@ def test_a_planner_that_tells_the_goal_changes_nothing(tmp_path) -> None:
     pursuit = Pursuit(replan=30, chunk=2, execute=2, patience=5)
     hierarchy = Hierarchy(MAZE, scorer.physics, policy.agent, pursuit)
     run = jax.jit(hierarchy.run)
-    told = run(Direct(2), policy.agent_state, scorer.key, scorer.start)
+    direct = run(Direct(2), policy.agent_state, scorer.key, scorer.start)
     for name in ("start", "goal", "achieved", "alive", "qpos", "diverged"):
-        np.testing.assert_allclose(getattr(told, name), getattr(flat, name), atol=1e-5)
+        np.testing.assert_allclose(getattr(direct, name), getattr(flat, name), atol=1e-5)
     # The policy moves: else everything would be equal.
     assert float(jnp.abs(flat.achieved[-1] - flat.start).max()) > 0.1
 
 
-def test_a_planner_leads_a_straight_controller_around_the_wall() -> None:
+def test_planner_guides_a_straight_controller_around_the_wall() -> None:
     scorer = Scorer(MAZE, run_config(), episodes=16)
     alone = scorer.scores(Straight(), jnp.zeros(1))
     lengths = MAZE.maze.path_lengths.astype(np.float32)
@@ -112,14 +112,14 @@ def test_a_planner_leads_a_straight_controller_around_the_wall() -> None:
     assert scores["path_efficiency"] > 0.8
 
 
-def test_operations_by_hand(tmp_path) -> None:
+def test_operations_match_hand_computation(tmp_path) -> None:
     policy = DeployedPolicy(tmp_path, run_config(), SPEC, SPEC.init(jax.random.key(1)), "train", {})
     # Input layer, four hidden layers, mean and deviation of two actions.
     assert act_operations(policy) == 2 * (6 * 16 + 4 * 16 * 16 + 16 * 4)
     assert Operations(act=1000, plan=4000, replan=20).per_step == 1200
 
 
-def test_a_run_and_its_planner_in_a_table(tiny_run, capsys, tmp_path) -> None:
+def test_hierarchy_command_prints_a_table(tiny_run, capsys, tmp_path) -> None:
     out = tmp_path / "rows.json"
     main(
         f"hierarchy {tiny_run.path} --planner waypoints --nodes 6 --episodes 3 "
@@ -155,7 +155,7 @@ def test_a_run_and_its_planner_in_a_table(tiny_run, capsys, tmp_path) -> None:
         ("--controller no-such-run", "no-such-run is not a run directory"),
     ],
 )
-def test_bad_options_of_the_command(options, sentence, tiny_run, capsys) -> None:
+def test_invalid_command_options_are_refused(options, sentence, tiny_run, capsys) -> None:
     with pytest.raises(SystemExit) as stop:
         main(f"hierarchy {tiny_run.path} --planner direct {options}".split())
     assert stop.value.code == 2
@@ -163,7 +163,7 @@ def test_bad_options_of_the_command(options, sentence, tiny_run, capsys) -> None
     assert sentence in error.splitlines()[-1]
 
 
-def test_what_does_not_fit_is_told(run_copy, tmp_path) -> None:
+def test_mismatched_controllers_and_planners_are_refused(run_copy, tmp_path) -> None:
     other = ActorSpec(TaskSpec(27, 8, 2), TorsoSpec(depth=4, width=16))
     ant = DeployedPolicy(tmp_path, run_config(), other, other.init(jax.random.key(0)), "train", {})
     with pytest.raises(UserError, match="of 27, 8 and 2 numbers, and the task point_u_maze has 4"):
@@ -178,7 +178,7 @@ def test_what_does_not_fit_is_told(run_copy, tmp_path) -> None:
         open_policy(load(run_copy.path).path)
 
 
-def test_the_simulation_in_the_loop_for_a_second(tiny_run, capsys, tmp_path) -> None:
+def test_control_command_for_one_second(tiny_run, capsys, tmp_path) -> None:
     log = tmp_path / "control.jsonl"
     main(f"control {tiny_run.path} --planner direct --seconds 1 --rate 100 --out {log}".split())
     printed = capsys.readouterr().out
@@ -196,7 +196,7 @@ def test_the_simulation_in_the_loop_for_a_second(tiny_run, capsys, tmp_path) -> 
     assert "simulated seconds per second" in printed
 
 
-def test_a_simulated_robot_plays_episode_after_episode() -> None:
+def test_simulated_robot_plays_consecutive_episodes() -> None:
     robot = SimulatedRobot(MAZE, run_config(), goal=np.array([1.0, 2.0], np.float32))
     first = robot.observe()
     np.testing.assert_array_equal(first.goal, [1, 2])

@@ -34,11 +34,11 @@ class Hub(BaseHTTPRequestHandler):
         if self.headers.get("Authorization") != "Bearer hf_test":
             self.answer({"error": "Invalid username or password."}, 401)
         elif self.path == "/api/repos/create":
-            asked = json.loads(body)
+            request = json.loads(body)
             name = (
-                f"{asked['organization']}/{asked['name']}"
-                if "organization" in asked
-                else asked["name"]
+                f"{request['organization']}/{request['name']}"
+                if "organization" in request
+                else request["name"]
             )
             exists = name in self.repositories
             self.repositories.setdefault(name, {})
@@ -113,7 +113,7 @@ def digest(data: bytes) -> str:
 
 @pytest.fixture
 def stand_in(monkeypatch, tmp_path):
-    """The hub of this test, with a token for it; in an empty directory."""
+    """A local hub with a token, in an empty directory."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     server.address = f"http://127.0.0.1:{server.server_port}"
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -166,7 +166,7 @@ def test_a_policy_that_was_pushed_is_opened_by_its_name(stand_in, tmp_path, caps
     assert {path.name for path in tmp_path.iterdir()} == {"cache", "play_reach.mp4"}
 
 
-def test_a_run_is_scored_and_its_card_names_no_place_of_this_machine(stand_in, run_copy):
+def test_pushed_run_is_scored_and_its_card_has_no_local_paths(stand_in, run_copy):
     kilolayer.push(run_copy.path, "me/maze", episodes=8, progress=False)
     text = b"".join(stand_in.repositories["me/maze"].values())
     assert str(run_copy.path.parent).encode() not in text
@@ -177,7 +177,7 @@ def test_a_run_is_scored_and_its_card_names_no_place_of_this_machine(stand_in, r
     )
 
 
-def test_a_repository_that_exists_is_kept_unless_an_update_is_asked_for(stand_in, capsys):
+def test_existing_repository_is_kept_without_update(stand_in, capsys):
     stand_in.repositories["me/reach"] = {"README.md": b"precious"}
     with pytest.raises(SystemExit) as stop:
         main(["push", "zoo:arm_reach_easy", "me/reach"])
@@ -191,14 +191,14 @@ def test_a_repository_that_exists_is_kept_unless_an_update_is_asked_for(stand_in
     assert "policy.json" in stand_in.repositories["me/reach"]
 
 
-def test_without_a_token_the_way_to_one_is_told(stand_in, monkeypatch):
+def test_missing_token_is_explained(stand_in, monkeypatch):
     monkeypatch.delenv("HF_TOKEN")
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", "no-such-file")
     with pytest.raises(UserError, match=r"the hub asks for a token .*`hf auth login`"):
         kilolayer.push("zoo:arm_reach_easy", "me/reach", progress=False)
 
 
-def test_a_hub_without_network_is_told_in_one_sentence(monkeypatch, tmp_path, capsys):
+def test_unreachable_hub_gives_one_sentence(monkeypatch, tmp_path, capsys):
     address(monkeypatch, "http://127.0.0.1:9", tmp_path)
     for arguments in (["push", "zoo:arm_reach_easy", "me/reach"], ["evaluate", "hf:me/reach"]):
         with pytest.raises(SystemExit) as stop:
@@ -210,9 +210,7 @@ def test_a_hub_without_network_is_told_in_one_sentence(monkeypatch, tmp_path, ca
         )
 
 
-def test_nothing_is_sent_before_the_push_and_nothing_for_a_policy_that_cannot_be(
-    stand_in, tmp_path
-):
+def test_nothing_is_sent_for_an_invalid_policy(stand_in, tmp_path):
     made = open_policy("zoo:point_u_maze")
     own = run_config(mjcf="robot.xml", goal_site="tip")
     made = DeployedPolicy(tmp_path, own, made.spec, made.agent_state, "train", {}).save(
@@ -239,7 +237,7 @@ def test_nothing_is_sent_before_the_push_and_nothing_for_a_policy_that_cannot_be
         ("hf:a b", "a repository is named OWNER/NAME"),
     ],
 )
-def test_what_is_no_policy_of_the_hub_is_refused(stand_in, name, sentence):
+def test_invalid_hub_names_are_refused(stand_in, name, sentence):
     config = json.loads(run_config(task="examples.puck:make_puck").to_json())
     card = {"config": config}
     stand_in.repositories |= {
@@ -251,7 +249,7 @@ def test_what_is_no_policy_of_the_hub_is_refused(stand_in, name, sentence):
         open_policy(name)
 
 
-def test_without_the_extra_the_way_to_it_is_told(monkeypatch):
+def test_missing_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     hub.download.cache_clear()
     with pytest.raises(UserError, match=r"pip install 'kilolayer\[hub\]'"):

@@ -1,4 +1,4 @@
-"""Latency: the front by hand, and the command on a tiny run."""
+"""Latency: the Pareto front, and the command on a tiny run."""
 
 import json
 
@@ -9,7 +9,7 @@ from kilolayer.deploy.latency import Timing, pareto_front
 from pages import assert_alone, read_page
 
 
-def test_the_front_is_what_nothing_beats():
+def test_pareto_front_excludes_dominated_points():
     points = [(1.0, 5.0), (2.0, 9.0), (3.0, 9.0), (2.0, 4.0), (0.5, None), (2.0, 9.0)]
     assert pareto_front(points) == (True, True, False, False, False, True)
 
@@ -44,7 +44,7 @@ def test_the_command_writes_table_figures_and_page(tiny_run, tmp_path, capsys):
     assert "Pareto front" in page.text
 
 
-def test_a_planner_over_a_policy_is_a_row_that_bears_the_planner_too(tiny_run, tmp_path):
+def test_planner_row_includes_the_planners_cost(tiny_run, tmp_path):
     out = tmp_path / "here.html"
     options = "--batch 4 --repeats 20 --episodes 4 --runtime jax --planner interpolation --replan 4"
     main(["latency", str(tiny_run.path), "--out", str(out), *options.split()])
@@ -67,7 +67,9 @@ def test_a_planner_over_a_policy_is_a_row_that_bears_the_planner_too(tiny_run, t
         ("--out nowhere/here.html", "there is no such directory"),
     ],
 )
-def test_bad_options_are_one_sentence(options, sentence, tiny_run, capsys, tmp_path, monkeypatch):
+def test_invalid_options_give_one_sentence(
+    options, sentence, tiny_run, capsys, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:
         main(["latency", str(tiny_run.path), *options.split()])

@@ -36,20 +36,20 @@ def policy_of(name: str, path: Path = Path("policy")) -> DeployedPolicy:
 
 
 class Seeing:
-    """An agent that does nothing and keeps what it is told."""
+    """An agent with zero actions that records its inputs."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[np.ndarray, np.ndarray]] = []
 
     def act(self, state, observation, goal, key, deterministic):
         jax.debug.callback(
-            lambda *told: self.seen.append(tuple(map(np.array, told))), observation, goal
+            lambda *inputs: self.seen.append(tuple(map(np.array, inputs))), observation, goal
         )
         return jax.numpy.zeros((len(observation), 8))
 
 
 def seen_by(monkeypatch, task: str, name: str, **arguments) -> tuple[np.ndarray, np.ndarray]:
-    """What a policy of `task` is told in a maze: observations `[steps, episodes, 29]`, goals."""
+    """Inputs of a policy of `task` in a maze: observations `[steps, episodes, 29]`, goals."""
     agent = Seeing()
     monkeypatch.setattr(DeployedPolicy, "agent", agent)
     ogbench.score(policy_of(task), name, **arguments)
@@ -65,7 +65,7 @@ class Notes(SilentDisplay):
         self.notes.append(text)
 
 
-def test_the_mazes_are_those_that_ogbench_registers():
+def test_mazes_match_ogbenchs_registry():
     ogbench._make_maze_env()  # imports OGBench
     for name, layout in ogbench.MAZES.items():
         if layout == "arena":
@@ -79,7 +79,7 @@ def test_the_mazes_are_those_that_ogbench_registers():
 
 
 @pytest.mark.parametrize("words", ["", "navigate-", "stitch-", "explore-", "navigate-oraclerep-"])
-def test_a_dataset_is_judged_in_the_maze_that_it_was_played_in(words):
+def test_dataset_name_selects_its_maze(words):
     assert ogbench.find_maze(f"ogbench:antmaze-large-{words}v0") == "large"
 
 
@@ -98,7 +98,7 @@ def test_a_dataset_is_judged_in_the_maze_that_it_was_played_in(words):
         ("ogbench:cube-single-v0", "nearest valid choice is"),
     ],
 )
-def test_a_name_that_cannot_be_scored_in(name, sentence):
+def test_unsupported_maze_names_are_refused(name, sentence):
     with pytest.raises(UserError, match=sentence) as error:
         ogbench.find_maze(name)
     assert f"gym = {name!r} is not allowed" in str(error.value)
@@ -142,7 +142,7 @@ def test_a_missing_ogbench_is_named_with_its_extra(monkeypatch):
         ogbench.score(policy_of("ant"), ARENA, episodes=1, steps=1)
 
 
-def test_in_a_maze_the_policy_is_told_places_of_its_task(monkeypatch):
+def test_maze_positions_are_in_the_tasks_frame(monkeypatch):
     observations, goals = seen_by(monkeypatch, "ant_medium_maze", MEDIUM, episodes=2, steps=1)
     maze = make_task("ant_medium_maze").maze
     tasks = np.repeat(np.arange(1, 6), 2)
@@ -150,7 +150,7 @@ def test_in_a_maze_the_policy_is_told_places_of_its_task(monkeypatch):
     np.testing.assert_allclose(observations[0, :, 2], 0.75, atol=0.1)
 
 
-def test_in_the_arena_it_is_told_those_of_the_open_task(monkeypatch):
+def test_arena_positions_are_in_the_open_tasks_frame(monkeypatch):
     observations, goals = seen_by(monkeypatch, "ant", ARENA, episodes=6, steps=2)
     assert 0 < np.abs(observations[0, :, :2]).max() <= 0.1
     np.testing.assert_allclose(np.linalg.norm(goals[0], axis=1), 10.0, rtol=1e-5)
@@ -162,40 +162,40 @@ def test_in_the_arena_it_is_told_those_of_the_open_task(monkeypatch):
     np.testing.assert_array_equal(walls.min(0) + 2.0 + ogbench.ARENA_SHIFT, [-12, -12])
 
 
-def test_the_same_seed_gives_the_same_scores_and_leaves_numpy_alone(monkeypatch):
+def test_same_seed_gives_same_scores_and_keeps_numpys_state(monkeypatch):
     before = np.random.get_state()[1].copy()
-    told = {}
+    inputs_by_run = {}
     for name, seed in (("first", 7), ("again", 7), ("other", 8)):
         with monkeypatch.context() as patch:
-            told[name] = seen_by(
+            inputs_by_run[name] = seen_by(
                 patch, "ant_large_maze", "ogbench:antmaze-large-v0", episodes=1, seed=seed, steps=3
             )
-    for first, again, other in zip(*told.values(), strict=True):
+    for first, again, other in zip(*inputs_by_run.values(), strict=True):
         np.testing.assert_array_equal(first, again)
         assert not np.array_equal(first, other)
     np.testing.assert_array_equal(np.random.get_state()[1], before)
 
 
-def test_episodes_do_not_depend_on_how_many_are_played_at_once(monkeypatch):
+def test_episodes_do_not_depend_on_the_batch_size(monkeypatch):
     whole = ogbench.score(policy_of("ant_medium_maze"), MEDIUM, episodes=1, steps=3)
     together = seen_by(monkeypatch, "ant_medium_maze", MEDIUM, episodes=1, steps=3)[0]
     monkeypatch.setattr(ogbench, "BATCH_ENVS", 2)
-    apart = seen_by(monkeypatch, "ant_medium_maze", MEDIUM, episodes=1, steps=3)[0]
+    single = seen_by(monkeypatch, "ant_medium_maze", MEDIUM, episodes=1, steps=3)[0]
     # Five episodes in batches of two, the last of which has one place over.
-    assert apart.shape == (9, 2, 29)
-    batches = apart.reshape(3, 3, 2, 29).transpose(1, 0, 2, 3).reshape(3, 6, 29)
+    assert single.shape == (9, 2, 29)
+    batches = single.reshape(3, 3, 2, 29).transpose(1, 0, 2, 3).reshape(3, 6, 29)
     np.testing.assert_array_equal(batches[:, :5], together)
     assert whole["all tasks"]["episodes"] == 5
 
 
-def test_an_ant_that_begins_at_its_goal_succeeds_and_one_that_begins_beyond_it_does_not():
+def test_success_depends_on_the_distance_to_the_goal():
     judge = ogbench._EpisodePlayer(policy_of("ant_medium_maze"), "medium", samples=1, seed=0)
     trials = [ogbench.EpisodeSpec(1, 0, np.zeros(2), np.array([gap, 0.0])) for gap in (0.0, 3.0)]
     assert judge.play(trials, 4, SilentDisplay()).tolist() == [4, 0]
 
 
-def test_success_is_what_ends_ogbenchs_own_episodes(monkeypatch, tmp_path):
-    """The same controls lead to the same success where episodes end at it, as they do there."""
+def test_success_matches_ogbenchs_termination(monkeypatch, tmp_path):
+    """The same controls give the same success in OGBench's episodes, which end at success."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # OGBench leaves a file behind
     place, goal = np.zeros(2), np.array([2.0, 0.0])
     # The ant is thrown past its goal, 2 m ahead: it arrives later than at once, and leaves again.
@@ -218,7 +218,7 @@ def test_success_is_what_ends_ogbenchs_own_episodes(monkeypatch, tmp_path):
     assert found[False].any()
 
 
-def test_scores_worked_by_hand():
+def test_scores_match_hand_computation():
     scores = ogbench._scores(np.array([0, 10, 0, 30]))
     interval = proportion_interval(2, 4)
     assert scores == {
@@ -233,12 +233,12 @@ def test_scores_worked_by_hand():
 def test_the_command_prints_the_score_of_every_task(tmp_path, capsys):
     saved = policy_of("ant_medium_maze").save(tmp_path / "policy")
     main(["evaluate", str(saved.path), "--gym", MEDIUM, "--episodes", "1", "--steps", "2"])
-    told = capsys.readouterr()
-    assert re.search(r"task 1 .*task 5 .*all tasks +│ +5 │ +0\.000", told.out, re.DOTALL)
-    assert "100%" in told.err
+    captured = capsys.readouterr()
+    assert re.search(r"task 1 .*task 5 .*all tasks +│ +5 │ +0\.000", captured.out, re.DOTALL)
+    assert "100%" in captured.err
 
 
-def test_a_goal_given_by_hand_is_refused(tmp_path, capsys):
+def test_goal_option_is_refused_with_ogbench(tmp_path, capsys):
     saved = policy_of("ant").save(tmp_path / "policy")
     with pytest.raises(SystemExit) as stop:
         main(["evaluate", str(saved.path), "--gym", ARENA, "--goal", "8,0"])
@@ -249,6 +249,6 @@ def test_a_goal_given_by_hand_is_refused(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("field", ["episodes", "steps", "samples"])
-def test_less_than_one_of_anything_is_refused(field):
+def test_counts_below_one_are_refused(field):
     with pytest.raises(UserError, match=f"{field} = 0 is not allowed: it must be at least 1"):
         ogbench.score(policy_of("ant"), ARENA, **{field: 0})

@@ -36,20 +36,20 @@ def actor_of(random_module, architecture: Architecture, scale: float = 0.3) -> A
     ],
     ids=str,
 )
-def test_the_graph_is_the_actor(architecture, opset, random_module, normal):
+def test_graph_matches_the_actor(architecture, opset, random_module, normal):
     actor = actor_of(random_module, architecture)
     graph = policy_graph(actor, SIZES, opset)
     onnx.checker.check_model(graph, full_check=True)
     assert not {"Loop", "Scan", "If"} & {node.op_type for node in graph.graph.node}
     session = open_session(graph.SerializeToString())
     observation, goal = np.asarray(normal(0, 7, 5)), np.asarray(normal(1, 7, 3))
-    wanted = reference(actor)
-    assert difference(session, wanted, observation, goal) < 2e-6
+    expected = reference(actor)
+    assert difference(session, expected, observation, goal) < 2e-6
     # Actions that differ from row to row: a graph that ignored its inputs would be noticed.
-    assert np.ptp(np.asarray(wanted(observation, goal)[0]), axis=0).min() > 0.001
+    assert np.ptp(np.asarray(expected(observation, goal)[0]), axis=0).min() > 0.001
 
 
-def test_a_scale_of_branches_costs_no_node_in_a_block(random_module):
+def test_branch_scale_adds_no_node_to_a_block(random_module):
     plain, scaled = (
         policy_graph(actor_of(random_module, Architecture(), scale), SIZES).graph.node
         for scale in (1.0, 0.3)
@@ -65,12 +65,12 @@ def test_bfloat16_blocks_become_float32(random_module, normal):
 
 
 @pytest.mark.parametrize("opset", [16, 999])
-def test_an_opset_that_the_graph_cannot_use(opset, random_module):
+def test_opset_below_the_oldest_is_refused(opset, random_module):
     with pytest.raises(UserError, match=f"opset = {opset} is not allowed: .*nearest valid choice"):
         policy_graph(actor_of(random_module, Architecture()), SIZES, opset)
 
 
-def test_an_opset_that_the_runtime_lacks(random_module):
+def test_opset_beyond_the_runtime_is_refused(random_module):
     graph = policy_graph(actor_of(random_module, Architecture()), SIZES)
     graph.opset_import[0].version = 999
     version = onnxruntime.__version__

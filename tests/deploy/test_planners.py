@@ -27,8 +27,8 @@ FREE = np.array([(x, y) for x in range(SIZE) for y in range(SIZE) if x != 2 or y
 
 
 class Oracle(eqx.Module):
-    """The log ratio of a perfect critic on a grid: minus the steps of the way, up to `saturation`,
-    beyond which it tells nothing. Observation and goal are places, rounded to cells."""
+    """The log ratio of a perfect critic on a grid: minus the path length, up to `saturation`,
+    beyond which it is constant. Observation and goal are places, rounded to cells."""
 
     distance: Array
 
@@ -63,9 +63,9 @@ def test_waypoints_go_around_the_wall() -> None:
     planner = planner_on_grid()
     far, near = planned(planner, start, start, goal)
     # The way has 12 steps; the straight line has 4, through the wall.
-    ways = np.concatenate([start[:1], far])
+    path = np.concatenate([start[:1], far])
     assert [2.0, 4.0] in far.tolist()
-    moved = np.abs(np.diff(ways, axis=0)).sum(-1)
+    moved = np.abs(np.diff(path, axis=0)).sum(-1)
     assert set(moved) <= {0.0, 1.0}
     assert moved.sum() == 12
     np.testing.assert_array_equal(far[-1], [4, 0])
@@ -73,7 +73,7 @@ def test_waypoints_go_around_the_wall() -> None:
     np.testing.assert_array_equal(near, np.tile([4, 0], (13, 1)))
 
 
-def test_the_first_waypoint_lies_ahead() -> None:
+def test_first_waypoint_lies_ahead() -> None:
     """Not the node that the agent stands at: with every new plan it would return there."""
     start = jnp.asarray(FREE, jnp.float32)
     goal = jnp.broadcast_to(jnp.array([4.0, 0.0]), start.shape)
@@ -87,27 +87,27 @@ def test_the_first_waypoint_lies_ahead() -> None:
     assert (steps_left(first)[moving] < steps_left(start)[moving]).all()
 
 
-def test_trusting_far_pairs_goes_through_the_wall() -> None:
+def test_unlimited_edges_go_through_the_wall() -> None:
     """Why only confidently near pairs are joined: this critic saturates at 4."""
     start, goal = jnp.array([[0.0, 0.0]]), jnp.array([[4.0, 0.0]])
     plan = planned(planner_on_grid(slack=10.0), start, start, goal)
     np.testing.assert_array_equal(plan[0], np.tile([4, 0], (13, 1)))
 
 
-def test_a_chunk_is_the_beginning_of_the_way() -> None:
+def test_chunk_is_the_start_of_the_path() -> None:
     start, goal = jnp.array([[1.0, 3.0]]), jnp.array([[3.0, 3.0]])
     plan = planned(planner_on_grid(chunk=3), start, start, goal)[0].tolist()
     # 1,3 - 1,4 - 2,4 - 3,4 - 3,3: it may begin at the node where the robot stands.
     assert plan in ([[1, 4], [2, 4], [3, 4]], [[1, 3], [1, 4], [2, 4]])
 
 
-def test_the_limit_is_the_least_that_joins_the_nodes() -> None:
+def test_limit_is_the_smallest_that_connects_the_nodes() -> None:
     cost = np.array([[1e-6, 1, 5], [1, 1e-6, 2], [5, 3, 1e-6]])
     # From the second to the third at 2, back at 3.
     assert connecting_limit(cost) == 3
 
 
-def test_a_node_that_cannot_be_left_is_dropped() -> None:
+def test_dead_end_node_is_dropped() -> None:
     places = np.arange(21.0)[:, None] * [1.0, 0.0]
     distance = np.abs(places[:, None, 0] - places[None, :, 0])
     distance[20, :20] = 1000
@@ -121,12 +121,12 @@ def test_a_node_that_cannot_be_left_is_dropped() -> None:
     assert planner.place[:, 0].tolist() == list(range(20))
 
 
-def test_a_robot_that_never_moved_is_told() -> None:
+def test_recording_of_a_motionless_robot_is_refused() -> None:
     with pytest.raises(UserError, match="train longer, or plan with --planner proposal"):
         build_waypoints(walled_grid(4.0), FREE[:1], FREE[:1], 2, SilentDisplay())
 
 
-def test_interpolation_decodes_the_line_by_what_is_nearest() -> None:
+def test_interpolation_decodes_to_the_nearest_places() -> None:
     places = jnp.asarray([[x, 0.1] for x in range(9)], jnp.float32)
     twice = jax.tree_util.Partial(lambda place: 2 * place)
     planner = Interpolation(twice, places, twice(places), chunk=4)  # type: ignore[arg-type]
@@ -136,7 +136,7 @@ def test_interpolation_decodes_the_line_by_what_is_nearest() -> None:
     np.testing.assert_allclose(stay, [[8, 0.1]] * 3 + [[8, 0]])
 
 
-def test_what_is_proposed_lies_ahead_in_the_same_episode() -> None:
+def test_chunk_targets_lie_ahead_in_the_same_episode() -> None:
     episode_steps = np.stack([ages_of_episodes([5, 9], 40), ages_of_episodes([7], 40)], -1)
     steps = labelled_transitions(episode_steps)
     recorded = RecordedSteps(
@@ -156,7 +156,7 @@ def test_what_is_proposed_lies_ahead_in_the_same_episode() -> None:
     assert len(set(offset.tolist())) > 3
 
 
-def test_a_proposal_learns_what_follows() -> None:
+def test_proposal_learns_future_goals() -> None:
     """Environments drift each in a direction of its own, which they sense: after k steps they are k
     times that further on, or at the goal."""
     generator = np.random.default_rng(0)
@@ -175,19 +175,19 @@ def test_a_proposal_learns_what_follows() -> None:
     proposal = train_proposal(spec, recorded, chunks, SilentDisplay(), 400, 0, 3e-3)
     here = jnp.asarray(place[10], jnp.float32)
     plan = planned(proposal, jnp.asarray(velocity), here, jnp.asarray(place[59]))
-    wanted = np.stack([place[13], place[16]], 1)
-    error = np.abs(plan - wanted).mean() / np.abs(wanted - place[10][:, None]).mean()
+    expected = np.stack([place[13], place[16]], 1)
+    error = np.abs(plan - expected).mean() / np.abs(expected - place[10][:, None]).mean()
     assert error < 0.25
 
 
-def test_places_that_are_kept_are_far_apart() -> None:
+def test_farthest_points_are_well_spread() -> None:
     line = np.arange(11.0)[:, None] * [1.0, 0.0]
     assert sorted(farthest_points(line, 3).tolist()) == [0, 5, 10]
     assert len(farthest_points(np.ones((7, 2)), 4)) == 1
 
 
-def test_the_buffer_is_read_in_order_of_time(tmp_path) -> None:
-    """Three unrolls of four steps in a ring of eight: the newest two are there."""
+def test_buffer_is_read_in_time_order(tmp_path) -> None:
+    """Three unrolls of four steps in a ring of eight: the newest two are stored."""
     steps = labelled_transitions(np.stack([ages_of_episodes([5], 12)] * 2, -1))
     buffer = ring.init(8, 2, 2, 1, 2)
     for first in (0, 4, 8):

@@ -1,4 +1,4 @@
-"""A policy directory: what is written is what is read, and damage is told."""
+"""A policy directory: it round-trips, and damage is detected."""
 
 import dataclasses
 import json
@@ -29,7 +29,7 @@ def saved(tmp_path) -> DeployedPolicy:
     return made.save(tmp_path / "small")
 
 
-def test_what_is_saved_is_what_is_opened(saved, normal):
+def test_saved_policy_round_trips(saved, normal):
     opened = open_policy(saved.path)
     assert (opened.spec, opened.config) == (SPEC, run_config())
     assert (opened.method, opened.details) == ("prune", {"kept": [0, 1]})
@@ -37,7 +37,7 @@ def test_what_is_saved_is_what_is_opened(saved, normal):
     np.testing.assert_array_equal(opened.policy(observation, goal), saved.policy(observation, goal))
 
 
-def test_it_is_evaluated_and_filmed_like_a_run(saved):
+def test_policy_is_evaluated_and_filmed_like_a_run(saved):
     scores = evaluate(saved.path, episodes=2, goal="3,1")["goal 3,1"]
     assert 0 <= scores["success"] <= 1
     with pytest.raises(UserError, match="no critic"):
@@ -46,7 +46,7 @@ def test_it_is_evaluated_and_filmed_like_a_run(saved):
     assert picture.stat().st_size > 1_000
 
 
-def test_episodes_last_as_long_as_is_said(saved, capsys):
+def test_steps_option_sets_the_episode_length(saved, capsys):
     start = "1,1"
     times = [
         evaluate(saved.path, episodes=2, goal=start, steps=steps)[f"goal {start}"]["time_at_goal"]
@@ -59,12 +59,12 @@ def test_episodes_last_as_long_as_is_said(saved, capsys):
     assert "steps = 0 is not allowed: it must be at least 1" in capsys.readouterr().err
 
 
-def test_a_place_that_is_taken_is_left_alone(saved):
+def test_existing_output_is_not_overwritten(saved):
     with pytest.raises(UserError, match="exists already"):
         saved.save(saved.path)
 
 
-def test_a_flipped_byte_is_told(saved):
+def test_flipped_byte_is_detected(saved):
     tensors = saved.path / "policy.safetensors"
     content = bytearray(tensors.read_bytes())
     content[-1] ^= 1
@@ -73,7 +73,7 @@ def test_a_flipped_byte_is_told(saved):
         open_policy(saved.path)
 
 
-def test_a_card_of_another_network_is_told(saved):
+def test_card_of_another_network_is_refused(saved):
     card = json.loads((saved.path / "policy.json").read_text())
     card["actor"] = dataclasses.asdict(
         dataclasses.replace(SPEC, torso=dataclasses.replace(SPEC.torso, depth=12))
@@ -83,6 +83,6 @@ def test_a_card_of_another_network_is_told(saved):
         open_policy(saved.path)
 
 
-def test_a_directory_without_either_is_told(tmp_path):
+def test_directory_without_run_or_policy_is_refused(tmp_path):
     with pytest.raises(UserError, match="not a run directory"):
         open_policy(tmp_path)

@@ -31,13 +31,13 @@ from kilolayer.types import UserError
 EPISODES = 8
 
 
-def test_one_shot_keeps_what_matters_most_in_its_order():
+def test_one_shot_keeps_the_most_influential_blocks_in_order():
     kept = one_shot(np.array([0.3, 0.1, 0.2]))
     assert kept == [[0, 1, 2], [0, 2], [0]]
     assert without_each([4, 7]) == [[7], [4]]
 
 
-def test_points_go_from_all_blocks_to_one():
+def test_points_range_from_all_blocks_to_one():
     assert point_counts(4) == [4, 3, 2, 1]
     counts = point_counts(256)
     assert (counts[0], counts[-1], len(counts)) == (256, 1, 17)
@@ -58,7 +58,7 @@ def point(blocks: int, score: float, latency: float = 1.0, healed: bool = False)
         (SelectionRule(target_latency=1.0), 4),
     ],
 )
-def test_the_point_that_was_wished_for(wish, expected):
+def test_choose_follows_the_selection_rule(wish, expected):
     points = [
         point(4, 100, 4.0),
         point(3, 96, 3.0),
@@ -69,7 +69,7 @@ def test_the_point_that_was_wished_for(wish, expected):
     assert choose(points, wish) == expected
 
 
-def test_a_policy_that_is_never_at_its_goal_has_nothing_to_keep():
+def test_policy_without_a_score_cannot_be_pruned():
     with pytest.raises(UserError, match="never reaches its goal"):
         choose([point(2, 0.0), point(1, 0.0)], SelectionRule())
 
@@ -90,7 +90,7 @@ def with_sleeper(random_module, normal) -> tuple[Actor, Visited]:
     return actor, Visited(normal(2, 16, 3), normal(3, 16, 2))
 
 
-def test_a_block_that_does_nothing_has_no_influence(with_sleeper):
+def test_identity_block_has_no_influence(with_sleeper):
     actor, visited = with_sleeper
     influence = block_influence(actor, visited)
     for measure in influence:
@@ -99,7 +99,7 @@ def test_a_block_that_does_nothing_has_no_influence(with_sleeper):
         assert (np.delete(measure, 2) > 1e-4).all()
 
 
-def test_influence_on_the_stream_by_hand(with_sleeper):
+def test_stream_influence_matches_hand_computation(with_sleeper):
     actor, visited = with_sleeper
     before = actor.encoder.embed(jnp.concatenate(visited, -1))
     after = select_blocks(actor.encoder.stack, [0])(before)
@@ -112,13 +112,13 @@ def test_influence_on_the_stream_by_hand(with_sleeper):
     assert influence.norm[0] == pytest.approx(float(change.mean()), rel=1e-4)
 
 
-def test_greedy_takes_out_what_does_nothing_first(with_sleeper):
+def test_greedy_removes_identity_blocks_first(with_sleeper):
     kept = greedy(*with_sleeper, lambda done, total: None)
     assert kept[:2] == [[0, 1, 2, 3], [0, 1, 3]]
     assert [len(each) for each in kept] == [4, 3, 2, 1]
 
 
-def test_visited_states_are_of_the_task_and_their_goals_of_both_kinds(tiny_run):
+def test_visited_states_have_commanded_and_hindsight_goals(tiny_run):
     policy = open_policy(tiny_run.path)
     visited = visited_states(policy, 64, seed=0)
     assert visited.observation.shape == (64, 4)
@@ -142,14 +142,14 @@ def pruned(tiny_run, tmp_path_factory) -> module.Pruned:
 
 
 def test_the_curve_has_every_count_with_and_without_healing(pruned):
-    told = [(each.order, each.blocks, each.healed) for each in pruned.curve.points]
-    assert told == [("greedy", 2, False), ("greedy", 1, False), ("greedy", 1, True)]
+    points = [(each.order, each.blocks, each.healed) for each in pruned.curve.points]
+    assert points == [("greedy", 2, False), ("greedy", 1, False), ("greedy", 1, True)]
     whole = pruned.curve.points[0]
     assert whole.divergence == pytest.approx(0, abs=1e-6)
     assert all(each.latency > 0 for each in pruned.curve.points)
 
 
-def test_the_policy_written_is_the_point_that_was_taken(pruned, tiny_run, normal):
+def test_written_policy_is_the_chosen_point(pruned, tiny_run, normal):
     chosen = pruned.curve.points[pruned.curve.chosen]
     opened = open_policy(pruned.policy.path)
     assert opened.method == "prune"
@@ -161,13 +161,11 @@ def test_the_policy_written_is_the_point_that_was_taken(pruned, tiny_run, normal
         np.testing.assert_allclose(
             opened.agent_state(observation, goal)[0], expected(observation, goal)[0], rtol=1e-5
         )
-    told = json.loads((opened.path / "prune.json").read_text())
-    assert told["points"][told["chosen"]]["kept"] == chosen.kept
+    stored = json.loads((opened.path / "prune.json").read_text())
+    assert stored["points"][stored["chosen"]]["kept"] == chosen.kept
 
 
-def test_the_point_is_scored_again_beside_the_whole_on_episodes_that_did_not_choose_it(
-    pruned, tiny_run
-):
+def test_chosen_point_is_scored_on_new_episodes(pruned, tiny_run):
     curve, opened = pruned.curve, open_policy(pruned.policy.path)
     whole = open_policy(tiny_run.path)
     chose, fresh = (
@@ -186,7 +184,7 @@ def test_the_point_is_scored_again_beside_the_whole_on_episodes_that_did_not_cho
     assert (change.value, change.seeds) == (pytest.approx(expected), EPISODES)
 
 
-def test_a_change_is_taken_episode_by_episode(tiny_run):
+def test_score_change_is_paired_by_episode(tiny_run):
     """Episodes far apart from each other: the change of each is 1, so its interval has no width."""
     task = open_policy(tiny_run.path).task
     at_goal = np.arange(200)[:, None] < np.array([10, 100])
@@ -224,13 +222,13 @@ def test_the_picture_is_drawn(pruned, tmp_path):
         (SelectionRule(), {"heal_steps": -1}, "heal_steps = -1 is not allowed"),
     ],
 )
-def test_what_cannot_be_pruned_is_told(wish, changes, sentence, tiny_run, tmp_path):
+def test_invalid_pruning_is_refused(wish, changes, sentence, tiny_run, tmp_path):
     with pytest.raises(UserError, match=sentence):
         prune_run(tiny_run.path, wish, **changes, out=tmp_path / "out", display=SilentDisplay())
     assert not (tmp_path / "out").exists()
 
 
-def test_a_single_block_cannot_go(tiny_run, tmp_path):
+def test_single_block_cannot_be_removed(tiny_run, tmp_path):
     whole = open_policy(tiny_run.path)
     spec = module.pruned_spec(whole.spec, 1)
     actor = select_blocks(whole.agent_state, [0])

@@ -64,7 +64,7 @@ def server(session) -> Iterator[PageServer]:
         yield server
 
 
-def test_a_sentence_sets_the_goal_and_says_what_it_was_taken_for(session):
+def test_sentence_sets_the_goal_and_shows_its_interpretation(session):
     heard, moved = session.say("go to the red marker", restart=True)
     assert (heard.confidence, heard.familiar, moved) == (0.9, True, False)
     assert session.frame().goal.tolist() == [1.0, 3.0]
@@ -74,7 +74,7 @@ def test_a_sentence_sets_the_goal_and_says_what_it_was_taken_for(session):
     assert session.frame().goal.tolist() == [2.75, 1.0]
 
 
-def test_other_marks_begin_a_new_episode_without_a_goal(session):
+def test_new_marks_start_an_episode_without_a_goal(session):
     session.say("go to the red marker", restart=True)
     session.rearrange()
     frame = session.frame()
@@ -83,13 +83,13 @@ def test_other_marks_begin_a_new_episode_without_a_goal(session):
     assert session.frame().goal.tolist() == [3.0, 3.0]
 
 
-def test_what_is_no_sentence_leaves_the_goal_as_it_is(session):
+def test_invalid_sentence_keeps_the_goal(session):
     with pytest.raises(UserError, match="the sentence is empty"):
         session.say("  ", restart=True)
     assert session.frame().goal is None
 
 
-def test_a_page_without_a_listener_says_how_to_get_one():
+def test_page_without_a_grounding_explains_how_to_add_one():
     session = Session(MAZE, [NamedPolicy("agent", "", straight)])
     with pytest.raises(UserError, match="kilolayer serve RUN --grounding DIR"):
         session.say("go to the red marker", True)
@@ -104,7 +104,7 @@ SHOWS = "document.body.innerText.includes(%r)"
 
 
 def type_sentence(tab: Browser, server: PageServer, old: str, new: str) -> None:
-    """Put another sentence in the place of the one that stands there, and send it."""
+    """Replace the sentence in the text field and send it."""
     tab.wait_for(FIELD % old + " !== undefined")
     tab.evaluate(f"(() => {{ const field = {FIELD % old}; field.focus(); field.select(); }})()")
     tab.call("Input.insertText", text=new)
@@ -117,7 +117,7 @@ def type_sentence(tab: Browser, server: PageServer, old: str, new: str) -> None:
 
 
 @needs_browser
-def test_a_person_says_where_to_go_and_sees_it_reached(server, tmp_path):
+def test_sentence_in_the_browser_moves_the_agent(server, tmp_path):
     scene = server.view.server.scene
     with browser(tmp_path / "profile") as tab:
         tab.open(server.url, width=900, height=500)

@@ -1,4 +1,4 @@
-"""The page to try a policy on: what it shows is true, and only its own page is answered."""
+"""The page for trying a policy: it shows the true state, and only its own requests are answered."""
 
 import http.client
 import math
@@ -121,12 +121,12 @@ def wait_for_frame(session: Session, true) -> Frame:
         (ArmReach(), (0.5, 0.5, 0.0), (0.2, 0.5, 0.1)),
     ],
 )
-def test_a_goal_that_cannot_be_is_put_at_the_nearest_one(task, goal, nearest):
+def test_invalid_goal_moves_to_the_nearest_valid_goal(task, goal, nearest):
     found = Ground.of(task).nearest(np.array(goal))
     np.testing.assert_allclose(found, nearest, rtol=1e-5)
 
 
-def test_coordinates_that_differ_between_goals_are_free_within_the_bounds_of_these():
+def test_free_coordinates_are_those_that_vary_between_goals():
     arm = Ground.of(ArmReach())
     assert (arm.places, arm.free.tolist()) == (False, [0, 1, 2])
     np.testing.assert_allclose([arm.low, arm.high], ArmReach().goal_box)
@@ -138,7 +138,7 @@ def test_coordinates_that_differ_between_goals_are_free_within_the_bounds_of_the
     assert (maze.places, maze.bounds) == (True, (-0.5, -0.5, 4.5, 4.5))
 
 
-def test_an_environment_of_gymnasium_is_told():
+def test_gymnasium_environment_is_refused():
     class Foreign(PointMaze):
         @property
         def world(self) -> GymnasiumWorld:
@@ -190,7 +190,7 @@ def test_geoms_have_their_size_their_place_and_their_colour(kind, half):
     np.testing.assert_allclose(quaternion[1], [1, 0, 0, 0])
 
 
-def test_a_mesh_is_shown_as_mujoco_has_it():
+def test_mesh_matches_mujocos():
     model = mujoco.MjModel.from_xml_string(SCENE.format(kind="mesh", mesh="wedge"))
     (shape,) = shapes(model)
     # MuJoCo centres a mesh and keeps its size: a tetrahedron of 1/6 m^3.
@@ -209,7 +209,7 @@ def test_an_ant_has_its_torso_and_its_legs():
     np.testing.assert_allclose(quaternion[torso.body], qpos[3:7], rtol=1e-6)
 
 
-def test_a_lane_steps_the_task_and_keeps_the_record():
+def test_robot_simulation_steps_the_task_and_records():
     simulator = Simulator(MAZE)
     player = NamedPolicy("agent", "", lambda observation, goal: np.array([0.0, 1.0], np.float32))
     robot = RobotSimulation(player, MAZE, simulator, None)
@@ -231,23 +231,23 @@ def test_a_lane_steps_the_task_and_keeps_the_record():
     assert frame.at_goal == pytest.approx(0.2)
 
 
-def test_a_planner_leads_from_subgoal_to_subgoal():
-    told = []
+def test_planner_subgoals_are_pursued_in_order():
+    goals_seen = []
 
     def follow(observation: np.ndarray, goal: np.ndarray) -> np.ndarray:
-        told.append(goal.round(4).tolist())
+        goals_seen.append(goal.round(4).tolist())
         return straight(observation, goal)
 
     session = Session(MAZE, [NamedPolicy("agent", "", follow)], planner=lambda *_: SUBGOALS)
     session.set_goal(np.array([1.0, 3.0]), restart=True)
     for _ in range(25):
         session._step()
-    kept = [goal for at, goal in enumerate(told) if at == 0 or goal != told[at - 1]]
+    kept = [goal for at, goal in enumerate(goals_seen) if at == 0 or goal != goals_seen[at - 1]]
     # The goal itself follows once both subgoals are reached, for the plan is made anew only then.
     assert kept[:3] == [[1.0, 2.0], pytest.approx([1.0, 2.6]), [1.0, 3.0]]
 
 
-def test_both_start_alike_and_go_on_alone(session):
+def test_players_share_the_start_and_step_independently(session):
     assert session.set_goal(np.array([1.0, 3.0]), restart=True) is False
     first, second = session.frame().robots
     np.testing.assert_array_equal(first.path[0], second.path[0])
@@ -267,7 +267,7 @@ def test_both_start_alike_and_go_on_alone(session):
     assert session.frame().robots[0].qpos[1] < 1.5
 
 
-def test_a_pause_stops_the_clock_and_ends(session):
+def test_pause_stops_and_continues_the_clock(session):
     session.set_goal(np.array([1.0, 3.0]), restart=True)
     session.pause(True)
     stood = session.frame()
@@ -277,7 +277,7 @@ def test_a_pause_stops_the_clock_and_ends(session):
     wait_for_frame(session, lambda frame: frame.time > stood.time)
 
 
-def test_the_clock_stands_while_nobody_watches(session, monkeypatch):
+def test_clock_stops_without_viewers(session, monkeypatch):
     monkeypatch.setattr(session_module, "GRACE_PERIOD", 0.0)
     watchers = [0]
     session.attach(lambda frame: None, lambda: watchers[0])
@@ -291,7 +291,7 @@ def test_the_clock_stands_while_nobody_watches(session, monkeypatch):
     assert 0.05 < frame.pace < 1.3
 
 
-def test_a_new_goal_is_one_of_the_tasks(session):
+def test_new_goal_is_an_evaluation_goal(session):
     session.new_goal(restart=True)
     first = session.frame().goal
     cells = MAZE.maze.goals("evaluation")
@@ -300,7 +300,7 @@ def test_a_new_goal_is_one_of_the_tasks(session):
     assert (session.frame().goal != first).any()
 
 
-def test_the_map_is_the_critics(tiny_run):
+def test_map_shows_the_critics_values(tiny_run):
     session = open_session(tiny_run.path)
     found = session.value_map(np.array([3.0, 1.0]))
     expected = value_map(tiny_run, [3.0, 1.0], MAP_RESOLUTION)
@@ -368,12 +368,12 @@ def page_socket(server: PageServer, path: str = "/", origin: str | None = None, 
 
 
 def drain(page) -> None:
-    """Read what a page is sent until it is cut off."""
+    """Read the server's messages until the connection closes."""
     while True:
         page.recv(timeout=10)
 
 
-def test_the_page_is_answered_by_the_names_of_this_machine(server):
+def test_page_answers_to_local_host_names(server):
     for name in ("localhost", "127.0.0.1", "[::1]"):
         for port in (server.port, 9000):  # the latter through a tunnel
             host = f"{name}:{port}"
@@ -397,7 +397,7 @@ def test_the_page_is_answered_by_the_names_of_this_machine(server):
         ({"Host": "localhost:1", "Origin": "http://localhost:2"}, 403, "only the page"),
     ],
 )
-def test_strangers_are_refused_in_a_sentence(server, headers, status, words, capfd):
+def test_foreign_requests_are_refused_with_a_reason(server, headers, status, words, capfd):
     for upgrade in ({}, {"Upgrade": "websocket", "Connection": "Upgrade"}):
         found, text = ask(server, **headers, **upgrade)
         assert (found, words in text, text.count("\n")) == (status, True, 1)
@@ -408,8 +408,8 @@ def test_strangers_are_refused_in_a_sentence(server, headers, status, words, cap
     "length",
     ["1", "99999999", "00000000099999999", "9" * 5000, "-1", "1e9", "0x10", "1, 1", "\u0661"],
 )
-def test_no_request_brings_a_body_of_whatever_length_it_states(server, length):
-    """Nothing is read of it: the page asks for files alone."""
+def test_request_bodies_are_refused(server, length):
+    """The server does not read the body, since the page only requests files."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
         head = (
             f"GET / HTTP/1.1\r\nHost: localhost:{server.port}\r\nContent-Length: {length}\r\n\r\n"
@@ -422,7 +422,7 @@ def test_no_request_brings_a_body_of_whatever_length_it_states(server, length):
     assert not answer.startswith(b"HTTP/1.1 200")
 
 
-def test_no_stranger_opens_a_websocket(server):
+def test_foreign_websockets_are_refused(server):
     for origin in ("http://evil.example", "null", f"http://localhost:{server.port}"):
         with pytest.raises(InvalidStatus, match="403"), page_socket(server, origin=origin):
             pass
@@ -434,7 +434,7 @@ def test_no_stranger_opens_a_websocket(server):
         pass
 
 
-def test_what_is_no_request_of_the_page_is_refused_without_a_word_on_the_terminal(server, capfd):
+def test_invalid_requests_are_refused_silently(server, capfd):
     assert ask(server, "/nothing")[0] == 404
     assert ask(server, "/../../__init__.py")[0] == 404
     with pytest.raises((http.client.HTTPException, ConnectionError, AssertionError)):
@@ -459,21 +459,21 @@ def test_long_messages_and_many_pages_are_refused(server):
         page.close()
 
 
-def test_nobody_opens_a_tunnel(server, monkeypatch):
+def test_public_tunnel_is_disabled(server, monkeypatch):
     """viser's own page may ask for a public address."""
-    asked = []
+    requests = []
     monkeypatch.setattr(
-        type(server.view.server), "request_share_url", lambda *_, **__: asked.append(1)
+        type(server.view.server), "request_share_url", lambda *_, **__: requests.append(1)
     )
     with page_socket(server) as page:
         page.send(msgspec.msgpack.encode({"type": "ShareUrlRequest"}))
         # An answer to a later message shows that the first one was read.
         page.ping().wait(10)
         time.sleep(0.3)
-    assert asked == []
+    assert requests == []
 
 
-def test_a_viser_that_goes_round_the_guard_is_stopped(session, monkeypatch):
+def test_viser_bypassing_the_guard_is_stopped(session, monkeypatch):
     stopped = []
     unguarded = SimpleNamespace(stop=lambda: stopped.append(1))
     monkeypatch.setattr(guard_module.viser, "ViserServer", lambda **_: unguarded)
@@ -482,7 +482,7 @@ def test_a_viser_that_goes_round_the_guard_is_stopped(session, monkeypatch):
     assert stopped == [1]
 
 
-def test_another_host_wants_the_token():
+def test_other_host_requires_the_token():
     session = Session(MAZE, [STUDENT])
     with PageServer(session, 0, host="0.0.0.0") as server:
         server.start()
@@ -503,7 +503,7 @@ def test_another_host_wants_the_token():
         assert other.url.rpartition("/")[2] != token
 
 
-def test_a_port_in_use_is_told_with_the_next_free_one(server, policy_path, capsys):
+def test_used_port_is_reported_with_a_free_one(server, policy_path, capsys):
     port = server.port
     with pytest.raises(SystemExit) as stop:
         main(["serve", str(policy_path), "--port", str(port)])
@@ -519,7 +519,7 @@ def test_a_port_in_use_is_told_with_the_next_free_one(server, policy_path, capsy
         PageServer(server.session, 0, host="192.0.2.1")
 
 
-def test_a_student_of_another_task_is_told(policy_path, tmp_path):
+def test_student_of_another_task_is_refused(policy_path, tmp_path):
     spec = ActorSpec(TaskSpec(29, 8, 2), TorsoSpec(depth=4, width=16))
     actor = spec.init(jax.random.key(0))
     ant = DeployedPolicy(tmp_path, run_config(task="ant"), spec, actor, "distil", {})
@@ -530,7 +530,7 @@ def test_a_student_of_another_task_is_told(policy_path, tmp_path):
         open_session(policy_path).value_map(np.array([1.0, 3.0]))
 
 
-def test_the_command_tells_its_address_and_stops_quietly(policy_path, monkeypatch, capsys):
+def test_serve_prints_its_address_and_stops_quietly(policy_path, monkeypatch, capsys):
     def interrupted(server: PageServer) -> None:
         servers.append(server)
         server.start()
@@ -542,19 +542,19 @@ def test_the_command_tells_its_address_and_stops_quietly(policy_path, monkeypatc
     monkeypatch.setattr(PageServer, "run", interrupted)
     monkeypatch.setattr("webbrowser.open", lambda url: False)
     main(["serve", str(policy_path), "--port", "0", "--open"])
-    told = capsys.readouterr()
-    assert told.out.splitlines() == [
+    captured = capsys.readouterr()
+    assert captured.out.splitlines() == [
         f"page  {servers[0].url}   Ctrl-C ends it",
         "no browser was found: open the address by hand",
     ]
-    assert told.err.splitlines() == ["open ...", "agent ..."]
+    assert captured.err.splitlines() == ["open ...", "agent ..."]
     # A thread that the interpreter's end meets inside the physics would be a crash.
     assert not servers[0].session._thread.is_alive()
     assert "viser" not in " ".join(thread.name for thread in threading.enumerate())
 
 
 def open_page(tab: Browser, server: PageServer) -> None:
-    """Open the page and wait until its camera stands where the server has put it."""
+    """Open the page and wait until its camera has the server's position."""
     viewer = server.view.server
 
     def stands() -> bool:
@@ -592,7 +592,7 @@ def press(tab: Browser, label: str) -> None:
 
 
 @needs_browser
-def test_a_person_clicks_a_goal_and_sees_it_reached(server, tmp_path):
+def test_click_sets_a_goal_in_the_browser(server, tmp_path):
     with browser(tmp_path / "profile") as tab:
         open_page(tab, server)
         tab.wait_for("document.body.innerText.includes('Click on the floor')")
@@ -630,7 +630,7 @@ def test_a_person_clicks_a_goal_and_sees_it_reached(server, tmp_path):
 
 
 @needs_browser
-def test_an_arm_goes_where_its_sliders_are_set(tmp_path):
+def test_sliders_set_the_goal_in_the_browser(tmp_path):
     session = Session(ArmReach(), [NamedPolicy("agent", "", lambda *_: np.zeros(4, np.float32))])
     session.warm_up()
     with PageServer(session, 0) as server, browser(tmp_path / "profile") as tab:

@@ -36,7 +36,7 @@ def test_the_zoo_holds_the_directories_of_the_repository():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_policy_reaches_the_score_that_its_card_states(name):
+def test_zoo_policy_reaches_the_score_of_its_card(name):
     entry, policy = open_zoo_entry(ROOT / name), open_policy(f"zoo:{name}")
     assert entry.task in TASKS
     assert policy.task.name == entry.task
@@ -52,7 +52,7 @@ def test_a_policy_reaches_the_score_that_its_card_states(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_card_names_no_directory_of_the_machine_it_was_made_on(name):
+def test_zoo_cards_contain_no_local_directories(name):
     card = (ROOT / name / "policy.json").read_text()
     assert "/root" not in card
     assert "/home" not in card
@@ -63,18 +63,18 @@ def test_the_page_of_the_zoo_is_current():
     assert (ROOT / "README.md").read_text() == page(zoo_entries()), "run: python -m benchmarks.zoo"
 
 
-def test_a_name_that_the_zoo_lacks_is_told_with_the_nearest(capsys):
+def test_unknown_zoo_name_is_refused_with_the_nearest(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["play", "zoo:antt"])
     assert stop.value.code == 2
-    told = capsys.readouterr().err
-    assert "one of zoo:ant, " in told
-    assert "nearest valid choice is zoo:ant." in told
+    message = capsys.readouterr().err
+    assert "one of zoo:ant, " in message
+    assert "nearest valid choice is zoo:ant." in message
     with pytest.raises(UserError, match="one of zoo:ant, "):
         open_policy("zoo:")
 
 
-def test_what_needs_a_run_says_that_a_policy_is_none(capsys):
+def test_commands_that_need_a_run_refuse_a_policy(capsys):
     for command in ("report zoo:ant", "hierarchy zoo:ant", "train --resume zoo:ant"):
         with pytest.raises(SystemExit) as stop:
             main(command.split())
@@ -85,7 +85,7 @@ def test_what_needs_a_run_says_that_a_policy_is_none(capsys):
     assert "the nearest valid choice is direct" in capsys.readouterr().err
 
 
-def test_other_paths_stay_as_they_are(tmp_path):
+def test_other_paths_are_unchanged(tmp_path):
     assert resolve(tmp_path) == tmp_path
     assert zoo_name(tmp_path) is None
     assert default_output(tmp_path, "media/play.mp4") == tmp_path / "media" / "play.mp4"
@@ -113,7 +113,7 @@ def test_a_policy_of_the_zoo_plays_into_a_dataset(tmp_path):
     assert dataset.steps == 400
 
 
-def test_it_is_controlled_and_listed(capsys):
+def test_zoo_policy_is_controlled_and_listed(capsys):
     main(["control", "zoo:point_u_maze", "--seconds", "0.5", "--goal", "3,1"])
     main(["zoo"])
     printed = capsys.readouterr().out
@@ -152,7 +152,7 @@ def test_a_score_counts_the_episodes_that_evaluate_counts(tiny_run):
         assert getattr(found, name).low <= metrics[name] <= getattr(found, name).high
 
 
-def test_what_others_cannot_use_is_refused(tmp_path):
+def test_policies_unusable_for_others_are_refused(tmp_path):
     with pytest.raises(UserError, match="only a policy of one of this package's tasks"):
         portable(run_config(task="mine:make"))
     with pytest.raises(UserError, match="only a policy of one of this package's tasks"):
@@ -166,14 +166,14 @@ def test_what_others_cannot_use_is_refused(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["large"]
 
 
-def test_a_card_and_a_config_lose_the_directories_of_the_machine():
+def test_cards_and_configs_lose_local_directories():
     config = portable(run_config(start_from="/home/me/runs/first"))
     assert config == run_config(start_from="first")
     command = "kilolayer train --out /a/b --preset laptop --start-from=/a/c --seed 1"
     assert without_paths(command) == "kilolayer train --preset laptop --start-from RUN --seed 1"
 
 
-def test_a_card_that_says_too_little_is_told(tmp_path):
+def test_incomplete_card_is_refused(tmp_path):
     copied = shutil.copytree(ROOT / "point_u_maze", tmp_path / "copied")
     card = json.loads((copied / "policy.json").read_text())
     other = {**card, "details": {"zoo": {**card["details"]["zoo"], "version": 2}}}
@@ -185,7 +185,7 @@ def test_a_card_that_says_too_little_is_told(tmp_path):
         open_zoo_entry(copied)
 
 
-def test_a_chain_of_runs_is_told_in_full(run_copy, tiny_run):
+def test_card_lists_all_commands_of_a_chain_of_runs(run_copy, tiny_run):
     config = dataclasses.replace(run_copy.config, start_from=str(tiny_run.path))
     (run_copy.path / "config.json").write_text(config.to_json())
     found = training_of(type(run_copy)(run_copy.directory), "a core")

@@ -8,7 +8,7 @@ import pytest
 from kilolayer.losses.actor import actor_loss, temperature_loss
 
 
-def test_actor_loss_by_hand():
+def test_actor_loss_matches_hand_computation():
     energy, log_prob = jnp.array([1.0, -2.0]), jnp.array([0.5, 1.5])
     loss, metrics = actor_loss(energy, log_prob, jnp.float32(0.2))
     # mean(0.2 * 0.5 - 1, 0.2 * 1.5 + 2) = mean(-0.9, 2.3)
@@ -18,7 +18,7 @@ def test_actor_loss_by_hand():
     assert float(metrics["entropy"]) == pytest.approx(-1.0)
 
 
-def test_actor_loss_asks_for_energy_and_for_entropy():
+def test_actor_loss_rewards_energy_and_entropy():
     energy, log_prob = jnp.zeros(2), jnp.zeros(2)
     by_energy, by_density = jax.grad(lambda e, d: actor_loss(e, d, 0.3)[0], argnums=(0, 1))(
         energy, log_prob
@@ -27,7 +27,7 @@ def test_actor_loss_asks_for_energy_and_for_entropy():
     np.testing.assert_allclose(by_density, [0.15, 0.15])
 
 
-def test_temperature_loss_by_hand():
+def test_temperature_loss_matches_hand_computation():
     # Entropy 1, target -4, temperature 2: 2 * (1 + 4), and the same for its derivative by the log.
     loss, gradient = jax.value_and_grad(temperature_loss)(
         jnp.log(2.0), jnp.array([-1.5, -0.5]), -4.0

@@ -1,4 +1,4 @@
-"""Contrastive losses, worked by hand."""
+"""Contrastive losses, computed by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ THREE = jnp.log(jnp.array([[2.0, 1.0, 1.0], [1.5, 5.0, 1.5], [0.5, 0.5, 1.0]]))
         ("binary", BINARY),
     ],
 )
-def test_two_by_two(kind, expected):
+def test_info_nce_of_two_rows_matches_hand_computation(kind, expected):
     loss, metrics = contrastive_loss(kind, TWO, 0.0)
     assert float(loss) == pytest.approx(expected, abs=1e-6)
     assert float(metrics["loss"]) == pytest.approx(expected, abs=1e-6)
@@ -47,7 +47,7 @@ def test_two_by_two(kind, expected):
         ),
     ],
 )
-def test_three_by_three(kind, expected):
+def test_info_nce_of_three_rows_matches_hand_computation(kind, expected):
     assert float(contrastive_loss(kind, THREE, 0.0)[0]) == pytest.approx(expected, abs=1e-6)
 
 
@@ -60,7 +60,7 @@ def test_the_penalty_is_the_mean_square_of_the_rows_log_partition(kind):
     assert float(metrics["contrastive_loss"]) == pytest.approx(float(bare), abs=1e-6)
 
 
-def test_metrics_by_hand():
+def test_metrics_match_hand_computation():
     logits = jnp.array([[2.0, 1.0, 0.0], [5.0, 4.0, 3.0], [0.0, 0.0, 1.0]])
     _, metrics = contrastive_loss("forward", logits, 0.0)
     assert float(metrics["accuracy"]) == pytest.approx(2 / 3)
@@ -70,26 +70,26 @@ def test_metrics_by_hand():
     assert float(metrics["logsumexp"]) == pytest.approx(rows.mean(), abs=1e-6)
 
 
-def test_a_critic_that_is_constant_is_as_accurate_as_chance():
+def test_constant_critic_has_chance_accuracy():
     _, metrics = contrastive_loss("forward", jnp.full((5, 5), -3.0), 0.1)
     assert float(metrics["accuracy"]) == pytest.approx(1 / 5)
 
 
-def test_goals_that_share_the_highest_energy_share_the_row():
+def test_tied_energies_share_the_accuracy():
     logits = jnp.array([[2.0, 2.0, 0.0], [1.0, 3.0, 0.0], [4.0, 1.0, 3.0]])
     _, metrics = contrastive_loss("forward", logits, 0.0)
     assert float(metrics["accuracy"]) == pytest.approx((1 / 2 + 1 + 0) / 3)
 
 
 @pytest.mark.parametrize("kind", ["forward", "backward", "symmetric", "binary"])
-def test_positives_are_pulled_and_every_negative_is_pushed(kind, normal):
+def test_gradient_raises_positives_and_lowers_negatives(kind, normal):
     gradient = jax.grad(lambda logits: contrastive_loss(kind, logits, 0.0)[0])(normal(0, 4, 4))
     positive = np.eye(4, dtype=bool)
     assert (np.asarray(gradient)[positive] < 0).all()
     assert (np.asarray(gradient)[~positive] > 0).all()
 
 
-def test_binary_weighs_positives_and_negatives_the_same():
+def test_binary_loss_weights_positives_and_negatives_equally():
     # Where all energies are zero each class costs ln 2, however many negatives there are.
     for batch in (2, 5):
         gradient = jax.grad(lambda x: contrastive_loss("binary", x, 0.0)[0])(

@@ -50,7 +50,7 @@ def test_the_diagonal_of_pairwise_is_rowwise(phi, psi):
 
 
 @pytest.mark.parametrize("energy", ENERGIES)
-def test_a_row_has_no_part_in_the_energies_of_other_rows(energy, normal):
+def test_energies_of_rows_are_independent(energy, normal):
     phi, psi = normal(0, 4, 3), normal(1, 4, 3)
     before, after = pairwise(energy, phi, psi), pairwise(energy, phi.at[1].mul(7.0), psi)
     others = np.array([0, 2, 3])
@@ -61,7 +61,7 @@ def test_a_row_has_no_part_in_the_energies_of_other_rows(energy, normal):
         assert not np.allclose(before[1], after[1], atol=1e-2)
 
 
-def test_cosine_stays_within_one_and_survives_a_zero_row(normal):
+def test_cosine_is_bounded_and_finite_for_a_zero_row(normal):
     phi = (100 * normal(0, 6, 3)).at[0].set(0.0)
     energies, gradient = jax.value_and_grad(lambda x: pairwise("cosine", x, phi).sum())(phi)
     assert np.abs(pairwise("cosine", phi, phi)).max() <= 1 + 1e-5
@@ -86,7 +86,7 @@ def test_the_gradient_of_l2_elsewhere_is_the_unit_vector(form):
 
 @pytest.mark.parametrize("form", [pairwise, rowwise])
 @pytest.mark.parametrize("energy", ENERGIES)
-def test_energies_of_coarse_encodings_are_float32(form, energy, normal):
+def test_energies_of_bfloat16_encodings_are_float32(form, energy, normal):
     phi = normal(0, 3, 4).astype(jnp.bfloat16)
     assert form(energy, phi, phi).dtype == jnp.float32
 
@@ -104,7 +104,7 @@ def shapes_inside(jaxpr) -> set[tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("energy", ENERGIES)
-def test_no_array_of_batch_by_batch_by_dim_is_made(energy):
+def test_no_batch_by_batch_by_dim_array_is_allocated(energy):
     def loss(phi, psi):
         return pairwise(energy, phi, psi).sum()
 
@@ -118,6 +118,6 @@ def test_no_array_of_batch_by_batch_by_dim_is_made(energy):
 
 
 @pytest.mark.parametrize("form", [pairwise, rowwise])
-def test_a_name_that_is_no_energy_is_refused(form):
+def test_unknown_energy_is_refused(form):
     with pytest.raises(ValueError, match="'l2' is no energy: euclidean"):
         form("l2", jnp.ones((1, 2)), jnp.ones((1, 2)))

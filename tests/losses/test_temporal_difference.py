@@ -20,18 +20,18 @@ def test_termination_cuts_the_bootstrap():
     np.testing.assert_allclose(target, [10.0, 18.0, 1.0])
 
 
-def test_no_gradient_passes_the_target():
+def test_target_has_no_gradient():
     gradient = jax.grad(lambda v: bootstrapped_target(v, v, jnp.zeros(3, bool), 0.9).sum())
     np.testing.assert_array_equal(gradient(jnp.ones(3)), np.zeros(3))
 
 
-def test_the_value_of_a_policy_is_the_smaller_critics_with_its_entropy():
+def test_policy_value_is_the_minimum_critic_plus_entropy():
     values = jnp.array([[1.0, 5.0], [2.0, 3.0]])
     found = soft_value(values, jnp.array([-2.0, 4.0]), 0.5)
     np.testing.assert_allclose(found, [1.0 + 1.0, 3.0 - 2.0])
 
 
-def test_critic_loss_by_hand():
+def test_critic_loss_matches_hand_computation():
     # Errors 1, -1 and 3, 1: half of the means 1 and 5.
     loss, metrics = critic_loss(jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([0.0, 3.0]))
     assert float(loss) == pytest.approx(3.0)
@@ -80,7 +80,7 @@ def test_advantages_match_a_loop():
         (0.5, -2.0, 1.6, 0.0),
     ],
 )
-def test_a_policy_gains_nothing_beyond_the_clip(ratio, advantage, loss, slope):
+def test_clipped_ratio_has_no_gradient(ratio, advantage, loss, slope):
     def of_ratio(ratio):
         return clipped_policy_loss(jnp.log(ratio)[None], jnp.array([advantage]), 0.2)
 

@@ -16,7 +16,7 @@ def actor(random_module) -> Actor:
     return random_module(Actor.init, 3, 2, 4, TorsoSpec(depth=4, width=16))
 
 
-def test_log_std_fills_its_range_and_never_leaves_it(actor, normal):
+def test_log_std_covers_its_range(actor, normal):
     loud = eqx.tree_at(lambda a: a.encoder.outputs.kernel, actor, replace_fn=lambda k: 1e4 * k)
     mean, log_std = loud(normal(0, 64, 3), normal(1, 64, 2))
     assert mean.shape == log_std.shape == (64, 4)
@@ -71,7 +71,7 @@ def test_density_and_gradient_stay_finite_at_the_edge(mean):
     np.testing.assert_allclose(gradient, np.sign(mean) * 2.0, atol=1e-3)
 
 
-def test_stored_actions_have_the_density_that_they_were_drawn_with():
+def test_stored_actions_keep_their_log_density():
     mean, log_std = jnp.array([[0.3, -0.7]] * 500), jnp.array([[-1.0, -0.2]] * 500)
     action, drawn = sample_action(mean, log_std, jax.random.key(0))
     np.testing.assert_allclose(action_log_prob(mean, log_std, action), drawn, atol=2e-3)

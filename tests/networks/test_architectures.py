@@ -95,7 +95,7 @@ ARCHITECTURES = {
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_an_encoder_is_what_its_architecture_says(name, random_module, normal):
+def test_encoder_matches_the_numpy_encoder(name, random_module, normal):
     how = ARCHITECTURES[name]
     torso = TorsoSpec(2 * BLOCKS, WIDTH, 2, branch_scale=SCALE, architecture=how)
     encoder = random_module(Encoder.init, 3, 5, torso)
@@ -108,7 +108,7 @@ def test_an_encoder_is_what_its_architecture_says(name, random_module, normal):
     assert widths == [(BLOCKS, how.expansion * WIDTH), (BLOCKS, WIDTH)]
 
 
-def test_the_numpy_encoder_tells_every_architecture_from_every_other(random_module, normal):
+def test_numpy_encoders_of_architectures_differ(random_module, normal):
     """So that the comparison above can fail: equal weights, different answers."""
     everything = Architecture("interpolate", "layer", "post", "relu", False)
     torso = TorsoSpec(2 * BLOCKS, WIDTH, 2, branch_scale=SCALE, architecture=everything)
@@ -125,7 +125,7 @@ def test_the_numpy_encoder_tells_every_architecture_from_every_other(random_modu
 
 
 @pytest.mark.parametrize("way", ["block", "nested"])
-def test_rematerialisation_changes_no_gradient_of_any_part(way, random_module, normal):
+def test_rematerialisation_keeps_all_gradients(way, random_module, normal):
     how = ARCHITECTURES["hyperspherical"]
     x = normal(1, 6, WIDTH)
 
@@ -138,7 +138,7 @@ def test_rematerialisation_changes_no_gradient_of_any_part(way, random_module, n
         np.testing.assert_allclose(ours, kept, atol=1e-5)
 
 
-def test_norms_by_hand():
+def test_norms_match_hand_computation():
     """Root mean squares of (3, 4, 0, 0) are 5/2 and, scaled to (6, 4, 0, 0), sqrt(13)."""
     x, scale = jnp.array([[3.0, 4.0, 0.0, 0.0]]), jnp.array([2.0, 1.0, 1.0, 1.0])
     np.testing.assert_allclose(rms_norm(x), [[1.2, 1.6, 0, 0]], rtol=1e-6)
@@ -157,7 +157,7 @@ def test_norms_of_bfloat16_are_computed_in_float32():
         np.testing.assert_allclose(np.asarray(normed, np.float32), [[1, 1]], atol=0.01)
 
 
-def test_kernels_suit_what_follows_them():
+def test_kernel_initialisation_matches_the_activation():
     """Filled to 1/sqrt(fan_in) before a norm and where nothing is activated, to sqrt(6/fan_in)
     before an activation without a norm, with columns of norm 1 on the sphere."""
     key, fan_in = jax.random.key(0), 64
@@ -173,7 +173,7 @@ def test_kernels_suit_what_follows_them():
     np.testing.assert_allclose(jnp.linalg.norm(kernel, axis=0), np.ones(400), rtol=1e-6)
 
 
-def test_a_plain_network_hands_its_signal_through_64_layers(normal):
+def test_plain_network_preserves_signal_over_64_layers(normal):
     """Without the wider kernels 64 rectifiers would leave 0.41**64 = 1e-25 of it."""
     how = Architecture("none", "none", "post", "relu")
     stack = Stack.init(jax.random.key(0), 64, 1, 128, architecture=how)
@@ -181,7 +181,7 @@ def test_a_plain_network_hands_its_signal_through_64_layers(normal):
     assert 0.1 < size < 10
 
 
-def test_parameters_that_an_architecture_has_no_use_for_are_not_there():
+def test_unused_parameters_do_not_exist():
     def count(how: Architecture) -> int:
         torso = TorsoSpec(4, WIDTH, 2, architecture=how)
         shapes = jax.eval_shape(lambda key: Encoder.init(key, 3, 5, torso), jax.random.key(0))

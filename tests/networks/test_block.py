@@ -9,7 +9,7 @@ from kilolayer.networks.block import Dense, NormedLayer, ResidualBlock, layer_no
 
 
 @pytest.mark.parametrize(("fan_in", "fan_out"), [(16, 400), (400, 16)])
-def test_kernels_fill_the_interval_given_by_the_fan_in_alone(fan_in, fan_out):
+def test_kernel_range_depends_only_on_fan_in(fan_in, fan_out):
     kernel = np.asarray(Dense.init(jax.random.key(0), fan_in, fan_out).kernel)
     bound = 1 / np.sqrt(fan_in)
     assert kernel.shape == (fan_in, fan_out)
@@ -27,7 +27,7 @@ def test_a_fresh_layer_has_zero_bias_unit_scale_and_zero_offset():
     assert np.array_equal(layer.offset, np.zeros(5))
 
 
-def test_dense_is_the_affine_map(normal):
+def test_dense_is_an_affine_map(normal):
     dense = Dense(normal(0, 3, 2), normal(1, 2))
     x = normal(2, 4, 3)
     expected = np.asarray(x) @ np.asarray(dense.kernel) + np.asarray(dense.bias)
@@ -42,7 +42,7 @@ def test_layer_norm_matches_numpy(normal):
     np.testing.assert_allclose(layer_norm(x, scale, offset), expected, atol=1e-5)
 
 
-def test_layer_norm_epsilon_decides_what_becomes_of_tiny_rows():
+def test_layer_norm_epsilon_dominates_tiny_rows():
     # Variance 1e-6, equal to epsilon: the deviations are divided by sqrt(2e-6).
     x = jnp.array([[1e-3, -1e-3]])
     expected = [[1 / np.sqrt(2), -1 / np.sqrt(2)]]
@@ -65,7 +65,7 @@ def test_a_layer_is_dense_then_norm_then_swish(normal):
     np.testing.assert_allclose(layer(x), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_a_branch_applies_its_layers_one_after_the_other(normal):
+def test_branch_applies_its_layers_in_order(normal):
     block = ResidualBlock.init(jax.random.key(0), 3, 8)
     x = normal(1, 5, 8)
     assert len(block.layers) == 3

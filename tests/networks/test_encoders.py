@@ -29,7 +29,7 @@ def test_an_encoder_is_input_layer_stack_and_affine_output(random_module, normal
     np.testing.assert_allclose(encoder(x), expected, atol=1e-5)
 
 
-def test_rows_of_a_batch_do_not_meet(random_module, normal):
+def test_rows_of_a_batch_are_independent(random_module, normal):
     encoder = random_module(Encoder.init, 3, 2, TorsoSpec(depth=4, width=8))
     x = normal(1, 5, 3)
     changed = encoder(x.at[0].set(9.0))
@@ -37,7 +37,7 @@ def test_rows_of_a_batch_do_not_meet(random_module, normal):
     assert not np.allclose(changed[0], encoder(x)[0], atol=1e-3)
 
 
-def test_bfloat16_computes_coarsely_with_float32_parameters(random_module, normal):
+def test_bfloat16_encoder_keeps_float32_parameters(random_module, normal):
     encoders = [
         random_module(Encoder.init, 3, 2, TorsoSpec(8, 32, compute_dtype=dtype))
         for dtype in ("float32", "bfloat16")
@@ -50,7 +50,7 @@ def test_bfloat16_computes_coarsely_with_float32_parameters(random_module, norma
     assert 1e-5 < difference < 0.1
 
 
-def test_depth_1024_runs_and_its_last_block_still_counts(random_module, normal):
+def test_depth_1024_runs_and_its_last_block_has_an_effect(random_module, normal):
     encoder = random_module(Encoder.init, 3, 4, TorsoSpec(depth=1024, width=8))
     x = normal(1, 2, 3)
     output = jax.jit(Encoder.__call__)(encoder, x)

@@ -1,4 +1,4 @@
-"""Lean gradients against autodiff and the loop twin; several towers against each alone."""
+"""Lean gradients against autodiff and the loop twin; several encoders against each single one."""
 
 import jax
 import jax.numpy as jnp
@@ -58,11 +58,13 @@ def furthest(found, expected) -> float:
         (SEGMENT_BLOCKS + 1, 2, 8, 7, 1),  # a prime: segments of one block
     ],
 )
-def test_lean_gradients_are_those_of_autodiff_and_of_the_loop(
+def test_lean_gradients_match_autodiff_and_the_loop(
     blocks, layers, width, batch, unroll, make_stack, normal
 ):
     x = normal(1, batch, width)
-    lean, plain = (make_stack(way, blocks, layers, width, unroll=unroll) for way in (True, False))
+    lean, plain = (
+        make_stack(option, blocks, layers, width, unroll=unroll) for option in (True, False)
+    )
     found = value_and_gradients(Stack.__call__, lean, x)
     for oracle in (Stack.__call__, apply_in_a_loop):
         expected = value_and_gradients(oracle, plain, x)
@@ -70,14 +72,14 @@ def test_lean_gradients_are_those_of_autodiff_and_of_the_loop(
         assert furthest(found, expected) < 1e-6
 
 
-def test_lean_gradients_in_bfloat16_are_as_near_to_float32_as_autodiffs(make_stack, normal):
+def test_lean_bfloat16_gradients_are_as_accurate_as_autodiff(make_stack, normal):
     x = normal(1, 32, 16)
     exact = value_and_gradients(apply_in_a_loop, make_stack(False, 16, 2, 16), x)
     lean, plain = (
         furthest(
-            value_and_gradients(Stack.__call__, make_stack(way, 16, 2, 16, "bfloat16"), x), exact
+            value_and_gradients(Stack.__call__, make_stack(option, 16, 2, 16, "bfloat16"), x), exact
         )
-        for way in (True, False)
+        for option in (True, False)
     )
     assert 1e-4 < plain < 0.1
     assert lean < 1.2 * plain
@@ -91,7 +93,7 @@ def test_a_lean_stack_takes_rows_of_any_shape(make_stack, normal):
     np.testing.assert_allclose(one, expected[0], rtol=1e-5, atol=1e-6)
 
 
-def test_lean_stacks_under_vmap_are_those_stacks_alone(make_stack, normal):
+def test_lean_stacks_under_vmap_match_single_stacks(make_stack, normal):
     """As twin critics and several seeds run."""
     x = normal(1, 2, 9, 8)
 
@@ -108,10 +110,10 @@ def test_lean_stacks_under_vmap_are_those_stacks_alone(make_stack, normal):
     assert furthest(gradients(True), gradients(False)) < 1e-6
 
 
-def test_lean_gradients_take_no_more_products(make_stack, normal):
-    """Not for the parameters and the input, nor for the input alone, nor for the output."""
+def test_lean_gradients_use_no_more_matrix_products(make_stack, normal):
+    """For parameters and input, for the input only, and for the output."""
     x = normal(1, 16, 8)
-    lean, plain = (make_stack(way, 4, layers=3) for way in (True, False))
+    lean, plain = (make_stack(option, 4, layers=3) for option in (True, False))
 
     def work(stack, argnums):
         gradient = jax.grad(lambda stack, x: jnp.sin(stack(x)).sum(), argnums)
@@ -136,7 +138,7 @@ def test_segments_divide_the_stack(blocks, length):
 
 
 @pytest.mark.parametrize("depths", [(4, 4, 4), (4, 2, 4)])
-def test_encoders_together_are_those_encoders_alone(depths, random_module, normal):
+def test_stacked_encoders_match_single_encoders(depths, random_module, normal):
     """Three of equal depth share a scan; of the others two do."""
     sizes = [(5, 3), (2, 4), (7, 6)]
     inputs = [normal(index, 9, size) for index, (size, _) in enumerate(sizes)]

@@ -1,4 +1,5 @@
-"""The mixture against its loop twin, routing against rules kept by hand, and the dense twins."""
+"""The mixture against its loop twin, routing against a plain implementation, and the dense
+twins."""
 
 import dataclasses
 import math
@@ -44,14 +45,14 @@ def test_batched_experts_equal_the_loop_in_values_and_gradients(mixture, normal)
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
-def test_blocks_of_many_slots_hold_every_row(mixture, normal):
+def test_slots_hold_every_row(mixture, normal):
     """Forty rows come in blocks of ten slots, one row in blocks of one."""
     x = normal(2, 40, SPEC.width)
     one = jnp.concatenate([apply(mixture, row[None])[0] for row in x])
     np.testing.assert_allclose(apply(mixture, x)[0], one, atol=1e-5)
 
 
-def test_room_for_all_changes_nothing(mixture, normal):
+def test_ample_capacity_equals_no_capacity_limit(mixture, normal):
     x = normal(1, 24, SPEC.width)
     roomy = with_capacity(mixture, SPEC.experts / SPEC.top_k)
     (free, _), (seated, routed) = jax.jit(lambda: (mixture(x), roomy(x, training=True)))()
@@ -64,8 +65,8 @@ def with_capacity(mixture: Mixture, factor: float) -> Mixture:
     return Mixture(dataclasses.replace(mixture.layers, capacity_factor=factor))
 
 
-def test_a_row_depends_on_its_batch_mates_by_capacity_alone(mixture, normal):
-    """Among mates that all want what it wants, a row loses its place; at evaluation it does not."""
+def test_rows_interact_only_through_capacity(mixture, normal):
+    """Among rows with the same choice, a row loses its place; at evaluation it keeps it."""
     tight = with_capacity(mixture, 0.5)
     alone = normal(3, 1, SPEC.width)
     crowd = jnp.concatenate([alone + 0.01 * normal(4, 15, SPEC.width), alone])
@@ -94,7 +95,7 @@ def seat_by_hand(logits: np.ndarray, k: int, capacity: int) -> list[dict[int, in
 
 
 @pytest.mark.parametrize("capacity", [2, 5, 9])
-def test_what_does_not_fit_goes_to_its_next_choice_with_room(capacity):
+def test_overflowing_row_goes_to_its_next_expert_with_room(capacity):
     generator = np.random.default_rng(capacity)
     # All rows are of a mind.
     logits = np.float32(generator.normal(size=(12, 4)) + np.array([3, 2, 0, 0]))
@@ -102,13 +103,13 @@ def test_what_does_not_fit_goes_to_its_next_choice_with_room(capacity):
     expert, position, placed, gate = map(
         np.asarray, (choice.expert, choice.position, choice.placed, choice.gate)
     )
-    wanted = np.argsort(-logits, axis=1)[:, :2]
+    first_choices = np.argsort(-logits, axis=1)[:, :2]
     expected = seat_by_hand(logits, 2, capacity)
     rerouted = 0
     for row, seats in enumerate(expected):
         at = placed[row]
         assert dict(zip(expert[row][at], position[row][at], strict=True)) == seats
-        rerouted += sum(each not in wanted[row] for each in seats)
+        rerouted += sum(each not in first_choices[row] for each in seats)
         weights = np.exp(logits[row, expert[row]]) * at
         np.testing.assert_allclose(gate[row], weights / max(weights.sum(), 1e-30), atol=1e-6)
     assert choice.rerouted.sum() == rerouted
@@ -117,7 +118,7 @@ def test_what_does_not_fit_goes_to_its_next_choice_with_room(capacity):
     assert placed.all() == (capacity == 9)
 
 
-def test_a_row_without_a_place_passes_by_the_residual_alone_and_is_counted(mixture, normal):
+def test_dropped_row_passes_through_and_is_counted(mixture, normal):
     layer = jax.tree.map(lambda leaf: leaf[0], mixture.layers)
     layer = dataclasses.replace(layer, capacity_factor=0.25)
     x = normal(6, 32, SPEC.width)
@@ -131,7 +132,7 @@ def test_a_row_without_a_place_passes_by_the_residual_alone_and_is_counted(mixtu
     assert (np.asarray(output)[~left] != np.asarray(x)[~left]).any(-1).all()
 
 
-def test_losses_of_the_router_by_hand():
+def test_router_losses_match_hand_computation():
     """Rows that all choose experts 0 and 1, with probabilities 1/2, 1/4, 1/8, 1/8."""
     logits = jnp.log(jnp.tile(jnp.array([4.0, 2, 1, 1]), (6, 1)))
     assert routing.balance_loss(logits, 2) == pytest.approx(4 * (0.5 * 0.5 + 0.5 * 0.25))
@@ -140,7 +141,7 @@ def test_losses_of_the_router_by_hand():
     assert routing.balance_loss(even, 1) == pytest.approx(1)
 
 
-def test_statistics_are_those_of_the_routers(mixture, normal):
+def test_statistics_match_the_routers(mixture, normal):
     _, routed = apply(mixture, normal(7, 50, SPEC.width))
     assert routed.use.shape == (2, 50, 4)
     np.testing.assert_allclose(routed.use.sum(-1), 1, atol=1e-6)
@@ -181,6 +182,6 @@ def test_dense_twins_have_equal_counts():
         ({"capacity_factor": 0.0}, r"capacity_factor = 0.0 is not allowed.*1.25"),
     ],
 )
-def test_shapes_that_cannot_be_are_told(changes, sentence):
+def test_invalid_shapes_are_refused(changes, sentence):
     with pytest.raises(UserError, match=sentence):
         dataclasses.replace(SPEC, **changes)

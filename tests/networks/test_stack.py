@@ -54,7 +54,7 @@ def test_scan_equals_the_loop_in_values_and_gradients(num_blocks, variants, make
             np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
-def test_rematerialisation_stores_what_it_says(random_module, normal):
+def test_rematerialisation_stores_the_stated_activations(random_module, normal):
     """Temporary memory of a gradient at depth 256, in residual streams `[batch, width]`.
 
     none keeps the product of every layer, ARRAYS_PER_LAYER with all the rest, by which `TrainPlan`

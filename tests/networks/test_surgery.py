@@ -19,12 +19,12 @@ def actor(random_module) -> Actor:
     return random_module(Actor.init, 3, 2, 2, torso)
 
 
-def test_keeping_all_changes_nothing(actor, assert_trees_equal):
+def test_selecting_all_blocks_is_the_identity(actor, assert_trees_equal):
     assert_trees_equal(select_blocks(actor, range(4)), actor)
 
 
 @pytest.mark.parametrize("keep", [[1], [3, 0, 2], [2, 2]])
-def test_kept_blocks_are_applied_one_after_the_other(actor, keep, normal):
+def test_selected_blocks_are_applied_in_order(actor, keep, normal):
     stack, x = actor.encoder.stack, normal(0, 5, WIDTH)
     expected = x
     for index in keep:
@@ -33,13 +33,13 @@ def test_kept_blocks_are_applied_one_after_the_other(actor, keep, normal):
     np.testing.assert_allclose(select_blocks(stack, keep)(x), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_which_blocks_are_kept_may_be_traced(actor, normal):
+def test_block_selection_can_be_traced(actor, normal):
     stack, x = actor.encoder.stack, normal(0, 5, WIDTH)
     traced = jax.jit(lambda keep: select_blocks(stack, keep)(x))(jnp.array([0, 3]))
     np.testing.assert_allclose(traced, select_blocks(stack, [0, 3])(x), rtol=1e-6)
 
 
-def test_moments_are_cut_with_their_parameters(actor, assert_trees_equal):
+def test_optimiser_moments_are_selected_with_their_parameters(actor, assert_trees_equal):
     optimiser = network_optimiser(1e-3)
     _, state = optimiser.update(actor, optimiser.init(actor), actor)
     cut, adam = select_blocks(actor, [2, 1]), select_blocks(state, [2, 1])[0]
@@ -49,6 +49,6 @@ def test_moments_are_cut_with_their_parameters(actor, assert_trees_equal):
 
 
 @pytest.mark.parametrize("keep", [[], [4], [-1]])
-def test_blocks_that_are_not_there_cannot_be_kept(actor, keep):
+def test_missing_blocks_cannot_be_selected(actor, keep):
     with pytest.raises(ValueError, match="keep"):
         select_blocks(actor, keep)

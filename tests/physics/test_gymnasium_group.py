@@ -19,7 +19,7 @@ ENVS, STEPS = 8, 12
 
 
 def played(processes: int) -> list[dict[str, np.ndarray]]:
-    """The states of a rollout with random actions, goals told to half of the environments, resets
+    """The states of a rollout with random actions, goals given to half of the environments, resets
     on the way and a step from a state that the environments have left."""
     task = make_gymnasium_task("PointMaze_UMaze-v3")
     physics = GymnasiumPhysics(task.world, ENVS, processes)
@@ -39,7 +39,7 @@ def played(processes: int) -> list[dict[str, np.ndarray]]:
     return [{**state.fields, "engine": state.engine} for state in jax.device_get(states)]
 
 
-def test_two_processes_give_what_one_gives():
+def test_two_processes_match_one():
     alone, together = played(1), played(2)
     assert len(alone) == len(together) == STEPS + 4
     for one, other in zip(alone, together, strict=True):
@@ -52,14 +52,14 @@ def test_two_processes_give_what_one_gives():
 
 
 @pytest.mark.parametrize(
-    ("envs", "asked", "expected"),
+    ("envs", "requested", "expected"),
     [(128, 4, 4), (128, 3, 2), (126, 4, 3), (1, 4, 1), (7, 4, 1), (12, 8, 3), (128, 1, 1)],
 )
-def test_processes_share_the_environments_evenly(envs, asked, expected):
-    assert process_count(SimpleNamespace(entry_point="a:B"), envs, asked) == expected
+def test_processes_share_the_environments_evenly(envs, requested, expected):
+    assert process_count(SimpleNamespace(entry_point="a:B"), envs, requested) == expected
 
 
-def test_code_that_only_this_process_has_is_stepped_here():
+def test_code_of_the_main_module_is_stepped_in_this_process():
     assert process_count(SimpleNamespace(entry_point=dict), 128, 4) == 1
 
 
@@ -87,7 +87,7 @@ def main():
         ("main()\n", "error: the processes .* gym_processes = 1"),
     ],
 )
-def test_a_script_without_a_main_guard_is_told_what_to_do(call, printed, tmp_path):
+def test_script_without_a_main_guard_gets_an_explanation(call, printed, tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT + call)
     done = subprocess.run(
         [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300

@@ -29,7 +29,7 @@ def drive(world: PointWorld, position: list, control: list, steps: int):
 
 
 @pytest.mark.parametrize("layout", sorted(TRAINING_LAYOUTS))
-def test_it_is_never_inside_a_wall_and_never_jumps_a_cell(layout):
+def test_point_never_enters_a_wall_or_skips_a_cell(layout):
     maze = Maze(layout, 1.0)
     walls = maze.walls
     physics = KinematicPhysics(PointWorld(tuple(tuple(map(bool, row)) for row in walls)))
@@ -64,7 +64,7 @@ def test_it_is_never_inside_a_wall_and_never_jumps_a_cell(layout):
 @pytest.mark.parametrize(
     ("control", "face"), [([1, 0], 5.4), ([-1, 0], 0.6), ([0, 1], 5.4), ([0, -1], 0.6)]
 )
-def test_a_wall_stops_it_at_its_radius(control, face):
+def test_wall_stops_the_point_at_its_radius(control, face):
     axis = int(np.argmax(np.abs(control)))
     positions, velocities = drive(ROOM, [3, 3], control, 100)
     assert positions[-1, axis] == pytest.approx(face, abs=1e-5)
@@ -72,7 +72,7 @@ def test_a_wall_stops_it_at_its_radius(control, face):
     np.testing.assert_array_equal(velocities[-1], [0, 0])
 
 
-def test_it_slides_along_a_wall():
+def test_point_slides_along_a_wall():
     positions, velocities = drive(CORRIDOR, [1, 1], [1, 1], 20)
     np.testing.assert_allclose(positions[5:, 0], 1.4, atol=1e-5)
     assert velocities[10, 0] == 0
@@ -87,14 +87,14 @@ def test_terminal_speed_is_acceleration_over_drag():
     assert np.diff(positions[-10:, 1]) == pytest.approx(0.2, rel=1e-3)
 
 
-def test_the_first_step_by_hand():
+def test_first_step_matches_hand_computation():
     # v = 0.1 * 6 * 0.5 = 0.3, then x = 3 + 0.1 * 0.3; next v = 0.3 + 0.1 * (3 - 0.9) = 0.51.
     positions, velocities = drive(ROOM, [3, 3], [0.5, 0.0], 2)
     np.testing.assert_allclose(velocities[:, 0], [0.3, 0.51], rtol=1e-6)
     np.testing.assert_allclose(positions[:, 0], [3.03, 3.081], rtol=1e-6)
 
 
-def test_equal_inputs_give_equal_outputs_and_environments_do_not_meet(normal, assert_trees_equal):
+def test_steps_are_deterministic_and_environments_independent(normal, assert_trees_equal):
     physics = KinematicPhysics(ROOM)
     state = physics.init(jnp.full((4, 2), 3.0), normal(0, 4, 2))
     control = jnp.clip(normal(1, 4, 2), -1, 1)
@@ -104,7 +104,7 @@ def test_equal_inputs_give_equal_outputs_and_environments_do_not_meet(normal, as
     assert_trees_equal(*(jax.tree.map(lambda leaf: leaf[1:], s) for s in (other, first)))
 
 
-def test_reset_changes_the_chosen_environments_alone(normal):
+def test_reset_changes_only_the_selected_environments(normal):
     physics = KinematicPhysics(ROOM)
     state = physics.init(jnp.full((3, 2), 3.0), normal(0, 3, 2))
     after = physics.reset(

@@ -56,7 +56,7 @@ def stepped_tasks() -> list[str]:
 
 
 @pytest.mark.parametrize("name", MUJOCO_TASKS)
-def test_every_task_is_taken_or_refused_by_name(name):
+def test_every_task_is_supported_or_refused_by_name(name):
     world = make_task(name).world
     if name not in REFUSED:
         MjxPhysics(world, ENVS)
@@ -97,13 +97,13 @@ def assert_alike(name: str, world: MujocoWorld, bounds: tuple[float, float, floa
 
 
 @pytest.mark.parametrize("name", stepped_tasks())
-def test_the_engines_step_a_task_alike(name):
+def test_engines_agree_on_a_task(name):
     beginning = max(filter(name.startswith, BOUNDS), key=len)
     assert_alike(name, make_task(name).world, BOUNDS[beginning])
 
 
 @pytest.mark.skipif(not EVERY_TASK, reason="25 s to compile; KILOLAYER_EVERY_TASK=1 runs it")
-def test_an_ant_whose_friction_knows_no_direction_moves_alike():
+def test_ant_with_isotropic_friction_agrees_between_engines():
     """What the engines differ in otherwise is how a pyramid of friction lies, and nothing else."""
     world = make_task("ant").world
     model = copy.copy(world.model)
@@ -142,7 +142,7 @@ def test_equal_inputs_give_equal_outputs(physics, scene, assert_trees_equal):
     assert_trees_equal(physics.init(*start(scene)), state)
 
 
-def test_a_rollout_goes_on_from_a_saved_state(physics, scene, assert_trees_equal):
+def test_rollout_continues_from_a_saved_state(physics, scene, assert_trees_equal):
     """Contacts and warm starts included: the box lies on the plane by then."""
     middle = play(physics, physics.init(*start(scene)), 40)
     assert float(middle.qpos[:, 2].max()) < 0.3
@@ -152,7 +152,7 @@ def test_a_rollout_goes_on_from_a_saved_state(physics, scene, assert_trees_equal
     assert_trees_equal(play(physics, jax.tree.map(jnp.asarray, saved), 20), unbroken)
 
 
-def test_reset_changes_the_chosen_environments_alone(physics, scene, assert_trees_equal):
+def test_reset_changes_only_the_selected_environments(physics, scene, assert_trees_equal):
     state = play(physics, physics.init(*start(scene)), 10)
     qpos, qvel = start(scene, seed=1)
     mask = np.array([True, False, True])
@@ -175,7 +175,7 @@ def test_derived_fields_are_current_after_init_step_and_reset(physics, scene):
                 np.testing.assert_allclose(found, expected, atol=1e-4, err_msg=name)
 
 
-def test_a_diverging_environment_shows_itself_and_spares_the_others(physics, scene):
+def test_divergence_is_visible_and_isolated(physics, scene):
     qpos, qvel = start(scene)
     lost = play(physics, physics.init(qpos, qvel.at[1, 0].set(1e30)), 5)
     calm = play(physics, physics.init(qpos, qvel), 5)
@@ -198,7 +198,7 @@ def test_warp_steps_a_scene_as_jax_does(physics, scene):
         np.testing.assert_allclose(found.fields[name], array, atol=1e-3, err_msg=name)
 
 
-def test_what_mjx_cannot_express_is_named():
+def test_unsupported_mjx_features_are_named():
     scene = """
         <mujoco><worldbody>
           <geom type="box" size="1 1 1"/>
@@ -211,7 +211,7 @@ def test_what_mjx_cannot_express_is_named():
 
 
 @pytest.mark.parametrize("impl", ["jax", "warp"])
-def test_a_missing_extra_is_named(impl, scene, monkeypatch):
+def test_missing_extra_is_named(impl, scene, monkeypatch):
     extra = "mujoco.mjx" if impl == "jax" else "warp"
     monkeypatch.setattr(mjx_module, "find_spec", lambda name: None if name == extra else name)
     package = "mjx" if impl == "jax" else "warp"
@@ -219,7 +219,7 @@ def test_a_missing_extra_is_named(impl, scene, monkeypatch):
         build_physics(scene, ENVS, PhysicsConfig(physics="mjx", mjx_impl=impl))
 
 
-def test_the_engine_is_the_one_asked_for(scene):
+def test_requested_engine_is_built(scene):
     assert isinstance(build_physics(scene, ENVS, PhysicsConfig(physics="mjx")), MjxPhysics)
     assert isinstance(build_physics(scene, ENVS, PhysicsConfig(physics="native")), NativePhysics)
     assert isinstance(build_physics(scene, ENVS, PhysicsConfig(physics="auto")), NativePhysics)

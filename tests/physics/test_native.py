@@ -61,7 +61,7 @@ def test_the_number_of_threads_changes_nothing(scene, physics, assert_trees_equa
     assert_trees_equal(first, second)
 
 
-def test_a_rollout_goes_on_from_a_saved_state_bit_for_bit(scene, physics, assert_trees_equal):
+def test_rollout_continues_bit_identically_from_a_saved_state(scene, physics, assert_trees_equal):
     """Contacts and warm starts included: the box lies on the plane by then."""
     sequence = controls(60)
     middle = play(physics, physics.init(*start(scene)), sequence[:40])
@@ -88,7 +88,7 @@ def test_a_scan_inside_jit_equals_single_steps(scene, physics, assert_trees_equa
     assert_trees_equal(path[-1], final.qpos)
 
 
-def test_reset_changes_the_chosen_environments_alone(scene, physics, assert_trees_equal):
+def test_reset_changes_only_the_selected_environments(scene, physics, assert_trees_equal):
     state = play(physics, physics.init(*start(scene)), controls(10))
     qpos, qvel = start(scene, seed=1)
     mask = jnp.array([True, False, False, True, False])
@@ -176,9 +176,7 @@ def test_controls_span_the_range_of_each_actuator(scene, physics, control, force
     np.testing.assert_allclose(state.qvel[:, 6], acceleration[0] * 0.01, rtol=1e-2)
 
 
-def test_a_diverging_environment_shows_itself_and_spares_the_others(
-    scene, physics, tmp_path, monkeypatch
-):
+def test_divergence_is_visible_and_isolated(scene, physics, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # MuJoCo writes its warnings to a log where it stands
     qpos, qvel = start(scene)
     lost = play(physics, physics.init(qpos, qvel.at[1, 0].set(1e30)), controls(5))
@@ -189,7 +187,7 @@ def test_a_diverging_environment_shows_itself_and_spares_the_others(
 
 
 @pytest.mark.parametrize("fields", [True, False])
-def test_a_diverged_environment_starts_anew_as_in_an_engine_that_never_saw_it(
+def test_diverged_environment_resets_to_a_clean_state(
     scene, fields, assert_trees_equal, tmp_path, monkeypatch
 ):
     """Warm start, derived fields and all: bit for bit, in the steps that follow too."""
@@ -237,7 +235,7 @@ ONE_CORE = """
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
-def test_one_core_is_enough_where_an_argument_is_still_on_its_way() -> None:
+def test_callback_with_pending_argument_works_on_one_core() -> None:
     """The program then runs on the only thread that could bring the callback its arguments."""
     code = textwrap.dedent(ONE_CORE)
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env=os.environ)

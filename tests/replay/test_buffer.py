@@ -18,7 +18,7 @@ def recorded_times(buffer: ring.Buffer) -> np.ndarray:
 
 
 @given(length=st.integers(1, 4), unrolls_that_fit=st.integers(1, 4), inserted=st.integers(0, 11))
-def test_the_ring_holds_the_newest_steps_of_every_environment(length, unrolls_that_fit, inserted):
+def test_buffer_holds_the_newest_steps_of_every_environment(length, unrolls_that_fit, inserted):
     capacity = length * unrolls_that_fit
     buffer = ring.init(capacity, ENVS, 2, 1, 2)
     oracle: list[int] = []
@@ -39,7 +39,7 @@ def test_the_ring_holds_the_newest_steps_of_every_environment(length, unrolls_th
         np.testing.assert_array_equal(envs, np.tile(np.arange(ENVS), (len(oracle), 1)))
 
 
-def test_all_arrays_of_a_step_stay_together():
+def test_arrays_of_a_step_stay_aligned():
     buffer = ring.init(6, ENVS, 2, 1, 2)
     for index in range(5):
         episode_steps = np.arange(2)[:, None] + 2 * index + 10 * np.arange(ENVS)
@@ -52,7 +52,7 @@ def test_all_arrays_of_a_step_stay_together():
     np.testing.assert_array_equal(steps.episode_step, expected_age)
 
 
-def test_an_unroll_that_would_wrap_is_refused():
+def test_wrapping_unroll_is_refused():
     buffer = ring.init(5, ENVS, 2, 1, 2)
     with pytest.raises(ValueError, match="unroll length 2 does not divide the capacity 5"):
         ring.insert(buffer, labelled_transitions(np.zeros((2, ENVS), int)))
@@ -74,7 +74,7 @@ def test_a_donated_buffer_is_written_in_place():
 
 
 @pytest.mark.parametrize("inserted", [1, 2, 3, 4])
-def test_the_newest_unroll_comes_back_in_order(inserted):
+def test_newest_unroll_is_in_time_order(inserted):
     buffer = ring.init(6, ENVS, 2, 1, 2)
     for index in range(inserted):
         unroll = labelled_transitions(np.full((2, ENVS), index), 2 * index)

@@ -28,7 +28,7 @@ def arrays(terminals: list[int]) -> dict[str, np.ndarray]:
         ([1], [0], 1, 1),
     ],
 )
-def test_ages_count_from_the_step_after_a_terminal(
+def test_episode_steps_restart_after_a_terminal(
     terminals, episode_step, trajectories, longest, tmp_path
 ):
     write_dataset(tmp_path / "d.npz", arrays(terminals))
@@ -39,7 +39,7 @@ def test_ages_count_from_the_step_after_a_terminal(
     assert dataset.longest == longest
 
 
-def test_what_is_written_is_read_and_known_by_its_checksum(tmp_path):
+def test_dataset_round_trips_with_its_checksum(tmp_path):
     import hashlib
 
     written, path = arrays([0, 0, 1, 0, 1]), tmp_path / "d.npz"
@@ -58,7 +58,7 @@ def test_what_is_written_is_read_and_known_by_its_checksum(tmp_path):
     assert path.read_bytes() == content
 
 
-def test_other_number_types_and_further_arrays_are_taken(tmp_path):
+def test_other_dtypes_and_extra_arrays_are_accepted(tmp_path):
     stored = arrays([0, 1])
     other = {name: array.astype(np.float64) for name, array in stored.items()}
     np.savez(tmp_path / "d.npz", button_states=np.zeros((2, 3)), **other)
@@ -98,7 +98,7 @@ def poison(array):
         ({"actions": lambda a: np.full_like(a, 1.00002)}, r"reach 1\.0000\d+ .*: divide them"),
     ],
 )
-def test_a_file_that_is_not_of_the_layout(changes, words, tmp_path):
+def test_invalid_layouts_are_refused(changes, words, tmp_path):
     np.savez(tmp_path / "d.npz", **broken(**changes))
     with pytest.raises(UserError, match=words) as error:
         read_dataset(tmp_path / "d.npz")
@@ -117,7 +117,7 @@ NO_ARCHIVES = {
 
 
 @pytest.mark.parametrize("content", NO_ARCHIVES)
-def test_a_file_that_is_no_npz_is_told_by_what_it_is(content, tmp_path):
+def test_error_names_the_type_of_a_file_that_is_not_npz(content, tmp_path):
     (tmp_path / "d.npz").write_bytes(content)
     with pytest.raises(UserError, match=NO_ARCHIVES[content]) as error:
         read_dataset(tmp_path / "d.npz")
@@ -125,19 +125,19 @@ def test_a_file_that_is_no_npz_is_told_by_what_it_is(content, tmp_path):
     assert "allow_pickle" not in str(error.value)
 
 
-def test_a_single_array_is_no_npz(tmp_path):
+def test_single_array_file_is_refused(tmp_path):
     np.save(tmp_path / "d.npy", np.zeros(3))
     with pytest.raises(UserError, match="it holds one array"):
         read_dataset(tmp_path / "d.npy")
 
 
-def test_a_file_that_is_missing_or_cannot_be_opened(tmp_path: Path):
+def test_missing_or_unreadable_file_is_refused(tmp_path: Path):
     with pytest.raises(UserError, match="there is no such file; `kilolayer collect` makes one"):
         read_dataset(tmp_path / "d.npz")
     with pytest.raises(UserError, match=r"cannot read the dataset .*: Is a directory"):
         read_dataset(tmp_path)
 
 
-def test_a_file_that_cannot_be_written(tmp_path: Path):
+def test_unwritable_file_is_refused(tmp_path: Path):
     with pytest.raises(UserError, match=r"cannot write .*: No such file"):
         write_dataset(tmp_path / "missing" / "d.npz", arrays([1]))

@@ -97,7 +97,7 @@ def longest_offsets_everywhere(buffer):
 
 
 @given(recording=RECORDINGS)
-def test_a_terminated_environment_counts_as_staying_until_its_time_is_up(recording):
+def test_terminated_environment_stays_until_the_episode_length(recording):
     episode_steps, buffer, held = record(recording)
     ours = np.asarray(longest_offsets_everywhere(buffer))[:held]
     for (env, time), later in steps_with_a_future(episode_steps, held).items():
@@ -107,7 +107,7 @@ def test_a_terminated_environment_counts_as_staying_until_its_time_is_up(recordi
         assert ours[time - (len(episode_steps) - held), env] == expected
 
 
-def test_goals_after_a_termination_are_where_it_happened():
+def test_goals_after_a_termination_are_the_terminal_state():
     """Episodes of 3 steps that could have lasted 16: offsets beyond the last step stay at it."""
     buffer = fill(ages_of_episodes([3, 3, 3], 12)[:, None], 12, 6)
     batch = draw(buffer, jax.random.key(1), 60_000, 0.5, 16, absorbing=True)
@@ -121,7 +121,7 @@ def test_goals_after_a_termination_are_where_it_happened():
 
 
 @pytest.mark.parametrize("absorbing", [False, True])
-def test_steps_know_their_successor_or_that_they_terminated(absorbing):
+def test_steps_record_successor_or_termination(absorbing):
     """Of episodes of 7 steps at most, those of 7 ran out of time and shorter ones terminated."""
     episodes = ([2, 1, 7], [1, 1, 3], [7])
     episode_steps = np.stack([ages_of_episodes(lengths, 5 * UNROLL) for lengths in episodes], -1)
@@ -148,7 +148,7 @@ def test_steps_know_their_successor_or_that_they_terminated(absorbing):
 
 
 @pytest.mark.parametrize("absorbing", [False, True])
-def test_a_divergence_cuts_an_episode_off_and_its_step_is_never_drawn(absorbing):
+def test_divergence_truncates_an_episode_and_is_never_sampled(absorbing):
     """In both environments episodes of 4 steps that could have lasted 7; in the second their last
     step is one after which the environment diverged, twice in a row at the end."""
     episode_steps = np.tile(ages_of_episodes([4], CAPACITY)[:, None], (1, 2))
@@ -167,7 +167,7 @@ def test_a_divergence_cuts_an_episode_off_and_its_step_is_never_drawn(absorbing)
     assert (goals[second, 1] > steps[second, 1]).all()
 
 
-def test_a_share_of_the_goals_is_hindsight_and_the_rest_commanded():
+def test_goals_mix_hindsight_and_commanded():
     buffer = fill(ages_of_episodes([7], 24)[:, None], CAPACITY, UNROLL)
     batch = draw(buffer, jax.random.key(0), 20_000, 1.0, EPISODE_LENGTH)
     for share in (0.0, 0.8, 1.0):
@@ -193,14 +193,14 @@ def test_goals_come_from_the_same_episode_and_lie_ahead(recording):
     np.testing.assert_array_equal(batch.action[:, 0], episode_steps[steps[:, 1], steps[:, 0]])
 
 
-def test_a_buffer_without_a_future_gives_no_goal_and_ends():
+def test_sampling_without_future_steps_terminates():
     buffer = fill(np.zeros((CAPACITY, ENVS), int), CAPACITY, UNROLL)
     batch = draw(buffer, jax.random.key(0), 512, 0.9, EPISODE_LENGTH)
     assert np.isnan(batch.goal).all()
     assert np.isfinite(batch.observation).all()
 
 
-def test_the_one_step_with_a_future_is_found():
+def test_single_step_with_a_future_is_sampled():
     episode_steps = np.zeros((CAPACITY, ENVS), int)
     episode_steps[11, 1] = 1
     buffer = fill(episode_steps, CAPACITY, UNROLL)
@@ -231,7 +231,7 @@ def test_offsets_follow_the_truncated_geometric(discount, longest):
         assert chi_square(counts, discount ** np.arange(1.0, longest + 1)) > 1e-3
 
 
-def test_the_ends_of_the_unit_interval_give_the_nearest_and_the_farthest():
+def test_offset_limits_at_the_ends_of_the_unit_interval():
     ends = jnp.array([0.0, np.nextafter(np.float32(1), np.float32(0))])
     for discount in (0.5, 0.99, 1.0):
         offsets = hindsight.truncated_geometric(ends, discount, jnp.array([5, 5]))
@@ -239,7 +239,7 @@ def test_the_ends_of_the_unit_interval_give_the_nearest_and_the_farthest():
 
 
 @pytest.mark.parametrize("discount", [0.5, 0.99, 1.0])
-def test_offsets_of_one_stored_step_are_truncated_at_its_own_future(discount):
+def test_offsets_are_truncated_at_the_steps_future(discount):
     """One environment, one episode of 16 steps after a wrap: step t has 15 - t later ones."""
     episode_steps = np.concatenate([np.zeros(8, int), np.arange(16)])[:, None]
     buffer = fill(episode_steps, 16, 8)
@@ -252,7 +252,7 @@ def test_offsets_of_one_stored_step_are_truncated_at_its_own_future(discount):
         assert chi_square(counts, discount ** np.arange(1.0, 16 - start)) > 1e-3
 
 
-def test_steps_are_drawn_uniformly_among_those_with_a_future():
+def test_steps_with_a_future_are_sampled_uniformly():
     episodes = ([2, 1, 7], [1, 1, 3], [5])
     episode_steps = np.stack([ages_of_episodes(lengths, 5 * UNROLL) for lengths in episodes], -1)
     buffer = fill(episode_steps, CAPACITY, UNROLL)
@@ -266,7 +266,7 @@ def test_steps_are_drawn_uniformly_among_those_with_a_future():
     assert chi_square(np.array(list(counts.values())), np.ones(len(counts))) > 1e-3
 
 
-def test_different_keys_draw_different_batches_and_equal_keys_the_same():
+def test_batches_depend_on_the_key_only():
     buffer = fill(ages_of_episodes([7], 24)[:, None].repeat(ENVS, 1), CAPACITY, UNROLL)
     first, again, other = (
         draw(buffer, jax.random.key(seed), 512, 0.9, EPISODE_LENGTH) for seed in (0, 0, 1)

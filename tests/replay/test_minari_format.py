@@ -42,13 +42,13 @@ class Toy(gymnasium.Env):
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.place, self.goal = np.zeros(2), self.np_random.uniform(2, 3, 2)
-        return self.tell(np.zeros(2)), {}
+        return self.observation_of(np.zeros(2)), {}
 
     def step(self, action):
         self.place = self.place + action
-        return self.tell(action), 0.0, False, False, {}
+        return self.observation_of(action), 0.0, False, False, {}
 
-    def tell(self, action):
+    def observation_of(self, action):
         places = {"achieved_goal": self.place.copy(), "desired_goal": self.goal.copy()}
         return {"observation": np.asarray(action, np.float64), **places}
 
@@ -69,7 +69,7 @@ def collect(name: str, steps: int = 450, task: str = "point_u_maze") -> Dataset:
     return kilolayer.collect(task, name, steps, progress=False, to="minari")
 
 
-def test_what_is_read_is_what_the_other_format_holds():
+def test_minari_and_npz_hold_the_same_dataset():
     ours, theirs = collect("maze/random-v0"), kilolayer.collect("point_u_maze", "d.npz", 450)
     np.testing.assert_array_equal(ours.observations, theirs.observations)
     np.testing.assert_array_equal(ours.terminals, theirs.terminals)
@@ -80,7 +80,7 @@ def test_what_is_read_is_what_the_other_format_holds():
     np.testing.assert_array_equal(ours.actions[~within], 0)
 
 
-def test_minari_itself_reads_episodes_with_goals_and_rewards():
+def test_minari_reads_written_episodes():
     ours = collect("maze/random-v0")
     found = minari.load_dataset("maze/random-v0")
     assert (found.total_episodes, found.total_steps) == (3, 450 - 3)
@@ -98,7 +98,7 @@ def test_minari_itself_reads_episodes_with_goals_and_rewards():
     assert len(np.unique(ours.goals, axis=0)) == 3
 
 
-def test_rewards_say_when_the_goal_was_reached():
+def test_rewards_mark_steps_at_the_goal():
     task = make_task("point_u_maze")
     goals = np.tile(np.array([[3.0, 1.0]], np.float32), (4, 1))
     achieved = np.array([[1, 1], [2, 1], [3, 1], [3, 1.1]], np.float32)
@@ -110,8 +110,9 @@ def test_rewards_say_when_the_goal_was_reached():
     assert episode.rewards.tolist() == [-1, 0, 0]
 
 
-def test_a_gymnasium_environment_gives_and_takes_a_data_set():
-    """Its actions have bounds of their own, and its task's observation begins with the place."""
+def test_gymnasium_environment_round_trips_through_minari():
+    """An environment with action bounds other than [-1, 1]; the task's observation starts with the
+    position."""
     task = make_gymnasium_task("Toy/minari-v0")
     run = kilolayer.train(
         kilolayer.recommended(gym="Toy/minari-v0", **SMALL), "run", progress=False
@@ -151,7 +152,7 @@ SMALL = {
 }
 
 
-def test_an_agent_learns_from_the_command_line_and_resumes(capsys):
+def test_command_line_trains_from_minari_and_resumes(capsys):
     main(["collect", "point_u_maze", "--out", "maze/random-v0", "--steps", "450", "--to", "minari"])
     assert "minari:maze/random-v0  450 steps in 3 trajectories" in capsys.readouterr().out
     options = [
@@ -211,13 +212,13 @@ def goal_space(size: int = 4, goal: int = 2) -> Dict:
         (Box(-1, 1, (4,)), Box(-1, 1, (2,)), "its observations lack observation, achieved_goal, "),
     ],
 )
-def test_a_data_set_of_other_spaces_is_refused(observations, actions, sentence):
+def test_dataset_with_other_spaces_is_refused(observations, actions, sentence):
     other("other-v0", observations, actions)
     with pytest.raises(UserError, match=f"dataset = 'minari:other-v0' is not allowed: {sentence}"):
         read_minari("other-v0", make_task("point_u_maze"))
 
 
-def test_numbers_that_are_not_finite_are_refused():
+def test_non_finite_numbers_are_refused():
     rows = {
         "observations": np.zeros((3, 4), np.float32),
         "actions": np.zeros((3, 2), np.float32),
@@ -231,7 +232,7 @@ def test_numbers_that_are_not_finite_are_refused():
         read_minari("nan-v0", make_task("point_u_maze"))
 
 
-def test_bad_names_are_told_in_one_sentence(capsys):
+def test_invalid_names_are_refused(capsys):
     collect("maze/random-v0", 200)
     train = ["train", "--agent", "gcbc", "--dataset"]
     write = ["collect", "point_u_maze", "--steps", "200", "--to", "minari", "--out"]
@@ -250,7 +251,7 @@ def test_bad_names_are_told_in_one_sentence(capsys):
     assert not Path("runs").exists()
 
 
-def test_without_the_extra_the_way_to_it_is_told(monkeypatch):
+def test_missing_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "minari", None)
     with pytest.raises(UserError, match=r"pip install 'kilolayer\[minari\]'"):
         collect("maze/random-v0")

@@ -1,4 +1,4 @@
-"""A policy folder for the cart, and `kilolayer-robot run` with it in a process of its own."""
+"""A policy folder for the cart, and `kilolayer-robot run` with it in a separate process."""
 
 import os
 import subprocess
@@ -25,21 +25,21 @@ def start_loop(policy_folder, tmp_path) -> Iterator[Callable[..., tuple[subproce
 
     options: of the command; settings: of the cart.
     """
-    begun: list[subprocess.Popen] = []
+    processes: list[subprocess.Popen] = []
 
     def start(
         *options: str, goal: str = "0.5", acted: int = 5, **settings: object
     ) -> tuple[subprocess.Popen, Path]:
-        record = tmp_path / f"record{len(begun)}"
+        record = tmp_path / f"record{len(processes)}"
         command = [sys.executable, "-m", "kilolayer_robot.cli", "run", str(policy_folder)]
         command += ["--robot", "benchmarks.cart:Cart", "--goal", goal, "--set", f"record={record}"]
-        command += ["--lock", f"test-{os.getpid()}-{len(begun)}", *options]
+        command += ["--lock", f"test-{os.getpid()}-{len(processes)}", *options]
         for name, value in settings.items():
             command += ["--set", f"{name}={value}"]
         process = subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        begun.append(process)
+        processes.append(process)
         deadline = time.monotonic() + 60
         while not (record.exists() and len(received(record)) >= acted):
             assert process.poll() is None, process.communicate()
@@ -48,6 +48,6 @@ def start_loop(policy_folder, tmp_path) -> Iterator[Callable[..., tuple[subproce
         return process, record
 
     yield start
-    for process in begun:
+    for process in processes:
         process.kill()
         process.communicate()

@@ -59,7 +59,7 @@ def test_an_environment_with_goals() -> None:
     assert summary.steps > sum(summary.safe.values())
 
 
-def test_an_environment_without_goals_takes_one_from_the_loop() -> None:
+def test_environment_without_goals_uses_the_loops_goal() -> None:
     env = Point(goals=False)
     with pytest.raises(UserError, match="with achieved="):
         GymnasiumRobot(env)
@@ -69,7 +69,7 @@ def test_an_environment_without_goals_takes_one_from_the_loop() -> None:
     assert env.place == pytest.approx(3.0, abs=0.1)
 
 
-def test_a_registered_environment_by_its_name() -> None:
+def test_registered_environment_opens_by_name() -> None:
     robot = GymnasiumRobot("Pendulum-v1", achieved=[0, 1])
     np.testing.assert_array_equal(robot.safe_action(), [0.0])
     before = robot.observe()
@@ -82,7 +82,7 @@ def test_a_registered_environment_by_its_name() -> None:
     ("env", "words"),
     [("Nowhere-v0", "env = 'Nowhere-v0' is not allowed"), ("CartPole-v1", "a bounded Box")],
 )
-def test_an_environment_that_does_not_fit(env, words) -> None:
+def test_unsupported_environment_is_refused(env, words) -> None:
     with pytest.raises(UserError, match=words):
         GymnasiumRobot(env, achieved=[0])
 
@@ -132,7 +132,7 @@ def test_a_robot_of_lerobot() -> None:
     assert not arm.is_connected
 
 
-def test_its_safe_action_is_to_stay() -> None:
+def test_lerobot_safe_action_is_to_stay() -> None:
     arm = MockArm()
     robot = LeRobotRobot(arm, JOINTS, lambda seen: np.array([seen["elbow.pos"]]), RANGES)
     robot.act(robot.safe_action())
@@ -141,7 +141,7 @@ def test_its_safe_action_is_to_stay() -> None:
     )
 
 
-def test_it_comes_to_its_goal_in_the_loop() -> None:
+def test_lerobot_arm_reaches_its_goal_in_the_loop() -> None:
     arm = MockArm()
     robot = LeRobotRobot(arm, JOINTS, JOINTS, RANGES)
     card = Card.plain(observation=2, goal=2, action=3, radius=1.0)
@@ -155,7 +155,7 @@ def test_it_comes_to_its_goal_in_the_loop() -> None:
     assert [arm.state[name] for name in JOINTS] == pytest.approx([40.0, 30.0], abs=1.0)
 
 
-def test_what_the_robot_lacks_is_named() -> None:
+def test_missing_lerobot_features_are_named() -> None:
     with pytest.raises(UserError, match=r"no observation 'wrist\.pos': it has shoulder\.pos"):
         LeRobotRobot(MockArm(), ["wrist.pos"], JOINTS, RANGES)
     with pytest.raises(UserError, match=r"no action 'wrist\.pos'"):

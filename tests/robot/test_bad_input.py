@@ -45,10 +45,10 @@ def run(folder: Path, record: Path, *options: object) -> list[object]:
     return ["run", folder, *robot, *lock, "--seconds", "0.2", *options]
 
 
-def test_a_card_of_another_version(folder, tmp_path, capsys) -> None:
+def test_card_of_another_version_is_refused(folder, tmp_path, capsys) -> None:
     change_card(folder, version=7)
-    told = sentence(capsys, *run(folder, tmp_path / "record"))
-    assert "has version 7 and this kilolayer-robot reads version 1" in told
+    message = sentence(capsys, *run(folder, tmp_path / "record"))
+    assert "has version 7 and this kilolayer-robot reads version 1" in message
     assert not (tmp_path / "record").exists()
 
 
@@ -67,19 +67,19 @@ def test_a_card_of_another_version(folder, tmp_path, capsys) -> None:
         ({"colour": "red"}, "is damaged or incomplete"),
     ],
 )
-def test_a_card_that_is_none(fields, words, folder, tmp_path, capsys) -> None:
+def test_invalid_cards_are_refused(fields, words, folder, tmp_path, capsys) -> None:
     change_card(folder, **fields)
     assert words in sentence(capsys, *run(folder, tmp_path / "record"))
 
 
-def test_a_card_that_is_not_json_or_not_there(folder, tmp_path, capsys) -> None:
+def test_missing_or_damaged_card_is_refused(folder, tmp_path, capsys) -> None:
     (folder / "card.json").write_bytes(b"\xff\xfe")
     assert "is not JSON" in sentence(capsys, "show", folder)
     (folder / "card.json").unlink()
     assert "is not a policy folder" in sentence(capsys, "show", folder)
 
 
-def test_a_truncated_graph(folder, tmp_path, capsys) -> None:
+def test_truncated_graph_is_refused(folder, tmp_path, capsys) -> None:
     model = folder / "policy.onnx"
     model.write_bytes(model.read_bytes()[:-40])
     assert "is truncated or damaged" in sentence(capsys, *run(folder, tmp_path / "record"))
@@ -90,7 +90,7 @@ def test_a_truncated_graph(folder, tmp_path, capsys) -> None:
     assert "policy.onnx cannot be read" in sentence(capsys, "show", folder)
 
 
-def test_a_graph_of_another_shape(folder, capsys) -> None:
+def test_graph_of_another_shape_is_refused(folder, capsys) -> None:
     place = {"name": "place", "unit": "m"}
     change_card(folder, observation=[place] * 3)
     assert "takes observation of 2, goal of 1 numbers and its card says" in sentence(
@@ -125,28 +125,30 @@ def test_a_graph_of_another_shape(folder, capsys) -> None:
         (["--priority", "100"], "priority = 100 is not allowed"),
     ],
 )
-def test_options(options, words, policy_folder, tmp_path, capsys) -> None:
+def test_invalid_options_are_refused(options, words, policy_folder, tmp_path, capsys) -> None:
     assert words in sentence(capsys, *run(policy_folder, tmp_path / "record", *options))
     record = tmp_path / "record"
     assert not record.exists() or record.read_bytes() == b""
 
 
-def test_a_robot_that_names_no_goal(policy_folder, tmp_path, capsys) -> None:
+def test_robot_without_a_goal_needs_the_option(policy_folder, tmp_path, capsys) -> None:
     arguments = list(run(policy_folder, tmp_path / "record"))
     del arguments[arguments.index("--goal") : arguments.index("--goal") + 2]
     assert "gives no goal in its observations: set one with --goal" in sentence(capsys, *arguments)
 
 
-def test_a_second_loop_in_another_process(start_loop, policy_folder, tmp_path, capsys) -> None:
+def test_second_loop_in_another_process_is_refused(
+    start_loop, policy_folder, tmp_path, capsys
+) -> None:
     name = f"the-arm-{os.getpid()}"
     start_loop("--lock", name)
-    told = sentence(capsys, *run(policy_folder, tmp_path / "other", "--lock", name))
-    assert f"another loop drives the robot {name} (process " in told
+    message = sentence(capsys, *run(policy_folder, tmp_path / "other", "--lock", name))
+    assert f"another loop drives the robot {name} (process " in message
     # Its robot was not even opened.
     assert not (tmp_path / "other").exists()
 
 
-def test_a_robot_that_fails_on_the_way_is_one_sentence_and_code_1(tmp_path, policy_folder) -> None:
+def test_failing_robot_gives_one_sentence_and_code_1(tmp_path, policy_folder) -> None:
     (tmp_path / "frail.py").write_text(
         "from benchmarks.cart import Cart\n"
         "class Frail(Cart):\n"
@@ -184,7 +186,7 @@ def test_show_prints_names_units_and_bounds(policy_folder, capsys) -> None:
     assert "action      speed (m/s)  -1 to 1" in printed
 
 
-def test_the_policy_alone(policy_folder) -> None:
+def test_policy_opens_and_acts(policy_folder) -> None:
     policy = Policy.open(policy_folder)
     assert policy(np.zeros(2), np.ones(1)).shape == (1,)
     np.testing.assert_allclose(policy(np.zeros((3, 2)), np.ones((3, 1))), np.tanh(4.0), rtol=1e-5)

@@ -18,7 +18,7 @@ SAFE, GO = np.array([-0.5], np.float32), np.array([0.5], np.float32)
 
 
 class Recorder:
-    """A robot that raises on command and records what it was told."""
+    """A robot that raises on request and records the sent actions."""
 
     def __init__(self) -> None:
         self.actions: list[float] = []
@@ -54,7 +54,7 @@ def test_an_act_that_raises_ends_the_loop_with_the_safe_action() -> None:
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit])
-def test_an_exception_that_ends_programs_in_the_controller(error) -> None:
+def test_program_ending_exception_in_the_controller_ends_the_loop_safely(error) -> None:
     robot = Recorder()
 
     def controller(*_: np.ndarray) -> np.ndarray:
@@ -73,7 +73,7 @@ def test_an_exception_that_ends_programs_in_the_controller(error) -> None:
 
 
 @pytest.mark.parametrize("where", ["observe", "controller", "planner"])
-def test_an_exception_in_a_step_gives_the_safe_action_and_goes_on(where) -> None:
+def test_exception_in_a_step_gives_the_safe_action(where) -> None:
     robot = Recorder()
 
     def fail(*_: object) -> np.ndarray:
@@ -131,7 +131,7 @@ def test_a_late_observation_gives_the_safe_action() -> None:
     ]
 
 
-def test_the_last_good_observation_is_used_for_a_while() -> None:
+def test_last_good_observation_is_used_until_its_limit() -> None:
     blind = Sensed(np.full(1, np.nan), np.zeros(1))
     robot = Seeing(good(), good(), blind)
     loop = loop_of(robot, handling=Handling(bad_observation="last"))
@@ -147,7 +147,7 @@ def test_the_last_good_observation_is_used_for_a_while() -> None:
     assert loop.log.tally.flaws["bad observation"] == 3
 
 
-def test_without_an_earlier_observation_there_is_none_to_use() -> None:
+def test_safe_action_without_an_earlier_observation() -> None:
     loop = loop_of(
         Seeing(Sensed(np.zeros(7), np.zeros(1))), handling=Handling(bad_observation="last")
     )
@@ -172,19 +172,19 @@ def test_a_second_loop_on_the_same_robot_is_refused() -> None:
     assert loop_of(Recorder(), lock=name).run(0.05).ended_safely
 
 
-def test_stop_from_another_thread() -> None:
+def test_stop_from_another_thread_ends_the_loop() -> None:
     robot = Recorder()
     loop = loop_of(robot, lambda *_: loop.stop() or GO)
     assert loop.run(None).stopped_by == "stop"
     assert robot.actions[-1] == SAFE
 
 
-def test_a_goal_of_the_wrong_dimension() -> None:
+def test_goal_of_the_wrong_dimension_is_refused() -> None:
     with pytest.raises(UserError, match=r"goal = \[1.0, 2.0\] is not allowed: policy takes 1"):
         loop_of(Recorder(), goal=[1.0, 2.0])
 
 
-def test_a_robot_without_a_method() -> None:
+def test_robot_without_a_method_is_refused() -> None:
     class Half:
         def observe(self) -> Sensed:
             return good()

@@ -1,4 +1,4 @@
-"""Memory, disk, garbage, priority: nothing grows, and what the system refuses is told."""
+"""Memory, disk, garbage, priority: nothing grows, and refusals of the system are noted."""
 
 import gc
 import json
@@ -62,7 +62,7 @@ def test_memory_does_not_grow_with_time(tmp_path) -> None:
     assert (log.tally.steps, log.tally.late.count) == (8000, 8000)
 
 
-def test_a_disk_that_is_too_slow_loses_records_and_says_so(tmp_path) -> None:
+def test_slow_disk_loses_records_and_counts_them(tmp_path) -> None:
     log = ControlLog(tmp_path / "log.jsonl")  # whose writer was not started
     record_steps(log, 0, MAX_WAITING)
     assert len(log._lines) <= MAX_WAITING
@@ -82,7 +82,7 @@ def test_a_full_disk_does_not_stop_the_loop() -> None:
     assert summary.steps == 20
 
 
-def test_the_file_is_begun_again_when_it_is_large(tmp_path) -> None:
+def test_large_log_is_rotated(tmp_path) -> None:
     log = ControlLog(tmp_path / "log.jsonl", largest_file=20_000)
     log.open()
     for first in range(0, 1000, 50):
@@ -100,7 +100,7 @@ class Cycle:
         self.me = self
 
 
-def test_garbage_is_collected_in_idle_time_alone(monkeypatch) -> None:
+def test_garbage_is_collected_only_in_idle_time(monkeypatch) -> None:
     with controlled_gc() as collector:
         assert not gc.isenabled()
         assert gc.get_freeze_count() > 0
@@ -117,7 +117,7 @@ def test_garbage_is_collected_in_idle_time_alone(monkeypatch) -> None:
     assert gc.isenabled()
 
 
-def test_a_collection_that_takes_longer_than_the_idle_time_waits() -> None:
+def test_long_collection_waits_for_idle_time() -> None:
     collector = IdleCollector()
     now = time.monotonic()
     collector._took, collector._last = {0: 0.02, 2: 0.02}, {0: now - 5, 2: now - 5}
@@ -129,8 +129,8 @@ def test_a_collection_that_takes_longer_than_the_idle_time_waits() -> None:
     assert collector.longest > 0
 
 
-def test_priority_is_taken_or_its_refusal_told() -> None:
-    """Whichever this machine does, in a process of its own thread."""
+def test_priority_is_set_or_its_refusal_noted() -> None:
+    """Set or refused, depending on this machine."""
     policy, cores = os.sched_getscheduler(0), os.sched_getaffinity(0)
     try:
         refused = Realtime(priority=5, cpu=min(cores)).apply()
@@ -147,6 +147,6 @@ def test_priority_is_taken_or_its_refusal_told() -> None:
 
 
 @pytest.mark.parametrize(("field", "value"), [("priority", 99), ("priority", -1), ("cpu", 9999)])
-def test_a_priority_or_core_that_there_is_not(field, value) -> None:
+def test_invalid_priority_or_core_is_refused(field, value) -> None:
     with pytest.raises(UserError, match=f"{field} = {value} is not allowed"):
         Realtime(**{field: value})

@@ -1,4 +1,4 @@
-"""A robot behind a network that delays and loses messages, in a process of its own."""
+"""A robot behind a network that delays and loses messages, in a separate process."""
 
 import subprocess
 import sys
@@ -45,7 +45,7 @@ def transposed_jacobian(observation: np.ndarray, goal: np.ndarray) -> np.ndarray
     return np.clip(40 * turned @ pull - 0.15 * speeds, -1, 1)
 
 
-def test_the_arm_comes_to_its_goal(simulation) -> None:
+def test_socket_robot_reaches_its_goal(simulation) -> None:
     robot = SocketRobot(port=simulation[1])
     card = Card.plain(observation=4, goal=3, action=2, radius=0.03)
     goal = [0.05, 0.15, 0.01]
@@ -57,7 +57,7 @@ def test_the_arm_comes_to_its_goal(simulation) -> None:
     robot.close()
 
 
-def test_a_robot_that_falls_silent_gets_safe_actions(simulation) -> None:
+def test_silent_robot_gets_safe_actions(simulation) -> None:
     process, port = simulation
     robot = SocketRobot(port=port)
     card = Card.plain(observation=4, goal=3, action=2)
@@ -75,7 +75,7 @@ def test_a_robot_that_falls_silent_gets_safe_actions(simulation) -> None:
         SocketRobot(port=port, patience=0.1)
 
 
-def test_a_port_in_use(simulation) -> None:
+def test_used_port_is_reported(simulation) -> None:
     command = [sys.executable, "-m", "examples.socket_simulation", "--port", str(simulation[1])]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode != 0
@@ -83,7 +83,7 @@ def test_a_port_in_use(simulation) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_the_channel_loses_and_delays() -> None:
+def test_channel_loses_and_delays_messages() -> None:
     channel = Channel(0.02, 0.25, np.random.default_rng(0))
     for number in range(1000):
         channel.put(number, now=0.001 * number)

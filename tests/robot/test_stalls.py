@@ -31,7 +31,7 @@ class Clock:
 
 
 class Robot:
-    """Remembers what it was told and when."""
+    """Records the sent actions and their times."""
 
     def __init__(self) -> None:
         self.actions: list[tuple[float, np.ndarray]] = []
@@ -134,14 +134,14 @@ def test_after_closing_nothing_is_sent(gate, robot) -> None:
         (None, "clip", (None, False), SAFE),
     ],
 )
-def test_what_is_no_action_is_not_passed_on(action, handling, outcome, sent, robot, clock) -> None:
+def test_invalid_actions_are_not_sent(action, handling, outcome, sent, robot, clock) -> None:
     gate = Gate(robot, CARD, clock, TIMING, handling)
     assert gate.send(gate.begin_step(), action) == outcome
     np.testing.assert_array_equal(robot.last, np.float32(sent))
 
 
 @pytest.mark.parametrize(
-    ("safe", "why"),
+    ("safe", "reason"),
     [
         (np.zeros(3), r"has shape \(3,\) and the policy's actions have \(2,\)"),
         (np.array([0.0, np.nan]), "is not finite"),
@@ -149,14 +149,14 @@ def test_what_is_no_action_is_not_passed_on(action, handling, outcome, sent, rob
         (None, "has shape"),
     ],
 )
-def test_the_safe_action_is_checked_before_the_first_step(safe, why, robot) -> None:
+def test_the_safe_action_is_checked_before_the_first_step(safe, reason, robot) -> None:
     robot.safe = safe
-    with pytest.raises(UserError, match=why):
+    with pytest.raises(UserError, match=reason):
         ControlLoop(robot, CARD, lambda *_: ACTION).run(1.0)
     assert robot.actions == []
 
 
-def test_a_safe_action_that_fails_later_gives_the_newest_good_one(gate, robot) -> None:
+def test_failing_safe_action_falls_back_to_the_newest_valid_one(gate, robot) -> None:
     gate.check_safe_action()
     robot.safe = np.array([0.125, 0.125])
     gate.send(gate.begin_step(), None)
@@ -166,7 +166,7 @@ def test_a_safe_action_that_fails_later_gives_the_newest_good_one(gate, robot) -
     assert gate.safe_failures == 1
 
 
-def test_a_stalled_controller_in_real_time(robot) -> None:
+def test_stalled_controller_triggers_the_watchdog_in_real_time(robot) -> None:
     """One step of 1.5 s at 20 Hz: safe within three periods, and its action never comes."""
     stale, calls, stalled_at = np.array([0.75, 0.75], np.float32), iter(range(10**6)), []
 
@@ -192,7 +192,7 @@ def test_a_stalled_controller_in_real_time(robot) -> None:
     np.testing.assert_array_equal(robot.last, SAFE)
 
 
-def test_an_act_that_hangs_is_told() -> None:
+def test_hanging_act_is_reported() -> None:
     """The last safe action cannot be sent then, and the summary says so."""
     hanging, release = threading.Event(), threading.Event()
 
@@ -221,6 +221,6 @@ def test_an_act_that_hangs_is_told() -> None:
 
 
 @pytest.mark.parametrize("name", ["bad_action", "bad_observation"])
-def test_a_choice_that_there_is_not(name) -> None:
+def test_invalid_handling_is_refused(name) -> None:
     with pytest.raises(UserError, match=f"{name} = 'hope' is not allowed"):
         Handling(**{name: "hope"})

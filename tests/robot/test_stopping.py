@@ -25,7 +25,7 @@ def stop(process: subprocess.Popen, number: int) -> float:
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"])
-def test_a_signal(name, start_loop) -> None:
+def test_signal_ends_the_loop_safely(name, start_loop) -> None:
     process, record = start_loop()
     time.sleep(np.random.default_rng().uniform(0, 2 * PERIOD))
     at = stop(process, getattr(signal, name))
@@ -40,7 +40,7 @@ def test_a_signal(name, start_loop) -> None:
     assert "last action safe" in printed
 
 
-def test_a_signal_while_the_robot_hangs(start_loop) -> None:
+def test_signal_while_the_robot_hangs_sends_the_safe_action(start_loop) -> None:
     """`observe` never returns: the watchdog answers at once and ends the process."""
     process, record = start_loop("--grace", "0.5", hang=20, acted=25)
     # The loop has acted 19 times at most, so the watchdog keeps the robot safe.
@@ -54,7 +54,7 @@ def test_a_signal_while_the_robot_hangs(start_loop) -> None:
     assert last.at - at < PERIOD + SLACK
 
 
-def test_a_closed_terminal(policy_folder, tmp_path) -> None:
+def test_closed_terminal_ends_the_loop_safely(policy_folder, tmp_path) -> None:
     """The kernel sends SIGHUP and writing to the terminal fails."""
     record = tmp_path / "record"
     command = ["run", str(policy_folder), "--robot", "benchmarks.cart:Cart", "--goal", "0.5"]
@@ -82,7 +82,7 @@ def test_a_closed_terminal(policy_folder, tmp_path) -> None:
     assert last.at - at < PERIOD + SLACK
 
 
-def test_the_end_of_the_time(start_loop) -> None:
+def test_time_limit_ends_the_loop_safely(start_loop) -> None:
     process, record = start_loop("--seconds", "1")
     printed, _ = process.communicate(timeout=30)
     assert process.returncode == 0
@@ -90,7 +90,7 @@ def test_the_end_of_the_time(start_loop) -> None:
     assert "stopped by time after 20 control steps" in printed
 
 
-def test_faults_are_counted_and_never_passed_on(start_loop) -> None:
+def test_faults_are_counted_and_never_sent(start_loop) -> None:
     """A fifth of the observations is bad, in four ways; the cart still comes to its goal."""
     process, record = start_loop(
         "--seconds", "3", nan=0.05, wrong_shape=0.05, late=0.05, raising=0.05
@@ -100,6 +100,6 @@ def test_faults_are_counted_and_never_passed_on(start_loop) -> None:
     actions = received(record)
     assert np.isfinite([each.action for each in actions]).all()
     assert max(abs(each.action) for each in actions) <= 1
-    for told in ("bad observation", "late observation", "first error: ConnectionError"):
-        assert told in printed
+    for line in ("bad observation", "late observation", "first error: ConnectionError"):
+        assert line in printed
     assert sum(each.safe for each in actions) > 3

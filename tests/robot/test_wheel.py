@@ -49,7 +49,7 @@ def installed(tmp_path_factory) -> Path:
     return commands
 
 
-def test_the_wheel_alone_drives_a_cart(installed, policy_folder, tmp_path) -> None:
+def test_wheel_without_kilolayer_drives_a_cart(installed, policy_folder, tmp_path) -> None:
     lacks = f"import importlib.util as u; print([m for m in {ABSENT} if u.find_spec(m)])"
     assert run(installed / "python", "-c", lacks).strip() == "[]"
     shutil.copy(cart.__file__, tmp_path / "cart.py")
@@ -64,7 +64,7 @@ def test_the_wheel_alone_drives_a_cart(installed, policy_folder, tmp_path) -> No
     assert actions[-1].safe
 
 
-def test_what_loads_with_the_loop(installed) -> None:
+def test_loop_imports_no_heavy_modules(installed) -> None:
     source = (
         "import sys, kilolayer_robot.loop, kilolayer_robot.policy;"
         "kilolayer_robot.Policy;"

@@ -1,4 +1,4 @@
-"""Checkpoints: exact, checked, and whole or absent, on a full disk too."""
+"""Checkpoints: exact, verified, and complete or absent, also on a full disk."""
 
 import os
 import re
@@ -33,7 +33,7 @@ def agent_tree(value: float = 1.5) -> dict:
 
 
 def run_script(script: str, root: Path) -> subprocess.CompletedProcess[str]:
-    """A Python program in a process of its own, with a folder as its argument."""
+    """A Python program in a separate process, with a folder as its argument."""
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script), str(root)],
         capture_output=True, text=True, timeout=120,
@@ -43,7 +43,7 @@ def run_script(script: str, root: Path) -> subprocess.CompletedProcess[str]:
 LOOP = {"buffer": jnp.arange(6.0).reshape(2, 3), "unrolls": jnp.asarray(3, jnp.int32)}
 
 
-def test_every_leaf_comes_back_bit_for_bit(tmp_path, assert_trees_equal):
+def test_checkpoint_round_trips_bit_identically(tmp_path, assert_trees_equal):
     size = checkpoint.save(tmp_path, 3, agent_tree(), LOOP)
     assert size > 100
     assert checkpoint.steps(tmp_path) == [3]
@@ -53,7 +53,7 @@ def test_every_leaf_comes_back_bit_for_bit(tmp_path, assert_trees_equal):
     assert_trees_equal(checkpoint.restore(tmp_path, 3, checkpoint.LOOP, LOOP), LOOP)
 
 
-def test_a_large_array_is_read_back_in_pieces(tmp_path, monkeypatch) -> None:
+def test_large_array_is_read_in_chunks(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(checkpoint, "PIECE", 1000)
     tree = {
         "buffer": np.arange(3000, dtype=np.float32).reshape(75, 40),  # 6 rows a piece
@@ -92,14 +92,14 @@ LITTLE_MEMORY = """
 """
 
 
-def test_a_replay_buffer_is_saved_without_a_second_one_in_memory(tmp_path) -> None:
+def test_replay_buffer_is_saved_without_a_copy(tmp_path) -> None:
     """256 MiB where half as much is left."""
     done = run_script(LITTLE_MEMORY, tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "(2, [])\n"
 
 
-def test_others_may_read_a_checkpoint_that_may_look_into_its_folder(tmp_path) -> None:
+def test_checkpoint_files_follow_the_umask(tmp_path) -> None:
     before = os.umask(0o027)
     try:
         checkpoint.save(tmp_path, 1, agent_tree(), LOOP)
@@ -133,7 +133,7 @@ AWKWARD = [
 
 
 @pytest.mark.parametrize("name", AWKWARD)
-def test_any_folder_name_serves(tmp_path, name, assert_trees_equal):
+def test_any_folder_name_is_accepted(tmp_path, name, assert_trees_equal):
     root = tmp_path / name / "run"
     # What its pattern would match.
     for other in ("star1", "whatx", "l", "a"):
@@ -149,7 +149,7 @@ def test_any_folder_name_serves(tmp_path, name, assert_trees_equal):
 
 
 @pytest.mark.parametrize("part", [checkpoint.AGENT, checkpoint.LOOP])
-def test_a_part_that_cannot_be_read_back_leaves_the_older_checkpoint(
+def test_unreadable_write_keeps_the_older_checkpoint(
     tmp_path, monkeypatch, part, assert_trees_equal
 ):
     checkpoint.save(tmp_path, 1, agent_tree(), LOOP)
@@ -167,9 +167,7 @@ def test_a_part_that_cannot_be_read_back_leaves_the_older_checkpoint(
     assert_trees_equal(checkpoint.restore(tmp_path, 1, checkpoint.LOOP, LOOP), LOOP)
 
 
-def test_what_was_written_wrongly_leaves_the_older_checkpoint_whole(
-    tmp_path, monkeypatch, assert_trees_equal
-):
+def test_wrong_write_keeps_the_older_checkpoint_intact(tmp_path, monkeypatch, assert_trees_equal):
     checkpoint.save(tmp_path, 1, agent_tree(), LOOP)
     write = checkpoint.write_tensors
 
@@ -183,7 +181,7 @@ def test_what_was_written_wrongly_leaves_the_older_checkpoint_whole(
     assert_trees_equal(checkpoint.restore(tmp_path, 1, checkpoint.LOOP, LOOP), LOOP)
 
 
-def test_saving_a_round_again_replaces_it(tmp_path, assert_trees_equal):
+def test_saving_a_round_twice_replaces_it(tmp_path, assert_trees_equal):
     for value in (1.0, 2.0):
         checkpoint.save(tmp_path, 4, agent_tree(value), LOOP)
     back = checkpoint.restore(tmp_path, 4, checkpoint.AGENT, agent_tree())
@@ -191,7 +189,7 @@ def test_saving_a_round_again_replaces_it(tmp_path, assert_trees_equal):
 
 
 @pytest.mark.parametrize("part", [checkpoint.AGENT, checkpoint.LOOP])
-def test_every_flipped_bit_and_every_lost_end_is_found_and_named(tmp_path, part) -> None:
+def test_flipped_bits_and_truncation_are_detected(tmp_path, part) -> None:
     tree = {"kernel": np.arange(3, dtype=np.float32), "count": np.int32(7)}
     checkpoint.save(tmp_path, 1, tree, tree)
     file = tmp_path / f"{1:012d}" / f"{part}.safetensors"
@@ -245,9 +243,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
-    tmp_path, damage, assert_trees_equal
-):
+def test_damaged_checkpoint_is_skipped(tmp_path, damage, assert_trees_equal):
     for step in (1, 2, 3):
         checkpoint.save(tmp_path, step, agent_tree(step), LOOP)
     damage(tmp_path / f"{3:012d}")
@@ -263,7 +259,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     assert not list(tmp_path.glob(".damaged-*"))
 
 
-def test_without_a_whole_checkpoint_there_is_none_to_go_on_from(tmp_path):
+def test_resume_needs_an_intact_checkpoint(tmp_path):
     assert checkpoint.newest_intact(tmp_path) == (None, [])
     checkpoint.save(tmp_path, 1, agent_tree(), LOOP)
     DAMAGES["every file empty"](tmp_path)
@@ -289,7 +285,7 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path, change):
         checkpoint.restore(tmp_path, 1, checkpoint.AGENT, {**agent_tree(), **change})
 
 
-def test_what_a_killed_writer_left_is_ignored_and_cleared(tmp_path, assert_trees_equal):
+def test_leftovers_of_a_killed_writer_are_removed(tmp_path, assert_trees_equal):
     checkpoint.save(tmp_path, 1, agent_tree(), LOOP)
     half = tmp_path / ".writing-2"
     half.mkdir()
@@ -303,16 +299,17 @@ def test_what_a_killed_writer_left_is_ignored_and_cleared(tmp_path, assert_trees
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"), [(ZeroDivisionError, "ZeroDivisionError"), (MemoryError, "Free some memory")]
+    ("kind", "expected"),
+    [(ZeroDivisionError, "ZeroDivisionError"), (MemoryError, "Free some memory")],
 )
-def test_an_error_without_words_still_gives_a_sentence(tmp_path, monkeypatch, kind, told):
+def test_error_without_a_message_gives_a_sentence(tmp_path, monkeypatch, kind, expected):
     def fail(*_):
         raise kind
 
     monkeypatch.setattr(checkpoint, "write_tensors", fail)
     with pytest.raises(UserError, match=r"checkpoint of round 1 .*there is none") as error:
         checkpoint.save(tmp_path, 1, agent_tree(), LOOP)
-    assert told in str(error.value)
+    assert expected in str(error.value)
 
 
 FULL_DISK = """
@@ -340,7 +337,7 @@ FULL_DISK = """
 """
 
 
-def test_a_full_disk_loses_nothing_and_names_the_last_good_checkpoint(tmp_path):
+def test_full_disk_keeps_the_last_checkpoint_and_names_it(tmp_path):
     done = run_script(FULL_DISK, tmp_path)
     assert done.returncode == 0, done.stderr
     message, after = done.stdout.strip().splitlines()

@@ -35,7 +35,7 @@ def run(cache: Path, **environment: str) -> list[str]:
     return done.stdout.split()
 
 
-def test_the_second_start_loads_what_the_first_compiled_and_computes_the_same(tmp_path):
+def test_compilation_cache_is_reused_bit_identically(tmp_path):
     first, second = run(tmp_path), run(tmp_path)
     off = run(tmp_path, JAX_ENABLE_COMPILATION_CACHE="0")
     assert first[0] == second[0] == off[0]
@@ -44,14 +44,14 @@ def test_the_second_start_loads_what_the_first_compiled_and_computes_the_same(tm
     assert list((tmp_path / "kilolayer").glob("compiled-*/*"))
 
 
-def test_a_folder_of_the_users_own_brings_no_messages_either(tmp_path):
+def test_user_cache_folder_prints_no_messages(tmp_path):
     mine = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "mine")}
     mine["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
     run(tmp_path, **mine)
     assert int(run(tmp_path, **mine)[1]) >= 1
 
 
-def test_what_the_user_has_set_stays(monkeypatch):
+def test_user_settings_are_kept(monkeypatch):
     monkeypatch.setattr(os, "environ", os.environ.copy())
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/mine")
     monkeypatch.delenv("JAX_COMPILATION_CACHE_MAX_SIZE", raising=False)
@@ -61,7 +61,7 @@ def test_what_the_user_has_set_stays(monkeypatch):
 
 
 @pytest.mark.parametrize("given", [None, "77"])
-def test_it_is_bounded(monkeypatch, tmp_path, given):
+def test_cache_size_is_bounded(monkeypatch, tmp_path, given):
     monkeypatch.setattr(os, "environ", os.environ.copy())
     for name in ("DIR", "MAX_SIZE"):
         monkeypatch.delenv(f"JAX_COMPILATION_CACHE_{name}", raising=False)

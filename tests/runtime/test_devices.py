@@ -49,7 +49,7 @@ def test_training_and_loading_are_refused(wrong_jax, tmp_path):
 
 
 @pytest.mark.parametrize("command", ["train --out run", "plan", "inspect arm_push_easy"])
-def test_the_command_line_says_so_and_ends_with_2(
+def test_command_line_refuses_wrong_jax_with_code_2(
     command, wrong_jax, monkeypatch, capsys, tmp_path
 ):
     monkeypatch.chdir(tmp_path)

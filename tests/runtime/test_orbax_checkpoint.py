@@ -35,7 +35,7 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
-def test_every_leaf_comes_back_bit_for_bit(root, assert_trees_equal) -> None:
+def test_checkpoint_round_trips_bit_identically(root, assert_trees_equal) -> None:
     assert checkpoint.newest_intact(root) == (2, [])
     assert_trees_equal(checkpoint.restore(root, 2, checkpoint.AGENT, AGENT), AGENT)
     stored = checkpoint.stored_arrays(root, 2, checkpoint.LOOP)
@@ -45,7 +45,7 @@ def test_every_leaf_comes_back_bit_for_bit(root, assert_trees_equal) -> None:
         checkpoint.restore(root, 2, checkpoint.AGENT, LOOP)
 
 
-def test_a_leaf_that_was_renamed_since_is_read(tmp_path) -> None:
+def test_renamed_leaf_is_read(tmp_path) -> None:
     """The steps since a reset were called `age`."""
     steps = jnp.arange(6).reshape(2, 3)
     write_orbax(tmp_path / f"{1:012d}", ({"age": steps}, jnp.zeros(2)), checkpoint.LOOP)
@@ -68,7 +68,7 @@ def test_every_damaged_file_is_found(root) -> None:
     assert checkpoint.newest_intact(root)[0] == 1
 
 
-def test_a_run_that_goes_on_writes_safetensors_and_drops_old_loops(root, assert_trees_equal):
+def test_resumed_run_writes_safetensors_and_removes_old_loops(root, assert_trees_equal):
     checkpoint.save(root, 3, AGENT, LOOP)
     assert not (root / f"{1:012d}" / "loop").exists()
     assert (root / f"{2:012d}" / "loop").is_dir()
@@ -78,7 +78,7 @@ def test_a_run_that_goes_on_writes_safetensors_and_drops_old_loops(root, assert_
     assert checkpoint.newest_intact(root) == (2, [])
 
 
-def test_without_orbax_one_sentence_says_how_to_get_it(root, monkeypatch) -> None:
+def test_missing_orbax_is_named(root, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "orbax.checkpoint", None)
     sentence = re.escape(
         f"cannot read the checkpoint {root / f'{2:012d}' / 'agent'}: it was written with Orbax, "

@@ -21,11 +21,11 @@ def without_slurm(monkeypatch) -> None:
         monkeypatch.delenv(f"SLURM_{name}", raising=False)
 
 
-def test_a_program_of_one_process_has_no_address() -> None:
+def test_single_process_has_no_coordinator_address() -> None:
     assert find_address(None, None, None) is None
 
 
-def test_an_address_given_by_hand() -> None:
+def test_explicit_coordinator_address() -> None:
     assert find_address("node0:4321", 2, 1) == Address("node0:4321", 2, 1)
 
 
@@ -38,7 +38,7 @@ def test_an_address_given_by_hand() -> None:
         ("gpu-[9,11],x", "gpu-9"),
     ],
 )
-def test_slurm_tasks_meet_on_the_first_node(nodes, first, monkeypatch) -> None:
+def test_slurm_coordinator_is_the_first_node(nodes, first, monkeypatch) -> None:
     for name, value in zip(SLURM, ("4", "3", nodes, "120045"), strict=True):
         monkeypatch.setenv(f"SLURM_{name}", value)
     assert find_address(None, None, None) == Address(f"{first}:20045", 4, 3)
@@ -77,7 +77,7 @@ MEET = """
 """
 
 
-def test_processes_name_what_they_disagree_on_and_then_the_one_that_dies() -> None:
+def test_processes_report_disagreement_and_a_lost_process() -> None:
     """The one that dies is the one whom the others rely on: process 0."""
     address, code = f"localhost:{free_port()}", textwrap.dedent(MEET)
     pair = [

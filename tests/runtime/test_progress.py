@@ -17,7 +17,7 @@ def display(width: int, terminal: bool) -> tuple[LiveDisplay, io.StringIO]:
 
 
 @pytest.mark.parametrize("width", [60, 80, 140])
-def test_a_narrow_terminal_cuts_neither_the_time_left_nor_the_figures(width):
+def test_narrow_terminal_keeps_time_left_and_figures(width):
     live, out = display(width, terminal=True)
     live.phase("train")
     live.advance(25, 100, **FIGURES)

@@ -1,4 +1,4 @@
-"""The run directory: events that survive kills and resumes, files that are whole or absent."""
+"""The run directory: events that survive kills and resumes, files that are complete or absent."""
 
 import errno
 import hashlib
@@ -32,7 +32,7 @@ def rounds(run: RunDirectory) -> list[tuple[str, int]]:
     return [(event["event"], event["round"]) for event in run.read_events()]
 
 
-def test_a_new_run_holds_its_config_and_manifest(run):
+def test_new_run_has_config_and_manifest(run):
     again = RunDirectory.open(run.path)
     assert again.config == run_config(depth=8)
     manifest = json.loads((run.path / "manifest.json").read_text())
@@ -46,7 +46,7 @@ def test_a_new_run_holds_its_config_and_manifest(run):
     assert again.finished
 
 
-def test_an_empty_directory_may_be_used(tmp_path):
+def test_empty_directory_is_accepted(tmp_path):
     (tmp_path / "run").mkdir()
     RunDirectory.create(tmp_path / "run", run_config(), {})
 
@@ -60,7 +60,7 @@ def test_nothing_is_ever_overwritten(run):
     assert (run.path / "config.json").read_text() == before
 
 
-def test_a_file_in_the_way_is_named(tmp_path):
+def test_existing_file_is_named(tmp_path):
     (tmp_path / "file").write_text("precious")
     with pytest.raises(UserError, match="exists already"):
         RunDirectory.create(tmp_path / "file", run_config(), {})
@@ -69,7 +69,7 @@ def test_a_file_in_the_way_is_named(tmp_path):
     assert (tmp_path / "file").read_text() == "precious"
 
 
-def test_a_directory_that_is_no_run_is_named(tmp_path):
+def test_directory_without_a_run_is_named(tmp_path):
     with pytest.raises(UserError, match=re.escape(f"{tmp_path} is not a run directory")):
         RunDirectory.open(tmp_path)
     with pytest.raises(UserError, match="is not a run directory"):
@@ -91,13 +91,13 @@ def test_events_round_trip(extras, tmp_path_factory):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_number_that_is_not_finite_is_never_written(run, value):
+def test_non_finite_number_is_never_written(run, value):
     with pytest.raises(ValueError, match="not JSON compliant"):
         run.append_event(train_event(1, metrics={"critic/loss": value}))
     assert not (run.path / "metrics.jsonl").exists()
 
 
-def test_every_prefix_of_a_killed_writers_line_is_passed_over(run):
+def test_truncated_lines_are_skipped(run):
     run.append_event(train_event(1))
     target = run.path / "metrics.jsonl"
     whole = target.read_text()
@@ -107,7 +107,7 @@ def test_every_prefix_of_a_killed_writers_line_is_passed_over(run):
         assert rounds(run) == [("train", 1)], line[:length]
 
 
-def test_an_event_after_a_torn_line_is_whole(run):
+def test_event_after_a_truncated_line_is_read(run):
     run.append_event(train_event(1))
     with (run.path / "metrics.jsonl").open("a") as file:
         file.write('{"event": "train", "rou')
@@ -116,7 +116,7 @@ def test_an_event_after_a_torn_line_is_whole(run):
     assert rounds(run) == [("train", 1), ("resume", 1), ("train", 2)]
 
 
-def test_a_resume_voids_what_came_after_its_checkpoint(run):
+def test_resume_invalidates_events_after_its_checkpoint(run):
     for round_ in (1, 2, 3, 4):
         run.append_event(train_event(round_, attempt=1))
     run.append_event({"event": "resume", "round": 2})
@@ -129,13 +129,13 @@ def test_a_resume_voids_what_came_after_its_checkpoint(run):
     assert len((run.path / "metrics.jsonl").read_text().splitlines()) == 9
 
 
-def test_a_resume_at_the_start_voids_everything(run):
+def test_resume_at_the_start_invalidates_all_events(run):
     run.append_event(train_event(1))
     run.append_event({"event": "resume", "round": 0})
     assert rounds(run) == [("resume", 0)]
 
 
-def test_episodes_are_replaced_whole(run):
+def test_episodes_are_replaced_atomically(run):
     for value in (1.0, 2.0):
         run.write_episodes("evaluation", {"goal": np.full((3, 2), value, np.float32)})
     assert [path.name for path in (run.path / "episodes").iterdir()] == ["evaluation.npz"]
@@ -144,7 +144,7 @@ def test_episodes_are_replaced_whole(run):
         assert arrays["goal"].dtype == np.float32
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     target = tmp_path / "config.json"
     write_atomically(target, "old")
 
@@ -171,13 +171,13 @@ ADVICE = {
 
 @pytest.mark.parametrize("number", ADVICE)
 @pytest.mark.parametrize("folder", [".", "a/folder/that/is/not/there"])
-def test_the_disk_guard_gives_the_advice_that_the_error_needs(tmp_path, number, folder):
+def test_disk_guard_advises_per_error(tmp_path, number, folder):
     with pytest.raises(UserError, match=ADVICE[number]):  # noqa: SIM117
         with guard_disk(tmp_path / folder / "x", kept="Kept. "):
             raise OSError(number, "told by the system")
 
 
-def test_the_disk_guard_lets_other_errors_through(tmp_path):
+def test_disk_guard_passes_other_errors(tmp_path):
     with pytest.raises(KeyError), guard_disk(tmp_path / "x"):
         raise KeyError("mine")
 
@@ -186,7 +186,7 @@ NOT_JSON = [b"", b"{", b"\xff\xfe{\x00}\x00", b"\x00" * 40, b"[" * 100_000, b"1"
 
 
 @pytest.mark.parametrize("content", NOT_JSON, ids=range(len(NOT_JSON)))
-def test_a_damaged_json_file_is_told_with_the_way_out(tmp_path, content):
+def test_damaged_json_is_reported_with_a_remedy(tmp_path, content):
     (tmp_path / "x.json").write_bytes(content)
     with pytest.raises(UserError, match=r"x.json is damaged \(.*\): write it anew\."):
         read_json(tmp_path / "x.json", "write it anew")
@@ -195,9 +195,9 @@ def test_a_damaged_json_file_is_told_with_the_way_out(tmp_path, content):
 
 
 @pytest.mark.parametrize("content", [*NOT_JSON, b"[]", b"7", b'"text"', b"null"])
-def test_a_config_that_is_none_is_told(run, content):
+def test_invalid_config_is_reported(run, content):
     (run.path / "config.json").write_bytes(content)
-    with pytest.raises(UserError, match=r"config.json (is not valid JSON|is no UTF-8|must hold)"):
+    with pytest.raises(UserError, match=r"config.json (is not valid JSON|is not UTF-8|must hold)"):
         _ = run.config
 
 
@@ -206,7 +206,7 @@ NUMBERS = ["1e999", "-1e999", "NaN", "9" * 400, "1e-400", "-" + "9" * 400, '"1"'
 
 @pytest.mark.parametrize("number", NUMBERS)
 @pytest.mark.parametrize("field", ["discount", "total_steps", "seed", "critic_learning_rate"])
-def test_a_number_that_no_setting_can_be_is_told(run, field, number):
+def test_invalid_config_number_is_reported(run, field, number):
     file = run.path / "config.json"
     text = re.sub(rf'"{field}": [^,\n]+', f'"{field}": {number}', file.read_text())
     assert text != file.read_text()
@@ -232,7 +232,7 @@ BAD_LINES = {
 
 
 @pytest.mark.parametrize("line", BAD_LINES.values(), ids=BAD_LINES)
-def test_a_damaged_line_is_passed_over_with_a_warning(run, line):
+def test_damaged_line_is_skipped_with_a_warning(run, line):
     run.append_event(train_event(1))
     with (run.path / "metrics.jsonl").open("ab") as file:
         file.write(line + b"\n")
@@ -242,7 +242,7 @@ def test_a_damaged_line_is_passed_over_with_a_warning(run, line):
 
 
 @given(content=st.binary(max_size=200))
-def test_any_bytes_may_stand_in_the_metrics(content, tmp_path_factory):
+def test_arbitrary_bytes_in_the_metrics_are_skipped(content, tmp_path_factory):
     run = RunDirectory.create(tmp_path_factory.mktemp("run"), run_config(), {})
     (run.path / "metrics.jsonl").write_bytes(content)
     assert run.read_events() == []
@@ -261,7 +261,7 @@ def test_seeds_that_train_together_have_a_directory_each(seeds):
 
 
 @pytest.mark.parametrize("content", [b"", b"[3, 4", b"[3, 4]", b"{}", b"null", b"\xff", None])
-def test_a_damaged_list_of_seeds_is_told_with_what_it_should_hold(seeds, content):
+def test_damaged_seed_list_is_reported(seeds, content):
     listed = seeds.path / "seeds.json"
     listed.unlink() if content is None else listed.write_bytes(content)
     with pytest.raises(UserError, match=r"seeds.json.*write .* into it, \[3, 4, 5\]\."):
@@ -271,26 +271,26 @@ def test_a_damaged_list_of_seeds_is_told_with_what_it_should_hold(seeds, content
 
 
 @pytest.mark.parametrize("setting", [{"seed": 9}, {"discount": 0.5}, {"batch_size": 128}])
-def test_a_config_that_was_changed_is_refused_with_the_way_out(run, seeds, setting):
+def test_changed_config_is_refused_with_a_remedy(run, seeds, setting):
     run.require_same_config()
     seeds.require_same_config()
-    for changed, told in ((run, run), (seeds.members[1], seeds)):
+    for changed, reported in ((run, run), (seeds.members[1], seeds)):
         file = changed.path / "config.json"
         file.write_text(changed.config.having(**setting).to_json())
         with pytest.raises(UserError, match=re.escape(f"{file} was changed")) as error:
-            told.require_same_config()
-        assert f"--start-from {told.path}" in str(error.value)
+            reported.require_same_config()
+        assert f"--start-from {reported.path}" in str(error.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff", None])
-def test_without_a_manifest_a_config_is_not_trusted(run, content):
+def test_config_without_a_manifest_is_refused(run, content):
     manifest = run.path / "manifest.json"
     manifest.unlink() if content is None else manifest.write_bytes(content)
     with pytest.raises(UserError, match=r"manifest.json.*--start-from"):
         run.require_same_config()
 
 
-def test_what_a_killed_creation_left_may_be_used(tmp_path):
+def test_leftovers_of_a_killed_creation_are_reused(tmp_path):
     """In every state: files are written one after the other, config.json last."""
     whole = RunDirectory.create(tmp_path / "whole", run_config(), {}, seeds=(0, 1)).path
     files = sorted(path.relative_to(whole) for path in whole.rglob("*") if path.is_file())
@@ -306,7 +306,7 @@ def test_what_a_killed_creation_left_may_be_used(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "data/x.csv", "config.json", "metrics.jsonl"])
-def test_a_directory_with_anything_else_is_not_used(tmp_path, name):
+def test_directory_with_other_files_is_refused(tmp_path, name):
     file = tmp_path / "run" / name
     file.parent.mkdir(parents=True)
     file.write_text("precious")
@@ -315,7 +315,7 @@ def test_a_directory_with_anything_else_is_not_used(tmp_path, name):
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [file]
 
 
-def test_a_run_is_held_by_one_process(tmp_path):
+def test_run_is_locked_by_one_process(tmp_path):
     with new_run_lock(tmp_path / "run"):
         for hold in (new_run_lock, run_lock):
             with (
@@ -331,7 +331,7 @@ def test_a_run_is_held_by_one_process(tmp_path):
 
 @pytest.mark.parametrize("there", ["", "a", "a/run"])
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
-def test_a_run_that_learnt_nothing_leaves_nothing(tmp_path, there, error):
+def test_untrained_run_is_removed(tmp_path, there, error):
     (tmp_path / there).mkdir(exist_ok=True, parents=True)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(error), new_run_lock(tmp_path / "a" / "run"):  # noqa: PT012
@@ -342,7 +342,7 @@ def test_a_run_that_learnt_nothing_leaves_nothing(tmp_path, there, error):
 
 
 @pytest.mark.parametrize("event", ["train", "diverged", "nonfinite"])
-def test_a_run_that_learnt_something_stays(tmp_path, event):
+def test_trained_run_is_kept(tmp_path, event):
     with pytest.raises(ValueError, match="boom"), new_run_lock(tmp_path / "run"):  # noqa: PT012
         run = RunDirectory.create(tmp_path / "run", run_config(), {})
         run.append_event({"event": event, "round": 1})
@@ -350,7 +350,7 @@ def test_a_run_that_learnt_something_stays(tmp_path, event):
     assert rounds(RunDirectory.open(tmp_path / "run")) == [(event, 1)]
 
 
-def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+def test_file_is_synced_before_it_is_renamed(tmp_path, monkeypatch):
     """After a loss of power a name would lead to an empty file."""
     done: list[tuple[str, str]] = []
     real_sync, real_replace = os.fsync, os.replace
@@ -377,7 +377,7 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["two words", "a'b", "sweep[lr=0.1]", "$HOME", "a;b", "st*r"])
-def test_a_command_that_is_suggested_can_be_copied(tmp_path, name):
+def test_suggested_command_is_shell_quoted(tmp_path, name):
     run = RunDirectory.create(tmp_path / name, run_config(), {})
     with pytest.raises(UserError) as error:
         RunDirectory.create(run.path, run_config(), {})

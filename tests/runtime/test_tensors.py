@@ -14,7 +14,7 @@ FORMAT = TensorDirectory("thing", version=3)
 TREE = {"a": jnp.arange(6.0).reshape(2, 3), "b": (jnp.int32(4), jnp.zeros((0, 2)))}
 
 
-def test_comes_back_bit_for_bit(tmp_path, assert_trees_equal) -> None:
+def test_tensor_directory_round_trips_bit_identically(tmp_path, assert_trees_equal) -> None:
     path = tmp_path / "one"
     FORMAT.write(path, TREE, {"words": ["x"]})
     assert FORMAT.exists(path)
@@ -23,13 +23,13 @@ def test_comes_back_bit_for_bit(tmp_path, assert_trees_equal) -> None:
     assert_trees_equal(FORMAT.fill(shapes, path), TREE)
 
 
-def test_never_writes_over_anything(tmp_path) -> None:
+def test_existing_files_are_never_overwritten(tmp_path) -> None:
     FORMAT.write(tmp_path / "one", TREE, {})
     with pytest.raises(UserError, match="exists already"):
         FORMAT.write(tmp_path / "one", TREE, {})
 
 
-def test_damage_another_version_and_other_shapes_are_told(tmp_path) -> None:
+def test_damage_other_versions_and_shapes_are_refused(tmp_path) -> None:
     path = tmp_path / "one"
     FORMAT.write(path, TREE, {})
     with pytest.raises(UserError, match="does not hold the arrays"):
@@ -49,7 +49,7 @@ def test_damage_another_version_and_other_shapes_are_told(tmp_path) -> None:
         FORMAT.card(path)
 
 
-def test_fingerprint_tells_every_bit_and_every_name() -> None:
+def test_fingerprint_depends_on_every_bit_and_name() -> None:
     other = {
         "a": TREE["a"].at[0, 0].set(np.nextafter(np.float32(0), np.float32(1))),
         "b": TREE["b"],

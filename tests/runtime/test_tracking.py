@@ -13,7 +13,7 @@ from kilolayer.runtime.tracking import (
 
 
 class Recorder:
-    """Remembers what it was told; fails from the given call on."""
+    """Records its calls; fails from the given call on."""
 
     def __init__(self, fail_at: int = 10**9):
         self.logged, self.closed, self.calls, self.fail_at = [], False, 0, fail_at
@@ -65,12 +65,12 @@ def test_tensorboard_files_hold_what_was_logged(tmp_path):
     }
 
 
-@pytest.mark.parametrize("wanted", [True, False])
-def test_the_config_decides_whether_tensorboard_is_written(tmp_path, wanted):
-    tracker = build_tracker(tmp_path, TrackingConfig(tensorboard=wanted), {}, None)
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_config_decides_whether_tensorboard_is_written(tmp_path, enabled):
+    tracker = build_tracker(tmp_path, TrackingConfig(tensorboard=enabled), {}, None)
     tracker.log(1, {"a": 1.0})
     tracker.close()
-    assert (tmp_path / "tensorboard").exists() is wanted
+    assert (tmp_path / "tensorboard").exists() is enabled
 
 
 def test_wandb_without_its_package_names_the_extra(tmp_path, monkeypatch):
@@ -140,7 +140,7 @@ def test_a_mistyped_mode_of_wandb_is_told(tmp_path, broken_wandb, monkeypatch, m
         build_tracker(tmp_path, WANDB, {}, None)
 
 
-def test_a_run_that_goes_on_loses_a_tracker_and_not_itself(tmp_path, broken_wandb, monkeypatch):
+def test_resumed_run_continues_without_a_failing_tracker(tmp_path, broken_wandb, monkeypatch):
     with pytest.warns(UserWarning, match=r"Weights & Biases .*: the run goes on without it"):
         build_tracker(tmp_path, WANDB, {}, 0).log(1, {"a": 1.0})
 

@@ -33,7 +33,7 @@ def model_of(package: str, path: str) -> mujoco.MjModel:
         ),
     ],
 )  # fmt: skip
-def test_body_motors_and_contacts_are_those_of_the_ant_it_stands_for(
+def test_body_actuators_and_contacts_match_gymnasiums_ant(
     ant, package, path, gear, time_step, integrator
 ):
     ours, theirs = ant().world.model, model_of(package, path)
@@ -65,7 +65,7 @@ def test_episodes_start_standing_with_the_stated_noise():
     assert np.abs(qvel.mean()) < 0.003
 
 
-def test_an_ant_that_does_nothing_lands_on_its_feet():
+def test_passive_ant_lands_on_its_feet():
     """Legs that start inside the floor would throw it into the air or onto its back."""
     task = Ant()
     physics = NativePhysics(task.world, 256, threads=1)

@@ -14,7 +14,7 @@ ENVS = 64
 
 @pytest.fixture(scope="module")
 def ball():
-    """The task, the goals told and the state after half a second of doing nothing."""
+    """The task, its goals and the state after half a second of zero controls."""
     task = make_task("ant_ball")
     goal = task.sample_goal(jax.random.key(0), ENVS, "training")
     physics = NativePhysics(task.world, ENVS, threads=1)
@@ -25,7 +25,7 @@ def ball():
     return task, np.asarray(goal), first, state
 
 
-def test_the_ball_starts_on_the_way_and_clear_of_the_ant(ball):
+def test_ball_starts_toward_the_goal_and_clear_of_the_ant(ball):
     task, goal, first, _ = ball
     offset = np.asarray(task.achieved_goal(first)) - 0.28 * goal
     assert 0.09 < np.abs(offset).max() <= 0.1
@@ -38,13 +38,13 @@ def test_the_ball_starts_on_the_way_and_clear_of_the_ant(ball):
         assert not any(ball_geom in pair and 0 not in pair for pair in touching)
 
 
-def test_a_ball_that_nobody_touches_stays(ball):
+def test_untouched_ball_stays(ball):
     task, _, first, state = ball
     moved = np.linalg.norm(task.achieved_goal(state) - task.achieved_goal(first), axis=-1)
     assert np.median(moved) < 0.01
 
 
-def test_a_ball_that_is_hit_rolls_and_comes_to_rest():
+def test_hit_ball_rolls_and_stops():
     task = make_task("ant_ball")
     physics = NativePhysics(task.world, 1, threads=1)
     goal = jnp.array([[5.0, 0.0]])
@@ -59,7 +59,7 @@ def test_a_ball_that_is_hit_rolls_and_comes_to_rest():
     assert np.asarray(task.observe(state))[0, 29] == pytest.approx(places[-1])
 
 
-def test_the_crossing_is_the_only_way_to_both_goals():
+def test_both_goals_lie_beyond_the_crossing():
     maze = make_task("ant_push").maze
     start, crossing = maze.start, np.array([8.0, 8.0])
     assert maze.goals("evaluation").tolist() == [[8, 16], [16, 8]]

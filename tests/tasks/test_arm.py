@@ -81,7 +81,7 @@ def play(physics, state, script) -> list[PhysicsState]:
     return states
 
 
-def test_frames_are_the_published_ones():
+def test_frames_match_the_published_ones():
     model = make_task("arm_push_easy").world.model
     low, high = model.jnt_range[:7].T
     data, generator = mujoco.MjData(model), np.random.default_rng(0)
@@ -99,7 +99,7 @@ def test_frames_are_the_published_ones():
         )
 
 
-def test_masses_ranges_and_servos_are_the_stated_ones():
+def test_masses_ranges_and_servos_match_the_documentation():
     model = make_task("arm_grasp").world.model
     masses = [4.97, 0.647, 3.23, 3.59, 1.23, 1.67, 0.736]
     np.testing.assert_allclose([model.body(f"link{n}").mass[0] for n in range(1, 8)], masses)
@@ -167,7 +167,7 @@ def postures(counts=(25, 41, 17)) -> tuple[np.ndarray, np.ndarray]:
     return joints, places
 
 
-def ways_to(goals: np.ndarray, places: np.ndarray) -> np.ndarray:
+def distances_to(goals: np.ndarray, places: np.ndarray) -> np.ndarray:
     """How far each place is from each goal once joint 1 has turned to it, `[goals, places]`."""
     angle = np.arctan2(goals[:, 1], goals[:, 0])
     assert (TARGETS[0, 0] < angle).all()
@@ -180,17 +180,17 @@ def goals_of(name: str, count: int = 400) -> np.ndarray:
     return np.asarray(make_task(name).sample_goal(jax.random.key(0), count, "evaluation"))
 
 
-def test_how_many_goals_of_reach_are_within_reach():
-    way = ways_to(goals_of("arm_reach"), postures()[1]).min(1)
-    assert np.mean(way < 0.1) == pytest.approx(0.76, abs=0.05)
-    assert way.max() < 0.3
+def test_share_of_reachable_goals_of_reach():
+    distance = distances_to(goals_of("arm_reach"), postures()[1]).min(1)
+    assert np.mean(distance < 0.1) == pytest.approx(0.76, abs=0.05)
+    assert distance.max() < 0.3
 
 
 def test_all_goals_of_the_easy_reach_lie_in_its_box_and_within_reach():
     goals, (low, high) = goals_of("arm_reach_easy"), make_task("arm_reach_easy").goal_box
     assert (low <= goals).all()
     assert (goals <= high).all()
-    assert ways_to(goals, postures((40, 60, 25))[1]).min(1).max() < 0.03
+    assert distances_to(goals, postures((40, 60, 25))[1]).min(1).max() < 0.03
     # As many lie near the rim of what can be reached as in its middle: they fill the box.
     assert np.ptp(goals, axis=0).min() > 0.35
 
@@ -199,7 +199,7 @@ def test_a_constant_command_brings_the_arm_to_a_goal_of_the_easy_reach():
     task, physics, state = begin("reach_easy", envs=12)
     goals = goals_of("arm_reach_easy", 12)
     joints, places = postures((40, 60, 25))
-    nearest = joints[ways_to(goals, places).argmin(1)]
+    nearest = joints[distances_to(goals, places).argmin(1)]
     nearest[:, 0] = np.arctan2(goals[:, 1], goals[:, 0])
     command = jnp.asarray(action(nearest[:, COMMANDED]))
     for _ in range(task.episode_length):
@@ -232,15 +232,15 @@ def test_four_joints_and_a_gripper_carry_the_cube_from_bin_to_bin():
 
 
 @pytest.mark.parametrize("speed", [0.5, 1.0])
-def test_a_struck_cube_slides_as_far_as_its_friction_lets_it(speed):
+def test_struck_cube_slides_as_friction_predicts(speed):
     """v^2 / (2 mu g) with friction 1, less what the rocking takes: centimetres, not metres."""
     _, physics, state = begin("push_easy", cube=(0.5, -0.3))
     moving = jnp.zeros_like(state.qvel).at[:, 9].set(speed)
     state = physics.init(state.qpos, moving)
     last = play(physics, state, [(START[COMMANDED], OPEN, 20)])[-1]
-    way = np.asarray(last.qpos - state.qpos)[0, 9:12]
-    assert way[0] == pytest.approx(speed**2 / (2 * 9.81), rel=0.3)
-    np.testing.assert_allclose(way[1:], 0, atol=2e-3)
+    distance = np.asarray(last.qpos - state.qpos)[0, 9:12]
+    assert distance[0] == pytest.approx(speed**2 / (2 * 9.81), rel=0.3)
+    np.testing.assert_allclose(distance[1:], 0, atol=2e-3)
     assert np.abs(last.qvel[0, 9:12]).max() < 1e-3
 
 
@@ -284,7 +284,7 @@ def test_a_cube_pressed_against_its_bin_stays_inside():
 
 
 @pytest.mark.parametrize("name", LENGTHS)
-def test_what_is_sensed_and_how_long_it_lasts(name):
+def test_observations_and_episode_length_of_the_arm(name):
     task, _, state = begin(name, envs=3)
     counts = {"reach": (13, 4, 3), "grasp": (23, 5, 7)}.get(name, (17, 5, 3))
     assert (len(task.observation), task.action_dim, task.goal.dim) == counts
@@ -351,7 +351,7 @@ def test_no_cube_starts_inside_a_wall(name):
         assert len(touched) == 1  # the cube and the table alone
 
 
-def test_the_grasp_to_reach_surrounds_the_cube_and_follows_it():
+def test_grasp_goal_surrounds_and_follows_the_cube():
     task, _, state = begin("grasp", envs=5)
     goal = task.sample_goal(jax.random.key(0), 5, "evaluation")
     cube = np.asarray(state.qpos[:, 9:12])
@@ -383,7 +383,7 @@ def test_a_grasp_is_reached_if_midpoint_and_gap_are_close():
     ]  # fmt: skip
 
 
-def test_behaviour_of_a_cube_by_hand():
+def test_cube_behaviour_labels_match_hand_computation():
     """Two environments: one cube is held, rises by 0.1 m and sinks again; the other lies still."""
     held = on_hand(START, (0, 0, 0.1034))
     qpos = np.zeros((3, 2, 16))
@@ -392,7 +392,7 @@ def test_behaviour_of_a_cube_by_hand():
     qpos[:, :, 9:12] = [0, 0.6, 0.03]
     qpos[1, 0, 9:12] = held
     measures = arm.cube_measures(make_task("arm_grasp").world.model, qpos)
-    way = 2 * np.linalg.norm(held - [0, 0.6, 0.03])
-    assert measures["cube_travel"] == pytest.approx(way / 2)
+    distance = 2 * np.linalg.norm(held - [0, 0.6, 0.03])
+    assert measures["cube_travel"] == pytest.approx(distance / 2)
     assert measures["cube_height"] == pytest.approx((held[2] - 0.03) / 2)
     assert measures["grasp_share"] == pytest.approx(1 / 6)

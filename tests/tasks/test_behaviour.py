@@ -1,4 +1,4 @@
-"""Measures of movement, worked by hand."""
+"""Measures of movement, computed by hand."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def test_an_ant_that_glides_and_one_that_lies_on_its_back():
     )
 
 
-def test_steps_after_a_fall_do_not_count():
+def test_steps_after_a_fall_are_excluded():
     task, qpos, alive = posed("ant", 2)
     qpos[..., 2] = 3.0
     qpos[10:, 1, 2], alive[10:, 1] = 100.0, False

@@ -43,7 +43,7 @@ def spec_of(file: str) -> mujoco.MjSpec:
 
 @pytest.mark.filterwarnings("ignore:compiler attribute")  # of a file that is not ours
 @pytest.mark.parametrize("name", BODIES)
-def test_it_moves_like_the_other(name):
+def test_body_moves_like_gymnasiums(name):
     build, file, start = BODIES[name]
     ours, theirs = build().compile(), spec_of(file).compile()
     theirs.opt.integrator = ours.opt.integrator  # some files ask for another

@@ -50,15 +50,15 @@ class Toy(gymnasium.Env):
         super().reset(seed=seed)
         self.place, self.steps = np.zeros(2), 0
         self.goal = self.np_random.uniform(20, 30, 2)
-        return self.tell(np.zeros(2)), {}
+        return self.observation_of(np.zeros(2)), {}
 
     def step(self, action):
         assert action in self.action_space
         assert self.place[0] <= 10
         self.place, self.steps = self.place + action, self.steps + 1
-        return self.tell(action), 0.0, self.place[0] > 10, False, {}
+        return self.observation_of(action), 0.0, self.place[0] > 10, False, {}
 
-    def tell(self, action):
+    def observation_of(self, action):
         observation = np.append(action, self.steps)
         return {
             "observation": observation,
@@ -79,7 +79,7 @@ class Endless(Toy):
 
     def step(self, action):
         self.place, self.steps = self.place + action, self.steps + 1
-        return self.tell(action), 0.0, False, self.steps == self.every, {}
+        return self.observation_of(action), 0.0, False, self.steps == self.every, {}
 
 
 class Dense(Toy):
@@ -124,7 +124,7 @@ def begin(envs: int, goal: float = np.nan) -> tuple:
     return task, physics, physics.init(seeds, jnp.full((envs, 2), goal))
 
 
-def test_the_task_says_what_the_environment_says() -> None:
+def test_task_matches_the_environment() -> None:
     task = make_gymnasium_task("Toy/point-v0")
     assert (task.name, task.action_dim, task.episode_length) == ("Toy/point-v0", 2, 6)
     assert (task.goal.dim, len(task.observation)) == (2, 5)
@@ -135,7 +135,7 @@ def test_the_task_says_what_the_environment_says() -> None:
 @pytest.mark.parametrize(
     ("environment", "step"), [("PointMaze_UMaze-v3", 0.01), ("AntMaze_UMaze-v5", 0.05)]
 )
-def test_a_control_step_is_what_the_clock_of_mujoco_advances(environment, step) -> None:
+def test_control_step_matches_mujocos_clock(environment, step) -> None:
     """Both state 50 frames per second, which fits neither."""
     pytest.importorskip("gymnasium_robotics")
     assert make_gymnasium_task(environment).world.control_step == pytest.approx(step)
@@ -152,19 +152,19 @@ def test_controls_span_the_action_bounds_and_observations_come_with_the_achieved
     assert not task.terminated(state).any()
 
 
-def test_goals_are_the_environments_own_unless_told() -> None:
+def test_goals_come_from_the_environment_unless_given() -> None:
     task, physics, state = begin(2)
     drawn = [np.random.Generator(np.random.PCG64(seed)).uniform(20, 30, 2) for seed in (0, 1)]
-    asked = task.sample_goal(jax.random.key(0), 2, "training")
-    np.testing.assert_allclose(task.current_goal(state, asked), drawn, rtol=1e-6)
-    told = jnp.array([[1.0, 2.0], [np.nan, np.nan]])
+    goals = task.sample_goal(jax.random.key(0), 2, "training")
+    np.testing.assert_allclose(task.current_goal(state, goals), drawn, rtol=1e-6)
+    goal = jnp.array([[1.0, 2.0], [np.nan, np.nan]])
     seeds = jnp.array([[5], [1]], jnp.uint32)
-    state = physics.reset(state, jnp.array([True, False]), seeds, told)
+    state = physics.reset(state, jnp.array([True, False]), seeds, goal)
     state = physics.step(state, jnp.zeros((2, 2)))
-    np.testing.assert_allclose(task.current_goal(state, told), [[1, 2], drawn[1]], rtol=1e-6)
+    np.testing.assert_allclose(task.current_goal(state, goal), [[1, 2], drawn[1]], rtol=1e-6)
 
 
-def test_a_reset_touches_the_masked_environments_alone() -> None:
+def test_reset_changes_only_masked_environments() -> None:
     task, physics, state = begin(3)
     state = physics.step(state, jnp.zeros((3, 2)))
     seeds = jnp.array([[7], [8], [9]], jnp.uint32)
@@ -175,7 +175,7 @@ def test_a_reset_touches_the_masked_environments_alone() -> None:
     np.testing.assert_allclose(task.observe(state)[:, -1], [2, 1, 2])
 
 
-def test_an_environment_that_ended_stands_still_until_it_is_reset() -> None:
+def test_ended_environment_is_frozen_until_reset() -> None:
     task, physics, state = begin(2)
     control = jnp.array([[1.0, 0.0], [-1.0, 0.0]])
     for _ in range(5):  # the first passes x = 10 at its third step
@@ -184,7 +184,7 @@ def test_an_environment_that_ended_stands_still_until_it_is_reset() -> None:
     np.testing.assert_allclose(task.achieved_goal(state), [[12, 0], [0, 0]])
 
 
-def test_a_state_that_its_environment_has_left_truncates_its_episode() -> None:
+def test_state_unknown_to_the_environment_truncates_the_episode() -> None:
     task, physics, state = begin(2)
     later = physics.step(state, jnp.zeros((2, 2)))
     # As in a process that resumes a run: its environments have begun no episode.
@@ -223,7 +223,7 @@ def terminated_after(state: TrainState, trainer: Trainer, unrolls: int) -> tuple
 
 
 @pytest.mark.parametrize(("environment", "some"), [("Toy/point-v0", True), ("Toy/cut-v0", False)])
-def test_a_truncated_episode_is_not_learnt_from_as_one_that_terminated(environment, some) -> None:
+def test_truncation_is_not_learned_as_termination(environment, some) -> None:
     trainer = learner(environment)
     state, terminated = terminated_after(trainer.init(), trainer, unrolls=2)
     assert terminated.any() == some
@@ -231,7 +231,7 @@ def test_a_truncated_episode_is_not_learnt_from_as_one_that_terminated(environme
     assert (episode_step == ring.CUT_OFF).any() != some
 
 
-def test_an_episode_that_a_resumed_run_breaks_off_has_not_terminated() -> None:
+def test_resume_truncates_but_does_not_terminate() -> None:
     trainer, resumed = learner("Toy/open-v0"), learner("Toy/open-v0")
     state, terminated = terminated_after(trainer.init(), trainer, unrolls=1)
     assert not terminated.any()
@@ -241,7 +241,7 @@ def test_an_episode_that_a_resumed_run_breaks_off_has_not_terminated() -> None:
     assert (episode_step == ring.CUT_OFF).sum() == 4  # once in each world
 
 
-def test_a_jitted_unroll_repeats_itself_and_restarts_who_ended() -> None:
+def test_jitted_unroll_is_repeatable_and_resets_ended_environments() -> None:
     task = make_gymnasium_task("Toy/point-v0")
     physics = build_physics(task.world, 2)
 
@@ -275,14 +275,14 @@ def test_the_probe_finds_the_radius_of_a_sparse_reward(radius) -> None:
     assert probe_radius(lambda distance: -float(distance > radius)) == pytest.approx(radius)
 
 
-def test_a_reward_without_a_radius_has_none() -> None:
+def test_dense_reward_has_no_radius() -> None:
     assert probe_radius(lambda distance: -distance) is None
     assert probe_radius(lambda distance: float(np.exp(-distance))) is None
     assert probe_radius(lambda distance: 0.0) is None
 
 
 @pytest.mark.parametrize("name", ["Toy/dense-v0", "Toy/without-reward-v0", "Toy/point-v0"])
-def test_a_radius_given_is_taken(name) -> None:
+def test_given_radius_is_used(name) -> None:
     task = task_of(TaskChoice(gym=name, goal_radius=1.5))
     assert (task.goal.radius, task.goal.easy_radius) == (1.5, 3.0)
 
@@ -304,18 +304,18 @@ def test_a_radius_given_is_taken(name) -> None:
         ("Toy/without-reward-v0", "its compute_reward fails.*--goal-radius"),
     ],
 )
-def test_what_cannot_be_trained_in_is_told_in_a_sentence(name, message) -> None:
+def test_unsupported_environments_are_refused(name, message) -> None:
     with pytest.raises(UserError, match=message) as error:
         task_of(TaskChoice(gym=name))
     assert "\n" not in str(error.value)
 
 
-def test_a_radius_for_a_task_that_has_one_is_refused() -> None:
+def test_radius_for_a_task_with_a_fixed_radius_is_refused() -> None:
     with pytest.raises(UserError, match=r"goal_radius = 1.0.*point_u_maze has a fixed radius"):
         task_of(TaskChoice(goal_radius=1.0))
 
 
-def test_an_environment_that_fails_to_be_made(monkeypatch) -> None:
+def test_environment_that_raises_on_creation_is_refused(monkeypatch) -> None:
     with pytest.raises(UserError, match=r"cannot be made \(TypeError: .*--gym"):
         make_gymnasium_task("Toy/point-v0", colour="red")
     monkeypatch.setitem(__import__("sys").modules, "gymnasium", None)

@@ -23,7 +23,8 @@ from kilolayer.types import Array, UserError
 
 @dataclass(frozen=True)
 class Line(Task):
-    """A point in a room: world 0 is told to be at 0, world 1 at 1, and so on; all start at 3, 3.
+    """A point in a room: the goal of world 0 is 0, of world 1 it is 1, and so on; all start at 3,
+    3.
 
     ends: the last coordinate beyond which an episode ends. bad: environments that sense a NaN.
     """
@@ -60,7 +61,7 @@ class Line(Task):
         return state.qpos[:, 1] > self.ends
 
 
-def test_ranges_of_what_random_actions_do():
+def test_inspection_ranges_under_random_actions():
     """The walls' faces are at 0.6 and 5.4 for a point of radius 0.1."""
     found = inspect_task(Line(), SilentDisplay())
     assert (found.envs, found.steps, found.diverged) == (128, 50, 0)
@@ -74,7 +75,7 @@ def test_ranges_of_what_random_actions_do():
     assert found.steps_per_second > 0
 
 
-def test_success_is_the_share_that_was_ever_within_the_radius():
+def test_success_is_the_share_ever_within_the_radius():
     # World 3 starts at its goal; environments 0 and 6 upwards cannot come within 0.1 through the
     # walls.
     found = inspect_task(Line(radius=0.1), SilentDisplay())
@@ -83,7 +84,7 @@ def test_success_is_the_share_that_was_ever_within_the_radius():
     assert inspect_task(Line(radius=1e-6), SilentDisplay()).success <= 1 / 128
 
 
-def test_what_comes_after_an_early_end_does_not_count():
+def test_steps_after_termination_do_not_count():
     found = inspect_task(Line(ends=3.2), SilentDisplay())
     assert 0.2 < found.ended_early < 0.9
     assert found.observation[1, 0] <= 3.2
@@ -94,7 +95,7 @@ def test_what_comes_after_an_early_end_does_not_count():
     np.testing.assert_allclose(at_once.observation[:, 0], [2.94, 3.06], atol=2e-3)
 
 
-def test_environments_that_diverge_are_counted_and_left_out():
+def test_diverged_environments_are_counted_and_excluded():
     found = inspect_task(Line(bad=5), SilentDisplay())
     assert found.diverged == 5
     assert np.isfinite(found.observation).all()
@@ -116,7 +117,7 @@ def test_the_command_prints_names_units_and_a_picture(tmp_path, monkeypatch, cap
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 3
 
 
-def test_where_nothing_can_be_rendered_the_rest_is_still_shown(tmp_path, monkeypatch, capsys):
+def test_inspection_without_rendering_shows_the_rest(tmp_path, monkeypatch, capsys):
     def no_driver() -> None:
         raise ImportError("no EGL")
 
@@ -138,7 +139,7 @@ def test_where_nothing_can_be_rendered_the_rest_is_still_shown(tmp_path, monkeyp
         (["ant", "--out", "no/such/ant.png"], "out = 'no/such/ant.png' .*no such directory"),
     ],
 )
-def test_bad_input(arguments, sentence, capsys, tmp_path, monkeypatch):
+def test_invalid_input_is_refused(arguments, sentence, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:
         main(["inspect", *arguments])
@@ -148,7 +149,7 @@ def test_bad_input(arguments, sentence, capsys, tmp_path, monkeypatch):
     assert re.search(sentence, error)
 
 
-def test_inspect_knows_every_option_that_says_which_task(capsys):
+def test_inspect_accepts_every_task_option(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["inspect", "--help"])
     assert stop.value.code == 0
@@ -158,6 +159,6 @@ def test_inspect_knows_every_option_that_says_which_task(capsys):
     assert "kilolayer inspect TASK" in text
 
 
-def test_the_same_in_python():
+def test_python_api_matches_the_command():
     found = api.inspect(TaskChoice(task="point_u_maze"), progress=False)
     assert found.task.name == "point_u_maze"

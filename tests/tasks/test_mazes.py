@@ -18,7 +18,7 @@ def cells(positions: np.ndarray, size: float) -> set[tuple[int, int]]:
     return {tuple(cell) for cell in np.rint(np.asarray(positions) / size).astype(int).tolist()}
 
 
-def test_path_lengths_of_u_by_hand():
+def test_path_lengths_of_u_match_hand_computation():
     #   #####
     #   #rgg#   0 1 2
     #   ###g#       3
@@ -29,7 +29,7 @@ def test_path_lengths_of_u_by_hand():
     np.testing.assert_array_equal(lengths_from_start(Maze("u", 4.0)), expected)
 
 
-def test_path_lengths_of_u4_by_hand():
+def test_path_lengths_of_u4_match_hand_computation():
     #   #####
     #   #ggg#   1 2 3
     #   #r#g#   0 # 4
@@ -43,7 +43,7 @@ def test_path_lengths_of_u4_by_hand():
     np.testing.assert_array_equal(lengths_from_start(Maze("u4", 4.0)), expected)
 
 
-def test_the_path_to_a_position_is_that_to_its_cell():
+def test_path_length_to_a_position_is_that_to_its_cell():
     maze = Maze("u", 4.0)
     positions = np.array([[4.0, 4.0], [5.9, 4.0], [12.0, 5.5], [0.0, 0.0], [400.0, 4.0]])
     lengths = maze.path_lengths_between(maze.start, positions)
@@ -51,7 +51,7 @@ def test_the_path_to_a_position_is_that_to_its_cell():
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_path_is_as_long_there_as_back(layout):
+def test_path_lengths_are_symmetric(layout):
     lengths = Maze(layout, 1.0).path_lengths
     np.testing.assert_array_equal(lengths, lengths.transpose(2, 3, 0, 1))
     assert Maze("u", 4.0).path_lengths_between([12, 4], [4, 12]) == 4
@@ -59,7 +59,7 @@ def test_a_path_is_as_long_there_as_back(layout):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("split", ["training", "evaluation"])
-def test_every_goal_cell_is_free_and_within_reach(layout, split):
+def test_every_goal_cell_is_free_and_reachable(layout, split):
     maze = Maze(layout, 2.0)
     goals = maze.goals(split)
     assert len(goals) > 0
@@ -128,7 +128,7 @@ def test_goals_are_drawn_uniformly_from_the_cells_of_the_split(split):
     assert 0.95 < np.abs(offsets).max() <= 1.0
 
 
-def test_without_noise_goals_are_the_centres():
+def test_goals_without_noise_are_cell_centres():
     maze = Maze("u4", 4.0)
     goals = np.asarray(maze.sample_goal(jax.random.key(0), 50, "evaluation", 0.0))
     np.testing.assert_array_equal(goals % 4.0, np.zeros((50, 2)))

@@ -36,7 +36,7 @@ def starts_and_goals(task, split):
     return np.asarray(qpos)[:, :2], np.asarray(goal)
 
 
-def test_starts_and_goals_of_the_tasks_are_ogbenchs_plus_the_shift(pair):
+def test_starts_and_goals_match_ogbench_after_the_shift(pair):
     ours, theirs = pair
     places = [[info["init_xy"], info["goal_xy"]] for info in theirs.task_infos]
     np.testing.assert_array_equal(ours.maze.tasks, np.array(places) + SHIFT)
@@ -44,7 +44,7 @@ def test_starts_and_goals_of_the_tasks_are_ogbenchs_plus_the_shift(pair):
     np.testing.assert_array_equal(Maze(ours.layout, 1.0).tasks, ours.maze.tasks / 4)
 
 
-def test_a_place_is_free_here_if_it_is_there(pair):
+def test_free_cells_match_ogbench(pair):
     ours, theirs = pair
     np.testing.assert_array_equal(ours.maze.walls, theirs.maze_map.T == 1)
     np.testing.assert_array_equal(
@@ -123,7 +123,7 @@ def test_evaluation_draws_ogbenchs_tasks_uniformly(layout):
 @pytest.mark.parametrize(
     "name", [f"{body}_{layout}_maze" for body in ("ant", "point") for layout in LAYOUTS]
 )
-def test_training_leads_from_any_free_cell_to_any_other(name):
+def test_training_starts_and_goals_cover_all_free_cells(name):
     task = make_task(name)
     maze = task.maze
     for places in starts_and_goals(task, "training"):
@@ -150,7 +150,7 @@ def test_no_ant_starts_in_a_wall(split):
         assert not (touching == int(mujoco.mjtGeom.mjGEOM_BOX)).any()
 
 
-def test_a_goal_of_no_task_is_reached_for_from_the_start_of_any():
+def test_other_goals_start_from_any_tasks_start():
     task = make_task("ant_medium_maze")
     goal = jnp.tile(jnp.array([8.0, 4.0]), (ENVS, 1))  # row 2, column 1
     starts = np.asarray(task.reset(jax.random.key(0), goal, "evaluation")[0])[:, :2]
@@ -159,7 +159,7 @@ def test_a_goal_of_no_task_is_reached_for_from_the_start_of_any():
     assert counts.min() > 0.8 * ENVS / 5
 
 
-def test_the_success_of_every_task_is_told():
+def test_success_of_every_task_is_reported():
     task = make_task("point_large_maze")
     begin, end = task.maze.tasks[:, 0], task.maze.tasks[:, 1]
     achieved = np.stack([begin, np.where(np.arange(5)[:, None] % 2 == 0, end, begin)])
@@ -168,8 +168,8 @@ def test_the_success_of_every_task_is_told():
     parts = begin, goal, achieved, alive, achieved, ~alive
     episodes = Episodes(*map(jnp.asarray, parts))
     scores = episode_metrics(task, episodes)
-    told = {name: scores[f"success_by_task/{name}"] for name in range(1, 6)}
-    assert told == {1: 1.0, 2: 0.0, 3: 1.0, 4: 0.0, 5: 1.0}
+    success = {name: scores[f"success_by_task/{name}"] for name in range(1, 6)}
+    assert success == {1: 1.0, 2: 0.0, 3: 1.0, 4: 0.0, 5: 1.0}
 
 
 def test_episodes_are_as_long_as_ogbenchs():

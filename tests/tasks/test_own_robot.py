@@ -1,4 +1,4 @@
-"""Robots of the user's own: known kinematics, names, goals, starts, and every bad input."""
+"""User robots: known kinematics, names, goals, starts, and every invalid input."""
 
 import math
 from pathlib import Path
@@ -95,7 +95,7 @@ def arm(write, text: str = ARM, **options) -> own_robot.OwnRobot:
     ("part", "length"),
     [({"goal_site": "tip"}, 0.5), ({"goal_site": None, "goal_body": "lower"}, 0)],
 )
-def test_the_goal_is_where_the_part_is(write, part, length):
+def test_achieved_goal_is_the_position_of_the_body_part(write, part, length):
     task = arm(write, **part)
     angles = np.array([[0.0, 0.0], [0.5, -1.5], [4.0, -0.3]])
     state = NativePhysics(task.world, 3, threads=1).init(jnp.asarray(angles), jnp.zeros((3, 2)))
@@ -143,7 +143,7 @@ def test_every_number_has_a_name_and_a_unit(write):
     np.testing.assert_array_equal(observed[:, rail], observed[:, sensor])
 
 
-def test_goals_are_places_that_random_motion_visited(write):
+def test_goals_are_positions_visited_by_random_motion(write):
     task, again = arm(write), arm(write)
     np.testing.assert_array_equal(task.positions, again.positions)
     assert len(np.unique(task.positions, axis=0)) == len(task.positions) == own_robot.MAX_GOALS
@@ -160,8 +160,8 @@ def test_goals_are_places_that_random_motion_visited(write):
     assert task.goal.easy_radius == 2 * task.goal.radius
 
 
-def test_goals_are_never_taken_from_an_environment_that_diverged(write, monkeypatch):
-    """World 0 breaks half-way; what it visited before, 9 m up, does not count either."""
+def test_goals_exclude_diverged_environments(write, monkeypatch):
+    """World 0 diverges half-way; its earlier positions, 9 m up, do not count either."""
     play = own_robot.random_motion
 
     def diverging(*arguments) -> Motion:
@@ -176,7 +176,7 @@ def test_goals_are_never_taken_from_an_environment_that_diverged(write, monkeypa
     np.testing.assert_allclose(positions[:, 2], 0.2, atol=1e-5)
 
 
-def test_goals_of_a_box_lie_in_it(write):
+def test_goals_lie_in_the_goal_box(write):
     """Half of this box is out of reach, which is allowed."""
     task = arm(write, goal_box="1,-0.5,0.2,2,0.5,0.2", goal_radius=0.3)
     goals = np.asarray(task.sample_goal(jax.random.key(0), 500, "evaluation"))
@@ -185,7 +185,7 @@ def test_goals_of_a_box_lie_in_it(write):
     np.testing.assert_allclose(goals.max(0), [2, 0.5, 0.2], atol=0.01)
 
 
-def test_what_travels_may_be_sent_anywhere(write):
+def test_goal_box_of_a_free_body_may_lie_anywhere(write):
     box = {"goal_site": None, "goal_body": "drone", "goal_box": "90,0,0,91,0,0"}
     assert arm(write, MENAGERIE, **box).box is not None
 
@@ -199,7 +199,7 @@ def test_what_travels_may_be_sent_anywhere(write):
          (9, -1.5)),
     ],
 )  # fmt: skip
-def test_starts_lie_about_the_home_pose_within_the_limits(write, keys, start):
+def test_starts_surround_the_home_pose_within_limits(write, keys, start):
     task = arm(write, ARM.replace("KEYS", keys))
     qpos, qvel = task.reset(jax.random.key(0), jnp.zeros((2_000, 3)), "training")
     qpos = np.asarray(qpos)
@@ -232,7 +232,7 @@ def test_actions_span_each_actuators_range(write):
     np.testing.assert_allclose(state.qpos[:, 1], [-2, -0.995, 0.01], atol=0.02)
 
 
-def test_activation_is_carried_from_step_to_step(write):
+def test_actuator_activation_persists_between_steps(write):
     """A filter of 0.5 s under full control: its force of 3 N grows as 1 - exp(-t / 0.5)."""
     task = arm(write, MENAGERIE, goal_site=None, goal_body="cart")
     physics = NativePhysics(task.world, 2, threads=1)
@@ -246,12 +246,12 @@ def test_activation_is_carried_from_step_to_step(write):
 
 
 @pytest.mark.parametrize(
-    ("time_step", "asked", "control_step"),
+    ("time_step", "requested", "control_step"),
     [("0.01", None, 0.05), ("0.03", None, 0.06), ("0.07", None, 0.07), ("0.01", 0.03, 0.03)],
 )
-def test_the_control_step_is_a_multiple_of_the_time_step(write, time_step, asked, control_step):
+def test_the_control_step_is_a_multiple_of_the_time_step(write, time_step, requested, control_step):
     text = ARM.replace('timestep="0.01"', f'timestep="{time_step}"')
-    task = arm(write, text, control_step=asked)
+    task = arm(write, text, control_step=requested)
     assert task.world.control_step == pytest.approx(control_step)
     assert isinstance(task.world.substeps, int)
 
@@ -298,7 +298,7 @@ NO_ACTUATORS = ARM.replace("<motor", "<!--<motor").replace("</actuator>", "--></
         (STUCK, {}, r"tip does not move under random controls.*--goal-box"),
     ],
 )  # fmt: skip
-def test_bad_input_is_one_sentence(write, text, options, sentence):
+def test_invalid_input_gives_one_sentence(write, text, options, sentence):
     file = "gone.xml" if text is None else write(text)
     with pytest.raises(UserError, match=sentence) as error:
         task_of(TaskChoice(**{"mjcf": file, "goal_site": "tip", **options}))
@@ -307,6 +307,6 @@ def test_bad_input_is_one_sentence(write, text, options, sentence):
 
 
 @pytest.mark.parametrize("field", ["goal_site", "goal_body", "goal_box"])
-def test_options_of_a_robot_need_a_robot(field):
+def test_robot_options_need_mjcf(field):
     with pytest.raises(UserError, match=f"{field} = 'x' is not allowed: it needs a .*--mjcf"):
         task_of(TaskChoice(task="ant", **{field: "x"}))

@@ -32,7 +32,7 @@ def test_episodes_start_at_rest_within_the_start_cell(layout):
     ("layout", "length"),
     [("u", 200), ("big", 400), ("hardest", 600), ("spiral", 1000), ("giant", 1000)],
 )
-def test_an_episode_is_long_enough_for_the_longest_way(layout, length):
+def test_episode_is_long_enough_for_the_longest_path(layout, length):
     task = make_task(f"point_{layout}_maze")
     assert task.episode_length == length
     top_speed = task.world.acceleration / task.world.drag

@@ -1,4 +1,4 @@
-"""What holds for every registered task, with its own physics."""
+"""Properties of every registered task, with its physics."""
 
 import jax
 import jax.numpy as jnp
@@ -46,15 +46,15 @@ def starts(task, seed: int = 0, split="evaluation"):
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def begun(request):
-    """A task, the goals told and the first state of its environments."""
+def started_task(request):
+    """A task, its commanded goals and the first state of its environments."""
     task = make_task(request.param)
     goal, qpos, qvel = starts(task)
     return request.param, task, goal, build_physics(task.world, ENVS).init(qpos, qvel)
 
 
-def test_shapes_and_names(begun):
-    name, task, _, state = begun
+def test_shapes_and_names(started_task):
+    name, task, _, state = started_task
     observation, action, goal = dimensions(name)
     assert task.name == name
     assert (len(task.observation), task.action_dim, task.goal.dim) == (observation, action, goal)
@@ -69,28 +69,28 @@ def test_shapes_and_names(begun):
     assert 0 < (task.goal.hard_radius or 1e-9) < task.goal.radius < task.goal.easy_radius
 
 
-def test_goals_have_the_right_shape_and_are_not_reached_at_the_start(begun):
-    name, task, _, state = begun
+def test_goals_have_the_right_shape_and_are_not_reached_at_the_start(started_task):
+    name, task, _, state = started_task
     for split in task.splits:
         goal = task.sample_goal(jax.random.key(1), ENVS, split)
         assert goal.shape == (ENVS, task.goal.dim)
         if name not in SINGLE_GOALS:
             assert len(np.unique(np.asarray(goal), axis=0)) > 1
-        told = task.current_goal(state, goal)
-        assert told.shape == goal.shape
-        assert not is_success(task, task.achieved_goal(state), told).all()
+        current = task.current_goal(state, goal)
+        assert current.shape == goal.shape
+        assert not is_success(task, task.achieved_goal(state), current).all()
     assert task.splits[0] == "evaluation"
 
 
-def test_a_goal_can_be_marked_in_a_picture(begun):
-    _, task, goal, _ = begun
+def test_goal_is_marked_in_the_picture(started_task):
+    _, task, goal, _ = started_task
     points = task.goal_points(np.asarray(goal[0]))
     assert points.ndim == 2
     assert points.shape[1] == 3
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_environments_start_apart_and_the_key_decides_where(name):
+def test_starts_differ_and_depend_on_the_key(name):
     task = make_task(name)
     first, again, other = (starts(task, seed)[1] for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
@@ -110,23 +110,23 @@ def test_goals_lie_in_the_goal_cells_of_their_split(name):
         assert cells <= {tuple(cell) for cell in centres}
 
 
-def test_stitching_trains_on_short_ways_and_evaluates_on_all():
+def test_stitching_trains_on_short_paths_and_evaluates_on_all():
     task = make_task("ant_u4_maze_stitching")
-    maze, ways = task.maze, {}
+    maze, lengths_by_split = task.maze, {}
     for split in ("training", "evaluation"):
         goal = task.sample_goal(jax.random.key(0), 2000, split)
         qpos, _ = task.reset(jax.random.key(1), goal, split)
         lengths = maze.path_lengths_between(np.asarray(qpos[:, :2]), np.asarray(goal))
-        ways[split] = np.bincount(lengths, minlength=11)
+        lengths_by_split[split] = np.bincount(lengths, minlength=11)
     # Eleven cells in a row: 10 + 9 + 8 ways of one, two and three cells, and back.
-    assert ways["training"][0] == ways["training"][4:].sum() == 0
-    assert (ways["training"][1:4] > 400).all()
-    assert ways["evaluation"][0] == 0
-    assert (ways["evaluation"][1:] > 120).all()
+    assert lengths_by_split["training"][0] == lengths_by_split["training"][4:].sum() == 0
+    assert (lengths_by_split["training"][1:4] > 400).all()
+    assert lengths_by_split["evaluation"][0] == 0
+    assert (lengths_by_split["evaluation"][1:] > 120).all()
 
 
 @pytest.mark.parametrize("name", MAZES)
-def test_mazes_tell_training_goals_from_evaluation_goals(name):
+def test_mazes_separate_training_and_evaluation_goals(name):
     assert make_task(name).splits == ("evaluation", "training")
 
 
@@ -146,12 +146,12 @@ def test_an_unknown_task_names_the_nearest():
         make_task("")
 
 
-def test_a_goal_given_by_hand():
+def test_goal_from_text_is_parsed():
     assert parse_goal(make_task("ant"), "8, -0.5") == (8.0, -0.5)
 
 
 @pytest.mark.parametrize("text", ["8", "8,0,1", "8;0", "eight,nine", "", "nan,0", "0,inf"])
-def test_a_goal_that_is_none_names_what_the_task_takes(text):
+def test_invalid_goal_names_the_tasks_coordinates(text):
     with pytest.raises(UserError) as error:
         parse_goal(make_task("ant"), text)
     assert repr(text) in str(error.value)

@@ -39,7 +39,7 @@ def assert_actions_lead_from_row_to_row(task: Task, dataset: Dataset, tolerance:
     np.testing.assert_allclose(after.qpos, dataset.qpos[within + 1], atol=tolerance)
 
 
-def test_a_point_maze_read_back_is_what_was_played(tmp_path: Path) -> None:
+def test_collected_point_maze_steps_match_the_rollout(tmp_path: Path) -> None:
     dataset = kilolayer.collect("point_u_maze", tmp_path / "d.npz", 450, progress=False)
     assert (dataset.steps, dataset.trajectories, dataset.longest) == (450, 3, 200)
     steps = read_back("point_u_maze", dataset)
@@ -54,8 +54,8 @@ def test_a_point_maze_read_back_is_what_was_played(tmp_path: Path) -> None:
     assert_actions_lead_from_row_to_row(make_task("point_u_maze"), dataset, 1e-6)
 
 
-def test_a_mujoco_task_read_back_is_what_was_played(tmp_path: Path) -> None:
-    """The arm's goal is where its end effector is, which its qpos alone does not tell."""
+def test_collected_mujoco_steps_match_the_rollout(tmp_path: Path) -> None:
+    """The arm's achieved goal is its end effector's position, which qpos does not contain."""
     dataset = kilolayer.collect("arm_reach", tmp_path / "d.npz", 150, progress=False)
     task, steps = make_task("arm_reach"), read_back("arm_reach", dataset)
     assert (steps.episode_step == dataset.episode_step).all()
@@ -67,7 +67,7 @@ def test_a_mujoco_task_read_back_is_what_was_played(tmp_path: Path) -> None:
     assert_actions_lead_from_row_to_row(task, dataset, 1e-4)
 
 
-def test_a_run_plays_with_the_noise_and_the_seed_that_are_asked_for(tiny_run: Run, tmp_path: Path):
+def test_collection_uses_the_given_noise_and_seed(tiny_run: Run, tmp_path: Path):
     def played(name: str, **options) -> bytes:
         kilolayer.collect(tiny_run, tmp_path / name, 210, progress=False, **options)
         return (tmp_path / name).read_bytes()
@@ -85,7 +85,7 @@ def test_a_run_plays_with_the_noise_and_the_seed_that_are_asked_for(tiny_run: Ru
     assert np.abs(noisy).max() <= 1
 
 
-def test_the_command_tells_the_size_and_the_checksum(tmp_path: Path, capsys) -> None:
+def test_collect_prints_size_and_checksum(tmp_path: Path, capsys) -> None:
     target = tmp_path / "d.npz"
     main(["collect", "point_u_maze", "--out", str(target), "--steps", "250", "--seed", "3"])
     printed = capsys.readouterr().out
@@ -106,7 +106,7 @@ def test_the_command_tells_the_size_and_the_checksum(tmp_path: Path, capsys) -> 
         (["ant", "--out", "d.npz", "--steps", "1"], "steps = 1 .*at least 2"),
     ],
 )
-def test_what_cannot_be_collected(options, words, tmp_path, monkeypatch, capsys) -> None:
+def test_invalid_collections_are_refused(options, words, tmp_path, monkeypatch, capsys) -> None:
     import re
 
     monkeypatch.chdir(tmp_path)

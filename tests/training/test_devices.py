@@ -130,14 +130,14 @@ def four_devices(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list, 
     return root, losses, *map(json.loads, done.stdout.splitlines())
 
 
-def test_four_devices_give_the_losses_of_one(four_devices) -> None:
+def test_four_devices_match_one_device(four_devices) -> None:
     _, one, four, width_sharded = four_devices
     np.testing.assert_allclose(four, one, rtol=1e-4)
     np.testing.assert_allclose(width_sharded, one[:2], rtol=1e-4)
     assert len({tuple(round_losses) for round_losses in one}) == 5
 
 
-def test_a_state_saved_on_one_device_passes_through_four_bit_for_bit(
+def test_checkpoint_moves_between_device_counts_bit_identically(
     four_devices, assert_trees_equal
 ) -> None:
     root, trainer = four_devices[0], build_trainer(SMALL)
@@ -145,7 +145,7 @@ def test_a_state_saved_on_one_device_passes_through_four_bit_for_bit(
     assert_trees_equal(*states)
 
 
-def test_native_environments_shared_by_four_devices_step_as_on_one(four_devices) -> None:
+def test_native_environments_on_four_devices_match_one_device(four_devices) -> None:
     root = four_devices[0]
     arrays = np.load(root / "envs.npz")
     physics = NativePhysics(make_task("reacher").world, 8, threads=1)
@@ -162,17 +162,17 @@ def test_native_environments_shared_by_four_devices_step_as_on_one(four_devices)
     ("field", "value", "nearest"),
     [("num_envs", 10, "8 or 12"), ("batch_size", 18, "16 or 20"), ("eval_envs", 3, "4")],
 )
-def test_devices_that_do_not_divide_the_environments_or_the_batch(field, value, nearest) -> None:
+def test_devices_must_divide_environments_and_batch(field, value, nearest) -> None:
     config = SMALL.having(**{field: value})
     with pytest.raises(UserError, match=f"{field} = {value} is not allowed: 4 devices.*{nearest}"):
         TrainPlan.derive(config, 100, devices=4)
 
 
-def test_a_width_that_is_cut_over_more_devices_than_there_are() -> None:
+def test_sharded_width_needs_enough_devices() -> None:
     with pytest.raises(UserError, match=r"model_devices = 2 is not allowed: it must divide the 1"):
         make_mesh(1, model_devices=2)
 
 
-def test_more_devices_than_there_are() -> None:
+def test_too_many_devices_are_refused() -> None:
     with pytest.raises(UserError, match=r"devices = 99 is not allowed: this program sees"):
         make_mesh(99)

@@ -26,7 +26,7 @@ def members(tmp_path, *success: float) -> list[Member]:
     ]
 
 
-def test_the_figures_of_a_round(tmp_path):
+def test_display_figures_of_a_round(tmp_path):
     plan = TrainPlan.derive(CONFIG, 100)
     assert (plan.prefill_unrolls, plan.evaluate_after) == (2, (5, 10))
     figures = display_figures(plan, members(tmp_path, 0.5), 4, 2.0)
@@ -36,12 +36,12 @@ def test_the_figures_of_a_round(tmp_path):
     assert display_figures(plan, members(tmp_path, 0.5), 8, 2.0)["evaluation"] == "in 8 s"
 
 
-def test_several_seeds_show_their_mean_score_and_their_speed_together(tmp_path):
+def test_display_of_several_seeds_shows_mean_score_and_total_speed(tmp_path):
     figures = display_figures(TrainPlan.derive(CONFIG, 100), members(tmp_path, 0.25, 0.75), 4, 2.0)
     assert (figures["success"], figures["steps/s"]) == (0.5, 100.0)
 
 
-def test_before_the_first_training_round_only_the_score_is_known(tmp_path):
+def test_display_shows_only_the_score_before_training(tmp_path):
     assert display_figures(TrainPlan.derive(CONFIG, 100), members(tmp_path, 0.0), 1, None) == {
         "success": 0.0
     }

@@ -50,7 +50,7 @@ DRIVEN, OTHERS = np.array([0, 2]), np.array([1, 3])
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch) -> None:
-    """MuJoCo writes its warnings to a log where it stands."""
+    """MuJoCo writes its warnings to a log in the current directory."""
     monkeypatch.chdir(tmp_path)
 
 
@@ -82,7 +82,7 @@ def config(directory: Path, gear: float = 1.0, **changes) -> RunConfig:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_an_environment_that_diverges_starts_anew_and_spares_the_others(engine, tmp_path):
+def test_only_the_diverged_environment_restarts(engine, tmp_path):
     task = task_of(config(tmp_path).task)
     physics = build_physics(task.world, 4, PhysicsConfig(physics=engine))
 
@@ -112,7 +112,7 @@ def test_an_environment_that_diverges_starts_anew_and_spares_the_others(engine, 
 
 
 @pytest.mark.parametrize("value", [np.nan, -np.inf, 1e11])
-def test_point_environments_are_no_different(value):
+def test_diverged_point_environment_restarts(value):
     task = make_task("point_u_maze")
     physics = BreakingPhysics(task.world, 1.4, value)
 
@@ -129,19 +129,19 @@ def test_point_environments_are_no_different(value):
     assert np.isfinite(np.asarray(trajectory.action)).all()
 
 
-def test_an_environment_is_sound_if_all_its_numbers_are_finite_and_of_reasonable_size():
+def test_environment_is_valid_if_finite_and_bounded():
     task = make_task("point_u_maze")
     goal = jnp.ones((6, 2)).at[5, 0].set(jnp.nan)
     qpos = jnp.ones((6, 2)).at[:4, 1].set(jnp.array([jnp.nan, jnp.inf, -1e11, 1e9]))
     field = jnp.zeros((6, 2, 2)).at[4, 1, 0].set(jnp.nan)
     engine = {"seed": jnp.full((6, 2), 2**32 - 1, jnp.uint32), "warm": jnp.zeros(6)}
     state = PhysicsState(qpos, jnp.zeros((6, 2)), {"sensor": field}, engine)
-    sound = [False, False, False, True, False, False]
-    np.testing.assert_array_equal(divergence.is_valid(task, state, goal), sound)
+    expected = [False, False, False, True, False, False]
+    np.testing.assert_array_equal(divergence.is_valid(task, state, goal), expected)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_in_an_evaluation_it_stands_still_and_its_episode_is_over(engine, tmp_path):
+def test_diverged_environment_is_frozen_in_an_evaluation(engine, tmp_path):
     task = task_of(config(tmp_path).task)
     physics = build_physics(task.world, 4, PhysicsConfig(physics=engine))
     goal = jnp.array([[0.5, 0.0, 0.2], [0.9, 0.0, 0.2], [0.9, 0.0, 0.2], [0.0, 0.0, 0.2]])
@@ -225,7 +225,7 @@ def wild(tmp_path_factory) -> Run:
         return load(start_run(start, directory / "run", SilentDisplay()).path)
 
 
-def test_a_run_goes_on_and_keeps_nothing_that_is_not_finite(wild):
+def test_run_continues_after_a_divergence_with_finite_arrays(wild):
     stored = arrays_of(wild.directory)
     for name, array in stored.items():
         assert np.isfinite(array).all(), name
@@ -243,7 +243,7 @@ def test_a_run_goes_on_and_keeps_nothing_that_is_not_finite(wild):
         assert all(np.isfinite(episodes[name]).all() for name in episodes.files)
 
 
-def test_what_diverged_is_logged_where_it_did_and_told(wild):
+def test_divergences_are_logged_and_reported(wild):
     events = diverged_events(wild.directory)
     assert events
     assert all(count >= 1 for _, count in events)
@@ -258,7 +258,7 @@ def test_what_diverged_is_logged_where_it_did_and_told(wild):
     assert all(0 <= each["evaluation/diverged"] <= 1 for each in scores)
 
 
-def test_a_run_killed_after_a_divergence_ends_as_one_that_was_not(wild, tmp_path):
+def test_run_resumes_bit_identically_after_a_divergence(wild, tmp_path):
     first = diverged_events(wild.directory)[0][0]
     saved = next(e["round"] for e in wild.events if e["event"] == "checkpoint")
     killed = Killed(max(first, saved) + 3)
@@ -273,7 +273,7 @@ def test_a_run_killed_after_a_divergence_ends_as_one_that_was_not(wild, tmp_path
         np.testing.assert_array_equal(found[name], array, err_msg=name)
 
 
-def test_too_many_stop_the_run_and_each_seed_tells_its_own(tmp_path):
+def test_too_many_divergences_stop_the_run(tmp_path):
     sentence = (
         r"task cart: environments diverged \d+ times in one unroll of 8 environments "
         r"\(\d+%, more than 10%\) after \d+ environment steps \(round \d+\): the run stops\. "
@@ -290,5 +290,5 @@ def test_too_many_stop_the_run_and_each_seed_tells_its_own(tmp_path):
 
 
 @pytest.mark.parametrize(("envs", "forgiven"), [(1, 1), (8, 1), (10, 1), (30, 3), (512, 51)])
-def test_one_environment_in_ten_is_forgiven_and_a_single_one_always(envs, forgiven):
+def test_allowed_number_of_divergences(envs, forgiven):
     assert int(divergence.max_divergences(envs)) == forgiven

@@ -1,4 +1,4 @@
-"""Evaluation: scores worked by hand, keys of its own, choice among samples."""
+"""Evaluation: scores computed by hand, separate keys, choice among samples."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from kilolayer.training.evaluate import (
 
 
 def episodes(achieved, alive, goal, start=(0, 0)) -> Episodes:
-    """Episodes of ants or points toward goals `[..., goal]`, told from one place."""
+    """Episodes of ants or points toward goals `[..., goal]`, given from one place."""
     achieved = jnp.array(achieved, float)
     goal = jnp.broadcast_to(jnp.array(goal, float), achieved.shape)
     start = jnp.broadcast_to(jnp.array(start, float), achieved.shape[1:])
@@ -25,7 +25,7 @@ def episodes(achieved, alive, goal, start=(0, 0)) -> Episodes:
     return Episodes(start, goal, achieved, jnp.array(alive), qpos, none)
 
 
-def test_scores_worked_by_hand() -> None:
+def test_scores_match_hand_computation() -> None:
     # Two environments, three steps, ant radii 0.5 and 2. The first passes its goal, the second
     # falls.
     achieved = [[[9, 0], [0, 1]], [[10, 0.3], [0, 8.5]], [[11, 0], [0, 10]]]
@@ -39,7 +39,7 @@ def test_scores_worked_by_hand() -> None:
     assert scores["survival"] == pytest.approx(0.5)
 
 
-def test_success_is_broken_down_by_path_length_in_a_maze() -> None:
+def test_success_is_reported_by_path_length_in_a_maze() -> None:
     # u maze: (1, 2) is one cell from the start, (3, 3) four.
     achieved = [[[1, 2], [1, 1]]]
     scores = episode_metrics(
@@ -49,7 +49,7 @@ def test_success_is_broken_down_by_path_length_in_a_maze() -> None:
     assert scores["success_by_path/4"] == 0.0
 
 
-def test_path_efficiency_is_the_shortest_way_over_the_way_taken() -> None:
+def test_path_efficiency_is_shortest_over_taken_path_length() -> None:
     # u maze: (1, 2) is one cell from the start. The second environment walks 0.5 + 1.5 cells until
     # there; what it does at the goal does not count. The third never arrives.
     achieved = [
@@ -66,7 +66,7 @@ def test_path_efficiency_is_the_shortest_way_over_the_way_taken() -> None:
     assert "path_efficiency" not in lost
 
 
-def test_scores_are_taken_at_the_goal_of_each_moment() -> None:
+def test_scores_use_the_current_goal_of_each_step() -> None:
     goal, alive = [[[9.0, 0.0]], [[0.1, 0.0]]], np.ones((2, 1), bool)
     moving = episodes(np.zeros((2, 1, 2)), alive, goal)
     scores = episode_metrics(make_task("ant"), moving)
@@ -92,7 +92,7 @@ class Guesser:
         return action[..., 0]
 
 
-def test_more_samples_give_better_rated_actions() -> None:
+def test_more_samples_give_actions_with_higher_energy() -> None:
     observation, goal, key = jnp.zeros((2000, 1)), jnp.zeros((2000, 1)), jax.random.key(0)
     agent: Any = Guesser()
     one = evaluation_policy(agent, None, 1)(observation, goal, key)

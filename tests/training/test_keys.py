@@ -36,7 +36,7 @@ CONFIG = run_config(
 
 
 @pytest.mark.parametrize("agent", ["crl", "sac-her", "td3-her", "ppo"])
-def test_no_two_draws_of_a_run_share_a_key(
+def test_random_keys_of_a_run_are_distinct(
     agent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Starts, goals, exploration, batches, updates, evaluations and the batch that is kept."""
@@ -49,7 +49,7 @@ def test_no_two_draws_of_a_run_share_a_key(
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_no_two_draws_of_a_start_share_a_key(name: str) -> None:
+def test_random_keys_of_a_start_are_distinct(name: str) -> None:
     task = make_task(name)
     with recorded_draws() as record:
         for seed, split in enumerate(task.splits):
@@ -60,7 +60,7 @@ def test_no_two_draws_of_a_start_share_a_key(name: str) -> None:
             record.assert_independent()
 
 
-def test_no_two_draws_of_a_policy_at_work_share_a_key() -> None:
+def test_random_keys_of_collection_are_distinct() -> None:
     task = make_task("point_u_maze")
     agent = build_agent(CONFIG, TrainPlan.derive(CONFIG, task.episode_length), task)
     state = agent.init(jax.random.key(11))

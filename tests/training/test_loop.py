@@ -1,4 +1,4 @@
-"""A whole small run: what it leaves behind, and what stops it."""
+"""A complete small run: the files that it writes, and the errors that stop it."""
 
 import dataclasses
 import json
@@ -44,7 +44,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory):
     return start_run(SMALL, tmp_path_factory.mktemp("runs") / "small", SilentDisplay())
 
 
-def test_the_run_directory_holds_everything(finished) -> None:
+def test_run_directory_is_complete(finished) -> None:
     path = finished.path
     assert finished.finished
     assert finished.config == SMALL
@@ -72,7 +72,7 @@ def rounds_with(run: RunDirectory, metric: str) -> list[int]:
     return [event["round"] for event in run.read_events() if metric in event.get("metrics", {})]
 
 
-def test_training_goals_are_played_at_the_last_evaluation_or_at_all(finished, tmp_path) -> None:
+def test_training_goals_are_evaluated_last_or_always(finished, tmp_path) -> None:
     evaluated = rounds_with(finished, "evaluation/success")
     assert len(evaluated) == 1 + SMALL.evaluation.num_evaluations
     assert rounds_with(finished, "evaluation_training_goals/success") == evaluated[-1:]
@@ -115,7 +115,7 @@ def test_the_newest_checkpoints_and_the_best_are_kept(keep, scores, kept, tmp_pa
     assert checkpoint.steps(run.checkpoints) == kept
 
 
-def test_a_run_thins_its_checkpoints(tmp_path: Path) -> None:
+def test_old_checkpoints_are_thinned(tmp_path: Path) -> None:
     config = SMALL.having(total_steps=1600, num_evaluations=5, keep_checkpoints=1)
     run = start_run(config, tmp_path / "run", SilentDisplay(), seeds=2)
     events = run.members[0].read_events()
@@ -132,7 +132,9 @@ def test_a_run_thins_its_checkpoints(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("evaluations", "checkpoints"), [(2, 6), (6, 2)])
-def test_checkpoints_are_apart_from_evaluations(tmp_path: Path, evaluations, checkpoints) -> None:
+def test_checkpoint_interval_is_independent_of_evaluations(
+    tmp_path: Path, evaluations, checkpoints
+) -> None:
     config = SMALL.having(
         total_steps=1600, num_evaluations=evaluations, num_checkpoints=checkpoints,
         keep_checkpoints=1, tensorboard=False, profile=False,
@@ -173,8 +175,8 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path: Pat
     assert first != losses(1, "c")
 
 
-def test_a_nan_of_the_agent_stops_the_run_and_is_named(tmp_path: Path) -> None:
-    """Its first update sends it beyond every float."""
+def test_nan_metric_stops_the_run_and_is_named(tmp_path: Path) -> None:
+    """The first update overflows every parameter."""
     wild = SMALL.having(critic_learning_rate=1e38, actor_learning_rate=1e38)
     with pytest.raises(UserError, match=r"agent\.\S+ is not finite after \d+ env.*checkpoint"):
         start_run(wild, tmp_path / "run", SilentDisplay())
@@ -183,7 +185,7 @@ def test_a_nan_of_the_agent_stops_the_run_and_is_named(tmp_path: Path) -> None:
     assert events[-1]["tensor"].startswith("agent.")
 
 
-def test_a_nan_in_a_parameter_is_named() -> None:
+def test_nan_parameter_is_named() -> None:
     trainer = build_trainer(SMALL)
     state = jax.jit(trainer.init)()
     assert first_nonfinite({"loss": 1.0}, state) is None
@@ -196,7 +198,7 @@ def test_a_nan_in_a_parameter_is_named() -> None:
     assert first_nonfinite({}, poisoned) == "agent.parameters.log_temperature"
 
 
-def test_a_run_directory_that_exists_is_refused(finished) -> None:
+def test_existing_run_directory_is_refused(finished) -> None:
     with pytest.raises(UserError, match=r"exists already.*--out.*--resume"):
         start_run(SMALL, finished.path, SilentDisplay())
 
@@ -205,11 +207,11 @@ GOING_ON = [((0.0, 0.0), 1), ((0.9, 1 - 1e-6), 1), ((0.0, 0.9), 2)]
 
 
 @pytest.mark.parametrize(("decays", "seeds"), GOING_ON)
-def test_a_run_goes_on_with_the_networks_of_another(decays, seeds, tmp_path) -> None:
-    """With steps too small to change a weight it ends as it began."""
+def test_run_starts_from_the_networks_of_another(decays, seeds, tmp_path) -> None:
+    """With steps too small to change a weight, the final parameters equal the initial ones."""
     first, second = (SMALL.having(average_decay=decay) for decay in decays)
     source = start_run(first.having(total_steps=400), tmp_path / "first", SilentDisplay())
-    going_on = second.having(
+    continued = second.having(
         start_from=str(source.path),
         seed=7,
         total_steps=400,
@@ -217,7 +219,7 @@ def test_a_run_goes_on_with_the_networks_of_another(decays, seeds, tmp_path) -> 
         actor_learning_rate=1e-30,
         critic_learning_rate=1e-30,
     )
-    run = start_run(going_on, tmp_path / "second", SilentDisplay(), seeds=seeds)
+    run = start_run(continued, tmp_path / "second", SilentDisplay(), seeds=seeds)
     before = load(source.path)
     for member in run.members:
         after = load(member.path)
@@ -236,28 +238,28 @@ def rate_counts(state) -> list[int]:
     return [int(part.count) for part in parts if is_schedule(part)]
 
 
-def test_learning_rates_fall_to_their_share_and_begin_again_with_a_new_run(tmp_path) -> None:
-    falling = SMALL.having(total_steps=400, final_learning_rate_share=0.1)
-    source = start_run(falling, tmp_path / "first", SilentDisplay())
+def test_learning_rate_schedule_restarts_with_a_new_run(tmp_path) -> None:
+    scheduled = SMALL.having(total_steps=400, final_learning_rate_share=0.1)
+    source = start_run(scheduled, tmp_path / "first", SilentDisplay())
     run = load(source.path)
     updates = run.plan.training_unrolls * run.plan.updates_per_unroll
     assert rate_counts(run.agent_state) == [updates, updates]
     rate = run.agent.schedule(run.agent.critic_learning_rate)
-    assert float(rate(0)) == pytest.approx(falling.agent.critic_learning_rate)
+    assert float(rate(0)) == pytest.approx(scheduled.agent.critic_learning_rate)
     assert float(rate(updates // 2)) == pytest.approx(
-        0.55 * falling.agent.critic_learning_rate, rel=0.1
+        0.55 * scheduled.agent.critic_learning_rate, rel=0.1
     )
-    assert float(rate(updates)) == pytest.approx(0.1 * falling.agent.critic_learning_rate)
-    late = falling.having(constant_share=0.5).agent.on(run.agent.bound)
+    assert float(rate(updates)) == pytest.approx(0.1 * scheduled.agent.critic_learning_rate)
+    late = scheduled.having(constant_share=0.5).agent.on(run.agent.bound)
     rate = late.schedule(1.0)
     shares = [float(rate(round(updates * done))) for done in (0, 0.5, 0.75, 1)]
     np.testing.assert_allclose(shares, [1, 1, 0.55, 0.1], rtol=0.1)
-    going_on = falling.having(start_from=str(source.path))
-    trainer = build_trainer(going_on, make_mesh(1), Seeds((0,)))
-    assert rate_counts(load_starting_point(source.path, trainer).learnt) == [0, 0]
+    continued = scheduled.having(start_from=str(source.path))
+    trainer = build_trainer(continued, make_mesh(1), Seeds((0,)))
+    assert rate_counts(load_starting_point(source.path, trainer).agent) == [0, 0]
 
 
-def test_what_cannot_be_gone_on_with_is_refused_before_a_run_is_made(finished, tmp_path) -> None:
+def test_invalid_starting_point_is_refused_before_a_run_is_made(finished, tmp_path) -> None:
     deeper = SMALL.having(depth=4, start_from=str(finished.path))
     with pytest.raises(UserError, match=r"depth = 4 is not allowed: the run to start from"):
         start_run(deeper, tmp_path / "run", SilentDisplay())

@@ -82,7 +82,9 @@ def test_goals_are_later_steps_of_the_same_trajectory() -> None:
     assert (goal - step).max() > task.episode_length
 
 
-def test_a_run_learns_without_taking_steps(unbroken: RunDirectory, config: RunConfig) -> None:
+def test_offline_run_learns_without_environment_steps(
+    unbroken: RunDirectory, config: RunConfig
+) -> None:
     events = unbroken.read_events()
     train = [event for event in events if event["event"] == "train"]
     assert [event["updates"] for event in train] == [8 * (index + 1) for index in range(20)]
@@ -101,7 +103,7 @@ def test_a_run_learns_without_taking_steps(unbroken: RunDirectory, config: RunCo
     assert manifest["dataset"]["bytes"] == Path(str(config.collection.dataset)).stat().st_size
 
 
-def test_a_checkpoint_leaves_the_dataset_where_it_is(unbroken: RunDirectory) -> None:
+def test_checkpoint_does_not_contain_the_dataset(unbroken: RunDirectory) -> None:
     newest = checkpoint.latest(unbroken.checkpoints)
     assert newest is not None
     names = checkpoint.stored_arrays(unbroken.checkpoints, newest, checkpoint.LOOP)
@@ -129,7 +131,7 @@ class Killed(SilentDisplay):
             raise InterruptedError
 
 
-def test_a_resumed_run_ends_bit_identical(unbroken, config, tmp_path, assert_trees_equal) -> None:
+def test_resumed_run_ends_bit_identically(unbroken, config, tmp_path, assert_trees_equal) -> None:
     with pytest.raises(InterruptedError):
         start_run(config, tmp_path / "killed", Killed(after=12))
     killed = RunDirectory.open(tmp_path / "killed")
@@ -145,8 +147,8 @@ def test_a_resumed_run_ends_bit_identical(unbroken, config, tmp_path, assert_tre
     assert scores[0] == scores[1]
 
 
-def test_a_dataset_that_changed_is_not_resumed_from(unbroken, config, tmp_path) -> None:
-    """The run of another config, as if its file had been written anew since."""
+def test_changed_dataset_is_refused_on_resume(unbroken, config, tmp_path) -> None:
+    """The run with another config, as if its file had been rewritten."""
     stored = dict(np.load(str(config.collection.dataset), allow_pickle=False))
     file = tmp_path / "other.npz"
     write_dataset(file, stored | {"actions": -stored["actions"]})
@@ -173,13 +175,13 @@ def test_a_dataset_that_changed_is_not_resumed_from(unbroken, config, tmp_path) 
         ({"dataset": None}, "agent = 'gcbc' is not allowed: it learns from a dataset"),
     ],
 )
-def test_what_does_not_fit_the_dataset(changes, words, config, tmp_path) -> None:
+def test_settings_that_do_not_fit_the_dataset_are_refused(changes, words, config, tmp_path) -> None:
     with pytest.raises(UserError, match=words):
         start_run(config.having(**changes), tmp_path / "run", SilentDisplay())
     assert not (tmp_path / "run").exists()
 
 
-def test_actions_of_another_size_are_named(config, tmp_path) -> None:
+def test_dataset_with_another_action_size_is_refused(config, tmp_path) -> None:
     stored = dict(np.load(str(config.collection.dataset), allow_pickle=False))
     write_dataset(tmp_path / "d.npz", stored | {"actions": stored["actions"][:, :1]})
     own = config.having(dataset=str(tmp_path / "d.npz"))
@@ -187,7 +189,7 @@ def test_actions_of_another_size_are_named(config, tmp_path) -> None:
         open_dataset(own, make_task("point_u_maze"))
 
 
-def test_gymnasium_environments_take_no_dataset(config) -> None:
+def test_gymnasium_environments_cannot_train_from_a_dataset(config) -> None:
     task = SimpleNamespace(world=GymnasiumWorld("PointMaze_UMaze-v3", 0.1))
     with pytest.raises(UserError, match="minari:NAME, or leave --gym out"):
         open_dataset(config, task)  # type: ignore[arg-type]

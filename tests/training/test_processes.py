@@ -33,7 +33,7 @@ CONFIG = run_config(
 )
 
 
-def test_two_processes_give_the_losses_of_one_until_one_is_killed(tmp_path) -> None:
+def test_two_processes_match_one_until_one_is_killed(tmp_path) -> None:
     (tmp_path / "config.json").write_text(CONFIG.to_json())
     with socket.socket() as probe:
         probe.bind(("localhost", 0))

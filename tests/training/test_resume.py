@@ -75,7 +75,7 @@ def arrays_of(directory: Path) -> dict[str, np.ndarray]:
     like = jax.eval_shape(build_trainer(run.config).init)
     step = checkpoint.latest(run.checkpoints)
     assert step is not None
-    agent = checkpoint.restore(run.checkpoints, step, checkpoint.AGENT, like.learnt)
+    agent = checkpoint.restore(run.checkpoints, step, checkpoint.AGENT, like.checkpointed)
     loop = (like.buffer, like.envs, like.key, like.unrolls)
     loop = checkpoint.restore(run.checkpoints, step, checkpoint.LOOP, loop)
     leaves = jax.tree_util.tree_flatten_with_path((agent, loop))[0]
@@ -88,7 +88,7 @@ def assert_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> Non
         np.testing.assert_array_equal(array, other[name], err_msg=name, strict=True)
 
 
-def test_a_run_killed_at_random_moments_ends_bit_identical(tmp_path: Path) -> None:
+def test_run_killed_at_random_times_resumes_bit_identically(tmp_path: Path) -> None:
     unbroken, killed, config = (tmp_path / name for name in ("unbroken", "killed", "config.json"))
     config.write_text(CONFIG.to_json())
     finish(start(TRAIN, config, unbroken))
@@ -153,7 +153,7 @@ def test_restored_native_environments_continue_bit_identically(tmp_path: Path) -
 
 
 def test_restored_mjx_environments_continue_bit_identically(tmp_path: Path) -> None:
-    """Environments alone: the rest is the same on every engine."""
+    """Only the environments: the rest is the same on every engine."""
     trainer = build_trainer(run_config(task="reacher", physics="mjx", num_envs=4, width=8))
     step = jax.jit(trainer.physics.step)
     control = jax.numpy.full((4, 2), 0.5)
@@ -195,7 +195,7 @@ class KilledAt(SilentDisplay):
             raise KeyboardInterrupt
 
 
-def test_a_finished_run_cannot_be_resumed(tmp_path: Path) -> None:
+def test_finished_run_cannot_be_resumed(tmp_path: Path) -> None:
     start_run(TINY, tmp_path / "run", SilentDisplay())
     with pytest.raises(UserError, match="has finished: there is nothing to resume"):
         resume_run(tmp_path / "run", SilentDisplay())
@@ -215,23 +215,23 @@ def flip_a_bit(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [empty_files, flip_a_bit])
-def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(tmp_path: Path, damage) -> None:
+def test_run_resumes_from_the_checkpoint_before_a_damaged_one(tmp_path: Path, damage) -> None:
     unbroken = start_run(TINY, tmp_path / "unbroken", SilentDisplay())
     with pytest.raises(KeyboardInterrupt):
         start_run(TINY, tmp_path / "run", KilledAt("profile"))
     run = RunDirectory.open(tmp_path / "run")
     before, newest = checkpoint.steps(run.checkpoints)
     damage(run.checkpoints / f"{newest:012d}")
-    told: list[str] = []
+    notes: list[str] = []
     display = SilentDisplay()
-    display.note = told.append  # type: ignore[method-assign]
+    display.note = notes.append  # type: ignore[method-assign]
     resume_run(run.path, display)
-    assert any("damaged" in note and f"goes on from round {before}" in note for note in told)
+    assert any("damaged" in note and f"goes on from round {before}" in note for note in notes)
     assert run.read_events()[-1]["event"] == "profile"
     assert_same(arrays_of(unbroken.path), arrays_of(run.path))
 
 
-def test_a_run_whose_checkpoints_orbax_wrote_goes_on_bit_identically(tmp_path: Path) -> None:
+def test_run_with_orbax_checkpoints_resumes_bit_identically(tmp_path: Path) -> None:
     unbroken = start_run(TINY, tmp_path / "unbroken", SilentDisplay())
     with pytest.raises(KeyboardInterrupt):
         start_run(TINY, tmp_path / "run", KilledAt("train", 20))
@@ -245,7 +245,7 @@ def test_a_run_whose_checkpoints_orbax_wrote_goes_on_bit_identically(tmp_path: P
     assert_same(arrays_of(unbroken.path), arrays_of(run.path))
 
 
-def test_evaluations_since_the_last_checkpoint_are_played_again(tmp_path: Path) -> None:
+def test_evaluations_after_the_last_checkpoint_are_repeated(tmp_path: Path) -> None:
     config = TINY.having(num_evaluations=6, num_checkpoints=2, profile=False)
     unbroken = start_run(config, tmp_path / "unbroken", SilentDisplay())
     with pytest.raises(KeyboardInterrupt):
@@ -273,7 +273,7 @@ def is_headline(event: dict) -> bool:
     return "evaluation/time_at_goal" in event["metrics"]
 
 
-def test_a_run_without_a_whole_checkpoint_is_not_begun_anew(tmp_path: Path) -> None:
+def test_run_without_an_intact_checkpoint_is_not_restarted(tmp_path: Path) -> None:
     run = start_run(TINY, tmp_path / "run", SilentDisplay())
     (run.path / "DONE").unlink()
     empty_files(run.checkpoints)
@@ -282,7 +282,7 @@ def test_a_run_without_a_whole_checkpoint_is_not_begun_anew(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("setting", [{"seed": 1}, {"discount": 0.9}, {"batch_size": 16}])
-def test_a_config_edited_between_kill_and_resume_is_refused(tmp_path: Path, setting) -> None:
+def test_edited_config_is_refused_on_resume(tmp_path: Path, setting) -> None:
     with pytest.raises(KeyboardInterrupt):
         start_run(TINY, tmp_path / "run", KilledAt("train", 5))
     config = tmp_path / "run" / "config.json"
@@ -291,7 +291,7 @@ def test_a_config_edited_between_kill_and_resume_is_refused(tmp_path: Path, sett
         resume_run(tmp_path / "run", SilentDisplay())
 
 
-def test_metrics_that_were_lost_leave_a_run_that_can_be_read(tmp_path: Path) -> None:
+def test_run_with_lost_metrics_can_be_read(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         start_run(TINY, tmp_path / "run", KilledAt("profile"))
     (tmp_path / "run" / "metrics.jsonl").write_bytes(b"")
@@ -316,9 +316,7 @@ class AskedAt(SilentDisplay):
     ("number", "kind"),
     [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)],
 )
-def test_a_run_that_is_asked_to_end_saves_first_and_goes_on_bit_identically(
-    tmp_path: Path, number, kind
-) -> None:
+def test_stopped_run_saves_and_resumes_bit_identically(tmp_path: Path, number, kind) -> None:
     unbroken = start_run(TINY, tmp_path / "unbroken", SilentDisplay())
     handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(kind) as stop:
@@ -342,7 +340,7 @@ def interruptible():
 
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("phase", ["compile", "prefill"])
-def test_a_run_that_is_stopped_before_it_learnt_leaves_nothing(tmp_path: Path, phase) -> None:
+def test_run_stopped_before_training_leaves_no_files(tmp_path: Path, phase) -> None:
     with pytest.raises(KeyboardInterrupt) as stop:
         start_run(TINY, tmp_path / "run", AskedAt(phase, signal.SIGINT))
     assert stop.value.__notes__ == ["the run had not trained yet, so its directory was deleted"]
@@ -360,12 +358,12 @@ def test_two_processes_cannot_train_in_one_directory(tmp_path: Path) -> None:
     assert RunDirectory.open(tmp_path / "run").finished
 
 
-def test_a_directory_that_is_no_run_cannot_be_resumed(tmp_path: Path) -> None:
+def test_directory_without_a_run_cannot_be_resumed(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not a run directory"):
         resume_run(tmp_path, SilentDisplay())
 
 
-def test_evaluation_never_touches_training_randomness(tmp_path: Path) -> None:
+def test_evaluation_does_not_change_training_randomness(tmp_path: Path) -> None:
 
     often = TINY.having(num_evaluations=5, eval_envs=3)
     one = arrays_of(start_run(TINY, tmp_path / "seldom", SilentDisplay()).path)
@@ -374,7 +372,7 @@ def test_evaluation_never_touches_training_randomness(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("updates", [5, 15])
-def test_a_resumed_run_shows_every_point_of_tensorboard(tmp_path: Path, updates: int) -> None:
+def test_resumed_run_keeps_all_tensorboard_points(tmp_path: Path, updates: int) -> None:
     """Killed before its first checkpoint, and a few updates after it."""
     config = TINY.having(tensorboard=True)
     unbroken = start_run(config, tmp_path / "unbroken", SilentDisplay())
@@ -386,9 +384,7 @@ def test_a_resumed_run_shows_every_point_of_tensorboard(tmp_path: Path, updates:
     assert scalars_shown(resumed.path) == shown
 
 
-def test_a_run_killed_after_its_last_checkpoint_still_tells_the_time_of_its_updates(
-    tmp_path: Path, monkeypatch
-) -> None:
+def test_update_times_survive_a_kill_after_the_last_checkpoint(tmp_path: Path, monkeypatch) -> None:
     # Updates take what the other parts leave of a round, which may be nothing on a busy machine.
     monkeypatch.setattr(profile, "_time", lambda *_: 1e-9)
     with pytest.raises(KeyboardInterrupt):

@@ -28,14 +28,14 @@ def push_right(observation, goal, key):
     return jnp.tile(jnp.array([0.0, 1.0]), (observation.shape[0], 1))
 
 
-def test_ages_count_up_and_start_anew_after_the_episode_length() -> None:
+def test_episode_steps_restart_after_the_episode_length() -> None:
     envs, trajectory = play("point_u_maze", push_right, length=23, episode_length=10)
     expected = np.arange(23) % 10
     np.testing.assert_array_equal(trajectory.episode_step, np.tile(expected[:, None], (1, ENVS)))
     np.testing.assert_array_equal(envs.episode_step, [3] * ENVS)
 
 
-def test_a_restart_moves_the_environment_back_and_draws_a_new_goal() -> None:
+def test_reset_restores_the_start_and_samples_a_new_goal() -> None:
     _, trajectory = play("point_u_maze", push_right, length=23, episode_length=10)
     y = np.asarray(trajectory.achieved_goal)[:, :, 1]
     assert (np.diff(y[:10], axis=0) >= 0).all()
@@ -45,7 +45,7 @@ def test_a_restart_moves_the_environment_back_and_draws_a_new_goal() -> None:
     assert (goal[9] != goal[10]).any(axis=-1).all()
 
 
-def test_a_goal_interval_brings_other_goals_within_the_episode() -> None:
+def test_goal_interval_changes_goals_within_an_episode() -> None:
     task = make_task("point_u_maze")
     physics = build_physics(task.world, ENVS)
 
@@ -61,12 +61,12 @@ def test_a_goal_interval_brings_other_goals_within_the_episode() -> None:
     assert changes.any(axis=1).sum() == 6
 
 
-def test_the_recorded_goal_is_part_of_the_recorded_observation() -> None:
+def test_recorded_achieved_goal_is_part_of_the_observation() -> None:
     _, trajectory = play("point_u_maze", push_right, length=5, episode_length=10)
     np.testing.assert_array_equal(trajectory.observation[..., :2], trajectory.achieved_goal)
 
 
-def test_an_ant_that_jumps_out_of_its_healthy_range_is_restarted_alone() -> None:
+def test_only_the_unhealthy_ant_is_reset() -> None:
     def thrash(observation, goal, key):
         action = jax.random.uniform(key, (observation.shape[0], 8), minval=-1.0)
         return action.at[0].set(0.0)  # the first ant is limp

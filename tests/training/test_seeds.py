@@ -1,4 +1,4 @@
-"""Several seeds as one program: each is the run that it would have been alone."""
+"""Several seeds as one program: each equals the run with that single seed."""
 
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def train_metrics(run: RunDirectory) -> list[dict[str, float]]:
     return [event["metrics"] for event in run.read_events() if event["event"] == "train"]
 
 
-def test_each_seed_is_the_run_it_would_be_alone(together, tmp_path) -> None:
+def test_seeds_trained_together_match_single_runs(together, tmp_path) -> None:
     assert [member.config.seed for member in together.members] == [3, 4, 5]
     alone = start_run(TINY.having(seed=4), tmp_path / "alone", SilentDisplay())
     one, other = train_metrics(alone), train_metrics(together.members[1])
@@ -58,7 +58,7 @@ def test_each_seed_is_the_run_it_would_be_alone(together, tmp_path) -> None:
     assert other[0] != train_metrics(together.members[0])[0]
 
 
-def test_each_seed_can_be_read_and_all_of_them_cannot(together) -> None:
+def test_runs_of_seeds_open_one_by_one(together) -> None:
     policy = load(together.members[2].path).policy
     assert np.isfinite(policy(np.zeros(4), np.zeros(2))).all()
     with pytest.raises(UserError, match=r"holds 3 runs: name one, such as .*seed_3"):
@@ -91,7 +91,7 @@ def test_killed_seeds_continue_bit_identically(together, tmp_path, monkeypatch) 
         assert train_metrics(one) == train_metrics(other)
 
 
-def test_native_environments_of_several_seeds_step_as_those_of_one() -> None:
+def test_native_environments_of_several_seeds_match_single_seeds() -> None:
     task = make_task("reacher")
     physics = NativePhysics(task.world, 2, threads=1)
     rng = np.random.default_rng(0)
@@ -108,7 +108,7 @@ def test_native_environments_of_several_seeds_step_as_those_of_one() -> None:
             np.testing.assert_array_equal(one, other[index])
 
 
-def test_seeds_that_cannot_train_together(tmp_path: Path) -> None:
+def test_invalid_seed_combinations_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="seeds = 0 is not allowed"):
         start_run(TINY, tmp_path / "none", SilentDisplay(), seeds=0)
 
@@ -118,21 +118,21 @@ def test_the_largest_seed_trains(tmp_path: Path) -> None:
     assert start_run(last, tmp_path / "run", SilentDisplay()).finished
 
 
-def test_no_bit_of_a_seed_is_lost() -> None:
+def test_all_bits_of_a_seed_are_used() -> None:
     key = jax.jit(lambda seed: jax.random.key_data(jax.random.key(seed)))
     for seed in (0, 2**31 - 1, 2**31, 2**32 - 1):
         np.testing.assert_array_equal(key(Seeds((seed,)).array()), [0, seed])
         np.testing.assert_array_equal(jax.random.key_data(jax.random.key(seed)), [0, seed])
 
 
-def test_seeds_in_a_row_must_all_be_seeds(tmp_path: Path) -> None:
+def test_consecutive_seeds_must_all_be_valid(tmp_path: Path) -> None:
     last = TINY.having(seed=2**32 - 2)
     with pytest.raises(UserError, match=r"seeds = 3 is not allowed: .* nearest valid choice is 2"):
         start_run(last, tmp_path / "run", SilentDisplay(), seeds=3)
     assert not (tmp_path / "run").exists()
 
 
-def test_the_first_seed_is_taken_without_a_copy_of_the_others() -> None:
+def test_first_seed_is_selected_without_copying_the_others() -> None:
     state = {"weight": jnp.arange(3_000.0).reshape(3, 1000), "count": jnp.arange(3)}
     before = sum(array.nbytes for array in jax.live_arrays())
     first = Seeds((5, 6, 7)).first(state)
@@ -142,7 +142,7 @@ def test_the_first_seed_is_taken_without_a_copy_of_the_others() -> None:
     assert Seeds((5,)).first(state) is state
 
 
-def test_a_run_can_end_without_timing_its_parts(tmp_path: Path, monkeypatch) -> None:
+def test_run_without_profiling_has_no_part_times(tmp_path: Path, monkeypatch) -> None:
     def never(*_: object) -> None:
         raise AssertionError
 

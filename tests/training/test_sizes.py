@@ -1,4 +1,4 @@
-"""Sizes beyond any memory are refused from the settings alone, with what fits."""
+"""Sizes beyond memory are refused from the settings, with a size that fits."""
 
 import re
 import time
@@ -43,9 +43,7 @@ def refused(config: RunConfig, monkeypatch) -> tuple[str, float]:
 
 @pytest.mark.parametrize("task", ["point_u_maze", "ant", "arm_reach"])
 @pytest.mark.parametrize(("field", "value"), TOO_LARGE)
-def test_a_size_beyond_memory_is_refused_by_name_and_what_it_says_fits(
-    task, field, value, monkeypatch
-):
+def test_size_beyond_memory_is_refused_with_a_size_that_fits(task, field, value, monkeypatch):
     config = recommended(task, **{field: value})
     named, fitting = refused(config, monkeypatch)
     assert named == field
@@ -56,7 +54,7 @@ def test_a_size_beyond_memory_is_refused_by_name_and_what_it_says_fits(
 
 
 @pytest.mark.parametrize(("field", "value"), TOO_LARGE)
-def test_nothing_is_built_before_it_is_refused(field, value):
+def test_size_is_refused_before_anything_is_built(field, value):
     began = time.perf_counter()
     with pytest.raises(UserError, match=rf"^{field} = "):
         build_trainer(run_config(**{field: value}))
@@ -67,12 +65,12 @@ def test_nothing_is_built_before_it_is_refused(field, value):
     "field", ["num_envs", "width", "episode_length", "eval_envs", "batch_size"]
 )
 @pytest.mark.parametrize("value", [2**31, 10**12, 10**30])
-def test_a_number_that_32_bits_do_not_hold_is_refused(field, value):
+def test_numbers_beyond_32_bits_are_refused(field, value):
     with pytest.raises(UserError, match=rf"{field} = {value} is not allowed.*at most 2147483647"):
         run_config(**{field: value})
 
 
-def test_seeds_share_the_memory(monkeypatch):
+def test_memory_limit_counts_all_seeds(monkeypatch):
     config = run_config()
     task = task_of(config.task)
     sizes.require_run_fits(config, task, ROOM)
@@ -81,6 +79,6 @@ def test_seeds_share_the_memory(monkeypatch):
 
 
 @pytest.mark.parametrize("task", ["point_u_maze", "ant", "humanoid", "arm_binpick_hard"])
-def test_recommended_settings_are_far_below_what_a_laptop_has(task):
+def test_recommended_settings_fit_a_laptop(task):
     config = recommended(task)
     sizes.require_run_fits(config, task_of(config.task), 2**33)

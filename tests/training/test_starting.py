@@ -34,8 +34,8 @@ SOURCE = run_config(
 
 
 class KilledInTraining(SilentDisplay):
-    """Ends a run before its first update, when it has no checkpoint yet. An interrupted run clears
-    its directory away; `killed` is what a kill leaves of it."""
+    """Ends a run before its first update, when it has no checkpoint yet. An interrupted run removes
+    its directory; `killed` is what a kill leaves of it."""
 
     def __init__(self, run: Path, killed: Path):
         self._run, self._killed = run, killed
@@ -67,7 +67,7 @@ def unbroken(source: RunDirectory, tmp_path_factory: pytest.TempPathFactory) -> 
     )
 
 
-def test_a_run_killed_before_its_first_checkpoint_starts_from_the_other_run_again(
+def test_run_killed_before_its_first_checkpoint_reloads_its_starting_point(
     source: RunDirectory, unbroken: RunDirectory, tmp_path: Path
 ) -> None:
     display = KilledInTraining(tmp_path / "run", tmp_path / "killed")
@@ -79,7 +79,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_from_the_other_run_agai
     assert losses(resumed) == losses(unbroken)
 
 
-def test_the_manifest_says_which_checkpoint_a_run_began_with(
+def test_manifest_names_the_starting_checkpoint(
     source: RunDirectory, unbroken: RunDirectory
 ) -> None:
     newest = checkpoint.latest(source.checkpoints)
@@ -92,7 +92,7 @@ def test_the_manifest_says_which_checkpoint_a_run_began_with(
     }
 
 
-def test_a_run_that_cannot_begin_as_it_did_is_refused(source: RunDirectory, tmp_path: Path) -> None:
+def test_changed_starting_point_is_refused_on_resume(source: RunDirectory, tmp_path: Path) -> None:
     source = RunDirectory.open(shutil.copytree(source.path, tmp_path / "source"))
     display = KilledInTraining(tmp_path / "run", tmp_path / "killed")
     with pytest.raises(KeyboardInterrupt):
@@ -127,7 +127,7 @@ OTHER_NETWORKS = [
 
 
 @pytest.mark.parametrize(("field", "value"), OTHER_NETWORKS)
-def test_a_run_with_other_networks_is_refused_by_the_field(
+def test_starting_point_with_other_networks_is_refused_by_field(
     source: RunDirectory, tmp_path: Path, field: str, value: Any
 ) -> None:
     before = SOURCE.flat()[field]
@@ -138,7 +138,7 @@ def test_a_run_with_other_networks_is_refused_by_the_field(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_branch_scale_that_changes_nothing_is_no_other_network(tmp_path: Path) -> None:
+def test_equivalent_branch_scale_is_accepted(tmp_path: Path) -> None:
     """Two blocks add up unscaled under both."""
     shallow = SOURCE.having(depth=4)
     config = shallow.having(branch_scale="none")

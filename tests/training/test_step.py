@@ -1,4 +1,4 @@
-"""A round of training: the horizon of its goals, who acts in it, what it leaves behind."""
+"""A round of training: the horizon of its goals, the acting policy, and the buffer."""
 
 import dataclasses
 from types import SimpleNamespace
@@ -38,18 +38,18 @@ def test_the_horizon_grows_linearly_from_the_first_update_to_the_last():
     np.testing.assert_allclose(horizons, [2, 2, 26, 50, 50], rtol=1e-4)
 
 
-def test_the_horizon_can_stop_growing_before_the_end():
+def test_horizon_growth_can_end_early():
     discount = build_trainer(CONFIG.having(horizon_growth_share=0.5)).discount
     horizons = [float(1 / (1 - discount(jnp.int32(unrolls)))) for unrolls in (2, 4, 6, 8, 10)]
     np.testing.assert_allclose(horizons, [2, 26, 50, 50, 50], rtol=1e-4)
 
 
-def test_without_an_initial_discount_it_stays():
+def test_horizon_is_constant_without_an_initial_discount():
     trainer = build_trainer(CONFIG.having(initial_discount=None))
     assert {trainer.discount(jnp.int32(unrolls)) for unrolls in (0, 5, 10)} == {0.98}
 
 
-def test_goals_lie_farther_ahead_late_in_training():
+def test_hindsight_goals_lie_farther_ahead_late_in_training():
     trainer = build_trainer(CONFIG)
     state = jax.jit(trainer.init)()
     for _ in range(2):
@@ -78,7 +78,7 @@ def test_goals_lie_farther_ahead_late_in_training():
     assert spread == pytest.approx(25, abs=6)
 
 
-def test_noise_moves_hindsight_goals_by_its_share_of_the_radius_and_nothing_else(
+def test_goal_noise_moves_only_hindsight_goals(
     assert_trees_equal,
 ):
     config = CONFIG.having(batch_size=256)
@@ -96,7 +96,7 @@ def test_noise_moves_hindsight_goals_by_its_share_of_the_radius_and_nothing_else
         build_trainer(config.having(hindsight_goal_noise=-1.0))
 
 
-def test_bfloat16_is_refused_where_a_gpu_has_none() -> None:
+def test_bfloat16_is_refused_on_a_gpu_without_it() -> None:
     coarse = CONFIG.having(compute_dtype="bfloat16")
     old, new, cpu = (
         SimpleNamespace(device_kind="Tesla V100", compute_capability="7.0"),
@@ -110,7 +110,7 @@ def test_bfloat16_is_refused_where_a_gpu_has_none() -> None:
     check_dtype(CONFIG, old)
 
 
-def test_an_agent_on_policy_learns_from_the_newest_unroll_alone():
+def test_on_policy_agent_learns_only_from_the_newest_unroll():
     trainer = build_trainer(CONFIG.having(agent="ppo"))
     # A buffer of more than it needs.
     plan = dataclasses.replace(trainer.plan, replay_capacity=200)
@@ -130,9 +130,7 @@ def test_an_agent_on_policy_learns_from_the_newest_unroll_alone():
     assert float(batch.observation.min()) >= 1000
 
 
-def test_the_average_moves_towards_the_newest_weights_at_every_update_and_acts(
-    tmp_path, assert_trees_equal
-):
+def test_averaged_weights_track_the_newest_and_act(tmp_path, assert_trees_equal):
     config = CONFIG.having(average_decay=0.9, update_to_data=1 / 200)
     trainer = build_trainer(config)
     assert trainer.plan.updates_per_unroll == 1
@@ -143,17 +141,17 @@ def test_the_average_moves_towards_the_newest_weights_at_every_update_and_acts(
         newest = jax.tree.leaves(state.agent.parameters.actor)
         expected = [0.9 * old + 0.1 * new for old, new in zip(expected, newest, strict=True)]
     for found in (state.average, state.evaluated.parameters.actor):
-        for got, wanted in zip(jax.tree.leaves(found), expected, strict=True):
-            np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-7)
+        for actual, target in zip(jax.tree.leaves(found), expected, strict=True):
+            np.testing.assert_allclose(actual, target, rtol=1e-5, atol=1e-7)
     assert_trees_equal(state.evaluated.parameters.critic, state.agent.parameters.critic)
     run = RunDirectory.create(tmp_path / "run", config, {})
     write_state(run, 3, fetch_to_host(state))
     kept = load(run.path).agent_state.parameters.actor
-    for got, wanted in zip(jax.tree.leaves(kept), jax.tree.leaves(state.average), strict=True):
-        np.testing.assert_array_equal(got, wanted)
+    for actual, target in zip(jax.tree.leaves(kept), jax.tree.leaves(state.average), strict=True):
+        np.testing.assert_array_equal(actual, target)
 
 
-def test_an_agent_that_learns_from_the_newest_unroll_keeps_no_other(assert_trees_equal):
+def test_on_policy_buffer_holds_one_unroll(assert_trees_equal):
     config = CONFIG.having(agent="ppo")
     trainer = build_trainer(config)
     assert jax.eval_shape(trainer.init).buffer.capacity == config.collection.unroll_length

@@ -37,8 +37,8 @@ DATASET_WORDS = re.compile(r"-(navigate|stitch|explore|oraclerep)(?=-)")
 # OGBench's other mazes, by a part of the name, with the reason why no policy is scored there.
 REFUSED = {
     "visual-": "its observations are images, and policies of this package observe state vectors",
-    "-singletask": "it rewards one fixed task and gives the policy no goal; use the maze without "
-    "-singletask",
+    "-singletask": "it rewards one fixed task and gives the policy no goal; use the maze "
+    "without -singletask",
     "-teleport": "it teleports the ant to random places, which no task of this package does",
     "pointmaze-": "its point has no velocity and 2 observations; the point of this package has 4",
     "humanoidmaze-": "its humanoid has 21 actuators and 69 observations; the humanoid of this "

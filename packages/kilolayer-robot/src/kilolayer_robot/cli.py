@@ -197,7 +197,7 @@ def _parser() -> argparse.ArgumentParser:
     option(
         "--rate",
         type=float,
-        help="control steps per second; default: the rate of the training, which the policy needs",
+        help="control steps per second; default: the rate of the training",
     )
     option(
         "--plan-rate",

@@ -140,7 +140,7 @@ class ControlLoop:
             self.log.note(f"act() of the robot made the watchdog wait {gate.blocked} times")
         if gate.safe_failures:
             self.log.note(
-                f"safe_action() failed {gate.safe_failures} times: an earlier safe action was sent"
+                f"safe_action() failed {gate.safe_failures} times; an earlier safe action was sent"
             )
         return self.log.summary(
             rate=self.timing.rate,

@@ -114,8 +114,8 @@ def open_waypoints(folder: Path, card: Card, chunk: int) -> RecordedWaypoints:
     """The planner that was recorded in a policy folder; raises UserError if there is none."""
     if NODES not in card.files:
         raise UserError(
-            f"{folder} contains no waypoints: export with `kilolayer export RUN --to FOLDER "
-            "--planner waypoints`, or plan with --planner direct."
+            f"{folder} contains no waypoints: export with "
+            "`kilolayer export RUN --to FOLDER --planner waypoints`, or use --planner direct."
         )
     path = folder / NODES
     try:
