@@ -11,18 +11,18 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from kilolayer.analysis.outcomes import score_bounds
+from kilolayer.report.plots import short_count
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kilolayer.analysis.groups import Group, study_groups
 from kilolayer.analysis.load import Run
-from kilolayer.analysis.outcomes import score_bounds
 from kilolayer.analysis.study import load_study
 from kilolayer.render.media import freeze_after_termination, render_frames
 from kilolayer.render.style import look
 from kilolayer.report.film import read_episodes
 from kilolayer.report.group_curves import student_margin
-from kilolayer.report.plots import short_count
 from kilolayer.report.svg import new_figure
 from kilolayer.tasks.base import is_success
 from kilolayer.types import UserError

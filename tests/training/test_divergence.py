@@ -77,6 +77,7 @@ def config(directory: Path, gear: float = 1.0, **changes) -> RunConfig:
         replay_steps_per_env=400,
         min_replay_steps_per_env=40,
         tensorboard=False,
+        profile=False,
         **changes,
     )
 

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -44,6 +45,7 @@ CONFIG = run_config(
     shuffled_goal_share=0.5,
     average_decay=0.9,
     tensorboard=False,
+    profile=False,
 )
 # Without the report that the command would write at the end: it takes longer than the training.
 TRAIN = """
@@ -91,7 +93,7 @@ def assert_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> Non
 def test_run_killed_at_random_times_resumes_bit_identically(tmp_path: Path) -> None:
     unbroken, killed, config = (tmp_path / name for name in ("unbroken", "killed", "config.json"))
     config.write_text(CONFIG.to_json())
-    finish(start(TRAIN, config, unbroken))
+    start_run(CONFIG, unbroken, SilentDisplay())
 
     moments = random.Random(7)
     process = start(TRAIN, config, killed)
@@ -128,6 +130,8 @@ def test_restored_native_environments_continue_bit_identically(tmp_path: Path) -
         task="ant",
         num_envs=4,
         unroll_length=5,
+        layers_per_block=1,
+        depth=2,
         width=8,
         batch_size=8,
         update_to_data=0.1,
@@ -135,10 +139,10 @@ def test_restored_native_environments_continue_bit_identically(tmp_path: Path) -
         min_replay_steps_per_env=10,
     )
     trainer = build_trainer(config)
-    collect = jax.jit(lambda state: trainer.collect(state)[0])
     train_round = jax.jit(trainer.round)
-    state = collect(collect(collect(jax.jit(trainer.init)())))
-    state = train_round(state)[0]
+    state = jax.jit(trainer.init)()
+    for _ in range(4):
+        state = train_round(state)[0]
     loop = (state.buffer, state.envs, state.key, state.unrolls)
     checkpoint.save(tmp_path, 4, state.agent, loop)
     like = jax.eval_shape(trainer.init)
@@ -154,7 +158,8 @@ def test_restored_native_environments_continue_bit_identically(tmp_path: Path) -
 
 def test_restored_mjx_environments_continue_bit_identically(tmp_path: Path) -> None:
     """Only the environments: the rest is the same on every engine."""
-    trainer = build_trainer(run_config(task="reacher", physics="mjx", num_envs=4, width=8))
+    config = run_config(task="reacher", physics="mjx", num_envs=4, depth=2, layers_per_block=1)
+    trainer = build_trainer(config.having(width=8))
     step = jax.jit(trainer.physics.step)
     control = jax.numpy.full((4, 2), 0.5)
     state = jax.jit(trainer.init)()
@@ -195,10 +200,15 @@ class KilledAt(SilentDisplay):
             raise KeyboardInterrupt
 
 
-def test_finished_run_cannot_be_resumed(tmp_path: Path) -> None:
-    start_run(TINY, tmp_path / "run", SilentDisplay())
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """A finished run of `TINY`."""
+    return start_run(TINY, tmp_path_factory.mktemp("runs") / "unbroken", SilentDisplay())
+
+
+def test_finished_run_cannot_be_resumed(unbroken) -> None:
     with pytest.raises(UserError, match="has finished: there is nothing to resume"):
-        resume_run(tmp_path / "run", SilentDisplay())
+        resume_run(unbroken.path, SilentDisplay())
 
 
 def empty_files(directory: Path) -> None:
@@ -215,8 +225,9 @@ def flip_a_bit(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [empty_files, flip_a_bit])
-def test_run_resumes_from_the_checkpoint_before_a_damaged_one(tmp_path: Path, damage) -> None:
-    unbroken = start_run(TINY, tmp_path / "unbroken", SilentDisplay())
+def test_run_resumes_from_the_checkpoint_before_a_damaged_one(
+    unbroken, tmp_path: Path, damage
+) -> None:
     with pytest.raises(KeyboardInterrupt):
         start_run(TINY, tmp_path / "run", KilledAt("profile"))
     run = RunDirectory.open(tmp_path / "run")
@@ -231,8 +242,7 @@ def test_run_resumes_from_the_checkpoint_before_a_damaged_one(tmp_path: Path, da
     assert_same(arrays_of(unbroken.path), arrays_of(run.path))
 
 
-def test_run_with_orbax_checkpoints_resumes_bit_identically(tmp_path: Path) -> None:
-    unbroken = start_run(TINY, tmp_path / "unbroken", SilentDisplay())
+def test_run_with_orbax_checkpoints_resumes_bit_identically(unbroken, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         start_run(TINY, tmp_path / "run", KilledAt("train", 20))
     run = RunDirectory.open(tmp_path / "run")
@@ -273,8 +283,8 @@ def is_headline(event: dict) -> bool:
     return "evaluation/time_at_goal" in event["metrics"]
 
 
-def test_run_without_an_intact_checkpoint_is_not_restarted(tmp_path: Path) -> None:
-    run = start_run(TINY, tmp_path / "run", SilentDisplay())
+def test_run_without_an_intact_checkpoint_is_not_restarted(unbroken, tmp_path: Path) -> None:
+    run = RunDirectory.open(shutil.copytree(unbroken.path, tmp_path / "run"))
     (run.path / "DONE").unlink()
     empty_files(run.checkpoints)
     with pytest.raises(UserError, match=r"damaged.*There is no other checkpoint to go on from"):
@@ -316,8 +326,9 @@ class AskedAt(SilentDisplay):
     ("number", "kind"),
     [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)],
 )
-def test_stopped_run_saves_and_resumes_bit_identically(tmp_path: Path, number, kind) -> None:
-    unbroken = start_run(TINY, tmp_path / "unbroken", SilentDisplay())
+def test_stopped_run_saves_and_resumes_bit_identically(
+    unbroken, tmp_path: Path, number, kind
+) -> None:
     handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(kind) as stop:
         start_run(TINY, tmp_path / "run", AskedAt("train", number, 4))
@@ -363,12 +374,10 @@ def test_directory_without_a_run_cannot_be_resumed(tmp_path: Path) -> None:
         resume_run(tmp_path, SilentDisplay())
 
 
-def test_evaluation_does_not_change_training_randomness(tmp_path: Path) -> None:
-
-    often = TINY.having(num_evaluations=5, eval_envs=3)
-    one = arrays_of(start_run(TINY, tmp_path / "seldom", SilentDisplay()).path)
-    other = arrays_of(start_run(often, tmp_path / "often", SilentDisplay()).path)
-    assert_same(one, other)
+def test_evaluation_does_not_change_training_randomness(unbroken, tmp_path: Path) -> None:
+    often = TINY.having(num_evaluations=5, eval_envs=3, profile=False)
+    other = start_run(often, tmp_path / "often", SilentDisplay())
+    assert_same(arrays_of(unbroken.path), arrays_of(other.path))
 
 
 @pytest.mark.parametrize("updates", [5, 15])

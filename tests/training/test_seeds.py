@@ -114,7 +114,7 @@ def test_invalid_seed_combinations_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_largest_seed_trains(tmp_path: Path) -> None:
-    last = TINY.having(seed=2**32 - 1, total_steps=80, num_evaluations=1)
+    last = TINY.having(seed=2**32 - 1, num_evaluations=1)
     assert start_run(last, tmp_path / "run", SilentDisplay()).finished
 
 
@@ -147,7 +147,7 @@ def test_run_without_profiling_has_no_part_times(tmp_path: Path, monkeypatch) ->
         raise AssertionError
 
     monkeypatch.setattr("kilolayer.training.rounds.profile_round", never)
-    config = TINY.having(profile=False, total_steps=80, num_evaluations=1)
+    config = TINY.having(profile=False, num_evaluations=1)
     run = start_run(config, tmp_path / "run", SilentDisplay())
     assert run.finished
     assert "--no-profile" in time_section(load(run.path))

@@ -5,7 +5,6 @@ timed as separate programs, on the final state. The rest of a round's time is th
 """
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,20 +15,19 @@ from kilolayer.training.step import Trainer, TrainState
 from kilolayer.types import Array
 
 
-def profile_round(trainer: Trainer, state: TrainState, round_seconds: float) -> dict[str, float]:
-    """Seconds per round of each part, given the seconds of a whole round."""
+def timed_parts(trainer: Trainer) -> dict[str, Any]:
+    """The parts of a round of one seed, jitted; each takes a state and a key."""
     config, plan = trainer.config, trainer.plan
-    key, policy_key, batches_key, updates_key = jax.random.split(jax.random.key(0), 4)
 
-    def physics_only(envs, key: Array):
-        def random_policy(observation: Array, goal: Array, key: Array) -> Array:
-            shape = (observation.shape[0], trainer.task.action_dim)
-            return jax.random.uniform(key, shape, minval=-1.0)
+    def random_policy(observation: Array, goal: Array, key: Array) -> Array:
+        shape = (observation.shape[0], trainer.task.action_dim)
+        return jax.random.uniform(key, shape, minval=-1.0)
 
+    def physics(state: TrainState, key: Array) -> Any:
         return unroll(
             trainer.task,
             trainer.physics,
-            envs,
+            state.envs,
             random_policy,
             key,
             config.collection.unroll_length,
@@ -37,38 +35,46 @@ def profile_round(trainer: Trainer, state: TrainState, round_seconds: float) -> 
             config.collection.goal_interval,
         )[0]
 
-    def policy_only(state: TrainState, keys: Array) -> Array:
+    def policy(state: TrainState, key: Array) -> Array:
         observation = trainer.task.observe(state.envs.physics)
 
         def act(total: Array, key: Array) -> tuple[Array, None]:
             goal = state.envs.goal
             return total + trainer.agent.act(state.agent, observation, goal, key, False).sum(), None
 
+        keys = jax.random.split(key, config.collection.unroll_length)
         return jax.lax.scan(act, jnp.zeros(()), keys)[0]
 
-    def sampling_only(state: TrainState, keys: Array) -> Array:
+    def sampling(state: TrainState, key: Array) -> Array:
+        batches_key, updates_key = jax.random.split(key)
         batch = trainer.batches(state, batches_key)
 
         def draw(total: Array, numbered_key: tuple[Array, Array]) -> tuple[Array, None]:
             leaves = jax.tree.leaves(batch(*numbered_key))
             return total + sum(leaf.sum() for leaf in leaves), None
 
+        keys = jax.random.split(updates_key, plan.updates_per_unroll)
         return jax.lax.scan(draw, jnp.zeros(()), (jnp.arange(len(keys)), keys))[0]
 
-    seconds = {}
-    if trainer.dataset is None:
-        seconds["physics"] = _time(physics_only, state.envs, key)
-        steps_keys = jax.random.split(policy_key, config.collection.unroll_length)
-        seconds["policy"] = _time(policy_only, state, steps_keys)
-    update_keys = jax.random.split(updates_key, plan.updates_per_unroll)
-    seconds["sampling"] = _time(sampling_only, state, update_keys)
+    stepping = (physics, policy) if trainer.dataset is None else ()
+    return {part.__name__: jax.jit(part) for part in (*stepping, sampling)}
+
+
+def profile_round(
+    parts: dict[str, Any], state: TrainState, round_seconds: float
+) -> dict[str, float]:
+    """Seconds per round of each of the `timed_parts`, given the seconds of a whole round."""
+    keys = jax.random.split(jax.random.key(0), len(parts))
+    seconds = {
+        name: _time(part, state, key) for (name, part), key in zip(parts.items(), keys, strict=True)
+    }
     seconds["update"] = max(0.0, round_seconds - sum(seconds.values()))
     return seconds
 
 
-def _time(function: Callable, *arguments: Any) -> float:
+def _time(function: Any, *arguments: Any) -> float:
     """Seconds of one call after compilation, the smaller of two."""
-    compiled = jax.jit(function).lower(*arguments).compile()
+    compiled = function.lower(*arguments).compile()
     times = []
     for _ in range(2):
         start = time.perf_counter()

@@ -15,10 +15,9 @@ from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.background import Background
 from kilolayer.runtime.files import shell_quoted
-from kilolayer.runtime.mesh import data_sharded, fetch_to_host, put_on_devices, replicated
+from kilolayer.runtime.mesh import data_sharded, fetch_to_host, put_on_devices
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.runtime.stopping import StopRequest, defer_signals
-from kilolayer.training.build import sharded_physics
 from kilolayer.training.display_figures import display_figures
 from kilolayer.training.divergence import (
     DIVERGED_METRIC,
@@ -29,7 +28,6 @@ from kilolayer.training.divergence import (
 from kilolayer.training.evaluate import (
     HEADLINE,
     Episodes,
-    Evaluator,
     batch_key,
     episode_metrics,
     evaluation_key,
@@ -39,6 +37,7 @@ from kilolayer.training.evaluate import (
 from kilolayer.training.members import Member, OnEvaluation
 from kilolayer.training.offline import buffer_from_dataset
 from kilolayer.training.profile import profile_round
+from kilolayer.training.programs import Programs, programs_of
 from kilolayer.training.saving import first_nonfinite, restore_state, without_dataset, write_state
 from kilolayer.training.seeds import Seeds
 from kilolayer.training.starting import StartingPoint, apply_starting_point
@@ -95,8 +94,7 @@ class TrainingLoop:
             self.round_seconds = event.get("round_seconds", self.round_seconds)
 
     def _initial_state(self) -> TrainState:
-        init = self.seeds.vmap(self.trainer.init)
-        state = jax.jit(init, out_shardings=self.trainer.shardings)(self.seeds.array())
+        state = self.programs.init(self.seeds.array())
         if self.start is not None:
             state = apply_starting_point(self.start, state, self.trainer, self.seeds)
         return self._with_dataset(state)
@@ -126,10 +124,8 @@ class TrainingLoop:
         with defer_signals(self.display.note) if single else nullcontext(StopRequest()) as stop:
             self._run_rounds(programs, state, stop)
 
-    def _run_rounds(
-        self, programs: tuple[Any, Any, Any], state: TrainState, stop: StopRequest
-    ) -> None:
-        collect, train_round, evaluate = programs
+    def _run_rounds(self, programs: tuple[Any, Any], state: TrainState, stop: StopRequest) -> None:
+        collect, train_round = programs
         plan = self.trainer.plan
         rounds = int(np.max(state.unrolls))
         due, saved = (
@@ -137,7 +133,7 @@ class TrainingLoop:
             for counts in (plan.evaluate_after, plan.save_after)
         )
         if rounds == 0 or (rounds in due and not self._has_evaluation(rounds)):
-            self._evaluate(evaluate, state, rounds)
+            self._evaluate(state, rounds)
         while rounds < plan.prefill_unrolls:
             self.display.phase("prefill")
             start = time.perf_counter()
@@ -162,7 +158,7 @@ class TrainingLoop:
             self._log(rounds, "train", self.seeds.split(metrics), round_seconds=elapsed)
             self._update_display(rounds, elapsed)
             if rounds in due:
-                self._evaluate(evaluate, state, rounds)
+                self._evaluate(state, rounds)
             if rounds in saved or stop.interrupt is not None:
                 self._save(state, rounds)
             if rounds in due:
@@ -173,7 +169,7 @@ class TrainingLoop:
         if self.trainer.config.tracking.profile:
             self.display.phase("profile")
             seconds = self.round_seconds / len(self.members)
-            parts = profile_round(self.trainer, self.seeds.first(state), seconds)
+            parts = profile_round(self.programs.timed_parts, self.seeds.first(state), seconds)
         self._log(rounds, "profile", seconds_per_round=parts, seconds=dict(self.seconds))
 
     def _has_evaluation(self, rounds: int) -> bool:
@@ -183,33 +179,18 @@ class TrainingLoop:
             for events in (member.run.read_events() for member in self.members)
         )
 
-    def _compile(self, state: TrainState) -> tuple[Any, Any, Any]:
-        config, trainer, vmap = self.trainer.config, self.trainer, self.seeds.vmap
-        evaluator = Evaluator(
-            trainer.task,
-            sharded_physics(trainer.mesh, trainer.task.world, config, config.evaluation.eval_envs),
-            trainer.agent,
-            trainer.task.episode_length,
-            config.evaluation.samples,
-        )
-        shardings, one = trainer.shardings, replicated(trainer.mesh)
-        collect, train_round = (
-            jax.jit(vmap(function), out_shardings=(shardings, one), donate_argnums=0)
-            for function in (trainer.collect, trainer.round)
-        )
-        return (
-            collect.lower(state).compile() if trainer.plan.prefill_unrolls else None,
-            train_round.lower(state).compile(),
-            jax.jit(vmap(evaluator.run), out_shardings=one),
-        )
-
     @cached_property
-    def sample(self) -> Any:
-        """The program that samples one batch, for the report's diagnostics."""
-        sharding = replicated(self.trainer.mesh)
-        return jax.jit(self.seeds.vmap(self.trainer.sample), out_shardings=sharding)
+    def programs(self) -> Programs:
+        return programs_of(self.trainer, self.seeds)
 
-    def _evaluate(self, evaluate: Any, state: TrainState, rounds: int) -> None:
+    def _compile(self, state: TrainState) -> tuple[Any, Any]:
+        prefills = self.trainer.plan.prefill_unrolls > 0
+        return (
+            self.programs.collect.lower(state).compile() if prefills else None,
+            self.programs.train_round.lower(state).compile(),
+        )
+
+    def _evaluate(self, state: TrainState, rounds: int) -> None:
         """Play the episodes; their scores are computed in the background."""
         self.display.phase("evaluate")
         task, mesh, started = self.trainer.task, self.trainer.mesh, time.perf_counter()
@@ -222,14 +203,13 @@ class TrainingLoop:
             own_keys = [split_key(key, split) for key in keys]
             starts = [evaluation_start(task, key, count, split) for key in own_keys]
             start = put_on_devices(self.seeds.stack(starts), data_sharded(mesh))
-            episodes: Episodes = jax.device_get(
-                evaluate(state.evaluated, self.seeds.stack(own_keys), start)
-            )
+            played = self.programs.evaluate(state.evaluated, self.seeds.stack(own_keys), start)
+            episodes: Episodes = jax.device_get(played)
             for member, own in zip(self.members, self.seeds.split(episodes), strict=True):
                 self.background.submit(self._score, member, rounds, split, own)
         if rounds > plan.prefill_unrolls:
             key = self.seeds.stack([batch_key(key) for key in keys])
-            batch = self.seeds.split(jax.device_get(self.sample(state, key)))
+            batch = self.seeds.split(jax.device_get(self.programs.sample(state, key)))
             for member, own in zip(self.members, batch, strict=True):
                 self.background.submit(member.run.write_episodes, "batch", vars(own))
         self._add_seconds("evaluate", time.perf_counter() - started)
