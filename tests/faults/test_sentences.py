@@ -28,6 +28,10 @@ CASES = {
         ["train", *TINY, "--mjcf=sleep.xml", "--goal-site=tip", "--out=run"],
         r'remove sleep="enable"',
     ),
+    **{
+        f"no model {name!r}": (["train", *TINY, f"--mjcf={name}"], r"mjcf = .* is not allowed: ")
+        for name in ("0x10", "\\", "empty.npz", "my_own", "nowhere.xml", "..")
+    },
     "tiny time step": (
         [*INSPECT, "--mjcf=tiny_step.xml"],
         r"takes 50,000 steps of the model's 1e-06 s.*nearest valid choice is 0.005",

@@ -66,6 +66,9 @@ def read_world(file: str, control_step: float | None) -> MujocoWorld:
 
 def has_free_joint(file: str) -> bool:
     """Whether the model has a free joint; False for a file that `read_world` cannot read."""
+    # MuJoCo would print a warning of any other file, and leave a log in the current directory.
+    if Path(file).suffix not in SUFFIXES or not Path(file).is_file():
+        return False
     try:
         joints = mujoco.MjSpec.from_file(file).joints
     except ValueError:
