@@ -54,6 +54,12 @@ def answered(arguments: list[str]) -> Iterator[None]:
         again = ["the same command goes on"] if arguments[:1] == ["study"] else []
         told = "; ".join(["stopped", *getattr(stop, "__notes__", again)])
         _leave(told, stop.exit_code if isinstance(stop, Terminated) else INTERRUPTED)
+    except SystemExit as end:  # of the options' parser, or of a user's own code
+        own = _own_line(end)
+        if own is None:
+            raise
+        told = f"error: your code ended the program at {own} (SystemExit: {end}): correct it there."
+        _leave(told, USER_ERROR, end)
     except BrokenPipeError:  # of `| head`; Python would complain once more at its exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
