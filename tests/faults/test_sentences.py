@@ -241,6 +241,9 @@ def test_a_tilde_is_the_home_folder(folder, monkeypatch, capsys):
     ):
         told = refused(capsys, *arguments)
         assert f"{home / 'run'} is not a run directory" in told
+    for out in ("--out=~no-such-user/run", "~no-such-user/run"):
+        told = refused(capsys, "train", *TINY, out)
+        assert "this machine has no user no-such-user: write ./~no-such-user/run" in told
 
 
 def test_a_module_of_the_current_directory_serves_gym(folder, capsys, monkeypatch):

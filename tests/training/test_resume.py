@@ -275,7 +275,7 @@ def test_a_gap_in_the_curves_is_told(tmp_path: Path, damage) -> None:
     for content, gap in ((whole, False), (damage(whole), True)):
         metrics.write_bytes(content)
         told: list[str] = []
-        display = Silent()
+        display = SilentDisplay()
         display.note = told.append  # type: ignore[method-assign]
         resume_run(run.path, display)
         assert any("the curves have a gap" in note for note in told) is gap
