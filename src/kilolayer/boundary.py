@@ -32,6 +32,8 @@ LOGS_KEPT = 20
 OUT_OF_MEMORY = re.compile(
     r"RESOURCE_EXHAUSTED|[Oo]ut of memory|bad_alloc|Cannot allocate memory|Unable to allocate"
 )
+# What JAX says of an environment variable that it cannot read.
+REFUSED = re.compile(r"for (?:JAX flag|environment) '?(\w+)")
 # What a program that calls back into Python quotes of an error that was raised there.
 QUOTED = re.compile(r"^[\w.]*\b(?:UserError|OutsideError): (.+)$", re.MULTILINE)
 PACKAGE = str(Path(__file__).parent)
@@ -54,6 +56,12 @@ def answered(arguments: list[str]) -> Iterator[None]:
         again = ["the same command goes on"] if arguments[:1] == ["study"] else []
         told = "; ".join(["stopped", *getattr(stop, "__notes__", again)])
         _leave(told, stop.exit_code if isinstance(stop, Terminated) else INTERRUPTED)
+    except SystemExit as end:  # of the options' parser, or of a user's own code
+        own = _own_line(end)
+        if own is None:
+            raise
+        told = f"error: your code ended the program at {own} (SystemExit: {end}): correct it there."
+        _leave(told, USER_ERROR, end)
     except BrokenPipeError:  # of `| head`; Python would complain once more at its exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
@@ -82,11 +90,17 @@ def explained(error: BaseException) -> str | None:
     first = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
     if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(text):
         return (
-            f"the memory is used up ({first}): make the run smaller, for example with "
-            "--replay-steps-per-env, --num-envs, --batch-size or --width; `kilolayer plan` with "
-            "the same options shows what takes it."
+            f"the memory is used up ({first}): ask for less, such as fewer --episodes. A training "
+            "becomes smaller with --replay-steps-per-env, --num-envs, --batch-size or --width, and "
+            "`kilolayer plan` with its options shows what takes the memory."
         )
-    if _passed(error, "jax/_src/xla_bridge.py"):
+    refused = REFUSED.search(text)
+    if refused and (name := refused[1].upper()) in os.environ:
+        return (
+            f"JAX cannot read the environment variable {name} = {os.environ[name]!r} ({first}): "
+            "correct it, or unset it."
+        )
+    if _passed(error, "jax/_src/xla_bridge.py") or _device_missing():
         platforms = os.environ.get("JAX_PLATFORMS", "")
         return (
             f"JAX found no device to compute on ({first}; JAX_PLATFORMS={platforms!r}): unset "
@@ -109,6 +123,19 @@ def _frames(error: BaseException) -> list[traceback.FrameSummary]:
 
 def _passed(error: BaseException, file: str) -> bool:
     return any(frame.filename.endswith(file) for frame in _frames(error))
+
+
+def _device_missing() -> bool:
+    """Whether JAX_PLATFORMS names a device that is not here: an error of that rarely shows where it
+    began, for JAX takes its own lines out of it."""
+    jax: Any = sys.modules.get("jax")
+    if jax is None or not os.environ.get("JAX_PLATFORMS"):
+        return False
+    try:
+        jax.devices()
+    except Exception:
+        return True
+    return False
 
 
 def _own_line(error: BaseException) -> str | None:

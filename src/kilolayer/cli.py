@@ -23,7 +23,7 @@ from kilolayer import (
     task_commands,
 )
 from kilolayer.boundary import answered
-from kilolayer.errors import bad_field
+from kilolayer.errors import UserError, bad_field
 from kilolayer.language_commands import check_say_options, print_interpretation
 from kilolayer.runtime.compilation import keep_compiled_programs
 from kilolayer.runtime.devices import refuse_wrong_jax
@@ -41,7 +41,7 @@ RunPath = tyro.conf.Positional[Path]
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; a user error is one sentence and exit code 2."""
-    arguments = [_expand_home(each) for each in (sys.argv[1:] if arguments is None else arguments)]
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
     # These loggers print tracebacks of errors that the command reports in one sentence.
     for name in ("absl", "jax._src.callback"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -49,12 +49,13 @@ def main(arguments: list[str] | None = None) -> None:
         if arguments[:1] == [command] and len(arguments) > 1 and not arguments[1].startswith("-"):
             arguments.insert(1, option)
     with answered(arguments):
-        _dispatch(arguments)
+        _dispatch([_expand_home(each) for each in arguments])
 
 
 def _dispatch(arguments: list[str]) -> None:
     if arguments[:1] != ["plan"]:  # plan measures how long a compilation takes
         keep_compiled_programs()
+    os.environ["MPLBACKEND"] = "agg"  # plots go to files, and Matplotlib stops at a mistyped one
     load_mujoco()
     check_seed(arguments)
     if arguments[:1] != ["train"]:  # train checks once its processes are connected
@@ -95,6 +96,11 @@ def _expand_home(argument: str) -> str:
     if not value.startswith("~"):
         return argument
     home = os.path.expanduser(value)
+    if home == value and "/" in value:
+        raise UserError(
+            f"{value}: this machine has no user {value[1:].split('/')[0]}: write ./{value} for a "
+            "folder of that name."
+        )
     return f"{option}={home}" if option else home
 
 

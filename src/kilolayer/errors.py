@@ -4,6 +4,7 @@ One class for both packages: what the robot's package raises is told in one sent
 """
 
 import difflib
+import re
 from collections.abc import Iterable
 
 from kilolayer_robot.errors import UserError as UserError
@@ -18,12 +19,19 @@ class OutsideError(UserError):
 
     @staticmethod
     def of(what: str, error: BaseException, way_out: str) -> "OutsideError":
-        """what: whose code failed, doing what; its error's kind and first line follow."""
-        said = (str(error).strip().splitlines() or [""])[0]
+        """what: whose code failed, doing what; its error's kind and first lines follow."""
+        said = _first_lines(str(error)).rstrip(".")
         told = f"{type(error).__name__}: {said}" if said else type(error).__name__
         found = OutsideError(f"{what} ({told}): {way_out}.")
         found.__cause__ = error
         return found
+
+
+def _first_lines(text: str) -> str:
+    """The first line, and what follows it where it only counts or announces what went wrong."""
+    lines = [line.strip() for line in text.strip().splitlines() if line.strip()] or [""]
+    counts = re.match(r"\d+ validation errors? for", lines[0])
+    return f"{lines[0]}: {' '.join(lines[1:3])}" if counts else lines[0]
 
 
 def nearest(name: str, options: Iterable[str]) -> str | None:

@@ -58,11 +58,7 @@ def make(field: str, name: str, table: Mapping[str, Callable[..., Any]], kind: t
 
 def _from_module(field: str, name: str) -> Callable[..., Any]:
     module_name, function_name = name.split(":", 1)
-    if not _is_module_name(module_name) or module_name.endswith(".py"):
-        guess = module_name.removesuffix(".py").removeprefix("./").replace("/", ".")
-        allowed = "write module:function, the module's name as in `import`"
-        nearest_name = f"{guess}:{function_name}" if _is_module_name(guess) else None
-        raise bad_field(field, name, allowed, nearest_name)
+    require_module_name(field, name, module_name, function_name)
     try:
         with current_directory_importable():
             module = importlib.import_module(module_name)
@@ -89,6 +85,16 @@ def _from_module(field: str, name: str) -> Callable[..., Any]:
 
 def _is_module_name(name: str) -> bool:
     return all(part.isidentifier() for part in name.split("."))
+
+
+def require_module_name(
+    field: str, name: str, module_name: str, rest: str, form: str = "module:function"
+) -> None:
+    """Raises UserError unless `name`, which is `module_name:rest`, begins as an `import` does."""
+    guess = module_name.removesuffix(".py").removeprefix("./").replace("/", ".")
+    if guess != module_name or not _is_module_name(guess):
+        allowed = f"write {form}, the module's name as in `import`"
+        raise bad_field(field, name, allowed, f"{guess}:{rest}" if _is_module_name(guess) else None)
 
 
 def _parts(module_name: str) -> list[str]:

@@ -264,11 +264,14 @@ def new_run_lock(path: Path) -> Iterator[None]:
 
 def require_free(path: Path) -> None:
     """Raises UserError unless a new run may be created there."""
-    if path.exists() and not is_unstarted(path):
-        raise UserError(
-            f"the run directory {path} exists already: choose another with --out, or continue "
-            f"its run with `kilolayer train --resume {shell_quoted(path)}`."
-        )
+    if not path.exists() or is_unstarted(path):
+        return
+    if not (path / "config.json").is_file():
+        raise UserError(f"{path} exists already and holds no run: choose another with --out.")
+    raise UserError(
+        f"the run directory {path} exists already: choose another with --out, or continue "
+        f"its run with `kilolayer train --resume {shell_quoted(path)}`."
+    )
 
 
 def is_unstarted(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import math
 import re
 import sys
 import threading
@@ -365,7 +366,8 @@ def test_interpreter_settings_are_restored() -> None:
 def test_rate_out_of_range_is_refused(field, value) -> None:
     with pytest.raises(UserError, match=f"{field} = {value} is not allowed"):
         Timing(**{field: value})
-    with pytest.raises(UserError, match="seconds = 0 is not allowed"):
-        make_loop().run(0)
+    for seconds in (0, -1.0, math.nan, math.inf, 1e308):
+        with pytest.raises(UserError, match=re.escape(f"seconds = {seconds} is not allowed")):
+            make_loop().run(seconds)
     with pytest.raises(UserError, match="cannot write the log"):
         ControlLog(Path("no/such/place.jsonl"))

@@ -76,6 +76,13 @@ def test_the_same_seed_gives_the_same_student(student, tiny_run, tmp_path, asser
         ([4], {"hindsight_share": 1.5}, "hindsight_share = 1.5 .* the nearest valid choice is 1"),
         ([4], {"teacher_acts": -0.1}, "teacher_acts = -0.1 is not allowed"),
         ([4], {"steps": 0}, "steps = 0 is not allowed"),
+        (
+            [4],
+            {"updates_per_step": 1e12},
+            "updates_per_step = 1000000000000.0 .* valid choice is 1000",
+        ),
+        ([4], {"batch_size": 2**31 - 1}, "batch_size = 2147483647 .* GiB at least"),
+        ([4 * 10**12], {}, "depth = 4000000000000 is not allowed: the networks alone would take"),
     ],
 )
 def test_invalid_distillation_is_refused_before_any_work(

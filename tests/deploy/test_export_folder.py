@@ -152,6 +152,7 @@ def test_wrong_graph_leaves_no_files(tiny_run, tmp_path, monkeypatch) -> None:
         ("--weights int8", "weights = 'int8' is not allowed: it needs --to FOLDER"),
         ("--planner waypoints", "planner = 'waypoints' is not allowed: it needs --to"),
         ("--to {out} --episodes -1", "episodes = -1 is not allowed"),
+        ("--to {out} --episodes 10000000000", "episodes = 10000000000 is not allowed: it takes"),
         ("--to {taken}", "exists already: choose another with --to"),
         ("--to {out} --opset 16", "opset = 16 is not allowed"),
     ],

@@ -151,6 +151,7 @@ def test_hierarchy_command_prints_a_table(tiny_run, capsys, tmp_path) -> None:
         ("--execute 9", "execute = 9 is not allowed"),
         ("--nodes 1", "nodes = 1 is not allowed: a path has at least two ends"),
         ("--episodes 0", "episodes = 0 is not allowed"),
+        ("--episodes 10000000000", "episodes = 10000000000 is not allowed: it takes"),
         ("--out no/such/place.json", "there is no such directory"),
         ("--controller no-such-run", "no-such-run is not a run directory"),
     ],

@@ -61,6 +61,9 @@ def test_planner_row_includes_the_planners_cost(tiny_run, tmp_path):
     [
         ("--batch 0", "batch = 0 is not allowed"),
         ("--repeats 0", "repeats = 0 is not allowed"),
+        ("--batch 10000000000", "batch = 10000000000 is not allowed: it takes"),
+        ("--repeats 100000000000000", "repeats = 100000000000000 is not allowed: it takes"),
+        ("--episodes 10000000000", "episodes = 10000000000 is not allowed: it takes"),
         ("--episodes=-1", "episodes = -1 is not allowed"),
         ("--tolerance=-1", "tolerance = -1.0 is not allowed"),
         ("--out here.txt", "out = 'here.txt' is not allowed: a name that ends in .html"),

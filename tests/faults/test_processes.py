@@ -1,6 +1,7 @@
 """The command as a process: how it ends when it is asked to, and in a machine that lacks things."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -102,17 +103,42 @@ def test_a_renderer_that_is_not_here_stops_no_command(folder, name):
     assert "--depth" in out
 
 
-@pytest.mark.parametrize("name", ["cuda", "no-such-device"])
-def test_a_device_that_is_not_here_is_told(folder, name):
-    code, _, errors = ended(start("train", *TINY, "--out=run", JAX_PLATFORMS=name))
+COMMANDS = (["train", *TINY, "--out=run"], ["evaluate", "trained"])
+
+
+@pytest.mark.parametrize("name", ["cuda", "no-such-device", "no-such-device,cpu"])
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
+def test_a_device_that_is_not_here_is_told(folder, tiny_run, command, name):
+    shutil.copytree(tiny_run.path, "trained")
+    code, _, errors = ended(start(*command, JAX_PLATFORMS=name))
     assert code == 2, errors
     assert "JAX found no device to compute on" in errors
     assert not (folder / "run").exists()
 
 
-def test_a_terminal_of_another_encoding_loses_nothing(folder, tiny_run, tmp_path):
-    import shutil
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("JAX_ENABLE_X64", "maybe"),
+        ("JAX_NUM_CPU_DEVICES", "two"),
+        ("JAX_DEFAULT_MATMUL_PRECISION", "high-ish"),
+        ("JAX_COMPILATION_CACHE_MAX_SIZE", "lots"),
+    ],
+)
+def test_a_setting_that_jax_refuses_is_told(folder, name, value):
+    code, _, errors = ended(start("train", *TINY, "--out=run", **{name: value}))
+    assert code == 2, errors
+    assert f"JAX cannot read the environment variable {name} = '{value}'" in errors
+    assert not (folder / "run").exists()
 
+
+def test_a_report_needs_no_window(folder, tiny_run):
+    shutil.copytree(tiny_run.path, "trained")
+    code, _, errors = ended(start("report", "trained", MPLBACKEND="no-such-backend"))
+    assert code == 0, errors
+
+
+def test_a_terminal_of_another_encoding_loses_nothing(folder, tiny_run, tmp_path):
     run = Path(shutil.copytree(tiny_run.path, tmp_path / "Größe"))
     environment = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0"}
     code, out, errors = ended(start("report", str(run), **environment, PYTHONCOERCECLOCALE="0"))

@@ -28,6 +28,10 @@ CASES = {
         ["train", *TINY, "--mjcf=sleep.xml", "--goal-site=tip", "--out=run"],
         r'remove sleep="enable"',
     ),
+    **{
+        f"no model {name!r}": (["train", *TINY, f"--mjcf={name}"], r"mjcf = .* is not allowed: ")
+        for name in ("0x10", "\\", "empty.npz", "my_own", "nowhere.xml", "..")
+    },
     "tiny time step": (
         [*INSPECT, "--mjcf=tiny_step.xml"],
         r"takes 50,000 steps of the model's 1e-06 s.*nearest valid choice is 0.005",
@@ -59,6 +63,16 @@ CASES = {
             "empty_obs": r"its observation is Box.*\(0,\)",
             "discrete": r"its actions are Discrete\(4\)",
             "inf": r"have no finite bounds: wrap it",
+            "words": r"has no real numbers \(<U1\) in its 'observation'",
+            "nothing": r"has no real numbers \(object\) in its 'observation'",
+            "complex": r"has no real numbers \(complex128\) in its 'observation'",
+            "ragged": r"has no array in its 'observation'",
+            "no_flag": r"its step returns None as 'terminated': return a bool",
+            "exits": r"its step fails \(SystemExit: 0\): correct the environment",
+            "reset_exits": r"its reset fails \(SystemExit: no display\)",
+            "reward_exits": r"its compute_reward fails \(SystemExit: no licence\)",
+            "no_actions": r"action_space fails \(AttributeError.*'action_space'",
+            "plane": r"no environment of this name.*choice is my_envs:Reach-plain-v0",
         }.items()
     },
     "raises": (
@@ -74,6 +88,14 @@ CASES = {
     "module that needs more": (
         [*GYM, "--gym=needs_more:X-v0"],
         r"a_package_that_is_not_installed.*install what it asks for",
+    ),
+    "module that leaves": (
+        [*GYM, "--gym=a_script:X-v0"],
+        r"a_script cannot be imported \(SystemExit: usage: a_script.py FILE\)",
+    ),
+    "module as a file": (
+        [*GYM, "--gym=./my_envs.py:Reach-plain-v0"],
+        r"write package:name, .*nearest valid choice is my_envs:Reach-plain-v0",
     ),
     "no module": ([*GYM, "--gym=no_such_module:X-v0"], r"no_such_module.*install the package"),
     "seeds": (["train", *TINY, "--seed=4294967295", "--seeds=2"], r"seeds = 2.*choice is 1"),
@@ -157,6 +179,7 @@ ENDS = {
     "outside": (OutsideError("its code failed."), 2, r"its code failed\. Details: \S+\.log\n$"),
     "interrupt": (KeyboardInterrupt(), 130, r"^stopped\n$"),
     "terminated": (Terminated(), 143, r"^stopped\n$"),
+    "parser": (SystemExit(5), 5, r"^$"),
     "memory": (MemoryError("for an array"), 2, r"the memory is used up .*--num-envs"),
     "xla memory": (RuntimeError("RESOURCE_EXHAUSTED: of 3 GB"), 2, r"the memory is used up"),
     "file": (PermissionError(13, "Permission denied", "/x/y"), 2, r"cannot use /x/y: Permission"),
@@ -192,6 +215,12 @@ def test_an_error_of_a_users_own_code_names_its_line(folder):
     assert f"your code failed at {folder / 'own.py'}:2" in told
 
 
+def test_code_of_a_users_own_that_ends_the_program_is_told(folder, capsys):
+    assert raised_in(SystemExit(0)).code == 2  # this file stands for the user's
+    told = capsys.readouterr().err
+    assert re.search(r"error: your code ended the program at \S+test_sentences.py:\d+", told)
+
+
 def test_logs_are_bounded_and_never_in_the_way(folder, monkeypatch):
     for index in range(boundary.LOGS_KEPT + 5):
         monkeypatch.setattr("os.getpid", lambda index=index: index)
@@ -212,6 +241,9 @@ def test_a_tilde_is_the_home_folder(folder, monkeypatch, capsys):
     ):
         told = refused(capsys, *arguments)
         assert f"{home / 'run'} is not a run directory" in told
+    for out in ("--out=~no-such-user/run", "~no-such-user/run"):
+        told = refused(capsys, "train", *TINY, out)
+        assert "this machine has no user no-such-user: write ./~no-such-user/run" in told
 
 
 def test_a_module_of_the_current_directory_serves_gym(folder, capsys, monkeypatch):

@@ -45,8 +45,26 @@ def test_slurm_coordinator_is_the_first_node(nodes, first, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *(("NTASKS", text) for text in ("x", "4(x2)", "")),
+        *(("PROCID", text) for text in ("-1", "4", "")),
+        *(("STEP_NODELIST", text) for text in ("", "[1-2]")),
+        ("JOB_ID", "7_1"),
+    ],
+)
+def test_a_variable_that_slurm_would_not_set_is_told(name, text, monkeypatch) -> None:
+    for each, value in zip(SLURM, ("4", "3", "node7", "120045"), strict=True):
+        monkeypatch.setenv(f"SLURM_{each}", text if each == name else value)
+    with pytest.raises(UserError, match=f"SLURM_{name} = .*srun, or unset it"):
+        find_address(None, None, None)
+
+
+@pytest.mark.parametrize(
     ("given", "sentence"),
     [
+        (("node0:70000", 2, 0), "coordinator = 'node0:70000' .* port from 1 to 65535"),
+        (("node0:0", 2, 0), "coordinator = 'node0:0' .* port"),
         ((None, 2, None), "num_processes = 2 .* needs --coordinator"),
         (("node0", 2, 0), "coordinator = 'node0' .* host:port"),
         (("node0:1", None, 0), "num_processes = None"),

@@ -62,8 +62,9 @@ def test_nothing_is_ever_overwritten(run):
 
 def test_existing_file_is_named(tmp_path):
     (tmp_path / "file").write_text("precious")
-    with pytest.raises(UserError, match="exists already"):
+    with pytest.raises(UserError, match=r"exists already and holds no run") as error:
         RunDirectory.create(tmp_path / "file", run_config(), {})
+    assert "--resume" not in str(error.value)  # which would not help
     with pytest.raises(UserError, match=r"cannot make the run directory .*Not a directory"):
         RunDirectory.create(tmp_path / "file" / "run", run_config(), {})
     assert (tmp_path / "file").read_text() == "precious"

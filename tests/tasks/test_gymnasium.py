@@ -132,6 +132,12 @@ def test_task_matches_the_environment() -> None:
     assert task.world.control_step == 0.25
 
 
+@pytest.mark.parametrize("frames", [0, -5, None, "x"])
+def test_without_a_frame_rate_a_control_step_is_a_second(frames, monkeypatch) -> None:
+    monkeypatch.setattr(Toy, "metadata", {"render_modes": [], "render_fps": frames})
+    assert make_gymnasium_task("Toy/point-v0").world.control_step == 1.0
+
+
 @pytest.mark.parametrize(
     ("environment", "step"), [("PointMaze_UMaze-v3", 0.01), ("AntMaze_UMaze-v5", 0.05)]
 )

@@ -294,7 +294,11 @@ NO_ACTUATORS = ARM.replace("<motor", "<!--<motor").replace("</actuator>", "--></
         (ARM, {"control_step": 0.025}, r"control_step = 0.025 .*time step of 0.01 s.* is 0.02\."),
         (ARM, {"control_step": -1.0}, r"control_step = -1.0 .* is 0.01\."),
         (ARM, {"control_step": math.inf}, r"control_step = inf is not allowed"),
-        (DIVERGES, {}, r"robot robot diverges under random controls in every environment"),
+        (DIVERGES, {}, r"diverges under random controls in every environment.*MUJOCO_LOG"),
+        (ARM.replace("<actuator>", '<keyframe><key qpos="nan 0"/></keyframe><actuator>'), {},
+         r"robot.xml has NaN where its key_qpos needs a number"),
+        (ARM.replace('"0.01" gravity="', '"0.01" wind="nan 0 0" gravity="'), {},
+         r"robot.xml has NaN where its wind needs a number"),
         (STUCK, {}, r"tip does not move under random controls.*--goal-box"),
     ],
 )  # fmt: skip
@@ -304,6 +308,13 @@ def test_invalid_input_gives_one_sentence(write, text, options, sentence):
         task_of(TaskChoice(**{"mjcf": file, "goal_site": "tip", **options}))
     assert str(error.value).endswith(".")
     assert "\n" not in str(error.value)
+
+
+def test_a_name_that_is_not_utf8_is_told(write):
+    file = Path(write(ARM))
+    file.write_bytes(file.read_bytes().replace(b'name="tip"', b'name="t\xefp"'))
+    with pytest.raises(UserError, match=r"robot.xml has the name b't\\xefp', .*as UTF-8"):
+        task_of(TaskChoice(mjcf=file.name, goal_site="tip"))
 
 
 @pytest.mark.parametrize("field", ["goal_site", "goal_body", "goal_box"])

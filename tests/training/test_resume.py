@@ -271,6 +271,27 @@ def test_evaluations_after_the_last_checkpoint_are_repeated(tmp_path: Path) -> N
     assert_same(arrays_of(unbroken.path), arrays_of(run.path))
 
 
+def scrambled(data: bytes) -> bytes:
+    return b"\xff\xfe" + data[::-1]
+
+
+@pytest.mark.parametrize("damage", [lambda _: b"", lambda data: data[: len(data) // 2], scrambled])
+def test_a_gap_in_the_curves_is_told(tmp_path: Path, damage) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        start_run(TINY, tmp_path / "run", KilledAt("profile"))
+    run = RunDirectory.open(tmp_path / "run")
+    metrics = run.path / "metrics.jsonl"
+    whole = metrics.read_bytes()
+    for content, gap in ((whole, False), (damage(whole), True)):
+        metrics.write_bytes(content)
+        told: list[str] = []
+        display = SilentDisplay()
+        display.note = told.append  # type: ignore[method-assign]
+        resume_run(run.path, display)
+        assert any("the curves have a gap" in note for note in told) is gap
+        (run.path / "DONE").unlink()
+
+
 def evaluations_of(run: RunDirectory) -> dict[int, dict[str, float]]:
     """The scores by round, each of which stands once in the log."""
     found = [e for e in run.read_events() if e["event"] == "evaluation"]

@@ -24,6 +24,7 @@ from kilolayer.deploy.variants import (
     policy_variants,
     require_one_task,
 )
+from kilolayer.runtime.devices import require_memory
 from kilolayer.runtime.progress import ProgressDisplay, SilentDisplay
 from kilolayer.types import UserError, bad_field
 
@@ -132,6 +133,10 @@ def measure_latency(
     display, early_exit = display or SilentDisplay(), early_exit or EarlyExit()
     policies = [open_policy(path) for path in paths]
     require_one_task(policies)
+    task, width = policies[0].task, max(each.spec.torso.width for each in policies)
+    require_memory("batch", batch, 4 * (len(task.observation) + task.goal.dim + width))
+    require_memory("repeats", repeats, 8)  # bytes of a duration
+    scorer = Scorer(task, policies[0].config, episodes)
     variants: list[Variant] = []
     for index, policy in enumerate(policies):
         display.phase("policies")
@@ -139,7 +144,7 @@ def measure_latency(
         display.advance(index + 1, len(policies))
     singles = _timings(variants, _one_row, repeats, display)
     batches = _timings(variants, _all_rows, max(ROUNDS, repeats // 10), display)
-    scores = _scores(variants, episodes, display)
+    scores = _scores(variants, scorer, display)
     rows = tuple(map(_latency, variants, singles, batches, scores))
     return Latencies(policies[0].task.name, _machine(), batch, repeats, episodes, rows)
 
@@ -231,13 +236,11 @@ def _alternate(
 
 
 def _scores(
-    variants: Sequence[Variant], episodes: int, display: ProgressDisplay
+    variants: Sequence[Variant], scorer: Scorer, display: ProgressDisplay
 ) -> list[float | None]:
-    if episodes == 0:
+    if scorer.episodes == 0:
         return [None] * len(variants)
     display.phase("scores")
-    first = variants[0].policy
-    scorer = Scorer(first.task, first.config, episodes)
     # A policy on two runtimes has one score function, so it is scored once.
     found: dict[Callable[[Scorer], float], float] = {}
     for index, variant in enumerate(variants):

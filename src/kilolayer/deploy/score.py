@@ -10,6 +10,7 @@ import jax
 from kilolayer.analysis.statistics import Estimate, mean_interval
 from kilolayer.config import RunConfig
 from kilolayer.physics.build import build_physics
+from kilolayer.runtime.devices import require_memory
 from kilolayer.tasks.base import Task
 from kilolayer.training.evaluate import (
     HEADLINE,
@@ -63,6 +64,11 @@ class Scorer:
     episodes: int = 128
     seed: int = 0
     index: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises UserError for more episodes than this machine can hold."""
+        recorded = 8 * self.task.goal.dim  # bytes of a step: the achieved and the commanded goal
+        require_memory("episodes", self.episodes, recorded * self.task.episode_length)
 
     def scores(self, agent: Any, state: Any) -> dict[str, float]:
         """`episode_metrics` of an agent (an object with `act`) in this state."""

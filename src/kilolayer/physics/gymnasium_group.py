@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from kilolayer.errors import OutsideError, UserError, bad_field, nearest
-from kilolayer.lookup import current_directory_importable
+from kilolayer.lookup import FAILURES, current_directory_importable, require_module_name
 
 MISSING = "Gymnasium is not installed: `pip install 'kilolayer[gym]'`."
 # Seen with gymnasium-robotics 1.4.2 and MuJoCo 3.17 and 4.0: its comparison of joint types fails,
@@ -174,7 +174,7 @@ def make_environment(environment: str, **arguments: Any) -> Any:
     try:
         return make_specified(specification, **arguments)
     # The code of an environment may fail in any way: a missing driver, asset or package, ...
-    except Exception as error:
+    except FAILURES as error:
         remedy = "install what it asks for, or choose another with --gym"
         robotics = str(specification.entry_point).startswith("gymnasium_robotics")
         if robotics and isinstance(error, AssertionError):
@@ -195,19 +195,28 @@ def find_environment(environment: str) -> Any:
         raise UserError(MISSING) from error
     package, _, name = environment.rpartition(":")
     if package:
+        require_module_name("gym", environment, package, name, "package:name")
         _import_package(environment, package)
     for known in PACKAGES:
         if name not in gymnasium.registry and find_spec(known):
             import_module(known)
     if name not in gymnasium.registry:
+        known = gymnasium.registry.items()
+        own = [each for each, made in known if _module_of(made).split(".")[0] == package]
+        close = nearest(name, own or gymnasium.registry)
         raise bad_field(
             "gym",
             environment,
             "no environment of this name is registered (`pip install gymnasium-robotics` brings "
             "mazes and arms; package:name imports a package first)",
-            nearest(name, gymnasium.registry),
+            f"{package}:{close}" if package else close,
         )
     return gymnasium.registry[name]
+
+
+def _module_of(specification: Any) -> str:
+    made = specification.entry_point
+    return made.split(":")[0] if isinstance(made, str) else getattr(made, "__module__", "")
 
 
 def _import_package(environment: str, package: str) -> None:
@@ -221,11 +230,11 @@ def _import_package(environment: str, package: str) -> None:
             f"gym = {environment!r} cannot be found: {error}; install the package that registers "
             "it, or name the right one before the colon."
         ) from error
-    except Exception as error:
+    except FAILURES as error:
         raise _broken(environment, package, error) from error
 
 
-def _broken(environment: str, package: str, error: Exception) -> OutsideError:
+def _broken(environment: str, package: str, error: BaseException) -> OutsideError:
     what = f"gym = {environment!r}: the package {package} cannot be imported"
     return OutsideError.of(what, error, "correct the package, or install what it asks for")
 
@@ -237,7 +246,7 @@ def environment_errors(environment: str, function: str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except Exception as error:
+    except FAILURES as error:
         what = f"gym = {environment!r}: its {function} fails"
         raise OutsideError.of(what, error, "correct the environment") from error
 
@@ -260,6 +269,11 @@ def step(environment: str, made: Any, control: np.ndarray) -> tuple[Mapping[str,
         raise _old_interface(environment, "step", "five values")
     observation, _, terminated, truncated, _ = outcome
     check_observation(environment, made, observation)
+    for name, flag in (("terminated", terminated), ("truncated", truncated)):
+        if _mismatch(flag, ()):
+            raise UserError(
+                f"gym = {environment!r}: its step returns {flag!r} as {name!r}: return a bool."
+            )
     return observation, terminated, truncated
 
 
@@ -272,13 +286,23 @@ def check_observation(environment: str, made: Any, observation: Any) -> None:
         )
     for key in OBSERVED:
         declared = made.observation_space[key].shape
-        found = np.shape(observation[key]) if key in observation else None
-        if found != declared:
-            mismatch = "lacks" if found is None else f"has the shape {found} in"
+        mismatch = _mismatch(observation[key], declared) if key in observation else "lacks"
+        if mismatch:
             raise UserError(
                 f"gym = {environment!r} returns an observation that {mismatch} its {key!r}, which "
                 f"it declares with the shape {declared}: make the two agree."
             )
+
+
+def _mismatch(value: Any, declared: tuple[int, ...]) -> str:
+    """What is wrong with an array of an observation, empty if nothing is."""
+    try:
+        found = np.asarray(value)
+    except ValueError:  # lists of unequal length
+        return "has no array in"
+    if found.dtype.kind not in "fiub":
+        return f"has no real numbers ({found.dtype}) in"
+    return "" if found.shape == declared else f"has the shape {found.shape} in"
 
 
 def _old_interface(environment: str, function: str, returns: str) -> UserError:

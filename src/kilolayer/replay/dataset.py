@@ -72,6 +72,8 @@ def read_dataset(path: Path) -> Dataset:
     Raises UserError, naming the file, if it is missing or damaged, lacks an array, or holds an
     array that does not fit the layout.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):  # it might never end
+        raise bad_field("dataset", str(path), "it is a device or a pipe, give a file")
     try:
         # Opened here, since np.load leaves a damaged archive open.
         with path.open("rb") as file:
@@ -88,6 +90,9 @@ def read_dataset(path: Path) -> Dataset:
         ) from None
     except OSError as error:
         raise UserError(f"cannot read the dataset {path}: {error.strerror}.") from error
+    except MemoryError as error:
+        allowed = "its arrays are larger than the memory that is free: save fewer steps in a file"
+        raise bad_field("dataset", str(path), allowed) from error
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise bad_field("dataset", str(path), _file_kind(path)) from error
     if (problem := _layout_error(arrays)) is not None:

@@ -26,6 +26,14 @@ HEARTBEAT_INTERVAL = 1.0  # seconds
 LOST_AFTER = 15.0  # seconds without a heartbeat
 STARTUP_TIMEOUT = 120  # seconds to wait for all processes to start
 FINISHED = "left"  # the last heartbeat of a process that ended without an error
+# The variables that Slurm sets for each task, and what they look like.
+SLURM = {
+    "SLURM_NTASKS": r"[0-9]+",
+    "SLURM_PROCID": r"[0-9]+",
+    "SLURM_JOB_ID": r"[0-9]+",
+    "SLURM_STEP_NODELIST": r"[^\[,].*",
+}
+WITHOUT_SLURM = "Slurm sets it otherwise: start this with srun, or unset it to train in one process"
 
 
 @dataclass(frozen=True)
@@ -48,8 +56,10 @@ def find_address(coordinator: str | None, count: int | None, number: int | None)
             if value is not None:
                 raise bad_field(field, value, "it needs --coordinator host:port")
         return _slurm_address()
-    if not re.fullmatch(r".+:\d+", coordinator):
-        raise bad_field("coordinator", coordinator, "it must be host:port of process 0")
+    host_and_port = re.fullmatch(r".+:([0-9]+)", coordinator)
+    if host_and_port is None or not 0 < int(host_and_port[1][:9]) < 2**16:
+        allowed = "it must be host:port of process 0, with a port from 1 to 65535"
+        raise bad_field("coordinator", coordinator, allowed)
     if count is None or count < 1:
         raise bad_field("num_processes", count, "with a coordinator it must be at least 1")
     if number is None or not 0 <= number < count:
@@ -60,12 +70,18 @@ def find_address(coordinator: str | None, count: int | None, number: int | None)
 def _slurm_address() -> Address | None:
     """The address for the tasks of this Slurm step: the coordinator runs on its first node."""
     try:
-        count, number = (int(os.environ[f"SLURM_{name}"]) for name in ("NTASKS", "PROCID"))
-        nodes, job = os.environ["SLURM_STEP_NODELIST"], int(os.environ["SLURM_JOB_ID"])
+        set_by_slurm = {name: os.environ[name] for name in SLURM}
     except KeyError:
         return None
+    for name, form in SLURM.items():
+        if not re.fullmatch(form, set_by_slurm[name]):
+            raise bad_field(name, set_by_slurm[name], WITHOUT_SLURM)
+    *numbers, nodes = set_by_slurm.values()
+    count, number, job = map(int, numbers)
     if count == 1:
         return None
+    if number >= count:
+        raise bad_field("SLURM_PROCID", number, f"SLURM_NTASKS is {count}; {WITHOUT_SLURM}")
     # node[003-007,012],other: the first number of the first bracket.
     first = re.match(r"([^\[,]+)(?:\[(\d+))?", nodes)
     assert first is not None

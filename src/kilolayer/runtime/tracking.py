@@ -1,8 +1,10 @@
 """Where metrics go besides metrics.jsonl. Losing one sink never loses another, nor the run."""
 
+import os
 import socket
 import struct
 import time
+import uuid
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -12,9 +14,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from kilolayer.errors import OutsideError, UserError, bad_field
+from kilolayer.runtime.files import write_atomically
 from kilolayer.settings import Settings
 
 EVENT_VERSION = "brain.Event:2"  # of the files that TensorBoard reads
+WANDB_WAYS_OUT = (
+    "log in with `wandb login`, correct the setting that it names (WANDB_API_KEY goes before a "
+    "login), set WANDB_MODE=offline, or leave --wandb out"
+)
 WANDB_MODES = ("online", "offline", "disabled", "shared")
 
 
@@ -97,40 +104,61 @@ class WandbTracker:
     """
 
     def __init__(self, directory: Path, values: Mapping[str, Any]):
-        import os
-        import uuid
-
-        try:
-            import wandb  # type: ignore[import-not-found]
-        except ImportError as error:
-            raise UserError(
-                "wandb = True needs the extra: pip install 'kilolayer[wandb]'."
-            ) from error
+        wandb = _package()
         mode = os.environ.get("WANDB_MODE", "offline")
         if mode not in WANDB_MODES:
             raise bad_field("WANDB_MODE", mode, f"one of {', '.join(WANDB_MODES)}", "offline")
-        kept = directory / "wandb_id"
-        if not kept.exists():
-            kept.write_text(uuid.uuid4().hex, encoding="utf-8")
+        run_id = _run_id(directory / "wandb_id")
         try:
             self._run = wandb.init(
-                dir=str(directory),
-                id=kept.read_text(encoding="utf-8"),
+                # Its own process, which may be an older one, may be in another folder.
+                dir=str(directory.absolute()),
+                id=run_id,
                 resume="allow",
                 reinit="create_new",  # several seeds train in one process
                 config=dict(values),
-                mode=mode,  # type: ignore[arg-type]
+                mode=mode,
             )
-        # It fails in many ways: not logged in, no network, another version of its service, ...
+        # It fails in many ways: not logged in, no network, a setting of its own, ...
         except Exception as error:
-            way_out = "log in with `wandb login`, set WANDB_MODE=offline, or leave --wandb out"
-            raise OutsideError.of("Weights & Biases cannot be used", error, way_out) from error
+            raise OutsideError.of(
+                "Weights & Biases cannot be used", error, WANDB_WAYS_OUT
+            ) from error
 
     def log(self, env_steps: int, metrics: Mapping[str, float]) -> None:
         self._run.log(dict(metrics), step=env_steps)
 
     def close(self) -> None:
         self._run.finish()
+
+
+def _package() -> Any:
+    """The package `wandb`; UserError if it cannot be used."""
+    # It would tell its maker of its use, also offline, unless this is set before it is imported.
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    missing = UserError("wandb = True needs the extra: pip install 'kilolayer[wandb]'.")
+    try:
+        package: Any = import_module("wandb")
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "wandb":
+            raise missing from error
+        way_out = "install it anew, pip install 'kilolayer[wandb]', or leave --wandb out"
+        raise OutsideError.of("the package wandb cannot be imported", error, way_out) from error
+    # A folder called wandb, as it leaves in the current one, can be imported too.
+    if not hasattr(package, "init"):
+        raise missing
+    return package
+
+
+def _run_id(kept: Path) -> str:
+    """The id of a run directory at Weights & Biases, from its file, or a new one."""
+    with suppress(OSError, UnicodeDecodeError):
+        found = kept.read_text(encoding="utf-8").strip()
+        if found:
+            return found
+    new = uuid.uuid4().hex
+    write_atomically(kept, new)
+    return new
 
 
 class CompositeTracker:
@@ -164,13 +192,13 @@ def build_tracker(
     One that cannot be opened is left out with a warning. Only a new run that is to log to Weights &
     Biases and cannot is refused with a UserError: nothing is lost yet.
     """
-    makers: list[Callable[[], Tracker]] = []
+    makers: dict[str, Callable[[], Tracker]] = {}
     if config.tensorboard:
-        makers.append(lambda: TensorBoardTracker(directory, purge_from))
+        makers["TensorBoard"] = lambda: TensorBoardTracker(directory, purge_from)
     if config.wandb:
-        makers.append(lambda: WandbTracker(directory, values))
+        makers["Weights & Biases"] = lambda: WandbTracker(directory, values)
     trackers: list[Tracker] = []
-    for make in makers:
+    for name, make in makers.items():
         try:
             trackers.append(make())
         except UserError as error:
@@ -178,7 +206,7 @@ def build_tracker(
                 raise
             _switched_off(str(error))
         except Exception as error:
-            _switched_off(f"TensorBoard cannot be written ({error})")
+            _switched_off(f"{name} cannot be written ({error})")
     return CompositeTracker(trackers)
 
 

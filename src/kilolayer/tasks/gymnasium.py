@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kilolayer.lookup import FAILURES
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.gymnasium import GymnasiumWorld, find_environment, make_environment
-from kilolayer.physics.gymnasium_group import OBSERVED, reset
+from kilolayer.physics.gymnasium_group import OBSERVED, environment_errors, reset, step
 from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task
 from kilolayer.types import Array, UserError
 
@@ -83,8 +84,9 @@ def make_gymnasium_task(
     goal = tuple(Coordinate(f"goal {i}", UNIT) for i in range(sizes["desired_goal"]))
     rest = tuple(Coordinate(f"observation {i}", UNIT) for i in range(sizes["observation"]))
     radius = _own_radius(environment, sample) if goal_radius is None else goal_radius
-    control_step = _own_control_step(sample)
-    sample.close()
+    control_step = _own_control_step(environment, sample)
+    with environment_errors(environment, "close"):
+        sample.close()
     return GymnasiumTask(
         name=specification.id,
         world=GymnasiumWorld(environment, control_step, arguments),
@@ -97,7 +99,8 @@ def make_gymnasium_task(
 
 def check_spaces(environment: str, sample: Any) -> None:
     """Raises UserError unless observations are vectors with goals, and actions a bounded vector."""
-    space, actions = sample.observation_space, sample.action_space
+    with environment_errors(environment, "observation_space or action_space"):
+        space, actions = sample.observation_space, sample.action_space
     keys = getattr(space, "spaces", {})
     keys = keys if isinstance(keys, dict) else {}
     missing = [key for key in OBSERVED if key not in keys]
@@ -144,7 +147,7 @@ def _unsupported(environment: str, reason: str) -> UserError:
     return UserError(f"gym = {environment!r} cannot be trained in: {reason}.")
 
 
-def _own_control_step(sample: Any) -> float:
+def _own_control_step(environment: str, sample: Any) -> float:
     """Seconds of one step: how far MuJoCo's clock advances, if the environment has one.
 
     Otherwise one frame of its `render_fps`, else 1 s. Some environments state a wrong `render_fps`:
@@ -152,12 +155,13 @@ def _own_control_step(sample: Any) -> float:
     """
     simulated: Any = getattr(sample.unwrapped, "data", None)
     if hasattr(simulated, "time"):
-        sample.reset(seed=0)
+        reset(environment, sample, seed=0)
         before = simulated.time
-        sample.step((sample.action_space.low + sample.action_space.high) / 2)
+        step(environment, sample, (sample.action_space.low + sample.action_space.high) / 2)
         if simulated.time > before:
             return float(simulated.time - before)
-    return 1 / sample.metadata.get("render_fps", 1)
+    frames = sample.metadata.get("render_fps")
+    return 1 / frames if isinstance(frames, int | float | np.number) and frames > 0 else 1.0
 
 
 def _own_radius(environment: str, sample: Any) -> float:
@@ -177,7 +181,7 @@ def _own_radius(environment: str, sample: Any) -> float:
     try:
         radii = [probe_radius(reward_beside(coordinate)) for coordinate in range(len(goal))]
     # The code of an environment may fail in any way, and it may have no such function.
-    except Exception as error:
+    except FAILURES as error:
         reason = f"its compute_reward fails ({type(error).__name__}: {error})"
         raise _unsupported(environment, f"{reason}: {remedy}") from error
     radius = radii[0]

@@ -60,12 +60,16 @@ def read_world(file: str, control_step: float | None) -> MujocoWorld:
         world = MujocoWorld.compile(spec, step)
     except ValueError as error:
         raise _does_not_compile(file, error) from error
+    _check_text_and_numbers(world.model, file)
     _check_actuators(world.model, file)
     return dataclasses.replace(world, fields=("sensordata",) if world.model.nsensordata else ())
 
 
 def has_free_joint(file: str) -> bool:
     """Whether the model has a free joint; False for a file that `read_world` cannot read."""
+    # MuJoCo would print a warning of any other file, and leave a log in the current directory.
+    if Path(file).suffix not in SUFFIXES or not Path(file).is_file():
+        return False
     try:
         joints = mujoco.MjSpec.from_file(file).joints
     except ValueError:
@@ -78,6 +82,22 @@ def _does_not_compile(file: str, error: ValueError) -> UserError:
     lines = [line.strip().rstrip(".:") for line in str(error).splitlines()]
     cause = ", ".join(filter(None, lines)).removeprefix("XML ").removeprefix("Error: ")
     return UserError(f"{file} does not compile, correct what MuJoCo names: {cause}.")
+
+
+def _check_text_and_numbers(model: mujoco.MjModel, file: str) -> None:
+    """MuJoCo compiles names in any encoding, and NaN for any number."""
+    for name in model.names.split(b"\0"):
+        try:
+            name.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{file} has the name {name!r}, which is not UTF-8: save the file as UTF-8."
+            ) from error
+    for owner in (model, model.opt):
+        for name in dir(owner):
+            values = getattr(owner, name)
+            if isinstance(values, np.ndarray) and values.dtype == float and np.isnan(values).any():
+                raise UserError(f"{file} has NaN where its {name} needs a number: give it one.")
 
 
 def _checked_step(control_step: float | None, time_step: float) -> float:

@@ -202,7 +202,8 @@ def _visited_positions(task: OwnRobot) -> np.ndarray:
     if positions.size == 0:
         raise UserError(
             f"robot {task.name} diverges under random controls in every environment: give its "
-            "model a smaller time step, or its actuators smaller ranges."
+            "model a smaller time step, or its actuators smaller ranges. MUJOCO_LOG.TXT names the "
+            "joint."
         )
     if task.box is None and np.ptp(positions, axis=0).max() < STATIONARY:
         raise UserError(

@@ -76,6 +76,7 @@ class TrainingLoop:
                 for member in self.members:
                     member.run.append_event({"event": "resume", "round": resume_at})
                 self._read_times()
+                self._tell_gaps(resume_at)
             self._train(state)
             self.background.wait()
             for member in self.members:
@@ -86,6 +87,18 @@ class TrainingLoop:
             for member in self.members:
                 member.tracker.close()
             self.display.close()
+
+    def _tell_gaps(self, resume_at: int) -> None:
+        """Tell of a metrics file that was damaged: what it lacks is missing in the curves."""
+        expected = range(self.trainer.plan.prefill_unrolls + 1, resume_at + 1)
+        for member in self.members:
+            trained = {e["round"] for e in member.run.read_events() if e["event"] == "train"}
+            lacking = len(set(expected) - trained)
+            if lacking and member.run.writes:
+                self.display.note(
+                    f"{member.run.path / 'metrics.jsonl'} lacks {lacking} of the {len(expected)} "
+                    "rounds before the checkpoint: it was damaged, and the curves have a gap."
+                )
 
     def _read_times(self) -> None:
         """Read the times that the killed process has logged."""

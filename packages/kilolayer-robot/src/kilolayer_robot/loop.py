@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from kilolayer_robot.card import Card
-from kilolayer_robot.errors import bad_field
 from kilolayer_robot.gate import Gate, Handling
 from kilolayer_robot.interpreter import IdleCollector, controlled_gc
 from kilolayer_robot.lock import robot_lock
@@ -87,11 +86,7 @@ class ControlLoop:
         action if `safe_action()` returns no valid action or another loop holds the lock; raises
         what `robot.act` raises.
         """
-        ticks = None if seconds is None else round(seconds * self.timing.rate)
-        if ticks is not None and ticks < 1:
-            raise bad_field(
-                "seconds", seconds, "it must be at least one control step", self.timing.period
-            )
+        ticks = None if seconds is None else self.timing.steps(seconds)
         with contextlib.ExitStack() as stack:
             if self.lock is not None:
                 stack.enter_context(robot_lock(self.lock))

@@ -37,6 +37,13 @@ class Timing:
         if not 0 <= self.planner_delay < math.inf:
             raise bad_field("planner_delay", self.planner_delay, "it must be 0 or more", 0)
 
+    def steps(self, seconds: float) -> int:
+        """Control steps in this time; UserError if it is less than one, or endless."""
+        steps = seconds * self.rate
+        if not math.isfinite(steps) or round(steps) < 1:
+            raise bad_field("seconds", seconds, "it must be at least one control step", self.period)
+        return round(steps)
+
     @property
     def period(self) -> float:
         """Seconds of a control step."""

@@ -122,7 +122,7 @@ def _progress(display: ProgressDisplay, timing: Timing, seconds: float | None) -
     """A function that updates the display; None if the loop has no time limit."""
     if seconds is None:
         return None
-    total = round(seconds * timing.rate)
+    total = timing.steps(seconds)
 
     def update(ticks: int, misses: int, safe: int) -> None:
         display.advance(min(ticks, total), total, misses=misses, safe_actions=safe)

@@ -93,11 +93,11 @@ def compare_planners(
     """
     if episodes < 1:
         raise bad_field("episodes", episodes, "it must be at least 1", 1)
+    scorer = Scorer(run.task, run.config, episodes, seed)
     built = {
         name: build_planner(name, run, controller, pursuit, display, nodes, seed)
         for name in planners
     }
-    scorer = Scorer(run.task, run.config, episodes, seed)
     alone = [controller] if controller.path == run.path else [open_policy(run.path), controller]
     display.phase("episodes")
     rows: list[PlannerScore] = []

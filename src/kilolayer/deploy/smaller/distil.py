@@ -4,9 +4,10 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
+from annotated_types import Interval
 
 from kilolayer.agents.base import Agent, Problem
 from kilolayer.agents.distillation import Distillation, Rate
@@ -17,11 +18,13 @@ from kilolayer.deploy.policy import ActorAgent, ActorSpec, DeployedPolicy, is_po
 from kilolayer.deploy.score import NEW_EPISODES, Scorer, compare_paired
 from kilolayer.networks.actor import Actor
 from kilolayer.plan import TrainPlan
+from kilolayer.runtime.devices import local_memory
 from kilolayer.runtime.mesh import make_mesh
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.runtime.zoo import default_output
 from kilolayer.settings import Count, Positive, Settings, Share, values_of
 from kilolayer.training.build import sharded_physics
+from kilolayer.training.sizes import require_run_fits
 from kilolayer.training.step import Trainer
 from kilolayer.types import UserError, bad_field
 
@@ -29,6 +32,7 @@ WITH_CRITIC = ("crl", "sac", "sac-her")
 ENVS = 128
 UNROLL_LENGTH = 25  # control steps
 MAX_BUFFER_STEPS = 10_000  # steps of each environment in the buffer
+MAX_UPDATES_PER_STEP = 1000.0  # far above what is useful
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +47,7 @@ class Recipe(Settings):
 
     steps: Count = 500_000
     batch_size: Count = 256
-    updates_per_step: Positive = 1 / 20
+    updates_per_step: Annotated[float, Interval(gt=0, le=MAX_UPDATES_PER_STEP)] = 1 / 20
     learning_rate: Positive = 1e-3
     hindsight_share: Share = 0.5
     teacher_acts: Share = 0.1
@@ -205,6 +209,10 @@ def distil_run(
     width = teacher.spec.torso.width
     sizes = [(depth, each) for depth in depths for each in widths or (width,)]
     specs = [student_spec(teacher, *size) for size in sizes]
+    agent = Distillation(batch_size=recipe.batch_size, teacher=teacher.agent_state)
+    config = recipe.config(teacher.config, agent, 0)
+    for depth, each in sizes:
+        require_run_fits(config.having(depth=depth, width=each), teacher.task, local_memory())
     jobs = [(spec, seed, _place(path, out, spec, seed)) for spec in specs for seed in seeds]
     if not jobs:
         raise UserError("there is no student to distil: give a --depth.")
