@@ -11,19 +11,17 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from kilolayer.analysis.outcomes import score_bounds
-from kilolayer.report.plots import short_count
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from kilolayer.analysis.groups import Group, study_groups
+from kilolayer.analysis.groups import Group, score_bounds, study_groups
 from kilolayer.analysis.load import Run
 from kilolayer.analysis.study import load_study
 from kilolayer.render.media import freeze_after_termination, render_frames
-from kilolayer.render.style import look
+from kilolayer.render.style import line_style
 from kilolayer.report.film import read_episodes
-from kilolayer.report.group_curves import student_margin
-from kilolayer.report.svg import new_figure
+from kilolayer.report.group_curves import draw_mean
+from kilolayer.report.svg import new_figure, short_count
 from kilolayer.tasks.base import is_success
 from kilolayer.types import UserError
 
@@ -44,14 +42,9 @@ def by_depth(path: Path) -> dict[int, Group]:
 def draw_curves(axes: Axes, groups: dict[int, Group]) -> None:
     for index, (depth, group) in enumerate(groups.items()):
         steps, values = group.curve(SCORE)
-        mean, style = values.mean(0), look(index)
-        label = f"depth {depth}, {group.seeds} seeds"
-        axes.plot(steps, mean, color=style.colour, linestyle=style.dash, label=label)
-        if len(values) > 1:
-            margin = student_margin(values)
-            bounds = score_bounds(group.runs[0].task, SCORE)
-            low, high = np.clip([mean - margin, mean + margin], *bounds)
-            axes.fill_between(steps, low, high, color=style.colour, alpha=0.15, linewidth=0)
+        style, bounds = line_style(index), score_bounds(group.runs[0].task, SCORE)
+        label = f"depth {depth}, seeds: {group.seeds}"
+        draw_mean(axes, steps, values, bounds, style.colour, linestyle=style.dash, label=label)
     task = next(iter(groups.values())).runs[0].task
     axes.set_title(task.name, fontsize=10)
     axes.set_xlabel("environment steps")
