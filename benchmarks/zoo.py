@@ -139,8 +139,8 @@ def _made(each: ZooEntry) -> str:
 
 TEXT = """# The zoo: trained policies
 
-One policy per learned task, under 2 MB each, shipped with the package. `zoo:NAME` works wherever a
-command takes a policy:
+One policy for each task that was learned, wholly or in part, under 2 MB each, shipped with the
+package. `zoo:NAME` works wherever a command takes a policy:
 
 ```
 kilolayer zoo                                        # this table
