@@ -72,14 +72,14 @@ def test_hours_from_nominal_rates(toy_device) -> None:
     # At 0.5e6 operations a second every product takes longer than its launch.
     optimiser = 7 * found.memory["parameters"] / 1e9
     update = found.flops["update"] / 0.5e6 + optimiser
-    evaluated = found.flops["environment step"] / 0.5e6
+    env_step = found.flops["environment step"] / 0.5e6
     assert found.seconds_per_round is not None
     assert found.hours is not None
-    assert found.seconds_per_round[0] == pytest.approx(10 * update + 80 * evaluated)
+    assert found.seconds_per_round[0] == pytest.approx(10 * update + 80 * env_step)
     evaluated = (2 + 1) * 4 * 200  # two evaluations of four episodes, the last of two goal splits
     kept = ("parameters", "optimiser", "replay buffer", "environments")
     saving = sum(found.memory[kind] for kind in kept) / 5e8  # one checkpoint
-    seconds = 30 * update + (400 + evaluated) * evaluated + saving
+    seconds = 30 * update + (400 + evaluated) * env_step + saving
     assert found.hours[0] * 3600 == pytest.approx(seconds)
     assert found.hours[1] == pytest.approx(5 * found.hours[0], rel=0.01)
     assert found.flops["run"] == (

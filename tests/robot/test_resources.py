@@ -108,6 +108,7 @@ def test_garbage_is_collected_only_in_idle_time(monkeypatch) -> None:
         garbage = [Cycle() for _ in range(5000)]
         garbage.clear()
         assert gc.get_count()[0] > before + 4000  # nothing was collected
+        collector._last = dict.fromkeys(collector._last, time.monotonic())
         collector.collect(1.0)  # not yet: a second has not passed
         assert collector.longest == 0.0
         collector._last = {0: time.monotonic() - 2, 2: time.monotonic()}
