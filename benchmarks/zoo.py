@@ -190,7 +190,7 @@ def main() -> None:
     if arguments.source is not None:
         if arguments.place is None or arguments.machine is None:
             parser.error("a policy to add needs a place, such as zoo/ant, and --machine")
-        training = _told(arguments, parser)
+        training = _training_record(arguments, parser)
         added = add(arguments.source, arguments.place, training, arguments.episodes)
         print(
             f"{added.path}  success {interval_text(added.score.success, 3)}, {added.bytes:,} bytes"
@@ -198,7 +198,7 @@ def main() -> None:
     (ZOO / PAGE).write_text(page(zoo_entries()))
 
 
-def _told(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> Training:
+def _training_record(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> Training:
     if not is_policy(arguments.source):
         found = training_of(load(arguments.source), arguments.machine)
         minutes = found.minutes if arguments.minutes is None else arguments.minutes

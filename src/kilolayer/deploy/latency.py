@@ -142,8 +142,8 @@ def measure_latency(
         display.phase("policies")
         variants += policy_variants(policy, runtimes, early_exit, planned, batch, display)
         display.advance(index + 1, len(policies))
-    singles = _timings(variants, _one_row, repeats, display)
-    batches = _timings(variants, _all_rows, max(ROUNDS, repeats // 10), display)
+    singles = _timings(variants, False, repeats, display)
+    batches = _timings(variants, True, max(ROUNDS, repeats // 10), display)
     scores = _scores(variants, scorer, display)
     rows = tuple(map(_latency, variants, singles, batches, scores))
     return Latencies(policies[0].task.name, _machine(), batch, repeats, episodes, rows)
@@ -173,21 +173,13 @@ def _latency(variant: Variant, single: Timing, batched: Timing, score: float | N
     )
 
 
-def _one_row(rows: int, index: int) -> slice:
-    return slice(index % rows, index % rows + 1)
-
-
-def _all_rows(rows: int, index: int) -> slice:
-    return slice(None)
-
-
 def _timings(
     variants: Sequence[Variant],
-    choose: Callable[[int, int], slice],
+    batched: bool,
     repeats: int,
     display: ProgressDisplay,
 ) -> list[Timing]:
-    """The timing of each variant.
+    """The timing of each variant, with one row or all its rows in a call.
 
     With a planner, the median counts an action and its share of a plan; the 99th percentile counts
     an action and a whole plan.
@@ -195,7 +187,8 @@ def _timings(
 
     def timed(variant: Variant, call: Call) -> Callable[[int], float]:
         def seconds(index: int) -> float:
-            rows = choose(len(variant.blocks), index)
+            row = index % len(variant.blocks)
+            rows = slice(None) if batched else slice(row, row + 1)
             observation, goal = (each[rows] for each in variant.inputs)
             start = time.perf_counter()
             call(observation, goal)

@@ -306,11 +306,9 @@ class _CurveBuilder:
         actor = select_blocks(teacher, point.kept)
         yield measure(actor, healed=False)
         if heal_steps and point.blocks < self.unpruned.spec.torso.num_blocks:
-            yield measure(self._distilled(actor, spec, heal_steps), healed=True)
-
-    def _distilled(self, actor: Actor, spec: ActorSpec, steps: int) -> Actor:
-        recipe = Recipe(steps=steps, learning_rate=HEALED_LEARNING_RATE, teacher_acts=0.0)
-        return distil(self.unpruned, spec, recipe, self.seed, self.display, start=actor).actor
+            recipe = Recipe(steps=heal_steps, learning_rate=HEALED_LEARNING_RATE, teacher_acts=0.0)
+            healed = distil(self.unpruned, spec, recipe, self.seed, self.display, start=actor)
+            yield measure(healed.actor, healed=True)
 
 
 @jax.jit
