@@ -52,6 +52,9 @@ LOCK = "lock"
 FOLDERS = ("checkpoints", "episodes", "media")
 # Files that a process may leave anywhere in a run directory if it is killed during its creation.
 FIRST_FILES = ("manifest.json", "seeds.json", LOCK)
+# What events may hold beside their counts and metrics: numbers, and objects of numbers.
+NUMBERS = ("time", "round_seconds", "megabytes")
+DURATIONS = ("seconds", "seconds_per_round")
 # Events that an untrained run can have too.
 BEFORE_LEARNING = ("evaluation", "resume")
 
@@ -115,8 +118,9 @@ class RunDirectory:
         remedy = f"put it back from a copy, or {self._other_options}"
         for run in dict.fromkeys((self, *self.members)):
             manifest = read_json(run.path / "manifest.json", remedy)
-            recorded = manifest.get(CONFIG_KEY) if isinstance(manifest, dict) else None
-            file = run.path / "config.json"
+            if not isinstance(manifest, dict) or not manifest:
+                raise UserError(f"{run.path / 'manifest.json'} is damaged: {remedy}.")
+            recorded, file = manifest.get(CONFIG_KEY), run.path / "config.json"
             # Runs of earlier releases have no checksum.
             if recorded is not None and recorded != _sha256(file.read_bytes()):
                 raise UserError(
@@ -141,8 +145,11 @@ class RunDirectory:
         if not inside and not listed.exists():
             return (self.config.seed,)
         remedy = f"write the numbers of its folders seed_N into it, {json.dumps(inside)}"
+        if not inside:
+            remedy = "it has no folders seed_N: restore them from a copy, or delete that file"
         found = read_json(listed, remedy)
-        if not isinstance(found, list) or sorted(map(str, found)) != sorted(map(str, inside)):
+        same = isinstance(found, list) and sorted(map(str, found)) == sorted(map(str, inside))
+        if not same or not inside:
             raise UserError(f"{listed} is damaged: {remedy}.")
         return tuple(map(int, found))
 
@@ -164,6 +171,12 @@ class RunDirectory:
     @property
     def finished(self) -> bool:
         return (self.path / "DONE").exists()
+
+    def restore_folders(self) -> None:
+        """Create the folders that were deleted; UserError for a file in the place of one."""
+        for folder in FOLDERS:
+            with guard_disk(self.path / folder):
+                (self.path / folder).mkdir(exist_ok=True)
 
     def mark_finished(self) -> None:
         if not self.writes:
@@ -321,7 +334,12 @@ def _event(line: bytes) -> dict[str, Any] | None:
     counts = ("round", "env_steps", "updates") if "metrics" in event else ("round",)
     if not isinstance(metrics, dict) or not all(_is_count(event.get(name)) for name in counts):
         return None
-    return event if all(_is_finite(value) for value in metrics.values()) else None
+    numbers = [event[name] for name in NUMBERS if name in event] + list(metrics.values())
+    for name in DURATIONS:
+        if not isinstance(event.get(name, {}), dict):
+            return None
+        numbers += event.get(name, {}).values()
+    return event if all(map(_is_finite, numbers)) else None
 
 
 def _is_count(value: Any) -> bool:

@@ -199,8 +199,22 @@ def test_flipped_bits_and_truncation_are_detected(tmp_path, part) -> None:
         file.write_bytes(damaged)
         with pytest.raises(UserError, match=re.escape(f"{file} is damaged")):
             checkpoint.restore(tmp_path, 1, part, tree)
+    with pytest.raises(UserError, match=r"Restore it from a copy, or start a new run\.$"):
+        checkpoint.restore(tmp_path, 1, part, tree)
     file.write_bytes(whole)
     checkpoint.restore(tmp_path, 1, part, tree)
+
+
+def test_the_checkpoint_before_a_damaged_one_is_named(tmp_path) -> None:
+    for step in (1, 2):
+        checkpoint.save(tmp_path, step, LOOP, LOOP)
+    newest = tmp_path / f"{2:012d}"
+    empty(newest / "agent.safetensors")
+    with pytest.raises(UserError, match=f"or move {newest} away, to use the checkpoint before it"):
+        checkpoint.restore(tmp_path, 2, checkpoint.AGENT, LOOP)
+    newest.rename(tmp_path / "away")  # what it advises
+    assert checkpoint.latest(tmp_path) == 1
+    checkpoint.restore(tmp_path, 1, checkpoint.AGENT, LOOP)
 
 
 def test_a_missing_file_part_or_checkpoint_is_named(tmp_path):

@@ -229,6 +229,11 @@ BAD_LINES = {
     "metrics no object": b'{"event": "x", "round": 2, "env_steps": 1, "updates": 1, "metrics": []}',
     "not finite": b'{"event":"x","round":2,"env_steps":1,"updates":1,"metrics":{"a":1e999}}',
     "deep": b"[" * 100_000,
+    "durations a text": b'{"event": "checkpoint", "round": 2, "seconds": "x"}',
+    "a duration a text": b'{"event": "profile", "round": 2, "seconds_per_round": {"a": "b"}}',
+    "a duration nothing": b'{"event": "profile", "round": 2, "seconds": {"a": null}}',
+    "seconds of the round": b'{"event": "train", "round": 2, "round_seconds": "y"}',
+    "size": b'{"event": "checkpoint", "round": 2, "megabytes": {}}',
 }
 
 
@@ -271,6 +276,13 @@ def test_damaged_seed_list_is_reported(seeds, content):
     assert seeds.seeds == (3, 4, 5)
 
 
+@pytest.mark.parametrize("content", [b"[]", b"5", b"[0]", b""])
+def test_seed_list_without_folders_is_reported(run, content):
+    (run.path / "seeds.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"seeds.json.*no folders seed_N.*delete that file"):
+        _ = run.seeds
+
+
 @pytest.mark.parametrize("setting", [{"seed": 9}, {"discount": 0.5}, {"batch_size": 128}])
 def test_changed_config_is_refused_with_a_remedy(run, seeds, setting):
     run.require_same_config()
@@ -283,7 +295,7 @@ def test_changed_config_is_refused_with_a_remedy(run, seeds, setting):
         assert f"--start-from {reported.path}" in str(error.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff", None])
+@pytest.mark.parametrize("content", [b"", b"\xff", b"null", b"{}", b"[]", b"5", None])
 def test_config_without_a_manifest_is_refused(run, content):
     manifest = run.path / "manifest.json"
     manifest.unlink() if content is None else manifest.write_bytes(content)

@@ -2,7 +2,6 @@
 
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,9 +13,7 @@ import numpy as np
 import pytest
 
 from event_files import scalars_shown
-from kilolayer.analysis.load import Run
 from kilolayer.config import run_config
-from kilolayer.report.run_report import write_report
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.progress import SilentDisplay
@@ -271,27 +268,6 @@ def test_evaluations_after_the_last_checkpoint_are_repeated(tmp_path: Path) -> N
     assert_same(arrays_of(unbroken.path), arrays_of(run.path))
 
 
-def scrambled(data: bytes) -> bytes:
-    return b"\xff\xfe" + data[::-1]
-
-
-@pytest.mark.parametrize("damage", [lambda _: b"", lambda data: data[: len(data) // 2], scrambled])
-def test_a_gap_in_the_curves_is_told(tmp_path: Path, damage) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        start_run(TINY, tmp_path / "run", KilledAt("profile"))
-    run = RunDirectory.open(tmp_path / "run")
-    metrics = run.path / "metrics.jsonl"
-    whole = metrics.read_bytes()
-    for content, gap in ((whole, False), (damage(whole), True)):
-        metrics.write_bytes(content)
-        told: list[str] = []
-        display = SilentDisplay()
-        display.note = told.append  # type: ignore[method-assign]
-        resume_run(run.path, display)
-        assert any("the curves have a gap" in note for note in told) is gap
-        (run.path / "DONE").unlink()
-
-
 def evaluations_of(run: RunDirectory) -> dict[int, dict[str, float]]:
     """The scores by round, each of which stands once in the log."""
     found = [e for e in run.read_events() if e["event"] == "evaluation"]
@@ -302,33 +278,6 @@ def evaluations_of(run: RunDirectory) -> dict[int, dict[str, float]]:
 
 def is_headline(event: dict) -> bool:
     return "evaluation/time_at_goal" in event["metrics"]
-
-
-def test_run_without_an_intact_checkpoint_is_not_restarted(unbroken, tmp_path: Path) -> None:
-    run = RunDirectory.open(shutil.copytree(unbroken.path, tmp_path / "run"))
-    (run.path / "DONE").unlink()
-    empty_files(run.checkpoints)
-    with pytest.raises(UserError, match=r"damaged.*There is no other checkpoint to go on from"):
-        resume_run(run.path, SilentDisplay())
-
-
-@pytest.mark.parametrize("setting", [{"seed": 1}, {"discount": 0.9}, {"batch_size": 16}])
-def test_edited_config_is_refused_on_resume(tmp_path: Path, setting) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        start_run(TINY, tmp_path / "run", KilledAt("train", 5))
-    config = tmp_path / "run" / "config.json"
-    config.write_text(TINY.having(**setting).to_json())
-    with pytest.raises(UserError, match=r"was changed since the run began.*--start-from"):
-        resume_run(tmp_path / "run", SilentDisplay())
-
-
-def test_run_with_lost_metrics_can_be_read(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        start_run(TINY, tmp_path / "run", KilledAt("profile"))
-    (tmp_path / "run" / "metrics.jsonl").write_bytes(b"")
-    run = Run(resume_run(tmp_path / "run", SilentDisplay()))
-    assert 0 <= run.final("evaluation/success") <= 1
-    assert write_report(run).is_file()
 
 
 class AskedAt(SilentDisplay):

@@ -166,7 +166,10 @@ def stored_arrays(root: Path, step: int, part: str) -> dict[str, np.ndarray] | N
 def _read(directory: Path, part: str) -> dict[str, np.ndarray]:
     problem = _find_damage(directory, part)
     if problem is not None:
-        raise UserError(f"{problem} Restore it from a copy, or start a new run.")
+        remedy = "start a new run"
+        if steps(directory.parent)[:1] not in ([], [int(directory.name)]):
+            remedy = f"move {directory} away, to use the checkpoint before it"
+        raise UserError(f"{problem} Restore it from a copy, or {remedy}.")
     if (directory / part).is_dir():
         from kilolayer.runtime.orbax_checkpoint import read_orbax
 

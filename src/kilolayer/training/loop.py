@@ -82,6 +82,8 @@ def resume_run(
         )
     run.require_same_config()
     with run_lock(directory) if writes else nullcontext():
+        if writes:
+            run.restore_folders()
         _continue_run(run, display, devices, processes, model_devices)
     return run
 
