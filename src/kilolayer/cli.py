@@ -112,7 +112,8 @@ def check_seed(arguments: list[str]) -> None:
             continue
         value = value or "".join(arguments[position + 1 : position + 2])
         if re.fullmatch(r"[+-]?\d+", value) and not 0 <= int(value[:30]) < MAX_SEED:
-            raise bad_field("seed", value, f"it must lie in [0, {MAX_SEED})", 0)
+            nearest = 0 if value.startswith("-") else MAX_SEED - 1
+            raise bad_field("seed", value, f"it must lie in [0, {MAX_SEED})", nearest)
 
 
 def _about_train() -> None:

@@ -220,6 +220,7 @@ def test_nothing_is_sent_for_an_invalid_policy(stand_in, tmp_path):
         (made.path, "me/own", "only a policy of one of this package's tasks"),
         ("zoo:point_u_maze", "maze", "OWNER/NAME"),
         ("zoo:point_u_maze", "a/b/c", "OWNER/NAME"),
+        ("zoo:point_u_maze", "hf:a/b/c", "policy = 'hf:a/b/c' is not allowed"),
     ):
         with pytest.raises(UserError, match=sentence):
             kilolayer.push(policy, name, progress=False)

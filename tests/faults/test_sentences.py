@@ -99,8 +99,11 @@ CASES = {
     ),
     "no module": ([*GYM, "--gym=no_such_module:X-v0"], r"no_such_module.*install the package"),
     "seeds": (["train", *TINY, "--seed=4294967295", "--seeds=2"], r"seeds = 2.*choice is 1"),
-    "seed": (["evaluate", "run", "--seed=12345678901234567890"], r"seed = .*\[0, 4294967296\)"),
-    "seed below zero": (["play", "run", "--seed", "-1"], r"seed = '-1'.*\[0, 4294967296\)"),
+    "seed": (
+        ["evaluate", "run", "--seed=12345678901234567890"],
+        r"seed = .*\[0, 4294967296\); the nearest valid choice is 4294967295",
+    ),
+    "seed below zero": (["play", "run", "--seed", "-1"], r"seed = '-1'.*; .* choice is 0\."),
     "folder": (["play", "run", "--out", "/proc/nodir/x.mp4"], r"is not a run directory"),
     "memory": (
         ["train", "--num-envs=1000000000", "--out=run"],

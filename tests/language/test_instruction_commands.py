@@ -175,6 +175,29 @@ def test_task_without_instructions_is_refused_before_any_work(tmp_path, capsys):
     assert not own_directory(run, make_task("half_cheetah")).exists()
 
 
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("ground --examples 100000000000", "examples = 100000000000 .*GiB at least"),
+        ("ground --episodes 100000000000", "episodes = 100000000000 .*GiB at least"),
+        ("ground --width 10000000", r"width = 10000000 .*GiB at least.* valid choice is \d+"),
+        ("ground --depth 4000000000000", "width = 128 .*its weights take"),
+        ("ground --updates -1", "updates = -1 is not allowed"),
+        ("train-vla --width 10000000", r"width = 10000000 .*GiB at least"),
+        ("train-vla --experts 1000000000", r"experts = 1000000000 .*GiB at least"),
+        ("train-vla --chunk 100000000000", r"chunk = 100000000000 .*GiB at least"),
+        ("train-vla --chunk 0", "chunk = 0 is not allowed"),
+        ("train-vla --execute 9", "execute = 9 is not allowed"),
+        ("train-vla --examples 100000000000", "examples = 100000000000 .*GiB at least"),
+    ],
+)
+def test_wrong_sizes_are_refused_before_an_encoder_is_trained(command, words, tmp_path, capsys):
+    run = write_policy(tmp_path / "run")
+    name, *options = command.split()
+    assert re.search(words, refused(capsys, name, run, *options))
+    assert not own_directory(run, make_task(MAZE)).exists()
+
+
 def test_moved_run_finds_its_encoder(grounded, tmp_path):
     moved = shutil.copytree(grounded[0].parent, tmp_path / "moved")
     for card in moved.rglob("grounding.json"):

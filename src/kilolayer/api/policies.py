@@ -111,6 +111,7 @@ def push(
     """
     if episodes < 1:
         raise bad_field("episodes", episodes, "it must be at least 1", 1)
+    repository = repository.removeprefix("hf:")  # as it is written to open one
     require_repository(repository)
     opened = open_policy(policy)
     portable(opened.config)

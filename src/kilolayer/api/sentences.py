@@ -8,12 +8,13 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
+from kilolayer.agents.registry import task_spec
 from kilolayer.analysis.load import Run
 from kilolayer.api.display import make_display
 from kilolayer.deploy.control.run import ControlResult, drive_simulation
 from kilolayer.deploy.listener import Heard
 from kilolayer.deploy.policy import DeployedPolicy, open_run_or_policy
-from kilolayer.language.base import Encoder
+from kilolayer.language.base import PICTURE_SIZE, Encoder
 from kilolayer.language.choose_encoder import choose_encoder, reopen_encoder, unused_path
 from kilolayer.language.contexts import encode_context
 from kilolayer.language.control import grounding_controller, module_controller
@@ -24,11 +25,13 @@ from kilolayer.language.evaluation_set import GoalPolicy, ModulePolicy
 from kilolayer.language.goal_head import HeadSize
 from kilolayer.language.grounding import DIRECTORY, Grounding, open_grounding
 from kilolayer.language.interpret import Scene, SceneInterpreter, newest_grounding, read_picture
+from kilolayer.language.module import ModuleSpec
 from kilolayer.language.train_grounding import Recipe, train_grounding
 from kilolayer.language.train_module import TrainedModule, open_module, train_module
 from kilolayer.networks.mixture import MixtureSpec
 from kilolayer.report.instruction_film import InstructedAgent, film_for_report, film_instruction
 from kilolayer.report.language_report import write_language_report
+from kilolayer.runtime.devices import require_memory, require_width
 from kilolayer.runtime.files import guard_disk
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.runtime.zoo import default_output
@@ -101,6 +104,8 @@ def ground(
     Raises UserError for a task without instructions or a missing encoder.
     """
     run, policy = Path(run), open_run_or_policy(run)
+    recipe, size = recipe or Recipe(), size or HeadSize()
+    _require_memory(policy.task, recipe.examples, episodes, size.depth, size.width)
     with closing(make_display(progress)) as display:
         chosen, name = _encoder(run, policy.task, encoder, seed, display)
         path = _out(out, run, "groundings", f"{name}-seed{seed}")
@@ -133,6 +138,13 @@ def train_vla(
     default a new directory in the run's modules/. Raises UserError as `ground` does.
     """
     run, policy = Path(run), open_run_or_policy(run)
+    mixture = mixture or MixtureSpec(64, 4, experts=8, top_k=2)
+    # An encoder may be trained before the module is made.
+    ModuleSpec(task_spec(policy.task), 1, trunk, mixture, chunk, execute)
+    layers = mixture.layers * mixture.depth
+    _require_memory(policy.task, examples, episodes, layers, mixture.width)
+    require_memory("experts", mixture.experts, 16 * layers * mixture.width**2)
+    require_memory("chunk", chunk, 16 * policy.task.action_dim * mixture.width)
     with closing(make_display(progress)) as display:
         reads = None if grounding is None else grounding_of(run, Path(grounding), policy.task)
         if reads is None:
@@ -142,8 +154,7 @@ def train_vla(
         path = _out(out, run, "modules", f"{trunk}-{name}-seed{seed}")
         found = train_module(
             run, chosen, path, trunk, seed=seed, display=display, recipe=recipe or ModuleRecipe(),
-            mixture=mixture or MixtureSpec(64, 4, experts=8, top_k=2), chunk=chunk,
-            execute=execute, examples=examples, grounding=reads,
+            mixture=mixture, chunk=chunk, execute=execute, examples=examples, grounding=reads,
         )  # fmt: skip
         evaluate_module(found, chosen, policy, episodes, seed, display).write(found.path)
         scene = Scene(policy.task, seed)
@@ -256,6 +267,14 @@ def policy_acting(policy: Run | DeployedPolicy, goal: Any) -> InstructedAgent:
     goals = np.asarray(goal, np.float32)[None]
     actor = GoalPolicy(policy.agent)
     return InstructedAgent(policy.task, policy.config, actor, policy.agent_state, goals)
+
+
+def _require_memory(task: Task, examples: int, episodes: int, layers: int, width: int) -> None:
+    """Raises UserError for sizes beyond this machine's memory."""
+    picture = 3 * PICTURE_SIZE**2
+    require_memory("examples", examples, picture)
+    require_memory("episodes", episodes, picture + 8 * task.goal.dim * task.episode_length)
+    require_width(width, layers)
 
 
 def _encoder(

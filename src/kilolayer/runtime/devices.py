@@ -124,6 +124,19 @@ def require_memory(field: str, value: int, each: float) -> None:
         raise bad_field(field, value, allowed, int(0.5 * available / each))
 
 
+def require_width(width: int, layers: int) -> None:
+    """Raises UserError if this many layers of the width, with what trains them, are more bytes than
+    this machine has."""
+    room = host_memory()
+    each = 16 * layers  # a weight, its gradient and the optimiser's two moments, in float32
+    if each * width**2 > room:
+        allowed = (
+            f"its weights take {gibibytes(each * width**2)} at least, and this machine has "
+            f"{gibibytes(room)}"
+        )
+        raise bad_field("width", width, allowed, int((0.5 * room / each) ** 0.5))
+
+
 def resident_bytes() -> int:
     """Peak memory of this process, in bytes."""
     import resource  # not on every system
