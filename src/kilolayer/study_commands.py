@@ -60,6 +60,7 @@ def study(
         OUTPUT.print(question_table(questions))
         return
     if dry_run:
+        studies.check_options(jobs, smallest_effect)  # what the study itself would refuse
         cells, cost = studies.dry_run(name, size, task, depths, seeds, calibration)
         OUTPUT.print(cost_table(cells, cost))
         OUTPUT.print(memory_sentence(cost))

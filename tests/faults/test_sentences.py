@@ -105,6 +105,11 @@ CASES = {
     ),
     "seed below zero": (["play", "run", "--seed", "-1"], r"seed = '-1'.*; .* choice is 0\."),
     "folder": (["play", "run", "--out", "/proc/nodir/x.mp4"], r"is not a run directory"),
+    "jobs in a rehearsal": (["study", "depth", "--dry-run", "--jobs=-1"], r"jobs = -1 .* is 1\."),
+    "effect in a rehearsal": (
+        ["study", "depth", "--dry-run", "--smallest-effect=nan"],
+        r"smallest_effect = nan .* is 0\.05",
+    ),
     "memory": (
         ["train", "--num-envs=1000000000", "--out=run"],
         r"num_envs = 1000000000 .*GiB at least.*nearest valid choice is \d+",

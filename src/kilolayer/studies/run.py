@@ -82,10 +82,7 @@ def study(
     """
     if executor not in EXECUTORS:
         raise bad_field("executor", executor, f"one of {', '.join(EXECUTORS)}", "local")
-    if jobs is not None and jobs < 1:
-        raise bad_field("jobs", jobs, "it must be at least 1", 1)
-    if smallest_effect is not None and not 0 < smallest_effect < 1:
-        raise bad_field("smallest_effect", smallest_effect, "it lies between 0 and 1", 0.05)
+    check_options(jobs, smallest_effect)
     question = find_question(name)
     if source is not None:
         return _analyse(question, _reuse_runs(question, Path(source), out, smallest_effect))
@@ -102,6 +99,14 @@ def study(
         _finish(path, executor, jobs, display)
         display.phase("analyse")
         return _analyse(question, load_study(path))
+
+
+def check_options(jobs: int | None, smallest_effect: float | None) -> None:
+    """Raises UserError for a value out of range."""
+    if jobs is not None and jobs < 1:
+        raise bad_field("jobs", jobs, "it must be at least 1", 1)
+    if smallest_effect is not None and not 0 < smallest_effect < 1:
+        raise bad_field("smallest_effect", smallest_effect, "it lies between 0 and 1", 0.05)
 
 
 def dry_run(
