@@ -15,7 +15,7 @@ from kilolayer.runtime import checkpoint
 from kilolayer.runtime.tensors import TensorDirectory
 from kilolayer.types import UserError
 
-LONG = [*TINY, "--agent=gcsl", "--total-steps=1600", "--num-evaluations=8"]
+LONG = [*TINY, "--agent=gcsl", "--total-steps=1600", "--num-checkpoints=400"]
 
 
 def mount(*arguments: str) -> None:
@@ -101,13 +101,22 @@ def test_a_disk_that_becomes_read_only_ends_the_run_with_a_sentence(disk):
     assert not problems
 
 
-@pytest.mark.parametrize("kind", ["full", "read-only"])
-def test_a_run_goes_on_where_tensorboard_cannot(folder, kind):
-    process = start("train", *LONG, "--total-steps=400000", "--tensorboard", "--out=run")
-    wait_for_checkpoint(process, folder / "run")
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory) -> Path:
+    """A run with TensorBoard that was asked to end after its first checkpoint. Read only."""
+    here = tmp_path_factory.mktemp("stopped")
+    places = {f"XDG_{kind}_HOME": str(here / kind) for kind in ("STATE", "CACHE")}
+    long = [*LONG, "--total-steps=400000", "--tensorboard"]
+    process = start("train", *long, f"--out={here / 'run'}", **places)
+    wait_for_checkpoint(process, here / "run")
     process.terminate()
     assert ended(process)[0] == 143
-    run = folder / "run"
+    return here / "run"
+
+
+@pytest.mark.parametrize("kind", ["full", "read-only"])
+def test_a_run_goes_on_where_tensorboard_cannot(folder, stopped, kind):
+    run = shutil.copytree(stopped, folder / "run")
     board = run / "tensorboard"
     mount("-t", "tmpfs", "-o", "size=8k", "tmpfs", str(board))
     try:

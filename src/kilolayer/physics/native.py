@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -109,15 +110,20 @@ class NativePhysics:
         self._shapes = jax.tree.map(
             lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), self._read()
         )
+        # Outside of any other program each call would compile a program of its own.
+        self._start, self._advance, self._restart = (
+            jax.jit(partial(self._call, function))
+            for function in (self._host_init, self._host_step, self._host_reset)
+        )
 
     def init(self, qpos: Array, qvel: Array) -> PhysicsState:
-        return self._call(self._host_init, qpos, qvel)
+        return self._start(qpos, qvel)
 
     def step(self, state: PhysicsState, control: Array) -> PhysicsState:
-        return self._call(self._host_step, state.engine, control)
+        return self._advance(state.engine, control)
 
     def reset(self, state: PhysicsState, mask: Array, qpos: Array, qvel: Array) -> PhysicsState:
-        return self._call(self._host_reset, state.engine, state.fields, mask, qpos, qvel)
+        return self._restart(state.engine, state.fields, mask, qpos, qvel)
 
     def _call(self, function: Callable[..., PhysicsState], *arguments: Any) -> PhysicsState:
         """Call the host from the program; under vmap, once for each mapped element."""
