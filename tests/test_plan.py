@@ -128,6 +128,23 @@ def test_lean_gradients_are_used_where_faster(changes, platform, lean):
     assert said in plan.describe()
 
 
+@pytest.mark.parametrize(
+    ("changes", "platform", "unroll"),
+    [
+        ({"depth": 64}, "cpu", 1),
+        ({"depth": 64}, "gpu", 1),  # lean gradients: not timed with more
+        ({"depth": 64, "norm": "rms"}, "gpu", 4),
+        ({"depth": 8, "norm": "rms"}, "gpu", 2),  # it has no more blocks
+        ({"depth": 64, "scan_unroll": 3}, "cpu", 3),
+        ({"depth": 64, "scan_unroll": 3}, "gpu", 3),
+    ],
+)
+def test_blocks_per_scan_iteration_are_chosen_by_platform(changes, platform, unroll):
+    plan = TrainPlan.derive(run_config(**changes), 1000, platform)
+    assert plan.actor_torso.scan_unroll == plan.critic_torso.scan_unroll == unroll
+    assert f"blocks per scan iteration: {unroll}, " in plan.describe()
+
+
 @given(
     total=st.integers(1, 10**7),
     envs=st.integers(1, 600),

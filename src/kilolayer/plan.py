@@ -64,7 +64,11 @@ class TrainPlan:
         scales = ", ".join(f"{scale:.3g} at depth {depth}" for depth, scale in depths.items())
         gradients = "lean gradients" if self.actor_torso.lean else "gradients by autodiff"
         mode = "no" if self.rematerialisation == "none" else self.rematerialisation
-        return f"residual branches scaled by {scales}, {gradients}, {mode} rematerialisation"
+        unrolls = " or ".join(str(n) for n in sorted({torso.scan_unroll for torso in torsos}))
+        return (
+            f"residual branches scaled by {scales}, {gradients}, "
+            f"blocks per scan iteration: {unrolls}, {mode} rematerialisation"
+        )
 
     @staticmethod
     def derive(
