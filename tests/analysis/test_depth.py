@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from benchmarks import error_rates as simulation
+from benchmarks import error_rates
+from benchmarks import simulated_studies as simulation
 from hypothesis import given
 from hypothesis import strategies as st
 from results.published_curves import analyse
@@ -135,7 +136,7 @@ def test_power_to_detect_jumps(share, spread, seeds, least):
     generator = np.random.default_rng(0)
     for step in (1, 3):
         scores = simulation.simulate(simulation.jump(share, step), spread, seeds, 2000, generator)
-        assert simulation.found(scores, step, 0.05) >= least
+        assert error_rates.found(scores, step, 0.05) >= least
 
 
 def test_jump_share_interval_covers_truth():
