@@ -1,10 +1,12 @@
 """Draws score against depth for a study: curves with intervals, and film strips of two depths.
 
-Run from the root of the repository: python -m docs.make_depth_picture STUDY PICTURE.png
+Run from the root of the repository:
+python -m docs.make_depth_picture STUDY PICTURE.png [--published curves_depth.json]
 
 Curves: mean over seeds and its 95 % interval (Student's t, cut to what a score can be). Film
 strips: the first episodes of the last evaluation, unselected, of the first seed that the shallowest
-and the deepest network share. Both play the same starts and goals.
+and the deepest network share. Both play the same starts and goals. With --published a second panel
+has the published means of the task and their standard errors (arXiv 2503.14858).
 """
 
 import argparse
@@ -16,6 +18,7 @@ from matplotlib.figure import Figure
 
 from kilolayer.analysis.groups import Group, score_bounds, study_groups
 from kilolayer.analysis.load import Run
+from kilolayer.analysis.published import EPISODE_LENGTH, read_published
 from kilolayer.analysis.study import load_study
 from kilolayer.render.media import freeze_after_termination, render_frames
 from kilolayer.render.style import line_style
@@ -47,10 +50,31 @@ def draw_curves(axes: Axes, groups: dict[int, Group]) -> None:
         draw_mean(axes, steps, values, bounds, style.colour, linestyle=style.dash, label=label)
     task = next(iter(groups.values())).runs[0].task
     axes.set_title(task.name, fontsize=10)
+    _style(axes, task.episode_length)
+
+
+def draw_published(axes: Axes, file: Path, task: str) -> None:
+    """The published curves of the task; raises UserError if the file has none."""
+    published = read_published(file)
+    if task not in published:
+        raise UserError(f"{file} has no curves of {task}, only of {', '.join(published)}.")
+    for index, (depth, curve) in enumerate(published[task].items()):
+        style = line_style(index)
+        axes.plot(
+            curve.steps, curve.mean, style.dash, color=style.colour, label=f"depth {depth}", lw=1.2
+        )
+        low, high = curve.mean - curve.error, curve.mean + curve.error
+        axes.fill_between(curve.steps, low, high, color=style.colour, alpha=0.15, linewidth=0)
+    axes.set_title("published, other simulator and settings", fontsize=10)
+    _style(axes, EPISODE_LENGTH)
+
+
+def _style(axes: Axes, episode_length: int) -> None:
     axes.set_xlabel("environment steps")
-    axes.set_ylabel(f"steps at the goal, of {task.episode_length}")
+    axes.set_ylabel(f"steps at the goal, of {episode_length:,}")
     axes.xaxis.set_major_formatter(lambda value, _: short_count(value))
-    axes.legend(frameon=False, fontsize=8)
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False, fontsize=7, loc="lower right", ncols=2)
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -77,16 +101,19 @@ def strips(run: Run, goals: int) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(frames), goal[0]
 
 
-def draw(path: Path, picture: Path) -> None:
+def draw(path: Path, picture: Path, published: Path | None) -> None:
     groups = by_depth(path)
     shallow, deep = min(groups), max(groups)
     runs = dict(zip((shallow, deep), shared_seed(groups[shallow], groups[deep]), strict=True))
     drawn = {depth: strips(run, GOALS) for depth, run in runs.items()}
     if not np.allclose(drawn[shallow][1], drawn[deep][1]):
         raise UserError(f"depths {shallow} and {deep} were evaluated with other goals.")
-    figure: Figure = new_figure(12, 4.2)
+    figure: Figure = new_figure(12, 4.2 if published is None else 5.4)
     left, right = figure.subfigures(1, 2, width_ratios=(1, 2))
-    draw_curves(left.subplots(), groups)
+    panels = left.subplots(1 if published is None else 2, 1, squeeze=False)[:, 0]
+    draw_curves(panels[0], groups)
+    if published is not None:
+        draw_published(panels[1], published, runs[deep].task.name)
     rows = right.subplots(2 * GOALS, 1)
     for index, axes in enumerate(rows):
         goal, depth = divmod(index, 2)
@@ -103,8 +130,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("study", type=Path)
     parser.add_argument("picture", type=Path)
+    parser.add_argument("--published", type=Path, help="file with the published curves")
     arguments = parser.parse_args()
-    draw(arguments.study, arguments.picture)
+    draw(arguments.study, arguments.picture, arguments.published)
 
 
 if __name__ == "__main__":
