@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         train_seeds,
     )
     from kilolayer.api.deployment import control, hierarchy, latency
-    from kilolayer.api.sentences import ground, play_said, train_vla
+    from kilolayer.api.sentences import ground, play_instruction, train_vla
     from kilolayer.config import RunConfig, run_config
     from kilolayer.deploy.policy import DeployedPolicy, open_policy
     from kilolayer.recommendations import recommended
@@ -59,7 +59,7 @@ __all__ = [
     "objective",
     "open_policy",
     "play",
-    "play_said",
+    "play_instruction",
     "prune",
     "push",
     "recommended",
@@ -81,7 +81,7 @@ _HOMES = {
         "train_seeds",
     ),
     "api.deployment": ("control", "hierarchy", "latency"),
-    "api.sentences": ("ground", "play_said", "train_vla"),
+    "api.sentences": ("ground", "play_instruction", "train_vla"),
     "config": ("RunConfig", "run_config"),
     "deploy.policy": ("DeployedPolicy", "open_policy"),
     "recommendations": ("recommended",),

@@ -288,14 +288,14 @@ def play(
     if say is not None:
         from kilolayer.api import sentences
 
-        said = sentences.play_said(run, say, grounding, module, picture, out, seed)
-        print_interpretation(said.heard, said.task)
+        played = sentences.play_instruction(run, say, grounding, module, picture, out, seed)
+        print_interpretation(played.interpretation, played.task)
         OUTPUT.print(
-            f"not reached within {said.limit:g} s"
-            if said.reached is None
-            else f"reached after {said.reached:.1f} s"
+            f"not reached within {played.limit:g} s"
+            if played.reached is None
+            else f"reached after {played.reached:.1f} s"
         )
-        OUTPUT.print(f"video    {said.film}\npicture  {said.picture}")
+        OUTPUT.print(f"video    {played.film}\npicture  {played.picture}")
         return
     from kilolayer import api
 

@@ -144,11 +144,11 @@ def control(
         say, {"grounding": grounding, "module": module}, {"planner": planner, "goal": goal}
     )
     if say is not None:
-        said = sentences.control_said(
+        result = sentences.control_instruction(
             run, say, controller, grounding, module, timing, seconds, seed, out
         )
-        print_interpretation(said.heard, said.task)
-        done = said.done
+        print_interpretation(result.interpretation, result.task)
+        done = result.done
     else:
         pursuit = Pursuit.of(max(1, round(rate / plan_rate)), chunk, execute, patience)
         done = deployment.control(
@@ -237,8 +237,10 @@ def serve(
             pursuit = Pursuit.of(REPLAN_EVERY, 5, None, None)
             opened = load(run), open_policy(run)
             plan = for_single_env(build_planner(planner, *opened, pursuit, display, seed=seed))
-        ear = None if grounding is None else sentences.listener(run, grounding, seed)
-        session = open_session(run, student, plan, ear, seed)
+        interpreter = None
+        if grounding is not None:
+            interpreter = sentences.scene_interpreter(run, grounding, seed)
+        session = open_session(run, student, plan, interpreter, seed)
         with PageServer(session, port, host) as server:
             session.warm_up(display)
             display.close()

@@ -13,8 +13,8 @@ from kilolayer.runtime.files import shell_quoted
 from kilolayer.terminal import OUTPUT, console
 
 if TYPE_CHECKING:
-    from kilolayer.api.sentences import Taught
-    from kilolayer.deploy.listener import Heard
+    from kilolayer.api.sentences import TrainedLanguage
+    from kilolayer.deploy.interpreter import Interpretation
     from kilolayer.tasks.base import Task
 
 RunPath = tyro.conf.Positional[Path]
@@ -163,21 +163,21 @@ def check_say_options(
             raise bad_field(name, value, "--say sets the goal already, omit one of the two")
 
 
-def print_interpretation(heard: "Heard", task: "Task") -> None:
+def print_interpretation(found: "Interpretation", task: "Task") -> None:
     """Print the predicted goal of a sentence, and the confidence."""
     goal = ", ".join(
         f"{coordinate.name} {value:.2f} {coordinate.unit}"
-        for coordinate, value in zip(task.goal.coordinates, heard.goal, strict=True)
+        for coordinate, value in zip(task.goal.coordinates, found.goal, strict=True)
     )
-    OUTPUT.print(f"understood  {goal}   confidence {heard.confidence:.0%}")
+    OUTPUT.print(f"understood  {goal}   confidence {found.confidence:.0%}")
     OUTPUT.print(
         "the sentence is like the training sentences"
-        if heard.familiar
-        else f"the sentence is unlike the training sentences; the nearest is “{heard.nearest}”"
+        if found.familiar
+        else f"the sentence is unlike the training sentences; the nearest is “{found.nearest}”"
     )
 
 
-def _print_scores(result: "Taught") -> None:
+def _print_scores(result: "TrainedLanguage") -> None:
     """Print success by split, and the paths of the result and its report."""
     from kilolayer.language.base import SPLITS
     from kilolayer.language.evidence import Evidence

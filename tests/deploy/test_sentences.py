@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from browser import Browser, browser, needs_browser
-from kilolayer.deploy.listener import Heard
+from kilolayer.deploy.interpreter import Interpretation
 from kilolayer.deploy.page.serve import PageServer
 from kilolayer.deploy.page.session import Session
 from kilolayer.deploy.page.simulation import NamedPolicy
@@ -35,12 +35,12 @@ class Colours:
         places = PLACES[:: -1 if self.turned % 2 else 1]
         return [Mark("red", "#d02020", places[0], 0.3), Mark("blue", "#2040d0", places[1], 0.3)]
 
-    def hear(self, sentence: str) -> Heard:
+    def interpret(self, sentence: str) -> Interpretation:
         if not sentence.strip():
             raise UserError("the sentence is empty: say where to go.")
         known = sentence == self.example
         goal = np.array(self.marks[0].place if known else (2.1, 1.0))
-        return Heard(goal, 0.9 if known else 0.2, known, self.example)
+        return Interpretation(goal, 0.9 if known else 0.2, known, self.example)
 
     def rearrange(self) -> None:
         self.turned += 1
@@ -52,7 +52,7 @@ def straight(observation: np.ndarray, goal: np.ndarray) -> np.ndarray:
 
 @pytest.fixture
 def session() -> Session:
-    session = Session(MAZE, [NamedPolicy("agent", "", straight)], listener=Colours())
+    session = Session(MAZE, [NamedPolicy("agent", "", straight)], interpreter=Colours())
     session.warm_up()
     return session
 
@@ -65,12 +65,12 @@ def server(session) -> Iterator[PageServer]:
 
 
 def test_sentence_sets_the_goal_and_shows_its_interpretation(session):
-    heard, moved = session.say("go to the red marker", restart=True)
-    assert (heard.confidence, heard.familiar, moved) == (0.9, True, False)
+    interpretation, moved = session.say("go to the red marker", restart=True)
+    assert (interpretation.confidence, interpretation.familiar, moved) == (0.9, True, False)
     assert session.frame().goal.tolist() == [1.0, 3.0]
     # A goal in the wall between the arms goes to the nearest place, as a click does.
-    heard, moved = session.say("sing", restart=True)
-    assert (heard.familiar, moved) == (False, True)
+    interpretation, moved = session.say("sing", restart=True)
+    assert (interpretation.familiar, moved) == (False, True)
     assert session.frame().goal.tolist() == [2.75, 1.0]
 
 

@@ -1,4 +1,4 @@
-"""Commands with instructions: `ground`, `play --say`, `control --say`, the listener of the page.
+"""Commands with instructions: `ground`, `play --say`, `control --say`, the interpreter of the page.
 
 The encoder and the policy are random and the grounding is barely trained. The tests check what is
 printed about a predicted goal, not whether it is correct.
@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from kilolayer.agents.base import TaskSpec
-from kilolayer.api.sentences import listener
+from kilolayer.api.sentences import scene_interpreter
 from kilolayer.cli import main
 from kilolayer.config import run_config
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy
@@ -82,7 +82,7 @@ def test_play_shows_the_markers_and_prints_the_predicted_goal(grounded, tmp_path
     # The saved picture gives the same goal again, and has no marks.
     picture = read_picture(tmp_path / "say-picture.png")
     interpreter = SceneInterpreter(open_grounding(directory), 0, picture)
-    np.testing.assert_allclose(interpreter.hear("zyzzyva, quux!").goal, goal)
+    np.testing.assert_allclose(interpreter.interpret("zyzzyva, quux!").goal, goal)
     assert not interpreter.marks
 
 
@@ -106,8 +106,8 @@ def test_control_encodes_at_the_rate_of_plans(grounded, tmp_path, capsys):
 
 def test_scene_interpreter_rearranges_markers_and_refuses_missing_colours(grounded):
     run, directory, _ = grounded
-    interpreter = listener(run, directory, seed=0)
-    before, interpretation = interpreter.marks, interpreter.hear(interpreter.example)
+    interpreter = scene_interpreter(run, directory, seed=0)
+    before, interpretation = interpreter.marks, interpreter.interpret(interpreter.example)
     assert {mark.colour[0] for mark in before} == {"#"}
     assert interpretation.goal.shape == (2,)
     assert 0 <= interpretation.confidence <= 1
@@ -116,10 +116,10 @@ def test_scene_interpreter_rearranges_markers_and_refuses_missing_colours(ground
     visible = {mark.name for mark in interpreter.marks}
     for colour in COLOURS:
         if colour in visible:
-            interpreter.hear(f"go to the {colour} marker")
+            interpreter.interpret(f"go to the {colour} marker")
         else:
             with pytest.raises(UserError, match=f"there is no {colour} marker in this scene"):
-                interpreter.hear(f"Go to the {colour.upper()} marker!")
+                interpreter.interpret(f"Go to the {colour.upper()} marker!")
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,9 @@ def test_moved_run_finds_its_encoder(grounded, tmp_path):
     moved = shutil.copytree(grounded[0].parent, tmp_path / "moved")
     for card in moved.rglob("grounding.json"):
         card.write_text(card.read_text().replace(str(grounded[0].parent), "no/such"))
-    interpreter = listener(moved / "small", moved / "small" / "groundings" / "own-seed0", seed=0)
+    interpreter = scene_interpreter(
+        moved / "small", moved / "small" / "groundings" / "own-seed0", seed=0
+    )
     assert interpreter.grounding.encoder.name == str(moved / f"encoder-{MAZE}")
 
 

@@ -12,7 +12,7 @@ from kilolayer.agents.registry import task_spec
 from kilolayer.analysis.load import Run
 from kilolayer.api.display import make_display
 from kilolayer.deploy.control.run import ControlResult, drive_simulation
-from kilolayer.deploy.listener import Heard
+from kilolayer.deploy.interpreter import Interpretation
 from kilolayer.deploy.policy import DeployedPolicy, open_run_or_policy
 from kilolayer.language.base import PICTURE_SIZE, Encoder
 from kilolayer.language.choose_encoder import choose_encoder, reopen_encoder, unused_path
@@ -55,7 +55,7 @@ class EncoderChoice:
 
 
 @dataclass(frozen=True)
-class Taught:
+class TrainedLanguage:
     """A grounding or a module, with its report. sentence: the instruction of the report's film."""
 
     path: Path
@@ -64,14 +64,14 @@ class Taught:
 
 
 @dataclass(frozen=True)
-class SaidFilm:
+class InstructionFilm:
     """A filmed episode with an instruction.
 
     picture: the picture that the encoder saw. reached: seconds until success, None without success
     within `limit`.
     """
 
-    heard: Heard
+    interpretation: Interpretation
     task: Task
     film: Path
     picture: Path
@@ -80,10 +80,10 @@ class SaidFilm:
 
 
 @dataclass(frozen=True)
-class SaidControl:
+class InstructionControl:
     """The result of a control loop with an instruction."""
 
-    heard: Heard
+    interpretation: Interpretation
     task: Task
     done: ControlResult
 
@@ -97,7 +97,7 @@ def ground(
     seed: int = 0,
     out: str | Path | None = None,
     progress: bool = True,
-) -> Taught:
+) -> TrainedLanguage:
     """Train and examine a grounding: it maps a sentence and a picture to a goal for the policy.
 
     run: a run or a policy directory. out: by default a new directory in the run's groundings/.
@@ -112,7 +112,7 @@ def ground(
         found = train_grounding(run, chosen, path, recipe, size, seed, display)
         evaluate_grounding(found, policy, episodes, seed, display).write(found.path)
         scene = Scene(policy.task, seed)
-        goal = SceneInterpreter(found, seed).hear(scene.example.sentence).goal
+        goal = SceneInterpreter(found, seed).interpret(scene.example.sentence).goal
         return _filmed(found.path, policy_acting(policy, goal), scene, seed)
 
 
@@ -130,7 +130,7 @@ def train_vla(
     seed: int = 0,
     out: str | Path | None = None,
     progress: bool = True,
-) -> Taught:
+) -> TrainedLanguage:
     """Train an action module with the run's policy as teacher, and examine it.
 
     grounding: its head and encoders read the instructions; by default a head is trained first.
@@ -162,7 +162,7 @@ def train_vla(
         return _filmed(found.path, acting, scene, seed)
 
 
-def play_said(
+def play_instruction(
     run: str | Path,
     sentence: str,
     grounding: str | Path | None = None,
@@ -170,7 +170,7 @@ def play_said(
     picture: str | Path | None = None,
     out: str | Path | None = None,
     seed: int = 0,
-) -> SaidFilm:
+) -> InstructionFilm:
     """Film one episode of an agent that follows an instruction.
 
     grounding: maps the sentence to a goal, by default the run's newest. module: acts instead of the
@@ -179,24 +179,24 @@ def play_said(
     """
     run, policy = Path(run), open_run_or_policy(run)
     seen = None if picture is None else read_picture(Path(picture))
-    ear = SceneInterpreter(grounding_of(run, grounding, policy.task), seed, seen)
-    heard = ear.hear(sentence)
+    interpreter = SceneInterpreter(grounding_of(run, grounding, policy.task), seed, seen)
+    interpretation = interpreter.interpret(sentence)
     out = default_output(run, "media/say.mp4") if out is None else Path(out)
     if module is None:
-        acting = policy_acting(policy, heard.goal)
+        acting = policy_acting(policy, interpretation.goal)
     else:
-        taught, encoder = module_of(run, module, policy.task)
-        acting = module_acting(taught, encoder, sentence, ear.picture)
-    film, reached = film_instruction(acting, heard.goal, ear.marks, out, seed)
+        trained, encoder = module_of(run, module, policy.task)
+        acting = module_acting(trained, encoder, sentence, interpreter.picture)
+    film, reached = film_instruction(acting, interpretation.goal, interpreter.marks, out, seed)
     shot = out.with_name(f"{out.stem}-picture.png")
     with guard_disk(shot):
-        Image.fromarray(ear.picture).save(shot)
+        Image.fromarray(interpreter.picture).save(shot)
     step, most = policy.task.world.control_step, policy.task.episode_length
     seconds = None if reached is None else reached * step
-    return SaidFilm(heard, policy.task, film.path, shot, seconds, most * step)
+    return InstructionFilm(interpretation, policy.task, film.path, shot, seconds, most * step)
 
 
-def control_said(
+def control_instruction(
     run: str | Path,
     sentence: str,
     controller: str | Path | None = None,
@@ -207,7 +207,7 @@ def control_said(
     seed: int = 0,
     out: str | Path | None = None,
     progress: bool = True,
-) -> SaidControl:
+) -> InstructionControl:
     """`control` with an instruction: every plan encodes the picture and the sentence again."""
     run, policy, timing = Path(run), open_run_or_policy(controller or run), timing or Timing()
     reads = grounding_of(run, grounding, policy.task)
@@ -215,18 +215,18 @@ def control_said(
     if module is None:
         spoken = grounding_controller(reads, policy, sentence, *kept)
     else:
-        taught, encoder = module_of(run, module, policy.task)
-        spoken = module_controller(taught, encoder, reads, sentence, *kept)
+        trained, encoder = module_of(run, module, policy.task)
+        spoken = module_controller(trained, encoder, reads, sentence, *kept)
     pursuit = Pursuit(max(1, round(timing.rate / timing.plan_rate)), 1, 1)
     with closing(make_display(progress)) as display:
         done = drive_simulation(
             policy.task, policy.config, spoken.plan, spoken.act, pursuit, timing, seconds, display,
-            spoken.heard.goal, None if out is None else Path(out), seed, spoken.plan_dim,
+            spoken.interpretation.goal, None if out is None else Path(out), seed, spoken.plan_dim,
         )  # fmt: skip
-    return SaidControl(spoken.heard, policy.task, done)
+    return InstructionControl(spoken.interpretation, policy.task, done)
 
 
-def listener(run: str | Path, grounding: str | Path, seed: int) -> SceneInterpreter:
+def scene_interpreter(run: str | Path, grounding: str | Path, seed: int) -> SceneInterpreter:
     """What maps sentences to goals on the local page."""
     return SceneInterpreter(grounding_of(run, grounding, open_run_or_policy(run).task), seed)
 
@@ -290,8 +290,8 @@ def _out(out: str | Path | None, run: Path, folder: str, name: str) -> Path:
     return unused_path(default_output(run, folder) / name) if out is None else Path(out)
 
 
-def _filmed(path: Path, acting: InstructedAgent, scene: Scene, seed: int) -> Taught:
+def _filmed(path: Path, acting: InstructedAgent, scene: Scene, seed: int) -> TrainedLanguage:
     """Film the scene's example for the report, then write the report."""
     sentence, goal = scene.example.sentence, np.array(scene.example.goal, np.float32)
     film_for_report(acting, sentence, goal, scene.marks, path, seed)
-    return Taught(path, write_language_report(path), sentence)
+    return TrainedLanguage(path, write_language_report(path), sentence)

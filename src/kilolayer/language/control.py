@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kilolayer.analysis.load import Run
-from kilolayer.deploy.listener import Heard
+from kilolayer.deploy.interpreter import Interpretation
 from kilolayer.deploy.policy import DeployedPolicy
 from kilolayer.language.base import Encoder
 from kilolayer.language.contexts import encode_context
@@ -28,7 +28,7 @@ class InstructionController(NamedTuple):
     plan: Callable[[Sensed], np.ndarray]
     act: Callable[[np.ndarray, np.ndarray], Any]
     plan_dim: int | None
-    heard: Heard
+    interpretation: Interpretation
 
 
 def grounding_controller(
@@ -47,7 +47,7 @@ def grounding_controller(
         picture = interpreter.scene.picture()
         return grounding.predict(encode_context(encoder, [sentence], picture[None])).goal
 
-    return InstructionController(plan, policy.policy, None, interpreter.hear(sentence))
+    return InstructionController(plan, policy.policy, None, interpreter.interpret(sentence))
 
 
 def module_controller(
@@ -72,4 +72,4 @@ def module_controller(
         return np.asarray(module.embed(encode_context(cached, [sentence], picture[None])))
 
     act, plan_dim = control_step(module.module), module.spec.embedding_dim
-    return InstructionController(plan, act, plan_dim, interpreter.hear(sentence))
+    return InstructionController(plan, act, plan_dim, interpreter.interpret(sentence))

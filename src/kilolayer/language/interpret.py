@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from kilolayer.deploy.listener import Heard
+from kilolayer.deploy.interpreter import Interpretation
 from kilolayer.language.base import PICTURE_SIZE, Example
 from kilolayer.language.board import board_of
 from kilolayer.language.contexts import encode_context
@@ -47,7 +47,7 @@ class Scene:
 
 
 class SceneInterpreter:
-    """A `Listener` that interprets sentences about a scene, which `rearrange` replaces.
+    """A `Interpreter` that interprets sentences about a scene, which `rearrange` replaces.
 
     picture: given to the encoder instead of a drawn scene; there are no marks then.
     """
@@ -68,7 +68,7 @@ class SceneInterpreter:
         self._seed += 1
         self._draw_scene()
 
-    def hear(self, sentence: str) -> Heard:
+    def interpret(self, sentence: str) -> Interpretation:
         """Interpret a sentence.
 
         Raises UserError for a sentence that is empty, too long or not text, that contains words of
@@ -81,7 +81,7 @@ class SceneInterpreter:
         prediction = self.grounding.predict(context)
         nearest = self.grounding.nearest_sentences(context, 1)[0][0][0]
         confidence, familiar = float(prediction.confidence[0]), bool(prediction.familiar[0])
-        return Heard(prediction.goal[0], confidence, familiar, nearest)
+        return Interpretation(prediction.goal[0], confidence, familiar, nearest)
 
     def _draw_scene(self) -> None:
         self.scene = Scene(self.grounding.task, self._seed)

@@ -5,7 +5,7 @@ from pathlib import Path
 from kilolayer.agents.registry import task_spec
 from kilolayer.analysis.load import Run, load
 from kilolayer.analysis.value_map import ValueMapper
-from kilolayer.deploy.listener import Listener
+from kilolayer.deploy.interpreter import Interpreter
 from kilolayer.deploy.page.session import MapMaker, Session
 from kilolayer.deploy.page.simulation import NamedPolicy, Planner
 from kilolayer.deploy.policy import is_policy, open_policy
@@ -17,7 +17,7 @@ def open_session(
     teacher: str | Path,
     student: str | Path | None = None,
     planner: Planner | None = None,
-    listener: Listener | None = None,
+    interpreter: Interpreter | None = None,
     seed: int = 0,
 ) -> Session:
     """A session of one policy, or of two policies side by side.
@@ -37,7 +37,7 @@ def open_session(
                 f"{task.name}: give two policies of one task."
             )
         players.append(second)
-    return Session(task, players, maps, planner, listener, seed)
+    return Session(task, players, maps, planner, interpreter, seed)
 
 
 def _open(name: str, path: Path) -> tuple[NamedPolicy, Task, MapMaker | None]:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kilolayer.analysis.value_map import ValueMap
-from kilolayer.deploy.listener import Heard, Listener
+from kilolayer.deploy.interpreter import Interpretation, Interpreter
 from kilolayer.deploy.page.ground import Ground
 from kilolayer.deploy.page.simulation import (
     NamedPolicy,
@@ -56,8 +56,8 @@ class Session:
     """A task with one or more players, stepped by its own thread while there are viewers.
 
     All work happens under one lock, so that no step is timed while a map or another step runs.
-    maps: computes the critic's maps, or None. listener: understands instructions, or None. Raises
-    UserError if the task's bodies cannot be shown.
+    maps: computes the critic's maps, or None. interpreter: understands instructions, or None.
+    Raises UserError if the task's bodies cannot be shown.
     """
 
     def __init__(
@@ -66,10 +66,10 @@ class Session:
         players: Sequence[NamedPolicy],
         maps: MapMaker | None = None,
         planner: Planner | None = None,
-        listener: Listener | None = None,
+        interpreter: Interpreter | None = None,
         seed: int = 0,
     ):
-        self.task, self.players, self.listener = task, tuple(players), listener
+        self.task, self.players, self.interpreter = task, tuple(players), interpreter
         self.ground, self._maps = Ground.of(task), maps
         self._simulator = Simulator(task)
         self._robots = [
@@ -101,9 +101,9 @@ class Session:
         if self.has_map:
             display.phase("map")
             self.value_map(self.ground.template)
-        if self.listener is not None:
+        if self.interpreter is not None:
             display.phase("sentences")
-            self.listener.hear(self.listener.example)
+            self.interpreter.interpret(self.interpreter.example)
         self._begin()
 
     def attach(self, draw: Callable[[Frame], None], watchers: Callable[[], int]) -> None:
@@ -148,32 +148,33 @@ class Session:
             self._new_goals += 1
             self.set_goal(np.asarray(self.task.sample_goal(key, 1, "evaluation"))[0], restart)
 
-    def say(self, sentence: str, restart: bool) -> tuple[Heard, bool]:
+    def say(self, sentence: str, restart: bool) -> tuple[Interpretation, bool]:
         """Set the goal that a sentence means, as `set_goal` does; return its interpretation and
-        whether the goal differs. Raises UserError without a listener or for an invalid sentence."""
+        whether the goal differs. Raises UserError without an interpreter or for an invalid
+        sentence."""
         with self._condition:
-            heard = self._require_listener().hear(sentence)
+            interpretation = self._require_interpreter().interpret(sentence)
             self._step_times.clear()
-            return heard, self.set_goal(heard.goal, restart)
+            return interpretation, self.set_goal(interpretation.goal, restart)
 
     def rearrange(self) -> None:
         """Replace the marks and begin an episode that waits for a goal.
 
-        Raises UserError without a listener.
+        Raises UserError without an interpreter.
         """
         with self._condition:
-            self._require_listener().rearrange()
+            self._require_interpreter().rearrange()
             self._goal = None
             self._begin()
             self._publish()
 
-    def _require_listener(self) -> Listener:
-        if self.listener is None:
+    def _require_interpreter(self) -> Interpreter:
+        if self.interpreter is None:
             raise UserError(
                 "this page has no grounding, so it cannot interpret sentences: use "
                 "`kilolayer serve RUN --grounding DIR`; `kilolayer ground RUN` makes a grounding."
             )
-        return self.listener
+        return self.interpreter
 
     def reset(self) -> None:
         """Begin a new episode with the same goal, if there is one."""

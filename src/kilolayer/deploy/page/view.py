@@ -34,7 +34,7 @@ class View:
 
     def __init__(self, server: viser.ViserServer, session: Session):
         self.server, self._session, self._ground = server, session, session.ground
-        self._note, self._heard = "", ""
+        self._note, self._interpretation = "", ""
         self._last_text: tuple[Any, ...] = ()
         self._mapped_goal: list[float] | None = None
         self._shown_marks: list[Any] | None = None
@@ -67,8 +67,8 @@ class View:
     def _build_panel(self) -> None:
         gui, session = self.server.gui, self._session
         self._status = gui.add_markdown("")
-        if session.listener is not None:
-            self._sentence = gui.add_text("Say where to go", session.listener.example)
+        if session.interpreter is not None:
+            self._sentence = gui.add_text("Say where to go", session.interpreter.example)
             self._on_press("Go there", self._say)
             self._on_press("Other markers", session.rearrange)
         self._sliders = {int(number): self._add_slider(int(number)) for number in self._ground.free}
@@ -112,7 +112,7 @@ class View:
         def run(event: Any) -> None:
             if event.client is None:
                 return
-            self._note, self._heard = "", ""
+            self._note, self._interpretation = "", ""
             try:
                 action()
             except UserError as error:
@@ -144,14 +144,14 @@ class View:
         self._guarded(lambda: self._send(goal))(event)
 
     def _say(self) -> None:
-        heard, moved = self._session.say(self._sentence.value, self._restart.value)
+        found, moved = self._session.say(self._sentence.value, self._restart.value)
         self._note_if_moved(moved)
         names = (coordinate.name for coordinate in self._ground.task.goal.coordinates)
-        goal = ", ".join(f"{n} {v:.2f}" for n, v in zip(names, heard.goal, strict=False))
-        self._heard = f"Understood: {goal}, confidence {100 * heard.confidence:.0f} %."
-        if not heard.familiar:
-            self._heard += (
-                f" The sentence is unlike the training sentences; the nearest is “{heard.nearest}”."
+        goal = ", ".join(f"{n} {v:.2f}" for n, v in zip(names, found.goal, strict=False))
+        self._interpretation = f"Understood: {goal}, confidence {100 * found.confidence:.0f} %."
+        if not found.familiar:
+            self._interpretation += (
+                f" The sentence is unlike the training sentences; the nearest is “{found.nearest}”."
             )
 
     def _show_map(self, frame: Frame) -> None:
@@ -165,9 +165,9 @@ class View:
             figure.show_map(values)
 
     def _show_marks(self) -> None:
-        if self._session.listener is None:
+        if self._session.interpreter is None:
             return
-        marks = list(self._session.listener.marks)
+        marks = list(self._session.interpreter.marks)
         if marks != self._shown_marks:
             self._shown_marks = marks
             for figure in self._figures:
@@ -177,11 +177,11 @@ class View:
         """Update status, numbers and sliders, at a rate that stays readable."""
         goal = None if frame.goal is None else tuple(frame.goal.tolist())
         interval = int(frame.time / TEXT_INTERVAL)
-        text_key = (frame.phase, frame.episode, goal, interval, self._note, self._heard)
+        text_key = (frame.phase, frame.episode, goal, interval, self._note, self._interpretation)
         if text_key == self._last_text:
             return
         self._last_text = text_key
-        sentences = (self._heard, self._note, self._status_of(frame))
+        sentences = (self._interpretation, self._note, self._status_of(frame))
         self._status.content = " ".join(sentence for sentence in sentences if sentence)
         self._numbers.content = self._table(frame)
         for number, slider in self._sliders.items():

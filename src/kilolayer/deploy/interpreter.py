@@ -10,7 +10,7 @@ from kilolayer.render.marks import Mark
 
 
 @dataclass(frozen=True)
-class Heard:
+class Interpretation:
     """The meaning of a sentence.
 
     goal `[goal]`. confidence: in 0 to 1. familiar: whether the sentence is like the training
@@ -23,7 +23,7 @@ class Heard:
     nearest: str
 
 
-class Listener(Protocol):
+class Interpreter(Protocol):
     """Understands instructions about the marks on the ground.
 
     example: an instruction about these marks that it understands.
@@ -34,7 +34,7 @@ class Listener(Protocol):
     @property
     def example(self) -> str: ...
 
-    def hear(self, sentence: str) -> Heard:
+    def interpret(self, sentence: str) -> Interpretation:
         """Interpret a sentence; raises UserError for an invalid one."""
         ...
 
