@@ -111,7 +111,8 @@ class PlannerThread:
         """Set the measurement to plan from."""
         new_errand = self._measurement is None or self._measurement[0].errand != sensed.errand
         self._measurement = (sensed, measured_at)
-        if new_errand:
+        # At most one wake-up waits, even if errands change faster than plans are made.
+        if new_errand and self._wake.empty():
             self._wake.put(None)
 
     def request_end(self) -> None:
@@ -144,7 +145,7 @@ class PlannerThread:
                 self._clock.sleep_until(self._clock.now() + self._timing.planner_delay)
             subgoals, error = validated_subgoals(found, self._goal_dim)
             outcome = "malformed" if error else "made"
-        except Exception as raised:
+        except BaseException as raised:  # a SystemExit would end the thread without a word
             self._log.error(traceback.format_exc())
             outcome, error = "failed", f"{type(raised).__name__}: {raised}"
         took = self._clock.now() - start
