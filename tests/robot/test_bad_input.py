@@ -186,6 +186,8 @@ def test_graphs_of_other_kinds_are_refused(change, words, folder, capsys) -> Non
         (["--set", "wheels"], "set = 'wheels' is not allowed: the form is NAME=VALUE"),
         (["--out", "no/such/place"], "cannot write the log no/such/place"),
         (["--planner", "waypoints"], "contains no waypoints"),
+        (["--bad-action", "hope"], "error: argument --bad-action: invalid choice: 'hope'"),
+        (["--rate", "fast"], "error: argument --rate: invalid float value: 'fast'"),
         (["--grace", "0"], "grace = 0.0 is not allowed: it must be above 0"),
         (["--grace", "nan"], "grace = nan is not allowed"),
         (["--rate", "1e-9"], "rate = 1e-09 is not allowed: it must be at least 1e-06"),
@@ -252,6 +254,9 @@ ROBOTS = (
     "class Blind(Cart):\n"
     "    def observe(self):\n"
     "        raise OSError('no camera\\non this port')\n"
+    "class Leaving(Cart):\n"
+    "    def observe(self):\n"
+    "        raise SystemExit(0)\n"
     "class Stuck(Cart):\n"
     "    def close(self):\n"
     "        super().close()\n"
@@ -268,6 +273,17 @@ def test_robot_that_cannot_be_observed_is_refused(
     del arguments[arguments.index("--goal") : arguments.index("--goal") + 2]
     words = "observe() of blind_cart:Blind raised OSError: no camera on this port"
     assert words in sentence(capsys, *arguments)
+
+
+def test_robot_that_exits_is_a_failure(policy_folder, tmp_path, capsys, monkeypatch) -> None:
+    (tmp_path / "leaving_cart.py").write_text(ROBOTS)
+    monkeypatch.syspath_prepend(tmp_path)
+    record = tmp_path / "record"
+    with pytest.raises(SystemExit) as stop:
+        main([*map(str, run(policy_folder, record, "--robot", "leaving_cart:Leaving"))])
+    assert stop.value.code == 1
+    assert capsys.readouterr().err == "error: the loop ended with SystemExit: 0\n"
+    assert received(record)[-1].safe
 
 
 def test_failing_close_comes_after_the_summary(

@@ -182,6 +182,12 @@ def test_last_good_observation_is_used_until_its_limit() -> None:
     assert loop.log.tally.flaws["bad observation"] == 3
 
 
+@pytest.mark.parametrize("odd", [["0.5"], [0.5j], [None], [10**400], [1e300], "left", object()])
+def test_observation_of_no_real_numbers_gives_the_safe_action(odd) -> None:
+    for sensed in (good()._replace(observation=odd), good()._replace(achieved_goal=odd)):
+        assert run_steps(loop_of(Seeing(sensed)), 1) == [("bad observation", "bad observation")]
+
+
 def test_safe_action_without_an_earlier_observation() -> None:
     loop = loop_of(
         Seeing(Sensed(np.zeros(7), np.zeros(1))), handling=Handling(bad_observation="last")

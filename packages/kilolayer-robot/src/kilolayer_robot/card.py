@@ -86,7 +86,7 @@ class Card:
     def action_problem(self, action: Any) -> str | None:
         """Why `action` is not an action within the bounds; None if it is one."""
         try:
-            found = np.asarray(action, np.float32)
+            found = as_float32(action)
         except Exception:  # an array of another library may raise anything
             return "is not an array of numbers"
         if found.shape != (len(self.action),):
@@ -198,6 +198,13 @@ class Card:
             ) from error
         except UnicodeDecodeError as error:
             raise UserError(f"{path} is not JSON: {error}.") from error
+
+
+def as_float32(values: Any) -> np.ndarray:
+    """A copy in float32; raises TypeError or ValueError for what is no array of real numbers, such
+    as text or complex numbers, which numpy would convert."""
+    with np.errstate(over="ignore"):  # a number too large becomes infinite, which is checked for
+        return np.array(values).astype(np.float32, casting="same_kind")
 
 
 def _is_number(value: Any) -> TypeGuard[float]:

@@ -5,7 +5,7 @@ import contextlib
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from kilolayer_robot.errors import UserError, bad_field
 
@@ -47,7 +47,7 @@ def _named(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _exit_with(sentence: str, code: int) -> None:
+def _exit_with(sentence: str, code: int) -> NoReturn:
     with contextlib.suppress(OSError):  # the terminal may be closed
         print(sentence, file=sys.stderr)
     raise SystemExit(code) from None
@@ -106,7 +106,12 @@ def run(options: argparse.Namespace) -> None:
             log=log,
             grace=options.grace,
         )
-        summary = loop.run(options.seconds)
+        try:
+            summary = loop.run(options.seconds)
+        except SystemExit as error:
+            # The robot's own, perhaps with code 0: an unattended loop must not seem to have ended
+            # well.
+            _exit_with(_one_line(f"error: the loop ended with {_named(error)}"), FAILED)
         for line in _lines(summary):
             print(line)
     if not summary.ended_safely:
@@ -191,8 +196,15 @@ def _lines(summary: Any) -> list[str]:
     return found
 
 
+class _Parser(argparse.ArgumentParser):
+    """Prints one sentence for a bad option, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        _exit_with(f"error: {message}; `{self.prog} --help` lists the options.", USER_ERROR)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="kilolayer-robot",
         description="Run exported kilolayer policies on robots, without JAX.",
     )

@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from kilolayer_robot.card import Card
+from kilolayer_robot.card import Card, as_float32
 from kilolayer_robot.errors import UserError, bad_field
 from kilolayer_robot.robot import Robot
 from kilolayer_robot.timing import Clock, Timing
@@ -97,7 +97,7 @@ class Gate:
                 f"safe_action() of the robot {problem}: the loop does not start without a safe "
                 "action."
             )
-        self._safe = np.array(found, np.float32)
+        self._safe = as_float32(found)
 
     def begin_step(self) -> int:
         """Open a step and return its number. The step stays open for `Timing.longest_hold`."""
@@ -196,7 +196,7 @@ class Gate:
     def _checked(self, action: np.ndarray) -> tuple[np.ndarray | None, str | None, bool]:
         """The action to send or None, why it is None, and whether it was clipped."""
         try:
-            found = np.array(action, np.float32)
+            found = as_float32(action)
         except Exception:  # an array of another library may raise anything
             return None, "bad action", False
         if found.shape != self._low.shape or not np.isfinite(found).all():
@@ -220,7 +220,7 @@ class Gate:
             try:
                 found = self._robot.safe_action()
                 if self._card.action_problem(found) is None:
-                    self._safe = np.array(found, np.float32)
+                    self._safe = as_float32(found)
                 else:
                     self.safe_failures += 1
             except BaseException:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from kilolayer_robot.card import Card
+from kilolayer_robot.card import Card, as_float32
 from kilolayer_robot.gate import Gate, Handling
 from kilolayer_robot.interpreter import IdleCollector, controlled_gc
 from kilolayer_robot.lock import robot_lock
@@ -250,7 +250,7 @@ class ControlLoop:
             sensed = self.robot.observe()
             goal = sensed.goal if self.goal is None else self.goal
             parts = (sensed.observation, sensed.achieved_goal, goal)
-            rows = [np.array(part, np.float32) for part in parts]
+            rows = [as_float32(part) for part in parts]
             measured_at = start if sensed.measured_at is None else float(sensed.measured_at)
             errand = int(sensed.errand)
         except Exception:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from kilolayer_robot.card import as_float32
 from kilolayer_robot.errors import bad_field
 from kilolayer_robot.log import ControlLog
 from kilolayer_robot.records import PlanRecord
@@ -159,7 +160,7 @@ class PlannerThread:
 def validated_subgoals(found: Any, goal_dim: int) -> tuple[np.ndarray | None, str | None]:
     """A read-only copy `[chunk, goal]`, or None and the fault of `found`."""
     try:
-        subgoals = np.array(found, np.float32)
+        subgoals = as_float32(found)
     except (TypeError, ValueError) as error:
         return None, f"not an array of numbers: {error}"
     if subgoals.ndim != 2 or subgoals.shape[1] != goal_dim:
