@@ -11,6 +11,7 @@ ONNX graph, in training from the critic itself.
 """
 
 import hashlib
+import io
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -123,7 +124,7 @@ def open_waypoints(folder: Path, card: Card, chunk: int) -> RecordedWaypoints:
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != card.files[NODES]:
             raise ValueError("its SHA-256 differs from the card")
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             observation = arrays["observation"]
             graph = Graph(*(arrays[name] for name in Graph._fields))
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
