@@ -13,8 +13,10 @@ from examples import own_robot, own_robot_loop, run_onnx
 import kilolayer
 from kilolayer.cli import main
 from kilolayer.config import run_config
+from kilolayer.deploy.export.folder import export_folder
 from kilolayer.deploy.export.write import export_policy
 from kilolayer.physics.kinematic import KinematicPhysics, PointWorld
+from kilolayer_robot import Policy
 
 ROOT = Path(__file__).parent.parent
 
@@ -133,10 +135,14 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch) -> None:
     assert names["action"].shape == (2,)
 
 
-def test_user_robot_runs_in_the_control_loop() -> None:
-    cart = own_robot_loop.Cart(goal=0.3)
-    summary = own_robot_loop.drive(cart, seconds=1.0)
-    assert cart.place == pytest.approx(0.3, abs=own_robot_loop.RADIUS)
+def test_user_robot_runs_in_the_control_loop(tmp_path) -> None:
+    """An exported policy of the zoo drives it."""
+    export_folder("zoo:point_u_maze", tmp_path / "policy")
+    policy, cart = Policy.open(tmp_path / "policy"), own_robot_loop.Cart()
+    goal = policy.card.parse_goal("1,3")
+    summary = own_robot_loop.drive(cart, policy, goal, seconds=4.5)
+    assert np.linalg.norm(cart.place - goal) < policy.card.radius
+    assert summary.ended_safely
     # Every twentieth look shows nothing.
     assert summary.safe["bad observation"] == summary.steps // 20
     assert summary.plans["made"] >= 3

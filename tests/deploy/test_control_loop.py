@@ -149,7 +149,7 @@ def test_old_plan_is_used_until_its_limit_then_the_safe_action() -> None:
         (np.zeros(2), r"shape \(2,\)"),
         (np.zeros((0, 2)), "no subgoals"),
         (np.array([[0.0, np.nan]]), "not finite"),
-        (None, "shape"),
+        (None, "not an array of numbers"),
         ([[1.0, 2.0], [3.0]], "not an array of numbers"),
         ("left", "not an array of numbers"),
     ],

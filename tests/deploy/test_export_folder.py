@@ -1,6 +1,10 @@
 """`kilolayer export --to` writes the folder for `kilolayer-robot run` and refuses invalid input."""
 
+import hashlib
 import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -182,3 +186,20 @@ def test_damaged_waypoints_are_refused(exported, tmp_path) -> None:
         open_waypoints(tmp_path, card, 5)
     plain = json.loads(card.to_json())
     assert set(plain["files"]) == {"policy.onnx", "value.onnx", "waypoints.npz"}
+
+
+def test_waypoints_with_a_true_checksum_are_read_with_care(exported, tmp_path) -> None:
+    folder = Path(shutil.copytree(exported, tmp_path / "policy"))
+    card = Card.read(folder)
+    cut = (folder / "waypoints.npz").read_bytes()[:-9]
+    (folder / "waypoints.npz").write_bytes(cut)
+    known = card.files | {"waypoints.npz": hashlib.sha256(cut).hexdigest()}
+    with pytest.raises(UserError, match=r"waypoints.npz is missing or damaged: File is not a zip"):
+        open_waypoints(folder, replace(card, files=known), 5)
+    shutil.copy(exported / "waypoints.npz", folder)
+    graph = onnx.load(folder / "value.onnx")
+    graph.graph.output[0].name = graph.graph.node[-1].output[0] = "worth"
+    onnx.save(graph, folder / "value.onnx")
+    known = {name: each for name, each in card.files.items() if name != "value.onnx"}
+    with pytest.raises(UserError, match=r"value.onnx cannot be run: .*energy"):
+        open_waypoints(folder, replace(card, files=known), 5)

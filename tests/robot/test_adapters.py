@@ -141,6 +141,25 @@ def test_lerobot_safe_action_is_to_stay() -> None:
     )
 
 
+def test_lerobot_stays_at_the_last_finite_position() -> None:
+    arm = MockArm()
+    robot = LeRobotRobot(arm, JOINTS, JOINTS, RANGES)
+    arm.state |= {"shoulder.pos": float("nan"), "elbow.pos": 30.0}
+    robot.observe()
+    robot.act(robot.safe_action())
+    assert arm.state == pytest.approx(
+        {"shoulder.pos": 10.0, "elbow.pos": 30.0, "gripper.pos": 50.0}
+    )
+
+
+def test_lerobot_arm_is_disconnected_if_it_cannot_be_observed() -> None:
+    arm = MockArm()
+    del arm.state["elbow.pos"]
+    with pytest.raises(KeyError):
+        LeRobotRobot(arm, JOINTS, JOINTS, RANGES)
+    assert not arm.is_connected
+
+
 def test_lerobot_arm_reaches_its_goal_in_the_loop() -> None:
     arm = MockArm()
     robot = LeRobotRobot(arm, JOINTS, JOINTS, RANGES)
@@ -160,5 +179,7 @@ def test_missing_lerobot_features_are_named() -> None:
         LeRobotRobot(MockArm(), ["wrist.pos"], JOINTS, RANGES)
     with pytest.raises(UserError, match=r"no action 'wrist\.pos'"):
         LeRobotRobot(MockArm(), JOINTS, JOINTS, {"wrist.pos": (0.0, 1.0)})
+    with pytest.raises(UserError, match="not two different numbers each"):
+        LeRobotRobot(MockArm(), JOINTS, JOINTS, {"elbow.pos": (1.0, 1.0)})
     with pytest.raises(UserError, match="it lacks connect"):
         LeRobotRobot(object(), JOINTS, JOINTS, RANGES)

@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from benchmarks.cart import received
+from onnx import TensorProto, helper, numpy_helper
 
 from kilolayer_robot.card import Card
 from kilolayer_robot.cli import main
@@ -65,6 +67,24 @@ def test_card_of_another_version_is_refused(folder, tmp_path, capsys) -> None:
         ({"format": "other"}, "is not the card of a robot policy"),
         ({"goal": "north"}, "is damaged or incomplete"),
         ({"colour": "red"}, "is damaged or incomplete"),
+        ({"files": ["policy.onnx"]}, "is damaged or incomplete"),
+        ({"name": 5}, "is damaged or incomplete"),
+        ({"radius": "wide"}, "has radius = 'wide'"),
+        ({"radius": 10**400}, "the value must be above 0"),
+        ({"control_step": True}, "has control_step = True"),
+        ({"safe_action": [10**400]}, "the safe action on the card of cart is not an array"),
+        ({"safe_action": "off"}, "the safe action on the card of cart is not an array"),
+        ({"observation": []}, "names no observation, goal or action"),
+        (
+            {"goal": [{"name": "x", "unit": "m", "low": "a", "high": 1}]},
+            "a bound that is no number",
+        ),
+        ({"goal": [{"name": "x", "unit": "m", "low": 0}]}, "x has one bound of two"),
+        ({"goal": [{"name": "x", "unit": 5}]}, "a name or a unit is not text"),
+        (
+            {"action": [{"name": "speed", "unit": "m/s", "low": 0.0, "high": 1e39}]},
+            "speed has a bound that is no number",
+        ),
     ],
 )
 def test_invalid_cards_are_refused(fields, words, folder, tmp_path, capsys) -> None:
@@ -74,6 +94,8 @@ def test_invalid_cards_are_refused(fields, words, folder, tmp_path, capsys) -> N
 
 def test_missing_or_damaged_card_is_refused(folder, tmp_path, capsys) -> None:
     (folder / "card.json").write_bytes(b"\xff\xfe")
+    assert "is not JSON" in sentence(capsys, "show", folder)
+    (folder / "card.json").write_text("[" * 100_000)
     assert "is not JSON" in sentence(capsys, "show", folder)
     (folder / "card.json").unlink()
     assert "is not a policy folder" in sentence(capsys, "show", folder)
@@ -98,7 +120,49 @@ def test_graph_of_another_shape_is_refused(folder, capsys) -> None:
     )
     speed = {"name": "speed", "unit": "m/s", "low": -1.0, "high": 1.0}
     change_card(folder, observation=[place] * 2, action=[speed] * 2, safe_action=[0.0, 0.0])
-    assert "gives 1 numbers for an action and its card says 2" in sentence(capsys, "show", folder)
+    assert "gives an action of shape (1, 1) and its card says (1, 2)" in sentence(
+        capsys, "show", folder
+    )
+
+
+def _output_of_another_name(graph) -> None:
+    graph.output[0].name = graph.node[-1].output[0] = "torque"
+
+
+def _output_without_batch(graph) -> None:
+    graph.node[-1].output[0] = "wide"
+    axes = numpy_helper.from_array(np.array([-1]), "axes")
+    graph.initializer.append(axes)
+    graph.node.append(helper.make_node("Reshape", ["wide", "axes"], ["action"]))
+    del graph.output[0].type.tensor_type.shape.dim[1]
+
+
+def _further_input_without_dimensions(graph) -> None:
+    graph.input.append(helper.make_tensor_value_info("heat", TensorProto.FLOAT, []))
+
+
+def _input_of_doubles(graph) -> None:
+    for each in graph.input:
+        each.type.tensor_type.elem_type = TensorProto.DOUBLE
+    graph.initializer[0].CopyFrom(numpy_helper.from_array(np.ones((3, 1)), "kernel"))
+    graph.output[0].type.tensor_type.elem_type = TensorProto.DOUBLE
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_output_of_another_name, "policy.onnx cannot be run: "),
+        (_output_without_batch, "gives an action of shape (1,) and its card says (1, 1)"),
+        (_further_input_without_dimensions, "takes observation of 2, goal of 1, heat of 0 numbers"),
+        (_input_of_doubles, "policy.onnx cannot be run: "),
+    ],
+)
+def test_graphs_of_other_kinds_are_refused(change, words, folder, capsys) -> None:
+    model = onnx.load(folder / "policy.onnx")
+    change(model.graph)
+    onnx.save(model, folder / "policy.onnx")
+    change_card(folder, files={})
+    assert words in sentence(capsys, "show", folder)
 
 
 @pytest.mark.parametrize(
@@ -122,6 +186,11 @@ def test_graph_of_another_shape_is_refused(folder, capsys) -> None:
         (["--set", "wheels"], "set = 'wheels' is not allowed: the form is NAME=VALUE"),
         (["--out", "no/such/place"], "cannot write the log no/such/place"),
         (["--planner", "waypoints"], "contains no waypoints"),
+        (["--bad-action", "hope"], "error: argument --bad-action: invalid choice: 'hope'"),
+        (["--rate", "fast"], "error: argument --rate: invalid float value: 'fast'"),
+        (["--grace", "0"], "grace = 0.0 is not allowed: it must be above 0"),
+        (["--grace", "nan"], "grace = nan is not allowed"),
+        (["--rate", "1e-9"], "rate = 1e-09 is not allowed: it must be at least 1e-06"),
         (["--priority", "100"], "priority = 100 is not allowed"),
     ],
 )
@@ -148,6 +217,17 @@ def test_second_loop_in_another_process_is_refused(
     assert not (tmp_path / "other").exists()
 
 
+def test_refused_second_loop_leaves_the_log_of_the_first(
+    start_loop, policy_folder, tmp_path, capsys
+) -> None:
+    options = ["--lock", f"logged-{os.getpid()}", "--out", str(tmp_path / "log.jsonl")]
+    process, _ = start_loop("--seconds", "3", *options, acted=25)  # the log is written by then
+    sentence(capsys, *run(policy_folder, tmp_path / "other", *options))
+    process.communicate(timeout=30)
+    events = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert next(each["tick"] for each in events if each["event"] == "step") == 0
+
+
 def test_failing_robot_gives_one_sentence_and_code_1(tmp_path, policy_folder) -> None:
     (tmp_path / "frail.py").write_text(
         "from benchmarks.cart import Cart\n"
@@ -167,6 +247,56 @@ def test_failing_robot_gives_one_sentence_and_code_1(tmp_path, policy_folder) ->
     assert done.returncode == 1
     assert done.stderr == "error: the loop ended with OSError: the cable is out\n"
     assert received(record)[-1].safe
+
+
+ROBOTS = (
+    "from benchmarks.cart import Cart\n"
+    "class Blind(Cart):\n"
+    "    def observe(self):\n"
+    "        raise OSError('no camera\\non this port')\n"
+    "class Leaving(Cart):\n"
+    "    def observe(self):\n"
+    "        raise SystemExit(0)\n"
+    "class Stuck(Cart):\n"
+    "    def close(self):\n"
+    "        super().close()\n"
+    "        raise OSError('the brake is stuck')\n"
+)
+
+
+def test_robot_that_cannot_be_observed_is_refused(
+    policy_folder, tmp_path, capsys, monkeypatch
+) -> None:
+    (tmp_path / "blind_cart.py").write_text(ROBOTS)
+    monkeypatch.syspath_prepend(tmp_path)
+    arguments = list(run(policy_folder, tmp_path / "record", "--robot", "blind_cart:Blind"))
+    del arguments[arguments.index("--goal") : arguments.index("--goal") + 2]
+    words = "observe() of blind_cart:Blind raised OSError: no camera on this port"
+    assert words in sentence(capsys, *arguments)
+
+
+def test_robot_that_exits_is_a_failure(policy_folder, tmp_path, capsys, monkeypatch) -> None:
+    (tmp_path / "leaving_cart.py").write_text(ROBOTS)
+    monkeypatch.syspath_prepend(tmp_path)
+    record = tmp_path / "record"
+    with pytest.raises(SystemExit) as stop:
+        main([*map(str, run(policy_folder, record, "--robot", "leaving_cart:Leaving"))])
+    assert stop.value.code == 1
+    assert capsys.readouterr().err == "error: the loop ended with SystemExit: 0\n"
+    assert received(record)[-1].safe
+
+
+def test_failing_close_comes_after_the_summary(
+    policy_folder, tmp_path, capsys, monkeypatch
+) -> None:
+    (tmp_path / "stuck_cart.py").write_text(ROBOTS)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main([*map(str, run(policy_folder, tmp_path / "record", "--robot", "stuck_cart:Stuck"))])
+    assert stop.value.code == 1
+    printed = capsys.readouterr()
+    assert printed.err == "error: close() of the robot raised OSError: the brake is stuck\n"
+    assert "stopped by time" in printed.out
 
 
 def _with_root() -> dict[str, str]:

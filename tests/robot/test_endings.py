@@ -1,5 +1,6 @@
 """Exceptions anywhere, bad observations and the lock."""
 
+import gc
 import os
 import time
 
@@ -72,6 +73,38 @@ def test_program_ending_exception_in_the_controller_ends_the_loop_safely(error) 
     assert robot.actions[-1] == SAFE
 
 
+def test_planner_that_ends_the_program_is_counted() -> None:
+    def planner(_: Sensed) -> np.ndarray:
+        raise SystemExit
+
+    robot = Recorder()
+    summary = loop_of(robot, planner=planner).run(0.2)
+    assert summary.plans["failed"] >= 1
+    assert set(robot.actions) == {SAFE[0]}
+
+
+def test_last_action_precedes_automatic_garbage_collection() -> None:
+    """It may take longer than a period."""
+    collected: list[bool] = []
+
+    class Watching(Recorder):
+        def act(self, action: np.ndarray) -> None:
+            super().act(action)
+            collected.append(gc.isenabled())
+
+    robot = Watching()
+
+    def controller(*_: np.ndarray) -> np.ndarray:
+        if robot.looks > 5:
+            raise SystemExit
+        return GO
+
+    with pytest.raises(SystemExit):
+        loop_of(robot, controller).run(10.0)
+    assert robot.actions[-1] == SAFE
+    assert not any(collected)
+
+
 @pytest.mark.parametrize("where", ["observe", "controller", "planner"])
 def test_exception_in_a_step_gives_the_safe_action(where) -> None:
     robot = Recorder()
@@ -120,11 +153,13 @@ def test_a_late_observation_gives_the_safe_action() -> None:
         good(),
         good()._replace(measured_at=now - 0.2),  # and 0.1 s is allowed
         good()._replace(measured_at=float("nan")),
+        good()._replace(measured_at=now + 1e6),  # of another clock
         good()._replace(measured_at=now - 0.01),
     )
-    assert run_steps(loop_of(robot), 5) == [
+    assert run_steps(loop_of(robot), 6) == [
         ("no plan", None),
         (None, None),
+        ("late observation", "late observation"),
         ("late observation", "late observation"),
         ("late observation", "late observation"),
         (None, None),
@@ -145,6 +180,12 @@ def test_last_good_observation_is_used_until_its_limit() -> None:
     loop.control_step(4, loop.clock.now())
     assert loop.log.steps[-1].safe == "bad observation"
     assert loop.log.tally.flaws["bad observation"] == 3
+
+
+@pytest.mark.parametrize("odd", [["0.5"], [0.5j], [None], [10**400], [1e300], "left", object()])
+def test_observation_of_no_real_numbers_gives_the_safe_action(odd) -> None:
+    for sensed in (good()._replace(observation=odd), good()._replace(achieved_goal=odd)):
+        assert run_steps(loop_of(Seeing(sensed)), 1) == [("bad observation", "bad observation")]
 
 
 def test_safe_action_without_an_earlier_observation() -> None:
@@ -182,6 +223,9 @@ def test_stop_from_another_thread_ends_the_loop() -> None:
 def test_goal_of_the_wrong_dimension_is_refused() -> None:
     with pytest.raises(UserError, match=r"goal = \[1.0, 2.0\] is not allowed: policy takes 1"):
         loop_of(Recorder(), goal=[1.0, 2.0])
+    for goal in ("north", [10**400], [1e300]):
+        with pytest.raises(UserError, match="policy takes 1 numbers"):
+            loop_of(Recorder(), goal=goal)
 
 
 def test_robot_without_a_method_is_refused() -> None:

@@ -7,14 +7,20 @@ import time
 import tracemalloc
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from kilolayer_robot import log as log_module
+from kilolayer_robot.card import Card
 from kilolayer_robot.errors import UserError
 from kilolayer_robot.interpreter import IdleCollector, controlled_gc
 from kilolayer_robot.log import MAX_NEWEST, MAX_WAITING, ControlLog
+from kilolayer_robot.loop import ControlLoop
+from kilolayer_robot.planning import PlannerThread, direct_planner
 from kilolayer_robot.realtime import Realtime
 from kilolayer_robot.records import PlanRecord, StepRecord, Summary
+from kilolayer_robot.robot import Sensed
+from kilolayer_robot.timing import Timing, WallClock
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +88,38 @@ def test_a_full_disk_does_not_stop_the_loop() -> None:
     assert summary.steps == 20
 
 
+def test_pipe_that_nobody_reads_does_not_hold_up_the_end(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(log_module, "CLOSE_TIMEOUT", 0.1)
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    log = ControlLog(tmp_path / "pipe")
+    log.open()
+    for tick in range(2000):  # more than a pipe holds
+        log.step(StepRecord(tick, 0.0, 0.0))
+    began = time.monotonic()
+    end(log)
+    assert time.monotonic() - began < 5
+    assert log._writer.is_alive()
+    os.close(reader)
+    log._writer.join(10)
+
+
+def test_waking_the_planner_takes_no_memory() -> None:
+    """The robot's goal changes at every step, and the planner hangs."""
+    timing, clock = Timing(), WallClock()
+    plans = PlannerThread(direct_planner, 1, timing, clock, ControlLog())
+    for errand in range(1000):
+        plans.set_measurement(Sensed(np.zeros(1), np.zeros(1), np.zeros(1), errand), 0.0)
+    assert plans._wake.qsize() == 1
+
+
+def test_a_note_is_kept_once() -> None:
+    log = ControlLog()
+    for _ in range(3):
+        log.note("not permitted")
+    assert log.notes == ["not permitted"]
+
+
 def test_large_log_is_rotated(tmp_path) -> None:
     log = ControlLog(tmp_path / "log.jsonl", largest_file=20_000)
     log.open()
@@ -145,6 +183,38 @@ def test_priority_is_set_or_its_refusal_noted() -> None:
     finally:
         os.sched_setscheduler(0, policy, os.sched_param(0))
         os.sched_setaffinity(0, cores)
+
+
+def test_planner_keeps_the_ordinary_priority() -> None:
+    """A thread inherits the priority and the cores of the thread that starts it."""
+    before, found = (os.sched_getscheduler(0), os.sched_getaffinity(0)), []
+
+    class Still:
+        def observe(self) -> Sensed:
+            return Sensed(np.zeros(1), np.zeros(1))
+
+        def act(self, action: np.ndarray) -> None:
+            acting.append((os.sched_getscheduler(0), os.sched_getaffinity(0)))
+
+        def safe_action(self) -> np.ndarray:
+            return np.zeros(1)
+
+    def planner(sensed: Sensed) -> np.ndarray:
+        found.append((os.sched_getscheduler(0), os.sched_getaffinity(0)))
+        return direct_planner(sensed)
+
+    acting: list = []
+    card, core = Card.plain(1, 1, 1), min(os.sched_getaffinity(0))
+    realtime = Realtime(priority=5, cpu=core)
+    loop = ControlLoop(Still(), card, lambda *_: np.zeros(1), planner, [0.0], realtime=realtime)
+    notes = loop.run(0.1).notes
+    if any("no real-time priority" in note for note in notes):
+        pytest.skip("this system permits no real-time priority")
+    assert found
+    assert found == [before] * len(found)
+    assert acting == [(os.SCHED_FIFO, {core})] * len(acting)
+    # And the caller has its own again.
+    assert (os.sched_getscheduler(0), os.sched_getaffinity(0)) == before
 
 
 @pytest.mark.parametrize(("field", "value"), [("priority", 99), ("priority", -1), ("cpu", 9999)])

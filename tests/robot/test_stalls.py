@@ -69,6 +69,13 @@ def gate(robot, clock) -> Gate:
 ACTION = np.array([0.25, 0.25])
 
 
+class OnAccelerator:
+    """Like a tensor of another library that cannot become an array."""
+
+    def __array__(self, *_: object, **__: object) -> np.ndarray:
+        raise RuntimeError("requires grad")
+
+
 def test_an_action_in_time_is_sent(gate, robot, clock) -> None:
     step = gate.begin_step()
     clock.time += 3 * PERIOD  # its own period and the two that the watchdog allows
@@ -129,6 +136,11 @@ def test_after_closing_nothing_is_sent(gate, robot) -> None:
         ([np.nan, 0.5], "clip", ("bad action", False), SAFE),
         ([np.inf, 0.5], "clip", ("bad action", False), SAFE),
         ([0.5], "clip", ("bad action", False), SAFE),
+        ([10**400, 0.5], "clip", ("bad action", False), SAFE),
+        (["0.5", "0.5"], "clip", ("bad action", False), SAFE),
+        ([0.5j, 0.5], "clip", ("bad action", False), SAFE),
+        ([1e300, 0.5], "clip", ("bad action", False), SAFE),
+        (OnAccelerator(), "clip", ("bad action", False), SAFE),
         ("left", "clip", ("bad action", False), SAFE),
         ([[0.5, 0.5]], "safe", ("bad action", False), SAFE),
         (None, "clip", (None, False), SAFE),
@@ -146,7 +158,8 @@ def test_invalid_actions_are_not_sent(action, handling, outcome, sent, robot, cl
         (np.zeros(3), r"has shape \(3,\) and the policy's actions have \(2,\)"),
         (np.array([0.0, np.nan]), "is not finite"),
         (np.array([0.0, 2.0]), "is outside the bounds"),
-        (None, "has shape"),
+        (None, "is not an array of numbers"),
+        ([10**400, 0.0], "is not an array of numbers"),
     ],
 )
 def test_the_safe_action_is_checked_before_the_first_step(safe, reason, robot) -> None:

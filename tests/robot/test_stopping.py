@@ -24,7 +24,9 @@ def stop(process: subprocess.Popen, number: int) -> float:
     return at
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"])
+@pytest.mark.parametrize(
+    "name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGTSTP", "SIGUSR1", "SIGXCPU"]
+)
 def test_signal_ends_the_loop_safely(name, start_loop) -> None:
     process, record = start_loop()
     time.sleep(np.random.default_rng().uniform(0, 2 * PERIOD))
@@ -52,6 +54,26 @@ def test_signal_while_the_robot_hangs_sends_the_safe_action(start_loop) -> None:
     last = received(record)[-1]
     assert last.safe
     assert last.at - at < PERIOD + SLACK
+
+
+def test_two_signals_end_the_loop_like_one(start_loop) -> None:
+    process, record = start_loop()
+    at = stop(process, signal.SIGTERM)
+    stop(process, signal.SIGTERM)
+    process.communicate(timeout=30)
+    last = received(record)[-1]
+    assert last.safe
+    assert last.at - at < PERIOD + SLACK
+
+
+def test_slow_loop_ends_at_once(start_loop) -> None:
+    """A period is longer than the grace, and the loop's thread sleeps through most of it."""
+    process, record = start_loop("--rate", "0.05", "--grace", "3", acted=1)
+    at = stop(process, signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert received(record)[-1].safe
+    assert time.monotonic() - at < 3
 
 
 def test_closed_terminal_ends_the_loop_safely(policy_folder, tmp_path) -> None:

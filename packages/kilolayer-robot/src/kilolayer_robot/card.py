@@ -6,11 +6,10 @@ A policy folder holds `card.json` and `policy.onnx`; with recorded waypoints als
 
 import dataclasses
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from kilolayer_robot.errors import UserError
 
 CARD = "card.json"
 FORMAT, VERSION = "kilolayer-robot", 1
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Card:
 
     def __post_init__(self) -> None:
         for each in self.action:
-            if each.low is None or each.high is None or not _bounds(each.low, each.high):
+            if not (_is_number(each.low) and _is_number(each.high) and each.low < each.high):
                 raise UserError(
                     f"the card of {self.name} has no finite bounds low < high for its action "
                     f"{each.name!r}: export the policy again with `kilolayer export --to FOLDER`."
@@ -65,9 +65,9 @@ class Card:
             raise UserError(f"the card of {self.name} names no observation, goal or action.")
         for name in ("radius", "control_step"):
             value = getattr(self, name)
-            if not 0 < value < math.inf:
+            if not (_is_number(value) and value > 0):
                 raise UserError(
-                    f"the card of {self.name} has {name} = {value}: the value must be above 0."
+                    f"the card of {self.name} has {name} = {value!r}: the value must be above 0."
                 )
         problem = self.action_problem(self.safe_action)
         if problem is not None:
@@ -86,8 +86,8 @@ class Card:
     def action_problem(self, action: Any) -> str | None:
         """Why `action` is not an action within the bounds; None if it is one."""
         try:
-            found = np.asarray(action, np.float32)
-        except (TypeError, ValueError):
+            found = as_float32(action)
+        except Exception:  # an array of another library may raise anything
             return "is not an array of numbers"
         if found.shape != (len(self.action),):
             return f"has shape {found.shape} and the policy's actions have ({len(self.action)},)"
@@ -114,15 +114,19 @@ class Card:
     ) -> np.ndarray:
         """The goal `[goal]` in float32; raises UserError unless it is one finite number per
         coordinate."""
-        found = np.asarray(values, np.float32)
-        if found.shape != (len(self.goal),) or not np.isfinite(found).all():
+        try:
+            # In float64 first: a number too large for float32 would be warned about.
+            wide = np.asarray(values, np.float64)
+        except (TypeError, ValueError, OverflowError):
+            wide = np.empty(0)
+        if wide.shape != (len(self.goal),) or not (np.abs(wide) <= FLOAT32_MAX).all():
             names = ", ".join(f"{each.name} ({each.unit})" for each in self.goal)
-            given = given if given is not None else np.asarray(values).tolist()
+            given = given if given is not None else getattr(values, "tolist", lambda: values)()
             raise UserError(
                 f"goal = {given!r} is not allowed: {self.name} takes {len(self.goal)} numbers "
                 f"separated by commas, {names}."
             )
-        return found
+        return wide.astype(np.float32)
 
     @staticmethod
     def plain(
@@ -158,7 +162,7 @@ class Card:
         """Raises UserError for text that is not a card, another version, and missing bounds."""
         try:
             values = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path} is not JSON: {error}.") from error
         if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
             raise UserError(
@@ -173,8 +177,10 @@ class Card:
             )
         try:
             for name in ("observation", "goal", "action"):
-                values[name] = tuple(Coordinate(**each) for each in values[name])
+                values[name] = tuple(map(_coordinate, values[name]))
             values["safe_action"] = tuple(values["safe_action"])
+            if not (isinstance(values["name"], str) and isinstance(values.get("files", {}), dict)):
+                raise TypeError("name is not text, or files is not an object")
             return Card(**values)
         except (KeyError, TypeError) as error:
             raise UserError(f"{path} is damaged or incomplete: {error}.") from error
@@ -194,8 +200,26 @@ class Card:
             raise UserError(f"{path} is not JSON: {error}.") from error
 
 
-def _bounds(low: Any, high: Any) -> bool:
-    try:
-        return math.isfinite(low) and math.isfinite(high) and low < high
-    except TypeError:
-        return False
+def as_float32(values: Any) -> np.ndarray:
+    """A copy in float32; raises TypeError or ValueError for what is no array of real numbers, such
+    as text or complex numbers, which numpy would convert."""
+    with np.errstate(over="ignore"):  # a number too large becomes infinite, which is checked for
+        return np.array(values).astype(np.float32, casting="same_kind")
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    """Whether the value is a number that float32 can hold."""
+    number = isinstance(value, int | float | np.integer | np.floating)
+    return number and not isinstance(value, bool) and bool(abs(value) <= FLOAT32_MAX)
+
+
+def _coordinate(fields: Any) -> Coordinate:
+    """Raises TypeError for fields of other types than a card's."""
+    found = Coordinate(**fields)
+    if not (isinstance(found.name, str) and isinstance(found.unit, str)):
+        raise TypeError(f"a name or a unit is not text in {fields}")
+    if not all(each is None or _is_number(each) for each in (found.low, found.high)):
+        raise TypeError(f"{found.name} has a bound that is no number")
+    if (found.low is None) != (found.high is None):
+        raise TypeError(f"{found.name} has one bound of two")
+    return found

@@ -5,7 +5,7 @@ import contextlib
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from kilolayer_robot.errors import UserError, bad_field
 
@@ -18,12 +18,12 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         options.command(options)
     except UserError as error:
-        _exit_with(f"error: {error}", USER_ERROR)
+        _exit_with(_one_line(f"error: {error}"), USER_ERROR)
     except KeyboardInterrupt:  # before the loop started, or after it ended
         _exit_with("stopped", 130)
     except Exception as error:
         # The loop has sent the safe action; the traceback is in the log.
-        _exit_with(f"error: the loop ended with {type(error).__name__}: {error}", FAILED)
+        _exit_with(_one_line(f"error: the loop ended with {_named(error)}"), FAILED)
 
 
 def _joined(arguments: list[str]) -> list[str]:
@@ -38,7 +38,16 @@ def _joined(arguments: list[str]) -> list[str]:
     return joined
 
 
-def _exit_with(sentence: str, code: int) -> None:
+def _one_line(text: str) -> str:
+    """The errors of other libraries may have several lines."""
+    return " ".join(text.split())
+
+
+def _named(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _exit_with(sentence: str, code: int) -> NoReturn:
     with contextlib.suppress(OSError):  # the terminal may be closed
         print(sentence, file=sys.stderr)
     raise SystemExit(code) from None
@@ -75,18 +84,15 @@ def run(options: argparse.Namespace) -> None:
 
         planner = open_waypoints(Path(options.policy), card, options.chunk)
     pursuit = Pursuit.of(max(1, round(rate / options.plan_rate)), options.chunk, None, None)
-    log = ControlLog(options.out)
+    settings, failures = dict(map(_setting, options.set)), []
     # Locked before the robot is opened: a second connection could disturb the loop that has the
-    # first.
+    # first. And before the log is made, which would empty that loop's.
     with robot_lock(options.lock or options.robot), contextlib.ExitStack() as stack:
-        robot = open_robot(options.robot, dict(map(_setting, options.set)))
-        close = getattr(robot, "close", None)
-        if callable(close):
-            stack.callback(close)
-        if goal is None and getattr(robot.observe(), "goal", None) is None:
-            raise UserError(
-                f"{options.robot} gives no goal in its observations: set one with --goal."
-            )
+        log = ControlLog(options.out)
+        robot = open_robot(options.robot, settings)
+        stack.callback(_close, robot, failures)
+        if goal is None:
+            _require_goal(robot, options.robot)
         loop = ControlLoop(
             robot,
             card,
@@ -100,13 +106,42 @@ def run(options: argparse.Namespace) -> None:
             log=log,
             grace=options.grace,
         )
-        summary = loop.run(options.seconds)
-    for line in _lines(summary):
-        print(line)
+        try:
+            summary = loop.run(options.seconds)
+        except SystemExit as error:
+            # The robot's own, perhaps with code 0: an unattended loop must not seem to have ended
+            # well.
+            _exit_with(_one_line(f"error: the loop ended with {_named(error)}"), FAILED)
+        for line in _lines(summary):
+            print(line)
     if not summary.ended_safely:
         _exit_with(
             "error: the last action was not the safe action: act() of the robot failed.", FAILED
         )
+    if failures:
+        raise SystemExit(FAILED)
+
+
+def _require_goal(robot: Any, name: str) -> None:
+    """Raises UserError unless the robot's observations have a goal."""
+    try:
+        goal = getattr(robot.observe(), "goal", None)
+    except Exception as error:
+        raise UserError(f"observe() of {name} raised {_named(error)}.") from error
+    if goal is None:
+        raise UserError(f"{name} gives no goal in its observations: set one with --goal.")
+
+
+def _close(robot: Any, failures: list[str]) -> None:
+    """Close the robot, if it can be; prints a failure and adds it to `failures`."""
+    try:
+        close = getattr(robot, "close", None)
+        if callable(close):
+            close()
+    except Exception as error:
+        failures.append(_one_line(f"error: close() of the robot raised {_named(error)}"))
+        with contextlib.suppress(OSError):
+            print(failures[-1], file=sys.stderr)
 
 
 def show(options: argparse.Namespace) -> None:
@@ -161,8 +196,15 @@ def _lines(summary: Any) -> list[str]:
     return found
 
 
+class _Parser(argparse.ArgumentParser):
+    """Prints one sentence for a bad option, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        _exit_with(f"error: {message}; `{self.prog} --help` lists the options.", USER_ERROR)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="kilolayer-robot",
         description="Run exported kilolayer policies on robots, without JAX.",
     )

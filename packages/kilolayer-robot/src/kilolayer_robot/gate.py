@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from kilolayer_robot.card import Card
+from kilolayer_robot.card import Card, as_float32
 from kilolayer_robot.errors import UserError, bad_field
 from kilolayer_robot.robot import Robot
 from kilolayer_robot.timing import Clock, Timing
@@ -52,7 +52,7 @@ class Gate:
 
     sent: number of actions sent. watchdog_actions: safe actions sent by the watchdog. stalls: how
     often the controller was late. blocked: how often the watchdog found an `act` that did not
-    return. safe_failures: how often `safe_action()` raised or returned no action.
+    return. safe_failures: how often `safe_action()` raised, was too slow or returned no action.
     on_error: called with the traceback of an exception that the robot raised, or with another
     fault.
     """
@@ -69,7 +69,8 @@ class Gate:
         self._robot, self._card, self._clock, self._timing = robot, card, clock, timing
         self._low, self._high, self._bad_action = card.low, card.high, bad_action
         self._on_error = on_error
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # held while the robot acts
+        self._asking = threading.Lock()  # held while the robot computes its safe action
         self._step, self._step_start, self._deadline = 0, 0.0, math.inf
         self._safe: np.ndarray | None = None
         self._stalled = self._closing = False
@@ -85,7 +86,7 @@ class Gate:
         """Raises UserError unless `safe_action()` returns an action within the card's bounds."""
         try:
             found = self._robot.safe_action()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UserError(
                 f"safe_action() of the robot raised {type(error).__name__}: {error}. The loop does "
                 "not start without a safe action."
@@ -96,7 +97,7 @@ class Gate:
                 f"safe_action() of the robot {problem}: the loop does not start without a safe "
                 "action."
             )
-        self._safe = np.array(found, np.float32)
+        self._safe = as_float32(found)
 
     def begin_step(self) -> int:
         """Open a step and return its number. The step stays open for `Timing.longest_hold`."""
@@ -113,29 +114,30 @@ class Gate:
         Returns why the safe action was sent instead, or None, and whether the action was clipped.
         Raises what `act` raises.
         """
-        with self._lock:
-            if self._closing:
-                return "closed", False
-            now = self._clock.now()
-            if step != self._step or now > self._step_start + self._timing.longest_hold:
-                if step == self._step and not self._stalled:
-                    self.stalls += 1
-                self._send_safe_action()
+        reason, clipped, safe = None, False, None
+        if action is not None:
+            action, reason, clipped = self._checked(action)
+        while True:
+            # Outside the lock: a `safe_action()` that does not return must not stop the watchdog.
+            if safe is None and (action is None or self._is_stale(step)):
+                safe = self._current_safe_action()
+            with self._lock:
+                if self._closing:
+                    return "closed", False
+                if self._is_stale(step):
+                    if safe is None:
+                        continue
+                    if step == self._step and not self._stalled:
+                        self.stalls += 1
+                    action, reason, clipped = None, "stalled", False
+                self._act(safe if action is None else action)
                 self._restart_deadline()
-                return "stalled", False
-            reason, clipped = None, False
-            if action is not None:
-                action, reason, clipped = self._checked(action)
-            if action is None:
-                self._send_safe_action()
-            else:
-                self._robot.act(action)
-                self.sent += 1
-            self._restart_deadline()
-            return reason, clipped
+                return reason, clipped
 
     def watch(self) -> float:
         """Send the safe action if the controller is late; returns seconds until the next check."""
+        late = not self._closing and self._clock.now() >= self._deadline
+        safe = self._current_safe_action() if late else None
         if not self._lock.acquire(timeout=self._timing.period):
             self.blocked += 1
             return 0.0
@@ -146,14 +148,16 @@ class Gate:
             if now < self._deadline:
                 # At most a period, because the first step may begin at any time.
                 return min(self._deadline - now, self._timing.period)
+            if safe is None:
+                return 0.0
             self._step += 1  # the action that the loop is computing now is stale
             self.stalls += not self._stalled
             self._stalled = True
-            self.watchdog_actions += 1
             self._deadline = now + self._timing.period
             try:
-                self._send_safe_action()
-            except Exception:
+                self._act(safe)
+                self.watchdog_actions += 1
+            except BaseException:  # a SystemExit would end the watchdog without a word
                 self._on_error(traceback.format_exc())
             return self._timing.period
         finally:
@@ -163,21 +167,27 @@ class Gate:
         """Send the safe action as the last action and return whether it was sent. Later calls do
         nothing."""
         self._closing = True
-        if not self._lock.acquire(timeout=CLOSING_TIMEOUT):
-            self._on_error("act() of the robot did not return, so the safe action was not sent")
-            return False
-        try:
-            for _ in range(CLOSING_ATTEMPTS):
-                if self.closed_at is not None:
-                    break
-                try:
-                    self._send_safe_action()
+        for _ in range(CLOSING_ATTEMPTS):
+            if self.closed_at is not None:
+                break
+            safe = self._current_safe_action()
+            if not self._lock.acquire(timeout=CLOSING_TIMEOUT):
+                self._on_error("act() of the robot did not return, so the safe action was not sent")
+                break
+            try:
+                if self.closed_at is None:
+                    self._act(safe)
                     self.closed_at = self._clock.now()
-                except Exception:
-                    self._on_error(traceback.format_exc())
-            return self.closed_at is not None
-        finally:
-            self._lock.release()
+            except BaseException:  # a SystemExit would end the loop without a further attempt
+                self._on_error(traceback.format_exc())
+            finally:
+                self._lock.release()
+        return self.closed_at is not None
+
+    def _is_stale(self, step: int) -> bool:
+        """Whether the watchdog acted since this step began, or the step took too long."""
+        late = self._clock.now() > self._step_start + self._timing.longest_hold
+        return step != self._step or late
 
     def _restart_deadline(self) -> None:
         self._stalled = False
@@ -186,8 +196,8 @@ class Gate:
     def _checked(self, action: np.ndarray) -> tuple[np.ndarray | None, str | None, bool]:
         """The action to send or None, why it is None, and whether it was clipped."""
         try:
-            found = np.array(action, np.float32)
-        except (TypeError, ValueError):
+            found = as_float32(action)
+        except Exception:  # an array of another library may raise anything
             return None, "bad action", False
         if found.shape != self._low.shape or not np.isfinite(found).all():
             return None, "bad action", False
@@ -198,21 +208,28 @@ class Gate:
             return None, "action out of bounds", False
         return within, None, True
 
-    def _send_safe_action(self) -> None:
-        self._robot.act(self._valid_safe_action())
+    def _act(self, action: np.ndarray | None) -> None:
+        assert action is not None
+        self._robot.act(action)
         self.sent += 1
 
-    def _valid_safe_action(self) -> np.ndarray:
-        """The robot's current safe action; if that is not valid, the newest valid one."""
-        try:
-            found = self._robot.safe_action()
-            if self._card.action_problem(found) is None:
-                self._safe = np.array(found, np.float32)
-            else:
+    def _current_safe_action(self) -> np.ndarray:
+        """The robot's current safe action; if that is not valid, or another thread has been waiting
+        for it for half a period, the newest valid one."""
+        if self._asking.acquire(timeout=self._timing.period / 2):
+            try:
+                found = self._robot.safe_action()
+                if self._card.action_problem(found) is None:
+                    self._safe = as_float32(found)
+                else:
+                    self.safe_failures += 1
+            except BaseException:
                 self.safe_failures += 1
-        except Exception:
+                self._on_error(traceback.format_exc())
+            finally:
+                self._asking.release()
+        else:
             self.safe_failures += 1
-            self._on_error(traceback.format_exc())
         if self._safe is None:
             return np.array(self._card.safe_action, np.float32)
         return self._safe.copy()

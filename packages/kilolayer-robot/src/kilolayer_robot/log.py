@@ -20,6 +20,8 @@ from kilolayer_robot.records import PlanRecord, StepRecord, Summary, Tally
 WRITE_INTERVAL = 0.5
 # Newest records kept in memory, and records that may wait for the disk.
 MAX_NEWEST, MAX_WAITING = 1024, 16384
+# Seconds to wait at the end for records that are being written.
+CLOSE_TIMEOUT = 5.0
 # Number of different tracebacks written, so that a loop that keeps failing in new ways does not
 # fill the disk.
 MAX_ERRORS = 100
@@ -81,7 +83,9 @@ class ControlLog:
             self._put("error", {"error": text})
 
     def note(self, text: str) -> None:
-        """Record a setting that the system did not permit, or another restriction."""
+        """Record a setting that the system did not permit, or another restriction, once."""
+        if text in self.notes:
+            return
         self.notes.append(text)
         self._put("note", {"note": text})
 
@@ -99,13 +103,10 @@ class ControlLog:
     def close(self, summary: Summary) -> None:
         """Write the remaining records, and the summary as the last line,
         `{"event": "summary", ...}`."""
-        self._stop.set()
-        self._writer.join()
         self._lines.append(("summary", dataclasses.asdict(summary)))
-        self._drain()
-        if self._file is not None:
-            with contextlib.suppress(OSError):
-                self._file.close()
+        self._stop.set()
+        # Not forever, because nobody may read from the file, such as a pipe.
+        self._writer.join(CLOSE_TIMEOUT)
 
     def _put(self, event: str, record: Any) -> None:
         # Appending to a deque is atomic. The other thread's record may exceed the length.
@@ -121,8 +122,12 @@ class ControlLog:
                 counts = self.tally
                 ticks = counts.steps + counts.skipped
                 # A closed terminal must not end the writing thread.
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(Exception):
                     self._progress(ticks, counts.misses, sum(list(counts.safe.values())))
+        self._drain()
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.close()
 
     def _drain(self) -> None:
         try:

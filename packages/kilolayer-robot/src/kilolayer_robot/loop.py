@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from kilolayer_robot.card import Card
+from kilolayer_robot.card import Card, as_float32
 from kilolayer_robot.gate import Gate, Handling
 from kilolayer_robot.interpreter import IdleCollector, controlled_gc
 from kilolayer_robot.lock import robot_lock
@@ -26,7 +26,10 @@ from kilolayer_robot.records import StepRecord, Summary
 from kilolayer_robot.robot import Robot, Sensed, require_robot
 from kilolayer_robot.stopping import Signals
 from kilolayer_robot.timing import Clock, Timing, WallClock
-from kilolayer_robot.watchdog import Watchdog
+from kilolayer_robot.watchdog import Watchdog, require_grace
+
+# Longest sleep in seconds: a loop of less than 1 Hz must notice a signal too.
+MAX_SLEEP = 0.5
 
 
 @dataclass
@@ -59,6 +62,7 @@ class ControlLoop:
 
     def __post_init__(self) -> None:
         require_robot(self.robot)
+        require_grace(self.grace)
         if self.goal is not None:
             self.goal = self.card.checked_goal(self.goal)
         self.gate = Gate(
@@ -101,13 +105,18 @@ class ControlLoop:
             try:
                 if not signals.installed:
                     self.log.note("not in the main thread, so signals do not stop the loop")
-                for refused in self.realtime.apply():
-                    self.log.note(refused)
-                with controlled_gc() as self._collector:
+                # Before the priority is raised: a thread inherits it, and the core, from the thread
+                # that starts it, and a planner must not delay the loop.
+                self.plans.start()
+                with self.realtime.applied() as refused, controlled_gc() as self._collector:
+                    self._note_all(refused)
                     self._start_time = self.clock.now()
                     watchdog.start()
-                    self.plans.start()
-                    self._control(ticks, signals)
+                    try:
+                        self._control(ticks, signals)
+                    finally:
+                        # Before automatic collection is back, which may take longer than a period.
+                        self.gate.close()
                 if self._stop.is_set():
                     stopped_by = "stop"
             except KeyboardInterrupt:
@@ -126,8 +135,11 @@ class ControlLoop:
         return summary
 
     def _raise_watchdog_priority(self) -> None:
-        for refused in self.realtime.apply(above=1):
-            self.log.note(refused)
+        self._note_all(self.realtime.apply(above=1))
+
+    def _note_all(self, sentences: list[str]) -> None:
+        for sentence in sentences:
+            self.log.note(sentence)
 
     def _summary(self, stopped_by: str, ended_safely: bool) -> Summary:
         gate, collector = self.gate, self._collector
@@ -151,12 +163,24 @@ class ControlLoop:
         period, tick = self.timing.period, 0
         while ticks is None or tick < ticks:
             due = self._start_time + tick * period
-            self.clock.sleep_until(due)
-            if self.gate.closing or signals.received is not None or self._stop.is_set():
+            if not self._wait_until(due, signals):
                 return
             tick = self.control_step(tick, due, ticks)
             if self._collector is not None:
                 self._collector.collect(self._start_time + tick * period - self.clock.now())
+
+    def _wait_until(self, due: float, signals: Signals) -> bool:
+        """Sleep until then; returns False at once if the loop must end."""
+        ending = False
+        while not ending and self.clock.now() + MAX_SLEEP < due:
+            self.clock.sleep_until(self.clock.now() + MAX_SLEEP)
+            ending = self._must_end(signals)
+        if not ending:
+            self.clock.sleep_until(due)
+        return not self._must_end(signals)
+
+    def _must_end(self, signals: Signals) -> bool:
+        return self.gate.closing or signals.received is not None or self._stop.is_set()
 
     def control_step(self, tick: int, due: float, ticks: int | None = None) -> int:
         """Observe and act once; returns the number of the next step, of `ticks` in all.
@@ -226,7 +250,7 @@ class ControlLoop:
             sensed = self.robot.observe()
             goal = sensed.goal if self.goal is None else self.goal
             parts = (sensed.observation, sensed.achieved_goal, goal)
-            rows = [np.array(part, np.float32) for part in parts]
+            rows = [as_float32(part) for part in parts]
             measured_at = start if sensed.measured_at is None else float(sensed.measured_at)
             errand = int(sensed.errand)
         except Exception:
@@ -238,9 +262,12 @@ class ControlLoop:
             np.isfinite(row).all() for row in rows
         ):
             return None, start, "bad observation"
-        # `not ... <=` instead of `>`, which NaN would pass.
-        if not self.clock.now() - measured_at <= limit:
+        now = self.clock.now()
+        # A time in the future is of another clock, so the age is unknown. `not ... <=` instead of
+        # `>`, which NaN would pass.
+        if not abs(now - measured_at) <= limit:
             return None, start, "late observation"
+        measured_at = min(measured_at, now)
         return Sensed(*rows, errand=errand, measured_at=measured_at), measured_at, None
 
     def _subgoal(self, plan: Plan, sensed: Sensed) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from kilolayer_robot.card import as_float32
 from kilolayer_robot.errors import bad_field
 from kilolayer_robot.log import ControlLog
 from kilolayer_robot.records import PlanRecord
@@ -111,7 +112,8 @@ class PlannerThread:
         """Set the measurement to plan from."""
         new_errand = self._measurement is None or self._measurement[0].errand != sensed.errand
         self._measurement = (sensed, measured_at)
-        if new_errand:
+        # At most one wake-up waits, even if errands change faster than plans are made.
+        if new_errand and self._wake.empty():
             self._wake.put(None)
 
     def request_end(self) -> None:
@@ -144,7 +146,7 @@ class PlannerThread:
                 self._clock.sleep_until(self._clock.now() + self._timing.planner_delay)
             subgoals, error = validated_subgoals(found, self._goal_dim)
             outcome = "malformed" if error else "made"
-        except Exception as raised:
+        except BaseException as raised:  # a SystemExit would end the thread without a word
             self._log.error(traceback.format_exc())
             outcome, error = "failed", f"{type(raised).__name__}: {raised}"
         took = self._clock.now() - start
@@ -158,7 +160,7 @@ class PlannerThread:
 def validated_subgoals(found: Any, goal_dim: int) -> tuple[np.ndarray | None, str | None]:
     """A read-only copy `[chunk, goal]`, or None and the fault of `found`."""
     try:
-        subgoals = np.array(found, np.float32)
+        subgoals = as_float32(found)
     except (TypeError, ValueError) as error:
         return None, f"not an array of numbers: {error}"
     if subgoals.ndim != 2 or subgoals.shape[1] != goal_dim:

@@ -1,6 +1,7 @@
 """An exported policy on ONNX Runtime, on one core."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,11 @@ class Policy:
         require_inputs(session, sizes, folder / MODEL)
         # ONNX Runtime plans its memory on the first call, which therefore takes longer than the
         # others.
-        action = policy(*(np.zeros(size, np.float32) for size in sizes.values()))
-        if action.shape != (len(card.action),):
+        action = first_result(policy, sizes, folder / MODEL)
+        if action.shape != (1, len(card.action)):
             raise UserError(
-                f"{folder / MODEL} gives {action.shape[-1]} numbers for an action and its card "
-                f"says {len(card.action)}: export the policy again."
+                f"{folder / MODEL} gives an action of shape {action.shape} and its card says "
+                f"(1, {len(card.action)}): export the policy again."
             )
         return policy
 
@@ -79,9 +80,20 @@ def open_session(path: Path, checksum: str | None = None) -> Any:
         ) from error
 
 
+def first_result(
+    function: Callable[[np.ndarray, np.ndarray], Any], sizes: dict[str, int], path: Path
+) -> np.ndarray:
+    """The result for a row of zeros for each input; raises UserError if the graph cannot run."""
+    try:
+        return np.asarray(function(*(np.zeros((1, size), np.float32) for size in sizes.values())))
+    except Exception as error:  # the runtime's own errors have no common class
+        reason = str(error).splitlines()[0][:200]
+        raise UserError(f"{path} cannot be run: {reason}. Export the policy again.") from error
+
+
 def require_inputs(session: Any, sizes: dict[str, int], path: Path) -> None:
     """Raises UserError unless the graph takes inputs of these names and sizes."""
-    found = {each.name: each.shape[-1] for each in session.get_inputs()}
+    found = {each.name: (each.shape or [0])[-1] for each in session.get_inputs()}
     if found != sizes:
         inputs = ", ".join(f"{name} of {size}" for name, size in found.items())
         expected = ", ".join(f"{name} of {size}" for name, size in sizes.items())

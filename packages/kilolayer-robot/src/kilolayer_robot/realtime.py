@@ -1,7 +1,10 @@
 """Real-time priority and core pinning for the loop, where the system permits them."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from kilolayer_robot.errors import bad_field
 
@@ -26,6 +29,20 @@ class Realtime:
             named = ", ".join(map(str, sorted(cores)))
             raise bad_field("cpu", self.cpu, f"this process may use the cores {named}", min(cores))
 
+    @contextlib.contextmanager
+    def applied(self) -> Iterator[list[str]]:
+        """Apply to the calling thread within the context, which gives the sentences of `apply`."""
+        before = _current()
+        try:
+            yield self.apply()
+        finally:
+            if before is not None:
+                policy, parameter, cores = before
+                with contextlib.suppress(OSError):
+                    os.sched_setscheduler(0, policy, parameter)
+                with contextlib.suppress(OSError):
+                    os.sched_setaffinity(0, cores)
+
     def apply(self, above: int = 0) -> list[str]:
         """Apply to the calling thread; returns a sentence for each setting that was not permitted.
 
@@ -49,6 +66,13 @@ class Realtime:
             except (AttributeError, OSError) as error:
                 refused.append(f"not pinned to core {self.cpu}: {error}")
         return refused
+
+
+def _current() -> tuple[int, Any, set[int]] | None:
+    """The calling thread's scheduler, its parameter and its cores; None where there are none."""
+    if not hasattr(os, "sched_getscheduler"):
+        return None
+    return os.sched_getscheduler(0), os.sched_getparam(0), os.sched_getaffinity(0)
 
 
 def _cores() -> set[int]:

@@ -32,8 +32,8 @@ class Sensed(NamedTuple):
 class Robot(Protocol):
     """The loop's thread calls `observe`. It also calls `act` and `safe_action`; if the loop is late
     or a signal came, the watchdog's thread calls them, possibly while `observe` is running. No two
-    calls of `act` overlap. If there is a `close()`, `kilolayer-robot run` calls it after the last
-    action."""
+    calls of `act` overlap, nor of `safe_action`. If there is a `close()`, `kilolayer-robot run`
+    calls it after the last action."""
 
     def observe(self) -> Sensed:
         """The present measurement."""
@@ -44,7 +44,8 @@ class Robot(Protocol):
         ...
 
     def safe_action(self) -> np.ndarray:
-        """The action without a valid observation or plan, `[action]` within the card's bounds."""
+        """The action without a valid observation or plan, `[action]` within the card's bounds; must
+        not wait: after half a period the newest earlier one is sent."""
         ...
 
 

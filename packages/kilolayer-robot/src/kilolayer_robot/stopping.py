@@ -13,9 +13,13 @@ import socket
 import threading
 from types import FrameType, TracebackType
 
-# SIGHUP comes from a closed terminal. Names that a platform lacks are omitted.
-NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
-STOPPING = {int(getattr(signal, name)): name for name in NAMES if hasattr(signal, name)}
+# SIGHUP comes from a closed terminal, SIGTSTP from Ctrl-Z, which would suspend the loop while the
+# robot holds its action. Names that a platform lacks are omitted.
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGTSTP")
+# Signals that end a process, unless a driver handles them. SIGXCPU comes from a limit of
+# real-time priority.
+OTHERS = ("SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGXCPU", "SIGPWR")
+STOPPING = {int(getattr(signal, name)): name for name in NAMES + OTHERS if hasattr(signal, name)}
 
 
 class Signals:
@@ -36,8 +40,9 @@ class Signals:
         self._before: dict[int, object] = {}
         if threading.current_thread() is threading.main_thread():
             self._wakeup = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-            for number in STOPPING:
-                self._before[number] = signal.signal(number, self._note)
+            for number, name in STOPPING.items():
+                if name in NAMES or signal.getsignal(number) is signal.SIG_DFL:
+                    self._before[number] = signal.signal(number, self._note)
             self.installed = True
         return self
 
@@ -60,7 +65,7 @@ class Signals:
         select.select([self._reader], [], [], max(0.0, seconds))
         with contextlib.suppress(BlockingIOError):
             for number in self._reader.recv(4096):
-                if number in STOPPING:
+                if number in self._before:
                     self.received = self.received or STOPPING[number]
         return self.received is not None
 

@@ -7,6 +7,8 @@ from typing import Protocol
 
 from kilolayer_robot.errors import bad_field
 
+# Lowest rates: the system's waits have a limit.
+SLOWEST = 1e-6
 _POSITIVE = ("rate", "plan_rate", "plan_limit", "watchdog", "observation_limit")
 
 
@@ -34,6 +36,10 @@ class Timing:
             if not 0 < getattr(self, field) < math.inf:
                 default = Timing.__dataclass_fields__[field].default
                 raise bad_field(field, getattr(self, field), "it must be above 0", default)
+        for field in ("rate", "plan_rate"):
+            if getattr(self, field) < SLOWEST:
+                allowed = f"it must be at least {SLOWEST:g}"
+                raise bad_field(field, getattr(self, field), allowed, SLOWEST)
         if not 0 <= self.planner_delay < math.inf:
             raise bad_field("planner_delay", self.planner_delay, "it must be 0 or more", 0)
 

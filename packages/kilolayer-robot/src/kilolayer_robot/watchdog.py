@@ -1,23 +1,39 @@
-"""A thread that sends the safe action when the loop is late, is stuck or must stop."""
+"""Threads that send the safe action when the loop is late, is stuck or must stop."""
 
 import contextlib
+import math
 import os
 import threading
+import time
 from collections.abc import Callable
 
+from kilolayer_robot.errors import bad_field
 from kilolayer_robot.gate import Gate
 from kilolayer_robot.stopping import Signals
 
 # Longest wait in seconds between two checks.
 MAX_WAIT = 0.5
-# Seconds to wait for the thread at the end.
+# Seconds to wait for each thread at the end.
 JOIN_TIMEOUT = 2.0
+# Longest grace that a wait can take, in seconds.
+MAX_GRACE = 1e6
+# Further seconds after which the other thread ends the process, if the first one is stuck too.
+SECOND_GRACE = 2.0
 STUCK_EXIT_CODE = 3
 STUCK_MESSAGE = "error: the control loop did not end in time, so its process was ended.\n"
 
 
+def require_grace(grace: float | None) -> None:
+    """Raises UserError for a number out of range."""
+    if grace is not None and not 0 < grace <= MAX_GRACE:
+        raise bad_field("grace", grace, f"it must be above 0 and at most {MAX_GRACE:g}", 5.0)
+
+
 class Watchdog:
     """Watches one gate until `end`.
+
+    One thread watches for a late controller, another one for signals: an `act` that does not return
+    may block either of them.
 
     grace: seconds after a stopping signal within which the loop must end. After that the watchdog
     ends the process with exit code 3, with the safe action as the last action. None: never.
@@ -30,27 +46,45 @@ class Watchdog:
         on_start: Callable[[], None] = lambda: None,
         grace: float | None = None,
     ):
-        self._gate, self._signals, self._on_start, self._grace = gate, signals, on_start, grace
+        self._gate, self._signals, self._on_start = gate, signals, on_start
+        self._grace = math.inf if grace is None else grace
+        self._signal_time = math.inf
         self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
+        self._threads = [
+            threading.Thread(target=target, name=name, daemon=True)
+            for target, name in ((self._watch, "watchdog"), (self._obey, "signals"))
+        ]
 
     def start(self) -> None:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def end(self) -> None:
         self._ending.set()
         self._signals.wake()
-        # Not forever, because the thread may be stuck in an `act` that does not return.
-        self._thread.join(JOIN_TIMEOUT)
+        for thread in self._threads:
+            if thread.ident is not None:
+                # Not forever, because it may be stuck in an `act` that does not return.
+                thread.join(JOIN_TIMEOUT)
 
-    def _run(self) -> None:
+    def _watch(self) -> None:
+        self._on_start()
+        while not self._ending.wait(min(self._gate.watch(), MAX_WAIT)):
+            self._end_stuck_process(self._grace + SECOND_GRACE)
+
+    def _obey(self) -> None:
         self._on_start()
         while not self._ending.is_set():
-            if self._signals.wait(min(self._gate.watch(), MAX_WAIT)):
+            if self._signals.wait(MAX_WAIT):
+                self._signal_time = time.monotonic()
                 self._gate.close()
-                if not self._ending.wait(self._grace):
-                    # The loop's thread is stuck, for instance in a driver, and will not end.
-                    with contextlib.suppress(OSError):
-                        os.write(2, STUCK_MESSAGE.encode())
-                    os._exit(STUCK_EXIT_CODE)
-                return
+                while not self._ending.wait(min(self._grace, MAX_WAIT)):
+                    self._end_stuck_process(self._grace)
+
+    def _end_stuck_process(self, grace: float) -> None:
+        """End the process if the loop's thread has not ended in time, for instance because it is
+        stuck in a driver."""
+        if time.monotonic() - self._signal_time >= grace:
+            with contextlib.suppress(OSError):
+                os.write(2, STUCK_MESSAGE.encode())
+            os._exit(STUCK_EXIT_CODE)

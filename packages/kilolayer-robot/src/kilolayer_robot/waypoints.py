@@ -11,6 +11,8 @@ ONNX graph, in training from the critic itself.
 """
 
 import hashlib
+import io
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +22,7 @@ import numpy as np
 
 from kilolayer_robot.card import Card
 from kilolayer_robot.errors import UserError
-from kilolayer_robot.policy import open_session, require_inputs
+from kilolayer_robot.policy import first_result, open_session, require_inputs
 from kilolayer_robot.robot import Sensed
 
 NODES, VALUE = "waypoints.npz", "value.onnx"
@@ -122,10 +124,10 @@ def open_waypoints(folder: Path, card: Card, chunk: int) -> RecordedWaypoints:
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != card.files[NODES]:
             raise ValueError("its SHA-256 differs from the card")
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             observation = arrays["observation"]
             graph = Graph(*(arrays[name] for name in Graph._fields))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} is missing or damaged: {error}.") from error
     session = open_session(folder / VALUE, card.files.get(VALUE))
     sizes = {"observation": len(card.observation), "goal": len(card.goal)}
@@ -134,4 +136,8 @@ def open_waypoints(folder: Path, card: Card, chunk: int) -> RecordedWaypoints:
     def value(observation: np.ndarray, goal: np.ndarray) -> np.ndarray:
         return session.run(["energy"], {"observation": observation, "goal": goal})[0]
 
+    # Also because the first call takes longer than the others, as in `Policy.open`.
+    energy = first_result(value, sizes, folder / VALUE)
+    if energy.shape != (1,):
+        raise UserError(f"{folder / VALUE} gives {energy.shape} in place of (1,) energies.")
     return RecordedWaypoints(value, observation, graph, chunk)

@@ -53,14 +53,22 @@ class LeRobotRobot:
         _require(robot.action_features, tuple(self._actions), "action")
         ranges = np.array(list(self._actions.values()), np.float64)
         self._low, self._high = ranges[:, 0], ranges[:, 1]
+        if not (np.isfinite(ranges).all() and (self._low != self._high).all()):
+            raise UserError(f"the ranges {self._actions} are not two different numbers each.")
+        self._stay = (self._low + self._high) / 2
         if not robot.is_connected:
             robot.connect()
-        self._measured: Mapping[str, Any] = robot.get_observation()
+        try:
+            self._note_positions(robot.get_observation())
+        except BaseException:
+            # Nobody else could: the caller gets no robot to close.
+            robot.disconnect()
+            raise
 
     def observe(self) -> Sensed:
         measured_at = time.monotonic()
         found = self._robot.get_observation()
-        self._measured = found
+        self._note_positions(found)
         achieved = self._achieved
         goal = achieved(found) if callable(achieved) else _numbers(found, achieved)
         return Sensed(_numbers(found, self._names), goal, measured_at=measured_at)
@@ -73,14 +81,12 @@ class LeRobotRobot:
         )
 
     def safe_action(self) -> np.ndarray:
-        middle = (self._low + self._high) / 2
-        stay = np.array(
-            [
-                float(self._measured.get(name, default))
-                for name, default in zip(self._actions, middle, strict=True)
-            ]
-        )
-        return np.clip(2 * (stay - self._low) / (self._high - self._low) - 1, -1, 1)
+        return np.clip(2 * (self._stay - self._low) / (self._high - self._low) - 1, -1, 1)
+
+    def _note_positions(self, found: Mapping[str, Any]) -> None:
+        """Keep the finite positions; a new array, because another thread may read the present."""
+        measured = [float(found.get(name, np.nan)) for name in self._actions]
+        self._stay = np.where(np.isfinite(measured), measured, self._stay)
 
     def close(self) -> None:
         self._robot.disconnect()
