@@ -1,36 +1,26 @@
 """The page for trying a policy: it shows the true state, and only its own requests are answered."""
 
-import http.client
 import math
-import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import nullcontext, suppress
-from types import SimpleNamespace
+from contextlib import nullcontext
 
 import jax
 import jax.numpy as jnp
-import msgspec
 import mujoco
 import numpy as np
 import pytest
-from PIL import Image
-from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import connect
 
-from browser import Browser, browser, needs_browser
 from kilolayer.agents.base import TaskSpec
-from kilolayer.analysis.value_map import ValueMap, value_map
+from kilolayer.analysis.value_map import value_map
 from kilolayer.cli import main
 from kilolayer.config import run_config
-from kilolayer.deploy.page import guard as guard_module
 from kilolayer.deploy.page import session as session_module
 from kilolayer.deploy.page.bodies import poses, shapes
 from kilolayer.deploy.page.ground import Ground
 from kilolayer.deploy.page.open_session import open_session
 from kilolayer.deploy.page.serve import PageServer
-from kilolayer.deploy.page.session import MAP_RESOLUTION, Frame, Session
+from kilolayer.deploy.page.session import MAP_RESOLUTION, Session
 from kilolayer.deploy.page.simulation import NamedPolicy, RobotSimulation, Simulator
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy
 from kilolayer.networks.encoders import TorsoSpec
@@ -42,69 +32,7 @@ from kilolayer.tasks.point import PointMaze
 from kilolayer.tasks.reacher import Reacher
 from kilolayer.tasks.registry import make_task
 from kilolayer.types import UserError
-
-MAZE = PointMaze("u")
-SUBGOALS = np.array([[1.0, 2.0], [1.0, 2.6]])
-
-
-def straight(observation: np.ndarray, goal: np.ndarray) -> np.ndarray:
-    return np.clip(4 * (goal - observation[:2]), -1, 1)
-
-
-def idle(observation: np.ndarray, goal: np.ndarray) -> np.ndarray:
-    return np.zeros(2, np.float32)
-
-
-def slope(goal: np.ndarray, x: np.ndarray, y: np.ndarray) -> ValueMap:
-    return ValueMap(goal, x, y, np.add.outer(x, 10 * y))
-
-
-TEACHER = NamedPolicy("teacher", "depth 16", straight)
-STUDENT = NamedPolicy("student", "depth 4", idle)
-
-
-@pytest.fixture
-def session() -> Iterator[Session]:
-    """Watched, and stepping once it has a goal."""
-    session = Session(MAZE, [TEACHER, STUDENT], slope, lambda *_: SUBGOALS)
-    session.warm_up()
-    session.attach(lambda frame: None, lambda: 1)
-    session.start()
-    yield session
-    session.stop()
-
-
-@pytest.fixture
-def server() -> Iterator[PageServer]:
-    session = Session(MAZE, [TEACHER, STUDENT], slope, lambda *_: SUBGOALS)
-    session.warm_up()
-    with PageServer(session, 0) as server:
-        server.start()
-        yield server
-
-
-@pytest.fixture
-def policy_path(tmp_path):
-    spec = ActorSpec(TaskSpec(4, 2, 2), TorsoSpec(depth=4, width=16))
-    actor = spec.init(jax.random.key(0))
-    return (
-        DeployedPolicy(tmp_path, run_config(), spec, actor, "distil", {})
-        .save(tmp_path / "small")
-        .path
-    )
-
-
-def wait_until(true, seconds: float = 120):
-    """The value of `true()` once it is true."""
-    until = time.monotonic() + seconds
-    while not (value := true()):
-        assert time.monotonic() < until
-        time.sleep(0.02)
-    return value
-
-
-def wait_for_frame(session: Session, true) -> Frame:
-    return wait_until(lambda: frame if true(frame := session.frame()) else None)
+from served import MAZE, SUBGOALS, ask, straight, wait_for_frame
 
 
 @pytest.mark.parametrize(
@@ -346,163 +274,6 @@ def test_every_kind_of_task_is_shown(name, sliders):
             server.view._send(server.view._slider_goal())
 
 
-def ask(server: PageServer, path: str = "/", method: str = "GET", **headers) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
-    connection.request(method, path, headers=headers)
-    answer = connection.getresponse()
-    text = answer.read().decode(errors="replace")
-    assert answer.status >= 400 or "ws://" in answer.headers["Content-Security-Policy"]
-    connection.close()
-    return answer.status, text
-
-
-def page_socket(server: PageServer, path: str = "/", origin: str | None = None, **options):
-    """A WebSocket as viser's page opens it."""
-    return connect(
-        f"ws://127.0.0.1:{server.port}{path}",
-        origin=origin,
-        subprotocols=["viser-v1.1.1"],
-        compression=None,
-        **options,
-    )
-
-
-def drain(page) -> None:
-    """Read the server's messages until the connection closes."""
-    while True:
-        page.recv(timeout=10)
-
-
-def test_page_answers_to_local_host_names(server):
-    for name in ("localhost", "127.0.0.1", "[::1]"):
-        for port in (server.port, 9000):  # the latter through a tunnel
-            host = f"{name}:{port}"
-            status, text = ask(server, Host=host, Origin=f"http://{host}")
-            assert (status, "<!doctype html>" in text) == (200, True)
-    with page_socket(server, origin=f"http://127.0.0.1:{server.port}") as page:
-        assert len(page.recv(timeout=10)) > 16  # the scene
-
-
-@pytest.mark.parametrize(
-    ("headers", "status", "words"),
-    [
-        ({"Host": "evil.example"}, 403, "only the page of kilolayer serve"),
-        ({"Host": "127.0.0.1.evil.example"}, 403, "only the page"),
-        ({"Host": "192.168.0.7"}, 403, "only the page"),
-        ({"Host": "localhost:80; script-src *"}, 403, "only the page"),
-        ({"Host": "[broken"}, 403, "only the page"),
-        ({"Host": ""}, 403, "only the page"),
-        ({"Origin": "http://evil.example"}, 403, "only the page"),
-        ({"Origin": "null"}, 403, "only the page"),
-        ({"Host": "localhost:1", "Origin": "http://localhost:2"}, 403, "only the page"),
-    ],
-)
-def test_foreign_requests_are_refused_with_a_reason(server, headers, status, words, capfd):
-    for upgrade in ({}, {"Upgrade": "websocket", "Connection": "Upgrade"}):
-        found, text = ask(server, **headers, **upgrade)
-        assert (found, words in text, text.count("\n")) == (status, True, 1)
-    assert capfd.readouterr().err == ""
-
-
-@pytest.mark.parametrize(
-    "length",
-    ["1", "99999999", "00000000099999999", "9" * 5000, "-1", "1e9", "0x10", "1, 1", "\u0661"],
-)
-def test_request_bodies_are_refused(server, length):
-    """The server does not read the body, since the page only requests files."""
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
-        head = (
-            f"GET / HTTP/1.1\r\nHost: localhost:{server.port}\r\nContent-Length: {length}\r\n\r\n"
-        )
-        connection.sendall(head.encode())
-        answer = connection.recv(4096)
-        with suppress(ConnectionError):
-            while connection.recv(65536):
-                pass
-    assert not answer.startswith(b"HTTP/1.1 200")
-
-
-def test_foreign_websockets_are_refused(server):
-    for origin in ("http://evil.example", "null", f"http://localhost:{server.port}"):
-        with pytest.raises(InvalidStatus, match="403"), page_socket(server, origin=origin):
-            pass
-    evil = {"Host": f"evil.example:{server.port}"}
-    with (
-        pytest.raises(InvalidStatus, match=r"40[03]"),
-        page_socket(server, additional_headers=evil),  # a second Host beside the true one
-    ):
-        pass
-
-
-def test_invalid_requests_are_refused_silently(server, capfd):
-    assert ask(server, "/nothing")[0] == 404
-    assert ask(server, "/../../__init__.py")[0] == 404
-    with pytest.raises((http.client.HTTPException, ConnectionError, AssertionError)):
-        assert ask(server, "/", "POST")[0] == 200
-    with page_socket(server) as page:
-        page.send(b"\xff" * 100)
-        with pytest.raises(ConnectionClosed):
-            drain(page)
-    assert capfd.readouterr().err == ""
-
-
-def test_long_messages_and_many_pages_are_refused(server):
-    with page_socket(server) as page:
-        page.send(b"x" * (guard_module.MAX_MESSAGE_BYTES + 1))
-        with pytest.raises(ConnectionClosed, match="1009"):
-            drain(page)
-    wait_until(lambda: not server.view.server._websock_server._live_connections)
-    pages = [page_socket(server) for _ in range(guard_module.CLIENTS)]
-    with pytest.raises(InvalidStatus, match="503"), page_socket(server):
-        pass
-    for page in pages:
-        page.close()
-
-
-def test_public_tunnel_is_disabled(server, monkeypatch):
-    """viser's own page may ask for a public address."""
-    requests = []
-    monkeypatch.setattr(
-        type(server.view.server), "request_share_url", lambda *_, **__: requests.append(1)
-    )
-    with page_socket(server) as page:
-        page.send(msgspec.msgpack.encode({"type": "ShareUrlRequest"}))
-        # An answer to a later message shows that the first one was read.
-        page.ping().wait(10)
-        time.sleep(0.3)
-    assert requests == []
-
-
-def test_viser_bypassing_the_guard_is_stopped(session, monkeypatch):
-    stopped = []
-    unguarded = SimpleNamespace(stop=lambda: stopped.append(1))
-    monkeypatch.setattr(guard_module.viser, "ViserServer", lambda **_: unguarded)
-    with PageServer(session, 0) as server, pytest.raises(RuntimeError, match="without the guard"):
-        server.start()
-    assert stopped == [1]
-
-
-def test_other_host_requires_the_token():
-    session = Session(MAZE, [STUDENT])
-    with PageServer(session, 0, host="0.0.0.0") as server:
-        server.start()
-        token = server.url.rpartition("/")[2]
-        assert len(token) >= 20
-        for path in ("/", f"/{token[:-1]}", f"/x{token}", f"/{token}x/", "/%00", "/%ff"):
-            found, text = ask(server, path)
-            assert (found, "lacks the token" in text) == (403, True), path
-        assert ask(server, f"/{token}")[0] == ask(server, f"/{token}/?x=1")[0] == 200
-        # An address in numbers is this machine's own; a name may be pointed here by anybody.
-        assert ask(server, f"/{token}", Host="192.168.0.7:80")[0] == 200
-        assert ask(server, f"/{token}", Host="evil.example")[0] == 403
-        with pytest.raises(InvalidStatus, match="403"), page_socket(server):
-            pass
-        with page_socket(server, f"/{token}") as page:
-            assert page.recv(timeout=10)
-    with PageServer(Session(MAZE, [STUDENT]), 0, host="0.0.0.0") as other:
-        assert other.url.rpartition("/")[2] != token
-
-
 def test_used_port_is_reported_with_a_free_one(server, policy_path, capsys):
     port = server.port
     with pytest.raises(SystemExit) as stop:
@@ -551,94 +322,3 @@ def test_serve_prints_its_address_and_stops_quietly(policy_path, monkeypatch, ca
     # A thread that the interpreter's end meets inside the physics would be a crash.
     assert not servers[0].session._thread.is_alive()
     assert "viser" not in " ".join(thread.name for thread in threading.enumerate())
-
-
-def open_page(tab: Browser, server: PageServer) -> None:
-    """Open the page and wait until its camera has the server's position."""
-    viewer = server.view.server
-
-    def stands() -> bool:
-        tab.evaluate("1")  # the browser works while it is asked
-        return any(
-            np.allclose(client.camera.position, viewer.initial_camera.position, atol=1e-3)
-            for client in viewer.get_clients().values()
-        )
-
-    tab.open(server.url, width=1200, height=600)
-    wait_until(stands)
-
-
-def pixel(tab: Browser, server: PageServer, point: tuple[float, float, float]) -> tuple:
-    """Where the page shows a point, in pixels of the window."""
-    (client,) = server.view.server.get_clients().values()
-    camera = client.camera
-    turn = np.zeros(9)
-    mujoco.mju_quat2Mat(turn, np.array(camera.wxyz))
-    right, down, ahead = turn.reshape(3, 3).T @ (np.array(point) - camera.position)
-    half = math.tan(camera.fov / 2)
-    left, top, width, height = tab.evaluate(
-        "(() => { const box = document.querySelector('canvas').getBoundingClientRect(); "
-        "return [box.x, box.y, box.width, box.height]; })()"
-    )
-    x, y = right / ahead / (half * width / height), down / ahead / half
-    return left + width * (1 + x) / 2, top + height * (1 + y) / 2
-
-
-def press(tab: Browser, label: str) -> None:
-    tab.evaluate(
-        "[...document.querySelectorAll('button')].find(button => "
-        f"button.textContent.trim() == {label!r}).click()"
-    )
-
-
-@needs_browser
-def test_click_sets_a_goal_in_the_browser(server, tmp_path):
-    with browser(tmp_path / "profile") as tab:
-        open_page(tab, server)
-        tab.wait_for("document.body.innerText.includes('Click on the floor')")
-        session = server.session
-        tab.click(*pixel(tab, server, (1.0, 3.0, 0.0)))
-        tab.wait_for("document.body.innerText.includes('The teacher reached the goal.')")
-        frame = session.frame()
-        # The click went where it was aimed.
-        assert frame.goal == pytest.approx([1.0, 3.0], abs=0.1)
-        assert (frame.robots[0].reached is not None, frame.robots[1].reached) == (True, None)
-        text = tab.evaluate("document.body.innerText")
-        for words in ("teacher", "depth 16", "median latency", " ms", "reached after"):
-            assert words in text
-        # The canvas shows the goal, green for the one who is there and orange for the other, on
-        # the critic's map.
-        session.pause(True)
-        tab.wait_for("document.body.innerText.includes('Paused.')")
-        tab.screenshot(tmp_path / "page.png")
-        picture = np.asarray(Image.open(tmp_path / "page.png").convert("RGB")).astype(int)
-        away = server.view._figures[1].offset[0]
-        x, y = pixel(tab, server, (1.3 + away, 3.1, 0.0))
-        red, green, blue = picture[round(y), round(x)]
-        assert red > green > blue, (red, green, blue)
-        x, y = pixel(tab, server, (1.3, 3.1, 0.0))
-        red, green, blue = picture[round(y), round(x)]
-        assert green > red, (red, green, blue)
-        assert green > blue, (red, green, blue)
-        # A wall: the nearest place, said so; a button: a goal of the task.
-        tab.click(*pixel(tab, server, (2.1 + away, 1.0, 0.0)))
-        tab.wait_for("document.body.innerText.includes('No goal is allowed there')")
-        assert session.frame().goal[0] == 2.75
-        press(tab, "New goal")
-        wait_until(lambda: tab.evaluate("1") and session.frame().goal[0] != 2.75)
-        assert [line for line in tab.console if "onnect" not in line] == []
-
-
-@needs_browser
-def test_sliders_set_the_goal_in_the_browser(tmp_path):
-    session = Session(ArmReach(), [NamedPolicy("agent", "", lambda *_: np.zeros(4, np.float32))])
-    session.warm_up()
-    with PageServer(session, 0) as server, browser(tmp_path / "profile") as tab:
-        server.start()
-        open_page(tab, server)
-        tab.wait_for("document.body.innerText.includes('Move the sliders')")
-        tab.evaluate("document.querySelectorAll('[role=slider]')[2].focus()")
-        before = server.view._slider_goal()
-        tab.press("ArrowRight")
-        wait_until(lambda: tab.evaluate("1") and session.frame().goal is not None)
-        assert session.frame().goal - before == pytest.approx([0, 0, 0.001], abs=2e-4)
