@@ -72,6 +72,8 @@ CASES = {
             "reset_exits": r"its reset fails \(SystemExit: no display\)",
             "reward_exits": r"its compute_reward fails \(SystemExit: no licence\)",
             "no_actions": r"action_space fails \(AttributeError.*'action_space'",
+            "inf_reset": r"its reset returns nan or infinity in 'achieved_goal'",
+            "step_asserts": r"its step fails \(AssertionError\): correct the environment",
             "plane": r"no environment of this name.*choice is my_envs:Reach-plain-v0",
         }.items()
     },
@@ -93,6 +95,8 @@ CASES = {
         [*GYM, "--gym=a_script:X-v0"],
         r"a_script cannot be imported \(SystemExit: usage: a_script.py FILE\)",
     ),
+    "environment without goals": ([*GYM, "--gym=CartPole-v9"], r"choice is (?!CartPole)\w+"),
+    "module without environments": ([*GYM, "--gym=os:X-v0"], r"imports a package first\)\.$"),
     "module as a file": (
         [*GYM, "--gym=./my_envs.py:Reach-plain-v0"],
         r"write package:name, .*nearest valid choice is my_envs:Reach-plain-v0",
