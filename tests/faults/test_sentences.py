@@ -1,6 +1,7 @@
 """A sentence where a traceback was: exit code 2, one line, nothing left behind."""
 
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from kilolayer import boundary
 from kilolayer.boundary import answered, explained
 from kilolayer.cli import main
 from kilolayer.errors import OutsideError, UserError
+from kilolayer.runtime.progress import LiveDisplay
 from kilolayer.runtime.stopping import Terminated
 
 INSPECT = ["inspect", "--goal-site=tip"]
@@ -178,6 +180,37 @@ def test_a_users_own_function_is_told_by_its_fault(folder, capsys, command, name
 def test_an_agent_of_a_users_own_is_told_by_its_fault(folder, capsys, name):
     told = refused(capsys, "train", *TINY, f"--agent={name}")
     assert "agent = " in told
+
+
+# Commands whose work would be lost if the place of its result could not be written.
+LONG_WORK = {
+    "play": ["play", "trained", "--out", "{}.mp4"],
+    "collect": ["collect", "trained", "--steps=10", "--out", "{}.npz"],
+    "distil": ["distil", "trained", "--out", "{}"],
+    "prune": ["prune", "trained", "--out", "{}"],
+    "export": ["export", "trained", "--out", "{}"],
+    "latency": ["latency", "trained", "--out", "{}.html"],
+    "hierarchy": ["hierarchy", "trained", "--out", "{}.json"],
+    "ground": ["ground", "trained", "--out", "{}"],
+    "train-vla": ["train-vla", "trained", "--out", "{}"],
+    "train": ["train", *TINY, "--out", "{}"],
+    "inspect": ["inspect", "--out", "{}.png"],
+}
+
+
+@pytest.mark.parametrize("place", ["arm.xml/x", "/proc/nodir/x"])
+@pytest.mark.parametrize("arguments", LONG_WORK.values(), ids=LONG_WORK)
+def test_a_place_that_cannot_be_written_is_told_before_the_work(
+    folder, capsys, tiny_run, arguments, place, monkeypatch
+):
+    def work(display: object, name: str) -> None:
+        assert name == "policy", f"{name} began"
+
+    monkeypatch.setattr(LiveDisplay, "phase", work)
+    shutil.copytree(tiny_run.path, "trained")
+    told = refused(capsys, *(each.format(place) for each in arguments))
+    assert place in told
+    assert re.search(r"A part of that path is a file|[Mm]ake (its folder|it) first", told)
 
 
 def raised_in(error: BaseException) -> SystemExit:
