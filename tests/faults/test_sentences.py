@@ -116,6 +116,19 @@ CASES = {
         ["study", "depth", "--dry-run", "--smallest-effect=nan"],
         r"smallest_effect = nan .* is 0\.05",
     ),
+    "students beyond the last seed": (
+        ["distil", "trained", "--seed=4294967295", "--seeds=2"],
+        r"seeds = 2.*4294967296.*choice is 1",
+    ),
+    "no students": (["distil", "trained", "--seeds=0"], r"seeds = 0 .* choice is 1"),
+    "seeds of a study": (
+        ["study", "depth", "--dry-run", "--seeds=5000000000"],
+        r"seeds = 5000000000 .* at most 10,000.* choice is \d+",
+    ),
+    "a control step of ages": (
+        [*INSPECT, "--mjcf=arm.xml", "--control-step=1e300"],
+        r"takes 5e\+302 steps",
+    ),
     "memory": (
         ["train", "--num-envs=1000000000", "--out=run"],
         r"num_envs = 1000000000 .*GiB at least.*nearest valid choice is \d+",
@@ -126,6 +139,27 @@ CASES = {
 @pytest.mark.parametrize(("arguments", "sentence"), CASES.values(), ids=CASES)
 def test_a_bad_input_gets_one_sentence(folder, capsys, arguments, sentence):
     assert re.search(sentence, refused(capsys, *arguments))
+
+
+# Sizes and numbers of commands that read a run.
+OF_A_RUN = {
+    "evaluate --episodes=1000000000000": r"episodes = 1000000000000 .* choice is [1-9]\d+",
+    "evaluate --samples=1000000000000": r"samples = 1000000000000 .* choice is [1-9]\d+",
+    "evaluate --steps=1000000000000": r"steps = 1000000000000 .* choice is [1-9]\d+",
+    "evaluate --goal=1e30,1": r"takes 2 numbers .* each at most 1e\+10",
+    "play --goal=1,-1e30": r"takes 2 numbers .* each at most 1e\+10",
+    "collect --out=a.npz --steps=10 --noise=1e300": r"noise = 1e\+300 .*\[0, 100\].* is 100",
+    "collect --out=a.npz --steps=10 --noise=-1": r"noise = -1.0 .*\[0, 100\].* is 0",
+    "control --seconds=1e300 --rate=1e9": r"seconds = 1e\+300 .* a time that ends",
+    "control --seconds=1 --out=arm.xml/log": r"arm.xml/log' .* make it first",
+}
+
+
+@pytest.mark.parametrize("command", OF_A_RUN)
+def test_a_number_that_a_run_cannot_take_is_told(folder, capsys, tiny_run, command):
+    shutil.copytree(tiny_run.path, "trained")
+    name, *options = command.split()
+    assert re.search(OF_A_RUN[command], refused(capsys, name, "trained", *options))
 
 
 def test_an_environment_that_tells_nan_is_named_and_not_its_time_step(folder, capsys):
