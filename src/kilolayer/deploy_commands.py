@@ -138,6 +138,7 @@ def distil(
     """
     from kilolayer import api
     from kilolayer.deploy.smaller.distil import Recipe
+    from kilolayer.training.seeds import Seeds
 
     recipe = Recipe(
         steps=steps,
@@ -148,7 +149,8 @@ def distil(
         teacher_acts=teacher_acts,
         critic_weighted=critic_weighted,
     )
-    made = api.distil(policy, depth, width, range(seed, seed + seeds), recipe, episodes, out)
+    chosen = Seeds.consecutive(seed, seeds)
+    made = api.distil(policy, depth, width, chosen.values, recipe, episodes, out)
     of_teacher: Mapping[str, Any] = made[0].details["teacher_scores"]
     score = of_teacher["time_at_goal"]
     table = Table(title=f"teacher: time at goal {score:.1f}", title_justify="left")

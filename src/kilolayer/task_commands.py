@@ -6,7 +6,8 @@ from typing import Annotated, Any
 import tyro
 from rich.table import Table
 
-from kilolayer.errors import UserError, bad_field
+from kilolayer.errors import UserError
+from kilolayer.runtime.files import require_file
 from kilolayer.tasks.choice import TaskChoice
 from kilolayer.terminal import OUTPUT
 
@@ -29,10 +30,8 @@ def inspect(task: Annotated[TaskChoice, tyro.conf.arg(name="")], out: Path | Non
     """
     from kilolayer import api
 
-    if out is not None and out.suffix != ".png":
-        raise bad_field("out", str(out), "a file that ends in .png", out.with_suffix(".png").name)
-    if out is not None and not out.parent.is_dir():
-        raise bad_field("out", str(out), "there is no such directory, make it first")
+    if out is not None:
+        require_file(out, ".png")
     found = api.inspect(task)
     goal, name = found.task.goal, found.task.name
     for table in (

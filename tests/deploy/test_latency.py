@@ -66,7 +66,7 @@ def test_planner_row_includes_the_planners_cost(tiny_run, tmp_path):
         ("--episodes 10000000000", "episodes = 10000000000 is not allowed: it takes"),
         ("--episodes=-1", "episodes = -1 is not allowed"),
         ("--tolerance=-1", "tolerance = -1.0 is not allowed"),
-        ("--out here.txt", "out = 'here.txt' is not allowed: a name that ends in .html"),
+        ("--out here.txt", "out = 'here.txt' is not allowed: a file that ends in .html"),
         ("--out nowhere/here.html", "there is no such directory"),
     ],
 )

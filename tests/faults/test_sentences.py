@@ -1,6 +1,7 @@
 """A sentence where a traceback was: exit code 2, one line, nothing left behind."""
 
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from kilolayer import boundary
 from kilolayer.boundary import answered, explained
 from kilolayer.cli import main
 from kilolayer.errors import OutsideError, UserError
+from kilolayer.runtime.progress import LiveDisplay
 from kilolayer.runtime.stopping import Terminated
 
 INSPECT = ["inspect", "--goal-site=tip"]
@@ -72,6 +74,8 @@ CASES = {
             "reset_exits": r"its reset fails \(SystemExit: no display\)",
             "reward_exits": r"its compute_reward fails \(SystemExit: no licence\)",
             "no_actions": r"action_space fails \(AttributeError.*'action_space'",
+            "inf_reset": r"its reset returns nan or infinity in 'achieved_goal'",
+            "step_asserts": r"its step fails \(AssertionError\): correct the environment",
             "plane": r"no environment of this name.*choice is my_envs:Reach-plain-v0",
         }.items()
     },
@@ -93,6 +97,8 @@ CASES = {
         [*GYM, "--gym=a_script:X-v0"],
         r"a_script cannot be imported \(SystemExit: usage: a_script.py FILE\)",
     ),
+    "environment without goals": ([*GYM, "--gym=CartPole-v9"], r"choice is (?!CartPole)\w+"),
+    "module without environments": ([*GYM, "--gym=os:X-v0"], r"imports a package first\)\.$"),
     "module as a file": (
         [*GYM, "--gym=./my_envs.py:Reach-plain-v0"],
         r"write package:name, .*nearest valid choice is my_envs:Reach-plain-v0",
@@ -110,6 +116,19 @@ CASES = {
         ["study", "depth", "--dry-run", "--smallest-effect=nan"],
         r"smallest_effect = nan .* is 0\.05",
     ),
+    "students beyond the last seed": (
+        ["distil", "trained", "--seed=4294967295", "--seeds=2"],
+        r"seeds = 2.*4294967296.*choice is 1",
+    ),
+    "no students": (["distil", "trained", "--seeds=0"], r"seeds = 0 .* choice is 1"),
+    "seeds of a study": (
+        ["study", "depth", "--dry-run", "--seeds=5000000000"],
+        r"seeds = 5000000000 .* at most 10,000.* choice is \d+",
+    ),
+    "a control step of ages": (
+        [*INSPECT, "--mjcf=arm.xml", "--control-step=1e300"],
+        r"takes 5e\+302 steps",
+    ),
     "memory": (
         ["train", "--num-envs=1000000000", "--out=run"],
         r"num_envs = 1000000000 .*GiB at least.*nearest valid choice is \d+",
@@ -120,6 +139,27 @@ CASES = {
 @pytest.mark.parametrize(("arguments", "sentence"), CASES.values(), ids=CASES)
 def test_a_bad_input_gets_one_sentence(folder, capsys, arguments, sentence):
     assert re.search(sentence, refused(capsys, *arguments))
+
+
+# Sizes and numbers of commands that read a run.
+OF_A_RUN = {
+    "evaluate --episodes=1000000000000": r"episodes = 1000000000000 .* choice is [1-9]\d+",
+    "evaluate --samples=1000000000000": r"samples = 1000000000000 .* choice is [1-9]\d+",
+    "evaluate --steps=1000000000000": r"steps = 1000000000000 .* choice is [1-9]\d+",
+    "evaluate --goal=1e30,1": r"takes 2 numbers .* each at most 1e\+10",
+    "play --goal=1,-1e30": r"takes 2 numbers .* each at most 1e\+10",
+    "collect --out=a.npz --steps=10 --noise=1e300": r"noise = 1e\+300 .*\[0, 100\].* is 100",
+    "collect --out=a.npz --steps=10 --noise=-1": r"noise = -1.0 .*\[0, 100\].* is 0",
+    "control --seconds=1e300 --rate=1e9": r"seconds = 1e\+300 .* a time that ends",
+    "control --seconds=1 --out=arm.xml/log": r"arm.xml/log' .* make it first",
+}
+
+
+@pytest.mark.parametrize("command", OF_A_RUN)
+def test_a_number_that_a_run_cannot_take_is_told(folder, capsys, tiny_run, command):
+    shutil.copytree(tiny_run.path, "trained")
+    name, *options = command.split()
+    assert re.search(OF_A_RUN[command], refused(capsys, name, "trained", *options))
 
 
 def test_an_environment_that_tells_nan_is_named_and_not_its_time_step(folder, capsys):
@@ -174,6 +214,37 @@ def test_a_users_own_function_is_told_by_its_fault(folder, capsys, command, name
 def test_an_agent_of_a_users_own_is_told_by_its_fault(folder, capsys, name):
     told = refused(capsys, "train", *TINY, f"--agent={name}")
     assert "agent = " in told
+
+
+# Commands whose work would be lost if the place of its result could not be written.
+LONG_WORK = {
+    "play": ["play", "trained", "--out", "{}.mp4"],
+    "collect": ["collect", "trained", "--steps=10", "--out", "{}.npz"],
+    "distil": ["distil", "trained", "--out", "{}"],
+    "prune": ["prune", "trained", "--out", "{}"],
+    "export": ["export", "trained", "--out", "{}"],
+    "latency": ["latency", "trained", "--out", "{}.html"],
+    "hierarchy": ["hierarchy", "trained", "--out", "{}.json"],
+    "ground": ["ground", "trained", "--out", "{}"],
+    "train-vla": ["train-vla", "trained", "--out", "{}"],
+    "train": ["train", *TINY, "--out", "{}"],
+    "inspect": ["inspect", "--out", "{}.png"],
+}
+
+
+@pytest.mark.parametrize("place", ["arm.xml/x", "/proc/nodir/x"])
+@pytest.mark.parametrize("arguments", LONG_WORK.values(), ids=LONG_WORK)
+def test_a_place_that_cannot_be_written_is_told_before_the_work(
+    folder, capsys, tiny_run, arguments, place, monkeypatch
+):
+    def work(display: object, name: str) -> None:
+        assert name == "policy", f"{name} began"
+
+    monkeypatch.setattr(LiveDisplay, "phase", work)
+    shutil.copytree(tiny_run.path, "trained")
+    told = refused(capsys, *(each.format(place) for each in arguments))
+    assert place in told
+    assert re.search(r"A part of that path is a file|[Mm]ake (its folder|it) first", told)
 
 
 def raised_in(error: BaseException) -> SystemExit:

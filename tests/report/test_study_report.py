@@ -245,7 +245,7 @@ def test_compare_command_prints_table_and_writes_page(study, tmp_path, capsys):
     assert "weak evidence" in page.text
     for bad, sentence in (
         ([runs[0], "--out", str(out)], "is given twice"),
-        (["--out", str(tmp_path / "a.pdf")], "a name that ends in .html"),
+        (["--out", str(tmp_path / "a.pdf")], "a file that ends in .html"),
         (["--out", str(tmp_path / "none" / "a.html")], "there is no such directory"),
     ):
         with pytest.raises(SystemExit) as stop:

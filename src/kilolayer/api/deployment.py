@@ -15,7 +15,7 @@ from kilolayer.deploy.policy import is_policy, open_policy, open_run_or_policy
 from kilolayer.deploy.smaller.early_exit import EarlyExit
 from kilolayer.deploy.variants import RUNTIMES, PlannerSettings
 from kilolayer.report.latency_report import write_latency
-from kilolayer.types import bad_field
+from kilolayer.runtime.files import require_file
 from kilolayer_robot.planning import Pursuit
 from kilolayer_robot.timing import Timing
 
@@ -42,7 +42,7 @@ def hierarchy(
     """
     opened = load(run)
     out = opened.path / "hierarchy.json" if out is None else Path(out)
-    _require_directory(out)
+    require_file(out)
     pursuit = pursuit or Pursuit.of(20, 5, None, None)
     policy = open_policy(controller or run)
     with closing(make_display(progress)) as display:
@@ -77,6 +77,10 @@ def control(
     opened, policy = open_run_or_policy(run), open_policy(controller or run)
     name = planner or ("direct" if is_policy(run) else "waypoints")
     log = None if out is None else Path(out)
+    if seconds is not None:
+        timing.steps(seconds)  # before a planner is built
+    if log is not None:
+        require_file(log)
     with closing(make_display(progress)) as display:
         built = build_planner(name, opened, policy, pursuit, display, nodes, seed)
         return control_simulation(
@@ -103,7 +107,7 @@ def latency(
     to put over each policy. Raises UserError for policies of several tasks.
     """
     if out is not None:
-        require_page(Path(out))
+        require_file(Path(out), ".html")
     with closing(make_display(progress)) as display:
         exiting = exiting or EarlyExit()
         found = measure_latency(
@@ -113,15 +117,3 @@ def latency(
     if out is not None:
         write_latency(found, Path(out))
     return found
-
-
-def require_page(out: Path) -> None:
-    """Raises UserError unless a page can be written there."""
-    if out.suffix != ".html":
-        raise bad_field("out", str(out), "a name that ends in .html", out.stem + ".html")
-    _require_directory(out)
-
-
-def _require_directory(out: Path) -> None:
-    if not out.parent.is_dir():
-        raise bad_field("out", str(out), "there is no such directory, make it first")

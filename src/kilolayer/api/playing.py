@@ -1,6 +1,5 @@
 """Play episodes: scores, films and datasets of runs and policies, and tasks before training."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -20,6 +19,7 @@ from kilolayer.physics.build import build_physics
 from kilolayer.replay.dataset import Dataset, read_dataset, write_dataset
 from kilolayer.replay.minari_format import read_minari, require_new, write_minari
 from kilolayer.runtime.devices import require_memory
+from kilolayer.runtime.files import require_file, require_unused, require_writable
 from kilolayer.runtime.zoo import default_output
 from kilolayer.tasks.base import Task, parse_goal
 from kilolayer.tasks.choice import TaskChoice
@@ -75,9 +75,9 @@ def evaluate(
             raise bad_field(name, value, "it must be at least 1", 1)
     recorded = 8 * run.task.goal.dim  # bytes of a step: the achieved and the commanded goal
     length = steps or run.task.episode_length
+    require_memory("episodes", episodes, recorded * min(length, run.task.episode_length))
     require_memory("samples", samples, 4 * run.task.action_dim * episodes)
-    require_memory("steps", length, recorded)
-    require_memory("episodes", episodes, recorded * length)
+    require_memory("steps", length, recorded * episodes)
     play_episodes = _compiled_evaluator(run, episodes, samples, steps)
     commanded = None if goal is None else jnp.array(parse_goal(run.task, goal))
     splits = run.task.splits if goal is None else ("evaluation",)
@@ -112,6 +112,9 @@ def _evaluate_in_ogbench(
         display.close()
 
 
+MAX_NOISE = 100  # actions lie in [-1, 1], and more would make the same of them
+
+
 def play(
     run: Run | DeployedPolicy | str | Path,
     goals: Sequence[str] = (),
@@ -130,6 +133,7 @@ def play(
     require_drawable(run.task)
     out = Path(out) if out is not None else default_output(run.path, "media/play.mp4")
     require_video_suffix(out)
+    require_writable(out)
     if len(goals) > 9:
         raise UserError(f"{len(goals)} goals do not fit in one picture: give 9 at most.")
     key = evaluation_key(seed, 0)
@@ -161,11 +165,13 @@ def collect(
     if to == "minari":
         require_new(str(out))
     else:
-        _require_new_file(Path(out))
+        require_file(Path(out), ".npz")
+        require_unused(Path(out))
     if steps < 2:
         raise bad_field("steps", steps, "it must be at least 2", 2)
-    if noise is not None and not 0 <= noise < math.inf:
-        raise bad_field("noise", noise, "it must be 0 or more", 0)
+    if noise is not None and not 0 <= noise <= MAX_NOISE:
+        nearest = MAX_NOISE if noise > MAX_NOISE else 0
+        raise bad_field("noise", noise, f"it must lie in [0, {MAX_NOISE}]", nearest)
     task, config, policy = _resolve_source(source, noise)
     if to == "ogbench":
         require_states(task)
@@ -181,14 +187,6 @@ def collect(
         return read_minari(str(out), task)
     write_dataset(Path(out), arrays)
     return read_dataset(Path(out))
-
-
-def _require_new_file(out: Path) -> None:
-    if out.suffix != ".npz":
-        raise bad_field("out", str(out), "a file that ends in .npz", out.with_suffix(".npz").name)
-    if out.exists() or not out.parent.is_dir():
-        wrong = "it exists already" if out.exists() else "there is no such directory, make it first"
-        raise bad_field("out", str(out), wrong)
 
 
 def _resolve_source(

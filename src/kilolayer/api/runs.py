@@ -12,6 +12,7 @@ from kilolayer.config import RunConfig
 from kilolayer.forecasting.forecast import Forecast, forecast_run
 from kilolayer.recommendations import recommended
 from kilolayer.runtime.devices import THIS_MACHINE
+from kilolayer.runtime.files import require_file
 from kilolayer.runtime.processes import ONE_PROCESS, Processes
 from kilolayer.training.loop import resume_run, start_run
 from kilolayer.training.members import OnEvaluation
@@ -109,10 +110,8 @@ def compare(runs: Sequence[str | Path], out: str | Path | None = None) -> Answer
     out: the .html page to write, if any. Raises UserError for fewer than two runs, a run given
     twice, a run without an evaluation, and runs of one task with different task settings.
     """
-    if out is not None and Path(out).suffix != ".html":
-        raise bad_field("out", str(out), "a name that ends in .html", Path(out).stem + ".html")
-    if out is not None and not Path(out).parent.is_dir():
-        raise bad_field("out", str(out), "there is no such directory, make it first")
+    if out is not None:
+        require_file(Path(out), ".html")
     groups = load_groups(runs)
     answer = compare_groups(groups)
     if out is not None:

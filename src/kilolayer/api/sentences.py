@@ -32,7 +32,7 @@ from kilolayer.networks.mixture import MixtureSpec
 from kilolayer.report.instruction_film import InstructedAgent, film_for_report, film_instruction
 from kilolayer.report.language_report import write_language_report
 from kilolayer.runtime.devices import require_memory, require_width
-from kilolayer.runtime.files import guard_disk
+from kilolayer.runtime.files import guard_disk, require_file, require_unused, require_writable
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.runtime.zoo import default_output
 from kilolayer.tasks.base import Task
@@ -106,6 +106,8 @@ def ground(
     run, policy = Path(run), open_run_or_policy(run)
     recipe, size = recipe or Recipe(), size or HeadSize()
     _require_memory(policy.task, recipe.examples, episodes, size.depth, size.width)
+    if out is not None:
+        require_unused(Path(out))
     with closing(make_display(progress)) as display:
         chosen, name = _encoder(run, policy.task, encoder, seed, display)
         path = _out(out, run, "groundings", f"{name}-seed{seed}")
@@ -140,6 +142,8 @@ def train_vla(
     run, policy = Path(run), open_run_or_policy(run)
     mixture = mixture or MixtureSpec(64, 4, experts=8, top_k=2)
     # An encoder may be trained before the module is made.
+    if out is not None:
+        require_unused(Path(out))
     ModuleSpec(task_spec(policy.task), 1, trunk, mixture, chunk, execute)
     layers = mixture.layers * mixture.depth
     _require_memory(policy.task, examples, episodes, layers, mixture.width)
@@ -182,6 +186,7 @@ def play_instruction(
     interpreter = SceneInterpreter(grounding_of(run, grounding, policy.task), seed, seen)
     interpretation = interpreter.interpret(sentence)
     out = default_output(run, "media/say.mp4") if out is None else Path(out)
+    require_writable(out)
     if module is None:
         acting = policy_acting(policy, interpretation.goal)
     else:
@@ -210,6 +215,10 @@ def control_instruction(
 ) -> InstructionControl:
     """`control` with an instruction: every plan encodes the picture and the sentence again."""
     run, policy, timing = Path(run), open_run_or_policy(controller or run), timing or Timing()
+    if seconds is not None:
+        timing.steps(seconds)  # before the instruction is read
+    if out is not None:
+        require_file(Path(out))
     reads = grounding_of(run, grounding, policy.task)
     kept = default_output(run, "features"), seed
     if module is None:

@@ -5,12 +5,12 @@ from contextlib import closing
 from pathlib import Path
 
 from kilolayer.analysis.listing import ListedRun, find_run, list_runs
-from kilolayer.api.deployment import require_page
 from kilolayer.api.display import make_display
 from kilolayer.api.playing import play
 from kilolayer.api.runs import report
 from kilolayer.deploy.zoo_entry import zoo_entries
 from kilolayer.runtime.browser import open_page
+from kilolayer.runtime.files import require_file
 from kilolayer.runtime.zoo import PREFIX
 from kilolayer.types import UserError
 
@@ -47,7 +47,7 @@ def gallery(out: str | Path = "gallery.html", progress: bool = True) -> Path:
     from kilolayer.report.gallery import GalleryEntry, write_gallery
 
     out = Path(out)
-    require_page(out)
+    require_file(out, ".html")
     found = zoo_entries()
     if not found:
         raise UserError("this installation has no zoo: install the package from its wheel.")

@@ -41,6 +41,7 @@ from kilolayer.language.grounding import (
 )
 from kilolayer.language.instructions import draw_examples
 from kilolayer.losses.energies import Energy, pairwise
+from kilolayer.runtime.files import require_unused
 from kilolayer.runtime.progress import ProgressDisplay, SilentDisplay
 from kilolayer.runtime.zoo import default_output
 from kilolayer.tasks.base import Task, is_success
@@ -140,10 +141,9 @@ def directory_name(encoder: Encoder) -> str:
 
 
 def output_path(run: Path, out: str | Path | None, folder: str, name: str) -> Path:
-    """`out`, by default `name` in a folder of the run; raises UserError if it exists."""
+    """`out`, by default `name` in a folder of the run; raises UserError unless it is unused."""
     path = default_output(run, folder) / name if out is None else Path(out)
-    if path.exists():
-        raise bad_field("out", str(path), "it exists already, choose another")
+    require_unused(path)
     return path
 
 

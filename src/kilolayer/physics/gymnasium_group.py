@@ -201,22 +201,30 @@ def find_environment(environment: str) -> Any:
         if name not in gymnasium.registry and find_spec(known):
             import_module(known)
     if name not in gymnasium.registry:
-        known = gymnasium.registry.items()
-        own = [each for each, made in known if _module_of(made).split(".")[0] == package]
-        close = nearest(name, own or gymnasium.registry)
+        close = nearest(name, _names_of(package, gymnasium.registry))
         raise bad_field(
             "gym",
             environment,
             "no environment of this name is registered (`pip install gymnasium-robotics` brings "
             "mazes and arms; package:name imports a package first)",
-            f"{package}:{close}" if package else close,
+            f"{package}:{close}" if package and close else close,
         )
     return gymnasium.registry[name]
 
 
-def _module_of(specification: Any) -> str:
+def _names_of(package: str, registry: Mapping[str, Any]) -> list[str]:
+    """The environments of a package; without one, all but Gymnasium's own, which have no goals."""
+    roots = {name: _root_of(specification) for name, specification in registry.items()}
+    if package:
+        return [name for name, root in roots.items() if root == package.split(".")[0]]
+    return [name for name, root in roots.items() if root not in ("gymnasium", "shimmy")]
+
+
+def _root_of(specification: Any) -> str:
+    """The package that an environment's code is in."""
     made = specification.entry_point
-    return made.split(":")[0] if isinstance(made, str) else getattr(made, "__module__", "")
+    module = made if isinstance(made, str) else getattr(made, "__module__", "")
+    return module.split(":")[0].split(".")[0]
 
 
 def _import_package(environment: str, package: str) -> None:
@@ -258,6 +266,15 @@ def reset(environment: str, made: Any, seed: int) -> Mapping[str, Any]:
     if not isinstance(outcome, tuple) or len(outcome) != 2:
         raise _old_interface(environment, "reset", "an observation and a dictionary")
     check_observation(environment, made, outcome[0])
+    for key in OBSERVED:
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(np.asarray(outcome[0][key], np.float32)).all()
+        # An environment that diverges in a step is reset. No reset can mend this.
+        if not finite:
+            raise UserError(
+                f"gym = {environment!r}: its reset returns nan or infinity in {key!r}: correct the "
+                "environment."
+            )
     return outcome[0]
 
 

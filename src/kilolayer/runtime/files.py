@@ -5,12 +5,13 @@ import json
 import os
 import shlex
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from kilolayer.errors import UserError
+from kilolayer.errors import UserError, bad_field
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 FREE_SPACE = "Free some space there, then go on; a run goes on with `kilolayer train --resume`."
@@ -92,6 +93,36 @@ class guard_disk:  # noqa: N801, used as a statement: `with guard_disk(path):`
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
             raise cannot_write(f"cannot write {self.target}", self.target, error, self.kept)
+
+
+def require_file(out: Path, suffix: str | None = None) -> None:
+    """Raises UserError unless a file with this suffix can be written there; its folder must exist.
+
+    Call it before long work, whose result would be lost.
+    """
+    if suffix is not None and out.suffix != suffix:
+        near = out.with_suffix(suffix).name if out.name else None
+        raise bad_field("out", str(out), f"a file that ends in {suffix}", near)
+    if not out.parent.is_dir():
+        raise bad_field("out", str(out), "there is no such directory, make it first")
+    if out.is_dir():
+        raise bad_field("out", str(out), "it is a directory")
+    require_writable(out)
+
+
+def require_unused(out: Path) -> None:
+    """Raises UserError unless a new folder can be made there. Call it before long work."""
+    if out.exists():
+        raise bad_field("out", str(out), "it exists already, choose another")
+    require_writable(out)
+
+
+def require_writable(target: Path) -> None:
+    """Raises UserError unless something can be written there: a file into the closest folder that
+    exists, which the system removes again."""
+    folder = next(each for each in target.absolute().parents if each.exists())
+    with guard_disk(target), tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def cannot_write(what: str, target: Path, error: Exception, kept: str = "") -> UserError:

@@ -1,6 +1,7 @@
 """A declarative grid of configs: a base, factors whose values change it, and seeds."""
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,12 +10,14 @@ from typing import Any
 from kilolayer.config import RunConfig
 from kilolayer.plan import TrainPlan, build_agent
 from kilolayer.recipes import recipe_named
+from kilolayer.settings import MAX_SEED
 from kilolayer.tasks.registry import task_of
 from kilolayer.types import UserError, bad_field
 
 Value = int | float | str
 Change = Mapping[str, Any]
 """Config fields and their values. `recipe` names one of RECIPES, which is applied first."""
+MAX_RUNS = 10_000  # of a grid; counting what one costs takes a second
 Factor = Mapping[Value, Change]
 
 
@@ -42,6 +45,14 @@ class Grid:
         """The runs by name, such as `depth8-seed1`; raises UserError if there are none."""
         if self.seeds < 1:
             raise bad_field("seeds", self.seeds, "a study needs at least one", 1)
+        runs = self.seeds * math.prod(map(len, self.factors.values()))
+        if runs > MAX_RUNS:
+            allowed = f"they make {runs:,} runs, and a study has at most {MAX_RUNS:,}"
+            raise bad_field("seeds", self.seeds, allowed, MAX_RUNS * self.seeds // runs or None)
+        last = self.base.seed + self.seeds - 1
+        if last >= MAX_SEED:
+            allowed = f"the last seed, {last}, must lie below {MAX_SEED}"
+            raise bad_field("seeds", self.seeds, allowed, MAX_SEED - self.base.seed)
         empty = [name for name, factor in self.factors.items() if not factor]
         if empty:
             raise UserError(f"the grid is empty: {empty[0]} has no values, give it at least one.")

@@ -3,7 +3,6 @@
 Everything is batched over environments and written once in jax.numpy, for every engine.
 """
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Literal
@@ -143,19 +142,22 @@ def is_success(task: Task, achieved: ArrayLike, goal: ArrayLike) -> Array:
     return task.distance(jnp.asarray(achieved), jnp.asarray(goal)) < task.goal.radius
 
 
+MAX_GOAL = 1e10  # MuJoCo's limit of a state
+
+
 def parse_goal(task: Task, text: str) -> tuple[float, ...]:
     """The goal in a user's text, such as `8,0`.
 
-    Raises UserError if it is not one finite number per goal coordinate.
+    Raises UserError if it is not one number per goal coordinate, finite and at most `MAX_GOAL`.
     """
     names = ", ".join(f"{c.name} ({c.unit})" for c in task.goal.coordinates)
     try:
         values = tuple(float(part) for part in text.split(","))
     except ValueError:
         values = ()
-    if len(values) != task.goal.dim or not all(map(math.isfinite, values)):
+    if len(values) != task.goal.dim or not all(abs(value) <= MAX_GOAL for value in values):
         raise UserError(
             f"goal = {text!r} is not allowed: task {task.name} takes {task.goal.dim} numbers "
-            f"separated by commas, {names}."
+            f"separated by commas, {names}, each at most {MAX_GOAL:g}."
         )
     return values

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kilolayer.errors import OutsideError
 from kilolayer.lookup import FAILURES
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.gymnasium import GymnasiumWorld, find_environment, make_environment
@@ -151,15 +152,15 @@ def _own_control_step(environment: str, sample: Any) -> float:
     """Seconds of one step: how far MuJoCo's clock advances, if the environment has one.
 
     Otherwise one frame of its `render_fps`, else 1 s. Some environments state a wrong `render_fps`:
-    PointMaze_UMaze-v3 says 50 and steps 0.01 s.
+    PointMaze_UMaze-v3 says 50 and steps 0.01 s. The step is taken in every environment: one that
+    cannot be stepped is refused before anything is compiled.
     """
     simulated: Any = getattr(sample.unwrapped, "data", None)
-    if hasattr(simulated, "time"):
-        reset(environment, sample, seed=0)
-        before = simulated.time
-        step(environment, sample, (sample.action_space.low + sample.action_space.high) / 2)
-        if simulated.time > before:
-            return float(simulated.time - before)
+    reset(environment, sample, seed=0)
+    before = getattr(simulated, "time", None)
+    step(environment, sample, (sample.action_space.low + sample.action_space.high) / 2)
+    if before is not None and simulated.time > before:
+        return float(simulated.time - before)
     frames = sample.metadata.get("render_fps")
     return 1 / frames if isinstance(frames, int | float | np.number) and frames > 0 else 1.0
 
@@ -182,8 +183,8 @@ def _own_radius(environment: str, sample: Any) -> float:
         radii = [probe_radius(reward_beside(coordinate)) for coordinate in range(len(goal))]
     # The code of an environment may fail in any way, and it may have no such function.
     except FAILURES as error:
-        reason = f"its compute_reward fails ({type(error).__name__}: {error})"
-        raise _unsupported(environment, f"{reason}: {remedy}") from error
+        what = f"gym = {environment!r} cannot be trained in: its compute_reward fails"
+        raise OutsideError.of(what, error, remedy) from error
     radius = radii[0]
     if radius is None or not all(other and np.isclose(other, radius, rtol=1e-3) for other in radii):
         raise _unsupported(environment, f"its reward does not change at one distance: {remedy}")

@@ -105,8 +105,9 @@ def _checked_step(control_step: float | None, time_step: float) -> float:
     finite = math.isfinite(wanted)
     substeps = max(1, round(wanted / time_step)) if finite else 1
     if substeps > MAX_SUBSTEPS:
+        count = f"{substeps:,}" if substeps < 1e15 else f"{substeps:.3g}"
         allowed = (
-            f"a control step of {wanted:g} s takes {substeps:,} steps of the model's {time_step:g} "
+            f"a control step of {wanted:g} s takes {count} steps of the model's {time_step:g} "
             f"s, and more than {MAX_SUBSTEPS:,} are too slow to learn from: give the model's "
             "<option> a larger timestep, or take a shorter control step"
         )

@@ -9,6 +9,7 @@ from kilolayer_robot.errors import bad_field
 
 # Lowest rates: the system's waits have a limit.
 SLOWEST = 1e-6
+MAX_STEPS = 2**53  # a float can count them
 _POSITIVE = ("rate", "plan_rate", "plan_limit", "watchdog", "observation_limit")
 
 
@@ -46,7 +47,10 @@ class Timing:
     def steps(self, seconds: float) -> int:
         """Control steps in this time; UserError if it is less than one, or endless."""
         steps = seconds * self.rate
-        if not math.isfinite(steps) or round(steps) < 1:
+        if not math.isfinite(steps) or steps > MAX_STEPS:
+            last = MAX_STEPS / self.rate
+            raise bad_field("seconds", seconds, "it must be a time that ends", f"{last:.3g}")
+        if round(steps) < 1:
             raise bad_field("seconds", seconds, "it must be at least one control step", self.period)
         return round(steps)
 

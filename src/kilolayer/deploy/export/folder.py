@@ -35,6 +35,7 @@ from kilolayer.deploy.planning.build import build_planner
 from kilolayer.deploy.planning.planners import CriticValue, Waypoints
 from kilolayer.deploy.policy import DeployedPolicy, is_policy, open_policy
 from kilolayer.deploy.score import Scorer
+from kilolayer.runtime.files import require_writable
 from kilolayer.runtime.progress import ProgressDisplay, SilentDisplay
 from kilolayer.types import UserError, bad_field
 from kilolayer_robot.card import CARD
@@ -88,6 +89,7 @@ def export_folder(
     display = display or SilentDisplay()
     if to.exists():
         raise UserError(f"{to} exists already: choose another with --to.")
+    require_writable(to)
     if episodes < 0:
         raise bad_field("episodes", episodes, "it must be 0 or more", 0)
     for package in ("onnx", "onnxruntime"):

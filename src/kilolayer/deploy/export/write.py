@@ -21,7 +21,7 @@ from kilolayer.deploy.export.stablehlo import PLATFORMS, open_serialised, serial
 from kilolayer.deploy.policy import DeployedPolicy, open_policy
 from kilolayer.deploy.visited import visited
 from kilolayer.networks.actor import Actor
-from kilolayer.runtime.files import write_atomically
+from kilolayer.runtime.files import require_unused, write_atomically
 from kilolayer.runtime.progress import ProgressDisplay, SilentDisplay
 from kilolayer.runtime.zoo import default_output
 from kilolayer.types import UserError, bad_field
@@ -78,8 +78,7 @@ def export_policy(
     path = default_output(policy.path, "export") if out is None else Path(out)
     if not formats:
         raise bad_field("format", "", f"at least one of {', '.join(FILES)}")
-    if path.exists():
-        raise UserError(f"{path} exists already: choose another with --out.")
+    require_unused(path)
     for name in formats:
         for package in NEEDED[name]:
             require(package)

@@ -19,6 +19,7 @@ from kilolayer.deploy.score import NEW_EPISODES, Scorer, compare_paired
 from kilolayer.networks.actor import Actor
 from kilolayer.plan import TrainPlan
 from kilolayer.runtime.devices import local_memory
+from kilolayer.runtime.files import require_unused
 from kilolayer.runtime.mesh import make_mesh
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.runtime.zoo import default_output
@@ -219,8 +220,7 @@ def distil_run(
     if out is not None and len(jobs) == 1:
         jobs = [(*jobs[0][:2], Path(out))]
     for spec, _, place in jobs:
-        if place.exists():
-            raise bad_field("out", str(place), "it exists already, choose another")
+        require_unused(place)
         if spec.torso.depth > teacher.spec.torso.depth:
             display.note(
                 f"the student's depth {spec.torso.depth} is more than its teacher's "

@@ -25,7 +25,7 @@ from kilolayer.deploy.smaller.influence import (
 from kilolayer.losses.distillation import gaussian_divergence
 from kilolayer.networks.actor import Actor
 from kilolayer.networks.surgery import select_blocks
-from kilolayer.runtime.files import write_atomically
+from kilolayer.runtime.files import require_unused, write_atomically
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.runtime.zoo import default_output
 from kilolayer.types import UserError, bad_field
@@ -139,8 +139,7 @@ def prune_run(
     path, wish = Path(path), wish or SelectionRule()
     out = Path(out) if out is not None else default_output(path, "policies") / "prune"
     wish.check()
-    if out.exists():
-        raise bad_field("out", str(out), "it exists already, choose another")
+    require_unused(out)
     if episodes < 2:
         raise bad_field("episodes", episodes, "an interval needs at least two", 128)
     if heal_steps < 0:

@@ -23,6 +23,7 @@ from kilolayer.language.encoders.own_pairs import (
     retrieval,
 )
 from kilolayer.losses.contrastive import contrastive_loss
+from kilolayer.runtime.files import require_unused
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.tasks.base import Task
 from kilolayer.types import Array, UserError, bad_field
@@ -103,8 +104,7 @@ def train_own(
     out, recipe, sizes = Path(out), Recipe(updates), Sizes()
     if updates < 1:
         raise bad_field("updates", updates, "it must be at least 1", 1)
-    if out.exists():
-        raise bad_field("out", str(out), "it exists already, choose another")
+    require_unused(out)
     training, held_out = (
         draw_pairs(task, scenes, each, display)
         for scenes, each in ((SCENES, 2 * seed), (HELD_OUT_SCENES, 2 * seed + 1))
