@@ -29,8 +29,8 @@ from kilolayer.tasks.base import is_success
 from kilolayer.types import UserError
 
 SCORE = "evaluation/time_at_goal"
-GOALS = 2  # film strips of each depth
-MOMENTS = 6  # frames in a strip
+GOALS = 5  # film strips of each depth
+MOMENTS = 4  # frames in a strip
 PIXELS = 240  # of a frame
 
 
@@ -50,7 +50,7 @@ def draw_curves(axes: Axes, groups: dict[int, Group]) -> None:
         draw_mean(axes, steps, values, bounds, style.colour, linestyle=style.dash, label=label)
     task = next(iter(groups.values())).runs[0].task
     axes.set_title(task.name, fontsize=10)
-    _style(axes, task.episode_length)
+    _style(axes, task.episode_length, "upper left")
 
 
 def draw_published(axes: Axes, file: Path, task: str) -> None:
@@ -66,15 +66,15 @@ def draw_published(axes: Axes, file: Path, task: str) -> None:
         low, high = curve.mean - curve.error, curve.mean + curve.error
         axes.fill_between(curve.steps, low, high, color=style.colour, alpha=0.15, linewidth=0)
     axes.set_title("published, other simulator and settings", fontsize=10)
-    _style(axes, EPISODE_LENGTH)
+    _style(axes, EPISODE_LENGTH, "lower right")
 
 
-def _style(axes: Axes, episode_length: int) -> None:
+def _style(axes: Axes, episode_length: int, legend: str) -> None:
     axes.set_xlabel("environment steps")
     axes.set_ylabel(f"steps at the goal, of {episode_length:,}")
     axes.xaxis.set_major_formatter(lambda value, _: short_count(value))
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, fontsize=7, loc="lower right", ncols=2)
+    axes.legend(frameon=False, fontsize=7, loc=legend, ncols=2)
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -114,15 +114,16 @@ def draw(path: Path, picture: Path, published: Path | None) -> None:
     draw_curves(panels[0], groups)
     if published is not None:
         draw_published(panels[1], published, runs[deep].task.name)
-    rows = right.subplots(2 * GOALS, 1)
-    for index, axes in enumerate(rows):
-        goal, depth = divmod(index, 2)
-        depth = (shallow, deep)[depth]
-        axes.imshow(np.concatenate(list(drawn[depth][0][goal]), axis=1), interpolation="lanczos")
-        axes.set(xticks=[], yticks=[])
-        axes.set_ylabel(f"goal {goal + 1}\ndepth {depth}", fontsize=8)
     control_step, length = runs[deep].task.world.control_step, runs[deep].task.episode_length
-    rows[-1].set_xlabel(f"time, 0 to {control_step * length:.3g} s", fontsize=8)
+    grid = right.subplots(GOALS, 2, gridspec_kw={"wspace": 0.03, "hspace": 0.03})
+    for column, (depth, (frames, _)) in zip(grid.T, drawn.items(), strict=True):
+        for axes, strip in zip(column, frames, strict=True):
+            axes.imshow(np.concatenate(list(strip), axis=1), interpolation="lanczos")
+            axes.set(xticks=[], yticks=[])
+        column[0].set_title(f"depth {depth}", fontsize=10)
+        column[-1].set_xlabel(f"time, 0 to {control_step * length:.3g} s", fontsize=8)
+    for number, axes in enumerate(grid[:, 0], start=1):
+        axes.set_ylabel(f"goal {number}", fontsize=8)
     figure.savefig(picture, dpi=110)
 
 

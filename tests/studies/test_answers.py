@@ -161,7 +161,7 @@ def test_threshold_study_matches_hand_computation(write_study):
     found = answer("threshold", write_study("threshold", runs))
     # Trailing means of five: 31 > 30 at evaluation 9, 55 > 54 at evaluation 12.
     assert found.tables[0].rows[0][1] == "900 (95 %: 900 to 900; 3 seeds)"
-    assert found.tables[0].rows[0][2].startswith("1.2e+03 (95 %:")
+    assert found.tables[0].rows[0][2].startswith("1,200 (95 %:")
     assert found.verdicts[0].strength == INCONCLUSIVE
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kilolayer.analysis.depth_scores import DepthScores, depth_contrast
-from kilolayer.analysis.statistics import Estimate
+from kilolayer.analysis.statistics import Estimate, number_text
 from kilolayer.analysis.threshold import WINDOW, trailing_mean
 from kilolayer.types import UserError
 
@@ -81,8 +81,10 @@ def scores_at_budget(curves: Sequence[CostCurve], budget: float) -> DepthScores:
         raise UserError("there are no curves to compare: give at least one depth.")
     within = sorted((c for c in curves if c.cost[0] <= budget), key=lambda c: c.depth)
     if not within:
-        cheapest = min(c.cost[0] for c in curves)
-        raise UserError(f"no depth was evaluated within {budget:g}: allow at least {cheapest:g}.")
+        cheapest = number_text(min(c.cost[0] for c in curves))
+        raise UserError(
+            f"no depth was evaluated within {number_text(budget)}: allow at least {cheapest}."
+        )
     last = [int(np.searchsorted(c.cost, budget, side="right")) - 1 for c in within]
     return DepthScores(
         np.array([c.depth for c in within]),
@@ -101,8 +103,8 @@ def recommend_depth(curves: Sequence[CostCurve], budget: float) -> Recommendatio
     count, best = len(scores.depth), int(scores.mean.argmax())
     if count < 2:
         raise UserError(
-            f"only depth {scores.depth[0]} was evaluated within {budget:g}: train another depth, "
-            "or evaluate earlier."
+            f"only depth {scores.depth[0]} was evaluated within {number_text(budget)}: train "
+            "another depth, or evaluate earlier."
         )
     others = [k for k in range(count) if k != best]
     p = scores.cells.p_above_zero(np.array([depth_contrast(count, best, k) for k in others]))

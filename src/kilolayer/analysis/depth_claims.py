@@ -3,6 +3,7 @@
 from kilolayer.analysis.claims import Claim
 from kilolayer.analysis.cost_curves import Recommendation
 from kilolayer.analysis.depth import CriticalDepth, Monotonicity, Saturation
+from kilolayer.analysis.statistics import number_text
 
 
 def critical_claim(critical: CriticalDepth, failed: int) -> Claim:
@@ -43,7 +44,7 @@ def monotonicity_claim(trend: Monotonicity, failed: int) -> Claim:
 
 def recommendation_claim(found: Recommendation, unit: str, failed: int) -> Claim:
     """Which depth to train for a budget in the given unit."""
-    best = f"Within {found.budget:g} {unit} depth {found.depth} scores best"
+    best = f"Within {number_text(found.budget)} {unit} depth {found.depth} scores best"
     others = ", ".join(str(depth) for depth in found.candidates if depth != found.depth)
     rivals = f", but depth {others} is not significantly worse" if others else ""
     fallback = (

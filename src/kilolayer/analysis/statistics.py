@@ -17,6 +17,12 @@ PERMUTATIONS = 9999
 UNBOUNDED = (-np.inf, np.inf)
 
 
+def number_text(value: float) -> str:
+    """Three significant digits, such as 0.0123, 52.5 or 525,000."""
+    rounded = float(f"{value:.3g}")
+    return f"{rounded:,.0f}" if 1e3 <= abs(rounded) < 1e9 else f"{value:.3g}"
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A value with its 95 % interval. seeds: the fewest seeds of any group it is computed from."""
@@ -27,7 +33,8 @@ class Estimate:
     seeds: int
 
     def __str__(self) -> str:
-        return f"{self.value:.3g} (95 %: {self.low:.3g} to {self.high:.3g}; {self.seeds} seeds)"
+        value, low, high = map(number_text, (self.value, self.low, self.high))
+        return f"{value} (95 %: {low} to {high}; {self.seeds} seeds)"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from kilolayer.analysis.cost_curves import (
 )
 from kilolayer.analysis.depth_claims import recommendation_claim
 from kilolayer.analysis.load import Run
+from kilolayer.analysis.statistics import number_text
 from kilolayer.analysis.study import Study, StudyRun
 from kilolayer.analysis.study_scores import (
     SCORE_AXIS,
@@ -88,7 +89,7 @@ def analyse(study: Study) -> Answer:
         means = ", ".join(
             f"{depth}: {mean:.3g}" for depth, mean in zip(scores.depth, scores.mean, strict=True)
         )
-        rows.append((name, f"{budget:.3g}", means, ", ".join(map(str, front))))
+        rows.append((name, number_text(budget), means, ", ".join(map(str, front))))
     columns = ("cost", "budget: run of the cheapest depth", "scores by depth", "Pareto front")
     return Answer(
         verdicts=(*assess_claims(claims), *untested),

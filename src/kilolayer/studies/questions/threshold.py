@@ -62,8 +62,8 @@ def _claim(study: Study, groups: dict, share: float, depths: list[int]) -> Claim
     )
     delay = steps_to_share_delay(steps, last, first, share, np.random.default_rng(0))
     statement = (
-        f"Depth {depths[-1]} reaches {100 * share:.0f} % of its score later than depth "
-        f"{depths[0]}, by this number of environment steps:"
+        f"From depth {depths[0]} to {depths[-1]} the environment steps to {100 * share:.0f} % of "
+        "the own score change by"
     )
     return Claim(statement, delay.estimate, delay.p, study.failed, None)
 
