@@ -1,6 +1,8 @@
 """Frames and video files."""
 
 import subprocess
+import sys
+from importlib.util import find_spec
 
 import mujoco
 import numpy as np
@@ -218,3 +220,15 @@ def test_failed_write_keeps_old_video(tmp_path, monkeypatch):
         write_video(path, np.zeros((2, 8, 8, 3), np.uint8), fps=10)
     assert path.read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="PyTorch without Triton, as for CPUs")
+def test_triton_can_be_used_after_a_picture():
+    code = """
+import mujoco
+from kilolayer.tasks.drawing import OffScreen
+
+with OffScreen(mujoco.MjModel.from_xml_string("<mujoco/>"), 64, 64):
+    import triton._C.libtriton
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

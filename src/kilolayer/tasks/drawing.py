@@ -4,7 +4,9 @@
 # pyright: reportAttributeAccessIssue=false
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Self
 
 import mujoco
@@ -87,5 +89,17 @@ def context_class() -> Any:
     MuJoCo reads MUJOCO_GL at its first import, long before anything is rendered. So setting the
     variable here would have no effect.
     """
+    _load_triton()
     headless = sys.platform == "linux" and not os.environ.get("MUJOCO_GL")
     return import_module("mujoco.egl" if headless else "mujoco.gl_context").GLContext
+
+
+def _load_triton() -> None:
+    """Load Triton, which PyTorch may bring along, before the first OpenGL context.
+
+    After a context of Mesa's software driver, which has an LLVM of its own as Triton has, loading
+    Triton ends the process with a segmentation fault (seen with Triton 3.7.1).
+    """
+    if "triton" not in sys.modules and find_spec("triton") is not None:
+        with suppress(Exception):  # a broken installation is not needed here
+            import_module("triton")
