@@ -126,8 +126,9 @@ def test_vector_environment_matches_single_environments(name, steps, limit) -> N
             np.testing.assert_array_equal(mine, theirs)
             assert mine.dtype == theirs.dtype
         np.testing.assert_equal(left[4], right[4])
+        # A program for another number of environments may round another way (JAX 0.12 does).
         for key, value in left[0].items():
-            np.testing.assert_array_equal(value, right[0][key])
+            np.testing.assert_allclose(value, right[0][key], rtol=1e-6, atol=1e-6)
         ends += (left[2] | left[3]).sum()
     assert ends >= 3
 
