@@ -45,8 +45,9 @@ def monotonicity_claim(trend: Monotonicity, failed: int) -> Claim:
 def recommendation_claim(found: Recommendation, unit: str, failed: int) -> Claim:
     """Which depth to train for a budget in the given unit."""
     best = f"Within {number_text(found.budget)} {unit} depth {found.depth} scores best"
-    others = ", ".join(str(depth) for depth in found.candidates if depth != found.depth)
-    rivals = f", but depth {others} is not significantly worse" if others else ""
+    others = [str(depth) for depth in found.candidates if depth != found.depth]
+    verb = "depth {} is" if len(others) == 1 else "depths {} are"
+    rivals = f", but {verb.format(' and '.join(others))} not significantly worse" if others else ""
     fallback = (
         f"{best}{rivals}; the shallowest candidate is depth {found.shallowest_candidate}; the lead "
         "over the next depth is"
