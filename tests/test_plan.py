@@ -135,6 +135,7 @@ def test_lean_gradients_are_used_where_faster(changes, platform, lean):
         ({"depth": 64}, "gpu", 1),  # lean gradients: not timed with more
         ({"depth": 64, "norm": "rms"}, "gpu", 4),
         ({"depth": 8, "norm": "rms"}, "gpu", 2),  # it has no more blocks
+        ({"depth": 64, "norm": "rms", "rematerialisation": "block"}, "gpu", 1),  # not timed
         ({"depth": 64, "scan_unroll": 3}, "cpu", 3),
         ({"depth": 64, "scan_unroll": 3}, "gpu", 3),
     ],

@@ -32,8 +32,8 @@ def study(
         name: The question to answer, or module:function of your own question. Default: list the
             questions and train nothing.
         size: Size of the grid. quick rehearses the question on a point maze, minutes on two cores;
-            laptop trains on the hardest point maze, hours; body trains an arm that pushes, a day;
-            paper needs GPUs.
+            laptop trains on the hardest point maze, hours; body trains an arm that pushes, about
+            six hours of a core; paper needs GPUs.
         out: The study directory. Default: studies/NAME-SIZE. Set it to keep two studies of one
             question and size.
         task: Task of the runs. Repeat the option for several tasks. Default: the task of the size.

@@ -89,6 +89,9 @@ def test_recommendation_lists_depths_that_are_not_significantly_worse():
         "Within 1 hours depth 16 scores best, but depth 8 is not significantly worse; the "
         "shallowest candidate is depth 8; the lead over the next depth is 1 ("
     )
+    close = recommend_depth([curve(4, [48]), curve(8, [49]), curve(16, [50])], 1)
+    (verdict,) = assess_claims([recommendation_claim(close, "hours", failed=0)])
+    assert "but depths 4 and 8 are not significantly worse" in verdict.sentence
     clear = recommend_depth([curve(4, [10]), curve(8, [50])], 1)
     assert (clear.depth, clear.shallowest_candidate) == (8, 8)
     (verdict,) = assess_claims([recommendation_claim(clear, "hours", failed=2)])

@@ -11,6 +11,7 @@ from kilolayer.analysis.statistics import (
     expanded_percentile_interval,
     interquartile_mean,
     mean_interval,
+    number_text,
     performance_profile,
     probability_of_improvement,
     proportion_interval,
@@ -26,6 +27,17 @@ strata = st.lists(rows, min_size=1, max_size=3)
 
 def mean(scores):
     return scores.mean(-1)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"), (0.01234, "0.0123"), (-52.46, "-52.5"), (999.7, "1,000"), (-89_612, "-89,600"),
+        (1.34e13, "1.34e+13"), (float("inf"), "inf"), (float("nan"), "nan"),
+    ],
+)  # fmt: skip
+def test_number_text_has_three_digits_and_separators(value, text):
+    assert number_text(value) == text
 
 
 def test_interquartile_mean_matches_hand_computation():

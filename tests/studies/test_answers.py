@@ -144,6 +144,11 @@ def test_costs_are_read_from_the_runs(write_study):
     curve = cost_curve(1, list(study.runs[:5]), seconds)
     assert curve.cost.tolist() == [11, 13]  # trailing means of five, from the first update on
     assert curve.mean.tolist() == pytest.approx([10, 10])
+    # A run that a busy machine slowed down does not move the budget.
+    slowed = cost_curve(
+        1, list(study.runs[:5]), lambda run: seconds(run) * (9 if run.config.seed == 0 else 1)
+    )
+    assert slowed.cost.tolist() == [11, 13]
     found = answer("cost", study)
     assert [verdict.sentence.split(" depth")[0] for verdict in found.verdicts[:3]] == [
         "Within 600 environment steps", "Within 60 updates", "Within 13 seconds",

@@ -45,6 +45,7 @@ from kilolayer.types import UserError, bad_field
 
 # Standard deviation of the noise on a collecting policy's actions, which lie in [-1, 1].
 DEFAULT_NOISE = 0.2
+MAX_NOISE = 100  # more would make the same actions of them
 EVALUATION_EPISODES = 128
 
 
@@ -110,9 +111,6 @@ def _evaluate_in_ogbench(
         return ogbench.score(run, gym, episodes, seed, samples, steps, display)
     finally:
         display.close()
-
-
-MAX_NOISE = 100  # actions lie in [-1, 1], and more would make the same of them
 
 
 def play(

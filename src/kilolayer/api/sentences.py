@@ -141,7 +141,7 @@ def train_vla(
     """
     run, policy = Path(run), open_run_or_policy(run)
     mixture = mixture or MixtureSpec(64, 4, experts=8, top_k=2)
-    # An encoder may be trained before the module is made.
+    # All refusals come first, because an encoder may be trained before the module is made.
     if out is not None:
         require_unused(Path(out))
     ModuleSpec(task_spec(policy.task), 1, trunk, mixture, chunk, execute)

@@ -47,7 +47,7 @@ class Scene:
 
 
 class SceneInterpreter:
-    """A `Interpreter` that interprets sentences about a scene, which `rearrange` replaces.
+    """An `Interpreter` that interprets sentences about a scene, which `rearrange` replaces.
 
     picture: given to the encoder instead of a drawn scene; there are no marks then.
     """

@@ -23,10 +23,10 @@ ARRAYS_PER_LAYER = 1.5
 LEAN_ARRAYS_PER_LAYER = 2.5
 # Platforms where lean gradients are faster; results/gpu/lean.md has the counts and the times.
 LEAN_PLATFORMS = ("gpu",)
-# Residual blocks per iteration of the scan over depth, by platform, for gradients by autodiff. Up
-# to 1.5 times as fast on a GPU (results/gpu), no faster on a CPU (docs/performance.md). Lean
-# gradients were not timed with more than 1.
-SCAN_UNROLL = {"cpu": 1, "gpu": 4}
+# Residual blocks per iteration of the scan over depth on a GPU, for gradients by autodiff without
+# rematerialisation: up to 1.5 times as fast there (results/gpu). On a CPU more than 1 hardly pays
+# (results/gpu/lean.md), and the other forms were not timed.
+GPU_SCAN_UNROLL = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +69,9 @@ class NetworkConfig(Settings):
     """Activation checkpointing: none, per block, or nested. `auto` takes the first that fits in
     memory. Set it if `auto` runs out of memory."""
     scan_unroll: Count | None = None
-    """Residual blocks per iteration of the scan over depth. Default: the measured best of the
-    platform. Set it to compare: compilation takes longer with more, and updates can be faster."""
+    """Residual blocks per iteration of the scan over depth. Default: up to 4 on a GPU for
+    gradients by autodiff without rematerialisation, else 1. Set it to compare: compilation takes
+    longer with more, and updates can be faster."""
     compute_dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format inside the blocks. Parameters, residual stream and losses stay float32. Set
     `bfloat16` to save memory on a GPU."""
@@ -144,10 +145,15 @@ class NetworkConfig(Settings):
         allowed = self.architecture == PUBLISHED and rematerialisation == "none"
         return allowed and platform in LEAN_PLATFORMS
 
-    def scan_unroll_at(self, depth: int, platform: str, lean: bool) -> int:
+    def scan_unroll_at(
+        self, depth: int, rematerialisation: Rematerialisation, platform: str
+    ) -> int:
         """Residual blocks per iteration of the scan over a stack of this depth."""
-        chosen = 1 if lean else SCAN_UNROLL.get(platform, 1)
-        return self.scan_unroll or min(chosen, depth // self.layers_per_block)
+        if self.scan_unroll is not None:
+            return self.scan_unroll
+        if platform != "gpu" or rematerialisation != "none" or self.lean_on(platform, "none"):
+            return 1
+        return min(GPU_SCAN_UNROLL, depth // self.layers_per_block)
 
     def torso(
         self, depth: int, rematerialisation: Rematerialisation, platform: str = "cpu"
@@ -157,15 +163,14 @@ class NetworkConfig(Settings):
         Raises UserError for a depth that is not made of whole blocks.
         """
         self.check_depth("depth", depth)
-        lean = self.lean_on(platform, rematerialisation)
         return TorsoSpec(
             depth=depth,
             width=self.width,
             layers_per_block=self.layers_per_block,
             rematerialisation=rematerialisation,
-            scan_unroll=self.scan_unroll_at(depth, platform, lean),
+            scan_unroll=self.scan_unroll_at(depth, rematerialisation, platform),
             compute_dtype=self.compute_dtype,
             branch_scale=self.branch_scale_at(depth),
             architecture=self.architecture,
-            lean=lean,
+            lean=self.lean_on(platform, rematerialisation),
         )

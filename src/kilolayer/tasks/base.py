@@ -19,6 +19,7 @@ from kilolayer.types import Array, UserError
 # `training`: goals commanded while training. `evaluation`: goals of the headline evaluation. A task
 # without separate evaluation goals uses one distribution for both.
 GoalSplit = Literal["training", "evaluation"]
+MAX_GOAL = 1e10  # MuJoCo's limit of a state
 
 
 @dataclass(frozen=True)
@@ -140,9 +141,6 @@ def has_ended(task: Task, state: PhysicsState) -> Array:
 def is_success(task: Task, achieved: ArrayLike, goal: ArrayLike) -> Array:
     """Whether `achieved [..., goal]` lies within the task's success radius of `goal`."""
     return task.distance(jnp.asarray(achieved), jnp.asarray(goal)) < task.goal.radius
-
-
-MAX_GOAL = 1e10  # MuJoCo's limit of a state
 
 
 def parse_goal(task: Task, text: str) -> tuple[float, ...]:

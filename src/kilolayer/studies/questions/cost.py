@@ -65,11 +65,14 @@ COSTS: dict[str, CostOf] = {
 
 
 def cost_curve(depth: int, runs: list[StudyRun], cost: CostOf) -> CostCurve:
-    """The score over the seeds' mean cost, without evaluations before the first update."""
+    """The score over the seeds' median cost, without evaluations before the first update.
+
+    The median, because a run beside other work takes several times as many seconds.
+    """
     _, scores = learning_curves(runs)
-    mean_cost = np.mean([cost(run.run) for run in runs], axis=0)
+    median_cost = np.median([cost(run.run) for run in runs], axis=0)
     kept = counted(runs[0].run, "updates") > 0
-    return CostCurve.from_seeds(depth, mean_cost[kept], scores[:, kept])
+    return CostCurve.from_seeds(depth, median_cost[kept], scores[:, kept])
 
 
 def analyse(study: Study) -> Answer:
@@ -97,8 +100,8 @@ def analyse(study: Study) -> Answer:
         tables=(Table("Depths at equal cost", columns, tuple(rows)),),
         notes=(
             f"Scores are time at goal: trailing mean of {WINDOW} evaluations, mean over seeds.",
-            "Seconds are those of collecting and updating. They depend on the machine and its "
-            "load.",
+            "Seconds are those of collecting and updating, the median over seeds. They depend on "
+            "the machine and its load.",
             "Floating-point operations are those of matrix products, two per multiplication and "
             "addition.",
         ),
