@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kilolayer.analysis.study import load_study
+from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime.lock import file_lock
 from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.studies import execute as execution
@@ -129,6 +130,8 @@ def test_interrupt_stops_running_jobs(study, monkeypatch):
 
 def test_progress_share_is_the_share_of_environment_steps(write_study):
     study = write_study("depth", [({"seed": 0}, [1.0, 2.0, 3.0], {"total_steps": 800})])
+    assert execution.progress_share(study.runs[0]) == pytest.approx(200 / 800)
+    RunDirectory(study.runs[0].path).append_event({"event": "resume", "round": 2})
     assert execution.progress_share(study.runs[0]) == pytest.approx(200 / 800)
 
 

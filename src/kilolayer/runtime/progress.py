@@ -7,6 +7,10 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
+# The remaining time comes from the speed of the last minutes: a study advances in steps of many
+# seconds, so the library's window of 30 s holds too few of them.
+SPEED_WINDOW_SECONDS = 600.0
+
 
 class ProgressDisplay(Protocol):
     """Shows the progress of a job; `done` and `total` have the same unit."""
@@ -56,6 +60,7 @@ class LiveDisplay:
             TimeRemainingColumn(),
             console=self._console,
             disable=not self._console.is_terminal,
+            speed_estimate_period=SPEED_WINDOW_SECONDS,
         )
         self._bar = self._progress.add_task("", total=None, phase="start", figures="")
         self._progress.start()

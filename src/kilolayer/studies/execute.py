@@ -129,8 +129,9 @@ def is_finished(run: StudyRun) -> bool:
 
 
 def progress_share(run: StudyRun) -> float:
-    """Share of a run's environment steps that are logged, 0 to 1."""
+    """Share of a run's environment steps that are logged, 0 to 1.
+
+    The largest count, since some events, such as a resume, have none."""
     events = RunDirectory(run.path).read_events()
-    if not events:
-        return 0.0
-    return min(1.0, events[-1].get("env_steps", 0) / run.planned_config.collection.total_steps)
+    steps = max((event.get("env_steps", 0) for event in events), default=0)
+    return min(1.0, steps / run.planned_config.collection.total_steps)
