@@ -4,13 +4,18 @@ Run from a folder that holds ant_u_maze.npz, with the root of the repository in 
 kilolayer study results.critic_walls.walls:question --size body --out STUDY
 
 All runs learn from the same steps, so they differ in what the networks express and not in what they
-explored. The critic rates the policy's action in one pose, moved to points 1 m apart, for the
-centre of every free cell as the goal. The way is the shortest path over these points.
+explored. The critic rates recorded steps, state and action, drawn evenly over the free cells, for
+the centre of every free cell as the goal. The way is the shortest path over points 1 m apart, from
+the point nearest to the ant.
 """
 
+from dataclasses import dataclass
+
+import jax
 import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
+from scipy.spatial.distance import cdist
 
 from kilolayer.analysis.answer import Answer, Table
 from kilolayer.analysis.claims import Claim, assess_claims
@@ -20,13 +25,14 @@ from kilolayer.analysis.groups import mean_text
 from kilolayer.analysis.load import Run
 from kilolayer.analysis.study import Study
 from kilolayer.analysis.study_scores import group_runs
-from kilolayer.analysis.value_map import ValueMapper, map_axes, spearman
+from kilolayer.analysis.value_map import in_walls, map_axes, spearman
 from kilolayer.recommendations import recommended
 from kilolayer.studies.grid import Grid
 from kilolayer.studies.question import Question, Setup
 from kilolayer.tasks.mazes import Maze
 
 POINTS_PER_CELL = 4
+STEPS_PER_CELL = 200
 DETOUR = 4.0  # m, one cell: by how much the way of the nearer point is longer in a walled-off pair
 NEAR = 8.0  # m of way, two cells
 MEASURES = {
@@ -81,21 +87,44 @@ def ranked_right(value: np.ndarray, way: np.ndarray, line: np.ndarray) -> float:
     return float(right[walled].mean()) if walled.any() else np.nan
 
 
+@dataclass(frozen=True)
+class Steps:
+    """Recorded steps, for all runs the same: observation `[steps, observation]`, action
+    `[steps, action]`, x and y in m `[steps, 2]`."""
+
+    observation: np.ndarray
+    action: np.ndarray
+    position: np.ndarray
+
+    @classmethod
+    def read(cls, dataset: str, maze: Maze) -> "Steps":
+        with np.load(dataset, allow_pickle=False) as arrays:
+            observation, action = arrays["observations"], arrays["actions"]
+        cells = maze.cell_of(observation[:, :2])
+        generator, rows = np.random.default_rng(0), []
+        for cell in np.unique(cells, axis=0):
+            inside = np.flatnonzero((cells == cell).all(-1))
+            rows.append(generator.choice(inside, STEPS_PER_CELL))
+        chosen = np.concatenate(rows)
+        return cls(observation[chosen], action[chosen], observation[chosen, :2])
+
+
 def measure(run: Run) -> dict[str, float]:
     """Each of the MEASURES, the mean over all goals where it is one."""
     maze = run.task.maze
     assert isinstance(maze, Maze)
-    mapper, found = ValueMapper(run), []
+    steps, found = Steps.read(str(run.config.collection.dataset), maze), []
+    spacing = maze.cell_size / POINTS_PER_CELL
+    x, y = map_axes(maze, maze.start, POINTS_PER_CELL * max(maze.walls.shape))
+    points = np.stack(np.meshgrid(x, y, indexing="ij"), -1)[~in_walls(maze, x, y)]
+    between, rate = ways(points, spacing), jax.jit(run.agent.rate)
+    nearest = cdist(steps.position, points).argmin(-1)
     for goal in maze.free_cells:
-        x, y = map_axes(maze, goal, POINTS_PER_CELL * max(maze.walls.shape))
-        values = mapper(goal, x, y).value
-        grid = np.stack(np.meshgrid(x, y, indexing="ij"), -1)
-        free = ~np.isnan(values)
-        points, value = grid[free], values[free]
-        between = ways(points, maze.cell_size / POINTS_PER_CELL)
-        line = np.linalg.norm(points - goal, axis=-1)
-        # The centre of a cell lies between four points: the way ends at the nearest of them.
-        way = between[np.argmin(line)]
+        goals = np.broadcast_to(goal.astype(np.float32), (len(steps.action), len(goal)))
+        value = rate(run.agent_state, steps.observation, steps.action, goals)
+        value = np.asarray(value, np.float64)
+        line = np.linalg.norm(steps.position - goal, axis=-1)
+        way = between[cdist(goal[None], points).argmin(), nearest]
         near = way <= NEAR
         found.append(
             [
@@ -148,7 +177,7 @@ def question() -> Question:
     return Question(
         name="critic-walls",
         text="Does a deep critic see the walls, if all depths learn from the same data?",
-        setups={"body": Setup(BASE, (4, 16, 32), 5)},
+        setups={"body": Setup(BASE, (4, 16), 5)},
         grids=grids,
         analyse=analyse,
         required_factor="depth",
