@@ -46,11 +46,14 @@ def draw_curves(axes: Axes, groups: dict[int, Group]) -> None:
     for index, (depth, group) in enumerate(groups.items()):
         steps, values = group.curve(SCORE)
         style, bounds = line_style(index), score_bounds(group.runs[0].task, SCORE)
-        label = f"depth {depth}, seeds: {group.seeds}"
+        label = f"depth {depth}"
         draw_mean(axes, steps, values, bounds, style.colour, linestyle=style.dash, label=label)
     task = next(iter(groups.values())).runs[0].task
-    axes.set_title(task.name, fontsize=10)
-    _style(axes, task.episode_length, "upper left")
+    seeds = {depth: group.seeds for depth, group in groups.items()}
+    counts = sorted(set(seeds.values()))
+    text = f"{counts[0]} seeds each" if len(counts) == 1 else f"seeds: {seeds}"
+    axes.set_title(f"{task.name}, {text}", fontsize=10)
+    _style(axes, task.episode_length, "lower right")
 
 
 def draw_published(axes: Axes, file: Path, task: str) -> None:
