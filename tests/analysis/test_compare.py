@@ -5,7 +5,8 @@ import pytest
 
 from kilolayer.analysis.claims import INCONCLUSIVE, NO_DIFFERENCE
 from kilolayer.analysis.compare import compare_groups, load_groups
-from kilolayer.analysis.groups import factor_text, mean_text
+from kilolayer.analysis.groups import factor_text, mean_text, score_bounds
+from kilolayer.tasks.registry import make_task
 from kilolayer.types import UserError
 from synthetic_runs import TINY, write_run
 
@@ -143,3 +144,18 @@ def test_factor_text():
     factors = {"task": "ant", "batch_size": 256, "residual": False, "share": 0.25, "gym": None}
     assert factor_text(factors) == "ant, batch size 256, residual off, share 0.25, gym default"
     assert mean_text(np.array([])) == "not measured"
+
+
+@pytest.mark.parametrize(
+    ("metric", "low", "high"),
+    [
+        ("evaluation/time_at_goal", 0.0, 50.0),
+        ("evaluation/behaviour/grasp_share", 0.0, 1.0),
+        ("evaluation/behaviour/falls", 0.0, 1.0),
+        ("evaluation/behaviour/cube_travel", 0.0, np.inf),
+        ("evaluation/final_distance", 0.0, np.inf),
+        ("critic/loss", -np.inf, np.inf),
+    ],
+)
+def test_interval_of_a_metric_stays_within_its_range(metric, low, high):
+    assert score_bounds(make_task("arm_push_easy"), metric) == (low, high)

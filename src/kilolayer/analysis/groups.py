@@ -137,7 +137,7 @@ def score_bounds(task: Task, metric: str) -> tuple[float, float]:
     name = metric.rsplit("/", 1)[-1]
     if name == "time_at_goal":
         return 0.0, float(task.episode_length)
-    if name.endswith("distance"):
+    if name.endswith(("distance", "travel", "speed", "contacts")):
         return 0.0, np.inf
-    shares = ("success", "survival", "diverged", "path_efficiency")
+    shares = ("success", "survival", "diverged", "path_efficiency", "falls", "_share", "accuracy")
     return (0.0, 1.0) if name.endswith(shares) else UNBOUNDED
