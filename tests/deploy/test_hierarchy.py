@@ -192,7 +192,8 @@ def test_control_command_for_one_second(tiny_run, capsys, tmp_path) -> None:
     # All but what came before the first plan.
     acted = [step for step in steps if step["safe"] is None]
     assert len(acted) > len(steps) / 2
-    assert {step["safe"] for step in steps} <= {None, "no plan", "old plan"}
+    # A busy machine may stall the loop.
+    assert {step["safe"] for step in steps} <= {None, "no plan", "old plan", "stalled"}
     assert "deadline misses" in printed
     assert "simulated seconds per second" in printed
 

@@ -1,8 +1,10 @@
 """Memory, disk, garbage, priority: nothing grows, and refusals of the system are noted."""
 
+import contextlib
 import gc
 import json
 import os
+import select
 import time
 import tracemalloc
 from pathlib import Path
@@ -92,15 +94,20 @@ def test_pipe_that_nobody_reads_does_not_hold_up_the_end(tmp_path, monkeypatch) 
     monkeypatch.setattr(log_module, "CLOSE_TIMEOUT", 0.1)
     os.mkfifo(tmp_path / "pipe")
     reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    writer = os.open(tmp_path / "pipe", os.O_WRONLY | os.O_NONBLOCK)
+    with contextlib.suppress(BlockingIOError):
+        while True:  # until the pipe is full
+            os.write(writer, bytes(select.PIPE_BUF))
     log = ControlLog(tmp_path / "pipe")
     log.open()
-    for tick in range(2000):  # more than a pipe holds
+    for tick in range(2000):
         log.step(StepRecord(tick, 0.0, 0.0))
     began = time.monotonic()
     end(log)
     assert time.monotonic() - began < 5
     assert log._writer.is_alive()
     os.close(reader)
+    os.close(writer)
     log._writer.join(10)
 
 
