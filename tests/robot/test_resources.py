@@ -111,6 +111,24 @@ def test_pipe_that_nobody_reads_does_not_hold_up_the_end(tmp_path, monkeypatch) 
     log._writer.join(10)
 
 
+def test_log_goes_to_a_pipe_that_is_read(tmp_path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    log = ControlLog(tmp_path / "pipe")
+    log.open()
+    written = b""
+    for first in (0, 10):
+        record_steps(log, first, 10)
+        deadline = time.monotonic() + 20
+        while written.count(b"\n") < first + 10:
+            assert time.monotonic() < deadline
+            with contextlib.suppress(BlockingIOError):
+                written += os.read(reader, 65536)
+            time.sleep(0.001)
+    assert end(log).notes == ()
+    os.close(reader)
+
+
 def test_waking_the_planner_takes_no_memory() -> None:
     """The robot's goal changes at every step, and the planner hangs."""
     timing, clock = Timing(), WallClock()

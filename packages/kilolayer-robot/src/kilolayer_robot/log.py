@@ -149,7 +149,8 @@ class ControlLog:
     def _rotate(self) -> None:
         assert self._file is not None
         assert self._path is not None
-        if self._file.tell() >= self._largest:
+        # A pipe has no position, and nothing to replace.
+        if self._file.seekable() and self._file.tell() >= self._largest:
             self._file.close()
             self._path.replace(self._path.with_name(self._path.name + ".1"))
             self._file = self._path.open("w", encoding="utf-8")
