@@ -47,6 +47,13 @@ def test_readme_results_and_tutorials_are_pages(site) -> None:
         assert site / f"{name}.html" in pages(site)
 
 
+def test_every_page_of_results_is_in_the_navigation() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text()
+    found = {str(page.relative_to(ROOT)) for page in (ROOT / "results").glob("*/README.md")}
+    assert len(found) > 20
+    assert {page for page in found if f": {page}\n" not in navigation} == set()
+
+
 def test_the_api_is_made_of_docstrings(site) -> None:
     text = (site / "docs" / "api" / "index.html").read_text()
     assert "Train an agent and return its run." in text
