@@ -18,17 +18,18 @@ from kilolayer.analysis.claims import assess_claims, inconclusive
 from kilolayer.analysis.differences import mean_difference
 from kilolayer.analysis.study import Study
 from kilolayer.analysis.study_scores import SCORE_NOTE, difference_claim, score_table, scores_by
+from kilolayer.analysis.threshold import trailing_mean
 from kilolayer.studies.grid import Grid
 from kilolayer.studies.question import Question, Setup
 from kilolayer.studies.setups import BODY
 
 DEPTH_RUNS = Path(__file__).with_name("evaluations.jsonl")
 SHALLOW, DEEP = 4, 16
-SCORED = 5  # evaluations at the end of a run whose mean is its score
 NETWORKS = {
     # 1.02 times the parameters of depth 16 and width 128.
     "equal_parameters": {"depth": SHALLOW, "width": 256},
-    # 1.0 times the time of its update on one core, interpolated between widths 288 and 320.
+    # 1.0 times the time of its update on one core, interpolated between widths 288 and 320 of
+    # width_times.py.
     "equal_time": {"depth": SHALLOW, "width": 312},
     "deep_critic": {"depth": SHALLOW, "critic_depth": DEEP},
     "deep_actor": {"depth": SHALLOW, "actor_depth": DEEP},
@@ -64,7 +65,7 @@ def depth_scores(path: Path = DEPTH_RUNS) -> dict[int, np.ndarray]:
     scores = defaultdict(list)
     for run, curve in curves.items():
         depth = int(run.split("-")[0].removeprefix("depth"))
-        scores[depth].append(np.mean(curve[-SCORED:]))
+        scores[depth].append(trailing_mean(np.array(curve))[-1])
     return {depth: np.array(values) for depth, values in scores.items()}
 
 
