@@ -1,7 +1,7 @@
 """One update of actor and critic, in the four ways to take its gradient.
 
 python -m benchmarks.lean [--depths 4 16 64] [--width 256] [--batch-size 512] [--layers 1600]
-    [--repeats 5] [--clock wall] [--losses 200] [--quick]
+    [--scan-unroll 1] [--repeats 5] [--clock wall] [--losses 200] [--quick]
 
 - apart: each loss by itself, gradients by autodiff. What the others are compared with.
 - joint: the losses together, gradients by autodiff.
@@ -69,10 +69,10 @@ def update_apart(agent: CRL, state: CRLState, batch: Batch, key: Array) -> tuple
     return state, {"critic/loss": critic_metrics["loss"], "actor/loss": actor_metrics["loss"]}
 
 
-def update_in(way: str, depth: int, width: int) -> tuple[CRL, Update]:
+def update_in(way: str, depth: int, width: int, scan_unroll: int = 1) -> tuple[CRL, Update]:
     """The agent and its update, in one of the WAYS."""
     agent = make_agent(depth, width)
-    torso = dataclasses.replace(agent.bound.actor_torso, lean=WAYS[way])
+    torso = dataclasses.replace(agent.bound.actor_torso, lean=WAYS[way], scan_unroll=scan_unroll)
     agent = agent.on(dataclasses.replace(agent.bound, actor_torso=torso, critic_torso=torso))
     if way in ("joint", "towers"):
         return agent, agent.update
@@ -93,7 +93,7 @@ def program_of(
     way: str, depth: int, count: int, arguments: argparse.Namespace, fresh: bool = False
 ) -> Program:
     """Updates, one after the other, on one batch or on `fresh` ones; returns their losses."""
-    agent, update = update_in(way, depth, arguments.width)
+    agent, update = update_in(way, depth, arguments.width, arguments.scan_unroll)
     batch = random_batch(arguments.batch_size)
 
     def run(state: Any, keys: Array) -> Any:
@@ -158,6 +158,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--batch-size", type=int, default=512)
     parser.add_argument("--layers", type=int, default=1600, help="that the updates of a call pass")
+    parser.add_argument("--scan-unroll", type=int, default=1, help="blocks per iteration")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--clock", default="wall", choices=CLOCKS)
     parser.add_argument("--losses", type=int, default=0)
