@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Times the update on one GPU for the table of results/gpu. About 6 minutes; never more than 10.
+# Times the update on one GPU for the table of results/gpu. About 8 minutes; never more than 10.
 #
 # bash benchmarks/lean_on_gpu.sh [FOLDER]
 #

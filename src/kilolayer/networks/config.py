@@ -21,7 +21,7 @@ ACTIVATION_BYTES = {"cpu": 2e9, "gpu": 8e9}
 ARRAYS_PER_LAYER = 1.5
 # Lean gradients keep 1.25 per layer, but for twice as many networks at once.
 LEAN_ARRAYS_PER_LAYER = 2.5
-# Platforms where lean gradients are faster; results/gpu/lean.md has the counts and the times.
+# Platforms where lean gradients are faster: results/gpu/lean.md has the times.
 LEAN_PLATFORMS = ("gpu",)
 # Residual blocks per iteration of the scan over depth on a GPU, for gradients by autodiff without
 # rematerialisation: up to 1.5 times as fast there (results/gpu). On a CPU more than 1 hardly pays
