@@ -39,6 +39,24 @@ settings.register_profile("kilolayer", deadline=None, max_examples=25, derandomi
 settings.load_profile("kilolayer")
 
 
+# Files that take half a minute: first, so that no worker is left alone with one at the end.
+LONG = (
+    "faults/test_processes.py",
+    "faults/test_disks.py",
+    "test_notebooks.py",
+    "training/test_resume.py",
+    "test_packages.py",
+    "test_examples.py",
+    "training/test_processes.py",
+    "physics/test_mjx.py",
+    "training/test_divergence.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.relative_to(Path(__file__).parent).as_posix() not in LONG)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Programs compiled once are kept, for the other tests and for the next session."""
     # JAX makes many objects while it traces and keeps most of them: to look for garbage after every

@@ -1,6 +1,5 @@
 """Ctrl-C and SIGTERM: a run ends after its results are saved."""
 
-import _thread
 import signal
 import sys
 import threading
@@ -63,8 +62,10 @@ def _resend_lost_signals() -> Iterator[None]:
             before(lost)
             return
         number = signal.SIGTERM if isinstance(lost.exc_value, Terminated) else signal.SIGINT
-        # An exception raised in this hook would be lost too.
-        again = threading.Timer(RESEND_DELAY, _thread.interrupt_main, [number])
+        # An exception raised in this hook would be lost too. Only a signal sent to the thread
+        # itself ends a wait in a system call.
+        main_thread = threading.main_thread().ident
+        again = threading.Timer(RESEND_DELAY, signal.pthread_kill, [main_thread, number])
         again.daemon = True
         again.start()
 
