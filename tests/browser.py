@@ -90,7 +90,8 @@ class Browser:
             self.call("Input.dispatchKeyEvent", type=kind, key=key)
 
     def screenshot(self, path: Path) -> None:
-        shot = self.call("Page.captureScreenshot", captureBeyondViewport=True)
+        # Beyond the viewport the page would be laid out anew, its canvas perhaps in another size.
+        shot = self.call("Page.captureScreenshot", captureBeyondViewport=False)
         path.write_bytes(base64.b64decode(shot["data"]))
 
 
