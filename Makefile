@@ -1,9 +1,6 @@
 # Two commands for a newcomer: `make demo` and `make test`. Both install what they need.
 PYTHON ?= python3
 BIN := .venv/bin
-# Processes that run tests, of about 4 GB each. One more than two cores have work for: many tests
-# wait for other processes.
-WORKERS ?= 3
 
 .PHONY: demo test lint types unit docs bench faults clean
 
@@ -23,7 +20,7 @@ types: .venv/installed-dev
 	$(BIN)/pyright
 
 unit: .venv/installed-dev
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # The documentation site in site/, with every link checked: open site/index.html.
 docs: .venv/installed-docs

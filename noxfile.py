@@ -12,4 +12,4 @@ nox.options.error_on_missing_interpreters = False
 def tests(session: nox.Session) -> None:
     session.install("--constraint", "constraints.txt", "--editable", ".[dev]")
     session.env["KILOLAYER_EVERY_TASK"] = "1"  # as many as `make test` leaves out for time
-    session.run("python", "-m", "pytest", "-n", "3", "--dist", "loadfile", *session.posargs)
+    session.run("python", "-m", "pytest", "-n", "2", "--dist", "loadfile", *session.posargs)

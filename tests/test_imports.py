@@ -26,6 +26,11 @@ def test_gymnasium_environments_import_no_rendering_or_checkpoints():
     assert not loaded("import kilolayer.gym") & drawing
 
 
+@pytest.mark.parametrize("name", ["train", "evaluate", "runs", "report"])
+def test_a_command_imports_no_statistics_before_it_needs_them(name):
+    assert not loaded(f"from kilolayer.api import {name}") & {"scipy.stats", "matplotlib"}
+
+
 @pytest.mark.parametrize("name", kilolayer.__all__)
 def test_every_public_name_is_found(name):
     assert getattr(kilolayer, name) is not None

@@ -4,8 +4,9 @@ Names are imported when they are first used, so that `kilolayer --help` and `imp
 load no more than they need.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from kilolayer.deferred import deferred
 
 if TYPE_CHECKING:
     from kilolayer.analysis.load import Policy, Run, load
@@ -89,11 +90,4 @@ _HOMES = {
     "types": ("UserError",),
 }  # fmt: skip
 
-
-def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
-        if name in names:
-            value = getattr(importlib.import_module(f"kilolayer.{home}"), name)
-            globals()[name] = value
-            return value
-    raise AttributeError(f"module 'kilolayer' has no attribute {name!r}")
+__getattr__ = deferred(globals(), _HOMES)

@@ -1,30 +1,28 @@
 """The Python API: one typed function per command. The commands only parse and print.
 
-Import `deployment` (control loop, planners, latency) and `sentences` (language) separately, since
-they load more than training needs.
+A name's module is imported when the name is first used, so that a command loads no more than it
+needs. Import `deployment` (control loop, planners, latency) and `sentences` (language) separately.
 """
 
-from kilolayer.api.playing import (
-    DEFAULT_NOISE,
-    EVALUATION_EPISODES,
-    collect,
-    evaluate,
-    inspect,
-    picture,
-    play,
-)
-from kilolayer.api.policies import distil, export, export_robot, prune, push
-from kilolayer.api.runs import (
-    compare,
-    forecast,
-    fresh_directory,
-    report,
-    resume,
-    train,
-    train_seeds,
-)
-from kilolayer.api.showing import gallery, open_report, runs
-from kilolayer.api.tuning import objective
+from typing import TYPE_CHECKING
+
+from kilolayer.deferred import deferred
+
+if TYPE_CHECKING:
+    from kilolayer.api.comparing import compare, forecast
+    from kilolayer.api.playing import (
+        DEFAULT_NOISE,
+        EVALUATION_EPISODES,
+        collect,
+        evaluate,
+        inspect,
+        picture,
+        play,
+    )
+    from kilolayer.api.policies import distil, export, export_robot, prune, push
+    from kilolayer.api.showing import gallery, open_report, runs
+    from kilolayer.api.training import fresh_directory, report, resume, train, train_seeds
+    from kilolayer.api.tuning import objective
 
 __all__ = [
     "DEFAULT_NOISE",
@@ -51,3 +49,16 @@ __all__ = [
     "train",
     "train_seeds",
 ]
+
+_HOMES = {
+    "comparing": ("compare", "forecast"),
+    "playing": (
+        "DEFAULT_NOISE", "EVALUATION_EPISODES", "collect", "evaluate", "inspect", "picture", "play",
+    ),
+    "policies": ("distil", "export", "export_robot", "prune", "push"),
+    "training": ("fresh_directory", "report", "resume", "train", "train_seeds"),
+    "showing": ("gallery", "open_report", "runs"),
+    "tuning": ("objective",),
+}  # fmt: skip
+
+__getattr__ = deferred(globals(), _HOMES)

@@ -13,7 +13,6 @@ from kilolayer.agents.base import ActingAgent
 from kilolayer.analysis.load import Run
 from kilolayer.api.display import make_display
 from kilolayer.config import RunConfig
-from kilolayer.deploy import ogbench
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, is_policy, open_run_or_policy
 from kilolayer.physics.build import build_physics
 from kilolayer.replay.dataset import Dataset, read_dataset, write_dataset
@@ -104,6 +103,9 @@ def _evaluate_in_ogbench(
 ) -> dict[str, dict[str, float]]:
     if goal is not None:
         raise bad_field("goal", goal, "OGBench's tasks have fixed goals, omit it")
+    # Its statistics take longer to import than all that a command without them needs.
+    from kilolayer.deploy import ogbench
+
     episodes = ogbench.EPISODES if episodes is None else episodes
     steps = ogbench.STEPS if steps is None else steps
     display = make_display(progress)

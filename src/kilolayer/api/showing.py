@@ -7,8 +7,7 @@ from pathlib import Path
 from kilolayer.analysis.listing import ListedRun, find_run, list_runs
 from kilolayer.api.display import make_display
 from kilolayer.api.playing import play
-from kilolayer.api.runs import report
-from kilolayer.deploy.zoo_entry import zoo_entries
+from kilolayer.api.training import report
 from kilolayer.runtime.browser import open_page
 from kilolayer.runtime.files import require_file
 from kilolayer.runtime.zoo import PREFIX
@@ -44,6 +43,7 @@ def gallery(out: str | Path = "gallery.html", progress: bool = True) -> Path:
     out: an .html file. progress: show a live display. Raises UserError if there is no zoo, the file
     cannot be written, or nothing can be rendered here.
     """
+    from kilolayer.deploy.zoo_entry import zoo_entries
     from kilolayer.report.gallery import GalleryEntry, write_gallery
 
     out = Path(out)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kilolayer.api.runs import train
+from kilolayer.api.training import train
 from kilolayer.errors import nearest
 from kilolayer.recommendations import recommended
 from kilolayer.types import bad_field

@@ -1,18 +1,11 @@
-"""Train, resume, forecast, compare and report runs."""
+"""Train, resume and report runs."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
-from kilolayer.analysis.answer import Answer
-from kilolayer.analysis.compare import compare_groups, load_groups
 from kilolayer.analysis.load import Run, load
-from kilolayer.analysis.study import load_answer, load_study
 from kilolayer.api.display import make_display
 from kilolayer.config import RunConfig
-from kilolayer.forecasting.forecast import Forecast, forecast_run
 from kilolayer.recommendations import recommended
-from kilolayer.runtime.devices import THIS_MACHINE
-from kilolayer.runtime.files import require_file
 from kilolayer.runtime.processes import ONE_PROCESS, Processes
 from kilolayer.training.loop import resume_run, start_run
 from kilolayer.training.members import OnEvaluation
@@ -84,49 +77,13 @@ def resume(
     return [Run(member) for member in run.members]
 
 
-def forecast(
-    config: RunConfig | None = None,
-    device: str = THIS_MACHINE,
-    devices: int | None = None,
-    calibration: bool = True,
-    progress: bool = True,
-) -> Forecast:
-    """Forecast what training a config will cost and whether it fits, without training.
-
-    config: by default `recommended()`. device: `cpu`, this machine, or an accelerator's name.
-    devices: their number. calibration: time a few updates and steps on this machine, about 20
-    seconds. Raises UserError for a config that cannot be run or a device that is not known.
-    """
-    display = make_display(progress)
-    try:
-        return forecast_run(config or recommended(), device, devices, calibration, display)
-    finally:
-        display.close()
-
-
-def compare(runs: Sequence[str | Path], out: str | Path | None = None) -> Answer:
-    """Compare runs; runs that differ only by their seed form a group.
-
-    out: the .html page to write, if any. Raises UserError for fewer than two runs, a run given
-    twice, a run without an evaluation, and runs of one task with different task settings.
-    """
-    if out is not None:
-        require_file(Path(out), ".html")
-    groups = load_groups(runs)
-    answer = compare_groups(groups)
-    if out is not None:
-        from kilolayer.report.compare_report import write_comparison
-
-        write_comparison(groups, answer, Path(out))
-    return answer
-
-
 def report(directory: str | Path, published: str | Path | None = None) -> Path:
     """Write the report of a run, of a study from its answer.json, or of a grounding or an action
     module, and return its path.
 
     published: for a study, a file of published curves; the page draws the study's curves over them.
     """
+    from kilolayer.analysis.study import load_answer, load_study
     from kilolayer.report.language_report import is_language_directory, write_language_report
     from kilolayer.report.run_report import write_report
     from kilolayer.report.study_report import write_study_report
