@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Depth on real bodies, on one GPU, physics on the processor's cores: the arm of results/depth_body
 # at depth 64, five seeds as one program, and an ant maze at depths 64 and 4, two seeds each. The
-# three train at once: while one steps its bodies, another one has the GPU. About 20 minutes with
-# 16 cores: after 6 they had made 24 to 48 % of their steps.
+# three train at once: while one steps its bodies, another one has the GPU. Then the other depths of
+# these tasks, and the ant on open ground. With 16 cores the first three had made 24 to 48 % of
+# their steps after 6 minutes; the others were not run on a GPU.
 #
 # bash benchmarks/depth_on_gpu.sh [FOLDER [SECONDS [OPTION...]]]
 #
@@ -32,5 +33,11 @@ maze=(--task ant_big_maze --total-steps 2000000 --num-evaluations 4 --seed 0 --s
 train arm_push_easy-depth64 --task arm_push_easy --depth 64 --seed 10 --seeds 5 &
 train ant_big_maze-depth64 "${maze[@]}" --depth 64 &
 train ant_big_maze-depth4 "${maze[@]}" --depth 4 &
+wait
+train arm_push_easy-depth16 --task arm_push_easy --depth 16 --seed 10 --seeds 5 &
+train arm_push_easy-depth4 --task arm_push_easy --depth 4 --seed 10 --seeds 5 &
+train ant_big_maze-depth16 "${maze[@]}" --depth 16 &
+wait
+for depth in 4 16 64; do train "ant-depth$depth" --task ant --depth $depth --seeds 3 & done
 wait
 tail -n 3 "$folder"/*.txt

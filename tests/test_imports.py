@@ -6,6 +6,7 @@ import sys
 import pytest
 
 import kilolayer
+from kilolayer import api
 
 HEAVY = ("jax", "matplotlib", "orbax", "imageio", "scipy.stats", "tensorboardX", "mujoco", "optax")
 
@@ -34,6 +35,11 @@ def test_a_command_imports_no_statistics_before_it_needs_them(name):
 @pytest.mark.parametrize("name", kilolayer.__all__)
 def test_every_public_name_is_found(name):
     assert getattr(kilolayer, name) is not None
+
+
+@pytest.mark.parametrize("name", api.__all__)
+def test_every_name_of_the_commands_is_found(name):
+    assert getattr(api, name) is not None
 
 
 def test_unknown_public_name_is_refused():
