@@ -8,10 +8,10 @@ from kilolayer.analysis.value_map import (
     ValueMap,
     in_walls,
     map_axes,
+    maps_of_goals,
     representative_goals,
     spearman,
     value_correlation,
-    value_map,
 )
 from kilolayer.tasks.base import goals_are_positions
 from kilolayer.tasks.mazes import Maze
@@ -88,7 +88,7 @@ def test_spearman_matches_hand_computation():
 
 
 def test_value_map_has_maze_shape_and_wall_mask(tiny_run):
-    values = value_map(tiny_run, [3.0, 1.0], resolution=12)
+    values = maps_of_goals(tiny_run, [[3.0, 1.0]], resolution=12)[0]
     # Five cells per side: three points per cell are the smallest number with twelve points.
     assert values.value.shape == (15, 15)
     assert values.x[0] == pytest.approx(-1 / 3)
@@ -99,7 +99,7 @@ def test_value_map_has_maze_shape_and_wall_mask(tiny_run):
 
 def test_value_map_evaluates_the_policy_action(tiny_run):
     goal = np.array([3.0, 1.0], np.float32)
-    values = value_map(tiny_run, goal, resolution=5)
+    values = maps_of_goals(tiny_run, [goal], resolution=5)[0]
     observation = np.array([[1.0, 2.0, 0.0, 0.0]], np.float32)
     action = tiny_run.policy(observation, goal[None])
     energy = tiny_run.agent.rate(tiny_run.agent_state, observation, action, goal[None])
@@ -109,7 +109,7 @@ def test_value_map_evaluates_the_policy_action(tiny_run):
 @pytest.mark.parametrize(("goal", "resolution"), [([1.0], 8), ([1.0, 2.0], 1)])
 def test_value_map_refuses_invalid_input(tiny_run, goal, resolution):
     with pytest.raises(UserError, match="value map"):
-        value_map(tiny_run, goal, resolution)
+        maps_of_goals(tiny_run, [goal], resolution)
 
 
 @pytest.mark.parametrize("name", PLACES)

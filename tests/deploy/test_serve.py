@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from kilolayer.agents.base import TaskSpec
-from kilolayer.analysis.value_map import value_map
+from kilolayer.analysis.value_map import maps_of_goals
 from kilolayer.cli import main
 from kilolayer.config import run_config
 from kilolayer.deploy.page import session as session_module
@@ -231,7 +231,7 @@ def test_new_goal_is_an_evaluation_goal(session):
 def test_map_shows_the_critics_values(tiny_run):
     session = open_session(tiny_run.path)
     found = session.value_map(np.array([3.0, 1.0]))
-    expected = value_map(tiny_run, [3.0, 1.0], MAP_RESOLUTION)
+    expected = maps_of_goals(tiny_run, [[3.0, 1.0]], MAP_RESOLUTION)[0]
     np.testing.assert_allclose(found.x, expected.x)
     np.testing.assert_allclose(found.value, expected.value)
 

@@ -101,21 +101,22 @@ class ValueMapper:
         return ValueMap(goal, x, y, grid)
 
 
-def value_map(run: Run, goal: Any, resolution: int) -> ValueMap:
-    """The map of one goal, `[goal]` in the goal's unit; see `ValueMapper`.
+def maps_of_goals(run: Run, goals: Any, resolution: int) -> list[ValueMap]:
+    """One map for each of the goals `[goals, goal]`, in the goal's unit; see `ValueMapper`.
 
     resolution: points along the longer side, rounded up to a whole number per cell of a maze.
     Raises UserError if the task's goals are not positions or the run has no checkpoint.
     """
     task = run.task
     require_position_goals(task)
-    goal = np.asarray(goal, np.float32)
-    if goal.shape != (task.goal.dim,) or resolution < 2:
+    goals = np.asarray(goals, np.float32)
+    if goals.ndim != 2 or goals.shape[1] != task.goal.dim or resolution < 2:
         raise UserError(
-            f"a value map takes a goal of {task.goal.dim} numbers and a resolution of at least 2, "
-            f"not {goal.tolist()} and {resolution}."
+            f"value maps take goals [goals, {task.goal.dim}] and a resolution of at least 2, "
+            f"not {list(goals.shape)} and {resolution}."
         )
-    return ValueMapper(run)(goal, *map_axes(task.maze, goal[:2], resolution))
+    mapper = ValueMapper(run)
+    return [mapper(goal, *map_axes(task.maze, goal[:2], resolution)) for goal in goals]
 
 
 def _policy_value(agent: ActingAgent, state: Any, observation: Array, goal: Array) -> Array:

@@ -8,9 +8,9 @@ from kilolayer.analysis.load import Run
 from kilolayer.analysis.value_map import (
     ValueCorrelation,
     ValueMap,
+    maps_of_goals,
     representative_goals,
     value_correlation,
-    value_map,
 )
 from kilolayer.report.film import GOAL_LEGEND, embed_film, read_episodes, write_film
 from kilolayer.report.maps import MAX_TRAJECTORIES, trajectory_map, value_maps
@@ -68,7 +68,7 @@ def behaviour_section(run: Run) -> str:
 
 
 def values_section(run: Run) -> str:
-    maps = [value_map(run, goal, VALUE_RESOLUTION) for goal in representative_goals(run.task)]
+    maps = maps_of_goals(run, representative_goals(run.task), VALUE_RESOLUTION)
     titles = [f"goal {goal_text(run.task, values)}" for values in maps]
     sentences = [
         paragraph(_correlation_sentence(run.task, values, value_correlation(values, run.task.maze)))

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from kilolayer.analysis.groups import Group, mean_text, score_bounds
 from kilolayer.analysis.value_map import (
     ValueMap,
+    maps_of_goals,
     representative_goals,
     value_correlation,
-    value_map,
 )
 from kilolayer.report.film import GOAL_LEGEND, embed_film, write_film
 from kilolayer.report.group_curves import group_curves
@@ -93,7 +93,7 @@ def maps_section(layout: Layout) -> str:
         for group in evenly_spaced(groups, MAX_COLUMNS):
             name, run = layout.column(group), first_seed(group)
             try:
-                columns[name] = [value_map(run, goal, MAP_RESOLUTION) for goal in goals]
+                columns[name] = maps_of_goals(run, goals, MAP_RESOLUTION)
             except UserError as error:
                 notes.append(paragraph(f"No map for {name}: {error}", "notice"))
         if not columns:
