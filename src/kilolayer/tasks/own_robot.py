@@ -115,9 +115,7 @@ def make_own_robot(config: TaskChoice) -> OwnRobot:
     be used.
     """
     assert config.mjcf is not None
-    box, radius = _goal_box(config.goal_box), config.goal_radius
-    if radius is not None and not 0 < radius < math.inf:
-        raise bad_field("goal_radius", radius, "it must be greater than 0", MIN_RADIUS)
+    box = _goal_box(config.goal_box)
     world = read_world(config.mjcf, config.control_step)
     part = find_part(world.model, config.goal_site, config.goal_body)
     world = dataclasses.replace(world, fields=(part.field, *world.fields))
@@ -132,7 +130,7 @@ def make_own_robot(config: TaskChoice) -> OwnRobot:
     task = OwnRobot(name, world, part, goal, pose, box, positions=np.zeros((1, 3)))
     positions = _visited_positions(task)
     diameter = float(np.linalg.norm(np.ptp(positions, axis=0)))
-    radius = radius or max(MIN_RADIUS, RADIUS_SHARE * diameter)
+    radius = config.goal_radius or max(MIN_RADIUS, RADIUS_SHARE * diameter)
     goal = GoalSpec(coordinates, radius, easy_radius=2 * radius)
     return dataclasses.replace(task, goal=goal, positions=positions)
 
