@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
@@ -131,6 +132,12 @@ class Task(ABC):
 def goals_are_positions(task: Task) -> bool:
     """Whether goals are positions x, y (and perhaps z) of the body that the agent moves."""
     return [coordinate.name for coordinate in task.goal.coordinates[:2]] == ["x", "y"]
+
+
+def sample_box(key: Array, shape: tuple[int, ...], corners: ArrayLike) -> Array:
+    """Positions drawn uniformly between two `corners [2, axes]`, `[*shape, axes]`."""
+    low, high = jnp.array(corners)
+    return jax.random.uniform(key, (*shape, len(low)), minval=low, maxval=high)
 
 
 def has_ended(task: Task, state: PhysicsState) -> Array:

@@ -18,7 +18,7 @@ import numpy as np
 
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.native import MujocoWorld, NativePhysics
-from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task
+from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task, sample_box
 from kilolayer.tasks.choice import TaskChoice
 from kilolayer.tasks.coordinates import position_names, sensor_names, velocity_names
 from kilolayer.tasks.mjcf import Part, check_reach, find_part, reachable_positions, read_world
@@ -81,8 +81,7 @@ class OwnRobot(Task):
 
     def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
         if self.box is not None:
-            low, high = jnp.asarray(self.box, jnp.float32)
-            return jax.random.uniform(key, (num_envs, 3), minval=low, maxval=high)
+            return sample_box(key, (num_envs,), self.box)
         chosen = jax.random.randint(key, (num_envs,), 0, len(self.positions))
         return jnp.asarray(self.positions, jnp.float32)[chosen]
 
