@@ -150,13 +150,7 @@ def _compile_push() -> MujocoWorld:
     spec = build_scene(Maze("push", MAZE_CELL_SIZE))
     # The block is slightly above the floor and does not touch it: its joints carry it.
     block = spec.worldbody.add_body(name="block", pos=[*block_home(), BLOCK_HALF_SIZE[2] + 0.05])
-    for axis, direction in (("x", (1, 0, 0)), ("y", (0, 1, 0))):
-        block.add_joint(
-            name=f"block_{axis}",
-            type=mujoco.mjtJoint.mjJNT_SLIDE,
-            axis=list(direction),
-            damping=[BLOCK_DAMPING, 0, 0],
-        )
+    scene.add_slides(block, "block", damping=[BLOCK_DAMPING, 0, 0])
     block.add_geom(
         type=mujoco.mjtGeom.mjGEOM_BOX,
         size=list(BLOCK_HALF_SIZE),

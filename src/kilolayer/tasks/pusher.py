@@ -172,16 +172,8 @@ def build_scene() -> mujoco.MjSpec:
         scene.add_sphere(fork, (0.1, 0.1 * side, 0), 0.01, **GHOST)
         scene.add_capsule(fork, (0, 0.1 * side, 0), (0.1, 0.1 * side, 0), 0.02, **SOLID)
     puck = spec.worldbody.add_body(name="puck", pos=PUCK_HOME)
-    for axis, direction in (("x", (1, 0, 0)), ("y", (0, 1, 0))):
-        puck.add_joint(
-            name=f"puck_{axis}",
-            type=scene.JOINT.mjJNT_SLIDE,
-            axis=list(direction),
-            range=[-10.3213, 10.3],
-            limited=True,
-            armature=0.04,
-            damping=[0.5, 0, 0],
-        )
+    slide = {"range": [-10.3213, 10.3], "limited": True, "armature": 0.04, "damping": [0.5, 0, 0]}
+    scene.add_slides(puck, "puck", **slide)
     puck.add_geom(
         type=scene.GEOM.mjGEOM_CYLINDER,
         size=[0.05, 0.05, 0],
