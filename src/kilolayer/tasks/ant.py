@@ -93,6 +93,8 @@ class Ant(Legged):
     body = "ant"
     cell_size = MAZE_CELL_SIZE
     drive: ClassVar[Drive] = BENCHMARK_DRIVE
+    goal_distance: ClassVar[float] = OPEN_GOAL_DISTANCE
+    """Distance of the goals on open ground, m."""
 
     @property
     def name(self) -> str:
@@ -150,7 +152,7 @@ class Ant(Legged):
             noise = TASK_NOISE if self._has_tasks else 0.0
             return self.maze.sample_goal(key, num_envs, split, noise)
         angle = jax.random.uniform(key, (num_envs,), maxval=2 * jnp.pi)
-        return OPEN_GOAL_DISTANCE * jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)
+        return self.goal_distance * jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)
 
     def observe(self, state: PhysicsState) -> Array:
         qpos, qvel = state.qpos[:, :NUM_POSITIONS], state.qvel[:, :NUM_VELOCITIES]
