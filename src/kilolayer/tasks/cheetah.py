@@ -17,6 +17,7 @@ from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.tasks import behaviour, scene
 from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task
+from kilolayer.tasks.coordinates import position_names, velocity_names
 from kilolayer.types import Array
 
 CONTROL_STEP = 0.05
@@ -76,10 +77,8 @@ class HalfCheetah(Task):
 
     @property
     def observation(self) -> tuple[Coordinate, ...]:
-        root = (("x", "m"), ("z", "m"), ("pitch", "rad"))
-        pairs = (*root, *((limb.name, "rad") for limb in LIMBS))
-        velocities = ((f"{name} velocity", f"{unit}/s") for name, unit in pairs)
-        return tuple(Coordinate(*pair) for pair in (*pairs, *velocities))
+        model = self.world.model
+        return position_names(model) + velocity_names(model)
 
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
         """Level pose plus uniform noise on positions and normal noise on velocities."""
