@@ -102,13 +102,9 @@ def apply_starting_point(
     start: StartingPoint, state: TrainState, trainer: Trainer, seeds: Seeds
 ) -> TrainState:
     """The initial state with the agent of a starting point, the same for all seeds."""
-    agent, average = (
-        put_on_devices(seeds.stack([tree] * len(seeds.values)), shardings)
-        for tree, shardings in (
-            (start.agent.agent, trainer.shardings.agent),
-            (start.agent.average, trainer.shardings.average),
-        )
-    )
+    shardings = trainer.shardings
+    started = seeds.stack([(start.agent.agent, start.agent.average)] * len(seeds.values))
+    agent, average = put_on_devices(started, (shardings.agent, shardings.average))
     return dataclasses.replace(state, agent=agent, average=average)
 
 
