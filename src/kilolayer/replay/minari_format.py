@@ -138,7 +138,6 @@ def _require_same_spaces(
     name: str, found: Any, observations: Any, actions: Any, task: Task
 ) -> None:
     stored = getattr(found.observation_space, "spaces", {})
-    stored = stored if isinstance(stored, dict) else {}
     missing = [key for key in OBSERVED if key not in stored]
     if missing:
         allowed = f"its observations lack {', '.join(missing)}, which environments with goals have"

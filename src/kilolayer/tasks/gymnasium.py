@@ -103,7 +103,6 @@ def check_spaces(environment: str, sample: Any) -> None:
     with environment_errors(environment, "observation_space or action_space"):
         space, actions = sample.observation_space, sample.action_space
     keys = getattr(space, "spaces", {})
-    keys = keys if isinstance(keys, dict) else {}
     missing = [key for key in OBSERVED if key not in keys]
     if missing:
         raise _unsupported(
