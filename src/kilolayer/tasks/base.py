@@ -21,6 +21,7 @@ from kilolayer.types import Array, UserError
 # without separate evaluation goals uses one distribution for both.
 GoalSplit = Literal["training", "evaluation"]
 MAX_GOAL = 1e10  # MuJoCo's limit of a state
+RESET_NOISE = 0.1
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,16 @@ def sample_box(key: Array, shape: tuple[int, ...], corners: ArrayLike) -> Array:
     """Positions drawn uniformly between two `corners [2, axes]`, `[*shape, axes]`."""
     low, high = jnp.array(corners)
     return jax.random.uniform(key, (*shape, len(low)), minval=low, maxval=high)
+
+
+def reset_noise(
+    position_key: Array, velocity_key: Array, num_envs: int, nq: int, nv: int
+) -> tuple[Array, Array]:
+    """Gym's noise at a reset: uniform on positions `[envs, nq]`, normal on velocities
+    `[envs, nv]`."""
+    shape = (num_envs, nq)
+    noise = jax.random.uniform(position_key, shape, minval=-RESET_NOISE, maxval=RESET_NOISE)
+    return noise, RESET_NOISE * jax.random.normal(velocity_key, (num_envs, nv))
 
 
 def has_ended(task: Task, state: PhysicsState) -> Array:
