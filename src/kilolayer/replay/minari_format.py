@@ -41,8 +41,7 @@ def read_minari(name: str, task: Task) -> Dataset:
     for key, array in arrays.items():
         if not np.isfinite(array).all():
             raise bad_field("dataset", PREFIX + name, f"its {key} are not finite everywhere")
-    largest = float(np.abs(arrays["actions"]).max())
-    if largest > 1 + ACTION_ROUNDING:
+    if np.abs(arrays["actions"]).max() > 1 + ACTION_ROUNDING:
         raise bad_field("dataset", PREFIX + name, "its actions leave their own bounds")
     empty = np.zeros((len(arrays["terminals"]), 0), np.float32)
     return Dataset(qpos=empty, qvel=empty, fingerprint=_fingerprint(name, arrays), **arrays)

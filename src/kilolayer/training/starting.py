@@ -86,9 +86,8 @@ def reload_starting_point(run: RunDirectory, trainer: Trainer) -> StartingPoint 
     if source is None:
         return None
     start = load_starting_point(Path(source), trainer)
-    recorded = json.loads((run.path / "manifest.json").read_text(encoding="utf-8")).get(
-        MANIFEST_KEY
-    )
+    manifest = json.loads((run.path / "manifest.json").read_text(encoding="utf-8"))
+    recorded = manifest.get(MANIFEST_KEY)
     if recorded is not None and start.origin["sha256"] != recorded["sha256"]:
         raise UserError(
             f"the run in {run.path} began with round {recorded['round']} of {source}, whose "
