@@ -119,10 +119,9 @@ class Ant(Legged):
 
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
         """Standing pose plus uniform noise on positions and normal noise on velocities."""
-        position_key, velocity_key, start_key = jax.random.split(key, 3)
+        *noise_keys, start_key = jax.random.split(key, 3)
         pose = jnp.array([0, 0, STANDING_HEIGHT, 1, 0, 0, 0, *STANDING_JOINTS], jnp.float32)
-        sizes = goal.shape[0], NUM_POSITIONS, NUM_VELOCITIES
-        noise, qvel = reset_noise(position_key, velocity_key, *sizes)
+        noise, qvel = reset_noise(noise_keys, goal.shape[0], NUM_POSITIONS, NUM_VELOCITIES)
         if self._has_tasks:
             noise = noise.at[:, :2].set(0.0)  # these starts have their own noise
         qpos = (pose + noise).at[:, :2].add(self._start(start_key, goal, split))

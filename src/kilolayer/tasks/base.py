@@ -4,6 +4,7 @@ Everything is batched over environments and written once in jax.numpy, for every
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -135,17 +136,16 @@ def goals_are_positions(task: Task) -> bool:
     return [coordinate.name for coordinate in task.goal.coordinates[:2]] == ["x", "y"]
 
 
-def sample_box(key: Array, shape: tuple[int, ...], corners: ArrayLike) -> Array:
+def sample_box(key: Array, shape: tuple[int, ...], corners: tuple | np.ndarray) -> Array:
     """Positions drawn uniformly between two `corners [2, axes]`, `[*shape, axes]`."""
     low, high = jnp.array(corners)
     return jax.random.uniform(key, (*shape, len(low)), minval=low, maxval=high)
 
 
-def reset_noise(
-    position_key: Array, velocity_key: Array, num_envs: int, nq: int, nv: int
-) -> tuple[Array, Array]:
+def reset_noise(keys: Iterable[Array], num_envs: int, nq: int, nv: int) -> tuple[Array, Array]:
     """Gym's noise at a reset: uniform on positions `[envs, nq]`, normal on velocities
-    `[envs, nv]`."""
+    `[envs, nv]`. keys: of each."""
+    position_key, velocity_key = keys
     shape = (num_envs, nq)
     noise = jax.random.uniform(position_key, shape, minval=-RESET_NOISE, maxval=RESET_NOISE)
     return noise, RESET_NOISE * jax.random.normal(velocity_key, (num_envs, nv))

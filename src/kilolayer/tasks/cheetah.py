@@ -81,7 +81,7 @@ class HalfCheetah(Task):
 
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
         """Level pose plus uniform noise on positions and normal noise on velocities."""
-        return reset_noise(*jax.random.split(key), goal.shape[0], 9, 9)
+        return reset_noise(jax.random.split(key), goal.shape[0], 9, 9)
 
     def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
         return jnp.full((num_envs, 1), GOAL_X)

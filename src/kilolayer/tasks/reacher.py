@@ -52,7 +52,7 @@ class Reacher(Task):
 
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
         """Stretched along x plus uniform noise on positions and normal noise on velocities."""
-        return reset_noise(*jax.random.split(key), goal.shape[0], 2, 2)
+        return reset_noise(jax.random.split(key), goal.shape[0], 2, 2)
 
     def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
         radius_key, angle_key = jax.random.split(key)
