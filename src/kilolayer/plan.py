@@ -166,9 +166,12 @@ def _round_up(steps: int, unit: int) -> int:
 
 
 def _check_device_split(config: RunConfig, devices: int) -> None:
-    settings = config.flat()
-    for field in ("num_envs", "eval_envs", "batch_size"):
-        count = settings[field]
+    counts = {
+        "num_envs": config.collection.num_envs,
+        "eval_envs": config.evaluation.eval_envs,
+        "batch_size": config.agent.batch_size,
+    }
+    for field, count in counts.items():
         if count % devices:
             below = count // devices * devices
             nearest = " or ".join(str(n) for n in (below, below + devices) if n > 0)

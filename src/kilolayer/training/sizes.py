@@ -5,12 +5,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from kilolayer.agents.base import OnPolicyAgent
 from kilolayer.config import RunConfig
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.runtime.devices import gibibytes, host_memory
+from kilolayer.settings import values_of
 from kilolayer.tasks.base import Task
 from kilolayer.types import bad_field
 
@@ -80,7 +80,9 @@ def require_run_fits(config: RunConfig, task: Task, memory: int, seeds: int = 1)
     raise bad_field(field, settings[field], allowed, nearest)
 
 
-def minimum_bytes(at: Mapping[str, Any], entry: EntryBytes, episode_length: int) -> dict[str, int]:
+def minimum_bytes(
+    at: Mapping[str, float], entry: EntryBytes, episode_length: int
+) -> dict[str, int]:
     """A lower bound of the bytes of each part. at: the settings by name."""
     width, envs, batch = at["width"], at["num_envs"], at["batch_size"]
     steps = max(at["replay_steps_per_env"], at["unroll_length"])
@@ -99,22 +101,29 @@ def minimum_bytes(at: Mapping[str, Any], entry: EntryBytes, episode_length: int)
     return {name: int(size) for name, size in parts.items()}
 
 
-def _settings(config: RunConfig) -> dict[str, Any]:
-    """All settings by name, as they count: `depth` is that of the deepest network, and a part that
-    the run does not have takes nothing."""
-    own, network = config.flat(), config.network
+def _settings(config: RunConfig) -> dict[str, float]:
+    """The settings that sizes depend on."""
+    own = values_of(config.agent)
+    network = config.network
     online = config.collection.dataset is None
     keeps = online and not isinstance(config.agent, OnPolicyAgent)
-    return own | {
+    return {
+        "num_envs": config.collection.num_envs,
+        "unroll_length": config.collection.unroll_length,
+        "update_to_data": config.collection.update_to_data,
         "replay_steps_per_env": config.replay.replay_steps_per_env if keeps else 0,
+        "width": network.width,
         "depth": max(network.depth_of_actor, network.depth_of_critic),
         "expansion": network.expansion if network.layers_per_block > 1 else 1,
+        "batch_size": config.agent.batch_size,
         "representation_dim": own.get("representation_dim", 0),
         "pairs": "contrastive_loss" in own,
+        "eval_envs": config.evaluation.eval_envs,
+        "samples": config.evaluation.samples,
     }
 
 
-def _most_oversized(settings: Mapping[str, Any], fields: tuple[str, ...]) -> str:
+def _most_oversized(settings: Mapping[str, float], fields: tuple[str, ...]) -> str:
     """The field with the largest ratio of its value to its default."""
     defaults = _settings(RunConfig())
     return max(fields, key=lambda name: settings[name] / max(defaults[name], 1e-9))

@@ -16,7 +16,7 @@ from kilolayer.plan import TrainPlan
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.mesh import put_on_devices
-from kilolayer.settings import settings_of
+from kilolayer.settings import values_of
 from kilolayer.training.seeds import Seeds
 from kilolayer.training.step import Trainer, TrainState
 from kilolayer.types import UserError, bad_field
@@ -112,12 +112,15 @@ def _require_same_networks(path: Path, theirs: RunConfig, trainer: Trainer) -> N
     ours = trainer.config
     which = next(name for name in ("mjcf", "gym", "task") if getattr(ours.task, name) is not None)
     _require_same(path, which, ours.task.name, theirs.task.name)
-    own, other = ours.flat(), theirs.flat()
-    for field in ("goal_site", "goal_body", "agent", *AGENT_FIELDS):
+    for field in ("goal_site", "goal_body"):
+        _require_same(path, field, getattr(ours.task, field), getattr(theirs.task, field))
+    _require_same(path, "agent", ours.agent_name, theirs.agent_name)
+    own, other = values_of(ours.agent), values_of(theirs.agent)
+    for field in AGENT_FIELDS:
         _require_same(path, field, own.get(field), other.get(field))
-    for field in settings_of(ours.network):
+    for field, value in values_of(ours.network).items():
         if field not in (*COMPUTATION_FIELDS, *DEPTH_FIELDS):
-            _require_same(path, field, own[field], other[field])
+            _require_same(path, field, value, getattr(theirs.network, field))
     # The length of an episode changes no network.
     plan, before = trainer.plan, TrainPlan.derive(theirs, task_episode_length=2)
     for part in ("actor", "critic"):
