@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 from annotated_types import Interval
 
@@ -224,15 +224,9 @@ class RunConfig(Settings):
 
 
 GROUPS: dict[str, type[Settings]] = {
-    "task": TaskChoice,
-    "agent": Agent,
-    "network": NetworkConfig,
-    "collection": CollectionConfig,
-    "physics": PhysicsConfig,
-    "replay": ReplayConfig,
-    "evaluation": EvaluationConfig,
-    "checkpoints": CheckpointConfig,
-    "tracking": TrackingConfig,
+    name: kind
+    for name, kind in get_type_hints(RunConfig).items()
+    if name not in settings_of(RunConfig)
 }
 
 

@@ -181,18 +181,16 @@ def _check_device_split(config: RunConfig, devices: int) -> None:
 
 def _check_unroll(config: RunConfig) -> None:
     """Raises UserError if an unroll, the only data of an update, has fewer steps than a batch."""
-    steps = (config.collection.unroll_length - 1) * config.collection.num_envs
+    collection = config.collection
+    steps = (collection.unroll_length - 1) * collection.num_envs
     if config.agent.batch_size > steps:
         allowed = (
             f"an unroll has {steps} steps with a successor, and {config.agent_name} samples each "
             "batch from one unroll"
         )
         if steps < 2:
-            allowed, unroll = (
-                f"{allowed}: a batch needs 2",
-                1 + _round_up(2, config.collection.num_envs),
-            )
-            raise bad_field("unroll_length", config.collection.unroll_length, allowed, unroll)
+            allowed, unroll = f"{allowed}: a batch needs 2", 1 + _round_up(2, collection.num_envs)
+            raise bad_field("unroll_length", collection.unroll_length, allowed, unroll)
         raise bad_field("batch_size", config.agent.batch_size, allowed, steps)
 
 

@@ -3,6 +3,8 @@
 from typing import Any, Protocol
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 
 from kilolayer.types import Array
 
@@ -19,6 +21,15 @@ class PhysicsState(eqx.Module):
     qvel: Array
     fields: dict[str, Array]
     engine: Any
+
+
+def select(mask: Array, chosen: PhysicsState, other: PhysicsState) -> PhysicsState:
+    """The state `chosen` in the environments of `mask [envs]`, the state `other` elsewhere."""
+
+    def choose(a: Array, b: Array) -> Array:
+        return jnp.where(mask.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(choose, chosen, other)
 
 
 class Physics(Protocol):

@@ -91,10 +91,9 @@ class GymnasiumPhysics:
         seeds = seeds[:, 0]
         self._episode[mask] = np.stack([seeds, np.zeros_like(seeds)], -1)[mask]
         self._commanded_goals[mask], self._desynchronised[mask] = goals[mask], False
-        self._advance(
+        return self._advance(
             restart=mask, advance=np.zeros_like(mask), seed=seeds, control=self._no_control
         )
-        return self._read()
 
     def _host_step(self, engine, control) -> PhysicsState:
         unit = np.clip(np.asarray(control), -1.0, 1.0)
@@ -103,16 +102,16 @@ class GymnasiumPhysics:
         # An environment whose episode has ended does not move until it is reset.
         running = ~(self._fields["terminated"] | self._fields["truncated"] | self._desynchronised)
         self._episode[running, 1] += 1
-        self._advance(
+        return self._advance(
             restart=np.zeros_like(running),
             advance=running,
             seed=self._episode[:, 0],
             control=actions,
         )
-        return self._read()
 
-    def _advance(self, **action: np.ndarray) -> None:
+    def _advance(self, **action: np.ndarray) -> PhysicsState:
         self._store(self._group.step(action)[0])
+        return self._read()
 
     def _store(self, found: Mapping[str, np.ndarray]) -> None:
         own = found["desired_goal"]

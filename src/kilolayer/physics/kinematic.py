@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 
-from kilolayer.physics.base import PhysicsState
+from kilolayer.physics.base import PhysicsState, select
 from kilolayer.types import Array
 
 
@@ -46,13 +46,7 @@ class KinematicPhysics:
         return PhysicsState(position, velocity, {}, state.engine)
 
     def reset(self, state: PhysicsState, mask: Array, qpos: Array, qvel: Array) -> PhysicsState:
-        chosen = mask[:, None]
-        return PhysicsState(
-            jnp.where(chosen, qpos, state.qpos),
-            jnp.where(chosen, qvel, state.qvel),
-            {},
-            state.engine,
-        )
+        return select(mask, self.init(qpos, qvel), state)
 
     def _stop_at_walls(self, before: Array, after: Array, axis: int) -> tuple[Array, Array]:
         """Clamp the move along one axis to the face of the wall that its leading edge enters."""

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import mujoco
 
-from kilolayer.physics.base import PhysicsState
+from kilolayer.physics.base import PhysicsState, select
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.types import Array, UserError
 
@@ -70,10 +70,7 @@ class MjxPhysics:
         return self._advance(state, self.world.controls(control))
 
     def reset(self, state: PhysicsState, mask: Array, qpos: Array, qvel: Array) -> PhysicsState:
-        def choose(fresh: Array, old: Array) -> Array:
-            return jnp.where(mask.reshape(-1, *(1,) * (old.ndim - 1)), fresh, old)
-
-        return jax.tree.map(choose, self.init(qpos, qvel), state)
+        return select(mask, self.init(qpos, qvel), state)
 
     def _start_one(self, qpos: Array, qvel: Array) -> PhysicsState:
         """The state of one environment at its start."""

@@ -11,7 +11,6 @@ import os
 import zipfile
 import zlib
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from kilolayer.runtime.files import cannot_write, replace_atomically
+from kilolayer.runtime.files import replacing
 from kilolayer.types import UserError, bad_field
 
 KEYS = ("observations", "actions", "terminals", "qpos", "qvel")
@@ -123,14 +122,8 @@ def _file_kind(path: Path) -> str:
 
 def write_dataset(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write a file, complete or not at all; raises UserError if it cannot be written."""
-    writing = path.with_name(f".{path.name}.writing.npz")
-    try:
+    with replacing(path, f".{path.name}.writing.npz") as writing:
         np.savez_compressed(writing, allow_pickle=False, **{name: arrays[name] for name in KEYS})
-        replace_atomically(writing, path)
-    except OSError as error:
-        with suppress(OSError):
-            writing.unlink(missing_ok=True)
-        raise cannot_write(f"cannot write {path}", path, error) from error
 
 
 def _read_arrays(file: Any) -> dict[str, np.ndarray]:

@@ -41,8 +41,7 @@ def read_minari(name: str, task: Task) -> Dataset:
     for key, array in arrays.items():
         if not np.isfinite(array).all():
             raise bad_field("dataset", PREFIX + name, f"its {key} are not finite everywhere")
-    largest = float(np.abs(arrays["actions"]).max())
-    if largest > 1 + ACTION_ROUNDING:
+    if np.abs(arrays["actions"]).max() > 1 + ACTION_ROUNDING:
         raise bad_field("dataset", PREFIX + name, "its actions leave their own bounds")
     empty = np.zeros((len(arrays["terminals"]), 0), np.float32)
     return Dataset(qpos=empty, qvel=empty, fingerprint=_fingerprint(name, arrays), **arrays)
@@ -138,7 +137,6 @@ def _require_same_spaces(
     name: str, found: Any, observations: Any, actions: Any, task: Task
 ) -> None:
     stored = getattr(found.observation_space, "spaces", {})
-    stored = stored if isinstance(stored, dict) else {}
     missing = [key for key in OBSERVED if key not in stored]
     if missing:
         allowed = f"its observations lack {', '.join(missing)}, which environments with goals have"

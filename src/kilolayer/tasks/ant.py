@@ -19,7 +19,7 @@ import numpy as np
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.tasks import scene
-from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit
+from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, reset_noise
 from kilolayer.tasks.legged import Legged
 from kilolayer.tasks.mazes import TASK_NOISE, Maze
 from kilolayer.types import Array
@@ -29,7 +29,6 @@ STANDING_HEIGHT = 0.75
 OPEN_GOAL_DISTANCE = 10.0
 MAX_TRAINING_PATH = 3  # cells, in the stitching variants
 MAZE_CELL_SIZE = 4.0
-RESET_NOISE = 0.1
 
 # (name, side along x, side along y, ankle axis, sign of the ankle's angle)
 LEGS = (
@@ -93,6 +92,8 @@ class Ant(Legged):
     body = "ant"
     cell_size = MAZE_CELL_SIZE
     drive: ClassVar[Drive] = BENCHMARK_DRIVE
+    goal_distance: ClassVar[float] = OPEN_GOAL_DISTANCE
+    """Distance of the goals on open ground, m."""
 
     @property
     def name(self) -> str:
@@ -118,15 +119,13 @@ class Ant(Legged):
 
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
         """Standing pose plus uniform noise on positions and normal noise on velocities."""
-        position_key, velocity_key, start_key = jax.random.split(key, 3)
+        *noise_keys, start_key = jax.random.split(key, 3)
         pose = jnp.array([0, 0, STANDING_HEIGHT, 1, 0, 0, 0, *STANDING_JOINTS], jnp.float32)
-        shape = (goal.shape[0], NUM_POSITIONS)
-        noise = jax.random.uniform(position_key, shape, minval=-RESET_NOISE, maxval=RESET_NOISE)
+        noise, qvel = reset_noise(noise_keys, goal.shape[0], NUM_POSITIONS, NUM_VELOCITIES)
         if self._has_tasks:
             noise = noise.at[:, :2].set(0.0)  # these starts have their own noise
         qpos = (pose + noise).at[:, :2].add(self._start(start_key, goal, split))
         quaternion = qpos[:, 3:7] / jnp.linalg.norm(qpos[:, 3:7], axis=-1, keepdims=True)
-        qvel = RESET_NOISE * jax.random.normal(velocity_key, (goal.shape[0], NUM_VELOCITIES))
         return qpos.at[:, 3:7].set(quaternion), qvel
 
     @property
@@ -150,7 +149,7 @@ class Ant(Legged):
             noise = TASK_NOISE if self._has_tasks else 0.0
             return self.maze.sample_goal(key, num_envs, split, noise)
         angle = jax.random.uniform(key, (num_envs,), maxval=2 * jnp.pi)
-        return OPEN_GOAL_DISTANCE * jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)
+        return self.goal_distance * jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)
 
     def observe(self, state: PhysicsState) -> Array:
         qpos, qvel = state.qpos[:, :NUM_POSITIONS], state.qvel[:, :NUM_VELOCITIES]

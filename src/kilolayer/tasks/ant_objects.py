@@ -26,7 +26,6 @@ from kilolayer.types import Array
 BALL_RADIUS = 0.25
 BALL_MASS = 0.2  # kg; the ant weighs 0.9
 BALL_DAMPING = 0.01  # N s/m, and N m s/rad for its rotation
-BALL_GOAL_DISTANCE = 5.0
 # Share of the distance to the goal at which the ball starts. Any less, and it starts under the
 # legs.
 BALL_START_SHARE = 0.28
@@ -48,6 +47,7 @@ class AntBall(Ant):
     goal = GoalSpec(
         (Coordinate("ball x", "m"), Coordinate("ball y", "m")), radius=0.5, easy_radius=2.0
     )
+    goal_distance = 5.0
 
     @property
     def name(self) -> str:
@@ -60,10 +60,6 @@ class AntBall(Ant):
     @property
     def observation(self) -> tuple[Coordinate, ...]:
         return (*super().observation, *self.goal.coordinates)
-
-    def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
-        angle = jax.random.uniform(key, (num_envs,), maxval=2 * jnp.pi)
-        return BALL_GOAL_DISTANCE * jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)
 
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
         ant_key, ball_key = jax.random.split(key)
@@ -150,13 +146,7 @@ def _compile_push() -> MujocoWorld:
     spec = build_scene(Maze("push", MAZE_CELL_SIZE))
     # The block is slightly above the floor and does not touch it: its joints carry it.
     block = spec.worldbody.add_body(name="block", pos=[*block_home(), BLOCK_HALF_SIZE[2] + 0.05])
-    for axis, direction in (("x", (1, 0, 0)), ("y", (0, 1, 0))):
-        block.add_joint(
-            name=f"block_{axis}",
-            type=mujoco.mjtJoint.mjJNT_SLIDE,
-            axis=list(direction),
-            damping=[BLOCK_DAMPING, 0, 0],
-        )
+    scene.add_slides(block, "block", damping=[BLOCK_DAMPING, 0, 0])
     block.add_geom(
         type=mujoco.mjtGeom.mjGEOM_BOX,
         size=list(BLOCK_HALF_SIZE),

@@ -18,7 +18,7 @@ import numpy as np
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.tasks.arm_scene import CUBE_HALF, FINGER_TRAVEL, build_scene
-from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task
+from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task, sample_box
 from kilolayer.types import Array
 
 CONTROL_STEP = 0.05
@@ -67,7 +67,7 @@ class ArmReach(Task):
         return _compile_world(cube=False)
 
     def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
-        return _sample_box(key, num_envs, REACH_GOALS)
+        return sample_box(key, (num_envs,), REACH_GOALS)
 
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
         """Always the same pose, at rest."""
@@ -128,7 +128,7 @@ class ArmGrasp(Task):
         return _compile_world(cube=True)
 
     def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
-        return _grasp_around(_cubes_on_table(_sample_box(key, num_envs, GRASP_CUBES)))
+        return _grasp_around(_cubes_on_table(sample_box(key, (num_envs,), GRASP_CUBES)))
 
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
         """Always the same pose, at rest, over a cube between the fingertips of the goal."""
@@ -218,11 +218,11 @@ class ArmMove(Task):
         return _compile_world(cube=True, bins=TABLES[self.kind].bins)
 
     def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
-        return _cubes_on_table(_sample_box(key, num_envs, _corners(*TABLES[self.kind].goal)))
+        return _cubes_on_table(sample_box(key, (num_envs,), _corners(*TABLES[self.kind].goal)))
 
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
         """Always the same pose, at rest; the cube at a random position in its square."""
-        return _initial_state(_sample_box(key, goal.shape[0], _corners(*TABLES[self.kind].cube)))
+        return _initial_state(sample_box(key, goal.shape[:1], _corners(*TABLES[self.kind].cube)))
 
     def observe(self, state: PhysicsState) -> Array:
         return jnp.concatenate([_shared_observation(state), _gap(state)], -1)
@@ -268,12 +268,6 @@ def _cell(position: np.ndarray) -> tuple[int, int]:
 
 def _corners(middle: tuple[float, float], half: float) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(position + sign * half for position in middle) for sign in (-1, 1))
-
-
-def _sample_box(key: Array, num_envs: int, corners: tuple) -> Array:
-    """Positions drawn uniformly between two corners, `[envs, axes]`."""
-    low, high = jnp.array(corners)
-    return jax.random.uniform(key, (num_envs, len(low)), minval=low, maxval=high)
 
 
 def _cubes_on_table(position: Array) -> Array:

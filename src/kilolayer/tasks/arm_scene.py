@@ -122,7 +122,9 @@ def build_scene(cube: bool, bins: Sequence[tuple[float, float]] = ()) -> mujoco.
     if cube:
         _add_cube(spec)
     _add_sensors(spec)
-    _place_camera(spec)
+    # The view shows the whole arm and the table within its reach, from ahead and to one side, where
+    # the arm hides little of the table.
+    scene.set_view(spec, centre=(0, 0.42, 0.28), extent=1.0, azimuth=-115, elevation=-24)
     return spec
 
 
@@ -159,8 +161,7 @@ def _add_servo(spec: mujoco.MjSpec, joint: str, link: Link) -> None:
 def _add_fingers(spec: mujoco.MjSpec, hand: Any, movable: bool) -> None:
     """Add two fingers that face each other along the hand's y axis, coupled if they move."""
     for side, turn in (("left", [1, 0, 0, 0]), ("right", [0, 0, 0, 1])):
-        height = FINGER_BASE
-        finger = hand.add_body(name=f"{side}_finger", pos=[0, 0, height], quat=turn)
+        finger = hand.add_body(name=f"{side}_finger", pos=[0, 0, FINGER_BASE], quat=turn)
         opening = 0.0 if movable else FINGER_TRAVEL
         finger.add_geom(
             type=scene.GEOM.mjGEOM_BOX,
@@ -239,9 +240,3 @@ def _add_sensors(spec: mujoco.MjSpec) -> None:
         (sensors.mjSENS_FRAMEPOS, "right_fingertip"),
     ):
         spec.add_sensor(type=kind, objtype=site, objname=name)
-
-
-def _place_camera(spec: mujoco.MjSpec) -> None:
-    """Place the camera ahead of the arm, where the arm hides little of the table."""
-    # The view shows the whole arm and the table within its reach, from ahead and to one side.
-    scene.set_view(spec, centre=(0, 0.42, 0.28), extent=1.0, azimuth=-115, elevation=-24)

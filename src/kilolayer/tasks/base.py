@@ -4,9 +4,11 @@ Everything is batched over environments and written once in jax.numpy, for every
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
@@ -20,6 +22,7 @@ from kilolayer.types import Array, UserError
 # without separate evaluation goals uses one distribution for both.
 GoalSplit = Literal["training", "evaluation"]
 MAX_GOAL = 1e10  # MuJoCo's limit of a state
+RESET_NOISE = 0.1
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,21 @@ class Task(ABC):
 def goals_are_positions(task: Task) -> bool:
     """Whether goals are positions x, y (and perhaps z) of the body that the agent moves."""
     return [coordinate.name for coordinate in task.goal.coordinates[:2]] == ["x", "y"]
+
+
+def sample_box(key: Array, shape: tuple[int, ...], corners: tuple | np.ndarray) -> Array:
+    """Positions drawn uniformly between two `corners [2, axes]`, `[*shape, axes]`."""
+    low, high = jnp.array(corners)
+    return jax.random.uniform(key, (*shape, len(low)), minval=low, maxval=high)
+
+
+def reset_noise(keys: Iterable[Array], num_envs: int, nq: int, nv: int) -> tuple[Array, Array]:
+    """Gym's noise at a reset: uniform on positions `[envs, nq]`, normal on velocities
+    `[envs, nv]`. keys: of each."""
+    position_key, velocity_key = keys
+    shape = (num_envs, nq)
+    noise = jax.random.uniform(position_key, shape, minval=-RESET_NOISE, maxval=RESET_NOISE)
+    return noise, RESET_NOISE * jax.random.normal(velocity_key, (num_envs, nv))
 
 
 def has_ended(task: Task, state: PhysicsState) -> Array:

@@ -16,13 +16,13 @@ import numpy as np
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.tasks import behaviour, scene
-from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task
+from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task, reset_noise
+from kilolayer.tasks.coordinates import position_names, velocity_names
 from kilolayer.types import Array
 
 CONTROL_STEP = 0.05
 GOAL_X = 5.0
 TORSO_HEIGHT = 0.7
-RESET_NOISE = 0.1
 DENSITY = 660.8849500774736  # kg/m^3: 14 kg in all
 RADIUS = 0.046
 CONTACT = {"condim": 3, "friction": (0.4, 0.1, 0.1), "solimp": (0, 0.8, 0.01, 0.5, 2)}
@@ -76,18 +76,12 @@ class HalfCheetah(Task):
 
     @property
     def observation(self) -> tuple[Coordinate, ...]:
-        root = (("x", "m"), ("z", "m"), ("pitch", "rad"))
-        pairs = (*root, *((limb.name, "rad") for limb in LIMBS))
-        velocities = ((f"{name} velocity", f"{unit}/s") for name, unit in pairs)
-        return tuple(Coordinate(*pair) for pair in (*pairs, *velocities))
+        model = self.world.model
+        return position_names(model) + velocity_names(model)
 
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
         """Level pose plus uniform noise on positions and normal noise on velocities."""
-        position_key, velocity_key = jax.random.split(key)
-        noise = jax.random.uniform(
-            position_key, (goal.shape[0], 9), minval=-RESET_NOISE, maxval=RESET_NOISE
-        )
-        return noise, RESET_NOISE * jax.random.normal(velocity_key, (goal.shape[0], 9))
+        return reset_noise(jax.random.split(key), goal.shape[0], 9, 9)
 
     def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
         return jnp.full((num_envs, 1), GOAL_X)

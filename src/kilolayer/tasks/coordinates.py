@@ -93,13 +93,11 @@ def actuator_names(model: mujoco.MjModel) -> tuple[str, ...]:
 def _joint_coordinates(model: mujoco.MjModel, kinds: dict) -> tuple[Coordinate, ...]:
     coordinates = []
     for index in range(model.njnt):
+        kind = int(model.jnt_type[index])
         # Free joints rarely have a name; their body nearly always has.
-        free = int(model.jnt_type[index]) == int(JOINT.mjJNT_FREE)
-        body = model.body(model.jnt_bodyid[index]).name if free else ""
+        body = model.body(model.jnt_bodyid[index]).name if kind == int(JOINT.mjJNT_FREE) else ""
         name = model.joint(index).name or body or f"joint {index}"
-        coordinates += [
-            Coordinate(name + suffix, unit) for suffix, unit in kinds[int(model.jnt_type[index])]
-        ]
+        coordinates += [Coordinate(name + suffix, unit) for suffix, unit in kinds[kind]]
     return tuple(coordinates)
 
 

@@ -32,11 +32,9 @@ def draw_maze(maze: Maze, cell: float) -> Image.Image:
     return image
 
 
-def draw_disc(
-    canvas: ImageDraw.ImageDraw, x: float, y: float, radius: float, fill: str, outline: str = INK
-) -> None:
+def draw_disc(canvas: ImageDraw.ImageDraw, x: float, y: float, radius: float, fill: str) -> None:
     """Draw a disc with a thin outline; all in pixels from the left and from the top."""
-    canvas.ellipse((x - radius, y - radius, x + radius, y + radius), fill=fill, outline=outline)
+    canvas.ellipse((x - radius, y - radius, x + radius, y + radius), fill=fill, outline=INK)
 
 
 class OffScreen:

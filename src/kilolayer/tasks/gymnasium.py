@@ -6,6 +6,7 @@ The environment draws its starts and goals at its reset.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -103,7 +104,6 @@ def check_spaces(environment: str, sample: Any) -> None:
     with environment_errors(environment, "observation_space or action_space"):
         space, actions = sample.observation_space, sample.action_space
     keys = getattr(space, "spaces", {})
-    keys = keys if isinstance(keys, dict) else {}
     missing = [key for key in OBSERVED if key not in keys]
     if missing:
         raise _unsupported(
@@ -170,17 +170,14 @@ def _own_radius(environment: str, sample: Any) -> float:
     observation = reset(environment, sample, seed=0)
     goal = np.asarray(observation["desired_goal"], np.float64)
 
-    def reward_beside(coordinate: int) -> Callable[[float], float]:
-        def reward(distance: float) -> float:
-            achieved = goal.copy()
-            achieved[coordinate] += distance
-            return float(sample.get_wrapper_attr("compute_reward")(achieved, goal, {}))
-
-        return reward
+    def reward_beside(coordinate: int, distance: float) -> float:
+        achieved = goal.copy()
+        achieved[coordinate] += distance
+        return float(sample.get_wrapper_attr("compute_reward")(achieved, goal, {}))
 
     remedy = "give the radius within which a goal counts as reached with --goal-radius"
     try:
-        radii = [probe_radius(reward_beside(coordinate)) for coordinate in range(len(goal))]
+        radii = [probe_radius(partial(reward_beside, index)) for index in range(len(goal))]
     # The code of an environment may fail in any way, and it may have no such function.
     except FAILURES as error:
         what = f"gym = {environment!r} cannot be trained in: its compute_reward fails"

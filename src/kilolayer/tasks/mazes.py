@@ -5,11 +5,11 @@ rows run along x. Layouts from arXiv 2408.11052; medium, large and giant, with t
 OGBench 1.2 (arXiv 2410.20092); the spiral is our own.
 """
 
-from collections import deque
 from dataclasses import dataclass
 from functools import cached_property
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from kilolayer.types import Array
@@ -102,7 +102,7 @@ class Maze:
     def sample_goal(self, key: Array, count: int, split: str, noise: float) -> Array:
         """Goal cells drawn uniformly, `[count, 2]`, plus uniform noise in +-noise cells."""
         cell_key, noise_key = jax.random.split(key)
-        goals = jax.numpy.asarray(self.goals(split), jax.numpy.float32)
+        goals = jnp.asarray(self.goals(split), jnp.float32)
         chosen = goals[jax.random.randint(cell_key, (count,), 0, len(goals))]
         return self._with_noise(noise_key, chosen, noise)
 
@@ -119,17 +119,15 @@ class Maze:
         """
         cell_key, noise_key = jax.random.split(key)
         if split == "evaluation":
-            gaps = jax.numpy.abs(goals[:, None] - jax.numpy.asarray(self.tasks[:, 1]))
+            gaps = jnp.abs(goals[:, None] - jnp.asarray(self.tasks[:, 1]))
             matches = (gaps < 0.5 * self.cell_size).all(-1)
             possible, starts = matches | ~matches.any(-1, keepdims=True), self.tasks[:, 0]
         else:
             starts = self.free_cells
-            possible = jax.numpy.ones((len(goals), len(starts)), bool)
-        weights = jax.numpy.where(possible, 0.0, -jax.numpy.inf)
+            possible = jnp.ones((len(goals), len(starts)), bool)
+        weights = jnp.where(possible, 0.0, -jnp.inf)
         chosen = jax.random.categorical(cell_key, weights)
-        return self._with_noise(
-            noise_key, jax.numpy.asarray(starts, jax.numpy.float32)[chosen], TASK_NOISE
-        )
+        return self._with_noise(noise_key, jnp.asarray(starts, jnp.float32)[chosen], TASK_NOISE)
 
     def task_numbers(self, starts: np.ndarray, goals: np.ndarray) -> np.ndarray:
         """Number of the task, from 1 on, that leads from the cell of `starts [count, 2]` to the
@@ -147,18 +145,16 @@ class Maze:
 
     def sample_free_cell(self, key: Array, count: int, split: str) -> Array:
         """Free cells drawn uniformly, `[count, 2]`; in evaluation all but the start."""
-        cells = jax.numpy.asarray(self.free_cells, jax.numpy.float32)
+        cells = jnp.asarray(self.free_cells, jnp.float32)
         return cells[jax.random.randint(key, (count,), int(split == "evaluation"), len(cells))]
 
     def sample_start(self, key: Array, goals: Array, farthest: int) -> Array:
         """For each of the `goals [count, 2]`, another free cell at most `farthest` cells away."""
-        cells = jax.numpy.asarray(self.free_cells, jax.numpy.float32)
+        cells = jnp.asarray(self.free_cells, jnp.float32)
         lengths = self.path_lengths_between(self.free_cells[:, None], self.free_cells[None])
-        near = jax.numpy.asarray((lengths > 0) & (lengths <= farthest))
-        nearest = jax.numpy.argmin(
-            jax.numpy.linalg.norm(goals[:, None] - cells[None], axis=-1), axis=-1
-        )
-        weights = jax.numpy.where(near[nearest], 0.0, -jax.numpy.inf)
+        near = jnp.asarray((lengths > 0) & (lengths <= farthest))
+        nearest = jnp.argmin(jnp.linalg.norm(goals[:, None] - cells[None], axis=-1), axis=-1)
+        weights = jnp.where(near[nearest], 0.0, -jnp.inf)
         return cells[jax.random.categorical(key, weights)]
 
     def cell_of(self, positions: np.ndarray) -> np.ndarray:
@@ -173,27 +169,15 @@ class Maze:
 
         Steps go to the four neighbours; -1 where there is no path.
         """
-        lengths = np.full(self.grid.shape * 2, -1)
-        for row, column in np.argwhere(~self.walls):
-            lengths[row, column] = self._path_lengths_from(row, column)
-        return lengths
+        from scipy.sparse.csgraph import shortest_path  # loads slowly
 
-    def _path_lengths_from(self, row: int, column: int) -> np.ndarray:
-        lengths = np.full(self.grid.shape, -1)
-        lengths[row, column] = 0
-        queue = deque([(row, column)])
-        while queue:
-            row, column = queue.popleft()
-            for cell in (
-                (row + 1, column),
-                (row - 1, column),
-                (row, column + 1),
-                (row, column - 1),
-            ):
-                if not self.walls[cell] and lengths[cell] < 0:
-                    lengths[cell] = lengths[row, column] + 1
-                    queue.append(cell)
-        return lengths
+        free = ~self.walls.ravel()
+        cells = np.argwhere(np.ones_like(self.walls))
+        neighbours = np.abs(cells[:, None] - cells).sum(-1) == 1
+        lengths = shortest_path(neighbours & free & free[:, None], unweighted=True)
+        # Without this, a wall would be 0 cells away from itself.
+        lengths[np.isinf(lengths) | ~free] = -1
+        return lengths.astype(int).reshape(self.grid.shape * 2)
 
     def path_lengths_between(self, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
         """Shortest paths in cells from `starts [..., 2]` to `ends [..., 2]`; -1 for no path."""

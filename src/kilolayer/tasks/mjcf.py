@@ -102,8 +102,7 @@ def _check_text_and_numbers(model: mujoco.MjModel, file: str) -> None:
 
 def _checked_step(control_step: float | None, time_step: float) -> float:
     wanted = DEFAULT_CONTROL_STEP if control_step is None else control_step
-    finite = math.isfinite(wanted)
-    substeps = max(1, round(wanted / time_step)) if finite else 1
+    substeps = max(1, round(wanted / time_step))
     if substeps > MAX_SUBSTEPS:
         count = f"{substeps:,}" if substeps < 1e15 else f"{substeps:.3g}"
         allowed = (
@@ -113,7 +112,7 @@ def _checked_step(control_step: float | None, time_step: float) -> float:
         )
         raise bad_field("control_step", wanted, allowed, f"{MAX_SUBSTEPS * time_step:g}")
     nearest = substeps * time_step
-    if control_step is not None and not (finite and math.isclose(wanted, nearest, rel_tol=1e-6)):
+    if control_step is not None and not math.isclose(wanted, nearest, rel_tol=1e-6):
         allowed = f"it must be a multiple of the model's time step of {time_step:g} s"
         raise bad_field("control_step", control_step, allowed, f"{nearest:g}")
     return nearest
@@ -197,23 +196,16 @@ def reachable_positions(model: mujoco.MjModel, part: Part, start: np.ndarray) ->
     The other joints stay as in `start [nq]`; collisions are ignored. None if the part can travel
     without limit, on a free joint or an unlimited slide.
     """
-    joints = _joints_towards(model, part.body)
-    kinds = [int(model.jnt_type[joint]) for joint in joints]
-    unlimited = [
-        kind == int(JOINT.mjJNT_FREE)
-        or (kind == int(JOINT.mjJNT_SLIDE) and not model.jnt_limited[joint])
-        for kind, joint in zip(kinds, joints, strict=True)
-    ]
-    if any(unlimited):
-        return None
     generator = np.random.default_rng(0)
     qpos = np.tile(start, (POSES, 1))
-    for kind, joint in zip(kinds, joints, strict=True):
-        at = int(model.jnt_qposadr[joint])
+    for joint in _joints_towards(model, part.body):
+        kind, at = int(model.jnt_type[joint]), int(model.jnt_qposadr[joint])
+        limited = bool(model.jnt_limited[joint])
+        if kind == int(JOINT.mjJNT_FREE) or (kind == int(JOINT.mjJNT_SLIDE) and not limited):
+            return None
         if kind == int(JOINT.mjJNT_BALL):
             qpos[:, at : at + 4] = generator.normal(size=(POSES, 4))  # MuJoCo normalises
         else:
-            limited = bool(model.jnt_limited[joint])
             low, high = model.jnt_range[joint] if limited else (-math.pi, math.pi)
             qpos[:, at] = generator.uniform(low, high, POSES)
     data, positions = mujoco.MjData(model), np.empty((POSES, 3))

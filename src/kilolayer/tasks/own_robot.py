@@ -18,7 +18,7 @@ import numpy as np
 
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.native import MujocoWorld, NativePhysics
-from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task
+from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task, sample_box
 from kilolayer.tasks.choice import TaskChoice
 from kilolayer.tasks.coordinates import position_names, sensor_names, velocity_names
 from kilolayer.tasks.mjcf import Part, check_reach, find_part, reachable_positions, read_world
@@ -81,8 +81,7 @@ class OwnRobot(Task):
 
     def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
         if self.box is not None:
-            low, high = jnp.asarray(self.box, jnp.float32)
-            return jax.random.uniform(key, (num_envs, 3), minval=low, maxval=high)
+            return sample_box(key, (num_envs,), self.box)
         chosen = jax.random.randint(key, (num_envs,), 0, len(self.positions))
         return jnp.asarray(self.positions, jnp.float32)[chosen]
 
@@ -115,9 +114,7 @@ def make_own_robot(config: TaskChoice) -> OwnRobot:
     be used.
     """
     assert config.mjcf is not None
-    box, radius = _goal_box(config.goal_box), config.goal_radius
-    if radius is not None and not 0 < radius < math.inf:
-        raise bad_field("goal_radius", radius, "it must be greater than 0", MIN_RADIUS)
+    box = _goal_box(config.goal_box)
     world = read_world(config.mjcf, config.control_step)
     part = find_part(world.model, config.goal_site, config.goal_body)
     world = dataclasses.replace(world, fields=(part.field, *world.fields))
@@ -132,7 +129,7 @@ def make_own_robot(config: TaskChoice) -> OwnRobot:
     task = OwnRobot(name, world, part, goal, pose, box, positions=np.zeros((1, 3)))
     positions = _visited_positions(task)
     diameter = float(np.linalg.norm(np.ptp(positions, axis=0)))
-    radius = radius or max(MIN_RADIUS, RADIUS_SHARE * diameter)
+    radius = config.goal_radius or max(MIN_RADIUS, RADIUS_SHARE * diameter)
     goal = GoalSpec(coordinates, radius, easy_radius=2 * radius)
     return dataclasses.replace(task, goal=goal, positions=positions)
 

@@ -18,7 +18,7 @@ import numpy as np
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.tasks import scene
-from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task
+from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task, sample_box
 from kilolayer.types import Array
 
 CONTROL_STEP = 0.05
@@ -87,14 +87,14 @@ class Pusher(Task):
         return EASY_GOALS if self.level == "easy" else HARD_GOALS
 
     def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
-        return _table_position(_sample_offsets(key, (num_envs,), self._goal_offsets))
+        return _table_position(sample_box(key, (num_envs,), self._goal_offsets))
 
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
         """The arm stretched out; the puck at a random start. `hard` keeps a least distance from the
         goal."""
         puck_key, velocity_key = jax.random.split(key)
         num_envs = goal.shape[0]
-        starts = _sample_offsets(puck_key, (DRAWS, num_envs), PUCK_STARTS)
+        starts = sample_box(puck_key, (DRAWS, num_envs), PUCK_STARTS)
         if self.level == "hard":
             distance = jnp.linalg.norm(_table_position(starts) - goal, axis=-1)
             first = jnp.argmax(distance >= MIN_GOAL_DISTANCE, axis=0)
@@ -121,12 +121,6 @@ class Pusher(Task):
         """puck_travel: mean length of the puck's path, m."""
         steps = np.linalg.norm(np.diff(qpos[..., len(JOINTS) :], axis=0), axis=-1)
         return {"puck_travel": float(steps.sum(0).mean())}
-
-
-def _sample_offsets(key: Array, shape: tuple[int, ...], corners: tuple) -> Array:
-    """Offsets from home drawn uniformly between two corners, `[*shape, 2]`."""
-    low, high = jnp.array(corners)
-    return jax.random.uniform(key, (*shape, 2), minval=low, maxval=high)
 
 
 def _table_position(offset: Array) -> Array:
@@ -178,16 +172,8 @@ def build_scene() -> mujoco.MjSpec:
         scene.add_sphere(fork, (0.1, 0.1 * side, 0), 0.01, **GHOST)
         scene.add_capsule(fork, (0, 0.1 * side, 0), (0.1, 0.1 * side, 0), 0.02, **SOLID)
     puck = spec.worldbody.add_body(name="puck", pos=PUCK_HOME)
-    for axis, direction in (("x", (1, 0, 0)), ("y", (0, 1, 0))):
-        puck.add_joint(
-            name=f"puck_{axis}",
-            type=scene.JOINT.mjJNT_SLIDE,
-            axis=list(direction),
-            range=[-10.3213, 10.3],
-            limited=True,
-            armature=0.04,
-            damping=[0.5, 0, 0],
-        )
+    slide = {"range": [-10.3213, 10.3], "limited": True, "armature": 0.04, "damping": [0.5, 0, 0]}
+    scene.add_slides(puck, "puck", **slide)
     puck.add_geom(
         type=scene.GEOM.mjGEOM_CYLINDER,
         size=[0.05, 0.05, 0],

@@ -15,7 +15,7 @@ import mujoco
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.tasks import scene
-from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task
+from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task, reset_noise
 from kilolayer.types import Array
 
 CONTROL_STEP = 0.04
@@ -23,7 +23,6 @@ LINK = 0.1
 TIP = 0.11  # of the second link, m from its hinge
 HEIGHT = 0.01
 REACH = 0.2
-RESET_NOISE = 0.1
 
 
 @dataclass(frozen=True)
@@ -53,11 +52,7 @@ class Reacher(Task):
 
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
         """Stretched along x plus uniform noise on positions and normal noise on velocities."""
-        position_key, velocity_key = jax.random.split(key)
-        noise = jax.random.uniform(
-            position_key, (goal.shape[0], 2), minval=-RESET_NOISE, maxval=RESET_NOISE
-        )
-        return noise, RESET_NOISE * jax.random.normal(velocity_key, (goal.shape[0], 2))
+        return reset_noise(jax.random.split(key), goal.shape[0], 2, 2)
 
     def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
         radius_key, angle_key = jax.random.split(key)

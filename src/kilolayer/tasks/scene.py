@@ -117,6 +117,12 @@ def add_hinge(body: Any, name: str, axis: Vector, limits: Vector, **joint):
     )
 
 
+def add_slides(body: Any, name: str, **joint) -> None:
+    """Slides along x and y, `name_x` and `name_y`."""
+    for axis, direction in (("x", (1, 0, 0)), ("y", (0, 1, 0))):
+        body.add_joint(name=f"{name}_{axis}", type=JOINT.mjJNT_SLIDE, axis=list(direction), **joint)
+
+
 def add_motor(spec: mujoco.MjSpec, joint: str, gear: float, limit: float = 1.0) -> None:
     """A motor of torque `gear` in N m per unit of control; control in +-limit."""
     motor = spec.add_actuator(name=joint, target=joint)

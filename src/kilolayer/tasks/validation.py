@@ -107,12 +107,9 @@ def _check_attributes(own: UserCode, task: Task) -> None:
 
 
 def _start_arrays(world: Any) -> tuple[ExpectedArray, ExpectedArray]:
-    positions, velocities = (
-        (world.model.nq, world.model.nv) if isinstance(world, MujocoWorld) else (2, 2)
-    )
-    return ExpectedArray((ENVS, positions), "qpos [envs, nq]"), ExpectedArray(
-        (ENVS, velocities), "qvel [envs, nv]"
-    )
+    nq, nv = (world.model.nq, world.model.nv) if isinstance(world, MujocoWorld) else (2, 2)
+    qpos = ExpectedArray((ENVS, nq), "qpos [envs, nq]")
+    return qpos, ExpectedArray((ENVS, nv), "qvel [envs, nv]")
 
 
 def _check_first_state(own: UserCode, task: Task, physics: Any) -> None:

@@ -35,15 +35,6 @@ def is_valid(task: Task, state: PhysicsState, goal: Array) -> Array:
     return reduce(jnp.logical_and, valid)
 
 
-def freeze(diverged: Array, before: PhysicsState, after: PhysicsState) -> PhysicsState:
-    """The state `before` where an environment has `diverged [envs]`, else the state `after`."""
-
-    def choose(old: Array, new: Array) -> Array:
-        return jnp.where(diverged.reshape(-1, *(1,) * (new.ndim - 1)), old, new)
-
-    return jax.tree.map(choose, before, after)
-
-
 def max_divergences(num_envs: int) -> float:
     """The number of divergences within one unroll that a run tolerates."""
     return max(1.0, MAX_DIVERGED_SHARE * num_envs)

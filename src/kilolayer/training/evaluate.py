@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from kilolayer.agents.base import ActingAgent
-from kilolayer.physics.base import Physics, PhysicsState
+from kilolayer.physics.base import Physics, PhysicsState, select
 from kilolayer.tasks.base import GoalSplit, Task, has_ended, is_success
-from kilolayer.training.divergence import freeze, is_valid
+from kilolayer.training.divergence import is_valid
 from kilolayer.training.rollout import Policy
 from kilolayer.types import Array
 
@@ -185,7 +185,7 @@ def step_episodes(
     stepped = physics.step(state.physics, action)
     goal = task.current_goal(stepped, state.goal)
     diverged = state.diverged | ~is_valid(task, stepped, goal)
-    stepped = freeze(diverged, state.physics, stepped)
+    stepped = select(diverged, state.physics, stepped)
     goal = jnp.where(diverged[:, None], state.goal, goal)
     alive = state.alive & ~diverged & ~has_ended(task, stepped)
     achieved, qpos = task.achieved_goal(stepped), stepped.qpos[:RECORDED_ENVS]

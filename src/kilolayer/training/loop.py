@@ -84,29 +84,19 @@ def resume_run(
     with run_lock(directory) if writes else nullcontext():
         if writes:
             run.restore_folders()
-        _continue_run(run, display, devices, processes, model_devices)
+        seeds = Seeds(run.seeds)
+        trainer = build_trainer(run.config, make_mesh(devices, model_devices), seeds)
+        if trainer.dataset is not None:
+            require_same_dataset(run, trainer.dataset)
+        resume_at = _intact_checkpoint(run, display)
+        processes.agree("config", run.config.flat() | {"checkpoint": resume_at})
+        # A run with a checkpoint no longer needs the run that it started from.
+        start = None if resume_at else reload_starting_point(run, trainer)
+        plan = trainer.plan
+        # For a dataset, trackers count updates instead of steps.
+        members = open_members(run, resume_at, plan.steps_per_unroll or plan.updates_per_unroll)
+        TrainingLoop(trainer, seeds, run, members, display, start).execute(resume_at=resume_at)
     return run
-
-
-def _continue_run(
-    run: RunDirectory,
-    display: ProgressDisplay,
-    devices: int | None,
-    processes: Processes,
-    model_devices: int,
-) -> None:
-    seeds = Seeds(run.seeds)
-    trainer = build_trainer(run.config, make_mesh(devices, model_devices), seeds)
-    if trainer.dataset is not None:
-        require_same_dataset(run, trainer.dataset)
-    resume_at = _intact_checkpoint(run, display)
-    processes.agree("config", run.config.flat() | {"checkpoint": resume_at})
-    # A run with a checkpoint no longer needs the run that it started from.
-    start = None if resume_at else reload_starting_point(run, trainer)
-    plan = trainer.plan
-    # For a dataset, trackers count updates instead of steps.
-    members = open_members(run, resume_at, plan.steps_per_unroll or plan.updates_per_unroll)
-    TrainingLoop(trainer, seeds, run, members, display, start).execute(resume_at=resume_at)
 
 
 def _intact_checkpoint(run: RunDirectory, display: ProgressDisplay) -> int:

@@ -125,9 +125,8 @@ def _compute_goals(
 def require_same_dataset(run: RunDirectory, dataset: Dataset) -> None:
     """Raises UserError if the file differs from the one that the run began with."""
     try:
-        recorded = json.loads((run.path / "manifest.json").read_text(encoding="utf-8"))["dataset"][
-            "sha256"
-        ]
+        manifest = json.loads((run.path / "manifest.json").read_text(encoding="utf-8"))
+        recorded = manifest["dataset"]["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"the manifest.json of {run.path} does not say which dataset it began with: {error}."

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from kilolayer.training.collect import random_policy
 from kilolayer.training.rollout import unroll
 from kilolayer.training.step import Trainer, TrainState
 from kilolayer.types import Array
@@ -19,16 +20,12 @@ def timed_parts(trainer: Trainer) -> dict[str, Any]:
     """The parts of a round of one seed, jitted; each takes a state and a key."""
     config, plan = trainer.config, trainer.plan
 
-    def random_policy(observation: Array, goal: Array, key: Array) -> Array:
-        shape = (observation.shape[0], trainer.task.action_dim)
-        return jax.random.uniform(key, shape, minval=-1.0)
-
     def physics(state: TrainState, key: Array) -> Any:
         return unroll(
             trainer.task,
             trainer.physics,
             state.envs,
-            random_policy,
+            random_policy(trainer.task.action_dim),
             key,
             config.collection.unroll_length,
             plan.episode_length,

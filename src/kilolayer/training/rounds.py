@@ -71,7 +71,11 @@ class TrainingLoop:
         """Train until the end of the plan; resume_at: round of a checkpoint, 0 for none, None:
         new."""
         try:
-            state = self._restored_state(resume_at) if resume_at else self._initial_state()
+            state = self._with_dataset(
+                restore_state(self.run, resume_at, self.trainer, self.seeds)
+                if resume_at
+                else self._initial_state()
+            )
             if resume_at is not None:
                 for member in self.members:
                     member.run.append_event({"event": "resume", "round": resume_at})
@@ -110,10 +114,7 @@ class TrainingLoop:
         state = self.programs.init(self.seeds.array())
         if self.start is not None:
             state = apply_starting_point(self.start, state, self.trainer, self.seeds)
-        return self._with_dataset(state)
-
-    def _restored_state(self, rounds: int) -> TrainState:
-        return self._with_dataset(restore_state(self.run, rounds, self.trainer, self.seeds))
+        return state
 
     def _with_dataset(self, state: TrainState) -> TrainState:
         """The state with the dataset, if there is one, as its buffer."""

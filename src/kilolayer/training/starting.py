@@ -86,9 +86,8 @@ def reload_starting_point(run: RunDirectory, trainer: Trainer) -> StartingPoint 
     if source is None:
         return None
     start = load_starting_point(Path(source), trainer)
-    recorded = json.loads((run.path / "manifest.json").read_text(encoding="utf-8")).get(
-        MANIFEST_KEY
-    )
+    manifest = json.loads((run.path / "manifest.json").read_text(encoding="utf-8"))
+    recorded = manifest.get(MANIFEST_KEY)
     if recorded is not None and start.origin["sha256"] != recorded["sha256"]:
         raise UserError(
             f"the run in {run.path} began with round {recorded['round']} of {source}, whose "
@@ -102,13 +101,9 @@ def apply_starting_point(
     start: StartingPoint, state: TrainState, trainer: Trainer, seeds: Seeds
 ) -> TrainState:
     """The initial state with the agent of a starting point, the same for all seeds."""
-    agent, average = (
-        put_on_devices(seeds.stack([tree] * len(seeds.values)), shardings)
-        for tree, shardings in (
-            (start.agent.agent, trainer.shardings.agent),
-            (start.agent.average, trainer.shardings.average),
-        )
-    )
+    shardings = trainer.shardings
+    started = seeds.stack([(start.agent.agent, start.agent.average)] * len(seeds.values))
+    agent, average = put_on_devices(started, (shardings.agent, shardings.average))
     return dataclasses.replace(state, agent=agent, average=average)
 
 
