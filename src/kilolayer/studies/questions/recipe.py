@@ -33,9 +33,9 @@ REMOVED: Factor = {
 }
 
 
-def grids(setup: Setup, removed: Factor = REMOVED) -> list[Grid]:
+def grids(setup: Setup) -> list[Grid]:
     """The whole recipe and its variants with one stabiliser removed, at every depth."""
-    return [setup.grid({"removed": removed, "depth": setup.depth_factor})]
+    return [setup.grid({"removed": REMOVED, "depth": setup.depth_factor})]
 
 
 def analyse(study: Study) -> Answer:
