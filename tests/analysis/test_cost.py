@@ -82,7 +82,7 @@ def test_scores_at_budget():
 def test_recommendation_lists_depths_that_are_not_significantly_worse():
     curves = [curve(4, [10]), curve(8, [49]), curve(16, [50])]
     found = recommend_depth(curves, 1)
-    assert (found.depth, found.shallowest_candidate) == (16, 8)
+    assert (found.depth, found.candidates[0]) == (16, 8)
     (verdict,) = assess_claims([recommendation_claim(found, "hours", failed=0)])
     assert verdict.strength == INCONCLUSIVE
     assert verdict.sentence.startswith(
@@ -93,7 +93,7 @@ def test_recommendation_lists_depths_that_are_not_significantly_worse():
     (verdict,) = assess_claims([recommendation_claim(close, "hours", failed=0)])
     assert "but depths 4 and 8 are not significantly worse" in verdict.sentence
     clear = recommend_depth([curve(4, [10]), curve(8, [50])], 1)
-    assert (clear.depth, clear.shallowest_candidate) == (8, 8)
+    assert (clear.depth, clear.candidates[0]) == (8, 8)
     (verdict,) = assess_claims([recommendation_claim(clear, "hours", failed=2)])
     assert verdict.strength == "strong"
     assert (

@@ -53,9 +53,9 @@ class CostCurve:
 @dataclass(frozen=True)
 class Recommendation:
     """depth: the one with the best mean score within the budget. candidates: depths that are
-    not significantly worse (5 %, corrected for the number of depths), `depth` included. lead: of
-    `depth` over the second best. p: of "another depth is as good", corrected for the selection of
-    the best.
+    not significantly worse (5 %, corrected for the number of depths), `depth` included, from the
+    shallowest on. lead: of `depth` over the second best. p: of "another depth is as good",
+    corrected for the selection of the best.
     """
 
     budget: float
@@ -63,11 +63,6 @@ class Recommendation:
     candidates: tuple[int, ...]
     lead: Estimate
     p: float
-
-    @property
-    def shallowest_candidate(self) -> int:
-        """The shallowest depth that is not significantly worse."""
-        return self.candidates[0]
 
 
 def scores_at_budget(curves: Sequence[CostCurve], budget: float) -> DepthScores:

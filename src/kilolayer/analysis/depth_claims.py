@@ -49,7 +49,7 @@ def recommendation_claim(found: Recommendation, unit: str, failed: int) -> Claim
     verb = "depth {} is" if len(others) == 1 else "depths {} are"
     rivals = f", but {verb.format(' and '.join(others))} not significantly worse" if others else ""
     fallback = (
-        f"{best}{rivals}; the shallowest candidate is depth {found.shallowest_candidate}; the lead "
+        f"{best}{rivals}; the shallowest candidate is depth {found.candidates[0]}; the lead "
         "over the next depth is"
     )
     statement = f"{best}, ahead of the next depth by"
