@@ -1,5 +1,6 @@
 """Power analysis: how many seeds a test between two depths needs, from existing runs."""
 
+from bisect import bisect_left
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,16 +46,9 @@ def power_of_difference(effect_size: float, seeds: int) -> float:
 
 def seeds_for_power(effect_size: float) -> int | None:
     """The smallest number of seeds per group with a power of `POWER`; None beyond `MOST_SEEDS`."""
-    low, high = 1, 2
-    while power_of_difference(effect_size, high) < POWER:
-        low, high = high, 2 * high
-        if high > MOST_SEEDS:
-            return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        enough = power_of_difference(effect_size, middle) >= POWER
-        low, high = (low, middle) if enough else (middle, high)
-    return high
+    counts = range(MOST_SEEDS + 1)
+    found = bisect_left(counts, POWER, lo=2, key=lambda n: power_of_difference(effect_size, n))
+    return found if found <= MOST_SEEDS else None
 
 
 def seeds_needed(scores: np.ndarray, baseline: np.ndarray, share: float = 1.0) -> SeedsNeeded:
