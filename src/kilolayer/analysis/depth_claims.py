@@ -2,7 +2,7 @@
 
 from kilolayer.analysis.claims import Claim
 from kilolayer.analysis.cost_curves import Recommendation
-from kilolayer.analysis.depth import CriticalDepth, Monotonicity, Saturation
+from kilolayer.analysis.depth import SATURATED, CriticalDepth, Monotonicity, Saturation
 from kilolayer.analysis.statistics import number_text
 
 
@@ -20,7 +20,7 @@ def critical_claim(critical: CriticalDepth, failed: int) -> Claim:
 
 def saturation_claim(saturation: Saturation, failed: int) -> Claim:
     """The shallowest depth whose score is close to the best score."""
-    statement = f"The shallowest depth with {100 * saturation.share:.0f} % of the best score is"
+    statement = f"The shallowest depth with {100 * SATURATED:.0f} % of the best score is"
     if saturation.depth.value == saturation.deepest:
         statement = (
             f"No saturation up to depth {saturation.deepest}: {statement[0].lower()}{statement[1:]}"

@@ -33,8 +33,6 @@ def power_of_difference(effect_size: float, seeds: int) -> float:
     is that of Student's t test for normal scores of equal variance (the noncentral t distribution);
     the permutation test is close to it. The power is 0 if the seeds can be divided in too few ways.
     """
-    if seeds < 2:
-        raise UserError("a test needs at least two seeds per group: run more seeds.")
     if 2 / special.comb(2 * seeds, seeds) > LEVEL:
         return 0.0
     degrees, centre = 2 * (seeds - 1), abs(effect_size) * np.sqrt(seeds / 2)
@@ -47,7 +45,7 @@ def power_of_difference(effect_size: float, seeds: int) -> float:
 def seeds_for_power(effect_size: float) -> int | None:
     """The smallest number of seeds per group with a power of `POWER`; None beyond `MOST_SEEDS`."""
     counts = range(MOST_SEEDS + 1)
-    found = bisect_left(counts, POWER, lo=2, key=lambda n: power_of_difference(effect_size, n))
+    found = bisect_left(counts, POWER, key=lambda n: power_of_difference(effect_size, n))
     return found if found <= MOST_SEEDS else None
 
 
