@@ -300,10 +300,7 @@ def _advice(
 ) -> tuple[MemoryOption, ...]:
     """Options that each need less memory than `memory`."""
     peak, options = sum(memory.values()), []
-    if (
-        build_trainer(target.config, memory=MAX_MEMORY).plan.replay_capacity
-        > target.config.collection.unroll_length
-    ):
+    if target.plan.replay_capacity > target.config.collection.unroll_length:
         options.append(_smaller_replay_buffer(target, memory, room))
     for name, value in _memory_options(target):
         display.phase(f"{name} {value}")
