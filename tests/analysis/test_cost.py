@@ -9,7 +9,6 @@ from kilolayer.analysis.claims import INCONCLUSIVE, assess_claims
 from kilolayer.analysis.cost_curves import (
     CostCurve,
     depth_pareto_front,
-    pareto_front,
     recommend_depth,
     scores_at_budget,
 )
@@ -82,7 +81,7 @@ def test_scores_at_budget():
 def test_recommendation_lists_depths_that_are_not_significantly_worse():
     curves = [curve(4, [10]), curve(8, [49]), curve(16, [50])]
     found = recommend_depth(curves, 1)
-    assert (found.depth, found.shallowest_candidate) == (16, 8)
+    assert (found.depth, found.candidates[0]) == (16, 8)
     (verdict,) = assess_claims([recommendation_claim(found, "hours", failed=0)])
     assert verdict.strength == INCONCLUSIVE
     assert verdict.sentence.startswith(
@@ -93,7 +92,7 @@ def test_recommendation_lists_depths_that_are_not_significantly_worse():
     (verdict,) = assess_claims([recommendation_claim(close, "hours", failed=0)])
     assert "but depths 4 and 8 are not significantly worse" in verdict.sentence
     clear = recommend_depth([curve(4, [10]), curve(8, [50])], 1)
-    assert (clear.depth, clear.shallowest_candidate) == (8, 8)
+    assert (clear.depth, clear.candidates[0]) == (8, 8)
     (verdict,) = assess_claims([recommendation_claim(clear, "hours", failed=2)])
     assert verdict.strength == "strong"
     assert (
@@ -105,11 +104,17 @@ def test_recommendation_lists_depths_that_are_not_significantly_worse():
     assert (shallow.depth, shallow.candidates) == (4, (4, 8))
 
 
-def test_pareto_front_matches_hand_computation():
-    cost, score = np.array([1.0, 2, 2, 3, 4, 1]), np.array([5.0, 4, 7, 7, 8, 5])
-    np.testing.assert_array_equal(
-        pareto_front(cost, score), [True, False, True, False, True, False]
+def front_of(points: list[tuple[float, float]]) -> list[tuple[float, int, float]]:
+    """The Pareto front of one curve for each `(cost, score)`; the depth is the point's index."""
+    columns = [np.array(point, float)[:, None] for point in points]
+    return depth_pareto_front(
+        [CostCurve(k, *column, np.zeros(1), 2) for k, column in enumerate(columns)]
     )
+
+
+def test_pareto_front_matches_hand_computation():
+    points = [(1, 5), (2, 4), (2, 7), (3, 7), (4, 8), (1, 5)]
+    assert front_of(points) == [(1, 0, 5), (2, 2, 7), (4, 4, 8)]
     assert depth_pareto_front([curve(4, [1, 2, 3]), curve(8, [4, 9], cost_each=2)]) == [
         (1, 4, 1),
         (2, 8, 4),
@@ -127,8 +132,7 @@ def test_pareto_front_is_the_set_of_undominated_points(points):
         )
         for i in range(len(points))
     ]
-    front = pareto_front(cost, score)
-    assert {points[i] for i in np.flatnonzero(front)} == {
+    assert {(cost, score) for cost, _, score in front_of(points)} == {
         point for point, is_beaten in zip(points, beaten, strict=True) if not is_beaten
     }
 

@@ -217,7 +217,6 @@ def test_critical_depth_has_three_possible_verdicts():
         (lambda: study([0.0, np.nan, 2]), "not finite"),
         (lambda: critical_depth(study([0.0, 1])), "at least three depths"),
         (lambda: saturation_depth(study([0.0, -1])), "no depth has a positive score"),
-        (lambda: saturation_depth(study([0.0, 1]), share=1.5), "share = 1.5"),
     ],
 )
 def test_depth_analysis_refuses_invalid_input(build, message):

@@ -154,20 +154,20 @@ def test_improvement_interval_covers_truth():
 
 def test_performance_profile_matches_hand_computation():
     profile = performance_profile([np.array([0.0, 1]), np.array([2.0, 3])], np.array([-1, 1, 3]))
-    np.testing.assert_array_equal(profile.value, [1, 0.5, 0])
-    for threshold, wins in enumerate((4, 2, 0)):
+    assert [share.value for share in profile] == [1, 0.5, 0]
+    for share, wins in zip(profile, (4, 2, 0), strict=True):
         wilson = stats.binomtest(wins, 4).proportion_ci(method="wilson")
-        assert [profile.low[threshold], profile.high[threshold]] == pytest.approx(list(wilson))
+        assert [share.low, share.high] == pytest.approx(list(wilson))
 
 
 @given(strata)
 def test_performance_profile_is_decreasing_and_within_its_interval(scores):
     profile = performance_profile(scores, np.linspace(-1001, 1001, 9))
-    assert (np.diff(profile.value) <= 0).all()
-    assert profile.value[0] == 1
-    assert profile.value[-1] == 0
-    assert (profile.low <= profile.value + 1e-12).all()
-    assert (profile.value <= profile.high + 1e-12).all()
+    values = [share.value for share in profile]
+    assert (np.diff(values) <= 0).all()
+    assert values[0] == 1
+    assert values[-1] == 0
+    assert all(share.low - 1e-12 <= share.value <= share.high + 1e-12 for share in profile)
 
 
 @pytest.mark.parametrize(

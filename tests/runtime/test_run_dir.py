@@ -159,14 +159,14 @@ def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
 
 
 ADVICE = {
-    errno.ENOSPC: r"No space left on device \(\d+ MiB free\)\. Kept\. Free some space.*--resume",
-    errno.EROFS: r"Read-only file system\. Kept\. Mount that file system for writing",
-    errno.EACCES: r"Permission denied\. Kept\. Ask for the right",
-    errno.ENOENT: r"No such file or directory\. Kept\. Make its folder first",
-    errno.ENOTDIR: r"Not a directory\. Kept\. A part of that path is a file",
-    errno.EFBIG: r"File too large\. Kept\. Raise the limit on the size of files",
-    errno.ENOMEM: r"Cannot allocate memory\. Kept\. Free some memory",
-    errno.ESTALE: r"Stale file handle\. Kept\. Check that place and its disk",
+    errno.ENOSPC: r"No space left on device \(\d+ MiB free\)\. Free some space.*--resume",
+    errno.EROFS: r"Read-only file system\. Mount that file system for writing",
+    errno.EACCES: r"Permission denied\. Ask for the right",
+    errno.ENOENT: r"No such file or directory\. Make its folder first",
+    errno.ENOTDIR: r"Not a directory\. A part of that path is a file",
+    errno.EFBIG: r"File too large\. Raise the limit on the size of files",
+    errno.ENOMEM: r"Cannot allocate memory\. Free some memory",
+    errno.ESTALE: r"Stale file handle\. Check that place and its disk",
 }
 
 
@@ -174,7 +174,7 @@ ADVICE = {
 @pytest.mark.parametrize("folder", [".", "a/folder/that/is/not/there"])
 def test_disk_guard_advises_per_error(tmp_path, number, folder):
     with pytest.raises(UserError, match=ADVICE[number]):  # noqa: SIM117
-        with guard_disk(tmp_path / folder / "x", kept="Kept. "):
+        with guard_disk(tmp_path / folder / "x"):
             raise OSError(number, "told by the system")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from kilolayer.analysis.answer import Answer, Plot, Series, Table
+from kilolayer.analysis.answer import Answer, Plot, Table
 from kilolayer.analysis.claims import Claim, assess_claims, inconclusive
 from kilolayer.analysis.groups import TASK, Group, factor_text
 from kilolayer.analysis.load import Run
@@ -19,6 +19,7 @@ from kilolayer.analysis.statistics import (
     probability_of_improvement,
     stratified_bootstrap,
 )
+from kilolayer.analysis.study_scores import estimate_series
 
 THRESHOLDS = np.linspace(0, 1, 41)
 NOTE = (
@@ -53,8 +54,7 @@ def aggregate_over_tasks(
         improvement = probability_of_improvement(scores, scores_by_group[baseline])
         rows.append((name, str(sum(map(len, scores))), str(mean), str(improvement)))
         profile = performance_profile(scores, THRESHOLDS)
-        curves = (tuple(part.tolist()) for part in (profile.value, profile.low, profile.high))
-        series.append(Series(name, tuple(THRESHOLDS.tolist()), *curves))
+        series.append(estimate_series(name, THRESHOLDS, profile))
         if name != baseline:
             statement = (
                 f"Over {len(scores)} tasks, the probability that a run of {name} beats a run of "

@@ -53,9 +53,9 @@ class CostCurve:
 @dataclass(frozen=True)
 class Recommendation:
     """depth: the one with the best mean score within the budget. candidates: depths that are
-    not significantly worse (5 %, corrected for the number of depths), `depth` included. lead: of
-    `depth` over the second best. p: of "another depth is as good", corrected for the selection of
-    the best.
+    not significantly worse (5 %, corrected for the number of depths), `depth` included, from the
+    shallowest on. lead: of `depth` over the second best. p: of "another depth is as good",
+    corrected for the selection of the best.
     """
 
     budget: float
@@ -63,11 +63,6 @@ class Recommendation:
     candidates: tuple[int, ...]
     lead: Estimate
     p: float
-
-    @property
-    def shallowest_candidate(self) -> int:
-        """The shallowest depth that is not significantly worse."""
-        return self.candidates[0]
 
 
 def scores_at_budget(curves: Sequence[CostCurve], budget: float) -> DepthScores:
@@ -120,24 +115,18 @@ def recommend_depth(curves: Sequence[CostCurve], budget: float) -> Recommendatio
     )
 
 
-def pareto_front(cost: np.ndarray, score: np.ndarray) -> np.ndarray:
-    """Which points are on the Pareto front of low cost and high score, `[points]` -> bool.
-
-    Of equal points only the first is on the front.
-    """
-    order = np.lexsort((-np.asarray(score), np.asarray(cost)))
-    ranked = np.asarray(score, np.float64)[order]
-    before = np.concatenate([[-np.inf], np.maximum.accumulate(ranked)[:-1]])
-    front = np.zeros(len(order), bool)
-    front[order] = ranked > before
-    return front
-
-
 def depth_pareto_front(curves: Sequence[CostCurve]) -> list[tuple[float, int, float]]:
-    """The Pareto front over all evaluations of all depths: `(cost, depth, score)`, cost rising."""
-    cost = np.concatenate([c.cost for c in curves])
-    score = np.concatenate([c.mean for c in curves])
-    depth = np.concatenate([np.full(len(c.cost), c.depth) for c in curves])
-    front = np.flatnonzero(pareto_front(cost, score))
-    points = [(float(cost[k]), int(depth[k]), float(score[k])) for k in front]
-    return sorted(points)
+    """The Pareto front of low cost and high score over all evaluations of all depths.
+
+    `(cost, depth, score)`, cost rising. Of equal points only the first is on the front.
+    """
+    points = [
+        (cost, curve.depth, score)
+        for curve in curves
+        for cost, score in zip(curve.cost.tolist(), curve.mean.tolist(), strict=True)
+    ]
+    front: list[tuple[float, int, float]] = []
+    for point in sorted(points, key=lambda point: (point[0], -point[2])):
+        if not front or point[2] > front[-1][2]:
+            front.append(point)
+    return front

@@ -16,6 +16,7 @@ from kilolayer.analysis.statistics import CONFIDENCE, Estimate
 from kilolayer.types import UserError
 
 MAJORITY = 0.5
+SATURATED = 0.9  # share of the best score
 TAIL_PROBABILITY = (1 - CONFIDENCE) / 2
 
 
@@ -37,15 +38,14 @@ class CriticalDepth:
 
 @dataclass(frozen=True)
 class Saturation:
-    """The shallowest depth that reaches `share` of the best score, with its 95 % interval.
+    """The shallowest depth that reaches `SATURATED` of the best score, with its 95 % interval.
 
-    low: every shallower depth certainly misses the share. high: the shallowest depth that certainly
+    low: every shallower depth certainly misses it. high: the shallowest depth that certainly
     reaches the share, or the deepest depth of the study (`deepest`) if none is certain. p: p-value
     of "another depth is the shallowest one".
     """
 
     depth: Estimate
-    share: float
     deepest: int
     p: float
 
@@ -121,24 +121,22 @@ def jump_p_values(scores: DepthScores) -> np.ndarray:
     return 2 * np.stack(p, -1)
 
 
-def saturation_depth(scores: DepthScores, share: float = 0.9) -> Saturation:
-    """The shallowest depth whose score is at least `share` of the best score.
+def saturation_depth(scores: DepthScores) -> Saturation:
+    """The shallowest depth whose score is at least `SATURATED` of the best score.
 
-    Its interval comes from Welch tests of each depth's mean against `share` of every other mean.
-    Raises UserError unless share lies in (0, 1) and the best score is positive.
+    Its interval comes from Welch tests of each depth's mean against this share of every other mean.
+    Raises UserError unless the best score is positive.
     """
-    if not 0 < share < 1:
-        raise UserError(f"share = {share} is not allowed: it lies between 0 and 1, such as 0.9.")
     best, count = scores.mean.max(), len(scores.depth)
     if best <= 0:
         raise UserError(
             "no depth has a positive score, so a share of the best score is not defined."
         )
-    index = int((scores.mean >= share * best).argmax())
+    index = int((scores.mean >= SATURATED * best).argmax())
     # p-values of "the depth does not reach the share" and of "the depth reaches the share".
     p_not_reached, p_reached = np.zeros(count), np.zeros(count)
     for k in range(count - 1):
-        over = np.array([depth_contrast(count, k, j, share) for j in range(count) if j != k])
+        over = np.array([depth_contrast(count, k, j, SATURATED) for j in range(count) if j != k])
         p_not_reached[k] = scores.cells.p_above_zero(over).max()
         p_reached[k] = min(1.0, (count - 1) * scores.cells.p_above_zero(-over).min())
     p_reached[-1] = 1.0
@@ -146,7 +144,7 @@ def saturation_depth(scores: DepthScores, share: float = 0.9) -> Saturation:
     low, high = (int(scores.depth[bound.argmax()]) for bound in bounds)
     p = max([p_not_reached[index], *p_reached[:index]])
     depth = Estimate(int(scores.depth[index]), low, high, int(scores.seeds.min()))
-    return Saturation(depth, share, int(scores.depth[-1]), float(p))
+    return Saturation(depth, int(scores.depth[-1]), float(p))
 
 
 def monotonicity(scores: DepthScores) -> Monotonicity:

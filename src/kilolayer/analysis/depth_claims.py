@@ -2,7 +2,7 @@
 
 from kilolayer.analysis.claims import Claim
 from kilolayer.analysis.cost_curves import Recommendation
-from kilolayer.analysis.depth import CriticalDepth, Monotonicity, Saturation
+from kilolayer.analysis.depth import SATURATED, CriticalDepth, Monotonicity, Saturation
 from kilolayer.analysis.statistics import number_text
 
 
@@ -20,7 +20,7 @@ def critical_claim(critical: CriticalDepth, failed: int) -> Claim:
 
 def saturation_claim(saturation: Saturation, failed: int) -> Claim:
     """The shallowest depth whose score is close to the best score."""
-    statement = f"The shallowest depth with {100 * saturation.share:.0f} % of the best score is"
+    statement = f"The shallowest depth with {100 * SATURATED:.0f} % of the best score is"
     if saturation.depth.value == saturation.deepest:
         statement = (
             f"No saturation up to depth {saturation.deepest}: {statement[0].lower()}{statement[1:]}"
@@ -49,7 +49,7 @@ def recommendation_claim(found: Recommendation, unit: str, failed: int) -> Claim
     verb = "depth {} is" if len(others) == 1 else "depths {} are"
     rivals = f", but {verb.format(' and '.join(others))} not significantly worse" if others else ""
     fallback = (
-        f"{best}{rivals}; the shallowest candidate is depth {found.shallowest_candidate}; the lead "
+        f"{best}{rivals}; the shallowest candidate is depth {found.candidates[0]}; the lead "
         "over the next depth is"
     )
     statement = f"{best}, ahead of the next depth by"

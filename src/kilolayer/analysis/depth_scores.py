@@ -24,9 +24,6 @@ class DepthScores:
     seeds: np.ndarray
 
     def __post_init__(self) -> None:
-        for name in ("depth", "seeds", "mean", "error"):
-            dtype = np.float64 if name in ("mean", "error") else np.int64
-            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype))
         shape = self.depth.shape
         if not (self.mean.shape == self.error.shape and self.mean.shape[-1:] == shape):
             raise UserError("every depth needs one mean and one standard error.")

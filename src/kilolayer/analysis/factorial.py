@@ -138,7 +138,6 @@ def share_intervals(
     weights: np.ndarray,
     total: np.ndarray,
     generator: np.random.Generator,
-    resamples: int = RESAMPLES,
 ) -> list[Estimate]:
     """Each contrast divided by the total, with a stratified bootstrap interval over seeds.
 
@@ -147,7 +146,7 @@ def share_intervals(
     """
     rows = validated_scores(rows)
     resampled = np.stack(
-        [row[generator.integers(len(row), size=(resamples, len(row)))].mean(-1) for row in rows]
+        [row[generator.integers(len(row), size=(RESAMPLES, len(row)))].mean(-1) for row in rows]
     )
     mean = np.array([row.mean() for row in rows])
     sizes = [len(row) for row in rows]

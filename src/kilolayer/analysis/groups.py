@@ -102,20 +102,18 @@ def _value_text(value: Any) -> str:
     return "default" if value is None else str(value)
 
 
-def mean_text(
-    values: np.ndarray, bounds: tuple[float, float] = UNBOUNDED, form: str = ".3g"
-) -> str:
+def mean_text(values: np.ndarray, bounds: tuple[float, float] = UNBOUNDED) -> str:
     """Mean of `values [seeds]` with its 95 % interval within the bounds, as text.
 
     One seed, or seeds that all agree, have no interval: the text gives their value and says so."""
     if len(values) == 0:
         return "not measured"
     if len(values) == 1:
-        return f"{values[0]:{form}} (one seed)"
+        return f"{values[0]:.3g} (one seed)"
     if np.ptp(values) == 0:
-        return f"{values[0]:{form}} (all {len(values)} seeds)"
+        return f"{values[0]:.3g} (all {len(values)} seeds)"
     mean = mean_interval(values, bounds)
-    return f"{mean.value:{form}} ({mean.low:{form}} to {mean.high:{form}})"
+    return f"{mean.value:.3g} ({mean.low:.3g} to {mean.high:.3g})"
 
 
 def range_text(values: Sequence[float], text: Callable[[float], str]) -> str:

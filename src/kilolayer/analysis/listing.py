@@ -43,16 +43,12 @@ def list_runs(folder: Path) -> list[ListedRun]:
     Seeds that train as one program count as one run each. Raises UserError if there is no folder or
     no run in it.
     """
-    if not folder.is_dir():
-        raise UserError(
-            f"there is no folder {folder}: give the folder that holds your runs, or make a first "
-            "run with `kilolayer train`."
-        )
     runs = [_summarise(path, folder) for path in sorted(_run_directories(folder))]
     if not runs:
+        missing = "run in" if folder.is_dir() else "folder"
         raise UserError(
-            f"there is no run in {folder}: give the folder that holds your runs, or make a first "
-            "run with `kilolayer train`."
+            f"there is no {missing} {folder}: give the folder that holds your runs, or make a "
+            "first run with `kilolayer train`."
         )
     return runs
 

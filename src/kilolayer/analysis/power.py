@@ -1,5 +1,6 @@
 """Power analysis: how many seeds a test between two depths needs, from existing runs."""
 
+from bisect import bisect_left
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,36 +26,27 @@ class SeedsNeeded:
     power: float
 
 
-def power_of_difference(effect_size: float, seeds: int, level: float = LEVEL) -> float:
+def power_of_difference(effect_size: float, seeds: int) -> float:
     """Probability that the two-sided test of two groups of `seeds` each detects the difference.
 
     effect_size: difference of means over the standard deviation of a group (Cohen's d). The power
     is that of Student's t test for normal scores of equal variance (the noncentral t distribution);
     the permutation test is close to it. The power is 0 if the seeds can be divided in too few ways.
     """
-    if seeds < 2:
-        raise UserError("a test needs at least two seeds per group: run more seeds.")
-    if 2 / special.comb(2 * seeds, seeds) > level:
+    if 2 / special.comb(2 * seeds, seeds) > LEVEL:
         return 0.0
     degrees, centre = 2 * (seeds - 1), abs(effect_size) * np.sqrt(seeds / 2)
-    bound = stats.t.ppf(1 - level / 2, degrees)
+    bound = stats.t.ppf(1 - LEVEL / 2, degrees)
     above, below = stats.nct.sf(bound, degrees, centre), stats.nct.cdf(-bound, degrees, centre)
     # For large effects scipy returns nan; the whole distribution then lies above the bound.
     return float(np.nan_to_num(above, nan=1.0) + np.nan_to_num(below, nan=0.0))
 
 
-def seeds_for_power(effect_size: float, power: float = POWER, level: float = LEVEL) -> int | None:
-    """The smallest number of seeds per group with this power, or None beyond `MOST_SEEDS`."""
-    low, high = 1, 2
-    while power_of_difference(effect_size, high, level) < power:
-        low, high = high, 2 * high
-        if high > MOST_SEEDS:
-            return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        enough = power_of_difference(effect_size, middle, level) >= power
-        low, high = (low, middle) if enough else (middle, high)
-    return high
+def seeds_for_power(effect_size: float) -> int | None:
+    """The smallest number of seeds per group with a power of `POWER`; None beyond `MOST_SEEDS`."""
+    counts = range(MOST_SEEDS + 1)
+    found = bisect_left(counts, POWER, key=lambda n: power_of_difference(effect_size, n))
+    return found if found <= MOST_SEEDS else None
 
 
 def seeds_needed(scores: np.ndarray, baseline: np.ndarray, share: float = 1.0) -> SeedsNeeded:

@@ -37,16 +37,6 @@ class Estimate:
         return f"{value} (95 %: {low} to {high}; {self.seeds} seeds)"
 
 
-@dataclass(frozen=True)
-class PerformanceProfile:
-    """Share of runs above each threshold, with pointwise intervals; every array is
-    `[thresholds]`."""
-
-    value: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-
-
 def interquartile_mean(scores: np.ndarray) -> np.ndarray:
     """Mean of the middle half along the last axis, `[..., scores] -> [...]`.
 
@@ -176,19 +166,14 @@ def improvement_p_value(
     return float((1 + at_least.sum()) / (1 + PERMUTATIONS))
 
 
-def performance_profile(strata: Sequence[np.ndarray], thresholds: np.ndarray) -> PerformanceProfile:
+def performance_profile(strata: Sequence[np.ndarray], thresholds: np.ndarray) -> list[Estimate]:
     """Share of all runs that score above each threshold (arXiv 2108.13264, section 4.2).
 
     The interval is Wilson's for the number of all runs. Since tasks differ, it is conservative.
     Raises UserError for a single seed.
     """
     scores = np.concatenate(validated_scores(strata))
-    value = (scores > np.asarray(thresholds)[:, None]).mean(-1)
-    correction = stats.norm.ppf((1 + CONFIDENCE) / 2) ** 2 / len(scores)
-    centre = (value + correction / 2) / (1 + correction)
-    margin = np.sqrt(correction * value * (1 - value) + correction**2 / 4)
-    margin = margin / (1 + correction)
-    return PerformanceProfile(value, np.clip(centre - margin, 0, 1), np.clip(centre + margin, 0, 1))
+    return [proportion_interval(int((scores > each).sum()), len(scores)) for each in thresholds]
 
 
 def validated_scores(strata: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -107,14 +107,12 @@ def difference_claim(
     return Claim(statement, difference.estimate, difference.p, study.failed, margin)
 
 
-def learning_curves(
-    runs: list[StudyRun], metric: str = TIME_AT_GOAL
-) -> tuple[np.ndarray, np.ndarray]:
-    """Environment steps `[evaluations]` and scores `[seeds, evaluations]` of one group's runs.
+def learning_curves(runs: list[StudyRun]) -> tuple[np.ndarray, np.ndarray]:
+    """Environment steps `[evaluations]` and time at goal `[seeds, evaluations]` of a group's runs.
 
     Raises UserError if they were evaluated at different steps.
     """
-    curves = [run.run.curve(metric) for run in runs]
+    curves = [run.run.curve(TIME_AT_GOAL) for run in runs]
     steps = curves[0][0]
     for run, (own_steps, _) in zip(runs, curves, strict=True):
         if not np.array_equal(own_steps, steps):

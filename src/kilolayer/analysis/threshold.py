@@ -11,18 +11,18 @@ from kilolayer.types import UserError
 WINDOW = 5  # evaluations of a trailing mean, as in the published figures (arXiv 2503.14858)
 
 
-def trailing_mean(values: np.ndarray, window: int = WINDOW) -> np.ndarray:
-    """Mean over each window of evaluations, `[..., n] -> [..., n - window + 1]`.
+def trailing_mean(values: np.ndarray) -> np.ndarray:
+    """Mean over each window of evaluations, `[..., n] -> [..., n - WINDOW + 1]`.
 
-    Raises UserError if there are fewer than `window` evaluations.
+    Raises UserError if there are fewer than `WINDOW` evaluations.
     """
     values = np.asarray(values, np.float64)
-    if values.shape[-1] < window:
+    if values.shape[-1] < WINDOW:
         raise UserError(
-            f"a trailing mean of {window} evaluations needs {window} evaluations and there are "
+            f"a trailing mean of {WINDOW} evaluations needs {WINDOW} evaluations and there are "
             f"{values.shape[-1]}: evaluate more often."
         )
-    return np.lib.stride_tricks.sliding_window_view(values, window, -1).mean(-1)
+    return np.lib.stride_tricks.sliding_window_view(values, WINDOW, -1).mean(-1)
 
 
 def steps_to_share(steps: np.ndarray, scores: np.ndarray, share: float) -> np.ndarray:

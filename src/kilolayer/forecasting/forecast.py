@@ -150,9 +150,9 @@ def forecast_run(
     target = _Target.derive(config, device, devices)
     plan, accelerator = target.plan, target.accelerator
     display.phase("compile")
-    memory, compile_seconds = target.memory()
-    if target.memory_is_shared:
-        memory = _shared_memory(memory, resident_bytes())
+    round_memory, compile_seconds = target.memory()
+    process = resident_bytes() if target.memory_is_shared else None
+    memory = _with_process(round_memory, process)
     room = int(accelerator.memory) if accelerator else local_memory()
     peak = sum(memory.values())
     trainer = build_trainer(target.device_config, memory=MAX_MEMORY)
@@ -191,11 +191,14 @@ def forecast_run(
     )
 
 
-def _shared_memory(round_memory: dict[str, int], process: int) -> dict[str, int]:
-    """Bytes by kind of a round's arrays and of the process, where both share one memory.
+def _with_process(round_memory: dict[str, int], process: int | None) -> dict[str, int]:
+    """Bytes by kind of a round's arrays, and of the process if both share one memory.
 
-    While a checkpoint is saved, its copy of the state exists in addition to the newest state.
+    process: bytes of the process, None if it has a memory of its own. While a checkpoint is saved,
+    its copy of the state exists in addition to the newest state.
     """
+    if process is None:
+        return round_memory
     agent = round_memory["parameters"] + round_memory["optimiser"]
     loop = round_memory["replay buffer"] + round_memory["environments"]
     return round_memory | {
@@ -297,10 +300,7 @@ def _advice(
 ) -> tuple[MemoryOption, ...]:
     """Options that each need less memory than `memory`."""
     peak, options = sum(memory.values()), []
-    if (
-        build_trainer(target.config, memory=MAX_MEMORY).plan.replay_capacity
-        > target.config.collection.unroll_length
-    ):
+    if target.plan.replay_capacity > target.config.collection.unroll_length:
         options.append(_smaller_replay_buffer(target, memory, room))
     for name, value in _memory_options(target):
         display.phase(f"{name} {value}")
@@ -309,20 +309,11 @@ def _advice(
             changed, _ = dataclasses.replace(target, config=config).memory()
         except UserError:  # half of the value is not allowed
             continue
-        needed = sum(_with_process(changed, memory).values())
+        needed = sum(_with_process(changed, memory.get(PROCESS_MEMORY)).values())
         if needed < peak:
             option = f"--{name.replace('_', '-')} {value}"
             options.append(MemoryOption(option, needed, needed <= room))
     return tuple(options)
-
-
-def _with_process(round_memory: dict[str, int], before: dict[str, int]) -> dict[str, int]:
-    """Bytes by kind of a changed round, with the memory of the process if `before` includes it."""
-    return (
-        _shared_memory(round_memory, before[PROCESS_MEMORY])
-        if PROCESS_MEMORY in before
-        else round_memory
-    )
 
 
 def _memory_options(target: _Target) -> list[tuple[str, Any]]:
@@ -343,11 +334,11 @@ def _memory_options(target: _Target) -> list[tuple[str, Any]]:
 def _smaller_replay_buffer(target: _Target, memory: dict[str, int], room: int) -> MemoryOption:
     """The largest replay buffer that fits, or the smallest that the config allows."""
     plan, unroll = target.plan, target.config.collection.unroll_length
-    needed, steps = 0, plan.replay_capacity
+    needed, steps, process = 0, plan.replay_capacity, memory.get(PROCESS_MEMORY)
     for unrolls in range(plan.replay_capacity // unroll, plan.prefill_unrolls - 1, -1):
         steps = unrolls * unroll
         size = memory["replay buffer"] * steps // plan.replay_capacity
-        needed = sum(_with_process(memory | {"replay buffer": size}, memory).values())
+        needed = sum(_with_process(memory | {"replay buffer": size}, process).values())
         if needed <= room:
             break
     return MemoryOption(f"--replay-steps-per-env {steps}", needed, needed <= room)

@@ -44,9 +44,11 @@ def save(root: Path, step: int, agent: Any, loop: Any = None) -> int:
         for part, tree in ((AGENT, agent), (LOOP, loop)):
             if tree is None:
                 continue
-            write_tensors(_tensors(writing, part), tree)
-            _write_checksums(writing, part)
-            _verify_tensors(_tensors(writing, part), tree)
+            file = _tensors(writing, part)
+            write_tensors(file, tree)
+            sums = json.dumps({file.name: sha256_of(file)}, indent=1)
+            _listing(writing, part).write_text(sums, encoding="utf-8")
+            _verify_tensors(file, tree)
         size = sum(file.stat().st_size for file in writing.rglob("*") if file.is_file())
         shutil.rmtree(target, ignore_errors=True)
         replace_atomically(writing, target)
@@ -201,11 +203,6 @@ def _pieces(file: Path, name: str, array: np.ndarray) -> Iterator[tuple[np.ndarr
 
 def _bits(array: np.ndarray) -> tuple[Any, ...]:
     return array.dtype, array.shape, array.tobytes()
-
-
-def _write_checksums(directory: Path, part: str) -> None:
-    sums = {name: sha256_of(directory / name) for name in _files(directory, part)}
-    _listing(directory, part).write_text(json.dumps(sums, indent=1), encoding="utf-8")
 
 
 def _files(directory: Path, part: str) -> list[str]:

@@ -81,18 +81,13 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-class guard_disk:  # noqa: N801, used as a statement: `with guard_disk(path):`
-    """Raise a failed write as one sentence that names the file and the remedy."""
-
-    def __init__(self, target: Path, kept: str = ""):
-        self.target, self.kept = target, kept
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError):
-            raise cannot_write(f"cannot write {self.target}", self.target, error, self.kept)
+@contextmanager
+def guard_disk(target: Path) -> Iterator[None]:
+    """In the context, raise a failed write as one sentence that names the file and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        raise cannot_write(f"cannot write {target}", target, error) from error
 
 
 def require_file(out: Path, suffix: str | None = None) -> None:
@@ -132,9 +127,7 @@ def cannot_write(what: str, target: Path, error: Exception, kept: str = "") -> U
     free = f" ({_free_mebibytes(target)} MiB free)" if number in NO_SPACE else ""
     reason = os.strerror(number) if number else first_line(error)
     remedy = REMEDIES.get(number or 0, "Check that place and its disk, then go on.")
-    found = UserError(f"{what}: {reason}{free}. {kept}{remedy}")
-    found.__cause__ = error
-    return found
+    return UserError(f"{what}: {reason}{free}. {kept}{remedy}")
 
 
 def first_line(error: BaseException) -> str:

@@ -51,10 +51,6 @@ class Operations:
         """Operations of the whole run."""
         return self.updates * self.update + self.env_steps * self.env_step
 
-    def up_to(self, updates: float, env_steps: float) -> float:
-        """Operations up to this number of updates and environment steps."""
-        return updates * self.update + env_steps * self.env_step
-
 
 def operations(config: RunConfig) -> Operations:
     """Operations of a run of this config; they do not depend on the seed."""
@@ -65,11 +61,10 @@ def operations(config: RunConfig) -> Operations:
 def _operations(config: RunConfig) -> Operations:
     trainer = build_trainer(config, memory=MAX_MEMORY)
     agent, plan = jax.eval_shape(trainer.agent.init, jax.random.key(0)), trainer.plan
-    parameters = parameter_counts(agent)
     return Operations(
         update=update_arithmetic(trainer).flops,
         env_step=action_arithmetic(trainer).flops // config.collection.num_envs,
-        parameters=sum(parameters.values()),
+        parameters=sum(parameter_counts(agent).values()),
         updates=plan.training_unrolls * plan.updates_per_unroll,
         env_steps=plan.total_steps,
     )

@@ -48,19 +48,12 @@ class Executor(Protocol):
 
 @dataclass
 class LocalJob:
-    """slot: index of this job. free_slots: the executor's free indices, which get it back."""
+    """A process on this machine."""
 
     process: subprocess.Popen
-    slot: int
-    free_slots: list[int]
-    released: bool = False
 
     def poll(self) -> int | None:
-        code = self.process.poll()
-        if code is not None and not self.released:
-            self.released = True
-            self.free_slots.append(self.slot)
-        return code
+        return self.process.poll()
 
     def stop(self) -> None:
         self.process.terminate()
@@ -69,7 +62,6 @@ class LocalJob:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        self.poll()
 
 
 class LocalExecutor:
@@ -82,10 +74,11 @@ class LocalExecutor:
 
     def __init__(self, jobs: int, gpus: Sequence[str] = ()):
         self.jobs, self.gpus = jobs, tuple(gpus)
-        self._free = list(range(jobs))
+        self._slots: list[LocalJob | None] = [None] * jobs
 
     def start(self, command: list[str], log: Path) -> LocalJob:
-        slot = self._free.pop(0)
+        free = [job is None or job.poll() is not None for job in self._slots]
+        slot = free.index(True)
         # Runs of equal shapes share one program, which the first run on this host compiles.
         cache = log.parent / f"compiled-{platform.node()}"
         environment = {"JAX_COMPILATION_CACHE_DIR": str(cache), **os.environ}
@@ -105,7 +98,8 @@ class LocalExecutor:
             share = min(self.jobs, len(cores))  # more jobs than cores share them
             with contextlib.suppress(ProcessLookupError):  # the process has already ended
                 os.sched_setaffinity(process.pid, cores[slot % share :: share])
-        return LocalJob(process, slot, self._free)
+        job = self._slots[slot] = LocalJob(process)
+        return job
 
     def close(self) -> None: ...
 

@@ -83,7 +83,9 @@ def merge_grids(grids: Iterable[Grid]) -> dict[str, Cell]:
     if not cells:
         raise UserError("the grid is empty: give it at least one run.")
     for name, cell in cells.items():
-        _check_config(name, cell.config)
+        with _named_errors(name):
+            task = task_of(cell.config.task)
+            build_agent(cell.config, TrainPlan.derive(cell.config, task.episode_length), task)
     return cells
 
 
@@ -109,13 +111,6 @@ def _apply_changes(config: RunConfig, changes: Iterable[Change]) -> RunConfig:
             settings |= recipe_named(str(recipe))
         settings |= fields
     return config.having(**settings)
-
-
-def _check_config(name: str, config: RunConfig) -> None:
-    """Raises UserError if the run would be refused before compilation."""
-    with _named_errors(name):
-        task = task_of(config.task)
-        build_agent(config, TrainPlan.derive(config, task.episode_length), task)
 
 
 @contextmanager

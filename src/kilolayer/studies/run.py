@@ -134,11 +134,8 @@ def _finish(path: Path, executor: str, jobs: int | None, display: ProgressDispla
     """Train the missing runs; start no executor if all runs have finished."""
     if all(run.state == "finished" for run in load_study(path).runs):
         return
-    workers = _make_executor(executor, jobs, path)
-    try:
+    with closing(_make_executor(executor, jobs, path)) as workers:
         execute(path, workers, display)
-    finally:
-        workers.close()
 
 
 def _make_executor(name: str, jobs: int | None, path: Path) -> Executor:

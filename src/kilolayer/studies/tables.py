@@ -12,9 +12,7 @@ from kilolayer.studies.grid import Cell
 
 def question_table(questions: Mapping[str, str]) -> Table:
     """The questions by name."""
-    table = Table(title="kilolayer study NAME", title_justify="left")
-    table.add_column("name")
-    table.add_column("question")
+    table = Table("name", "question", title="kilolayer study NAME", title_justify="left")
     for name, text in questions.items():
         table.add_row(name, text)
     return table

@@ -17,18 +17,14 @@ from kilolayer.types import UserError
 def finish_run(study: Path, name: str) -> None:
     """Train the run, or resume it; raises UserError for a config that cannot be run."""
     with file_lock(study / "logs" / f"{name}.lock"):
-        _finish(study, name)
-
-
-def _finish(study: Path, name: str) -> None:
-    directory = RunDirectory(study / "runs" / name)
-    if directory.finished:
-        return
-    if (directory.path / "config.json").exists():
-        api.resume(directory.path, progress=False)
-        return
-    run = next(run for run in load_study(study).runs if run.name == name)
-    api.train(run.planned_config, directory.path, progress=False)
+        directory = RunDirectory(study / "runs" / name)
+        if directory.finished:
+            return
+        if (directory.path / "config.json").exists():
+            api.resume(directory.path, progress=False)
+        else:
+            run = next(run for run in load_study(study).runs if run.name == name)
+            api.train(run.planned_config, directory.path, progress=False)
 
 
 if __name__ == "__main__":

@@ -19,11 +19,9 @@ OBJECTIVES: Factor = {"sac-her": {"agent": "sac-her"}, "crl": {"agent": "crl"}}
 ARCHITECTURES: Factor = {"plain-mlp": {"recipe": "plain-mlp"}, "residual": {}}
 
 
-def grids(
-    setup: Setup, objectives: Factor = OBJECTIVES, architectures: Factor = ARCHITECTURES
-) -> list[Grid]:
+def grids(setup: Setup) -> list[Grid]:
     """Every combination of two objectives, two architectures and two depths."""
-    factors = {"objective": objectives, "recipe": architectures, "depth": setup.depth_factor}
+    factors = {"objective": OBJECTIVES, "recipe": ARCHITECTURES, "depth": setup.depth_factor}
     return [setup.grid(factors)]
 
 

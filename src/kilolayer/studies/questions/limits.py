@@ -36,8 +36,8 @@ def analyse(study: Study) -> Answer:
     groups = group_runs(study.finished, "depth")
     if not groups:
         raise UserError("every run failed: see the study's folder failures.")
-    failed = group_runs([run for run in study.runs if run.state == "failed"], "depth")
-    rows, series, learning = [], {"first block": [], "last block": []}, {}
+    counts = {depth: len(runs) for (depth,), runs in group_runs(study.runs, "depth").items()}
+    rows, series, learning = [], {"first block": [], "last block": []}, dict.fromkeys(counts, 0)
     for (depth,), runs in groups.items():
         chance = 1 / runs[0].run.config.agent.batch_size
         accuracy = np.array([late_mean(run, ACCURACY) for run in runs])
@@ -49,7 +49,7 @@ def analyse(study: Study) -> Answer:
         rows.append(
             (
                 str(depth),
-                f"{len(runs)} of {len(runs) + len(failed.get((depth,), ()))}",
+                f"{len(runs)} of {counts[depth]}",
                 mean_text(accuracy / chance, (0.0, 1 / chance)),
                 mean_text(np.log(runs[0].run.config.agent.batch_size) - loss),
                 f"{blocks.residual_norm[-1]:.3g}",
@@ -67,7 +67,7 @@ def analyse(study: Study) -> Answer:
         for name, points in series.items()
     )
     return Answer(
-        verdicts=assess_claims(_claims(study, learning)),
+        verdicts=assess_claims(_claims(counts, learning)),
         plots=(
             Plot(
                 "Gradient of the state-action encoder's blocks", "depth", "norm", lines, log_x=True
@@ -83,16 +83,16 @@ def analyse(study: Study) -> Answer:
     )
 
 
-def _claims(study: Study, learning: dict[int, int]) -> list[Claim]:
-    """The share of runs in which the critic learns, by depth; a failed run does not learn."""
-    ended = [run for run in study.runs if run.state in ("finished", "failed")]
-    counts = {depth: len(runs) for (depth,), runs in group_runs(ended, "depth").items()}
+def _claims(counts: dict[int, int], learning: dict[int, int]) -> list[Claim]:
+    """The share of runs in which the critic learns, by depth.
+
+    counts: finished and failed runs; learning: runs that learn."""
     return [
         Claim(
-            f"At depth {depth} the critic learns in {learning.get(depth, 0)} of {count} runs; the "
+            f"At depth {depth} the critic learns in {learning[depth]} of {count} runs; the "
             "share is",
-            proportion_interval(learning.get(depth, 0), count),
-            float(stats.binomtest(learning.get(depth, 0), count, 0.5).pvalue),
+            proportion_interval(learning[depth], count),
+            float(stats.binomtest(learning[depth], count, 0.5).pvalue),
             0,
             None,
         )

@@ -33,14 +33,13 @@ REMOVED: Factor = {
 }
 
 
-def grids(setup: Setup, removed: Factor = REMOVED) -> list[Grid]:
+def grids(setup: Setup) -> list[Grid]:
     """The whole recipe and its variants with one stabiliser removed, at every depth."""
-    return [setup.grid({"removed": removed, "depth": setup.depth_factor})]
+    return [setup.grid({"removed": REMOVED, "depth": setup.depth_factor})]
 
 
 def analyse(study: Study) -> Answer:
-    ended = [run for run in study.runs if run.state in ("finished", "failed")]
-    groups, claims, plots, untested = group_runs(ended, *FACTORS), [], [], []
+    groups, claims, plots, untested = group_runs(study.runs, *FACTORS), [], [], []
     for depth in sorted({depth for _, depth in groups}):
         whole, estimates = groups.get((WHOLE, depth), []), {}
         for (removed, at), runs in groups.items():
@@ -62,7 +61,7 @@ def analyse(study: Study) -> Answer:
         plots.append(
             bar_plot(f"Change of the score at depth {depth}", "change of the score", estimates)
         )
-    failures = [(run.name, (run.failure or "").splitlines()[-1]) for run in ended if run.failure]
+    failures = [(run.name, run.failure.splitlines()[-1]) for run in study.runs if run.failure]
     tables = [score_table(study, *FACTORS)]
     if failures:
         tables.append(Table("Runs that failed", ("run", "last line"), tuple(failures)))

@@ -36,10 +36,10 @@ def analyse(study: Study) -> Answer:
     claims = [
         _claim(study, groups, share, list(by_depth))
         for share, by_depth in estimates.items()
-        if by_depth
+        if len(by_depth) > 1
     ]
     return Answer(
-        verdicts=assess_claims([claim for claim in claims if claim]) or (inconclusive(TOO_FEW),),
+        verdicts=assess_claims(claims) or (inconclusive(TOO_FEW),),
         plots=(_plot(estimates),),
         tables=(_table(estimates),),
         notes=(
@@ -52,11 +52,8 @@ def analyse(study: Study) -> Answer:
     )
 
 
-def _claim(study: Study, groups: dict, share: float, depths: list[int]) -> Claim | None:
-    """Whether the deepest network reaches the share later than the shallowest; None for one
-    depth."""
-    if len(depths) < 2:
-        return None
+def _claim(study: Study, groups: dict, share: float, depths: list[int]) -> Claim:
+    """Whether the deepest network reaches the share later than the shallowest."""
     (steps, first), (_, last) = (
         learning_curves(groups[depth]) for depth in (depths[0], depths[-1])
     )
