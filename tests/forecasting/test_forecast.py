@@ -3,6 +3,7 @@
 import json
 
 import jax
+import numpy as np
 import pytest
 
 import kilolayer
@@ -11,6 +12,7 @@ from kilolayer.config import run_config
 from kilolayer.forecasting.forecast import MemoryOption
 from kilolayer.networks.arithmetic import tree_bytes
 from kilolayer.recommendations import recommended
+from kilolayer.replay.dataset import write_dataset
 from kilolayer.runtime.devices import ACCELERATORS, Accelerator
 from kilolayer.training.step import Trainer
 from kilolayer.types import UserError
@@ -104,6 +106,25 @@ def test_forecast_that_does_not_fit_has_advice(toy_device) -> None:
     assert changes["--num-envs 4"].peak_bytes < peak
     # The device has no bfloat16, so this option is not proposed.
     assert not any("bfloat16" in option for option in changes)
+
+
+def test_a_dataset_that_does_not_fit_has_advice(toy_device, tmp_path) -> None:
+    steps = 40
+    arrays = {
+        "observations": np.zeros((steps, 4), np.float32),
+        "actions": np.zeros((steps, 2), np.float32),
+        "terminals": np.arange(1, steps + 1) % 20 == 0,
+        "qpos": np.zeros((steps, 2), np.float32),
+        "qvel": np.zeros((steps, 2), np.float32),
+    }
+    write_dataset(tmp_path / "recorded.npz", arrays)
+    toy_device(100_000)
+    config = CONFIG.having(dataset=str(tmp_path / "recorded.npz"))
+    found = kilolayer.forecast(config, "toy", progress=False)
+    assert not found.fits
+    assert "--batch-size 8" in {change.option for change in found.advice}
+    # The dataset takes what it takes.
+    assert not any("replay" in change.option for change in found.advice)
 
 
 def test_run_that_does_not_fit_is_not_timed(account, monkeypatch) -> None:
