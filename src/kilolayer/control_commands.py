@@ -1,5 +1,6 @@
 """The commands that run a policy: planner over controller, control loop, page. No logic."""
 
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -229,8 +230,8 @@ def serve(
     from kilolayer.runtime.progress import LiveDisplay
     from kilolayer_robot.planning import Pursuit
 
-    display = LiveDisplay()
-    try:
+    # Ctrl-C ends the page.
+    with closing(LiveDisplay()) as display, suppress(KeyboardInterrupt):
         display.phase("open")
         plan = None
         if planner is not None:
@@ -248,10 +249,6 @@ def serve(
             if open_browser and not open_page(server.url):
                 OUTPUT.print("no browser was found: open the address by hand")
             server.run()
-    except KeyboardInterrupt:
-        pass  # Ctrl-C ends the page
-    finally:
-        display.close()
 
 
 COMMANDS = {"hierarchy": hierarchy, "control": control, "serve": serve}

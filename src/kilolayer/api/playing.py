@@ -1,6 +1,7 @@
 """Play episodes: scores, films and datasets of runs and policies, and tasks before training."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -108,11 +109,8 @@ def _evaluate_in_ogbench(
 
     episodes = ogbench.EPISODES if episodes is None else episodes
     steps = ogbench.STEPS if steps is None else steps
-    display = make_display(progress)
-    try:
+    with closing(make_display(progress)) as display:
         return ogbench.score(run, gym, episodes, seed, samples, steps, display)
-    finally:
-        display.close()
 
 
 def play(
@@ -177,11 +175,8 @@ def collect(
         require_states(task)
     envs = num_envs_for(task, steps)
     physics = build_physics(task.world, envs, config.physics)
-    display = make_display(progress)
-    try:
+    with closing(make_display(progress)) as display:
         arrays = collect_steps(task, physics, envs, policy, steps, seed, display)
-    finally:
-        display.close()
     if to == "minari":
         write_minari(str(out), arrays, task)
         return read_minari(str(out), task)
@@ -212,12 +207,9 @@ def _resolve_source(
 
 def inspect(choice: TaskChoice, progress: bool = True) -> Inspection:
     """Describe a task: its numbers, their values under random actions, and its speed."""
-    display = make_display(progress)
-    try:
+    with closing(make_display(progress)) as display:
         display.phase("task")
         return inspect_task(task_of(choice), display)
-    finally:
-        display.close()
 
 
 def picture(task: Task, out: str | Path) -> Path:
