@@ -361,9 +361,7 @@ def compare(runs: tyro.conf.Positional[tuple[Path, ...]], out: Path = Path("comp
 
     answer = api.compare(runs, out)
     for found in answer.tables:
-        table = Table(title=found.title, title_justify="left")
-        for column in found.columns:
-            table.add_column(column)
+        table = Table(*found.columns, title=found.title, title_justify="left")
         for row in found.rows:
             table.add_row(*row)
         OUTPUT.print(table)

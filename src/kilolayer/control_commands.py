@@ -62,9 +62,8 @@ def hierarchy(
 
     pursuit = Pursuit.of(replan, chunk, execute, patience)
     rows = deployment.hierarchy(run, controller, planner, pursuit, nodes, episodes, seed, out)
-    table = Table(title=f"{episodes} episodes", title_justify="left")
-    for column in ("planner", "policy", "depth"):
-        table.add_column(column)
+    title = f"{episodes} episodes"
+    table = Table("planner", "policy", "depth", title=title, title_justify="left")
     for column in ("success", "time at goal", "path efficiency", "operations a step"):
         table.add_column(column, justify="right")
     for row in rows:
@@ -160,8 +159,8 @@ def control(
 
 def _print_control(done: "ControlResult", rate: float) -> None:
     found = done.summary
-    table = Table(title=f"{found.ticks:,} control steps at {rate:g} Hz", title_justify="left")
-    table.add_column("quantity")
+    title = f"{found.ticks:,} control steps at {rate:g} Hz"
+    table = Table("quantity", title=title, title_justify="left")
     table.add_column("value", justify="right")
     for name, value in (
         ("steps taken", f"{found.steps:,}"),

@@ -183,8 +183,7 @@ def _print_scores(result: "TrainedLanguage") -> None:
     from kilolayer.language.evidence import Evidence
 
     evidence = Evidence.read(result.path)
-    table = Table(title="success by split (95 % interval)", title_justify="left")
-    table.add_column("condition")
+    table = Table("condition", title="success by split (95 % interval)", title_justify="left")
     for split in SPLITS:
         table.add_column(split.replace("-", " "), justify="right")
     for name in evidence.actors:

@@ -65,9 +65,7 @@ def inspect(task: Annotated[TaskChoice, tyro.conf.arg(name="")], out: Path | Non
 
 def _ranges(title: str, coordinates: Any, ranges: dict[str, Any]) -> Table:
     """One row per coordinate: its name, its unit, and the lowest and highest of each range."""
-    table = Table(title=title, title_justify="left")
-    for column in ("coordinate", "unit"):
-        table.add_column(column)
+    table = Table("coordinate", "unit", title=title, title_justify="left")
     for source in ranges:
         table.add_column(f"{source}\nlowest", justify="right")
         table.add_column("\nhighest", justify="right")
