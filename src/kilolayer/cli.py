@@ -24,7 +24,7 @@ from kilolayer import (
 )
 from kilolayer.boundary import answered
 from kilolayer.errors import UserError, bad_field
-from kilolayer.language_commands import check_say_options, print_interpretation
+from kilolayer.language_commands import check_say_options, print_interpretation, print_next_steps
 from kilolayer.runtime.compilation import keep_compiled_programs
 from kilolayer.runtime.devices import refuse_wrong_jax
 from kilolayer.runtime.files import cannot_write, shell_quoted
@@ -175,7 +175,6 @@ def _print_results(runs: Sequence["Run"]) -> None:
             OUTPUT.print(f"film    {film}")
         OUTPUT.print(f"report  {path}")
     run, path = runs[0], shell_quoted(runs[0].path)
-    OUTPUT.print("\nwhat to try next:")
     goal = ",".join(f"{value:g}" for value in run.episodes("evaluation")["goal"][0, 0].round(2))
     # Gymnasium's environments cannot be drawn.
     play = [] if run.config.task.gym else [f"kilolayer play {path} --goal {goal}"]
@@ -183,12 +182,11 @@ def _print_results(runs: Sequence["Run"]) -> None:
     start_option = "" if run.config.start_from is None else " --start-from None"
     depth = 4 * run.config.network.depth
     config = shell_quoted(run.path / "config.json")
-    for command in (
+    print_next_steps(
         *play,
         f"kilolayer evaluate {path} --samples 16",
         f"kilolayer train --config {config} --depth {depth}{start_option}",
-    ):
-        OUTPUT.print(f"  {command}")
+    )
 
 
 def plan(arguments: "PlanArguments") -> None:
