@@ -26,7 +26,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -179,9 +179,8 @@ class RunDirectory:
                 (self.path / folder).mkdir(exist_ok=True)
 
     def mark_finished(self) -> None:
-        if not self.writes:
-            return
-        write_atomically(self.path / "DONE", "")
+        if self.writes:
+            write_atomically(self.path / "DONE", "")
 
     def write_episodes(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Replace the episodes of a goal split, or the `batch`."""
@@ -245,15 +244,13 @@ class RunDirectory:
         return any(event and event["event"] not in BEFORE_LEARNING for event in events)
 
 
-@contextmanager
-def run_lock(path: Path) -> Iterator[None]:
-    """Lock a run directory, so that no other process trains in it.
+def run_lock(path: Path) -> AbstractContextManager[None]:
+    """A lock on a run directory, so that no other process trains in it.
 
     Raises UserError if another process trains in it, or if it cannot be written.
     """
     busy = f"another process trains in {path}: wait for it, or choose another directory with --out."
-    with file_lock(path / LOCK, busy):
-        yield
+    return file_lock(path / LOCK, busy)
 
 
 @contextmanager
