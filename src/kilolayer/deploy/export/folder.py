@@ -41,7 +41,7 @@ from kilolayer.types import UserError, bad_field
 from kilolayer_robot.card import CARD
 from kilolayer_robot.planning import Pursuit
 from kilolayer_robot.policy import MODEL, Policy
-from kilolayer_robot.waypoints import NODES, VALUE, Graph
+from kilolayer_robot.waypoints import NODES, VALUE
 
 PACKAGES = ("kilolayer", "jax", "onnx", "onnxruntime", "numpy")
 
@@ -169,12 +169,11 @@ def _write_waypoints(
     value = planner.value
     assert isinstance(value, CriticValue)
     (folder / VALUE).write_bytes(value_graph(value, sizes_of(policy), opset).SerializeToString())
-    names = ("observation", *Graph._fields)
-    arrays = {name: np.asarray(getattr(planner, name)) for name in names}
+    arrays = jax.device_get({"observation": planner.observation, **planner.graph._asdict()})
     content = io.BytesIO()
     np.savez_compressed(content, allow_pickle=False, **arrays)
     (folder / NODES).write_bytes(content.getvalue())
-    inputs = np.asarray(planner.observation), np.asarray(planner.place)
+    inputs = arrays["observation"], arrays["place"]
     noise = float32_noise(_value, value, inputs)
     session = session_of(folder / VALUE)
     rows = dict(zip(("observation", "goal"), inputs, strict=True))
@@ -183,7 +182,7 @@ def _write_waypoints(
     # Energies have no fixed range, so difference and noise are taken relative to their size.
     scale = max(1.0, float(np.abs(expected).max()))
     require_close(VALUE, {"the nodes": largest / scale}, noise / scale)
-    return {"nodes": len(planner.place), "float32_noise": noise, "difference": largest}
+    return {"nodes": len(planner.observation), "float32_noise": noise, "difference": largest}
 
 
 def _value(value: CriticValue, observation: Any, goal: Any) -> Any:

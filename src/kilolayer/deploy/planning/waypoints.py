@@ -9,6 +9,7 @@ from scipy.sparse.csgraph import connected_components, dijkstra
 from kilolayer.deploy.planning.planners import Value, Waypoints
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.types import UserError
+from kilolayer_robot.waypoints import Graph
 
 # An edge costs at most `limit`. The limit is the smallest that connects this share of the nodes,
 # multiplied by the slack so that there is more than one path.
@@ -44,17 +45,15 @@ def build_waypoints(
     cost = cost[np.ix_(connected, connected)]
     # Search backward from each node: the predecessor there is the next node on the path.
     length, following = dijkstra(_edges(cost, limit).T, return_predecessors=True)
-    return Waypoints(
-        value=value,
-        observation=jnp.asarray(observation[connected]),
+    graph = Graph(
         place=jnp.asarray(place[connected]),
-        encoding=encoding[connected],
         own=jnp.asarray(own[connected]),
         length=jnp.asarray(length.T, jnp.float32),
         following=jnp.asarray(np.maximum(following.T, 0), jnp.int32),
         limit=jnp.float32(limit),
-        chunk=chunk,
     )
+    nodes = jnp.asarray(observation[connected])
+    return Waypoints(value, nodes, encoding[connected], graph, chunk)
 
 
 def connecting_limit(cost: np.ndarray) -> float:
