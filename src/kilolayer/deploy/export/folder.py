@@ -1,9 +1,7 @@
 """Export of a policy as a folder for `kilolayer-robot run`: graph, card and recorded waypoints."""
 
 import dataclasses
-import hashlib
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -37,6 +35,7 @@ from kilolayer.deploy.policy import DeployedPolicy, is_policy, open_policy
 from kilolayer.deploy.score import Scorer
 from kilolayer.runtime.files import require_writable
 from kilolayer.runtime.progress import ProgressDisplay, SilentDisplay
+from kilolayer.runtime.tensors import sha256_of
 from kilolayer.types import UserError, bad_field
 from kilolayer_robot.card import CARD
 from kilolayer_robot.planning import Pursuit
@@ -194,13 +193,10 @@ def _write_card(
 ) -> None:
     observation, goal = inputs["observations of the task"]
     card = task_card(policy.task, _range(observation), _range(goal))
-    files = {each.name: hashlib.sha256(each.read_bytes()).hexdigest() for each in _files(folder)}
+    names = [name for name in (MODEL, VALUE, NODES) if (folder / name).exists()]
+    files = {name: sha256_of(folder / name) for name in names}
     card = dataclasses.replace(card, files=files, made_by=facts)
     (folder / CARD).write_text(card.to_json() + "\n", encoding="utf-8")
-
-
-def _files(folder: Path) -> Sequence[Path]:
-    return [path for name in (MODEL, VALUE, NODES) if (path := folder / name).exists()]
 
 
 def _range(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
