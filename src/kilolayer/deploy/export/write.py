@@ -139,11 +139,11 @@ def sizes_of(policy: DeployedPolicy) -> dict[str, int]:
 
 
 def check_inputs(
-    policy: DeployedPolicy, display: ProgressDisplay, rows: int = ROWS
+    policy: DeployedPolicy, display: ProgressDisplay
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Observations and goals for the comparison: random ones, and ones visited in the task."""
     display.phase("rollout")
-    observation, goal = visited(policy.task, policy.config, policy.agent, policy.agent_state, rows)
+    observation, goal = visited(policy.task, policy.config, policy.agent, policy.agent_state, ROWS)
     generator = np.random.default_rng(0)
 
     def sampled(like: np.ndarray) -> np.ndarray:
