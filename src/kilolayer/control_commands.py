@@ -234,7 +234,7 @@ def serve(
         display.phase("open")
         plan = None
         if planner is not None:
-            pursuit = Pursuit.of(REPLAN_EVERY, 5, None, None)
+            pursuit = Pursuit.of(REPLAN_EVERY, 5)
             opened = load(run), open_policy(run)
             plan = for_single_env(build_planner(planner, *opened, pursuit, display, seed=seed))
         interpreter = None

@@ -280,7 +280,7 @@ def latency(
 
     planned = None
     if planner and policies:
-        pursuit = Pursuit.of(replan, chunk, execute=None, patience=None)
+        pursuit = Pursuit.of(replan, chunk)
         planned = PlannerSettings(load(plan_run or policies[0]), planner, pursuit, nodes)
     exiting = EarlyExit(tolerance, patience)
     found = deployment.latency(policies, out, batch, repeats, episodes, runtime, exiting, planned)

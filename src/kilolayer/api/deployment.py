@@ -52,7 +52,7 @@ def hierarchy(
     opened = load(run)
     out = opened.path / "hierarchy.json" if out is None else Path(out)
     require_file(out)
-    pursuit = pursuit or Pursuit.of(20, 5, None, None)
+    pursuit = pursuit or Pursuit()
     policy = open_policy(controller or run)
     with closing(make_display(progress)) as display:
         rows = compare_planners(opened, policy, planners, pursuit, display, episodes, nodes, seed)
@@ -81,8 +81,8 @@ def control(
     sampled. out: a file for the log, one JSON object per line. Raises UserError for arguments that
     do not fit together.
     """
-    timing = timing or Timing(100.0, 5.0)
-    pursuit = pursuit or Pursuit.of(max(1, round(timing.rate / timing.plan_rate)), 5, None, None)
+    timing = timing or Timing()
+    pursuit = pursuit or Pursuit.of(max(1, round(timing.rate / timing.plan_rate)), 5)
     opened, policy = open_run_or_policy(run), open_policy(controller or run)
     name = planner or ("direct" if is_policy(run) else "waypoints")
     log = None if out is None else Path(out)

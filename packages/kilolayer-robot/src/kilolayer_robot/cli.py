@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> None:
         from kilolayer_robot.waypoints import open_waypoints
 
         planner = open_waypoints(Path(options.policy), card, options.chunk)
-    pursuit = Pursuit.of(max(1, round(rate / options.plan_rate)), options.chunk, None, None)
+    pursuit = Pursuit.of(max(1, round(rate / options.plan_rate)), options.chunk)
     settings, failures = dict(map(_setting, options.set)), []
     # Locked before the robot is opened: a second connection could disturb the loop that has the
     # first. And before the log is made, which would empty that loop's.
