@@ -149,8 +149,8 @@ def _tile(images: list[np.ndarray]) -> np.ndarray:
 def write_video(path: Path, frames: np.ndarray, fps: float) -> None:
     """Write frames `[frames, height, width, 3]` uint8; the suffix chooses the format.
 
-    `.mp4` (H.264) and `.gif` play in every browser. `.png` shows `MOMENTS` frames in a grid, the
-    first and the last included. H.264 needs even sides, so an odd side is padded by one pixel.
+    `.mp4` (H.264) and `.gif` play in every browser. `.png` shows `STILL_FRAMES` frames in a grid,
+    the first and the last included. H.264 needs even sides, so an odd side is padded by one pixel.
     Raises UserError for another suffix, invalid frames, or a file that cannot be written.
     """
     require_video_suffix(path)
