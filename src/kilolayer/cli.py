@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -70,8 +70,8 @@ def _dispatch(arguments: list[str]) -> None:
         return
     tyro.extras.subcommand_cli_from_dict(
         {
-            "train": _about_train,
-            "plan": _about_plan,
+            "train": _listed(train),
+            "plan": _listed(plan),
             "evaluate": evaluate,
             "play": play,
             "collect": collect,
@@ -116,16 +116,13 @@ def check_seed(arguments: list[str]) -> None:
             raise bad_field("seed", value, f"it must lie in [0, {MAX_SEED})", nearest)
 
 
-def _about_train() -> None:
-    """Train an agent, evaluate it during training and write its report."""
+def _listed(command: Callable[..., None]) -> Callable[[], None]:
+    """The command in the list of all commands, without its options, which are parsed elsewhere."""
 
+    def about() -> None: ...
 
-def _about_plan() -> None:
-    """Estimate what a run will cost and whether it fits, without training.
-
-    Look for: a peak beyond the device's memory, more hours than you have, a replay buffer larger
-    than everything else.
-    """
+    about.__doc__ = command.__doc__
+    return about
 
 
 def train(arguments: "TrainArguments") -> None:
