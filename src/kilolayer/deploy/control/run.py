@@ -1,7 +1,7 @@
 """The control loop with a planner and a controller, on a simulation of a task."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +67,8 @@ def drive_simulation(
     card = task_card(task)
     reached = jax.jit(lambda achieved, subgoal: is_success(task, achieved, subgoal))
     if plan_dim is not None:
-        plain = Card.plain(len(card.observation), plan_dim, len(card.action))
-        robot, card = _WithoutGoals(simulated, plan_dim), replace(card, goal=plain.goal)
+        robot = _WithoutGoals(simulated, plan_dim)
+        card = Card.plain(len(card.observation), plan_dim, len(card.action))
         reached = _never_reached
     # Compile before the clock starts.
     sensed = robot.observe()
