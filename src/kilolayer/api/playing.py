@@ -69,7 +69,15 @@ def evaluate(
     """
     run = _open(run)
     if gym is not None:
-        return _evaluate_in_ogbench(run, gym, goal, samples, seed, episodes, steps, progress)
+        if goal is not None:
+            raise bad_field("goal", goal, "OGBench's tasks have fixed goals, omit it")
+        # Its statistics take longer to import than all that a command without them needs.
+        from kilolayer.deploy import ogbench
+
+        episodes = ogbench.EPISODES if episodes is None else episodes
+        steps = ogbench.STEPS if steps is None else steps
+        with closing(make_display(progress)) as display:
+            return ogbench.score(run, gym, episodes, seed, samples, steps, display)
     episodes = EVALUATION_EPISODES if episodes is None else episodes
     for name, value in (("episodes", episodes), ("samples", samples), ("steps", steps)):
         if value is not None and value < 1:
@@ -90,27 +98,6 @@ def evaluate(
         name = f"{split} goals" if goal is None else f"goal {goal}"
         scores[name] = episode_metrics(run.task, played)
     return scores
-
-
-def _evaluate_in_ogbench(
-    run: Run | DeployedPolicy,
-    gym: str,
-    goal: str | None,
-    samples: int,
-    seed: int,
-    episodes: int | None,
-    steps: int | None,
-    progress: bool,
-) -> dict[str, dict[str, float]]:
-    if goal is not None:
-        raise bad_field("goal", goal, "OGBench's tasks have fixed goals, omit it")
-    # Its statistics take longer to import than all that a command without them needs.
-    from kilolayer.deploy import ogbench
-
-    episodes = ogbench.EPISODES if episodes is None else episodes
-    steps = ogbench.STEPS if steps is None else steps
-    with closing(make_display(progress)) as display:
-        return ogbench.score(run, gym, episodes, seed, samples, steps, display)
 
 
 def play(
