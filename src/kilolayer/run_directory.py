@@ -115,7 +115,11 @@ class RunDirectory:
 
     def require_same_config(self) -> None:
         """Raises UserError if config.json was changed since the run began."""
-        remedy = f"put it back from a copy, or {self._other_options}"
+        path, config = shell_quoted(self.path), shell_quoted(self.path / "config.json")
+        remedy = (
+            "put it back from a copy, or train on with other options in a new run: "
+            f"`kilolayer train --config {config} --start-from {path}`"
+        )
         for run in dict.fromkeys((self, *self.members)):
             manifest = read_json(run.path / "manifest.json", remedy)
             if not isinstance(manifest, dict) or not manifest:
@@ -127,14 +131,6 @@ class RunDirectory:
                     f"{file} was changed since the run began, and a run goes on with the options "
                     f"that it began with: {remedy}."
                 )
-
-    @property
-    def _other_options(self) -> str:
-        path = shell_quoted(self.path)
-        return (
-            "train on with other options in a new run: `kilolayer train --config "
-            f"{shell_quoted(self.path / 'config.json')} --start-from {path}`"
-        )
 
     @property
     def seeds(self) -> tuple[int, ...]:
