@@ -65,7 +65,7 @@ class Point:
     """A policy on the curve.
 
     kept: its blocks, numbered as in the unpruned policy. healed: whether it was distilled after
-    builder. divergence: KL from the unpruned policy, in nats. latency: median of one action, ms.
+    pruning. divergence: KL from the unpruned policy, in nats. latency: median of one action, ms.
     """
 
     order: Order
@@ -86,7 +86,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """All measurements of a builder. points[0] is the unpruned policy.
+    """All measurements of a pruning. points[0] is the unpruned policy.
 
     chosen: index of the chosen point. states: number of states that the influence was measured on.
     fresh: the chosen point and the unpruned policy, scored on as many new episodes that did not
