@@ -1,7 +1,6 @@
 """Frames of recorded episodes side by side, and video files."""
 
 import math
-import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from kilolayer.physics.gymnasium import GymnasiumWorld
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.render.marks import Mark
 from kilolayer.render.scene import MujocoScene, PointScene
-from kilolayer.runtime.files import guard_disk
+from kilolayer.runtime.files import guard_disk, replacing
 from kilolayer.tasks.base import Task
 from kilolayer.training.evaluate import evaluation_key, evaluation_start
 from kilolayer.types import UserError, bad_field
@@ -159,14 +158,10 @@ def write_video(path: Path, frames: np.ndarray, fps: float) -> None:
             f"frames must be [frames, height, width, 3] of uint8, not {frames.shape} of "
             f"{frames.dtype}."
         )
-    temporary = path.with_name(f".writing.{path.name}")
     with guard_disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            WRITERS[path.suffix](temporary, frames, fps)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with replacing(path, f".writing.{path.name}") as temporary:
+        WRITERS[path.suffix](temporary, frames, fps)
 
 
 def _write_mp4(path: Path, frames: np.ndarray, fps: float) -> None:
