@@ -27,7 +27,7 @@ from kilolayer.errors import UserError, bad_field
 from kilolayer.language_commands import check_say_options, print_interpretation, print_next_steps
 from kilolayer.runtime.compilation import keep_compiled_programs
 from kilolayer.runtime.devices import refuse_wrong_jax
-from kilolayer.runtime.files import cannot_write, shell_quoted
+from kilolayer.runtime.files import guard_disk, shell_quoted
 from kilolayer.runtime.graphics import load_mujoco
 from kilolayer.settings import MAX_SEED
 from kilolayer.terminal import OUTPUT
@@ -208,11 +208,9 @@ def plan(arguments: "PlanArguments") -> None:
     for assumption in found.assumptions:
         OUTPUT.print(assumption)
     if arguments.json is not None:
-        try:
-            Path(arguments.json).write_text(text + "\n", encoding="utf-8")
-        except OSError as error:
-            path = Path(arguments.json)
-            raise cannot_write(f"cannot write {path}", path, error) from error
+        path = Path(arguments.json)
+        with guard_disk(path):
+            path.write_text(text + "\n", encoding="utf-8")
 
 
 def evaluate(
