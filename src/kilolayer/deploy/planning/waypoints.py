@@ -1,5 +1,7 @@
 """The graph of a waypoint planner: nodes are reached states, edges are short critic distances."""
 
+from bisect import bisect_left
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -60,12 +62,11 @@ def connecting_limit(cost: np.ndarray) -> float:
     """The smallest limit on `cost [nodes, nodes]` at which a share CONNECTED of the nodes reach
     each other, by bisection over the existing costs."""
     limits = np.unique(cost[np.isfinite(cost)])
-    low, high = 0, len(limits) - 1
-    while low < high:
-        middle = (low + high) // 2
-        enough = _strongly_connected(cost, limits[middle]).mean() >= CONNECTED
-        low, high = (low, middle) if enough else (middle + 1, high)
-    return float(limits[low])
+
+    def connects(limit: float) -> bool:
+        return bool(_strongly_connected(cost, limit).mean() >= CONNECTED)
+
+    return float(limits[bisect_left(limits, True, hi=len(limits) - 1, key=connects)])
 
 
 def _strongly_connected(cost: np.ndarray, limit: float) -> np.ndarray:
