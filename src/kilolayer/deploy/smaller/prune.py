@@ -207,7 +207,7 @@ def pruned_spec(spec: ActorSpec, blocks: int) -> ActorSpec:
     return dataclasses.replace(spec, torso=dataclasses.replace(spec.torso, depth=depth))
 
 
-def latency(actor: Actor, spec: ActorSpec, calls: int = LATENCY_CALLS) -> float:
+def latency(actor: Actor, spec: ActorSpec) -> float:
     """Median milliseconds of one deterministic action, jitted, on JAX's default device.
 
     Inputs and output are numpy arrays, as in a control loop.
@@ -216,7 +216,7 @@ def latency(actor: Actor, spec: ActorSpec, calls: int = LATENCY_CALLS) -> float:
     observation = np.zeros(spec.task.observation_dim, np.float32)
     goal = np.zeros(spec.task.goal_dim, np.float32)
     seconds = []
-    for _ in range(calls + 10):
+    for _ in range(LATENCY_CALLS + 10):
         start = time.perf_counter()
         policy(observation, goal)
         seconds.append(time.perf_counter() - start)
