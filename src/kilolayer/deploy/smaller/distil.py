@@ -124,8 +124,7 @@ def distil(
             )
         steps = (plan.prefill_unrolls + done) * plan.steps_per_unroll
         display.advance(steps, plan.total_steps, KL=divergence)
-    updates = plan.training_unrolls * plan.updates_per_unroll
-    return Distilled(state.agent.student, divergence, plan.total_steps, updates)
+    return Distilled(state.agent.student, divergence, plan.total_steps, plan.updates)
 
 
 def _trainer(
