@@ -134,7 +134,7 @@ def test_waking_the_planner_takes_no_memory() -> None:
     timing, clock = Timing(), WallClock()
     plans = PlannerThread(direct_planner, 1, timing, clock, ControlLog())
     for errand in range(1000):
-        plans.set_measurement(Sensed(np.zeros(1), np.zeros(1), np.zeros(1), errand, 0.0))
+        plans.set_measurement(Sensed(np.zeros(1), np.zeros(1), np.zeros(1), errand), 0.0)
     assert plans._wake.qsize() == 1
 
 

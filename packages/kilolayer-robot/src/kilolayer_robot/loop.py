@@ -73,7 +73,7 @@ class ControlLoop:
         )
         self._reached = self.reached or self.card.reached
         self._start_time = self.clock.now()
-        self._last_good: Sensed | None = None
+        self._last_good: tuple[Sensed, float] | None = None
         self._current_plan: Plan | None = None
         self._index = self._waited = 0
         self._stop = threading.Event()
@@ -215,10 +215,10 @@ class ControlLoop:
 
     def _decide(self, now: float) -> tuple[Any, Plan | None, str | None, str | None]:
         """The action, the plan behind it, why the action is None, and the observation's flaw."""
-        sensed, flaw = self._usable_observation()
+        sensed, measured_at, flaw = self._usable_observation()
         if sensed is None:
             return None, None, flaw, flaw
-        self.plans.set_measurement(sensed)
+        self.plans.set_measurement(sensed, measured_at)
         plan = self.plans.plan
         if plan is None or plan.errand != sensed.errand:
             return None, None, "no plan", flaw
@@ -231,19 +231,20 @@ class ControlLoop:
             return None, plan, "controller failed", flaw
         return action, plan, None if action is not None else "bad action", flaw
 
-    def _usable_observation(self) -> tuple[Sensed | None, str | None]:
-        """The measurement to act on, with its time, and the flaw of the observation."""
+    def _usable_observation(self) -> tuple[Sensed | None, float, str | None]:
+        """The measurement to act on, its time, and the flaw of the observation."""
         limit = self.timing.observation_limit * self.timing.period
-        sensed, flaw = self._observe(limit)
+        sensed, measured_at, flaw = self._observe(limit)
         if sensed is not None:
-            self._last_good = sensed
-        elif self.handling.bad_observation == "last" and self._last_good is not None:
-            assert self._last_good.measured_at is not None
-            if self.clock.now() - self._last_good.measured_at <= limit:
-                sensed = self._last_good
-        return sensed, flaw
+            self._last_good = (sensed, measured_at)
+            return sensed, measured_at, None
+        if self.handling.bad_observation == "last" and self._last_good is not None:
+            last, at = self._last_good
+            if self.clock.now() - at <= limit:
+                return last, at, flaw
+        return None, self.clock.now(), flaw
 
-    def _observe(self, limit: float) -> tuple[Sensed | None, str | None]:
+    def _observe(self, limit: float) -> tuple[Sensed | None, float, str | None]:
         start = self.clock.now()
         try:
             sensed = self.robot.observe()
@@ -254,19 +255,20 @@ class ControlLoop:
             errand = int(sensed.errand)
         except Exception:
             self.log.error(traceback.format_exc())
-            return None, "bad observation"
+            return None, start, "bad observation"
         card = self.card
         expected = [(len(card.observation),), (len(card.goal),), (len(card.goal),)]
         if [row.shape for row in rows] != expected or not all(
             np.isfinite(row).all() for row in rows
         ):
-            return None, "bad observation"
+            return None, start, "bad observation"
         now = self.clock.now()
         # A time in the future is of another clock, so the age is unknown. `not ... <=` instead of
         # `>`, which NaN would pass.
         if not abs(now - measured_at) <= limit:
-            return None, "late observation"
-        return Sensed(*rows, errand=errand, measured_at=min(measured_at, now)), None
+            return None, start, "late observation"
+        measured_at = min(measured_at, now)
+        return Sensed(*rows, errand=errand, measured_at=measured_at), measured_at, None
 
     def _subgoal(self, plan: Plan, sensed: Sensed) -> np.ndarray:
         if plan is not self._current_plan:

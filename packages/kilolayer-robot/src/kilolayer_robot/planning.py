@@ -100,7 +100,7 @@ class PlannerThread:
         self._planner, self._goal_dim = planner, goal_dim
         self._timing, self._clock, self._log = timing, clock, log
         self.plan: Plan | None = None
-        self._measurement: Sensed | None = None
+        self._measurement: tuple[Sensed, float] | None = None
         self._attempts, self._start_time = 0, clock.now()
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._ending = threading.Event()
@@ -110,10 +110,10 @@ class PlannerThread:
         self._start_time = self._clock.now()
         self._thread.start()
 
-    def set_measurement(self, sensed: Sensed) -> None:
-        """Set the measurement to plan from; it has a time."""
-        new_errand = self._measurement is None or self._measurement.errand != sensed.errand
-        self._measurement = sensed
+    def set_measurement(self, sensed: Sensed, measured_at: float) -> None:
+        """Set the measurement to plan from."""
+        new_errand = self._measurement is None or self._measurement[0].errand != sensed.errand
+        self._measurement = (sensed, measured_at)
         # At most one wake-up waits, even if errands change faster than plans are made.
         if new_errand and self._wake.empty():
             self._wake.put(None)
@@ -136,9 +136,9 @@ class PlannerThread:
 
     def plan_once(self) -> None:
         """Plan from the newest measurement, if there is one."""
-        sensed = self._measurement
-        if sensed is None:
+        if self._measurement is None:
             return
+        sensed, measured_at = self._measurement
         number, start = self._attempts, self._clock.now()
         self._attempts += 1
         subgoals, error = None, None
@@ -153,8 +153,7 @@ class PlannerThread:
             outcome, error = "failed", f"{type(raised).__name__}: {raised}"
         took = self._clock.now() - start
         if subgoals is not None:
-            assert sensed.measured_at is not None
-            self.plan = Plan(number, sensed.errand, sensed.measured_at, subgoals)
+            self.plan = Plan(number, sensed.errand, measured_at, subgoals)
             outcome = "late" if took > 1 / self._timing.plan_rate else outcome
         listed = None if subgoals is None else subgoals.tolist()
         self._log.plan(PlanRecord(number, start - self._start_time, took, outcome, error, listed))
