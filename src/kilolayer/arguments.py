@@ -136,10 +136,8 @@ def _with_present_name(argument: str) -> str:
 
 def _take(arguments: list[str], option: str) -> str | None:
     """The value of an option, which is removed; None if the option is not there."""
-    value = _value(arguments, option)
-    if value is not None:
-        at = _position(arguments, option)
-        assert at is not None
+    value, at = _value(arguments, option), _position(arguments, option)
+    if at is not None:
         del arguments[at : at + (1 if "=" in arguments[at] else 2)]
     return value
 

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -24,10 +24,10 @@ from kilolayer import (
 )
 from kilolayer.boundary import answered
 from kilolayer.errors import UserError, bad_field
-from kilolayer.language_commands import check_say_options, print_interpretation
+from kilolayer.language_commands import check_say_options, print_interpretation, print_next_steps
 from kilolayer.runtime.compilation import keep_compiled_programs
 from kilolayer.runtime.devices import refuse_wrong_jax
-from kilolayer.runtime.files import cannot_write, shell_quoted
+from kilolayer.runtime.files import guard_disk, shell_quoted
 from kilolayer.runtime.graphics import load_mujoco
 from kilolayer.settings import MAX_SEED
 from kilolayer.terminal import OUTPUT
@@ -70,8 +70,8 @@ def _dispatch(arguments: list[str]) -> None:
         return
     tyro.extras.subcommand_cli_from_dict(
         {
-            "train": _about_train,
-            "plan": _about_plan,
+            "train": _listed(train),
+            "plan": _listed(plan),
             "evaluate": evaluate,
             "play": play,
             "collect": collect,
@@ -116,16 +116,13 @@ def check_seed(arguments: list[str]) -> None:
             raise bad_field("seed", value, f"it must lie in [0, {MAX_SEED})", nearest)
 
 
-def _about_train() -> None:
-    """Train an agent, evaluate it during training and write its report."""
+def _listed(command: Callable[..., None]) -> Callable[[], None]:
+    """The command in the list of all commands, without its options, which are parsed elsewhere."""
 
+    def about() -> None: ...
 
-def _about_plan() -> None:
-    """Estimate what a run will cost and whether it fits, without training.
-
-    Look for: a peak beyond the device's memory, more hours than you have, a replay buffer larger
-    than everything else.
-    """
+    about.__doc__ = command.__doc__
+    return about
 
 
 def train(arguments: "TrainArguments") -> None:
@@ -175,7 +172,6 @@ def _print_results(runs: Sequence["Run"]) -> None:
             OUTPUT.print(f"film    {film}")
         OUTPUT.print(f"report  {path}")
     run, path = runs[0], shell_quoted(runs[0].path)
-    OUTPUT.print("\nwhat to try next:")
     goal = ",".join(f"{value:g}" for value in run.episodes("evaluation")["goal"][0, 0].round(2))
     # Gymnasium's environments cannot be drawn.
     play = [] if run.config.task.gym else [f"kilolayer play {path} --goal {goal}"]
@@ -183,12 +179,11 @@ def _print_results(runs: Sequence["Run"]) -> None:
     start_option = "" if run.config.start_from is None else " --start-from None"
     depth = 4 * run.config.network.depth
     config = shell_quoted(run.path / "config.json")
-    for command in (
+    print_next_steps(
         *play,
         f"kilolayer evaluate {path} --samples 16",
         f"kilolayer train --config {config} --depth {depth}{start_option}",
-    ):
-        OUTPUT.print(f"  {command}")
+    )
 
 
 def plan(arguments: "PlanArguments") -> None:
@@ -213,11 +208,9 @@ def plan(arguments: "PlanArguments") -> None:
     for assumption in found.assumptions:
         OUTPUT.print(assumption)
     if arguments.json is not None:
-        try:
-            Path(arguments.json).write_text(text + "\n", encoding="utf-8")
-        except OSError as error:
-            path = Path(arguments.json)
-            raise cannot_write(f"cannot write {path}", path, error) from error
+        path = Path(arguments.json)
+        with guard_disk(path):
+            path.write_text(text + "\n", encoding="utf-8")
 
 
 def evaluate(
@@ -361,9 +354,7 @@ def compare(runs: tyro.conf.Positional[tuple[Path, ...]], out: Path = Path("comp
 
     answer = api.compare(runs, out)
     for found in answer.tables:
-        table = Table(title=found.title, title_justify="left")
-        for column in found.columns:
-            table.add_column(column)
+        table = Table(*found.columns, title=found.title, title_justify="left")
         for row in found.rows:
             table.add_row(*row)
         OUTPUT.print(table)

@@ -1,5 +1,6 @@
 """The commands that run a policy: planner over controller, control loop, page. No logic."""
 
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -61,9 +62,8 @@ def hierarchy(
 
     pursuit = Pursuit.of(replan, chunk, execute, patience)
     rows = deployment.hierarchy(run, controller, planner, pursuit, nodes, episodes, seed, out)
-    table = Table(title=f"{episodes} episodes", title_justify="left")
-    for column in ("planner", "policy", "depth"):
-        table.add_column(column)
+    title = f"{episodes} episodes"
+    table = Table("planner", "policy", "depth", title=title, title_justify="left")
     for column in ("success", "time at goal", "path efficiency", "operations a step"):
         table.add_column(column, justify="right")
     for row in rows:
@@ -159,8 +159,8 @@ def control(
 
 def _print_control(done: "ControlResult", rate: float) -> None:
     found = done.summary
-    table = Table(title=f"{found.ticks:,} control steps at {rate:g} Hz", title_justify="left")
-    table.add_column("quantity")
+    title = f"{found.ticks:,} control steps at {rate:g} Hz"
+    table = Table("quantity", title=title, title_justify="left")
     table.add_column("value", justify="right")
     for name, value in (
         ("steps taken", f"{found.steps:,}"),
@@ -229,12 +229,12 @@ def serve(
     from kilolayer.runtime.progress import LiveDisplay
     from kilolayer_robot.planning import Pursuit
 
-    display = LiveDisplay()
-    try:
+    # Ctrl-C ends the page.
+    with closing(LiveDisplay()) as display, suppress(KeyboardInterrupt):
         display.phase("open")
         plan = None
         if planner is not None:
-            pursuit = Pursuit.of(REPLAN_EVERY, 5, None, None)
+            pursuit = Pursuit.of(REPLAN_EVERY, 5)
             opened = load(run), open_policy(run)
             plan = for_single_env(build_planner(planner, *opened, pursuit, display, seed=seed))
         interpreter = None
@@ -248,10 +248,6 @@ def serve(
             if open_browser and not open_page(server.url):
                 OUTPUT.print("no browser was found: open the address by hand")
             server.run()
-    except KeyboardInterrupt:
-        pass  # Ctrl-C ends the page
-    finally:
-        display.close()
 
 
 COMMANDS = {"hierarchy": hierarchy, "control": control, "serve": serve}

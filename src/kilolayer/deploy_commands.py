@@ -1,8 +1,7 @@
 """The commands that make deployable policies from a trained run. Like `cli.py`, no logic."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 from rich.table import Table
@@ -151,8 +150,7 @@ def distil(
     )
     chosen = Seeds.consecutive(seed, seeds)
     made = api.distil(policy, depth, width, chosen.values, recipe, episodes, out)
-    of_teacher: Mapping[str, Any] = made[0].details["teacher_scores"]
-    score = of_teacher["time_at_goal"]
+    score = made[0].details["teacher_scores"]["time_at_goal"]
     table = Table(title=f"teacher: time at goal {score:.1f}", title_justify="left")
     columns = ("depth", "width", "seed", "time at goal", "of teacher's", "change", "success", "KL")
     for column in columns:
@@ -280,7 +278,7 @@ def latency(
 
     planned = None
     if planner and policies:
-        pursuit = Pursuit.of(replan, chunk, execute=None, patience=None)
+        pursuit = Pursuit.of(replan, chunk)
         planned = PlannerSettings(load(plan_run or policies[0]), planner, pursuit, nodes)
     exiting = EarlyExit(tolerance, patience)
     found = deployment.latency(policies, out, batch, repeats, episodes, runtime, exiting, planned)

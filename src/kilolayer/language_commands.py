@@ -69,7 +69,7 @@ def ground(
     recipe, size = Recipe(examples, updates), HeadSize(depth, width)
     result = sentences.ground(run, encoder, recipe, size, episodes, seed, out)
     _print_scores(result)
-    _print_next_steps(
+    print_next_steps(
         f"kilolayer play {shell_quoted(run)} --say {shlex.quote(result.sentence)} --seed {seed}",
         f"kilolayer serve {run} --grounding {result.path}",
         f"kilolayer train-vla {shell_quoted(run)} --grounding {shell_quoted(result.path)}",
@@ -144,7 +144,7 @@ def train_vla(
     )  # fmt: skip
     _print_scores(result)
     options = f"--say {shlex.quote(result.sentence)} --module {result.path} --seed {seed}"
-    _print_next_steps(
+    print_next_steps(
         *(f"kilolayer {name} {shell_quoted(run)} {options}" for name in ("play", "control"))
     )
 
@@ -183,8 +183,7 @@ def _print_scores(result: "TrainedLanguage") -> None:
     from kilolayer.language.evidence import Evidence
 
     evidence = Evidence.read(result.path)
-    table = Table(title="success by split (95 % interval)", title_justify="left")
-    table.add_column("condition")
+    table = Table("condition", title="success by split (95 % interval)", title_justify="left")
     for split in SPLITS:
         table.add_column(split.replace("-", " "), justify="right")
     for name in evidence.actors:
@@ -197,7 +196,8 @@ def _print_scores(result: "TrainedLanguage") -> None:
     OUTPUT.print(f"{evidence.kind:<9} {result.path}\nreport    {result.report}")
 
 
-def _print_next_steps(*commands: str) -> None:
+def print_next_steps(*commands: str) -> None:
+    """Print commands that a user may run next."""
     OUTPUT.print("\nwhat to try next:")
     for command in commands:
         OUTPUT.print(f"  {command}")

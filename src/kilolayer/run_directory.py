@@ -26,7 +26,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,11 @@ class RunDirectory:
 
     def require_same_config(self) -> None:
         """Raises UserError if config.json was changed since the run began."""
-        remedy = f"put it back from a copy, or {self._other_options}"
+        path, config = shell_quoted(self.path), shell_quoted(self.path / "config.json")
+        remedy = (
+            "put it back from a copy, or train on with other options in a new run: "
+            f"`kilolayer train --config {config} --start-from {path}`"
+        )
         for run in dict.fromkeys((self, *self.members)):
             manifest = read_json(run.path / "manifest.json", remedy)
             if not isinstance(manifest, dict) or not manifest:
@@ -127,14 +131,6 @@ class RunDirectory:
                     f"{file} was changed since the run began, and a run goes on with the options "
                     f"that it began with: {remedy}."
                 )
-
-    @property
-    def _other_options(self) -> str:
-        path = shell_quoted(self.path)
-        return (
-            "train on with other options in a new run: `kilolayer train --config "
-            f"{shell_quoted(self.path / 'config.json')} --start-from {path}`"
-        )
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -179,9 +175,8 @@ class RunDirectory:
                 (self.path / folder).mkdir(exist_ok=True)
 
     def mark_finished(self) -> None:
-        if not self.writes:
-            return
-        write_atomically(self.path / "DONE", "")
+        if self.writes:
+            write_atomically(self.path / "DONE", "")
 
     def write_episodes(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Replace the episodes of a goal split, or the `batch`."""
@@ -245,15 +240,13 @@ class RunDirectory:
         return any(event and event["event"] not in BEFORE_LEARNING for event in events)
 
 
-@contextmanager
-def run_lock(path: Path) -> Iterator[None]:
-    """Lock a run directory, so that no other process trains in it.
+def run_lock(path: Path) -> AbstractContextManager[None]:
+    """A lock on a run directory, so that no other process trains in it.
 
     Raises UserError if another process trains in it, or if it cannot be written.
     """
     busy = f"another process trains in {path}: wait for it, or choose another directory with --out."
-    with file_lock(path / LOCK, busy):
-        yield
+    return file_lock(path / LOCK, busy)
 
 
 @contextmanager

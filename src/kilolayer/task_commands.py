@@ -34,13 +34,10 @@ def inspect(task: Annotated[TaskChoice, tyro.conf.arg(name="")], out: Path | Non
         require_file(out, ".png")
     found = api.inspect(task)
     goal, name = found.task.goal, found.task.name
-    for table in (
-        _ranges("observation", found.task.observation, {"random actions": found.observation}),
-        _ranges(
-            "goal", goal.coordinates, {"random actions": found.achieved, "drawn": found.commanded}
-        ),
-    ):
-        OUTPUT.print(table)
+    observed = {"random actions": found.observation}
+    goals = {"random actions": found.achieved, "drawn": found.commanded}
+    OUTPUT.print(_ranges("observation", found.task.observation, observed))
+    OUTPUT.print(_ranges("goal", goal.coordinates, goals))
     table = Table(title=f"task {name}", title_justify="left", show_header=False)
     step = found.task.world.control_step
     for row in (
@@ -65,9 +62,7 @@ def inspect(task: Annotated[TaskChoice, tyro.conf.arg(name="")], out: Path | Non
 
 def _ranges(title: str, coordinates: Any, ranges: dict[str, Any]) -> Table:
     """One row per coordinate: its name, its unit, and the lowest and highest of each range."""
-    table = Table(title=title, title_justify="left")
-    for column in ("coordinate", "unit"):
-        table.add_column(column)
+    table = Table("coordinate", "unit", title=title, title_justify="left")
     for source in ranges:
         table.add_column(f"{source}\nlowest", justify="right")
         table.add_column("\nhighest", justify="right")

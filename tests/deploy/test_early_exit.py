@@ -68,7 +68,7 @@ def test_operations_count_the_matrix_products(actor, inputs):
     output = 2 * WIDTH * 2 * ACTION
     assert operations == Operations(embedding, block, output)
     row = [each[:1] for each in inputs]
-    assert operations.without_exit(BLOCKS) == arithmetic(actor, *row).flops
+    assert embedding + BLOCKS * block + output == arithmetic(actor, *row).flops
     used = np.array([1, 3])
     assert operations.early_exit(used) == embedding + 2 * block + 3 * output
     assert operations.early_exit_batch(used) == embedding + 3 * block + 4 * output

@@ -118,7 +118,7 @@ def test_dead_end_node_is_dropped() -> None:
             return -self.distance[first, second]
 
     planner = build_waypoints(Line(jnp.asarray(distance)), places, places, 2, SilentDisplay())
-    assert planner.place[:, 0].tolist() == list(range(20))
+    assert planner.graph.place[:, 0].tolist() == list(range(20))
 
 
 def test_recording_of_a_motionless_robot_is_refused() -> None:

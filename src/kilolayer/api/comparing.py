@@ -1,6 +1,7 @@
 """Compare runs, and forecast what a run will cost."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from kilolayer.analysis.answer import Answer
@@ -26,11 +27,8 @@ def forecast(
     devices: their number. calibration: time a few updates and steps on this machine, about 20
     seconds. Raises UserError for a config that cannot be run or a device that is not known.
     """
-    display = make_display(progress)
-    try:
+    with closing(make_display(progress)) as display:
         return forecast_run(config or recommended(), device, devices, calibration, display)
-    finally:
-        display.close()
 
 
 def compare(runs: Sequence[str | Path], out: str | Path | None = None) -> Answer:

@@ -5,18 +5,27 @@ from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from kilolayer.analysis.load import load
 from kilolayer.api.display import make_display
-from kilolayer.deploy.control.run import ControlResult, control_simulation
+from kilolayer.deploy.control.run import ControlResult, drive_simulation
 from kilolayer.deploy.latency import Latencies, measure_latency
-from kilolayer.deploy.planning.build import PlannerName, build_planner, compare_planners
+from kilolayer.deploy.planning.build import (
+    PlannerName,
+    build_planner,
+    compare_planners,
+    for_single_env,
+)
 from kilolayer.deploy.planning.hierarchy import PlannerScore, write_rows
 from kilolayer.deploy.policy import is_policy, open_policy, open_run_or_policy
 from kilolayer.deploy.smaller.early_exit import EarlyExit
 from kilolayer.deploy.variants import RUNTIMES, PlannerSettings
 from kilolayer.report.latency_report import write_latency
 from kilolayer.runtime.files import require_file
+from kilolayer.tasks.base import parse_goal
 from kilolayer_robot.planning import Pursuit
+from kilolayer_robot.robot import Sensed
 from kilolayer_robot.timing import Timing
 
 PLANNERS = ("waypoints", "interpolation", "proposal")
@@ -43,7 +52,7 @@ def hierarchy(
     opened = load(run)
     out = opened.path / "hierarchy.json" if out is None else Path(out)
     require_file(out)
-    pursuit = pursuit or Pursuit.of(20, 5, None, None)
+    pursuit = pursuit or Pursuit()
     policy = open_policy(controller or run)
     with closing(make_display(progress)) as display:
         rows = compare_planners(opened, policy, planners, pursuit, display, episodes, nodes, seed)
@@ -72,8 +81,8 @@ def control(
     sampled. out: a file for the log, one JSON object per line. Raises UserError for arguments that
     do not fit together.
     """
-    timing = timing or Timing(100.0, 5.0)
-    pursuit = pursuit or Pursuit.of(max(1, round(timing.rate / timing.plan_rate)), 5, None, None)
+    timing = timing or Timing()
+    pursuit = pursuit or Pursuit.of(max(1, round(timing.rate / timing.plan_rate)), 5)
     opened, policy = open_run_or_policy(run), open_policy(controller or run)
     name = planner or ("direct" if is_policy(run) else "waypoints")
     log = None if out is None else Path(out)
@@ -82,10 +91,17 @@ def control(
     if log is not None:
         require_file(log)
     with closing(make_display(progress)) as display:
-        built = build_planner(name, opened, policy, pursuit, display, nodes, seed)
-        return control_simulation(
-            opened, policy, built, pursuit, timing, seconds, display, goal, log, seed
-        )
+        built = for_single_env(build_planner(name, opened, policy, pursuit, display, nodes, seed))
+        commanded = None if goal is None else np.array(parse_goal(opened.task, goal), np.float32)
+
+        def plan(sensed: Sensed) -> np.ndarray:
+            assert sensed.goal is not None
+            return built(sensed.observation, sensed.achieved_goal, sensed.goal)
+
+        return drive_simulation(
+            opened.task, opened.config, plan, policy.policy, pursuit, timing, seconds, display,
+            commanded, log, seed,
+        )  # fmt: skip
 
 
 def latency(
@@ -109,11 +125,9 @@ def latency(
     if out is not None:
         require_file(Path(out), ".html")
     with closing(make_display(progress)) as display:
-        exiting = exiting or EarlyExit()
         found = measure_latency(
-            [Path(each) for each in policies], batch, repeats, episodes, runtimes, exiting, planned,
-            display,
-        )  # fmt: skip
+            policies, batch, repeats, episodes, runtimes, exiting or EarlyExit(), planned, display
+        )
     if out is not None:
         write_latency(found, Path(out))
     return found

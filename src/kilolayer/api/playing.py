@@ -1,6 +1,7 @@
 """Play episodes: scores, films and datasets of runs and policies, and tasks before training."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -68,7 +69,15 @@ def evaluate(
     """
     run = _open(run)
     if gym is not None:
-        return _evaluate_in_ogbench(run, gym, goal, samples, seed, episodes, steps, progress)
+        if goal is not None:
+            raise bad_field("goal", goal, "OGBench's tasks have fixed goals, omit it")
+        # Its statistics take longer to import than all that a command without them needs.
+        from kilolayer.deploy import ogbench
+
+        episodes = ogbench.EPISODES if episodes is None else episodes
+        steps = ogbench.STEPS if steps is None else steps
+        with closing(make_display(progress)) as display:
+            return ogbench.score(run, gym, episodes, seed, samples, steps, display)
     episodes = EVALUATION_EPISODES if episodes is None else episodes
     for name, value in (("episodes", episodes), ("samples", samples), ("steps", steps)):
         if value is not None and value < 1:
@@ -89,30 +98,6 @@ def evaluate(
         name = f"{split} goals" if goal is None else f"goal {goal}"
         scores[name] = episode_metrics(run.task, played)
     return scores
-
-
-def _evaluate_in_ogbench(
-    run: Run | DeployedPolicy,
-    gym: str,
-    goal: str | None,
-    samples: int,
-    seed: int,
-    episodes: int | None,
-    steps: int | None,
-    progress: bool,
-) -> dict[str, dict[str, float]]:
-    if goal is not None:
-        raise bad_field("goal", goal, "OGBench's tasks have fixed goals, omit it")
-    # Its statistics take longer to import than all that a command without them needs.
-    from kilolayer.deploy import ogbench
-
-    episodes = ogbench.EPISODES if episodes is None else episodes
-    steps = ogbench.STEPS if steps is None else steps
-    display = make_display(progress)
-    try:
-        return ogbench.score(run, gym, episodes, seed, samples, steps, display)
-    finally:
-        display.close()
 
 
 def play(
@@ -177,11 +162,8 @@ def collect(
         require_states(task)
     envs = num_envs_for(task, steps)
     physics = build_physics(task.world, envs, config.physics)
-    display = make_display(progress)
-    try:
+    with closing(make_display(progress)) as display:
         arrays = collect_steps(task, physics, envs, policy, steps, seed, display)
-    finally:
-        display.close()
     if to == "minari":
         write_minari(str(out), arrays, task)
         return read_minari(str(out), task)
@@ -212,12 +194,9 @@ def _resolve_source(
 
 def inspect(choice: TaskChoice, progress: bool = True) -> Inspection:
     """Describe a task: its numbers, their values under random actions, and its speed."""
-    display = make_display(progress)
-    try:
+    with closing(make_display(progress)) as display:
         display.phase("task")
         return inspect_task(task_of(choice), display)
-    finally:
-        display.close()
 
 
 def picture(task: Task, out: str | Path) -> Path:

@@ -17,7 +17,6 @@ from kilolayer.deploy.policy import open_policy
 from kilolayer.deploy.score import Scorer
 from kilolayer.deploy.smaller.early_exit import EarlyExit
 from kilolayer.deploy.variants import (
-    RUNTIMES,
     Call,
     PlannerSettings,
     Variant,
@@ -25,7 +24,7 @@ from kilolayer.deploy.variants import (
     require_one_task,
 )
 from kilolayer.runtime.devices import require_memory
-from kilolayer.runtime.progress import ProgressDisplay, SilentDisplay
+from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.types import UserError, bad_field
 
 ROUNDS = 10
@@ -109,13 +108,13 @@ def pareto_front(points: Sequence[tuple[float, float | None]]) -> tuple[bool, ..
 
 def measure_latency(
     paths: Sequence[str | Path],
-    batch: int = 256,
-    repeats: int = 1000,
-    episodes: int = 64,
-    runtimes: Sequence[str] = RUNTIMES,
-    early_exit: EarlyExit | None = None,
-    planned: PlannerSettings | None = None,
-    display: ProgressDisplay | None = None,
+    batch: int,
+    repeats: int,
+    episodes: int,
+    runtimes: Sequence[str],
+    early_exit: EarlyExit,
+    planned: PlannerSettings | None,
+    display: ProgressDisplay,
 ) -> Latencies:
     """Time policies on observations of their task, in alternation, and score them.
 
@@ -130,7 +129,6 @@ def measure_latency(
         raise bad_field("episodes", episodes, "it must be 0, for no score, or more", 0)
     if not paths:
         raise UserError("name at least one run or policy directory to measure.")
-    display, early_exit = display or SilentDisplay(), early_exit or EarlyExit()
     policies = [open_policy(path) for path in paths]
     require_one_task(policies)
     task, width = policies[0].task, max(each.spec.torso.width for each in policies)

@@ -55,8 +55,6 @@ class ActorSpec:
 class ActorAgent:
     """An agent that acts but never learns. Its state is the actor."""
 
-    spec: ActorSpec
-
     def act(
         self, state: Actor, observation: Array, goal: Array, key: Array, deterministic: bool
     ) -> Array:
@@ -91,7 +89,7 @@ class DeployedPolicy:
 
     @property
     def agent(self) -> ActorAgent:
-        return ActorAgent(self.spec)
+        return ActorAgent()
 
     @property
     def policy(self) -> Policy:

@@ -1,6 +1,5 @@
 """Scores of a policy on its task: the same evaluation as in training, on whole episodes."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -75,20 +74,16 @@ class Scorer:
         return episode_metrics(self.task, self.play(agent, state))
 
     def play(self, agent: Any, state: Any) -> Episodes:
-        return self._run(agent)(state, self.key, self.start)
+        evaluator = Evaluator(self.task, self.physics, agent, self.task.episode_length)
+        return jax.jit(evaluator.run)(state, self.key, self.start)
 
     def time_at_goal(self, agent: Any, state: Any) -> float:
         """Mean control steps within the success radius, the score used for deployment."""
         return self.scores(agent, state)["time_at_goal"]
 
-    def _run(self, agent: Any) -> Callable[..., Episodes]:
-        evaluator = Evaluator(self.task, self.physics, agent, self.task.episode_length)
-        return jax.jit(evaluator.run)
-
     @cached_property
     def physics(self) -> Any:
-        config = self.config
-        return build_physics(self.task.world, self.episodes, config.physics)
+        return build_physics(self.task.world, self.episodes, self.config.physics)
 
     @cached_property
     def key(self) -> jax.Array:

@@ -13,7 +13,7 @@ from kilolayer.deploy.export.onnx_graph import policy_graph
 from kilolayer.deploy.export.onnx_session import open_session
 from kilolayer.deploy.export.write import sizes_of
 from kilolayer.deploy.planning.build import PlannerName, build_planner
-from kilolayer.deploy.planning.hierarchy import hierarchical_row, plan_operations
+from kilolayer.deploy.planning.hierarchy import act_operations, hierarchical_row, plan_operations
 from kilolayer.deploy.planning.planners import Planner
 from kilolayer.deploy.policy import DeployedPolicy
 from kilolayer.deploy.score import Scorer
@@ -60,11 +60,10 @@ class Variant:
     @cached_property
     def operations(self) -> tuple[float, float]:
         """Floating-point operations of a control step, at batch 1 and per row of a batch."""
-        counts = Operations.of(self.policy.agent_state)
         if self.runtime == "early-exit":
+            counts = Operations.of(self.policy.agent_state)
             return counts.early_exit(self.blocks), counts.early_exit_batch(self.blocks)
-        total = counts.without_exit(self.policy.spec.torso.num_blocks)
-        total += self.plan_operations / self.replan
+        total = act_operations(self.policy) + self.plan_operations / self.replan
         return total, total
 
 
@@ -97,11 +96,11 @@ def policy_variants(
         variants.append(Variant(policy, "onnx", session, inputs, blocks, alone))
     if "early-exit" in runtimes:
         variants.append(_early_exit_variant(policy, early_exit, rows))
-    for name in planned.planners if planned else ():
-        assert planned is not None
-        arguments = (planned.run, policy, planned.pursuit, display, planned.nodes)
-        planner = build_planner(name, *arguments)
-        variants.append(_planner_variant(name, planner, planned.pursuit, policy, act, inputs))
+    if planned is not None:
+        run, pursuit = planned.run, planned.pursuit
+        for name in planned.planners:
+            planner = build_planner(name, run, policy, pursuit, display, planned.nodes)
+            variants.append(_planner_variant(name, planner, pursuit, policy, act, inputs))
     return variants
 
 
@@ -135,8 +134,7 @@ def _planner_variant(
 
     blocks = np.full(len(inputs[0]), policy.spec.torso.num_blocks)
     operations = plan_operations(planner, policy)
-    replan = pursuit.replan
-    return Variant(policy, name, act, inputs, blocks, score, plan, replan, operations)
+    return Variant(policy, name, act, inputs, blocks, score, plan, pursuit.replan, operations)
 
 
 def _jitted(agent: Any, actor: Any) -> Call:

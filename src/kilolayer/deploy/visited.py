@@ -15,17 +15,17 @@ ENVS = 16
 
 
 def visited(
-    task: Task, config: RunConfig, agent: Any, state: Any, rows: int, seed: int = 0
+    task: Task, config: RunConfig, agent: Any, state: Any, rows: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """`(observation [rows, o], goal [rows, g])` under deterministic actions, spread over time.
 
     agent: an object with `act`; state: its state. The environments start as in an evaluation with
-    this seed. They play one episode, or as much of it as gives ten times the rows.
+    seed 0. They play one episode, or as much of it as gives ten times the rows.
     """
     per_env = -(-rows // ENVS)
     length = max(per_env, min(task.episode_length, 10 * per_env))
     physics = build_physics(task.world, ENVS, config.physics)
-    key = evaluation_key(seed, 0)
+    key = evaluation_key(0, 0)
     goal = task.sample_goal(jax.random.fold_in(key, GOAL_STREAM), ENVS, "evaluation")
     start_key, steps_key = jax.random.split(key)
 

@@ -1,7 +1,6 @@
 """Frames of recorded episodes side by side, and video files."""
 
 import math
-import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from kilolayer.physics.gymnasium import GymnasiumWorld
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.render.marks import Mark
 from kilolayer.render.scene import MujocoScene, PointScene
-from kilolayer.runtime.files import guard_disk
+from kilolayer.runtime.files import guard_disk, replacing
 from kilolayer.tasks.base import Task
 from kilolayer.training.evaluate import evaluation_key, evaluation_start
 from kilolayer.types import UserError, bad_field
@@ -149,8 +148,8 @@ def _tile(images: list[np.ndarray]) -> np.ndarray:
 def write_video(path: Path, frames: np.ndarray, fps: float) -> None:
     """Write frames `[frames, height, width, 3]` uint8; the suffix chooses the format.
 
-    `.mp4` (H.264) and `.gif` play in every browser. `.png` shows `MOMENTS` frames in a grid, the
-    first and the last included. H.264 needs even sides, so an odd side is padded by one pixel.
+    `.mp4` (H.264) and `.gif` play in every browser. `.png` shows `STILL_FRAMES` frames in a grid,
+    the first and the last included. H.264 needs even sides, so an odd side is padded by one pixel.
     Raises UserError for another suffix, invalid frames, or a file that cannot be written.
     """
     require_video_suffix(path)
@@ -159,14 +158,10 @@ def write_video(path: Path, frames: np.ndarray, fps: float) -> None:
             f"frames must be [frames, height, width, 3] of uint8, not {frames.shape} of "
             f"{frames.dtype}."
         )
-    temporary = path.with_name(f".writing.{path.name}")
     with guard_disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            WRITERS[path.suffix](temporary, frames, fps)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with replacing(path, f".writing.{path.name}") as temporary:
+        WRITERS[path.suffix](temporary, frames, fps)
 
 
 def _write_mp4(path: Path, frames: np.ndarray, fps: float) -> None:

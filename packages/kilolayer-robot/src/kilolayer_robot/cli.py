@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> None:
         from kilolayer_robot.waypoints import open_waypoints
 
         planner = open_waypoints(Path(options.policy), card, options.chunk)
-    pursuit = Pursuit.of(max(1, round(rate / options.plan_rate)), options.chunk, None, None)
+    pursuit = Pursuit.of(max(1, round(rate / options.plan_rate)), options.chunk)
     settings, failures = dict(map(_setting, options.set)), []
     # Locked before the robot is opened: a second connection could disturb the loop that has the
     # first. And before the log is made, which would empty that loop's.
@@ -150,14 +150,10 @@ def show(options: argparse.Namespace) -> None:
 
     card = Policy.open(options.policy).card
     print(f"{card.name}: success radius {card.radius:g}, control rate {1 / card.control_step:g} Hz")
-    for title, coordinates in (
-        ("observation", card.observation),
-        ("goal", card.goal),
-        ("action", card.action),
-    ):
-        for each in coordinates:
+    for part in ("observation", "goal", "action"):
+        for each in getattr(card, part):
             bounds = "" if each.low is None else f"  {each.low:g} to {each.high:g}"
-            print(f"  {title:12}{each.name} ({each.unit or '1'}){bounds}")
+            print(f"  {part:12}{each.name} ({each.unit or '1'}){bounds}")
     print(f"  safe action {', '.join(f'{value:g}' for value in card.safe_action)}")
 
 

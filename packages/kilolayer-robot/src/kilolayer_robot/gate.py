@@ -44,7 +44,7 @@ class Handling:
             ("bad_observation", ("safe", "last")),
         ):
             if getattr(self, name) not in allowed:
-                raise bad_field(name, getattr(self, name), f"{' or '.join(allowed)}", allowed[0])
+                raise bad_field(name, getattr(self, name), " or ".join(allowed), allowed[0])
 
 
 class Gate:
@@ -53,8 +53,8 @@ class Gate:
     sent: number of actions sent. watchdog_actions: safe actions sent by the watchdog. stalls: how
     often the controller was late. blocked: how often the watchdog found an `act` that did not
     return. safe_failures: how often `safe_action()` raised, was too slow or returned no action.
-    on_error: called with the traceback of an exception that the robot raised, or with another
-    fault.
+    closing: whether only the last safe action may still be sent. on_error: called with the
+    traceback of an exception that the robot raised, or with another fault.
     """
 
     def __init__(
@@ -73,14 +73,9 @@ class Gate:
         self._asking = threading.Lock()  # held while the robot computes its safe action
         self._step, self._step_start, self._deadline = 0, 0.0, math.inf
         self._safe: np.ndarray | None = None
-        self._stalled = self._closing = False
+        self._stalled = self.closing = False
         self.closed_at: float | None = None
         self.sent = self.watchdog_actions = self.stalls = self.blocked = self.safe_failures = 0
-
-    @property
-    def closing(self) -> bool:
-        """Whether only the last safe action may still be sent."""
-        return self._closing
 
     def check_safe_action(self) -> None:
         """Raises UserError unless `safe_action()` returns an action within the card's bounds."""
@@ -122,7 +117,7 @@ class Gate:
             if safe is None and (action is None or self._is_stale(step)):
                 safe = self._current_safe_action()
             with self._lock:
-                if self._closing:
+                if self.closing:
                     return "closed", False
                 if self._is_stale(step):
                     if safe is None:
@@ -131,19 +126,20 @@ class Gate:
                         self.stalls += 1
                     action, reason, clipped = None, "stalled", False
                 self._act(safe if action is None else action)
-                self._restart_deadline()
+                self._stalled = False
+                self._deadline = self._clock.now() + self._timing.longest_hold
                 return reason, clipped
 
     def watch(self) -> float:
         """Send the safe action if the controller is late; returns seconds until the next check."""
-        late = not self._closing and self._clock.now() >= self._deadline
+        late = not self.closing and self._clock.now() >= self._deadline
         safe = self._current_safe_action() if late else None
         if not self._lock.acquire(timeout=self._timing.period):
             self.blocked += 1
             return 0.0
         try:
             now = self._clock.now()
-            if self._closing:
+            if self.closing:
                 return math.inf
             if now < self._deadline:
                 # At most a period, because the first step may begin at any time.
@@ -166,7 +162,7 @@ class Gate:
     def close(self) -> bool:
         """Send the safe action as the last action and return whether it was sent. Later calls do
         nothing."""
-        self._closing = True
+        self.closing = True
         for _ in range(CLOSING_ATTEMPTS):
             if self.closed_at is not None:
                 break
@@ -188,10 +184,6 @@ class Gate:
         """Whether the watchdog acted since this step began, or the step took too long."""
         late = self._clock.now() > self._step_start + self._timing.longest_hold
         return step != self._step or late
-
-    def _restart_deadline(self) -> None:
-        self._stalled = False
-        self._deadline = self._clock.now() + self._timing.longest_hold
 
     def _checked(self, action: np.ndarray) -> tuple[np.ndarray | None, str | None, bool]:
         """The action to send or None, why it is None, and whether it was clipped."""

@@ -84,10 +84,9 @@ class ControlLog:
 
     def note(self, text: str) -> None:
         """Record a setting that the system did not permit, or another restriction, once."""
-        if text in self.notes:
-            return
-        self.notes.append(text)
-        self._put("note", {"note": text})
+        if text not in self.notes:
+            self.notes.append(text)
+            self._put("note", {"note": text})
 
     def open(self) -> None:
         """Start writing."""

@@ -47,7 +47,9 @@ class Pursuit:
             raise bad_field("execute", self.execute, allowed, nearest)
 
     @staticmethod
-    def of(replan: int, chunk: int, execute: int | None, patience: int | None) -> "Pursuit":
+    def of(
+        replan: int, chunk: int, execute: int | None = None, patience: int | None = None
+    ) -> "Pursuit":
         """Defaults: execute all subgoals of a chunk; the patience is the time between plans."""
         return Pursuit(
             replan,

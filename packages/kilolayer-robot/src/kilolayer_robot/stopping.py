@@ -11,7 +11,7 @@ import select
 import signal
 import socket
 import threading
-from types import FrameType, TracebackType
+from types import FrameType
 
 # SIGHUP comes from a closed terminal, SIGTSTP from Ctrl-Z, which would suspend the loop while the
 # robot holds its action. Names that a platform lacks are omitted.
@@ -46,12 +46,7 @@ class Signals:
             self.installed = True
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.installed:
             for number, handler in self._before.items():
                 # None stands for a handler that was not set from Python and cannot be restored.

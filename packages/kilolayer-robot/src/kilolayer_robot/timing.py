@@ -35,7 +35,7 @@ class Timing:
     def __post_init__(self) -> None:
         for field in _POSITIVE:
             if not 0 < getattr(self, field) < math.inf:
-                default = Timing.__dataclass_fields__[field].default
+                default = getattr(Timing, field)
                 raise bad_field(field, getattr(self, field), "it must be above 0", default)
         for field in ("rate", "plan_rate"):
             if getattr(self, field) < SLOWEST:

@@ -1,22 +1,18 @@
-"""The control loop with a run's planner and a controller, on a simulation of the run's task."""
+"""The control loop with a planner and a controller, on a simulation of a task."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from kilolayer.analysis.load import Run
 from kilolayer.config import RunConfig
 from kilolayer.deploy.card import task_card
 from kilolayer.deploy.control.simulated import EpisodeResult, SimulatedRobot
-from kilolayer.deploy.planning.build import for_single_env
-from kilolayer.deploy.planning.planners import Planner
-from kilolayer.deploy.policy import DeployedPolicy
 from kilolayer.runtime.progress import ProgressDisplay
-from kilolayer.tasks.base import Task, is_success, parse_goal
+from kilolayer.tasks.base import Task, is_success
 from kilolayer_robot.card import Card
 from kilolayer_robot.log import ControlLog, Progress
 from kilolayer_robot.loop import ControlLoop
@@ -41,41 +37,6 @@ class ControlResult:
         return sum(reached) / len(reached) if reached else None
 
 
-def control_simulation(
-    run: Run | DeployedPolicy,
-    controller: DeployedPolicy,
-    planner: Planner,
-    pursuit: Pursuit,
-    timing: Timing,
-    seconds: float | None,
-    display: ProgressDisplay,
-    goal: str | None = None,
-    out: Path | None = None,
-    seed: int = 0,
-) -> ControlResult:
-    """Control one simulated environment of the run's task for `seconds` of real time; None means
-    until a signal.
-
-    goal: such as "8,0", the commanded goal of every episode. Default: the task's evaluation goals.
-    out: file of the log. Raises UserError for an invalid goal or a log that cannot be written.
-    """
-    commanded = None if goal is None else np.array(parse_goal(run.task, goal), np.float32)
-    plan = planner_function(planner)
-    return drive_simulation(
-        run.task,
-        run.config,
-        plan,
-        controller.policy,
-        pursuit,
-        timing,
-        seconds,
-        display,
-        commanded,
-        out,
-        seed,
-    )
-
-
 def drive_simulation(
     task: Task,
     config: RunConfig,
@@ -85,16 +46,19 @@ def drive_simulation(
     timing: Timing,
     seconds: float | None,
     display: ProgressDisplay,
-    goal: np.ndarray | None = None,
-    out: Path | None = None,
-    seed: int = 0,
+    goal: np.ndarray | None,
+    out: Path | None,
+    seed: int,
     plan_dim: int | None = None,
 ) -> ControlResult:
-    """Like `control_simulation`, with arbitrary functions that plan and act.
+    """Control one simulated environment of a task for `seconds` of real time; None means until a
+    signal.
 
     plan: `Sensed -> subgoals [chunk, goal]`. act: `(observation [observation], subgoal [goal]) ->
-    action [action]`. goal `[goal]`. plan_dim: length of a plan's rows when they are not goals but
-    another input of `act`; the loop then counts no row as reached.
+    action [action]`. goal `[goal]`: the commanded goal of every episode. None: the task's
+    evaluation goals. out: file of the log. plan_dim: length of a plan's rows when they are not
+    goals but another input of `act`; the loop then counts no row as reached. Raises UserError for a
+    log that cannot be written.
     """
     log = ControlLog(out, _progress(display, timing, seconds))
     display.phase("control")
@@ -103,8 +67,8 @@ def drive_simulation(
     card = task_card(task)
     reached = jax.jit(lambda achieved, subgoal: is_success(task, achieved, subgoal))
     if plan_dim is not None:
-        plain = Card.plain(len(card.observation), plan_dim, len(card.action))
-        robot, card = _WithoutGoals(simulated, plan_dim), replace(card, goal=plain.goal)
+        robot = _WithoutGoals(simulated, plan_dim)
+        card = Card.plain(len(card.observation), plan_dim, len(card.action))
         reached = _never_reached
     # Compile before the clock starts.
     sensed = robot.observe()
@@ -150,9 +114,3 @@ class _WithoutGoals:
 
 def _never_reached(achieved_goal: np.ndarray, subgoal: np.ndarray) -> bool:
     return False
-
-
-def planner_function(planner: Planner):
-    """A planner for one robot: `Sensed -> subgoals [chunk, goal]`."""
-    plan = for_single_env(planner)
-    return lambda sensed: plan(sensed.observation, sensed.achieved_goal, sensed.goal)

@@ -1,9 +1,7 @@
 """Export of a policy as a folder for `kilolayer-robot run`: graph, card and recorded waypoints."""
 
 import dataclasses
-import hashlib
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -37,11 +35,12 @@ from kilolayer.deploy.policy import DeployedPolicy, is_policy, open_policy
 from kilolayer.deploy.score import Scorer
 from kilolayer.runtime.files import require_writable
 from kilolayer.runtime.progress import ProgressDisplay, SilentDisplay
+from kilolayer.runtime.tensors import sha256_of
 from kilolayer.types import UserError, bad_field
 from kilolayer_robot.card import CARD
 from kilolayer_robot.planning import Pursuit
 from kilolayer_robot.policy import MODEL, Policy
-from kilolayer_robot.waypoints import NODES, VALUE, Graph
+from kilolayer_robot.waypoints import NODES, VALUE
 
 PACKAGES = ("kilolayer", "jax", "onnx", "onnxruntime", "numpy")
 
@@ -169,12 +168,11 @@ def _write_waypoints(
     value = planner.value
     assert isinstance(value, CriticValue)
     (folder / VALUE).write_bytes(value_graph(value, sizes_of(policy), opset).SerializeToString())
-    names = ("observation", *Graph._fields)
-    arrays = {name: np.asarray(getattr(planner, name)) for name in names}
+    arrays = jax.device_get({"observation": planner.observation, **planner.graph._asdict()})
     content = io.BytesIO()
     np.savez_compressed(content, allow_pickle=False, **arrays)
     (folder / NODES).write_bytes(content.getvalue())
-    inputs = np.asarray(planner.observation), np.asarray(planner.place)
+    inputs = arrays["observation"], arrays["place"]
     noise = float32_noise(_value, value, inputs)
     session = session_of(folder / VALUE)
     rows = dict(zip(("observation", "goal"), inputs, strict=True))
@@ -183,7 +181,7 @@ def _write_waypoints(
     # Energies have no fixed range, so difference and noise are taken relative to their size.
     scale = max(1.0, float(np.abs(expected).max()))
     require_close(VALUE, {"the nodes": largest / scale}, noise / scale)
-    return {"nodes": len(planner.place), "float32_noise": noise, "difference": largest}
+    return {"nodes": len(planner.observation), "float32_noise": noise, "difference": largest}
 
 
 def _value(value: CriticValue, observation: Any, goal: Any) -> Any:
@@ -195,13 +193,10 @@ def _write_card(
 ) -> None:
     observation, goal = inputs["observations of the task"]
     card = task_card(policy.task, _range(observation), _range(goal))
-    files = {each.name: hashlib.sha256(each.read_bytes()).hexdigest() for each in _files(folder)}
+    names = [name for name in (MODEL, VALUE, NODES) if (folder / name).exists()]
+    files = {name: sha256_of(folder / name) for name in names}
     card = dataclasses.replace(card, files=files, made_by=facts)
     (folder / CARD).write_text(card.to_json() + "\n", encoding="utf-8")
-
-
-def _files(folder: Path) -> Sequence[Path]:
-    return [path for name in (MODEL, VALUE, NODES) if (path := folder / name).exists()]
 
 
 def _range(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

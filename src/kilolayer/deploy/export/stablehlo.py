@@ -1,5 +1,6 @@
 """A policy as a serialised XLA program: `jax.export` for CPU and CUDA and any batch size."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +14,23 @@ from kilolayer.types import Array
 PLATFORMS = ("cpu", "cuda")
 
 
+def act(actor: Actor, observation: Array, goal: Array) -> tuple[Array, Array]:
+    """The outputs of an exported policy: deterministic action and log_std, `[batch, a]` each."""
+    mean, log_std = actor(observation, goal)
+    return jnp.tanh(mean), log_std
+
+
 def serialised_policy(actor: Actor, sizes: dict[str, int]) -> bytes:
     """`(observation [batch, o], goal [batch, g]) -> (action, log_std)`, each `[batch, a]`.
 
     The weights are constants of the program. sizes: of observation, goal and action.
     """
-
-    def act(observation: Array, goal: Array) -> tuple[Array, Array]:
-        mean, log_std = actor(observation, goal)
-        return jnp.tanh(mean), log_std
-
     (batch,) = export.symbolic_shape("batch")
     inputs = [
         jax.ShapeDtypeStruct((batch, sizes[name]), jnp.float32) for name in ("observation", "goal")
     ]
-    return bytes(export.export(jax.jit(act), platforms=PLATFORMS)(*inputs).serialize())
+    program = export.export(jax.jit(partial(act, actor)), platforms=PLATFORMS)(*inputs)
+    return bytes(program.serialize())
 
 
 def open_serialised(path: Path) -> Any:

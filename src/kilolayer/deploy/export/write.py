@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from kilolayer.deploy.export.noise import float32_noise, tolerance
 from kilolayer.deploy.export.onnx_graph import DEFAULT_OPSET, policy_graph
 from kilolayer.deploy.export.onnx_session import open_session
 from kilolayer.deploy.export.packages import require
-from kilolayer.deploy.export.stablehlo import PLATFORMS, open_serialised, serialised_policy
+from kilolayer.deploy.export.stablehlo import PLATFORMS, act, open_serialised, serialised_policy
 from kilolayer.deploy.policy import DeployedPolicy, open_policy
 from kilolayer.deploy.visited import visited
 from kilolayer.networks.actor import Actor
@@ -139,11 +138,11 @@ def sizes_of(policy: DeployedPolicy) -> dict[str, int]:
 
 
 def check_inputs(
-    policy: DeployedPolicy, display: ProgressDisplay, rows: int = ROWS
+    policy: DeployedPolicy, display: ProgressDisplay
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Observations and goals for the comparison: random ones, and ones visited in the task."""
     display.phase("rollout")
-    observation, goal = visited(policy.task, policy.config, policy.agent, policy.agent_state, rows)
+    observation, goal = visited(policy.task, policy.config, policy.agent, policy.agent_state, ROWS)
     generator = np.random.default_rng(0)
 
     def sampled(like: np.ndarray) -> np.ndarray:
@@ -167,13 +166,11 @@ def in_float32(actor: Actor) -> Actor:
 def reference(actor: Actor) -> Function:
     """The actor's outputs, computed by JAX on the CPU."""
     cpu = jax.devices("cpu")[0]
-    actor = jax.device_put(actor, cpu)
-
-    act = jax.jit(_outputs)
+    actor, compiled = jax.device_put(actor, cpu), jax.jit(act)
 
     def run(observation: np.ndarray, goal: np.ndarray) -> Any:
         with jax.default_device(cpu):
-            return act(actor, observation, goal)
+            return compiled(actor, observation, goal)
 
     return run
 
@@ -247,12 +244,7 @@ def require_close(file: str, differences: dict[str, float], noise: float) -> Non
 def policy_noise(actor: Actor, inputs: dict[str, tuple[np.ndarray, np.ndarray]]) -> float:
     """The largest float32 noise of an actor's outputs over these inputs."""
     actor = in_float32(actor)
-    return max(float32_noise(_outputs, actor, each) for each in inputs.values())
-
-
-def _outputs(actor: Actor, observation: Any, goal: Any) -> tuple[Any, Any]:
-    mean, log_std = actor(observation, goal)
-    return jnp.tanh(mean), log_std
+    return max(float32_noise(act, actor, each) for each in inputs.values())
 
 
 def difference(

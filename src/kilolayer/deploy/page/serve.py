@@ -4,7 +4,6 @@ import errno
 import secrets
 import socket
 import threading
-from types import TracebackType
 from typing import Self
 
 from kilolayer.deploy.page.guard import LOOPBACK, Guard, guarded_server, quiet
@@ -33,12 +32,7 @@ class PageServer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     @property

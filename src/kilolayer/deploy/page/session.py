@@ -232,9 +232,8 @@ class Session:
             return "failed"
         if self._goal is None:
             return "waiting"
-        if all(robot.ended is not None for robot in self._robots):
-            return "over"
-        if self._steps >= self.task.episode_length:
+        all_ended = all(robot.ended is not None for robot in self._robots)
+        if all_ended or self._steps >= self.task.episode_length:
             return "over"
         return "paused" if self._paused else "moving"
 

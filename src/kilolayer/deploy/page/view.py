@@ -72,7 +72,7 @@ class View:
             self._on_press("Go there", self._say)
             self._on_press("Other markers", session.rearrange)
         self._sliders = {int(number): self._add_slider(int(number)) for number in self._ground.free}
-        self._on_press("New goal", lambda: self._session.new_goal(self._restart.value))
+        self._on_press("New goal", lambda: session.new_goal(self._restart.value))
         self._on_press("Start over", session.reset)
         self._pause = gui.add_checkbox("Pause", False)
         self._pause.on_update(self._guarded(lambda: session.pause(self._pause.value)))
@@ -155,12 +155,12 @@ class View:
             )
 
     def _show_map(self, frame: Frame) -> None:
-        shown = self._map.value and frame.goal is not None
-        goal = frame.goal.tolist() if shown and frame.goal is not None else None
+        shown = frame.goal if self._map.value else None
+        goal = None if shown is None else shown.tolist()
         if goal == self._mapped_goal:
             return
         self._mapped_goal = goal
-        values = None if goal is None else self._session.value_map(np.array(goal))
+        values = None if shown is None else self._session.value_map(shown)
         for figure in self._figures:
             figure.show_map(values)
 

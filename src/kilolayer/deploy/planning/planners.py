@@ -73,34 +73,24 @@ class Waypoints(eqx.Module):
     The search is that of `kilolayer_robot.waypoints`, with energies from the critic itself.
     `kilolayer.deploy.planning.waypoints` builds this planner.
 
-    Each node has an observation `[nodes, observation]`, a place `[nodes, goal]`, the encoding of
-    the place, and own `[nodes]`, f(j, j). length `[nodes, nodes]`: lengths of the shortest paths,
-    infinite without a path. following `[nodes, nodes]`: the node after i on the path to j.
+    Each node of the graph has an observation `[nodes, observation]` and the encoding of its place.
     """
 
     value: Value
     observation: Array
-    place: Array
     encoding: Array
-    own: Array
-    length: Array
-    following: Array
-    limit: Array
+    graph: Graph
     chunk: int = eqx.field(static=True)
 
     def plan(self, observation: Array, achieved_goal: Array, goal: Array) -> Array:
-        batch, nodes = len(goal), len(self.own)
-        places = _each(batch, self.place, self.encoding)
+        batch, nodes = len(goal), len(self.observation)
+        places = _each(batch, self.graph.place, self.encoding)
         from_state = self.value(_across(observation, nodes), *places)
         encoding = self.value.encode(goal)
         (observed,) = _each(batch, self.observation)
         from_nodes = self.value(observed, _across(goal, nodes), _across(encoding, nodes))
         direct = self.value(observation, goal, encoding)
         return subgoals(jnp, self.graph, (from_state, from_nodes, direct), goal, self.chunk)
-
-    @property
-    def graph(self) -> Graph:
-        return Graph(self.place, self.own, self.length, self.following, self.limit)
 
 
 class Interpolation(eqx.Module):

@@ -11,9 +11,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from kilolayer.agents.base import TaskSpec
-from kilolayer.agents.optimiser import apply_gradients, init_moments, network_optimiser
+from kilolayer.agents.optimiser import network_optimiser
 from kilolayer.agents.registry import task_spec
 from kilolayer.analysis.load import Run
 from kilolayer.deploy.planning.planners import Proposal
@@ -45,9 +46,7 @@ class Chunks:
     discount: float
 
 
-def proposal_of(
-    run: Run, chunk: int, interval: int, display: ProgressDisplay, updates: int = UPDATES
-) -> Proposal:
+def proposal_of(run: Run, chunk: int, interval: int, display: ProgressDisplay) -> Proposal:
     """The proposal for the run's newest checkpoint, trained once and kept in the run directory."""
     newest = checkpoint.latest(run.directory.checkpoints)
     path = run.path / f"proposal-{newest}-{chunk}x{interval}"
@@ -56,9 +55,9 @@ def proposal_of(
     steps = recorded_steps(run, display)
     chunks = Chunks(chunk, interval, float(run.config.agent.horizon_discount(1.0)))
     spec = proposal_spec(task_spec(run.task), chunk)
-    proposal = train_proposal(spec, steps, chunks, display, updates, run.config.seed)
+    proposal = train_proposal(spec, steps, chunks, display, seed=run.config.seed)
     spread = np.asarray(proposal.spread).tolist()
-    details = {"spread": spread, "interval": interval, "updates": updates}
+    details = {"spread": spread, "interval": interval, "updates": UPDATES}
     DeployedPolicy(path, run.config, spec, proposal.actor, "propose", details).save(path)
     return proposal
 
@@ -82,17 +81,17 @@ def train_proposal(
     generator = np.random.default_rng(seed)
     _, _, change = draw_chunks(steps, chunks, 4096, generator)
     spread = np.maximum(change.std(0), SMALLEST_SPREAD)
-    optimisers = {"actor": network_optimiser(learning_rate)}
-    parts = _Parts(spec.init(jax.random.key(seed)))
-    moments = init_moments(optimisers, parts)
+    optimiser = network_optimiser(learning_rate)
 
     def update(carry: tuple, batch: tuple[Array, ...]) -> tuple[tuple, Array]:
-        parts, moments = carry
-        loss, gradient = jax.value_and_grad(negative_log_likelihood)(parts.actor, *batch)
-        return apply_gradients(optimisers, parts, {"actor": gradient}, moments), loss
+        actor, moments = carry
+        loss, gradient = jax.value_and_grad(negative_log_likelihood)(actor, *batch)
+        change, moments = optimiser.update(gradient, moments, actor)
+        return (optax.apply_updates(actor, change), moments), loss
 
     learn = jax.jit(lambda carry, batches: jax.lax.scan(update, carry, batches))
-    carry: Any = (parts, moments)
+    actor: Any = spec.init(jax.random.key(seed))
+    carry = (actor, optimiser.init(actor))
     for done in range(0, updates, UPDATES_PER_REPORT):
         count = min(UPDATES_PER_REPORT, updates - done)
         observation, goal, change = draw_chunks(steps, chunks, count * BATCH, generator)
@@ -103,7 +102,7 @@ def train_proposal(
         )
         carry, loss = learn(carry, tuple(batches))
         display.advance(done + count, updates, loss=float(loss[-1]))
-    return Proposal(carry[0].actor, jnp.asarray(spread, jnp.float32))
+    return Proposal(carry[0], jnp.asarray(spread, jnp.float32))
 
 
 def draw_chunks(
@@ -132,14 +131,6 @@ def negative_log_likelihood(actor: Actor, observation: Array, goal: Array, targe
     without the constant term."""
     mean, log_std = actor(observation, goal)
     return jnp.mean(log_std + 0.5 * jnp.square((target - mean) * jnp.exp(-log_std)))
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class _Parts:
-    """The parameters, with the names that the optimiser uses."""
-
-    actor: Actor
 
 
 def _load_proposal(policy: DeployedPolicy, chunk: int) -> Proposal:

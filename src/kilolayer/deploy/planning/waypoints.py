@@ -1,5 +1,7 @@
 """The graph of a waypoint planner: nodes are reached states, edges are short critic distances."""
 
+from bisect import bisect_left
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ from scipy.sparse.csgraph import connected_components, dijkstra
 from kilolayer.deploy.planning.planners import Value, Waypoints
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.types import UserError
+from kilolayer_robot.waypoints import Graph
 
 # An edge costs at most `limit`. The limit is the smallest that connects this share of the nodes,
 # multiplied by the slack so that there is more than one path.
@@ -44,29 +47,26 @@ def build_waypoints(
     cost = cost[np.ix_(connected, connected)]
     # Search backward from each node: the predecessor there is the next node on the path.
     length, following = dijkstra(_edges(cost, limit).T, return_predecessors=True)
-    return Waypoints(
-        value=value,
-        observation=jnp.asarray(observation[connected]),
+    graph = Graph(
         place=jnp.asarray(place[connected]),
-        encoding=encoding[connected],
         own=jnp.asarray(own[connected]),
         length=jnp.asarray(length.T, jnp.float32),
         following=jnp.asarray(np.maximum(following.T, 0), jnp.int32),
         limit=jnp.float32(limit),
-        chunk=chunk,
     )
+    nodes = jnp.asarray(observation[connected])
+    return Waypoints(value, nodes, encoding[connected], graph, chunk)
 
 
 def connecting_limit(cost: np.ndarray) -> float:
     """The smallest limit on `cost [nodes, nodes]` at which a share CONNECTED of the nodes reach
     each other, by bisection over the existing costs."""
     limits = np.unique(cost[np.isfinite(cost)])
-    low, high = 0, len(limits) - 1
-    while low < high:
-        middle = (low + high) // 2
-        enough = _strongly_connected(cost, limits[middle]).mean() >= CONNECTED
-        low, high = (low, middle) if enough else (middle + 1, high)
-    return float(limits[low])
+
+    def connects(limit: float) -> bool:
+        return bool(_strongly_connected(cost, limit).mean() >= CONNECTED)
+
+    return float(limits[bisect_left(limits, True, hi=len(limits) - 1, key=connects)])
 
 
 def _strongly_connected(cost: np.ndarray, limit: float) -> np.ndarray:

@@ -14,7 +14,7 @@ from kilolayer.agents.distillation import Distillation, Rate
 from kilolayer.agents.registry import task_spec
 from kilolayer.analysis.load import load
 from kilolayer.config import RunConfig
-from kilolayer.deploy.policy import ActorAgent, ActorSpec, DeployedPolicy, is_policy, open_policy
+from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, is_policy, open_policy
 from kilolayer.deploy.score import NEW_EPISODES, Scorer, compare_paired
 from kilolayer.networks.actor import Actor
 from kilolayer.plan import TrainPlan
@@ -124,8 +124,7 @@ def distil(
             )
         steps = (plan.prefill_unrolls + done) * plan.steps_per_unroll
         display.advance(steps, plan.total_steps, KL=divergence)
-    updates = plan.training_unrolls * plan.updates_per_unroll
-    return Distilled(state.agent.student, divergence, plan.total_steps, updates)
+    return Distilled(state.agent.student, divergence, plan.total_steps, plan.updates)
 
 
 def _trainer(
@@ -235,9 +234,8 @@ def distil_run(
             display.note(f"student {number} of {len(jobs)}: {place.name}")
         found = distil(teacher, spec, recipe, seed, display, critic)
         display.phase("score")
-        compared = compare_paired(
-            teacher.task, scorer.play(ActorAgent(spec), found.actor), teacher_episodes
-        )
+        played = scorer.play(teacher.agent, found.actor)
+        compared = compare_paired(teacher.task, played, teacher_episodes)
         details = {
             "teacher": str(path),
             "teacher_depth": teacher.spec.torso.depth,

@@ -97,10 +97,6 @@ class Operations:
             arithmetic(encoder.outputs, stream).flops,
         )
 
-    def without_exit(self, blocks: float) -> float:
-        """Operations of a policy that computes `blocks` blocks and then its output once."""
-        return self.embedding + blocks * self.block + self.output
-
     def early_exit(self, blocks: np.ndarray) -> float:
         """Mean operations of early exits after these numbers of blocks, each at batch 1.
 

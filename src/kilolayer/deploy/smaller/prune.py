@@ -65,7 +65,7 @@ class Point:
     """A policy on the curve.
 
     kept: its blocks, numbered as in the unpruned policy. healed: whether it was distilled after
-    builder. divergence: KL from the unpruned policy, in nats. latency: median of one action, ms.
+    pruning. divergence: KL from the unpruned policy, in nats. latency: median of one action, ms.
     """
 
     order: Order
@@ -86,7 +86,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """All measurements of a builder. points[0] is the unpruned policy.
+    """All measurements of a pruning. points[0] is the unpruned policy.
 
     chosen: index of the chosen point. states: number of states that the influence was measured on.
     fresh: the chosen point and the unpruned policy, scored on as many new episodes that did not
@@ -173,7 +173,7 @@ def prune_run(
         influence={name: array.tolist() for name, array in influence._asdict().items()},
         points=points,
         chosen=chosen,
-        fresh=builder.on_new_episodes(points[chosen], found[chosen][1]),
+        fresh=builder.on_new_episodes(found[chosen][1]),
     )
     return Pruned(_write(unpruned, curve, found[chosen][1], out), curve)
 
@@ -207,16 +207,16 @@ def pruned_spec(spec: ActorSpec, blocks: int) -> ActorSpec:
     return dataclasses.replace(spec, torso=dataclasses.replace(spec.torso, depth=depth))
 
 
-def latency(actor: Actor, spec: ActorSpec, calls: int = LATENCY_CALLS) -> float:
+def latency(actor: Actor, spec: ActorSpec) -> float:
     """Median milliseconds of one deterministic action, jitted, on JAX's default device.
 
     Inputs and output are numpy arrays, as in a control loop.
     """
-    policy = Policy(ActorAgent(spec), actor, spec.task)
+    policy = Policy(ActorAgent(), actor, spec.task)
     observation = np.zeros(spec.task.observation_dim, np.float32)
     goal = np.zeros(spec.task.goal_dim, np.float32)
     seconds = []
-    for _ in range(calls + 10):
+    for _ in range(LATENCY_CALLS + 10):
         start = time.perf_counter()
         policy(observation, goal)
         seconds.append(time.perf_counter() - start)
@@ -281,11 +281,11 @@ class _CurveBuilder:
         self.display.advance(len(choices), len(choices))
         return found
 
-    def on_new_episodes(self, point: Point, actor: Actor) -> PairedScores:
-        """Score the point and the unpruned policy on episodes that did not select the point."""
+    def on_new_episodes(self, actor: Actor) -> PairedScores:
+        """Score the chosen and the unpruned policy on episodes that did not select the point."""
         unpruned = self.unpruned
         scorer = Scorer(unpruned.task, unpruned.config, self.episodes, self.seed, NEW_EPISODES)
-        ours = scorer.play(ActorAgent(pruned_spec(unpruned.spec, point.blocks)), actor)
+        ours = scorer.play(unpruned.agent, actor)
         baseline = scorer.play(unpruned.agent, unpruned.agent_state)
         return compare_paired(unpruned.task, ours, baseline)
 
@@ -293,10 +293,10 @@ class _CurveBuilder:
         self, point: Point, scorer: Scorer, visited: Visited, heal_steps: int
     ) -> Iterator[tuple[Point, Actor]]:
         """The point with its divergence and scores, then the distilled point if there is one."""
-        teacher, spec = self.unpruned.agent_state, pruned_spec(self.unpruned.spec, point.blocks)
+        teacher = self.unpruned.agent_state
 
         def measure(actor: Actor, healed: bool) -> tuple[Point, Actor]:
-            scores = scorer.scores(ActorAgent(spec), actor)
+            scores = scorer.scores(self.unpruned.agent, actor)
             divergence = float(_divergence(teacher, actor, visited))
             return dataclasses.replace(
                 point, healed=healed, divergence=divergence, scores=scores
@@ -306,6 +306,7 @@ class _CurveBuilder:
         yield measure(actor, healed=False)
         if heal_steps and point.blocks < self.unpruned.spec.torso.num_blocks:
             recipe = Recipe(steps=heal_steps, learning_rate=HEALED_LEARNING_RATE, teacher_acts=0.0)
+            spec = pruned_spec(self.unpruned.spec, point.blocks)
             healed = distil(self.unpruned, spec, recipe, self.seed, self.display, start=actor)
             yield measure(healed.actor, healed=True)
 
