@@ -21,6 +21,7 @@ LAYERS_PER_BLOCK = 4
 # Least deviation as a share of the success radius. Without it, goals at exact cell centres would
 # drive the deviations to zero and the density to infinity.
 MIN_DEVIATION = 0.2
+CANDIDATE_GOALS = 1024  # for the embedding space, outside a maze
 SAMPLES = 256  # per Gaussian, to estimate the mass within the success radius
 
 
@@ -257,23 +258,25 @@ def nearest_free_cell(task: Task, goals: Array) -> Array:
 
     `[..., goal] -> same`.
     """
-    if not is_maze_position(task):
+    cells = maze_cells(task)
+    if cells is None:
         return goals
-    assert task.maze is not None
-    cells = jnp.asarray(task.maze.free_cells, jnp.float32)
     nearest = jnp.linalg.norm(goals[..., None, :] - cells, axis=-1).argmin(-1)
     return cells[nearest]
 
 
-def is_maze_position(task: Task) -> bool:
-    """Whether a goal is a position in a maze, without other coordinates."""
-    return task.maze is not None and [c.name for c in task.goal.coordinates] == ["x", "y"]
+def maze_cells(task: Task) -> Array | None:
+    """The centres of a maze's free cells, `[cells, 2]`; None unless a goal is a position in a maze,
+    without other coordinates."""
+    if task.maze is None or [c.name for c in task.goal.coordinates] != ["x", "y"]:
+        return None
+    return jnp.asarray(task.maze.free_cells, jnp.float32)
 
 
-def candidate_goals(task: Task, count: int = 1024) -> Array:
+def candidate_goals(task: Task) -> Array:
     """Candidate goals for the embedding space, `[candidates, goal]`: the free cells of a maze, or
-    `count` training goals drawn from the task."""
-    if is_maze_position(task):
-        assert task.maze is not None
-        return jnp.asarray(task.maze.free_cells, jnp.float32)
-    return task.sample_goal(jax.random.key(0), count, "training")
+    training goals drawn from the task."""
+    cells = maze_cells(task)
+    if cells is not None:
+        return cells
+    return task.sample_goal(jax.random.key(0), CANDIDATE_GOALS, "training")
