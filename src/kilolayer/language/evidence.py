@@ -113,9 +113,7 @@ class Evidence:
             for score in self.scores
             if (score.who, score.split) == (who, split) and kind in (None, score.kind)
         ]
-        episodes, successes = (
-            sum(getattr(row, field) for row in rows) for field in ("episodes", "successes")
-        )
+        episodes, successes = sum(row.episodes for row in rows), sum(row.successes for row in rows)
         return Score(who, split, kind or "all", episodes, successes)
 
     @property

@@ -167,7 +167,7 @@ class Grounding:
 
     def predict(self, context: Context) -> GoalPrediction:
         """The goals of instructions, from features made by `encode_context`."""
-        return jax.tree.map(np.asarray, self._predict(context))
+        return jax.tree.map(np.asarray, self._predict(self.arrays, context))
 
     def attention(self, context: Context) -> np.ndarray:
         """Attention of the sentence over the picture's patches, `[rows, heads, patches]`."""
@@ -206,8 +206,7 @@ class Grounding:
     @cached_property
     def _predict(self) -> Any:
         # Pass the arrays as an argument: XLA would fold constants into the program.
-        predict = jax.jit(lambda arrays, context: arrays.predict(self.task, self.energy, context))
-        return lambda context: predict(self.arrays, context)
+        return jax.jit(lambda arrays, context: arrays.predict(self.task, self.energy, context))
 
 
 def is_grounding(path: str | Path) -> bool:

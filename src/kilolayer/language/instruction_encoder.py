@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 
 from kilolayer.language.base import Context
@@ -63,8 +62,7 @@ class InstructionEncoder(eqx.Module):
         return InstructionEncoder(head, arrays.features, arrays.scale, spec)
 
     def __call__(self, context: Context) -> Array:
-        context = self.features(jax.tree.map(jnp.asarray, context))
-        mixture, features = self.head.predict(context, self.scale)
+        mixture, features = self.head.predict(self.features(context), self.scale)
         best = mixture.log_weight.argmax(-1)[:, None, None]
         mean = jnp.take_along_axis(mixture.mean, best, axis=1)[:, 0]
         goal = (mean - self.scale.select_varying(self.scale.centre)) / self.scale.spread
@@ -72,5 +70,4 @@ class InstructionEncoder(eqx.Module):
 
     def attention(self, context: Context) -> Array:
         """Attention of the sentence over the picture's patches, `[rows, heads, patches]`."""
-        context = self.features(jax.tree.map(jnp.asarray, context))
-        return self.head.fusion.attend(context)[1]
+        return self.head.fusion.attend(self.features(context))[1]
