@@ -5,7 +5,7 @@ import json
 import math
 import time
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -280,11 +280,11 @@ def evaluate_training_instructions(
     physics = build_physics(task.world, count, teacher.config.physics)
     embedding, goal = (rows[:count] for rows in instructions)
     start = evaluation_start(task, evaluation_key(seed, 0), count, "evaluation", goal)
-    rollouts = jax.jit(lambda *each: rollout(task, physics, *each))(module, embedding, start)
-    scores = {"scores": episode_metrics(task, rollouts.episodes)}
-    if rollouts.gates.size == 0:
+    episodes, gates = jax.jit(partial(rollout, task, physics))(module, embedding, start)
+    scores = {"scores": episode_metrics(task, episodes)}
+    if gates.size == 0:
         return scores
-    return scores | {"router": mean_gates(task, rollouts, kinds[:count])}
+    return scores | {"router": mean_gates(task, episodes, gates, kinds[:count])}
 
 
 @jax.jit
