@@ -27,8 +27,7 @@ def success_plot(evidence: Evidence, splits: Sequence[str]) -> str:
     for index, actor in enumerate(actors):
         offset = SPREAD * (index / max(1, len(actors) - 1) - 0.5)
         shares = [evidence.score(actor, split).share for split in splits]
-        value = np.array([share.value for share in shares])
-        low, high = (np.array([getattr(share, end) for share in shares]) for end in ("low", "high"))
+        value, low, high = np.array([(each.value, each.low, each.high) for each in shares]).T
         axes.errorbar(
             np.arange(len(splits)) + offset,
             value,
@@ -106,10 +105,8 @@ def latency_plot(evidence: Evidence) -> str:
     parts = list(evidence.latency)
     figure = new_figure(11, 0.9 + 0.32 * len(parts))
     axes = figure.subplots()
-    median, p99 = (
-        np.array([1e3 * getattr(evidence.latency[part], end) for part in parts])
-        for end in ("median", "p99")
-    )
+    timings = [(timing.median, timing.p99) for timing in evidence.latency.values()]
+    median, p99 = 1e3 * np.array(timings).T
     rows = np.arange(len(parts))
     axes.hlines(rows, median, p99, color=GREY, linewidth=2)
     axes.plot(median, rows, "o", color=BLUE)
