@@ -185,21 +185,34 @@ class GoalHead(eqx.Module):
         return mixture, features
 
 
-def untrained_head(
-    size: HeadSize,
-    text_dim: int,
-    patches: int,
-    patch_dim: int,
-    goal_dim: int,
-    varying: tuple[int, ...],
-    representation: int | None = None,
-) -> tuple[GoalHead, ContextScale, GoalScale]:
-    """A head and the scales of its inputs and outputs, for the shapes of their arrays."""
-    context = Context(jnp.zeros((1, text_dim)), jnp.zeros((1, patches, patch_dim)))
-    head = GoalHead.init(jax.random.key(0), context, size, len(varying), representation)
-    text, spread = jnp.zeros(text_dim), jnp.zeros(len(varying))
-    features = ContextScale(text, text, context.patches[0], jnp.zeros(patch_dim))
-    return head, features, GoalScale(jnp.zeros(goal_dim), spread, jnp.float32(0), varying)
+@dataclass(frozen=True)
+class HeadSpec:
+    """The size of a head and the shapes of its inputs and outputs. varying: see `GoalScale`."""
+
+    size: HeadSize
+    text_dim: int
+    patches: int
+    patch_dim: int
+    goal_dim: int
+    varying: tuple[int, ...]
+
+    def init(self, representation: int | None = None) -> tuple[GoalHead, ContextScale, GoalScale]:
+        """An untrained head and the scales of its inputs and outputs, for the shapes of their
+        arrays."""
+        patches = jnp.zeros((self.patches, self.patch_dim))
+        text, spread = jnp.zeros(self.text_dim), jnp.zeros(len(self.varying))
+        context = Context(text[None], patches[None])
+        head = GoalHead.init(
+            jax.random.key(0), context, self.size, len(self.varying), representation
+        )
+        features = ContextScale(text, text, patches, jnp.zeros(self.patch_dim))
+        scale = GoalScale(jnp.zeros(self.goal_dim), spread, jnp.float32(0), self.varying)
+        return head, features, scale
+
+    @staticmethod
+    def from_json(values: dict) -> "HeadSpec":
+        size, varying = HeadSize(**values["size"]), tuple(values["varying"])
+        return HeadSpec(**{**values, "size": size, "varying": varying})
 
 
 def likelihood_loss(mixture: GaussianMixture, goal: Array) -> Array:
