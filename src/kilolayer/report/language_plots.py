@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Circle
-from matplotlib.ticker import FuncFormatter
 
 from kilolayer.language.base import PICTURE_SIZE, Marker
 from kilolayer.language.board import board_of
@@ -113,7 +112,7 @@ def latency_plot(evidence: Evidence) -> str:
     axes.set_yticks(rows, parts)
     axes.invert_yaxis()
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.margins(x=0.08, y=0.12)
     style_axes(axes, "", "ms at batch 1: median (point) to 99th percentile", "")
     return to_svg(figure, "latency", "Milliseconds of every part")
