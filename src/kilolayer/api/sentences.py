@@ -3,7 +3,7 @@
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -30,7 +30,7 @@ from kilolayer.language.evaluation_set import GoalPolicy, ModulePolicy
 from kilolayer.language.goal_head import HeadSize
 from kilolayer.language.grounding import DIRECTORY, Grounding, open_grounding
 from kilolayer.language.interpret import Scene, SceneInterpreter, newest_grounding, read_picture
-from kilolayer.language.module import ModuleSpec
+from kilolayer.language.module import ModuleSpec, Trunk
 from kilolayer.language.train_grounding import Recipe, train_grounding
 from kilolayer.language.train_module import TrainedModule, open_module, train_module
 from kilolayer.networks.mixture import MixtureSpec
@@ -111,7 +111,7 @@ def ground(
 
 def train_vla(
     run: str | Path,
-    trunk: Literal["mixture", "dense-parameters", "dense-operations"] = "mixture",
+    trunk: Trunk = "mixture",
     encoder: EncoderChoice | None = None,
     grounding: str | Path | None = None,
     recipe: ModuleRecipe | None = None,
