@@ -32,7 +32,13 @@ from kilolayer.language.goal_head import (
     likelihood_loss,
     nearest_loss,
 )
-from kilolayer.language.grounding import Arrays, Embeddings, Grounding, unit_norm
+from kilolayer.language.grounding import (
+    Arrays,
+    Embeddings,
+    Grounding,
+    open_grounding,
+    unit_norm,
+)
 from kilolayer.language.instructions import draw_examples
 from kilolayer.losses.energies import Energy, pairwise
 from kilolayer.runtime.files import require_unused
@@ -122,7 +128,8 @@ def train_grounding(
         examples, context = training_examples(task, encoder, recipe.examples, seed, display)
         grounding = fit(source, encoder, examples, context, recipe, size, seed, display)
     details = {"run": str(run), "seed": seed, **grounding.details}
-    return dataclasses.replace(grounding, details=details).save(out)
+    saved = dataclasses.replace(grounding, details=details).save(out)
+    return open_grounding(saved.path, encoder)
 
 
 def directory_name(encoder: Encoder) -> str:
