@@ -14,7 +14,7 @@ from kilolayer.language.base import Features
 from kilolayer.language.dagger import DAgger, Dataset, Instructions, Recipe
 from kilolayer.language.goal_head import HeadSize
 from kilolayer.language.module import ModuleSpec
-from kilolayer.language.module_rollout import ModuleEpisodes, mean_gates
+from kilolayer.language.module_rollout import mean_gates
 from kilolayer.language.train_grounding import Recipe as GroundingRecipe
 from kilolayer.language.train_grounding import train_grounding
 from kilolayer.language.train_module import open_module, permute_goals, train_module
@@ -167,7 +167,7 @@ def test_mean_gates_by_kind_and_phase():
     # Environment 0 uses expert 0 for four steps, then expert 1; environment 1 expert 2.
     expert = jnp.stack([(jnp.arange(12) >= 4).astype(int), jnp.full(12, 2)], 1)
     gates = jax.nn.one_hot(expert, 3)[:, None]
-    found = mean_gates(TASK, ModuleEpisodes(episodes, gates), ["absolute", "marker"])
+    found = mean_gates(TASK, episodes, gates, ["absolute", "marker"])
     assert found["by_kind"]["absolute"] == [[0.4444, 0.5556, 0]]
     assert found["by_kind"]["marker"] == [[0, 0, 1]]
     # Thirds: three steps of nine in environment 0, four of twelve in environment 1.

@@ -3,7 +3,7 @@
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -15,7 +15,12 @@ from kilolayer.deploy.control.run import ControlResult, drive_simulation
 from kilolayer.deploy.interpreter import Interpretation
 from kilolayer.deploy.policy import DeployedPolicy, open_run_or_policy
 from kilolayer.language.base import PICTURE_SIZE, Encoder
-from kilolayer.language.choose_encoder import choose_encoder, reopen_encoder, unused_path
+from kilolayer.language.choose_encoder import (
+    EncoderChoice,
+    choose_encoder,
+    reopen_encoder,
+    unused_path,
+)
 from kilolayer.language.contexts import encode_context
 from kilolayer.language.control import grounding_controller, module_controller
 from kilolayer.language.dagger import Recipe as ModuleRecipe
@@ -25,7 +30,7 @@ from kilolayer.language.evaluation_set import GoalPolicy, ModulePolicy
 from kilolayer.language.goal_head import HeadSize
 from kilolayer.language.grounding import DIRECTORY, Grounding, open_grounding
 from kilolayer.language.interpret import Scene, SceneInterpreter, newest_grounding, read_picture
-from kilolayer.language.module import ModuleSpec
+from kilolayer.language.module import ModuleSpec, Trunk
 from kilolayer.language.train_grounding import Recipe, train_grounding
 from kilolayer.language.train_module import TrainedModule, open_module, train_module
 from kilolayer.networks.mixture import MixtureSpec
@@ -33,25 +38,11 @@ from kilolayer.report.instruction_film import InstructedAgent, film_for_report, 
 from kilolayer.report.language_report import write_language_report
 from kilolayer.runtime.devices import require_memory, require_width
 from kilolayer.runtime.files import guard_disk, require_file, require_unused, require_writable
-from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.runtime.zoo import default_output
 from kilolayer.tasks.base import Task
 from kilolayer.types import UserError
 from kilolayer_robot.planning import Pursuit
 from kilolayer_robot.timing import Timing
-
-
-@dataclass(frozen=True)
-class EncoderChoice:
-    """Encoders: minilm, own, the folder of a CLIP or SigLIP model, or the model's id on the hub.
-
-    text: by default minilm if it is installed. updates: of the encoder `own`, if it is trained.
-    """
-
-    text: str | None = None
-    image: str = "own"
-    allow_download: bool = False
-    updates: int = 600
 
 
 @dataclass(frozen=True)
@@ -109,7 +100,7 @@ def ground(
     if out is not None:
         require_unused(Path(out))
     with closing(make_display(progress)) as display:
-        chosen, name = _encoder(run, policy.task, encoder, seed, display)
+        chosen, name = choose_encoder(run, policy.task, encoder, seed, display)
         path = _out(out, run, "groundings", f"{name}-seed{seed}")
         found = train_grounding(run, chosen, path, recipe, size, seed, display)
         evaluate_grounding(found, policy, episodes, seed, display).write(found.path)
@@ -120,7 +111,7 @@ def ground(
 
 def train_vla(
     run: str | Path,
-    trunk: Literal["mixture", "dense-parameters", "dense-operations"] = "mixture",
+    trunk: Trunk = "mixture",
     encoder: EncoderChoice | None = None,
     grounding: str | Path | None = None,
     recipe: ModuleRecipe | None = None,
@@ -152,7 +143,7 @@ def train_vla(
     with closing(make_display(progress)) as display:
         reads = None if grounding is None else grounding_of(run, Path(grounding), policy.task)
         if reads is None:
-            chosen, name = _encoder(run, policy.task, encoder, seed, display)
+            chosen, name = choose_encoder(run, policy.task, encoder, seed, display)
         else:
             chosen, name = reads.encoder, reads.path.name
         path = _out(out, run, "modules", f"{trunk}-{name}-seed{seed}")
@@ -284,15 +275,6 @@ def _require_memory(task: Task, examples: int, episodes: int, layers: int, width
     require_memory("examples", examples, picture)
     require_memory("episodes", episodes, picture + 8 * task.goal.dim * task.episode_length)
     require_width(width, layers)
-
-
-def _encoder(
-    run: Path, task: Task, choice: EncoderChoice | None, seed: int, display: ProgressDisplay
-) -> tuple[Encoder, str]:
-    choice = choice or EncoderChoice()
-    return choose_encoder(
-        run, task, choice.text, choice.image, choice.allow_download, choice.updates, seed, display
-    )
 
 
 def _out(out: str | Path | None, run: Path, folder: str, name: str) -> Path:

@@ -44,18 +44,18 @@ def gallery(out: str | Path = "gallery.html", progress: bool = True) -> Path:
     cannot be written, or nothing can be rendered here.
     """
     from kilolayer.deploy.zoo_entry import zoo_entries
-    from kilolayer.report.gallery import GalleryEntry, write_gallery
+    from kilolayer.report.gallery import write_gallery
 
     out = Path(out)
     require_file(out, ".html")
     found = zoo_entries()
     if not found:
         raise UserError("this installation has no zoo: install the package from its wheel.")
-    pieces = []
+    films = []
     with tempfile.TemporaryDirectory() as folder, closing(make_display(progress)) as display:
         display.phase("film")
         for index, zoo_entry in enumerate(found):
             film = play(PREFIX + zoo_entry.name, out=Path(folder) / f"{zoo_entry.name}.mp4")
-            pieces.append(GalleryEntry(zoo_entry, film))
+            films.append((zoo_entry, film))
             display.advance(index + 1, len(found))
-        return write_gallery(pieces, out)
+        return write_gallery(films, out)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 
@@ -15,8 +15,7 @@ Split = Literal["seen", "unseen-paraphrase", "unseen-goal", "unseen-combination"
 """How an instruction differs from the training instructions. `seen`: wording, goal cell and
 combination occur in training, but the picture hardly ever does. In each other split, exactly the
 part in its name was withheld from training."""
-SPLITS: tuple[Split, ...] = ("seen", "unseen-paraphrase", "unseen-goal", "unseen-combination")
-
+SPLITS: tuple[Split, ...] = get_args(Split)
 
 Kind = Literal["absolute", "marker", "relative"]
 """What an instruction names: a place, the colour of a marker, or a place beside or between

@@ -1,5 +1,6 @@
 """Choice of the encoders for a run's sentences and pictures; trains our own if it is missing."""
 
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,6 +12,19 @@ from kilolayer.language.encoders.own import DIRECTORY
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.runtime.zoo import zoo_name
 from kilolayer.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class EncoderChoice:
+    """Encoders: minilm, own, the folder of a CLIP or SigLIP model, or the model's id on the hub.
+
+    text: by default minilm if it is installed. updates: of the encoder `own`, if it is trained.
+    """
+
+    text: str | None = None
+    image: str = "own"
+    allow_download: bool = False
+    updates: int = 600
 
 
 def default_text() -> str:
@@ -29,33 +43,26 @@ def own_directory(run: Path, task: Task) -> Path:
 
 
 def choose_encoder(
-    run: Path,
-    task: Task,
-    text: str | None,
-    image: str,
-    allow_download: bool,
-    updates: int,
-    seed: int,
-    display: ProgressDisplay,
+    run: Path, task: Task, choice: EncoderChoice | None, seed: int, display: ProgressDisplay
 ) -> tuple[Encoder, str]:
-    """The encoder that uses `text` for sentences and `image` for pictures, and a directory name for
-    networks trained on it.
+    """The chosen encoder of sentences and pictures, and a directory name for networks trained on
+    it.
 
-    text, image: names as in `open_encoder`, or `own` for the encoder in `own_directory`, which is
-    trained with `updates` updates if it does not exist yet. Default of text: `default_text`. Raises
-    UserError if an encoder does not exist or does not take sentences or pictures as needed.
+    The encoder `own` is the one in `own_directory`, which is trained if it does not exist yet.
+    Raises UserError if an encoder does not exist or does not take sentences or pictures as needed.
     """
     require_instructions(task)
-    text, own = text or default_text(), own_directory(run, task)
-    display.note(f"encoders: {text} for sentences, {image} for pictures")
-    names = [str(own) if name == "own" else name for name in (text, image)]
+    choice = choice or EncoderChoice()
+    text, own = choice.text or default_text(), own_directory(run, task)
+    display.note(f"encoders: {text} for sentences, {choice.image} for pictures")
+    names = [str(own) if name == "own" else name for name in (text, choice.image)]
     # Open the other encoders first, so that errors come before minutes of training.
-    opened = {name: open_encoder(name, allow_download) for name in names if name != str(own)}
+    opened = {name: open_encoder(name, choice.allow_download) for name in names if name != str(own)}
     if str(own) in names:
-        opened[str(own)] = _open_or_train_own(own, task, updates, seed, display)
+        opened[str(own)] = _open_or_train_own(own, task, choice.updates, seed, display)
     texts, images = (opened[name] for name in names)
     encoder = texts if texts is images else EncoderPair(texts, images)
-    halves = dict.fromkeys(Path(name).name for name in (text, image))
+    halves = dict.fromkeys(Path(name).name for name in (text, choice.image))
     return encoder, "+".join(halves)
 
 

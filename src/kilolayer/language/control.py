@@ -36,10 +36,9 @@ def grounding_controller(
 ) -> InstructionController:
     """Control by a policy whose goal is grounded again from the sentence for every plan.
 
-    features: directory that caches features, so that the encoder runs only for a new picture or
-    sentence. Raises UserError for an invalid sentence and for a grounding of another task.
+    grounding: of the policy's task. features: directory that caches features, so that the encoder
+    runs only for a new picture or sentence. Raises UserError for an invalid sentence.
     """
-    grounding.require_task(policy.task)
     interpreter = SceneInterpreter(grounding, seed)
     encoder = CachedEncoder(grounding.encoder, features)
 
@@ -60,11 +59,10 @@ def module_controller(
 ) -> InstructionController:
     """Control by an action module. A plan is the embedding of the picture and the sentence.
 
-    The grounding reports the meaning of the sentence and gives the goal that counts as reached. The
-    module acts without both. Raises UserError as `grounding_controller` does.
+    encoder: the module's. The grounding, of the same task, reports the meaning of the sentence and
+    gives the goal that counts as reached. The module acts without both. Raises UserError as
+    `grounding_controller` does.
     """
-    grounding.require_task(module.task)
-    module.require_encoder(encoder)
     interpreter, cached = SceneInterpreter(grounding, seed), CachedEncoder(encoder, features)
 
     def plan(sensed: Sensed) -> np.ndarray:

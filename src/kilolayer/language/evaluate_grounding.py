@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import jax
@@ -80,12 +80,10 @@ def evaluate_grounding(
             **{name: value for name, value in grounding.details.items() if name != "losses"},
         },
         scores=scores,
-        failures=Predictions(
-            prediction.goal,
-            prediction.confidence,
-            grounding.nearest_sentences,
-            grounding.attention,
-        ).failures(examples, context, ~correct),
+        failures=describe_failures(
+            examples, context, ~correct, prediction.goal, prediction.confidence,
+            grounding.nearest_sentences, grounding.attention,
+        ),
         routers=[],
         latency=time_parts(
             task, grounding.encoder, examples[:TIMED],
@@ -133,46 +131,41 @@ def is_reached(task: Task, episodes: Episodes) -> np.ndarray:
     return np.any(np.logical_and(close, episodes.alive), axis=0)
 
 
-@dataclass(frozen=True)
-class Predictions:
-    """What a network made of the examples.
+def describe_failures(
+    examples: Sequence[Example],
+    context: Context,
+    failed: np.ndarray,
+    places: np.ndarray,
+    confidence: np.ndarray | None,
+    nearest: Callable[[Context], list[list[tuple[str, float]]]],
+    attention: Callable[[Context], np.ndarray],
+) -> list[Failure]:
+    """The first few failed examples, taken from each split in turn.
 
-    places `[examples, goal]`: the predicted goal, or where the agent ended. confidence
-    `[examples]`: NaN if there is none. nearest, attention: functions of features, see
+    failed `[examples]`. places `[examples, goal]`: the predicted goal, or where the agent ended.
+    confidence `[examples]`. nearest, attention: functions of features, see
     `Grounding.nearest_sentences` and `Grounding.attention`.
     """
-
-    places: np.ndarray
-    confidence: np.ndarray
-    nearest: Callable[[Context], list[list[tuple[str, float]]]]
-    attention: Callable[[Context], np.ndarray]
-
-    def failures(
-        self, examples: Sequence[Example], context: Context, failed: np.ndarray
-    ) -> list[Failure]:
-        """The first few failed examples, taken from each split in turn."""
-        rows = round_robin([example.split for example in examples], np.flatnonzero(failed))
-        rows = rows[:FAILURES]
-        if not rows:
-            return []
-        part = jax.tree.map(lambda leaf: leaf[np.array(rows)], context)
-        nearest, attention = self.nearest(part), self.attention(part).mean(1)
-        return [
-            Failure(
-                split=examples[row].split,
-                kind=examples[row].kind,
-                sentence=examples[row].sentence,
-                markers=[(marker.colour, *marker.place) for marker in examples[row].markers],
-                goal=list(map(float, examples[row].goal)),
-                place=self.places[row].tolist(),
-                confidence=(
-                    None if np.isnan(self.confidence[row]) else float(self.confidence[row])
-                ),
-                nearest=nearest[index],
-                attention=attention_grid(attention[index]),
-            )
-            for index, row in enumerate(rows)
-        ]
+    rows = round_robin([example.split for example in examples], np.flatnonzero(failed))[:FAILURES]
+    if not rows:
+        return []
+    part = jax.tree.map(lambda leaf: leaf[np.array(rows)], context)
+    return [
+        Failure(
+            split=examples[row].split,
+            kind=examples[row].kind,
+            sentence=examples[row].sentence,
+            markers=[(marker.colour, *marker.place) for marker in examples[row].markers],
+            goal=list(map(float, examples[row].goal)),
+            place=places[row].tolist(),
+            confidence=None if confidence is None else float(confidence[row]),
+            nearest=sentences,
+            attention=attention_grid(weights),
+        )
+        for row, sentences, weights in zip(
+            rows, nearest(part), attention(part).mean(1), strict=True
+        )
+    ]
 
 
 def round_robin(groups: Sequence[str], rows: np.ndarray) -> list[int]:

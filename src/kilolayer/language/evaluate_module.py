@@ -13,8 +13,8 @@ from kilolayer.language.base import Context, Encoder
 from kilolayer.language.contexts import encode_examples
 from kilolayer.language.evaluate_grounding import (
     TIMED,
-    Predictions,
     depth_of,
+    describe_failures,
     draw_evaluation_examples,
     is_reached,
     score_conditions,
@@ -65,9 +65,12 @@ def evaluate_module(
     ]
     rollouts = play(module.module, embedding)
     last_step = np.maximum(rollouts.alive.sum(0) - 1, 0)
-    predictions = Predictions(
+    failures = describe_failures(
+        examples,
+        context,
+        ~is_reached(task, rollouts),
         places=np.asarray(rollouts.achieved)[last_step, np.arange(count)],
-        confidence=np.full(count, np.nan),
+        confidence=None,
         nearest=_nearest_sentences(module, encoder),
         attention=lambda part: np.asarray(module.instruction_encoder.attention(part)),
     )
@@ -87,7 +90,7 @@ def evaluate_module(
             **{n: v for n, v in module.details.items() if n not in ("history", "played")},
         },
         scores=scores,
-        failures=predictions.failures(examples, context, ~is_reached(task, rollouts)),
+        failures=failures,
         routers=router_rows(module.details["played"].get("router", {})),
         latency=time_parts(
             task, encoder, examples[:TIMED],

@@ -113,9 +113,7 @@ class Evidence:
             for score in self.scores
             if (score.who, score.split) == (who, split) and kind in (None, score.kind)
         ]
-        episodes, successes = (
-            sum(getattr(row, field) for row in rows) for field in ("episodes", "successes")
-        )
+        episodes, successes = sum(row.episodes for row in rows), sum(row.successes for row in rows)
         return Score(who, split, kind or "all", episodes, successes)
 
     @property
@@ -139,18 +137,13 @@ class Evidence:
         """Read evidence.json; raises UserError if it is missing or damaged."""
         try:
             values = json.loads((directory / FILE).read_text(encoding="utf-8"))
-            return Evidence(
-                **values
-                | {
-                    "scores": [
-                        Score(**each | {"who": OLD_NAMES.get(each["who"], each["who"])})
-                        for each in values["scores"]
-                    ],
-                    "failures": [Failure(**each) for each in values["failures"]],
-                    "routers": [RouterUse(**each) for each in values["routers"]],
-                    "latency": {n: Timing(**each) for n, each in values["latency"].items()},
-                }
-            )
+            for score in values["scores"]:
+                score["who"] = OLD_NAMES.get(score["who"], score["who"])
+            values["scores"] = [Score(**each) for each in values["scores"]]
+            values["failures"] = [Failure(**each) for each in values["failures"]]
+            values["routers"] = [RouterUse(**each) for each in values["routers"]]
+            values["latency"] = {name: Timing(**each) for name, each in values["latency"].items()}
+            return Evidence(**values)
         except FileNotFoundError as error:
             raise UserError(
                 f"{directory} was not evaluated, so there is nothing to report: train it with "

@@ -21,6 +21,7 @@ LAYERS_PER_BLOCK = 4
 # Least deviation as a share of the success radius. Without it, goals at exact cell centres would
 # drive the deviations to zero and the density to infinity.
 MIN_DEVIATION = 0.2
+CANDIDATE_GOALS = 1024  # for the embedding space, outside a maze
 SAMPLES = 256  # per Gaussian, to estimate the mass within the success radius
 
 
@@ -184,21 +185,34 @@ class GoalHead(eqx.Module):
         return mixture, features
 
 
-def untrained_head(
-    size: HeadSize,
-    text_dim: int,
-    patches: int,
-    patch_dim: int,
-    goal_dim: int,
-    varying: tuple[int, ...],
-    representation: int | None = None,
-) -> tuple[GoalHead, ContextScale, GoalScale]:
-    """A head and the scales of its inputs and outputs, for the shapes of their arrays."""
-    context = Context(jnp.zeros((1, text_dim)), jnp.zeros((1, patches, patch_dim)))
-    head = GoalHead.init(jax.random.key(0), context, size, len(varying), representation)
-    text, spread = jnp.zeros(text_dim), jnp.zeros(len(varying))
-    features = ContextScale(text, text, context.patches[0], jnp.zeros(patch_dim))
-    return head, features, GoalScale(jnp.zeros(goal_dim), spread, jnp.float32(0), varying)
+@dataclass(frozen=True)
+class HeadSpec:
+    """The size of a head and the shapes of its inputs and outputs. varying: see `GoalScale`."""
+
+    size: HeadSize
+    text_dim: int
+    patches: int
+    patch_dim: int
+    goal_dim: int
+    varying: tuple[int, ...]
+
+    def init(self, representation: int | None = None) -> tuple[GoalHead, ContextScale, GoalScale]:
+        """An untrained head and the scales of its inputs and outputs, for the shapes of their
+        arrays."""
+        patches = jnp.zeros((self.patches, self.patch_dim))
+        text, spread = jnp.zeros(self.text_dim), jnp.zeros(len(self.varying))
+        context = Context(text[None], patches[None])
+        head = GoalHead.init(
+            jax.random.key(0), context, self.size, len(self.varying), representation
+        )
+        features = ContextScale(text, text, patches, jnp.zeros(self.patch_dim))
+        scale = GoalScale(jnp.zeros(self.goal_dim), spread, jnp.float32(0), self.varying)
+        return head, features, scale
+
+    @staticmethod
+    def from_json(values: dict) -> "HeadSpec":
+        size, varying = HeadSize(**values["size"]), tuple(values["varying"])
+        return HeadSpec(**{**values, "size": size, "varying": varying})
 
 
 def likelihood_loss(mixture: GaussianMixture, goal: Array) -> Array:
@@ -257,23 +271,25 @@ def nearest_free_cell(task: Task, goals: Array) -> Array:
 
     `[..., goal] -> same`.
     """
-    if not is_maze_position(task):
+    cells = maze_cells(task)
+    if cells is None:
         return goals
-    assert task.maze is not None
-    cells = jnp.asarray(task.maze.free_cells, jnp.float32)
     nearest = jnp.linalg.norm(goals[..., None, :] - cells, axis=-1).argmin(-1)
     return cells[nearest]
 
 
-def is_maze_position(task: Task) -> bool:
-    """Whether a goal is a position in a maze, without other coordinates."""
-    return task.maze is not None and [c.name for c in task.goal.coordinates] == ["x", "y"]
+def maze_cells(task: Task) -> Array | None:
+    """The centres of a maze's free cells, `[cells, 2]`; None unless a goal is a position in a maze,
+    without other coordinates."""
+    if task.maze is None or [c.name for c in task.goal.coordinates] != ["x", "y"]:
+        return None
+    return jnp.asarray(task.maze.free_cells, jnp.float32)
 
 
-def candidate_goals(task: Task, count: int = 1024) -> Array:
+def candidate_goals(task: Task) -> Array:
     """Candidate goals for the embedding space, `[candidates, goal]`: the free cells of a maze, or
-    `count` training goals drawn from the task."""
-    if is_maze_position(task):
-        assert task.maze is not None
-        return jnp.asarray(task.maze.free_cells, jnp.float32)
-    return task.sample_goal(jax.random.key(0), count, "training")
+    training goals drawn from the task."""
+    cells = maze_cells(task)
+    if cells is not None:
+        return cells
+    return task.sample_goal(jax.random.key(0), CANDIDATE_GOALS, "training")

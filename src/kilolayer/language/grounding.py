@@ -22,8 +22,8 @@ from kilolayer.language.goal_head import (
     GoalHead,
     GoalScale,
     HeadSize,
+    HeadSpec,
     most_probable_goal,
-    untrained_head,
 )
 from kilolayer.losses.energies import Energy, pairwise
 from kilolayer.migrate import ENERGIES
@@ -89,44 +89,21 @@ class Arrays(eqx.Module):
         return GoalPrediction(*fields)
 
 
-@dataclass(frozen=True)
-class Shapes:
-    """Shapes of the arrays in a directory.
-
-    varying: see `GoalScale`. representation and candidates: None without embeddings.
-    """
-
-    text_dim: int
-    patches: int
-    patch_dim: int
-    goal_dim: int
-    varying: tuple[int, ...]
-    sentences: int
-    representation: int | None = None
-    candidates: int | None = None
-
-    def arrays(self, size: HeadSize) -> Arrays:
-        """The arrays as `jax.ShapeDtypeStruct`, from `jax.eval_shape`."""
-
-        def build() -> Arrays:
-            head, features, scale = untrained_head(
-                size, self.text_dim, self.patches, self.patch_dim, self.goal_dim, self.varying,
-                self.representation,
-            )  # fmt: skip
-            sentences = jnp.zeros((self.sentences, self.text_dim))
-            return Arrays(head, features, scale, self._embeddings(), sentences, jnp.float32(0))
-
-        return jax.eval_shape(build)
-
-    def _embeddings(self) -> Embeddings | None:
-        if self.representation is None or self.candidates is None:
-            return None
-        zeros = jnp.zeros(self.representation)
-        return Embeddings(
+def untrained_arrays(
+    spec: HeadSpec, sentences: int, representation: int | None, candidates: int | None
+) -> Arrays:
+    """Arrays of the shapes of a grounding; representation and candidates: None without
+    embeddings."""
+    embeddings = None
+    if representation is not None and candidates is not None:
+        zeros = jnp.zeros(representation)
+        embeddings = Embeddings(
             EmbeddingScale(zeros, zeros),
-            jnp.zeros((self.candidates, self.goal_dim)),
-            jnp.zeros((self.candidates, self.representation)),
+            jnp.zeros((candidates, spec.goal_dim)),
+            jnp.zeros((candidates, representation)),
         )
+    text = jnp.zeros((sentences, spec.text_dim))
+    return Arrays(*spec.init(representation), embeddings, text, jnp.float32(0))
 
 
 @dataclass(frozen=True)
@@ -152,22 +129,20 @@ class Grounding:
         return task_of(self.config.task)
 
     @property
-    def shapes(self) -> Shapes:
-        arrays, embeddings = self.arrays, self.arrays.embeddings
-        return Shapes(
+    def spec(self) -> HeadSpec:
+        arrays = self.arrays
+        return HeadSpec(
+            self.size,
             text_dim=arrays.sentences.shape[1],
             patches=arrays.head.fusion.patches,
             patch_dim=arrays.head.fusion.key.shape[0],
             goal_dim=len(arrays.scale.centre),
             varying=arrays.scale.varying,
-            sentences=len(self.sentences),
-            representation=embeddings and embeddings.points.shape[1],
-            candidates=embeddings and embeddings.points.shape[0],
         )
 
     def predict(self, context: Context) -> GoalPrediction:
         """The goals of instructions, from features made by `encode_context`."""
-        return jax.tree.map(np.asarray, self._predict(context))
+        return jax.tree.map(np.asarray, self._predict(self.arrays, context))
 
     def attention(self, context: Context) -> np.ndarray:
         """Attention of the sentence over the picture's patches, `[rows, heads, patches]`."""
@@ -191,11 +166,18 @@ class Grounding:
 
         Raises UserError if the path exists or cannot be written.
         """
+        embeddings, shapes = self.arrays.embeddings, dataclasses.asdict(self.spec)
+        size = shapes.pop("size")
         card = {
             "encoder": {"name": self.encoder.name, "fingerprint": self.encoder.fingerprint()},
             "config": json.loads(self.config.to_json()),
-            "size": dataclasses.asdict(self.size),
-            "shapes": dataclasses.asdict(self.shapes),
+            "size": size,
+            "shapes": {
+                **shapes,
+                "sentences": len(self.sentences),
+                "representation": embeddings and embeddings.points.shape[1],
+                "candidates": embeddings and embeddings.points.shape[0],
+            },
             "energy": self.energy,
             "details": self.details,
             "sentences": self.sentences,
@@ -206,8 +188,7 @@ class Grounding:
     @cached_property
     def _predict(self) -> Any:
         # Pass the arrays as an argument: XLA would fold constants into the program.
-        predict = jax.jit(lambda arrays, context: arrays.predict(self.task, self.energy, context))
-        return lambda context: predict(self.arrays, context)
+        return jax.jit(lambda arrays, context: arrays.predict(self.task, self.energy, context))
 
 
 def is_grounding(path: str | Path) -> bool:
@@ -226,10 +207,11 @@ def open_grounding(path: str | Path, encoder: Encoder | None = None) -> Groundin
     try:
         name, fingerprint = card["encoder"]["name"], card["encoder"]["fingerprint"]
         config = RunConfig.from_json(json.dumps(card["config"]), str(path / DIRECTORY.card_name))
-        size, details = HeadSize(**card["size"]), card["details"]
+        details, sentences = card["details"], tuple(card["sentences"])
+        shapes = {"size": card["size"], **card["shapes"]}
+        counts = {each: shapes.pop(each) for each in ("sentences", "representation", "candidates")}
+        spec = HeadSpec.from_json(shapes)
         energy: Any = ENERGIES.get(card["energy"], card["energy"])
-        shapes = Shapes(**card["shapes"] | {"varying": tuple(card["shapes"]["varying"])})
-        sentences = tuple(card["sentences"])
     except (KeyError, TypeError) as error:
         raise DIRECTORY.damaged(path, error) from error
     if encoder is None:
@@ -241,8 +223,8 @@ def open_grounding(path: str | Path, encoder: Encoder | None = None) -> Groundin
             f"the encoder {encoder.name} is not the one that {path} was trained with ({name}, "
             f"{fingerprint[:12]}): use that one, or train a new grounding."
         )
-    arrays = DIRECTORY.fill(shapes.arrays(size), path)
-    return Grounding(path, config, encoder, size, energy, arrays, sentences, details)
+    arrays = DIRECTORY.fill(jax.eval_shape(lambda: untrained_arrays(spec, **counts)), path)
+    return Grounding(path, config, encoder, spec.size, energy, arrays, sentences, details)
 
 
 def most_similar(

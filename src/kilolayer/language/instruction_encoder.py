@@ -1,41 +1,15 @@
 """Encodes an instruction once for an action module, with the head of a grounding."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 
 from kilolayer.language.base import Context
 from kilolayer.language.fusion import ContextScale
-from kilolayer.language.goal_head import GoalHead, GoalScale, HeadSize, untrained_head
+from kilolayer.language.goal_head import GoalHead, GoalScale, HeadSpec
 from kilolayer.language.grounding import Grounding
 from kilolayer.types import Array
-
-
-@dataclass(frozen=True)
-class InstructionEncoderSpec:
-    """The sizes of an instruction encoder."""
-
-    size: HeadSize
-    text_dim: int
-    patches: int
-    patch_dim: int
-    goal_dim: int
-    varying: tuple[int, ...]
-
-    @property
-    def embedding_dim(self) -> int:
-        return self.size.width + len(self.varying)
-
-    def init(self) -> "InstructionEncoder":
-        """An untrained instruction encoder."""
-        return InstructionEncoder(*untrained_head(**vars(self)), self)
-
-    @staticmethod
-    def from_json(values: dict) -> "InstructionEncoderSpec":
-        size, varying = HeadSize(**values["size"]), tuple(values["varying"])
-        return InstructionEncoderSpec(**{**values, "size": size, "varying": varying})
 
 
 class InstructionEncoder(eqx.Module):
@@ -50,21 +24,20 @@ class InstructionEncoder(eqx.Module):
     head: GoalHead
     features: ContextScale
     scale: GoalScale
-    spec: InstructionEncoderSpec = eqx.field(static=True)
+    spec: HeadSpec = eqx.field(static=True)
 
     @staticmethod
     def of(grounding: Grounding) -> "InstructionEncoder":
-        arrays, shapes = grounding.arrays, grounding.shapes
-        spec = InstructionEncoderSpec(
-            grounding.size, shapes.text_dim, shapes.patches, shapes.patch_dim, shapes.goal_dim,
-            shapes.varying,
-        )  # fmt: skip
+        arrays = grounding.arrays
         head = replace(arrays.head, point=None)
-        return InstructionEncoder(head, arrays.features, arrays.scale, spec)
+        return InstructionEncoder(head, arrays.features, arrays.scale, grounding.spec)
+
+    @property
+    def embedding_dim(self) -> int:
+        return self.spec.size.width + len(self.spec.varying)
 
     def __call__(self, context: Context) -> Array:
-        context = self.features(jax.tree.map(jnp.asarray, context))
-        mixture, features = self.head.predict(context, self.scale)
+        mixture, features = self.head.predict(self.features(context), self.scale)
         best = mixture.log_weight.argmax(-1)[:, None, None]
         mean = jnp.take_along_axis(mixture.mean, best, axis=1)[:, 0]
         goal = (mean - self.scale.select_varying(self.scale.centre)) / self.scale.spread
@@ -72,5 +45,4 @@ class InstructionEncoder(eqx.Module):
 
     def attention(self, context: Context) -> Array:
         """Attention of the sentence over the picture's patches, `[rows, heads, patches]`."""
-        context = self.features(jax.tree.map(jnp.asarray, context))
-        return self.head.fusion.attend(context)[1]
+        return self.head.fusion.attend(self.features(context))[1]

@@ -1,6 +1,5 @@
 """Interprets a sentence about a scene with a grounding."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from kilolayer.language.contexts import encode_context
 from kilolayer.language.grounding import Grounding, is_grounding
 from kilolayer.language.instructions import draw_examples
 from kilolayer.language.scenes import COLOURS, MARKER_RADIUS, draw_pictures
-from kilolayer.language.words import foreign_words
+from kilolayer.language.words import foreign_words, split_words
 from kilolayer.render.marks import Mark
 from kilolayer.runtime.files import shell_quoted
 from kilolayer.runtime.zoo import default_output
@@ -106,7 +105,7 @@ def require_visible_colours(marks: Sequence[Mark], sentence: str) -> None:
     high confidence.
     """
     visible = [mark.name for mark in marks]
-    for word in re.findall(r"\w+", sentence.lower()):
+    for word in split_words(sentence):
         if word in COLOURS and word not in visible:
             raise UserError(
                 f"there is no {word} marker in this scene: its markers are {', '.join(visible)}."

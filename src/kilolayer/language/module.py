@@ -7,7 +7,7 @@ executed before the next chunk is made.
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import equinox as eqx
 import jax
@@ -21,7 +21,7 @@ from kilolayer.networks.stack import Stack
 from kilolayer.types import Array, bad_field
 
 Trunk = Literal["mixture", "dense-parameters", "dense-operations"]
-TRUNKS: tuple[Trunk, ...] = ("mixture", "dense-parameters", "dense-operations")
+TRUNKS: tuple[Trunk, ...] = get_args(Trunk)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import equinox as eqx
 import jax
 import numpy as np
 
@@ -16,17 +15,11 @@ PHASES = ("first third", "second third", "last third")
 NEAR = 2.0  # success radii from the goal
 
 
-class ModuleEpisodes(eqx.Module):
-    """Episodes, and the router gates in each step, `[time, layers, envs, experts]`."""
-
-    episodes: Episodes
-    gates: Array
-
-
 def rollout(
     task: Task, physics: Physics, module: ActionModule, embedding: Array, start: EpisodeStart
-) -> ModuleEpisodes:
-    """Episodes from `start`, each with the instruction whose embedding is in its row.
+) -> tuple[Episodes, Array]:
+    """Episodes from `start`, each with the instruction whose embedding is in its row, and the
+    router gates in each step, `[time, layers, envs, experts]`.
 
     embedding `[envs, embedding]`; physics for as many environments. Actions have no noise, so the
     result is deterministic.
@@ -41,18 +34,18 @@ def rollout(
     playing = start_episodes(task, physics, start)
     carry = (playing, module.initial_carry(len(playing.goal)))
     _, (steps, gates) = jax.lax.scan(control_step, carry, length=task.episode_length)
-    return ModuleEpisodes(Episodes(task.achieved_goal(playing.physics), *steps), gates)
+    return Episodes(task.achieved_goal(playing.physics), *steps), gates
 
 
-def mean_gates(task: Task, rollouts: ModuleEpisodes, kinds: list[str]) -> dict[str, Any]:
+def mean_gates(task: Task, episodes: Episodes, gates: Array, kinds: list[str]) -> dict[str, Any]:
     """Mean gate of every expert, by kind of instruction and by phase of movement, as JSON values.
 
-    kinds: kind of each environment's instruction. `by_kind` and `by_phase` map a name to shares
-    `[layers][experts]`, which sum to one in every layer. The phases are thirds of the time until
-    the goal is first reached, or of the episode if it never is. `near` is within `NEAR` success
-    radii of the goal.
+    episodes, gates: from `rollout`. kinds: kind of each environment's instruction. `by_kind` and
+    `by_phase` map a name to shares `[layers][experts]`, which sum to one in every layer. The phases
+    are thirds of the time until the goal is first reached, or of the episode if it never is. `near`
+    is within `NEAR` success radii of the goal.
     """
-    episodes, gates = rollouts.episodes, np.moveaxis(np.asarray(rollouts.gates), 1, 2)
+    by_env = np.moveaxis(np.asarray(gates), 1, 2)
     distance = np.asarray(task.distance(episodes.achieved, episodes.goal))
     alive = np.asarray(episodes.alive)
     reached = alive & (distance < task.goal.radius)
@@ -65,8 +58,8 @@ def mean_gates(task: Task, rollouts: ModuleEpisodes, kinds: list[str]) -> dict[s
     by_phase |= {"near": alive & near, "far": alive & ~near}
     by_kind = {kind: moving & (np.array(kinds) == kind)[None] for kind in sorted(set(kinds))}
     return {
-        "by_kind": {name: _masked_mean(gates, mask) for name, mask in by_kind.items()},
-        "by_phase": {name: _masked_mean(gates, mask) for name, mask in by_phase.items()},
+        "by_kind": {name: _masked_mean(by_env, mask) for name, mask in by_kind.items()},
+        "by_phase": {name: _masked_mean(by_env, mask) for name, mask in by_phase.items()},
     }
 
 

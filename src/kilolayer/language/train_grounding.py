@@ -16,9 +16,9 @@ from jax.typing import ArrayLike
 
 from kilolayer.agents.crl import CRL, Critic
 from kilolayer.agents.optimiser import network_optimiser
-from kilolayer.analysis.load import load
+from kilolayer.analysis.load import Run
 from kilolayer.config import RunConfig
-from kilolayer.deploy.policy import is_policy, open_policy
+from kilolayer.deploy.policy import open_run_or_policy
 from kilolayer.language.base import Context, Encoder, Example
 from kilolayer.language.board import require_instructions
 from kilolayer.language.contexts import encode_examples
@@ -96,14 +96,11 @@ class Data(NamedTuple):
 
 def load_source(path: str | Path) -> Source:
     """The source in a run or policy directory; raises UserError if it is neither."""
-    path = Path(path)
-    if is_policy(path):
-        return Source(open_policy(path).config, None, "euclidean")
-    run = load(path)
+    run = open_run_or_policy(path)
     agent = run.config.agent
-    if not isinstance(agent, CRL):
-        return Source(run.config, None, "euclidean")
-    return Source(run.config, run.agent_state.parameters.critic, agent.energy)
+    if isinstance(run, Run) and isinstance(agent, CRL):
+        return Source(run.config, run.agent_state.parameters.critic, agent.energy)
+    return Source(run.config, None, "euclidean")
 
 
 def train_grounding(
@@ -233,13 +230,12 @@ def familiar_sentences(
     The threshold is the 1 % quantile, over the training sentences, of the similarity to the nearest
     other sentence.
     """
-    first = {sentence: index for index, sentence in reversed(list(enumerate(sentences)))}
-    unique = tuple(sorted(first))
-    features = unit_norm(jnp.asarray(text)[np.array([first[sentence] for sentence in unique])])
-    if len(unique) < 2:
-        return unique, features, jnp.float32(-1)
-    similarity = np.asarray(features @ features.T) - 2 * np.eye(len(unique))
-    return unique, features, jnp.float32(np.quantile(similarity.max(-1), FAMILIAR_QUANTILE))
+    unique, first = np.unique(sentences, return_index=True)
+    distinct, features = tuple(unique.tolist()), unit_norm(jnp.asarray(text)[first])
+    if len(distinct) < 2:
+        return distinct, features, jnp.float32(-1)
+    similarity = np.asarray(features @ features.T) - 2 * np.eye(len(distinct))
+    return distinct, features, jnp.float32(np.quantile(similarity.max(-1), FAMILIAR_QUANTILE))
 
 
 def held_out_scores(grounding: Grounding, data: Data) -> dict[str, float]:

@@ -5,7 +5,7 @@ import json
 import math
 import time
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,9 @@ from kilolayer.deploy.policy import DeployedPolicy, open_policy
 from kilolayer.language.base import Context, Encoder
 from kilolayer.language.board import require_instructions
 from kilolayer.language.dagger import DAgger, DAggerState, Instructions, Recipe
-from kilolayer.language.goal_head import HeadSize
+from kilolayer.language.goal_head import HeadSize, HeadSpec
 from kilolayer.language.grounding import Grounding
-from kilolayer.language.instruction_encoder import InstructionEncoder, InstructionEncoderSpec
+from kilolayer.language.instruction_encoder import InstructionEncoder
 from kilolayer.language.module import ActionModule, ModuleSpec, Trunk
 from kilolayer.language.module_rollout import mean_gates, rollout
 from kilolayer.language.train_grounding import Recipe as GroundingRecipe
@@ -112,13 +112,16 @@ def open_module(path: str | Path) -> TrainedModule:
     card = DIRECTORY.card(path)
     try:
         spec = ModuleSpec.from_json(card["module"])
-        encoder_spec = InstructionEncoderSpec.from_json(card["reader"])
+        encoder_spec = HeadSpec.from_json(card["reader"])
         config = RunConfig.from_json(json.dumps(card["config"]), str(path / DIRECTORY.card_name))
         encoder, details = card["encoder"], card["details"]
     except (KeyError, TypeError) as error:
         raise DIRECTORY.damaged(path, error) from error
     shapes = jax.eval_shape(
-        lambda: {"module": spec.init(jax.random.key(0)), "reader": encoder_spec.init()}
+        lambda: {
+            "module": spec.init(jax.random.key(0)),
+            "reader": InstructionEncoder(*encoder_spec.init(), encoder_spec),
+        }
     )
     arrays = DIRECTORY.fill(shapes, path)
     return TrainedModule(path, config, spec, arrays["module"], arrays["reader"], encoder, details)
@@ -168,7 +171,7 @@ def train_module(
             )
         grounding.require_task(teacher.task)
         instruction_encoder = InstructionEncoder.of(grounding)
-        spec = dataclasses.replace(spec, embedding_dim=instruction_encoder.spec.embedding_dim)
+        spec = dataclasses.replace(spec, embedding_dim=instruction_encoder.embedding_dim)
         goal = jnp.asarray([example.goal for example in drawn], jnp.float32)
         instructions = Instructions(_embed(instruction_encoder, context), goal)
         encoded = time.perf_counter()
@@ -280,11 +283,11 @@ def evaluate_training_instructions(
     physics = build_physics(task.world, count, teacher.config.physics)
     embedding, goal = (rows[:count] for rows in instructions)
     start = evaluation_start(task, evaluation_key(seed, 0), count, "evaluation", goal)
-    rollouts = jax.jit(lambda *each: rollout(task, physics, *each))(module, embedding, start)
-    scores = {"scores": episode_metrics(task, rollouts.episodes)}
-    if rollouts.gates.size == 0:
+    episodes, gates = jax.jit(partial(rollout, task, physics))(module, embedding, start)
+    scores = {"scores": episode_metrics(task, episodes)}
+    if gates.size == 0:
         return scores
-    return scores | {"router": mean_gates(task, rollouts, kinds[:count])}
+    return scores | {"router": mean_gates(task, episodes, gates, kinds[:count])}
 
 
 @jax.jit

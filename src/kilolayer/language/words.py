@@ -208,7 +208,7 @@ def split_wordings(family: str, shape: Shape, split: Split) -> tuple[Wording, ..
 
 def matching_template(task: Task, sentence: str) -> str | None:
     """The template that a sentence matches, or None. Case and punctuation are ignored."""
-    words, patterns = " ".join(_words(sentence)), _patterns(board_of(task).family)
+    words, patterns = " ".join(split_words(sentence)), _patterns(board_of(task).family)
     matches = (template for template, pattern in patterns if pattern.fullmatch(words))
     return next(matches, None)
 
@@ -226,8 +226,9 @@ def _pattern(template: str) -> str:
 def foreign_words(task: Task, sentence: str) -> tuple[str, ...]:
     """The sentence's words that belong only to other tasks, such as `cube` in a maze, in order."""
     foreign = frozenset[str]().union(*FAMILY_WORDS.values()) - FAMILY_WORDS[board_of(task).family]
-    return tuple(dict.fromkeys(word for word in _words(sentence) if word in foreign))
+    return tuple(dict.fromkeys(word for word in split_words(sentence) if word in foreign))
 
 
-def _words(sentence: str) -> list[str]:
+def split_words(sentence: str) -> list[str]:
+    """The words and numbers of a sentence, in lower case. All other characters are separators."""
     return re.findall(r"\w+", sentence.lower())

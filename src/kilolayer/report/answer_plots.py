@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from kilolayer.analysis.answer import Answer, Plot, Series
 from kilolayer.analysis.claims import EVIDENCE_GRADES, Verdict
@@ -119,7 +119,7 @@ def _scale_x(axes: Axes, plot: Plot) -> None:
     values = sorted({x for series in plot.series for x in series.x})
     if plot.log_x and len(values) <= MOST_TICKS and all(float(x).is_integer() for x in values):
         axes.xaxis.set_major_locator(FixedLocator(values))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: rounded_count(value)))
+    axes.xaxis.set_major_formatter(lambda value, _: rounded_count(value))
 
 
 def _limit_y(axes: Axes, plot: Plot) -> None:

@@ -64,11 +64,6 @@ def film_episodes(
     return Film(path, qpos.shape[1], every * FPS * task.world.control_step, frames.shape[2])
 
 
-def embed_film(film: Film, largest: int) -> str:
-    """The film as HTML; raises UserError if its file has more than `largest` bytes."""
-    return embed_video(film.path, film.width, largest)
-
-
 def embed_video(path: Path, width: int, largest: int) -> str:
     """An .mp4 as HTML, `width` pixels wide; raises UserError above `largest` bytes."""
     if path.stat().st_size > largest:

@@ -1,7 +1,6 @@
 """The zoo as one HTML file: film and score of every policy."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from kilolayer.deploy.zoo_entry import ZooEntry, interval_text
@@ -14,28 +13,22 @@ FILM_PIXELS = 480
 LARGEST_FILM = 5_000_000  # bytes
 
 
-@dataclass(frozen=True)
-class GalleryEntry:
-    """A policy and the .mp4 of its film."""
+def write_gallery(films: Sequence[tuple[ZooEntry, Path]], target: Path) -> Path:
+    """Write a page of policies, each with the .mp4 of its film, and return its path.
 
-    exhibit: ZooEntry
-    film: Path
-
-
-def write_gallery(entries: Sequence[GalleryEntry], target: Path) -> Path:
-    """Write the page and return its path; raises UserError if the file cannot be written."""
+    Raises UserError if the file cannot be written.
+    """
     top = paragraph(
         "Every policy of the zoo in four evaluation episodes, not selected by score. "
         f"{GOAL_LEGEND}",
         "caption",
     )
-    sections = [_section(entry) for entry in entries]
+    sections = [_section(exhibit, film) for exhibit, film in films]
     write_atomically(target, page("Trained policies", top, sections))
     return target
 
 
-def _section(entry: GalleryEntry) -> Section:
-    exhibit = entry.exhibit
+def _section(exhibit: ZooEntry, film: Path) -> Section:
     score, task = exhibit.score, make_task(exhibit.task)
     unit = task.goal.coordinates[0].unit
     rows = [
@@ -50,7 +43,7 @@ def _section(entry: GalleryEntry) -> Section:
         ("training time", f"{exhibit.training.minutes:g} minutes on {exhibit.training.machine}"),
         ("command", f"kilolayer play zoo:{exhibit.name}"),
     ]
-    film = embed_video(entry.film, FILM_PIXELS, LARGEST_FILM)
-    body = f'<div class="films">{film}<div>{table(("", ""), rows)}</div></div>'
+    video = embed_video(film, FILM_PIXELS, LARGEST_FILM)
+    body = f'<div class="films">{video}<div>{table(("", ""), rows)}</div></div>'
     caption = f"Task {exhibit.task}. Mean of {score.episodes} episodes, with its 95 % interval."
     return Section(exhibit.name, f"zoo:{exhibit.name}", caption, body)

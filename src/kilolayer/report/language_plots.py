@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Circle
-from matplotlib.ticker import FuncFormatter
 
 from kilolayer.language.base import PICTURE_SIZE, Marker
 from kilolayer.language.board import board_of
@@ -27,8 +26,7 @@ def success_plot(evidence: Evidence, splits: Sequence[str]) -> str:
     for index, actor in enumerate(actors):
         offset = SPREAD * (index / max(1, len(actors) - 1) - 0.5)
         shares = [evidence.score(actor, split).share for split in splits]
-        value = np.array([share.value for share in shares])
-        low, high = (np.array([getattr(share, end) for share in shares]) for end in ("low", "high"))
+        value, low, high = np.array([(each.value, each.low, each.high) for each in shares]).T
         axes.errorbar(
             np.arange(len(splits)) + offset,
             value,
@@ -106,17 +104,15 @@ def latency_plot(evidence: Evidence) -> str:
     parts = list(evidence.latency)
     figure = new_figure(11, 0.9 + 0.32 * len(parts))
     axes = figure.subplots()
-    median, p99 = (
-        np.array([1e3 * getattr(evidence.latency[part], end) for part in parts])
-        for end in ("median", "p99")
-    )
+    timings = [(timing.median, timing.p99) for timing in evidence.latency.values()]
+    median, p99 = 1e3 * np.array(timings).T
     rows = np.arange(len(parts))
     axes.hlines(rows, median, p99, color=GREY, linewidth=2)
     axes.plot(median, rows, "o", color=BLUE)
     axes.set_yticks(rows, parts)
     axes.invert_yaxis()
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.margins(x=0.08, y=0.12)
     style_axes(axes, "", "ms at batch 1: median (point) to 99th percentile", "")
     return to_svg(figure, "latency", "Milliseconds of every part")

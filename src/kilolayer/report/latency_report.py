@@ -1,10 +1,10 @@
 """The report on latency and score of policies, as one HTML file."""
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from kilolayer.deploy.latency import Latencies, Latency
+from kilolayer.deploy.latency import Latencies
 from kilolayer.render.style import INK, LINES, MARKERS, VERMILLION
 from kilolayer.report.page import Section, bullet_list, page, paragraph, table
 from kilolayer.report.svg import FONT_SIZE, figure_legend, new_figure, style_axes, to_svg
@@ -54,17 +54,16 @@ def rows(latencies: Latencies) -> list[list[str]]:
             str(row.width),
             f"{row.blocks_used:.3g} of {row.blocks}",
             f"{row.operations / 1e6:.3g}",
-            *(f"{1e3 * seconds:.3g}" for seconds in _seconds(row)),
+            f"{1e3 * row.single.median:.3g}",
+            f"{1e3 * row.single.p99:.3g}",
+            f"{1e3 * row.batched.median:.3g}",
+            f"{1e3 * row.batched.p99:.3g}",
             f"{row.batch_operations / 1e6:.3g}",
             "" if row.score is None else f"{row.score:.1f}",
             "yes" if best else "",
         ]
         for number, (row, best) in enumerate(zip(latencies.rows, latencies.front, strict=True), 1)
     ]
-
-
-def _seconds(row: Latency) -> tuple[float, ...]:
-    return row.single.median, row.single.p99, row.batched.median, row.batched.p99
 
 
 def write_latency(latencies: Latencies, target: Path) -> Path:
@@ -128,8 +127,8 @@ def latency_plot(latencies: Latencies) -> str:
     """Score against the median latency at batch 1. Colour: the method; marker: the runtime."""
     figure = new_figure(11, 5)
     axes = figure.subplots()
-    methods = _unique(row.method for row in latencies.rows)
-    runtimes = _unique(row.runtime for row in latencies.rows)
+    methods = list(dict.fromkeys(row.method for row in latencies.rows))
+    runtimes = list(dict.fromkeys(row.runtime for row in latencies.rows))
     points = [(1e3 * row.single.median, row.score or 0.0) for row in latencies.rows]
     labelled = set()
     for number, (row, point) in enumerate(zip(latencies.rows, points, strict=True), 1):
@@ -157,7 +156,3 @@ def latency_plot(latencies: Latencies) -> str:
     style_axes(axes, "", "median latency at batch 1, ms", "time at goal, control steps")
     figure_legend(figure, loc="right upper")
     return to_svg(figure, "latency", "Score of each policy against its latency")
-
-
-def _unique(names: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(names))

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator
+from matplotlib.ticker import LogLocator
 
 from kilolayer.analysis.groups import Group
 from kilolayer.analysis.published import EPISODE_LENGTH, PublishedCurve
@@ -32,7 +32,7 @@ def published_plot(
         style_axes(axes, task, "environment steps", "time at goal, share of the episode")
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(10))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
+        axes.xaxis.set_major_formatter(lambda value, _: short_count(value))
         axes.set_ylim(-0.03, 1.03)
         side_legend(axes, handles=_handles(colours), fontsize=FONT_SIZE - 1)
     return to_svg(figure, "published", "Learning curves of this study and published curves")

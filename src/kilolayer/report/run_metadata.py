@@ -11,8 +11,9 @@ from kilolayer.config import RunConfig
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.report.page import cards, paragraph, table
 from kilolayer.report.run_plots import time_bar
-from kilolayer.report.svg import short_count
+from kilolayer.report.svg import rounded_count
 from kilolayer.runtime.progress import duration
+from kilolayer.tasks.base import Task
 from kilolayer.tasks.registry import TASKS
 from kilolayer.types import UserError
 
@@ -47,8 +48,8 @@ def headline(run: Run) -> str:
 
 def _progress(run: Run, steps: int, updates: int) -> tuple[str, str]:
     if run.config.collection.dataset is not None:
-        return short_count(float(f"{updates:.3g}")), "updates from a dataset"
-    return short_count(float(f"{steps:.3g}")), f"environment steps, {updates:,} updates"
+        return rounded_count(updates), "updates from a dataset"
+    return rounded_count(steps), f"environment steps, {updates:,} updates"
 
 
 def _subtitle(run: Run) -> str:
@@ -79,8 +80,12 @@ def _notices(run: Run, steps: int, updates: int) -> str:
 
 def comparability_notice(run: Run) -> str:
     """Notice on comparisons with published scores; empty for a task without them."""
-    published = run.task.name in TASKS and isinstance(run.task.world, MujocoWorld)
-    return paragraph(COMPARABILITY_NOTE, "notice") if published else ""
+    return paragraph(COMPARABILITY_NOTE, "notice") if has_published_scores(run.task) else ""
+
+
+def has_published_scores(task: Task) -> bool:
+    """Whether scores of this task, from another simulator, are published."""
+    return task.name in TASKS and isinstance(task.world, MujocoWorld)
 
 
 def divergence_notes(run: Run) -> list[str]:

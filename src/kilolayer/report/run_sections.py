@@ -12,7 +12,7 @@ from kilolayer.analysis.value_map import (
     representative_goals,
     value_correlation,
 )
-from kilolayer.report.film import GOAL_LEGEND, embed_film, read_episodes, write_film
+from kilolayer.report.film import GOAL_LEGEND, embed_video, read_episodes, write_film
 from kilolayer.report.maps import MAX_TRAJECTORIES, trajectory_map, value_maps
 from kilolayer.report.page import paragraph, table
 from kilolayer.report.run_plots import (
@@ -130,4 +130,4 @@ def video_section(run: Run) -> str:
         f"The first {film.envs} episodes of the newest evaluation, {speed}, also stored "
         f"in media/{film.path.name}. {GOAL_LEGEND}"
     )
-    return paragraph(text) + embed_film(film, LARGEST_VIDEO)
+    return paragraph(text) + embed_video(film.path, film.width, LARGEST_VIDEO)

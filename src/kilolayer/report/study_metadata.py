@@ -3,8 +3,6 @@
 import json
 from collections import Counter
 
-import numpy as np
-
 from kilolayer.analysis.groups import Group, range_text, varying_factors
 from kilolayer.analysis.published import EPISODE_LENGTH, read_published
 from kilolayer.analysis.run_cost import flops_per_update, parameter_count, wall_clock_seconds
@@ -158,7 +156,8 @@ def environment_section(layout: Layout) -> str:
         for name in ("question", "size", "command", "version", "source")
         if name in plan
     ]
-    manifests = [_manifest(run) for run in study.runs if (run.path / "manifest.json").is_file()]
+    files = [run.path / "manifest.json" for run in study.runs]
+    manifests = [dict(manifest_entries(file)) for file in files if file.is_file()]
     for name in dict.fromkeys(name for manifest in manifests for name in manifest):
         counts = Counter(manifest.get(name, "none") for manifest in manifests)
         if len(counts) == 1:
@@ -171,11 +170,7 @@ def environment_section(layout: Layout) -> str:
     return table(("entry", "value"), rows)
 
 
-def _manifest(run: StudyRun) -> dict[str, str]:
-    return dict(manifest_entries(run.path / "manifest.json"))
-
-
 def compute_hours(study: Study) -> float:
     """Hours of all runs together."""
     present = [run for run in study.runs if (run.path / "config.json").exists()]
-    return float(np.sum([wall_clock_seconds(run.run.events) for run in present]) / 3600)
+    return sum(wall_clock_seconds(run.run.events) for run in present) / 3600

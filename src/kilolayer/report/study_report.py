@@ -5,11 +5,10 @@ from pathlib import Path
 from kilolayer.analysis.answer import Answer
 from kilolayer.analysis.groups import range_text
 from kilolayer.analysis.study import Study
-from kilolayer.physics.native import MujocoWorld
 from kilolayer.report.answer_plots import answer_body, answer_verdicts
 from kilolayer.report.group_curves import CURVES_CAPTION
 from kilolayer.report.page import SectionSpec, cards, page, paragraph
-from kilolayer.report.run_metadata import COMPARABILITY_NOTE
+from kilolayer.report.run_metadata import COMPARABILITY_NOTE, has_published_scores
 from kilolayer.report.study_layout import Layout
 from kilolayer.report.study_metadata import (
     compute_hours,
@@ -22,7 +21,6 @@ from kilolayer.report.study_metadata import (
 )
 from kilolayer.report.study_sections import behaviour_section, curves_section, maps_section
 from kilolayer.runtime.files import write_atomically
-from kilolayer.tasks.registry import TASKS
 from kilolayer.types import UserError
 
 MAX_NAMES = 6  # in a notice
@@ -127,8 +125,7 @@ def _notices(layout: Layout) -> str:
         few = [group.name for group in layout.groups if group.seeds < 3]
         if few:
             notices.append(f"Fewer than three seeds: {_first_names(few)}.")
-        tasks = {group.runs[0].task.name: group.runs[0].task for group in layout.groups}
-        if any(name in TASKS and isinstance(t.world, MujocoWorld) for name, t in tasks.items()):
+        if any(has_published_scores(group.runs[0].task) for group in layout.groups):
             notices.append(COMPARABILITY_NOTE)
     return "".join(paragraph(text, "notice") for text in notices)
 

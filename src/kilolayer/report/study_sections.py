@@ -12,7 +12,7 @@ from kilolayer.analysis.value_map import (
     representative_goals,
     value_correlation,
 )
-from kilolayer.report.film import GOAL_LEGEND, embed_film, write_film
+from kilolayer.report.film import GOAL_LEGEND, embed_video, write_film
 from kilolayer.report.group_curves import group_curves
 from kilolayer.report.maps import value_grid
 from kilolayer.report.page import heading, paragraph, table, video_row
@@ -65,7 +65,7 @@ def _film(layout: Layout, group: Group, budget: int) -> tuple[str, int]:
     run = first_seed(group)
     path = layout.study.path / "media" / f"{run.path.name}.mp4"
     film = write_film(run, path, FILM_ENVS, FILM_PIXELS, FILM_FRAMES)
-    return embed_film(film, budget), film.path.stat().st_size
+    return embed_video(film.path, film.width, budget), film.path.stat().st_size
 
 
 def _movement_table(layout: Layout, groups: list[Group]) -> str:

@@ -10,7 +10,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from kilolayer.render.style import GRID, INK
 
@@ -53,7 +53,7 @@ def style_axes(axes: Axes, title: str = "", x: str = "", y: str = "", grid: bool
 def count_axis(axes: Axes, ticks: int) -> None:
     """At most `ticks` intervals on the x axis, with labels such as 250k."""
     axes.xaxis.set_major_locator(MaxNLocator(ticks))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
+    axes.xaxis.set_major_formatter(lambda value, _: short_count(value))
 
 
 def side_legend(axes: Axes, **options: Any) -> None:

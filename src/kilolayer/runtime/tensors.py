@@ -136,9 +136,10 @@ def named_leaves(tree: Any) -> dict[str, Any]:
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in paths}
 
 
-def fingerprint(tree: Any) -> str:
-    """SHA-256 over names, types, shapes and bytes of all leaves, in hex: any bit changes it."""
-    digest = hashlib.sha256()
+def fingerprint(tree: Any, start: str = "") -> str:
+    """SHA-256 over a text and names, types, shapes and bytes of all leaves, in hex: any bit changes
+    it."""
+    digest = hashlib.sha256(start.encode())
     for name, leaf in sorted(named_leaves(tree).items()):
         array = np.asarray(leaf, order="C")
         digest.update(f"{name} {array.dtype} {array.shape}\n".encode())

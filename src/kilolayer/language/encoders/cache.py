@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 
 from kilolayer.language.base import Encoder, Features
 from kilolayer.language.encoders.checks import check_pictures, check_sentences
+from kilolayer.runtime.tensors import fingerprint
 from kilolayer.types import UserError
 
 CHUNK = 64
@@ -90,7 +91,7 @@ class CachedEncoder:
                 checksum = (file.metadata() or {}).get("sha256")
         except (OSError, SafetensorError):
             return None
-        if checksum != _checksum(key, arrays):
+        if checksum != fingerprint(arrays, key):
             return None
         return Features(**arrays)
 
@@ -105,7 +106,7 @@ class CachedEncoder:
         writing = path.with_name(f".{uuid.uuid4().hex}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(arrays, writing, {"sha256": _checksum(key, arrays)})
+            save_file(arrays, writing, {"sha256": fingerprint(arrays, key)})
             os.replace(writing, path)
         except (OSError, SafetensorError) as error:
             with suppress(OSError):
@@ -114,14 +115,6 @@ class CachedEncoder:
                 f"cannot write features to {self._directory} ({error}): free some space or choose "
                 "another directory."
             ) from error
-
-
-def _checksum(key: str, arrays: dict[str, np.ndarray]) -> str:
-    digest = hashlib.sha256(key.encode())
-    for name, array in sorted(arrays.items()):
-        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
 
 
 def _rows(features: Features) -> list[Features]:

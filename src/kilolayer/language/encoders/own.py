@@ -3,7 +3,6 @@
 `kilolayer.language.encoders.train_own` trains one.
 """
 
-import re
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -24,6 +23,7 @@ from kilolayer.language.encoders.own_network import (
     OwnNetwork,
     Sizes,
 )
+from kilolayer.language.words import split_words
 from kilolayer.runtime.tensors import TensorDirectory, fingerprint
 from kilolayer.types import Array, UserError
 
@@ -53,11 +53,6 @@ class Vocabulary:
                 self._ids.get(word) or 1 + zlib.crc32(word.encode()) % BUCKETS for word in words
             ]
         return rows
-
-
-def split_words(sentence: str) -> list[str]:
-    """The words and numbers of a sentence, in lower case. All other characters are separators."""
-    return re.findall(r"\w+", sentence.lower())
 
 
 @dataclass(eq=False)

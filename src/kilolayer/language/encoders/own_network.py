@@ -166,10 +166,8 @@ class AttentionPool(eqx.Module):
             output=Dense.init(keys[3], 2 * width, dim),
         )
 
-    def __call__(self, x: Array, mask: Array | None = None) -> Array:
-        scores = self.scores(x)
-        if mask is not None:
-            scores = jnp.where(mask[..., None], scores, MASKED_SCORE)
+    def __call__(self, x: Array, mask: Array) -> Array:
+        scores = jnp.where(mask[..., None], self.scores(x), MASKED_SCORE)
         weights = jax.nn.softmax(scores, axis=-2)
         values = self.values(x)
         values = values.reshape(*values.shape[:-1], weights.shape[-1], -1)

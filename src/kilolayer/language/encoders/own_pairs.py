@@ -6,10 +6,11 @@ import numpy as np
 
 from kilolayer.language.base import Marker
 from kilolayer.language.captions import captions
-from kilolayer.language.encoders.own import OwnEncoder, split_words
+from kilolayer.language.encoders.own import OwnEncoder
 from kilolayer.language.encoders.own_network import MAX_WORDS, to_patches
 from kilolayer.language.instructions import draw_scene
 from kilolayer.language.scenes import draw_pictures
+from kilolayer.language.words import split_words
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.tasks.base import Task
 

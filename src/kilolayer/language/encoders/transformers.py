@@ -15,6 +15,7 @@ import numpy as np
 
 from kilolayer.language.base import Features
 from kilolayer.language.encoders.checks import check_pictures, check_sentences
+from kilolayer.runtime.tensors import fingerprint
 from kilolayer.types import UserError
 
 BATCH = 32
@@ -40,12 +41,8 @@ class TransformersEncoder:
     encodes_images: bool = True
 
     def fingerprint(self) -> str:
-        digest = hashlib.sha256(self.settings.encode())
-        for name, tensor in sorted(self.model.state_dict().items()):
-            array = tensor.contiguous().numpy()
-            digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
-            digest.update(array.tobytes())
-        return digest.hexdigest()
+        tensors = self.model.state_dict()
+        return fingerprint({name: tensors[name].numpy() for name in tensors}, self.settings)
 
     def text(self, sentences: Sequence[str]) -> Features:
         """Features of sentences; raises UserError for invalid ones."""
