@@ -22,9 +22,11 @@ from kilolayer.report.run_sections import (
 )
 from kilolayer.runtime.files import write_atomically
 
+FILM_ANCHOR = "video"
+
 SECTIONS: tuple[SectionSpec[Run], ...] = (
     SectionSpec(
-        "video",
+        FILM_ANCHOR,
         "Film",
         "The first environments of the newest evaluation, not selected by score.",
         video_section,
@@ -97,9 +99,10 @@ def write_report(run: Run) -> Path:
     stored in `media/`. Raises UserError if the file cannot be written.
     """
     title = f"{run.task.name}, depth {run.config.network.depth}"
-    film, *others = (spec.section(run) for spec in SECTIONS)
+    sections = [spec.section(run) for spec in SECTIONS]
     # Score and film come before the table of contents.
-    top = headline(run) + section_html(film) + comparability_notice(run)
+    film = "".join(section_html(part) for part in sections if part.anchor == FILM_ANCHOR)
+    others = [part for part in sections if part.anchor != FILM_ANCHOR]
     target = run.path / "report.html"
-    write_atomically(target, page(title, top, others))
+    write_atomically(target, page(title, headline(run) + film + comparability_notice(run), others))
     return target
