@@ -1,6 +1,8 @@
 # Two commands for a newcomer: `make demo` and `make test`. Both install what they need.
 PYTHON ?= python3
 BIN := .venv/bin
+# Without its bytecode every process would compile the package anew, in the tests some hundred times.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test lint types unit docs bench faults clean
 
@@ -38,17 +40,16 @@ faults: .venv/installed
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
-# Only what is imported is ever compiled: to compile all of it takes half of the installation.
 .venv/installed: pyproject.toml constraints.txt | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	touch $@
 
 .venv/installed-dev: pyproject.toml constraints.txt | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@ .venv/installed
 
 .venv/installed-docs: pyproject.toml constraints.txt | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	touch $@ .venv/installed
 
 clean:
