@@ -18,10 +18,12 @@ def test_seeds_for_common_effect_sizes(effect, seeds):
     assert power_of_difference(effect, seeds_for_power(effect) - 1) < 0.8
 
 
-def test_seeds_for_small_effects_match_normal_approximation():
-    """Normal approximation: n = 2 (z_0.975 + z_0.8)^2 / d^2."""
-    closed = 2 * (stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) ** 2 / 0.05**2
-    assert seeds_for_power(0.05) == pytest.approx(closed, rel=1e-3)
+@pytest.mark.parametrize("effect", [0.05, 0.04])
+def test_seeds_for_small_effects_match_normal_approximation(effect):
+    """Normal approximation: n = 2 (z_0.975 + z_0.8)^2 / d^2, up to the stated 10,000 seeds."""
+    closed = 2 * (stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) ** 2 / effect**2
+    assert seeds_for_power(effect) == pytest.approx(closed, rel=1e-3)
+    assert seeds_for_power(0.039) is None
 
 
 def test_power_without_difference_is_the_level():
