@@ -167,6 +167,17 @@ def test_divergence_truncates_an_episode_and_is_never_sampled(absorbing):
     assert (goals[second, 1] > steps[second, 1]).all()
 
 
+@pytest.mark.parametrize("between", [ring.CUT_OFF, 0])
+def test_a_cut_off_step_does_not_continue_in_a_later_episode(between):
+    """-2 and then 0, 1, ... from two steps later on: one step lies between, the whole of an episode
+    that was cut off or that terminated."""
+    episode_steps = np.array([ring.CUT_OFF, between, *range(EPISODE_LENGTH), 0, 1, 2])[:, None]
+    buffer = fill(episode_steps, 12, UNROLL)
+    time, env = jnp.arange(12), jnp.zeros(12, int)
+    remaining = hindsight.steps_remaining(buffer, time, env, EPISODE_LENGTH)
+    np.testing.assert_array_equal(remaining, [0, 0, 6, 5, 4, 3, 2, 1, 0, 2, 1, 0])
+
+
 def test_goals_mix_hindsight_and_commanded():
     buffer = fill(ages_of_episodes([7], 24)[:, None], CAPACITY, UNROLL)
     batch = draw(buffer, jax.random.key(0), 20_000, 1.0, EPISODE_LENGTH)

@@ -68,6 +68,8 @@ def steps_remaining(buffer: Buffer, time: Array, env: Array, episode_length: int
     own_step = buffer.steps.episode_step[row, env]
     low = jnp.zeros_like(time)
     high = jnp.minimum(buffer.size - 1 - time, episode_length - 1 - own_step)
+    # The number CUT_OFF could continue as the counts of a later episode do.
+    high = jnp.where(own_step == CUT_OFF, 0, high)
     for _ in range(int(episode_length).bit_length()):
         middle = (low + high + 1) // 2
         later_step = buffer.steps.episode_step[_ring_row(buffer, time + middle), env]
