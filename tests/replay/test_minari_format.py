@@ -240,6 +240,7 @@ def test_invalid_names_are_refused(capsys):
         ([*train, "minari:maze/randm-v0"], "nearest valid choice is minari:maze/random-v0"),
         ([*train, "minari:"], "there is no such data set on this machine"),
         ([*write, "maze.npz"], "with a version at the end"),
+        ([*write, "maze/random"], "with a version at the end"),
         ([*write, "maze/random-v0"], "exists: take another, or `minari delete maze/random-v0`"),
     ):
         with pytest.raises(SystemExit) as stop:

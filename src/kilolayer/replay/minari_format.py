@@ -84,7 +84,7 @@ def require_new(name: str) -> None:
     minari = _minari()
     try:
         import_module("minari.dataset.minari_dataset").parse_dataset_id(name)
-    except ValueError:
+    except (ValueError, TypeError):  # the latter for a name without a version
         allowed = "Minari's names are like point_u_maze/random-v0, with a version at the end"
         raise bad_field("out", name, allowed) from None
     if name in minari.list_local_datasets():
