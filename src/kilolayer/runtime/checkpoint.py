@@ -39,7 +39,9 @@ def save(root: Path, step: int, agent: Any, loop: Any = None) -> int:
     """
     writing, target = root / f".writing-{step}", _directory(root, step)
     try:
-        shutil.rmtree(writing, ignore_errors=True)
+        # A killed writer may have left a whole replay buffer at a round that is not saved again.
+        for left in root.glob(".writing-*"):
+            shutil.rmtree(left, ignore_errors=True)
         writing.mkdir(parents=True)
         for part, tree in ((AGENT, agent), (LOOP, loop)):
             if tree is None:
