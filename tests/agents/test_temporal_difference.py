@@ -132,6 +132,22 @@ def test_td3_updates_actor_and_targets_every_second_update(batch):
         assert [moved(part(a), part(b)) for a, b in pairs] == [False, True, False, True]
 
 
+def test_td3_learning_rates_fall_together():
+    """The actor takes a step at every second update, at the critic's rate there."""
+    problem = dataclasses.replace(PROBLEM, updates=8)
+    agent = TD3(final_learning_rate_share=0.1, constant_share=0.25).on(problem)
+    rates = {}
+    for part, steps in (("actor", 4), ("critic", 8)):
+        optimiser, ones = agent.optimisers[part], jnp.ones(())
+        state, rates[part] = optimiser.init(ones), []
+        for _ in range(steps):  # Adam moves by the learning rate if the gradient is constant.
+            step, state = optimiser.update(ones, state, ones)
+            rates[part].append(-float(step))
+    np.testing.assert_allclose(rates["actor"], rates["critic"][1::2], rtol=1e-4)
+    assert rates["critic"][0] == pytest.approx(3e-4, rel=1e-4)
+    assert rates["actor"][-1] < 0.3 * rates["actor"][0]
+
+
 def test_td3_logs_the_newest_actor_loss(batch):
     agent = AGENTS["td3"]
     all_commanded = dataclasses.replace(agent, hindsight_goal_share=0.0)

@@ -10,7 +10,12 @@ import jax.numpy as jnp
 import optax
 
 from kilolayer.agents.base import ActorCritic, DeepNetwork, Sampling, check_discount
-from kilolayer.agents.optimiser import apply_gradients, init_moments, polyak_update
+from kilolayer.agents.optimiser import (
+    apply_gradients,
+    init_moments,
+    network_optimiser,
+    polyak_update,
+)
 from kilolayer.agents.sac import critic_networks
 from kilolayer.losses.temporal_difference import bootstrapped_target, critic_loss
 from kilolayer.networks.critics import TwinCritic
@@ -114,6 +119,16 @@ class TD3(ActorCritic):
         )
         metrics["actor/loss"] = state.policy_loss
         return state, metrics
+
+    @property
+    def optimisers(self) -> dict[str, optax.GradientTransformation]:
+        rate = self.schedule(self.actor_learning_rate)
+        actor = self._at_policy_updates(rate) if callable(rate) else rate
+        return super().optimisers | {"actor": network_optimiser(actor, self.weight_decay)}
+
+    def _at_policy_updates(self, schedule: optax.Schedule) -> optax.Schedule:
+        """A schedule over all updates as one over the policy's own, which its optimiser counts."""
+        return lambda count: schedule(self.policy_delay * (count + 1) - 1)
 
     def critic_gradient(
         self, state: TD3State, batch: Batch, goal: Array, key: Array
