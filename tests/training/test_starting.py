@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from kilolayer.config import RunConfig, run_config
@@ -136,6 +138,52 @@ def test_starting_point_with_other_networks_is_refused_by_field(
     with pytest.raises(UserError, match=expected):
         start_run(going_on(source, **{field: value}), tmp_path / "run", SilentDisplay())
     assert not (tmp_path / "run").exists()
+
+
+def stored_agent(path: Path, config: RunConfig, counted: int) -> Any:
+    """A checkpoint of a new agent, whose optimisers have counted that many updates."""
+    agent = jax.jit(build_trainer(config).agent.init)(jax.random.key(0))
+    agent = jax.tree.map(
+        lambda leaf: leaf + counted if leaf.dtype == jnp.int32 else leaf + 0.5, agent
+    )
+    checkpoint.save(RunDirectory.create(path, config, {}).checkpoints, 5, agent)
+    return agent
+
+
+CONSTANT = {"final_learning_rate_share": 1.0, "weight_decay": 0.0}
+FALLING = {"final_learning_rate_share": 0.1, "weight_decay": 0.01}
+
+
+@pytest.mark.parametrize(("before", "now"), [(CONSTANT, FALLING), (FALLING, CONSTANT)])
+def test_learning_rates_may_fall_where_they_did_not(tmp_path: Path, before, now) -> None:
+    stored = stored_agent(tmp_path / "source", SOURCE.having(**before), counted=7)
+    trainer = build_trainer(SOURCE.having(**now))
+    agent = load_starting_point(tmp_path / "source", trainer).agent.agent
+    assert jax.tree.structure(agent) == jax.tree.structure(
+        jax.eval_shape(trainer.agent.init, jax.random.key(0))
+    )
+    for part in ("actor", "critic"):
+        adam, old = agent.optimiser[part][0], stored.optimiser[part][0]
+        assert adam.count == old.count == 7
+        jax.tree.map(np.testing.assert_array_equal, adam.mu, old.mu)
+        jax.tree.map(np.testing.assert_array_equal, adam.nu, old.nu)
+    jax.tree.map(np.testing.assert_array_equal, agent.parameters, stored.parameters)
+
+
+def test_falling_target_entropy_restarts_with_a_new_run(tmp_path: Path) -> None:
+    falling = SOURCE.having(target_entropy_per_action=0.0, final_target_entropy_per_action=-1.0)
+    trainer = build_trainer(falling)
+    end = trainer.plan.updates
+    before = stored_agent(tmp_path / "source", falling, end)
+    assert float(trainer.agent.target_entropy(before)) == -trainer.task.action_dim
+    agent = load_starting_point(tmp_path / "source", trainer).agent.agent
+    assert float(trainer.agent.target_entropy(agent)) == 0.0
+    jax.tree.map(np.testing.assert_array_equal, agent.parameters, before.parameters)
+    # A constant target needs no count, and the temperature's moments stay.
+    trainer = build_trainer(SOURCE)
+    agent = load_starting_point(tmp_path / "source", trainer).agent.agent
+    moments = agent.optimiser["log_temperature"], before.optimiser["log_temperature"]
+    jax.tree.map(np.testing.assert_array_equal, *moments)
 
 
 def test_equivalent_branch_scale_is_accepted(tmp_path: Path) -> None:

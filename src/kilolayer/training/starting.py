@@ -11,11 +11,14 @@ import jax.numpy as jnp
 import optax
 
 from kilolayer.agents.averaging import AveragedAgent, actor_of
+from kilolayer.agents.base import Agent
+from kilolayer.agents.crl import CRL, CRLState
 from kilolayer.config import RunConfig
 from kilolayer.plan import TrainPlan
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.mesh import put_on_devices
+from kilolayer.runtime.tensors import named_leaves
 from kilolayer.settings import values_of
 from kilolayer.training.seeds import Seeds
 from kilolayer.training.step import Trainer, TrainState
@@ -56,15 +59,18 @@ def load_starting_point(path: Path, trainer: Trainer) -> StartingPoint:
     if newest is None:
         raise bad_field(MANIFEST_KEY, str(path), "it has no checkpoint yet")
     like = jax.eval_shape(trainer.agent.init, jax.random.key(0))
+    stored = jax.eval_shape(config.agent.on(trainer.agent.bound).init, jax.random.key(0))
+    if _sizes(stored) != _sizes(like):
+        stored = like  # reading it then names what differs
     averages = config.agent.average_decay > 0
-    kept = AveragedAgent(like, actor_of(like)) if averages else like
+    kept = AveragedAgent(stored, actor_of(stored)) if averages else stored
     try:
         agent = checkpoint.restore(source.checkpoints, newest, checkpoint.AGENT, kept)
     except UserError as error:
         allowed = f"task, agent and sizes of its networks must be those of this run ({error})"
         raise bad_field(MANIFEST_KEY, str(path), allowed) from error
     agent, average = (agent.agent, agent.average) if averages else (agent, None)
-    agent = _restart_schedules(agent)
+    agent = _restart_target_entropy(trainer.agent, _restart_schedules(like, agent))
     if trainer.config.agent.average_decay == 0:
         average = None
     elif average is None:
@@ -145,14 +151,43 @@ def _require_same(path: Path, field: str, ours: Any, theirs: Any) -> None:
         raise bad_field(field, ours, allowed, theirs)
 
 
-def _restart_schedules(agent: Any) -> Any:
-    """The agent with the schedules of its learning rates set back to their beginning."""
+def _restart_schedules(like: Any, agent: Any) -> Any:
+    """The agent in the structure of `like`, whose optimisers may have schedules where its own have
+    none, or the other way round. All schedules begin anew."""
+    parts = jax.tree.leaves(agent, is_leaf=_is_schedule)
+    others = iter([part for part in parts if not _is_schedule(part)])
 
-    def is_schedule(part: Any) -> bool:
-        return isinstance(part, optax.ScaleByScheduleState)
+    def fill(part: Any) -> Any:
+        zero = jnp.zeros((), jnp.int32)
+        return optax.ScaleByScheduleState(zero) if _is_schedule(part) else next(others)
+
+    return jax.tree.map(fill, like, is_leaf=_is_schedule)
+
+
+def _restart_target_entropy(agent: Agent, state: Any) -> Any:
+    """The state with a falling target entropy set back to its beginning.
+
+    The target falls with the number of the temperature's updates, which its Adam counts. Adam's
+    moments fit only their own number of updates, so they begin anew too.
+    """
+    if not isinstance(agent, CRL) or agent.final_target_entropy_per_action is None:
+        return state
+    optimiser = agent.optimisers["log_temperature"]
 
     def restart(part: Any) -> Any:
-        zero = jnp.zeros((), jnp.int32)
-        return optax.ScaleByScheduleState(zero) if is_schedule(part) else part
+        if not isinstance(part, CRLState):
+            return part
+        fresh = optimiser.init(part.parameters.log_temperature)
+        return CRLState(part.parameters, part.optimiser | {"log_temperature": fresh})
 
-    return jax.tree.map(restart, agent, is_leaf=is_schedule)
+    return jax.tree.map(restart, state, is_leaf=lambda part: isinstance(part, CRLState))
+
+
+def _sizes(agent: Any) -> dict[str, Any]:
+    """Shape and type of each leaf by its path, without the counts of the schedules."""
+    bare = jax.tree.map(lambda p: None if _is_schedule(p) else p, agent, is_leaf=_is_schedule)
+    return {name: (leaf.shape, leaf.dtype) for name, leaf in named_leaves(bare).items()}
+
+
+def _is_schedule(part: Any) -> bool:
+    return isinstance(part, optax.ScaleByScheduleState)
