@@ -66,6 +66,19 @@ def test_path_efficiency_is_shortest_over_taken_path_length() -> None:
     assert "path_efficiency" not in lost
 
 
+@pytest.mark.parametrize("goal", [(1.4, 1.0), (1.0, 0.4)])
+def test_path_within_a_cell_or_to_a_wall_is_a_straight_line(goal: tuple[float, float]) -> None:
+    """u maze: the first goal lies in the cell of the start, (1, 1), the second in a wall."""
+    straight = np.linalg.norm(np.subtract(goal, (1, 1)))
+    away, there = [[1.3, 1.9]], [list(goal)]
+    scores = episode_metrics(
+        make_task("point_u_maze"), episodes([away, there], np.ones((2, 1), bool), goal, (1, 1))
+    )
+    taken = np.hypot(0.3, 0.9) + np.linalg.norm(np.subtract(goal, (1.3, 1.9)))
+    assert scores["success"] == 1.0
+    assert scores["path_efficiency"] == pytest.approx(straight / taken)
+
+
 def test_scores_use_the_current_goal_of_each_step() -> None:
     goal, alive = [[[9.0, 0.0]], [[0.1, 0.0]]], np.ones((2, 1), bool)
     moving = episodes(np.zeros((2, 1, 2)), alive, goal)

@@ -217,7 +217,8 @@ def episode_metrics(task: Task, episodes: Episodes) -> dict[str, float]:
         numbers = task.maze.task_numbers(start[:, :2], goal[:, :2])
         for number in np.unique(numbers[numbers > 0]):
             metrics[f"success_by_task/{number}"] = success[numbers == number].mean()
-        shortest = lengths * task.maze.cell_size
+        # Within one cell, or if one of the two lies in a wall, the way is a straight line.
+        shortest = np.where(lengths > 0, lengths * task.maze.cell_size, shortest)
     if success.any():
         efficiency = path_efficiency(episodes, _at_goal(task, episodes), shortest)
         metrics["path_efficiency"] = efficiency[success].mean()
