@@ -1,19 +1,24 @@
 """Learning from a dataset: boundaries, what a run leaves behind, and what is refused."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import kilolayer
+from kilolayer.agents.sac import SAC
 from kilolayer.analysis.load import load
 from kilolayer.config import RunConfig, run_config
 from kilolayer.physics.gymnasium import GymnasiumWorld
 from kilolayer.replay import hindsight
+from kilolayer.replay.buffer import Buffer
 from kilolayer.replay.dataset import Dataset, write_dataset
 from kilolayer.report.run_metadata import headline
 from kilolayer.report.run_plots import learning_curves
@@ -24,7 +29,9 @@ from kilolayer.tasks.registry import make_task
 from kilolayer.training.build import build_trainer
 from kilolayer.training.loop import resume_run, start_run
 from kilolayer.training.offline import buffer_from_dataset, open_dataset
+from kilolayer.training.rounds import TrainingLoop
 from kilolayer.training.saving import restore_state
+from kilolayer.training.seeds import Seeds
 from kilolayer.types import UserError
 
 
@@ -80,6 +87,37 @@ def test_goals_are_later_steps_of_the_same_trajectory() -> None:
     assert set(step) == set(np.flatnonzero(~ends))
     assert {1, 2, 253, 255} <= set(goal)
     assert (goal - step).max() > task.episode_length
+
+
+def test_ends_of_trajectories_are_no_terminations(tmp_path) -> None:
+    """Trajectories of 3 and 6 steps, for an agent that bootstraps its values."""
+    rows = {"observations": 4, "actions": 2, "qpos": 2, "qvel": 2}
+    steps = {name: np.full((9, size), 0.5) for name, size in rows.items()}
+    steps["observations"][:, 0] = np.arange(9)
+    ends = np.isin(np.arange(9), (2, 8))
+    write_dataset(tmp_path / "d.npz", steps | {"terminals": ends})
+    config = run_config(agent="gcbc", dataset=str(tmp_path / "d.npz"), batch_size=6)
+    trainer = build_trainer(config)
+    agent = SAC(batch_size=512).on(trainer.agent.bound)
+    trainer = dataclasses.replace(trainer, agent=agent)
+    assert trainer.dataset is not None
+    buffer = buffer_from_dataset(config, trainer.task, trainer.dataset, SilentDisplay())
+
+    def sample(buffer: Buffer) -> hindsight.Batch:
+        state: Any = SimpleNamespace(buffer=buffer, unrolls=1)
+        return trainer.sample(state, jax.random.key(0))
+
+    batch = jax.jit(sample)(buffer)
+    assert not batch.terminated.any()
+    assert set(np.asarray(batch.observation)[:, 0]) == set(np.flatnonzero(~ends))
+
+
+def test_run_that_stops_names_its_updates(config, tmp_path) -> None:
+    run = RunDirectory.create(tmp_path / "run", config, {})
+    loop = TrainingLoop(build_trainer(config), Seeds((0,)), run, [], SilentDisplay())
+    state: Any = SimpleNamespace(envs=jnp.zeros(1), agent=jnp.full(1, jnp.nan))
+    with pytest.raises(UserError, match=r"not finite after 16 updates \(round 2\): the run stops"):
+        loop._require_finite(2, {}, state)
 
 
 def test_offline_run_learns_without_environment_steps(

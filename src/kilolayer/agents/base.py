@@ -81,9 +81,9 @@ class Sampling:
 
     horizon: how far ahead hindsight goals lie: `geometric` with the agent's discount, or `uniform`
     over the rest of the episode. terminal_steps: whether batches include the steps at which an
-    episode terminated, though these have no successor. absorbing: whether termination is treated as
-    an absorbing state. goal_noise: standard deviation of the noise on hindsight goals, in success
-    radii.
+    episode terminated, though these have no successor; never with a dataset, which does not know
+    them. absorbing: whether termination is treated as an absorbing state. goal_noise: standard
+    deviation of the noise on hindsight goals, in success radii.
     """
 
     horizon: Literal["geometric", "uniform"] = "geometric"

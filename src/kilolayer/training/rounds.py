@@ -317,8 +317,11 @@ class TrainingLoop:
             )
 
     def _progress(self, rounds: int) -> str:
-        steps = rounds * self.trainer.plan.steps_per_unroll
-        return f"after {steps} environment steps (round {rounds})"
+        counts = self._counts(rounds)
+        done = f"{counts['env_steps']} environment steps"
+        if self.trainer.dataset is not None:
+            done = f"{counts['updates']} updates"
+        return f"after {done} (round {rounds})"
 
     def _last_checkpoint(self) -> str:
         """A sentence that names the last checkpoint, after all pending writes."""

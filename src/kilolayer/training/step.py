@@ -155,7 +155,8 @@ class Trainer:
             self.discount(state.unrolls),
             self.plan.episode_length,
             sampling.absorbing,
-            sampling.terminal_steps,
+            # A dataset does not say which of its trajectories terminated.
+            sampling.terminal_steps and self.dataset is None,
         )
         if sampling.goal_noise > 0:
             noise = jax.random.normal(jax.random.fold_in(key, GOAL_NOISE_STREAM), batch.goal.shape)
