@@ -228,9 +228,15 @@ def test_only_the_exploring_action_has_noise(batch):
 
 def test_report_covers_actor_and_both_critics(trained, batch):
     agent, state, _ = trained
-    networks = jax.jit(agent.networks)(state, batch, jax.random.key(0))
+    report = jax.jit(agent.networks)
+    networks = report(state, batch, jax.random.key(0))
     assert set(networks) == {"actor", "critic 1", "critic 2"}
-    for network in networks.values():
+    elsewhere = dataclasses.replace(batch, commanded_goal=1 - batch.goal)
+    same = report(state, elsewhere, jax.random.key(0))
+    for name, network in networks.items():
+        # The inputs hold the hindsight goals, so the gradients have to come from those alone.
+        slopes = zip(*map(jax.tree.leaves, (network.gradient, same[name].gradient)), strict=True)
+        assert all(np.array_equal(*pair) for pair in slopes)
         assert network.encoder(network.inputs).shape[0] == BATCH
         leaves = zip(*map(jax.tree.leaves, (network.encoder, network.gradient)), strict=True)
         assert all(weight.shape == slope.shape for weight, slope in leaves)

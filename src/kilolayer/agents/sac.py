@@ -4,6 +4,7 @@ The reward depends on the state: r(s, g) = 1 within the goal's radius, else 0. A
 after it reaches its goal, so the value is the discounted time at the goal.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,6 +143,8 @@ class SAC(ActorCritic):
 
     def networks(self, state: SACState, batch: Batch, key: Array) -> dict[str, DeepNetwork]:
         """The actor and the two critics, with the batch's hindsight goals as inputs."""
+        # Its gradients then come from the same goals as its inputs.
+        batch = dataclasses.replace(batch, commanded_goal=batch.goal)
         gradients, _, _ = self.gradients(state, batch, key)
         actor = state.parameters.actor.encoder
         states = jnp.concatenate([batch.observation, batch.goal], -1)
