@@ -12,6 +12,7 @@ from kilolayer.losses.temporal_difference import (
     gae,
     soft_value,
 )
+from kilolayer.networks.actor import action_log_prob
 
 
 def test_termination_cuts_the_bootstrap():
@@ -88,3 +89,18 @@ def test_clipped_ratio_has_no_gradient(ratio, advantage, loss, slope):
     assert float(value) == pytest.approx(loss, rel=1e-5)
     assert float(gradient) == pytest.approx(slope, abs=1e-5)
     assert float(metrics["clipped_share"]) == (abs(ratio - 1) > 0.2)
+
+
+@pytest.mark.parametrize("advantage", [1.0, 0.0, -1.0])
+def test_gradient_of_a_saturated_policy_is_finite(advantage):
+    """The mean lies beyond all actions before the tanh, and moves towards them."""
+    log_std, action = jnp.full((1, 1), -4.0), jnp.ones((1, 1))
+    before = action_log_prob(jnp.full((1, 1), 8.5), log_std, action)
+
+    def loss(mean):
+        log_ratio = action_log_prob(mean, log_std, action) - before
+        return clipped_policy_loss(log_ratio, jnp.array([advantage]), 0.2)[0]
+
+    value, gradient = jax.value_and_grad(loss)(jnp.full((1, 1), 8.0))
+    assert np.isfinite(value)
+    assert np.isfinite(gradient).all()

@@ -5,6 +5,11 @@ import jax.numpy as jnp
 
 from kilolayer.types import Array, Metrics
 
+# Larger log ratios occur where the policy's mean lies beyond the largest action that float32 keeps
+# apart from 1. From 89 on the ratio would be infinite, and its gradient NaN even where it is
+# clipped.
+MAX_LOG_RATIO = 20.0
+
 
 def bootstrapped_target(
     reward: Array, next_value: Array, terminated: Array, discount: float
@@ -65,7 +70,7 @@ def clipped_policy_loss(log_ratio: Array, advantage: Array, clip: float) -> tupl
 
     log_ratio `[batch]`: log density of the action now minus its log density when it was taken.
     """
-    ratio = jnp.exp(log_ratio)
+    ratio = jnp.exp(jnp.minimum(log_ratio, MAX_LOG_RATIO))
     clipped = jnp.clip(ratio, 1 - clip, 1 + clip)
     loss = -jnp.minimum(ratio * advantage, clipped * advantage).mean()
     return loss, {"loss": loss, "clipped_share": jnp.mean(ratio != clipped)}
