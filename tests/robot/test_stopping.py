@@ -2,6 +2,7 @@
 
 import os
 import pty
+import resource
 import signal
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from benchmarks.cart import received
+
+from kilolayer_robot.stopping import Signals
 
 PERIOD = 0.05
 # What a busy machine may add to a period.
@@ -54,6 +57,25 @@ def test_signal_while_the_robot_hangs_sends_the_safe_action(start_loop) -> None:
     last = received(record)[-1]
     assert last.safe
     assert last.at - at < PERIOD + SLACK
+
+
+@pytest.mark.skipif(
+    resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 2048, reason="needs 2,048 open files"
+)
+def test_signals_arrive_in_a_process_with_many_open_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1024)]
+    try:
+        with Signals() as signals:
+            assert not signals.wait(0.0)
+            os.kill(os.getpid(), signal.SIGUSR1)
+            assert signals.wait(10.0)
+            assert signals.received == "SIGUSR1"
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_two_signals_end_the_loop_like_one(start_loop) -> None:

@@ -7,7 +7,6 @@ thread.
 """
 
 import contextlib
-import select
 import signal
 import socket
 import threading
@@ -35,7 +34,6 @@ class Signals:
 
     def __enter__(self) -> "Signals":
         self._reader, self._writer = socket.socketpair()
-        self._reader.setblocking(False)
         self._writer.setblocking(False)
         self._before: dict[int, object] = {}
         if threading.current_thread() is threading.main_thread():
@@ -57,8 +55,9 @@ class Signals:
 
     def wait(self, seconds: float) -> bool:
         """Wait up to this number of seconds or until `wake`; returns whether a signal came."""
-        select.select([self._reader], [], [], max(0.0, seconds))
-        with contextlib.suppress(BlockingIOError):
+        # A timeout of the socket, because `select.select` fails for a descriptor above 1023.
+        self._reader.settimeout(max(0.0, seconds))
+        with contextlib.suppress(BlockingIOError, TimeoutError):
             for number in self._reader.recv(4096):
                 if number in self._before:
                     self.received = self.received or STOPPING[number]
