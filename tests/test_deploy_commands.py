@@ -9,10 +9,12 @@ from kilolayer.agents.base import TaskSpec
 from kilolayer.analysis.statistics import Estimate
 from kilolayer.cli import main
 from kilolayer.config import run_config
+from kilolayer.deploy.control.run import ControlResult
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy
 from kilolayer.deploy.score import PairedScores
 from kilolayer.deploy.smaller.prune import Curve, Point, Pruned, SelectionRule
 from kilolayer.networks.encoders import TorsoSpec
+from kilolayer_robot.log import ControlLog
 
 SPEC = ActorSpec(TaskSpec(4, 2, 2), TorsoSpec(depth=8, width=16))
 
@@ -69,6 +71,20 @@ def test_prune_prints_the_curve_with_the_chosen_point(policy, monkeypatch, capsy
     )
     assert "a change of -5.0 (95 %: -9.0 to -1.0)" in printed
     assert (policy.path / "prune.png").stat().st_size > 10_000
+
+
+def test_control_prints_the_notes_of_the_loop(monkeypatch, capsys):
+    log = ControlLog()
+    log.note("the log control.jsonl ends early: No space left on device")
+    summary = log.summary(
+        rate=100.0, stalls=0, watchdog_actions=0, actions=1, longest_pause=0.0, stopped_by="time",
+        ended_safely=True,
+    )  # fmt: skip
+    monkeypatch.setattr(
+        "kilolayer.api.deployment.control", lambda *_: ControlResult(summary, [], 1.0)
+    )
+    main(["control", "runs/a", "--out", "control.jsonl"])
+    assert "note: the log control.jsonl ends early: No space left" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

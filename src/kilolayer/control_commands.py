@@ -182,6 +182,8 @@ def _print_control(done: "ControlResult", rate: float) -> None:
         table.add_row(name, value)
     OUTPUT.print(table)
     OUTPUT.print("times in ms: median, 99th percentile, largest")
+    for note in found.notes:
+        OUTPUT.print(f"note: {note}")
     if found.first_error is not None:
         OUTPUT.print(f"first error: {found.first_error}")
 

@@ -44,8 +44,7 @@ def end(log: ControlLog) -> Summary:
         rate=1.0, stalls=0, watchdog_actions=0, actions=0, longest_pause=0.0, stopped_by="time",
         ended_safely=True,
     )  # fmt: skip
-    log.close(summary)
-    return summary
+    return log.close(summary)
 
 
 def test_memory_does_not_grow_with_time(tmp_path) -> None:
@@ -76,6 +75,8 @@ def test_slow_disk_loses_records_and_counts_them(tmp_path) -> None:
     assert len(log._lines) <= MAX_WAITING
     assert log.lost > MAX_WAITING / 2
     assert log.tally.steps == MAX_WAITING
+    log._writer.start()
+    assert f"lacks {log.lost:,} records: the disk was too slow" in end(log).notes[0]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
@@ -88,6 +89,24 @@ def test_a_full_disk_does_not_stop_the_loop() -> None:
     summary = end(log)
     assert any("No space left" in note for note in summary.notes)
     assert summary.steps == 20
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
+def test_a_log_that_fails_only_at_the_end_is_reported(monkeypatch) -> None:
+    class Idle:
+        def observe(self) -> Sensed:
+            return Sensed(np.zeros(1), np.zeros(1))
+
+        def act(self, action: np.ndarray) -> None: ...
+
+        def safe_action(self) -> np.ndarray:
+            return np.zeros(1)
+
+    monkeypatch.setattr(log_module, "WRITE_INTERVAL", 60.0)
+    log = ControlLog(Path("/dev/full"))
+    card = Card.plain(1, 1, 1)
+    summary = ControlLoop(Idle(), card, lambda *_: np.zeros(1), goal=[0.0], log=log).run(0.1)
+    assert "the log /dev/full ends early: No space left on device" in summary.notes
 
 
 def test_pipe_that_nobody_reads_does_not_hold_up_the_end(tmp_path, monkeypatch) -> None:
@@ -103,8 +122,9 @@ def test_pipe_that_nobody_reads_does_not_hold_up_the_end(tmp_path, monkeypatch) 
     for tick in range(2000):
         log.step(StepRecord(tick, 0.0, 0.0))
     began = time.monotonic()
-    end(log)
+    (note,) = end(log).notes
     assert time.monotonic() - began < 5
+    assert note.endswith("pipe is not complete: writing it took too long")
     assert log._writer.is_alive()
     os.close(reader)
     os.close(writer)

@@ -99,13 +99,22 @@ class ControlLog:
             records_lost=self.lost, first_error=self.first_error, notes=tuple(self.notes), **others
         )
 
-    def close(self, summary: Summary) -> None:
+    def close(self, summary: Summary) -> Summary:
         """Write the remaining records, and the summary as the last line,
-        `{"event": "summary", ...}`."""
+        `{"event": "summary", ...}`.
+
+        Returns the summary, whose notes also say what the file lacks: the disk may fill up only
+        now.
+        """
         self._lines.append(("summary", dataclasses.asdict(summary)))
         self._stop.set()
         # Not forever, because nobody may read from the file, such as a pipe.
         self._writer.join(CLOSE_TIMEOUT)
+        if self._path is not None and self._writer.is_alive():
+            self.note(f"the log {self._path} is not complete: writing it took too long")
+        if self._path is not None and self.lost:
+            self.note(f"the log {self._path} lacks {self.lost:,} records: the disk was too slow")
+        return dataclasses.replace(summary, notes=tuple(self.notes))
 
     def _put(self, event: str, record: Any) -> None:
         # Appending to a deque is atomic. The other thread's record may exceed the length.

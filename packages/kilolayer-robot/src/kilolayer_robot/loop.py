@@ -131,7 +131,7 @@ class ControlLoop:
                 watchdog.end()
                 self.plans.join()
                 summary = self._summary(signals.received or stopped_by, ended_safely)
-                self.log.close(summary)
+                summary = self.log.close(summary)
         return summary
 
     def _raise_watchdog_priority(self) -> None:
