@@ -76,6 +76,17 @@ def test_differing_file_is_refused(tiny_run, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_nan_in_any_output_is_refused():
+    rows = np.zeros((4, 2), np.float32)
+
+    def broken(observation, goal):
+        return rows[: len(observation)], np.full((len(observation), 2), np.nan, np.float32)
+
+    differs = exporting.difference(broken, lambda *_: (rows, rows), rows, rows)
+    with pytest.raises(UserError, match=r"policy.onnx differs from the policy by nan on random"):
+        exporting.require_close("policy.onnx", {"random observations": differs}, 0.0)
+
+
 def test_existing_output_is_not_overwritten(exported, tiny_run):
     with pytest.raises(UserError, match="exists already"):
         export_policy(tiny_run.path, exported)

@@ -254,10 +254,10 @@ def difference(
     expected = [np.asarray(output) for output in reference(observation, goal)]
     batched = function(observation, goal)
     single = function(observation[:1], goal[:1])
-    return float(
-        max(
-            np.abs(np.asarray(output) - target[: len(output)]).max()
-            for outputs in (batched, single)
-            for output, target in zip(outputs, expected, strict=True)
-        )
-    )
+    differences = [
+        np.abs(np.asarray(output) - target[: len(output)]).max()
+        for outputs in (batched, single)
+        for output, target in zip(outputs, expected, strict=True)
+    ]
+    # Not Python's `max`, which passes over NaN.
+    return float(np.max(differences))
