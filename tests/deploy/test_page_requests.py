@@ -132,6 +132,16 @@ def test_viser_bypassing_the_guard_is_stopped(session, monkeypatch):
     assert stopped == [1]
 
 
+def test_host_name_with_capital_letters_is_the_pages_own(monkeypatch):
+    """The command prints such a name, and a browser sends it in small letters."""
+    monkeypatch.setattr(socket, "gethostname", lambda: "Lab-PC")
+    with PageServer(Session(MAZE, [STUDENT]), 0, host="0.0.0.0") as server:
+        server.start()
+        assert server.url.startswith("http://Lab-PC:")
+        path = f"/{server.url.rpartition('/')[2]}"
+        assert ask(server, path, Host=f"lab-pc:{server.port}")[0] == 200
+
+
 def test_other_host_requires_the_token():
     session = Session(MAZE, [STUDENT])
     with PageServer(session, 0, host="0.0.0.0") as server:

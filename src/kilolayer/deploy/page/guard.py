@@ -36,12 +36,13 @@ _starting = threading.Lock()
 class Guard:
     """Decides which requests are answered.
 
-    hosts: allowed host names. With a token, numeric addresses are allowed too. token: required
-    first part of every path, or empty.
+    hosts: allowed host names, in any case. With a token, numeric addresses are allowed too. token:
+    required first part of every path, or empty.
     """
 
     def __init__(self, hosts: frozenset[str], token: str):
-        self._hosts, self._token = hosts, token
+        # A browser writes the name of a host in small letters.
+        self._hosts, self._token = frozenset(host.lower() for host in hosts), token
 
     def refusal(self, connection: Any, request: Request) -> tuple[HTTPStatus, str] | None:
         """Status and message for a refused request; None if it is allowed."""
