@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from kilolayer.deploy.policy import DeployedPolicy, open_policy
-from kilolayer.deploy.smaller.distil import Recipe, critic_of, distil, distil_run
+from kilolayer.deploy.smaller import distil as distilling
+from kilolayer.deploy.smaller.distil import Distilled, Recipe, critic_of, distil, distil_run
 from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.types import UserError
 
@@ -102,6 +103,19 @@ def test_invalid_distillation_is_refused_before_any_work(
 def test_existing_output_is_refused_before_any_work(tiny_run, tmp_path):
     with pytest.raises(UserError, match="exists already"):
         distil_run(tiny_run.path, [4], recipe=SHORT, out=tmp_path, display=SilentDisplay())
+
+
+def test_value_given_twice_is_one_student(tiny_run, tmp_path, monkeypatch):
+    def untrained(teacher, student, recipe, seed, display, critic):
+        return Distilled(student.init(jax.random.key(seed)), 0.0, 0, 0)
+
+    monkeypatch.setattr(distilling, "distil", untrained)
+    made = distil_run(
+        tiny_run.path, [4, 8, 4], [16, 16], [0, 1, 0], episodes=EPISODES, out=tmp_path / "out",
+        display=SilentDisplay(),
+    )  # fmt: skip
+    sizes = [(each.spec.torso.depth, each.details["seed"]) for each in made]
+    assert sizes == [(4, 0), (4, 1), (8, 0), (8, 1)]
 
 
 def test_policy_without_a_run_has_no_critic(student):

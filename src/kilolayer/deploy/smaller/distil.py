@@ -207,7 +207,9 @@ def distil_run(
     teacher = open_policy(path)
     critic = critic_of(path) if recipe.critic_weighted else None
     width = teacher.spec.torso.width
-    sizes = [(depth, each) for depth in depths for each in widths or (width,)]
+    # A value given twice is one student: its directory would exist once the first is trained.
+    sizes = list(dict.fromkeys((depth, each) for depth in depths for each in widths or (width,)))
+    seeds = list(dict.fromkeys(seeds))
     specs = [student_spec(teacher, *size) for size in sizes]
     agent = Distillation(batch_size=recipe.batch_size, teacher=teacher.agent_state)
     config = recipe.config(teacher.config, agent, 0)
