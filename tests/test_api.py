@@ -7,8 +7,11 @@ import pytest
 
 from kilolayer import api
 from kilolayer.analysis.load import Run, load
-from kilolayer.api import playing
+from kilolayer.api import deployment, playing
 from kilolayer.training.evaluate import Evaluator
+from kilolayer.types import UserError
+
+ZOO = "zoo:point_u_maze"
 
 
 @pytest.fixture
@@ -46,3 +49,28 @@ def test_evaluate_recompiles_for_another_program(tiny_run: Run, compiled: list[i
     longer.__dict__["config"] = tiny_run.config.having(absorbing_termination=True)
     api.evaluate(longer, episodes=2, steps=21)
     assert compiled == [3, 2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "sentence"),
+    [
+        (api.prune, {"orders": ["gredy"]}, "order = 'gredy' .* the nearest valid choice is greedy"),
+        (api.prune, {"orders": []}, "order = '' is not allowed"),
+        (api.prune, {"measure": "cosin"}, "measure = 'cosin' .* valid choice is cosine"),
+        (api.export, {"formats": ["onx"]}, "format = 'onx' .* valid choice is onnx"),
+        (api.export_robot, {"weights": "float8"}, "weights = 'float8' is not allowed: one of"),
+        (api.export_robot, {"planner": "direct"}, "planner = 'direct' is not allowed"),
+        (deployment.latency, {"runtimes": ["onx"]}, "runtime = 'onx' .* valid choice is onnx"),
+        (deployment.latency, {"runtimes": []}, "nothing to measure: give a runtime or a planner"),
+        (deployment.control, {"planner": "waypoint"}, "planner = 'waypoint' .* is waypoints"),
+        (api.collect, {"steps": 9, "to": "minary"}, "to = 'minary' .* valid choice is minari"),
+    ],
+)
+def test_misspelled_choice_is_refused(function, arguments, sentence, tmp_path) -> None:
+    if function not in (deployment.latency, deployment.control):
+        name = "to" if function is api.export_robot else "out"
+        arguments = {name: tmp_path / "out.npz"} | arguments
+    policy = [ZOO] if function is deployment.latency else ZOO
+    with pytest.raises(UserError, match=sentence):
+        function(policy, progress=False, **arguments)
+    assert list(tmp_path.iterdir()) == []

@@ -5,7 +5,7 @@ One class for both packages: what the robot's package raises is told in one sent
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from kilolayer_robot.errors import UserError as UserError
 from kilolayer_robot.errors import bad_field as bad_field
@@ -25,6 +25,15 @@ class OutsideError(UserError):
         found = OutsideError(f"{what} ({told}): {way_out}.")
         found.__cause__ = error
         return found
+
+
+def require_choice(field: str, value: object, choices: Collection[str]) -> None:
+    """Raises UserError with the nearest choice unless the value is one of the choices.
+
+    For functions of the Python API, whose callers may misspell what the command line refuses.
+    """
+    if value not in choices:
+        raise bad_field(field, value, f"one of {', '.join(choices)}", nearest(str(value), choices))
 
 
 def _first_lines(text: str) -> str:

@@ -15,6 +15,7 @@ from kilolayer.analysis.load import Run
 from kilolayer.api.display import make_display
 from kilolayer.config import RunConfig
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, is_policy, open_run_or_policy
+from kilolayer.errors import require_choice
 from kilolayer.physics.build import build_physics
 from kilolayer.replay.dataset import Dataset, read_dataset, write_dataset
 from kilolayer.replay.minari_format import read_minari, require_new, write_minari
@@ -147,6 +148,7 @@ def collect(
     sampled with the seed. Returns the written dataset. Raises UserError if there is nothing to play
     or if the dataset cannot be written.
     """
+    require_choice("to", to, ("ogbench", "minari"))
     if to == "minari":
         require_new(str(out))
     else:

@@ -17,12 +17,14 @@ from kilolayer.deploy.policy import open_policy
 from kilolayer.deploy.score import Scorer
 from kilolayer.deploy.smaller.early_exit import EarlyExit
 from kilolayer.deploy.variants import (
+    RUNTIMES,
     Call,
     PlannerSettings,
     Variant,
     policy_variants,
     require_one_task,
 )
+from kilolayer.errors import require_choice
 from kilolayer.runtime.devices import require_memory
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.types import UserError, bad_field
@@ -127,6 +129,10 @@ def measure_latency(
             raise bad_field(name, value, "it must be at least 1", 1)
     if episodes < 0:
         raise bad_field("episodes", episodes, "it must be 0, for no score, or more", 0)
+    for runtime in runtimes:
+        require_choice("runtime", runtime, RUNTIMES)
+    if not runtimes and planned is None:
+        raise UserError("there is nothing to measure: give a runtime or a planner.")
     if not paths:
         raise UserError("name at least one run or policy directory to measure.")
     policies = [open_policy(path) for path in paths]

@@ -5,7 +5,7 @@ import io
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import numpy as np
@@ -33,6 +33,7 @@ from kilolayer.deploy.planning.build import build_planner
 from kilolayer.deploy.planning.planners import CriticValue, Waypoints
 from kilolayer.deploy.policy import DeployedPolicy, is_policy, open_policy
 from kilolayer.deploy.score import Scorer
+from kilolayer.errors import require_choice
 from kilolayer.runtime.files import require_writable
 from kilolayer.runtime.progress import ProgressDisplay, SilentDisplay
 from kilolayer.runtime.tensors import sha256_of
@@ -89,6 +90,9 @@ def export_folder(
     if to.exists():
         raise UserError(f"{to} exists already: choose another with --to.")
     require_writable(to)
+    require_choice("weights", weights, get_args(Weights))
+    if planner is not None:
+        require_choice("planner", planner, ("waypoints",))
     if episodes < 0:
         raise bad_field("episodes", episodes, "it must be 0 or more", 0)
     for package in ("onnx", "onnxruntime"):

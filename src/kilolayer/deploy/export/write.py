@@ -19,6 +19,7 @@ from kilolayer.deploy.export.packages import require
 from kilolayer.deploy.export.stablehlo import PLATFORMS, act, open_serialised, serialised_policy
 from kilolayer.deploy.policy import DeployedPolicy, open_policy
 from kilolayer.deploy.visited import visited
+from kilolayer.errors import require_choice
 from kilolayer.networks.actor import Actor
 from kilolayer.runtime.files import require_unused, write_atomically
 from kilolayer.runtime.progress import ProgressDisplay, SilentDisplay
@@ -79,6 +80,7 @@ def export_policy(
         raise bad_field("format", "", f"at least one of {', '.join(FILES)}")
     require_unused(path)
     for name in formats:
+        require_choice("format", name, FILES)
         for package in NEEDED[name]:
             require(package)
     inputs = check_inputs(policy, display)

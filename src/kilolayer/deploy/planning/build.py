@@ -1,7 +1,7 @@
 """Builds a run's planner from the planner's name."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from kilolayer.deploy.planning.recorded import farthest_points, recorded_steps
 from kilolayer.deploy.planning.waypoints import build_waypoints
 from kilolayer.deploy.policy import DeployedPolicy, open_policy
 from kilolayer.deploy.score import Scorer
+from kilolayer.errors import require_choice
 from kilolayer.losses.energies import Energy
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.types import UserError, bad_field
@@ -39,9 +40,11 @@ def build_planner(
 ) -> Planner:
     """Build a run's planner for this controller. A stand-alone policy has only `direct`.
 
-    nodes: number of graph nodes that waypoints are chosen from. Raises UserError if the controller
-    takes other observations, or if the planner needs a contrastive critic and the run has none.
+    nodes: number of graph nodes that waypoints are chosen from. Raises UserError for an unknown
+    name, if the controller takes other observations, or if the planner needs a contrastive critic
+    and the run has none.
     """
+    require_choice("planner", name, get_args(PlannerName))
     if nodes < 2:
         raise bad_field("nodes", nodes, "a path has at least two ends", 2)
     require_fit(run, controller)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import numpy as np
@@ -22,6 +22,7 @@ from kilolayer.deploy.smaller.influence import (
     one_shot,
     visited_states,
 )
+from kilolayer.errors import require_choice
 from kilolayer.losses.distillation import gaussian_divergence
 from kilolayer.networks.actor import Actor
 from kilolayer.networks.surgery import select_blocks
@@ -139,6 +140,9 @@ def prune_run(
     path, wish = Path(path), wish or SelectionRule()
     out = Path(out) if out is not None else default_output(path, "policies") / "prune"
     wish.check()
+    for order in orders or ("",):
+        require_choice("order", order, get_args(Order))
+    require_choice("measure", measure, get_args(Measure))
     require_unused(out)
     if episodes < 2:
         raise bad_field("episodes", episodes, "an interval needs at least two", 128)
