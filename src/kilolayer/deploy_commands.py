@@ -11,6 +11,7 @@ from kilolayer.terminal import OUTPUT, console
 
 PolicyPath = tyro.conf.Positional[Path]
 Format = Literal["onnx", "stablehlo", "safetensors"]
+ALL_FORMATS: tuple[Format, ...] = ("onnx", "stablehlo", "safetensors")
 Runtime = Literal["jax", "onnx", "early-exit"]
 Planner = Literal["waypoints", "interpolation", "proposal", "direct"]
 
@@ -175,7 +176,7 @@ def distil(
 def export(
     policy: PolicyPath,
     out: Path | None = None,
-    format: tuple[Format, ...] = ("onnx", "stablehlo", "safetensors"),
+    format: tuple[Format, ...] = ALL_FORMATS,
     opset: int = 20,
     to: Path | None = None,
     planner: Literal["waypoints"] | None = None,
@@ -202,8 +203,8 @@ def export(
             zoo:NAME.
         format: Files to write. Default: all.
         opset: Version of ONNX's operators, at least 17. Lower it for an older runtime.
-        to: Create this folder for `kilolayer-robot run` instead. The options below apply only to
-            this folder.
+        to: Create this folder for `kilolayer-robot run` instead, without --out and --format. The
+            options below apply only to this folder.
         planner: Record waypoints for `kilolayer-robot run --planner waypoints`. Needs a run.
             Default: no waypoints.
         nodes: Number of states from which waypoints are chosen.
@@ -214,7 +215,13 @@ def export(
     """
     from kilolayer import api
 
+    if nodes != 64 and planner is None:
+        raise bad_field("nodes", nodes, "it needs --planner waypoints")
     if to is not None:
+        if out is not None:
+            raise bad_field("out", str(out), "--to names the folder already, omit one of the two")
+        if format != ALL_FORMATS:
+            raise bad_field("format", " ".join(format), "a folder of --to holds ONNX only, omit it")
         folder = api.export_robot(policy, to, planner, nodes, weights, episodes, opset)
         for line in folder.lines():
             OUTPUT.print(line)

@@ -155,6 +155,10 @@ def test_wrong_graph_leaves_no_files(tiny_run, tmp_path, monkeypatch) -> None:
     [
         ("--weights int8", "weights = 'int8' is not allowed: it needs --to FOLDER"),
         ("--planner waypoints", "planner = 'waypoints' is not allowed: it needs --to"),
+        ("--to {out} --out {out}2", "--to names the folder already, omit one of the two"),
+        ("--to {out} --format stablehlo", "format = 'stablehlo' is not allowed: a folder of --to"),
+        ("--to {out} --nodes 8", "nodes = 8 is not allowed: it needs --planner waypoints"),
+        ("--nodes 8", "nodes = 8 is not allowed: it needs --planner waypoints"),
         ("--to {out} --episodes -1", "episodes = -1 is not allowed"),
         ("--to {out} --episodes 10000000000", "episodes = 10000000000 is not allowed: it takes"),
         ("--to {taken}", "exists already: choose another with --to"),
