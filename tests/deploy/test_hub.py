@@ -14,6 +14,7 @@ import pytest
 import kilolayer
 from kilolayer.cli import main
 from kilolayer.config import run_config
+from kilolayer.deploy.hub import send
 from kilolayer.deploy.policy import DeployedPolicy, open_policy
 from kilolayer.runtime import hub
 from kilolayer.types import UserError
@@ -91,6 +92,11 @@ class Hub(BaseHTTPRequestHandler):
             self.answer(data, 200, headers)
         else:
             self.answer({"error": f"no {path}"}, 404)
+
+    def do_PUT(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.requests.append(f"{self.path} {json.loads(body)}")
+        self.answer({})
 
     do_HEAD = do_GET  # noqa: N815, the server's name for it
 
@@ -189,6 +195,16 @@ def test_existing_repository_is_kept_without_update(stand_in, capsys):
     assert stand_in.repositories["me/reach"] == {"README.md": b"precious"}
     main(["push", "zoo:arm_reach_easy", "me/reach", "--update"])
     assert "policy.json" in stand_in.repositories["me/reach"]
+
+
+def test_existing_repository_becomes_private_before_the_upload(stand_in, tmp_path):
+    stand_in.repositories["me/reach"] = {}
+    (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n")
+    send(tmp_path, "me/reach", private=True, update=True)
+    (settings,) = (each for each in stand_in.requests if "/me/reach/settings" in each)
+    assert "private" in settings.partition(" ")[2]
+    (commit,) = (each for each in stand_in.requests if "/commit/" in each)
+    assert stand_in.requests.index(settings) < stand_in.requests.index(commit)
 
 
 def test_missing_token_is_explained(stand_in, monkeypatch):

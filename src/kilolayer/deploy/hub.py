@@ -90,6 +90,7 @@ The whole config is in `policy.json`. Licence: {licence}.
 def send(folder: Path, repository: str, private: bool, update: bool) -> str:
     """Create the repository, upload the folder as one commit, and return the page's URL.
 
+    private: make the repository private before the upload, also one that exists.
     Raises UserError if the repository exists and `update` is false, if there is no token, and if
     the hub cannot be reached.
     """
@@ -97,6 +98,9 @@ def send(folder: Path, repository: str, private: bool, update: bool) -> str:
     with hub.hub_errors(hub.PREFIX + repository):
         interface = library.HfApi()
         url = interface.create_repo(repository, private=private, exist_ok=update)
+        if private and update:
+            # A repository that exists already stayed as it was, perhaps public.
+            interface.update_repo_settings(repository, private=True)
         interface.upload_folder(
             repo_id=repository, folder_path=folder, commit_message="A policy of Kilolayer"
         )
