@@ -93,6 +93,15 @@ def test_control_prints_the_notes_of_the_loop(monkeypatch, capsys):
         ("distil no-such-run", "no-such-run is not a run directory"),
         ("prune no-such-run", "no-such-run is not a run directory"),
         ("prune no-such-run --keep-score 2", "keep_score = 2.0 is not allowed"),
+        ("prune no-such-run --measure norm", "measure = 'norm' is not allowed: it needs --order"),
+        ("latency no-such-run --plan-run a", "plan_run = 'a' is not allowed: it needs --planner"),
+        ("latency no-such-run --nodes 8", "nodes = 8 is not allowed: it needs --planner"),
+        ("control no-such-run --say go --chunk 3", "chunk = 3 is not allowed: with --say"),
+        ("control no-such-run --say go --nodes 8", "nodes = 8 is not allowed: with --say"),
+        (
+            "control no-such-run --say go --module a --controller b",
+            "controller = 'b' is not allowed: --module acts in its place",
+        ),
     ],
 )
 def test_invalid_options_give_one_sentence(arguments, sentence, tmp_path, monkeypatch, capsys):

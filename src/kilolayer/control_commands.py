@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 from rich.table import Table
 
+from kilolayer.errors import bad_field
 from kilolayer.language_commands import check_say_options, print_interpretation
 from kilolayer.terminal import OUTPUT
 
@@ -144,6 +145,16 @@ def control(
         say, {"grounding": grounding, "module": module}, {"planner": planner, "goal": goal}
     )
     if say is not None:
+        for name, value, default in (
+            ("chunk", chunk, 5),
+            ("execute", execute, None),
+            ("patience", patience, None),
+            ("nodes", nodes, 64),
+        ):
+            if value != default:
+                raise bad_field(name, value, "with --say no planner uses it, omit it")
+        if module is not None and controller is not None:
+            raise bad_field("controller", str(controller), "--module acts in its place, omit one")
         result = sentences.control_instruction(
             run, say, controller, grounding, module, timing, seconds, seed, out
         )

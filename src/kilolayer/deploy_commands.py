@@ -48,7 +48,8 @@ def prune(
         order: greedy: remove one block after the other and measure again each time. one-shot:
             measure all blocks once. Give both for two curves.
         measure: Measure that one-shot uses: the divergence of the policy without the block, or how
-            much the block rotates (cosine) or changes (norm) the residual stream.
+            much the block rotates (cosine) or changes (norm) the residual stream. Needs --order
+            one-shot.
         heal: Environment steps of a distillation from the unpruned policy after every removal, such
             as 100000. The curve then has points with and without it. 0: no distillation.
         episodes: Episodes that score each point. Raise it for narrower intervals.
@@ -59,6 +60,8 @@ def prune(
     from kilolayer import api
     from kilolayer.report.prune_plot import write_plot
 
+    if measure != "divergence" and "one-shot" not in order:
+        raise bad_field("measure", measure, "it needs --order one-shot")
     found = api.prune(policy, keep_score, target_latency, order, measure, heal, episodes, seed, out)
     curve = found.curve
     whole, chosen = curve.points[0], curve.points[curve.chosen]
@@ -284,6 +287,15 @@ def latency(
     from kilolayer_robot.planning import Pursuit
 
     planned = None
+    if not planner:
+        for name, value, default in (
+            ("plan_run", plan_run and str(plan_run), None),
+            ("replan", replan, 20),
+            ("chunk", chunk, 5),
+            ("nodes", nodes, 64),
+        ):
+            if value != default:
+                raise bad_field(name, value, "it needs --planner")
     if planner and policies:
         pursuit = Pursuit.of(replan, chunk)
         planned = PlannerSettings(load(plan_run or policies[0]), planner, pursuit, nodes)
