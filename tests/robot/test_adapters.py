@@ -152,6 +152,32 @@ def test_lerobot_stays_at_the_last_finite_position() -> None:
     )
 
 
+class SaggingArm(MockArm):
+    """Gravity holds the elbow a degree below its target."""
+
+    def send_action(self, action):
+        found = super().send_action(action)
+        self.state["elbow.pos"] -= 1.0
+        return found
+
+
+def test_lerobot_arm_does_not_sink_while_it_stays() -> None:
+    arm = SaggingArm()
+    robot = LeRobotRobot(arm, JOINTS, JOINTS, RANGES)
+    card = Card.plain(observation=2, goal=2, action=3)
+
+    def failing(*_: np.ndarray) -> np.ndarray:
+        raise ValueError
+
+    summary = ControlLoop(robot, card, failing, goal=[0.0, 0.0], timing=Timing(rate=200)).run(0.2)
+    assert summary.actions > 10
+    assert arm.state["elbow.pos"] == pytest.approx(-21.0, abs=1e-4)
+    robot.act(np.array([0.0, 0.5, 0.0]))
+    robot.observe()
+    robot.act(robot.safe_action())
+    assert arm.state["elbow.pos"] == pytest.approx(20.5, abs=1e-4)
+
+
 def test_lerobot_arm_is_disconnected_if_it_cannot_be_observed() -> None:
     arm = MockArm()
     del arm.state["elbow.pos"]

@@ -32,8 +32,10 @@ class LeRobotRobot:
     forward kinematics. action: for the name of each action feature, in the card's order, the values
     that -1 and 1 stand for. Raises UserError for a name that the robot lacks.
 
-    The safe action is to stay: each action feature keeps its last measured position, or the middle
-    of its range if it is not measured.
+    The safe action is to stay: each action feature keeps the position that was measured last before
+    the first safe action, or the middle of its range if it is not measured. Until another action is
+    sent, the safe action stays the same: an arm that hangs a little below its target would sink
+    step by step if the target followed the measurements.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class LeRobotRobot:
         if not (np.isfinite(ranges).all() and (self._low != self._high).all()):
             raise UserError(f"the ranges {self._actions} are not two different numbers each.")
         self._stay = (self._low + self._high) / 2
+        self._safe, self._holds = np.zeros(0, np.float32), False
         if not robot.is_connected:
             robot.connect()
         try:
@@ -74,6 +77,7 @@ class LeRobotRobot:
         return Sensed(_numbers(found, self._names), goal, measured_at=measured_at)
 
     def act(self, action: np.ndarray) -> None:
+        self._holds = np.array_equal(action, self._safe)
         share = (np.asarray(action, np.float64) + 1) / 2
         values = self._low + share * (self._high - self._low)
         self._robot.send_action(
@@ -81,7 +85,11 @@ class LeRobotRobot:
         )
 
     def safe_action(self) -> np.ndarray:
-        return np.clip(2 * (self._stay - self._low) / (self._high - self._low) - 1, -1, 1)
+        if not self._holds:
+            share = (self._stay - self._low) / (self._high - self._low)
+            # In float32, as the loop sends it.
+            self._safe = np.clip(2 * share - 1, -1, 1).astype(np.float32)
+        return self._safe
 
     def _note_positions(self, found: Mapping[str, Any]) -> None:
         """Keep the finite positions; a new array, because another thread may read the present."""
