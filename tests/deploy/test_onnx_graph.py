@@ -5,6 +5,7 @@ import onnx
 import onnxruntime
 import pytest
 
+from kilolayer.deploy.export import onnx_graph
 from kilolayer.deploy.export.onnx_graph import policy_graph
 from kilolayer.deploy.export.onnx_session import open_session, session_of
 from kilolayer.deploy.export.write import difference, reference
@@ -55,6 +56,13 @@ def test_branch_scale_adds_no_node_to_a_block(random_module):
         for scale in (1.0, 0.3)
     )
     assert len(scaled) == len(plain) + 1
+
+
+def test_more_weights_than_a_file_holds_are_refused(random_module, monkeypatch):
+    actor = random_module(Actor.init, 5, 3, 2, TorsoSpec(4, 8, 2))
+    monkeypatch.setattr(onnx_graph, "MAX_BYTES", 1000)
+    with pytest.raises(UserError, match=r"the weights take .* GB at most: export with --format"):
+        policy_graph(actor, SIZES)
 
 
 def test_bfloat16_blocks_become_float32(random_module, normal):

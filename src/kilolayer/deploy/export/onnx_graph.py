@@ -15,7 +15,7 @@ from kilolayer.networks.actor import LOG_STD_MAX, LOG_STD_MIN, Actor
 from kilolayer.networks.block import LAYER_NORM_EPSILON, Dense, NormedLayer, ResidualBlock
 from kilolayer.networks.encoders import Encoder
 from kilolayer.networks.stack import Stack
-from kilolayer.types import bad_field
+from kilolayer.types import UserError, bad_field
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 OLDEST_OPSET = 17  # the first with LayerNormalization
 DEFAULT_OPSET = 20
 GELU_OPSET = 20
+MAX_BYTES = 2_000_000_000  # of all weights; protobuf writes less than 2**31, nodes included
 FLOAT = 1  # ONNX's code for the element type float32
 # Storage type of a graph's kernels.
 Weights = Literal["float32", "float16", "int8"]
@@ -87,8 +88,8 @@ def policy_graph(
 
     action: the deterministic action, tanh of the mean. log_std: of the Gaussian before tanh. sizes:
     of observation, goal and action. weights: storage type of the kernels. The graph computes in
-    float32, whatever the actor's compute dtype. Raises UserError if onnx is not installed or for an
-    opset without LayerNormalization.
+    float32, whatever the actor's compute dtype. Raises UserError if onnx is not installed, for an
+    opset without LayerNormalization, and for more weights than an ONNX file holds.
     """
     graph = Graph(opset, weights)
     x = graph.apply("Concat", "observation", "goal", axis=-1)
@@ -103,6 +104,12 @@ def model(graph: Graph, sizes: dict[str, int], outputs: dict[str, int | None]) -
     does.
     """
     helper = require("onnx").helper
+    size = sum(constant.ByteSize() for constant in graph.constants)
+    if size > MAX_BYTES:
+        raise UserError(
+            f"the weights take {size / 1e9:.2f} GB and an ONNX file holds {MAX_BYTES / 1e9:.0f} GB "
+            "at most: export with --format safetensors, or prune or distil the policy first."
+        )
 
     def tensor(name: str, size: int | None) -> Any:
         shape = ["batch"] if size is None else ["batch", size]
