@@ -11,8 +11,10 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
 import kilolayer.gym
+from kilolayer.physics.base import PhysicsState
 from kilolayer.render.media import render_frames
 from kilolayer.tasks.gymnasium import make_gymnasium_task
+from kilolayer.tasks.point import PointMaze
 from kilolayer.tasks.registry import TASKS, make_task
 from kilolayer.types import UserError
 
@@ -163,6 +165,39 @@ def test_wrong_uses_give_one_sentence() -> None:
         kilolayer.gym.TaskEnv("point_u_maze", split="test")
     with pytest.raises(UserError, match=r"nearest.*ant_u_maze"):
         kilolayer.gym.TaskEnv("ant_u_mase")
+
+
+class CutMaze(PointMaze):
+    """Cuts an episode off where the point leaves its first cell."""
+
+    def truncated(self, state: PhysicsState) -> jnp.ndarray:
+        return state.qpos[:, 1] > 1.5
+
+
+def test_task_that_truncates_ends_the_episode() -> None:
+    task, up = CutMaze("u"), np.array([0.0, 1.0], np.float32)
+    single, many = kilolayer.gym.TaskEnv(task), kilolayer.gym.TaskVectorEnv(task, 2)
+    single.reset(seed=0)
+    many.reset(seed=0)
+    for _ in range(50):
+        observation, _, terminated, truncated, _ = single.step(up)
+        seen, *_, cut, _ = many.step(np.stack([up, 0 * up]))
+        assert (terminated, truncated) == (False, bool(observation["achieved_goal"][1] > 1.5))
+        assert cut.tolist() == [truncated, False]
+        if truncated:
+            break
+    assert truncated
+    assert seen["achieved_goal"][0, 1] > 1.5
+    seen, *_, cut, _ = many.step(np.zeros((2, 2)))
+    assert seen["achieved_goal"][0, 1] < 1.5
+    assert not cut.any()
+
+
+def test_counts_below_one_are_refused() -> None:
+    with pytest.raises(UserError, match="num_envs = 0 is not allowed: it must be at least 1"):
+        kilolayer.gym.make_vec("point_u_maze", 0)
+    with pytest.raises(UserError, match="max_episode_steps = 0 is not allowed"):
+        kilolayer.gym.make_vec("point_u_maze", 1, max_episode_steps=0)
 
 
 def test_stable_baselines_hindsight_buffer_trains_on_it() -> None:

@@ -12,6 +12,7 @@ from kilolayer.gym.parallel import Outcome, ParallelEnvs
 from kilolayer.render.media import make_scene
 from kilolayer.tasks.base import GoalSplit, Task
 from kilolayer.tasks.registry import make_task
+from kilolayer.types import bad_field
 
 Observation = dict[str, np.ndarray]
 
@@ -23,9 +24,9 @@ class TaskEnv(gymnasium.Env[Any, np.ndarray]):
 
     task: a task name, `module:function` of your own, or a `Task`. split: the goal distribution, for
     tasks whose training and evaluation goals differ. `reset(options={"goal": ...})` sets the
-    commanded goal. An episode ends early when the task terminates it, and after the task's episode
-    length if `gymnasium.make` made the environment. `metadata["render_fps"]` is one frame per
-    control step.
+    commanded goal. An episode ends early when the task terminates or truncates it, and after the
+    task's episode length if `gymnasium.make` made the environment. `metadata["render_fps"]` is one
+    frame per control step.
     """
 
     metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
@@ -58,7 +59,8 @@ class TaskEnv(gymnasium.Env[Any, np.ndarray]):
         outcome = self._envs.step(np.asarray(action, np.float32)[None], np.zeros(1, bool))
         observation, info = self._result(outcome)
         reward = 0.0 if info["is_success"] else -1.0
-        return observation, reward, bool(outcome.terminated[0]), False, info
+        ended = bool(outcome.terminated[0]), bool(outcome.truncated[0])
+        return observation, reward, *ended, info
 
     def compute_reward(self, achieved_goal: Any, desired_goal: Any, info: Any) -> Any:
         """0 within the success radius and -1 elsewhere.
@@ -113,6 +115,8 @@ class TaskVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
         task = make_task(task) if isinstance(task, str) else task
         self._envs = ParallelEnvs(task, num_envs, split)
         self.task, self.num_envs = task, num_envs
+        if max_episode_steps is not None and max_episode_steps < 1:
+            raise bad_field("max_episode_steps", max_episode_steps, "it must be at least 1", 1)
         self.max_episode_steps = max_episode_steps or task.episode_length
         self.single_observation_space = self._envs.observation_space
         self.single_action_space = self._envs.action_space
@@ -135,7 +139,7 @@ class TaskVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
         outcome = self._envs.step(np.asarray(actions, np.float32), resetting)
         observation, info = self._result(outcome)
         terminated = outcome.terminated & ~resetting
-        truncated = outcome.steps >= self.max_episode_steps
+        truncated = outcome.truncated & ~resetting | (outcome.steps >= self.max_episode_steps)
         self._ended = terminated | truncated
         reward = np.where(info["is_success"] | resetting, 0.0, -1.0)
         return observation, reward, terminated, truncated, info

@@ -11,7 +11,7 @@ from gymnasium.spaces import Box, Dict
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.build import build_physics
 from kilolayer.tasks.base import GoalSplit, Task, is_success
-from kilolayer.types import Array, UserError
+from kilolayer.types import Array, UserError, bad_field
 
 
 class State(eqx.Module):
@@ -35,6 +35,7 @@ class Outcome(eqx.Module):
     observation: dict[str, Any]
     success: Any
     terminated: Any
+    truncated: Any
     steps: Any
 
 
@@ -44,6 +45,8 @@ class ParallelEnvs:
     def __init__(self, task: Task, num_envs: int, split: GoalSplit):
         if split not in ("training", "evaluation"):
             raise UserError(f"split = {split!r} is not allowed: it is training or evaluation.")
+        if num_envs < 1:
+            raise bad_field("num_envs", num_envs, "it must be at least 1", 1)
         self.task, self.num_envs = task, num_envs
         self._split: GoalSplit = split
         self._physics = build_physics(task.world, num_envs)
@@ -151,7 +154,8 @@ class ParallelEnvs:
             "desired_goal": goal,
         }
         success = is_success(task, achieved, goal)
-        outcome = Outcome(observation, success, task.terminated(physics), state.episode_step)
+        terminated, truncated = task.terminated(physics), task.truncated(physics)
+        outcome = Outcome(observation, success, terminated, truncated, state.episode_step)
         return State(physics, goal, state.episode_step, state.key), outcome
 
 
