@@ -171,6 +171,14 @@ def test_cards_and_configs_lose_local_directories():
     assert config == run_config(start_from="first")
     command = "kilolayer train --out /a/b --preset laptop --start-from=/a/c --seed 1"
     assert without_paths(command) == "kilolayer train --preset laptop --start-from RUN --seed 1"
+    command = "kilolayer train --start_from /a/b --dataset /a/c.npz --config=/a/d.json"
+    assert (
+        without_paths(command) == "kilolayer train --start-from RUN --dataset c.npz --config d.json"
+    )
+    minari = "minari:D4RL/pointmaze/umaze-v2"
+    assert portable(run_config(dataset=minari)) == run_config(dataset=minari)
+    command = f"kilolayer train --dataset {minari}"
+    assert without_paths(command) == command
 
 
 def test_incomplete_card_is_refused(tmp_path):
