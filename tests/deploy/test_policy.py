@@ -83,6 +83,28 @@ def test_card_of_another_network_is_refused(saved):
         open_policy(saved.path)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda card: card["actor"]["torso"].update(width="wide"), "wide"),
+        (lambda card: card["actor"]["torso"].update(layers_per_block=0), "division"),
+        (lambda card: card["actor"]["torso"].update(compute_dtype="float12"), "compute_dtype is"),
+        (
+            lambda card: card["actor"]["torso"]["architecture"].update(activation="swoosh"),
+            "activation is 'swoosh'",
+        ),
+        (lambda card: card.update(details=None), "NoneType"),
+    ],
+)
+def test_card_that_describes_no_actor_is_refused(change, words, saved):
+    card_path = saved.path / "policy.json"
+    card = json.loads(card_path.read_text())
+    change(card)
+    card_path.write_text(json.dumps(card))
+    with pytest.raises(UserError, match=f"is no whole policy directory: .*{words}"):
+        open_policy(saved.path)
+
+
 def test_directory_without_run_or_policy_is_refused(tmp_path):
     with pytest.raises(UserError, match="not a run directory"):
         open_policy(tmp_path)

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -46,9 +46,16 @@ class ActorSpec:
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> "ActorSpec":
+        """Raises KeyError, TypeError or ValueError for values that describe no actor."""
         torso = dict(values["torso"])
         torso["architecture"] = Architecture(**torso["architecture"])
-        return ActorSpec(TaskSpec(**values["task"]), TorsoSpec(**torso))
+        spec = ActorSpec(TaskSpec(**values["task"]), TorsoSpec(**torso))
+        for part in (spec.torso, spec.torso.architecture):
+            for name, hint in get_type_hints(type(part)).items():
+                found = getattr(part, name)
+                if get_origin(hint) is Literal and found not in get_args(hint):
+                    raise ValueError(f"{name} is {found!r}")
+        return spec
 
 
 @dataclass(frozen=True)
@@ -149,8 +156,9 @@ def _open_directory(path: Path) -> DeployedPolicy:
     try:
         spec = ActorSpec.from_json(card["actor"])
         config = RunConfig.from_json(json.dumps(card["config"]), str(path / DIRECTORY.card_name))
-        method, details = card["method"], card["details"]
-    except (KeyError, TypeError) as error:
+        method, details = card["method"], dict(card["details"])
+        like = jax.eval_shape(spec.init, jax.random.key(0))
+    except (LookupError, TypeError, ValueError, ArithmeticError) as error:
         raise DIRECTORY.damaged(path, error) from error
-    actor = DIRECTORY.fill(jax.eval_shape(spec.init, jax.random.key(0)), path)
+    actor = DIRECTORY.fill(like, path)
     return DeployedPolicy(path, config, spec, actor, method, details)
