@@ -220,6 +220,16 @@ def test_stop_from_another_thread_ends_the_loop() -> None:
     assert robot.actions[-1] == SAFE
 
 
+def test_a_loop_runs_once() -> None:
+    robot = Recorder()
+    loop = loop_of(robot)
+    loop.run(0.05)
+    sent = len(robot.actions)
+    with pytest.raises(UserError, match="has run before: make a new ControlLoop"):
+        loop.run(0.05)
+    assert len(robot.actions) == sent
+
+
 def test_goal_of_the_wrong_dimension_is_refused() -> None:
     with pytest.raises(UserError, match=r"goal = \[1.0, 2.0\] is not allowed: policy takes 1"):
         loop_of(Recorder(), goal=[1.0, 2.0])

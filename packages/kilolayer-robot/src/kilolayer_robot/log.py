@@ -89,7 +89,12 @@ class ControlLog:
             self._put("note", {"note": text})
 
     def open(self) -> None:
-        """Start writing."""
+        """Start writing. Raises UserError for a log that was opened before."""
+        if self._writer.ident is not None:
+            raise UserError(
+                "this control loop or its log has run before: make a new ControlLoop with a new "
+                "ControlLog."
+            )
         self._file = None if self._path is None else self._path.open("a", encoding="utf-8")
         self._writer.start()
 

@@ -84,11 +84,12 @@ class ControlLoop:
         self._stop.set()
 
     def run(self, seconds: float | None = None) -> Summary:
-        """Control for this long, or until a signal or `stop`, and return a summary.
+        """Control for this long, or until a signal or `stop`, and return a summary. A loop runs
+        once.
 
         However the loop ends, the last action is the safe one. Raises UserError before the first
-        action if `safe_action()` returns no valid action or another loop holds the lock; raises
-        what `robot.act` raises.
+        action if `safe_action()` returns no valid action, another loop holds the lock or this one
+        has run before; raises what `robot.act` raises.
         """
         ticks = None if seconds is None else self.timing.steps(seconds)
         with contextlib.ExitStack() as stack:
