@@ -106,6 +106,7 @@ def test_a_config_is_frozen():
         ('{"wandb": 1}', ["wandb = 1", "type bool"]),
         ('{"energy": "l3"}', ["energy = 'l3'", "one of euclidean, squared_euclidean, dot, cosine"]),
         ('{"energy": null}', ["energy = None", "one of euclidean"]),
+        ('{"energy": []}', ["energy = []", "one of euclidean"]),
         ('{"version": 3, "depth": 8}', ["unknown key 'depth'"]),
         ('{"version": 3, "network": {"dept": 8}}', ["network", "unknown key 'dept'", "'depth'"]),
         ('{"version": 3, "network": 8}', ["network must be one JSON object"]),

@@ -193,7 +193,7 @@ REFUSED = [
         for field in (
             "total_steps", "num_envs", "unroll_length", "width", "layers_per_block",
             "expansion", "representation_dim", "scan_unroll", "eval_envs",
-            "samples", "keep_checkpoints", "num_checkpoints",
+            "samples", "keep_checkpoints",
             "replay_steps_per_env", "min_replay_steps_per_env",
         )
     ),
@@ -218,8 +218,11 @@ REFUSED = [
     ({"initial_discount": 0.995}, "initial_discount", "(0, 0.99]", 0.99),
     ({"initial_discount": 0.0}, "initial_discount", "(0, 1]", None),
     ({"initial_discount": 0.9, "discount": 1.0}, "discount", "it must be below 1", 0.99),
-    ({"update_to_data": 0.0}, "update_to_data", "greater than 0", 0.025),
-    ({"update_to_data": -1.0}, "update_to_data", "greater than 0", 0.025),
+    ({"update_to_data": 0.0}, "update_to_data", "(0, 1000000]", 0.025),
+    ({"update_to_data": -1.0}, "update_to_data", "(0, 1000000]", 0.025),
+    ({"update_to_data": 1e308}, "update_to_data", "(0, 1000000]", 1e6),
+    ({"num_checkpoints": 0}, "num_checkpoints", "[1, 1000000]", 1),
+    ({"num_checkpoints": 2**31 - 1}, "num_checkpoints", "[1, 1000000]", 1_000_000),
     ({"update_to_data": 1e-9, "num_envs": 10, "unroll_length": 50}, "update_to_data",
      "an unroll of 500 steps needs at least one update", 0.002),
     ({"logsumexp_penalty": -0.1}, "logsumexp_penalty", "at least 0", 0.0),

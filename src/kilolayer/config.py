@@ -26,7 +26,6 @@ from kilolayer.settings import (
     MAX_SEED,
     NOT_A_SETTING,
     Count,
-    Positive,
     Settings,
     Steps,
     settings_of,
@@ -54,7 +53,7 @@ class CollectionConfig(Settings):
     goal_interval: Count | None = None
     """Resample each environment's goal every N control steps without a reset. Default: one goal per
     episode. Set it if some goals are never reached."""
-    update_to_data: Positive = 1 / 40
+    update_to_data: Annotated[float, Interval(gt=0, le=1_000_000)] = 1 / 40
     """Gradient updates per environment step. Raise it to learn more from each step at more
     computation."""
     dataset: str | None = None
@@ -83,7 +82,7 @@ class EvaluationConfig(Settings):
 class CheckpointConfig(Settings):
     """Checkpoints during training."""
 
-    num_checkpoints: Count | None = None
+    num_checkpoints: Annotated[int, Interval(ge=1, le=1_000_000)] | None = None
     """Checkpoints during training, evenly spaced, the last one at the end. Default: one after each
     evaluation. Lower it if the replay buffer is large; raise it to lose less when a run is
     killed."""

@@ -93,7 +93,7 @@ def _grouped(values: dict[str, Any], source: str) -> dict[str, Any]:
     if agent.get("collector_depth") is not None:
         name = COLLECTOR_LEARNER
     if "energy" in agent:
-        agent["energy"] = ENERGIES.get(agent["energy"], agent["energy"])
+        agent["energy"] = ENERGIES.get(str(agent["energy"]), agent["energy"])
     owned = settings_of(agent_class(str(name)))
     own = {key: value for key, value in agent.items() if key in owned}
     return {**groups, "agent": {"name": name, **own}}
