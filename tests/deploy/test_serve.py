@@ -175,6 +175,27 @@ def test_planner_subgoals_are_pursued_in_order():
     assert kept[:3] == [[1.0, 2.0], pytest.approx([1.0, 2.6]), [1.0, 3.0]]
 
 
+def test_failure_of_an_own_planner_is_shown_and_a_new_goal_goes_on():
+    broken = [True]
+
+    def plan(*_: np.ndarray) -> np.ndarray:
+        if broken[0]:
+            raise ZeroDivisionError("no way")
+        return SUBGOALS
+
+    session = Session(MAZE, [NamedPolicy("agent", "", straight)], planner=plan)
+    session.attach(lambda frame: None, lambda: 1)
+    session.start()
+    session.set_goal(np.array([1.0, 3.0]), restart=True)
+    frame = wait_for_frame(session, lambda frame: frame.failure)
+    assert frame.phase == "failed"
+    assert "planner failed (ZeroDivisionError: no way)" in frame.failure
+    broken[0] = False
+    session.set_goal(np.array([1.0, 3.0]), restart=True)
+    wait_for_frame(session, lambda frame: frame.time > 0)
+    session.stop()
+
+
 def test_players_share_the_start_and_step_independently(session):
     assert session.set_goal(np.array([1.0, 3.0]), restart=True) is False
     first, second = session.frame().robots

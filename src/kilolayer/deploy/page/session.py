@@ -21,9 +21,9 @@ from kilolayer.deploy.page.simulation import (
     RobotSimulation,
     Simulator,
 )
+from kilolayer.errors import OutsideError, UserError
 from kilolayer.runtime.progress import ProgressDisplay, SilentDisplay
 from kilolayer.tasks.base import Task
-from kilolayer.types import UserError
 
 MAP_RESOLUTION = 40
 GRACE_PERIOD = 5.0  # seconds that the clock runs on after the last viewer has left
@@ -265,6 +265,11 @@ class Session:
                 robot.step()
         except UserError as error:
             self._failure = str(error)
+        # A controller or planner may be the caller's own. Without this the thread would end and the
+        # page stand still.
+        except Exception as error:
+            what, way_out = "a controller or the planner failed", "mend it and start anew"
+            self._failure = str(OutsideError.of(what, error, way_out))
         self._steps += 1
         self._step_times.append(time.monotonic())
 
