@@ -209,6 +209,17 @@ def test_critical_depth_has_three_possible_verdicts():
     assert vague.strength == INCONCLUSIVE
 
 
+def test_wide_step_below_its_share_is_not_said_to_contribute_less_than_half():
+    """Depths 4, 8, 64: the second step is three of four doublings and contributes 0.6."""
+    scores = DepthScores(np.array([4, 8, 64]), np.array([0.0, 40, 100]), np.ones(3), np.full(3, 5))
+    found = verdict(critical_claim(critical_depth(scores), failed=0))
+    assert found.strength == "strong"
+    assert found.sentence.startswith(
+        "No depth is critical: no step contributes both more than half of the gain and more than "
+        "its share of the doublings in depth; "
+    )
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [

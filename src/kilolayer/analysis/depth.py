@@ -26,7 +26,8 @@ class CriticalDepth:
 
     share: the gain of the step divided by the largest gain across it, in 0 to 1. p_jump: p-value of
     "no step is a jump". p_gradual: p-value of "some step contributes at least half of the total
-    gain".
+    gain", or at least its share of the log2 range of depth if that is larger. widest: the largest
+    such share of a step.
     """
 
     shallower: int
@@ -34,6 +35,7 @@ class CriticalDepth:
     share: Estimate
     p_jump: float
     p_gradual: float
+    widest: float
 
 
 @dataclass(frozen=True)
@@ -82,10 +84,10 @@ def critical_depth(scores: DepthScores) -> CriticalDepth:
     that range.
     """
     p_jump, count = jump_p_values(scores), len(scores.depth)
-    step = int(p_jump.argmin()) + 1
+    step, thresholds = int(p_jump.argmin()) + 1, _share_thresholds(scores)
     gradual = [
         depth_contrast(count, k - 1, k) + threshold * depth_contrast(count, -1, 0)
-        for k, threshold in enumerate(_share_thresholds(scores), start=1)
+        for k, threshold in enumerate(thresholds, start=1)
     ]
     return CriticalDepth(
         shallower=int(scores.depth[step - 1]),
@@ -93,6 +95,7 @@ def critical_depth(scores: DepthScores) -> CriticalDepth:
         share=_share_estimate(scores, step),
         p_jump=min(1.0, float(p_jump.min())),
         p_gradual=float(scores.cells.p_above_zero(np.array(gradual)).max()),
+        widest=float(thresholds.max()),
     )
 
 

@@ -2,7 +2,13 @@
 
 from kilolayer.analysis.claims import Claim
 from kilolayer.analysis.cost_curves import Recommendation
-from kilolayer.analysis.depth import SATURATED, CriticalDepth, Monotonicity, Saturation
+from kilolayer.analysis.depth import (
+    MAJORITY,
+    SATURATED,
+    CriticalDepth,
+    Monotonicity,
+    Saturation,
+)
 from kilolayer.analysis.statistics import number_text
 
 
@@ -12,7 +18,11 @@ def critical_claim(critical: CriticalDepth, failed: int) -> Claim:
     share = f"{step} contributes this share of the gain from depth:"
     statement = f"Depth {critical.depth} is critical: {share}"
     if critical.p_gradual < critical.p_jump:
-        statement = f"No depth is critical: no step contributes half of the gain; {share}"
+        # A step wider than half of the range may contribute more than half of the gain.
+        part = "half of the gain"
+        if critical.widest > MAJORITY:
+            part = f"both more than {part} and more than its share of the doublings in depth"
+        statement = f"No depth is critical: no step contributes {part}; {share}"
     fallback = f"It is uncertain whether a depth is critical: {share}"
     p = min(critical.p_jump, critical.p_gradual)
     return Claim(statement, critical.share, p, failed, None, fallback)

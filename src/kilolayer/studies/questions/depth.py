@@ -28,8 +28,9 @@ from kilolayer.studies.setups import by_depth
 TOO_FEW = "A comparison needs two depths with two seeds each."
 CRITICAL_NOTE = (
     "A depth is critical if one step in depth contributes more than half of the total gain from "
-    "depth and no deeper network loses it. The test is an intersection of Welch tests; its p-value "
-    "is doubled for the selection of the step."
+    "depth and no deeper network loses it. A step that spans more than half of the doublings in "
+    "depth must also contribute more than its share of them. The test is an intersection of Welch "
+    "tests; its p-value is doubled for the selection of the step."
 )
 
 
