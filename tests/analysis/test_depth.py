@@ -188,6 +188,15 @@ def test_monotonicity_reports_decrease_and_increase():
     assert vague.sentence.startswith("Not every increase with depth is certain: from depth 8 to 16")
 
 
+def test_direction_of_two_depths_has_the_two_sided_p_value():
+    """The direction is chosen after the runs, so one of two one-sided tests is not enough."""
+    generator = np.random.default_rng(0)
+    for scores in generator.normal(size=(20, 2, 8)):
+        trend = monotonicity(DepthScores.from_seeds({4: scores[0], 8: scores[1]}))
+        expected = stats.ttest_ind(*scores, equal_var=False).pvalue
+        assert monotonicity_claim(trend, failed=0).p == pytest.approx(expected)
+
+
 def test_false_decrease_rate():
     generator = np.random.default_rng(0)
     scores = simulation.simulate(np.zeros(5), 1.0, 5, 300, generator)

@@ -68,11 +68,12 @@ class Monotonicity:
 
     increase: the least certain step; its p is that of "some step is no increase". decrease: the
     most certain decrease; its p is that of "the score never decreases with depth", corrected for
-    the number of pairs.
+    `pairs`, the number of pairs of depths.
     """
 
     increase: Change
     decrease: Change
+    pairs: int
 
 
 def critical_depth(scores: DepthScores) -> CriticalDepth:
@@ -168,6 +169,7 @@ def monotonicity(scores: DepthScores) -> Monotonicity:
     return Monotonicity(
         increase=change(*steps[int(p_increase.argmax())], float(p_increase.max())),
         decrease=change(*pairs[int(p_decrease.argmin())], len(pairs) * float(p_decrease.min())),
+        pairs=len(pairs),
     )
 
 

@@ -39,17 +39,23 @@ def saturation_claim(saturation: Saturation, failed: int) -> Claim:
 
 
 def monotonicity_claim(trend: Monotonicity, failed: int) -> Claim:
-    """Whether the score increases with every step or decreases somewhere; both cannot be true."""
+    """Whether the score increases with every step or decreases somewhere; both cannot be true.
+
+    Both can be false: two neighbouring depths may score equally. Then the first claim is made at
+    its level, and the second at its level divided by the number of pairs. So p is multiplied by 1 +
+    1 / pairs: for two depths it is the two-sided p-value.
+    """
     increase, decrease = trend.increase, trend.decrease
+    p = min(1.0, (1 + 1 / trend.pairs) * min(increase.p, decrease.p))
     step = f"from depth {decrease.shallower} to {decrease.deeper} the score changes by"
     if decrease.p <= increase.p:
         statement = f"Deeper is not always better: {step}"
         fallback = f"It is uncertain whether the score decreases with depth: {step}"
-        return Claim(statement, decrease.estimate, decrease.p, failed, None, fallback)
+        return Claim(statement, decrease.estimate, p, failed, None, fallback)
     step = f"from depth {increase.shallower} to {increase.deeper}"
     statement = f"Every step in depth raises the score; the least certain step, {step}, by"
     fallback = f"Not every increase with depth is certain: {step} the score changes by"
-    return Claim(statement, increase.estimate, increase.p, failed, None, fallback)
+    return Claim(statement, increase.estimate, p, failed, None, fallback)
 
 
 def recommendation_claim(found: Recommendation, unit: str, failed: int) -> Claim:
