@@ -340,7 +340,7 @@ def test_feedback_study_matches_hand_computation(write_study):
     """log 8 - 1 nat a pair; time at goal 10 and 30 of the point maze's 200 steps."""
     found = answer("feedback", write_study("feedback", by_depth({1: 10, 2: 30})))
     assert found.verdicts[0].sentence.startswith(
-        "At depth 1 the contrastive objective supplies more bits than"
+        "At depth 1 the contrastive objective supplies this multiple of the bits of a sparse reward"
     )
     bits = 60 * 8 * (np.log(8) - 1) / np.log(2)
     parameters = float(found.tables[0].rows[0][1].replace(",", ""))

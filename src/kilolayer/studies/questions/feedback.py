@@ -96,8 +96,8 @@ def _claim(study: Study, depth: int, ratio: Difference) -> Claim:
     log2 = ratio.estimate
     times = Estimate(2.0**log2.value, 2.0**log2.low, 2.0**log2.high, log2.seeds)
     statement = (
-        f"At depth {depth} the contrastive objective supplies more bits than a sparse reward on "
-        "the same data, by a factor of"
+        f"At depth {depth} the contrastive objective supplies this multiple of the bits of a "
+        "sparse reward on the same data:"
     )
     return Claim(statement, times, ratio.p, study.failed, None)
 
