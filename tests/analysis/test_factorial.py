@@ -24,6 +24,15 @@ def game(value, factors: int = 3) -> dict:
     return {cell: value(*cell) + NOISE for cell in itertools.product((0, 1), repeat=factors)}
 
 
+def test_missing_cell_of_a_middle_depth_does_not_change_the_two_levels():
+    """All runs of actor depth 4 with critic depth 8 failed."""
+    depths = [cell for cell in itertools.product((4, 8, 16), repeat=2) if cell != (4, 8)]
+    coded = code_two_levels({cell: np.full(2, sum(cell)) for cell in depths})
+    assert {cell: row[0] for cell, row in coded.items()} == {
+        (0, 0): 8, (0, 1): 20, (1, 0): 20, (1, 1): 32,
+    }  # fmt: skip
+
+
 def test_shapley_values_of_additive_effects_are_the_effects():
     decomposition = shapley_decomposition(
         game(lambda a, b, c: 5 + 1 * a + 2 * b - 4 * c), ("a", "b", "c"), GENERATOR

@@ -17,6 +17,8 @@ from kilolayer.types import UserError
 def code_two_levels(scores: Mapping[tuple[Any, ...], np.ndarray]) -> dict[Levels, np.ndarray]:
     """Code the first value of each factor as 0 and the last as 1; leave out all other cells.
 
+    Numbers are in rising order, words in that of the cells.
+
     Raises UserError if a factor has one value only.
     """
     ends = []
@@ -24,6 +26,8 @@ def code_two_levels(scores: Mapping[tuple[Any, ...], np.ndarray]) -> dict[Levels
         levels = list(dict.fromkeys(values))
         if len(levels) < 2:
             raise UserError(f"a factor has the one value {levels[0]}: give it two.")
+        if not any(isinstance(level, str) for level in levels):
+            levels.sort()  # the first cells may lack a value whose runs failed
         ends.append((levels[0], levels[-1]))
     return {
         tuple(int(value == end[1]) for value, end in zip(values, ends, strict=True)): row
