@@ -98,6 +98,19 @@ def test_tasks_are_analysed_separately(write_study):
     }
 
 
+def test_short_runs_of_several_tasks_are_answered_by_task(write_study):
+    """Three evaluations give no final score, which only the comparison over all tasks needs."""
+    runs = [
+        ({"depth": depth, "seed": 0}, [0.0, 5, 5], {"depth": depth, "task": task})
+        for task in ("point_u_maze", "point_big_maze") for depth in (1, 2)
+    ]  # fmt: skip
+    overall, *by_task = answer("depth", write_study("depth", runs)).verdicts
+    assert overall.sentence.startswith("The tasks cannot be compared together: a trailing mean of")
+    assert [verdict.sentence.split(":")[0] for verdict in by_task] == [
+        "point_u_maze", "point_big_maze",
+    ]  # fmt: skip
+
+
 def test_gain_is_split_into_exploration_expressivity_and_interaction(write_study):
     runs = [
         ({"collector": c, "learner": n, "seed": seed}, flat(10 + 4 * (c == 2) + 6 * (n == 2) + off),

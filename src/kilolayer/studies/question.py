@@ -130,8 +130,11 @@ class Question:
             answers[task] = answer
         answer = next(iter(answers.values()))
         if len(answers) > 1:
-            aggregate = aggregate_over_tasks(study_groups(study), final_score, study.failed)
-            answer = concatenate_answers(aggregate, merge_task_answers(answers))
+            try:
+                overall = aggregate_over_tasks(study_groups(study), final_score, study.failed)
+            except UserError as error:  # such as runs with too few evaluations for a final score
+                overall = Answer((inconclusive(f"The tasks cannot be compared together: {error}"),))
+            answer = concatenate_answers(overall, merge_task_answers(answers))
         missing = [run.name for run in study.runs if run.state != "finished"]
         if missing:
             note = f"Excluded, since they have not finished: {', '.join(missing)}."
