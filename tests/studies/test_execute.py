@@ -103,6 +103,20 @@ with (folder / "metrics.jsonl").open("a") as file:
 """
 
 
+def test_job_that_ends_before_it_writes_a_log_is_a_failed_run(study):
+    class WithoutLogs(Pretend):
+        def start(self, command, log):
+            job = super().start(command, log)
+            if job.code:
+                log.unlink()
+            return job
+
+    execute(study.path, WithoutLogs(study.path / "runs", {"run1": [1, 1]}), SilentDisplay())
+    found = load_study(study.path)
+    assert [run.state for run in found.runs] == ["finished", "failed", "finished"]
+    assert (found.runs[1].failure or "").splitlines()[-1].startswith("none: the job ended before")
+
+
 def in_four_pieces(study: Path, name: str) -> list[str]:
     return [sys.executable, "-c", IN_FOUR_PIECES, str(study), name]
 

@@ -72,7 +72,9 @@ class Execution:
             self.display.note(f"{run.name} ended with exit code {code} and is resumed")
             self.waiting.appendleft(run)
             return
-        output = self._log_path(run).read_text(encoding="utf-8", errors="replace")
+        log, output = self._log_path(run), "none: the job ended before its command began"
+        if log.exists():  # a remote job may be cancelled before it opens the file
+            output = log.read_text(encoding="utf-8", errors="replace")
         failure = self.study.path / "failures" / f"{run.name}.txt"
         failure.parent.mkdir(exist_ok=True)
         reason = (
