@@ -70,6 +70,15 @@ def test_documented_example_study(example):
     assert answer["tables"][0]["rows"][0][:2] == ["4", "2"]
 
 
+def test_run_is_not_trained_again_under_the_name_of_its_task(example, capsys):
+    """With a second task the names of runs begin with the task: copies would count as seeds."""
+    before = (example.study / "study.json").read_text()
+    refused("study holds the run point_u_maze-representation4-seed0 already, as representation4-",
+            capsys, OWN, "--out", "study", "--task", "point_u_maze", "--task",
+            "point_big_maze")  # fmt: skip
+    assert (example.study / "study.json").read_text() == before
+
+
 def test_smallest_effect_is_stored_in_the_plan(example):
     assert load_study(example.study).smallest_effect == 0.05
     studies.study(OWN, source="study", out="margin", smallest_effect=0.2, progress=False)

@@ -162,8 +162,8 @@ def _planned_runs(
 ) -> dict[str, Any]:
     """The runs of a study directory: its existing runs and the missing runs of `cells`.
 
-    Raises UserError if the directory holds another question, another size or other runs of the
-    same names.
+    Raises UserError if the directory holds another question, another size, other runs of the same
+    names or the same runs of other names.
     """
     runs = {
         name: {"factors": cell.factors, "config": cell.config.to_dict()}
@@ -194,6 +194,15 @@ def _planned_runs(
         raise UserError(
             f"{path} holds a run {changed[0]} with another config: choose another folder with "
             "--out for the changed study."
+        )
+    # Names have the task in studies of several tasks only. A second copy would count as a seed.
+    others = {run.planned_config: run.name for run in existing.runs if run.name not in cells}
+    known = {run.name for run in existing.runs}
+    copies = [name for name in cells if name not in known and cells[name].config in others]
+    if copies:
+        raise UserError(
+            f"{path} holds the run {copies[0]} already, as {others[cells[copies[0]].config]}: give "
+            "the tasks of its first command again, or choose another folder with --out."
         )
     return runs | _stored_runs(existing)
 
