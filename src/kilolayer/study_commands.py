@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import tyro
 
 from kilolayer.terminal import OUTPUT
+from kilolayer.types import UserError
 
 
 def study(
@@ -43,7 +44,7 @@ def study(
         executor: Where the runs train: local processes, a Ray cluster or Slurm jobs.
         jobs: Number of runs at the same time. Default: as many as cores and memory allow. Reduce it
             if the machine has other work.
-        from_: Analyse the runs of this study directory instead of training. Default: train. Use it
+        from_: Analyse all runs of this study directory instead of training. Default: train. Use it
             to answer another question with existing runs.
         smallest_effect: The largest difference that does not matter, as a share of the score's
             range, such as 0.1. Default: that of the existing study, 0.05 for a new study. Set it
@@ -59,6 +60,10 @@ def study(
         questions = {key: question().text for key, question in studies.QUESTIONS.items()}
         OUTPUT.print(question_table(questions))
         return
+    if calibration and not dry_run:
+        raise UserError("--calibration times a run for the table of --dry-run: give both.")
+    if dry_run and from_ is not None:
+        raise UserError("--from trains nothing, so there is no cost to forecast: omit --dry-run.")
     if dry_run:
         studies.check_options(jobs, smallest_effect)  # what the study itself would refuse
         cells, cost = studies.dry_run(name, size, task, depths, seeds, calibration)

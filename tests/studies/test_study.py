@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -115,6 +117,17 @@ def test_other_questions_reuse_runs(example):
     assert not (example.folder / "seeds").exists()
 
 
+def test_reused_runs_replace_no_other_study(example, capsys):
+    """Its plan would be lost, and stored scores would be taken for those of other runs."""
+    plan = (example.study / "study.json").read_text()
+    refused("study holds another study", capsys, OWN, "--from", "study", "--out", "study")
+    assert (example.study / "study.json").read_text() == plan
+    shutil.copytree("study", "copy")
+    for source, refusal in (("study", False), ("study", False), ("copy", True)):
+        with pytest.raises(UserError) if refusal else nullcontext():
+            studies.study(OWN, source=source, out="reused", progress=False)
+
+
 def refused(sentence: str, capsys, *arguments: str) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["study", *arguments])
@@ -139,6 +152,9 @@ def test_study_command_refuses_invalid_input(example, capsys):
     refused("own_question.py is not a study|is not a study: it has no study.json", capsys, "seeds",
             "--from", "own_question.py")  # fmt: skip
     refused("holds something else", capsys, "depth", "--out", ".")
+    refused("--from goes without", capsys, "seeds", "--from", "study", "--depths", "4", "8")
+    refused("omit --dry-run", capsys, "seeds", "--from", "study", "--dry-run")
+    refused("--calibration times a run for", capsys, "depth", "--calibration")
     assert sorted(example.study.rglob("*")) == before
 
 

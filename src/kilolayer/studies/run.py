@@ -85,6 +85,11 @@ def study(
     check_options(jobs, smallest_effect)
     question = find_question(name)
     if source is not None:
+        if tasks or depths or seeds is not None or jobs is not None:
+            raise UserError(
+                f"all runs of {source} are analysed and none is trained: --from goes without "
+                "--task, --depths, --seeds and --jobs."
+            )
         return _analyse(question, _reuse_runs(question, Path(source), out, smallest_effect))
     cells = question.cells(question.setup(size, tasks, depths, seeds))
     path = Path(out) if out is not None else Path("studies") / f"{_short_name(name)}-{size}"
@@ -233,9 +238,17 @@ def _reuse_runs(
             f"{question.required_factor}. Train a new study, without --from."
         )
     path = Path(out) if out else source.parent / f"{_short_name(question.name)}-from-{source.name}"
-    if (path / "study.json").exists() and load_study(path).question != question.name:
-        raise UserError(f"{path} holds another study: choose another folder with --out.")
-    runs_in = os.path.relpath(existing.source or existing.path, path)
+    home = (existing.source or existing.path).resolve()
+    if (path / "study.json").exists():
+        held = load_study(path)
+        # Its plan is written anew, and what it stored belongs to runs of the same names.
+        same_runs = held.source is not None and held.source.resolve() == home
+        if held.question != question.name or not same_runs:
+            raise UserError(
+                f"{path} holds another study, or one of other runs: choose another folder with "
+                "--out."
+            )
+    runs_in = os.path.relpath(home, path.resolve())
     margin = smallest_effect or existing.smallest_effect
     runs = _stored_runs(existing)
     _write_plan(path, question, existing.size, runs, source=runs_in, smallest_effect=margin)
