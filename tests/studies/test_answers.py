@@ -281,6 +281,7 @@ def test_first_verdict_is_over_all_tasks(write_study):
 
 def test_runs_that_differ_from_the_plan_are_refused(write_study):
     study = write_study("depth", by_depth({1: 10, 2: 30}))
+    (study.path / "runs" / ".DS_Store").touch()  # by the Finder of macOS
     require_matching_plan(study)
     file = study.path / "study.json"
     plan = json.loads(file.read_text())

@@ -119,7 +119,9 @@ def load_study(path: Path) -> Study:
 def require_matching_plan(study: Study) -> None:
     """Raises UserError, which names the difference, if a run does not match the plan."""
     folder = (study.source or study.path) / "runs"
-    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    # Folders only: the Finder of macOS leaves a file .DS_Store in every folder that it shows.
+    inside = folder.iterdir() if folder.is_dir() else ()
+    names = {path.name for path in inside if path.is_dir()}
     if unknown := sorted(names - {cell.name for cell in study.runs}):
         raise UserError(
             f"{study.path / 'study.json'} does not match the runs: {folder} holds "
