@@ -24,6 +24,16 @@ def test_grid_names_and_configs(tiny_config):
     assert cell.config == tiny_config.having(energy="dot", depth=8, seed=1)
 
 
+def test_names_of_runs_are_distinct(tiny_config):
+    large = Grid(tiny_config.having(seed=1_000_000), {"depth": DEPTHS}, 2).cells()
+    assert list(large) == [
+        f"depth{depth}-seed{seed}" for depth in (4, 8) for seed in (1_000_000, 1_000_001)
+    ]
+    rates = field_factor("discount", (0.9900001, 0.9900002))  # equal in six digits
+    with pytest.raises(UserError, match=r"two runs called discount0\.99-seed0"):
+        Grid(tiny_config, {"discount": rates}, 1).cells()
+
+
 def test_recipe_is_applied_before_other_fields(tiny_config):
     change = {"recipe": "wang2025", "discount": 0.5, "depth": 4}
     config = Grid(tiny_config, {"recipe": {"x": change}}, 1).cells()["x-seed0"].config

@@ -61,7 +61,11 @@ class Grid:
             chosen = dict(zip(self.factors, (value for value, _ in values), strict=True))
             for seed in range(self.base.seed, self.base.seed + self.seeds):
                 factors: dict[str, Value] = {**self.labels, **chosen, "seed": seed}
-                with _named_errors(name := _run_name(factors)):
+                if (name := _run_name(factors)) in cells:
+                    raise UserError(
+                        f"the grid has two runs called {name}: give its values other names."
+                    )
+                with _named_errors(name):
                     config = _apply_changes(self.base, [change for _, change in values])
                     cells[name] = Cell(factors, config.having(seed=seed))
         return cells
@@ -97,9 +101,15 @@ def field_factor(field: str, values: Iterable[Value]) -> dict[Value, Change]:
 def _run_name(factors: Mapping[str, Value]) -> str:
     """A run's name, such as `crl-depth8-seed0`: numbers follow the name of their factor."""
     parts = [
-        value if isinstance(value, str) else f"{name}{value:g}" for name, value in factors.items()
+        value if isinstance(value, str) else f"{name}{_number_text(value)}"
+        for name, value in factors.items()
     ]
     return "-".join(part.replace(" ", "_") for part in parts)
+
+
+def _number_text(value: float) -> str:
+    """All digits of an integer, since seeds from a million on differ in the last ones only."""
+    return f"{value:d}" if isinstance(value, int) else f"{value:g}"
 
 
 def _apply_changes(config: RunConfig, changes: Iterable[Change]) -> RunConfig:
