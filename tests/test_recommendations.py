@@ -50,6 +50,7 @@ def test_longest_matching_prefix_selects_the_family():
     ("arguments", "expected"),
     [
         ({"task": "examples.puck:make_puck"}, POINT),
+        ({"task": "arm_tools:make_task"}, POINT),
         ({"gym": "Some-v0"}, POINT),
         ({"mjcf": "not-there.xml"}, OWN_ARM),
     ],

@@ -225,7 +225,8 @@ def family(task: str, settings: Mapping[str, Any]) -> dict[str, Any]:
         from kilolayer.tasks.mjcf import has_free_joint  # MuJoCo loads slowly
 
         return OWN_LEGS if has_free_joint(settings["mjcf"]) else OWN_ARM
-    if settings.get("gym") is not None:
+    # A module may be called as a task begins, such as arm_tools:make_task.
+    if settings.get("gym") is not None or ":" in task:
         return POINT
     fitting = [name for name in FAMILIES if task.startswith(name)]
     return FAMILIES[max(fitting, key=len)] if fitting else POINT
