@@ -1,11 +1,14 @@
 """Comparisons of synthetic runs: groups, refusals, tables and verdicts."""
 
+import re
+
 import numpy as np
 import pytest
 
 from kilolayer.analysis.claims import INCONCLUSIVE, NO_DIFFERENCE
 from kilolayer.analysis.compare import compare_groups, load_groups
 from kilolayer.analysis.groups import factor_text, mean_text, score_bounds
+from kilolayer.report.group_curves import group_curves
 from kilolayer.tasks.registry import make_task
 from kilolayer.types import UserError
 from synthetic_runs import TINY, write_run
@@ -89,6 +92,23 @@ def test_unfinished_run_is_included_with_a_note(make, tmp_path):
     answer = compare_groups(load_groups([*make("a", 1), half]))
     assert "half is unfinished: its score is that of the evaluation at 2,000 of" in answer.notes[-1]
     assert answer.tables[0].rows[0][5] == "2,000 to 3,000"
+
+
+def test_progress_of_runs_from_a_dataset_is_counted_in_updates(make, tmp_path):
+    dataset = {"dataset": "d.npz", "agent": "gcbc", "total_steps": 4000, "update_to_data": 0.02}
+    half = write_run(tmp_path / "half", TINY.having(seed=5, **dataset), (1.0, 2.0), finished=False)
+    runs = [*make("a", 1, **dataset), half]
+    for run in runs:
+        events = (run / "metrics.jsonl").read_text()
+        (run / "metrics.jsonl").write_text(re.sub('"env_steps": [0-9]+', '"env_steps": 0', events))
+    groups = load_groups(runs)
+    answer = compare_groups(groups)
+    assert answer.tables[0].columns[-1] == "updates"
+    assert answer.tables[0].rows[0][5] == "50 to 75"
+    assert "that of the evaluation at 50 of 100 updates." in answer.notes[-1]
+    curves = group_curves({"": groups}, {group.name: group.name for group in groups})
+    assert ">updates<" in curves
+    assert "environment steps" not in curves
 
 
 def test_load_groups_refuses_incomparable_runs(make, tmp_path):

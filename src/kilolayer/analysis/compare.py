@@ -13,6 +13,7 @@ from kilolayer.analysis.groups import (
     Group,
     group_by,
     mean_text,
+    progress_unit,
     range_text,
     score_bounds,
     score_labels,
@@ -121,7 +122,7 @@ def _compare_one_task(groups: Sequence[Group]) -> Answer:
     ]
     notes += [
         f"{run.path.name} is unfinished: its score is that of the evaluation at "
-        f"{run.curve(SCORE)[0][-1]:,.0f} of {run.plan.total_steps:,} environment steps."
+        f"{run.curve(SCORE)[0][-1]:,.0f} of {run.planned_progress:,} {run.progress_unit}."
         for group in groups
         for run in group.runs
         if not run.directory.finished
@@ -136,7 +137,7 @@ def _score_table(groups: Sequence[Group]) -> Table:
         scores = (mean_text(group.final(name), score_bounds(task, name)) for name in labels)
         steps = range_text([run.curve(SCORE)[0][-1] for run in group.runs], "{:,.0f}".format)
         rows.append((group.name, str(group.seeds), *scores, steps))
-    columns = ("group", "seeds", *labels.values(), "environment steps")
+    columns = ("group", "seeds", *labels.values(), progress_unit(groups))
     return Table("Newest evaluation", columns, tuple(rows))
 
 

@@ -121,6 +121,11 @@ def range_text(values: Sequence[float], text: Callable[[float], str]) -> str:
     return " to ".join(dict.fromkeys((text(min(values)), text(max(values)))))
 
 
+def progress_unit(groups: Iterable[Group]) -> str:
+    """The unit of the groups' curves: environment steps, or updates of runs from a dataset."""
+    return " or ".join(dict.fromkeys(run.progress_unit for group in groups for run in group.runs))
+
+
 def score_labels(task: Task) -> dict[str, str]:
     """Labels of the evaluation metrics that compare groups."""
     return {

@@ -92,6 +92,12 @@ class Run:
         """The unit in which the run's progress is counted."""
         return "environment steps" if self.config.collection.dataset is None else "updates"
 
+    @property
+    def planned_progress(self) -> int:
+        """The run's progress at its end, in `progress_unit`."""
+        online = self.config.collection.dataset is None
+        return self.plan.total_steps if online else self.plan.updates
+
     @cached_property
     def events(self) -> list[dict[str, Any]]:
         """The run's events in order; see `RunDirectory.read_events`."""

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from scipy import stats
 
-from kilolayer.analysis.groups import Group, score_bounds, score_labels
+from kilolayer.analysis.groups import Group, progress_unit, score_bounds, score_labels
 from kilolayer.analysis.statistics import CONFIDENCE
 from kilolayer.render.style import LineStyle, line_style
 from kilolayer.report.svg import count_axis, figure_legend, new_figure, style_axes, to_svg
@@ -33,18 +33,18 @@ def group_curves(rows: Mapping[str, Sequence[Group]], names: Mapping[str, str]) 
     figure = new_figure(11, ROW_HEIGHT * len(rows) + LEGEND_HEIGHT * legend_rows)
     grid = figure.subplots(len(rows), 3, squeeze=False)
     for line, (title, groups) in zip(grid, rows.items(), strict=True):
-        labels = score_labels(groups[0].runs[0].task)
+        labels, unit = score_labels(groups[0].runs[0].task), progress_unit(groups)
         for axes, (metric, label) in zip(line, labels.items(), strict=True):
             for group in groups:
                 _draw(axes, group, metric, styles[names[group.name]])
-            style_axes(axes, title if axes is line[0] else "", "environment steps", label)
+            style_axes(axes, title if axes is line[0] else "", unit, label)
             _frame(axes, metric)
             count_axis(axes, 5)
     handles = [
         _handle(styles[name], f"{name} ({_seeds(rows, names, name)})") for name in line_names
     ]
     figure_legend(figure, handles=handles, loc="upper left", ncols=LEGEND_COLUMNS, handlelength=3.5)
-    return to_svg(figure, "group-curves", "Learning curves by group, over environment steps")
+    return to_svg(figure, "group-curves", "Learning curves by group")
 
 
 def _draw(axes: Axes, group: Group, metric: str, style: LineStyle) -> None:

@@ -64,11 +64,10 @@ def _notices(run: Run, steps: int, updates: int) -> str:
     notices = []
     nonfinite = [event for event in run.events if event["event"] == "nonfinite"]
     if not run.directory.finished:
-        done, total = steps, run.plan.total_steps
-        if run.config.collection.dataset is not None:
-            done, total = updates, run.plan.training_unrolls * run.plan.updates_per_unroll
+        done = steps if run.config.collection.dataset is None else updates
         notices.append(
-            f"This run is unfinished: {done:,} of {total:,} {run.progress_unit} are logged."
+            f"This run is unfinished: {done:,} of {run.planned_progress:,} {run.progress_unit} are "
+            "logged."
         )
     if nonfinite and not run.directory.finished:
         notices.append(f"Training stopped because {nonfinite[-1].get('tensor')} was not finite.")
