@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from kilolayer.analysis.claims import (
     assess_claims,
     holm_correction,
 )
+from kilolayer.analysis.differences import mean_difference
 from kilolayer.analysis.statistics import Estimate
 
 PACKAGE = Path(__file__).parents[2] / "src" / "kilolayer"
@@ -71,6 +73,15 @@ def test_interval_within_margin_is_no_difference():
 )
 def test_wide_interval_few_seeds_or_zero_variance_is_inconclusive(undecided):
     assert assess_claims([undecided])[0].strength == INCONCLUSIVE
+
+
+@pytest.mark.parametrize(("score", "seeds"), [(0.3, 5), (0.1, 6), (0.3, 10)])
+def test_seeds_that_all_agree_are_no_evidence_despite_rounding(score, seeds):
+    """The standard deviation of ten numbers 0.3 is 1e-16."""
+    scores = np.full(seeds, score)
+    found = mean_difference(scores, scores)
+    (verdict,) = assess_claims([Claim("It changes by", found.estimate, found.p, 0, margin=0.05)])
+    assert verdict.strength == INCONCLUSIVE
 
 
 def test_verdict_states_number_of_failed_runs():

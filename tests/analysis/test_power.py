@@ -62,6 +62,8 @@ def test_seeds_needed_from_existing_runs():
     assert half.seeds > 2 * (found.seeds or 0)
     with pytest.raises(UserError, match="all seeds have equal scores"):
         seeds_needed(np.ones(3), np.zeros(3))
+    with pytest.raises(UserError, match="all seeds have equal scores"):
+        seeds_needed(np.full(6, 0.1), np.full(6, 0.2))  # their deviation is 1e-17
 
 
 def test_feedback_bits_match_hand_computation():

@@ -20,6 +20,7 @@ GRADE_BOUNDS = ((0.01, "strong"), (0.05, "moderate"), (0.1, "weak"))
 EVIDENCE_GRADES = tuple(grade for _, grade in GRADE_BOUNDS)
 # Fewer seeds may agree by chance and look like no difference.
 MIN_SEEDS_FOR_EQUIVALENCE = 5
+ROUNDING = 1e-9  # share of the margin; the mean of equal scores is rounded
 
 
 @dataclass(frozen=True)
@@ -110,9 +111,11 @@ def _verdict(claim: Claim, p: float, tests: int) -> Verdict:
 def _is_equivalent(claim: Claim) -> bool:
     """Whether the whole 95 % interval lies within the margin: two one-sided tests at 2.5 %.
 
-    Seeds that all agree give an interval of width 0, which is no evidence.
+    Seeds that all agree give an interval of width 0, up to rounding, which is no evidence.
     """
     effect, margin = claim.effect, claim.margin
-    if margin is None or effect.seeds < MIN_SEEDS_FOR_EQUIVALENCE or effect.low == effect.high:
+    if margin is None or effect.seeds < MIN_SEEDS_FOR_EQUIVALENCE:
+        return False
+    if effect.high - effect.low <= ROUNDING * margin:
         return False
     return -margin < effect.low and effect.high < margin

@@ -56,10 +56,10 @@ def seeds_needed(scores: np.ndarray, baseline: np.ndarray, share: float = 1.0) -
     no seed differs.
     """
     scores, baseline = validated_scores([scores, baseline])
+    if np.ptp(scores) == np.ptp(baseline) == 0:
+        raise UserError("all seeds have equal scores, so the number of seeds cannot be computed.")
     variance = ((len(scores) - 1) * scores.var(ddof=1)) + (len(baseline) - 1) * baseline.var(ddof=1)
     deviation = np.sqrt(variance / (len(scores) + len(baseline) - 2))
-    if deviation == 0:
-        raise UserError("all seeds have equal scores, so the number of seeds cannot be computed.")
     effect = share * float(scores.mean() - baseline.mean())
     effect_size = effect / float(deviation)
     power = power_of_difference(effect_size, min(len(scores), len(baseline)))
