@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+from results.baselines.collect import row
 from results.critic_walls.walls import POINTS_PER_CELL, ranked_right, ways
 from results.depth_body.controls import COMPARISONS, NETWORKS, depth_scores
 
 from kilolayer.analysis.value_map import in_walls, map_axes
 from kilolayer.studies.run import find_question
 from kilolayer.tasks.registry import make_task
+from synthetic_runs import TINY, write_run
 
 SPACING = 1.0  # m, between points: four per cell of 4 m
 
@@ -62,3 +64,11 @@ def test_controls_compare_with_five_runs_of_each_depth():
     assert {depth: len(seeds) for depth, seeds in scores.items()} == {4: 5, 8: 5, 16: 5, 32: 5}
     assert scores[16].mean() == pytest.approx(34.6, abs=0.05)
     assert {network for network, _, _ in COMPARISONS} == set(NETWORKS)
+
+
+def test_row_of_a_baseline_names_its_agent_and_the_interval_of_its_episodes(tmp_path):
+    run = write_run(tmp_path / "sac", TINY.having(agent="sac-her", eval_envs=50), (0.0, 20.0))
+    cells = [cell.strip() for cell in row(run, tmp_path).split("|")]
+    assert cells[1:5] == ["`sac-her`", "point_u_maze", "0", "2,000"]
+    assert cells[6].startswith("0.20 (0.11 to 0.33)")  # 10 of 50 episodes, Wilson
+    assert len((tmp_path / "evaluations-sac.jsonl").read_text().splitlines()) == 2
