@@ -13,11 +13,11 @@ DEPTHS = field_factor("depth", (4, 8))
 
 
 def test_grid_names_and_configs(tiny_config):
-    objectives = {"a b": {"energy": "dot"}, "l2": {}}
+    objectives = {"a b": {"energy": "dot"}, "l/2": {}}
     cells = Grid(tiny_config, {"objective": objectives, "depth": DEPTHS}, 2).cells()
-    assert list(cells) == [
+    assert list(cells) == [  # names of folders
         "a_b-depth4-seed0", "a_b-depth4-seed1", "a_b-depth8-seed0", "a_b-depth8-seed1",
-        "l2-depth4-seed0", "l2-depth4-seed1", "l2-depth8-seed0", "l2-depth8-seed1",
+        "l_2-depth4-seed0", "l_2-depth4-seed1", "l_2-depth8-seed0", "l_2-depth8-seed1",
     ]  # fmt: skip
     cell = cells["a_b-depth8-seed1"]
     assert cell.factors == {"objective": "a b", "depth": 8, "seed": 1}

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -104,7 +105,7 @@ def _run_name(factors: Mapping[str, Value]) -> str:
         value if isinstance(value, str) else f"{name}{_number_text(value)}"
         for name, value in factors.items()
     ]
-    return "-".join(part.replace(" ", "_") for part in parts)
+    return re.sub(r"[ /\\]", "_", "-".join(parts))  # it is the name of one folder
 
 
 def _number_text(value: float) -> str:
