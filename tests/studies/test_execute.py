@@ -127,6 +127,30 @@ def test_run_is_resumed_while_it_makes_progress(study, monkeypatch):
     assert [run.state for run in load_study(study.path).runs] == ["finished"] * 3
 
 
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"runs": {"../elsewhere": {"factors": {}, "config": {}}}}, "no name of a folder"),
+        ({"runs": {"run1": {"factors": {"seed": 0}}}}, "KeyError: 'config'"),
+        ({"runs": []}, "AttributeError"),
+        ({"smallest_effect": 5}, "smallest_effect lies between 0 and 1"),
+        ({"smallest_effect": "0.1"}, "TypeError"),
+    ],
+)
+def test_damaged_plan_is_refused(study, changes, sentence):
+    file = study.path / "study.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    with pytest.raises(UserError, match=f"study.json is damaged .*{sentence}.*: put it back from"):
+        load_study(study.path)
+
+
+@pytest.mark.parametrize("content", [b"[]", b"{", b"\xff\xfe"])
+def test_plan_that_is_no_json_object_is_refused(study, content):
+    (study.path / "study.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"study.json is damaged \(.*\): put it back from a copy"):
+        load_study(study.path)
+
+
 def test_interrupt_stops_running_jobs(study, monkeypatch):
     executor = Pretend(study.path / "runs", {"run1": [None], "run2": [None]})
 

@@ -19,6 +19,7 @@ from kilolayer.analysis.answer import Answer
 from kilolayer.analysis.load import Run
 from kilolayer.config import RunConfig
 from kilolayer.run_directory import RunDirectory
+from kilolayer.runtime.files import read_json
 from kilolayer.types import UserError
 
 FORMAT = 1  # of study.json; any other format is refused
@@ -94,26 +95,40 @@ def load_study(path: Path) -> Study:
         raise UserError(
             f"{path} is not a study: it has no study.json. `kilolayer study NAME` makes one."
         )
-    try:
-        plan = json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{file} is not valid JSON: {error}.") from error
+    remedy = "put it back from a copy, or start a new study in another folder"
+    plan = read_json(file, remedy)
+    if not isinstance(plan, dict):
+        raise UserError(f"{file} is damaged (it is no JSON object): {remedy}.")
     if plan.get("format") != FORMAT:
         raise UserError(
             f"{path} was made by another version of Kilolayer (format {plan.get('format')}, this "
             f"one reads {FORMAT}): use that version ({plan.get('version', 'unknown')}), or start "
             "a new study in another folder."
         )
+    try:
+        return _study(path, plan)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"{file} is damaged ({type(error).__name__}: {error}): {remedy}."
+        ) from error
+
+
+def _study(path: Path, plan: dict[str, Any]) -> Study:
     source = path / plan["source"] if "source" in plan else None
     home = source or path
     runs = tuple(
-        StudyRun(name, cell["factors"], home / "runs" / name, _failure(home, name), cell["config"])
+        StudyRun(
+            name, dict(cell["factors"]), home / "runs" / name, _failure(home, name),
+            dict(cell["config"]),
+        )
         for name, cell in plan["runs"].items()
-    )
-    return Study(
-        path, plan["question"], plan["asks"], plan["size"], runs, source,
-        plan.get("smallest_effect", SMALLEST_EFFECT),
     )  # fmt: skip
+    if any(run.path.parent != home / "runs" or run.name == ".." for run in runs):
+        raise ValueError("a run's name is no name of a folder")
+    effect = plan.get("smallest_effect", SMALLEST_EFFECT)
+    if not 0 < effect < 1:
+        raise ValueError("smallest_effect lies between 0 and 1")
+    return Study(path, plan["question"], plan["asks"], plan["size"], runs, source, effect)
 
 
 def require_matching_plan(study: Study) -> None:
