@@ -128,6 +128,10 @@ def test_report_has_cost_notes_and_environment(whole):
     assert "The score is the last evaluation's." in page.text
     assert "0.10" in page.text
     assert "no published curves were given" in page.text
+    # A study stores no command, and every run has its own checksum.
+    environment = page.text[page.text.rindex("What is needed to reproduce the study") :]
+    assert "question, size, versions" in environment
+    assert "sha256" not in environment
 
 
 def test_study_report_is_reproducible(whole, study):

@@ -12,10 +12,11 @@ from kilolayer.report.published_plot import published_plot
 from kilolayer.report.run_metadata import manifest_entries
 from kilolayer.report.study_layout import Layout
 from kilolayer.report.svg import rounded_count
+from kilolayer.run_directory import CONFIG_KEY
 from kilolayer.types import UserError
 
 # Manifest entries that differ in every run.
-PER_RUN_ENTRIES = ("command", "seed", "started")
+PER_RUN_ENTRIES = ("command", "seed", "started", CONFIG_KEY)
 NOTES = (
     "Bands and intervals on this page are 95 % intervals of the mean over seeds (Student). The "
     "intervals of the verdicts are those of their tests. A band may extend beyond its panel, since "
@@ -146,14 +147,14 @@ def notes_section(layout: Layout) -> str:
 
 
 def environment_section(layout: Layout) -> str:
-    """The study's command and version, and the manifests of its runs.
+    """The study's question, size and version, and the manifests of its runs.
 
     An entry that differs between runs shows every value with the number of its runs."""
     study = layout.study
     plan = json.loads((study.path / "study.json").read_text(encoding="utf-8"))
     rows = [
         (f"study {name}", str(plan[name]))
-        for name in ("question", "size", "command", "version", "source")
+        for name in ("question", "size", "version", "source")
         if name in plan
     ]
     files = [run.path / "manifest.json" for run in study.runs]

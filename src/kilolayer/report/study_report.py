@@ -98,7 +98,8 @@ SECTIONS: tuple[SectionSpec[Layout], ...] = (
     SectionSpec(
         "environment",
         "Environment",
-        "What is needed to reproduce the study: command, versions, code and devices.",
+        "What is needed to reproduce the study: question, size, versions, code and devices. "
+        "study.json has the config of every run.",
         environment_section,
     ),
 )
