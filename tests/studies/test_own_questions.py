@@ -7,8 +7,9 @@ from results.critic_walls.walls import POINTS_PER_CELL, ranked_right, ways
 from results.depth_body.controls import COMPARISONS, NETWORKS, depth_scores
 
 from kilolayer.analysis.value_map import in_walls, map_axes
-from kilolayer.studies.run import find_question
+from kilolayer.studies.run import find_question, study
 from kilolayer.tasks.registry import make_task
+from kilolayer.types import UserError
 from synthetic_runs import TINY, write_run
 
 SPACING = 1.0  # m, between points: four per cell of 4 m
@@ -57,6 +58,19 @@ def test_walled_off_pairs_tell_the_way_from_the_straight_line(points):
 def test_grid_of_an_own_question_can_be_trained(name, runs):
     question = find_question(name)
     assert len(question.cells(question.setup("body"))) == runs
+
+
+def test_runs_that_differ_by_another_factor_are_not_reused_as_seeds(write_study, tmp_path):
+    """A study of recipes has a factor depth, but its runs of one depth are not seeds."""
+    runs = [
+        ({"removed": removed, "depth": depth, "seed": seed}, [0.0] * 7, {"depth": depth})
+        for removed in ("whole", "relu") for depth in (1, 2) for seed in (0, 1)
+    ]  # fmt: skip
+    source, out = write_study("recipe", runs).path, tmp_path / "out"
+    for question in ("seeds", "depth", "threshold"):
+        with pytest.raises(UserError, match=f"answer {question}: its runs differ by removed"):
+            study(question, source=source, out=out, progress=False)
+    assert not out.exists()
 
 
 def test_controls_compare_with_five_runs_of_each_depth():

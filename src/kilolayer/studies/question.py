@@ -97,17 +97,27 @@ class Question:
     def cells(self, setup: Setup) -> dict[str, Cell]:
         """The runs by name, each checked; raises UserError if one cannot be trained."""
         tasks = setup.tasks or (setup.base.task.task,)
-        own, grids = UserCode(f"question {self.name}"), []
+        grids = []
         for task in tasks:
             base = setup.base.having(task=task)
             labels = {"task": task} if len(tasks) > 1 else {}
-            task_setup = dataclasses.replace(setup, base=base)
-            task_grids = own.call_if_user_code("grids", self.grids, task_setup)
-            own.require(all_are(task_grids, Grid), "grids", task_grids, "a list of Grid")
             grids += [
-                dataclasses.replace(grid, labels={**labels, **grid.labels}) for grid in task_grids
+                dataclasses.replace(grid, labels={**labels, **grid.labels})
+                for grid in self._checked_grids(dataclasses.replace(setup, base=base))
             ]
         return merge_grids(grids)
+
+    @property
+    def factors(self) -> set[str]:
+        """The names of the factors that distinguish its runs."""
+        grids = self._checked_grids(next(iter(self.setups.values())))
+        return {name for grid in grids for name in (*grid.factors, *grid.labels)}
+
+    def _checked_grids(self, setup: Setup) -> Sequence[Grid]:
+        own = UserCode(f"question {self.name}")
+        grids = own.call_if_user_code("grids", self.grids, setup)
+        own.require(all_are(grids, Grid), "grids", grids, "a list of Grid")
+        return grids
 
     def answer(self, study: Study) -> Answer:
         """Analyse every task separately; too few runs give an inconclusive verdict."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import kilolayer
 from kilolayer.analysis.answer import Answer
+from kilolayer.analysis.groups import TASK, varying_factors
 from kilolayer.analysis.study import (
     FORMAT,
     SMALLEST_EFFECT,
@@ -236,6 +237,12 @@ def _reuse_runs(
         raise UserError(
             f"{source} cannot answer {question.name}: its run {missing[0]} has no factor "
             f"{question.required_factor}. Train a new study, without --from."
+        )
+    varying = varying_factors([run.factors for run in existing.runs])
+    if foreign := [name for name in varying if name not in {*question.factors, TASK}]:
+        raise UserError(
+            f"{source} cannot answer {question.name}: its runs differ by {foreign[0]} too, so they "
+            "would count as seeds of one setting. Train a new study, without --from."
         )
     path = Path(out) if out else source.parent / f"{_short_name(question.name)}-from-{source.name}"
     home = (existing.source or existing.path).resolve()
