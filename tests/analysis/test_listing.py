@@ -56,6 +56,21 @@ def test_runs_of_studies_and_seeds_are_found_in_subfolders(tmp_path):
     ]  # fmt: skip
 
 
+def test_run_that_removes_a_checkpoint_meanwhile_is_listed(tmp_path, monkeypatch):
+    old = write_run(tmp_path / "a", finished=False) / "checkpoints" / "old"
+    old.touch()
+    is_file = Path.is_file
+
+    def is_file_for_the_last_time(path: Path) -> bool:
+        found = is_file(path)
+        if path == old:
+            old.unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(Path, "is_file", is_file_for_the_last_time)
+    assert by_name(tmp_path)["a"].state == "unfinished"
+
+
 def test_folder_may_be_a_run(tmp_path):
     assert list(by_name(write_run(tmp_path / "only"))) == ["only"]
 

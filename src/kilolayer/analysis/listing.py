@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -76,7 +77,7 @@ def _run_directories(folder: Path) -> Iterator[Path]:
 def _summarise(path: Path, folder: Path) -> ListedRun:
     run = RunDirectory(path)
     name = path.name if path == folder else str(path.relative_to(folder))
-    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    size = _bytes_in(path)
     try:
         config, events = run.config, run.read_events()
     # Files of these names may hold anything.
@@ -94,6 +95,17 @@ def _summarise(path: Path, folder: Path) -> ListedRun:
         time_at_goal=_newest(events, "evaluation/time_at_goal"),
         progress=1.0 if run.finished else _progress(config, events),
     )
+
+
+def _bytes_in(folder: Path) -> int:
+    """Size of all files below a folder. Files that vanish meanwhile, since the run trains, have
+    none."""
+    size = 0
+    for path, _, files in os.walk(folder):
+        for name in files:
+            with suppress(OSError):
+                size += os.stat(os.path.join(path, name)).st_size
+    return size
 
 
 def _state(run: RunDirectory, events: list[dict[str, Any]]) -> State:
