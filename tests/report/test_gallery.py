@@ -1,4 +1,4 @@
-"""The gallery: films of all policies of the zoo on one self-contained page."""
+"""Films on pages: the gallery of all policies of the zoo; a missing film of a language report."""
 
 import re
 
@@ -7,6 +7,8 @@ import pytest
 from kilolayer.api import showing
 from kilolayer.cli import main
 from kilolayer.deploy.zoo_entry import zoo_entries
+from kilolayer.report.language_report import LanguageSource, video_section
+from kilolayer.types import UserError
 from pages import assert_alone, read_page
 
 
@@ -57,3 +59,20 @@ def test_gallery_without_zoo_is_refused(monkeypatch, tmp_path, capsys):
         main(["gallery", "--out", str(tmp_path / "g.html")])
     assert stop.value.code == 2
     assert "has no zoo" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("film", "text", "sentence"),
+    [
+        (False, '{"text": "reached", "width": 9}', "there is no video"),
+        (True, "{", "say.json is damaged"),
+        (True, '{"text": "reached", "width": "9\\" onload=\\"x"}', "say.json is damaged"),
+    ],
+)
+def test_video_of_a_language_report_without_its_files_is_not_shown(film, text, sentence, tmp_path):
+    (tmp_path / "say.json").write_text(text)
+    if film:
+        (tmp_path / "say.mp4").write_bytes(b"film")
+    source = LanguageSource(tmp_path, evidence=None)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=f"{sentence}.*kilolayer play RUN --say"):
+        video_section(source)

@@ -15,7 +15,7 @@ from kilolayer.report.language_plots import (
 )
 from kilolayer.report.page import SectionSpec, bullet_list, cards, heading, page, paragraph, table
 from kilolayer.report.run_metadata import entries
-from kilolayer.runtime.files import write_atomically
+from kilolayer.runtime.files import read_json, write_atomically
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.registry import task_of
 from kilolayer.types import UserError
@@ -168,11 +168,14 @@ def latency_section(source: LanguageSource) -> str:
 
 
 def video_section(source: LanguageSource) -> str:
-    file = source.path / FILM_METADATA
-    if not file.is_file():
-        raise UserError("there is no video: `kilolayer play RUN --say SENTENCE` records one.")
-    film = json.loads(file.read_text(encoding="utf-8"))
-    return paragraph(film["text"]) + embed_video(source.path / FILM, film["width"], LARGEST_FILM)
+    file, remedy = source.path / FILM_METADATA, "`kilolayer play RUN --say SENTENCE` records one"
+    if not (file.is_file() and (source.path / FILM).is_file()):
+        raise UserError(f"there is no video: {remedy}.")
+    film = read_json(file, remedy)
+    text, width = (film.get("text"), film.get("width")) if isinstance(film, dict) else (None, None)
+    if not (isinstance(text, str) and isinstance(width, int)):
+        raise UserError(f"{file} is damaged: {remedy}.")
+    return paragraph(text) + embed_video(source.path / FILM, width, LARGEST_FILM)
 
 
 def config_section(source: LanguageSource) -> str:
