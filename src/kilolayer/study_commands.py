@@ -50,8 +50,8 @@ def study(
             range, such as 0.1. Default: that of the existing study, 0.05 for a new study. Set it
             before the runs.
         dry_run: Print the runs and their cost, and train nothing. Default: train.
-        calibration: With --dry-run: compile and time one run to forecast hours and memory. Default:
-            count operations only, which takes about a second per run.
+        calibration: With --dry-run: compile and time one run of each task to forecast hours and
+            memory. Default: count operations only, which takes about a second per run.
     """
     from kilolayer.studies import run as studies
     from kilolayer.studies.tables import cost_table, memory_sentence, question_table

@@ -4,7 +4,10 @@ import dataclasses
 
 import pytest
 
+from kilolayer.forecasting.calibrate import StepTimes
 from kilolayer.recipes import RECIPES
+from kilolayer.runtime.progress import SilentDisplay
+from kilolayer.studies import cost
 from kilolayer.studies.grid import Grid, field_factor, merge_grids
 from kilolayer.studies.questions import QUESTIONS
 from kilolayer.types import UserError
@@ -129,3 +132,29 @@ def test_setup_arguments_replace_tasks_depths_and_seeds():
         UserError, match="size = 'huge' is not allowed: one of quick, laptop, body, paper"
     ):
         question.setup("huge")  # type: ignore[arg-type]
+
+
+def test_hours_of_a_grid_use_the_physics_of_their_own_task(tiny_config, monkeypatch):
+    """Every task is timed once, at its smallest depth, and an ant's step takes longer."""
+    cells = merge_grids(
+        Grid(tiny_config.having(task=task), {"depth": DEPTHS}, 1, {"task": task})
+        for task in ("point_u_maze", "ant")
+    )
+    steps, timed = {"point_u_maze": 1e-6, "ant": 1e-3}, []
+
+    def calibrate(config, display):
+        timed.append((config.task.name, config.network.depth))
+        step = steps[config.task.name]
+        return StepTimes((0.0, 0.0), (step, 2 * step), "here")
+
+    monkeypatch.setattr(cost, "calibrate", calibrate)
+    monkeypatch.setattr(cost, "build_trainer", lambda config: config)
+    monkeypatch.setattr(cost, "forecast_run", lambda *arguments: None)
+    monkeypatch.setattr(
+        cost, "operations", lambda config: cost.Operations(9, 9, config.network.depth, 5, 3600)
+    )
+    hours = cost.grid_cost(cells, True, SilentDisplay()).hours or {}
+    assert sorted(timed) == [("ant", 4), ("point_u_maze", 4)]
+    assert {name: low for name, (low, _) in hours.items()} == pytest.approx(
+        {name: 1e-3 if name.startswith("ant") else 1e-6 for name in cells}
+    )

@@ -106,9 +106,9 @@ class GridCost:
 def grid_cost(cells: Mapping[str, Cell], calibration: bool, display: ProgressDisplay) -> GridCost:
     """Forecast the cost of all cells.
 
-    With calibration, one run is compiled and timed, which takes about a minute; the hours of the
-    others are scaled by their operations. Without calibration, everything is counted from shapes.
-    All cells must have one task, since the hours use the physics of the timed run.
+    With calibration, one run of each task is compiled and timed, which takes about a minute; the
+    hours of the others are scaled by their operations. Without calibration, everything is counted
+    from shapes.
     """
     display.phase("operations")
     by_run = {name: operations(cell.config) for name, cell in cells.items()}
@@ -119,10 +119,15 @@ def grid_cost(cells: Mapping[str, Cell], calibration: bool, display: ProgressDis
         return GridCost(by_run, None, tree_bytes(state))
     display.phase("memory")
     forecast = forecast_run(largest, "cpu", 1, False, display)
-    # The smallest network of the grid, since its updates take the least time.
-    config = cells[by_size[0]].config
-    times = calibrate(build_trainer(config), display)
-    hours = {name: _hours(own, operations(config), times) for name, own in by_run.items()}
+    # The smallest network of each task, since its updates take the least time.
+    timed = {cells[name].config.task.name: name for name in reversed(by_size)}
+    times = {
+        task: calibrate(build_trainer(cells[name].config), display) for task, name in timed.items()
+    }
+    hours = {}
+    for name, own in by_run.items():
+        task = cells[name].config.task.name
+        hours[name] = _hours(own, by_run[timed[task]], times[task])
     return GridCost(by_run, hours, forecast)
 
 

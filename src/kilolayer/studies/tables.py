@@ -52,7 +52,7 @@ def memory_sentence(cost: GridCost) -> str:
         return (
             f"The state of the largest run has {gibibytes(largest)}; this machine has "
             f"{gibibytes(local_memory())}. With --calibration the forecast includes the memory of "
-            "an update, and one run is timed to forecast the hours."
+            "an update, and one run of each task is timed to forecast the hours."
         )
     fits = "fits" if largest.fits else "does not fit"
     return (
