@@ -9,6 +9,7 @@ from kilolayer.recipes import RECIPES
 from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.studies import cost
 from kilolayer.studies.grid import Grid, field_factor, merge_grids
+from kilolayer.studies.question import Setup
 from kilolayer.studies.questions import QUESTIONS
 from kilolayer.types import UserError
 
@@ -157,4 +158,21 @@ def test_hours_of_a_grid_use_the_physics_of_their_own_task(tiny_config, monkeypa
     assert sorted(timed) == [("ant", 4), ("point_u_maze", 4)]
     assert {name: low for name, (low, _) in hours.items()} == pytest.approx(
         {name: 1e-3 if name.startswith("ant") else 1e-6 for name in cells}
+    )
+
+
+def test_answer_tells_how_far_rounded_widths_are_from_equal_parameters(tiny_config, write_study):
+    """Depth 32 would need a width of 11.3, and 8 has half of the parameters."""
+    setup = Setup(tiny_config.having(width=32, update_to_data=1.0), (4, 8, 32), 2)
+    question = QUESTIONS["width-depth"]()
+    runs = [
+        (
+            each.factors,
+            [0.0, *[10.0] * 6],
+            {"depth": each.factors["depth"], "width": each.config.network.width},
+        )
+        for each in question.cells(setup).values()
+    ]
+    assert "differs from 1 by rounding: 4: 1, 8: 1.1, 32: 0.5." in "".join(
+        question.answer(write_study("width-depth", runs)).notes
     )

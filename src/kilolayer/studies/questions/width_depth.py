@@ -1,10 +1,11 @@
 """Are deep or wide networks better, at equal parameters and at equal operations?"""
 
 import dataclasses
+from collections.abc import Iterable
 
 from kilolayer.analysis.answer import Answer, Plot
 from kilolayer.analysis.claims import assess_claims, inconclusive
-from kilolayer.analysis.study import Study
+from kilolayer.analysis.study import Study, StudyRun
 from kilolayer.analysis.study_scores import (
     DEPTH_AXIS,
     SCORE_AXIS,
@@ -51,9 +52,23 @@ def grids(setup: Setup) -> list[Grid]:
     ]
 
 
+def parameters_note(runs: Iterable[StudyRun]) -> str:
+    """How far the parameters are from equal, since widths are rounded."""
+    networks = {run.factors["depth"]: run.planned_config.network for run in runs}
+    products = {depth: network.depth * network.width**2 for depth, network in networks.items()}
+    shallow = min(products)
+    ratios = (f"{depth}: {products[depth] / products[shallow]:.2g}" for depth in sorted(products))
+    return (
+        f"Depth times squared width, divided by that of depth {shallow}, differs from 1 by "
+        f"rounding: {', '.join(ratios)}."
+    )
+
+
 def analyse(study: Study) -> Answer:
     claims, series, notes = [], [], []
     for (held,), runs in group_runs(study.finished, "held").items():
+        if held == PARAMETERS:
+            notes.append(parameters_note(runs))
         scores = scores_by(dataclasses.replace(study, runs=tuple(runs)), "depth")
         series.append(score_series(study, held, scores))
         evidence = depth_claims(study, scores)
