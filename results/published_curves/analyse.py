@@ -137,7 +137,9 @@ def tables() -> str:
     tasks = published_tasks()
     (verdict,) = assess_claims([equal_hours_claim(equal_hours(tasks))])
     parts = (critical_rows(tasks), other_rows(tasks), comparison_rows(tasks))
-    return "\n\n".join(["\n".join(rows) for rows in parts] + [f"{verdict}"])
+    # The ten of the estimate are tasks.
+    sentence = f"{verdict}".replace(" seeds)", " tasks)")
+    return "\n\n".join(["\n".join(rows) for rows in parts] + [sentence])
 
 
 if __name__ == "__main__":

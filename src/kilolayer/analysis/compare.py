@@ -117,7 +117,8 @@ def _compare_one_task(groups: Sequence[Group]) -> Answer:
         "of one seed has no interval.",
         "Probability of improvement: how often a run of the first group beats a run of the second. "
         "Ties count half; the interval is Newcombe's (2006, method 5). p is the two-sided p-value "
-        "of an exact permutation test of the means, without correction for the number of pairs. "
+        "of a permutation test of the means, exact up to eight seeds against eight, without "
+        "correction for the number of pairs. "
         "With three seeds per group it is at least 0.1.",
     ]
     notes += [
