@@ -7,6 +7,7 @@ printed about a predicted goal, not whether it is correct.
 import json
 import re
 import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -18,7 +19,7 @@ from kilolayer.api.sentences import scene_interpreter
 from kilolayer.cli import main
 from kilolayer.config import run_config
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy
-from kilolayer.language.choose_encoder import own_directory
+from kilolayer.language.choose_encoder import own_directory, reopen_encoder
 from kilolayer.language.evidence import BOUND, SHUFFLED, Evidence, Score
 from kilolayer.language.grounding import open_grounding
 from kilolayer.language.interpret import SceneInterpreter, read_picture
@@ -234,3 +235,22 @@ def test_damaged_evidence_is_reported(grounded, tmp_path):
     (copy / "evidence.json").unlink()
     with pytest.raises(UserError, match="was not evaluated"):
         Evidence.read(copy)
+
+
+def test_a_plus_in_the_path_of_a_run_does_not_divide_the_name_of_its_encoder(grounded, tmp_path):
+    beside = shutil.copytree(grounded[0].parent, tmp_path / "c++")
+    run, own = beside / "small", str(beside / f"encoder-{MAZE}")
+    card = run / "groundings" / "own-seed0" / "grounding.json"
+    card.write_text(card.read_text().replace(str(grounded[0].parent), str(beside)))
+    assert scene_interpreter(run, card.parent, seed=0).grounding.encoder.name == own
+    assert reopen_encoder(f"{own}+{own}", run, make_task(MAZE)).name == f"{own}+{own}"
+    moved = reopen_encoder(f"{own}+/c++/encoder-{MAZE}", run, make_task(MAZE))
+    assert moved.name == f"{own}+{own}"
+
+
+def test_encoder_of_a_policy_from_the_hub_lies_in_the_current_directory(tmp_path):
+    task = make_task(MAZE)
+    cached = tmp_path / "models--me--small" / "snapshots" / "0123"
+    for run in (Path("hf:me/small"), Path("hf:me/small@v1"), cached, Path("zoo:ant")):
+        assert own_directory(run, task) == Path(f"encoder-{MAZE}")
+    assert own_directory(tmp_path / "small", task) == tmp_path / f"encoder-{MAZE}"

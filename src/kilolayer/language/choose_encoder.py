@@ -7,8 +7,9 @@ from pathlib import Path
 from kilolayer.language.base import Encoder
 from kilolayer.language.board import require_instructions
 from kilolayer.language.encoders.minilm import PACKAGE
-from kilolayer.language.encoders.open import EncoderPair, open_encoder
+from kilolayer.language.encoders.open import EncoderPair, open_encoder, split_pair
 from kilolayer.language.encoders.own import DIRECTORY
+from kilolayer.runtime.hub import hub_name
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.runtime.zoo import zoo_name
 from kilolayer.tasks.base import Task
@@ -35,11 +36,11 @@ def default_text() -> str:
 def own_directory(run: Path, task: Task) -> Path:
     """Directory of the package's own encoder for a task.
 
-    It lies beside the run and serves all runs of the task; for a zoo policy it lies in the current
-    directory.
+    It lies beside the run and serves all runs of the task; for a policy of the zoo or the hub it
+    lies in the current directory.
     """
-    place = run.parent if zoo_name(run) is None else Path()
-    return place / f"encoder-{task.name}"
+    owned = zoo_name(run) is None and hub_name(run) is None
+    return (run.parent if owned else Path()) / f"encoder-{task.name}"
 
 
 def choose_encoder(
@@ -82,11 +83,11 @@ def reopen_encoder(name: str, run: Path, task: Task) -> Encoder:
     Raises UserError if there is no such encoder.
     """
     own = own_directory(run, task)
-    halves = [
-        str(own) if Path(half).name == own.name and not Path(half).is_dir() else half
-        for half in name.split("+")
+    opened = [
+        open_encoder(str(own) if Path(half).name == own.name and not Path(half).is_dir() else half)
+        for half in split_pair(name, moved=own.name)
     ]
-    return open_encoder("+".join(halves))
+    return opened[0] if len(opened) == 1 else EncoderPair(*opened)
 
 
 def _open_or_train_own(

@@ -50,6 +50,39 @@ class EncoderPair:
         return self.images.image(pictures)
 
 
+def split_pair(name: str, moved: str = "") -> tuple[str, ...]:
+    """The two names of a pair `A+B`, or the one name of another encoder.
+
+    The name of a folder may contain a + of its own, so a pair is divided where both halves can be
+    encoders. moved: the last part of the path of a folder that need not exist.
+    """
+
+    def exists(half: str) -> bool:
+        return half == "minilm" or os.path.isdir(os.path.expanduser(half))
+
+    def is_moved(half: str) -> bool:
+        return bool(moved) and Path(half).name == moved
+
+    def can_be(half: str) -> bool:
+        return exists(half) or bool(HUB_ID.fullmatch(half)) or is_moved(half)
+
+    if "+" not in name or exists(name):
+        return (name,)
+    cuts = [at for at, letter in enumerate(name) if letter == "+"]
+    pairs = [(name[:at], name[at + 1 :]) for at in cuts]
+    found = next((pair for pair in pairs if all(map(can_be, pair))), None)
+    if found is not None:
+        return found
+    if is_moved(name):
+        return (name,)
+    if len(pairs) > 1 or not all(pairs[0]):
+        raise UserError(
+            f"the encoder {name!r} is not allowed: A+B encodes sentences with A and pictures "
+            "with B, so exactly two names are needed."
+        )
+    return pairs[0]
+
+
 def open_encoder(name: str, allow_download: bool = False) -> Encoder:
     """Open the encoder `name`.
 
@@ -66,13 +99,8 @@ def open_encoder(name: str, allow_download: bool = False) -> Encoder:
         return open_minilm()
     if is_folder and DIRECTORY.exists(folder):
         return open_own(Path(folder))
-    if not is_folder and "+" in name:
-        halves = name.split("+")
-        if len(halves) != 2 or not all(halves):
-            raise UserError(
-                f"the encoder {name!r} is not allowed: A+B encodes sentences with A and pictures "
-                "with B, so exactly two names are needed."
-            )
+    halves = split_pair(name)
+    if len(halves) == 2:
         return EncoderPair(*(open_encoder(half, allow_download) for half in halves))
     if not is_folder and not HUB_ID.fullmatch(name):
         raise UserError(
