@@ -112,8 +112,8 @@ def train_vla(
             Default: minilm if it is installed, else own.
         image: Image encoder: own, such a folder or such an id.
         allow_download: Allow downloading a model from the hub.
-        grounding: A grounding directory whose head and encoders encode the instructions. Default: a
-            head is trained first.
+        grounding: A grounding directory whose head and encoders encode the instructions; not with
+            --text or --image. Default: a head is trained first.
         trunk: mixture; or one dense stack with as many parameters, or as many operations per step.
         chunk: Actions per chunk.
         execute: Actions of a chunk to execute before the next chunk is computed from a new

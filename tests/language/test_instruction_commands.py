@@ -184,12 +184,18 @@ def test_task_without_instructions_is_refused_before_any_work(tmp_path, capsys):
         ("ground --width 10000000", r"width = 10000000 .*GiB at least.* valid choice is \d+"),
         ("ground --depth 4000000000000", "width = 128 .*its weights take"),
         ("ground --updates -1", "updates = -1 is not allowed"),
+        ("ground --episodes 0", "episodes = 0 is not allowed"),
         ("train-vla --width 10000000", r"width = 10000000 .*GiB at least"),
         ("train-vla --experts 1000000000", r"experts = 1000000000 .*GiB at least"),
         ("train-vla --chunk 100000000000", r"chunk = 100000000000 .*GiB at least"),
         ("train-vla --chunk 0", "chunk = 0 is not allowed"),
         ("train-vla --execute 9", "execute = 9 is not allowed"),
         ("train-vla --examples 100000000000", "examples = 100000000000 .*GiB at least"),
+        ("train-vla --examples 3", "examples = 3 is not allowed: it must be at least 16"),
+        ("train-vla --episodes 0", "episodes = 0 is not allowed"),
+        ("train-vla --steps 100000000000000", "steps = 100000000000000 .*GiB at least"),
+        ("train-vla --grounding g --text minilm", "text = 'minilm' .*has its own encoders"),
+        ("train-vla --grounding g --image o/clip", "image = 'o/clip' .*has its own encoders"),
     ],
 )
 def test_wrong_sizes_are_refused_before_an_encoder_is_trained(command, words, tmp_path, capsys):

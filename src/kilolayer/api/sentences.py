@@ -24,7 +24,7 @@ from kilolayer.language.choose_encoder import (
 from kilolayer.language.contexts import encode_context
 from kilolayer.language.control import grounding_controller, module_controller
 from kilolayer.language.dagger import Recipe as ModuleRecipe
-from kilolayer.language.evaluate_grounding import evaluate_grounding
+from kilolayer.language.evaluate_grounding import evaluate_grounding, require_episodes
 from kilolayer.language.evaluate_module import evaluate_module
 from kilolayer.language.evaluation_set import GoalPolicy, ModulePolicy
 from kilolayer.language.goal_head import HeadSize
@@ -40,7 +40,7 @@ from kilolayer.runtime.devices import require_memory, require_width
 from kilolayer.runtime.files import guard_disk, require_file, require_unused, require_writable
 from kilolayer.runtime.zoo import default_output
 from kilolayer.tasks.base import Task
-from kilolayer.types import UserError
+from kilolayer.types import UserError, bad_field
 from kilolayer_robot.planning import Pursuit
 from kilolayer_robot.timing import Timing
 
@@ -96,6 +96,7 @@ def ground(
     """
     run, policy = Path(run), open_run_or_policy(run)
     recipe, size = recipe or Recipe(), size or HeadSize()
+    require_episodes(episodes)
     _require_memory(policy.task, recipe.examples, episodes, size.depth, size.width)
     if out is not None:
         require_unused(Path(out))
@@ -131,15 +132,22 @@ def train_vla(
     default a new directory in the run's modules/. Raises UserError as `ground` does.
     """
     run, policy = Path(run), open_run_or_policy(run)
-    mixture = mixture or MixtureSpec(64, 4, experts=8, top_k=2)
+    mixture, recipe = mixture or MixtureSpec(64, 4, experts=8, top_k=2), recipe or ModuleRecipe()
     # All refusals come first, because an encoder may be trained before the module is made.
     if out is not None:
         require_unused(Path(out))
+    if grounding is None:
+        Recipe(examples)  # of the head that is trained first
+    else:
+        _require_no_choice(encoder)
+    require_episodes(episodes)
     ModuleSpec(task_spec(policy.task), 1, trunk, mixture, chunk, execute)
     layers = mixture.layers * mixture.depth
     _require_memory(policy.task, examples, episodes, layers, mixture.width)
     require_memory("experts", mixture.experts, 16 * layers * mixture.width**2)
     require_memory("chunk", chunk, 16 * policy.task.action_dim * mixture.width)
+    kept = len(policy.task.observation) + policy.task.action_dim  # float32 of every step
+    require_memory("steps", recipe.steps, 4 * kept)
     with closing(make_display(progress)) as display:
         reads = None if grounding is None else grounding_of(run, Path(grounding), policy.task)
         if reads is None:
@@ -148,8 +156,8 @@ def train_vla(
             chosen, name = reads.encoder, reads.path.name
         path = _out(out, run, "modules", f"{trunk}-{name}-seed{seed}")
         found = train_module(
-            run, chosen, path, trunk, seed=seed, display=display, recipe=recipe or ModuleRecipe(),
-            mixture=mixture, chunk=chunk, execute=execute, examples=examples, grounding=reads,
+            run, chosen, path, trunk, seed=seed, display=display, recipe=recipe, mixture=mixture,
+            chunk=chunk, execute=execute, examples=examples, grounding=reads,
         )  # fmt: skip
         evaluate_module(found, chosen, policy, episodes, seed, display).write(found.path)
         scene = Scene(policy.task, seed)
@@ -267,6 +275,14 @@ def policy_acting(policy: Run | DeployedPolicy, goal: Any) -> InstructedAgent:
     goals = np.asarray(goal, np.float32)[None]
     actor = GoalPolicy(policy.agent)
     return InstructedAgent(policy.task, policy.config, actor, policy.agent_state, goals)
+
+
+def _require_no_choice(encoder: EncoderChoice | None) -> None:
+    """Raises UserError for encoders that are chosen beside a grounding, which has its own."""
+    for name in ("text", "image"):
+        chosen = getattr(encoder or EncoderChoice(), name)
+        if chosen != getattr(EncoderChoice(), name):
+            raise bad_field(name, chosen, "the grounding has its own encoders, omit one of the two")
 
 
 def _require_memory(task: Task, examples: int, episodes: int, layers: int, width: int) -> None:

@@ -27,13 +27,18 @@ FAILURES = 6  # failures that the report shows
 TIMED = 8  # examples used to time the parts
 
 
+def require_episodes(episodes: int) -> None:
+    """Raises UserError for fewer than one episode of each split. Call it before long work."""
+    if episodes < 1:
+        raise bad_field("episodes", episodes, "it must be at least 1", 1)
+
+
 def draw_evaluation_examples(task: Task, episodes: int, seed: int) -> list[Example]:
     """Draw `episodes` examples of each split, different from the training examples of this seed.
 
     Raises UserError for fewer than one.
     """
-    if episodes < 1:
-        raise bad_field("episodes", episodes, "it must be at least 1", 1)
+    require_episodes(episodes)
     # Training draws with the users' seeds, which start at zero.
     apart = 1_000_000 + seed
     return [each for split in SPLITS for each in draw_examples(task, split, episodes, apart)]
