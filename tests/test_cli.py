@@ -1,6 +1,8 @@
 """The command line: one clear sentence and exit code 2 for every bad input."""
 
+import contextlib
 import json
+import os
 import re
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from kilolayer.config import RunConfig
 from kilolayer.recipes import RECIPES
 from kilolayer.recommendations import recommended
 from kilolayer.settings import settings_of
+from kilolayer.terminal import console
 from kilolayer.types import UserError
 
 
@@ -95,6 +98,26 @@ def test_old_energy_name_is_read_with_a_warning(monkeypatch) -> None:
     with pytest.warns(FutureWarning, match="energy l2 is called euclidean now"):
         config = take_config(monkeypatch, "--energy", "l2")
     assert config == recommended(energy="euclidean")
+
+
+def test_old_energy_name_is_kept_where_it_names_something_else(monkeypatch) -> None:
+    folders: list[Path] = []
+    monkeypatch.setattr("kilolayer.api.resume", lambda folder, **_: folders.append(folder) or [])
+    with pytest.raises((SystemExit, IndexError)):
+        main(["train", "--resume", "l2"])
+    assert folders == [Path("l2")]
+
+
+def test_closed_pipe_is_no_fault() -> None:
+    """As of `| head`: the boundary ends the command in silence with exit code 0."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    output = console()
+    output.file = os.fdopen(writer, "w")
+    with pytest.raises(BrokenPipeError):
+        output.print("a line")
+    with contextlib.suppress(BrokenPipeError):
+        output.file.close()
 
 
 def take_config(monkeypatch, *options: str) -> RunConfig:

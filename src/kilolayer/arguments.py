@@ -97,7 +97,8 @@ def with_config(kind: type[Arguments], command: str, arguments: list[str]) -> Ar
 
 def _base_config(arguments: list[str]) -> tuple[RunConfig, list[str]]:
     """The config that the options override, and the remaining options."""
-    rest = [_with_present_name(argument) for argument in arguments]
+    before = ["", *arguments]
+    rest = [_with_present_name(*pair) for pair in zip(before, arguments, strict=False)]
     file, recipe = _take(rest, "--config"), _take(rest, "--recipe")
     agent = _value(rest, "--agent")
     if file is not None:
@@ -124,10 +125,13 @@ def _check_owner(option: str, base: RunConfig) -> None:
         )
 
 
-def _with_present_name(argument: str) -> str:
-    """The argument, with a former option value replaced by its present name and a warning."""
+def _with_present_name(before: str, argument: str) -> str:
+    """The argument, with a former value of --energy replaced by its present name and a warning.
+
+    before: the argument before it.
+    """
     option, _, value = argument.rpartition("=")
-    if value in ENERGIES and option in ("", "--energy"):
+    if value in ENERGIES and "--energy" in (option, before if not option else None):
         present = ENERGIES[value]
         warnings.warn(f"energy {value} is called {present} now", FutureWarning, stacklevel=2)
         return f"{option}={present}" if option else present

@@ -4,9 +4,17 @@
 from rich.console import Console
 
 
+class _Console(Console):
+    """Leaves a closed pipe, as of `| head`, to the boundary; rich's own answer is exit code 1."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        raise BrokenPipeError
+
+
 def console(width: int | None = None, stderr: bool = False) -> Console:
     """A console that does not wrap lines, so that paths can be copied. width: of tables."""
-    return Console(
+    return _Console(
         highlight=False, soft_wrap=True, markup=False, emoji=False, width=width, stderr=stderr
     )
 
