@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from kilolayer.physics.gymnasium import GymnasiumPhysics
-from kilolayer.physics.gymnasium_group import process_count
+from kilolayer.physics.gymnasium_group import Processes, process_count
 from kilolayer.tasks.gymnasium import make_gymnasium_task
+from kilolayer.types import UserError
 
 pytest.importorskip("gymnasium_robotics")
 ENVS, STEPS = 8, 12
@@ -61,6 +62,22 @@ def test_processes_share_the_environments_evenly(envs, requested, expected):
 
 def test_code_of_the_main_module_is_stepped_in_this_process():
     assert process_count(SimpleNamespace(entry_point=dict), 128, 4) == 1
+
+
+@pytest.mark.parametrize("end", [EOFError, BrokenPipeError, ConnectionResetError])
+def test_killed_process_is_one_sentence(end):
+    """Such as one that the system kills when the memory is used up; its pipe is closed."""
+
+    class Closed:
+        def step(self, _):
+            raise end
+
+    processes = Processes.__new__(Processes)
+    processes._vector, processes._name, processes._shape = Closed(), "PointMaze_UMaze-v3", (2, 4)
+    with pytest.raises(
+        UserError, match="a process that steps gym = 'PointMaze_UMaze-v3' was killed"
+    ):
+        processes.step({"control": np.zeros((8, 2))})
 
 
 SCRIPT = """

@@ -137,13 +137,21 @@ class Processes:
                 "your script below `if __name__ == '__main__':`, or step them in this process with "
                 "gym_processes = 1."
             ) from error
-        self._shape = (number, count // number)
+        self._name, self._shape = name, (number, count // number)
 
     def step(self, action: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], Any]:
         shared = {
             key: array.reshape(*self._shape, *array.shape[1:]) for key, array in action.items()
         }
-        found = self._vector.step(shared)[0]
+        try:
+            found = self._vector.step(shared)[0]
+        # An error in the environment's own code has another type, see `environment_errors`.
+        except (EOFError, ConnectionError) as error:
+            raise UserError(
+                f"a process that steps gym = {self._name!r} was killed, perhaps because the memory "
+                "is used up: give fewer --gym-processes or --num-envs; a run goes on with "
+                "`kilolayer train --resume`."
+            ) from error
         return {key: array.reshape(-1, *array.shape[2:]) for key, array in found.items()}, None
 
 
