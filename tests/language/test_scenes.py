@@ -131,7 +131,9 @@ def test_sampled_goals_fill_the_goal_box(name):
     assert (goals.max(0) >= high - slack).all()
 
 
-@pytest.mark.parametrize("name", ["ant", "ant_push", "half_cheetah", "arm_grasp", "reacher"])
+@pytest.mark.parametrize(
+    "name", ["ant", "ant_push", "half_cheetah", "arm_grasp", "arm_reach_easy", "reacher"]
+)
 def test_task_without_instructions_is_refused(name):
     with pytest.raises(UserError, match=rf"task {name} has no instructions: only .*arm_reach"):
         require_instructions(make_task(name))

@@ -186,12 +186,12 @@ def test_share_of_reachable_goals_of_reach():
     assert distance.max() < 0.3
 
 
-def test_all_goals_of_the_easy_reach_lie_in_its_box_and_within_reach():
-    goals, (low, high) = goals_of("arm_reach_easy"), make_task("arm_reach_easy").goal_box
+def test_all_goals_of_the_easy_reach_lie_in_the_box_and_within_reach():
+    goals, (low, high) = goals_of("arm_reach_easy"), make_task("arm_reach").goal_box
     assert (low <= goals).all()
     assert (goals <= high).all()
     assert distances_to(goals, postures((40, 60, 25))[1]).min(1).max() < 0.03
-    # As many lie near the rim of what can be reached as in its middle: they fill the box.
+    # As many lie near the rim of what can be reached as in its middle.
     assert np.ptp(goals, axis=0).min() > 0.35
 
 
