@@ -30,8 +30,8 @@ EASY_GOALS = ((-0.55, -0.2), (-0.25, 0.2))
 HARD_GOALS = ((-0.65, -0.3), (0.05, 0.3))
 MIN_GOAL_DISTANCE = 0.17  # from the puck to a hard goal, m
 VELOCITY_NOISE = 0.005
-# Draws of a start per environment; the first that is far enough from the goal is used. This number
-# always suffices.
+# Draws of a start per environment; the first that is far enough from the goal is used. In one of
+# ten thousand episodes none is, and the first draw is used.
 DRAWS = 16
 
 JOINTS = ("shoulder_pan", "shoulder_lift", "upper_arm_roll", "elbow", "forearm_roll", "wrist",
@@ -91,7 +91,7 @@ class Pusher(Task):
 
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
         """The arm stretched out; the puck at a random start. `hard` keeps a least distance from the
-        goal."""
+        goal, except in one of ten thousand episodes."""
         puck_key, velocity_key = jax.random.split(key)
         num_envs = goal.shape[0]
         starts = sample_box(puck_key, (DRAWS, num_envs), PUCK_STARTS)
