@@ -71,7 +71,7 @@ def ground(
     _print_scores(result)
     print_next_steps(
         f"kilolayer play {shell_quoted(run)} --say {shlex.quote(result.sentence)} --seed {seed}",
-        f"kilolayer serve {run} --grounding {result.path}",
+        f"kilolayer serve {shell_quoted(run)} --grounding {shell_quoted(result.path)}",
         f"kilolayer train-vla {shell_quoted(run)} --grounding {shell_quoted(result.path)}",
     )
 
@@ -143,7 +143,8 @@ def train_vla(
         out,
     )  # fmt: skip
     _print_scores(result)
-    options = f"--say {shlex.quote(result.sentence)} --module {result.path} --seed {seed}"
+    module = shell_quoted(result.path)
+    options = f"--say {shlex.quote(result.sentence)} --module {module} --seed {seed}"
     print_next_steps(
         *(f"kilolayer {name} {shell_quoted(run)} {options}" for name in ("play", "control"))
     )

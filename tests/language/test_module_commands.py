@@ -4,14 +4,16 @@ import contextlib
 import io
 import json
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from kilolayer.api.sentences import module_of
+from kilolayer.api.sentences import TrainedLanguage, module_of
 from kilolayer.cli import main
 from kilolayer.language.evidence import BOUND, Evidence
+from kilolayer.language.instructions import draw_examples
 from kilolayer.language.train_module import open_module
 from kilolayer.tasks.registry import make_task
 from kilolayer.types import UserError
@@ -41,6 +43,28 @@ def test_train_vla_prints_success_beside_the_teacher(trained):
     assert evidence.actors[:2] == ["this module", BOUND]
     assert re.search(r"this module.*\d\.\d\d \(\d", printed)
     assert f"kilolayer control {run} --say" in printed
+
+
+def test_sentences_called_nearest_in_training_were_trained_on(trained):
+    _, directory, _ = trained
+    examples = draw_examples(make_task("point_u_maze"), "seen", 16, 0)
+    failures = Evidence.read(directory).failures
+    nearest = {sentence for failure in failures for sentence, _ in failure.nearest}
+    assert nearest
+    assert nearest <= {example.sentence for example in examples}
+
+
+def test_next_commands_quote_paths_with_spaces(monkeypatch, capsys):
+    made = TrainedLanguage(Path("my runs/made"), Path("report.html"), "go")
+    for name in ("ground", "train_vla"):
+        monkeypatch.setattr(f"kilolayer.api.sentences.{name}", lambda *_: made)
+    monkeypatch.setattr("kilolayer.language_commands._print_scores", lambda _: None)
+    for command in ("ground", "train-vla"):
+        main([command, "my runs/arm"])
+    for line in capsys.readouterr().out.split("kilolayer ")[1:]:
+        words = shlex.split(line)
+        assert words[1] == "my runs/arm"
+        assert "runs/made" not in words
 
 
 def test_report_shows_the_use_of_experts(trained):

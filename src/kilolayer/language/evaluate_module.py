@@ -132,7 +132,9 @@ def router_rows(gates: Mapping[str, Any]) -> list[RouterUse]:
 def _nearest_sentences(
     module: TrainedModule, encoder: Encoder
 ) -> Callable[[Context], list[list[tuple[str, float]]]]:
-    examples = draw_examples(module.task, "seen", TRAINING_SENTENCES, module.details["seed"])
+    # All examples are drawn, because fewer examples of the same seed are other ones.
+    count, seed = module.details["examples"], module.details["seed"]
+    examples = draw_examples(module.task, "seen", count, seed)[:TRAINING_SENTENCES]
     sentences = list(dict.fromkeys(example.sentence for example in examples))
     features = np.asarray(unit_norm(encoder.text(sentences).pooled))
     return lambda context: most_similar(
