@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kilolayer.agents.registry import AGENTS
+from kilolayer.arguments import TrainArguments, with_config
 from kilolayer.cli import main
 from kilolayer.config import RunConfig
 from kilolayer.recipes import RECIPES
@@ -92,6 +93,28 @@ def test_an_option_of_another_agent_is_refused_by_name(option, capsys) -> None:
     assert stop.value.code == 2
     error = capsys.readouterr().err
     assert re.search(r"is an option of the agents crl.* agent is ppo", error)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("train --task ant --mjcf r.xml --goal-site tip", "task = 'ant' .*mjcf = 'r.xml' is the"),
+        ("train --gym Maze-v3 --task=ant", "task = 'ant' .*gym = 'Maze-v3' is the task already"),
+        ("inspect ant --mjcf r.xml --goal-site tip", "task = 'ant' .*mjcf = 'r.xml' is the task"),
+    ],
+)
+def test_task_beside_a_robot_or_an_environment_is_refused(arguments, sentence, capsys) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments.split())
+    assert stop.value.code == 2
+    assert re.search(sentence, capsys.readouterr().err)
+
+
+def test_config_of_a_robot_does_not_hide_the_task_of_an_option(tmp_path) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(recommended(mjcf="r.xml", goal_site="tip").to_json())
+    with pytest.raises(UserError, match=r"task = 'ant' .*mjcf = 'r.xml' is the task already"):
+        with_config(TrainArguments, "train", ["--config", str(file), "--task", "ant"])
 
 
 def test_old_energy_name_is_read_with_a_warning(monkeypatch) -> None:

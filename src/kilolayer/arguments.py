@@ -17,6 +17,7 @@ from kilolayer.recipes import RECIPES, with_recipe
 from kilolayer.recommendations import recommended
 from kilolayer.runtime.devices import THIS_MACHINE
 from kilolayer.settings import settings_of
+from kilolayer.tasks.choice import require_one_task
 from kilolayer.types import UserError
 
 
@@ -78,7 +79,7 @@ def with_config(kind: type[Arguments], command: str, arguments: list[str]) -> Ar
     base, rest = _base_config(arguments)
     for option in rest:
         _check_owner(option, base)
-    return tyro.cli(
+    parsed = tyro.cli(
         kind,
         args=rest,
         prog=f"kilolayer {command}",
@@ -93,6 +94,8 @@ def with_config(kind: type[Arguments], command: str, arguments: list[str]) -> Ar
             f"all of these. The defaults shown here are those of {base.task.name}."
         ),
     )
+    require_one_task(parsed.config.task, _value(rest, "--task"))
+    return parsed
 
 
 def _base_config(arguments: list[str]) -> tuple[RunConfig, list[str]]:

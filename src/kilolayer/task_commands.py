@@ -8,7 +8,7 @@ from rich.table import Table
 
 from kilolayer.errors import UserError
 from kilolayer.runtime.files import require_file
-from kilolayer.tasks.choice import TaskChoice
+from kilolayer.tasks.choice import TaskChoice, require_one_task
 from kilolayer.terminal import OUTPUT
 
 
@@ -30,6 +30,7 @@ def inspect(task: Annotated[TaskChoice, tyro.conf.arg(name="")], out: Path | Non
     """
     from kilolayer import api
 
+    require_one_task(task, task.task if task.task != TaskChoice.task else None)
     if out is not None:
         require_file(out, ".png")
     found = api.inspect(task)

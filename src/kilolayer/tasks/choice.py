@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from kilolayer.errors import bad_field
 from kilolayer.settings import Positive, Settings
 
 
@@ -37,3 +38,11 @@ class TaskChoice(Settings):
         if self.mjcf is not None:
             return Path(self.mjcf).stem
         return self.task if self.gym is None else self.gym.rsplit("/", 1)[-1]
+
+
+def require_one_task(choice: TaskChoice, task: str | None) -> None:
+    """Raises UserError for a `task` that the user names beside a choice that takes another one."""
+    for field in ("gym", "mjcf"):
+        other = getattr(choice, field)
+        if task is not None and other is not None:
+            raise bad_field("task", task, f"{field} = {other!r} is the task already, omit one")
