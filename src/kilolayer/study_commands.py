@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from kilolayer.errors import UserError
 from kilolayer.terminal import OUTPUT
-from kilolayer.types import UserError
 
 
 def study(
