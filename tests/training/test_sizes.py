@@ -25,8 +25,7 @@ TOO_LARGE = [
     ("expansion", 1_000_000),
     ("eval_envs", 2_000_000_000),
     ("samples", 2_000_000_000),
-    ("update_to_data", 1e9),
-    ("update_to_data", 1e300),
+    ("update_to_data", 1e6),
     ("unroll_length", 2_000_000_000),
 ]
 
