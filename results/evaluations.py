@@ -6,11 +6,28 @@ repository.
 
 import json
 import sys
+from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
+
+from kilolayer.analysis.threshold import trailing_mean
 from kilolayer.run_directory import RunDirectory
 
 METRICS = ("time_at_goal", "success", "smallest_distance", "final_distance")
+
+
+def final_scores(path: Path) -> dict[str, np.ndarray]:
+    """Time at goal `[seeds]` of the runs in a file of evaluations, by what their names say before
+    the seed: the mean of the last evaluations, as the package scores a run."""
+    curves = defaultdict(list)
+    for line in path.read_text(encoding="utf-8").splitlines():
+        evaluation = json.loads(line)
+        curves[evaluation["run"]].append(evaluation["time_at_goal"])
+    scores = defaultdict(list)
+    for run, curve in curves.items():
+        scores[run.rsplit("-seed", 1)[0]].append(trailing_mean(np.array(curve))[-1])
+    return {name: np.array(values) for name, values in scores.items()}
 
 
 def main() -> None:

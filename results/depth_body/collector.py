@@ -5,10 +5,19 @@ kilolayer study results.depth_body.collector:question --size body --out STUDY
 
 The question of the package, `kilolayer study collector-learner`, with four fifths of the steps of
 the depth study. What was planned: plan-collector.md.
+
+python -m results.depth_body.collector prints the scores of the runs that are finished, from
+evaluations-collector.jsonl beside this file.
 """
 
 import dataclasses
+import re
+from pathlib import Path
 
+from results.evaluations import final_scores
+
+from kilolayer.analysis.differences import mean_difference
+from kilolayer.analysis.statistics import mean_interval
 from kilolayer.studies.question import Question, Setup
 from kilolayer.studies.questions import collector_learner
 from kilolayer.studies.setups import BODY
@@ -20,3 +29,16 @@ def question() -> Question:
     return dataclasses.replace(
         collector_learner.question(), name="collector-learner-arm", setups={"body": SETUP}
     )
+
+
+def main() -> None:
+    scores = final_scores(Path(__file__).with_name("evaluations-collector.jsonl"))
+    first, *others = sorted(scores, key=lambda name: [int(n) for n in re.findall(r"\d+", name)])
+    for name in (first, *others):
+        print(f"{name}: {mean_interval(scores[name])}")
+    for name in others:
+        print(f"{name} - {first}: {mean_difference(scores[name], scores[first]).estimate}")
+
+
+if __name__ == "__main__":
+    main()

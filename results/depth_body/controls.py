@@ -7,23 +7,20 @@ Trains the four networks below. Each is compared with the runs of the depth stud
 read from evaluations.jsonl beside this file. What was planned: plan-controls.md.
 """
 
-import json
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+from results.evaluations import final_scores
 
 from kilolayer.analysis.answer import Answer
 from kilolayer.analysis.claims import assess_claims, inconclusive
 from kilolayer.analysis.differences import mean_difference
 from kilolayer.analysis.study import Study
 from kilolayer.analysis.study_scores import SCORE_NOTE, difference_claim, score_table, scores_by
-from kilolayer.analysis.threshold import trailing_mean
 from kilolayer.studies.grid import Grid
 from kilolayer.studies.question import Question, Setup
 from kilolayer.studies.setups import BODY
 
-DEPTH_RUNS = Path(__file__).with_name("evaluations.jsonl")
 SHALLOW, DEEP = 4, 16
 NETWORKS = {
     # 1.02 times the parameters of depth 16 and width 128.
@@ -56,17 +53,10 @@ def grids(setup: Setup) -> list[Grid]:
     ]
 
 
-def depth_scores(path: Path = DEPTH_RUNS) -> dict[int, np.ndarray]:
+def depth_scores() -> dict[int, np.ndarray]:
     """Time at goal `[seeds]` of the depth study's runs, by depth."""
-    curves = defaultdict(list)
-    for line in path.read_text(encoding="utf-8").splitlines():
-        evaluation = json.loads(line)
-        curves[evaluation["run"]].append(evaluation["time_at_goal"])
-    scores = defaultdict(list)
-    for run, curve in curves.items():
-        depth = int(run.split("-")[0].removeprefix("depth"))
-        scores[depth].append(trailing_mean(np.array(curve))[-1])
-    return {depth: np.array(values) for depth, values in scores.items()}
+    scores = final_scores(Path(__file__).with_name("evaluations.jsonl"))
+    return {int(name.removeprefix("depth")): values for name, values in scores.items()}
 
 
 def analyse(study: Study) -> Answer:

@@ -53,7 +53,11 @@ def test_walled_off_pairs_tell_the_way_from_the_straight_line(points):
 
 @pytest.mark.parametrize(
     ("name", "runs"),
-    [("results.depth_body.controls:question", 16), ("results.critic_walls.walls:question", 10)],
+    [
+        ("results.depth_body.controls:question", 16),
+        ("results.depth_body.collector:question", 20),
+        ("results.critic_walls.walls:question", 10),
+    ],
 )
 def test_grid_of_an_own_question_can_be_trained(name, runs):
     question = find_question(name)
