@@ -56,19 +56,23 @@ def test_runs_of_studies_and_seeds_are_found_in_subfolders(tmp_path):
     ]  # fmt: skip
 
 
-def test_run_that_removes_a_checkpoint_meanwhile_is_listed(tmp_path, monkeypatch):
+@pytest.mark.parametrize("looks", [0, 1])
+def test_run_that_removes_a_checkpoint_meanwhile_is_listed(tmp_path, monkeypatch, looks):
+    """The file is there when its folder is read, and for this many looks at the file itself."""
     old = write_run(tmp_path / "a", finished=False) / "checkpoints" / "old"
     old.touch()
-    is_file = Path.is_file
+    stat, seen = os.stat, []
 
-    def is_file_for_the_last_time(path: Path) -> bool:
-        found = is_file(path)
-        if path == old:
-            old.unlink(missing_ok=True)
-        return found
+    def stat_while_it_trains(path, *arguments, **options):
+        if os.fspath(path) == str(old):
+            if len(seen) == looks:
+                old.unlink(missing_ok=True)
+            seen.append(path)
+        return stat(path, *arguments, **options)
 
-    monkeypatch.setattr(Path, "is_file", is_file_for_the_last_time)
+    monkeypatch.setattr(os, "stat", stat_while_it_trains)
     assert by_name(tmp_path)["a"].state == "unfinished"
+    assert seen
 
 
 def test_folder_may_be_a_run(tmp_path):

@@ -64,20 +64,20 @@ def test_code_of_the_main_module_is_stepped_in_this_process():
     assert process_count(SimpleNamespace(entry_point=dict), 128, 4) == 1
 
 
-@pytest.mark.parametrize("end", [EOFError, BrokenPipeError, ConnectionResetError])
-def test_killed_process_is_one_sentence(end):
-    """Such as one that the system kills when the memory is used up; its pipe is closed."""
-
-    class Closed:
-        def step(self, _):
-            raise end
-
-    processes = Processes.__new__(Processes)
-    processes._vector, processes._name, processes._shape = Closed(), "PointMaze_UMaze-v3", (2, 4)
-    with pytest.raises(
-        UserError, match="a process that steps gym = 'PointMaze_UMaze-v3' was killed"
-    ):
-        processes.step({"control": np.zeros((8, 2))})
+def test_killed_process_is_one_sentence():
+    """Such as one that the system kills when the memory is used up."""
+    name = "PointMaze_UMaze-v3"
+    processes = GymnasiumPhysics(make_gymnasium_task(name).world, ENVS, 2)._group
+    assert isinstance(processes, Processes)
+    try:
+        action = processes._vector.action_space.sample()
+        flat = {key: array.reshape(-1, *array.shape[2:]) for key, array in action.items()}
+        processes._vector.processes[1].kill()
+        with pytest.raises(UserError, match=f"a process that steps gym = '{name}' was killed"):
+            processes.step(flat)
+    finally:
+        with pytest.warns(UserWarning, match="while waiting for a pending call to `step`"):
+            processes._vector.close(terminate=True)
 
 
 SCRIPT = """

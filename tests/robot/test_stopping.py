@@ -60,7 +60,7 @@ def test_signal_while_the_robot_hangs_sends_the_safe_action(start_loop) -> None:
 
 
 @pytest.mark.skipif(
-    resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 2048, reason="needs 2,048 open files"
+    resource.getrlimit(resource.RLIMIT_NOFILE)[1] in range(2048), reason="needs 2,048 open files"
 )
 def test_signals_arrive_in_a_process_with_many_open_files() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
