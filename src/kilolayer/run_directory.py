@@ -2,7 +2,8 @@
 
 config.json      the run's config. It is the last file that is written into a new run directory, so
                  without it no run has begun
-manifest.json    command, versions, git state, devices, seed, SHA-256 of config.json
+manifest.json    command, versions, git state, devices, seed, SHA-256 of config.json and
+                 of what the run was given besides: a dataset, a robot, a run to start from
 lock             held by the process that trains here
 metrics.jsonl    append-only, one event per line, all numbers finite: train, evaluation, checkpoint,
                  profile, resume; diverged: environments were reset because their physics was not
@@ -47,7 +48,9 @@ from kilolayer.runtime.lock import file_lock
 from kilolayer.runtime.zoo import CARD, resolve
 from kilolayer.types import UserError
 
-CONFIG_KEY = "config_sha256"  # in the manifest
+# In the manifest.
+CONFIG_KEY = "config_sha256"
+TASK_KEY = "task"  # see `Task.fingerprint`
 LOCK = "lock"
 FOLDERS = ("checkpoints", "episodes", "media")
 # Files that a process may leave anywhere in a run directory if it is killed during its creation.
@@ -159,6 +162,13 @@ class RunDirectory:
     @property
     def config(self) -> RunConfig:
         return RunConfig.read(self.path / "config.json")
+
+    def recorded(self, key: str) -> Any:
+        """An entry of the manifest; None if there is none, or if the manifest cannot be read."""
+        with suppress(OSError, ValueError, RecursionError):
+            manifest = json.loads((self.path / "manifest.json").read_text(encoding="utf-8"))
+            return manifest.get(key) if isinstance(manifest, dict) else None
+        return None
 
     @property
     def checkpoints(self) -> Path:

@@ -1,5 +1,6 @@
 """A run directory as a Python object: its curves, its newest policy and critic."""
 
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,7 @@ from kilolayer.agents.registry import task_spec
 from kilolayer.analysis.arrays import read_arrays
 from kilolayer.config import RunConfig
 from kilolayer.plan import TrainPlan, build_agent
-from kilolayer.run_directory import RunDirectory
+from kilolayer.run_directory import TASK_KEY, RunDirectory
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.devices import refuse_wrong_jax
 from kilolayer.runtime.files import shell_quoted
@@ -81,7 +82,9 @@ class Run:
 
     @cached_property
     def task(self) -> Task:
-        return task_of(self.config.task)
+        task = task_of(self.config.task)
+        warn_if_changed(task, self.directory.recorded(TASK_KEY), self.path)
+        return task
 
     @cached_property
     def plan(self) -> TrainPlan:
@@ -165,6 +168,18 @@ class Run:
     def episodes(self, split: str) -> dict[str, np.ndarray]:
         """The newest evaluation episodes of a goal split, as `Episodes` describes them."""
         return read_arrays(self.path / "episodes" / f"{split}.npz", EPISODE_ARRAYS)
+
+
+def warn_if_changed(task: Task, recorded: Any, path: Path) -> None:
+    """Warn if the user's own robot is not the one that a policy learnt with.
+
+    recorded: the fingerprint of that one. path: the run or policy directory.
+    """
+    if task.has_changed(recorded):
+        warnings.warn(
+            f"{path} was trained on another robot: the file of {task.name} has changed since",
+            stacklevel=1,  # one place, so that a run and its policy tell it once
+        )
 
 
 def load(path: str | Path) -> Run:

@@ -17,12 +17,13 @@ import jax.numpy as jnp
 
 from kilolayer.agents.base import TaskSpec
 from kilolayer.agents.registry import task_spec
-from kilolayer.analysis.load import Policy, Run, load
+from kilolayer.analysis.load import Policy, Run, load, warn_if_changed
 from kilolayer.config import RunConfig
 from kilolayer.networks.actor import Actor, sample_action
 from kilolayer.networks.block import Architecture
 from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.plan import TrainPlan
+from kilolayer.run_directory import TASK_KEY
 from kilolayer.runtime.devices import refuse_wrong_jax
 from kilolayer.runtime.tensors import TensorDirectory
 from kilolayer.runtime.zoo import resolve
@@ -80,7 +81,7 @@ class DeployedPolicy:
 
     path: its run directory or policy directory. config: of the original run, for the task and the
     physics. method: `train`, `prune` or `distil`. details: facts that the method recorded, as JSON
-    values.
+    values. trained_on: `Task.fingerprint` of the task that the policy learnt, if it was recorded.
     """
 
     path: Path
@@ -89,10 +90,13 @@ class DeployedPolicy:
     agent_state: Actor
     method: str
     details: dict[str, Any]
+    trained_on: Any = None
 
     @cached_property
     def task(self) -> Task:
-        return task_of(self.config.task)
+        task = task_of(self.config.task)
+        warn_if_changed(task, self.trained_on, self.path)
+        return task
 
     @property
     def agent(self) -> ActorAgent:
@@ -113,6 +117,7 @@ class DeployedPolicy:
             "details": self.details,
             "actor": dataclasses.asdict(self.spec),
             "config": json.loads(self.config.to_json()),
+            TASK_KEY: self.trained_on,
         }
         DIRECTORY.write(path, self.agent_state, card)
         return dataclasses.replace(self, path=path)
@@ -148,7 +153,8 @@ def open_policy(path: str | Path) -> DeployedPolicy:
         )
     plan = TrainPlan.derive(run.config, run.task.episode_length)
     spec = ActorSpec(task_spec(run.task), plan.actor_torso)
-    return DeployedPolicy(run.path, run.config, spec, actor, "train", {})
+    trained_on = run.directory.recorded(TASK_KEY)
+    return DeployedPolicy(run.path, run.config, spec, actor, "train", {}, trained_on)
 
 
 def _open_directory(path: Path) -> DeployedPolicy:
@@ -161,4 +167,4 @@ def _open_directory(path: Path) -> DeployedPolicy:
     except (LookupError, TypeError, ValueError, ArithmeticError) as error:
         raise DIRECTORY.damaged(path, error) from error
     actor = DIRECTORY.fill(like, path)
-    return DeployedPolicy(path, config, spec, actor, method, details)
+    return DeployedPolicy(path, config, spec, actor, method, details, card.get(TASK_KEY))

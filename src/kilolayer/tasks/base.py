@@ -6,7 +6,7 @@ Everything is batched over environments and written once in jax.numpy, for every
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -80,6 +80,10 @@ class Task(ABC):
     """Lowest and highest corner `[goal]` of the goals if they fill a box. It is used only for
     pictures and language."""
 
+    fingerprint: dict[str, str] | None = None
+    """SHA-256 of what a file of the user's own describes, and the version of the library that read
+    it, for the run's manifest."""
+
     @abstractmethod
     def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
         """Goals to command, `[envs, goal]`."""
@@ -99,6 +103,16 @@ class Task(ABC):
     @abstractmethod
     def achieved_goal(self, state: PhysicsState) -> Array:
         """The achieved goal: the goal coordinates of the state, `[envs, goal]`."""
+
+    def has_changed(self, recorded: Any) -> bool:
+        """Whether a recorded fingerprint is of another file's content.
+
+        False if it cannot be told: nothing was recorded, or another version of the library read it.
+        """
+        if self.fingerprint is None or not isinstance(recorded, dict):
+            return False
+        unlike = {name for name, value in self.fingerprint.items() if recorded.get(name) != value}
+        return unlike == {"sha256"}
 
     def terminated(self, state: PhysicsState) -> Array:
         """Whether the episode ends before its episode length, `[envs]` booleans."""

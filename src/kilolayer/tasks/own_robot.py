@@ -7,6 +7,7 @@ give are chosen here; `docs/make_own_robot.md` explains how.
 # MuJoCo ships no type stubs for its compiled module.
 # pyright: reportAttributeAccessIssue=false
 import dataclasses
+import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,14 @@ class OwnRobot(Task):
     def observation(self) -> tuple[Coordinate, ...]:
         model = self.world.model
         return position_names(model) + velocity_names(model) + sensor_names(model)
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """Of the compiled model with its meshes; another MuJoCo may compile it differently."""
+        model = self.world.model
+        content = np.zeros(mujoco.mj_sizeModel(model), np.uint8)
+        mujoco.mj_saveModel(model, None, content)
+        return {"sha256": hashlib.sha256(content).hexdigest(), "mujoco": mujoco.__version__}
 
     def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
         if self.box is not None:

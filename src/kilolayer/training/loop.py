@@ -7,13 +7,14 @@ import jax
 
 from kilolayer.config import RunConfig
 from kilolayer.plan import check_data_source
-from kilolayer.run_directory import RunDirectory, new_run_lock, run_lock
+from kilolayer.run_directory import TASK_KEY, RunDirectory, new_run_lock, run_lock
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.files import shell_quoted
 from kilolayer.runtime.manifest import describe_run
 from kilolayer.runtime.mesh import make_mesh
 from kilolayer.runtime.processes import ONE_PROCESS, Processes
 from kilolayer.runtime.progress import ProgressDisplay
+from kilolayer.tasks.base import Task
 from kilolayer.training.build import build_trainer
 from kilolayer.training.members import OnEvaluation, open_members
 from kilolayer.training.offline import require_same_dataset
@@ -49,6 +50,8 @@ def start_run(
     manifest = describe_run(config.seed) | {"devices_used": trainer.mesh.size}
     if trainer.dataset is not None:
         manifest["dataset"] = trainer.dataset.fingerprint
+    if trainer.task.fingerprint is not None:
+        manifest[TASK_KEY] = trainer.task.fingerprint
     if start is not None:
         manifest[MANIFEST_KEY] = start.origin
     writes = jax.process_index() == 0
@@ -88,6 +91,7 @@ def resume_run(
         trainer = build_trainer(run.config, make_mesh(devices, model_devices), seeds)
         if trainer.dataset is not None:
             require_same_dataset(run, trainer.dataset)
+        _require_same_task(run, trainer.task)
         resume_at = _intact_checkpoint(run, display)
         processes.agree("config", run.config.flat() | {"checkpoint": resume_at})
         # A run with a checkpoint no longer needs the run that it started from.
@@ -97,6 +101,18 @@ def resume_run(
         members = open_members(run, resume_at, plan.steps_per_unroll or plan.updates_per_unroll)
         TrainingLoop(trainer, seeds, run, members, display, start).execute(resume_at=resume_at)
     return run
+
+
+def _require_same_task(run: RunDirectory, task: Task) -> None:
+    """Raises UserError if the user's own robot is not the one that the run began with."""
+    if not task.has_changed(run.members[0].recorded(TASK_KEY)):
+        return
+    path, file = shell_quoted(run.path), run.config.task.mjcf
+    raise UserError(
+        f"{file} has changed since the run in {run.path} began (the SHA-256 of its model differs): "
+        "put the old file back, or train on with the new one in a new run: `kilolayer train "
+        f"--config {shell_quoted(run.path / 'config.json')} --start-from {path}`."
+    )
 
 
 def _intact_checkpoint(run: RunDirectory, display: ProgressDisplay) -> int:

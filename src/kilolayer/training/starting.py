@@ -1,7 +1,6 @@
 """The starting point of a run with --start-from, and the check that the two runs are compatible."""
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,8 +91,7 @@ def reload_starting_point(run: RunDirectory, trainer: Trainer) -> StartingPoint 
     if source is None:
         return None
     start = load_starting_point(Path(source), trainer)
-    manifest = json.loads((run.path / "manifest.json").read_text(encoding="utf-8"))
-    recorded = manifest.get(MANIFEST_KEY)
+    recorded = run.recorded(MANIFEST_KEY)
     if recorded is not None and start.origin["sha256"] != recorded["sha256"]:
         raise UserError(
             f"the run in {run.path} began with round {recorded['round']} of {source}, whose "

@@ -22,6 +22,7 @@ from kilolayer.deploy.planning.recorded import RecordedSteps, recorded_steps
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, open_policy
 from kilolayer.networks.actor import Actor
 from kilolayer.networks.encoders import TorsoSpec
+from kilolayer.run_directory import TASK_KEY
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.types import Array
@@ -58,7 +59,10 @@ def proposal_of(run: Run, chunk: int, interval: int, display: ProgressDisplay) -
     proposal = train_proposal(spec, steps, chunks, display, seed=run.config.seed)
     spread = np.asarray(proposal.spread).tolist()
     details = {"spread": spread, "interval": interval, "updates": UPDATES}
-    DeployedPolicy(path, run.config, spec, proposal.actor, "propose", details).save(path)
+    trained_on = run.directory.recorded(TASK_KEY)
+    DeployedPolicy(path, run.config, spec, proposal.actor, "propose", details, trained_on).save(
+        path
+    )
     return proposal
 
 

@@ -251,7 +251,9 @@ def distil_run(
             "teacher_scores": compared.baseline,
             "change": dataclasses.asdict(compared.change),
         }
-        student = DeployedPolicy(place, teacher.config, spec, found.actor, "distil", details)
+        student = dataclasses.replace(
+            teacher, spec=spec, agent_state=found.actor, method="distil", details=details
+        )
         made.append(student.save(place))
     return made
 

@@ -345,6 +345,8 @@ def _write(unpruned: DeployedPolicy, curve: Curve, actor: Actor, out: Path) -> D
         "heal_steps": curve.heal_steps,
     }
     spec = pruned_spec(unpruned.spec, point.blocks)
-    policy = DeployedPolicy(out, unpruned.config, spec, actor, "prune", details).save(out)
+    policy = dataclasses.replace(
+        unpruned, spec=spec, agent_state=actor, method="prune", details=details
+    ).save(out)
     write_atomically(out / FILE, curve.to_json())
     return policy
