@@ -219,7 +219,8 @@ def test_the_picture_is_drawn(pruned, tmp_path):
             {"episodes": 1},
             "episodes = 1 is not allowed: an interval needs at least two",
         ),
-        (SelectionRule(), {"heal_steps": -1}, "heal_steps = -1 is not allowed"),
+        (SelectionRule(), {"heal_steps": -1}, "heal_steps = -1 is not allowed.* choice is 0"),
+        (SelectionRule(), {"heal_steps": 2**31}, "heal_steps = .* not allowed.* is 2147483647"),
     ],
 )
 def test_invalid_pruning_is_refused(wish, changes, sentence, tiny_run, tmp_path):

@@ -86,7 +86,10 @@ class OwnRobot(Task):
         model = self.world.model
         content = np.zeros(mujoco.mj_sizeModel(model), np.uint8)
         mujoco.mj_saveModel(model, None, content)
-        return {"sha256": hashlib.sha256(content.tobytes()).hexdigest(), "mujoco": mujoco.__version__}
+        return {
+            "sha256": hashlib.sha256(content.tobytes()).hexdigest(),
+            "mujoco": mujoco.__version__,
+        }
 
     def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
         if self.box is not None:

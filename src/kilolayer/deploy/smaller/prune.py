@@ -29,6 +29,7 @@ from kilolayer.networks.surgery import select_blocks
 from kilolayer.runtime.files import require_unused, write_atomically
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.runtime.zoo import default_output
+from kilolayer.settings import MAX_INT32
 from kilolayer.types import UserError, bad_field
 
 Order = Literal["greedy", "one-shot"]
@@ -146,8 +147,9 @@ def prune_run(
     require_unused(out)
     if episodes < 2:
         raise bad_field("episodes", episodes, "an interval needs at least two", 128)
-    if heal_steps < 0:
-        raise bad_field("heal_steps", heal_steps, "it must be 0 or more environment steps", 0)
+    if not 0 <= heal_steps <= MAX_INT32:
+        allowed = f"it must lie in [0, {MAX_INT32}] environment steps"
+        raise bad_field("heal_steps", heal_steps, allowed, 0 if heal_steps < 0 else MAX_INT32)
     unpruned = open_policy(path)
     builder = _CurveBuilder(unpruned, episodes, seed, display)
     counts = point_counts(unpruned.spec.torso.num_blocks)
