@@ -180,6 +180,13 @@ def refusal(changes: dict) -> str:
     return ""
 
 
+def test_an_on_policy_agent_learns_from_its_first_unroll() -> None:
+    """PPO would throw away what is collected before its updates."""
+    settings = {"total_steps": 100_000, "num_envs": 10, "unroll_length": 50}
+    plan = derive(agent="ppo", min_replay_steps_per_env=20_000, batch_size=256, **settings)
+    assert (plan.prefill_unrolls, plan.training_unrolls, plan.replay_capacity) == (0, 200, 50)
+
+
 # (changes, field of the message, words of the message, nearest valid choice or None)
 REFUSED = [
     ({"depth": 6}, "depth", "a multiple of layers_per_block = 4, at least 4", 8),

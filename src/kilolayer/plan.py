@@ -83,16 +83,18 @@ class TrainPlan:
         steps_per_unroll = collection.num_envs * collection.unroll_length
         online = collection.dataset is None
         unroll = collection.unroll_length
-        prefill = _round_up(replay.min_replay_steps_per_env, unroll) if online else 0
-        capacity = _round_up(replay.replay_steps_per_env, unroll) if online else 0
-        if online:
+        prefill = capacity = 0
+        # On-policy agents use only the newest unroll, so nothing is collected in advance for them.
+        on_policy = isinstance(config.agent, OnPolicyAgent)
+        if on_policy:
+            _check_unroll(config)
+        elif online:
+            prefill = _round_up(replay.min_replay_steps_per_env, unroll)
+            capacity = _round_up(replay.replay_steps_per_env, unroll)
             _check_replay(config, prefill * unroll, capacity * unroll)
         elif config.agent.sampling.absorbing:
             allowed = "a dataset does not distinguish terminated from truncated trajectories"
             raise bad_field("absorbing_termination", True, allowed, False)
-        on_policy = isinstance(config.agent, OnPolicyAgent)
-        if on_policy:
-            _check_unroll(config)
         updates = round(collection.update_to_data * steps_per_unroll)
         if updates < 1:
             raise bad_field(
@@ -112,7 +114,6 @@ class TrainPlan:
             updates_per_unroll=updates,
             prefill_unrolls=prefill,
             training_unrolls=training,
-            # On-policy agents use only the newest unroll.
             replay_capacity=unroll if on_policy else capacity * unroll,
             evaluate_after=_evenly_spaced(training, evaluations),
             save_after=_evenly_spaced(training, config.checkpoints.num_checkpoints or evaluations),

@@ -188,6 +188,16 @@ def test_plan_command_on_this_machine(tmp_path, capsys) -> None:
     assert "10 updates at depth 4 and 80 environment steps" in printed
 
 
+@pytest.mark.parametrize("batch", [16, 6_000])
+def test_on_policy_run_is_timed(batch) -> None:
+    """It collects nothing before its updates, and its batch may need more than a short unroll."""
+    few = run_config(**{**CONFIG.flat(), "agent": "ppo", "num_envs": 4_096, "batch_size": batch})
+    found = kilolayer.forecast(few, progress=False)
+    assert found.seconds_per_round is not None
+    low, high = found.seconds_per_round
+    assert 0 < low <= high
+
+
 def test_plan_command_prints_json(toy_device, capsys) -> None:
     toy_device(1e9)
     main(["plan", "--task", "ant", "--device", "toy", "--json", "-"])

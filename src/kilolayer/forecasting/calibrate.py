@@ -79,17 +79,20 @@ def _shortened_config(config: RunConfig, plan: TrainPlan, update_flops: int) -> 
     def shallower(depth: int) -> int:
         return max(unit, int(depth * share) // unit * unit)
 
-    replay_steps = plan.prefill_unrolls * config.collection.unroll_length
-    if config.collection.dataset is not None:
-        # An update on collected data costs the same, and evaluations need the seconds of a step.
-        replay_steps = config.agent.batch_size + 1
+    # A dataset's updates cost the same on collected data, and evaluations need the seconds of a
+    # step. On-policy agents ignore the number.
+    collected = plan.prefill_unrolls * config.collection.unroll_length
+    replay_steps = collected or config.agent.batch_size + 1
     collection = config.collection
+    # An on-policy agent samples its batch from one unroll.
+    shortest = 1 - (-config.agent.batch_size // collection.num_envs)
+    timed = max(shortest, COLLECTED_STEPS // collection.num_envs)
     return config.having(
         dataset=None,
         actor_depth=shallower(plan.actor_torso.depth),
         critic_depth=shallower(plan.critic_torso.depth),
         rematerialisation=plan.rematerialisation,
-        unroll_length=max(2, min(collection.unroll_length, COLLECTED_STEPS // collection.num_envs)),
+        unroll_length=max(2, min(collection.unroll_length, timed)),
         update_to_data=1.0,
         min_replay_steps_per_env=replay_steps,
         replay_steps_per_env=replay_steps,
