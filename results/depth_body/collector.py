@@ -6,14 +6,16 @@ kilolayer study results.depth_body.collector:question --size body --out STUDY
 The question of the package, `kilolayer study collector-learner`, with four fifths of the steps of
 the depth study. What was planned: plan-collector.md.
 
-python -m results.depth_body.collector prints the scores of the runs that are finished, from
-evaluations-collector.jsonl beside this file.
+python -m results.depth_body.collector prints the scores of the runs, from the file
+evaluations-collector.jsonl, and those of the depth study over the steps of the same evaluations.
 """
 
 import dataclasses
 import re
 from pathlib import Path
 
+import numpy as np
+from results.depth_body.gpu import read
 from results.evaluations import final_scores
 
 from kilolayer.analysis.differences import mean_difference
@@ -22,6 +24,8 @@ from kilolayer.studies.question import Question, Setup
 from kilolayer.studies.questions import collector_learner
 from kilolayer.studies.setups import BODY
 
+# Environment steps of the evaluations that score a run.
+FIRST, LAST = 640_001, 800_999
 SETUP = Setup(BODY.having(total_steps=800_000), depths=(4, 16), seeds=5)
 
 
@@ -38,6 +42,9 @@ def main() -> None:
         print(f"{name}: {mean_interval(scores[name])}")
     for name in others:
         print(f"{name} - {first}: {mean_difference(scores[name], scores[first]).estimate}")
+    for name, seeds in read("evaluations.jsonl").items():
+        means = [np.mean([s for at, s in each if FIRST <= at <= LAST]) for each in seeds.values()]
+        print(f"{name}, which acts and learns: {mean_interval(np.array(means))}")
 
 
 if __name__ == "__main__":
