@@ -188,10 +188,9 @@ def test_plan_command_on_this_machine(tmp_path, capsys) -> None:
     assert "10 updates at depth 4 and 80 environment steps" in printed
 
 
-@pytest.mark.parametrize("batch", [16, 6_000])
-def test_on_policy_run_is_timed(batch) -> None:
-    """It collects nothing before its updates, and its batch may need more than a short unroll."""
-    few = run_config(**{**CONFIG.flat(), "agent": "ppo", "num_envs": 4_096, "batch_size": batch})
+def test_on_policy_run_is_timed(account) -> None:
+    """It collects nothing before its updates, and its batch needs more than the shortest unroll."""
+    few = CONFIG.having(agent="ppo", num_envs=4_096, batch_size=6_000, update_to_data=1e-4)
     found = kilolayer.forecast(few, progress=False)
     assert found.seconds_per_round is not None
     low, high = found.seconds_per_round
