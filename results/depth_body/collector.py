@@ -24,8 +24,7 @@ from kilolayer.studies.question import Question, Setup
 from kilolayer.studies.questions import collector_learner
 from kilolayer.studies.setups import BODY
 
-# Environment steps of the evaluations that score a run.
-FIRST, LAST = 640_001, 800_999
+BEFORE, LAST = 640_000, 800_000  # environment steps; the evaluations between score a run
 SETUP = Setup(BODY.having(total_steps=800_000), depths=(4, 16), seeds=5)
 
 
@@ -43,7 +42,7 @@ def main() -> None:
     for name in others:
         print(f"{name} - {first}: {mean_difference(scores[name], scores[first]).estimate}")
     for name, seeds in read("evaluations.jsonl").items():
-        means = [np.mean([s for at, s in each if FIRST <= at <= LAST]) for each in seeds.values()]
+        means = [np.mean([s for at, s in each if BEFORE < at <= LAST]) for each in seeds.values()]
         print(f"{name}, which acts and learns: {mean_interval(np.array(means))}")
 
 
