@@ -1,8 +1,11 @@
 """Gymnasium environments in several processes: the same results as one after the other."""
 
+import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 from types import SimpleNamespace
 
 import jax
@@ -64,20 +67,28 @@ def test_code_of_the_main_module_is_stepped_in_this_process():
     assert process_count(SimpleNamespace(entry_point=dict), 128, 4) == 1
 
 
-def test_killed_process_is_one_sentence():
+@pytest.mark.parametrize("moment", ["before a step", "during a step"])
+@pytest.mark.filterwarnings("ignore:.*while waiting for a pending call to `step`:UserWarning")
+def test_killed_process_is_one_sentence(moment):
     """Such as one that the system kills when the memory is used up."""
     name = "PointMaze_UMaze-v3"
     processes = GymnasiumPhysics(make_gymnasium_task(name).world, ENVS, 2)._group
     assert isinstance(processes, Processes)
+    killed = processes._vector.processes[1]
+    # Stopped, it cannot answer: the step is sure to wait for it when it is killed.
+    os.kill(killed.pid, signal.SIGSTOP)
+    timer = threading.Timer(0.5 if moment == "during a step" else 0, killed.kill)
+    timer.start()
     try:
+        if moment == "before a step":
+            killed.join()
         action = processes._vector.action_space.sample()
         flat = {key: array.reshape(-1, *array.shape[2:]) for key, array in action.items()}
-        processes._vector.processes[1].kill()
         with pytest.raises(UserError, match=f"a process that steps gym = '{name}' was killed"):
             processes.step(flat)
     finally:
-        with pytest.warns(UserWarning, match="while waiting for a pending call to `step`"):
-            processes._vector.close(terminate=True)
+        timer.join()
+        processes._vector.close(terminate=True)
 
 
 SCRIPT = """
