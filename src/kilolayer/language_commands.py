@@ -124,7 +124,7 @@ def train_vla(
         depth: Layers of an expert.
         width: Units of all layers.
         steps: Environment steps of training, over all environments.
-        updates: Gradient updates, spread over the steps.
+        updates: Gradient updates: the same number in each round of steps, so rounded up.
         examples: Training examples: instructions with pictures.
         encoder_updates: Gradient updates of our own encoder, if it is trained.
         episodes: Test episodes per split.

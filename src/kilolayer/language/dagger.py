@@ -34,12 +34,13 @@ Teacher = Callable[[Array, Array], Gaussian]
 class Recipe:
     """Settings of the training.
 
-    steps: environment steps over all environments. updates: gradient steps in total; the learning
-    rate falls to zero on a cosine schedule. instructions: instructions per batch. moments: states
-    per instruction in a batch. teacher_acts: share of the rounds after which the teacher no longer
-    acts; until then, the number of environments in which it acts falls from all to none.
-    balance_weight, z_weight: weights of the router losses (arXiv 2101.03961, section 2.2;
-    2202.08906, section 3.3). Raises UserError for values out of range.
+    steps: environment steps over all environments. updates: gradient steps in total, rounded up to
+    the same number in each round; the learning rate falls to zero on a cosine schedule.
+    instructions: instructions per batch. moments: states per instruction in a batch. teacher_acts:
+    share of the rounds after which the teacher no longer acts; until then, the number of
+    environments in which it acts falls from all to none. balance_weight, z_weight: weights of the
+    router losses (arXiv 2101.03961, section 2.2; 2202.08906, section 3.3). Raises UserError for
+    values out of range.
     """
 
     steps: int = 400_000
