@@ -16,15 +16,22 @@ from benchmarks.cart import received
 from kilolayer_robot.stopping import Signals
 
 PERIOD = 0.05
-# What a busy machine may add to a period.
-SLACK = 0.05
+# Seconds that a busy machine may add to a period. How many actions follow does not depend on it.
+SLACK = 0.25
 ROOT = Path(__file__).parents[2]
 
 
+def assert_ended_safely(record: Path, at: float) -> None:
+    """By the safe action, and after no more than the one that was on its way at that time."""
+    actions = received(record)
+    assert actions[-1].safe
+    assert sum(not each.safe for each in actions if each.at > at) <= 1
+    assert actions[-1].at - at < PERIOD + SLACK
+
+
 def stop(process: subprocess.Popen, number: int) -> float:
-    at = time.monotonic()
     process.send_signal(number)
-    return at
+    return time.monotonic()
 
 
 @pytest.mark.parametrize(
@@ -37,8 +44,7 @@ def test_signal_ends_the_loop_safely(name, start_loop) -> None:
     printed, errors = process.communicate(timeout=30)
     actions = received(record)
     assert process.returncode == 0, errors
-    assert actions[-1].safe
-    assert actions[-1].at - at < PERIOD + SLACK
+    assert_ended_safely(record, at)
     # It did more than stand still before.
     assert any(not each.safe for each in actions)
     assert f"stopped by {name}" in printed
@@ -54,9 +60,7 @@ def test_signal_while_the_robot_hangs_sends_the_safe_action(start_loop) -> None:
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 3
     assert "the control loop did not end in time" in errors
-    last = received(record)[-1]
-    assert last.safe
-    assert last.at - at < PERIOD + SLACK
+    assert_ended_safely(record, at)
 
 
 @pytest.mark.skipif(
@@ -83,9 +87,7 @@ def test_two_signals_end_the_loop_like_one(start_loop) -> None:
     at = stop(process, signal.SIGTERM)
     stop(process, signal.SIGTERM)
     process.communicate(timeout=30)
-    last = received(record)[-1]
-    assert last.safe
-    assert last.at - at < PERIOD + SLACK
+    assert_ended_safely(record, at)
 
 
 def test_slow_loop_ends_at_once(start_loop) -> None:
@@ -118,12 +120,10 @@ def test_closed_terminal_ends_the_loop_safely(policy_folder, tmp_path) -> None:
     while not (record.exists() and len(received(record)) >= 8):
         assert time.monotonic() < deadline
         time.sleep(0.005)
-    at = time.monotonic()
     os.close(terminal)
+    at = time.monotonic()
     child.wait(timeout=30)
-    last = received(record)[-1]
-    assert last.safe
-    assert last.at - at < PERIOD + SLACK
+    assert_ended_safely(record, at)
 
 
 def test_time_limit_ends_the_loop_safely(start_loop) -> None:
