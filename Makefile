@@ -1,6 +1,8 @@
 # Two commands for a newcomer: `make demo` and `make test`. Both install what they need.
 PYTHON ?= python3
 BIN := .venv/bin
+# Processes that run tests: `make test WORKERS=8` on a machine with more cores.
+WORKERS ?= 2
 # Without its bytecode every process would compile the package anew, in the tests some hundred times.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -22,7 +24,7 @@ types: .venv/installed-dev
 	$(BIN)/pyright
 
 unit: .venv/installed-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # The documentation site in site/, with every link checked: open site/index.html.
 docs: .venv/installed-docs
