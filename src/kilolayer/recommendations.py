@@ -95,7 +95,7 @@ ANT = LEGGED | {
 ANT_FAR = ANT | {"total_steps": 6_000_000, "discount": 0.99, "num_evaluations": 20}
 # In 500 steps an ant walks 10 m: no episode came to the goals behind a corner. Now an episode has
 # several goals, each begins where the ant is, and there is time to walk six cells to it. One seed
-# measured: results/ant_u_maze.
+# of each maze measured: results/ant_u_maze, results/ant_mazes.
 ANT_MAZE = ANT_FAR | {"episode_length": 2_000, "goal_interval": 600, "discount": 0.995}
 # Gym's ant, which falls. 90 minutes on two cores; one in ten reaches its goal: results/gym_ant.
 GYM_ANT = LEGGED | {
