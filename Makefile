@@ -1,7 +1,7 @@
 # Two commands for a newcomer: `make demo` and `make test`. Both install what they need.
 PYTHON ?= python3
 BIN := .venv/bin
-# Processes that run tests, some GB each: `make test WORKERS=8` on a machine with more cores.
+# Processes that run tests, up to 3 GB each: `make test WORKERS=8` on a machine with more cores.
 WORKERS ?= 2
 # Without its bytecode every process would compile the package anew, in the tests some hundred times.
 unexport PYTHONDONTWRITEBYTECODE

@@ -76,7 +76,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _short_collections() -> Iterator[None]:
+def _forget_programs() -> Iterator[None]:
     """JAX keeps its traces and programs, which grew beyond 5 GB: each file ends without them.
 
     What tests of the file keep is not visited by later garbage collections.

@@ -1,4 +1,4 @@
-"""However a process with the loop is stopped, the last action is the safe one, within a period."""
+"""However a process with the loop is stopped, the last action is the safe one, at once."""
 
 import os
 import pty
