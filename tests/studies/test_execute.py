@@ -264,9 +264,8 @@ def test_remote_command_gets_environment(tmp_path):
 def test_study_on_local_ray(tiny_config, tmp_path, monkeypatch):
     """Two real runs on a real local cluster."""
     from kilolayer.studies.question import Setup
-    from kilolayer.studies.questions import depth
 
-    question = depth.question()
+    question = studies.QUESTIONS["depth"]()
     setups = {"quick": Setup(tiny_config, (1,), 2)}
     monkeypatch.setitem(
         studies.QUESTIONS, "depth", lambda: type(question)(**{**vars(question), "setups": setups})

@@ -24,9 +24,6 @@ from kilolayer.analysis.study_scores import (
 )
 from kilolayer.analysis.threshold import WINDOW
 from kilolayer.studies.cost import operations
-from kilolayer.studies.question import Question
-from kilolayer.studies.questions.depth import grids
-from kilolayer.studies.setups import by_depth
 from kilolayer.types import UserError
 
 CostOf = Callable[[Run], np.ndarray]
@@ -120,14 +117,3 @@ def _plot(name: str, curves: list[CostCurve]) -> Plot:
         for curve in curves
     )
     return Plot(f"Score against {name} (band: one standard error)", name, SCORE_AXIS, series)
-
-
-def question() -> Question:
-    return Question(
-        name="cost",
-        text="Which depth scores best at equal environment steps, updates, seconds and operations?",
-        setups=by_depth(),
-        grids=grids,
-        analyse=analyse,
-        required_factor="depth",
-    )

@@ -22,8 +22,7 @@ from kilolayer.analysis.study_scores import (
     scores_by,
 )
 from kilolayer.studies.grid import Grid
-from kilolayer.studies.question import Question, Setup
-from kilolayer.studies.setups import by_depth
+from kilolayer.studies.question import Setup
 
 TOO_FEW = "A comparison needs two depths with two seeds each."
 CRITICAL_NOTE = (
@@ -88,14 +87,3 @@ def depth_claims(study: Study, scores: Mapping[int, np.ndarray]) -> DepthClaims:
         claims.append(saturation_claim(saturation_depth(by_depth), study.failed))
     claims.append(monotonicity_claim(monotonicity(by_depth), study.failed))
     return DepthClaims(tuple(claims), tuple(marks), tuple(notes))
-
-
-def question() -> Question:
-    return Question(
-        name="depth",
-        text="Does depth raise the score, where does it jump, and where does it saturate?",
-        setups=by_depth(),
-        grids=grids,
-        analyse=analyse,
-        required_factor="depth",
-    )

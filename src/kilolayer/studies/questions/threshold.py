@@ -12,9 +12,7 @@ from kilolayer.analysis.study_scores import (
     replicated_runs_by_depth,
 )
 from kilolayer.analysis.threshold import WINDOW, estimate_steps_to_share, steps_to_share_delay
-from kilolayer.studies.question import Question
-from kilolayer.studies.questions.depth import TOO_FEW, grids
-from kilolayer.studies.setups import by_depth
+from kilolayer.studies.questions.depth import TOO_FEW
 from kilolayer.types import UserError
 
 SHARES = (0.5, 0.9)
@@ -84,14 +82,3 @@ def _table(estimates: dict[float, dict[int, Estimate]]) -> Table:
     )
     columns = ("depth", *(f"steps to {100 * share:.0f} %" for share in SHARES))
     return Table("Steps to a share of the final score", columns, rows)
-
-
-def question() -> Question:
-    return Question(
-        name="threshold",
-        text="After how many environment steps does each depth reach 50 and 90 % of its score?",
-        setups=by_depth(),
-        grids=grids,
-        analyse=analyse,
-        required_factor="depth",
-    )

@@ -16,9 +16,8 @@ from kilolayer.analysis.study_scores import (
     scores_by,
 )
 from kilolayer.studies.grid import Grid
-from kilolayer.studies.question import Question, Setup
+from kilolayer.studies.question import Setup
 from kilolayer.studies.questions.depth import TOO_FEW, depth_claims
-from kilolayer.studies.setups import by_depth
 
 PARAMETERS, OPERATIONS = "equal parameters", "equal operations"
 WIDTH_MULTIPLE = 8
@@ -86,15 +85,4 @@ def analyse(study: Study) -> Answer:
             "the width is constant and the number of updates is proportional to 1 / depth.",
             *dict.fromkeys(notes),
         ),
-    )
-
-
-def question() -> Question:
-    return Question(
-        name="width-depth",
-        text="Are deep or wide networks better, at equal parameters and at equal operations?",
-        setups=by_depth(),
-        grids=grids,
-        analyse=analyse,
-        required_factor="held",
     )
