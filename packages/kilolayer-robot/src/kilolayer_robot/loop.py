@@ -17,11 +17,10 @@ import numpy as np
 
 from kilolayer_robot.card import Card, as_float32
 from kilolayer_robot.gate import Gate, Handling
-from kilolayer_robot.interpreter import IdleCollector, controlled_gc
 from kilolayer_robot.lock import robot_lock
 from kilolayer_robot.log import ControlLog
 from kilolayer_robot.planning import Plan, PlannerThread, Pursuit, direct_planner
-from kilolayer_robot.realtime import Realtime
+from kilolayer_robot.realtime import IdleCollector, Realtime, controlled_gc
 from kilolayer_robot.records import StepRecord, Summary
 from kilolayer_robot.robot import Robot, Sensed, require_robot
 from kilolayer_robot.stopping import Signals

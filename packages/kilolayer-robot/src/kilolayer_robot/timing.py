@@ -34,13 +34,11 @@ class Timing:
 
     def __post_init__(self) -> None:
         for field in _POSITIVE:
-            if not 0 < getattr(self, field) < math.inf:
-                default = getattr(Timing, field)
-                raise bad_field(field, getattr(self, field), "it must be above 0", default)
-        for field in ("rate", "plan_rate"):
-            if getattr(self, field) < SLOWEST:
-                allowed = f"it must be at least {SLOWEST:g}"
-                raise bad_field(field, getattr(self, field), allowed, SLOWEST)
+            value = getattr(self, field)
+            if not 0 < value < math.inf:
+                raise bad_field(field, value, "it must be above 0", getattr(Timing, field))
+            if field in ("rate", "plan_rate") and value < SLOWEST:
+                raise bad_field(field, value, f"it must be at least {SLOWEST:g}", SLOWEST)
         if not 0 <= self.planner_delay < math.inf:
             raise bad_field("planner_delay", self.planner_delay, "it must be 0 or more", 0)
 
