@@ -10,7 +10,7 @@ import pytest
 
 from kilolayer.analysis.study import load_study
 from kilolayer.run_directory import RunDirectory
-from kilolayer.runtime.lock import file_lock
+from kilolayer.runtime.files import file_lock
 from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.studies import execute as execution
 from kilolayer.studies import run as studies

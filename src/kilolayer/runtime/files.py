@@ -1,6 +1,7 @@
-"""Files: atomic writes, UTF-8 reads, and one sentence for each failure."""
+"""Files: atomic writes, locks, UTF-8 reads, and one sentence for each failure."""
 
 import errno
+import fcntl
 import json
 import os
 import shlex
@@ -88,6 +89,24 @@ def guard_disk(target: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise cannot_write(f"cannot write {target}", target, error) from error
+
+
+@contextmanager
+def file_lock(path: Path, busy: str | None = None) -> Iterator[None]:
+    """Hold the lock in the context; the system releases it when the process ends.
+
+    busy: raise UserError with this text if another process holds the lock; None: wait. Raises
+    UserError if the file cannot be written.
+    """
+    with guard_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("wb")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+        except BlockingIOError:
+            raise UserError(busy or "") from None
+        yield
 
 
 def require_file(out: Path, suffix: str | None = None) -> None:

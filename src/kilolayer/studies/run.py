@@ -19,8 +19,7 @@ from kilolayer.analysis.study import (
     require_matching_plan,
 )
 from kilolayer.lookup import make
-from kilolayer.runtime.files import write_atomically
-from kilolayer.runtime.lock import file_lock
+from kilolayer.runtime.files import file_lock, write_atomically
 from kilolayer.runtime.progress import LiveDisplay, ProgressDisplay, SilentDisplay
 from kilolayer.studies.cost import GridCost, grid_cost, memory_of_largest
 from kilolayer.studies.execute import execute
