@@ -122,13 +122,12 @@ def dry_run(
     seeds: int | None = None,
     calibration: bool = False,
     progress: bool = True,
-) -> tuple[Mapping[str, Cell], GridCost]:
-    """The runs that `study` would train and their cost on this machine; trains and writes
-    nothing."""
+) -> GridCost:
+    """The cost on this machine of the runs that `study` would train; trains and writes nothing."""
     question = find_question(name)
     cells = question.cells(question.setup(size, tasks, depths, seeds))
     with closing(_display(progress)) as display:
-        return cells, grid_cost(cells, calibration, display)
+        return grid_cost(cells, calibration, display)
 
 
 def _display(progress: bool) -> ProgressDisplay:
