@@ -6,7 +6,7 @@ from functools import partial
 
 from kilolayer.studies.question import Question
 from kilolayer.studies.questions import (
-    cost,
+    curves,
     depth,
     factors,
     feedback,
@@ -15,8 +15,6 @@ from kilolayer.studies.questions import (
     seeds,
     stitching,
     test_time,
-    threshold,
-    width_depth,
 )
 from kilolayer.studies.setups import BY_DEPTH, EXTREMES, with_training_goals
 
@@ -28,12 +26,12 @@ _QUESTIONS = (
     Question(
         "cost",
         "Which depth scores best at equal environment steps, updates, seconds and operations?",
-        BY_DEPTH, depth.grids, cost.analyse, "depth",
+        BY_DEPTH, depth.grids, curves.analyse_cost, "depth",
     ),
     Question(
         "threshold",
         "After how many environment steps does each depth reach 50 and 90 % of its score?",
-        BY_DEPTH, depth.grids, threshold.analyse, "depth",
+        BY_DEPTH, depth.grids, curves.analyse_threshold, "depth",
     ),
     Question(
         "collector-learner", "Does depth help exploration, learning from given data, or both?",
@@ -47,7 +45,7 @@ _QUESTIONS = (
     Question(
         "width-depth",
         "Are deep or wide networks better, at equal parameters and at equal operations?",
-        BY_DEPTH, width_depth.grids, width_depth.analyse, "held",
+        BY_DEPTH, depth.width_grids, depth.analyse_width, "held",
     ),
     Question(
         "actor-critic-depth", "Does depth help in the actor, in the critic, or in both?",
