@@ -205,12 +205,6 @@ def _bits(array: np.ndarray) -> tuple[Any, ...]:
     return array.dtype, array.shape, array.tobytes()
 
 
-def _files(directory: Path, part: str) -> list[str]:
-    """The files of a part, by their paths inside the checkpoint."""
-    found = (_tensors(directory, part), *(directory / part).rglob("*"))
-    return sorted(str(path.relative_to(directory)) for path in found if path.is_file())
-
-
 def _find_damage(directory: Path, part: str) -> str | None:
     """A sentence about the damage of a part of a checkpoint, or None if it is intact."""
     listing = _listing(directory, part)
@@ -222,7 +216,8 @@ def _find_damage(directory: Path, part: str) -> str | None:
         sums = None
     if not isinstance(sums, dict) or not sums:
         return f"checkpoint file {listing} is damaged: it is no list of checksums."
-    stored = _files(directory, part)
+    found = (_tensors(directory, part), *(directory / part).rglob("*"))
+    stored = {str(path.relative_to(directory)) for path in found if path.is_file()}
     for name in sorted({*sums, *stored}):
         if name not in sums:
             return f"checkpoint file {listing} is damaged: it does not name {name}."

@@ -11,8 +11,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from kilolayer.types import UserError, bad_field
 
@@ -167,10 +168,7 @@ class RayExecutor:
     one."""
 
     def __init__(self, jobs: int | None, memory: int):
-        try:
-            import ray
-        except ImportError:
-            raise _missing_package("ray", "ray") from None
+        ray = _import_package("ray", "ray")
         self._ray, self._started_ray = ray, not ray.is_initialized()
         if self._started_ray:
             try:
@@ -217,10 +215,7 @@ class SlurmExecutor:
     """
 
     def __init__(self, jobs: int | None, memory: int, folder: Path, cluster: str = "slurm"):
-        try:
-            import submitit
-        except ImportError:
-            raise _missing_package("slurm", "submitit") from None
+        submitit = _import_package("slurm", "submitit")
         if cluster == "slurm" and submitit.SlurmExecutor.affinity() < 0:
             raise UserError(
                 "executor = 'slurm' needs the program sbatch, and this machine has none: use a "
@@ -257,7 +252,10 @@ def _slurm_cores() -> int:
     return int(cores)
 
 
-def _missing_package(extra: str, package: str) -> UserError:
-    return UserError(
-        f"executor = {extra!r} needs the package {package}: `pip install 'kilolayer[{extra}]'`."
-    )
+def _import_package(extra: str, package: str) -> Any:
+    try:
+        return import_module(package)
+    except ImportError:
+        raise UserError(
+            f"executor = {extra!r} needs the package {package}: `pip install 'kilolayer[{extra}]'`."
+        ) from None
