@@ -101,7 +101,9 @@ def study(
         stored_effect = load_study(path).smallest_effect if exists else SMALLEST_EFFECT
         margin = smallest_effect or stored_effect
         _write_plan(path, question, size, runs, smallest_effect=margin)
-        _finish(path, executor, jobs, display)
+        if any(run.state != "finished" for run in load_study(path).runs):
+            with closing(_make_executor(executor, jobs, path)) as workers:
+                execute(path, workers, display)
         display.phase("analyse")
         return _analyse(question, load_study(path))
 
@@ -132,14 +134,6 @@ def dry_run(
 
 def _display(progress: bool) -> ProgressDisplay:
     return LiveDisplay() if progress else SilentDisplay()
-
-
-def _finish(path: Path, executor: str, jobs: int | None, display: ProgressDisplay) -> None:
-    """Train the missing runs; start no executor if all runs have finished."""
-    if all(run.state == "finished" for run in load_study(path).runs):
-        return
-    with closing(_make_executor(executor, jobs, path)) as workers:
-        execute(path, workers, display)
 
 
 def _make_executor(name: str, jobs: int | None, path: Path) -> Executor:

@@ -39,7 +39,8 @@ class Realtime:
         if not 0 <= self.priority <= MAX_PRIORITY:
             nearest = min(max(self.priority, 0), MAX_PRIORITY)
             raise bad_field("priority", self.priority, f"it must be 0 to {MAX_PRIORITY}", nearest)
-        cores = _cores()
+        # Empty where the system does not list the cores that this process may use.
+        cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
         if self.cpu is not None and cores and self.cpu not in cores:
             named = ", ".join(map(str, sorted(cores)))
             raise bad_field("cpu", self.cpu, f"this process may use the cores {named}", min(cores))
@@ -88,11 +89,6 @@ def _current() -> tuple[int, Any, set[int]] | None:
     if not hasattr(os, "sched_getscheduler"):
         return None
     return os.sched_getscheduler(0), os.sched_getparam(0), os.sched_getaffinity(0)
-
-
-def _cores() -> set[int]:
-    """Cores that this process may use; empty where the system does not list them."""
-    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
 
 
 class IdleCollector:

@@ -10,7 +10,6 @@ from kilolayer_robot.errors import bad_field
 # Lowest rates: the system's waits have a limit.
 SLOWEST = 1e-6
 MAX_STEPS = 2**53  # a float can count them
-_POSITIVE = ("rate", "plan_rate", "plan_limit", "watchdog", "observation_limit")
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Timing:
     observation_limit: float = 10.0
 
     def __post_init__(self) -> None:
-        for field in _POSITIVE:
+        for field in ("rate", "plan_rate", "plan_limit", "watchdog", "observation_limit"):
             value = getattr(self, field)
             if not 0 < value < math.inf:
                 raise bad_field(field, value, "it must be above 0", getattr(Timing, field))
