@@ -277,7 +277,7 @@ def test_study_on_local_ray(tiny_config, tmp_path, monkeypatch):
 @slow
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_ray_refuses_too_much_memory_and_resumes_runs_with_progress(study, monkeypatch):
-    with pytest.raises(UserError, match=r"needs 1048576\.0 GiB, and the largest machine .* has"):
+    with pytest.raises(UserError, match=r"needs 1048576\.0 GiB, and the largest suitable .* has"):
         RayExecutor(1, 2**50)
     monkeypatch.setattr(execution, "worker_command", in_four_pieces)
     monkeypatch.setattr(execution, "POLL_SECONDS", 0.1)

@@ -131,15 +131,14 @@ def available_cores() -> list[int]:
 class FutureJob:
     """A job of a library that returns a future."""
 
-    done: Callable[[], bool]
-    result: Callable[[], int]
+    future: Any
     cancel: Callable[[], object]
 
     def poll(self) -> int | None:
-        if not self.done():
+        if not self.future.done():
             return None
         try:
-            return self.result()
+            return self.future.result()
         except Exception:  # the worker failed: the run is resumed in another job
             return 1
 
@@ -195,13 +194,8 @@ class RayExecutor:
         self.jobs = jobs or gpus or max(1, int(resources.get("CPU", 1)))
 
     def start(self, command: list[str], log: Path) -> FutureJob:
-        ray = self._ray
         reference = self._run.remote(command, str(log), _forwarded_environment())
-
-        def done() -> bool:
-            return bool(ray.wait([reference], timeout=0)[0])
-
-        return FutureJob(done, lambda: ray.get(reference), lambda: ray.cancel(reference))
+        return FutureJob(reference.future(), lambda: self._ray.cancel(reference))
 
     def close(self) -> None:
         if self._started_ray:
@@ -240,7 +234,7 @@ class SlurmExecutor:
                 f"Slurm accepts no job ({str(error).splitlines()[0]}): check the SBATCH_ "
                 "variables and repeat the command, which repeats no finished run."
             ) from error
-        return FutureJob(job.done, job.result, job.cancel)
+        return FutureJob(job, job.cancel)
 
     def close(self) -> None: ...
 

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from kilolayer_robot.errors import UserError, bad_field
 
-DONE, FAILED, USER_ERROR = 0, 1, 2
+FAILED, USER_ERROR = 1, 2
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -15,7 +15,6 @@ from kilolayer.analysis.study_scores import (
     scores_by,
     study_score_bounds,
 )
-from kilolayer.config import RunConfig
 from kilolayer.recommendations import recommended
 from kilolayer.studies.question import Setup, Size
 from kilolayer.studies.setups import PAPER, POINT
@@ -26,12 +25,11 @@ from kilolayer.types import UserError
 FAR, NEAR = "evaluation/success", "evaluation_training_goals/success"
 PAIRS = 512  # of start and goal, sampled to measure their distance
 TASK = "ant_u4_maze_stitching"
-LAPTOP: RunConfig = recommended(TASK, tensorboard=False)
 SETUPS: dict[Size, Setup] = {
     # Point mazes draw training goals in all cells and evaluation goals in far cells, so this size
     # is a rehearsal.
     "quick": Setup(POINT, (4, 16), 3),
-    "laptop": Setup(LAPTOP, (4, 8, 16), 5),
+    "laptop": Setup(recommended(TASK, tensorboard=False), (4, 8, 16), 5),
     "paper": Setup(PAPER.having(task=TASK), (4, 16, 64), 5),
 }
 
