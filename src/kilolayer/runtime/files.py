@@ -134,8 +134,7 @@ def require_unused(out: Path) -> None:
 def require_writable(target: Path) -> None:
     """Raises UserError unless something can be written there: a file into the closest folder that
     exists, which the system removes again."""
-    folder = next(each for each in target.absolute().parents if each.exists())
-    with guard_disk(target), tempfile.TemporaryFile(dir=folder):
+    with guard_disk(target), tempfile.TemporaryFile(dir=_closest_folder(target)):
         pass
 
 
@@ -143,7 +142,9 @@ def cannot_write(what: str, target: Path, error: Exception, kept: str = "") -> U
     """The error for a failed write. what: the start of its sentence. kept: a sentence about files
     that were not lost, with a space at its end."""
     number = _number_of(error)
-    free = f" ({_free_mebibytes(target)} MiB free)" if number in NO_SPACE else ""
+    free = ""
+    if number in NO_SPACE:
+        free = f" ({shutil.disk_usage(_closest_folder(target)).free // 2**20} MiB free)"
     reason = os.strerror(number) if number else first_line(error)
     remedy = REMEDIES.get(number or 0, "Check that place and its disk, then go on.")
     return UserError(f"{what}: {reason}{free}. {kept}{remedy}")
@@ -165,10 +166,9 @@ def _number_of(error: BaseException) -> int | None:
     return next((number for number in REMEDIES if os.strerror(number) in str(error)), None)
 
 
-def _free_mebibytes(target: Path) -> int:
-    """Free space of the target's file system."""
-    folder = next(folder for folder in target.absolute().parents if folder.exists())
-    return shutil.disk_usage(folder).free // 2**20
+def _closest_folder(target: Path) -> Path:
+    """The closest folder above the target that exists."""
+    return next(folder for folder in target.absolute().parents if folder.exists())
 
 
 def read_json(path: Path, remedy: str) -> Any:

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from kilolayer_robot.errors import bad_field
 
@@ -48,7 +47,9 @@ class Realtime:
     @contextlib.contextmanager
     def applied(self) -> Iterator[list[str]]:
         """Apply to the calling thread within the context, which gives the sentences of `apply`."""
-        before = _current()
+        before = None
+        if hasattr(os, "sched_getscheduler"):  # not on every system
+            before = os.sched_getscheduler(0), os.sched_getparam(0), os.sched_getaffinity(0)
         try:
             yield self.apply()
         finally:
@@ -82,13 +83,6 @@ class Realtime:
             except (AttributeError, OSError) as error:
                 refused.append(f"not pinned to core {self.cpu}: {error}")
         return refused
-
-
-def _current() -> tuple[int, Any, set[int]] | None:
-    """The calling thread's scheduler, its parameter and its cores; None where there are none."""
-    if not hasattr(os, "sched_getscheduler"):
-        return None
-    return os.sched_getscheduler(0), os.sched_getparam(0), os.sched_getaffinity(0)
 
 
 class IdleCollector:
