@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from kilolayer.runtime.compilation import keep_compiled_programs
+from kilolayer.runtime.startup import keep_compiled_programs
 
 # JAX reads where its cache is when it is imported, so this comes before all that imports it.
 keep_compiled_programs()

@@ -21,7 +21,7 @@ from results.evaluations import final_scores
 from kilolayer.analysis.differences import mean_difference
 from kilolayer.analysis.statistics import mean_interval
 from kilolayer.studies.question import Question, Setup
-from kilolayer.studies.questions import collector_learner
+from kilolayer.studies.questions import QUESTIONS
 from kilolayer.studies.setups import BODY
 
 BEFORE, LAST = 640_000, 800_000  # environment steps; the evaluations between score a run
@@ -29,9 +29,8 @@ SETUP = Setup(BODY.having(total_steps=800_000), depths=(4, 16), seeds=5)
 
 
 def question() -> Question:
-    return dataclasses.replace(
-        collector_learner.question(), name="collector-learner-arm", setups={"body": SETUP}
-    )
+    found = QUESTIONS["collector-learner"]()
+    return dataclasses.replace(found, name="collector-learner-arm", setups={"body": SETUP})
 
 
 def main() -> None:

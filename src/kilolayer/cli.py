@@ -25,10 +25,9 @@ from kilolayer import (
 from kilolayer.boundary import answered
 from kilolayer.errors import UserError, bad_field
 from kilolayer.language_commands import check_say_options, print_interpretation, print_next_steps
-from kilolayer.runtime.compilation import keep_compiled_programs
 from kilolayer.runtime.devices import refuse_wrong_jax
 from kilolayer.runtime.files import guard_disk, shell_quoted
-from kilolayer.runtime.graphics import load_mujoco
+from kilolayer.runtime.startup import keep_compiled_programs, load_mujoco
 from kilolayer.settings import MAX_SEED
 from kilolayer.terminal import OUTPUT
 

@@ -38,13 +38,13 @@ from kilolayer.config import RunConfig
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.files import (
     cannot_write,
+    file_lock,
     guard_disk,
     read_json,
     replacing,
     shell_quoted,
     write_atomically,
 )
-from kilolayer.runtime.lock import file_lock
 from kilolayer.runtime.zoo import CARD, resolve
 from kilolayer.types import UserError
 

@@ -53,12 +53,16 @@ def study(
         calibration: With --dry-run: compile and time one run of each task to forecast hours and
             memory. Default: count operations only, which takes about a second per run.
     """
+    from rich.table import Table
+
     from kilolayer.studies import run as studies
-    from kilolayer.studies.tables import cost_table, memory_sentence, question_table
+    from kilolayer.studies.cost import cost_table, memory_sentence
 
     if name is None:
-        questions = {key: question().text for key, question in studies.QUESTIONS.items()}
-        OUTPUT.print(question_table(questions))
+        table = Table("name", "question", title="kilolayer study NAME", title_justify="left")
+        for key, question in studies.QUESTIONS.items():
+            table.add_row(key, question().text)
+        OUTPUT.print(table)
         return
     if calibration and not dry_run:
         raise UserError("--calibration times a run for the table of --dry-run: give both.")
@@ -66,8 +70,8 @@ def study(
         raise UserError("--from trains nothing, so there is no cost to forecast: omit --dry-run.")
     if dry_run:
         studies.check_options(jobs, smallest_effect)  # what the study itself would refuse
-        cells, cost = studies.dry_run(name, size, task, depths, seeds, calibration)
-        OUTPUT.print(cost_table(cells, cost))
+        cost = studies.dry_run(name, size, task, depths, seeds, calibration)
+        OUTPUT.print(cost_table(cost))
         OUTPUT.print(memory_sentence(cost))
         return
     result = studies.study(

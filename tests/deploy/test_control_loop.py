@@ -15,10 +15,10 @@ import pytest
 
 from kilolayer_robot.card import Card
 from kilolayer_robot.errors import UserError
-from kilolayer_robot.interpreter import controlled_gc
 from kilolayer_robot.log import ControlLog
 from kilolayer_robot.loop import ControlLoop
 from kilolayer_robot.planning import Pursuit, validated_subgoals
+from kilolayer_robot.realtime import controlled_gc
 from kilolayer_robot.records import Histogram, Spread
 from kilolayer_robot.robot import Sensed
 from kilolayer_robot.timing import Timing, WallClock

@@ -15,11 +15,10 @@ import pytest
 from kilolayer_robot import log as log_module
 from kilolayer_robot.card import Card
 from kilolayer_robot.errors import UserError
-from kilolayer_robot.interpreter import IdleCollector, controlled_gc
 from kilolayer_robot.log import MAX_NEWEST, MAX_WAITING, ControlLog
 from kilolayer_robot.loop import ControlLoop
 from kilolayer_robot.planning import PlannerThread, direct_planner
-from kilolayer_robot.realtime import Realtime
+from kilolayer_robot.realtime import IdleCollector, Realtime, controlled_gc
 from kilolayer_robot.records import PlanRecord, StepRecord, Summary
 from kilolayer_robot.robot import Sensed
 from kilolayer_robot.timing import Timing, WallClock

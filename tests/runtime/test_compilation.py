@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from kilolayer.runtime import compilation
+from kilolayer.runtime import startup
 
 PROGRAM = """
 import os, sys
-from kilolayer.runtime.compilation import keep_compiled_programs
+from kilolayer.runtime.startup import keep_compiled_programs
 keep_compiled_programs()
 import jax, jax.numpy as jnp
 from jax._src import monitoring
@@ -55,7 +55,7 @@ def test_user_settings_are_kept(monkeypatch):
     monkeypatch.setattr(os, "environ", os.environ.copy())
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/mine")
     monkeypatch.delenv("JAX_COMPILATION_CACHE_MAX_SIZE", raising=False)
-    compilation.keep_compiled_programs()
+    startup.keep_compiled_programs()
     assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "/mine"
     assert "JAX_COMPILATION_CACHE_MAX_SIZE" not in os.environ
 
@@ -68,6 +68,6 @@ def test_cache_size_is_bounded(monkeypatch, tmp_path, given):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     if given:
         monkeypatch.setenv("JAX_COMPILATION_CACHE_MAX_SIZE", given)
-    compilation.keep_compiled_programs()
+    startup.keep_compiled_programs()
     bound = int(os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"])
-    assert bound == int(given or compilation.MAX_BYTES)
+    assert bound == int(given or startup.MAX_BYTES)

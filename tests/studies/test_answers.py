@@ -12,9 +12,9 @@ from kilolayer.analysis.claims import INCONCLUSIVE, NO_DIFFERENCE
 from kilolayer.analysis.study import load_answer, load_study, require_matching_plan
 from kilolayer.migrate import COLLECTOR_LEARNER
 from kilolayer.studies.questions import QUESTIONS
-from kilolayer.studies.questions.cost import cost_curve, counted, seconds
+from kilolayer.studies.questions.curves import cost_curve, counted, seconds
+from kilolayer.studies.questions.depth import width_of_equal_parameters
 from kilolayer.studies.questions.stitching import stitching_note
-from kilolayer.studies.questions.width_depth import width_of_equal_parameters
 from kilolayer.studies.run import study as run_study
 from kilolayer.tasks.choice import TaskChoice
 from kilolayer.tasks.registry import task_of

@@ -10,7 +10,7 @@ import pytest
 
 from kilolayer.analysis.study import load_study
 from kilolayer.run_directory import RunDirectory
-from kilolayer.runtime.lock import file_lock
+from kilolayer.runtime.files import file_lock
 from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.studies import execute as execution
 from kilolayer.studies import run as studies
@@ -264,9 +264,8 @@ def test_remote_command_gets_environment(tmp_path):
 def test_study_on_local_ray(tiny_config, tmp_path, monkeypatch):
     """Two real runs on a real local cluster."""
     from kilolayer.studies.question import Setup
-    from kilolayer.studies.questions import depth
 
-    question = depth.question()
+    question = studies.QUESTIONS["depth"]()
     setups = {"quick": Setup(tiny_config, (1,), 2)}
     monkeypatch.setitem(
         studies.QUESTIONS, "depth", lambda: type(question)(**{**vars(question), "setups": setups})
@@ -278,7 +277,7 @@ def test_study_on_local_ray(tiny_config, tmp_path, monkeypatch):
 @slow
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_ray_refuses_too_much_memory_and_resumes_runs_with_progress(study, monkeypatch):
-    with pytest.raises(UserError, match=r"needs 1048576\.0 GiB, and the largest machine .* has"):
+    with pytest.raises(UserError, match=r"needs 1048576\.0 GiB, and the largest suitable .* has"):
         RayExecutor(1, 2**50)
     monkeypatch.setattr(execution, "worker_command", in_four_pieces)
     monkeypatch.setattr(execution, "POLL_SECONDS", 0.1)

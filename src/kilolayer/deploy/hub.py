@@ -94,8 +94,7 @@ def send(folder: Path, repository: str, private: bool, update: bool) -> str:
     Raises UserError if the repository exists and `update` is false, if there is no token, and if
     the hub cannot be reached.
     """
-    library = hub.import_hub()
-    with hub.hub_errors(hub.PREFIX + repository):
+    with hub.hub_library(repository) as library:
         interface = library.HfApi()
         url = interface.create_repo(repository, private=private, exist_ok=update)
         if private and update:
@@ -109,8 +108,7 @@ def send(folder: Path, repository: str, private: bool, update: bool) -> str:
 
 def require_repository(repository: str) -> None:
     """Raises UserError if the extra `hub` is missing or the repository name is invalid."""
-    hub.import_hub()
-    with hub.hub_errors(hub.PREFIX + repository):
+    with hub.hub_library(repository):
         import_module("huggingface_hub.utils").validate_repo_id(repository)
     if repository.count("/") != 1:
         raise bad_field("repository", repository, "the name of a repository is OWNER/NAME")

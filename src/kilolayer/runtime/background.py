@@ -1,7 +1,7 @@
 """A background thread for host work beside training: scores and files."""
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 
@@ -23,8 +23,7 @@ class Background:
 
     def wait(self) -> None:
         """Wait until all jobs have ended."""
-        for job in self._jobs:
-            job.exception()
+        wait(self._jobs)
         self._raise_errors()
 
     def close(self) -> None:

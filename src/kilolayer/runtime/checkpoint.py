@@ -27,6 +27,7 @@ from kilolayer.runtime.tensors import named_leaves, read_tensors, sha256_of, wri
 from kilolayer.types import UserError
 
 AGENT, LOOP = "agent", "loop"
+DAMAGED = ".damaged-"
 # Bytes that a verification reads at once, because a replay buffer does not fit into memory twice.
 PIECE = 2**24
 
@@ -62,13 +63,13 @@ def save(root: Path, step: int, agent: Any, loop: Any = None) -> int:
             kept = f"round {last} is the last good checkpoint, from which `--resume` goes on"
         what = f"cannot write the checkpoint of round {step} in {root}"
         raise cannot_write(what, writing, error, f"Nothing was lost: {kept}. ") from error
-    shutil.rmtree(_damaged_directory(root, step), ignore_errors=True)
+    shutil.rmtree(_directory(root, step, DAMAGED), ignore_errors=True)
     older = [each for each in steps(root) if each < step]
     # The previous checkpoint keeps its loop, in case the newest is damaged on the disk.
-    for each in older[:-1]:
-        _listing(_directory(root, each), LOOP).unlink(missing_ok=True)
-        _tensors(_directory(root, each), LOOP).unlink(missing_ok=True)
-        shutil.rmtree(_directory(root, each) / LOOP, ignore_errors=True)  # of an older format
+    for old in (_directory(root, each) for each in older[:-1]):
+        _listing(old, LOOP).unlink(missing_ok=True)
+        _tensors(old, LOOP).unlink(missing_ok=True)
+        shutil.rmtree(old / LOOP, ignore_errors=True)  # of an older format
     return size
 
 
@@ -109,16 +110,13 @@ def set_aside(root: Path, after: int) -> None:
     """Rename the damaged checkpoints after round `after`, so that they are ignored but not lost."""
     for step in steps(root):
         if step > after:
-            shutil.rmtree(_damaged_directory(root, step), ignore_errors=True)
-            _directory(root, step).rename(_damaged_directory(root, step))
+            aside = _directory(root, step, DAMAGED)
+            shutil.rmtree(aside, ignore_errors=True)
+            _directory(root, step).rename(aside)
 
 
-def _directory(root: Path, step: int) -> Path:
-    return root / f"{step:012d}"
-
-
-def _damaged_directory(root: Path, step: int) -> Path:
-    return root / f".damaged-{step:012d}"
+def _directory(root: Path, step: int, mark: str = "") -> Path:
+    return root / f"{mark}{step:012d}"
 
 
 def _tensors(directory: Path, part: str) -> Path:
@@ -207,12 +205,6 @@ def _bits(array: np.ndarray) -> tuple[Any, ...]:
     return array.dtype, array.shape, array.tobytes()
 
 
-def _files(directory: Path, part: str) -> list[str]:
-    """The files of a part, by their paths inside the checkpoint."""
-    found = (_tensors(directory, part), *(directory / part).rglob("*"))
-    return sorted(str(path.relative_to(directory)) for path in found if path.is_file())
-
-
 def _find_damage(directory: Path, part: str) -> str | None:
     """A sentence about the damage of a part of a checkpoint, or None if it is intact."""
     listing = _listing(directory, part)
@@ -224,7 +216,8 @@ def _find_damage(directory: Path, part: str) -> str | None:
         sums = None
     if not isinstance(sums, dict) or not sums:
         return f"checkpoint file {listing} is damaged: it is no list of checksums."
-    stored = _files(directory, part)
+    found = (_tensors(directory, part), *(directory / part).rglob("*"))
+    stored = {str(path.relative_to(directory)) for path in found if path.is_file()}
     for name in sorted({*sums, *stored}):
         if name not in sums:
             return f"checkpoint file {listing} is damaged: it does not name {name}."

@@ -1,6 +1,7 @@
-"""Files: atomic writes, UTF-8 reads, and one sentence for each failure."""
+"""Files: atomic writes, locks, UTF-8 reads, and one sentence for each failure."""
 
 import errno
+import fcntl
 import json
 import os
 import shlex
@@ -90,6 +91,24 @@ def guard_disk(target: Path) -> Iterator[None]:
         raise cannot_write(f"cannot write {target}", target, error) from error
 
 
+@contextmanager
+def file_lock(path: Path, busy: str | None = None) -> Iterator[None]:
+    """Hold the lock in the context; the system releases it when the process ends.
+
+    busy: raise UserError with this text if another process holds the lock; None: wait. Raises
+    UserError if the file cannot be written.
+    """
+    with guard_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("wb")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+        except BlockingIOError:
+            raise UserError(busy or "") from None
+        yield
+
+
 def require_file(out: Path, suffix: str | None = None) -> None:
     """Raises UserError unless a file with this suffix can be written there; its folder must exist.
 
@@ -115,8 +134,7 @@ def require_unused(out: Path) -> None:
 def require_writable(target: Path) -> None:
     """Raises UserError unless something can be written there: a file into the closest folder that
     exists, which the system removes again."""
-    folder = next(each for each in target.absolute().parents if each.exists())
-    with guard_disk(target), tempfile.TemporaryFile(dir=folder):
+    with guard_disk(target), tempfile.TemporaryFile(dir=_closest_folder(target)):
         pass
 
 
@@ -124,7 +142,9 @@ def cannot_write(what: str, target: Path, error: Exception, kept: str = "") -> U
     """The error for a failed write. what: the start of its sentence. kept: a sentence about files
     that were not lost, with a space at its end."""
     number = _number_of(error)
-    free = f" ({_free_mebibytes(target)} MiB free)" if number in NO_SPACE else ""
+    free = ""
+    if number in NO_SPACE:
+        free = f" ({shutil.disk_usage(_closest_folder(target)).free // 2**20} MiB free)"
     reason = os.strerror(number) if number else first_line(error)
     remedy = REMEDIES.get(number or 0, "Check that place and its disk, then go on.")
     return UserError(f"{what}: {reason}{free}. {kept}{remedy}")
@@ -146,10 +166,9 @@ def _number_of(error: BaseException) -> int | None:
     return next((number for number in REMEDIES if os.strerror(number) in str(error)), None)
 
 
-def _free_mebibytes(target: Path) -> int:
-    """Free space of the target's file system."""
-    folder = next(folder for folder in target.absolute().parents if folder.exists())
-    return shutil.disk_usage(folder).free // 2**20
+def _closest_folder(target: Path) -> Path:
+    """The closest folder above the target that exists."""
+    return next(folder for folder in target.absolute().parents if folder.exists())
 
 
 def read_json(path: Path, remedy: str) -> Any:

@@ -16,7 +16,6 @@ from kilolayer.errors import UserError, bad_field
 
 PREFIX = "hf:"
 CARD, TENSORS = "policy.json", "policy.safetensors"
-MISSING = "huggingface_hub is not installed: `pip install 'kilolayer[hub]'`."
 
 
 @cache
@@ -26,9 +25,8 @@ def download(name: str) -> Path:
     Raises UserError if the extra is missing, the hub cannot be reached, it has no such policy, or
     the policy's card names code that would have to be imported.
     """
-    library = import_hub()
     repository, _, revision = name.partition("@")
-    with hub_errors(PREFIX + name):
+    with hub_library(name) as library:
         folder = library.snapshot_download(
             repository, revision=revision or None, allow_patterns=[CARD, TENSORS]
         )
@@ -51,19 +49,20 @@ def hub_name(path: str | Path) -> str | None:
     return folder.parent.name.rpartition("--")[2] if cached else None
 
 
-def import_hub() -> Any:
-    try:
-        return import_module("huggingface_hub")
-    except ImportError as error:
-        raise UserError(MISSING) from error
-
-
 @contextmanager
-def hub_errors(name: str) -> Iterator[None]:
-    """Raise errors of the hub's library as one sentence with a remedy."""
+def hub_library(repository: str) -> Iterator[Any]:
+    """The hub's library, whose errors about the repository are raised as one sentence with a
+    remedy. Raises UserError if the extra is missing."""
+    name = PREFIX + repository
+    try:
+        library = import_module("huggingface_hub")
+    except ImportError as error:
+        raise UserError(
+            "huggingface_hub is not installed: `pip install 'kilolayer[hub]'`."
+        ) from error
     errors = import_module("huggingface_hub.errors")
     try:
-        yield
+        yield library
     except errors.HFValidationError as error:
         raise bad_field("policy", name, "a repository is named OWNER/NAME") from error
     except errors.RevisionNotFoundError as error:

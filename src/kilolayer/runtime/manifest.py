@@ -13,20 +13,9 @@ from typing import Any
 import jax
 
 PACKAGES = (
-    "kilolayer",
-    "jax",
-    "jaxlib",
-    "equinox",
-    "optax",
-    "safetensors",
-    "numpy",
-    "mujoco",
-    "mujoco-mjx",
-    "warp-lang",
-    "gymnasium",
-    "gymnasium-robotics",
-    "ogbench",
-)
+    "kilolayer", "jax", "jaxlib", "equinox", "optax", "safetensors", "numpy", "mujoco",
+    "mujoco-mjx", "warp-lang", "gymnasium", "gymnasium-robotics", "ogbench",
+)  # fmt: skip
 
 
 def describe_run(seed: int) -> dict[str, Any]:

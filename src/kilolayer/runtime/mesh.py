@@ -41,11 +41,6 @@ def make_mesh(devices: int | None = None, model_devices: int = 1) -> Mesh:
     return Mesh(grid, (DATA, MODEL), axis_types=(AxisType.Auto, AxisType.Auto))
 
 
-def num_data_shards(mesh: Mesh) -> int:
-    """Number of shards of environments and batch."""
-    return mesh.shape[DATA]
-
-
 def width_sharded(mesh: Mesh, tree: Any) -> Any:
     """Shardings of a tree of parameters or moments: matrices are sharded along their last axis.
 

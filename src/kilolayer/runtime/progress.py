@@ -82,15 +82,13 @@ class LiveDisplay:
         self._progress.update(self._bar, completed=done, total=total, figures=text)
         tenth = 10 * done // total
         if tenth != self._tenth and not self._console.is_terminal:
-            self._console.print(f"{100 * done // total:3d}%  {text}{self._left()}", highlight=False)
+            seconds = self._progress.tasks[0].time_remaining
+            left = "" if seconds is None else f"  left {duration(seconds)}"
+            self._console.print(f"{100 * done // total:3d}%  {text}{left}", highlight=False)
         self._tenth = tenth
 
     def close(self) -> None:
         self._progress.stop()
-
-    def _left(self) -> str:
-        seconds = self._progress.tasks[0].time_remaining
-        return "" if seconds is None else f"  left {duration(seconds)}"
 
 
 def duration(seconds: float) -> str:

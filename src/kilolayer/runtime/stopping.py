@@ -3,7 +3,7 @@
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -39,13 +39,19 @@ def signals_raise() -> Iterator[None]:
     # A program that a shell started in the background ignores Ctrl-C.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         numbers.append(signal.SIGINT)
-    before = {number: signal.signal(number, _raise_stop) for number in numbers}
+    with _handled(numbers, _raise_stop), _resend_lost_signals():
+        yield
+
+
+@contextmanager
+def _handled(numbers: Iterable[int], handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """In the context, the handler gets these signals."""
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
-        with _resend_lost_signals():
-            yield
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, former in before.items():
+            signal.signal(number, former)
 
 
 @contextmanager
@@ -100,9 +106,5 @@ def defer_signals(notify: Callable[[str], None]) -> Iterator[StopRequest]:
         stop.interrupt = _exception_for(number)
         notify("stopping after this round, with a checkpoint; a second signal stops at once")
 
-    before = {number: signal.signal(number, note) for number in SIGNALS}
-    try:
+    with _handled(SIGNALS, note):
         yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

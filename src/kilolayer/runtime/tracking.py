@@ -201,14 +201,12 @@ def build_tracker(
     for name, make in makers.items():
         try:
             trackers.append(make())
+            continue
         except UserError as error:
             if purge_from is None:
                 raise
-            _switched_off(str(error))
+            why = str(error)
         except Exception as error:
-            _switched_off(f"{name} cannot be written ({error})")
+            why = f"{name} cannot be written ({error})"
+        warnings.warn(f"{why}: the run goes on without it", stacklevel=2)
     return CompositeTracker(trackers)
-
-
-def _switched_off(why: str) -> None:
-    warnings.warn(f"{why}: the run goes on without it", stacklevel=3)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from kilolayer.errors import bad_field, nearest
 from kilolayer.runtime import hub
+from kilolayer.runtime.hub import CARD
 
 PREFIX = "zoo:"
-CARD = "policy.json"
 
 
 def zoo_directories() -> dict[str, Path]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from rich.table import Table
 
 from kilolayer.agents.registry import task_spec
 from kilolayer.config import RunConfig
@@ -24,6 +25,7 @@ from kilolayer.forecasting.cost import action_arithmetic, update_arithmetic
 from kilolayer.forecasting.forecast import Forecast, forecast_run
 from kilolayer.networks.arithmetic import arithmetic, parameter_counts, tree_bytes
 from kilolayer.plan import TrainPlan, build_agent
+from kilolayer.runtime.devices import gibibytes, local_memory
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.studies.grid import Cell
 from kilolayer.tasks.registry import task_of
@@ -96,12 +98,6 @@ class GridCost:
     hours: Mapping[str, Range] | None
     largest: Forecast | int
 
-    @property
-    def total_hours(self) -> Range | None:
-        if self.hours is None:
-            return None
-        return combine_ranges(lambda *hours: sum(hours), *self.hours.values())
-
 
 def grid_cost(cells: Mapping[str, Cell], calibration: bool, display: ProgressDisplay) -> GridCost:
     """Forecast the cost of all cells.
@@ -138,6 +134,52 @@ def _hours(run: Operations, timed: Operations, times: StepTimes) -> Range:
         return (run.updates * update * run.update / timed.update + run.env_steps * step) / 3600
 
     return combine_ranges(hours, times.update, times.env_step)
+
+
+def cost_table(cost: GridCost) -> Table:
+    """A row for each run, and the total of all runs."""
+    hours = cost.hours or {}
+    total = combine_ranges(lambda *each: sum(each), *hours.values()) if hours else None
+    table = Table(title=f"{len(cost.operations)} runs", title_justify="left", show_footer=True)
+    table.add_column("run", "all runs", no_wrap=True)
+    for column, footer in (
+        ("parameters", ""),
+        ("updates", ""),
+        ("env steps", ""),
+        ("operations", f"{sum(each.total for each in cost.operations.values()):.2g}"),
+        ("hours on this machine", _hours_text(total)),
+    ):
+        table.add_column(column, footer, justify="right")
+    for name, own in cost.operations.items():
+        table.add_row(
+            name,
+            f"{own.parameters:,}",
+            f"{own.updates:,}",
+            f"{own.env_steps:,}",
+            f"{own.total:.2g}",
+            _hours_text(hours.get(name)),
+        )
+    return table
+
+
+def memory_sentence(cost: GridCost) -> str:
+    """Whether the largest run fits into memory, as a sentence."""
+    largest = cost.largest
+    if isinstance(largest, int):
+        return (
+            f"The state of the largest run has {gibibytes(largest)}; this machine has "
+            f"{gibibytes(local_memory())}. With --calibration the forecast includes the memory of "
+            "an update, and one run of each task is timed to forecast the hours."
+        )
+    fits = "fits" if largest.fits else "does not fit"
+    return (
+        f"The largest run needs {largest.peak_bytes / 2**30:.1f} GiB and {fits} into the "
+        f"{largest.device_bytes / 2**30:.1f} GiB of this machine. Hours exclude evaluations."
+    )
+
+
+def _hours_text(hours: Range | None) -> str:
+    return "untimed" if hours is None else f"{hours[0]:.2g} to {hours[1]:.2g}"
 
 
 @dataclass(frozen=True)

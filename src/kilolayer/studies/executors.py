@@ -11,8 +11,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from kilolayer.types import UserError, bad_field
 
@@ -130,15 +131,14 @@ def available_cores() -> list[int]:
 class FutureJob:
     """A job of a library that returns a future."""
 
-    done: Callable[[], bool]
-    result: Callable[[], int]
+    future: Any
     cancel: Callable[[], object]
 
     def poll(self) -> int | None:
-        if not self.done():
+        if not self.future.done():
             return None
         try:
-            return self.result()
+            return self.future.result()
         except Exception:  # the worker failed: the run is resumed in another job
             return 1
 
@@ -167,10 +167,7 @@ class RayExecutor:
     one."""
 
     def __init__(self, jobs: int | None, memory: int):
-        try:
-            import ray
-        except ImportError:
-            raise _missing_package("ray", "ray") from None
+        ray = _import_package("ray", "ray")
         self._ray, self._started_ray = ray, not ray.is_initialized()
         if self._started_ray:
             try:
@@ -197,13 +194,8 @@ class RayExecutor:
         self.jobs = jobs or gpus or max(1, int(resources.get("CPU", 1)))
 
     def start(self, command: list[str], log: Path) -> FutureJob:
-        ray = self._ray
         reference = self._run.remote(command, str(log), _forwarded_environment())
-
-        def done() -> bool:
-            return bool(ray.wait([reference], timeout=0)[0])
-
-        return FutureJob(done, lambda: ray.get(reference), lambda: ray.cancel(reference))
+        return FutureJob(reference.future(), lambda: self._ray.cancel(reference))
 
     def close(self) -> None:
         if self._started_ray:
@@ -217,10 +209,7 @@ class SlurmExecutor:
     """
 
     def __init__(self, jobs: int | None, memory: int, folder: Path, cluster: str = "slurm"):
-        try:
-            import submitit
-        except ImportError:
-            raise _missing_package("slurm", "submitit") from None
+        submitit = _import_package("slurm", "submitit")
         if cluster == "slurm" and submitit.SlurmExecutor.affinity() < 0:
             raise UserError(
                 "executor = 'slurm' needs the program sbatch, and this machine has none: use a "
@@ -245,7 +234,7 @@ class SlurmExecutor:
                 f"Slurm accepts no job ({str(error).splitlines()[0]}): check the SBATCH_ "
                 "variables and repeat the command, which repeats no finished run."
             ) from error
-        return FutureJob(job.done, job.result, job.cancel)
+        return FutureJob(job, job.cancel)
 
     def close(self) -> None: ...
 
@@ -257,7 +246,10 @@ def _slurm_cores() -> int:
     return int(cores)
 
 
-def _missing_package(extra: str, package: str) -> UserError:
-    return UserError(
-        f"executor = {extra!r} needs the package {package}: `pip install 'kilolayer[{extra}]'`."
-    )
+def _import_package(extra: str, package: str) -> Any:
+    try:
+        return import_module(package)
+    except ImportError:
+        raise UserError(
+            f"executor = {extra!r} needs the package {package}: `pip install 'kilolayer[{extra}]'`."
+        ) from None

@@ -19,8 +19,7 @@ from kilolayer.analysis.study import (
     require_matching_plan,
 )
 from kilolayer.lookup import make
-from kilolayer.runtime.files import write_atomically
-from kilolayer.runtime.lock import file_lock
+from kilolayer.runtime.files import file_lock, write_atomically
 from kilolayer.runtime.progress import LiveDisplay, ProgressDisplay, SilentDisplay
 from kilolayer.studies.cost import GridCost, grid_cost, memory_of_largest
 from kilolayer.studies.execute import execute
@@ -102,7 +101,9 @@ def study(
         stored_effect = load_study(path).smallest_effect if exists else SMALLEST_EFFECT
         margin = smallest_effect or stored_effect
         _write_plan(path, question, size, runs, smallest_effect=margin)
-        _finish(path, executor, jobs, display)
+        if any(run.state != "finished" for run in load_study(path).runs):
+            with closing(_make_executor(executor, jobs, path)) as workers:
+                execute(path, workers, display)
         display.phase("analyse")
         return _analyse(question, load_study(path))
 
@@ -123,25 +124,16 @@ def dry_run(
     seeds: int | None = None,
     calibration: bool = False,
     progress: bool = True,
-) -> tuple[Mapping[str, Cell], GridCost]:
-    """The runs that `study` would train and their cost on this machine; trains and writes
-    nothing."""
+) -> GridCost:
+    """The cost on this machine of the runs that `study` would train; trains and writes nothing."""
     question = find_question(name)
     cells = question.cells(question.setup(size, tasks, depths, seeds))
     with closing(_display(progress)) as display:
-        return cells, grid_cost(cells, calibration, display)
+        return grid_cost(cells, calibration, display)
 
 
 def _display(progress: bool) -> ProgressDisplay:
     return LiveDisplay() if progress else SilentDisplay()
-
-
-def _finish(path: Path, executor: str, jobs: int | None, display: ProgressDisplay) -> None:
-    """Train the missing runs; start no executor if all runs have finished."""
-    if all(run.state == "finished" for run in load_study(path).runs):
-        return
-    with closing(_make_executor(executor, jobs, path)) as workers:
-        execute(path, workers, display)
 
 
 def _make_executor(name: str, jobs: int | None, path: Path) -> Executor:

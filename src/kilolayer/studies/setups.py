@@ -45,14 +45,20 @@ PAPER: RunConfig = recommended(
 )
 
 
-def by_depth() -> dict[Size, Setup]:
-    """The setups of most questions."""
-    return {
-        "quick": Setup(POINT, (4, 8, 16), 3),
-        "laptop": Setup(MAZE, (4, 8, 16), 5),
-        "body": Setup(BODY, (4, 8, 16, 32), 5),
-        "paper": Setup(PAPER, (4, 8, 16, 32, 64), 5),
-    }
+# The setups of most questions.
+BY_DEPTH: dict[Size, Setup] = {
+    "quick": Setup(POINT, (4, 8, 16), 3),
+    "laptop": Setup(MAZE, (4, 8, 16), 5),
+    "body": Setup(BODY, (4, 8, 16, 32), 5),
+    "paper": Setup(PAPER, (4, 8, 16, 32, 64), 5),
+}
+# One shallow and one deep network, for grids with many other factors.
+EXTREMES: dict[Size, Setup] = {
+    "quick": Setup(POINT, (4, 16), 3),
+    "laptop": Setup(MAZE, (4, 16), 5),
+    "body": Setup(BODY, (4, 16), 5),
+    "paper": Setup(PAPER, (4, 64), 5),
+}
 
 
 def with_training_goals(setups: dict[Size, Setup]) -> dict[Size, Setup]:
@@ -60,14 +66,4 @@ def with_training_goals(setups: dict[Size, Setup]) -> dict[Size, Setup]:
     return {
         size: dataclasses.replace(setup, base=setup.base.having(evaluate_training_goals=True))
         for size, setup in setups.items()
-    }
-
-
-def extremes() -> dict[Size, Setup]:
-    """One shallow and one deep network, for grids with many other factors."""
-    return {
-        "quick": Setup(POINT, (4, 16), 3),
-        "laptop": Setup(MAZE, (4, 16), 5),
-        "body": Setup(BODY, (4, 16), 5),
-        "paper": Setup(PAPER, (4, 64), 5),
     }

@@ -10,7 +10,7 @@ from pathlib import Path
 from kilolayer import api
 from kilolayer.analysis.study import load_study
 from kilolayer.run_directory import RunDirectory
-from kilolayer.runtime.lock import file_lock
+from kilolayer.runtime.files import file_lock
 from kilolayer.types import UserError
 
 

@@ -12,7 +12,7 @@ from kilolayer.physics.gymnasium import GymnasiumWorld
 from kilolayer.physics.sharded import ShardedPhysics
 from kilolayer.plan import TrainPlan, build_agent
 from kilolayer.runtime.devices import local_memory
-from kilolayer.runtime.mesh import make_mesh, num_data_shards
+from kilolayer.runtime.mesh import DATA, make_mesh
 from kilolayer.tasks.registry import task_of
 from kilolayer.training.offline import open_dataset
 from kilolayer.training.seeds import Seeds
@@ -37,9 +37,7 @@ def build_trainer(
     check_dtype(config, mesh.devices.flat[0])
     if seeds and seeds.several:
         _check_seeds(seeds, mesh, task.world)
-    plan = TrainPlan.derive(
-        config, task.episode_length, jax.default_backend(), num_data_shards(mesh)
-    )
+    plan = TrainPlan.derive(config, task.episode_length, jax.default_backend(), mesh.shape[DATA])
     memory = mesh.size * local_memory() if memory is None else memory
     require_run_fits(config, task, memory, len(seeds.values) if seeds else 1)
     dataset = open_dataset(config, task)
@@ -54,7 +52,7 @@ def sharded_physics(
 ) -> Physics:
     """The engine that the config names, for `num_envs` environments over all devices; by default
     the training environments."""
-    envs_per_device = (num_envs or config.collection.num_envs) // num_data_shards(mesh)
+    envs_per_device = (num_envs or config.collection.num_envs) // mesh.shape[DATA]
     physics = build_physics(world, envs_per_device, config.physics)
     if mesh.size == 1:
         return physics

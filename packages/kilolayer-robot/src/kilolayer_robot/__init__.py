@@ -24,31 +24,14 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 _MODULES = {
-    "Card": "card",
-    "ControlLog": "log",
-    "ControlLoop": "loop",
-    "Handling": "gate",
-    "Policy": "policy",
-    "Pursuit": "planning",
-    "Realtime": "realtime",
-    "Robot": "robot",
-    "Sensed": "robot",
-    "Timing": "timing",
-    "UserError": "errors",
-}
+    "Card": "card", "ControlLog": "log", "ControlLoop": "loop", "Handling": "gate",
+    "Policy": "policy", "Pursuit": "planning", "Realtime": "realtime", "Robot": "robot",
+    "Sensed": "robot", "Timing": "timing", "UserError": "errors",
+}  # fmt: skip
 __all__ = [
-    "Card",
-    "ControlLog",
-    "ControlLoop",
-    "Handling",
-    "Policy",
-    "Pursuit",
-    "Realtime",
-    "Robot",
-    "Sensed",
-    "Timing",
-    "UserError",
-]
+    "Card", "ControlLog", "ControlLoop", "Handling", "Policy", "Pursuit", "Realtime", "Robot",
+    "Sensed", "Timing", "UserError",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

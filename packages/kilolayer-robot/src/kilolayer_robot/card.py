@@ -129,26 +129,19 @@ class Card:
         return wide.astype(np.float32)
 
     @staticmethod
-    def plain(
-        observation: int,
-        goal: int,
-        action: int,
-        radius: float = 0.1,
-        control_step: float = 0.01,
-        name: str = "policy",
-    ) -> "Card":
-        """A card with sizes only, actions in [-1, 1] and zeros as the safe action."""
+    def plain(observation: int, goal: int, action: int, radius: float = 0.1) -> "Card":
+        """A card with sizes only: actions in [-1, 1] at 100 Hz, and zeros as the safe action."""
 
         def coordinates(kind: str, count: int, *bounds: float) -> tuple[Coordinate, ...]:
             return tuple(Coordinate(f"{kind} {index}", "", *bounds) for index in range(count))
 
         return Card(
-            name,
+            "policy",
             coordinates("observation", observation),
             coordinates("goal", goal),
             coordinates("action", action, -1.0, 1.0),
             radius,
-            control_step,
+            0.01,
             (0.0,) * action,
         )
 

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from kilolayer_robot.errors import UserError, bad_field
 
-DONE, FAILED, USER_ERROR = 0, 1, 2
+FAILED, USER_ERROR = 1, 2
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -94,18 +94,9 @@ def run(options: argparse.Namespace) -> None:
         if goal is None:
             _require_goal(robot, options.robot)
         loop = ControlLoop(
-            robot,
-            card,
-            policy,
-            planner,
-            goal=goal,
-            pursuit=pursuit,
-            timing=timing,
-            handling=handling,
-            realtime=realtime,
-            log=log,
-            grace=options.grace,
-        )
+            robot, card, policy, planner, goal, pursuit=pursuit, timing=timing, handling=handling,
+            realtime=realtime, log=log, grace=options.grace,
+        )  # fmt: skip
         try:
             summary = loop.run(options.seconds)
         except SystemExit as error:
@@ -199,6 +190,50 @@ class _Parser(argparse.ArgumentParser):
         _exit_with(f"error: {message}; `{self.prog} --help` lists the options.", USER_ERROR)
 
 
+# Flags of `run`, their help, and what else argparse takes for them.
+RUN_OPTIONS: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("--robot", "class or function that makes the robot",
+     {"required": True, "metavar": "MODULE:CLASS"}),
+    ("--set", "argument for the robot's class, such as port=/dev/ttyACM0; repeat for more",
+     {"action": "append", "default": [], "metavar": "NAME=VALUE"}),
+    ("--goal", "goal for all steps; default: the robot's own goal", {"metavar": "X,Y,..."}),
+    ("--planner",
+     "direct: pursue the goal itself; waypoints: follow the recorded waypoints, for goals that the "
+     "policy alone does not reach; default direct",
+     {"choices": ("direct", "waypoints"), "default": "direct"}),
+    ("--chunk", "subgoals in a plan; default 5", {"type": int, "default": 5}),
+    ("--seconds", "length of the run; default: until a signal", {"type": float}),
+    ("--rate", "control steps per second; default: the rate of the training", {"type": float}),
+    ("--plan-rate", "plans per second; default 5; lower it if plans come late",
+     {"type": float, "default": 5.0}),
+    ("--plan-limit",
+     "seconds for which a plan is used; after that the safe action is sent; default 1",
+     {"type": float, "default": 1.0}),
+    ("--watchdog",
+     "control periods by which the controller may be late before the safe action is sent; default "
+     "2", {"type": float, "default": 2.0, "metavar": "PERIODS"}),
+    ("--observation-limit",
+     "control periods after which an observation is too old to act on; default 10",
+     {"type": float, "default": 10.0, "metavar": "PERIODS"}),
+    ("--bad-action",
+     "for an action out of bounds: clip it, or send the safe action; default clip",
+     {"choices": ("clip", "safe"), "default": "clip"}),
+    ("--bad-observation",
+     "for a late or invalid observation: send the safe action, or act on the last good "
+     "observation; default safe", {"choices": ("safe", "last"), "default": "safe"}),
+    ("--out", "file for the log, one JSON object per line; default: none", {"type": Path}),
+    ("--priority", "real-time priority (SCHED_FIFO), 1 to 98; default 0, none",
+     {"type": int, "default": 0}),
+    ("--cpu", "CPU core to which the loop is pinned; default: any core", {"type": int}),
+    ("--lock",
+     "name of the robot for the lock against a second loop; change it to run two robots of one "
+     "class; default MODULE:CLASS", {"metavar": "NAME"}),
+    ("--grace",
+     "seconds after a signal within which the loop must end; after that its process is ended; "
+     "default 5", {"type": float, "default": 5.0}),
+)  # fmt: skip
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="kilolayer-robot",
@@ -208,96 +243,8 @@ def _parser() -> argparse.ArgumentParser:
     runs = commands.add_parser("run", help=run.__doc__, description=run.__doc__)
     runs.set_defaults(command=run)
     runs.add_argument("policy", help="the folder written by `kilolayer export POLICY --to FOLDER`")
-    option = runs.add_argument
-    option(
-        "--robot",
-        required=True,
-        metavar="MODULE:CLASS",
-        help="class or function that makes the robot",
-    )
-    option(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="argument for the robot's class, such as port=/dev/ttyACM0; repeat for more",
-    )
-    option("--goal", metavar="X,Y,...", help="goal for all steps; default: the robot's own goal")
-    option(
-        "--planner",
-        choices=("direct", "waypoints"),
-        default="direct",
-        help="direct: pursue the goal itself; waypoints: follow the recorded waypoints, for goals "
-        "that the policy alone does not reach; default direct",
-    )
-    option("--chunk", type=int, default=5, help="subgoals in a plan; default 5")
-    option("--seconds", type=float, help="length of the run; default: until a signal")
-    option(
-        "--rate",
-        type=float,
-        help="control steps per second; default: the rate of the training",
-    )
-    option(
-        "--plan-rate",
-        type=float,
-        default=5.0,
-        help="plans per second; default 5; lower it if plans come late",
-    )
-    option(
-        "--plan-limit",
-        type=float,
-        default=1.0,
-        help="seconds for which a plan is used; after that the safe action is sent; default 1",
-    )
-    option(
-        "--watchdog",
-        type=float,
-        default=2.0,
-        metavar="PERIODS",
-        help="control periods by which the controller may be late before the safe action is sent; "
-        "default 2",
-    )
-    option(
-        "--observation-limit",
-        type=float,
-        default=10.0,
-        metavar="PERIODS",
-        help="control periods after which an observation is too old to act on; default 10",
-    )
-    option(
-        "--bad-action",
-        choices=("clip", "safe"),
-        default="clip",
-        help="for an action out of bounds: clip it, or send the safe action; default clip",
-    )
-    option(
-        "--bad-observation",
-        choices=("safe", "last"),
-        default="safe",
-        help="for a late or invalid observation: send the safe action, or act on the last good "
-        "observation; default safe",
-    )
-    option("--out", type=Path, help="file for the log, one JSON object per line; default: none")
-    option(
-        "--priority",
-        type=int,
-        default=0,
-        help="real-time priority (SCHED_FIFO), 1 to 98; default 0, none",
-    )
-    option("--cpu", type=int, help="CPU core to which the loop is pinned; default: any core")
-    option(
-        "--lock",
-        metavar="NAME",
-        help="name of the robot for the lock against a second loop; change it to run two robots of "
-        "one class; default MODULE:CLASS",
-    )
-    option(
-        "--grace",
-        type=float,
-        default=5.0,
-        help="seconds after a signal within which the loop must end; after that its process is "
-        "ended; default 5",
-    )
+    for flag, text, settings in RUN_OPTIONS:
+        runs.add_argument(flag, help=text, **settings)
     shows = commands.add_parser("show", help=show.__doc__, description=show.__doc__)
     shows.set_defaults(command=show)
     shows.add_argument("policy", help="the policy folder")

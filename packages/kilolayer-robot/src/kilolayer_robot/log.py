@@ -82,11 +82,12 @@ class ControlLog:
             self._errors.add(hash(text))
             self._put("error", {"error": text})
 
-    def note(self, text: str) -> None:
-        """Record a setting that the system did not permit, or another restriction, once."""
-        if text not in self.notes:
-            self.notes.append(text)
-            self._put("note", {"note": text})
+    def note(self, *texts: str) -> None:
+        """Record settings that the system did not permit, or other restrictions, each once."""
+        for text in texts:
+            if text not in self.notes:
+                self.notes.append(text)
+                self._put("note", {"note": text})
 
     def open(self) -> None:
         """Start writing. Raises UserError for a log that was opened before."""
@@ -171,10 +172,8 @@ class ControlLog:
 
 def _line(event: str, record: Any) -> str:
     fields = record if isinstance(record, dict) else record._asdict()
-    rounded = {name: _rounded(value) for name, value in fields.items()}
+    rounded = {  # to microseconds
+        name: round(value, 6) if isinstance(value, float) else value
+        for name, value in fields.items()
+    }
     return json.dumps({"event": event, **rounded}) + "\n"
-
-
-def _rounded(value: Any) -> Any:
-    """Numbers rounded to microseconds."""
-    return round(value, 6) if isinstance(value, float) else value

@@ -16,17 +16,17 @@ from typing import Any
 import numpy as np
 
 from kilolayer_robot.card import Card, as_float32
+from kilolayer_robot.errors import bad_field
 from kilolayer_robot.gate import Gate, Handling
-from kilolayer_robot.interpreter import IdleCollector, controlled_gc
 from kilolayer_robot.lock import robot_lock
 from kilolayer_robot.log import ControlLog
 from kilolayer_robot.planning import Plan, PlannerThread, Pursuit, direct_planner
-from kilolayer_robot.realtime import Realtime
+from kilolayer_robot.realtime import IdleCollector, Realtime, controlled_gc
 from kilolayer_robot.records import StepRecord, Summary
 from kilolayer_robot.robot import Robot, Sensed, require_robot
 from kilolayer_robot.stopping import Signals
 from kilolayer_robot.timing import Clock, Timing, WallClock
-from kilolayer_robot.watchdog import Watchdog, require_grace
+from kilolayer_robot.watchdog import MAX_GRACE, Watchdog
 
 # Longest sleep in seconds: a loop of less than 1 Hz must notice a signal too.
 MAX_SLEEP = 0.5
@@ -62,7 +62,9 @@ class ControlLoop:
 
     def __post_init__(self) -> None:
         require_robot(self.robot)
-        require_grace(self.grace)
+        if self.grace is not None and not 0 < self.grace <= MAX_GRACE:
+            allowed = f"it must be above 0 and at most {MAX_GRACE:g}"
+            raise bad_field("grace", self.grace, allowed, 5.0)
         if self.goal is not None:
             self.goal = self.card.checked_goal(self.goal)
         self.gate = Gate(
@@ -92,9 +94,7 @@ class ControlLoop:
         has run before; raises what `robot.act` raises.
         """
         ticks = None if seconds is None else self.timing.steps(seconds)
-        with contextlib.ExitStack() as stack:
-            if self.lock is not None:
-                stack.enter_context(robot_lock(self.lock))
+        with contextlib.nullcontext() if self.lock is None else robot_lock(self.lock):
             self.gate.check_safe_action()
             return self._run(ticks)
 
@@ -110,7 +110,7 @@ class ControlLoop:
                 # that starts it, and a planner must not delay the loop.
                 self.plans.start()
                 with self.realtime.applied() as refused, controlled_gc() as self._collector:
-                    self._note_all(refused)
+                    self.log.note(*refused)
                     self._start_time = self.clock.now()
                     watchdog.start()
                     try:
@@ -136,11 +136,7 @@ class ControlLoop:
         return summary
 
     def _raise_watchdog_priority(self) -> None:
-        self._note_all(self.realtime.apply(above=1))
-
-    def _note_all(self, sentences: list[str]) -> None:
-        for sentence in sentences:
-            self.log.note(sentence)
+        self.log.note(*self.realtime.apply(above=1))
 
     def _summary(self, stopped_by: str, ended_safely: bool) -> Summary:
         gate, collector = self.gate, self._collector

@@ -1,7 +1,6 @@
 """An exported policy on ONNX Runtime, on one core."""
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,19 +28,13 @@ class Policy:
         """
         folder = Path(folder)
         card = Card.read(folder)
-        session = open_session(folder / MODEL, card.files.get(MODEL))
-        policy = Policy(card, session)
-        sizes = {"observation": len(card.observation), "goal": len(card.goal)}
-        require_inputs(session, sizes, folder / MODEL)
-        # ONNX Runtime plans its memory on the first call, which therefore takes longer than the
-        # others.
-        action = first_result(policy, sizes, folder / MODEL)
+        session, action = open_graph(folder / MODEL, card, "action")
         if action.shape != (1, len(card.action)):
             raise UserError(
                 f"{folder / MODEL} gives an action of shape {action.shape} and its card says "
                 f"(1, {len(card.action)}): export the policy again."
             )
-        return policy
+        return Policy(card, session)
 
     def __call__(self, observation: np.ndarray, goal: np.ndarray) -> np.ndarray:
         rows = {
@@ -52,51 +45,61 @@ class Policy:
         return action if np.ndim(observation) == 2 else action[0]
 
 
-def open_session(path: Path, checksum: str | None = None) -> Any:
-    """An ONNX Runtime session on one thread: at batch 1, more threads do not make it faster.
+def open_graph(path: Path, card: Card, output: str) -> tuple[Any, np.ndarray]:
+    """An ONNX Runtime session on one thread, and its output for one row of zeros.
 
-    Raises UserError if the file is missing, has another SHA-256, or is not a graph.
+    At batch 1, more threads do not make it faster. ONNX Runtime plans its memory on the first call,
+    which therefore takes longer than the others. Raises UserError if the file is missing, has
+    another SHA-256 than on the card, is not a graph, or does not take the card's observation and
+    goal.
     """
     import onnxruntime
 
+    content = read_listed(path, card)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    # The runtime's own errors have no common class.
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        version = onnxruntime.__version__
+        raise UserError(
+            f"{path} cannot be loaded by onnxruntime {version}: {_reason(error)}"
+        ) from error
+    found = {each.name: (each.shape or [0])[-1] for each in session.get_inputs()}
+    sizes = {"observation": len(card.observation), "goal": len(card.goal)}
+    if found != sizes:
+        takes, says = (
+            ", ".join(f"{name} of {size}" for name, size in each.items()) for each in (found, sizes)
+        )
+        raise UserError(
+            f"{path} takes {takes} numbers and its card says {says}: export the policy again."
+        )
+    zeros = {name: np.zeros((1, size), np.float32) for name, size in sizes.items()}
+    try:
+        return session, np.asarray(session.run([output], zeros)[0])
+    except Exception as error:
+        raise UserError(
+            f"{path} cannot be run: {_reason(error)}. Export the policy again."
+        ) from error
+
+
+def read_listed(path: Path, card: Card) -> bytes:
+    """The content of a file of a policy folder; raises UserError if it is missing or has another
+    SHA-256 than on the card, if that knows one."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+    checksum = card.files.get(path.name)
     if checksum is not None and hashlib.sha256(content).hexdigest() != checksum:
         raise UserError(
             f"{path} is truncated or damaged ({len(content):,} bytes, another SHA-256 than on the "
             "card): copy the policy folder again."
         )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the runtime's own errors have no common class
-        reason = str(error).splitlines()[0][:200]
-        raise UserError(
-            f"{path} cannot be loaded by onnxruntime {onnxruntime.__version__}: {reason}"
-        ) from error
+    return content
 
 
-def first_result(
-    function: Callable[[np.ndarray, np.ndarray], Any], sizes: dict[str, int], path: Path
-) -> np.ndarray:
-    """The result for a row of zeros for each input; raises UserError if the graph cannot run."""
-    try:
-        return np.asarray(function(*(np.zeros((1, size), np.float32) for size in sizes.values())))
-    except Exception as error:  # the runtime's own errors have no common class
-        reason = str(error).splitlines()[0][:200]
-        raise UserError(f"{path} cannot be run: {reason}. Export the policy again.") from error
-
-
-def require_inputs(session: Any, sizes: dict[str, int], path: Path) -> None:
-    """Raises UserError unless the graph takes inputs of these names and sizes."""
-    found = {each.name: (each.shape or [0])[-1] for each in session.get_inputs()}
-    if found != sizes:
-        inputs = ", ".join(f"{name} of {size}" for name, size in found.items())
-        expected = ", ".join(f"{name} of {size}" for name, size in sizes.items())
-        raise UserError(
-            f"{path} takes {inputs} numbers and its card says {expected}: export the policy again."
-        )
+def _reason(error: Exception) -> str:
+    return str(error).splitlines()[0][:200]

@@ -1,14 +1,28 @@
-"""Real-time priority and core pinning for the loop, where the system permits them."""
+"""What keeps the loop on time: priority, a core of its own, and no pauses of CPython.
+
+The system may refuse priority and core. CPython's own pauses are garbage collection and thread
+switching.
+"""
 
 import contextlib
+import gc
 import os
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from kilolayer_robot.errors import bad_field
 
 MAX_PRIORITY = 98  # the watchdog's priority is one higher
+# Seconds after which a computing thread lets another run. CPython's default is ten times as long,
+# half of a step at 100 Hz.
+SWITCH_INTERVAL = 0.0005
+# Seconds between two collections of the youngest objects, and of all objects that are not frozen.
+YOUNG_INTERVAL, ALL_INTERVAL = 1.0, 30.0
+# A collection starts only if the last of its kind took less than this share of the idle time. One
+# that never fits is made after this many intervals anyway, because garbage grows without limit.
+IDLE_SHARE, OVERDUE = 0.5, 20
 
 
 @dataclass(frozen=True)
@@ -24,7 +38,8 @@ class Realtime:
         if not 0 <= self.priority <= MAX_PRIORITY:
             nearest = min(max(self.priority, 0), MAX_PRIORITY)
             raise bad_field("priority", self.priority, f"it must be 0 to {MAX_PRIORITY}", nearest)
-        cores = _cores()
+        # Empty where the system does not list the cores that this process may use.
+        cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
         if self.cpu is not None and cores and self.cpu not in cores:
             named = ", ".join(map(str, sorted(cores)))
             raise bad_field("cpu", self.cpu, f"this process may use the cores {named}", min(cores))
@@ -32,7 +47,9 @@ class Realtime:
     @contextlib.contextmanager
     def applied(self) -> Iterator[list[str]]:
         """Apply to the calling thread within the context, which gives the sentences of `apply`."""
-        before = _current()
+        before = None
+        if hasattr(os, "sched_getscheduler"):  # not on every system
+            before = os.sched_getscheduler(0), os.sched_getparam(0), os.sched_getaffinity(0)
         try:
             yield self.apply()
         finally:
@@ -68,13 +85,47 @@ class Realtime:
         return refused
 
 
-def _current() -> tuple[int, Any, set[int]] | None:
-    """The calling thread's scheduler, its parameter and its cores; None where there are none."""
-    if not hasattr(os, "sched_getscheduler"):
-        return None
-    return os.sched_getscheduler(0), os.sched_getparam(0), os.sched_getaffinity(0)
+class IdleCollector:
+    """Collects garbage between two control steps, when there is time for it.
+
+    Automatic collection is off meanwhile. Objects that existed when the loop began are frozen, so a
+    collection visits only objects that the loop and the planner made later. longest: seconds of the
+    longest pause.
+    """
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+        self._took = {0: 0.0, 2: 0.0}
+        now = time.monotonic()
+        self._last = {0: now, 2: now}
+
+    def collect(self, idle: float) -> None:
+        """Collect if a collection is due and fits into `idle` seconds."""
+        now = time.monotonic()
+        for generation, interval in ((2, ALL_INTERVAL), (0, YOUNG_INTERVAL)):
+            elapsed = now - self._last[generation]
+            fits = self._took[generation] < IDLE_SHARE * idle
+            if elapsed > interval and (fits or elapsed > OVERDUE * interval):
+                gc.collect(generation)
+                done = time.monotonic()
+                self._took[generation] = done - now
+                self._last[generation] = done
+                self.longest = max(self.longest, done - now)
+                return
 
 
-def _cores() -> set[int]:
-    """Cores that this process may use; empty where the system does not list them."""
-    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+@contextlib.contextmanager
+def controlled_gc() -> Iterator[IdleCollector]:
+    """In the context only the returned collector collects garbage, and threads switch sooner."""
+    interval, enabled = sys.getswitchinterval(), gc.isenabled()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    try:
+        yield IdleCollector()
+    finally:
+        sys.setswitchinterval(interval)
+        gc.unfreeze()
+        if enabled:
+            gc.enable()

@@ -1,10 +1,11 @@
 """Records of steps and plans, and their statistics, which take the same memory for any count."""
 
 import math
-from array import array
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+import numpy as np
 
 
 class StepRecord(NamedTuple):
@@ -61,7 +62,7 @@ class Histogram:
     SMALLEST, RATIO, BINS = 1e-6, 1.02, 1048
 
     def __init__(self) -> None:
-        self._counts = array("Q", bytes(8 * self.BINS))
+        self._counts = np.zeros(self.BINS, np.int64)
         self._log_ratio = math.log(self.RATIO)
         self.count, self.largest = 0, 0.0
 
@@ -81,13 +82,9 @@ class Histogram:
         return Spread(median, p99, 1e3 * self.largest)
 
     def _quantile(self, share: float) -> float:
-        rank, seen = share * self.count, 0
-        for place, count in enumerate(self._counts):
-            seen += count
-            if seen >= rank:
-                middle = self.SMALLEST * self.RATIO ** (place - 0.5)
-                return 0.0 if place == 0 else min(middle, self.largest)
-        return self.largest
+        place = int(np.searchsorted(np.cumsum(self._counts), share * self.count))
+        middle = self.SMALLEST * self.RATIO ** (place - 0.5)
+        return 0.0 if place == 0 else min(middle, self.largest)
 
 
 @dataclass(frozen=True)

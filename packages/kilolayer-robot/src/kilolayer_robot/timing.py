@@ -10,7 +10,6 @@ from kilolayer_robot.errors import bad_field
 # Lowest rates: the system's waits have a limit.
 SLOWEST = 1e-6
 MAX_STEPS = 2**53  # a float can count them
-_POSITIVE = ("rate", "plan_rate", "plan_limit", "watchdog", "observation_limit")
 
 
 @dataclass(frozen=True)
@@ -33,14 +32,12 @@ class Timing:
     observation_limit: float = 10.0
 
     def __post_init__(self) -> None:
-        for field in _POSITIVE:
-            if not 0 < getattr(self, field) < math.inf:
-                default = getattr(Timing, field)
-                raise bad_field(field, getattr(self, field), "it must be above 0", default)
-        for field in ("rate", "plan_rate"):
-            if getattr(self, field) < SLOWEST:
-                allowed = f"it must be at least {SLOWEST:g}"
-                raise bad_field(field, getattr(self, field), allowed, SLOWEST)
+        for field in ("rate", "plan_rate", "plan_limit", "watchdog", "observation_limit"):
+            value = getattr(self, field)
+            if not 0 < value < math.inf:
+                raise bad_field(field, value, "it must be above 0", getattr(Timing, field))
+            if field in ("rate", "plan_rate") and value < SLOWEST:
+                raise bad_field(field, value, f"it must be at least {SLOWEST:g}", SLOWEST)
         if not 0 <= self.planner_delay < math.inf:
             raise bad_field("planner_delay", self.planner_delay, "it must be 0 or more", 0)
 

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable
 
-from kilolayer_robot.errors import bad_field
 from kilolayer_robot.gate import Gate
 from kilolayer_robot.stopping import Signals
 
@@ -21,12 +20,6 @@ MAX_GRACE = 1e6
 SECOND_GRACE = 2.0
 STUCK_EXIT_CODE = 3
 STUCK_MESSAGE = "error: the control loop did not end in time, so its process was ended.\n"
-
-
-def require_grace(grace: float | None) -> None:
-    """Raises UserError for a number out of range."""
-    if grace is not None and not 0 < grace <= MAX_GRACE:
-        raise bad_field("grace", grace, f"it must be above 0 and at most {MAX_GRACE:g}", 5.0)
 
 
 class Watchdog:

@@ -10,7 +10,6 @@ The search is written once for numpy and jax.numpy: `xp` is either. Here the ene
 ONNX graph, in training from the critic itself.
 """
 
-import hashlib
 import io
 import zipfile
 from collections.abc import Callable
@@ -22,7 +21,7 @@ import numpy as np
 
 from kilolayer_robot.card import Card
 from kilolayer_robot.errors import UserError
-from kilolayer_robot.policy import first_result, open_session, require_inputs
+from kilolayer_robot.policy import open_graph, read_listed
 from kilolayer_robot.robot import Sensed
 
 NODES, VALUE = "waypoints.npz", "value.onnx"
@@ -120,24 +119,18 @@ def open_waypoints(folder: Path, card: Card, chunk: int) -> RecordedWaypoints:
             "`kilolayer export RUN --to FOLDER --planner waypoints`, or use --planner direct."
         )
     path = folder / NODES
+    content = read_listed(path, card)
     try:
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != card.files[NODES]:
-            raise ValueError("its SHA-256 differs from the card")
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             observation = arrays["observation"]
             graph = Graph(*(arrays[name] for name in Graph._fields))
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} is missing or damaged: {error}.") from error
-    session = open_session(folder / VALUE, card.files.get(VALUE))
-    sizes = {"observation": len(card.observation), "goal": len(card.goal)}
-    require_inputs(session, sizes, folder / VALUE)
+    session, energy = open_graph(folder / VALUE, card, "energy")
+    if energy.shape != (1,):
+        raise UserError(f"{folder / VALUE} gives {energy.shape} in place of (1,) energies.")
 
     def value(observation: np.ndarray, goal: np.ndarray) -> np.ndarray:
         return session.run(["energy"], {"observation": observation, "goal": goal})[0]
 
-    # Also because the first call takes longer than the others, as in `Policy.open`.
-    energy = first_result(value, sizes, folder / VALUE)
-    if energy.shape != (1,):
-        raise UserError(f"{folder / VALUE} gives {energy.shape} in place of (1,) energies.")
     return RecordedWaypoints(value, observation, graph, chunk)

@@ -1,6 +1,7 @@
-"""Does depth raise the score, where does the score jump, and where does it saturate?"""
+"""Does depth raise the score, at a constant width and, with narrower networks, at equal cost?"""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,20 +12,22 @@ from kilolayer.analysis.depth import critical_depth, monotonicity, saturation_de
 from kilolayer.analysis.depth_claims import critical_claim, monotonicity_claim, saturation_claim
 from kilolayer.analysis.depth_scores import DepthScores
 from kilolayer.analysis.differences import mean_difference
-from kilolayer.analysis.study import Study
+from kilolayer.analysis.study import Study, StudyRun
 from kilolayer.analysis.study_scores import (
     DEPTH_AXIS,
     SCORE_AXIS,
     SCORE_NOTE,
     difference_claim,
+    group_runs,
     score_series,
     score_table,
     scores_by,
 )
 from kilolayer.studies.grid import Grid
-from kilolayer.studies.question import Question, Setup
-from kilolayer.studies.setups import by_depth
+from kilolayer.studies.question import Setup
 
+PARAMETERS, OPERATIONS = "equal parameters", "equal operations"
+WIDTH_MULTIPLE = 8
 TOO_FEW = "A comparison needs two depths with two seeds each."
 CRITICAL_NOTE = (
     "A depth is critical if one step in depth contributes more than half of the total gain from "
@@ -90,12 +93,66 @@ def depth_claims(study: Study, scores: Mapping[int, np.ndarray]) -> DepthClaims:
     return DepthClaims(tuple(claims), tuple(marks), tuple(notes))
 
 
-def question() -> Question:
-    return Question(
-        name="depth",
-        text="Does depth raise the score, where does it jump, and where does it saturate?",
-        setups=by_depth(),
-        grids=grids,
-        analyse=analyse,
-        required_factor="depth",
+def width_of_equal_parameters(width: int, shallow: int, depth: int) -> int:
+    """The width at `depth` that keeps the parameters, which grow as depth * width^2.
+
+    The operations of an update grow with the parameters."""
+    return max(
+        WIDTH_MULTIPLE, round(width * (shallow / depth) ** 0.5 / WIDTH_MULTIPLE) * WIDTH_MULTIPLE
+    )
+
+
+def width_grids(setup: Setup) -> list[Grid]:
+    """Two grids at the cost of the shallowest network: smaller width, or fewer updates, with
+    depth."""
+    base, shallow = setup.base, setup.depths[0]
+    width, updates = base.network.width, base.collection.update_to_data
+    narrower = {
+        depth: {"depth": depth, "width": width_of_equal_parameters(width, shallow, depth)}
+        for depth in setup.depths
+    }
+    fewer = {
+        depth: {"depth": depth, "update_to_data": updates * shallow / depth}
+        for depth in setup.depths
+    }
+    return [
+        setup.grid({"depth": narrower}, {"held": PARAMETERS}),
+        setup.grid({"depth": fewer}, {"held": OPERATIONS}),
+    ]
+
+
+def parameters_note(runs: Iterable[StudyRun]) -> str:
+    """How far the parameters are from equal, since widths are rounded."""
+    networks = {run.factors["depth"]: run.planned_config.network for run in runs}
+    products = {depth: network.depth * network.width**2 for depth, network in networks.items()}
+    shallow = min(products)
+    ratios = (f"{depth}: {products[depth] / products[shallow]:.2g}" for depth in sorted(products))
+    return (
+        f"Depth times squared width, divided by that of depth {shallow}, differs from 1 by "
+        f"rounding: {', '.join(ratios)}."
+    )
+
+
+def analyse_width(study: Study) -> Answer:
+    claims, series, notes = [], [], []
+    for (held,), runs in group_runs(study.finished, "held").items():
+        if held == PARAMETERS:
+            notes.append(parameters_note(runs))
+        scores = scores_by(dataclasses.replace(study, runs=tuple(runs)), "depth")
+        series.append(score_series(study, held, scores))
+        evidence = depth_claims(study, scores)
+        claims += [claim.with_prefix(f"At {held}") for claim in evidence.claims[:1]]
+        notes += evidence.notes
+    title = "Score by depth at equal cost"
+    return Answer(
+        verdicts=assess_claims(claims) or (inconclusive(TOO_FEW),),
+        plots=(Plot(title, DEPTH_AXIS, SCORE_AXIS, tuple(series), log_x=True),),
+        tables=(score_table(study, "held", "depth"),),
+        notes=(
+            SCORE_NOTE,
+            "Equal parameters: the width is proportional to 1 / sqrt(depth), in multiples of "
+            f"{WIDTH_MULTIPLE}; the operations per update are then equal too. Equal operations: "
+            "the width is constant and the number of updates is proportional to 1 / depth.",
+            *dict.fromkeys(notes),
+        ),
     )

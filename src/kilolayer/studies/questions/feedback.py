@@ -12,9 +12,6 @@ from kilolayer.analysis.statistics import Estimate, mean_interval
 from kilolayer.analysis.study import Study
 from kilolayer.analysis.study_scores import TIME_AT_GOAL, group_runs
 from kilolayer.studies.cost import operations
-from kilolayer.studies.question import Question
-from kilolayer.studies.questions.depth import grids
-from kilolayer.studies.setups import by_depth, with_training_goals
 from kilolayer.types import UserError
 
 POSITIVE = (0.0, np.inf)
@@ -100,14 +97,3 @@ def _claim(study: Study, depth: int, ratio: Difference) -> Claim:
         "sparse reward on the same data:"
     )
     return Claim(statement, times, ratio.p, study.failed, None)
-
-
-def question() -> Question:
-    return Question(
-        name="feedback",
-        text="How many bits per parameter do the contrastive objective and a sparse reward supply?",
-        setups=with_training_goals(by_depth()),
-        grids=grids,
-        analyse=analyse,
-        required_factor="depth",
-    )

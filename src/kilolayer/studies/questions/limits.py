@@ -12,8 +12,7 @@ from kilolayer.analysis.groups import mean_text
 from kilolayer.analysis.statistics import proportion_interval
 from kilolayer.analysis.study import Study, StudyRun
 from kilolayer.analysis.study_scores import group_runs, mean_minutes
-from kilolayer.studies.question import Question, Setup
-from kilolayer.studies.questions.depth import grids
+from kilolayer.studies.question import Setup, Size
 from kilolayer.studies.setups import PAPER, POINT
 from kilolayer.types import UserError
 
@@ -22,6 +21,13 @@ DEPTHS = (64, 256, 1024, 4096)
 # A critic learns if its mean accuracy in the last quarter of training is this multiple of chance.
 LEARNT = 2.0
 SHORT: dict[str, Any] = {"num_evaluations": 2, "eval_envs": 16}
+# Fewer steps than the size quick of other questions, in networks up to 512 times as deep.
+QUICK = POINT.having(total_steps=16_000, width=16, batch_size=64, **SHORT)
+SETUPS: dict[Size, Setup] = {
+    "quick": Setup(QUICK, (64, 256, 1024), 2),
+    "laptop": Setup(POINT.having(total_steps=40_000, **SHORT), DEPTHS, 2),
+    "paper": Setup(PAPER.having(total_steps=1_000_000, **SHORT), DEPTHS, 3),
+}
 
 
 def late_mean(run: StudyRun, metric: str) -> float:
@@ -98,22 +104,3 @@ def _claims(counts: dict[int, int], learning: dict[int, int]) -> list[Claim]:
         )
         for depth, count in counts.items()
     ]
-
-
-def question() -> Question:
-    # Fewer steps than the size quick of other questions, in networks up to 512 times as deep.
-    point = POINT.having(total_steps=16_000, width=16, batch_size=64, **SHORT)
-    laptop = POINT.having(total_steps=40_000, **SHORT)
-    paper = PAPER.having(total_steps=1_000_000, **SHORT)
-    return Question(
-        name="limits",
-        text="At which depth do signals, gradients or representations fail?",
-        setups={
-            "quick": Setup(point, (64, 256, 1024), 2),
-            "laptop": Setup(laptop, DEPTHS, 2),
-            "paper": Setup(paper, DEPTHS, 3),
-        },
-        grids=grids,
-        analyse=analyse,
-        required_factor="depth",
-    )

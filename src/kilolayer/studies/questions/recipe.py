@@ -18,8 +18,7 @@ from kilolayer.analysis.study_scores import (
     score_table,
 )
 from kilolayer.studies.grid import Factor, Grid
-from kilolayer.studies.question import Question, Setup
-from kilolayer.studies.setups import extremes
+from kilolayer.studies.question import Setup
 
 FACTORS = ("removed", "depth")
 WHOLE = "whole"
@@ -95,14 +94,3 @@ def _finished(runs: list[StudyRun]) -> list[StudyRun]:
 
 def _failures(runs: list[StudyRun]) -> int:
     return len(runs) - len(_finished(runs))
-
-
-def question() -> Question:
-    return Question(
-        name="recipe",
-        text="What fails when one stabiliser is removed from the recipe, shallow and deep?",
-        setups=extremes(),
-        grids=grids,
-        analyse=analyse,
-        required_factor="removed",
-    )

@@ -12,9 +12,6 @@ from kilolayer.analysis.power import (
 )
 from kilolayer.analysis.study import Study
 from kilolayer.analysis.study_scores import SCORE_NOTE, scores_by
-from kilolayer.studies.question import Question
-from kilolayer.studies.questions.depth import grids
-from kilolayer.studies.setups import by_depth
 from kilolayer.types import UserError
 
 SHARES = (1.0, 0.5, 0.25)
@@ -78,14 +75,3 @@ def _verdict(pair: str, share: float, needed: SeedsNeeded, existing: int) -> Ver
 
 def _count(needed: SeedsNeeded) -> str:
     return f"more than {MOST_SEEDS:,}" if needed.seeds is None else str(needed.seeds)
-
-
-def question() -> Question:
-    return Question(
-        name="seeds",
-        text="How many seeds does a claim about depth need, given the variance of these runs?",
-        setups=by_depth(),
-        grids=grids,
-        analyse=analyse,
-        required_factor="depth",
-    )

@@ -15,11 +15,9 @@ from kilolayer.analysis.study_scores import (
     scores_by,
     study_score_bounds,
 )
-from kilolayer.config import RunConfig
 from kilolayer.recommendations import recommended
-from kilolayer.studies.question import Question, Setup
-from kilolayer.studies.questions.depth import grids
-from kilolayer.studies.setups import PAPER, POINT, with_training_goals
+from kilolayer.studies.question import Setup, Size
+from kilolayer.studies.setups import PAPER, POINT
 from kilolayer.tasks.base import GoalSplit, Task
 from kilolayer.training.evaluate import evaluation_key, evaluation_start
 from kilolayer.types import UserError
@@ -27,7 +25,13 @@ from kilolayer.types import UserError
 FAR, NEAR = "evaluation/success", "evaluation_training_goals/success"
 PAIRS = 512  # of start and goal, sampled to measure their distance
 TASK = "ant_u4_maze_stitching"
-LAPTOP: RunConfig = recommended(TASK, tensorboard=False)
+SETUPS: dict[Size, Setup] = {
+    # Point mazes draw training goals in all cells and evaluation goals in far cells, so this size
+    # is a rehearsal.
+    "quick": Setup(POINT, (4, 16), 3),
+    "laptop": Setup(recommended(TASK, tensorboard=False), (4, 8, 16), 5),
+    "paper": Setup(PAPER.having(task=TASK), (4, 16, 64), 5),
+}
 
 
 def analyse(study: Study) -> Answer:
@@ -97,23 +101,4 @@ def path_lengths(task: Task, split: GoalSplit) -> np.ndarray:
     start = evaluation_start(task, evaluation_key(0, 0), PAIRS, split)
     return task.maze.path_lengths_between(
         np.asarray(start.qpos[:, :2]), np.asarray(start.goal[:, :2])
-    )
-
-
-def question() -> Question:
-    return Question(
-        name="stitching",
-        text="Does depth help to reach far goals after training on near goals?",
-        setups=with_training_goals(
-            {
-                # Point mazes draw training goals in all cells and evaluation goals in far cells, so
-                # this size is a rehearsal.
-                "quick": Setup(POINT, (4, 16), 3),
-                "laptop": Setup(LAPTOP, (4, 8, 16), 5),
-                "paper": Setup(PAPER.having(task=TASK), (4, 16, 64), 5),
-            }
-        ),
-        grids=grids,
-        analyse=analyse,
-        required_factor="depth",
     )

@@ -20,9 +20,6 @@ from kilolayer.analysis.study_scores import (
 )
 from kilolayer.runtime.files import write_atomically
 from kilolayer.studies.cost import inference_operations
-from kilolayer.studies.question import Question
-from kilolayer.studies.questions.depth import grids
-from kilolayer.studies.setups import by_depth
 
 SAMPLES = (1, 4, 16, 64)
 EPISODES, SEED = 128, 1  # no evaluation of the run uses this seed for starts and goals
@@ -79,14 +76,3 @@ def analyse(study: Study) -> Answer:
             "one pass of the critic per sample.",
         ),
     )  # fmt: skip
-
-
-def question() -> Question:
-    return Question(
-        name="test-time",
-        text="Can choosing among several action samples at test time replace depth?",
-        setups=by_depth(),
-        grids=grids,
-        analyse=analyse,
-        required_factor="depth",
-    )

@@ -1,11 +1,11 @@
-"""Which depth scores best at equal environment steps, updates, seconds or operations?"""
+"""Learning curves by depth: the score at equal cost, the steps to a share of the last score."""
 
 from collections.abc import Callable
 
 import numpy as np
 
 from kilolayer.analysis.answer import Answer, Plot, Series, Table
-from kilolayer.analysis.claims import assess_claims, inconclusive
+from kilolayer.analysis.claims import Claim, assess_claims, inconclusive
 from kilolayer.analysis.cost_curves import (
     CostCurve,
     depth_pareto_front,
@@ -14,20 +14,21 @@ from kilolayer.analysis.cost_curves import (
 )
 from kilolayer.analysis.depth_claims import recommendation_claim
 from kilolayer.analysis.load import Run
-from kilolayer.analysis.statistics import number_text
+from kilolayer.analysis.statistics import Estimate, number_text
 from kilolayer.analysis.study import Study, StudyRun
 from kilolayer.analysis.study_scores import (
     SCORE_AXIS,
     TIME_AT_GOAL,
+    estimate_series,
     learning_curves,
     replicated_runs_by_depth,
 )
-from kilolayer.analysis.threshold import WINDOW
+from kilolayer.analysis.threshold import WINDOW, estimate_steps_to_share, steps_to_share_delay
 from kilolayer.studies.cost import operations
-from kilolayer.studies.question import Question
-from kilolayer.studies.questions.depth import grids
-from kilolayer.studies.setups import by_depth
+from kilolayer.studies.questions.depth import TOO_FEW
 from kilolayer.types import UserError
+
+SHARES = (0.5, 0.9)  # of the final score
 
 CostOf = Callable[[Run], np.ndarray]
 
@@ -75,7 +76,7 @@ def cost_curve(depth: int, runs: list[StudyRun], cost: CostOf) -> CostCurve:
     return CostCurve.from_seeds(depth, median_cost[kept], scores[:, kept])
 
 
-def analyse(study: Study) -> Answer:
+def analyse_cost(study: Study) -> Answer:
     groups = replicated_runs_by_depth(study, min_depths=2)
     claims, untested, plots, rows = [], [], [], []
     for name, cost in COSTS.items():
@@ -87,7 +88,7 @@ def analyse(study: Study) -> Answer:
             claims.append(recommendation_claim(recommendation, name, study.failed))
         except UserError as error:
             untested.append(inconclusive(f"At equal {name}: {error}"))
-        plots.append(_plot(name, curves))
+        plots.append(_cost_plot(name, curves))
         front = sorted({depth for _, depth, _ in depth_pareto_front(curves)})
         means = ", ".join(
             f"{depth}: {mean:.3g}" for depth, mean in zip(scores.depth, scores.mean, strict=True)
@@ -108,7 +109,7 @@ def analyse(study: Study) -> Answer:
     )
 
 
-def _plot(name: str, curves: list[CostCurve]) -> Plot:
+def _cost_plot(name: str, curves: list[CostCurve]) -> Plot:
     series = tuple(
         Series(
             f"depth {curve.depth}",
@@ -122,12 +123,67 @@ def _plot(name: str, curves: list[CostCurve]) -> Plot:
     return Plot(f"Score against {name} (band: one standard error)", name, SCORE_AXIS, series)
 
 
-def question() -> Question:
-    return Question(
-        name="cost",
-        text="Which depth scores best at equal environment steps, updates, seconds and operations?",
-        setups=by_depth(),
-        grids=grids,
-        analyse=analyse,
-        required_factor="depth",
+def analyse_threshold(study: Study) -> Answer:
+    groups = replicated_runs_by_depth(study)
+    estimates: dict[float, dict[int, Estimate]] = {share: {} for share in SHARES}
+    undefined = []
+    for depth, runs in groups.items():
+        for share in SHARES:
+            try:
+                estimates[share][depth] = estimate_steps_to_share(
+                    *learning_curves(runs), share, np.random.default_rng(0)
+                )
+            except UserError as error:
+                undefined.append(f"depth {depth}: {error}")
+                break
+    claims = [
+        _delay_claim(study, groups, share, list(by_depth))
+        for share, by_depth in estimates.items()
+        if len(by_depth) > 1
+    ]
+    return Answer(
+        verdicts=assess_claims(claims) or (inconclusive(TOO_FEW),),
+        plots=(_steps_plot(estimates),),
+        tables=(_steps_table(estimates),),
+        notes=(
+            f"Steps to a share: the first evaluation at which the trailing mean of {WINDOW} "
+            "evaluations of the mean curve over seeds reaches this share of its last value. "
+            "Intervals are a bootstrap over seeds. No share is reached before evaluation "
+            f"{WINDOW}. The test permutes the seeds' curves between two depths.",
+            *undefined,
+        ),
     )
+
+
+def _delay_claim(study: Study, groups: dict, share: float, depths: list[int]) -> Claim:
+    """Whether the deepest network reaches the share later than the shallowest."""
+    (steps, first), (_, last) = (
+        learning_curves(groups[depth]) for depth in (depths[0], depths[-1])
+    )
+    delay = steps_to_share_delay(steps, last, first, share, np.random.default_rng(0))
+    statement = (
+        f"From depth {depths[0]} to {depths[-1]} the environment steps to {100 * share:.0f} % of "
+        "the own score change by"
+    )
+    return Claim(statement, delay.estimate, delay.p, study.failed, None)
+
+
+def _steps_plot(estimates: dict[float, dict[int, Estimate]]) -> Plot:
+    series = tuple(
+        estimate_series(f"to {100 * share:.0f} %", by_depth, list(by_depth.values()))
+        for share, by_depth in estimates.items()
+        if by_depth
+    )
+    return Plot(
+        "Steps to a share of the final score", "depth", "environment steps", series, log_x=True
+    )
+
+
+def _steps_table(estimates: dict[float, dict[int, Estimate]]) -> Table:
+    depths = sorted(set().union(*estimates.values()))
+    rows = tuple(
+        (str(depth), *(str(estimates[share].get(depth, "not reached")) for share in SHARES))
+        for depth in depths
+    )
+    columns = ("depth", *(f"steps to {100 * share:.0f} %" for share in SHARES))
+    return Table("Steps to a share of the final score", columns, rows)

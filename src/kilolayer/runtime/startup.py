@@ -1,13 +1,17 @@
-"""JAX's compilation cache, on by default: a second start of a run loads the compiled programs.
+"""What must happen before JAX and MuJoCo are imported: the compilation cache and the renderer.
 
-It is in the user's cache folder and limited in size. `JAX_ENABLE_COMPILATION_CACHE=0` turns it off;
+JAX's compilation cache is on by default: a second start of a run loads the compiled programs. It is
+in the user's cache folder and limited in size. `JAX_ENABLE_COMPILATION_CACHE=0` turns it off;
 `JAX_COMPILATION_CACHE_DIR` sets another folder. JAX cannot cache programs that call MuJoCo or
 Gymnasium on the host; they compile each time.
 """
 
 import hashlib
+import importlib
 import os
 import platform
+import sys
+import warnings
 from contextlib import suppress
 from pathlib import Path
 
@@ -43,3 +47,28 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         description += next(line for line in lines if line.startswith(("flags", "Features")))
     return hashlib.sha256(description.encode()).hexdigest()[:12]
+
+
+def load_mujoco() -> None:
+    """Import MuJoCo, without rendering if the library that MUJOCO_GL names is missing.
+
+    MuJoCo opens that library at its import. Call this before any other import of MuJoCo.
+    """
+    named = os.environ.get("MUJOCO_GL", "")
+    if not named or "mujoco" in sys.modules:
+        return
+    try:
+        importlib.import_module("mujoco")
+    # A missing library raises AttributeError, RuntimeError, OSError, ...
+    except Exception as error:
+        for name, module in list(sys.modules.items()):
+            compiled = (getattr(module, "__file__", None) or "").endswith(".so")
+            # A compiled module cannot be loaded twice.
+            if name.split(".")[0] == "mujoco" and not compiled:
+                del sys.modules[name]
+        os.environ["MUJOCO_GL"] = "disabled"
+        warnings.warn(
+            f"MUJOCO_GL={named} does not work here ({error}), so nothing can be drawn: install "
+            "its library (libosmesa6 for osmesa, libegl1 for egl), or unset it",
+            stacklevel=2,
+        )
