@@ -8,7 +8,6 @@ do the published results of arXiv 2503.14858, which come from another engine.
 # MuJoCo ships no type stubs for its compiled module.
 # pyright: reportAttributeAccessIssue=false
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, ClassVar
 
 import jax
@@ -101,7 +100,8 @@ class Ant(Legged):
 
     @property
     def world(self) -> MujocoWorld:
-        return _compile_world(self.layout, self.drive)
+        drive = self.drive
+        return scene.compile_world(build_scene, drive.control_step, maze=self.maze, drive=drive)
 
     goal = GoalSpec((Coordinate("x", "m"), Coordinate("y", "m")), radius=0.5, easy_radius=2.0)
     action_dim = 8
@@ -170,12 +170,6 @@ class GymAnt(Ant):
     body = "gym_ant"
     healthy_height = (0.2, 1.0)
     drive: ClassVar[Drive] = GYM_DRIVE
-
-
-@cache
-def _compile_world(layout: str | None, drive: Drive) -> MujocoWorld:
-    """Cached, because compiling a scene is slow and a task reads its world often."""
-    return MujocoWorld.compile(build_scene(Ant(layout).maze, drive), drive.control_step)
 
 
 def build_scene(maze: Maze | None, drive: Drive = BENCHMARK_DRIVE) -> mujoco.MjSpec:

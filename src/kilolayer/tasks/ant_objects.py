@@ -3,7 +3,6 @@
 # MuJoCo ships no type stubs for its compiled module.
 # pyright: reportAttributeAccessIssue=false
 from dataclasses import dataclass
-from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +34,7 @@ BLOCK_HALF_SIZE = (1.9, 1.9, 0.5)  # a corridor is 2 m to either side
 BLOCK_MASS = 0.5
 BLOCK_DAMPING = 1.0  # N s/m: a block that is not pushed stops
 PUSH_GOAL_NOISE = 0.5
+OBJECT = {**BENCHMARK_DRIVE.contact, "conaffinity": 1, "rgba": scene.OBJECT_COLOUR}
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class AntBall(Ant):
 
     @property
     def world(self) -> MujocoWorld:
-        return _compile_ball()
+        return scene.compile_world(_build_ball, self.drive.control_step)
 
     @property
     def observation(self) -> tuple[Coordinate, ...]:
@@ -97,7 +97,7 @@ class AntPush(Ant):
 
     @property
     def world(self) -> MujocoWorld:
-        return _compile_push()
+        return scene.compile_world(_build_push, self.drive.control_step)
 
     @property
     def observation(self) -> tuple[Coordinate, ...]:
@@ -122,38 +122,20 @@ def block_home() -> tuple[float, float]:
     return 2 * MAZE_CELL_SIZE, 2 * MAZE_CELL_SIZE
 
 
-@cache
-def _compile_ball() -> MujocoWorld:
+def _build_ball() -> mujoco.MjSpec:
     spec = build_scene(None)
     ball = spec.worldbody.add_body(name="ball", pos=[0, 0, BALL_RADIUS])
     # Without damping, a touched ball would roll forever. With it, a ball at 2 m/s rolls 2.4 m.
     # Rolling friction does not stop the ball under Runge-Kutta.
     ball.add_joint(name="ball", type=mujoco.mjtJoint.mjJNT_FREE, damping=[BALL_DAMPING, 0, 0])
-    scene.add_sphere(
-        ball,
-        (0, 0, 0),
-        BALL_RADIUS,
-        mass=BALL_MASS,
-        **BENCHMARK_DRIVE.contact,
-        conaffinity=1,
-        rgba=scene.OBJECT_COLOUR,
-    )
-    return MujocoWorld.compile(spec, BENCHMARK_DRIVE.control_step)
+    scene.add_sphere(ball, (0, 0, 0), BALL_RADIUS, mass=BALL_MASS, **OBJECT)
+    return spec
 
 
-@cache
-def _compile_push() -> MujocoWorld:
+def _build_push() -> mujoco.MjSpec:
     spec = build_scene(Maze("push", MAZE_CELL_SIZE))
     # The block is slightly above the floor and does not touch it: its joints carry it.
     block = spec.worldbody.add_body(name="block", pos=[*block_home(), BLOCK_HALF_SIZE[2] + 0.05])
     scene.add_slides(block, "block", damping=[BLOCK_DAMPING, 0, 0])
-    block.add_geom(
-        type=mujoco.mjtGeom.mjGEOM_BOX,
-        size=list(BLOCK_HALF_SIZE),
-        mass=BLOCK_MASS,
-        **BENCHMARK_DRIVE.contact,
-        contype=1,
-        conaffinity=1,
-        rgba=scene.OBJECT_COLOUR,
-    )
-    return MujocoWorld.compile(spec, BENCHMARK_DRIVE.control_step)
+    scene.add_box(block, (0, 0, 0), BLOCK_HALF_SIZE, mass=BLOCK_MASS, **OBJECT)
+    return spec

@@ -17,11 +17,13 @@ import numpy as np
 
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.native import MujocoWorld
+from kilolayer.tasks import scene
 from kilolayer.tasks.arm_scene import CUBE_HALF, FINGER_TRAVEL, build_scene
 from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task, sample_box
 from kilolayer.types import Array
 
 CONTROL_STEP = 0.05
+FIELDS = ("sensordata",)
 START = (1.571, 0.742, 0, -1.571, 0, 3.054, 1.449)
 JOINTS, FINGERS, CUBE = slice(0, 7), slice(7, 9), slice(9, 12)  # of qpos
 END_EFFECTOR, FINGERTIPS = slice(0, 6), slice(6, 12)  # of the sensors
@@ -64,7 +66,7 @@ class ArmReach(Task):
 
     @property
     def world(self) -> MujocoWorld:
-        return _compile_world(cube=False)
+        return scene.compile_world(build_scene, CONTROL_STEP, FIELDS, cube=False)
 
     def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
         return sample_box(key, (num_envs,), REACH_GOALS)
@@ -123,7 +125,7 @@ class ArmGrasp(Task):
 
     @property
     def world(self) -> MujocoWorld:
-        return _compile_world(cube=True)
+        return scene.compile_world(build_scene, CONTROL_STEP, FIELDS, cube=True)
 
     def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
         return _grasp_around(_cubes_on_table(sample_box(key, (num_envs,), GRASP_CUBES)))
@@ -213,7 +215,8 @@ class ArmMove(Task):
 
     @property
     def world(self) -> MujocoWorld:
-        return _compile_world(cube=True, bins=TABLES[self.kind].bins)
+        bins = TABLES[self.kind].bins
+        return scene.compile_world(build_scene, CONTROL_STEP, FIELDS, cube=True, bins=bins)
 
     def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
         return _cubes_on_table(sample_box(key, (num_envs,), _corners(*TABLES[self.kind].goal)))
@@ -230,12 +233,6 @@ class ArmMove(Task):
 
     def behaviour(self, qpos: np.ndarray, alive: np.ndarray) -> dict[str, float]:
         return cube_measures(self.world.model, qpos)
-
-
-@cache
-def _compile_world(cube: bool, bins: tuple[tuple[float, float], ...] = ()) -> MujocoWorld:
-    """Cached, because compiling a scene is slow and a task reads its world often."""
-    return MujocoWorld.compile(build_scene(cube, bins), CONTROL_STEP, ("sensordata",))
 
 
 @cache

@@ -112,9 +112,7 @@ def build_scene(cube: bool, bins: Sequence[tuple[float, float]] = ()) -> mujoco.
     # The servos' velocity gains are too stiff for Euler's explicit forces.
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     scene.add_ground(spec, **WORLD_CONTACT)
-    spec.worldbody.add_geom(
-        type=scene.GEOM.mjGEOM_CYLINDER, size=[0.09, 0.06, 0], pos=[0, 0, 0.06], rgba=DARK, **GHOST
-    )
+    scene.add_cylinder(spec.worldbody, (0, 0, 0.06), 0.09, 0.06, rgba=DARK, **GHOST)
     for position in bins:
         _add_bin(spec, position)
     hand = _add_arm(spec)
@@ -163,14 +161,8 @@ def _add_fingers(spec: mujoco.MjSpec, hand: Any, movable: bool) -> None:
     for side, turn in (("left", [1, 0, 0, 0]), ("right", [0, 0, 0, 1])):
         finger = hand.add_body(name=f"{side}_finger", pos=[0, 0, FINGER_BASE], quat=turn)
         opening = 0.0 if movable else FINGER_TRAVEL
-        finger.add_geom(
-            type=scene.GEOM.mjGEOM_BOX,
-            pos=[0, opening + PAD[1], FINGER_LENGTH - PAD[2]],
-            size=list(PAD),
-            mass=FINGER_MASS,
-            rgba=DARK,
-            **PAD_CONTACT,
-        )
+        centre = (0, opening + PAD[1], FINGER_LENGTH - PAD[2])
+        scene.add_box(finger, centre, PAD, mass=FINGER_MASS, rgba=DARK, **PAD_CONTACT)
         finger.add_site(name=f"{side}_fingertip", pos=[0, opening, FINGERTIP], group=HIDDEN)
         if movable:
             finger.add_joint(
@@ -204,13 +196,8 @@ def _add_gripper(spec: mujoco.MjSpec) -> None:
 def _add_cube(spec: mujoco.MjSpec) -> None:
     cube = spec.worldbody.add_body(name="cube", pos=[0, 0.6, CUBE_HALF])
     cube.add_freejoint(name="cube")
-    cube.add_geom(
-        type=scene.GEOM.mjGEOM_BOX,
-        size=[CUBE_HALF] * 3,
-        mass=CUBE_MASS,
-        rgba=CUBE_COLOUR,
-        **CUBE_CONTACT,
-    )
+    half = (CUBE_HALF, CUBE_HALF, CUBE_HALF)
+    scene.add_box(cube, (0, 0, 0), half, mass=CUBE_MASS, rgba=CUBE_COLOUR, **CUBE_CONTACT)
 
 
 def _add_bin(spec: mujoco.MjSpec, position: tuple[float, float]) -> None:
@@ -221,13 +208,8 @@ def _add_bin(spec: mujoco.MjSpec, position: tuple[float, float]) -> None:
             ((sign * (half_x - BIN_WALL), 0, 0), (BIN_WALL, half_y, BIN_HEIGHT / 2)),
             ((0, sign * (half_y - BIN_WALL), 0), (half_x, BIN_WALL, BIN_HEIGHT / 2)),
         ):
-            spec.worldbody.add_geom(
-                type=scene.GEOM.mjGEOM_BOX,
-                pos=list(centre + offset),
-                size=list(size),
-                rgba=BIN_COLOUR,
-                **WORLD_CONTACT,
-            )
+            wall = {"rgba": BIN_COLOUR, **WORLD_CONTACT}
+            scene.add_box(spec.worldbody, centre + offset, size, **wall)
 
 
 def _add_sensors(spec: mujoco.MjSpec) -> None:

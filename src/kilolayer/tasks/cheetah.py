@@ -6,7 +6,6 @@ The body has the dimensions, springs and motors of the standard Gym half-cheetah
 # MuJoCo ships no type stubs for its compiled module.
 # pyright: reportAttributeAccessIssue=false
 from dataclasses import dataclass
-from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -72,7 +71,7 @@ class HalfCheetah(Task):
 
     @property
     def world(self) -> MujocoWorld:
-        return _compile_world()
+        return scene.compile_world(build_scene, CONTROL_STEP)
 
     @property
     def observation(self) -> tuple[Coordinate, ...]:
@@ -95,12 +94,6 @@ class HalfCheetah(Task):
     def behaviour(self, qpos: np.ndarray, alive: np.ndarray) -> dict[str, float]:
         height, upright = TORSO_HEIGHT + qpos[..., 1], np.cos(qpos[..., 2])
         return behaviour.measures(self.world, qpos, alive, qpos[..., :1], height, upright)
-
-
-@cache
-def _compile_world() -> MujocoWorld:
-    """Cached, because compiling a scene is slow and a task reads its world often."""
-    return MujocoWorld.compile(build_scene(), CONTROL_STEP)
 
 
 def build_scene() -> mujoco.MjSpec:

@@ -7,7 +7,6 @@ each other too. Integration is semi-implicit Euler; Gym's file asks for Runge-Ku
 # MuJoCo ships no type stubs for its compiled module.
 # pyright: reportAttributeAccessIssue=false
 from dataclasses import dataclass
-from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +28,7 @@ OPEN_GOAL_DISTANCES = (1.0, 5.0)
 MAZE_CELL_SIZE = 2.0
 WALL_HEIGHT = 0.5 * MAZE_CELL_SIZE
 MOTOR_LIMIT = 0.4
+FIELDS = ("cinert", "cvel", "qfrc_actuator")  # derived fields that the observation needs
 
 FLOOR = {"condim": 3, "friction": (1, 0.1, 0.1), "contype": 1, "margin": 0.001}
 PART = {"condim": 1, "contype": 1, "conaffinity": 1, "margin": 0.001}
@@ -129,7 +129,7 @@ class Humanoid(Legged):
 
     @property
     def world(self) -> MujocoWorld:
-        return _compile_world(self.layout)
+        return scene.compile_world(build_scene, CONTROL_STEP, FIELDS, maze=self.maze)
 
     goal = GoalSpec(tuple(Coordinate(axis, "m") for axis in "xyz"), radius=0.5, easy_radius=2.0)
     action_dim = len(HINGES)
@@ -200,13 +200,6 @@ def _body_observation(cinert: Array, cvel: Array) -> Array:
     full = inertia[..., np.array([0, 3, 4, 3, 1, 5, 4, 5, 2])]
     rows = jnp.concatenate([full, inertia[..., 9:], velocity[..., 3:], velocity[..., :3]], -1)
     return rows.reshape(rows.shape[0], -1)
-
-
-@cache
-def _compile_world(layout: str | None) -> MujocoWorld:
-    """Cached, because compiling a scene is slow and a task reads its world often."""
-    fields = ("cinert", "cvel", "qfrc_actuator")
-    return MujocoWorld.compile(build_scene(Humanoid(layout).maze), CONTROL_STEP, fields)
 
 
 def build_scene(maze: Maze | None) -> mujoco.MjSpec:

@@ -6,7 +6,6 @@ The links have the dimensions and the motors the strength of the standard Gym re
 # MuJoCo ships no type stubs for its compiled module.
 # pyright: reportAttributeAccessIssue=false
 from dataclasses import dataclass
-from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +40,7 @@ class Reacher(Task):
 
     @property
     def world(self) -> MujocoWorld:
-        return _compile_world()
+        return scene.compile_world(build_scene, CONTROL_STEP)
 
     observation = (
         *(Coordinate(f"{function} {joint}", "1") for function in ("cosine of", "sine of")
@@ -76,12 +75,6 @@ def _tip(qpos: Array) -> Array:
     x = LINK * jnp.cos(shoulder) + TIP * jnp.cos(elbow)
     y = LINK * jnp.sin(shoulder) + TIP * jnp.sin(elbow)
     return jnp.stack([x, y, jnp.full_like(x, HEIGHT)], -1)
-
-
-@cache
-def _compile_world() -> MujocoWorld:
-    """Cached, because compiling a scene is slow and a task reads its world often."""
-    return MujocoWorld.compile(build_scene(), CONTROL_STEP)
 
 
 def build_scene() -> mujoco.MjSpec:
