@@ -18,8 +18,8 @@ import numpy as np
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.tasks import scene
-from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, reset_noise
-from kilolayer.tasks.legged import Legged
+from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, reset_noise, sample_circle
+from kilolayer.tasks.legged import Legged, free_body
 from kilolayer.tasks.mazes import TASK_NOISE, Maze
 from kilolayer.types import Array
 
@@ -109,13 +109,8 @@ class Ant(Legged):
 
     @property
     def observation(self) -> tuple[Coordinate, ...]:
-        joints = [f"{leg[0]} {joint}" for leg in LEGS for joint in ("hip", "ankle")]
-        positions = [(axis, "m") for axis in "xyz"] + [(f"quaternion {c}", "1") for c in "wxyz"]
-        velocities = [(f"{c} velocity", "m/s") for c in "xyz"]
-        velocities += [(f"angular velocity {c}", "rad/s") for c in "xyz"]
-        pairs = [*positions, *((joint, "rad") for joint in joints)]
-        pairs += [*velocities, *((f"{joint} velocity", "rad/s") for joint in joints)]
-        return tuple(Coordinate(*pair) for pair in pairs)
+        joints = [f"{name} {joint}" for name, *_ in LEGS for joint in ("hip", "ankle")]
+        return free_body(joints)
 
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
         """Standing pose plus uniform noise on positions and normal noise on velocities."""
@@ -148,8 +143,7 @@ class Ant(Legged):
         if self.maze is not None:
             noise = TASK_NOISE if self._has_tasks else 0.0
             return self.maze.sample_goal(key, num_envs, split, noise)
-        angle = jax.random.uniform(key, (num_envs,), maxval=2 * jnp.pi)
-        return self.goal_distance * jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)
+        return sample_circle(key, num_envs, self.goal_distance)
 
     def observe(self, state: PhysicsState) -> Array:
         qpos, qvel = state.qpos[:, :NUM_POSITIONS], state.qvel[:, :NUM_VELOCITIES]

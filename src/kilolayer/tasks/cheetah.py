@@ -14,9 +14,10 @@ import numpy as np
 
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.native import MujocoWorld
-from kilolayer.tasks import behaviour, scene
+from kilolayer.tasks import scene
 from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task, reset_noise
 from kilolayer.tasks.coordinates import position_names, velocity_names
+from kilolayer.tasks.legged import movement
 from kilolayer.types import Array
 
 CONTROL_STEP = 0.05
@@ -93,7 +94,7 @@ class HalfCheetah(Task):
 
     def behaviour(self, qpos: np.ndarray, alive: np.ndarray) -> dict[str, float]:
         height, upright = TORSO_HEIGHT + qpos[..., 1], np.cos(qpos[..., 2])
-        return behaviour.measures(self.world, qpos, alive, qpos[..., :1], height, upright)
+        return movement(self.world, qpos, alive, qpos[..., :1], height, upright)
 
 
 def build_scene() -> mujoco.MjSpec:

@@ -14,7 +14,7 @@ import mujoco
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.tasks import scene
-from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task, reset_noise
+from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task, reset_noise, sample_circle
 from kilolayer.types import Array
 
 CONTROL_STEP = 0.04
@@ -55,10 +55,9 @@ class Reacher(Task):
 
     def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
         radius_key, angle_key = jax.random.split(key)
-        radius = jax.random.uniform(radius_key, (num_envs,), maxval=REACH)
-        angle = jax.random.uniform(angle_key, (num_envs,), maxval=2 * jnp.pi)
-        height = jnp.full(num_envs, HEIGHT)
-        return jnp.stack([radius * jnp.cos(angle), radius * jnp.sin(angle), height], -1)
+        radius = jax.random.uniform(radius_key, (num_envs, 1), maxval=REACH)
+        position = sample_circle(angle_key, num_envs, radius)
+        return jnp.concatenate([position, jnp.full((num_envs, 1), HEIGHT)], -1)
 
     def observe(self, state: PhysicsState) -> Array:
         # The tip's velocity is its position's derivative along the joints' velocities.
