@@ -5,8 +5,6 @@ a capsule that stands steeply on a plane differently. The difference matters wit
 friction cone: see the tests.
 """
 
-# MuJoCo ships no type stubs for its compiled module.
-# pyright: reportAttributeAccessIssue=false
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout

@@ -6,8 +6,6 @@ state of each environment is MuJoCo's float64 integration state (positions, velo
 own. A rollout therefore repeats exactly and can be saved and restored at any step.
 """
 
-# MuJoCo ships no type stubs for its compiled module.
-# pyright: reportAttributeAccessIssue=false
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

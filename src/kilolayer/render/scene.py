@@ -1,7 +1,5 @@
 """Pictures of one environment: Pillow draws point mazes, MuJoCo renders robots off screen."""
 
-# MuJoCo ships no type stubs for its compiled module.
-# pyright: reportAttributeAccessIssue=false
 import math
 from collections.abc import Sequence
 from typing import Self

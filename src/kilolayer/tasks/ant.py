@@ -5,8 +5,6 @@ MuJoCo's goal-reaching benchmarks (OGBench, and D4RL before it). `GymAnt` has th
 do the published results of arXiv 2503.14858, which come from another engine.
 """
 
-# MuJoCo ships no type stubs for its compiled module.
-# pyright: reportAttributeAccessIssue=false
 from dataclasses import dataclass
 from typing import Any, ClassVar
 

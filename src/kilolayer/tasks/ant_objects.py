@@ -1,7 +1,5 @@
 """The ant with an object: a ball to move to a goal, or a block that obstructs the path."""
 
-# MuJoCo ships no type stubs for its compiled module.
-# pyright: reportAttributeAccessIssue=false
 from dataclasses import dataclass
 
 import jax

@@ -4,8 +4,6 @@ All positions are in m from the arm's base: x to its right in the start pose, y 
 table.
 """
 
-# MuJoCo ships no type stubs for its compiled module.
-# pyright: reportAttributeAccessIssue=false
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal

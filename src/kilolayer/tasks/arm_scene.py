@@ -9,8 +9,6 @@ Here the hand has the mass that its maker states, and the cube has the density o
 action is the force that closes the fingers (positive) or opens them (negative).
 """
 
-# MuJoCo ships no type stubs for its compiled module.
-# pyright: reportAttributeAccessIssue=false
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -3,8 +3,6 @@
 The body has the dimensions, springs and motors of the standard Gym half-cheetah.
 """
 
-# MuJoCo ships no type stubs for its compiled module.
-# pyright: reportAttributeAccessIssue=false
 from dataclasses import dataclass
 
 import jax

@@ -1,7 +1,5 @@
 """Names and units of the numbers of a MuJoCo model: joints and sensors."""
 
-# MuJoCo ships no type stubs for its compiled module.
-# pyright: reportAttributeAccessIssue=false
 import mujoco
 
 from kilolayer.tasks.base import Coordinate

@@ -1,7 +1,5 @@
 """Drawing for pictures of a task: a maze from above, and MuJoCo off screen."""
 
-# MuJoCo ships no type stubs for its compiled module.
-# pyright: reportAttributeAccessIssue=false
 import os
 import sys
 from contextlib import suppress

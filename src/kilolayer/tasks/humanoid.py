@@ -4,8 +4,6 @@ The body has the dimensions, joints and motors of the standard Gym humanoid. Its
 each other too. Integration is semi-implicit Euler; Gym's file asks for Runge-Kutta.
 """
 
-# MuJoCo ships no type stubs for its compiled module.
-# pyright: reportAttributeAccessIssue=false
 from dataclasses import dataclass
 
 import jax

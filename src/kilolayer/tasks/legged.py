@@ -3,8 +3,6 @@
 A score alone does not show how a body moves, so it is measured from recorded positions.
 """
 
-# MuJoCo ships no type stubs for its compiled module.
-# pyright: reportAttributeAccessIssue=false
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Reads and checks a user's own MuJoCo file. Each fault is reported in one sentence."""
 
-# MuJoCo ships no type stubs for its compiled module.
-# pyright: reportAttributeAccessIssue=false
 import dataclasses
 import math
 from collections.abc import Sequence

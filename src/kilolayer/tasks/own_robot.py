@@ -4,8 +4,6 @@ The only assumption is that the robot has actuators with ranges. Settings that t
 give are chosen here; `docs/make_own_robot.md` explains how.
 """
 
-# MuJoCo ships no type stubs for its compiled module.
-# pyright: reportAttributeAccessIssue=false
 import dataclasses
 import hashlib
 import math

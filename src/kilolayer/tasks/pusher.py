@@ -4,8 +4,6 @@ The arm has the dimensions, joints and motors of the standard Gym pusher (versio
 gravity. Positions on the table are offsets from the puck's home, as in Gym.
 """
 
-# MuJoCo ships no type stubs for its compiled module.
-# pyright: reportAttributeAccessIssue=false
 from dataclasses import dataclass
 from typing import Literal
 

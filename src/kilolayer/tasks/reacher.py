@@ -3,8 +3,6 @@
 The links have the dimensions and the motors the strength of the standard Gym reacher.
 """
 
-# MuJoCo ships no type stubs for its compiled module.
-# pyright: reportAttributeAccessIssue=false
 from dataclasses import dataclass
 
 import jax

@@ -4,8 +4,6 @@ By default the parts of a body collide with the world and not with each other: p
 1 and `conaffinity` 0, the world the reverse.
 """
 
-# MuJoCo ships no type stubs for its compiled module.
-# pyright: reportAttributeAccessIssue=false
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any

@@ -3,8 +3,6 @@
 Without these checks a wrong shape fails deep inside a compiled program, or is silently broadcast.
 """
 
-# MuJoCo ships no type stubs for its compiled module.
-# pyright: reportAttributeAccessIssue=false
 from typing import Any, get_args
 
 import jax
