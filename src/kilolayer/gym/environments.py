@@ -9,9 +9,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from kilolayer.gym.parallel import Outcome, ParallelEnvs
-from kilolayer.render.media import make_scene
+from kilolayer.render.scene import make_scene
 from kilolayer.tasks.base import GoalSplit, Task
-from kilolayer.tasks.registry import make_task
 from kilolayer.types import bad_field
 
 Observation = dict[str, np.ndarray]
@@ -32,17 +31,12 @@ class TaskEnv(gymnasium.Env[Any, np.ndarray]):
     metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
 
     def __init__(
-        self,
-        task: str | Task,
-        split: GoalSplit = "training",
-        render_mode: str | None = None,
+        self, task: str | Task, split: GoalSplit = "training", render_mode: str | None = None
     ):
-        task = make_task(task) if isinstance(task, str) else task
         self._envs = ParallelEnvs(task, 1, split)
-        self.task, self.render_mode = task, render_mode
-        self.metadata = self.metadata | {"render_fps": 1 / task.world.control_step}
-        self.observation_space = self._envs.observation_space
-        self.action_space = self._envs.action_space
+        self.task, self.render_mode = self._envs.task, render_mode
+        self.metadata = self.metadata | {"render_fps": 1 / self.task.world.control_step}
+        self.observation_space, self.action_space = self._envs.spaces
         self._path: list[np.ndarray] = []  # qpos since the reset, for pictures
         self._drawing = ExitStack()
         self._scene: Any = None
@@ -51,7 +45,7 @@ class TaskEnv(gymnasium.Env[Any, np.ndarray]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
         super().reset(seed=seed)
-        outcome = self._envs.begin(_first_seed(self, self._envs, seed), options)
+        outcome = self._envs.begin(seed, options, self.np_random)
         self._path = []
         return self._result(outcome)
 
@@ -100,10 +94,7 @@ class TaskVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
     length.
     """
 
-    metadata = {  # noqa: RUF012
-        "render_modes": [],
-        "autoreset_mode": AutoresetMode.NEXT_STEP,
-    }
+    metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
 
     def __init__(
         self,
@@ -112,14 +103,12 @@ class TaskVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
         split: GoalSplit = "training",
         max_episode_steps: int | None = None,
     ):
-        task = make_task(task) if isinstance(task, str) else task
         self._envs = ParallelEnvs(task, num_envs, split)
-        self.task, self.num_envs = task, num_envs
+        self.task, self.num_envs = self._envs.task, num_envs
         if max_episode_steps is not None and max_episode_steps < 1:
             raise bad_field("max_episode_steps", max_episode_steps, "it must be at least 1", 1)
-        self.max_episode_steps = max_episode_steps or task.episode_length
-        self.single_observation_space = self._envs.observation_space
-        self.single_action_space = self._envs.action_space
+        self.max_episode_steps = max_episode_steps or self.task.episode_length
+        self.single_observation_space, self.single_action_space = self._envs.spaces
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._ended = np.zeros(num_envs, bool)
@@ -128,7 +117,7 @@ class TaskVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
         super().reset(seed=seed)
-        outcome = self._envs.begin(_first_seed(self, self._envs, seed), options)
+        outcome = self._envs.begin(seed, options, self.np_random)
         self._ended[:] = False
         return self._result(outcome)
 
@@ -152,12 +141,3 @@ class TaskVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
         observation = {name: np.array(value) for name, value in outcome.observation.items()}
         everywhere = np.ones(self.num_envs, bool)
         return observation, {"is_success": np.array(outcome.success), "_is_success": everywhere}
-
-
-def _first_seed(
-    environment: TaskEnv | TaskVectorEnv, envs: ParallelEnvs, seed: int | None
-) -> int | None:
-    """The given seed. The first reset without a seed draws one from the environment's generator."""
-    if seed is None and not envs.started:
-        return int(environment.np_random.integers(2**62))
-    return seed

@@ -6,11 +6,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from gymnasium.spaces import Box, Dict
 
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.build import build_physics
 from kilolayer.tasks.base import GoalSplit, Task, is_success
+from kilolayer.tasks.gymnasium import task_spaces
+from kilolayer.tasks.registry import make_task
 from kilolayer.types import Array, UserError, bad_field
 
 
@@ -42,7 +43,8 @@ class Outcome(eqx.Module):
 class ParallelEnvs:
     """Environments of a task. Each environment's episodes depend only on its own seed."""
 
-    def __init__(self, task: Task, num_envs: int, split: GoalSplit):
+    def __init__(self, task: str | Task, num_envs: int, split: GoalSplit):
+        task = make_task(task) if isinstance(task, str) else task
         if split not in ("training", "evaluation"):
             raise UserError(f"split = {split!r} is not allowed: it is training or evaluation.")
         if num_envs < 1:
@@ -52,16 +54,7 @@ class ParallelEnvs:
         self._physics = build_physics(task.world, num_envs)
         self._begin, self._step = jax.jit(self._begin_all), jax.jit(self._step_all)
         self._state: State | None = None
-        self.observation_space = Dict(
-            observation=_unbounded(len(task.observation)),
-            achieved_goal=_unbounded(task.goal.dim),
-            desired_goal=_unbounded(task.goal.dim),
-        )
-        self.action_space = Box(-1.0, 1.0, (task.action_dim,), np.float32)
-
-    @property
-    def started(self) -> bool:
-        return self._state is not None
+        self.spaces = task_spaces(task)
 
     @property
     def state(self) -> State:
@@ -69,11 +62,16 @@ class ParallelEnvs:
             raise UserError("the environment has not begun an episode: call reset() first.")
         return self._state
 
-    def begin(self, seed: int | None, options: dict[str, Any] | None) -> Outcome:
+    def begin(
+        self, seed: int | None, options: dict[str, Any] | None, generator: np.random.Generator
+    ) -> Outcome:
         """Begin an episode in every environment.
 
-        Environment i uses `seed + i`; without a seed, it continues with its current key.
+        Environment i uses `seed + i`; without a seed, it continues with its current key. The first
+        time without a seed, `generator` draws one.
         """
+        if seed is None and self._state is None:
+            seed = int(generator.integers(2**62))
         if seed is None:
             key = self.state.key
         else:
@@ -157,7 +155,3 @@ class ParallelEnvs:
         terminated, truncated = task.terminated(physics), task.truncated(physics)
         outcome = Outcome(observation, success, terminated, truncated, state.episode_step)
         return State(physics, goal, state.episode_step, state.key), outcome
-
-
-def _unbounded(size: int) -> Box:
-    return Box(-np.inf, np.inf, (size,), np.float32)

@@ -8,6 +8,7 @@ truncates the episode instead of continuing from another state.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
@@ -55,13 +56,12 @@ class GymnasiumPhysics:
         self.world = world
         specification = find_environment(world.environment)
         number = process_count(specification, num_envs, processes)
-        group = Group(world.environment, specification, world.arguments, num_envs)
+        make_group = partial(Group, world.environment, specification, world.arguments)
+        group = make_group(num_envs)
         if number == 1:
             self._group: Group | Processes = group
         else:
-            self._group = Processes(
-                world.environment, specification, world.arguments, num_envs, number
-            )
+            self._group = Processes(world.environment, make_group, num_envs, number)
             group.close()  # only its spaces are needed
         self._low, self._high = group.control.low, group.control.high
         self._commanded_goals = np.zeros(group.observation_space["desired_goal"].shape, np.float32)
@@ -75,16 +75,14 @@ class GymnasiumPhysics:
         )
 
     def init(self, qpos: Array, qvel: Array) -> PhysicsState:
-        return io_callback(self._host_init, self._shapes, qpos, qvel, ordered=True)
+        everything = np.ones(len(self._desynchronised), bool)
+        return io_callback(self._host_reset, self._shapes, everything, qpos, qvel, ordered=True)
 
     def step(self, state: PhysicsState, control: Array) -> PhysicsState:
         return io_callback(self._host_step, self._shapes, state.engine, control, ordered=True)
 
     def reset(self, state: PhysicsState, mask: Array, qpos: Array, qvel: Array) -> PhysicsState:
         return io_callback(self._host_reset, self._shapes, mask, qpos, qvel, ordered=True)
-
-    def _host_init(self, seeds, goals) -> PhysicsState:
-        return self._host_reset(np.ones(len(self._desynchronised), bool), seeds, goals)
 
     def _host_reset(self, mask, seeds, goals) -> PhysicsState:
         mask, seeds, goals = np.asarray(mask), np.asarray(seeds, np.uint32), np.asarray(goals)
@@ -115,12 +113,11 @@ class GymnasiumPhysics:
 
     def _store(self, found: Mapping[str, np.ndarray]) -> None:
         own = found["desired_goal"]
+        draws_own = np.isnan(self._commanded_goals).any(-1, keepdims=True)
         self._fields = {
             "observation": found["observation"],
             "achieved_goal": found["achieved_goal"],
-            "goal": np.where(
-                np.isnan(self._commanded_goals).any(-1, keepdims=True), own, self._commanded_goals
-            ),
+            "goal": np.where(draws_own, own, self._commanded_goals),
             "terminated": found["terminated"].astype(bool),
             "truncated": found["truncated"].astype(bool) | self._desynchronised,
         }

@@ -10,10 +10,9 @@ import numpy as np
 from PIL import Image
 
 from kilolayer.physics.build import build_physics
-from kilolayer.physics.gymnasium import GymnasiumWorld
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.render.marks import Mark
-from kilolayer.render.scene import MujocoScene, PointScene
+from kilolayer.render.scene import make_scene, require_drawable
 from kilolayer.runtime.files import guard_disk, replacing
 from kilolayer.tasks.base import Task
 from kilolayer.training.evaluate import evaluation_key, evaluation_start
@@ -57,28 +56,6 @@ def render_frames(
             for time in range(0, len(qpos), every)
         ]
     return np.stack(frames)
-
-
-def make_scene(task: Task, size: int, marks: Sequence[Mark] = ()) -> MujocoScene | PointScene:
-    """A scene that draws environments of this task; use it in a `with` statement.
-
-    size: pixels of the longer side. marks: coloured discs on the ground. Raises UserError for a
-    task that cannot be drawn.
-    """
-    require_drawable(task)
-    return (MujocoScene if isinstance(task.world, MujocoWorld) else PointScene)(task, size, marks)
-
-
-def require_drawable(task: Task) -> None:
-    """Raises UserError if the task's environments cannot be drawn from their positions."""
-    if isinstance(task.world, GymnasiumWorld):
-        raise UserError(
-            f"task {task.name} cannot be drawn from a recording: step the environment yourself, "
-            "made by gymnasium.make with render_mode='rgb_array', with the run's policy "
-            "(`kilolayer.load(RUN).policy`), and call its render."
-        )
-    if task.maze is None and not isinstance(task.world, MujocoWorld):
-        raise UserError(f"task {task.name} cannot be drawn: it has no maze and no MuJoCo model.")
 
 
 def render_start(task: Task, size: int) -> np.ndarray:

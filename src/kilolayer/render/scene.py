@@ -1,18 +1,20 @@
 """Pictures of one environment: Pillow draws point mazes, MuJoCo renders robots off screen."""
 
 import math
-from collections.abc import Sequence
-from typing import Self
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import mujoco
 import numpy as np
 from PIL import Image, ImageDraw
 
+from kilolayer.physics.gymnasium import GymnasiumWorld
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.render.marks import Mark
 from kilolayer.render.style import FAILURE, SUCCESS, rgb
 from kilolayer.tasks.base import Task, goals_are_positions
 from kilolayer.tasks.drawing import OffScreen, draw_disc, draw_maze
+from kilolayer.types import UserError
 
 OVERSAMPLING = 2  # Pillow does not antialias; shrinking the picture does
 AGENT = "#0072B2"
@@ -26,7 +28,7 @@ FIELD_OF_VIEW = math.radians(45)  # MuJoCo's default, vertical
 class PointScene:
     """A point maze from above: walls, goal, trail and point."""
 
-    def __init__(self, task: Task, size: int, marks: Sequence[Mark] = ()):
+    def __init__(self, task: Task, size: int, marks: Sequence[Mark]):
         assert task.maze is not None
         self._marks = marks
         self._maze, self._radius = task.maze, task.goal.radius
@@ -34,12 +36,6 @@ class PointScene:
         self._scale = size * OVERSAMPLING / (cells.max() * task.maze.cell_size)
         self._pixels = (_even(size * cells[0] / cells.max()), _even(size * cells[1] / cells.max()))
         self._background = draw_maze(task.maze, self._scale * task.maze.cell_size)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
 
     def draw(self, qpos: np.ndarray, goal: np.ndarray, reached: bool) -> np.ndarray:
         """The picture `[height, width, 3]` after the positions `[time, 2]` so far."""
@@ -71,40 +67,21 @@ class PointScene:
 class MujocoScene:
     """A MuJoCo model, rendered off screen; the goal is added to the scene, not to the model."""
 
-    def __init__(self, task: Task, size: int, marks: Sequence[Mark] = ()):
-        assert isinstance(task.world, MujocoWorld)
-        self._task, self._marks = task, marks
-        self._model = task.world.model
-        self._data = mujoco.MjData(self._model)
-        shape = np.array((1, 1) if task.maze is None else task.maze.walls.shape)
-        width, height = (_even(size * side / shape.max()) for side in shape)
-        self._screen = OffScreen(self._model, width, height)
+    def __init__(self, task: Task, world: MujocoWorld, screen: OffScreen, marks: Sequence[Mark]):
+        self._task, self._screen, self._marks = task, screen, marks
+        self._model, self._data = world.model, mujoco.MjData(world.model)
         self._option, self._camera = mujoco.MjvOption(), mujoco.MjvCamera()
-
-    def __enter__(self) -> Self:
-        self._screen.__enter__()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._screen.__exit__()
 
     def draw(self, qpos: np.ndarray, goal: np.ndarray, reached: bool) -> np.ndarray:
         """The picture `[height, width, 3]` after the positions `[time, nq]` so far."""
-        self._data.qpos[:] = qpos[-1]
-        mujoco.mj_kinematics(self._model, self._data)
-        mujoco.mj_camlight(self._model, self._data)
+        model, data, scene = self._model, self._data, self._screen.scene
+        data.qpos[:] = qpos[-1]
+        mujoco.mj_kinematics(model, data)
+        mujoco.mj_camlight(model, data)
         points = self._task.goal_points(goal)
         self._aim_camera(qpos, points[0])
-        all_categories = int(mujoco.mjtCatBit.mjCAT_ALL)
-        mujoco.mjv_updateScene(
-            self._model,
-            self._data,
-            self._option,
-            None,
-            self._camera,
-            all_categories,
-            self._screen.scene,
-        )
+        everything = int(mujoco.mjtCatBit.mjCAT_ALL)
+        mujoco.mjv_updateScene(model, data, self._option, None, self._camera, everything, scene)
         for point in points:
             self._show_goal(point, SUCCESS if reached else FAILURE)
         for mark in self._marks:
@@ -157,17 +134,43 @@ class MujocoScene:
         opacity: float = 1.0,
     ) -> None:
         scene = self._screen.scene
-        geom = scene.geoms[scene.ngeom]
-        mujoco.mjv_initGeom(
-            geom,
-            int(shape),
-            np.array(size),
-            place,
-            np.eye(3).ravel(),
-            np.array([*rgb(colour), opacity], np.float32),
-        )
+        geom, upright = scene.geoms[scene.ngeom], np.eye(3).ravel()
+        rgba = np.array([*rgb(colour), opacity], np.float32)
+        mujoco.mjv_initGeom(geom, int(shape), np.array(size), place, upright, rgba)
         geom.emission = 0.2  # visible in any light
         scene.ngeom += 1
+
+
+@contextmanager
+def make_scene(
+    task: Task, size: int, marks: Sequence[Mark] = ()
+) -> Iterator[MujocoScene | PointScene]:
+    """A scene that draws environments of this task.
+
+    size: pixels of the longer side. marks: coloured discs on the ground. Raises UserError for a
+    task that cannot be drawn.
+    """
+    require_drawable(task)
+    world = task.world
+    if not isinstance(world, MujocoWorld):
+        yield PointScene(task, size, marks)
+        return
+    shape = np.array((1, 1) if task.maze is None else task.maze.walls.shape)
+    width, height = (_even(size * side / shape.max()) for side in shape)
+    with OffScreen(world.model, width, height) as screen:
+        yield MujocoScene(task, world, screen, marks)
+
+
+def require_drawable(task: Task) -> None:
+    """Raises UserError if the task's environments cannot be drawn from their positions."""
+    if isinstance(task.world, GymnasiumWorld):
+        raise UserError(
+            f"task {task.name} cannot be drawn from a recording: step the environment yourself, "
+            "made by gymnasium.make with render_mode='rgb_array', with the run's policy "
+            "(`kilolayer.load(RUN).policy`), and call its render."
+        )
+    if task.maze is None and not isinstance(task.world, MujocoWorld):
+        raise UserError(f"task {task.name} cannot be drawn: it has no maze and no MuJoCo model.")
 
 
 def _even(pixels: float) -> int:

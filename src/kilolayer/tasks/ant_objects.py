@@ -9,13 +9,7 @@ import mujoco
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.tasks import scene
-from kilolayer.tasks.ant import (
-    BENCHMARK_DRIVE,
-    MAZE_CELL_SIZE,
-    NUM_POSITIONS,
-    Ant,
-    build_scene,
-)
+from kilolayer.tasks.ant import BENCHMARK_DRIVE, MAZE_CELL_SIZE, NUM_POSITIONS, Ant, build_scene
 from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit
 from kilolayer.tasks.mazes import Maze
 from kilolayer.types import Array
@@ -29,6 +23,7 @@ BALL_START_SHARE = 0.28
 BALL_OFFSET = 0.1
 
 BLOCK_HALF_SIZE = (1.9, 1.9, 0.5)  # a corridor is 2 m to either side
+BLOCK_HOME = (2 * MAZE_CELL_SIZE, 2 * MAZE_CELL_SIZE)  # the middle of the crossing, m
 BLOCK_MASS = 0.5
 BLOCK_DAMPING = 1.0  # N s/m: a block that is not pushed stops
 PUSH_GOAL_NOISE = 0.5
@@ -45,11 +40,8 @@ class AntBall(Ant):
     goal = GoalSpec(
         (Coordinate("ball x", "m"), Coordinate("ball y", "m")), radius=0.5, easy_radius=2.0
     )
+    body = "ant_ball"
     goal_distance = 5.0
-
-    @property
-    def name(self) -> str:
-        return "ant_ball"
 
     @property
     def world(self) -> MujocoWorld:
@@ -63,8 +55,7 @@ class AntBall(Ant):
         ant_key, ball_key = jax.random.split(key)
         qpos, qvel = super().reset(ant_key, goal, split)
         offset = jax.random.uniform(ball_key, goal.shape, minval=-BALL_OFFSET, maxval=BALL_OFFSET)
-        pose = jnp.array([BALL_RADIUS, 1, 0, 0, 0])
-        pose = jnp.broadcast_to(pose, (goal.shape[0], 5))
+        pose = jnp.broadcast_to(jnp.array([BALL_RADIUS, 1, 0, 0, 0]), (goal.shape[0], 5))
         ball = jnp.concatenate([BALL_START_SHARE * goal + offset, pose], -1)
         return jnp.concatenate([qpos, ball], -1), jnp.pad(qvel, ((0, 0), (0, 6)))
 
@@ -111,13 +102,8 @@ class AntPush(Ant):
         return jnp.pad(qpos, block), jnp.pad(qvel, block)
 
     def observe(self, state: PhysicsState) -> Array:
-        home = jnp.asarray(block_home(), jnp.float32)
+        home = jnp.array(BLOCK_HOME, jnp.float32)
         return jnp.concatenate([super().observe(state), home + state.qpos[:, NUM_POSITIONS:]], -1)
-
-
-def block_home() -> tuple[float, float]:
-    """The middle of the crossing, m."""
-    return 2 * MAZE_CELL_SIZE, 2 * MAZE_CELL_SIZE
 
 
 def _build_ball() -> mujoco.MjSpec:
@@ -133,7 +119,7 @@ def _build_ball() -> mujoco.MjSpec:
 def _build_push() -> mujoco.MjSpec:
     spec = build_scene(Maze("push", MAZE_CELL_SIZE))
     # The block is slightly above the floor and does not touch it: its joints carry it.
-    block = spec.worldbody.add_body(name="block", pos=[*block_home(), BLOCK_HALF_SIZE[2] + 0.05])
+    block = spec.worldbody.add_body(name="block", pos=[*BLOCK_HOME, BLOCK_HALF_SIZE[2] + 0.05])
     scene.add_slides(block, "block", damping=[BLOCK_DAMPING, 0, 0])
     scene.add_box(block, (0, 0, 0), BLOCK_HALF_SIZE, mass=BLOCK_MASS, **OBJECT)
     return spec

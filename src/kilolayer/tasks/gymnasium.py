@@ -7,6 +7,7 @@ The environment draws its starts and goals at its reset.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 import jax
@@ -17,7 +18,13 @@ from kilolayer.errors import OutsideError
 from kilolayer.lookup import FAILURES
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.gymnasium import GymnasiumWorld, find_environment, make_environment
-from kilolayer.physics.gymnasium_group import OBSERVED, environment_errors, reset, step
+from kilolayer.physics.gymnasium_group import (
+    OBSERVED,
+    environment_errors,
+    reset,
+    step,
+    unbounded,
+)
 from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task
 from kilolayer.types import Array, UserError
 
@@ -60,6 +67,15 @@ class GymnasiumTask(Task):
 
     def current_goal(self, state: PhysicsState, goal: Array) -> Array:
         return state.fields["goal"]
+
+
+def task_spaces(task: Task) -> tuple[Any, Any]:
+    """Gymnasium's spaces of the observations, with goals, and of the actions of any task."""
+    spaces = import_module("gymnasium.spaces")
+    goal = unbounded((task.goal.dim,))
+    observation = unbounded((len(task.observation),))
+    observations = spaces.Dict(observation=observation, achieved_goal=goal, desired_goal=goal)
+    return observations, spaces.Box(-1.0, 1.0, (task.action_dim,), np.float32)
 
 
 def make_gymnasium_task(
