@@ -18,8 +18,9 @@ from PIL import Image, ImageDraw, ImageOps
 from kilolayer.language.base import PICTURE_SIZE, Marker
 from kilolayer.language.board import Board, board_of
 from kilolayer.physics.native import MujocoWorld
+from kilolayer.render.scene import OffScreen, draw_disc, draw_maze
+from kilolayer.render.style import INK, PAPER
 from kilolayer.tasks.base import Task
-from kilolayer.tasks.drawing import INK, PAPER, OffScreen, draw_disc, draw_maze
 
 COLOURS = {
     "red": "#D81818",

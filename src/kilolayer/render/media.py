@@ -11,8 +11,8 @@ from PIL import Image
 
 from kilolayer.physics.build import build_physics
 from kilolayer.physics.native import MujocoWorld
-from kilolayer.render.marks import Mark
 from kilolayer.render.scene import make_scene, require_drawable
+from kilolayer.render.style import Mark
 from kilolayer.runtime.files import guard_disk, replacing
 from kilolayer.tasks.base import Task
 from kilolayer.training.evaluate import evaluation_key, evaluation_start

@@ -5,8 +5,7 @@ from copy import copy
 from functools import partial
 
 from kilolayer.lookup import make
-from kilolayer.tasks.ant import Ant, GymAnt
-from kilolayer.tasks.ant_objects import AntBall, AntPush
+from kilolayer.tasks.ant import Ant, AntBall, AntPush, GymAnt
 from kilolayer.tasks.arm import ArmGrasp, ArmMove, ArmReach, ArmReachEasy
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.cheetah import HalfCheetah
