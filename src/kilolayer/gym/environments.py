@@ -136,21 +136,19 @@ class ParallelEnvs:
 
     def _step_all(self, state: State, actions: Array, restart: Array) -> tuple[State, Outcome]:
         physics = self._physics.step(state.physics, jnp.clip(actions, -1.0, 1.0))
+        stepped = State(physics, state.goal, state.episode_step + 1, state.key)
 
         def with_resets() -> State:
             goal, qpos, qvel, key = self._draw(state.key, None)
             each = restart[:, None]
             return State(
                 self._physics.reset(physics, restart, qpos, qvel),
-                jnp.where(each, goal, state.goal),
-                jnp.where(restart, 0, state.episode_step + 1),
-                jnp.where(each, key, state.key),
+                jnp.where(each, goal, stepped.goal),
+                jnp.where(restart, 0, stepped.episode_step),
+                jnp.where(each, key, stepped.key),
             )
 
-        def without_resets() -> State:
-            return State(physics, state.goal, state.episode_step + 1, state.key)
-
-        return self._observe(jax.lax.cond(jnp.any(restart), with_resets, without_resets))
+        return self._observe(jax.lax.cond(jnp.any(restart), with_resets, lambda: stepped))
 
     def _observe(self, state: State) -> tuple[State, Outcome]:
         task, physics = self.task, state.physics

@@ -5,8 +5,6 @@ MuJoCo renders all other tasks through an orthographic camera. Pillow then draws
 so that no arm hides a marker.
 """
 
-# MuJoCo ships no type stubs for its compiled module.
-# pyright: reportAttributeAccessIssue=false
 from collections.abc import Sequence
 from functools import cache
 

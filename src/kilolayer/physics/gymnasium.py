@@ -70,9 +70,7 @@ class GymnasiumPhysics:
         self._desynchronised = np.zeros(num_envs, bool)
         self._no_control = np.zeros((num_envs, *self._low.shape), self._low.dtype)
         self._store(group.reset()[0])
-        self._shapes = jax.tree.map(
-            lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), self._read()
-        )
+        self._shapes = jax.eval_shape(self._read)
 
     def init(self, qpos: Array, qvel: Array) -> PhysicsState:
         everything = np.ones(len(self._desynchronised), bool)

@@ -50,20 +50,12 @@ class Group:
         spaces = import_module("gymnasium.spaces")
         space, self.control = self._first.observation_space, self._first.action_space
         flags = spaces.MultiBinary(count)
-        self.observation_space = spaces.Dict(
-            {
-                **{key: unbounded((count, *space[key].shape)) for key in OBSERVED},
-                "terminated": flags,
-                "truncated": flags,
-            }
-        )
+        observed = {key: unbounded((count, *space[key].shape)) for key in OBSERVED}
+        self.observation_space = spaces.Dict(**observed, terminated=flags, truncated=flags)
+        control = unbounded((count, *self.control.shape))
+        seed = spaces.Box(0, 2**32 - 1, (count,), np.uint32)
         self.action_space = spaces.Dict(
-            {
-                "control": unbounded((count, *self.control.shape)),
-                "restart": flags,
-                "advance": flags,
-                "seed": spaces.Box(0, 2**32 - 1, (count,), np.uint32),
-            }
+            {"control": control, "restart": flags, "advance": flags, "seed": seed}
         )
         self._latest = {
             key: np.zeros(each.shape, each.dtype) for key, each in self.observation_space.items()

@@ -153,12 +153,11 @@ class Ant(Legged):
         return jnp.asarray(self.maze.start, jnp.float32)
 
     def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
-        if self.stitching and self.maze is not None:
+        if self.maze is None:
+            return sample_circle(key, num_envs, self.goal_distance)
+        if self.stitching:
             return self.maze.sample_free_cell(key, num_envs, split)
-        if self.maze is not None:
-            noise = TASK_NOISE if self._has_tasks else 0.0
-            return self.maze.sample_goal(key, num_envs, split, noise)
-        return sample_circle(key, num_envs, self.goal_distance)
+        return self.maze.sample_goal(key, num_envs, split, TASK_NOISE if self._has_tasks else 0.0)
 
     def observe(self, state: PhysicsState) -> Array:
         qpos, qvel = state.qpos[:, :NUM_POSITIONS], state.qvel[:, :NUM_VELOCITIES]

@@ -128,9 +128,8 @@ def _add_arm(spec: mujoco.MjSpec) -> Any:
     """Add seven links, each attached to the one before; returns the hand."""
     body = spec.worldbody
     for number, link in enumerate(LINKS, start=1):
-        body = body.add_body(
-            name=f"link{number}", pos=list(link.position), quat=list(link.quaternion)
-        )
+        frame = {"pos": list(link.position), "quat": list(link.quaternion)}
+        body = body.add_body(name=f"link{number}", **frame)
         name = f"joint{number}"
         scene.add_hinge(body, name, (0, 0, 1), link.limits, **JOINT)
         start, end, radius = link.limb
@@ -163,15 +162,9 @@ def _add_fingers(spec: mujoco.MjSpec, hand: Any, movable: bool) -> None:
         scene.add_box(finger, centre, PAD, mass=FINGER_MASS, rgba=DARK, **PAD_CONTACT)
         finger.add_site(name=f"{side}_fingertip", pos=[0, opening, FINGERTIP], group=HIDDEN)
         if movable:
-            finger.add_joint(
-                name=f"{side}_finger",
-                type=scene.JOINT.mjJNT_SLIDE,
-                axis=[0, 1, 0],
-                range=[0, FINGER_TRAVEL],
-                limited=True,
-                solref_limit=HARD,
-                **JOINT,
-            )
+            slide = {"type": scene.JOINT.mjJNT_SLIDE, "axis": [0, 1, 0]}
+            limits = {"limited": True, "range": [0, FINGER_TRAVEL], "solref_limit": HARD}
+            finger.add_joint(name=f"{side}_finger", **slide, **limits, **JOINT)
     if movable:
         _add_gripper(spec)
 

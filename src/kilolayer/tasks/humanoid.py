@@ -208,16 +208,9 @@ def build_scene(maze: Maze | None) -> mujoco.MjSpec:
         body = bodies[part.parent].add_body(name=part.name, pos=list(part.position), quat=tilt)
         bodies[part.name] = body
         for hinge in part.hinges:
-            scene.add_hinge(
-                body,
-                hinge.name,
-                hinge.axis,
-                np.radians(hinge.limits),
-                pos=list(hinge.position),
-                armature=hinge.armature,
-                damping=[hinge.damping, 0, 0],
-                stiffness=[hinge.stiffness, 0, 0],
-            )
+            spring = {"damping": [hinge.damping, 0, 0], "stiffness": [hinge.stiffness, 0, 0]}
+            joint = {"pos": list(hinge.position), "armature": hinge.armature, **spring}
+            scene.add_hinge(body, hinge.name, hinge.axis, np.radians(hinge.limits), **joint)
         for start, end, radius in part.limbs:
             scene.add_capsule(body, start, end, radius, **PART)
         for centre, radius in part.balls:

@@ -18,7 +18,7 @@ Vector = Sequence[float] | np.ndarray
 
 GEOM, JOINT, TEXTURE = mujoco.mjtGeom, mujoco.mjtJoint, mujoco.mjtTexture
 
-GROUND_COLOURS = [0.93, 0.94, 0.95], [0.85, 0.87, 0.89]
+GROUND_COLOURS = {"rgb1": [0.93, 0.94, 0.95], "rgb2": [0.85, 0.87, 0.89]}
 WALL_COLOUR = [0.42, 0.47, 0.55, 1]
 BODY_COLOUR = [0.85, 0.55, 0.25, 1]
 OBJECT_COLOUR = [0.75, 0.25, 0.3, 1]
@@ -67,25 +67,14 @@ def add_ground(spec: mujoco.MjSpec, half: float = 40, **contact: Any) -> None:
     half: the plane is drawn up to this distance from the origin, m. It supports bodies beyond it
     too.
     """
-    spec.add_texture(
-        name="ground",
-        type=TEXTURE.mjTEXTURE_2D,
-        builtin=mujoco.mjtBuiltin.mjBUILTIN_CHECKER,
-        rgb1=GROUND_COLOURS[0],
-        rgb2=GROUND_COLOURS[1],
-        width=256,
-        height=256,
-    )
+    image = {"type": TEXTURE.mjTEXTURE_2D, "width": 256, "height": 256}
+    checker = mujoco.mjtBuiltin.mjBUILTIN_CHECKER
+    spec.add_texture(name="ground", builtin=checker, **image, **GROUND_COLOURS)
     textures = [""] * int(mujoco.mjtTextureRole.mjNTEXROLE)
     textures[int(mujoco.mjtTextureRole.mjTEXROLE_RGB)] = "ground"
     spec.add_material(name="ground", textures=textures, texrepeat=[0.5, 0.5], texuniform=True)
-    spec.worldbody.add_geom(
-        name="floor",
-        type=GEOM.mjGEOM_PLANE,
-        size=[half, half, 40],
-        material="ground",
-        **{"conaffinity": 1, **contact},
-    )
+    plane = {"type": GEOM.mjGEOM_PLANE, "size": [half, half, 40], "material": "ground"}
+    spec.worldbody.add_geom(name="floor", **plane, **{"conaffinity": 1, **contact})
 
 
 def add_walls(spec: mujoco.MjSpec, maze: Maze, height: float, **contact: Any) -> None:
