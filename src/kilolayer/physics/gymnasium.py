@@ -16,14 +16,7 @@ import numpy as np
 from jax.experimental import io_callback
 
 from kilolayer.physics.base import PhysicsState
-from kilolayer.physics.gymnasium_group import MISSING as MISSING
-from kilolayer.physics.gymnasium_group import (
-    Group,
-    Processes,
-    find_environment,
-    process_count,
-)
-from kilolayer.physics.gymnasium_group import make_environment as make_environment
+from kilolayer.physics.gymnasium_group import Group, Processes, find_environment, process_count
 from kilolayer.types import Array
 
 

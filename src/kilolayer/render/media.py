@@ -46,16 +46,12 @@ def render_frames(
     qpos, goal = np.asarray(qpos), np.asarray(goal)
     _check_arrays(task, qpos, goal, reached, size, every)
     with make_scene(task, size, marks) as scene:
-        frames = [
-            _tile(
-                [
-                    scene.draw(qpos[: time + 1, env], goal[time, env], reached[time, env])
-                    for env in range(qpos.shape[1])
-                ]
-            )
-            for time in range(0, len(qpos), every)
-        ]
-    return np.stack(frames)
+
+        def draw(time: int, env: int) -> np.ndarray:
+            return scene.draw(qpos[: time + 1, env], goal[time, env], reached[time, env])
+
+        environments, times = range(qpos.shape[1]), range(0, len(qpos), every)
+        return np.stack([_tile([draw(time, env) for env in environments]) for time in times])
 
 
 def render_start(task: Task, size: int) -> np.ndarray:

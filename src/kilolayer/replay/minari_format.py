@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from kilolayer.physics.gymnasium import GymnasiumWorld, find_environment, make_environment
-from kilolayer.physics.gymnasium_group import OBSERVED
+from kilolayer.physics.gymnasium import GymnasiumWorld
+from kilolayer.physics.gymnasium_group import OBSERVED, find_environment, make_environment
 from kilolayer.replay.dataset import ACTION_ROUNDING, Dataset
 from kilolayer.tasks.base import Task, is_success
 from kilolayer.tasks.gymnasium import task_spaces

@@ -14,7 +14,7 @@ from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.tasks import scene
 from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task, reset_noise
-from kilolayer.tasks.coordinates import position_names, velocity_names
+from kilolayer.tasks.coordinates import state_names
 from kilolayer.tasks.legged import movement
 from kilolayer.types import Array
 
@@ -74,8 +74,7 @@ class HalfCheetah(Task):
 
     @property
     def observation(self) -> tuple[Coordinate, ...]:
-        model = self.world.model
-        return position_names(model) + velocity_names(model)
+        return state_names(self.world.model)
 
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
         """Level pose plus uniform noise on positions and normal noise on velocities."""

@@ -1,5 +1,7 @@
 """Names and units of the numbers of a MuJoCo model: joints and sensors."""
 
+from itertools import product
+
 import mujoco
 
 from kilolayer.tasks.base import Coordinate
@@ -46,14 +48,17 @@ UNITS = {name: unit for unit, names in SENSORS.items() for name in names.split()
 JOINT_UNITS = {name: units for units, names in JOINT_SENSORS.items() for name in names.split()}
 
 
-def position_names(model: mujoco.MjModel) -> tuple[Coordinate, ...]:
-    """The coordinates of `qpos`, such as `elbow` in rad or `torso quaternion w`."""
-    return _joint_coordinates(model, POSITIONS)
-
-
-def velocity_names(model: mujoco.MjModel) -> tuple[Coordinate, ...]:
-    """The coordinates of `qvel`, such as `elbow velocity` in rad/s."""
-    return _joint_coordinates(model, VELOCITIES)
+def state_names(model: mujoco.MjModel) -> tuple[Coordinate, ...]:
+    """The coordinates of `qpos`, such as `elbow` in rad or `torso quaternion w`, then those of
+    `qvel`, such as `elbow velocity` in rad/s."""
+    coordinates = []
+    for kinds, index in product((POSITIONS, VELOCITIES), range(model.njnt)):
+        kind = int(model.jnt_type[index])
+        # Free joints rarely have a name; their body nearly always has.
+        body = model.body(model.jnt_bodyid[index]).name if kind == int(JOINT.mjJNT_FREE) else ""
+        name = model.joint(index).name or body or f"joint {index}"
+        coordinates += [Coordinate(name + suffix, unit) for suffix, unit in kinds[kind]]
+    return tuple(coordinates)
 
 
 def sensor_names(model: mujoco.MjModel) -> tuple[Coordinate, ...]:
@@ -78,17 +83,6 @@ def actuator_names(model: mujoco.MjModel) -> tuple[str, ...]:
         or f"actuator {index}"
         for index, joint in enumerate(driven)
     )
-
-
-def _joint_coordinates(model: mujoco.MjModel, kinds: dict) -> tuple[Coordinate, ...]:
-    coordinates = []
-    for index in range(model.njnt):
-        kind = int(model.jnt_type[index])
-        # Free joints rarely have a name; their body nearly always has.
-        body = model.body(model.jnt_bodyid[index]).name if kind == int(JOINT.mjJNT_FREE) else ""
-        name = model.joint(index).name or body or f"joint {index}"
-        coordinates += [Coordinate(name + suffix, unit) for suffix, unit in kinds[kind]]
-    return tuple(coordinates)
 
 
 def _sensor_unit(model: mujoco.MjModel, index: int) -> str:

@@ -3,7 +3,6 @@
 A score alone does not show how a body moves, so it is measured from recorded positions.
 """
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -30,16 +29,13 @@ class Legged(Task):
 
     layout: str | None = None
 
+    world: ClassVar[MujocoWorld]
+    """The body on its ground, with the walls of its maze if there is one."""
     body: ClassVar[str]
     cell_size: ClassVar[float]
     """Side of a maze's cell, m."""
     healthy_height: ClassVar[tuple[float, float] | None] = None
     """Lowest and highest torso height, m; outside, the episode ends. None: it never ends early."""
-
-    @property
-    @abstractmethod
-    def world(self) -> MujocoWorld:
-        """The body on its ground, with the walls of its maze if there is one."""
 
     @property
     def name(self) -> str:

@@ -19,7 +19,7 @@ from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.native import MujocoWorld, NativePhysics
 from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task, sample_box
 from kilolayer.tasks.choice import TaskChoice
-from kilolayer.tasks.coordinates import position_names, sensor_names, velocity_names
+from kilolayer.tasks.coordinates import sensor_names, state_names
 from kilolayer.tasks.mjcf import Part, check_reach, find_part, reachable_positions, read_world
 from kilolayer.tasks.motion import random_motion
 from kilolayer.types import Array, UserError, bad_field
@@ -75,8 +75,7 @@ class OwnRobot(Task):
 
     @property
     def observation(self) -> tuple[Coordinate, ...]:
-        model = self.world.model
-        return position_names(model) + velocity_names(model) + sensor_names(model)
+        return state_names(self.world.model) + sensor_names(self.world.model)
 
     @property
     def fingerprint(self) -> dict[str, str]:

@@ -33,6 +33,7 @@ DRAWS = 16
 
 JOINTS = ("shoulder_pan", "shoulder_lift", "upper_arm_roll", "elbow", "forearm_roll", "wrist",
           "wrist_roll")  # fmt: skip
+PUCK_COORDINATES = tuple(Coordinate(f"puck {axis}", "m") for axis in "xyz")
 MOTOR_LIMIT = 2.0  # N m
 PART = {"density": 300, "friction": (0.8, 0.1, 0.1), "margin": 0.002, "condim": 1}
 GHOST = {**PART, "contype": 0, "conaffinity": 0}
@@ -61,14 +62,13 @@ class Pusher(Task):
     def goal(self) -> GoalSpec:
         # The benchmark states no easy radius; we use twice the radius.
         radius = 0.1 if self.level == "easy" else 0.05
-        coordinates = tuple(Coordinate(f"puck {axis}", "m") for axis in "xyz")
-        return GoalSpec(coordinates, radius, easy_radius=2 * radius)
+        return GoalSpec(PUCK_COORDINATES, radius, easy_radius=2 * radius)
 
     observation = (
         *(Coordinate(joint, "rad") for joint in JOINTS),
         *(Coordinate(f"{joint} velocity", "rad/s") for joint in JOINTS),
         *(Coordinate(f"tip {axis}", "m") for axis in "xyz"),
-        *(Coordinate(f"puck {axis}", "m") for axis in "xyz"),
+        *PUCK_COORDINATES,
     )
 
     @property

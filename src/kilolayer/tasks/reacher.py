@@ -20,6 +20,7 @@ LINK = 0.1
 TIP = 0.11  # of the second link, m from its hinge
 HEIGHT = 0.01
 REACH = 0.2
+TIP_COORDINATES = tuple(Coordinate(f"tip {axis}", "m") for axis in "xyz")
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,7 @@ class Reacher(Task):
     """
 
     name = "reacher"
-    goal = GoalSpec(
-        tuple(Coordinate(f"tip {axis}", "m") for axis in "xyz"), radius=0.05, easy_radius=0.1
-    )
+    goal = GoalSpec(TIP_COORDINATES, radius=0.05, easy_radius=0.1)
     action_dim = 2
     episode_length = 1000
 
@@ -43,7 +42,7 @@ class Reacher(Task):
     observation = (
         *(Coordinate(f"{function} {joint}", "1") for function in ("cosine of", "sine of")
           for joint in ("shoulder", "elbow")),
-        *(Coordinate(f"tip {axis}", "m") for axis in "xyz"),
+        *TIP_COORDINATES,
         *(Coordinate(f"tip {axis} velocity", "m/s") for axis in "xyz"),
     )  # fmt: skip
 
