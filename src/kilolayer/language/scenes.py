@@ -96,14 +96,8 @@ def _render(task: Task, board: Board, pixels: int) -> Image.Image:
     goal = task.sample_goal(jax.random.key(0), 1, "evaluation")
     qpos, _ = task.reset(jax.random.key(0), goal, "evaluation")
     assert isinstance(task.world, MujocoWorld)
-    model = task.world.model
-    data, option, camera = mujoco.MjData(model), mujoco.MjvOption(), mujoco.MjvCamera()
-    data.qpos[:] = np.asarray(qpos[0])
-    mujoco.mj_kinematics(model, data)
-    mujoco.mj_camlight(model, data)
-    everything = int(mujoco.mjtCatBit.mjCAT_ALL)
-    with OffScreen(model, pixels, pixels) as screen:
-        mujoco.mjv_updateScene(model, data, option, None, camera, everything, screen.scene)
+    with OffScreen(task.world.model, pixels, pixels) as screen:
+        screen.place(np.asarray(qpos[0]), mujoco.MjvCamera())
         look_down(screen.scene, board)
         rendered = screen.render()
     return ImageOps.autocontrast(Image.fromarray(rendered).convert("L")).convert("RGB")

@@ -50,12 +50,13 @@ def draw_disc(canvas: ImageDraw.ImageDraw, x: float, y: float, radius: float, fi
 class OffScreen:
     """MuJoCo's renderer for one model and one size of picture, without a window.
 
-    scene: what is drawn; the caller fills it and may add to it. Entering the context raises
-    UserError if there is no driver.
+    scene: what is drawn; the caller fills it with `place` and may add to it. Entering the context
+    raises UserError if there is no driver.
     """
 
     def __init__(self, model: mujoco.MjModel, width: int, height: int):
         self._model, self._rectangle = model, mujoco.MjrRect(0, 0, width, height)
+        self._data, self._option = mujoco.MjData(model), mujoco.MjvOption()
 
     def __enter__(self) -> Self:
         width, height = self._rectangle.width, self._rectangle.height
@@ -81,6 +82,15 @@ class OffScreen:
     def __exit__(self, *_: object) -> None:
         self._render.free()
         self._window.free()
+
+    def place(self, qpos: np.ndarray, camera: mujoco.MjvCamera) -> None:
+        """Fill the scene with the model at `qpos [nq]`, seen by the camera."""
+        model, data = self._model, self._data
+        data.qpos[:] = qpos
+        mujoco.mj_kinematics(model, data)
+        mujoco.mj_camlight(model, data)
+        everything = int(mujoco.mjtCatBit.mjCAT_ALL)
+        mujoco.mjv_updateScene(model, data, self._option, None, camera, everything, self.scene)
 
     def render(self) -> np.ndarray:
         """A picture of the scene as it is now, `[height, width, 3]` uint8."""
@@ -157,19 +167,13 @@ class MujocoScene:
 
     def __init__(self, task: Task, world: MujocoWorld, screen: OffScreen, marks: Sequence[Mark]):
         self._task, self._screen, self._marks = task, screen, marks
-        self._model, self._data = world.model, mujoco.MjData(world.model)
-        self._option, self._camera = mujoco.MjvOption(), mujoco.MjvCamera()
+        self._model, self._camera = world.model, mujoco.MjvCamera()
 
     def draw(self, qpos: np.ndarray, goal: np.ndarray, reached: bool) -> np.ndarray:
         """The picture `[height, width, 3]` after the positions `[time, nq]` so far."""
-        model, data, scene = self._model, self._data, self._screen.scene
-        data.qpos[:] = qpos[-1]
-        mujoco.mj_kinematics(model, data)
-        mujoco.mj_camlight(model, data)
         points = self._task.goal_points(goal)
         self._aim_camera(qpos, points[0])
-        everything = int(mujoco.mjtCatBit.mjCAT_ALL)
-        mujoco.mjv_updateScene(model, data, self._option, None, self._camera, everything, scene)
+        self._screen.place(qpos[-1], self._camera)
         for point in points:
             self._show_goal(point, SUCCESS if reached else FAILURE)
         for mark in self._marks:

@@ -8,7 +8,6 @@ import dataclasses
 import hashlib
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -134,8 +133,7 @@ def make_own_robot(config: TaskChoice) -> OwnRobot:
             check_reach(box, reached, part)
     coordinates = tuple(Coordinate(f"{part.name} {axis}", "m") for axis in "xyz")
     goal = GoalSpec(coordinates, radius=MIN_RADIUS, easy_radius=2 * MIN_RADIUS)
-    name = Path(config.mjcf).stem
-    task = OwnRobot(name, world, part, goal, pose, box, positions=np.zeros((1, 3)))
+    task = OwnRobot(config.name, world, part, goal, pose, box, positions=np.zeros((1, 3)))
     positions = _visited_positions(task)
     diameter = float(np.linalg.norm(np.ptp(positions, axis=0)))
     radius = config.goal_radius or max(MIN_RADIUS, RADIUS_SHARE * diameter)
