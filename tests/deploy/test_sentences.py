@@ -14,7 +14,7 @@ from kilolayer.deploy.interpreter import Interpretation
 from kilolayer.deploy.page.serve import PageServer
 from kilolayer.deploy.page.session import Session
 from kilolayer.deploy.page.simulation import NamedPolicy
-from kilolayer.render.marks import Mark
+from kilolayer.render.style import Mark
 from kilolayer.tasks.point import PointMaze
 from kilolayer.types import UserError
 

@@ -15,8 +15,7 @@ from kilolayer.language.board import board_of, require_instructions
 from kilolayer.language.instructions import draw_scene
 from kilolayer.language.scenes import COLOURS, draw_pictures, look_down, to_pixels
 from kilolayer.language.words import COLOUR_NAMES
-from kilolayer.tasks import drawing
-from kilolayer.tasks.drawing import OffScreen
+from kilolayer.render.scene import OffScreen
 from kilolayer.tasks.registry import TASKS, make_task
 from kilolayer.types import UserError
 
@@ -143,6 +142,6 @@ def test_missing_renderer_is_reported(monkeypatch):
     def fail(name):
         raise ImportError("no EGL here")
 
-    monkeypatch.setattr(drawing, "import_module", fail)
+    monkeypatch.setattr("kilolayer.render.scene.import_module", fail)
     with pytest.raises(UserError, match="cannot render MuJoCo"):
         draw_pictures(ARM, [()], size=17)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kilolayer.render.marks import Mark
 from kilolayer.render.media import (
     GAP,
     ffmpeg_path,
@@ -17,8 +16,7 @@ from kilolayer.render.media import (
     render_frames,
     write_video,
 )
-from kilolayer.render.style import FAILURE, SUCCESS, rgb
-from kilolayer.tasks import drawing
+from kilolayer.render.style import FAILURE, SUCCESS, Mark, rgb
 from kilolayer.tasks.registry import make_task
 from kilolayer.types import UserError
 
@@ -136,7 +134,7 @@ def test_rendering_failure_is_reported(monkeypatch):
     def fail(name):
         raise ImportError("no EGL here")
 
-    monkeypatch.setattr(drawing, "import_module", fail)
+    monkeypatch.setattr("kilolayer.render.scene.import_module", fail)
     with pytest.raises(UserError, match=r"cannot render MuJoCo .*no EGL here.*MUJOCO_GL"):
         frames_of(ANT, standing_ants((0, 0)), [5.0, 0.0], size=64)
 
@@ -226,7 +224,7 @@ def test_failed_write_keeps_old_video(tmp_path, monkeypatch):
 def test_triton_can_be_used_after_a_picture():
     code = """
 import mujoco
-from kilolayer.tasks.drawing import OffScreen
+from kilolayer.render.scene import OffScreen
 
 with OffScreen(mujoco.MjModel.from_xml_string("<mujoco/>"), 64, 64):
     import triton._C.libtriton

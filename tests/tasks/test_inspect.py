@@ -14,7 +14,6 @@ from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.kinematic import PointWorld
 from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.settings import settings_of
-from kilolayer.tasks import drawing
 from kilolayer.tasks.base import Coordinate, GoalSpec, Task
 from kilolayer.tasks.choice import TaskChoice
 from kilolayer.tasks.inspect import inspect_task
@@ -122,7 +121,7 @@ def test_inspection_without_rendering_shows_the_rest(tmp_path, monkeypatch, caps
         raise ImportError("no EGL")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(drawing, "context_class", no_driver)
+    monkeypatch.setattr("kilolayer.render.scene.context_class", no_driver)
     main(["inspect", "--task", "reacher", "--out", "picture.png"])
     printed = capsys.readouterr().out
     assert "tip x" in printed

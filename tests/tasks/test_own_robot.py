@@ -11,7 +11,7 @@ import pytest
 from kilolayer.physics.native import NativePhysics
 from kilolayer.tasks import own_robot
 from kilolayer.tasks.choice import TaskChoice
-from kilolayer.tasks.coordinates import position_names, sensor_names, velocity_names
+from kilolayer.tasks.coordinates import sensor_names, state_names
 from kilolayer.tasks.motion import Motion
 from kilolayer.tasks.registry import task_of
 from kilolayer.types import UserError
@@ -115,13 +115,11 @@ def test_every_number_has_a_name_and_a_unit(write):
     spin = [(f"angular velocity {axis}", "rad/s") for axis in "xyz"]
     position = [*((axis, "m") for axis in "xyz"), *turn]
     velocity = [*((f"{axis} velocity", "m/s") for axis in "xyz"), *spin]
-    assert [(c.name, c.unit) for c in position_names(model)] == [
+    assert [(c.name, c.unit) for c in state_names(model)] == [
         *((f"drone {name}", unit) for name, unit in position),
         *((f"gaze {name}", unit) for name, unit in turn),
         ("rail", "m"),
         ("wheel", "rad"),
-    ]
-    assert [(c.name, c.unit) for c in velocity_names(model)] == [
         *((f"drone {name}", unit) for name, unit in velocity),
         *((f"gaze {name}", unit) for name, unit in spin),
         ("rail velocity", "m/s"),

@@ -48,7 +48,7 @@ FOUR_DEVICES = """
     import jax, numpy as np
     from kilolayer.config import RunConfig, run_config
     from kilolayer.physics.native import NativePhysics
-    from kilolayer.physics.sharded import ShardedPhysics
+    from kilolayer.physics.build import ShardedPhysics
     from kilolayer.runtime.mesh import (
         data_sharded, fetch_to_host, make_mesh, put_on_devices, replicated,
     )

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from kilolayer.render.marks import Mark
+from kilolayer.render.style import Mark
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ within the success radius and -1 elsewhere.
 
 from typing import Any
 
-from kilolayer.physics.gymnasium import MISSING
+from kilolayer.physics.gymnasium_group import MISSING
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.registry import TASKS
 from kilolayer.types import UserError
@@ -28,16 +28,11 @@ def make_vec(task: str | Task, num_envs: int, **arguments: Any) -> TaskVectorEnv
     return TaskVectorEnv(task, num_envs, **arguments)
 
 
-def register_tasks() -> None:
-    """Register every task of the registry as `Kilolayer/NAME-v0`."""
-    for name, maker in TASKS.items():
-        gymnasium.register(
-            id=f"Kilolayer/{name}-v0",
-            entry_point="kilolayer.gym:TaskEnv",
-            vector_entry_point="kilolayer.gym:TaskVectorEnv",
-            max_episode_steps=maker().episode_length,
-            kwargs={"task": name},
-        )
-
-
-register_tasks()
+for name, maker in TASKS.items():
+    gymnasium.register(
+        id=f"Kilolayer/{name}-v0",
+        entry_point="kilolayer.gym:TaskEnv",
+        vector_entry_point="kilolayer.gym:TaskVectorEnv",
+        max_episode_steps=maker().episode_length,
+        kwargs={"task": name},
+    )

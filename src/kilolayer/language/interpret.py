@@ -14,7 +14,7 @@ from kilolayer.language.grounding import Grounding, is_grounding
 from kilolayer.language.instructions import draw_examples
 from kilolayer.language.scenes import COLOURS, MARKER_RADIUS, draw_pictures
 from kilolayer.language.words import foreign_words, split_words
-from kilolayer.render.marks import Mark
+from kilolayer.render.style import Mark
 from kilolayer.runtime.files import shell_quoted
 from kilolayer.runtime.zoo import default_output
 from kilolayer.tasks.base import Task

@@ -5,8 +5,6 @@ MuJoCo renders all other tasks through an orthographic camera. Pillow then draws
 so that no arm hides a marker.
 """
 
-# MuJoCo ships no type stubs for its compiled module.
-# pyright: reportAttributeAccessIssue=false
 from collections.abc import Sequence
 from functools import cache
 
@@ -18,8 +16,9 @@ from PIL import Image, ImageDraw, ImageOps
 from kilolayer.language.base import PICTURE_SIZE, Marker
 from kilolayer.language.board import Board, board_of
 from kilolayer.physics.native import MujocoWorld
+from kilolayer.render.scene import OffScreen, draw_disc, draw_maze
+from kilolayer.render.style import INK, PAPER
 from kilolayer.tasks.base import Task
-from kilolayer.tasks.drawing import INK, PAPER, OffScreen, draw_disc, draw_maze
 
 COLOURS = {
     "red": "#D81818",
@@ -97,14 +96,8 @@ def _render(task: Task, board: Board, pixels: int) -> Image.Image:
     goal = task.sample_goal(jax.random.key(0), 1, "evaluation")
     qpos, _ = task.reset(jax.random.key(0), goal, "evaluation")
     assert isinstance(task.world, MujocoWorld)
-    model = task.world.model
-    data, option, camera = mujoco.MjData(model), mujoco.MjvOption(), mujoco.MjvCamera()
-    data.qpos[:] = np.asarray(qpos[0])
-    mujoco.mj_kinematics(model, data)
-    mujoco.mj_camlight(model, data)
-    everything = int(mujoco.mjtCatBit.mjCAT_ALL)
-    with OffScreen(model, pixels, pixels) as screen:
-        mujoco.mjv_updateScene(model, data, option, None, camera, everything, screen.scene)
+    with OffScreen(task.world.model, pixels, pixels) as screen:
+        screen.place(np.asarray(qpos[0]), mujoco.MjvCamera())
         look_down(screen.scene, board)
         rendered = screen.render()
     return ImageOps.autocontrast(Image.fromarray(rendered).convert("L")).convert("RGB")

@@ -46,4 +46,4 @@ class Physics(Protocol):
 
     def reset(self, state: PhysicsState, mask: Array, qpos: Array, qvel: Array) -> PhysicsState:
         """Set the environments of `mask [envs]` to `qpos`, `qvel`; leave the others unchanged."""
-        ...
+        return select(mask, self.init(qpos, qvel), state)

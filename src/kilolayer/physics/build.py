@@ -1,12 +1,19 @@
-"""Builds the engine that steps a world."""
+"""Builds the engine that steps a world, on one device or on many."""
 
-from kilolayer.physics.base import Physics
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, PartitionSpec
+
+from kilolayer.physics.base import Physics, PhysicsState
 from kilolayer.physics.config import PhysicsConfig
 from kilolayer.physics.gymnasium import GymnasiumPhysics, GymnasiumWorld
 from kilolayer.physics.kinematic import KinematicPhysics, PointWorld
 from kilolayer.physics.mjx import MjxPhysics
 from kilolayer.physics.native import MujocoWorld, NativePhysics
-from kilolayer.types import bad_field
+from kilolayer.runtime.mesh import DATA
+from kilolayer.types import Array, bad_field
 
 World = PointWorld | MujocoWorld | GymnasiumWorld
 DEFAULT = PhysicsConfig()
@@ -35,3 +42,28 @@ def build_physics(
     if isinstance(world, GymnasiumWorld):
         return GymnasiumPhysics(world, num_envs, config.gym_processes)
     return KinematicPhysics(world)
+
+
+class ShardedPhysics:
+    """One engine for the environments of many devices: each runs `share`, the engine of its own.
+
+    XLA cannot split a call to the host, nor a loop that ends when the last environment is done.
+    """
+
+    def __init__(self, share: Physics, mesh: Mesh):
+        self.share, self.mesh = share, mesh
+
+    def init(self, qpos: Array, qvel: Array) -> PhysicsState:
+        return self._on_each_device(self.share.init)(qpos, qvel)
+
+    def step(self, state: PhysicsState, control: Array) -> PhysicsState:
+        return self._on_each_device(self.share.step)(state, control)
+
+    def reset(self, state: PhysicsState, mask: Array, qpos: Array, qvel: Array) -> PhysicsState:
+        return self._on_each_device(self.share.reset)(state, mask, qpos, qvel)
+
+    def _on_each_device(self, function: Callable[..., PhysicsState]) -> Callable[..., Any]:
+        envs = PartitionSpec(DATA)
+        return jax.shard_map(
+            function, mesh=self.mesh, in_specs=envs, out_specs=envs, check_vma=False
+        )

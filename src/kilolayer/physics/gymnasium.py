@@ -8,6 +8,7 @@ truncates the episode instead of continuing from another state.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,14 +16,7 @@ import numpy as np
 from jax.experimental import io_callback
 
 from kilolayer.physics.base import PhysicsState
-from kilolayer.physics.gymnasium_group import MISSING as MISSING
-from kilolayer.physics.gymnasium_group import (
-    Group,
-    Processes,
-    find_environment,
-    process_count,
-)
-from kilolayer.physics.gymnasium_group import make_environment as make_environment
+from kilolayer.physics.gymnasium_group import Group, Processes, find_environment, process_count
 from kilolayer.types import Array
 
 
@@ -55,13 +49,12 @@ class GymnasiumPhysics:
         self.world = world
         specification = find_environment(world.environment)
         number = process_count(specification, num_envs, processes)
-        group = Group(world.environment, specification, world.arguments, num_envs)
+        make_group = partial(Group, world.environment, specification, world.arguments)
+        group = make_group(num_envs)
         if number == 1:
             self._group: Group | Processes = group
         else:
-            self._group = Processes(
-                world.environment, specification, world.arguments, num_envs, number
-            )
+            self._group = Processes(world.environment, make_group, num_envs, number)
             group.close()  # only its spaces are needed
         self._low, self._high = group.control.low, group.control.high
         self._commanded_goals = np.zeros(group.observation_space["desired_goal"].shape, np.float32)
@@ -70,21 +63,17 @@ class GymnasiumPhysics:
         self._desynchronised = np.zeros(num_envs, bool)
         self._no_control = np.zeros((num_envs, *self._low.shape), self._low.dtype)
         self._store(group.reset()[0])
-        self._shapes = jax.tree.map(
-            lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), self._read()
-        )
+        self._shapes = jax.eval_shape(self._read)
 
     def init(self, qpos: Array, qvel: Array) -> PhysicsState:
-        return io_callback(self._host_init, self._shapes, qpos, qvel, ordered=True)
+        everything = np.ones(len(self._desynchronised), bool)
+        return io_callback(self._host_reset, self._shapes, everything, qpos, qvel, ordered=True)
 
     def step(self, state: PhysicsState, control: Array) -> PhysicsState:
         return io_callback(self._host_step, self._shapes, state.engine, control, ordered=True)
 
     def reset(self, state: PhysicsState, mask: Array, qpos: Array, qvel: Array) -> PhysicsState:
         return io_callback(self._host_reset, self._shapes, mask, qpos, qvel, ordered=True)
-
-    def _host_init(self, seeds, goals) -> PhysicsState:
-        return self._host_reset(np.ones(len(self._desynchronised), bool), seeds, goals)
 
     def _host_reset(self, mask, seeds, goals) -> PhysicsState:
         mask, seeds, goals = np.asarray(mask), np.asarray(seeds, np.uint32), np.asarray(goals)
@@ -115,12 +104,11 @@ class GymnasiumPhysics:
 
     def _store(self, found: Mapping[str, np.ndarray]) -> None:
         own = found["desired_goal"]
+        draws_own = np.isnan(self._commanded_goals).any(-1, keepdims=True)
         self._fields = {
             "observation": found["observation"],
             "achieved_goal": found["achieved_goal"],
-            "goal": np.where(
-                np.isnan(self._commanded_goals).any(-1, keepdims=True), own, self._commanded_goals
-            ),
+            "goal": np.where(draws_own, own, self._commanded_goals),
             "terminated": found["terminated"].astype(bool),
             "truncated": found["truncated"].astype(bool) | self._desynchronised,
         }

@@ -5,7 +5,7 @@ it.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property, partial
 from importlib import import_module
@@ -50,20 +50,12 @@ class Group:
         spaces = import_module("gymnasium.spaces")
         space, self.control = self._first.observation_space, self._first.action_space
         flags = spaces.MultiBinary(count)
-        self.observation_space = spaces.Dict(
-            {
-                **{key: _unbounded((count, *space[key].shape)) for key in OBSERVED},
-                "terminated": flags,
-                "truncated": flags,
-            }
-        )
+        observed = {key: unbounded((count, *space[key].shape)) for key in OBSERVED}
+        self.observation_space = spaces.Dict(**observed, terminated=flags, truncated=flags)
+        control = unbounded((count, *self.control.shape))
+        seed = spaces.Box(0, 2**32 - 1, (count,), np.uint32)
         self.action_space = spaces.Dict(
-            {
-                "control": _unbounded((count, *self.control.shape)),
-                "restart": flags,
-                "advance": flags,
-                "seed": spaces.Box(0, 2**32 - 1, (count,), np.uint32),
-            }
+            {"control": control, "restart": flags, "advance": flags, "seed": seed}
         )
         self._latest = {
             key: np.zeros(each.shape, each.dtype) for key, each in self.observation_space.items()
@@ -112,15 +104,8 @@ class Processes:
     Raises UserError if the processes cannot start.
     """
 
-    def __init__(
-        self,
-        name: str,
-        specification: Any,
-        arguments: Mapping[str, Any],
-        count: int,
-        number: int,
-    ):
-        make = partial(Group, name, specification, arguments, count // number)
+    def __init__(self, name: str, make_group: Callable[[int], Group], count: int, number: int):
+        make = partial(make_group, count // number)
         vector = import_module("gymnasium.vector")
         try:
             # Not forked: JAX's threads in this process can deadlock a forked copy.
@@ -337,5 +322,6 @@ def _old_interface(environment: str, function: str, returns: str) -> UserError:
     )
 
 
-def _unbounded(shape: tuple[int, ...]) -> Any:
+def unbounded(shape: tuple[int, ...]) -> Any:
+    """Gymnasium's space of float32 arrays of this shape."""
     return import_module("gymnasium.spaces").Box(-np.inf, np.inf, shape, np.float32)

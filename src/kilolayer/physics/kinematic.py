@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 
-from kilolayer.physics.base import PhysicsState, select
+from kilolayer.physics.base import Physics, PhysicsState
 from kilolayer.types import Array
 
 
@@ -24,7 +24,7 @@ class PointWorld:
     radius: float = 0.1
 
 
-class KinematicPhysics:
+class KinematicPhysics(Physics):
     """Semi-implicit Euler steps; a wall stops the velocity component that points into it."""
 
     def __init__(self, world: PointWorld):
@@ -44,9 +44,6 @@ class KinematicPhysics:
             position, stopped = self._stop_at_walls(position, moved, axis)
             velocity = velocity.at[:, axis].set(jnp.where(stopped, 0.0, velocity[:, axis]))
         return PhysicsState(position, velocity, {}, state.engine)
-
-    def reset(self, state: PhysicsState, mask: Array, qpos: Array, qvel: Array) -> PhysicsState:
-        return select(mask, self.init(qpos, qvel), state)
 
     def _stop_at_walls(self, before: Array, after: Array, axis: int) -> tuple[Array, Array]:
         """Clamp the move along one axis to the face of the wall that its leading edge enters."""

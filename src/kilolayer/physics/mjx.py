@@ -5,8 +5,6 @@ a capsule that stands steeply on a plane differently. The difference matters wit
 friction cone: see the tests.
 """
 
-# MuJoCo ships no type stubs for its compiled module.
-# pyright: reportAttributeAccessIssue=false
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -18,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import mujoco
 
-from kilolayer.physics.base import PhysicsState, select
+from kilolayer.physics.base import Physics, PhysicsState
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.types import Array, UserError
 
@@ -30,7 +28,7 @@ WARP_CONTACTS = 64
 WARP_ROWS = 4 * WARP_CONTACTS
 
 
-class MjxPhysics:
+class MjxPhysics(Physics):
     """Steps `num_envs` copies of a world; `impl`: `jax` or `warp`.
 
     Derived forces and accelerations are those at the new state; the native engine has those of the
@@ -68,9 +66,6 @@ class MjxPhysics:
 
     def step(self, state: PhysicsState, control: Array) -> PhysicsState:
         return self._advance(state, self.world.controls(control))
-
-    def reset(self, state: PhysicsState, mask: Array, qpos: Array, qvel: Array) -> PhysicsState:
-        return select(mask, self.init(qpos, qvel), state)
 
     def _start_one(self, qpos: Array, qvel: Array) -> PhysicsState:
         """The state of one environment at its start."""

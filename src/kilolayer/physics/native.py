@@ -6,8 +6,6 @@ state of each environment is MuJoCo's float64 integration state (positions, velo
 own. A rollout therefore repeats exactly and can be saved and restored at any step.
 """
 
-# MuJoCo ships no type stubs for its compiled module.
-# pyright: reportAttributeAccessIssue=false
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -107,9 +105,7 @@ class NativePhysics:
         # By default derived fields lag one substep; this stage updates them at the new state.
         stages = mujoco.mjtStage
         self._stage = int(stages.mjSTAGE_VEL if world.fields else stages.mjSTAGE_NONE)
-        self._shapes = jax.tree.map(
-            lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), self._read()
-        )
+        self._shapes = jax.eval_shape(self._read)
         # Outside of any other program each call would compile a program of its own.
         self._start, self._advance, self._restart = (
             jax.jit(partial(self._call, function))

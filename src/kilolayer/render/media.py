@@ -10,10 +10,9 @@ import numpy as np
 from PIL import Image
 
 from kilolayer.physics.build import build_physics
-from kilolayer.physics.gymnasium import GymnasiumWorld
 from kilolayer.physics.native import MujocoWorld
-from kilolayer.render.marks import Mark
-from kilolayer.render.scene import MujocoScene, PointScene
+from kilolayer.render.scene import make_scene, require_drawable
+from kilolayer.render.style import Mark
 from kilolayer.runtime.files import guard_disk, replacing
 from kilolayer.tasks.base import Task
 from kilolayer.training.evaluate import evaluation_key, evaluation_start
@@ -47,38 +46,12 @@ def render_frames(
     qpos, goal = np.asarray(qpos), np.asarray(goal)
     _check_arrays(task, qpos, goal, reached, size, every)
     with make_scene(task, size, marks) as scene:
-        frames = [
-            _tile(
-                [
-                    scene.draw(qpos[: time + 1, env], goal[time, env], reached[time, env])
-                    for env in range(qpos.shape[1])
-                ]
-            )
-            for time in range(0, len(qpos), every)
-        ]
-    return np.stack(frames)
 
+        def draw(time: int, env: int) -> np.ndarray:
+            return scene.draw(qpos[: time + 1, env], goal[time, env], reached[time, env])
 
-def make_scene(task: Task, size: int, marks: Sequence[Mark] = ()) -> MujocoScene | PointScene:
-    """A scene that draws environments of this task; use it in a `with` statement.
-
-    size: pixels of the longer side. marks: coloured discs on the ground. Raises UserError for a
-    task that cannot be drawn.
-    """
-    require_drawable(task)
-    return (MujocoScene if isinstance(task.world, MujocoWorld) else PointScene)(task, size, marks)
-
-
-def require_drawable(task: Task) -> None:
-    """Raises UserError if the task's environments cannot be drawn from their positions."""
-    if isinstance(task.world, GymnasiumWorld):
-        raise UserError(
-            f"task {task.name} cannot be drawn from a recording: step the environment yourself, "
-            "made by gymnasium.make with render_mode='rgb_array', with the run's policy "
-            "(`kilolayer.load(RUN).policy`), and call its render."
-        )
-    if task.maze is None and not isinstance(task.world, MujocoWorld):
-        raise UserError(f"task {task.name} cannot be drawn: it has no maze and no MuJoCo model.")
+        environments, times = range(qpos.shape[1]), range(0, len(qpos), every)
+        return np.stack([_tile([draw(time, env) for env in environments]) for time in times])
 
 
 def render_start(task: Task, size: int) -> np.ndarray:

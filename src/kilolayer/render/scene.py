@@ -1,20 +1,24 @@
 """Pictures of one environment: Pillow draws point mazes, MuJoCo renders robots off screen."""
 
-# MuJoCo ships no type stubs for its compiled module.
-# pyright: reportAttributeAccessIssue=false
 import math
-from collections.abc import Sequence
-from typing import Self
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Self
 
 import mujoco
 import numpy as np
 from PIL import Image, ImageDraw
 
+from kilolayer.physics.gymnasium import GymnasiumWorld
 from kilolayer.physics.native import MujocoWorld
-from kilolayer.render.marks import Mark
-from kilolayer.render.style import FAILURE, SUCCESS, rgb
+from kilolayer.render.style import FAILURE, GRID, INK, PAPER, SUCCESS, WALL, Mark, rgb
 from kilolayer.tasks.base import Task, goals_are_positions
-from kilolayer.tasks.drawing import OffScreen, draw_disc, draw_maze
+from kilolayer.tasks.mazes import Maze
+from kilolayer.types import UserError
 
 OVERSAMPLING = 2  # Pillow does not antialias; shrinking the picture does
 AGENT = "#0072B2"
@@ -25,10 +29,104 @@ DISC_HEIGHT = 0.03  # m, height of a disc's centre above the ground
 FIELD_OF_VIEW = math.radians(45)  # MuJoCo's default, vertical
 
 
+def draw_maze(maze: Maze, cell: float) -> Image.Image:
+    """A picture of walls and free cells, `cell` pixels a side; x runs to the right, y up."""
+    across, up = maze.walls.shape
+    image = Image.new("RGB", (round(across * cell), round(up * cell)), PAPER)
+    canvas = ImageDraw.Draw(image)
+    for part, half, fill in ((False, 0.5, GRID), (False, 0.49, PAPER), (True, 0.5, WALL)):
+        for column, row in np.argwhere(maze.walls == part):
+            x, y = (column + 0.5) * cell, image.height - (row + 0.5) * cell
+            reach = half * cell
+            canvas.rectangle((x - reach, y - reach, x + reach, y + reach), fill=fill)
+    return image
+
+
+def draw_disc(canvas: ImageDraw.ImageDraw, x: float, y: float, radius: float, fill: str) -> None:
+    """Draw a disc with a thin outline; all in pixels from the left and from the top."""
+    canvas.ellipse((x - radius, y - radius, x + radius, y + radius), fill=fill, outline=INK)
+
+
+class OffScreen:
+    """MuJoCo's renderer for one model and one size of picture, without a window.
+
+    scene: what is drawn; the caller fills it with `place` and may add to it. Entering the context
+    raises UserError if there is no driver.
+    """
+
+    def __init__(self, model: mujoco.MjModel, width: int, height: int):
+        self._model, self._rectangle = model, mujoco.MjrRect(0, 0, width, height)
+        self._data, self._option = mujoco.MjData(model), mujoco.MjvOption()
+
+    def __enter__(self) -> Self:
+        width, height = self._rectangle.width, self._rectangle.height
+        try:
+            self._window: Any = context_class()(width, height)
+            self._window.make_current()
+            self.scene = mujoco.MjvScene(self._model, maxgeom=self._model.ngeom + 100)
+            self.scene.flags[int(mujoco.mjtRndFlag.mjRND_SHADOW)] = 0
+            self.scene.flags[int(mujoco.mjtRndFlag.mjRND_REFLECTION)] = 0
+            font = int(mujoco.mjtFontScale.mjFONTSCALE_100)
+            self._render = mujoco.MjrContext(self._model, font)
+            mujoco.mjr_resizeOffscreen(width, height, self._render)
+            mujoco.mjr_setBuffer(int(mujoco.mjtFramebuffer.mjFB_OFFSCREEN), self._render)
+        # Every missing driver fails in a way of its own: ImportError, AttributeError, GLError, ...
+        except Exception as error:
+            raise UserError(
+                f"this machine cannot render MuJoCo ({type(error).__name__}: {error}). An "
+                "off-screen driver is needed: EGL (package libegl1), or OSMesa (package "
+                "libosmesa6, with MUJOCO_GL=osmesa)."
+            ) from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._render.free()
+        self._window.free()
+
+    def place(self, qpos: np.ndarray, camera: mujoco.MjvCamera) -> None:
+        """Fill the scene with the model at `qpos [nq]`, seen by the camera."""
+        model, data = self._model, self._data
+        data.qpos[:] = qpos
+        mujoco.mj_kinematics(model, data)
+        mujoco.mj_camlight(model, data)
+        everything = int(mujoco.mjtCatBit.mjCAT_ALL)
+        mujoco.mjv_updateScene(model, data, self._option, None, camera, everything, self.scene)
+
+    def render(self) -> np.ndarray:
+        """A picture of the scene as it is now, `[height, width, 3]` uint8."""
+        self._window.make_current()  # another scene may have been drawn in between
+        mujoco.mjr_render(self._rectangle, self.scene, self._render)
+        pixels = np.empty((self._rectangle.height, self._rectangle.width, 3), np.uint8)
+        mujoco.mjr_readPixels(pixels, None, self._rectangle, self._render)
+        return pixels[::-1]  # OpenGL counts rows from below
+
+
+def context_class() -> Any:
+    """The OpenGL context to render in: EGL on Linux unless MUJOCO_GL says otherwise.
+
+    MuJoCo reads MUJOCO_GL at its first import, long before anything is rendered. So setting the
+    variable here would have no effect.
+    """
+    _load_triton()
+    headless = sys.platform == "linux" and not os.environ.get("MUJOCO_GL")
+    return import_module("mujoco.egl" if headless else "mujoco.gl_context").GLContext
+
+
+def _load_triton() -> None:
+    """Load Triton, which PyTorch may bring along, before the first OpenGL context.
+
+    After a context of Mesa's software driver, which has an LLVM of its own as Triton has, loading
+    Triton ends the process with a segmentation fault (seen with Triton 3.7.1).
+    """
+    if "triton" not in sys.modules and find_spec("triton") is not None:
+        with suppress(Exception):  # a broken installation is not needed here
+            import_module("triton")
+
+
 class PointScene:
     """A point maze from above: walls, goal, trail and point."""
 
-    def __init__(self, task: Task, size: int, marks: Sequence[Mark] = ()):
+    def __init__(self, task: Task, size: int, marks: Sequence[Mark]):
         assert task.maze is not None
         self._marks = marks
         self._maze, self._radius = task.maze, task.goal.radius
@@ -36,12 +134,6 @@ class PointScene:
         self._scale = size * OVERSAMPLING / (cells.max() * task.maze.cell_size)
         self._pixels = (_even(size * cells[0] / cells.max()), _even(size * cells[1] / cells.max()))
         self._background = draw_maze(task.maze, self._scale * task.maze.cell_size)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
 
     def draw(self, qpos: np.ndarray, goal: np.ndarray, reached: bool) -> np.ndarray:
         """The picture `[height, width, 3]` after the positions `[time, 2]` so far."""
@@ -73,40 +165,15 @@ class PointScene:
 class MujocoScene:
     """A MuJoCo model, rendered off screen; the goal is added to the scene, not to the model."""
 
-    def __init__(self, task: Task, size: int, marks: Sequence[Mark] = ()):
-        assert isinstance(task.world, MujocoWorld)
-        self._task, self._marks = task, marks
-        self._model = task.world.model
-        self._data = mujoco.MjData(self._model)
-        shape = np.array((1, 1) if task.maze is None else task.maze.walls.shape)
-        width, height = (_even(size * side / shape.max()) for side in shape)
-        self._screen = OffScreen(self._model, width, height)
-        self._option, self._camera = mujoco.MjvOption(), mujoco.MjvCamera()
-
-    def __enter__(self) -> Self:
-        self._screen.__enter__()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._screen.__exit__()
+    def __init__(self, task: Task, world: MujocoWorld, screen: OffScreen, marks: Sequence[Mark]):
+        self._task, self._screen, self._marks = task, screen, marks
+        self._model, self._camera = world.model, mujoco.MjvCamera()
 
     def draw(self, qpos: np.ndarray, goal: np.ndarray, reached: bool) -> np.ndarray:
         """The picture `[height, width, 3]` after the positions `[time, nq]` so far."""
-        self._data.qpos[:] = qpos[-1]
-        mujoco.mj_kinematics(self._model, self._data)
-        mujoco.mj_camlight(self._model, self._data)
         points = self._task.goal_points(goal)
         self._aim_camera(qpos, points[0])
-        all_categories = int(mujoco.mjtCatBit.mjCAT_ALL)
-        mujoco.mjv_updateScene(
-            self._model,
-            self._data,
-            self._option,
-            None,
-            self._camera,
-            all_categories,
-            self._screen.scene,
-        )
+        self._screen.place(qpos[-1], self._camera)
         for point in points:
             self._show_goal(point, SUCCESS if reached else FAILURE)
         for mark in self._marks:
@@ -159,17 +226,43 @@ class MujocoScene:
         opacity: float = 1.0,
     ) -> None:
         scene = self._screen.scene
-        geom = scene.geoms[scene.ngeom]
-        mujoco.mjv_initGeom(
-            geom,
-            int(shape),
-            np.array(size),
-            place,
-            np.eye(3).ravel(),
-            np.array([*rgb(colour), opacity], np.float32),
-        )
+        geom, upright = scene.geoms[scene.ngeom], np.eye(3).ravel()
+        rgba = np.array([*rgb(colour), opacity], np.float32)
+        mujoco.mjv_initGeom(geom, int(shape), np.array(size), place, upright, rgba)
         geom.emission = 0.2  # visible in any light
         scene.ngeom += 1
+
+
+@contextmanager
+def make_scene(
+    task: Task, size: int, marks: Sequence[Mark] = ()
+) -> Iterator[MujocoScene | PointScene]:
+    """A scene that draws environments of this task.
+
+    size: pixels of the longer side. marks: coloured discs on the ground. Raises UserError for a
+    task that cannot be drawn.
+    """
+    require_drawable(task)
+    world = task.world
+    if not isinstance(world, MujocoWorld):
+        yield PointScene(task, size, marks)
+        return
+    shape = np.array((1, 1) if task.maze is None else task.maze.walls.shape)
+    width, height = (_even(size * side / shape.max()) for side in shape)
+    with OffScreen(world.model, width, height) as screen:
+        yield MujocoScene(task, world, screen, marks)
+
+
+def require_drawable(task: Task) -> None:
+    """Raises UserError if the task's environments cannot be drawn from their positions."""
+    if isinstance(task.world, GymnasiumWorld):
+        raise UserError(
+            f"task {task.name} cannot be drawn from a recording: step the environment yourself, "
+            "made by gymnasium.make with render_mode='rgb_array', with the run's policy "
+            "(`kilolayer.load(RUN).policy`), and call its render."
+        )
+    if task.maze is None and not isinstance(task.world, MujocoWorld):
+        raise UserError(f"task {task.name} cannot be drawn: it has no maze and no MuJoCo model.")
 
 
 def _even(pixels: float) -> int:

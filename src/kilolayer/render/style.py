@@ -1,15 +1,11 @@
-"""Colours of the report: Okabe and Ito's palette, distinct for people with any colour vision."""
+"""Colours, lines and marks: Okabe and Ito's palette, distinct with any colour vision."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-from kilolayer.tasks.drawing import GRID as GRID
-from kilolayer.tasks.drawing import INK as INK
-from kilolayer.tasks.drawing import PAPER as PAPER
-from kilolayer.tasks.drawing import WALL as WALL
-
 Dash = Literal["-", "--", "-.", ":"]
 
+INK, PAPER, WALL, GRID = "#1B1F24", "#FFFFFF", "#6B7785", "#E3E6EA"
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PURPLE, SKY, YELLOW, GREY = "#CC79A7", "#56B4E9", "#F0E442", "#999999"
 SERIES = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, YELLOW, GREY)
@@ -18,6 +14,19 @@ LINES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY)
 DASHES: tuple[Dash, ...] = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 SUCCESS, FAILURE = GREEN, ORANGE
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A coloured disc on the ground, for instructions such as "go to the red disc".
+
+    colour: #rrggbb. place: position x, y. place and radius are in the goal's unit.
+    """
+
+    name: str
+    colour: str
+    place: tuple[float, float]
+    radius: float
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from kilolayer.physics.gymnasium import GymnasiumWorld, find_environment, make_environment
-from kilolayer.physics.gymnasium_group import OBSERVED
+from kilolayer.physics.gymnasium import GymnasiumWorld
+from kilolayer.physics.gymnasium_group import OBSERVED, find_environment, make_environment
 from kilolayer.replay.dataset import ACTION_ROUNDING, Dataset
 from kilolayer.tasks.base import Task, is_success
+from kilolayer.tasks.gymnasium import task_spaces
 from kilolayer.types import UserError, bad_field, nearest
 
 PREFIX = "minari:"
@@ -118,11 +119,7 @@ def _spaces(task: Task) -> tuple[Any, Any]:
         spaces = environment.observation_space, environment.action_space
         environment.close()
         return spaces
-    spaces = import_module("gymnasium.spaces")
-    goal = spaces.Box(-np.inf, np.inf, (task.goal.dim,), np.float32)
-    observation = spaces.Box(-np.inf, np.inf, (len(task.observation),), np.float32)
-    observations = spaces.Dict(observation=observation, achieved_goal=goal, desired_goal=goal)
-    return observations, spaces.Box(-1.0, 1.0, (task.action_dim,), np.float32)
+    return task_spaces(task)
 
 
 def _specification(task: Task) -> Any:

@@ -9,8 +9,8 @@ import numpy as np
 
 from kilolayer.analysis.arrays import read_arrays
 from kilolayer.analysis.load import EPISODE_ARRAYS, Run
-from kilolayer.render.marks import Mark
 from kilolayer.render.media import freeze_after_termination, render_frames, write_video
+from kilolayer.render.style import Mark
 from kilolayer.tasks.base import Task, is_success
 from kilolayer.training.evaluate import Episodes
 from kilolayer.types import UserError

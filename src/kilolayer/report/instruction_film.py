@@ -13,8 +13,8 @@ import numpy as np
 from kilolayer.config import RunConfig
 from kilolayer.language.evaluation_set import ConditionedPolicy
 from kilolayer.physics.build import build_physics
-from kilolayer.render.marks import Mark
 from kilolayer.render.media import require_drawable, require_video_suffix
+from kilolayer.render.style import Mark
 from kilolayer.report.film import Film, film_episodes
 from kilolayer.report.language_report import FILM, FILM_METADATA
 from kilolayer.runtime.files import write_atomically

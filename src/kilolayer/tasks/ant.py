@@ -1,14 +1,13 @@
-"""The ant: a four-legged body that must move its torso to a goal, on open ground or in a maze.
+"""The ant: a four-legged body that must move its torso, or a ball, to a goal.
+
+It moves on open ground, in a maze, or past a block that obstructs the path.
 
 Two ants share the body of Gym's ant. `Ant` has the motors, time step and contacts of the ant in
 MuJoCo's goal-reaching benchmarks (OGBench, and D4RL before it). `GymAnt` has those of Gym's ant, as
 do the published results of arXiv 2503.14858, which come from another engine.
 """
 
-# MuJoCo ships no type stubs for its compiled module.
-# pyright: reportAttributeAccessIssue=false
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, ClassVar
 
 import jax
@@ -19,8 +18,8 @@ import numpy as np
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.tasks import scene
-from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, reset_noise
-from kilolayer.tasks.legged import Legged
+from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, reset_noise, sample_circle
+from kilolayer.tasks.legged import Legged, free_body
 from kilolayer.tasks.mazes import TASK_NOISE, Maze
 from kilolayer.types import Array
 
@@ -44,6 +43,20 @@ NUM_POSITIONS, NUM_VELOCITIES = 15, 14
 
 WALL_HEIGHT = 0.5 * MAZE_CELL_SIZE
 JOINT = {"armature": 1.0, "damping": [1.0, 0, 0]}
+
+BALL_RADIUS = 0.25
+BALL_MASS = 0.2  # kg; the ant weighs 0.9
+BALL_DAMPING = 0.01  # N s/m, and N m s/rad for its rotation
+# Share of the distance to the goal at which the ball starts. Any less, and it starts under the
+# legs.
+BALL_START_SHARE = 0.28
+BALL_OFFSET = 0.1
+
+BLOCK_HALF_SIZE = (1.9, 1.9, 0.5)  # a corridor is 2 m to either side
+BLOCK_HOME = (2 * MAZE_CELL_SIZE, 2 * MAZE_CELL_SIZE)  # the middle of the crossing, m
+BLOCK_MASS = 0.5
+BLOCK_DAMPING = 1.0  # N s/m: a block that is not pushed stops
+PUSH_GOAL_NOISE = 0.5
 
 
 @dataclass(frozen=True)
@@ -73,6 +86,7 @@ class Drive:
 RK4, EULER = mujoco.mjtIntegrator.mjINT_RK4, mujoco.mjtIntegrator.mjINT_EULER
 BENCHMARK_DRIVE = Drive(0.1, 0.02, 30.0, (0.8, 0.8, 0.01, 0.5, 2.0), RK4)
 GYM_DRIVE = Drive(0.05, 0.01, 150.0, (0.9, 0.95, 0.001, 0.5, 2.0), EULER)
+OBJECT = {**BENCHMARK_DRIVE.contact, "conaffinity": 1, "rgba": scene.OBJECT_COLOUR}
 
 
 @dataclass(frozen=True)
@@ -101,7 +115,8 @@ class Ant(Legged):
 
     @property
     def world(self) -> MujocoWorld:
-        return _compile_world(self.layout, self.drive)
+        drive = self.drive
+        return scene.compile_world(build_scene, drive.control_step, maze=self.maze, drive=drive)
 
     goal = GoalSpec((Coordinate("x", "m"), Coordinate("y", "m")), radius=0.5, easy_radius=2.0)
     action_dim = 8
@@ -109,13 +124,8 @@ class Ant(Legged):
 
     @property
     def observation(self) -> tuple[Coordinate, ...]:
-        joints = [f"{leg[0]} {joint}" for leg in LEGS for joint in ("hip", "ankle")]
-        positions = [(axis, "m") for axis in "xyz"] + [(f"quaternion {c}", "1") for c in "wxyz"]
-        velocities = [(f"{c} velocity", "m/s") for c in "xyz"]
-        velocities += [(f"angular velocity {c}", "rad/s") for c in "xyz"]
-        pairs = [*positions, *((joint, "rad") for joint in joints)]
-        pairs += [*velocities, *((f"{joint} velocity", "rad/s") for joint in joints)]
-        return tuple(Coordinate(*pair) for pair in pairs)
+        joints = [f"{name} {joint}" for name, *_ in LEGS for joint in ("hip", "ankle")]
+        return free_body(joints)
 
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
         """Standing pose plus uniform noise on positions and normal noise on velocities."""
@@ -143,13 +153,11 @@ class Ant(Legged):
         return jnp.asarray(self.maze.start, jnp.float32)
 
     def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
-        if self.stitching and self.maze is not None:
+        if self.maze is None:
+            return sample_circle(key, num_envs, self.goal_distance)
+        if self.stitching:
             return self.maze.sample_free_cell(key, num_envs, split)
-        if self.maze is not None:
-            noise = TASK_NOISE if self._has_tasks else 0.0
-            return self.maze.sample_goal(key, num_envs, split, noise)
-        angle = jax.random.uniform(key, (num_envs,), maxval=2 * jnp.pi)
-        return self.goal_distance * jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)
+        return self.maze.sample_goal(key, num_envs, split, TASK_NOISE if self._has_tasks else 0.0)
 
     def observe(self, state: PhysicsState) -> Array:
         qpos, qvel = state.qpos[:, :NUM_POSITIONS], state.qvel[:, :NUM_VELOCITIES]
@@ -172,10 +180,80 @@ class GymAnt(Ant):
     drive: ClassVar[Drive] = GYM_DRIVE
 
 
-@cache
-def _compile_world(layout: str | None, drive: Drive) -> MujocoWorld:
-    """Cached, because compiling a scene is slow and a task reads its world often."""
-    return MujocoWorld.compile(build_scene(Ant(layout).maze, drive), drive.control_step)
+@dataclass(frozen=True)
+class AntBall(Ant):
+    """Observation: the ant's and the ball's x, y. Goal: the ball's x, y on a circle of 5 m.
+
+    The ball starts at about a quarter of the distance to its goal, clear of the legs.
+    """
+
+    goal = GoalSpec(
+        (Coordinate("ball x", "m"), Coordinate("ball y", "m")), radius=0.5, easy_radius=2.0
+    )
+    body = "ant_ball"
+    goal_distance = 5.0
+
+    @property
+    def world(self) -> MujocoWorld:
+        return scene.compile_world(_build_ball, self.drive.control_step)
+
+    @property
+    def observation(self) -> tuple[Coordinate, ...]:
+        return (*super().observation, *self.goal.coordinates)
+
+    def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
+        ant_key, ball_key = jax.random.split(key)
+        qpos, qvel = super().reset(ant_key, goal, split)
+        offset = jax.random.uniform(ball_key, goal.shape, minval=-BALL_OFFSET, maxval=BALL_OFFSET)
+        pose = jnp.broadcast_to(jnp.array([BALL_RADIUS, 1, 0, 0, 0]), (goal.shape[0], 5))
+        ball = jnp.concatenate([BALL_START_SHARE * goal + offset, pose], -1)
+        return jnp.concatenate([qpos, ball], -1), jnp.pad(qvel, ((0, 0), (0, 6)))
+
+    def observe(self, state: PhysicsState) -> Array:
+        return jnp.concatenate([super().observe(state), self.achieved_goal(state)], -1)
+
+    def achieved_goal(self, state: PhysicsState) -> Array:
+        return state.qpos[:, NUM_POSITIONS : NUM_POSITIONS + 2]
+
+
+@dataclass(frozen=True)
+class AntPush(Ant):
+    """Observation: the ant's and the block's x, y. Goal: torso x, y behind the block.
+
+    Both goals lie behind one block in the only crossing. The block slides and never turns. Pushed
+    toward the goal, it obstructs the path permanently; pushed aside, it frees the path.
+    """
+
+    layout: str | None = "push"
+
+    @property
+    def name(self) -> str:
+        return "ant_push"
+
+    @property
+    def splits(self) -> tuple[GoalSplit, ...]:
+        return ("evaluation",)
+
+    @property
+    def world(self) -> MujocoWorld:
+        return scene.compile_world(_build_push, self.drive.control_step)
+
+    @property
+    def observation(self) -> tuple[Coordinate, ...]:
+        return (*super().observation, Coordinate("block x", "m"), Coordinate("block y", "m"))
+
+    def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
+        noise = PUSH_GOAL_NOISE / MAZE_CELL_SIZE
+        return Maze("push", MAZE_CELL_SIZE).sample_goal(key, num_envs, split, noise)
+
+    def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
+        qpos, qvel = super().reset(key, goal, split)
+        block = ((0, 0), (0, 2))  # zeros: its position in the model
+        return jnp.pad(qpos, block), jnp.pad(qvel, block)
+
+    def observe(self, state: PhysicsState) -> Array:
+        home = jnp.array(BLOCK_HOME, jnp.float32)
+        return jnp.concatenate([super().observe(state), home + state.qpos[:, NUM_POSITIONS:]], -1)
 
 
 def build_scene(maze: Maze | None, drive: Drive = BENCHMARK_DRIVE) -> mujoco.MjSpec:
@@ -210,3 +288,22 @@ def _add_leg(torso, name: str, side: np.ndarray, axis: tuple, sign: int, part: d
     limits = np.radians(sorted((sign * 30, sign * 70)))
     scene.add_hinge(lower, f"{name}_ankle", axis, limits, **JOINT)
     scene.add_capsule(lower, origin, 0.4 * side, 0.08, **part)
+
+
+def _build_ball() -> mujoco.MjSpec:
+    spec = build_scene(None)
+    ball = spec.worldbody.add_body(name="ball", pos=[0, 0, BALL_RADIUS])
+    # Without damping, a touched ball would roll forever. With it, a ball at 2 m/s rolls 2.4 m.
+    # Rolling friction does not stop the ball under Runge-Kutta.
+    ball.add_joint(name="ball", type=mujoco.mjtJoint.mjJNT_FREE, damping=[BALL_DAMPING, 0, 0])
+    scene.add_sphere(ball, (0, 0, 0), BALL_RADIUS, mass=BALL_MASS, **OBJECT)
+    return spec
+
+
+def _build_push() -> mujoco.MjSpec:
+    spec = build_scene(Maze("push", MAZE_CELL_SIZE))
+    # The block is slightly above the floor and does not touch it: its joints carry it.
+    block = spec.worldbody.add_body(name="block", pos=[*BLOCK_HOME, BLOCK_HALF_SIZE[2] + 0.05])
+    scene.add_slides(block, "block", damping=[BLOCK_DAMPING, 0, 0])
+    scene.add_box(block, (0, 0, 0), BLOCK_HALF_SIZE, mass=BLOCK_MASS, **OBJECT)
+    return spec

@@ -4,8 +4,6 @@ All positions are in m from the arm's base: x to its right in the start pose, y 
 table.
 """
 
-# MuJoCo ships no type stubs for its compiled module.
-# pyright: reportAttributeAccessIssue=false
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -17,11 +15,13 @@ import numpy as np
 
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.native import MujocoWorld
+from kilolayer.tasks import scene
 from kilolayer.tasks.arm_scene import CUBE_HALF, FINGER_TRAVEL, build_scene
 from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task, sample_box
 from kilolayer.types import Array
 
 CONTROL_STEP = 0.05
+FIELDS = ("sensordata",)
 START = (1.571, 0.742, 0, -1.571, 0, 3.054, 1.449)
 JOINTS, FINGERS, CUBE = slice(0, 7), slice(7, 9), slice(9, 12)  # of qpos
 END_EFFECTOR, FINGERTIPS = slice(0, 6), slice(6, 12)  # of the sensors
@@ -64,7 +64,7 @@ class ArmReach(Task):
 
     @property
     def world(self) -> MujocoWorld:
-        return _compile_world(cube=False)
+        return scene.compile_world(build_scene, CONTROL_STEP, FIELDS, cube=False)
 
     def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
         return sample_box(key, (num_envs,), REACH_GOALS)
@@ -123,7 +123,7 @@ class ArmGrasp(Task):
 
     @property
     def world(self) -> MujocoWorld:
-        return _compile_world(cube=True)
+        return scene.compile_world(build_scene, CONTROL_STEP, FIELDS, cube=True)
 
     def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
         return _grasp_around(_cubes_on_table(sample_box(key, (num_envs,), GRASP_CUBES)))
@@ -153,31 +153,30 @@ class ArmGrasp(Task):
         return cube_measures(self.world.model, qpos)
 
 
+def _square(x: float, y: float, half: float) -> tuple[tuple[float, float], ...]:
+    """Lowest and highest corner of a square about (x, y), m."""
+    return (x - half, y - half), (x + half, y + half)
+
+
 @dataclass(frozen=True)
 class Table:
-    """Where cubes and goals lie: (x, y) of the centre and half the side of a square, m."""
+    """Where cubes and goals lie: corners of a square. bins: (x, y) of their centres, m."""
 
-    cube: tuple[tuple[float, float], float]
-    goal: tuple[tuple[float, float], float]
+    cube: tuple[tuple[float, float], ...]
+    goal: tuple[tuple[float, float], ...]
     episode_length: int
     bins: tuple[tuple[float, float], ...] = ()
 
 
 # The benchmark defines no bins for the easy task. Here they stand as close as their walls allow.
 TABLES = {
-    "push_easy": Table(cube=((-0.1, 0.6), 0.1), goal=((0.1, 0.6), 0.1), episode_length=50),
-    "push_hard": Table(cube=((-0.25, 0.65), 0.25), goal=((0.25, 0.65), 0.25), episode_length=80),
+    "push_easy": Table(_square(-0.1, 0.6, 0.1), _square(0.1, 0.6, 0.1), 50),
+    "push_hard": Table(_square(-0.25, 0.65, 0.25), _square(0.25, 0.65, 0.25), 80),
     "binpick_easy": Table(
-        cube=((-0.15, 0.6), 0.09),
-        goal=((0.17, 0.6), 0.09),
-        episode_length=80,
-        bins=((-0.2, 0.6), (0.2, 0.6)),
+        _square(-0.15, 0.6, 0.09), _square(0.17, 0.6, 0.09), 80, bins=((-0.2, 0.6), (0.2, 0.6))
     ),
     "binpick_hard": Table(
-        cube=((-0.3, 0.6), 0.15),
-        goal=((0.3, 0.6), 0.15),
-        episode_length=80,
-        bins=((-0.3, 0.6), (0.3, 0.6)),
+        _square(-0.3, 0.6, 0.15), _square(0.3, 0.6, 0.15), 80, bins=((-0.3, 0.6), (0.3, 0.6))
     ),
 }
 
@@ -204,7 +203,7 @@ class ArmMove(Task):
 
     @property
     def goal_box(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        low, high = _corners(*TABLES[self.kind].goal)
+        low, high = TABLES[self.kind].goal
         return (*low, CUBE_HALF), (*high, CUBE_HALF)
 
     @property
@@ -213,14 +212,15 @@ class ArmMove(Task):
 
     @property
     def world(self) -> MujocoWorld:
-        return _compile_world(cube=True, bins=TABLES[self.kind].bins)
+        bins = TABLES[self.kind].bins
+        return scene.compile_world(build_scene, CONTROL_STEP, FIELDS, cube=True, bins=bins)
 
     def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
-        return _cubes_on_table(sample_box(key, (num_envs,), _corners(*TABLES[self.kind].goal)))
+        return _cubes_on_table(sample_box(key, (num_envs,), TABLES[self.kind].goal))
 
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
         """Always the same pose, at rest; the cube at a random position in its square."""
-        return _initial_state(sample_box(key, goal.shape[:1], _corners(*TABLES[self.kind].cube)))
+        return _initial_state(sample_box(key, goal.shape[:1], TABLES[self.kind].cube))
 
     def observe(self, state: PhysicsState) -> Array:
         return jnp.concatenate([_shared_observation(state), _gap(state)], -1)
@@ -230,12 +230,6 @@ class ArmMove(Task):
 
     def behaviour(self, qpos: np.ndarray, alive: np.ndarray) -> dict[str, float]:
         return cube_measures(self.world.model, qpos)
-
-
-@cache
-def _compile_world(cube: bool, bins: tuple[tuple[float, float], ...] = ()) -> MujocoWorld:
-    """Cached, because compiling a scene is slow and a task reads its world often."""
-    return MujocoWorld.compile(build_scene(cube, bins), CONTROL_STEP, ("sensordata",))
 
 
 @cache
@@ -262,10 +256,6 @@ def _cell(position: np.ndarray) -> tuple[int, int]:
     """The cell of a position in the vertical plane through it and the base's axis."""
     x, y, z = position
     return int(np.hypot(x, y) // CELL), int(z // CELL)
-
-
-def _corners(middle: tuple[float, float], half: float) -> tuple[tuple[float, ...], ...]:
-    return tuple(tuple(position + sign * half for position in middle) for sign in (-1, 1))
 
 
 def _cubes_on_table(position: Array) -> Array:

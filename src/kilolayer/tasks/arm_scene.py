@@ -9,8 +9,6 @@ Here the hand has the mass that its maker states, and the cube has the density o
 action is the force that closes the fingers (positive) or opens them (negative).
 """
 
-# MuJoCo ships no type stubs for its compiled module.
-# pyright: reportAttributeAccessIssue=false
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -112,9 +110,7 @@ def build_scene(cube: bool, bins: Sequence[tuple[float, float]] = ()) -> mujoco.
     # The servos' velocity gains are too stiff for Euler's explicit forces.
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     scene.add_ground(spec, **WORLD_CONTACT)
-    spec.worldbody.add_geom(
-        type=scene.GEOM.mjGEOM_CYLINDER, size=[0.09, 0.06, 0], pos=[0, 0, 0.06], rgba=DARK, **GHOST
-    )
+    scene.add_cylinder(spec.worldbody, (0, 0, 0.06), 0.09, 0.06, rgba=DARK, **GHOST)
     for position in bins:
         _add_bin(spec, position)
     hand = _add_arm(spec)
@@ -132,9 +128,8 @@ def _add_arm(spec: mujoco.MjSpec) -> Any:
     """Add seven links, each attached to the one before; returns the hand."""
     body = spec.worldbody
     for number, link in enumerate(LINKS, start=1):
-        body = body.add_body(
-            name=f"link{number}", pos=list(link.position), quat=list(link.quaternion)
-        )
+        frame = {"pos": list(link.position), "quat": list(link.quaternion)}
+        body = body.add_body(name=f"link{number}", **frame)
         name = f"joint{number}"
         scene.add_hinge(body, name, (0, 0, 1), link.limits, **JOINT)
         start, end, radius = link.limb
@@ -163,25 +158,13 @@ def _add_fingers(spec: mujoco.MjSpec, hand: Any, movable: bool) -> None:
     for side, turn in (("left", [1, 0, 0, 0]), ("right", [0, 0, 0, 1])):
         finger = hand.add_body(name=f"{side}_finger", pos=[0, 0, FINGER_BASE], quat=turn)
         opening = 0.0 if movable else FINGER_TRAVEL
-        finger.add_geom(
-            type=scene.GEOM.mjGEOM_BOX,
-            pos=[0, opening + PAD[1], FINGER_LENGTH - PAD[2]],
-            size=list(PAD),
-            mass=FINGER_MASS,
-            rgba=DARK,
-            **PAD_CONTACT,
-        )
+        centre = (0, opening + PAD[1], FINGER_LENGTH - PAD[2])
+        scene.add_box(finger, centre, PAD, mass=FINGER_MASS, rgba=DARK, **PAD_CONTACT)
         finger.add_site(name=f"{side}_fingertip", pos=[0, opening, FINGERTIP], group=HIDDEN)
         if movable:
-            finger.add_joint(
-                name=f"{side}_finger",
-                type=scene.JOINT.mjJNT_SLIDE,
-                axis=[0, 1, 0],
-                range=[0, FINGER_TRAVEL],
-                limited=True,
-                solref_limit=HARD,
-                **JOINT,
-            )
+            slide = {"type": scene.JOINT.mjJNT_SLIDE, "axis": [0, 1, 0]}
+            limits = {"limited": True, "range": [0, FINGER_TRAVEL], "solref_limit": HARD}
+            finger.add_joint(name=f"{side}_finger", **slide, **limits, **JOINT)
     if movable:
         _add_gripper(spec)
 
@@ -204,13 +187,8 @@ def _add_gripper(spec: mujoco.MjSpec) -> None:
 def _add_cube(spec: mujoco.MjSpec) -> None:
     cube = spec.worldbody.add_body(name="cube", pos=[0, 0.6, CUBE_HALF])
     cube.add_freejoint(name="cube")
-    cube.add_geom(
-        type=scene.GEOM.mjGEOM_BOX,
-        size=[CUBE_HALF] * 3,
-        mass=CUBE_MASS,
-        rgba=CUBE_COLOUR,
-        **CUBE_CONTACT,
-    )
+    half = (CUBE_HALF, CUBE_HALF, CUBE_HALF)
+    scene.add_box(cube, (0, 0, 0), half, mass=CUBE_MASS, rgba=CUBE_COLOUR, **CUBE_CONTACT)
 
 
 def _add_bin(spec: mujoco.MjSpec, position: tuple[float, float]) -> None:
@@ -221,13 +199,8 @@ def _add_bin(spec: mujoco.MjSpec, position: tuple[float, float]) -> None:
             ((sign * (half_x - BIN_WALL), 0, 0), (BIN_WALL, half_y, BIN_HEIGHT / 2)),
             ((0, sign * (half_y - BIN_WALL), 0), (half_x, BIN_WALL, BIN_HEIGHT / 2)),
         ):
-            spec.worldbody.add_geom(
-                type=scene.GEOM.mjGEOM_BOX,
-                pos=list(centre + offset),
-                size=list(size),
-                rgba=BIN_COLOUR,
-                **WORLD_CONTACT,
-            )
+            wall = {"rgba": BIN_COLOUR, **WORLD_CONTACT}
+            scene.add_box(spec.worldbody, centre + offset, size, **wall)
 
 
 def _add_sensors(spec: mujoco.MjSpec) -> None:

@@ -156,6 +156,12 @@ def sample_box(key: Array, shape: tuple[int, ...], corners: tuple | np.ndarray) 
     return jax.random.uniform(key, (*shape, len(low)), minval=low, maxval=high)
 
 
+def sample_circle(key: Array, num_envs: int, radius: float | Array) -> Array:
+    """Positions `[envs, 2]` at random angles; radius: one, or `[envs, 1]`."""
+    angle = jax.random.uniform(key, (num_envs,), maxval=2 * jnp.pi)
+    return radius * jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)
+
+
 def reset_noise(keys: Iterable[Array], num_envs: int, nq: int, nv: int) -> tuple[Array, Array]:
     """Gym's noise at a reset: uniform on positions `[envs, nq]`, normal on velocities
     `[envs, nv]`. keys: of each."""

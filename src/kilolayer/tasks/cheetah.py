@@ -3,10 +3,7 @@
 The body has the dimensions, springs and motors of the standard Gym half-cheetah.
 """
 
-# MuJoCo ships no type stubs for its compiled module.
-# pyright: reportAttributeAccessIssue=false
 from dataclasses import dataclass
-from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +12,10 @@ import numpy as np
 
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.native import MujocoWorld
-from kilolayer.tasks import behaviour, scene
+from kilolayer.tasks import scene
 from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task, reset_noise
-from kilolayer.tasks.coordinates import position_names, velocity_names
+from kilolayer.tasks.coordinates import state_names
+from kilolayer.tasks.legged import movement
 from kilolayer.types import Array
 
 CONTROL_STEP = 0.05
@@ -72,12 +70,11 @@ class HalfCheetah(Task):
 
     @property
     def world(self) -> MujocoWorld:
-        return _compile_world()
+        return scene.compile_world(build_scene, CONTROL_STEP)
 
     @property
     def observation(self) -> tuple[Coordinate, ...]:
-        model = self.world.model
-        return position_names(model) + velocity_names(model)
+        return state_names(self.world.model)
 
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
         """Level pose plus uniform noise on positions and normal noise on velocities."""
@@ -94,13 +91,7 @@ class HalfCheetah(Task):
 
     def behaviour(self, qpos: np.ndarray, alive: np.ndarray) -> dict[str, float]:
         height, upright = TORSO_HEIGHT + qpos[..., 1], np.cos(qpos[..., 2])
-        return behaviour.measures(self.world, qpos, alive, qpos[..., :1], height, upright)
-
-
-@cache
-def _compile_world() -> MujocoWorld:
-    """Cached, because compiling a scene is slow and a task reads its world often."""
-    return MujocoWorld.compile(build_scene(), CONTROL_STEP)
+        return movement(self.world, qpos, alive, qpos[..., :1], height, upright)
 
 
 def build_scene() -> mujoco.MjSpec:

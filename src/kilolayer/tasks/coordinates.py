@@ -1,7 +1,7 @@
 """Names and units of the numbers of a MuJoCo model: joints and sensors."""
 
-# MuJoCo ships no type stubs for its compiled module.
-# pyright: reportAttributeAccessIssue=false
+from itertools import product
+
 import mujoco
 
 from kilolayer.tasks.base import Coordinate
@@ -38,32 +38,27 @@ SENSORS = {
     "J": "E_POTENTIAL E_KINETIC",
     "s": "CLOCK",
 }
-SENSOR_UNITS = {
-    int(getattr(SENSOR, f"mjSENS_{name}")): unit
-    for unit, names in SENSORS.items()
-    for name in names.split()
-}
 # Sensors of a joint, or of the actuator that drives it: (unit on a slide, unit on a hinge).
 JOINT_SENSORS = {
     ("m", "rad"): "JOINTPOS JOINTLIMITPOS ACTUATORPOS",
     ("m/s", "rad/s"): "JOINTVEL JOINTLIMITVEL ACTUATORVEL",
     ("N", "N m"): "JOINTACTFRC JOINTLIMITFRC ACTUATORFRC",
 }
-JOINT_SENSOR_UNITS = {
-    int(getattr(SENSOR, f"mjSENS_{name}")): units
-    for units, names in JOINT_SENSORS.items()
-    for name in names.split()
-}
+UNITS = {name: unit for unit, names in SENSORS.items() for name in names.split()}
+JOINT_UNITS = {name: units for units, names in JOINT_SENSORS.items() for name in names.split()}
 
 
-def position_names(model: mujoco.MjModel) -> tuple[Coordinate, ...]:
-    """The coordinates of `qpos`, such as `elbow` in rad or `torso quaternion w`."""
-    return _joint_coordinates(model, POSITIONS)
-
-
-def velocity_names(model: mujoco.MjModel) -> tuple[Coordinate, ...]:
-    """The coordinates of `qvel`, such as `elbow velocity` in rad/s."""
-    return _joint_coordinates(model, VELOCITIES)
+def state_names(model: mujoco.MjModel) -> tuple[Coordinate, ...]:
+    """The coordinates of `qpos`, such as `elbow` in rad or `torso quaternion w`, then those of
+    `qvel`, such as `elbow velocity` in rad/s."""
+    coordinates = []
+    for kinds, index in product((POSITIONS, VELOCITIES), range(model.njnt)):
+        kind = int(model.jnt_type[index])
+        # Free joints rarely have a name; their body nearly always has.
+        body = model.body(model.jnt_bodyid[index]).name if kind == int(JOINT.mjJNT_FREE) else ""
+        name = model.joint(index).name or body or f"joint {index}"
+        coordinates += [Coordinate(name + suffix, unit) for suffix, unit in kinds[kind]]
+    return tuple(coordinates)
 
 
 def sensor_names(model: mujoco.MjModel) -> tuple[Coordinate, ...]:
@@ -90,25 +85,15 @@ def actuator_names(model: mujoco.MjModel) -> tuple[str, ...]:
     )
 
 
-def _joint_coordinates(model: mujoco.MjModel, kinds: dict) -> tuple[Coordinate, ...]:
-    coordinates = []
-    for index in range(model.njnt):
-        kind = int(model.jnt_type[index])
-        # Free joints rarely have a name; their body nearly always has.
-        body = model.body(model.jnt_bodyid[index]).name if kind == int(JOINT.mjJNT_FREE) else ""
-        name = model.joint(index).name or body or f"joint {index}"
-        coordinates += [Coordinate(name + suffix, unit) for suffix, unit in kinds[kind]]
-    return tuple(coordinates)
-
-
 def _sensor_unit(model: mujoco.MjModel, index: int) -> str:
-    kind, target = int(model.sensor_type[index]), int(model.sensor_objid[index])
-    if kind not in JOINT_SENSOR_UNITS:
-        return SENSOR_UNITS.get(kind, "1")
-    driven = int(model.sensor_objtype[index]) == int(OBJECT.mjOBJ_ACTUATOR)
-    joint = _driven_joint(model, target) if driven else target
-    units = dict(zip((int(JOINT.mjJNT_SLIDE), int(JOINT.mjJNT_HINGE)), JOINT_SENSOR_UNITS[kind],
-                     strict=True))  # fmt: skip
+    kind = SENSOR(int(model.sensor_type[index])).name.removeprefix("mjSENS_")
+    if kind not in JOINT_UNITS:
+        return UNITS.get(kind, "1")
+    joint: int | None = int(model.sensor_objid[index])
+    if int(model.sensor_objtype[index]) == int(OBJECT.mjOBJ_ACTUATOR):
+        joint = _driven_joint(model, joint)
+    on_slide, on_hinge = JOINT_UNITS[kind]
+    units = {int(JOINT.mjJNT_SLIDE): on_slide, int(JOINT.mjJNT_HINGE): on_hinge}
     return "1" if joint is None else units.get(int(model.jnt_type[joint]), "1")
 
 

@@ -7,6 +7,7 @@ The environment draws its starts and goals at its reset.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 import jax
@@ -15,9 +16,9 @@ import numpy as np
 
 from kilolayer.errors import OutsideError
 from kilolayer.lookup import FAILURES
+from kilolayer.physics import gymnasium_group as group
 from kilolayer.physics.base import PhysicsState
-from kilolayer.physics.gymnasium import GymnasiumWorld, find_environment, make_environment
-from kilolayer.physics.gymnasium_group import OBSERVED, environment_errors, reset, step
+from kilolayer.physics.gymnasium import GymnasiumWorld
 from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task
 from kilolayer.types import Array, UserError
 
@@ -62,6 +63,15 @@ class GymnasiumTask(Task):
         return state.fields["goal"]
 
 
+def task_spaces(task: Task) -> tuple[Any, Any]:
+    """Gymnasium's spaces of the observations, with goals, and of the actions of any task."""
+    spaces = import_module("gymnasium.spaces")
+    goal = group.unbounded((task.goal.dim,))
+    observation = group.unbounded((len(task.observation),))
+    observations = spaces.Dict(observation=observation, achieved_goal=goal, desired_goal=goal)
+    return observations, spaces.Box(-1.0, 1.0, (task.action_dim,), np.float32)
+
+
 def make_gymnasium_task(
     environment: str, goal_radius: float | None = None, **arguments: Any
 ) -> GymnasiumTask:
@@ -71,7 +81,7 @@ def make_gymnasium_task(
     environment's own sparse reward changes. Raises UserError if there is no such environment, if it
     lacks goals, vectors or bounds, or if its reward shows no radius.
     """
-    specification = find_environment(environment)
+    specification = group.find_environment(environment)
     if specification.max_episode_steps is None:
         raise _unsupported(environment, "it states no max_episode_steps: register it with one")
     if specification.max_episode_steps < 2:
@@ -80,14 +90,14 @@ def make_gymnasium_task(
             f"its episodes end after {specification.max_episode_steps} step, and goals are taken "
             "from what follows a step: register it with a max_episode_steps of 2 or more",
         )
-    sample = make_environment(environment, **arguments)
+    sample = group.make_environment(environment, **arguments)
     check_spaces(environment, sample)
-    sizes = {key: sample.observation_space[key].shape[0] for key in OBSERVED}
+    sizes = {key: sample.observation_space[key].shape[0] for key in group.OBSERVED}
     goal = tuple(Coordinate(f"goal {i}", UNIT) for i in range(sizes["desired_goal"]))
     rest = tuple(Coordinate(f"observation {i}", UNIT) for i in range(sizes["observation"]))
     radius = _own_radius(environment, sample) if goal_radius is None else goal_radius
     control_step = _own_control_step(environment, sample)
-    with environment_errors(environment, "close"):
+    with group.environment_errors(environment, "close"):
         sample.close()
     return GymnasiumTask(
         name=specification.id,
@@ -101,17 +111,17 @@ def make_gymnasium_task(
 
 def check_spaces(environment: str, sample: Any) -> None:
     """Raises UserError unless observations are vectors with goals, and actions a bounded vector."""
-    with environment_errors(environment, "observation_space or action_space"):
+    with group.environment_errors(environment, "observation_space or action_space"):
         space, actions = sample.observation_space, sample.action_space
     keys = getattr(space, "spaces", {})
-    missing = [key for key in OBSERVED if key not in keys]
+    missing = [key for key in group.OBSERVED if key not in keys]
     if missing:
         raise _unsupported(
             environment,
             f"it is no GoalEnv, for its observations lack {', '.join(missing)}: wrap it to return "
             "a dictionary with these, or choose one such as PointMaze_UMaze-v3",
         )
-    for key in OBSERVED:
+    for key in group.OBSERVED:
         if not _is_vector(space[key]):
             raise _unsupported(
                 environment,
@@ -156,9 +166,9 @@ def _own_control_step(environment: str, sample: Any) -> float:
     cannot be stepped is refused before anything is compiled.
     """
     simulated: Any = getattr(sample.unwrapped, "data", None)
-    reset(environment, sample, seed=0)
+    group.reset(environment, sample, seed=0)
     before = getattr(simulated, "time", None)
-    step(environment, sample, (sample.action_space.low + sample.action_space.high) / 2)
+    group.step(environment, sample, (sample.action_space.low + sample.action_space.high) / 2)
     if before is not None and simulated.time > before:
         return float(simulated.time - before)
     frames = sample.metadata.get("render_fps")
@@ -167,7 +177,7 @@ def _own_control_step(environment: str, sample: Any) -> float:
 
 def _own_radius(environment: str, sample: Any) -> float:
     """The radius at which the environment's reward changes, along every coordinate of a goal."""
-    observation = reset(environment, sample, seed=0)
+    observation = group.reset(environment, sample, seed=0)
     goal = np.asarray(observation["desired_goal"], np.float64)
 
     def reward_beside(coordinate: int, distance: float) -> float:

@@ -4,10 +4,7 @@ The body has the dimensions, joints and motors of the standard Gym humanoid. Its
 each other too. Integration is semi-implicit Euler; Gym's file asks for Runge-Kutta.
 """
 
-# MuJoCo ships no type stubs for its compiled module.
-# pyright: reportAttributeAccessIssue=false
 from dataclasses import dataclass
-from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -17,18 +14,19 @@ import numpy as np
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.tasks import scene
-from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit
-from kilolayer.tasks.legged import Legged
+from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, sample_box, sample_circle
+from kilolayer.tasks.legged import Legged, free_body
 from kilolayer.tasks.mazes import Maze
 from kilolayer.types import Array
 
 CONTROL_STEP = 0.015
 STANDING_HEIGHT = 1.4
 GOAL_HEIGHT = 1.25
-OPEN_GOAL_DISTANCES = (1.0, 5.0)
+OPEN_GOAL_DISTANCES = ((1.0,), (5.0,))  # lowest and highest, m
 MAZE_CELL_SIZE = 2.0
 WALL_HEIGHT = 0.5 * MAZE_CELL_SIZE
 MOTOR_LIMIT = 0.4
+FIELDS = ("cinert", "cvel", "qfrc_actuator")  # derived fields that the observation needs
 
 FLOOR = {"condim": 3, "friction": (1, 0.1, 0.1), "contype": 1, "margin": 0.001}
 PART = {"condim": 1, "contype": 1, "conaffinity": 1, "margin": 0.001}
@@ -129,7 +127,7 @@ class Humanoid(Legged):
 
     @property
     def world(self) -> MujocoWorld:
-        return _compile_world(self.layout)
+        return scene.compile_world(build_scene, CONTROL_STEP, FIELDS, maze=self.maze)
 
     goal = GoalSpec(tuple(Coordinate(axis, "m") for axis in "xyz"), radius=0.5, easy_radius=2.0)
     action_dim = len(HINGES)
@@ -138,12 +136,7 @@ class Humanoid(Legged):
     @property
     def observation(self) -> tuple[Coordinate, ...]:
         joints = [hinge.name for hinge in HINGES]
-        pairs = [(axis, "m") for axis in "xyz"] + [(f"quaternion {c}", "1") for c in "wxyz"]
-        pairs += [(joint, "rad") for joint in joints]
-        pairs += [(f"{axis} velocity", "m/s") for axis in "xyz"]
-        pairs += [(f"angular velocity {axis}", "rad/s") for axis in "xyz"]
-        pairs += [(f"{joint} velocity", "rad/s") for joint in joints]
-        pairs += [(f"{axis} force", "N") for axis in "xyz"]
+        pairs = [(f"{axis} force", "N") for axis in "xyz"]
         pairs += [(f"torque {axis}", "N m") for axis in "xyz"]
         pairs += [(f"{joint} torque", "N m") for joint in joints]
         axes = [a + b for a in "xyz" for b in "xyz"]
@@ -152,7 +145,7 @@ class Humanoid(Legged):
             pairs += [(f"{body} mass", "kg")]
             pairs += [(f"{body} velocity {axis}", "m/s") for axis in "xyz"]
             pairs += [(f"{body} angular velocity {axis}", "rad/s") for axis in "xyz"]
-        return tuple(Coordinate(*pair) for pair in pairs)
+        return (*free_body(joints), *(Coordinate(*pair) for pair in pairs))
 
     def reset(self, key: Array, goal: Array, split: GoalSplit) -> tuple[Array, Array]:
         """Standing still, without noise."""
@@ -166,12 +159,8 @@ class Humanoid(Legged):
             position = self.maze.sample_goal(key, num_envs, split, noise=0.0)
         else:
             distance_key, angle_key = jax.random.split(key)
-            nearest, farthest = OPEN_GOAL_DISTANCES
-            distance = jax.random.uniform(
-                distance_key, (num_envs, 1), minval=nearest, maxval=farthest
-            )
-            angle = jax.random.uniform(angle_key, (num_envs,), maxval=2 * jnp.pi)
-            position = distance * jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)
+            distance = sample_box(distance_key, (num_envs,), OPEN_GOAL_DISTANCES)
+            position = sample_circle(angle_key, num_envs, distance)
         return jnp.concatenate([position, jnp.full((num_envs, 1), GOAL_HEIGHT)], -1)
 
     def observe(self, state: PhysicsState) -> Array:
@@ -202,13 +191,6 @@ def _body_observation(cinert: Array, cvel: Array) -> Array:
     return rows.reshape(rows.shape[0], -1)
 
 
-@cache
-def _compile_world(layout: str | None) -> MujocoWorld:
-    """Cached, because compiling a scene is slow and a task reads its world often."""
-    fields = ("cinert", "cvel", "qfrc_actuator")
-    return MujocoWorld.compile(build_scene(Humanoid(layout).maze), CONTROL_STEP, fields)
-
-
 def build_scene(maze: Maze | None) -> mujoco.MjSpec:
     """Floor, walls if there is a maze, and the humanoid."""
     spec = scene.new_scene(time_step=0.003)
@@ -226,16 +208,9 @@ def build_scene(maze: Maze | None) -> mujoco.MjSpec:
         body = bodies[part.parent].add_body(name=part.name, pos=list(part.position), quat=tilt)
         bodies[part.name] = body
         for hinge in part.hinges:
-            scene.add_hinge(
-                body,
-                hinge.name,
-                hinge.axis,
-                np.radians(hinge.limits),
-                pos=list(hinge.position),
-                armature=hinge.armature,
-                damping=[hinge.damping, 0, 0],
-                stiffness=[hinge.stiffness, 0, 0],
-            )
+            spring = {"damping": [hinge.damping, 0, 0], "stiffness": [hinge.stiffness, 0, 0]}
+            joint = {"pos": list(hinge.position), "armature": hinge.armature, **spring}
+            scene.add_hinge(body, hinge.name, hinge.axis, np.radians(hinge.limits), **joint)
         for start, end, radius in part.limbs:
             scene.add_capsule(body, start, end, radius, **PART)
         for centre, radius in part.balls:

@@ -1,7 +1,5 @@
 """Reads and checks a user's own MuJoCo file. Each fault is reported in one sentence."""
 
-# MuJoCo ships no type stubs for its compiled module.
-# pyright: reportAttributeAccessIssue=false
 import dataclasses
 import math
 from collections.abc import Sequence
@@ -151,14 +149,13 @@ def find_part(model: mujoco.MjModel, site: str | None, body: str | None) -> Part
             f"sites are {listed(sites)}, its bodies {listed(bodies)}."
         )
     if site is not None:
-        index = _index("goal_site", site, sites)
+        field, index = "goal_site", _index("goal_site", site, sites)
         part = Part(site, "site_xpos", index, int(model.site_bodyid[index]))
     else:
         assert body is not None
-        index = 1 + _index("goal_body", body, bodies)
+        field, index = "goal_body", 1 + _index("goal_body", body, bodies)
         part = Part(body, "xpos", index, index)
     if not _joints_towards(model, part.body):
-        field = "goal_site" if site is not None else "goal_body"
         raise bad_field(field, part.name, "it is fixed to the world, choose a part that moves")
     return part
 

@@ -4,13 +4,10 @@ The only assumption is that the robot has actuators with ranges. Settings that t
 give are chosen here; `docs/make_own_robot.md` explains how.
 """
 
-# MuJoCo ships no type stubs for its compiled module.
-# pyright: reportAttributeAccessIssue=false
 import dataclasses
 import hashlib
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +18,7 @@ from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.native import MujocoWorld, NativePhysics
 from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task, sample_box
 from kilolayer.tasks.choice import TaskChoice
-from kilolayer.tasks.coordinates import position_names, sensor_names, velocity_names
+from kilolayer.tasks.coordinates import sensor_names, state_names
 from kilolayer.tasks.mjcf import Part, check_reach, find_part, reachable_positions, read_world
 from kilolayer.tasks.motion import random_motion
 from kilolayer.types import Array, UserError, bad_field
@@ -77,8 +74,7 @@ class OwnRobot(Task):
 
     @property
     def observation(self) -> tuple[Coordinate, ...]:
-        model = self.world.model
-        return position_names(model) + velocity_names(model) + sensor_names(model)
+        return state_names(self.world.model) + sensor_names(self.world.model)
 
     @property
     def fingerprint(self) -> dict[str, str]:
@@ -137,8 +133,7 @@ def make_own_robot(config: TaskChoice) -> OwnRobot:
             check_reach(box, reached, part)
     coordinates = tuple(Coordinate(f"{part.name} {axis}", "m") for axis in "xyz")
     goal = GoalSpec(coordinates, radius=MIN_RADIUS, easy_radius=2 * MIN_RADIUS)
-    name = Path(config.mjcf).stem
-    task = OwnRobot(name, world, part, goal, pose, box, positions=np.zeros((1, 3)))
+    task = OwnRobot(config.name, world, part, goal, pose, box, positions=np.zeros((1, 3)))
     positions = _visited_positions(task)
     diameter = float(np.linalg.norm(np.ptp(positions, axis=0)))
     radius = config.goal_radius or max(MIN_RADIUS, RADIUS_SHARE * diameter)

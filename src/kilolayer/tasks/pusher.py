@@ -4,10 +4,7 @@ The arm has the dimensions, joints and motors of the standard Gym pusher (versio
 gravity. Positions on the table are offsets from the puck's home, as in Gym.
 """
 
-# MuJoCo ships no type stubs for its compiled module.
-# pyright: reportAttributeAccessIssue=false
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal
 
 import jax
@@ -36,10 +33,12 @@ DRAWS = 16
 
 JOINTS = ("shoulder_pan", "shoulder_lift", "upper_arm_roll", "elbow", "forearm_roll", "wrist",
           "wrist_roll")  # fmt: skip
+PUCK_COORDINATES = tuple(Coordinate(f"puck {axis}", "m") for axis in "xyz")
 MOTOR_LIMIT = 2.0  # N m
 PART = {"density": 300, "friction": (0.8, 0.1, 0.1), "margin": 0.002, "condim": 1}
 GHOST = {**PART, "contype": 0, "conaffinity": 0}
 SOLID = {**PART, "contype": 1, "conaffinity": 1}
+PUCK = {**PART, "density": 0.01, "contype": 1, "conaffinity": 0, "rgba": [0.5, 0.5, 0.5, 1]}
 
 
 @dataclass(frozen=True)
@@ -63,19 +62,18 @@ class Pusher(Task):
     def goal(self) -> GoalSpec:
         # The benchmark states no easy radius; we use twice the radius.
         radius = 0.1 if self.level == "easy" else 0.05
-        coordinates = tuple(Coordinate(f"puck {axis}", "m") for axis in "xyz")
-        return GoalSpec(coordinates, radius, easy_radius=2 * radius)
+        return GoalSpec(PUCK_COORDINATES, radius, easy_radius=2 * radius)
 
     observation = (
         *(Coordinate(joint, "rad") for joint in JOINTS),
         *(Coordinate(f"{joint} velocity", "rad/s") for joint in JOINTS),
         *(Coordinate(f"tip {axis}", "m") for axis in "xyz"),
-        *(Coordinate(f"puck {axis}", "m") for axis in "xyz"),
+        *PUCK_COORDINATES,
     )
 
     @property
     def world(self) -> MujocoWorld:
-        return _compile_world()
+        return scene.compile_world(build_scene, CONTROL_STEP, ("site_xpos",))
 
     @property
     def goal_box(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -129,12 +127,6 @@ def _table_position(offset: Array) -> Array:
     return home + jnp.concatenate([offset, jnp.zeros_like(offset[..., :1])], -1)
 
 
-@cache
-def _compile_world() -> MujocoWorld:
-    """Cached, because compiling a scene is slow and a task reads its world often."""
-    return MujocoWorld.compile(build_scene(), CONTROL_STEP, ("site_xpos",))
-
-
 def build_scene() -> mujoco.MjSpec:
     """Table, arm and puck. Only the fork at the arm's end touches table and puck."""
     spec = scene.new_scene(time_step=0.01)
@@ -174,11 +166,7 @@ def build_scene() -> mujoco.MjSpec:
     puck = spec.worldbody.add_body(name="puck", pos=PUCK_HOME)
     slide = {"range": [-10.3213, 10.3], "limited": True, "armature": 0.04, "damping": [0.5, 0, 0]}
     scene.add_slides(puck, "puck", **slide)
-    puck.add_geom(
-        type=scene.GEOM.mjGEOM_CYLINDER,
-        size=[0.05, 0.05, 0],
-        **{**SOLID, "density": 0.01, "conaffinity": 0},
-    )
+    scene.add_cylinder(puck, (0, 0, 0), 0.05, 0.05, **PUCK)
     for name in JOINTS:
         scene.add_motor(spec, name, gear=1.0, limit=MOTOR_LIMIT)
     return spec

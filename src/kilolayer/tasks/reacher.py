@@ -3,10 +3,7 @@
 The links have the dimensions and the motors the strength of the standard Gym reacher.
 """
 
-# MuJoCo ships no type stubs for its compiled module.
-# pyright: reportAttributeAccessIssue=false
 from dataclasses import dataclass
-from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +12,7 @@ import mujoco
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.tasks import scene
-from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task, reset_noise
+from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task, reset_noise, sample_circle
 from kilolayer.types import Array
 
 CONTROL_STEP = 0.04
@@ -23,6 +20,7 @@ LINK = 0.1
 TIP = 0.11  # of the second link, m from its hinge
 HEIGHT = 0.01
 REACH = 0.2
+TIP_COORDINATES = tuple(Coordinate(f"tip {axis}", "m") for axis in "xyz")
 
 
 @dataclass(frozen=True)
@@ -33,20 +31,18 @@ class Reacher(Task):
     """
 
     name = "reacher"
-    goal = GoalSpec(
-        tuple(Coordinate(f"tip {axis}", "m") for axis in "xyz"), radius=0.05, easy_radius=0.1
-    )
+    goal = GoalSpec(TIP_COORDINATES, radius=0.05, easy_radius=0.1)
     action_dim = 2
     episode_length = 1000
 
     @property
     def world(self) -> MujocoWorld:
-        return _compile_world()
+        return scene.compile_world(build_scene, CONTROL_STEP)
 
     observation = (
         *(Coordinate(f"{function} {joint}", "1") for function in ("cosine of", "sine of")
           for joint in ("shoulder", "elbow")),
-        *(Coordinate(f"tip {axis}", "m") for axis in "xyz"),
+        *TIP_COORDINATES,
         *(Coordinate(f"tip {axis} velocity", "m/s") for axis in "xyz"),
     )  # fmt: skip
 
@@ -56,10 +52,9 @@ class Reacher(Task):
 
     def sample_goal(self, key: Array, num_envs: int, split: GoalSplit) -> Array:
         radius_key, angle_key = jax.random.split(key)
-        radius = jax.random.uniform(radius_key, (num_envs,), maxval=REACH)
-        angle = jax.random.uniform(angle_key, (num_envs,), maxval=2 * jnp.pi)
-        height = jnp.full(num_envs, HEIGHT)
-        return jnp.stack([radius * jnp.cos(angle), radius * jnp.sin(angle), height], -1)
+        radius = jax.random.uniform(radius_key, (num_envs, 1), maxval=REACH)
+        position = sample_circle(angle_key, num_envs, radius)
+        return jnp.concatenate([position, jnp.full((num_envs, 1), HEIGHT)], -1)
 
     def observe(self, state: PhysicsState) -> Array:
         # The tip's velocity is its position's derivative along the joints' velocities.
@@ -76,12 +71,6 @@ def _tip(qpos: Array) -> Array:
     x = LINK * jnp.cos(shoulder) + TIP * jnp.cos(elbow)
     y = LINK * jnp.sin(shoulder) + TIP * jnp.sin(elbow)
     return jnp.stack([x, y, jnp.full_like(x, HEIGHT)], -1)
-
-
-@cache
-def _compile_world() -> MujocoWorld:
-    """Cached, because compiling a scene is slow and a task reads its world often."""
-    return MujocoWorld.compile(build_scene(), CONTROL_STEP)
 
 
 def build_scene() -> mujoco.MjSpec:

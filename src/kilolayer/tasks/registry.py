@@ -1,10 +1,11 @@
 """Tasks by name."""
 
 from collections.abc import Callable
+from copy import copy
+from functools import partial
 
 from kilolayer.lookup import make
-from kilolayer.tasks.ant import Ant, GymAnt
-from kilolayer.tasks.ant_objects import AntBall, AntPush
+from kilolayer.tasks.ant import Ant, AntBall, AntPush, GymAnt
 from kilolayer.tasks.arm import ArmGrasp, ArmMove, ArmReach, ArmReachEasy
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.cheetah import HalfCheetah
@@ -21,49 +22,18 @@ from kilolayer.types import bad_field
 # Fields of a config that apply only to a robot of the user's own.
 OWN_ROBOT_FIELDS = ("goal_site", "goal_body", "goal_box", "control_step")
 
-TASKS: dict[str, Callable[[], Task]] = {
-    "point_u_maze": lambda: PointMaze("u"),
-    "point_big_maze": lambda: PointMaze("big"),
-    "point_hardest_maze": lambda: PointMaze("hardest"),
-    "point_spiral_maze": lambda: PointMaze("spiral"),
-    "point_medium_maze": lambda: PointMaze("medium"),
-    "point_large_maze": lambda: PointMaze("large"),
-    "point_giant_maze": lambda: PointMaze("giant"),
-    "ant": Ant,
-    "ant_u_maze": lambda: Ant("u"),
-    "ant_u4_maze": lambda: Ant("u4"),
-    "ant_u4_maze_stitching": lambda: Ant("u4", stitching=True),
-    "ant_u5_maze": lambda: Ant("u5"),
-    "ant_big_maze": lambda: Ant("big"),
-    "ant_hardest_maze": lambda: Ant("hardest"),
-    "ant_medium_maze": lambda: Ant("medium"),
-    "ant_large_maze": lambda: Ant("large"),
-    "ant_giant_maze": lambda: Ant("giant"),
-    "gym_ant": GymAnt,
-    "gym_ant_u_maze": lambda: GymAnt("u"),
-    "gym_ant_u4_maze": lambda: GymAnt("u4"),
-    "gym_ant_u4_maze_stitching": lambda: GymAnt("u4", stitching=True),
-    "gym_ant_u5_maze": lambda: GymAnt("u5"),
-    "gym_ant_big_maze": lambda: GymAnt("big"),
-    "gym_ant_hardest_maze": lambda: GymAnt("hardest"),
-    "ant_ball": AntBall,
-    "ant_push": AntPush,
-    "half_cheetah": HalfCheetah,
-    "humanoid": Humanoid,
-    "humanoid_u_maze": lambda: Humanoid("u"),
-    "humanoid_big_maze": lambda: Humanoid("big"),
-    "humanoid_hardest_maze": lambda: Humanoid("hardest"),
-    "reacher": Reacher,
-    "pusher_easy": lambda: Pusher("easy"),
-    "pusher_hard": lambda: Pusher("hard"),
-    "arm_reach": ArmReach,
-    "arm_reach_easy": ArmReachEasy,
-    "arm_grasp": ArmGrasp,
-    "arm_push_easy": lambda: ArmMove("push_easy"),
-    "arm_push_hard": lambda: ArmMove("push_hard"),
-    "arm_binpick_easy": lambda: ArmMove("binpick_easy"),
-    "arm_binpick_hard": lambda: ArmMove("binpick_hard"),
-}
+_TASKS: tuple[Task, ...] = (
+    *map(PointMaze, ("u", "big", "hardest", "spiral", "medium", "large", "giant")),
+    *map(Ant, (None, "u", "u4")), Ant("u4", stitching=True),
+    *map(Ant, ("u5", "big", "hardest", "medium", "large", "giant")),
+    *map(GymAnt, (None, "u", "u4")), GymAnt("u4", stitching=True),
+    *map(GymAnt, ("u5", "big", "hardest")),
+    AntBall(), AntPush(), HalfCheetah(), *map(Humanoid, (None, "u", "big", "hardest")),
+    Reacher(), Pusher("easy"), Pusher("hard"), ArmReach(), ArmReachEasy(), ArmGrasp(),
+    ArmMove("push_easy"), ArmMove("push_hard"), ArmMove("binpick_easy"), ArmMove("binpick_hard"),
+)  # fmt: skip
+# Errors list the names in this order.
+TASKS: dict[str, Callable[[], Task]] = {task.name: partial(copy, task) for task in _TASKS}
 
 
 # The user's own tasks that passed their checks in this process, which imports their modules once.

@@ -4,24 +4,38 @@ By default the parts of a body collide with the world and not with each other: p
 1 and `conaffinity` 0, the world the reverse.
 """
 
-# MuJoCo ships no type stubs for its compiled module.
-# pyright: reportAttributeAccessIssue=false
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import mujoco
 import numpy as np
 
+from kilolayer.physics.native import MujocoWorld
 from kilolayer.tasks.mazes import Maze
 
 Vector = Sequence[float] | np.ndarray
 
 GEOM, JOINT, TEXTURE = mujoco.mjtGeom, mujoco.mjtJoint, mujoco.mjtTexture
 
-GROUND_COLOURS = [0.93, 0.94, 0.95], [0.85, 0.87, 0.89]
+GROUND_COLOURS = {"rgb1": [0.93, 0.94, 0.95], "rgb2": [0.85, 0.87, 0.89]}
 WALL_COLOUR = [0.42, 0.47, 0.55, 1]
 BODY_COLOUR = [0.85, 0.55, 0.25, 1]
 OBJECT_COLOUR = [0.75, 0.25, 0.3, 1]
+
+
+@cache
+def compile_world(
+    build: Callable[..., mujoco.MjSpec],
+    control_step: float,
+    fields: tuple[str, ...] = (),
+    **arguments: Any,
+) -> MujocoWorld:
+    """The world of the scene `build(**arguments)`, see `MujocoWorld.compile`.
+
+    Cached, because compiling a scene is slow and a task reads its world often.
+    """
+    return MujocoWorld.compile(build(**arguments), control_step, fields)
 
 
 def new_scene(time_step: float) -> mujoco.MjSpec:
@@ -53,71 +67,54 @@ def add_ground(spec: mujoco.MjSpec, half: float = 40, **contact: Any) -> None:
     half: the plane is drawn up to this distance from the origin, m. It supports bodies beyond it
     too.
     """
-    spec.add_texture(
-        name="ground",
-        type=TEXTURE.mjTEXTURE_2D,
-        builtin=mujoco.mjtBuiltin.mjBUILTIN_CHECKER,
-        rgb1=GROUND_COLOURS[0],
-        rgb2=GROUND_COLOURS[1],
-        width=256,
-        height=256,
-    )
+    image = {"type": TEXTURE.mjTEXTURE_2D, "width": 256, "height": 256}
+    checker = mujoco.mjtBuiltin.mjBUILTIN_CHECKER
+    spec.add_texture(name="ground", builtin=checker, **image, **GROUND_COLOURS)
     textures = [""] * int(mujoco.mjtTextureRole.mjNTEXROLE)
     textures[int(mujoco.mjtTextureRole.mjTEXROLE_RGB)] = "ground"
     spec.add_material(name="ground", textures=textures, texrepeat=[0.5, 0.5], texuniform=True)
-    spec.worldbody.add_geom(
-        name="floor",
-        type=GEOM.mjGEOM_PLANE,
-        size=[half, half, 40],
-        material="ground",
-        **{"conaffinity": 1, **contact},
-    )
+    plane = {"type": GEOM.mjGEOM_PLANE, "size": [half, half, 40], "material": "ground"}
+    spec.worldbody.add_geom(name="floor", **plane, **{"conaffinity": 1, **contact})
 
 
 def add_walls(spec: mujoco.MjSpec, maze: Maze, height: float, **contact: Any) -> None:
     """Add the maze's walls as boxes of this height in m, on the ground."""
+    wall = {"rgba": WALL_COLOUR, "conaffinity": 1, **contact}
     for x, y, half_x, half_y in maze.wall_rectangles:
-        spec.worldbody.add_geom(
-            type=GEOM.mjGEOM_BOX,
-            pos=[x, y, height / 2],
-            size=[half_x, half_y, height / 2],
-            rgba=WALL_COLOUR,
-            **{"conaffinity": 1, **contact},
-        )
+        add_box(spec.worldbody, (x, y, height / 2), (half_x, half_y, height / 2), **wall)
 
 
-def add_capsule(body: Any, start: Vector, end: Vector, radius: float, **geom):
+def add_capsule(body: Any, start: Vector, end: Vector, radius: float, **geom: Any) -> None:
     """A limb from `start` to `end` in the body's frame, m."""
-    body.add_geom(
-        type=GEOM.mjGEOM_CAPSULE,
-        fromto=[*start, *end],
-        size=[radius, 0, 0],
-        **{"rgba": BODY_COLOUR, "contype": 1, "conaffinity": 0, **geom},
-    )
+    _add_shape(body, GEOM.mjGEOM_CAPSULE, (radius, 0, 0), fromto=[*start, *end], **geom)
 
 
-def add_sphere(body: Any, centre: Vector, radius: float, **geom) -> None:
-    body.add_geom(
-        type=GEOM.mjGEOM_SPHERE,
-        pos=list(centre),
-        size=[radius, 0, 0],
-        **{"rgba": BODY_COLOUR, "contype": 1, "conaffinity": 0, **geom},
-    )
+def add_sphere(body: Any, centre: Vector, radius: float, **geom: Any) -> None:
+    _add_shape(body, GEOM.mjGEOM_SPHERE, (radius, 0, 0), pos=list(centre), **geom)
 
 
-def add_hinge(body: Any, name: str, axis: Vector, limits: Vector, **joint):
+def add_box(body: Any, centre: Vector, half: Vector, **geom: Any) -> None:
+    """A box with sides of twice `half`, m."""
+    _add_shape(body, GEOM.mjGEOM_BOX, half, pos=list(centre), **geom)
+
+
+def add_cylinder(body: Any, centre: Vector, radius: float, half: float, **geom: Any) -> None:
+    """An upright cylinder with a height of twice `half`, m."""
+    _add_shape(body, GEOM.mjGEOM_CYLINDER, (radius, half, 0), pos=list(centre), **geom)
+
+
+def _add_shape(body: Any, shape: mujoco.mjtGeom, size: Vector, **geom: Any) -> None:
+    default = {"rgba": BODY_COLOUR, "contype": 1, "conaffinity": 0}
+    body.add_geom(type=shape, size=list(size), **{**default, **geom})
+
+
+def add_hinge(body: Any, name: str, axis: Vector, limits: Vector, **joint: Any) -> None:
     """A hinge with limits in rad."""
-    body.add_joint(
-        name=name,
-        type=JOINT.mjJNT_HINGE,
-        axis=list(axis),
-        range=list(limits),
-        limited=True,
-        **joint,
-    )
+    fixed = {"type": JOINT.mjJNT_HINGE, "limited": True}
+    body.add_joint(name=name, axis=list(axis), range=list(limits), **fixed, **joint)
 
 
-def add_slides(body: Any, name: str, **joint) -> None:
+def add_slides(body: Any, name: str, **joint: Any) -> None:
     """Slides along x and y, `name_x` and `name_y`."""
     for axis, direction in (("x", (1, 0, 0)), ("y", (0, 1, 0))):
         body.add_joint(name=f"{name}_{axis}", type=JOINT.mjJNT_SLIDE, axis=list(direction), **joint)

@@ -3,8 +3,6 @@
 Without these checks a wrong shape fails deep inside a compiled program, or is silently broadcast.
 """
 
-# MuJoCo ships no type stubs for its compiled module.
-# pyright: reportAttributeAccessIssue=false
 from typing import Any, get_args
 
 import jax
@@ -50,12 +48,8 @@ def require_valid(name: str, task: Task) -> None:
         initial = own.check_traced("reset", reset, start, key, commanded)
         state = jax.eval_shape(physics.init, *initial)
     observed = ExpectedArray((ENVS, observation), "[envs, observation]")
-    for method, expected in (
-        ("observe", observed),
-        ("achieved_goal", goal),
-        ("terminated", each),
-        ("truncated", each),
-    ):
+    returned = {"observe": observed, "achieved_goal": goal, "terminated": each, "truncated": each}
+    for method, expected in returned.items():
         own.check_traced(method, getattr(task, method), expected, state)
     own.check_traced("current_goal", task.current_goal, goal, state, commanded)
     many_goals = jax.ShapeDtypeStruct((TIME, ENVS, goals), jnp.float32)

@@ -7,9 +7,8 @@ from jax.sharding import Mesh
 
 from kilolayer.config import RunConfig
 from kilolayer.physics.base import Physics
-from kilolayer.physics.build import World, build_physics
+from kilolayer.physics.build import ShardedPhysics, World, build_physics
 from kilolayer.physics.gymnasium import GymnasiumWorld
-from kilolayer.physics.sharded import ShardedPhysics
 from kilolayer.plan import TrainPlan, build_agent
 from kilolayer.runtime.devices import local_memory
 from kilolayer.runtime.mesh import DATA, make_mesh

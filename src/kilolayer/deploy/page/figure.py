@@ -13,9 +13,8 @@ from kilolayer.deploy.page.ground import Ground
 from kilolayer.deploy.page.simulation import RobotFrame
 from kilolayer.physics.kinematic import PointWorld
 from kilolayer.physics.native import MujocoWorld
-from kilolayer.render.marks import Mark
 from kilolayer.render.scene import AGENT, TRAIL
-from kilolayer.render.style import FAILURE, SUCCESS, WALL, rgb
+from kilolayer.render.style import FAILURE, SUCCESS, WALL, Mark, rgb
 
 # Lengths as shares of the longer side of the floor.
 DOT, THICKNESS, LINE = 0.01, 0.002, 0.003
