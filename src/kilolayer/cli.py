@@ -155,8 +155,7 @@ def train(arguments: "TrainArguments") -> None:
 
 
 def _print_results(runs: Sequence["Run"]) -> None:
-    from kilolayer.report.run_metadata import divergence_notes
-    from kilolayer.report.run_report import write_report
+    from kilolayer.report.run_report import divergence_notes, write_report
 
     for run in runs:
         path = write_report(run)

@@ -12,7 +12,6 @@ from kilolayer.analysis.groups import (
     TASK,
     Group,
     group_by,
-    mean_text,
     progress_unit,
     range_text,
     score_bounds,
@@ -132,10 +131,9 @@ def _compare_one_task(groups: Sequence[Group]) -> Answer:
 
 
 def _score_table(groups: Sequence[Group]) -> Table:
-    task = groups[0].runs[0].task
-    labels, rows = score_labels(task), []
+    labels, rows = score_labels(groups[0].task), []
     for group in groups:
-        scores = (mean_text(group.final(name), score_bounds(task, name)) for name in labels)
+        scores = map(group.score_text, labels)
         steps = range_text([run.curve(SCORE)[0][-1] for run in group.runs], "{:,.0f}".format)
         rows.append((group.name, str(group.seeds), *scores, steps))
     columns = ("group", "seeds", *labels.values(), progress_unit(groups))
@@ -183,7 +181,7 @@ def _best_group_claim(best: Group, others: Sequence[Group]) -> Claim:
     changes = [mean_difference(best.final(SCORE), other.final(SCORE)) for other in others]
     # Bonferroni: the best mean was selected after the runs.
     p = min(1.0, max(change.p for change in changes) * len(others))
-    low, high = score_bounds(best.runs[0].task, SCORE)
+    low, high = score_bounds(best.task, SCORE)
     compared = "the other group" if len(others) == 1 else "all other groups, of the next group"
     return Claim(
         f"{scores} {best.name} is ahead of {compared} by",
@@ -196,5 +194,4 @@ def _best_group_claim(best: Group, others: Sequence[Group]) -> Claim:
 
 
 def _group_scores(groups: Sequence[Group]) -> str:
-    bounds = score_bounds(groups[0].runs[0].task, SCORE)
-    return "; ".join(f"{g.name}: {mean_text(g.final(SCORE), bounds)}" for g in groups)
+    return "; ".join(f"{group.name}: {group.score_text(SCORE)}" for group in groups)

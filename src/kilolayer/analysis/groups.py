@@ -30,6 +30,10 @@ class Group:
     def seeds(self) -> int:
         return len(self.runs)
 
+    @property
+    def task(self) -> Task:
+        return self.runs[0].task
+
     def curve(self, metric: str) -> tuple[np.ndarray, np.ndarray]:
         """Environment steps `[evaluations]` at which every run was evaluated, and the values
         `[seeds, evaluations]`. Runs without the metric are left out."""
@@ -42,8 +46,12 @@ class Group:
 
     def final(self, metric: str) -> np.ndarray:
         """The last value of each run that has logged the metric, at most `[seeds]`."""
-        values = [run.curve(metric)[1] for run in self.runs]
-        return np.array([value[-1] for value in values if len(value)])
+        values = [run.newest(metric) for run in self.runs]
+        return np.array([value for value in values if value is not None])
+
+    def score_text(self, metric: str) -> str:
+        """Mean of `final` with its interval; see `mean_text`."""
+        return mean_text(self.final(metric), score_bounds(self.task, metric))
 
 
 def study_groups(study: Study) -> tuple[Group, ...]:

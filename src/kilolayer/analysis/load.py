@@ -127,12 +127,23 @@ class Run:
         ]
         return tuple(np.array(points).reshape(-1, 2).T)  # type: ignore[return-value]
 
+    def newest(self, metric: str) -> float | None:
+        """The last value of a metric; None if it was never logged."""
+        values = self.curve(metric)[1]
+        return float(values[-1]) if len(values) else None
+
     def final(self, metric: str) -> float:
         """The last value of a metric; raises KeyError if it was never logged."""
-        values = self.curve(metric)[1]
-        if len(values) == 0:
+        value = self.newest(metric)
+        if value is None:
             raise KeyError(metric)
-        return float(values[-1])
+        return value
+
+    @property
+    def wall_clock_seconds(self) -> float:
+        """Seconds of work up to the newest checkpoint, without pauses before a resume."""
+        seconds = [event["seconds"] for event in self.events if "seconds" in event]
+        return sum(seconds[-1].values()) if seconds else 0.0
 
     @property
     def diverged(self) -> tuple[int, float]:

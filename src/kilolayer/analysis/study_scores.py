@@ -10,7 +10,6 @@ from kilolayer.analysis.claims import Claim
 from kilolayer.analysis.differences import Difference
 from kilolayer.analysis.groups import mean_text, score_bounds
 from kilolayer.analysis.load import Run
-from kilolayer.analysis.run_cost import wall_clock_seconds
 from kilolayer.analysis.statistics import Estimate, mean_interval
 from kilolayer.analysis.study import Study, StudyRun
 from kilolayer.analysis.threshold import trailing_mean
@@ -136,7 +135,7 @@ def score_table(study: Study, *factors: str) -> Table:
 
 def mean_minutes(runs: Iterable[StudyRun]) -> float:
     """Wall-clock minutes that the runs logged, mean over the runs."""
-    return float(np.mean([wall_clock_seconds(run.run.events) for run in runs])) / 60
+    return float(np.mean([run.run.wall_clock_seconds for run in runs])) / 60
 
 
 def estimate_series(name: str, x: Iterable[float], estimates: Sequence[Estimate]) -> Series:

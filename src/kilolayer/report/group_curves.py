@@ -33,7 +33,7 @@ def group_curves(rows: Mapping[str, Sequence[Group]], names: Mapping[str, str]) 
     figure = new_figure(11, ROW_HEIGHT * len(rows) + LEGEND_HEIGHT * legend_rows)
     grid = figure.subplots(len(rows), 3, squeeze=False)
     for line, (title, groups) in zip(grid, rows.items(), strict=True):
-        labels, unit = score_labels(groups[0].runs[0].task), progress_unit(groups)
+        labels, unit = score_labels(groups[0].task), progress_unit(groups)
         for axes, (metric, label) in zip(line, labels.items(), strict=True):
             for group in groups:
                 _draw(axes, group, metric, styles[names[group.name]])
@@ -53,7 +53,7 @@ def _draw(axes: Axes, group: Group, metric: str, style: LineStyle) -> None:
     steps, values = group.curve(metric)
     if not len(steps):
         return
-    bounds = score_bounds(group.runs[0].task, metric)
+    bounds = score_bounds(group.task, metric)
     draw_mean(axes, steps, values, bounds, style.colour, linestyle=style.dash, linewidth=1.9)
 
 

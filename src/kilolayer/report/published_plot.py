@@ -46,7 +46,7 @@ def _draw_published(axes: Axes, curve: PublishedCurve, colour: str) -> None:
 
 def _draw_group(axes: Axes, group: Group, colour: str) -> None:
     steps, values = group.curve("evaluation/time_at_goal")
-    values = values / group.runs[0].task.episode_length
+    values = values / group.task.episode_length
     if not len(steps):
         return
     draw_mean(axes, steps, values, (0.0, 1.0), colour, linewidth=2.2)
