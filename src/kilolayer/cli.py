@@ -192,7 +192,7 @@ def plan(arguments: "PlanArguments") -> None:
     than everything else.
     """
     from kilolayer import api
-    from kilolayer.report.forecast_tables import forecast_tables
+    from kilolayer.report.terminal_tables import forecast_tables
 
     found = api.forecast(
         arguments.config, arguments.device, arguments.devices, arguments.calibration
@@ -238,7 +238,7 @@ def evaluate(
             ogbench; see docs/gymnasium.md.
     """
     from kilolayer import api
-    from kilolayer.report.score_tables import score_tables
+    from kilolayer.report.terminal_tables import score_tables
 
     scores = api.evaluate(run, episodes, goal, samples, seed, steps, gym)
     for table in score_tables(scores, episodes or api.EVALUATION_EPISODES, gym):

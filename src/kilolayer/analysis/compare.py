@@ -1,16 +1,22 @@
-"""Compare groups of runs: which group scores best, and how strong the evidence is."""
+"""Compare groups of runs: which group scores best, and how strong the evidence is.
+
+Several tasks are also compared together, as in arXiv 2108.13264. For this their scores are
+normalised to the share of the episode within the success radius, so that all have one unit.
+"""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from kilolayer.analysis.aggregate import aggregate_over_tasks
-from kilolayer.analysis.answer import Answer, Table, concatenate_answers, merge_task_answers
+import numpy as np
+
+from kilolayer.analysis.answer import Answer, Plot, Table, concatenate_answers, merge_task_answers
 from kilolayer.analysis.claims import Claim, Verdict, assess_claims, inconclusive
 from kilolayer.analysis.differences import mean_difference
 from kilolayer.analysis.groups import (
     TASK,
     Group,
+    factor_text,
     group_by,
     progress_unit,
     range_text,
@@ -19,8 +25,15 @@ from kilolayer.analysis.groups import (
     varying_factors,
 )
 from kilolayer.analysis.load import Run
-from kilolayer.analysis.statistics import probability_of_improvement
+from kilolayer.analysis.statistics import (
+    improvement_p_value,
+    interquartile_mean,
+    performance_profile,
+    probability_of_improvement,
+    stratified_bootstrap,
+)
 from kilolayer.analysis.study import SMALLEST_EFFECT
+from kilolayer.analysis.study_scores import estimate_series
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime.files import shell_quoted
 from kilolayer.settings import values_of
@@ -29,6 +42,16 @@ from kilolayer.types import UserError
 SCORE = "evaluation/time_at_goal"
 # Settings without an effect on what the agent learns.
 LOGGING_FIELDS = ("tensorboard", "wandb")
+THRESHOLDS = np.linspace(0, 1, 41)
+AGGREGATE_NOTE = (
+    "Over all tasks, scores are time at goal as a share of the episode. The interquartile mean is "
+    "the mean of the middle half of all runs; its interval is a bootstrap within each task. The "
+    "performance profile is the share of runs above each score, with Wilson's interval. The "
+    "probability of improvement is how often a run beats a run of the first group on the same "
+    "task; ties count half. Its interval is Newcombe's and its p-value that of a rank test that "
+    "permutes runs within each task. These claims are corrected for their own number, and the "
+    "claims of each task for theirs."
+)
 
 
 def load_groups(paths: Sequence[str | Path]) -> tuple[Group, ...]:
@@ -103,6 +126,63 @@ def groups_by_task(groups: Sequence[Group]) -> dict[str, list[Group]]:
         task = group.runs[0].config.task.name
         by_task.setdefault(task, []).append(Group(factors, group.runs))
     return by_task
+
+
+def aggregate_over_tasks(
+    groups: Sequence[Group], score: Callable[[Run], float], failed: int
+) -> Answer:
+    """Compare groups over all tasks together; the first group is the baseline.
+
+    score: of a run, in control steps. Groups that lack a task, or that have a single seed on a
+    task, are left out.
+    """
+    scores_by_group = _normalised_scores(groups, score)
+    if len(scores_by_group) < 2:
+        return Answer(
+            (inconclusive("A comparison over all tasks needs two groups with two seeds per task."),)
+        )
+    baseline = next(iter(scores_by_group))
+    rows, series, claims = [], [], []
+    for name, scores in scores_by_group.items():
+        generator = np.random.default_rng(0)
+        mean = stratified_bootstrap(scores, interquartile_mean, generator)
+        improvement = probability_of_improvement(scores, scores_by_group[baseline])
+        rows.append((name, str(sum(map(len, scores))), str(mean), str(improvement)))
+        profile = performance_profile(scores, THRESHOLDS)
+        series.append(estimate_series(name, THRESHOLDS, profile))
+        if name != baseline:
+            statement = (
+                f"Over {len(scores)} tasks, the probability that a run of {name} beats a run of "
+                f"{baseline} on the same task is"
+            )
+            p = improvement_p_value(scores, scores_by_group[baseline], generator)
+            claims.append(Claim(statement, improvement, p, failed, None))
+    columns = ("group", "runs", "interquartile mean", f"probability of improvement over {baseline}")
+    axes = ("share of the episode at the goal", "share of runs above")
+    return Answer(
+        assess_claims(claims),
+        (Plot("Performance profile", *axes, tuple(series)),),
+        (Table("All tasks together", columns, tuple(rows)),),
+        (AGGREGATE_NOTE,),
+    )
+
+
+def _normalised_scores(
+    groups: Sequence[Group], score: Callable[[Run], float]
+) -> dict[str, list[np.ndarray]]:
+    """Scores `[seeds]` of each task by group name; the order of the tasks is always the same."""
+    scores: dict[str, dict[str, list[float]]] = {}
+    for group in groups:
+        name = factor_text({n: v for n, v in group.factors.items() if n != TASK}) or "all runs"
+        for run in group.runs:
+            own = scores.setdefault(name, {}).setdefault(run.config.task.name, [])
+            own.append(score(run) / run.task.episode_length)
+    tasks = sorted({task for by_task in scores.values() for task in by_task})
+    return {
+        name: [np.array(by_task[task]) for task in tasks]
+        for name, by_task in scores.items()
+        if all(len(by_task.get(task, ())) > 1 for task in tasks)
+    }
 
 
 def _compare_one_task(groups: Sequence[Group]) -> Answer:

@@ -9,8 +9,7 @@ import numpy as np
 
 from kilolayer.agents.base import DeepNetwork
 from kilolayer.agents.registry import task_spec
-from kilolayer.analysis.arrays import read_arrays
-from kilolayer.analysis.load import Run
+from kilolayer.analysis.load import Run, read_arrays
 from kilolayer.networks.stack import Stack
 from kilolayer.replay.hindsight import Batch
 from kilolayer.types import Array, UserError

@@ -1,6 +1,9 @@
 """A run directory as a Python object: its curves, its newest policy and critic."""
 
 import warnings
+import zipfile
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +16,6 @@ import numpy as np
 from kilolayer.agents.averaging import AveragedAgent, actor_of, with_actor
 from kilolayer.agents.base import ActingAgent, Agent, TaskSpec
 from kilolayer.agents.registry import task_spec
-from kilolayer.analysis.arrays import read_arrays
 from kilolayer.config import RunConfig
 from kilolayer.plan import TrainPlan, build_agent
 from kilolayer.run_directory import TASK_KEY, RunDirectory
@@ -202,3 +204,22 @@ def load(path: str | Path) -> Run:
     if len(members) > 1:
         raise UserError(f"{path} holds {len(members)} runs: name one, such as {members[0].path}.")
     return Run(directory)
+
+
+def read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The named arrays of an `.npz` file, without pickle.
+
+    Raises UserError if the file is missing, damaged, or lacks one of the names.
+    """
+    if not path.is_file():
+        raise UserError(f"the run has no {path.name} yet: the first evaluation writes it.")
+    try:
+        # Opened here, since np.load leaves a damaged archive open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            return {name: stored[name] for name in names}
+    except KeyError as error:
+        raise UserError(f"{path} lacks an array: {error.args[0]}.") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(
+            f"{path} is damaged ({error}): continue or repeat the run to write it again."
+        ) from error

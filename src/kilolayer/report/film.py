@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kilolayer.analysis.arrays import read_arrays
-from kilolayer.analysis.load import EPISODE_ARRAYS, Run
+from kilolayer.analysis.load import EPISODE_ARRAYS, Run, read_arrays
 from kilolayer.render.marks import Mark
 from kilolayer.render.media import freeze_after_termination, render_frames, write_video
 from kilolayer.tasks.base import Task, is_success

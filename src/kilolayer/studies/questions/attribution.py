@@ -4,8 +4,13 @@ import numpy as np
 
 from kilolayer.analysis.answer import Answer
 from kilolayer.analysis.claims import assess_claims
-from kilolayer.analysis.effects import code_two_levels, decomposition_evidence, interaction_table
-from kilolayer.analysis.factorial import shapley_decomposition, two_way_interactions
+from kilolayer.analysis.effects import (
+    code_two_levels,
+    decomposition_evidence,
+    interaction_table,
+    shapley_decomposition,
+    two_way_interactions,
+)
 from kilolayer.analysis.study import Study
 from kilolayer.analysis.study_scores import SCORE_NOTE, score_table, scores_by
 from kilolayer.studies.grid import Factor, Grid
