@@ -33,13 +33,12 @@ from kilolayer.analysis.statistics import (
     stratified_bootstrap,
 )
 from kilolayer.analysis.study import SMALLEST_EFFECT
-from kilolayer.analysis.study_scores import estimate_series
+from kilolayer.analysis.study_scores import TIME_AT_GOAL, estimate_series
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime.files import shell_quoted
 from kilolayer.settings import values_of
 from kilolayer.types import UserError
 
-SCORE = "evaluation/time_at_goal"
 # Settings without an effect on what the agent learns.
 LOGGING_FIELDS = ("tensorboard", "wandb")
 THRESHOLDS = np.linspace(0, 1, 41)
@@ -67,7 +66,7 @@ def load_groups(paths: Sequence[str | Path]) -> tuple[Group, ...]:
     for first, second in itertools.combinations(runs, 2):
         _require_comparable(first, second)
     for run in runs:
-        if len(run.curve(SCORE)[0]) == 0:
+        if len(run.curve(TIME_AT_GOAL)[0]) == 0:
             raise UserError(
                 f"the run in {run.path} has no evaluation yet: wait for its first, or continue it "
                 f"with `kilolayer train --resume {shell_quoted(run.path)}`."
@@ -113,7 +112,7 @@ def compare_groups(groups: Sequence[Group]) -> Answer:
     if len(by_task) == 1:
         return _compare_one_task(groups)
     return concatenate_answers(
-        aggregate_over_tasks(groups, lambda run: run.final(SCORE), failed=0),
+        aggregate_over_tasks(groups, lambda run: run.final(TIME_AT_GOAL), failed=0),
         merge_task_answers({task: _compare_one_task(group) for task, group in by_task.items()}),
     )
 
@@ -202,7 +201,7 @@ def _compare_one_task(groups: Sequence[Group]) -> Answer:
     ]
     notes += [
         f"{run.path.name} is unfinished: its score is that of the evaluation at "
-        f"{run.curve(SCORE)[0][-1]:,.0f} of {run.planned_progress:,} {run.progress_unit}."
+        f"{run.curve(TIME_AT_GOAL)[0][-1]:,.0f} of {run.planned_progress:,} {run.progress_unit}."
         for group in groups
         for run in group.runs
         if not run.directory.finished
@@ -214,7 +213,7 @@ def _score_table(groups: Sequence[Group]) -> Table:
     labels, rows = score_labels(groups[0].task), []
     for group in groups:
         scores = map(group.score_text, labels)
-        steps = range_text([run.curve(SCORE)[0][-1] for run in group.runs], "{:,.0f}".format)
+        steps = range_text([run.curve(TIME_AT_GOAL)[0][-1] for run in group.runs], "{:,.0f}".format)
         rows.append((group.name, str(group.seeds), *scores, steps))
     columns = ("group", "seeds", *labels.values(), progress_unit(groups))
     return Table("Newest evaluation", columns, tuple(rows))
@@ -223,7 +222,7 @@ def _score_table(groups: Sequence[Group]) -> Table:
 def _pairwise_table(groups: Sequence[Group]) -> Table:
     rows = []
     for first, second in itertools.combinations(groups, 2):
-        scores, baseline = first.final(SCORE), second.final(SCORE)
+        scores, baseline = first.final(TIME_AT_GOAL), second.final(TIME_AT_GOAL)
         improvement = probability_of_improvement([scores], [baseline])
         rows.append(
             (
@@ -245,7 +244,7 @@ def _verdicts(groups: Sequence[Group]) -> tuple[Verdict, ...]:
     if len(groups) == 1:
         return (inconclusive("There is nothing to compare: the runs differ by their seed alone."),)
     verdicts: list[Verdict] = []
-    ranked = sorted(groups, key=lambda group: -group.final(SCORE).mean())
+    ranked = sorted(groups, key=lambda group: -group.final(TIME_AT_GOAL).mean())
     replicated = [group for group in ranked if group.seeds > 1]
     if len(replicated) > 1:
         verdicts += assess_claims([_best_group_claim(replicated[0], replicated[1:])])
@@ -258,10 +257,12 @@ def _verdicts(groups: Sequence[Group]) -> tuple[Verdict, ...]:
 def _best_group_claim(best: Group, others: Sequence[Group]) -> Claim:
     """Claim that the best mean is above all others; the effect is its lead over the second."""
     scores = f"Mean time at goal in control steps: {_group_scores([best, *others])}."
-    changes = [mean_difference(best.final(SCORE), other.final(SCORE)) for other in others]
+    changes = [
+        mean_difference(best.final(TIME_AT_GOAL), other.final(TIME_AT_GOAL)) for other in others
+    ]
     # Bonferroni: the best mean was selected after the runs.
     p = min(1.0, max(change.p for change in changes) * len(others))
-    low, high = score_bounds(best.task, SCORE)
+    low, high = score_bounds(best.task, TIME_AT_GOAL)
     compared = "the other group" if len(others) == 1 else "all other groups, of the next group"
     return Claim(
         f"{scores} {best.name} is ahead of {compared} by",
@@ -274,4 +275,4 @@ def _best_group_claim(best: Group, others: Sequence[Group]) -> Claim:
 
 
 def _group_scores(groups: Sequence[Group]) -> str:
-    return "; ".join(f"{group.name}: {group.score_text(SCORE)}" for group in groups)
+    return "; ".join(f"{group.name}: {group.score_text(TIME_AT_GOAL)}" for group in groups)

@@ -3,7 +3,6 @@ plots and tables that show them.
 
 A cell of the full grid is named by its levels, a tuple of 0 and 1 in the order of the factors.
 Every effect is a contrast of cell means, with exact weights and Welch's intervals and tests.
-Shares are ratios, so their intervals come from a bootstrap (`share_intervals`).
 """
 
 import itertools
@@ -207,37 +206,23 @@ def _decomposition(
     total: np.ndarray,
     generator: np.random.Generator,
 ) -> Decomposition:
-    means = CellMeans.from_seeds(rows)
-    weights = np.stack([*parts.values(), total])
-    shares = share_intervals(rows, weights, total, generator)
+    """rows: every cell's scores `[seeds]`. parts, total: weights `[cells]`.
+
+    Shares are ratios, so their intervals come from a stratified bootstrap over seeds. A resampled
+    total near 0 gives a very large ratio, and so a wide interval.
+    """
+    rows = validated_scores(rows)
+    means, weights = CellMeans.from_seeds(rows), np.stack([*parts.values(), total])
+    resampled = np.stack(
+        [row[generator.integers(len(row), size=(RESAMPLES, len(row)))].mean(-1) for row in rows]
+    )
+    sizes = [len(row) for row in rows]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = np.nan_to_num(weights @ means.mean / (total @ means.mean))
+        samples = np.nan_to_num(weights @ resampled / (total @ resampled), nan=0.0)
+    shares = map(expanded_percentile_interval, values.tolist(), samples, itertools.repeat(sizes))
     effects = [
         Effect(means.estimate(row), share, means.p_two_sided(row))
         for row, share in zip(weights, shares, strict=True)
     ]
     return Decomposition(dict(zip(parts, effects, strict=False)), effects[-1])
-
-
-def share_intervals(
-    rows: list[np.ndarray],
-    weights: np.ndarray,
-    total: np.ndarray,
-    generator: np.random.Generator,
-) -> list[Estimate]:
-    """Each contrast divided by the total, with a stratified bootstrap interval over seeds.
-
-    rows: every cell's scores `[seeds]`; weights `[contrasts, cells]`, total `[cells]`. A resampled
-    total near 0 gives a very large ratio, and so a wide interval.
-    """
-    rows = validated_scores(rows)
-    resampled = np.stack(
-        [row[generator.integers(len(row), size=(RESAMPLES, len(row)))].mean(-1) for row in rows]
-    )
-    mean = np.array([row.mean() for row in rows])
-    sizes = [len(row) for row in rows]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        values = weights @ mean / (total @ mean)
-        samples = np.nan_to_num(weights @ resampled / (total @ resampled), nan=0.0)
-    return [
-        expanded_percentile_interval(float(np.nan_to_num(value)), sample, sizes)
-        for value, sample in zip(values, samples, strict=True)
-    ]

@@ -179,8 +179,28 @@ class Run:
         return Policy(self.agent, self.agent_state, task_spec(self.task))
 
     def episodes(self, split: str) -> dict[str, np.ndarray]:
-        """The newest evaluation episodes of a goal split, as `Episodes` describes them."""
-        return read_arrays(self.path / "episodes" / f"{split}.npz", EPISODE_ARRAYS)
+        """The newest evaluation episodes of a goal split, as `Episodes` describes them.
+
+        Raises UserError if they are missing, damaged or of a wrong shape.
+        """
+        path = self.path / "episodes" / f"{split}.npz"
+        arrays = read_arrays(path, EPISODE_ARRAYS)
+        time, envs = arrays["alive"].shape if arrays["alive"].ndim == 2 else (0, 0)
+        goal = (time, envs, self.task.goal.dim)
+        fits = (
+            time > 0
+            and envs > 0
+            and arrays["start"].shape == goal[1:]
+            and arrays["goal"].shape == goal
+            and arrays["achieved"].shape == goal
+            and arrays["qpos"].ndim == 3
+            and len(arrays["qpos"]) == time
+            and 0 < arrays["qpos"].shape[1] <= envs
+        )
+        if not fits:
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+            raise UserError(f"{path} does not hold episodes of this run's task: {shapes}.")
+        return arrays
 
 
 def warn_if_changed(task: Task, recorded: Any, path: Path) -> None:

@@ -76,25 +76,19 @@ def steps_to_share_delay(
 
     def delay(group: np.ndarray, reference: np.ndarray, axis: int) -> np.ndarray:
         first, second = (
-            _capped(steps, steps_to_share(steps, curves[rows].mean(-2), share))
+            np.minimum(steps_to_share(steps, curves[rows].mean(-2), share), steps[-1])
             for rows in (np.moveaxis(group, axis, -1), np.moveaxis(reference, axis, -1))
         )
         return first - second
 
-    samples = [
-        _capped(steps, _bootstrap_steps(steps, each, share, generator, resamples))
+    first, second = (
+        np.minimum(_bootstrap_steps(steps, each, share, generator, resamples), steps[-1])
         for each in (scores, baseline)
-    ]
-    group, reference = np.split(np.arange(len(curves)), [len(scores)])
-    value = float(delay(group, reference, -1))
-    interval = expanded_percentile_interval(
-        value, samples[0] - samples[1], [len(scores), len(baseline)]
     )
+    group, reference = np.split(np.arange(len(curves)), [len(scores)])
+    value, sizes = float(delay(group, reference, -1)), [len(scores), len(baseline)]
+    interval = expanded_percentile_interval(value, first - second, sizes)
     return Difference(interval, float(permutation_p_value(group, reference, delay)))
-
-
-def _capped(steps: np.ndarray, reached: np.ndarray) -> np.ndarray:
-    return np.minimum(reached, steps[-1])
 
 
 def _bootstrap_steps(

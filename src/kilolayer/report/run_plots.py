@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from itertools import cycle
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from kilolayer.analysis.diagnostics import BlockDiagnostics
@@ -81,7 +80,9 @@ def learning_curves(run: Run) -> str:
         axes.plot(steps, values, color=BLUE, linewidth=1)
         style_axes(axes, title, run.progress_unit, label)
         if not len(steps):
-            _annotate_empty(axes)
+            axes.set_xlim(0, 1)
+            place = {"ha": "center", "transform": axes.transAxes}
+            axes.text(0.5, 0.5, "no data yet", fontsize=FONT_SIZE, **place)
     for axes in grid.flat:
         count_axis(axes, 4)
     handles, labels = grid[0, 0].get_legend_handles_labels()
@@ -210,8 +211,3 @@ def downsample(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.nd
     starts = np.arange(0, len(steps), window)
     ends = np.minimum(starts + window, len(steps))
     return steps[ends - 1], np.add.reduceat(values, starts) / (ends - starts)
-
-
-def _annotate_empty(axes: Axes) -> None:
-    axes.set_xlim(0, 1)
-    axes.text(0.5, 0.5, "no data yet", ha="center", transform=axes.transAxes, fontsize=FONT_SIZE)

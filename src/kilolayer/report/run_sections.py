@@ -12,7 +12,7 @@ from kilolayer.analysis.value_map import (
     representative_goals,
     value_correlation,
 )
-from kilolayer.report.film import GOAL_LEGEND, embed_video, read_episodes, write_film
+from kilolayer.report.film import GOAL_LEGEND, embed_video, write_film
 from kilolayer.report.maps import MAX_TRAJECTORIES, trajectory_map, value_maps
 from kilolayer.report.page import paragraph, table
 from kilolayer.report.run_plots import (
@@ -44,11 +44,11 @@ def curves_section(run: Run) -> str:
 
 def trajectories_section(run: Run) -> str:
     main_split, *other_splits = run.task.splits
-    episodes = {main_split: read_episodes(run, main_split)}
+    episodes = {main_split: run.episodes(main_split)}
     for split in other_splits:
         # An unfinished run may have no evaluation of the training goals yet.
         if (run.path / "episodes" / f"{split}.npz").exists():
-            episodes[split] = read_episodes(run, split)
+            episodes[split] = run.episodes(split)
     envs = episodes["evaluation"]["goal"].shape[1]
     shown = min(envs, MAX_TRAJECTORIES)
     text = f"The first {shown} of {envs} episodes of the newest evaluation of each goal split."

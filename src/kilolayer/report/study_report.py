@@ -13,7 +13,7 @@ from kilolayer.analysis.published import EPISODE_LENGTH, read_published
 from kilolayer.analysis.study import Study, StudyRun
 from kilolayer.networks.arithmetic import arithmetic, parameter_counts
 from kilolayer.report.answer_plots import answer_body, answer_verdicts
-from kilolayer.report.group_curves import CURVES_CAPTION
+from kilolayer.report.group_curves import CURVES_CAPTION, published_plot
 from kilolayer.report.page import (
     SectionSpec,
     bullet_list,
@@ -24,7 +24,6 @@ from kilolayer.report.page import (
     paragraph,
     table,
 )
-from kilolayer.report.published_plot import published_plot
 from kilolayer.report.run_report import (
     COMPARABILITY_NOTE,
     has_published_scores,
