@@ -13,7 +13,7 @@ from kilolayer.render.style import INK, line_style
 from kilolayer.report.page import heading, table, verdict_list
 from kilolayer.report.svg import (
     FONT_SIZE,
-    new_figure,
+    panel_grid,
     rounded_count,
     side_legend,
     style_axes,
@@ -46,8 +46,7 @@ def answer_body(answer: Answer) -> str:
 
 def draw_plot(plot: Plot, name: str) -> str:
     """A plot as SVG. name: unique on the page."""
-    figure = new_figure(10, 3.9)
-    axes = figure.subplots()
+    figure, (axes,) = panel_grid(1, 1, 10, 3.9)
     for index, series in enumerate(plot.series):
         if plot.kind == "bars":
             _draw_bars(axes, series, index, len(plot.series))

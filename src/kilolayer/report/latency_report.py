@@ -7,7 +7,7 @@ from pathlib import Path
 from kilolayer.deploy.latency import Latencies, Latency
 from kilolayer.render.style import INK, LINES, MARKERS, VERMILLION
 from kilolayer.report.page import Section, bullet_list, page, paragraph, table
-from kilolayer.report.svg import FONT_SIZE, figure_legend, new_figure, style_axes, to_svg
+from kilolayer.report.svg import FONT_SIZE, figure_legend, panel_grid, style_axes, to_svg
 from kilolayer.runtime.files import write_atomically
 
 # The name of each column, its text for a row, and whether it is printed in a terminal.
@@ -101,8 +101,7 @@ def notes(latencies: Latencies) -> list[str]:
 
 def latency_plot(latencies: Latencies) -> str:
     """Score against the median latency at batch 1. Colour: the method; marker: the runtime."""
-    figure = new_figure(11, 5)
-    axes = figure.subplots()
+    figure, (axes,) = panel_grid(1, 1, 11, 5)
     methods = list(dict.fromkeys(row.method for row in latencies.rows))
     runtimes = list(dict.fromkeys(row.runtime for row in latencies.rows))
     points = [(1e3 * row.single.median, row.score or 0.0) for row in latencies.rows]

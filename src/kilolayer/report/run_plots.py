@@ -13,8 +13,6 @@ from kilolayer.report.svg import (
     FONT_SIZE,
     count_axis,
     figure_legend,
-    hide_unused,
-    new_figure,
     panel_grid,
     side_legend,
     style_axes,
@@ -62,9 +60,9 @@ def learning_curves(run: Run) -> str:
         "smallest_distance": ("Smallest distance to the goal", unit),
     }
     logged = {name: text for name, text in TRAINING_METRICS.items() if len(run.curve(name)[0])}
-    figure = new_figure(11, 5)
-    grid = figure.subplots(2, 4)
-    for axes, (name, (title, label)) in zip(grid[0], scores.items(), strict=True):
+    metrics = list((logged or TRAINING_METRICS).items())[:4]
+    figure, panels = panel_grid(4 + len(metrics), 4, 11, 2.5)
+    for axes, (name, (title, label)) in zip(panels[:4], scores.items(), strict=True):
         for split, split_name in SPLITS.items():
             steps, values = run.curve(f"{split}/{name}")
             if len(steps):
@@ -73,9 +71,7 @@ def learning_curves(run: Run) -> str:
         style_axes(axes, title, run.progress_unit, label)
         if label == "share of episodes":
             axes.set_ylim(-0.03, 1.03)
-    metrics = list((logged or TRAINING_METRICS).items())[:4]
-    hide_unused(grid[1, len(metrics) :])
-    for axes, (name, (title, label)) in zip(grid[1], metrics, strict=False):
+    for axes, (name, (title, label)) in zip(panels[4:], metrics, strict=True):
         steps, values = downsample(*run.curve(name))
         axes.plot(steps, values, color=BLUE, linewidth=1)
         style_axes(axes, title, run.progress_unit, label)
@@ -83,9 +79,9 @@ def learning_curves(run: Run) -> str:
             axes.set_xlim(0, 1)
             place = {"ha": "center", "transform": axes.transAxes}
             axes.text(0.5, 0.5, "no data yet", fontsize=FONT_SIZE, **place)
-    for axes in grid.flat:
+    for axes in panels:
         count_axis(axes, 4)
-    handles, labels = grid[0, 0].get_legend_handles_labels()
+    handles, labels = panels[0].get_legend_handles_labels()
     if len(labels) > 1:
         figure_legend(figure, handles, labels, loc="upper right", ncols=2)
     return to_svg(figure, "curves", f"Learning curves over {run.progress_unit}")
@@ -121,8 +117,7 @@ def success_by_path(run: Run) -> str:
     """Bars: success of the newest evaluation for every length of the shortest path."""
     scores = {split: _by_path(run, split) for split in SPLITS}
     scores = {split: by_path for split, by_path in scores.items() if by_path}
-    figure = new_figure(8, 2.8)
-    axes = figure.subplots()
+    figure, (axes,) = panel_grid(1, 1, 8, 2.8)
     width = 0.8 / max(1, len(scores))
     for index, (split, by_path) in enumerate(scores.items()):
         shift = (index - (len(scores) - 1) / 2) * width
@@ -159,15 +154,14 @@ def _by_path(run: Run, split: str) -> dict[int, float]:
 
 def block_curves(diagnostics: Mapping[str, BlockDiagnostics]) -> str:
     """Four panels over the blocks, one line per network."""
-    panels = {
+    fields = {
         "residual_norm": ("Residual stream after the block", "mean norm"),
         "effective_rank": ("Effective rank after the block", "dimensions"),
         "dormant_share": ("Dormant units", "share of the block's units"),
         "gradient_norm": ("Gradient of the network's loss", "norm"),
     }
-    figure = new_figure(11, 2.9)
-    grid = figure.subplots(1, 4)
-    for axes, (field, (title, label)) in zip(grid, panels.items(), strict=True):
+    figure, panels = panel_grid(4, 4, 11, 2.9)
+    for axes, (field, (title, label)) in zip(panels, fields.items(), strict=True):
         for (name, blocks), colour in zip(diagnostics.items(), cycle(SERIES), strict=False):
             values = getattr(blocks, field)
             numbers = np.arange(1, len(values) + 1)
@@ -177,14 +171,13 @@ def block_curves(diagnostics: Mapping[str, BlockDiagnostics]) -> str:
         style_axes(axes, title, "block", label)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
         axes.set_ylim(bottom=0)
-    figure_legend(figure, *grid[0].get_legend_handles_labels(), loc="upper right", ncols=3)
+    figure_legend(figure, *panels[0].get_legend_handles_labels(), loc="upper right", ncols=3)
     return to_svg(figure, "blocks", "Diagnostics of every residual block")
 
 
 def time_bar(seconds: Mapping[str, float]) -> str:
     """One bar for the whole run, divided into its parts in the given order; parts in seconds."""
-    figure = new_figure(11, 1.3)
-    axes = figure.subplots()
+    figure, (axes,) = panel_grid(1, 1, 11, 1.3)
     total, start = sum(seconds.values()), 0.0
     for (name, value), colour in zip(seconds.items(), cycle(SERIES), strict=False):
         ink = PAPER if luminance(colour) < 0.4 else INK

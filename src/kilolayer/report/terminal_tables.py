@@ -1,10 +1,12 @@
 """Tables for the terminal: the scores of an evaluation, the forecast of a run."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from kilolayer.forecasting.forecast import Forecast
+if TYPE_CHECKING:
+    from kilolayer.forecasting.forecast import Forecast
 
 Scores = Mapping[str, Mapping[str, float]]
 
@@ -37,7 +39,7 @@ def score_tables(scores: Scores, episodes: int, environment: str | None) -> list
     return [_table(columns, rows, title=environment)]
 
 
-def forecast_tables(forecast: Forecast) -> Iterator[Table]:
+def forecast_tables(forecast: "Forecast") -> Iterator[Table]:
     """Network, arithmetic, memory, disk and time of the run; options that need less memory."""
     parameters = forecast.parameters | {"all": sum(forecast.parameters.values())}
     rows = [(name, f"{count:,}") for name, count in parameters.items()]
@@ -62,7 +64,7 @@ def forecast_tables(forecast: Forecast) -> Iterator[Table]:
         yield _table(("option", "peak memory, GB", ""), options)
 
 
-def _times(forecast: Forecast) -> Iterator[tuple[str, str]]:
+def _times(forecast: "Forecast") -> Iterator[tuple[str, str]]:
     yield f"compile (one of {forecast.rounds:,} rounds)", f"{forecast.compile_seconds:.1f} s"
     if forecast.seconds_per_round and forecast.hours:
         low, high = forecast.seconds_per_round
