@@ -12,8 +12,8 @@ from kilolayer.analysis.load import Run, load
 from kilolayer.cli import _print_results
 from kilolayer.render.style import SERIES
 from kilolayer.report import run_report
-from kilolayer.report.run_plots import MAX_POINTS, downsample
 from kilolayer.report.run_report import SECTIONS, write_report
+from kilolayer.report.run_sections import MAX_POINTS, downsample
 from kilolayer.report.svg import short_count
 from pages import Page, assert_alone, read_page
 

@@ -19,6 +19,7 @@ from kilolayer.report.svg import (
     style_axes,
     to_svg,
 )
+from kilolayer.types import UserError
 
 MOST_TICKS = 9  # of a logarithmic axis with a tick at every value
 NAME_WIDTH = 22  # characters per line of a bar's label
@@ -37,7 +38,11 @@ def answer_verdicts(answer: Answer) -> str:
 
 
 def answer_body(answer: Answer) -> str:
-    """All plots, then all tables."""
+    """All plots, then all tables; raises UserError if there is none of either."""
+    if not answer.plots and not answer.tables:
+        raise UserError(
+            "the analysis has no plots and no tables, since too few runs have finished."
+        )
     plots = [draw_plot(plot, f"answer-{index}") for index, plot in enumerate(answer.plots)]
     return "".join(plots) + "".join(
         heading(part.title) + table(part.columns, part.rows) for part in answer.tables

@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 from scipy import stats
 
-from kilolayer.analysis.groups import Group, progress_unit, score_bounds, score_labels
+from kilolayer.analysis.groups import Group, progress_unit, range_text, score_bounds, score_labels
 from kilolayer.analysis.published import EPISODE_LENGTH, PublishedCurve
 from kilolayer.analysis.statistics import CONFIDENCE
 from kilolayer.render.style import INK, LineStyle, line_style
@@ -105,10 +105,7 @@ def draw_mean(
 
 def _seeds(rows: Mapping[str, Sequence[Group]], names: Mapping[str, str], name: str) -> str:
     counts = [g.seeds for groups in rows.values() for g in groups if names[g.name] == name]
-    low, high = min(counts), max(counts)
-    if low != high:
-        return f"{low} to {high} seeds"
-    return "1 seed" if low == 1 else f"{low} seeds"
+    return f"{range_text(counts, str)} seed{'s' * (max(counts) > 1)}"
 
 
 def published_plot(

@@ -9,12 +9,12 @@ from kilolayer.analysis.load import Run
 from kilolayer.config import RunConfig
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.report.page import SectionSpec, cards, notices, page, paragraph, section_html, table
-from kilolayer.report.run_plots import time_bar
 from kilolayer.report.run_sections import (
-    behaviour_section,
+    behaviour_curves,
     blocks_section,
-    curves_section,
-    paths_section,
+    learning_curves,
+    success_by_path,
+    time_bar,
     trajectories_section,
     values_section,
     video_section,
@@ -223,7 +223,7 @@ SECTIONS: tuple[SectionSpec[Run], ...] = (
         "Upper row: evaluations with the deterministic policy. Higher is better, except for the "
         "distance. Lower row: metrics of every training round. A contrastive critic's accuracy is "
         "the share of state-action pairs with the highest energy for their own goal in the batch.",
-        curves_section,
+        learning_curves,
     ),
     SectionSpec(
         "trajectories",
@@ -236,7 +236,7 @@ SECTIONS: tuple[SectionSpec[Run], ...] = (
         "paths",
         "Success by path length",
         "Share of successful episodes for each length of the shortest path from start to goal.",
-        paths_section,
+        success_by_path,
     ),
     SectionSpec(
         "behaviour",
@@ -244,7 +244,7 @@ SECTIONS: tuple[SectionSpec[Run], ...] = (
         "Movement metrics of each evaluation. They show changes of behaviour that the score does "
         "not show. Path efficiency is the length of the shortest path divided by the length of "
         "the path taken, in successful episodes.",
-        behaviour_section,
+        behaviour_curves,
     ),
     SectionSpec(
         "values",

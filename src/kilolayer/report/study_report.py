@@ -67,15 +67,6 @@ def write_study_report(study: Study, answer: Answer, published: Path | None = No
     return target
 
 
-def _evidence(layout: Layout) -> str:
-    answer = layout.answer
-    if not answer.plots and not answer.tables:
-        raise UserError(
-            "the analysis has no plots and no tables, since too few runs have finished."
-        )
-    return answer_body(answer)
-
-
 def _top(layout: Layout) -> str:
     study, answer = layout.study, layout.answer
     verdicts = (
@@ -247,10 +238,6 @@ def published_section(layout: Layout) -> str:
     return "".join(map(paragraph, notes)) + published_plot(common, published)
 
 
-def notes_section(layout: Layout) -> str:
-    return bullet_list([*layout.answer.notes, *NOTES])
-
-
 def environment_section(layout: Layout) -> str:
     """The study's question, size and version, and the manifests of its runs.
 
@@ -282,7 +269,7 @@ SECTIONS: tuple[SectionSpec[Layout], ...] = (
         "Evidence",
         "The plots and tables behind the verdicts. Error bars and bands are 95 % intervals over "
         "seeds. Intervals of few seeds may extend beyond the panel.",
-        _evidence,
+        lambda layout: answer_body(layout.answer),
     ),
     SectionSpec("curves", "Learning curves", CURVES_CAPTION, curves_section),
     SectionSpec(
@@ -320,7 +307,10 @@ SECTIONS: tuple[SectionSpec[Layout], ...] = (
         runs_section,
     ),
     SectionSpec(
-        "notes", "Methods", "How the results were computed, and the assumptions.", notes_section
+        "notes",
+        "Methods",
+        "How the results were computed, and the assumptions.",
+        lambda layout: bullet_list([*layout.answer.notes, *NOTES]),
     ),
     SectionSpec(
         "environment",

@@ -28,8 +28,7 @@ from kilolayer.report.film import GOAL_LEGEND, embed_video, write_film
 from kilolayer.report.group_curves import group_curves
 from kilolayer.report.maps import value_grid
 from kilolayer.report.page import heading, paragraph, table, video_row
-from kilolayer.report.run_plots import behaviour_label, behaviour_metrics
-from kilolayer.report.run_sections import NO_MOVEMENT, goal_text
+from kilolayer.report.run_sections import NO_MOVEMENT, behaviour_label, behaviour_metrics, goal_text
 from kilolayer.tasks.base import Task
 from kilolayer.types import UserError
 
