@@ -16,7 +16,6 @@ from kilolayer.analysis.differences import mean_difference
 from kilolayer.analysis.groups import (
     TASK,
     Group,
-    factor_text,
     group_by,
     progress_unit,
     range_text,
@@ -66,7 +65,7 @@ def load_groups(paths: Sequence[str | Path]) -> tuple[Group, ...]:
     for first, second in itertools.combinations(runs, 2):
         _require_comparable(first, second)
     for run in runs:
-        if len(run.curve(TIME_AT_GOAL)[0]) == 0:
+        if run.newest(TIME_AT_GOAL) is None:
             raise UserError(
                 f"the run in {run.path} has no evaluation yet: wait for its first, or continue it "
                 f"with `kilolayer train --resume {shell_quoted(run.path)}`."
@@ -121,9 +120,7 @@ def groups_by_task(groups: Sequence[Group]) -> dict[str, list[Group]]:
     """The groups of each task; their factors leave out the task."""
     by_task: dict[str, list[Group]] = {}
     for group in groups:
-        factors = {name: value for name, value in group.factors.items() if name != TASK}
-        task = group.runs[0].config.task.name
-        by_task.setdefault(task, []).append(Group(factors, group.runs))
+        by_task.setdefault(group.runs[0].config.task.name, []).append(group.without(TASK))
     return by_task
 
 
@@ -172,9 +169,9 @@ def _normalised_scores(
     """Scores `[seeds]` of each task by group name; the order of the tasks is always the same."""
     scores: dict[str, dict[str, list[float]]] = {}
     for group in groups:
-        name = factor_text({n: v for n, v in group.factors.items() if n != TASK}) or "all runs"
+        by_task = scores.setdefault(group.without(TASK).name, {})
         for run in group.runs:
-            own = scores.setdefault(name, {}).setdefault(run.config.task.name, [])
+            own = by_task.setdefault(run.config.task.name, [])
             own.append(score(run) / run.task.episode_length)
     tasks = sorted({task for by_task in scores.values() for task in by_task})
     return {
@@ -257,9 +254,8 @@ def _verdicts(groups: Sequence[Group]) -> tuple[Verdict, ...]:
 def _best_group_claim(best: Group, others: Sequence[Group]) -> Claim:
     """Claim that the best mean is above all others; the effect is its lead over the second."""
     scores = f"Mean time at goal in control steps: {_group_scores([best, *others])}."
-    changes = [
-        mean_difference(best.final(TIME_AT_GOAL), other.final(TIME_AT_GOAL)) for other in others
-    ]
+    lead = best.final(TIME_AT_GOAL)
+    changes = [mean_difference(lead, other.final(TIME_AT_GOAL)) for other in others]
     # Bonferroni: the best mean was selected after the runs.
     p = min(1.0, max(change.p for change in changes) * len(others))
     low, high = score_bounds(best.task, TIME_AT_GOAL)

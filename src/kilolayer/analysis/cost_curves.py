@@ -91,10 +91,8 @@ def scores_at_budget(curves: Sequence[CostCurve], budget: float) -> DepthScores:
 
 
 def recommend_depth(curves: Sequence[CostCurve], budget: float) -> Recommendation:
-    """The depth to train for a budget, and the depths that may score as well.
-
-    Raises UserError for a single depth.
-    """
+    """The depth to train for a budget, and the depths that may score as well; raises UserError for
+    a single depth."""
     scores = scores_at_budget(curves, budget)
     count, best = len(scores.depth), int(scores.mean.argmax())
     if count < 2:

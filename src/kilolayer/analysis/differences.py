@@ -89,10 +89,8 @@ class Difference:
 
 
 def mean_difference(scores: np.ndarray, baseline: np.ndarray) -> Difference:
-    """Mean of `scores [seeds]` minus the mean of `baseline [seeds]`, with Welch's interval.
-
-    Raises UserError for a single seed and for scores that are not finite.
-    """
+    """Mean of `scores [seeds]` minus the mean of `baseline [seeds]`, with Welch's interval; raises
+    UserError for a single seed and for scores that are not finite."""
     scores, baseline = validated_scores([scores, baseline])
     estimate = CellMeans.from_seeds([scores, baseline]).estimate(np.array([1.0, -1.0]))
     return Difference(estimate, float(permutation_p_value(scores, baseline, difference_of_means)))

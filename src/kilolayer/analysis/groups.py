@@ -34,6 +34,11 @@ class Group:
     def task(self) -> Task:
         return self.runs[0].task
 
+    def without(self, factor: str | None) -> "Group":
+        """The same runs, named by the other factors."""
+        others = {name: value for name, value in self.factors.items() if name != factor}
+        return Group(others, self.runs)
+
     def curve(self, metric: str) -> tuple[np.ndarray, np.ndarray]:
         """Environment steps `[evaluations]` at which every run was evaluated, and the values
         `[seeds, evaluations]`. Runs without the metric are left out."""
@@ -89,8 +94,7 @@ def group_rows(groups: Iterable[Group], leading: str | None) -> dict[str, list[G
     """Lists of groups that differ only by the leading factor, keyed by the other factors' text."""
     rows: dict[str, list[Group]] = {}
     for group in groups:
-        others = {name: value for name, value in group.factors.items() if name != leading}
-        rows.setdefault(factor_text(others), []).append(group)
+        rows.setdefault(factor_text(group.without(leading).factors), []).append(group)
     return rows
 
 

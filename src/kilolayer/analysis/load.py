@@ -227,10 +227,8 @@ def load(path: str | Path) -> Run:
 
 
 def read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """The named arrays of an `.npz` file, without pickle.
-
-    Raises UserError if the file is missing, damaged, or lacks one of the names.
-    """
+    """The named arrays of an `.npz` file, without pickle; raises UserError if the file is missing,
+    damaged, or lacks one of the names."""
     if not path.is_file():
         raise UserError(f"the run has no {path.name} yet: the first evaluation writes it.")
     try:

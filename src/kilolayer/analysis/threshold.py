@@ -12,10 +12,8 @@ WINDOW = 5  # evaluations of a trailing mean, as in the published figures (arXiv
 
 
 def trailing_mean(values: np.ndarray) -> np.ndarray:
-    """Mean over each window of evaluations, `[..., n] -> [..., n - WINDOW + 1]`.
-
-    Raises UserError if there are fewer than `WINDOW` evaluations.
-    """
+    """Mean over each window of evaluations, `[..., n] -> [..., n - WINDOW + 1]`; raises UserError
+    if there are fewer than `WINDOW` evaluations."""
     values = np.asarray(values, np.float64)
     if values.shape[-1] < WINDOW:
         raise UserError(

@@ -71,10 +71,8 @@ def require_position_goals(task: Task) -> None:
 
 
 class ValueMapper:
-    """Maps of a run's critic for any goal, compiled once for each size.
-
-    Raises UserError if the task's goals are not positions or the run has no checkpoint.
-    """
+    """Maps of a run's critic for any goal, compiled once for each size; raises UserError if the
+    task's goals are not positions or the run has no checkpoint."""
 
     def __init__(self, run: Run):
         require_position_goals(run.task)

@@ -43,10 +43,8 @@ def latency_table(latencies: Latencies, brief: bool = False) -> tuple[list[str],
 
 
 def write_latency(latencies: Latencies, target: Path) -> Path:
-    """Write the page and, beside it under the same name, the JSON of all figures.
-
-    Raises UserError if they cannot be written.
-    """
+    """Write the page and, beside it under the same name, the JSON of all figures; raises UserError
+    if they cannot be written."""
     sections = [
         Section(
             "figures",

@@ -1,6 +1,5 @@
 """The report of a run: one HTML file that needs no network."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from kilolayer.report.run_sections import (
     video_section,
 )
 from kilolayer.report.svg import rounded_count
-from kilolayer.runtime.files import write_atomically
+from kilolayer.runtime.files import read_json, write_atomically
 from kilolayer.runtime.progress import duration
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.registry import TASKS
@@ -177,11 +176,7 @@ def environment_section(run: Run) -> str:
 
 def manifest_entries(path: Path) -> Iterator[tuple[str, str]]:
     """A manifest as names and values; raises UserError if it cannot be read."""
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}.") from error
-    return entries(manifest)
+    return entries(read_json(path, "put it back from a copy"))
 
 
 def entries(value: Any, name: str = "") -> Iterator[tuple[str, str]]:

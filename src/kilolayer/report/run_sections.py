@@ -218,10 +218,8 @@ def behaviour_curves(run: Run) -> str:
 
 
 def success_by_path(run: Run) -> str:
-    """Bars: success of the newest evaluation for every length of the shortest path.
-
-    Raises UserError for a task without a maze.
-    """
+    """Bars: success of the newest evaluation for every length of the shortest path; raises
+    UserError for a task without a maze."""
     if run.task.maze is None:
         raise UserError("This task has no maze, so path lengths are not defined.")
     scores = {split: _by_path(run, split) for split in SPLITS}

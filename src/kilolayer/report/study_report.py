@@ -24,17 +24,8 @@ from kilolayer.report.page import (
     paragraph,
     table,
 )
-from kilolayer.report.run_report import (
-    COMPARABILITY_NOTE,
-    has_published_scores,
-    manifest_entries,
-)
-from kilolayer.report.study_sections import (
-    Layout,
-    behaviour_section,
-    curves_section,
-    maps_section,
-)
+from kilolayer.report.run_report import COMPARABILITY_NOTE, has_published_scores, manifest_entries
+from kilolayer.report.study_sections import Layout, behaviour_section, curves_section, maps_section
 from kilolayer.report.svg import rounded_count
 from kilolayer.run_directory import CONFIG_KEY
 from kilolayer.runtime.files import write_atomically

@@ -9,13 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from kilolayer.analysis.answer import Answer
-from kilolayer.analysis.groups import (
-    Group,
-    factor_text,
-    group_rows,
-    leading_factor,
-    study_groups,
-)
+from kilolayer.analysis.groups import Group, factor_text, group_rows, leading_factor, study_groups
 from kilolayer.analysis.load import Run
 from kilolayer.analysis.study import Study
 from kilolayer.analysis.value_map import (
