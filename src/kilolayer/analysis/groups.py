@@ -82,22 +82,6 @@ def varying_factors(factors: Sequence[Mapping[str, Any]]) -> list[str]:
     return [name for name in names if len({json.dumps(each.get(name)) for each in factors}) > 1]
 
 
-def leading_factor(groups: Sequence[Group]) -> str | None:
-    """The factor to compare: depth if it varies, else the first factor other than the task."""
-    names = varying_factors([group.factors for group in groups])
-    if "depth" in names:
-        return "depth"
-    return next((name for name in names if name != TASK), next(iter(names), None))
-
-
-def group_rows(groups: Iterable[Group], leading: str | None) -> dict[str, list[Group]]:
-    """Lists of groups that differ only by the leading factor, keyed by the other factors' text."""
-    rows: dict[str, list[Group]] = {}
-    for group in groups:
-        rows.setdefault(factor_text(group.without(leading).factors), []).append(group)
-    return rows
-
-
 def factor_text(factors: Mapping[str, Any]) -> str:
     """Text such as `depth 8, batch size 256`; of a task only the name is given."""
     return ", ".join(

@@ -52,19 +52,13 @@ def write_study_report(study: Study, answer: Answer, published: Path | None = No
     also stored in `media/`. Raises UserError if the file cannot be written.
     """
     layout = Layout(study, answer, published)
+    subtitle = f"Study {study.question}, size {study.size}. {run_counts(study)}"
+    verdicts = answer_verdicts(answer) if answer.verdicts else notices(["No verdict yet."])
+    top = paragraph(subtitle, "caption") + verdicts + _notices(layout) + _cards(layout)
     sections = [spec.section(layout) for spec in SECTIONS]
     target = study.path / "report.html"
-    write_atomically(target, page(study.question_text, _top(layout), sections))
+    write_atomically(target, page(study.question_text, top, sections))
     return target
-
-
-def _top(layout: Layout) -> str:
-    study, answer = layout.study, layout.answer
-    verdicts = (
-        answer_verdicts(answer) if answer.verdicts else paragraph("No verdict yet.", "notice")
-    )
-    subtitle = f"Study {study.question}, size {study.size}. {run_counts(study)}"
-    return paragraph(subtitle, "caption") + verdicts + _notices(layout) + _cards(layout)
 
 
 def _notices(layout: Layout) -> str:
@@ -168,18 +162,13 @@ def runs_section(layout: Layout) -> str:
         for run in study.runs
     ]
     highlights = [run.state != "finished" for run in study.runs]
-    reasons = [
-        collapsible(_failure_summary(run.name, run.failure), run.failure)
-        for run in study.runs
-        if run.failure
-    ]
-    return paragraph(run_counts(study)) + "".join(reasons) + table(header, rows, highlights)
-
-
-def _failure_summary(name: str, failure: str) -> str:
-    """The last line of a failed run's output, which is its error message."""
-    lines = failure.strip().splitlines() or ["no reason was recorded"]
-    return f"{name} failed: {lines[-1]}"
+    reasons = ""
+    for run in study.runs:
+        if run.failure:
+            # The last line of a failed run's output is its error message.
+            lines = run.failure.strip().splitlines() or ["no reason was recorded"]
+            reasons += collapsible(f"{run.name} failed: {lines[-1]}", run.failure)
+    return paragraph(run_counts(study)) + reasons + table(header, rows, highlights)
 
 
 def run_counts(study: Study) -> str:

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from kilolayer.analysis.answer import Answer
-from kilolayer.analysis.groups import Group, factor_text, group_rows, leading_factor, study_groups
+from kilolayer.analysis.groups import TASK, Group, factor_text, study_groups, varying_factors
 from kilolayer.analysis.load import Run
 from kilolayer.analysis.study import Study
 from kilolayer.analysis.value_map import (
@@ -56,19 +56,22 @@ class Layout:
 
     @cached_property
     def leading(self) -> str | None:
-        return leading_factor(self.groups)
+        """Depth if it varies, else the first factor other than the task."""
+        names = varying_factors([group.factors for group in self.groups])
+        if "depth" in names:
+            return "depth"
+        return next((name for name in names if name != TASK), next(iter(names), None))
 
     @cached_property
     def rows(self) -> dict[str, list[Group]]:
         """Lists of groups that differ only by the leading factor, keyed by the other factors."""
-        return group_rows(self.groups, self.leading)
-
-    @cached_property
-    def names(self) -> dict[str, str]:
-        """The short name of each group within its row, keyed by its full name."""
-        return {group.name: self.column(group) for group in self.groups}
+        rows: dict[str, list[Group]] = {}
+        for group in self.groups:
+            rows.setdefault(factor_text(group.without(self.leading).factors), []).append(group)
+        return rows
 
     def column(self, group: Group) -> str:
+        """The short name of a group within its row."""
         if self.leading is None:
             return group.name
         return factor_text({self.leading: group.factors.get(self.leading)})
@@ -88,7 +91,8 @@ def evenly_spaced(groups: list[Group], most: int) -> list[Group]:
 
 def curves_section(layout: Layout) -> str:
     rows = dict(list(layout.rows.items())[:MAX_CURVE_ROWS])
-    return _truncation_notice(layout, MAX_CURVE_ROWS) + group_curves(rows, layout.names)
+    names = {group.name: layout.column(group) for group in layout.groups}
+    return _truncation_notice(layout, MAX_CURVE_ROWS) + group_curves(rows, names)
 
 
 def behaviour_section(layout: Layout) -> str:
