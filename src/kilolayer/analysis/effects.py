@@ -220,9 +220,8 @@ def _decomposition(
     with np.errstate(divide="ignore", invalid="ignore"):
         values = np.nan_to_num(weights @ means.mean / (total @ means.mean))
         samples = np.nan_to_num(weights @ resampled / (total @ resampled), nan=0.0)
-    shares = map(expanded_percentile_interval, values.tolist(), samples, itertools.repeat(sizes))
-    effects = [
-        Effect(means.estimate(row), share, means.p_two_sided(row))
-        for row, share in zip(weights, shares, strict=True)
-    ]
+    effects = []
+    for row, value, sample in zip(weights, values.tolist(), samples, strict=True):
+        share = expanded_percentile_interval(value, sample, sizes)
+        effects.append(Effect(means.estimate(row), share, means.p_two_sided(row)))
     return Decomposition(dict(zip(parts, effects, strict=False)), effects[-1])

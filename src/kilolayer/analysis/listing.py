@@ -79,7 +79,7 @@ def _summarise(path: Path, folder: Path) -> ListedRun:
     name = path.name if path == folder else str(path.relative_to(folder))
     size = _bytes_in(path)
     try:
-        config, _ = run.config, run.events
+        config, _ = run.config, run.events  # both are read here, once
     # Files of these names may hold anything.
     except (UserError, OSError, ValueError, KeyError, TypeError):
         return ListedRun(name, path, "damaged", size)
