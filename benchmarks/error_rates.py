@@ -23,11 +23,16 @@ from benchmarks.simulated_studies import (
     simulate,
 )
 from kilolayer.analysis.claims import NO_DIFFERENCE, Claim, assess_claims
-from kilolayer.analysis.contrasts import CellMeans
 from kilolayer.analysis.cost_curves import CostCurve, recommend_depth
-from kilolayer.analysis.depth import critical_depth, jump_p_values, monotonicity, saturation_depth
-from kilolayer.analysis.depth_scores import DepthScores
+from kilolayer.analysis.depth import (
+    DepthScores,
+    critical_depth,
+    jump_p_values,
+    monotonicity,
+    saturation_depth,
+)
 from kilolayer.analysis.differences import (
+    CellMeans,
     difference_of_means,
     mean_difference,
     permutation_p_value,

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from kilolayer.analysis.depth_scores import DepthScores
+from kilolayer.analysis.depth import DepthScores
 
 STEPS = np.arange(5)  # doublings of depth 4
 Studies = np.ndarray

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from kilolayer.analysis.load import Run, load
-from kilolayer.analysis.run_cost import wall_clock_seconds
 from kilolayer.config import RunConfig
 from kilolayer.deploy.policy import DeployedPolicy, is_policy, open_policy
 from kilolayer.deploy.portable import portable, without_paths
@@ -91,7 +90,7 @@ def training_of(run: Run, machine: str) -> Training:
         seed=run.config.seed,
         env_steps=sum(_counted(each, "env_steps") for each in chain),
         updates=sum(_counted(each, "updates") for each in chain),
-        minutes=round(sum(wall_clock_seconds(each.events) for each in chain) / 60, 1),
+        minutes=round(sum(each.wall_clock_seconds for each in chain) / 60, 1),
         machine=machine,
         versions=versions_in(manifest),
     )

@@ -23,7 +23,6 @@ from kilolayer.analysis.published import EPISODE_LENGTH, read_published
 from kilolayer.analysis.study import load_study
 from kilolayer.render.media import freeze_after_termination, render_frames
 from kilolayer.render.style import line_style
-from kilolayer.report.film import read_episodes
 from kilolayer.report.group_curves import draw_mean
 from kilolayer.report.svg import new_figure, short_count
 from kilolayer.tasks.base import is_success
@@ -94,7 +93,7 @@ def shared_seed(shallow: Group, deep: Group) -> tuple[Run, Run]:
 
 def strips(run: Run, goals: int) -> tuple[np.ndarray, np.ndarray]:
     """Frames `[moments, height, width of all goals, 3]` and the goals `[goals, goal]`."""
-    episodes = read_episodes(run, "evaluation")
+    episodes = run.episodes("evaluation")
     qpos, goal = episodes["qpos"][:, :goals], episodes["goal"][:, :goals]
     qpos = freeze_after_termination(qpos, episodes["alive"][:, :goals])
     reached = np.asarray(is_success(run.task, episodes["achieved"][:, :goals], goal))

@@ -15,8 +15,13 @@ from scipy import stats
 
 from kilolayer.analysis.claims import Claim, assess_claims, evidence_strength, holm_correction
 from kilolayer.analysis.cost_curves import CostCurve, scores_at_budget
-from kilolayer.analysis.depth import critical_depth, monotonicity, saturation_depth
-from kilolayer.analysis.depth_scores import DepthScores, depth_contrast
+from kilolayer.analysis.depth import (
+    DepthScores,
+    critical_depth,
+    depth_contrast,
+    monotonicity,
+    saturation_depth,
+)
 from kilolayer.analysis.published import EVALUATION_INTERVAL, read_published
 from kilolayer.analysis.statistics import Estimate, proportion_interval
 from kilolayer.analysis.threshold import WINDOW, steps_to_share, trailing_mean

@@ -154,8 +154,7 @@ def train(arguments: "TrainArguments") -> None:
 
 
 def _print_results(runs: Sequence["Run"]) -> None:
-    from kilolayer.report.run_metadata import divergence_notes
-    from kilolayer.report.run_report import write_report
+    from kilolayer.report.run_report import divergence_notes, write_report
 
     for run in runs:
         path = write_report(run)
@@ -192,7 +191,7 @@ def plan(arguments: "PlanArguments") -> None:
     than everything else.
     """
     from kilolayer import api
-    from kilolayer.report.forecast_tables import forecast_tables
+    from kilolayer.report.terminal_tables import forecast_tables
 
     found = api.forecast(
         arguments.config, arguments.device, arguments.devices, arguments.calibration
@@ -238,7 +237,7 @@ def evaluate(
             ogbench; see docs/gymnasium.md.
     """
     from kilolayer import api
-    from kilolayer.report.score_tables import score_tables
+    from kilolayer.report.terminal_tables import score_tables
 
     scores = api.evaluate(run, episodes, goal, samples, seed, steps, gym)
     for table in score_tables(scores, episodes or api.EVALUATION_EPISODES, gym):

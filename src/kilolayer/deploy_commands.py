@@ -283,7 +283,7 @@ def latency(
     from kilolayer.api import deployment
     from kilolayer.deploy.smaller.early_exit import EarlyExit
     from kilolayer.deploy.variants import PlannerSettings
-    from kilolayer.report.latency_report import brief_cells, header, rows
+    from kilolayer.report.latency_report import latency_table
     from kilolayer_robot.planning import Pursuit
 
     planned = None
@@ -302,10 +302,11 @@ def latency(
     exiting = EarlyExit(tolerance, patience)
     found = deployment.latency(policies, out, batch, repeats, episodes, runtime, exiting, planned)
     table = Table(title=f"{found.task}: latency", title_justify="left")
-    for name in brief_cells(header(found)):
+    header, rows = latency_table(found, brief=True)
+    for name in header:
         table.add_column(name, justify="left" if name in ("policy", "runtime") else "right")
-    for row in rows(found):
-        table.add_row(*brief_cells(row))
+    for row in rows:
+        table.add_row(*row)
     # A row that a narrow terminal wraps is easier to read than columns cut short.
     console(max(OUTPUT.width, 160)).print(table)
     OUTPUT.print(f"report  {out}\nfigures {out.with_suffix('.json')}")

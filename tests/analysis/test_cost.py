@@ -10,9 +10,9 @@ from kilolayer.analysis.cost_curves import (
     CostCurve,
     depth_pareto_front,
     recommend_depth,
+    recommendation_claim,
     scores_at_budget,
 )
-from kilolayer.analysis.depth_claims import recommendation_claim
 from kilolayer.analysis.threshold import estimate_steps_to_share, steps_to_share, trailing_mean
 from kilolayer.types import UserError
 

@@ -11,13 +11,16 @@ from scipy import stats
 
 from kilolayer.analysis.claims import INCONCLUSIVE, Claim, Verdict, assess_claims
 from kilolayer.analysis.depth import (
+    DepthScores,
+    critical_claim,
     critical_depth,
+    depth_contrast,
     jump_p_values,
     monotonicity,
+    monotonicity_claim,
+    saturation_claim,
     saturation_depth,
 )
-from kilolayer.analysis.depth_claims import critical_claim, monotonicity_claim, saturation_claim
-from kilolayer.analysis.depth_scores import DepthScores, depth_contrast
 from kilolayer.types import UserError
 
 needs_reference = pytest.mark.skipif(

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kilolayer.analysis.arrays import read_arrays
 from kilolayer.analysis.diagnostics import (
     block_diagnostics,
     block_norms,
@@ -15,6 +14,7 @@ from kilolayer.analysis.diagnostics import (
     effective_rank,
     replay_batch,
 )
+from kilolayer.analysis.load import read_arrays
 from kilolayer.networks.stack import Stack
 from kilolayer.types import UserError
 

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from kilolayer.analysis.contrasts import CellMeans
-from kilolayer.analysis.differences import mean_difference, paired_difference
+from kilolayer.analysis.differences import CellMeans, mean_difference, paired_difference
 from kilolayer.analysis.statistics import improvement_p_value
 from kilolayer.types import UserError
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from kilolayer.analysis.contrasts import CellMeans
-from kilolayer.analysis.effects import code_two_levels
-from kilolayer.analysis.factorial import (
+from kilolayer.analysis.differences import CellMeans
+from kilolayer.analysis.effects import (
+    code_two_levels,
     decompose_two_by_two,
     shapley_decomposition,
     two_way_interactions,

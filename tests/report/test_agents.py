@@ -7,8 +7,8 @@ import pytest
 from kilolayer.analysis.load import load
 from kilolayer.api import forecast, train
 from kilolayer.config import run_config
-from kilolayer.report.run_plots import learning_curves
 from kilolayer.report.run_report import SECTIONS, write_report
+from kilolayer.report.run_sections import learning_curves
 from probes import slow
 
 CONFIG = run_config(

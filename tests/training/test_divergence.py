@@ -15,7 +15,7 @@ from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.build import build_physics
 from kilolayer.physics.config import PhysicsConfig
 from kilolayer.replay import buffer as ring
-from kilolayer.report.run_metadata import headline
+from kilolayer.report.run_report import headline
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.progress import SilentDisplay

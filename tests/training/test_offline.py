@@ -20,8 +20,8 @@ from kilolayer.physics.gymnasium import GymnasiumWorld
 from kilolayer.replay import hindsight
 from kilolayer.replay.buffer import Buffer
 from kilolayer.replay.dataset import Dataset, write_dataset
-from kilolayer.report.run_metadata import headline
-from kilolayer.report.run_plots import learning_curves
+from kilolayer.report.run_report import headline
+from kilolayer.report.run_sections import learning_curves
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.progress import SilentDisplay

@@ -10,7 +10,7 @@ import pytest
 from kilolayer.analysis.load import load
 from kilolayer.config import run_config
 from kilolayer.physics.native import NativePhysics
-from kilolayer.report.run_metadata import time_section
+from kilolayer.report.run_report import time_section
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.progress import SilentDisplay

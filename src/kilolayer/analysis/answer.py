@@ -4,7 +4,9 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from kilolayer.analysis.claims import Verdict
 from kilolayer.types import UserError
@@ -51,6 +53,8 @@ class Table:
 class Answer:
     """verdicts: the most important first. notes: methods, assumptions and excluded runs."""
 
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")  # of all parts
+
     verdicts: tuple[Verdict, ...]
     plots: tuple[Plot, ...] = ()
     tables: tuple[Table, ...] = ()
@@ -63,17 +67,13 @@ class Answer:
     def from_json(text: str, source: str) -> "Answer":
         """Read the output of `to_json`; raises UserError, which names `source`, for other text."""
         try:
-            values = json.loads(text)
-            return Answer(
-                tuple(Verdict(**verdict) for verdict in values["verdicts"]),
-                tuple(_plot_from_json(plot) for plot in values["plots"]),
-                tuple(Table(**_with_tuples(table)) for table in values["tables"]),
-                tuple(values["notes"]),
-            )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            return TypeAdapter(Answer).validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"])) or "file"
             raise UserError(
-                f"{source} does not hold the answer of a study ({error}): run the study again, "
-                "which repeats no finished run."
+                f"{source} does not hold the answer of a study ({place}: {first['msg']}): run the "
+                "study again, which repeats no finished run."
             ) from error
 
 
@@ -100,17 +100,3 @@ def merge_task_answers(answers: Mapping[str, Answer]) -> Answer:
         with_task("tables", "title"),
         tuple(notes),
     )
-
-
-def _plot_from_json(values: dict[str, Any]) -> Plot:
-    series = tuple(Series(**_with_tuples(line)) for line in values.pop("series"))
-    return Plot(series=series, **_with_tuples(values))
-
-
-def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
-    """Convert lists to tuples, nested lists too."""
-    return {name: _to_tuple(value) for name, value in values.items()}
-
-
-def _to_tuple(value: Any) -> Any:
-    return tuple(map(_to_tuple, value)) if isinstance(value, list) else value

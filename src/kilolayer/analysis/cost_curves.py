@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kilolayer.analysis.depth_scores import DepthScores, depth_contrast
+from kilolayer.analysis.claims import Claim
+from kilolayer.analysis.depth import DepthScores, depth_contrast
 from kilolayer.analysis.statistics import Estimate, number_text
 from kilolayer.analysis.threshold import WINDOW, trailing_mean
 from kilolayer.types import UserError
@@ -90,10 +91,8 @@ def scores_at_budget(curves: Sequence[CostCurve], budget: float) -> DepthScores:
 
 
 def recommend_depth(curves: Sequence[CostCurve], budget: float) -> Recommendation:
-    """The depth to train for a budget, and the depths that may score as well.
-
-    Raises UserError for a single depth.
-    """
+    """The depth to train for a budget, and the depths that may score as well; raises UserError for
+    a single depth."""
     scores = scores_at_budget(curves, budget)
     count, best = len(scores.depth), int(scores.mean.argmax())
     if count < 2:
@@ -113,6 +112,20 @@ def recommend_depth(curves: Sequence[CostCurve], budget: float) -> Recommendatio
         scores.cells.estimate(depth_contrast(count, best, second)),
         min(1.0, count * float(p.max())),
     )
+
+
+def recommendation_claim(found: Recommendation, unit: str, failed: int) -> Claim:
+    """Which depth to train for a budget in the given unit."""
+    best = f"Within {number_text(found.budget)} {unit} depth {found.depth} scores best"
+    others = [str(depth) for depth in found.candidates if depth != found.depth]
+    verb = "depth {} is" if len(others) == 1 else "depths {} are"
+    rivals = f", but {verb.format(' and '.join(others))} not significantly worse" if others else ""
+    fallback = (
+        f"{best}{rivals}; the shallowest candidate is depth {found.candidates[0]}; the lead "
+        "over the next depth is"
+    )
+    statement = f"{best}, ahead of the next depth by"
+    return Claim(statement, found.lead, found.p, failed, None, fallback)
 
 
 def depth_pareto_front(curves: Sequence[CostCurve]) -> list[tuple[float, int, float]]:

@@ -7,17 +7,68 @@ doublings or more to rise from 10 to 90 percent gains at most half of its rise i
 test holds for all such smooth trends and needs no formula for them.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from kilolayer.analysis.depth_scores import DepthScores, depth_contrast
+from kilolayer.analysis.claims import Claim
+from kilolayer.analysis.differences import CellMeans
 from kilolayer.analysis.statistics import CONFIDENCE, Estimate
 from kilolayer.types import UserError
 
 MAJORITY = 0.5
 SATURATED = 0.9  # share of the best score
 TAIL_PROBABILITY = (1 - CONFIDENCE) / 2
+
+
+@dataclass(frozen=True)
+class DepthScores:
+    """Final scores of one task by depth, in any unit in which more is better.
+
+    depth, seeds `[depths]`; mean and its standard error `[..., depths]`, where leading axes hold
+    independent repetitions of the whole study (simulations). Depths rise. Raises UserError for a
+    single seed, depths that do not rise, and values that are not finite.
+    """
+
+    depth: np.ndarray
+    mean: np.ndarray
+    error: np.ndarray
+    seeds: np.ndarray
+
+    def __post_init__(self) -> None:
+        shape = self.depth.shape
+        if not (self.mean.shape == self.error.shape and self.mean.shape[-1:] == shape):
+            raise UserError("every depth needs one mean and one standard error.")
+        if self.seeds.shape != shape or (self.seeds < 2).any():
+            raise UserError(
+                f"an interval needs at least two seeds at every depth, and there are "
+                f"{self.seeds.tolist()}: run more seeds."
+            )
+        if (np.diff(self.depth) <= 0).any() or (self.depth < 1).any():
+            raise UserError(f"depths must be positive and rise; they are {self.depth.tolist()}.")
+        if not (np.isfinite(self.mean).all() and (self.error >= 0).all()):
+            raise UserError("a score is not finite: exclude its run and say so.")
+
+    @classmethod
+    def from_seeds(cls, scores: Mapping[int, np.ndarray]) -> "DepthScores":
+        """From the final score of every seed, `{depth: [seeds]}`."""
+        depths = sorted(scores)
+        cells = CellMeans.from_seeds([scores[depth] for depth in depths])
+        return cls(np.array(depths), cells.mean, cells.error, cells.seeds)
+
+    @property
+    def cells(self) -> CellMeans:
+        """The means for tests of contrasts."""
+        return CellMeans(self.mean, self.error, self.seeds)
+
+
+def depth_contrast(depths: int, deeper: int, shallower: int, share: float = 1.0) -> np.ndarray:
+    """Weights `[depths]` of `mean[deeper] - share * mean[shallower]`, both given as indices."""
+    weights = np.zeros(depths)
+    weights[deeper] += 1
+    weights[shallower] -= share
+    return weights
 
 
 @dataclass(frozen=True)
@@ -171,6 +222,52 @@ def monotonicity(scores: DepthScores) -> Monotonicity:
         decrease=change(*pairs[int(p_decrease.argmin())], len(pairs) * float(p_decrease.min())),
         pairs=len(pairs),
     )
+
+
+def critical_claim(critical: CriticalDepth, failed: int) -> Claim:
+    """Whether one step in depth contributes more than half of the total gain from depth."""
+    step = f"the step from depth {critical.shallower} to {critical.depth}"
+    share = f"{step} contributes this share of the gain from depth:"
+    statement = f"Depth {critical.depth} is critical: {share}"
+    if critical.p_gradual < critical.p_jump:
+        # A step wider than half of the range may contribute more than half of the gain.
+        part = "half of the gain"
+        if critical.widest > MAJORITY:
+            part = f"both more than {part} and more than its share of the doublings in depth"
+        statement = f"No depth is critical: no step contributes {part}; {share}"
+    fallback = f"It is uncertain whether a depth is critical: {share}"
+    p = min(critical.p_jump, critical.p_gradual)
+    return Claim(statement, critical.share, p, failed, None, fallback)
+
+
+def saturation_claim(saturation: Saturation, failed: int) -> Claim:
+    """The shallowest depth whose score is close to the best score."""
+    statement = f"The shallowest depth with {100 * SATURATED:.0f} % of the best score is"
+    if saturation.depth.value == saturation.deepest:
+        statement = (
+            f"No saturation up to depth {saturation.deepest}: {statement[0].lower()}{statement[1:]}"
+        )
+    return Claim(statement, saturation.depth, saturation.p, failed, None)
+
+
+def monotonicity_claim(trend: Monotonicity, failed: int) -> Claim:
+    """Whether the score increases with every step or decreases somewhere; both cannot be true.
+
+    Both can be false: two neighbouring depths may score equally. Then the first claim is made at
+    its level, and the second at its level divided by the number of pairs. So p is multiplied by 1 +
+    1 / pairs: for two depths it is the two-sided p-value.
+    """
+    increase, decrease = trend.increase, trend.decrease
+    p = min(1.0, (1 + 1 / trend.pairs) * min(increase.p, decrease.p))
+    step = f"from depth {decrease.shallower} to {decrease.deeper} the score changes by"
+    if decrease.p <= increase.p:
+        statement = f"Deeper is not always better: {step}"
+        fallback = f"It is uncertain whether the score decreases with depth: {step}"
+        return Claim(statement, decrease.estimate, p, failed, None, fallback)
+    step = f"from depth {increase.shallower} to {increase.deeper}"
+    statement = f"Every step in depth raises the score; the least certain step, {step}, by"
+    fallback = f"Not every increase with depth is certain: {step} the score changes by"
+    return Claim(statement, increase.estimate, p, failed, None, fallback)
 
 
 def _share_thresholds(scores: DepthScores) -> np.ndarray:

@@ -9,8 +9,7 @@ import numpy as np
 
 from kilolayer.agents.base import DeepNetwork
 from kilolayer.agents.registry import task_spec
-from kilolayer.analysis.arrays import read_arrays
-from kilolayer.analysis.load import Run
+from kilolayer.analysis.load import Run, read_arrays
 from kilolayer.networks.stack import Stack
 from kilolayer.replay.hindsight import Batch
 from kilolayer.types import Array, UserError
@@ -52,10 +51,8 @@ def block_diagnostics(run: Run) -> dict[str, BlockDiagnostics]:
 
 
 def replay_batch(run: Run) -> Batch:
-    """The batch from the replay buffer that training stored at its newest evaluation.
-
-    Raises UserError if there is no batch, or if the batch does not fit the run's task.
-    """
+    """The batch from the replay buffer that training stored at its newest evaluation; raises
+    UserError if there is no batch, or if the batch does not fit the run's task."""
     path, task = run.path / "episodes" / "batch.npz", task_spec(run.task)
     sizes = {
         "observation": (task.observation_dim,),

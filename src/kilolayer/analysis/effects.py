@@ -1,17 +1,106 @@
-"""Effects of factors as claims, bar plots and tables."""
+"""Factors of two levels each: the effect of each factor and their interactions, and the claims,
+plots and tables that show them.
 
+A cell of the full grid is named by its levels, a tuple of 0 and 1 in the order of the factors.
+Every effect is a contrast of cell means, with exact weights and Welch's intervals and tests.
+"""
+
+import itertools
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from kilolayer.analysis.answer import Plot, Table
 from kilolayer.analysis.claims import Claim
-from kilolayer.analysis.factorial import Decomposition, Levels, decompose_two_by_two
-from kilolayer.analysis.statistics import Estimate
+from kilolayer.analysis.differences import CellMeans
+from kilolayer.analysis.statistics import (
+    RESAMPLES,
+    Estimate,
+    expanded_percentile_interval,
+    validated_scores,
+)
 from kilolayer.analysis.study import Study
 from kilolayer.analysis.study_scores import bar_plot, equivalence_margin
 from kilolayer.types import UserError
+
+Levels = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A contrast of cell means. share: of the total gain. p: two-sided, of effect = 0."""
+
+    estimate: Estimate
+    share: Estimate
+    p: float
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """Parts that add up to `total`, the gain from all factors at 0 to all factors at 1."""
+
+    parts: dict[str, Effect]
+    total: Effect
+
+
+def decompose_two_by_two(
+    scores: Mapping[Levels, np.ndarray],
+    names: tuple[str, str],
+    interaction: str,
+    generator: np.random.Generator,
+) -> Decomposition:
+    """Split a gain into the effect of each factor alone and their interaction.
+
+    scores: `{(0, 0): [seeds], ...}`, all four cells. The first two parts start from both factors at
+    0. The third, named `interaction`, is v11 - v10 - v01 + v00.
+    """
+    cells = _full_grid(scores, 2)
+    # Weights of v00, v01, v10, v11.
+    parts = {
+        names[0]: np.array([-1.0, 0.0, 1.0, 0.0]),
+        names[1]: np.array([-1.0, 1.0, 0.0, 0.0]),
+        interaction: np.array([1.0, -1.0, -1.0, 1.0]),
+    }
+    total = np.array([-1.0, 0.0, 0.0, 1.0])
+    return _decomposition([scores[levels] for levels in cells], parts, total, generator)
+
+
+def shapley_decomposition(
+    scores: Mapping[Levels, np.ndarray], names: tuple[str, ...], generator: np.random.Generator
+) -> Decomposition:
+    """Each factor's gain, averaged over all orders in which the factors can be switched on.
+
+    This is the only division that adds up to the total gain, treats equal factors alike and gives
+    0 to a factor without effect (Shapley 1953).
+    """
+    cells = _full_grid(scores, len(names))
+    parts = {
+        name: np.array([_shapley_weight(levels, factor) for levels in cells])
+        for factor, name in enumerate(names)
+    }
+    total = np.array([float(all(levels)) - float(not any(levels)) for levels in cells])
+    return _decomposition([scores[levels] for levels in cells], parts, total, generator)
+
+
+def two_way_interactions(
+    scores: Mapping[Levels, np.ndarray], names: tuple[str, ...]
+) -> dict[tuple[str, str], tuple[Estimate, float]]:
+    """For each pair: how much larger the effect of one factor is if the other is on, and its p.
+
+    Averaged over the levels of all other factors.
+    """
+    cells = _full_grid(scores, len(names))
+    means = CellMeans.from_seeds([scores[levels] for levels in cells])
+    interactions = {}
+    for first, second in itertools.combinations(range(len(names)), 2):
+        sign = [1.0 if levels[first] == levels[second] else -1.0 for levels in cells]
+        weights = np.array(sign) / 2 ** (len(names) - 2)
+        pair = (names[first], names[second])
+        interactions[pair] = (means.estimate(weights), means.p_two_sided(weights))
+    return interactions
 
 
 def code_two_levels(scores: Mapping[tuple[Any, ...], np.ndarray]) -> dict[Levels, np.ndarray]:
@@ -90,3 +179,49 @@ def _percent(share: Estimate) -> str:
         return f"{100 * value:.0f}" if abs(value) < 10 else ("over 1000", "under -1000")[value < 0]
 
     return f"{end(share.value)} % (95 %: {end(share.low)} to {end(share.high)})"
+
+
+def _full_grid(scores: Mapping[Levels, np.ndarray], count: int) -> list[Levels]:
+    cells: list[Levels] = list(itertools.product((0, 1), repeat=count))
+    missing = [levels for levels in cells if levels not in scores]
+    if missing:
+        raise UserError(
+            f"{len(missing)} of the {len(cells)} combinations of {count} factors have no finished "
+            "run: finish the study first."
+        )
+    return cells
+
+
+def _shapley_weight(levels: Levels, factor: int) -> float:
+    """Weight of a cell in a factor's Shapley value: positive if the factor is on, else negative."""
+    count = len(levels)
+    others = sum(levels) - levels[factor]
+    weight = math.factorial(others) * math.factorial(count - 1 - others) / math.factorial(count)
+    return weight if levels[factor] else -weight
+
+
+def _decomposition(
+    rows: list[np.ndarray],
+    parts: Mapping[str, np.ndarray],
+    total: np.ndarray,
+    generator: np.random.Generator,
+) -> Decomposition:
+    """rows: every cell's scores `[seeds]`. parts, total: weights `[cells]`.
+
+    Shares are ratios, so their intervals come from a stratified bootstrap over seeds. A resampled
+    total near 0 gives a very large ratio, and so a wide interval.
+    """
+    rows = validated_scores(rows)
+    means, weights = CellMeans.from_seeds(rows), np.stack([*parts.values(), total])
+    resampled = np.stack(
+        [row[generator.integers(len(row), size=(RESAMPLES, len(row)))].mean(-1) for row in rows]
+    )
+    sizes = [len(row) for row in rows]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = np.nan_to_num(weights @ means.mean / (total @ means.mean))
+        samples = np.nan_to_num(weights @ resampled / (total @ resampled), nan=0.0)
+    effects = []
+    for row, value, sample in zip(weights, values.tolist(), samples, strict=True):
+        share = expanded_percentile_interval(value, sample, sizes)
+        effects.append(Effect(means.estimate(row), share, means.p_two_sided(row)))
+    return Decomposition(dict(zip(parts, effects, strict=False)), effects[-1])

@@ -30,6 +30,15 @@ class Group:
     def seeds(self) -> int:
         return len(self.runs)
 
+    @property
+    def task(self) -> Task:
+        return self.runs[0].task
+
+    def without(self, factor: str | None) -> "Group":
+        """The same runs, named by the other factors."""
+        others = {name: value for name, value in self.factors.items() if name != factor}
+        return Group(others, self.runs)
+
     def curve(self, metric: str) -> tuple[np.ndarray, np.ndarray]:
         """Environment steps `[evaluations]` at which every run was evaluated, and the values
         `[seeds, evaluations]`. Runs without the metric are left out."""
@@ -42,8 +51,12 @@ class Group:
 
     def final(self, metric: str) -> np.ndarray:
         """The last value of each run that has logged the metric, at most `[seeds]`."""
-        values = [run.curve(metric)[1] for run in self.runs]
-        return np.array([value[-1] for value in values if len(value)])
+        values = [run.newest(metric) for run in self.runs]
+        return np.array([value for value in values if value is not None])
+
+    def score_text(self, metric: str) -> str:
+        """Mean of `final` with its interval; see `mean_text`."""
+        return mean_text(self.final(metric), score_bounds(self.task, metric))
 
 
 def study_groups(study: Study) -> tuple[Group, ...]:
@@ -67,23 +80,6 @@ def varying_factors(factors: Sequence[Mapping[str, Any]]) -> list[str]:
     """Names of the factors that vary, without the seed, in order of first appearance."""
     names = dict.fromkeys(name for each in factors for name in each if name != SEED)
     return [name for name in names if len({json.dumps(each.get(name)) for each in factors}) > 1]
-
-
-def leading_factor(groups: Sequence[Group]) -> str | None:
-    """The factor to compare: depth if it varies, else the first factor other than the task."""
-    names = varying_factors([group.factors for group in groups])
-    if "depth" in names:
-        return "depth"
-    return next((name for name in names if name != TASK), next(iter(names), None))
-
-
-def group_rows(groups: Iterable[Group], leading: str | None) -> dict[str, list[Group]]:
-    """Lists of groups that differ only by the leading factor, keyed by the other factors' text."""
-    rows: dict[str, list[Group]] = {}
-    for group in groups:
-        others = {name: value for name, value in group.factors.items() if name != leading}
-        rows.setdefault(factor_text(others), []).append(group)
-    return rows
 
 
 def factor_text(factors: Mapping[str, Any]) -> str:

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from kilolayer.config import RunConfig
+from kilolayer.analysis.load import Run
 from kilolayer.errors import nearest
 from kilolayer.run_directory import RunDirectory
 from kilolayer.types import UserError
@@ -75,25 +75,25 @@ def _run_directories(folder: Path) -> Iterator[Path]:
 
 
 def _summarise(path: Path, folder: Path) -> ListedRun:
-    run = RunDirectory(path)
+    run = Run(RunDirectory(path))
     name = path.name if path == folder else str(path.relative_to(folder))
     size = _bytes_in(path)
     try:
-        config, events = run.config, run.read_events()
+        config, _ = run.config, run.events  # both are read here, once
     # Files of these names may hold anything.
     except (UserError, OSError, ValueError, KeyError, TypeError):
         return ListedRun(name, path, "damaged", size)
     return ListedRun(
         name=name,
         path=path,
-        state=_state(run, events),
+        state=_state(run),
         bytes=size,
         task=config.task.name,
         depth=config.network.depth,
         seed=config.seed,
-        success=_newest(events, "evaluation/success"),
-        time_at_goal=_newest(events, "evaluation/time_at_goal"),
-        progress=1.0 if run.finished else _progress(config, events),
+        success=run.newest("evaluation/success"),
+        time_at_goal=run.newest("evaluation/time_at_goal"),
+        progress=1.0 if run.directory.finished else _progress(run),
     )
 
 
@@ -108,22 +108,17 @@ def _bytes_in(folder: Path) -> int:
     return size
 
 
-def _state(run: RunDirectory, events: list[dict[str, Any]]) -> State:
-    if run.finished:
+def _state(run: Run) -> State:
+    if run.directory.finished:
         return "finished"
-    stopped = any(event["event"] == "nonfinite" or event.get("stopped") for event in events)
+    stopped = any(event["event"] == "nonfinite" or event.get("stopped") for event in run.events)
     return "failed" if stopped else "unfinished"
 
 
-def _newest(events: list[dict[str, Any]], metric: str) -> float | None:
-    values = [event["metrics"][metric] for event in events if metric in event.get("metrics", {})]
-    return values[-1] if values else None
-
-
-def _progress(config: RunConfig, events: list[dict[str, Any]]) -> float:
-    collection = config.collection
-    count, total = "env_steps", float(collection.total_steps)
-    if collection.dataset is not None:
-        count, total = "updates", total * collection.update_to_data
-    done = max((event.get(count, 0) for event in events), default=0)
-    return min(done / total, 1.0)
+def _progress(run: Run) -> float:
+    collection = run.config.collection
+    if collection.dataset is None:
+        share = run.newest_count("env_steps") / collection.total_steps
+    else:
+        share = run.newest_count("updates") / (collection.total_steps * collection.update_to_data)
+    return min(share, 1.0)

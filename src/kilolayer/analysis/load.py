@@ -1,6 +1,9 @@
 """A run directory as a Python object: its curves, its newest policy and critic."""
 
 import warnings
+import zipfile
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +16,6 @@ import numpy as np
 from kilolayer.agents.averaging import AveragedAgent, actor_of, with_actor
 from kilolayer.agents.base import ActingAgent, Agent, TaskSpec
 from kilolayer.agents.registry import task_spec
-from kilolayer.analysis.arrays import read_arrays
 from kilolayer.config import RunConfig
 from kilolayer.plan import TrainPlan, build_agent
 from kilolayer.run_directory import TASK_KEY, RunDirectory
@@ -127,12 +129,23 @@ class Run:
         ]
         return tuple(np.array(points).reshape(-1, 2).T)  # type: ignore[return-value]
 
+    def newest(self, metric: str) -> float | None:
+        """The last value of a metric; None if it was never logged."""
+        values = self.curve(metric)[1]
+        return float(values[-1]) if len(values) else None
+
     def final(self, metric: str) -> float:
         """The last value of a metric; raises KeyError if it was never logged."""
-        values = self.curve(metric)[1]
-        if len(values) == 0:
+        value = self.newest(metric)
+        if value is None:
             raise KeyError(metric)
-        return float(values[-1])
+        return value
+
+    @property
+    def wall_clock_seconds(self) -> float:
+        """Seconds of work up to the newest checkpoint, without pauses before a resume."""
+        seconds = [event["seconds"] for event in self.events if "seconds" in event]
+        return sum(seconds[-1].values()) if seconds else 0.0
 
     @property
     def diverged(self) -> tuple[int, float]:
@@ -166,8 +179,28 @@ class Run:
         return Policy(self.agent, self.agent_state, task_spec(self.task))
 
     def episodes(self, split: str) -> dict[str, np.ndarray]:
-        """The newest evaluation episodes of a goal split, as `Episodes` describes them."""
-        return read_arrays(self.path / "episodes" / f"{split}.npz", EPISODE_ARRAYS)
+        """The newest evaluation episodes of a goal split, as `Episodes` describes them.
+
+        Raises UserError if they are missing, damaged or of a wrong shape.
+        """
+        path = self.path / "episodes" / f"{split}.npz"
+        arrays = read_arrays(path, EPISODE_ARRAYS)
+        time, envs = arrays["alive"].shape if arrays["alive"].ndim == 2 else (0, 0)
+        goal = (time, envs, self.task.goal.dim)
+        fits = (
+            time > 0
+            and envs > 0
+            and arrays["start"].shape == goal[1:]
+            and arrays["goal"].shape == goal
+            and arrays["achieved"].shape == goal
+            and arrays["qpos"].ndim == 3
+            and len(arrays["qpos"]) == time
+            and 0 < arrays["qpos"].shape[1] <= envs
+        )
+        if not fits:
+            shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
+            raise UserError(f"{path} does not hold episodes of this run's task: {shapes}.")
+        return arrays
 
 
 def warn_if_changed(task: Task, recorded: Any, path: Path) -> None:
@@ -191,3 +224,20 @@ def load(path: str | Path) -> Run:
     if len(members) > 1:
         raise UserError(f"{path} holds {len(members)} runs: name one, such as {members[0].path}.")
     return Run(directory)
+
+
+def read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The named arrays of an `.npz` file, without pickle; raises UserError if the file is missing,
+    damaged, or lacks one of the names."""
+    if not path.is_file():
+        raise UserError(f"the run has no {path.name} yet: the first evaluation writes it.")
+    try:
+        # Opened here, since np.load leaves a damaged archive open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            return {name: stored[name] for name in names}
+    except KeyError as error:
+        raise UserError(f"{path} lacks an array: {error.args[0]}.") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(
+            f"{path} is damaged ({error}): continue or repeat the run to write it again."
+        ) from error

@@ -133,7 +133,8 @@ def probability_of_improvement(
             "tasks."
         )
     pairs = list(zip(scores, baseline, strict=True))
-    value = float(np.mean([_win_rate(row, other) for row, other in pairs]))
+    signs = [np.sign(row[:, None] - other).mean() for row, other in pairs]
+    value = float(np.mean([(sign + 1) / 2 for sign in signs]))
     quantile = stats.norm.ppf((1 + CONFIDENCE) / 2)
 
     def outside(p: float) -> float:
@@ -191,10 +192,6 @@ def validated_scores(strata: Sequence[np.ndarray]) -> list[np.ndarray]:
         if not np.isfinite(row).all():
             raise UserError("a score is not finite: exclude its run and say so.")
     return rows
-
-
-def _win_rate(scores: np.ndarray, baseline: np.ndarray) -> float:
-    return float((np.sign(scores[:, None] - baseline).mean() + 1) / 2)
 
 
 def _win_rate_variance(p: float, seeds: int, other_seeds: int) -> float:

@@ -40,10 +40,14 @@ class StudyRun:
     config_values: dict[str, Any]
 
     @property
+    def has_begun(self) -> bool:
+        return (self.path / "config.json").exists()
+
+    @property
     def state(self) -> Literal["finished", "failed", "unfinished", "missing"]:
         if self.failure is not None:
             return "failed"
-        if not (self.path / "config.json").exists():
+        if not self.has_begun:
             return "missing"
         return "finished" if RunDirectory(self.path).finished else "unfinished"
 
@@ -58,7 +62,7 @@ class StudyRun:
 
     @cached_property
     def run(self) -> Run:
-        """The run; only in the states `finished` and `unfinished`."""
+        """The run, if it has begun."""
         return Run(RunDirectory.open(self.path))
 
 

@@ -10,7 +10,6 @@ from kilolayer.analysis.claims import Claim
 from kilolayer.analysis.differences import Difference
 from kilolayer.analysis.groups import mean_text, score_bounds
 from kilolayer.analysis.load import Run
-from kilolayer.analysis.run_cost import wall_clock_seconds
 from kilolayer.analysis.statistics import Estimate, mean_interval
 from kilolayer.analysis.study import Study, StudyRun
 from kilolayer.analysis.threshold import trailing_mean
@@ -27,10 +26,8 @@ SCORE_NOTE = (
 
 
 def group_runs(runs: Iterable[StudyRun], *factors: str) -> dict[tuple[Any, ...], list[StudyRun]]:
-    """Runs by the values of these factors: numbers in rising order, words in the grid's order.
-
-    Raises UserError if a run lacks a factor.
-    """
+    """Runs by the values of these factors: numbers in rising order, words in the grid's order;
+    raises UserError if a run lacks a factor."""
     groups: dict[tuple[Any, ...], list[StudyRun]] = {}
     seen: dict[Any, int] = {}
     for run in runs:
@@ -49,10 +46,8 @@ def group_runs(runs: Iterable[StudyRun], *factors: str) -> dict[tuple[Any, ...],
 
 
 def replicated_runs_by_depth(study: Study, min_depths: int = 1) -> dict[int, list[StudyRun]]:
-    """Finished runs of each depth with at least two seeds.
-
-    Raises UserError if there are fewer than `min_depths` such depths.
-    """
+    """Finished runs of each depth with at least two seeds; raises UserError if there are fewer than
+    `min_depths` such depths."""
     groups = group_runs(study.finished, "depth")
     replicated = {depth: runs for (depth,), runs in groups.items() if len(runs) > 1}
     if len(replicated) < min_depths:
@@ -74,10 +69,8 @@ def final_scores(runs: Iterable[StudyRun], metric: str = TIME_AT_GOAL) -> np.nda
 
 
 def scores_by(study: Study, *factors: str, metric: str = TIME_AT_GOAL) -> dict[Any, np.ndarray]:
-    """Final scores `[seeds]` by the value of one factor, or by the values of several.
-
-    Raises UserError if no run has finished.
-    """
+    """Final scores `[seeds]` by the value of one factor, or by the values of several; raises
+    UserError if no run has finished."""
     groups = group_runs(study.finished, *factors)
     if not groups:
         raise UserError("no run has finished: finish the study first.")
@@ -108,10 +101,8 @@ def difference_claim(
 
 
 def learning_curves(runs: list[StudyRun]) -> tuple[np.ndarray, np.ndarray]:
-    """Environment steps `[evaluations]` and time at goal `[seeds, evaluations]` of a group's runs.
-
-    Raises UserError if they were evaluated at different steps.
-    """
+    """Environment steps `[evaluations]` and time at goal `[seeds, evaluations]` of a group's runs;
+    raises UserError if they were evaluated at different steps."""
     curves = [run.run.curve(TIME_AT_GOAL) for run in runs]
     steps = curves[0][0]
     for run, (own_steps, _) in zip(runs, curves, strict=True):
@@ -136,7 +127,7 @@ def score_table(study: Study, *factors: str) -> Table:
 
 def mean_minutes(runs: Iterable[StudyRun]) -> float:
     """Wall-clock minutes that the runs logged, mean over the runs."""
-    return float(np.mean([wall_clock_seconds(run.run.events) for run in runs])) / 60
+    return float(np.mean([run.run.wall_clock_seconds for run in runs])) / 60
 
 
 def estimate_series(name: str, x: Iterable[float], estimates: Sequence[Estimate]) -> Series:

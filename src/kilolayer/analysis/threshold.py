@@ -12,10 +12,8 @@ WINDOW = 5  # evaluations of a trailing mean, as in the published figures (arXiv
 
 
 def trailing_mean(values: np.ndarray) -> np.ndarray:
-    """Mean over each window of evaluations, `[..., n] -> [..., n - WINDOW + 1]`.
-
-    Raises UserError if there are fewer than `WINDOW` evaluations.
-    """
+    """Mean over each window of evaluations, `[..., n] -> [..., n - WINDOW + 1]`; raises UserError
+    if there are fewer than `WINDOW` evaluations."""
     values = np.asarray(values, np.float64)
     if values.shape[-1] < WINDOW:
         raise UserError(
@@ -76,25 +74,19 @@ def steps_to_share_delay(
 
     def delay(group: np.ndarray, reference: np.ndarray, axis: int) -> np.ndarray:
         first, second = (
-            _capped(steps, steps_to_share(steps, curves[rows].mean(-2), share))
+            np.minimum(steps_to_share(steps, curves[rows].mean(-2), share), steps[-1])
             for rows in (np.moveaxis(group, axis, -1), np.moveaxis(reference, axis, -1))
         )
         return first - second
 
-    samples = [
-        _capped(steps, _bootstrap_steps(steps, each, share, generator, resamples))
+    first, second = (
+        np.minimum(_bootstrap_steps(steps, each, share, generator, resamples), steps[-1])
         for each in (scores, baseline)
-    ]
-    group, reference = np.split(np.arange(len(curves)), [len(scores)])
-    value = float(delay(group, reference, -1))
-    interval = expanded_percentile_interval(
-        value, samples[0] - samples[1], [len(scores), len(baseline)]
     )
+    group, reference = np.split(np.arange(len(curves)), [len(scores)])
+    value, sizes = float(delay(group, reference, -1)), [len(scores), len(baseline)]
+    interval = expanded_percentile_interval(value, first - second, sizes)
     return Difference(interval, float(permutation_p_value(group, reference, delay)))
-
-
-def _capped(steps: np.ndarray, reached: np.ndarray) -> np.ndarray:
-    return np.minimum(reached, steps[-1])
 
 
 def _bootstrap_steps(

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import stats
 
 from kilolayer.agents.base import ActingAgent
 from kilolayer.analysis.load import Run
@@ -70,10 +71,8 @@ def require_position_goals(task: Task) -> None:
 
 
 class ValueMapper:
-    """Maps of a run's critic for any goal, compiled once for each size.
-
-    Raises UserError if the task's goals are not positions or the run has no checkpoint.
-    """
+    """Maps of a run's critic for any goal, compiled once for each size; raises UserError if the
+    task's goals are not positions or the run has no checkpoint."""
 
     def __init__(self, run: Run):
         require_position_goals(run.task)
@@ -107,15 +106,12 @@ def maps_of_goals(run: Run, goals: Any, resolution: int) -> list[ValueMap]:
     resolution: points along the longer side, rounded up to a whole number per cell of a maze.
     Raises UserError if the task's goals are not positions or the run has no checkpoint.
     """
-    task = run.task
-    require_position_goals(task)
-    goals = np.asarray(goals, np.float32)
+    mapper, task, goals = ValueMapper(run), run.task, np.asarray(goals, np.float32)
     if goals.ndim != 2 or goals.shape[1] != task.goal.dim or resolution < 2:
         raise UserError(
             f"value maps take goals [goals, {task.goal.dim}] and a resolution of at least 2, "
             f"not {list(goals.shape)} and {resolution}."
         )
-    mapper = ValueMapper(run)
     return [mapper(goal, *map_axes(task.maze, goal[:2], resolution)) for goal in goals]
 
 
@@ -176,15 +172,10 @@ def spearman(first: np.ndarray, second: np.ndarray) -> float:
 
     NaN if either is constant.
     """
-    ranks = [_ranks(np.asarray(values)) for values in (first, second)]
+    ranks = [stats.rankdata(values) for values in (first, second)]
     centred = [rank - rank.mean() for rank in ranks]
     scale = np.sqrt(np.square(centred[0]).sum() * np.square(centred[1]).sum())
     return float((centred[0] * centred[1]).sum() / scale) if scale > 0 else float("nan")
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[group]
 
 
 def representative_goals(task: Task, count: int = 3) -> np.ndarray:

@@ -2,24 +2,24 @@
 
 import textwrap
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from kilolayer.analysis.answer import Answer, Plot, Series
-from kilolayer.analysis.claims import EVIDENCE_GRADES, Verdict
+from kilolayer.analysis.claims import EVIDENCE_GRADES
 from kilolayer.render.style import INK, line_style
 from kilolayer.report.page import heading, table, verdict_list
 from kilolayer.report.svg import (
     FONT_SIZE,
-    new_figure,
+    panel_grid,
     rounded_count,
     side_legend,
     style_axes,
     to_svg,
 )
+from kilolayer.types import UserError
 
 MOST_TICKS = 9  # of a logarithmic axis with a tick at every value
 NAME_WIDTH = 22  # characters per line of a bar's label
@@ -28,18 +28,21 @@ BAND_OPACITY = 0.15
 
 def answer_verdicts(answer: Answer) -> str:
     """The verdicts with their strengths, the most important first."""
-    return verdict_list([_verdict_item(verdict) for verdict in answer.verdicts])
-
-
-def _verdict_item(verdict: Verdict) -> tuple[str, str, str]:
-    """Style class, text of the strength, sentence. Only grades of evidence have their own class."""
-    if verdict.strength in EVIDENCE_GRADES:
-        return verdict.strength, f"{verdict.strength} evidence", verdict.sentence
-    return "open", verdict.strength, verdict.sentence
+    items = []
+    for verdict in answer.verdicts:
+        kind, strength = "open", verdict.strength
+        if strength in EVIDENCE_GRADES:
+            kind, strength = strength, f"{strength} evidence"
+        items.append((kind, strength, verdict.sentence))
+    return verdict_list(items)
 
 
 def answer_body(answer: Answer) -> str:
-    """All plots, then all tables."""
+    """All plots, then all tables; raises UserError if there is none of either."""
+    if not answer.plots and not answer.tables:
+        raise UserError(
+            "the analysis has no plots and no tables, since too few runs have finished."
+        )
     plots = [draw_plot(plot, f"answer-{index}") for index, plot in enumerate(answer.plots)]
     return "".join(plots) + "".join(
         heading(part.title) + table(part.columns, part.rows) for part in answer.tables
@@ -48,8 +51,7 @@ def answer_body(answer: Answer) -> str:
 
 def draw_plot(plot: Plot, name: str) -> str:
     """A plot as SVG. name: unique on the page."""
-    figure = new_figure(10, 3.9)
-    axes = figure.subplots()
+    figure, (axes,) = panel_grid(1, 1, 10, 3.9)
     for index, series in enumerate(plot.series):
         if plot.kind == "bars":
             _draw_bars(axes, series, index, len(plot.series))
@@ -81,13 +83,11 @@ def _draw_line(axes: Axes, series: Series, index: int, connected: bool) -> None:
         markersize=5,
         label=series.name,
     )
-    if series.low is None or series.high is None:
-        return
-    if connected:
+    if connected and series.low is not None and series.high is not None:
         low, high = np.array(series.low, float), np.array(series.high, float)
         axes.fill_between(series.x, low, high, color=style.colour, alpha=BAND_OPACITY, linewidth=0)
     if has_markers:
-        axes.errorbar(series.x, series.y, _errors(series), **_whiskers(style.colour))
+        _draw_whiskers(axes, np.array(series.x), series, style.colour)
 
 
 def _draw_bars(axes: Axes, series: Series, index: int, count: int) -> None:
@@ -98,18 +98,15 @@ def _draw_bars(axes: Axes, series: Series, index: int, count: int) -> None:
     axes.bar(
         positions, series.y, width, color=colour, hatch=hatch, edgecolor="white", label=series.name
     )
-    if series.low is not None:
-        axes.errorbar(positions, series.y, _errors(series), **_whiskers(INK))
+    _draw_whiskers(axes, positions, series, INK)
 
 
-def _errors(series: Series) -> np.ndarray:
-    """Lengths of the whiskers below and above, `[2, points]`."""
+def _draw_whiskers(axes: Axes, x: np.ndarray, series: Series, colour: str) -> None:
+    if series.low is None or series.high is None:
+        return
     low, value, high = (np.asarray(part, float) for part in (series.low, series.y, series.high))
-    return np.maximum(0, np.nan_to_num(np.stack([value - low, high - value]), posinf=0))
-
-
-def _whiskers(colour: str) -> dict[str, Any]:
-    return {"fmt": "none", "ecolor": colour, "elinewidth": 1, "capsize": 3}
+    lengths = np.maximum(0, np.nan_to_num(np.stack([value - low, high - value]), posinf=0))
+    axes.errorbar(x, series.y, lengths, fmt="none", ecolor=colour, elinewidth=1, capsize=3)
 
 
 def _scale_x(axes: Axes, plot: Plot) -> None:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kilolayer.analysis.arrays import read_arrays
-from kilolayer.analysis.load import EPISODE_ARRAYS, Run
+from kilolayer.analysis.load import Run
 from kilolayer.render.media import freeze_after_termination, render_frames, write_video
 from kilolayer.render.style import Mark
 from kilolayer.tasks.base import Task, is_success
@@ -38,7 +37,7 @@ def write_film(run: Run, path: Path, envs: int, pixels: int, frames: int) -> Fil
     pixels: longer side of one environment. Raises UserError if there are no episodes or if this
     machine cannot render them.
     """
-    episodes = read_episodes(run, "evaluation")
+    episodes = run.episodes("evaluation")
     envs = min(envs, episodes["qpos"].shape[1])
     qpos = freeze_after_termination(episodes["qpos"][:, :envs], episodes["alive"][:, :envs])
     every = -(-len(qpos) // frames)
@@ -73,26 +72,3 @@ def embed_video(path: Path, width: int, largest: int) -> str:
     return (
         f'<video controls loop muted autoplay playsinline width="{width}" src="{source}"></video>'
     )
-
-
-def read_episodes(run: Run, split: str) -> dict[str, np.ndarray]:
-    """The newest episodes of a goal split; raises UserError if missing, damaged or of a wrong
-    shape."""
-    path = run.path / "episodes" / f"{split}.npz"
-    arrays = read_arrays(path, EPISODE_ARRAYS)
-    time, envs = arrays["alive"].shape if arrays["alive"].ndim == 2 else (0, 0)
-    goal = (time, envs, run.task.goal.dim)
-    fits = (
-        time > 0
-        and envs > 0
-        and arrays["start"].shape == goal[1:]
-        and arrays["goal"].shape == goal
-        and arrays["achieved"].shape == goal
-        and arrays["qpos"].ndim == 3
-        and len(arrays["qpos"]) == time
-        and 0 < arrays["qpos"].shape[1] <= envs
-    )
-    if not fits:
-        shapes = ", ".join(f"{name} {array.shape}" for name, array in arrays.items())
-        raise UserError(f"{path} does not hold episodes of this run's task: {shapes}.")
-    return arrays

@@ -14,10 +14,8 @@ LARGEST_FILM = 5_000_000  # bytes
 
 
 def write_gallery(films: Sequence[tuple[ZooEntry, Path]], target: Path) -> Path:
-    """Write a page of policies, each with the .mp4 of its film, and return its path.
-
-    Raises UserError if the file cannot be written.
-    """
+    """Write a page of policies, each with the .mp4 of its film, and return its path; raises
+    UserError if the file cannot be written."""
     top = paragraph(
         "Every policy of the zoo in four evaluation episodes, not selected by score. "
         f"{GOAL_LEGEND}",

@@ -1,4 +1,4 @@
-"""Learning curves of groups of runs: a thin line for each seed, the mean and its interval."""
+"""Learning curves of groups of runs, also beside published curves."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,15 +6,28 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator
 from scipy import stats
 
-from kilolayer.analysis.groups import Group, progress_unit, score_bounds, score_labels
+from kilolayer.analysis.groups import Group, progress_unit, range_text, score_bounds, score_labels
+from kilolayer.analysis.published import EPISODE_LENGTH, PublishedCurve
 from kilolayer.analysis.statistics import CONFIDENCE
-from kilolayer.render.style import LineStyle, line_style
-from kilolayer.report.svg import count_axis, figure_legend, new_figure, style_axes, to_svg
+from kilolayer.render.style import INK, LineStyle, line_style
+from kilolayer.report.svg import (
+    FONT_SIZE,
+    count_axis,
+    figure_legend,
+    new_figure,
+    panel_grid,
+    short_count,
+    side_legend,
+    style_axes,
+    to_svg,
+)
 
 ROW_HEIGHT, LEGEND_HEIGHT = 2.6, 0.35  # inches
 LEGEND_COLUMNS = 5
+NORMAL_QUANTILE = 1.96  # half-width of a 95 % interval in standard errors
 CURVES_CAPTION = (
     "Evaluations with the deterministic policy. Thin lines: single seeds. Thick lines: their mean. "
     "Band: 95 % interval of the mean, which may extend beyond the panel."
@@ -33,7 +46,7 @@ def group_curves(rows: Mapping[str, Sequence[Group]], names: Mapping[str, str]) 
     figure = new_figure(11, ROW_HEIGHT * len(rows) + LEGEND_HEIGHT * legend_rows)
     grid = figure.subplots(len(rows), 3, squeeze=False)
     for line, (title, groups) in zip(grid, rows.items(), strict=True):
-        labels, unit = score_labels(groups[0].runs[0].task), progress_unit(groups)
+        labels, unit = score_labels(groups[0].task), progress_unit(groups)
         for axes, (metric, label) in zip(line, labels.items(), strict=True):
             for group in groups:
                 _draw(axes, group, metric, styles[names[group.name]])
@@ -41,8 +54,12 @@ def group_curves(rows: Mapping[str, Sequence[Group]], names: Mapping[str, str]) 
             _frame(axes, metric)
             count_axis(axes, 5)
     handles = [
-        _handle(styles[name], f"{name} ({_seeds(rows, names, name)})") for name in line_names
-    ]
+        Line2D(
+            [], [], color=style.colour, linestyle=style.dash, linewidth=1.9,
+            label=f"{name} ({_seeds(rows, names, name)})",
+        )
+        for name, style in styles.items()
+    ]  # fmt: skip
     figure_legend(figure, handles=handles, loc="upper left", ncols=LEGEND_COLUMNS, handlelength=3.5)
     return to_svg(figure, "group-curves", "Learning curves by group")
 
@@ -53,7 +70,7 @@ def _draw(axes: Axes, group: Group, metric: str, style: LineStyle) -> None:
     steps, values = group.curve(metric)
     if not len(steps):
         return
-    bounds = score_bounds(group.runs[0].task, metric)
+    bounds = score_bounds(group.task, metric)
     draw_mean(axes, steps, values, bounds, style.colour, linestyle=style.dash, linewidth=1.9)
 
 
@@ -86,13 +103,47 @@ def draw_mean(
         axes.fill_between(steps, low, high, color=colour, alpha=0.13, linewidth=0)
 
 
-def _handle(style: LineStyle, label: str) -> Line2D:
-    return Line2D([], [], color=style.colour, linestyle=style.dash, linewidth=1.9, label=label)
-
-
 def _seeds(rows: Mapping[str, Sequence[Group]], names: Mapping[str, str], name: str) -> str:
     counts = [g.seeds for groups in rows.values() for g in groups if names[g.name] == name]
-    low, high = min(counts), max(counts)
-    if low != high:
-        return f"{low} to {high} seeds"
-    return "1 seed" if low == 1 else f"{low} seeds"
+    return f"{range_text(counts, str)} seed{'s' * (max(counts) > 1)}"
+
+
+def published_plot(
+    groups: Mapping[str, Sequence[Group]], published: Mapping[str, Mapping[int, PublishedCurve]]
+) -> str:
+    """A panel per task: published curves thin and dashed, the study's thick; one colour per
+    depth."""
+    figure, panels = panel_grid(len(groups), min(2, len(groups)), 11, 3.4)
+    for axes, (task, own_groups) in zip(panels, groups.items(), strict=True):
+        curves = published[task]
+        depths = sorted({*curves, *(group.runs[0].config.network.depth for group in own_groups)})
+        colours = {depth: line_style(index).colour for index, depth in enumerate(depths)}
+        for depth, curve in curves.items():
+            _draw_published(axes, curve, colours[depth])
+        for group in own_groups:
+            steps, values = group.curve("evaluation/time_at_goal")
+            colour = colours[group.runs[0].config.network.depth]
+            if len(steps):
+                shares = values / group.task.episode_length
+                draw_mean(axes, steps, shares, (0.0, 1.0), colour, linewidth=2.2)
+        style_axes(axes, task, "environment steps", "time at goal, share of the episode")
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(10))
+        axes.xaxis.set_major_formatter(lambda value, _: short_count(value))
+        axes.set_ylim(-0.03, 1.03)
+        side_legend(axes, handles=_handles(colours), fontsize=FONT_SIZE - 1)
+    return to_svg(figure, "published", "Learning curves of this study and published curves")
+
+
+def _draw_published(axes: Axes, curve: PublishedCurve, colour: str) -> None:
+    mean, margin = curve.mean / EPISODE_LENGTH, NORMAL_QUANTILE * curve.error / EPISODE_LENGTH
+    axes.plot(curve.steps, mean, color=colour, linewidth=0.9, linestyle="--")
+    axes.fill_between(curve.steps, mean - margin, mean + margin, color=colour, alpha=0.1, lw=0)
+
+
+def _handles(colours: Mapping[int, str]) -> list[Line2D]:
+    return [
+        *(Line2D([], [], color=colour, label=f"depth {d}") for d, colour in colours.items()),
+        Line2D([], [], color=INK, linewidth=2.2, label="this study"),
+        Line2D([], [], color=INK, linewidth=0.9, linestyle="--", label="published"),
+    ]

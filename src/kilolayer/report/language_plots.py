@@ -20,8 +20,7 @@ PICTURE_SCALE = 2  # pixels of a failure's picture per pixel that the encoder sa
 
 def success_plot(evidence: Evidence, splits: Sequence[str]) -> str:
     """Success on every split with its interval, one point per scored agent."""
-    figure = new_figure(11, 3.9)
-    axes = figure.subplots()
+    figure, (axes,) = panel_grid(1, 1, 11, 3.9)
     actors = evidence.actors
     for index, actor in enumerate(actors):
         offset = SPREAD * (index / max(1, len(actors) - 1) - 0.5)
@@ -102,8 +101,7 @@ def router_plot(routers: Sequence[RouterUse], name: str) -> str:
 def latency_plot(evidence: Evidence) -> str:
     """Median of every part as a point, a line to the 99th percentile, logarithmic axis."""
     parts = list(evidence.latency)
-    figure = new_figure(11, 0.9 + 0.32 * len(parts))
-    axes = figure.subplots()
+    figure, (axes,) = panel_grid(1, 1, 11, 0.9 + 0.32 * len(parts))
     timings = [(timing.median, timing.p99) for timing in evidence.latency.values()]
     median, p99 = 1e3 * np.array(timings).T
     rows = np.arange(len(parts))

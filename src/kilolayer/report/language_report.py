@@ -14,7 +14,7 @@ from kilolayer.report.language_plots import (
     success_plot,
 )
 from kilolayer.report.page import SectionSpec, bullet_list, cards, heading, page, paragraph, table
-from kilolayer.report.run_metadata import entries
+from kilolayer.report.run_report import entries
 from kilolayer.runtime.files import read_json, write_atomically
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.registry import task_of

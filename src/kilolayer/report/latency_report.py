@@ -1,76 +1,50 @@
 """The report on latency and score of policies, as one HTML file."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from kilolayer.deploy.latency import Latencies
+from kilolayer.deploy.latency import Latencies, Latency
 from kilolayer.render.style import INK, LINES, MARKERS, VERMILLION
 from kilolayer.report.page import Section, bullet_list, page, paragraph, table
-from kilolayer.report.svg import FONT_SIZE, figure_legend, new_figure, style_axes, to_svg
+from kilolayer.report.svg import FONT_SIZE, figure_legend, panel_grid, style_axes, to_svg
 from kilolayer.runtime.files import write_atomically
 
-HEADER = (
-    "",
-    "policy",
-    "method",
-    "runtime",
-    "depth",
-    "width",
-    "blocks used",
-    "MFLOP",
-    "batch 1, ms",
-    "99th %, ms",
-    "batch {batch}, ms",
-    "99th %, ms",
-    "MFLOP per action",
-    "time at goal",
-    "Pareto front",
+# The name of each column, its text for a row, and whether it is printed in a terminal.
+COLUMNS: tuple[tuple[str, Callable[[Latency], str], bool], ...] = (
+    ("policy", lambda row: row.policy, True),
+    ("method", lambda row: row.method, False),
+    ("runtime", lambda row: row.runtime, True),
+    ("depth", lambda row: str(row.depth), True),
+    ("width", lambda row: str(row.width), False),
+    ("blocks used", lambda row: f"{row.blocks_used:.3g} of {row.blocks}", True),
+    ("MFLOP", lambda row: f"{row.operations / 1e6:.3g}", True),
+    ("batch 1, ms", lambda row: f"{1e3 * row.single.median:.3g}", True),
+    ("99th %, ms", lambda row: f"{1e3 * row.single.p99:.3g}", True),
+    ("batch {batch}, ms", lambda row: f"{1e3 * row.batched.median:.3g}", True),
+    ("99th %, ms", lambda row: f"{1e3 * row.batched.p99:.3g}", False),
+    ("MFLOP per action", lambda row: f"{row.batch_operations / 1e6:.3g}", False),
+    ("time at goal", lambda row: "" if row.score is None else f"{row.score:.1f}", True),
 )
 
-# The columns that are printed in a terminal.
-BRIEF_COLUMNS = (0, 1, 3, 4, 6, 7, 8, 9, 10, 13, 14)
 
+def latency_table(latencies: Latencies, brief: bool = False) -> tuple[list[str], list[list[str]]]:
+    """Header and rows, one for each policy and runtime, numbered as in the plot.
 
-def brief_cells(cells: Sequence[str]) -> list[str]:
-    """The most important columns of `header` or of a row."""
-    return [cells[index] for index in BRIEF_COLUMNS]
-
-
-def header(latencies: Latencies) -> list[str]:
-    """The names of the columns of `rows`."""
-    return [name.format(batch=latencies.batch) for name in HEADER]
-
-
-def rows(latencies: Latencies) -> list[list[str]]:
-    """A row of text for each policy and runtime, numbered as in the plot."""
-    return [
-        [
-            str(number),
-            row.policy,
-            row.method,
-            row.runtime,
-            str(row.depth),
-            str(row.width),
-            f"{row.blocks_used:.3g} of {row.blocks}",
-            f"{row.operations / 1e6:.3g}",
-            f"{1e3 * row.single.median:.3g}",
-            f"{1e3 * row.single.p99:.3g}",
-            f"{1e3 * row.batched.median:.3g}",
-            f"{1e3 * row.batched.p99:.3g}",
-            f"{row.batch_operations / 1e6:.3g}",
-            "" if row.score is None else f"{row.score:.1f}",
-            "yes" if best else "",
-        ]
+    brief: only the columns for a terminal.
+    """
+    columns = [(name, text) for name, text, in_terminal in COLUMNS if in_terminal or not brief]
+    header = ["", *(name.format(batch=latencies.batch) for name, _ in columns), "Pareto front"]
+    rows = [
+        [str(number), *(text(row) for _, text in columns), "yes" if best else ""]
         for number, (row, best) in enumerate(zip(latencies.rows, latencies.front, strict=True), 1)
     ]
+    return header, rows
 
 
 def write_latency(latencies: Latencies, target: Path) -> Path:
-    """Write the page and, beside it under the same name, the JSON of all figures.
-
-    Raises UserError if they cannot be written.
-    """
+    """Write the page and, beside it under the same name, the JSON of all figures; raises UserError
+    if they cannot be written."""
     sections = [
         Section(
             "figures",
@@ -78,7 +52,7 @@ def write_latency(latencies: Latencies, target: Path) -> Path:
             "Milliseconds per call at batch 1 and per batch, with numpy input and output: median "
             "and 99th percentile. MFLOP: millions of floating-point operations of the matrix "
             "products per action, at batch 1 and in the batch. Time at goal: control steps.",
-            table(header(latencies), rows(latencies), changed=latencies.front),
+            table(*latency_table(latencies), changed=latencies.front),
         ),
         Section(
             "notes",
@@ -125,8 +99,7 @@ def notes(latencies: Latencies) -> list[str]:
 
 def latency_plot(latencies: Latencies) -> str:
     """Score against the median latency at batch 1. Colour: the method; marker: the runtime."""
-    figure = new_figure(11, 5)
-    axes = figure.subplots()
+    figure, (axes,) = panel_grid(1, 1, 11, 5)
     methods = list(dict.fromkeys(row.method for row in latencies.rows))
     runtimes = list(dict.fromkeys(row.runtime for row in latencies.rows))
     points = [(1e3 * row.single.median, row.score or 0.0) for row in latencies.rows]

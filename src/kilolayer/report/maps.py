@@ -1,6 +1,7 @@
 """Maps of the plane as inline SVG: trajectories and the critic's values."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,7 +14,14 @@ from matplotlib.patches import Circle, Rectangle
 
 from kilolayer.analysis.value_map import ValueMap
 from kilolayer.render.style import FAILURE, INK, PAPER, PURPLE, SUCCESS, WALL
-from kilolayer.report.svg import FONT_SIZE, figure_legend, new_figure, style_axes, to_svg
+from kilolayer.report.svg import (
+    FONT_SIZE,
+    figure_legend,
+    new_figure,
+    panel_grid,
+    style_axes,
+    to_svg,
+)
 from kilolayer.tasks.base import Task, is_success
 
 COLOURS = "viridis"  # of values; keeps its brightness in greyscale
@@ -27,9 +35,8 @@ def trajectory_map(task: Task, episodes: Mapping[str, Mapping[str, np.ndarray]])
     episodes: by split, the arrays of `kilolayer.training.evaluate.Episodes`. The plot shows the
     first two coordinates of a goal; a single coordinate is shown over time.
     """
-    figure = _panels(task, len(episodes))
-    grid = figure.subplots(1, len(episodes), squeeze=False)[0]
-    for axes, (split, arrays) in zip(grid, episodes.items(), strict=True):
+    figure, panels = _panels(task, len(episodes))
+    for axes, (split, arrays) in zip(panels, episodes.items(), strict=True):
         _draw_ground(axes, task, f"{split} goals")
         _draw_trajectories(axes, task, arrays)
     handles = [
@@ -74,9 +81,8 @@ def _draw_trajectories(axes: Axes, task: Task, arrays: Mapping[str, np.ndarray])
 
 def value_maps(task: Task, maps: Sequence[ValueMap], titles: Sequence[str]) -> str:
     """The critic's value for several goals next to each other, each with its own colour scale."""
-    figure = _panels(task, len(maps), extra_width=0.7)
-    grid = figure.subplots(1, len(maps), squeeze=False)[0]
-    for axes, values, title in zip(grid, maps, titles, strict=True):
+    figure, panels = _panels(task, len(maps), extra_width=0.7)
+    for axes, values, title in zip(panels, maps, titles, strict=True):
         _draw_ground(axes, task, title)
         bar = figure.colorbar(_draw_values(axes, values), ax=axes, shrink=0.8)
         bar.set_label("energy", fontsize=FONT_SIZE)
@@ -126,10 +132,11 @@ def _draw_values(axes: Axes, values: ValueMap) -> AxesImage:
     return image
 
 
-def _panels(task: Task, count: int, extra_width: float = 0.0) -> Figure:
-    """A figure for `count` maps with the task's aspect ratio."""
+def _panels(task: Task, count: int, extra_width: float = 0.0) -> tuple[Figure, Any]:
+    """A figure of `count` maps side by side with the task's aspect ratio, and its axes."""
     width = 3.6
-    return new_figure(count * (width + extra_width), width * _aspect_ratio(task) + 0.9)
+    height = width * _aspect_ratio(task) + 0.9
+    return panel_grid(count, count, count * (width + extra_width), height)
 
 
 def _aspect_ratio(task: Task) -> float:

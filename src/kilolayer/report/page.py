@@ -1,6 +1,6 @@
 """The HTML page: one style sheet, tables, cards and sections. All text is escaped."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Generic, TypeVar
@@ -120,6 +120,11 @@ def section_html(part: Section) -> str:
 def paragraph(text: str, kind: str = "") -> str:
     """A paragraph of plain text; kind: its class in the style sheet."""
     return f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"
+
+
+def notices(texts: Iterable[str]) -> str:
+    """A highlighted paragraph for each text."""
+    return "".join(paragraph(text, "notice") for text in texts)
 
 
 def cards(figures: Sequence[tuple[str, str]]) -> str:

@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 from kilolayer.deploy.smaller.prune import Curve
 from kilolayer.render.style import BLUE, GREY, INK, VERMILLION, line_style
 from kilolayer.report.svg import FONT_SIZE, new_figure, style_axes
-from kilolayer.types import UserError
+from kilolayer.runtime.files import guard_disk
 
 
 def write_plot(curve: Curve, path: Path) -> Path:
@@ -17,10 +17,8 @@ def write_plot(curve: Curve, path: Path) -> Path:
     scores, blocks = figure.subplots(1, 2, width_ratios=(3, 2))
     _draw_scores(scores, curve)
     _draw_influence(blocks, curve)
-    try:
+    with guard_disk(path):
         figure.savefig(path, dpi=110)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}.") from error
     return path
 
 

@@ -4,8 +4,14 @@ A section that cannot be drawn raises UserError; the page then shows the error m
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
-from kilolayer.analysis.groups import Group, mean_text, score_bounds
+from kilolayer.analysis.answer import Answer
+from kilolayer.analysis.groups import TASK, Group, factor_text, study_groups, varying_factors
+from kilolayer.analysis.load import Run
+from kilolayer.analysis.study import Study
 from kilolayer.analysis.value_map import (
     ValueMap,
     maps_of_goals,
@@ -16,9 +22,7 @@ from kilolayer.report.film import GOAL_LEGEND, embed_video, write_film
 from kilolayer.report.group_curves import group_curves
 from kilolayer.report.maps import value_grid
 from kilolayer.report.page import heading, paragraph, table, video_row
-from kilolayer.report.run_plots import behaviour_label, behaviour_metrics
-from kilolayer.report.run_sections import NO_MOVEMENT, goal_text
-from kilolayer.report.study_layout import Layout, evenly_spaced, first_seed
+from kilolayer.report.run_sections import NO_MOVEMENT, behaviour_label, behaviour_metrics, goal_text
 from kilolayer.tasks.base import Task
 from kilolayer.types import UserError
 
@@ -31,9 +35,64 @@ FILM_ENVS, FILM_PIXELS, FILM_FRAMES = 4, 160, 120
 FILM_BUDGET = 8_000_000
 
 
+@dataclass(frozen=True)
+class Layout:
+    """The finished runs of a study in groups: columns by the leading factor, rows by the others.
+
+    published: a file of published curves, if one was given.
+    """
+
+    study: Study
+    answer: Answer
+    published: Path | None = None
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        """Raises UserError if no run has finished."""
+        groups = study_groups(self.study)
+        if not groups:
+            raise UserError("no run of this study has finished yet: continue it.")
+        return groups
+
+    @cached_property
+    def leading(self) -> str | None:
+        """Depth if it varies, else the first factor other than the task."""
+        names = varying_factors([group.factors for group in self.groups])
+        if "depth" in names:
+            return "depth"
+        return next((name for name in names if name != TASK), next(iter(names), None))
+
+    @cached_property
+    def rows(self) -> dict[str, list[Group]]:
+        """Lists of groups that differ only by the leading factor, keyed by the other factors."""
+        rows: dict[str, list[Group]] = {}
+        for group in self.groups:
+            rows.setdefault(factor_text(group.without(self.leading).factors), []).append(group)
+        return rows
+
+    def column(self, group: Group) -> str:
+        """The short name of a group within its row."""
+        if self.leading is None:
+            return group.name
+        return factor_text({self.leading: group.factors.get(self.leading)})
+
+
+def first_seed(group: Group) -> Run:
+    """The run of the lowest seed, a selection that does not depend on results."""
+    return min(group.runs, key=lambda run: run.config.seed)
+
+
+def evenly_spaced(groups: list[Group], most: int) -> list[Group]:
+    """At most `most` groups, including the first and the last."""
+    if len(groups) <= most:
+        return groups
+    return [groups[round(index * (len(groups) - 1) / (most - 1))] for index in range(most)]
+
+
 def curves_section(layout: Layout) -> str:
     rows = dict(list(layout.rows.items())[:MAX_CURVE_ROWS])
-    return _truncation_notice(layout, MAX_CURVE_ROWS) + group_curves(rows, layout.names)
+    names = {group.name: layout.column(group) for group in layout.groups}
+    return _truncation_notice(layout, MAX_CURVE_ROWS) + group_curves(rows, names)
 
 
 def behaviour_section(layout: Layout) -> str:
@@ -73,11 +132,11 @@ def _movement_table(layout: Layout, groups: list[Group]) -> str:
     names = behaviour_metrics(run for group in groups for run in group.runs)
     if not names:
         return paragraph(NO_MOVEMENT)
-    task = groups[0].runs[0].task
-    rows = []
-    for name in names:
-        cells = (mean_text(group.final(name), score_bounds(task, name)) for group in groups)
-        rows.append((*behaviour_label(task, name), *cells))
+    task = groups[0].task
+    rows = [
+        (*behaviour_label(task, name), *(group.score_text(name) for group in groups))
+        for name in names
+    ]
     seeds = [f"{group.seeds} seed{'s' * (group.seeds > 1)}" for group in groups]
     columns = [f"{layout.column(group)} ({n})" for group, n in zip(groups, seeds, strict=True)]
     return table(("metric", "unit", *columns), rows)
@@ -85,7 +144,7 @@ def _movement_table(layout: Layout, groups: list[Group]) -> str:
 
 def maps_section(layout: Layout) -> str:
     def draw(title: str, groups: list[Group]) -> str:
-        task = groups[0].runs[0].task
+        task = groups[0].task
         if task.maze is None:
             raise UserError("this task has no maze, so there are no walls.")
         goals = representative_goals(task)

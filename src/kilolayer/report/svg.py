@@ -2,7 +2,6 @@
 
 import io
 import re
-from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -28,13 +27,9 @@ def panel_grid(count: int, columns: int, width: float, row_height: float) -> tup
     rows = -(-count // columns)
     figure = new_figure(width, row_height * rows)
     panels = np.ravel(figure.subplots(rows, columns, squeeze=False))
-    hide_unused(panels[count:])
+    for unused in panels[count:]:
+        unused.set_visible(False)
     return figure, panels[:count]
-
-
-def hide_unused(panels: Sequence[Axes] | np.ndarray) -> None:
-    for axes in panels:
-        axes.set_visible(False)
 
 
 def style_axes(axes: Axes, title: str = "", x: str = "", y: str = "", grid: bool = True) -> None:

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from kilolayer.analysis.aggregate import aggregate_over_tasks
 from kilolayer.analysis.answer import Answer, concatenate_answers, merge_task_answers
 from kilolayer.analysis.claims import inconclusive
+from kilolayer.analysis.compare import aggregate_over_tasks
 from kilolayer.analysis.groups import study_groups
 from kilolayer.analysis.study import Study
 from kilolayer.analysis.study_scores import final_score

@@ -10,9 +10,9 @@ from kilolayer.analysis.cost_curves import (
     CostCurve,
     depth_pareto_front,
     recommend_depth,
+    recommendation_claim,
     scores_at_budget,
 )
-from kilolayer.analysis.depth_claims import recommendation_claim
 from kilolayer.analysis.load import Run
 from kilolayer.analysis.statistics import Estimate, number_text
 from kilolayer.analysis.study import Study, StudyRun

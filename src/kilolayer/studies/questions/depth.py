@@ -8,9 +8,15 @@ import numpy as np
 
 from kilolayer.analysis.answer import Answer, Plot
 from kilolayer.analysis.claims import Claim, assess_claims, inconclusive
-from kilolayer.analysis.depth import critical_depth, monotonicity, saturation_depth
-from kilolayer.analysis.depth_claims import critical_claim, monotonicity_claim, saturation_claim
-from kilolayer.analysis.depth_scores import DepthScores
+from kilolayer.analysis.depth import (
+    DepthScores,
+    critical_claim,
+    critical_depth,
+    monotonicity,
+    monotonicity_claim,
+    saturation_claim,
+    saturation_depth,
+)
 from kilolayer.analysis.differences import mean_difference
 from kilolayer.analysis.study import Study, StudyRun
 from kilolayer.analysis.study_scores import (

@@ -11,9 +11,10 @@ from kilolayer.analysis.effects import (
     code_two_levels,
     decomposition_evidence,
     interaction_table,
+    shapley_decomposition,
     two_by_two_evidence,
+    two_way_interactions,
 )
-from kilolayer.analysis.factorial import shapley_decomposition, two_way_interactions
 from kilolayer.analysis.study import Study
 from kilolayer.analysis.study_scores import (
     DEPTH_AXIS,
