@@ -146,7 +146,7 @@ def test_wrong_graph_leaves_no_files(tiny_run, tmp_path, monkeypatch) -> None:
     build = exporting.policy_graph
     monkeypatch.setattr(exporting, "policy_graph", shifted)
     with pytest.raises(UserError, match=r"policy.onnx differs from the policy by .* is allowed"):
-        exporting.export_folder(tiny_run.path, tmp_path / "out")
+        exporting.export_robot(tiny_run.path, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -8,7 +8,6 @@ from typing import Literal
 import numpy as np
 
 from kilolayer.analysis.load import load
-from kilolayer.api.display import make_display
 from kilolayer.deploy.control.run import ControlResult, drive_simulation
 from kilolayer.deploy.latency import Latencies, measure_latency
 from kilolayer.deploy.planning.build import (
@@ -23,6 +22,7 @@ from kilolayer.deploy.smaller.early_exit import EarlyExit
 from kilolayer.deploy.variants import RUNTIMES, PlannerSettings
 from kilolayer.report.latency_report import write_latency
 from kilolayer.runtime.files import require_file
+from kilolayer.runtime.progress import make_display
 from kilolayer.tasks.base import parse_goal
 from kilolayer_robot.planning import Pursuit
 from kilolayer_robot.robot import Sensed

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 
 from kilolayer.agents.base import ActingAgent
 from kilolayer.analysis.load import Run
-from kilolayer.api.display import make_display
 from kilolayer.config import RunConfig
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, is_policy, open_run_or_policy
 from kilolayer.errors import require_choice
@@ -21,6 +20,7 @@ from kilolayer.replay.dataset import Dataset, read_dataset, write_dataset
 from kilolayer.replay.minari_format import read_minari, require_new, write_minari
 from kilolayer.runtime.devices import require_memory
 from kilolayer.runtime.files import require_file, require_unused, require_writable
+from kilolayer.runtime.progress import make_display
 from kilolayer.runtime.zoo import default_output
 from kilolayer.tasks.base import Task, parse_goal
 from kilolayer.tasks.choice import TaskChoice

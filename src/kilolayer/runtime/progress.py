@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Protocol
 
+import jax
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
@@ -91,6 +92,11 @@ class LiveDisplay:
     def _left(self) -> str:
         seconds = self._progress.tasks[0].time_remaining
         return "" if seconds is None else f"  left {duration(seconds)}"
+
+
+def make_display(progress: bool) -> ProgressDisplay:
+    """A live display if `progress` is set and this is the first process, else a silent one."""
+    return LiveDisplay() if progress and jax.process_index() == 0 else SilentDisplay()
 
 
 def duration(seconds: float) -> str:

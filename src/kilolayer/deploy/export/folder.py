@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -35,7 +36,7 @@ from kilolayer.deploy.policy import DeployedPolicy, is_policy, open_policy
 from kilolayer.deploy.score import Scorer
 from kilolayer.errors import require_choice
 from kilolayer.runtime.files import require_writable
-from kilolayer.runtime.progress import ProgressDisplay, SilentDisplay
+from kilolayer.runtime.progress import ProgressDisplay, make_display
 from kilolayer.runtime.tensors import sha256_of
 from kilolayer.types import UserError, bad_field
 from kilolayer_robot.card import CARD
@@ -67,17 +68,18 @@ class Folder:
         return found
 
 
-def export_folder(
+def export_robot(
     policy: str | Path,
-    to: Path,
+    to: str | Path,
     planner: Literal["waypoints"] | None = None,
     nodes: int = 64,
     weights: Weights = "float32",
     episodes: int = 0,
     opset: int = DEFAULT_OPSET,
-    display: ProgressDisplay | None = None,
+    progress: bool = True,
 ) -> Folder:
-    """Write a new policy folder. Each graph is loaded back and compared with its JAX original.
+    """Write a new folder for `kilolayer-robot run`. Each graph is loaded back and compared with its
+    JAX original.
 
     policy: a run directory, a policy directory or zoo:NAME. planner: `waypoints` records a graph of
     `nodes` nodes, which needs a run with a contrastive critic. episodes: number of episodes that
@@ -86,7 +88,7 @@ def export_folder(
     no files are left. Graphs with float16 or int8 weights differ by more and are not compared, so
     score them.
     """
-    display = display or SilentDisplay()
+    to = Path(to)
     if to.exists():
         raise UserError(f"{to} exists already: choose another with --to.")
     require_writable(to)
@@ -97,18 +99,19 @@ def export_folder(
         raise bad_field("episodes", episodes, "it must be 0 or more", 0)
     for package in ("onnx", "onnxruntime"):
         require(package)
-    display.phase("policy")
-    opened = open_policy(policy)
-    inputs = check_inputs(opened, display)
-    with new_directory(to) as folder:
-        folder.mkdir(parents=True)
-        display.phase("onnx")
-        facts = _write_policy(opened, folder, inputs, weights, opset)
-        facts |= {"episodes": episodes, "scores": _scores(opened, folder, episodes, display)}
-        if planner is not None:
-            facts["waypoints"] = _write_waypoints(policy, opened, folder, nodes, opset, display)
-        _write_card(opened, folder, inputs, facts)
-        Policy.open(folder)
+    with closing(make_display(progress)) as display:
+        display.phase("policy")
+        opened = open_policy(policy)
+        inputs = check_inputs(opened, display)
+        with new_directory(to) as folder:
+            folder.mkdir(parents=True)
+            display.phase("onnx")
+            facts = _write_policy(opened, folder, inputs, weights, opset)
+            facts |= {"episodes": episodes, "scores": _scores(opened, folder, episodes, display)}
+            if planner is not None:
+                facts["waypoints"] = _write_waypoints(policy, opened, folder, nodes, opset, display)
+            _write_card(opened, folder, inputs, facts)
+            Policy.open(folder)
     return Folder(to, facts)
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from kilolayer.deploy.visited import visited
 from kilolayer.errors import require_choice
 from kilolayer.networks.actor import Actor
 from kilolayer.runtime.files import require_unused, write_atomically
-from kilolayer.runtime.progress import ProgressDisplay, SilentDisplay
+from kilolayer.runtime.progress import ProgressDisplay, make_display
 from kilolayer.runtime.zoo import default_output
 from kilolayer.types import UserError, bad_field
 
@@ -57,12 +57,12 @@ class Exported:
         return found
 
 
-def export_policy(
+def export(
     policy: DeployedPolicy | str | Path,
     out: str | Path | None = None,
     formats: Sequence[str] = tuple(FILES),
     opset: int = DEFAULT_OPSET,
-    display: ProgressDisplay | None = None,
+    progress: bool = True,
 ) -> Exported:
     """Write a policy's files and their card, export.json, into a new directory.
 
@@ -72,37 +72,37 @@ def export_policy(
     opset that the installed packages lack, or if an output differs by more than `tolerance` of the
     policy's float32 noise; then no files are left.
     """
-    display = display or SilentDisplay()
-    display.phase("policy")
-    policy = policy if isinstance(policy, DeployedPolicy) else open_policy(policy)
-    path = default_output(policy.path, "export") if out is None else Path(out)
-    if not formats:
-        raise bad_field("format", "", f"at least one of {', '.join(FILES)}")
-    require_unused(path)
-    for name in formats:
-        require_choice("format", name, FILES)
-        for package in NEEDED[name]:
-            require(package)
-    inputs = check_inputs(policy, display)
-    with new_directory(path) as directory:
-        _write(policy, directory, formats, opset)
-        noise = policy_noise(policy.agent_state, inputs)
-        found = {}
-        for index, name in enumerate(name for name in FILES if name in formats):
-            display.phase(name)
-            found[name] = _verified(policy, directory, name, inputs, noise)
-            display.advance(index + 1, len(formats))
-        card = {
-            "method": policy.method,
-            "float32_noise": noise,
-            "tolerance": tolerance(noise),
-            "files": found,
-        }
-        if "onnx" in found:
-            found["onnx"]["opset"] = opset
-        if "stablehlo" in found:
-            found["stablehlo"]["platforms"] = PLATFORMS
-        write_atomically(directory / CARD, json.dumps(card, indent=2) + "\n")
+    with closing(make_display(progress)) as display:
+        display.phase("policy")
+        policy = policy if isinstance(policy, DeployedPolicy) else open_policy(policy)
+        path = default_output(policy.path, "export") if out is None else Path(out)
+        if not formats:
+            raise bad_field("format", "", f"at least one of {', '.join(FILES)}")
+        require_unused(path)
+        for name in formats:
+            require_choice("format", name, FILES)
+            for package in NEEDED[name]:
+                require(package)
+        inputs = check_inputs(policy, display)
+        with new_directory(path) as directory:
+            _write(policy, directory, formats, opset)
+            noise = policy_noise(policy.agent_state, inputs)
+            found = {}
+            for index, name in enumerate(name for name in FILES if name in formats):
+                display.phase(name)
+                found[name] = _verified(policy, directory, name, inputs, noise)
+                display.advance(index + 1, len(formats))
+            card = {
+                "method": policy.method,
+                "float32_noise": noise,
+                "tolerance": tolerance(noise),
+                "files": found,
+            }
+            if "onnx" in found:
+                found["onnx"]["opset"] = opset
+            if "stablehlo" in found:
+                found["stablehlo"]["platforms"] = PLATFORMS
+            write_atomically(directory / CARD, json.dumps(card, indent=2) + "\n")
     return Exported(path, found)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -14,7 +15,7 @@ import numpy as np
 from kilolayer.analysis.load import Policy
 from kilolayer.deploy.policy import ActorAgent, ActorSpec, DeployedPolicy, open_policy
 from kilolayer.deploy.score import NEW_EPISODES, PairedScores, Scorer, compare_paired
-from kilolayer.deploy.smaller.distil import Recipe, distil
+from kilolayer.deploy.smaller.distil import Recipe, train_student
 from kilolayer.deploy.smaller.influence import (
     Visited,
     block_influence,
@@ -27,7 +28,7 @@ from kilolayer.losses.distillation import gaussian_divergence
 from kilolayer.networks.actor import Actor
 from kilolayer.networks.surgery import select_blocks
 from kilolayer.runtime.files import require_unused, write_atomically
-from kilolayer.runtime.progress import ProgressDisplay
+from kilolayer.runtime.progress import ProgressDisplay, make_display
 from kilolayer.runtime.zoo import default_output
 from kilolayer.settings import MAX_INT32
 from kilolayer.types import UserError, bad_field
@@ -118,27 +119,29 @@ class Pruned:
     curve: Curve
 
 
-def prune_run(
-    path: str | Path,
-    wish: SelectionRule | None = None,
+def prune(
+    policy: str | Path,
+    keep_score: float = 0.95,
+    target_latency: float | None = None,
     orders: Sequence[Order] = ("greedy",),
     measure: Measure = "divergence",
-    heal_steps: int = 0,
+    heal: int = 0,
     episodes: int = 128,
     seed: int = 0,
     out: str | Path | None = None,
-    *,
-    display: ProgressDisplay,
+    progress: bool = True,
 ) -> Pruned:
-    """Prune the policy of a run or policy directory and write the chosen point.
+    """Remove blocks from a trained policy and return the smallest policy that keeps its score.
 
-    orders: orders of removal, one curve for each; see `kilolayer.deploy.smaller.influence`.
-    measure: the influence that sorts the one-shot order. heal_steps: environment steps of a
-    distillation after pruning; if not 0, the curve has each pruned point with and without it. out:
-    the policy directory to write. Default: `policies/prune` in the given directory. Raises
-    UserError if no point meets the rule.
+    policy: a run directory, a policy directory or zoo:NAME. keep_score, target_latency: see
+    `SelectionRule`. orders: orders of removal, one curve for each; see
+    `kilolayer.deploy.smaller.influence`. measure: the influence that sorts the one-shot order.
+    heal: environment steps of a distillation after pruning; if not 0, the curve has each pruned
+    point with and without it. out: the policy directory to write. Default: `policies/prune` in the
+    given directory. Raises UserError for a policy that cannot be pruned, a directory that exists,
+    or if no point meets the rule.
     """
-    path, wish = Path(path), wish or SelectionRule()
+    path, wish = Path(policy), SelectionRule(keep_score, target_latency)
     out = Path(out) if out is not None else default_output(path, "policies") / "prune"
     wish.check()
     for order in orders or ("",):
@@ -147,40 +150,41 @@ def prune_run(
     require_unused(out)
     if episodes < 2:
         raise bad_field("episodes", episodes, "an interval needs at least two", 128)
-    if not 0 <= heal_steps <= MAX_INT32:
+    if not 0 <= heal <= MAX_INT32:
         allowed = f"it must lie in [0, {MAX_INT32}] environment steps"
-        raise bad_field("heal_steps", heal_steps, allowed, 0 if heal_steps < 0 else MAX_INT32)
-    unpruned = open_policy(path)
-    builder = _CurveBuilder(unpruned, episodes, seed, display)
-    counts = point_counts(unpruned.spec.torso.num_blocks)
-    if len(counts) < 2:
-        raise UserError(
-            f"the policy in {path} has a single block, which cannot be removed: use "
-            "`kilolayer distil`."
+        raise bad_field("heal_steps", heal, allowed, 0 if heal < 0 else MAX_INT32)
+    with closing(make_display(progress)) as display:
+        unpruned = open_policy(path)
+        builder = _CurveBuilder(unpruned, episodes, seed, display)
+        counts = point_counts(unpruned.spec.torso.num_blocks)
+        if len(counts) < 2:
+            raise UserError(
+                f"the policy in {path} has a single block, which cannot be removed: use "
+                "`kilolayer distil`."
+            )
+        latencies = builder.latencies(counts)
+        if wish.target_latency is not None:
+            _require_reachable(wish.target_latency, latencies)
+        display.phase("influence")
+        visited = visited_states(unpruned, STATES, seed)
+        influence = block_influence(unpruned.agent_state, visited)
+        choices = builder.choices(orders, getattr(influence, measure), visited)
+        found = builder.curve(choices, latencies, visited, heal)
+        points = [point for point, _ in found]
+        chosen = choose(points, wish)
+        display.phase("fresh episodes")
+        curve = Curve(
+            teacher=str(path),
+            seed=seed,
+            episodes=episodes,
+            states=STATES,
+            heal_steps=heal,
+            wish=wish,
+            influence={name: array.tolist() for name, array in influence._asdict().items()},
+            points=points,
+            chosen=chosen,
+            fresh=builder.on_new_episodes(found[chosen][1]),
         )
-    latencies = builder.latencies(counts)
-    if wish.target_latency is not None:
-        _require_reachable(wish.target_latency, latencies)
-    display.phase("influence")
-    visited = visited_states(unpruned, STATES, seed)
-    influence = block_influence(unpruned.agent_state, visited)
-    choices = builder.choices(orders, getattr(influence, measure), visited)
-    found = builder.curve(choices, latencies, visited, heal_steps)
-    points = [point for point, _ in found]
-    chosen = choose(points, wish)
-    display.phase("fresh episodes")
-    curve = Curve(
-        teacher=str(path),
-        seed=seed,
-        episodes=episodes,
-        states=STATES,
-        heal_steps=heal_steps,
-        wish=wish,
-        influence={name: array.tolist() for name, array in influence._asdict().items()},
-        points=points,
-        chosen=chosen,
-        fresh=builder.on_new_episodes(found[chosen][1]),
-    )
     return Pruned(_write(unpruned, curve, found[chosen][1], out), curve)
 
 
@@ -313,7 +317,9 @@ class _CurveBuilder:
         if heal_steps and point.blocks < self.unpruned.spec.torso.num_blocks:
             recipe = Recipe(steps=heal_steps, learning_rate=HEALED_LEARNING_RATE, teacher_acts=0.0)
             spec = pruned_spec(self.unpruned.spec, point.blocks)
-            healed = distil(self.unpruned, spec, recipe, self.seed, self.display, start=actor)
+            healed = train_student(
+                self.unpruned, spec, recipe, self.seed, self.display, start=actor
+            )
             yield measure(healed.actor, healed=True)
 
 
