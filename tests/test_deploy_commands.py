@@ -9,7 +9,7 @@ from kilolayer.agents.base import TaskSpec
 from kilolayer.analysis.statistics import Estimate
 from kilolayer.cli import main
 from kilolayer.config import run_config
-from kilolayer.deploy.control.run import ControlResult
+from kilolayer.deploy.control import ControlResult
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy
 from kilolayer.deploy.score import PairedScores
 from kilolayer.deploy.smaller.prune import Curve, Point, Pruned, SelectionRule

@@ -2,26 +2,26 @@
 
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from rich.table import Table
 
+from kilolayer.deploy.names import PlannerName
 from kilolayer.errors import bad_field
 from kilolayer.language_commands import check_say_options, print_interpretation
 from kilolayer.terminal import OUTPUT
 
 if TYPE_CHECKING:
-    from kilolayer.deploy.control.run import ControlResult
+    from kilolayer.deploy.control import ControlResult
 
 RunPath = tyro.conf.Positional[Path]
-Planner = Literal["waypoints", "interpolation", "proposal", "direct"]
 
 
 def hierarchy(
     run: RunPath,
     controller: Path | None = None,
-    planner: tuple[Planner, ...] = ("waypoints", "interpolation", "proposal"),
+    planner: tuple[PlannerName, ...] = ("waypoints", "interpolation", "proposal"),
     replan: int = 20,
     chunk: int = 5,
     execute: int | None = None,
@@ -83,7 +83,7 @@ def hierarchy(
 def control(
     run: RunPath,
     controller: Path | None = None,
-    planner: Planner | None = None,
+    planner: PlannerName | None = None,
     goal: str | None = None,
     say: str | None = None,
     grounding: Path | None = None,
@@ -202,7 +202,7 @@ def _print_control(done: "ControlResult", rate: float) -> None:
 def serve(
     run: RunPath,
     student: Path | None = None,
-    planner: Planner | None = None,
+    planner: PlannerName | None = None,
     grounding: Path | None = None,
     port: int = 8765,
     host: str = "127.0.0.1",

@@ -1,27 +1,25 @@
 """The commands that make deployable policies from a trained run. Like `cli.py`, no logic."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import tyro
 from rich.table import Table
 
+from kilolayer.deploy.names import Format, Measure, Order, PlannerName, Runtime, Weights
 from kilolayer.errors import bad_field
 from kilolayer.terminal import OUTPUT, console
 
 PolicyPath = tyro.conf.Positional[Path]
-Format = Literal["onnx", "stablehlo", "safetensors"]
-ALL_FORMATS: tuple[Format, ...] = ("onnx", "stablehlo", "safetensors")
-Runtime = Literal["jax", "onnx", "early-exit"]
-Planner = Literal["waypoints", "interpolation", "proposal", "direct"]
+ALL_FORMATS: tuple[Format, ...] = get_args(Format)
 
 
 def prune(
     policy: PolicyPath,
     keep_score: float = 0.95,
     target_latency: float | None = None,
-    order: tuple[Literal["greedy", "one-shot"], ...] = ("greedy",),
-    measure: Literal["divergence", "cosine", "norm"] = "divergence",
+    order: tuple[Order, ...] = ("greedy",),
+    measure: Measure = "divergence",
     heal: int = 0,
     episodes: int = 128,
     seed: int = 0,
@@ -184,7 +182,7 @@ def export(
     to: Path | None = None,
     planner: Literal["waypoints"] | None = None,
     nodes: int = 64,
-    weights: Literal["float32", "float16", "int8"] = "float32",
+    weights: Weights = "float32",
     episodes: int = 0,
 ) -> None:
     """Write a policy as files that run without this package.
@@ -250,7 +248,7 @@ def latency(
     runtime: tuple[Runtime, ...] = ("jax", "onnx", "early-exit"),
     tolerance: float = 0.01,
     patience: int = 1,
-    planner: tuple[Planner, ...] = (),
+    planner: tuple[PlannerName, ...] = (),
     plan_run: Path | None = None,
     replan: int = 20,
     chunk: int = 5,

@@ -13,7 +13,7 @@ from kilolayer.agents.base import TaskSpec
 from kilolayer.analysis.load import load
 from kilolayer.cli import main
 from kilolayer.config import run_config
-from kilolayer.deploy.control.simulated import SimulatedRobot
+from kilolayer.deploy.control import SimulatedRobot
 from kilolayer.deploy.planning.build import build_planner
 from kilolayer.deploy.planning.hierarchy import (
     Hierarchy,

@@ -10,7 +10,7 @@ from PIL import Image
 
 from kilolayer.agents.registry import task_spec
 from kilolayer.analysis.load import Run
-from kilolayer.deploy.control.run import ControlResult, drive_simulation
+from kilolayer.deploy.control import ControlResult, drive_simulation
 from kilolayer.deploy.interpreter import Interpretation
 from kilolayer.deploy.policy import DeployedPolicy, open_run_or_policy
 from kilolayer.language.base import PICTURE_SIZE, Encoder

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import numpy as np
@@ -12,8 +12,9 @@ from kilolayer.analysis.load import Run
 from kilolayer.deploy.export.onnx_graph import policy_graph
 from kilolayer.deploy.export.onnx_session import open_session
 from kilolayer.deploy.export.write import sizes_of
-from kilolayer.deploy.planning.build import PlannerName, build_planner
-from kilolayer.deploy.planning.hierarchy import act_operations, hierarchical_row, plan_operations
+from kilolayer.deploy.names import PlannerName, Runtime
+from kilolayer.deploy.planning.build import build_planner
+from kilolayer.deploy.planning.hierarchy import act_operations, plan_operations, score_planner
 from kilolayer.deploy.planning.planners import Planner
 from kilolayer.deploy.policy import DeployedPolicy
 from kilolayer.deploy.score import Scorer
@@ -23,7 +24,7 @@ from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.types import UserError
 from kilolayer_robot.planning import Pursuit
 
-RUNTIMES = ("jax", "onnx", "early-exit")
+RUNTIMES = get_args(Runtime)
 # (observation [batch, o], goal [batch, g]) -> action or plan [batch, ...], numpy in and out
 Call = Callable[[np.ndarray, np.ndarray], Any]
 
@@ -130,7 +131,7 @@ def _planner_variant(
         return np.asarray(compiled(planner, observation, goal[::-1], goal))
 
     def score(scorer: Scorer) -> float:
-        return hierarchical_row(scorer, name, planner, policy, pursuit).scores["time_at_goal"]
+        return score_planner(scorer, policy, name, planner, pursuit).scores["time_at_goal"]
 
     blocks = np.full(len(inputs[0]), policy.spec.torso.num_blocks)
     operations = plan_operations(planner, policy)

@@ -15,7 +15,7 @@ from kilolayer.analysis.load import load
 from kilolayer.deploy.card import task_card
 from kilolayer.deploy.export.noise import float32_noise, tolerance
 from kilolayer.deploy.export.onnx_agent import OnnxAgent
-from kilolayer.deploy.export.onnx_graph import DEFAULT_OPSET, Weights, policy_graph
+from kilolayer.deploy.export.onnx_graph import DEFAULT_OPSET, policy_graph
 from kilolayer.deploy.export.onnx_session import open_session, session_of
 from kilolayer.deploy.export.packages import require
 from kilolayer.deploy.export.value_graph import value_graph
@@ -30,6 +30,7 @@ from kilolayer.deploy.export.write import (
     require_close,
     sizes_of,
 )
+from kilolayer.deploy.names import Weights
 from kilolayer.deploy.planning.build import build_planner
 from kilolayer.deploy.planning.planners import CriticValue, Waypoints
 from kilolayer.deploy.policy import DeployedPolicy, is_policy, open_policy

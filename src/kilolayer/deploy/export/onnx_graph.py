@@ -5,12 +5,13 @@ and fuses nodes, which it cannot do inside a loop. The scale of the residual bra
 see `_stack`.
 """
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from kilolayer.deploy.export.packages import require
+from kilolayer.deploy.names import Weights
 from kilolayer.networks.actor import LOG_STD_MAX, LOG_STD_MIN, Actor
 from kilolayer.networks.block import LAYER_NORM_EPSILON, Dense, NormedLayer, ResidualBlock
 from kilolayer.networks.encoders import Encoder
@@ -25,8 +26,6 @@ DEFAULT_OPSET = 20
 GELU_OPSET = 20
 MAX_BYTES = 2_000_000_000  # of all weights; protobuf writes less than 2**31, nodes included
 FLOAT = 1  # ONNX's code for the element type float32
-# Storage type of a graph's kernels.
-Weights = Literal["float32", "float16", "int8"]
 
 
 class Graph:

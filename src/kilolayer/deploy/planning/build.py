@@ -1,7 +1,7 @@
 """Builds a run's planner from the planner's name."""
 
-from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from collections.abc import Callable
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -10,21 +10,18 @@ import numpy as np
 from kilolayer.agents.crl import CRL, Critic
 from kilolayer.agents.registry import task_spec
 from kilolayer.analysis.load import Run
-from kilolayer.deploy.planning.hierarchy import PlannerScore, flat_row, hierarchical_row
+from kilolayer.deploy.names import PlannerName
 from kilolayer.deploy.planning.planners import CriticValue, Direct, Interpolation, Planner
 from kilolayer.deploy.planning.proposal import proposal_of
 from kilolayer.deploy.planning.recorded import farthest_points, recorded_steps
 from kilolayer.deploy.planning.waypoints import build_waypoints
-from kilolayer.deploy.policy import DeployedPolicy, open_policy
-from kilolayer.deploy.score import Scorer
+from kilolayer.deploy.policy import DeployedPolicy
 from kilolayer.errors import require_choice
 from kilolayer.losses.energies import Energy
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.types import UserError, bad_field
 from kilolayer_robot.planning import Pursuit
 
-PlannerName = Literal["waypoints", "interpolation", "proposal", "direct"]
-"""`direct` gives the controller the commanded goal itself."""
 # Recorded steps to choose the nodes from, and recorded steps to decode points to.
 CANDIDATES, DECODED = 8192, 2048
 
@@ -47,7 +44,7 @@ def build_planner(
     require_choice("planner", name, get_args(PlannerName))
     if nodes < 2:
         raise bad_field("nodes", nodes, "a path has at least two ends", 2)
-    require_fit(run, controller)
+    _require_fit(run, controller)
     if name == "direct":
         return Direct(pursuit.chunk)
     if not isinstance(run, Run):
@@ -80,40 +77,7 @@ def for_single_env(planner: Planner) -> Callable[[np.ndarray, np.ndarray, np.nda
     return plan_for
 
 
-def compare_planners(
-    run: Run,
-    controller: DeployedPolicy,
-    planners: Sequence[PlannerName],
-    pursuit: Pursuit,
-    display: ProgressDisplay,
-    episodes: int = 128,
-    nodes: int = 64,
-    seed: int = 0,
-) -> list[PlannerScore]:
-    """Score the run's policy and the controller alone, then the controller under each planner.
-
-    All use the same starts and goals. Raises UserError as `build_planner` does, before any episode.
-    """
-    if episodes < 1:
-        raise bad_field("episodes", episodes, "it must be at least 1", 1)
-    scorer = Scorer(run.task, run.config, episodes, seed)
-    built = {
-        name: build_planner(name, run, controller, pursuit, display, nodes, seed)
-        for name in planners
-    }
-    alone = [controller] if controller.path == run.path else [open_policy(run.path), controller]
-    display.phase("episodes")
-    rows: list[PlannerScore] = []
-    for policy in alone:
-        rows.append(flat_row(scorer, policy))
-        display.advance(len(rows), len(alone) + len(built), success=rows[-1].scores["success"])
-    for name, planner in built.items():
-        rows.append(hierarchical_row(scorer, name, planner, controller, pursuit))
-        display.advance(len(rows), len(alone) + len(built), success=rows[-1].scores["success"])
-    return rows
-
-
-def require_fit(run: Run | DeployedPolicy, controller: DeployedPolicy) -> None:
+def _require_fit(run: Run | DeployedPolicy, controller: DeployedPolicy) -> None:
     """Raises UserError unless the controller's input and output sizes are those of the task."""
     expected, found = task_spec(run.task), controller.spec.task
     if expected != found:

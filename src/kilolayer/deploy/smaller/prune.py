@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import jax
 import numpy as np
 
 from kilolayer.analysis.load import Policy
+from kilolayer.deploy.names import Measure, Order
 from kilolayer.deploy.policy import ActorAgent, ActorSpec, DeployedPolicy, open_policy
 from kilolayer.deploy.score import NEW_EPISODES, PairedScores, Scorer, compare_paired
 from kilolayer.deploy.smaller.distil import Recipe, train_student
@@ -32,9 +33,6 @@ from kilolayer.runtime.progress import ProgressDisplay, make_display
 from kilolayer.runtime.zoo import default_output
 from kilolayer.settings import MAX_INT32
 from kilolayer.types import UserError, bad_field
-
-Order = Literal["greedy", "one-shot"]
-Measure = Literal["divergence", "cosine", "norm"]
 
 FILE = "prune.json"
 STATES = 1024
