@@ -11,8 +11,8 @@ import pytest
 
 from kilolayer.cli import main
 from kilolayer.deploy.export import write as exporting
-from kilolayer.deploy.export.stablehlo import open_serialised
-from kilolayer.deploy.export.write import export
+from kilolayer.deploy.export.check import difference, require_close
+from kilolayer.deploy.export.write import export, open_serialised
 from kilolayer.deploy.policy import open_policy
 from kilolayer.types import UserError
 
@@ -82,9 +82,9 @@ def test_nan_in_any_output_is_refused():
     def broken(observation, goal):
         return rows[: len(observation)], np.full((len(observation), 2), np.nan, np.float32)
 
-    differs = exporting.difference(broken, lambda *_: (rows, rows), rows, rows)
+    differs = difference(broken, lambda *_: (rows, rows), rows, rows)
     with pytest.raises(UserError, match=r"policy.onnx differs from the policy by nan on random"):
-        exporting.require_close("policy.onnx", {"random observations": differs}, 0.0)
+        require_close("policy.onnx", {"random observations": differs}, 0.0)
 
 
 def test_existing_output_is_not_overwritten(exported, tiny_run):

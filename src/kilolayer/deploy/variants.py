@@ -9,9 +9,9 @@ import jax
 import numpy as np
 
 from kilolayer.analysis.load import Run
+from kilolayer.deploy.export.check import sizes_of
 from kilolayer.deploy.export.onnx_graph import policy_graph
 from kilolayer.deploy.export.onnx_session import open_session
-from kilolayer.deploy.export.write import sizes_of
 from kilolayer.deploy.names import PlannerName, Runtime
 from kilolayer.deploy.planning.build import build_planner
 from kilolayer.deploy.planning.hierarchy import act_operations, plan_operations, score_planner

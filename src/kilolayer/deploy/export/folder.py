@@ -13,23 +13,21 @@ import numpy as np
 
 from kilolayer.analysis.load import load
 from kilolayer.deploy.card import task_card
-from kilolayer.deploy.export.noise import float32_noise, tolerance
-from kilolayer.deploy.export.onnx_agent import OnnxAgent
-from kilolayer.deploy.export.onnx_graph import DEFAULT_OPSET, policy_graph
-from kilolayer.deploy.export.onnx_session import open_session, session_of
-from kilolayer.deploy.export.packages import require
-from kilolayer.deploy.export.value_graph import value_graph
-from kilolayer.deploy.export.write import (
+from kilolayer.deploy.export.check import (
     check_inputs,
     difference,
     differences_text,
+    float32_noise,
     in_float32,
-    new_directory,
     policy_noise,
     reference,
     require_close,
     sizes_of,
+    tolerance,
 )
+from kilolayer.deploy.export.onnx_graph import DEFAULT_OPSET, policy_graph, require, value_graph
+from kilolayer.deploy.export.onnx_session import OnnxAgent, open_session, session_of
+from kilolayer.deploy.export.write import new_directory
 from kilolayer.deploy.names import Weights
 from kilolayer.deploy.planning.build import build_planner
 from kilolayer.deploy.planning.planners import CriticValue, Waypoints
