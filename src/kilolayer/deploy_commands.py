@@ -279,8 +279,8 @@ def latency(
     """
     from kilolayer.analysis.load import load
     from kilolayer.api import deployment
+    from kilolayer.deploy.latency import PlannerSettings
     from kilolayer.deploy.smaller.early_exit import EarlyExit
-    from kilolayer.deploy.variants import PlannerSettings
     from kilolayer.report.latency_report import brief_cells, header, rows
     from kilolayer_robot.planning import Pursuit
 

@@ -10,14 +10,13 @@ import numpy as np
 
 from kilolayer.analysis.load import load
 from kilolayer.deploy.control import ControlResult, drive_simulation
-from kilolayer.deploy.latency import Latencies, measure_latency
+from kilolayer.deploy.latency import RUNTIMES, Latencies, PlannerSettings, measure_latency
 from kilolayer.deploy.names import PlannerName, Runtime
 from kilolayer.deploy.planning.build import build_planner, for_single_env
 from kilolayer.deploy.planning.hierarchy import PlannerScore, score_planner
 from kilolayer.deploy.policy import is_policy, open_policy, open_run_or_policy
 from kilolayer.deploy.score import Scorer
 from kilolayer.deploy.smaller.early_exit import EarlyExit
-from kilolayer.deploy.variants import RUNTIMES, PlannerSettings
 from kilolayer.report.latency_report import write_latency
 from kilolayer.runtime.files import require_file, write_atomically
 from kilolayer.runtime.progress import make_display
