@@ -7,9 +7,15 @@ from pathlib import Path
 from kilolayer.api.playing import play
 from kilolayer.deploy.export.folder import export_robot as export_robot
 from kilolayer.deploy.export.write import export as export
-from kilolayer.deploy.hub import PICTURE, require_repository, send, write_card, write_folder
+from kilolayer.deploy.hub import (
+    PICTURE,
+    portable,
+    require_repository,
+    send,
+    write_card,
+    write_folder,
+)
 from kilolayer.deploy.policy import open_policy
-from kilolayer.deploy.portable import portable
 from kilolayer.deploy.smaller.distil import distil as distil
 from kilolayer.deploy.smaller.prune import prune as prune
 from kilolayer.runtime.progress import make_display

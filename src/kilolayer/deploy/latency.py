@@ -23,9 +23,8 @@ from kilolayer.deploy.planning.build import build_planner
 from kilolayer.deploy.planning.hierarchy import act_operations, plan_operations, score_planner
 from kilolayer.deploy.planning.planners import Planner
 from kilolayer.deploy.policy import DeployedPolicy, open_policy
-from kilolayer.deploy.score import Scorer
+from kilolayer.deploy.score import Scorer, visited
 from kilolayer.deploy.smaller.early_exit import EarlyExit, Operations
-from kilolayer.deploy.visited import visited
 from kilolayer.errors import require_choice
 from kilolayer.runtime.devices import require_memory
 from kilolayer.runtime.progress import ProgressDisplay

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kilolayer.deploy.policy import DeployedPolicy
-from kilolayer.deploy.visited import visited
+from kilolayer.deploy.score import visited
 from kilolayer.networks.actor import Actor
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.types import Array, UserError
