@@ -7,7 +7,7 @@ import tyro
 from rich.table import Table
 
 from kilolayer.deploy.names import Format, Measure, Order, PlannerName, Runtime, Weights
-from kilolayer.errors import bad_field
+from kilolayer.errors import bad_field, require_defaults
 from kilolayer.terminal import OUTPUT, console
 
 PolicyPath = tyro.conf.Positional[Path]
@@ -216,8 +216,8 @@ def export(
     """
     from kilolayer import api
 
-    if nodes != 64 and planner is None:
-        raise bad_field("nodes", nodes, "it needs --planner waypoints")
+    if planner is None:
+        require_defaults(export, "it needs --planner waypoints", nodes=nodes)
     if to is not None:
         if out is not None:
             raise bad_field("out", str(out), "--to names the folder already, omit one of the two")
@@ -227,13 +227,9 @@ def export(
         for line in folder.lines():
             OUTPUT.print(line)
         return
-    for name, value, default in (
-        ("planner", planner, None),
-        ("weights", weights, "float32"),
-        ("episodes", episodes, 0),
-    ):
-        if value != default:
-            raise bad_field(name, value, "it needs --to FOLDER")
+    require_defaults(
+        export, "it needs --to FOLDER", planner=planner, weights=weights, episodes=episodes
+    )
     written = api.export(policy, out, format, opset)
     for line in written.lines():
         OUTPUT.print(line)
@@ -286,14 +282,8 @@ def latency(
 
     planned = None
     if not planner:
-        for name, value, default in (
-            ("plan_run", plan_run and str(plan_run), None),
-            ("replan", replan, 20),
-            ("chunk", chunk, 5),
-            ("nodes", nodes, 64),
-        ):
-            if value != default:
-                raise bad_field(name, value, "it needs --planner")
+        options = {"plan_run": plan_run, "replan": replan, "chunk": chunk, "nodes": nodes}
+        require_defaults(latency, "it needs --planner", **options)
     if planner and policies:
         pursuit = Pursuit.of(replan, chunk)
         planned = PlannerSettings(load(plan_run or policies[0]), planner, pursuit, nodes)

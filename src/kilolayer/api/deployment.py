@@ -17,11 +17,11 @@ from kilolayer.deploy.planning.hierarchy import PlannerScore, score_planner
 from kilolayer.deploy.policy import is_policy, open_policy, open_run_or_policy
 from kilolayer.deploy.score import Scorer
 from kilolayer.deploy.smaller.early_exit import EarlyExit
+from kilolayer.errors import require_at_least
 from kilolayer.report.latency_report import write_latency
 from kilolayer.runtime.files import require_file, write_atomically
 from kilolayer.runtime.progress import make_display
 from kilolayer.tasks.base import parse_goal
-from kilolayer.types import bad_field
 from kilolayer_robot.planning import Pursuit
 from kilolayer_robot.robot import Sensed
 from kilolayer_robot.timing import Timing
@@ -52,8 +52,7 @@ def hierarchy(
     require_file(out)
     pursuit = pursuit or Pursuit()
     policy = open_policy(controller or run)
-    if episodes < 1:
-        raise bad_field("episodes", episodes, "it must be at least 1", 1)
+    require_at_least(1, episodes=episodes)
     scorer = Scorer(opened.task, opened.config, episodes, seed)
     alone = [policy] if policy.path == opened.path else [open_policy(run), policy]
     rows: list[PlannerScore] = []

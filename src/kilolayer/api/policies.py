@@ -18,8 +18,9 @@ from kilolayer.deploy.hub import (
 from kilolayer.deploy.policy import open_policy
 from kilolayer.deploy.smaller.distil import distil as distil
 from kilolayer.deploy.smaller.prune import prune as prune
+from kilolayer.errors import require_at_least
 from kilolayer.runtime.progress import make_display
-from kilolayer.types import UserError, bad_field
+from kilolayer.types import UserError
 
 
 def push(
@@ -38,8 +39,7 @@ def push(
     of episodes for the score; a policy of the zoo keeps the score of its card. Raises UserError for
     a policy or a name that cannot be pushed, without a token, and if the hub cannot be reached.
     """
-    if episodes < 1:
-        raise bad_field("episodes", episodes, "it must be at least 1", 1)
+    require_at_least(1, episodes=episodes)
     repository = repository.removeprefix("hf:")  # as it is written to open one
     require_repository(repository)
     opened = open_policy(policy)

@@ -25,7 +25,7 @@ from kilolayer.deploy.planning.planners import Planner
 from kilolayer.deploy.policy import DeployedPolicy, open_policy
 from kilolayer.deploy.score import Scorer, visited
 from kilolayer.deploy.smaller.early_exit import EarlyExit, Operations
-from kilolayer.errors import require_choice
+from kilolayer.errors import require_at_least, require_choice
 from kilolayer.runtime.devices import require_memory
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.types import UserError, bad_field
@@ -160,9 +160,7 @@ def measure_latency(
     measured over each policy. Raises UserError for a path without a policy, for policies of
     different tasks, and for the runtime `onnx` without onnxruntime.
     """
-    for name, value in (("batch", batch), ("repeats", repeats)):
-        if value < 1:
-            raise bad_field(name, value, "it must be at least 1", 1)
+    require_at_least(1, batch=batch, repeats=repeats)
     if episodes < 0:
         raise bad_field("episodes", episodes, "it must be 0, for no score, or more", 0)
     for runtime in runtimes:

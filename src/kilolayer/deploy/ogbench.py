@@ -19,6 +19,7 @@ import numpy as np
 from kilolayer.analysis.load import Run
 from kilolayer.analysis.statistics import proportion_interval
 from kilolayer.deploy.policy import DeployedPolicy
+from kilolayer.errors import require_at_least
 from kilolayer.runtime.progress import ProgressDisplay, SilentDisplay
 from kilolayer.tasks.ant import OPEN_GOAL_DISTANCE, Ant
 from kilolayer.tasks.base import Task
@@ -88,9 +89,7 @@ def score(
     layout = find_maze(name)
     display = display or SilentDisplay()
     _require_fit(policy.task, name, layout, display)
-    for field, value in (("episodes", episodes), ("samples", samples), ("steps", steps)):
-        if value < 1:
-            raise bad_field(field, value, "it must be at least 1", 1)
+    require_at_least(1, episodes=episodes, samples=samples, steps=steps)
     _make_maze_env()  # Raises before any work if OGBench is missing.
     specs = (
         _arena_episodes(episodes, seed)

@@ -172,7 +172,6 @@ def _write_waypoints(
     planner = build_planner("waypoints", run, policy, Pursuit(), display, nodes)
     assert isinstance(planner, Waypoints)
     value = planner.value
-    assert isinstance(value, CriticValue)
     (folder / VALUE).write_bytes(value_graph(value, sizes_of(policy), opset).SerializeToString())
     arrays = jax.device_get({"observation": planner.observation, **planner.graph._asdict()})
     content = io.BytesIO()

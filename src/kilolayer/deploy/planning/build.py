@@ -22,7 +22,6 @@ from kilolayer.deploy.planning.planners import (
     Direct,
     Interpolation,
     Planner,
-    Value,
     Waypoints,
 )
 from kilolayer.deploy.planning.proposal import proposal_of
@@ -119,7 +118,7 @@ def _critic(run: Run) -> tuple[Critic, Energy]:
 
 
 def build_waypoints(
-    value: Value,
+    value: CriticValue,
     observation: np.ndarray,
     place: np.ndarray,
     chunk: int,
@@ -178,7 +177,7 @@ def _edges(cost: np.ndarray, limit: float) -> csr_array:
 
 
 def _energies(
-    value: Value,
+    value: CriticValue,
     observation: np.ndarray,
     place: np.ndarray,
     encoding: jax.Array,
@@ -188,8 +187,8 @@ def _energies(
     display.phase("graph")
 
     @jax.jit
-    def rate(value: Value, row: jax.Array, place: jax.Array, encoding: jax.Array) -> jax.Array:
-        return value(jnp.broadcast_to(row, (len(place), len(row))), place, encoding)
+    def rate(value: CriticValue, row: jax.Array, *nodes: jax.Array) -> jax.Array:
+        return value(jnp.broadcast_to(row, (len(place), len(row))), *nodes)
 
     rows = []
     for row in observation:

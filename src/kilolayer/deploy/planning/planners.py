@@ -30,29 +30,22 @@ class Planner(Protocol):
         ...
 
 
-class Value(Protocol):
-    """Log likelihood that a policy reaches a goal; greater means sooner."""
-
-    def encode(self, goal: Array) -> Array:
-        """The part that depends only on the goal, `[..., goal] -> [..., encoding]`."""
-        ...
-
-    def __call__(self, observation: Array, goal: Array, encoding: Array) -> Array:
-        """`([..., observation], [..., goal], [..., encoding]) -> [...]`."""
-        ...
-
-
 class CriticValue(eqx.Module):
-    """The critic's energy for the actor's deterministic action toward the goal."""
+    """The critic's energy for the actor's deterministic action toward the goal.
+
+    It is the log likelihood that the policy reaches the goal; greater means sooner.
+    """
 
     actor: Actor
     critic: Critic
     energy: Energy = eqx.field(static=True)
 
     def encode(self, goal: Array) -> Array:
+        """The part that depends only on the goal, `[..., goal] -> [..., encoding]`."""
         return self.critic.goal(goal)
 
     def __call__(self, observation: Array, goal: Array, encoding: Array) -> Array:
+        """`([..., observation], [..., goal], [..., encoding]) -> [...]`."""
         mean, _ = self.actor(observation, goal)
         phi = self.critic.encode_pair(observation, jnp.tanh(mean))
         return rowwise(self.energy, phi, encoding)
@@ -76,7 +69,7 @@ class Waypoints(eqx.Module):
     Each node of the graph has an observation `[nodes, observation]` and the encoding of its place.
     """
 
-    value: Value
+    value: CriticValue
     observation: Array
     encoding: Array
     graph: Graph

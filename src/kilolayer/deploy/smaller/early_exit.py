@@ -9,7 +9,8 @@ import numpy as np
 
 from kilolayer.networks.actor import Actor
 from kilolayer.networks.arithmetic import arithmetic
-from kilolayer.types import Array, UserError, bad_field
+from kilolayer.settings import Count, NonNegative, Settings
+from kilolayer.types import Array, UserError
 
 
 class Exit(eqx.Module):
@@ -20,7 +21,7 @@ class Exit(eqx.Module):
 
 
 @dataclass(frozen=True)
-class EarlyExit:
+class EarlyExit(Settings):
     """An agent that stops at the first block after which its action has settled.
 
     After every block, the output layer reads the residual stream. An action has settled when each
@@ -29,14 +30,8 @@ class EarlyExit:
     the actor.
     """
 
-    tolerance: float = 0.01
-    patience: int = 1
-
-    def __post_init__(self) -> None:
-        if not self.tolerance >= 0:
-            raise bad_field("tolerance", self.tolerance, "it must be 0 or more", 0)
-        if self.patience < 1:
-            raise bad_field("patience", self.patience, "it must be at least 1", 1)
+    tolerance: NonNegative = 0.01
+    patience: Count = 1
 
     def act(
         self, state: Actor, observation: Array, goal: Array, key: Array, deterministic: bool

@@ -31,7 +31,7 @@ from kilolayer.networks.surgery import select_blocks
 from kilolayer.runtime.files import require_unused, write_atomically
 from kilolayer.runtime.progress import ProgressDisplay, make_display
 from kilolayer.runtime.zoo import default_output
-from kilolayer.settings import MAX_INT32
+from kilolayer.settings import MAX_INT32, Positive, PositiveShare, Settings
 from kilolayer.types import UserError, bad_field
 
 FILE = "prune.json"
@@ -43,22 +43,15 @@ HEALED_LEARNING_RATE = 3e-4
 
 
 @dataclass(frozen=True)
-class SelectionRule:
+class SelectionRule(Settings):
     """How to choose the point to deploy.
 
     keep_score: take the fewest blocks that keep this share of the unpruned policy's score.
     target_latency: take the best score within this latency instead (ms, batch 1).
     """
 
-    keep_score: float = 0.95
-    target_latency: float | None = None
-
-    def check(self) -> None:
-        if not 0 < self.keep_score <= 1:
-            raise bad_field("keep_score", self.keep_score, "it must lie in (0, 1]", 0.95)
-        if self.target_latency is not None and not self.target_latency > 0:
-            allowed = "it must be more than 0 milliseconds"
-            raise bad_field("target_latency", self.target_latency, allowed)
+    keep_score: PositiveShare = 0.95
+    target_latency: Positive | None = None
 
 
 @dataclass(frozen=True)
@@ -141,7 +134,6 @@ def prune(
     """
     path, wish = Path(policy), SelectionRule(keep_score, target_latency)
     out = Path(out) if out is not None else default_output(path, "policies") / "prune"
-    wish.check()
     for order in orders or ("",):
         require_choice("order", order, get_args(Order))
     require_choice("measure", measure, get_args(Measure))
