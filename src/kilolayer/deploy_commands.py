@@ -357,11 +357,4 @@ def push(
     OUTPUT.print(api.push(policy, repository, private, update, licence, episodes))
 
 
-COMMANDS = {
-    "prune": prune,
-    "distil": distil,
-    "export": export,
-    "latency": latency,
-    "zoo": zoo,
-    "push": push,
-}
+COMMANDS = {each.__name__: each for each in (prune, distil, export, latency, zoo, push)}

@@ -197,12 +197,9 @@ def _write_card(
     policy: DeployedPolicy, folder: Path, inputs: dict[str, Any], facts: dict[str, Any]
 ) -> None:
     observation, goal = inputs["observations of the task"]
-    card = task_card(policy.task, _range(observation), _range(goal))
+    recorded = ((rows.min(0), rows.max(0)) for rows in (observation, goal))
+    card = task_card(policy.task, *recorded)
     names = [name for name in (MODEL, VALUE, NODES) if (folder / name).exists()]
     files = {name: sha256_of(folder / name) for name in names}
     card = dataclasses.replace(card, files=files, made_by=facts)
     (folder / CARD).write_text(card.to_json() + "\n", encoding="utf-8")
-
-
-def _range(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return rows.min(0), rows.max(0)

@@ -80,19 +80,16 @@ class Graph:
             return self.apply("DequantizeLinear", *arrays, axis=1)
         return self.constant(values)
 
-    def apply(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """Add an operator with one output and return the output's name."""
-        name = f"n{len(self.nodes)}"
-        self.apply_to(operator, inputs, (name,), **attributes)
-        return name
-
-    def apply_to(
-        self, operator: str, inputs: tuple[str, ...], outputs: tuple[str, ...], **attributes: Any
-    ) -> None:
-        """Add an operator with the given output names."""
+    def apply(
+        self, operator: str, *inputs: str, outputs: tuple[str, ...] = (), **attributes: Any
+    ) -> str:
+        """Add an operator and return the name of its first output. outputs: default one new
+        name."""
         from onnx import helper
 
+        outputs = outputs or (f"n{len(self.nodes)}",)
         self.nodes.append(helper.make_node(operator, inputs, outputs, **attributes))
+        return outputs[0]
 
 
 def policy_graph(
@@ -122,12 +119,12 @@ def value_graph(
     rows = graph.apply("Concat", "observation", "goal", axis=-1)
     squashed = graph.apply("Tanh", add_encoder(graph, value.actor.encoder, rows))
     halves = graph.constant([sizes["action"]] * 2, np.int64)
-    graph.apply_to("Split", (squashed, halves), ("mean_action", "raw_log_std"), axis=-1)
+    graph.apply("Split", squashed, halves, outputs=("mean_action", "raw_log_std"), axis=-1)
     pair = graph.apply("Concat", "observation", "mean_action", axis=-1)
     phi = add_encoder(graph, value.critic.state_action, pair)
     psi = add_encoder(graph, value.critic.goal, "goal")
     energy = _energy(graph, value.energy, phi, psi)
-    graph.apply_to("Identity", (energy,), ("energy",))
+    graph.apply("Identity", energy, outputs=("energy",))
     return model(graph, sizes, {"energy": None})
 
 
@@ -183,10 +180,9 @@ def _outputs(graph: Graph, x: str, action_dim: int) -> None:
     squashed = graph.apply("Tanh", x)
     sizes = graph.constant([action_dim, action_dim], np.int64)
     raw = f"n{len(graph.nodes)}_raw"
-    graph.apply_to("Split", (squashed, sizes), ("action", raw), axis=-1)
+    graph.apply("Split", squashed, sizes, outputs=("action", raw), axis=-1)
     scaled = graph.apply("Mul", raw, graph.constant(half))
-    middle = graph.constant(LOG_STD_MIN + half)
-    graph.apply_to("Add", (scaled, middle), ("log_std",))
+    graph.apply("Add", scaled, graph.constant(LOG_STD_MIN + half), outputs=("log_std",))
 
 
 def _stack(graph: Graph, stack: Stack, x: str) -> tuple[str, float]:

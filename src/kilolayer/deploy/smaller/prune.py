@@ -158,8 +158,8 @@ def prune(
         display.phase("influence")
         visited = visited_states(unpruned, STATES, seed)
         influence = block_influence(unpruned.agent_state, visited)
-        choices = builder.choices(orders, getattr(influence, measure), visited)
-        found = builder.curve(choices, latencies, visited, heal)
+        measured = getattr(influence, measure)
+        found = builder.curve(orders, measured, latencies, visited, heal)
         points = [point for point, _ in found]
         chosen = choose(points, wish)
         display.phase("fresh episodes")
@@ -241,30 +241,24 @@ class _CurveBuilder:
             self.display.advance(done, len(counts), ms=found[count])
         return found
 
-    def choices(
-        self, orders: Sequence[Order], influence: np.ndarray, visited: Visited
-    ) -> list[tuple[Order, list[int]]]:
-        """The blocks to keep, for each order and each number of blocks."""
-        actor, choices = self.unpruned.agent_state, []
-        for order in dict.fromkeys(orders):
-            if order == "greedy":
-                self.display.phase("greedy")
-                kept = greedy(actor, visited, self.display.advance)
-            else:
-                kept = one_shot(influence)
-            choices += [(order, each) for each in kept]
-        return choices
-
     def curve(
         self,
-        choices: Sequence[tuple[Order, list[int]]],
+        orders: Sequence[Order],
+        influence: np.ndarray,
         latencies: dict[int, float],
         visited: Visited,
         heal_steps: int,
     ) -> list[tuple[Point, Actor]]:
-        """Every point with its actor, for the block counts in `latencies`."""
-        choices = [(order, kept) for order, kept in choices if len(kept) in latencies]
-        scorer = Scorer(self.unpruned.task, self.unpruned.config, self.episodes, self.seed)
+        """Every point with its actor, for each order and the block counts in `latencies`."""
+        unpruned, choices = self.unpruned, []
+        for order in dict.fromkeys(orders):
+            if order == "greedy":
+                self.display.phase("greedy")
+                removal = greedy(unpruned.agent_state, visited, self.display.advance)
+            else:
+                removal = one_shot(influence)
+            choices += [(order, kept) for kept in removal if len(kept) in latencies]
+        scorer = Scorer(unpruned.task, unpruned.config, self.episodes, self.seed)
         # Different orders share many choices, so each choice is measured once.
         measured: dict[tuple[int, ...], list[tuple[Point, Actor]]] = {}
         found: list[tuple[Point, Actor]] = []
