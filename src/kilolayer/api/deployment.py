@@ -71,7 +71,10 @@ def hierarchy(
         "pursuit": dataclasses.asdict(pursuit),
         "episodes": episodes,
         "seed": seed,
-        "rows": [row.as_json() for row in rows],
+        "rows": [
+            dataclasses.asdict(row) | {"operations_per_step": row.operations.per_step}
+            for row in rows
+        ],
     }
     write_atomically(out, json.dumps(content, indent=2) + "\n")
     return rows

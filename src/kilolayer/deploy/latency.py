@@ -24,7 +24,7 @@ from kilolayer.deploy.planning.hierarchy import act_operations, plan_operations,
 from kilolayer.deploy.planning.planners import Planner
 from kilolayer.deploy.policy import DeployedPolicy, open_policy
 from kilolayer.deploy.score import Scorer, visited
-from kilolayer.deploy.smaller.early_exit import EarlyExit, Operations
+from kilolayer.deploy.smaller.early_exit import EarlyExit, early_exit_operations
 from kilolayer.errors import require_at_least, require_choice
 from kilolayer.runtime.devices import require_memory
 from kilolayer.runtime.progress import ProgressDisplay
@@ -237,8 +237,7 @@ def _with_early_exit(policy: DeployedPolicy, early_exit: EarlyExit, rows: int) -
     actor = policy.agent_state
     inputs = visited(policy.task, policy.config, early_exit, actor, rows)
     blocks = np.asarray(jax.jit(early_exit.run)(actor, *inputs).blocks)
-    counts = Operations.of(actor)
-    operations = counts.early_exit(blocks), counts.early_exit_batch(blocks)
+    operations = early_exit_operations(actor, blocks)
 
     def score(scorer: Scorer) -> float:
         return scorer.time_at_goal(early_exit, actor)

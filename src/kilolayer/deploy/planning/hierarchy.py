@@ -1,6 +1,5 @@
 """A slow planner over a fast controller: both play whole episodes in one program, with scores."""
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -105,9 +104,6 @@ class PlannerScore:
     depth: int
     scores: dict[str, float]
     operations: Operations
-
-    def as_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self) | {"operations_per_step": self.operations.per_step}
 
 
 def act_operations(policy: DeployedPolicy) -> int:
