@@ -31,10 +31,8 @@ from kilolayer.analysis.statistics import mean_interval
 from kilolayer.config import RunConfig
 from kilolayer.deploy.policy import is_policy, open_policy
 from kilolayer.deploy.score import Scorer
-from kilolayer.deploy.smaller.distil import Recipe, distil_run
-from kilolayer.deploy.smaller.prune import SelectionRule, prune_run
+from kilolayer.deploy.smaller.distil import Recipe
 from kilolayer.runtime.files import write_atomically
-from kilolayer.runtime.progress import LiveDisplay
 
 SCORE_SEED = 1  # of episodes that no training has seen
 KEPT = 0.95
@@ -71,19 +69,14 @@ def distilled(teacher: Run, setting: Setting, weighted: bool = False) -> dict[st
     place = setting.place("distilled-critic" if weighted else "distilled", teacher)
     if not is_policy(place):
         recipe = dataclasses.replace(setting.recipe, critic_weighted=weighted)
-        display = LiveDisplay()
-        try:
-            distil_run(
-                teacher.path,
-                [setting.depth],
-                seeds=[teacher.config.seed],
-                recipe=recipe,
-                episodes=setting.episodes,
-                out=place,
-                display=display,
-            )
-        finally:
-            display.close()
+        api.distil(
+            teacher.path,
+            [setting.depth],
+            seeds=[teacher.config.seed],
+            recipe=recipe,
+            episodes=setting.episodes,
+            out=place,
+        )
     found = scored(place, teacher, setting)
     return found | {"steps": found["details"]["steps"]}
 
@@ -130,20 +123,15 @@ def trained(method: str, config: RunConfig, teacher: Run, setting: Setting) -> d
 def pruned(teacher: Run, setting: Setting) -> dict[str, Any]:
     place = setting.place("pruned", teacher)
     if not (place / "prune.json").is_file():
-        display = LiveDisplay()
-        try:
-            prune_run(
-                teacher.path,
-                SelectionRule(keep_score=KEPT),
-                orders=("greedy", "one-shot"),
-                heal_steps=setting.heal_steps,
-                episodes=setting.episodes,
-                seed=teacher.config.seed,
-                out=place,
-                display=display,
-            )
-        finally:
-            display.close()
+        api.prune(
+            teacher.path,
+            keep_score=KEPT,
+            orders=("greedy", "one-shot"),
+            heal=setting.heal_steps,
+            episodes=setting.episodes,
+            seed=teacher.config.seed,
+            out=place,
+        )
     curve = json.loads((place / "prune.json").read_text())
     whole = curve["points"][0]["scores"]["time_at_goal"]
     points = [

@@ -28,9 +28,9 @@ from onnx import numpy_helper, parser
 from benchmarks.exported_scan import SIZES, drawn
 from benchmarks.measure import busy, machine
 from benchmarks.page import duration, ratio, table
+from kilolayer.deploy.export.check import Function, reference
 from kilolayer.deploy.export.onnx_graph import policy_graph
 from kilolayer.deploy.export.onnx_session import open_session, session_of
-from kilolayer.deploy.export.write import Function, reference
 from kilolayer.networks.actor import Actor
 from kilolayer.networks.block import NormedLayer
 

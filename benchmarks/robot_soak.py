@@ -163,7 +163,7 @@ def startup() -> dict[str, dict[str, float]]:
     found = {}
     for name, modules in (
         ("kilolayer_robot", "kilolayer_robot.loop, kilolayer_robot.policy, onnxruntime"),
-        ("kilolayer", "kilolayer.api, kilolayer.deploy.control.run, kilolayer.deploy.policy"),
+        ("kilolayer", "kilolayer.api, kilolayer.deploy.control, kilolayer.deploy.policy"),
     ):
         rows = []
         for _ in range(3):

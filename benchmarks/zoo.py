@@ -18,8 +18,8 @@ from typing import Any
 
 from kilolayer.analysis.load import Run, load
 from kilolayer.config import RunConfig
+from kilolayer.deploy.hub import portable, without_paths
 from kilolayer.deploy.policy import DeployedPolicy, is_policy, open_policy
-from kilolayer.deploy.portable import portable, without_paths
 from kilolayer.deploy.zoo_entry import (
     Training,
     ZooEntry,

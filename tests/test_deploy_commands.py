@@ -9,7 +9,7 @@ from kilolayer.agents.base import TaskSpec
 from kilolayer.analysis.statistics import Estimate
 from kilolayer.cli import main
 from kilolayer.config import run_config
-from kilolayer.deploy.control.run import ControlResult
+from kilolayer.deploy.control import ControlResult
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy
 from kilolayer.deploy.score import PairedScores
 from kilolayer.deploy.smaller.prune import Curve, Point, Pruned, SelectionRule
@@ -40,11 +40,11 @@ def policy(tmp_path) -> DeployedPolicy:
 def test_distil_prints_students_beside_the_teacher(policy, monkeypatch, capsys):
     calls = []
 
-    def take(path, depths, widths, seeds, recipe, episodes, out, display):
+    def take(path, depths, widths, seeds, recipe, episodes, out):
         calls.append((str(path), depths, widths, list(seeds), recipe.steps, episodes, out))
         return [policy]
 
-    monkeypatch.setattr("kilolayer.api.policies.distil_run", take)
+    monkeypatch.setattr("kilolayer.api.distil", take)
     command = "distil runs/a --depth 4 8 --width 64 --seeds 2 --seed 3 --steps 1000"
     main(command.split())
     assert calls == [("runs/a", (4, 8), (64,), [3, 4], 1000, 128, None)]
@@ -63,7 +63,7 @@ def test_prune_prints_the_curve_with_the_chosen_point(policy, monkeypatch, capsy
     influence = {"divergence": [0.5, 0.7]}
     fresh = PairedScores(scores(75.0), scores(80.0), Estimate(-5.0, -9.0, -1.0, 128))
     curve = Curve("runs/a", 0, 128, 1024, 100, SelectionRule(), influence, points, 2, fresh)
-    monkeypatch.setattr("kilolayer.api.policies.prune_run", lambda *_, **__: Pruned(policy, curve))
+    monkeypatch.setattr("kilolayer.api.prune", lambda *_: Pruned(policy, curve))
     main(["prune", "runs/a", "--heal", "100"])
     printed = capsys.readouterr().out
     assert "1 of 2 blocks removed; on 128 new episodes the time at goal is 75.0 of 80.0" in (

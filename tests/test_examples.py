@@ -13,8 +13,8 @@ from examples import own_robot, own_robot_loop, run_onnx
 import kilolayer
 from kilolayer.cli import main
 from kilolayer.config import run_config
-from kilolayer.deploy.export.folder import export_folder
-from kilolayer.deploy.export.write import export_policy
+from kilolayer.deploy.export.folder import export_robot
+from kilolayer.deploy.export.write import export
 from kilolayer.physics.kinematic import KinematicPhysics, PointWorld
 from kilolayer_robot import Policy
 
@@ -87,7 +87,7 @@ def test_user_robot_trains_from_its_file(tmp_path, monkeypatch, capsys) -> None:
 
 def test_an_exported_policy_runs_without_jax(tiny_run, tmp_path) -> None:
     """In a process where JAX and this package cannot be imported."""
-    export_policy(tiny_run.path, tmp_path / "export", ["onnx"])
+    export(tiny_run.path, tmp_path / "export", ["onnx"])
     source = """
 import runpy, sys
 sys.modules |= {"jax": None, "kilolayer": None}
@@ -137,7 +137,7 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch) -> None:
 
 def test_user_robot_runs_in_the_control_loop(tmp_path) -> None:
     """An exported policy of the zoo drives it."""
-    export_folder("zoo:point_u_maze", tmp_path / "policy")
+    export_robot("zoo:point_u_maze", tmp_path / "policy")
     policy, cart = Policy.open(tmp_path / "policy"), own_robot_loop.Cart()
     goal = policy.card.parse_goal("1,3")
     summary = own_robot_loop.drive(cart, policy, goal, seconds=4.5)

@@ -2,26 +2,26 @@
 
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from rich.table import Table
 
-from kilolayer.errors import bad_field
+from kilolayer.deploy.names import PlannerName
+from kilolayer.errors import bad_field, require_defaults
 from kilolayer.language_commands import check_say_options, print_interpretation
 from kilolayer.terminal import OUTPUT
 
 if TYPE_CHECKING:
-    from kilolayer.deploy.control.run import ControlResult
+    from kilolayer.deploy.control import ControlResult
 
 RunPath = tyro.conf.Positional[Path]
-Planner = Literal["waypoints", "interpolation", "proposal", "direct"]
 
 
 def hierarchy(
     run: RunPath,
     controller: Path | None = None,
-    planner: tuple[Planner, ...] = ("waypoints", "interpolation", "proposal"),
+    planner: tuple[PlannerName, ...] = ("waypoints", "interpolation", "proposal"),
     replan: int = 20,
     chunk: int = 5,
     execute: int | None = None,
@@ -83,7 +83,7 @@ def hierarchy(
 def control(
     run: RunPath,
     controller: Path | None = None,
-    planner: Planner | None = None,
+    planner: PlannerName | None = None,
     goal: str | None = None,
     say: str | None = None,
     grounding: Path | None = None,
@@ -145,14 +145,8 @@ def control(
         say, {"grounding": grounding, "module": module}, {"planner": planner, "goal": goal}
     )
     if say is not None:
-        for name, value, default in (
-            ("chunk", chunk, 5),
-            ("execute", execute, None),
-            ("patience", patience, None),
-            ("nodes", nodes, 64),
-        ):
-            if value != default:
-                raise bad_field(name, value, "with --say no planner uses it, omit it")
+        options = {"chunk": chunk, "execute": execute, "patience": patience, "nodes": nodes}
+        require_defaults(control, "with --say no planner uses it, omit it", **options)
         if module is not None and controller is not None:
             raise bad_field("controller", str(controller), "--module acts in its place, omit one")
         result = sentences.control_instruction(
@@ -202,7 +196,7 @@ def _print_control(done: "ControlResult", rate: float) -> None:
 def serve(
     run: RunPath,
     student: Path | None = None,
-    planner: Planner | None = None,
+    planner: PlannerName | None = None,
     grounding: Path | None = None,
     port: int = 8765,
     host: str = "127.0.0.1",
@@ -233,8 +227,8 @@ def serve(
     """
     from kilolayer.analysis.load import load
     from kilolayer.api import sentences
-    from kilolayer.deploy.page.open_session import open_session
     from kilolayer.deploy.page.serve import PageServer
+    from kilolayer.deploy.page.session import open_session
     from kilolayer.deploy.page.simulation import REPLAN_EVERY
     from kilolayer.deploy.planning.build import build_planner, for_single_env
     from kilolayer.deploy.policy import open_policy

@@ -1,27 +1,25 @@
 """The commands that make deployable policies from a trained run. Like `cli.py`, no logic."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import tyro
 from rich.table import Table
 
-from kilolayer.errors import bad_field
+from kilolayer.deploy.names import Format, Measure, Order, PlannerName, Runtime, Weights
+from kilolayer.errors import bad_field, require_defaults
 from kilolayer.terminal import OUTPUT, console
 
 PolicyPath = tyro.conf.Positional[Path]
-Format = Literal["onnx", "stablehlo", "safetensors"]
-ALL_FORMATS: tuple[Format, ...] = ("onnx", "stablehlo", "safetensors")
-Runtime = Literal["jax", "onnx", "early-exit"]
-Planner = Literal["waypoints", "interpolation", "proposal", "direct"]
+ALL_FORMATS: tuple[Format, ...] = get_args(Format)
 
 
 def prune(
     policy: PolicyPath,
     keep_score: float = 0.95,
     target_latency: float | None = None,
-    order: tuple[Literal["greedy", "one-shot"], ...] = ("greedy",),
-    measure: Literal["divergence", "cosine", "norm"] = "divergence",
+    order: tuple[Order, ...] = ("greedy",),
+    measure: Measure = "divergence",
     heal: int = 0,
     episodes: int = 128,
     seed: int = 0,
@@ -184,7 +182,7 @@ def export(
     to: Path | None = None,
     planner: Literal["waypoints"] | None = None,
     nodes: int = 64,
-    weights: Literal["float32", "float16", "int8"] = "float32",
+    weights: Weights = "float32",
     episodes: int = 0,
 ) -> None:
     """Write a policy as files that run without this package.
@@ -218,8 +216,8 @@ def export(
     """
     from kilolayer import api
 
-    if nodes != 64 and planner is None:
-        raise bad_field("nodes", nodes, "it needs --planner waypoints")
+    if planner is None:
+        require_defaults(export, "it needs --planner waypoints", nodes=nodes)
     if to is not None:
         if out is not None:
             raise bad_field("out", str(out), "--to names the folder already, omit one of the two")
@@ -229,13 +227,9 @@ def export(
         for line in folder.lines():
             OUTPUT.print(line)
         return
-    for name, value, default in (
-        ("planner", planner, None),
-        ("weights", weights, "float32"),
-        ("episodes", episodes, 0),
-    ):
-        if value != default:
-            raise bad_field(name, value, "it needs --to FOLDER")
+    require_defaults(
+        export, "it needs --to FOLDER", planner=planner, weights=weights, episodes=episodes
+    )
     written = api.export(policy, out, format, opset)
     for line in written.lines():
         OUTPUT.print(line)
@@ -250,7 +244,7 @@ def latency(
     runtime: tuple[Runtime, ...] = ("jax", "onnx", "early-exit"),
     tolerance: float = 0.01,
     patience: int = 1,
-    planner: tuple[Planner, ...] = (),
+    planner: tuple[PlannerName, ...] = (),
     plan_run: Path | None = None,
     replan: int = 20,
     chunk: int = 5,
@@ -281,21 +275,15 @@ def latency(
     """
     from kilolayer.analysis.load import load
     from kilolayer.api import deployment
+    from kilolayer.deploy.latency import PlannerSettings
     from kilolayer.deploy.smaller.early_exit import EarlyExit
-    from kilolayer.deploy.variants import PlannerSettings
     from kilolayer.report.latency_report import latency_table
     from kilolayer_robot.planning import Pursuit
 
     planned = None
     if not planner:
-        for name, value, default in (
-            ("plan_run", plan_run and str(plan_run), None),
-            ("replan", replan, 20),
-            ("chunk", chunk, 5),
-            ("nodes", nodes, 64),
-        ):
-            if value != default:
-                raise bad_field(name, value, "it needs --planner")
+        options = {"plan_run": plan_run, "replan": replan, "chunk": chunk, "nodes": nodes}
+        require_defaults(latency, "it needs --planner", **options)
     if planner and policies:
         pursuit = Pursuit.of(replan, chunk)
         planned = PlannerSettings(load(plan_run or policies[0]), planner, pursuit, nodes)
@@ -370,11 +358,4 @@ def push(
     OUTPUT.print(api.push(policy, repository, private, update, licence, episodes))
 
 
-COMMANDS = {
-    "prune": prune,
-    "distil": distil,
-    "export": export,
-    "latency": latency,
-    "zoo": zoo,
-    "push": push,
-}
+COMMANDS = {each.__name__: each for each in (prune, distil, export, latency, zoo, push)}

@@ -4,8 +4,11 @@ One class for both packages: what the robot's package raises is told in one sent
 """
 
 import difflib
+import inspect
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+from typing import Any
 
 from kilolayer_robot.errors import UserError as UserError
 from kilolayer_robot.errors import bad_field as bad_field
@@ -34,6 +37,23 @@ def require_choice(field: str, value: object, choices: Collection[str]) -> None:
     """
     if value not in choices:
         raise bad_field(field, value, f"one of {', '.join(choices)}", nearest(str(value), choices))
+
+
+def require_at_least(least: float, **values: float | None) -> None:
+    """Raises UserError for the first value below the least; None stands for a default."""
+    for name, value in values.items():
+        if value is not None and value < least:
+            raise bad_field(name, value, f"it must be at least {least}", least)
+
+
+def require_defaults(command: Callable[..., Any], reason: str, **options: Any) -> None:
+    """Raises UserError for the first option that differs from its default in `command`.
+
+    reason: what the option needs.
+    """
+    for name, value in options.items():
+        if value != inspect.signature(command).parameters[name].default:
+            raise bad_field(name, str(value) if isinstance(value, Path) else value, reason)
 
 
 def _first_lines(text: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from kilolayer.deploy.policy import DeployedPolicy, open_policy
 from kilolayer.deploy.smaller import distil as distilling
-from kilolayer.deploy.smaller.distil import Distilled, Recipe, critic_of, distil, distil_run
+from kilolayer.deploy.smaller.distil import Distilled, Recipe, critic_of, distil, train_student
 from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.types import UserError
 
@@ -31,9 +31,9 @@ class Notes(SilentDisplay):
 def student(tiny_run, tmp_path_factory) -> DeployedPolicy:
     """A student deeper and narrower than its teacher of depth 8 and width 16."""
     notes, out = Notes(), tmp_path_factory.mktemp("students") / "one"
-    (made,) = distil_run(
-        tiny_run.path, [12], [8], recipe=SHORT, episodes=EPISODES, out=out, display=notes
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distilling, "make_display", lambda progress: notes)
+        (made,) = distil(tiny_run.path, [12], [8], recipe=SHORT, episodes=EPISODES, out=out)
     assert [note for note in notes.notes if "depth 12 is more than its teacher's 8" in note]
     return made
 
@@ -57,14 +57,14 @@ def test_a_student_is_a_policy_directory(student, tiny_run, normal):
 
 
 def test_the_same_seed_gives_the_same_student(student, tiny_run, tmp_path, assert_trees_equal):
-    again = distil_run(
+    again = distil(
         tiny_run.path,
         [12],
         [8],
         recipe=SHORT,
         episodes=EPISODES,
         out=tmp_path / "again",
-        display=SilentDisplay(),
+        progress=False,
     )
     assert_trees_equal(again[0].agent_state, student.agent_state)
 
@@ -91,9 +91,7 @@ def test_invalid_distillation_is_refused_before_any_work(
 ):
     def distil_all():
         recipe = dataclasses.replace(SHORT, critic_weighted=False, **changes)
-        distil_run(
-            tiny_run.path, depths, recipe=recipe, out=tmp_path / "out", display=SilentDisplay()
-        )
+        distil(tiny_run.path, depths, recipe=recipe, out=tmp_path / "out", progress=False)
 
     with pytest.raises(UserError, match=sentence):
         distil_all()
@@ -102,17 +100,17 @@ def test_invalid_distillation_is_refused_before_any_work(
 
 def test_existing_output_is_refused_before_any_work(tiny_run, tmp_path):
     with pytest.raises(UserError, match="exists already"):
-        distil_run(tiny_run.path, [4], recipe=SHORT, out=tmp_path, display=SilentDisplay())
+        distil(tiny_run.path, [4], recipe=SHORT, out=tmp_path, progress=False)
 
 
 def test_value_given_twice_is_one_student(tiny_run, tmp_path, monkeypatch):
     def untrained(teacher, student, recipe, seed, display, critic):
         return Distilled(student.init(jax.random.key(seed)), 0.0, 0, 0)
 
-    monkeypatch.setattr(distilling, "distil", untrained)
-    made = distil_run(
+    monkeypatch.setattr(distilling, "train_student", untrained)
+    made = distil(
         tiny_run.path, [4, 8, 4], [16, 16], [0, 1, 0], episodes=EPISODES, out=tmp_path / "out",
-        display=SilentDisplay(),
+        progress=False,
     )  # fmt: skip
     sizes = [(each.spec.torso.depth, each.details["seed"]) for each in made]
     assert sizes == [(4, 0), (4, 1), (8, 0), (8, 1)]
@@ -127,7 +125,7 @@ def test_run_without_a_checkpoint_is_refused(run_copy, tmp_path):
     for checkpoint in (run_copy.path / "checkpoints").iterdir():
         checkpoint.rename(tmp_path / checkpoint.name)
     with pytest.raises(UserError, match="has no checkpoint yet"):
-        distil_run(run_copy.path, [4], recipe=SHORT, display=SilentDisplay())
+        distil(run_copy.path, [4], recipe=SHORT, progress=False)
 
 
 def test_diverging_student_is_reported(student, tiny_run):
@@ -135,7 +133,7 @@ def test_diverging_student_is_reported(student, tiny_run):
     broken = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), teacher.agent_state)
     teacher = dataclasses.replace(teacher, agent_state=broken)
     with pytest.raises(UserError, match=r"diverged after 32 updates: lower learning_rate = 0.001"):
-        distil(teacher, student.spec, SHORT, 0, SilentDisplay(), critic_of(tiny_run.path))
+        train_student(teacher, student.spec, SHORT, 0, SilentDisplay(), critic_of(tiny_run.path))
 
 
 def test_the_card_is_plain_json(student):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kilolayer.deploy.smaller.early_exit import EarlyExit, Operations
+from kilolayer.deploy.smaller.early_exit import EarlyExit, early_exit_operations
 from kilolayer.networks.actor import Actor
 from kilolayer.networks.arithmetic import arithmetic
 from kilolayer.networks.encoders import TorsoSpec
@@ -63,15 +63,15 @@ def test_batch_rows_exit_as_single_rows_do(actor, inputs):
 
 
 def test_operations_count_the_matrix_products(actor, inputs):
-    operations = Operations.of(actor)
     embedding, block = 2 * (OBSERVATION + GOAL) * WIDTH, 4 * 2 * WIDTH**2
     output = 2 * WIDTH * 2 * ACTION
-    assert operations == Operations(embedding, block, output)
     row = [each[:1] for each in inputs]
     assert embedding + BLOCKS * block + output == arithmetic(actor, *row).flops
     used = np.array([1, 3])
-    assert operations.early_exit(used) == embedding + 2 * block + 3 * output
-    assert operations.early_exit_batch(used) == embedding + 3 * block + 4 * output
+    alone, batched = early_exit_operations(actor, used)
+    assert alone == embedding + 2 * block + 3 * output
+    assert batched == embedding + 3 * block + 4 * output
+    assert early_exit_operations(actor, np.array([0])) == (embedding + output,) * 2
 
 
 def test_random_actions_are_refused(actor, inputs):

@@ -11,8 +11,8 @@ import pytest
 
 from kilolayer.cli import main
 from kilolayer.deploy.export import write as exporting
-from kilolayer.deploy.export.stablehlo import open_serialised
-from kilolayer.deploy.export.write import export_policy
+from kilolayer.deploy.export.check import difference, require_close
+from kilolayer.deploy.export.write import export, open_serialised
 from kilolayer.deploy.policy import open_policy
 from kilolayer.types import UserError
 
@@ -72,7 +72,7 @@ def test_differing_file_is_refused(tiny_run, tmp_path, monkeypatch):
         UserError,
         match=r"nothing was written: policy.onnx differs from the policy by 3.5e-01 on random",
     ):
-        export_policy(tiny_run.path, tmp_path / "out")
+        export(tiny_run.path, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -82,21 +82,21 @@ def test_nan_in_any_output_is_refused():
     def broken(observation, goal):
         return rows[: len(observation)], np.full((len(observation), 2), np.nan, np.float32)
 
-    differs = exporting.difference(broken, lambda *_: (rows, rows), rows, rows)
+    differs = difference(broken, lambda *_: (rows, rows), rows, rows)
     with pytest.raises(UserError, match=r"policy.onnx differs from the policy by nan on random"):
-        exporting.require_close("policy.onnx", {"random observations": differs}, 0.0)
+        require_close("policy.onnx", {"random observations": differs}, 0.0)
 
 
 def test_existing_output_is_not_overwritten(exported, tiny_run):
     with pytest.raises(UserError, match="exists already"):
-        export_policy(tiny_run.path, exported)
+        export(tiny_run.path, exported)
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
 def test_a_missing_package_is_named_with_its_extra(package, tiny_run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UserError, match=rf"{package}, which is not .*pip install 'kilolayer\[exp"):
-        export_policy(tiny_run.path, tmp_path / "out", ["onnx"])
+        export(tiny_run.path, tmp_path / "out", ["onnx"])
 
 
 @pytest.mark.parametrize(
@@ -118,4 +118,4 @@ def test_a_run_without_a_checkpoint(run_copy, tmp_path):
     for checkpoint in run_copy.directory.checkpoints.iterdir():
         checkpoint.rename(tmp_path / checkpoint.name)
     with pytest.raises(UserError, match="has no checkpoint yet"):
-        export_policy(run_copy.path)
+        export(run_copy.path)

@@ -13,11 +13,15 @@ import pytest
 
 from kilolayer.cli import main
 from kilolayer.deploy.export import folder as exporting
-from kilolayer.deploy.export.noise import float32_noise, tolerance
-from kilolayer.deploy.export.onnx_graph import policy_graph
+from kilolayer.deploy.export.check import (
+    difference,
+    float32_noise,
+    policy_noise,
+    reference,
+    tolerance,
+)
+from kilolayer.deploy.export.onnx_graph import policy_graph, value_graph
 from kilolayer.deploy.export.onnx_session import open_session, session_of
-from kilolayer.deploy.export.value_graph import value_graph
-from kilolayer.deploy.export.write import difference, policy_noise, reference
 from kilolayer.deploy.planning.build import build_planner, for_single_env
 from kilolayer.deploy.planning.planners import CriticValue
 from kilolayer.deploy.policy import open_policy
@@ -146,7 +150,7 @@ def test_wrong_graph_leaves_no_files(tiny_run, tmp_path, monkeypatch) -> None:
     build = exporting.policy_graph
     monkeypatch.setattr(exporting, "policy_graph", shifted)
     with pytest.raises(UserError, match=r"policy.onnx differs from the policy by .* is allowed"):
-        exporting.export_folder(tiny_run.path, tmp_path / "out")
+        exporting.export_robot(tiny_run.path, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 

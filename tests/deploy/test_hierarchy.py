@@ -13,8 +13,8 @@ from kilolayer.agents.base import TaskSpec
 from kilolayer.analysis.load import load
 from kilolayer.cli import main
 from kilolayer.config import run_config
-from kilolayer.deploy.control.simulated import SimulatedRobot
-from kilolayer.deploy.planning.build import build_planner
+from kilolayer.deploy.control import SimulatedRobot
+from kilolayer.deploy.planning.build import build_planner, build_waypoints
 from kilolayer.deploy.planning.hierarchy import (
     Hierarchy,
     Operations,
@@ -22,7 +22,6 @@ from kilolayer.deploy.planning.hierarchy import (
     plan_operations,
 )
 from kilolayer.deploy.planning.planners import Direct
-from kilolayer.deploy.planning.waypoints import build_waypoints
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, open_policy
 from kilolayer.deploy.score import Scorer
 from kilolayer.networks.encoders import TorsoSpec

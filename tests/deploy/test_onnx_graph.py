@@ -6,9 +6,9 @@ import onnxruntime
 import pytest
 
 from kilolayer.deploy.export import onnx_graph
+from kilolayer.deploy.export.check import difference, reference
 from kilolayer.deploy.export.onnx_graph import policy_graph
 from kilolayer.deploy.export.onnx_session import open_session, session_of
-from kilolayer.deploy.export.write import difference, reference
 from kilolayer.networks.actor import Actor
 from kilolayer.networks.block import Architecture
 from kilolayer.networks.encoders import TorsoSpec

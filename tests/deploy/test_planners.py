@@ -10,10 +10,10 @@ import pytest
 from scipy.sparse.csgraph import dijkstra
 
 from kilolayer.agents.base import TaskSpec
+from kilolayer.deploy.planning.build import build_waypoints, connecting_limit
 from kilolayer.deploy.planning.planners import Interpolation, Planner, Waypoints
 from kilolayer.deploy.planning.proposal import Chunks, draw_chunks, proposal_spec, train_proposal
 from kilolayer.deploy.planning.recorded import RecordedSteps, _from_buffer, farthest_points
-from kilolayer.deploy.planning.waypoints import build_waypoints, connecting_limit
 from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.replay import buffer as ring
 from kilolayer.runtime import checkpoint

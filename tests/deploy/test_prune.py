@@ -18,12 +18,11 @@ from kilolayer.deploy.smaller.influence import (
     visited_states,
     without_each,
 )
-from kilolayer.deploy.smaller.prune import Point, SelectionRule, choose, point_counts, prune_run
+from kilolayer.deploy.smaller.prune import Point, SelectionRule, choose, point_counts, prune
 from kilolayer.networks.actor import Actor
 from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.networks.surgery import select_blocks
 from kilolayer.report.prune_plot import write_plot
-from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.training.evaluate import Episodes
 from kilolayer.types import UserError
 
@@ -131,13 +130,13 @@ def test_visited_states_have_commanded_and_hindsight_goals(tiny_run):
 @pytest.fixture(scope="module")
 def pruned(tiny_run, tmp_path_factory) -> module.Pruned:
     out = tmp_path_factory.mktemp("pruned") / "policy"
-    return prune_run(
+    return prune(
         tiny_run.path,
-        SelectionRule(target_latency=1e9),
-        heal_steps=3_200,
+        target_latency=1e9,
+        heal=3_200,
         episodes=EPISODES,
         out=out,
-        display=SilentDisplay(),
+        progress=False,
     )
 
 
@@ -205,27 +204,19 @@ def test_the_picture_is_drawn(pruned, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("wish", "changes", "sentence"),
+    ("options", "sentence"),
     [
-        (
-            SelectionRule(target_latency=1e-6),
-            {},
-            r"target_latency = 1e-06 ms .*smallest latency is .* of 2",
-        ),
-        (SelectionRule(keep_score=1.5), {}, "keep_score = 1.5 is not allowed"),
-        (SelectionRule(target_latency=-1.0), {}, "target_latency = -1.0 is not allowed"),
-        (
-            SelectionRule(),
-            {"episodes": 1},
-            "episodes = 1 is not allowed: an interval needs at least two",
-        ),
-        (SelectionRule(), {"heal_steps": -1}, "heal_steps = -1 is not allowed.* choice is 0"),
-        (SelectionRule(), {"heal_steps": 2**31}, "heal_steps = .* not allowed.* is 2147483647"),
+        ({"target_latency": 1e-6}, r"target_latency = 1e-06 ms .*smallest latency is .* of 2"),
+        ({"keep_score": 1.5}, "keep_score = 1.5 is not allowed"),
+        ({"target_latency": -1.0}, "target_latency = -1.0 is not allowed"),
+        ({"episodes": 1}, "episodes = 1 is not allowed: an interval needs at least two"),
+        ({"heal": -1}, "heal_steps = -1 is not allowed.* choice is 0"),
+        ({"heal": 2**31}, "heal_steps = .* not allowed.* is 2147483647"),
     ],
 )
-def test_invalid_pruning_is_refused(wish, changes, sentence, tiny_run, tmp_path):
+def test_invalid_pruning_is_refused(options, sentence, tiny_run, tmp_path):
     with pytest.raises(UserError, match=sentence):
-        prune_run(tiny_run.path, wish, **changes, out=tmp_path / "out", display=SilentDisplay())
+        prune(tiny_run.path, **options, out=tmp_path / "out", progress=False)
     assert not (tmp_path / "out").exists()
 
 
@@ -235,4 +226,4 @@ def test_single_block_cannot_be_removed(tiny_run, tmp_path):
     actor = select_blocks(whole.agent_state, [0])
     one = dataclasses.replace(whole, spec=spec, agent_state=actor).save(tmp_path / "one")
     with pytest.raises(UserError, match="single block"):
-        prune_run(one.path, display=SilentDisplay())
+        prune(one.path, progress=False)

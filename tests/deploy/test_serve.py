@@ -18,9 +18,8 @@ from kilolayer.config import run_config
 from kilolayer.deploy.page import session as session_module
 from kilolayer.deploy.page.bodies import poses, shapes
 from kilolayer.deploy.page.ground import Ground
-from kilolayer.deploy.page.open_session import open_session
 from kilolayer.deploy.page.serve import PageServer
-from kilolayer.deploy.page.session import MAP_RESOLUTION, Session
+from kilolayer.deploy.page.session import MAP_RESOLUTION, Session, open_session
 from kilolayer.deploy.page.simulation import NamedPolicy, RobotSimulation, Simulator
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy
 from kilolayer.networks.encoders import TorsoSpec

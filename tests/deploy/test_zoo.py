@@ -14,12 +14,11 @@ from scipy import stats
 from kilolayer.api import collect, evaluate, play
 from kilolayer.cli import main
 from kilolayer.config import run_config
-from kilolayer.deploy.export.write import export_policy
+from kilolayer.deploy.export.write import export
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, open_policy
-from kilolayer.deploy.smaller.distil import Recipe, distil_run
+from kilolayer.deploy.smaller.distil import Recipe, distil
 from kilolayer.deploy.zoo_entry import open_zoo_entry, score_policy, zoo_entries
 from kilolayer.networks.encoders import TorsoSpec
-from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.runtime.zoo import default_output, resolve, zoo_directories, zoo_name
 from kilolayer.tasks.registry import TASKS
 from kilolayer.types import UserError
@@ -99,9 +98,9 @@ def test_a_policy_of_the_zoo_writes_into_the_current_directory(tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     name = "zoo:point_u_maze"
     assert play(name, ["3,1"]) == Path("play_point_u_maze.mp4")
-    assert export_policy(name, formats=["safetensors"]).path == Path("export_point_u_maze")
+    assert export(name, formats=["safetensors"]).path == Path("export_point_u_maze")
     recipe = Recipe(steps=6_400, batch_size=16, updates_per_step=1 / 640)
-    (student,) = distil_run(name, [4], [8], recipe=recipe, episodes=2, display=SilentDisplay())
+    (student,) = distil(name, [4], [8], recipe=recipe, episodes=2, progress=False)
     assert student.path.parent == Path("policies_point_u_maze")
     written = {path.name for path in tmp_path.iterdir()}
     assert written == {"play_point_u_maze.mp4", "export_point_u_maze", "policies_point_u_maze"}

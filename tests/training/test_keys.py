@@ -7,7 +7,7 @@ import pytest
 
 from draws import recorded_draws
 from kilolayer.config import run_config
-from kilolayer.deploy.visited import visited
+from kilolayer.deploy.score import visited
 from kilolayer.plan import TrainPlan, build_agent
 from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.tasks.registry import TASKS, make_task

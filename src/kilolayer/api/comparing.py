@@ -6,12 +6,12 @@ from pathlib import Path
 
 from kilolayer.analysis.answer import Answer
 from kilolayer.analysis.compare import compare_groups, load_groups
-from kilolayer.api.display import make_display
 from kilolayer.config import RunConfig
 from kilolayer.forecasting.forecast import Forecast, forecast_run
 from kilolayer.recommendations import recommended
 from kilolayer.runtime.devices import THIS_MACHINE
 from kilolayer.runtime.files import require_file
+from kilolayer.runtime.progress import make_display
 
 
 def forecast(

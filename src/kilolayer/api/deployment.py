@@ -1,28 +1,26 @@
 """Use policies: latency, planners over controllers, and the control loop."""
 
+import dataclasses
+import json
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from kilolayer.analysis.load import load
-from kilolayer.api.display import make_display
-from kilolayer.deploy.control.run import ControlResult, drive_simulation
-from kilolayer.deploy.latency import Latencies, measure_latency
-from kilolayer.deploy.planning.build import (
-    PlannerName,
-    build_planner,
-    compare_planners,
-    for_single_env,
-)
-from kilolayer.deploy.planning.hierarchy import PlannerScore, write_rows
+from kilolayer.deploy.control import ControlResult, drive_simulation
+from kilolayer.deploy.latency import RUNTIMES, Latencies, PlannerSettings, measure_latency
+from kilolayer.deploy.names import PlannerName, Runtime
+from kilolayer.deploy.planning.build import build_planner, for_single_env
+from kilolayer.deploy.planning.hierarchy import PlannerScore, score_planner
 from kilolayer.deploy.policy import is_policy, open_policy, open_run_or_policy
+from kilolayer.deploy.score import Scorer
 from kilolayer.deploy.smaller.early_exit import EarlyExit
-from kilolayer.deploy.variants import RUNTIMES, PlannerSettings
+from kilolayer.errors import require_at_least
 from kilolayer.report.latency_report import write_latency
-from kilolayer.runtime.files import require_file
+from kilolayer.runtime.files import require_file, write_atomically
+from kilolayer.runtime.progress import make_display
 from kilolayer.tasks.base import parse_goal
 from kilolayer_robot.planning import Pursuit
 from kilolayer_robot.robot import Sensed
@@ -54,9 +52,31 @@ def hierarchy(
     require_file(out)
     pursuit = pursuit or Pursuit()
     policy = open_policy(controller or run)
+    require_at_least(1, episodes=episodes)
+    scorer = Scorer(opened.task, opened.config, episodes, seed)
+    alone = [policy] if policy.path == opened.path else [open_policy(run), policy]
+    rows: list[PlannerScore] = []
     with closing(make_display(progress)) as display:
-        rows = compare_planners(opened, policy, planners, pursuit, display, episodes, nodes, seed)
-    write_rows(out, rows, pursuit, episodes, seed)
+        # All planners first, so that a refusal comes before any episode.
+        built = [
+            (policy, name, build_planner(name, opened, policy, pursuit, display, nodes, seed))
+            for name in dict.fromkeys(planners)
+        ]
+        jobs = [*((each, "flat", None) for each in alone), *built]
+        display.phase("episodes")
+        for player, name, planner in jobs:
+            rows.append(score_planner(scorer, player, name, planner, pursuit))
+            display.advance(len(rows), len(jobs), success=rows[-1].scores["success"])
+    content = {
+        "pursuit": dataclasses.asdict(pursuit),
+        "episodes": episodes,
+        "seed": seed,
+        "rows": [
+            dataclasses.asdict(row) | {"operations_per_step": row.operations.per_step}
+            for row in rows
+        ],
+    }
+    write_atomically(out, json.dumps(content, indent=2) + "\n")
     return rows
 
 
@@ -110,7 +130,7 @@ def latency(
     batch: int = 256,
     repeats: int = 1000,
     episodes: int = 64,
-    runtimes: Sequence[Literal["jax", "onnx", "early-exit"]] = RUNTIMES,
+    runtimes: Sequence[Runtime] = RUNTIMES,
     exiting: EarlyExit | None = None,
     planned: PlannerSettings | None = None,
     progress: bool = True,

@@ -12,15 +12,15 @@ import jax.numpy as jnp
 
 from kilolayer.agents.base import ActingAgent
 from kilolayer.analysis.load import Run
-from kilolayer.api.display import make_display
 from kilolayer.config import RunConfig
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, is_policy, open_run_or_policy
-from kilolayer.errors import require_choice
+from kilolayer.errors import require_at_least, require_choice
 from kilolayer.physics.build import build_physics
 from kilolayer.replay.dataset import Dataset, read_dataset, write_dataset
 from kilolayer.replay.minari_format import read_minari, require_new, write_minari
 from kilolayer.runtime.devices import require_memory
 from kilolayer.runtime.files import require_file, require_unused, require_writable
+from kilolayer.runtime.progress import make_display
 from kilolayer.runtime.zoo import default_output
 from kilolayer.tasks.base import Task, parse_goal
 from kilolayer.tasks.choice import TaskChoice
@@ -68,7 +68,7 @@ def evaluate(
     with 10 episodes each by default; see `kilolayer.deploy.ogbench.score`. progress: show a live
     display, only with `gym`.
     """
-    run = _open(run)
+    run = open_run_or_policy(run)
     if gym is not None:
         if goal is not None:
             raise bad_field("goal", goal, "OGBench's tasks have fixed goals, omit it")
@@ -80,9 +80,7 @@ def evaluate(
         with closing(make_display(progress)) as display:
             return ogbench.score(run, gym, episodes, seed, samples, steps, display)
     episodes = EVALUATION_EPISODES if episodes is None else episodes
-    for name, value in (("episodes", episodes), ("samples", samples), ("steps", steps)):
-        if value is not None and value < 1:
-            raise bad_field(name, value, "it must be at least 1", 1)
+    require_at_least(1, episodes=episodes, samples=samples, steps=steps)
     recorded = 8 * run.task.goal.dim  # bytes of a step: the achieved and the commanded goal
     length = steps or run.task.episode_length
     require_memory("episodes", episodes, recorded * min(length, run.task.episode_length))
@@ -115,7 +113,7 @@ def play(
     from kilolayer.render.media import require_drawable, require_video_suffix
     from kilolayer.report.film import film_episodes
 
-    run = _open(run)
+    run = open_run_or_policy(run)
     require_drawable(run.task)
     out = Path(out) if out is not None else default_output(run.path, "media/play.mp4")
     require_video_suffix(out)
@@ -179,7 +177,7 @@ def _resolve_source(
     """The task to play, the config that names the physics engine, and the policy that acts."""
     if not isinstance(source, Run | DeployedPolicy):
         is_run = (Path(source) / "config.json").is_file() or "/" in str(source)
-        source = _open(source) if is_run or is_policy(source) else source
+        source = open_run_or_policy(source) if is_run or is_policy(source) else source
     if isinstance(source, Run | DeployedPolicy):
         policy = evaluation_policy(source.agent, source.agent_state, samples=1)
         noise = DEFAULT_NOISE if noise is None else noise
@@ -211,10 +209,6 @@ def picture(task: Task, out: str | Path) -> Path:
 
     write_video(Path(out), render_start(task, size=480)[None], fps=1)
     return Path(out)
-
-
-def _open(run: Run | DeployedPolicy | str | Path) -> Run | DeployedPolicy:
-    return run if isinstance(run, Run | DeployedPolicy) else open_run_or_policy(run)
 
 
 @dataclass(frozen=True)

@@ -1,96 +1,26 @@
-"""Prepare policies for deployment: smaller networks, and files for other runtimes."""
+"""Prepare policies for deployment: smaller networks, files for other runtimes, and the hub."""
 
 import tempfile
-from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Literal
 
-from kilolayer.api.display import make_display
 from kilolayer.api.playing import play
-from kilolayer.deploy.export.folder import Folder, export_folder
-from kilolayer.deploy.export.onnx_graph import DEFAULT_OPSET
-from kilolayer.deploy.export.write import FILES, Exported, export_policy
-from kilolayer.deploy.hub import PICTURE, require_repository, send, write_card, write_folder
-from kilolayer.deploy.policy import DeployedPolicy, open_policy
-from kilolayer.deploy.portable import portable
-from kilolayer.deploy.smaller.distil import Recipe, distil_run
-from kilolayer.deploy.smaller.prune import Measure, Order, Pruned, SelectionRule, prune_run
-from kilolayer.types import UserError, bad_field
-
-
-def prune(
-    policy: str | Path,
-    keep_score: float = 0.95,
-    target_latency: float | None = None,
-    orders: Sequence[Order] = ("greedy",),
-    measure: Measure = "divergence",
-    heal: int = 0,
-    episodes: int = 128,
-    seed: int = 0,
-    out: str | Path | None = None,
-    progress: bool = True,
-) -> Pruned:
-    """Remove blocks from a trained policy and return the smallest policy that keeps its score.
-
-    policy: a run directory, a policy directory or zoo:NAME. keep_score: share of the unpruned
-    policy's time at goal to keep. target_latency: milliseconds of one action on this machine; if
-    given, the best score within this latency is chosen instead. heal: environment steps of
-    distillation after every removal. Raises UserError for a policy that cannot be pruned or a
-    directory that exists.
-    """
-    wish = SelectionRule(keep_score, target_latency)
-    with closing(make_display(progress)) as display:
-        return prune_run(policy, wish, orders, measure, heal, episodes, seed, out, display=display)
-
-
-def distil(
-    policy: str | Path,
-    depths: Sequence[int] = (4,),
-    widths: Sequence[int] = (),
-    seeds: Sequence[int] = (0,),
-    recipe: Recipe | None = None,
-    episodes: int = 128,
-    out: str | Path | None = None,
-    progress: bool = True,
-) -> list[DeployedPolicy]:
-    """Train a student of each depth, width and seed to imitate a policy.
-
-    policy: a run directory, a policy directory or zoo:NAME. widths: by default the teacher's.
-    Raises UserError for invalid arguments before any work.
-    """
-    with closing(make_display(progress)) as display:
-        return distil_run(policy, depths, widths, seeds, recipe, episodes, out, display=display)
-
-
-def export(
-    policy: DeployedPolicy | str | Path,
-    out: str | Path | None = None,
-    formats: Sequence[str] = tuple(FILES),
-    opset: int = DEFAULT_OPSET,
-    progress: bool = True,
-) -> Exported:
-    """Write a policy as ONNX, StableHLO and safetensors files, each loaded back and compared.
-
-    Raises UserError if the directory exists, a package is missing, or a file gives other actions.
-    """
-    with closing(make_display(progress)) as display:
-        return export_policy(policy, out, formats, opset, display)
-
-
-def export_robot(
-    policy: str | Path,
-    to: str | Path,
-    planner: Literal["waypoints"] | None = None,
-    nodes: int = 64,
-    weights: Literal["float32", "float16", "int8"] = "float32",
-    episodes: int = 0,
-    opset: int = DEFAULT_OPSET,
-    progress: bool = True,
-) -> Folder:
-    """Write the folder that `kilolayer-robot run` takes: an ONNX graph and its card."""
-    with closing(make_display(progress)) as display:
-        return export_folder(policy, Path(to), planner, nodes, weights, episodes, opset, display)
+from kilolayer.deploy.export.folder import export_robot as export_robot
+from kilolayer.deploy.export.write import export as export
+from kilolayer.deploy.hub import (
+    PICTURE,
+    portable,
+    require_repository,
+    send,
+    write_card,
+    write_folder,
+)
+from kilolayer.deploy.policy import open_policy
+from kilolayer.deploy.smaller.distil import distil as distil
+from kilolayer.deploy.smaller.prune import prune as prune
+from kilolayer.errors import require_at_least
+from kilolayer.runtime.progress import make_display
+from kilolayer.types import UserError
 
 
 def push(
@@ -109,8 +39,7 @@ def push(
     of episodes for the score; a policy of the zoo keeps the score of its card. Raises UserError for
     a policy or a name that cannot be pushed, without a token, and if the hub cannot be reached.
     """
-    if episodes < 1:
-        raise bad_field("episodes", episodes, "it must be at least 1", 1)
+    require_at_least(1, episodes=episodes)
     repository = repository.removeprefix("hf:")  # as it is written to open one
     require_repository(repository)
     opened = open_policy(policy)

@@ -10,8 +10,7 @@ from PIL import Image
 
 from kilolayer.agents.registry import task_spec
 from kilolayer.analysis.load import Run
-from kilolayer.api.display import make_display
-from kilolayer.deploy.control.run import ControlResult, drive_simulation
+from kilolayer.deploy.control import ControlResult, drive_simulation
 from kilolayer.deploy.interpreter import Interpretation
 from kilolayer.deploy.policy import DeployedPolicy, open_run_or_policy
 from kilolayer.language.base import PICTURE_SIZE, Encoder
@@ -38,6 +37,7 @@ from kilolayer.report.instruction_film import InstructedAgent, film_for_report, 
 from kilolayer.report.language_report import write_language_report
 from kilolayer.runtime.devices import require_memory, require_width
 from kilolayer.runtime.files import guard_disk, require_file, require_unused, require_writable
+from kilolayer.runtime.progress import make_display
 from kilolayer.runtime.zoo import default_output
 from kilolayer.tasks.base import Task
 from kilolayer.types import UserError, bad_field

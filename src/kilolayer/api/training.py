@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from kilolayer.analysis.load import Run, load
-from kilolayer.api.display import make_display
 from kilolayer.config import RunConfig
 from kilolayer.recommendations import recommended
 from kilolayer.runtime.processes import ONE_PROCESS, Processes
+from kilolayer.runtime.progress import make_display
 from kilolayer.training.loop import resume_run, start_run
 from kilolayer.training.members import OnEvaluation
 from kilolayer.types import bad_field

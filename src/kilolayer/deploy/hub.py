@@ -1,20 +1,29 @@
-"""Upload to the Hugging Face Hub: a policy's two files, a picture and a generated model card."""
+"""Upload to the Hugging Face Hub: a policy's two files, a picture and a generated model card.
+
+Config and commands lose the directories of this machine.
+"""
 
 import dataclasses
 import json
 import platform
+import shlex
 from importlib import import_module, metadata
 from pathlib import Path
 
+from kilolayer.config import RunConfig
 from kilolayer.deploy.policy import DeployedPolicy
-from kilolayer.deploy.portable import portable, without_paths
 from kilolayer.deploy.zoo_entry import SECTION, Score, interval_text, open_zoo_entry, score_policy
+from kilolayer.replay.minari_format import PREFIX as MINARI
 from kilolayer.runtime import hub
 from kilolayer.types import bad_field
 
 PICTURE = "picture.png"
 SEED = 12345  # different from the evaluation seeds of runs
 PACKAGES = ("kilolayer", "jax", "mujoco")
+# Options of `train` that name directories, and the replacement value; None drops the option.
+PATH_OPTIONS = {"--out": None, "--start-from": "RUN", "--resume": "RUN"}
+# Options of `train` that name files, of which the name is kept.
+FILE_OPTIONS = ("--dataset", "--config")
 
 
 def write_folder(policy: DeployedPolicy, folder: Path, episodes: int) -> Score:
@@ -122,3 +131,41 @@ def _commands(policy: DeployedPolicy) -> list[str]:
     if manifest.is_file():
         return [without_paths(json.loads(manifest.read_text())["command"])]
     return [f"# a policy made by `kilolayer {policy.method}`; its command is not recorded"]
+
+
+def portable(config: RunConfig) -> RunConfig:
+    """The config without this machine's directories.
+
+    Raises UserError unless the task is one of this package's.
+    """
+    if config.task.gym is not None or config.task.mjcf is not None or ":" in config.task.task:
+        allowed = "only a policy of one of this package's tasks can be opened elsewhere"
+        raise bad_field("task", config.task.name, allowed)
+    names = {
+        field: None if (value := config.flat()[field]) is None else _file_name(value)
+        for field in ("start_from", "dataset")
+    }
+    return config.having(**names)
+
+
+def without_paths(command: str) -> str:
+    """The command for another machine: without --out, with RUN for other directories, and files
+    without their directories."""
+    words, kept = iter(shlex.split(command)), []
+    for word in words:
+        written, joined, value = word.partition("=")
+        option = written.replace("_", "-")  # the command line accepts both
+        if option not in (*PATH_OPTIONS, *FILE_OPTIONS):
+            kept.append(word)
+            continue
+        value = value if joined else next(words, "")
+        if option in FILE_OPTIONS:
+            kept += [option, _file_name(value)]
+        elif PATH_OPTIONS[option] is not None:
+            kept += [option, "None" if value == "None" else str(PATH_OPTIONS[option])]
+    return shlex.join(kept)
+
+
+def _file_name(value: str) -> str:
+    """The name without its directories; the name of a Minari data set may have slashes."""
+    return value if value.startswith(MINARI) else Path(value).name

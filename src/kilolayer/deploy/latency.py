@@ -9,27 +9,32 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, get_args
 
 import jax
 import numpy as np
 
-from kilolayer.deploy.policy import open_policy
-from kilolayer.deploy.score import Scorer
-from kilolayer.deploy.smaller.early_exit import EarlyExit
-from kilolayer.deploy.variants import (
-    RUNTIMES,
-    Call,
-    PlannerSettings,
-    Variant,
-    policy_variants,
-    require_one_task,
-)
-from kilolayer.errors import require_choice
+from kilolayer.analysis.load import Run
+from kilolayer.deploy.export.check import sizes_of
+from kilolayer.deploy.export.onnx_graph import policy_graph
+from kilolayer.deploy.export.onnx_session import open_session
+from kilolayer.deploy.names import PlannerName, Runtime
+from kilolayer.deploy.planning.build import build_planner
+from kilolayer.deploy.planning.hierarchy import act_operations, plan_operations, score_planner
+from kilolayer.deploy.planning.planners import Planner
+from kilolayer.deploy.policy import DeployedPolicy, open_policy
+from kilolayer.deploy.score import Scorer, visited
+from kilolayer.deploy.smaller.early_exit import EarlyExit, early_exit_operations
+from kilolayer.errors import require_at_least, require_choice
 from kilolayer.runtime.devices import require_memory
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.types import UserError, bad_field
+from kilolayer_robot.planning import Pursuit
 
 ROUNDS = 10
+RUNTIMES = get_args(Runtime)
+# (observation [batch, o], goal [batch, g]) -> action or plan [batch, ...], numpy in and out
+Call = Callable[[np.ndarray, np.ndarray], Any]
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,37 @@ def pareto_front(points: Sequence[tuple[float, float | None]]) -> tuple[bool, ..
     return tuple(score is not None and not dominated(seconds, score) for seconds, score in points)
 
 
+@dataclass(frozen=True)
+class PlannerSettings:
+    """Planners to measure over each policy, and the run that they plan with."""
+
+    run: Run
+    planners: Sequence[PlannerName]
+    pursuit: Pursuit
+    nodes: int = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """A policy on a runtime, with early exit, or under a planner.
+
+    inputs: observations and goals that the variant visits. blocks: number of blocks used for each
+    input. operations: floating-point operations of a control step, at batch 1 and per row of a
+    batch. plan: the planner's call, if any, made every `replan` control steps. score: the score of
+    policy and planner together.
+    """
+
+    policy: DeployedPolicy
+    runtime: str
+    act: Call
+    inputs: tuple[np.ndarray, np.ndarray]
+    blocks: np.ndarray
+    operations: tuple[float, float]
+    score: Callable[[Scorer], float]
+    plan: Call | None = None
+    replan: int = 1
+
+
 def measure_latency(
     paths: Sequence[str | Path],
     batch: int,
@@ -124,9 +160,7 @@ def measure_latency(
     measured over each policy. Raises UserError for a path without a policy, for policies of
     different tasks, and for the runtime `onnx` without onnxruntime.
     """
-    for name, value in (("batch", batch), ("repeats", repeats)):
-        if value < 1:
-            raise bad_field(name, value, "it must be at least 1", 1)
+    require_at_least(1, batch=batch, repeats=repeats)
     if episodes < 0:
         raise bad_field("episodes", episodes, "it must be 0, for no score, or more", 0)
     for runtime in runtimes:
@@ -136,31 +170,116 @@ def measure_latency(
     if not paths:
         raise UserError("name at least one run or policy directory to measure.")
     policies = [open_policy(path) for path in paths]
-    require_one_task(policies)
-    task, width = policies[0].task, max(each.spec.torso.width for each in policies)
+    first = policies[0]
+    task, width = first.task, max(each.spec.torso.width for each in policies)
+    for policy in policies:
+        if policy.task.name != task.name:
+            raise UserError(
+                f"{policy.path} acts in {policy.task.name} and {first.path} in {task.name}: "
+                "measure policies of one task at a time."
+            )
     require_memory("batch", batch, 4 * (len(task.observation) + task.goal.dim + width))
     require_memory("repeats", repeats, 8)  # bytes of a duration
-    scorer = Scorer(task, policies[0].config, episodes)
+    scorer = Scorer(task, first.config, episodes)
     variants: list[Variant] = []
     for index, policy in enumerate(policies):
         display.phase("policies")
-        variants += policy_variants(policy, runtimes, early_exit, planned, batch, display)
+        variants += _variants(policy, runtimes, early_exit, planned, batch, display)
         display.advance(index + 1, len(policies))
     singles = _timings(variants, False, repeats, display)
     batches = _timings(variants, True, max(ROUNDS, repeats // 10), display)
     scores = _scores(variants, scorer, display)
     rows = tuple(map(_latency, variants, singles, batches, scores))
-    return Latencies(policies[0].task.name, _machine(), batch, repeats, episodes, rows)
+    device = jax.devices()[0].device_kind
+    machine = f"{os.cpu_count()} cores, {platform.machine()}; JAX on {device}."
+    return Latencies(task.name, machine, batch, repeats, episodes, rows)
 
 
-def _machine() -> str:
-    device = jax.devices()[0]
-    return f"{os.cpu_count()} cores, {platform.machine()}; JAX on {device.device_kind}."
+def _variants(
+    policy: DeployedPolicy,
+    runtimes: Sequence[str],
+    early_exit: EarlyExit,
+    planned: PlannerSettings | None,
+    rows: int,
+    display: ProgressDisplay,
+) -> list[Variant]:
+    """The policy on each runtime, then under each planner, with `rows` inputs each.
+
+    Raises UserError for the runtime `onnx` without onnxruntime, and if a planner does not fit.
+    """
+    actor, agent = policy.agent_state, policy.agent
+
+    def score(scorer: Scorer) -> float:
+        return scorer.time_at_goal(agent, actor)
+
+    inputs = visited(policy.task, policy.config, agent, actor, rows)
+    blocks = np.full(rows, policy.spec.torso.num_blocks)
+    each = float(act_operations(policy))
+    in_jax = Variant(policy, "jax", _jitted(agent, actor), inputs, blocks, (each, each), score)
+    variants = []
+    if "jax" in runtimes:
+        variants.append(in_jax)
+    if "onnx" in runtimes:
+        session = open_session(policy_graph(actor, sizes_of(policy)).SerializeToString())
+        # The policy acts the same on ONNX Runtime as in JAX, so it shares the JAX score.
+        variants.append(dataclasses.replace(in_jax, runtime="onnx", act=session))
+    if "early-exit" in runtimes:
+        variants.append(_with_early_exit(policy, early_exit, rows))
+    if planned is not None:
+        run, pursuit = planned.run, planned.pursuit
+        for name in planned.planners:
+            planner = build_planner(name, run, policy, pursuit, display, planned.nodes)
+            variants.append(_under_planner(in_jax, name, planner, pursuit))
+    return variants
+
+
+def _with_early_exit(policy: DeployedPolicy, early_exit: EarlyExit, rows: int) -> Variant:
+    actor = policy.agent_state
+    inputs = visited(policy.task, policy.config, early_exit, actor, rows)
+    blocks = np.asarray(jax.jit(early_exit.run)(actor, *inputs).blocks)
+    operations = early_exit_operations(actor, blocks)
+
+    def score(scorer: Scorer) -> float:
+        return scorer.time_at_goal(early_exit, actor)
+
+    act = _jitted(early_exit, actor)
+    return Variant(policy, "early-exit", act, inputs, blocks, operations, score)
+
+
+def _under_planner(alone: Variant, name: str, planner: Planner, pursuit: Pursuit) -> Variant:
+    policy = alone.policy
+    compiled = jax.jit(lambda planner, *rows: planner.plan(*rows))
+
+    def plan(observation: np.ndarray, goal: np.ndarray) -> np.ndarray:
+        # The achieved goal does not change the cost of a plan, so any goal can stand in for it.
+        return np.asarray(compiled(planner, observation, goal[::-1], goal))
+
+    def score(scorer: Scorer) -> float:
+        return score_planner(scorer, policy, name, planner, pursuit).scores["time_at_goal"]
+
+    each = alone.operations[0] + plan_operations(planner, policy) / pursuit.replan
+    return dataclasses.replace(
+        alone,
+        runtime=name,
+        operations=(each, each),
+        score=score,
+        plan=plan,
+        replan=pursuit.replan,
+    )
+
+
+def _jitted(agent: Any, actor: Any) -> Call:
+    key = jax.random.key(0)  # not used by a deterministic action
+
+    @jax.jit
+    def act(actor: Any, observation: jax.Array, goal: jax.Array) -> jax.Array:
+        return agent.act(actor, observation, goal, key, True)
+
+    return lambda observation, goal: np.asarray(act(actor, observation, goal))
 
 
 def _latency(variant: Variant, single: Timing, batched: Timing, score: float | None) -> Latency:
     torso = variant.policy.spec.torso
-    operations, batch_operations = variant.operations
     return Latency(
         policy=str(variant.policy.path),
         method=variant.policy.method,
@@ -169,8 +288,8 @@ def _latency(variant: Variant, single: Timing, batched: Timing, score: float | N
         width=torso.width,
         blocks=torso.num_blocks,
         blocks_used=float(variant.blocks.mean()),
-        operations=operations,
-        batch_operations=batch_operations,
+        operations=variant.operations[0],
+        batch_operations=variant.operations[1],
         single=single,
         batched=batched,
         score=score,

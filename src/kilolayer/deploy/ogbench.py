@@ -19,6 +19,7 @@ import numpy as np
 from kilolayer.analysis.load import Run
 from kilolayer.analysis.statistics import proportion_interval
 from kilolayer.deploy.policy import DeployedPolicy
+from kilolayer.errors import require_at_least
 from kilolayer.runtime.progress import ProgressDisplay, SilentDisplay
 from kilolayer.tasks.ant import OPEN_GOAL_DISTANCE, Ant
 from kilolayer.tasks.base import Task
@@ -88,16 +89,14 @@ def score(
     layout = find_maze(name)
     display = display or SilentDisplay()
     _require_fit(policy.task, name, layout, display)
-    for field, value in (("episodes", episodes), ("samples", samples), ("steps", steps)):
-        if value < 1:
-            raise bad_field(field, value, "it must be at least 1", 1)
+    require_at_least(1, episodes=episodes, samples=samples, steps=steps)
     _make_maze_env()  # Raises before any work if OGBench is missing.
     specs = (
         _arena_episodes(episodes, seed)
         if layout == ARENA
         else _task_episodes(layout, episodes, seed)
     )
-    time_at_goal = _EpisodePlayer(policy, layout, samples, seed).play(specs, steps, display)
+    time_at_goal = _play(policy, layout, specs, samples, seed, steps, display)
     numbers = np.array([spec.task for spec in specs])
     if layout == ARENA:
         return {f"goals at {OPEN_GOAL_DISTANCE:g} m": _scores(time_at_goal)}
@@ -181,59 +180,46 @@ def _arena_episodes(episodes: int, seed: int) -> list[EpisodeSpec]:
     ]
 
 
-class _EpisodePlayer:
-    """Plays episodes of one maze. Each step, one call of the policy acts in up to 20 of them."""
+def _play(
+    policy: Run | DeployedPolicy,
+    layout: str,
+    specs: Sequence[EpisodeSpec],
+    samples: int,
+    seed: int,
+    steps: int,
+    display: ProgressDisplay,
+) -> np.ndarray:
+    """Control steps at the goal, `[specs]`. In each step, one call of the policy acts in up to 20
+    episodes."""
 
-    def __init__(self, policy: Run | DeployedPolicy, layout: str, samples: int, seed: int):
-        self._layout = layout
-        # The first half of the key draws the starts.
-        _, self._key = jax.random.split(evaluation_key(seed, 0))
-        self._shift = ARENA_SHIFT if layout == ARENA else MAZE_SHIFT
-        self._state = policy.agent_state
+    @jax.jit
+    def act(state: Any, observation: jax.Array, goal: jax.Array, key: jax.Array) -> jax.Array:
+        return evaluation_policy(policy.agent, state, samples)(observation, goal, key)
 
-        def act(state: Any, observation: jax.Array, goal: jax.Array, key: jax.Array) -> jax.Array:
-            return evaluation_policy(policy.agent, state, samples)(observation, goal, key)
-
-        self._act = jax.jit(act)
-
-    def play(
-        self, specs: Sequence[EpisodeSpec], steps: int, display: ProgressDisplay
-    ) -> np.ndarray:
-        """Control steps at the goal, `[specs]`."""
-        display.phase("OGBench")
-        time_at_goal = np.zeros(len(specs), int)
-        size = min(BATCH_ENVS, len(specs))
-        for first in range(0, len(specs), size):
-            batch = slice(first, first + size)
-            key = jax.random.fold_in(self._key, first)
-            for step, reached in enumerate(self._steps(specs[batch], size, key, steps), start=1):
-                time_at_goal[batch] += reached
-                display.advance(
-                    first * steps + step * len(reached),
-                    len(specs) * steps,
-                    reached=int((time_at_goal > 0).sum()),
-                )
-        return time_at_goal
-
-    def _steps(
-        self, specs: Sequence[EpisodeSpec], size: int, key: jax.Array, steps: int
-    ) -> Iterator[np.ndarray]:
-        """Yields after each step which episodes are at their goal. size: the policy's batch
-        size."""
-        environments = [_environment(self._layout, number) for number in range(len(specs))]
-        observations, goals = np.zeros((size, OBSERVATION)), np.zeros((size, 2))
-        reached = np.zeros(len(specs), bool)
-        for index, (environment, spec) in enumerate(zip(environments, specs, strict=True)):
+    shift = ARENA_SHIFT if layout == ARENA else MAZE_SHIFT
+    # The first half of the key draws the starts.
+    _, steps_key = jax.random.split(evaluation_key(seed, 0))
+    display.phase("OGBench")
+    time_at_goal = np.zeros(len(specs), int)
+    size = min(BATCH_ENVS, len(specs))
+    for first in range(0, len(specs), size):
+        batch = specs[first : first + size]
+        environments = [_environment(layout, number) for number in range(len(batch))]
+        observations, goals = np.zeros((size, OBSERVATION)), np.zeros((size, 2), np.float32)
+        for index, (environment, spec) in enumerate(zip(environments, batch, strict=True)):
             observations[index] = _reset(environment, spec)
-            goals[index] = environment.cur_goal_xy + self._shift
-        for step_key in jax.random.split(key, steps):
+            goals[index] = environment.cur_goal_xy + shift
+        keys = jax.random.split(jax.random.fold_in(steps_key, first), steps)
+        for step, key in enumerate(keys, start=1):
             sensed = observations.astype(np.float32)
-            sensed[:, :2] = observations[:, :2] + self._shift
-            actions = np.asarray(self._act(self._state, sensed, goals.astype(np.float32), step_key))
+            sensed[:, :2] = observations[:, :2] + shift
+            actions = np.asarray(act(policy.agent_state, sensed, goals, key))
             for index, environment in enumerate(environments):
                 observations[index], _, _, _, info = environment.step(actions[index])
-                reached[index] = info["success"] > 0
-            yield reached
+                time_at_goal[first + index] += info["success"] > 0
+            done, reached = first * steps + step * len(batch), int((time_at_goal > 0).sum())
+            display.advance(done, len(specs) * steps, reached=reached)
+    return time_at_goal
 
 
 def _reset(environment: Any, spec: EpisodeSpec) -> np.ndarray:

@@ -128,8 +128,13 @@ def is_policy(path: str | Path) -> bool:
     return DIRECTORY.exists(resolve(path))
 
 
-def open_run_or_policy(path: str | Path) -> Run | DeployedPolicy:
-    """Open a policy directory or a zoo policy as such, and a run with its whole agent state."""
+def open_run_or_policy(path: Run | DeployedPolicy | str | Path) -> Run | DeployedPolicy:
+    """Open a policy directory or a zoo policy as such, and a run with its whole agent state.
+
+    An opened one is returned as it is.
+    """
+    if isinstance(path, Run | DeployedPolicy):
+        return path
     return open_policy(path) if is_policy(path) else load(Path(path))
 
 

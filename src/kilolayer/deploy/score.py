@@ -1,10 +1,11 @@
-"""Scores of a policy on its task: the same evaluation as in training, on whole episodes."""
+"""Scores of a policy on its task, as in training, and the observations that it visits there."""
 
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import jax
+import numpy as np
 
 from kilolayer.analysis.statistics import Estimate, mean_interval
 from kilolayer.config import RunConfig
@@ -12,15 +13,19 @@ from kilolayer.physics.build import build_physics
 from kilolayer.runtime.devices import require_memory
 from kilolayer.tasks.base import Task
 from kilolayer.training.evaluate import (
+    GOAL_STREAM,
     HEADLINE,
     Episodes,
     Evaluator,
     episode_metrics,
     episode_scores,
     evaluation_key,
+    evaluation_policy,
     evaluation_start,
 )
+from kilolayer.training.rollout import reset, unroll
 
+VISITING_ENVS = 16
 NEW_EPISODES = 2**30  # an evaluation number that no run reaches
 
 
@@ -92,3 +97,33 @@ class Scorer:
     @cached_property
     def start(self) -> Any:
         return evaluation_start(self.task, self.key, self.episodes, "evaluation")
+
+
+def visited(
+    task: Task, config: RunConfig, agent: Any, state: Any, rows: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """`(observation [rows, o], goal [rows, g])` under deterministic actions, spread over time.
+
+    agent: an object with `act`; state: its state. The environments start as in an evaluation with
+    seed 0. They play one episode, or as much of it as gives ten times the rows.
+    """
+    per_env = -(-rows // VISITING_ENVS)
+    length = max(per_env, min(task.episode_length, 10 * per_env))
+    physics = build_physics(task.world, VISITING_ENVS, config.physics)
+    key = evaluation_key(0, 0)
+    goal = task.sample_goal(jax.random.fold_in(key, GOAL_STREAM), VISITING_ENVS, "evaluation")
+    start_key, steps_key = jax.random.split(key)
+
+    @jax.jit
+    def play(state: Any) -> Any:
+        envs = reset(task, physics, start_key, goal, "evaluation")
+        policy = evaluation_policy(agent, state, samples=1)
+        return unroll(task, physics, envs, policy, steps_key, length, task.episode_length)[1]
+
+    steps = play(state)
+    times = np.linspace(0, length - 1, per_env).astype(int)
+
+    def selected(leaf: jax.Array) -> np.ndarray:
+        return np.asarray(leaf)[times].reshape(-1, leaf.shape[-1])[:rows]
+
+    return selected(steps.observation), selected(steps.goal)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Protocol
 
+import jax
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
@@ -89,6 +90,11 @@ class LiveDisplay:
 
     def close(self) -> None:
         self._progress.stop()
+
+
+def make_display(progress: bool) -> ProgressDisplay:
+    """A live display if `progress` is set and this is the first process, else a silent one."""
+    return LiveDisplay() if progress and jax.process_index() == 0 else SilentDisplay()
 
 
 def duration(seconds: float) -> str:

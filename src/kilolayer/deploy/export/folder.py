@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,30 +13,29 @@ import numpy as np
 
 from kilolayer.analysis.load import load
 from kilolayer.deploy.card import task_card
-from kilolayer.deploy.export.noise import float32_noise, tolerance
-from kilolayer.deploy.export.onnx_agent import OnnxAgent
-from kilolayer.deploy.export.onnx_graph import DEFAULT_OPSET, Weights, policy_graph
-from kilolayer.deploy.export.onnx_session import open_session, session_of
-from kilolayer.deploy.export.packages import require
-from kilolayer.deploy.export.value_graph import value_graph
-from kilolayer.deploy.export.write import (
+from kilolayer.deploy.export.check import (
     check_inputs,
     difference,
     differences_text,
+    float32_noise,
     in_float32,
-    new_directory,
     policy_noise,
     reference,
     require_close,
     sizes_of,
+    tolerance,
 )
+from kilolayer.deploy.export.onnx_graph import DEFAULT_OPSET, policy_graph, require, value_graph
+from kilolayer.deploy.export.onnx_session import OnnxAgent, open_session, session_of
+from kilolayer.deploy.export.write import new_directory
+from kilolayer.deploy.names import Weights
 from kilolayer.deploy.planning.build import build_planner
 from kilolayer.deploy.planning.planners import CriticValue, Waypoints
 from kilolayer.deploy.policy import DeployedPolicy, is_policy, open_policy
 from kilolayer.deploy.score import Scorer
 from kilolayer.errors import require_choice
 from kilolayer.runtime.files import require_writable
-from kilolayer.runtime.progress import ProgressDisplay, SilentDisplay
+from kilolayer.runtime.progress import ProgressDisplay, make_display
 from kilolayer.runtime.tensors import sha256_of
 from kilolayer.types import UserError, bad_field
 from kilolayer_robot.card import CARD
@@ -67,17 +67,18 @@ class Folder:
         return found
 
 
-def export_folder(
+def export_robot(
     policy: str | Path,
-    to: Path,
+    to: str | Path,
     planner: Literal["waypoints"] | None = None,
     nodes: int = 64,
     weights: Weights = "float32",
     episodes: int = 0,
     opset: int = DEFAULT_OPSET,
-    display: ProgressDisplay | None = None,
+    progress: bool = True,
 ) -> Folder:
-    """Write a new policy folder. Each graph is loaded back and compared with its JAX original.
+    """Write a new folder for `kilolayer-robot run`. Each graph is loaded back and compared with its
+    JAX original.
 
     policy: a run directory, a policy directory or zoo:NAME. planner: `waypoints` records a graph of
     `nodes` nodes, which needs a run with a contrastive critic. episodes: number of episodes that
@@ -86,7 +87,7 @@ def export_folder(
     no files are left. Graphs with float16 or int8 weights differ by more and are not compared, so
     score them.
     """
-    display = display or SilentDisplay()
+    to = Path(to)
     if to.exists():
         raise UserError(f"{to} exists already: choose another with --to.")
     require_writable(to)
@@ -97,18 +98,19 @@ def export_folder(
         raise bad_field("episodes", episodes, "it must be 0 or more", 0)
     for package in ("onnx", "onnxruntime"):
         require(package)
-    display.phase("policy")
-    opened = open_policy(policy)
-    inputs = check_inputs(opened, display)
-    with new_directory(to) as folder:
-        folder.mkdir(parents=True)
-        display.phase("onnx")
-        facts = _write_policy(opened, folder, inputs, weights, opset)
-        facts |= {"episodes": episodes, "scores": _scores(opened, folder, episodes, display)}
-        if planner is not None:
-            facts["waypoints"] = _write_waypoints(policy, opened, folder, nodes, opset, display)
-        _write_card(opened, folder, inputs, facts)
-        Policy.open(folder)
+    with closing(make_display(progress)) as display:
+        display.phase("policy")
+        opened = open_policy(policy)
+        inputs = check_inputs(opened, display)
+        with new_directory(to) as folder:
+            folder.mkdir(parents=True)
+            display.phase("onnx")
+            facts = _write_policy(opened, folder, inputs, weights, opset)
+            facts |= {"episodes": episodes, "scores": _scores(opened, folder, episodes, display)}
+            if planner is not None:
+                facts["waypoints"] = _write_waypoints(policy, opened, folder, nodes, opset, display)
+            _write_card(opened, folder, inputs, facts)
+            Policy.open(folder)
     return Folder(to, facts)
 
 
@@ -170,7 +172,6 @@ def _write_waypoints(
     planner = build_planner("waypoints", run, policy, Pursuit(), display, nodes)
     assert isinstance(planner, Waypoints)
     value = planner.value
-    assert isinstance(value, CriticValue)
     (folder / VALUE).write_bytes(value_graph(value, sizes_of(policy), opset).SerializeToString())
     arrays = jax.device_get({"observation": planner.observation, **planner.graph._asdict()})
     content = io.BytesIO()
@@ -196,12 +197,9 @@ def _write_card(
     policy: DeployedPolicy, folder: Path, inputs: dict[str, Any], facts: dict[str, Any]
 ) -> None:
     observation, goal = inputs["observations of the task"]
-    card = task_card(policy.task, _range(observation), _range(goal))
+    recorded = ((rows.min(0), rows.max(0)) for rows in (observation, goal))
+    card = task_card(policy.task, *recorded)
     names = [name for name in (MODEL, VALUE, NODES) if (folder / name).exists()]
     files = {name: sha256_of(folder / name) for name in names}
     card = dataclasses.replace(card, files=files, made_by=facts)
     (folder / CARD).write_text(card.to_json() + "\n", encoding="utf-8")
-
-
-def _range(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return rows.min(0), rows.max(0)

@@ -1,16 +1,19 @@
-"""A policy as an ONNX graph: a sequence of nodes with constant weights and no loop.
+"""A policy, and the value of its planner, as ONNX graphs of nodes with constant weights, no loop.
 
 Two choices make it fast at batch 1. Weights are constants of plain nodes: a runtime packs them once
 and fuses nodes, which it cannot do inside a loop. The scale of the residual branches costs nothing,
 see `_stack`.
 """
 
-from typing import TYPE_CHECKING, Any, Literal
+import importlib
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
-from kilolayer.deploy.export.packages import require
+from kilolayer.deploy.names import Weights
+from kilolayer.deploy.planning.planners import CriticValue
+from kilolayer.losses.energies import SQRT_FLOOR, Energy
 from kilolayer.networks.actor import LOG_STD_MAX, LOG_STD_MIN, Actor
 from kilolayer.networks.block import LAYER_NORM_EPSILON, Dense, NormedLayer, ResidualBlock
 from kilolayer.networks.encoders import Encoder
@@ -25,8 +28,19 @@ DEFAULT_OPSET = 20
 GELU_OPSET = 20
 MAX_BYTES = 2_000_000_000  # of all weights; protobuf writes less than 2**31, nodes included
 FLOAT = 1  # ONNX's code for the element type float32
-# Storage type of a graph's kernels.
-Weights = Literal["float32", "float16", "int8"]
+
+
+def require(name: str) -> Any:
+    """Import a package of the extra `export`; raises UserError if it is missing."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        raise UserError(
+            f"this needs the package {name}, which is not installed: "
+            "`pip install 'kilolayer[export]'` brings it."
+        ) from error
 
 
 class Graph:
@@ -66,19 +80,16 @@ class Graph:
             return self.apply("DequantizeLinear", *arrays, axis=1)
         return self.constant(values)
 
-    def apply(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        """Add an operator with one output and return the output's name."""
-        name = f"n{len(self.nodes)}"
-        self.apply_to(operator, inputs, (name,), **attributes)
-        return name
-
-    def apply_to(
-        self, operator: str, inputs: tuple[str, ...], outputs: tuple[str, ...], **attributes: Any
-    ) -> None:
-        """Add an operator with the given output names."""
+    def apply(
+        self, operator: str, *inputs: str, outputs: tuple[str, ...] = (), **attributes: Any
+    ) -> str:
+        """Add an operator and return the name of its first output. outputs: default one new
+        name."""
         from onnx import helper
 
+        outputs = outputs or (f"n{len(self.nodes)}",)
         self.nodes.append(helper.make_node(operator, inputs, outputs, **attributes))
+        return outputs[0]
 
 
 def policy_graph(
@@ -95,6 +106,26 @@ def policy_graph(
     x = graph.apply("Concat", "observation", "goal", axis=-1)
     _outputs(graph, add_encoder(graph, actor.encoder, x), sizes["action"])
     return model(graph, sizes, {"action": sizes["action"], "log_std": sizes["action"]})
+
+
+def value_graph(
+    value: CriticValue, sizes: dict[str, int], opset: int = DEFAULT_OPSET
+) -> "ModelProto":
+    """`(observation [batch, o], goal [batch, g]) -> energy [batch]`, in float32.
+
+    sizes: of observation, goal and action. Raises UserError as `policy_graph` does.
+    """
+    graph = Graph(opset)
+    rows = graph.apply("Concat", "observation", "goal", axis=-1)
+    squashed = graph.apply("Tanh", add_encoder(graph, value.actor.encoder, rows))
+    halves = graph.constant([sizes["action"]] * 2, np.int64)
+    graph.apply("Split", squashed, halves, outputs=("mean_action", "raw_log_std"), axis=-1)
+    pair = graph.apply("Concat", "observation", "mean_action", axis=-1)
+    phi = add_encoder(graph, value.critic.state_action, pair)
+    psi = add_encoder(graph, value.critic.goal, "goal")
+    energy = _energy(graph, value.energy, phi, psi)
+    graph.apply("Identity", energy, outputs=("energy",))
+    return model(graph, sizes, {"energy": None})
 
 
 def model(graph: Graph, sizes: dict[str, int], outputs: dict[str, int | None]) -> "ModelProto":
@@ -149,10 +180,9 @@ def _outputs(graph: Graph, x: str, action_dim: int) -> None:
     squashed = graph.apply("Tanh", x)
     sizes = graph.constant([action_dim, action_dim], np.int64)
     raw = f"n{len(graph.nodes)}_raw"
-    graph.apply_to("Split", (squashed, sizes), ("action", raw), axis=-1)
+    graph.apply("Split", squashed, sizes, outputs=("action", raw), axis=-1)
     scaled = graph.apply("Mul", raw, graph.constant(half))
-    middle = graph.constant(LOG_STD_MIN + half)
-    graph.apply_to("Add", (scaled, middle), ("log_std",))
+    graph.apply("Add", scaled, graph.constant(LOG_STD_MIN + half), outputs=("log_std",))
 
 
 def _stack(graph: Graph, stack: Stack, x: str) -> tuple[str, float]:
@@ -252,3 +282,26 @@ def _activation(graph: Graph, name: str, x: str) -> str:
     tanh = graph.apply("Tanh", graph.apply("Mul", inner, graph.constant(np.sqrt(2 / np.pi))))
     half = graph.apply("Mul", x, graph.constant(0.5))
     return graph.apply("Mul", half, graph.apply("Add", tanh, graph.constant(1.0)))
+
+
+def _energy(graph: Graph, energy: Energy, phi: str, psi: str) -> str:
+    """Add `kilolayer.losses.energies.rowwise`."""
+    if energy == "cosine":
+        phi, psi = _unit_rows(graph, phi), _unit_rows(graph, psi)
+    if energy in ("dot", "cosine"):
+        return _sum(graph, graph.apply("Mul", phi, psi))
+    change = graph.apply("Sub", phi, psi)
+    squared = _sum(graph, graph.apply("Mul", change, change))
+    if energy == "euclidean":
+        squared = graph.apply("Sqrt", graph.apply("Max", squared, graph.constant(SQRT_FLOOR)))
+    return graph.apply("Neg", squared)
+
+
+def _unit_rows(graph: Graph, x: str) -> str:
+    squares = _sum(graph, graph.apply("Mul", x, x), keepdims=1)
+    root = graph.apply("Sqrt", graph.apply("Max", squares, graph.constant(SQRT_FLOOR)))
+    return graph.apply("Div", x, root)
+
+
+def _sum(graph: Graph, x: str, keepdims: int = 0) -> str:
+    return graph.apply("ReduceSum", x, graph.constant([-1], np.int64), keepdims=keepdims)

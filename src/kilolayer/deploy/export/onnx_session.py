@@ -1,14 +1,16 @@
 """ONNX Runtime sessions on one thread."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from kilolayer.deploy.export.onnx_graph import OLDEST_OPSET
-from kilolayer.deploy.export.packages import require
-from kilolayer.types import bad_field
+from kilolayer.deploy.export.onnx_graph import OLDEST_OPSET, require
+from kilolayer.types import Array, bad_field
 
 OUTPUTS = ["action", "log_std"]
 
@@ -65,3 +67,25 @@ def newest_opset(below: int) -> int:
             continue
         return opset
     return OLDEST_OPSET
+
+
+@dataclass(frozen=True)
+class OnnxAgent:
+    """An exported graph as an agent, so that an evaluation scores the graph that a robot runs.
+
+    Acts with ONNX Runtime through a callback from the compiled episode. It ignores its state.
+
+    session: made by `open_session`.
+    """
+
+    session: Callable[[np.ndarray, np.ndarray], list[np.ndarray]]
+    action_dim: int
+
+    def act(
+        self, state: Any, observation: Array, goal: Array, key: Array, deterministic: bool
+    ) -> Array:
+        def call(observation: Array, goal: Array) -> np.ndarray:
+            return self.session(np.asarray(observation), np.asarray(goal))[0]
+
+        shape = jax.ShapeDtypeStruct((len(observation), self.action_dim), jnp.float32)
+        return jax.pure_callback(call, shape, observation, goal)

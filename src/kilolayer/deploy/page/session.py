@@ -1,17 +1,20 @@
-"""Players side by side in real time, with the same start, goal and clock."""
+"""Players side by side in real time, with the same start, goal and clock; opened from runs."""
 
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kilolayer.analysis.value_map import ValueMap
+from kilolayer.agents.registry import task_spec
+from kilolayer.analysis.load import Run, load
+from kilolayer.analysis.value_map import ValueMap, ValueMapper
 from kilolayer.deploy.interpreter import Interpretation, Interpreter
 from kilolayer.deploy.page.ground import Ground
 from kilolayer.deploy.page.simulation import (
@@ -21,6 +24,7 @@ from kilolayer.deploy.page.simulation import (
     RobotSimulation,
     Simulator,
 )
+from kilolayer.deploy.policy import is_policy, open_policy
 from kilolayer.errors import OutsideError, UserError
 from kilolayer.runtime.progress import ProgressDisplay, SilentDisplay
 from kilolayer.tasks.base import Task
@@ -70,7 +74,7 @@ class Session:
         seed: int = 0,
     ):
         self.task, self.players, self.interpreter = task, tuple(players), interpreter
-        self.ground, self._maps = Ground.of(task), maps
+        self.ground, self._maps, self.has_map = Ground.of(task), maps, maps is not None
         self._simulator = Simulator(task)
         self._robots = [
             RobotSimulation(player, task, self._simulator, planner) for player in players
@@ -87,10 +91,6 @@ class Session:
         self._episode, self._steps, self._new_goals = 0, 0, 0
         self._goal: np.ndarray | None = None
         self._begin()
-
-    @property
-    def has_map(self) -> bool:
-        return self._maps is not None
 
     def warm_up(self, display: ProgressDisplay | None = None) -> None:
         """Compile all functions: takes seconds, or minutes for a very deep network."""
@@ -283,3 +283,52 @@ class Session:
             return None
         elapsed = self._step_times[-1] - self._step_times[0]
         return (len(self._step_times) - 1) * self.task.world.control_step / elapsed
+
+
+def open_session(
+    teacher: str | Path,
+    student: str | Path | None = None,
+    planner: Planner | None = None,
+    interpreter: Interpreter | None = None,
+    seed: int = 0,
+) -> Session:
+    """A session of one policy, or of two policies side by side.
+
+    teacher, student: run or policy directories of the same task. If the teacher is a run, its
+    critic gives the map. Raises UserError if the policies cannot be opened or do not fit, or if the
+    task's bodies cannot be shown.
+    """
+    name = "agent" if student is None else "teacher"
+    player, task, maps = _open(name, Path(teacher))
+    players = [player]
+    if student is not None:
+        second, second_task, _ = _open("student", Path(student))
+        if (second_task.name, task_spec(second_task)) != (task.name, task_spec(task)):
+            raise UserError(
+                f"the student {student} plays {second_task.name} and the teacher {teacher} plays "
+                f"{task.name}: give two policies of one task."
+            )
+        players.append(second)
+    return Session(task, players, maps, planner, interpreter, seed)
+
+
+def _open(name: str, path: Path) -> tuple[NamedPolicy, Task, MapMaker | None]:
+    if is_policy(path):
+        deployed = open_policy(path)
+        about = _about(deployed.spec.torso.depth, path)
+        return NamedPolicy(name, about, deployed.policy), deployed.task, None
+    run = load(path)
+    # Open the policy first: a run without a checkpoint is an error, one without a map is not.
+    player = NamedPolicy(name, _about(run.plan.actor_torso.depth, path), run.policy)
+    return player, run.task, _maps(run)
+
+
+def _maps(run: Run) -> MapMaker | None:
+    try:
+        return ValueMapper(run)
+    except UserError:
+        return None
+
+
+def _about(depth: int, path: Path) -> str:
+    return f"depth {depth}, {path.resolve().name}"

@@ -1,32 +1,46 @@
-"""Builds a run's planner from the planner's name."""
+"""Builds a run's planner from its name, and the graph of the waypoint planner.
 
-from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+The nodes of the graph are reached states, its edges are short critic distances.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components, dijkstra
 
 from kilolayer.agents.crl import CRL, Critic
 from kilolayer.agents.registry import task_spec
 from kilolayer.analysis.load import Run
-from kilolayer.deploy.planning.hierarchy import PlannerScore, flat_row, hierarchical_row
-from kilolayer.deploy.planning.planners import CriticValue, Direct, Interpolation, Planner
+from kilolayer.deploy.names import PlannerName
+from kilolayer.deploy.planning.planners import (
+    CriticValue,
+    Direct,
+    Interpolation,
+    Planner,
+    Waypoints,
+)
 from kilolayer.deploy.planning.proposal import proposal_of
 from kilolayer.deploy.planning.recorded import farthest_points, recorded_steps
-from kilolayer.deploy.planning.waypoints import build_waypoints
-from kilolayer.deploy.policy import DeployedPolicy, open_policy
-from kilolayer.deploy.score import Scorer
+from kilolayer.deploy.policy import DeployedPolicy
 from kilolayer.errors import require_choice
 from kilolayer.losses.energies import Energy
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.types import UserError, bad_field
 from kilolayer_robot.planning import Pursuit
+from kilolayer_robot.waypoints import Graph
 
-PlannerName = Literal["waypoints", "interpolation", "proposal", "direct"]
-"""`direct` gives the controller the commanded goal itself."""
 # Recorded steps to choose the nodes from, and recorded steps to decode points to.
 CANDIDATES, DECODED = 8192, 2048
+# An edge costs at most `limit`. The limit is the smallest that connects this share of the nodes,
+# multiplied by the slack so that there is more than one path.
+CONNECTED, SLACK = 0.95, 1.5
+# The sparse graph would treat an edge of cost 0 as no edge.
+SMALLEST_COST = 1e-6
 
 
 def build_planner(
@@ -47,7 +61,7 @@ def build_planner(
     require_choice("planner", name, get_args(PlannerName))
     if nodes < 2:
         raise bad_field("nodes", nodes, "a path has at least two ends", 2)
-    require_fit(run, controller)
+    _require_fit(run, controller)
     if name == "direct":
         return Direct(pursuit.chunk)
     if not isinstance(run, Run):
@@ -80,40 +94,7 @@ def for_single_env(planner: Planner) -> Callable[[np.ndarray, np.ndarray, np.nda
     return plan_for
 
 
-def compare_planners(
-    run: Run,
-    controller: DeployedPolicy,
-    planners: Sequence[PlannerName],
-    pursuit: Pursuit,
-    display: ProgressDisplay,
-    episodes: int = 128,
-    nodes: int = 64,
-    seed: int = 0,
-) -> list[PlannerScore]:
-    """Score the run's policy and the controller alone, then the controller under each planner.
-
-    All use the same starts and goals. Raises UserError as `build_planner` does, before any episode.
-    """
-    if episodes < 1:
-        raise bad_field("episodes", episodes, "it must be at least 1", 1)
-    scorer = Scorer(run.task, run.config, episodes, seed)
-    built = {
-        name: build_planner(name, run, controller, pursuit, display, nodes, seed)
-        for name in planners
-    }
-    alone = [controller] if controller.path == run.path else [open_policy(run.path), controller]
-    display.phase("episodes")
-    rows: list[PlannerScore] = []
-    for policy in alone:
-        rows.append(flat_row(scorer, policy))
-        display.advance(len(rows), len(alone) + len(built), success=rows[-1].scores["success"])
-    for name, planner in built.items():
-        rows.append(hierarchical_row(scorer, name, planner, controller, pursuit))
-        display.advance(len(rows), len(alone) + len(built), success=rows[-1].scores["success"])
-    return rows
-
-
-def require_fit(run: Run | DeployedPolicy, controller: DeployedPolicy) -> None:
+def _require_fit(run: Run | DeployedPolicy, controller: DeployedPolicy) -> None:
     """Raises UserError unless the controller's input and output sizes are those of the task."""
     expected, found = task_spec(run.task), controller.spec.task
     if expected != found:
@@ -134,3 +115,83 @@ def _critic(run: Run) -> tuple[Critic, Energy]:
             "distances by: plan with --planner proposal, or with a run of crl."
         )
     return run.agent_state.parameters.critic, agent.energy
+
+
+def build_waypoints(
+    value: CriticValue,
+    observation: np.ndarray,
+    place: np.ndarray,
+    chunk: int,
+    display: ProgressDisplay,
+    slack: float = SLACK,
+) -> Waypoints:
+    """A planner over nodes with `observation [nodes, observation]` and `place [nodes, goal]`.
+
+    Only the largest set of nodes that all reach each other is kept. Raises UserError if fewer than
+    two nodes are left.
+    """
+    encoding = jax.jit(lambda value, place: value.encode(place))(value, place)
+    energy = _energies(value, observation, place, encoding, display)
+    own = np.diagonal(energy)
+    cost = np.maximum(own - energy, SMALLEST_COST)
+    limit = slack * connecting_limit(cost)
+    connected = _strongly_connected(cost, limit)
+    if connected.sum() < 2:
+        raise UserError(
+            "the recorded steps contain no two places that can be reached from each other, so the "
+            "waypoint graph is empty: train longer, or plan with --planner proposal."
+        )
+    cost = cost[np.ix_(connected, connected)]
+    # Search backward from each node: the predecessor there is the next node on the path.
+    length, following = dijkstra(_edges(cost, limit).T, return_predecessors=True)
+    graph = Graph(
+        place=jnp.asarray(place[connected]),
+        own=jnp.asarray(own[connected]),
+        length=jnp.asarray(length.T, jnp.float32),
+        following=jnp.asarray(np.maximum(following.T, 0), jnp.int32),
+        limit=jnp.float32(limit),
+    )
+    nodes = jnp.asarray(observation[connected])
+    return Waypoints(value, nodes, encoding[connected], graph, chunk)
+
+
+def connecting_limit(cost: np.ndarray) -> float:
+    """The smallest limit on `cost [nodes, nodes]` at which a share CONNECTED of the nodes reach
+    each other, by bisection over the existing costs."""
+    limits = np.unique(cost[np.isfinite(cost)])
+
+    def connects(limit: float) -> bool:
+        return bool(_strongly_connected(cost, limit).mean() >= CONNECTED)
+
+    return float(limits[bisect_left(limits, True, hi=len(limits) - 1, key=connects)])
+
+
+def _strongly_connected(cost: np.ndarray, limit: float) -> np.ndarray:
+    """Mask of the nodes in the largest set that all reach each other, `[nodes]`."""
+    _, labels = connected_components(_edges(cost, limit), connection="strong")
+    return labels == np.bincount(labels).argmax()
+
+
+def _edges(cost: np.ndarray, limit: float) -> csr_array:
+    return csr_array(np.where(cost <= limit, cost, 0.0))
+
+
+def _energies(
+    value: CriticValue,
+    observation: np.ndarray,
+    place: np.ndarray,
+    encoding: jax.Array,
+    display: ProgressDisplay,
+) -> np.ndarray:
+    """Energies `[nodes, nodes]` of each node's observation (row) toward each node's place."""
+    display.phase("graph")
+
+    @jax.jit
+    def rate(value: CriticValue, row: jax.Array, *nodes: jax.Array) -> jax.Array:
+        return value(jnp.broadcast_to(row, (len(place), len(row))), *nodes)
+
+    rows = []
+    for row in observation:
+        rows.append(np.asarray(rate(value, row, place, encoding)))
+        display.advance(len(rows), len(observation))
+    return np.stack(rows)

@@ -1,10 +1,7 @@
 """A slow planner over a fast controller: both play whole episodes in one program, with scores."""
 
-import dataclasses
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,7 +11,6 @@ from kilolayer.deploy.planning.planners import Planner
 from kilolayer.deploy.policy import DeployedPolicy
 from kilolayer.deploy.score import Scorer
 from kilolayer.networks.arithmetic import arithmetic
-from kilolayer.runtime.files import write_atomically
 from kilolayer.tasks.base import Task, is_success
 from kilolayer.training.evaluate import (
     Episodes,
@@ -109,9 +105,6 @@ class PlannerScore:
     scores: dict[str, float]
     operations: Operations
 
-    def as_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self) | {"operations_per_step": self.operations.per_step}
-
 
 def act_operations(policy: DeployedPolicy) -> int:
     """Floating-point operations of one action."""
@@ -131,33 +124,17 @@ def plan_operations(planner: Planner, policy: DeployedPolicy) -> int:
     return arithmetic(lambda *rows: planner.plan(*rows), observation, goal, goal).flops
 
 
-def flat_row(scorer: Scorer, policy: DeployedPolicy) -> PlannerScore:
-    """The policy alone, with the commanded goal."""
-    scores = scorer.scores(policy.agent, policy.agent_state)
-    operations = Operations(act_operations(policy))
-    return PlannerScore("flat", str(policy.path), policy.spec.torso.depth, scores, operations)
-
-
-def hierarchical_row(
-    scorer: Scorer, name: str, planner: Planner, policy: DeployedPolicy, pursuit: Pursuit
+def score_planner(
+    scorer: Scorer, policy: DeployedPolicy, name: str, planner: Planner | None, pursuit: Pursuit
 ) -> PlannerScore:
-    """The policy under a planner, with the same starts and goals as the flat rows."""
-    hierarchy = Hierarchy(scorer.task, scorer.physics, policy.agent, pursuit)
-    episodes = jax.jit(hierarchy.run)(planner, policy.agent_state, scorer.key, scorer.start)
-    scores = episode_metrics(scorer.task, episodes)
-    plan = plan_operations(planner, policy)
-    operations = Operations(act_operations(policy), plan, pursuit.replan)
+    """Scores of a policy under a planner; without one, the commanded goal is its only subgoal."""
+    operations = Operations(act_operations(policy))
+    if planner is None:
+        scores = scorer.scores(policy.agent, policy.agent_state)
+    else:
+        hierarchy = Hierarchy(scorer.task, scorer.physics, policy.agent, pursuit)
+        episodes = jax.jit(hierarchy.run)(planner, policy.agent_state, scorer.key, scorer.start)
+        scores = episode_metrics(scorer.task, episodes)
+        plan = plan_operations(planner, policy)
+        operations = Operations(operations.act, plan, pursuit.replan)
     return PlannerScore(name, str(policy.path), policy.spec.torso.depth, scores, operations)
-
-
-def write_rows(
-    path: Path, rows: list[PlannerScore], pursuit: Pursuit, episodes: int, seed: int
-) -> None:
-    """Write the rows as one JSON object."""
-    content = {
-        "pursuit": dataclasses.asdict(pursuit),
-        "episodes": episodes,
-        "seed": seed,
-        "rows": [row.as_json() for row in rows],
-    }
-    write_atomically(path, json.dumps(content, indent=2) + "\n")

@@ -30,29 +30,22 @@ class Planner(Protocol):
         ...
 
 
-class Value(Protocol):
-    """Log likelihood that a policy reaches a goal; greater means sooner."""
-
-    def encode(self, goal: Array) -> Array:
-        """The part that depends only on the goal, `[..., goal] -> [..., encoding]`."""
-        ...
-
-    def __call__(self, observation: Array, goal: Array, encoding: Array) -> Array:
-        """`([..., observation], [..., goal], [..., encoding]) -> [...]`."""
-        ...
-
-
 class CriticValue(eqx.Module):
-    """The critic's energy for the actor's deterministic action toward the goal."""
+    """The critic's energy for the actor's deterministic action toward the goal.
+
+    It is the log likelihood that the policy reaches the goal; greater means sooner.
+    """
 
     actor: Actor
     critic: Critic
     energy: Energy = eqx.field(static=True)
 
     def encode(self, goal: Array) -> Array:
+        """The part that depends only on the goal, `[..., goal] -> [..., encoding]`."""
         return self.critic.goal(goal)
 
     def __call__(self, observation: Array, goal: Array, encoding: Array) -> Array:
+        """`([..., observation], [..., goal], [..., encoding]) -> [...]`."""
         mean, _ = self.actor(observation, goal)
         phi = self.critic.encode_pair(observation, jnp.tanh(mean))
         return rowwise(self.energy, phi, encoding)
@@ -71,24 +64,29 @@ class Waypoints(eqx.Module):
     """The shortest path over reached states, by the critic's distances.
 
     The search is that of `kilolayer_robot.waypoints`, with energies from the critic itself.
-    `kilolayer.deploy.planning.waypoints` builds this planner.
+    `kilolayer.deploy.planning.build` builds this planner.
 
     Each node of the graph has an observation `[nodes, observation]` and the encoding of its place.
     """
 
-    value: Value
+    value: CriticValue
     observation: Array
     encoding: Array
     graph: Graph
     chunk: int = eqx.field(static=True)
 
     def plan(self, observation: Array, achieved_goal: Array, goal: Array) -> Array:
-        batch, nodes = len(goal), len(self.observation)
-        places = _each(batch, self.graph.place, self.encoding)
-        from_state = self.value(_across(observation, nodes), *places)
+        def pairs(rows: Array) -> Array:
+            """`[nodes, dim]` or `[batch, 1, dim]` -> `[batch, nodes, dim]`."""
+            return jnp.broadcast_to(rows, (len(goal), len(self.observation), rows.shape[-1]))
+
         encoding = self.value.encode(goal)
-        (observed,) = _each(batch, self.observation)
-        from_nodes = self.value(observed, _across(goal, nodes), _across(encoding, nodes))
+        from_state = self.value(
+            pairs(observation[:, None]), pairs(self.graph.place), pairs(self.encoding)
+        )
+        from_nodes = self.value(
+            pairs(self.observation), pairs(goal[:, None]), pairs(encoding[:, None])
+        )
         direct = self.value(observation, goal, encoding)
         return subgoals(jnp, self.graph, (from_state, from_nodes, direct), goal, self.chunk)
 
@@ -128,13 +126,3 @@ class Proposal(eqx.Module):
     def plan(self, observation: Array, achieved_goal: Array, goal: Array) -> Array:
         mean, _ = self.actor(observation, goal)
         return achieved_goal[:, None] + mean.reshape(-1, *self.spread.shape) * self.spread
-
-
-def _across(rows: Array, count: int) -> Array:
-    """`[batch, dim] -> [batch, count, dim]`."""
-    return jnp.broadcast_to(rows[:, None], (len(rows), count, rows.shape[-1]))
-
-
-def _each(batch: int, *arrays: Array) -> tuple[Array, ...]:
-    """`[count, dim] -> [batch, count, dim]` of each array."""
-    return tuple(jnp.broadcast_to(array, (batch, *array.shape)) for array in arrays)

@@ -52,7 +52,9 @@ def proposal_of(run: Run, chunk: int, interval: int, display: ProgressDisplay) -
     newest = checkpoint.latest(run.directory.checkpoints)
     path = run.path / f"proposal-{newest}-{chunk}x{interval}"
     if path.exists():
-        return _load_proposal(open_policy(path), chunk)
+        kept = open_policy(path)
+        spread = jnp.asarray(kept.details["spread"], jnp.float32)
+        return Proposal(kept.agent_state, spread.reshape(chunk, -1))
     steps = recorded_steps(run, display)
     chunks = Chunks(chunk, interval, float(run.config.agent.horizon_discount(1.0)))
     spec = proposal_spec(task_spec(run.task), chunk)
@@ -60,9 +62,8 @@ def proposal_of(run: Run, chunk: int, interval: int, display: ProgressDisplay) -
     spread = np.asarray(proposal.spread).tolist()
     details = {"spread": spread, "interval": interval, "updates": UPDATES}
     trained_on = run.directory.recorded(TASK_KEY)
-    DeployedPolicy(path, run.config, spec, proposal.actor, "propose", details, trained_on).save(
-        path
-    )
+    made = DeployedPolicy(path, run.config, spec, proposal.actor, "propose", details, trained_on)
+    made.save(path)
     return proposal
 
 
@@ -135,8 +136,3 @@ def negative_log_likelihood(actor: Actor, observation: Array, goal: Array, targe
     without the constant term."""
     mean, log_std = actor(observation, goal)
     return jnp.mean(log_std + 0.5 * jnp.square((target - mean) * jnp.exp(-log_std)))
-
-
-def _load_proposal(policy: DeployedPolicy, chunk: int) -> Proposal:
-    spread = jnp.asarray(policy.details["spread"], jnp.float32)
-    return Proposal(policy.agent_state, spread.reshape(chunk, -1))

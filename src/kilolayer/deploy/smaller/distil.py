@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -21,7 +22,7 @@ from kilolayer.plan import TrainPlan
 from kilolayer.runtime.devices import local_memory
 from kilolayer.runtime.files import require_unused
 from kilolayer.runtime.mesh import make_mesh
-from kilolayer.runtime.progress import ProgressDisplay
+from kilolayer.runtime.progress import ProgressDisplay, make_display
 from kilolayer.runtime.zoo import default_output
 from kilolayer.settings import Count, Positive, Settings, Share, values_of
 from kilolayer.training.build import sharded_physics
@@ -89,7 +90,7 @@ class Distilled(NamedTuple):
     updates: int
 
 
-def distil(
+def train_student(
     teacher: DeployedPolicy,
     student: ActorSpec,
     recipe: Recipe,
@@ -183,78 +184,82 @@ def critic_of(path: Path) -> Critic:
     return Critic(run.agent.rate, run.agent_state)
 
 
-def distil_run(
-    path: str | Path,
-    depths: Sequence[int],
+def distil(
+    policy: str | Path,
+    depths: Sequence[int] = (4,),
     widths: Sequence[int] = (),
     seeds: Sequence[int] = (0,),
     recipe: Recipe | None = None,
     episodes: int = 128,
     out: str | Path | None = None,
-    *,
-    display: ProgressDisplay,
+    progress: bool = True,
 ) -> list[DeployedPolicy]:
-    """Distil a run or policy directory into a student of each depth, width and seed.
+    """Train a student of each depth, width and seed to imitate a policy.
 
-    widths: default the teacher's width. out: the policy directory to write; for several students,
-    the parent of their directories. Default: `policies/` in the teacher's directory. The students'
-    `details` record their divergence and both scores. Raises UserError for invalid arguments before
-    any work.
+    policy: a run directory, a policy directory or zoo:NAME. widths: default the teacher's width.
+    out: the policy directory to write; for several students, the parent of their directories.
+    Default: `policies/` in the teacher's directory. The students' `details` record their divergence
+    and both scores. Raises UserError for invalid arguments before any work.
     """
-    path, recipe = Path(path), recipe or Recipe()
+    path, recipe = Path(policy), recipe or Recipe()
     if episodes < 2:
         raise bad_field("episodes", episodes, "an interval needs at least two", 128)
     teacher = open_policy(path)
     critic = critic_of(path) if recipe.critic_weighted else None
-    width = teacher.spec.torso.width
+    torso = teacher.spec.torso
     # A value given twice is one student: its directory would exist once the first is trained.
-    sizes = list(dict.fromkeys((depth, each) for depth in depths for each in widths or (width,)))
-    seeds = list(dict.fromkeys(seeds))
+    sizes = dict.fromkeys((depth, each) for depth in depths for each in widths or (torso.width,))
     specs = [student_spec(teacher, *size) for size in sizes]
     agent = Distillation(batch_size=recipe.batch_size, teacher=teacher.agent_state)
     config = recipe.config(teacher.config, agent, 0)
-    for depth, each in sizes:
-        require_run_fits(config.having(depth=depth, width=each), teacher.task, local_memory())
-    jobs = [(spec, seed, _place(path, out, spec, seed)) for spec in specs for seed in seeds]
+    for depth, width in sizes:
+        require_run_fits(config.having(depth=depth, width=width), teacher.task, local_memory())
+    jobs = [
+        (spec, seed, _place(path, out, spec, seed))
+        for spec in specs
+        for seed in dict.fromkeys(seeds)
+    ]
     if not jobs:
         raise UserError("there is no student to distil: give a --depth.")
     if out is not None and len(jobs) == 1:
         jobs = [(*jobs[0][:2], Path(out))]
-    for spec, _, place in jobs:
+    for _, _, place in jobs:
         require_unused(place)
-        if spec.torso.depth > teacher.spec.torso.depth:
-            display.note(
-                f"the student's depth {spec.torso.depth} is more than its teacher's "
-                f"{teacher.spec.torso.depth}, so the student will not be faster than the teacher."
-            )
     scorer = Scorer(teacher.task, teacher.config, episodes, index=NEW_EPISODES)
-    display.phase("teacher")
-    teacher_episodes = scorer.play(teacher.agent, teacher.agent_state)
     made = []
-    for number, (spec, seed, place) in enumerate(jobs, start=1):
-        if len(jobs) > 1:
-            display.note(f"student {number} of {len(jobs)}: {place.name}")
-        found = distil(teacher, spec, recipe, seed, display, critic)
-        display.phase("score")
-        played = scorer.play(teacher.agent, found.actor)
-        compared = compare_paired(teacher.task, played, teacher_episodes)
-        details = {
-            "teacher": str(path),
-            "teacher_depth": teacher.spec.torso.depth,
-            "seed": seed,
-            "steps": found.steps,
-            "updates": found.updates,
-            "recipe": dataclasses.asdict(recipe),
-            "divergence": found.divergence,
-            "episodes": episodes,
-            "scores": compared.scores,
-            "teacher_scores": compared.baseline,
-            "change": dataclasses.asdict(compared.change),
-        }
-        student = dataclasses.replace(
-            teacher, spec=spec, agent_state=found.actor, method="distil", details=details
-        )
-        made.append(student.save(place))
+    with closing(make_display(progress)) as display:
+        for depth in (spec.torso.depth for spec, _, _ in jobs):
+            if depth > torso.depth:
+                display.note(
+                    f"the student's depth {depth} is more than its teacher's {torso.depth}, so the "
+                    "student will not be faster than the teacher."
+                )
+        display.phase("teacher")
+        teacher_episodes = scorer.play(teacher.agent, teacher.agent_state)
+        for number, (spec, seed, place) in enumerate(jobs, start=1):
+            if len(jobs) > 1:
+                display.note(f"student {number} of {len(jobs)}: {place.name}")
+            found = train_student(teacher, spec, recipe, seed, display, critic)
+            display.phase("score")
+            played = scorer.play(teacher.agent, found.actor)
+            compared = compare_paired(teacher.task, played, teacher_episodes)
+            details = {
+                "teacher": str(path),
+                "teacher_depth": torso.depth,
+                "seed": seed,
+                "steps": found.steps,
+                "updates": found.updates,
+                "recipe": dataclasses.asdict(recipe),
+                "divergence": found.divergence,
+                "episodes": episodes,
+                "scores": compared.scores,
+                "teacher_scores": compared.baseline,
+                "change": dataclasses.asdict(compared.change),
+            }
+            student = dataclasses.replace(
+                teacher, spec=spec, agent_state=found.actor, method="distil", details=details
+            )
+            made.append(student.save(place))
     return made
 
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from kilolayer.networks.actor import Actor
 from kilolayer.networks.arithmetic import arithmetic
-from kilolayer.types import Array, UserError, bad_field
+from kilolayer.settings import Count, NonNegative, Settings
+from kilolayer.types import Array, UserError
 
 
 class Exit(eqx.Module):
@@ -20,7 +21,7 @@ class Exit(eqx.Module):
 
 
 @dataclass(frozen=True)
-class EarlyExit:
+class EarlyExit(Settings):
     """An agent that stops at the first block after which its action has settled.
 
     After every block, the output layer reads the residual stream. An action has settled when each
@@ -29,14 +30,8 @@ class EarlyExit:
     the actor.
     """
 
-    tolerance: float = 0.01
-    patience: int = 1
-
-    def __post_init__(self) -> None:
-        if not self.tolerance >= 0:
-            raise bad_field("tolerance", self.tolerance, "it must be 0 or more", 0)
-        if self.patience < 1:
-            raise bad_field("patience", self.patience, "it must be at least 1", 1)
+    tolerance: NonNegative = 0.01
+    patience: Count = 1
 
     def act(
         self, state: Actor, observation: Array, goal: Array, key: Array, deterministic: bool
@@ -78,35 +73,21 @@ class EarlyExit:
         raise UserError("early exit has no critic to choose among actions: use 1 sample.")
 
 
-@dataclass(frozen=True)
-class Operations:
-    """Floating-point operations of the parts of an actor, for one observation."""
+def early_exit_operations(actor: Actor, blocks: np.ndarray) -> tuple[float, float]:
+    """Mean floating-point operations per row of early exits after these numbers of blocks: each row
+    at batch 1, and all in one batch, whose rows continue until the last one has settled.
 
-    embedding: int
-    block: int
-    output: int
-
-    @staticmethod
-    def of(actor: Actor) -> "Operations":
-        encoder = actor.encoder
-        stream = jax.ShapeDtypeStruct((1, encoder.inputs.dense.kernel.shape[1]), jnp.float32)
-        inputs = jax.ShapeDtypeStruct((1, encoder.inputs.dense.kernel.shape[0]), jnp.float32)
-        return Operations(
-            arithmetic(encoder.embed, inputs).flops,
-            arithmetic(lambda x: encoder.stack.apply_block(0, x), stream).flops,
-            arithmetic(encoder.outputs, stream).flops,
-        )
-
-    def early_exit(self, blocks: np.ndarray) -> float:
-        """Mean operations of early exits after these numbers of blocks, each at batch 1.
-
-        The output layer runs once before the first block and once after each block.
-        """
-        return self.embedding + float(np.mean(blocks)) * (self.block + self.output) + self.output
-
-    def early_exit_batch(self, blocks: np.ndarray) -> float:
-        """Operations per row of one batch: all rows continue until the last one has settled."""
-        return self.early_exit(np.max(blocks))
+    The output layer runs once before the first block and once after each block.
+    """
+    encoder = actor.encoder
+    inputs, width = encoder.inputs.dense.kernel.shape
+    stream = jax.ShapeDtypeStruct((1, width), jnp.float32)
+    embedding = arithmetic(encoder.embed, jax.ShapeDtypeStruct((1, inputs), jnp.float32)).flops
+    block = arithmetic(lambda x: encoder.stack.apply_block(0, x), stream).flops
+    output = arithmetic(encoder.outputs, stream).flops
+    means = float(np.mean(blocks)), float(np.max(blocks))
+    alone, batched = (embedding + count * (block + output) + output for count in means)
+    return alone, batched
 
 
 def _action(actor: Actor, x: Array) -> Array:

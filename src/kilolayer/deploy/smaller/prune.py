@@ -4,17 +4,19 @@ import dataclasses
 import json
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import jax
 import numpy as np
 
 from kilolayer.analysis.load import Policy
+from kilolayer.deploy.names import Measure, Order
 from kilolayer.deploy.policy import ActorAgent, ActorSpec, DeployedPolicy, open_policy
 from kilolayer.deploy.score import NEW_EPISODES, PairedScores, Scorer, compare_paired
-from kilolayer.deploy.smaller.distil import Recipe, distil
+from kilolayer.deploy.smaller.distil import Recipe, train_student
 from kilolayer.deploy.smaller.influence import (
     Visited,
     block_influence,
@@ -27,13 +29,10 @@ from kilolayer.losses.distillation import gaussian_divergence
 from kilolayer.networks.actor import Actor
 from kilolayer.networks.surgery import select_blocks
 from kilolayer.runtime.files import require_unused, write_atomically
-from kilolayer.runtime.progress import ProgressDisplay
+from kilolayer.runtime.progress import ProgressDisplay, make_display
 from kilolayer.runtime.zoo import default_output
-from kilolayer.settings import MAX_INT32
+from kilolayer.settings import MAX_INT32, PositiveShare, Settings
 from kilolayer.types import UserError, bad_field
-
-Order = Literal["greedy", "one-shot"]
-Measure = Literal["divergence", "cosine", "norm"]
 
 FILE = "prune.json"
 STATES = 1024
@@ -44,19 +43,17 @@ HEALED_LEARNING_RATE = 3e-4
 
 
 @dataclass(frozen=True)
-class SelectionRule:
+class SelectionRule(Settings):
     """How to choose the point to deploy.
 
     keep_score: take the fewest blocks that keep this share of the unpruned policy's score.
     target_latency: take the best score within this latency instead (ms, batch 1).
     """
 
-    keep_score: float = 0.95
+    keep_score: PositiveShare = 0.95
     target_latency: float | None = None
 
     def check(self) -> None:
-        if not 0 < self.keep_score <= 1:
-            raise bad_field("keep_score", self.keep_score, "it must lie in (0, 1]", 0.95)
         if self.target_latency is not None and not self.target_latency > 0:
             allowed = "it must be more than 0 milliseconds"
             raise bad_field("target_latency", self.target_latency, allowed)
@@ -118,69 +115,71 @@ class Pruned:
     curve: Curve
 
 
-def prune_run(
-    path: str | Path,
-    wish: SelectionRule | None = None,
+def prune(
+    policy: str | Path,
+    keep_score: float = 0.95,
+    target_latency: float | None = None,
     orders: Sequence[Order] = ("greedy",),
     measure: Measure = "divergence",
-    heal_steps: int = 0,
+    heal: int = 0,
     episodes: int = 128,
     seed: int = 0,
     out: str | Path | None = None,
-    *,
-    display: ProgressDisplay,
+    progress: bool = True,
 ) -> Pruned:
-    """Prune the policy of a run or policy directory and write the chosen point.
+    """Remove blocks from a trained policy and return the smallest policy that keeps its score.
 
-    orders: orders of removal, one curve for each; see `kilolayer.deploy.smaller.influence`.
-    measure: the influence that sorts the one-shot order. heal_steps: environment steps of a
-    distillation after pruning; if not 0, the curve has each pruned point with and without it. out:
-    the policy directory to write. Default: `policies/prune` in the given directory. Raises
-    UserError if no point meets the rule.
+    policy: a run directory, a policy directory or zoo:NAME. keep_score, target_latency: see
+    `SelectionRule`. orders: orders of removal, one curve for each; see
+    `kilolayer.deploy.smaller.influence`. measure: the influence that sorts the one-shot order.
+    heal: environment steps of a distillation after pruning; if not 0, the curve has each pruned
+    point with and without it. out: the policy directory to write. Default: `policies/prune` in the
+    given directory. Raises UserError for a policy that cannot be pruned, a directory that exists,
+    or if no point meets the rule.
     """
-    path, wish = Path(path), wish or SelectionRule()
+    path, wish = Path(policy), SelectionRule(keep_score, target_latency)
     out = Path(out) if out is not None else default_output(path, "policies") / "prune"
-    wish.check()
     for order in orders or ("",):
         require_choice("order", order, get_args(Order))
     require_choice("measure", measure, get_args(Measure))
     require_unused(out)
     if episodes < 2:
         raise bad_field("episodes", episodes, "an interval needs at least two", 128)
-    if not 0 <= heal_steps <= MAX_INT32:
+    if not 0 <= heal <= MAX_INT32:
         allowed = f"it must lie in [0, {MAX_INT32}] environment steps"
-        raise bad_field("heal_steps", heal_steps, allowed, 0 if heal_steps < 0 else MAX_INT32)
-    unpruned = open_policy(path)
-    builder = _CurveBuilder(unpruned, episodes, seed, display)
-    counts = point_counts(unpruned.spec.torso.num_blocks)
-    if len(counts) < 2:
-        raise UserError(
-            f"the policy in {path} has a single block, which cannot be removed: use "
-            "`kilolayer distil`."
+        raise bad_field("heal_steps", heal, allowed, 0 if heal < 0 else MAX_INT32)
+    with closing(make_display(progress)) as display:
+        unpruned = open_policy(path)
+        builder = _CurveBuilder(unpruned, episodes, seed, display)
+        counts = point_counts(unpruned.spec.torso.num_blocks)
+        if len(counts) < 2:
+            raise UserError(
+                f"the policy in {path} has a single block, which cannot be removed: use "
+                "`kilolayer distil`."
+            )
+        latencies = builder.latencies(counts)
+        if wish.target_latency is not None:
+            _require_reachable(wish.target_latency, latencies)
+        display.phase("influence")
+        visited = visited_states(unpruned, STATES, seed)
+        influence = block_influence(unpruned.agent_state, visited)
+        measured = getattr(influence, measure)
+        found = builder.curve(orders, measured, latencies, visited, heal)
+        points = [point for point, _ in found]
+        chosen = choose(points, wish)
+        display.phase("fresh episodes")
+        curve = Curve(
+            teacher=str(path),
+            seed=seed,
+            episodes=episodes,
+            states=STATES,
+            heal_steps=heal,
+            wish=wish,
+            influence={name: array.tolist() for name, array in influence._asdict().items()},
+            points=points,
+            chosen=chosen,
+            fresh=builder.on_new_episodes(found[chosen][1]),
         )
-    latencies = builder.latencies(counts)
-    if wish.target_latency is not None:
-        _require_reachable(wish.target_latency, latencies)
-    display.phase("influence")
-    visited = visited_states(unpruned, STATES, seed)
-    influence = block_influence(unpruned.agent_state, visited)
-    choices = builder.choices(orders, getattr(influence, measure), visited)
-    found = builder.curve(choices, latencies, visited, heal_steps)
-    points = [point for point, _ in found]
-    chosen = choose(points, wish)
-    display.phase("fresh episodes")
-    curve = Curve(
-        teacher=str(path),
-        seed=seed,
-        episodes=episodes,
-        states=STATES,
-        heal_steps=heal_steps,
-        wish=wish,
-        influence={name: array.tolist() for name, array in influence._asdict().items()},
-        points=points,
-        chosen=chosen,
-        fresh=builder.on_new_episodes(found[chosen][1]),
-    )
     return Pruned(_write(unpruned, curve, found[chosen][1], out), curve)
 
 
@@ -247,30 +246,24 @@ class _CurveBuilder:
             self.display.advance(done, len(counts), ms=found[count])
         return found
 
-    def choices(
-        self, orders: Sequence[Order], influence: np.ndarray, visited: Visited
-    ) -> list[tuple[Order, list[int]]]:
-        """The blocks to keep, for each order and each number of blocks."""
-        actor, choices = self.unpruned.agent_state, []
-        for order in dict.fromkeys(orders):
-            if order == "greedy":
-                self.display.phase("greedy")
-                kept = greedy(actor, visited, self.display.advance)
-            else:
-                kept = one_shot(influence)
-            choices += [(order, each) for each in kept]
-        return choices
-
     def curve(
         self,
-        choices: Sequence[tuple[Order, list[int]]],
+        orders: Sequence[Order],
+        influence: np.ndarray,
         latencies: dict[int, float],
         visited: Visited,
         heal_steps: int,
     ) -> list[tuple[Point, Actor]]:
-        """Every point with its actor, for the block counts in `latencies`."""
-        choices = [(order, kept) for order, kept in choices if len(kept) in latencies]
-        scorer = Scorer(self.unpruned.task, self.unpruned.config, self.episodes, self.seed)
+        """Every point with its actor, for each order and the block counts in `latencies`."""
+        unpruned, choices = self.unpruned, []
+        for order in dict.fromkeys(orders):
+            if order == "greedy":
+                self.display.phase("greedy")
+                removal = greedy(unpruned.agent_state, visited, self.display.advance)
+            else:
+                removal = one_shot(influence)
+            choices += [(order, kept) for kept in removal if len(kept) in latencies]
+        scorer = Scorer(unpruned.task, unpruned.config, self.episodes, self.seed)
         # Different orders share many choices, so each choice is measured once.
         measured: dict[tuple[int, ...], list[tuple[Point, Actor]]] = {}
         found: list[tuple[Point, Actor]] = []
@@ -313,7 +306,9 @@ class _CurveBuilder:
         if heal_steps and point.blocks < self.unpruned.spec.torso.num_blocks:
             recipe = Recipe(steps=heal_steps, learning_rate=HEALED_LEARNING_RATE, teacher_acts=0.0)
             spec = pruned_spec(self.unpruned.spec, point.blocks)
-            healed = distil(self.unpruned, spec, recipe, self.seed, self.display, start=actor)
+            healed = train_student(
+                self.unpruned, spec, recipe, self.seed, self.display, start=actor
+            )
             yield measure(healed.actor, healed=True)
 
 
