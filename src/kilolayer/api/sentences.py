@@ -22,15 +22,14 @@ from kilolayer.language.choose_encoder import (
     unused_path,
 )
 from kilolayer.language.contexts import encode_context
-from kilolayer.language.control import grounding_controller, module_controller
 from kilolayer.language.dagger import Recipe as ModuleRecipe
-from kilolayer.language.evaluate_grounding import evaluate_grounding, require_episodes
-from kilolayer.language.evaluate_module import evaluate_module
+from kilolayer.language.encoders.cache import CachedEncoder
+from kilolayer.language.evaluate import evaluate_grounding, evaluate_module, require_episodes
 from kilolayer.language.evaluation_set import GoalPolicy, ModulePolicy
 from kilolayer.language.goal_head import HeadSize
 from kilolayer.language.grounding import DIRECTORY, Grounding, open_grounding
 from kilolayer.language.interpret import Scene, SceneInterpreter, newest_grounding, read_picture
-from kilolayer.language.module import ModuleSpec, Trunk
+from kilolayer.language.module import ModuleSpec, Trunk, control_step
 from kilolayer.language.train_grounding import Recipe, train_grounding
 from kilolayer.language.train_module import TrainedModule, open_module, train_module
 from kilolayer.networks.mixture import MixtureSpec
@@ -42,6 +41,7 @@ from kilolayer.runtime.zoo import default_output
 from kilolayer.tasks.base import Task
 from kilolayer.types import UserError, bad_field
 from kilolayer_robot.planning import Pursuit
+from kilolayer_robot.robot import Sensed
 from kilolayer_robot.timing import Timing
 
 
@@ -219,19 +219,29 @@ def control_instruction(
     if out is not None:
         require_file(Path(out))
     reads = grounding_of(run, grounding, policy.task)
-    kept = default_output(run, "features"), seed
     if module is None:
-        spoken = grounding_controller(reads, policy, sentence, *kept)
+        encoder, act, plan_dim = reads.encoder, policy.policy, None
     else:
         trained, encoder = module_of(run, module, policy.task)
-        spoken = module_controller(trained, encoder, reads, sentence, *kept)
+        act, plan_dim = control_step(trained.module), trained.spec.embedding_dim
+    interpreter = SceneInterpreter(reads, seed)
+    interpretation = interpreter.interpret(sentence)
+    # Only a new picture or sentence runs the encoder.
+    cached = CachedEncoder(encoder, default_output(run, "features"))
+
+    def plan(sensed: Sensed) -> np.ndarray:
+        context = encode_context(cached, [sentence], interpreter.scene.picture()[None])
+        if module is None:
+            return reads.predict(context).goal
+        return np.asarray(trained.embed(context))
+
     pursuit = Pursuit(max(1, round(timing.rate / timing.plan_rate)), 1, 1)
     with closing(make_display(progress)) as display:
         done = drive_simulation(
-            policy.task, policy.config, spoken.plan, spoken.act, pursuit, timing, seconds, display,
-            spoken.interpretation.goal, None if out is None else Path(out), seed, spoken.plan_dim,
+            policy.task, policy.config, plan, act, pursuit, timing, seconds, display,
+            interpretation.goal, None if out is None else Path(out), seed, plan_dim,
         )  # fmt: skip
-    return InstructionControl(spoken.interpretation, policy.task, done)
+    return InstructionControl(interpretation, policy.task, done)
 
 
 def scene_interpreter(run: str | Path, grounding: str | Path, seed: int) -> SceneInterpreter:

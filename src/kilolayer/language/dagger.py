@@ -19,10 +19,11 @@ from kilolayer.agents.optimiser import network_optimiser
 from kilolayer.language.module import ActionModule
 from kilolayer.networks.actor import Gaussian, unsquash
 from kilolayer.physics.base import Physics
+from kilolayer.settings import Count, NonNegative, Positive, Settings, Share, Steps
 from kilolayer.tasks.base import Task
 from kilolayer.training.evaluate import continue_episodes, step_episodes
 from kilolayer.training.rollout import EnvState, reset
-from kilolayer.types import Array, Metrics, bad_field
+from kilolayer.types import Array, Metrics
 
 MIN_DEVIATION = 1e-3  # of an observation coordinate, since some never change
 
@@ -31,7 +32,7 @@ Teacher = Callable[[Array, Array], Gaussian]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Settings):
     """Settings of the training.
 
     steps: environment steps over all environments. updates: gradient steps in total, rounded up to
@@ -39,32 +40,18 @@ class Recipe:
     instructions: instructions per batch. moments: states per instruction in a batch. teacher_acts:
     share of the rounds after which the teacher no longer acts; until then, the number of
     environments in which it acts falls from all to none. balance_weight, z_weight: weights of the
-    router losses (arXiv 2101.03961, section 2.2; 2202.08906, section 3.3). Raises UserError for
-    values out of range.
+    router losses (arXiv 2101.03961, section 2.2; 2202.08906, section 3.3).
     """
 
-    steps: int = 400_000
-    envs: int = 64
-    updates: int = 8_000
-    instructions: int = 32
-    moments: int = 8
-    learning_rate: float = 3e-3
-    teacher_acts: float = 0.3
-    balance_weight: float = 0.01
-    z_weight: float = 0.001
-
-    def __post_init__(self) -> None:
-        for field in ("steps", "envs", "updates", "instructions", "moments"):
-            if getattr(self, field) < 1:
-                raise bad_field(field, getattr(self, field), "it must be at least 1", 1)
-        if not self.learning_rate > 0:
-            raise bad_field("learning_rate", self.learning_rate, "it must be above 0", 3e-3)
-        if not 0 <= self.teacher_acts <= 1:
-            nearest = float(self.teacher_acts > 1)
-            raise bad_field("teacher_acts", self.teacher_acts, "it must lie in [0, 1]", nearest)
-        for field in ("balance_weight", "z_weight"):
-            if getattr(self, field) < 0:
-                raise bad_field(field, getattr(self, field), "it must be 0 or more", 0.0)
+    steps: Steps = 400_000
+    envs: Count = 64
+    updates: Count = 8_000
+    instructions: Count = 32
+    moments: Count = 8
+    learning_rate: Positive = 3e-3
+    teacher_acts: Share = 0.3
+    balance_weight: NonNegative = 0.01
+    z_weight: NonNegative = 0.001
 
 
 class Instructions(NamedTuple):

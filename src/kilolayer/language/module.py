@@ -6,12 +6,14 @@ executed before the next chunk is made.
 """
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kilolayer.agents.base import TaskSpec
 from kilolayer.networks.block import Dense, NormedLayer
@@ -166,3 +168,21 @@ class ActionModule(eqx.Module):
         executed = jnp.where(due, 0, carry.executed)
         action = jnp.take_along_axis(actions, executed[:, None, None], axis=1)[:, 0]
         return action, Carry(actions, executed + 1, gates)
+
+
+def control_step(module: ActionModule) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """A stateful function `(observation [observation], embedding [embedding]) -> action [action]`.
+
+    Call it once per control step. The first actions of a chunk are executed before the next chunk
+    is made.
+    """
+    carry = module.initial_carry(1)
+    # Pass the arrays as an argument: XLA would fold constants into the program.
+    act = jax.jit(lambda module, *rows: module.act(*rows))
+
+    def step(observation: np.ndarray, embedding: np.ndarray) -> np.ndarray:
+        nonlocal carry
+        action, carry = act(module, carry, observation[None], embedding[None])
+        return np.asarray(action)[0]
+
+    return step

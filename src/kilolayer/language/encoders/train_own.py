@@ -25,8 +25,9 @@ from kilolayer.language.encoders.own_pairs import (
 from kilolayer.losses.contrastive import contrastive_loss
 from kilolayer.runtime.files import require_unused
 from kilolayer.runtime.progress import ProgressDisplay
+from kilolayer.settings import Count, Settings
 from kilolayer.tasks.base import Task
-from kilolayer.types import Array, UserError, bad_field
+from kilolayer.types import Array, UserError
 
 SCENES = 2000  # each with its twin
 HELD_OUT_SCENES = 256
@@ -39,7 +40,7 @@ INITIAL_SCALE = (
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Settings):
     """Settings of the training.
 
     batch_size: pictures per update, including twins. captions: per picture and update. forget:
@@ -49,7 +50,7 @@ class Recipe:
     rises; a cosine schedule lowers it to zero.
     """
 
-    updates: int = 600
+    updates: Count = 600
     batch_size: int = 128
     captions: int = 2
     learning_rate: float = 4e-3
@@ -102,8 +103,6 @@ def train_own(
     """
     require_instructions(task)
     out, recipe, sizes = Path(out), Recipe(updates), Sizes()
-    if updates < 1:
-        raise bad_field("updates", updates, "it must be at least 1", 1)
     require_unused(out)
     training, held_out = (
         draw_pairs(task, scenes, each, display)
