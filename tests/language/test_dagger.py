@@ -14,10 +14,14 @@ from kilolayer.language.base import Features
 from kilolayer.language.dagger import DAgger, Dataset, Instructions, Recipe
 from kilolayer.language.goal_head import HeadSize
 from kilolayer.language.module import ModuleSpec
-from kilolayer.language.module_rollout import mean_gates
 from kilolayer.language.train_grounding import Recipe as GroundingRecipe
 from kilolayer.language.train_grounding import train_grounding
-from kilolayer.language.train_module import open_module, permute_goals, train_module
+from kilolayer.language.train_module import (
+    mean_gates,
+    open_module,
+    permute_goals,
+    train_module,
+)
 from kilolayer.networks.mixture import MixtureSpec
 from kilolayer.physics.build import build_physics
 from kilolayer.runtime.progress import SilentDisplay

@@ -15,15 +15,10 @@ from kilolayer.deploy.control.run import ControlResult, drive_simulation
 from kilolayer.deploy.interpreter import Interpretation
 from kilolayer.deploy.policy import DeployedPolicy, open_run_or_policy
 from kilolayer.language.base import PICTURE_SIZE, Encoder
-from kilolayer.language.choose_encoder import (
-    EncoderChoice,
-    choose_encoder,
-    reopen_encoder,
-    unused_path,
-)
 from kilolayer.language.contexts import encode_context
 from kilolayer.language.dagger import Recipe as ModuleRecipe
 from kilolayer.language.encoders.cache import CachedEncoder
+from kilolayer.language.encoders.open import EncoderChoice, choose_encoder, reopen_encoder
 from kilolayer.language.evaluate import evaluate_grounding, evaluate_module, require_episodes
 from kilolayer.language.evaluation_set import GoalPolicy, ModulePolicy
 from kilolayer.language.goal_head import HeadSize
@@ -304,7 +299,14 @@ def _require_memory(task: Task, examples: int, episodes: int, layers: int, width
 
 
 def _out(out: str | Path | None, run: Path, folder: str, name: str) -> Path:
-    return unused_path(default_output(run, folder) / name) if out is None else Path(out)
+    """`out`, by default `name` in a folder of the run, with the first unused number appended."""
+    if out is not None:
+        return Path(out)
+    candidate, count = default_output(run, folder) / name, 1
+    while candidate.exists():
+        count += 1
+        candidate = candidate.with_name(f"{name}-{count}")
+    return candidate
 
 
 def _filmed(path: Path, acting: InstructedAgent, scene: Scene, seed: int) -> TrainedLanguage:

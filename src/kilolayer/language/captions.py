@@ -11,14 +11,16 @@ import numpy as np
 
 from kilolayer.language.base import Marker
 from kilolayer.language.board import Board, board_of
-from kilolayer.language.descriptions import (
+from kilolayer.language.instructions import (
     STEPS,
     WITHHELD_PAIRS,
     Description,
+    Markers,
     absolute_descriptions,
+    choose,
+    fill_template,
     withheld_goals,
 )
-from kilolayer.language.instructions import Markers, choose, fill_template
 from kilolayer.language.words import SIDES, training_frames
 from kilolayer.tasks.base import Task
 

@@ -5,8 +5,14 @@ from hashlib import sha256
 
 import numpy as np
 
-from kilolayer.language.base import Context, Encoder, Example, Features
-from kilolayer.language.encoders.checks import check_pictures, check_sentences
+from kilolayer.language.base import (
+    Context,
+    Encoder,
+    Example,
+    Features,
+    check_pictures,
+    check_sentences,
+)
 from kilolayer.language.scenes import draw_pictures
 from kilolayer.runtime.progress import ProgressDisplay, SilentDisplay
 from kilolayer.tasks.base import Task

@@ -12,8 +12,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from kilolayer.language.base import Encoder, Features
-from kilolayer.language.encoders.checks import check_pictures, check_sentences
+from kilolayer.language.base import Encoder, Features, check_pictures, check_sentences
 from kilolayer.runtime.tensors import fingerprint
 from kilolayer.types import UserError
 

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from kilolayer.language.base import Features
-from kilolayer.language.encoders.checks import check_pictures, check_sentences
+from kilolayer.language.base import Features, check_pictures, check_sentences
 from kilolayer.runtime.tensors import fingerprint
 from kilolayer.types import UserError
 
