@@ -91,10 +91,7 @@ def ground(
     """
     run, policy = Path(run), open_run_or_policy(run)
     recipe, size = recipe or Recipe(), size or HeadSize()
-    require_episodes(episodes)
-    _require_memory(policy.task, recipe.examples, episodes, size.depth, size.width)
-    if out is not None:
-        require_unused(Path(out))
+    _require_sizes(policy.task, out, recipe.examples, episodes, size.depth, size.width)
     with closing(make_display(progress)) as display:
         chosen, name = choose_encoder(run, policy.task, encoder, seed, display)
         path = _out(out, run, "groundings", f"{name}-seed{seed}")
@@ -129,16 +126,17 @@ def train_vla(
     run, policy = Path(run), open_run_or_policy(run)
     mixture, recipe = mixture or MixtureSpec(64, 4, experts=8, top_k=2), recipe or ModuleRecipe()
     # All refusals come first, because an encoder may be trained before the module is made.
-    if out is not None:
-        require_unused(Path(out))
     if grounding is None:
         Recipe(examples)  # of the head that is trained first
-    else:
-        _require_no_choice(encoder)
-    require_episodes(episodes)
+    else:  # which has its own encoders
+        for name in ("text", "image"):
+            chosen = getattr(encoder or EncoderChoice(), name)
+            if chosen != getattr(EncoderChoice(), name):
+                allowed = "the grounding has its own encoders, omit one of the two"
+                raise bad_field(name, chosen, allowed)
     ModuleSpec(task_spec(policy.task), 1, trunk, mixture, chunk, execute)
     layers = mixture.layers * mixture.depth
-    _require_memory(policy.task, examples, episodes, layers, mixture.width)
+    _require_sizes(policy.task, out, examples, episodes, layers, mixture.width)
     require_memory("experts", mixture.experts, 16 * layers * mixture.width**2)
     require_memory("chunk", chunk, 16 * policy.task.action_dim * mixture.width)
     kept = len(policy.task.observation) + policy.task.action_dim  # float32 of every step
@@ -207,16 +205,18 @@ def control_instruction(
     out: str | Path | None = None,
     progress: bool = True,
 ) -> InstructionControl:
-    """`control` with an instruction: every plan encodes the picture and the sentence again."""
+    """`control` with an instruction: every plan encodes the picture and the sentence again.
+
+    grounding: also for a module it gives the goal that counts as reached.
+    """
     run, policy, timing = Path(run), open_run_or_policy(controller or run), timing or Timing()
     if seconds is not None:
         timing.steps(seconds)  # before the instruction is read
     if out is not None:
         require_file(Path(out))
     reads = grounding_of(run, grounding, policy.task)
-    if module is None:
-        encoder, act, plan_dim = reads.encoder, policy.policy, None
-    else:
+    trained, encoder, act, plan_dim = None, reads.encoder, policy.policy, None
+    if module is not None:
         trained, encoder = module_of(run, module, policy.task)
         act, plan_dim = control_step(trained.module), trained.spec.embedding_dim
     interpreter = SceneInterpreter(reads, seed)
@@ -226,7 +226,7 @@ def control_instruction(
 
     def plan(sensed: Sensed) -> np.ndarray:
         context = encode_context(cached, [sentence], interpreter.scene.picture()[None])
-        if module is None:
+        if trained is None:
             return reads.predict(context).goal
         return np.asarray(trained.embed(context))
 
@@ -282,16 +282,13 @@ def policy_acting(policy: Run | DeployedPolicy, goal: Any) -> InstructedAgent:
     return InstructedAgent(policy.task, policy.config, actor, policy.agent_state, goals)
 
 
-def _require_no_choice(encoder: EncoderChoice | None) -> None:
-    """Raises UserError for encoders that are chosen beside a grounding, which has its own."""
-    for name in ("text", "image"):
-        chosen = getattr(encoder or EncoderChoice(), name)
-        if chosen != getattr(EncoderChoice(), name):
-            raise bad_field(name, chosen, "the grounding has its own encoders, omit one of the two")
-
-
-def _require_memory(task: Task, examples: int, episodes: int, layers: int, width: int) -> None:
-    """Raises UserError for sizes beyond this machine's memory."""
+def _require_sizes(
+    task: Task, out: str | Path | None, examples: int, episodes: int, layers: int, width: int
+) -> None:
+    """Raises UserError for a used `out`, no episodes, and sizes beyond this machine's memory."""
+    if out is not None:
+        require_unused(Path(out))
+    require_episodes(episodes)
     picture = 3 * PICTURE_SIZE**2
     require_memory("examples", examples, picture)
     require_memory("episodes", episodes, picture + 8 * task.goal.dim * task.episode_length)
@@ -311,6 +308,5 @@ def _out(out: str | Path | None, run: Path, folder: str, name: str) -> Path:
 
 def _filmed(path: Path, acting: InstructedAgent, scene: Scene, seed: int) -> TrainedLanguage:
     """Film the scene's example for the report, then write the report."""
-    sentence, goal = scene.example.sentence, np.array(scene.example.goal, np.float32)
-    film_for_report(acting, sentence, goal, scene.marks, path, seed)
-    return TrainedLanguage(path, write_language_report(path), sentence)
+    film_for_report(acting, scene, path, seed)
+    return TrainedLanguage(path, write_language_report(path), scene.example.sentence)

@@ -78,14 +78,9 @@ class Dataset(eqx.Module):
 
 
 class DAggerState(eqx.Module):
-    """The state between two rounds.
-
-    teacher: constant; part of the state so that one compiled program serves every teacher of the
-    same shape. terminated `[envs]`: whether the episode has terminated.
-    """
+    """The state between two rounds. terminated `[envs]`: whether the episode has terminated."""
 
     module: ActionModule
-    teacher: Teacher
     optimiser_state: Any
     envs: EnvState
     terminated: Array
@@ -144,8 +139,6 @@ class DAgger:
         parameters: Any = module
         state = DAggerState(
             module=module,
-            # A copy, because a round is compiled to reuse (donate) the memory of its input state.
-            teacher=jax.tree.map(jnp.copy, teacher),
             optimiser_state=self.optimiser.init(parameters),
             envs=EnvState(started.physics, started.goal, episode_step),
             terminated=jnp.zeros(envs, bool),
@@ -158,15 +151,17 @@ class DAgger:
             rounds=jnp.zeros((), jnp.int32),
             key=jax.random.key_data(key),
         )
-        _, _, collected = self.collect(state, instructions, collect_key)
+        _, _, collected = self.collect(state, teacher, instructions, collect_key)
         observations = collected.observation.reshape(-1, len(task.observation))
         scale = observations.mean(0), jnp.maximum(observations.std(0), MIN_DEVIATION)
         return eqx.tree_at(lambda each: (each.module.centre, each.module.spread), state, scale)
 
-    def round(self, state: DAggerState, instructions: Instructions) -> tuple[DAggerState, Metrics]:
+    def round(
+        self, state: DAggerState, teacher: Teacher, instructions: Instructions
+    ) -> tuple[DAggerState, Metrics]:
         """Act, store the data, update the module. Metrics are means over the updates."""
         keys = jax.random.split(jax.random.wrap_key_data(state.key), 3)
-        envs, terminated, collected = self.collect(state, instructions, keys[0])
+        envs, terminated, collected = self.collect(state, teacher, instructions, keys[0])
         first = state.rounds * self.recipe.envs
         dataset = jax.tree.map(
             lambda stored, new: jax.lax.dynamic_update_slice_in_dim(stored, new, first, axis=0),
@@ -189,7 +184,7 @@ class DAgger:
         metrics["teach/teacher_share"] = self.teacher_share(state.rounds)
         key = jax.random.key_data(keys[2])
         state = DAggerState(
-            module, state.teacher, optimiser_state, envs, terminated, dataset, state.rounds + 1, key
+            module, optimiser_state, envs, terminated, dataset, state.rounds + 1, key
         )
         return state, metrics
 
@@ -199,7 +194,7 @@ class DAgger:
         return jnp.clip(1 - rounds / last, 0, 1) * (self.recipe.teacher_acts > 0)
 
     def collect(
-        self, state: DAggerState, instructions: Instructions, key: Array
+        self, state: DAggerState, teacher: Teacher, instructions: Instructions, key: Array
     ) -> tuple[EnvState, Array, Dataset]:
         """Give every environment a new instruction and act for `interval` steps.
 
@@ -217,7 +212,7 @@ class DAgger:
         def control_step(carry: tuple, key: Array) -> tuple[tuple, tuple]:
             playing, chunk = carry
             observation = task.observe(playing.physics)
-            mean, log_std = state.teacher(observation, playing.goal)
+            mean, log_std = teacher(observation, playing.goal)
             action, chunk = module.act(chunk, observation, embedding)
             noise = with_noise * jnp.exp(log_std) * jax.random.normal(key, mean.shape)
             before_tanh = jnp.where(by_teacher[:, None], mean, unsquash(action))

@@ -156,16 +156,6 @@ def goals_by_relation(task: Task, split: Split) -> dict[str, tuple[Cell, ...]]:
     return {relation: goals for relation, goals in possible.items() if goals}
 
 
-@dataclass(frozen=True)
-class _Sampler:
-    """Arguments of every draw."""
-
-    task: Task
-    board: Board
-    split: Split
-    generator: np.random.Generator
-
-
 def draw_examples(task: Task, split: Split, count: int, seed: int) -> list[Example]:
     """Draw `count` examples, with equal numbers of each kind in random order.
 
@@ -178,8 +168,8 @@ def draw_examples(task: Task, split: Split, count: int, seed: int) -> list[Examp
     if split == "unseen-combination":
         kinds = ("relative",)
     order = generator.permutation([kinds[index % len(kinds)] for index in range(count)])
-    draws = {"absolute": _absolute, "marker": _marker, "relative": _relative}
-    return [draws[kind](sampler) for kind in order.tolist()]
+    draws = {"absolute": sampler.absolute, "marker": sampler.marker, "relative": sampler.relative}
+    return [draws[kind]() for kind in order.tolist()]
 
 
 def draw_scene(task: Task, generator: np.random.Generator) -> Markers:
@@ -187,70 +177,71 @@ def draw_scene(task: Task, generator: np.random.Generator) -> Markers:
     return _add_markers(board_of(task), (), generator)
 
 
-def _absolute(sampler: _Sampler) -> Example:
-    board, generator = sampler.board, sampler.generator
-    cell = choose(generator, goals_of(sampler.task, sampler.split))
-    description = choose(generator, list(absolute_descriptions(board, cell)))
-    return _example(sampler, description, _add_markers(board, (), generator), board.centre(cell))
+@dataclass(frozen=True)
+class _Sampler:
+    """Draws examples of one split."""
 
+    task: Task
+    board: Board
+    split: Split
+    generator: np.random.Generator
 
-def _marker(sampler: _Sampler) -> Example:
-    board, generator = sampler.board, sampler.generator
-    place = board.draw(choose(generator, goals_of(sampler.task, sampler.split)), generator)
-    colour = choose(generator, COLOUR_NAMES)
-    markers = _add_markers(board, (Marker(colour, place),), generator)
-    description = Description("marker", {"colour": (colour,)}, f"at, {colour}")
-    return _example(sampler, description, markers, place)
+    def absolute(self) -> Example:
+        cell = choose(self.generator, goals_of(self.task, self.split))
+        description = choose(self.generator, list(absolute_descriptions(self.board, cell)))
+        return self._example(description, (), self.board.centre(cell))
 
+    def marker(self) -> Example:
+        cell = choose(self.generator, goals_of(self.task, self.split))
+        place = self.board.draw(cell, self.generator)
+        colour = choose(self.generator, COLOUR_NAMES)
+        description = Description("marker", {"colour": (colour,)}, f"at, {colour}")
+        return self._example(description, (Marker(colour, place),), place)
 
-def _relative(sampler: _Sampler) -> Example:
-    """Draw the goal first, then the markers that the instruction refers to."""
-    board, generator = sampler.board, sampler.generator
-    goals = goals_by_relation(sampler.task, sampler.split)
-    allowed = set(board.goals) - withheld_goals(sampler.task)
-    relation = choose(generator, list(goals))
-    while True:
-        goal = board.draw(choose(generator, goals[relation]), generator)
-        first = board.draw(choose(generator, board.goals), generator)
-        places = landmarks(board, relation, goal, first)
-        if allowed.issuperset(map(board.cell_of, places)) and _are_apart(board, places):
-            break
-    colours = _colours(relation, sampler.split, generator)
-    markers = _add_markers(board, tuple(map(Marker, colours, places)), generator)
-    name = f"{relation}, {' and '.join(colours)}"
-    slots: Slots = {"colour": (colours[0],)}
-    if relation == "between":
-        description = Description("between", {**slots, "other": (colours[1],)}, name)
-    else:
-        description = Description("side", {**slots, "side": SIDES[relation]}, name)
-    return _example(sampler, description, markers, goal)
+    def relative(self) -> Example:
+        """Draw the goal first, then the markers that the instruction refers to."""
+        board, generator = self.board, self.generator
+        goals = goals_by_relation(self.task, self.split)
+        allowed = set(board.goals) - withheld_goals(self.task)
+        relation = choose(generator, list(goals))
+        while True:
+            goal = board.draw(choose(generator, goals[relation]), generator)
+            first = board.draw(choose(generator, board.goals), generator)
+            places = landmarks(board, relation, goal, first)
+            if allowed.issuperset(map(board.cell_of, places)) and _are_apart(board, places):
+                break
+        colours = self._colours(relation)
+        name = f"{relation}, {' and '.join(colours)}"
+        slots: Slots = {"colour": (colours[0],)}
+        if relation == "between":
+            description = Description("between", {**slots, "other": (colours[1],)}, name)
+        else:
+            description = Description("side", {**slots, "side": SIDES[relation]}, name)
+        return self._example(description, tuple(map(Marker, colours, places)), goal)
 
+    def _colours(self, relation: str) -> list[str]:
+        """Colours of the markers that the instruction refers to. The split decides whether one of
+        them is withheld for this relation."""
+        unseen, count = self.split == "unseen-combination", 2 if relation == "between" else 1
+        while True:
+            colours = self.generator.permutation(COLOUR_NAMES)[:count].tolist()
+            if any((relation, colour) in WITHHELD_PAIRS for colour in colours) == unseen:
+                return colours
 
-def _colours(relation: str, split: Split, generator: np.random.Generator) -> list[str]:
-    """Colours of the markers that the instruction refers to. The split decides whether one of them
-    is withheld for this relation."""
-    unseen = split == "unseen-combination"
-    while True:
-        colours = generator.permutation(COLOUR_NAMES)[: 2 if relation == "between" else 1].tolist()
-        if any((relation, colour) in WITHHELD_PAIRS for colour in colours) == unseen:
-            return colours
-
-
-def _example(
-    sampler: _Sampler, description: Description, markers: Markers, place: Place
-) -> Example:
-    board, generator = sampler.board, sampler.generator
-    wordings = split_wordings(board.family, description.shape, sampler.split)
-    wording = choose(generator, wordings)
-    return Example(
-        sentence=fill_template(wording.template, description.slots, generator),
-        markers=markers,
-        goal=board.goal(place),
-        kind=wording.kind,
-        template=wording.template,
-        combination=description.combination,
-        split=sampler.split,
-    )
+    def _example(self, description: Description, markers: Markers, goal: Place) -> Example:
+        """An example with these markers, which the instruction refers to, and additional ones."""
+        markers = _add_markers(self.board, markers, self.generator)
+        wordings = split_wordings(self.board.family, description.shape, self.split)
+        wording = choose(self.generator, wordings)
+        return Example(
+            sentence=fill_template(wording.template, description.slots, self.generator),
+            markers=markers,
+            goal=self.board.goal(goal),
+            kind=wording.kind,
+            template=wording.template,
+            combination=description.combination,
+            split=self.split,
+        )
 
 
 def fill_template(template: str, slots: Slots, generator: np.random.Generator) -> str:

@@ -33,13 +33,7 @@ from kilolayer.language.goal_head import (
     likelihood_loss,
     nearest_loss,
 )
-from kilolayer.language.grounding import (
-    Arrays,
-    Embeddings,
-    Grounding,
-    open_grounding,
-    unit_norm,
-)
+from kilolayer.language.grounding import Arrays, Embeddings, Grounding, open_grounding, unit_norm
 from kilolayer.language.instructions import draw_examples
 from kilolayer.losses.energies import Energy, pairwise
 from kilolayer.runtime.files import require_unused

@@ -199,10 +199,7 @@ def train_module(
         "counts": model_cost(spec),
         "played": evaluate_training_instructions(teacher, module, instructions, kinds, seed),
         "history": history,
-        "seconds": {
-            "features": round(encoded - began, 2),
-            "teach": round(trained - encoded, 2),
-        },
+        "seconds": {"features": round(encoded - began, 2), "teach": round(trained - encoded, 2)},
     }
     card = {"name": encoder.name, "fingerprint": fingerprint}
     return TrainedModule(
@@ -245,7 +242,7 @@ def run_dagger(
     history: list[dict[str, Any]] = []
     every = max(1, dagger.rounds // HISTORY)
     for done in range(1, dagger.rounds + 1):
-        state, metrics = run_round(state, instructions)
+        state, metrics = run_round(state, teacher.agent_state, instructions)
         error = float(metrics["teach/error"])
         if not math.isfinite(error):
             raise UserError(

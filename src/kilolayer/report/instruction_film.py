@@ -11,6 +11,7 @@ import numpy as np
 
 from kilolayer.config import RunConfig
 from kilolayer.language.evaluation_set import ConditionedPolicy, conditioned_episodes
+from kilolayer.language.interpret import Scene
 from kilolayer.physics.build import build_physics
 from kilolayer.render.marks import Mark
 from kilolayer.render.media import require_drawable, require_video_suffix
@@ -56,16 +57,10 @@ def film_instruction(
     return film, int(reached.argmax()) + 1 if reached.any() else None
 
 
-def film_for_report(
-    agent: InstructedAgent,
-    sentence: str,
-    goal: np.ndarray,
-    marks: Sequence[Mark],
-    directory: Path,
-    seed: int,
-) -> None:
-    """Film an episode into the directory of a grounding or a module, for its report."""
-    film, steps = film_instruction(agent, goal, marks, directory / FILM, seed)
+def film_for_report(agent: InstructedAgent, scene: Scene, directory: Path, seed: int) -> None:
+    """Film the scene's example into the directory of a grounding or a module, for its report."""
+    sentence, goal = scene.example.sentence, np.array(scene.example.goal, np.float32)
+    film, steps = film_instruction(agent, goal, scene.marks, directory / FILM, seed)
     seconds = agent.task.world.control_step * (steps or 0)
     result = "not reached" if steps is None else f"reached after {seconds:.1f} s"
     text = (
