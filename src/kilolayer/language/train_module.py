@@ -5,7 +5,7 @@ import json
 import math
 import time
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,6 @@ from kilolayer.language.train_grounding import (
 from kilolayer.networks.actor import Actor
 from kilolayer.networks.arithmetic import arithmetic
 from kilolayer.networks.mixture import MixtureSpec
-from kilolayer.physics.base import Physics
 from kilolayer.physics.build import build_physics
 from kilolayer.runtime.progress import ProgressDisplay, SilentDisplay
 from kilolayer.runtime.tensors import TensorDirectory
@@ -289,42 +288,35 @@ def evaluate_training_instructions(
     physics = build_physics(task.world, count, teacher.config.physics)
     embedding, goal = (rows[:count] for rows in instructions)
     start = evaluation_start(task, evaluation_key(seed, 0), count, "evaluation", goal)
-    episodes, gates = jax.jit(partial(rollout, task, physics))(module, embedding, start)
+
+    @jax.jit
+    def play(module: ActionModule, embedding: Array, start: EpisodeStart) -> tuple[Episodes, Array]:
+        """Episodes without noise, and the router gates `[time, layers, envs, experts]`."""
+
+        def control_step(carry: tuple, _: None) -> tuple[tuple, tuple]:
+            playing, chunk = carry
+            action, chunk = module.act(chunk, task.observe(playing.physics), embedding)
+            playing, step = step_episodes(task, physics, playing, action)
+            return (playing, chunk), (step, chunk.gates)
+
+        carry = (start_episodes(task, physics, start), module.initial_carry(count))
+        _, (steps, gates) = jax.lax.scan(control_step, carry, length=task.episode_length)
+        return Episodes(task.achieved_goal(carry[0].physics), *steps), gates
+
+    episodes, gates = play(module, embedding, start)
     scores = {"scores": episode_metrics(task, episodes)}
     if gates.size == 0:
         return scores
     return scores | {"router": mean_gates(task, episodes, gates, kinds[:count])}
 
 
-def rollout(
-    task: Task, physics: Physics, module: ActionModule, embedding: Array, start: EpisodeStart
-) -> tuple[Episodes, Array]:
-    """Episodes from `start`, each with the instruction whose embedding is in its row, and the
-    router gates in each step, `[time, layers, envs, experts]`.
-
-    embedding `[envs, embedding]`; physics for as many environments. Actions have no noise, so the
-    result is deterministic.
-    """
-
-    def control_step(carry: tuple, _: None) -> tuple[tuple, tuple]:
-        playing, chunk = carry
-        action, chunk = module.act(chunk, task.observe(playing.physics), embedding)
-        playing, step = step_episodes(task, physics, playing, action)
-        return (playing, chunk), (step, chunk.gates)
-
-    playing = start_episodes(task, physics, start)
-    carry = (playing, module.initial_carry(len(playing.goal)))
-    _, (steps, gates) = jax.lax.scan(control_step, carry, length=task.episode_length)
-    return Episodes(task.achieved_goal(playing.physics), *steps), gates
-
-
 def mean_gates(task: Task, episodes: Episodes, gates: Array, kinds: list[str]) -> dict[str, Any]:
     """Mean gate of every expert, by kind of instruction and by phase of movement, as JSON values.
 
-    episodes, gates: from `rollout`. kinds: kind of each environment's instruction. `by_kind` and
-    `by_phase` map a name to shares `[layers][experts]`, which sum to one in every layer. The phases
-    are thirds of the time until the goal is first reached, or of the episode if it never is. `near`
-    is within `NEAR` success radii of the goal.
+    gates `[time, layers, envs, experts]`. kinds: kind of each environment's instruction. `by_kind`
+    and `by_phase` map a name to shares `[layers][experts]`, which sum to one in every layer. The
+    phases are thirds of the time until the goal is first reached, or of the episode if it never is.
+    `near` is within `NEAR` success radii of the goal.
     """
     by_env = np.moveaxis(np.asarray(gates), 1, 2)
     distance = np.asarray(task.distance(episodes.achieved, episodes.goal))

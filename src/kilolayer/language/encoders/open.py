@@ -55,7 +55,7 @@ class EncoderPair:
         return self.images.image(pictures)
 
 
-def split_pair(name: str, moved: str = "") -> tuple[str, ...]:
+def split_pair(name: str, moved: str | None = None) -> tuple[str, ...]:
     """The two names of a pair `A+B`, or the one name of another encoder.
 
     The name of a folder may contain a + of its own, so a pair is divided where both halves can be
@@ -65,11 +65,8 @@ def split_pair(name: str, moved: str = "") -> tuple[str, ...]:
     def exists(half: str) -> bool:
         return half == "minilm" or os.path.isdir(os.path.expanduser(half))
 
-    def is_moved(half: str) -> bool:
-        return bool(moved) and Path(half).name == moved
-
     def can_be(half: str) -> bool:
-        return exists(half) or bool(HUB_ID.fullmatch(half)) or is_moved(half)
+        return exists(half) or bool(HUB_ID.fullmatch(half)) or Path(half).name == moved
 
     if "+" not in name or exists(name):
         return (name,)
@@ -78,7 +75,7 @@ def split_pair(name: str, moved: str = "") -> tuple[str, ...]:
     found = next((pair for pair in pairs if all(map(can_be, pair))), None)
     if found is not None:
         return found
-    if is_moved(name):
+    if Path(name).name == moved:
         return (name,)
     if len(pairs) > 1 or not all(pairs[0]):
         raise UserError(
