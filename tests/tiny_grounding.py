@@ -14,9 +14,8 @@ from kilolayer.agents.base import TaskSpec
 from kilolayer.cli import main
 from kilolayer.config import run_config
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy
-from kilolayer.language.choose_encoder import own_directory
-from kilolayer.language.encoders.own import OwnEncoder, Vocabulary
-from kilolayer.language.encoders.own_network import OwnNetwork, Sizes
+from kilolayer.language.encoders.open import own_directory
+from kilolayer.language.encoders.own import OwnEncoder, OwnNetwork, Sizes, Vocabulary
 from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.tasks.registry import make_task
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kilolayer.language.encoders.checks import check_pictures, check_sentences
+from kilolayer.language.base import check_pictures, check_sentences
 from kilolayer.types import UserError
 
 

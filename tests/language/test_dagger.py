@@ -14,10 +14,14 @@ from kilolayer.language.base import Features
 from kilolayer.language.dagger import DAgger, Dataset, Instructions, Recipe
 from kilolayer.language.goal_head import HeadSize
 from kilolayer.language.module import ModuleSpec
-from kilolayer.language.module_rollout import mean_gates
 from kilolayer.language.train_grounding import Recipe as GroundingRecipe
 from kilolayer.language.train_grounding import train_grounding
-from kilolayer.language.train_module import open_module, permute_goals, train_module
+from kilolayer.language.train_module import (
+    mean_gates,
+    open_module,
+    permute_goals,
+    train_module,
+)
 from kilolayer.networks.mixture import MixtureSpec
 from kilolayer.physics.build import build_physics
 from kilolayer.runtime.progress import SilentDisplay
@@ -48,20 +52,24 @@ class Toward(eqx.Module):
         return mean, jnp.full_like(mean, -1.0)
 
 
+def teacher() -> Toward:
+    return Toward(jnp.float32(0.5))
+
+
 def dagger_of(recipe: Recipe = RECIPE, interval: int = 10) -> DAgger:
     return DAgger(TASK, build_physics(TASK.world, recipe.envs), recipe, interval)
 
 
 def initial_state(dagger: DAgger, instructions: Instructions):
-    module, teacher = SPEC.init(jax.random.key(0)), Toward(jnp.float32(0.5))
-    return jax.jit(dagger.init)(module, teacher, instructions, jax.random.key(1))
+    module = SPEC.init(jax.random.key(0))
+    return jax.jit(dagger.init)(module, teacher(), instructions, jax.random.key(1))
 
 
 def train():
     dagger = dagger_of()
     state, step, history = initial_state(dagger, INSTRUCTIONS), jax.jit(dagger.round), []
     for _ in range(dagger.rounds):
-        state, metrics = step(state, INSTRUCTIONS)
+        state, metrics = step(state, teacher(), INSTRUCTIONS)
         history.append(metrics)
     return state, history
 
@@ -88,7 +96,7 @@ def test_diverging_environments_add_only_finite_data():
     state, step = initial_state(dagger, instructions), jax.jit(dagger.round)
     terminated = []
     for _ in range(3):
-        state, metrics = step(state, instructions)
+        state, metrics = step(state, teacher(), instructions)
         terminated.append(np.asarray(state.terminated))
         assert all(np.isfinite(value) for value in metrics.values())
     assert np.any(terminated)

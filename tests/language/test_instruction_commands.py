@@ -19,7 +19,7 @@ from kilolayer.api.sentences import scene_interpreter
 from kilolayer.cli import main
 from kilolayer.config import run_config
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy
-from kilolayer.language.choose_encoder import own_directory, reopen_encoder
+from kilolayer.language.encoders.open import own_directory, reopen_encoder
 from kilolayer.language.evidence import BOUND, SHUFFLED, Evidence, Score
 from kilolayer.language.grounding import open_grounding
 from kilolayer.language.interpret import SceneInterpreter, read_picture

@@ -1,4 +1,4 @@
-"""Tests for kilolayer.language.instructions, words, descriptions and captions."""
+"""Tests for kilolayer.language.instructions, words and captions."""
 
 import re
 from collections import Counter
@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 from kilolayer.language.base import SPLITS, Marker
 from kilolayer.language.board import board_of
 from kilolayer.language.captions import captions
-from kilolayer.language.descriptions import (
+from kilolayer.language.instructions import (
     RELATIONS,
     STEPS,
     WITHHELD_PAIRS,
     absolute_descriptions,
+    draw_examples,
+    draw_scene,
     withheld_goals,
 )
-from kilolayer.language.instructions import draw_examples, draw_scene
 from kilolayer.language.words import (
     COLOUR_NAMES,
     FRAMES,

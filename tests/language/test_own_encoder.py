@@ -9,10 +9,24 @@ import pytest
 
 from kilolayer.language.base import PICTURE_SIZE, Marker
 from kilolayer.language.encoders.open import open_encoder
-from kilolayer.language.encoders.own import OwnEncoder, Vocabulary, open_own
-from kilolayer.language.encoders.own_network import BUCKETS, MAX_WORDS, OwnNetwork, Sizes
-from kilolayer.language.encoders.own_pairs import ForegroundPatches, Pairs, retrieval, swap_colours
-from kilolayer.language.encoders.train_own import Recipe, fit, train_own
+from kilolayer.language.encoders.own import (
+    BUCKETS,
+    MAX_WORDS,
+    OwnEncoder,
+    OwnNetwork,
+    Sizes,
+    Vocabulary,
+    open_own,
+)
+from kilolayer.language.encoders.train_own import (
+    ForegroundPatches,
+    Pairs,
+    Recipe,
+    fit,
+    retrieval,
+    swap_colours,
+    train_own,
+)
 from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.tasks.registry import make_task
 from kilolayer.types import UserError

@@ -14,22 +14,16 @@ from kilolayer.deploy.control import ControlResult, drive_simulation
 from kilolayer.deploy.interpreter import Interpretation
 from kilolayer.deploy.policy import DeployedPolicy, open_run_or_policy
 from kilolayer.language.base import PICTURE_SIZE, Encoder
-from kilolayer.language.choose_encoder import (
-    EncoderChoice,
-    choose_encoder,
-    reopen_encoder,
-    unused_path,
-)
 from kilolayer.language.contexts import encode_context
-from kilolayer.language.control import grounding_controller, module_controller
 from kilolayer.language.dagger import Recipe as ModuleRecipe
-from kilolayer.language.evaluate_grounding import evaluate_grounding, require_episodes
-from kilolayer.language.evaluate_module import evaluate_module
+from kilolayer.language.encoders.cache import CachedEncoder
+from kilolayer.language.encoders.open import EncoderChoice, choose_encoder, reopen_encoder
+from kilolayer.language.evaluate import evaluate_grounding, evaluate_module, require_episodes
 from kilolayer.language.evaluation_set import GoalPolicy, ModulePolicy
 from kilolayer.language.goal_head import HeadSize
 from kilolayer.language.grounding import DIRECTORY, Grounding, open_grounding
 from kilolayer.language.interpret import Scene, SceneInterpreter, newest_grounding, read_picture
-from kilolayer.language.module import ModuleSpec, Trunk
+from kilolayer.language.module import ModuleSpec, Trunk, control_step
 from kilolayer.language.train_grounding import Recipe, train_grounding
 from kilolayer.language.train_module import TrainedModule, open_module, train_module
 from kilolayer.networks.mixture import MixtureSpec
@@ -42,6 +36,7 @@ from kilolayer.runtime.zoo import default_output
 from kilolayer.tasks.base import Task
 from kilolayer.types import UserError, bad_field
 from kilolayer_robot.planning import Pursuit
+from kilolayer_robot.robot import Sensed
 from kilolayer_robot.timing import Timing
 
 
@@ -96,10 +91,7 @@ def ground(
     """
     run, policy = Path(run), open_run_or_policy(run)
     recipe, size = recipe or Recipe(), size or HeadSize()
-    require_episodes(episodes)
-    _require_memory(policy.task, recipe.examples, episodes, size.depth, size.width)
-    if out is not None:
-        require_unused(Path(out))
+    _require_sizes(policy.task, out, recipe.examples, episodes, size.depth, size.width)
     with closing(make_display(progress)) as display:
         chosen, name = choose_encoder(run, policy.task, encoder, seed, display)
         path = _out(out, run, "groundings", f"{name}-seed{seed}")
@@ -134,16 +126,17 @@ def train_vla(
     run, policy = Path(run), open_run_or_policy(run)
     mixture, recipe = mixture or MixtureSpec(64, 4, experts=8, top_k=2), recipe or ModuleRecipe()
     # All refusals come first, because an encoder may be trained before the module is made.
-    if out is not None:
-        require_unused(Path(out))
     if grounding is None:
         Recipe(examples)  # of the head that is trained first
-    else:
-        _require_no_choice(encoder)
-    require_episodes(episodes)
+    else:  # which has its own encoders
+        for name in ("text", "image"):
+            chosen = getattr(encoder or EncoderChoice(), name)
+            if chosen != getattr(EncoderChoice(), name):
+                allowed = "the grounding has its own encoders, omit one of the two"
+                raise bad_field(name, chosen, allowed)
     ModuleSpec(task_spec(policy.task), 1, trunk, mixture, chunk, execute)
     layers = mixture.layers * mixture.depth
-    _require_memory(policy.task, examples, episodes, layers, mixture.width)
+    _require_sizes(policy.task, out, examples, episodes, layers, mixture.width)
     require_memory("experts", mixture.experts, 16 * layers * mixture.width**2)
     require_memory("chunk", chunk, 16 * policy.task.action_dim * mixture.width)
     kept = len(policy.task.observation) + policy.task.action_dim  # float32 of every step
@@ -212,26 +205,38 @@ def control_instruction(
     out: str | Path | None = None,
     progress: bool = True,
 ) -> InstructionControl:
-    """`control` with an instruction: every plan encodes the picture and the sentence again."""
+    """`control` with an instruction: every plan encodes the picture and the sentence again.
+
+    grounding: also for a module it gives the goal that counts as reached.
+    """
     run, policy, timing = Path(run), open_run_or_policy(controller or run), timing or Timing()
     if seconds is not None:
         timing.steps(seconds)  # before the instruction is read
     if out is not None:
         require_file(Path(out))
     reads = grounding_of(run, grounding, policy.task)
-    kept = default_output(run, "features"), seed
-    if module is None:
-        spoken = grounding_controller(reads, policy, sentence, *kept)
-    else:
+    trained, encoder, act, plan_dim = None, reads.encoder, policy.policy, None
+    if module is not None:
         trained, encoder = module_of(run, module, policy.task)
-        spoken = module_controller(trained, encoder, reads, sentence, *kept)
+        act, plan_dim = control_step(trained.module), trained.spec.embedding_dim
+    interpreter = SceneInterpreter(reads, seed)
+    interpretation = interpreter.interpret(sentence)
+    # Only a new picture or sentence runs the encoder.
+    cached = CachedEncoder(encoder, default_output(run, "features"))
+
+    def plan(sensed: Sensed) -> np.ndarray:
+        context = encode_context(cached, [sentence], interpreter.scene.picture()[None])
+        if trained is None:
+            return reads.predict(context).goal
+        return np.asarray(trained.embed(context))
+
     pursuit = Pursuit(max(1, round(timing.rate / timing.plan_rate)), 1, 1)
     with closing(make_display(progress)) as display:
         done = drive_simulation(
-            policy.task, policy.config, spoken.plan, spoken.act, pursuit, timing, seconds, display,
-            spoken.interpretation.goal, None if out is None else Path(out), seed, spoken.plan_dim,
+            policy.task, policy.config, plan, act, pursuit, timing, seconds, display,
+            interpretation.goal, None if out is None else Path(out), seed, plan_dim,
         )  # fmt: skip
-    return InstructionControl(spoken.interpretation, policy.task, done)
+    return InstructionControl(interpretation, policy.task, done)
 
 
 def scene_interpreter(run: str | Path, grounding: str | Path, seed: int) -> SceneInterpreter:
@@ -277,16 +282,13 @@ def policy_acting(policy: Run | DeployedPolicy, goal: Any) -> InstructedAgent:
     return InstructedAgent(policy.task, policy.config, actor, policy.agent_state, goals)
 
 
-def _require_no_choice(encoder: EncoderChoice | None) -> None:
-    """Raises UserError for encoders that are chosen beside a grounding, which has its own."""
-    for name in ("text", "image"):
-        chosen = getattr(encoder or EncoderChoice(), name)
-        if chosen != getattr(EncoderChoice(), name):
-            raise bad_field(name, chosen, "the grounding has its own encoders, omit one of the two")
-
-
-def _require_memory(task: Task, examples: int, episodes: int, layers: int, width: int) -> None:
-    """Raises UserError for sizes beyond this machine's memory."""
+def _require_sizes(
+    task: Task, out: str | Path | None, examples: int, episodes: int, layers: int, width: int
+) -> None:
+    """Raises UserError for a used `out`, no episodes, and sizes beyond this machine's memory."""
+    if out is not None:
+        require_unused(Path(out))
+    require_episodes(episodes)
     picture = 3 * PICTURE_SIZE**2
     require_memory("examples", examples, picture)
     require_memory("episodes", episodes, picture + 8 * task.goal.dim * task.episode_length)
@@ -294,11 +296,17 @@ def _require_memory(task: Task, examples: int, episodes: int, layers: int, width
 
 
 def _out(out: str | Path | None, run: Path, folder: str, name: str) -> Path:
-    return unused_path(default_output(run, folder) / name) if out is None else Path(out)
+    """`out`, by default `name` in a folder of the run, with the first unused number appended."""
+    if out is not None:
+        return Path(out)
+    candidate, count = default_output(run, folder) / name, 1
+    while candidate.exists():
+        count += 1
+        candidate = candidate.with_name(f"{name}-{count}")
+    return candidate
 
 
 def _filmed(path: Path, acting: InstructedAgent, scene: Scene, seed: int) -> TrainedLanguage:
     """Film the scene's example for the report, then write the report."""
-    sentence, goal = scene.example.sentence, np.array(scene.example.goal, np.float32)
-    film_for_report(acting, sentence, goal, scene.marks, path, seed)
-    return TrainedLanguage(path, write_language_report(path), sentence)
+    film_for_report(acting, scene, path, seed)
+    return TrainedLanguage(path, write_language_report(path), scene.example.sentence)

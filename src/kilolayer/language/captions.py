@@ -5,20 +5,23 @@ never relate a marker in it to anything, and never combine a withheld pair of re
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import combinations, permutations
 
 import numpy as np
 
 from kilolayer.language.base import Marker
-from kilolayer.language.board import Board, board_of
-from kilolayer.language.descriptions import (
+from kilolayer.language.board import Board, Place, board_of
+from kilolayer.language.instructions import (
     STEPS,
     WITHHELD_PAIRS,
     Description,
+    Markers,
     absolute_descriptions,
+    choose,
+    fill_template,
     withheld_goals,
 )
-from kilolayer.language.instructions import Markers, choose, fill_template
 from kilolayer.language.words import SIDES, training_frames
 from kilolayer.tasks.base import Task
 
@@ -36,80 +39,68 @@ def captions(task: Task, markers: Markers, generator: np.random.Generator) -> li
     """
     board, withheld = board_of(task), withheld_goals(task)
     seen = [marker for marker in markers if board.cell_of(marker.place) not in withheld]
-    places = [_place_caption(board, marker, generator) for marker in seen]
+    writer = _Writer(board, generator)
+    places = [writer.place(marker) for marker in seen]
     *colours, last = (marker.colour for marker in markers)
     sentences = [f"there are {', '.join(colours)} and {last} markers", *places]
     sentences += [" and ".join(pair) for pair in zip(places[::2], places[1::2], strict=False)]
-    sentences += _side_captions(board, seen, generator)
-    sentences += _between_captions(board, seen, generator)
-    sentences += _comparisons(board, seen, generator)
+    sentences += [*writer.sides(seen), *writer.betweens(seen), *writer.comparisons(seen)]
     return [sentences[index] for index in generator.permutation(len(sentences))]
 
 
-def _place_caption(board: Board, marker: Marker, generator: np.random.Generator) -> str:
-    choices = list(absolute_descriptions(board, board.cell_of(marker.place)))
-    return _caption(board, marker, PLACE_VERBS, choose(generator, choices), generator)
+@dataclass(frozen=True)
+class _Writer:
+    """Writes the captions of one picture."""
 
+    board: Board
+    generator: np.random.Generator
 
-def _side_captions(
-    board: Board, markers: list[Marker], generator: np.random.Generator
-) -> Iterator[str]:
-    for marker, other in permutations(markers, 2):
-        for relation, (right, up) in STEPS.items():
-            place = board.moved(other.place, right, up)
-            if (relation, other.colour) not in WITHHELD_PAIRS and _is_at(board, marker, place):
-                slots = {"side": SIDES[relation], "colour": (other.colour,)}
-                description = Description("side", slots, relation)
-                yield _caption(board, marker, RELATION_VERBS, description, generator)
+    def place(self, marker: Marker) -> str:
+        choices = list(absolute_descriptions(self.board, self.board.cell_of(marker.place)))
+        return self._caption(marker, PLACE_VERBS, choose(self.generator, choices))
 
+    def sides(self, markers: list[Marker]) -> Iterator[str]:
+        for marker, other in permutations(markers, 2):
+            for relation, (right, up) in STEPS.items():
+                place = self.board.moved(other.place, right, up)
+                if (relation, other.colour) not in WITHHELD_PAIRS and self._is_at(marker, place):
+                    slots = {"side": SIDES[relation], "colour": (other.colour,)}
+                    description = Description("side", slots, relation)
+                    yield self._caption(marker, RELATION_VERBS, description)
 
-def _between_captions(
-    board: Board, markers: list[Marker], generator: np.random.Generator
-) -> Iterator[str]:
-    for marker in markers:
-        others = [other for other in markers if other is not marker]
-        for first, second in combinations(others, 2):
-            if {("between", first.colour), ("between", second.colour)} & WITHHELD_PAIRS:
-                continue
-            right, up = board.squares_between(first.place, second.place)
-            if _is_at(board, marker, board.moved(first.place, right / 2, up / 2)):
-                slots = {"colour": (first.colour,), "other": (second.colour,)}
-                description = Description("between", slots, "between")
-                yield _caption(board, marker, RELATION_VERBS, description, generator)
+    def betweens(self, markers: list[Marker]) -> Iterator[str]:
+        for marker in markers:
+            others = [other for other in markers if other is not marker]
+            for first, second in combinations(others, 2):
+                if {("between", first.colour), ("between", second.colour)} & WITHHELD_PAIRS:
+                    continue
+                right, up = self.board.squares_between(first.place, second.place)
+                if self._is_at(marker, self.board.moved(first.place, right / 2, up / 2)):
+                    slots = {"colour": (first.colour,), "other": (second.colour,)}
+                    description = Description("between", slots, "between")
+                    yield self._caption(marker, RELATION_VERBS, description)
 
+    def comparisons(self, markers: list[Marker]) -> Iterator[str]:
+        """Such as `the red marker is further left than the blue disc`; instructions have no such
+        comparisons."""
+        words = {"left of": "left", "right of": "right", "above": "up", "below": "down"}
+        for pair in combinations(markers, 2):
+            marker, other = (pair[index] for index in self.generator.permutation(2))
+            right, up = self.board.squares_between(other.place, marker.place)
+            for relation, (along, across) in STEPS.items():
+                further = right * along + up * across
+                if further >= MIN_DISTANCE and (relation, other.colour) not in WITHHELD_PAIRS:
+                    subject, reference = self._noun(marker), self._noun(other)
+                    yield f"{subject} is further {words[relation]} than {reference}"
 
-def _comparisons(
-    board: Board, markers: list[Marker], generator: np.random.Generator
-) -> Iterator[str]:
-    """Such as `the red marker is further left than the blue disc`; instructions have no such
-    comparisons."""
-    words = {"left of": "left", "right of": "right", "above": "up", "below": "down"}
-    for pair in combinations(markers, 2):
-        marker, other = (pair[index] for index in generator.permutation(2))
-        right, up = board.squares_between(other.place, marker.place)
-        for relation, (along, across) in STEPS.items():
-            further = right * along + up * across
-            if further >= MIN_DISTANCE and (relation, other.colour) not in WITHHELD_PAIRS:
-                subject, reference = _noun(marker, generator), _noun(other, generator)
-                yield f"{subject} is further {words[relation]} than {reference}"
+    def _caption(self, marker: Marker, verbs: tuple[str, ...], description: Description) -> str:
+        frame = choose(self.generator, training_frames(self.board.family, description.shape))
+        verb = choose(self.generator, verbs)
+        subject = self._noun(marker)
+        return f"{subject} {verb} {fill_template(frame, description.slots, self.generator)}"
 
+    def _noun(self, marker: Marker) -> str:
+        return f"the {marker.colour} {choose(self.generator, NOUNS)}"
 
-def _caption(
-    board: Board,
-    marker: Marker,
-    verbs: tuple[str, ...],
-    description: Description,
-    generator: np.random.Generator,
-) -> str:
-    frame = choose(generator, training_frames(board.family, description.shape))
-    verb = choose(generator, verbs)
-    subject = _noun(marker, generator)
-    return f"{subject} {verb} {fill_template(frame, description.slots, generator)}"
-
-
-def _noun(marker: Marker, generator: np.random.Generator) -> str:
-    return f"the {marker.colour} {choose(generator, NOUNS)}"
-
-
-def _is_at(board: Board, marker: Marker, place: tuple[float, float]) -> bool:
-    return max(map(abs, board.squares_between(marker.place, place))) <= MAX_DEVIATION
+    def _is_at(self, marker: Marker, place: Place) -> bool:
+        return max(map(abs, self.board.squares_between(marker.place, place))) <= MAX_DEVIATION

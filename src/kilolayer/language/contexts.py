@@ -1,12 +1,11 @@
 """Features of instructions and pictures, as input of the networks."""
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from hashlib import sha256
 
 import numpy as np
 
-from kilolayer.language.base import Context, Encoder, Example, Features
-from kilolayer.language.encoders.checks import check_pictures, check_sentences
+from kilolayer.language.base import Context, Encoder, Example, check_pictures, check_sentences
 from kilolayer.language.scenes import draw_pictures
 from kilolayer.runtime.progress import ProgressDisplay, SilentDisplay
 from kilolayer.tasks.base import Task
@@ -44,11 +43,13 @@ def encode_context(
         raise UserError(f"{len(sentences)} sentences do not go with {len(pictures)} pictures.")
     display = display or SilentDisplay()
     display.phase("pictures")
-    patches = _encode_once(
-        (sha256(picture.tobytes()).digest() for picture in pictures),
-        lambda rows: _patches(encoder.image(pictures[rows])),
-        display,
-    )
+    contents = [sha256(picture.tobytes()).digest() for picture in pictures]
+
+    def encode_pictures(rows: list[int]) -> np.ndarray:
+        features = encoder.image(pictures[rows])
+        return features.pooled[:, None] if features.tokens is None else features.tokens
+
+    patches = _encode_once(contents, encode_pictures, display)
     display.phase("sentences")
     text = _encode_once(
         sentences, lambda rows: encoder.text([sentences[row] for row in rows]).pooled, display
@@ -56,17 +57,12 @@ def encode_context(
     return Context(text=text, patches=patches)  # pyright: ignore[reportArgumentType]
 
 
-def _patches(features: Features) -> np.ndarray:
-    return features.pooled[:, None] if features.tokens is None else features.tokens
-
-
 def _encode_once(
-    contents: Iterable[Hashable],
+    contents: Sequence[Hashable],
     encode: Callable[[list[int]], np.ndarray],
     display: ProgressDisplay,
 ) -> np.ndarray:
     """One row of features per entry of `contents`; `encode` gets only the first of equal rows."""
-    contents = list(contents)
     first: dict[Hashable, int] = {}
     for row, content in enumerate(contents):
         first.setdefault(content, row)

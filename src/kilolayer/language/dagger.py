@@ -19,10 +19,11 @@ from kilolayer.agents.optimiser import network_optimiser
 from kilolayer.language.module import ActionModule
 from kilolayer.networks.actor import Gaussian, unsquash
 from kilolayer.physics.base import Physics
+from kilolayer.settings import Count, NonNegative, Positive, Settings, Share, Steps
 from kilolayer.tasks.base import Task
 from kilolayer.training.evaluate import continue_episodes, step_episodes
 from kilolayer.training.rollout import EnvState, reset
-from kilolayer.types import Array, Metrics, bad_field
+from kilolayer.types import Array, Metrics
 
 MIN_DEVIATION = 1e-3  # of an observation coordinate, since some never change
 
@@ -31,7 +32,7 @@ Teacher = Callable[[Array, Array], Gaussian]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Settings):
     """Settings of the training.
 
     steps: environment steps over all environments. updates: gradient steps in total, rounded up to
@@ -39,32 +40,18 @@ class Recipe:
     instructions: instructions per batch. moments: states per instruction in a batch. teacher_acts:
     share of the rounds after which the teacher no longer acts; until then, the number of
     environments in which it acts falls from all to none. balance_weight, z_weight: weights of the
-    router losses (arXiv 2101.03961, section 2.2; 2202.08906, section 3.3). Raises UserError for
-    values out of range.
+    router losses (arXiv 2101.03961, section 2.2; 2202.08906, section 3.3).
     """
 
-    steps: int = 400_000
-    envs: int = 64
-    updates: int = 8_000
-    instructions: int = 32
-    moments: int = 8
-    learning_rate: float = 3e-3
-    teacher_acts: float = 0.3
-    balance_weight: float = 0.01
-    z_weight: float = 0.001
-
-    def __post_init__(self) -> None:
-        for field in ("steps", "envs", "updates", "instructions", "moments"):
-            if getattr(self, field) < 1:
-                raise bad_field(field, getattr(self, field), "it must be at least 1", 1)
-        if not self.learning_rate > 0:
-            raise bad_field("learning_rate", self.learning_rate, "it must be above 0", 3e-3)
-        if not 0 <= self.teacher_acts <= 1:
-            nearest = float(self.teacher_acts > 1)
-            raise bad_field("teacher_acts", self.teacher_acts, "it must lie in [0, 1]", nearest)
-        for field in ("balance_weight", "z_weight"):
-            if getattr(self, field) < 0:
-                raise bad_field(field, getattr(self, field), "it must be 0 or more", 0.0)
+    steps: Steps = 400_000
+    envs: Count = 64
+    updates: Count = 8_000
+    instructions: Count = 32
+    moments: Count = 8
+    learning_rate: Positive = 3e-3
+    teacher_acts: Share = 0.3
+    balance_weight: NonNegative = 0.01
+    z_weight: NonNegative = 0.001
 
 
 class Instructions(NamedTuple):
@@ -91,14 +78,9 @@ class Dataset(eqx.Module):
 
 
 class DAggerState(eqx.Module):
-    """The state between two rounds.
-
-    teacher: constant; part of the state so that one compiled program serves every teacher of the
-    same shape. terminated `[envs]`: whether the episode has terminated.
-    """
+    """The state between two rounds. terminated `[envs]`: whether the episode has terminated."""
 
     module: ActionModule
-    teacher: Teacher
     optimiser_state: Any
     envs: EnvState
     terminated: Array
@@ -157,8 +139,6 @@ class DAgger:
         parameters: Any = module
         state = DAggerState(
             module=module,
-            # A copy, because a round is compiled to reuse (donate) the memory of its input state.
-            teacher=jax.tree.map(jnp.copy, teacher),
             optimiser_state=self.optimiser.init(parameters),
             envs=EnvState(started.physics, started.goal, episode_step),
             terminated=jnp.zeros(envs, bool),
@@ -171,15 +151,17 @@ class DAgger:
             rounds=jnp.zeros((), jnp.int32),
             key=jax.random.key_data(key),
         )
-        _, _, collected = self.collect(state, instructions, collect_key)
+        _, _, collected = self.collect(state, teacher, instructions, collect_key)
         observations = collected.observation.reshape(-1, len(task.observation))
         scale = observations.mean(0), jnp.maximum(observations.std(0), MIN_DEVIATION)
         return eqx.tree_at(lambda each: (each.module.centre, each.module.spread), state, scale)
 
-    def round(self, state: DAggerState, instructions: Instructions) -> tuple[DAggerState, Metrics]:
+    def round(
+        self, state: DAggerState, teacher: Teacher, instructions: Instructions
+    ) -> tuple[DAggerState, Metrics]:
         """Act, store the data, update the module. Metrics are means over the updates."""
         keys = jax.random.split(jax.random.wrap_key_data(state.key), 3)
-        envs, terminated, collected = self.collect(state, instructions, keys[0])
+        envs, terminated, collected = self.collect(state, teacher, instructions, keys[0])
         first = state.rounds * self.recipe.envs
         dataset = jax.tree.map(
             lambda stored, new: jax.lax.dynamic_update_slice_in_dim(stored, new, first, axis=0),
@@ -202,7 +184,7 @@ class DAgger:
         metrics["teach/teacher_share"] = self.teacher_share(state.rounds)
         key = jax.random.key_data(keys[2])
         state = DAggerState(
-            module, state.teacher, optimiser_state, envs, terminated, dataset, state.rounds + 1, key
+            module, optimiser_state, envs, terminated, dataset, state.rounds + 1, key
         )
         return state, metrics
 
@@ -212,7 +194,7 @@ class DAgger:
         return jnp.clip(1 - rounds / last, 0, 1) * (self.recipe.teacher_acts > 0)
 
     def collect(
-        self, state: DAggerState, instructions: Instructions, key: Array
+        self, state: DAggerState, teacher: Teacher, instructions: Instructions, key: Array
     ) -> tuple[EnvState, Array, Dataset]:
         """Give every environment a new instruction and act for `interval` steps.
 
@@ -230,7 +212,7 @@ class DAgger:
         def control_step(carry: tuple, key: Array) -> tuple[tuple, tuple]:
             playing, chunk = carry
             observation = task.observe(playing.physics)
-            mean, log_std = state.teacher(observation, playing.goal)
+            mean, log_std = teacher(observation, playing.goal)
             action, chunk = module.act(chunk, observation, embedding)
             noise = with_noise * jnp.exp(log_std) * jax.random.normal(key, mean.shape)
             before_tanh = jnp.where(by_teacher[:, None], mean, unsquash(action))

@@ -16,10 +16,9 @@ from kilolayer.physics.base import Physics
 from kilolayer.physics.build import build_physics
 from kilolayer.tasks.base import Task, is_success
 from kilolayer.training.evaluate import (
-    RECORDED_ENVS,
     Episodes,
     EpisodeStart,
-    episode_metrics,
+    episode_scores,
     evaluation_key,
     evaluation_start,
     play_episodes,
@@ -92,20 +91,11 @@ class EvaluationSet:
         condition: leaves `[examples, ...]`. Names and units: see `episode_metrics`. `hard_success`
         is there only if the task has it. `episodes` is the number of episodes.
         """
-        episodes = self.play(policy)(state, condition)
+        found = episode_scores(self.task, self.play(policy)(state, condition))
+        columns = {name: found[name] for name in SCORES if name in found}
 
         def means(rows: np.ndarray) -> dict[str, float]:
-            chosen = Episodes(
-                episodes.start[rows],
-                episodes.goal[:, rows],
-                episodes.achieved[:, rows],
-                episodes.alive[:, rows],
-                episodes.qpos[:, : min(RECORDED_ENVS, int(rows.sum()))],
-                episodes.diverged[:, rows],
-            )
-            metrics = episode_metrics(self.task, chosen)
-            scores = {name: metrics[name] for name in SCORES if name in metrics}
-            return scores | {"episodes": int(rows.sum())}
+            return _means(columns, rows) | {"episodes": int(rows.sum())}
 
         return self._by_kind(means)
 
@@ -123,9 +113,7 @@ class EvaluationSet:
         }
         if confidence is not None:
             columns["confidence"] = confidence
-        return self._by_kind(
-            lambda rows: {name: float(column[rows].mean()) for name, column in columns.items()}
-        )
+        return self._by_kind(lambda rows: _means(columns, rows))
 
     def _by_kind(self, means: Callable[[np.ndarray], dict[str, float]]) -> dict[str, Any]:
         """The means over all rows, and under `kinds` those over the rows of each kind."""
@@ -135,16 +123,7 @@ class EvaluationSet:
 
     def play(self, policy: ConditionedPolicy) -> Callable[[Any, Any], Episodes]:
         """`(state, condition) -> Episodes`, numpy, compiled at the first call."""
-
-        @jax.jit
-        def run(state: Any, condition: Any, start: EpisodeStart) -> Episodes:
-            def act(memory: Any, observation: Array, goal: Array, key: Array) -> tuple[Array, Any]:
-                return policy.act(state, memory, observation)
-
-            memory = policy.begin(state, condition)
-            length = self.task.episode_length
-            return play_episodes(self.task, self.physics, act, memory, self.key, start, length)
-
+        run = conditioned_episodes(self.task, self.physics, policy, self.key)
         return lambda state, condition: jax.tree.map(np.asarray, run(state, condition, self.start))
 
     @cached_property
@@ -164,6 +143,26 @@ class EvaluationSet:
     def start(self) -> EpisodeStart:
         count = len(self.examples)
         return evaluation_start(self.task, self.key, count, "evaluation", self.goal)
+
+
+def conditioned_episodes(
+    task: Task, physics: Physics, policy: ConditionedPolicy, key: Array
+) -> Callable[[Any, Any, EpisodeStart], Episodes]:
+    """`(state, condition, start) -> Episodes`, compiled. key: the key of the start."""
+
+    @jax.jit
+    def run(state: Any, condition: Any, start: EpisodeStart) -> Episodes:
+        def act(memory: Any, observation: Array, goal: Array, key: Array) -> tuple[Array, Any]:
+            return policy.act(state, memory, observation)
+
+        memory = policy.begin(state, condition)
+        return play_episodes(task, physics, act, memory, key, start, task.episode_length)
+
+    return run
+
+
+def _means(columns: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, float]:
+    return {name: float(column[rows].mean()) for name, column in columns.items()}
 
 
 def derangement(count: int, seed: int) -> np.ndarray:

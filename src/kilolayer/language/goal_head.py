@@ -1,12 +1,13 @@
 """Maps frozen features to a goal distribution and to a point in the goal-embedding space."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from annotated_types import Ge
 from scipy.stats import norm, qmc
 
 from kilolayer.language.base import Context
@@ -14,10 +15,12 @@ from kilolayer.language.fusion import ContextScale, Fusion, patch_positions
 from kilolayer.losses.energies import Energy, pairwise
 from kilolayer.networks.block import Dense, NormedLayer
 from kilolayer.networks.stack import Stack
+from kilolayer.settings import Settings
 from kilolayer.tasks.base import Task
 from kilolayer.types import Array, Metrics, bad_field
 
 LAYERS_PER_BLOCK = 4
+Size = Annotated[int, Ge(1)]
 # Least deviation as a share of the success radius. Without it, goals at exact cell centres would
 # drive the deviations to zero and the density to infinity.
 MIN_DEVIATION = 0.2
@@ -26,22 +29,18 @@ SAMPLES = 256  # per Gaussian, to estimate the mass within the success radius
 
 
 @dataclass(frozen=True)
-class HeadSize:
+class HeadSize(Settings):
     """Size of the network, set by the user. depth counts layers, as everywhere in this package.
 
-    components: Gaussians of the mixture. heads: attention heads. Raises UserError for an invalid
-    size.
+    components: Gaussians of the mixture. heads: attention heads.
     """
 
-    depth: int = 8
-    width: int = 128
-    components: int = 8
-    heads: int = 4
+    depth: Size = 8
+    width: Size = 128
+    components: Size = 8
+    heads: Size = 4
 
-    def __post_init__(self) -> None:
-        for name in ("depth", "width", "components", "heads"):
-            if getattr(self, name) < 1:
-                raise bad_field(name, getattr(self, name), "it must be at least 1", 1)
+    def check(self) -> None:
         if self.depth % LAYERS_PER_BLOCK:
             nearest = max(1, round(self.depth / LAYERS_PER_BLOCK)) * LAYERS_PER_BLOCK
             allowed = f"it must be a multiple of {LAYERS_PER_BLOCK}, the layers of a block"

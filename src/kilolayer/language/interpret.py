@@ -74,9 +74,23 @@ class SceneInterpreter:
         other tasks, or that names a colour without a mark.
         """
         context = encode_context(self.grounding.encoder, [sentence], self.picture[None])
-        require_task_words(self.grounding.task, sentence, self.example)
+        task = self.grounding.task
+        foreign = foreign_words(task, sentence)
+        if foreign:
+            raise UserError(
+                f"the sentence has words of another task ({', '.join(foreign)}), which do not "
+                f"occur in {task.name}: name a place there, as in “{self.example}”."
+            )
         if self._given_picture is None:
-            require_visible_colours(self.marks, sentence)
+            # Such sentences do not occur in training, so a network would answer with an arbitrary
+            # place at high confidence.
+            visible = [mark.name for mark in self.marks]
+            for word in split_words(sentence):
+                if word in COLOURS and word not in visible:
+                    raise UserError(
+                        f"there is no {word} marker in this scene: its markers are "
+                        f"{', '.join(visible)}."
+                    )
         prediction = self.grounding.predict(context)
         nearest = self.grounding.nearest_sentences(context, 1)[0][0][0]
         confidence, familiar = float(prediction.confidence[0]), bool(prediction.familiar[0])
@@ -86,30 +100,6 @@ class SceneInterpreter:
         self.scene = Scene(self.grounding.task, self._seed)
         given = self._given_picture
         self.picture = self.scene.picture() if given is None else given
-
-
-def require_task_words(task: Task, sentence: str, example: str) -> None:
-    """Raises UserError for a sentence with words that belong only to other tasks."""
-    foreign = foreign_words(task, sentence)
-    if foreign:
-        raise UserError(
-            f"the sentence has words of another task ({', '.join(foreign)}), which do not occur in "
-            f"{task.name}: name a place there, as in “{example}”."
-        )
-
-
-def require_visible_colours(marks: Sequence[Mark], sentence: str) -> None:
-    """Raises UserError for a sentence that names a colour without a mark.
-
-    Such sentences do not occur in training, so a network would answer with an arbitrary place at
-    high confidence.
-    """
-    visible = [mark.name for mark in marks]
-    for word in split_words(sentence):
-        if word in COLOURS and word not in visible:
-            raise UserError(
-                f"there is no {word} marker in this scene: its markers are {', '.join(visible)}."
-            )
 
 
 def read_picture(path: Path) -> np.ndarray:

@@ -6,14 +6,20 @@ executed before the next chunk is made.
 """
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kilolayer.agents.base import TaskSpec
+from kilolayer.language.base import Context
+from kilolayer.language.fusion import ContextScale
+from kilolayer.language.goal_head import GoalHead, GoalScale, HeadSpec
+from kilolayer.language.grounding import Grounding
 from kilolayer.networks.block import Dense, NormedLayer
 from kilolayer.networks.config import UNSCALED_BLOCKS
 from kilolayer.networks.mixture import Mixture, MixtureSpec, RoutingStatistics
@@ -166,3 +172,59 @@ class ActionModule(eqx.Module):
         executed = jnp.where(due, 0, carry.executed)
         action = jnp.take_along_axis(actions, executed[:, None, None], axis=1)[:, 0]
         return action, Carry(actions, executed + 1, gates)
+
+
+class InstructionEncoder(eqx.Module):
+    """Encodes an instruction once for an action module, with the head of a grounding.
+
+    `context -> instruction embedding [rows, embedding]`: the head's certainty features, and the
+    mean of its most likely Gaussian in standard deviations of goals.
+
+    It is trained with the grounding and frozen while a module is trained. Actions alone carry
+    little information about the goal, so an encoder trained with them could settle for what all
+    goals share.
+    """
+
+    head: GoalHead
+    features: ContextScale
+    scale: GoalScale
+    spec: HeadSpec = eqx.field(static=True)
+
+    @staticmethod
+    def of(grounding: Grounding) -> "InstructionEncoder":
+        arrays = grounding.arrays
+        head = dataclasses.replace(arrays.head, point=None)
+        return InstructionEncoder(head, arrays.features, arrays.scale, grounding.spec)
+
+    @property
+    def embedding_dim(self) -> int:
+        return self.spec.size.width + len(self.spec.varying)
+
+    def __call__(self, context: Context) -> Array:
+        mixture, features = self.head.predict(self.features(context), self.scale)
+        best = mixture.log_weight.argmax(-1)[:, None, None]
+        mean = jnp.take_along_axis(mixture.mean, best, axis=1)[:, 0]
+        goal = (mean - self.scale.select_varying(self.scale.centre)) / self.scale.spread
+        return jnp.concatenate([features, goal], -1)
+
+    def attention(self, context: Context) -> Array:
+        """Attention of the sentence over the picture's patches, `[rows, heads, patches]`."""
+        return self.head.fusion.attend(self.features(context))[1]
+
+
+def control_step(module: ActionModule) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """A stateful function `(observation [observation], embedding [embedding]) -> action [action]`.
+
+    Call it once per control step. The first actions of a chunk are executed before the next chunk
+    is made.
+    """
+    carry = module.initial_carry(1)
+    # Pass the arrays as an argument: XLA would fold constants into the program.
+    act = jax.jit(lambda module, *rows: module.act(*rows))
+
+    def step(observation: np.ndarray, embedding: np.ndarray) -> np.ndarray:
+        nonlocal carry
+        action, carry = act(module, carry, observation[None], embedding[None])
+        return np.asarray(action)[0]
+
+    return step

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from annotated_types import Ge
 from jax.typing import ArrayLike
 
 from kilolayer.agents.crl import CRL, Critic
@@ -32,21 +33,16 @@ from kilolayer.language.goal_head import (
     likelihood_loss,
     nearest_loss,
 )
-from kilolayer.language.grounding import (
-    Arrays,
-    Embeddings,
-    Grounding,
-    open_grounding,
-    unit_norm,
-)
+from kilolayer.language.grounding import Arrays, Embeddings, Grounding, open_grounding, unit_norm
 from kilolayer.language.instructions import draw_examples
 from kilolayer.losses.energies import Energy, pairwise
 from kilolayer.runtime.files import require_unused
 from kilolayer.runtime.progress import ProgressDisplay, SilentDisplay
 from kilolayer.runtime.zoo import default_output
+from kilolayer.settings import Count, NonNegative, Positive, Settings
 from kilolayer.tasks.base import Task, is_success
 from kilolayer.tasks.registry import task_of
-from kilolayer.types import Array, Metrics, UserError, bad_field
+from kilolayer.types import Array, Metrics, UserError
 
 HELD_OUT = 0.125  # share of the examples used only for validation
 FAMILIAR_QUANTILE = 0.01
@@ -55,27 +51,17 @@ ENERGY_DEVIATION = 8.0  # standard deviation of the scaled energies in the neare
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Settings):
     """Settings of the training. The learning rate falls to zero on a cosine schedule.
 
-    examples: number of examples of the split `seen`; an eighth is held out. Raises UserError for a
-    value out of range.
+    examples: number of examples of the split `seen`; an eighth is held out.
     """
 
-    examples: int = 4096
-    updates: int = 1500
-    batch_size: int = 128
-    learning_rate: float = 3e-3
-    weight_decay: float = 1e-4
-
-    def __post_init__(self) -> None:
-        for name, least in (("examples", 16), ("updates", 1), ("batch_size", 2)):
-            if getattr(self, name) < least:
-                raise bad_field(name, getattr(self, name), f"it must be at least {least}", least)
-        if not self.learning_rate > 0:
-            raise bad_field("learning_rate", self.learning_rate, "it must be greater than 0", 1e-3)
-        if not self.weight_decay >= 0:
-            raise bad_field("weight_decay", self.weight_decay, "it must not be negative", 0.0)
+    examples: Annotated[int, Ge(16)] = 4096
+    updates: Count = 1500
+    batch_size: Annotated[int, Ge(2)] = 128
+    learning_rate: Positive = 3e-3
+    weight_decay: NonNegative = 1e-4
 
 
 class Source(NamedTuple):

@@ -5,7 +5,7 @@ import json
 import math
 import time
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,7 @@ from kilolayer.language.board import require_instructions
 from kilolayer.language.dagger import DAgger, DAggerState, Instructions, Recipe
 from kilolayer.language.goal_head import HeadSize, HeadSpec
 from kilolayer.language.grounding import Grounding
-from kilolayer.language.instruction_encoder import InstructionEncoder
-from kilolayer.language.module import ActionModule, ModuleSpec, Trunk
-from kilolayer.language.module_rollout import mean_gates, rollout
+from kilolayer.language.module import ActionModule, InstructionEncoder, ModuleSpec, Trunk
 from kilolayer.language.train_grounding import Recipe as GroundingRecipe
 from kilolayer.language.train_grounding import (
     directory_name,
@@ -41,13 +39,23 @@ from kilolayer.runtime.progress import ProgressDisplay, SilentDisplay
 from kilolayer.runtime.tensors import TensorDirectory
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.registry import task_of
-from kilolayer.training.evaluate import episode_metrics, evaluation_key, evaluation_start
+from kilolayer.training.evaluate import (
+    Episodes,
+    EpisodeStart,
+    episode_metrics,
+    evaluation_key,
+    evaluation_start,
+    start_episodes,
+    step_episodes,
+)
 from kilolayer.types import Array, UserError, bad_field
 
 DIRECTORY = TensorDirectory("module", version=1)
 EXAMPLES = 4096
 EVALUATION_EPISODES = 128  # after the training, for the card
 HISTORY = 20  # entries of the training log
+PHASES = ("first third", "second third", "last third")
+NEAR = 2.0  # success radii from the goal
 
 
 @dataclass(frozen=True)
@@ -190,10 +198,7 @@ def train_module(
         "counts": model_cost(spec),
         "played": evaluate_training_instructions(teacher, module, instructions, kinds, seed),
         "history": history,
-        "seconds": {
-            "features": round(encoded - began, 2),
-            "teach": round(trained - encoded, 2),
-        },
+        "seconds": {"features": round(encoded - began, 2), "teach": round(trained - encoded, 2)},
     }
     card = {"name": encoder.name, "fingerprint": fingerprint}
     return TrainedModule(
@@ -236,7 +241,7 @@ def run_dagger(
     history: list[dict[str, Any]] = []
     every = max(1, dagger.rounds // HISTORY)
     for done in range(1, dagger.rounds + 1):
-        state, metrics = run_round(state, instructions)
+        state, metrics = run_round(state, teacher.agent_state, instructions)
         error = float(metrics["teach/error"])
         if not math.isfinite(error):
             raise UserError(
@@ -283,11 +288,62 @@ def evaluate_training_instructions(
     physics = build_physics(task.world, count, teacher.config.physics)
     embedding, goal = (rows[:count] for rows in instructions)
     start = evaluation_start(task, evaluation_key(seed, 0), count, "evaluation", goal)
-    episodes, gates = jax.jit(partial(rollout, task, physics))(module, embedding, start)
+
+    @jax.jit
+    def play(module: ActionModule, embedding: Array, start: EpisodeStart) -> tuple[Episodes, Array]:
+        """Episodes without noise, and the router gates `[time, layers, envs, experts]`."""
+
+        def control_step(carry: tuple, _: None) -> tuple[tuple, tuple]:
+            playing, chunk = carry
+            action, chunk = module.act(chunk, task.observe(playing.physics), embedding)
+            playing, step = step_episodes(task, physics, playing, action)
+            return (playing, chunk), (step, chunk.gates)
+
+        carry = (start_episodes(task, physics, start), module.initial_carry(count))
+        _, (steps, gates) = jax.lax.scan(control_step, carry, length=task.episode_length)
+        return Episodes(task.achieved_goal(carry[0].physics), *steps), gates
+
+    episodes, gates = play(module, embedding, start)
     scores = {"scores": episode_metrics(task, episodes)}
     if gates.size == 0:
         return scores
     return scores | {"router": mean_gates(task, episodes, gates, kinds[:count])}
+
+
+def mean_gates(task: Task, episodes: Episodes, gates: Array, kinds: list[str]) -> dict[str, Any]:
+    """Mean gate of every expert, by kind of instruction and by phase of movement, as JSON values.
+
+    gates `[time, layers, envs, experts]`. kinds: kind of each environment's instruction. `by_kind`
+    and `by_phase` map a name to shares `[layers][experts]`, which sum to one in every layer. The
+    phases are thirds of the time until the goal is first reached, or of the episode if it never is.
+    `near` is within `NEAR` success radii of the goal.
+    """
+    by_env = np.moveaxis(np.asarray(gates), 1, 2)
+    distance = np.asarray(task.distance(episodes.achieved, episodes.goal))
+    alive = np.asarray(episodes.alive)
+    reached = alive & (distance < task.goal.radius)
+    end = np.where(reached.any(0), reached.argmax(0) + 1, alive.sum(0))
+    step = np.arange(len(distance))[:, None]
+    moving = step < end
+    third = np.minimum(3 * step // np.maximum(end, 1), 2)
+    near = distance < NEAR * task.goal.radius
+    by_phase = {name: moving & (third == index) for index, name in enumerate(PHASES)}
+    by_phase |= {"near": alive & near, "far": alive & ~near}
+    by_kind = {kind: moving & (np.array(kinds) == kind)[None] for kind in sorted(set(kinds))}
+    return {
+        "by_kind": {name: _masked_mean(by_env, mask) for name, mask in by_kind.items()},
+        "by_phase": {name: _masked_mean(by_env, mask) for name, mask in by_phase.items()},
+    }
+
+
+def _masked_mean(gates: np.ndarray, mask: np.ndarray) -> list[list[float]] | None:
+    """Mean gates `[layers][experts]` over the steps of the mask; None if it has no step.
+
+    gates `[time, envs, layers, experts]`, mask `[time, envs]`.
+    """
+    if not mask.any():
+        return None
+    return np.round(gates[mask].mean(0, dtype=np.float64), 4).tolist()
 
 
 @jax.jit

@@ -8,6 +8,7 @@ training.
 import re
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from typing import Literal
 
 from kilolayer.language.base import Kind, Split
@@ -182,15 +183,14 @@ SLOTS: dict[str, tuple[str, ...]] = {
 @cache
 def wordings(family: str) -> tuple[Wording, ...]:
     """All templates of a family of tasks, ordered by verb."""
-    every = (_wording(family, verb, frame) for verb in VERBS[family] for frame in FRAMES)
+    found = []
+    for verb, frame in product(VERBS[family], FRAMES):
+        start = verb.stem if frame.kind == "relative" else f"{verb.stem} {verb.preposition}"
+        text = frame.text.replace("{place}", BOARD_NOUNS[family])
+        seen = verb.seen and frame.seen
+        found.append(Wording(f"{start} {text}", frame.kind, frame.shape, seen))
     # `reach to` and `reach for` differ only in the preposition, which relative frames omit.
-    return tuple(dict.fromkeys(every))
-
-
-def _wording(family: str, verb: Verb, frame: Frame) -> Wording:
-    start = verb.stem if frame.kind == "relative" else f"{verb.stem} {verb.preposition}"
-    text = frame.text.replace("{place}", BOARD_NOUNS[family])
-    return Wording(f"{start} {text}", frame.kind, frame.shape, verb.seen and frame.seen)
+    return tuple(dict.fromkeys(found))
 
 
 def training_frames(family: str, shape: Shape) -> tuple[str, ...]:
@@ -209,18 +209,18 @@ def split_wordings(family: str, shape: Shape, split: Split) -> tuple[Wording, ..
 def matching_template(task: Task, sentence: str) -> str | None:
     """The template that a sentence matches, or None. Case and punctuation are ignored."""
     words, patterns = " ".join(split_words(sentence)), _patterns(board_of(task).family)
-    matches = (template for template, pattern in patterns if pattern.fullmatch(words))
+    matches = (template for template, pattern in patterns.items() if pattern.fullmatch(words))
     return next(matches, None)
 
 
 @cache
-def _patterns(family: str) -> tuple[tuple[str, re.Pattern], ...]:
-    return tuple((w.template, re.compile(_pattern(w.template))) for w in wordings(family))
-
-
-def _pattern(template: str) -> str:
-    plain = " ".join(re.findall(r"[\w{}]+", template))
-    return re.sub(r"\{(\w+)\}", lambda slot: f"(?:{'|'.join(SLOTS[slot[1]])})", plain)
+def _patterns(family: str) -> dict[str, re.Pattern]:
+    patterns = {}
+    for wording in wordings(family):
+        plain = " ".join(re.findall(r"[\w{}]+", wording.template))
+        words = re.sub(r"\{(\w+)\}", lambda slot: f"(?:{'|'.join(SLOTS[slot[1]])})", plain)
+        patterns[wording.template] = re.compile(words)
+    return patterns
 
 
 def foreign_words(task: Task, sentence: str) -> tuple[str, ...]:

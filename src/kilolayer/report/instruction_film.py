@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from kilolayer.config import RunConfig
-from kilolayer.language.evaluation_set import ConditionedPolicy
+from kilolayer.language.evaluation_set import ConditionedPolicy, conditioned_episodes
+from kilolayer.language.interpret import Scene
 from kilolayer.physics.build import build_physics
 from kilolayer.render.media import require_drawable, require_video_suffix
 from kilolayer.render.style import Mark
@@ -19,7 +19,7 @@ from kilolayer.report.film import Film, film_episodes
 from kilolayer.report.language_report import FILM, FILM_METADATA
 from kilolayer.runtime.files import write_atomically
 from kilolayer.tasks.base import Task, is_success
-from kilolayer.training.evaluate import evaluation_key, evaluation_start, play_episodes
+from kilolayer.training.evaluate import evaluation_key, evaluation_start
 
 PIXELS = 360
 
@@ -43,38 +43,24 @@ def film_instruction(
     goal `[goal]`: the goal that is drawn and that defines success. Raises UserError if the film
     cannot be drawn or written.
     """
-    task, config, follower = agent.task, agent.config, agent.follower
+    task = agent.task
     require_drawable(task)
     require_video_suffix(out)
     key = evaluation_key(seed, 0)
     start = evaluation_start(task, key, 1, "evaluation", jnp.asarray(goal))
-    physics = build_physics(task.world, 1, config.physics)
-
-    @jax.jit
-    def run(state: Any, instruction: Any) -> Any:
-        def policy(memory: Any, observation: Any, goal: Any, key: Any) -> tuple:
-            return follower.act(state, memory, observation)
-
-        memory = follower.begin(state, instruction)
-        return play_episodes(task, physics, policy, memory, key, start, task.episode_length)
-
-    played = run(agent.state, agent.instruction)
+    physics = build_physics(task.world, 1, agent.config.physics)
+    play = conditioned_episodes(task, physics, agent.follower, key)
+    played = play(agent.state, agent.instruction, start)
     within = np.asarray(is_success(task, played.achieved, played.goal))[:, 0]
     reached = within & np.asarray(played.alive)[:, 0]
     film = film_episodes(task, played, out, marks, PIXELS)
     return film, int(reached.argmax()) + 1 if reached.any() else None
 
 
-def film_for_report(
-    agent: InstructedAgent,
-    sentence: str,
-    goal: np.ndarray,
-    marks: Sequence[Mark],
-    directory: Path,
-    seed: int,
-) -> None:
-    """Film an episode into the directory of a grounding or a module, for its report."""
-    film, steps = film_instruction(agent, goal, marks, directory / FILM, seed)
+def film_for_report(agent: InstructedAgent, scene: Scene, directory: Path, seed: int) -> None:
+    """Film the scene's example into the directory of a grounding or a module, for its report."""
+    sentence, goal = scene.example.sentence, np.array(scene.example.goal, np.float32)
+    film, steps = film_instruction(agent, goal, scene.marks, directory / FILM, seed)
     seconds = agent.task.world.control_step * (steps or 0)
     result = "not reached" if steps is None else f"reached after {seconds:.1f} s"
     text = (

@@ -12,8 +12,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from kilolayer.language.base import Encoder, Features
-from kilolayer.language.encoders.checks import check_pictures, check_sentences
+from kilolayer.language.base import Encoder, Features, check_pictures, check_sentences
 from kilolayer.runtime.tensors import fingerprint
 from kilolayer.types import UserError
 
@@ -45,9 +44,12 @@ class CachedEncoder:
         keys = [self._key(b"text", sentence.encode()) for sentence in sentences]
 
         def encode(rows: list[int]) -> list[Features]:
-            features = self._encoder.text([sentences[row] for row in rows])
+            entries = _rows(self._encoder.text([sentences[row] for row in rows]))
             # The padding of a sentence depends on the other sentences of its batch.
-            return [_without_padding(entry) for entry in _rows(features)]
+            return [
+                Features(pooled, tokens if tokens is None or mask is None else tokens[mask])
+                for pooled, tokens, mask in entries
+            ]
 
         return self._look_up(keys, encode)
 
@@ -124,12 +126,6 @@ def _rows(features: Features) -> list[Features]:
         Features(pooled[row], *(None if array is None else array[row] for array in rest))
         for row in range(len(pooled))
     ]
-
-
-def _without_padding(entry: Features) -> Features:
-    if entry.tokens is None or entry.mask is None:
-        return entry
-    return Features(entry.pooled, entry.tokens[entry.mask])
 
 
 def _join(entries: list[Features]) -> Features:

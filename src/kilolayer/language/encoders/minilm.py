@@ -20,8 +20,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from kilolayer.language.base import Features
-from kilolayer.language.encoders.checks import check_sentences, unsupported_input
+from kilolayer.language.base import Features, check_sentences, unsupported_input
 from kilolayer.runtime.tensors import fingerprint
 from kilolayer.types import Array, UserError
 

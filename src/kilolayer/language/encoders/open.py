@@ -1,18 +1,23 @@
-"""Opens an encoder, or a pair of encoders, by its name."""
+"""Opens an encoder, or a pair of encoders, by its name; the encoders of a run."""
 
 import hashlib
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
-from kilolayer.language.base import Encoder, Features
-from kilolayer.language.encoders.checks import unsupported_input
-from kilolayer.language.encoders.minilm import open_minilm
+from kilolayer.language.base import Encoder, Features, unsupported_input
+from kilolayer.language.board import require_instructions
+from kilolayer.language.encoders.minilm import PACKAGE, open_minilm
 from kilolayer.language.encoders.own import DIRECTORY, open_own
+from kilolayer.runtime.hub import hub_name
+from kilolayer.runtime.progress import ProgressDisplay
+from kilolayer.runtime.zoo import zoo_name
+from kilolayer.tasks.base import Task
 from kilolayer.types import UserError
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -50,7 +55,7 @@ class EncoderPair:
         return self.images.image(pictures)
 
 
-def split_pair(name: str, moved: str = "") -> tuple[str, ...]:
+def split_pair(name: str, moved: str | None = None) -> tuple[str, ...]:
     """The two names of a pair `A+B`, or the one name of another encoder.
 
     The name of a folder may contain a + of its own, so a pair is divided where both halves can be
@@ -60,11 +65,8 @@ def split_pair(name: str, moved: str = "") -> tuple[str, ...]:
     def exists(half: str) -> bool:
         return half == "minilm" or os.path.isdir(os.path.expanduser(half))
 
-    def is_moved(half: str) -> bool:
-        return bool(moved) and Path(half).name == moved
-
     def can_be(half: str) -> bool:
-        return exists(half) or bool(HUB_ID.fullmatch(half)) or is_moved(half)
+        return exists(half) or bool(HUB_ID.fullmatch(half)) or Path(half).name == moved
 
     if "+" not in name or exists(name):
         return (name,)
@@ -73,7 +75,7 @@ def split_pair(name: str, moved: str = "") -> tuple[str, ...]:
     found = next((pair for pair in pairs if all(map(can_be, pair))), None)
     if found is not None:
         return found
-    if is_moved(name):
+    if Path(name).name == moved:
         return (name,)
     if len(pairs) > 1 or not all(pairs[0]):
         raise UserError(
@@ -111,3 +113,73 @@ def open_encoder(name: str, allow_download: bool = False) -> Encoder:
     from kilolayer.language.encoders.transformers import open_transformers
 
     return open_transformers(name, allow_download)
+
+
+@dataclass(frozen=True)
+class EncoderChoice:
+    """Encoders: minilm, own, the folder of a CLIP or SigLIP model, or the model's id on the hub.
+
+    text: by default minilm if it is installed. updates: of the encoder `own`, if it is trained.
+    """
+
+    text: str | None = None
+    image: str = "own"
+    allow_download: bool = False
+    updates: int = 600
+
+
+def own_directory(run: Path, task: Task) -> Path:
+    """Directory of the package's own encoder for a task.
+
+    It lies beside the run and serves all runs of the task; for a policy of the zoo or the hub it
+    lies in the current directory.
+    """
+    owned = zoo_name(run) is None and hub_name(run) is None
+    return (run.parent if owned else Path()) / f"encoder-{task.name}"
+
+
+def choose_encoder(
+    run: Path, task: Task, choice: EncoderChoice | None, seed: int, display: ProgressDisplay
+) -> tuple[Encoder, str]:
+    """The chosen encoder of sentences and pictures, and a directory name for networks trained on
+    it.
+
+    The encoder `own` is the one in `own_directory`, which is trained if it does not exist yet.
+    Raises UserError if an encoder does not exist or does not take sentences or pictures as needed.
+    """
+    require_instructions(task)
+    choice = choice or EncoderChoice()
+    own, text = own_directory(run, task), choice.text
+    if text is None:
+        text = "minilm" if find_spec(PACKAGE) and find_spec("tokenizers") else "own"
+    display.note(f"encoders: {text} for sentences, {choice.image} for pictures")
+    names = [str(own) if name == "own" else name for name in (text, choice.image)]
+    # Open the other encoders first, so that errors come before minutes of training.
+    opened = {name: open_encoder(name, choice.allow_download) for name in names if name != str(own)}
+    if str(own) in names:
+        if DIRECTORY.exists(own):
+            display.note(f"the encoder {own} of this task exists already")
+            opened[str(own)] = open_own(own)
+        else:
+            from kilolayer.language.encoders.train_own import train_own
+
+            display.note(f"training an encoder for this task: {own}")
+            opened[str(own)] = train_own(task, own, choice.updates, seed, display=display)
+    texts, images = (opened[name] for name in names)
+    encoder = texts if texts is images else EncoderPair(texts, images)
+    halves = dict.fromkeys(Path(name).name for name in (text, choice.image))
+    return encoder, "+".join(halves)
+
+
+def reopen_encoder(name: str, run: Path, task: Task) -> Encoder:
+    """Open the encoder that a card names. The package's own encoder is looked up beside the run,
+    even if the run has moved.
+
+    Raises UserError if there is no such encoder.
+    """
+    own = own_directory(run, task)
+    opened = [
+        open_encoder(str(own) if Path(half).name == own.name and not Path(half).is_dir() else half)
+        for half in split_pair(name, moved=own.name)
+    ]
+    return opened[0] if len(opened) == 1 else EncoderPair(*opened)

@@ -12,26 +12,35 @@ import numpy as np
 import optax
 
 from kilolayer.agents.optimiser import network_optimiser
+from kilolayer.language.base import Marker
 from kilolayer.language.board import require_instructions
-from kilolayer.language.encoders.own import OwnEncoder, Vocabulary
-from kilolayer.language.encoders.own_network import BUCKETS, PADDING, OwnNetwork, Sizes
-from kilolayer.language.encoders.own_pairs import (
-    CANDIDATES,
-    ForegroundPatches,
-    Pairs,
-    draw_pairs,
-    retrieval,
+from kilolayer.language.captions import captions
+from kilolayer.language.encoders.own import (
+    BUCKETS,
+    MAX_WORDS,
+    PADDING,
+    OwnEncoder,
+    OwnNetwork,
+    Sizes,
+    Vocabulary,
+    to_patches,
 )
+from kilolayer.language.instructions import draw_scene
+from kilolayer.language.scenes import draw_pictures
+from kilolayer.language.words import split_words
 from kilolayer.losses.contrastive import contrastive_loss
 from kilolayer.runtime.files import require_unused
 from kilolayer.runtime.progress import ProgressDisplay
+from kilolayer.settings import Count, Settings
 from kilolayer.tasks.base import Task
-from kilolayer.types import Array, UserError, bad_field
+from kilolayer.types import Array, UserError
 
 SCENES = 2000  # each with its twin
 HELD_OUT_SCENES = 256
 BACKGROUND_PICTURES = 256  # their median is the background without markers
 PROGRESS_EVERY = 10  # updates
+PICTURES_AT_ONCE = 200
+CANDIDATES = 64  # captions among which a picture must retrieve its own
 MAX_START = 5  # words
 INITIAL_SCALE = (
     10.0  # initial scale of cosines in the loss; learned (arXiv 2103.00020, section 2.5)
@@ -39,7 +48,7 @@ INITIAL_SCALE = (
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Settings):
     """Settings of the training.
 
     batch_size: pictures per update, including twins. captions: per picture and update. forget:
@@ -49,13 +58,42 @@ class Recipe:
     rises; a cosine schedule lowers it to zero.
     """
 
-    updates: int = 600
+    updates: Count = 600
     batch_size: int = 128
     captions: int = 2
     learning_rate: float = 4e-3
     forget: float = 0.05
     forget_start: float = 0.25
     warm_up: float = 0.05
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """pictures: `[2 n, height, width, 3]`, uint8. captions: true sentences about each picture.
+
+    Rows 2 i and 2 i + 1 are twins: the same scene with the colours of two markers exchanged. A
+    batch contains both, so that a caption matches its picture only by the places of the colours.
+    """
+
+    pictures: np.ndarray
+    captions: list[list[str]]
+
+
+class ForegroundPatches:
+    """The patches that differ from the background.
+
+    All other patches add nothing to a pooled vector and get no gradient, but would be most of the
+    work. patches: `[pictures, foreground, pixels]`, uint8, padded with background patches. indices:
+    their positions in the picture, `[pictures, foreground]`.
+    """
+
+    def __init__(self, pictures: np.ndarray, background: np.ndarray):
+        empty = to_patches(background)
+        differ = np.stack([(to_patches(each) != empty).any(-1) for each in pictures])
+        count = max(1, int(differ.sum(-1).max()))
+        self.indices = np.argsort(~differ, axis=-1, kind="stable")[:, :count]
+        pairs = zip(pictures, self.indices, strict=True)
+        self.patches = np.stack([to_patches(picture)[indices] for picture, indices in pairs])
 
 
 class Parameters(eqx.Module):
@@ -102,8 +140,6 @@ def train_own(
     """
     require_instructions(task)
     out, recipe, sizes = Path(out), Recipe(updates), Sizes()
-    if updates < 1:
-        raise bad_field("updates", updates, "it must be at least 1", 1)
     require_unused(out)
     training, held_out = (
         draw_pairs(task, scenes, each, display)
@@ -197,3 +233,55 @@ def _batches(
         unknown = generator.integers(1, 1 + BUCKETS, ids.shape)
         ids = np.where(replaced, unknown, ids).astype(np.int32)
         yield Batch(*map(jnp.asarray, (patches.patches[rows], patches.indices[rows], ids)))
+
+
+def draw_pairs(task: Task, scenes: int, seed: int, display: ProgressDisplay) -> Pairs:
+    """Draw scenes of a task and their twins; raises UserError for a task without instructions."""
+    generator = np.random.default_rng(seed)
+    markers = []
+    for _ in range(scenes):
+        scene = draw_scene(task, generator)
+        markers += [scene, swap_colours(scene, generator)]
+    display.phase("pictures")
+    pictures = []
+    for start in range(0, len(markers), PICTURES_AT_ONCE):
+        pictures.append(draw_pictures(task, markers[start : start + PICTURES_AT_ONCE]))
+        display.advance(min(start + PICTURES_AT_ONCE, len(markers)), len(markers))
+    sentences = [captions(task, each, generator) for each in markers]
+    short = [[each for each in row if len(split_words(each)) <= MAX_WORDS] for row in sentences]
+    return Pairs(np.concatenate(pictures), short)
+
+
+def swap_colours(markers: tuple[Marker, ...], generator: np.random.Generator) -> tuple[Marker, ...]:
+    """The scene with the colours of two random markers exchanged."""
+    first, second = generator.choice(len(markers), 2, replace=False)
+    colours = [marker.colour for marker in markers]
+    colours[first], colours[second] = colours[second], colours[first]
+    return tuple(Marker(colour, each.place) for colour, each in zip(colours, markers, strict=True))
+
+
+def retrieval(encoder: OwnEncoder, pairs: Pairs, seed: int) -> dict[str, float]:
+    """Retrieval of captions by pictures, by the cosine of pooled vectors.
+
+    found: share of the pictures whose own caption is the nearest of CANDIDATES; the other
+    candidates are one caption of the twin and captions of other scenes. found_twin: share of the
+    pictures that are nearer to their own caption than to the twin's. Chance levels are 1 /
+    CANDIDATES and 1 / 2. A candidate that is also true of the picture is left out.
+    """
+    generator = np.random.default_rng(seed)
+    captions = [str(generator.choice(each)) for each in pairs.captions]
+    similarity = encoder.image(pairs.pictures).pooled @ encoder.text(captions).pooled.T
+    rows = np.arange(len(captions))
+    true = np.array([[each in set(known) for each in captions] for known in pairs.captions])
+    negative = np.where(true, -np.inf, similarity)
+    twin, positive = negative[rows, rows ^ 1], similarity[rows, rows]
+    random = np.stack(
+        [
+            negative[row, generator.choice(np.delete(rows, [row, row ^ 1]), CANDIDATES - 2)]
+            for row in rows
+        ]
+    )
+    return {
+        "found": float((positive > np.maximum(twin, random.max(1))).mean()),
+        "found_twin": float((positive > twin)[np.isfinite(twin)].mean()),
+    }

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from kilolayer.language.base import Features
-from kilolayer.language.encoders.checks import check_pictures, check_sentences
+from kilolayer.language.base import Features, check_pictures, check_sentences
 from kilolayer.runtime.tensors import fingerprint
 from kilolayer.types import UserError
 
@@ -46,31 +45,31 @@ class TransformersEncoder:
 
     def text(self, sentences: Sequence[str]) -> Features:
         """Features of sentences; raises UserError for invalid ones."""
+        config, tokenizer = self.model.config, self.tokenizer
         # Always pad to the full length: SigLIP was trained this way, and a row's features then do
         # not depend on the other rows of its batch.
-        inputs = self.tokenizer(
+        inputs = tokenizer(
             check_sentences(sentences),
             padding="max_length",
             truncation=True,
-            max_length=self._length,
+            max_length=min(config.text_config.max_position_embeddings, tokenizer.model_max_length),
             return_tensors="pt",
-            return_attention_mask=self._masks_padding,
+            # SigLIP was trained to attend to padding, whatever its tokenizer says.
+            return_attention_mask=not config.model_type.startswith("siglip"),
         )
-        pooled, tokens = self._run(self.model.get_text_features, inputs)
-        mask = inputs.get("attention_mask")
-        return Features(pooled, tokens, None if mask is None else mask.numpy().astype(bool))
+        return self._run(self.model.get_text_features, inputs, "attention_mask")
 
     def image(self, pictures: np.ndarray) -> Features:
         """Features of pictures; raises UserError for invalid ones."""
         inputs = self.image_processor(
             list(check_pictures(pictures)), return_tensors="pt", input_data_format="channels_last"
         )
-        pooled, tokens = self._run(self.model.get_image_features, inputs)
-        if tokens is not None:
-            # Tokens that are not patches, such as the class token, come first.
-            tokens = tokens[:, -self._patches(inputs["pixel_values"]) :]
-        mask = inputs.get("pixel_attention_mask")
-        return Features(pooled, tokens, None if mask is None else mask.numpy().astype(bool))
+        features = self._run(self.model.get_image_features, inputs, "pixel_attention_mask")
+        if features.tokens is None:
+            return features
+        # Tokens that are not patches, such as the class token, come first.
+        patches = self._patches(inputs["pixel_values"])
+        return features._replace(tokens=features.tokens[:, -patches:])
 
     def _patches(self, pixels: Any) -> int:
         """Number of patches of the network's input: `[rows, 3, height, width]`, or already divided
@@ -80,21 +79,8 @@ class TransformersEncoder:
         side = self.model.config.vision_config.patch_size
         return (pixels.shape[-2] // side) * (pixels.shape[-1] // side)
 
-    @property
-    def _length(self) -> int:
-        """Length of every padded sentence, in word pieces."""
-        return min(
-            self.model.config.text_config.max_position_embeddings, self.tokenizer.model_max_length
-        )
-
-    @property
-    def _masks_padding(self) -> bool:
-        """Whether to mask padding. SigLIP was trained to attend to it, whatever its tokenizer
-        says."""
-        return not self.model.config.model_type.startswith("siglip")
-
-    def _run(self, features_of: Any, inputs: Any) -> tuple[np.ndarray, np.ndarray | None]:
-        """The pooled features, and the last hidden states if the model returns them."""
+    def _run(self, features_of: Any, inputs: Any, mask_name: str) -> Features:
+        """The features of the inputs, with the last hidden states if the model returns them."""
         import torch
 
         pooled, tokens = [], []
@@ -109,7 +95,12 @@ class TransformersEncoder:
             hidden = getattr(output, "last_hidden_state", None)
             if hidden is not None:
                 tokens.append(hidden.numpy())
-        return np.concatenate(pooled), np.concatenate(tokens) if tokens else None
+        mask = inputs.get(mask_name)
+        return Features(
+            np.concatenate(pooled),
+            np.concatenate(tokens) if tokens else None,
+            None if mask is None else mask.numpy().astype(bool),
+        )
 
 
 def open_transformers(name: str, allow_download: bool = False) -> TransformersEncoder:
