@@ -4,12 +4,11 @@ import dataclasses
 from dataclasses import dataclass
 
 from kilolayer.agents.base import Agent, OnPolicyAgent, Problem
-from kilolayer.agents.registry import AGENTS, sparse_reward, task_spec
+from kilolayer.agents.registry import AGENTS, task_spec
 from kilolayer.agents.validation import bind_checked
 from kilolayer.config import RunConfig
-from kilolayer.networks.encoders import TorsoSpec
-from kilolayer.networks.stack import Rematerialisation
-from kilolayer.tasks.base import Task
+from kilolayer.networks.block import Rematerialisation, TorsoSpec
+from kilolayer.tasks.base import Task, is_success
 from kilolayer.types import bad_field
 from kilolayer.user_code import is_user_code
 
@@ -133,7 +132,7 @@ def build_agent(config: RunConfig, plan: TrainPlan, task: Task) -> Agent:
         task=task_spec(task),
         actor_torso=plan.actor_torso,
         critic_torso=plan.critic_torso,
-        reward=sparse_reward(task),
+        reward=lambda achieved, goal: is_success(task, achieved, goal).astype("float32"),
         episode_length=plan.episode_length,
         goal_interval=config.collection.goal_interval,
         updates=plan.updates,

@@ -27,6 +27,7 @@ from kilolayer.settings import (
     Decay,
     NonNegative,
     Positive,
+    PositiveShare,
     Settings,
     Share,
 )
@@ -222,6 +223,20 @@ class ActorCritic(Agent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class EntropyAgent(ActorCritic):
+    """An agent whose parameters have a third part, the `log_temperature` of the entropy."""
+
+    temperature_learning_rate: Positive = 3e-4
+    """Adam's step size for the temperature. Raise it if the entropy follows its target too
+    slowly."""
+
+    @property
+    def optimisers(self) -> dict[str, optax.GradientTransformation]:
+        temperature = optax.adam(self.temperature_learning_rate)
+        return super().optimisers | {"log_temperature": temperature}
+
+
+@dataclass(frozen=True, kw_only=True)
 class OnPolicyAgent(Agent):
     """An agent that learns from each unroll once: in the round that collected it."""
 
@@ -235,8 +250,14 @@ class OnPolicyAgent(Agent):
         """
 
 
-def check_discount(discount: float) -> None:
-    """Raises UserError for a discount of 1, with which the sum of rewards is unbounded."""
-    if discount == 1:
-        allowed = "this agent adds up discounted rewards, so it must be below 1"
-        raise bad_field("discount", discount, allowed, 0.99)
+@dataclass(frozen=True, kw_only=True)
+class RewardAgent(ActorCritic):
+    """An agent whose critic adds up discounted rewards."""
+
+    discount: PositiveShare = 0.99
+    """A reward k steps ahead counts discount^k. It must be below 1."""
+
+    def check(self) -> None:
+        if self.discount == 1:  # the sum of rewards is unbounded
+            allowed = "this agent adds up discounted rewards, so it must be below 1"
+            raise bad_field("discount", self.discount, allowed, 0.99)

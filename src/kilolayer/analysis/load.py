@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kilolayer.agents.averaging import AveragedAgent, actor_of, with_actor
 from kilolayer.agents.base import ActingAgent, Agent, TaskSpec
+from kilolayer.agents.optimiser import AveragedAgent, actor_of, with_actor
 from kilolayer.agents.registry import task_spec
 from kilolayer.analysis.arrays import read_arrays
 from kilolayer.config import RunConfig

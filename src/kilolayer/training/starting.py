@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kilolayer.agents.averaging import AveragedAgent, actor_of
 from kilolayer.agents.base import Agent
 from kilolayer.agents.crl import CRL, CRLState
+from kilolayer.agents.optimiser import AveragedAgent, actor_of
 from kilolayer.config import RunConfig
 from kilolayer.plan import TrainPlan
 from kilolayer.run_directory import RunDirectory

@@ -10,9 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from kilolayer.agents.averaging import AveragedAgent, actor_of, with_actor
 from kilolayer.agents.base import Agent, OnPolicyAgent
-from kilolayer.agents.optimiser import polyak_update
+from kilolayer.agents.optimiser import AveragedAgent, actor_of, polyak_update, with_actor
 from kilolayer.config import RunConfig
 from kilolayer.physics.base import Physics
 from kilolayer.plan import TrainPlan
