@@ -67,10 +67,22 @@ def polyak_update(target: Tree, parameters: Tree, rate: float) -> Tree:
 
 
 class AveragedAgent(eqx.Module):
-    """An agent state and the average of its actor, as a checkpoint stores them."""
+    """An agent state and the average of its actor, None without an average."""
 
     agent: Any
     average: Any
+
+    @property
+    def evaluated(self) -> Any:
+        """The agent state that is evaluated: with the average in the actor's place."""
+        if self.average is None:
+            return self.agent
+        return eqx.tree_at(lambda state: state.parameters.actor, self.agent, self.average)
+
+    @property
+    def stored(self) -> Any:
+        """The agent state as a checkpoint stores it."""
+        return self.agent if self.average is None else self
 
 
 def actor_of(state: Any) -> Any:
@@ -83,11 +95,6 @@ def actor_of(state: Any) -> Any:
         allowed = "the agent's state has no `parameters.actor` to average"
         raise bad_field("average_decay", "above 0", allowed, 0.0)
     return actor
-
-
-def with_actor(state: Any, actor: Any) -> Any:
-    """The agent state with another actor in place of its own."""
-    return eqx.tree_at(lambda state: state.parameters.actor, state, actor)
 
 
 def _keep_unit_columns(updates: Any, parameters: Any) -> Any:
