@@ -17,7 +17,7 @@ from annotated_types import Interval
 from tyro.conf import Suppress
 
 from kilolayer.agents.optimiser import network_optimiser
-from kilolayer.networks.actor import Actor, sample_action
+from kilolayer.networks.actor import Actor, Gaussian, sample_action
 from kilolayer.networks.encoders import Encoder, TorsoSpec
 from kilolayer.replay.buffer import Transition
 from kilolayer.replay.hindsight import Batch
@@ -52,8 +52,7 @@ class Problem:
 
     reward: 1 within the goal's success radius, else 0. episode_length: control steps of a training
     episode. goal_interval: control steps after which an environment's goal changes; None: never.
-    updates: updates of the whole run, over which learning rates fall. own_torsos: the torsos of the
-    agent's `own_depths`.
+    updates: of the whole run, over which learning rates fall. own_torsos: of the `own_depths`.
     """
 
     task: TaskSpec
@@ -143,11 +142,10 @@ class Agent(Settings, abc.ABC):
     def update(self, state: Any, batch: Any, key: Array) -> tuple[Any, Metrics]:
         """One gradient update; metrics are scalars named `part/quantity`.
 
-        batch: a `Batch` from the replay buffer; for an `OnPolicyAgent`, `batch_size` of the steps
-        that `prepare` returned.
+        batch: a `Batch` from the buffer; for an `OnPolicyAgent`, `batch_size` of `prepare`'s steps.
         """
 
-    def distribution(self, state: Any, observation: Array, goal: Array) -> tuple[Array, Array]:
+    def distribution(self, state: Any, observation: Array, goal: Array) -> Gaussian:
         """Mean and log standard deviation before the tanh, `[batch, action]` each."""
         return state.parameters.actor(observation, goal)
 
@@ -245,8 +243,7 @@ class OnPolicyAgent(Agent):
         """The steps from which the updates of one round draw their batches, leaves `[steps, ...]`.
 
         unroll: leaves `[time, envs, ...]` in order of time, collected with this `state`. Each
-        `update` takes `batch_size` of the steps. All steps are used once before any step is used
-        again.
+        `update` takes `batch_size` steps. All are used once before any step is used again.
         """
 
 

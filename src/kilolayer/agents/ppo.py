@@ -82,8 +82,7 @@ class PPO(OnPolicyAgent, RewardAgent):
 
     def rate(self, state: PPOState, observation: Array, action: Array, goal: Array) -> Array:
         """The state's value minus half the squared distance of the action from the policy's mean,
-        in standard deviations. PPO has no critic of actions, so the most likely action is rated
-        best."""
+        in standard deviations: without a critic of actions, the most likely one is best."""
         standardised = deviations(*state.parameters.actor(observation, goal), action)
         value = _value(state.parameters.critic, observation, goal)
         return value - 0.5 * jnp.square(standardised).sum(-1)

@@ -101,8 +101,7 @@ def layer_norm(x: Array, scale: Array, offset: Array) -> Array:
 
 
 def rms_norm(x: Array) -> Array:
-    """Divide by the root mean square of the last axis: onto a sphere of radius sqrt(width).
-    Computes in float32."""
+    """Onto a sphere of radius sqrt(width): the last axis divided by its rms, in float32."""
     x32 = x.astype(jnp.float32)
     return x32 * jax.lax.rsqrt(jnp.square(x32).mean(-1, keepdims=True) + LAYER_NORM_EPSILON)
 

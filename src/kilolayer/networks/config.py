@@ -119,8 +119,7 @@ class NetworkConfig(Settings):
         return min(1.0, UNSCALED_BLOCKS * self.layers_per_block / depth)
 
     def rematerialisation_at(self, depth: int, batch_size: int, platform: str) -> Rematerialisation:
-        """The first rematerialisation whose activations fit. depth: the sum over the networks that
-        one gradient passes."""
+        """The first rematerialisation that fits. depth: summed over a gradient's networks."""
         if self.rematerialisation != "auto":
             return self.rematerialisation
         array = 4 * batch_size * self.width

@@ -79,8 +79,7 @@ def _activate(product: Array, vectors: Array) -> Array:
 
 
 def _forward(torso: TorsoSpec, towers: Any, x: Any) -> tuple[Array, Any]:
-    """The output and the residuals of the backward pass. Leaves record if they are
-    differentiated."""
+    """The output, and residuals for the backward pass. Leaves know if they are differentiated."""
     learnable = any(leaf.perturbed for leaf in jax.tree.leaves(towers, is_leaf=_is_primal))
     towers = jax.tree.map(lambda leaf: leaf.value, towers, is_leaf=_is_primal)
     packed = pack(towers)
