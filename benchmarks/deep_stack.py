@@ -53,9 +53,11 @@ def towers(torso: TorsoSpec, batch_size: int) -> dict[str, Program]:
     """Gradients of two stacks, apart and as one."""
 
     def build(key: Array) -> Stack:
-        scale = torso.branch_scale
         return Stack.init(
-            key, torso.num_blocks, torso.layers_per_block, torso.width, branch_scale=scale
+            key,
+            TorsoSpec(
+                torso.depth, torso.width, torso.layers_per_block, branch_scale=torso.branch_scale
+            ),
         )
 
     stacks = jax.vmap(build)(jax.random.split(jax.random.key(0), 2))

@@ -109,7 +109,7 @@ def looped(actor: Actor, operator: str, layer: str) -> bytes:
         "axes": np.array([-1]),
         "width": np.float32(width),
         "epsilon": np.float32(1e-6),
-        "branch_scale": np.float32(encoder.stack.branch_scale),
+        "branch_scale": np.float32(encoder.stack.torso.branch_scale),
         "trips": np.array(blocks),
         "true": np.array(True),
     }

@@ -16,7 +16,7 @@ import jax
 
 from benchmarks.measure import seconds_of
 from benchmarks.updates import make_agent, random_batch
-from kilolayer.networks.stack import Rematerialisation
+from kilolayer.networks.block import Rematerialisation
 from kilolayer.runtime.devices import resident_bytes
 
 UPDATES = 3

@@ -112,7 +112,7 @@ def products_loss(stack: Stack, x: Array) -> Array:
         x = residual
         for layer in block.layers:
             x = layer.dense(x)
-        return residual + stack.branch_scale * x, None
+        return residual + stack.torso.branch_scale * x, None
 
     return jnp.square(jax.lax.scan(block, x, stack.blocks)[0]).sum()
 

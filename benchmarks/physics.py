@@ -20,7 +20,8 @@ from kilolayer.config import RunConfig
 from kilolayer.replay.buffer import Buffer
 from kilolayer.replay.hindsight import Batch
 from kilolayer.training.build import build_trainer
-from kilolayer.training.profile import profile_round
+from kilolayer.training.programs import profile_round, programs_of
+from kilolayer.training.seeds import Seeds
 from kilolayer.training.step import Trainer, TrainState
 from kilolayer.types import Array
 
@@ -42,7 +43,8 @@ def measure(config: RunConfig, repeats: int) -> tuple[list[Row], dict[str, float
     for name, pair in pairs.items():
         figures = [Figures(seconds, steps) for seconds in alternate(pair, repeats)]
         rows.append(Row(name, config.collection.num_envs, *figures))
-    parts = profile_round(trainer, train_round.state, rows[-1].ours.each * steps)
+    programs = programs_of(trainer, Seeds((config.seed,)))
+    parts = profile_round(programs.timed_parts, train_round.state, rows[-1].ours.each * steps)
     return rows, parts
 
 

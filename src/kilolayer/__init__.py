@@ -38,40 +38,12 @@ if TYPE_CHECKING:
     from kilolayer.types import UserError
 
 __all__ = [
-    "DeployedPolicy",
-    "Policy",
-    "Run",
-    "RunConfig",
-    "UserError",
-    "collect",
-    "compare",
-    "control",
-    "distil",
-    "evaluate",
-    "export",
-    "export_robot",
-    "forecast",
-    "gallery",
-    "ground",
-    "hierarchy",
-    "inspect",
-    "latency",
-    "load",
-    "objective",
-    "open_policy",
-    "play",
-    "play_instruction",
-    "prune",
-    "push",
-    "recommended",
-    "resume",
-    "run_config",
-    "runs",
-    "study",
-    "train",
-    "train_seeds",
+    "DeployedPolicy", "Policy", "Run", "RunConfig", "UserError", "collect", "compare", "control",
+    "distil", "evaluate", "export", "export_robot", "forecast", "gallery", "ground", "hierarchy",
+    "inspect", "latency", "load", "objective", "open_policy", "play", "play_instruction", "prune",
+    "push", "recommended", "resume", "run_config", "runs", "study", "train", "train_seeds",
     "train_vla",
-]
+]  # fmt: skip
 __version__ = "0.1.0"
 
 _HOMES = {

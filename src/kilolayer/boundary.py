@@ -100,7 +100,8 @@ def explained(error: BaseException) -> str | None:
             f"JAX cannot read the environment variable {name} = {os.environ[name]!r} ({first}): "
             "correct it, or unset it."
         )
-    if _passed(error, "jax/_src/xla_bridge.py") or _device_missing():
+    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    if any(file.endswith("jax/_src/xla_bridge.py") for file in files) or _device_missing():
         platforms = os.environ.get("JAX_PLATFORMS", "")
         return (
             f"JAX found no device to compute on ({first}; JAX_PLATFORMS={platforms!r}): unset "
@@ -115,14 +116,6 @@ def explained(error: BaseException) -> str | None:
     if own is not None:
         return f"your code failed at {own} ({type(error).__name__}: {first}): correct it there."
     return None
-
-
-def _frames(error: BaseException) -> list[traceback.FrameSummary]:
-    return traceback.extract_tb(error.__traceback__)
-
-
-def _passed(error: BaseException, file: str) -> bool:
-    return any(frame.filename.endswith(file) for frame in _frames(error))
 
 
 def _device_missing() -> bool:
@@ -140,7 +133,7 @@ def _device_missing() -> bool:
 
 def _own_line(error: BaseException) -> str | None:
     """The last line of the traceback that is neither ours nor a library's."""
-    for frame in reversed(_frames(error)):
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
         installed = frame.filename.startswith((PACKAGE, *LIBRARIES, "<"))
         if not installed and "site-packages" not in frame.filename:
             return f"{frame.filename}:{frame.lineno}"
@@ -162,9 +155,8 @@ def write_log(error: BaseException) -> Path | None:
     The folder keeps the newest few.
     """
     name = f"error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
-    text = (
-        " ".join(["kilolayer", *sys.argv[1:]]) + "\n\n" + "".join(traceback.format_exception(error))
-    )
+    command = " ".join(["kilolayer", *sys.argv[1:]])
+    text = f"{command}\n\n{''.join(traceback.format_exception(error))}"
     try:
         folder = user_log_path("kilolayer", appauthor=False, ensure_exists=True)
         (folder / name).write_text(text, encoding="utf-8", errors="backslashreplace")

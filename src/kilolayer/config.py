@@ -6,7 +6,7 @@ option's help. `config.json` holds the settings by group; `kilolayer.migrate` re
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -16,7 +16,7 @@ from annotated_types import Interval
 from kilolayer.agents.base import Agent
 from kilolayer.agents.crl import CRL
 from kilolayer.agents.registry import AGENTS, agent_class, name_of
-from kilolayer.migrate import VERSION, migrated
+from kilolayer.migrate import VERSION, migrated, unknown_key
 from kilolayer.networks.config import NetworkConfig
 from kilolayer.physics.config import PhysicsConfig
 from kilolayer.replay.config import ReplayConfig
@@ -246,7 +246,7 @@ def _built(values: dict[str, Any], source: str) -> RunConfig:
     parts: dict[str, Any] = {}
     for key, value in values.items():
         if key not in known:
-            raise _unknown(key, known, source)
+            raise unknown_key(key, known, source)
         if key not in GROUPS:
             parts[key] = value
             continue
@@ -257,12 +257,6 @@ def _built(values: dict[str, Any], source: str) -> RunConfig:
             kind = agent_class(str(own.pop("name", "crl")))
         for name in own:
             if name not in settings_of(kind):
-                raise _unknown(name, settings_of(kind), f"{source}: {key}")
+                raise unknown_key(name, settings_of(kind), f"{source}: {key}")
         parts[key] = kind(**own)
     return RunConfig(**parts)
-
-
-def _unknown(key: str, known: Iterable[str], source: str) -> UserError:
-    return UserError(
-        f"{source} has an unknown key {key!r}; the nearest is {nearest(key, known)!r}."
-    )

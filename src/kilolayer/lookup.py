@@ -20,8 +20,7 @@ FAILURES = (Exception, SystemExit)
 def find(field: str, name: str, table: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
     """The function called `name`: an entry of the table, or a function of the user's own module.
 
-    Modules may be in the current directory. Raises UserError with the nearest name, or with the
-    fault of the user's function.
+    Modules may be in the current directory. Raises UserError with the nearest name or the fault.
     """
     if ":" in name:
         return _from_module(field, name)
@@ -68,7 +67,8 @@ def _from_module(field: str, name: str) -> Callable[..., Any]:
     # The user's module may fail in any way.
     except FAILURES as error:
         remedy = "correct the module"
-        if isinstance(error, ModuleNotFoundError) and error.name in _parts(module_name):
+        missing = f"{error.name}." if isinstance(error, ModuleNotFoundError) else None
+        if missing is not None and f"{module_name}.".startswith(missing):
             remedy = "write module:function, with the module in the current directory or installed"
         what = f"{field} = {name!r}: the module {module_name!r} cannot be imported"
         raise OutsideError.of(what, error, remedy) from error
@@ -97,12 +97,6 @@ def require_module_name(
         raise bad_field(field, name, allowed, f"{guess}:{rest}" if _is_module_name(guess) else None)
 
 
-def _parts(module_name: str) -> list[str]:
-    """The names of a module and of the packages that contain it."""
-    parts = module_name.split(".")
-    return [".".join(parts[: count + 1]) for count in range(len(parts))]
-
-
 def _describe(value: Any) -> str:
     if isinstance(value, type):
         return f"the class {value.__name__} itself"
@@ -111,8 +105,7 @@ def _describe(value: Any) -> str:
 
 @contextmanager
 def current_directory_importable() -> Iterator[None]:
-    """In the context, modules of the current directory can be imported, also by an installed
-    command of this package."""
+    """Inside, modules of the current directory can be imported, also by an installed command."""
     here = str(Path.cwd())
     added = here not in sys.path
     if added:

@@ -4,6 +4,7 @@ Versions 1 and 2 are one flat object of settings. In version 2 `ant` is the ant 
 goal-reaching benchmarks, in version 1 Gym's ant. Version 3 has groups of settings.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from kilolayer.agents.registry import agent_class
@@ -50,8 +51,7 @@ COLLECTOR_LEARNER = "kilolayer.studies.collector_learner:CollectorLearner"
 def migrated(values: dict[str, Any], source: str) -> dict[str, Any]:
     """The values of a config file in the present format; `source` names it in errors.
 
-    Raises UserError for a file of a later format, for an unknown key, and for a task whose body has
-    changed since.
+    Raises UserError for a later format, an unknown key, or a task whose body has changed since.
     """
     version = values.get("version", 1)
     if type(version) is not int or version not in range(1, VERSION + 1):
@@ -66,6 +66,12 @@ def migrated(values: dict[str, Any], source: str) -> dict[str, Any]:
     return _grouped(values, source)
 
 
+def unknown_key(key: str, known: Iterable[str], source: str) -> UserError:
+    return UserError(
+        f"{source} has an unknown key {key!r}; the nearest is {nearest(key, known)!r}."
+    )
+
+
 def _check_body(version: int, values: dict[str, Any], source: str) -> None:
     task = str(values.get("task", ""))
     if version == 1 and (task == "ant" or task.startswith("ant_")):
@@ -77,16 +83,14 @@ def _check_body(version: int, values: dict[str, Any], source: str) -> None:
 
 
 def _grouped(values: dict[str, Any], source: str) -> dict[str, Any]:
-    """A flat object, by groups. Flat files have the settings of all agents; other agents' settings
-    are dropped."""
+    """A flat object, by groups. It has the settings of all agents; other agents' are dropped."""
     home = {name: group for group, names in FLAT.items() for name in names}
     known = (*home, *FLAT_AGENT)
     groups: dict[str, Any] = {name: {} for name in FLAT if name}
     agent: dict[str, Any] = {}
     for key, value in values.items():
         if key not in known:
-            close = nearest(key, known)
-            raise UserError(f"{source} has an unknown key {key!r}; the nearest is {close!r}.")
+            raise unknown_key(key, known, source)
         place = agent if key not in home else groups[home[key]] if home[key] else groups
         place[key] = value
     name = agent.pop("agent", "crl")

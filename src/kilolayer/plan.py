@@ -1,15 +1,13 @@
 """Counts derived from a config and its task, and checks that involve several groups of settings."""
 
-import dataclasses
 from dataclasses import dataclass
 
 from kilolayer.agents.base import Agent, OnPolicyAgent, Problem
-from kilolayer.agents.registry import AGENTS, sparse_reward, task_spec
+from kilolayer.agents.registry import AGENTS, task_spec
 from kilolayer.agents.validation import bind_checked
 from kilolayer.config import RunConfig
-from kilolayer.networks.encoders import TorsoSpec
-from kilolayer.networks.stack import Rematerialisation
-from kilolayer.tasks.base import Task
+from kilolayer.networks.block import Rematerialisation, TorsoSpec
+from kilolayer.tasks.base import Task, is_success
 from kilolayer.types import bad_field
 from kilolayer.user_code import is_user_code
 
@@ -22,8 +20,7 @@ class TrainPlan:
     since its rounds have updates only.
     updates_per_unroll: gradient updates that follow each unroll.
     prefill_unrolls: unrolls before the first update; training_unrolls: unrolls with updates.
-    replay_capacity: steps per environment in the buffer, a multiple of the unroll's length; with a
-    dataset its number of steps, see `with_dataset`.
+    replay_capacity: steps per environment in the buffer, a multiple of the unroll's length.
     evaluate_after, save_after: numbers of training unrolls after which an evaluation, or a
     checkpoint, follows, ascending.
     actor_torso, critic_torso: the deep parts of the networks, with all derived settings.
@@ -52,10 +49,6 @@ class TrainPlan:
     @property
     def rematerialisation(self) -> Rematerialisation:
         return self.actor_torso.rematerialisation
-
-    def with_dataset(self, steps: int, longest: int) -> "TrainPlan":
-        """The plan for a dataset of `steps` steps, whose longest trajectory has `longest` steps."""
-        return dataclasses.replace(self, replay_capacity=steps, episode_length=longest)
 
     def describe(self) -> str:
         """The choices for the deep stacks, in one line."""
@@ -97,12 +90,9 @@ class TrainPlan:
             raise bad_field("absorbing_termination", True, allowed, False)
         updates = round(collection.update_to_data * steps_per_unroll)
         if updates < 1:
-            raise bad_field(
-                "update_to_data",
-                collection.update_to_data,
-                f"an unroll of {steps_per_unroll} steps needs at least one update",
-                1 / steps_per_unroll,
-            )
+            allowed = f"an unroll of {steps_per_unroll} steps needs at least one update"
+            nearest = 1 / steps_per_unroll
+            raise bad_field("update_to_data", collection.update_to_data, allowed, nearest)
         training = max(1, _round_up(collection.total_steps, steps_per_unroll) - prefill)
         evaluations = config.evaluation.num_evaluations
         actor, critic = network.depth_of_actor, network.depth_of_critic
@@ -127,13 +117,12 @@ class TrainPlan:
 
 
 def build_agent(config: RunConfig, plan: TrainPlan, task: Task) -> Agent:
-    """The config's agent, bound to the task; raises UserError if a user's own agent is not
-    compatible."""
+    """The config's agent, bound to the task; raises UserError for a faulty agent of the user."""
     problem = Problem(
         task=task_spec(task),
         actor_torso=plan.actor_torso,
         critic_torso=plan.critic_torso,
-        reward=sparse_reward(task),
+        reward=lambda achieved, goal: is_success(task, achieved, goal).astype("float32"),
         episode_length=plan.episode_length,
         goal_interval=config.collection.goal_interval,
         updates=plan.updates,
@@ -196,28 +185,20 @@ def _check_unroll(config: RunConfig) -> None:
 
 
 def _check_replay(config: RunConfig, prefill: int, capacity: int) -> None:
-    replay, num_envs = config.replay, config.collection.num_envs
+    most, num_envs = config.replay.replay_steps_per_env, config.collection.num_envs
+    least = config.replay.min_replay_steps_per_env
     if prefill > capacity:
-        raise bad_field(
-            "min_replay_steps_per_env",
-            replay.min_replay_steps_per_env,
-            f"it must not exceed replay_steps_per_env = {replay.replay_steps_per_env}",
-            replay.replay_steps_per_env,
-        )
+        allowed = f"it must not exceed replay_steps_per_env = {most}"
+        raise bad_field("min_replay_steps_per_env", least, allowed, most)
     # The newest step of each environment has no successor yet.
     available = num_envs * (prefill - 1)
     if available < 2:
-        raise bad_field(
-            "min_replay_steps_per_env",
-            replay.min_replay_steps_per_env,
-            "when updates begin the buffer must hold at least two steps with a successor",
-            1 + _round_up(2, num_envs),
-        )
+        allowed = "when updates begin the buffer must hold at least two steps with a successor"
+        nearest = 1 + _round_up(2, num_envs)
+        raise bad_field("min_replay_steps_per_env", least, allowed, nearest)
     if config.agent.batch_size > available:
-        raise bad_field(
-            "batch_size",
-            config.agent.batch_size,
+        allowed = (
             f"when updates begin the buffer holds {available} steps with a successor "
-            f"({num_envs} environments x {prefill - 1} steps)",
-            available,
+            f"({num_envs} environments x {prefill - 1} steps)"
         )
+        raise bad_field("batch_size", config.agent.batch_size, allowed, available)

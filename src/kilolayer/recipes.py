@@ -8,6 +8,19 @@ from typing import Any
 from kilolayer.config import RunConfig
 from kilolayer.types import bad_field, nearest
 
+# Blocks of two layers with an activation between them.
+PAIRS: dict[str, Any] = {
+    "residual": "add",
+    "norm": "layer",
+    "norm_position": "post",
+    "activation": "relu",
+    "branch_activation": False,
+    "expansion": 1,
+    "layers_per_block": 2,
+    "branch_scale": "none",
+    "weight_decay": 0.0,
+}
+
 RECIPES: dict[str, dict[str, Any]] = {
     # arXiv 2503.14858, section 3 and its code: the whole method, with its batch size and number of
     # environments, at any depth, width and number of steps.
@@ -51,56 +64,17 @@ RECIPES: dict[str, dict[str, Any]] = {
     # The other recipes are architectures with their weight decay: objective, learning rates and
     # sizes stay those of the task. arXiv 2410.09754, without its running statistics of
     # observations: LayerNorm, Dense four times wider, ReLU, Dense; a LayerNorm before the output.
-    "simba": {
-        "residual": "add",
-        "norm": "layer",
-        "norm_position": "pre",
-        "activation": "relu",
-        "branch_activation": False,
-        "expansion": 4,
-        "layers_per_block": 2,
-        "branch_scale": "none",
-        "weight_decay": 1e-2,
-    },
+    "simba": PAIRS | {"norm_position": "pre", "expansion": 4, "weight_decay": 1e-2},
     # arXiv 2502.15280, without its running statistics of observations and its distributional
     # critic: kernels projected to unit columns, features on a sphere, learnt scales and
     # interpolation.
-    "simba-v2": {
-        "residual": "interpolate",
-        "norm": "hyperspherical",
-        "norm_position": "post",
-        "activation": "relu",
-        "branch_activation": False,
-        "expansion": 4,
-        "layers_per_block": 2,
-        "branch_scale": "none",
-        "weight_decay": 0.0,
-    },
+    "simba-v2": PAIRS | {"residual": "interpolate", "norm": "hyperspherical", "expansion": 4},
     # arXiv 2405.16158, without its resets, optimism and quantiles: Dense, LayerNorm, ReLU, Dense,
     # LayerNorm; AdamW with the weight decay that its code leaves at optax's default.
-    "bronet": {
-        "residual": "add",
-        "norm": "layer",
-        "norm_position": "post",
-        "activation": "relu",
-        "branch_activation": False,
-        "expansion": 1,
-        "layers_per_block": 2,
-        "branch_scale": "none",
-        "weight_decay": 1e-4,
-    },
+    "bronet": PAIRS | {"weight_decay": 1e-4},
     # A network with none of these: Dense, ReLU.
-    "plain-mlp": {
-        "residual": "none",
-        "norm": "none",
-        "norm_position": "post",
-        "activation": "relu",
-        "branch_activation": True,
-        "expansion": 1,
-        "layers_per_block": 1,
-        "branch_scale": "none",
-        "weight_decay": 0.0,
-    },
+    "plain-mlp": PAIRS
+    | {"residual": "none", "norm": "none", "branch_activation": True, "layers_per_block": 1},
 }
 
 

@@ -34,6 +34,7 @@ from typing import Any
 
 import numpy as np
 
+from kilolayer.agents.optimiser import AveragedAgent, actor_of
 from kilolayer.config import RunConfig
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.files import (
@@ -77,8 +78,7 @@ class RunDirectory:
         writes: bool = True,
         seeds: Sequence[int] = (),
     ) -> "RunDirectory":
-        """Create a run directory; raises UserError if the path exists and holds a run or other
-        files.
+        """Create a run directory; raises UserError if the path holds a run or other files.
 
         seeds: the seeds that train together; each has a run directory inside this one.
         """
@@ -174,6 +174,13 @@ class RunDirectory:
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
+    def restore_agent(self, rounds: int, like: Any) -> AveragedAgent:
+        """The agent of a checkpoint, of the shapes `like`, and its average, None without one."""
+        averages = self.config.agent.average_decay > 0
+        kept = AveragedAgent(like, actor_of(like)) if averages else like
+        found = checkpoint.restore(self.checkpoints, rounds, checkpoint.AGENT, kept)
+        return found if averages else AveragedAgent(found, None)
+
     @property
     def finished(self) -> bool:
         return (self.path / "DONE").exists()
@@ -261,8 +268,7 @@ def run_lock(path: Path) -> AbstractContextManager[None]:
 
 @contextmanager
 def new_run_lock(path: Path) -> Iterator[None]:
-    """Lock a new run directory. If an error ends the run before it has trained, delete all created
-    files and folders."""
+    """Lock a new run directory, and delete it if an error ends the run before it has trained."""
     require_free(path)
     created = [folder for folder in (path, *path.absolute().parents) if not folder.exists()]
     try:
@@ -291,8 +297,7 @@ def require_free(path: Path) -> None:
 
 
 def is_unstarted(path: Path) -> bool:
-    """Whether a directory is empty, or holds only files of a run directory whose creation was
-    killed."""
+    """Whether a directory is empty, or a run directory whose creation was killed."""
     if not path.is_dir() or (path / "config.json").exists():
         return False
     for inside in path.rglob("*"):

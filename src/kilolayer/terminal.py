@@ -1,5 +1,4 @@
-"""The console of the commands. It prints text unchanged: names may contain [brackets] or
-:colons:."""
+"""The console of the commands. Text is printed as it is: names may contain [brackets]."""
 
 from rich.console import Console
 

@@ -74,32 +74,34 @@ class UserCode:
         expected: ExpectedArray | tuple[ExpectedArray, ...],
         *arguments: Any,
     ) -> Any:
-        """Trace the function and return the shapes of its result. arguments: arrays or shapes.
+        """`trace` a function that must return this array, or this tuple of arrays."""
+        alone = isinstance(expected, ExpectedArray)
+        each = (expected,) if alone else expected
+        needed = str(expected) if alone else f"a tuple of {' and '.join(map(str, each))}"
 
-        Raises UserError if the function fails or does not return the expected arrays.
+        def check(found: Any) -> Any:
+            parts = (found,) if alone else found
+            if not isinstance(parts, tuple | list) or len(parts) != len(each):
+                raise self.misfit(f"{name} returns {describe(found)}", needed)
+            if not all(array.accepts(part) for array, part in zip(each, parts, strict=True)):
+                returned = " and ".join(map(describe, parts))
+                raise self.misfit(f"{name} returns {returned}", needed)
+            return found
+
+        return self.trace(name, function, check, *arguments)
+
+    def trace(
+        self, name: str, function: Callable[..., Any], check: Callable[[Any], Any], *arguments: Any
+    ) -> Any:
+        """Trace the function and return the shapes of what `check` returns for its result.
+
+        arguments: arrays or shapes. Raises UserError if the function fails, or as `check` does.
         """
 
         def inside(*arguments: Any) -> Any:
-            found = self.call(name, function, *arguments)
-            self.require_arrays(name, found, expected)
-            return found
+            return check(self.call(name, function, *arguments))
 
         return jax.eval_shape(inside, *arguments)
-
-    def require_arrays(
-        self, name: str, found: Any, expected: ExpectedArray | tuple[ExpectedArray, ...]
-    ) -> None:
-        """Raises UserError unless `found` is the expected array or tuple of arrays."""
-        if isinstance(expected, ExpectedArray):
-            if not expected.accepts(found):
-                raise self.misfit(f"{name} returns {describe(found)}", str(expected))
-            return
-        needed = f"a tuple of {' and '.join(map(str, expected))}"
-        if not isinstance(found, tuple | list) or len(found) != len(expected):
-            raise self.misfit(f"{name} returns {describe(found)}", needed)
-        if not all(each.accepts(value) for each, value in zip(expected, found, strict=True)):
-            returned = " and ".join(map(describe, found))
-            raise self.misfit(f"{name} returns {returned}", needed)
 
     def require(self, holds: bool, name: str, found: Any, needed: str) -> None:
         """Raises UserError about the attribute `name` unless the condition holds."""

@@ -15,6 +15,7 @@ from kilolayer.analysis.diagnostics import (
     replay_batch,
 )
 from kilolayer.analysis.load import read_arrays
+from kilolayer.networks.block import TorsoSpec
 from kilolayer.networks.stack import Stack
 from kilolayer.types import UserError
 
@@ -49,7 +50,7 @@ def test_dormant_share_matches_hand_computation():
 
 
 def test_block_norms_are_computed_per_block():
-    stack = Stack.init(jax.random.key(0), num_blocks=3, layers_per_block=2, width=4)
+    stack = Stack.init(jax.random.key(0), TorsoSpec(depth=6, width=4, layers_per_block=2))
     factor = jnp.array([0.0, 1.0, 2.0])
     ones = jax.tree.map(
         lambda leaf: jnp.ones_like(leaf) * factor.reshape(-1, *[1] * (leaf.ndim - 1)), stack

@@ -130,7 +130,8 @@ def test_rematerialisation_keeps_all_gradients(way, random_module, normal):
     x = normal(1, 6, WIDTH)
 
     def gradient(way):
-        stack = random_module(Stack.init, 4, 2, WIDTH, way, 1, SCALE, "float32", how)
+        torso = TorsoSpec(8, WIDTH, 2, way, branch_scale=SCALE, architecture=how)
+        stack = random_module(Stack.init, torso)
         return jax.jit(jax.grad(lambda s: jnp.square(s(x) - 1).sum()))(stack)
 
     for ours, kept in zip(*(jax.tree.leaves(gradient(w)) for w in (way, "none")), strict=True):
@@ -176,7 +177,7 @@ def test_kernel_initialisation_matches_the_activation():
 def test_plain_network_preserves_signal_over_64_layers(normal):
     """Without the wider kernels 64 rectifiers would leave 0.41**64 = 1e-25 of it."""
     how = Architecture("none", "none", "post", "relu")
-    stack = Stack.init(jax.random.key(0), 64, 1, 128, architecture=how)
+    stack = Stack.init(jax.random.key(0), TorsoSpec(64, 128, 1, architecture=how))
     size = float(jnp.sqrt(jnp.square(stack(normal(0, 32, 128))).mean()))
     assert 0.1 < size < 10
 

@@ -7,10 +7,9 @@ import pytest
 
 from kilolayer.networks.arithmetic import arithmetic
 from kilolayer.networks.block import Architecture
-from kilolayer.networks.encoders import Encoder, TorsoSpec
+from kilolayer.networks.encoders import Encoder, TorsoSpec, apply_together
 from kilolayer.networks.lean import SEGMENT_BLOCKS, segment_length
 from kilolayer.networks.stack import Stack
-from kilolayer.networks.towers import apply_together
 from oracles import apply_in_a_loop
 
 SCALE = 0.3
@@ -22,8 +21,8 @@ def make_stack(random_module):
     shapes."""
 
     def make(lean, blocks, layers=2, width=8, dtype="float32", unroll=1) -> Stack:
-        shape = (blocks, layers, width, "none", unroll, SCALE, dtype)
-        return random_module(lambda key: Stack.init(key, *shape, lean=lean))
+        torso = TorsoSpec(blocks * layers, width, layers, "none", unroll, dtype, SCALE, lean=lean)
+        return random_module(Stack.init, torso)
 
     return make
 
@@ -129,7 +128,7 @@ def test_lean_gradients_use_no_more_matrix_products(make_stack, normal):
                                      {"rematerialisation": "block"}])  # fmt: skip
 def test_only_the_published_block_without_rematerialisation_is_lean(changes):
     with pytest.raises(ValueError, match="lean"):
-        Stack.init(jax.random.key(0), 2, 2, 8, lean=True, **changes)
+        Stack.init(jax.random.key(0), TorsoSpec(4, 8, 2, lean=True, **changes))
 
 
 @pytest.mark.parametrize(("blocks", "length"), [(1, 1), (16, 16), (17, 1), (24, 12), (256, 16)])

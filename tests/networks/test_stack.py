@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kilolayer.networks.block import TorsoSpec
 from kilolayer.networks.config import ARRAYS_PER_LAYER
 from kilolayer.networks.stack import Stack, segment_length
 from oracles import apply_in_a_loop
@@ -18,7 +19,8 @@ def make_stack(random_module):
     shapes."""
 
     def make(num_blocks: int, rematerialisation="none", unroll=1, scale=1.0) -> Stack:
-        return random_module(Stack.init, num_blocks, 2, WIDTH, rematerialisation, unroll, scale)
+        torso = TorsoSpec(2 * num_blocks, WIDTH, 2, rematerialisation, unroll, branch_scale=scale)
+        return random_module(Stack.init, torso)
 
     return make
 
@@ -62,7 +64,7 @@ def test_rematerialisation_stores_the_stated_activations(random_module, normal):
     """
 
     def streams(rematerialisation: str) -> float:
-        stack = random_module(Stack.init, 64, 4, 16, rematerialisation)
+        stack = random_module(Stack.init, TorsoSpec(256, 16, 4, rematerialisation))
         gradient = jax.jit(jax.grad(lambda stack, x: jnp.square(stack(x)).sum()))
         compiled = gradient.lower(stack, normal(0, 512, 16)).compile()
         return compiled.memory_analysis().temp_size_in_bytes / (512 * 16 * 4)
@@ -83,7 +85,7 @@ def test_segments_divide_the_stack_at_about_its_square_root(blocks, length):
 def test_bfloat16_branches_leave_the_stream_in_float32(random_module, normal):
     """Each of 64 branches adds less than half a bfloat16 step: such a stream would stand still."""
     stacks = [
-        random_module(Stack.init, 64, 1, 16, "none", 1, 1e-3, dtype)
+        random_module(Stack.init, TorsoSpec(64, 16, 1, compute_dtype=dtype, branch_scale=1e-3))
         for dtype in ("float32", "bfloat16")
     ]
     x = jnp.abs(normal(5, 4, 16)) + 1.0
@@ -128,6 +130,6 @@ def test_statistics_show_every_block(make_stack, normal):
 
 
 def test_blocks_are_drawn_from_different_keys():
-    kernels = Stack.init(jax.random.key(0), 3, 2, WIDTH).blocks.layers
+    kernels = Stack.init(jax.random.key(0), TorsoSpec(6, WIDTH, 2)).blocks.layers
     drawn = np.concatenate([np.asarray(layer.dense.kernel) for layer in kernels])
     assert len(np.unique(drawn[:, 0, 0])) == 6

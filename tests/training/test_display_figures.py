@@ -4,8 +4,7 @@ from kilolayer.config import run_config
 from kilolayer.plan import TrainPlan
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime.tracking import CompositeTracker
-from kilolayer.training.display_figures import display_figures
-from kilolayer.training.members import Member
+from kilolayer.training.seeds import Member, display_figures
 
 CONFIG = run_config(
     total_steps=1200,

@@ -20,7 +20,7 @@ from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.tasks.registry import make_task, task_of
-from kilolayer.training import divergence
+from kilolayer.training import rollout
 from kilolayer.training.evaluate import EpisodeStart, episode_metrics, play_episodes
 from kilolayer.training.loop import resume_run, start_run
 from kilolayer.training.rollout import reset, unroll
@@ -138,7 +138,7 @@ def test_environment_is_valid_if_finite_and_bounded():
     engine = {"seed": jnp.full((6, 2), 2**32 - 1, jnp.uint32), "warm": jnp.zeros(6)}
     state = PhysicsState(qpos, jnp.zeros((6, 2)), {"sensor": field}, engine)
     expected = [False, False, False, True, False, False]
-    np.testing.assert_array_equal(divergence.is_valid(task, state, goal), expected)
+    np.testing.assert_array_equal(rollout.is_valid(task, state, goal), expected)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -213,7 +213,7 @@ class Killed(SilentDisplay):
 def forgiving():
     """As many environments may diverge as like."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(divergence, "MAX_DIVERGED_SHARE", 1e9)
+        patch.setattr(rollout, "MAX_DIVERGED_SHARE", 1e9)
         yield
 
 
@@ -292,4 +292,4 @@ def test_too_many_divergences_stop_the_run(tmp_path):
 
 @pytest.mark.parametrize(("envs", "forgiven"), [(1, 1), (8, 1), (10, 1), (30, 3), (512, 51)])
 def test_allowed_number_of_divergences(envs, forgiven):
-    assert int(divergence.max_divergences(envs)) == forgiven
+    assert int(rollout.max_divergences(envs)) == forgiven

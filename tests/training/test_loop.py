@@ -18,9 +18,8 @@ from kilolayer.runtime.mesh import make_mesh
 from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.training.build import build_trainer
 from kilolayer.training.loop import start_run
-from kilolayer.training.members import open_members
 from kilolayer.training.saving import first_nonfinite
-from kilolayer.training.seeds import Seeds
+from kilolayer.training.seeds import Seeds, open_members
 from kilolayer.training.starting import load_starting_point
 from kilolayer.types import UserError
 

@@ -17,7 +17,7 @@ from annotated_types import Interval
 from tyro.conf import Suppress
 
 from kilolayer.agents.optimiser import network_optimiser
-from kilolayer.networks.actor import Actor, sample_action
+from kilolayer.networks.actor import Actor, Gaussian, sample_action
 from kilolayer.networks.encoders import Encoder, TorsoSpec
 from kilolayer.replay.buffer import Transition
 from kilolayer.replay.hindsight import Batch
@@ -27,6 +27,7 @@ from kilolayer.settings import (
     Decay,
     NonNegative,
     Positive,
+    PositiveShare,
     Settings,
     Share,
 )
@@ -51,8 +52,7 @@ class Problem:
 
     reward: 1 within the goal's success radius, else 0. episode_length: control steps of a training
     episode. goal_interval: control steps after which an environment's goal changes; None: never.
-    updates: updates of the whole run, over which learning rates fall. own_torsos: the torsos of the
-    agent's `own_depths`.
+    updates: of the whole run, over which learning rates fall. own_torsos: of the `own_depths`.
     """
 
     task: TaskSpec
@@ -142,11 +142,10 @@ class Agent(Settings, abc.ABC):
     def update(self, state: Any, batch: Any, key: Array) -> tuple[Any, Metrics]:
         """One gradient update; metrics are scalars named `part/quantity`.
 
-        batch: a `Batch` from the replay buffer; for an `OnPolicyAgent`, `batch_size` of the steps
-        that `prepare` returned.
+        batch: a `Batch` from the buffer; for an `OnPolicyAgent`, `batch_size` of `prepare`'s steps.
         """
 
-    def distribution(self, state: Any, observation: Array, goal: Array) -> tuple[Array, Array]:
+    def distribution(self, state: Any, observation: Array, goal: Array) -> Gaussian:
         """Mean and log standard deviation before the tanh, `[batch, action]` each."""
         return state.parameters.actor(observation, goal)
 
@@ -222,6 +221,20 @@ class ActorCritic(Agent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class EntropyAgent(ActorCritic):
+    """An agent whose parameters have a third part, the `log_temperature` of the entropy."""
+
+    temperature_learning_rate: Positive = 3e-4
+    """Adam's step size for the temperature. Raise it if the entropy follows its target too
+    slowly."""
+
+    @property
+    def optimisers(self) -> dict[str, optax.GradientTransformation]:
+        temperature = optax.adam(self.temperature_learning_rate)
+        return super().optimisers | {"log_temperature": temperature}
+
+
+@dataclass(frozen=True, kw_only=True)
 class OnPolicyAgent(Agent):
     """An agent that learns from each unroll once: in the round that collected it."""
 
@@ -230,13 +243,18 @@ class OnPolicyAgent(Agent):
         """The steps from which the updates of one round draw their batches, leaves `[steps, ...]`.
 
         unroll: leaves `[time, envs, ...]` in order of time, collected with this `state`. Each
-        `update` takes `batch_size` of the steps. All steps are used once before any step is used
-        again.
+        `update` takes `batch_size` steps. All are used once before any step is used again.
         """
 
 
-def check_discount(discount: float) -> None:
-    """Raises UserError for a discount of 1, with which the sum of rewards is unbounded."""
-    if discount == 1:
-        allowed = "this agent adds up discounted rewards, so it must be below 1"
-        raise bad_field("discount", discount, allowed, 0.99)
+@dataclass(frozen=True, kw_only=True)
+class RewardAgent(ActorCritic):
+    """An agent whose critic adds up discounted rewards."""
+
+    discount: PositiveShare = 0.99
+    """A reward k steps ahead counts discount^k. It must be below 1."""
+
+    def check(self) -> None:
+        if self.discount == 1:  # the sum of rewards is unbounded
+            allowed = "this agent adds up discounted rewards, so it must be below 1"
+            raise bad_field("discount", self.discount, allowed, 0.99)

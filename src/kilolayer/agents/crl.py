@@ -8,14 +8,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kilolayer.agents.base import ActorCritic, DeepNetwork, Sampling
+from kilolayer.agents.base import DeepNetwork, EntropyAgent, Sampling
 from kilolayer.agents.optimiser import apply_gradients, init_moments
 from kilolayer.losses.actor import actor_loss, temperature_loss
 from kilolayer.losses.contrastive import ContrastiveLoss, contrastive_loss
 from kilolayer.losses.energies import Energy, pairwise, rowwise
 from kilolayer.networks.actor import Actor, Gaussian, gaussian, sample_action
-from kilolayer.networks.encoders import Encoder
-from kilolayer.networks.towers import apply_together
+from kilolayer.networks.encoders import Encoder, apply_together
 from kilolayer.replay.hindsight import Batch
 from kilolayer.settings import Count, NonNegative, Positive, PositiveShare, Share
 from kilolayer.types import Array, Metrics, bad_field
@@ -46,14 +45,11 @@ class CRLState(eqx.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CRL(ActorCritic):
+class CRL(EntropyAgent):
     """Contrastive reinforcement learning: contrasts each transition with the goals of others."""
 
     learns_from = ("steps", "dataset")
 
-    temperature_learning_rate: Positive = 3e-4
-    """Adam's step size for the temperature. Raise it if the entropy follows its target too
-    slowly."""
     discount: PositiveShare = 0.99
     """Hindsight goals lie k steps ahead with probability proportional to discount^k. The horizon is
     1/(1 - discount) steps. Lower it if actions have only short effects."""
@@ -195,11 +191,6 @@ class CRL(ActorCritic):
             return first * dim
         updates = optax.tree.get(state.optimiser["log_temperature"], "count")
         return jnp.asarray(self.constant_then_linear(first, last)(updates)) * dim
-
-    @property
-    def optimisers(self) -> dict[str, optax.GradientTransformation]:
-        temperature = optax.adam(self.temperature_learning_rate)
-        return super().optimisers | {"log_temperature": temperature}
 
     def critic_loss(self, critic: Critic, batch: Batch) -> tuple[Array, tuple[Metrics, Array]]:
         """Contrastive loss; also returns the goal encodings psi, which the actor's loss reuses."""

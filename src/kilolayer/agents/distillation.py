@@ -69,9 +69,7 @@ class Distillation(Agent):
         schedule = optax.cosine_decay_schedule(self.actor_learning_rate, max(1, self.bound.updates))
         return {"student": network_optimiser(schedule)}
 
-    def distribution(
-        self, state: DistillationState, observation: Array, goal: Array
-    ) -> tuple[Array, Array]:
+    def distribution(self, state: DistillationState, observation: Array, goal: Array) -> Gaussian:
         return state.student(observation, goal)
 
     @property
@@ -121,12 +119,7 @@ class Distillation(Agent):
         return dataclasses.replace(updated, optimiser=moments, updates=state.updates + 1), metrics
 
     def loss(
-        self,
-        student: Actor,
-        target: Gaussian,
-        critic: Any,
-        observation: Array,
-        goal: Array,
+        self, student: Actor, target: Gaussian, critic: Any, observation: Array, goal: Array
     ) -> tuple[Array, Metrics]:
         """Weighted mean of `KL(teacher || student)` over the rows, and metrics.
 

@@ -15,7 +15,7 @@ import optax
 
 from kilolayer.agents.base import Agent, DeepNetwork, Sampling
 from kilolayer.agents.optimiser import apply_gradients, init_moments
-from kilolayer.networks.actor import Actor, action_log_prob, sample_action
+from kilolayer.networks.actor import Actor, Gaussian, action_log_prob, sample_action
 from kilolayer.replay.hindsight import Batch
 from kilolayer.types import Array, Metrics
 
@@ -49,9 +49,7 @@ class Imitation(Agent):
         """From arXiv 1912.06088, algorithm 1; 2410.20092, section 5."""
         return Sampling("uniform")
 
-    def distribution(
-        self, state: ImitationState, observation: Array, goal: Array
-    ) -> tuple[Array, Array]:
+    def distribution(self, state: ImitationState, observation: Array, goal: Array) -> Gaussian:
         return self._policy(state.parameters, observation, goal)
 
     def rate(self, state: ImitationState, observation: Array, action: Array, goal: Array) -> Array:
@@ -90,9 +88,7 @@ class Imitation(Agent):
             "actor": DeepNetwork(state.parameters.actor.encoder, inputs, gradient.actor.encoder)
         }
 
-    def _policy(
-        self, parameters: Parameters, observation: Array, goal: Array
-    ) -> tuple[Array, Array]:
+    def _policy(self, parameters: Parameters, observation: Array, goal: Array) -> Gaussian:
         return parameters.actor(observation, self._goal_input(goal))
 
     def _goal_input(self, goal: Array) -> Array:

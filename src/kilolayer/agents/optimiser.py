@@ -1,4 +1,10 @@
-"""Adam or AdamW for the named parts of an agent's parameters, and an architecture's constraints."""
+"""Adam or AdamW for the named parts of an agent's parameters, and an architecture's constraints.
+
+Also the running average of an actor's weights. Evaluations use it, and policies are saved with it.
+With a constant learning rate, a policy keeps moving around a good one. The average over many
+updates stays close to the good one (Polyak and Juditsky 1992, SIAM J. Control and Optimization 30,
+838-855; with exponential weights, as here, arXiv 1806.04498).
+"""
 
 import dataclasses
 from collections.abc import Mapping
@@ -9,6 +15,7 @@ import jax
 import optax
 
 from kilolayer.networks.block import NormedLayer, unit_columns
+from kilolayer.types import bad_field
 
 Parameters = TypeVar("Parameters")
 Tree = TypeVar("Tree")
@@ -57,6 +64,37 @@ def polyak_update(target: Tree, parameters: Tree, rate: float) -> Tree:
     """The target moved a share `rate` of the way to the parameters."""
     moved: Any = optax.incremental_update(cast(Any, parameters), cast(Any, target), rate)
     return moved
+
+
+class AveragedAgent(eqx.Module):
+    """An agent state and the average of its actor, None without an average."""
+
+    agent: Any
+    average: Any
+
+    @property
+    def evaluated(self) -> Any:
+        """The agent state that is evaluated: with the average in the actor's place."""
+        if self.average is None:
+            return self.agent
+        return eqx.tree_at(lambda state: state.parameters.actor, self.agent, self.average)
+
+    @property
+    def stored(self) -> Any:
+        """The agent state as a checkpoint stores it."""
+        return self.agent if self.average is None else self
+
+
+def actor_of(state: Any) -> Any:
+    """The actor among the parameters of an agent state.
+
+    Raises UserError for a user's own agent whose state has no `parameters.actor`.
+    """
+    actor = getattr(getattr(state, "parameters", None), "actor", None)
+    if actor is None:
+        allowed = "the agent's state has no `parameters.actor` to average"
+        raise bad_field("average_decay", "above 0", allowed, 0.0)
+    return actor
 
 
 def _keep_unit_columns(updates: Any, parameters: Any) -> Any:

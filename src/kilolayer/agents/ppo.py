@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kilolayer.agents.base import ActorCritic, DeepNetwork, OnPolicyAgent, check_discount
+from kilolayer.agents.base import DeepNetwork, OnPolicyAgent, RewardAgent
 from kilolayer.agents.optimiser import apply_gradients, init_moments
 from kilolayer.losses.temporal_difference import (
     bootstrapped_target,
@@ -21,7 +21,7 @@ from kilolayer.networks.actor import Actor, action_log_prob, deviations, sample_
 from kilolayer.networks.encoders import Encoder
 from kilolayer.replay.buffer import CUT_OFF, Transition
 from kilolayer.replay.hindsight import Batch
-from kilolayer.settings import NonNegative, Positive, PositiveShare, Share
+from kilolayer.settings import NonNegative, Positive, Share
 from kilolayer.types import Array, Metrics
 
 
@@ -55,15 +55,13 @@ class PPOBatch(eqx.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PPO(OnPolicyAgent, ActorCritic):
+class PPO(OnPolicyAgent, RewardAgent):
     """Proximal policy optimisation.
 
     Each update takes a batch of the newest unroll. A round passes over the unroll
     `updates * batch_size / steps` times.
     """
 
-    discount: PositiveShare = 0.99
-    """A reward k steps ahead counts discount^k. It must be below 1."""
     clip: Positive = 0.2
     """Clipping range of the probability ratio (arXiv 1707.06347, section 6.1). Lower it for smaller
     policy changes."""
@@ -72,9 +70,6 @@ class PPO(OnPolicyAgent, ActorCritic):
     bias."""
     entropy_weight: NonNegative = 0.01
     """Weight of the entropy bonus (table 5). Raise it to explore more."""
-
-    def check(self) -> None:
-        check_discount(self.discount)
 
     def init(self, key: Array) -> PPOState:
         actor_key, critic_key = jax.random.split(key)
@@ -87,8 +82,7 @@ class PPO(OnPolicyAgent, ActorCritic):
 
     def rate(self, state: PPOState, observation: Array, action: Array, goal: Array) -> Array:
         """The state's value minus half the squared distance of the action from the policy's mean,
-        in standard deviations. PPO has no critic of actions, so the most likely action is rated
-        best."""
+        in standard deviations: without a critic of actions, the most likely one is best."""
         standardised = deviations(*state.parameters.actor(observation, goal), action)
         value = _value(state.parameters.critic, observation, goal)
         return value - 0.5 * jnp.square(standardised).sum(-1)

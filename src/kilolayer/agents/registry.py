@@ -1,8 +1,8 @@
-"""Agents by name, and the sizes and the reward that they need from a task."""
+"""Agents by name, and the sizes that they need from a task."""
 
 from collections.abc import Mapping
 
-from kilolayer.agents.base import Agent, Reward, TaskSpec
+from kilolayer.agents.base import Agent, TaskSpec
 from kilolayer.agents.crl import CRL
 from kilolayer.agents.imitation import Cloning, GoalCloning, Imitation
 from kilolayer.agents.ppo import PPO
@@ -10,8 +10,8 @@ from kilolayer.agents.sac import SAC, HindsightSAC
 from kilolayer.agents.td3 import TD3
 from kilolayer.agents.validation import require_valid_class
 from kilolayer.lookup import find
-from kilolayer.tasks.base import Task, is_success
-from kilolayer.types import Array, UserError
+from kilolayer.tasks.base import Task
+from kilolayer.types import UserError
 from kilolayer.user_code import is_user_code
 
 AGENTS: Mapping[str, type[Agent]] = {
@@ -52,12 +52,3 @@ def name_of(agent: Agent | type[Agent]) -> str:
 def task_spec(task: Task) -> TaskSpec:
     """The sizes of a task's observation, action and goal."""
     return TaskSpec(len(task.observation), task.action_dim, task.goal.dim)
-
-
-def sparse_reward(task: Task) -> Reward:
-    """1 within the goal's success radius, else 0."""
-
-    def reward(achieved_goal: Array, goal: Array) -> Array:
-        return is_success(task, achieved_goal, goal).astype("float32")
-
-    return reward

@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kilolayer.agents.base import ActorCritic, DeepNetwork, Sampling, check_discount
+from kilolayer.agents.base import DeepNetwork, EntropyAgent, RewardAgent, Sampling
 from kilolayer.agents.optimiser import apply_gradients, init_moments, polyak_update
 from kilolayer.losses.actor import actor_loss, temperature_loss
 from kilolayer.losses.temporal_difference import bootstrapped_target, critic_loss, soft_value
 from kilolayer.networks.actor import Actor, sample_action
-from kilolayer.networks.critics import TwinCritic
+from kilolayer.networks.encoders import TwinCritic
 from kilolayer.replay.hindsight import Batch
 from kilolayer.settings import Positive, PositiveShare, Share
 from kilolayer.types import Array, Metrics
@@ -39,32 +39,37 @@ class SACState(eqx.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SAC(ActorCritic):
-    """Soft actor-critic on commanded goals."""
+class TwinCriticAgent(RewardAgent):
+    """An off-policy agent with two critics and their target networks."""
 
-    temperature_learning_rate: Positive = 3e-4
-    """Adam's step size for the temperature. Raise it if the entropy follows its target too
-    slowly."""
-    discount: PositiveShare = 0.99
-    """A reward k steps ahead counts discount^k. It must be below 1."""
-    hindsight_goal_share: Share = 0.0
+    hindsight_goal_share: Share = 0.8
     """Share of the batch with a hindsight goal (strategy `future` of arXiv 1707.01495). The rest
     keeps the commanded goal."""
     target_rate: PositiveShare = 0.005
     """Polyak rate: share of the way that target networks move at each update. Lower it if the
     critic is unstable."""
+
+    @property
+    def sampling(self) -> Sampling:
+        return Sampling("uniform", terminal_steps=True)
+
+    def rate(self, state: Any, observation: Array, action: Array, goal: Array) -> Array:
+        """The smaller of the two critics' estimates of the discounted time at the goal."""
+        return state.parameters.critic(observation, action, goal).min(0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SAC(TwinCriticAgent, EntropyAgent):
+    """Soft actor-critic on commanded goals."""
+
+    hindsight_goal_share: Share = 0.0
+    """Share of the batch with a hindsight goal (strategy `future` of arXiv 1707.01495). The rest
+    keeps the commanded goal."""
     initial_temperature: Positive = 1.0
     """Initial weight of the entropy; updates tune it. Raise it to explore more at first."""
     target_entropy_per_action: float = -0.5
     """Target entropy of the policy divided by the number of action coordinates. Higher values
     explore more."""
-
-    def check(self) -> None:
-        check_discount(self.discount)
-
-    @property
-    def sampling(self) -> Sampling:
-        return Sampling("uniform", terminal_steps=True)
 
     def init(self, key: Array) -> SACState:
         actor_key, critic_key = jax.random.split(key)
@@ -78,10 +83,6 @@ class SAC(ActorCritic):
         # A copy: the training loop donates the state, and no array may be donated twice.
         target = jax.tree.map(jnp.copy, parameters.critic)
         return SACState(parameters, target, init_moments(self.optimisers, parameters))
-
-    def rate(self, state: SACState, observation: Array, action: Array, goal: Array) -> Array:
-        """The smaller of the two critics' estimates of the discounted time at the goal."""
-        return state.parameters.critic(observation, action, goal).min(0)
 
     def update(self, state: SACState, batch: Batch, key: Array) -> tuple[SACState, Metrics]:
         parameters = state.parameters
@@ -101,11 +102,6 @@ class SAC(ActorCritic):
     @property
     def target_entropy(self) -> float:
         return self.target_entropy_per_action * self.bound.task.action_dim
-
-    @property
-    def optimisers(self) -> dict[str, optax.GradientTransformation]:
-        temperature = optax.adam(self.temperature_learning_rate)
-        return super().optimisers | {"log_temperature": temperature}
 
     def gradients(
         self, state: SACState, batch: Batch, key: Array

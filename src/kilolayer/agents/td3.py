@@ -9,19 +9,18 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kilolayer.agents.base import ActorCritic, DeepNetwork, Sampling, check_discount
+from kilolayer.agents.base import DeepNetwork
 from kilolayer.agents.optimiser import (
     apply_gradients,
     init_moments,
     network_optimiser,
     polyak_update,
 )
-from kilolayer.agents.sac import critic_networks
+from kilolayer.agents.sac import TwinCriticAgent, critic_networks
 from kilolayer.losses.temporal_difference import bootstrapped_target, critic_loss
-from kilolayer.networks.critics import TwinCritic
-from kilolayer.networks.encoders import Encoder
+from kilolayer.networks.encoders import Encoder, TwinCritic
 from kilolayer.replay.hindsight import Batch
-from kilolayer.settings import Count, NonNegative, PositiveShare, Share
+from kilolayer.settings import Count, NonNegative
 from kilolayer.types import Array, Metrics
 
 
@@ -44,21 +43,13 @@ class TD3State(eqx.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TD3(ActorCritic):
+class TD3(TwinCriticAgent):
     """Twin delayed deep deterministic policy gradient with hindsight goals.
 
     The standard deviations of the noise are those of arXiv 1802.09477, section 6.1, for actions in
     [-1, 1].
     """
 
-    discount: PositiveShare = 0.99
-    """A reward k steps ahead counts discount^k. It must be below 1."""
-    hindsight_goal_share: Share = 0.8
-    """Share of the batch with a hindsight goal (strategy `future` of arXiv 1707.01495). The rest
-    keeps the commanded goal."""
-    target_rate: PositiveShare = 0.005
-    """Polyak rate: share of the way that target networks move at each update. Lower it if the
-    critic is unstable."""
     exploration_noise: NonNegative = 0.1
     """Standard deviation of the noise on actions while collecting. Raise it to explore more."""
     smoothing_noise: NonNegative = 0.2
@@ -67,13 +58,6 @@ class TD3(ActorCritic):
     """Largest absolute noise on the target policy's actions."""
     policy_delay: Count = 2
     """Critic updates per update of the actor and of all targets."""
-
-    def check(self) -> None:
-        check_discount(self.discount)
-
-    @property
-    def sampling(self) -> Sampling:
-        return Sampling("uniform", terminal_steps=True)
 
     def init(self, key: Array) -> TD3State:
         actor_key, critic_key = jax.random.split(key)
@@ -96,10 +80,6 @@ class TD3(ActorCritic):
             return action
         noise = self.exploration_noise * jax.random.normal(key, action.shape)
         return jnp.clip(action + noise, -1, 1)
-
-    def rate(self, state: TD3State, observation: Array, action: Array, goal: Array) -> Array:
-        """The smaller of the two critics' estimates of the discounted time at the goal."""
-        return state.parameters.critic(observation, action, goal).min(0)
 
     def update(self, state: TD3State, batch: Batch, key: Array) -> tuple[TD3State, Metrics]:
         goal_key, target_key = jax.random.split(key)

@@ -25,8 +25,7 @@ SOURCES = ("steps", "dataset")
 
 
 def require_valid_class(name: str, kind: type[Agent]) -> None:
-    """Raises UserError for a class without defaults, and for one that a run could not find again
-    from its config.json."""
+    """Raises UserError for a class without defaults, or that config.json could not name."""
     missing = sorted(getattr(kind, "__abstractmethods__", ()))
     if inspect.isabstract(kind):
         raise UserError(f"agent = {name!r} lacks {', '.join(missing)}: write these functions.")
@@ -84,12 +83,11 @@ def _check_functions(own: UserCode, agent: Agent, problem: Problem) -> None:
     if type(agent).distribution is not Agent.distribution:
         gaussian = (actions, actions)
         own.check_traced("distribution", agent.distribution, gaussian, state, observation, goal)
+    own_act: Any = agent.act
     for deterministic in (True, False):
 
-        def act(
-            state: Any, observation: Any, goal: Any, key: Any, deterministic: bool = deterministic
-        ) -> Any:
-            return agent.act(state, observation, goal, key, deterministic)
+        def act(*arguments: Any, deterministic: Any = deterministic) -> Any:
+            return own_act(*arguments, deterministic)
 
         own.check_traced("act", act, actions, state, observation, goal, key)
     own.check_traced("explore", agent.explore, actions, state, observation, goal, key)
@@ -107,8 +105,7 @@ def _check_functions(own: UserCode, agent: Agent, problem: Problem) -> None:
 def _state(own: UserCode, name: str, function: Any, *arguments: Any) -> Any:
     """The shapes of the arrays that a function returns; raises UserError for other leaves."""
 
-    def inside(*arguments: Any) -> Any:
-        found = own.call(name, function, *arguments)
+    def check(found: Any) -> Any:
         for path, leaf in jax.tree_util.tree_flatten_with_path(found)[0]:
             if not isinstance(leaf, jax.Array | float | int) and not hasattr(leaf, "dtype"):
                 where = jax.tree_util.keystr(path) or "it"
@@ -116,13 +113,13 @@ def _state(own: UserCode, name: str, function: Any, *arguments: Any) -> Any:
                 raise own.misfit(what, "a tree of arrays alone")
         return found
 
-    return jax.eval_shape(inside, *arguments)
+    return own.trace(name, function, check, *arguments)
 
 
 def _prepared_batch(own: UserCode, agent: OnPolicyAgent, state: Any) -> Any:
     task = agent.bound.task
     observation, action, goal = (
-        jax.ShapeDtypeStruct((TIME, ENVS, size), jnp.float32)
+        _numbers(TIME, ENVS, size)
         for size in (task.observation_dim, task.action_dim, task.goal_dim)
     )
     episode_step = jax.ShapeDtypeStruct((TIME, ENVS), jnp.int32)
@@ -139,8 +136,7 @@ def _prepared_batch(own: UserCode, agent: OnPolicyAgent, state: Any) -> Any:
 
 
 def _check_update(own: UserCode, agent: Agent, state: Any, batch: Any, key: Any) -> None:
-    def inside(state: Any, batch: Any, key: Any) -> Any:
-        found = own.call("update", agent.update, state, batch, key)
+    def check(found: Any) -> Any:
         if not isinstance(found, tuple) or len(found) != 2:
             raise own.misfit(f"update returns {describe(found)}", "(state, metrics)")
         metrics = found[1]
@@ -156,7 +152,7 @@ def _check_update(own: UserCode, agent: Agent, state: Any, batch: Any, key: Any)
                 raise own.misfit(what, "an array of JAX")
         return found[0]
 
-    updated = jax.eval_shape(inside, state, batch, key)
+    updated = own.trace("update", agent.update, check, state, batch, key)
     if jax.tree.structure(state) != jax.tree.structure(updated):
         raise own.misfit("update returns a state of other parts", "the state that init returns")
     before, after = (jax.tree_util.tree_flatten_with_path(each)[0] for each in (state, updated))
@@ -167,25 +163,23 @@ def _check_update(own: UserCode, agent: Agent, state: Any, batch: Any, key: Any)
 
 
 def _check_discount(own: UserCode, agent: Agent) -> None:
-    def inside(progress: Any) -> Any:
-        found = own.call("horizon_discount", agent.horizon_discount, progress)
+    def check(found: Any) -> Any:
         if not isinstance(found, float | int) and getattr(found, "shape", None) != ():
             raise own.misfit(f"horizon_discount returns {describe(found)}", "one number")
         return found
 
-    jax.eval_shape(inside, jax.ShapeDtypeStruct((), jnp.float32))
+    own.trace("horizon_discount", agent.horizon_discount, check, _numbers())
 
 
 def _check_networks(own: UserCode, agent: Agent, state: Any, batch: Any, key: Any) -> None:
-    def inside(state: Any, batch: Any, key: Any) -> None:
-        found = own.call("networks", agent.networks, state, batch, key)
+    def check(found: Any) -> None:
         known = isinstance(found, dict) and all(
             isinstance(each, DeepNetwork) for each in found.values()
         )
         if not known:
             raise own.misfit(f"networks returns {describe(found)}", "a dictionary of DeepNetwork")
 
-    jax.eval_shape(inside, state, batch, key)
+    own.trace("networks", agent.networks, check, state, batch, key)
 
 
 def _numbers(*shape: int) -> jax.ShapeDtypeStruct:

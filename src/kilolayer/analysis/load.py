@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kilolayer.agents.averaging import AveragedAgent, actor_of, with_actor
 from kilolayer.agents.base import ActingAgent, Agent, TaskSpec
 from kilolayer.agents.registry import task_spec
 from kilolayer.config import RunConfig
@@ -168,11 +167,7 @@ class Run:
                 f"continue it with `kilolayer train --resume {shell_quoted(self.path)}`."
             )
         shapes = jax.eval_shape(self.agent.init, jax.random.key(0))
-        has_average = self.config.agent.average_decay > 0
-        shapes = AveragedAgent(shapes, actor_of(shapes)) if has_average else shapes
-        arrays = checkpoint.restore(self.directory.checkpoints, step, checkpoint.AGENT, shapes)
-        arrays = with_actor(arrays.agent, arrays.average) if has_average else arrays
-        return jax.tree.map(jnp.asarray, arrays)
+        return jax.tree.map(jnp.asarray, self.directory.restore_agent(step, shapes).evaluated)
 
     @cached_property
     def policy(self) -> Policy:

@@ -21,34 +21,20 @@ if TYPE_CHECKING:
     )
     from kilolayer.api.policies import distil, export, export_robot, prune, push
     from kilolayer.api.showing import gallery, open_report, runs
-    from kilolayer.api.training import fresh_directory, report, resume, train, train_seeds
-    from kilolayer.api.tuning import objective
+    from kilolayer.api.training import (
+        fresh_directory,
+        objective,
+        report,
+        resume,
+        train,
+        train_seeds,
+    )
 
 __all__ = [
-    "DEFAULT_NOISE",
-    "EVALUATION_EPISODES",
-    "collect",
-    "compare",
-    "distil",
-    "evaluate",
-    "export",
-    "export_robot",
-    "forecast",
-    "fresh_directory",
-    "gallery",
-    "inspect",
-    "objective",
-    "open_report",
-    "picture",
-    "play",
-    "prune",
-    "push",
-    "report",
-    "resume",
-    "runs",
-    "train",
-    "train_seeds",
-]
+    "DEFAULT_NOISE", "EVALUATION_EPISODES", "collect", "compare", "distil", "evaluate", "export",
+    "export_robot", "forecast", "fresh_directory", "gallery", "inspect", "objective", "open_report",
+    "picture", "play", "prune", "push", "report", "resume", "runs", "train", "train_seeds",
+]  # fmt: skip
 
 _HOMES = {
     "comparing": ("compare", "forecast"),
@@ -56,9 +42,8 @@ _HOMES = {
         "DEFAULT_NOISE", "EVALUATION_EPISODES", "collect", "evaluate", "inspect", "picture", "play",
     ),
     "policies": ("distil", "export", "export_robot", "prune", "push"),
-    "training": ("fresh_directory", "report", "resume", "train", "train_seeds"),
+    "training": ("fresh_directory", "objective", "report", "resume", "train", "train_seeds"),
     "showing": ("gallery", "open_report", "runs"),
-    "tuning": ("objective",),
 }  # fmt: skip
 
 __getattr__ = deferred(globals(), _HOMES)

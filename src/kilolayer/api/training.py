@@ -1,6 +1,8 @@
-"""Train, resume and report runs."""
+"""Train, resume and report runs; one run as a function of its settings."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from kilolayer.analysis.load import Run, load
 from kilolayer.config import RunConfig
@@ -8,8 +10,8 @@ from kilolayer.recommendations import recommended
 from kilolayer.runtime.processes import ONE_PROCESS, Processes
 from kilolayer.runtime.progress import make_display
 from kilolayer.training.loop import resume_run, start_run
-from kilolayer.training.members import OnEvaluation
-from kilolayer.types import bad_field
+from kilolayer.training.seeds import OnEvaluation
+from kilolayer.types import bad_field, nearest
 
 
 def train(
@@ -33,15 +35,7 @@ def train(
     config = config or recommended()
     directory = Path(directory) if directory is not None else fresh_directory(config)
     display = make_display(progress)
-    run = start_run(
-        config,
-        directory,
-        display,
-        devices,
-        processes,
-        model_devices=model_devices,
-        on_evaluation=on_evaluation,
-    )
+    run = start_run(config, directory, display, devices, processes, 1, model_devices, on_evaluation)
     return Run(run)
 
 
@@ -53,8 +47,7 @@ def train_seeds(
 ) -> list[Run]:
     """Train several seeds, from the config's seed on, as one program on one device.
 
-    Returns one run per seed. directory: holds the run directories and the files that the runs
-    share; `resume` takes it.
+    Returns one run per seed. directory: of all runs and their shared files; `resume` takes it.
     """
     config = config or recommended()
     directory = Path(directory) if directory is not None else fresh_directory(config)
@@ -75,6 +68,37 @@ def resume(
     """
     run = resume_run(Path(directory), make_display(progress), devices, processes, model_devices)
     return [Run(member) for member in run.members]
+
+
+def objective(
+    overrides: Mapping[str, Any] | None = None,
+    on_evaluation: Callable[[int, float], None] | None = None,
+    metric: str = "time_at_goal",
+    directory: str | Path | None = None,
+    progress: bool = False,
+) -> float:
+    """Train once with a task's recommended settings, changed by `overrides`, and return the score
+    of the last evaluation.
+
+    overrides: keyword arguments of `recommended`: `task`, `recipe` and any setting of a run.
+    on_evaluation: called with environment steps and the score after every evaluation; an exception
+    raised in it, such as `optuna.TrialPruned`, stops a poor run early. metric: a score of an
+    evaluation, such as time_at_goal (control steps, higher is better), success or
+    smallest_distance. directory: where the run is kept; by default a new one under `runs/`. Each
+    run of a parallel search needs its own directory. Raises UserError for settings that cannot be
+    run or an unknown metric.
+    """
+    scores: list[float] = []
+
+    def record_score(steps: int, found: Mapping[str, float]) -> None:
+        if metric not in found:
+            raise bad_field("metric", metric, "no such score", nearest(metric, found))
+        scores.append(found[metric])
+        if on_evaluation is not None:
+            on_evaluation(steps, scores[-1])
+
+    train(recommended(**(overrides or {})), directory, progress, on_evaluation=record_score)
+    return scores[-1]
 
 
 def report(directory: str | Path, published: str | Path | None = None) -> Path:

@@ -13,7 +13,7 @@ from scipy.stats import norm, qmc
 from kilolayer.language.base import Context
 from kilolayer.language.fusion import ContextScale, Fusion, patch_positions
 from kilolayer.losses.energies import Energy, pairwise
-from kilolayer.networks.block import Dense, NormedLayer
+from kilolayer.networks.block import Dense, NormedLayer, TorsoSpec
 from kilolayer.networks.stack import Stack
 from kilolayer.settings import Settings
 from kilolayer.tasks.base import Task
@@ -137,18 +137,16 @@ class GoalHead(eqx.Module):
     ) -> "GoalHead":
         """context: only its shapes are used. varying: number of coordinates that vary."""
         keys = jax.random.split(key, 8)
-        width, blocks = size.width, size.depth // LAYERS_PER_BLOCK
-
-        def stack(key: Array) -> Stack:
-            return Stack.init(key, blocks, LAYERS_PER_BLOCK, width, branch_scale=1 / blocks)
+        width, scale = size.width, 1 / (size.depth // LAYERS_PER_BLOCK)
+        torso = TorsoSpec(size.depth, width, LAYERS_PER_BLOCK, branch_scale=scale)
 
         return GoalHead(
             fusion=Fusion.init(keys[0], context, width, size.heads),
             words=NormedLayer.init(keys[1], context.text.shape[-1], width),
-            saying=stack(keys[2]),
+            saying=Stack.init(keys[2], torso),
             recipe=Dense.init(keys[3], width, size.components * (varying + size.heads)),
             to_goal=Dense.init(keys[4], 2, varying),
-            stack=stack(keys[5]),
+            stack=Stack.init(keys[5], torso),
             certainty=Dense.init(keys[6], width, size.components * (1 + varying)),
             point=None if representation is None else Dense.init(keys[7], width, representation),
             components=size.components,

@@ -25,8 +25,7 @@ def bootstrapped_target(
 def soft_value(values: Array, log_prob: Array, temperature: Array | float) -> Array:
     """`min_i Q_i - alpha * log pi`: `[critics, batch], [batch] -> [batch]`.
 
-    The value of following the policy (arXiv 1812.05905, equation 3), with the smallest of several
-    critics (section 5).
+    The value of following the policy (arXiv 1812.05905, equation 3; several critics: section 5).
     """
     return values.min(0) - temperature * log_prob
 
@@ -50,8 +49,7 @@ def gae(
 
     All arguments are `[time, envs]`. next_value: value of the successor where the episode
     `continues`. If an episode neither continues nor terminated at a step, the successor is unknown
-    and the advantage is zero. trace: lambda in 0 to 1; higher values rely more on sampled rewards
-    than on values.
+    and the advantage is zero. gae_lambda: in 0 to 1; higher values rely less on values.
     """
     error = bootstrapped_target(reward, next_value, terminated, discount) - value
     error = jnp.where(continues | terminated, error, 0.0)

@@ -26,7 +26,7 @@ class Actor(eqx.Module):
     ) -> "Actor":
         return Actor(Encoder.init(key, observation_dim + goal_dim, 2 * action_dim, torso))
 
-    def __call__(self, observation: Array, goal: Array) -> tuple[Array, Array]:
+    def __call__(self, observation: Array, goal: Array) -> Gaussian:
         """`([batch, observation], [batch, goal]) -> (mean, log_std)`, each `[batch, action]`."""
         return gaussian(self.encoder(jnp.concatenate([observation, goal], -1)))
 

@@ -19,8 +19,7 @@ class Arithmetic:
     """The matrix products of a program.
 
     products: their number. flops: their floating-point operations, two for each pair of factors.
-    All other operations of a network grow only with batch times width and are a few percent of
-    `flops`.
+    All other operations grow only with batch times width and are a few percent of `flops`.
     """
 
     products: int = 0

@@ -52,6 +52,38 @@ class Architecture:
 
 
 PUBLISHED = Architecture()
+Rematerialisation = Literal["none", "block", "nested"]
+
+
+@dataclass(frozen=True)
+class TorsoSpec:
+    """Shape of the deep part of a network, a stack of blocks, and how it is computed.
+
+    depth: Dense layers inside residual blocks; the input and output layers do not count.
+    rematerialisation: which matrix products the backward pass recomputes; it always recomputes
+    norms and activations. `none`: no product; the result of each is stored. `block`: the products
+    of each block, so that one residual stream per block is stored. `nested`: the products of each
+    segment of about sqrt(blocks) blocks and, inside it, of each block, so that two times
+    sqrt(blocks) streams are stored. scan_unroll: blocks per iteration of the scan. compute_dtype:
+    of the branches. The stream keeps the dtype of the input, because in bfloat16 it would lose the
+    small branches of a deep stack. branch_scale: of every block; pruning and growing do not change
+    it. lean: whether to use the gradients of `kilolayer.networks.lean`, which exist only for the
+    published architecture without rematerialisation.
+    """
+
+    depth: int
+    width: int
+    layers_per_block: int = 4
+    rematerialisation: Rematerialisation = "none"
+    scan_unroll: int = 1
+    compute_dtype: Literal["float32", "bfloat16"] = "float32"
+    branch_scale: float = 1.0
+    architecture: Architecture = PUBLISHED
+    lean: bool = False
+
+    @property
+    def num_blocks(self) -> int:
+        return self.depth // self.layers_per_block
 
 
 # Kernels `[fan_in, fan_out]`, uniform in +-1/sqrt(fan_in). The published code calls this LeCun
@@ -69,8 +101,7 @@ def layer_norm(x: Array, scale: Array, offset: Array) -> Array:
 
 
 def rms_norm(x: Array) -> Array:
-    """Divide by the root mean square of the last axis: onto a sphere of radius sqrt(width).
-    Computes in float32."""
+    """Onto a sphere of radius sqrt(width): the last axis divided by its rms, in float32."""
     x32 = x.astype(jnp.float32)
     return x32 * jax.lax.rsqrt(jnp.square(x32).mean(-1, keepdims=True) + LAYER_NORM_EPSILON)
 

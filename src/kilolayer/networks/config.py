@@ -1,11 +1,10 @@
 """The settings of the networks: depth, width and architecture."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
-from kilolayer.networks.block import PUBLISHED, Architecture
-from kilolayer.networks.encoders import TorsoSpec
-from kilolayer.networks.stack import Rematerialisation
+from kilolayer.networks.block import PUBLISHED, Architecture, Rematerialisation, TorsoSpec
 from kilolayer.settings import Count, Settings
 from kilolayer.types import bad_field
 
@@ -98,14 +97,8 @@ class NetworkConfig(Settings):
     @property
     def architecture(self) -> Architecture:
         """How the layers are put together, at any depth and width."""
-        return Architecture(
-            residual=self.residual,
-            norm=self.norm,
-            norm_position=self.norm_position,
-            activation=self.activation,
-            branch_activation=self.branch_activation,
-            expansion=self.expansion,
-        )
+        fields = dataclasses.fields(Architecture)
+        return Architecture(**{field.name: getattr(self, field.name) for field in fields})
 
     @property
     def depth_of_actor(self) -> int:
@@ -126,8 +119,7 @@ class NetworkConfig(Settings):
         return min(1.0, UNSCALED_BLOCKS * self.layers_per_block / depth)
 
     def rematerialisation_at(self, depth: int, batch_size: int, platform: str) -> Rematerialisation:
-        """The first rematerialisation whose activations fit. depth: the sum over the networks that
-        one gradient passes."""
+        """The first rematerialisation that fits. depth: summed over a gradient's networks."""
         if self.rematerialisation != "auto":
             return self.rematerialisation
         array = 4 * batch_size * self.width

@@ -9,14 +9,13 @@ Stacks that run together are called towers. Without differentiation each tower r
 nothing is packed.
 """
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from kilolayer.networks.block import ResidualBlock, layer_norm
+from kilolayer.networks.block import ResidualBlock, TorsoSpec, layer_norm
 from kilolayer.types import Array
 
 # The gradients of the parameters are computed for at most this number of blocks at once.
@@ -24,15 +23,6 @@ SEGMENT_BLOCKS = 16
 
 Towers = tuple[ResidualBlock, ...]
 """The blocks of each stack; every leaf has a leading block axis."""
-
-
-@dataclass(frozen=True)
-class ScanSettings:
-    """The settings that the towers share; see `Stack` for the fields."""
-
-    branch_scale: float
-    compute_dtype: str
-    unroll: int
 
 
 class Packed(NamedTuple):
@@ -63,20 +53,20 @@ def pack(towers: Towers) -> Packed:
     )
 
 
-def apply_towers(settings: ScanSettings, towers: Towers, x: Array) -> Array:
-    """Each tower's blocks on its own stream: `[towers, batch, width] -> same`."""
-    output: Any = _apply(settings, towers, x)
+def apply_towers(torso: TorsoSpec, towers: Towers, x: Array) -> Array:
+    """Each tower's blocks on its own stream: `[towers, batch, width] -> same`. torso: of each."""
+    output: Any = _apply(torso, towers, x)
     return output
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _apply(settings: ScanSettings, towers: Towers, x: Array) -> Array:
+def _apply(torso: TorsoSpec, towers: Towers, x: Array) -> Array:
     def apply_block(stream: Array, block: ResidualBlock) -> tuple[Array, None]:
-        branch = block.branch(stream.astype(settings.compute_dtype))[-1]
-        return stream + settings.branch_scale * branch.astype(stream.dtype), None
+        branch = block.branch(stream.astype(torso.compute_dtype))[-1]
+        return stream + torso.branch_scale * branch.astype(stream.dtype), None
 
     streams = [
-        jax.lax.scan(apply_block, stream, tower, unroll=settings.unroll)[0]
+        jax.lax.scan(apply_block, stream, tower, unroll=torso.scan_unroll)[0]
         for tower, stream in zip(towers, x, strict=True)
     ]
     return jnp.stack(streams)
@@ -88,40 +78,37 @@ def _activate(product: Array, vectors: Array) -> Array:
     return jax.nn.swish(layer_norm(product + bias.astype(product.dtype), scale, offset))
 
 
-def _forward(settings: ScanSettings, towers: Any, x: Any) -> tuple[Array, Any]:
-    """The output and the residuals of the backward pass. Leaves record if they are
-    differentiated."""
+def _forward(torso: TorsoSpec, towers: Any, x: Any) -> tuple[Array, Any]:
+    """The output, and residuals for the backward pass. Leaves know if they are differentiated."""
     learnable = any(leaf.perturbed for leaf in jax.tree.leaves(towers, is_leaf=_is_primal))
     towers = jax.tree.map(lambda leaf: leaf.value, towers, is_leaf=_is_primal)
     packed = pack(towers)
 
     def apply_block(stream: Array, block: Packed) -> tuple[Array, Array]:
-        x = stream.astype(settings.compute_dtype)
+        x = stream.astype(torso.compute_dtype)
         stored = [x]
         for kernel, vectors in zip(block.kernels, block.vectors, strict=True):
             stored.append(x @ kernel.astype(x.dtype))
             x = _activate(stored[-1], vectors)
-        return stream + settings.branch_scale * x.astype(stream.dtype), jnp.stack(stored)
+        return stream + torso.branch_scale * x.astype(stream.dtype), jnp.stack(stored)
 
-    output, stored = jax.lax.scan(apply_block, x.value, packed, unroll=settings.unroll)
+    output, stored = jax.lax.scan(apply_block, x.value, packed, unroll=torso.scan_unroll)
     # Whether parameters are differentiated must be known while tracing, so None marks a constant.
     return output, (packed, stored, towers if learnable else None)
 
 
-def _backward(
-    settings: ScanSettings, residuals: Any, gradient: Array
-) -> tuple[Towers | None, Array]:
+def _backward(torso: TorsoSpec, residuals: Any, gradient: Array) -> tuple[Towers | None, Array]:
     """Gradients of the towers, None if no tower learns, and of their inputs."""
     packed, stored, towers = residuals
 
     def segment_backward(gradient: Array, segment: Any) -> tuple[Array, Packed | None]:
         packed, stored = segment
         gradient, activation_gradients = jax.lax.scan(
-            partial(_block_backward, settings),
+            partial(_block_backward, torso),
             gradient,
             segment,
             reverse=True,
-            unroll=settings.unroll,
+            unroll=torso.scan_unroll,
         )
         if towers is None:
             return gradient, None
@@ -144,12 +131,12 @@ def segment_length(blocks: int) -> int:
 
 
 def _block_backward(
-    settings: ScanSettings, gradient: Array, block: tuple[Packed, Array]
+    torso: TorsoSpec, gradient: Array, block: tuple[Packed, Array]
 ) -> tuple[Array, Array]:
     """The gradients of the stream before a block and of every layer's output,
     `[layers, towers, batch, width]`."""
     (kernels, vectors), stored = block
-    output_gradient = (settings.branch_scale * gradient).astype(settings.compute_dtype)
+    output_gradient = (torso.branch_scale * gradient).astype(torso.compute_dtype)
     output_gradients = []
     for layer in reversed(range(len(kernels))):
         output_gradients.append(output_gradient)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from kilolayer.networks import routing
-from kilolayer.networks.block import Dense
+from kilolayer.networks.block import Dense, TorsoSpec
 from kilolayer.networks.routing import Blocks, Choice
 from kilolayer.networks.stack import Stack
 from kilolayer.types import Array, bad_field
@@ -58,8 +58,8 @@ class MixtureSpec:
 
     def dense(self, key: Array, depth: int, branch_scale: float = 1.0) -> Stack:
         """One stack of this depth, built like the experts. branch_scale: of every block."""
-        blocks = depth // self.layers_per_block
-        return Stack.init(key, blocks, self.layers_per_block, self.width, branch_scale=branch_scale)
+        torso = TorsoSpec(depth, self.width, self.layers_per_block, branch_scale=branch_scale)
+        return Stack.init(key, torso)
 
     @property
     def depth_per_row(self) -> int:

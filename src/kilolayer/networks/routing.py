@@ -90,8 +90,7 @@ def buffers(choice: Choice, experts: int, capacity: int) -> Blocks:
 def groups(choice: Choice, experts: int, size: int) -> Blocks:
     """As many blocks of `size` slots for each expert as its rows need; no row is left out.
 
-    The number of blocks is the largest that can occur. With one slot per block it is the number of
-    choices.
+    The number of blocks is the largest that can occur; with one slot each, that of the choices.
     """
     count = jnp.zeros(experts, jnp.int32).at[choice.expert.reshape(-1)].add(1)
     end = jnp.cumsum(-(-count // size))

@@ -34,6 +34,7 @@ def select_blocks(tree: Tree, keep: Any) -> Tree:
         if known and not ((rows >= 0) & (rows < node.num_blocks)).all():
             raise ValueError(f"keep = {keep} names blocks that a stack of {node.num_blocks} lacks")
         blocks = jax.tree.map(lambda leaf: leaf[rows], node.blocks)
-        return dataclasses.replace(node, blocks=blocks)
+        depth = rows.shape[0] * node.torso.layers_per_block
+        return Stack(blocks, dataclasses.replace(node.torso, depth=depth))
 
     return jax.tree.map(select, tree, is_leaf=lambda node: isinstance(node, Stack))

@@ -1,5 +1,6 @@
 """Builds the trainer that a config describes."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -28,8 +29,7 @@ def build_trainer(
 ) -> Trainer:
     """The trainer that the config describes, by default on one device and for one seed.
 
-    memory: bytes that the run may use, by default the memory of the devices here. Raises UserError
-    before anything compiles.
+    memory: bytes for the run, by default of the devices here. Raises UserError before compilation.
     """
     mesh = mesh or make_mesh(1)
     task = task_of(config.task)
@@ -41,7 +41,8 @@ def build_trainer(
     require_run_fits(config, task, memory, len(seeds.values) if seeds else 1)
     dataset = open_dataset(config, task)
     if dataset is not None:
-        plan = plan.with_dataset(dataset.steps, dataset.longest)
+        steps, longest = dataset.steps, dataset.longest
+        plan = dataclasses.replace(plan, replay_capacity=steps, episode_length=longest)
     physics = sharded_physics(mesh, task.world, config)
     return Trainer(config, plan, task, physics, build_agent(config, plan, task), mesh, dataset)
 
@@ -49,8 +50,7 @@ def build_trainer(
 def sharded_physics(
     mesh: Mesh, world: World, config: RunConfig, num_envs: int | None = None
 ) -> Physics:
-    """The engine that the config names, for `num_envs` environments over all devices; by default
-    the training environments."""
+    """The config's engine for `num_envs` environments over all devices; default: for training."""
     envs_per_device = (num_envs or config.collection.num_envs) // mesh.shape[DATA]
     physics = build_physics(world, envs_per_device, config.physics)
     if mesh.size == 1:

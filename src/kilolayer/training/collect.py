@@ -1,7 +1,5 @@
 """Records a dataset from episodes of a policy."""
 
-from collections.abc import Iterator
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,26 +69,6 @@ def collect_steps(
     display.phase("collect")
     length = task.episode_length
     per_env = -(-steps // (envs * length)) * length
-    chunks: list[dict[str, np.ndarray]] = []
-    for chunk in _record_chunks(task, physics, envs, policy, per_env, seed):
-        chunks.append(chunk)
-        display.advance(min(len(chunks) * CHUNK_STEPS, per_env), per_env)
-    arrays = {
-        name: np.concatenate([chunk[name] for chunk in chunks])[:per_env] for name in chunks[0]
-    }
-    # Environments one after the other, each from its first step to its last.
-    rows = {
-        name: array.swapaxes(0, 1).reshape(envs * per_env, *array.shape[2:])[:steps]
-        for name, array in arrays.items()
-    }
-    episode_step = rows.pop("episode_step")
-    return rows | {"terminals": np.r_[episode_step[1:] == 0, True]}
-
-
-def _record_chunks(
-    task: Task, physics: Physics, envs: int, policy: Policy, steps: int, seed: int
-) -> Iterator[dict[str, np.ndarray]]:
-    """Chunks of `CHUNK_STEPS` steps, arrays `[steps, envs, ...]`, for at least `steps` steps."""
     goal_key, env_key, key = jax.random.split(jax.random.key(seed), 3)
 
     def record(state: PhysicsState, step: Transition) -> dict[str, Array]:
@@ -111,10 +89,18 @@ def _record_chunks(
 
     @jax.jit
     def play(state: EnvState, key: Array) -> tuple[EnvState, dict[str, Array]]:
-        length = task.episode_length
         return unroll(task, physics, state, policy, key, CHUNK_STEPS, length, record=record)[:2]
 
-    state = begin()
-    for index in range(-(-steps // CHUNK_STEPS)):
-        state, part = play(state, jax.random.fold_in(key, index))
-        yield jax.device_get(part)
+    state, chunks = begin(), []
+    for index in range(-(-per_env // CHUNK_STEPS)):
+        state, chunk = play(state, jax.random.fold_in(key, index))
+        chunks.append(jax.device_get(chunk))
+        display.advance(min(len(chunks) * CHUNK_STEPS, per_env), per_env)
+    arrays = jax.tree.map(lambda *parts: np.concatenate(parts)[:per_env], *chunks)
+    # Environments one after the other, each from its first step to its last.
+    rows = {
+        name: array.swapaxes(0, 1).reshape(envs * per_env, *array.shape[2:])[:steps]
+        for name, array in arrays.items()
+    }
+    episode_step = rows.pop("episode_step")
+    return rows | {"terminals": np.r_[episode_step[1:] == 0, True]}

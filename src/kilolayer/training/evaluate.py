@@ -12,8 +12,7 @@ import numpy as np
 from kilolayer.agents.base import ActingAgent
 from kilolayer.physics.base import Physics, PhysicsState, select
 from kilolayer.tasks.base import GoalSplit, Task, has_ended, is_success
-from kilolayer.training.divergence import is_valid
-from kilolayer.training.rollout import Policy
+from kilolayer.training.rollout import Policy, is_valid
 from kilolayer.types import Array
 
 # Folded into the seed, so that no evaluation key equals a training key.
@@ -168,8 +167,7 @@ def start_episodes(task: Task, physics: Physics, start: EpisodeStart) -> Episode
 
 
 def continue_episodes(state: PhysicsState, goal: Array) -> EpisodeState:
-    """Episodes that continue from a state in which all are alive. goal `[envs, goal]`:
-    commanded."""
+    """Episodes that continue from a state in which all are alive. goal: `[envs, goal]`."""
     alive = jnp.ones(goal.shape[0], bool)
     return EpisodeState(state, goal, alive, ~alive)
 
@@ -255,8 +253,7 @@ def _at_goal(task: Task, episodes: Episodes) -> np.ndarray:
 
 
 def path_efficiency(episodes: Episodes, at_goal: np.ndarray, shortest: np.ndarray) -> np.ndarray:
-    """Length of the shortest path divided by the length of the path to the first step at the goal,
-    in 0 to 1, `[envs]`.
+    """Length of the shortest path divided by that of the path taken to the goal, 0 to 1, `[envs]`.
 
     at_goal `[time, envs]`, shortest `[envs]` in the goal's unit. The path taken can be shorter than
     `shortest`, because of the radius or a cut corner; it then counts as 1.

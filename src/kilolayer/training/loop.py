@@ -16,10 +16,9 @@ from kilolayer.runtime.processes import ONE_PROCESS, Processes
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.tasks.base import Task
 from kilolayer.training.build import build_trainer
-from kilolayer.training.members import OnEvaluation, open_members
 from kilolayer.training.offline import require_same_dataset
 from kilolayer.training.rounds import TrainingLoop
-from kilolayer.training.seeds import Seeds
+from kilolayer.training.seeds import OnEvaluation, Seeds, open_members
 from kilolayer.training.starting import MANIFEST_KEY, load_starting_point, reload_starting_point
 from kilolayer.types import UserError
 
@@ -36,11 +35,8 @@ def start_run(
 ) -> RunDirectory:
     """Train from the beginning in a new run directory; returns when the run has finished.
 
-    devices: number of devices; None: all. processes: the processes that train together. seeds:
-    number of seeds, from the config's seed on, that train as one program on one device; see
-    `RunDirectory.members`. model_devices: number of devices that share the width of the networks.
-    on_evaluation: called after every evaluation that follows an update; an exception that it raises
-    ends the run.
+    See `kilolayer.train` for the arguments. seeds: number of seeds, from the config's seed on, that
+    train as one program on one device; see `RunDirectory.members`.
     """
     check_data_source(config)
     chosen = Seeds.consecutive(config.seed, seeds)

@@ -1,6 +1,5 @@
 """Offline training: a dataset is checked against the task and fills the buffer."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -124,14 +123,12 @@ def _compute_goals(
 
 def require_same_dataset(run: RunDirectory, dataset: Dataset) -> None:
     """Raises UserError if the file differs from the one that the run began with."""
-    try:
-        manifest = json.loads((run.path / "manifest.json").read_text(encoding="utf-8"))
-        recorded = manifest["dataset"]["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    recorded = run.recorded("dataset")
+    if not isinstance(recorded, dict) or "sha256" not in recorded:
         raise UserError(
-            f"the manifest.json of {run.path} does not say which dataset it began with: {error}."
-        ) from error
-    if dataset.fingerprint["sha256"] != recorded:
+            f"the manifest.json of {run.path} does not say which dataset it began with."
+        )
+    if dataset.fingerprint["sha256"] != recorded["sha256"]:
         raise UserError(
             f"the dataset {dataset.fingerprint['path']} has changed since the run in {run.path} "
             "began (its SHA-256 differs): put the old file back, or start a new run."

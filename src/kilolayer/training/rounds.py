@@ -2,8 +2,10 @@
 
 import dataclasses
 import time
+from collections import defaultdict
+from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -18,13 +20,6 @@ from kilolayer.runtime.files import shell_quoted
 from kilolayer.runtime.mesh import data_sharded, fetch_to_host, put_on_devices
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.runtime.stopping import StopRequest, defer_signals
-from kilolayer.training.display_figures import display_figures
-from kilolayer.training.divergence import (
-    DIVERGED_METRIC,
-    MAX_DIVERGED_SHARE,
-    divergence_remedy,
-    max_divergences,
-)
 from kilolayer.training.evaluate import (
     HEADLINE,
     Episodes,
@@ -34,12 +29,16 @@ from kilolayer.training.evaluate import (
     evaluation_start,
     split_key,
 )
-from kilolayer.training.members import Member, OnEvaluation
 from kilolayer.training.offline import buffer_from_dataset
-from kilolayer.training.profile import profile_round
-from kilolayer.training.programs import Programs, programs_of
+from kilolayer.training.programs import Programs, profile_round, programs_of
+from kilolayer.training.rollout import (
+    DIVERGED_METRIC,
+    MAX_DIVERGED_SHARE,
+    divergence_remedy,
+    max_divergences,
+)
 from kilolayer.training.saving import first_nonfinite, restore_state, without_dataset, write_state
-from kilolayer.training.seeds import Seeds
+from kilolayer.training.seeds import Member, OnEvaluation, Seeds, display_figures
 from kilolayer.training.starting import StartingPoint, apply_starting_point
 from kilolayer.training.step import Trainer, TrainState
 from kilolayer.types import UserError
@@ -64,12 +63,11 @@ class TrainingLoop:
     on_evaluation: OnEvaluation | None = None
     background: Background = field(default_factory=Background)
     saving: Future | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     round_seconds: float = 0.0
 
     def execute(self, resume_at: int | None) -> None:
-        """Train until the end of the plan; resume_at: round of a checkpoint, 0 for none, None:
-        new."""
+        """Train to the end of the plan. resume_at: a checkpoint's round, 0: none; None: new."""
         try:
             state = self._with_dataset(
                 restore_state(self.run, resume_at, self.trainer, self.seeds)
@@ -107,7 +105,7 @@ class TrainingLoop:
     def _read_times(self) -> None:
         """Read the times that the killed process has logged."""
         for event in self.members[0].run.read_events():
-            self.seconds = dict(event.get("seconds", self.seconds))
+            self.seconds |= event.get("seconds", {})
             self.round_seconds = event.get("round_seconds", self.round_seconds)
 
     def _initial_state(self) -> TrainState:
@@ -121,25 +119,30 @@ class TrainingLoop:
         trainer = self.trainer
         if trainer.dataset is None:
             return state
-        arguments = trainer.config, trainer.task, trainer.dataset, self.display
-        buffer = self._timed("dataset", buffer_from_dataset, *arguments)
+        with self._phase("dataset"):
+            buffer = buffer_from_dataset(
+                trainer.config, trainer.task, trainer.dataset, self.display
+            )
         buffer = self.seeds.stack([buffer] * len(self.seeds.values))
         return dataclasses.replace(state, buffer=put_on_devices(buffer, trainer.shardings.buffer))
 
     def _train(self, state: TrainState) -> None:
-        """Compile, then run all rounds. Ctrl-C ends the compilation at once, and a round at its
-        end."""
+        """Compile, then run all rounds. Ctrl-C ends compilation at once, and a round at its end."""
         plan = self.trainer.plan
         self.display.note(plan.describe())
-        self.display.phase("compile")
-        programs = self._timed("compile", self._compile, state)
+        programs = self.programs
+        with self._phase("compile"):
+            prefills = plan.prefill_unrolls > 0
+            collect = programs.collect.lower(state).compile() if prefills else None
+            train_round = programs.train_round.lower(state).compile()
         # Several processes would get the signal in different rounds, but they must save together.
         single = jax.process_count() == 1
         with defer_signals(self.display.note) if single else nullcontext(StopRequest()) as stop:
-            self._run_rounds(programs, state, stop)
+            self._run_rounds(collect, train_round, state, stop)
 
-    def _run_rounds(self, programs: tuple[Any, Any], state: TrainState, stop: StopRequest) -> None:
-        collect, train_round = programs
+    def _run_rounds(
+        self, collect: Any, train_round: Any, state: TrainState, stop: StopRequest
+    ) -> None:
         plan = self.trainer.plan
         rounds = int(np.max(state.unrolls))
         due, saved = (
@@ -149,10 +152,8 @@ class TrainingLoop:
         if rounds == 0 or (rounds in due and not self._has_evaluation(rounds)):
             self._evaluate(state, rounds)
         while rounds < plan.prefill_unrolls:
-            self.display.phase("prefill")
-            start = time.perf_counter()
-            state, metrics = jax.block_until_ready(collect(state))
-            self._add_seconds("prefill", time.perf_counter() - start)
+            with self._phase("prefill"):
+                state, metrics = jax.block_until_ready(collect(state))
             rounds += 1
             self._check_divergence(rounds, jax.device_get(metrics))
             self._update_display(rounds)
@@ -164,7 +165,7 @@ class TrainingLoop:
             state, metrics = jax.block_until_ready(train_round(state))
             elapsed = time.perf_counter() - start
             rounds += 1
-            self._add_seconds("train", elapsed)
+            self.seconds["train"] += elapsed
             self.round_seconds = elapsed
             metrics = jax.device_get(metrics)
             self._require_finite(rounds, metrics, state)
@@ -197,36 +198,28 @@ class TrainingLoop:
     def programs(self) -> Programs:
         return programs_of(self.trainer, self.seeds)
 
-    def _compile(self, state: TrainState) -> tuple[Any, Any]:
-        prefills = self.trainer.plan.prefill_unrolls > 0
-        return (
-            self.programs.collect.lower(state).compile() if prefills else None,
-            self.programs.train_round.lower(state).compile(),
-        )
-
     def _evaluate(self, state: TrainState, rounds: int) -> None:
         """Play the episodes; their scores are computed in the background."""
-        self.display.phase("evaluate")
-        task, mesh, started = self.trainer.task, self.trainer.mesh, time.perf_counter()
+        task, mesh = self.trainer.task, self.trainer.mesh
         keys = [evaluation_key(seed, rounds) for seed in self.seeds.values]
         config, plan = self.trainer.config, self.trainer.plan
         last = rounds == plan.prefill_unrolls + plan.training_unrolls
         all_splits = config.evaluation.evaluate_training_goals or last
-        for split in task.splits if all_splits else task.splits[:1]:
-            count = config.evaluation.eval_envs
-            own_keys = [split_key(key, split) for key in keys]
-            starts = [evaluation_start(task, key, count, split) for key in own_keys]
-            start = put_on_devices(self.seeds.stack(starts), data_sharded(mesh))
-            played = self.programs.evaluate(state.evaluated, self.seeds.stack(own_keys), start)
-            episodes: Episodes = jax.device_get(played)
-            for member, own in zip(self.members, self.seeds.split(episodes), strict=True):
-                self.background.submit(self._score, member, rounds, split, own)
-        if rounds > plan.prefill_unrolls:
-            key = self.seeds.stack([batch_key(key) for key in keys])
-            batch = self.seeds.split(jax.device_get(self.programs.sample(state, key)))
-            for member, own in zip(self.members, batch, strict=True):
-                self.background.submit(member.run.write_episodes, "batch", vars(own))
-        self._add_seconds("evaluate", time.perf_counter() - started)
+        with self._phase("evaluate"):
+            for split in task.splits if all_splits else task.splits[:1]:
+                count = config.evaluation.eval_envs
+                own_keys = [split_key(key, split) for key in keys]
+                starts = [evaluation_start(task, key, count, split) for key in own_keys]
+                start = put_on_devices(self.seeds.stack(starts), data_sharded(mesh))
+                played = self.programs.evaluate(state.evaluated, self.seeds.stack(own_keys), start)
+                episodes: Episodes = jax.device_get(played)
+                for member, own in zip(self.members, self.seeds.split(episodes), strict=True):
+                    self.background.submit(self._score, member, rounds, split, own)
+            if rounds > plan.prefill_unrolls:
+                key = self.seeds.stack([batch_key(key) for key in keys])
+                batch = self.seeds.split(jax.device_get(self.programs.sample(state, key)))
+                for member, own in zip(self.members, batch, strict=True):
+                    self.background.submit(member.run.write_episodes, "batch", vars(own))
 
     def _score(self, member: Member, rounds: int, split: str, episodes: Episodes) -> None:
         scores = episode_metrics(self.trainer.task, episodes)
@@ -250,12 +243,10 @@ class TrainingLoop:
 
     def _save(self, state: TrainState, rounds: int) -> None:
         """Copy the state to the host; the background thread writes it."""
-        self.display.phase("checkpoint")
-        start = time.perf_counter()
-        if self.saving is not None:
-            self.saving.result()  # only one copy fits into memory
-        copy = fetch_to_host(without_dataset(self.trainer, state))
-        self._add_seconds("checkpoint", time.perf_counter() - start)
+        with self._phase("checkpoint"):
+            if self.saving is not None:
+                self.saving.result()  # only one copy fits into memory
+            copy = fetch_to_host(without_dataset(self.trainer, state))
         self.saving = self.background.submit(
             self._write_checkpoint, copy, rounds, dict(self.seconds)
         )
@@ -351,11 +342,10 @@ class TrainingLoop:
         figures = display_figures(plan, self.members, rounds, round_seconds)
         self.display.advance(rounds, plan.prefill_unrolls + plan.training_unrolls, **figures)
 
-    def _timed(self, part: str, function: Any, *arguments: Any) -> Any:
+    @contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        """Show the phase, and add the time that it takes to `seconds`."""
+        self.display.phase(name)
         start = time.perf_counter()
-        result = function(*arguments)
-        self._add_seconds(part, time.perf_counter() - start)
-        return result
-
-    def _add_seconds(self, part: str, seconds: float) -> None:
-        self.seconds[part] = self.seconds.get(part, 0.0) + seconds
+        yield
+        self.seconds[name] += time.perf_counter() - start

@@ -35,12 +35,9 @@ def restore_state(
     seeds = seeds or Seeds((trainer.config.seed,))
     like = without_dataset(trainer, jax.eval_shape(seeds.vmap(trainer.init), seeds.array()))
     loop = (like.buffer, like.envs, like.key, like.unrolls)
-    checkpointed = checkpoint.restore(run.checkpoints, rounds, checkpoint.AGENT, like.checkpointed)
+    found = run.restore_agent(rounds, like.agent)
     loop = checkpoint.restore(run.checkpoints, rounds, checkpoint.LOOP, loop)
-    agent, average = (
-        (checkpointed, None) if like.average is None else (checkpointed.agent, checkpointed.average)
-    )
-    state = TrainState(agent, average, *loop)
+    state = TrainState(found.agent, found.average, *loop)
     return put_on_devices(state, without_dataset(trainer, trainer.shardings))
 
 

@@ -4,7 +4,6 @@
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from kilolayer.agents.base import OnPolicyAgent
 from kilolayer.config import RunConfig
@@ -32,32 +31,15 @@ FIELDS = {
 }
 
 
-@dataclass(frozen=True)
-class EntryBytes:
-    """Bytes of one step in the buffer, of one goal, and of the state of one environment."""
-
-    step: int
-    goal: int
-    state: int
-
-    @staticmethod
-    def of(task: Task) -> "EntryBytes":
-        observation, goal = FLOAT * len(task.observation), FLOAT * task.goal.dim
-        state = observation + goal
-        if isinstance(task.world, MujocoWorld):
-            state += 4 * FLOAT * (task.world.model.nq + task.world.model.nv)
-        return EntryBytes(observation + FLOAT * task.action_dim + 2 * goal, goal, state)
-
-
 def require_run_fits(config: RunConfig, task: Task, memory: int, seeds: int = 1) -> None:
     """Raises UserError that names the setting and the largest value that fits, if a run does not
     fit into `memory` bytes on the device, or its environments into this machine's memory."""
-    settings, entry = _settings(config), EntryBytes.of(task)
+    settings = _settings(config)
     # The environments use the host's memory, all other parts the device's.
     limits = ((("environments",), host_memory()), (tuple(FIELDS), memory))
 
     def required(**changed: float) -> dict[str, int]:
-        return minimum_bytes({**settings, **changed}, entry, task.episode_length)
+        return minimum_bytes({**settings, **changed}, task)
 
     def fits(seeds: int, **changed: float) -> bool:
         parts = required(**changed)
@@ -80,23 +62,26 @@ def require_run_fits(config: RunConfig, task: Task, memory: int, seeds: int = 1)
     raise bad_field(field, settings[field], allowed, nearest)
 
 
-def minimum_bytes(
-    at: Mapping[str, float], entry: EntryBytes, episode_length: int
-) -> dict[str, int]:
+def minimum_bytes(at: Mapping[str, float], task: Task) -> dict[str, int]:
     """A lower bound of the bytes of each part. at: the settings by name."""
+    observation, goal = FLOAT * len(task.observation), FLOAT * task.goal.dim
+    step = observation + FLOAT * task.action_dim + 2 * goal
+    environment = observation + goal
+    if isinstance(task.world, MujocoWorld):
+        environment += 4 * FLOAT * (task.world.model.nq + task.world.model.nv)
     width, envs, batch = at["width"], at["num_envs"], at["batch_size"]
     steps = max(at["replay_steps_per_env"], at["unroll_length"])
     updates = at["update_to_data"] * envs * at["unroll_length"]
     pairs = batch if at["pairs"] else 0
     parts = {
-        "replay buffer": envs * steps * entry.step,
-        "environments": envs * entry.state,
+        "replay buffer": envs * steps * step,
+        "environments": envs * environment,
         "networks": FLOAT * ADAM * at["depth"] * width**2 * at["expansion"],
         "representations": FLOAT * ADAM * width * at["representation_dim"],
         "batch": FLOAT * batch * (width + pairs),
         "updates of a round": KEY * updates,
         "evaluation": at["eval_envs"]
-        * (2 * entry.goal * episode_length + FLOAT * at["samples"] * width),
+        * (2 * goal * task.episode_length + FLOAT * at["samples"] * width),
     }
     return {name: int(size) for name, size in parts.items()}
 

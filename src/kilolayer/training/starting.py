@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kilolayer.agents.averaging import AveragedAgent, actor_of
 from kilolayer.agents.base import Agent
 from kilolayer.agents.crl import CRL, CRLState
+from kilolayer.agents.optimiser import AveragedAgent, actor_of
 from kilolayer.config import RunConfig
 from kilolayer.plan import TrainPlan
 from kilolayer.run_directory import RunDirectory
@@ -48,8 +48,7 @@ class StartingPoint:
 def load_starting_point(path: Path, trainer: Trainer) -> StartingPoint:
     """The starting point of a run of this trainer that continues from the run in `path`.
 
-    Raises UserError if that run has no checkpoint, or if its task, agent, networks or initial
-    temperature differ.
+    Raises UserError if that run has no checkpoint, or another task, agent, network or temperature.
     """
     source = RunDirectory.open(path)
     config = source.config
@@ -61,19 +60,15 @@ def load_starting_point(path: Path, trainer: Trainer) -> StartingPoint:
     stored = jax.eval_shape(config.agent.on(trainer.agent.bound).init, jax.random.key(0))
     if _sizes(stored) != _sizes(like):
         stored = like  # reading it then names what differs
-    averages = config.agent.average_decay > 0
-    kept = AveragedAgent(stored, actor_of(stored)) if averages else stored
     try:
-        agent = checkpoint.restore(source.checkpoints, newest, checkpoint.AGENT, kept)
+        found = source.restore_agent(newest, stored)
     except UserError as error:
         allowed = f"task, agent and sizes of its networks must be those of this run ({error})"
         raise bad_field(MANIFEST_KEY, str(path), allowed) from error
-    agent, average = (agent.agent, agent.average) if averages else (agent, None)
-    agent = _restart_target_entropy(trainer.agent, _restart_schedules(like, agent))
-    if trainer.config.agent.average_decay == 0:
-        average = None
-    elif average is None:
-        average = actor_of(agent)
+    agent = _restart_target_entropy(trainer.agent, _restart_schedules(like, found.agent))
+    average = None
+    if trainer.config.agent.average_decay > 0:
+        average = actor_of(agent) if found.average is None else found.average
     origin = {
         "run": str(path),
         "round": newest,

@@ -10,9 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from kilolayer.agents.averaging import AveragedAgent, actor_of, with_actor
 from kilolayer.agents.base import Agent, OnPolicyAgent
-from kilolayer.agents.optimiser import polyak_update
+from kilolayer.agents.optimiser import AveragedAgent, actor_of, polyak_update
 from kilolayer.config import RunConfig
 from kilolayer.physics.base import Physics
 from kilolayer.plan import TrainPlan
@@ -22,8 +21,7 @@ from kilolayer.replay.buffer import Buffer
 from kilolayer.replay.dataset import Dataset
 from kilolayer.runtime.mesh import data_sharded, replicated, width_sharded
 from kilolayer.tasks.base import Task
-from kilolayer.training.divergence import DIVERGED_METRIC
-from kilolayer.training.rollout import EnvState, reset, unroll
+from kilolayer.training.rollout import DIVERGED_METRIC, CutOff, EnvState, Policy, reset, unroll
 from kilolayer.types import Array, Metrics
 
 # Folded into the key of a batch. The key is split into fewer parts than this number, so a batch
@@ -48,12 +46,12 @@ class TrainState(eqx.Module):
     @property
     def evaluated(self) -> Any:
         """The agent state that is evaluated."""
-        return self.agent if self.average is None else with_actor(self.agent, self.average)
+        return AveragedAgent(self.agent, self.average).evaluated
 
     @property
     def checkpointed(self) -> Any:
         """The agent state as a checkpoint stores it."""
-        return self.agent if self.average is None else AveragedAgent(self.agent, self.average)
+        return AveragedAgent(self.agent, self.average).stored
 
 
 @dataclass(frozen=True)
@@ -75,8 +73,7 @@ class Trainer:
 
     @property
     def shardings(self) -> TrainState:
-        """The shardings of the state: one for each array of the agent, and for each other
-        branch."""
+        """One sharding for each array of the agent, and for each other branch of the state."""
         one, envs = replicated(self.mesh), data_sharded(self.mesh)
         agent = width_sharded(self.mesh, jax.eval_shape(self.agent.init, jax.random.key(0)))
         # A dataset is one environment, which cannot be sharded.
@@ -116,17 +113,9 @@ class Trainer:
         def policy(observation: Array, goal: Array, key: Array) -> Array:
             return self.agent.explore(state.agent, observation, goal, key)
 
-        envs, trajectory, cut_off = unroll(
-            self.task,
-            self.physics,
-            state.envs,
-            policy,
-            unroll_key,
-            self.config.collection.unroll_length,
-            self.plan.episode_length,
-            self.config.collection.goal_interval,
-        )
-        episode_step = jnp.where(cut_off.either, ring.CUT_OFF, trajectory.episode_step)
+        envs, trajectory, cut_off = self.unroll(state.envs, policy, unroll_key)
+        cut = cut_off.diverged | cut_off.truncated
+        episode_step = jnp.where(cut, ring.CUT_OFF, trajectory.episode_step)
         state = dataclasses.replace(
             state,
             buffer=ring.insert(
@@ -137,6 +126,14 @@ class Trainer:
             unrolls=state.unrolls + 1,
         )
         return state, {DIVERGED_METRIC: cut_off.diverged.sum()}
+
+    def unroll(self, envs: EnvState, policy: Policy, key: Array) -> tuple[EnvState, Any, CutOff]:
+        """One unroll of this run's length; see `rollout.unroll`."""
+        collection, length = self.config.collection, self.config.collection.unroll_length
+        goal_interval, episode_length = collection.goal_interval, self.plan.episode_length
+        return unroll(
+            self.task, self.physics, envs, policy, key, length, episode_length, goal_interval
+        )
 
     def discount(self, unrolls: Array) -> float | Array:
         """Discount of hindsight goals after this number of unrolls."""
@@ -211,8 +208,7 @@ class Trainer:
 
 
 def shuffled_passes(key: Array, count: int, updates: int, batch_size: int) -> Array:
-    """Indices of the steps of each update, `[updates, batch]`: shuffled passes over all `count`
-    steps, cut into batches."""
+    """Indices `[updates, batch]`: shuffled passes over all `count` steps, cut into batches."""
     number = -(-updates * batch_size // count)
     orders = jax.vmap(lambda key: jax.random.permutation(key, count))(jax.random.split(key, number))
     return orders.ravel()[: updates * batch_size].reshape(updates, batch_size)

@@ -192,7 +192,7 @@ def _stack(graph: Graph, stack: Stack, x: str) -> tuple[str, float]:
     that a block is a plain addition. Readers of the stream absorb s into a kernel or into the
     epsilon of a norm.
     """
-    architecture, scale = stack.architecture, stack.branch_scale
+    architecture, scale = stack.torso.architecture, stack.torso.branch_scale
     carried = architecture.residual == "add" and architecture.norm != "hyperspherical"
     if carried and scale != 1.0:
         x = graph.apply("Mul", x, graph.constant(1 / scale))
@@ -204,20 +204,20 @@ def _stack(graph: Graph, stack: Stack, x: str) -> tuple[str, float]:
 
 def add_block(graph: Graph, stack: Stack, block: ResidualBlock, x: str, carried: float) -> str:
     """Add one block on the stream `x`, whose true value is `carried` times its content."""
-    architecture = stack.architecture
+    architecture = stack.torso.architecture
     branch = x
     for index, layer in enumerate(block.layers):
         branch = add_layer(graph, layer, branch, carried if index == 0 else 1.0)
     if architecture.residual == "interpolate":
         assert block.interpolation is not None
         towards = graph.apply("Sub", branch, x)
-        weights = graph.constant(stack.branch_scale * block.interpolation)
+        weights = graph.constant(stack.torso.branch_scale * block.interpolation)
         x = graph.apply("Add", x, graph.apply("Mul", towards, weights))
     elif architecture.residual == "none":
         x = branch
     else:
-        if carried == 1.0 and stack.branch_scale != 1.0:
-            branch = graph.apply("Mul", branch, graph.constant(stack.branch_scale))
+        if carried == 1.0 and stack.torso.branch_scale != 1.0:
+            branch = graph.apply("Mul", branch, graph.constant(stack.torso.branch_scale))
         x = graph.apply("Add", x, branch)
     return _rms(graph, x) if architecture.norm == "hyperspherical" else x
 

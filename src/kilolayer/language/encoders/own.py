@@ -17,7 +17,7 @@ import numpy as np
 
 from kilolayer.language.base import PICTURE_SIZE, Features, check_pictures, check_sentences
 from kilolayer.language.words import split_words
-from kilolayer.networks.block import Architecture, Dense, NormedLayer, rms_norm
+from kilolayer.networks.block import Architecture, Dense, NormedLayer, TorsoSpec, rms_norm
 from kilolayer.networks.stack import Stack
 from kilolayer.runtime.tensors import TensorDirectory, fingerprint
 from kilolayer.types import Array, UserError
@@ -73,7 +73,9 @@ class PictureNetwork(eqx.Module):
             inputs=_plain(keys[0], 3 * PATCH**2, width),
             rows=POSITION_SPREAD * jax.random.normal(keys[1], (SIDE, width)),
             columns=POSITION_SPREAD * jax.random.normal(keys[7], (SIDE, width)),
-            stack=Stack.init(keys[2], sizes.picture_blocks, 2, width, architecture=PLAIN),
+            stack=Stack.init(
+                keys[2], TorsoSpec(2 * sizes.picture_blocks, width, 2, architecture=PLAIN)
+            ),
             tokens=Dense.init(keys[3], width, sizes.token_dim),
             values=_plain(keys[4], sizes.token_dim, 2 * width),
             hidden=NormedLayer.init(keys[5], 2 * width, 4 * width),
@@ -141,7 +143,7 @@ class SelfAttentionBlock(eqx.Module):
         return SelfAttentionBlock(
             NormedLayer.init(keys[0], width, 3 * width, norm_first=True, activation="linear"),
             Dense.init(keys[1], width, width),
-            Stack.init(keys[2], 1, 2, width),
+            Stack.init(keys[2], TorsoSpec(2, width, 2)),
             heads,
         )
 
