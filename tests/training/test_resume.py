@@ -18,7 +18,7 @@ from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.runtime.stopping import Terminated
-from kilolayer.training import profile
+from kilolayer.training import programs
 from kilolayer.training.build import build_trainer
 from kilolayer.training.loop import resume_run, start_run
 from kilolayer.types import UserError
@@ -365,7 +365,7 @@ def test_resumed_run_keeps_all_tensorboard_points(tmp_path: Path, updates: int) 
 
 def test_update_times_survive_a_kill_after_the_last_checkpoint(tmp_path: Path, monkeypatch) -> None:
     # Updates take what the other parts leave of a round, which may be nothing on a busy machine.
-    monkeypatch.setattr(profile, "_time", lambda *_: 1e-9)
+    monkeypatch.setattr(programs, "_time", lambda *_: 1e-9)
     with pytest.raises(KeyboardInterrupt):
         start_run(TINY, tmp_path / "run", KilledAt("profile"))
     run = resume_run(tmp_path / "run", SilentDisplay())
