@@ -174,9 +174,8 @@ class RunDirectory:
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
-    def restore_agent(self, rounds: int, like: Any) -> AveragedAgent:
-        """The agent of a checkpoint, of the shapes `like`, and its average, None without one."""
-        averages = self.config.agent.average_decay > 0
+    def restore_agent(self, rounds: int, like: Any, averages: bool) -> AveragedAgent:
+        """The agent of a checkpoint, of the shapes `like`, and its average if it `averages`."""
         kept = AveragedAgent(like, actor_of(like)) if averages else like
         found = checkpoint.restore(self.checkpoints, rounds, checkpoint.AGENT, kept)
         return found if averages else AveragedAgent(found, None)

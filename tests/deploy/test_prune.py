@@ -210,8 +210,8 @@ def test_the_picture_is_drawn(pruned, tmp_path):
         ({"keep_score": 1.5}, "keep_score = 1.5 is not allowed"),
         ({"target_latency": -1.0}, "target_latency = -1.0 is not allowed"),
         ({"episodes": 1}, "episodes = 1 is not allowed: an interval needs at least two"),
-        ({"heal": -1}, "heal_steps = -1 is not allowed.* choice is 0"),
-        ({"heal": 2**31}, "heal_steps = .* not allowed.* is 2147483647"),
+        ({"heal": -1}, "heal = -1 is not allowed.* choice is 0"),
+        ({"heal": 2**31}, "heal = .* not allowed.* is 2147483647"),
     ],
 )
 def test_invalid_pruning_is_refused(options, sentence, tiny_run, tmp_path):

@@ -167,7 +167,9 @@ class Run:
                 f"continue it with `kilolayer train --resume {shell_quoted(self.path)}`."
             )
         shapes = jax.eval_shape(self.agent.init, jax.random.key(0))
-        return jax.tree.map(jnp.asarray, self.directory.restore_agent(step, shapes).evaluated)
+        averages = self.config.agent.average_decay > 0
+        found = self.directory.restore_agent(step, shapes, averages)
+        return jax.tree.map(jnp.asarray, found.evaluated)
 
     @cached_property
     def policy(self) -> Policy:

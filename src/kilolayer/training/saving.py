@@ -35,7 +35,7 @@ def restore_state(
     seeds = seeds or Seeds((trainer.config.seed,))
     like = without_dataset(trainer, jax.eval_shape(seeds.vmap(trainer.init), seeds.array()))
     loop = (like.buffer, like.envs, like.key, like.unrolls)
-    found = run.restore_agent(rounds, like.agent)
+    found = run.restore_agent(rounds, like.agent, like.average is not None)
     loop = checkpoint.restore(run.checkpoints, rounds, checkpoint.LOOP, loop)
     state = TrainState(found.agent, found.average, *loop)
     return put_on_devices(state, without_dataset(trainer, trainer.shardings))

@@ -61,7 +61,7 @@ def load_starting_point(path: Path, trainer: Trainer) -> StartingPoint:
     if _sizes(stored) != _sizes(like):
         stored = like  # reading it then names what differs
     try:
-        found = source.restore_agent(newest, stored)
+        found = source.restore_agent(newest, stored, config.agent.average_decay > 0)
     except UserError as error:
         allowed = f"task, agent and sizes of its networks must be those of this run ({error})"
         raise bad_field(MANIFEST_KEY, str(path), allowed) from error

@@ -147,7 +147,7 @@ def prune(
         raise bad_field("episodes", episodes, "an interval needs at least two", 128)
     if not 0 <= heal <= MAX_INT32:
         allowed = f"it must lie in [0, {MAX_INT32}] environment steps"
-        raise bad_field("heal_steps", heal, allowed, 0 if heal < 0 else MAX_INT32)
+        raise bad_field("heal", heal, allowed, 0 if heal < 0 else MAX_INT32)
     with closing(make_display(progress)) as display:
         unpruned = open_policy(path)
         builder = _CurveBuilder(unpruned, episodes, seed, display)
