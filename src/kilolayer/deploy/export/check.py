@@ -67,7 +67,8 @@ def check_inputs(policy: DeployedPolicy, display: ProgressDisplay) -> dict[str, 
 def in_float32(actor: Actor) -> Actor:
     """The actor with its blocks computing in float32, as the ONNX graph does."""
     encoder = actor.encoder
-    stack = dataclasses.replace(encoder.stack, compute_dtype="float32")
+    torso = dataclasses.replace(encoder.stack.torso, compute_dtype="float32")
+    stack = dataclasses.replace(encoder.stack, torso=torso)
     return Actor(dataclasses.replace(encoder, stack=stack))
 
 
