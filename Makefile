@@ -3,10 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Processes that run tests, up to 3 GB each: `make test WORKERS=8` on a machine with more cores.
 WORKERS ?= 2
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # Without its bytecode every process would compile the package anew, in the tests some hundred times.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint types unit docs bench faults clean
+.PHONY: demo test test-slow lint types unit docs bench faults clean
 
 demo: .venv/installed
 	$(BIN)/kilolayer train --task arm_reach_easy --out runs/demo-$$(date +%Y%m%d-%H%M%S)
@@ -24,7 +25,12 @@ types: .venv/installed-dev
 	$(BIN)/pyright
 
 unit: .venv/installed-dev
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not slow"
+
+# The tests that `make test` leaves out: killed and resumed runs, full disks, notebooks, examples,
+# the wheel, the zoo's scores. Continuous integration runs both.
+test-slow: .venv/installed-dev
+	$(PYTEST) -m slow
 
 # The documentation site in site/, with every link checked: open site/index.html.
 docs: .venv/installed-docs

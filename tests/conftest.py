@@ -39,26 +39,9 @@ settings.register_profile("kilolayer", deadline=None, max_examples=25, derandomi
 settings.load_profile("kilolayer")
 
 
-# Files that take half a minute: first, so that no worker is left alone with one at the end.
-LONG = [
-    Path(__file__).parent / name
-    for name in (
-        "faults/test_processes.py",
-        "faults/test_disks.py",
-        "test_notebooks.py",
-        "training/test_resume.py",
-        "test_packages.py",
-        "test_examples.py",
-        "training/test_processes.py",
-        "physics/test_mjx.py",
-        "training/test_divergence.py",
-    )
-]
-assert all(file.is_file() for file in LONG)
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path not in LONG)
+    """Slow tests first, so that no worker is left alone with one at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 def pytest_configure(config: pytest.Config) -> None:

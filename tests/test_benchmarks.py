@@ -8,6 +8,8 @@ from benchmarks import performance
 
 from probes import slow
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
     "accelerator": "--quick",
     "ant_exploration": "--envs 4 --steps 80 --noise 0.15",

@@ -18,6 +18,8 @@ from kilolayer.deploy.export.write import export
 from kilolayer.physics.kinematic import KinematicPhysics, PointWorld
 from kilolayer_robot import Policy
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 
 QUICK = run_config(

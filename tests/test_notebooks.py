@@ -30,7 +30,7 @@ kilolayer.recommended = partial(smaller, kilolayer.recommended)
 """
 TIMEOUT = 900  # seconds for a cell, on a busy machine
 # Jupyter's own, on its way to another event loop.
-pytestmark = pytest.mark.filterwarnings("default")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
 
 def executed(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:

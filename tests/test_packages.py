@@ -19,6 +19,8 @@ from packaging.requirements import Requirement
 
 import kilolayer
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = {"kilolayer": ROOT, "kilolayer_robot": ROOT / "packages" / "kilolayer-robot"}
 PIP = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")

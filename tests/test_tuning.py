@@ -11,6 +11,8 @@ import kilolayer
 from kilolayer import UserError
 from kilolayer.analysis.listing import list_runs
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
     "total_steps": 640,
     "num_envs": 8,

@@ -18,6 +18,8 @@ from kilolayer.physics.native import NativePhysics
 from kilolayer.replay.buffer import Buffer, Transition
 from kilolayer.tasks.registry import make_task
 
+pytestmark = pytest.mark.slow
+
 
 def test_unrolled_update_matches_the_scan():
     agent, batch = make_agent(depth=12, width=8), random_batch(16)

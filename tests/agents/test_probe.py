@@ -14,6 +14,8 @@ from kilolayer.replay import buffer as ring
 from kilolayer.replay import hindsight
 from probes import Chain
 
+pytestmark = pytest.mark.slow
+
 DISCOUNT = 0.9
 CHAIN = Chain()
 ENVS, EPISODES = 2048, 2

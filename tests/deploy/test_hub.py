@@ -19,6 +19,8 @@ from kilolayer.deploy.policy import DeployedPolicy, open_policy
 from kilolayer.runtime import hub
 from kilolayer.types import UserError
 
+pytestmark = pytest.mark.slow
+
 constants = pytest.importorskip("huggingface_hub.constants")
 SHA = "a" * 40
 

@@ -140,6 +140,7 @@ def pruned(tiny_run, tmp_path_factory) -> module.Pruned:
     )
 
 
+@pytest.mark.slow
 def test_the_curve_has_every_count_with_and_without_healing(pruned):
     points = [(each.order, each.blocks, each.healed) for each in pruned.curve.points]
     assert points == [("greedy", 2, False), ("greedy", 1, False), ("greedy", 1, True)]

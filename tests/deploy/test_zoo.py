@@ -23,6 +23,8 @@ from kilolayer.runtime.zoo import default_output, resolve, zoo_directories, zoo_
 from kilolayer.tasks.registry import TASKS
 from kilolayer.types import UserError
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2] / "zoo"
 NAMES = sorted(path.name for path in ROOT.iterdir() if path.is_dir())
 EPISODES = 16

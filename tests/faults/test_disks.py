@@ -15,6 +15,8 @@ from kilolayer.runtime import checkpoint
 from kilolayer.runtime.tensors import TensorDirectory
 from kilolayer.types import UserError
 
+pytestmark = pytest.mark.slow
+
 LONG = [*TINY, "--agent=gcsl", "--total-steps=1600", "--num-checkpoints=400"]
 
 

@@ -227,6 +227,7 @@ def test_every_command_tells_it(folder, capsys, arguments):
     assert re.search(r"its (observe|act) returns float32", refused(capsys, *arguments))
 
 
+@pytest.mark.slow
 def test_what_fits_is_trained_and_read_again(folder, capsys):
     own = ["--task=my_tasks:good", "--agent=my_agents:Good", "--average-decay=0"]
     main(["train", *TINY, *own, "--out=run"])

@@ -16,6 +16,8 @@ from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.stopping import Terminated, defer_signals, signals_raise
 
+pytestmark = pytest.mark.slow
+
 
 def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(

@@ -170,6 +170,7 @@ def test_forecast_refuses_invalid_input(device, devices, changes, sentence) -> N
         kilolayer.forecast(CONFIG.having(**changes), device, devices, progress=False)
 
 
+@pytest.mark.slow
 def test_plan_command_on_this_machine(tmp_path, capsys) -> None:
     """Compile, calibrate, print."""
     config, target = tmp_path / "config.json", tmp_path / "plan.json"

@@ -31,6 +31,7 @@ from pages import assert_alone, read_page
 from tiny_grounding import MAZE, refused, write_policy
 
 
+@pytest.mark.slow
 def test_ground_prints_success_by_split_and_the_next_commands(grounded):
     run, directory, printed = grounded
     for condition in ("this grounding", BOUND, SHUFFLED):

@@ -20,6 +20,8 @@ from kilolayer.types import UserError
 from pages import assert_alone, read_page
 from tiny_grounding import refused
 
+pytestmark = pytest.mark.slow
+
 QUICK = (
     "--chunk 2 --experts 2 --depth 4 --width 16 --steps 1 --updates 1 --examples 16 --episodes 1"
 )

@@ -60,6 +60,7 @@ def encoder() -> OwnEncoder:
     return train(seed=0)
 
 
+@pytest.mark.slow
 def test_retrieval_distinguishes_sentences_by_word_order(encoder: OwnEncoder) -> None:
     """The six sentences share their words: only the order of the colours differs."""
     pairs = toy()

@@ -96,6 +96,7 @@ def assert_alike(name: str, world: MujocoWorld, bounds: tuple[float, float, floa
         np.testing.assert_allclose(observation, expected, rtol=velocity_bound, atol=velocity_bound)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", stepped_tasks())
 def test_engines_agree_on_a_task(name):
     beginning = max(filter(name.startswith, BOUNDS), key=len)
@@ -133,6 +134,7 @@ def play(physics, state: PhysicsState, steps: int) -> PhysicsState:
     return state
 
 
+@pytest.mark.slow
 def test_equal_inputs_give_equal_outputs(physics, scene, assert_trees_equal):
     state = physics.init(*start(scene))
     first = play(physics, state, 1)

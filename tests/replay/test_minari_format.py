@@ -152,6 +152,7 @@ SMALL = {
 }
 
 
+@pytest.mark.slow
 def test_command_line_trains_from_minari_and_resumes(capsys):
     main(["collect", "point_u_maze", "--out", "maze/random-v0", "--steps", "450", "--to", "minari"])
     assert "minari:maze/random-v0  450 steps in 3 trajectories" in capsys.readouterr().out

@@ -19,6 +19,8 @@ from kilolayer_robot.loop import ControlLoop
 from kilolayer_robot.robot import Sensed
 from kilolayer_robot.timing import Timing, WallClock
 
+pytestmark = pytest.mark.slow
+
 CARD = Card.plain(observation=1, goal=1, action=1)
 SAFE, GO = np.array([-0.5], np.float32), np.array([0.5], np.float32)
 TIMING = Timing(rate=50)

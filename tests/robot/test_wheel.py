@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from benchmarks import cart
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 ABSENT = ("jax", "jaxlib", "mujoco", "equinox", "optax", "scipy", "onnx", "kilolayer")
 

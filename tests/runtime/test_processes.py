@@ -12,6 +12,8 @@ import pytest
 from kilolayer.runtime.processes import Address, find_address
 from kilolayer.types import UserError
 
+pytestmark = pytest.mark.slow
+
 SLURM = ("NTASKS", "PROCID", "STEP_NODELIST", "JOB_ID")
 
 

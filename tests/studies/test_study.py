@@ -55,6 +55,7 @@ def in_its_folder(example, monkeypatch) -> None:
     monkeypatch.setattr("kilolayer.report.study_report.write_study_report", no_page)
 
 
+@pytest.mark.slow
 def test_documented_example_study(example):
     study = load_study(example.study)
     assert (study.question, study.question_text) == (

@@ -329,6 +329,7 @@ def test_environment_that_raises_on_creation_is_refused(monkeypatch) -> None:
         make_gymnasium_task("Toy/point-v0")
 
 
+@pytest.mark.slow
 def test_a_maze_of_gymnasium_robotics_trains_end_to_end(tmp_path) -> None:
     pytest.importorskip("gymnasium_robotics")
     config = run_config(

@@ -15,6 +15,8 @@ from kilolayer.training.loop import resume_run, start_run
 from kilolayer.types import UserError
 from training.test_divergence import config
 
+pytestmark = pytest.mark.slow
+
 TOLD = "was trained on another robot: the file of cart has changed since"
 
 

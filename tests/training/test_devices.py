@@ -21,6 +21,8 @@ from kilolayer.training.build import build_trainer
 from kilolayer.training.saving import restore_state, write_state
 from kilolayer.types import UserError
 
+pytestmark = pytest.mark.slow
+
 SMALL = run_config(
     total_steps=400,
     num_envs=8,

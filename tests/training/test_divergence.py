@@ -27,6 +27,8 @@ from kilolayer.training.rollout import reset, unroll
 from kilolayer.types import UserError
 from probes import BreakingPhysics, slow
 
+pytestmark = pytest.mark.slow
+
 # A cart on a rail with a buffer at each end, 1 m away, that is far too stiff for the time step: who
 # runs into it is thrown out of all bounds.
 CART = """

@@ -35,6 +35,7 @@ CONFIG = run_config(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("agent", ["crl", "sac-her", "td3-her", "ppo"])
 def test_random_keys_of_a_run_are_distinct(
     agent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -114,6 +114,7 @@ def test_the_newest_checkpoints_and_the_best_are_kept(keep, scores, kept, tmp_pa
     assert checkpoint.steps(run.checkpoints) == kept
 
 
+@pytest.mark.slow
 def test_old_checkpoints_are_thinned(tmp_path: Path) -> None:
     config = SMALL.having(
         total_steps=1600, num_evaluations=5, keep_checkpoints=1, tensorboard=False, profile=False
@@ -207,6 +208,7 @@ def test_existing_run_directory_is_refused(finished) -> None:
 GOING_ON = [((0.0, 0.0), 1), ((0.9, 1 - 1e-6), 1), ((0.0, 0.9), 2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("decays", "seeds"), GOING_ON)
 def test_run_starts_from_the_networks_of_another(decays, seeds, finished, tmp_path) -> None:
     """With steps too small to change a weight, the final parameters equal the initial ones."""

@@ -8,12 +8,15 @@ import time
 
 import jax
 import numpy as np
+import pytest
 
 from kilolayer.config import run_config
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
 from kilolayer.training.build import build_trainer
 from kilolayer.training.saving import restore_state
+
+pytestmark = pytest.mark.slow
 
 CONFIG = run_config(
     total_steps=80_000,

@@ -69,6 +69,7 @@ def agent_of(run: RunDirectory) -> dict[str, np.ndarray]:
     return dict(checkpoint.stored_arrays(run.checkpoints, newest, checkpoint.AGENT) or {})
 
 
+@pytest.mark.slow
 def test_a_second_seed_traces_nothing_and_is_the_run_it_would_be(tmp_path: Path, monkeypatch):
     def never(*_: object) -> None:
         raise AssertionError

@@ -87,6 +87,7 @@ def assert_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> Non
         np.testing.assert_array_equal(array, other[name], err_msg=name, strict=True)
 
 
+@pytest.mark.slow
 def test_run_killed_at_random_times_resumes_bit_identically(tmp_path: Path) -> None:
     unbroken, killed, config = (tmp_path / name for name in ("unbroken", "killed", "config.json"))
     config.write_text(CONFIG.to_json())

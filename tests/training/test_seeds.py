@@ -47,6 +47,7 @@ def train_metrics(run: RunDirectory) -> list[dict[str, float]]:
     return [event["metrics"] for event in run.read_events() if event["event"] == "train"]
 
 
+@pytest.mark.slow
 def test_seeds_trained_together_match_single_runs(together, tmp_path) -> None:
     assert [member.config.seed for member in together.members] == [3, 4, 5]
     alone = start_run(TINY.having(seed=4), tmp_path / "alone", SilentDisplay())

@@ -69,6 +69,7 @@ def unbroken(source: RunDirectory, tmp_path_factory: pytest.TempPathFactory) -> 
     )
 
 
+@pytest.mark.slow
 def test_run_killed_before_its_first_checkpoint_reloads_its_starting_point(
     source: RunDirectory, unbroken: RunDirectory, tmp_path: Path
 ) -> None:

@@ -152,6 +152,7 @@ def test_averaged_weights_track_the_newest_and_act(tmp_path, assert_trees_equal)
         np.testing.assert_array_equal(actual, target)
 
 
+@pytest.mark.slow
 def test_on_policy_buffer_holds_one_unroll(assert_trees_equal):
     # At depth 2 the two programs round differently.
     config = CONFIG.having(agent="ppo", layers_per_block=4, depth=4)
