@@ -1,5 +1,6 @@
 """Real file systems that fill up, or become read-only, while a run trains there."""
 
+import os
 import shutil
 import subprocess
 import time
@@ -21,7 +22,17 @@ LONG = [*TINY, "--agent=gcsl", "--total-steps=1600", "--num-checkpoints=400"]
 
 
 def mount(*arguments: str) -> None:
-    done = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
+    """Mount. A file system becomes read-only at a moment at which no file on it is being written,
+    so that may take several attempts."""
+    for _ in range(500):
+        done = subprocess.run(
+            ["mount", *arguments],
+            capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"},
+        )  # fmt: skip
+        if "busy" not in done.stderr:
+            break
+        time.sleep(0.01)
+    assert "busy" not in done.stderr
     if done.returncode != 0:
         pytest.skip(f"mounting is not permitted here: {done.stderr.strip()}")
 
