@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr
+from jax.extend.core import Jaxpr
 
 from kilolayer.networks.encoders import Encoder
 
@@ -63,10 +63,10 @@ def _subprograms(parameters: dict[str, Any]) -> Iterator[Jaxpr]:
     """The programs inside an equation of a program: loop bodies, branches, called functions."""
     for value in parameters.values():
         for each in value if isinstance(value, tuple | list) else (value,):
-            if isinstance(each, ClosedJaxpr):
-                yield each.jaxpr
-            elif isinstance(each, Jaxpr):
-                yield each
+            # A loop's body is closed over its constants: a program around a program.
+            program = getattr(each, "jaxpr", each)
+            if isinstance(program, Jaxpr):
+                yield program
 
 
 def parameter_counts(agent_state: Any) -> dict[str, int]:
