@@ -14,7 +14,7 @@ from kilolayer.physics.kinematic import KinematicPhysics, PointWorld
 from kilolayer.replay.buffer import Transition
 from kilolayer.replay.hindsight import Batch
 
-slow = pytest.mark.skipif(
+exhaustive = pytest.mark.skipif(
     not os.environ.get("KILOLAYER_EVERY_BENCHMARK"), reason="set KILOLAYER_EVERY_BENCHMARK=1"
 )
 """For tests that compile for long and whose like is among the others."""

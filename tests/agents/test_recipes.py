@@ -17,7 +17,7 @@ from kilolayer.recommendations import recommended
 from kilolayer.replay import buffer as ring
 from kilolayer.replay import hindsight
 from kilolayer.tasks.registry import make_task
-from probes import Chain, slow
+from probes import Chain, exhaustive
 
 CHAIN, ENVS, UPDATES, BATCH = Chain(), 64, 120, 64
 BASE = run_config(depth=4, width=16, representation_dim=8, batch_size=BATCH, seed=0)
@@ -63,7 +63,7 @@ ALWAYS = ("simba-v2", "plain-mlp")
 
 
 @pytest.mark.parametrize(
-    "name", [name if name in ALWAYS else pytest.param(name, marks=slow) for name in RECIPES]
+    "name", [name if name in ALWAYS else pytest.param(name, marks=exhaustive) for name in RECIPES]
 )
 def test_a_recipe_takes_finite_updates_and_lowers_the_contrastive_loss(name, trained):
     before, after, metrics = trained(name)

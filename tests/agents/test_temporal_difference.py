@@ -17,7 +17,7 @@ from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.replay import buffer as ring
 from kilolayer.replay import hindsight
 from kilolayer.replay.buffer import Transition
-from probes import slow
+from probes import exhaustive
 
 STATES, DISCOUNT = 5, 0.8
 LENGTH, EPISODE_LENGTH, ENVS = 24, 6, 64
@@ -78,7 +78,7 @@ def train(agent, buffer: ring.Buffer):
     return jax.lax.scan(update, agent.init(jax.random.key(0)), keys)
 
 
-@pytest.fixture(scope="module", params=["sac", pytest.param("td3", marks=slow)])
+@pytest.fixture(scope="module", params=["sac", pytest.param("td3", marks=exhaustive)])
 def trained(request):
     agent = AGENTS[request.param]
     return agent, *train(agent, two_ways())
