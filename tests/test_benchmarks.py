@@ -6,7 +6,7 @@ import sys
 import pytest
 from benchmarks import performance
 
-from probes import slow
+from probes import exhaustive
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +27,7 @@ SMALL = {
 
 # These compile for a minute and more each.
 SLOW = ("deep_stack", "depth_stability", "latency", "lean", "memory", "plan_check")
-RUN = [pytest.param(name, marks=slow) if name in SLOW else name for name in SMALL]
+RUN = [pytest.param(name, marks=exhaustive) if name in SLOW else name for name in SMALL]
 
 
 @pytest.mark.parametrize("name", RUN)
@@ -39,7 +39,7 @@ def test_a_benchmark_runs(name, monkeypatch, capsys):
     assert "nan" not in printed
 
 
-@slow
+@exhaustive
 def test_the_page_of_performance_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["performance", "--quick", "--out", str(tmp_path)])
     performance.main()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from benchmarks import nodes
 
-from probes import slow
+from probes import exhaustive
 
 # A program with a loop over segments of blocks, in the form in which XLA lists what it starts.
 LISTING = """\
@@ -53,7 +53,7 @@ def test_kernel_launches_are_counted_per_loop():
     assert program.started(32) == 3 + 2 * (3 + 16 * 3) + 32 * 1
 
 
-@slow
+@exhaustive
 @pytest.mark.skipif(not nodes.installed(), reason=nodes.MISSING)
 def test_update_launches_at_most_a_third_of_autodiffs_kernels():
     root = Path(nodes.__file__).parents[1]

@@ -9,7 +9,7 @@ from kilolayer.api import forecast, train
 from kilolayer.config import run_config
 from kilolayer.report.run_report import SECTIONS, write_report
 from kilolayer.report.run_sections import learning_curves
-from probes import slow
+from probes import exhaustive
 
 CONFIG = run_config(
     total_steps=800,
@@ -26,7 +26,7 @@ CONFIG = run_config(
 )
 
 
-@slow
+@exhaustive
 @pytest.mark.parametrize("agent", ["sac", "sac-her", "td3-her", "ppo"])
 def test_report_of_every_agent_is_complete(agent, tmp_path):
     config = run_config(**{**vars(CONFIG), "agent": agent})

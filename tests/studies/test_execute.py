@@ -25,7 +25,7 @@ from kilolayer.studies.executors import (
     run_remote_command,
 )
 from kilolayer.types import UserError
-from probes import slow
+from probes import exhaustive
 
 EXIT_3 = [sys.executable, "-c", "print('broken'); raise SystemExit(3)"]
 
@@ -259,7 +259,7 @@ def test_remote_command_gets_environment(tmp_path):
     assert (tmp_path / "log.txt").read_text() == "green\n"
 
 
-@slow  # a Ray cluster takes ten seconds to start
+@exhaustive  # a Ray cluster takes ten seconds to start
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_study_on_local_ray(tiny_config, tmp_path, monkeypatch):
     """Two real runs on a real local cluster."""
@@ -274,7 +274,7 @@ def test_study_on_local_ray(tiny_config, tmp_path, monkeypatch):
     assert [run.state for run in found.study.runs] == ["finished", "finished"]
 
 
-@slow
+@exhaustive
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_ray_refuses_too_much_memory_and_resumes_runs_with_progress(study, monkeypatch):
     with pytest.raises(UserError, match=r"needs 1048576\.0 GiB, and the largest suitable .* has"):

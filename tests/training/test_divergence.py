@@ -25,7 +25,7 @@ from kilolayer.training.evaluate import EpisodeStart, episode_metrics, play_epis
 from kilolayer.training.loop import resume_run, start_run
 from kilolayer.training.rollout import reset, unroll
 from kilolayer.types import UserError
-from probes import BreakingPhysics, slow
+from probes import BreakingPhysics, exhaustive
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +44,7 @@ CART = """
   <actuator><motor joint="rail" gear="GEAR" ctrlrange="-1 1"/></actuator>
 </mujoco>
 """
-ENGINES = ["native", pytest.param("mjx", marks=slow)]
+ENGINES = ["native", pytest.param("mjx", marks=exhaustive)]
 # Who runs into the end, after some 37 control steps, and who does not.
 WILD, CALM = jnp.array([1.0, 0.1, -1.0, 0.0]), jnp.array([0.0, 0.1, 0.0, 0.0])
 DRIVEN, OTHERS = np.array([0, 2]), np.array([1, 3])
