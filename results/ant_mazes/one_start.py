@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from kilolayer.tasks.ant import Ant
 from kilolayer.tasks.base import GoalSplit
-from kilolayer.tasks.mazes import TASK_NOISE
+from kilolayer.tasks.mazes import TASK_NOISE, Maze
 from kilolayer.types import Array
 
 
@@ -31,7 +31,7 @@ class OneStart(Ant):
             return super()._start(key, goal, split)
         spread = TASK_NOISE * self.cell_size
         noise = jax.random.uniform(key, goal.shape, minval=-spread, maxval=spread)
-        return jnp.asarray(self.maze.start, jnp.float32) + noise
+        return jnp.asarray(Maze("medium", self.cell_size).start, jnp.float32) + noise
 
 
 def task() -> OneStart:
