@@ -24,12 +24,13 @@ import numpy as np
 from mujoco.batch import Batch
 
 from benchmarks.measure import Program, alternate, busy, machine
+from kilolayer.errors import UserError
 from kilolayer.physics.base import Physics, PhysicsState
 from kilolayer.physics.mjx import MjxPhysics
 from kilolayer.physics.native import MujocoWorld, NativePhysics
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.registry import TASKS, make_task
-from kilolayer.types import Array, UserError
+from kilolayer.types import Array
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,9 @@ from jax.experimental import topologies
 
 from benchmarks.lean import WAYS, update_in
 from benchmarks.updates import random_batch
+from kilolayer.errors import UserError
 from kilolayer.networks.lean import segment_length
-from kilolayer.types import Array, UserError
+from kilolayer.types import Array
 
 COMPILER = "jax_plugins.xla_cuda13"
 MISSING = (

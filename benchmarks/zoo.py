@@ -30,8 +30,8 @@ from kilolayer.deploy.zoo_entry import (
     size_of,
     zoo_entries,
 )
+from kilolayer.errors import UserError
 from kilolayer.runtime.manifest import describe_run
-from kilolayer.types import UserError
 
 ZOO = Path(__file__).parents[1] / "zoo"
 PAGE = "README.md"

@@ -21,12 +21,12 @@ from kilolayer.analysis.groups import Group, score_bounds, study_groups
 from kilolayer.analysis.load import Run
 from kilolayer.analysis.published import EPISODE_LENGTH, read_published
 from kilolayer.analysis.study import load_study
+from kilolayer.errors import UserError
 from kilolayer.render.media import freeze_after_termination, render_frames
 from kilolayer.render.style import line_style
 from kilolayer.report.group_curves import draw_mean
 from kilolayer.report.svg import new_figure, short_count
 from kilolayer.tasks.base import is_success
-from kilolayer.types import UserError
 
 SCORE = "evaluation/time_at_goal"
 GOALS = 5  # film strips of each depth

@@ -8,8 +8,8 @@ import pytest
 from kilolayer import api
 from kilolayer.analysis.load import Run, load
 from kilolayer.api import deployment, playing
+from kilolayer.errors import UserError
 from kilolayer.training.evaluate import Evaluator
-from kilolayer.types import UserError
 
 ZOO = "zoo:point_u_maze"
 

@@ -12,11 +12,11 @@ from kilolayer.agents.registry import AGENTS
 from kilolayer.arguments import TrainArguments, with_config
 from kilolayer.cli import main
 from kilolayer.config import RunConfig
+from kilolayer.errors import UserError
 from kilolayer.recipes import RECIPES
 from kilolayer.recommendations import recommended
 from kilolayer.settings import settings_of
 from kilolayer.terminal import console
-from kilolayer.types import UserError
 
 
 @pytest.mark.parametrize(

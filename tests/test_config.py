@@ -19,11 +19,11 @@ from kilolayer.agents.ppo import PPO
 from kilolayer.agents.registry import AGENTS
 from kilolayer.agents.sac import SAC
 from kilolayer.config import GROUPS, RunConfig, run_config
+from kilolayer.errors import UserError
 from kilolayer.migrate import VERSION
 from kilolayer.networks.config import NetworkConfig
 from kilolayer.settings import settings_of
 from kilolayer.tasks.registry import make_task
-from kilolayer.types import UserError
 
 HINTS = {
     name: get_type_hints(type(group), include_extras=True)[name]

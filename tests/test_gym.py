@@ -11,12 +11,12 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
 import kilolayer.gym
+from kilolayer.errors import UserError
 from kilolayer.physics.base import PhysicsState
 from kilolayer.render.media import render_frames
 from kilolayer.tasks.gymnasium import make_gymnasium_task
 from kilolayer.tasks.point import PointMaze
 from kilolayer.tasks.registry import TASKS, make_task
-from kilolayer.types import UserError
 
 POINT = "Kilolayer/point_u_maze-v0"
 # Positions and velocities have no bounds; Gymnasium remarks on that.

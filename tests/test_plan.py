@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from kilolayer.agents.registry import AGENTS
 from kilolayer.config import run_config
+from kilolayer.errors import UserError
 from kilolayer.plan import TrainPlan
 from kilolayer.settings import settings_of
 from kilolayer.tasks.choice import TaskChoice
-from kilolayer.types import UserError
 
 
 def derive(**changes) -> TrainPlan:

@@ -8,11 +8,11 @@ import kilolayer
 from kilolayer import recommended
 from kilolayer.agents.ppo import PPO
 from kilolayer.config import RunConfig, run_config
+from kilolayer.errors import UserError
 from kilolayer.plan import TrainPlan
 from kilolayer.recipes import RECIPES, with_recipe
 from kilolayer.recommendations import ANT, ANT_FAR, ANT_MAZE, FAMILIES, OWN_ARM, OWN_LEGS, POINT
 from kilolayer.tasks.registry import TASKS, make_task
-from kilolayer.types import UserError
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kilolayer.types import nearest
+from kilolayer.errors import nearest
 
 TASKS = ("point_u_maze", "ant_u_maze", "ant_U4_maze", "reacher")
 

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from kilolayer.api.sentences import ground, play_instruction, train_vla
     from kilolayer.config import RunConfig, run_config
     from kilolayer.deploy.policy import DeployedPolicy, open_policy
+    from kilolayer.errors import UserError
     from kilolayer.recommendations import recommended
     from kilolayer.studies.run import study
-    from kilolayer.types import UserError
 
 __all__ = [
     "DeployedPolicy", "Policy", "Run", "RunConfig", "UserError", "collect", "compare", "control",
@@ -57,9 +57,9 @@ _HOMES = {
     "api.sentences": ("ground", "play_instruction", "train_vla"),
     "config": ("RunConfig", "run_config"),
     "deploy.policy": ("DeployedPolicy", "open_policy"),
+    "errors": ("UserError",),
     "recommendations": ("recommended",),
     "studies.run": ("study",),
-    "types": ("UserError",),
 }  # fmt: skip
 
 __getattr__ = deferred(globals(), _HOMES)

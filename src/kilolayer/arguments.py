@@ -12,13 +12,13 @@ import tyro
 
 from kilolayer.agents.registry import AGENTS
 from kilolayer.config import RunConfig
+from kilolayer.errors import UserError
 from kilolayer.migrate import ENERGIES
 from kilolayer.recipes import RECIPES, with_recipe
 from kilolayer.recommendations import recommended
 from kilolayer.runtime.devices import THIS_MACHINE
 from kilolayer.settings import settings_of
 from kilolayer.tasks.choice import require_one_task
-from kilolayer.types import UserError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,7 @@ from annotated_types import Interval
 from kilolayer.agents.base import Agent
 from kilolayer.agents.crl import CRL
 from kilolayer.agents.registry import AGENTS, agent_class, name_of
+from kilolayer.errors import UserError, nearest
 from kilolayer.migrate import VERSION, migrated, unknown_key
 from kilolayer.networks.config import NetworkConfig
 from kilolayer.physics.config import PhysicsConfig
@@ -32,7 +33,6 @@ from kilolayer.settings import (
     values_of,
 )
 from kilolayer.tasks.choice import TaskChoice
-from kilolayer.types import UserError, nearest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from kilolayer.agents.registry import agent_class
+from kilolayer.errors import UserError, nearest
 from kilolayer.settings import settings_of
-from kilolayer.types import UserError, nearest
 
 VERSION = 3
 # Tasks of the ant that no longer exist for Gym's ant.

@@ -6,9 +6,9 @@ from kilolayer.agents.base import Agent, OnPolicyAgent, Problem
 from kilolayer.agents.registry import AGENTS, task_spec
 from kilolayer.agents.validation import bind_checked
 from kilolayer.config import RunConfig
+from kilolayer.errors import bad_field
 from kilolayer.networks.block import Rematerialisation, TorsoSpec
 from kilolayer.tasks.base import Task, is_success
-from kilolayer.types import bad_field
 from kilolayer.user_code import is_user_code
 
 

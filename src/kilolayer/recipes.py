@@ -6,7 +6,7 @@ docs/recipes.md lists what each recipe takes from its paper and what it leaves o
 from typing import Any
 
 from kilolayer.config import RunConfig
-from kilolayer.types import bad_field, nearest
+from kilolayer.errors import bad_field, nearest
 
 # Blocks of two layers with an activation between them.
 PAIRS: dict[str, Any] = {

@@ -36,6 +36,7 @@ import numpy as np
 
 from kilolayer.agents.optimiser import AveragedAgent, actor_of
 from kilolayer.config import RunConfig
+from kilolayer.errors import UserError
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.files import (
     cannot_write,
@@ -47,7 +48,6 @@ from kilolayer.runtime.files import (
     write_atomically,
 )
 from kilolayer.runtime.zoo import CARD, resolve
-from kilolayer.types import UserError
 
 # In the manifest.
 CONFIG_KEY = "config_sha256"

@@ -9,9 +9,9 @@ from kilolayer.agents.registry import AGENTS, agent_class, name_of
 from kilolayer.agents.sac import SAC, HindsightSAC
 from kilolayer.agents.td3 import TD3
 from kilolayer.config import run_config
+from kilolayer.errors import UserError
 from kilolayer.plan import TrainPlan, build_agent
 from kilolayer.tasks.registry import make_task
-from kilolayer.types import UserError
 
 CONFIG = run_config(
     task="ant", actor_depth=16, critic_depth=4, width=16, episode_length=70, goal_interval=30,

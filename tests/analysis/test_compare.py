@@ -8,9 +8,9 @@ import pytest
 from kilolayer.analysis.claims import INCONCLUSIVE, NO_DIFFERENCE
 from kilolayer.analysis.compare import compare_groups, load_groups
 from kilolayer.analysis.groups import factor_text, mean_text, score_bounds
+from kilolayer.errors import UserError
 from kilolayer.report.group_curves import group_curves
 from kilolayer.tasks.registry import make_task
-from kilolayer.types import UserError
 from synthetic_runs import TINY, write_run
 
 

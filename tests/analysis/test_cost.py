@@ -14,7 +14,7 @@ from kilolayer.analysis.cost_curves import (
     scores_at_budget,
 )
 from kilolayer.analysis.threshold import estimate_steps_to_share, steps_to_share, trailing_mean
-from kilolayer.types import UserError
+from kilolayer.errors import UserError
 
 
 def curve(depth, mean, cost_each=1.0, error=1.0, seeds=5):

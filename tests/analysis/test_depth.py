@@ -21,7 +21,7 @@ from kilolayer.analysis.depth import (
     saturation_claim,
     saturation_depth,
 )
-from kilolayer.types import UserError
+from kilolayer.errors import UserError
 
 needs_reference = pytest.mark.skipif(
     not (analyse.FOLDER / "curves_depth.json").is_file(), reason="no published curves here"

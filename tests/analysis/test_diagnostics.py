@@ -15,9 +15,9 @@ from kilolayer.analysis.diagnostics import (
     replay_batch,
 )
 from kilolayer.analysis.load import read_arrays
+from kilolayer.errors import UserError
 from kilolayer.networks.block import TorsoSpec
 from kilolayer.networks.stack import Stack
-from kilolayer.types import UserError
 
 
 @pytest.mark.parametrize(

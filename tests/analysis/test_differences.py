@@ -8,7 +8,7 @@ from scipy import stats
 
 from kilolayer.analysis.differences import CellMeans, mean_difference, paired_difference
 from kilolayer.analysis.statistics import improvement_p_value
-from kilolayer.types import UserError
+from kilolayer.errors import UserError
 
 
 def test_permutation_p_values_match_hand_computation():

@@ -13,7 +13,7 @@ from kilolayer.analysis.effects import (
     shapley_decomposition,
     two_way_interactions,
 )
-from kilolayer.types import UserError
+from kilolayer.errors import UserError
 
 NOISE = np.array([-0.1, 0.0, 0.1])
 GENERATOR = np.random.default_rng(0)

@@ -10,8 +10,8 @@ import pytest
 from kilolayer import api
 from kilolayer.analysis.listing import ListedRun, list_runs
 from kilolayer.cli import main
+from kilolayer.errors import UserError
 from kilolayer.run_directory import RunDirectory
-from kilolayer.types import UserError
 from synthetic_runs import TINY, write_run
 
 

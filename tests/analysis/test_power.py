@@ -7,7 +7,7 @@ from scipy import stats
 from kilolayer.analysis.differences import mean_difference
 from kilolayer.analysis.feedback import bernoulli_entropy, feedback
 from kilolayer.analysis.power import power_of_difference, seeds_for_power, seeds_needed
-from kilolayer.types import UserError
+from kilolayer.errors import UserError
 
 
 @pytest.mark.parametrize(("effect", "seeds"), [(0.2, 394), (0.5, 64), (0.8, 26)])

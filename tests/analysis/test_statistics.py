@@ -17,7 +17,7 @@ from kilolayer.analysis.statistics import (
     proportion_interval,
     stratified_bootstrap,
 )
-from kilolayer.types import UserError
+from kilolayer.errors import UserError
 
 rows = st.integers(2, 9).flatmap(
     lambda n: arrays(np.float64, n, elements=st.integers(-1000, 1000).map(float))

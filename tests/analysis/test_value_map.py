@@ -13,10 +13,10 @@ from kilolayer.analysis.value_map import (
     spearman,
     value_correlation,
 )
+from kilolayer.errors import UserError
 from kilolayer.tasks.base import goals_are_positions
 from kilolayer.tasks.mazes import Maze
 from kilolayer.tasks.registry import TASKS, make_task
-from kilolayer.types import UserError
 
 MAZE = Maze("u", 4.0)
 PLACES = [name for name in TASKS if goals_are_positions(make_task(name))]

@@ -11,8 +11,8 @@ import pytest
 from kilolayer.deploy.policy import DeployedPolicy, open_policy
 from kilolayer.deploy.smaller import distil as distilling
 from kilolayer.deploy.smaller.distil import Distilled, Recipe, critic_of, distil, train_student
+from kilolayer.errors import UserError
 from kilolayer.runtime.progress import SilentDisplay
-from kilolayer.types import UserError
 
 SHORT = Recipe(steps=6_400, batch_size=32, updates_per_step=1 / 100, critic_weighted=True)
 

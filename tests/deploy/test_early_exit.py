@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from kilolayer.deploy.smaller.early_exit import EarlyExit, early_exit_operations
+from kilolayer.errors import UserError
 from kilolayer.networks.actor import Actor
 from kilolayer.networks.arithmetic import arithmetic
 from kilolayer.networks.encoders import TorsoSpec
-from kilolayer.types import UserError
 
 BLOCKS, WIDTH, OBSERVATION, GOAL, ACTION = 5, 8, 3, 2, 2
 AWAKE = 2  # blocks that do something

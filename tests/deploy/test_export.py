@@ -14,7 +14,7 @@ from kilolayer.deploy.export import write as exporting
 from kilolayer.deploy.export.check import difference, require_close
 from kilolayer.deploy.export.write import export, open_serialised
 from kilolayer.deploy.policy import open_policy
-from kilolayer.types import UserError
+from kilolayer.errors import UserError
 
 
 @pytest.fixture(scope="module")

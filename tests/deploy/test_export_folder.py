@@ -25,11 +25,11 @@ from kilolayer.deploy.export.onnx_session import open_session, session_of
 from kilolayer.deploy.planning.build import build_planner, for_single_env
 from kilolayer.deploy.planning.planners import CriticValue
 from kilolayer.deploy.policy import open_policy
+from kilolayer.errors import UserError
 from kilolayer.networks.actor import Actor
 from kilolayer.networks.block import Architecture
 from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.runtime.progress import SilentDisplay
-from kilolayer.types import UserError
 from kilolayer_robot.card import Card
 from kilolayer_robot.planning import Pursuit
 from kilolayer_robot.policy import Policy

@@ -24,11 +24,12 @@ from kilolayer.deploy.planning.hierarchy import (
 from kilolayer.deploy.planning.planners import Direct
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, open_policy
 from kilolayer.deploy.score import Scorer
+from kilolayer.errors import UserError
 from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.tasks.point import PointMaze
 from kilolayer.training.evaluate import episode_metrics
-from kilolayer.types import Array, UserError
+from kilolayer.types import Array
 from kilolayer_robot.planning import Pursuit
 
 MAZE = PointMaze("u")

@@ -16,8 +16,8 @@ from kilolayer.cli import main
 from kilolayer.config import run_config
 from kilolayer.deploy.hub import send
 from kilolayer.deploy.policy import DeployedPolicy, open_policy
+from kilolayer.errors import UserError
 from kilolayer.runtime import hub
-from kilolayer.types import UserError
 
 pytestmark = pytest.mark.slow
 

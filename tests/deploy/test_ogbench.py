@@ -15,10 +15,10 @@ from kilolayer.cli import main
 from kilolayer.config import run_config
 from kilolayer.deploy import ogbench
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy
+from kilolayer.errors import UserError
 from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.tasks.registry import make_task
-from kilolayer.types import UserError
 
 # It has no wheels for Python 3.13.
 pytest.importorskip("ogbench")

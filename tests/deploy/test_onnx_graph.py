@@ -9,10 +9,10 @@ from kilolayer.deploy.export import onnx_graph
 from kilolayer.deploy.export.check import difference, reference
 from kilolayer.deploy.export.onnx_graph import policy_graph
 from kilolayer.deploy.export.onnx_session import open_session, session_of
+from kilolayer.errors import UserError
 from kilolayer.networks.actor import Actor
 from kilolayer.networks.block import Architecture
 from kilolayer.networks.encoders import TorsoSpec
-from kilolayer.types import UserError
 
 SIZES = {"observation": 5, "goal": 3, "action": 2}
 

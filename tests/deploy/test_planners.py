@@ -14,11 +14,12 @@ from kilolayer.deploy.planning.build import build_waypoints, connecting_limit
 from kilolayer.deploy.planning.planners import Interpolation, Planner, Waypoints
 from kilolayer.deploy.planning.proposal import Chunks, draw_chunks, proposal_spec, train_proposal
 from kilolayer.deploy.planning.recorded import RecordedSteps, _from_buffer, farthest_points
+from kilolayer.errors import UserError
 from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.replay import buffer as ring
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.progress import SilentDisplay
-from kilolayer.types import Array, UserError
+from kilolayer.types import Array
 from probes import ages_of_episodes, labelled_transitions
 
 SIZE = 5

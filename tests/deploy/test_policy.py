@@ -12,9 +12,9 @@ from kilolayer.api import evaluate, play
 from kilolayer.cli import main
 from kilolayer.config import run_config
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, open_policy
+from kilolayer.errors import UserError
 from kilolayer.networks.block import Architecture
 from kilolayer.networks.encoders import TorsoSpec
-from kilolayer.types import UserError
 
 SPEC = ActorSpec(
     TaskSpec(observation_dim=4, action_dim=2, goal_dim=2),

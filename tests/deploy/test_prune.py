@@ -19,12 +19,12 @@ from kilolayer.deploy.smaller.influence import (
     without_each,
 )
 from kilolayer.deploy.smaller.prune import Point, SelectionRule, choose, point_counts, prune
+from kilolayer.errors import UserError
 from kilolayer.networks.actor import Actor
 from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.networks.surgery import select_blocks
 from kilolayer.report.prune_plot import write_plot
 from kilolayer.training.evaluate import Episodes
-from kilolayer.types import UserError
 
 # As in test_distil.py, so that the teacher's scoring compiles once for both.
 EPISODES = 8

@@ -14,9 +14,9 @@ from kilolayer.deploy.interpreter import Interpretation
 from kilolayer.deploy.page.serve import PageServer
 from kilolayer.deploy.page.session import Session
 from kilolayer.deploy.page.simulation import NamedPolicy
+from kilolayer.errors import UserError
 from kilolayer.render.style import Mark
 from kilolayer.tasks.point import PointMaze
-from kilolayer.types import UserError
 
 MAZE = PointMaze("u")
 PLACES = [(1.0, 3.0), (3.0, 3.0)]

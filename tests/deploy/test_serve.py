@@ -22,6 +22,7 @@ from kilolayer.deploy.page.serve import PageServer
 from kilolayer.deploy.page.session import MAP_RESOLUTION, Session, open_session
 from kilolayer.deploy.page.simulation import NamedPolicy, RobotSimulation, Simulator
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy
+from kilolayer.errors import UserError
 from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.physics.gymnasium import GymnasiumWorld
 from kilolayer.tasks.ant import Ant
@@ -30,7 +31,6 @@ from kilolayer.tasks.cheetah import HalfCheetah
 from kilolayer.tasks.point import PointMaze
 from kilolayer.tasks.reacher import Reacher
 from kilolayer.tasks.registry import make_task
-from kilolayer.types import UserError
 from served import MAZE, SUBGOALS, ask, straight, wait_for_frame
 
 

@@ -18,10 +18,10 @@ from kilolayer.deploy.export.write import export
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, open_policy
 from kilolayer.deploy.smaller.distil import Recipe, distil
 from kilolayer.deploy.zoo_entry import open_zoo_entry, score_policy, zoo_entries
+from kilolayer.errors import UserError
 from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.runtime.zoo import default_output, resolve, zoo_directories, zoo_name
 from kilolayer.tasks.registry import TASKS
-from kilolayer.types import UserError
 
 pytestmark = pytest.mark.slow
 

@@ -12,9 +12,9 @@ import pytest
 
 from faults.conftest import TINY
 from faults.test_processes import ended, start
+from kilolayer.errors import UserError
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.tensors import TensorDirectory
-from kilolayer.types import UserError
 
 pytestmark = pytest.mark.slow
 

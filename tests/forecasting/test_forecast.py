@@ -9,13 +9,13 @@ import pytest
 import kilolayer
 from kilolayer.cli import main
 from kilolayer.config import run_config
+from kilolayer.errors import UserError
 from kilolayer.forecasting.forecast import MemoryOption
 from kilolayer.networks.arithmetic import tree_bytes
 from kilolayer.recommendations import recommended
 from kilolayer.replay.dataset import write_dataset
 from kilolayer.runtime.devices import ACCELERATORS, Accelerator
 from kilolayer.training.step import Trainer
-from kilolayer.types import UserError
 
 CONFIG = run_config(
     total_steps=400,

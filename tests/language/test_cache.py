@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kilolayer.errors import UserError
 from kilolayer.language.base import Features
 from kilolayer.language.contexts import encode_context
 from kilolayer.language.encoders.cache import CachedEncoder
 from kilolayer.language.encoders.open import EncoderPair
-from kilolayer.types import UserError
 
 
 class Letters:

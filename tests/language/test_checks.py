@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from kilolayer.errors import UserError
 from kilolayer.language.base import check_pictures, check_sentences
-from kilolayer.types import UserError
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from kilolayer.agents.registry import task_spec
+from kilolayer.errors import UserError
 from kilolayer.language.base import Features
 from kilolayer.language.dagger import DAgger, Dataset, Instructions, Recipe
 from kilolayer.language.goal_head import HeadSize
@@ -28,7 +29,6 @@ from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.runtime.tensors import named_leaves
 from kilolayer.tasks.registry import make_task
 from kilolayer.training.evaluate import Episodes
-from kilolayer.types import UserError
 from probes import BreakingPhysics
 
 MIXTURE = MixtureSpec(width=16, depth=2, layers=1, experts=4, layers_per_block=2)

@@ -11,6 +11,7 @@ from scipy.stats import norm
 
 from kilolayer.agents.crl import Critic
 from kilolayer.config import run_config
+from kilolayer.errors import UserError
 from kilolayer.language.base import Context, Example, Features
 from kilolayer.language.goal_head import (
     GaussianMixture,
@@ -26,7 +27,6 @@ from kilolayer.language.train_grounding import Recipe, Source, fit
 from kilolayer.networks.encoders import Encoder, TorsoSpec
 from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.tasks.registry import make_task
-from kilolayer.types import UserError
 
 MAZE = make_task("point_u_maze")
 ARM = make_task("arm_push_easy")

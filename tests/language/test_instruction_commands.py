@@ -19,6 +19,7 @@ from kilolayer.api.sentences import scene_interpreter
 from kilolayer.cli import main
 from kilolayer.config import run_config
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy
+from kilolayer.errors import UserError
 from kilolayer.language.encoders.open import own_directory, reopen_encoder
 from kilolayer.language.evidence import BOUND, SHUFFLED, Evidence, Score
 from kilolayer.language.grounding import open_grounding
@@ -26,7 +27,6 @@ from kilolayer.language.interpret import SceneInterpreter, read_picture
 from kilolayer.language.scenes import COLOURS
 from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.tasks.registry import make_task
-from kilolayer.types import UserError
 from pages import assert_alone, read_page
 from tiny_grounding import MAZE, refused, write_policy
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kilolayer.errors import UserError
 from kilolayer.language.base import SPLITS, Marker
 from kilolayer.language.board import board_of
 from kilolayer.language.captions import captions
@@ -31,7 +32,6 @@ from kilolayer.language.words import (
     wordings,
 )
 from kilolayer.tasks.registry import TASKS, make_task
-from kilolayer.types import UserError
 
 U_MAZE, ARM = make_task("point_u_maze"), make_task("arm_push_hard")
 TASK_NAMES = ("point_u_maze", "point_hardest_maze", "arm_push_easy", "arm_reach", "pusher_hard")

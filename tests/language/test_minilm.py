@@ -9,9 +9,9 @@ import jax
 import numpy as np
 import pytest
 
+from kilolayer.errors import UserError
 from kilolayer.language.encoders import minilm
 from kilolayer.language.encoders.minilm import MiniLM, open_minilm
-from kilolayer.types import UserError
 
 pytest.importorskip("tokenizers", reason="the extra language is not installed")
 if minilm.find_spec(minilm.PACKAGE) is None:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from kilolayer.agents.base import TaskSpec
+from kilolayer.errors import UserError
 from kilolayer.language.module import TRUNKS, ActionModule, ModuleSpec
 from kilolayer.language.train_module import model_cost
 from kilolayer.networks.mixture import MixtureSpec
-from kilolayer.types import UserError
 
 TASK = TaskSpec(observation_dim=3, action_dim=2, goal_dim=2)
 MIXTURE = MixtureSpec(width=8, depth=2, layers=1, experts=4, layers_per_block=2)

@@ -12,11 +12,11 @@ import pytest
 
 from kilolayer.api.sentences import TrainedLanguage, module_of
 from kilolayer.cli import main
+from kilolayer.errors import UserError
 from kilolayer.language.evidence import BOUND, Evidence
 from kilolayer.language.instructions import draw_examples
 from kilolayer.language.train_module import open_module
 from kilolayer.tasks.registry import make_task
-from kilolayer.types import UserError
 from pages import assert_alone, read_page
 from tiny_grounding import refused
 

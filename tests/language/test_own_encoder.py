@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kilolayer.errors import UserError
 from kilolayer.language.base import PICTURE_SIZE, Marker
 from kilolayer.language.encoders.open import open_encoder
 from kilolayer.language.encoders.own import (
@@ -29,7 +30,6 @@ from kilolayer.language.encoders.train_own import (
 )
 from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.tasks.registry import make_task
-from kilolayer.types import UserError
 
 SIZES = Sizes(width=16, token_dim=16, word_layers=1, heads=2)
 COLOURS = {"red": (220, 30, 30), "green": (20, 160, 60), "blue": (30, 80, 240)}

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ImageColor
 
+from kilolayer.errors import UserError
 from kilolayer.language.base import PICTURE_SIZE, Marker
 from kilolayer.language.board import board_of, require_instructions
 from kilolayer.language.instructions import draw_scene
@@ -17,7 +18,6 @@ from kilolayer.language.scenes import COLOURS, draw_pictures, look_down, to_pixe
 from kilolayer.language.words import COLOUR_NAMES
 from kilolayer.render.scene import OffScreen
 from kilolayer.tasks.registry import TASKS, make_task
-from kilolayer.types import UserError
 
 U_MAZE, HARDEST = make_task("point_u_maze"), make_task("point_hardest_maze")
 ARM, PUSHER, ANT = (make_task(name) for name in ("arm_push_easy", "pusher_hard", "ant_u_maze"))

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kilolayer.errors import UserError
 from kilolayer.language.encoders.open import open_encoder
 from kilolayer.language.encoders.transformers import TransformersEncoder
-from kilolayer.types import UserError
 from tiny_models import PATCHES, write_clip, write_siglip, write_siglip2
 
 torch = pytest.importorskip("torch", reason="the extra vlm is not installed")

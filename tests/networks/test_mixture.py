@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kilolayer.errors import UserError
 from kilolayer.networks import routing
 from kilolayer.networks.arithmetic import arithmetic
 from kilolayer.networks.mixture import Mixture, MixtureSpec
-from kilolayer.types import UserError
 from oracles import apply_in_loops
 
 SPEC = MixtureSpec(width=8, depth=2, layers=2, experts=4, top_k=2, layers_per_block=2)

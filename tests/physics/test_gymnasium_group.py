@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kilolayer.errors import UserError
 from kilolayer.physics.gymnasium import GymnasiumPhysics
 from kilolayer.physics.gymnasium_group import Processes, process_count
 from kilolayer.tasks.gymnasium import make_gymnasium_task
-from kilolayer.types import UserError
 
 pytest.importorskip("gymnasium_robotics")
 ENVS, STEPS = 8, 12
@@ -94,7 +94,6 @@ def test_killed_process_is_one_sentence(moment):
 SCRIPT = """
 from kilolayer.physics.gymnasium import GymnasiumPhysics
 from kilolayer.tasks.gymnasium import make_gymnasium_task
-from kilolayer.types import UserError
 
 def main():
     task = make_gymnasium_task("PointMaze_UMaze-v3")

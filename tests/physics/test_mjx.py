@@ -11,6 +11,7 @@ import mujoco
 import numpy as np
 import pytest
 
+from kilolayer.errors import UserError
 from kilolayer.physics import mjx as mjx_module
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.build import build_physics
@@ -19,7 +20,6 @@ from kilolayer.physics.kinematic import KinematicPhysics, PointWorld
 from kilolayer.physics.mjx import MjxPhysics
 from kilolayer.physics.native import MujocoWorld, NativePhysics
 from kilolayer.tasks.registry import TASKS, make_task
-from kilolayer.types import UserError
 
 ENVS = 3
 MUJOCO_TASKS = [name for name in TASKS if isinstance(make_task(name).world, MujocoWorld)]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kilolayer.errors import UserError
 from kilolayer.render.media import (
     GAP,
     ffmpeg_path,
@@ -18,7 +19,6 @@ from kilolayer.render.media import (
 )
 from kilolayer.render.style import FAILURE, SUCCESS, Mark, rgb
 from kilolayer.tasks.registry import make_task
-from kilolayer.types import UserError
 
 POINT = make_task("point_u_maze")
 ANT = make_task("ant")

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kilolayer.errors import UserError
 from kilolayer.replay.dataset import KEYS, read_dataset, write_dataset
-from kilolayer.types import UserError
 
 
 def arrays(terminals: list[int]) -> dict[str, np.ndarray]:

@@ -12,13 +12,13 @@ from gymnasium.spaces import Box, Dict, Discrete
 import kilolayer
 from kilolayer.cli import main
 from kilolayer.config import run_config
+from kilolayer.errors import UserError
 from kilolayer.replay.dataset import Dataset
 from kilolayer.replay.minari_format import read_minari, write_minari
 from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.tasks.gymnasium import make_gymnasium_task
 from kilolayer.tasks.registry import make_task
 from kilolayer.training.offline import buffer_from_dataset
-from kilolayer.types import UserError
 
 minari = pytest.importorskip("minari")
 # Minari asks for an author, a link to code and an environment.

@@ -7,8 +7,8 @@ import pytest
 from kilolayer.api import showing
 from kilolayer.cli import main
 from kilolayer.deploy.zoo_entry import zoo_entries
+from kilolayer.errors import UserError
 from kilolayer.report.language_report import LanguageSource, video_section
-from kilolayer.types import UserError
 from pages import assert_alone, read_page
 
 

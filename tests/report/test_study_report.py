@@ -13,9 +13,9 @@ from kilolayer.analysis.claims import INCONCLUSIVE, Verdict
 from kilolayer.analysis.published import read_published
 from kilolayer.analysis.study import load_answer, load_study
 from kilolayer.cli import main
+from kilolayer.errors import UserError
 from kilolayer.render.style import line_style
 from kilolayer.report.study_report import write_study_report
-from kilolayer.types import UserError
 from pages import assert_alone, read_page
 from synthetic_runs import TINY, write_run, write_study
 

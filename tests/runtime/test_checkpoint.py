@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kilolayer.errors import UserError
 from kilolayer.runtime import checkpoint
-from kilolayer.types import UserError
 from old_checkpoints import write_orbax
 
 
@@ -332,7 +332,7 @@ FULL_DISK = """
     import logging, pathlib, resource, sys
     import numpy as np
     from kilolayer.runtime import checkpoint
-    from kilolayer.types import UserError
+    from kilolayer.errors import UserError
 
     logging.disable(logging.CRITICAL)
     root = pathlib.Path(sys.argv[1])

@@ -10,9 +10,9 @@ from kilolayer.api import train
 from kilolayer.cli import main
 from kilolayer.config import run_config
 from kilolayer.deploy.policy import open_policy
+from kilolayer.errors import UserError
 from kilolayer.runtime import devices
 from kilolayer.runtime.devices import refuse_wrong_jax
-from kilolayer.types import UserError
 
 SENTENCE = "jaxlib 0.10.2 returns wrong sums on a CPU, .*`pip install 'jax!=0.10.2'`"
 

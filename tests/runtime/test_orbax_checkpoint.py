@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kilolayer.errors import UserError
 from kilolayer.runtime import checkpoint
-from kilolayer.types import UserError
 from old_checkpoints import write_orbax
 
 AGENT = {

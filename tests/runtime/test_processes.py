@@ -9,8 +9,8 @@ import time
 
 import pytest
 
+from kilolayer.errors import UserError
 from kilolayer.runtime.processes import Address, find_address
-from kilolayer.types import UserError
 
 pytestmark = pytest.mark.slow
 
@@ -81,7 +81,7 @@ def test_an_incomplete_address_is_refused(given, sentence) -> None:
 MEET = """
     import os, signal, sys, time
     from kilolayer.runtime.processes import Address, Processes
-    from kilolayer.types import UserError
+    from kilolayer.errors import UserError
 
     number = int(sys.argv[2])
     with Processes(Address(sys.argv[1], 2, number)) as processes:

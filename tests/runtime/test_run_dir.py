@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kilolayer.config import run_config
+from kilolayer.errors import UserError
 from kilolayer.run_directory import RunDirectory, new_run_lock, run_lock
 from kilolayer.runtime.files import guard_disk, read_json, replace_atomically, write_atomically
-from kilolayer.types import UserError
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kilolayer.errors import UserError
 from kilolayer.runtime.tensors import TensorDirectory, fingerprint
-from kilolayer.types import UserError
 
 FORMAT = TensorDirectory("thing", version=3)
 TREE = {"a": jnp.arange(6.0).reshape(2, 3), "b": (jnp.int32(4), jnp.zeros((0, 2)))}

@@ -10,6 +10,7 @@ import pytest
 from kilolayer.analysis.answer import Answer
 from kilolayer.analysis.claims import INCONCLUSIVE, NO_DIFFERENCE
 from kilolayer.analysis.study import load_answer, load_study, require_matching_plan
+from kilolayer.errors import UserError
 from kilolayer.migrate import COLLECTOR_LEARNER
 from kilolayer.studies.questions import QUESTIONS
 from kilolayer.studies.questions.curves import cost_curve, counted, seconds
@@ -18,7 +19,6 @@ from kilolayer.studies.questions.stitching import stitching_note
 from kilolayer.studies.run import study as run_study
 from kilolayer.tasks.choice import TaskChoice
 from kilolayer.tasks.registry import task_of
-from kilolayer.types import UserError
 
 NOISE = (-0.3, -0.15, 0.0, 0.15, 0.3)
 

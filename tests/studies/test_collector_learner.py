@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from kilolayer.config import RunConfig, run_config
+from kilolayer.errors import UserError
 from kilolayer.migrate import COLLECTOR_LEARNER
 from kilolayer.plan import TrainPlan, build_agent
 from kilolayer.studies.collector_learner import CollectorLearner, CollectorLearnerState
 from kilolayer.tasks.registry import task_of
 from kilolayer.training.build import build_trainer
-from kilolayer.types import UserError
 from probes import contrastive_batch
 
 CONFIG = run_config(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kilolayer.analysis.study import load_study
+from kilolayer.errors import UserError
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime.files import file_lock
 from kilolayer.runtime.progress import SilentDisplay
@@ -24,7 +25,6 @@ from kilolayer.studies.executors import (
     available_gpus,
     run_remote_command,
 )
-from kilolayer.types import UserError
 from probes import exhaustive
 
 EXIT_3 = [sys.executable, "-c", "print('broken'); raise SystemExit(3)"]

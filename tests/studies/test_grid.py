@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from kilolayer.errors import UserError
 from kilolayer.forecasting.calibrate import StepTimes
 from kilolayer.recipes import RECIPES
 from kilolayer.runtime.progress import SilentDisplay
@@ -11,7 +12,6 @@ from kilolayer.studies import cost
 from kilolayer.studies.grid import Grid, field_factor, merge_grids
 from kilolayer.studies.question import Setup
 from kilolayer.studies.questions import QUESTIONS
-from kilolayer.types import UserError
 
 DEPTHS = field_factor("depth", (4, 8))
 

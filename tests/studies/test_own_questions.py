@@ -7,9 +7,9 @@ from results.critic_walls.walls import POINTS_PER_CELL, ranked_right, ways
 from results.depth_body.controls import COMPARISONS, NETWORKS, depth_scores
 
 from kilolayer.analysis.value_map import in_walls, map_axes
+from kilolayer.errors import UserError
 from kilolayer.studies.run import find_question, study
 from kilolayer.tasks.registry import make_task
-from kilolayer.types import UserError
 from synthetic_runs import TINY, write_run
 
 SPACING = 1.0  # m, between points: four per cell of 4 m

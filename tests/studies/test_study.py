@@ -12,8 +12,8 @@ import pytest
 from kilolayer.analysis.answer import Answer
 from kilolayer.analysis.study import Study, load_study
 from kilolayer.cli import main
+from kilolayer.errors import UserError
 from kilolayer.studies import run as studies
-from kilolayer.types import UserError
 
 DOCS = (Path(__file__).parents[2] / "docs" / "studies.md").read_text()
 OWN = "own_question:question"

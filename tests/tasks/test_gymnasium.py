@@ -12,6 +12,7 @@ from gymnasium.spaces import Box, Dict, Discrete
 
 from kilolayer import api
 from kilolayer.config import run_config
+from kilolayer.errors import UserError
 from kilolayer.physics.build import build_physics
 from kilolayer.physics.gymnasium import GymnasiumPhysics
 from kilolayer.replay import buffer as ring
@@ -23,7 +24,6 @@ from kilolayer.tasks.registry import task_of
 from kilolayer.training.build import build_trainer
 from kilolayer.training.rollout import reset, unroll
 from kilolayer.training.step import Trainer, TrainState
-from kilolayer.types import UserError
 
 LOW, HIGH = np.array([0.0, -2.0], np.float32), np.array([4.0, 2.0], np.float32)
 SPACE = {

@@ -10,6 +10,7 @@ from PIL import Image
 
 from kilolayer import api
 from kilolayer.cli import main
+from kilolayer.errors import UserError
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.kinematic import PointWorld
 from kilolayer.runtime.progress import SilentDisplay
@@ -17,7 +18,7 @@ from kilolayer.settings import settings_of
 from kilolayer.tasks.base import Coordinate, GoalSpec, Task
 from kilolayer.tasks.choice import TaskChoice
 from kilolayer.tasks.inspect import inspect_task
-from kilolayer.types import Array, UserError
+from kilolayer.types import Array
 
 
 @dataclass(frozen=True)

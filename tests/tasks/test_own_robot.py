@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kilolayer.errors import UserError
 from kilolayer.physics.native import NativePhysics
 from kilolayer.tasks import own_robot
 from kilolayer.tasks.choice import TaskChoice
 from kilolayer.tasks.coordinates import sensor_names, state_names
 from kilolayer.tasks.motion import Motion
 from kilolayer.tasks.registry import task_of
-from kilolayer.types import UserError
 
 # Links of 1 m and 0.5 m that turn about z, 0.2 m above the ground: the tip is at
 # (cos a + cos(a + b) / 2, sin a + sin(a + b) / 2, 0.2).

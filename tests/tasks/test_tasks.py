@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kilolayer.errors import UserError
 from kilolayer.physics.build import build_physics
 from kilolayer.tasks.base import is_success, parse_goal
 from kilolayer.tasks.registry import TASKS, make_task
-from kilolayer.types import UserError
 
 NAMES = sorted(TASKS)
 MAZES = [name for name in NAMES if "maze" in name]

@@ -9,10 +9,10 @@ import pytest
 from kilolayer.analysis.load import load
 from kilolayer.config import RunConfig
 from kilolayer.deploy.policy import open_policy
+from kilolayer.errors import UserError
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.training.loop import resume_run, start_run
-from kilolayer.types import UserError
 from training.test_divergence import config
 
 pytestmark = pytest.mark.slow

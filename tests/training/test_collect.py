@@ -11,6 +11,7 @@ import kilolayer
 from kilolayer.analysis.load import Run
 from kilolayer.cli import main
 from kilolayer.config import run_config
+from kilolayer.errors import UserError
 from kilolayer.physics.build import build_physics
 from kilolayer.physics.gymnasium import GymnasiumWorld
 from kilolayer.replay.dataset import Dataset, read_dataset
@@ -19,7 +20,6 @@ from kilolayer.tasks.base import Task
 from kilolayer.tasks.registry import make_task
 from kilolayer.training.collect import require_states
 from kilolayer.training.offline import buffer_from_dataset
-from kilolayer.types import UserError
 
 
 def read_back(task: str, dataset: Dataset):

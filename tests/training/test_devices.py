@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from kilolayer.config import run_config
+from kilolayer.errors import UserError
 from kilolayer.physics.native import NativePhysics
 from kilolayer.plan import TrainPlan
 from kilolayer.run_directory import RunDirectory
@@ -19,7 +20,6 @@ from kilolayer.runtime.mesh import fetch_to_host, make_mesh
 from kilolayer.tasks.registry import make_task
 from kilolayer.training.build import build_trainer
 from kilolayer.training.saving import restore_state, write_state
-from kilolayer.types import UserError
 
 pytestmark = pytest.mark.slow
 

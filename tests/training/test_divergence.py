@@ -11,6 +11,7 @@ import pytest
 
 from kilolayer.analysis.load import Run, load
 from kilolayer.config import RunConfig, run_config
+from kilolayer.errors import UserError
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.build import build_physics
 from kilolayer.physics.config import PhysicsConfig
@@ -24,7 +25,6 @@ from kilolayer.training import rollout
 from kilolayer.training.evaluate import EpisodeStart, episode_metrics, play_episodes
 from kilolayer.training.loop import resume_run, start_run
 from kilolayer.training.rollout import reset, unroll
-from kilolayer.types import UserError
 from probes import BreakingPhysics, exhaustive
 
 pytestmark = pytest.mark.slow

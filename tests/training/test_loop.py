@@ -12,6 +12,7 @@ import pytest
 
 from kilolayer.analysis.load import load
 from kilolayer.config import run_config
+from kilolayer.errors import UserError
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.mesh import make_mesh
@@ -21,7 +22,6 @@ from kilolayer.training.loop import start_run
 from kilolayer.training.saving import first_nonfinite
 from kilolayer.training.seeds import Seeds, open_members
 from kilolayer.training.starting import load_starting_point
-from kilolayer.types import UserError
 
 SMALL = run_config(
     total_steps=6_000,

@@ -16,6 +16,7 @@ import kilolayer
 from kilolayer.agents.sac import SAC
 from kilolayer.analysis.load import load
 from kilolayer.config import RunConfig, run_config
+from kilolayer.errors import UserError
 from kilolayer.physics.gymnasium import GymnasiumWorld
 from kilolayer.replay import hindsight
 from kilolayer.replay.buffer import Buffer
@@ -32,7 +33,6 @@ from kilolayer.training.offline import buffer_from_dataset, open_dataset
 from kilolayer.training.rounds import TrainingLoop
 from kilolayer.training.saving import restore_state
 from kilolayer.training.seeds import Seeds
-from kilolayer.types import UserError
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ import pytest
 
 from event_files import scalars_shown
 from kilolayer.config import run_config
+from kilolayer.errors import UserError
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.progress import SilentDisplay
@@ -21,7 +22,6 @@ from kilolayer.runtime.stopping import Terminated
 from kilolayer.training import programs
 from kilolayer.training.build import build_trainer
 from kilolayer.training.loop import resume_run, start_run
-from kilolayer.types import UserError
 from old_checkpoints import as_before
 
 CONFIG = run_config(

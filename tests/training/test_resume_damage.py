@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from kilolayer.analysis.load import Run
+from kilolayer.errors import UserError
 from kilolayer.report.run_report import write_report
 from kilolayer.run_directory import FOLDERS, RunDirectory
 from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.training.loop import resume_run, start_run
-from kilolayer.types import UserError
 from training.test_resume import TINY, KilledAt, empty_files
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from kilolayer.analysis.load import load
 from kilolayer.config import run_config
+from kilolayer.errors import UserError
 from kilolayer.physics.native import NativePhysics
 from kilolayer.report.run_report import time_section
 from kilolayer.run_directory import RunDirectory
@@ -19,7 +20,6 @@ from kilolayer.training.build import build_trainer
 from kilolayer.training.loop import resume_run, start_run
 from kilolayer.training.saving import restore_state
 from kilolayer.training.seeds import Seeds
-from kilolayer.types import UserError
 
 TINY = run_config(
     seed=3,

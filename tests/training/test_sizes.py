@@ -6,11 +6,11 @@ import time
 import pytest
 
 from kilolayer.config import RunConfig, run_config
+from kilolayer.errors import UserError
 from kilolayer.recommendations import recommended
 from kilolayer.tasks.registry import task_of
 from kilolayer.training import sizes
 from kilolayer.training.build import build_trainer
-from kilolayer.types import UserError
 
 ROOM = 2**35  # bytes
 

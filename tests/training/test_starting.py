@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from kilolayer.config import RunConfig, run_config
+from kilolayer.errors import UserError
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.progress import SilentDisplay
 from kilolayer.training.build import build_trainer
 from kilolayer.training.loop import resume_run, start_run
 from kilolayer.training.starting import load_starting_point
-from kilolayer.types import UserError
 
 SOURCE = run_config(
     total_steps=400,

@@ -11,11 +11,11 @@ import pytest
 from kilolayer.agents.base import Sampling
 from kilolayer.analysis.load import load
 from kilolayer.config import run_config
+from kilolayer.errors import UserError
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime.mesh import fetch_to_host
 from kilolayer.training.build import build_trainer, check_dtype
 from kilolayer.training.saving import write_state
-from kilolayer.types import UserError
 
 CONFIG = run_config(
     total_steps=2_000,

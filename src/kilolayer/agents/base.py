@@ -17,6 +17,7 @@ from annotated_types import Interval
 from tyro.conf import Suppress
 
 from kilolayer.agents.optimiser import network_optimiser
+from kilolayer.errors import bad_field
 from kilolayer.networks.actor import Actor, Gaussian, sample_action
 from kilolayer.networks.encoders import Encoder, TorsoSpec
 from kilolayer.replay.buffer import Transition
@@ -31,7 +32,7 @@ from kilolayer.settings import (
     Settings,
     Share,
 )
-from kilolayer.types import Array, Metrics, bad_field
+from kilolayer.types import Array, Metrics
 
 # (achieved goal [..., goal], goal [..., goal]) -> reward [...]
 Reward = Callable[[Array, Array], Array]

@@ -10,6 +10,7 @@ import optax
 
 from kilolayer.agents.base import DeepNetwork, EntropyAgent, Sampling
 from kilolayer.agents.optimiser import apply_gradients, init_moments
+from kilolayer.errors import bad_field
 from kilolayer.losses.actor import actor_loss, temperature_loss
 from kilolayer.losses.contrastive import ContrastiveLoss, contrastive_loss
 from kilolayer.losses.energies import Energy, pairwise, rowwise
@@ -17,7 +18,7 @@ from kilolayer.networks.actor import Actor, Gaussian, gaussian, sample_action
 from kilolayer.networks.encoders import Encoder, apply_together
 from kilolayer.replay.hindsight import Batch
 from kilolayer.settings import Count, NonNegative, Positive, PositiveShare, Share
-from kilolayer.types import Array, Metrics, bad_field
+from kilolayer.types import Array, Metrics
 
 
 class Critic(eqx.Module):

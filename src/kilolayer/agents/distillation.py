@@ -17,11 +17,12 @@ import optax
 
 from kilolayer.agents.base import Agent, Sampling
 from kilolayer.agents.optimiser import apply_gradients, network_optimiser
+from kilolayer.errors import UserError
 from kilolayer.losses.distillation import critic_weights, gaussian_divergence
 from kilolayer.networks.actor import Actor, Gaussian, sample_action
 from kilolayer.replay.hindsight import Batch
 from kilolayer.settings import NOT_A_SETTING, PositiveShare, Share
-from kilolayer.types import Array, Metrics, UserError
+from kilolayer.types import Array, Metrics
 
 # (critic state, observation, action, goal) -> ratings [batch]
 Rate = Callable[[Any, Array, Array, Array], Array]

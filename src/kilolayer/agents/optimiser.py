@@ -14,8 +14,8 @@ import equinox as eqx
 import jax
 import optax
 
+from kilolayer.errors import bad_field
 from kilolayer.networks.block import NormedLayer, unit_columns
-from kilolayer.types import bad_field
 
 Parameters = TypeVar("Parameters")
 Tree = TypeVar("Tree")

@@ -9,9 +9,9 @@ from kilolayer.agents.ppo import PPO
 from kilolayer.agents.sac import SAC, HindsightSAC
 from kilolayer.agents.td3 import TD3
 from kilolayer.agents.validation import require_valid_class
+from kilolayer.errors import UserError
 from kilolayer.lookup import find
 from kilolayer.tasks.base import Task
-from kilolayer.types import UserError
 from kilolayer.user_code import is_user_code
 
 AGENTS: Mapping[str, type[Agent]] = {

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from kilolayer.analysis.claims import Verdict
-from kilolayer.types import UserError
+from kilolayer.errors import UserError
 
 
 @dataclass(frozen=True)

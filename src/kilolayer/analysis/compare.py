@@ -33,10 +33,10 @@ from kilolayer.analysis.statistics import (
 )
 from kilolayer.analysis.study import SMALLEST_EFFECT
 from kilolayer.analysis.study_scores import TIME_AT_GOAL, estimate_series
+from kilolayer.errors import UserError
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime.files import shell_quoted
 from kilolayer.settings import values_of
-from kilolayer.types import UserError
 
 # Settings without an effect on what the agent learns.
 LOGGING_FIELDS = ("tensorboard", "wandb")

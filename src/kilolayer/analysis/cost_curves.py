@@ -12,7 +12,7 @@ from kilolayer.analysis.claims import Claim
 from kilolayer.analysis.depth import DepthScores, depth_contrast
 from kilolayer.analysis.statistics import Estimate, number_text
 from kilolayer.analysis.threshold import WINDOW, trailing_mean
-from kilolayer.types import UserError
+from kilolayer.errors import UserError
 
 LEVEL = 0.05
 

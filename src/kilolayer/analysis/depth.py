@@ -15,7 +15,7 @@ import numpy as np
 from kilolayer.analysis.claims import Claim
 from kilolayer.analysis.differences import CellMeans
 from kilolayer.analysis.statistics import CONFIDENCE, Estimate
-from kilolayer.types import UserError
+from kilolayer.errors import UserError
 
 MAJORITY = 0.5
 SATURATED = 0.9  # share of the best score

@@ -10,9 +10,10 @@ import numpy as np
 from kilolayer.agents.base import DeepNetwork
 from kilolayer.agents.registry import task_spec
 from kilolayer.analysis.load import Run, read_arrays
+from kilolayer.errors import UserError
 from kilolayer.networks.stack import Stack
 from kilolayer.replay.hindsight import Batch
-from kilolayer.types import Array, UserError
+from kilolayer.types import Array
 
 # A unit is dormant if its score is at most this (arXiv 2302.12902, section 3 and figure 2).
 DORMANT_THRESHOLD = 0.025

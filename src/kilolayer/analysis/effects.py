@@ -24,7 +24,7 @@ from kilolayer.analysis.statistics import (
 )
 from kilolayer.analysis.study import Study
 from kilolayer.analysis.study_scores import bar_plot, equivalence_margin
-from kilolayer.types import UserError
+from kilolayer.errors import UserError
 
 Levels = tuple[int, ...]
 

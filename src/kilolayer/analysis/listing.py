@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from kilolayer.analysis.load import Run
-from kilolayer.errors import nearest
+from kilolayer.errors import UserError, nearest
 from kilolayer.run_directory import RunDirectory
-from kilolayer.types import UserError
 
 State = Literal["finished", "unfinished", "failed", "damaged"]
 

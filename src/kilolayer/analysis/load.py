@@ -16,6 +16,7 @@ import numpy as np
 from kilolayer.agents.base import ActingAgent, Agent, TaskSpec
 from kilolayer.agents.registry import task_spec
 from kilolayer.config import RunConfig
+from kilolayer.errors import UserError
 from kilolayer.plan import TrainPlan, build_agent
 from kilolayer.run_directory import TASK_KEY, RunDirectory
 from kilolayer.runtime import checkpoint
@@ -23,7 +24,6 @@ from kilolayer.runtime.devices import refuse_wrong_jax
 from kilolayer.runtime.files import shell_quoted
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.registry import task_of
-from kilolayer.types import UserError
 
 # Arrays in a file of evaluation episodes; see `kilolayer.training.evaluate.Episodes`.
 EPISODE_ARRAYS = ("start", "goal", "achieved", "alive", "qpos")

@@ -7,7 +7,7 @@ import numpy as np
 from scipy import special, stats
 
 from kilolayer.analysis.statistics import validated_scores
-from kilolayer.types import UserError
+from kilolayer.errors import UserError
 
 LEVEL, POWER = 0.05, 0.8
 MOST_SEEDS = 10_000

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kilolayer.types import UserError
+from kilolayer.errors import UserError
 
 EVALUATION_INTERVAL = 1_000_000  # environment steps
 EPISODE_LENGTH = 1000  # control steps of a published episode

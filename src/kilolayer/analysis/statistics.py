@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import optimize, special, stats
 
-from kilolayer.types import UserError
+from kilolayer.errors import UserError
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000

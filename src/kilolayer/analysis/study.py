@@ -18,9 +18,9 @@ from typing import Any, Literal
 from kilolayer.analysis.answer import Answer
 from kilolayer.analysis.load import Run
 from kilolayer.config import RunConfig
+from kilolayer.errors import UserError
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime.files import read_json
-from kilolayer.types import UserError
 
 FORMAT = 1  # of study.json; any other format is refused
 SMALLEST_EFFECT = 0.05  # share of a score's range; study.json may set another one

@@ -13,7 +13,7 @@ from kilolayer.analysis.load import Run
 from kilolayer.analysis.statistics import Estimate, mean_interval
 from kilolayer.analysis.study import Study, StudyRun
 from kilolayer.analysis.threshold import trailing_mean
-from kilolayer.types import UserError
+from kilolayer.errors import UserError
 
 TIME_AT_GOAL = "evaluation/time_at_goal"
 SUCCESS = "evaluation/success"

@@ -6,7 +6,7 @@ import numpy as np
 
 from kilolayer.analysis.differences import Difference, permutation_p_value
 from kilolayer.analysis.statistics import RESAMPLES, Estimate, expanded_percentile_interval
-from kilolayer.types import UserError
+from kilolayer.errors import UserError
 
 WINDOW = 5  # evaluations of a trailing mean, as in the published figures (arXiv 2503.14858)
 

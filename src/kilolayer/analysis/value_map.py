@@ -11,10 +11,11 @@ from scipy import stats
 
 from kilolayer.agents.base import ActingAgent
 from kilolayer.analysis.load import Run
+from kilolayer.errors import UserError
 from kilolayer.physics.build import build_physics
 from kilolayer.tasks.base import Task, goals_are_positions
 from kilolayer.tasks.mazes import Maze
-from kilolayer.types import Array, UserError
+from kilolayer.types import Array
 
 # A map of open ground extends to this multiple of the goal's distance from the origin.
 OPEN_MARGIN = 1.25

@@ -14,7 +14,7 @@ from kilolayer.agents.base import ActingAgent
 from kilolayer.analysis.load import Run
 from kilolayer.config import RunConfig
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, is_policy, open_run_or_policy
-from kilolayer.errors import require_at_least, require_choice
+from kilolayer.errors import UserError, bad_field, require_at_least, require_choice
 from kilolayer.physics.build import build_physics
 from kilolayer.replay.dataset import Dataset, read_dataset, write_dataset
 from kilolayer.replay.minari_format import read_minari, require_new, write_minari
@@ -42,7 +42,6 @@ from kilolayer.training.evaluate import (
     split_key,
 )
 from kilolayer.training.rollout import Policy
-from kilolayer.types import UserError, bad_field
 
 # Standard deviation of the noise on a collecting policy's actions, which lie in [-1, 1].
 DEFAULT_NOISE = 0.2

@@ -18,9 +18,8 @@ from kilolayer.deploy.hub import (
 from kilolayer.deploy.policy import open_policy
 from kilolayer.deploy.smaller.distil import distil as distil
 from kilolayer.deploy.smaller.prune import prune as prune
-from kilolayer.errors import require_at_least
+from kilolayer.errors import UserError, require_at_least
 from kilolayer.runtime.progress import make_display
-from kilolayer.types import UserError
 
 
 def push(

@@ -13,6 +13,7 @@ from kilolayer.analysis.load import Run
 from kilolayer.deploy.control import ControlResult, drive_simulation
 from kilolayer.deploy.interpreter import Interpretation
 from kilolayer.deploy.policy import DeployedPolicy, open_run_or_policy
+from kilolayer.errors import UserError, bad_field
 from kilolayer.language.base import PICTURE_SIZE, Encoder
 from kilolayer.language.contexts import encode_context
 from kilolayer.language.dagger import Recipe as ModuleRecipe
@@ -34,7 +35,6 @@ from kilolayer.runtime.files import guard_disk, require_file, require_unused, re
 from kilolayer.runtime.progress import make_display
 from kilolayer.runtime.zoo import default_output
 from kilolayer.tasks.base import Task
-from kilolayer.types import UserError, bad_field
 from kilolayer_robot.planning import Pursuit
 from kilolayer_robot.robot import Sensed
 from kilolayer_robot.timing import Timing

@@ -7,11 +7,11 @@ from pathlib import Path
 from kilolayer.analysis.listing import ListedRun, find_run, list_runs
 from kilolayer.api.playing import play
 from kilolayer.api.training import report
+from kilolayer.errors import UserError
 from kilolayer.runtime.browser import open_page
 from kilolayer.runtime.files import require_file
 from kilolayer.runtime.progress import make_display
 from kilolayer.runtime.zoo import PREFIX
-from kilolayer.types import UserError
 
 
 def runs(folder: str | Path = "runs") -> list[ListedRun]:

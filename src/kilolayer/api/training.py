@@ -6,12 +6,12 @@ from typing import Any
 
 from kilolayer.analysis.load import Run, load
 from kilolayer.config import RunConfig
+from kilolayer.errors import bad_field, nearest
 from kilolayer.recommendations import recommended
 from kilolayer.runtime.processes import ONE_PROCESS, Processes
 from kilolayer.runtime.progress import make_display
 from kilolayer.training.loop import resume_run, start_run
 from kilolayer.training.seeds import OnEvaluation
-from kilolayer.types import bad_field, nearest
 
 
 def train(

@@ -13,9 +13,9 @@ from pathlib import Path
 from kilolayer.config import RunConfig
 from kilolayer.deploy.policy import DeployedPolicy
 from kilolayer.deploy.zoo_entry import SECTION, Score, interval_text, open_zoo_entry, score_policy
+from kilolayer.errors import bad_field
 from kilolayer.replay.minari_format import PREFIX as MINARI
 from kilolayer.runtime import hub
-from kilolayer.types import bad_field
 
 PICTURE = "picture.png"
 SEED = 12345  # different from the evaluation seeds of runs

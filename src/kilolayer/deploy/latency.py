@@ -25,10 +25,9 @@ from kilolayer.deploy.planning.planners import Planner
 from kilolayer.deploy.policy import DeployedPolicy, open_policy
 from kilolayer.deploy.score import Scorer, visited
 from kilolayer.deploy.smaller.early_exit import EarlyExit, early_exit_operations
-from kilolayer.errors import require_at_least, require_choice
+from kilolayer.errors import UserError, bad_field, require_at_least, require_choice
 from kilolayer.runtime.devices import require_memory
 from kilolayer.runtime.progress import ProgressDisplay
-from kilolayer.types import UserError, bad_field
 from kilolayer_robot.planning import Pursuit
 
 ROUNDS = 10

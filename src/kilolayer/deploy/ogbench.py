@@ -19,13 +19,12 @@ import numpy as np
 from kilolayer.analysis.load import Run
 from kilolayer.analysis.statistics import proportion_interval
 from kilolayer.deploy.policy import DeployedPolicy
-from kilolayer.errors import require_at_least
+from kilolayer.errors import UserError, bad_field, nearest, require_at_least
 from kilolayer.runtime.progress import ProgressDisplay, SilentDisplay
 from kilolayer.tasks.ant import OPEN_GOAL_DISTANCE, Ant
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.mazes import EVALUATION_TASKS
 from kilolayer.training.evaluate import evaluation_key, evaluation_policy, evaluation_start
-from kilolayer.types import UserError, bad_field, nearest
 
 MISSING = "OGBench is not installed: `pip install 'kilolayer[ogbench]'`."
 PREFIX = "ogbench:"

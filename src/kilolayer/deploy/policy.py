@@ -19,6 +19,7 @@ from kilolayer.agents.base import TaskSpec
 from kilolayer.agents.registry import task_spec
 from kilolayer.analysis.load import Policy, Run, load, warn_if_changed
 from kilolayer.config import RunConfig
+from kilolayer.errors import UserError
 from kilolayer.networks.actor import Actor, sample_action
 from kilolayer.networks.block import Architecture
 from kilolayer.networks.encoders import TorsoSpec
@@ -29,7 +30,7 @@ from kilolayer.runtime.tensors import TensorDirectory
 from kilolayer.runtime.zoo import resolve
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.registry import task_of
-from kilolayer.types import Array, UserError
+from kilolayer.types import Array
 
 DIRECTORY = TensorDirectory("policy", version=1)
 

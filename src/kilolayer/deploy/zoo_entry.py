@@ -10,9 +10,9 @@ from kilolayer.analysis.statistics import Estimate, mean_interval, proportion_in
 from kilolayer.config import RunConfig
 from kilolayer.deploy.policy import DIRECTORY, DeployedPolicy
 from kilolayer.deploy.score import Scorer
+from kilolayer.errors import UserError
 from kilolayer.runtime.zoo import zoo_directories
 from kilolayer.training.evaluate import episode_scores
-from kilolayer.types import UserError
 
 # Key of the zoo's section in the `details` of a policy card, and the version of its format.
 SECTION, VERSION = "zoo", 1

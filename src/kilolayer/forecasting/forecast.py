@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from kilolayer.config import RunConfig
+from kilolayer.errors import UserError, bad_field
 from kilolayer.forecasting.calibrate import Range, StepTimes, calibrate, combine_ranges
 from kilolayer.forecasting.cost import action_arithmetic, device_memory, update_arithmetic
 from kilolayer.networks.arithmetic import Arithmetic, parameter_counts, tree_bytes
@@ -21,7 +22,6 @@ from kilolayer.tasks.registry import task_of
 from kilolayer.training.build import build_trainer
 from kilolayer.training.sizes import MAX_MEMORY
 from kilolayer.training.step import TrainState
-from kilolayer.types import UserError, bad_field
 
 # Best and worst case on an accelerator: utilisation of its rate by matrix products, and the minimum
 # seconds of one product with its normalisation, of which an update has 11 per layer. The published

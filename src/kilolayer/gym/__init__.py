@@ -8,10 +8,10 @@ within the success radius and -1 elsewhere.
 
 from typing import Any
 
+from kilolayer.errors import UserError
 from kilolayer.physics.gymnasium_group import MISSING
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.registry import TASKS
-from kilolayer.types import UserError
 
 try:
     import gymnasium

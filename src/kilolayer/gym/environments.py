@@ -11,13 +11,14 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from kilolayer.errors import UserError, bad_field
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.build import build_physics
 from kilolayer.render.scene import make_scene
 from kilolayer.tasks.base import GoalSplit, Task, is_success
 from kilolayer.tasks.gymnasium import task_spaces
 from kilolayer.tasks.registry import make_task
-from kilolayer.types import Array, UserError, bad_field
+from kilolayer.types import Array
 
 Observation = dict[str, np.ndarray]
 

@@ -6,7 +6,8 @@ from typing import Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 
-from kilolayer.types import Array, UserError
+from kilolayer.errors import UserError
+from kilolayer.types import Array
 
 PICTURE_SIZE = 96
 """Side of the examples' square pictures, in pixels."""

@@ -10,8 +10,8 @@ from functools import cache
 import jax
 import numpy as np
 
+from kilolayer.errors import UserError
 from kilolayer.tasks.base import Task
-from kilolayer.types import UserError
 
 Cell = tuple[int, int]
 """Row and column, both counted from one."""

@@ -5,11 +5,11 @@ from hashlib import sha256
 
 import numpy as np
 
+from kilolayer.errors import UserError
 from kilolayer.language.base import Context, Encoder, Example, check_pictures, check_sentences
 from kilolayer.language.scenes import draw_pictures
 from kilolayer.runtime.progress import ProgressDisplay, SilentDisplay
 from kilolayer.tasks.base import Task
-from kilolayer.types import UserError
 
 CHUNK = 64
 """Rows per call of an encoder. Bounds its memory and sets the steps of the progress display."""

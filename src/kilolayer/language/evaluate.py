@@ -15,6 +15,7 @@ from kilolayer.analysis.load import Run
 from kilolayer.config import RunConfig
 from kilolayer.deploy.latency import Timing
 from kilolayer.deploy.policy import DeployedPolicy
+from kilolayer.errors import bad_field
 from kilolayer.language.base import SPLITS, Context, Encoder, Example
 from kilolayer.language.contexts import encode_context, encode_examples
 from kilolayer.language.encoders.cache import CachedEncoder
@@ -38,7 +39,6 @@ from kilolayer.runtime.manifest import describe_run
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.tasks.base import Task, is_success
 from kilolayer.training.evaluate import Episodes, episode_scores
-from kilolayer.types import bad_field
 
 FAILURES = 6  # failures that the report shows
 TIMED = 8  # examples used to time the parts

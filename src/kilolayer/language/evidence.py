@@ -11,8 +11,8 @@ from typing import Any
 
 from kilolayer.analysis.statistics import Estimate, proportion_interval
 from kilolayer.deploy.latency import Timing
+from kilolayer.errors import UserError
 from kilolayer.runtime.files import write_atomically
-from kilolayer.types import UserError
 
 FILE = "evidence.json"
 BOUND = "true goal (upper bound)"

@@ -10,6 +10,7 @@ import numpy as np
 from annotated_types import Ge
 from scipy.stats import norm, qmc
 
+from kilolayer.errors import bad_field
 from kilolayer.language.base import Context
 from kilolayer.language.fusion import ContextScale, Fusion, patch_positions
 from kilolayer.losses.energies import Energy, pairwise
@@ -17,7 +18,7 @@ from kilolayer.networks.block import Dense, NormedLayer, TorsoSpec
 from kilolayer.networks.stack import Stack
 from kilolayer.settings import Settings
 from kilolayer.tasks.base import Task
-from kilolayer.types import Array, Metrics, bad_field
+from kilolayer.types import Array, Metrics
 
 LAYERS_PER_BLOCK = 4
 Size = Annotated[int, Ge(1)]

@@ -15,6 +15,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from kilolayer.config import RunConfig
+from kilolayer.errors import UserError
 from kilolayer.language.base import Context, Encoder
 from kilolayer.language.fusion import ContextScale
 from kilolayer.language.goal_head import (
@@ -30,7 +31,7 @@ from kilolayer.migrate import ENERGIES
 from kilolayer.runtime.tensors import TensorDirectory
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.registry import task_of
-from kilolayer.types import Array, UserError
+from kilolayer.types import Array
 
 DIRECTORY = TensorDirectory("grounding", version=1)
 

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from kilolayer.deploy.interpreter import Interpretation
+from kilolayer.errors import UserError
 from kilolayer.language.base import PICTURE_SIZE, Example
 from kilolayer.language.board import board_of
 from kilolayer.language.contexts import encode_context
@@ -18,7 +19,6 @@ from kilolayer.render.style import Mark
 from kilolayer.runtime.files import shell_quoted
 from kilolayer.runtime.zoo import default_output
 from kilolayer.tasks.base import Task
-from kilolayer.types import UserError
 
 
 class Scene:

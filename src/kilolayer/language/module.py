@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kilolayer.agents.base import TaskSpec
+from kilolayer.errors import bad_field
 from kilolayer.language.base import Context
 from kilolayer.language.fusion import ContextScale
 from kilolayer.language.goal_head import GoalHead, GoalScale, HeadSpec
@@ -24,7 +25,7 @@ from kilolayer.networks.block import Dense, NormedLayer
 from kilolayer.networks.config import UNSCALED_BLOCKS
 from kilolayer.networks.mixture import Mixture, MixtureSpec, RoutingStatistics
 from kilolayer.networks.stack import Stack
-from kilolayer.types import Array, bad_field
+from kilolayer.types import Array
 
 Trunk = Literal["mixture", "dense-parameters", "dense-operations"]
 TRUNKS: tuple[Trunk, ...] = get_args(Trunk)

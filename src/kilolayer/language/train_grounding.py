@@ -20,6 +20,7 @@ from kilolayer.agents.optimiser import network_optimiser
 from kilolayer.analysis.load import Run
 from kilolayer.config import RunConfig
 from kilolayer.deploy.policy import open_run_or_policy
+from kilolayer.errors import UserError
 from kilolayer.language.base import Context, Encoder, Example
 from kilolayer.language.board import require_instructions
 from kilolayer.language.contexts import encode_examples
@@ -42,7 +43,7 @@ from kilolayer.runtime.zoo import default_output
 from kilolayer.settings import Count, NonNegative, Positive, Settings
 from kilolayer.tasks.base import Task, is_success
 from kilolayer.tasks.registry import task_of
-from kilolayer.types import Array, Metrics, UserError
+from kilolayer.types import Array, Metrics
 
 HELD_OUT = 0.125  # share of the examples used only for validation
 FAMILIAR_QUANTILE = 0.01

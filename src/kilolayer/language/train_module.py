@@ -16,6 +16,7 @@ import numpy as np
 from kilolayer.agents.registry import task_spec
 from kilolayer.config import RunConfig
 from kilolayer.deploy.policy import DeployedPolicy, open_policy
+from kilolayer.errors import UserError, bad_field
 from kilolayer.language.base import Context, Encoder
 from kilolayer.language.board import require_instructions
 from kilolayer.language.dagger import DAgger, DAggerState, Instructions, Recipe
@@ -48,7 +49,7 @@ from kilolayer.training.evaluate import (
     start_episodes,
     step_episodes,
 )
-from kilolayer.types import Array, UserError, bad_field
+from kilolayer.types import Array
 
 DIRECTORY = TensorDirectory("module", version=1)
 EXAMPLES = 4096

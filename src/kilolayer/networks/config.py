@@ -4,9 +4,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
+from kilolayer.errors import bad_field
 from kilolayer.networks.block import PUBLISHED, Architecture, Rematerialisation, TorsoSpec
 from kilolayer.settings import Count, Settings
-from kilolayer.types import bad_field
 
 # Up to this number of blocks, branches are added unscaled. In a deeper stack they are scaled so
 # that they add up to as much as this number of blocks would. Measurements up to depth 4096:

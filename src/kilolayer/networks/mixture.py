@@ -12,11 +12,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from kilolayer.errors import bad_field
 from kilolayer.networks import routing
 from kilolayer.networks.block import Dense, TorsoSpec
 from kilolayer.networks.routing import Blocks, Choice
 from kilolayer.networks.stack import Stack
-from kilolayer.types import Array, bad_field
+from kilolayer.types import Array
 
 
 @dataclass(frozen=True)

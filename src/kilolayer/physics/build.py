@@ -6,6 +6,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh, PartitionSpec
 
+from kilolayer.errors import bad_field
 from kilolayer.physics.base import Physics, PhysicsState
 from kilolayer.physics.config import PhysicsConfig
 from kilolayer.physics.gymnasium import GymnasiumPhysics, GymnasiumWorld
@@ -13,7 +14,7 @@ from kilolayer.physics.kinematic import KinematicPhysics, PointWorld
 from kilolayer.physics.mjx import MjxPhysics
 from kilolayer.physics.native import MujocoWorld, NativePhysics
 from kilolayer.runtime.mesh import DATA
-from kilolayer.types import Array, bad_field
+from kilolayer.types import Array
 
 World = PointWorld | MujocoWorld | GymnasiumWorld
 DEFAULT = PhysicsConfig()

@@ -16,9 +16,10 @@ import jax
 import jax.numpy as jnp
 import mujoco
 
+from kilolayer.errors import UserError
 from kilolayer.physics.base import Physics, PhysicsState
 from kilolayer.physics.native import MujocoWorld
-from kilolayer.types import Array, UserError
+from kilolayer.types import Array
 
 # Fields that a step reads besides positions, velocities and controls.
 CARRIED = ("time", "act", "history", "qacc_warmstart")

@@ -9,6 +9,7 @@ import imageio_ffmpeg
 import numpy as np
 from PIL import Image
 
+from kilolayer.errors import UserError, bad_field
 from kilolayer.physics.build import build_physics
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.render.scene import make_scene, require_drawable
@@ -16,7 +17,6 @@ from kilolayer.render.style import Mark
 from kilolayer.runtime.files import guard_disk, replacing
 from kilolayer.tasks.base import Task
 from kilolayer.training.evaluate import evaluation_key, evaluation_start
-from kilolayer.types import UserError, bad_field
 
 GAP = 4  # pixels between environments
 WHITE = 255

@@ -13,12 +13,12 @@ import mujoco
 import numpy as np
 from PIL import Image, ImageDraw
 
+from kilolayer.errors import UserError
 from kilolayer.physics.gymnasium import GymnasiumWorld
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.render.style import FAILURE, GRID, INK, PAPER, SUCCESS, WALL, Mark, rgb
 from kilolayer.tasks.base import Task, goals_are_positions
 from kilolayer.tasks.mazes import Maze
-from kilolayer.types import UserError
 
 OVERSAMPLING = 2  # Pillow does not antialias; shrinking the picture does
 AGENT = "#0072B2"

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from kilolayer.errors import UserError, bad_field
 from kilolayer.runtime.files import replacing
-from kilolayer.types import UserError, bad_field
 
 KEYS = ("observations", "actions", "terminals", "qpos", "qvel")
 # Actions lie in [-1, 1] up to this rounding error.

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from kilolayer.errors import UserError, bad_field, nearest
 from kilolayer.physics.gymnasium import GymnasiumWorld
 from kilolayer.physics.gymnasium_group import OBSERVED, find_environment, make_environment
 from kilolayer.replay.dataset import ACTION_ROUNDING, Dataset
 from kilolayer.tasks.base import Task, is_success
 from kilolayer.tasks.gymnasium import task_spaces
-from kilolayer.types import UserError, bad_field, nearest
 
 PREFIX = "minari:"
 MISSING = "Minari is not installed: `pip install 'kilolayer[minari]'`."

@@ -9,6 +9,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from kilolayer.analysis.answer import Answer, Plot, Series
 from kilolayer.analysis.claims import EVIDENCE_GRADES
+from kilolayer.errors import UserError
 from kilolayer.render.style import INK, line_style
 from kilolayer.report.page import heading, table, verdict_list
 from kilolayer.report.svg import (
@@ -19,7 +20,6 @@ from kilolayer.report.svg import (
     style_axes,
     to_svg,
 )
-from kilolayer.types import UserError
 
 MOST_TICKS = 9  # of a logarithmic axis with a tick at every value
 NAME_WIDTH = 22  # characters per line of a bar's label

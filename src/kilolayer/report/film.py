@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from kilolayer.analysis.load import Run
+from kilolayer.errors import UserError
 from kilolayer.render.media import freeze_after_termination, render_frames, write_video
 from kilolayer.render.style import Mark
 from kilolayer.tasks.base import Task, is_success
 from kilolayer.training.evaluate import Episodes
-from kilolayer.types import UserError
 
 FPS = 20
 MAX_SECONDS = 10  # of a film, for episodes of any length

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kilolayer.config import RunConfig
+from kilolayer.errors import UserError
 from kilolayer.language.evidence import BOUND, Evidence, RouterUse, Score
 from kilolayer.report.film import embed_video
 from kilolayer.report.language_plots import (
@@ -18,7 +19,6 @@ from kilolayer.report.run_report import entries
 from kilolayer.runtime.files import read_json, write_atomically
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.registry import task_of
-from kilolayer.types import UserError
 
 FILM, FILM_METADATA = "say.mp4", "say.json"
 LARGEST_FILM = 1_500_000  # bytes

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Generic, TypeVar
 
-from kilolayer.types import UserError
+from kilolayer.errors import UserError
 
 STYLE = """
 :root { color-scheme: light; }

@@ -6,6 +6,7 @@ from typing import Any
 
 from kilolayer.analysis.load import Run
 from kilolayer.config import RunConfig
+from kilolayer.errors import UserError
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.report.page import SectionSpec, cards, notices, page, paragraph, section_html, table
 from kilolayer.report.run_sections import (
@@ -23,7 +24,6 @@ from kilolayer.runtime.files import read_json, write_atomically
 from kilolayer.runtime.progress import duration
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.registry import TASKS
-from kilolayer.types import UserError
 
 COMPARABILITY_NOTE = (
     "Compare trends with published scores of this task, not absolute scores: contacts, solver and "

@@ -18,6 +18,7 @@ from kilolayer.analysis.value_map import (
     representative_goals,
     value_correlation,
 )
+from kilolayer.errors import UserError
 from kilolayer.render.style import BLUE, INK, ORANGE, PAPER, SERIES, luminance
 from kilolayer.report.film import GOAL_LEGEND, embed_video, write_film
 from kilolayer.report.maps import MAX_TRAJECTORIES, trajectory_map, value_maps
@@ -32,7 +33,6 @@ from kilolayer.report.svg import (
     to_svg,
 )
 from kilolayer.tasks.base import Task
-from kilolayer.types import UserError
 
 VALUE_RESOLUTION = 64
 VIDEO_ENVS, VIDEO_ENV_PIXELS, VIDEO_FRAMES = 4, 240, 200

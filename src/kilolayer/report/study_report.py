@@ -11,6 +11,7 @@ from kilolayer.analysis.diagnostics import replay_batch
 from kilolayer.analysis.groups import Group, range_text, varying_factors
 from kilolayer.analysis.published import EPISODE_LENGTH, read_published
 from kilolayer.analysis.study import Study, StudyRun
+from kilolayer.errors import UserError
 from kilolayer.networks.arithmetic import arithmetic, parameter_counts
 from kilolayer.report.answer_plots import answer_body, answer_verdicts
 from kilolayer.report.group_curves import CURVES_CAPTION, published_plot
@@ -29,7 +30,6 @@ from kilolayer.report.study_sections import Layout, behaviour_section, curves_se
 from kilolayer.report.svg import rounded_count
 from kilolayer.run_directory import CONFIG_KEY
 from kilolayer.runtime.files import write_atomically
-from kilolayer.types import UserError
 
 MAX_NAMES = 6  # in a notice
 # Manifest entries that differ in every run.

@@ -18,13 +18,13 @@ from kilolayer.analysis.value_map import (
     representative_goals,
     value_correlation,
 )
+from kilolayer.errors import UserError
 from kilolayer.report.film import GOAL_LEGEND, embed_video, write_film
 from kilolayer.report.group_curves import group_curves
 from kilolayer.report.maps import value_grid
 from kilolayer.report.page import heading, paragraph, table, video_row
 from kilolayer.report.run_sections import NO_MOVEMENT, behaviour_label, behaviour_metrics, goal_text
 from kilolayer.tasks.base import Task
-from kilolayer.types import UserError
 
 MAX_CURVE_ROWS = 8  # of learning curves
 MAX_PICTURE_ROWS = 3  # of films and maps

@@ -22,9 +22,9 @@ import jax
 import numpy as np
 from safetensors import safe_open
 
+from kilolayer.errors import UserError
 from kilolayer.runtime.files import cannot_write, replace_atomically
 from kilolayer.runtime.tensors import named_leaves, read_tensors, sha256_of, write_tensors
-from kilolayer.types import UserError
 
 AGENT, LOOP = "agent", "loop"
 DAMAGED = ".damaged-"

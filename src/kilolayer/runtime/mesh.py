@@ -11,8 +11,8 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from kilolayer.errors import bad_field
 from kilolayer.runtime.devices import refuse_wrong_jax
-from kilolayer.types import bad_field
 
 DATA, MODEL = "data", "model"
 

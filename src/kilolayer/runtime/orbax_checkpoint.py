@@ -10,8 +10,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from kilolayer.errors import UserError
 from kilolayer.runtime.files import first_line
-from kilolayer.types import UserError
 
 MISSING = "it was written with Orbax, which is not installed: `pip install 'kilolayer[old-runs]'`."
 # Former and present names of the last parts of leaf paths.

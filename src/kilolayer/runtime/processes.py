@@ -19,8 +19,8 @@ from typing import Any
 import jax
 from jax._src import distributed  # the store has no public name
 
+from kilolayer.errors import UserError, bad_field
 from kilolayer.runtime import coordinator
-from kilolayer.types import UserError, bad_field
 
 HEARTBEAT_INTERVAL = 1.0  # seconds
 LOST_AFTER = 15.0  # seconds without a heartbeat

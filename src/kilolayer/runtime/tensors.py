@@ -18,8 +18,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from kilolayer.errors import UserError
 from kilolayer.runtime.files import cannot_write, replace_atomically, write_atomically
-from kilolayer.types import UserError
 
 Tree = TypeVar("Tree")
 

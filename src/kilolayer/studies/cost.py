@@ -20,6 +20,7 @@ from rich.table import Table
 
 from kilolayer.agents.registry import task_spec
 from kilolayer.config import RunConfig
+from kilolayer.errors import UserError
 from kilolayer.forecasting.calibrate import Range, StepTimes, calibrate, combine_ranges
 from kilolayer.forecasting.cost import action_arithmetic, update_arithmetic
 from kilolayer.forecasting.forecast import Forecast, forecast_run
@@ -32,7 +33,6 @@ from kilolayer.tasks.registry import task_of
 from kilolayer.training.build import build_trainer
 from kilolayer.training.evaluate import evaluation_policy
 from kilolayer.training.sizes import MAX_MEMORY
-from kilolayer.types import UserError
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
-from kilolayer.types import UserError, bad_field
+from kilolayer.errors import UserError, bad_field
 
 SLURM_JOBS = 100  # in the queue, by default
 SLURM_MINUTES = 24 * 60  # per job; SBATCH_TIMELIMIT overrides it

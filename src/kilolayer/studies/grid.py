@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kilolayer.config import RunConfig
+from kilolayer.errors import UserError, bad_field
 from kilolayer.plan import TrainPlan, build_agent
 from kilolayer.recipes import recipe_named
 from kilolayer.settings import MAX_SEED
 from kilolayer.tasks.registry import task_of
-from kilolayer.types import UserError, bad_field
 
 Value = int | float | str
 Change = Mapping[str, Any]

@@ -12,9 +12,8 @@ from kilolayer.analysis.groups import study_groups
 from kilolayer.analysis.study import Study
 from kilolayer.analysis.study_scores import final_score
 from kilolayer.config import RunConfig
-from kilolayer.errors import OutsideError
+from kilolayer.errors import OutsideError, UserError, bad_field
 from kilolayer.studies.grid import Cell, Grid, Value, field_factor, merge_grids
-from kilolayer.types import UserError, bad_field
 from kilolayer.user_code import UserCode, all_are
 
 Size = Literal["quick", "laptop", "body", "paper"]

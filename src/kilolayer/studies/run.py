@@ -18,6 +18,7 @@ from kilolayer.analysis.study import (
     load_study,
     require_matching_plan,
 )
+from kilolayer.errors import UserError, bad_field
 from kilolayer.lookup import make
 from kilolayer.runtime.files import file_lock, write_atomically
 from kilolayer.runtime.progress import LiveDisplay, ProgressDisplay, SilentDisplay
@@ -34,7 +35,6 @@ from kilolayer.studies.executors import (
 from kilolayer.studies.grid import Cell
 from kilolayer.studies.question import Question, Size
 from kilolayer.studies.questions import QUESTIONS
-from kilolayer.types import UserError, bad_field
 
 LOCK = "study.lock"
 EXECUTORS = ("local", "ray", "slurm")

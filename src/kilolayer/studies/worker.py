@@ -9,9 +9,9 @@ from pathlib import Path
 
 from kilolayer import api
 from kilolayer.analysis.study import load_study
+from kilolayer.errors import UserError
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime.files import file_lock
-from kilolayer.types import UserError
 
 
 def finish_run(study: Path, name: str) -> None:

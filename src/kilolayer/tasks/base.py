@@ -13,10 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from kilolayer.errors import UserError
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.build import World
 from kilolayer.tasks.mazes import Maze
-from kilolayer.types import Array, UserError
+from kilolayer.types import Array
 
 # `training`: goals commanded while training. `evaluation`: goals of the headline evaluation. A task
 # without separate evaluation goals uses one distribution for both.

@@ -14,13 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kilolayer.errors import OutsideError
+from kilolayer.errors import OutsideError, UserError
 from kilolayer.lookup import FAILURES
 from kilolayer.physics import gymnasium_group as group
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.gymnasium import GymnasiumWorld
 from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task
-from kilolayer.types import Array, UserError
+from kilolayer.types import Array
 
 UNIT = "its own unit"  # environments do not declare units
 

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
+from kilolayer.errors import UserError
 from kilolayer.physics.build import build_physics
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.tasks.base import Task, is_success
 from kilolayer.tasks.coordinates import actuator_names
 from kilolayer.tasks.motion import Motion, random_motion
-from kilolayer.types import Array, UserError
+from kilolayer.types import Array
 
 ENVS = 128
 STEPS = 200

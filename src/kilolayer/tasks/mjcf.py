@@ -9,9 +9,9 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
+from kilolayer.errors import UserError, bad_field, nearest
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.tasks.coordinates import actuator_names
-from kilolayer.types import UserError, bad_field, nearest
 
 DEFAULT_CONTROL_STEP = 0.05  # s
 SUFFIXES = (".xml", ".urdf")

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 
+from kilolayer.errors import UserError, bad_field
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.native import MujocoWorld, NativePhysics
 from kilolayer.tasks.base import Coordinate, GoalSpec, GoalSplit, Task, sample_box
@@ -21,7 +22,7 @@ from kilolayer.tasks.choice import TaskChoice
 from kilolayer.tasks.coordinates import sensor_names, state_names
 from kilolayer.tasks.mjcf import Part, check_reach, find_part, reachable_positions, read_world
 from kilolayer.tasks.motion import random_motion
-from kilolayer.types import Array, UserError, bad_field
+from kilolayer.types import Array
 
 # Starts have uniform noise on each joint (rad, m, 1), at most this share of the joint's range.
 HINGE_NOISE, SLIDE_NOISE, QUATERNION_NOISE = 0.05, 0.01, 0.025

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from copy import copy
 from functools import partial
 
+from kilolayer.errors import bad_field
 from kilolayer.lookup import make
 from kilolayer.tasks.ant import Ant, AntBall, AntPush, GymAnt
 from kilolayer.tasks.arm import ArmGrasp, ArmMove, ArmReach, ArmReachEasy
@@ -17,7 +18,6 @@ from kilolayer.tasks.point import PointMaze
 from kilolayer.tasks.pusher import Pusher
 from kilolayer.tasks.reacher import Reacher
 from kilolayer.tasks.validation import require_valid
-from kilolayer.types import bad_field
 
 # Fields of a config that apply only to a robot of the user's own.
 OWN_ROBOT_FIELDS = ("goal_site", "goal_body", "goal_box", "control_step")

@@ -7,6 +7,7 @@ import jax
 from jax.sharding import Mesh
 
 from kilolayer.config import RunConfig
+from kilolayer.errors import bad_field
 from kilolayer.physics.base import Physics
 from kilolayer.physics.build import ShardedPhysics, World, build_physics
 from kilolayer.physics.gymnasium import GymnasiumWorld
@@ -18,7 +19,6 @@ from kilolayer.training.offline import open_dataset
 from kilolayer.training.seeds import Seeds
 from kilolayer.training.sizes import require_run_fits
 from kilolayer.training.step import Trainer
-from kilolayer.types import bad_field
 
 
 def build_trainer(

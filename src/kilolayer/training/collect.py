@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kilolayer.errors import UserError
 from kilolayer.physics.base import Physics, PhysicsState
 from kilolayer.physics.gymnasium import GymnasiumWorld
 from kilolayer.replay.buffer import Transition
@@ -11,7 +12,7 @@ from kilolayer.runtime.devices import require_memory
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.tasks.base import Task
 from kilolayer.training.rollout import EnvState, Policy, reset, unroll
-from kilolayer.types import Array, UserError
+from kilolayer.types import Array
 
 MAX_ENVS = 64
 # Control steps of every environment between two updates of the display.

@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 
 from kilolayer.config import RunConfig
+from kilolayer.errors import UserError
 from kilolayer.plan import check_data_source
 from kilolayer.run_directory import TASK_KEY, RunDirectory, new_run_lock, run_lock
 from kilolayer.runtime import checkpoint
@@ -20,7 +21,6 @@ from kilolayer.training.offline import require_same_dataset
 from kilolayer.training.rounds import TrainingLoop
 from kilolayer.training.seeds import OnEvaluation, Seeds, open_members
 from kilolayer.training.starting import MANIFEST_KEY, load_starting_point, reload_starting_point
-from kilolayer.types import UserError
 
 
 def start_run(

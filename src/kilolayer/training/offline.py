@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kilolayer.config import RunConfig
+from kilolayer.errors import UserError, bad_field
 from kilolayer.physics.build import build_physics
 from kilolayer.physics.gymnasium import GymnasiumWorld
 from kilolayer.replay.buffer import Buffer, Transition
@@ -16,7 +17,7 @@ from kilolayer.replay.minari_format import PREFIX, read_minari
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.tasks.base import Task
-from kilolayer.types import Array, UserError, bad_field
+from kilolayer.types import Array
 
 # Seed of the goals sampled here: the same for all runs, as is the rest of a dataset.
 GOAL_SEED = 0xDA7A

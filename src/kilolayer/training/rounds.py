@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from kilolayer.errors import UserError
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.background import Background
@@ -41,7 +42,6 @@ from kilolayer.training.saving import first_nonfinite, restore_state, without_da
 from kilolayer.training.seeds import Member, OnEvaluation, Seeds, display_figures
 from kilolayer.training.starting import StartingPoint, apply_starting_point
 from kilolayer.training.step import Trainer, TrainState
-from kilolayer.types import UserError
 
 
 @dataclass

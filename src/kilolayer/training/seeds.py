@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from kilolayer.errors import bad_field
 from kilolayer.plan import TrainPlan
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
@@ -18,7 +19,7 @@ from kilolayer.runtime.progress import duration
 from kilolayer.runtime.tracking import CompositeTracker, Tracker, build_tracker
 from kilolayer.settings import MAX_SEED
 from kilolayer.training.evaluate import HEADLINE
-from kilolayer.types import Array, bad_field
+from kilolayer.types import Array
 
 MAX_SEEDS = 4096  # together in one program
 # Called with environment steps (for a dataset: updates) and scores by name.

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 
 from kilolayer.agents.base import OnPolicyAgent
 from kilolayer.config import RunConfig
+from kilolayer.errors import bad_field
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.runtime.devices import gibibytes, host_memory
 from kilolayer.settings import values_of
 from kilolayer.tasks.base import Task
-from kilolayer.types import bad_field
 
 FLOAT = 4  # bytes
 ADAM = 4  # arrays as large as a network: itself, its gradient, two moments

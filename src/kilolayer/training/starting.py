@@ -13,6 +13,7 @@ from kilolayer.agents.base import Agent
 from kilolayer.agents.crl import CRL, CRLState
 from kilolayer.agents.optimiser import AveragedAgent, actor_of
 from kilolayer.config import RunConfig
+from kilolayer.errors import UserError, bad_field
 from kilolayer.plan import TrainPlan
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
@@ -21,7 +22,6 @@ from kilolayer.runtime.tensors import named_leaves
 from kilolayer.settings import values_of
 from kilolayer.training.seeds import Seeds
 from kilolayer.training.step import Trainer, TrainState
-from kilolayer.types import UserError, bad_field
 
 # Key of the manifest's entry on the checkpoint that a run started from.
 MANIFEST_KEY = "start_from"

@@ -16,9 +16,10 @@ import numpy as np
 
 from kilolayer.deploy.policy import DeployedPolicy
 from kilolayer.deploy.score import visited
+from kilolayer.errors import UserError
 from kilolayer.networks.actor import Actor
 from kilolayer.runtime.progress import ProgressDisplay
-from kilolayer.types import Array, UserError
+from kilolayer.types import Array
 
 ROWS = 256
 DRAWS = 4

@@ -33,11 +33,10 @@ from kilolayer.deploy.planning.build import build_planner
 from kilolayer.deploy.planning.planners import CriticValue, Waypoints
 from kilolayer.deploy.policy import DeployedPolicy, is_policy, open_policy
 from kilolayer.deploy.score import Scorer
-from kilolayer.errors import require_choice
+from kilolayer.errors import UserError, bad_field, require_choice
 from kilolayer.runtime.files import require_writable
 from kilolayer.runtime.progress import ProgressDisplay, make_display
 from kilolayer.runtime.tensors import sha256_of
-from kilolayer.types import UserError, bad_field
 from kilolayer_robot.card import CARD
 from kilolayer_robot.planning import Pursuit
 from kilolayer_robot.policy import MODEL, Policy

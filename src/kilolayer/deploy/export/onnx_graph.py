@@ -13,12 +13,12 @@ import numpy as np
 
 from kilolayer.deploy.names import Weights
 from kilolayer.deploy.planning.planners import CriticValue
+from kilolayer.errors import UserError, bad_field
 from kilolayer.losses.energies import SQRT_FLOOR, Energy
 from kilolayer.networks.actor import LOG_STD_MAX, LOG_STD_MIN, Actor
 from kilolayer.networks.block import LAYER_NORM_EPSILON, Dense, NormedLayer, ResidualBlock
 from kilolayer.networks.encoders import Encoder
 from kilolayer.networks.stack import Stack
-from kilolayer.types import UserError, bad_field
 
 if TYPE_CHECKING:
     from onnx import ModelProto

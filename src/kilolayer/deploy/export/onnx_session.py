@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from kilolayer.deploy.export.onnx_graph import OLDEST_OPSET, require
-from kilolayer.types import Array, bad_field
+from kilolayer.errors import bad_field
+from kilolayer.types import Array
 
 OUTPUTS = ["action", "log_std"]
 

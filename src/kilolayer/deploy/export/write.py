@@ -29,12 +29,11 @@ from kilolayer.deploy.export.check import (
 from kilolayer.deploy.export.onnx_graph import DEFAULT_OPSET, policy_graph, require
 from kilolayer.deploy.export.onnx_session import open_session
 from kilolayer.deploy.policy import DeployedPolicy, open_policy
-from kilolayer.errors import require_choice
+from kilolayer.errors import UserError, bad_field, require_choice
 from kilolayer.networks.actor import Actor
 from kilolayer.runtime.files import require_unused, write_atomically
 from kilolayer.runtime.progress import make_display
 from kilolayer.runtime.zoo import default_output
-from kilolayer.types import UserError, bad_field
 
 PLATFORMS = ("cpu", "cuda")
 FILES = {

@@ -6,10 +6,10 @@ import jax
 import numpy as np
 
 from kilolayer.analysis.value_map import OPEN_MARGIN
+from kilolayer.errors import UserError
 from kilolayer.physics.gymnasium import GymnasiumWorld
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.tasks.base import Task, goals_are_positions
-from kilolayer.types import UserError
 
 # Distance in cells that a goal keeps from the wall it is moved out of, as in training.
 WALL_CLEARANCE = 0.25

@@ -9,7 +9,7 @@ from typing import Self
 from kilolayer.deploy.page.guard import LOOPBACK, Guard, guarded_server, quiet
 from kilolayer.deploy.page.session import Session
 from kilolayer.deploy.page.view import View
-from kilolayer.types import UserError, bad_field
+from kilolayer.errors import UserError, bad_field
 
 LOCAL = "127.0.0.1"
 

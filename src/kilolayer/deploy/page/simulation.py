@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kilolayer.errors import UserError
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.build import build_physics
 from kilolayer.tasks.base import Task, has_ended
-from kilolayer.types import Array, UserError
+from kilolayer.types import Array
 
 # (observation [observation], goal [goal]) -> action [action] in [-1, 1]
 Controller = Callable[[np.ndarray, np.ndarray], np.ndarray]

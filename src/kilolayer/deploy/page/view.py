@@ -10,9 +10,9 @@ import viser
 
 from kilolayer.deploy.page.figure import Figure
 from kilolayer.deploy.page.session import Frame, Session
+from kilolayer.errors import UserError
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.render.scene import CAMERA_EXTENTS, FIELD_OF_VIEW
-from kilolayer.types import UserError
 
 GAP = 1.15  # distance between the floors of two players, in widths of the floor
 SLIDER_STEPS = 200

@@ -27,10 +27,9 @@ from kilolayer.deploy.planning.planners import (
 from kilolayer.deploy.planning.proposal import proposal_of
 from kilolayer.deploy.planning.recorded import farthest_points, recorded_steps
 from kilolayer.deploy.policy import DeployedPolicy
-from kilolayer.errors import require_choice
+from kilolayer.errors import UserError, bad_field, require_choice
 from kilolayer.losses.energies import Energy
 from kilolayer.runtime.progress import ProgressDisplay
-from kilolayer.types import UserError, bad_field
 from kilolayer_robot.planning import Pursuit
 from kilolayer_robot.waypoints import Graph
 

@@ -17,6 +17,7 @@ from kilolayer.analysis.load import load
 from kilolayer.config import RunConfig
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, is_policy, open_policy
 from kilolayer.deploy.score import NEW_EPISODES, Scorer, compare_paired
+from kilolayer.errors import UserError, bad_field
 from kilolayer.networks.actor import Actor
 from kilolayer.plan import TrainPlan
 from kilolayer.runtime.devices import local_memory
@@ -28,7 +29,6 @@ from kilolayer.settings import Count, Positive, Settings, Share, values_of
 from kilolayer.training.build import sharded_physics
 from kilolayer.training.sizes import require_run_fits
 from kilolayer.training.step import Trainer
-from kilolayer.types import UserError, bad_field
 
 WITH_CRITIC = ("crl", "sac", "sac-her")
 ENVS = 128

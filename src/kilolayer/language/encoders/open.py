@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kilolayer.errors import UserError
 from kilolayer.language.base import Encoder, Features, unsupported_input
 from kilolayer.language.board import require_instructions
 from kilolayer.language.encoders.minilm import PACKAGE, open_minilm
@@ -18,7 +19,6 @@ from kilolayer.runtime.hub import hub_name
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.runtime.zoo import zoo_name
 from kilolayer.tasks.base import Task
-from kilolayer.types import UserError
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 

@@ -15,12 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kilolayer.errors import UserError
 from kilolayer.language.base import PICTURE_SIZE, Features, check_pictures, check_sentences
 from kilolayer.language.words import split_words
 from kilolayer.networks.block import Architecture, Dense, NormedLayer, TorsoSpec, rms_norm
 from kilolayer.networks.stack import Stack
 from kilolayer.runtime.tensors import TensorDirectory, fingerprint
-from kilolayer.types import Array, UserError
+from kilolayer.types import Array
 
 DIRECTORY = TensorDirectory("encoder", 1)
 BATCH_SIZES = (1, 64)  # a batch is padded to the next of them, so that two programs are compiled

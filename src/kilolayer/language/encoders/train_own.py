@@ -12,6 +12,7 @@ import numpy as np
 import optax
 
 from kilolayer.agents.optimiser import network_optimiser
+from kilolayer.errors import UserError
 from kilolayer.language.base import Marker
 from kilolayer.language.board import require_instructions
 from kilolayer.language.captions import captions
@@ -33,7 +34,7 @@ from kilolayer.runtime.files import require_unused
 from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.settings import Count, Settings
 from kilolayer.tasks.base import Task
-from kilolayer.types import Array, UserError
+from kilolayer.types import Array
 
 SCENES = 2000  # each with its twin
 HELD_OUT_SCENES = 256

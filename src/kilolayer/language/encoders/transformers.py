@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from kilolayer.errors import UserError
 from kilolayer.language.base import Features, check_pictures, check_sentences
 from kilolayer.runtime.tensors import fingerprint
-from kilolayer.types import UserError
 
 BATCH = 32
 """Rows per call of the network. Bounds its memory."""

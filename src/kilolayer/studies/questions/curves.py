@@ -24,9 +24,9 @@ from kilolayer.analysis.study_scores import (
     replicated_runs_by_depth,
 )
 from kilolayer.analysis.threshold import WINDOW, estimate_steps_to_share, steps_to_share_delay
+from kilolayer.errors import UserError
 from kilolayer.studies.cost import operations
 from kilolayer.studies.questions.depth import TOO_FEW
-from kilolayer.types import UserError
 
 SHARES = (0.5, 0.9)  # of the final score
 

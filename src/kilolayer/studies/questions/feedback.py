@@ -11,8 +11,8 @@ from kilolayer.analysis.load import Run
 from kilolayer.analysis.statistics import Estimate, mean_interval
 from kilolayer.analysis.study import Study
 from kilolayer.analysis.study_scores import TIME_AT_GOAL, group_runs
+from kilolayer.errors import UserError
 from kilolayer.studies.cost import operations
-from kilolayer.types import UserError
 
 POSITIVE = (0.0, np.inf)
 LOSS = "critic/contrastive_loss"

@@ -12,9 +12,9 @@ from kilolayer.analysis.groups import mean_text
 from kilolayer.analysis.statistics import proportion_interval
 from kilolayer.analysis.study import Study, StudyRun
 from kilolayer.analysis.study_scores import group_runs, mean_minutes
+from kilolayer.errors import UserError
 from kilolayer.studies.question import Setup, Size
 from kilolayer.studies.setups import PAPER, POINT
-from kilolayer.types import UserError
 
 ACCURACY, LOSS = "critic/accuracy", "critic/contrastive_loss"
 DEPTHS = (64, 256, 1024, 4096)

@@ -12,7 +12,7 @@ from kilolayer.analysis.power import (
 )
 from kilolayer.analysis.study import Study
 from kilolayer.analysis.study_scores import SCORE_NOTE, scores_by
-from kilolayer.types import UserError
+from kilolayer.errors import UserError
 
 SHARES = (1.0, 0.5, 0.25)
 COUNTS = (2, 3, 5, 10, 20, 50, 100)

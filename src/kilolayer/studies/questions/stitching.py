@@ -15,12 +15,12 @@ from kilolayer.analysis.study_scores import (
     scores_by,
     study_score_bounds,
 )
+from kilolayer.errors import UserError
 from kilolayer.recommendations import recommended
 from kilolayer.studies.question import Setup, Size
 from kilolayer.studies.setups import PAPER, POINT
 from kilolayer.tasks.base import GoalSplit, Task
 from kilolayer.training.evaluate import evaluation_key, evaluation_start
-from kilolayer.types import UserError
 
 FAR, NEAR = "evaluation/success", "evaluation_training_goals/success"
 PAIRS = 512  # of start and goal, sampled to measure their distance
