@@ -92,6 +92,20 @@ def test_existing_output_is_not_overwritten(exported, tiny_run):
         export(tiny_run.path, exported)
 
 
+def test_of_two_exports_to_one_path_one_is_written_whole(tmp_path):
+    out = tmp_path / "out"
+
+    def write(name, meanwhile=lambda: None):
+        with exporting.new_directory(out) as folder:
+            folder.mkdir()
+            (folder / name).touch()
+            meanwhile()
+
+    with pytest.raises(UserError, match=r"cannot write .*out: Directory not empty"):
+        write("late", meanwhile=lambda: write("early"))
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "early"]
+
+
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
 def test_a_missing_package_is_named_with_its_extra(package, tiny_run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)

@@ -1,7 +1,7 @@
 """Export of a policy to files for other runtimes. Each file is first compared with the policy."""
 
 import json
-import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -129,15 +129,14 @@ def new_directory(path: Path) -> Iterator[Path]:
 
     After an error, no files are left. Raises UserError if the directory cannot be written.
     """
-    temporary = path.with_name(f".exporting-{path.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
     try:
-        yield temporary
-        temporary.rename(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".exporting-", dir=path.parent) as outer:
+            temporary = Path(outer) / path.name
+            yield temporary
+            temporary.rename(path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def serialised_policy(actor: Actor, sizes: dict[str, int]) -> bytes:
