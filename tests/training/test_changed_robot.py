@@ -9,6 +9,8 @@ import pytest
 from kilolayer.analysis.load import load
 from kilolayer.config import RunConfig
 from kilolayer.deploy.policy import open_policy
+from kilolayer.deploy.smaller.distil import Recipe, distil
+from kilolayer.deploy.smaller.prune import prune
 from kilolayer.errors import UserError
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime.progress import SilentDisplay
@@ -72,6 +74,16 @@ def test_its_policy_is_used_with_a_warning(trained, change, tmp_path) -> None:
         change('gear="0.01"', 'gear="0.02"')
         assert warned(use) == [f"{path} {TOLD}"]
         change('gear="0.01"', 'gear="0.01"')
+
+
+def test_smaller_policies_keep_the_mark_of_the_robot(trained, tmp_path) -> None:
+    mark = trained.recorded("task")
+    pruned = prune(trained.path, episodes=64, out=tmp_path / "pruned", progress=False).policy
+    (student,) = distil(
+        trained.path, (4,), recipe=Recipe(steps=2_000), episodes=4, out=tmp_path / "student"
+    )
+    for policy in (pruned, student):
+        assert open_policy(policy.path).trained_on == mark
 
 
 def test_another_mujoco_says_nothing_of_the_file(trained, change) -> None:
