@@ -3,9 +3,9 @@
     kilolayer train --agent examples.behaviour_cloning:BehaviourCloning --total-steps 200000
 
 An agent is a frozen dataclass whose fields are its hyperparameters: `--help` shows them, and
-config.json keeps them. What changes while it learns lives in a state of its own making. This one
-makes the actions it took towards a goal that it happened to reach more likely (arXiv 1912.06088):
-the deep actor, without a critic.
+config.json keeps them. What changes while it learns lives in a state of its own making, whose
+`parameters.actor` acts. This one makes the actions it took towards a goal that it happened to reach
+more likely (arXiv 1912.06088): the deep actor, without a critic.
 """
 
 from dataclasses import dataclass
@@ -23,8 +23,12 @@ from kilolayer.settings import PositiveShare
 from kilolayer.types import Array, Metrics
 
 
-class State(eqx.Module):
+class Parameters(eqx.Module):
     actor: Actor
+
+
+class State(eqx.Module):
+    parameters: Parameters
     optimiser: Any
 
 
@@ -36,29 +40,26 @@ class BehaviourCloning(Agent):
     """Actions nearer to their bounds count as this one, whose density is finite."""
 
     def init(self, key: Array) -> State:
-        task, torso = self.bound.task, self.bound.actor_torso
-        actor = Actor.init(key, task.observation_dim, task.goal_dim, task.action_dim, torso)
-        return State(actor, self.optimiser(self.actor_learning_rate).init(actor))
-
-    def distribution(self, state: State, observation: Array, goal: Array) -> tuple[Array, Array]:
-        return state.actor(observation, goal)
+        parameters = Parameters(self.init_actor(key))
+        return State(parameters, self.optimiser(self.actor_learning_rate).init(parameters))
 
     def horizon_discount(self, done: Array | float) -> float:
         return 0.99
 
     def update(self, state: State, batch: Batch, key: Array) -> tuple[State, Metrics]:
-        def loss(actor: Actor) -> Array:
-            mean, log_std = actor(batch.observation, batch.goal)
+        def loss(parameters: Parameters) -> Array:
+            mean, log_std = parameters.actor(batch.observation, batch.goal)
             # The density before tanh; the change of variables does not depend on the actor.
             taken = jnp.arctanh(jnp.clip(batch.action, -self.largest_action, self.largest_action))
             return jnp.mean(log_std + 0.5 * jnp.square((taken - mean) * jnp.exp(-log_std)))
 
-        value, gradient = jax.value_and_grad(loss)(state.actor)
+        value, gradient = jax.value_and_grad(loss)(state.parameters)
         optimiser = self.optimiser(self.actor_learning_rate)
-        change, moments = optimiser.update(gradient, state.optimiser, state.actor)
-        actor = optax.apply_updates(state.actor, change)
-        return State(actor, moments), {"actor/loss": value}
+        change, moments = optimiser.update(gradient, state.optimiser, state.parameters)
+        parameters = optax.apply_updates(state.parameters, change)
+        return State(parameters, moments), {"actor/loss": value}
 
     def rate(self, state: State, observation: Array, action: Array, goal: Array) -> Array:
         """No critic: the closer to the mean action, the better."""
-        return -jnp.square(action - jnp.tanh(state.actor(observation, goal)[0])).sum(-1)
+        mean, _ = self.distribution(state, observation, goal)
+        return -jnp.square(action - jnp.tanh(mean)).sum(-1)

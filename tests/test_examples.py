@@ -8,7 +8,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from examples import own_robot, own_robot_loop, run_onnx
+from examples import behaviour_cloning, own_robot, own_robot_loop, run_onnx
 
 import kilolayer
 from kilolayer.cli import main
@@ -56,8 +56,18 @@ def test_user_task_trains(tmp_path) -> None:
 
 
 def test_user_agent_trains(tmp_path) -> None:
-    config = QUICK.having(agent="examples.behaviour_cloning:BehaviourCloning")
-    run = kilolayer.train(config, tmp_path / "run", progress=False)
+    """With the command that the example prints, and smaller counts."""
+    (command,) = re.findall(
+        r"^    kilolayer (train --agent .*) --total-steps 200000$",
+        behaviour_cloning.__doc__ or "",
+        re.MULTILINE,
+    )
+    assert f"kilolayer {command}" in (ROOT / "docs" / "architecture.md").read_text()
+    sizes = {name: QUICK.flat()[name] for name in SIZES if name != "profile"}
+    options = [part for name, size in sizes.items() for part in (f"--{name}", str(size))]
+    main([*command.split(), *options, "--depth", "4", "--out", str(tmp_path / "run")])
+    run = kilolayer.load(tmp_path / "run")
+    assert run.config.agent.average_decay == 0.999
     first, last = run.curve("actor/loss")[1][[0, -1]]
     assert last < first
     assert run.policy([1, 1, 0, 0], [3, 1]).shape == (2,)

@@ -6,6 +6,7 @@ import pytest
 
 import kilolayer
 from kilolayer import recommended
+from kilolayer.agents.crl import CRL
 from kilolayer.agents.ppo import PPO
 from kilolayer.config import RunConfig, run_config
 from kilolayer.errors import UserError
@@ -92,6 +93,15 @@ def test_the_published_recipe_has_the_published_settings():
     assert config.agent.target_entropy_per_action == -0.5
     rates = {config.agent.actor_learning_rate, config.agent.critic_learning_rate}
     assert rates | {config.agent.temperature_learning_rate} == {3e-4}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_task_adds_nothing_to_the_published_recipe_but_sizes(task):
+    config = recommended(task, recipe="wang2025")
+    assert config.agent == CRL(batch_size=512)
+    plain = run_config(task=task).taking(RECIPES["wang2025"]).flat()
+    differs = {name for name, value in config.flat().items() if value != plain[name]}
+    assert differs <= {"depth", "width", "total_steps", "num_evaluations"}
 
 
 def test_the_recommended_task_is_that_of_a_plain_config():

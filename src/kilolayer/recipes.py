@@ -5,8 +5,10 @@ docs/recipes.md lists what each recipe takes from its paper and what it leaves o
 
 from typing import Any
 
+from kilolayer.agents.crl import CRL
 from kilolayer.config import RunConfig
 from kilolayer.errors import bad_field, nearest
+from kilolayer.settings import values_of
 
 # Blocks of two layers with an activation between them.
 PAIRS: dict[str, Any] = {
@@ -23,12 +25,16 @@ PAIRS: dict[str, Any] = {
 
 RECIPES: dict[str, dict[str, Any]] = {
     # arXiv 2503.14858, section 3 and its code: the whole method, with its batch size and number of
-    # environments, at any depth, width and number of steps.
-    "wang2025": {
+    # environments, at any depth, width and number of steps. The agent's own defaults are its
+    # settings of the objective.
+    "wang2025": values_of(CRL())
+    | {
+        "batch_size": 512,
         "num_envs": 512,
         "unroll_length": 62,
         "episode_length": 1000,
-        "batch_size": 512,
+        "goal_interval": None,
+        "update_to_data": 1 / 40,
         "replay_steps_per_env": 10_000,
         "min_replay_steps_per_env": 1_000,
         "residual": "add",
@@ -39,27 +45,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "expansion": 1,
         "layers_per_block": 4,
         "branch_scale": "none",
-        "weight_decay": 0.0,
-        "average_decay": 0.0,
-        "representation_dim": 64,
         "compute_dtype": "float32",
-        "update_to_data": 1 / 40,
-        "discount": 0.99,
-        "initial_discount": None,
-        "actor_learning_rate": 3e-4,
-        "critic_learning_rate": 3e-4,
-        "temperature_learning_rate": 3e-4,
-        "final_learning_rate_share": 1.0,
-        "energy": "euclidean",
-        "contrastive_loss": "forward",
-        "logsumexp_penalty": 0.1,
-        "initial_temperature": 1.0,
-        "target_entropy_per_action": -0.5,
-        "shuffled_goal_share": 0.0,
-        "commanded_goal_share": 0.0,
-        "hindsight_goal_noise": 0.0,
-        "absorbing_termination": False,
-        "goal_interval": None,
     },
     # The other recipes are architectures with their weight decay: objective, learning rates and
     # sizes stay those of the task. arXiv 2410.09754, without its running statistics of

@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 
-from kilolayer.agents.optimiser import AveragedAgent, actor_of
+from kilolayer.agents.optimiser import AveragedAgent
 from kilolayer.config import RunConfig
 from kilolayer.errors import UserError
 from kilolayer.runtime import checkpoint
@@ -176,7 +176,7 @@ class RunDirectory:
 
     def restore_agent(self, rounds: int, like: Any, averages: bool) -> AveragedAgent:
         """The agent of a checkpoint, of the shapes `like`, and its average if it `averages`."""
-        kept = AveragedAgent(like, actor_of(like)) if averages else like
+        kept = AveragedAgent(like, like.parameters.actor) if averages else like
         found = checkpoint.restore(self.checkpoints, rounds, checkpoint.AGENT, kept)
         return found if averages else AveragedAgent(found, None)
 

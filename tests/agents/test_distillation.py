@@ -83,13 +83,15 @@ def test_critic_weights_emphasise_costly_actions(agent, normal):
     rows = np.asarray(
         jax.vmap(
             lambda o, g, m, s: agent.loss(
-                state.student, (m[None], s[None]), None, o[None], g[None]
+                state.parameters.actor, (m[None], s[None]), None, o[None], g[None]
             )[0]
         )(observation, goal, *targets)
     )
-    change = np.square(np.tanh(state.student(observation, goal)[0]) - np.tanh(targets[0])).sum(-1)
+    change = np.square(
+        np.tanh(state.parameters.actor(observation, goal)[0]) - np.tanh(targets[0])
+    ).sum(-1)
     cost = 2.0 * np.asarray(affected) * change
     expected = np.mean((0.5 + 0.5 * cost / cost.mean()) * rows)
-    loss, metrics = weighted.loss(state.student, targets, state.critic, observation, goal)
+    loss, metrics = weighted.loss(state.parameters.actor, targets, state.critic, observation, goal)
     assert float(loss) == pytest.approx(expected, rel=1e-4)
     assert float(metrics["student/divergence"]) == pytest.approx(rows.mean(), rel=1e-4)

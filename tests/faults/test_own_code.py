@@ -111,6 +111,7 @@ AGENTS = {
     "DepthsList": r"its own_depths is .*list.*where a tuple of whole numbers",
     "InitFails": r"its init fails \(ZeroDivisionError",
     "InitText": r"its init returns 'actor' at \['name'\] where a tree of arrays",
+    "InitBare": r"its init returns a value of type dict where a state with `parameters\.actor`",
     "ActWide": rf"its act returns float32 \[7, 9\] {ACTIONS}",
     "ActOne": rf"its act returns float32 \[2\] {ACTIONS}",
     "ActNone": rf"its act returns None {ACTIONS}",

@@ -103,10 +103,19 @@ class DeepNetwork(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Agent(Settings, abc.ABC):
-    """The base class of every agent. It declares everything that the training loop calls."""
+    """The base class of every agent. It declares everything that the training loop calls.
+
+    An agent state is a pytree of a type that the agent chooses. Others read two parts of it:
+    `state.parameters`, all that the agent learns, and `state.parameters.actor`, which acts. The
+    actor is what `average_decay` averages and what is saved as a policy.
+    """
 
     # Sources of training data: the agent's own steps, a dataset, or both.
     learns_from: ClassVar[tuple[Literal["steps", "dataset"], ...]] = ("steps",)
+    # Whether the actor sees its goal. Only such an actor can be saved as a policy.
+    sees_goal: ClassVar[bool] = True
+    # Whether `rate` asks a critic of actions; otherwise it is a rule that stands in for one.
+    has_action_critic: ClassVar[bool] = False
 
     batch_size: Annotated[int, Interval(ge=2, le=MAX_INT32)] = 256
     """Transitions per update. A larger batch gives less noisy gradients and costs more time."""
@@ -137,7 +146,7 @@ class Agent(Settings, abc.ABC):
 
     @abc.abstractmethod
     def init(self, key: Array) -> Any:
-        """Draw parameters and optimiser state: a pytree of a type that the agent chooses."""
+        """Draw parameters and optimiser state: the agent state, with `parameters.actor`."""
 
     @abc.abstractmethod
     def update(self, state: Any, batch: Any, key: Array) -> tuple[Any, Metrics]:
@@ -208,6 +217,8 @@ class Agent(Settings, abc.ABC):
 @dataclass(frozen=True, kw_only=True)
 class ActorCritic(Agent):
     """An agent whose parameters have the parts `actor` and `critic`."""
+
+    has_action_critic = True
 
     critic_learning_rate: Positive = 3e-4
     """Adam's step size for the critic. Lower it if the critic's loss grows."""

@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import optax
 
 from kilolayer.agents.base import Agent, Sampling
-from kilolayer.agents.optimiser import apply_gradients, network_optimiser
+from kilolayer.agents.imitation import Parameters
+from kilolayer.agents.optimiser import apply_gradients, init_moments, network_optimiser
 from kilolayer.errors import UserError
 from kilolayer.losses.distillation import critic_weights, gaussian_divergence
 from kilolayer.networks.actor import Actor, Gaussian, sample_action
@@ -29,9 +30,10 @@ Rate = Callable[[Any, Array, Array, Array], Array]
 
 
 class DistillationState(eqx.Module):
-    """teacher, critic: constant; critic is None if all rows have the same weight."""
+    """parameters: of the student. teacher, critic: constant; critic is None if all rows have the
+    same weight."""
 
-    student: Actor
+    parameters: Parameters
     optimiser: dict[str, Any]
     teacher: Actor
     critic: Any
@@ -62,16 +64,14 @@ class Distillation(Agent):
         student = self.init_actor(key) if self.start is None else self.start
         # Copies, because a training round donates the memory of its state.
         student, teacher, critic = jax.tree.map(jnp.copy, (student, self.teacher, self.critic))
-        moments: dict[str, Any] = {"student": self.optimisers["student"].init(student)}
-        return DistillationState(student, moments, teacher, critic, jnp.zeros((), jnp.int32))
+        parameters = Parameters(student)
+        moments = init_moments(self.optimisers, parameters)
+        return DistillationState(parameters, moments, teacher, critic, jnp.zeros((), jnp.int32))
 
     @property
     def optimisers(self) -> dict[str, optax.GradientTransformation]:
         schedule = optax.cosine_decay_schedule(self.actor_learning_rate, max(1, self.bound.updates))
-        return {"student": network_optimiser(schedule)}
-
-    def distribution(self, state: DistillationState, observation: Array, goal: Array) -> Gaussian:
-        return state.student(observation, goal)
+        return {"actor": network_optimiser(schedule)}
 
     @property
     def sampling(self) -> Sampling:
@@ -88,7 +88,7 @@ class Distillation(Agent):
         Every second environment acts without noise, as a deployed student does. The environments
         with noise visit more states.
         """
-        student = _half_noisy_actions(state.student, observation, goal, key)
+        student = _half_noisy_actions(state.parameters.actor, observation, goal, key)
         envs = observation.shape[0]
         by_teacher = jnp.arange(envs) < jnp.round(envs * self.teacher_share(state.updates))
 
@@ -109,15 +109,19 @@ class Distillation(Agent):
         goal = batch.mixed_goals(self.hindsight_share, key)
         target = state.teacher(batch.observation, goal)
         gradient, metrics = jax.grad(self.loss, has_aux=True)(
-            state.student, target, state.critic, batch.observation, goal
+            state.parameters.actor, target, state.critic, batch.observation, goal
         )
         metrics |= {
             "student/gradient_norm": optax.tree.norm(gradient),
             "student/teacher_share": self.teacher_share(state.updates),
         }
-        gradients = {"student": gradient}
-        updated, moments = apply_gradients(self.optimisers, state, gradients, state.optimiser)
-        return dataclasses.replace(updated, optimiser=moments, updates=state.updates + 1), metrics
+        parameters, moments = apply_gradients(
+            self.optimisers, state.parameters, {"actor": gradient}, state.optimiser
+        )
+        state = dataclasses.replace(
+            state, parameters=parameters, optimiser=moments, updates=state.updates + 1
+        )
+        return state, metrics
 
     def loss(
         self, student: Actor, target: Gaussian, critic: Any, observation: Array, goal: Array

@@ -6,7 +6,7 @@ collects (GCSL, arXiv 1912.06088). Without goals, it is behaviour cloning.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -36,9 +36,6 @@ class ImitationState(eqx.Module):
 @dataclass(frozen=True, kw_only=True)
 class Imitation(Agent):
     """Iterated supervised learning (GCSL): an actor without critic learns from its own steps."""
-
-    # Whether the actor sees its goal; otherwise it sees zeros.
-    sees_goal: ClassVar[bool] = True
 
     def init(self, key: Array) -> ImitationState:
         parameters = Parameters(self.init_actor(key))
@@ -108,6 +105,6 @@ class GoalCloning(Imitation):
 
 @dataclass(frozen=True, kw_only=True)
 class Cloning(GoalCloning):
-    """Behaviour cloning of a dataset, without goals."""
+    """Behaviour cloning of a dataset, without goals: the actor sees zeros in their place."""
 
     sees_goal = False

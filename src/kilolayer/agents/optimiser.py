@@ -14,7 +14,6 @@ import equinox as eqx
 import jax
 import optax
 
-from kilolayer.errors import bad_field
 from kilolayer.networks.block import NormedLayer, unit_columns
 
 Parameters = TypeVar("Parameters")
@@ -83,18 +82,6 @@ class AveragedAgent(eqx.Module):
     def stored(self) -> Any:
         """The agent state as a checkpoint stores it."""
         return self.agent if self.average is None else self
-
-
-def actor_of(state: Any) -> Any:
-    """The actor among the parameters of an agent state.
-
-    Raises UserError for a user's own agent whose state has no `parameters.actor`.
-    """
-    actor = getattr(getattr(state, "parameters", None), "actor", None)
-    if actor is None:
-        allowed = "the agent's state has no `parameters.actor` to average"
-        raise bad_field("average_decay", "above 0", allowed, 0.0)
-    return actor
 
 
 def _keep_unit_columns(updates: Any, parameters: Any) -> Any:

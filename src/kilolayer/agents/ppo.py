@@ -62,6 +62,8 @@ class PPO(OnPolicyAgent, RewardAgent):
     `updates * batch_size / steps` times.
     """
 
+    has_action_critic = False  # its critic values states
+
     clip: Positive = 0.2
     """Clipping range of the probability ratio (arXiv 1707.06347, section 6.1). Lower it for smaller
     policy changes."""

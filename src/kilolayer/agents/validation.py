@@ -75,6 +75,9 @@ def _check_functions(own: UserCode, agent: Agent, problem: Problem) -> None:
     task = problem.task
     key = jax.eval_shape(lambda: jax.random.key(0))
     state = _state(own, "init", agent.init, key)
+    if not hasattr(getattr(state, "parameters", None), "actor"):
+        needed = "a state with `parameters.actor`, the part that acts,"
+        raise own.misfit(f"init returns {describe(state)}", needed)
     observation, goal, action = (
         _numbers(ROWS, size) for size in (task.observation_dim, task.goal_dim, task.action_dim)
     )

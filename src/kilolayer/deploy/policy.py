@@ -150,9 +150,8 @@ def open_policy(path: str | Path) -> DeployedPolicy:
     if is_policy(path):
         return _open_directory(path)
     run = load(path)
-    parameters = getattr(run.agent_state, "parameters", None)
-    actor = getattr(parameters, "actor", None)
-    if not isinstance(actor, Actor) or run.config.agent_name == "bc":
+    actor = run.agent_state.parameters.actor
+    if not (isinstance(actor, Actor) and run.config.agent.sees_goal):
         raise UserError(
             f"the agent {run.config.agent_name} of {path} has no goal-conditioned Gaussian actor: "
             "crl, sac, sac-her, ppo, gcsl and gcbc have one."

@@ -42,7 +42,7 @@ def device_memory(trainer: Trainer) -> tuple[dict[str, int], float]:
     program = jax.jit(trainer.round, out_shardings=shardings, donate_argnums=0).lower(state)
     analysis: Any = program.compile().memory_analysis()
     seconds = time.perf_counter() - began
-    parameters = tree_bytes(getattr(state.agent, "parameters", state.agent))
+    parameters = tree_bytes(state.agent.parameters)
     working = analysis.temp_size_in_bytes + max(
         0, analysis.output_size_in_bytes - analysis.alias_size_in_bytes
     )

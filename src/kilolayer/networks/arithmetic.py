@@ -71,9 +71,8 @@ def _subprograms(parameters: dict[str, Any]) -> Iterator[Jaxpr]:
 
 def parameter_counts(agent_state: Any) -> dict[str, int]:
     """Number of parameters of each network in an agent's state, and of each other parameter."""
-    parameters = getattr(agent_state, "parameters", agent_state)
     parts = jax.tree_util.tree_flatten_with_path(
-        parameters, is_leaf=lambda part: isinstance(part, Encoder)
+        agent_state.parameters, is_leaf=lambda part: isinstance(part, Encoder)
     )[0]
     return {
         jax.tree_util.keystr(path, simple=True, separator=" "): sum(

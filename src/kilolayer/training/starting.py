@@ -11,7 +11,7 @@ import optax
 
 from kilolayer.agents.base import Agent
 from kilolayer.agents.crl import CRL, CRLState
-from kilolayer.agents.optimiser import AveragedAgent, actor_of
+from kilolayer.agents.optimiser import AveragedAgent
 from kilolayer.config import RunConfig
 from kilolayer.errors import UserError, bad_field
 from kilolayer.plan import TrainPlan
@@ -68,7 +68,7 @@ def load_starting_point(path: Path, trainer: Trainer) -> StartingPoint:
     agent = _restart_target_entropy(trainer.agent, _restart_schedules(like, found.agent))
     average = None
     if trainer.config.agent.average_decay > 0:
-        average = actor_of(agent) if found.average is None else found.average
+        average = agent.parameters.actor if found.average is None else found.average
     origin = {
         "run": str(path),
         "round": newest,

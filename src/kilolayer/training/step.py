@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from kilolayer.agents.base import Agent, OnPolicyAgent
-from kilolayer.agents.optimiser import AveragedAgent, actor_of, polyak_update
+from kilolayer.agents.optimiser import AveragedAgent, polyak_update
 from kilolayer.config import RunConfig
 from kilolayer.physics.base import Physics
 from kilolayer.plan import TrainPlan
@@ -79,7 +79,7 @@ class Trainer:
         # A dataset is one environment, which cannot be sharded.
         steps: Any = data_sharded(self.mesh, axis=1) if self.dataset is None else one
         buffer: Any = Buffer(steps, one)  # type: ignore[arg-type]
-        average = None if self.agent.average_decay == 0 else actor_of(agent)
+        average = None if self.agent.average_decay == 0 else agent.parameters.actor
         return TrainState(agent, average, buffer, envs, one, one)  # type: ignore[arg-type]
 
     def init(self, seed: Array | int | None = None) -> TrainState:
@@ -89,8 +89,9 @@ class Trainer:
         task, config = self.task, self.config
         goal = task.sample_goal(goal_key, config.collection.num_envs, "training")
         agent = self.agent.init(agent_key)
-        # A copy, because jit may donate the memory of either.
-        average = None if self.agent.average_decay == 0 else jax.tree.map(jnp.copy, actor_of(agent))
+        average = None
+        if self.agent.average_decay > 0:  # a copy, because jit may donate the memory of either
+            average = jax.tree.map(jnp.copy, agent.parameters.actor)
         return TrainState(
             agent=agent,
             average=average,
@@ -197,7 +198,7 @@ class Trainer:
             sample_key, update_key = jax.random.split(key)
             agent, metrics = self.agent.update(agent, batch(number, sample_key), update_key)
             if average is not None:
-                average = polyak_update(average, actor_of(agent), step_size)
+                average = polyak_update(average, agent.parameters.actor, step_size)
             return (agent, average), metrics
 
         carry = (state.agent, state.average)

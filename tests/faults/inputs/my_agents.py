@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from examples.behaviour_cloning import BehaviourCloning
+from examples.behaviour_cloning import BehaviourCloning, Parameters, State
 from kilolayer.agents.base import Agent, OnPolicyAgent
 
 
@@ -64,6 +64,7 @@ OnFails = returning("on", lambda problem: 1 / 0)
 SamplingText = having(sampling="geometric")
 DepthsList = having(own_depths=["4"])
 InitFails = returning("init", lambda key: 1 / 0)
+InitBare = returning("init", lambda key: {"weights": jnp.zeros(3)})
 InitText = returning("init", lambda key: {"name": "actor"})
 ActWide = returning("act", lambda state, seen, goal, key, d: jnp.zeros((len(seen), 9)))
 ActOne = returning("act", lambda state, seen, goal, key, d: jnp.zeros(2))
@@ -119,7 +120,8 @@ class OnPolicy(OnPolicyAgent):
     """Learns nothing, from the newest unroll."""
 
     def init(self, key):
-        return jnp.zeros(3)
+        parameters = Parameters(jnp.zeros(3))
+        return State(parameters, parameters)
 
     def act(self, state, observation, goal, key, deterministic):
         return jnp.zeros((len(observation), self.bound.task.action_dim))

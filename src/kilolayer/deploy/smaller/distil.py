@@ -125,7 +125,7 @@ def train_student(
             )
         steps = (plan.prefill_unrolls + done) * plan.steps_per_unroll
         display.advance(steps, plan.total_steps, KL=divergence)
-    return Distilled(state.agent.student, divergence, plan.total_steps, plan.updates)
+    return Distilled(state.agent.parameters.actor, divergence, plan.total_steps, plan.updates)
 
 
 def _trainer(
