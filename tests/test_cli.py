@@ -38,6 +38,12 @@ from kilolayer.terminal import console
         ("--config no-such.json", "cannot read the config file no-such.json"),
         ("--resume no-such-run", "no-such-run is not a run directory"),
         ("--dataset no-such.npz", "dataset = 'no-such.npz' .*there is no such file; .*collect"),
+        ("--config --depth 8", "--config needs a value"),
+        ("--agent=", "agent = '' is not allowed: one of crl"),
+        ("--agent ppo --min-replay-steps-per-env 9", "min-replay.*agent ppo has no replay buffer"),
+        ("--agent gcsl --critic-depth 8", "--critic-depth: the agent gcsl has no critic"),
+        ("--gym-processes 3", "gym_processes = 3 is not allowed: it needs --gym"),
+        ("--mjx-impl warp", "mjx_impl = 'warp' is not allowed: it needs --physics mjx"),
         ("--agent gcbc", "agent = 'gcbc' is not allowed: it learns from a dataset"),
         ("--agent ppo --dataset d.npz", "agent = 'ppo' .*cannot learn from a dataset"),
     ],
@@ -117,18 +123,39 @@ def test_config_of_a_robot_does_not_hide_the_task_of_an_option(tmp_path) -> None
         with_config(TrainArguments, "train", ["--config", str(file), "--task", "ant"])
 
 
+@pytest.mark.parametrize(
+    ("options", "setting"),
+    [
+        ("--depth 64", "depth"),
+        ("--task point_big_maze", "task"),
+        ("--out elsewhere", "out"),
+        ("--seeds 3", "seeds"),
+        ("--agent sac", "agent"),
+    ],
+)
+def test_options_that_contradict_a_resumed_run_are_refused(options, setting, tiny_run, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--resume", str(tiny_run.path), *options.split()])
+    assert stop.value.code == 2
+    assert f"and --{setting} differs: omit all other options" in capsys.readouterr().err
+
+
+def test_a_run_is_resumed_with_the_options_that_it_began_with(tiny_run, monkeypatch):
+    monkeypatch.chdir(tiny_run.path.parent)
+    config = str(tiny_run.path / "config.json")
+    for options in ([], ["--devices", "1"], ["--config", config, "--seeds", "1"]):
+        with_config(TrainArguments, "train", ["--resume", str(tiny_run.path), *options])
+
+
 def test_old_energy_name_is_read_with_a_warning(monkeypatch) -> None:
     with pytest.warns(FutureWarning, match="energy l2 is called euclidean now"):
         config = take_config(monkeypatch, "--energy", "l2")
     assert config == recommended(energy="euclidean")
 
 
-def test_old_energy_name_is_kept_where_it_names_something_else(monkeypatch) -> None:
-    folders: list[Path] = []
-    monkeypatch.setattr("kilolayer.api.resume", lambda folder, **_: folders.append(folder) or [])
-    with pytest.raises((SystemExit, IndexError)):
-        main(["train", "--resume", "l2"])
-    assert folders == [Path("l2")]
+def test_old_energy_name_is_kept_where_it_names_something_else() -> None:
+    with pytest.raises(UserError, match=r"l2 is not a run directory"):
+        with_config(TrainArguments, "train", ["--resume", "l2"])
 
 
 def test_closed_pipe_is_no_fault() -> None:

@@ -4,18 +4,20 @@
 """
 
 import dataclasses
-import warnings
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from kilolayer.agents.registry import AGENTS
+from kilolayer.agents.base import ActorCritic, OnPolicyAgent
+from kilolayer.agents.registry import AGENTS, owners_of
 from kilolayer.config import RunConfig
 from kilolayer.errors import UserError
-from kilolayer.migrate import ENERGIES
+from kilolayer.losses.energies import RENAMED, present_name
 from kilolayer.recipes import RECIPES, with_recipe
 from kilolayer.recommendations import recommended
+from kilolayer.replay.config import ReplayConfig
+from kilolayer.run_directory import RunDirectory, is_unstarted
 from kilolayer.runtime.devices import THIS_MACHINE
 from kilolayer.settings import settings_of
 from kilolayer.tasks.choice import require_one_task
@@ -95,6 +97,8 @@ def with_config(kind: type[Arguments], command: str, arguments: list[str]) -> Ar
         ),
     )
     require_one_task(parsed.config.task, _value(rest, "--task"))
+    if isinstance(parsed, TrainArguments) and parsed.resume and not is_unstarted(parsed.resume):
+        _check_resumed(parsed, arguments)
     return parsed
 
 
@@ -109,23 +113,55 @@ def _base_config(arguments: list[str]) -> tuple[RunConfig, list[str]]:
         base = base if agent is None else base.having(agent=agent)
     else:
         chosen = {name: _value(rest, f"--{name}") for name in ("gym", "mjcf", "agent")}
-        given: dict[str, Any] = {name: value for name, value in chosen.items() if value}
+        given: dict[str, Any] = {n: value for n, value in chosen.items() if value is not None}
         base = recommended(_value(rest, "--task"), **given)
     return base if recipe is None else with_recipe(base, recipe), rest
 
 
 def _check_owner(option: str, base: RunConfig) -> None:
-    """Raises UserError for an option that other agents have and this run's agent does not."""
-    if not option.startswith("--"):
+    """Raises UserError for an option that does nothing with this run's agent."""
+    name = _name_of(option)
+    if name is None:
         return
-    name = option[2:].split("=")[0].replace("-", "_")
-    name = name.removeprefix("no_")
-    owners = [agent for agent, kind in AGENTS.items() if name in settings_of(kind)]
+    shown, agent, owners = f"--{name.replace('_', '-')}", base.agent_name, owners_of(name)
     if owners and name not in base.flat():
         raise UserError(
-            f"--{name.replace('_', '-')} is an option of the agents {', '.join(owners)}, and this "
-            f"run's agent is {base.agent_name}: leave it out, or choose one of them with --agent."
+            f"{shown} is an option of the agents {', '.join(owners)}, and this run's agent is "
+            f"{agent}: leave it out, or choose one of them with --agent."
         )
+    if name in settings_of(ReplayConfig) and isinstance(base.agent, OnPolicyAgent):
+        raise UserError(f"{shown}: the agent {agent} has no replay buffer, leave it out.")
+    if name == "critic_depth" and agent in AGENTS and not isinstance(base.agent, ActorCritic):
+        raise UserError(f"{shown}: the agent {agent} has no critic, leave it out.")
+
+
+def _check_resumed(parsed: TrainArguments, arguments: list[str]) -> None:
+    """Raises UserError for an option that contradicts the run that is resumed."""
+    assert parsed.resume is not None
+    options = {name for each in arguments if (name := _name_of(each)) is not None}
+    run = RunDirectory.open(parsed.resume)
+    changed = None
+    if parsed.out not in (None, parsed.resume):
+        changed = "out"
+    elif "seeds" in options and parsed.seeds != len(run.seeds):
+        changed = "seeds"
+    else:
+        before, now = run.config.flat(), parsed.config.flat()
+        named = now if options & {"config", "recipe"} else options
+        changed = next((key for key in now if key in named and now[key] != before.get(key)), None)
+    if changed is not None:
+        raise UserError(
+            f"--resume {parsed.resume} goes on with the options that the run began with, and "
+            f"--{changed.replace('_', '-')} differs: omit all other options, or begin a new run "
+            "from its networks with --start-from."
+        )
+
+
+def _name_of(option: str) -> str | None:
+    """The name of the setting that an option sets; None for a value."""
+    if not option.startswith("--"):
+        return None
+    return option[2:].split("=")[0].replace("-", "_").removeprefix("no_")
 
 
 def _with_present_name(before: str, argument: str) -> str:
@@ -134,10 +170,8 @@ def _with_present_name(before: str, argument: str) -> str:
     before: the argument before it.
     """
     option, _, value = argument.rpartition("=")
-    if value in ENERGIES and "--energy" in (option, before if not option else None):
-        present = ENERGIES[value]
-        warnings.warn(f"energy {value} is called {present} now", FutureWarning, stacklevel=2)
-        return f"{option}={present}" if option else present
+    if value in RENAMED and "--energy" in (option, before if not option else None):
+        return f"{option}={present_name(value)}" if option else present_name(value)
     return argument
 
 
@@ -156,7 +190,7 @@ def _value(arguments: list[str], option: str) -> str | None:
         return None
     if "=" in arguments[at]:
         return arguments[at].split("=", 1)[1]
-    if at + 1 == len(arguments):
+    if at + 1 == len(arguments) or arguments[at + 1].startswith("--"):
         raise UserError(f"{option} needs a value.")
     return arguments[at + 1]
 

@@ -6,16 +6,16 @@ option's help. `config.json` holds the settings by group; `kilolayer.migrate` re
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 from annotated_types import Interval
 
 from kilolayer.agents.base import Agent
 from kilolayer.agents.crl import CRL
-from kilolayer.agents.registry import AGENTS, agent_class, name_of
+from kilolayer.agents.registry import agent_class, name_of, owners_of
 from kilolayer.errors import UserError, nearest
 from kilolayer.migrate import VERSION, migrated, unknown_key
 from kilolayer.networks.config import NetworkConfig
@@ -33,6 +33,8 @@ from kilolayer.settings import (
     values_of,
 )
 from kilolayer.tasks.choice import TaskChoice
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,12 +168,8 @@ class RunConfig(Settings):
         for name, group in self.groups.items():
             if setting in settings_of(group):
                 return name
-        owners = [name for name, kind in AGENTS.items() if setting in settings_of(kind)]
-        if owners:
-            raise UserError(
-                f"{setting} is a setting of the agents {', '.join(owners)}, and this run's agent "
-                f"is {self.agent_name}: leave it out, or choose one of them with agent."
-            )
+        if owners_of(setting):
+            raise _owned_by_others(setting, self.agent_name)
         close = nearest(setting, list(self.flat()))
         raise UserError(f"there is no setting {setting!r}; the nearest is {close!r}.")
 
@@ -252,11 +250,31 @@ def _built(values: dict[str, Any], source: str) -> RunConfig:
             continue
         if not isinstance(value, dict):
             raise UserError(f"{source}: {key} must be one JSON object of settings.")
-        kind, own = GROUPS[key], dict(value)
+        kind, own, agent = GROUPS[key], dict(value), ""
         if key == "agent":
-            kind = agent_class(str(own.pop("name", "crl")))
+            agent = str(own.pop("name", "crl"))
+            kind = agent_class(agent)
         for name in own:
-            if name not in settings_of(kind):
-                raise unknown_key(name, settings_of(kind), f"{source}: {key}")
-        parts[key] = kind(**own)
-    return RunConfig(**parts)
+            if name in settings_of(kind):
+                continue
+            if agent and owners_of(name):
+                raise UserError(f"{source}: {_owned_by_others(name, agent)}")
+            raise unknown_key(name, settings_of(kind), f"{source}: {key}")
+        parts[key] = _made(kind, own, source)
+    return _made(RunConfig, parts, source)
+
+
+def _made(kind: Callable[..., Made], values: dict[str, Any], source: str) -> Made:
+    """`kind(**values)`; a refused value is told with its source."""
+    try:
+        return kind(**values)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
+
+
+def _owned_by_others(setting: str, agent: str) -> UserError:
+    """The error for a setting that only other agents have."""
+    return UserError(
+        f"{setting} is a setting of the agents {', '.join(owners_of(setting))}, and this run's "
+        f"agent is {agent}: leave it out, or choose one of them with agent."
+    )

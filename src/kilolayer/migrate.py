@@ -31,8 +31,9 @@ FLAT = {
     ),
     "physics": ("physics", "mjx_impl"),
     "replay": ("replay_steps_per_env", "min_replay_steps_per_env"),
-    "evaluation": ("num_evaluations", "eval_envs", "samples"),
-    "tracking": ("tensorboard", "wandb"),
+    "evaluation": ("num_evaluations", "evaluate_training_goals", "eval_envs", "samples"),
+    "checkpoints": ("num_checkpoints", "keep_checkpoints"),
+    "tracking": ("tensorboard", "profile", "wandb"),
     "": ("seed", "start_from"),
 }  # fmt: skip
 FLAT_AGENT = (
@@ -43,8 +44,8 @@ FLAT_AGENT = (
     "commanded_goal_share", "hindsight_goal_share", "target_rate", "hindsight_goal_noise",
     "absorbing_termination", "representation_dim", "collector_depth",
 )  # fmt: skip
-# Names of the energies in flat files; JaxGCRL uses the same names for other energies.
-ENERGIES = {"l2": "euclidean", "squared_l2": "squared_euclidean"}
+# Removed settings without a successor, with the value at which they did nothing.
+REMOVED = {"greedy_env_share": 0.0, "stall_length": None, "initial_episode_length": None}
 COLLECTOR_LEARNER = "kilolayer.studies.collector_learner:CollectorLearner"
 
 
@@ -89,6 +90,13 @@ def _grouped(values: dict[str, Any], source: str) -> dict[str, Any]:
     groups: dict[str, Any] = {name: {} for name in FLAT if name}
     agent: dict[str, Any] = {}
     for key, value in values.items():
+        if key in REMOVED and value == REMOVED[key]:
+            continue
+        if key in REMOVED:
+            raise UserError(
+                f"{source} has {key} = {value!r}, which no longer exists and has no successor: "
+                "delete it from a copy of the file."
+            )
         if key not in known:
             raise unknown_key(key, known, source)
         place = agent if key not in home else groups[home[key]] if home[key] else groups
@@ -96,8 +104,6 @@ def _grouped(values: dict[str, Any], source: str) -> dict[str, Any]:
     name = agent.pop("agent", "crl")
     if agent.get("collector_depth") is not None:
         name = COLLECTOR_LEARNER
-    if "energy" in agent:
-        agent["energy"] = ENERGIES.get(str(agent["energy"]), agent["energy"])
     owned = settings_of(agent_class(str(name)))
     own = {key: value for key, value in agent.items() if key in owned}
     return {**groups, "agent": {"name": name, **own}}

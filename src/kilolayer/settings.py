@@ -41,7 +41,7 @@ class Settings:
                 checked = adapter.validate_python(value)
             except ValidationError as error:
                 raise _wrong(type(self), name, value, error) from None
-            if type(checked) is not type(value):  # a whole number where a float is declared
+            if checked is not value:  # a whole number where a float is declared, or a former name
                 object.__setattr__(self, name, checked)
         self.check()
 

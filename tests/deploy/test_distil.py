@@ -124,7 +124,7 @@ def test_policy_without_a_run_has_no_critic(student):
 def test_run_without_a_checkpoint_is_refused(run_copy, tmp_path):
     for checkpoint in (run_copy.path / "checkpoints").iterdir():
         checkpoint.rename(tmp_path / checkpoint.name)
-    with pytest.raises(UserError, match="has no checkpoint yet"):
+    with pytest.raises(UserError, match="its checkpoints are gone"):
         distil(run_copy.path, [4], recipe=SHORT, progress=False)
 
 

@@ -131,5 +131,5 @@ def test_invalid_options_give_one_sentence(options, sentence, tiny_run, tmp_path
 def test_a_run_without_a_checkpoint(run_copy, tmp_path):
     for checkpoint in run_copy.directory.checkpoints.iterdir():
         checkpoint.rename(tmp_path / checkpoint.name)
-    with pytest.raises(UserError, match="has no checkpoint yet"):
+    with pytest.raises(UserError, match="its checkpoints are gone"):
         export(run_copy.path)

@@ -175,7 +175,7 @@ def test_mismatched_controllers_and_planners_are_refused(run_copy, tmp_path) -> 
             (checkpoint / f"{part}.sha256.json").unlink(missing_ok=True)
         checkpoint.rename(checkpoint.with_name("moved-" + checkpoint.name))
     assert config["agent"]["name"] == "crl"
-    with pytest.raises(UserError, match="has no checkpoint yet"):
+    with pytest.raises(UserError, match="its checkpoints are gone"):
         open_policy(load(run_copy.path).path)
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kilolayer.analysis.load import load
 from kilolayer.config import RunConfig, run_config
 from kilolayer.errors import UserError
 from kilolayer.run_directory import RunDirectory
@@ -153,6 +154,20 @@ def stored_agent(path: Path, config: RunConfig, counted: int) -> Any:
 
 CONSTANT = {"final_learning_rate_share": 1.0, "weight_decay": 0.0}
 FALLING = {"final_learning_rate_share": 0.1, "weight_decay": 0.01}
+
+
+def test_damage_of_the_starting_point_is_told_as_such(source: RunDirectory, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(source.path, broken)
+    newest = max((broken / "checkpoints").iterdir())
+    (newest / "agent.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match=r"^checkpoint file \S+agent.safetensors is damaged: its"):
+        start_run(SOURCE.having(start_from=str(broken)), tmp_path / "run", SilentDisplay())
+    shutil.rmtree(broken / "checkpoints")
+    with pytest.raises(UserError, match=r"start_from = \S+ is not allowed: it has no checkpoint\."):
+        start_run(SOURCE.having(start_from=str(broken)), tmp_path / "run", SilentDisplay())
+    with pytest.raises(UserError, match=r"has finished and its checkpoints are gone: restore"):
+        load(broken).agent_state  # noqa: B018
 
 
 @pytest.mark.parametrize(("before", "now"), [(CONSTANT, FALLING), (FALLING, CONSTANT)])

@@ -1,19 +1,20 @@
 """Contrastive reinforcement learning (arXiv 2206.07568, with the choices of 2503.14858)."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
+from pydantic import BeforeValidator
 
 from kilolayer.agents.base import DeepNetwork, EntropyAgent, Sampling
 from kilolayer.agents.optimiser import apply_gradients, init_moments
 from kilolayer.errors import bad_field
 from kilolayer.losses.actor import actor_loss, temperature_loss
 from kilolayer.losses.contrastive import ContrastiveLoss, contrastive_loss
-from kilolayer.losses.energies import Energy, pairwise, rowwise
+from kilolayer.losses.energies import Energy, pairwise, present_name, rowwise
 from kilolayer.networks.actor import Actor, Gaussian, gaussian, sample_action
 from kilolayer.networks.encoders import Encoder, apply_together
 from kilolayer.replay.hindsight import Batch
@@ -62,7 +63,7 @@ class CRL(EntropyAgent):
     constant. Lower it to train longer with the final horizon."""
     representation_dim: Count = 64
     """Dimension of the critic's two encodings. Raise it if goals have many coordinates."""
-    energy: Energy = "euclidean"
+    energy: Annotated[Energy, BeforeValidator(present_name)] = "euclidean"
     """Similarity of the critic's two encodings. `euclidean` is the negative distance. Change it to
     compare critics."""
     contrastive_loss: ContrastiveLoss = "forward"

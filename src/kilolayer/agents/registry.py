@@ -11,6 +11,7 @@ from kilolayer.agents.td3 import TD3
 from kilolayer.agents.validation import require_valid_class
 from kilolayer.errors import UserError
 from kilolayer.lookup import find
+from kilolayer.settings import settings_of
 from kilolayer.tasks.base import Task
 from kilolayer.user_code import is_user_code
 
@@ -47,6 +48,11 @@ def name_of(agent: Agent | type[Agent]) -> str:
     kind = agent if isinstance(agent, type) else type(agent)
     ours = (name for name, known in AGENTS.items() if known is kind)
     return next(ours, f"{kind.__module__}:{kind.__qualname__}")
+
+
+def owners_of(setting: str) -> list[str]:
+    """The names of the agents that have a setting."""
+    return [name for name, kind in AGENTS.items() if setting in settings_of(kind)]
 
 
 def task_spec(task: Task) -> TaskSpec:

@@ -161,6 +161,11 @@ class Run:
         """The agent's state in the newest checkpoint, with the averaged actor if the run keeps one,
         as in evaluations. Raises UserError if there is no checkpoint."""
         step = checkpoint.latest(self.directory.checkpoints)
+        if step is None and self.directory.finished:
+            raise UserError(
+                f"the run in {self.path} has finished and its checkpoints are gone: restore "
+                f"{self.directory.checkpoints} from a copy."
+            )
         if step is None:
             raise UserError(
                 f"the run in {self.path} has no checkpoint yet: wait for its first one, or "

@@ -4,17 +4,28 @@
 `[batch, batch, dim]` array; `rowwise` compares row i with row i.
 """
 
-from typing import Literal, get_args
+import warnings
+from typing import Any, Literal, get_args
 
 import jax.numpy as jnp
 
 from kilolayer.types import Array
 
 Energy = Literal["euclidean", "squared_euclidean", "dot", "cosine"]
+# Former names. JaxGCRL uses the same names for other energies.
+RENAMED = {"l2": "euclidean", "squared_l2": "squared_euclidean"}
 
 # Lower bound inside the square root, so that the gradient at distance zero is zero and not
 # infinite.
 SQRT_FLOOR = 1e-12
+
+
+def present_name(energy: Any) -> Any:
+    """The name of an energy, with a warning for a former one."""
+    present = RENAMED.get(str(energy), energy)
+    if present is not energy:
+        warnings.warn(f"energy {energy} is called {present} now", FutureWarning, stacklevel=2)
+    return present
 
 
 def _safe_sqrt(squared: Array) -> Array:

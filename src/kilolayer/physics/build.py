@@ -32,6 +32,10 @@ def build_physics(
     world, is not installed or cannot express this world.
     """
     engine = config.physics
+    if config.mjx_impl != "jax" and engine != "mjx":
+        raise bad_field("mjx_impl", config.mjx_impl, "it needs --physics mjx", "jax")
+    if config.gym_processes is not None and not isinstance(world, GymnasiumWorld):
+        raise bad_field("gym_processes", config.gym_processes, "it needs --gym", None)
     if isinstance(world, MujocoWorld):
         if engine == "mjx":
             return MjxPhysics(world, num_envs, config.mjx_impl)

@@ -7,7 +7,7 @@ from kilolayer.settings import Count, Settings
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayConfig(Settings):
-    """Size of the replay buffer. On-policy agents (ppo) have none, and ignore these options."""
+    """Size of the replay buffer. On-policy agents (ppo) have none, and refuse these options."""
 
     replay_steps_per_env: Count = 10_000
     """Newest steps of each environment that the replay buffer keeps, rounded up to whole unrolls.

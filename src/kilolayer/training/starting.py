@@ -55,16 +55,18 @@ def load_starting_point(path: Path, trainer: Trainer) -> StartingPoint:
     _require_same_networks(path, config, trainer)
     newest = checkpoint.latest(source.checkpoints)
     if newest is None:
-        raise bad_field(MANIFEST_KEY, str(path), "it has no checkpoint yet")
+        raise bad_field(MANIFEST_KEY, str(path), "it has no checkpoint")
     like = jax.eval_shape(trainer.agent.init, jax.random.key(0))
     stored = jax.eval_shape(config.agent.on(trainer.agent.bound).init, jax.random.key(0))
+    averages = config.agent.average_decay > 0
     if _sizes(stored) != _sizes(like):
-        stored = like  # reading it then names what differs
-    try:
-        found = source.restore_agent(newest, stored, config.agent.average_decay > 0)
-    except UserError as error:
-        allowed = f"task, agent and sizes of its networks must be those of this run ({error})"
-        raise bad_field(MANIFEST_KEY, str(path), allowed) from error
+        try:
+            source.restore_agent(newest, like, averages)  # names what differs
+        except UserError as error:
+            allowed = "task, agent and sizes of its networks must be those of this run"
+            why = str(error).rstrip(".")
+            raise bad_field(MANIFEST_KEY, str(path), f"{allowed} ({why})") from error
+    found = source.restore_agent(newest, stored, averages)
     agent = _restart_target_entropy(trainer.agent, _restart_schedules(like, found.agent))
     average = None
     if trainer.config.agent.average_decay > 0:
