@@ -62,7 +62,7 @@ def test_merge_grids(tiny_config):
     ("factors", "seeds", "sentence"),
     [
         ({"depth": {}}, 1, "the grid is empty: depth has no values"),
-        ({"depth": DEPTHS}, 0, "seeds = 0 is not allowed: a study needs at least one"),
+        ({"depth": DEPTHS}, 0, "seeds = 0 is not allowed: it must be at least 1"),
         ({"x": {1: {"dept": 4}}}, 1, "no setting 'dept'; the nearest is 'depth'"),
         ({"x": {1: {"recipe": "wang"}}}, 1, "recipe = 'wang' .*nearest valid choice is wang2025"),
         ({"x": {1: {"agent": "crll"}}}, 1, "run x1-seed0 .*cannot be trained: agent = 'crll'"),

@@ -131,6 +131,7 @@ def dry_run(
 
 
 def _display(progress: bool) -> ProgressDisplay:
+    """Like `make_display`, which asks JAX for its devices and so would hold the runs' GPUs."""
     return LiveDisplay() if progress else SilentDisplay()
 
 
