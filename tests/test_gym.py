@@ -161,7 +161,7 @@ def test_wrong_uses_give_one_sentence() -> None:
     environments.reset(seed=0)
     with pytest.raises(UserError, match=r"shape \(2,\) do not fit: they need \(2, 2\)"):
         environments.step(np.zeros(2))
-    with pytest.raises(UserError, match="training or evaluation"):
+    with pytest.raises(UserError, match=r"one of training, evaluation; .* is evaluation"):
         kilolayer.gym.TaskEnv("point_u_maze", split="test")
     with pytest.raises(UserError, match=r"nearest.*ant_u_maze"):
         kilolayer.gym.TaskEnv("ant_u_mase")

@@ -214,7 +214,7 @@ REFUSED = [
     ({"norm": "hyperspherical", "norm_position": "pre"}, "norm_position",
      "normalised after every product", None),
     ({"weight_decay": -1e-4}, "weight_decay", "at least 0", 0.0),
-    ({"norm": "batch"}, "norm", "one of layer, rms, none, hyperspherical", None),
+    ({"norm": "batch"}, "norm", "one of layer, rms, none, hyperspherical", "layer"),
     ({"goal_radius": 0.0}, "goal_radius", "greater than 0", None),
     ({"seed": -1}, "seed", "[0, 4294967296)", 0),
     ({"seed": 2**32}, "seed", "[0, 4294967296)", 0),
@@ -260,10 +260,11 @@ REFUSED = [
     ({"depth": 8.0}, "depth", "whole number", None),
     ({"policy_delay": 0}, "policy_delay", "at least 1", 1),
     ({"seed": True}, "seed", "whole number", None),
-    ({"energy": "euclid"}, "energy", "one of euclidean, squared_euclidean, dot, cosine", None),
-    ({"physics": "gpu"}, "physics", "one of auto, native, mjx", None),
-    ({"mjx_impl": "cuda"}, "mjx_impl", "one of jax, warp", None),
-    ({"compute_dtype": "float16"}, "compute_dtype", "one of float32, bfloat16", None),
+    ({"energy": "euclid"}, "energy", "one of euclidean, squared_euclidean, dot, cosine",
+     "euclidean"),
+    ({"physics": "gpu"}, "physics", "one of auto, native, mjx", "auto"),
+    ({"mjx_impl": "cuda"}, "mjx_impl", "one of jax, warp", "jax"),
+    ({"compute_dtype": "float16"}, "compute_dtype", "one of float32, bfloat16", "bfloat16"),
     *(({"actor_depth": value}, "actor_depth", "whole number", None) for value in ("8", 8.0, True)),
     ({"episode_length": 99.5}, "episode_length", "whole number", None),
     *(
@@ -290,7 +291,7 @@ def test_plan_errors_name_field_value_range_and_nearest(changes, field, allowed,
         assert found is None
         return
     assert found is not None
-    assert float(found[1]) == pytest.approx(nearest)
+    assert type(nearest)(found[1]) == pytest.approx(nearest)
     # With the nearest valid choice this field is no longer refused.
     assert not refusal({**changes, field: type(nearest)(nearest)}).startswith(f"{field} = ")
 

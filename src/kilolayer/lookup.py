@@ -49,7 +49,7 @@ def make(field: str, name: str, table: Mapping[str, Callable[..., Any]], kind: t
         if inspect.iscoroutine(made):
             made.close()  # prevents Python's warning about a coroutine without await
         raise UserError(
-            f"{field} = {name!r} returns {_describe(made)} where a {kind.__module__}."
+            f"{field} = {name!r} returns {describe_type(made)} where a {kind.__module__}."
             f"{kind.__name__} is needed: return one."
         )
     return made
@@ -79,7 +79,7 @@ def _from_module(field: str, name: str) -> Callable[..., Any]:
         allowed = f"the module {module_name} ({file}) has no {function_name!r}"
         raise bad_field(field, name, allowed, close and f"{module_name}:{close}")
     if not callable(found):
-        raise bad_field(field, name, f"it is {_describe(found)}, which cannot be called")
+        raise bad_field(field, name, f"it is {describe_type(found)}, which cannot be called")
     return found
 
 
@@ -97,10 +97,12 @@ def require_module_name(
         raise bad_field(field, name, allowed, f"{guess}:{rest}" if _is_module_name(guess) else None)
 
 
-def _describe(value: Any) -> str:
+def describe_type(value: Any) -> str:
+    """A value for a message, by its type."""
     if isinstance(value, type):
         return f"the class {value.__name__} itself"
-    return "None" if value is None else f"a value of type {type(value).__name__}"
+    size = f" of length {len(value)}" if isinstance(value, tuple | list) else ""
+    return "None" if value is None else f"a value of type {type(value).__name__}{size}"
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 from annotated_types import Ge, Gt, Interval, Le, Lt
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from kilolayer.errors import UserError, bad_field
+from kilolayer.errors import UserError, bad_field, nearest
 
 MAX_INT32 = 2**31 - 1  # array indices have 32 bits
 Count = Annotated[int, Interval(ge=1, le=MAX_INT32)]
@@ -71,7 +71,8 @@ def _wrong(group: type, name: str, value: Any, error: ValidationError) -> UserEr
     kinds = {each["type"] for each in error.errors()}
     default = next(f.default for f in dataclasses.fields(group) if f.name == name)
     if "literal_error" in kinds:
-        return bad_field(name, value, f"one of {', '.join(map(str, _choices(hint)))}")
+        choices = [str(each) for each in _choices(hint)]
+        return bad_field(name, value, f"one of {', '.join(choices)}", nearest(str(value), choices))
     if kinds & {"int_type", "int_from_float"}:
         return bad_field(name, value, "it must be a whole number")
     if kinds & {"float_type", "finite_number"}:

@@ -11,11 +11,9 @@ class _Console(Console):
         raise BrokenPipeError
 
 
-def console(width: int | None = None, stderr: bool = False) -> Console:
+def console(width: int | None = None) -> Console:
     """A console that does not wrap lines, so that paths can be copied. width: of tables."""
-    return _Console(
-        highlight=False, soft_wrap=True, markup=False, emoji=False, width=width, stderr=stderr
-    )
+    return _Console(highlight=False, soft_wrap=True, markup=False, emoji=False, width=width)
 
 
 OUTPUT = console()

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kilolayer.errors import OutsideError, UserError
-from kilolayer.lookup import FAILURES
+from kilolayer.lookup import FAILURES, describe_type
 
 # JAX raises these errors if a function needs the values of an array while it is traced.
 TRACING_ERRORS = (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError)
@@ -128,14 +128,11 @@ def is_user_code(thing: Any) -> bool:
 
 def describe(value: Any) -> str:
     """A value for a message: an array by its dtype and shape, a number or a text unchanged."""
-    if value is None or isinstance(value, bool | int | float | str | np.generic):
+    if isinstance(value, bool | int | float | str | np.generic):
         return repr(value)[:80]
     if isinstance(value, jax.Array | np.ndarray):
         return f"{value.dtype} {list(value.shape)}"
-    if isinstance(value, type):
-        return f"the class {value.__name__} itself"
-    size = f" of length {len(value)}" if isinstance(value, tuple | list) else ""
-    return f"a value of type {type(value).__name__}{size}"
+    return describe_type(value)
 
 
 def is_count(value: Any, least: int) -> bool:

@@ -28,7 +28,6 @@ from kilolayer.language.words import (
     SIDES,
     VERBS,
     foreign_words,
-    matching_template,
     wordings,
 )
 from kilolayer.tasks.registry import TASKS, make_task
@@ -121,7 +120,9 @@ def test_every_sentence_means_its_goal(name, split, seed):
         assert 3 <= len(example.markers) <= 5
         assert len({marker.colour for marker in example.markers}) == len(example.markers)
         assert len({marker.place for marker in example.markers}) == len(example.markers)
-        assert matching_template(task, f"{example.sentence.capitalize()}!") == example.template
+        assert re.fullmatch(
+            re.sub(r"\\{\w+\\}", r"[\\w ]+", re.escape(example.template)), example.sentence
+        )
 
 
 @pytest.mark.parametrize("name", TASK_NAMES)
@@ -256,22 +257,6 @@ def test_captions_contain_nothing_withheld(name):
     for caption in sentences:
         for colours in between.findall(caption):
             assert not {("between", colour) for colour in colours} & WITHHELD_PAIRS
-
-
-@pytest.mark.parametrize(
-    ("sentence", "template"),
-    [
-        ("Go to the red marker.", "go to the {colour} marker"),
-        ("walk just ABOVE the green disc", "walk just {side} the {colour} disc"),
-        ("go to row three, column one", "go to row {row}, column {column}"),
-        ("go to the pink marker", None),
-        ("bring me a cup of tea", None),
-        ("", None),
-        ("go " * 5000, None),
-    ],
-)
-def test_matching_template(sentence, template):
-    assert matching_template(U_MAZE, sentence) == template
 
 
 @pytest.mark.parametrize(

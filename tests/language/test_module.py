@@ -1,6 +1,8 @@
 """The action module: chunks and their execution, trunks, and invalid specs."""
 
 import dataclasses
+import json
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,7 @@ import pytest
 
 from kilolayer.agents.base import TaskSpec
 from kilolayer.errors import UserError
-from kilolayer.language.module import TRUNKS, ActionModule, ModuleSpec
+from kilolayer.language.module import ActionModule, ModuleSpec, Trunk
 from kilolayer.language.train_module import model_cost
 from kilolayer.networks.mixture import MixtureSpec
 
@@ -71,7 +73,8 @@ def test_an_action_does_not_depend_on_the_other_rows(module, normal):
 
 def test_dense_trunks_match_the_parameters_or_the_operations_of_the_mixture():
     spec = ModuleSpec(TASK, 8)
-    cost = {trunk: model_cost(dataclasses.replace(spec, trunk=trunk)) for trunk in TRUNKS}
+    trunks = get_args(Trunk)
+    cost = {trunk: model_cost(dataclasses.replace(spec, trunk=trunk)) for trunk in trunks}
     mixture = cost["mixture"]
     for trunk, what in (("dense-parameters", "parameters"), ("dense-operations", "operations")):
         assert cost[trunk][f"trunk_{what}"] == pytest.approx(mixture[f"trunk_{what}"], rel=0.03)
@@ -83,14 +86,19 @@ def test_dense_trunks_match_the_parameters_or_the_operations_of_the_mixture():
 def test_spec_survives_json_with_the_names_of_the_format():
     values = SPEC.to_json()
     assert list(values) == ["task", "reading", "trunk", "mixture", "chunk", "execute"]
-    assert ModuleSpec.from_json(values) == SPEC
+    assert ModuleSpec.from_json(json.loads(json.dumps(values))) == SPEC
 
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"trunk": "moe"}, "trunk = 'moe' is not allowed: it is one of mixture, dense-parameters"),
-        ({"chunk": 0}, "chunk = 0 is not allowed"),
+        (
+            {"trunk": "dense"},
+            "trunk = 'dense' is not allowed: one of mixture, dense-parameters, dense-operations; "
+            "the nearest valid choice is dense-",
+        ),
+        ({"chunk": 0}, "chunk = 0 is not allowed: it must be at least 1; .* is 1"),
+        ({"chunk": 2.5}, "chunk = 2.5 is not allowed: it must be a whole number"),
         ({"execute": 4}, "execute = 4 is not allowed: it must lie in 1 to chunk = 3.*is 3"),
     ],
 )

@@ -1,6 +1,7 @@
 """Tests for the package's own small encoder."""
 
 import itertools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -143,6 +144,21 @@ def test_invalid_sentences_and_pictures_are_refused(encoder: OwnEncoder) -> None
         encoder.image(toy().pictures[0])
     with pytest.raises(UserError, match=r"64 x 32 pixels .* takes 96 x 96"):
         encoder.image(np.zeros((1, 32, 64, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "allowed"),
+    [
+        ("batch_size", 1, "it must be at least 2; the nearest valid choice is 2"),
+        ("captions", 0, "it must be at least 1; the nearest valid choice is 1"),
+        ("learning_rate", 0.0, "it must be greater than 0; the nearest valid choice is 0.004"),
+        ("forget", 1.5, "it must lie in [0, 1]; the nearest valid choice is 1"),
+        ("warm_up", -0.5, "it must lie in [0, 1]; the nearest valid choice is 0"),
+    ],
+)
+def test_invalid_recipes_are_refused(field: str, value: float, allowed: str) -> None:
+    with pytest.raises(UserError, match=re.escape(f"{field} = {value} is not allowed: {allowed}.")):
+        Recipe(**{field: value})
 
 
 def test_the_same_seed_gives_the_same_bits(encoder: OwnEncoder) -> None:

@@ -178,8 +178,10 @@ def test_dense_twins_have_equal_counts():
         ({"top_k": 9}, r"top_k = 9 is not allowed.*nearest valid choice is 4"),
         ({"experts": 1}, "experts = 1 is not allowed"),
         ({"depth": 3}, r"depth = 3 is not allowed: it must be a multiple of .* is 4"),
-        ({"layers": 0}, "layers = 0 is not allowed"),
+        ({"layers": 0}, "layers = 0 is not allowed: it must be at least 1; .* is 1"),
+        ({"width": 8.5}, "width = 8.5 is not allowed: it must be a whole number"),
         ({"capacity_factor": 0.0}, r"capacity_factor = 0.0 is not allowed.*1.25"),
+        ({"capacity_factor": math.inf}, "capacity_factor = inf is not allowed.*finite"),
     ],
 )
 def test_invalid_shapes_are_refused(changes, sentence):

@@ -12,6 +12,7 @@ from kilolayer.studies import cost
 from kilolayer.studies.grid import Grid, field_factor, merge_grids
 from kilolayer.studies.question import Setup
 from kilolayer.studies.questions import QUESTIONS
+from kilolayer.studies.run import study
 
 DEPTHS = field_factor("depth", (4, 8))
 
@@ -62,7 +63,7 @@ def test_merge_grids(tiny_config):
     ("factors", "seeds", "sentence"),
     [
         ({"depth": {}}, 1, "the grid is empty: depth has no values"),
-        ({"depth": DEPTHS}, 0, "seeds = 0 is not allowed: a study needs at least one"),
+        ({"depth": DEPTHS}, 0, "seeds = 0 is not allowed: it must be at least 1"),
         ({"x": {1: {"dept": 4}}}, 1, "no setting 'dept'; the nearest is 'depth'"),
         ({"x": {1: {"recipe": "wang"}}}, 1, "recipe = 'wang' .*nearest valid choice is wang2025"),
         ({"x": {1: {"agent": "crll"}}}, 1, "run x1-seed0 .*cannot be trained: agent = 'crll'"),
@@ -129,10 +130,13 @@ def test_setup_arguments_replace_tasks_depths_and_seeds():
         for seed in (0, 1)
     ]
     assert {cell.config.task.task for cell in cells.values()} == {"point_u_maze", "point_big_maze"}
-    with pytest.raises(
-        UserError, match="size = 'huge' is not allowed: one of quick, laptop, body, paper"
-    ):
-        question.setup("huge")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"size = 'papers' .* laptop, body, paper; .* is paper"):
+        question.setup("papers")  # type: ignore[arg-type]
+
+
+def test_a_misspelled_executor_is_refused_with_the_nearest():
+    with pytest.raises(UserError, match=r"executor = 'slum' .* local, ray, slurm; .* is slurm"):
+        study("depth", executor="slum")
 
 
 def test_hours_of_a_grid_use_the_physics_of_their_own_task(tiny_config, monkeypatch):

@@ -1,6 +1,6 @@
 """The algorithms: contrastive RL, SAC, TD3, PPO, imitation. An agent is its own settings.
 
-This package uses networks, losses and batches. It uses neither the training loop nor files.
-`base.Agent` declares everything that the loop calls, `registry` finds agents by name, `crl.CRL` is
-the method.
+Offers `base.Agent`, which declares everything that the loop calls, `registry.agent_class`, which
+finds agents by name, and `crl.CRL`, the method of the paper. Agents use networks, losses and
+batches, not the training loop or files. `registry` alone reads tasks: their sizes.
 """

@@ -89,7 +89,7 @@ def stratified_bootstrap(
 
     statistic: `[..., scores] -> [...]`, such as `interquartile_mean`, applied to the scores of all
     tasks in one row. Raises UserError if a task has a single seed or a score that is not finite.
-    Source: arXiv 2108.13264, section 4.1; the interval comes from `expanded_interval`.
+    Source: arXiv 2108.13264, section 4.1; the interval comes from `expanded_percentile_interval`.
     """
     strata = validated_scores(strata)
     resampled = [

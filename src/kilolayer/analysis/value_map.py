@@ -179,8 +179,8 @@ def spearman(first: np.ndarray, second: np.ndarray) -> float:
     return float((centred[0] * centred[1]).sum() / scale) if scale > 0 else float("nan")
 
 
-def representative_goals(task: Task, count: int = 3) -> np.ndarray:
-    """Goals for value maps, `[count, goal]`.
+def representative_goals(task: Task) -> np.ndarray:
+    """Three goals for value maps, `[3, goal]`.
 
     In a maze: from near to far by the path from the start. On open ground: commanded goals with
     large distances between them."""
@@ -190,9 +190,9 @@ def representative_goals(task: Task, count: int = 3) -> np.ndarray:
     if task.maze is not None:
         lengths = task.maze.path_lengths_between(task.maze.start, goals[:, :2])
         ordered = goals[np.argsort(lengths, kind="stable")]
-        return ordered[np.linspace(0, len(ordered) - 1, count).round().astype(int)]
+        return ordered[np.linspace(0, len(ordered) - 1, 3).round().astype(int)]
     chosen = [goals[0]]
-    for _ in range(count - 1):
+    for _ in range(2):
         gaps = np.linalg.norm(goals[:, None] - np.array(chosen), axis=-1).min(1)
         chosen.append(goals[gaps.argmax()])
     return np.array(chosen)

@@ -1,7 +1,7 @@
 """The Gymnasium interfaces: `TaskEnv` is one environment, `TaskVectorEnv` is a batch of them."""
 
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, get_args
 
 import equinox as eqx
 import gymnasium
@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from kilolayer.errors import UserError, bad_field
+from kilolayer.errors import UserError, require_at_least, require_choice
 from kilolayer.physics.base import PhysicsState
 from kilolayer.physics.build import build_physics
 from kilolayer.render.scene import make_scene
@@ -55,10 +55,8 @@ class ParallelEnvs:
 
     def __init__(self, task: str | Task, num_envs: int, split: GoalSplit):
         task = make_task(task) if isinstance(task, str) else task
-        if split not in ("training", "evaluation"):
-            raise UserError(f"split = {split!r} is not allowed: it is training or evaluation.")
-        if num_envs < 1:
-            raise bad_field("num_envs", num_envs, "it must be at least 1", 1)
+        require_choice("split", split, get_args(GoalSplit))
+        require_at_least(1, num_envs=num_envs)
         self.task, self.num_envs = task, num_envs
         self._split: GoalSplit = split
         self._physics = build_physics(task.world, num_envs)
@@ -252,8 +250,7 @@ class TaskVectorEnv(VectorEnv[Any, np.ndarray, np.ndarray]):
     ):
         self._envs = ParallelEnvs(task, num_envs, split)
         self.task, self.num_envs = self._envs.task, num_envs
-        if max_episode_steps is not None and max_episode_steps < 1:
-            raise bad_field("max_episode_steps", max_episode_steps, "it must be at least 1", 1)
+        require_at_least(1, max_episode_steps=max_episode_steps)
         self.max_episode_steps = max_episode_steps or self.task.episode_length
         self.single_observation_space, self.single_action_space = self._envs.spaces
         self.observation_space = batch_space(self.single_observation_space, num_envs)

@@ -15,7 +15,7 @@ from kilolayer.analysis.load import Run
 from kilolayer.config import RunConfig
 from kilolayer.deploy.latency import Timing
 from kilolayer.deploy.policy import DeployedPolicy
-from kilolayer.errors import bad_field
+from kilolayer.errors import require_at_least
 from kilolayer.language.base import SPLITS, Context, Encoder, Example
 from kilolayer.language.contexts import encode_context, encode_examples
 from kilolayer.language.encoders.cache import CachedEncoder
@@ -50,8 +50,7 @@ NEAREST = 3
 
 def require_episodes(episodes: int) -> None:
     """Raises UserError for fewer than one episode of each split. Call it before long work."""
-    if episodes < 1:
-        raise bad_field("episodes", episodes, "it must be at least 1", 1)
+    require_at_least(1, episodes=episodes)
 
 
 def evaluate_grounding(

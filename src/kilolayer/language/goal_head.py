@@ -1,13 +1,12 @@
 """Maps frozen features to a goal distribution and to a point in the goal-embedding space."""
 
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from annotated_types import Ge
 from scipy.stats import norm, qmc
 
 from kilolayer.errors import bad_field
@@ -16,12 +15,11 @@ from kilolayer.language.fusion import ContextScale, Fusion, patch_positions
 from kilolayer.losses.energies import Energy, pairwise
 from kilolayer.networks.block import Dense, NormedLayer, TorsoSpec
 from kilolayer.networks.stack import Stack
-from kilolayer.settings import Settings
+from kilolayer.settings import Count, Settings
 from kilolayer.tasks.base import Task
 from kilolayer.types import Array, Metrics
 
 LAYERS_PER_BLOCK = 4
-Size = Annotated[int, Ge(1)]
 # Least deviation as a share of the success radius. Without it, goals at exact cell centres would
 # drive the deviations to zero and the density to infinity.
 MIN_DEVIATION = 0.2
@@ -36,10 +34,10 @@ class HeadSize(Settings):
     components: Gaussians of the mixture. heads: attention heads.
     """
 
-    depth: Size = 8
-    width: Size = 128
-    components: Size = 8
-    heads: Size = 4
+    depth: Count = 8
+    width: Count = 128
+    components: Count = 8
+    heads: Count = 4
 
     def check(self) -> None:
         if self.depth % LAYERS_PER_BLOCK:

@@ -7,8 +7,8 @@ executed before the next chunk is made.
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -25,37 +25,32 @@ from kilolayer.networks.block import Dense, NormedLayer
 from kilolayer.networks.config import UNSCALED_BLOCKS
 from kilolayer.networks.mixture import Mixture, MixtureSpec, RoutingStatistics
 from kilolayer.networks.stack import Stack
+from kilolayer.settings import NOT_A_SETTING, Count, Settings
 from kilolayer.types import Array
 
 Trunk = Literal["mixture", "dense-parameters", "dense-operations"]
-TRUNKS: tuple[Trunk, ...] = get_args(Trunk)
 
 
 @dataclass(frozen=True)
-class ModuleSpec:
+class ModuleSpec(Settings):
     """The network of an action module.
 
     embedding_dim: size of an instruction embedding. trunk: a mixture, or one dense stack with as
     many parameters or as many operations per row. chunk: actions made at once. execute: actions of
-    a chunk that are executed before the next chunk. Raises UserError for values out of range.
+    a chunk that are executed before the next chunk.
     """
 
-    task: TaskSpec
-    embedding_dim: int
+    task: TaskSpec = field(metadata=NOT_A_SETTING)
+    embedding_dim: Count
     trunk: Trunk = "mixture"
-    mixture: MixtureSpec = dataclasses.field(default_factory=lambda: MixtureSpec(width=64))
-    chunk: int = 4
-    execute: int = 1
+    mixture: MixtureSpec = field(default=MixtureSpec(width=64), metadata=NOT_A_SETTING)
+    chunk: Count = 4
+    execute: Count = 1
 
-    def __post_init__(self) -> None:
-        if self.trunk not in TRUNKS:
-            raise bad_field("trunk", self.trunk, f"it is one of {', '.join(TRUNKS)}", TRUNKS[0])
-        if self.chunk < 1:
-            raise bad_field("chunk", self.chunk, "a chunk holds at least one action", 1)
-        if not 1 <= self.execute <= self.chunk:
-            nearest = min(max(1, self.execute), self.chunk)
+    def check(self) -> None:
+        if self.execute > self.chunk:
             allowed = f"it must lie in 1 to chunk = {self.chunk}"
-            raise bad_field("execute", self.execute, allowed, nearest)
+            raise bad_field("execute", self.execute, allowed, self.chunk)
 
     def init(self, key: Array) -> "ActionModule":
         keys = jax.random.split(key, 3)

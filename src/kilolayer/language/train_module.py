@@ -16,7 +16,7 @@ import numpy as np
 from kilolayer.agents.registry import task_spec
 from kilolayer.config import RunConfig
 from kilolayer.deploy.policy import DeployedPolicy, open_policy
-from kilolayer.errors import UserError, bad_field
+from kilolayer.errors import UserError, require_at_least
 from kilolayer.language.base import Context, Encoder
 from kilolayer.language.board import require_instructions
 from kilolayer.language.dagger import DAgger, DAggerState, Instructions, Recipe
@@ -161,8 +161,7 @@ def train_module(
     """
     run, display = Path(run), display or SilentDisplay()
     recipe = recipe or Recipe()
-    if examples < 2:
-        raise bad_field("examples", examples, "it must be at least 2", 2)
+    require_at_least(2, examples=examples)
     teacher = open_policy(run)
     require_instructions(teacher.task)
     name = f"{trunk}-{directory_name(encoder)}{'-shuffled' if shuffled else ''}-seed{seed}"

@@ -167,18 +167,6 @@ FRAMES: tuple[Frame, ...] = (
     Frame("between", "in between the {colour} disc and the {other} disc", seen=False),
 )
 
-SLOTS: dict[str, tuple[str, ...]] = {
-    "row": NUMBERS,
-    "column": NUMBERS,
-    "rowth": ORDINALS,
-    "columnth": ORDINALS,
-    "height": tuple(word for words in HEIGHTS.values() for word in words),
-    "hand": tuple(HANDS),
-    "side": tuple(word for words in SIDES.values() for word in words),
-    "colour": COLOUR_NAMES,
-    "other": COLOUR_NAMES,
-}
-
 
 @cache
 def wordings(family: str) -> tuple[Wording, ...]:
@@ -204,23 +192,6 @@ def split_wordings(family: str, shape: Shape, split: Split) -> tuple[Wording, ..
     """The wordings of this shape that a split uses."""
     seen = split != "unseen-paraphrase"
     return tuple(w for w in wordings(family) if w.shape == shape and w.seen == seen)
-
-
-def matching_template(task: Task, sentence: str) -> str | None:
-    """The template that a sentence matches, or None. Case and punctuation are ignored."""
-    words, patterns = " ".join(split_words(sentence)), _patterns(board_of(task).family)
-    matches = (template for template, pattern in patterns.items() if pattern.fullmatch(words))
-    return next(matches, None)
-
-
-@cache
-def _patterns(family: str) -> dict[str, re.Pattern]:
-    patterns = {}
-    for wording in wordings(family):
-        plain = " ".join(re.findall(r"[\w{}]+", wording.template))
-        words = re.sub(r"\{(\w+)\}", lambda slot: f"(?:{'|'.join(SLOTS[slot[1]])})", plain)
-        patterns[wording.template] = re.compile(words)
-    return patterns
 
 
 def foreign_words(task: Task, sentence: str) -> tuple[str, ...]:

@@ -7,55 +7,50 @@ have a leading expert axis, those of the layers a leading layer axis, and no axi
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from annotated_types import Interval
 
 from kilolayer.errors import bad_field
 from kilolayer.networks import routing
 from kilolayer.networks.block import Dense, TorsoSpec
 from kilolayer.networks.routing import Blocks, Choice
 from kilolayer.networks.stack import Stack
+from kilolayer.settings import MAX_INT32, Count, Positive, Settings
 from kilolayer.types import Array
 
 
 @dataclass(frozen=True)
-class MixtureSpec:
+class MixtureSpec(Settings):
     """Shape of a mixture.
 
     depth: Dense layers of an expert. layers: mixture layers, one after the other. capacity_factor:
     in training each expert takes at most `capacity_factor * rows * top_k / experts` rows, which
     makes a gradient two to four times as fast as without (`docs/action_module.md`); None: no limit.
-    Raises UserError for values that are not allowed.
     """
 
-    width: int
+    width: Count
     depth: int = 4
-    layers: int = 2
-    experts: int = 8
+    layers: Count = 2
+    experts: Annotated[int, Interval(ge=2, le=MAX_INT32)] = 8
     top_k: int = 2
-    capacity_factor: float | None = 1.25
-    layers_per_block: int = 4
+    capacity_factor: Positive | None = 1.25
+    layers_per_block: Count = 4
 
-    def __post_init__(self) -> None:
-        for field in ("width", "layers", "layers_per_block"):
-            if getattr(self, field) < 1:
-                raise bad_field(field, getattr(self, field), "it must be at least 1", 1)
+    def check(self) -> None:
         if self.depth < 1 or self.depth % self.layers_per_block:
             nearest = max(1, round(self.depth / self.layers_per_block)) * self.layers_per_block
             allowed = f"it must be a multiple of layers_per_block = {self.layers_per_block}"
             raise bad_field("depth", self.depth, allowed, nearest)
-        if self.experts < 2:
-            raise bad_field("experts", self.experts, "a mixture has at least two", 2)
         if not 2 <= self.top_k <= self.experts:
             allowed = (
                 f"it must lie in 2 to experts = {self.experts}; a single gate is always 1, so its "
                 "router learns nothing"
             )
             raise bad_field("top_k", self.top_k, allowed, min(max(2, self.top_k), self.experts))
-        if self.capacity_factor is not None and not 0 < self.capacity_factor < math.inf:
-            raise bad_field("capacity_factor", self.capacity_factor, "it must be above 0", 1.25)
 
     def dense(self, key: Array, depth: int, branch_scale: float = 1.0) -> Stack:
         """One stack of this depth, built like the experts. branch_scale: of every block."""

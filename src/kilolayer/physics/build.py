@@ -17,6 +17,7 @@ from kilolayer.runtime.mesh import DATA
 from kilolayer.types import Array
 
 World = PointWorld | MujocoWorld | GymnasiumWorld
+"""The model that an engine steps. Each environment of a run is a copy of it with its own state."""
 DEFAULT = PhysicsConfig()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from kilolayer.errors import bad_field
@@ -85,9 +86,8 @@ def fetch_to_host(tree: Any) -> Any:
     """
 
     def get(array: jax.Array) -> np.ndarray:
-        if not (array.is_fully_addressable or array.is_fully_replicated):
-            assert isinstance(array.sharding, NamedSharding)
-            array = jax.device_put(array, NamedSharding(array.sharding.mesh, PartitionSpec()))
-        return np.asarray(array)
+        if array.is_fully_addressable or array.is_fully_replicated:
+            return np.asarray(array)
+        return process_allgather(array, tiled=True)
 
     return jax.tree.map(get, tree)

@@ -139,7 +139,12 @@ class Processes:
             self._coordinator.communicate()
 
     def agree(self, what: str, values: Mapping[str, Any]) -> None:
-        """Wait for all processes; raises UserError if their `values` differ."""
+        """Wait for all processes; raises UserError if their `values` differ.
+
+        The values are texts in the store and not arrays on the devices, as
+        `jax.experimental.multihost_utils.assert_equal` needs them: the error can so name the option
+        and both values, and the wait for a process that never comes has an end.
+        """
         if self.address is None:
             return
         for name, value in values.items():

@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
-from kilolayer.errors import OutsideError, UserError, bad_field
+from kilolayer.errors import OutsideError, UserError, require_choice
 from kilolayer.runtime.files import write_atomically
 from kilolayer.settings import Settings
 
@@ -106,8 +106,7 @@ class WandbTracker:
     def __init__(self, directory: Path, values: Mapping[str, Any]):
         wandb = _package()
         mode = os.environ.get("WANDB_MODE", "offline")
-        if mode not in WANDB_MODES:
-            raise bad_field("WANDB_MODE", mode, f"one of {', '.join(WANDB_MODES)}", "offline")
+        require_choice("WANDB_MODE", mode, WANDB_MODES)
         run_id = _run_id(directory / "wandb_id")
         try:
             self._run = wandb.init(

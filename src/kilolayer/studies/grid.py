@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kilolayer.config import RunConfig
-from kilolayer.errors import UserError, bad_field
+from kilolayer.errors import UserError, bad_field, require_at_least
 from kilolayer.plan import TrainPlan, build_agent
 from kilolayer.recipes import recipe_named
 from kilolayer.settings import MAX_SEED
@@ -44,8 +44,7 @@ class Grid:
 
     def cells(self) -> dict[str, Cell]:
         """The runs by name, such as `depth8-seed1`; raises UserError if there are none."""
-        if self.seeds < 1:
-            raise bad_field("seeds", self.seeds, "a study needs at least one", 1)
+        require_at_least(1, seeds=self.seeds)
         runs = self.seeds * math.prod(map(len, self.factors.values()))
         if runs > MAX_RUNS:
             allowed = f"they make {runs:,} runs, and a study has at most {MAX_RUNS:,}"

@@ -12,7 +12,7 @@ from kilolayer.analysis.groups import study_groups
 from kilolayer.analysis.study import Study
 from kilolayer.analysis.study_scores import final_score
 from kilolayer.config import RunConfig
-from kilolayer.errors import OutsideError, UserError, bad_field
+from kilolayer.errors import OutsideError, UserError, require_choice
 from kilolayer.studies.grid import Cell, Grid, Value, field_factor, merge_grids
 from kilolayer.user_code import UserCode, all_are
 
@@ -83,8 +83,7 @@ class Question:
         seeds: int | None = None,
     ) -> Setup:
         """The setup of a size; the arguments replace its values."""
-        if size not in self.setups:
-            raise bad_field("size", size, f"one of {', '.join(self.setups)}", SIZES[0])
+        require_choice("size", size, self.setups)
         chosen = self.setups[size]
         return dataclasses.replace(
             chosen,

@@ -18,7 +18,7 @@ from kilolayer.analysis.study import (
     load_study,
     require_matching_plan,
 )
-from kilolayer.errors import UserError, bad_field
+from kilolayer.errors import UserError, bad_field, require_at_least, require_choice
 from kilolayer.lookup import make
 from kilolayer.runtime.files import file_lock, write_atomically
 from kilolayer.runtime.progress import LiveDisplay, ProgressDisplay, SilentDisplay
@@ -80,8 +80,7 @@ def study(
     of the score's range; by default that of the existing study, 0.05 for a new study. Raises
     UserError before anything is trained.
     """
-    if executor not in EXECUTORS:
-        raise bad_field("executor", executor, f"one of {', '.join(EXECUTORS)}", "local")
+    require_choice("executor", executor, EXECUTORS)
     check_options(jobs, smallest_effect)
     question = find_question(name)
     if source is not None:
@@ -110,8 +109,7 @@ def study(
 
 def check_options(jobs: int | None, smallest_effect: float | None) -> None:
     """Raises UserError for a value out of range."""
-    if jobs is not None and jobs < 1:
-        raise bad_field("jobs", jobs, "it must be at least 1", 1)
+    require_at_least(1, jobs=jobs)
     if smallest_effect is not None and not 0 < smallest_effect < 1:
         raise bad_field("smallest_effect", smallest_effect, "it lies between 0 and 1", 0.05)
 
@@ -133,6 +131,7 @@ def dry_run(
 
 
 def _display(progress: bool) -> ProgressDisplay:
+    """Like `make_display`, which asks JAX for its devices and so would hold the runs' GPUs."""
     return LiveDisplay() if progress else SilentDisplay()
 
 

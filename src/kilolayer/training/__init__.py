@@ -1,5 +1,6 @@
 """The training loop: rollouts, one jitted round, evaluation, the life of a run on the host.
 
-`step.Trainer` is pure; `loop` and `rounds` have all side effects. Offers `start_run`, `resume_run`
-and `Evaluator`.
+Offers `loop.start_run` and `loop.resume_run`, `evaluate.Evaluator` and `collect.collect_steps`.
+`rollout` and `step.Trainer` are pure. On the host, `loop`, `rounds` and `saving` write the run,
+`seeds` opens its trackers, and `offline` and `starting` read datasets and other runs.
 """

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kilolayer.errors import bad_field
+from kilolayer.errors import bad_field, require_at_least
 from kilolayer.plan import TrainPlan
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
@@ -35,8 +35,7 @@ class Seeds:
     @staticmethod
     def consecutive(first: int, count: int) -> "Seeds":
         """`count` seeds from `first` on; raises UserError for a count or a seed out of range."""
-        if count < 1:
-            raise bad_field("seeds", count, "it must be at least 1", 1)
+        require_at_least(1, seeds=count)
         if count > MAX_SEEDS:
             raise bad_field("seeds", count, f"one program trains {MAX_SEEDS} at most", MAX_SEEDS)
         last = first + count - 1

@@ -33,7 +33,7 @@ from kilolayer.deploy.planning.build import build_planner
 from kilolayer.deploy.planning.planners import CriticValue, Waypoints
 from kilolayer.deploy.policy import DeployedPolicy, is_policy, open_policy
 from kilolayer.deploy.score import Scorer
-from kilolayer.errors import UserError, bad_field, require_choice
+from kilolayer.errors import UserError, bad_field, require_at_least, require_choice
 from kilolayer.runtime.files import require_writable
 from kilolayer.runtime.progress import ProgressDisplay, make_display
 from kilolayer.runtime.tensors import sha256_of
@@ -93,8 +93,7 @@ def export_robot(
     require_choice("weights", weights, get_args(Weights))
     if planner is not None:
         require_choice("planner", planner, ("waypoints",))
-    if episodes < 0:
-        raise bad_field("episodes", episodes, "it must be 0 or more", 0)
+    require_at_least(0, episodes=episodes)
     for package in ("onnx", "onnxruntime"):
         require(package)
     with closing(make_display(progress)) as display:

@@ -31,7 +31,7 @@ from kilolayer.networks.surgery import select_blocks
 from kilolayer.runtime.files import require_unused, write_atomically
 from kilolayer.runtime.progress import ProgressDisplay, make_display
 from kilolayer.runtime.zoo import default_output
-from kilolayer.settings import MAX_INT32, PositiveShare, Settings
+from kilolayer.settings import MAX_INT32, Positive, PositiveShare, Settings
 
 FILE = "prune.json"
 STATES = 1024
@@ -50,12 +50,7 @@ class SelectionRule(Settings):
     """
 
     keep_score: PositiveShare = 0.95
-    target_latency: float | None = None
-
-    def check(self) -> None:
-        if self.target_latency is not None and not self.target_latency > 0:
-            allowed = "it must be more than 0 milliseconds"
-            raise bad_field("target_latency", self.target_latency, allowed)
+    target_latency: Positive | None = None
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from annotated_types import Ge
 
 from kilolayer.agents.optimiser import network_optimiser
 from kilolayer.errors import UserError
@@ -32,7 +33,7 @@ from kilolayer.language.words import split_words
 from kilolayer.losses.contrastive import contrastive_loss
 from kilolayer.runtime.files import require_unused
 from kilolayer.runtime.progress import ProgressDisplay
-from kilolayer.settings import Count, Settings
+from kilolayer.settings import Count, Positive, Settings, Share
 from kilolayer.tasks.base import Task
 from kilolayer.types import Array
 
@@ -60,12 +61,12 @@ class Recipe(Settings):
     """
 
     updates: Count = 600
-    batch_size: int = 128
-    captions: int = 2
-    learning_rate: float = 4e-3
-    forget: float = 0.05
-    forget_start: float = 0.25
-    warm_up: float = 0.05
+    batch_size: Annotated[int, Ge(2)] = 128
+    captions: Count = 2
+    learning_rate: Positive = 4e-3
+    forget: Share = 0.05
+    forget_start: Share = 0.25
+    warm_up: Share = 0.05
 
 
 @dataclass(frozen=True)
