@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from draws import recorded_draws
 from kilolayer.agents.registry import task_spec
 from kilolayer.errors import UserError
 from kilolayer.language.base import Features
@@ -224,6 +225,16 @@ def train_on_letters(grounding, path, out, **options):
         "display": SilentDisplay(),
     } | options
     return train_module(path, Letters(), out, grounding=grounding, **options)
+
+
+def test_a_grounding_and_a_module_of_one_seed_share_no_random_key(tiny_run, tmp_path):
+    size = HeadSize(depth=4, width=8, heads=2)
+    with recorded_draws() as record:
+        grounding = train_grounding(
+            tiny_run.path, Letters(), tmp_path / "g", GroundingRecipe(16, updates=2), size, seed=3
+        )
+        train_on_letters(grounding, tiny_run.path, tmp_path / "module", seed=3)
+        record.assert_independent()
 
 
 def test_saved_module_opens_unchanged(letters, tiny_run, tmp_path, assert_trees_equal):

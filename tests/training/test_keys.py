@@ -35,8 +35,10 @@ CONFIG = run_config(
 )
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("agent", ["crl", "sac-her", "td3-her", "ppo"])
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in ("sac-her", "td3-her", "ppo")]
+
+
+@pytest.mark.parametrize("agent", ["crl", *OTHERS])
 def test_random_keys_of_a_run_are_distinct(
     agent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

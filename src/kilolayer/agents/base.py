@@ -18,7 +18,7 @@ from tyro.conf import Suppress
 
 from kilolayer.agents.optimiser import network_optimiser
 from kilolayer.errors import bad_field
-from kilolayer.networks.actor import Actor, Gaussian, sample_action
+from kilolayer.networks.actor import Actor, Gaussian, choose_action
 from kilolayer.networks.encoders import Encoder, TorsoSpec
 from kilolayer.replay.buffer import Transition
 from kilolayer.replay.hindsight import Batch
@@ -163,8 +163,7 @@ class Agent(Settings, abc.ABC):
         self, state: Any, observation: Array, goal: Array, key: Array, deterministic: bool
     ) -> Array:
         """Actions `[batch, action]` in [-1, 1] for `[batch, observation]` and `[batch, goal]`."""
-        mean, log_std = self.distribution(state, observation, goal)
-        return jnp.tanh(mean) if deterministic else sample_action(mean, log_std, key)[0]
+        return choose_action(self.distribution(state, observation, goal), key, deterministic)
 
     def explore(self, state: Any, observation: Array, goal: Array, key: Array) -> Array:
         """Actions while collecting, shaped as in `act`. Default: `act` with noise."""

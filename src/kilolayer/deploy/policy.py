@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import jax
-import jax.numpy as jnp
 
 from kilolayer.agents.base import TaskSpec
 from kilolayer.agents.registry import task_spec
 from kilolayer.analysis.load import Policy, Run, load, warn_if_changed
 from kilolayer.config import RunConfig
 from kilolayer.errors import UserError
-from kilolayer.networks.actor import Actor, sample_action
+from kilolayer.networks.actor import Actor, choose_action
 from kilolayer.networks.block import Architecture
 from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.plan import TrainPlan
@@ -67,8 +66,7 @@ class ActorAgent:
     def act(
         self, state: Actor, observation: Array, goal: Array, key: Array, deterministic: bool
     ) -> Array:
-        mean, log_std = state(observation, goal)
-        return jnp.tanh(mean) if deterministic else sample_action(mean, log_std, key)[0]
+        return choose_action(state(observation, goal), key, deterministic)
 
     def rate(self, state: Actor, observation: Array, action: Array, goal: Array) -> Array:
         raise UserError(

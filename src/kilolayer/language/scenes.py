@@ -93,8 +93,9 @@ def _outline_squares(image: Image.Image, board: Board, colour: str) -> None:
 
 def _render(task: Task, board: Board, pixels: int) -> Image.Image:
     """Render the task's environment in grey, always at the same start."""
-    goal = task.sample_goal(jax.random.key(0), 1, "evaluation")
-    qpos, _ = task.reset(jax.random.key(0), goal, "evaluation")
+    goal_key, reset_key = jax.random.key(1), jax.random.key(0)
+    goal = task.sample_goal(goal_key, 1, "evaluation")
+    qpos, _ = task.reset(reset_key, goal, "evaluation")
     assert isinstance(task.world, MujocoWorld)
     with OffScreen(task.world.model, pixels, pixels) as screen:
         screen.place(np.asarray(qpos[0]), mujoco.MjvCamera())

@@ -50,6 +50,12 @@ def sample_action(mean: Array, log_std: Array, key: Array) -> tuple[Array, Array
     return jnp.tanh(unsquashed), _log_prob(noise, log_std, unsquashed)
 
 
+def choose_action(policy: Gaussian, key: Array, deterministic: bool) -> Array:
+    """The mean action of a policy `[..., action]`, or one drawn with the key."""
+    mean, log_std = policy
+    return jnp.tanh(mean) if deterministic else sample_action(mean, log_std, key)[0]
+
+
 def deviations(mean: Array, log_std: Array, action: Array) -> Array:
     """Distance of stored actions `[..., action]` from the mean before tanh, in deviations."""
     return (unsquash(action) - mean) * jnp.exp(-log_std)
