@@ -147,6 +147,15 @@ def test_a_run_is_resumed_with_the_options_that_it_began_with(tiny_run, monkeypa
         with_config(TrainArguments, "train", ["--resume", str(tiny_run.path), *options])
 
 
+def test_whole_numbers_may_have_an_exponent(monkeypatch, capsys) -> None:
+    assert take_config(monkeypatch, "--total-steps", "1e6").collection.total_steps == 1_000_000
+    for number in ("1.5", "1e400", "many"):
+        with pytest.raises(SystemExit) as stop:
+            with_config(TrainArguments, "train", ["--total-steps", number])
+        assert stop.value.code == 2
+        assert "--total-steps" in capsys.readouterr().err
+
+
 def test_old_energy_name_is_read_with_a_warning(monkeypatch) -> None:
     with pytest.warns(FutureWarning, match="energy l2 is called euclidean now"):
         config = take_config(monkeypatch, "--energy", "l2")

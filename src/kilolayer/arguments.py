@@ -21,6 +21,7 @@ from kilolayer.run_directory import RunDirectory, is_unstarted
 from kilolayer.runtime.devices import THIS_MACHINE
 from kilolayer.settings import settings_of
 from kilolayer.tasks.choice import require_one_task
+from kilolayer.terminal import READERS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +88,7 @@ def with_config(kind: type[Arguments], command: str, arguments: list[str]) -> Ar
         prog=f"kilolayer {command}",
         default=kind(config=base, agent=base.agent_name),
         config=(tyro.conf.OmitArgPrefixes,),
+        registry=READERS,
         description=(
             f"{kind.__doc__} --task NAME starts from the recommended settings of the task: "
             f"`kilolayer {command} --task NAME --help` shows them as the defaults. --agent NAME "

@@ -29,7 +29,7 @@ from kilolayer.runtime.devices import refuse_wrong_jax
 from kilolayer.runtime.files import guard_disk, shell_quoted
 from kilolayer.runtime.startup import keep_compiled_programs, load_mujoco
 from kilolayer.settings import MAX_SEED
-from kilolayer.terminal import OUTPUT
+from kilolayer.terminal import OUTPUT, READERS
 
 if TYPE_CHECKING:
     from kilolayer.analysis.load import Run
@@ -86,6 +86,7 @@ def _dispatch(arguments: list[str]) -> None:
         description="Train goal-reaching agents at any depth, without rewards.",
         args=arguments,
         prog="kilolayer",
+        registry=READERS,
     )
 
 
