@@ -56,10 +56,7 @@ def prune(
             policies_NAME/prune for zoo:NAME.
     """
     from kilolayer import api
-    from kilolayer.report.prune_plot import write_plot
 
-    if measure != "divergence" and "one-shot" not in order:
-        raise bad_field("measure", measure, "it needs --order one-shot")
     found = api.prune(policy, keep_score, target_latency, order, measure, heal, episodes, seed, out)
     curve = found.curve
     whole, chosen = curve.points[0], curve.points[curve.chosen]
@@ -87,7 +84,7 @@ def prune(
         f"{fresh.change.high:.1f})"
     )
     OUTPUT.print(f"policy  {found.policy.path}")
-    OUTPUT.print(f"picture {write_plot(curve, found.policy.path / 'prune.png')}")
+    OUTPUT.print(f"picture {found.policy.path / 'prune.png'}")
 
 
 def distil(
