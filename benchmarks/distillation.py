@@ -114,9 +114,9 @@ def trained(method: str, config: RunConfig, teacher: Run, setting: Setting) -> d
     """The score of a run with this config, trained, continued or as it lies there finished."""
     place = setting.place(method, teacher)
     if not (place / "config.json").is_file():
-        api.train(config, place)
+        api.train(config, place, report=False)
     elif not load(place).directory.finished:
-        api.resume(place)
+        api.resume(place, report=False)
     return scored(place, teacher, setting) | {"steps": load(place).plan.total_steps}
 
 

@@ -50,14 +50,14 @@ def at_the_root(monkeypatch) -> None:
 
 def test_user_task_trains(tmp_path) -> None:
     config = QUICK.having(task="examples.puck:make_puck")
-    run = kilolayer.train(config, tmp_path / "run", progress=False)
+    run = kilolayer.train(config, tmp_path / "run", progress=False, report=False)
     assert run.task.name == "puck"
     assert run.final("evaluation/smallest_distance") < 1.5
 
 
 def test_user_agent_trains(tmp_path) -> None:
     config = QUICK.having(agent="examples.behaviour_cloning:BehaviourCloning")
-    run = kilolayer.train(config, tmp_path / "run", progress=False)
+    run = kilolayer.train(config, tmp_path / "run", progress=False, report=False)
     first, last = run.curve("actor/loss")[1][[0, -1]]
     assert last < first
     assert run.policy([1, 1, 0, 0], [3, 1]).shape == (2,)

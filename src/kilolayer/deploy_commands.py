@@ -303,9 +303,10 @@ def zoo() -> None:
 
     Scores have 95 % intervals over the episodes. zoo/README.md explains the columns.
     """
-    from kilolayer.deploy.zoo_entry import interval_text, zoo_entries
+    from kilolayer import api
+    from kilolayer.deploy.zoo_entry import interval_text
 
-    found = zoo_entries()
+    found = api.zoo()
     table = Table(title="trained policies (95 % interval)", title_justify="left")
     for name in ("policy", "task", "size", "episodes", "success", "time at goal", "final distance"):
         table.add_column(name, justify="left" if name in ("policy", "task") else "right")
