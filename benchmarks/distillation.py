@@ -31,7 +31,7 @@ from kilolayer.analysis.statistics import mean_interval
 from kilolayer.config import RunConfig
 from kilolayer.deploy.policy import is_policy, open_policy
 from kilolayer.deploy.score import Scorer
-from kilolayer.deploy.smaller.distil import Recipe
+from kilolayer.deploy.smaller.recipe import Recipe
 from kilolayer.runtime.files import write_atomically
 
 SCORE_SEED = 1  # of episodes that no training has seen

@@ -10,7 +10,8 @@ from kilolayer.analysis.load import load
 from kilolayer.api import prune
 from kilolayer.config import RunConfig
 from kilolayer.deploy.policy import open_policy
-from kilolayer.deploy.smaller.distil import Recipe, distil
+from kilolayer.deploy.smaller.distil import distil
+from kilolayer.deploy.smaller.recipe import Recipe
 from kilolayer.errors import UserError
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime.progress import SilentDisplay

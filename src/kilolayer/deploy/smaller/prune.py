@@ -15,7 +15,7 @@ from kilolayer.analysis.load import Policy
 from kilolayer.deploy.names import Measure, Order
 from kilolayer.deploy.policy import ActorAgent, ActorSpec, DeployedPolicy, open_policy
 from kilolayer.deploy.score import NEW_EPISODES, PairedScores, Scorer, compare_paired
-from kilolayer.deploy.smaller.distil import Recipe, train_student
+from kilolayer.deploy.smaller.distil import train_student
 from kilolayer.deploy.smaller.influence import (
     Visited,
     block_influence,
@@ -23,6 +23,7 @@ from kilolayer.deploy.smaller.influence import (
     one_shot,
     visited_states,
 )
+from kilolayer.deploy.smaller.recipe import Recipe
 from kilolayer.errors import UserError, bad_field, require_choice
 from kilolayer.losses.distillation import gaussian_divergence
 from kilolayer.networks.actor import Actor
