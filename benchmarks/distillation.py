@@ -31,7 +31,7 @@ from kilolayer.analysis.statistics import mean_interval
 from kilolayer.config import RunConfig
 from kilolayer.deploy.policy import is_policy, open_policy
 from kilolayer.deploy.score import Scorer
-from kilolayer.deploy.smaller.distil import Recipe
+from kilolayer.deploy.smaller.recipe import Recipe
 from kilolayer.runtime.files import write_atomically
 
 SCORE_SEED = 1  # of episodes that no training has seen
@@ -114,9 +114,9 @@ def trained(method: str, config: RunConfig, teacher: Run, setting: Setting) -> d
     """The score of a run with this config, trained, continued or as it lies there finished."""
     place = setting.place(method, teacher)
     if not (place / "config.json").is_file():
-        api.train(config, place)
+        api.train(config, place, report=False)
     elif not load(place).directory.finished:
-        api.resume(place)
+        api.resume(place, report=False)
     return scored(place, teacher, setting) | {"steps": load(place).plan.total_steps}
 
 

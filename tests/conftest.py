@@ -143,7 +143,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         eval_envs=6,
         tensorboard=False,
     )
-    return train(config, tmp_path_factory.mktemp("runs") / "tiny", progress=False)
+    return train(config, tmp_path_factory.mktemp("runs") / "tiny", progress=False, report=False)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from kilolayer.deploy.control import ControlResult
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy
 from kilolayer.deploy.score import PairedScores
 from kilolayer.deploy.smaller.prune import Curve, Point, Pruned, SelectionRule
+from kilolayer.deploy.smaller.recipe import Recipe
 from kilolayer.networks.encoders import TorsoSpec
 from kilolayer_robot.log import ControlLog
 
@@ -41,13 +42,16 @@ def test_distil_prints_students_beside_the_teacher(policy, monkeypatch, capsys):
     calls = []
 
     def take(path, depths, widths, seeds, recipe, episodes, out):
-        calls.append((str(path), depths, widths, list(seeds), recipe.steps, episodes, out))
+        calls.append((str(path), depths, widths, list(seeds), recipe, episodes, out))
         return [policy]
 
     monkeypatch.setattr("kilolayer.api.distil", take)
-    command = "distil runs/a --depth 4 8 --width 64 --seeds 2 --seed 3 --steps 1000"
+    command = (
+        "distil runs/a --depth 4 8 --width 64 --seeds 2 --seed 3 --steps 1000 --critic-weighted"
+    )
     main(command.split())
-    assert calls == [("runs/a", (4, 8), (64,), [3, 4], 1000, 128, None)]
+    recipe = Recipe(steps=1000, critic_weighted=True)
+    assert calls == [("runs/a", (4, 8), (64,), [3, 4], recipe, 128, None)]
     printed = capsys.readouterr().out
     assert "teacher: time at goal 80.0" in printed
     assert re.search(r"8\D+16\D+3\D+76\.0\D+95%\D+4\.0", printed)
@@ -70,7 +74,7 @@ def test_prune_prints_the_curve_with_the_chosen_point(policy, monkeypatch, capsy
         printed
     )
     assert "a change of -5.0 (95 %: -9.0 to -1.0)" in printed
-    assert (policy.path / "prune.png").stat().st_size > 10_000
+    assert f"picture {policy.path / 'prune.png'}" in printed.replace("\n", "")
 
 
 def test_control_prints_the_notes_of_the_loop(monkeypatch, capsys):
@@ -91,6 +95,7 @@ def test_control_prints_the_notes_of_the_loop(monkeypatch, capsys):
     ("arguments", "sentence"),
     [
         ("distil no-such-run", "no-such-run is not a run directory"),
+        ("distil no-such-run --learning-rate 0", "learning_rate = 0.0 is not allowed"),
         ("prune no-such-run", "no-such-run is not a run directory"),
         ("prune no-such-run --keep-score 2", "keep_score = 2.0 is not allowed"),
         ("prune no-such-run --measure norm", "measure = 'norm' is not allowed: it needs --order"),

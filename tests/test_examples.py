@@ -50,7 +50,7 @@ def at_the_root(monkeypatch) -> None:
 
 def test_user_task_trains(tmp_path) -> None:
     config = QUICK.having(task="examples.puck:make_puck")
-    run = kilolayer.train(config, tmp_path / "run", progress=False)
+    run = kilolayer.train(config, tmp_path / "run", progress=False, report=False)
     assert run.task.name == "puck"
     assert run.final("evaluation/smallest_distance") < 1.5
 

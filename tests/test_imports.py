@@ -6,7 +6,15 @@ import sys
 import pytest
 
 import kilolayer
-from kilolayer import api
+from kilolayer import (
+    api,
+    control_commands,
+    deploy_commands,
+    language_commands,
+    run_commands,
+    study_commands,
+    task_commands,
+)
 
 HEAVY = ("jax", "matplotlib", "orbax", "imageio", "scipy.stats", "tensorboardX", "mujoco", "optax")
 
@@ -27,7 +35,7 @@ def test_gymnasium_environments_import_no_rendering_or_checkpoints():
     assert not loaded("import kilolayer.gym") & drawing
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "runs", "report"])
+@pytest.mark.parametrize("name", ["train", "evaluate", "runs", "write_report"])
 def test_a_command_imports_no_statistics_before_it_needs_them(name):
     assert not loaded(f"from kilolayer.api import {name}") & {"scipy.stats", "matplotlib"}
 
@@ -35,6 +43,23 @@ def test_a_command_imports_no_statistics_before_it_needs_them(name):
 @pytest.mark.parametrize("name", kilolayer.__all__)
 def test_every_public_name_is_found(name):
     assert getattr(kilolayer, name) is not None
+
+
+COMMANDS = {
+    **dict.fromkeys(["train", "evaluate", "play", "collect", "compare"]),
+    **run_commands.COMMANDS,
+    **task_commands.COMMANDS,
+    **study_commands.COMMANDS,
+    **deploy_commands.COMMANDS,
+    **control_commands.COMMANDS,
+    **language_commands.COMMANDS,
+}
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "forecast", "write_report"])
+def test_every_command_has_a_function(command):
+    """`plan` is `forecast` and `report` is `write_report`: modules have those two names."""
+    assert callable(getattr(kilolayer, command.replace("-", "_")))
 
 
 @pytest.mark.parametrize("name", api.__all__)

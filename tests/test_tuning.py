@@ -61,7 +61,7 @@ def test_stopped_objective_resumes_to_the_same_result():
         kilolayer.objective(SMALL, stop, directory="pruned")
     (pruned,) = list_runs(Path("pruned"))
     assert pruned.state == "unfinished"
-    (run,) = kilolayer.resume("pruned", progress=False)
+    (run,) = kilolayer.resume("pruned", progress=False, report=False)
     assert run.final("evaluation/final_distance") == whole
 
 

@@ -28,9 +28,11 @@ if TYPE_CHECKING:
         runs,
         train,
         train_seeds,
+        write_report,
+        zoo,
     )
-    from kilolayer.api.deployment import control, hierarchy, latency
-    from kilolayer.api.sentences import ground, play_instruction, train_vla
+    from kilolayer.api.deployment import control, hierarchy, latency, serve
+    from kilolayer.api.sentences import control_instruction, ground, play_instruction, train_vla
     from kilolayer.config import RunConfig, run_config
     from kilolayer.deploy.policy import DeployedPolicy, open_policy
     from kilolayer.errors import UserError
@@ -39,10 +41,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DeployedPolicy", "Policy", "Run", "RunConfig", "UserError", "collect", "compare", "control",
-    "distil", "evaluate", "export", "export_robot", "forecast", "gallery", "ground", "hierarchy",
-    "inspect", "latency", "load", "objective", "open_policy", "play", "play_instruction", "prune",
-    "push", "recommended", "resume", "run_config", "runs", "study", "train", "train_seeds",
-    "train_vla",
+    "control_instruction", "distil", "evaluate", "export", "export_robot", "forecast", "gallery",
+    "ground", "hierarchy", "inspect", "latency", "load", "objective", "open_policy", "play",
+    "play_instruction", "prune", "push", "recommended", "resume", "run_config", "runs", "serve",
+    "study", "train", "train_seeds", "train_vla", "write_report", "zoo",
 ]  # fmt: skip
 __version__ = "0.1.0"
 
@@ -51,10 +53,10 @@ _HOMES = {
     "api": (
         "collect", "compare", "distil", "evaluate", "export", "export_robot", "forecast", "gallery",
         "inspect", "objective", "play", "prune", "push", "resume", "runs", "train",
-        "train_seeds",
+        "train_seeds", "write_report", "zoo",
     ),
-    "api.deployment": ("control", "hierarchy", "latency"),
-    "api.sentences": ("ground", "play_instruction", "train_vla"),
+    "api.deployment": ("control", "hierarchy", "latency", "serve"),
+    "api.sentences": ("control_instruction", "ground", "play_instruction", "train_vla"),
     "config": ("RunConfig", "run_config"),
     "deploy.policy": ("DeployedPolicy", "open_policy"),
     "errors": ("UserError",),

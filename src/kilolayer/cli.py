@@ -132,33 +132,31 @@ def train(arguments: "TrainArguments") -> None:
     from kilolayer.runtime.processes import Processes, find_address
 
     address = find_address(arguments.coordinator, arguments.num_processes, arguments.process_id)
-    with Processes(address) as processes:
-        together = {
-            "devices": arguments.devices,
-            "processes": processes,
-            "model_devices": arguments.model_devices,
-        }
-        out = arguments.out
-        if arguments.resume is not None and is_unstarted(arguments.resume):
-            out = arguments.resume
-            OUTPUT.print(f"{out} holds no run yet: one begins there, with this command's options.")
-        if arguments.resume not in (None, out):
-            runs = api.resume(arguments.resume, **together)
-        elif arguments.seeds == 1:
-            runs = [api.train(arguments.config, out, **together)]
-        elif address is None and arguments.devices in (None, 1) and arguments.model_devices == 1:
-            runs = api.train_seeds(arguments.seeds, arguments.config, out)
-        else:
-            raise bad_field("seeds", arguments.seeds, "several train on one device only", 1)
+    together = {
+        "devices": arguments.devices,
+        "processes": Processes(address),
+        "model_devices": arguments.model_devices,
+    }
+    out = arguments.out
+    if arguments.resume is not None and is_unstarted(arguments.resume):
+        out = arguments.resume
+        OUTPUT.print(f"{out} holds no run yet: one begins there, with this command's options.")
+    if arguments.resume not in (None, out):
+        runs = api.resume(arguments.resume, **together)
+    elif arguments.seeds == 1:
+        runs = [api.train(arguments.config, out, **together)]
+    elif address is None and arguments.devices in (None, 1) and arguments.model_devices == 1:
+        runs = api.train_seeds(arguments.seeds, arguments.config, out)
+    else:
+        raise bad_field("seeds", arguments.seeds, "several train on one device only", 1)
     if runs[0].directory.writes:
         _print_results(runs)
 
 
 def _print_results(runs: Sequence["Run"]) -> None:
-    from kilolayer.report.run_report import divergence_notes, write_report
+    from kilolayer.report.run_report import divergence_notes
 
     for run in runs:
-        path = write_report(run)
         success = run.final("evaluation/success")
         steps = int(run.curve("evaluation/success")[0][-1])
         seed = f", seed {run.config.seed}" if len(runs) > 1 else ""
@@ -169,7 +167,7 @@ def _print_results(runs: Sequence["Run"]) -> None:
         film = run.path / "media" / "evaluation.mp4"
         if film.is_file():
             OUTPUT.print(f"film    {film}")
-        OUTPUT.print(f"report  {path}")
+        OUTPUT.print(f"report  {run.path / 'report.html'}")
     run, path = runs[0], shell_quoted(runs[0].path)
     goal = ",".join(f"{value:g}" for value in run.episodes("evaluation")["goal"][0, 0].round(2))
     # Gymnasium's environments cannot be drawn.
@@ -335,7 +333,7 @@ def report(run: RunPath, published: Path | None = None) -> None:
     """
     from kilolayer import api
 
-    OUTPUT.print(str(api.report(run, published)))
+    OUTPUT.print(str(api.write_report(run, published)))
 
 
 def compare(runs: tyro.conf.Positional[tuple[Path, ...]], out: Path = Path("compare.html")) -> None:

@@ -1,6 +1,6 @@
 """The commands that run a policy: planner over controller, control loop, page. No logic."""
 
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -225,36 +225,15 @@ def serve(
         open_browser: Open the page in the default browser.
         seed: Seed of the starts and the markers.
     """
-    from kilolayer.analysis.load import load
-    from kilolayer.api import sentences
-    from kilolayer.deploy.page.serve import PageServer
-    from kilolayer.deploy.page.session import open_session
-    from kilolayer.deploy.page.simulation import REPLAN_EVERY
-    from kilolayer.deploy.planning.build import build_planner, for_single_env
-    from kilolayer.deploy.policy import open_policy
+    from kilolayer.api import deployment
     from kilolayer.runtime.browser import open_page
-    from kilolayer.runtime.progress import LiveDisplay
-    from kilolayer_robot.planning import Pursuit
 
-    # Ctrl-C ends the page.
-    with closing(LiveDisplay()) as display, suppress(KeyboardInterrupt):
-        display.phase("open")
-        plan = None
-        if planner is not None:
-            pursuit = Pursuit.of(REPLAN_EVERY, 5)
-            opened = load(run), open_policy(run)
-            plan = for_single_env(build_planner(planner, *opened, pursuit, display, seed=seed))
-        interpreter = None
-        if grounding is not None:
-            interpreter = sentences.scene_interpreter(run, grounding, seed)
-        session = open_session(run, student, plan, interpreter, seed)
-        with PageServer(session, port, host) as server:
-            session.warm_up(display)
-            display.close()
-            OUTPUT.print(f"page  {server.url}   Ctrl-C ends it")
-            if open_browser and not open_page(server.url):
-                OUTPUT.print("no browser was found: open the address by hand")
-            server.run()
+    page = deployment.serve(run, student, planner, grounding, port, host, seed)
+    with suppress(KeyboardInterrupt), page as server:  # Ctrl-C ends the page
+        OUTPUT.print(f"page  {server.url}   Ctrl-C ends it")
+        if open_browser and not open_page(server.url):
+            OUTPUT.print("no browser was found: open the address by hand")
+        server.run()
 
 
 COMMANDS = {"hierarchy": hierarchy, "control": control, "serve": serve}

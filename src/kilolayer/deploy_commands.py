@@ -7,6 +7,7 @@ import tyro
 from rich.table import Table
 
 from kilolayer.deploy.names import Format, Measure, Order, PlannerName, Runtime, Weights
+from kilolayer.deploy.smaller.recipe import Recipe
 from kilolayer.errors import bad_field, require_defaults
 from kilolayer.terminal import OUTPUT, console
 
@@ -56,10 +57,7 @@ def prune(
             policies_NAME/prune for zoo:NAME.
     """
     from kilolayer import api
-    from kilolayer.report.prune_plot import write_plot
 
-    if measure != "divergence" and "one-shot" not in order:
-        raise bad_field("measure", measure, "it needs --order one-shot")
     found = api.prune(policy, keep_score, target_latency, order, measure, heal, episodes, seed, out)
     curve = found.curve
     whole, chosen = curve.points[0], curve.points[curve.chosen]
@@ -87,22 +85,16 @@ def prune(
         f"{fresh.change.high:.1f})"
     )
     OUTPUT.print(f"policy  {found.policy.path}")
-    OUTPUT.print(f"picture {write_plot(curve, found.policy.path / 'prune.png')}")
+    OUTPUT.print(f"picture {found.policy.path / 'prune.png'}")
 
 
 def distil(
     policy: PolicyPath,
+    recipe: Annotated[Recipe, tyro.conf.arg(name="")],
     depth: tuple[int, ...] = (4,),
     width: tuple[int, ...] = (),
-    steps: int = 500_000,
     seeds: int = 1,
     seed: int = 0,
-    critic_weighted: bool = False,
-    hindsight_share: float = 0.5,
-    teacher_acts: float = 0.1,
-    batch_size: int = 256,
-    updates_per_step: float = 1 / 20,
-    learning_rate: float = 1e-3,
     episodes: int = 128,
     out: Path | None = None,
 ) -> None:
@@ -117,39 +109,19 @@ def distil(
 
     Args:
         policy: The teacher: a run directory, a policy directory or zoo:NAME.
+        recipe: Settings of the distillation.
         depth: Depths of the students, such as --depth 4 8.
         width: Widths of the students. Default: the teacher's.
-        steps: Environment steps of each student, over all environments. Raise it if the score is
-            below the teacher's.
         seeds: Number of students of each size, from `seed` on. Raise it to see how much scores
             vary.
         seed: Seed of everything random except the scored episodes.
-        critic_weighted: Give more weight to rows where the student's action is worse according to
-            the teacher's critic. Needs a run with a critic.
-        hindsight_share: Share of the rows with a hindsight goal, in 0 to 1.
-        teacher_acts: Share of the steps during which the teacher acts in some environments; the
-            share of these environments falls from all to none.
-        batch_size: Rows per update.
-        updates_per_step: Updates of the student per environment step.
-        learning_rate: Initial step size of Adam; it falls to zero along a cosine. Lower it if the
-            student diverges.
         episodes: Episodes that score teacher and students. Raise it for narrower intervals.
         out: The policy directory to write, or the parent of several students' directories. Default:
             policies/ in the teacher's directory, or policies_NAME/ for zoo:NAME.
     """
     from kilolayer import api
-    from kilolayer.deploy.smaller.distil import Recipe
     from kilolayer.training.seeds import Seeds
 
-    recipe = Recipe(
-        steps=steps,
-        batch_size=batch_size,
-        updates_per_step=updates_per_step,
-        learning_rate=learning_rate,
-        hindsight_share=hindsight_share,
-        teacher_acts=teacher_acts,
-        critic_weighted=critic_weighted,
-    )
     chosen = Seeds.consecutive(seed, seeds)
     made = api.distil(policy, depth, width, chosen.values, recipe, episodes, out)
     score = made[0].details["teacher_scores"]["time_at_goal"]
@@ -306,9 +278,10 @@ def zoo() -> None:
 
     Scores have 95 % intervals over the episodes. zoo/README.md explains the columns.
     """
-    from kilolayer.deploy.zoo_entry import interval_text, zoo_entries
+    from kilolayer import api
+    from kilolayer.deploy.zoo_entry import interval_text
 
-    found = zoo_entries()
+    found = api.zoo()
     table = Table(title="trained policies (95 % interval)", title_justify="left")
     for name in ("policy", "task", "size", "episodes", "success", "time at goal", "final distance"):
         table.add_column(name, justify="left" if name in ("policy", "task") else "right")

@@ -10,7 +10,8 @@ import pytest
 
 from kilolayer.deploy.policy import DeployedPolicy, open_policy
 from kilolayer.deploy.smaller import distil as distilling
-from kilolayer.deploy.smaller.distil import Distilled, Recipe, critic_of, distil, train_student
+from kilolayer.deploy.smaller.distil import Distilled, critic_of, distil, train_student
+from kilolayer.deploy.smaller.recipe import Recipe
 from kilolayer.errors import UserError
 from kilolayer.runtime.progress import SilentDisplay
 

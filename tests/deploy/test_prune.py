@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kilolayer.api import prune
 from kilolayer.deploy.policy import open_policy
 from kilolayer.deploy.score import NEW_EPISODES, Scorer, compare_paired
 from kilolayer.deploy.smaller import prune as module
@@ -18,12 +19,11 @@ from kilolayer.deploy.smaller.influence import (
     visited_states,
     without_each,
 )
-from kilolayer.deploy.smaller.prune import Point, SelectionRule, choose, point_counts, prune
+from kilolayer.deploy.smaller.prune import Point, SelectionRule, choose, point_counts
 from kilolayer.errors import UserError
 from kilolayer.networks.actor import Actor
 from kilolayer.networks.encoders import TorsoSpec
 from kilolayer.networks.surgery import select_blocks
-from kilolayer.report.prune_plot import write_plot
 from kilolayer.training.evaluate import Episodes
 
 # As in test_distil.py, so that the teacher's scoring compiles once for both.
@@ -200,8 +200,8 @@ def test_score_change_is_paired_by_episode(tiny_run):
     assert (change.value, change.low, change.high, change.seeds) == (1, 1, 1, 2)
 
 
-def test_the_picture_is_drawn(pruned, tmp_path):
-    assert write_plot(pruned.curve, tmp_path / "prune.png").stat().st_size > 10_000
+def test_the_picture_is_drawn(pruned):
+    assert (pruned.policy.path / "prune.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ from kilolayer.cli import main
 from kilolayer.config import run_config
 from kilolayer.deploy.export.write import export
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, open_policy
-from kilolayer.deploy.smaller.distil import Recipe, distil
+from kilolayer.deploy.smaller.distil import distil
+from kilolayer.deploy.smaller.recipe import Recipe
 from kilolayer.deploy.zoo_entry import open_zoo_entry, score_policy, zoo_entries
 from kilolayer.errors import UserError
 from kilolayer.networks.encoders import TorsoSpec

@@ -114,9 +114,8 @@ def test_gymnasium_environment_round_trips_through_minari():
     """An environment with action bounds other than [-1, 1]; the task's observation starts with the
     position."""
     task = make_gymnasium_task("Toy/minari-v0")
-    run = kilolayer.train(
-        kilolayer.recommended(gym="Toy/minari-v0", **SMALL), "run", progress=False
-    )
+    config = kilolayer.recommended(gym="Toy/minari-v0", **SMALL)
+    run = kilolayer.train(config, "run", progress=False, report=False)
     dataset = kilolayer.collect(run, "toy-v0", 40, noise=0.5, progress=False, to="minari")
     assert (dataset.steps, dataset.trajectories) == (40, 8)
     within = np.flatnonzero(~dataset.terminals)
@@ -165,7 +164,7 @@ def test_command_line_trains_from_minari_and_resumes(capsys):
     run = kilolayer.load("run")
     assert run.final("evaluation/time_at_goal") >= 0
     (run.path / "DONE").unlink()
-    kilolayer.resume("run", progress=False)
+    kilolayer.resume("run", progress=False, report=False)
     (run.path / "DONE").unlink()
     minari.delete_dataset("maze/random-v0")
     kilolayer.collect("point_u_maze", "maze/random-v0", 450, seed=1, progress=False, to="minari")

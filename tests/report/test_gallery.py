@@ -16,7 +16,7 @@ from pages import assert_alone, read_page
 def two(monkeypatch):
     """A zoo of the two fastest policies."""
     found = [each for each in zoo_entries() if each.name in ("arm_reach_easy", "point_u_maze")]
-    monkeypatch.setattr("kilolayer.deploy.zoo_entry.zoo_entries", lambda: found)
+    monkeypatch.setattr("kilolayer.api.showing.zoo", lambda: found)
     return found
 
 
@@ -54,7 +54,7 @@ def test_gallery_refuses_invalid_path_before_rendering(
 
 
 def test_gallery_without_zoo_is_refused(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr("kilolayer.deploy.zoo_entry.zoo_entries", list)
+    monkeypatch.setattr("kilolayer.api.showing.zoo", list)
     with pytest.raises(SystemExit) as stop:
         main(["gallery", "--out", str(tmp_path / "g.html")])
     assert stop.value.code == 2

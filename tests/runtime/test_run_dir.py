@@ -16,7 +16,13 @@ from hypothesis import strategies as st
 from kilolayer.config import run_config
 from kilolayer.errors import UserError
 from kilolayer.run_directory import RunDirectory, new_run_lock, run_lock
-from kilolayer.runtime.files import guard_disk, read_json, replace_atomically, write_atomically
+from kilolayer.runtime.files import (
+    guard_disk,
+    read_json,
+    replace_atomically,
+    unused,
+    write_atomically,
+)
 
 
 @pytest.fixture
@@ -397,3 +403,11 @@ def test_suggested_command_is_shell_quoted(tmp_path, name):
     command = re.search(r"`(kilolayer train --resume .*)`", str(error.value))
     assert command is not None
     assert shlex.split(command[1])[-1] == str(run.path)
+
+
+def test_unused_path_has_the_first_free_number(tmp_path):
+    found = []
+    for _ in range(3):
+        found.append(unused(tmp_path / "ant.v2"))
+        found[-1].mkdir()
+    assert [path.name for path in found] == ["ant.v2", "ant.v2-2", "ant.v2-3"]

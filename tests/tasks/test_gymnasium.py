@@ -346,7 +346,7 @@ def test_a_maze_of_gymnasium_robotics_trains_end_to_end(tmp_path) -> None:
         eval_envs=2,
         tensorboard=False,
     )
-    run = api.train(config, tmp_path / "run", progress=False)
+    run = api.train(config, tmp_path / "run", progress=False, report=False)
     assert run.task.goal.radius == pytest.approx(0.45)  # as its documentation says
     assert run.final("evaluation/final_distance") > 0
     episodes = run.episodes("evaluation")

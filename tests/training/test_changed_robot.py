@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from kilolayer.analysis.load import load
+from kilolayer.api import prune
 from kilolayer.config import RunConfig
 from kilolayer.deploy.policy import open_policy
-from kilolayer.deploy.smaller.distil import Recipe, distil
-from kilolayer.deploy.smaller.prune import prune
+from kilolayer.deploy.smaller.distil import distil
+from kilolayer.deploy.smaller.recipe import Recipe
 from kilolayer.errors import UserError
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime.progress import SilentDisplay

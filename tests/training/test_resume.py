@@ -44,17 +44,17 @@ CONFIG = run_config(
     tensorboard=False,
     profile=False,
 )
-# Without the report that the command would write at the end: it takes longer than the training.
+# Without the report: it takes longer than the training.
 TRAIN = """
 import sys
 from pathlib import Path
 import kilolayer
-kilolayer.train(kilolayer.RunConfig.read(Path(sys.argv[1])), sys.argv[2])
+kilolayer.train(kilolayer.RunConfig.read(Path(sys.argv[1])), sys.argv[2], report=False)
 """
 RESUME = """
 import sys
 from kilolayer.api import resume
-resume(sys.argv[1])
+resume(sys.argv[1], report=False)
 """
 
 

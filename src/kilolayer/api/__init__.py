@@ -1,7 +1,8 @@
 """The Python API: one typed function per command. The commands only parse and print.
 
 A name's module is imported when the name is first used, so that a command loads no more than it
-needs. Import `deployment` (control loop, planners, latency) and `sentences` (language) separately.
+needs. Import `deployment` (control loop, planners, latency, page) and `sentences` (language)
+separately.
 """
 
 from typing import TYPE_CHECKING
@@ -20,20 +21,13 @@ if TYPE_CHECKING:
         play,
     )
     from kilolayer.api.policies import distil, export, export_robot, prune, push
-    from kilolayer.api.showing import gallery, open_report, runs
-    from kilolayer.api.training import (
-        fresh_directory,
-        objective,
-        report,
-        resume,
-        train,
-        train_seeds,
-    )
+    from kilolayer.api.showing import gallery, open_report, runs, zoo
+    from kilolayer.api.training import objective, resume, train, train_seeds, write_report
 
 __all__ = [
     "DEFAULT_NOISE", "EVALUATION_EPISODES", "collect", "compare", "distil", "evaluate", "export",
-    "export_robot", "forecast", "fresh_directory", "gallery", "inspect", "objective", "open_report",
-    "picture", "play", "prune", "push", "report", "resume", "runs", "train", "train_seeds",
+    "export_robot", "forecast", "gallery", "inspect", "objective", "open_report", "picture", "play",
+    "prune", "push", "resume", "runs", "train", "train_seeds", "write_report", "zoo",
 ]  # fmt: skip
 
 _HOMES = {
@@ -42,8 +36,8 @@ _HOMES = {
         "DEFAULT_NOISE", "EVALUATION_EPISODES", "collect", "evaluate", "inspect", "picture", "play",
     ),
     "policies": ("distil", "export", "export_robot", "prune", "push"),
-    "training": ("fresh_directory", "objective", "report", "resume", "train", "train_seeds"),
-    "showing": ("gallery", "open_report", "runs"),
+    "training": ("objective", "resume", "train", "train_seeds", "write_report"),
+    "showing": ("gallery", "open_report", "runs", "zoo"),
 }  # fmt: skip
 
 __getattr__ = deferred(globals(), _HOMES)

@@ -1,10 +1,11 @@
-"""Use policies: latency, planners over controllers, and the control loop."""
+"""Use policies: latency, planners over controllers, the control loop, and the page."""
 
 import dataclasses
 import json
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,6 +26,10 @@ from kilolayer.tasks.base import parse_goal
 from kilolayer_robot.planning import Pursuit
 from kilolayer_robot.robot import Sensed
 from kilolayer_robot.timing import Timing
+
+if TYPE_CHECKING:
+    from kilolayer.deploy.page.serve import PageServer
+    from kilolayer.deploy.page.session import Planner
 
 PLANNERS = ("waypoints", "interpolation", "proposal")
 
@@ -151,3 +156,45 @@ def latency(
     if out is not None:
         write_latency(found, Path(out))
     return found
+
+
+@contextmanager
+def serve(
+    run: str | Path,
+    student: str | Path | None = None,
+    planner: "PlannerName | Planner | None" = None,
+    grounding: str | Path | None = None,
+    port: int = 8765,
+    host: str = "127.0.0.1",
+    seed: int = 0,
+    progress: bool = True,
+) -> Iterator["PageServer"]:
+    """A page on which a user sets goals and watches the policy, ready to run; its end stops it.
+
+    `with kilolayer.serve(run) as server` gives a server whose `run()` serves until it is
+    interrupted and whose `start()` returns at once; `server.url` is the page's address. student: a
+    policy that runs beside the first. planner: sets the policies' subgoals; a name needs a run, and
+    `(observation, achieved_goal, goal) -> subgoals [m, goal]` may be your own. grounding: lets the
+    page take a sentence. port: 0 takes any free port. Raises UserError for policies or a planner
+    that do not fit, and for a port that cannot be opened.
+    """
+    from kilolayer.deploy.page.serve import PageServer
+    from kilolayer.deploy.page.session import open_session
+    from kilolayer.deploy.page.simulation import REPLAN_EVERY
+
+    interpreter = None
+    with closing(make_display(progress)) as display:
+        display.phase("open")
+        if planner is not None and not callable(planner):
+            pursuit = Pursuit.of(REPLAN_EVERY, 5)
+            opened = load(run), open_policy(run)
+            planner = for_single_env(build_planner(planner, *opened, pursuit, display, seed=seed))
+        if grounding is not None:
+            from kilolayer.api.sentences import scene_interpreter
+
+            interpreter = scene_interpreter(run, grounding, seed)
+        session = open_session(run, student, planner, interpreter, seed)
+        with PageServer(session, port, host) as server:
+            session.warm_up(display)
+            display.close()
+            yield server

@@ -1,6 +1,7 @@
 """Prepare policies for deployment: smaller networks, files for other runtimes, and the hub."""
 
 import tempfile
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -15,11 +16,45 @@ from kilolayer.deploy.hub import (
     write_card,
     write_folder,
 )
+from kilolayer.deploy.names import Measure, Order
 from kilolayer.deploy.policy import open_policy
 from kilolayer.deploy.smaller.distil import distil as distil
-from kilolayer.deploy.smaller.prune import prune as prune
+from kilolayer.deploy.smaller.prune import Pruned, SelectionRule, prune_policy
 from kilolayer.errors import UserError, require_at_least
 from kilolayer.runtime.progress import make_display
+from kilolayer.runtime.zoo import default_output
+
+
+def prune(
+    policy: str | Path,
+    keep_score: float = 0.95,
+    target_latency: float | None = None,
+    orders: Sequence[Order] = ("greedy",),
+    measure: Measure = "divergence",
+    heal: int = 0,
+    episodes: int = 128,
+    seed: int = 0,
+    out: str | Path | None = None,
+    progress: bool = True,
+) -> Pruned:
+    """Remove blocks from a trained policy and return the smallest policy that keeps its score.
+
+    policy: a run directory, a policy directory or zoo:NAME. keep_score, target_latency: see
+    `SelectionRule`. orders: orders of removal, one curve for each; see
+    `kilolayer.deploy.smaller.influence`. measure: the influence that sorts the one-shot order.
+    heal: environment steps of a distillation after pruning; if not 0, the curve has each pruned
+    point with and without it. out: the policy directory to write, with the curve as prune.json and
+    prune.png. Default: `policies/prune` in the given directory. Raises UserError for a policy that
+    cannot be pruned, a directory that exists, or if no point meets the rule.
+    """
+    from kilolayer.report.prune_plot import write_plot
+
+    path, wish = Path(policy), SelectionRule(keep_score, target_latency)
+    out = Path(out) if out is not None else default_output(path, "policies") / "prune"
+    with closing(make_display(progress)) as display:
+        pruned = prune_policy(path, wish, orders, measure, heal, episodes, seed, out, display)
+    write_plot(pruned.curve, pruned.policy.path / "prune.png")
+    return pruned
 
 
 def push(

@@ -31,7 +31,13 @@ from kilolayer.networks.mixture import MixtureSpec
 from kilolayer.report.instruction_film import InstructedAgent, film_for_report, film_instruction
 from kilolayer.report.language_report import write_language_report
 from kilolayer.runtime.devices import require_memory, require_width
-from kilolayer.runtime.files import guard_disk, require_file, require_unused, require_writable
+from kilolayer.runtime.files import (
+    guard_disk,
+    require_file,
+    require_unused,
+    require_writable,
+    unused,
+)
 from kilolayer.runtime.progress import make_display
 from kilolayer.runtime.zoo import default_output
 from kilolayer.tasks.base import Task
@@ -296,14 +302,8 @@ def _require_sizes(
 
 
 def _out(out: str | Path | None, run: Path, folder: str, name: str) -> Path:
-    """`out`, by default `name` in a folder of the run, with the first unused number appended."""
-    if out is not None:
-        return Path(out)
-    candidate, count = default_output(run, folder) / name, 1
-    while candidate.exists():
-        count += 1
-        candidate = candidate.with_name(f"{name}-{count}")
-    return candidate
+    """`out`, by default an unused directory called `name` in a folder of the run."""
+    return unused(default_output(run, folder) / name) if out is None else Path(out)
 
 
 def _filmed(path: Path, acting: InstructedAgent, scene: Scene, seed: int) -> TrainedLanguage:

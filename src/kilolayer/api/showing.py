@@ -1,17 +1,21 @@
-"""Show what was trained: the runs below a folder, the report of a run, films of the zoo."""
+"""Show what was trained: the runs below a folder, the report of a run, the zoo and its films."""
 
 import tempfile
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kilolayer.analysis.listing import ListedRun, find_run, list_runs
 from kilolayer.api.playing import play
-from kilolayer.api.training import report
+from kilolayer.api.training import write_report
 from kilolayer.errors import UserError
 from kilolayer.runtime.browser import open_page
 from kilolayer.runtime.files import require_file
 from kilolayer.runtime.progress import make_display
 from kilolayer.runtime.zoo import PREFIX
+
+if TYPE_CHECKING:
+    from kilolayer.deploy.zoo_entry import ZooEntry
 
 
 def runs(folder: str | Path = "runs") -> list[ListedRun]:
@@ -33,8 +37,18 @@ def open_report(folder: str | Path, name: str) -> tuple[Path, bool]:
     current = path.is_file() and (
         not metrics.is_file() or metrics.stat().st_mtime <= path.stat().st_mtime
     )
-    path = path if current else report(run.path)
+    path = path if current else write_report(run.path)
     return path, open_page(path.resolve().as_uri())
+
+
+def zoo() -> list["ZooEntry"]:
+    """The trained policies that ship with the package, sorted by name, with score and training.
+
+    Raises UserError if a policy's files are damaged.
+    """
+    from kilolayer.deploy.zoo_entry import zoo_entries
+
+    return zoo_entries()
 
 
 def gallery(out: str | Path = "gallery.html", progress: bool = True) -> Path:
@@ -43,12 +57,11 @@ def gallery(out: str | Path = "gallery.html", progress: bool = True) -> Path:
     out: an .html file. progress: show a live display. Raises UserError if there is no zoo, the file
     cannot be written, or nothing can be rendered here.
     """
-    from kilolayer.deploy.zoo_entry import zoo_entries
     from kilolayer.report.gallery import write_gallery
 
     out = Path(out)
     require_file(out, ".html")
-    found = zoo_entries()
+    found = zoo()
     if not found:
         raise UserError("this installation has no zoo: install the package from its wheel.")
     films = []

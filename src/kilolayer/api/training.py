@@ -1,6 +1,6 @@
 """Train, resume and report runs; one run as a function of its settings."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,8 @@ from kilolayer.analysis.load import Run, load
 from kilolayer.config import RunConfig
 from kilolayer.errors import bad_field, nearest
 from kilolayer.recommendations import recommended
+from kilolayer.run_directory import RunDirectory
+from kilolayer.runtime.files import unused
 from kilolayer.runtime.processes import ONE_PROCESS, Processes
 from kilolayer.runtime.progress import make_display
 from kilolayer.training.loop import resume_run, start_run
@@ -22,21 +24,27 @@ def train(
     processes: Processes = ONE_PROCESS,
     model_devices: int = 1,
     on_evaluation: OnEvaluation | None = None,
+    report: bool = True,
 ) -> Run:
     """Train an agent and return its run.
 
     config: by default `recommended()`. directory: where the run is kept; by default a fresh one
     under `runs/`. progress: show a live display. devices: number of devices, by default all.
-    processes: the processes that train together. model_devices: number of devices that share the
-    width of the networks. on_evaluation: called with environment steps and scores (see
-    `episode_metrics`) after every evaluation that follows an update; an exception that it raises
-    ends the run, which `resume` can continue. Raises UserError for a config that cannot be run.
+    processes: the processes that train together; they meet here and part at the end.
+    model_devices: number of devices that share the width of the networks. on_evaluation: called
+    with environment steps and scores (see `episode_metrics`) after every evaluation that follows an
+    update; an exception that it raises ends the run, which `resume` can continue. report: write
+    report.html at the end, which takes some seconds. Raises UserError for a config that cannot be
+    run.
     """
     config = config or recommended()
-    directory = Path(directory) if directory is not None else fresh_directory(config)
-    display = make_display(progress)
-    run = start_run(config, directory, display, devices, processes, 1, model_devices, on_evaluation)
-    return Run(run)
+    directory = _new_run(config, directory)
+    with processes:
+        display = make_display(progress)
+        run = start_run(
+            config, directory, display, devices, processes, 1, model_devices, on_evaluation
+        )
+    return _runs([run], report)[0]
 
 
 def train_seeds(
@@ -44,15 +52,17 @@ def train_seeds(
     config: RunConfig | None = None,
     directory: str | Path | None = None,
     progress: bool = True,
+    report: bool = True,
 ) -> list[Run]:
     """Train several seeds, from the config's seed on, as one program on one device.
 
     Returns one run per seed. directory: of all runs and their shared files; `resume` takes it.
+    report: write the report.html of every seed at the end.
     """
     config = config or recommended()
-    directory = Path(directory) if directory is not None else fresh_directory(config)
+    directory = _new_run(config, directory)
     run = start_run(config, directory, make_display(progress), seeds=seeds)
-    return [Run(member) for member in run.members]
+    return _runs(run.members, report)
 
 
 def resume(
@@ -61,13 +71,17 @@ def resume(
     devices: int | None = None,
     processes: Processes = ONE_PROCESS,
     model_devices: int = 1,
+    report: bool = True,
 ) -> list[Run]:
     """Continue a killed run from its newest checkpoint, and return the finished run.
 
-    Returns a list, since several seeds may have trained together; usually it holds one run.
+    Returns a list, since several seeds may have trained together; usually it holds one run. The
+    arguments are those of `train`.
     """
-    run = resume_run(Path(directory), make_display(progress), devices, processes, model_devices)
-    return [Run(member) for member in run.members]
+    with processes:
+        display = make_display(progress)
+        run = resume_run(Path(directory), display, devices, processes, model_devices)
+    return _runs(run.members, report)
 
 
 def objective(
@@ -97,19 +111,20 @@ def objective(
         if on_evaluation is not None:
             on_evaluation(steps, scores[-1])
 
-    train(recommended(**(overrides or {})), directory, progress, on_evaluation=record_score)
+    config = recommended(**(overrides or {}))
+    train(config, directory, progress, on_evaluation=record_score, report=False)
     return scores[-1]
 
 
-def report(directory: str | Path, published: str | Path | None = None) -> Path:
+def write_report(directory: str | Path, published: str | Path | None = None) -> Path:
     """Write the report of a run, of a study from its answer.json, or of a grounding or an action
     module, and return its path.
 
     published: for a study, a file of published curves; the page draws the study's curves over them.
     """
     from kilolayer.analysis.study import load_answer, load_study
+    from kilolayer.report import run_report
     from kilolayer.report.language_report import is_language_directory, write_language_report
-    from kilolayer.report.run_report import write_report
     from kilolayer.report.study_report import write_study_report
 
     path = Path(directory)
@@ -118,14 +133,20 @@ def report(directory: str | Path, published: str | Path | None = None) -> Path:
         return write_study_report(load_study(path), load_answer(path), curves)
     if published is not None:
         raise bad_field("published", str(published), f"{path} is no study, which alone takes it")
-    return write_language_report(path) if is_language_directory(path) else write_report(load(path))
+    if is_language_directory(path):
+        return write_language_report(path)
+    return run_report.write_report(load(path))
 
 
-def fresh_directory(config: RunConfig) -> Path:
-    """A directory under `runs/` that does not exist yet, named after task, depth and seed."""
-    base = Path("runs") / f"{config.task.name}-depth{config.network.depth}-seed{config.seed}"
-    candidate, count = base, 1
-    while candidate.exists():
-        count += 1
-        candidate = base.with_name(f"{base.name}-{count}")
-    return candidate
+def _new_run(config: RunConfig, directory: str | Path | None) -> Path:
+    """`directory`, by default an unused one under `runs/` named after task, depth and seed."""
+    name = f"{config.task.name}-depth{config.network.depth}-seed{config.seed}"
+    return unused(Path("runs") / name) if directory is None else Path(directory)
+
+
+def _runs(directories: Sequence[RunDirectory], report: bool) -> list[Run]:
+    """The run of each directory, with its report if `report` is set and this process writes."""
+    for directory in directories if report else ():
+        if directory.writes:
+            write_report(directory.path)
+    return [Run(directory) for directory in directories]

@@ -131,6 +131,15 @@ def require_unused(out: Path) -> None:
     require_writable(out)
 
 
+def unused(path: Path) -> Path:
+    """The path, with the first number appended that makes it new: run, run-2, run-3."""
+    candidate, count = path, 1
+    while candidate.exists():
+        count += 1
+        candidate = path.with_name(f"{path.name}-{count}")
+    return candidate
+
+
 def require_writable(target: Path) -> None:
     """Raises UserError unless something can be written there: a file into the closest folder that
     exists, which the system removes again."""

@@ -21,10 +21,10 @@ def finish_run(study: Path, name: str) -> None:
         if directory.finished:
             return
         if (directory.path / "config.json").exists():
-            api.resume(directory.path, progress=False)
+            api.resume(directory.path, progress=False, report=False)
         else:
             run = next(run for run in load_study(study).runs if run.name == name)
-            api.train(run.planned_config, directory.path, progress=False)
+            api.train(run.planned_config, directory.path, progress=False, report=False)
 
 
 if __name__ == "__main__":

@@ -3,20 +3,18 @@
 import dataclasses
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
-from annotated_types import Interval
 
-from kilolayer.agents.base import Agent, Problem
+from kilolayer.agents.base import Problem
 from kilolayer.agents.distillation import Distillation, Rate
 from kilolayer.agents.registry import task_spec
 from kilolayer.analysis.load import load
-from kilolayer.config import RunConfig
 from kilolayer.deploy.policy import ActorSpec, DeployedPolicy, is_policy, open_policy
 from kilolayer.deploy.score import NEW_EPISODES, Scorer, compare_paired
+from kilolayer.deploy.smaller.recipe import Recipe
 from kilolayer.errors import UserError, bad_field
 from kilolayer.networks.actor import Actor
 from kilolayer.plan import TrainPlan
@@ -25,53 +23,12 @@ from kilolayer.runtime.files import require_unused
 from kilolayer.runtime.mesh import make_mesh
 from kilolayer.runtime.progress import ProgressDisplay, make_display
 from kilolayer.runtime.zoo import default_output
-from kilolayer.settings import Count, Positive, Settings, Share, values_of
+from kilolayer.settings import values_of
 from kilolayer.training.build import sharded_physics
 from kilolayer.training.sizes import require_run_fits
 from kilolayer.training.step import Trainer
 
 WITH_CRITIC = ("crl", "sac", "sac-her")
-ENVS = 128
-UNROLL_LENGTH = 25  # control steps
-MAX_BUFFER_STEPS = 10_000  # steps of each environment in the buffer
-MAX_UPDATES_PER_STEP = 1000.0  # far above what is useful
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe(Settings):
-    """Settings of a distillation.
-
-    steps: environment steps, over all environments. updates_per_step: gradient updates of the
-    student per environment step. teacher_acts: share of the steps after which the teacher no longer
-    acts; until then, the number of environments in which it acts falls from all to none.
-    critic_weighted: see `kilolayer.losses.distillation.critic_weights`.
-    """
-
-    steps: Count = 500_000
-    batch_size: Count = 256
-    updates_per_step: Annotated[float, Interval(gt=0, le=MAX_UPDATES_PER_STEP)] = 1 / 20
-    learning_rate: Positive = 1e-3
-    hindsight_share: Share = 0.5
-    teacher_acts: Share = 0.1
-    critic_weighted: bool = False
-
-    def config(self, teacher: RunConfig, agent: Agent, seed: int) -> RunConfig:
-        """The config for training the student with `agent` in the teacher's environments."""
-        # Enough for the first batch: each environment's newest step has no hindsight goal yet.
-        first = 1 + -(-self.batch_size // ENVS)
-        return teacher.having(
-            seed=seed,
-            total_steps=self.steps,
-            num_envs=ENVS,
-            unroll_length=UNROLL_LENGTH,
-            dataset=None,
-            agent=agent,
-            update_to_data=self.updates_per_step,
-            min_replay_steps_per_env=first,
-            # DAgger keeps all steps.
-            replay_steps_per_env=min(max(first, self.steps // ENVS + 1), MAX_BUFFER_STEPS),
-            num_evaluations=1,
-        )
 
 
 class Critic(NamedTuple):

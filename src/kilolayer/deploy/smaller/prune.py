@@ -4,7 +4,6 @@ import dataclasses
 import json
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -16,7 +15,7 @@ from kilolayer.analysis.load import Policy
 from kilolayer.deploy.names import Measure, Order
 from kilolayer.deploy.policy import ActorAgent, ActorSpec, DeployedPolicy, open_policy
 from kilolayer.deploy.score import NEW_EPISODES, PairedScores, Scorer, compare_paired
-from kilolayer.deploy.smaller.distil import Recipe, train_student
+from kilolayer.deploy.smaller.distil import train_student
 from kilolayer.deploy.smaller.influence import (
     Visited,
     block_influence,
@@ -24,13 +23,13 @@ from kilolayer.deploy.smaller.influence import (
     one_shot,
     visited_states,
 )
+from kilolayer.deploy.smaller.recipe import Recipe
 from kilolayer.errors import UserError, bad_field, require_choice
 from kilolayer.losses.distillation import gaussian_divergence
 from kilolayer.networks.actor import Actor
 from kilolayer.networks.surgery import select_blocks
 from kilolayer.runtime.files import require_unused, write_atomically
-from kilolayer.runtime.progress import ProgressDisplay, make_display
-from kilolayer.runtime.zoo import default_output
+from kilolayer.runtime.progress import ProgressDisplay
 from kilolayer.settings import MAX_INT32, Positive, PositiveShare, Settings
 
 FILE = "prune.json"
@@ -109,71 +108,62 @@ class Pruned:
     curve: Curve
 
 
-def prune(
-    policy: str | Path,
-    keep_score: float = 0.95,
-    target_latency: float | None = None,
-    orders: Sequence[Order] = ("greedy",),
-    measure: Measure = "divergence",
-    heal: int = 0,
-    episodes: int = 128,
-    seed: int = 0,
-    out: str | Path | None = None,
-    progress: bool = True,
+def prune_policy(
+    path: Path,
+    wish: SelectionRule,
+    orders: Sequence[Order],
+    measure: Measure,
+    heal: int,
+    episodes: int,
+    seed: int,
+    out: Path,
+    display: ProgressDisplay,
 ) -> Pruned:
-    """Remove blocks from a trained policy and return the smallest policy that keeps its score.
+    """Remove blocks from the policy in `path`, and write the chosen policy and the curve to `out`.
 
-    policy: a run directory, a policy directory or zoo:NAME. keep_score, target_latency: see
-    `SelectionRule`. orders: orders of removal, one curve for each; see
-    `kilolayer.deploy.smaller.influence`. measure: the influence that sorts the one-shot order.
-    heal: environment steps of a distillation after pruning; if not 0, the curve has each pruned
-    point with and without it. out: the policy directory to write. Default: `policies/prune` in the
-    given directory. Raises UserError for a policy that cannot be pruned, a directory that exists,
-    or if no point meets the rule.
+    See `kilolayer.prune` for the arguments.
     """
-    path, wish = Path(policy), SelectionRule(keep_score, target_latency)
-    out = Path(out) if out is not None else default_output(path, "policies") / "prune"
     for order in orders or ("",):
         require_choice("order", order, get_args(Order))
     require_choice("measure", measure, get_args(Measure))
+    if measure != "divergence" and "one-shot" not in orders:
+        raise bad_field("measure", measure, "it needs --order one-shot")
     require_unused(out)
     if episodes < 2:
         raise bad_field("episodes", episodes, "an interval needs at least two", 128)
     if not 0 <= heal <= MAX_INT32:
         allowed = f"it must lie in [0, {MAX_INT32}] environment steps"
         raise bad_field("heal", heal, allowed, 0 if heal < 0 else MAX_INT32)
-    with closing(make_display(progress)) as display:
-        unpruned = open_policy(path)
-        builder = _CurveBuilder(unpruned, episodes, seed, display)
-        counts = point_counts(unpruned.spec.torso.num_blocks)
-        if len(counts) < 2:
-            raise UserError(
-                f"the policy in {path} has a single block, which cannot be removed: use "
-                "`kilolayer distil`."
-            )
-        latencies = builder.latencies(counts)
-        if wish.target_latency is not None:
-            _require_reachable(wish.target_latency, latencies)
-        display.phase("influence")
-        visited = visited_states(unpruned, STATES, seed)
-        influence = block_influence(unpruned.agent_state, visited)
-        measured = getattr(influence, measure)
-        found = builder.curve(orders, measured, latencies, visited, heal)
-        points = [point for point, _ in found]
-        chosen = choose(points, wish)
-        display.phase("fresh episodes")
-        curve = Curve(
-            teacher=str(path),
-            seed=seed,
-            episodes=episodes,
-            states=STATES,
-            heal_steps=heal,
-            wish=wish,
-            influence={name: array.tolist() for name, array in influence._asdict().items()},
-            points=points,
-            chosen=chosen,
-            fresh=builder.on_new_episodes(found[chosen][1]),
+    unpruned = open_policy(path)
+    builder = _CurveBuilder(unpruned, episodes, seed, display)
+    counts = point_counts(unpruned.spec.torso.num_blocks)
+    if len(counts) < 2:
+        raise UserError(
+            f"the policy in {path} has a single block, which cannot be removed: use "
+            "`kilolayer distil`."
         )
+    latencies = builder.latencies(counts)
+    if wish.target_latency is not None:
+        _require_reachable(wish.target_latency, latencies)
+    display.phase("influence")
+    visited = visited_states(unpruned, STATES, seed)
+    influence = block_influence(unpruned.agent_state, visited)
+    found = builder.curve(orders, getattr(influence, measure), latencies, visited, heal)
+    points = [point for point, _ in found]
+    chosen = choose(points, wish)
+    display.phase("fresh episodes")
+    curve = Curve(
+        teacher=str(path),
+        seed=seed,
+        episodes=episodes,
+        states=STATES,
+        heal_steps=heal,
+        wish=wish,
+        influence={name: array.tolist() for name, array in influence._asdict().items()},
+        points=points,
+        chosen=chosen,
+        fresh=builder.on_new_episodes(found[chosen][1]),
+    )
     return Pruned(_write(unpruned, curve, found[chosen][1], out), curve)
 
 
