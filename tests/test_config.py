@@ -192,7 +192,6 @@ def test_a_file_of_another_release_is_refused(version):
         RunConfig.from_json(json.dumps({"version": version}), "new.json")
 
 
-@pytest.mark.filterwarnings("ignore:energy l2 is called:FutureWarning")
 def test_files_of_the_first_formats_open_in_groups():
     old = {"version": 2, "task": "ant", "agent": "sac-her", "depth": 8, "energy": "l2", "seed": 3,
            "hindsight_goal_share": 0.5, "num_envs": 32, "wandb": True}  # fmt: skip
@@ -203,6 +202,8 @@ def test_files_of_the_first_formats_open_in_groups():
     )  # fmt: skip
     # The settings of other agents that a flat file listed mean nothing to this one.
     assert not hasattr(config.agent_name, "energy")
+    renamed = RunConfig.from_json('{"energy": "squared_l2"}', "old.json")
+    assert renamed == run_config(energy="squared_euclidean")
     saved = {"keep_checkpoints": 3, "evaluate_training_goals": True, "profile": False}
     assert RunConfig.from_json(json.dumps({"version": 2, **saved}), "x") == run_config(**saved)
 
@@ -210,7 +211,6 @@ def test_files_of_the_first_formats_open_in_groups():
 @pytest.mark.parametrize(
     "read",
     [
-        lambda: RunConfig.from_json('{"energy": "squared_l2"}', "old.json"),
         lambda: RunConfig.from_json('{"version": 3, "agent": {"energy": "squared_l2"}}', "x.json"),
         lambda: run_config(energy="squared_l2"),
     ],
@@ -229,7 +229,6 @@ def test_a_removed_setting_is_dropped_where_it_did_nothing_else_named():
 COMMITTED = sorted(Path(__file__).parents[1].glob("results/*/config*.json"))
 
 
-@pytest.mark.filterwarnings("ignore:energy l2 is called:FutureWarning")
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_committed_configs_open(path):
     values = json.loads(path.read_text())

@@ -116,7 +116,6 @@ def test_an_unknown_recipe_or_field():
         recommended("ant", dpeth=8)
 
 
-@pytest.mark.filterwarnings("ignore:energy l2 is called:FutureWarning")
 def test_gyms_ant_has_the_settings_of_its_results():
     """The page in results/gym_ant says that its runs repeat with `--task gym_ant`."""
     kept = Path(__file__).parents[1] / "results" / "gym_ant" / "config-laptop.json"

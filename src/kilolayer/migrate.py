@@ -9,6 +9,7 @@ from typing import Any
 
 from kilolayer.agents.registry import agent_class
 from kilolayer.errors import UserError, nearest
+from kilolayer.losses.energies import RENAMED
 from kilolayer.settings import settings_of
 
 VERSION = 3
@@ -104,6 +105,8 @@ def _grouped(values: dict[str, Any], source: str) -> dict[str, Any]:
     name = agent.pop("agent", "crl")
     if agent.get("collector_depth") is not None:
         name = COLLECTOR_LEARNER
+    if "energy" in agent:  # in these formats, the former names were the only ones
+        agent["energy"] = RENAMED.get(str(agent["energy"]), agent["energy"])
     owned = settings_of(agent_class(str(name)))
     own = {key: value for key, value in agent.items() if key in owned}
     return {**groups, "agent": {"name": name, **own}}

@@ -26,7 +26,7 @@ from kilolayer.language.goal_head import (
     HeadSpec,
     most_probable_goal,
 )
-from kilolayer.losses.energies import Energy, pairwise, present_name
+from kilolayer.losses.energies import RENAMED, Energy, pairwise
 from kilolayer.runtime.tensors import TensorDirectory
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.registry import task_of
@@ -211,7 +211,7 @@ def open_grounding(path: str | Path, encoder: Encoder | None = None) -> Groundin
         shapes = {"size": card["size"], **card["shapes"]}
         counts = {each: shapes.pop(each) for each in ("sentences", "representation", "candidates")}
         spec = HeadSpec.from_json(shapes)
-        energy: Any = present_name(card["energy"])
+        energy: Any = RENAMED.get(card["energy"], card["energy"])
     except (KeyError, TypeError) as error:
         raise DIRECTORY.damaged(path, error) from error
     if encoder is None:
