@@ -34,7 +34,7 @@ def collect(batch_size: int, batches: int) -> Batch:
     """Batches `[batches, batch, ...]` from the steps that a fresh shallow policy takes."""
     trainer = build_trainer(run_config(width=16, num_envs=128, batch_size=batch_size))
     state, step = trainer.init(), jax.jit(trainer.collect)
-    for _ in range(trainer.plan.prefill_unrolls):
+    for _ in range(trainer.schedule.prefill_unrolls):
         state, _ = step(state)
     sample = jax.jit(jax.vmap(trainer.sample, in_axes=(None, 0)))
     return sample(state, jax.random.split(jax.random.key(1), batches))

@@ -61,7 +61,7 @@ def scored(path: Path, teacher: Run, setting: Setting) -> dict[str, Any]:
 
 
 def teacher_itself(teacher: Run, setting: Setting) -> dict[str, Any]:
-    steps = teacher.plan.total_steps
+    steps = teacher.schedule.total_steps
     return scored(teacher.path, teacher, setting) | {"steps": steps}
 
 
@@ -93,7 +93,7 @@ def scratch(teacher: Run, setting: Setting) -> dict[str, Any]:
 
 def small_actor(teacher: Run, setting: Setting) -> dict[str, Any]:
     config = teacher.config.having(
-        actor_depth=setting.depth, critic_depth=teacher.plan.critic_torso.depth
+        actor_depth=setting.depth, critic_depth=teacher.schedule.critic_torso.depth
     )
     return trained("small-actor", config, teacher, setting)
 
@@ -117,7 +117,7 @@ def trained(method: str, config: RunConfig, teacher: Run, setting: Setting) -> d
         api.train(config, place, report=False)
     elif not load(place).directory.finished:
         api.resume(place, report=False)
-    return scored(place, teacher, setting) | {"steps": load(place).plan.total_steps}
+    return scored(place, teacher, setting) | {"steps": load(place).schedule.total_steps}
 
 
 def pruned(teacher: Run, setting: Setting) -> dict[str, Any]:

@@ -93,7 +93,7 @@ class Cell:
 
     @property
     def depth(self) -> int:
-        return self.run.plan.actor_torso.depth
+        return self.run.schedule.actor_torso.depth
 
     @property
     def name(self) -> str:

@@ -30,7 +30,7 @@ def measure(config: RunConfig, repeats: int) -> tuple[list[Row], dict[str, float
     """Rows per environment step, and seconds per round of each part of a round."""
     trainer = build_trainer(config)
     collect = Advancing(lambda state: trainer.collect(state)[0], jax.jit(trainer.init)())
-    for _ in range(trainer.plan.prefill_unrolls):
+    for _ in range(trainer.schedule.prefill_unrolls):
         collect()
     straightforward = StraightforwardRound(trainer, copy(collect.state))
     train_round = Advancing(lambda state: trainer.round(state)[0], copy(collect.state))
@@ -39,7 +39,7 @@ def measure(config: RunConfig, repeats: int) -> tuple[list[Row], dict[str, float
         "rollout": (collect, straightforward.rollout),
         "round": (train_round, straightforward),
     }
-    steps, rows = trainer.plan.steps_per_unroll, []
+    steps, rows = trainer.schedule.steps_per_unroll, []
     for name, pair in pairs.items():
         figures = [Figures(seconds, steps) for seconds in alternate(pair, repeats)]
         rows.append(Row(name, config.collection.num_envs, *figures))
@@ -87,7 +87,7 @@ class StraightforwardRound:
     """
 
     def __init__(self, trainer: Trainer, state: TrainState):
-        config, self.plan = trainer.config, trainer.plan
+        config, self.schedule = trainer.config, trainer.schedule
         self.steps, self.batch_size = config.collection.unroll_length, config.agent.batch_size
         one_step = build_trainer(config.having(unroll_length=1, update_to_data=1.0))
         self.collect = Advancing(lambda state: one_step.collect(state)[0], state)
@@ -104,7 +104,7 @@ class StraightforwardRound:
     def __call__(self) -> None:
         self.rollout()
         batches = self.batches()
-        for _ in range(self.plan.updates_per_unroll):
+        for _ in range(self.schedule.updates_per_unroll):
             self.key, key = jax.random.split(self.key)
             self.learner, losses = self.update(self.learner, next(batches), key)
         jax.block_until_ready(losses)
@@ -116,7 +116,7 @@ class StraightforwardRound:
 
     def shuffled(self, discount: float, buffer: Buffer, key: Array) -> list[Batch]:
         """All transitions of some trajectories, shuffled and cut into batches."""
-        length = min(self.plan.episode_length, self.plan.replay_capacity)
+        length = min(self.schedule.episode_length, self.schedule.replay_capacity)
         trajectories = -(-self.batch_size // length)
         sample_key, order_key = jax.random.split(key)
         drawn = hindsight_of_trajectories(buffer, sample_key, trajectories, length, discount)

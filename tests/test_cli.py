@@ -147,6 +147,26 @@ def test_a_run_is_resumed_with_the_options_that_it_began_with(tiny_run, monkeypa
         with_config(TrainArguments, "train", ["--resume", str(tiny_run.path), *options])
 
 
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [
+        ("plan --json {run}", "json = .* is not allowed: it is a directory"),
+        ("plan --json nowhere/x.json", "json = .* is not allowed: there is no such directory"),
+        ("control {run} --goal 1", "goal = '1' is not allowed"),
+    ],
+)
+def test_refusals_come_before_the_work(command, sentence, tiny_run, monkeypatch, capsys):
+    def work(*_, **__):
+        raise AssertionError
+
+    monkeypatch.setattr("kilolayer.api.comparing.forecast_run", work)
+    monkeypatch.setattr("kilolayer.api.deployment.build_planner", work)
+    with pytest.raises(SystemExit) as stop:
+        main(command.format(run=tiny_run.path).split())
+    assert stop.value.code == 2
+    assert re.search(sentence, capsys.readouterr().err)
+
+
 def test_whole_numbers_may_have_an_exponent(monkeypatch, capsys) -> None:
     assert take_config(monkeypatch, "--total-steps", "1e6").collection.total_steps == 1_000_000
     for number in ("1.5", "1e400", "many"):

@@ -10,9 +10,9 @@ from kilolayer.agents.crl import CRL
 from kilolayer.agents.ppo import PPO
 from kilolayer.config import RunConfig, run_config
 from kilolayer.errors import UserError
-from kilolayer.plan import TrainPlan
 from kilolayer.recipes import RECIPES, with_recipe
 from kilolayer.recommendations import ANT, ANT_FAR, ANT_MAZE, FAMILIES, OWN_ARM, OWN_LEGS, POINT
+from kilolayer.schedule import TrainSchedule
 from kilolayer.tasks.registry import TASKS, make_task
 
 
@@ -20,11 +20,11 @@ from kilolayer.tasks.registry import TASKS, make_task
 def test_the_settings_of_every_task_derive_a_plan(name):
     config = recommended(name)
     assert config.task.task == name
-    plan = TrainPlan.derive(config, make_task(name).episode_length)
-    assert plan.total_steps >= config.collection.total_steps
-    assert plan.updates_per_unroll > 1
-    assert plan.training_unrolls > 10
-    assert len(plan.evaluate_after) == config.evaluation.num_evaluations
+    schedule = TrainSchedule.derive(config, make_task(name).episode_length)
+    assert schedule.total_steps >= config.collection.total_steps
+    assert schedule.updates_per_unroll > 1
+    assert schedule.training_unrolls > 10
+    assert len(schedule.evaluate_after) == config.evaluation.num_evaluations
     assert RunConfig.from_json(config.to_json(), name) == config
 
 

@@ -26,7 +26,7 @@ from kilolayer.boundary import answered
 from kilolayer.errors import UserError, bad_field
 from kilolayer.language_commands import check_say_options, print_interpretation, print_next_steps
 from kilolayer.runtime.devices import refuse_wrong_jax
-from kilolayer.runtime.files import guard_disk, shell_quoted
+from kilolayer.runtime.files import guard_disk, require_file, shell_quoted
 from kilolayer.runtime.startup import keep_compiled_programs, load_mujoco
 from kilolayer.settings import MAX_SEED
 from kilolayer.terminal import OUTPUT, READERS
@@ -192,6 +192,9 @@ def plan(arguments: "PlanArguments") -> None:
     from kilolayer import api
     from kilolayer.report.terminal_tables import forecast_tables
 
+    path = None if arguments.json in (None, "-") else Path(arguments.json)
+    if path is not None:
+        require_file(path, field="json")
     found = api.forecast(
         arguments.config, arguments.device, arguments.devices, arguments.calibration
     )
@@ -204,8 +207,7 @@ def plan(arguments: "PlanArguments") -> None:
         OUTPUT.print(table)
     for assumption in found.assumptions:
         OUTPUT.print(assumption)
-    if arguments.json is not None:
-        path = Path(arguments.json)
+    if path is not None:
         with guard_disk(path):
             path.write_text(text + "\n", encoding="utf-8")
 

@@ -15,8 +15,8 @@ from kilolayer.agents.base import Problem, TaskSpec
 from kilolayer.agents.crl import CRL, CRLState
 from kilolayer.config import run_config
 from kilolayer.networks.encoders import TorsoSpec
-from kilolayer.plan import TrainPlan, build_agent
 from kilolayer.replay.hindsight import Batch
+from kilolayer.schedule import TrainSchedule, build_agent
 from kilolayer.tasks.registry import make_task
 from probes import contrastive_batch
 
@@ -234,8 +234,8 @@ def test_config_builds_the_described_agent():
         rematerialisation="block", scan_unroll=2, compute_dtype="bfloat16",
     )  # fmt: skip
     task = make_task("ant")
-    plan = TrainPlan.derive(config, task.episode_length)
-    agent = build_agent(config, plan, task)
+    schedule = TrainSchedule.derive(config, task.episode_length)
+    agent = build_agent(config, schedule, task)
     shared = {"width": 16, "layers_per_block": 2, "rematerialisation": "block",
               "scan_unroll": 2, "compute_dtype": "bfloat16"}  # fmt: skip
     found = agent.bound

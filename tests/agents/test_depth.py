@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from kilolayer.config import RunConfig, run_config
-from kilolayer.plan import TrainPlan, build_agent
 from kilolayer.recipes import with_recipe
+from kilolayer.schedule import TrainSchedule, build_agent
 from kilolayer.tasks.registry import make_task
 from probes import contrastive_batch
 
@@ -27,7 +27,7 @@ def losses():
     batch = contrastive_batch(observation, jnp.tanh(action), place, place)
 
     def train(config: RunConfig) -> dict[str, np.ndarray]:
-        agent = build_agent(config, TrainPlan.derive(config, task.episode_length), task)
+        agent = build_agent(config, TrainSchedule.derive(config, task.episode_length), task)
         keys = jax.random.split(jax.random.key(0), UPDATES)
 
         @jax.jit

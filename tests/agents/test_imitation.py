@@ -14,11 +14,11 @@ from kilolayer.agents.imitation import Cloning, GoalCloning, Imitation, Imitatio
 from kilolayer.config import run_config
 from kilolayer.errors import UserError
 from kilolayer.networks.encoders import TorsoSpec
-from kilolayer.plan import check_data_source
 from kilolayer.replay import buffer as ring
 from kilolayer.replay import hindsight
 from kilolayer.replay.buffer import Transition
 from kilolayer.replay.hindsight import Batch
+from kilolayer.schedule import check_data_source
 
 TORSO = TorsoSpec(depth=2, width=32, layers_per_block=2)
 ONE = TaskSpec(observation_dim=1, action_dim=1, goal_dim=1)

@@ -14,8 +14,8 @@ import pytest
 from kilolayer.agents.crl import CRLState
 from kilolayer.config import run_config
 from kilolayer.losses.actor import temperature_loss as temperature_loss_of_package
-from kilolayer.plan import TrainPlan, build_agent
 from kilolayer.recipes import with_recipe
+from kilolayer.schedule import TrainSchedule, build_agent
 from kilolayer.tasks.registry import make_task
 from probes import contrastive_batch
 
@@ -124,7 +124,7 @@ def assert_close(ours, theirs):
 def setting():
     """Agent, a state whose every weight is random, a batch and a key."""
     task = make_task("ant")
-    agent = build_agent(CONFIG, TrainPlan.derive(CONFIG, task.episode_length), task)
+    agent = build_agent(CONFIG, TrainSchedule.derive(CONFIG, task.episode_length), task)
     generator = np.random.default_rng(0)
 
     def draw(*shape):

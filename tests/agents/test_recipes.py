@@ -11,11 +11,11 @@ import pytest
 from kilolayer.agents.base import TaskSpec
 from kilolayer.config import RunConfig, run_config
 from kilolayer.networks.arithmetic import arithmetic, parameter_counts
-from kilolayer.plan import TrainPlan, build_agent
 from kilolayer.recipes import RECIPES, with_recipe
 from kilolayer.recommendations import recommended
 from kilolayer.replay import buffer as ring
 from kilolayer.replay import hindsight
+from kilolayer.schedule import TrainSchedule, build_agent
 from kilolayer.tasks.registry import make_task
 from probes import Chain, exhaustive
 
@@ -28,7 +28,7 @@ def agent_of(name: str):
     rates = {"actor_learning_rate": 3e-3, "critic_learning_rate": 3e-3}
     config = with_recipe(BASE, name).having(**rates)
     task = make_task("point_u_maze")
-    agent = build_agent(config, TrainPlan.derive(config, task.episode_length), task)
+    agent = build_agent(config, TrainSchedule.derive(config, task.episode_length), task)
     chain = TaskSpec(CHAIN.states, 2, CHAIN.states)
     return agent.on(dataclasses.replace(agent.bound, task=chain))
 
@@ -104,8 +104,8 @@ def test_recipe_fits_every_task_and_round_trips(name):
     for task in ("point_u_maze", "ant", "arm_push_easy", "humanoid"):
         config = with_recipe(recommended(task), name)
         assert RunConfig.from_json(config.to_json(), name) == config
-        plan = TrainPlan.derive(config, make_task(config.task.task).episode_length)
-        assert plan.actor_torso.depth == config.network.depth
+        schedule = TrainSchedule.derive(config, make_task(config.task.task).episode_length)
+        assert schedule.actor_torso.depth == config.network.depth
         untouched = ("task", "depth", "width", "total_steps", "seed")
         sizes = () if name == "wang2025" else ("batch_size", "num_envs", "episode_length")
         for field in untouched + sizes:

@@ -10,7 +10,8 @@ from kilolayer.agents.sac import SAC, HindsightSAC
 from kilolayer.agents.td3 import TD3
 from kilolayer.config import run_config
 from kilolayer.errors import UserError
-from kilolayer.plan import TrainPlan, build_agent
+from kilolayer.schedule import TrainSchedule, build_agent
+from kilolayer.studies.collector_learner import CollectorLearner
 from kilolayer.tasks.registry import make_task
 
 CONFIG = run_config(
@@ -22,7 +23,7 @@ CONFIG = run_config(
 
 def build(agent="crl", **changes):
     config, task = CONFIG.having(agent=agent, **changes), make_task("ant")
-    return build_agent(config, TrainPlan.derive(config, task.episode_length), task)
+    return build_agent(config, TrainSchedule.derive(config, task.episode_length), task)
 
 
 @pytest.mark.parametrize("name", ["sac", "sac-her", "td3-her", "ppo"])
@@ -81,3 +82,9 @@ def test_ppo_batch_larger_than_the_unroll_is_refused():
     with pytest.raises(UserError, match=r"batch_size = 100 .* 72 steps .*choice is 72"):
         build(agent="ppo", batch_size=100, **sizes)
     assert build(agent="ppo", batch_size=72, **sizes)
+
+
+def test_agents_say_whether_a_critic_of_actions_rates_them():
+    found = {name for name, kind in AGENTS.items() if kind.has_action_critic}
+    assert found == {"crl", "sac", "sac-her", "td3-her"}
+    assert CollectorLearner.has_action_critic

@@ -128,7 +128,7 @@ def test_zoo_policy_is_controlled_and_listed(capsys):
 
 def test_a_run_is_added_and_replaced(tiny_run, tmp_path):
     training = training_of(tiny_run, "a core")
-    assert (training.env_steps, training.seed) == (tiny_run.plan.total_steps, 0)
+    assert (training.env_steps, training.seed) == (tiny_run.schedule.total_steps, 0)
     assert training.minutes >= 0
     place = tmp_path / "tiny"
     first = add(tiny_run.path, place, training, episodes=4)

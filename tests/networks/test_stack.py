@@ -59,8 +59,9 @@ def test_scan_equals_the_loop_in_values_and_gradients(num_blocks, variants, make
 def test_rematerialisation_stores_the_stated_activations(random_module, normal):
     """Temporary memory of a gradient at depth 256, in residual streams `[batch, width]`.
 
-    none keeps the product of every layer, ARRAYS_PER_LAYER with all the rest, by which `TrainPlan`
-    chooses; block one stream of each of the 64 blocks; nested 8 of the segments and 8 within one.
+    none keeps the product of every layer, ARRAYS_PER_LAYER with all the rest, by which
+    `TrainSchedule` chooses; block one stream of each of the 64 blocks; nested 8 of the segments and
+    8 within one.
     """
 
     def streams(rematerialisation: str) -> float:

@@ -10,7 +10,7 @@ import pytest
 from kilolayer.config import RunConfig, run_config
 from kilolayer.errors import UserError
 from kilolayer.migrate import COLLECTOR_LEARNER
-from kilolayer.plan import TrainPlan, build_agent
+from kilolayer.schedule import TrainSchedule, build_agent
 from kilolayer.studies.collector_learner import CollectorLearner, CollectorLearnerState
 from kilolayer.tasks.registry import task_of
 from kilolayer.training.build import build_trainer
@@ -34,7 +34,7 @@ CONFIG = run_config(
 
 def build(config: RunConfig):
     task = task_of(config.task)
-    return build_agent(config, TrainPlan.derive(config, task.episode_length), task)
+    return build_agent(config, TrainSchedule.derive(config, task.episode_length), task)
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ import pytest
 from kilolayer.config import run_config
 from kilolayer.errors import UserError
 from kilolayer.physics.native import NativePhysics
-from kilolayer.plan import TrainPlan
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime.mesh import fetch_to_host, make_mesh
+from kilolayer.schedule import TrainSchedule
 from kilolayer.tasks.registry import make_task
 from kilolayer.training.build import build_trainer
 from kilolayer.training.saving import restore_state, write_state
@@ -168,7 +168,7 @@ def test_devices_must_divide_environments_and_batch(field, value, nearest) -> No
     config = SMALL.having(**{field: value})
     words = rf"{field} = {value} is not allowed: .*number of devices \(4.*{nearest}"
     with pytest.raises(UserError, match=words):
-        TrainPlan.derive(config, 100, devices=4)
+        TrainSchedule.derive(config, 100, devices=4)
 
 
 def test_sharded_width_needs_enough_devices() -> None:

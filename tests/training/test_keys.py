@@ -8,8 +8,8 @@ import pytest
 from draws import recorded_draws
 from kilolayer.config import run_config
 from kilolayer.deploy.score import visited
-from kilolayer.plan import TrainPlan, build_agent
 from kilolayer.runtime.progress import SilentDisplay
+from kilolayer.schedule import TrainSchedule, build_agent
 from kilolayer.tasks.registry import TASKS, make_task
 from kilolayer.training.loop import start_run
 
@@ -65,7 +65,7 @@ def test_random_keys_of_a_start_are_distinct(name: str) -> None:
 
 def test_random_keys_of_collection_are_distinct() -> None:
     task = make_task("point_u_maze")
-    agent = build_agent(CONFIG, TrainPlan.derive(CONFIG, task.episode_length), task)
+    agent = build_agent(CONFIG, TrainSchedule.derive(CONFIG, task.episode_length), task)
     state = agent.init(jax.random.key(11))
     with recorded_draws() as record:
         visited(task, CONFIG, agent, state, rows=32)

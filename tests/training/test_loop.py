@@ -59,12 +59,12 @@ def test_run_directory_is_complete(finished) -> None:
 
 
 def test_counts_match_the_plan(finished) -> None:
-    plan = build_trainer(SMALL).plan
+    schedule = build_trainer(SMALL).schedule
     events = finished.read_events()
     train = [event for event in events if event["event"] == "train"]
-    assert len(train) == plan.training_unrolls
-    assert train[-1]["env_steps"] == plan.total_steps
-    assert train[-1]["updates"] == plan.training_unrolls * plan.updates_per_unroll
+    assert len(train) == schedule.training_unrolls
+    assert train[-1]["env_steps"] == schedule.total_steps
+    assert train[-1]["updates"] == schedule.training_unrolls * schedule.updates_per_unroll
 
 
 def rounds_with(run: RunDirectory, metric: str) -> list[int]:
@@ -144,9 +144,9 @@ def test_checkpoint_interval_is_independent_of_evaluations(
     run = start_run(config, tmp_path / "run", SilentDisplay())
     saved = [event["round"] for event in run.read_events() if event["event"] == "checkpoint"]
     evaluated = rounds_with(run, "evaluation/success")[1:]
-    plan = build_trainer(config).plan
+    schedule = build_trainer(config).schedule
     assert (len(saved), len(evaluated)) == (checkpoints, evaluations)
-    assert saved[-1] == evaluated[-1] == plan.prefill_unrolls + plan.training_unrolls
+    assert saved[-1] == evaluated[-1] == schedule.prefill_unrolls + schedule.training_unrolls
     scores = {
         event["round"]: event["metrics"]["evaluation/time_at_goal"]
         for event in run.read_events()
@@ -247,7 +247,7 @@ def test_learning_rate_schedule_restarts_with_a_new_run(tmp_path) -> None:
     scheduled = SMALL.having(total_steps=400, final_learning_rate_share=0.1, profile=False)
     source = start_run(scheduled, tmp_path / "first", SilentDisplay())
     run = load(source.path)
-    updates = run.plan.training_unrolls * run.plan.updates_per_unroll
+    updates = run.schedule.training_unrolls * run.schedule.updates_per_unroll
     assert rate_counts(run.agent_state) == [updates, updates]
     rate = run.agent.schedule(run.agent.critic_learning_rate)
     assert float(rate(0)) == pytest.approx(scheduled.agent.critic_learning_rate)

@@ -189,7 +189,7 @@ def test_learning_rates_may_fall_where_they_did_not(tmp_path: Path, before, now)
 def test_falling_target_entropy_restarts_with_a_new_run(tmp_path: Path) -> None:
     falling = SOURCE.having(target_entropy_per_action=0.0, final_target_entropy_per_action=-1.0)
     trainer = build_trainer(falling)
-    end = trainer.plan.updates
+    end = trainer.schedule.updates
     before = stored_agent(tmp_path / "source", falling, end)
     assert float(trainer.agent.target_entropy(before)) == -trainer.task.action_dim
     agent = load_starting_point(tmp_path / "source", trainer).agent.agent

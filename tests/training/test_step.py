@@ -114,8 +114,8 @@ def test_bfloat16_is_refused_on_a_gpu_without_it() -> None:
 def test_on_policy_agent_learns_only_from_the_newest_unroll():
     trainer = build_trainer(CONFIG.having(agent="ppo"))
     # A buffer of more than it needs.
-    plan = dataclasses.replace(trainer.plan, replay_capacity=200)
-    trainer = dataclasses.replace(trainer, plan=plan)
+    schedule = dataclasses.replace(trainer.schedule, replay_capacity=200)
+    trainer = dataclasses.replace(trainer, schedule=schedule)
     state, collect = jax.jit(trainer.init)(), jax.jit(trainer.collect)
     for _ in range(3):
         state, _ = collect(state)
@@ -134,7 +134,7 @@ def test_on_policy_agent_learns_only_from_the_newest_unroll():
 def test_averaged_weights_track_the_newest_and_act(tmp_path, assert_trees_equal):
     config = CONFIG.having(average_decay=0.9, update_to_data=1 / 200)
     trainer = build_trainer(config)
-    assert trainer.plan.updates_per_unroll == 1
+    assert trainer.schedule.updates_per_unroll == 1
     state, step = jax.jit(trainer.init)(), jax.jit(trainer.round)
     expected = jax.tree.leaves(state.agent.parameters.actor)
     for _ in range(3):
@@ -158,9 +158,11 @@ def test_on_policy_buffer_holds_one_unroll(assert_trees_equal):
     config = CONFIG.having(agent="ppo", layers_per_block=4, depth=4)
     trainer = build_trainer(config)
     assert jax.eval_shape(trainer.init).buffer.capacity == config.collection.unroll_length
-    whole = dataclasses.replace(trainer.plan, replay_capacity=config.replay.replay_steps_per_env)
+    whole = dataclasses.replace(
+        trainer.schedule, replay_capacity=config.replay.replay_steps_per_env
+    )
     agents = []
-    for each in (trainer, dataclasses.replace(trainer, plan=whole)):
+    for each in (trainer, dataclasses.replace(trainer, schedule=whole)):
         train, state = jax.jit(each.round), jax.jit(each.init)()
         for _ in range(3):
             state, _ = train(state)

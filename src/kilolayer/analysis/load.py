@@ -17,11 +17,11 @@ from kilolayer.agents.base import ActingAgent, Agent, TaskSpec
 from kilolayer.agents.registry import task_spec
 from kilolayer.config import RunConfig
 from kilolayer.errors import UserError
-from kilolayer.plan import TrainPlan, build_agent
 from kilolayer.run_directory import TASK_KEY, RunDirectory
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.devices import refuse_wrong_jax
 from kilolayer.runtime.files import shell_quoted
+from kilolayer.schedule import TrainSchedule, build_agent
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.registry import task_of
 
@@ -88,8 +88,8 @@ class Run:
         return task
 
     @cached_property
-    def plan(self) -> TrainPlan:
-        return TrainPlan.derive(self.config, self.task.episode_length)
+    def schedule(self) -> TrainSchedule:
+        return TrainSchedule.derive(self.config, self.task.episode_length)
 
     @property
     def progress_unit(self) -> str:
@@ -100,7 +100,7 @@ class Run:
     def planned_progress(self) -> int:
         """The run's progress at its end, in `progress_unit`."""
         online = self.config.collection.dataset is None
-        return self.plan.total_steps if online else self.plan.updates
+        return self.schedule.total_steps if online else self.schedule.updates
 
     @cached_property
     def events(self) -> list[dict[str, Any]]:
@@ -154,7 +154,7 @@ class Run:
 
     @cached_property
     def agent(self) -> Agent:
-        return build_agent(self.config, self.plan, self.task)
+        return build_agent(self.config, self.schedule, self.task)
 
     @cached_property
     def agent_state(self) -> Any:

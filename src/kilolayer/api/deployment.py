@@ -115,9 +115,9 @@ def control(
         timing.steps(seconds)  # before a planner is built
     if log is not None:
         require_file(log)
+    commanded = None if goal is None else np.array(parse_goal(opened.task, goal), np.float32)
     with closing(make_display(progress)) as display:
         built = for_single_env(build_planner(name, opened, policy, pursuit, display, nodes, seed))
-        commanded = None if goal is None else np.array(parse_goal(opened.task, goal), np.float32)
 
         def plan(sensed: Sensed) -> np.ndarray:
             assert sensed.goal is not None

@@ -22,11 +22,11 @@ from kilolayer.errors import UserError
 from kilolayer.networks.actor import Actor, choose_action
 from kilolayer.networks.block import Architecture
 from kilolayer.networks.encoders import TorsoSpec
-from kilolayer.plan import TrainPlan
 from kilolayer.run_directory import TASK_KEY
 from kilolayer.runtime.devices import refuse_wrong_jax
 from kilolayer.runtime.tensors import TensorDirectory
 from kilolayer.runtime.zoo import resolve
+from kilolayer.schedule import TrainSchedule
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.registry import task_of
 from kilolayer.types import Array
@@ -154,8 +154,8 @@ def open_policy(path: str | Path) -> DeployedPolicy:
             f"the agent {run.config.agent_name} of {path} has no goal-conditioned Gaussian actor: "
             "crl, sac, sac-her, ppo, gcsl and gcbc have one."
         )
-    plan = TrainPlan.derive(run.config, run.task.episode_length)
-    spec = ActorSpec(task_spec(run.task), plan.actor_torso)
+    schedule = TrainSchedule.derive(run.config, run.task.episode_length)
+    spec = ActorSpec(task_spec(run.task), schedule.actor_torso)
     trained_on = run.directory.recorded(TASK_KEY)
     return DeployedPolicy(run.path, run.config, spec, actor, "train", {}, trained_on)
 

@@ -9,8 +9,8 @@ import jax
 
 from kilolayer.config import RunConfig
 from kilolayer.forecasting.cost import action_arithmetic, update_arithmetic
-from kilolayer.plan import TrainPlan
 from kilolayer.runtime.progress import ProgressDisplay
+from kilolayer.schedule import TrainSchedule
 from kilolayer.training.build import build_trainer
 from kilolayer.training.step import Trainer
 
@@ -50,20 +50,20 @@ def calibrate(trainer: Trainer, display: ProgressDisplay) -> StepTimes:
     arithmetic.
     """
     display.phase("calibrate")
-    config, plan = trainer.config, trainer.plan
+    config, schedule = trainer.config, trainer.schedule
     full = update_arithmetic(trainer).flops
-    short = build_trainer(_shortened_config(config, plan, full))
+    short = build_trainer(_shortened_config(config, schedule, full))
     flops = update_arithmetic(short).flops
-    updates = max(1, min(plan.updates_per_unroll, round(ROUND_FLOPS / flops)))
-    short_plan = dataclasses.replace(short.plan, updates_per_unroll=updates)
-    short = dataclasses.replace(short, plan=short_plan)
+    updates = max(1, min(schedule.updates_per_unroll, round(ROUND_FLOPS / flops)))
+    short_schedule = dataclasses.replace(short.schedule, updates_per_unroll=updates)
+    short = dataclasses.replace(short, schedule=short_schedule)
     update_seconds, collect_seconds = _time_rounds(short)
-    steps = short_plan.steps_per_unroll
+    steps = short_schedule.steps_per_unroll
     # The policy of the whole depth does more arithmetic per environment step.
     policy = action_arithmetic(trainer).flops - action_arithmetic(short).flops
     policy /= config.collection.num_envs
     seconds_per_flop = combine_ranges(lambda seconds: seconds / updates / flops, update_seconds)
-    depth = max(short_plan.actor_torso.depth, short_plan.critic_torso.depth)
+    depth = max(short_schedule.actor_torso.depth, short_schedule.critic_torso.depth)
     return StepTimes(
         update=combine_ranges(lambda each: full * each, seconds_per_flop),
         env_step=combine_ranges(
@@ -73,7 +73,7 @@ def calibrate(trainer: Trainer, display: ProgressDisplay) -> StepTimes:
     )
 
 
-def _shortened_config(config: RunConfig, plan: TrainPlan, update_flops: int) -> RunConfig:
+def _shortened_config(config: RunConfig, schedule: TrainSchedule, update_flops: int) -> RunConfig:
     unit, share = config.network.layers_per_block, min(1.0, UPDATE_FLOPS / update_flops)
 
     def shallower(depth: int) -> int:
@@ -81,7 +81,7 @@ def _shortened_config(config: RunConfig, plan: TrainPlan, update_flops: int) -> 
 
     # A dataset's updates cost the same on collected data, and evaluations need the seconds of a
     # step. On-policy agents ignore the number.
-    collected = plan.prefill_unrolls * config.collection.unroll_length
+    collected = schedule.prefill_unrolls * config.collection.unroll_length
     replay_steps = collected or config.agent.batch_size + 1
     collection = config.collection
     # An on-policy agent samples its batch from one unroll.
@@ -89,9 +89,9 @@ def _shortened_config(config: RunConfig, plan: TrainPlan, update_flops: int) -> 
     timed = max(shortest, COLLECTED_STEPS // collection.num_envs)
     return config.having(
         dataset=None,
-        actor_depth=shallower(plan.actor_torso.depth),
-        critic_depth=shallower(plan.critic_torso.depth),
-        rematerialisation=plan.rematerialisation,
+        actor_depth=shallower(schedule.actor_torso.depth),
+        critic_depth=shallower(schedule.critic_torso.depth),
+        rematerialisation=schedule.rematerialisation,
         unroll_length=max(2, min(collection.unroll_length, timed)),
         update_to_data=1.0,
         min_replay_steps_per_env=replay_steps,

@@ -13,7 +13,7 @@ from kilolayer.training.step import Trainer
 def update_arithmetic(trainer: Trainer) -> Arithmetic:
     """Arithmetic of one update, with its share of the work that a round does once for all
     updates."""
-    state, updates = jax.eval_shape(trainer.init), trainer.plan.updates_per_unroll
+    state, updates = jax.eval_shape(trainer.init), trainer.schedule.updates_per_unroll
     per_round = arithmetic(trainer.learn, state)
     return Arithmetic(per_round.products // updates, per_round.flops // updates)
 

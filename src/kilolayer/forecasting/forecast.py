@@ -13,10 +13,10 @@ from kilolayer.forecasting.calibrate import Range, StepTimes, calibrate, combine
 from kilolayer.forecasting.cost import action_arithmetic, device_memory, update_arithmetic
 from kilolayer.networks.arithmetic import Arithmetic, parameter_counts, tree_bytes
 from kilolayer.physics.native import MujocoWorld
-from kilolayer.plan import TrainPlan, check_data_source
 from kilolayer.runtime.devices import Accelerator, find_accelerator, local_memory, resident_bytes
 from kilolayer.runtime.mesh import make_mesh
 from kilolayer.runtime.progress import ProgressDisplay
+from kilolayer.schedule import TrainSchedule, check_data_source
 from kilolayer.tasks.base import Task
 from kilolayer.tasks.registry import task_of
 from kilolayer.training.build import build_trainer
@@ -54,7 +54,7 @@ class MemoryOption:
 class Forecast:
     """The cost of a run. Bytes are those of one device; rates and hours, of all devices together.
 
-    decisions: the plan's choices for the deep stacks. parameters: by network. flops: floating-
+    decisions: the choices for the deep stacks. parameters: by network. flops: floating-
     point operations of matrix products per update, per environment step and per run. memory: bytes
     by kind, which add up to peak_bytes. disk_bytes: of the checkpoints, including the one that is
     being written. seconds_per_round and hours: lowest and highest, None without timing.
@@ -112,15 +112,15 @@ class _Target:
         return _Target(config, task_of(config.task), accelerator, devices)
 
     @cached_property
-    def plan(self) -> TrainPlan:
+    def schedule(self) -> TrainSchedule:
         """Raises UserError for a config that cannot be run."""
         platform = "gpu" if self.accelerator else jax.default_backend()
-        return TrainPlan.derive(self.config, self.task.episode_length, platform, self.devices)
+        return TrainSchedule.derive(self.config, self.task.episode_length, platform, self.devices)
 
     @property
     def device_config(self) -> RunConfig:
         """The config with the choices for the target device, to be lowered on this machine."""
-        return self.config.having(rematerialisation=self.plan.rematerialisation)
+        return self.config.having(rematerialisation=self.schedule.rematerialisation)
 
     @property
     def memory_is_shared(self) -> bool:
@@ -148,7 +148,7 @@ def forecast_run(
     Raises UserError for a config that cannot be run or a device that is not known.
     """
     target = _Target.derive(config, device, devices)
-    plan, accelerator = target.plan, target.accelerator
+    schedule, accelerator = target.schedule, target.accelerator
     display.phase("compile")
     round_memory, compile_seconds = target.memory()
     process = resident_bytes() if target.memory_is_shared else None
@@ -162,16 +162,16 @@ def forecast_run(
         times = _nominal_times(accelerator, target, memory["parameters"], update, action)
     else:
         times = calibrate(trainer, display) if calibrated and peak <= room else None
-    updates = plan.training_unrolls * plan.updates_per_unroll
+    updates = schedule.training_unrolls * schedule.updates_per_unroll
     per_step = action.flops // config.collection.num_envs
-    all_steps = plan.total_steps + _evaluation_steps(target)
+    all_steps = schedule.total_steps + _evaluation_steps(target)
     return Forecast(
         device=accelerator.title if accelerator else f"this machine ({jax.default_backend()})",
         devices=target.devices,
-        decisions=plan.describe(),
-        rounds=plan.prefill_unrolls + plan.training_unrolls,
+        decisions=schedule.describe(),
+        rounds=schedule.rounds,
         updates=updates,
-        env_steps=plan.total_steps,
+        env_steps=schedule.total_steps,
         parameters=parameter_counts(state.agent),
         flops={
             "update": update.flops,
@@ -184,7 +184,7 @@ def forecast_run(
         fits=peak <= room,
         disk_bytes=_disk_bytes(target, state),
         compile_seconds=compile_seconds,
-        seconds_per_round=times and _round_seconds(times, plan),
+        seconds_per_round=times and _round_seconds(times, schedule),
         hours=times and _hours(times, target, tree_bytes(state)),
         assumptions=_assumptions(target, times, peak),
         advice=() if peak <= room else _advice(target, memory, room, display),
@@ -211,7 +211,7 @@ def _disk_bytes(target: _Target, state: TrainState) -> int:
     """Bytes of the checkpoints: agents of the newest, of the best and of the one being written, and
     the loop's state of the newest two, which are kept until the next one is written."""
     config = target.config
-    agents = min(len(target.plan.save_after), config.checkpoints.keep_checkpoints + 2)
+    agents = min(len(target.schedule.save_after), config.checkpoints.keep_checkpoints + 2)
     # A dataset stays in its own file.
     buffer = state.buffer if config.collection.dataset is None else None
     loop = (buffer, state.envs, state.key)
@@ -219,28 +219,30 @@ def _disk_bytes(target: _Target, state: TrainState) -> int:
 
 
 def _evaluation_steps(target: _Target) -> int:
-    config, evaluations = target.config.evaluation, len(target.plan.evaluate_after) + 1
+    config, evaluations = target.config.evaluation, len(target.schedule.evaluate_after) + 1
     other_splits = len(target.task.splits) - 1
     played = evaluations + other_splits * (evaluations if config.evaluate_training_goals else 1)
     return played * config.eval_envs * target.task.episode_length
 
 
-def _round_seconds(times: StepTimes, plan: TrainPlan) -> Range:
+def _round_seconds(times: StepTimes, schedule: TrainSchedule) -> Range:
     return combine_ranges(
-        lambda update, step: plan.updates_per_unroll * update + plan.steps_per_unroll * step,
+        lambda update, step: (
+            schedule.updates_per_unroll * update + schedule.steps_per_unroll * step
+        ),
         times.update,
         times.env_step,
     )
 
 
 def _hours(times: StepTimes, target: _Target, state_bytes: int) -> Range:
-    plan, saved = target.plan, len(target.plan.save_after) * state_bytes
-    acting = plan.prefill_unrolls * plan.steps_per_unroll + _evaluation_steps(target)
+    schedule, saved = target.schedule, len(target.schedule.save_after) * state_bytes
+    acting = schedule.prefill_unrolls * schedule.steps_per_unroll + _evaluation_steps(target)
 
     def hours(per_round: float, step: float, saving_rate: float) -> float:
-        return (plan.training_unrolls * per_round + acting * step + saved / saving_rate) / 3600
+        return (schedule.training_unrolls * per_round + acting * step + saved / saving_rate) / 3600
 
-    return combine_ranges(hours, _round_seconds(times, plan), times.env_step, SAVING_RATE)
+    return combine_ranges(hours, _round_seconds(times, schedule), times.env_step, SAVING_RATE)
 
 
 def _nominal_times(
@@ -300,7 +302,7 @@ def _advice(
 ) -> tuple[MemoryOption, ...]:
     """Options that each need less memory than `memory`."""
     peak, options = sum(memory.values()), []
-    if target.plan.replay_capacity > target.config.collection.unroll_length:
+    if target.schedule.replay_capacity > target.config.collection.unroll_length:
         options.append(_smaller_replay_buffer(target, memory, room))
     for name, value in _memory_options(target):
         display.phase(f"{name} {value}")
@@ -320,7 +322,7 @@ def _memory_options(target: _Target) -> list[tuple[str, Any]]:
     config, modes = target.config, ["none", "block", "nested"]
     options: list[tuple[str, Any]] = [
         ("rematerialisation", mode)
-        for mode in modes[modes.index(target.plan.rematerialisation) + 1 :]
+        for mode in modes[modes.index(target.schedule.rematerialisation) + 1 :]
     ]
     if target.accelerator is None or target.accelerator.bfloat16 is not None:
         options.append(("compute_dtype", "bfloat16"))
@@ -333,11 +335,11 @@ def _memory_options(target: _Target) -> list[tuple[str, Any]]:
 
 def _smaller_replay_buffer(target: _Target, memory: dict[str, int], room: int) -> MemoryOption:
     """The largest replay buffer that fits, or the smallest that the config allows."""
-    plan, unroll = target.plan, target.config.collection.unroll_length
-    needed, steps, process = 0, plan.replay_capacity, memory.get(PROCESS_MEMORY)
-    for unrolls in range(plan.replay_capacity // unroll, plan.prefill_unrolls - 1, -1):
+    schedule, unroll = target.schedule, target.config.collection.unroll_length
+    needed, steps, process = 0, schedule.replay_capacity, memory.get(PROCESS_MEMORY)
+    for unrolls in range(schedule.replay_capacity // unroll, schedule.prefill_unrolls - 1, -1):
         steps = unrolls * unroll
-        size = memory["replay buffer"] * steps // plan.replay_capacity
+        size = memory["replay buffer"] * steps // schedule.replay_capacity
         needed = sum(_with_process(memory | {"replay buffer": size}, process).values())
         if needed <= room:
             break

@@ -194,7 +194,7 @@ def _evidence(
 
 def depth_of(policy: Run | DeployedPolicy) -> int:
     """Depth of the actor network."""
-    return policy.plan.actor_torso.depth if isinstance(policy, Run) else policy.spec.torso.depth
+    return policy.schedule.actor_torso.depth if isinstance(policy, Run) else policy.spec.torso.depth
 
 
 def score_conditions(

@@ -55,7 +55,7 @@ def headline(run: Run) -> str:
     progress = (rounded_count(steps), f"environment steps, {updates:,} updates")
     if config.collection.dataset is not None:
         progress = (rounded_count(updates), "updates from a dataset")
-    actor, critic = run.plan.actor_torso.depth, run.plan.critic_torso.depth
+    actor, critic = run.schedule.actor_torso.depth, run.schedule.critic_torso.depth
     depth = (str(actor), "layers deep")
     if actor != critic:
         depth = (f"{actor} / {critic}", "layers deep: actor / critic")

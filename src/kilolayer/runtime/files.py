@@ -109,18 +109,18 @@ def file_lock(path: Path, busy: str | None = None) -> Iterator[None]:
         yield
 
 
-def require_file(out: Path, suffix: str | None = None) -> None:
+def require_file(out: Path, suffix: str | None = None, field: str = "out") -> None:
     """Raises UserError unless a file with this suffix can be written there; its folder must exist.
 
     Call it before long work, whose result would be lost.
     """
     if suffix is not None and out.suffix != suffix:
         near = out.with_suffix(suffix).name if out.name else None
-        raise bad_field("out", str(out), f"a file that ends in {suffix}", near)
+        raise bad_field(field, str(out), f"a file that ends in {suffix}", near)
     if not out.parent.is_dir():
-        raise bad_field("out", str(out), "there is no such directory, make it first")
+        raise bad_field(field, str(out), "there is no such directory, make it first")
     if out.is_dir():
-        raise bad_field("out", str(out), "it is a directory")
+        raise bad_field(field, str(out), "it is a directory")
     require_writable(out)
 
 

@@ -25,9 +25,9 @@ from kilolayer.forecasting.calibrate import Range, StepTimes, calibrate, combine
 from kilolayer.forecasting.cost import action_arithmetic, update_arithmetic
 from kilolayer.forecasting.forecast import Forecast, forecast_run
 from kilolayer.networks.arithmetic import arithmetic, parameter_counts, tree_bytes
-from kilolayer.plan import TrainPlan, build_agent
 from kilolayer.runtime.devices import gibibytes, local_memory
 from kilolayer.runtime.progress import ProgressDisplay
+from kilolayer.schedule import TrainSchedule, build_agent
 from kilolayer.studies.grid import Cell
 from kilolayer.tasks.registry import task_of
 from kilolayer.training.build import build_trainer
@@ -62,20 +62,20 @@ def operations(config: RunConfig) -> Operations:
 @cache
 def _operations(config: RunConfig) -> Operations:
     trainer = build_trainer(config, memory=MAX_MEMORY)
-    agent, plan = jax.eval_shape(trainer.agent.init, jax.random.key(0)), trainer.plan
+    agent, schedule = jax.eval_shape(trainer.agent.init, jax.random.key(0)), trainer.schedule
     return Operations(
         update=update_arithmetic(trainer).flops,
         env_step=action_arithmetic(trainer).flops // config.collection.num_envs,
         parameters=sum(parameter_counts(agent).values()),
-        updates=plan.training_unrolls * plan.updates_per_unroll,
-        env_steps=plan.total_steps,
+        updates=schedule.training_unrolls * schedule.updates_per_unroll,
+        env_steps=schedule.total_steps,
     )
 
 
 def inference_operations(config: RunConfig, samples: int) -> int:
     """Floating-point operations of matrix products for one action, the best of `samples`."""
     task = task_of(config.task)
-    agent = build_agent(config, TrainPlan.derive(config, task.episode_length), task)
+    agent = build_agent(config, TrainSchedule.derive(config, task.episode_length), task)
     spec = task_spec(task)
     state = jax.eval_shape(agent.init, jax.random.key(0))
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from kilolayer.config import RunConfig
 from kilolayer.errors import UserError, bad_field, require_at_least
-from kilolayer.plan import TrainPlan, build_agent
 from kilolayer.recipes import recipe_named
+from kilolayer.schedule import TrainSchedule, build_agent
 from kilolayer.settings import MAX_SEED
 from kilolayer.tasks.registry import task_of
 
@@ -89,7 +89,7 @@ def merge_grids(grids: Iterable[Grid]) -> dict[str, Cell]:
     for name, cell in cells.items():
         with _named_errors(name):
             task = task_of(cell.config.task)
-            build_agent(cell.config, TrainPlan.derive(cell.config, task.episode_length), task)
+            build_agent(cell.config, TrainSchedule.derive(cell.config, task.episode_length), task)
     return cells
 
 

@@ -11,9 +11,9 @@ from kilolayer.errors import bad_field
 from kilolayer.physics.base import Physics
 from kilolayer.physics.build import ShardedPhysics, World, build_physics
 from kilolayer.physics.gymnasium import GymnasiumWorld
-from kilolayer.plan import TrainPlan, build_agent
 from kilolayer.runtime.devices import local_memory
 from kilolayer.runtime.mesh import DATA, make_mesh
+from kilolayer.schedule import TrainSchedule, build_agent
 from kilolayer.tasks.registry import task_of
 from kilolayer.training.offline import open_dataset
 from kilolayer.training.seeds import Seeds
@@ -36,15 +36,19 @@ def build_trainer(
     check_dtype(config, mesh.devices.flat[0])
     if seeds and seeds.several:
         _check_seeds(seeds, mesh, task.world)
-    plan = TrainPlan.derive(config, task.episode_length, jax.default_backend(), mesh.shape[DATA])
+    schedule = TrainSchedule.derive(
+        config, task.episode_length, jax.default_backend(), mesh.shape[DATA]
+    )
     memory = mesh.size * local_memory() if memory is None else memory
     require_run_fits(config, task, memory, len(seeds.values) if seeds else 1)
     dataset = open_dataset(config, task)
     if dataset is not None:
         steps, longest = dataset.steps, dataset.longest
-        plan = dataclasses.replace(plan, replay_capacity=steps, episode_length=longest)
+        schedule = dataclasses.replace(schedule, replay_capacity=steps, episode_length=longest)
     physics = sharded_physics(mesh, task.world, config)
-    return Trainer(config, plan, task, physics, build_agent(config, plan, task), mesh, dataset)
+    return Trainer(
+        config, schedule, task, physics, build_agent(config, schedule, task), mesh, dataset
+    )
 
 
 def sharded_physics(

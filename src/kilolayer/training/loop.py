@@ -7,7 +7,6 @@ import jax
 
 from kilolayer.config import RunConfig
 from kilolayer.errors import UserError
-from kilolayer.plan import check_data_source
 from kilolayer.run_directory import TASK_KEY, RunDirectory, new_run_lock, run_lock
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.files import shell_quoted
@@ -15,6 +14,7 @@ from kilolayer.runtime.manifest import describe_run
 from kilolayer.runtime.mesh import make_mesh
 from kilolayer.runtime.processes import ONE_PROCESS, Processes
 from kilolayer.runtime.progress import ProgressDisplay
+from kilolayer.schedule import check_data_source
 from kilolayer.tasks.base import Task
 from kilolayer.training.build import build_trainer
 from kilolayer.training.offline import require_same_dataset
@@ -92,9 +92,11 @@ def resume_run(
         processes.agree("config", run.config.flat() | {"checkpoint": resume_at})
         # A run with a checkpoint no longer needs the run that it started from.
         start = None if resume_at else reload_starting_point(run, trainer)
-        plan = trainer.plan
+        schedule = trainer.schedule
         # For a dataset, trackers count updates instead of steps.
-        members = open_members(run, resume_at, plan.steps_per_unroll or plan.updates_per_unroll)
+        members = open_members(
+            run, resume_at, schedule.steps_per_unroll or schedule.updates_per_unroll
+        )
         TrainingLoop(trainer, seeds, run, members, display, start).execute(resume_at=resume_at)
     return run
 

@@ -97,7 +97,7 @@ class Programs:
                 leaves = jax.tree.leaves(batch(*numbered_key))
                 return total + sum(leaf.sum() for leaf in leaves), None
 
-            keys = jax.random.split(updates_key, trainer.plan.updates_per_unroll)
+            keys = jax.random.split(updates_key, trainer.schedule.updates_per_unroll)
             return jax.lax.scan(draw, jnp.zeros(()), (jnp.arange(len(keys)), keys))[0]
 
         stepping = (physics, policy) if trainer.dataset is None else ()

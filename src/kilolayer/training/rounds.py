@@ -67,7 +67,7 @@ class TrainingLoop:
     round_seconds: float = 0.0
 
     def execute(self, resume_at: int | None) -> None:
-        """Train to the end of the plan. resume_at: a checkpoint's round, 0: none; None: new."""
+        """Train to the end of the schedule. resume_at: a checkpoint's round, 0: none; None: new."""
         try:
             state = self._with_dataset(
                 restore_state(self.run, resume_at, self.trainer, self.seeds)
@@ -92,7 +92,7 @@ class TrainingLoop:
 
     def _tell_gaps(self, resume_at: int) -> None:
         """Tell of a metrics file that was damaged: what it lacks is missing in the curves."""
-        expected = range(self.trainer.plan.prefill_unrolls + 1, resume_at + 1)
+        expected = range(self.trainer.schedule.prefill_unrolls + 1, resume_at + 1)
         for member in self.members:
             trained = {e["round"] for e in member.run.read_events() if e["event"] == "train"}
             lacking = len(set(expected) - trained)
@@ -128,11 +128,11 @@ class TrainingLoop:
 
     def _train(self, state: TrainState) -> None:
         """Compile, then run all rounds. Ctrl-C ends compilation at once, and a round at its end."""
-        plan = self.trainer.plan
-        self.display.note(plan.describe())
+        schedule = self.trainer.schedule
+        self.display.note(schedule.describe())
         programs = self.programs
         with self._phase("compile"):
-            prefills = plan.prefill_unrolls > 0
+            prefills = schedule.prefill_unrolls > 0
             collect = programs.collect.lower(state).compile() if prefills else None
             train_round = programs.train_round.lower(state).compile()
         # Several processes would get the signal in different rounds, but they must save together.
@@ -143,15 +143,15 @@ class TrainingLoop:
     def _run_rounds(
         self, collect: Any, train_round: Any, state: TrainState, stop: StopRequest
     ) -> None:
-        plan = self.trainer.plan
+        schedule = self.trainer.schedule
         rounds = int(np.max(state.unrolls))
         due, saved = (
-            {plan.prefill_unrolls + count for count in counts}
-            for counts in (plan.evaluate_after, plan.save_after)
+            {schedule.prefill_unrolls + count for count in counts}
+            for counts in (schedule.evaluate_after, schedule.save_after)
         )
         if rounds == 0 or (rounds in due and not self._has_evaluation(rounds)):
             self._evaluate(state, rounds)
-        while rounds < plan.prefill_unrolls:
+        while rounds < schedule.prefill_unrolls:
             with self._phase("prefill"):
                 state, metrics = jax.block_until_ready(collect(state))
             rounds += 1
@@ -159,7 +159,7 @@ class TrainingLoop:
             self._update_display(rounds)
             if stop.interrupt is not None:  # there is nothing to save yet
                 raise stop.interrupt
-        while rounds < plan.prefill_unrolls + plan.training_unrolls:
+        while rounds < schedule.rounds:
             self.display.phase("train")
             start = time.perf_counter()
             state, metrics = jax.block_until_ready(train_round(state))
@@ -202,8 +202,8 @@ class TrainingLoop:
         """Play the episodes; their scores are computed in the background."""
         task, mesh = self.trainer.task, self.trainer.mesh
         keys = [evaluation_key(seed, rounds) for seed in self.seeds.values]
-        config, plan = self.trainer.config, self.trainer.plan
-        last = rounds == plan.prefill_unrolls + plan.training_unrolls
+        config, schedule = self.trainer.config, self.trainer.schedule
+        last = rounds == schedule.rounds
         all_splits = config.evaluation.evaluate_training_goals or last
         with self._phase("evaluate"):
             for split in task.splits if all_splits else task.splits[:1]:
@@ -215,7 +215,7 @@ class TrainingLoop:
                 episodes: Episodes = jax.device_get(played)
                 for member, own in zip(self.members, self.seeds.split(episodes), strict=True):
                     self.background.submit(self._score, member, rounds, split, own)
-            if rounds > plan.prefill_unrolls:
+            if rounds > schedule.prefill_unrolls:
                 key = self.seeds.stack([batch_key(key) for key in keys])
                 batch = self.seeds.split(jax.device_get(self.programs.sample(state, key)))
                 for member, own in zip(self.members, batch, strict=True):
@@ -322,11 +322,11 @@ class TrainingLoop:
         return f"The last good checkpoint: {where}."
 
     def _counts(self, rounds: int) -> dict[str, int]:
-        updates = max(0, rounds - self.trainer.plan.prefill_unrolls)
+        updates = max(0, rounds - self.trainer.schedule.prefill_unrolls)
         return {
             "round": rounds,
-            "env_steps": rounds * self.trainer.plan.steps_per_unroll,
-            "updates": updates * self.trainer.plan.updates_per_unroll,
+            "env_steps": rounds * self.trainer.schedule.steps_per_unroll,
+            "updates": updates * self.trainer.schedule.updates_per_unroll,
         }
 
     def _log(
@@ -338,9 +338,9 @@ class TrainingLoop:
             self.background.submit(member.log, self._counts(rounds), event, values, extra)
 
     def _update_display(self, rounds: int, round_seconds: float | None = None) -> None:
-        plan = self.trainer.plan
-        figures = display_figures(plan, self.members, rounds, round_seconds)
-        self.display.advance(rounds, plan.prefill_unrolls + plan.training_unrolls, **figures)
+        schedule = self.trainer.schedule
+        figures = display_figures(schedule, self.members, rounds, round_seconds)
+        self.display.advance(rounds, schedule.rounds, **figures)
 
     @contextmanager
     def _phase(self, name: str) -> Iterator[None]:

@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 
 from kilolayer.errors import bad_field, require_at_least
-from kilolayer.plan import TrainPlan
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.progress import duration
 from kilolayer.runtime.tracking import CompositeTracker, Tracker, build_tracker
+from kilolayer.schedule import TrainSchedule
 from kilolayer.settings import MAX_SEED
 from kilolayer.training.evaluate import HEADLINE
 from kilolayer.types import Array
@@ -132,7 +132,7 @@ def _tracker(run: RunDirectory, purge_from: int | None) -> Tracker:
 
 
 def display_figures(
-    plan: TrainPlan, members: Sequence[Member], rounds: int, round_seconds: float | None
+    schedule: TrainSchedule, members: Sequence[Member], rounds: int, round_seconds: float | None
 ) -> dict[str, float | str]:
     """Figures of the live display by name: speed, mean score, and when the next evaluation begins.
 
@@ -140,11 +140,11 @@ def display_figures(
     """
     figures: dict[str, float | str] = {}
     if round_seconds:
-        if plan.steps_per_unroll:
-            figures["steps/s"] = len(members) * plan.steps_per_unroll / round_seconds
-        figures["updates/s"] = len(members) * plan.updates_per_unroll / round_seconds
+        if schedule.steps_per_unroll:
+            figures["steps/s"] = len(members) * schedule.steps_per_unroll / round_seconds
+        figures["updates/s"] = len(members) * schedule.updates_per_unroll / round_seconds
     figures["success"] = sum(member.success for member in members) / len(members)
-    until = [plan.prefill_unrolls + count - rounds for count in plan.evaluate_after]
+    until = [schedule.prefill_unrolls + count - rounds for count in schedule.evaluate_after]
     remaining = min((count for count in until if count >= 0), default=None)
     if round_seconds and remaining is not None:
         figures["evaluation"] = f"in {duration(remaining * round_seconds)}" if remaining else "now"

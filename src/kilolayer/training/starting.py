@@ -14,11 +14,11 @@ from kilolayer.agents.crl import CRL, CRLState
 from kilolayer.agents.optimiser import AveragedAgent
 from kilolayer.config import RunConfig
 from kilolayer.errors import UserError, bad_field
-from kilolayer.plan import TrainPlan
 from kilolayer.run_directory import RunDirectory
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.mesh import put_on_devices
 from kilolayer.runtime.tensors import named_leaves
+from kilolayer.schedule import TrainSchedule
 from kilolayer.settings import values_of
 from kilolayer.training.seeds import Seeds
 from kilolayer.training.step import Trainer, TrainState
@@ -26,7 +26,7 @@ from kilolayer.training.step import Trainer, TrainState
 # Key of the manifest's entry on the checkpoint that a run started from.
 MANIFEST_KEY = "start_from"
 # Network settings that change only how gradients are computed, and the depths, which are compared
-# as derived by the plan.
+# as the schedule derives them.
 COMPUTATION_FIELDS = ("rematerialisation", "scan_unroll", "compute_dtype", "branch_scale")
 DEPTH_FIELDS = ("depth", "actor_depth", "critic_depth")
 # Agent settings that change what the same weights compute.
@@ -123,10 +123,10 @@ def _require_same_networks(path: Path, theirs: RunConfig, trainer: Trainer) -> N
         if field not in (*COMPUTATION_FIELDS, *DEPTH_FIELDS):
             _require_same(path, field, value, getattr(theirs.network, field))
     # The length of an episode changes no network.
-    plan, before = trainer.plan, TrainPlan.derive(theirs, task_episode_length=2)
+    schedule, before = trainer.schedule, TrainSchedule.derive(theirs, task_episode_length=2)
     for part in ("actor", "critic"):
         name = "depth" if getattr(ours.network, f"{part}_depth") is None else f"{part}_depth"
-        now, then = (getattr(each, f"{part}_torso") for each in (plan, before))
+        now, then = (getattr(each, f"{part}_torso") for each in (schedule, before))
         _require_same(path, name, now.depth, then.depth)
         if now.branch_scale != then.branch_scale:
             scales = ours.network.branch_scale, theirs.network.branch_scale

@@ -14,12 +14,12 @@ from kilolayer.agents.base import Agent, OnPolicyAgent
 from kilolayer.agents.optimiser import AveragedAgent, polyak_update
 from kilolayer.config import RunConfig
 from kilolayer.physics.base import Physics
-from kilolayer.plan import TrainPlan
 from kilolayer.replay import buffer as ring
 from kilolayer.replay import hindsight
 from kilolayer.replay.buffer import Buffer
 from kilolayer.replay.dataset import Dataset
 from kilolayer.runtime.mesh import data_sharded, replicated, width_sharded
+from kilolayer.schedule import TrainSchedule
 from kilolayer.tasks.base import Task
 from kilolayer.training.rollout import DIVERGED_METRIC, CutOff, EnvState, Policy, reset, unroll
 from kilolayer.types import Array, Metrics
@@ -64,7 +64,7 @@ class Trainer:
     """
 
     config: RunConfig
-    plan: TrainPlan
+    schedule: TrainSchedule
     task: Task
     physics: Physics
     agent: Agent
@@ -96,7 +96,7 @@ class Trainer:
             agent=agent,
             average=average,
             buffer=ring.init(
-                self.plan.replay_capacity,
+                self.schedule.replay_capacity,
                 config.collection.num_envs if self.dataset is None else 1,
                 len(task.observation),
                 task.action_dim,
@@ -131,7 +131,7 @@ class Trainer:
     def unroll(self, envs: EnvState, policy: Policy, key: Array) -> tuple[EnvState, Any, CutOff]:
         """One unroll of this run's length; see `rollout.unroll`."""
         collection, length = self.config.collection, self.config.collection.unroll_length
-        goal_interval, episode_length = collection.goal_interval, self.plan.episode_length
+        goal_interval, episode_length = collection.goal_interval, self.schedule.episode_length
         return unroll(
             self.task, self.physics, envs, policy, key, length, episode_length, goal_interval
         )
@@ -140,8 +140,10 @@ class Trainer:
         """Discount of hindsight goals after this number of unrolls."""
         if self.agent.sampling.horizon == "uniform":
             return 1.0
-        plan = self.plan
-        return self.agent.horizon_discount((unrolls - plan.prefill_unrolls) / plan.training_unrolls)
+        schedule = self.schedule
+        return self.agent.horizon_discount(
+            (unrolls - schedule.prefill_unrolls) / schedule.training_unrolls
+        )
 
     def sample(self, state: TrainState, key: Array) -> hindsight.Batch:
         """A batch from the replay buffer, sampled as the agent's `sampling` says."""
@@ -151,7 +153,7 @@ class Trainer:
             key,
             self.agent.batch_size,
             self.discount(state.unrolls),
-            self.plan.episode_length,
+            self.schedule.episode_length,
             sampling.absorbing,
             # A dataset does not say which of its trajectories terminated.
             sampling.terminal_steps and self.dataset is None,
@@ -169,7 +171,7 @@ class Trainer:
         newest = ring.newest(state.buffer, self.config.collection.unroll_length)
         steps = self.agent.prepare(state.agent, newest)
         count = jax.tree.leaves(steps)[0].shape[0]
-        rows = shuffled_passes(key, count, self.plan.updates_per_unroll, self.agent.batch_size)
+        rows = shuffled_passes(key, count, self.schedule.updates_per_unroll, self.agent.batch_size)
         return lambda number, key: jax.lax.with_sharding_constraint(
             jax.tree.map(lambda leaf: leaf[rows[number]], steps), data_sharded(self.mesh)
         )
@@ -188,7 +190,7 @@ class Trainer:
     def learn(self, state: TrainState) -> tuple[TrainState, Metrics]:
         """The updates that follow an unroll."""
         key, updates_key = jax.random.split(jax.random.wrap_key_data(state.key))
-        updates = self.plan.updates_per_unroll
+        updates = self.schedule.updates_per_unroll
         keys = jax.random.split(updates_key, updates + 1)
         batch = self.batches(state, keys[-1])
         step_size = 1 - self.agent.average_decay

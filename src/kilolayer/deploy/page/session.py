@@ -319,7 +319,7 @@ def _open(name: str, path: Path) -> tuple[NamedPolicy, Task, MapMaker | None]:
         return NamedPolicy(name, about, deployed.policy), deployed.task, None
     run = load(path)
     # Open the policy first: a run without a checkpoint is an error, one without a map is not.
-    player = NamedPolicy(name, _about(run.plan.actor_torso.depth, path), run.policy)
+    player = NamedPolicy(name, _about(run.schedule.actor_torso.depth, path), run.policy)
     return player, run.task, _maps(run)
 
 

@@ -17,18 +17,16 @@ from kilolayer.deploy.score import NEW_EPISODES, Scorer, compare_paired
 from kilolayer.deploy.smaller.recipe import Recipe
 from kilolayer.errors import UserError, bad_field
 from kilolayer.networks.actor import Actor
-from kilolayer.plan import TrainPlan
 from kilolayer.runtime.devices import local_memory
 from kilolayer.runtime.files import require_unused
 from kilolayer.runtime.mesh import make_mesh
 from kilolayer.runtime.progress import ProgressDisplay, make_display
 from kilolayer.runtime.zoo import default_output
+from kilolayer.schedule import TrainSchedule
 from kilolayer.settings import values_of
 from kilolayer.training.build import sharded_physics
 from kilolayer.training.sizes import require_run_fits
 from kilolayer.training.step import Trainer
-
-WITH_CRITIC = ("crl", "sac", "sac-her")
 
 
 class Critic(NamedTuple):
@@ -62,27 +60,28 @@ def train_student(
     that cannot be run, or if the student diverges.
     """
     trainer = _trainer(teacher, student, recipe, seed, critic, start)
-    plan = trainer.plan
+    schedule = trainer.schedule
     display.phase("compile")
     state = jax.jit(trainer.init)(seed)
     collect, train_round = (
         jax.jit(step, donate_argnums=0) for step in (trainer.collect, trainer.round)
     )
-    for _ in range(plan.prefill_unrolls):
+    for _ in range(schedule.prefill_unrolls):
         state, _ = collect(state)
     display.phase("distil")
     divergence = float("nan")
-    for done in range(1, plan.training_unrolls + 1):
+    for done in range(1, schedule.training_unrolls + 1):
         state, metrics = train_round(state)
         divergence = float(metrics["student/divergence"])
         if not divergence < float("inf"):
             raise UserError(
-                f"the student diverged after {done * plan.updates_per_unroll:,} updates: lower "
-                f"learning_rate = {recipe.learning_rate}."
+                f"the student diverged after {done * schedule.updates_per_unroll:,} updates: "
+                f"lower learning_rate = {recipe.learning_rate}."
             )
-        steps = (plan.prefill_unrolls + done) * plan.steps_per_unroll
-        display.advance(steps, plan.total_steps, KL=divergence)
-    return Distilled(state.agent.parameters.actor, divergence, plan.total_steps, plan.updates)
+        steps = (schedule.prefill_unrolls + done) * schedule.steps_per_unroll
+        display.advance(steps, schedule.total_steps, KL=divergence)
+    actor = state.agent.parameters.actor
+    return Distilled(actor, divergence, schedule.total_steps, schedule.updates)
 
 
 def _trainer(
@@ -108,10 +107,10 @@ def _trainer(
         critic=critic and critic.state,
     )
     config = recipe.config(teacher.config, agent, seed)
-    plan = TrainPlan.derive(config, task.episode_length, jax.default_backend())
-    agent = agent.on(Problem(student.task, student.torso, student.torso, updates=plan.updates))
+    schedule = TrainSchedule.derive(config, task.episode_length, jax.default_backend())
+    agent = agent.on(Problem(student.task, student.torso, student.torso, updates=schedule.updates))
     physics = sharded_physics(mesh, task.world, config)
-    return Trainer(config, plan, task, physics, agent, mesh)
+    return Trainer(config, schedule, task, physics, agent, mesh)
 
 
 def student_spec(teacher: DeployedPolicy, depth: int, width: int) -> ActorSpec:
@@ -133,10 +132,10 @@ def critic_of(path: Path) -> Critic:
             "policy comes from, or omit --critic-weighted."
         )
     run = load(path)
-    if run.config.agent_name not in WITH_CRITIC:
+    if not run.agent.has_action_critic:
         raise UserError(
-            f"the agent {run.config.agent_name} of {path} has no critic that rates actions "
-            f"({', '.join(WITH_CRITIC)} have one): omit --critic-weighted."
+            f"the agent {run.config.agent_name} of {path} has no critic that rates actions: omit "
+            "--critic-weighted."
         )
     return Critic(run.agent.rate, run.agent_state)
 

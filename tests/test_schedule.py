@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from kilolayer.agents.registry import AGENTS
 from kilolayer.config import run_config
 from kilolayer.errors import UserError
-from kilolayer.plan import TrainPlan
+from kilolayer.schedule import TrainSchedule
 from kilolayer.settings import settings_of
 from kilolayer.tasks.choice import TaskChoice
 
 
-def derive(**changes) -> TrainPlan:
-    return TrainPlan.derive(run_config(**with_owner(changes)), task_episode_length=1000)
+def derive(**changes) -> TrainSchedule:
+    return TrainSchedule.derive(run_config(**with_owner(changes)), task_episode_length=1000)
 
 
 def with_owner(changes: dict) -> dict:
@@ -27,28 +27,28 @@ def with_owner(changes: dict) -> dict:
     return {"agent": next(able), **changes}
 
 
-def depths(plan: TrainPlan) -> tuple[int, int]:
-    return plan.actor_torso.depth, plan.critic_torso.depth
+def depths(schedule: TrainSchedule) -> tuple[int, int]:
+    return schedule.actor_torso.depth, schedule.critic_torso.depth
 
 
 def test_plan_matches_published_counts():
-    plan = derive(
+    schedule = derive(
         num_envs=512, unroll_length=62, update_to_data=1 / 40, batch_size=512,
         total_steps=100_000_000, min_replay_steps_per_env=1000, replay_steps_per_env=10_000,
         num_evaluations=100, depth=64,
     )  # fmt: skip
-    assert plan.steps_per_unroll == 512 * 62 == 31_744
-    assert plan.updates_per_unroll == 794  # 793.6
-    assert plan.prefill_unrolls == 17  # 16.1 unrolls of 62 are 1000 steps
-    assert plan.replay_capacity == 162 * 62  # 161.3 unrolls are 10000 steps
-    assert plan.prefill_unrolls + plan.training_unrolls == 3151  # 3150.2
-    assert plan.total_steps == 3151 * 31_744 >= 100_000_000
-    assert plan.training_unrolls * plan.updates_per_unroll == (3151 - 17) * 794
-    assert depths(plan) == (64, 64)
-    assert plan.episode_length == 1000
-    assert len(plan.evaluate_after) == 100
-    assert plan.evaluate_after[0] == 31
-    assert plan.evaluate_after[-1] == plan.training_unrolls
+    assert schedule.steps_per_unroll == 512 * 62 == 31_744
+    assert schedule.updates_per_unroll == 794  # 793.6
+    assert schedule.prefill_unrolls == 17  # 16.1 unrolls of 62 are 1000 steps
+    assert schedule.replay_capacity == 162 * 62  # 161.3 unrolls are 10000 steps
+    assert schedule.prefill_unrolls + schedule.training_unrolls == 3151  # 3150.2
+    assert schedule.total_steps == 3151 * 31_744 >= 100_000_000
+    assert schedule.training_unrolls * schedule.updates_per_unroll == (3151 - 17) * 794
+    assert depths(schedule) == (64, 64)
+    assert schedule.episode_length == 1000
+    assert len(schedule.evaluate_after) == 100
+    assert schedule.evaluate_after[0] == 31
+    assert schedule.evaluate_after[-1] == schedule.training_unrolls
 
 
 def test_batch_size_does_not_change_number_of_updates():
@@ -57,11 +57,11 @@ def test_batch_size_does_not_change_number_of_updates():
 
 
 def test_actor_critic_depth_and_episode_length_are_independent():
-    plan = derive(depth=8, critic_depth=16, episode_length=50)
-    assert depths(plan) == (8, 16)
-    assert plan.episode_length == 50
-    plan = derive(depth=6, actor_depth=12, layers_per_block=6)
-    assert depths(plan) == (12, 6)
+    schedule = derive(depth=8, critic_depth=16, episode_length=50)
+    assert depths(schedule) == (8, 16)
+    assert schedule.episode_length == 50
+    schedule = derive(depth=6, actor_depth=12, layers_per_block=6)
+    assert depths(schedule) == (12, 6)
 
 
 @pytest.mark.parametrize(
@@ -78,9 +78,9 @@ def test_actor_critic_depth_and_episode_length_are_independent():
     ],
 )
 def test_branch_scale_of_deep_stacks(changes, actor, critic):
-    plan = derive(**changes)
-    assert plan.actor_torso.branch_scale == pytest.approx(actor)
-    assert plan.critic_torso.branch_scale == pytest.approx(critic)
+    schedule = derive(**changes)
+    assert schedule.actor_torso.branch_scale == pytest.approx(actor)
+    assert schedule.critic_torso.branch_scale == pytest.approx(critic)
 
 
 @pytest.mark.parametrize(
@@ -105,9 +105,11 @@ def test_branch_scale_of_deep_stacks(changes, actor, critic):
 )
 def test_rematerialisation_is_the_cheapest_that_fits(changes, platform, expected):
     config = run_config(**{"batch_size": 512, **changes})
-    plan = TrainPlan.derive(config, 1000, platform)
-    assert plan.rematerialisation == expected
-    assert plan.describe().endswith(f"{'no' if expected == 'none' else expected} rematerialisation")
+    schedule = TrainSchedule.derive(config, 1000, platform)
+    assert schedule.rematerialisation == expected
+    assert schedule.describe().endswith(
+        f"{'no' if expected == 'none' else expected} rematerialisation"
+    )
 
 
 @pytest.mark.parametrize(
@@ -122,10 +124,10 @@ def test_rematerialisation_is_the_cheapest_that_fits(changes, platform, expected
     ],
 )
 def test_lean_gradients_are_used_where_faster(changes, platform, lean):
-    plan = TrainPlan.derive(run_config(**changes), 1000, platform)
-    assert plan.actor_torso.lean is plan.critic_torso.lean is lean
+    schedule = TrainSchedule.derive(run_config(**changes), 1000, platform)
+    assert schedule.actor_torso.lean is schedule.critic_torso.lean is lean
     said = ", lean gradients, " if lean else ", gradients by autodiff, "
-    assert said in plan.describe()
+    assert said in schedule.describe()
 
 
 @pytest.mark.parametrize(
@@ -141,9 +143,9 @@ def test_lean_gradients_are_used_where_faster(changes, platform, lean):
     ],
 )
 def test_blocks_per_scan_iteration_are_chosen_by_platform(changes, platform, unroll):
-    plan = TrainPlan.derive(run_config(**changes), 1000, platform)
-    assert plan.actor_torso.scan_unroll == plan.critic_torso.scan_unroll == unroll
-    assert f"blocks per scan iteration: {unroll}, " in plan.describe()
+    schedule = TrainSchedule.derive(run_config(**changes), 1000, platform)
+    assert schedule.actor_torso.scan_unroll == schedule.critic_torso.scan_unroll == unroll
+    assert f"blocks per scan iteration: {unroll}, " in schedule.describe()
 
 
 @given(
@@ -158,17 +160,17 @@ def test_plan_counts_are_consistent(total, envs, length, evaluations, checkpoint
         total_steps=total, num_envs=envs, unroll_length=length, num_evaluations=evaluations,
         num_checkpoints=checkpoints, batch_size=2, update_to_data=1.0,
     )  # fmt: skip
-    plan = TrainPlan.derive(config, 100)
-    assert plan.replay_capacity % length == 0
-    assert 0 <= plan.replay_capacity - config.replay.replay_steps_per_env < length
-    assert 0 <= plan.prefill_unrolls * length - config.replay.min_replay_steps_per_env < length
-    assert plan.total_steps >= total
-    assert plan.updates_per_unroll == envs * length
+    schedule = TrainSchedule.derive(config, 100)
+    assert schedule.replay_capacity % length == 0
+    assert 0 <= schedule.replay_capacity - config.replay.replay_steps_per_env < length
+    assert 0 <= schedule.prefill_unrolls * length - config.replay.min_replay_steps_per_env < length
+    assert schedule.total_steps >= total
+    assert schedule.updates_per_unroll == envs * length
     counts = (evaluations, checkpoints or evaluations)
-    for count, due in zip(counts, (plan.evaluate_after, plan.save_after), strict=True):
+    for count, due in zip(counts, (schedule.evaluate_after, schedule.save_after), strict=True):
         assert list(due) == sorted(set(due))
-        assert len(due) == min(count, plan.training_unrolls)
-        assert 1 <= due[0] <= due[-1] == plan.training_unrolls
+        assert len(due) == min(count, schedule.training_unrolls)
+        assert 1 <= due[0] <= due[-1] == schedule.training_unrolls
 
 
 def refusal(changes: dict) -> str:
@@ -183,8 +185,12 @@ def refusal(changes: dict) -> str:
 def test_an_on_policy_agent_learns_from_its_first_unroll() -> None:
     """PPO would throw away what is collected before its updates."""
     settings = {"total_steps": 100_000, "num_envs": 10, "unroll_length": 50}
-    plan = derive(agent="ppo", min_replay_steps_per_env=20_000, batch_size=256, **settings)
-    assert (plan.prefill_unrolls, plan.training_unrolls, plan.replay_capacity) == (0, 200, 50)
+    schedule = derive(agent="ppo", min_replay_steps_per_env=20_000, batch_size=256, **settings)
+    assert (schedule.prefill_unrolls, schedule.training_unrolls, schedule.replay_capacity) == (
+        0,
+        200,
+        50,
+    )
 
 
 # (changes, field of the message, words of the message, nearest valid choice or None)
@@ -314,4 +320,4 @@ def test_every_ranged_field_has_a_refusal_test():
 def test_nearest_choice_is_never_zero(batch_size, nearest):
     config = run_config(batch_size=batch_size, num_envs=8, eval_envs=4)
     with pytest.raises(UserError, match=f"batch_size = .*the nearest valid choice is {nearest}\\."):
-        TrainPlan.derive(config, 100, devices=4)
+        TrainSchedule.derive(config, 100, devices=4)

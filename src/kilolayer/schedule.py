@@ -13,7 +13,7 @@ from kilolayer.user_code import is_user_code
 
 
 @dataclass(frozen=True)
-class TrainPlan:
+class TrainSchedule:
     """Counts derived from a config and the task's episode length.
 
     steps_per_unroll: environment steps of one unroll, over all environments; 0 with a dataset,
@@ -39,8 +39,12 @@ class TrainPlan:
     own_torsos: tuple[TorsoSpec, ...]
 
     @property
+    def rounds(self) -> int:
+        return self.prefill_unrolls + self.training_unrolls
+
+    @property
     def total_steps(self) -> int:
-        return (self.prefill_unrolls + self.training_unrolls) * self.steps_per_unroll
+        return self.rounds * self.steps_per_unroll
 
     @property
     def updates(self) -> int:
@@ -66,7 +70,7 @@ class TrainPlan:
     @staticmethod
     def derive(
         config: RunConfig, task_episode_length: int, platform: str = "cpu", devices: int = 1
-    ) -> "TrainPlan":
+    ) -> "TrainSchedule":
         """Derive the counts; raises UserError for settings that contradict each other.
 
         platform: where the run will train, `cpu` or `gpu`. devices: number of devices.
@@ -98,7 +102,7 @@ class TrainPlan:
         actor, critic = network.depth_of_actor, network.depth_of_critic
         deepest = max(critic + max(actor, critic), sum(config.agent.own_depths))
         rematerialisation = network.rematerialisation_at(deepest, config.agent.batch_size, platform)
-        return TrainPlan(
+        return TrainSchedule(
             episode_length=collection.episode_length or task_episode_length,
             steps_per_unroll=steps_per_unroll if online else 0,
             updates_per_unroll=updates,
@@ -116,17 +120,17 @@ class TrainPlan:
         )
 
 
-def build_agent(config: RunConfig, plan: TrainPlan, task: Task) -> Agent:
+def build_agent(config: RunConfig, schedule: TrainSchedule, task: Task) -> Agent:
     """The config's agent, bound to the task; raises UserError for a faulty agent of the user."""
     problem = Problem(
         task=task_spec(task),
-        actor_torso=plan.actor_torso,
-        critic_torso=plan.critic_torso,
+        actor_torso=schedule.actor_torso,
+        critic_torso=schedule.critic_torso,
         reward=lambda achieved, goal: is_success(task, achieved, goal).astype("float32"),
-        episode_length=plan.episode_length,
+        episode_length=schedule.episode_length,
         goal_interval=config.collection.goal_interval,
-        updates=plan.updates,
-        own_torsos=plan.own_torsos,
+        updates=schedule.updates,
+        own_torsos=schedule.own_torsos,
     )
     if is_user_code(type(config.agent)):
         return bind_checked(config.agent_name, config.agent, problem)
