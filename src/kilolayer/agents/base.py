@@ -238,6 +238,11 @@ class EntropyAgent(ActorCritic):
     temperature_learning_rate: Positive = 3e-4
     """Adam's step size for the temperature. Raise it if the entropy follows its target too
     slowly."""
+    initial_temperature: Positive = 1.0
+    """Initial weight of the entropy; updates tune it. Raise it to explore more at first."""
+    target_entropy_per_action: float = -0.5
+    """Target entropy of the policy divided by the number of action coordinates. Higher values
+    explore more."""
 
     @property
     def optimisers(self) -> dict[str, optax.GradientTransformation]:

@@ -18,7 +18,7 @@ from kilolayer.losses.energies import Energy, pairwise, present_name, rowwise
 from kilolayer.networks.actor import Actor, Gaussian, gaussian, sample_action
 from kilolayer.networks.encoders import Encoder, apply_together
 from kilolayer.replay.hindsight import Batch
-from kilolayer.settings import Count, NonNegative, Positive, PositiveShare, Share
+from kilolayer.settings import Count, NonNegative, PositiveShare, Share
 from kilolayer.types import Array, Metrics
 
 
@@ -72,11 +72,6 @@ class CRL(EntropyAgent):
     logsumexp_penalty: NonNegative = 0.1
     """Weight of the squared log-partition, which keeps energies from drifting. Raise it if energies
     grow without bound."""
-    initial_temperature: Positive = 1.0
-    """Initial weight of the entropy; updates tune it. Raise it to explore more at first."""
-    target_entropy_per_action: float = -0.5
-    """Target entropy of the policy divided by the number of action coordinates. Higher values
-    explore more."""
     final_target_entropy_per_action: float | None = None
     """Target entropy at the end of the run, reached linearly. Default: it is constant. Lower it if
     the deterministic policy scores worse than the one with noise."""

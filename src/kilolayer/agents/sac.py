@@ -20,7 +20,7 @@ from kilolayer.losses.temporal_difference import bootstrapped_target, critic_los
 from kilolayer.networks.actor import Actor, sample_action
 from kilolayer.networks.encoders import TwinCritic
 from kilolayer.replay.hindsight import Batch
-from kilolayer.settings import Positive, PositiveShare, Share
+from kilolayer.settings import PositiveShare, Share
 from kilolayer.types import Array, Metrics
 
 
@@ -65,11 +65,6 @@ class SAC(TwinCriticAgent, EntropyAgent):
     hindsight_goal_share: Share = 0.0
     """Share of the batch with a hindsight goal (strategy `future` of arXiv 1707.01495). The rest
     keeps the commanded goal."""
-    initial_temperature: Positive = 1.0
-    """Initial weight of the entropy; updates tune it. Raise it to explore more at first."""
-    target_entropy_per_action: float = -0.5
-    """Target entropy of the policy divided by the number of action coordinates. Higher values
-    explore more."""
 
     def init(self, key: Array) -> SACState:
         actor_key, critic_key = jax.random.split(key)
