@@ -92,6 +92,7 @@ def test_killed_process_is_one_sentence(moment):
 
 
 SCRIPT = """
+from kilolayer.errors import UserError
 from kilolayer.physics.gymnasium import GymnasiumPhysics
 from kilolayer.tasks.gymnasium import make_gymnasium_task
 
