@@ -5,8 +5,9 @@ from pathlib import Path
 from results.curves import draw
 
 RUNS = {
-    "evaluations-big.jsonl": "ant_big_maze",
-    "evaluations-medium.jsonl": "ant_medium_maze",
+    "evaluations-big.jsonl": "big maze",
+    "evaluations-medium.jsonl": "medium maze",
+    "evaluations-one-start.jsonl": "medium maze, one start",
 }
 PANELS = {
     "success": "share of training goals reached",
