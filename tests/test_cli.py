@@ -147,9 +147,17 @@ def test_a_run_is_resumed_with_the_options_that_it_began_with(tiny_run, monkeypa
         with_config(TrainArguments, "train", ["--resume", str(tiny_run.path), *options])
 
 
+def test_an_older_run_with_a_setting_without_effect_can_be_used(run_copy, capsys):
+    config = run_copy.config.having(gym_processes=4, mjx_impl="warp")
+    (run_copy.path / "config.json").write_text(config.to_json())
+    main(["evaluate", str(run_copy.path), "--episodes", "2"])
+    assert "time_at_goal" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("command", "sentence"),
     [
+        ("plan --gym-processes 3", "gym_processes = 3 is not allowed: it needs --gym"),
         ("plan --json {run}", "json = .* is not allowed: it is a directory"),
         ("plan --json nowhere/x.json", "json = .* is not allowed: there is no such directory"),
         ("control {run} --goal 1", "goal = '1' is not allowed"),
@@ -159,7 +167,7 @@ def test_refusals_come_before_the_work(command, sentence, tiny_run, monkeypatch,
     def work(*_, **__):
         raise AssertionError
 
-    monkeypatch.setattr("kilolayer.api.comparing.forecast_run", work)
+    monkeypatch.setattr("kilolayer.forecasting.forecast.device_memory", work)
     monkeypatch.setattr("kilolayer.api.deployment.build_planner", work)
     with pytest.raises(SystemExit) as stop:
         main(command.format(run=tiny_run.path).split())

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import logging
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,7 +28,7 @@ from kilolayer.runtime.devices import refuse_wrong_jax
 from kilolayer.runtime.files import guard_disk, require_file, shell_quoted
 from kilolayer.runtime.startup import keep_compiled_programs, load_mujoco
 from kilolayer.settings import MAX_SEED
-from kilolayer.terminal import OUTPUT, READERS
+from kilolayer.terminal import OUTPUT, READERS, whole_number
 
 if TYPE_CHECKING:
     from kilolayer.analysis.load import Run
@@ -111,8 +110,12 @@ def check_seed(arguments: list[str]) -> None:
         if option != "--seed":
             continue
         value = value or "".join(arguments[position + 1 : position + 2])
-        if re.fullmatch(r"[+-]?\d+", value) and not 0 <= int(value[:30]) < MAX_SEED:
-            nearest = 0 if value.startswith("-") else MAX_SEED - 1
+        try:
+            seed = whole_number(value[:30])
+        except ValueError:  # the parser of the options says so
+            continue
+        if not 0 <= seed < MAX_SEED:
+            nearest = 0 if seed < 0 else MAX_SEED - 1
             raise bad_field("seed", value, f"it must lie in [0, {MAX_SEED})", nearest)
 
 

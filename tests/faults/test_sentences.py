@@ -109,6 +109,7 @@ CASES = {
         ["evaluate", "run", "--seed=12345678901234567890"],
         r"seed = .*\[0, 4294967296\); the nearest valid choice is 4294967295",
     ),
+    "seed with an exponent": (["evaluate", "run", "--seed", "1e10"], r"seed = '1e10'.*4294967295"),
     "seed below zero": (["play", "run", "--seed", "-1"], r"seed = '-1'.*; .* choice is 0\."),
     "folder": (["play", "run", "--out", "/proc/nodir/x.mp4"], r"is not a run directory"),
     "jobs in a rehearsal": (["study", "depth", "--dry-run", "--jobs=-1"], r"jobs = -1 .* is 1\."),

@@ -12,6 +12,7 @@ from kilolayer.errors import UserError, bad_field
 from kilolayer.forecasting.calibrate import Range, StepTimes, calibrate, combine_ranges
 from kilolayer.forecasting.cost import action_arithmetic, device_memory, update_arithmetic
 from kilolayer.networks.arithmetic import Arithmetic, parameter_counts, tree_bytes
+from kilolayer.physics.build import refuse_unused
 from kilolayer.physics.native import MujocoWorld
 from kilolayer.runtime.devices import Accelerator, find_accelerator, local_memory, resident_bytes
 from kilolayer.runtime.mesh import make_mesh
@@ -148,6 +149,7 @@ def forecast_run(
     Raises UserError for a config that cannot be run or a device that is not known.
     """
     target = _Target.derive(config, device, devices)
+    refuse_unused(config.physics, target.task.world)
     schedule, accelerator = target.schedule, target.accelerator
     display.phase("compile")
     round_memory, compile_seconds = target.memory()

@@ -33,10 +33,6 @@ def build_physics(
     world, is not installed or cannot express this world.
     """
     engine = config.physics
-    if config.mjx_impl != "jax" and engine != "mjx":
-        raise bad_field("mjx_impl", config.mjx_impl, "it needs --physics mjx", "jax")
-    if config.gym_processes is not None and not isinstance(world, GymnasiumWorld):
-        raise bad_field("gym_processes", config.gym_processes, "it needs --gym", None)
     if isinstance(world, MujocoWorld):
         if engine == "mjx":
             return MjxPhysics(world, num_envs, config.mjx_impl)
@@ -48,6 +44,17 @@ def build_physics(
     if isinstance(world, GymnasiumWorld):
         return GymnasiumPhysics(world, num_envs, config.gym_processes)
     return KinematicPhysics(world)
+
+
+def refuse_unused(config: PhysicsConfig, world: World) -> None:
+    """Raises UserError for a setting that this world's engine does not read.
+
+    Only for new runs: older ones may have such settings, and can be used.
+    """
+    if config.mjx_impl != "jax" and config.physics != "mjx":
+        raise bad_field("mjx_impl", config.mjx_impl, "it needs --physics mjx", "jax")
+    if config.gym_processes is not None and not isinstance(world, GymnasiumWorld):
+        raise bad_field("gym_processes", config.gym_processes, "it needs --gym")
 
 
 class ShardedPhysics:

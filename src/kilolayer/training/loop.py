@@ -7,6 +7,7 @@ import jax
 
 from kilolayer.config import RunConfig
 from kilolayer.errors import UserError
+from kilolayer.physics.build import refuse_unused
 from kilolayer.run_directory import TASK_KEY, RunDirectory, new_run_lock, run_lock
 from kilolayer.runtime import checkpoint
 from kilolayer.runtime.files import shell_quoted
@@ -41,6 +42,7 @@ def start_run(
     check_data_source(config)
     chosen = Seeds.consecutive(config.seed, seeds)
     trainer = build_trainer(config, make_mesh(devices, model_devices), chosen)
+    refuse_unused(config.physics, trainer.task.world)
     source = config.start_from
     start = None if source is None else load_starting_point(Path(source), trainer)
     manifest = describe_run(config.seed) | {"devices_used": trainer.mesh.size}
